@@ -1,0 +1,21 @@
+"""`lmsi doctor`: what this machine can do, and what to do about each problem."""
+
+from __future__ import annotations
+
+import typer
+
+from lmsi_cli.cli.session import Json, show
+
+
+def doctor(json: Json = False) -> None:
+    """Check this machine: versions, memory, llama.cpp, torch, GPU.
+
+    Example: lmsi doctor
+    """
+    from lmsi_cli.report.tables import doctor_table
+    from lmsi_cli.stages.doctor import examine
+
+    checks = examine()
+    show(checks, json, doctor_table(checks))
+    if any(c.fatal for c in checks):
+        raise typer.Exit(1)

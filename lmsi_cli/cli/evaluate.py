@@ -1,0 +1,39 @@
+"""`lmsi eval`: a run's adapter and labelled questions in, a before/after table out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmsi_cli.cli.options import configured
+from lmsi_cli.cli.session import Json, Quiet, RunFolder, model_of, pick_task, show, watched
+from lmsi_cli.config import EvalConfig
+
+Data = Annotated[str, typer.Option("--data", help="Labelled questions: JSONL or CSV with answers.",
+                                   show_default=False)]
+
+
+@configured(EvalConfig)
+def evaluate(
+    run: RunFolder, data: Data, settings: EvalConfig, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Measure the model before and after, on the same questions.
+
+    Example: lmsi eval runs/first --data test.jsonl --modes direct,cot,sc
+    """
+    from lmsi_cli.engine.engine import LlamaEngine
+    from lmsi_cli.report.tables import conclusion, eval_table
+    from lmsi_cli.rundir import RunDir, locked
+    from lmsi_cli.stages.evaluate import Exam, evaluate as examine, variants_of
+    from lmsi_cli.tasks.readers import read_labelled
+
+    folder = RunDir(run)
+    model = model_of(folder)
+    questions = read_labelled(data)[: settings.limit or None]
+    task = pick_task(settings.task, model)
+    exam = Exam(Path(data).stem, questions, task, settings)
+    with locked(folder), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
+        result = examine(exam, variants_of(folder, model.path), engine, folder, progress)
+    show(result, json, eval_table(result), conclusion(result))

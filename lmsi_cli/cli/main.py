@@ -1,0 +1,80 @@
+"""The command `lmsi`: its commands, and the one place where an error becomes a line of text.
+
+Knows which commands there are; each lives in a file of its own. Exit codes: 0, 1 (the user can
+fix it), 2 (usage), 130 (interrupted). Anything else that escapes is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lmsi_cli.cli import doctor, evaluate, loop, models, sample, train, vote
+from lmsi_cli.cli.console import err
+from lmsi_cli.errors import LmsiError
+
+INTERRUPTED = 130
+
+
+class _Group(TyperGroup):
+    """Turns what the user can fix into a message, for every command."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own signature
+        try:
+            return super().invoke(ctx)
+        except LmsiError as e:
+            _tell(e)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            err().print("interrupted; what was finished is saved, the same command goes on",
+                        markup=False)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell(e: LmsiError) -> None:
+    console = err()
+    console.print(f"error: {e}", style="red", markup=False)
+    if e.hint:
+        console.print(f"hint: {e.hint}", markup=False)
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"lmsi {version('lmsi')}")
+        raise typer.Exit
+
+
+@app.callback()
+def lmsi(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
+                                          help="Print the version.")] = False,
+) -> None:
+    """Make a language model on your laptop better at questions that have no answers.
+
+    Sample many chains of thought per question, let them vote, train a small adapter on the
+    majority, measure whether it helped.
+    """
+
+
+app.command("run")(loop.run)
+app.command("sample")(sample.sample)
+app.command("vote")(vote.vote)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("doctor")(doctor.doctor)
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Entry point of the installed script."""
+    app()

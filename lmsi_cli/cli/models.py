@@ -1,0 +1,67 @@
+"""`lmsi models`: what is available, and what a card or any GGUF file says of itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lmsi_cli.cli.session import Json, show
+
+app = typer.Typer(help="The models that come with lmsi, and what a GGUF file says of itself.",
+                  invoke_without_command=True)
+Name = Annotated[str, typer.Argument(help="A name from the list, or the path of a GGUF file.",
+                                     show_default=False)]
+
+
+@app.callback()
+def models(context: typer.Context, json: Json = False) -> None:
+    """List the models that come with lmsi.
+
+    Example: lmsi models
+    """
+    if context.invoked_subcommand is None:
+        _list(json)
+
+
+@app.command("list")
+def list_(json: Json = False) -> None:
+    """List the models that come with lmsi.
+
+    Example: lmsi models list --json
+    """
+    _list(json)
+
+
+@app.command("show")
+def show_(name: Name, json: Json = False) -> None:
+    """Print a model's card and its file's metadata.
+
+    Example: lmsi models show tinymath
+    """
+    from lmsi_cli.catalog import card_text, find_model
+    from lmsi_cli.engine.metadata import read_metadata
+    from lmsi_cli.report.tables import facts
+
+    model = find_model(name)
+    meta = read_metadata(model.path)
+    rows = [(k.replace("_", " "), _shown(v)) for k, v in meta.items()]
+    tables: list[Any] = [facts(str(model.path), rows)]
+    if model.card:
+        from rich.text import Text
+
+        tables.insert(0, Text(card_text(model.card.name)))
+    show({"card": model.card, "file": str(model.path), "metadata": meta}, json, *tables)
+
+
+def _list(as_json: bool) -> None:
+    from lmsi_cli.catalog import cards, find_model
+    from lmsi_cli.report.tables import facts
+
+    found = [find_model(name) for name in cards()]
+    rows = [(m.card.name, m.card.summary) for m in found if m.card]
+    show([m.card for m in found], as_json, facts("models", rows))
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,47 @@
+"""`lmsi sample`: questions and a model in, sampled paths in a run folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmsi_cli.cli.options import configured
+from lmsi_cli.cli.session import Json, Overwrite, Quiet, identity, pick_task, show, watched
+from lmsi_cli.config import SampleConfig
+
+Questions = Annotated[str, typer.Argument(
+    help="JSONL, CSV or text (one question a line); - reads stdin.", show_default=False)]
+Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
+
+
+@configured(SampleConfig)
+def sample(
+    questions: Questions, out: Out, settings: SampleConfig,
+    overwrite: Overwrite = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Draw many chain-of-thought paths per question.
+
+    Called again, it goes on where it stopped: nothing lost, nothing twice.
+
+    Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
+    """
+    from lmsi_cli.catalog import find_model
+    from lmsi_cli.engine.engine import LlamaEngine
+    from lmsi_cli.report.tables import sample_table
+    from lmsi_cli.rundir import RunDir, discard, locked
+    from lmsi_cli.stages import sample as stage
+    from lmsi_cli.tasks.readers import read_questions
+
+    asked = read_questions(questions)
+    model = find_model(settings.model)
+    task = pick_task(settings.task, model)
+    run = RunDir(out)
+    with locked(run):
+        if overwrite:
+            discard(run)
+        with LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
+            stage.bind(run, settings, identity(model, task))
+            summary = stage.sample(asked, engine, task, settings, run, progress)
+    show(summary, json, sample_table(summary))

@@ -1,0 +1,102 @@
+"""What the commands share: the model, the task, the run folder and the way results are shown.
+
+Knows how a command line's values become open things; nothing of any one command.
+
+    with opened(settings) as (engine, model): ...
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.cli.console import Bar, Lines, out, watcher
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Task
+from lmsi_cli.rundir import RunDir, check_same, locked, sha256_file
+from lmsi_cli.tasks.loader import load_task
+
+RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+GENERIC_TASK = "number"
+
+
+@contextmanager
+def watched(quiet: bool) -> Iterator[Bar | Lines]:
+    """A progress view that is taken down whatever happens."""
+    view = watcher(quiet)
+    try:
+        yield view
+    finally:
+        view.stop()
+
+
+def pick_task(name: str, model: Model) -> Task:
+    """The task by name; ``auto`` follows the model's card, or is generic."""
+    if name == "auto":
+        name = model.card.task if model.card else GENERIC_TASK
+    return load_task(name)
+
+
+def identity(model: Model, task: Task) -> dict[str, Any]:
+    """What a run is tied to besides its settings: hashes, and versions for the record."""
+    from importlib.metadata import version
+
+    task_bytes = msgspec.json.encode(task)
+    import hashlib
+
+    return {
+        "model": str(model.path),
+        "model_sha256": sha256_file(model.path),
+        "task_name": task.name,
+        "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
+        "llama_cpp_python": version("llama-cpp-python"),
+        "lmsi": version("lmsi"),
+    }
+
+
+def model_of(run: RunDir, given: str = "") -> Model:
+    """The model that drew a run's paths, still the same file.
+
+    Args:
+        run: A run folder that ``lmsi sample`` has begun.
+        given: A path to use instead of the remembered one, say after a move.
+
+    Raises:
+        LmsiError: The folder holds no run, or the file is gone or has changed.
+    """
+    saved = run.load_settings().get("sample")
+    if saved is None:
+        raise LmsiError(f"{run.root}: not a run folder (no [sample] in run.toml)",
+                        hint="run `lmsi sample` first, with `-o " + str(run.root) + "`")
+    model = find_model(given or saved["model"])
+    check_same({"model_sha256": saved["model_sha256"]},
+               {"model_sha256": sha256_file(model.path)}, f"the paths in {run.root}")
+    return model
+
+
+def task_of(run: RunDir, model: Model) -> Task:
+    """The task that a run was sampled with."""
+    return pick_task(run.load_settings().get("sample", {}).get("task", "auto"), model)
+
+
+def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *tables: Any) -> None:  # noqa: ANN401 - Rich renderables
+    """Print a result on stdout, as JSON or as tables."""
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(result, order="sorted").decode() + "\n")
+        return
+    for table in tables:
+        out().print(table)
+
+
+__all__ = ["Json", "Overwrite", "Quiet", "RunFolder", "identity", "locked", "model_of",
+           "pick_task", "show", "task_of", "watched"]

@@ -1,0 +1,31 @@
+"""`lmsi train`: a run's training examples in, an adapter out, for PEFT and for llama.cpp."""
+
+from __future__ import annotations
+
+from lmsi_cli.cli.options import configured
+from lmsi_cli.cli.session import Json, Overwrite, Quiet, RunFolder, model_of, show, task_of, watched
+from lmsi_cli.config import TrainConfig
+
+
+@configured(TrainConfig)
+def train(
+    run: RunFolder, settings: TrainConfig,
+    overwrite: Overwrite = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Fine-tune a LoRA adapter on the kept paths and prove that it works.
+
+    Interrupted, the same command goes on from the last checkpoint.
+
+    Example: lmsi train runs/first --rank 16 --epochs 2
+    """
+    from lmsi_cli.report.tables import train_table
+    from lmsi_cli.rundir import RunDir, discard_adapter, locked
+    from lmsi_cli.stages.train import train_run
+
+    folder = RunDir(run)
+    model = model_of(folder)
+    with locked(folder), watched(quiet) as progress:
+        if overwrite:
+            discard_adapter(folder)
+        result = train_run(folder, model.path, task_of(folder, model), settings, progress)
+    show(result, json, train_table(result))

@@ -1,0 +1,24 @@
+"""`lmsi vote`: a run's paths in, its votes and training examples out."""
+
+from __future__ import annotations
+
+from lmsi_cli.cli.options import configured
+from lmsi_cli.cli.session import Json, RunFolder, model_of, show, task_of
+from lmsi_cli.config import VoteConfig
+
+
+@configured(VoteConfig)
+def vote(run: RunFolder, settings: VoteConfig, json: Json = False) -> None:
+    """Let the paths vote and keep those that agree.
+
+    Example: lmsi vote runs/first --min-share 0.5
+    """
+    from lmsi_cli.report.tables import histogram, vote_table
+    from lmsi_cli.rundir import RunDir, locked
+    from lmsi_cli.stages.vote import vote_run
+
+    folder = RunDir(run)
+    task = task_of(folder, model_of(folder))
+    with locked(folder):
+        summary = vote_run(folder, task, settings)
+    show(summary, json, vote_table(summary), histogram(summary))

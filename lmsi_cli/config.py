@@ -1,0 +1,145 @@
+"""Every default of every command, once.
+
+Each field's type holds its range, ``Meta(description=...)`` its help text and ``extra={"flag"}``
+its spelling on the command line; the command line and ``lmsi.toml`` are both made from these
+structs. Knows nothing of Typer, files or models. A config file, one table per command:
+
+    [sample]
+    paths = 16
+    temperature = 0.7
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Mode, PromptFormat
+
+DEFAULT_MODEL = "tinymath"
+DEFAULT_TASK = "auto"
+
+
+def opt(help_: str, flag: str = "", **limits: Any) -> Meta:  # noqa: ANN401 - msgspec limits
+    """Describe one option: its help text, its flags (``-n/--paths``) and its range."""
+    return Meta(description=help_, extra={"flag": flag}, **limits)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every command's settings."""
+
+
+class EngineConfig(Config, frozen=True, kw_only=True):
+    """How llama.cpp runs; nothing here changes what is asked of the model."""
+
+    parallel: Annotated[int, opt("Paths decoded together; 0 chooses.", "-np/--parallel", ge=0, le=120)] = 0
+    ctx: Annotated[int, opt("KV cells for all paths together; 0 chooses.", ge=0)] = 0
+    threads: Annotated[int, opt("CPU threads; 0 takes the physical cores.", ge=0)] = 0
+    gpu_layers: Annotated[int, opt("Layers on the GPU; -1 for all.", "-ngl/--gpu-layers", ge=-1)] = 0
+
+
+class SamplingConfig(EngineConfig, frozen=True, kw_only=True):
+    """How a token is drawn, in llama.cpp's order: top-k, top-p, min-p, then temperature."""
+
+    temperature: Annotated[float, opt("Sampling temperature; 0 is greedy.", ge=0, le=10)] = 0.7
+    top_k: Annotated[int, opt("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
+    top_p: Annotated[float, opt("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
+    min_p: Annotated[float, opt("Drop tokens below this share of the likeliest.", ge=0, le=1)] = 0.0
+    max_tokens: Annotated[int, opt("Longest path, in tokens.", ge=1)] = 256
+    seed: Annotated[int, opt("Seed of the run; every path derives its own.", ge=0)] = 0
+
+
+class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
+    """Settings of ``lmsi sample``."""
+
+    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = DEFAULT_MODEL
+    task: Annotated[str, opt("Answer kind and exemplars; auto: by the model.")] = DEFAULT_TASK
+    prompt: Annotated[PromptFormat, opt("Prompt format of the paths.")] = "cot-zero"
+    paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
+    adapter: Annotated[str, opt("GGUF adapter that draws the paths; empty: the base does.")] = ""
+    limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
+
+
+class VoteConfig(Config, frozen=True, kw_only=True):
+    """Settings of ``lmsi vote``. The defaults keep what the evidence supports."""
+
+    min_share: Annotated[float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)] = 0.25
+    min_votes: Annotated[int, opt("Drop questions whose winner has fewer votes.", ge=1)] = 2
+    max_paths_per_question: Annotated[int, opt("At most this many paths a question; 0: all.", ge=0)] = 8
+    distinct_equations: Annotated[bool, opt("One path per distinct list of equations.")] = True
+    formats: Annotated[
+        tuple[PromptFormat, ...], opt("Training formats, comma-separated.")
+    ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+    seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
+
+
+class TrainConfig(Config, frozen=True, kw_only=True):
+    """Settings of ``lmsi train``."""
+
+    rank: Annotated[int, opt("LoRA rank.", ge=1)] = 16
+    alpha: Annotated[float, opt("LoRA alpha; the scale is alpha / rank.", gt=0)] = 32.0
+    dropout: Annotated[float, opt("LoRA dropout.", ge=0, lt=1)] = 0.0
+    target: Annotated[str, opt("Layers to adapt: all, attn, mlp, or names.")] = "all"
+    lr: Annotated[float, opt("Peak learning rate.", gt=0)] = 1e-3
+    epochs: Annotated[float, opt("Passes over the training examples.", gt=0)] = 2.0
+    max_steps: Annotated[int, opt("Stop after this many steps; 0: by epochs.", ge=0)] = 0
+    batch_size: Annotated[int, opt("Examples per step.", ge=1)] = 8
+    warmup: Annotated[float, opt("Share of steps that warm up.", ge=0, le=1)] = 0.05
+    weight_decay: Annotated[float, opt("AdamW weight decay.", ge=0)] = 0.0
+    max_length: Annotated[int, opt("Longest example in tokens; longer ones are counted and left out.", ge=16)] = 2048
+    dtype: Annotated[str, opt("auto, bf16 or fp32; auto takes bf16 where the CPU has it.")] = "auto"
+    checkpoint_every: Annotated[int, opt("Steps between checkpoints.", ge=1)] = 100
+    seed: Annotated[int, opt("Seed of initialisation and order.", ge=0)] = 0
+
+
+class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
+    """Settings of ``lmsi eval``."""
+
+    modes: Annotated[tuple[Mode, ...], opt("What to measure, comma-separated.")] = ("direct", "cot", "sc")
+    paths: Annotated[int, opt("Paths per question for self-consistency.", "-n/--paths", ge=1)] = 8
+    prompt: Annotated[PromptFormat, opt("Prompt format of the chain-of-thought modes.")] = "cot-zero"
+    task: Annotated[str, opt("Answer kind and exemplars; auto: by the model.")] = DEFAULT_TASK
+    scale: Annotated[float, opt("Adapter scale.", "--adapter-scale", gt=0)] = 1.0
+    limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
+
+
+class RunConfig(Config, frozen=True, kw_only=True):
+    """Settings of ``lmsi run``; the stages' own tables in the config file hold the rest."""
+
+    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = DEFAULT_MODEL
+    rounds: Annotated[int, opt("Rounds; each samples with the last adapter, trains the base.", ge=1)] = 1
+    paths: Annotated[int | None, opt("Paths per question; none: as [sample].", "-n/--paths")] = None
+    limit: Annotated[int | None, opt("Only the first questions; none: as [sample].")] = None
+    seed: Annotated[int | None, opt("Seed of all stages; none: each its own.")] = None
+    parallel: Annotated[int | None, opt("Paths decoded together; none: as [sample].", "-np/--parallel")] = None
+    threads: Annotated[int | None, opt("CPU threads; none: as [sample].")] = None
+
+
+TABLES: dict[str, type[Config]] = {
+    "sample": SampleConfig, "vote": VoteConfig, "train": TrainConfig,
+    "eval": EvalConfig, "run": RunConfig,
+}
+
+
+C = TypeVar("C", bound=Config)
+
+
+def resolve(kind: type[C], *layers: dict[str, Any], where: str = "settings") -> C:
+    """Merge layers of plain values, the last one winning, and check them.
+
+    Args:
+        kind: The struct to build.
+        layers: Mappings from field to value; ``None`` means "not given".
+        where: Named in the message when a value is refused.
+
+    Raises:
+        LmsiError: A name is unknown or a value is out of range; says which.
+    """
+    merged = {k: v for layer in layers for k, v in layer.items() if v is not None}
+    try:
+        return msgspec.convert(merged, kind, strict=False)
+    except msgspec.ValidationError as e:
+        raise LmsiError(f"{where}: {e}", hint=f"fields: {', '.join(kind.__struct_fields__)}") from None

@@ -1,0 +1,1 @@
+"""Text generation: prompts of token ids in, finished paths out."""

@@ -1,0 +1,97 @@
+"""What every engine promises, and the records that pass through it.
+
+Knows nothing of llama.cpp, files or votes. A request carries one prompt and the paths wanted
+from it; the engine yields each path when it ends, in any order:
+
+    Request("q7", prompt=(49, 26, 318), wanted=(Wanted(path=0, seed=91),))
+    -> Generated("q7", path=0, seed=91, text=" 2 + 2 = 4. The answer is 4.", tokens=17, ...)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.records import StopReason
+
+SEED_BITS = 53  # the largest integer that every JSON reader keeps exactly
+
+
+class Wanted(NamedTuple):
+    """One path to draw: its number and the seed of its own random stream."""
+
+    path: int
+    seed: int
+
+
+class Request(NamedTuple):
+    """One prompt and the paths to draw from it."""
+
+    question_id: str
+    prompt: tuple[int, ...]
+    wanted: tuple[Wanted, ...]
+
+
+class Generated(NamedTuple):
+    """One finished path; ``logprob`` sums natural logs at temperature 1 over the kept tokens."""
+
+    question_id: str
+    path: int
+    seed: int
+    text: str
+    tokens: int
+    logprob: float
+    stop_reason: StopReason
+
+
+class ModelInfo(NamedTuple):
+    """What the loaded file says of itself."""
+
+    architecture: str
+    description: str
+    parameters: int
+    bytes: int
+    vocabulary: int
+    context: int
+
+
+class Engine(Protocol):
+    """A model that draws many paths from many prompts."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Facts about the model."""
+
+    def encode(self, text: str) -> list[int]:
+        """Prompt text to ids: special tokens in the text stay text; BOS if the model wants it."""
+
+    def encode_tail(self, text: str) -> list[int]:
+        """Continuation text to ids, without BOS."""
+
+    def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
+        """Switch a GGUF LoRA adapter on, or off with ``None``; the base stays loaded."""
+
+    def generate(
+        self, requests: Sequence[Request], sampling: SamplingConfig, trigger: str
+    ) -> Iterator[Generated]:
+        """Draw every wanted path; yields each as it ends."""
+
+    def last_logits(self, prompts: Iterable[Sequence[int]]) -> np.ndarray:
+        """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
+
+    def close(self) -> None:
+        """Give the memory back."""
+
+
+def path_seed(run_seed: int, question_id: str, path: int) -> int:
+    """Derive a path's seed from (run seed, question, path number) and from nothing else.
+
+    A path therefore draws the same numbers whether the run was interrupted or not.
+    """
+    key = f"{run_seed}\x1f{question_id}\x1f{path}".encode()
+    digest = hashlib.blake2b(key, digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> (64 - SEED_BITS)

@@ -1,0 +1,276 @@
+"""llama.cpp through its low-level bindings: a model, a context and a batch as numpy arrays.
+
+Knows tokens and sequences, but nothing of questions, paths or votes. Everything that can go
+wrong with a user's file ends in one LmsiError. A batch of two tokens of two sequences:
+
+    batch.token [318, 26]  batch.pos [61, 61]  batch.seq [3, 4]  batch.out [1, 1]
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from lmsi_cli.engine import probe
+from lmsi_cli.engine.base import ModelInfo
+from lmsi_cli.errors import LmsiError
+
+GGUF_MAGIC = b"GGUF"
+_log: deque[str] = deque(maxlen=50)  # llama.cpp's last warnings and errors
+_callback: Any = None  # ctypes callbacks die with their last reference
+
+
+def library() -> Any:  # noqa: ANN401 - an untyped module
+    """Import llama_cpp, silence it, and keep its complaints for our own messages."""
+    global _callback
+    import llama_cpp
+
+    if _callback is None:
+        _callback = llama_cpp.llama_log_callback(_remember)
+        llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+    return llama_cpp
+
+
+def _remember(level: int, text: bytes, _data: object) -> None:
+    if level >= 3:  # GGML_LOG_LEVEL_WARN
+        _log.append(text.decode(errors="replace").strip())
+
+
+def last_complaint() -> str:
+    """llama.cpp's last error line, or an empty string."""
+    lines = [line for line in _log if "error" in line.lower() or "fail" in line.lower()]
+    return lines[0] if lines else ""
+
+
+def default_threads() -> int:
+    """Physical cores this process may use: hyper-threads only fight over the same units."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be a GGUF file before llama.cpp sees it."""
+    if not path.is_file():
+        raise LmsiError(f"{path}: no such model file", hint="`lmsi models` lists what is available")
+    with path.open("rb") as f:
+        if f.read(4) != GGUF_MAGIC:
+            raise LmsiError(f"{path}: not a GGUF file", hint="convert it with llama.cpp's converter")
+
+
+class Batch:
+    """A llama_batch whose arrays are numpy arrays; capacity in tokens."""
+
+    def __init__(self, capacity: int) -> None:
+        self.token = np.zeros(capacity, np.int32)
+        self.pos = np.zeros(capacity, np.int32)
+        self.seq = np.zeros(capacity, np.int32)
+        self.out = np.zeros(capacity, np.int8)
+        self._one = np.ones(capacity, np.int32)
+        self._rows = (self.seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uint64)
+        self.capacity, self.size = capacity, 0
+
+    def clear(self) -> None:
+        """Start over."""
+        self.size = 0
+
+    def add(self, tokens: NDArray[np.int32], pos: NDArray[np.int32], seq: Any, out: Any) -> None:  # noqa: ANN401 - scalars or arrays
+        """Append tokens; ``seq`` and ``out`` are one value or one per token."""
+        span = slice(self.size, self.size + len(tokens))
+        self.token[span], self.pos[span] = tokens, pos
+        self.seq[span], self.out[span] = seq, out
+        self.size = span.stop
+
+    def raw(self, lib: Any) -> Any:  # noqa: ANN401 - ctypes
+        """View the arrays as llama.cpp's own struct, without copying."""
+        def at(a: NDArray[Any], kind: Any) -> Any:  # noqa: ANN401 - ctypes
+            return ctypes.cast(a.ctypes.data, ctypes.POINTER(kind))
+
+        rows = ctypes.POINTER(ctypes.c_int32)
+        return lib.llama_batch(
+            n_tokens=self.size, embd=None,
+            token=at(self.token, ctypes.c_int32), pos=at(self.pos, ctypes.c_int32),
+            n_seq_id=at(self._one, ctypes.c_int32), seq_id=at(self._rows, rows),
+            logits=at(self.out, ctypes.c_int8),
+        )
+
+
+class LlamaModel:
+    """One loaded GGUF file and its tokenizer."""
+
+    def __init__(self, path: Path, gpu_layers: int = 0, vocab_only: bool = False) -> None:
+        check_file(path)
+        self.path, self.lib = path, library()
+        params = self.lib.llama_model_default_params()
+        params.n_gpu_layers, params.vocab_only = gpu_layers, vocab_only
+        params.use_extra_bufts = vocab_only or probe.extra_buffers_work()
+        _log.clear()
+        self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)
+        if not self.raw:
+            raise LmsiError(
+                f"{path}: llama.cpp cannot load it: {last_complaint() or 'no reason given'}",
+                hint="the file may be truncated or newer than this llama.cpp; download it again, "
+                "or upgrade llama-cpp-python",
+            )
+        self.vocab = self.lib.llama_model_get_vocab(self.raw)
+        self.n_vocab: int = self.lib.llama_vocab_n_tokens(self.vocab)
+        self._pieces: dict[int, bytes] = {}
+        if not vocab_only:
+            self._refuse_embedders()
+
+    def _refuse_embedders(self) -> None:
+        causal = self.meta(f"{self.meta('general.architecture')}.attention.causal")
+        if causal == "false" or not self.lib.llama_model_has_decoder(self.raw):
+            raise LmsiError(
+                f"{self.path}: this is an embedding model; it cannot write text",
+                hint="use a model made for text generation",
+            )
+
+    def meta(self, key: str) -> str | None:
+        """A metadata value as text, or None."""
+        buffer = ctypes.create_string_buffer(4096)
+        size = self.lib.llama_model_meta_val_str(self.raw, key.encode(), buffer, len(buffer))
+        return buffer.value.decode(errors="replace") if size >= 0 else None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the file says of itself."""
+        buffer = ctypes.create_string_buffer(256)
+        self.lib.llama_model_desc(self.raw, buffer, len(buffer))
+        return ModelInfo(
+            architecture=self.meta("general.architecture") or "unknown",
+            description=buffer.value.decode(),
+            parameters=self.lib.llama_model_n_params(self.raw),
+            bytes=self.lib.llama_model_size(self.raw),
+            vocabulary=self.n_vocab,
+            context=self.lib.llama_model_n_ctx_train(self.raw),
+        )
+
+    @property
+    def eos(self) -> int | None:
+        """The end-of-text token, if there is one."""
+        token = int(self.lib.llama_vocab_eos(self.vocab))
+        return token if token >= 0 else None
+
+    def encode(self, text: str) -> list[int]:
+        """Prompt text to ids, with BOS if the model wants it."""
+        return self._tokenize(text, bool(self.lib.llama_vocab_get_add_bos(self.vocab)))
+
+    def encode_tail(self, text: str) -> list[int]:
+        """Continuation text to ids, without BOS."""
+        return self._tokenize(text, False)
+
+    def _tokenize(self, text: str, bos: bool) -> list[int]:
+        """Text to ids. Special tokens in the text are text: a question cannot forge a turn."""
+        data = text.encode()
+        room = len(data) + 8
+        ids = (ctypes.c_int32 * room)()
+        n = self.lib.llama_tokenize(self.vocab, data, len(data), ids, room, bos, False)
+        if n < 0:
+            raise RuntimeError(f"llama_tokenize wants {-n} tokens for {len(data)} bytes")
+        return list(ids[:n])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token writes; control tokens write nothing."""
+        if token not in self._pieces:
+            buffer = ctypes.create_string_buffer(256)
+            n = self.lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
+            self._pieces[token] = buffer.raw[: max(n, 0)]
+        return self._pieces[token]
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends a text or a turn."""
+        return bool(self.lib.llama_vocab_is_eog(self.vocab, token))
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self.raw:
+            self.lib.llama_model_free(self.raw)
+            self.raw = None
+
+
+class Words(NamedTuple):
+    """A tokenizer without weights: prompt to ids, continuation to ids, and the end of text."""
+
+    encode: Callable[[str], list[int]]
+    encode_tail: Callable[[str], list[int]]
+    eos: int | None
+
+
+@contextmanager
+def vocabulary(path: Path) -> Iterator[Words]:
+    """Load only the tokenizer of a GGUF file: a few megabytes, given back at the end."""
+    model = LlamaModel(path, vocab_only=True)
+    try:
+        yield Words(model.encode, model.encode_tail, model.eos)
+    finally:
+        model.close()
+
+
+class LlamaContext:
+    """A KV cache over one model; sequences share cells through ``share``."""
+
+    def __init__(self, model: LlamaModel, cells: int, sequences: int, threads: int) -> None:
+        self.model, self.lib = model, model.lib
+        params = self.lib.llama_context_default_params()
+        params.n_ctx, params.n_seq_max, params.kv_unified = cells, sequences, True
+        params.n_batch = params.n_ubatch = 512
+        params.n_threads = params.n_threads_batch = threads or default_threads()
+        params.no_perf = True
+        _log.clear()
+        self.raw = self.lib.llama_init_from_model(model.raw, params)
+        if not self.raw:
+            raise LmsiError(
+                f"{model.path}: no context of {cells} cells: {last_complaint() or 'out of memory?'}",
+                hint="use a smaller --parallel or --max-tokens",
+            )
+        self.memory = self.lib.llama_get_memory(self.raw)
+        self.batch = Batch(params.n_batch)
+
+    def decode(self) -> None:
+        """Run the batch."""
+        code = self.lib.llama_decode(self.raw, self.batch.raw(self.lib))
+        if code == 1:
+            raise LmsiError("the KV cache is full", hint="raise --ctx or lower --parallel")
+        if code != 0:
+            raise LmsiError(f"{self.model.path}: llama.cpp failed to decode (code {code})",
+                            hint="run `lmsi doctor`")
+
+    def logits(self, rows: int) -> NDArray[np.float32]:
+        """Logits of the batch's output tokens in order, shape (rows, vocabulary).
+
+        A view of llama.cpp's buffer: it changes with the next decode.
+        """
+        pointer = self.lib.llama_get_logits(self.raw)
+        return np.ctypeslib.as_array(pointer, shape=(rows, self.model.n_vocab))
+
+    def share(self, source: int, target: int) -> None:
+        """Let ``target`` see all cells of ``source``, without copying them."""
+        self.lib.llama_memory_seq_cp(self.memory, source, target, -1, -1)
+
+    def drop(self, sequence: int) -> None:
+        """Forget a sequence; cells that nobody else sees become free."""
+        self.lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
+
+    def set_adapter(self, adapter: Any, scale: float) -> None:  # noqa: ANN401 - ctypes
+        """Apply an adapter from here on, or none."""
+        if adapter is None:
+            self.lib.llama_set_adapters_lora(self.raw, None, 0, None)
+            return
+        adapters = (self.lib.llama_adapter_lora_p_ctypes * 1)(adapter)
+        self.lib.llama_set_adapters_lora(self.raw, adapters, 1, (ctypes.c_float * 1)(scale))
+
+    def close(self) -> None:
+        """Free the cache."""
+        if self.raw:
+            self.lib.llama_free(self.raw)
+            self.raw = None

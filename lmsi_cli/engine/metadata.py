@@ -1,0 +1,72 @@
+"""What a GGUF file says of itself, read without loading its weights.
+
+Knows the GGUF container through the ``gguf`` library; nothing of llama.cpp.
+
+    {"architecture": "llama", "parameters": 25771008, "file_bytes": 51596512, "quantisation": "F16",
+     "context": 2048, "layers": 8, "width": 512, "vocabulary": 1165, "tokenizer": "gpt2 (smollm)",
+     "chat_template": "none", "adapter": "no"}
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from lmsi_cli.engine.llama import check_file
+from lmsi_cli.errors import LmsiError
+
+Value = int | str
+
+
+def read_metadata(path: Path) -> dict[str, Value]:
+    """Read the facts of a GGUF file.
+
+    Raises:
+        LmsiError: It is missing, no GGUF, or truncated.
+    """
+    check_file(path)
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OSError, OverflowError) as e:
+        raise LmsiError(f"{path}: a truncated or broken GGUF file: {e}",
+                        hint="download it again") from None
+    return _facts(reader, path)
+
+
+def _facts(reader: Any, path: Path) -> dict[str, Value]:  # noqa: ANN401 - untyped library
+    def get(key: str, default: Value = "not stated") -> Value:
+        field = reader.get_field(key)
+        value = default if field is None else field.contents()
+        return value if isinstance(value, int | str) else str(value)
+
+    arch = get("general.architecture")
+    template = str(get("tokenizer.chat_template", ""))
+    words = reader.get_field("tokenizer.ggml.tokens")
+    return {
+        "name": get("general.name"),
+        "architecture": arch,
+        "parameters": sum(int(t.n_elements) for t in reader.tensors),
+        "file_bytes": path.stat().st_size,
+        "quantisation": _quantisation(reader),
+        "context": get(f"{arch}.context_length"),
+        "layers": get(f"{arch}.block_count"),
+        "width": get(f"{arch}.embedding_length"),
+        "heads": get(f"{arch}.attention.head_count"),
+        "kv_heads": get(f"{arch}.attention.head_count_kv"),
+        "vocabulary": len(words.data) if words else "not stated",
+        "tokenizer": f"{get('tokenizer.ggml.model')} ({get('tokenizer.ggml.pre')})",
+        "chat_template": template.splitlines()[0][:60] + " ..." if template else "none",
+        "licence": get("general.license"),
+    }
+
+
+def _quantisation(reader: Any) -> str:  # noqa: ANN401 - untyped library
+    """Tensor types by their share of the parameters, largest first."""
+    sizes: Counter[str] = Counter()
+    for t in reader.tensors:
+        sizes[t.tensor_type.name] += int(t.n_elements)
+    total = max(1, sizes.total())
+    return ", ".join(f"{name} {n / total:.0%}" for name, n in sizes.most_common(3) if n / total > 0.005)

@@ -1,0 +1,37 @@
+"""From what an engine wrote to a path with its answer read.
+
+Knows both sides, engine and answers, and nothing else:
+
+    Generated("q7", 0, 91, " 2 + 2 = 4. The answer is 4.", ...) -> Path(predicted_answer="4", ...)
+"""
+
+from __future__ import annotations
+
+from lmsi_cli.answers import extract
+from lmsi_cli.engine.base import Engine, Generated, Request, Wanted
+from lmsi_cli.prompts import Task, render
+from lmsi_cli.records import Path, PromptFormat, Question
+
+
+def to_request(
+    engine: Engine, task: Task, question: Question, format: PromptFormat, wanted: tuple[Wanted, ...]
+) -> Request:
+    """Ask for paths of one question; a question with nothing wanted costs nothing."""
+    prompt = engine.encode(render(task, question.question, format)) if wanted else []
+    return Request(question.id, tuple(prompt), wanted)
+
+
+def to_path(generated: Generated, task: Task) -> Path:
+    """Read the answer of a generated text; a truncated one is read too, but will not vote."""
+    found = extract(generated.text, task.kind, task.trigger)
+    return Path(
+        question_id=generated.question_id,
+        path=generated.path,
+        seed=generated.seed,
+        text=generated.text,
+        num_generated_tokens=generated.tokens,
+        logprob=generated.logprob,
+        stop_reason=generated.stop_reason,
+        predicted_answer=found.value if found else None,
+        extract_rule=found.rule if found else None,
+    )

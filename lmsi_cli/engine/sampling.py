@@ -1,0 +1,98 @@
+"""Drawing tokens: a batch of logits in, one token and its log-probability per row out.
+
+Pure numpy; knows nothing of models, slots or text. Filters act in llama.cpp's order (top-k,
+top-p, min-p, temperature last), all rows at once:
+
+    draw(logits (3, 1165), uniforms [0.1, 0.9, 0.4], config) -> tokens [17, 4, 17], logprobs [...]
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmsi_cli.config import SamplingConfig
+
+Floats = NDArray[np.floating]
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Draw(NamedTuple):
+    """Tokens (rows,) int64 and their natural log-probabilities at temperature 1 (rows,)."""
+
+    tokens: NDArray[np.int64]
+    logprobs: Floats
+
+
+def uniforms(seeds: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return number ``step`` of each seed's stream, in [0, 1).
+
+    SplitMix64 (Steele, Lea, Flood 2014) is a counter run through a mixer, so any element of any
+    stream costs the same and nothing has to be remembered between steps or across a resume.
+    """
+    with np.errstate(over="ignore"):
+        z = seeds + (steps + np.uint64(1)) * _GOLDEN
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def draw(logits: Floats, u: NDArray[np.float64], config: SamplingConfig) -> Draw:
+    """Draw one token per row.
+
+    Args:
+        logits: (rows, vocabulary) float32, not modified.
+        u: (rows,) one uniform number in [0, 1) per row.
+        config: temperature 0 takes the likeliest token.
+    """
+    rows = np.arange(len(logits))
+    if config.temperature == 0:
+        tokens = logits.argmax(axis=1)
+    else:
+        ids, kept = _candidates(logits, config)
+        tokens = ids[rows, _pick(kept / config.temperature, u)]
+    return Draw(tokens, logits[rows, tokens] - _logsumexp(logits))
+
+
+def _candidates(logits: Floats, config: SamplingConfig) -> tuple[NDArray[np.int64], Floats]:
+    """Candidate ids and logits, likeliest first; what a filter drops becomes -inf."""
+    ids = _top(logits, config.top_k)
+    kept = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
+    if config.top_p < 1.0:
+        p = _softmax(kept)
+        # the first token that reaches the mass stays, so at least one candidate always does
+        kept[p.cumsum(axis=1) - p >= config.top_p] = -np.inf
+    if config.min_p > 0.0:
+        kept[kept < kept[:, :1] + np.log(config.min_p)] = -np.inf
+    return ids, kept
+
+
+def _top(logits: Floats, k: int) -> NDArray[np.int64]:
+    """Ids of the k largest logits per row, largest first; all of them when k is 0."""
+    if not 0 < k < logits.shape[1]:
+        return np.argsort(-logits, axis=1, kind="stable")
+    ids = np.argpartition(logits, -k, axis=1)[:, -k:]
+    ids.sort(axis=1)  # partition order is arbitrary; equal logits must not depend on it
+    order = np.argsort(-np.take_along_axis(logits, ids, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(ids, order, axis=1)
+
+
+def _pick(scores: Floats, u: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Column chosen per row by inverting the cumulative distribution at ``u``."""
+    cumulative = _softmax(scores).cumsum(axis=1)
+    below = cumulative <= (u * cumulative[:, -1])[:, None]
+    # rounding may put the last column's sum on u itself; never step past the last candidate
+    return np.minimum(below.sum(axis=1), np.isfinite(scores).sum(axis=1) - 1)
+
+
+def _softmax(scores: Floats) -> Floats:
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def _logsumexp(logits: Floats) -> Floats:
+    top = logits.max(axis=1)
+    return top + np.log(np.exp(logits - top[:, None]).sum(axis=1, dtype=np.float64))

@@ -1,0 +1,66 @@
+"""A deterministic engine for tests: answers are looked up, not thought.
+
+Knows nothing of models. Each question's script lists texts; path ``i`` says text ``i`` modulo
+the list. Tokens are characters, so counts can be checked by eye.
+
+    ScriptedEngine({"q1": [" The answer is 4.", " The answer is 5."]})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import Generated, ModelInfo, Request
+
+VOCABULARY = 256
+
+
+class ScriptedEngine:
+    """Speaks from a script; ``fail_after`` raises KeyboardInterrupt after that many paths."""
+
+    def __init__(self, script: Mapping[str, Sequence[str]], fail_after: int | None = None) -> None:
+        self.script = script
+        self.fail_after = fail_after
+        self.adapter: str | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """Facts about the script."""
+        return ModelInfo("scripted", "scripted", 0, 0, VOCABULARY, 4096)
+
+    def encode(self, text: str) -> list[int]:
+        """Bytes as ids."""
+        return list(text.encode())
+
+    def encode_tail(self, text: str) -> list[int]:
+        """Bytes as ids."""
+        return list(text.encode())
+
+    def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
+        """Remember the adapter's name."""
+        self.adapter = path
+
+    def generate(
+        self, requests: Sequence[Request], sampling: SamplingConfig, trigger: str
+    ) -> Iterator[Generated]:
+        """Yield the scripted texts in order."""
+        done = 0
+        for request in requests:
+            texts = self.script[request.question_id]
+            for path, seed in request.wanted:
+                if self.fail_after is not None and done >= self.fail_after:
+                    raise KeyboardInterrupt
+                text = texts[path % len(texts)]
+                reason = "answer" if text.endswith(".") else "length"
+                yield Generated(request.question_id, path, seed, text, len(text), -1.0, reason)  # type: ignore[arg-type]
+                done += 1
+
+    def last_logits(self, prompts: Iterable[Sequence[int]]) -> np.ndarray:
+        """One-hot logits of the last id."""
+        return np.stack([np.eye(VOCABULARY, dtype=np.float32)[list(p)[-1]] for p in prompts])
+
+    def close(self) -> None:
+        """Nothing to give back."""

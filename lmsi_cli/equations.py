@@ -1,0 +1,146 @@
+"""The equations of a rationale: list them, and check them exactly.
+
+Knows no records, votes or models, and evaluates with its own small parser over fractions, never
+with ``eval``. What it cannot read for certain (units between the numbers, powers, unknowns) it
+leaves out rather than guess:
+
+    equations("5 * $3 = $15 and 2 apples + 3 = 5, so 1,000 - 15 = 985.")
+    -> ("5*3=15", "1000-15=985")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+
+_TOKEN = re.compile(
+    r"(?:\\?[$€£][ ]?)?(?P<num>(?<![A-Za-z_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
+    r"(?:\.[0-9]+)?%?|(?<![\w.])\.[0-9]+%?)"
+    r"|(?P<op>\^|(?<=[0-9)])\*\*(?=[0-9(])|[-+*/\u00d7\u00f7()=\u2212\u2013]|\\times|\\cdot|\\div"
+    r"|x(?=[ \t]*[$(0-9]))"
+)
+_SAME = {"\u00d7": "*", "x": "*", r"\times": "*", r"\cdot": "*", "\u00f7": "/", r"\div": "/"}
+_SAME |= dict.fromkeys("\u2212\u2013", "-")
+# Notes of GSM8K repeat what stands beside them; two stars around words are bold, not a power.
+_NOISE = re.compile(r"<<[^<>\n]*>>|\*\*(?![0-9(])|(?<![0-9)])\*\*")
+_BINARY = ("+", "-", "*", "/")
+_LONGEST = 100  # characters of one number
+_MOST_TOKENS = 64  # longer is a model that repeats itself, and would cost time and stack
+
+
+def equations(text: str) -> tuple[str, ...]:
+    """List the equations of a rationale in order, without spaces, commas and currency.
+
+    The key for one path per distinct solution, after RFT (Yuan et al. 2023, arXiv 2308.01825): the
+    order of equations and of operands matters, ``3+4=7`` is not ``4+3=7``. Chains stay whole:
+    ``2+3=5*4=20``.
+    """
+    return tuple("=".join("".join(side) for side in sides) for sides, _ in _equations(text))
+
+
+def equations_hold(text: str) -> bool | None:
+    """Say whether every equation of a rationale is exactly true; ``None`` if it has none."""
+    checks = [len(set(values)) == 1 for _, values in _equations(text)]
+    return all(checks) if checks else None
+
+
+def _equations(text: str) -> Iterator[tuple[list[list[str]], list[Fraction]]]:
+    """Yield each equation as its sides in tokens, with their values."""
+    for run in _runs(_NOISE.sub("", text)):
+        sides = _sides(_tokens(run))
+        try:
+            values = [_value(side) for side in sides]
+        except (IndexError, ValueError, ZeroDivisionError):
+            continue  # words between the numbers, a power, a division by zero: not readable
+        if len(sides) > 1 and max(map(len, sides)) > 2:
+            yield sides, values
+
+
+def _runs(text: str) -> Iterator[list[re.Match[str]]]:
+    """Yield the stretches of text that are nothing but arithmetic."""
+    run: list[re.Match[str]] = []
+    for token in _TOKEN.finditer(text):
+        if run and (
+            text[run[-1].end() : token.start()].strip(" \t") or (run[-1]["num"] and token["num"])
+        ):
+            yield run
+            run = []
+        run.append(token)
+    yield run
+
+
+def _tokens(run: list[re.Match[str]]) -> list[str]:
+    """Normalise a run; empty if it opens in the middle of an expression ("2 apples + 3 = 5")."""
+    tokens = [t["num"].replace(",", "") if t["num"] else _SAME.get(t["op"], t["op"]) for t in run]
+    while tokens and tokens[-1] in (*_BINARY, "=", "("):
+        tokens.pop()
+    if not tokens or tokens[0] not in _BINARY:
+        return tokens
+    line = run[0].string[: run[0].start()].rpartition("\n")[2]
+    touches = run[0]["op"] and len(run) > 1 and run[1].start() == run[0].end()
+    if tokens[0] == "-" and touches:
+        return tokens
+    return [] if line.strip() else tokens[1:]  # at the start of a line it is a bullet
+
+
+def _sides(tokens: list[str]) -> list[list[str]]:
+    """Split at the equals signs, dropping brackets that close in another side: ``(2+3=5)``."""
+    sides: list[list[str]] = [[]]
+    for token in tokens[: _MOST_TOKENS + 1]:
+        if token == "=":
+            sides.append([])
+        else:
+            sides[-1].append(token)
+    return [_balanced(side) for side in sides if side] if len(tokens) <= _MOST_TOKENS else []
+
+
+def _balanced(side: list[str]) -> list[str]:
+    """Drop the brackets of a side that have no partner in it."""
+    open_: list[int] = []
+    lone: set[int] = set()
+    for i, token in enumerate(side):
+        if token == "(":
+            open_.append(i)
+        elif token == ")":
+            lone.update(() if open_ else (i,))
+            open_ = open_[:-1]
+    lone.update(open_)
+    return [token for i, token in enumerate(side) if i not in lone]
+
+
+def _value(side: list[str]) -> Fraction:
+    """Compute one side exactly; raises IndexError, ValueError or ZeroDivisionError."""
+    rest = side[::-1]  # a stack: the next token is the last
+    value = _sum(rest)
+    if rest:
+        raise ValueError("tokens left over")
+    return value
+
+
+def _sum(rest: list[str]) -> Fraction:
+    total = _product(rest)
+    while rest and rest[-1] in ("+", "-"):
+        total += _product(rest) if rest.pop() == "+" else -_product(rest)
+    return total
+
+
+def _product(rest: list[str]) -> Fraction:
+    total = _atom(rest)
+    while rest and rest[-1] in ("*", "/"):
+        total *= _atom(rest) if rest.pop() == "*" else 1 / _atom(rest)
+    return total
+
+
+def _atom(rest: list[str]) -> Fraction:
+    token = rest.pop()
+    if token == "-":
+        return -_atom(rest)
+    if token == "(":
+        value = _sum(rest)
+        if rest.pop() != ")":
+            raise ValueError("bracket left open")
+        return value
+    if len(token) > _LONGEST:
+        raise ValueError("not a number")
+    return Fraction(token[:-1]) / 100 if token.endswith("%") else Fraction(token)

@@ -1,0 +1,22 @@
+"""The one exception that means: the user can fix this.
+
+Knows nothing of the rest of the package. The command line turns it into one line on stderr and
+exit code 1, in one place; anything else that escapes is a bug and shows its traceback.
+
+    LmsiError("questions.jsonl:17: missing field 'question'", hint="add it, or delete the line")
+"""
+
+from __future__ import annotations
+
+
+class LmsiError(Exception):
+    """A mistake or a state of the machine that the user can put right.
+
+    Args:
+        message: What is wrong and where (``file:line: field``), on one line.
+        hint: What to type or change next; empty if the message says it all.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint

@@ -1,0 +1,123 @@
+"""What flows between the stages: frozen records, one JSON object each.
+
+The type is the validation: a line that does not fit its record is refused with file, line and
+field. Knows no file names and no defaults of commands. One sampled path, as a line of
+``paths.jsonl``:
+
+    {"logprob": -4.1, "num_generated_tokens": 38, "path": 3, "predicted_answer": "42",
+     "extract_rule": "marker", "question_id": "q7", "seed": 812733, "stop_reason": "answer",
+     "text": " Half of 84 is 84 / 2 = 42. The answer is 42."}
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+StopReason = Literal["answer", "next_question", "eos", "length"]
+PromptFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
+Mode = Literal["direct", "cot", "sc"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every record: frozen, named fields only, misspelt fields refused."""
+
+
+class Question(Record, frozen=True, kw_only=True):
+    """One question as a person wrote it; ``answer`` is gold and only evaluation may read it."""
+
+    id: str
+    question: str
+    answer: str | None = None
+    family: str | None = None
+
+
+class Exemplar(Record, frozen=True, kw_only=True):
+    """A worked example for few-shot prompts: the rationale without its answer sentence."""
+
+    question: str
+    rationale: str
+    answer: str
+
+
+class Path(Record, frozen=True, kw_only=True):
+    """One sampled chain of thought; never carries a gold answer."""
+
+    question_id: str
+    path: int
+    seed: int
+    text: str
+    num_generated_tokens: int
+    logprob: float
+    stop_reason: StopReason
+    predicted_answer: str | None
+    extract_rule: str | None
+
+
+class Vote(Record, frozen=True, kw_only=True):
+    """The vote over one question's paths; ``kept`` are path indices that may be trained on.
+
+    ``total_votes`` counts ballots (parsed, complete paths), ``num_paths`` all paths, so that
+    ``share = majority_votes / total_votes`` and ``share_of_all = majority_votes / num_paths``.
+    """
+
+    question_id: str
+    predicted_answer: str | None
+    majority_votes: int
+    runner_up_votes: int
+    total_votes: int
+    num_paths: int
+    no_answer: int
+    truncated: int
+    tie: bool
+    share: float
+    share_of_all: float
+    margin: float
+    ballots: dict[str, int]
+    kept: tuple[int, ...]
+
+
+class TrainExample(Record, frozen=True, kw_only=True):
+    """One prompt/completion pair (TRL's field names) and where it came from."""
+
+    prompt: str
+    completion: str
+    format: PromptFormat
+    question_id: str
+    path: int | None
+
+
+class Interval(Record, frozen=True, kw_only=True):
+    """A figure with its 95% interval over ``n`` items; all as fractions of one."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class Paired(Record, frozen=True, kw_only=True):
+    """Before/after on the same questions: difference with interval, and the exact test."""
+
+    difference: float
+    low: float
+    high: float
+    n: int
+    gained: int
+    lost: int
+    p_value: float
+    smallest_visible: float
+
+
+class Progress(Protocol):
+    """What a stage tells its watcher; the terminal implements it, tests append to a list."""
+
+    def start(self, label: str, total: int) -> None:
+        """A phase begins with ``total`` units of work (0: unknown)."""
+
+    def advance(self, done: int, **figures: float | str) -> None:
+        """``done`` units are finished in all; ``figures`` are shown beside the bar."""
+
+    def say(self, text: str) -> None:
+        """A line that stays on the screen."""

@@ -1,0 +1,177 @@
+"""Results as tables for the terminal; the same records go out as JSON.
+
+Knows Rich's tables and the stages' summary records; computes nothing that is not in them.
+
+                     base    adapter   change
+    CoT greedy       54.3%   62.7%     +8.3 [+3.0, +13.7]  p 0.003
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from lmsi_cli.records import Interval, Paired
+from lmsi_cli.report.comparison import Comparison, Figure, Line
+from lmsi_cli.voting import VoteSummary
+
+if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is imported at run time
+    from lmsi_cli.stages.doctor import Check
+    from lmsi_cli.stages.sample import SampleSummary
+    from lmsi_cli.stages.train import TrainResult
+
+BLOCKS = " ▏▎▍▌▋▊▉█"
+WIDTH = 24  # of the longest histogram bar, in characters
+
+
+def percent(x: float) -> str:
+    """A fraction as a percentage with one decimal."""
+    return f"{100 * x:.1f}%"
+
+
+def with_interval(i: Interval) -> str:
+    """A figure with its 95% interval, in percent."""
+    return f"{100 * i.value:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
+
+
+def change(c: Paired) -> Text:
+    """A paired difference in points, its interval and p; coloured only if it is clear of zero."""
+    text = f"{100 * c.difference:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]  p {c.p_value:.3g}"
+    clear = c.p_value < 0.05
+    return Text(text, style=("green" if c.difference > 0 else "red") if clear else "")
+
+
+def vote_table(s: VoteSummary) -> Table:
+    """What was voted on and what was kept."""
+    table = _plain("vote")
+    for name, value in (
+        ("questions", f"{s.questions}"),
+        ("paths", f"{s.paths}"),
+        ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
+        ("truncated", f"{s.truncated}"),
+        ("ties", f"{s.ties}"),
+        ("mean share of the winner", f"{s.mean_share:.2f}"),
+        ("kept questions", f"{s.kept_questions} ({percent(s.kept_questions / max(1, s.questions))})"),
+        ("kept paths", f"{s.kept_paths} ({percent(s.kept_paths / max(1, s.paths))})"),
+    ):
+        table.add_row(name, value)
+    for name, count in s.removed.items():
+        table.add_row(f"  removed: {name}", f"{count}")
+    return table
+
+
+def histogram(s: VoteSummary) -> Table:
+    """How many questions reached which share of agreement."""
+    table = _plain("agreement (share of the winner)")
+    top = max(max(s.histogram), 1)
+    step = 1 / len(s.histogram)
+    for i, count in enumerate(s.histogram):
+        table.add_row(f"{i * step:.1f} to {(i + 1) * step:.1f}", bar(count / top), f"{count}")
+    return table
+
+
+def bar(share: float) -> str:
+    """A bar of block characters, a share of ``WIDTH`` wide."""
+    eighths = round(share * WIDTH * 8)
+    return BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
+
+
+def eval_table(c: Comparison) -> Table:
+    """Before and after on one data set."""
+    table = Table(title=f"{escape(c.data)}: {c.n} questions, % right [95% interval]",
+                  title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    adapted = c.lines[0].adapter is not None
+    for name in ("", "base", *(["adapter", "change (paired)"] if adapted else []), "parsed",
+                 "tokens", "s / question"):
+        table.add_column(name, justify="left" if name in ("", "change (paired)") else "right",
+                         no_wrap=True)
+    for line in c.lines:
+        table.add_row(*_cells(line))
+    return table
+
+
+def _cells(line: Line) -> list[str | Text]:
+    figures: list[Figure] = [f for f in (line.base, line.adapter) if f is not None]
+    cells: list[str | Text] = [line.name, *(with_interval(f.accuracy) for f in figures)]
+    if line.change is not None:
+        cells.append(change(line.change))
+    cells += [" > ".join(f"{100 * f.parsed:.0f}%" for f in figures),
+              " > ".join(f"{f.tokens:.0f}" for f in figures),
+              " > ".join(f"{f.seconds:.2f}" for f in figures)]
+    return cells
+
+
+def _plain(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def facts(title: str, rows: list[tuple[str, str]]) -> Table:
+    """Names and values, one a line; the values are shown as they are."""
+    table = _plain(title)
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    return table
+
+
+def conclusion(c: Comparison) -> str:
+    """One sentence on what changed, for the figure that one answer per question gives."""
+    line = next((x for x in c.lines if x.name == "one sampled path"), c.lines[0])
+    if line.change is None:
+        return f"{line.name}: {percent(line.base.accuracy.value)} of {c.n} questions."
+    d = line.change
+    told = "better" if d.low > 0 else "worse" if d.high < 0 else "not clearly different"
+    return (f"{line.name} on {c.data}: {told} after training, {100 * d.difference:+.1f} points "
+            f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]; smallest difference that these {d.n} "
+            f"questions could show: {100 * d.smallest_visible:.1f}.")
+
+
+def sample_table(s: SampleSummary) -> Table:
+    """What one call of the sampler did."""
+    pace = max(s.seconds, 1e-9)
+    return facts("sample", [
+        ("questions", f"{s.questions}"),
+        ("paths", f"{s.paths} ({s.new_paths} new)"),
+        ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
+        ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
+        ("time", f"{s.seconds:.0f} s"),
+    ])
+
+
+def kept_line(s: VoteSummary) -> str:
+    """The vote in one line, for the progress view."""
+    return (f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
+            f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} parsed")
+
+
+def train_table(r: TrainResult) -> Table:
+    """What was trained, and the proof."""
+    t, p = r.summary, r.proof
+    return facts("train", [
+        ("examples", f"{t.examples} ({t.dropped_too_long} too long, left out)"),
+        ("steps", f"{t.steps}"),
+        ("loss", f"{t.first_loss:.3f} to {t.final_loss:.3f}"),
+        ("speed", f"{t.tokens_per_second:,.0f} tokens/s in {t.dtype}, {t.seconds:.0f} s"),
+        ("peak memory", f"{t.peak_rss_mib} MiB"),
+        ("adapter acts", f"moves the logits by {percent(p.moved)} on {p.prompts} prompts"),
+        ("llama.cpp agrees", f"{percent(p.adapted_gap)} apart with the adapter, "
+         f"{percent(p.base_gap)} without; tolerance {percent(p.tolerance)}"),
+    ])
+
+
+def doctor_table(checks: Sequence[Check]) -> Table:
+    """One check a line; problems and advice below the line they belong to."""
+    table = _plain("lmsi doctor")
+    for c in checks:
+        mark = "[red]x[/]" if c.fatal else "[yellow]![/]" if c.problem else "[green]ok[/]"
+        table.add_row(mark, c.name, escape(c.value))
+        for text in (c.problem, c.advice):
+            if text:
+                table.add_row("", "", escape(f"{'problem' if text == c.problem else 'advice'}: {text}"))
+    return table

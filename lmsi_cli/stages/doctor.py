@@ -1,0 +1,105 @@
+"""What this machine can do for lmsi, and what to do about each problem.
+
+Asks the libraries; changes nothing but the remembered answer of the probe. One check:
+
+    {"name": "llama.cpp, quantised models", "value": "works", "problem": "", "advice": ""}
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from lmsi_cli.catalog import cards
+from lmsi_cli.engine import probe
+from lmsi_cli.engine.llama import default_threads, library
+from lmsi_cli.records import Record
+
+LITTLE_MEMORY = 4.0  # GiB free; less than this stops even a half-billion-parameter model
+REBUILD_GPU = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
+REBUILD = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf", "numpy")
+
+
+class Check(Record, frozen=True, kw_only=True):
+    """One fact; ``problem`` is empty if all is well, ``fatal`` if nothing works before it is put right."""
+
+    name: str
+    value: str
+    problem: str = ""
+    advice: str = ""
+    fatal: bool = False
+
+
+def examine() -> list[Check]:
+    """All checks, in the order a person reads them."""
+    return [*_versions(), *_machine(), *_llama(), *_torch(), _models()]
+
+
+def _versions() -> list[Check]:
+    found = [Check(name="python", value=platform.python_version())]
+    for package in PACKAGES:
+        try:
+            found.append(Check(name=package, value=version(package)))
+        except PackageNotFoundError:
+            found.append(Check(name=package, value="missing", problem="not installed", fatal=True,
+                               advice=f"pip install {package}"))
+    return found
+
+
+def _machine() -> list[Check]:
+    memory = psutil.virtual_memory()
+    free = memory.available / 2**30
+    short = free < LITTLE_MEMORY
+    return [
+        Check(name="cores", value=f"{psutil.cpu_count(logical=False)} physical, "
+              f"{os.cpu_count()} logical, lmsi uses {default_threads()} threads"),
+        Check(name="memory", value=f"{memory.total / 2**30:.1f} GiB, {free:.1f} GiB free",
+              problem="little free memory" if short else "",
+              advice="close other programs before training" if short else ""),
+    ]
+
+
+def _llama() -> list[Check]:
+    lib = library()
+    features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
+    gpu = bool(lib.llama_supports_gpu_offload())
+    return [
+        Check(name="llama.cpp features", value=features),
+        _quantised(),
+        Check(name="GPU offload", value="available" if gpu else "not built in",
+              advice="" if gpu else f"with an NVIDIA card: {REBUILD_GPU}"),
+    ]
+
+
+def _quantised() -> Check:
+    name, found = "quantised models", probe.probe()
+    if not found.usable:
+        return Check(name=name, value="broken", problem=found.note, advice=REBUILD, fatal=True)
+    if found.extra_buffers:
+        return Check(name=name, value="work")
+    return Check(name=name, value="work without repacked weights", problem=found.note,
+                 advice="nothing to do, lmsi avoids it; a newer compiler may bring the speed back: "
+                 + REBUILD)
+
+
+def _torch() -> list[Check]:
+    try:
+        import torch
+    except ImportError as e:
+        return [Check(name="torch", value="does not import", problem=str(e), fatal=True,
+                      advice="pip install torch")]
+    from lmsi_cli.training.load import pick_dtype
+
+    device = "cuda" if torch.cuda.is_available() else "cpu only"
+    return [Check(name="torch features", value=f"{torch.backends.cpu.get_cpu_capability()}, "
+                  f"{device}, trains in {pick_dtype('auto')}")]
+
+
+def _models() -> Check:
+    found = ", ".join(cards())
+    return Check(name="models", value=found or "none", problem="" if found else "no model found",
+                 advice="" if found else "reinstall lmsi, or give a GGUF file with --model")

@@ -1,0 +1,191 @@
+"""Stage four: labelled questions in, answers of base and adapter and what changed out.
+
+The only stage that reads gold answers. Answers are appended as they end, under a name made of
+everything that could change them, so an interrupted evaluation goes on and an older one is never
+overwritten. The records are in ``report/comparison.py``:
+
+    eval/base-test-1f0c9a2b.answers.jsonl  eval/adapter-test-77d01e5c.answers.jsonl
+    eval/test-77d01e5c.result.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lmsi_cli.answers import canonical
+from lmsi_cli.config import EngineConfig, EvalConfig
+from lmsi_cli.engine.base import Engine, Wanted, path_seed
+from lmsi_cli.engine.reading import to_path, to_request
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Mode, PromptFormat, Progress, Question
+from lmsi_cli.report.comparison import Answer, Comparison, compare
+from lmsi_cli.rundir import RunDir, appender, read_records, sha256_file, write_atomic
+
+DIRECT_TOKENS = 32  # an answer sentence, no more
+SPEED_ONLY = {*EngineConfig.__struct_fields__, "modes", "limit", "scale", "paths"}
+
+
+class Exam(NamedTuple):
+    """A labelled data set and how it is asked."""
+
+    name: str
+    questions: Sequence[Question]
+    task: Task
+    config: EvalConfig
+
+
+class Variant(NamedTuple):
+    """A model to examine; ``identity`` holds hashes of all that could change its answers."""
+
+    name: str
+    adapter: str | None
+    identity: dict[str, Any]
+
+
+def evaluate(
+    exam: Exam, variants: Sequence[Variant], engine: Engine, run: RunDir, progress: Progress
+) -> Comparison:
+    """Answer every question with every variant; the last one is compared with the first.
+
+    Raises:
+        LmsiError: A gold answer is not of the task's kind, or a prompt does not fit.
+    """
+    gold = gold_answers(exam.questions, exam.task)
+    answers: dict[str, list[Answer]] = {}
+    for variant in variants:
+        engine.use_adapter(variant.adapter, exam.config.scale)
+        answers[variant.name] = _Sitting(exam, gold, variant, engine, run).answers(progress)
+    result = compare(exam.name, answers, gold, exam.config.seed)
+    file = run.eval_result(f"{exam.name}-{_key(exam, variants[-1])}")
+    write_atomic(file, msgspec.json.format(msgspec.json.encode(result)))
+    return result
+
+
+def variants_of(run: RunDir, model: Path) -> list[Variant]:
+    """The base model, and the run's adapter if it has one.
+
+    Raises:
+        LmsiError: The adapter was trained on another base.
+    """
+    base = {"model_sha256": sha256_file(model)}
+    found = [Variant("base", None, base)]
+    if run.adapter_gguf.exists():
+        check_base(run, base["model_sha256"])
+        trained = {**base, "adapter_sha256": sha256_file(run.adapter_gguf)}
+        found.append(Variant("adapter", str(run.adapter_gguf), trained))
+    return found
+
+
+def check_base(run: RunDir, model_sha256: str) -> None:
+    """Refuse an adapter that says it belongs to another base; one that says nothing may try.
+
+    Raises:
+        LmsiError: It belongs to another file.
+    """
+    if not run.adapter_origin.exists():
+        return
+    origin = msgspec.json.decode(run.adapter_origin.read_bytes())
+    if origin.get("base_sha256") != model_sha256:
+        raise LmsiError(
+            f"{run.adapter}: this adapter was trained on {origin.get('base_file')}, another file",
+            hint="evaluate it over its own base, or run `lmsi train` again",
+        )
+
+
+def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
+    """Canonical right answers by question id.
+
+    Raises:
+        LmsiError: An answer is not of the task's kind.
+    """
+    gold: dict[str, str] = {}
+    for q in questions:
+        value = canonical(q.answer or "", task.kind)
+        if value is None:
+            raise LmsiError(
+                f"question {q.id!r}: its answer {q.answer!r} is not a {task.kind}",
+                hint="correct the answer, or choose another --task",
+            )
+        gold[q.id] = value
+    return gold
+
+
+def _key(exam: Exam, variant: Variant) -> str:
+    """Name everything that could change an answer, in eight hex digits."""
+    settings = msgspec.to_builtins(exam.config)
+    kept = {k: v for k, v in settings.items() if k not in SPEED_ONLY}
+    if variant.adapter is not None:
+        kept["scale"] = exam.config.scale
+    texts = [(q.id, q.question, q.answer) for q in exam.questions]
+    told = msgspec.json.encode([kept, variant.identity, msgspec.to_builtins(exam.task), texts])
+    return hashlib.sha256(told).hexdigest()[:8]
+
+
+class _Sitting:
+    """One variant in one exam."""
+
+    def __init__(
+        self, exam: Exam, gold: dict[str, str], variant: Variant, engine: Engine, run: RunDir
+    ) -> None:
+        self.exam, self.gold, self.variant, self.engine = exam, gold, variant, engine
+        self.file = run.eval_answers(f"{variant.name}-{exam.name}-{_key(exam, variant)}")
+
+    def answers(self, progress: Progress) -> list[Answer]:
+        """Draw what the answers file lacks; return what these settings ask for, in order."""
+        have: dict[tuple[str, str, int], Answer] = {}
+        if self.file.exists():
+            have = {(a.mode, a.question_id, a.path): a for a in read_records(self.file, Answer)}
+        with appender(self.file, Answer) as lines:
+            for mode in self.exam.config.modes:
+                for answer in self._missing(mode, set(have), progress):
+                    lines.write(answer)
+                    have[answer.mode, answer.question_id, answer.path] = answer
+        asked = [(m, q, i) for m in self.exam.config.modes for q in self.gold
+                 for i in range(self._paths(m))]
+        return [have[key] for key in asked]
+
+    def _paths(self, mode: Mode) -> int:
+        return self.exam.config.paths if mode == "sc" else 1
+
+    def _missing(
+        self, mode: Mode, have: set[tuple[str, str, int]], progress: Progress
+    ) -> Iterator[Answer]:
+        """Draw one mode's missing answers."""
+        exam, n = self.exam, self._paths(mode)
+        requests = [
+            to_request(self.engine, exam.task, q, self._format(mode), tuple(
+                Wanted(i, path_seed(exam.config.seed, q.id, i))
+                for i in range(n) if (mode, q.id, i) not in have))
+            for q in exam.questions
+        ]
+        total, done, before = len(requests) * n, 0, time.monotonic()
+        done = total - sum(len(r.wanted) for r in requests)
+        progress.start(f"{self.variant.name}: {mode}", total)
+        for generated in self.engine.generate(requests, self._sampling(mode), exam.task.trigger):
+            path, now, done = to_path(generated, exam.task), time.monotonic(), done + 1
+            progress.advance(done)
+            yield Answer(
+                question_id=path.question_id, mode=mode, path=path.path, text=path.text,
+                predicted_answer=path.predicted_answer,
+                correct=path.predicted_answer == self.gold[path.question_id],
+                num_generated_tokens=path.num_generated_tokens, seconds=now - before,
+            )
+            before = now
+
+    def _format(self, mode: Mode) -> PromptFormat:
+        """Direct answers are asked for by example: a bare question leaves the form open."""
+        return "direct-few" if mode == "direct" else self.exam.config.prompt
+
+    def _sampling(self, mode: Mode) -> EvalConfig:
+        config = self.exam.config
+        if mode == "sc":
+            return config
+        limit = min(config.max_tokens, DIRECT_TOKENS) if mode == "direct" else config.max_tokens
+        return msgspec.structs.replace(config, temperature=0.0, max_tokens=limit)

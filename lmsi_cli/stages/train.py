@@ -1,0 +1,108 @@
+"""Stage three: training examples in, a proven adapter out, in PEFT's format and as GGUF.
+
+Knows the order of work: make ids with the GGUF's own tokenizer, train, export, prove. While
+training only the vocabulary is loaded in llama.cpp; the sampler's memory is free.
+
+    train.jsonl -> adapter/{adapter_config.json, adapter_model.safetensors, adapter.gguf, log.jsonl}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lmsi_cli.config import EngineConfig, TrainConfig
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.llama import vocabulary
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Task, render
+from lmsi_cli.records import Progress, Question, Record, TrainExample
+from lmsi_cli.rundir import RunDir, check_same, read_records, sha256_file, write_atomic
+from lmsi_cli.training.data import Codec
+from lmsi_cli.training.export import to_gguf
+from lmsi_cli.training.trainer import Trained, TrainSummary, train
+from lmsi_cli.training.verify import AdapterProof, torch_logits, verify
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HELD_OUT = 8  # prompts for the proof
+
+
+class TrainResult(Record):
+    """What was trained, and the proof that it is the same adapter on both sides."""
+
+    summary: TrainSummary
+    proof: AdapterProof
+
+
+def train_run(
+    run: RunDir, model: Path, task: Task, config: TrainConfig, progress: Progress,
+) -> TrainResult:
+    """Train on a run folder's examples and prove the adapter; a finished one is not done again.
+
+    Raises:
+        LmsiError: There are no examples, an adapter of other settings is there, transformers
+            cannot load the model, the training diverged, or a proof failed; says which.
+    """
+    if not run.train.exists():
+        raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
+    origin = _origin(run, model, config)
+    if run.adapter_origin.exists():
+        return _finished(run, origin)
+    examples = list(read_records(run.train, TrainExample))
+    with vocabulary(model) as words:
+        trained = train(examples, model, config, run.adapter, Codec(*words), progress)
+        prompts = [words.encode(text) for text in held_out(run, task, examples)]
+    to_gguf(run.adapter, model, run.adapter_gguf)
+    progress.say("proving the adapter: PyTorch against llama.cpp")
+    proof = prove(trained, model, run.adapter_gguf, prompts)
+    result = TrainResult(summary=trained.summary, proof=proof)
+    run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
+    told = {**origin, "result": msgspec.to_builtins(result)}
+    write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
+    return result
+
+
+def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
+    """What makes an adapter what it is: settings, examples and base."""
+    return {
+        **msgspec.to_builtins(config), "train_sha256": sha256_file(run.train),
+        "base_file": model.name, "base_sha256": sha256_file(model),
+    }
+
+
+def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
+    """The result of an adapter that is there already, if it is the one asked for."""
+    told = msgspec.json.decode(run.adapter_origin.read_bytes())
+    speed_only = {"checkpoint_every"}
+    check_same({k: told.get(k) for k in origin.keys() - speed_only},
+               {k: origin[k] for k in origin.keys() - speed_only}, f"the adapter in {run.adapter}")
+    return msgspec.convert(told["result"], TrainResult)
+
+
+def held_out(run: RunDir, task: Task, examples: Sequence[TrainExample]) -> list[str]:
+    """Prompts that the adapter was not trained on: questions that lost the vote, if there are any.
+
+    Where every question was kept, the bare exemplars serve, in a format of their own.
+    """
+    seen = {e.question_id for e in examples}
+    lost = [q.question for q in read_records(run.questions, Question) if q.id not in seen]
+    texts = [*lost, *(e.question for e in task.exemplars)][:HELD_OUT]
+    return [render(task, text, "cot-zero") for text in texts]
+
+
+def prove(
+    trained: Trained, model: Path, adapter: Path, prompts: Sequence[list[int]]
+) -> AdapterProof:
+    """Compare PyTorch with llama.cpp on the same prompts, adapter off and on."""
+
+    def llama(ids: Sequence[list[int]], adapted: bool) -> np.ndarray[Any, Any]:
+        engine.use_adapter(str(adapter) if adapted else None)
+        return engine.last_logits(ids)
+
+    with LlamaEngine(model, EngineConfig()) as engine:
+        return verify(torch_logits(trained.model, trained.summary.dtype), llama, prompts)

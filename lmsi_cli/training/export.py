@@ -1,0 +1,153 @@
+"""From a trained adapter to files: PEFT's format, and the GGUF that llama.cpp loads.
+
+The GGUF writer is ours because llama.cpp's ``convert_lora_to_gguf.py`` comes in no package. Knows
+nothing of training. A layer ``model.layers.0.self_attn.q_proj`` becomes
+
+    blk.0.attn_q.weight.lora_a  float32 (rank, in)
+    blk.0.attn_q.weight.lora_b  float32 (out, rank)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training.load import GgufMeta, block_linears, read_meta, skeleton
+from lmsi_cli.training.lora import choose
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# llama.cpp stores q and k of these with the rotary halves interleaved, and transformers undoes it
+# on loading: conversion/llama.py, LlamaModel.permute. All other loadable families are stored as is.
+INTERLEAVED = frozenset({"llama"})
+
+
+def preflight(gguf: Path, target: str = "all") -> list[str]:
+    """Make sure before training that the adapter can be given back to llama.cpp.
+
+    Args:
+        gguf: The base model.
+        target: As in ``lora.choose``.
+
+    Returns:
+        The tensor names of the base that the adapter will act on, sorted.
+
+    Raises:
+        LmsiError: transformers cannot load the file, or a layer has no counterpart in it.
+    """
+    meta = read_meta(gguf)
+    model = skeleton(gguf)
+    leaves = set(choose(model, target))
+    shapes = {name: (layer.out_features, layer.in_features)
+              for name, layer in block_linears(model).items() if name.rpartition(".")[2] in leaves}
+    return sorted(_tensor_name(name, shape, meta) for name, shape in shapes.items())
+
+
+def _tensor_name(layer: str, shape: tuple[object, ...], meta: GgufMeta) -> str:
+    import gguf
+
+    arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(meta.architecture)
+    found = arch and gguf.get_tensor_name_map(arch, meta.blocks).get_name(layer)
+    name = f"{found}.weight"
+    if not found or meta.shapes.get(name) != shape:
+        raise LmsiError(
+            f"training is not possible: layer '{layer}' {shape} has no counterpart in the GGUF "
+            f"file (architecture '{meta.architecture}')", hint="adapt fewer layers with --target",
+        )
+    return name
+
+
+def save_adapter(model: nn.Module, out: Path) -> None:
+    """Save the adapter in PEFT's format; its configuration, written last, marks it complete.
+
+    Args:
+        model: From ``lora.add_lora``.
+        out: Folder for adapter_config.json and adapter_model.safetensors.
+    """
+    fresh = out / "adapter.tmp"
+    # "auto" would ask the Hugging Face hub whether the vocabulary has grown.
+    model.save_pretrained(str(fresh), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
+    settings = json.loads((fresh / CONFIG).read_text(encoding="utf-8"))
+    settings["target_modules"] = sorted(settings["target_modules"])
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    (fresh / CONFIG).write_text(text, encoding="utf-8")
+    (out / CONFIG).unlink(missing_ok=True)
+    for name in (WEIGHTS, CONFIG):
+        (fresh / name).replace(out / name)
+    shutil.rmtree(fresh)
+
+
+def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
+    """Write an adapter in PEFT's format as a GGUF adapter for ``gguf_base``.
+
+    Args:
+        adapter_dir: Holds adapter_config.json and adapter_model.safetensors.
+        gguf_base: The model that it was trained over; gives architecture, names and head counts.
+        out_file: Replaced in one rename.
+
+    Raises:
+        LmsiError: A tensor has no counterpart in the base, or is no LoRA matrix.
+    """
+    import gguf
+    from safetensors.numpy import load_file
+
+    meta = read_meta(gguf_base)
+    settings = json.loads((adapter_dir / CONFIG).read_text(encoding="utf-8"))
+    pairs = _pairs(load_file(adapter_dir / WEIGHTS))
+    fresh = out_file.with_name(out_file.name + ".tmp")
+    writer = gguf.GGUFWriter(fresh, meta.architecture)
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(settings["lora_alpha"]))
+    for layer, (a, b) in sorted(pairs.items()):
+        name = _tensor_name(layer, (b.shape[0], a.shape[1]), meta)
+        writer.add_tensor(f"{name}.lora_a", a)
+        writer.add_tensor(f"{name}.lora_b", interleave(b, name, meta))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    fresh.replace(out_file)
+
+
+Pair = tuple["NDArray[np.float32]", "NDArray[np.float32]"]
+
+
+def _pairs(tensors: dict[str, NDArray[np.float32]]) -> dict[str, Pair]:
+    """Bring A (rank, in) and B (out, rank) of each layer together, as float32."""
+    halves: dict[str, dict[str, NDArray[np.float32]]] = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
+        if match is None:
+            raise LmsiError(f"adapter tensor '{key}' is no LoRA matrix and cannot go into a GGUF")
+        halves.setdefault(match[1], {})[match[2]] = tensor.astype("float32")
+    lonely = [layer for layer, half in halves.items() if len(half) != 2]
+    if lonely:
+        raise LmsiError(f"adapter layer '{lonely[0]}' has only one of its two LoRA matrices")
+    return {layer: (half["A"], half["B"]) for layer, half in halves.items()}
+
+
+def interleave(b: NDArray[np.float32], name: str, meta: GgufMeta) -> NDArray[np.float32]:
+    """Bring the rows of a q or k matrix into the base file's rotary order.
+
+    Args:
+        b: LoRA B, (out, rank).
+        name: The base tensor's name.
+        meta: Architecture and head counts of the base.
+
+    Returns:
+        The rows reordered from half-by-half to pair-by-pair for Llama's q and k, else ``b``.
+    """
+    heads = {"attn_q": meta.heads, "attn_k": meta.kv_heads}.get(name.split(".")[2], 0)
+    if meta.architecture not in INTERLEAVED or not heads:
+        return b
+    halves = b.reshape(heads, 2, b.shape[0] // heads // 2, b.shape[1])
+    return halves.swapaxes(1, 2).reshape(b.shape).copy()

@@ -1,0 +1,56 @@
+"""Which examples a step sees, and how far it moves: pure functions of the settings.
+
+Knows nothing of torch, so a resumed run computes the same plan as an uninterrupted one. With five
+examples, two epochs and four to a step,
+
+    plan(5, TrainConfig(epochs=2, batch_size=4)) == [[2, 0, 4, 1], [3, 0, 3, 1], [4, 2]]
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+
+from lmsi_cli.config import TrainConfig
+
+
+def plan(count: int, config: TrainConfig) -> list[list[int]]:
+    """The example indices of every step.
+
+    Each epoch is its own shuffle; a step may span two. ``max_steps`` beats ``epochs`` and goes
+    round as often as it needs.
+
+    Args:
+        count: Number of examples, at least one.
+        config: Seed, batch size, and epochs or steps.
+    """
+    size = config.batch_size
+    total = config.max_steps * size if config.max_steps else max(1, round(config.epochs * count))
+    endless = _order(count, config.seed)
+    return [[next(endless) for _ in range(min(size, total - start))]
+            for start in range(0, total, size)]
+
+
+def _order(count: int, seed: int) -> Iterator[int]:
+    epoch = 0
+    while True:
+        indices = list(range(count))
+        random.Random(f"{seed}/{epoch}").shuffle(indices)
+        yield from indices
+        epoch += 1
+
+
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """The learning rate of a step: linear warm-up, then a cosine down to nearly zero.
+
+    Args:
+        step: Counted from 0.
+        steps: All steps of the run.
+        config: Peak rate and share of warm-up steps.
+    """
+    warm = math.ceil(config.warmup * steps)
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    done = (step - warm) / max(1, steps - warm)
+    return config.lr * 0.5 * (1 + math.cos(math.pi * done))

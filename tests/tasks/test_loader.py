@@ -1,0 +1,97 @@
+"""Task files: those of the package are sound, and a person's mistake gets one clear answer."""
+
+import pytest
+
+from lmsi_cli.answers import canonical, extract
+from lmsi_cli.equations import equations_hold
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import completion, render
+from lmsi_cli.records import Path
+from lmsi_cli.tasks.loader import load_task, task_names
+
+GOOD = """
+name = "mine"
+kind = "number"
+[[exemplars]]
+question = "What is 6 * 7?"
+rationale = "6 * 7 = 42."
+answer = "42"
+"""
+
+
+def test_names():
+    assert task_names() == ["number", "tinymath"]
+
+
+@pytest.mark.parametrize(("name", "shots"), [("number", 8), ("tinymath", 4)])
+def test_own_tasks_are_sound(name, shots):
+    task = load_task(name)
+    assert (task.name, task.kind, task.trigger) == (name, "number", "The answer is")
+    assert len(task.exemplars) == shots
+    for e in task.exemplars:
+        assert e.answer == canonical(e.answer)
+        assert equations_hold(e.rationale) is True
+        assert extract(e.rationale).value == e.answer  # the last step arrives at the answer
+        assert e.rationale.endswith(".") and task.trigger not in e.rationale
+
+
+@pytest.mark.parametrize("name", ["number", "tinymath"])
+def test_an_exemplar_reads_back_as_the_model_would_write_it(name):
+    task = load_task(name)
+    *_, last, end = render(task, "What?", "cot-few").split("\n\n")
+    assert end == "Q: What?\nA:"
+    text = last.partition("\nA:")[2]
+    path = Path(
+        question_id="q", path=0, seed=0, text=text, num_generated_tokens=1, logprob=0.0,
+        stop_reason="eos", predicted_answer=None, extract_rule=None,
+    )  # fmt: skip
+    assert completion(task, path) == text
+
+
+def test_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(GOOD)
+    task = load_task(str(file))
+    assert (task.name, task.cot_cue, task.chance) == ("mine", "Let's think step by step.", None)
+
+
+def test_unknown_name_lists_the_known():
+    with pytest.raises(LmsiError, match="no task 'tinymth'") as error:
+        load_task("tinymth")
+    assert "number, tinymath" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["gone.toml", "no/folder"])
+def test_missing_file(name):
+    with pytest.raises(LmsiError, match=f"{name}: no such file"):
+        load_task(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("kind =", "knd ="), "unknown field `knd`"),
+        (('name = "mine"', ""), "missing required field `name`"),
+        (('"number"', '"colour"'), "unknown answer kind 'colour'"),
+        (('"42"', "42"), r"Expected `str`, got `int` - at `\$.exemplars\[0\].answer`"),
+        (('"42"', '"many"'), "exemplar 1: answer: 'many' is not a number"),
+        (('= 42."', '= 41. The answer is 41."'), "exemplar 1: rationale: its text hides"),
+        (('kind = "number"', 'kind = "number"\nchance = 2.0'), "chance"),
+        (("[[exemplars]]", "[[exemplars"), "not a TOML file"),
+    ],
+)
+def test_a_mistake_names_the_file(tmp_path, change, message):
+    file = tmp_path / "mine.toml"
+    assert change[0] in GOOD
+    file.write_text(GOOD.replace(*change))
+    with pytest.raises(LmsiError, match=message) as error:
+        load_task(str(file))
+    assert str(error.value).startswith(f"{file}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b"name = '\xff\xfe'")
+    with pytest.raises(LmsiError, match="not a TOML file"):
+        load_task(str(file))

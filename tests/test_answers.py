@@ -1,0 +1,140 @@
+"""Answers: golden cases as data, and what must hold for any number and any text around it."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmsi_cli.answers import answer_end, before_run_on, canonical, extract
+from lmsi_cli.errors import LmsiError
+
+CASES = json.loads((Path(__file__).parent / "data" / "answers.json").read_text())
+
+TRIGGER = "The answer is"
+NUMBERS = st.one_of(
+    st.integers(-(10**12), 10**12).map(Fraction),
+    st.decimals(-(10**6), 10**6, places=3).map(Fraction),
+)
+PROSE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
+def test_golden(case):
+    found = extract(case["text"], case["kind"])
+    assert (found and found.value, found and found.rule) == (case["expected"], case["rule"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
+def test_span_is_where_the_raw_words_are(case):
+    found = extract(case["text"], case["kind"])
+    if found:
+        assert case["text"][found.start : found.end] == found.raw
+        assert not found.raw.endswith((".", " "))
+        assert canonical(found.raw, case["kind"]) == found.value
+
+
+def write(number: Fraction, style: str) -> str:
+    """Spell a number as models do; ``style`` is a format specification or a sign of currency."""
+    sign = "-" if number < 0 else ""
+    digits = f"{float(abs(number)):.3f}" if number.denominator > 1 else str(abs(number))
+    whole, point, rest = digits.partition(".")
+    grouped = f"{int(whole):,}" if "," in style else whole
+    return f"{sign}{'$' * ('$' in style)}{grouped}{point}{rest}"
+
+
+@given(NUMBERS, st.sampled_from(["", ",", "$", "$,"]), st.sampled_from([".", "", " dollars.", "%"]))
+def test_a_number_after_the_trigger_is_recovered(number, style, close):
+    found = extract(f"So it grows by 17. {TRIGGER} {write(number, style)}{close}")
+    assert found is not None
+    assert found.rule == "marker"
+    assert Fraction(found.value) == number
+
+
+@given(NUMBERS, st.sampled_from(["\nQ:", "\n\nQ: ", "\nQuestion:", "\n### Question 3: "]), PROSE)
+def test_run_on_text_never_changes_the_answer(number, opening, prose):
+    for text in (f" {TRIGGER} {write(number, ',')}.", f"#### {number}", "It is 5", "no idea"):
+        assert extract(text + opening + prose) == extract(text)
+        assert before_run_on(text + opening + prose).rstrip("\n") == text
+
+
+@given(PROSE)
+def test_any_text_is_survived(text):
+    for prefix in ("", TRIGGER + " ", "#### ", "\\boxed{"):
+        found = extract(prefix + text)
+        assert found is None or canonical(found.value) == found.value
+
+
+@given(st.fractions())
+def test_canonical_is_idempotent_and_exact(number):
+    value = canonical(str(number))
+    assert value is not None
+    assert canonical(value) == value
+    assert Fraction(value) == number
+    assert "." not in value or "/" not in value
+
+
+@given(NUMBERS, st.integers(1, 60))
+def test_equal_values_are_spelled_alike(number, factor):
+    ratio = f"{number.numerator * factor}/{number.denominator * factor}"
+    assert canonical(write(number, ",")) == canonical(write(number, "$")) == canonical(ratio)
+
+
+@pytest.mark.parametrize(
+    ("gold", "value"),
+    [
+        ("42", "42"), ("$1,200.00", "1200"), ("5.0", "5"), ("-0.50", "-0.5"), ("6/8", "0.75"),
+        ("12 apples", "12"), ("25%", "25"), ("1/1024", "0.0009765625"), ("", None), ("cat", None),
+        ("3 or 4", None), ("3,5", None), ("1/0", None),
+    ],
+)  # fmt: skip
+def test_canonical_gold(gold, value):
+    assert canonical(gold) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (" The answer is", None),
+        (" The answer is 42", None),
+        (" The answer is 42.", None),
+        (" The answer is 42. ", " The answer is 42."),
+        (" The answer is 42.\n", " The answer is 42."),
+        (" The answer is 42\n", " The answer is 42"),
+        (" The answer is 3.5", None),
+        (" The answer is 3.5.", None),
+        (" The answer is 3.5. So", " The answer is 3.5."),
+        (" The answer is\n\n", None),
+        (" The answer is\n\n42.\n", " The answer is\n\n42."),
+        (" The answer is 1. The answer is 2. ", " The answer is 1."),
+        (" The answer is 42.\nQ: 3.", " The answer is 42."),
+        (" The answer is\nQ: 3. ", None),
+        (" the ANSWER is 42! ", " the ANSWER is 42!"),
+        (" 6 * 7 = 42. So", None),
+    ],
+)
+def test_answer_end(text, kept):
+    end = answer_end(text, TRIGGER)
+    assert (None if end is None else text[:end]) == kept
+
+
+@given(NUMBERS, st.sampled_from([" So", "\n", "\n\nQ: "]))
+def test_answer_end_grows_with_the_text(number, after):
+    """Token by token the end is found once, at the same place, and never inside the number."""
+    sentence = f" Half is 17. {TRIGGER} {write(number, ',')}."
+    text = sentence + after
+    ends = {answer_end(text[:n], TRIGGER) for n in range(len(text) + 1)}
+    assert ends == {None, len(sentence)}
+    assert answer_end(text, TRIGGER, start=12) == len(sentence)
+
+
+def test_another_trigger():
+    assert extract("5 and 6. So the total: 11.", trigger="the total:").value == "11"
+
+
+def test_unknown_kind_is_the_users_to_fix():
+    with pytest.raises(LmsiError, match="unknown answer kind 'colour'") as error:
+        extract("red", "colour")
+    assert "number" in error.value.hint

@@ -1,0 +1,169 @@
+"""Votes and filters: what must hold for any set of paths, and each filter by itself."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmsi_cli.config import VoteConfig
+from lmsi_cli.records import Path
+from lmsi_cli.voting import FILTERS, path_key, select, tally, vote
+
+PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0, distinct_equations=False)
+
+
+def path(index=0, answer="42", stop="answer", text=None):
+    return Path(
+        question_id="q", path=index, seed=index, num_generated_tokens=9, logprob=-1.0,
+        text=f" {index} + 1 = {index + 1}. The answer is {answer}." if text is None else text,
+        stop_reason=stop, predicted_answer=answer, extract_rule="marker" if answer else None,
+    )  # fmt: skip
+
+
+@st.composite
+def groups(draw):
+    answers = st.sampled_from([None, "1", "2", "3"])
+    stops = st.sampled_from(["answer", "eos", "next_question", "length"])
+    pairs = draw(st.lists(st.tuples(answers, stops), max_size=12))
+    texts = st.sampled_from([" 1 + 1 = 2.", " 2 + 2 = 4.", " no sum", " no  sum"])
+    return [path(i, a, s, draw(texts)) for i, (a, s) in enumerate(pairs)]
+
+
+configs = st.builds(
+    VoteConfig, min_share=st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_votes=st.integers(1, 4),
+    max_paths_per_question=st.integers(0, 3), distinct_equations=st.booleans(),
+)  # fmt: skip
+
+
+@given(groups(), st.randoms(use_true_random=False))
+def test_order_of_paths_does_not_matter(paths, random):
+    shuffled = random.sample(paths, len(paths))
+    assert vote("q", shuffled) == vote("q", paths)
+    assert list(vote("q", shuffled).ballots) == list(vote("q", paths).ballots)
+    config = VoteConfig()
+    assert select(vote("q", paths), shuffled, config) == select(vote("q", paths), paths, config)
+
+
+@given(groups())
+def test_unparsed_and_truncated_paths_never_count(paths):
+    v = vote("q", paths)
+    ballots = [p for p in paths if p.predicted_answer and p.stop_reason != "length"]
+    assert v.ballots == Counter(p.predicted_answer for p in ballots)
+    assert v.total_votes == len(ballots)
+    assert v.total_votes + v.no_answer + v.truncated == v.num_paths == len(paths)
+    only = vote("q", ballots)
+    assert (only.predicted_answer, only.share, only.kept) == (v.predicted_answer, v.share, v.kept)
+
+
+@given(groups())
+def test_figures_agree(paths):
+    v = vote("q", paths)
+    assert v.share * v.total_votes == pytest.approx(v.majority_votes)
+    assert v.share_of_all * v.num_paths == pytest.approx(v.majority_votes)
+    assert v.margin * v.total_votes == pytest.approx(v.majority_votes - v.runner_up_votes)
+    assert 0 <= v.margin <= v.share <= 1
+    assert v.tie == (v.majority_votes > 0 and v.majority_votes == v.runner_up_votes)
+    assert (v.predicted_answer is None) == (v.tie or v.total_votes == 0)
+    assert len(v.kept) == (0 if v.predicted_answer is None else v.majority_votes)
+
+
+@given(groups(), configs)
+def test_every_path_is_kept_or_counted_once(paths, config):
+    v = vote("q", paths)
+    chosen, removed = select(v, paths, config)
+    assert list(removed) == list(FILTERS)
+    assert sum(removed.values()) + len(chosen.kept) == len(paths)
+    assert set(chosen.kept) <= set(v.kept)
+    summary = tally([chosen], removed)
+    assert sum(summary.removed.values()) + summary.kept_paths == summary.paths
+
+
+@given(groups())
+def test_without_limits_select_keeps_what_the_paper_keeps(paths):
+    v = vote("q", paths)
+    assert select(v, paths, PAPER).vote == v
+
+
+def test_the_literal_record():
+    paths = [path(i, a) for i, a in enumerate(["42", "42", "42", "40", None])]
+    v = vote("q7", paths)
+    assert (v.predicted_answer, v.majority_votes, v.runner_up_votes) == ("42", 3, 1)
+    assert (v.total_votes, v.num_paths, v.no_answer, v.truncated) == (4, 5, 1, 0)
+    assert (v.tie, v.share, v.share_of_all, v.margin) == (False, 0.75, 0.6, 0.5)
+    assert (v.ballots, v.kept) == ({"42": 3, "40": 1}, (0, 1, 2))
+
+
+def test_a_tie_has_no_winner():
+    v = vote("q", [path(0, "1"), path(1, "2")])
+    assert (v.tie, v.predicted_answer, v.kept, v.share) == (True, None, (), 0.5)
+
+
+def test_no_paths_at_all():
+    v = vote("q", [])
+    assert (v.tie, v.predicted_answer, v.share, v.margin, v.kept) == (False, None, 0.0, 0.0, ())
+
+
+SUM, SAME, OTHER = " 1 + 1 = 2. It is 2.", " We add 1 + 1 = 2.", " 2 + 0 = 2."
+
+
+@pytest.mark.parametrize(
+    ("name", "paths", "config", "kept", "count"),
+    [
+        ("no-vote", [path(0), path(1, None), path(2, stop="length")], {"min_votes": 1}, (0,), 2),
+        ("tie", [path(0, "1"), path(1, "2")], {"min_votes": 1}, (), 2),
+        ("min-votes", [path(0)], {"min_votes": 2}, (), 1),
+        ("min-share", [path(0), path(1), path(2, "1")], {"min_share": 0.7}, (), 3),
+        ("minority", [path(0), path(1, "1"), path(2)], {}, (0, 2), 1),
+        ("duplicate-equations", [path(0, "2", text=SUM), path(1, "2", text=SAME),
+                                 path(2, "2", text=OTHER)], {}, (0, 2), 1),
+        ("cap", [path(i) for i in range(5)], {"max_paths_per_question": 3}, (0, 1, 2), 2),
+    ],
+    ids=list(FILTERS),
+)  # fmt: skip
+def test_each_filter_by_its_name(name, paths, config, kept, count):
+    selection = select(vote("q", paths), paths, VoteConfig(**config))
+    assert selection.vote.kept == kept
+    assert {k: n for k, n in selection.removed.items() if n} == {name: count}
+
+
+def test_path_key():
+    assert path_key(SUM) == path_key(SAME) == ("1+1=2",)
+    assert path_key(" so  it\nis two.") == path_key("so it is two.") != path_key("so it is three.")
+    assert path_key(SUM + "\nQ: What is 3 + 4 = 7?") == path_key(SUM)
+
+
+def test_tally():
+    groups = [
+        [path(i) for i in range(4)],
+        [path(0), path(1), path(2), path(3, "1")],
+        [path(0), path(1, "1")],
+        [path(0, None), path(1, stop="length")],
+    ]
+    removed = Counter()
+    votes = []
+    for group in groups:
+        selection = select(vote("q", group), group, VoteConfig())
+        votes.append(selection.vote)
+        removed.update(selection.removed)
+    summary = tally(votes, removed)
+    assert (summary.questions, summary.paths, summary.parsed, summary.truncated) == (4, 12, 10, 1)
+    assert (summary.ties, summary.kept_paths, summary.kept_questions) == (1, 7, 2)
+    assert summary.mean_share == pytest.approx((1 + 0.75 + 0.5) / 3)
+    assert summary.histogram == [0, 0, 0, 0, 0, 1, 0, 1, 0, 1]
+    assert summary.removed == {
+        "no-vote": 2, "tie": 2, "min-votes": 0, "min-share": 0, "minority": 1,
+        "duplicate-equations": 0, "cap": 0,
+    }  # fmt: skip
+
+
+def test_histogram_edges_are_exact():
+    for ones in range(1, 11):
+        others = [path(ones + i, str(100 + i)) for i in range(10 - ones)]
+        v = vote("q", [path(i) for i in range(ones)] + others)
+        assert tally([v], {}).histogram[min(ones, 9)] == 1
+
+
+def test_tally_of_nothing():
+    summary = tally([], {})
+    assert (summary.questions, summary.mean_share, sum(summary.histogram)) == (0, 0.0, 0)
