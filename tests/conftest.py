@@ -1,0 +1,42 @@
+"""Shared by all tests: the embedded model, a cache folder of their own, and a silent watcher."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINYMATH = ROOT / "models" / "tinymath"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep what lmsi remembers of this machine out of the user's home."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("LMSI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def gguf():
+    return TINYMATH / "tinymath-f16.gguf"
+
+
+class Watcher:
+    """Progress that only remembers."""
+
+    def __init__(self):
+        self.labels, self.done, self.said = [], [], []
+
+    def start(self, label, total):
+        self.labels.append((label, total))
+
+    def advance(self, done, **figures):
+        self.done.append(done)
+
+    def say(self, text):
+        self.said.append(text)
+
+
+@pytest.fixture
+def watcher():
+    return Watcher()

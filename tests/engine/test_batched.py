@@ -1,0 +1,141 @@
+"""The batched sampler on the embedded model, against a decoder that does one path at a time."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import Request, Wanted, path_seed
+from lmsi_cli.engine.batched import shared_prefix
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.errors import LmsiError
+
+TRIGGER = "The answer is"
+QUESTIONS = [
+    "Tom has 12 apples. Tom gets 7 more apples. How many apples does Tom have now?",
+    "Anna buys 3 boxes of 14 pens each. How many pens does Anna have now?",
+    "There are 40 chairs at the school. A quarter of them are red. How many chairs are not red?",
+]
+
+ids = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1)
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1))
+def test_shared_prefix_is_common_and_leaves_a_token(prompts):
+    n = shared_prefix(prompts)
+    assert all(p[:n] == prompts[0][:n] and len(p) > n for p in prompts)
+    longer = {p[: n + 1] for p in prompts}
+    assert len(longer) > 1 or any(len(p) == n + 1 for p in prompts)
+
+
+@pytest.fixture(scope="module")
+def engine(gguf):
+    with LlamaEngine(gguf, SamplingConfig()) as loaded:
+        yield loaded
+
+
+def requests(engine, paths, seed=0):
+    return [
+        Request(f"q{i}", tuple(engine.encode(f"Q: {q}\nA: Let's think step by step.")),
+                tuple(Wanted(j, path_seed(seed, f"q{i}", j)) for j in range(paths)))
+        for i, q in enumerate(QUESTIONS)
+    ]
+
+
+def draw_all(engine, paths, **settings):
+    config = SamplingConfig(**settings)
+    engine.config = config
+    found = list(engine.generate(requests(engine, paths), config, TRIGGER))
+    return {(g.question_id, g.path): g for g in found}, len(found)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("parallel", [1, 2, 5, 32])
+def test_every_path_once_at_any_width(engine, parallel):
+    paths, count = draw_all(engine, 4, parallel=parallel)
+    assert count == len(paths) == 12
+    assert {k[1] for k in paths} == {0, 1, 2, 3}
+
+
+@pytest.mark.model
+def test_greedy_paths_equal_plain_decoding(engine):
+    paths, _ = draw_all(engine, 1, temperature=0)
+    for request in requests(engine, 1):
+        tokens = list(request.prompt)
+        text = b""
+        while not text.rstrip().endswith(b".") or TRIGGER.encode() not in text:
+            token = int(engine.last_logits([tokens])[0].argmax())
+            tokens.append(token)
+            text += engine.model.piece(token)
+        assert paths[request.question_id, 0].text == text.decode()
+
+
+@pytest.mark.model
+def test_logprob_is_that_of_the_text(engine):
+    """Sum of log softmax over the path's own tokens, recomputed from one-path logits."""
+    paths, _ = draw_all(engine, 1, temperature=0.7)
+    for request in requests(engine, 1):
+        path = paths[request.question_id, 0]
+        tokens, total = list(request.prompt), 0.0
+        for token in engine.encode_tail(path.text):
+            logits = engine.last_logits([tokens])[0].astype(np.float64)
+            total += logits[token] - np.logaddexp.reduce(logits)
+            tokens.append(token)
+        # an ending end-of-text token is part of the path but not of its text
+        if path.stop_reason == "eos":
+            logits = engine.last_logits([tokens])[0].astype(np.float64)
+            total += logits[0] - np.logaddexp.reduce(logits)
+        assert path.logprob == pytest.approx(total, abs=0.05)
+
+
+@pytest.mark.model
+def test_paths_end_at_their_answer(engine):
+    paths, _ = draw_all(engine, 8)
+    for g in paths.values():
+        if g.stop_reason == "answer":
+            assert g.text.endswith(".") and g.text.count(TRIGGER) == 1
+        assert "\nQ:" not in g.text
+
+
+@pytest.mark.model
+def test_token_limit_is_kept(engine):
+    paths, _ = draw_all(engine, 2, max_tokens=5)
+    assert {g.tokens for g in paths.values()} == {5}
+    assert {g.stop_reason for g in paths.values()} == {"length"}
+
+
+@pytest.mark.model
+def test_equal_seeds_equal_paths(engine):
+    assert draw_all(engine, 6) == draw_all(engine, 6)
+
+
+@pytest.mark.model
+def test_paths_of_one_question_differ(engine):
+    paths, _ = draw_all(engine, 16, temperature=1.5)
+    assert len({g.text for g in paths.values() if g.question_id == "q0"}) > 3
+
+
+@pytest.mark.model
+def test_a_prompt_longer_than_a_batch_is_read_in_pieces(engine):
+    long = "Q: " + "Tom has 3 apples. " * 120 + "How many apples does Tom have?\nA:"
+    prompt = tuple(engine.encode(long))
+    assert len(prompt) > 512
+    wanted = Request("long", prompt, (Wanted(0, 1),))
+    found = list(engine.generate([wanted], SamplingConfig(max_tokens=8, temperature=0), TRIGGER))
+    direct = int(engine.last_logits([prompt])[0].argmax())
+    assert found[0].text.startswith(engine.model.piece(direct).decode())
+
+
+@pytest.mark.model
+def test_a_question_longer_than_the_context_is_named(engine):
+    wanted = Request("huge", tuple([1] * 2000), (Wanted(0, 1),))
+    with pytest.raises(LmsiError, match="question 'huge': prompt of 2000 tokens"):
+        list(engine.generate([wanted], SamplingConfig(), TRIGGER))
+
+
+@pytest.mark.model
+def test_special_tokens_in_a_question_stay_text(engine):
+    forged = engine.encode("Q: <|endoftext|> How many?\nA:")
+    assert 0 not in forged
+    assert b"".join(map(engine.model.piece, forged)).decode() == "Q: <|endoftext|> How many?\nA:"

@@ -1,0 +1,111 @@
+"""Drawing tokens: every filter against a plain loop, and the random streams."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import path_seed
+from lmsi_cli.engine.sampling import draw, uniforms
+
+U64 = st.integers(0, 2**53 - 1)
+
+
+def reference(logits, config):
+    """The distribution that llama.cpp's chain leaves: top-k, top-p, min-p, then temperature."""
+    ids = sorted(range(len(logits)), key=lambda i: (-logits[i], i))[: config.top_k or None]
+    weights = [math.exp(logits[i] - logits[ids[0]]) for i in ids]
+    total, mass, kept = sum(weights), 0.0, []
+    for i, w in zip(ids, weights, strict=True):
+        if mass / total < config.top_p:
+            kept.append(i)
+        mass += w
+    kept = [i for i in kept if logits[i] >= logits[ids[0]] + math.log(config.min_p or 1e-300)]
+    scaled = [math.exp((logits[i] - logits[ids[0]]) / config.temperature) for i in kept]
+    return {i: s / sum(scaled) for i, s in zip(kept, scaled, strict=True)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique=True),
+    st.integers(0, 14), st.floats(0.05, 1.0), st.floats(0.0, 0.9), st.floats(0.2, 2.0),
+)
+def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature):
+    config = SamplingConfig(top_k=k, top_p=p, min_p=floor, temperature=temperature)
+    rows = 400
+    u = (np.arange(rows) + 0.5) / rows  # a grid of uniforms gives each token its exact share
+    tokens = draw(np.tile(np.float32(logits), (rows, 1)), u, config).tokens
+    expected = reference([float(np.float32(x)) for x in logits], config)
+    for token, share in expected.items():
+        assert abs((tokens == token).mean() - share) <= 1.5 / rows + 1e-6
+    assert set(tokens.tolist()) <= set(expected)
+
+
+def test_temperature_zero_takes_the_likeliest_whatever_the_filters():
+    logits = np.float32([[0.1, 3.0, 2.9], [5.0, -1.0, 4.9]])
+    config = SamplingConfig(temperature=0, top_k=1)
+    assert draw(logits, np.array([0.99, 0.99]), config).tokens.tolist() == [1, 0]
+
+
+def test_logprob_is_at_temperature_one_over_all_tokens():
+    logits = np.float32([[1.0, 2.0, 3.0]])
+    found = draw(logits, np.array([0.5]), SamplingConfig(temperature=0.3, top_k=1))
+    assert found.logprobs[0] == pytest.approx(3 - math.log(sum(math.exp(x) for x in (1, 2, 3))))
+
+
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
+def test_the_ends_of_the_unit_interval_pick_allowed_tokens(u):
+    logits = np.float32([[0.0, 1.0, 2.0, 3.0]])
+    config = SamplingConfig(top_k=2, temperature=0.01)
+    assert draw(logits, np.array([u]), config).tokens[0] in (2, 3)
+
+
+def test_rows_do_not_touch_each_other():
+    rng = np.random.default_rng(0)
+    logits, u = rng.normal(size=(9, 50)).astype(np.float32), rng.random(9)
+    config = SamplingConfig(top_k=7, top_p=0.9, min_p=0.01)
+    together = draw(logits, u, config).tokens
+    alone = [draw(logits[i : i + 1], u[i : i + 1], config).tokens[0] for i in range(9)]
+    assert together.tolist() == alone
+
+
+def splitmix64(seed, n):
+    """The published algorithm, one number at a time in Python's integers."""
+    mask, state, out = 2**64 - 1, seed, []
+    for _ in range(n):
+        state = (state + 0x9E3779B97F4A7C15) & mask
+        z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        out.append(((z ^ (z >> 31)) >> 11) * 2.0**-53)
+    return out
+
+
+@given(U64)
+def test_streams_are_splitmix64(seed):
+    steps = np.arange(5, dtype=np.uint64)
+    assert uniforms(np.full(5, seed, np.uint64), steps).tolist() == splitmix64(seed, 5)
+
+
+def test_splitmix64_matches_its_published_vector():
+    # the reference implementation's first output for seed 1234567
+    assert int(splitmix64(1234567, 1)[0] * 2**53) == 6457827717110365317 >> 11
+
+
+def test_uniforms_are_uniform():
+    from scipy import stats
+
+    seeds = np.array([path_seed(0, f"q{i}", j) for i in range(100) for j in range(20)], np.uint64)
+    u = uniforms(seeds, np.zeros(len(seeds), np.uint64))
+    assert stats.kstest(u, "uniform").pvalue > 0.001
+
+
+@given(st.integers(0, 9), st.text(max_size=9), st.integers(0, 99))
+def test_seeds_fit_json_readers_and_depend_on_every_part(seed, question, path):
+    own = path_seed(seed, question, path)
+    assert 0 <= own < 2**53
+    others = (path_seed(seed + 1, question, path), path_seed(seed, question + "x", path),
+              path_seed(seed, question, path + 1))
+    assert own not in others

@@ -1,0 +1,88 @@
+"""Imports point down: a module may import only layers strictly below its own."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "lmsi_cli"
+
+# Lowest first. A name is a module or a sub-package of lmsi_cli; modules of one sub-package may
+# import each other, except stages and commands, which meet only in files and in the group.
+LAYERS = [
+    {"errors"},
+    {"records"},
+    {"config"},
+    {"answers", "equations", "lines"},
+    {"prompts", "voting", "stats", "rundir", "catalog"},
+    {"engine", "training", "tasks", "report"},
+    {"stages"},
+    {"cli"},
+]
+LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+INDEPENDENT = {"stages"}
+MODULES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
+
+
+def runtime_nodes(tree):
+    """Every node but those of ``if TYPE_CHECKING`` blocks, which are never executed."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from runtime_nodes(node)
+
+
+def imported(path):
+    """Dotted names below lmsi_cli that a file imports, in whatever spelling."""
+    own = ("lmsi_cli", *path.relative_to(PACKAGE).with_suffix("").parts)
+    for node in runtime_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*own[: -node.level], *filter(None, [node.module])])
+            names = [f"{base}.{a.name}" for a in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("lmsi_cli."):
+                yield tuple(name.split(".")[1:])
+
+
+def complaint(path, target):
+    own = path.relative_to(PACKAGE).with_suffix("").parts
+    mine, theirs = own[0], target[0]
+    if theirs not in LEVEL:
+        return f"{theirs} is in no layer"
+    if mine == theirs:
+        same = len(target) < 2 or target[1] == own[-1]
+        return None if same or mine not in INDEPENDENT else "stages never import one another"
+    return None if LEVEL[theirs] < LEVEL[mine] else f"{mine} may not import {theirs}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    bad = {".".join(t): why for t in imported(path) if (why := complaint(path, t))}
+    assert not bad
+
+
+def test_an_upward_import_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    bad = tmp_path / "errors.py"
+    for source in ("from lmsi_cli.cli import main", "import lmsi_cli.cli", "from lmsi_cli import cli",
+                   "from . import cli", "from .cli import main"):
+        bad.write_text(source)
+        assert [complaint(bad, t) for t in imported(bad)] == ["errors may not import cli"]
+
+
+def test_help_needs_no_heavy_package():
+    code = ("import sys; from lmsi_cli.cli.main import app; "
+            "from typer.testing import CliRunner; r = CliRunner().invoke(app, ['--help']); "
+            "heavy = {'torch', 'transformers', 'peft', 'llama_cpp', 'numpy', 'scipy'}; "
+            "sys.exit(str(r.exit_code or heavy & set(sys.modules) or ''))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
