@@ -44,7 +44,8 @@ def cards() -> dict[str, Path]:
     """Card files by model name."""
     return {
         _read(file).name: file
-        for folder in FOLDERS if folder.is_dir()
+        for folder in FOLDERS
+        if folder.is_dir()
         for file in sorted(folder.glob(f"*/{CARD}"))
     }
 
@@ -61,8 +62,10 @@ def find_model(name_or_path: str) -> Model:
         return Model(path, _read(own) if own else None)
     card = cards().get(name_or_path)
     if card is None:
-        raise LmsiError(f"{name_or_path}: no such model file, and no model of that name",
-                        hint=f"names: {', '.join(cards()) or 'none'}; or give the path of a GGUF file")
+        raise LmsiError(
+            f"{name_or_path}: no such model file, and no model of that name",
+            hint=f"names: {', '.join(cards()) or 'none'}; or give the path of a GGUF file",
+        )
     return Model(_file(card), _read(card))
 
 

@@ -69,6 +69,7 @@ class VoteConfig(Config, frozen=True, kw_only=True):
     min_share: Annotated[float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)] = 0.25
     min_votes: Annotated[int, opt("Drop questions whose winner has fewer votes.", ge=1)] = 2
     max_paths_per_question: Annotated[int, opt("At most this many paths a question; 0: all.", ge=0)] = 8
+    check_equations: Annotated[bool, opt("Paths that state a false equation do not vote.")] = True
     distinct_equations: Annotated[bool, opt("One path per distinct list of equations.")] = True
     formats: Annotated[
         tuple[PromptFormat, ...], opt("Training formats, comma-separated.")

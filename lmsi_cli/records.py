@@ -58,7 +58,8 @@ class Path(Record, frozen=True, kw_only=True):
 class Vote(Record, frozen=True, kw_only=True):
     """The vote over one question's paths; ``kept`` are path indices that may be trained on.
 
-    ``total_votes`` counts ballots (parsed, complete paths), ``num_paths`` all paths, so that
+    ``total_votes`` counts ballots: paths that are complete, parsed and not refuted by their own
+    arithmetic (``refuted``, where that is checked). ``num_paths`` counts all paths, so that
     ``share = majority_votes / total_votes`` and ``share_of_all = majority_votes / num_paths``.
     """
 
@@ -70,6 +71,7 @@ class Vote(Record, frozen=True, kw_only=True):
     num_paths: int
     no_answer: int
     truncated: int
+    refuted: int
     tie: bool
     share: float
     share_of_all: float

@@ -6,7 +6,7 @@ paper's rule); ``select`` then narrows them with filters by name and counts what
 
     vote("q7", paths)   # answers 42, 42, 42, 40 and one path without an answer
     -> Vote(predicted_answer="42", majority_votes=3, runner_up_votes=1, total_votes=4, num_paths=5,
-            no_answer=1, truncated=0, tie=False, share=0.75, share_of_all=0.6, margin=0.5,
+            no_answer=1, truncated=0, refuted=0, tie=False, share=0.75, share_of_all=0.6, margin=0.5,
             ballots={"42": 3, "40": 1}, kept=(0, 1, 2), question_id="q7")
 """
 
@@ -20,7 +20,7 @@ import msgspec
 
 from lmsi_cli.answers import before_run_on
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.equations import equations
+from lmsi_cli.equations import equations, equations_hold
 from lmsi_cli.records import Path, Record, Vote
 
 BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
@@ -36,7 +36,7 @@ class Selection(NamedTuple):
 class VoteSummary(Record, frozen=True, kw_only=True):
     """All votes of a run in figures.
 
-    ``paths = parsed + truncated + those without an answer``: ``parsed`` counts ballots.
+    ``paths = parsed + truncated + refuted + those without an answer``: ``parsed`` counts ballots.
     ``mean_share`` (0 to 1) and ``histogram`` (questions by share of the winner among ballots, ten
     bins from 0 to 1) cover the questions with at least one ballot, ties included.
     ``sum(removed.values()) + kept_paths == paths``.
@@ -46,6 +46,7 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     paths: int
     parsed: int
     truncated: int
+    refuted: int
     ties: int
     kept_paths: int
     kept_questions: int
@@ -54,19 +55,29 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     removed: dict[str, int]
 
 
-def is_ballot(path: Path) -> bool:
-    """Say whether a path votes: it has an answer, and it ended by itself."""
+def is_complete(path: Path) -> bool:
+    """Say whether a path has an answer and ended by itself."""
     return path.predicted_answer is not None and path.stop_reason != "length"
 
 
-def vote(question_id: str, paths: Sequence[Path]) -> Vote:
+def is_refuted(path: Path) -> bool:
+    """Say whether a path states an equation that is false, as exact arithmetic sees it."""
+    return equations_hold(path.text) is False
+
+
+def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False) -> Vote:
     """Let one question's paths vote; the order of the paths does not matter.
+
+    With ``check_equations`` a path that states a false equation does not vote. That is no part of
+    the paper: it uses a calculator, though no label, and only where rationales hold equations.
 
     On a tie no answer wins (``predicted_answer`` is ``None``, nothing is kept) and
     ``majority_votes`` is the count that the tied answers share. A truncated path counts as
     ``truncated`` whether or not an answer could be read, never as ``no_answer``.
     """
-    ballots = Counter(p.predicted_answer for p in paths if is_ballot(p) and p.predicted_answer)
+    complete = [p for p in paths if is_complete(p)]
+    voters = [p for p in complete if not (check_equations and is_refuted(p))]
+    ballots = Counter(str(p.predicted_answer) for p in voters)
     ranked = sorted(ballots.items(), key=lambda item: (-item[1], item[0]))
     first, second = ([n for _, n in ranked] + [0, 0])[:2]
     total, truncated = ballots.total(), sum(p.stop_reason == "length" for p in paths)
@@ -79,14 +90,15 @@ def vote(question_id: str, paths: Sequence[Path]) -> Vote:
         runner_up_votes=second,
         total_votes=total,
         num_paths=len(paths),
-        no_answer=len(paths) - total - truncated,
+        no_answer=len(paths) - len(complete) - truncated,
+        refuted=len(complete) - total,
         truncated=truncated,
         tie=tie,
         share=first / total if total else 0.0,
         share_of_all=first / len(paths) if paths else 0.0,
         margin=(first - second) / total if total else 0.0,
         ballots=dict(ranked),
-        kept=tuple(sorted(p.path for p in paths if _agrees(p, winner))),
+        kept=tuple(sorted(p.path for p in voters if _agrees(p, winner))),
     )
 
 
@@ -130,6 +142,7 @@ def tally(votes: Iterable[Vote], removed: Mapping[str, int]) -> VoteSummary:
         paths=sum(v.num_paths for v in votes),
         parsed=sum(v.total_votes for v in votes),
         truncated=sum(v.truncated for v in votes),
+        refuted=sum(v.refuted for v in votes),
         ties=sum(v.tie for v in votes),
         kept_paths=sum(len(v.kept) for v in votes),
         kept_questions=sum(bool(v.kept) for v in votes),
@@ -149,11 +162,15 @@ Filter = Callable[[list[Path], Vote, VoteConfig], list[Path]]
 
 
 def _agrees(path: Path, winner: str | None) -> bool:
-    return winner is not None and is_ballot(path) and path.predicted_answer == winner
+    return winner is not None and path.predicted_answer == winner
 
 
-def _ballots(paths: list[Path], _vote: Vote, _config: VoteConfig) -> list[Path]:
-    return [p for p in paths if is_ballot(p)]
+def _complete(paths: list[Path], _vote: Vote, _config: VoteConfig) -> list[Path]:
+    return [p for p in paths if is_complete(p)]
+
+
+def _true(paths: list[Path], _vote: Vote, config: VoteConfig) -> list[Path]:
+    return [p for p in paths if not (config.check_equations and is_refuted(p))]
 
 
 def _untied(paths: list[Path], vote: Vote, _config: VoteConfig) -> list[Path]:
@@ -193,7 +210,8 @@ def _capped(paths: list[Path], _vote: Vote, config: VoteConfig) -> list[Path]:
 # In this order, each on what the last one left. First what cannot vote, then whole questions, then
 # single paths; the cap comes last so that it counts distinct solutions.
 FILTERS: dict[str, Filter] = {
-    "no-vote": _ballots,
+    "no-vote": _complete,
+    "false-equation": _true,
     "tie": _untied,
     "min-votes": _enough_votes,
     "min-share": _enough_share,

@@ -104,7 +104,7 @@ def test_bad_lines_are_named_and_kept(file, content, message):
 
 def test_bad_fields_deep_inside_are_named(file):
     vote = Vote(question_id="q", predicted_answer="1", majority_votes=2, runner_up_votes=0,
-                total_votes=2, num_paths=2, no_answer=0, truncated=0, tie=False, share=1.0,
+                total_votes=2, num_paths=2, no_answer=0, truncated=0, refuted=0, tie=False, share=1.0,
                 share_of_all=1.0, margin=1.0, ballots={"1": 2}, kept=(0, 1))
     append(file, [vote], Vote)
     assert read(file, Vote) == [vote]

@@ -14,7 +14,14 @@ import time
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
@@ -66,10 +73,15 @@ class Bar:
 
     def __init__(self) -> None:
         self.live = Progress(
-            TextColumn("{task.description:<22}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"), TimeElapsedColumn(), console=err(),
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            console=err(),
         )
-        self.task, self.total, self.rate = None, 0, _Rate()
+        self.task: TaskID | None = None
+        self.total, self.rate = 0, _Rate()
         self.live.start()
 
     def start(self, label: str, total: int) -> None:

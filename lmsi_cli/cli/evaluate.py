@@ -11,13 +11,21 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Quiet, RunFolder, model_of, pick_task, show, watched
 from lmsi_cli.config import EvalConfig
 
-Data = Annotated[str, typer.Option("--data", help="Labelled questions: JSONL or CSV with answers.",
-                                   show_default=False)]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", help="Labelled questions: JSONL or CSV with answers.", show_default=False
+    ),
+]
 
 
 @configured(EvalConfig)
 def evaluate(
-    run: RunFolder, data: Data, settings: EvalConfig, json: Json = False, quiet: Quiet = False,
+    run: RunFolder,
+    data: Data,
+    settings: EvalConfig,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the model before and after, on the same questions.
 
@@ -26,7 +34,8 @@ def evaluate(
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.report.tables import conclusion, eval_table
     from lmsi_cli.rundir import RunDir, locked
-    from lmsi_cli.stages.evaluate import Exam, evaluate as examine, variants_of
+    from lmsi_cli.stages.evaluate import Exam, variants_of
+    from lmsi_cli.stages.evaluate import evaluate as examine
     from lmsi_cli.tasks.readers import read_labelled
 
     folder = RunDir(run)

@@ -22,12 +22,19 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir, discard, locked
 
-Questions = Annotated[str | None, typer.Argument(
-    help="Questions; without any, those of the embedded model.", show_default=False)]
-Out = Annotated[Path | None, typer.Option(
-    "-o", "--out", help="The run folder.", show_default="runs/MODEL")]
-Data = Annotated[list[str] | None, typer.Option(
-    "--data", help="Labelled questions to measure on; may be repeated.", show_default=False)]
+Questions = Annotated[
+    str | None,
+    typer.Argument(help="Questions; without any, those of the embedded model.", show_default=False),
+]
+Out = Annotated[
+    Path | None, typer.Option("-o", "--out", help="The run folder.", show_default="runs/MODEL")
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", help="Labelled questions to measure on; may be repeated.", show_default=False
+    ),
+]
 
 
 class Plan(NamedTuple):
@@ -43,9 +50,14 @@ class Plan(NamedTuple):
 
 @configured(RunConfig)
 def run(
-    settings: RunConfig, tables: dict[str, dict[str, Any]], questions: Questions = None,
-    out: Out = None, data: Data = None,
-    overwrite: Overwrite = False, json: Json = False, quiet: Quiet = False,
+    settings: RunConfig,
+    tables: dict[str, dict[str, Any]],
+    questions: Questions = None,
+    out: Out = None,
+    data: Data = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let a model improve itself: sample, vote, train, measure.
 
@@ -71,8 +83,11 @@ def run(
 
 
 def _plan(
-    settings: RunConfig, tables: dict[str, dict[str, Any]], model: Model,
-    questions: str | None, data: list[str] | None,
+    settings: RunConfig,
+    tables: dict[str, dict[str, Any]],
+    model: Model,
+    questions: str | None,
+    data: list[str] | None,
 ) -> Plan:
     from lmsi_cli.tasks.readers import read_labelled, read_questions
 
@@ -85,8 +100,12 @@ def _plan(
     speed = {"parallel": settings.parallel, "threads": settings.threads, "seed": settings.seed}
     seed = {"seed": settings.seed}
     return Plan(
-        sample=resolve(SampleConfig, tables.get("sample", {}), speed, {
-            "model": settings.model, "paths": settings.paths, "limit": settings.limit}),
+        sample=resolve(
+            SampleConfig,
+            tables.get("sample", {}),
+            speed,
+            {"model": settings.model, "paths": settings.paths, "limit": settings.limit},
+        ),
         vote=resolve(VoteConfig, tables.get("vote", {}), seed),
         train=resolve(TrainConfig, tables.get("train", {}), seed),
         eval=resolve(EvalConfig, tables.get("eval", {}), speed),
@@ -137,7 +156,12 @@ def _measure(folder: RunDir, model: Model, plan: Plan, progress: Progress) -> li
     task = pick_task(plan.eval.task, model)
     with LlamaEngine(model.path, plan.eval) as engine:
         return [
-            evaluate(Exam(name, questions[: plan.eval.limit or None], task, plan.eval),
-                     variants_of(folder, model.path), engine, folder, progress)
+            evaluate(
+                Exam(name, questions[: plan.eval.limit or None], task, plan.eval),
+                variants_of(folder, model.path),
+                engine,
+                folder,
+                progress,
+            )
             for name, questions in plan.exams.items()
         ]

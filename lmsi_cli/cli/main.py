@@ -28,8 +28,9 @@ class _Group(TyperGroup):
             _tell(e)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            err().print("interrupted; what was finished is saved, the same command goes on",
-                        markup=False)
+            err().print(
+                "interrupted; what was finished is saved, the same command goes on", markup=False
+            )
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -41,8 +42,12 @@ def _tell(e: LmsiError) -> None:
 
 
 app = typer.Typer(
-    cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -56,8 +61,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def lmsi(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
-                                          help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Make a language model on your laptop better at questions that have no answers.
 

@@ -8,10 +8,14 @@ import typer
 
 from lmsi_cli.cli.session import Json, show
 
-app = typer.Typer(help="The models that come with lmsi, and what a GGUF file says of itself.",
-                  invoke_without_command=True)
-Name = Annotated[str, typer.Argument(help="A name from the list, or the path of a GGUF file.",
-                                     show_default=False)]
+app = typer.Typer(
+    help="The models that come with lmsi, and what a GGUF file says of itself.",
+    invoke_without_command=True,
+)
+Name = Annotated[
+    str,
+    typer.Argument(help="A name from the list, or the path of a GGUF file.", show_default=False),
+]
 
 
 @app.callback()

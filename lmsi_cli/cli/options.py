@@ -89,8 +89,11 @@ def _lists(kind: type[Config], flags: dict[str, Any]) -> dict[str, Any]:
 def _options(kind: type[Config]) -> list[inspect.Parameter]:
     """One option per field; an absent flag is None, so that a config file can fill it."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    return [_option(f.name, *typing.get_args(hints[f.name]), f.default)
-            for f in msgspec.structs.fields(kind)]
+    found = []
+    for field in msgspec.structs.fields(kind):
+        type_, meta = typing.get_args(hints[field.name])
+        found.append(_option(field.name, type_, meta, field.default))
+    return found
 
 
 def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401
@@ -98,10 +101,11 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
     flags = [f for f in meta.extra["flag"].split("/") if f] or [f"--{dashed}"]
     if type_ is bool:
         flags = [f"--{dashed}/--no-{dashed}"]
-    option = typer.Option(*flags, help=meta.description, show_default=_shown(default),
-                          rich_help_panel="Settings")
+    option = typer.Option(
+        *flags, help=meta.description, show_default=_shown(default), rich_help_panel="Settings"
+    )
     scalar = next((t for t in (bool, int, float) if t in (type_, *typing.get_args(type_))), str)
-    return _keyword(name, Annotated[scalar | None, option])  # type: ignore[valid-type]
+    return _keyword(name, Annotated[scalar | None, option])
 
 
 def _shown(default: Any) -> str:  # noqa: ANN401 - any default
@@ -116,5 +120,6 @@ def _shown(default: Any) -> str:  # noqa: ANN401 - any default
 
 
 def _keyword(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 - a type
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None,
-                             annotation=annotation)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+    )

@@ -11,15 +11,23 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, Quiet, identity, pick_task, show, watched
 from lmsi_cli.config import SampleConfig
 
-Questions = Annotated[str, typer.Argument(
-    help="JSONL, CSV or text (one question a line); - reads stdin.", show_default=False)]
+Questions = Annotated[
+    str,
+    typer.Argument(
+        help="JSONL, CSV or text (one question a line); - reads stdin.", show_default=False
+    ),
+]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
 
 
 @configured(SampleConfig)
 def sample(
-    questions: Questions, out: Out, settings: SampleConfig,
-    overwrite: Overwrite = False, json: Json = False, quiet: Quiet = False,
+    questions: Questions,
+    out: Out,
+    settings: SampleConfig,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw many chain-of-thought paths per question.
 

@@ -76,11 +76,16 @@ def model_of(run: RunDir, given: str = "") -> Model:
     """
     saved = run.load_settings().get("sample")
     if saved is None:
-        raise LmsiError(f"{run.root}: not a run folder (no [sample] in run.toml)",
-                        hint="run `lmsi sample` first, with `-o " + str(run.root) + "`")
+        raise LmsiError(
+            f"{run.root}: not a run folder (no [sample] in run.toml)",
+            hint="run `lmsi sample` first, with `-o " + str(run.root) + "`",
+        )
     model = find_model(given or saved["model"])
-    check_same({"model_sha256": saved["model_sha256"]},
-               {"model_sha256": sha256_file(model.path)}, f"the paths in {run.root}")
+    check_same(
+        {"model_sha256": saved["model_sha256"]},
+        {"model_sha256": sha256_file(model.path)},
+        f"the paths in {run.root}",
+    )
     return model
 
 
@@ -98,5 +103,16 @@ def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *ta
         out().print(table)
 
 
-__all__ = ["Json", "Overwrite", "Quiet", "RunFolder", "identity", "locked", "model_of",
-           "pick_task", "show", "task_of", "watched"]
+__all__ = [
+    "Json",
+    "Overwrite",
+    "Quiet",
+    "RunFolder",
+    "identity",
+    "locked",
+    "model_of",
+    "pick_task",
+    "show",
+    "task_of",
+    "watched",
+]

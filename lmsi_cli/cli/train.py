@@ -9,8 +9,11 @@ from lmsi_cli.config import TrainConfig
 
 @configured(TrainConfig)
 def train(
-    run: RunFolder, settings: TrainConfig,
-    overwrite: Overwrite = False, json: Json = False, quiet: Quiet = False,
+    run: RunFolder,
+    settings: TrainConfig,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune a LoRA adapter on the kept paths and prove that it works.
 

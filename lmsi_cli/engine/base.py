@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.records import StopReason
@@ -80,7 +81,7 @@ class Engine(Protocol):
     ) -> Iterator[Generated]:
         """Draw every wanted path; yields each as it ends."""
 
-    def last_logits(self, prompts: Iterable[Sequence[int]]) -> np.ndarray:
+    def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ RUN_ON = "\nQ:"  # the model starts asking itself the next question
 LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
 
 
-def shared_prefix(prompts: Sequence[Sequence[int]]) -> int:
+def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     """Length of the longest common start that leaves each prompt at least one token."""
     if not prompts:
         return 0
@@ -101,7 +101,7 @@ class BatchedSampler:
 
     # -- prompts ---------------------------------------------------------------------------
 
-    def _read_prefix(self, prompts: Sequence[Sequence[int]]) -> None:
+    def _read_prefix(self, prompts: Sequence[tuple[int, ...]]) -> None:
         self.prefix = shared_prefix(prompts)
         batch = self.context.batch
         for at in range(0, self.prefix, batch.capacity):

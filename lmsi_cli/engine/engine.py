@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, ModelInfo, Request
@@ -126,11 +127,11 @@ class LlamaEngine:
         heads, layers = lib.llama_model_n_head_kv(raw), lib.llama_model_n_layer(raw)
         return int(2 * 2 * layers * heads * width)
 
-    def last_logits(self, prompts: Iterable[Sequence[int]]) -> np.ndarray:
+    def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
         return np.stack([self._logits_of(p) for p in prompts])
 
-    def _logits_of(self, prompt: Sequence[int]) -> np.ndarray:
+    def _logits_of(self, prompt: Sequence[int]) -> NDArray[np.float32]:
         context = LlamaContext(self.model, len(prompt) + PAGE, 1, self.config.threads)
         context.set_adapter(*self._active)
         try:
@@ -142,7 +143,8 @@ class LlamaEngine:
                 batch.clear()
                 batch.add(chunk, np.arange(at, at + len(chunk), dtype=np.int32), 0, out)
                 context.decode()
-            return context.logits(1)[0].copy()
+            last: NDArray[np.float32] = context.logits(1)[0].copy()
+            return last
         finally:
             context.close()
 

@@ -64,7 +64,9 @@ def check_file(path: Path) -> None:
         raise LmsiError(f"{path}: no such model file", hint="`lmsi models` lists what is available")
     with path.open("rb") as f:
         if f.read(4) != GGUF_MAGIC:
-            raise LmsiError(f"{path}: not a GGUF file", hint="convert it with llama.cpp's converter")
+            raise LmsiError(
+                f"{path}: not a GGUF file", hint="convert it with llama.cpp's converter"
+            )
 
 
 class Batch:
@@ -92,14 +94,18 @@ class Batch:
 
     def raw(self, lib: Any) -> Any:  # noqa: ANN401 - ctypes
         """View the arrays as llama.cpp's own struct, without copying."""
+
         def at(a: NDArray[Any], kind: Any) -> Any:  # noqa: ANN401 - ctypes
             return ctypes.cast(a.ctypes.data, ctypes.POINTER(kind))
 
         rows = ctypes.POINTER(ctypes.c_int32)
         return lib.llama_batch(
-            n_tokens=self.size, embd=None,
-            token=at(self.token, ctypes.c_int32), pos=at(self.pos, ctypes.c_int32),
-            n_seq_id=at(self._one, ctypes.c_int32), seq_id=at(self._rows, rows),
+            n_tokens=self.size,
+            embd=None,
+            token=at(self.token, ctypes.c_int32),
+            pos=at(self.pos, ctypes.c_int32),
+            n_seq_id=at(self._one, ctypes.c_int32),
+            seq_id=at(self._rows, rows),
             logits=at(self.out, ctypes.c_int8),
         )
 
@@ -242,8 +248,10 @@ class LlamaContext:
         if code == 1:
             raise LmsiError("the KV cache is full", hint="raise --ctx or lower --parallel")
         if code != 0:
-            raise LmsiError(f"{self.model.path}: llama.cpp failed to decode (code {code})",
-                            hint="run `lmsi doctor`")
+            raise LmsiError(
+                f"{self.model.path}: llama.cpp failed to decode (code {code})",
+                hint="run `lmsi doctor`",
+            )
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """Logits of the batch's output tokens in order, shape (rows, vocabulary).

@@ -31,8 +31,9 @@ def read_metadata(path: Path) -> dict[str, Value]:
     try:
         reader = gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError, OSError, OverflowError) as e:
-        raise LmsiError(f"{path}: a truncated or broken GGUF file: {e}",
-                        hint="download it again") from None
+        raise LmsiError(
+            f"{path}: a truncated or broken GGUF file: {e}", hint="download it again"
+        ) from None
     return _facts(reader, path)
 
 
@@ -69,4 +70,6 @@ def _quantisation(reader: Any) -> str:  # noqa: ANN401 - untyped library
     for t in reader.tensors:
         sizes[t.tensor_type.name] += int(t.n_elements)
     total = max(1, sizes.total())
-    return ", ".join(f"{name} {n / total:.0%}" for name, n in sizes.most_common(3) if n / total > 0.005)
+    return ", ".join(
+        f"{name} {n / total:.0%}" for name, n in sizes.most_common(3) if n / total > 0.005
+    )

@@ -27,7 +27,7 @@ TIMEOUT = 120  # seconds; a healthy child needs about one
 WIDTH, HEADS, TOKENS = 256, 4, 64  # of the tiny model: the smallest that fills an AMX tile
 
 
-class Probe(Record):
+class Probe(Record, frozen=True, kw_only=True):
     """What the children told us."""
 
     build: str
@@ -49,8 +49,11 @@ def build_id() -> str:
     libs = sorted((Path(llama_cpp.__file__).parent / "lib").glob("*ggml-cpu*"))
     stamp = "".join(f"{p.name}{p.stat().st_size}{p.stat().st_mtime_ns}" for p in libs)
     cpu = Path("/proc/cpuinfo")
-    flags = next((li for li in cpu.read_text().splitlines() if li.startswith("flags")), "") if (
-        cpu.exists()) else ""
+    flags = (
+        next((li for li in cpu.read_text().splitlines() if li.startswith("flags")), "")
+        if (cpu.exists())
+        else ""
+    )
     digest = hashlib.sha256((stamp + flags).encode()).hexdigest()[:10]
     return f"{llama_cpp.__version__}-{digest}"
 
@@ -76,8 +79,10 @@ def extra_buffers_work() -> bool:
     """
     found = probe()
     if not found.usable:
-        raise LmsiError(f"llama.cpp does not work on this machine: {found.note}",
-                        hint="reinstall llama-cpp-python; `lmsi doctor` shows the line")
+        raise LmsiError(
+            f"llama.cpp does not work on this machine: {found.note}",
+            hint="reinstall llama-cpp-python; `lmsi doctor` shows the line",
+        )
     return found.extra_buffers
 
 
@@ -89,8 +94,9 @@ def _ask() -> Probe:
     note = f"with repacked weights llama.cpp {fast}"
     if slow == "":
         return Probe(build=build_id(), extra_buffers=False, usable=True, note=note)
-    return Probe(build=build_id(), extra_buffers=False, usable=False,
-                 note=f"{note}; without, it {slow}")
+    return Probe(
+        build=build_id(), extra_buffers=False, usable=False, note=f"{note}; without, it {slow}"
+    )
 
 
 def _remember(file: Path, result: Probe) -> None:
@@ -108,15 +114,24 @@ def _child_survives(extra_buffers: bool) -> str:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "probe.gguf"
         write_tiny_model(model)
-        command = [sys.executable, "-m", "lmsi_cli.engine.probe", str(model), str(int(extra_buffers))]
+        command = [
+            sys.executable,
+            "-m",
+            "lmsi_cli.engine.probe",
+            str(model),
+            str(int(extra_buffers)),
+        ]
         try:
             done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
         except subprocess.TimeoutExpired:
             return f"hangs for more than {TIMEOUT} s"
     if done.returncode == 0:
         return ""
-    return f"dies with signal {-done.returncode}" if done.returncode < 0 else (
-        f"fails: {done.stderr.decode(errors='replace').strip()[-200:]}")
+    return (
+        f"dies with signal {-done.returncode}"
+        if done.returncode < 0
+        else (f"fails: {done.stderr.decode(errors='replace').strip()[-200:]}")
+    )
 
 
 def write_tiny_model(path: Path) -> None:
@@ -128,7 +143,11 @@ def write_tiny_model(path: Path) -> None:
     w = gguf.GGUFWriter(path, "llama")
     _tiny_metadata(w)
     kinds = gguf.GGMLQuantizationType
-    shapes = {"token_embd": (TOKENS, WIDTH), "blk.0.attn_q": (WIDTH, WIDTH), "output": (TOKENS, WIDTH)}
+    shapes = {
+        "token_embd": (TOKENS, WIDTH),
+        "blk.0.attn_q": (WIDTH, WIDTH),
+        "output": (TOKENS, WIDTH),
+    }
     shapes |= {f"blk.0.{n}": (WIDTH, WIDTH) for n in ("attn_k", "attn_v", "attn_output")}
     shapes |= {f"blk.0.{n}": (WIDTH, WIDTH) for n in ("ffn_gate", "ffn_up", "ffn_down")}
     for name, shape in shapes.items():

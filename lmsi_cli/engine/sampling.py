@@ -8,14 +8,14 @@ top-p, min-p, temperature last), all rows at once:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.floating[Any]]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -37,7 +37,8 @@ def uniforms(seeds: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    numbers: NDArray[np.float64] = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return numbers
 
 
 def draw(logits: Floats, u: NDArray[np.float64], config: SamplingConfig) -> Draw:
@@ -85,14 +86,17 @@ def _pick(scores: Floats, u: NDArray[np.float64]) -> NDArray[np.int64]:
     cumulative = _softmax(scores).cumsum(axis=1)
     below = cumulative <= (u * cumulative[:, -1])[:, None]
     # rounding may put the last column's sum on u itself; never step past the last candidate
-    return np.minimum(below.sum(axis=1), np.isfinite(scores).sum(axis=1) - 1)
+    columns: NDArray[np.int64] = np.minimum(below.sum(axis=1), np.isfinite(scores).sum(axis=1) - 1)
+    return columns
 
 
 def _softmax(scores: Floats) -> Floats:
-    e = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    e: Floats = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares: Floats = e / e.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _logsumexp(logits: Floats) -> Floats:
-    top = logits.max(axis=1)
-    return top + np.log(np.exp(logits - top[:, None]).sum(axis=1, dtype=np.float64))
+    top: Floats = logits.max(axis=1)
+    total: Floats = top + np.log(np.exp(logits - top[:, None]).sum(axis=1, dtype=np.float64))
+    return total

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Generated, ModelInfo, Request
@@ -58,7 +59,7 @@ class ScriptedEngine:
                 yield Generated(request.question_id, path, seed, text, len(text), -1.0, reason)  # type: ignore[arg-type]
                 done += 1
 
-    def last_logits(self, prompts: Iterable[Sequence[int]]) -> np.ndarray:
+    def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """One-hot logits of the last id."""
         return np.stack([np.eye(VOCABULARY, dtype=np.float32)[list(p)[-1]] for p in prompts])
 

@@ -19,7 +19,7 @@ from lmsi_cli.stats import majority_score, mean_interval, paired, pass_at_k, wil
 GREEDY_NAMES: dict[Mode, str] = {"direct": "direct", "cot": "CoT greedy"}
 
 
-class Answer(Record):
+class Answer(Record, frozen=True, kw_only=True):
     """One path of one question, marked; ``seconds`` is the wall time since the one before."""
 
     question_id: str
@@ -32,7 +32,7 @@ class Answer(Record):
     seconds: float
 
 
-class Figure(Record):
+class Figure(Record, frozen=True, kw_only=True):
     """One model's figure; ``tokens`` and ``seconds`` are what it costs per question."""
 
     accuracy: Interval
@@ -41,7 +41,7 @@ class Figure(Record):
     seconds: float
 
 
-class Line(Record):
+class Line(Record, frozen=True, kw_only=True):
     """One line of the table: before, after, and the difference on the same questions."""
 
     name: str
@@ -50,7 +50,7 @@ class Line(Record):
     change: Paired | None = None
 
 
-class Comparison(Record):
+class Comparison(Record, frozen=True, kw_only=True):
     """One data set, evaluated: the table, the mean vote share per model, and every answer."""
 
     data: str
@@ -84,10 +84,12 @@ def compare(
     """
     tables = [_figures(a, gold) for a in answers.values()]
     return Comparison(
-        data=data, n=len(gold),
+        data=data,
+        n=len(gold),
         lines=tuple(_line(name, [t[name] for t in tables], seed) for name in tables[0]),
         mean_share={name: _mean_share(a) for name, a in answers.items()},
-        gold=dict(gold), answers={name: tuple(a) for name, a in answers.items()},
+        gold=dict(gold),
+        answers={name: tuple(a) for name, a in answers.items()},
     )
 
 
@@ -107,8 +109,15 @@ def _figures(answers: Iterable[Answer], gold: Mapping[str, str]) -> dict[str, Sc
     for mode in ("direct", "cot", "sc"):
         groups = by_mode.get(mode)
         if groups is not None:
-            found |= _sampled(groups, gold) if mode == "sc" else {
-                GREEDY_NAMES[mode]: _scored(groups, [float(g[0].correct) for g in groups.values()])}
+            found |= (
+                _sampled(groups, gold)
+                if mode == "sc"
+                else {
+                    GREEDY_NAMES[mode]: _scored(
+                        groups, [float(g[0].correct) for g in groups.values()]
+                    )
+                }
+            )
     return found
 
 

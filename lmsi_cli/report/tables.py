@@ -53,9 +53,13 @@ def vote_table(s: VoteSummary) -> Table:
         ("paths", f"{s.paths}"),
         ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
         ("truncated", f"{s.truncated}"),
+        ("refuted by their own arithmetic", f"{s.refuted}"),
         ("ties", f"{s.ties}"),
         ("mean share of the winner", f"{s.mean_share:.2f}"),
-        ("kept questions", f"{s.kept_questions} ({percent(s.kept_questions / max(1, s.questions))})"),
+        (
+            "kept questions",
+            f"{s.kept_questions} ({percent(s.kept_questions / max(1, s.questions))})",
+        ),
         ("kept paths", f"{s.kept_paths} ({percent(s.kept_paths / max(1, s.paths))})"),
     ):
         table.add_row(name, value)
@@ -82,13 +86,25 @@ def bar(share: float) -> str:
 
 def eval_table(c: Comparison) -> Table:
     """Before and after on one data set."""
-    table = Table(title=f"{escape(c.data)}: {c.n} questions, % right [95% interval]",
-                  title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(
+        title=f"{escape(c.data)}: {c.n} questions, % right [95% interval]",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
     adapted = c.lines[0].adapter is not None
-    for name in ("", "base", *(["adapter", "change (paired)"] if adapted else []), "parsed",
-                 "tokens", "s / question"):
-        table.add_column(name, justify="left" if name in ("", "change (paired)") else "right",
-                         no_wrap=True)
+    for name in (
+        "",
+        "base",
+        *(["adapter", "change (paired)"] if adapted else []),
+        "parsed",
+        "tokens",
+        "s / question",
+    ):
+        table.add_column(
+            name, justify="left" if name in ("", "change (paired)") else "right", no_wrap=True
+        )
     for line in c.lines:
         table.add_row(*_cells(line))
     return table
@@ -99,9 +115,11 @@ def _cells(line: Line) -> list[str | Text]:
     cells: list[str | Text] = [line.name, *(with_interval(f.accuracy) for f in figures)]
     if line.change is not None:
         cells.append(change(line.change))
-    cells += [" > ".join(f"{100 * f.parsed:.0f}%" for f in figures),
-              " > ".join(f"{f.tokens:.0f}" for f in figures),
-              " > ".join(f"{f.seconds:.2f}" for f in figures)]
+    cells += [
+        " > ".join(f"{100 * f.parsed:.0f}%" for f in figures),
+        " > ".join(f"{f.tokens:.0f}" for f in figures),
+        " > ".join(f"{f.seconds:.2f}" for f in figures),
+    ]
     return cells
 
 
@@ -127,42 +145,55 @@ def conclusion(c: Comparison) -> str:
         return f"{line.name}: {percent(line.base.accuracy.value)} of {c.n} questions."
     d = line.change
     told = "better" if d.low > 0 else "worse" if d.high < 0 else "not clearly different"
-    return (f"{line.name} on {c.data}: {told} after training, {100 * d.difference:+.1f} points "
-            f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]; smallest difference that these {d.n} "
-            f"questions could show: {100 * d.smallest_visible:.1f}.")
+    return (
+        f"{line.name} on {c.data}: {told} after training, {100 * d.difference:+.1f} points "
+        f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]; smallest difference that these {d.n} "
+        f"questions could show: {100 * d.smallest_visible:.1f}."
+    )
 
 
 def sample_table(s: SampleSummary) -> Table:
     """What one call of the sampler did."""
     pace = max(s.seconds, 1e-9)
-    return facts("sample", [
-        ("questions", f"{s.questions}"),
-        ("paths", f"{s.paths} ({s.new_paths} new)"),
-        ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
-        ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
-        ("time", f"{s.seconds:.0f} s"),
-    ])
+    return facts(
+        "sample",
+        [
+            ("questions", f"{s.questions}"),
+            ("paths", f"{s.paths} ({s.new_paths} new)"),
+            ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
+            ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
+            ("time", f"{s.seconds:.0f} s"),
+        ],
+    )
 
 
 def kept_line(s: VoteSummary) -> str:
     """The vote in one line, for the progress view."""
-    return (f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
-            f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} parsed")
+    return (
+        f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
+        f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} parsed"
+    )
 
 
 def train_table(r: TrainResult) -> Table:
     """What was trained, and the proof."""
     t, p = r.summary, r.proof
-    return facts("train", [
-        ("examples", f"{t.examples} ({t.dropped_too_long} too long, left out)"),
-        ("steps", f"{t.steps}"),
-        ("loss", f"{t.first_loss:.3f} to {t.final_loss:.3f}"),
-        ("speed", f"{t.tokens_per_second:,.0f} tokens/s in {t.dtype}, {t.seconds:.0f} s"),
-        ("peak memory", f"{t.peak_rss_mib} MiB"),
-        ("adapter acts", f"moves the logits by {percent(p.moved)} on {p.prompts} prompts"),
-        ("llama.cpp agrees", f"{percent(p.adapted_gap)} apart with the adapter, "
-         f"{percent(p.base_gap)} without; tolerance {percent(p.tolerance)}"),
-    ])
+    return facts(
+        "train",
+        [
+            ("examples", f"{t.examples} ({t.dropped_too_long} too long, left out)"),
+            ("steps", f"{t.steps}"),
+            ("loss", f"{t.first_loss:.3f} to {t.final_loss:.3f}"),
+            ("speed", f"{t.tokens_per_second:,.0f} tokens/s in {t.dtype}, {t.seconds:.0f} s"),
+            ("peak memory", f"{t.peak_rss_mib} MiB"),
+            ("adapter acts", f"moves the logits by {percent(p.moved)} on {p.prompts} prompts"),
+            (
+                "llama.cpp agrees",
+                f"{percent(p.adapted_gap)} apart with the adapter, "
+                f"{percent(p.base_gap)} without; tolerance {percent(p.tolerance)}",
+            ),
+        ],
+    )
 
 
 def doctor_table(checks: Sequence[Check]) -> Table:
@@ -173,5 +204,7 @@ def doctor_table(checks: Sequence[Check]) -> Table:
         table.add_row(mark, c.name, escape(c.value))
         for text in (c.problem, c.advice):
             if text:
-                table.add_row("", "", escape(f"{'problem' if text == c.problem else 'advice'}: {text}"))
+                table.add_row(
+                    "", "", escape(f"{'problem' if text == c.problem else 'advice'}: {text}")
+                )
     return table

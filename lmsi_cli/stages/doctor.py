@@ -19,7 +19,9 @@ from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
 
 LITTLE_MEMORY = 4.0  # GiB free; less than this stops even a half-billion-parameter model
-REBUILD_GPU = 'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
+REBUILD_GPU = (
+    'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
+)
 REBUILD = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
 PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf", "numpy")
 
@@ -45,8 +47,15 @@ def _versions() -> list[Check]:
         try:
             found.append(Check(name=package, value=version(package)))
         except PackageNotFoundError:
-            found.append(Check(name=package, value="missing", problem="not installed", fatal=True,
-                               advice=f"pip install {package}"))
+            found.append(
+                Check(
+                    name=package,
+                    value="missing",
+                    problem="not installed",
+                    fatal=True,
+                    advice=f"pip install {package}",
+                )
+            )
     return found
 
 
@@ -55,11 +64,17 @@ def _machine() -> list[Check]:
     free = memory.available / 2**30
     short = free < LITTLE_MEMORY
     return [
-        Check(name="cores", value=f"{psutil.cpu_count(logical=False)} physical, "
-              f"{os.cpu_count()} logical, lmsi uses {default_threads()} threads"),
-        Check(name="memory", value=f"{memory.total / 2**30:.1f} GiB, {free:.1f} GiB free",
-              problem="little free memory" if short else "",
-              advice="close other programs before training" if short else ""),
+        Check(
+            name="cores",
+            value=f"{psutil.cpu_count(logical=False)} physical, "
+            f"{os.cpu_count()} logical, lmsi uses {default_threads()} threads",
+        ),
+        Check(
+            name="memory",
+            value=f"{memory.total / 2**30:.1f} GiB, {free:.1f} GiB free",
+            problem="little free memory" if short else "",
+            advice="close other programs before training" if short else "",
+        ),
     ]
 
 
@@ -70,8 +85,11 @@ def _llama() -> list[Check]:
     return [
         Check(name="llama.cpp features", value=features),
         _quantised(),
-        Check(name="GPU offload", value="available" if gpu else "not built in",
-              advice="" if gpu else f"with an NVIDIA card: {REBUILD_GPU}"),
+        Check(
+            name="GPU offload",
+            value="available" if gpu else "not built in",
+            advice="" if gpu else f"with an NVIDIA card: {REBUILD_GPU}",
+        ),
     ]
 
 
@@ -81,25 +99,45 @@ def _quantised() -> Check:
         return Check(name=name, value="broken", problem=found.note, advice=REBUILD, fatal=True)
     if found.extra_buffers:
         return Check(name=name, value="work")
-    return Check(name=name, value="work without repacked weights", problem=found.note,
-                 advice="nothing to do, lmsi avoids it; a newer compiler may bring the speed back: "
-                 + REBUILD)
+    return Check(
+        name=name,
+        value="work without repacked weights",
+        problem=found.note,
+        advice="nothing to do, lmsi avoids it; a newer compiler may bring the speed back: "
+        + REBUILD,
+    )
 
 
 def _torch() -> list[Check]:
     try:
         import torch
     except ImportError as e:
-        return [Check(name="torch", value="does not import", problem=str(e), fatal=True,
-                      advice="pip install torch")]
+        return [
+            Check(
+                name="torch",
+                value="does not import",
+                problem=str(e),
+                fatal=True,
+                advice="pip install torch",
+            )
+        ]
     from lmsi_cli.training.load import pick_dtype
 
     device = "cuda" if torch.cuda.is_available() else "cpu only"
-    return [Check(name="torch features", value=f"{torch.backends.cpu.get_cpu_capability()}, "
-                  f"{device}, trains in {pick_dtype('auto')}")]
+    return [
+        Check(
+            name="torch features",
+            value=f"{torch.backends.cpu.get_cpu_capability()}, "
+            f"{device}, trains in {pick_dtype('auto')}",
+        )
+    ]
 
 
 def _models() -> Check:
     found = ", ".join(cards())
-    return Check(name="models", value=found or "none", problem="" if found else "no model found",
-                 advice="" if found else "reinstall lmsi, or give a GGUF file with --model")
+    return Check(
+        name="models",
+        value=found or "none",
+        problem="" if found else "no model found",
+        advice="" if found else "reinstall lmsi, or give a GGUF file with --model",
+    )

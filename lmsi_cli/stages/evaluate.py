@@ -23,10 +23,11 @@ from lmsi_cli.config import EngineConfig, EvalConfig
 from lmsi_cli.engine.base import Engine, Wanted, path_seed
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import appender, read_records, write_atomic
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Mode, PromptFormat, Progress, Question
+from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import Answer, Comparison, compare
-from lmsi_cli.rundir import RunDir, appender, read_records, sha256_file, write_atomic
+from lmsi_cli.rundir import RunDir, sha256_file
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 SPEED_ONLY = {*EngineConfig.__struct_fields__, "modes", "limit", "scale", "paths"}
@@ -147,8 +148,12 @@ class _Sitting:
                 for answer in self._missing(mode, set(have), progress):
                     lines.write(answer)
                     have[answer.mode, answer.question_id, answer.path] = answer
-        asked = [(m, q, i) for m in self.exam.config.modes for q in self.gold
-                 for i in range(self._paths(m))]
+        asked = [
+            (m, q, i)
+            for m in self.exam.config.modes
+            for q in self.gold
+            for i in range(self._paths(m))
+        ]
         return [have[key] for key in asked]
 
     def _paths(self, mode: Mode) -> int:
@@ -160,9 +165,17 @@ class _Sitting:
         """Draw one mode's missing answers."""
         exam, n = self.exam, self._paths(mode)
         requests = [
-            to_request(self.engine, exam.task, q, self._format(mode), tuple(
-                Wanted(i, path_seed(exam.config.seed, q.id, i))
-                for i in range(n) if (mode, q.id, i) not in have))
+            to_request(
+                self.engine,
+                exam.task,
+                q,
+                self._format(mode),
+                tuple(
+                    Wanted(i, path_seed(exam.config.seed, q.id, i))
+                    for i in range(n)
+                    if (mode, q.id, i) not in have
+                ),
+            )
             for q in exam.questions
         ]
         total, done, before = len(requests) * n, 0, time.monotonic()
@@ -172,10 +185,14 @@ class _Sitting:
             path, now, done = to_path(generated, exam.task), time.monotonic(), done + 1
             progress.advance(done)
             yield Answer(
-                question_id=path.question_id, mode=mode, path=path.path, text=path.text,
+                question_id=path.question_id,
+                mode=mode,
+                path=path.path,
+                text=path.text,
                 predicted_answer=path.predicted_answer,
                 correct=path.predicted_answer == self.gold[path.question_id],
-                num_generated_tokens=path.num_generated_tokens, seconds=now - before,
+                num_generated_tokens=path.num_generated_tokens,
+                seconds=now - before,
             )
             before = now
 

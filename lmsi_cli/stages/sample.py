@@ -18,15 +18,16 @@ from lmsi_cli.config import EngineConfig, SampleConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
-from lmsi_cli.rundir import RunDir, appender, check_same, read_records, sha256_file, write_records
+from lmsi_cli.rundir import RunDir, check_same, sha256_file
 
 # These change the speed, how much is asked for, or a path's spelling; never what a path says.
 FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "model", "adapter"}
 
 
-class SampleSummary(Record):
+class SampleSummary(Record, frozen=True, kw_only=True):
     """What one call of the stage did; times in seconds, ``tokens`` newly generated."""
 
     questions: int
@@ -39,8 +40,12 @@ class SampleSummary(Record):
 
 
 def sample(
-    questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig,
-    run: RunDir, progress: Progress,
+    questions: Sequence[Question],
+    engine: Engine,
+    task: Task,
+    config: SampleConfig,
+    run: RunDir,
+    progress: Progress,
 ) -> SampleSummary:
     """Draw the paths that the run folder lacks.
 
@@ -51,8 +56,10 @@ def sample(
     Raises:
         LmsiError: A question's text changed under its id, a prompt does not fit, a write fails.
     """
-    chosen = [Question(id=q.id, question=q.question, family=q.family)
-              for q in questions[: config.limit or None]]
+    chosen = [
+        Question(id=q.id, question=q.question, family=q.family)
+        for q in questions[: config.limit or None]
+    ]
     _keep_questions(chosen, run)
     have = _paths_there(run)
     requests = [_request(q, engine, task, config, have) for q in chosen]
@@ -76,8 +83,11 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     saved = run.load_settings().get("sample")
     if saved is not None:
         keys = [*settings, *(k for k in identity if k.endswith("sha256"))]
-        check_same({k: saved.get(k) for k in keys},
-                   {k: {**settings, **identity}.get(k) for k in keys}, f"the paths in {run.root}")
+        check_same(
+            {k: saved.get(k) for k in keys},
+            {k: {**settings, **identity}.get(k) for k in keys},
+            f"the paths in {run.root}",
+        )
     run.save_settings("sample", {**msgspec.to_builtins(config), **identity})
 
 
@@ -89,8 +99,11 @@ def drawn_by(adapter: str) -> dict[str, str]:
 def _request(
     q: Question, engine: Engine, task: Task, config: SampleConfig, have: dict[tuple[str, int], bool]
 ) -> Request:
-    wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i))
-                   for i in range(config.paths) if (q.id, i) not in have)
+    wanted = tuple(
+        Wanted(i, path_seed(config.seed, q.id, i))
+        for i in range(config.paths)
+        if (q.id, i) not in have
+    )
     return to_request(engine, task, q, config.prompt, wanted)
 
 
@@ -98,14 +111,17 @@ def _paths_there(run: RunDir) -> dict[tuple[str, int], bool]:
     """The (question, path) keys that are already done, and whether each was parsed."""
     if not run.paths.exists():
         return {}
-    return {(p.question_id, p.path): p.predicted_answer is not None
-            for p in read_records(run.paths, Path)}
+    return {
+        (p.question_id, p.path): p.predicted_answer is not None
+        for p in read_records(run.paths, Path)
+    }
 
 
 def _keep_questions(questions: Sequence[Question], run: RunDir) -> None:
     """Add the questions to the folder's own copy, so that later stages need no other file."""
-    known = {q.id: q for q in read_records(run.questions, Question)} if (
-        run.questions.exists()) else {}
+    known = (
+        {q.id: q for q in read_records(run.questions, Question)} if (run.questions.exists()) else {}
+    )
     for q in questions:
         old = known.setdefault(q.id, q)
         if old.question != q.question:
@@ -130,14 +146,20 @@ class _Tally:
         self.tokens += path.num_generated_tokens
         seconds = max(time.monotonic() - self.begun, 1e-9)
         self.progress.advance(
-            self.done, paths_s=(self.done - self.before) / seconds,
-            tokens_s=self.tokens / seconds, parsed=f"{self.parsed / self.done:.0%}",
+            self.done,
+            paths_s=(self.done - self.before) / seconds,
+            tokens_s=self.tokens / seconds,
+            parsed=f"{self.parsed / self.done:.0%}",
         )
 
     def summary(self, questions: int, width: int) -> SampleSummary:
         """The figures of this call."""
         return SampleSummary(
-            questions=questions, paths=self.done, new_paths=self.done - self.before,
-            parsed=self.parsed, tokens=self.tokens, seconds=time.monotonic() - self.begun,
+            questions=questions,
+            paths=self.done,
+            new_paths=self.done - self.before,
+            parsed=self.parsed,
+            tokens=self.tokens,
+            seconds=time.monotonic() - self.begun,
             width=width,
         )

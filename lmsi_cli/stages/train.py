@@ -18,9 +18,10 @@ from lmsi_cli.config import EngineConfig, TrainConfig
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, TrainExample
-from lmsi_cli.rundir import RunDir, check_same, read_records, sha256_file, write_atomic
+from lmsi_cli.rundir import RunDir, check_same, sha256_file
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
@@ -28,11 +29,12 @@ from lmsi_cli.training.verify import AdapterProof, torch_logits, verify
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
 HELD_OUT = 8  # prompts for the proof
 
 
-class TrainResult(Record):
+class TrainResult(Record, frozen=True, kw_only=True):
     """What was trained, and the proof that it is the same adapter on both sides."""
 
     summary: TrainSummary
@@ -40,7 +42,11 @@ class TrainResult(Record):
 
 
 def train_run(
-    run: RunDir, model: Path, task: Task, config: TrainConfig, progress: Progress,
+    run: RunDir,
+    model: Path,
+    task: Task,
+    config: TrainConfig,
+    progress: Progress,
 ) -> TrainResult:
     """Train on a run folder's examples and prove the adapter; a finished one is not done again.
 
@@ -70,8 +76,10 @@ def train_run(
 def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
     """What makes an adapter what it is: settings, examples and base."""
     return {
-        **msgspec.to_builtins(config), "train_sha256": sha256_file(run.train),
-        "base_file": model.name, "base_sha256": sha256_file(model),
+        **msgspec.to_builtins(config),
+        "train_sha256": sha256_file(run.train),
+        "base_file": model.name,
+        "base_sha256": sha256_file(model),
     }
 
 
@@ -79,8 +87,11 @@ def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     """The result of an adapter that is there already, if it is the one asked for."""
     told = msgspec.json.decode(run.adapter_origin.read_bytes())
     speed_only = {"checkpoint_every"}
-    check_same({k: told.get(k) for k in origin.keys() - speed_only},
-               {k: origin[k] for k in origin.keys() - speed_only}, f"the adapter in {run.adapter}")
+    check_same(
+        {k: told.get(k) for k in origin.keys() - speed_only},
+        {k: origin[k] for k in origin.keys() - speed_only},
+        f"the adapter in {run.adapter}",
+    )
     return msgspec.convert(told["result"], TrainResult)
 
 
@@ -100,7 +111,7 @@ def prove(
 ) -> AdapterProof:
     """Compare PyTorch with llama.cpp on the same prompts, adapter off and on."""
 
-    def llama(ids: Sequence[list[int]], adapted: bool) -> np.ndarray[Any, Any]:
+    def llama(ids: Sequence[list[int]], adapted: bool) -> NDArray[np.float32]:
         engine.use_adapter(str(adapter) if adapted else None)
         return engine.last_logits(ids)
 

@@ -16,9 +16,10 @@ import msgspec
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.prompts import Task, examples
 from lmsi_cli.records import Path, Question, TrainExample, Vote
-from lmsi_cli.rundir import RunDir, read_records, write_records
+from lmsi_cli.rundir import RunDir
 from lmsi_cli.voting import VoteSummary, select, tally, vote
 
 NOT_SAMPLED = "run `lmsi sample` first"
@@ -62,7 +63,7 @@ def _by_question(run: RunDir) -> dict[str, list[Path]]:
 def _vote_one(
     question_id: str, paths: list[Path], config: VoteConfig, removed: Counter[str]
 ) -> Vote:
-    selection = select(vote(question_id, paths), paths, config)
+    selection = select(vote(question_id, paths, config.check_equations), paths, config)
     removed.update(selection.removed)
     return selection.vote
 

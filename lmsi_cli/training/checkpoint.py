@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lmsi_cli.config import TrainConfig
+from lmsi_cli.lines import unfinished
 from lmsi_cli.records import Record
 from lmsi_cli.training.data import TokenExample
 
@@ -30,7 +31,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 HEAD_BYTES = 1 << 20
 
 
-class Header(Record, frozen=True):
+class Header(Record, frozen=True, kw_only=True):
     """What a checkpoint belongs to, and the number of finished steps."""
 
     fingerprint: str
@@ -78,7 +79,7 @@ def save(
         for moment in MOMENTS:
             if moment in optimizer.state[p]:
                 tensors[f"{moment}/{name}"] = optimizer.state[p][moment]
-    fresh = folder / f"{NAME}.tmp"
+    fresh = unfinished(folder / NAME)
     save_file({k: t.contiguous() for k, t in tensors.items()}, fresh,
               metadata={"header": msgspec.json.encode(header).decode()})
     fresh.replace(folder / NAME)
@@ -123,4 +124,4 @@ def load(
 def remove(folder: Path) -> None:
     """Delete the checkpoint of a finished run."""
     (folder / NAME).unlink(missing_ok=True)
-    (folder / f"{NAME}.tmp").unlink(missing_ok=True)
+    unfinished(folder / NAME).unlink(missing_ok=True)

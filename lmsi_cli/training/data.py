@@ -1,13 +1,13 @@
 """From prompt/completion pairs to packed rows of token ids.
 
 Examples of one step share a row: a few-shot prefix stands there once, every example's own part
-(its *tail*) follows, positions restart at the prefix, and the mask lets a tail see its prefix and
-itself only. Eight few-shot examples then cost one prefix and eight tails instead of eight of both,
-with the same loss. Knows nothing of models or tokenizers; the caller passes functions. Two
-examples with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
+(its *tail*) follows, positions restart after the prefix, and a tail sees its prefix and itself
+only. Eight few-shot examples then cost one prefix and eight tails instead of eight of both, with
+the same loss. Knows nothing of models or tokenizers; the caller passes functions. Two examples
+with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
 
-    Row(ids=[5, 6, 7, 8, 9, 4], positions=[0, 1, 2, 3, 2, 3], segment=[0, 0, 1, 1, 2, 2],
-        parent=[0, 0, 0, 0, 0, 0], keep=[2, 4], labels=[8, 4])
+    Row(ids=[5, 6, 7, 8, 9, 4], positions=[0, 1, 2, 3, 2, 3],
+        pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)], keep=[2, 4], labels=[8, 4])
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.records import TrainExample
+from lmsi_cli.training.attention import Piece
 
 if TYPE_CHECKING:
     import torch
 
 # A prefix shorter than this saves less than the bookkeeping costs.
 MIN_SHARED = 16
-# Attention grows with the square of a row: beyond this, two rows are faster than one.
+# Activations of a row are held until its backward pass; longer rows gain no speed.
 MAX_ROW_TOKENS = 1536
 
 
@@ -63,27 +64,25 @@ class TokenSet(NamedTuple):
 class Row(NamedTuple):
     """One forward pass: T tokens, of which C are predicted.
 
-    ``segment`` numbers the pieces of the row, ``parent`` is the piece that a token may also see;
     ``keep`` are the positions whose output predicts ``labels``.
     """
 
     ids: list[int]
     positions: list[int]
-    segment: list[int]
-    parent: list[int]
+    pieces: list[Piece]
     keep: list[int]
     labels: list[int]
 
 
 class Batch(NamedTuple):
-    """A row as tensors: ids and positions (1, T), mask (1, 1, T, T), keep and labels (C,).
+    """A row as tensors: ids and positions (1, T), keep and labels (C,).
 
-    ``mask`` is added to the attention scores (0 or -inf); None means plain causal.
+    ``pieces`` is None for a row of one plain sequence, which any model can take.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    mask: torch.Tensor | None
+    pieces: list[Piece] | None
     keep: torch.Tensor
     labels: torch.Tensor
 
@@ -153,7 +152,7 @@ def _tokens(examples: Sequence[TokenExample]) -> int:
 
 
 def _row(examples: Sequence[TokenExample]) -> Row:
-    row = Row([], [], [], [], [], [])
+    row = Row([], [], [], [], [])
     prefixes: dict[tuple[int, ...], int] = {}
     for e in examples:
         head = _prefix(e)
@@ -170,58 +169,21 @@ def _row(examples: Sequence[TokenExample]) -> Row:
 
 
 def _add(row: Row, ids: list[int], position: int, parent: int | None) -> int:
-    number = row.segment[-1] + 1 if row.segment else 0
     row.ids.extend(ids)
     row.positions.extend(range(position, position + len(ids)))
-    row.segment.extend([number] * len(ids))
-    row.parent.extend([number if parent is None else parent] * len(ids))
-    return number
+    row.pieces.append(Piece(len(ids), parent))
+    return len(row.pieces) - 1
 
 
 def to_batch(row: Row) -> Batch:
-    """Turn a row into tensors; a row of one plain sequence needs no mask."""
+    """Turn a row into tensors; a row of one plain sequence needs no pieces."""
     import torch
 
     whole = row.positions == list(range(len(row.ids)))
     return Batch(
         ids=torch.tensor([row.ids]),
         positions=torch.tensor([row.positions]),
-        mask=None if whole else attention_mask(row),
+        pieces=None if whole else row.pieces,
         keep=torch.tensor(row.keep, dtype=torch.long),
         labels=torch.tensor(row.labels, dtype=torch.long),
     )
-
-
-def attention_mask(row: Row) -> torch.Tensor:
-    """The additive mask of a row, (1, 1, T, T): 0 where query i may see key j, else -inf."""
-    import torch
-
-    segment, parent = torch.tensor(row.segment), torch.tensor(row.parent)
-    kin = (segment[:, None] == segment[None, :]) | (parent[:, None] == segment[None, :])
-    seen = kin & torch.ones(len(row.ids), len(row.ids), dtype=torch.bool).tril()
-    mask = torch.zeros(seen.shape).masked_fill_(~seen, float("-inf"))
-    return mask[None, None]
-
-
-def packable(config: object, longest: int) -> bool:
-    """Whether attention of this model is a causal mask and nothing else.
-
-    Args:
-        config: The transformers configuration.
-        longest: Tokens of the longest example; a sliding window beyond it never acts.
-    """
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    window = getattr(config, "sliding_window", None)
-    return (
-        getattr(config, "model_type", "") in PACKABLE
-        and kinds == {"full_attention"}
-        and (window is None or window >= longest)
-    )
-
-
-# Families whose every layer takes the mask as given; others (recurrent state, ALiBi, attention
-# sinks, windows) get one example per row.
-PACKABLE = frozenset({
-    "llama", "mistral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3", "stablelm",
-    "starcoder2", "nemotron",
-})

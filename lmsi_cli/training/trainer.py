@@ -18,12 +18,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.records import Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, export, load, lora, schedule
+from lmsi_cli.training import attention, checkpoint, data, export, load, lora, schedule
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +32,7 @@ LOG = "log.jsonl"
 CLIP = 1.0
 
 
-class LogLine(Record, frozen=True):
+class LogLine(Record, frozen=True, kw_only=True):
     """One finished step: mean loss over its completion tokens, and what it cost.
 
     ``tokens`` went through the model; ``unpacked_tokens`` would have, had every example had a
@@ -50,7 +49,7 @@ class LogLine(Record, frozen=True):
     seconds: float
 
 
-class TrainSummary(Record, frozen=True):
+class TrainSummary(Record, frozen=True, kw_only=True):
     """What a training run did; losses are means over the first and the last few steps."""
 
     steps: int
@@ -63,7 +62,7 @@ class TrainSummary(Record, frozen=True):
     final_loss: float
     seconds: float
     tokens_per_second: float
-    dtype: str
+    dtype: load.Dtype
     peak_rss_mib: int
 
 
@@ -153,14 +152,13 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
         progress.say(f"going on after step {state.done} of {len(steps)}")
     model.train()
     try:
-        with (job.out / LOG).open("a", encoding="utf-8") as log:
+        with appender(job.out / LOG, LogLine) as log:
             for step in range(state.done, len(steps)):
                 rate = schedule.learning_rate(step, len(steps), job.config)
                 line = _step(model, state, job, steps[step], rate)
-                log.write(msgspec.json.encode(line).decode() + "\n")
-                log.flush()
+                log.write(line)
                 _commit(state, line)
-                _report(progress, state, len(steps))
+                _report(progress, state)
                 if state.done % job.config.checkpoint_every == 0:
                     _save(job, state)
     except KeyboardInterrupt:
@@ -182,7 +180,9 @@ def _begin(model: nn.Module, job: Job) -> _State:
     optimizer = torch.optim.AdamW(parameters.values(), lr=job.config.lr, fused=True,
                                   weight_decay=job.config.weight_decay)
     longest = max(e.length for e in job.examples)
-    packs = data.packable(getattr(model, "config", None), longest)
+    packs = attention.supports(getattr(model, "config", None), longest)
+    if packs:
+        attention.install(model)
     state = _State(parameters, optimizer, data.MAX_ROW_TOKENS if packs else 0)
     state.done = checkpoint.load(job.out, job.name, parameters, optimizer)
     state.rng = torch.get_rng_state()
@@ -192,11 +192,8 @@ def _begin(model: nn.Module, job: Job) -> _State:
 
 def _keep_log(path: Path, done: int) -> list[LogLine]:
     """Cut the log to the steps that the checkpoint holds; a killed run may have written more."""
-    lines = path.read_bytes().splitlines()[:done] if path.exists() else []
-    kept = [msgspec.json.decode(line, type=LogLine) for line in lines]
-    fresh = path.with_suffix(".tmp")
-    fresh.write_bytes(b"".join(line + b"\n" for line in lines))
-    fresh.replace(path)
+    kept = list(read_records(path, LogLine))[:done] if done and path.exists() else []
+    write_records(path, kept)
     return kept
 
 
@@ -212,7 +209,7 @@ def _step(
     loss = 0.0
     for row in rows:
         # Each row adds its share, so the step's loss is the mean over all its completion tokens.
-        part = row_loss(model, data.to_batch(row), job.dtype) / predicted
+        part = row_loss(model, data.to_batch(row), job.dtype) / max(1, predicted)
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
     norm = float(torch.nn.utils.clip_grad_norm_(state.parameters.values(), CLIP))
@@ -244,8 +241,8 @@ def row_loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Te
     from torch.nn.functional import cross_entropy
 
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-        out = model(input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions,
-                    logits_to_keep=batch.keep, use_cache=False)
+        out = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False,
+                    logits_to_keep=batch.keep, **attention.argument(model, batch.pieces))
     return cross_entropy(out.logits[0].float(), batch.labels, reduction="sum")
 
 
@@ -264,13 +261,11 @@ def _save(job: Job, state: _State) -> None:
     checkpoint.save(job.out, header, state.parameters, state.optimizer, state.rng)
 
 
-def _report(progress: Progress, state: _State, steps: int) -> None:
+def _report(progress: Progress, state: _State) -> None:
     recent = state.log[-20:]
-    pace = fmean(line.seconds for line in recent)
     rate = sum(line.tokens for line in recent) / sum(line.seconds for line in recent)
-    left = round(pace * (steps - state.done))
     progress.advance(state.done, loss=round(fmean(line.loss for line in recent), 4),
-                     tokens_s=round(rate), left=f"{left // 60}m{left % 60:02d}s")
+                     tokens_s=round(rate))
 
 
 def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
@@ -294,7 +289,7 @@ def _peak_rss_mib() -> int:
     try:
         import resource
     except ImportError:
-        import psutil  # type: ignore[import-untyped]
+        import psutil
 
         return int(psutil.Process().memory_info().rss) >> 20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -36,7 +36,7 @@ STRANGERS = 0.10
 STILL = 0.001
 
 
-class AdapterProof(Record, frozen=True):
+class AdapterProof(Record, frozen=True, kw_only=True):
     """How far the adapter moves the logits, and how far apart the two back ends are.
 
     ``moved`` is PyTorch with against without the adapter; the gaps are llama.cpp against PyTorch.

@@ -1,0 +1,97 @@
+"""Model files that a person might hand to lmsi: broken, of another kind, or of another make.
+
+Each function writes one small file. They are real files for llama.cpp, not stand-ins: most are
+the embedded model with something changed.
+"""
+
+import gguf
+import numpy as np
+
+SKIPPED = ("GGUF.", "general.architecture", "llama.block_count")
+
+
+def truncated(source, target, keep):
+    """Write what a download that stopped leaves: the first ``keep`` bytes."""
+    with source.open("rb") as file:
+        target.write_bytes(file.read(keep))
+    return target
+
+
+def relabelled(source, target, arch="llama", blocks=1, **extra):
+    """Copy a Llama file under another architecture's name, with its first blocks only.
+
+    Args:
+        source: A Llama in GGUF.
+        target: Where to write.
+        arch: The name of an architecture whose tensors are called like Llama's.
+        blocks: Keep this many.
+        extra: More metadata below the architecture's name; dots as double underscores.
+    """
+    reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, arch)
+    for name, field in reader.fields.items():
+        if not name.startswith(SKIPPED):
+            kinds = field.types
+            writer.add_key_value(
+                name.replace("llama.", f"{arch}."), field.contents(), kinds[0],
+                kinds[-1] if len(kinds) > 1 else None,
+            )
+    writer.add_block_count(blocks)
+    for key, value in extra.items():
+        kind = gguf.GGUFValueType.BOOL if isinstance(value, bool) else gguf.GGUFValueType.UINT32
+        writer.add_key_value(f"{arch}.{key.replace('__', '.')}", value, kind)
+    for t in reader.tensors:
+        part = t.name.split(".")
+        if part[0] != "blk" or int(part[1]) < blocks:
+            writer.add_tensor(t.name, t.data)
+        if t.name == "token_embd.weight" and arch != "llama":  # they do not share the head
+            writer.add_tensor("output.weight", t.data.copy())
+    return _finish(writer, target)
+
+
+def bert(target, width=32, vocabulary=8):
+    """Write a one-layer BERT: what most embedding models are."""
+    writer = gguf.GGUFWriter(target, "bert")
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(2)
+    writer.add_layer_norm_eps(1e-12)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_tokenizer_model("bert")
+    writer.add_token_type_count(2)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁a", "▁b", "▁c"]
+    writer.add_token_list(words[:vocabulary])
+    writer.add_token_types([gguf.TokenType.NORMAL] * vocabulary)
+    matrices = {"token_embd": vocabulary, "token_types": 2, "position_embd": 64}
+    matrices |= {f"blk.0.{n}": width for n in (
+        "attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")}
+    for name, rows in matrices.items():
+        writer.add_tensor(f"{name}.weight", np.zeros((rows, width), np.float32))
+    for name in ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm"):
+        for end in ("weight", "bias"):
+            writer.add_tensor(f"{name}.{end}", np.ones(width, np.float32))
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
+        writer.add_tensor(f"blk.0.{name}.bias", np.zeros(width, np.float32))
+    return _finish(writer, target)
+
+
+def adapter(target, width, arch="llama", rank=2, tensors=("blk.0.attn_q.weight",)):
+    """Write a LoRA adapter for square matrices of a width."""
+    writer = gguf.GGUFWriter(target, arch)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 4.0)
+    for name in tensors:
+        writer.add_tensor(f"{name}.lora_a", np.ones((rank, width), np.float32))
+        writer.add_tensor(f"{name}.lora_b", np.zeros((width, rank), np.float32))
+    return _finish(writer, target)
+
+
+def _finish(writer, target):
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target

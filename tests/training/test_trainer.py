@@ -1,0 +1,141 @@
+"""The loop: it learns, it can be killed at any step, and it says when it cannot go on."""
+
+import json
+import math
+
+import pytest
+from toys import Watcher
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import checkpoint
+from lmsi_cli.training.data import Codec
+from lmsi_cli.training.lora import choose, trainable
+from lmsi_cli.training.schedule import learning_rate, plan
+from lmsi_cli.training.trainer import LOG, Job, fit, train
+
+
+def job(examples, out, **config):
+    settings = TrainConfig(**{"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, **config})
+    return Job(examples, settings, "fp32", out, checkpoint.fingerprint(None, examples, settings))
+
+
+def losses(log):
+    return [line.loss for line in log]
+
+
+def test_the_loss_falls_on_a_toy_set(tiny, examples, tmp_path):
+    log = fit(tiny(), job(examples, tmp_path, max_steps=40), Watcher())
+    assert log[-1].loss < log[0].loss / 2
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(tiny, examples, tmp_path):
+    runs = [losses(fit(tiny(seed=s), job(examples, tmp_path / str(i), seed=s), Watcher()))
+            for i, s in enumerate([0, 0, 1])]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(tiny, examples, tmp_path):
+    # Dropout draws random numbers in every step, so this holds only if their state is kept too.
+    whole = fit(tiny(dropout=0.2), job(examples, tmp_path / "a", dropout=0.2), Watcher())
+    task = job(examples, tmp_path / "b", dropout=0.2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny(dropout=0.2), task, Watcher(until=5))
+    watcher = Watcher()
+    assert losses(fit(tiny(dropout=0.2), task, watcher)) == losses(whole)
+    assert watcher.steps[0][0] == 6 and "after step 5 of 12" in watcher.said[0]
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tiny, examples, tmp_path, monkeypatch):
+    whole = fit(tiny(), job(examples, tmp_path / "a"), Watcher())
+    task = job(examples, tmp_path / "b", checkpoint_every=3)
+    kept = checkpoint.save
+    saved = []
+
+    def save(folder, header, *rest):
+        kept(folder, header, *rest) if not saved else None
+        saved.append(header.step)
+
+    monkeypatch.setattr(checkpoint, "save", save)  # as if killed: the log runs on, no save at 8
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny(), task, Watcher(until=8))
+    watcher = Watcher()
+    assert losses(fit(tiny(), task, watcher)) == losses(whole)
+    assert watcher.steps[0][0] == 4
+    steps = [json.loads(line)["step"] for line in (tmp_path / "b" / LOG).read_text().splitlines()]
+    assert steps == list(range(1, 13))
+
+
+@pytest.mark.parametrize("torn", [b"", b"{}", b"\xff" * 100])
+def test_a_broken_checkpoint_starts_over(tiny, examples, tmp_path, torn):
+    (tmp_path / checkpoint.NAME).write_bytes(torn)
+    watcher = Watcher()
+    fit(tiny(), job(examples, tmp_path, max_steps=2), watcher)
+    assert watcher.steps[0][0] == 1
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken(tiny, examples, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny(), job(examples, tmp_path), Watcher(until=3))
+    watcher = Watcher()
+    fit(tiny(), job(examples, tmp_path, lr=0.01), watcher)
+    assert watcher.steps[0][0] == 1
+
+
+def test_saving_more_often_is_the_same_run(examples, tmp_path):
+    often, seldom = (job(examples, tmp_path, checkpoint_every=n).name for n in (1, 50))
+    assert often == seldom != job(examples[:-1], tmp_path).name
+
+
+def test_a_loss_that_is_no_number_names_step_and_examples(tiny, examples, tmp_path):
+    model = tiny()
+    next(iter(trainable(model).values())).data.fill_(math.nan)
+    with pytest.raises(LmsiError, match=r"step 1: the loss is not a number; examples: q\d, q"):
+        fit(model, job(examples, tmp_path), Watcher())
+
+
+def test_nothing_to_train_on_is_said_before_any_work(gguf, tmp_path):
+    codec = Codec(lambda _: [1], lambda _: [1], None)
+    with pytest.raises(LmsiError, match="nothing to train on: 0 examples"):
+        train([], gguf, TrainConfig(), tmp_path, codec, Watcher())
+
+
+@pytest.mark.parametrize(("config", "sizes"), [
+    ({"epochs": 2.0, "batch_size": 4}, [4, 4, 2]),
+    ({"epochs": 0.5, "batch_size": 4}, [2]),
+    ({"epochs": 0.01}, [1]),
+    ({"max_steps": 3, "batch_size": 2, "epochs": 9.0}, [2, 2, 2]),
+])
+def test_a_plan_has_epochs_or_steps(config, sizes):
+    steps = plan(5, TrainConfig(**config))
+    assert [len(s) for s in steps] == sizes
+
+
+def test_every_epoch_sees_every_example_once_in_another_order():
+    order = [i for step in plan(50, TrainConfig(epochs=2, batch_size=7)) for i in step]
+    assert sorted(order[:50]) == sorted(order[50:]) == list(range(50))
+    assert order[:50] != order[50:]
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    config = TrainConfig(lr=1.0, warmup=0.2)
+    rates = [learning_rate(i, 10, config) for i in range(10)]
+    assert rates[:3] == [0.5, 1.0, 1.0]
+    assert rates[2:] == sorted(rates[2:], reverse=True) and 0 < rates[-1] < 0.1
+
+
+@pytest.mark.parametrize(("target", "names"), [
+    ("all", "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"),
+    ("attn", "k_proj o_proj q_proj v_proj"),
+    ("mlp", "down_proj gate_proj up_proj"),
+    ("q_proj, v_proj", "q_proj v_proj"),
+])
+def test_targets_are_the_model_s_own_layers(target, names):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8,
+                                         num_hidden_layers=1, num_attention_heads=1))
+    assert choose(model, target) == names.split()
+    for wrong in ("lm_head", "q_proj,nose", ","):
+        with pytest.raises(LmsiError, match="names no layer"):
+            choose(model, wrong)
