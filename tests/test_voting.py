@@ -105,12 +105,15 @@ def test_no_paths_at_all():
 
 
 SUM, SAME, OTHER = " 1 + 1 = 2. It is 2.", " We add 1 + 1 = 2.", " 2 + 0 = 2."
+WRONG = " 1 + 1 = 3. The answer is 3."
 
 
 @pytest.mark.parametrize(
     ("name", "paths", "config", "kept", "count"),
     [
         ("no-vote", [path(0), path(1, None), path(2, stop="length")], {"min_votes": 1}, (0,), 2),
+        ("false-equation", [path(0, "2", text=SUM), path(1, "2", text=WRONG)], {"min_votes": 1},
+         (0,), 1),
         ("tie", [path(0, "1"), path(1, "2")], {"min_votes": 1}, (), 2),
         ("min-votes", [path(0)], {"min_votes": 2}, (), 1),
         ("min-share", [path(0), path(1), path(2, "1")], {"min_share": 0.7}, (), 3),
@@ -122,9 +125,21 @@ SUM, SAME, OTHER = " 1 + 1 = 2. It is 2.", " We add 1 + 1 = 2.", " 2 + 0 = 2."
     ids=list(FILTERS),
 )  # fmt: skip
 def test_each_filter_by_its_name(name, paths, config, kept, count):
-    selection = select(vote("q", paths), paths, VoteConfig(**config))
+    settings = VoteConfig(**config)
+    selection = select(vote("q", paths, settings.check_equations), paths, settings)
     assert selection.vote.kept == kept
     assert {k: n for k, n in selection.removed.items() if n} == {name: count}
+
+
+def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
+    paths = [path(0, "3", text=WRONG), path(1, "3", text=WRONG), path(2, "2", text=SUM)]
+    assert vote("q", paths).predicted_answer == "3"
+    checked = vote("q", paths, check_equations=True)
+    assert (checked.predicted_answer, checked.refuted, checked.total_votes) == ("2", 2, 1)
+    assert checked.kept == (2,)
+    paper = VoteConfig(check_equations=False, min_votes=1, min_share=0, distinct_equations=False,
+                       max_paths_per_question=0)
+    assert select(vote("q", paths), paths, paper).vote.kept == (0, 1)
 
 
 def test_path_key():
@@ -152,7 +167,7 @@ def test_tally():
     assert summary.mean_share == pytest.approx((1 + 0.75 + 0.5) / 3)
     assert summary.histogram == [0, 0, 0, 0, 0, 1, 0, 1, 0, 1]
     assert summary.removed == {
-        "no-vote": 2, "tie": 2, "min-votes": 0, "min-share": 0, "minority": 1,
+        "no-vote": 2, "false-equation": 0, "tie": 2, "min-votes": 0, "min-share": 0, "minority": 1,
         "duplicate-equations": 0, "cap": 0,
     }  # fmt: skip
 
