@@ -11,7 +11,9 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+import difflib
+import typing
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -35,10 +37,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class EngineConfig(Config, frozen=True, kw_only=True):
     """How llama.cpp runs; nothing here changes what is asked of the model."""
 
-    parallel: Annotated[int, opt("Paths decoded together; 0 chooses.", "-np/--parallel", ge=0, le=120)] = 0
+    parallel: Annotated[
+        int, opt("Paths decoded together; 0 chooses.", "-np/--parallel", ge=0, le=120)
+    ] = 0
     ctx: Annotated[int, opt("KV cells for all paths together; 0 chooses.", ge=0)] = 0
-    threads: Annotated[int, opt("CPU threads; 0 takes the physical cores.", ge=0)] = 0
-    gpu_layers: Annotated[int, opt("Layers on the GPU; -1 for all.", "-ngl/--gpu-layers", ge=-1)] = 0
+    threads: Annotated[int, opt("CPU threads; 0 takes the physical cores.", ge=0, le=512)] = 0
+    gpu_layers: Annotated[
+        int, opt("Layers on the GPU; -1 for all.", "-ngl/--gpu-layers", ge=-1)
+    ] = 0
 
 
 class SamplingConfig(EngineConfig, frozen=True, kw_only=True):
@@ -55,7 +61,9 @@ class SamplingConfig(EngineConfig, frozen=True, kw_only=True):
 class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     """Settings of ``lmsi sample``."""
 
-    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = DEFAULT_MODEL
+    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = (
+        DEFAULT_MODEL
+    )
     task: Annotated[str, opt("Answer kind and exemplars; auto: by the model.")] = DEFAULT_TASK
     prompt: Annotated[PromptFormat, opt("Prompt format of the paths.")] = "cot-zero"
     paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
@@ -64,15 +72,19 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
 
 
 class VoteConfig(Config, frozen=True, kw_only=True):
-    """Settings of ``lmsi vote``. The defaults keep what the evidence supports."""
+    """Settings of ``lmsi vote``; the runs that the defaults come from are in ``docs/log.md``."""
 
-    min_share: Annotated[float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)] = 0.25
+    min_share: Annotated[
+        float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)
+    ] = 0.25
     min_votes: Annotated[int, opt("Drop questions whose winner has fewer votes.", ge=1)] = 2
-    max_paths_per_question: Annotated[int, opt("At most this many paths a question; 0: all.", ge=0)] = 8
+    max_paths_per_question: Annotated[
+        int, opt("At most this many paths a question; 0: all.", ge=0)
+    ] = 4
     check_equations: Annotated[bool, opt("Paths that state a false equation do not vote.")] = True
-    distinct_equations: Annotated[bool, opt("One path per distinct list of equations.")] = True
+    distinct_equations: Annotated[bool, opt("One path per distinct list of equations.")] = False
     formats: Annotated[
-        tuple[PromptFormat, ...], opt("Training formats, comma-separated.")
+        tuple[PromptFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
     seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
 
@@ -85,12 +97,14 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     dropout: Annotated[float, opt("LoRA dropout.", ge=0, lt=1)] = 0.0
     target: Annotated[str, opt("Layers to adapt: all, attn, mlp, or names.")] = "all"
     lr: Annotated[float, opt("Peak learning rate.", gt=0)] = 1e-3
-    epochs: Annotated[float, opt("Passes over the training examples.", gt=0)] = 2.0
+    epochs: Annotated[float, opt("Passes over the training examples.", gt=0)] = 1.0
     max_steps: Annotated[int, opt("Stop after this many steps; 0: by epochs.", ge=0)] = 0
     batch_size: Annotated[int, opt("Examples per step.", ge=1)] = 8
     warmup: Annotated[float, opt("Share of steps that warm up.", ge=0, le=1)] = 0.05
     weight_decay: Annotated[float, opt("AdamW weight decay.", ge=0)] = 0.0
-    max_length: Annotated[int, opt("Longest example in tokens; longer ones are counted and left out.", ge=16)] = 2048
+    max_length: Annotated[
+        int, opt("Longest example in tokens; longer ones are counted and left out.", ge=16)
+    ] = 2048
     dtype: Annotated[str, opt("auto, bf16 or fp32; auto takes bf16 where the CPU has it.")] = "auto"
     checkpoint_every: Annotated[int, opt("Steps between checkpoints.", ge=1)] = 100
     seed: Annotated[int, opt("Seed of initialisation and order.", ge=0)] = 0
@@ -99,10 +113,16 @@ class TrainConfig(Config, frozen=True, kw_only=True):
 class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
     """Settings of ``lmsi eval``."""
 
-    modes: Annotated[tuple[Mode, ...], opt("What to measure, comma-separated.")] = ("direct", "cot", "sc")
+    modes: Annotated[tuple[Mode, ...], opt("What to measure, comma-separated.", min_length=1)] = (
+        "direct",
+        "cot",
+        "sc",
+    )
     paths: Annotated[int, opt("Paths per question for self-consistency.", "-n/--paths", ge=1)] = 8
-    prompt: Annotated[PromptFormat, opt("Prompt format of the chain-of-thought modes.")] = "cot-zero"
-    task: Annotated[str, opt("Answer kind and exemplars; auto: by the model.")] = DEFAULT_TASK
+    prompt: Annotated[PromptFormat, opt("Prompt format of the chain-of-thought modes.")] = (
+        "cot-zero"
+    )
+    task: Annotated[str, opt("Answer kind and exemplars; auto: as sampled.")] = DEFAULT_TASK
     scale: Annotated[float, opt("Adapter scale.", "--adapter-scale", gt=0)] = 1.0
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
 
@@ -110,37 +130,83 @@ class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
 class RunConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi run``; the stages' own tables in the config file hold the rest."""
 
-    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = DEFAULT_MODEL
-    rounds: Annotated[int, opt("Rounds; each samples with the last adapter, trains the base.", ge=1)] = 1
+    model: Annotated[str | None, opt("A GGUF file or a name; none: as [sample].", "-m/--model")] = (
+        None
+    )
+    rounds: Annotated[
+        int, opt("Rounds; each samples with the last adapter, trains the base.", ge=1)
+    ] = 1
     paths: Annotated[int | None, opt("Paths per question; none: as [sample].", "-n/--paths")] = None
     limit: Annotated[int | None, opt("Only the first questions; none: as [sample].")] = None
     seed: Annotated[int | None, opt("Seed of all stages; none: each its own.")] = None
-    parallel: Annotated[int | None, opt("Paths decoded together; none: as [sample].", "-np/--parallel")] = None
+    parallel: Annotated[
+        int | None,
+        opt("Paths decoded together; none: as [sample].", "-np/--parallel"),
+    ] = None
     threads: Annotated[int | None, opt("CPU threads; none: as [sample].")] = None
 
 
 TABLES: dict[str, type[Config]] = {
-    "sample": SampleConfig, "vote": VoteConfig, "train": TrainConfig,
-    "eval": EvalConfig, "run": RunConfig,
+    "sample": SampleConfig,
+    "vote": VoteConfig,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "run": RunConfig,
 }
 
 
 C = TypeVar("C", bound=Config)
 
 
-def resolve(kind: type[C], *layers: dict[str, Any], where: str = "settings") -> C:
+def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     """Merge layers of plain values, the last one winning, and check them.
 
     Args:
         kind: The struct to build.
         layers: Mappings from field to value; ``None`` means "not given".
-        where: Named in the message when a value is refused.
+        where: The file and table that the values come from; empty for the command line.
 
     Raises:
-        LmsiError: A name is unknown or a value is out of range; says which.
+        LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
     """
     merged = {k: v for layer in layers for k, v in layer.items() if v is not None}
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
-        raise LmsiError(f"{where}: {e}", hint=f"fields: {', '.join(kind.__struct_fields__)}") from None
+        raise _refusal(kind, merged, str(e), where) from None
+
+
+def flags(name: str, meta: Meta) -> list[str]:
+    """Spell a setting as flags, the long one last: ``["-n", "--paths"]``."""
+    told = (meta.extra or {}).get("flag", "")
+    return told.split("/") if told else [f"--{name.replace('_', '-')}"]
+
+
+def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: str) -> LmsiError:
+    """Say it in the user's terms: msgspec knows neither flags nor the value it refused."""
+    names = kind.__struct_fields__
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"settings: {', '.join(names)}"
+            return LmsiError(f"{where}: unknown setting '{name}'", hint=hint)
+    name = complaint.rpartition("`$.")[2].partition("`")[0].partition("[")[0]
+    type_, meta = typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])
+    place = f"{where} {name}" if where else flags(name, meta)[-1]
+    value = given[name]
+    shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return LmsiError(f"{place}: expected {_allowed(type_, meta)}, got {shown!r}")
+
+
+def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
+    """Describe the values of a setting: ``a number, at least 0 and at most 10``."""
+    inner = typing.get_args(type_)
+    if typing.get_origin(type_) is Literal:
+        return f"one of {', '.join(inner)}"
+    if typing.get_origin(type_) is tuple:
+        return f"one or more of {', '.join(typing.get_args(inner[0]))}"
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    word = next((word for t, word in kinds.items() if t in (type_, *inner)), "text")
+    limits = {"at least": meta.ge, "above": meta.gt, "at most": meta.le, "below": meta.lt}
+    told = " and ".join(f"{how} {x:g}" for how, x in limits.items() if x is not None)
+    return word + (f", {told}" if told else "")

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -105,6 +105,20 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
             yield from (record for _, record in _scan(file, path, kind))
     except OSError as e:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        LmsiError: It is missing, or holds anything else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as e:
+        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as e:
+        raise LmsiError(f"{path}: not a JSON object: {e}") from None
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -200,5 +214,6 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_error(path: Path, e: OSError) -> LmsiError:
+    """Say which file could not be written, and that nothing is lost."""
     message = f"{path}: cannot be written: {e.strerror}; what was written before stays"
     return LmsiError(message, hint="put this right and give the same command again: it goes on")

@@ -20,8 +20,10 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import unfinished, write_atomic, write_error
+from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
 
+HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
+ORIGIN = "lmsi.json"
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
@@ -39,7 +41,7 @@ class RunDir:
         self.report = root / "report.html"
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
         self.adapter_gguf = self.adapter / "adapter.gguf"
-        self.adapter_origin = self.adapter / "lmsi.json"  # what it was made of; written last
+        self.adapter_origin = self.adapter / ORIGIN  # what it was made of; written last
         self.train_log = self.adapter / "log.jsonl"
         self.checkpoint = self.adapter / "checkpoint.safetensors"
         self.eval_dir = root / "eval"
@@ -59,7 +61,8 @@ class RunDir:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise LmsiError(f"{self.root}: cannot make this folder: {e.strerror}") from e
+            message = f"{self.root}: cannot make this folder: {e.strerror}"
+            raise LmsiError(message, hint="choose another one") from e
 
     def load_settings(self) -> dict[str, dict[str, Any]]:
         """Read run.toml, section by section; empty if there is none yet."""
@@ -107,22 +110,63 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
     Args:
         saved: Flat settings from run.toml.
         now: Flat settings of this call. A missing key equals None, and a tuple equals a list,
-            since TOML keeps neither None nor tuples.
+            since TOML keeps neither None nor tuples. Of a ``model_sha256`` the user is told as
+            ``model``, by the name beside it (``model_name``, ``model_file`` or ``model``), which
+            itself may differ: a file may be moved.
         what: What the settings belong to: ``"the paths in runs/a"``.
 
     Raises:
         LmsiError: Names each setting that differs, with both values.
     """
     old, new = _builtins(saved), _builtins(now)
-    told = [
-        f"{k}: {old.get(k, 'not set')} in the run folder, {new.get(k, 'not set')} now"
-        for k in dict.fromkeys([*new, *old])
-        if old.get(k) != new.get(k)
-    ]
+    keys = dict.fromkeys([*new, *old])
+    names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
+    told = [_difference(k, old, new) for k in keys if k not in names and old.get(k) != new.get(k)]
     if told:
         raise LmsiError(
             f"{what} had other settings: {'; '.join(told)}",
             hint="give the old value, start over with `--overwrite`, or use another folder",
+        )
+
+
+def _names(key: str) -> list[str]:
+    """Where the name of a hashed file may stand beside its hash, best first."""
+    stem = key.removesuffix(HASH)
+    return [f"{stem}_name", f"{stem}_file", stem]
+
+
+def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Tell how a setting differs; a hash says nothing to a person, so files go by their names."""
+    label, before, now = key.removesuffix(HASH), old.get(key, "not set"), new.get(key, "not set")
+    if key.endswith(HASH):
+        before, now = _file_name(key, old), _file_name(key, new)
+        if before == now:
+            return f"{label}: {now} has changed since"
+    return f"{label}: {before} in the run folder, {now} now"
+
+
+def _file_name(key: str, settings: dict[str, Any]) -> str:
+    if key not in settings:
+        return "none"
+    return next((settings[n] for n in _names(key) if settings.get(n)), "the file")
+
+
+def check_base(adapter: Path, model_sha256: str) -> None:
+    """Refuse an adapter that was trained on another model.
+
+    Args:
+        adapter: A GGUF adapter; without our ``lmsi.json`` beside it nothing can be said here.
+        model_sha256: Hash of the model it is to be used with.
+
+    Raises:
+        LmsiError: It belongs to another file.
+    """
+    origin = adapter.with_name(ORIGIN)
+    told = read_object(origin) if origin.exists() else {}
+    if told.get("base_sha256", model_sha256) != model_sha256:
+        raise LmsiError(
+            f"{adapter}: this adapter was trained on another model, {told.get('base_file')}",
+            hint="use it with that one, or train this one with `lmsi train`",
         )
 
 
@@ -159,10 +203,9 @@ def discard(run: RunDir) -> None:
 
 def discard_adapter(run: RunDir) -> None:
     """Delete what training wrote, and nothing else."""
-    names = ("adapter_config.json", "adapter_model.safetensors", "README.md")
     _delete(
         [
-            *(run.adapter / n for n in names),
+            *(run.adapter / n for n in PEFT_FILES),
             run.adapter_gguf,
             run.adapter_origin,
             run.train_log,

@@ -32,7 +32,9 @@ def relabelled(source, target, arch="llama", blocks=1, **extra):
         if not name.startswith(SKIPPED):
             kinds = field.types
             writer.add_key_value(
-                name.replace("llama.", f"{arch}."), field.contents(), kinds[0],
+                name.replace("llama.", f"{arch}."),
+                field.contents(),
+                kinds[0],
                 kinds[-1] if len(kinds) > 1 else None,
             )
     writer.add_block_count(blocks)
@@ -65,8 +67,10 @@ def bert(target, width=32, vocabulary=8):
     writer.add_token_list(words[:vocabulary])
     writer.add_token_types([gguf.TokenType.NORMAL] * vocabulary)
     matrices = {"token_embd": vocabulary, "token_types": 2, "position_embd": 64}
-    matrices |= {f"blk.0.{n}": width for n in (
-        "attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")}
+    matrices |= {
+        f"blk.0.{n}": width
+        for n in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
+    }
     for name, rows in matrices.items():
         writer.add_tensor(f"{name}.weight", np.zeros((rows, width), np.float32))
     for name in ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm"):

@@ -23,13 +23,15 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
 
 
 def out() -> Console:
     """The console for results; made anew so that tests can replace stdout."""
-    return Console(highlight=False, soft_wrap=False)
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH
+    return Console(highlight=False, soft_wrap=False, width=wide)
 
 
 def err() -> Console:
@@ -128,7 +130,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self.stream, flush=True)  # noqa: T201 - this is the console
+        print(text, file=self.stream, flush=True)
 
     def stop(self) -> None:
         """Nothing is held open."""

@@ -16,11 +16,20 @@ import typer
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, Quiet, identity, pick_task, show, watched
-from lmsi_cli.config import EvalConfig, RunConfig, SampleConfig, TrainConfig, VoteConfig, resolve
+from lmsi_cli.config import (
+    DEFAULT_TASK,
+    EvalConfig,
+    RunConfig,
+    SampleConfig,
+    TrainConfig,
+    VoteConfig,
+    resolve,
+)
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir, discard, locked
+from lmsi_cli.tasks.loader import load_task
 
 Questions = Annotated[
     str | None,
@@ -38,8 +47,10 @@ Data = Annotated[
 
 
 class Plan(NamedTuple):
-    """The settings of every stage; ``exams`` are labelled sets by name."""
+    """What every stage needs; ``exams`` are labelled sets by name."""
 
+    model: Model
+    task: Task
     sample: SampleConfig
     vote: VoteConfig
     train: TrainConfig
@@ -49,7 +60,7 @@ class Plan(NamedTuple):
 
 
 @configured(RunConfig)
-def run(
+def run(  # noqa: PLR0913 - one parameter per flag
     settings: RunConfig,
     tables: dict[str, dict[str, Any]],
     questions: Questions = None,
@@ -68,15 +79,15 @@ def run(
     """
     from lmsi_cli.report.tables import conclusion, eval_table
 
-    model = find_model(settings.model)
-    plan = _plan(settings, tables, model, questions, data)
+    plan = _plan(settings, tables, questions, data)
+    model = plan.model
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
     results: list[Any] = []
     with watched(quiet) as progress:
         adapter = ""
         for number in range(1, settings.rounds + 1):
             folder = RunDir(root if number == 1 else root / f"round-{number}")
-            results += _round(folder, model, plan, adapter, overwrite, progress)
+            results += _round(folder, plan, adapter, overwrite, progress)
             adapter = str(folder.adapter_gguf)
     tables_ = [part for r in results for part in (eval_table(r), conclusion(r), "")]
     show(results, json, *tables_)
@@ -85,80 +96,93 @@ def run(
 def _plan(
     settings: RunConfig,
     tables: dict[str, dict[str, Any]],
-    model: Model,
     questions: str | None,
     data: list[str] | None,
 ) -> Plan:
-    from lmsi_cli.tasks.readers import read_labelled, read_questions
+    from lmsi_cli.tasks.readers import read_questions
 
+    speed = {"parallel": settings.parallel, "threads": settings.threads, "seed": settings.seed}
+    asked = {"model": settings.model, "paths": settings.paths, "limit": settings.limit}
+    sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
+    model = find_model(sample.model)
     own = model.card if questions is None else None
     if questions is None and own is None:
         raise LmsiError("no questions given", hint="lmsi run QUESTIONS -m MODEL")
     folder = model.path.parent
-    asked = questions or str(folder / own.questions) if own else str(questions)
     exams = data or ([str(folder / t) for t in own.tests] if own else [])
-    speed = {"parallel": settings.parallel, "threads": settings.threads, "seed": settings.seed}
     seed = {"seed": settings.seed}
     return Plan(
-        sample=resolve(
-            SampleConfig,
-            tables.get("sample", {}),
-            speed,
-            {"model": settings.model, "paths": settings.paths, "limit": settings.limit},
-        ),
+        model=model,
+        task=pick_task(sample.task, model),
+        sample=sample,
         vote=resolve(VoteConfig, tables.get("vote", {}), seed),
         train=resolve(TrainConfig, tables.get("train", {}), seed),
         eval=resolve(EvalConfig, tables.get("eval", {}), speed),
-        questions=read_questions(asked),
-        exams={Path(e).stem: read_labelled(e) for e in exams},
+        questions=read_questions(str(folder / own.questions) if own else str(questions)),
+        exams=_exams(exams),
     )
 
 
+def _exams(files: Sequence[str]) -> dict[str, Sequence[Question]]:
+    """Read the labelled sets; their names, which name the results, must differ."""
+    from lmsi_cli.tasks.readers import read_labelled
+
+    found: dict[str, Sequence[Question]] = {}
+    for file in files:
+        name = Path(file).stem
+        if name in found:
+            raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
+        found[name] = read_labelled(file)
+    return found
+
+
 def _round(
-    folder: RunDir, model: Model, plan: Plan, adapter: str, overwrite: bool, progress: Progress
+    folder: RunDir, plan: Plan, adapter: str, overwrite: bool, progress: Progress
 ) -> list[Any]:
     """One round in one folder; what is done already is not done again."""
-    task = pick_task(plan.sample.task, model)
     with locked(folder):
-        if overwrite:
-            discard(folder)
-        _sample(folder, model, task, plan, adapter, progress)
-        _learn(folder, model, task, plan, progress)
-        return _measure(folder, model, plan, progress)
+        _sample(folder, plan, adapter, overwrite, progress)
+        _learn(folder, plan, progress)
+        return _measure(folder, plan, progress)
 
 
-def _sample(
-    folder: RunDir, model: Model, task: Task, plan: Plan, adapter: str, progress: Progress
-) -> None:
+def _sample(folder: RunDir, plan: Plan, adapter: str, overwrite: bool, progress: Progress) -> None:
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages import sample as stage
 
-    stage.bind(folder, plan.sample, {**identity(model, task), **stage.drawn_by(adapter)})
-    with LlamaEngine(model.path, plan.sample) as engine:
+    with LlamaEngine(plan.model.path, plan.sample) as engine:
         engine.use_adapter(adapter or None)
-        stage.sample(plan.questions, engine, task, plan.sample, folder, progress)
+        drawn_by = stage.drawn_by(adapter, plan.model.path)
+        if overwrite:  # only now: a model that does not load must not cost the old run
+            discard(folder)
+        stage.bind(folder, plan.sample, {**identity(plan.model, plan.task), **drawn_by})
+        stage.sample(plan.questions, engine, plan.task, plan.sample, folder, progress)
 
 
-def _learn(folder: RunDir, model: Model, task: Task, plan: Plan, progress: Progress) -> None:
+def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.report.tables import kept_line
     from lmsi_cli.stages.train import train_run
     from lmsi_cli.stages.vote import vote_run
 
-    summary = vote_run(folder, task, plan.vote)
+    summary = vote_run(folder, plan.task, plan.vote)
     progress.say(kept_line(summary))
-    train_run(folder, model.path, task, plan.train, progress)
+    train_run(folder, plan.model.path, plan.task, plan.train, progress)
 
 
-def _measure(folder: RunDir, model: Model, plan: Plan, progress: Progress) -> list[Any]:
+def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Any]:
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages.evaluate import Exam, evaluate, variants_of
 
-    task = pick_task(plan.eval.task, model)
-    with LlamaEngine(model.path, plan.eval) as engine:
+    if not plan.exams:
+        progress.say(f"nothing measured; lmsi eval {folder.root} --data FILE does it")
+        return []
+    task = plan.task if plan.eval.task == DEFAULT_TASK else load_task(plan.eval.task)
+    variants = variants_of(folder, plan.model.path)
+    with LlamaEngine(plan.model.path, plan.eval) as engine:
         return [
             evaluate(
                 Exam(name, questions[: plan.eval.limit or None], task, plan.eval),
-                variants_of(folder, model.path),
+                variants,
                 engine,
                 folder,
                 progress,

@@ -6,6 +6,7 @@ fix it), 2 (usage), 130 (interrupted). Anything else that escapes is a bug and s
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from lmsi_cli.cli.console import err
 from lmsi_cli.errors import LmsiError
 
 INTERRUPTED = 130
+OVERWRITE = "--overwrite"
 
 
 class _Group(TyperGroup):
@@ -28,9 +30,9 @@ class _Group(TyperGroup):
             _tell(e)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            err().print(
-                "interrupted; what was finished is saved, the same command goes on", markup=False
-            )
+            without = f" without {OVERWRITE}" if OVERWRITE in sys.argv else ""
+            told = f"interrupted; what was finished is saved, the same command{without} goes on"
+            err().print(told, markup=False)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -46,7 +48,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from lmsi_cli.config import TABLES, Config, resolve
+from lmsi_cli.config import TABLES, Config, flags, resolve
 from lmsi_cli.errors import LmsiError
 
 Command = Callable[..., None]
@@ -37,9 +37,9 @@ def configured(kind: type[Config]) -> Callable[[Command], Command]:
 
     def wrap(command: Command) -> Command:
         def run(config: Path | None = None, **given: Any) -> None:  # noqa: ANN401 - any option
-            flags = _lists(kind, {name: given.pop(name) for name in names})
+            typed = _lists(kind, {name: given.pop(name) for name in names})
             tables = read_tables(config)
-            given[SETTINGS] = resolve(kind, tables.get(table, {}), flags)
+            given[SETTINGS] = resolve(kind, tables.get(table, {}), typed)
             if any(p.name == OTHERS for p in own):
                 given[OTHERS] = tables
             command(**given)
@@ -64,25 +64,32 @@ def read_tables(file: Path | None) -> Tables:
     """
     if file is None:
         return {}
+    known = ", ".join(f"[{name}]" for name in TABLES)
     try:
-        tables: Tables = msgspec.toml.decode(file.read_bytes(), type=Tables)
+        tables: Tables = msgspec.toml.decode(file.read_bytes())
     except OSError as e:
-        raise LmsiError(f"{file}: {e.strerror}", hint="--config takes a TOML file") from None
+        raise LmsiError(
+            f"{file}: cannot be read: {e.strerror}", hint="--config takes a TOML file"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise LmsiError(f"{file}: {e}", hint="one table per command, as in [sample]") from None
+        raise LmsiError(f"{file}: not a TOML file: {e}", hint=f"tables: {known}") from None
     for name, values in tables.items():
+        if not isinstance(values, dict):
+            raise LmsiError(
+                f"{file}: setting '{name}' is in no table", hint=f"put it below one of {known}"
+            )
         if name not in TABLES:
-            raise LmsiError(f"{file}: unknown table [{name}]", hint=f"tables: {', '.join(TABLES)}")
+            raise LmsiError(f"{file}: unknown table [{name}]", hint=f"tables: {known}")
         resolve(TABLES[name], values, where=f"{file} [{name}]")
     return tables
 
 
-def _lists(kind: type[Config], flags: dict[str, Any]) -> dict[str, Any]:
+def _lists(kind: type[Config], typed: dict[str, Any]) -> dict[str, Any]:
     """Split the comma-separated flags of list fields."""
     listed = {f.name for f in msgspec.structs.fields(kind) if isinstance(f.default, tuple)}
     return {
         name: [part.strip() for part in value.split(",")] if name in listed and value else value
-        for name, value in flags.items()
+        for name, value in typed.items()
     }
 
 
@@ -98,12 +105,10 @@ def _options(kind: type[Config]) -> list[inspect.Parameter]:
 
 def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401
     dashed = name.replace("_", "-")
-    flags = [f for f in meta.extra["flag"].split("/") if f] or [f"--{dashed}"]
-    if type_ is bool:
-        flags = [f"--{dashed}/--no-{dashed}"]
-    option = typer.Option(
-        *flags, help=meta.description, show_default=_shown(default), rich_help_panel="Settings"
-    )
+    spelt = [f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)
+    # Typer would put parentheses around a default that only the config knows
+    told = f"{meta.description}  [default: {_shown(default)}]"
+    option = typer.Option(*spelt, help=told, show_default=False)
     scalar = next((t for t in (bool, int, float) if t in (type_, *typing.get_args(type_))), str)
     return _keyword(name, Annotated[scalar | None, option])
 

@@ -46,10 +46,11 @@ def sample(
     model = find_model(settings.model)
     task = pick_task(settings.task, model)
     run = RunDir(out)
-    with locked(run):
-        if overwrite:
+    with locked(run), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
+        engine.use_adapter(settings.adapter or None)
+        drawn_by = stage.drawn_by(settings.adapter, model.path)
+        if overwrite:  # only now: a model that does not load must not cost the old run
             discard(run)
-        with LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
-            stage.bind(run, settings, identity(model, task))
-            summary = stage.sample(asked, engine, task, settings, run, progress)
+        stage.bind(run, settings, {**identity(model, task), **drawn_by})
+        summary = stage.sample(asked, engine, task, settings, run, progress)
     show(summary, json, sample_table(summary))

@@ -55,7 +55,7 @@ def identity(model: Model, task: Task) -> dict[str, Any]:
     import hashlib
 
     return {
-        "model": str(model.path),
+        "model": str(model.path.absolute()),
         "model_sha256": sha256_file(model.path),
         "task_name": task.name,
         "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
@@ -64,34 +64,45 @@ def identity(model: Model, task: Task) -> dict[str, Any]:
     }
 
 
-def model_of(run: RunDir, given: str = "") -> Model:
+def model_of(run: RunDir) -> Model:
     """The model that drew a run's paths, still the same file.
 
     Args:
         run: A run folder that ``lmsi sample`` has begun.
-        given: A path to use instead of the remembered one, say after a move.
 
     Raises:
         LmsiError: The folder holds no run, or the file is gone or has changed.
     """
+    saved = _sampled(run)
+    model = Path(saved["model"])
+    if not model.is_file():
+        raise LmsiError(
+            f"{model}: the model of {run.root} is no longer there",
+            hint=f"tell where it is now: `lmsi sample {run.questions} -m MODEL -o {run.root}`",
+        )
+    check_same(
+        {"model": saved["model"], "model_sha256": saved["model_sha256"]},
+        {"model": saved["model"], "model_sha256": sha256_file(model)},
+        f"the paths in {run.root}",
+    )
+    return find_model(str(model))
+
+
+def _sampled(run: RunDir) -> dict[str, Any]:
+    """What `lmsi sample` wrote down about its run."""
     saved = run.load_settings().get("sample")
     if saved is None:
         raise LmsiError(
             f"{run.root}: not a run folder (no [sample] in run.toml)",
-            hint="run `lmsi sample` first, with `-o " + str(run.root) + "`",
+            hint=f"run `lmsi sample QUESTIONS -o {run.root}` first",
         )
-    model = find_model(given or saved["model"])
-    check_same(
-        {"model_sha256": saved["model_sha256"]},
-        {"model_sha256": sha256_file(model.path)},
-        f"the paths in {run.root}",
-    )
-    return model
+    return saved
 
 
-def task_of(run: RunDir, model: Model) -> Task:
-    """The task that a run was sampled with."""
-    return pick_task(run.load_settings().get("sample", {}).get("task", "auto"), model)
+def task_of(run: RunDir) -> Task:
+    """The task that a run was sampled with; needs no model."""
+    saved = _sampled(run)
+    return load_task(saved["task_name"] if saved["task"] == "auto" else saved["task"])
 
 
 def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *tables: Any) -> None:  # noqa: ANN401 - Rich renderables

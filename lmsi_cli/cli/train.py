@@ -22,13 +22,11 @@ def train(
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
     from lmsi_cli.report.tables import train_table
-    from lmsi_cli.rundir import RunDir, discard_adapter, locked
+    from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.train import train_run
 
     folder = RunDir(run)
     model = model_of(folder)
     with locked(folder), watched(quiet) as progress:
-        if overwrite:
-            discard_adapter(folder)
-        result = train_run(folder, model.path, task_of(folder, model), settings, progress)
+        result = train_run(folder, model.path, task_of(folder), settings, progress, overwrite)
     show(result, json, train_table(result))

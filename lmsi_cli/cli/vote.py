@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, RunFolder, model_of, show, task_of
+from lmsi_cli.cli.session import Json, RunFolder, show, task_of
 from lmsi_cli.config import VoteConfig
 
 
@@ -18,7 +18,7 @@ def vote(run: RunFolder, settings: VoteConfig, json: Json = False) -> None:
     from lmsi_cli.stages.vote import vote_run
 
     folder = RunDir(run)
-    task = task_of(folder, model_of(folder))
+    task = task_of(folder)
     with locked(folder):
         summary = vote_run(folder, task, settings)
     show(summary, json, vote_table(summary), histogram(summary))

@@ -30,11 +30,12 @@ class Wanted(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One prompt and the paths to draw from it."""
+    """One prompt and the paths to draw from it; ``words`` tell a person which question it is."""
 
     question_id: str
     prompt: tuple[int, ...]
     wanted: tuple[Wanted, ...]
+    words: str = ""
 
 
 class Generated(NamedTuple):

@@ -10,6 +10,7 @@ meaning of the text to its callers. See ``base.py`` for the records.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, ModelInfo, Request
 from lmsi_cli.engine.batched import BatchedSampler, shared_prefix
-from lmsi_cli.engine.llama import LlamaContext, LlamaModel, last_complaint
+from lmsi_cli.engine.llama import (
+    LlamaContext,
+    LlamaModel,
+    check_file,
+    forget_complaints,
+    last_complaint,
+)
 from lmsi_cli.errors import LmsiError
 
 AUTO_WIDTH = 32  # measured best on two cores for the embedded model; wider pays in attention
@@ -35,6 +42,7 @@ class LlamaEngine:
         self.path, self.config = path, config
         self.model = LlamaModel(path, gpu_layers=config.gpu_layers)
         self._adapters: dict[str, Any] = {}
+        self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
 
     def __enter__(self) -> LlamaEngine:
@@ -62,11 +70,13 @@ class LlamaEngine:
 
     def _adapter(self, path: str) -> Any:  # noqa: ANN401 - ctypes
         if path not in self._adapters:
+            check_file(Path(path))
+            forget_complaints()
             raw = self.model.lib.llama_adapter_lora_init(self.model.raw, path.encode())
             if not raw:
                 raise LmsiError(
-                    f"{path}: llama.cpp refuses this adapter for {self.path}: {last_complaint()}",
-                    hint="an adapter fits only the base it was trained on; run `lmsi train` again",
+                    f"{path}: no adapter for {self.path}: {last_complaint() or 'no reason given'}",
+                    hint="an adapter fits only the base it was trained on; train one for this base",
                 )
             self._adapters[path] = raw
         return self._adapters[path]
@@ -80,37 +90,50 @@ class LlamaEngine:
             LmsiError: A prompt and its path do not fit the model's context (names the question),
                 or the cache does not fit the memory.
         """
-        wanted = sum(len(r.wanted) for r in requests)
-        if not wanted:
+        requests = [r for r in requests if r.wanted]  # the others have no prompt either
+        if not requests:
             return
         self._check_lengths(requests, sampling.max_tokens)
-        width = min(self.config.parallel or AUTO_WIDTH, wanted)
-        context = self._context(requests, width, sampling.max_tokens)
-        try:
+        width = min(self.config.parallel or AUTO_WIDTH, sum(len(r.wanted) for r in requests))
+        with self._open(*self._cells(requests, width, sampling.max_tokens)) as context:
             yield from BatchedSampler(context, width, sampling, trigger).run(requests)
-        finally:
-            context.close()
 
     def _check_lengths(self, requests: Sequence[Request], max_tokens: int) -> None:
         room = self.info.context
         for r in requests:
             if len(r.prompt) + max_tokens > room:
                 raise LmsiError(
-                    f"question {r.question_id!r}: prompt of {len(r.prompt)} tokens and {max_tokens} "
-                    f"for the path do not fit the model's context of {room}",
+                    f"question {r.question_id!r}{f' ({r.words})' if r.words else ''}: prompt of "
+                    f"{len(r.prompt)} tokens and {max_tokens} for the path do not fit the model's "
+                    f"context of {room}",
                     hint="shorten or remove the question, or lower --max-tokens",
                 )
 
-    def _context(self, requests: Sequence[Request], width: int, max_tokens: int) -> LlamaContext:
+    def _cells(self, requests: Sequence[Request], width: int, max_tokens: int) -> tuple[int, int]:
+        """Size a cache: its cells, and its sequences."""
         prefix = shared_prefix([r.prompt for r in requests])
         longest = max(len(r.prompt) for r in requests) - prefix
         # every path may sit on a question of its own, and the next questions are read ahead
         cells = prefix + width * (2 * longest + max_tokens) + PAGE
         cells = self.config.ctx or -(-cells // PAGE) * PAGE
         self._check_memory(cells)
-        context = LlamaContext(self.model, cells, 2 * width + 1, self.config.threads)
+        return cells, 2 * width + 1
+
+    @contextmanager
+    def _open(self, cells: int, sequences: int) -> Iterator[LlamaContext]:
+        """Make a cache with the adapter on, freed at the end or with the engine.
+
+        After an error in whoever reads the paths, the unfinished ``generate`` lives on in the
+        traceback, and must not free its cache after the model.
+        """
+        context = LlamaContext(self.model, cells, sequences, self.config.threads)
+        self._contexts.append(context)
         context.set_adapter(*self._active)
-        return context
+        try:
+            yield context
+        finally:
+            context.close()
+            self._contexts.remove(context)
 
     def _check_memory(self, cells: int) -> None:
         need, free = cells * self._bytes_per_cell(), psutil.virtual_memory().available
@@ -132,9 +155,7 @@ class LlamaEngine:
         return np.stack([self._logits_of(p) for p in prompts])
 
     def _logits_of(self, prompt: Sequence[int]) -> NDArray[np.float32]:
-        context = LlamaContext(self.model, len(prompt) + PAGE, 1, self.config.threads)
-        context.set_adapter(*self._active)
-        try:
+        with self._open(len(prompt) + PAGE, 1) as context:
             batch = context.batch
             for at in range(0, len(prompt), batch.capacity):
                 chunk = np.asarray(prompt[at : at + batch.capacity], np.int32)
@@ -145,11 +166,11 @@ class LlamaEngine:
                 context.decode()
             last: NDArray[np.float32] = context.logits(1)[0].copy()
             return last
-        finally:
-            context.close()
 
     def close(self) -> None:
         """Give the memory back."""
+        for context in self._contexts:
+            context.close()
         for adapter in self._adapters.values():
             self.model.lib.llama_adapter_lora_free(adapter)
         self._adapters.clear()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.errors import LmsiError
 
 GGUF_MAGIC = b"GGUF"
+LFS_POINTER = b"version https://git-lfs"
+OWN_WORDS = r"^\w+: (error loading model: |failed to apply lora adapter: )?"  # before the reason
+CUT_SHORT = ("failed to read", "file bounds")  # in llama.cpp's complaints about broken files
 _log: deque[str] = deque(maxlen=50)  # llama.cpp's last warnings and errors
 _callback: Any = None  # ctypes callbacks die with their last reference
 
@@ -46,10 +50,15 @@ def _remember(level: int, text: bytes, _data: object) -> None:
         _log.append(text.decode(errors="replace").strip())
 
 
+def forget_complaints() -> None:
+    """Begin a task whose complaints are to be its own."""
+    _log.clear()
+
+
 def last_complaint() -> str:
     """llama.cpp's last error line, or an empty string."""
     lines = [line for line in _log if "error" in line.lower() or "fail" in line.lower()]
-    return lines[0] if lines else ""
+    return re.sub(OWN_WORDS, "", lines[0]) if lines else ""
 
 
 def default_threads() -> int:
@@ -62,11 +71,23 @@ def check_file(path: Path) -> None:
     """Refuse what cannot be a GGUF file before llama.cpp sees it."""
     if not path.is_file():
         raise LmsiError(f"{path}: no such model file", hint="`lmsi models` lists what is available")
-    with path.open("rb") as f:
-        if f.read(4) != GGUF_MAGIC:
-            raise LmsiError(
-                f"{path}: not a GGUF file", hint="convert it with llama.cpp's converter"
-            )
+    try:
+        with path.open("rb") as f:
+            start = f.read(len(LFS_POINTER))
+    except OSError as e:
+        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+    if start == LFS_POINTER:
+        raise LmsiError(f"{path}: a pointer of Git LFS, not the model", hint="run `git lfs pull`")
+    if not start.startswith(GGUF_MAGIC):
+        raise LmsiError(f"{path}: not a GGUF file", hint="convert it with llama.cpp's converter")
+
+
+def damaged(path: Path, why: object) -> LmsiError:
+    """Say that a file begins like a GGUF file and does not go on like one."""
+    return LmsiError(
+        f"{path}: this GGUF file of {path.stat().st_size:,} bytes is cut short or damaged: {why}",
+        hint="download or copy it again",
+    )
 
 
 class Batch:
@@ -119,27 +140,29 @@ class LlamaModel:
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers, params.vocab_only = gpu_layers, vocab_only
         params.use_extra_bufts = vocab_only or probe.extra_buffers_work()
-        _log.clear()
+        forget_complaints()
         self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)
         if not self.raw:
-            raise LmsiError(
-                f"{path}: llama.cpp cannot load it: {last_complaint() or 'no reason given'}",
-                hint="the file may be truncated or newer than this llama.cpp; download it again, "
-                "or upgrade llama-cpp-python",
-            )
+            raise _cannot_load(path)
         self.vocab = self.lib.llama_model_get_vocab(self.raw)
         self.n_vocab: int = self.lib.llama_vocab_n_tokens(self.vocab)
         self._pieces: dict[int, bytes] = {}
-        if not vocab_only:
-            self._refuse_embedders()
+        if not vocab_only and (other := self._other_use()):
+            self.close()
+            raise LmsiError(f"{path}: {other}", hint="use a model made for text generation")
 
-    def _refuse_embedders(self) -> None:
-        causal = self.meta(f"{self.meta('general.architecture')}.attention.causal")
-        if causal == "false" or not self.lib.llama_model_has_decoder(self.raw):
-            raise LmsiError(
-                f"{self.path}: this is an embedding model; it cannot write text",
-                hint="use a model made for text generation",
-            )
+    def _other_use(self) -> str:
+        """What the model is if it cannot write text from left to right, else empty."""
+        arch = self.meta("general.architecture")
+        pooled = self.meta(f"{arch}.pooling_type") not in (None, "0")
+        causal = self.meta(f"{arch}.attention.causal") != "false"
+        if pooled or not causal or not self.lib.llama_model_has_decoder(self.raw):
+            return "this is an embedding model; it cannot write text"
+        if self.lib.llama_model_has_encoder(self.raw):
+            return "this model has an encoder; lmsi can use only models that go on with a text"
+        if self.lib.llama_vocab_type(self.vocab) == self.lib.LLAMA_VOCAB_TYPE_NONE:
+            return "this file has no tokenizer"
+        return ""
 
     def meta(self, key: str) -> str | None:
         """A metadata value as text, or None."""
@@ -204,6 +227,16 @@ class LlamaModel:
             self.raw = None
 
 
+def _cannot_load(path: Path) -> LmsiError:
+    reason = last_complaint() or "no reason given"
+    if any(words in reason for words in CUT_SHORT):
+        return damaged(path, reason)
+    return LmsiError(
+        f"{path}: llama.cpp cannot load it: {reason}",
+        hint="upgrade llama-cpp-python, or use another model",
+    )
+
+
 class Words(NamedTuple):
     """A tokenizer without weights: prompt to ids, continuation to ids, and the end of text."""
 
@@ -232,11 +265,12 @@ class LlamaContext:
         params.n_batch = params.n_ubatch = 512
         params.n_threads = params.n_threads_batch = threads or default_threads()
         params.no_perf = True
-        _log.clear()
+        forget_complaints()
         self.raw = self.lib.llama_init_from_model(model.raw, params)
         if not self.raw:
+            why = last_complaint() or "out of memory?"
             raise LmsiError(
-                f"{model.path}: no context of {cells} cells: {last_complaint() or 'out of memory?'}",
+                f"{model.path}: no KV cache of {cells} cells: {why}",
                 hint="use a smaller --parallel or --max-tokens",
             )
         self.memory = self.lib.llama_get_memory(self.raw)
@@ -246,7 +280,10 @@ class LlamaContext:
         """Run the batch."""
         code = self.lib.llama_decode(self.raw, self.batch.raw(self.lib))
         if code == 1:
-            raise LmsiError("the KV cache is full", hint="raise --ctx or lower --parallel")
+            cells = self.lib.llama_n_ctx(self.raw)
+            raise LmsiError(
+                f"the KV cache of {cells} cells is full", hint="raise --ctx, or leave it out"
+            )
         if code != 0:
             raise LmsiError(
                 f"{self.model.path}: llama.cpp failed to decode (code {code})",

@@ -13,8 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lmsi_cli.engine.llama import check_file
-from lmsi_cli.errors import LmsiError
+from lmsi_cli.engine.llama import check_file, damaged
 
 Value = int | str
 
@@ -31,9 +30,7 @@ def read_metadata(path: Path) -> dict[str, Value]:
     try:
         reader = gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError, OSError, OverflowError) as e:
-        raise LmsiError(
-            f"{path}: a truncated or broken GGUF file: {e}", hint="download it again"
-        ) from None
+        raise damaged(path, "its header or its tensors are not whole") from e
     return _facts(reader, path)
 
 

@@ -7,10 +7,14 @@ Knows both sides, engine and answers, and nothing else:
 
 from __future__ import annotations
 
+import textwrap
+
 from lmsi_cli.answers import extract
 from lmsi_cli.engine.base import Engine, Generated, Request, Wanted
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Path, PromptFormat, Question
+
+WORDS = 60  # characters of a question that are enough to find it in a file
 
 
 def to_request(
@@ -18,7 +22,8 @@ def to_request(
 ) -> Request:
     """Ask for paths of one question; a question with nothing wanted costs nothing."""
     prompt = engine.encode(render(task, question.question, format)) if wanted else []
-    return Request(question.id, tuple(prompt), wanted)
+    words = textwrap.shorten(question.question, WORDS, placeholder=" ...")
+    return Request(question.id, tuple(prompt), wanted, f'"{words}"')
 
 
 def to_path(generated: Generated, task: Task) -> Path:

@@ -124,7 +124,14 @@ def _cells(line: Line) -> list[str | Text]:
 
 
 def _plain(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+        min_width=len(title),
+    )  # a title is folded to its table's width
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     return table

@@ -1,0 +1,1 @@
+"""One verb per file; stages meet in files and never import one another."""

@@ -27,7 +27,7 @@ PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf",
 
 
 class Check(Record, frozen=True, kw_only=True):
-    """One fact; ``problem`` is empty if all is well, ``fatal`` if nothing works before it is put right."""
+    """One fact; ``problem`` is empty if all is well, ``fatal`` means nothing works before."""
 
     name: str
     value: str

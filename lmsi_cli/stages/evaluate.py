@@ -27,7 +27,7 @@ from lmsi_cli.lines import appender, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import Answer, Comparison, compare
-from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.rundir import RunDir, check_base, sha256_file
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 SPEED_ONLY = {*EngineConfig.__struct_fields__, "modes", "limit", "scale", "paths"}
@@ -78,26 +78,10 @@ def variants_of(run: RunDir, model: Path) -> list[Variant]:
     base = {"model_sha256": sha256_file(model)}
     found = [Variant("base", None, base)]
     if run.adapter_gguf.exists():
-        check_base(run, base["model_sha256"])
+        check_base(run.adapter_gguf, base["model_sha256"])
         trained = {**base, "adapter_sha256": sha256_file(run.adapter_gguf)}
         found.append(Variant("adapter", str(run.adapter_gguf), trained))
     return found
-
-
-def check_base(run: RunDir, model_sha256: str) -> None:
-    """Refuse an adapter that says it belongs to another base; one that says nothing may try.
-
-    Raises:
-        LmsiError: It belongs to another file.
-    """
-    if not run.adapter_origin.exists():
-        return
-    origin = msgspec.json.decode(run.adapter_origin.read_bytes())
-    if origin.get("base_sha256") != model_sha256:
-        raise LmsiError(
-            f"{run.adapter}: this adapter was trained on {origin.get('base_file')}, another file",
-            hint="evaluate it over its own base, or run `lmsi train` again",
-        )
 
 
 def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
@@ -136,6 +120,7 @@ class _Sitting:
         self, exam: Exam, gold: dict[str, str], variant: Variant, engine: Engine, run: RunDir
     ) -> None:
         self.exam, self.gold, self.variant, self.engine = exam, gold, variant, engine
+        self.modes = tuple(dict.fromkeys(exam.config.modes))  # each once, however often it is named
         self.file = run.eval_answers(f"{variant.name}-{exam.name}-{_key(exam, variant)}")
 
     def answers(self, progress: Progress) -> list[Answer]:
@@ -144,16 +129,11 @@ class _Sitting:
         if self.file.exists():
             have = {(a.mode, a.question_id, a.path): a for a in read_records(self.file, Answer)}
         with appender(self.file, Answer) as lines:
-            for mode in self.exam.config.modes:
+            for mode in self.modes:
                 for answer in self._missing(mode, set(have), progress):
                     lines.write(answer)
                     have[answer.mode, answer.question_id, answer.path] = answer
-        asked = [
-            (m, q, i)
-            for m in self.exam.config.modes
-            for q in self.gold
-            for i in range(self._paths(m))
-        ]
+        asked = [(m, q, i) for m in self.modes for q in self.gold for i in range(self._paths(m))]
         return [have[key] for key in asked]
 
     def _paths(self, mode: Mode) -> int:

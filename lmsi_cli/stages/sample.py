@@ -21,10 +21,10 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
-from lmsi_cli.rundir import RunDir, check_same, sha256_file
+from lmsi_cli.rundir import RunDir, check_base, check_same, sha256_file
 
-# These change the speed, how much is asked for, or a path's spelling; never what a path says.
-FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "model", "adapter"}
+# These change the speed or how much is asked for, never what a path says; versions are a record.
+FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "lmsi"}
 
 
 class SampleSummary(Record, frozen=True, kw_only=True):
@@ -51,7 +51,11 @@ def sample(
 
     Args:
         questions: Their answers, if any, are not used and not stored.
+        engine: A loaded model, with its adapter on if there is one.
+        task: How the questions are asked and their answers read.
+        config: How many paths, and how they are drawn.
         run: Held by the caller (``locked``) and bound to these settings (``bind``).
+        progress: Is told of every path.
 
     Raises:
         LmsiError: A question's text changed under its id, a prompt does not fit, a write fails.
@@ -60,8 +64,8 @@ def sample(
         Question(id=q.id, question=q.question, family=q.family)
         for q in questions[: config.limit or None]
     ]
-    _keep_questions(chosen, run)
     have = _paths_there(run)
+    _keep_questions(chosen, {question_id for question_id, _ in have}, run)
     requests = [_request(q, engine, task, config, have) for q in chosen]
     tally = _Tally(done=len(have), parsed=sum(have.values()), progress=progress)
     progress.start("sampling", len(have) + sum(len(r.wanted) for r in requests))
@@ -76,24 +80,39 @@ def sample(
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """Tie the folder to these settings and this model, or refuse if it belongs to others.
 
+    A folder without a single path belongs to nobody yet: after a first call that failed, say
+    because ``--max-tokens`` was too large, the corrected one must not be refused.
+
     Args:
-        identity: Hashes and versions that make a path what it is; ``library`` may change.
+        run: Held by the caller (``locked``).
+        config: The settings of this call.
+        identity: Names and hashes of the files that make a path what it is, and versions.
+
+    Raises:
+        LmsiError: There are paths of other settings; says which.
     """
-    settings = {k: v for k, v in msgspec.to_builtins(config).items() if k not in FREE}
-    saved = run.load_settings().get("sample")
-    if saved is not None:
-        keys = [*settings, *(k for k in identity if k.endswith("sha256"))]
+    now = {**msgspec.to_builtins(config), **identity}
+    if run.paths.exists() and run.paths.stat().st_size:
+        saved = run.load_settings().get("sample", {})
         check_same(
-            {k: saved.get(k) for k in keys},
-            {k: {**settings, **identity}.get(k) for k in keys},
+            {k: v for k, v in saved.items() if k not in FREE},
+            {k: v for k, v in now.items() if k not in FREE},
             f"the paths in {run.root}",
         )
-    run.save_settings("sample", {**msgspec.to_builtins(config), **identity})
+    run.save_settings("sample", now)
 
 
-def drawn_by(adapter: str) -> dict[str, str]:
-    """The adapter's part of a run's identity; empty for the base."""
-    return {"adapter_sha256": sha256_file(pathlib.Path(adapter))} if adapter else {}
+def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, str]:
+    """Name and hash the adapter for a run's identity; empty for the base.
+
+    Raises:
+        LmsiError: The adapter was trained on another model.
+    """
+    if not adapter:
+        return {}
+    file = pathlib.Path(adapter)
+    check_base(file, sha256_file(model))
+    return {"adapter": str(file.absolute()), "adapter_sha256": sha256_file(file)}
 
 
 def _request(
@@ -117,18 +136,21 @@ def _paths_there(run: RunDir) -> dict[tuple[str, int], bool]:
     }
 
 
-def _keep_questions(questions: Sequence[Question], run: RunDir) -> None:
-    """Add the questions to the folder's own copy, so that later stages need no other file."""
+def _keep_questions(questions: Sequence[Question], sampled: set[str], run: RunDir) -> None:
+    """Add the questions to the folder's own copy, so that later stages need no other file.
+
+    A question may change its text as long as there are no paths for it.
+    """
     known = (
-        {q.id: q for q in read_records(run.questions, Question)} if (run.questions.exists()) else {}
+        {q.id: q for q in read_records(run.questions, Question)} if run.questions.exists() else {}
     )
     for q in questions:
-        old = known.setdefault(q.id, q)
-        if old.question != q.question:
+        if q.id in sampled and known.get(q.id, q).question != q.question:
             raise LmsiError(
-                f"question {q.id!r} has another text in {run.root} than now",
-                hint="give the question a new id, use `--overwrite`, or another folder",
+                f"question {q.id!r} has another text than in {run.questions}",
+                hint="give it a new id, start over with `--overwrite`, or use another folder",
             )
+        known[q.id] = q
     write_records(run.questions, known.values())
 
 

@@ -18,10 +18,10 @@ from lmsi_cli.config import EngineConfig, TrainConfig
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_atomic
+from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, TrainExample
-from lmsi_cli.rundir import RunDir, check_same, sha256_file
+from lmsi_cli.rundir import RunDir, check_same, discard_adapter, sha256_file
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
@@ -47,8 +47,17 @@ def train_run(
     task: Task,
     config: TrainConfig,
     progress: Progress,
+    overwrite: bool = False,
 ) -> TrainResult:
     """Train on a run folder's examples and prove the adapter; a finished one is not done again.
+
+    Args:
+        run: Held by the caller (``locked``).
+        model: The base, a GGUF file.
+        task: Supplies the form of the prompts that the proof is made on.
+        config: Settings of the training.
+        progress: Is told of every step.
+        overwrite: Discard an adapter that is there, finished or not.
 
     Raises:
         LmsiError: There are no examples, an adapter of other settings is there, transformers
@@ -57,6 +66,8 @@ def train_run(
     if not run.train.exists():
         raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
     origin = _origin(run, model, config)
+    if overwrite:
+        discard_adapter(run)
     if run.adapter_origin.exists():
         return _finished(run, origin)
     examples = list(read_records(run.train, TrainExample))
@@ -85,7 +96,7 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
 
 def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     """The result of an adapter that is there already, if it is the one asked for."""
-    told = msgspec.json.decode(run.adapter_origin.read_bytes())
+    told = read_object(run.adapter_origin)
     speed_only = {"checkpoint_every"}
     check_same(
         {k: told.get(k) for k in origin.keys() - speed_only},

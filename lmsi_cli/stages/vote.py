@@ -1,4 +1,4 @@
-"""Stage two: sampled paths in, one vote per question and the training examples out.
+r"""Stage two: sampled paths in, one vote per question and the training examples out.
 
 Knows which file goes where; the vote and its filters are in ``voting.py``, the formats in
 ``prompts.py``. Needs no model and no gold answer. One line of ``train.jsonl``:
@@ -35,16 +35,34 @@ def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
     removed: Counter[str] = Counter()
     votes = [_vote_one(question_id, group, config, removed) for question_id, group in paths.items()]
     if not any(v.total_votes for v in votes):
-        raise LmsiError(
-            f"{run.paths}: no answer could be read from any of {sum(map(len, paths.values()))} paths",
-            hint=f"look at the texts: is the answer trigger {task.trigger!r} there? Try "
-            "`--prompt cot-few`, more `--max-tokens`, or another `--task`",
-        )
+        raise _nobody_votes(run, votes, task)
     train = _examples(votes, paths, run, task, config)
     write_records(run.votes, votes)
     write_records(run.train, train)
     run.save_settings("vote", msgspec.to_builtins(config))
     return tally(votes, removed)
+
+
+def _nobody_votes(run: RunDir, votes: list[Vote], task: Task) -> LmsiError:
+    """Say what keeps every path from voting, and name the setting that the most of them need."""
+    reasons = {
+        "have no answer": (
+            sum(v.no_answer for v in votes),
+            f"is {task.trigger!r} in the texts? --prompt cot-few shows the model how to answer",
+        ),
+        "were cut off": (
+            sum(v.truncated for v in votes),
+            "sample again, with more --max-tokens and --overwrite",
+        ),
+        "state a false equation": (
+            sum(v.refuted for v in votes),
+            "--no-check-equations lets them vote",
+        ),
+    }
+    told = ", ".join(f"{n} {what}" for what, (n, _) in reasons.items() if n)
+    paths = sum(v.num_paths for v in votes)
+    hint = max(reasons.values())[1]
+    return LmsiError(f"{run.paths}: none of {paths} paths can vote: {told}", hint=hint)
 
 
 def _by_question(run: RunDir) -> dict[str, list[Path]]:
@@ -55,8 +73,13 @@ def _by_question(run: RunDir) -> dict[str, list[Path]]:
         groups[path.question_id].append(path)
     if not groups:
         raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
-    for group in groups.values():  # the file is in order of finishing; the vote is not
-        group.sort(key=lambda p: p.path)
+    for question_id, group in groups.items():
+        group.sort(key=lambda p: p.path)  # the file is in order of finishing; the vote is not
+        if len({p.path for p in group}) < len(group):
+            raise LmsiError(
+                f"{run.paths}: a path of question {question_id!r} is there twice",
+                hint="delete one of the two lines, so that no path votes twice",
+            )
     return dict(sorted(groups.items()))
 
 
@@ -77,7 +100,12 @@ def _examples(
     for v in votes:
         if v.predicted_answer is not None:
             kept = [p for p in paths[v.question_id] if p.path in v.kept]
-            question = questions[v.question_id]
+            question = questions.get(v.question_id)
+            if question is None:
+                raise LmsiError(
+                    f"{run.questions}: question {v.question_id!r} is not there",
+                    hint="add it, or delete its paths",
+                )
             found += examples(task, question, kept, v.predicted_answer, config.formats)
     random.Random(config.seed).shuffle(found)
     return found

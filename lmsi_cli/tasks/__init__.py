@@ -1,0 +1,1 @@
+"""Question readers, exemplars and answer kinds."""

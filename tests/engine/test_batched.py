@@ -37,8 +37,11 @@ def engine(gguf):
 
 def requests(engine, paths, seed=0):
     return [
-        Request(f"q{i}", tuple(engine.encode(f"Q: {q}\nA: Let's think step by step.")),
-                tuple(Wanted(j, path_seed(seed, f"q{i}", j)) for j in range(paths)))
+        Request(
+            f"q{i}",
+            tuple(engine.encode(f"Q: {q}\nA: Let's think step by step.")),
+            tuple(Wanted(j, path_seed(seed, f"q{i}", j)) for j in range(paths)),
+        )
         for i, q in enumerate(QUESTIONS)
     ]
 

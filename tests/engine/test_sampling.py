@@ -31,7 +31,10 @@ def reference(logits, config):
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique=True),
-    st.integers(0, 14), st.floats(0.05, 1.0), st.floats(0.0, 0.9), st.floats(0.2, 2.0),
+    st.integers(0, 14),
+    st.floats(0.05, 1.0),
+    st.floats(0.0, 0.9),
+    st.floats(0.2, 2.0),
 )
 def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature):
     config = SamplingConfig(top_k=k, top_p=p, min_p=floor, temperature=temperature)
@@ -106,6 +109,9 @@ def test_uniforms_are_uniform():
 def test_seeds_fit_json_readers_and_depend_on_every_part(seed, question, path):
     own = path_seed(seed, question, path)
     assert 0 <= own < 2**53
-    others = (path_seed(seed + 1, question, path), path_seed(seed, question + "x", path),
-              path_seed(seed, question, path + 1))
+    others = (
+        path_seed(seed + 1, question, path),
+        path_seed(seed, question + "x", path),
+        path_seed(seed, question, path + 1),
+    )
     assert own not in others

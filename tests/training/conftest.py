@@ -21,7 +21,7 @@ def tiny():
         shape = LlamaConfig(
             vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
-            initializer_range=0.2,  # at the usual 0.02 the frozen head could not say anything surely
+            initializer_range=0.2,  # at the usual 0.02 a frozen head is never sure of anything
         )
         model = LlamaForCausalLM(shape).requires_grad_(False)
         return add_lora(model, TrainConfig(rank=4, **config), "tiny.gguf")

@@ -4,7 +4,15 @@ import pytest
 
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training.attention import NAME, Piece, install, supports
-from lmsi_cli.training.data import Codec, Row, TokenExample, pack, share_prefixes, to_batch, tokenize
+from lmsi_cli.training.data import (
+    Codec,
+    Row,
+    TokenExample,
+    pack,
+    share_prefixes,
+    to_batch,
+    tokenize,
+)
 
 CODEC = Codec(lambda text: [1, *map(ord, text)], lambda text: list(map(ord, text)), 2)
 

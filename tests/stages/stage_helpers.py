@@ -1,0 +1,52 @@
+"""What the tests of the stages share: a task, four questions, and a script of answers to them."""
+
+from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Exemplar, Question
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.sample import bind, sample
+from lmsi_cli.stages.vote import vote_run
+
+TASK = Task(
+    name="number",
+    kind="number",
+    exemplars=(Exemplar(question="What is 6 * 7?", rationale="6 * 7 = 42.", answer="42"),),
+)
+# The gold answers appear nowhere else, so that a leak can be found as text.
+QUESTIONS = [
+    Question(id=f"q{i}", question=f"What is {i} + {i}?", answer=f"g0ld{i}") for i in range(4)
+]
+SCRIPT = {
+    "q0": [" 0 + 0 = 0. The answer is 0.", " The answer is 0.", " The answer is 1."],
+    "q1": [" 1 + 1 = 2. The answer is 2.", " I do not know.", " 1 + 1 = 2, so two", " 2."],
+    "q2": [" The answer is 4.", " 2 + 2 = 5. The answer is 5.", " 2 + 2 = 4. The answer is 4."],
+    "q3": [" The answer is 6.", " The answer is 7."],
+}
+IDENTITY = {"model": "a.gguf", "model_sha256": "aa", "task_name": "number", "task_sha256": "bb"}
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def start(self, label, total):
+        pass
+
+    def advance(self, done, **figures):
+        pass
+
+    def say(self, text):
+        pass
+
+
+def sampled(root, config=None, fail_after=None, questions=QUESTIONS, progress=None):
+    """One call of the sampling stage, as the command makes it; an interrupt is let out."""
+    run, config = RunDir(root), config or SampleConfig(paths=3)
+    engine = ScriptedEngine(SCRIPT, fail_after)
+    bind(run, config, IDENTITY)
+    return sample(questions, engine, TASK, config, run, progress or Silent())
+
+
+def voted(root, **settings):
+    """One call of the voting stage."""
+    return vote_run(RunDir(root), TASK, VoteConfig(**settings))

@@ -1,0 +1,189 @@
+"""What PyTorch trained is what llama.cpp runs: names, row order, scale, base weights."""
+
+import json
+
+import numpy as np
+import pytest
+from toys import Watcher
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import TrainExample
+from lmsi_cli.training import export, load
+from lmsi_cli.training.data import Codec
+from lmsi_cli.training.lora import add_lora, trainable
+from lmsi_cli.training.trainer import train
+from lmsi_cli.training.verify import check_base, torch_logits, verify
+
+PROMPTS = ["Q: Ann has 3 boxes with 4 pens each. How many pens?\nA:", "Q: Tom", "A: 3 + 4 ="]
+
+
+def with_random_b(gguf, **config):
+    """The base with an adapter that acts on every layer: a fresh one would be a no-op."""
+    import torch
+
+    model = add_lora(load.load_base(gguf, "fp32"), TrainConfig(rank=4, **config), gguf.name)
+    for name, p in trainable(model).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    return model
+
+
+def exported(model, gguf, folder):
+    folder.mkdir(exist_ok=True)
+    export.save_adapter(model, folder)
+    export.to_gguf(folder, gguf, folder / "adapter.gguf")
+    return folder / "adapter.gguf"
+
+
+@pytest.mark.model
+def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch):
+    from llama_side import opened
+
+    model = with_random_b(gguf)
+    right = exported(model, gguf, tmp_path / "right")
+    with opened(gguf, right) as llama:
+        ids = [llama.encode(p) for p in PROMPTS]
+        fresh = llama.logits(ids, False)
+        proof = verify(torch_logits(model, "fp32"), llama.logits, ids)
+        assert (llama.logits(ids, False) == fresh).all()  # off again, it is the base again
+    assert proof.moved > 0.02
+    assert proof.base_gap < 0.002 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
+
+    monkeypatch.setattr(export, "interleave", lambda b, *_: b)
+    wrong = exported(model, gguf, tmp_path / "wrong")
+    with opened(gguf, wrong) as llama, pytest.raises(LmsiError, match="disagree on the adapter"):
+        verify(torch_logits(model, "fp32"), llama.logits, ids)
+
+
+@pytest.mark.model
+def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
+    from llama_side import opened
+
+    with opened(gguf) as llama:
+        codec = Codec(llama.encode, llama.encode, 0)
+        pairs = [TrainExample(prompt=f"Q: What is {n} + {n}?\nA:", completion=f" It is {2 * n}.",
+                              format="cot-zero", question_id=f"q{n}", path=0) for n in range(8)]
+        config = TrainConfig(rank=2, max_steps=2, batch_size=4, lr=1e-2)
+        summary, model = train(pairs, gguf, config, tmp_path, codec, Watcher())
+        ids = [llama.encode(p) for p in PROMPTS]
+    out = sorted(p.name for p in tmp_path.iterdir())
+    assert out == ["adapter_config.json", "adapter_model.safetensors", "log.jsonl"]
+    told = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (told["base_model_name_or_path"], told["r"]) == (gguf.name, 2)
+    assert told["target_modules"] == sorted(told["target_modules"])
+    assert (summary.steps, summary.examples, summary.dropped_too_long) == (2, 8, 0)
+    assert summary.tokens <= summary.unpacked_tokens and summary.peak_rss_mib > 100
+    on, off = (torch_logits(model, summary.dtype)(ids, adapted) for adapted in (True, False))
+    assert np.abs(on - off).max() > 0
+
+
+@pytest.mark.model
+def test_preflight_names_what_the_adapter_will_act_on(gguf):
+    names = export.preflight(gguf, "attn")
+    assert len(names) == 8 * 4
+    assert names[:4] == [f"blk.0.attn_{x}.weight" for x in ("k", "output", "q", "v")]
+    with pytest.raises(LmsiError, match="names no layer"):
+        export.preflight(gguf, "nose")
+
+
+def test_an_unknown_architecture_is_refused_in_words(tmp_path):
+    path = write_gguf(tmp_path / "x.gguf", "nonesuch", {})
+    with pytest.raises(LmsiError, match="cannot load architecture 'nonesuch' from GGUF"):
+        export.preflight(path)
+    with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):
+        export.preflight(tmp_path / "missing.gguf")
+
+
+@pytest.mark.parametrize(("key", "message"), [
+    ("base_model.model.lm_head.weight", "no LoRA matrix"),
+    ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "only one of its two"),
+])
+def test_tensors_that_cannot_go_into_a_gguf_are_named(tmp_path, key, message):
+    from safetensors.numpy import save_file
+
+    (tmp_path / export.CONFIG).write_text('{"lora_alpha": 8}')
+    save_file({key: np.zeros((2, 2), np.float32)}, tmp_path / export.WEIGHTS)
+    base = write_gguf(tmp_path / "base.gguf", "llama", {})
+    with pytest.raises(LmsiError, match=message):
+        export.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
+
+
+def test_a_layer_without_a_counterpart_is_named():
+    meta = load.GgufMeta("llama", 1, 2, 1, {"blk.0.attn_q.weight": (8, 8)}, None)
+    assert export._tensor_name("model.layers.0.self_attn.q_proj", (8, 8), meta)
+    for layer, shape in (("self_attn.q_proj", (8, 4)), ("nose", (8, 8))):
+        with pytest.raises(LmsiError, match=f"{layer}.*has no counterpart"):
+            export._tensor_name(f"model.layers.0.{layer}", shape, meta)
+
+
+def test_interleaving_turns_halves_into_pairs():
+    meta = load.GgufMeta("llama", 1, 2, 1, {}, None)
+    rows = np.arange(8.0, dtype=np.float32)[:, None]  # two heads of four rows
+    q = export.interleave(rows, "blk.0.attn_q.weight", meta)
+    assert q[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+    k = export.interleave(rows, "blk.0.attn_k.weight", meta)  # one head of eight
+    assert k[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
+    assert export.interleave(rows, "blk.0.attn_v.weight", meta) is rows
+    other = meta._replace(architecture="qwen2")
+    assert export.interleave(rows, "blk.0.attn_q.weight", other) is rows
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("factors", [None, [1.0, 1.0, 2.0, 8.0, 8.0, 8.0, 8.0, 8.0]])
+def test_rotary_factors_of_the_file_are_heeded(tmp_path, factors):
+    from llama_side import opened
+
+    gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama(), factors)
+    ids = [[*range(1, 60)], [5, 3] * 40]
+    with opened(gguf) as llama:
+        wanted = llama.logits(ids, False)
+    model = add_lora(load.load_base(gguf, "fp32"), TrainConfig(), "x")
+    assert check_base(torch_logits(model, "fp32")(ids, False), wanted) < 0.002
+
+
+def test_a_file_without_all_its_weights_is_refused(tmp_path):
+    tensors = random_llama()
+    del tensors["blk.1.ffn_up.weight"]
+    gguf = write_gguf(tmp_path / "x.gguf", "llama", tensors)
+    with pytest.raises(LmsiError, match=r"no weights for model\.layers\.1\.mlp\.up_proj"):
+        load.load_base(gguf, "fp32")
+
+
+def random_llama():
+    """Two layers of width 64, four heads of 16 on two KV heads, 64 tokens, tied head."""
+    rng = np.random.default_rng(0)
+    shapes = {"attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
+              "ffn_gate": (96, 64), "ffn_up": (96, 64), "ffn_down": (64, 96)}
+    tensors = {"token_embd.weight": rng.normal(size=(64, 64)), "output_norm.weight": np.ones(64)}
+    for i in range(2):
+        tensors |= {f"blk.{i}.{n}.weight": rng.normal(size=s) / 4 for n, s in shapes.items()}
+        tensors |= {f"blk.{i}.{n}_norm.weight": np.ones(64) for n in ("attn", "ffn")}
+    return {name: t.astype(np.float32) for name, t in tensors.items()}
+
+
+def write_gguf(path, architecture, tensors, factors=None):
+    """A GGUF file with the shape of ``random_llama`` and no tokenizer."""
+    import gguf
+
+    w = gguf.GGUFWriter(path, architecture)
+    w.add_context_length(256)
+    w.add_embedding_length(64)
+    w.add_block_count(2)
+    w.add_feed_forward_length(96)
+    w.add_head_count(4)
+    w.add_head_count_kv(2)
+    w.add_rope_dimension_count(16)
+    w.add_rope_freq_base(10000.0)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_vocab_size(64)
+    w.add_tokenizer_model("no_vocab")
+    if factors:
+        tensors = tensors | {"rope_freqs.weight": np.array(factors, np.float32)}
+    for name, tensor in tensors.items():
+        w.add_tensor(name, tensor)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    return path

@@ -1,0 +1,49 @@
+"""The two proofs catch an adapter that does nothing, and one that llama.cpp runs otherwise."""
+
+import numpy as np
+import pytest
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training.verify import check_base, gap, verify
+
+RNG = np.random.default_rng(0)
+BASE, EFFECT, NOISE, OTHER = RNG.standard_normal((4, 8, 100)).astype(np.float32)
+PROMPTS = [[1]] * 8
+
+
+def side(effect, noise=0.0):
+    off = BASE + noise * NOISE
+    on = off + effect + noise * OTHER
+    return lambda prompts, adapted: on if adapted else off
+
+
+def test_a_gap_ignores_what_softmax_ignores():
+    assert gap(BASE + 7, BASE) == pytest.approx(0, abs=1e-6)
+    assert gap(1.1 * BASE, BASE) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_two_back_ends_that_agree_up_to_rounding_pass():
+    proof = verify(side(0.1 * EFFECT), side(0.1 * EFFECT, noise=0.004), PROMPTS)
+    assert proof.ok and proof.prompts == 8
+    assert proof.moved == pytest.approx(0.1, rel=0.1)
+    assert proof.base_gap == pytest.approx(0.004, rel=0.1)
+
+
+@pytest.mark.parametrize(("trained", "exported", "noise", "message"), [
+    (0 * EFFECT, 0 * EFFECT, 0, "does nothing"),
+    (0.01 * EFFECT, 0.01 * EFFECT, 0.02, "does nothing"),  # no more than rounding
+    (0.1 * EFFECT, 0 * EFFECT, 0.004, "disagree on the adapter"),  # ignored
+    (0.1 * EFFECT, 0.1 * OTHER, 0.004, "disagree on the adapter"),  # another one
+    (0.01 * EFFECT, 0 * EFFECT, 0.004, "disagree on the adapter"),  # within 2%, yet not there
+    (0.1 * EFFECT, np.nan * EFFECT, 0.004, "disagree on the adapter"),
+    (np.nan * EFFECT, 0.1 * EFFECT, 0.004, "does nothing"),
+    (0.1 * EFFECT, 0.1 * EFFECT, 0.2, "compute different logits"),
+])
+def test_each_failure_is_told_apart(trained, exported, noise, message):
+    with pytest.raises(LmsiError, match=message):
+        verify(side(trained), side(exported, noise), PROMPTS)
+
+
+def test_a_base_that_is_nan_is_a_stranger():
+    with pytest.raises(LmsiError, match="compute different logits"):
+        check_base(BASE, np.nan * BASE)
