@@ -140,7 +140,7 @@ class LlamaEngine:
         if need > MEMORY_SHARE * free:
             raise LmsiError(
                 f"the KV cache needs {need / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
-                hint="lower --parallel or --max-tokens, or close other programs",
+                hint="lower --ctx, --parallel or --max-tokens, or close other programs",
             )
 
     def _bytes_per_cell(self) -> int:

@@ -195,8 +195,16 @@ class LlamaModel:
         return self._tokenize(text, bool(self.lib.llama_vocab_get_add_bos(self.vocab)))
 
     def encode_tail(self, text: str) -> list[int]:
-        """Continuation text to ids, without BOS."""
-        return self._tokenize(text, False)
+        """Continuation text to ids, without BOS.
+
+        SentencePiece vocabularies put a space before any text. A continuation brings its own, and
+        two would be another token than the one that the model writes after a prompt.
+        """
+        return self._tokenize(text.removeprefix(" ") if self._adds_space() else text, False)
+
+    def _adds_space(self) -> bool:
+        spm = self.lib.llama_vocab_type(self.vocab) == self.lib.LLAMA_VOCAB_TYPE_SPM
+        return spm and self.meta("tokenizer.ggml.add_space_prefix") != "false"
 
     def _tokenize(self, text: str, bos: bool) -> list[int]:
         """Text to ids. Special tokens in the text are text: a question cannot forge a turn."""

@@ -46,15 +46,15 @@ def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
 def _nobody_votes(run: RunDir, votes: list[Vote], task: Task) -> LmsiError:
     """Say what keeps every path from voting, and name the setting that the most of them need."""
     reasons = {
-        "have no answer": (
+        "without an answer": (
             sum(v.no_answer for v in votes),
             f"is {task.trigger!r} in the texts? --prompt cot-few shows the model how to answer",
         ),
-        "were cut off": (
+        "cut off": (
             sum(v.truncated for v in votes),
             "sample again, with more --max-tokens and --overwrite",
         ),
-        "state a false equation": (
+        "with a false equation": (
             sum(v.refuted for v in votes),
             "--no-check-equations lets them vote",
         ),

@@ -1,0 +1,151 @@
+"""The voting stage: what is written, what is left out, and what is refused."""
+
+import random
+
+import pytest
+from stage_helpers import QUESTIONS, sampled, voted
+
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.records import Path, TrainExample, Vote
+from lmsi_cli.rundir import RunDir
+
+FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+LOOSE = {"min_votes": 1, "min_share": 0.0, "max_paths_per_question": 0}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder whose four questions have four paths each."""
+    sampled(tmp_path, SampleConfig(paths=4))
+    return RunDir(tmp_path)
+
+
+def rewrite(run, change):
+    """Put every path through ``change``."""
+    write_records(run.paths, [change(p) for p in list(read_records(run.paths, Path))])
+
+
+def altered(**fields):
+    def change(path):
+        return Path(**{**{n: getattr(path, n) for n in path.__struct_fields__}, **fields})
+
+    return change
+
+
+def examples_of(run):
+    return list(read_records(run.train, TrainExample))
+
+
+def test_one_vote_a_question_and_examples_of_the_winners(run):
+    summary = voted(run.root, **LOOSE)
+    votes = {v.question_id: v for v in read_records(run.votes, Vote)}
+    assert {q: v.predicted_answer for q, v in votes.items()} == {
+        "q0": "0", "q1": "2", "q2": "4", "q3": None,
+    }  # fmt: skip
+    assert votes["q1"].no_answer == 1  # "I do not know."
+    assert votes["q1"].truncated == 1  # "1 + 1 = 2, so two"
+    assert votes["q2"].refuted == 1  # "2 + 2 = 5"
+    assert votes["q3"].tie
+    assert summary.questions == 4
+    assert summary.kept_questions == 3
+    assert {e.question_id for e in examples_of(run)} == {"q0", "q1", "q2"}
+
+
+def test_every_kept_path_in_all_four_formats(run):
+    voted(run.root, **LOOSE)
+    kept = {v.question_id: v.kept for v in read_records(run.votes, Vote)}
+    for question in QUESTIONS[:3]:
+        own = [e for e in examples_of(run) if e.question_id == question.id]
+        assert {e.format for e in own} == set(FORMATS)
+        for form in ("cot-few", "cot-zero"):
+            paths = sorted(e.path for e in own if e.format == form)
+            assert paths == sorted(kept[question.id])
+        for e in own:
+            assert question.question in e.prompt
+            assert e.format.endswith("zero") == ("What is 6 * 7?" not in e.prompt)
+            assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
+
+
+def test_only_the_formats_that_were_asked_for(run):
+    voted(run.root, formats=("cot-zero",))
+    assert {e.format for e in examples_of(run)} == {"cot-zero"}
+
+
+def test_no_losing_path_is_an_example(run):
+    voted(run.root, **LOOSE)
+    texts = " ".join(e.completion for e in examples_of(run))
+    for loser in ("answer is 1.", "answer is 5.", "answer is 6.", "answer is 7.", "do not know"):
+        assert loser not in texts
+
+
+def test_gold_answers_stay_outside(run):
+    voted(run.root)
+    assert b"g0ld" not in b"".join(f.read_bytes() for f in run.root.iterdir())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_finishing_changes_nothing(run, seed):
+    voted(run.root)
+    before = run.votes.read_bytes(), run.train.read_bytes()
+    lines = run.paths.read_text().splitlines(keepends=True)
+    random.Random(seed).shuffle(lines)
+    run.paths.write_text("".join(lines))
+    voted(run.root)
+    assert (run.votes.read_bytes(), run.train.read_bytes()) == before
+
+
+def test_a_second_vote_replaces_the_first(run):
+    voted(run.root, **LOOSE)
+    many = examples_of(run)
+    voted(run.root, min_votes=3)
+    few = examples_of(run)
+    assert 0 < len(few) < len(many)
+    assert run.load_settings()["vote"]["min_votes"] == 3
+    voted(run.root, **LOOSE, seed=1)
+    assert examples_of(run) != many
+    assert sorted(map(repr, examples_of(run))) == sorted(map(repr, many))
+
+
+NOBODY = [
+    (altered(predicted_answer=None), "15 without an answer, 1 cut off", "--prompt cot-few"),
+    (altered(stop_reason="length"), ": 16 cut off", "--max-tokens"),
+    (
+        altered(text=" 1 + 1 = 3. The answer is 3."),
+        ", 14 with a false equation",
+        "--no-check-equations",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "told", "hint"), NOBODY, ids=["parse", "cut", "false"])
+def test_a_vote_without_voters_is_refused_and_writes_nothing(run, change, told, hint):
+    rewrite(run, change)
+    with pytest.raises(LmsiError) as e:
+        voted(run.root)
+    assert str(e.value).startswith(f"{run.paths}: none of 16 paths can vote: ")
+    assert told in str(e.value) and hint in e.value.hint
+    assert not run.votes.exists() and not run.train.exists()
+
+
+def test_paths_must_be_there(tmp_path):
+    run = RunDir(tmp_path)
+    for content in (None, b"", b'{"question_id"'):
+        if content is not None:
+            run.paths.write_bytes(content)
+        with pytest.raises(LmsiError, match=r"paths.jsonl: (no such file|holds no paths)") as e:
+            voted(tmp_path)
+        assert "lmsi sample" in e.value.hint
+
+
+def test_no_path_votes_twice(run):
+    run.paths.write_bytes(run.paths.read_bytes() * 2)
+    with pytest.raises(LmsiError, match=r"paths.jsonl: a path of question 'q\d' is there twice"):
+        voted(run.root)
+
+
+def test_a_question_that_is_missing_is_named(run):
+    run.questions.write_text(run.questions.read_text().replace('"q0"', '"q9"'))
+    with pytest.raises(LmsiError, match=r"questions.jsonl: question 'q0' is not there"):
+        voted(run.root)
