@@ -6,8 +6,8 @@ paper's rule); ``select`` then narrows them with filters by name and counts what
 
     vote("q7", paths)   # answers 42, 42, 42, 40 and one path without an answer
     -> Vote(predicted_answer="42", majority_votes=3, runner_up_votes=1, total_votes=4, num_paths=5,
-            no_answer=1, truncated=0, refuted=0, tie=False, share=0.75, share_of_all=0.6, margin=0.5,
-            ballots={"42": 3, "40": 1}, kept=(0, 1, 2), question_id="q7")
+            no_answer=1, truncated=0, refuted=0, tie=False, share=0.75, share_of_all=0.6,
+            margin=0.5, ballots={"42": 3, "40": 1}, kept=(0, 1, 2), question_id="q7")
 """
 
 from __future__ import annotations

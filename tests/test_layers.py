@@ -73,16 +73,23 @@ def test_imports_point_down(path):
 def test_an_upward_import_is_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     bad = tmp_path / "errors.py"
-    for source in ("from lmsi_cli.cli import main", "import lmsi_cli.cli", "from lmsi_cli import cli",
-                   "from . import cli", "from .cli import main"):
+    for source in (
+        "from lmsi_cli.cli import main",
+        "import lmsi_cli.cli",
+        "from lmsi_cli import cli",
+        "from . import cli",
+        "from .cli import main",
+    ):
         bad.write_text(source)
         assert [complaint(bad, t) for t in imported(bad)] == ["errors may not import cli"]
 
 
 def test_help_needs_no_heavy_package():
-    code = ("import sys; from lmsi_cli.cli.main import app; "
-            "from typer.testing import CliRunner; r = CliRunner().invoke(app, ['--help']); "
-            "heavy = {'torch', 'transformers', 'peft', 'llama_cpp', 'numpy', 'scipy'}; "
-            "sys.exit(str(r.exit_code or heavy & set(sys.modules) or ''))")
+    code = (
+        "import sys; from lmsi_cli.cli.main import app; "
+        "from typer.testing import CliRunner; r = CliRunner().invoke(app, ['--help']); "
+        "heavy = {'torch', 'transformers', 'peft', 'llama_cpp', 'numpy', 'scipy'}; "
+        "sys.exit(str(r.exit_code or heavy & set(sys.modules) or ''))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""

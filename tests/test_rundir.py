@@ -20,8 +20,11 @@ from lmsi_cli.lines import Appender, appender, read_records, write_atomic, write
 from lmsi_cli.records import Interval, Path, Question, Vote
 from lmsi_cli.rundir import RunDir, check_same, discard, locked, sha256_file
 
-QUESTIONS = [Question(id="a", question="Was ist ½ + ½?"), Question(id="b", question='"x"\n{'),
-             Question(id="ç", question="7?", answer="7", family="f")]
+QUESTIONS = [
+    Question(id="a", question="Was ist ½ + ½?"),
+    Question(id="b", question='"x"\n{'),
+    Question(id="ç", question="7?", answer="7", family="f"),
+]
 
 
 def append(path, records, kind=Question):
@@ -103,9 +106,23 @@ def test_bad_lines_are_named_and_kept(file, content, message):
 
 
 def test_bad_fields_deep_inside_are_named(file):
-    vote = Vote(question_id="q", predicted_answer="1", majority_votes=2, runner_up_votes=0,
-                total_votes=2, num_paths=2, no_answer=0, truncated=0, refuted=0, tie=False, share=1.0,
-                share_of_all=1.0, margin=1.0, ballots={"1": 2}, kept=(0, 1))
+    vote = Vote(
+        question_id="q",
+        predicted_answer="1",
+        majority_votes=2,
+        runner_up_votes=0,
+        total_votes=2,
+        num_paths=2,
+        no_answer=0,
+        truncated=0,
+        refuted=0,
+        tie=False,
+        share=1.0,
+        share_of_all=1.0,
+        margin=1.0,
+        ballots={"1": 2},
+        kept=(0, 1),
+    )
     append(file, [vote], Vote)
     assert read(file, Vote) == [vote]
     file.write_text(file.read_text().replace("[0,1]", '[0,"x"]'))
@@ -129,10 +146,16 @@ def test_missing_file_and_folder_in_the_way(file, tmp_path):
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 paths = st.builds(
-    Path, question_id=texts, path=st.integers(0, 2**31), seed=st.integers(0, 2**64 - 1), text=texts,
-    num_generated_tokens=st.integers(0, 9999), logprob=st.floats(-1e9, 0),
+    Path,
+    question_id=texts,
+    path=st.integers(0, 2**31),
+    seed=st.integers(0, 2**64 - 1),
+    text=texts,
+    num_generated_tokens=st.integers(0, 9999),
+    logprob=st.floats(-1e9, 0),
     stop_reason=st.sampled_from(["answer", "next_question", "eos", "length"]),
-    predicted_answer=st.none() | texts, extract_rule=st.none() | texts,
+    predicted_answer=st.none() | texts,
+    extract_rule=st.none() | texts,
 )
 
 
@@ -145,7 +168,7 @@ def test_round_trip_and_tear(file, records, data):
     os.truncate(file, data.draw(st.integers(0, size)))
     left = read(file, Path)
     assert left == records[: len(left)]
-    append(file, records[len(left):], Path)
+    append(file, records[len(left) :], Path)
     assert read(file, Path) == records
     assert file.stat().st_size == size
 
@@ -317,7 +340,8 @@ def test_settings_by_section(tmp_path):
     run.save_settings("vote", {"min_share": 0.25, "text": 'a"\n½'})
     run.save_settings("sample", {"temperature": 1.0})
     assert run.load_settings() == {
-        "sample": {"temperature": 1.0}, "vote": {"min_share": 0.25, "text": 'a"\n½'},
+        "sample": {"temperature": 1.0},
+        "vote": {"min_share": 0.25, "text": 'a"\n½'},
     }
     run.run_toml.write_text("sample = [")
     with pytest.raises(LmsiError, match=r"run.toml: "):
@@ -326,8 +350,14 @@ def test_settings_by_section(tmp_path):
         run.save_settings("vote", {})
 
 
-scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | texts | st.floats(
-    allow_nan=False) | st.tuples(texts, texts)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | texts
+    | st.floats(allow_nan=False)
+    | st.tuples(texts, texts)
+)
 
 
 @given(st.dictionaries(texts, scalars, max_size=6))
@@ -344,8 +374,11 @@ def test_saved_settings_are_the_same(tmp_path, values):
         ({"t": 0.7}, {"t": 1.0}, "t: 0.7 in the run folder, 1.0 now"),
         ({"t": 0.7}, {}, "t: 0.7 in the run folder, not set now"),
         ({}, {"t": "x"}, "t: not set in the run folder, x now"),
-        ({"a": 1, "b": 2, "c": 3}, {"c": 4, "b": 2, "a": 2},
-         "c: 3 in the run folder, 4 now; a: 1 in the run folder, 2 now"),
+        (
+            {"a": 1, "b": 2, "c": 3},
+            {"c": 4, "b": 2, "a": 2},
+            "c: 3 in the run folder, 4 now; a: 1 in the run folder, 2 now",
+        ),
         ({"f": ["a"]}, {"f": ("b",)}, "f: ['a'] in the run folder, ['b'] now"),
     ],
 )
@@ -359,17 +392,22 @@ def test_other_settings_are_refused(saved, now, told):
 def test_sha256(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"abc")
-    assert sha256_file(path) == (
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
+    assert sha256_file(path) == ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     with pytest.raises(LmsiError, match="cannot be read"):
         sha256_file(tmp_path / "y")
 
 
 def test_discard_leaves_what_is_not_ours(tmp_path):
     run = RunDir(tmp_path)
-    ours = [run.run_toml, run.paths, run.adapter_gguf, run.train_log, run.eval_result("base"),
-            run.eval_answers("base"), tmp_path / "votes.jsonl.tmp"]
+    ours = [
+        run.run_toml,
+        run.paths,
+        run.adapter_gguf,
+        run.train_log,
+        run.eval_result("base"),
+        run.eval_answers("base"),
+        tmp_path / "votes.jsonl.tmp",
+    ]
     theirs = [tmp_path / "notes.txt", run.eval_dir / "mine.json", tmp_path / "paths.jsonl.bak"]
     with locked(run):
         for path in ours + theirs:

@@ -28,8 +28,10 @@ def test_wilson_published():
     assert (found.value, found.n) == (0.8, 10)
     # Newcombe 1998 (Stat. Med. 17:857), table I, method 3.
     for (successes, n), bounds in {
-        (81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605),
-        (0, 20): (0.0, 0.1611), (1, 29): (0.0061, 0.1718),
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
     }.items():
         found = wilson(successes, n)
         assert (found.low, found.high) == pytest.approx(bounds, abs=5e-5)
@@ -173,9 +175,9 @@ def test_smallest_visible_difference_is_seen_in_four_of_five(n, changed):
     share = max(changed / n, visible)
     odds = [(share + visible) / 2, (share - visible) / 2, 1 - share]
     draws = rng.multinomial(n, odds, size=1000)
-    seen = np.mean([
-        g + lo > 0 and binomtest(int(g), int(g + lo)).pvalue < 0.05 for g, lo, _ in draws
-    ])
+    seen = np.mean(
+        [g + lo > 0 and binomtest(int(g), int(g + lo)).pvalue < 0.05 for g, lo, _ in draws]
+    )
     assert 0.7 < seen < 0.9  # the exact test is somewhat shy of the normal formula
 
 
@@ -201,8 +203,9 @@ def test_majority_score(values, gold, score):
     assert majority_score(values, gold) == pytest.approx(score)
 
 
-@given(st.integers(1, 8).flatmap(
-    lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+@given(
+    st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
+)
 def test_pass_at_k_against_all_subsets(case):
     n, c, k = case
     subsets = list(itertools.combinations([True] * c + [False] * (n - c), k))

@@ -138,8 +138,13 @@ def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
     checked = vote("q", paths, check_equations=True)
     assert (checked.predicted_answer, checked.refuted, checked.total_votes) == ("2", 2, 1)
     assert checked.kept == (2,)
-    paper = VoteConfig(check_equations=False, min_votes=1, min_share=0, distinct_equations=False,
-                       max_paths_per_question=0)
+    paper = VoteConfig(
+        check_equations=False,
+        min_votes=1,
+        min_share=0,
+        distinct_equations=False,
+        max_paths_per_question=0,
+    )
     assert select(vote("q", paths), paths, paper).vote.kept == (0, 1)
 
 

@@ -20,10 +20,20 @@ NAME = "lmsi_pieces"
 
 # Families whose every layer is plain causal attention by transformers' interface. Others
 # (recurrent state, ALiBi, attention sinks, windows) get one example per row and their own code.
-FAMILIES = frozenset({
-    "llama", "mistral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3", "stablelm",
-    "starcoder2", "nemotron",
-})
+FAMILIES = frozenset(
+    {
+        "llama",
+        "mistral",
+        "qwen2",
+        "qwen2_moe",
+        "qwen3",
+        "qwen3_moe",
+        "phi3",
+        "stablelm",
+        "starcoder2",
+        "nemotron",
+    }
+)
 
 
 # Scores (queries x keys) of a piece up to which three plain products beat the fused CPU kernel two
@@ -76,7 +86,11 @@ def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Sequ
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     **settings: Any,  # noqa: ANN401 - the interface's own
 ) -> tuple[Tensor, None]:
     """Attend within the pieces of one packed row.
@@ -106,8 +120,10 @@ def attend(
     keys = torch.split(repeat_kv(key, groups), lengths, dim=2)
     values = torch.split(repeat_kv(value, groups), lengths, dim=2)
     scale = settings.get("scaling")
-    out = [_one(queries[i], _seen(keys, i, pieces), _seen(values, i, pieces), scale)
-           for i in range(len(pieces))]
+    out = [
+        _one(queries[i], _seen(keys, i, pieces), _seen(values, i, pieces), scale)
+        for i in range(len(pieces))
+    ]
     return torch.cat(out, dim=2).transpose(1, 2).contiguous(), None
 
 

@@ -59,8 +59,11 @@ def fingerprint(gguf: Path | None, examples: Sequence[TokenExample], config: Tra
 
 
 def save(
-    folder: Path, header: Header, parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer, rng: torch.Tensor,
+    folder: Path,
+    header: Header,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    rng: torch.Tensor,
 ) -> None:
     """Write the checkpoint of ``folder``, replacing the last one in one rename.
 
@@ -80,13 +83,18 @@ def save(
             if moment in optimizer.state[p]:
                 tensors[f"{moment}/{name}"] = optimizer.state[p][moment]
     fresh = unfinished(folder / NAME)
-    save_file({k: t.contiguous() for k, t in tensors.items()}, fresh,
-              metadata={"header": msgspec.json.encode(header).decode()})
+    save_file(
+        {k: t.contiguous() for k, t in tensors.items()},
+        fresh,
+        metadata={"header": msgspec.json.encode(header).decode()},
+    )
     fresh.replace(folder / NAME)
 
 
 def load(
-    folder: Path, wanted: str, parameters: dict[str, nn.Parameter],
+    folder: Path,
+    wanted: str,
+    parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
 ) -> int:
     """Restore a run and return its number of finished steps; 0 if there is nothing of it.

@@ -99,8 +99,11 @@ def tokenize(examples: Sequence[TrainExample], codec: Codec, max_length: int) ->
     formats: list[str] = []
     end = [] if codec.eos is None else [codec.eos]
     for e in examples:
-        ids = TokenExample(codec.encode(e.prompt), codec.encode_tail(e.completion) + end,
-                           name=f"{e.question_id} ({e.format})")
+        ids = TokenExample(
+            codec.encode(e.prompt),
+            codec.encode_tail(e.completion) + end,
+            name=f"{e.question_id} ({e.format})",
+        )
         if ids.length <= max_length:
             kept.append(ids)
             formats.append(e.format)
@@ -119,8 +122,9 @@ def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> 
 def _common(prompts: list[list[int]]) -> int:
     # The last prompt token stays in the tail, for it predicts the first token of the completion.
     low, high = min(prompts), max(prompts)  # all others lie between these two in dictionary order
-    same = next((i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]),
-                len(low))
+    same = next(
+        (i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low)
+    )
     length = min(same, *(len(p) - 1 for p in prompts))
     return length if len(prompts) > 1 and length >= MIN_SHARED else 0
 

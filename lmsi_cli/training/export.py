@@ -46,8 +46,11 @@ def preflight(gguf: Path, target: str = "all") -> list[str]:
     meta = read_meta(gguf)
     model = skeleton(gguf)
     leaves = set(choose(model, target))
-    shapes = {name: (layer.out_features, layer.in_features)
-              for name, layer in block_linears(model).items() if name.rpartition(".")[2] in leaves}
+    shapes = {
+        name: (layer.out_features, layer.in_features)
+        for name, layer in block_linears(model).items()
+        if name.rpartition(".")[2] in leaves
+    }
     return sorted(_tensor_name(name, shape, meta) for name, shape in shapes.items())
 
 
@@ -60,7 +63,8 @@ def _tensor_name(layer: str, shape: tuple[object, ...], meta: GgufMeta) -> str:
     if not found or meta.shapes.get(name) != shape:
         raise LmsiError(
             f"training is not possible: layer '{layer}' {shape} has no counterpart in the GGUF "
-            f"file (architecture '{meta.architecture}')", hint="adapt fewer layers with --target",
+            f"file (architecture '{meta.architecture}')",
+            hint="adapt fewer layers with --target",
         )
     return name
 

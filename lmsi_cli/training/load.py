@@ -118,8 +118,9 @@ def skeleton(gguf: Path) -> nn.Module:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with _refusing(gguf), quiet():
-        settings = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name,
-                                              local_files_only=True)
+        settings = AutoConfig.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, local_files_only=True
+        )
         with torch.device("meta"):
             return cast("nn.Module", AutoModelForCausalLM.from_config(settings))
 
@@ -144,13 +145,19 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     meta = read_meta(gguf)
     with _refusing(gguf), quiet():
         model, info = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, local_files_only=True, trust_remote_code=False,
-            dtype=torch.float32, output_loading_info=True,
+            gguf.parent,
+            gguf_file=gguf.name,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     # transformers fills what it does not find with random numbers and only warns.
     if missing := sorted(info["missing_keys"]):
-        raise LmsiError(f"{gguf.name}: training is not possible: no weights for {missing[0]}"
-                        f" and {len(missing) - 1} more; sampling and voting work")
+        raise LmsiError(
+            f"{gguf.name}: training is not possible: no weights for {missing[0]}"
+            f" and {len(missing) - 1} more; sampling and voting work"
+        )
     model.config.use_cache = False
     model.requires_grad_(False)
     if meta.rope_factors is not None:
@@ -164,8 +171,11 @@ def block_linears(model: nn.Module) -> dict[str, nn.Module]:
     """Every linear layer inside the blocks by its full name; the output head is left out."""
     from torch import nn
 
-    return {name: part for name, part in model.named_modules()
-            if isinstance(part, nn.Linear) and any(step.isdigit() for step in name.split("."))}
+    return {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and any(step.isdigit() for step in name.split("."))
+    }
 
 
 def _narrow(model: nn.Module) -> None:
@@ -189,8 +199,10 @@ def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
 def _refusing(gguf: Path) -> Iterator[None]:
     """Turn transformers' ways of refusing a file into one message, before and while loading."""
     arch = read_meta(gguf).architecture
-    refusal = LmsiError(f"training is not possible: transformers cannot load architecture '{arch}'"
-                        " from GGUF; sampling and voting work")
+    refusal = LmsiError(
+        f"training is not possible: transformers cannot load architecture '{arch}'"
+        " from GGUF; sampling and voting work"
+    )
     if arch in UNFAITHFUL:
         raise refusal
     _beware_adapter_folder(gguf)
@@ -204,8 +216,10 @@ def _refusing(gguf: Path) -> Iterator[None]:
 def _beware_adapter_folder(gguf: Path) -> None:
     # transformers would load the adapter lying there, or follow it to another base model.
     if (gguf.parent / "adapter_config.json").exists():
-        raise LmsiError(f"{gguf.parent} holds an adapter beside the model",
-                        hint="move the GGUF file to a folder of its own")
+        raise LmsiError(
+            f"{gguf.parent} holds an adapter beside the model",
+            hint="move the GGUF file to a folder of its own",
+        )
 
 
 @contextmanager

@@ -32,17 +32,24 @@ def choose(model: nn.Module, target: str) -> list[str]:
     """
     owners = {name.rpartition(".")[2]: name for name in block_linears(model)}
     if not owners:
-        raise LmsiError("training is not possible: this model has no linear layers to adapt;"
-                        " sampling and voting work")
+        raise LmsiError(
+            "training is not possible: this model has no linear layers to adapt;"
+            " sampling and voting work"
+        )
     if target in GROUPS:
-        wanted = [leaf for leaf, name in owners.items()
-                  if target == "all" or ("attn" in name) == (target == "attn")]
+        wanted = [
+            leaf
+            for leaf, name in owners.items()
+            if target == "all" or ("attn" in name) == (target == "attn")
+        ]
     else:
         wanted = [name.strip() for name in target.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in owners]
     if unknown or not wanted:
-        raise LmsiError(f"target '{', '.join(unknown) or target}' names no layer of this model",
-                        hint=f"use all, attn, mlp or some of {', '.join(sorted(owners))}")
+        raise LmsiError(
+            f"target '{', '.join(unknown) or target}' names no layer of this model",
+            hint=f"use all, attn, mlp or some of {', '.join(sorted(owners))}",
+        )
     return sorted(set(wanted))
 
 
@@ -60,8 +67,12 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
     import torch
 
     settings = peft.LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, bias="none",
-        target_modules=choose(model, config.target), task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        bias="none",
+        target_modules=choose(model, config.target),
+        task_type="CAUSAL_LM",
         base_model_name_or_path=base_name,
     )
     # PEFT would put this in place of our name: the folder on this machine, of no use elsewhere.

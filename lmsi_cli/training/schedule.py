@@ -28,8 +28,9 @@ def plan(count: int, config: TrainConfig) -> list[list[int]]:
     size = config.batch_size
     total = config.max_steps * size if config.max_steps else max(1, round(config.epochs * count))
     endless = _order(count, config.seed)
-    return [[next(endless) for _ in range(min(size, total - start))]
-            for start in range(0, total, size)]
+    return [
+        [next(endless) for _ in range(min(size, total - start))] for start in range(0, total, size)
+    ]
 
 
 def _order(count: int, seed: int) -> Iterator[int]:

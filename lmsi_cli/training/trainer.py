@@ -84,8 +84,12 @@ class Job(NamedTuple):
 
 
 def train(
-    examples: Sequence[TrainExample], gguf: Path, config: TrainConfig, out: Path,
-    codec: data.Codec, progress: Progress,
+    examples: Sequence[TrainExample],
+    gguf: Path,
+    config: TrainConfig,
+    out: Path,
+    codec: data.Codec,
+    progress: Progress,
 ) -> Trained:
     """Train an adapter over ``gguf`` and save it in ``out``; goes on where a killed run stopped.
 
@@ -102,12 +106,16 @@ def train(
     """
     tokens = data.tokenize(examples, codec, config.max_length)
     if not tokens.examples:
-        raise LmsiError(f"nothing to train on: {len(examples)} examples, "
-                        f"{tokens.dropped} longer than {config.max_length} tokens",
-                        hint="loosen the filters of `lmsi vote`, or raise --max-length")
+        raise LmsiError(
+            f"nothing to train on: {len(examples)} examples, "
+            f"{tokens.dropped} longer than {config.max_length} tokens",
+            hint="loosen the filters of `lmsi vote`, or raise --max-length",
+        )
     if tokens.dropped:
-        progress.say(f"{tokens.dropped} of {len(examples)} examples are longer than "
-                     f"{config.max_length} tokens and left out")
+        progress.say(
+            f"{tokens.dropped} of {len(examples)} examples are longer than "
+            f"{config.max_length} tokens and left out"
+        )
     export.preflight(gguf, config.target)
     dtype = load.pick_dtype(config.dtype)
     model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
@@ -177,8 +185,9 @@ def _begin(model: nn.Module, job: Job) -> _State:
     torch.manual_seed(job.config.seed)
     parameters = lora.trainable(model)
     # Fused: one pass over all parameters instead of hundreds of small kernels.
-    optimizer = torch.optim.AdamW(parameters.values(), lr=job.config.lr, fused=True,
-                                  weight_decay=job.config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters.values(), lr=job.config.lr, fused=True, weight_decay=job.config.weight_decay
+    )
     longest = max(e.length for e in job.examples)
     packs = attention.supports(getattr(model, "config", None), longest)
     if packs:
@@ -197,9 +206,7 @@ def _keep_log(path: Path, done: int) -> list[LogLine]:
     return kept
 
 
-def _step(
-    model: nn.Module, state: _State, job: Job, indices: list[int], rate: float
-) -> LogLine:
+def _step(model: nn.Module, state: _State, job: Job, indices: list[int], rate: float) -> LogLine:
     import torch
 
     started = time.perf_counter()
@@ -215,17 +222,24 @@ def _step(
     norm = float(torch.nn.utils.clip_grad_norm_(state.parameters.values(), CLIP))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         names = ", ".join(e.name for e in batch)
-        raise LmsiError(f"step {state.done + 1}: the loss is not a number; examples: {names}",
-                        hint="lower --lr, or train with --dtype fp32")
+        raise LmsiError(
+            f"step {state.done + 1}: the loss is not a number; examples: {names}",
+            hint="lower --lr, or train with --dtype fp32",
+        )
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.whole = False
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     return LogLine(
-        step=state.done + 1, loss=loss, lr=rate, grad_norm=norm,
-        tokens=sum(len(row.ids) for row in rows), unpacked_tokens=sum(e.length for e in batch),
-        completion_tokens=predicted, seconds=time.perf_counter() - started,
+        step=state.done + 1,
+        loss=loss,
+        lr=rate,
+        grad_norm=norm,
+        tokens=sum(len(row.ids) for row in rows),
+        unpacked_tokens=sum(e.length for e in batch),
+        completion_tokens=predicted,
+        seconds=time.perf_counter() - started,
     )
 
 
@@ -241,8 +255,13 @@ def row_loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Te
     from torch.nn.functional import cross_entropy
 
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-        out = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False,
-                    logits_to_keep=batch.keep, **attention.argument(model, batch.pieces))
+        out = model(
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            use_cache=False,
+            logits_to_keep=batch.keep,
+            **attention.argument(model, batch.pieces),
+        )
     return cross_entropy(out.logits[0].float(), batch.labels, reduction="sum")
 
 
@@ -264,8 +283,9 @@ def _save(job: Job, state: _State) -> None:
 def _report(progress: Progress, state: _State) -> None:
     recent = state.log[-20:]
     rate = sum(line.tokens for line in recent) / sum(line.seconds for line in recent)
-    progress.advance(state.done, loss=round(fmean(line.loss for line in recent), 4),
-                     tokens_s=round(rate))
+    progress.advance(
+        state.done, loss=round(fmean(line.loss for line in recent), 4), tokens_s=round(rate)
+    )
 
 
 def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
@@ -274,12 +294,17 @@ def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
     seconds = sum(line.seconds for line in log)
     tokens = sum(line.tokens for line in log)
     return TrainSummary(
-        steps=len(log), examples=len(job.examples), dropped_too_long=dropped, tokens=tokens,
+        steps=len(log),
+        examples=len(job.examples),
+        dropped_too_long=dropped,
+        tokens=tokens,
         unpacked_tokens=sum(line.unpacked_tokens for line in log),
         completion_tokens=sum(line.completion_tokens for line in log),
         first_loss=fmean(line.loss for line in log[:few]),
         final_loss=fmean(line.loss for line in log[-few:]),
-        seconds=seconds, tokens_per_second=tokens / seconds, dtype=job.dtype,
+        seconds=seconds,
+        tokens_per_second=tokens / seconds,
+        dtype=job.dtype,
         peak_rss_mib=_peak_rss_mib(),
     )
 

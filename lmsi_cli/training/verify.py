@@ -85,16 +85,28 @@ def verify(
     moved, base_gap = gap(adapted, base), check_base(base, llama_base)
     # Written so that a NaN on either side fails.
     if not moved >= max(STILL, base_gap):
-        raise LmsiError(f"the adapter does nothing: it moves the logits by {moved:.2%}, "
-                        f"rounding by {base_gap:.2%}", hint="train longer or with a higher --lr")
+        raise LmsiError(
+            f"the adapter does nothing: it moves the logits by {moved:.2%}, "
+            f"rounding by {base_gap:.2%}",
+            hint="train longer or with a higher --lr",
+        )
     adapted_gap, tolerance = gap(llama_adapted, adapted), max(SAME, 3 * base_gap)
     effect_gap = gap(llama_adapted - llama_base, adapted - base)
     if not (adapted_gap <= tolerance and effect_gap <= EFFECT + base_gap / moved):
-        raise LmsiError(f"llama.cpp and PyTorch disagree on the adapter: {adapted_gap:.2%} apart "
-                        f"(without it {base_gap:.2%}), its effect by {effect_gap:.0%}",
-                        hint="this is a fault of lmsi or llama.cpp; please report it")
-    return AdapterProof(prompts=len(prompts), moved=moved, base_gap=base_gap, ok=True,
-                        adapted_gap=adapted_gap, effect_gap=effect_gap, tolerance=tolerance)
+        raise LmsiError(
+            f"llama.cpp and PyTorch disagree on the adapter: {adapted_gap:.2%} apart "
+            f"(without it {base_gap:.2%}), its effect by {effect_gap:.0%}",
+            hint="this is a fault of lmsi or llama.cpp; please report it",
+        )
+    return AdapterProof(
+        prompts=len(prompts),
+        moved=moved,
+        base_gap=base_gap,
+        ok=True,
+        adapted_gap=adapted_gap,
+        effect_gap=effect_gap,
+        tolerance=tolerance,
+    )
 
 
 def check_base(torch_base: NDArray[np.float32], llama_base: NDArray[np.float32]) -> float:
@@ -105,8 +117,10 @@ def check_base(torch_base: NDArray[np.float32], llama_base: NDArray[np.float32])
     """
     apart = gap(llama_base, torch_base)
     if not apart <= STRANGERS:
-        raise LmsiError(f"training is not possible: llama.cpp and PyTorch compute different logits "
-                        f"from this file ({apart:.1%} apart); sampling and voting work")
+        raise LmsiError(
+            f"training is not possible: llama.cpp and PyTorch compute different logits "
+            f"from this file ({apart:.1%} apart); sampling and voting work"
+        )
     return apart
 
 
@@ -118,10 +132,11 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
         if not adapted:
             with model.disable_adapter():  # type: ignore[operator]
                 return logits(prompts, True)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16,
-                                                    enabled=dtype == "bf16"):
-            rows = [model(input_ids=torch.tensor([ids]), logits_to_keep=1).logits[0, -1].float()
-                    for ids in prompts]
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+            rows = [
+                model(input_ids=torch.tensor([ids]), logits_to_keep=1).logits[0, -1].float()
+                for ids in prompts
+            ]
         return cast("NDArray[np.float32]", torch.stack(rows).numpy())
 
     return logits

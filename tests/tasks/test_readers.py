@@ -14,25 +14,40 @@ from lmsi_cli.tasks.readers import read_labelled, read_questions
 
 GOOD_FILES = [
     # name, content, (id, question, answer, family) of each
-    ("q.jsonl", '{"id":"a","question":"1+1?","answer":"2","family":"add"}\n',
-     [("a", "1+1?", "2", "add")]),
+    (
+        "q.jsonl",
+        '{"id":"a","question":"1+1?","answer":"2","family":"add"}\n',
+        [("a", "1+1?", "2", "add")],
+    ),
     ("q.jsonl", '\n{"id":7,"question":" 1+1? ","answer":2}\n\n', [("7", "1+1?", "2", None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":3.50,"more":[{}]}', [("a", "x", "3.50", None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":1e3}', [("a", "x", "1000", None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":1e999999}', [("a", "x", "1E+999999", None)]),
-    ("q.jsonl", '{"id":"a","question":"x","answer":-12345678901234567890123}',
-     [("a", "x", "-12345678901234567890123", None)]),
+    (
+        "q.jsonl",
+        '{"id":"a","question":"x","answer":-12345678901234567890123}',
+        [("a", "x", "-12345678901234567890123", None)],
+    ),
     ("q.jsonl", '{"id":"a","question":"x","answer":" "}', [("a", "x", None, None)]),
-    ("q.jsonl", '{"id":"a","question":"x\\u2028y\\n½","answer":null}',
-     [("a", "x\u2028y\n½", None, None)]),
+    (
+        "q.jsonl",
+        '{"id":"a","question":"x\\u2028y\\n½","answer":null}',
+        [("a", "x\u2028y\n½", None, None)],
+    ),
     ("q.jsonl", '{"id":"a","question":"<|im_end|>"}\r\n', [("a", "<|im_end|>", None, None)]),
     ("q.jsonl", '{"id":"a","question":"x"}\n{"id":"a","question":"x "}', [("a", "x", None, None)]),
     ("q.ndjson", '\ufeff{"id":"a","question":"x"}', [("a", "x", None, None)]),
     ("q.data", ' {"id":"a","question":"x"}', [("a", "x", None, None)]),
-    ("q.csv", "id,question,answer\na,1+1?,2\nb,2+2?,\n",
-     [("a", "1+1?", "2", None), ("b", "2+2?", None, None)]),
-    ("q.csv", 'Question,ID\r\n"two\r\nlines, ""x""",a\r\n',
-     [("a", 'two\r\nlines, "x"', None, None)]),
+    (
+        "q.csv",
+        "id,question,answer\na,1+1?,2\nb,2+2?,\n",
+        [("a", "1+1?", "2", None), ("b", "2+2?", None, None)],
+    ),
+    (
+        "q.csv",
+        'Question,ID\r\n"two\r\nlines, ""x""",a\r\n',
+        [("a", 'two\r\nlines, "x"', None, None)],
+    ),
     ("q.csv", "\ufeffid;question\na;1,5 + 1,5?\n", [("a", "1,5 + 1,5?", None, None)]),
     ("q.tsv", "id\tquestion\na\tx, y\n\n\t\n", [("a", "x, y", None, None)]),
     ("q", "note,question,id\nn,x,a\n", [("a", "x", None, None)]),
@@ -49,8 +64,12 @@ BAD_FILES = [
     ("q.csv", "id,question\n", "q.csv: no questions in it", "JSONL"),
     ("q.txt", " \n\n", "q.txt: no questions in it", "JSONL"),
     ("q", "", "q: no questions in it", "JSONL"),
-    ("q.jsonl", '{"question":"x"}\n' * 16 + '{"q":"x"}',
-     "q.jsonl:17: missing field 'question'", ""),
+    (
+        "q.jsonl",
+        '{"question":"x"}\n' * 16 + '{"q":"x"}',
+        "q.jsonl:17: missing field 'question'",
+        "",
+    ),
     ("q.jsonl", '{"question":"x"}\n{"question":', "q.jsonl:2: not valid JSON: Input data was", ""),
     ("q.jsonl", "\n11\n", "q.jsonl:2: expected a JSON object, got a number", ""),
     ("q.jsonl", "what?\n", "q.jsonl:1: not valid JSON: invalid character", "JSONL"),
@@ -65,18 +84,42 @@ BAD_FILES = [
     ("q.jsonl", '{"question":null}', "q.jsonl:1: field 'question': expected text, got null", ""),
     ("q.jsonl", '{"question":["x"]}', "q.jsonl:1: field 'question': expected text, got a list", ""),
     ("q.jsonl", '{"question":" "}', "q.jsonl:1: field 'question': is blank", "fill"),
-    ("q.jsonl", '{"question":"x","id":1.5}',
-     "q.jsonl:1: field 'id': expected text or a whole number, got a number", ""),
-    ("q.jsonl", '{"question":"x","id":true}',
-     "q.jsonl:1: field 'id': expected text or a whole number, got true", ""),
-    ("q.jsonl", '{"question":"x","answer":true}',
-     "q.jsonl:1: field 'answer': expected text or a number, got true", ""),
-    ("q.jsonl", '{"question":"x","answer":{"a":1}}',
-     "q.jsonl:1: field 'answer': expected text or a number, got an object", ""),
-    ("q.jsonl", '{"question":"x","id":"a"}\n\n{"question":"y","id":"a"}',
-     "q.jsonl:3: id 'a' is also at DIR/q.jsonl:1, with another question", "its own id"),
-    ("q.jsonl", '{"question":"x","answer":1}\n{"question":"x","answer":2}',
-     "q.jsonl:2: id 'q-2d711642b726' is also at DIR/q.jsonl:1, with another answer", ""),
+    (
+        "q.jsonl",
+        '{"question":"x","id":1.5}',
+        "q.jsonl:1: field 'id': expected text or a whole number, got a number",
+        "",
+    ),
+    (
+        "q.jsonl",
+        '{"question":"x","id":true}',
+        "q.jsonl:1: field 'id': expected text or a whole number, got true",
+        "",
+    ),
+    (
+        "q.jsonl",
+        '{"question":"x","answer":true}',
+        "q.jsonl:1: field 'answer': expected text or a number, got true",
+        "",
+    ),
+    (
+        "q.jsonl",
+        '{"question":"x","answer":{"a":1}}',
+        "q.jsonl:1: field 'answer': expected text or a number, got an object",
+        "",
+    ),
+    (
+        "q.jsonl",
+        '{"question":"x","id":"a"}\n\n{"question":"y","id":"a"}',
+        "q.jsonl:3: id 'a' is also at DIR/q.jsonl:1, with another question",
+        "its own id",
+    ),
+    (
+        "q.jsonl",
+        '{"question":"x","answer":1}\n{"question":"x","answer":2}',
+        "q.jsonl:2: id 'q-2d711642b726' is also at DIR/q.jsonl:1, with another answer",
+        "",
+    ),
     ("q.csv", "id,text\na,x\n", "q.csv:1: no column 'question' in the header", "question"),
     ("q.csv", "id,question\na,x\nb,how, then?\n", "q.csv:3: 3 columns, the header has 2", "quotes"),
     ("q.csv", "id,question\na\n", "q.csv:2: 1 columns, the header has 2", "quotes"),
@@ -158,11 +201,19 @@ def test_labelled(tmp_path):
 
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
-    lambda t: t.strip() == t)
+    lambda t: t.strip() == t
+)
 
 
-@given(st.lists(st.builds(Question, id=words, question=words, answer=st.none() | words,
-                          family=st.none() | words), min_size=1, unique_by=lambda q: q.id))
+@given(
+    st.lists(
+        st.builds(
+            Question, id=words, question=words, answer=st.none() | words, family=st.none() | words
+        ),
+        min_size=1,
+        unique_by=lambda q: q.id,
+    )
+)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_our_own_files_are_read_back(tmp_path, questions):
     lines = [json.dumps({f: getattr(q, f) for f in q.__struct_fields__}) for q in questions]

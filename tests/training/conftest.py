@@ -19,8 +19,13 @@ def tiny():
     def build(**config):
         torch.manual_seed(0)
         shape = LlamaConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+            vocab_size=64,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
             initializer_range=0.2,  # at the usual 0.02 a frozen head is never sure of anything
         )
         model = LlamaForCausalLM(shape).requires_grad_(False)
@@ -38,6 +43,7 @@ def examples():
         return [rng.randrange(64) for _ in range(n)]
 
     heads = [ids(20), ids(30), []]
-    pairs = [TokenExample(heads[i % 3] + ids(4 + i), ids(3 + i % 5), name=f"q{i}")
-             for i in range(9)]
+    pairs = [
+        TokenExample(heads[i % 3] + ids(4 + i), ids(3 + i % 5), name=f"q{i}") for i in range(9)
+    ]
     return share_prefixes(pairs, [str(i % 3) for i in range(9)])

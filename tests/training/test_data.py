@@ -18,8 +18,9 @@ CODEC = Codec(lambda text: [1, *map(ord, text)], lambda text: list(map(ord, text
 
 
 def pair(prompt, completion, kind="cot-zero", question="q1"):
-    return TrainExample(prompt=prompt, completion=completion, format=kind, question_id=question,
-                        path=0)
+    return TrainExample(
+        prompt=prompt, completion=completion, format=kind, question_id=question, path=0
+    )
 
 
 def test_a_pair_becomes_prompt_ids_with_bos_and_completion_ids_with_eos():
@@ -35,9 +36,14 @@ def test_too_long_examples_are_counted_and_left_out():
 
 def test_each_format_gets_its_own_longest_common_prefix():
     few = "x" * 20
-    texts = [pair(few + "ab", "1", "cot-few"), pair(few + "ac", "1", "cot-few"),
-             pair("y" * 20 + "a", "1", "direct-few"), pair("y" * 20 + "b", "1", "direct-few"),
-             pair("short a", "1"), pair("short b", "1")]
+    texts = [
+        pair(few + "ab", "1", "cot-few"),
+        pair(few + "ac", "1", "cot-few"),
+        pair("y" * 20 + "a", "1", "direct-few"),
+        pair("y" * 20 + "b", "1", "direct-few"),
+        pair("short a", "1"),
+        pair("short b", "1"),
+    ]
     kept, _ = tokenize(texts, CODEC, 100)
     assert [e.shared for e in kept] == [22, 22, 21, 21, 0, 0]  # BOS counts; 7 are not worth it
 
@@ -50,10 +56,15 @@ def test_the_last_prompt_token_is_never_shared():
 
 def test_a_row_holds_the_prefix_once():
     both = [TokenExample([5, 6, 7], [8], shared=2), TokenExample([5, 6, 9], [4], shared=2)]
-    assert pack(both) == [Row(
-        ids=[5, 6, 7, 8, 9, 4], positions=[0, 1, 2, 3, 2, 3],
-        pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)], keep=[2, 4], labels=[8, 4],
-    )]
+    assert pack(both) == [
+        Row(
+            ids=[5, 6, 7, 8, 9, 4],
+            positions=[0, 1, 2, 3, 2, 3],
+            pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)],
+            keep=[2, 4],
+            labels=[8, 4],
+        )
+    ]
 
 
 def test_rows_fill_up_to_the_limit_and_lose_nothing(examples):
@@ -115,14 +126,17 @@ class Shape:
         self.__dict__.update(fields)
 
 
-@pytest.mark.parametrize(("config", "fits"), [
-    (Shape(model_type="llama"), True),
-    (Shape(model_type="qwen2", layer_types=["full_attention"] * 2, sliding_window=None), True),
-    (Shape(model_type="mistral", sliding_window=4096), True),
-    (Shape(model_type="mistral", sliding_window=100), False),
-    (Shape(model_type="qwen3", layer_types=["full_attention", "sliding_attention"]), False),
-    (Shape(model_type="gemma2"), False),
-    (Shape(), False),
-])
+@pytest.mark.parametrize(
+    ("config", "fits"),
+    [
+        (Shape(model_type="llama"), True),
+        (Shape(model_type="qwen2", layer_types=["full_attention"] * 2, sliding_window=None), True),
+        (Shape(model_type="mistral", sliding_window=4096), True),
+        (Shape(model_type="mistral", sliding_window=100), False),
+        (Shape(model_type="qwen3", layer_types=["full_attention", "sliding_attention"]), False),
+        (Shape(model_type="gemma2"), False),
+        (Shape(), False),
+    ],
+)
 def test_only_plain_causal_attention_is_packed(config, fits):
     assert supports(config, 2048) is fits

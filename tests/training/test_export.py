@@ -62,8 +62,16 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
 
     with opened(gguf) as llama:
         codec = Codec(llama.encode, llama.encode, 0)
-        pairs = [TrainExample(prompt=f"Q: What is {n} + {n}?\nA:", completion=f" It is {2 * n}.",
-                              format="cot-zero", question_id=f"q{n}", path=0) for n in range(8)]
+        pairs = [
+            TrainExample(
+                prompt=f"Q: What is {n} + {n}?\nA:",
+                completion=f" It is {2 * n}.",
+                format="cot-zero",
+                question_id=f"q{n}",
+                path=0,
+            )
+            for n in range(8)
+        ]
         config = TrainConfig(rank=2, max_steps=2, batch_size=4, lr=1e-2)
         summary, model = train(pairs, gguf, config, tmp_path, codec, Watcher())
         ids = [llama.encode(p) for p in PROMPTS]
@@ -95,10 +103,13 @@ def test_an_unknown_architecture_is_refused_in_words(tmp_path):
         export.preflight(tmp_path / "missing.gguf")
 
 
-@pytest.mark.parametrize(("key", "message"), [
-    ("base_model.model.lm_head.weight", "no LoRA matrix"),
-    ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "only one of its two"),
-])
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("base_model.model.lm_head.weight", "no LoRA matrix"),
+        ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "only one of its two"),
+    ],
+)
 def test_tensors_that_cannot_go_into_a_gguf_are_named(tmp_path, key, message):
     from safetensors.numpy import save_file
 
@@ -153,8 +164,15 @@ def test_a_file_without_all_its_weights_is_refused(tmp_path):
 def random_llama():
     """Two layers of width 64, four heads of 16 on two KV heads, 64 tokens, tied head."""
     rng = np.random.default_rng(0)
-    shapes = {"attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
-              "ffn_gate": (96, 64), "ffn_up": (96, 64), "ffn_down": (64, 96)}
+    shapes = {
+        "attn_q": (64, 64),
+        "attn_k": (32, 64),
+        "attn_v": (32, 64),
+        "attn_output": (64, 64),
+        "ffn_gate": (96, 64),
+        "ffn_up": (96, 64),
+        "ffn_down": (64, 96),
+    }
     tensors = {"token_embd.weight": rng.normal(size=(64, 64)), "output_norm.weight": np.ones(64)}
     for i in range(2):
         tensors |= {f"blk.{i}.{n}.weight": rng.normal(size=s) / 4 for n, s in shapes.items()}

@@ -30,8 +30,10 @@ def test_the_loss_falls_on_a_toy_set(tiny, examples, tmp_path):
 
 
 def test_equal_seeds_give_equal_runs_and_others_do_not(tiny, examples, tmp_path):
-    runs = [losses(fit(tiny(seed=s), job(examples, tmp_path / str(i), seed=s), Watcher()))
-            for i, s in enumerate([0, 0, 1])]
+    runs = [
+        losses(fit(tiny(seed=s), job(examples, tmp_path / str(i), seed=s), Watcher()))
+        for i, s in enumerate([0, 0, 1])
+    ]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -100,12 +102,15 @@ def test_nothing_to_train_on_is_said_before_any_work(gguf, tmp_path):
         train([], gguf, TrainConfig(), tmp_path, codec, Watcher())
 
 
-@pytest.mark.parametrize(("config", "sizes"), [
-    ({"epochs": 2.0, "batch_size": 4}, [4, 4, 2]),
-    ({"epochs": 0.5, "batch_size": 4}, [2]),
-    ({"epochs": 0.01}, [1]),
-    ({"max_steps": 3, "batch_size": 2, "epochs": 9.0}, [2, 2, 2]),
-])
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        ({"epochs": 2.0, "batch_size": 4}, [4, 4, 2]),
+        ({"epochs": 0.5, "batch_size": 4}, [2]),
+        ({"epochs": 0.01}, [1]),
+        ({"max_steps": 3, "batch_size": 2, "epochs": 9.0}, [2, 2, 2]),
+    ],
+)
 def test_a_plan_has_epochs_or_steps(config, sizes):
     steps = plan(5, TrainConfig(**config))
     assert [len(s) for s in steps] == sizes
@@ -124,17 +129,27 @@ def test_the_learning_rate_warms_up_and_falls():
     assert rates[2:] == sorted(rates[2:], reverse=True) and 0 < rates[-1] < 0.1
 
 
-@pytest.mark.parametrize(("target", "names"), [
-    ("all", "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"),
-    ("attn", "k_proj o_proj q_proj v_proj"),
-    ("mlp", "down_proj gate_proj up_proj"),
-    ("q_proj, v_proj", "q_proj v_proj"),
-])
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ("all", "down_proj gate_proj k_proj o_proj q_proj up_proj v_proj"),
+        ("attn", "k_proj o_proj q_proj v_proj"),
+        ("mlp", "down_proj gate_proj up_proj"),
+        ("q_proj, v_proj", "q_proj v_proj"),
+    ],
+)
 def test_targets_are_the_model_s_own_layers(target, names):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8,
-                                         num_hidden_layers=1, num_attention_heads=1))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=8,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+        )
+    )
     assert choose(model, target) == names.split()
     for wrong in ("lm_head", "q_proj,nose", ","):
         with pytest.raises(LmsiError, match="names no layer"):

@@ -29,16 +29,19 @@ def test_two_back_ends_that_agree_up_to_rounding_pass():
     assert proof.base_gap == pytest.approx(0.004, rel=0.1)
 
 
-@pytest.mark.parametrize(("trained", "exported", "noise", "message"), [
-    (0 * EFFECT, 0 * EFFECT, 0, "does nothing"),
-    (0.01 * EFFECT, 0.01 * EFFECT, 0.02, "does nothing"),  # no more than rounding
-    (0.1 * EFFECT, 0 * EFFECT, 0.004, "disagree on the adapter"),  # ignored
-    (0.1 * EFFECT, 0.1 * OTHER, 0.004, "disagree on the adapter"),  # another one
-    (0.01 * EFFECT, 0 * EFFECT, 0.004, "disagree on the adapter"),  # within 2%, yet not there
-    (0.1 * EFFECT, np.nan * EFFECT, 0.004, "disagree on the adapter"),
-    (np.nan * EFFECT, 0.1 * EFFECT, 0.004, "does nothing"),
-    (0.1 * EFFECT, 0.1 * EFFECT, 0.2, "compute different logits"),
-])
+@pytest.mark.parametrize(
+    ("trained", "exported", "noise", "message"),
+    [
+        (0 * EFFECT, 0 * EFFECT, 0, "does nothing"),
+        (0.01 * EFFECT, 0.01 * EFFECT, 0.02, "does nothing"),  # no more than rounding
+        (0.1 * EFFECT, 0 * EFFECT, 0.004, "disagree on the adapter"),  # ignored
+        (0.1 * EFFECT, 0.1 * OTHER, 0.004, "disagree on the adapter"),  # another one
+        (0.01 * EFFECT, 0 * EFFECT, 0.004, "disagree on the adapter"),  # within 2%, yet not there
+        (0.1 * EFFECT, np.nan * EFFECT, 0.004, "disagree on the adapter"),
+        (np.nan * EFFECT, 0.1 * EFFECT, 0.004, "does nothing"),
+        (0.1 * EFFECT, 0.1 * EFFECT, 0.2, "compute different logits"),
+    ],
+)
 def test_each_failure_is_told_apart(trained, exported, noise, message):
     with pytest.raises(LmsiError, match=message):
         verify(side(trained), side(exported, noise), PROMPTS)
