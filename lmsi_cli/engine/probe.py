@@ -11,6 +11,7 @@ is kept in the cache folder as one JSON object:
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import msgspec
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 
+LOG = logging.getLogger(__name__)
 TIMEOUT = 120  # seconds; a healthy child needs about one
 WIDTH, HEADS, TOKENS = 256, 4, 64  # of the tiny model: the smallest that fills an AMX tile
 
@@ -93,6 +95,8 @@ def _ask() -> Probe:
     slow = _child_survives(extra_buffers=False)
     note = f"with repacked weights llama.cpp {fast}"
     if slow == "":
+        # said here, when it is found out, and so only once; `lmsi doctor` repeats it
+        LOG.warning("note: %s on this CPU; lmsi goes on without them, a little slower", note)
         return Probe(build=build_id(), extra_buffers=False, usable=True, note=note)
     return Probe(
         build=build_id(), extra_buffers=False, usable=False, note=f"{note}; without, it {slow}"

@@ -31,6 +31,16 @@ def test_a_crash_with_repacked_weights_falls_back_and_says_why(fresh, monkeypatc
     assert probe.probe().note == "with repacked weights llama.cpp dies with signal 11"
 
 
+def test_the_fallback_is_said_once(fresh, monkeypatch, caplog):
+    play(fresh, monkeypatch, DIES_WITH_EXTRA)
+    for _ in range(3):
+        probe.probe()
+        probe.probe.cache_clear()  # as in a new process
+    assert [r.message[:50] for r in caplog.records] == [
+        "note: with repacked weights llama.cpp dies with si"
+    ]
+
+
 def test_a_crash_either_way_is_an_error_with_a_hint(fresh, monkeypatch):
     play(fresh, monkeypatch, ALWAYS_DIES)
     with pytest.raises(LmsiError, match="does not work on this machine") as e:
