@@ -1,0 +1,71 @@
+"""The wheel carries the embedded model: another environment, another folder, no checkout near."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "-q", "-w", folder]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("lmsi-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel, tmp_path_factory):
+    """A fresh environment with the wheel alone; its dependencies are lent by this one."""
+    home = tmp_path_factory.mktemp("elsewhere")
+    venv.create(home / "env", with_pip=False)
+    site = next((home / "env").glob("lib*/python*/site-packages"))
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel]
+    subprocess.run(command, check=True, capture_output=True)
+    # a .pth line adds a folder behind our own and does not run the .pth files that lie in it, so
+    # the checkout that this environment knows of stays unknown there
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return home
+
+
+def lmsi(home, *arguments):
+    code = "from lmsi_cli.cli.main import main; main()"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [home / "env" / "bin" / "python", "-c", code, *arguments],
+        cwd=home, env=clean, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_model_is_found_inside_the_environment(elsewhere):
+    assert [card["name"] for card in json.loads(lmsi(elsewhere, "models", "--json"))] == ["tinymath"]
+    shown = json.loads(lmsi(elsewhere, "models", "show", "tinymath", "--json"))
+    assert Path(shown["file"]).is_relative_to(elsewhere / "env")
+    assert shown["metadata"]["architecture"] == "llama"
+
+
+@pytest.mark.model
+def test_it_samples_there(elsewhere):
+    (elsewhere / "q.txt").write_text("Tom has 3 apples and gets 4 more. How many has Tom now?\n")
+    lmsi(elsewhere, "sample", "q.txt", "-o", "run", "-n", "1", "--max-tokens", "64")
+    assert len((elsewhere / "run" / "paths.jsonl").read_text().splitlines()) == 1
+
+
+def test_what_is_packed(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "lmsi_cli/models/tinymath/card.toml" in names
+    assert "lmsi_cli/models/tinymath/recipe/families.py" in names  # how the model came about
+    assert "lmsi_cli/tasks/tinymath.toml" in names
+    assert not [n for n in names if "__pycache__" in n or n.startswith("tests")]
