@@ -8,10 +8,7 @@ import typer
 
 from lmsi_cli.cli.session import Json, show
 
-app = typer.Typer(
-    help="The models that come with lmsi, and what a GGUF file says of itself.",
-    invoke_without_command=True,
-)
+app = typer.Typer(invoke_without_command=True)
 Name = Annotated[
     str,
     typer.Argument(help="A name from the list, or the path of a GGUF file.", show_default=False),
@@ -20,7 +17,7 @@ Name = Annotated[
 
 @app.callback()
 def models(context: typer.Context, json: Json = False) -> None:
-    """List the models that come with lmsi.
+    """Show the models that come with lmsi, or what a file says of itself.
 
     Example: lmsi models
     """

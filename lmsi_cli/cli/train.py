@@ -15,7 +15,7 @@ def train(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune a LoRA adapter on the kept paths and prove that it works.
+    """Train a LoRA adapter on the kept paths and prove that it works.
 
     Interrupted, the same command goes on from the last checkpoint.
 

@@ -99,7 +99,8 @@ def test_a_run_of_another_model_is_refused(folder, lmsi, one_block):
         "tell where it is now: `lmsi sample r/questions.jsonl -m MODEL -o r`",
     )
     (folder / "moved.gguf").symlink_to(one_block)
-    done = lmsi(*"sample r/questions.jsonl -m moved.gguf -o r -n 2 --max-tokens 8".split())
+    again = SAMPLE.replace("q.jsonl", "r/questions.jsonl").replace("m.gguf", "moved.gguf")
+    done = lmsi(*again.split())
     assert "4 (0 new)" in done.stdout
 
 

@@ -1,0 +1,114 @@
+"""The whole loop on the embedded model, small: one command, its single steps, and a second call."""
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+SMALL = """
+[sample]
+paths = 6
+limit = 6
+max_tokens = 128
+[vote]
+min_votes = 1
+[train]
+max_steps = 4
+rank = 4
+[eval]
+paths = 2
+limit = 6
+max_tokens = 128
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a small configuration; the tests of this file build on one another's runs."""
+    folder = tmp_path_factory.mktemp("loop")
+    (folder / "small.toml").write_text(SMALL)
+    return folder
+
+
+@pytest.fixture
+def call(place, lmsi, monkeypatch):
+    monkeypatch.chdir(place)
+
+    def run(*argv):
+        quiet = [] if argv[0] == "vote" else ["--quiet"]  # there is nothing to watch
+        done = lmsi(*argv, "--config", "small.toml", "--json", *quiet)
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def test_one_command_does_it_all(call, place):
+    test, unseen = call("run", "-o", "all")
+    assert (test["data"], unseen["data"]) == ("test", "out_of_domain")
+    names = [line["name"] for line in test["lines"]]
+    assert names == ["direct", "CoT greedy", "one sampled path", "majority of 2", "any of 2"]
+    assert all(line["change"]["n"] == 6 for line in test["lines"])
+    written = {p.relative_to(place / "all").as_posix() for p in (place / "all").rglob("*")}
+    assert {
+        "run.toml", "questions.jsonl", "paths.jsonl", "votes.jsonl", "train.jsonl", "adapter",
+        "adapter/adapter.gguf", "adapter/adapter_model.safetensors", "adapter/adapter_config.json",
+        "adapter/log.jsonl", "adapter/lmsi.json", "eval",
+    } <= written  # fmt: skip
+    assert len((place / "all" / "paths.jsonl").read_text().splitlines()) == 36
+
+
+def test_a_second_call_does_nothing_again(call, place):
+    before = contents(place / "all"), contents(place / "all" / "adapter")
+    test, _ = call("run", "-o", "all")
+    after = contents(place / "all"), contents(place / "all" / "adapter")
+    assert after == before
+    assert len(test["answers"]["adapter"]) == 6 * (1 + 1 + 2)
+
+
+def test_single_commands_make_the_same_run(call, place):
+    """Same seeds, same calls: the same paths, votes, examples and adapter, to the last byte."""
+    from lmsi_cli.catalog import cards
+
+    models = cards()["tinymath"].parent
+    call("sample", models / "questions.jsonl", "-o", "steps")
+    summary = call("vote", "steps")
+    assert summary["paths"] == 36
+    trained = call("train", "steps")
+    assert trained["proof"]["ok"] and trained["proof"]["moved"] > 0.001
+    test = call("eval", "steps", "--data", models / "test.jsonl")
+    one, many = place / "steps", place / "all"
+    for name in ("paths.jsonl", "votes.jsonl", "train.jsonl", "adapter/adapter.gguf"):
+        assert (one / name).read_bytes() == (many / name).read_bytes(), name
+    figures = {line["name"]: line["adapter"]["accuracy"] for line in test["lines"]}
+    again, _ = call("run", "-o", "all")
+    assert figures == {line["name"]: line["adapter"]["accuracy"] for line in again["lines"]}
+
+
+def test_no_gold_answer_enters_training(place):
+    for name in ("questions.jsonl", "paths.jsonl", "train.jsonl"):
+        for line in (place / "all" / name).read_text().splitlines():
+            assert json.loads(line).get("answer") is None
+
+
+def test_other_settings_are_refused_until_overwrite(call, lmsi, place):
+    done = lmsi("train", "steps", "--rank", "2", "--config", "small.toml")
+    assert done.exit_code == 1
+    assert "rank: 4 in the run folder, 2 now" in done.stderr
+    trained = call("train", "steps", "--rank", "2", "--max-steps", "2", "--overwrite")
+    assert trained["summary"]["steps"] == 2
+
+
+def test_the_second_round_samples_with_the_first_adapter_and_trains_the_base(call, place):
+    call("run", "-o", "all", "--rounds", "2")
+    second = place / "all" / "round-2"
+    settings = (second / "run.toml").read_text()
+    assert str(place / "all" / "adapter" / "adapter.gguf") in settings
+    first = json.loads((place / "all" / "adapter" / "lmsi.json").read_text())
+    again = json.loads((second / "adapter" / "lmsi.json").read_text())
+    assert first["base_sha256"] == again["base_sha256"]
