@@ -32,7 +32,7 @@ def evaluate(
     Example: lmsi eval runs/first --data test.jsonl --modes direct,cot,sc
     """
     from lmsi_cli.engine.engine import LlamaEngine
-    from lmsi_cli.report.tables import conclusion, eval_table
+    from lmsi_cli.report.tables import eval_tables
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.evaluate import Exam, variants_of
     from lmsi_cli.stages.evaluate import evaluate as examine
@@ -46,4 +46,4 @@ def evaluate(
     exam = Exam(Path(data).stem, questions, task, settings)
     with locked(folder), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
         result = examine(exam, variants_of(folder, model.path), engine, folder, progress)
-    show(result, json, eval_table(result), conclusion(result))
+    show(result, json, *eval_tables(result))

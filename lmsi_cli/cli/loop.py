@@ -77,7 +77,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
-    from lmsi_cli.report.tables import conclusion, eval_table
+    from lmsi_cli.report.tables import eval_tables
 
     plan = _plan(settings, tables, questions, data)
     model = plan.model
@@ -89,7 +89,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
             folder = RunDir(root if number == 1 else root / f"round-{number}")
             results += _round(folder, plan, adapter, overwrite, progress)
             adapter = str(folder.adapter_gguf)
-    tables_ = [part for r in results for part in (eval_table(r), conclusion(r), "")]
+    tables_ = [part for r in results for part in eval_tables(r)]
     show(results, json, *tables_)
 
 

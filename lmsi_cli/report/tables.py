@@ -2,8 +2,8 @@
 
 Knows Rich's tables and the stages' summary records; computes nothing that is not in them.
 
-                     base    adapter   change
-    CoT greedy       54.3%   62.7%     +8.3 [+3.0, +13.7]  p 0.003
+                          base        adapter      change, paired       p
+    CoT greedy   54.3 [49, 60]  62.7 [57, 68]  +8.3 [+3.0, +13.7]   0.003
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is im
     from lmsi_cli.stages.train import TrainResult
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
+CLEAR = 0.05  # p below which a change is coloured
+SMALLEST_P = 0.001  # shown as it is; anything smaller as "less than"
+COSTLY = 4  # lines of the cost table; the fifth figure is the ceiling
 WIDTH = 24  # of the longest histogram bar, in characters
 
 
@@ -35,14 +38,19 @@ def percent(x: float) -> str:
 
 def with_interval(i: Interval) -> str:
     """A figure with its 95% interval, in percent."""
-    return f"{100 * i.value:.1f} [{100 * i.low:.1f}, {100 * i.high:.1f}]"
+    return f"{100 * i.value:.1f} [{100 * i.low:.0f}, {100 * i.high:.0f}]"
 
 
 def change(c: Paired) -> Text:
-    """A paired difference in points, its interval and p; coloured only if it is clear of zero."""
-    text = f"{100 * c.difference:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]  p {c.p_value:.3g}"
-    clear = c.p_value < 0.05
+    """A paired difference in points with its interval; coloured only if it is clear of zero."""
+    text = f"{100 * c.difference:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+    clear = c.p_value < CLEAR
     return Text(text, style=("green" if c.difference > 0 else "red") if clear else "")
+
+
+def p_text(p: float) -> str:
+    """A p value as one writes it; beyond three zeros its digits say nothing."""
+    return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"
 
 
 def vote_table(s: VoteSummary) -> Table:
@@ -84,43 +92,47 @@ def bar(share: float) -> str:
     return BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
 
 
-def eval_table(c: Comparison) -> Table:
-    """Before and after on one data set."""
-    table = Table(
-        title=f"{escape(c.data)}: {c.n} questions, % right [95% interval]",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    adapted = c.lines[0].adapter is not None
-    for name in (
-        "",
-        "base",
-        *(["adapter", "change (paired)"] if adapted else []),
-        "parsed",
-        "tokens",
-        "s / question",
-    ):
-        table.add_column(
-            name, justify="left" if name in ("", "change (paired)") else "right", no_wrap=True
-        )
+def eval_tables(c: Comparison) -> list[Table | str]:
+    """Before and after on one data set: accuracy, cost, and one sentence."""
+    return [_accuracy(c), "", _cost(c), "", conclusion(c), ""]
+
+
+def _accuracy(c: Comparison) -> Table:
+    adapted = ["adapter", "change, paired", "p"] if c.lines[0].adapter else []
+    table = _columns(f"{c.data}: {c.n} questions, % right [95% interval]", ["", "base", *adapted])
     for line in c.lines:
-        table.add_row(*_cells(line))
+        cells: list[str | Text] = [line.name, *(with_interval(f.accuracy) for f in _models(line))]
+        if line.change is not None:
+            cells += [change(line.change), p_text(line.change.p_value)]
+        table.add_row(*cells)
     return table
 
 
-def _cells(line: Line) -> list[str | Text]:
-    figures: list[Figure] = [f for f in (line.base, line.adapter) if f is not None]
-    cells: list[str | Text] = [line.name, *(with_interval(f.accuracy) for f in figures)]
-    if line.change is not None:
-        cells.append(change(line.change))
-    cells += [
-        " > ".join(f"{100 * f.parsed:.0f}%" for f in figures),
-        " > ".join(f"{f.tokens:.0f}" for f in figures),
-        " > ".join(f"{f.seconds:.2f}" for f in figures),
-    ]
-    return cells
+def _cost(c: Comparison) -> Table:
+    """What each figure costs; the ceiling costs as much as the vote and is left out."""
+    table = _columns("parsed, and the cost of a question", ["", "parsed", "tokens", "seconds"])
+    for line in c.lines[: COSTLY if len(c.lines) > COSTLY else None]:
+        both = _models(line)
+        table.add_row(
+            line.name,
+            " > ".join(f"{100 * f.parsed:.0f}%" for f in both),
+            " > ".join(f"{f.tokens:.0f}" for f in both),
+            " > ".join(f"{f.seconds:.2f}" for f in both),
+        )
+    return table
+
+
+def _models(line: Line) -> list[Figure]:
+    return [f for f in (line.base, line.adapter) if f is not None]
+
+
+def _columns(title: str, names: list[str]) -> Table:
+    table = Table(
+        title=escape(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    for name in names:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    return table
 
 
 def _plain(title: str) -> Table:
