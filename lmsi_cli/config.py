@@ -118,7 +118,7 @@ class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
         "cot",
         "sc",
     )
-    paths: Annotated[int, opt("Paths per question for self-consistency.", "-n/--paths", ge=1)] = 8
+    paths: Annotated[int, opt("Paths per question for self-consistency.", "-n/--paths", ge=1)] = 5
     prompt: Annotated[PromptFormat, opt("Prompt format of the chain-of-thought modes.")] = (
         "cot-zero"
     )

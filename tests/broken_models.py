@@ -81,15 +81,15 @@ def bert(target, width=32, vocabulary=8):
     return _finish(writer, target)
 
 
-def adapter(target, width, arch="llama", rank=2, tensors=("blk.0.attn_q.weight",)):
-    """Write a LoRA adapter for square matrices of a width."""
+def adapter(target, width, arch="llama", rank=2, value=0.0):
+    """Write a LoRA adapter for the square query matrix of a width; it adds ``value`` throughout."""
     writer = gguf.GGUFWriter(target, arch)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", 4.0)
-    for name in tensors:
-        writer.add_tensor(f"{name}.lora_a", np.ones((rank, width), np.float32))
-        writer.add_tensor(f"{name}.lora_b", np.zeros((width, rank), np.float32))
+    down, up = np.ones((rank, width)), np.full((width, rank), value / rank)
+    for name, matrix in {"lora_a": down, "lora_b": up}.items():
+        writer.add_tensor(f"blk.0.attn_q.weight.{name}", matrix.astype(np.float32))
     return _finish(writer, target)
 
 

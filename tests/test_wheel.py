@@ -50,7 +50,9 @@ def lmsi(home, *arguments):
 
 
 def test_the_model_is_found_inside_the_environment(elsewhere):
-    assert [card["name"] for card in json.loads(lmsi(elsewhere, "models", "--json"))] == ["tinymath"]
+    assert [card["name"] for card in json.loads(lmsi(elsewhere, "models", "--json"))] == [
+        "tinymath"
+    ]
     shown = json.loads(lmsi(elsewhere, "models", "show", "tinymath", "--json"))
     assert Path(shown["file"]).is_relative_to(elsewhere / "env")
     assert shown["metadata"]["architecture"] == "llama"

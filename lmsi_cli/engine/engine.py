@@ -121,10 +121,10 @@ class LlamaEngine:
 
     @contextmanager
     def _open(self, cells: int, sequences: int) -> Iterator[LlamaContext]:
-        """Make a cache with the adapter on, freed at the end or with the engine.
+        """Make a cache with the adapter on, freed at the end or with the engine if that is first.
 
-        After an error in whoever reads the paths, the unfinished ``generate`` lives on in the
-        traceback, and must not free its cache after the model.
+        llama.cpp crashes when a cache is freed after its model, which an unfinished ``generate``
+        that somebody still holds would do.
         """
         context = LlamaContext(self.model, cells, sequences, self.config.threads)
         self._contexts.append(context)

@@ -57,7 +57,7 @@ def uninterrupted(tmp_path_factory):
     return by_key(folder)
 
 
-def test_twenty_kills(tmp_path, uninterrupted, record_property):
+def test_twenty_kills(tmp_path, uninterrupted):
     """The same keys, seeds and settings, every line that was there at a kill kept as it was.
 
     The texts need not all be equal: llama.cpp's sums depend on how many tokens share a batch, a
@@ -78,9 +78,7 @@ def test_twenty_kills(tmp_path, uninterrupted, record_property):
         k: p["seed"] for k, p in uninterrupted.items()
     }
     same = sum(resumed[k]["text"] == p["text"] for k, p in uninterrupted.items())
-    record_property(
-        "identical_texts", f"{same} of {len(resumed)}, {len(seen)} before the last kill"
-    )
+    print(f"{same} of {len(resumed)} texts are identical, {len(seen)} written before the last kill")
     assert same > 0.9 * len(resumed)
 
 

@@ -1,0 +1,122 @@
+"""Where words go: results to stdout, all else to stderr; and what may be a question file."""
+
+import json
+import sys
+
+import pytest
+from bad_input_cases import SAMPLE
+
+from lmsi_cli.cli import console
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages import sample as stage
+
+pytestmark = pytest.mark.model
+
+FLAGS = SAMPLE.split()[2:]
+GOOD = {
+    "q.csv": "id;question;answer\na;How many?;3\nb;How much?;4\n",
+    "q.tsv": "question\tid\nHow many?\ta\nHow much?\tb\n",
+    "q.txt": "How many?\n\nHow much?\n",
+    "q.json": '{"question": "How many?"}\n{"question": "How much?", "note": "x"}\n',
+}
+
+
+def settings(root="r"):
+    return RunDir(root).load_settings()["sample"]
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(folder, lmsi):
+    done = lmsi(*SAMPLE.split())
+    assert done.stdout.splitlines()[0].strip() == "sample"
+    assert "sampling  4/4" in done.stderr and "sampling" not in done.stdout
+    quiet = lmsi(*SAMPLE.split(), "--overwrite", "--quiet")
+    assert quiet.stderr == ""
+
+
+@pytest.mark.parametrize("command", [SAMPLE, "models", "models list", "models show m.gguf"])
+def test_json_is_one_value_on_stdout(folder, lmsi, command):
+    assert json.loads(lmsi(*command.split(), "--json").stdout)
+
+
+def test_a_result_that_goes_to_a_file_is_not_cut_at_80_columns(folder, lmsi):
+    for command in ("models", "models show tinymath"):
+        assert "…" not in lmsi(*command.split()).stdout
+    (folder / "x").mkdir()
+    long = folder / "x" / ("y" * 100 + ".gguf")
+    long.symlink_to((folder / "m.gguf").resolve())
+    assert str(long) in lmsi("models", "show", long).stdout
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_question_files(folder, lmsi, name):
+    (folder / name).write_text(GOOD[name])
+    assert json.loads(lmsi("sample", name, *FLAGS, "--json").stdout)["questions"] == 2
+    kept = RunDir("r").questions.read_text()
+    assert "How many?" in kept and "How much?" in kept and '"answer":null' in kept
+
+
+@pytest.mark.parametrize("text", [GOOD["q.txt"], GOOD["q.json"]], ids=["text", "jsonl"])
+def test_questions_from_stdin(folder, lmsi, text):
+    done = lmsi("sample", "-", *FLAGS, "--json", stdin=text)
+    assert json.loads(done.stdout)["paths"] == 4
+
+
+def test_limit_takes_the_first_questions(folder, lmsi):
+    assert json.loads(lmsi(*SAMPLE.split(), "--limit", "1", "--json").stdout)["paths"] == 2
+    assert json.loads(lmsi(*SAMPLE.split(), "--json").stdout)["new_paths"] == 2
+
+
+def test_flags_win_over_the_config_file_which_wins_over_the_defaults(folder, lmsi):
+    (folder / "c.toml").write_text(
+        '[sample]\npaths = 3\nseed = 5\nmodel = "m.gguf"\nmax_tokens = 4\n[train]\nrank = 8\n'
+    )
+    command = ["sample", "q.jsonl", "-o", "r", "--config", "c.toml", "--threads", "1"]
+    assert json.loads(lmsi(*command, "--json").stdout)["paths"] == 6
+    assert settings().items() >= {"paths": 3, "seed": 5, "top_k": 40, "max_tokens": 4}.items()
+    command[3] = "s"
+    assert json.loads(lmsi(*command, "-n", "1", "--seed", "6", "--json").stdout)["paths"] == 2
+    assert settings("s").items() >= {"paths": 1, "seed": 6, "max_tokens": 4}.items()
+
+
+def test_run_takes_its_model_from_the_sample_table(folder, lmsi, monkeypatch):
+    (folder / "c.toml").write_text('[sample]\nmodel = "m.gguf"\nmax_tokens = 1\nthreads = 1\n')
+    done = lmsi("run", "q.jsonl", "-o", "r", "--config", "c.toml", "-n", "1")
+    assert "none of 2 paths can vote" in done.stderr
+    assert settings()["model"] == str(folder / "m.gguf")
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=["plain", "overwrite"])
+def test_an_interrupt_is_one_line_and_exit_code_130(folder, lmsi, monkeypatch, more):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "to_path", interrupt)
+    monkeypatch.setattr(sys, "argv", ["lmsi", *more])
+    done = lmsi(*SAMPLE.split(), *more)
+    without = " without --overwrite" if more else ""
+    assert done.stderr == (
+        f"interrupted; what was finished is saved, the same command{without} goes on\n"
+    )
+    assert (done.exit_code, done.stdout) == (130, "")
+
+
+def test_the_live_bar_is_gone_before_the_error_is_told(folder, lmsi, monkeypatch):
+    order = []
+
+    class Bar(console.Bar):
+        def stop(self):
+            order.append("stopped")
+            super().stop()
+
+    monkeypatch.setattr("lmsi_cli.cli.session.watcher", lambda quiet: Bar())
+    monkeypatch.setattr("lmsi_cli.cli.main._tell", lambda e: order.append(str(e)))
+    lmsi(*SAMPLE.split(), "--max-tokens", "4000")
+    assert order[0] == "stopped"
+    assert "do not fit" in order[1]
+
+
+def test_colours_stay_away_where_they_are_not_wanted(folder, lmsi, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[31m" in lmsi("vote", "r").stderr
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[31m" not in lmsi("vote", "r").stderr

@@ -1,0 +1,96 @@
+"""The engine around the sampler: sizes, adapters, and the order in which memory is given back."""
+
+import broken_models
+import numpy as np
+import pytest
+
+from lmsi_cli.config import EngineConfig, SamplingConfig
+from lmsi_cli.engine import engine as module
+from lmsi_cli.engine.base import Request, Wanted
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.errors import LmsiError
+
+pytestmark = pytest.mark.model
+
+TRIGGER = "The answer is"
+SAMPLING = SamplingConfig(max_tokens=8, temperature=0)
+
+
+@pytest.fixture(scope="module")
+def one_block(gguf, tmp_path_factory):
+    return broken_models.relabelled(gguf, tmp_path_factory.mktemp("models") / "one.gguf")
+
+
+@pytest.fixture
+def engine(one_block):
+    with LlamaEngine(one_block, EngineConfig(threads=1)) as loaded:
+        yield loaded
+
+
+def request(engine, paths=3):
+    wanted = tuple(Wanted(i, i) for i in range(paths))
+    return Request("q", tuple(engine.encode("Q: What is 2 + 3?\nA:")), wanted)
+
+
+def test_an_unfinished_generation_does_not_outlive_the_model(one_block):
+    """llama.cpp crashes when a context is freed after its model."""
+    with LlamaEngine(one_block, EngineConfig(threads=1)) as engine:
+        unfinished = engine.generate([request(engine)], SAMPLING, TRIGGER)
+        next(unfinished)
+        contexts = list(engine._contexts)
+        assert [bool(c.raw) for c in contexts] == [True]
+    assert [c.raw for c in contexts] == [None]
+    unfinished.close()  # frees nothing again
+
+
+def test_a_generation_that_fails_frees_its_cache(engine, monkeypatch):
+    def fail(self):
+        raise LmsiError("the KV cache is full")
+
+    monkeypatch.setattr(module.LlamaContext, "decode", fail)
+    with pytest.raises(LmsiError, match="full"):
+        list(engine.generate([request(engine)], SAMPLING, TRIGGER))
+    assert engine._contexts == []
+
+
+def test_finished_questions_do_not_hide_the_shared_prefix(engine, monkeypatch):
+    """On a resume they have no prompt; the cache was once sized as if nothing were shared."""
+    sizes = []
+    monkeypatch.setattr(engine, "_check_memory", sizes.append)
+    prefix = engine.encode("Q: What is 6 * 7?\nA: The answer is 42.\n\n" * 20)
+    open_ = [
+        Request(f"q{i}", (*prefix, *engine.encode(f"Q: {i}?\nA:")), (Wanted(0, 0),)) for i in (1, 2)
+    ]
+    for finished in ([], [Request("q0", (), ())]):
+        list(engine.generate([*finished, *open_], SAMPLING, TRIGGER))
+    assert sizes[0] == sizes[1]
+
+
+def test_nothing_wanted_makes_no_cache(engine, monkeypatch):
+    monkeypatch.setattr(module, "LlamaContext", None)
+    assert list(engine.generate([Request("q", (), ())], SAMPLING, TRIGGER)) == []
+
+
+def test_an_adapter_is_on_until_it_is_off(engine, tmp_path):
+    base = engine.last_logits([request(engine).prompt])
+    adapter = broken_models.adapter(tmp_path / "a.gguf", 512, value=0.05)
+    engine.use_adapter(str(adapter))
+    full = engine.last_logits([request(engine).prompt])
+    engine.use_adapter(str(adapter), 0.5)
+    half = engine.last_logits([request(engine).prompt])
+    engine.use_adapter(None)
+    assert np.array_equal(engine.last_logits([request(engine).prompt]), base)
+    assert 0 < np.abs(half - base).max() < np.abs(full - base).max()
+
+
+def test_the_cache_must_fit_the_memory(engine):
+    engine.config = EngineConfig(ctx=10**9)
+    with pytest.raises(LmsiError, match=r"the KV cache needs .* GiB, .* GiB are free") as e:
+        list(engine.generate([request(engine)], SAMPLING, TRIGGER))
+    assert "--ctx" in e.value.hint
+
+
+def test_a_small_cache_that_was_asked_for_fills_up(engine):
+    engine.config = EngineConfig(ctx=256, parallel=60, threads=1)
+    with pytest.raises(LmsiError, match="the KV cache of 256 cells is full"):
+        list(engine.generate([request(engine, 60)], SAMPLING, TRIGGER))
