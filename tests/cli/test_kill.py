@@ -66,7 +66,7 @@ def test_twenty_kills(tmp_path, uninterrupted):
 
     The texts need not all be equal: llama.cpp's sums depend on how many tokens share a batch, a
     resumed run composes its batches anew, and a near tie can then fall the other way. A path's
-    own random numbers are the same, so most texts are: 383 of 384 when it was measured, though
+    own random numbers are the same, so most texts are: 575 of 576 when it was measured, though
     hardly any log-probability was the same to the last bit.
     """
     folder, rng, seen = tmp_path / "run", random.Random(7), []
@@ -83,7 +83,7 @@ def test_twenty_kills(tmp_path, uninterrupted):
         k: p["seed"] for k, p in uninterrupted.items()
     }
     same = sum(resumed[k]["text"] == p["text"] for k, p in uninterrupted.items())
-    assert same > 0.5 * len(resumed)
+    assert same > 0.9 * len(resumed)
 
 
 def test_ctrl_c_says_so_and_the_same_command_goes_on(tmp_path):
