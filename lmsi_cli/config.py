@@ -21,6 +21,8 @@ from msgspec import Meta
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Mode, PromptFormat
 
+KVMode = Literal["auto", "unified", "split"]
+FlashMode = Literal["auto", "on", "off"]
 DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
 
@@ -38,8 +40,14 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     """How llama.cpp runs; nothing here changes what is asked of the model."""
 
     parallel: Annotated[
-        int, opt("Paths decoded together; 0 chooses.", "-np/--parallel", ge=0, le=120)
+        int, opt("Paths decoded together; 0 chooses.", "-np/--parallel", ge=0, le=240)
     ] = 0
+    kv: Annotated[
+        KVMode, opt("One KV cache for all paths (unified), one for each (split), or auto.")
+    ] = "auto"
+    flash_attn: Annotated[
+        FlashMode, opt("Fused attention: on, off, or auto.", "-fa/--flash-attn")
+    ] = "auto"
     ctx: Annotated[int, opt("KV cells for all paths together; 0 chooses.", ge=0)] = 0
     threads: Annotated[int, opt("CPU threads; 0 takes the physical cores.", ge=0, le=512)] = 0
     gpu_layers: Annotated[

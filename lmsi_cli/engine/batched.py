@@ -1,10 +1,10 @@
 """The batched sampler: many paths of many questions in one decode, sharing every prompt.
 
 Knows tokens, slots and one LlamaContext; nothing of files, votes or answers beyond where to stop.
-Sequence 0 holds the prefix that all prompts share; each open question owns one sequence with its
-own tokens; each path owns one slot and pays only for the tokens it writes. Slots at some moment:
+Each path owns one slot and pays only for the tokens it writes; one sequence holds the prefix that
+all prompts share, and each open question has one for its prompt. Width 3, at some moment:
 
-    sequence 0: prefix | 5: question q7 | 1: q7 path 0, 31 tokens | 2: q7 path 1, 8 | 3: free
+    0: q7 path 0, 31 tokens | 1: q7 path 1, 8 | 2: free | 3: the prefix | 4: the prompt of q7
 """
 
 from __future__ import annotations
@@ -19,21 +19,13 @@ from numpy.typing import NDArray
 from lmsi_cli.answers import answer_end
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Generated, Request
+from lmsi_cli.engine.layout import shared_prefix
 from lmsi_cli.engine.llama import LlamaContext
 from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.records import StopReason
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
 LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
-
-
-def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Length of the longest common start that leaves each prompt at least one token."""
-    if not prompts:
-        return 0
-    low, high = min(prompts), max(prompts)  # all others lie between the extremes
-    n = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
-    return max(0, min(n, min(map(len, prompts)) - 1))
 
 
 class _Opened(NamedTuple):
@@ -43,14 +35,6 @@ class _Opened(NamedTuple):
     sequence: int
     logits: NDArray[np.float32]
     waiting: deque[int]
-
-
-class _Filling:
-    """A question whose prompt is still being read, ``done`` tokens so far."""
-
-    def __init__(self, request: Request, sequence: int, done: int) -> None:
-        self.request, self.sequence, self.done = request, sequence, done
-        self.row: int | None = None  # output row of the last prompt token, in the current batch
 
 
 class _Slot:
@@ -69,21 +53,23 @@ class _Slot:
 
 
 class BatchedSampler:
-    """Continuous batching over one context; iterate ``run()`` for finished paths."""
+    """Continuous batching over one context; iterate ``run()`` for finished paths.
 
-    def __init__(
-        self, context: LlamaContext, width: int, sampling: SamplingConfig, trigger: str
-    ) -> None:
-        self.context, self.model, self.width = context, context.model, width
+    Slot i is sequence i, so that the running paths are neighbours: a split cache decodes only
+    neighbours in one pass. Then come the prefix's sequence and those of the open questions.
+    """
+
+    def __init__(self, context: LlamaContext, sampling: SamplingConfig, trigger: str) -> None:
+        self.context, self.model, self.width = context, context.model, context.layout.width
         self.sampling, self.trigger = sampling, trigger
-        self.slots: list[_Slot | None] = [None] * width
-        self.token = np.zeros(width, np.int32)  # next token to decode, per slot
-        self.pos = np.zeros(width, np.int32)  # its position
-        self.step = np.zeros(width, np.uint64)  # numbers used of the slot's random stream
-        self.seed = np.zeros(width, np.uint64)
-        self.free_sequences = deque(range(width + 1, 2 * width + 1))
+        self.slots: list[_Slot | None] = [None] * self.width
+        self.token = np.zeros(self.width, np.int32)  # next token to decode, per slot
+        self.pos = np.zeros(self.width, np.int32)  # its position
+        self.step = np.zeros(self.width, np.uint64)  # numbers used of the slot's random stream
+        self.seed = np.zeros(self.width, np.uint64)
+        self.prefix_sequence = self.width
+        self.free_sequences = deque(range(self.width + 1, context.layout.sequences))
         self.opened: deque[_Opened] = deque()
-        self.filling: deque[_Filling] = deque()
         self.prefix = 0
 
     def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
@@ -92,69 +78,58 @@ class BatchedSampler:
         self._read_prefix([r.prompt for r in self.queue])
         while True:
             yield from self._start_paths()
-            self._open_questions()
-            live = self._fill_batch()
-            if not self.context.batch.size:
+            live = self._close_gaps()
+            if not live:
                 return
-            self.context.decode()
-            yield from self._advance(live)
+            yield from self._step(live)
 
     # -- prompts ---------------------------------------------------------------------------
 
     def _read_prefix(self, prompts: Sequence[tuple[int, ...]]) -> None:
         self.prefix = shared_prefix(prompts)
+        if self.prefix:
+            self._read(prompts[0][: self.prefix], 0, self.prefix_sequence)
+
+    def _read(self, tokens: tuple[int, ...], start: int, sequence: int) -> None:
+        """Put tokens into the cache from position ``start`` on; only the last one has logits."""
         batch = self.context.batch
-        for at in range(0, self.prefix, batch.capacity):
-            chunk = np.asarray(prompts[0][at : min(at + batch.capacity, self.prefix)], np.int32)
+        for at in range(0, len(tokens), batch.capacity):
+            chunk = np.asarray(tokens[at : at + batch.capacity], np.int32)
+            pos = np.arange(start + at, start + at + len(chunk), dtype=np.int32)
+            out = np.zeros(len(chunk), np.int8)
+            out[-1] = at + len(chunk) == len(tokens)
             batch.clear()
-            batch.add(chunk, np.arange(at, at + len(chunk), dtype=np.int32), 0, 0)
+            batch.add(chunk, pos, sequence, out)
             self.context.decode()
 
-    def _open_questions(self) -> None:
-        """Begin reading prompts until the free slots are spoken for."""
-        promised = sum(len(o.waiting) for o in self.opened)
-        promised += sum(len(f.request.wanted) for f in self.filling)
-        free = sum(s is None for s in self.slots)
-        while self.queue and self.free_sequences and promised < free:
-            request = self.queue.popleft()
-            sequence = self.free_sequences.popleft()
-            self.context.share(0, sequence)
-            self.filling.append(_Filling(request, sequence, self.prefix))
-            promised += len(request.wanted)
+    def _open_question(self) -> None:
+        """Read the next question's own part of its prompt.
 
-    def _fill_batch(self) -> NDArray[np.intp]:
-        """One token per running path, then as much of the waiting prompts as fits."""
-        batch = self.context.batch
-        batch.clear()
-        live = np.flatnonzero([s is not None for s in self.slots])
-        batch.add(self.token[live], self.pos[live], live + 1, 1)
-        rows = len(live)
-        for filling in self.filling:
-            filling.row = None
-            prompt, at = filling.request.prompt, filling.done
-            chunk = np.asarray(prompt[at : at + batch.capacity - batch.size], np.int32)
-            if not len(chunk):
-                break
-            filling.done += len(chunk)
-            out = np.zeros(len(chunk), np.int8)
-            if filling.done == len(prompt):
-                out[-1], filling.row, rows = 1, rows, rows + 1
-            batch.add(chunk, np.arange(at, at + len(chunk), dtype=np.int32), filling.sequence, out)
-        return live
+        Alone and not beside the running paths: a prompt is wide enough to fill the processor, and
+        a split cache would need a second pass for it anyway.
+        """
+        request, sequence = self.queue.popleft(), self.free_sequences.popleft()
+        if self.prefix:
+            self.context.share(self.prefix_sequence, sequence)
+        self._read(request.prompt[self.prefix :], self.prefix, sequence)
+        waiting = deque(range(len(request.wanted)))
+        self.opened.append(_Opened(request, sequence, self.context.logits(1)[0].copy(), waiting))
 
     # -- paths -----------------------------------------------------------------------------
 
     def _start_paths(self) -> Iterator[Generated]:
         """Put waiting paths into free slots; their first token costs no decode."""
         for slot in [i for i, s in enumerate(self.slots) if s is None]:
-            while self.slots[slot] is None and self.opened:
+            while self.slots[slot] is None and (self.opened or self.queue):
+                if not self.opened:
+                    self._open_question()
                 yield from self._start_one(slot, self.opened[0])
                 if not self.opened[0].waiting:
                     self._close_question(self.opened.popleft())
 
     def _start_one(self, slot: int, opened: _Opened) -> Iterator[Generated]:
         wanted = opened.request.wanted[opened.waiting.popleft()]
-        self.context.share(opened.sequence, slot + 1)
+        self.context.share(opened.sequence, slot)
         self.slots[slot] = _Slot(opened.request, wanted.path, wanted.seed)
         self.seed[slot], self.step[slot] = wanted.seed, 0
         self.pos[slot] = len(opened.request.prompt) - 1
@@ -164,17 +139,26 @@ class BatchedSampler:
         self.context.drop(opened.sequence)
         self.free_sequences.append(opened.sequence)
 
-    def _advance(self, live: NDArray[np.intp]) -> Iterator[Generated]:
-        """Read the logits of a decoded batch: next tokens for paths, first ones for questions."""
-        done = [f for f in self.filling if f.row is not None]
-        logits = self.context.logits(len(live) + len(done))
-        for f in done:
-            assert f.row is not None
-            waiting = deque(range(len(f.request.wanted)))
-            self.opened.append(_Opened(f.request, f.sequence, logits[f.row].copy(), waiting))
-            self.filling.remove(f)
-        if len(live):
-            yield from self._take(live, logits[: len(live)])
+    def _close_gaps(self) -> int:
+        """Move the last paths into free slots; returns how many paths run."""
+        live = [i for i, s in enumerate(self.slots) if s is not None]
+        gaps = [i for i in range(len(live)) if self.slots[i] is None]
+        for source, target in zip(reversed(live), gaps, strict=False):
+            self.context.share(source, target)
+            self.context.drop(source)
+            self.slots[target], self.slots[source] = self.slots[source], None
+            for numbers in (self.token, self.pos, self.step, self.seed):
+                numbers[target] = numbers[source]
+        return len(live)
+
+    def _step(self, live: int) -> Iterator[Generated]:
+        """One token for each of the first ``live`` slots."""
+        slots = np.arange(live)
+        batch = self.context.batch
+        batch.clear()
+        batch.add(self.token[:live], self.pos[:live], slots, 1)
+        self.context.decode()
+        yield from self._take(slots, self.context.logits(live))
 
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""
@@ -187,7 +171,7 @@ class BatchedSampler:
             ended = self._write(self.slots[slot], token, logprob)
             if ended is not None:
                 self.slots[slot] = None
-                self.context.drop(int(slot) + 1)
+                self.context.drop(int(slot))
                 yield ended
 
     def _write(self, slot: _Slot | None, token: int, logprob: float) -> Generated | None:

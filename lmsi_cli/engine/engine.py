@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, ModelInfo, Request
-from lmsi_cli.engine.batched import BatchedSampler, shared_prefix
+from lmsi_cli.engine.batched import BatchedSampler
+from lmsi_cli.engine.layout import (
+    Choice,
+    Flash,
+    Layout,
+    Need,
+    bytes_of,
+    lay_out,
+    need_of,
+    rule_of_thumb,
+)
 from lmsi_cli.engine.llama import (
     LlamaContext,
     LlamaModel,
@@ -30,9 +40,8 @@ from lmsi_cli.engine.llama import (
 )
 from lmsi_cli.errors import LmsiError
 
-AUTO_WIDTH = 32  # measured best on two cores for the embedded model; wider pays in attention
-PAGE = 256  # llama.cpp rounds the cache up to this many cells
 MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
+ONE = Choice(1, True, Flash.OFF)  # for a single sequence
 
 
 class LlamaEngine:
@@ -94,9 +103,21 @@ class LlamaEngine:
         if not requests:
             return
         self._check_lengths(requests, sampling.max_tokens)
-        width = min(self.config.parallel or AUTO_WIDTH, sum(len(r.wanted) for r in requests))
-        with self._open(*self._cells(requests, width, sampling.max_tokens)) as context:
-            yield from BatchedSampler(context, width, sampling, trigger).run(requests)
+        with self._open(self.layout(need_of(requests, sampling.max_tokens))) as context:
+            yield from BatchedSampler(context, sampling, trigger).run(requests)
+
+    def layout(self, need: Need) -> Layout:
+        """Choose a cache for requests; what the user set by hand stays as set."""
+        found, config = rule_of_thumb(need, gpu=bool(self.config.gpu_layers)), self.config
+        split_by_hand = config.kv == "split"  # a number of cells means cells that all paths share
+        choice = Choice(
+            config.parallel or found.width,
+            not split_by_hand if config.kv != "auto" or config.ctx else found.unified,
+            found.flash if config.flash_attn == "auto" else Flash[config.flash_attn.upper()],
+        )
+        layout = lay_out(need, choice, cells=config.ctx)
+        self._check_memory(layout)
+        return layout
 
     def _check_lengths(self, requests: Sequence[Request], max_tokens: int) -> None:
         room = self.info.context
@@ -109,24 +130,14 @@ class LlamaEngine:
                     hint="shorten or remove the question, or lower --max-tokens",
                 )
 
-    def _cells(self, requests: Sequence[Request], width: int, max_tokens: int) -> tuple[int, int]:
-        """Size a cache: its cells, and its sequences."""
-        prefix = shared_prefix([r.prompt for r in requests])
-        longest = max(len(r.prompt) for r in requests) - prefix
-        # every path may sit on a question of its own, and the next questions are read ahead
-        cells = prefix + width * (2 * longest + max_tokens) + PAGE
-        cells = self.config.ctx or -(-cells // PAGE) * PAGE
-        self._check_memory(cells)
-        return cells, 2 * width + 1
-
     @contextmanager
-    def _open(self, cells: int, sequences: int) -> Iterator[LlamaContext]:
+    def _open(self, layout: Layout) -> Iterator[LlamaContext]:
         """Make a cache with the adapter on, freed at the end or with the engine if that is first.
 
         llama.cpp crashes when a cache is freed after its model, which an unfinished ``generate``
         that somebody still holds would do.
         """
-        context = LlamaContext(self.model, cells, sequences, self.config.threads)
+        context = LlamaContext(self.model, layout, self.config.threads)
         self._contexts.append(context)
         context.set_adapter(*self._active)
         try:
@@ -135,27 +146,21 @@ class LlamaEngine:
             context.close()
             self._contexts.remove(context)
 
-    def _check_memory(self, cells: int) -> None:
-        need, free = cells * self._bytes_per_cell(), psutil.virtual_memory().available
+    def _check_memory(self, layout: Layout) -> None:
+        need, free = bytes_of(layout, self.model.sizes), psutil.virtual_memory().available
         if need > MEMORY_SHARE * free:
             raise LmsiError(
-                f"the KV cache needs {need / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+                f"the KV cache needs {need / 2**30:.1f} GiB for {layout.width} paths side by side, "
+                f"{free / 2**30:.1f} GiB are free",
                 hint="lower --ctx, --parallel or --max-tokens, or close other programs",
             )
-
-    def _bytes_per_cell(self) -> int:
-        """Bytes of keys and values in 16 bits for one token over all layers."""
-        lib, raw = self.model.lib, self.model.raw
-        width = lib.llama_model_n_embd(raw) // max(1, lib.llama_model_n_head(raw))
-        heads, layers = lib.llama_model_n_head_kv(raw), lib.llama_model_n_layer(raw)
-        return int(2 * 2 * layers * heads * width)
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
         return np.stack([self._logits_of(p) for p in prompts])
 
     def _logits_of(self, prompt: Sequence[int]) -> NDArray[np.float32]:
-        with self._open(len(prompt) + PAGE, 1) as context:
+        with self._open(lay_out(Need(0, len(prompt), 1, 1), ONE)) as context:
             batch = context.batch
             for at in range(0, len(prompt), batch.capacity):
                 chunk = np.asarray(prompt[at : at + batch.capacity], np.int32)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from lmsi_cli.engine import probe
 from lmsi_cli.engine.base import ModelInfo
+from lmsi_cli.engine.layout import Layout, Sizes
 from lmsi_cli.errors import LmsiError
 
 GGUF_MAGIC = b"GGUF"
@@ -185,6 +186,21 @@ class LlamaModel:
         )
 
     @property
+    def sizes(self) -> Sizes:
+        """What the cache's memory depends on; keys and values of all heads, in numbers."""
+        lib, raw = self.lib, self.raw
+        width, heads = lib.llama_model_n_embd(raw), max(1, lib.llama_model_n_head(raw))
+        arch = self.meta("general.architecture")
+        kv = [self.meta(f"{arch}.attention.{x}_length") or width // heads for x in ("key", "value")]
+        return Sizes(
+            layers=lib.llama_model_n_layer(raw),
+            width=width,
+            heads=heads,
+            kv=lib.llama_model_n_head_kv(raw) * sum(map(int, kv)),
+            vocabulary=self.n_vocab,
+        )
+
+    @property
     def eos(self) -> int | None:
         """The end-of-text token, if there is one."""
         token = int(self.lib.llama_vocab_eos(self.vocab))
@@ -266,22 +282,21 @@ def vocabulary(path: Path) -> Iterator[Words]:
 class LlamaContext:
     """A KV cache over one model; sequences share cells through ``share``."""
 
-    def __init__(self, model: LlamaModel, cells: int, sequences: int, threads: int) -> None:
-        self.model, self.lib = model, model.lib
+    def __init__(self, model: LlamaModel, layout: Layout, threads: int) -> None:
+        self.model, self.lib, self.layout = model, model.lib, layout
         params = self.lib.llama_context_default_params()
-        params.n_ctx, params.n_seq_max, params.kv_unified = cells, sequences, True
-        params.n_batch = params.n_ubatch = 512
+        params.n_ctx, params.n_seq_max = layout.cells, layout.sequences
+        params.kv_unified = layout.unified
+        params.n_batch = params.n_ubatch = layout.batch
         params.n_threads = params.n_threads_batch = threads or default_threads()
-        if not model.gpu_layers:
-            # on a CPU it walks the cells once per query: 10 to 20% slower with 32 paths
-            params.flash_attn_type = self.lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = int(layout.flash)
         params.no_perf = True
         forget_complaints()
         self.raw = self.lib.llama_init_from_model(model.raw, params)
         if not self.raw:
             why = last_complaint() or "out of memory?"
             raise LmsiError(
-                f"{model.path}: no KV cache of {cells} cells: {why}",
+                f"{model.path}: no KV cache of {layout.cells} cells: {why}",
                 hint="use a smaller --parallel or --max-tokens",
             )
         self.memory = self.lib.llama_get_memory(self.raw)

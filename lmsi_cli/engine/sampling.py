@@ -17,6 +17,9 @@ from lmsi_cli.config import SamplingConfig
 
 Floats = NDArray[np.floating[Any]]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_LARGE = 8192  # tokens; from here on a partition of whole rows is a visible part of a step
+_FOLDS = 64  # a large row is folded this often before its top is looked for
+_IN_CACHE = 2**17  # numbers whose exponentials a core's own cache holds
 
 
 class Draw(NamedTuple):
@@ -75,10 +78,32 @@ def _top(logits: Floats, k: int) -> NDArray[np.int64]:
     """Ids of the k largest logits per row, largest first; all of them when k is 0."""
     if not 0 < k < logits.shape[1]:
         return np.argsort(-logits, axis=1, kind="stable")
-    ids = np.argpartition(logits, -k, axis=1)[:, -k:]
+    ids = _partition(logits, k) if logits.shape[1] < max(_LARGE, _FOLDS * k) else _fold(logits, k)
     ids.sort(axis=1)  # partition order is arbitrary; equal logits must not depend on it
     order = np.argsort(-np.take_along_axis(logits, ids, axis=1), axis=1, kind="stable")
     return np.take_along_axis(ids, order, axis=1)
+
+
+def _partition(scores: Floats, k: int) -> NDArray[np.int64]:
+    """Columns of the k largest per row, in no order."""
+    return np.argpartition(scores, -k, axis=1)[:, -k:]
+
+
+def _fold(logits: Floats, k: int) -> NDArray[np.int64]:
+    """Ids of the k largest logits of long rows, in no order.
+
+    Column c of the folded rows is the largest of the tokens c, c + columns, c + 2 columns, ...: the
+    k largest tokens lie in the k columns with the largest maxima, or in the rest that does not
+    fold evenly. One sequential pass over the row instead of a partition of it.
+    """
+    rows, size = logits.shape
+    columns = size // _FOLDS
+    even = columns * _FOLDS
+    best = logits[:, :even].reshape(rows, _FOLDS, columns).max(axis=1)
+    among = _partition(best, k)[:, :, None] + columns * np.arange(_FOLDS)
+    rest = np.broadcast_to(np.arange(even, size), (rows, size - even))
+    ids = np.concatenate([among.reshape(rows, -1), rest], axis=1)
+    return np.take_along_axis(ids, _partition(np.take_along_axis(logits, ids, axis=1), k), axis=1)
 
 
 def _pick(scores: Floats, u: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -97,6 +122,14 @@ def _softmax(scores: Floats) -> Floats:
 
 
 def _logsumexp(logits: Floats) -> Floats:
-    top: Floats = logits.max(axis=1)
-    total: Floats = top + np.log(np.exp(logits - top[:, None]).sum(axis=1, dtype=np.float64))
+    """Log of the summed exponentials per row, a few rows at a time so that they stay in cache."""
+    few = max(1, _IN_CACHE // logits.shape[1])
+    parts = [_logsumexp_few(logits[i : i + few]) for i in range(0, len(logits), few)]
+    return np.concatenate(parts)
+
+
+def _logsumexp_few(logits: Floats) -> Floats:
+    top: Floats = logits.max(axis=1, keepdims=True)
+    shifted = logits - top
+    total: Floats = top[:, 0] + np.log(np.exp(shifted, out=shifted).sum(axis=1))
     return total

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
-from lmsi_cli.engine.batched import shared_prefix
 from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.layout import shared_prefix
 from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"
@@ -54,16 +54,21 @@ def draw_all(engine, paths, **settings):
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("kv", ["unified", "split"])
 @pytest.mark.parametrize("parallel", [1, 2, 5, 32])
-def test_every_path_once_at_any_width(engine, parallel):
-    paths, count = draw_all(engine, 4, parallel=parallel)
+def test_every_path_once_at_any_width(engine, parallel, kv):
+    paths, count = draw_all(engine, 4, parallel=parallel, kv=kv)
     assert count == len(paths) == 12
     assert {k[1] for k in paths} == {0, 1, 2, 3}
 
 
 @pytest.mark.model
-def test_greedy_paths_equal_plain_decoding(engine):
-    paths, _ = draw_all(engine, 1, temperature=0)
+@pytest.mark.parametrize("kv", ["unified", "split"])
+@pytest.mark.parametrize("parallel", [2, 8])
+def test_greedy_paths_equal_plain_decoding(engine, kv, parallel):
+    """Two slots are handed on to the third question; eight close their gaps at the end."""
+    paths, _ = draw_all(engine, 3, temperature=0, kv=kv, parallel=parallel)
+    assert all(g.text == paths[g.question_id, 0].text for g in paths.values())
     for request in requests(engine, 1):
         tokens = list(request.prompt)
         text = b""

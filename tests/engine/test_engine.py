@@ -85,7 +85,7 @@ def test_an_adapter_is_on_until_it_is_off(engine, tmp_path):
 
 def test_the_cache_must_fit_the_memory(engine):
     engine.config = EngineConfig(ctx=10**9)
-    with pytest.raises(LmsiError, match=r"the KV cache needs .* GiB, .* GiB are free") as e:
+    with pytest.raises(LmsiError, match=r"the KV cache needs .* GiB .*, .* GiB are free") as e:
         list(engine.generate([request(engine)], SAMPLING, TRIGGER))
     assert "--ctx" in e.value.hint
 

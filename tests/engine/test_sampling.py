@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import path_seed
-from lmsi_cli.engine.sampling import draw, uniforms
+from lmsi_cli.engine.sampling import _top, draw, uniforms
 
 U64 = st.integers(0, 2**53 - 1)
 
@@ -115,3 +115,24 @@ def test_seeds_fit_json_readers_and_depend_on_every_part(seed, question, path):
         path_seed(seed, question, path + 1),
     )
     assert own not in others
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 130), st.integers(8192, 12345), st.integers(0, 2**32 - 1), st.booleans())
+def test_large_vocabularies_are_cut_to_the_same_candidates(k, size, seed, coarse):
+    logits = np.random.default_rng(seed).normal(size=(3, size)).astype(np.float32)
+    if coarse:  # many equal logits
+        logits = np.round(logits * 4) / 4
+    ids = _top(logits, k)
+    assert all(len(set(row)) == k for row in ids.tolist())
+    found = np.take_along_axis(logits, ids, axis=1)
+    assert np.array_equal(found, -np.sort(-logits, axis=1)[:, :k])
+
+
+def test_logprobs_of_a_large_vocabulary_are_exact():
+    from scipy.special import log_softmax
+
+    logits = np.random.default_rng(3).normal(scale=5, size=(4, 151_936)).astype(np.float32)
+    found = draw(logits, np.array([0.1, 0.5, 0.9, 0.99]), SamplingConfig())
+    expected = log_softmax(logits.astype(np.float64), axis=1)
+    assert found.logprobs == pytest.approx(expected[np.arange(4), found.tokens], abs=1e-5)

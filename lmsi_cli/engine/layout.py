@@ -1,0 +1,142 @@
+"""How a KV cache is laid out for a set of prompts, and what it costs in memory.
+
+Pure arithmetic: knows tokens, cells and bytes, and neither llama.cpp nor the file. Two ways: in a
+*unified* cache all sequences share one row of cells, a common prefix is held once, and every path
+looks past the cells of all others; in a *split* cache each sequence has cells of its own, a shared
+prompt is copied to each, and a path looks at nothing but itself. One layout:
+
+    Layout(width=64, sequences=66, cells=16896, unified=False, flash=Flash.ON)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from lmsi_cli.engine.base import Request
+
+PAGE = 256  # llama.cpp rounds a sequence's cells up to this many
+BATCH = 512  # tokens of a prompt that are read at once
+# Activations that a step holds at its widest point, in rows of the model's width, as llama.cpp
+# allocates them for a Llama and a Qwen2 model.
+IN_OUTPUT, IN_ATTENTION, IN_FEED_FORWARD = 2, 7, 12
+SHORT_PROMPT = 200  # tokens; up to here a copy for every path costs less than looking past others
+LARGEST_WIDTH = 240  # llama.cpp holds 256 sequences; some are for prompts
+
+
+class Flash(IntEnum):
+    """Fused attention, by llama.cpp's own numbers."""
+
+    AUTO = -1
+    OFF = 0
+    ON = 1
+
+
+class Need(NamedTuple):
+    """What requests ask of a cache: tokens of the common prefix, of the longest prompt, paths."""
+
+    prefix: int
+    longest: int
+    max_tokens: int
+    paths: int
+
+
+class Choice(NamedTuple):
+    """What decides the speed."""
+
+    width: int
+    unified: bool
+    flash: Flash
+
+
+class Layout(NamedTuple):
+    """A cache: paths side by side, sequences, cells in all, its kind, and tokens read at once."""
+
+    width: int
+    sequences: int
+    cells: int
+    unified: bool
+    flash: Flash
+    batch: int = BATCH
+
+
+class Sizes(NamedTuple):
+    """The sizes of a model that its cache depends on; ``kv`` is keys and values of one layer."""
+
+    layers: int
+    width: int
+    heads: int
+    kv: int
+    vocabulary: int
+
+
+def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Length of the longest common start that leaves each prompt at least one token."""
+    if not prompts:
+        return 0
+    low, high = min(prompts), max(prompts)  # all others lie between the extremes
+    n = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), len(low))
+    return max(0, min(n, min(map(len, prompts)) - 1))
+
+
+def need_of(requests: Sequence[Request], max_tokens: int) -> Need:
+    """Measure requests; at least one is wanted."""
+    prompts = [r.prompt for r in requests]
+    paths = sum(len(r.wanted) for r in requests)
+    return Need(shared_prefix(prompts), max(map(len, prompts)), max_tokens, paths)
+
+
+def rule_of_thumb(need: Need, gpu: bool) -> Choice:
+    """Choose without measuring, by what was fastest on two cores (``docs/performance.md``)."""
+    if gpu:
+        return Choice(64, True, Flash.AUTO)
+    if need.longest <= SHORT_PROMPT:
+        return Choice(64, False, Flash.ON)
+    # one walk over a long prefix serves all paths; fused attention would walk it once for each
+    return Choice(32, True, Flash.OFF)
+
+
+def lay_out(need: Need, choice: Choice, questions: int = 1, cells: int = 0) -> Layout:
+    """Size a cache so that every path may be as long as it is allowed to.
+
+    Args:
+        need: What the requests ask for.
+        choice: Width and kind.
+        questions: Prompts that are open at the same time.
+        cells: A size that the user set instead; 0 for none.
+    """
+    width = min(choice.width, need.paths, LARGEST_WIDTH)
+    sequences = width + 1 + questions
+    own = need.longest - need.prefix
+    if choice.unified:  # every path may sit on a question of its own
+        ample = need.prefix + (width + questions) * own + width * need.max_tokens + PAGE
+        cells = _paged(cells or ample)
+    else:
+        cells = sequences * _paged(cells // sequences or need.longest + need.max_tokens)
+    return Layout(width, sequences, cells, choice.unified, choice.flash)
+
+
+def bytes_of(layout: Layout, sizes: Sizes) -> int:
+    """Predict the bytes that llama.cpp takes for a cache and for its steps.
+
+    A step's buffer is as large as its widest point: the logits of a batch, the scores of a batch
+    against every cell (none with fused attention), or the feed-forward layer.
+    """
+    fused = layout.flash == Flash.ON
+    cache = 2 * layout.cells * sizes.layers * sizes.kv
+    outputs = 4 * layout.width * sizes.vocabulary
+    seen = layout.cells if layout.unified else layout.cells // layout.sequences
+    mask = (2 if fused else 4) * seen
+    scores = 0 if fused else 4 * seen * sizes.heads
+    row = 4 * sizes.width
+    step = max(
+        4 * sizes.vocabulary + IN_OUTPUT * row,
+        mask + scores + IN_ATTENTION * row,
+        mask + IN_FEED_FORWARD * row,
+    )
+    return cache + outputs + layout.batch * step
+
+
+def _paged(cells: int) -> int:
+    return -(-cells // PAGE) * PAGE
