@@ -10,6 +10,7 @@ help text exist once, in ``config.py``, and a command's function stays short:
 from __future__ import annotations
 
 import inspect
+import logging
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ OTHERS = "tables"  # the parameter, if there is one, that receives all tables of
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file of defaults; flags win.")
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen, and why.")]
 
 
 def configured(kind: type[Config]) -> Callable[[Command], Command]:
@@ -36,7 +38,9 @@ def configured(kind: type[Config]) -> Callable[[Command], Command]:
     table = next(name for name, its in TABLES.items() if its is kind)
 
     def wrap(command: Command) -> Command:
-        def run(config: Path | None = None, **given: Any) -> None:  # noqa: ANN401 - any option
+        def run(config: Path | None = None, verbose: bool = False, **given: Any) -> None:  # noqa: ANN401 - any option
+            if verbose:
+                logging.basicConfig(level=logging.INFO, format="%(message)s")
             typed = _lists(kind, {name: given.pop(name) for name in names})
             tables = read_tables(config)
             given[SETTINGS] = resolve(kind, tables.get(table, {}), typed)
@@ -48,6 +52,7 @@ def configured(kind: type[Config]) -> Callable[[Command], Command]:
         parameters = [p for p in own if p.name not in (SETTINGS, OTHERS)]
         parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
         parameters += [*_options(kind), _keyword("config", ConfigFile)]
+        parameters += [_keyword("verbose", Verbose).replace(default=False)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         run.__name__, run.__doc__ = command.__name__, command.__doc__

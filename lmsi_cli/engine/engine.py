@@ -9,6 +9,7 @@ meaning of the text to its callers. See ``base.py`` for the records.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, ModelInfo, Request
 from lmsi_cli.engine.batched import BatchedSampler
+from lmsi_cli.engine.calibrate import calibrate, worth_it
 from lmsi_cli.engine.layout import (
     Choice,
     Flash,
@@ -40,6 +42,7 @@ from lmsi_cli.engine.llama import (
 )
 from lmsi_cli.errors import LmsiError
 
+LOG = logging.getLogger(__name__)
 MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 ONE = Choice(1, True, Flash.OFF)  # for a single sequence
 
@@ -108,16 +111,31 @@ class LlamaEngine:
 
     def layout(self, need: Need) -> Layout:
         """Choose a cache for requests; what the user set by hand stays as set."""
-        found, config = rule_of_thumb(need, gpu=bool(self.config.gpu_layers)), self.config
+        layout = lay_out(need, self._choice(need), cells=self.config.ctx)
+        self._check_memory(layout)
+        LOG.info(
+            "%d paths side by side, %s KV cache of %d cells, fused attention %s, %.0f MiB",
+            layout.width,
+            "unified" if layout.unified else "split",
+            layout.cells,
+            layout.flash.name.lower(),
+            bytes_of(layout, self.model.sizes) / 2**20,
+        )
+        return layout
+
+    def _choice(self, need: Need) -> Choice:
+        config = self.config
+        by_hand = config.parallel and config.kv != "auto"
+        found = rule_of_thumb(need, gpu=bool(config.gpu_layers))
+        if not (by_hand or config.ctx or config.gpu_layers) and worth_it(need):
+            measured = calibrate(self.model, need, config.threads, self._fits_memory)
+            found = measured.choice if measured else found
         split_by_hand = config.kv == "split"  # a number of cells means cells that all paths share
-        choice = Choice(
+        return Choice(
             config.parallel or found.width,
             not split_by_hand if config.kv != "auto" or config.ctx else found.unified,
             found.flash if config.flash_attn == "auto" else Flash[config.flash_attn.upper()],
         )
-        layout = lay_out(need, choice, cells=config.ctx)
-        self._check_memory(layout)
-        return layout
 
     def _check_lengths(self, requests: Sequence[Request], max_tokens: int) -> None:
         room = self.info.context
@@ -146,9 +164,13 @@ class LlamaEngine:
             context.close()
             self._contexts.remove(context)
 
+    def _fits_memory(self, layout: Layout) -> bool:
+        free = psutil.virtual_memory().available
+        return bytes_of(layout, self.model.sizes) <= MEMORY_SHARE * free
+
     def _check_memory(self, layout: Layout) -> None:
-        need, free = bytes_of(layout, self.model.sizes), psutil.virtual_memory().available
-        if need > MEMORY_SHARE * free:
+        if not self._fits_memory(layout):
+            need, free = bytes_of(layout, self.model.sizes), psutil.virtual_memory().available
             raise LmsiError(
                 f"the KV cache needs {need / 2**30:.1f} GiB for {layout.width} paths side by side, "
                 f"{free / 2**30:.1f} GiB are free",

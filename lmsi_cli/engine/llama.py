@@ -332,6 +332,18 @@ class LlamaContext:
         """Forget a sequence; cells that nobody else sees become free."""
         self.lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
 
+    def saved(self, sequence: int) -> Any:  # noqa: ANN401 - a ctypes buffer
+        """A sequence's cells, as bytes that ``restore`` takes."""
+        size = self.lib.llama_state_seq_get_size(self.raw, sequence)
+        state = (ctypes.c_uint8 * size)()
+        self.lib.llama_state_seq_get_data(self.raw, state, size, sequence)
+        return state
+
+    def restore(self, state: Any, sequence: int) -> None:  # noqa: ANN401 - a ctypes buffer
+        """Give a sequence saved cells of its own."""
+        if not self.lib.llama_state_seq_set_data(self.raw, state, len(state), sequence):
+            raise RuntimeError("llama.cpp did not take its own saved cells")
+
     def set_adapter(self, adapter: Any, scale: float) -> None:  # noqa: ANN401 - ctypes
         """Apply an adapter from here on, or none."""
         if adapter is None:

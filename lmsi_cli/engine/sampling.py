@@ -18,7 +18,7 @@ from lmsi_cli.config import SamplingConfig
 Floats = NDArray[np.floating[Any]]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _LARGE = 8192  # tokens; from here on a partition of whole rows is a visible part of a step
-_FOLDS = 64  # a large row is folded this often before its top is looked for
+_FOLDS = 32  # a large row is folded this often before its top is looked for
 _IN_CACHE = 2**17  # numbers whose exponentials a core's own cache holds
 
 
@@ -55,10 +55,12 @@ def draw(logits: Floats, u: NDArray[np.float64], config: SamplingConfig) -> Draw
     rows = np.arange(len(logits))
     if config.temperature == 0:
         tokens = logits.argmax(axis=1)
+        largest = logits[rows, tokens]
     else:
         ids, kept = _candidates(logits, config)
         tokens = ids[rows, _pick(kept / config.temperature, u)]
-    return Draw(tokens, logits[rows, tokens] - _logsumexp(logits))
+        largest = logits[rows, ids[:, 0]]
+    return Draw(tokens, logits[rows, tokens] - _logsumexp(logits, largest))
 
 
 def _candidates(logits: Floats, config: SamplingConfig) -> tuple[NDArray[np.int64], Floats]:
@@ -121,15 +123,12 @@ def _softmax(scores: Floats) -> Floats:
     return shares
 
 
-def _logsumexp(logits: Floats) -> Floats:
+def _logsumexp(logits: Floats, largest: Floats) -> Floats:
     """Log of the summed exponentials per row, a few rows at a time so that they stay in cache."""
     few = max(1, _IN_CACHE // logits.shape[1])
-    parts = [_logsumexp_few(logits[i : i + few]) for i in range(0, len(logits), few)]
-    return np.concatenate(parts)
-
-
-def _logsumexp_few(logits: Floats) -> Floats:
-    top: Floats = logits.max(axis=1, keepdims=True)
-    shifted = logits - top
-    total: Floats = top[:, 0] + np.log(np.exp(shifted, out=shifted).sum(axis=1))
-    return total
+    total = np.empty(len(logits), np.float64)
+    for i in range(0, len(logits), few):
+        shifted = logits[i : i + few] - largest[i : i + few, None]
+        total[i : i + few] = np.exp(shifted, out=shifted).sum(axis=1)
+    logs: Floats = largest + np.log(total)
+    return logs
