@@ -9,8 +9,9 @@ meaning of the text to its callers. See ``base.py`` for the records.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, ModelInfo, Request
 from lmsi_cli.engine.batched import BatchedSampler, shared_prefix
+from lmsi_cli.engine.faults import Mark, NoMemoryError, NotNumbersError, not_numbers, widest
+from lmsi_cli.engine.fitting import HINT, split
 from lmsi_cli.engine.llama import (
     LlamaContext,
     LlamaModel,
@@ -28,6 +31,7 @@ from lmsi_cli.engine.llama import (
     forget_complaints,
     last_complaint,
 )
+from lmsi_cli.engine.offload import to_layers
 from lmsi_cli.errors import LmsiError
 
 AUTO_WIDTH = 32  # measured best on two cores for the embedded model; wider pays in attention
@@ -40,10 +44,13 @@ class LlamaEngine:
 
     def __init__(self, path: Path, config: EngineConfig) -> None:
         self.path, self.config = path, config
-        self.model = LlamaModel(path, gpu_layers=config.gpu_layers)
+        self.mark = Mark.of(path)  # before the loading, which a change must not slip behind
+        self.model = LlamaModel(path, gpu_layers=to_layers(config.gpu_layers))
         self._adapters: dict[str, Any] = {}
         self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
+        self._adapter_name: str | None = None
+        self._fits = sys.maxsize  # paths side by side that the memory is known to hold
 
     def __enter__(self) -> LlamaEngine:
         return self
@@ -67,6 +74,7 @@ class LlamaEngine:
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on (loading it once), or off with ``None``."""
         self._active = (None if path is None else self._adapter(path), scale)
+        self._adapter_name = path
 
     def _adapter(self, path: str) -> Any:  # noqa: ANN401 - ctypes
         if path not in self._adapters:
@@ -88,26 +96,38 @@ class LlamaEngine:
 
         Raises:
             LmsiError: A prompt and its path do not fit the model's context (names the question),
-                or the cache does not fit the memory.
+                not even a cache for one path fits the memory, the file has changed since it was
+                loaded, or the model computes NaN.
         """
         requests = [r for r in requests if r.wanted]  # the others have no prompt either
         if not requests:
             return
         self._check_lengths(requests, sampling.max_tokens)
         width = min(self.config.parallel or AUTO_WIDTH, sum(len(r.wanted) for r in requests))
-        with self._open(*self._cells(requests, width, sampling.max_tokens)) as context:
-            yield from BatchedSampler(context, width, sampling, trigger).run(requests)
+        with ExitStack() as stack:
+
+            def open_(width: int) -> LlamaContext:
+                cells = self._cells(requests, width, sampling.max_tokens)
+                return stack.enter_context(self._open(*cells))
+
+            context, fits = widest(min(width, self._fits), open_)
+            self._fits = fits if fits < width else self._fits  # said once is enough
+            yield from self._guarded(BatchedSampler(context, fits, sampling, trigger).run(requests))
+
+    def _guarded(self, paths: Iterator[Generated]) -> Iterator[Generated]:
+        """Let paths through as long as they are those of the file that was loaded."""
+        self.mark.check()
+        try:
+            for generated in paths:
+                self.mark.check()
+                yield generated
+        except NotNumbersError as e:
+            raise not_numbers(str(e), self.path, self._adapter_name) from None
 
     def _check_lengths(self, requests: Sequence[Request], max_tokens: int) -> None:
-        room = self.info.context
-        for r in requests:
-            if len(r.prompt) + max_tokens > room:
-                raise LmsiError(
-                    f"question {r.question_id!r}{f' ({r.words})' if r.words else ''}: prompt of "
-                    f"{len(r.prompt)} tokens and {max_tokens} for the path do not fit the model's "
-                    f"context of {room}",
-                    hint="shorten or remove the question, or lower --max-tokens",
-                )
+        """A guard: the stages leave out what does not fit."""
+        if skipped := split(requests, max_tokens, self.info.context).skipped:
+            raise LmsiError(str(skipped[0]), hint=HINT)
 
     def _cells(self, requests: Sequence[Request], width: int, max_tokens: int) -> tuple[int, int]:
         """Size a cache: its cells, and its sequences."""
@@ -138,7 +158,7 @@ class LlamaEngine:
     def _check_memory(self, cells: int) -> None:
         need, free = cells * self._bytes_per_cell(), psutil.virtual_memory().available
         if need > MEMORY_SHARE * free:
-            raise LmsiError(
+            raise NoMemoryError(
                 f"the KV cache needs {need / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
                 hint="lower --ctx, --parallel or --max-tokens, or close other programs",
             )
