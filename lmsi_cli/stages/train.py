@@ -23,6 +23,7 @@ from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, TrainExample
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
+from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
@@ -86,6 +87,7 @@ def train_run(
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     told = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
+    checkpoint.remove(run.adapter)
     return result
 
 
