@@ -58,7 +58,10 @@ def terminated(process):
     """Send SIGTERM; what the process says, once it is gone in time."""
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    try:
+        out, err = process.communicate(timeout=10 * SECONDS)
+    finally:
+        process.kill()
     assert time.monotonic() - sent < SECONDS
     assert (process.returncode, out) == (143, "")
     return err
