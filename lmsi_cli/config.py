@@ -36,6 +36,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of every command's settings."""
 
 
+Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
+
+
 class EngineConfig(Config, frozen=True, kw_only=True):
     """How llama.cpp runs; nothing here changes what is asked of the model."""
 
@@ -51,8 +54,8 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     ctx: Annotated[int, opt("KV cells for all paths together; 0 chooses.", ge=0)] = 0
     threads: Annotated[int, opt("CPU threads; 0 takes the physical cores.", ge=0, le=512)] = 0
     gpu_layers: Annotated[
-        int, opt("Layers on the GPU; -1 for all.", "-ngl/--gpu-layers", ge=-1)
-    ] = 0
+        Layers, opt("Layers on the GPU: all, none or a number.", "-ngl/--gpu-layers")
+    ] = "none"
 
 
 class SamplingConfig(EngineConfig, frozen=True, kw_only=True):
@@ -138,20 +141,29 @@ class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
 class RunConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi run``; the stages' own tables in the config file hold the rest."""
 
-    model: Annotated[str | None, opt("A GGUF file or a name; none: as [sample].", "-m/--model")] = (
-        None
-    )
+    model: Annotated[
+        str | None, opt("A GGUF file or a name; not given: as [sample].", "-m/--model")
+    ] = None
     rounds: Annotated[
         int, opt("Rounds; each samples with the last adapter, trains the base.", ge=1)
     ] = 1
-    paths: Annotated[int | None, opt("Paths per question; none: as [sample].", "-n/--paths")] = None
-    limit: Annotated[int | None, opt("Only the first questions; none: as [sample].")] = None
-    seed: Annotated[int | None, opt("Seed of all stages; none: each its own.")] = None
+    paths: Annotated[
+        int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
+    ] = None
+    limit: Annotated[int | None, opt("Only the first questions; not given: as [sample].")] = None
+    seed: Annotated[int | None, opt("Seed of all stages; not given: each its own.")] = None
     parallel: Annotated[
         int | None,
-        opt("Paths decoded together; none: as [sample].", "-np/--parallel"),
+        opt("Paths decoded together; not given: as [sample].", "-np/--parallel"),
     ] = None
-    threads: Annotated[int | None, opt("CPU threads; none: as [sample].")] = None
+    threads: Annotated[int | None, opt("CPU threads; not given: as [sample].")] = None
+    gpu_layers: Annotated[
+        Layers | None,
+        opt(
+            "Layers on the GPU: all, none or a number; not given: as [sample].",
+            "-ngl/--gpu-layers",
+        ),
+    ] = None
 
 
 TABLES: dict[str, type[Config]] = {
@@ -209,6 +221,9 @@ def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: s
 def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
     """Describe the values of a setting: ``a number, at least 0 and at most 10``."""
     inner = typing.get_args(type_)
+    for number in (t for t in inner if typing.get_origin(t) is Annotated):
+        words = [w for t in inner if typing.get_origin(t) is Literal for w in typing.get_args(t)]
+        return f"{', '.join(words)} or {_allowed(*typing.get_args(number))}"
     if typing.get_origin(type_) is Literal:
         return f"one of {', '.join(inner)}"
     if typing.get_origin(type_) is tuple:

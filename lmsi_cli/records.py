@@ -4,8 +4,9 @@ The type is the validation: a line that does not fit its record is refused with 
 field. Knows no file names and no defaults of commands. One sampled path, as a line of
 ``paths.jsonl``:
 
-    {"logprob": -4.1, "num_generated_tokens": 38, "path": 3, "predicted_answer": "42",
-     "extract_rule": "marker", "question_id": "q7", "seed": 812733, "stop_reason": "answer",
+    {"answer_logprob": -0.2, "extract_rule": "marker", "logprob": -4.1, "mean_logprob": -0.11,
+     "num_generated_tokens": 38, "path": 3, "predicted_answer": "42", "question_id": "q7",
+     "seed": 812733, "stop_reason": "answer",
      "text": " Half of 84 is 84 / 2 = 42. The answer is 42."}
 """
 
@@ -42,7 +43,15 @@ class Exemplar(Record, frozen=True, kw_only=True):
 
 
 class Path(Record, frozen=True, kw_only=True):
-    """One sampled chain of thought; never carries a gold answer."""
+    """One sampled chain of thought; never carries a gold answer.
+
+    The log-probabilities are natural logs under the model's own distribution, at temperature 1 and
+    before any filter: ``logprob`` sums them over the tokens that ``text`` is made of and the
+    end-of-text token that closed it, ``mean_logprob`` divides by their number (None if there are
+    none), ``answer_logprob`` sums those that share a character with the answer (None without one).
+    ``num_generated_tokens`` is the cost of the path and so counts tokens, too, whose text was cut
+    off behind the answer. Run folders of older versions lack the two derived fields.
+    """
 
     question_id: str
     path: int
@@ -53,6 +62,8 @@ class Path(Record, frozen=True, kw_only=True):
     stop_reason: StopReason
     predicted_answer: str | None
     extract_rule: str | None
+    mean_logprob: float | None = None
+    answer_logprob: float | None = None
 
 
 class Vote(Record, frozen=True, kw_only=True):

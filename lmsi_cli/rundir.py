@@ -151,6 +151,26 @@ def _file_name(key: str, settings: dict[str, Any]) -> str:
     return next((settings[n] for n in _names(key) if settings.get(n)), "the file")
 
 
+def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
+    """Refuse to train on, or to measure, another model than the one that drew the run's paths.
+
+    Args:
+        run: A run folder; one that nothing was sampled in yet takes any model.
+        model: The model's file.
+        model_sha256: Hash of its bytes as they are now.
+
+    Raises:
+        LmsiError: It is another file, or has changed since.
+    """
+    saved = run.load_settings().get("sample", {})
+    if "model_sha256" in saved:
+        check_same(
+            {"model": saved.get("model"), "model_sha256": saved["model_sha256"]},
+            {"model": str(model.absolute()), "model_sha256": model_sha256},
+            f"the paths in {run.root}",
+        )
+
+
 def check_base(adapter: Path, model_sha256: str) -> None:
     """Refuse an adapter that was trained on another model.
 

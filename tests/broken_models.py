@@ -50,6 +50,15 @@ def relabelled(source, target, arch="llama", blocks=1, **extra):
     return _finish(writer, target)
 
 
+def poisoned(source, target, value, tensor="blk.0.attn_norm.weight"):
+    """Copy a file with one weight of an F32 tensor replaced, say by NaN."""
+    start = next(t.data_offset for t in gguf.GGUFReader(source).tensors if t.name == tensor)
+    data = bytearray(source.read_bytes())
+    data[start : start + 4] = np.float32(value).tobytes()
+    target.write_bytes(data)
+    return target
+
+
 def bert(target, width=32, vocabulary=8):
     """Write a one-layer BERT: what most embedding models are."""
     writer = gguf.GGUFWriter(target, "bert")

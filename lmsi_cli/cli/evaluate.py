@@ -32,6 +32,7 @@ def evaluate(
     Example: lmsi eval runs/first --data test.jsonl --modes direct,cot,sc
     """
     from lmsi_cli.engine.engine import LlamaEngine
+    from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import eval_tables
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.evaluate import Exam, variants_of
@@ -47,3 +48,5 @@ def evaluate(
     with locked(folder), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
         result = examine(exam, variants_of(folder, model.path), engine, folder, progress)
     show(result, json, *eval_tables(result))
+    if result.skipped:
+        raise skipped_error(len(result.skipped), result.n)

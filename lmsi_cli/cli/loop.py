@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -30,6 +30,10 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir, discard, locked
 from lmsi_cli.tasks.loader import load_task
+
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.report.comparison import Comparison
+    from lmsi_cli.stages.sample import SampleSummary
 
 Questions = Annotated[
     str | None,
@@ -77,20 +81,27 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
+    from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import eval_tables
 
     plan = _plan(settings, tables, questions, data)
     model = plan.model
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
     results: list[Any] = []
+    asked = skipped = 0
     with watched(quiet) as progress:
         adapter = ""
         for number in range(1, settings.rounds + 1):
             folder = RunDir(root if number == 1 else root / f"round-{number}")
-            results += _round(folder, plan, adapter, overwrite, progress)
+            drawn, measured = _round(folder, plan, adapter, overwrite, progress)
+            results += measured
+            asked += drawn.questions + sum(c.n for c in measured)
+            skipped += len(drawn.skipped) + sum(len(c.skipped) for c in measured)
             adapter = str(folder.adapter_gguf)
     tables_ = [part for r in results for part in eval_tables(r)]
     show(results, json, *tables_)
+    if skipped:
+        raise skipped_error(skipped, asked)
 
 
 def _plan(
@@ -101,7 +112,8 @@ def _plan(
 ) -> Plan:
     from lmsi_cli.tasks.readers import read_questions
 
-    speed = {"parallel": settings.parallel, "threads": settings.threads, "seed": settings.seed}
+    names = ("parallel", "threads", "gpu_layers", "seed")
+    speed = {name: getattr(settings, name) for name in names}
     asked = {"model": settings.model, "paths": settings.paths, "limit": settings.limit}
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
     model = find_model(sample.model)
@@ -138,15 +150,17 @@ def _exams(files: Sequence[str]) -> dict[str, Sequence[Question]]:
 
 def _round(
     folder: RunDir, plan: Plan, adapter: str, overwrite: bool, progress: Progress
-) -> list[Any]:
+) -> tuple[SampleSummary, list[Comparison]]:
     """One round in one folder; what is done already is not done again."""
     with locked(folder):
-        _sample(folder, plan, adapter, overwrite, progress)
+        drawn = _sample(folder, plan, adapter, overwrite, progress)
         _learn(folder, plan, progress)
-        return _measure(folder, plan, progress)
+        return drawn, _measure(folder, plan, progress)
 
 
-def _sample(folder: RunDir, plan: Plan, adapter: str, overwrite: bool, progress: Progress) -> None:
+def _sample(
+    folder: RunDir, plan: Plan, adapter: str, overwrite: bool, progress: Progress
+) -> SampleSummary:
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages import sample as stage
 
@@ -156,7 +170,7 @@ def _sample(folder: RunDir, plan: Plan, adapter: str, overwrite: bool, progress:
         if overwrite:  # only now: a model that does not load must not cost the old run
             discard(folder)
         stage.bind(folder, plan.sample, {**identity(plan.model, plan.task), **drawn_by})
-        stage.sample(plan.questions, engine, plan.task, plan.sample, folder, progress)
+        return stage.sample(plan.questions, engine, plan.task, plan.sample, folder, progress)
 
 
 def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
@@ -169,7 +183,7 @@ def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     train_run(folder, plan.model.path, plan.task, plan.train, progress)
 
 
-def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Any]:
+def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]:
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages.evaluate import Exam, evaluate, variants_of
 

@@ -1,7 +1,8 @@
 """The command `lmsi`: its commands, and the one place where an error becomes a line of text.
 
 Knows which commands there are; each lives in a file of its own. Exit codes: 0, 1 (the user can
-fix it), 2 (usage), 130 (interrupted). Anything else that escapes is a bug and shows its traceback.
+fix it), 2 (usage), 130 (interrupted), 143 (terminated). Anything else that escapes is a bug and
+shows its traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lmsi_cli.cli import doctor, evaluate, loop, models, sample, train, vote
+from lmsi_cli.cli import doctor, evaluate, loop, models, sample, signals, train, vote
 from lmsi_cli.cli.console import err
 from lmsi_cli.errors import LmsiError
 
@@ -29,11 +30,16 @@ class _Group(TyperGroup):
         except LmsiError as e:
             _tell(e)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            without = f" without {OVERWRITE}" if OVERWRITE in sys.argv else ""
-            told = f"interrupted; what was finished is saved, the same command{without} goes on"
-            err().print(told, markup=False)
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as e:
+            ended = isinstance(e, signals.Terminated)
+            err().print(_goes_on("terminated" if ended else "interrupted"), markup=False)
+            raise typer.Exit(signals.TERMINATED if ended else INTERRUPTED) from None
+
+
+def _goes_on(how: str) -> str:
+    """Say how the process ended, and that nothing is lost."""
+    without = f" without {OVERWRITE}" if OVERWRITE in sys.argv else ""
+    return f"{how}; what was finished is saved, the same command{without} goes on"
 
 
 def _tell(e: LmsiError) -> None:
@@ -85,4 +91,5 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Entry point of the installed script."""
+    signals.obey(_goes_on("terminated"))
     app()

@@ -126,7 +126,9 @@ def _shown(default: Any) -> str:  # noqa: ANN401 - any default
         return ",".join(default)
     if isinstance(default, float):
         return f"{default:g}"
-    return "none" if default in (None, "") else str(default)
+    if default is None:  # a table of the config file may hold it
+        return "not given"
+    return "none" if default == "" else str(default)
 
 
 def _keyword(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 - a type

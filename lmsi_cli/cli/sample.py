@@ -37,6 +37,7 @@ def sample(
     """
     from lmsi_cli.catalog import find_model
     from lmsi_cli.engine.engine import LlamaEngine
+    from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import sample_table
     from lmsi_cli.rundir import RunDir, discard, locked
     from lmsi_cli.stages import sample as stage
@@ -54,3 +55,5 @@ def sample(
         stage.bind(run, settings, {**identity(model, task), **drawn_by})
         summary = stage.sample(asked, engine, task, settings, run, progress)
     show(summary, json, sample_table(summary))
+    if summary.skipped:
+        raise skipped_error(len(summary.skipped), summary.questions)

@@ -20,7 +20,7 @@ from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.console import Bar, Lines, out, watcher
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
-from lmsi_cli.rundir import RunDir, check_same, locked, sha256_file
+from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file
 from lmsi_cli.tasks.loader import load_task
 
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
@@ -80,11 +80,7 @@ def model_of(run: RunDir) -> Model:
             f"{model}: the model of {run.root} is no longer there",
             hint=f"tell where it is now: `lmsi sample {run.questions} -m MODEL -o {run.root}`",
         )
-    check_same(
-        {"model": saved["model"], "model_sha256": saved["model_sha256"]},
-        {"model": saved["model"], "model_sha256": sha256_file(model)},
-        f"the paths in {run.root}",
-    )
+    check_model(run, model, sha256_file(model))
     return find_model(str(model))
 
 

@@ -38,8 +38,23 @@ class Request(NamedTuple):
     words: str = ""
 
 
+class Token(NamedTuple):
+    """A token as it was drawn, and the character of the path's text that it begins at.
+
+    ``logprob`` is a natural log, at temperature 1 and before any filter.
+    """
+
+    id: int
+    start: int
+    logprob: float
+
+
 class Generated(NamedTuple):
-    """One finished path; ``logprob`` sums natural logs at temperature 1 over the kept tokens."""
+    """One finished path; ``logprob`` sums natural logs at temperature 1 over the kept tokens.
+
+    ``drawn`` holds these tokens; ``tokens`` counts those, too, that only showed that the path is
+    over and whose text was cut off.
+    """
 
     question_id: str
     path: int
@@ -48,6 +63,7 @@ class Generated(NamedTuple):
     tokens: int
     logprob: float
     stop_reason: StopReason
+    drawn: tuple[Token, ...] = ()
 
 
 class ModelInfo(NamedTuple):

@@ -9,6 +9,8 @@ all prompts share, and each open question has one for its prompt. Width 3, at so
 
 from __future__ import annotations
 
+import codecs
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,13 +20,15 @@ from numpy.typing import NDArray
 
 from lmsi_cli.answers import answer_end
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, Request
+from lmsi_cli.engine.base import Generated, Request, Token
+from lmsi_cli.engine.faults import NotNumbersError, first_nan
 from lmsi_cli.engine.layout import shared_prefix
 from lmsi_cli.engine.llama import LlamaContext
 from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.records import StopReason
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
+UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
 LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
 
 
@@ -42,13 +46,26 @@ class _Slot:
 
     def __init__(self, request: Request, path: int, seed: int) -> None:
         self.request, self.path, self.seed = request, path, seed
-        self.text, self.tail = "", b""
-        self.tokens, self.logprob = 0, 0.0
+        self.text, self.decode = "", UTF8(errors="replace").decode
+        self.tokens = 0
+        self.drawn: list[Token] = []
 
-    def finished(self, text: str, logprob: float, reason: StopReason) -> Generated:
-        """The path as it leaves the engine."""
+    def finished(self, reason: StopReason, end: int | None = None) -> Generated:
+        """The path as it leaves the engine, cut before character ``end``.
+
+        A token is kept if it begins before the cut; the others only showed that the path is over
+        (the 3 in "is 3.5" would not have).
+        """
+        kept = self.drawn if end is None else [t for t in self.drawn if t.start < end]
         return Generated(
-            self.request.question_id, self.path, self.seed, text, self.tokens, logprob, reason
+            self.request.question_id,
+            self.path,
+            self.seed,
+            self.text[:end],
+            self.tokens,
+            math.fsum(t.logprob for t in kept),
+            reason,
+            tuple(kept),
         )
 
 
@@ -163,7 +180,11 @@ class BatchedSampler:
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""
         u = uniforms(self.seed[slots], self.step[slots])
-        tokens, logprobs = draw(logits, u, self.sampling)
+        with np.errstate(invalid="ignore"):  # of logits that are not numbers; refused below
+            tokens, logprobs = draw(logits, u, self.sampling)
+        if (bad := first_nan(logprobs)) is not None:
+            slot = self.slots[slots[bad]]
+            raise NotNumbersError(slot.request.question_id if slot else "?")
         self.token[slots] = tokens
         self.pos[slots] += 1
         self.step[slots] += np.uint64(1)
@@ -178,27 +199,18 @@ class BatchedSampler:
         """Append a token to a path; returns the path if that ends it."""
         assert slot is not None
         slot.tokens += 1
-        if self.model.ends(token):
-            return slot.finished(slot.text, slot.logprob + logprob, "eos")
         before = len(slot.text)
-        slot.tail += self.model.piece(token)
-        try:
-            slot.text, slot.tail = slot.text + slot.tail.decode(), b""
-        except UnicodeDecodeError:  # a character may be split over several tokens
-            if len(slot.tail) >= 4:
-                slot.text, slot.tail = slot.text + slot.tail.decode(errors="replace"), b""
-        ended = self._stop(slot, before, logprob)
-        slot.logprob += logprob
+        slot.drawn.append(Token(token, before, logprob))
+        if self.model.ends(token):
+            return slot.finished("eos")
+        slot.text += slot.decode(self.model.piece(token))
+        ended = self._stop(slot, before)
         if ended is None and slot.tokens >= self.sampling.max_tokens:
-            return slot.finished(slot.text, slot.logprob, "length")
+            return slot.finished("length")
         return ended
 
-    def _stop(self, slot: _Slot, before: int, logprob: float) -> Generated | None:
-        """End a path at its answer sentence or at a run-on question.
-
-        The token that shows that the sentence is over (the 3 in "is 3.5" would not) is dropped
-        with its log-probability, unless part of it belongs to the answer.
-        """
+    def _stop(self, slot: _Slot, before: int) -> Generated | None:
+        """End a path at its answer sentence or at a run-on question."""
         start = max(0, before - LOOK_BACK)
         end = answer_end(slot.text, self.trigger, start)
         reason: StopReason = "answer"
@@ -207,5 +219,4 @@ class BatchedSampler:
             if at < 0:
                 return None
             end, reason = at, "next_question"
-        kept = slot.logprob + (logprob if end > before else 0.0)
-        return slot.finished(slot.text[:end], kept, reason)
+        return slot.finished(reason, end)

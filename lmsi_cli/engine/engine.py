@@ -10,29 +10,21 @@ meaning of the text to its callers. See ``base.py`` for the records.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, ModelInfo, Request
 from lmsi_cli.engine.batched import BatchedSampler
-from lmsi_cli.engine.calibrate import calibrate, worth_it
-from lmsi_cli.engine.layout import (
-    Choice,
-    Flash,
-    Layout,
-    Need,
-    bytes_of,
-    lay_out,
-    need_of,
-    rule_of_thumb,
-)
+from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
+from lmsi_cli.engine.fitting import HINT, split
+from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, need_of
 from lmsi_cli.engine.llama import (
     LlamaContext,
     LlamaModel,
@@ -40,10 +32,11 @@ from lmsi_cli.engine.llama import (
     forget_complaints,
     last_complaint,
 )
+from lmsi_cli.engine.offload import to_layers
+from lmsi_cli.engine.sizing import choose, sized, told
 from lmsi_cli.errors import LmsiError
 
 LOG = logging.getLogger(__name__)
-MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 ONE = Choice(1, True, Flash.OFF)  # for a single sequence
 
 
@@ -52,10 +45,13 @@ class LlamaEngine:
 
     def __init__(self, path: Path, config: EngineConfig) -> None:
         self.path, self.config = path, config
-        self.model = LlamaModel(path, gpu_layers=config.gpu_layers)
+        self.mark = Mark.of(path)  # before the loading, which a change must not slip behind
+        self.model = LlamaModel(path, gpu_layers=to_layers(config.gpu_layers))
         self._adapters: dict[str, Any] = {}
         self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
+        self._adapter_name: str | None = None
+        self._fits = sys.maxsize  # paths side by side that the memory is known to hold
 
     def __enter__(self) -> LlamaEngine:
         return self
@@ -79,6 +75,7 @@ class LlamaEngine:
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on (loading it once), or off with ``None``."""
         self._active = (None if path is None else self._adapter(path), scale)
+        self._adapter_name = path
 
     def _adapter(self, path: str) -> Any:  # noqa: ANN401 - ctypes
         if path not in self._adapters:
@@ -100,53 +97,47 @@ class LlamaEngine:
 
         Raises:
             LmsiError: A prompt and its path do not fit the model's context (names the question),
-                or the cache does not fit the memory.
+                not even a cache for one path fits the memory, the file has changed since it was
+                loaded, or the model computes NaN.
         """
         requests = [r for r in requests if r.wanted]  # the others have no prompt either
         if not requests:
             return
         self._check_lengths(requests, sampling.max_tokens)
-        with self._open(self.layout(need_of(requests, sampling.max_tokens))) as context:
-            yield from BatchedSampler(context, sampling, trigger).run(requests)
+        need = need_of(requests, sampling.max_tokens)
+        with self._opened(need) as context:
+            yield from self._guarded(BatchedSampler(context, sampling, trigger).run(requests))
 
-    def layout(self, need: Need) -> Layout:
-        """Choose a cache for requests; what the user set by hand stays as set."""
-        layout = lay_out(need, self._choice(need), cells=self.config.ctx)
-        self._check_memory(layout)
-        LOG.info(
-            "%d paths side by side, %s KV cache of %d cells, fused attention %s, %.0f MiB",
-            layout.width,
-            "unified" if layout.unified else "split",
-            layout.cells,
-            layout.flash.name.lower(),
-            bytes_of(layout, self.model.sizes) / 2**20,
-        )
-        return layout
+    @contextmanager
+    def _opened(self, need: Need) -> Iterator[LlamaContext]:
+        """A cache for as many paths side by side as were chosen and as fit the memory."""
+        choice = choose(self.model, self.config, need)
+        width = min(choice.width, need.paths, self._fits)
+        with ExitStack() as stack:
 
-    def _choice(self, need: Need) -> Choice:
-        config = self.config
-        by_hand = config.parallel and config.kv != "auto"
-        found = rule_of_thumb(need, gpu=bool(config.gpu_layers))
-        if not (by_hand or config.ctx or config.gpu_layers) and worth_it(need):
-            measured = calibrate(self.model, need, config.threads, self._fits_memory)
-            found = measured.choice if measured else found
-        split_by_hand = config.kv == "split"  # a number of cells means cells that all paths share
-        return Choice(
-            config.parallel or found.width,
-            not split_by_hand if config.kv != "auto" or config.ctx else found.unified,
-            found.flash if config.flash_attn == "auto" else Flash[config.flash_attn.upper()],
-        )
+            def open_(width: int) -> LlamaContext:
+                layout = sized(self.model, self.config, need, choice._replace(width=width))
+                return stack.enter_context(self._open(layout))
+
+            context, fits = widest(width, open_)
+            self._fits = fits if fits < width else self._fits  # said once is enough
+            LOG.info("%s", told(context.layout, self.model))
+            yield context
+
+    def _guarded(self, paths: Iterator[Generated]) -> Iterator[Generated]:
+        """Let paths through as long as they are those of the file that was loaded."""
+        self.mark.check()
+        try:
+            for generated in paths:
+                self.mark.check()
+                yield generated
+        except NotNumbersError as e:
+            raise not_numbers(str(e), self.path, self._adapter_name) from None
 
     def _check_lengths(self, requests: Sequence[Request], max_tokens: int) -> None:
-        room = self.info.context
-        for r in requests:
-            if len(r.prompt) + max_tokens > room:
-                raise LmsiError(
-                    f"question {r.question_id!r}{f' ({r.words})' if r.words else ''}: prompt of "
-                    f"{len(r.prompt)} tokens and {max_tokens} for the path do not fit the model's "
-                    f"context of {room}",
-                    hint="shorten or remove the question, or lower --max-tokens",
-                )
+        """A guard: the stages leave out what does not fit."""
+        if skipped := split(requests, max_tokens, self.info.context).skipped:
+            raise LmsiError(str(skipped[0]), hint=HINT)
 
     @contextmanager
     def _open(self, layout: Layout) -> Iterator[LlamaContext]:
@@ -163,19 +154,6 @@ class LlamaEngine:
         finally:
             context.close()
             self._contexts.remove(context)
-
-    def _fits_memory(self, layout: Layout) -> bool:
-        free = psutil.virtual_memory().available
-        return bytes_of(layout, self.model.sizes) <= MEMORY_SHARE * free
-
-    def _check_memory(self, layout: Layout) -> None:
-        if not self._fits_memory(layout):
-            need, free = bytes_of(layout, self.model.sizes), psutil.virtual_memory().available
-            raise LmsiError(
-                f"the KV cache needs {need / 2**30:.1f} GiB for {layout.width} paths side by side, "
-                f"{free / 2**30:.1f} GiB are free",
-                hint="lower --ctx, --parallel or --max-tokens, or close other programs",
-            )
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from lmsi_cli.engine import probe
 from lmsi_cli.engine.base import ModelInfo
+from lmsi_cli.engine.faults import NoMemoryError
 from lmsi_cli.engine.layout import Layout, Sizes
 from lmsi_cli.errors import LmsiError
 
@@ -295,9 +296,9 @@ class LlamaContext:
         self.raw = self.lib.llama_init_from_model(model.raw, params)
         if not self.raw:
             why = last_complaint() or "out of memory?"
-            raise LmsiError(
+            raise NoMemoryError(
                 f"{model.path}: no KV cache of {layout.cells} cells: {why}",
-                hint="use a smaller --parallel or --max-tokens",
+                hint="lower --ctx or --max-tokens, close other programs, or use a smaller model",
             )
         self.memory = self.lib.llama_get_memory(self.raw)
         self.batch = Batch(params.n_batch)

@@ -7,10 +7,12 @@ Knows both sides, engine and answers, and nothing else:
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Sequence
 
 from lmsi_cli.answers import extract
-from lmsi_cli.engine.base import Engine, Generated, Request, Wanted
+from lmsi_cli.engine.base import Engine, Generated, Request, Token, Wanted
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Path, PromptFormat, Question
 
@@ -39,4 +41,18 @@ def to_path(generated: Generated, task: Task) -> Path:
         stop_reason=generated.stop_reason,
         predicted_answer=found.value if found else None,
         extract_rule=found.rule if found else None,
+        mean_logprob=generated.logprob / len(generated.drawn) if generated.drawn else None,
+        answer_logprob=logprob_of(generated.drawn, found.start, found.end) if found else None,
     )
+
+
+def logprob_of(drawn: Sequence[Token], start: int, end: int) -> float | None:
+    """Sum the log-probabilities of the tokens that share a character with ``text[start:end]``.
+
+    Tokens that begin at the same place are the parts of one character (a minus sign may be three
+    bytes in three tokens); they count together. None if the engine did not tell its tokens.
+    """
+    if not drawn:
+        return None
+    first = max((t.start for t in drawn if t.start <= start), default=0)
+    return math.fsum(t.logprob for t in drawn if first <= t.start < end)

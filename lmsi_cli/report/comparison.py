@@ -51,7 +51,11 @@ class Line(Record, frozen=True, kw_only=True):
 
 
 class Comparison(Record, frozen=True, kw_only=True):
-    """One data set, evaluated: the table, the mean vote share per model, and every answer."""
+    """One data set, evaluated: the table, the mean vote share per model, and every answer.
+
+    ``skipped`` are ids of questions too long for the model's context in one mode at least; there
+    they were not asked, and count as unanswered and so as wrong.
+    """
 
     data: str
     n: int
@@ -59,6 +63,7 @@ class Comparison(Record, frozen=True, kw_only=True):
     mean_share: dict[str, float]
     gold: dict[str, str]
     answers: dict[str, tuple[Answer, ...]]
+    skipped: tuple[str, ...] = ()
 
 
 class Scored(NamedTuple):

@@ -94,7 +94,8 @@ def bar(share: float) -> str:
 
 def eval_tables(c: Comparison) -> list[Table | str]:
     """Before and after on one data set: accuracy, cost, and one sentence."""
-    return [_accuracy(c), "", _cost(c), "", conclusion(c), ""]
+    skipped = f"{len(c.skipped)} too long for the model's context; they count as wrong."
+    return [_accuracy(c), "", _cost(c), "", conclusion(c), *([skipped] if c.skipped else []), ""]
 
 
 def _accuracy(c: Comparison) -> Table:
@@ -182,6 +183,7 @@ def sample_table(s: SampleSummary) -> Table:
             ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
             ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
             ("time", f"{s.seconds:.0f} s"),
+            *([("skipped, too long", f"{len(s.skipped)}")] if s.skipped else []),
         ],
     )
 

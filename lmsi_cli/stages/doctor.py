@@ -14,14 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from lmsi_cli.catalog import cards
-from lmsi_cli.engine import probe
+from lmsi_cli.engine import offload, probe
 from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
 
 LITTLE_MEMORY = 4.0  # GiB free; less than this stops even a half-billion-parameter model
-REBUILD_GPU = (
-    'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir llama-cpp-python'
-)
 REBUILD = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
 PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf", "numpy")
 
@@ -81,16 +78,19 @@ def _machine() -> list[Check]:
 def _llama() -> list[Check]:
     lib = library()
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
-    gpu = bool(lib.llama_supports_gpu_offload())
     return [
         Check(name="llama.cpp features", value=features),
         _quantised(),
-        Check(
-            name="GPU offload",
-            value="available" if gpu else "not built in",
-            advice="" if gpu else f"with an NVIDIA card: {REBUILD_GPU}",
-        ),
+        _gpu(),
     ]
+
+
+def _gpu() -> Check:
+    """Having none is no problem; what ``--gpu-layers`` would need is told all the same."""
+    found = offload.state()
+    if found.usable:
+        return Check(name="GPU offload", value=f"{found.told}; --gpu-layers all uses it")
+    return Check(name="GPU offload", value=found.told, advice=found.advice)
 
 
 def _quantised() -> Check:

@@ -21,13 +21,14 @@ import msgspec
 from lmsi_cli.answers import canonical
 from lmsi_cli.config import EngineConfig, EvalConfig
 from lmsi_cli.engine.base import Engine, Wanted, path_seed
+from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import Answer, Comparison, compare
-from lmsi_cli.rundir import RunDir, check_base, sha256_file
+from lmsi_cli.rundir import RunDir, check_base, check_model, sha256_file
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 SPEED_ONLY = {*EngineConfig.__struct_fields__, "modes", "limit", "scale", "paths"}
@@ -55,15 +56,23 @@ def evaluate(
 ) -> Comparison:
     """Answer every question with every variant; the last one is compared with the first.
 
+    A question that does not fit the model's context is told, skipped, and counted as unanswered:
+    leaving it out would make both models look better than they are on the set. Nothing is stored
+    of it, so it is told again by the next call.
+
     Raises:
-        LmsiError: A gold answer is not of the task's kind, or a prompt does not fit.
+        LmsiError: A gold answer is not of the task's kind, or no question fits.
     """
     gold = gold_answers(exam.questions, exam.task)
     answers: dict[str, list[Answer]] = {}
+    skipped: dict[str, None] = {}  # in order, each once
     for variant in variants:
         engine.use_adapter(variant.adapter, exam.config.scale)
-        answers[variant.name] = _Sitting(exam, gold, variant, engine, run).answers(progress)
+        sitting = _Sitting(exam, gold, variant, engine, run)
+        answers[variant.name] = sitting.answers(progress)
+        skipped |= {question_id: None for _, question_id in sitting.skipped}
     result = compare(exam.name, answers, gold, exam.config.seed)
+    result = msgspec.structs.replace(result, skipped=tuple(skipped))
     file = run.eval_result(f"{exam.name}-{_key(exam, variants[-1])}")
     write_atomic(file, msgspec.json.format(msgspec.json.encode(result)))
     return result
@@ -73,9 +82,10 @@ def variants_of(run: RunDir, model: Path) -> list[Variant]:
     """The base model, and the run's adapter if it has one.
 
     Raises:
-        LmsiError: The adapter was trained on another base.
+        LmsiError: The paths were drawn, or the adapter was trained, with another base.
     """
     base = {"model_sha256": sha256_file(model)}
+    check_model(run, model, base["model_sha256"])
     found = [Variant("base", None, base)]
     if run.adapter_gguf.exists():
         check_base(run.adapter_gguf, base["model_sha256"])
@@ -122,6 +132,7 @@ class _Sitting:
         self.exam, self.gold, self.variant, self.engine = exam, gold, variant, engine
         self.modes = tuple(dict.fromkeys(exam.config.modes))  # each once, however often it is named
         self.file = run.eval_answers(f"{variant.name}-{exam.name}-{_key(exam, variant)}")
+        self.skipped: set[tuple[Mode, str]] = set()  # questions that do not fit in a mode
 
     def answers(self, progress: Progress) -> list[Answer]:
         """Draw what the answers file lacks; return what these settings ask for, in order."""
@@ -134,7 +145,7 @@ class _Sitting:
                     lines.write(answer)
                     have[answer.mode, answer.question_id, answer.path] = answer
         asked = [(m, q, i) for m in self.modes for q in self.gold for i in range(self._paths(m))]
-        return [have[key] for key in asked]
+        return [_unanswered(*key) if key[:2] in self.skipped else have[key] for key in asked]
 
     def _paths(self, mode: Mode) -> int:
         return self.exam.config.paths if mode == "sc" else 1
@@ -158,10 +169,14 @@ class _Sitting:
             )
             for q in exam.questions
         ]
-        total, done, before = len(requests) * n, 0, time.monotonic()
+        sampling = self._sampling(mode)
+        requests, skipped = split_for(self.engine, requests, sampling)
+        tell(skipped, progress)
+        self.skipped |= {(mode, s.question_id) for s in skipped}
+        total, before = len(requests) * n, time.monotonic()
         done = total - sum(len(r.wanted) for r in requests)
         progress.start(f"{self.variant.name}: {mode}", total)
-        for generated in self.engine.generate(requests, self._sampling(mode), exam.task.trigger):
+        for generated in self.engine.generate(requests, sampling, exam.task.trigger):
             path, now, done = to_path(generated, exam.task), time.monotonic(), done + 1
             progress.advance(done)
             yield Answer(
@@ -186,3 +201,17 @@ class _Sitting:
             return config
         limit = min(config.max_tokens, DIRECT_TOKENS) if mode == "direct" else config.max_tokens
         return msgspec.structs.replace(config, temperature=0.0, max_tokens=limit)
+
+
+def _unanswered(mode: Mode, question_id: str, path: int) -> Answer:
+    """Stands for a question that could not be asked; costs nothing and is not right."""
+    return Answer(
+        question_id=question_id,
+        mode=mode,
+        path=path,
+        text="",
+        predicted_answer=None,
+        correct=False,
+        num_generated_tokens=0,
+        seconds=0.0,
+    )

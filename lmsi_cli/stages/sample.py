@@ -16,6 +16,7 @@ import msgspec
 
 from lmsi_cli.config import EngineConfig, SampleConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
@@ -28,7 +29,10 @@ FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "
 
 
 class SampleSummary(Record, frozen=True, kw_only=True):
-    """What one call of the stage did; times in seconds, ``tokens`` newly generated."""
+    """What one call of the stage did; times in seconds, ``tokens`` newly generated.
+
+    ``skipped`` are the ids of questions that do not fit the context; ``questions`` counts them too.
+    """
 
     questions: int
     paths: int
@@ -37,6 +41,7 @@ class SampleSummary(Record, frozen=True, kw_only=True):
     tokens: int
     seconds: float
     width: int
+    skipped: tuple[str, ...] = ()
 
 
 def sample(
@@ -49,6 +54,9 @@ def sample(
 ) -> SampleSummary:
     """Draw the paths that the run folder lacks.
 
+    A question that does not fit the model's context is told and skipped; it leaves nothing in the
+    folder, so it may be corrected or dropped when the command is given again.
+
     Args:
         questions: Their answers, if any, are not used and not stored.
         engine: A loaded model, with its adapter on if there is one.
@@ -58,15 +66,18 @@ def sample(
         progress: Is told of every path.
 
     Raises:
-        LmsiError: A question's text changed under its id, a prompt does not fit, a write fails.
+        LmsiError: A question's text changed under its id, no question fits, a write fails.
     """
     chosen = [
         Question(id=q.id, question=q.question, family=q.family)
         for q in questions[: config.limit or None]
     ]
     have = _paths_there(run)
-    _keep_questions(chosen, {question_id for question_id, _ in have}, run)
-    requests = [_request(q, engine, task, config, have) for q in chosen]
+    asked = [_request(q, engine, task, config, have) for q in chosen]
+    requests, skipped = split_for(engine, asked, config)
+    fitting = {r.question_id for r in requests}
+    _keep_questions([q for q in chosen if q.id in fitting], {q for q, _ in have}, run)
+    tell(skipped, progress)
     tally = _Tally(done=len(have), parsed=sum(have.values()), progress=progress)
     progress.start("sampling", len(have) + sum(len(r.wanted) for r in requests))
     with appender(run.paths, Path) as lines:
@@ -74,7 +85,8 @@ def sample(
             path = to_path(generated, task)
             lines.write(path)
             tally.count(path)
-    return tally.summary(len(chosen), config.parallel)
+    summary = tally.summary(len(chosen), config.parallel)
+    return msgspec.structs.replace(summary, skipped=tuple(s.question_id for s in skipped))
 
 
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:

@@ -16,12 +16,14 @@ import msgspec
 
 from lmsi_cli.config import EngineConfig, TrainConfig
 from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.faults import Mark
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, TrainExample
-from lmsi_cli.rundir import RunDir, check_same, discard_adapter, sha256_file
+from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
+from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
@@ -61,11 +63,14 @@ def train_run(
 
     Raises:
         LmsiError: There are no examples, an adapter of other settings is there, transformers
-            cannot load the model, the training diverged, or a proof failed; says which.
+            cannot load the model, it is not the one that was sampled or changed meanwhile, the
+            training diverged, or a proof failed; says which.
     """
     if not run.train.exists():
         raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
+    mark = Mark.of(model)
     origin = _origin(run, model, config)
+    check_model(run, model, origin["base_sha256"])
     if overwrite:
         discard_adapter(run)
     if run.adapter_origin.exists():
@@ -74,6 +79,7 @@ def train_run(
     with vocabulary(model) as words:
         trained = train(examples, model, config, run.adapter, Codec(*words), progress)
         prompts = [words.encode(text) for text in held_out(run, task, examples)]
+    mark.check()
     to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
     proof = prove(trained, model, run.adapter_gguf, prompts)
@@ -81,6 +87,7 @@ def train_run(
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     told = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
+    checkpoint.remove(run.adapter)
     return result
 
 

@@ -93,6 +93,9 @@ def train(
 ) -> Trained:
     """Train an adapter over ``gguf`` and save it in ``out``; goes on where a killed run stopped.
 
+    The last checkpoint stays (``checkpoint.remove``), so that a proof that was interrupted, or
+    failed for a reason outside, costs no training.
+
     Args:
         examples: Prompt/completion pairs; the loss falls on completions only.
         gguf: The base model.
@@ -123,7 +126,6 @@ def train(
     job = Job(tokens.examples, config, dtype, out, name)
     log = fit(model, job, progress)
     export.save_adapter(model, out)
-    checkpoint.remove(out)
     return Trained(_summary(job, log, tokens.dropped), model)
 
 
@@ -167,7 +169,7 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
                 log.write(line)
                 _commit(state, line)
                 _report(progress, state)
-                if state.done % job.config.checkpoint_every == 0:
+                if state.done % job.config.checkpoint_every == 0 or state.done == len(steps):
                     _save(job, state)
     except KeyboardInterrupt:
         # Torn between two steps, the last regular checkpoint is the truth.

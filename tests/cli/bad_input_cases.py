@@ -215,6 +215,13 @@ SETTINGS = {
     "more threads than llama.cpp survives": flag(
         "--threads 513", "--threads: expected a whole number, at least 0 and at most 512, got 513"
     ),
+    "GPU layers": flag(
+        "-ngl some", "--gpu-layers: expected all, none or a whole number, at least 0, got 'some'"
+    ),
+    "GPU layers in a file": config(
+        "[sample]\ngpu_layers = -1\n",
+        " [sample] gpu_layers: expected all, none or a whole number, at least 0, got -1",
+    ),
     "flag choice": flag(
         "--prompt x",
         "--prompt: expected one of cot-few, cot-zero, direct-few, direct-zero, got 'x'",

@@ -11,7 +11,13 @@ import pytest
 from bad_input_cases import CASES, ONE, SAMPLE
 
 from lmsi_cli import lines as line_files
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.engine import offload
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.evaluate import variants_of
+from lmsi_cli.stages.train import train_run
+from lmsi_cli.tasks.loader import load_task
 
 
 def refused(done, told, hint=""):
@@ -193,19 +199,82 @@ def test_a_full_disk_keeps_what_was_written_and_the_same_command_goes_on(folder,
 
 
 @pytest.mark.model
-def test_a_question_longer_than_the_context_is_named_and_may_be_corrected(folder, lmsi):
+def test_a_question_longer_than_the_context_is_skipped_and_may_be_corrected(folder, lmsi):
     long = json.dumps({"id": "a", "question": "Tom has 3 pens. " * 500})
     (folder / "q.jsonl").write_text(long + "\n" + ONE)
-    done = lmsi(*SAMPLE.split())
-    assert re.fullmatch(
-        r"error: question 'a' \(\"Tom has 3 pens\. Tom has 3 pens\. [^\n]* \.\.\.\"\): prompt of "
-        r"\d+ tokens and 8 for the path do not fit the model's context of 2048\n"
-        r"hint: shorten or remove the question, or lower --max-tokens\n",
-        done.stderr,
-    )
-    assert done.exit_code == 1
+    for _ in range(2):  # all the rest is done by the first; the second says the same
+        done = lmsi(*SAMPLE.split(), "--quiet")
+        assert re.fullmatch(
+            r"skipped: question 'a' \(\"Tom has 3 pens\. Tom has 3 pens\. [^\n]* \.\.\.\"\): "
+            r"prompt of \d+ tokens and 8 for the path do not fit the model's context of 2048\n"
+            r"error: 1 of 2 questions did not fit the model's context and were skipped; "
+            r"the others are done\n"
+            r"hint: shorten or remove them \(the lines with `skipped:` name them\), "
+            r"or lower --max-tokens\n",
+            done.stderr,
+        )
+        assert "skipped, too long" in done.stdout
+        assert done.exit_code == 1
+        assert len(paths_in()) == 2
     (folder / "q.jsonl").write_text('{"id": "a", "question": "How many?"}\n' + ONE)
     assert lmsi(*SAMPLE.split()).exit_code == 0
+
+
+@pytest.mark.model
+def test_a_labelled_question_longer_than_the_context_counts_as_wrong(folder, lmsi):
+    lmsi(*SAMPLE.split())
+    long = json.dumps({"id": "u", "question": "Tom has 3 pens. " * 500, "answer": 3})
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(long + "\n")
+    argv = "eval r --data test.jsonl --modes cot --threads 1 --max-tokens 4 --quiet"
+    done = lmsi(*argv.split())
+    assert done.exit_code == 1
+    assert "skipped: question 'u'" in done.stderr
+    assert "error: 1 of 2 questions did not fit" in done.stderr
+    assert "1 too long for the model's context; they count as wrong." in done.stdout
+
+
+@pytest.mark.model
+def test_damaged_weights_get_one_clear_line(folder, lmsi, one_block):
+    broken_models.poisoned(one_block, folder / "nan.gguf", float("nan"))
+    refused(
+        lmsi(*SAMPLE.replace("m.gguf", "nan.gguf").split(), "--quiet"),
+        "nan.gguf: the model computes NaN instead of logits (at question 'a')",
+        "its weights are damaged or overflow: download or convert it again, or use another "
+        "quantisation of it",
+    )
+
+
+@pytest.mark.model
+def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
+    if offload.state().usable:
+        pytest.skip("this build has a GPU")
+    (folder / "c.toml").write_text("[sample]\ngpu_layers = 12\n")
+    for more in ("--gpu-layers all", "-ngl 3", "--config c.toml"):
+        done = lmsi(*SAMPLE.split(), *more.split())
+        assert done.exit_code == 1
+        assert re.match(r"error: --gpu-layers (all|3|12): GPU offload is ", done.stderr)
+        assert done.stdout == ""
+    assert "pip install llama-cpp-python --no-binary" in done.stderr
+    assert lmsi(*SAMPLE.split(), "--config", "c.toml", "-ngl", "none").exit_code == 0
+    assert "GPU offload" in lmsi("doctor").stdout
+
+
+@pytest.mark.model
+def test_a_model_that_changed_between_sampling_and_training_is_refused(folder, lmsi, one_block):
+    """Within one `lmsi run`, too, where nothing looks at the run folder again in between."""
+    lmsi(*SAMPLE.split())
+    run = RunDir("r")
+    run.train.write_text("{}\n")
+    (folder / "m.gguf").unlink()
+    (folder / "m.gguf").write_bytes(one_block.read_bytes()[:-4] + b"\0\0\0\0")
+    told = f"the paths in r had other settings: model: {folder}/m.gguf has changed since"
+    with pytest.raises(LmsiError) as e:
+        train_run(run, folder / "m.gguf", load_task("number"), TrainConfig(), None)
+    assert str(e.value) == told
+    with pytest.raises(LmsiError) as e:
+        variants_of(run, folder / "m.gguf")
+    assert str(e.value) == told
 
 
 @pytest.mark.model

@@ -62,6 +62,7 @@ def test_one_command_does_it_all(call, place):
         "adapter/adapter.gguf", "adapter/adapter_model.safetensors", "adapter/adapter_config.json",
         "adapter/log.jsonl", "adapter/lmsi.json", "eval",
     } <= written  # fmt: skip
+    assert "adapter/checkpoint.safetensors" not in written
     assert len((place / "all" / "paths.jsonl").read_text().splitlines()) == 36
 
 

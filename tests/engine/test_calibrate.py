@@ -9,6 +9,7 @@ from lmsi_cli.engine import calibrate as module
 from lmsi_cli.engine.calibrate import Calibration, calibrate, worth_it
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.layout import Choice, Flash, Need
+from lmsi_cli.engine.sizing import choose, sized
 
 LONG = Need(prefix=3, longest=60, max_tokens=256, paths=6400)
 
@@ -65,12 +66,15 @@ def test_what_does_not_fit_is_not_tried(gguf, fresh_cache, monkeypatch):
 @pytest.mark.model
 def test_what_is_set_by_hand_stays(gguf, fresh_cache, monkeypatch):
     found = Calibration(width=96, unified=False, flash=1, rates={})
-    monkeypatch.setattr("lmsi_cli.engine.engine.calibrate", lambda *_: found)
+    monkeypatch.setattr("lmsi_cli.engine.sizing.calibrate", lambda *_: found)
     with LlamaEngine(gguf, SamplingConfig()) as engine:
-        assert engine.layout(LONG)[0:2] == (96, 98)
-        engine.config = SamplingConfig(parallel=8, flash_attn="off")
-        layout = engine.layout(LONG)
-        assert (layout.width, layout.unified, layout.flash) == (8, False, Flash.OFF)
-        engine.config = SamplingConfig(kv="unified", ctx=4096)
-        layout = engine.layout(LONG)
-        assert (layout.unified, layout.cells) == (True, 4096)
+
+        def layout(**settings):
+            config = SamplingConfig(**settings)
+            return sized(engine.model, config, LONG, choose(engine.model, config, LONG))
+
+        assert layout()[0:2] == (96, 98)
+        hand = layout(parallel=8, flash_attn="off")
+        assert (hand.width, hand.unified, hand.flash) == (8, False, Flash.OFF)
+        hand = layout(kv="unified", ctx=4096)
+        assert (hand.unified, hand.cells) == (True, 4096)

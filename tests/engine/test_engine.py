@@ -55,8 +55,13 @@ def test_a_generation_that_fails_frees_its_cache(engine, monkeypatch):
 
 def test_finished_questions_do_not_hide_the_shared_prefix(engine, monkeypatch):
     """On a resume they have no prompt; the cache was once sized as if nothing were shared."""
-    sizes = []
-    monkeypatch.setattr(engine, "_check_memory", sizes.append)
+    sizes, sized = [], module.sized
+
+    def spy(*given):
+        sizes.append(sized(*given))
+        return sizes[-1]
+
+    monkeypatch.setattr(module, "sized", spy)
     prefix = engine.encode("Q: What is 6 * 7?\nA: The answer is 42.\n\n" * 20)
     open_ = [
         Request(f"q{i}", (*prefix, *engine.encode(f"Q: {i}?\nA:")), (Wanted(0, 0),)) for i in (1, 2)
@@ -85,7 +90,7 @@ def test_an_adapter_is_on_until_it_is_off(engine, tmp_path):
 
 def test_the_cache_must_fit_the_memory(engine):
     engine.config = EngineConfig(ctx=10**9)
-    with pytest.raises(LmsiError, match=r"the KV cache needs .* GiB .*, .* GiB are free") as e:
+    with pytest.raises(LmsiError, match=r"the KV cache needs .* GiB, .* GiB are free") as e:
         list(engine.generate([request(engine)], SAMPLING, TRIGGER))
     assert "--ctx" in e.value.hint
 

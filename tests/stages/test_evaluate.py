@@ -195,6 +195,24 @@ def test_each_mode_asks_in_its_own_way(tmp_path):
     assert prompts[1] == prompts[2] == "Q: What is 0 + 0?\nA: Let's think step by step."
 
 
+def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, watcher):
+    long = Question(id="long", question="How many? " * 500, answer="3")  # the context is 4096
+    exam = Exam("test", [*LABELLED, long], TASK, EvalConfig(paths=2))
+    for _ in range(2):  # the second call finds all other answers, and tells it again
+        result = evaluate(exam, variants(), TwoMinds(), RunDir(tmp_path), watcher)
+        assert result.skipped == ("long",)
+        assert (result.n, len(result.answers["base"])) == (5, 20)
+        greedy = lines_of(result)["CoT greedy"]
+        assert (greedy.base.accuracy.value, greedy.base.parsed) == (2 / 5, 4 / 5)
+        assert greedy.adapter.accuracy.value == 2 / 5
+        assert lines_of(result)["majority of 2"].base.accuracy.value == (1 + 0.5) / 5
+    stored = [
+        a for f in (tmp_path / "eval").glob("*.answers.jsonl") for a in read_records(f, Answer)
+    ]
+    assert {a.question_id for a in stored} == set(BASE)
+    assert len(watcher.said) == 2 * 2 * 3 and watcher.said[0].startswith("skipped: question 'long'")
+
+
 def test_the_base_alone_has_no_change(tmp_path):
     exam = Exam("test", LABELLED, TASK, EvalConfig(modes=("cot",)))
     result = evaluate(exam, variants()[:1], TwoMinds(), RunDir(tmp_path), Silent())

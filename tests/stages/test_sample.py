@@ -177,8 +177,8 @@ def test_an_adapter_that_is_gone_from_the_command_is_missed(tmp_path):
 
 
 FREE = [
-    {"threads": 7}, {"parallel": 3}, {"ctx": 512}, {"gpu_layers": -1}, {"paths": 9}, {"limit": 2},
-    {"model": "moved/a.gguf"}, {"llama_cpp_python": "9.9"}, {"lmsi": "9.9"},
+    {"threads": 7}, {"parallel": 3}, {"ctx": 512}, {"gpu_layers": "all"}, {"paths": 9},
+    {"limit": 2}, {"model": "moved/a.gguf"}, {"llama_cpp_python": "9.9"}, {"lmsi": "9.9"},
 ]  # fmt: skip
 
 
@@ -208,3 +208,27 @@ def test_an_adapter_of_another_base_draws_nothing(tmp_path):
     (tmp_path / "lmsi.json").write_bytes(msgspec.json.encode(told))
     with pytest.raises(LmsiError, match=r"trained on another model, other\.gguf"):
         drawn_by(str(adapter), model)
+
+
+LONG = Question(id="long", question="How many? " * 1000)  # ScriptedEngine's context is 4096
+
+
+def test_a_question_that_does_not_fit_is_told_and_skipped(tmp_path, watcher):
+    summary = sampled(tmp_path, questions=[LONG, *QUESTIONS], progress=watcher)
+    assert summary.skipped == ("long",)
+    assert (summary.questions, summary.paths) == (5, TOTAL)
+    assert watcher.labels == [("sampling", TOTAL)] and watcher.done[-1] == TOTAL
+    (told,) = watcher.said
+    assert told.startswith("skipped: question 'long' (\"How many? How many?")
+    assert told.endswith(" and 256 for the path do not fit the model's context of 4096")
+    sampled(tmp_path / "others")
+    assert by_key(paths_of(tmp_path)) == by_key(paths_of(tmp_path / "others"))
+    # later stages see no question without paths, and a resumed call tells it again
+    assert "long" not in {q.id for q in read_records(RunDir(tmp_path).questions, Question)}
+    assert sampled(tmp_path, questions=[LONG, *QUESTIONS], fail_after=0).skipped == ("long",)
+
+
+def test_if_no_question_fits_nothing_is_written(tmp_path):
+    with pytest.raises(LmsiError, match=r"^question 'long' \(.*\): prompt of \d+ tokens and 256"):
+        sampled(tmp_path, questions=[LONG])
+    assert [f.name for f in tmp_path.iterdir()] == ["run.toml"]

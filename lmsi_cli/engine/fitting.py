@@ -1,0 +1,94 @@
+"""Questions that do not fit the model's context: set apart, told one by one, and counted.
+
+One question that is too long must not stop the others. Knows requests and lengths; nothing of
+llama.cpp or files. A stage draws what fits and ends with the error of ``skipped_error``:
+
+    split(requests, max_tokens=256, room=2048)
+    -> Split(fitting=[Request("q1", ...)], skipped=[TooLong("q7", '"Tom ..."', 2005, 256, 2048)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import Engine, Request
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Progress
+
+SHOWN = 5  # skipped questions that are told each; the result names all of them
+HINT = "shorten or remove the question, or lower --max-tokens"
+
+
+class TooLong(NamedTuple):
+    """A question whose prompt and path need more than ``room`` tokens."""
+
+    question_id: str
+    words: str
+    prompt: int
+    path: int
+    room: int
+
+    def __str__(self) -> str:
+        words = f" ({self.words})" if self.words else ""
+        return (
+            f"question {self.question_id!r}{words}: prompt of {self.prompt} tokens and {self.path} "
+            f"for the path do not fit the model's context of {self.room}"
+        )
+
+
+class Split(NamedTuple):
+    """Requests that can be drawn, and questions that cannot."""
+
+    fitting: list[Request]
+    skipped: list[TooLong]
+
+
+def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
+    """Tell requests that fit from those that do not; one with nothing wanted always fits.
+
+    Args:
+        requests: With their prompts.
+        max_tokens: Longest path.
+        room: Tokens that prompt and path may have together.
+    """
+    found = Split([], [])
+    for r in requests:
+        if r.wanted and len(r.prompt) + max_tokens > room:
+            found.skipped.append(TooLong(r.question_id, r.words, len(r.prompt), max_tokens, room))
+        else:
+            found.fitting.append(r)
+    return found
+
+
+def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:
+    """Split by the model's context, or by the cache that was asked for if that is smaller.
+
+    Raises:
+        LmsiError: Not one question fits; names the first.
+    """
+    room = min(engine.info.context, config.ctx or engine.info.context)
+    found = split(requests, config.max_tokens, room)
+    if found.skipped and not found.fitting:
+        others = len(found.skipped) - 1
+        more = f"; nor does any of the {others} others" if others else ""
+        raise LmsiError(f"{found.skipped[0]}{more}", hint=HINT)
+    return found
+
+
+def tell(skipped: Sequence[TooLong], progress: Progress) -> None:
+    """Say which questions are skipped, the first few with their lengths."""
+    for one in skipped[:SHOWN]:
+        progress.say(f"skipped: {one}")
+    if len(skipped) > SHOWN:
+        progress.say(f"skipped: {len(skipped) - SHOWN} more for the same reason")
+
+
+def skipped_error(skipped: int, questions: int) -> LmsiError:
+    """What a command ends with that did all the rest; raised when its result is on the screen."""
+    return LmsiError(
+        f"{skipped} of {questions} questions did not fit the model's context and were skipped; "
+        "the others are done",
+        hint="shorten or remove them (the lines with `skipped:` name them), or lower --max-tokens",
+    )

@@ -1,0 +1,178 @@
+"""SIGTERM, and a model file cut short in place: the process ends, and nothing finished is lost."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lmsi_cli.rundir import RunDir, locked
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
+WORDS = "terminated; what was finished is saved, the same command goes on\n"
+SECONDS = 2.0  # from the signal to the end
+
+
+def start(*argv):
+    code = "from lmsi_cli.cli.main import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, argv)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def sampling(run, model, *more):
+    return ["sample", TINYMATH / "questions.jsonl", "-m", model, "-o", run.root, "--limit", "12",
+            "-n", "16", "--max-tokens", "64", "-np", "16", "--threads", "1", "-q",
+            *more]  # fmt: skip
+
+
+def finished(command):
+    """Run a command to its end; its exit code and what it said."""
+    process = start(*command)
+    err = process.communicate()[1]
+    return process.returncode, err
+
+
+def lines(file):
+    data = file.read_bytes() if file.exists() else b""
+    return data[: data.rfind(b"\n") + 1].splitlines()
+
+
+def wait(process, file, count):
+    while len(lines(file)) < count:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def terminated(process):
+    """Send SIGTERM; what the process says, once it is gone in time."""
+    sent = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    try:
+        out, err = process.communicate(timeout=10 * SECONDS)
+    finally:
+        process.kill()
+    assert time.monotonic() - sent < SECONDS
+    assert (process.returncode, out) == (143, "")
+    return err
+
+
+def all_there_once(run):
+    found = [json.loads(line) for line in lines(run.paths)]
+    return len(found) == len({(p["question_id"], p["path"]) for p in found}) == 12 * 16
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDir(tmp_path / "r")
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_sampling_ends_at_once_and_goes_on(run, one_block):
+    process = start(*sampling(run, one_block))
+    wait(process, run.paths, 5)
+    assert terminated(process) == WORDS
+    with locked(run):  # nobody holds the folder
+        kept = lines(run.paths)
+    assert 5 <= len(kept) < 12 * 16
+    assert finished(sampling(run, one_block)) == (0, "")
+    assert lines(run.paths)[: len(kept)] == kept
+    assert all_there_once(run)
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_evaluation_ends_at_once(run, one_block):
+    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1"))[0] == 0
+    process = start("eval", run.root, "--data", TINYMATH / "test.jsonl", "--modes", "cot",
+                    "--task", "number", "--threads", "1", "-q", "-np", "4")  # fmt: skip
+    while not (found := list(run.eval_dir.glob("*.answers.jsonl"))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    wait(process, found[0], 3)
+    assert terminated(process) == WORDS
+    assert all(json.loads(line)["mode"] == "cot" for line in lines(found[0]))
+
+
+STUCK = """
+import hashlib
+from lmsi_cli.cli import signals
+signals.obey("ended late")
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # minutes in C
+"""
+
+
+def test_a_call_into_c_that_does_not_return_is_ended_too():
+    """As a long decode or a training step would be: Python's own handler never gets its turn."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)  # until it is inside
+    assert terminated(process) == "ended late\n"
+
+
+def test_ctrl_c_is_left_to_python():
+    code = STUCK.replace("hashlib.pbkdf2", "__import__('time').sleep(9); hashlib.pbkdf2")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate()[1]
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_training_ends_at_once_with_a_checkpoint(run, one_block):
+    from safetensors import safe_open
+
+    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1"))[0] == 0
+    example = {"prompt": "Q: 1 + 1?\nA:", "completion": " The answer is 2.",
+               "format": "direct-zero", "question_id": "a", "path": None}  # fmt: skip
+    run.train.write_text((json.dumps(example) + "\n") * 8)
+    process = start("train", run.root, "-q", "--max-steps", "100000")
+    wait(process, run.train_log, 3)
+    assert terminated(process) == WORDS
+    steps = [json.loads(line)["step"] for line in lines(run.train_log)]
+    assert steps == list(range(1, len(steps) + 1))
+    with safe_open(run.checkpoint, framework="numpy") as file:
+        assert json.loads(file.metadata()["header"])["step"] in (len(steps), len(steps) - 1)
+    assert not run.adapter_gguf.exists()
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a mapped file may not be cut")
+def test_a_model_cut_short_in_place_costs_no_finished_path(run, one_block, tmp_path):
+    """llama.cpp reads from the mapping, so the kernel ends the process with SIGBUS."""
+    model = Path(shutil.copy(one_block, tmp_path / "m.gguf"))
+    process = start(*sampling(run, model))
+    wait(process, run.paths, 5)
+    before = lines(run.paths)
+    os.truncate(model, 100_000)
+    err = process.communicate()[1]
+    assert process.returncode in (-signal.SIGBUS, 1)
+    # cut between two decodes, it may be seen before it is read
+    assert process.returncode != 1 or f"error: {model}: the model file has changed" in err
+    kept = lines(run.paths)
+    assert kept[: len(before)] == before and len(kept) < 12 * 16
+    code, err = finished(sampling(run, model))
+    assert code == 1 and "is cut short or damaged" in err
+    shutil.copy(one_block, model)
+    assert finished(sampling(run, model)) == (0, "")
+    assert lines(run.paths)[: len(kept)] == kept
+    assert all_there_once(run)

@@ -1,0 +1,43 @@
+"""Questions that do not fit are set apart and told; the others go on."""
+
+import pytest
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import Request, Wanted
+from lmsi_cli.engine.fitting import split, split_for, tell
+from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.errors import LmsiError
+
+
+def request(name, length, paths=1):
+    return Request(name, (1,) * length, tuple(Wanted(i, i) for i in range(paths)), f'"{name}"')
+
+
+def test_prompt_and_path_must_fit_together():
+    fits, long, done = request("a", 60), request("b", 61), request("c", 99, paths=0)
+    found = split([fits, long, done], max_tokens=40, room=100)
+    assert found.fitting == [fits, done]
+    assert [str(s) for s in found.skipped] == [
+        "question 'b' (\"b\"): prompt of 61 tokens and 40 for the path do not fit the model's "
+        "context of 100"
+    ]
+
+
+@pytest.mark.parametrize(("ctx", "skipped"), [(0, ["b"]), (80, ["b", "a"])])
+def test_a_smaller_cache_that_was_asked_for_counts(ctx, skipped):
+    engine = ScriptedEngine({})  # a context of 4096
+    asked = [request("b", 5000), request("a", 60), request("c", 9)]
+    config = SamplingConfig(ctx=ctx, max_tokens=40)
+    assert [s.question_id for s in split_for(engine, asked, config).skipped] == skipped
+
+
+def test_if_nothing_fits_that_is_the_error():
+    with pytest.raises(LmsiError, match=r"^question 'a' .*; nor does any of the 1 others$"):
+        split_for(ScriptedEngine({}), [request("a", 4096), request("b", 9999)], SamplingConfig())
+
+
+def test_the_first_few_are_told(watcher):
+    tell(split([request(f"q{i}", 9) for i in range(8)], 9, 9).skipped, watcher)
+    assert len(watcher.said) == 6
+    assert watcher.said[0].startswith("skipped: question 'q0'")
+    assert watcher.said[-1] == "skipped: 3 more for the same reason"
