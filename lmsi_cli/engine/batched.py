@@ -2,7 +2,8 @@
 
 Knows tokens, slots and one LlamaContext; nothing of files, votes or answers beyond where to stop.
 Sequence 0 holds the prefix that all prompts share; each open question owns one sequence with its
-own tokens; each path owns one slot and pays only for the tokens it writes. Slots at some moment:
+own tokens; each path owns one slot and pays only for the tokens it writes. A watch may call a
+question decided: its running paths are cancelled and their slots go on. Slots at some moment:
 
     sequence 0: prefix | 5: question q7 | 1: q7 path 0, 31 tokens | 2: q7 path 1, 8 | 3: free
 """
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from lmsi_cli.answers import answer_end
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, Request
+from lmsi_cli.engine.base import Generated, Request, Watch
 from lmsi_cli.engine.llama import LlamaContext
 from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.records import StopReason
@@ -72,10 +73,15 @@ class BatchedSampler:
     """Continuous batching over one context; iterate ``run()`` for finished paths."""
 
     def __init__(
-        self, context: LlamaContext, width: int, sampling: SamplingConfig, trigger: str
+        self,
+        context: LlamaContext,
+        width: int,
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None = None,
     ) -> None:
         self.context, self.model, self.width = context, context.model, width
-        self.sampling, self.trigger = sampling, trigger
+        self.sampling, self.trigger, self.watch = sampling, trigger, watch
         self.slots: list[_Slot | None] = [None] * width
         self.token = np.zeros(width, np.int32)  # next token to decode, per slot
         self.pos = np.zeros(width, np.int32)  # its position
@@ -87,7 +93,7 @@ class BatchedSampler:
         self.prefix = 0
 
     def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
-        """Draw every wanted path; yields each at the step that ends it."""
+        """Draw every wanted path of undecided questions; yields each at the step that ends it."""
         self.queue = deque(r for r in requests if r.wanted)
         self._read_prefix([r.prompt for r in self.queue])
         while True:
@@ -112,15 +118,17 @@ class BatchedSampler:
 
     def _open_questions(self) -> None:
         """Begin reading prompts until the free slots are spoken for."""
-        promised = sum(len(o.waiting) for o in self.opened)
-        promised += sum(len(f.request.wanted) for f in self.filling)
         free = sum(s is None for s in self.slots)
+        if not (free and self.queue):
+            return
+        promised = sum(self._room(o) for o in self.opened)
+        promised += sum(self._at_first(f.request) for f in self.filling)
         while self.queue and self.free_sequences and promised < free:
             request = self.queue.popleft()
             sequence = self.free_sequences.popleft()
             self.context.share(0, sequence)
             self.filling.append(_Filling(request, sequence, self.prefix))
-            promised += len(request.wanted)
+            promised += self._at_first(request)
 
     def _fill_batch(self) -> NDArray[np.intp]:
         """One token per running path, then as much of the waiting prompts as fits."""
@@ -147,10 +155,26 @@ class BatchedSampler:
     def _start_paths(self) -> Iterator[Generated]:
         """Put waiting paths into free slots; their first token costs no decode."""
         for slot in [i for i, s in enumerate(self.slots) if s is None]:
-            while self.slots[slot] is None and self.opened:
-                yield from self._start_one(slot, self.opened[0])
-                if not self.opened[0].waiting:
-                    self._close_question(self.opened.popleft())
+            while self.slots[slot] is None:
+                opened = next((o for o in self.opened if self._room(o)), None)
+                if opened is None:
+                    return
+                yield from self._start_one(slot, opened)
+                self._close_drained()
+
+    def _room(self, opened: _Opened) -> int:
+        """Count the waiting paths of a question that may begin now; see ``Watch.wave``."""
+        if self.watch is None or not self.watch.wave:
+            return len(opened.waiting)
+        waiting = [opened.request.wanted[i].path for i in opened.waiting]
+        running = [s.path for s in self.slots if s is not None and s.request is opened.request]
+        end = min(waiting + running, default=0) + self.watch.wave
+        return sum(path < end for path in waiting)
+
+    def _at_first(self, request: Request) -> int:
+        """Count the paths of a question that may begin together."""
+        wave = self.watch.wave if self.watch is not None else 0
+        return min(wave or len(request.wanted), len(request.wanted))
 
     def _start_one(self, slot: int, opened: _Opened) -> Iterator[Generated]:
         wanted = opened.request.wanted[opened.waiting.popleft()]
@@ -160,9 +184,35 @@ class BatchedSampler:
         self.pos[slot] = len(opened.request.prompt) - 1
         yield from self._take(np.array([slot]), opened.logits[None, :])
 
-    def _close_question(self, opened: _Opened) -> None:
-        self.context.drop(opened.sequence)
-        self.free_sequences.append(opened.sequence)
+    def _close_drained(self) -> None:
+        """Give the sequences of questions back that no path waits for."""
+        for drained in [o for o in self.opened if not o.waiting]:
+            self.context.drop(drained.sequence)
+            self.free_sequences.append(drained.sequence)
+        self.opened = deque(o for o in self.opened if o.waiting)
+
+    def _hand_over(self, ended: Sequence[Generated]) -> Iterator[Generated]:
+        """Yield the paths that one step ended; asks only then, so that none of them is lost."""
+        yield from ended
+        if self.watch is not None:
+            touched = {g.question_id for g in ended}
+            self._cancel({q for q in touched if self.watch.decided(q)})
+
+    def _cancel(self, decided: set[str]) -> None:
+        """Give up all that runs or waits for these questions."""
+        assert self.watch is not None
+        for i, slot in enumerate(self.slots):
+            if slot is not None and slot.request.question_id in decided:
+                self.watch.cancelled(slot.request.question_id, slot.path, slot.tokens)
+                self._free(i)
+        for opened in self.opened:
+            if opened.request.question_id in decided:
+                opened.waiting.clear()
+        self._close_drained()
+
+    def _free(self, slot: int) -> None:
+        self.slots[slot] = None
+        self.context.drop(slot + 1)
 
     def _advance(self, live: NDArray[np.intp]) -> Iterator[Generated]:
         """Read the logits of a decoded batch: next tokens for paths, first ones for questions."""
@@ -183,12 +233,13 @@ class BatchedSampler:
         self.token[slots] = tokens
         self.pos[slots] += 1
         self.step[slots] += np.uint64(1)
+        ended = []
         for slot, token, logprob in zip(slots, tokens.tolist(), logprobs.tolist(), strict=True):
-            ended = self._write(self.slots[slot], token, logprob)
-            if ended is not None:
-                self.slots[slot] = None
-                self.context.drop(int(slot) + 1)
-                yield ended
+            path = self._write(self.slots[slot], token, logprob)
+            if path is not None:
+                self._free(int(slot))
+                ended.append(path)
+        yield from self._hand_over(ended)
 
     def _write(self, slot: _Slot | None, token: int, logprob: float) -> Generated | None:
         """Append a token to a path; returns the path if that ends it."""

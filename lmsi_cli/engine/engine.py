@@ -19,7 +19,7 @@ import psutil
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Generated, ModelInfo, Request
+from lmsi_cli.engine.base import Generated, ModelInfo, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler, shared_prefix
 from lmsi_cli.engine.llama import (
     LlamaContext,
@@ -82,9 +82,13 @@ class LlamaEngine:
         return self._adapters[path]
 
     def generate(
-        self, requests: Sequence[Request], sampling: SamplingConfig, trigger: str
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Draw every wanted path; yields each as it ends.
+        """Draw every wanted path that ``watch`` does not make needless; yields each as it ends.
 
         Raises:
             LmsiError: A prompt and its path do not fit the model's context (names the question),
@@ -96,7 +100,7 @@ class LlamaEngine:
         self._check_lengths(requests, sampling.max_tokens)
         width = min(self.config.parallel or AUTO_WIDTH, sum(len(r.wanted) for r in requests))
         with self._open(*self._cells(requests, width, sampling.max_tokens)) as context:
-            yield from BatchedSampler(context, width, sampling, trigger).run(requests)
+            yield from BatchedSampler(context, width, sampling, trigger, watch).run(requests)
 
     def _check_lengths(self, requests: Sequence[Request], max_tokens: int) -> None:
         room = self.info.context
