@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from lmsi_cli.config import EngineConfig, SampleConfig
+from lmsi_cli.config import NO_STOP, EngineConfig, SampleConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.errors import LmsiError
@@ -22,13 +22,20 @@ from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.rundir import RunDir, check_base, check_same, sha256_file
+from lmsi_cli.stopping import Decision, Stop
+from lmsi_cli.voting import tell
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "lmsi"}
 
 
 class SampleSummary(Record, frozen=True, kw_only=True):
-    """What one call of the stage did; times in seconds, ``tokens`` newly generated."""
+    """What one call of the stage did; times in seconds, ``tokens`` newly generated.
+
+    ``stopped`` counts the questions that ``--stop`` left with fewer paths than asked for, in this
+    call or an earlier one. Their missing paths are the ``cancelled`` ones of this call, whose
+    ``cancelled_tokens`` are among ``tokens``, and those it has ``never_drawn``.
+    """
 
     questions: int
     paths: int
@@ -37,6 +44,10 @@ class SampleSummary(Record, frozen=True, kw_only=True):
     tokens: int
     seconds: float
     width: int
+    stopped: int
+    cancelled: int
+    cancelled_tokens: int
+    never_drawn: int
 
 
 def sample(
@@ -59,22 +70,28 @@ def sample(
 
     Raises:
         LmsiError: A question's text changed under its id, a prompt does not fit, a write fails.
+
+    With ``config.stop`` a question wants nothing more once its paths, counted in the order of their
+    numbers, decide it; those that a former call has left in the folder are counted first, so that
+    an interrupted run ends with the same decisions.
     """
     chosen = [
         Question(id=q.id, question=q.question, family=q.family)
         for q in questions[: config.limit or None]
     ]
-    have = _paths_there(run)
+    watch = _Watch(Stop.parse(config.stop))
+    have = _paths_there(run, watch)
     _keep_questions(chosen, {question_id for question_id, _ in have}, run)
-    requests = [_request(q, engine, task, config, have) for q in chosen]
-    tally = _Tally(done=len(have), parsed=sum(have.values()), progress=progress)
-    progress.start("sampling", len(have) + sum(len(r.wanted) for r in requests))
+    open_ = [q for q in chosen if not watch.decided(q.id)]
+    requests = [_request(q, engine, task, config, have) for q in open_]
+    tally = _Tally(requests, have, watch, progress)
     with appender(run.paths, Path) as lines:
-        for generated in engine.generate(requests, config, task.trigger):
+        for generated in engine.generate(requests, config, task.trigger, watch):
             path = to_path(generated, task)
             lines.write(path)
+            watch.tell(path)
             tally.count(path)
-    return tally.summary(len(chosen), config.parallel)
+    return tally.summary(chosen, config)
 
 
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
@@ -93,7 +110,8 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """
     now = {**msgspec.to_builtins(config), **identity}
     if run.paths.exists() and run.paths.stat().st_size:
-        saved = run.load_settings().get("sample", {})
+        # a folder from before there was --stop holds full samples
+        saved = {"stop": NO_STOP, **run.load_settings().get("sample", {})}
         check_same(
             {k: v for k, v in saved.items() if k not in FREE},
             {k: v for k, v in now.items() if k not in FREE},
@@ -126,14 +144,13 @@ def _request(
     return to_request(engine, task, q, config.prompt, wanted)
 
 
-def _paths_there(run: RunDir) -> dict[tuple[str, int], bool]:
+def _paths_there(run: RunDir, watch: _Watch) -> dict[tuple[str, int], bool]:
     """The (question, path) keys that are already done, and whether each was parsed."""
-    if not run.paths.exists():
-        return {}
-    return {
-        (p.question_id, p.path): p.predicted_answer is not None
-        for p in read_records(run.paths, Path)
-    }
+    have: dict[tuple[str, int], bool] = {}
+    for p in read_records(run.paths, Path) if run.paths.exists() else ():
+        have[p.question_id, p.path] = p.predicted_answer is not None
+        watch.tell(p)
+    return have
 
 
 def _keep_questions(questions: Sequence[Question], sampled: set[str], run: RunDir) -> None:
@@ -154,34 +171,88 @@ def _keep_questions(questions: Sequence[Question], sampled: set[str], run: RunDi
     write_records(run.questions, known.values())
 
 
-class _Tally:
-    """Counts for the progress view and the summary."""
+class _Watch:
+    """Which questions are decided, and what was given up on them; without ``stop`` none ever is."""
 
-    def __init__(self, done: int, parsed: int, progress: Progress) -> None:
-        self.before, self.done, self.parsed, self.progress = done, done, parsed, progress
-        self.tokens, self.begun = 0, time.monotonic()
+    def __init__(self, stop: Stop | None) -> None:
+        self.stop, self.decisions = stop, dict[str, Decision]()
+        self.wave = stop.least if stop else 0  # so many are needed in any case
+        self.paths = self.tokens = 0  # cancelled ones
+
+    def tell(self, path: Path) -> None:
+        """Count a finished path."""
+        if self.stop is not None:
+            tell(self.decisions.setdefault(path.question_id, Decision(self.stop)), path)
+
+    def decided(self, question_id: str) -> bool:
+        """Say whether a question needs no more paths."""
+        decision = self.decisions.get(question_id)
+        return decision is not None and decision.after is not None
+
+    def cancelled(self, question_id: str, path: int, tokens: int) -> None:
+        """Count a path that was given up."""
+        self.paths += 1
+        self.tokens += tokens
+
+    def stopped(self, question_id: str, paths: int) -> bool:
+        """Say whether a question has fewer paths for being decided."""
+        return self.decided(question_id) and self.decisions[question_id].stopped(paths)
+
+
+class _Tally:
+    """Counts for the progress view and the summary.
+
+    A path that is not needed any more counts as done for the progress, or it would never end.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        have: dict[tuple[str, int], bool],
+        watch: _Watch,
+        progress: Progress,
+    ) -> None:
+        self.before = self.done = len(have)
+        self.parsed, self.watch, self.progress = sum(have.values()), watch, progress
+        self.left = {r.question_id: len(r.wanted) for r in requests}  # of undecided questions
+        self.tokens, self.spared, self.begun = 0, 0, time.monotonic()
+        progress.start("sampling", self.done + sum(self.left.values()))
 
     def count(self, path: Path) -> None:
-        """One more path."""
+        """One more path, which the watch has been told of."""
         self.done += 1
         self.parsed += path.predicted_answer is not None
         self.tokens += path.num_generated_tokens
+        self._settle(path.question_id)
         seconds = max(time.monotonic() - self.begun, 1e-9)
         self.progress.advance(
-            self.done,
+            self.done + self.spared,
             paths_s=(self.done - self.before) / seconds,
-            tokens_s=self.tokens / seconds,
+            tokens_s=(self.tokens + self.watch.tokens) / seconds,
             parsed=f"{self.parsed / self.done:.0%}",
+            **({"spared": f"{self.spared} paths"} if self.watch.stop else {}),
         )
 
-    def summary(self, questions: int, width: int) -> SampleSummary:
+    def _settle(self, question_id: str) -> None:
+        if question_id in self.left:
+            self.left[question_id] -= 1
+        else:  # it ended in the same step as the path that decided
+            self.spared -= 1
+        if self.watch.decided(question_id):
+            self.spared += self.left.pop(question_id, 0)
+
+    def summary(self, questions: Sequence[Question], config: SampleConfig) -> SampleSummary:
         """The figures of this call."""
         return SampleSummary(
-            questions=questions,
+            questions=len(questions),
             paths=self.done,
             new_paths=self.done - self.before,
             parsed=self.parsed,
-            tokens=self.tokens,
+            tokens=self.tokens + self.watch.tokens,
             seconds=time.monotonic() - self.begun,
-            width=width,
+            width=config.parallel,
+            stopped=sum(self.watch.stopped(q.id, config.paths) for q in questions),
+            cancelled=self.watch.paths,
+            cancelled_tokens=self.watch.tokens,
+            never_drawn=self.spared - self.watch.paths,
         )
