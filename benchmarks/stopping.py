@@ -2,9 +2,10 @@
 
     python benchmarks/stopping.py runs/full --stop beta:0.95 --stop window:5 --wave 1 --wave 4
 
-Needs no model: a token is a unit of time, and a question has as many slots as its wave, so path k
-begins when the oldest unfinished path is less than a wave behind it, as in the sampler. Wave 1 is
-one path after another. What running paths had written when the question was decided is spent; paths
+Needs no model: a token is a unit of time. Wave 1 is one path after another, and spends what the
+sampler does while other questions wait: it begins a path only if the question needs it whatever the
+paths before it say. With a wider wave path k begins when the oldest unfinished path is less than a
+wave behind it: what running paths had written when the question was decided is spent, and paths
 that had ended by then are in the file and vote, as they do in `lmsi vote`. One row, as JSON:
 
     {"stop": "beta:0.95", "wave": 4, "paths": 4786, "tokens": 313417, "saved": 0.223, ...}
@@ -156,9 +157,8 @@ def rows(asked: argparse.Namespace) -> list[Row]:
     for name in asked.stop or STOPS:
         stop = Stop.parse(name)
         for wave in (asked.wave or WAVES) if stop else ():
-            wide = wave or stop.least
-            left = {q: replay(paths, stop, wide) for q, paths in full.items()}
-            found.append(compare((name, wide), full, left, gold))
+            left = {q: replay(paths, stop, wave) for q, paths in full.items()}
+            found.append(compare((name, wave), full, left, gold))
     return found + [measured(run, full, gold, asked.plain) for run in asked.measured]
 
 
@@ -174,7 +174,7 @@ def table(found: Sequence[Row]) -> Table:
     """One line a row."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in Row.__struct_fields__:
-        shown.add_column(name.replace("_share", ""), justify="right", no_wrap=True)
+        shown.add_column(name.removeprefix("changed_"), justify="right", no_wrap=True)
     for r in found:
         values = msgspec.structs.astuple(r)
         shown.add_row(*(f"{v:.1%}" if isinstance(v, float) else str(v) for v in values))
@@ -186,7 +186,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=File, help="the folder of a full run")
     parser.add_argument("--stop", action="append", help="a criterion; may be repeated")
-    parser.add_argument("--wave", action="append", type=int, help="may be repeated; 0: as sampled")
+    parser.add_argument("--wave", action="append", type=int, help="at least 1; may be repeated")
     parser.add_argument("--measured", action="append", type=File, default=[], help="a real run")
     parser.add_argument("--gold", type=File, help="JSONL with id and answer")
     parser.add_argument("--plain", action="store_true", help="false equations do not matter")

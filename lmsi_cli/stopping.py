@@ -16,6 +16,9 @@ missing. A decision therefore depends on what the paths say and on nothing that 
     for path, ballot in ((1, "8"), (0, "8"), (4, "8"), (2, None), (3, "8")):
         decision.tell(path, ballot)         # path 2 does not vote
     decision.after                          # 5: paths 0 to 4 decide it, by 4 ballots to none
+
+What a stopped question has beyond the deciding paths (some had ended before one with a lower
+number) stays, and votes. The winner is that of the vote over all its paths, not of a window alone.
 """
 
 from __future__ import annotations
@@ -48,22 +51,27 @@ class Stop(NamedTuple):
         kind, _, limit = text.partition(":")
         return None if text == NO_STOP else cls(kind, float(limit))
 
-    @property
-    def least(self) -> int:
-        """The fewest ballots that can decide: so many that agree."""
-        n = 1
-        while not self.decides(["same"] * n):
-            n += 1
-        return n
+    def lacks(self, ballots: Sequence[str]) -> int:
+        """Count the fewest further ballots that could decide; 0 if the last of these did.
 
-    def decides(self, ballots: Sequence[str]) -> bool:
-        """Say whether the last of these ballots decides, given that none before it did."""
+        Args:
+            ballots: In order; none before the last one decided.
+        """
         if self.kind == "window":
-            size = int(self.limit)
-            whole = len(ballots) > 0 and len(ballots) % size == 0
-            return whole and len(set(ballots[-size:])) == 1
+            return self._lacks_of_window(ballots)
         first, second = ([n for _, n in Counter(ballots).most_common(2)] + [0, 0])[:2]
-        return lead_probability(first, second) > self.limit
+        lead = first
+        while lead_probability(lead, second) <= self.limit:
+            lead += 1
+        return lead - first
+
+    def _lacks_of_window(self, ballots: Sequence[str]) -> int:
+        size = int(self.limit)
+        begun = len(ballots) % size
+        if ballots and not begun:
+            return 0 if len(set(ballots[-size:])) == 1 else size
+        split = len(set(ballots[len(ballots) - begun :])) > 1
+        return size - begun + (size if split else 0)
 
 
 def lead_probability(first: int, second: int) -> float:
@@ -88,7 +96,8 @@ class Decision:
     """Ballots of one question, told in any order; whether and where they decide it.
 
     ``after`` is the number of paths that decided, from path 0 on, or ``None``; it never changes
-    once it is set, whatever is told later.
+    once it is set, whatever is told later. ``needed`` is what it will be at least: paths with a
+    lower number are never drawn in vain.
     """
 
     def __init__(self, stop: Stop) -> None:
@@ -97,6 +106,7 @@ class Decision:
         self._told: dict[int, str | None] = {}
         self._ballots: list[str] = []
         self._next = 0
+        self.needed = stop.lacks([])
 
     def stopped(self, paths: int) -> bool:
         """Say whether some of the first ``paths`` paths are missing since they are not needed."""
@@ -110,4 +120,9 @@ class Decision:
             self._next += 1
             if cast is not None:
                 self._ballots.append(cast)
-                self.after = self._next if self.stop.decides(self._ballots) else None
+            self._look()
+
+    def _look(self) -> None:
+        lacking = self.stop.lacks(self._ballots)
+        self.needed = self._next + lacking
+        self.after = None if lacking else self._next

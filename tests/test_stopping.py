@@ -1,5 +1,7 @@
 """When a question is decided: against scipy, the papers' rules, and any order of arrival."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -97,11 +99,31 @@ def test_each_criterion_by_hand(setting, votes, after):
     assert told(Stop.parse(setting), enumerate(votes)).after == after
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_the_least_that_decides(setting):
-    stop = Stop.parse(setting)
-    assert told(stop, enumerate("7" * stop.least)).after == stop.least
-    assert told(stop, enumerate("7" * (stop.least - 1))).after is None
+@given(stops, ballots)
+def test_no_needed_path_is_in_vain(stop, cast):
+    """What is needed never shrinks, so that a path begun for it is one of those that decide."""
+    decision, before = Decision(stop), 0
+    for i, ballot in enumerate(cast):
+        assert decision.after is not None or decision.needed > i
+        decision.tell(i, ballot)
+        assert decision.needed >= before
+        before = decision.needed
+    assert decision.after is None or decision.after == decision.needed
+
+
+@given(stops, ballots)
+def test_as_many_as_are_lacking_decide_if_they_agree(stop, cast):
+    decision = told(stop, enumerate(cast))
+    assume(decision.after is None)
+    last = [b for b in cast if b is not None][-1:] if stop.kind == "window" else leader(cast)
+    for i in range(len(cast), decision.needed):
+        assert decision.after is None
+        decision.tell(i, (last or ["1"])[0])
+    assert decision.after == decision.needed
+
+
+def leader(cast):
+    return [b for b, _ in Counter(b for b in cast if b is not None).most_common(1)]
 
 
 def test_stopped_is_to_have_fewer_paths_for_being_decided():

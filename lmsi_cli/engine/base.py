@@ -62,15 +62,13 @@ class ModelInfo(NamedTuple):
 
 
 class Watch(Protocol):
-    """Tells an engine while it draws which questions need no more paths.
+    """Tells an engine, while it draws, which paths are needed."""
 
-    ``wave`` bounds what may be drawn in vain: while path k of a question is not there, no path from
-    k + ``wave`` on is begun; 0 sets no bound.
-    """
+    def needed(self, question_id: str) -> int:
+        """Paths with a lower number are needed in any case; the others only fill idle slots.
 
-    @property
-    def wave(self) -> int:
-        """Paths of one question that may run at once, 0 for all."""
+        While a question is not decided this is above the lowest number that has not ended.
+        """
 
     def decided(self, question_id: str) -> bool:
         """Say whether a question is decided; asked when a path of it ended and has been taken."""

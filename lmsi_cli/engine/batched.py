@@ -121,14 +121,14 @@ class BatchedSampler:
         free = sum(s is None for s in self.slots)
         if not (free and self.queue):
             return
-        promised = sum(self._room(o) for o in self.opened)
-        promised += sum(self._at_first(f.request) for f in self.filling)
+        promised = sum(self._needed(o.request, o.waiting) for o in self.opened)
+        promised += sum(self._needed(f.request, range(len(f.request.wanted))) for f in self.filling)
         while self.queue and self.free_sequences and promised < free:
             request = self.queue.popleft()
             sequence = self.free_sequences.popleft()
             self.context.share(0, sequence)
             self.filling.append(_Filling(request, sequence, self.prefix))
-            promised += self._at_first(request)
+            promised += self._needed(request, range(len(request.wanted)))
 
     def _fill_batch(self) -> NDArray[np.intp]:
         """One token per running path, then as much of the waiting prompts as fits."""
@@ -156,25 +156,25 @@ class BatchedSampler:
         """Put waiting paths into free slots; their first token costs no decode."""
         for slot in [i for i, s in enumerate(self.slots) if s is None]:
             while self.slots[slot] is None:
-                opened = next((o for o in self.opened if self._room(o)), None)
+                opened = self._next_question()
                 if opened is None:
                     return
                 yield from self._start_one(slot, opened)
                 self._close_drained()
 
-    def _room(self, opened: _Opened) -> int:
-        """Count the waiting paths of a question that may begin now; see ``Watch.wave``."""
-        if self.watch is None or not self.watch.wave:
-            return len(opened.waiting)
-        waiting = [opened.request.wanted[i].path for i in opened.waiting]
-        running = [s.path for s in self.slots if s is not None and s.request is opened.request]
-        end = min(waiting + running, default=0) + self.watch.wave
-        return sum(path < end for path in waiting)
+    def _next_question(self) -> _Opened | None:
+        """The oldest question with a needed path; any, in turn, if its slot would else be idle."""
+        needed = next((o for o in self.opened if self._needed(o.request, o.waiting)), None)
+        if needed is not None or self.queue or self.filling:
+            return needed
+        return min(self.opened, key=lambda o: o.request.wanted[o.waiting[0]].path, default=None)
 
-    def _at_first(self, request: Request) -> int:
-        """Count the paths of a question that may begin together."""
-        wave = self.watch.wave if self.watch is not None else 0
-        return min(wave or len(request.wanted), len(request.wanted))
+    def _needed(self, request: Request, waiting: Sequence[int]) -> int:
+        """Count the waiting paths of a question that are needed for certain."""
+        if self.watch is None:
+            return len(waiting)
+        end = self.watch.needed(request.question_id)
+        return sum(request.wanted[i].path < end for i in waiting)
 
     def _start_one(self, slot: int, opened: _Opened) -> Iterator[Generated]:
         wanted = opened.request.wanted[opened.waiting.popleft()]

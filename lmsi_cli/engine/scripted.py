@@ -52,7 +52,7 @@ class ScriptedEngine:
         trigger: str,
         watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Yield the scripted texts in order; what runs beside a deciding path has one token."""
+        """Yield the scripted texts in order; the path after the speaking one is a token long."""
         done = 0
         for request in requests:
             for place, wanted in enumerate(request.wanted):
@@ -62,9 +62,8 @@ class ScriptedEngine:
                 yield ended
                 done += 1
                 if watch is not None and watch.decided(request.question_id):
-                    for beside in request.wanted[place + 1 :]:
-                        if beside.path < wanted.path + (watch.wave or len(request.wanted)):
-                            watch.cancelled(request.question_id, beside.path, 1)
+                    for beside in request.wanted[place + 1 : place + 2]:
+                        watch.cancelled(request.question_id, beside.path, 1)
                     break
 
     def _say(self, question_id: str, wanted: Wanted) -> Generated:

@@ -199,6 +199,7 @@ def kept_line(s: VoteSummary) -> str:
     return (
         f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
         f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} parsed"
+        + (f", {s.stopped} stopped early" if s.stopped else "")
     )
 
 

@@ -8,6 +8,7 @@ One line of ``paths.jsonl`` is shown in ``records.py``.
 from __future__ import annotations
 
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -176,13 +177,21 @@ class _Watch:
 
     def __init__(self, stop: Stop | None) -> None:
         self.stop, self.decisions = stop, dict[str, Decision]()
-        self.wave = stop.least if stop else 0  # so many are needed in any case
         self.paths = self.tokens = 0  # cancelled ones
 
     def tell(self, path: Path) -> None:
         """Count a finished path."""
         if self.stop is not None:
-            tell(self.decisions.setdefault(path.question_id, Decision(self.stop)), path)
+            tell(self._decision(path.question_id, self.stop), path)
+
+    def _decision(self, question_id: str, stop: Stop) -> Decision:
+        if question_id not in self.decisions:
+            self.decisions[question_id] = Decision(stop)
+        return self.decisions[question_id]
+
+    def needed(self, question_id: str) -> int:
+        """So many paths a question needs at least."""
+        return sys.maxsize if self.stop is None else self._decision(question_id, self.stop).needed
 
     def decided(self, question_id: str) -> bool:
         """Say whether a question needs no more paths."""
