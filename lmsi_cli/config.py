@@ -25,11 +25,18 @@ KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
 DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
+NO_STOP = "none"
+# six decimals at most: nobody samples enough paths for more
+STOP_PATTERN = rf"^(?:{NO_STOP}|beta:0?\.[5-9]\d{{0,5}}|window:(?:[2-9]|[1-9]\d{{1,2}}))\Z"
+STOP_FORMS = (
+    f"{NO_STOP}, beta:P with P from 0.5 to below 1 (beta:0.95), "
+    "or window:W with W from 2 to 999 (window:5)"
+)
 
 
-def opt(help_: str, flag: str = "", **limits: Any) -> Meta:  # noqa: ANN401 - msgspec limits
-    """Describe one option: its help text, its flags (``-n/--paths``) and its range."""
-    return Meta(description=help_, extra={"flag": flag}, **limits)
+def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
+    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
+    return Meta(description=help_, extra={"flag": flag, "forms": forms}, **limits)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +85,14 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     task: Annotated[str, opt("Answer kind and exemplars; auto: by the model.")] = DEFAULT_TASK
     prompt: Annotated[PromptFormat, opt("Prompt format of the paths.")] = "cot-zero"
     paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
+    stop: Annotated[
+        str,
+        opt(
+            "Leave a question once it is decided: beta:0.95 or window:5.",
+            forms=STOP_FORMS,
+            pattern=STOP_PATTERN,
+        ),
+    ] = NO_STOP
     adapter: Annotated[str, opt("GGUF adapter that draws the paths; empty: the base does.")] = ""
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
 
@@ -221,6 +236,8 @@ def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: s
 def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
     """Describe the values of a setting: ``a number, at least 0 and at most 10``."""
     inner = typing.get_args(type_)
+    if forms := (meta.extra or {}).get("forms"):
+        return str(forms)
     for number in (t for t in inner if typing.get_origin(t) is Annotated):
         words = [w for t in inner if typing.get_origin(t) is Literal for w in typing.get_args(t)]
         return f"{', '.join(words)} or {_allowed(*typing.get_args(number))}"

@@ -72,6 +72,9 @@ class Vote(Record, frozen=True, kw_only=True):
     ``total_votes`` counts ballots: paths that are complete, parsed and not refuted by their own
     arithmetic (``refuted``, where that is checked). ``num_paths`` counts all paths, so that
     ``share = majority_votes / total_votes`` and ``share_of_all = majority_votes / num_paths``.
+    ``stopped`` says that the question has fewer paths than were asked for since ``--stop`` held it
+    for decided: its shares are high because sampling went on until they were, and do not compare
+    with those of other questions.
     """
 
     question_id: str
@@ -89,6 +92,7 @@ class Vote(Record, frozen=True, kw_only=True):
     margin: float
     ballots: dict[str, int]
     kept: tuple[int, ...]
+    stopped: bool = False
 
 
 class TrainExample(Record, frozen=True, kw_only=True):

@@ -7,7 +7,8 @@ paper's rule); ``select`` then narrows them with filters by name and counts what
     vote("q7", paths)   # answers 42, 42, 42, 40 and one path without an answer
     -> Vote(predicted_answer="42", majority_votes=3, runner_up_votes=1, total_votes=4, num_paths=5,
             no_answer=1, truncated=0, refuted=0, tie=False, share=0.75, share_of_all=0.6,
-            margin=0.5, ballots={"42": 3, "40": 1}, kept=(0, 1, 2), question_id="q7")
+            margin=0.5, ballots={"42": 3, "40": 1}, kept=(0, 1, 2), stopped=False,
+            question_id="q7")
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from lmsi_cli.answers import before_run_on
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.equations import equations, equations_hold
 from lmsi_cli.records import Path, Record, Vote
+from lmsi_cli.stopping import Decision
 
 BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
 
@@ -38,7 +40,8 @@ class VoteSummary(Record, frozen=True, kw_only=True):
 
     ``paths = parsed + truncated + refuted + those without an answer``: ``parsed`` counts ballots.
     ``mean_share`` (0 to 1) and ``histogram`` (questions by share of the winner among ballots, ten
-    bins from 0 to 1) cover the questions with at least one ballot, ties included.
+    bins from 0 to 1) cover the questions with at least one ballot, ties included; those of the
+    ``stopped`` questions are not comparable with the others.
     ``sum(removed.values()) + kept_paths == paths``.
     """
 
@@ -48,6 +51,7 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     truncated: int
     refuted: int
     ties: int
+    stopped: int
     kept_paths: int
     kept_questions: int
     mean_share: float
@@ -65,6 +69,20 @@ def is_refuted(path: Path) -> bool:
     return equations_hold(path.text) is False
 
 
+def ballot(path: Path, check_equations: bool) -> str | None:
+    """The answer that a path votes for; ``None`` if it does not vote."""
+    votes = is_complete(path) and not (check_equations and is_refuted(path))
+    return path.predicted_answer if votes else None
+
+
+def tell(decision: Decision, path: Path) -> None:
+    """Tell a decision what a path says.
+
+    Sampling comes before the vote and cannot know its settings; it counts as the default vote does.
+    """
+    decision.tell(path.path, ballot(path, VoteConfig().check_equations))
+
+
 def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False) -> Vote:
     """Let one question's paths vote; the order of the paths does not matter.
 
@@ -75,8 +93,8 @@ def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False)
     ``majority_votes`` is the count that the tied answers share. A truncated path counts as
     ``truncated`` whether or not an answer could be read, never as ``no_answer``.
     """
-    complete = [p for p in paths if is_complete(p)]
-    voters = [p for p in complete if not (check_equations and is_refuted(p))]
+    complete = sum(is_complete(p) for p in paths)
+    voters = [p for p in paths if ballot(p, check_equations) is not None]
     ballots = Counter(str(p.predicted_answer) for p in voters)
     ranked = sorted(ballots.items(), key=lambda item: (-item[1], item[0]))
     first, second = ([n for _, n in ranked] + [0, 0])[:2]
@@ -90,8 +108,8 @@ def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False)
         runner_up_votes=second,
         total_votes=total,
         num_paths=len(paths),
-        no_answer=len(paths) - len(complete) - truncated,
-        refuted=len(complete) - total,
+        no_answer=len(paths) - complete - truncated,
+        refuted=complete - total,
         truncated=truncated,
         tie=tie,
         share=first / total if total else 0.0,
@@ -144,6 +162,7 @@ def tally(votes: Iterable[Vote], removed: Mapping[str, int]) -> VoteSummary:
         truncated=sum(v.truncated for v in votes),
         refuted=sum(v.refuted for v in votes),
         ties=sum(v.tie for v in votes),
+        stopped=sum(v.stopped for v in votes),
         kept_paths=sum(len(v.kept) for v in votes),
         kept_questions=sum(bool(v.kept) for v in votes),
         mean_share=sum(v.share for v in voted) / len(voted) if voted else 0.0,

@@ -77,6 +77,22 @@ class ModelInfo(NamedTuple):
     context: int
 
 
+class Watch(Protocol):
+    """Tells an engine, while it draws, which paths are needed."""
+
+    def needed(self, question_id: str) -> int:
+        """Paths with a lower number are needed in any case; the others only fill idle slots.
+
+        While a question is not decided this is above the lowest number that has not ended.
+        """
+
+    def decided(self, question_id: str) -> bool:
+        """Say whether a question is decided; asked when a path of it ended and has been taken."""
+
+    def cancelled(self, question_id: str, path: int, tokens: int) -> None:
+        """A path of a decided question was given up after so many tokens."""
+
+
 class Engine(Protocol):
     """A model that draws many paths from many prompts."""
 
@@ -94,9 +110,17 @@ class Engine(Protocol):
         """Switch a GGUF LoRA adapter on, or off with ``None``; the base stays loaded."""
 
     def generate(
-        self, requests: Sequence[Request], sampling: SamplingConfig, trigger: str
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Draw every wanted path; yields each as it ends."""
+        """Draw every wanted path, but none of questions that ``watch`` calls decided.
+
+        Yields each path as it ends. A path that ended in the same step as the deciding one is
+        finished, and yielded too.
+        """
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""

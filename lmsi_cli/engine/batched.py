@@ -2,7 +2,8 @@
 
 Knows tokens, slots and one LlamaContext; nothing of files, votes or answers beyond where to stop.
 Each path owns one slot and pays only for the tokens it writes; one sequence holds the prefix that
-all prompts share, and each open question has one for its prompt. Width 3, at some moment:
+all prompts share, and each open question has one for its prompt. A watch may call a question
+decided: its running paths are cancelled and their slots go on. Width 3, at some moment:
 
     0: q7 path 0, 31 tokens | 1: q7 path 1, 8 | 2: free | 3: the prefix | 4: the prompt of q7
 """
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from lmsi_cli.answers import answer_end
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, Request, Token
+from lmsi_cli.engine.base import Generated, Request, Token, Watch
 from lmsi_cli.engine.faults import NotNumbersError, first_nan
 from lmsi_cli.engine.layout import shared_prefix
 from lmsi_cli.engine.llama import LlamaContext
@@ -76,9 +77,15 @@ class BatchedSampler:
     neighbours in one pass. Then come the prefix's sequence and those of the open questions.
     """
 
-    def __init__(self, context: LlamaContext, sampling: SamplingConfig, trigger: str) -> None:
+    def __init__(
+        self,
+        context: LlamaContext,
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None = None,
+    ) -> None:
         self.context, self.model, self.width = context, context.model, context.layout.width
-        self.sampling, self.trigger = sampling, trigger
+        self.sampling, self.trigger, self.watch = sampling, trigger, watch
         self.slots: list[_Slot | None] = [None] * self.width
         self.token = np.zeros(self.width, np.int32)  # next token to decode, per slot
         self.pos = np.zeros(self.width, np.int32)  # its position
@@ -90,7 +97,7 @@ class BatchedSampler:
         self.prefix = 0
 
     def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
-        """Draw every wanted path; yields each at the step that ends it."""
+        """Draw every wanted path of undecided questions; yields each at the step that ends it."""
         self.queue = deque(r for r in requests if r.wanted)
         self._read_prefix([r.prompt for r in self.queue])
         while True:
@@ -137,12 +144,30 @@ class BatchedSampler:
     def _start_paths(self) -> Iterator[Generated]:
         """Put waiting paths into free slots; their first token costs no decode."""
         for slot in [i for i, s in enumerate(self.slots) if s is None]:
-            while self.slots[slot] is None and (self.opened or self.queue):
-                if not self.opened:
-                    self._open_question()
-                yield from self._start_one(slot, self.opened[0])
-                if not self.opened[0].waiting:
-                    self._close_question(self.opened.popleft())
+            while self.slots[slot] is None:
+                opened = self._next_question()
+                if opened is None:
+                    return
+                yield from self._start_one(slot, opened)
+                self._close_drained()
+
+    def _next_question(self) -> _Opened | None:
+        """The oldest question with a needed path; any, in turn, if its slot would else be idle."""
+        while True:
+            needed = next((o for o in self.opened if self._needed(o.request, o.waiting)), None)
+            if needed is not None:
+                return needed
+            if not (self.queue and self.free_sequences):
+                break
+            self._open_question()
+        return min(self.opened, key=lambda o: o.request.wanted[o.waiting[0]].path, default=None)
+
+    def _needed(self, request: Request, waiting: Sequence[int]) -> int:
+        """Count the waiting paths of a question that are needed for certain."""
+        if self.watch is None:
+            return len(waiting)
+        end = self.watch.needed(request.question_id)
+        return sum(request.wanted[i].path < end for i in waiting)
 
     def _start_one(self, slot: int, opened: _Opened) -> Iterator[Generated]:
         wanted = opened.request.wanted[opened.waiting.popleft()]
@@ -152,9 +177,35 @@ class BatchedSampler:
         self.pos[slot] = len(opened.request.prompt) - 1
         yield from self._take(np.array([slot]), opened.logits[None, :])
 
-    def _close_question(self, opened: _Opened) -> None:
-        self.context.drop(opened.sequence)
-        self.free_sequences.append(opened.sequence)
+    def _close_drained(self) -> None:
+        """Give the sequences of questions back that no path waits for."""
+        for drained in [o for o in self.opened if not o.waiting]:
+            self.context.drop(drained.sequence)
+            self.free_sequences.append(drained.sequence)
+        self.opened = deque(o for o in self.opened if o.waiting)
+
+    def _hand_over(self, ended: Sequence[Generated]) -> Iterator[Generated]:
+        """Yield the paths that one step ended; asks only then, so that none of them is lost."""
+        yield from ended
+        if self.watch is not None:
+            touched = {g.question_id for g in ended}
+            self._cancel({q for q in touched if self.watch.decided(q)})
+
+    def _cancel(self, decided: set[str]) -> None:
+        """Give up all that runs or waits for these questions."""
+        assert self.watch is not None
+        for i, slot in enumerate(self.slots):
+            if slot is not None and slot.request.question_id in decided:
+                self.watch.cancelled(slot.request.question_id, slot.path, slot.tokens)
+                self._free(i)
+        for opened in self.opened:
+            if opened.request.question_id in decided:
+                opened.waiting.clear()
+        self._close_drained()
+
+    def _free(self, slot: int) -> None:
+        self.slots[slot] = None
+        self.context.drop(slot)
 
     def _close_gaps(self) -> int:
         """Move the last paths into free slots; returns how many paths run."""
@@ -188,12 +239,13 @@ class BatchedSampler:
         self.token[slots] = tokens
         self.pos[slots] += 1
         self.step[slots] += np.uint64(1)
+        ended = []
         for slot, token, logprob in zip(slots, tokens.tolist(), logprobs.tolist(), strict=True):
-            ended = self._write(self.slots[slot], token, logprob)
-            if ended is not None:
-                self.slots[slot] = None
-                self.context.drop(int(slot))
-                yield ended
+            path = self._write(self.slots[slot], token, logprob)
+            if path is not None:
+                self._free(int(slot))
+                ended.append(path)
+        yield from self._hand_over(ended)
 
     def _write(self, slot: _Slot | None, token: int, logprob: float) -> Generated | None:
         """Append a token to a path; returns the path if that ends it."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Generated, ModelInfo, Request
+from lmsi_cli.engine.base import Generated, ModelInfo, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.engine.fitting import HINT, split
@@ -91,9 +91,13 @@ class LlamaEngine:
         return self._adapters[path]
 
     def generate(
-        self, requests: Sequence[Request], sampling: SamplingConfig, trigger: str
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Draw every wanted path; yields each as it ends.
+        """Draw every wanted path that ``watch`` does not make needless; yields each as it ends.
 
         Raises:
             LmsiError: A prompt and its path do not fit the model's context (names the question),
@@ -105,18 +109,19 @@ class LlamaEngine:
             return
         self._check_lengths(requests, sampling.max_tokens)
         need = need_of(requests, sampling.max_tokens)
-        with self._opened(need) as context:
-            yield from self._guarded(BatchedSampler(context, sampling, trigger).run(requests))
+        with self._opened(need, watch is not None) as context:
+            sampler = BatchedSampler(context, sampling, trigger, watch)
+            yield from self._guarded(sampler.run(requests))
 
     @contextmanager
-    def _opened(self, need: Need) -> Iterator[LlamaContext]:
+    def _opened(self, need: Need, watched: bool) -> Iterator[LlamaContext]:
         """A cache for as many paths side by side as were chosen and as fit the memory."""
         choice = choose(self.model, self.config, need)
         width = min(choice.width, need.paths, self._fits)
         with ExitStack() as stack:
 
             def open_(width: int) -> LlamaContext:
-                layout = sized(self.model, self.config, need, choice._replace(width=width))
+                layout = sized(self.model, self.config, need, choice._replace(width=width), watched)
                 return stack.enter_context(self._open(layout))
 
             context, fits = widest(width, open_)

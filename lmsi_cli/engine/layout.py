@@ -22,7 +22,8 @@ BATCH = 512  # tokens of a prompt that are read at once
 # allocates them for a Llama and a Qwen2 model.
 IN_OUTPUT, IN_ATTENTION, IN_FEED_FORWARD = 2, 7, 12
 SHORT_PROMPT = 200  # tokens; up to here a copy for every path costs less than looking past others
-LARGEST_WIDTH = 240  # llama.cpp holds 256 sequences; some are for prompts
+MOST_SEQUENCES = 256  # that llama.cpp holds
+LARGEST_WIDTH = 240  # the others are for prompts
 
 
 class Flash(IntEnum):
@@ -91,10 +92,13 @@ def rule_of_thumb(need: Need, gpu: bool) -> Choice:
     """Choose without measuring, by what was fastest on two cores (``docs/performance.md``)."""
     if gpu:
         return Choice(64, True, Flash.AUTO)
-    if need.longest <= SHORT_PROMPT:
-        return Choice(64, False, Flash.ON)
-    # one walk over a long prefix serves all paths; fused attention would walk it once for each
-    return Choice(32, True, Flash.OFF)
+    unified = need.longest > SHORT_PROMPT
+    return Choice(32 if unified else 64, unified, usual_attention(unified))
+
+
+def usual_attention(unified: bool) -> Flash:
+    """On a CPU: without it one walk over the cells serves all paths, with it each walks alone."""
+    return Flash.OFF if unified else Flash.ON
 
 
 def lay_out(need: Need, choice: Choice, questions: int = 1, cells: int = 0) -> Layout:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, ModelInfo, Request
+from lmsi_cli.engine.base import Generated, ModelInfo, Request, Wanted, Watch
+from lmsi_cli.records import StopReason
 
 VOCABULARY = 256
 
@@ -45,19 +46,31 @@ class ScriptedEngine:
         self.adapter = path
 
     def generate(
-        self, requests: Sequence[Request], sampling: SamplingConfig, trigger: str
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Yield the scripted texts in order."""
+        """Yield the scripted texts in order; the path after the speaking one is a token long."""
         done = 0
         for request in requests:
-            texts = self.script[request.question_id]
-            for path, seed in request.wanted:
+            for place, wanted in enumerate(request.wanted):
                 if self.fail_after is not None and done >= self.fail_after:
                     raise KeyboardInterrupt
-                text = texts[path % len(texts)]
-                reason = "answer" if text.endswith(".") else "length"
-                yield Generated(request.question_id, path, seed, text, len(text), -1.0, reason)  # type: ignore[arg-type]
+                ended = self._say(request.question_id, wanted)
+                yield ended
                 done += 1
+                if watch is not None and watch.decided(request.question_id):
+                    for beside in request.wanted[place + 1 : place + 2]:
+                        watch.cancelled(request.question_id, beside.path, 1)
+                    break
+
+    def _say(self, question_id: str, wanted: Wanted) -> Generated:
+        texts = self.script[question_id]
+        text = texts[wanted.path % len(texts)]
+        reason: StopReason = "answer" if text.endswith(".") else "length"
+        return Generated(question_id, wanted.path, wanted.seed, text, len(text), -1.0, reason)
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """One-hot logits of the last id."""

@@ -15,7 +15,17 @@ import psutil
 from lmsi_cli.config import EngineConfig
 from lmsi_cli.engine.calibrate import calibrate, worth_it
 from lmsi_cli.engine.faults import NoMemoryError
-from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, bytes_of, lay_out, rule_of_thumb
+from lmsi_cli.engine.layout import (
+    MOST_SEQUENCES,
+    Choice,
+    Flash,
+    Layout,
+    Need,
+    bytes_of,
+    lay_out,
+    rule_of_thumb,
+    usual_attention,
+)
 from lmsi_cli.engine.llama import LlamaModel
 
 LOG = logging.getLogger(__name__)
@@ -25,13 +35,12 @@ MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 def choose(model: LlamaModel, config: EngineConfig, need: Need) -> Choice:
     """Width, kind and attention for a job; what the user set by hand stays as set."""
     found = _found(model, config, need)
-    by_hand = Choice(
-        config.parallel or found.width,
-        found.unified if config.kv == "auto" else config.kv == "unified",
-        found.flash if config.flash_attn == "auto" else Flash[config.flash_attn.upper()],
-    )
     # a number of cells means cells that all paths share
-    return by_hand._replace(unified=True) if config.ctx and config.kv == "auto" else by_hand
+    unified = bool(config.ctx) or found.unified if config.kv == "auto" else config.kv == "unified"
+    flash = found.flash if unified == found.unified else usual_attention(unified)
+    if config.flash_attn != "auto":
+        flash = Flash[config.flash_attn.upper()]
+    return Choice(config.parallel or found.width, unified, flash)
 
 
 def _found(model: LlamaModel, config: EngineConfig, need: Need) -> Choice:
@@ -44,13 +53,16 @@ def _found(model: LlamaModel, config: EngineConfig, need: Need) -> Choice:
     return rule_of_thumb(need, gpu=bool(model.gpu_layers))
 
 
-def sized(model: LlamaModel, config: EngineConfig, need: Need, choice: Choice) -> Layout:
-    """Lay the cache out.
+def sized(
+    model: LlamaModel, config: EngineConfig, need: Need, choice: Choice, watched: bool = False
+) -> Layout:
+    """Lay the cache out; where questions are watched, many are open and wait for a decision.
 
     Raises:
         NoMemoryError: It would take more of the free memory than it may.
     """
-    layout = lay_out(need, choice, cells=config.ctx)
+    questions = min(choice.width, MOST_SEQUENCES - 1 - choice.width) if watched else 1
+    layout = lay_out(need, choice, questions, cells=config.ctx)
     if not _fits(model, layout):
         wanted, free = bytes_of(layout, model.sizes), psutil.virtual_memory().available
         raise NoMemoryError(

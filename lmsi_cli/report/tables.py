@@ -28,6 +28,7 @@ BLOCKS = " ▏▎▍▌▋▊▉█"
 CLEAR = 0.05  # p below which a change is coloured
 SMALLEST_P = 0.001  # shown as it is; anything smaller as "less than"
 COSTLY = 4  # lines of the cost table; the fifth figure is the ceiling
+INCOMPARABLE = "their shares are not comparable with full ones"
 WIDTH = 24  # of the longest histogram bar, in characters
 
 
@@ -73,6 +74,8 @@ def vote_table(s: VoteSummary) -> Table:
         table.add_row(name, value)
     for name, count in s.removed.items():
         table.add_row(f"  removed: {name}", f"{count}")
+    if s.stopped:
+        table.add_row("stopped early", f"{s.stopped} questions; {INCOMPARABLE}")
     return table
 
 
@@ -175,17 +178,23 @@ def conclusion(c: Comparison) -> str:
 def sample_table(s: SampleSummary) -> Table:
     """What one call of the sampler did."""
     pace = max(s.seconds, 1e-9)
-    return facts(
-        "sample",
-        [
-            ("questions", f"{s.questions}"),
-            ("paths", f"{s.paths} ({s.new_paths} new)"),
-            ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
-            ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
-            ("time", f"{s.seconds:.0f} s"),
-            *([("skipped, too long", f"{len(s.skipped)}")] if s.skipped else []),
-        ],
-    )
+    rows = [
+        ("questions", f"{s.questions}"),
+        ("paths", f"{s.paths} ({s.new_paths} new)"),
+        ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
+        ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
+        ("time", f"{s.seconds:.0f} s"),
+    ]
+    if s.stopped:
+        lost = percent(s.cancelled_tokens / max(1, s.tokens))
+        rows += [
+            ("stopped early", f"{s.stopped} questions; {INCOMPARABLE}"),
+            ("paths never drawn", f"{s.never_drawn}"),
+            ("paths cancelled", f"{s.cancelled}, {s.cancelled_tokens} tokens ({lost} of all)"),
+        ]
+    if s.skipped:
+        rows.append(("skipped, too long", f"{len(s.skipped)}"))
+    return facts("sample", rows)
 
 
 def kept_line(s: VoteSummary) -> str:
@@ -193,6 +202,7 @@ def kept_line(s: VoteSummary) -> str:
     return (
         f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
         f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} parsed"
+        + (f", {s.stopped} stopped early" if s.stopped else "")
     )
 
 

@@ -14,15 +14,17 @@ from typing import Any
 
 import msgspec
 
-from lmsi_cli.config import EngineConfig, SampleConfig
+from lmsi_cli.config import NO_STOP, EngineConfig, SampleConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_request
+from lmsi_cli.engine.watching import BallotWatch
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.rundir import RunDir, check_base, check_same, sha256_file
+from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "lmsi"}
@@ -31,6 +33,9 @@ FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "
 class SampleSummary(Record, frozen=True, kw_only=True):
     """What one call of the stage did; times in seconds, ``tokens`` newly generated.
 
+    ``stopped`` counts the questions that ``--stop`` left with fewer paths than asked for, in this
+    call or an earlier one. Their missing paths are the ``cancelled`` ones of this call, whose
+    ``cancelled_tokens`` are among ``tokens``, and those it has ``never_drawn``.
     ``skipped`` are the ids of questions that do not fit the context; ``questions`` counts them too.
     """
 
@@ -41,6 +46,10 @@ class SampleSummary(Record, frozen=True, kw_only=True):
     tokens: int
     seconds: float
     width: int
+    stopped: int
+    cancelled: int
+    cancelled_tokens: int
+    never_drawn: int
     skipped: tuple[str, ...] = ()
 
 
@@ -67,25 +76,31 @@ def sample(
 
     Raises:
         LmsiError: A question's text changed under its id, no question fits, a write fails.
+
+    With ``config.stop`` a question wants nothing more once its paths, counted in the order of their
+    numbers, decide it; those that a former call has left in the folder are counted first, so that
+    an interrupted run ends with the same decisions.
     """
     chosen = [
         Question(id=q.id, question=q.question, family=q.family)
         for q in questions[: config.limit or None]
     ]
-    have = _paths_there(run)
-    asked = [_request(q, engine, task, config, have) for q in chosen]
+    watch = BallotWatch(Stop.parse(config.stop))
+    have = _paths_there(run, watch)
+    open_ = [q for q in chosen if not watch.decided(q.id)]
+    asked = [_request(q, engine, task, config, have) for q in open_]
     requests, skipped = split_for(engine, asked, config)
-    fitting = {r.question_id for r in requests}
-    _keep_questions([q for q in chosen if q.id in fitting], {q for q, _ in have}, run)
+    left_out = {s.question_id for s in skipped}
+    _keep_questions([q for q in chosen if q.id not in left_out], {q for q, _ in have}, run)
     tell(skipped, progress)
-    tally = _Tally(done=len(have), parsed=sum(have.values()), progress=progress)
-    progress.start("sampling", len(have) + sum(len(r.wanted) for r in requests))
+    tally = _Tally(requests, have, watch, progress)
     with appender(run.paths, Path) as lines:
-        for generated in engine.generate(requests, config, task.trigger):
+        for generated in engine.generate(requests, config, task.trigger, watch):
             path = to_path(generated, task)
             lines.write(path)
+            watch.tell(path)
             tally.count(path)
-    summary = tally.summary(len(chosen), config.parallel)
+    summary = tally.summary(chosen, config)
     return msgspec.structs.replace(summary, skipped=tuple(s.question_id for s in skipped))
 
 
@@ -105,7 +120,8 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """
     now = {**msgspec.to_builtins(config), **identity}
     if run.paths.exists() and run.paths.stat().st_size:
-        saved = run.load_settings().get("sample", {})
+        # a folder from before there was --stop holds full samples
+        saved = {"stop": NO_STOP, **run.load_settings().get("sample", {})}
         check_same(
             {k: v for k, v in saved.items() if k not in FREE},
             {k: v for k, v in now.items() if k not in FREE},
@@ -138,14 +154,13 @@ def _request(
     return to_request(engine, task, q, config.prompt, wanted)
 
 
-def _paths_there(run: RunDir) -> dict[tuple[str, int], bool]:
+def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
     """The (question, path) keys that are already done, and whether each was parsed."""
-    if not run.paths.exists():
-        return {}
-    return {
-        (p.question_id, p.path): p.predicted_answer is not None
-        for p in read_records(run.paths, Path)
-    }
+    have: dict[tuple[str, int], bool] = {}
+    for p in read_records(run.paths, Path) if run.paths.exists() else ():
+        have[p.question_id, p.path] = p.predicted_answer is not None
+        watch.tell(p)
+    return have
 
 
 def _keep_questions(questions: Sequence[Question], sampled: set[str], run: RunDir) -> None:
@@ -167,33 +182,59 @@ def _keep_questions(questions: Sequence[Question], sampled: set[str], run: RunDi
 
 
 class _Tally:
-    """Counts for the progress view and the summary."""
+    """Counts for the progress view and the summary.
 
-    def __init__(self, done: int, parsed: int, progress: Progress) -> None:
-        self.before, self.done, self.parsed, self.progress = done, done, parsed, progress
-        self.tokens, self.begun = 0, time.monotonic()
+    A path that is not needed any more counts as done for the progress, or it would never end.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        have: dict[tuple[str, int], bool],
+        watch: BallotWatch,
+        progress: Progress,
+    ) -> None:
+        self.before = self.done = len(have)
+        self.parsed, self.watch, self.progress = sum(have.values()), watch, progress
+        self.left = {r.question_id: len(r.wanted) for r in requests}  # of undecided questions
+        self.tokens, self.spared, self.begun = 0, 0, time.monotonic()
+        progress.start("sampling", self.done + sum(self.left.values()))
 
     def count(self, path: Path) -> None:
-        """One more path."""
+        """One more path, which the watch has been told of."""
         self.done += 1
         self.parsed += path.predicted_answer is not None
         self.tokens += path.num_generated_tokens
+        self._settle(path.question_id)
         seconds = max(time.monotonic() - self.begun, 1e-9)
         self.progress.advance(
-            self.done,
+            self.done + self.spared,
             paths_s=(self.done - self.before) / seconds,
-            tokens_s=self.tokens / seconds,
+            tokens_s=(self.tokens + self.watch.tokens) / seconds,
             parsed=f"{self.parsed / self.done:.0%}",
+            **({"spared": f"{self.spared} paths"} if self.watch.stop else {}),
         )
 
-    def summary(self, questions: int, width: int) -> SampleSummary:
+    def _settle(self, question_id: str) -> None:
+        if question_id in self.left:
+            self.left[question_id] -= 1
+        else:  # it ended in the same step as the path that decided
+            self.spared -= 1
+        if self.watch.decided(question_id):
+            self.spared += self.left.pop(question_id, 0)
+
+    def summary(self, questions: Sequence[Question], config: SampleConfig) -> SampleSummary:
         """The figures of this call."""
         return SampleSummary(
-            questions=questions,
+            questions=len(questions),
             paths=self.done,
             new_paths=self.done - self.before,
             parsed=self.parsed,
-            tokens=self.tokens,
+            tokens=self.tokens + self.watch.tokens,
             seconds=time.monotonic() - self.begun,
-            width=width,
+            width=config.parallel,
+            stopped=sum(self.watch.stopped(q.id, config.paths) for q in questions),
+            cancelled=self.watch.paths,
+            cancelled_tokens=self.watch.tokens,
+            never_drawn=self.spared - self.watch.paths,
         )

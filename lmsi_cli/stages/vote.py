@@ -14,13 +14,14 @@ from collections import Counter, defaultdict
 
 import msgspec
 
-from lmsi_cli.config import VoteConfig
+from lmsi_cli.config import NO_STOP, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.prompts import Task, examples
 from lmsi_cli.records import Path, Question, TrainExample, Vote
 from lmsi_cli.rundir import RunDir
-from lmsi_cli.voting import VoteSummary, select, tally, vote
+from lmsi_cli.stopping import Decision, Stop
+from lmsi_cli.voting import VoteSummary, select, tally, tell, vote
 
 NOT_SAMPLED = "run `lmsi sample` first"
 
@@ -34,6 +35,8 @@ def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
     paths = _by_question(run)
     removed: Counter[str] = Counter()
     votes = [_vote_one(question_id, group, config, removed) for question_id, group in paths.items()]
+    stopped = _stopped(run, paths)
+    votes = [msgspec.structs.replace(v, stopped=v.question_id in stopped) for v in votes]
     if not any(v.total_votes for v in votes):
         raise _nobody_votes(run, votes, task)
     train = _examples(votes, paths, run, task, config)
@@ -89,6 +92,27 @@ def _vote_one(
     selection = select(vote(question_id, paths, config.check_equations), paths, config)
     removed.update(selection.removed)
     return selection.vote
+
+
+def _stopped(run: RunDir, paths: dict[str, list[Path]]) -> set[str]:
+    """The questions that ``lmsi sample --stop`` left early.
+
+    Fewer paths alone do not show it: the run may have been interrupted, or be going on.
+    """
+    sampled = run.load_settings().get("sample", {})
+    stop = Stop.parse(sampled.get("stop", NO_STOP))
+    if stop is None:
+        return set()
+    most = max(p.path for group in paths.values() for p in group) + 1
+    asked = max(sampled.get("paths", 0), most)  # a later call may have asked for fewer
+    return {q for q, group in paths.items() if _decision(stop, group).stopped(asked)}
+
+
+def _decision(stop: Stop, paths: list[Path]) -> Decision:
+    decision = Decision(stop)
+    for path in paths:
+        tell(decision, path)
+    return decision
 
 
 def _examples(

@@ -15,6 +15,10 @@ FORMS = (
 TABLES = "[sample], [vote], [train], [eval], [run]"
 SAMPLE = "sample q.jsonl -m m.gguf -o r --threads 1 -n 2 --max-tokens 8"
 CUT = "cut.gguf: this GGUF file of {size} bytes is cut short or damaged: {why}"
+STOPS = (
+    "none, beta:P with P from 0.5 to below 1 (beta:0.95), "
+    "or window:W with W from 2 to 999 (window:5)"
+)
 AGAIN = "download or copy it again"
 EMBEDDER = "e.gguf: this is an embedding model; it cannot write text"
 WRITER = "use a model made for text generation"
@@ -211,6 +215,7 @@ SETTINGS = {
     "flag above": flag(
         "-np 121", "--parallel: expected a whole number, at least 0 and at most 120, got 121"
     ),
+    "no criterion": flag("--stop beta:2", f"--stop: expected {STOPS}, got 'beta:2'"),
     "no number": flag("--top-p nan", "--top-p: expected a number, above 0 and at most 1, got nan"),
     "more threads than llama.cpp survives": flag(
         "--threads 513", "--threads: expected a whole number, at least 0 and at most 512, got 513"

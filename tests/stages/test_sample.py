@@ -141,6 +141,7 @@ OTHERS = [
         {"seed": 1, "max_tokens": 9},
         "max_tokens: 256 in the run folder, 9 now; seed: 0 in the run folder, 1 now",
     ),
+    ({"stop": "beta:0.95"}, "stop: none in the run folder, beta:0.95 now"),
     ({"model": "b.gguf", "model_sha256": "cc"}, "model: a.gguf in the run folder, b.gguf now"),
     ({"model_sha256": "cc"}, "model: a.gguf has changed since"),
     ({"task_name": "dates", "task_sha256": "dd"}, "task: number in the run folder, dates now"),

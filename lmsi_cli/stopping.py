@@ -1,0 +1,128 @@
+"""When a question is decided, so that no more of its paths need be drawn. Pure functions.
+
+Knows ballots and path numbers; nothing of texts, models, files or where a ballot comes from. Two
+criteria, each over the ballots of one question:
+
+    beta:0.95   Adaptive-Consistency (Aggarwal et al. 2023, arXiv 2305.11860): the leader is ahead
+                of the runner-up with a probability above 0.95
+    window:5    Early-Stopping Self-Consistency (Li et al. 2024, arXiv 2401.10480): the ballots are
+                cut into windows of 5, one after another without overlap; all of one agree
+
+Paths that end first are the short ones, and short ones may answer differently. So ballots count in
+the order of path numbers, not of arrival: only paths 0 to k - 1 are looked at as long as path k is
+missing. A decision therefore depends on what the paths say and on nothing that happens by chance.
+
+    decision = Decision(Stop("beta", 0.95))
+    for path, ballot in ((1, "8"), (0, "8"), (4, "8"), (2, None), (3, "8")):
+        decision.tell(path, ballot)         # path 2 does not vote
+    decision.after                          # 5: paths 0 to 4 decide it, by 4 ballots to none
+
+What a stopped question has beyond the deciding paths (some had ended before one with a lower
+number) stays, and votes. The winner is that of the vote over all its paths, not of a window alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from math import comb
+from typing import NamedTuple
+
+from lmsi_cli.config import NO_STOP, STOP_FORMS, STOP_PATTERN
+from lmsi_cli.errors import LmsiError
+
+
+class Stop(NamedTuple):
+    """A criterion: ``beta`` with a probability (0.5 to below 1), or ``window`` with a length."""
+
+    kind: str
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Stop | None:
+        """Read a setting; ``none`` gives ``None``.
+
+        Raises:
+            LmsiError: It is no such setting; says what may be written.
+        """
+        if not re.search(STOP_PATTERN, text):
+            raise LmsiError(f"--stop: expected {STOP_FORMS}, got {text!r}")
+        kind, _, limit = text.partition(":")
+        return None if text == NO_STOP else cls(kind, float(limit))
+
+    def lacks(self, ballots: Sequence[str]) -> int:
+        """Count the fewest further ballots that could decide; 0 if the last of these did.
+
+        Args:
+            ballots: In order; none before the last one decided.
+        """
+        if self.kind == "window":
+            return self._lacks_of_window(ballots)
+        first, second = ([n for _, n in Counter(ballots).most_common(2)] + [0, 0])[:2]
+        lead = first
+        while lead_probability(lead, second) <= self.limit:
+            lead += 1
+        return lead - first
+
+    def _lacks_of_window(self, ballots: Sequence[str]) -> int:
+        size = int(self.limit)
+        begun = len(ballots) % size
+        if ballots and not begun:
+            return 0 if len(set(ballots[-size:])) == 1 else size
+        split = len(set(ballots[len(ballots) - begun :])) > 1
+        return size - begun + (size if split else 0)
+
+
+def lead_probability(first: int, second: int) -> float:
+    """Probability that the leader is the likelier of the two answers with the most ballots.
+
+    Both shares are taken as unknown, any as likely as any other, and further answers are left out:
+    the upper half of Beta(first + 1, second + 1), equation 1 of arXiv 2305.11860. For counts that
+    is a binomial sum, exact here to the last digit of a float. The authors' code also stops where
+    it equals the limit, as it cannot for limits such as 0.95 or 0.99: it is a multiple of a power
+    of 1/2.
+
+    Args:
+        first: Ballots of the leader, at least ``second``.
+        second: Ballots of the runner-up, 0 if there is none.
+    """
+    n = first + second + 1
+    ways = sum(comb(n, k) for k in range(first + 1))
+    return ways / (1 << n)
+
+
+class Decision:
+    """Ballots of one question, told in any order; whether and where they decide it.
+
+    ``after`` is the number of paths that decided, from path 0 on, or ``None``; it never changes
+    once it is set, whatever is told later. ``needed`` is what it will be at least: paths with a
+    lower number are never drawn in vain.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        self.after: int | None = None
+        self._told: dict[int, str | None] = {}
+        self._ballots: list[str] = []
+        self._next = 0
+        self.needed = stop.lacks([])
+
+    def stopped(self, paths: int) -> bool:
+        """Say whether some of the first ``paths`` paths are missing since they are not needed."""
+        return self.after is not None and any(i not in self._told for i in range(paths))
+
+    def tell(self, path: int, ballot: str | None) -> None:
+        """Say that a path has ended; ``None`` if it does not vote, which decides nothing."""
+        self._told[path] = ballot
+        while self.after is None and self._next in self._told:
+            cast = self._told[self._next]
+            self._next += 1
+            if cast is not None:
+                self._ballots.append(cast)
+            self._look()
+
+    def _look(self) -> None:
+        lacking = self.stop.lacks(self._ballots)
+        self.needed = self._next + lacking
+        self.after = None if lacking else self._next

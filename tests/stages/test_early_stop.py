@@ -1,0 +1,162 @@
+"""Early stopping through the stages: what is drawn, what is resumed, and how the vote marks it."""
+
+import contextlib
+import io
+import tempfile
+from collections import Counter
+from pathlib import Path as File
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from stage_helpers import IDENTITY, sampled, voted
+
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.records import Path, Vote
+from lmsi_cli.report.tables import sample_table, vote_table
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.sample import bind
+
+# The helpers' script: q0 says 0, 0; q1 says 2, nothing, something cut off, 2; q2 says 4, a false
+# equation, 4; q3 says 6 and 7 by turns and is never decided.
+STOPPING = SampleConfig(paths=12, stop="window:2")
+DRAWN = {"q0": 2, "q1": 4, "q2": 3, "q3": 12}
+
+
+def paths_of(root):
+    return list(read_records(RunDir(root).paths, Path))
+
+
+def drawn(root):
+    return dict(Counter(p.question_id for p in paths_of(root)))
+
+
+def marked(root):
+    return {v.question_id for v in read_records(RunDir(root).votes, Vote) if v.stopped}
+
+
+def shown(table):
+    text = io.StringIO()
+    Console(file=text, width=100, color_system=None).print(table)
+    return text.getvalue()
+
+
+def test_a_decided_question_draws_no_more(tmp_path):
+    summary = sampled(tmp_path, STOPPING)
+    assert drawn(tmp_path) == DRAWN
+    assert (summary.new_paths, summary.stopped) == (21, 3)
+    # beside each deciding path one more runs in the script, a token long
+    assert (summary.cancelled, summary.cancelled_tokens, summary.never_drawn) == (3, 3, 24)
+    assert summary.tokens == 3 + sum(p.num_generated_tokens for p in paths_of(tmp_path))
+
+
+def test_without_the_setting_all_is_drawn(tmp_path):
+    summary = sampled(tmp_path, SampleConfig(paths=12))
+    assert drawn(tmp_path) == dict.fromkeys(DRAWN, 12)
+    assert (summary.stopped, summary.cancelled, summary.never_drawn) == (0, 0, 0)
+    voted(tmp_path)
+    assert marked(tmp_path) == set()
+    assert "stopped" not in shown(sample_table(summary))
+
+
+@given(st.lists(st.integers(0, 21), max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_interrupted_anywhere_it_ends_with_the_same_decisions(lives):
+    with tempfile.TemporaryDirectory() as folder:
+        for fail_after in lives:
+            with contextlib.suppress(KeyboardInterrupt):
+                sampled(File(folder), STOPPING, fail_after)
+        sampled(File(folder), STOPPING)
+        assert drawn(folder) == DRAWN
+        again = sampled(File(folder), STOPPING, fail_after=0)  # asked for a path, it would raise
+        assert (again.new_paths, again.stopped, again.never_drawn) == (0, 3, 0)
+
+
+def test_a_path_behind_a_missing_one_decides_nothing_and_stays(tmp_path):
+    sampled(tmp_path / "full", SampleConfig(paths=12))
+    late = [p for p in paths_of(tmp_path / "full") if p.question_id == "q0" and p.path in (1, 5)]
+    run = RunDir(tmp_path)
+    bind(run, STOPPING, IDENTITY)
+    write_records(run.paths, late)
+    sampled(tmp_path, STOPPING)
+    assert paths_of(tmp_path)[:2] == late
+    assert drawn(tmp_path) == {**DRAWN, "q0": 3}  # path 0 decides with path 1; path 5 was there
+
+
+def test_more_paths_go_on_where_it_is_not_decided(tmp_path):
+    few = sampled(tmp_path, SampleConfig(paths=3, stop="window:2"))
+    assert (few.stopped, few.new_paths) == (1, 11)  # q2 had all that was asked for
+    more = sampled(tmp_path, STOPPING)
+    assert (more.stopped, more.new_paths) == (3, 10)
+    assert drawn(tmp_path) == DRAWN
+
+
+def test_the_progress_ends_at_its_total(tmp_path, watcher):
+    with pytest.raises(KeyboardInterrupt):
+        sampled(tmp_path, STOPPING, fail_after=7)
+    sampled(tmp_path, STOPPING, progress=watcher)
+    assert watcher.labels == [("sampling", 7 + 11 + 12)]  # nothing of q0 and q1
+    assert watcher.done == sorted(watcher.done)
+    assert watcher.done[-1] == watcher.labels[0][1]
+
+
+def test_the_setting_belongs_to_the_run(tmp_path):
+    sampled(tmp_path, STOPPING)
+    with pytest.raises(LmsiError, match=r"stop: window:2 in the run folder, none now"):
+        sampled(tmp_path, SampleConfig(paths=12))
+
+
+def test_a_folder_from_before_there_was_the_setting_is_a_full_one(tmp_path):
+    sampled(tmp_path)
+    run = RunDir(tmp_path)
+    old = {k: v for k, v in run.load_settings()["sample"].items() if k != "stop"}
+    run.save_settings("sample", old)
+    voted(tmp_path)
+    assert marked(tmp_path) == set()
+    with pytest.raises(LmsiError, match=r"stop: none in the run folder, window:2 now"):
+        sampled(tmp_path, SampleConfig(paths=3, stop="window:2"))
+    assert sampled(tmp_path).new_paths == 0
+
+
+def test_a_setting_that_is_none_is_refused_before_anything_is_drawn(tmp_path):
+    with pytest.raises(LmsiError, match="--stop: expected none, beta:P"):
+        sampled(tmp_path, msgspec.structs.replace(STOPPING, stop="sometimes"))
+    assert not RunDir(tmp_path).paths.exists()
+
+
+def test_the_vote_marks_the_stopped_questions(tmp_path):
+    sampling = sampled(tmp_path, STOPPING)
+    summary = voted(tmp_path)
+    assert marked(tmp_path) == {"q0", "q1", "q2"}
+    assert summary.stopped == 3
+    line = "stopped early 3 questions; their shares are not comparable with full ones"
+    assert line in " ".join(shown(vote_table(summary)).split())
+    assert line in " ".join(shown(sample_table(sampling)).split())
+
+
+def test_an_interrupted_question_is_not_a_stopped_one(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        sampled(tmp_path, STOPPING, fail_after=3)  # one of q1
+    voted(tmp_path)
+    assert (drawn(tmp_path), marked(tmp_path)) == ({"q0": 2, "q1": 1}, {"q0"})
+
+
+def test_a_later_call_for_fewer_paths_unmarks_nothing(tmp_path):
+    sampled(tmp_path, STOPPING)
+    sampled(tmp_path, SampleConfig(paths=2, stop="window:2"))
+    voted(tmp_path)
+    assert marked(tmp_path) == {"q0", "q1", "q2"}
+
+
+@given(st.sampled_from(["beta:0.8", "beta:0.9", "window:2", "window:3"]), st.integers(1, 12))
+@settings(max_examples=20, deadline=None)
+def test_the_sampler_and_the_vote_agree_on_what_was_stopped(stop, paths):
+    with tempfile.TemporaryDirectory() as folder:
+        summary = sampled(File(folder), SampleConfig(paths=paths, stop=stop))
+        assert voted(File(folder)).stopped == summary.stopped == len(marked(folder))
+        fewer = {q for q, n in drawn(folder).items() if n < paths}
+        assert marked(folder) <= fewer
