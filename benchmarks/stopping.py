@@ -8,7 +8,7 @@ paths before it say. With a wider wave path k begins when the oldest unfinished 
 wave behind it: what running paths had written when the question was decided is spent, and paths
 that had ended by then are in the file and vote, as they do in `lmsi vote`. One row, as JSON:
 
-    {"stop": "beta:0.95", "wave": 4, "paths": 4786, "tokens": 313417, "saved": 0.223, ...}
+    {"stop": "beta:0.95", "wave": 4, "paths": 4786, "tokens": 313417, "saved": 0.22, ...}
 
 With --measured RUN, the folder of a real run with --stop on the same questions, its winners are
 compared with those of the full run too. With --gold FILE (JSONL with id and answer), the share of
