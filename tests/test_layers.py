@@ -15,7 +15,7 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config"},
-    {"answers", "equations", "lines"},
+    {"answers", "equations", "lines", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog"},
     {"engine", "training", "tasks", "report"},
     {"stages"},

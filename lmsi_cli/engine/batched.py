@@ -22,6 +22,7 @@ from lmsi_cli.engine.base import Generated, Request
 from lmsi_cli.engine.llama import LlamaContext
 from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.records import StopReason
+from lmsi_cli.thinking import answer_start
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
 LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
@@ -58,7 +59,7 @@ class _Slot:
 
     def __init__(self, request: Request, path: int, seed: int) -> None:
         self.request, self.path, self.seed = request, path, seed
-        self.text, self.tail = "", b""
+        self.text, self.tail = request.begun, b""
         self.tokens, self.logprob = 0, 0.0
 
     def finished(self, text: str, logprob: float, reason: StopReason) -> Generated:
@@ -215,7 +216,10 @@ class BatchedSampler:
         The token that shows that the sentence is over (the 3 in "is 3.5" would not) is dropped
         with its log-probability, unless part of it belongs to the answer.
         """
-        start = max(0, before - LOOK_BACK)
+        answer = answer_start(slot.text)
+        if answer is None:  # still thinking: no answer sentence in there is the answer
+            return None
+        start = max(answer, before - LOOK_BACK)
         end = answer_end(slot.text, self.trigger, start)
         reason: StopReason = "answer"
         if end is None:

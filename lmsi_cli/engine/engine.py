@@ -19,8 +19,9 @@ import psutil
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Generated, ModelInfo, Request
+from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request
 from lmsi_cli.engine.batched import BatchedSampler, shared_prefix
+from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import (
     LlamaContext,
     LlamaModel,
@@ -29,6 +30,7 @@ from lmsi_cli.engine.llama import (
     last_complaint,
 )
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Prompt
 
 AUTO_WIDTH = 32  # measured best on two cores for the embedded model; wider pays in attention
 PAGE = 256  # llama.cpp rounds the cache up to this many cells
@@ -41,6 +43,7 @@ class LlamaEngine:
     def __init__(self, path: Path, config: EngineConfig) -> None:
         self.path, self.config = path, config
         self.model = LlamaModel(path, gpu_layers=config.gpu_layers)
+        self.encoder = Encoder(self.model)
         self._adapters: dict[str, Any] = {}
         self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
@@ -63,6 +66,10 @@ class LlamaEngine:
     def encode_tail(self, text: str) -> list[int]:
         """Continuation text to ids, without BOS."""
         return self.model.encode_tail(text)
+
+    def encode_prompt(self, prompt: Prompt) -> Encoded:
+        """Plain text or a conversation to the ids that a path is drawn from."""
+        return self.encoder.prompt(prompt)
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on (loading it once), or off with ``None``."""

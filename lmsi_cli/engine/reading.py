@@ -13,6 +13,7 @@ from lmsi_cli.answers import extract
 from lmsi_cli.engine.base import Engine, Generated, Request, Wanted
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Path, PromptFormat, Question
+from lmsi_cli.thinking import answer_part
 
 WORDS = 60  # characters of a question that are enough to find it in a file
 
@@ -21,14 +22,19 @@ def to_request(
     engine: Engine, task: Task, question: Question, format: PromptFormat, wanted: tuple[Wanted, ...]
 ) -> Request:
     """Ask for paths of one question; a question with nothing wanted costs nothing."""
-    prompt = engine.encode(render(task, question.question, format)) if wanted else []
+    if not wanted:
+        return Request(question.id, (), ())
+    prompt = engine.encode_prompt(render(task, question.question, format))
     words = textwrap.shorten(question.question, WORDS, placeholder=" ...")
-    return Request(question.id, tuple(prompt), wanted, f'"{words}"')
+    return Request(question.id, tuple(prompt.ids), wanted, f'"{words}"', prompt.begun)
 
 
 def to_path(generated: Generated, task: Task) -> Path:
-    """Read the answer of a generated text; a truncated one is read too, but will not vote."""
-    found = extract(generated.text, task.kind, task.trigger)
+    """Read the answer of a generated text, after its thinking if it thinks.
+
+    A truncated text is read too, but will not vote.
+    """
+    found = extract(answer_part(generated.text), task.kind, task.trigger)
     return Path(
         question_id=generated.question_id,
         path=generated.path,
