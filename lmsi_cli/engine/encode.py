@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 from lmsi_cli.engine.base import Encoded
@@ -199,13 +200,26 @@ class Encoder:
         llama.cpp reads the words that a vocabulary sets apart even where it reads no control
         tokens, and some files mark the turns of a conversation with them (Command R's do).
         """
-        ids = self._continue(text, fresh, special=False)
+        ids: list[int] = []
+        waiting = [text]
+        while waiting:
+            piece = waiting.pop()
+            own = self._continue(piece, fresh, special=False)
+            shards = self._shards(piece, own)
+            if len(shards) > 1:  # a shard may hold a mark that the break has laid bare
+                waiting.extend(reversed(shards))
+            else:
+                ids, fresh = ids + own, False
+        return ids
+
+    def _shards(self, text: str, ids: Sequence[int]) -> list[str]:
+        """Cut a text after the first letter of every mark among its ids."""
         found = {self._spelling(t) for t in ids if self._is_mark(t)}
-        at = min((text.find(word) for word in found if word in text), default=-1)
-        if at < 0:
-            return ids
-        head = self._continue(text[: at + 1], fresh, special=False)
-        return head + self._content(text[at + 1 :], fresh=False)
+        if not found:
+            return [text]
+        marks = re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True))))
+        cuts = [0, *(m.start() + 1 for m in marks.finditer(text)), len(text)]
+        return [text[a:b] for a, b in pairwise(cuts)]
 
     def _continue(self, text: str, fresh: bool, special: bool) -> list[int]:
         """Tokenise a text that begins there (or follows a mark: ``fresh``), or goes on.
