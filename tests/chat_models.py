@@ -17,6 +17,9 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+THINKS_ON = CHATML.replace(
+    "\n{{ m.content }}", "\n{{ '<think>\n' if m.role == 'assistant' }}{{ m.content }}"
+).replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
 # Writes BOS itself, trims, wants alternating roles, has no system role, and ends turns with EOS.
 TRIMS = (
     "{{ bos_token }}{% for m in messages %}"
@@ -27,6 +30,7 @@ TRIMS = (
 )
 DROPS = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
 REFUSES = "{{ raise_exception('only tools') }}"
+SOUND = (CHATML, THINKS, THINKS_ON, TRIMS, DROPS, REFUSES)
 BROKEN = "{% for m in messages %}"
 
 

@@ -162,8 +162,9 @@ class Encoder:
         reply = Message(role="assistant", content=place)
         head, _, after = self.template.write((*asked, reply), reply=False).rpartition(place)
         start = self.template.write(asked, reply=True)
-        closing = f"{CLOSE}\n\n" if left_open(self.frame(asked).tail) else ""
-        before = head.removeprefix(start) if head.startswith(start) else closing
+        before = head.removeprefix(start) if head.startswith(start) else ""
+        if left_open(self.frame(asked).tail + before):  # the template leaves that to the content
+            before += f"{CLOSE}\n\n"
         return Ending(before, self._end(self._continue(after, fresh=False, special=True)))
 
     def _end(self, after: list[int]) -> list[int]:

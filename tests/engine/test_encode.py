@@ -33,7 +33,7 @@ def encoder(gguf, tmp_path_factory):
         opened.append(vocabulary(chat.chat_model(gguf, file, template)))
         return Encoder(opened[-1].__enter__())
 
-    made = {t: make(t) for t in (chat.CHATML, chat.TRIMS, chat.THINKS, chat.DROPS, chat.REFUSES)}
+    made = {t: make(t) for t in chat.SOUND}
     yield made.__getitem__
     for one in opened:
         one.__exit__(None, None, None)
@@ -161,6 +161,9 @@ def test_prompt_and_reply_are_the_conversation_that_the_template_writes(encoder,
 
 def test_a_block_that_the_prompt_opens_begins_the_reply_and_is_closed_in_training(encoder):
     e, prompt = encoder(chat.THINKS), (user("x"),)
+    assert e.prompt(prompt).begun == "<think>\n"
+    assert text(e, e.completion(prompt, REPLY)).startswith("</think>\n\n6 * 7")
+    e = encoder(chat.THINKS_ON)  # writes the opening in front of every reply, and no closing
     assert e.prompt(prompt).begun == "<think>\n"
     assert text(e, e.completion(prompt, REPLY)).startswith("</think>\n\n6 * 7")
     assert encoder(chat.CHATML).prompt(prompt).begun == ""

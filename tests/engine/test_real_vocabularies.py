@@ -13,6 +13,7 @@ from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.template import TODAY, ChatTemplate
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
+from lmsi_cli.thinking import answer_part
 
 VARIABLE = "LMSI_LLAMA_CPP_SOURCE"
 MODELS = Path(os.environ.get(VARIABLE, "")) / "models"
@@ -39,7 +40,8 @@ PAIRS = [
     ("qwen35", "Qwen3.5-4B", "<|im_end|>"),
     ("llama-bpe", "meta-llama-Llama-3.1-8B-Instruct", "<|eot_id|>"),
     ("llama-bpe", "meta-llama-Llama-3.2-3B-Instruct", "<|eot_id|>"),
-    ("llama-bpe", "fireworks-ai-llama-3-firefunction-v2", "<|eot_id|>"),
+    ("llama-bpe", "openai-gpt-oss-120b", "<|eot_id|>"),
+    ("llama-bpe", "NVIDIA-Nemotron-Nano-v2", "<|eot_id|>"),  # opens a block and never closes it
     ("llama-spm", LLAMA_2, "</s>"),
     ("phi-3", None, "<|end|>"),
     ("phi-3", "microsoft-Phi-3.5-mini-instruct", "<|end|>"),
@@ -125,6 +127,8 @@ def test_a_reply_is_what_the_template_writes_up_to_the_end_of_its_turn(pair):
     encoder, end = pair
     ids = encoder.completion(turns("What is 6 * 7?"), REPLY)
     told = "".join(text for text, _ in encoder.runs(ids))
+    begun = encoder.prompt(turns("x")).begun
+    assert answer_part(begun + told).strip().startswith("6 * 7") or "final" in told
     assert told.endswith(end) and REPLY[0].content in told
     assert encoder.model.ends(ids[-1]) and not any(map(encoder.model.ends, ids[:-1]))
 
