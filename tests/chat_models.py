@@ -34,7 +34,7 @@ SOUND = (CHATML, THINKS, THINKS_ON, TRIMS, DROPS, REFUSES)
 BROKEN = "{% for m in messages %}"
 
 
-def chat_model(source, target, template, blocks=1):
+def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEFINED):
     """Copy the embedded model's first blocks under a chat template; BOS is wanted and is ``<s>``.
 
     Args:
@@ -42,12 +42,13 @@ def chat_model(source, target, template, blocks=1):
         target: Where to write.
         template: Jinja text.
         blocks: Keep this many.
+        apart: The kind of the thinking marks; some files make them control tokens.
     """
     reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, "llama")
     words = list(reader.fields["tokenizer.ggml.tokens"].contents())
     types = list(reader.fields["tokenizer.ggml.token_type"].contents())
     for i, word in enumerate((*CONTROL, *APART), len(words) - len(CONTROL) - len(APART)):
-        kind = gguf.TokenType.CONTROL if word in CONTROL else gguf.TokenType.USER_DEFINED
+        kind = gguf.TokenType.CONTROL if word in CONTROL else apart
         words[i], types[i] = word, int(kind)
     own = {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types}
     skipped = ("GGUF.", "general.architecture", "llama.block_count", "tokenizer.ggml.add_bos")

@@ -2,6 +2,7 @@
 
 import chat_models as chat
 import pytest
+from gguf import TokenType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -203,3 +204,20 @@ def test_a_broken_template_is_told_unless_it_is_not_needed(gguf, tmp_path):
         with pytest.raises(LmsiError, match=r"m.gguf: its chat template is broken") as e:
             choose("auto", Encoder(words))
         assert "--chat off" in e.value.hint
+
+
+@pytest.mark.parametrize("apart", [TokenType.USER_DEFINED, TokenType.CONTROL])
+def test_thinking_marks_are_written_whatever_their_kind(gguf, tmp_path, apart):
+    """Other control tokens write nothing; without these, thinking would pass for the answer."""
+    file = chat.chat_model(gguf, tmp_path / "m.gguf", chat.CHATML, apart=apart)
+    with vocabulary(file) as words:
+        ids = words.tokenize("<think>5</think>4<|im_end|>", False, special=True)
+        assert len(ids) == 5
+        assert b"".join(map(words.piece, ids)) == b"<think>5</think>4"
+
+
+def test_a_question_full_of_marks_costs_no_more_than_it_is_long(encoder):
+    """Broken one after the other from the front, it would cost the square."""
+    e = encoder(chat.CHATML)
+    ids = e.prompt((user("".join(MARKS) * 500),)).ids
+    assert marks(e, ids) == ["<s>", "<|im_start|>", "<|im_end|>", "<|im_start|>"]
