@@ -61,11 +61,15 @@ def conversing(task: Task, choice: Choice, settings: SampleConfig) -> Task:
         chat = Chat(few_shot=settings.few_shot, system=settings.system)
         return msgspec.structs.replace(task, chat=chat)
     if settings.system:
-        raise LmsiError(
-            f"--system needs a conversation, and prompts are plain text: {choice.why}",
-            hint="leave it out, or use a chat model",
-        )
+        raise _nowhere(choice.why)
     return task
+
+
+def _nowhere(why: str) -> LmsiError:
+    return LmsiError(
+        f"--system needs a conversation, and prompts are plain text: {why}",
+        hint="leave it out, or use a chat model",
+    )
 
 
 def examined(task: Task, chat: Chat, settings: EvalConfig) -> Task:
@@ -75,8 +79,13 @@ def examined(task: Task, chat: Chat, settings: EvalConfig) -> Task:
         task: As sampled, or another one in the same form.
         chat: How a conversation would be held, by the settings of `lmsi sample`.
         settings: What they say of conversations beats what was sampled.
+
+    Raises:
+        LmsiError: There is a system message, and no conversation to put it in.
     """
     talks = task.chat is not None if settings.chat == "auto" else settings.chat == "on"
+    if settings.system and not talks:
+        raise _nowhere("--chat off" if settings.chat == "off" else "as sampled")
     few_shot = chat.few_shot if settings.few_shot == "auto" else settings.few_shot
     system = chat.system if settings.system is None else settings.system
     own = Chat(few_shot=few_shot, system=system) if talks else None

@@ -146,7 +146,7 @@ class Encoder:
             eos = self.model.eos
             return self.model.encode_tail(completion) + ([] if eos is None else [eos])
         frame, ending, content = self.frame(prompt), self._ending(prompt), completion[0].content
-        fresh = bool(frame.tail) and self._is_apart(self._own(frame.tail)[-1])
+        fresh = any(map(self._is_apart, self._own(frame.tail)[-1:]))
         whole = ending.before + content
         return self._guarded((ending.before, 0), [content], whole, fresh) + ending.end
 

@@ -124,6 +124,8 @@ def test_a_talker_trains_and_is_examined_in_its_own_form(talks, lmsi):
     evaluate = ["eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"]
     for more in ([], ["--chat", "off"], ["--few-shot", "message", "--prompt", "cot-few"]):
         assert lmsi(*evaluate, *more, "--json", "--quiet").exit_code == 0
+    done = lmsi(*evaluate, "--chat", "off", "--system", "x")
+    assert done.stderr.startswith("error: --system needs a conversation")
     results = list(RunDir("r").eval_dir.glob("*.result.json"))
     assert len(results) == 3  # each form is another evaluation
 
