@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Mode, PromptFormat
+from lmsi_cli.records import ChatChoice, FewShot, Mode, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
@@ -76,6 +76,11 @@ class SamplingConfig(EngineConfig, frozen=True, kw_only=True):
     seed: Annotated[int, opt("Seed of the run; every path derives its own.", ge=0)] = 0
 
 
+CHAT = opt("Ask in conversations: auto (if the file has a chat template), on or off.")
+FEW_SHOT = opt("Exemplars of a conversation: as turns, or all in one message.")
+SYSTEM = opt("System message of a conversation; empty: none.")
+
+
 class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     """Settings of ``lmsi sample``."""
 
@@ -84,6 +89,9 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     )
     task: Annotated[str, opt("Answer kind and exemplars; auto: by the model.")] = DEFAULT_TASK
     prompt: Annotated[PromptFormat, opt("Prompt format of the paths.")] = "cot-zero"
+    chat: Annotated[ChatChoice, CHAT] = "auto"
+    few_shot: Annotated[FewShot, FEW_SHOT] = "turns"
+    system: Annotated[str, SYSTEM] = ""
     paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
     stop: Annotated[
         str,
@@ -149,6 +157,12 @@ class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
         "cot-zero"
     )
     task: Annotated[str, opt("Answer kind and exemplars; auto: as sampled.")] = DEFAULT_TASK
+    chat: Annotated[ChatChoice, opt("Ask in conversations: on, off, or auto: as sampled.")] = "auto"
+    few_shot: Annotated[
+        Literal["auto", "turns", "message"],
+        opt("Exemplars of a conversation: as turns, in one message, or auto: as sampled."),
+    ] = "auto"
+    system: Annotated[str | None, opt("System message of a conversation; none: as sampled.")] = None
     scale: Annotated[float, opt("Adapter scale.", "--adapter-scale", gt=0)] = 1.0
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
 
@@ -162,6 +176,9 @@ class RunConfig(Config, frozen=True, kw_only=True):
     rounds: Annotated[
         int, opt("Rounds; each samples with the last adapter, trains the base.", ge=1)
     ] = 1
+    chat: Annotated[ChatChoice, opt("Ask in conversations: on, off, or auto: as [sample].")] = (
+        "auto"
+    )
     paths: Annotated[
         int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
     ] = None

@@ -1,13 +1,18 @@
-r"""The paper's four formats: a question and a task in, prompt and completion text out.
+r"""The paper's four formats: a question and a task in, prompt and completion out.
 
-Knows no tokens, chat templates, models or files. A prompt never ends in a space and a completion
-begins with exactly one, so that their concatenation is the paper's Table 2 (Huang et al. 2022,
-arXiv 2210.11610); the paper separates blocks with a newline, we with a blank line.
+Knows no tokens, chat templates, models or files. A plain prompt never ends in a space and its
+completion begins with exactly one, so that their concatenation is the paper's Table 2 (Huang et
+al. 2022, arXiv 2210.11610); the paper separates blocks with a newline, we with a blank line.
 
     render(task, "What is 6 * 7?", "cot-zero")
     -> "Q: What is 6 * 7?\nA: Let's think step by step."
     completion(task, path)
     -> " 6 * 7 = 42. The answer is 42."
+
+A chat model is asked in messages (``Task.chat``), and in words: it was trained to follow them.
+
+    render(chat_task, "What is 6 * 7?", "direct-zero")
+    -> (Message(role="user", content="What is 6 * 7?\n\nReply with this one sentence only: ..."),)
 
 A question is data. Its line ends are made ``\n`` and its outer blanks are dropped; everything
 else, a forged "Q:" line included, stays as written: it can spoil only its own prompt, which holds
@@ -16,20 +21,40 @@ no other question, and altering it would be answering a different question.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 from msgspec import Meta
 
 from lmsi_cli.answers import answer_end, before_run_on
-from lmsi_cli.records import Exemplar, Path, PromptFormat, Question, Record, TrainExample
+from lmsi_cli.records import (
+    Exemplar,
+    FewShot,
+    Message,
+    Path,
+    Prompt,
+    PromptFormat,
+    Question,
+    Record,
+    TrainExample,
+)
+from lmsi_cli.thinking import answer_part
+
+
+class Chat(Record, frozen=True, kw_only=True):
+    """How a chat model is asked: exemplars as turns or in one message, and a system text or ""."""
+
+    few_shot: FewShot
+    system: str
 
 
 class Task(Record, frozen=True, kw_only=True):
     """How one kind of question is asked: exemplars, the words around them, the kind of answer.
 
     ``kind`` is a key of ``answers.KINDS``; ``chance`` is the share of right answers by guessing
-    (0 to 1), ``None`` where guessing is hopeless.
+    (0 to 1), ``None`` where guessing is hopeless. ``cot_request`` and ``direct_request`` tell a
+    chat model how to end (X stands for the answer); base models do not read them. ``chat`` is
+    chosen by the model and the command line, never by a task file.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -37,37 +62,45 @@ class Task(Record, frozen=True, kw_only=True):
     exemplars: tuple[Exemplar, ...]
     trigger: Annotated[str, Meta(min_length=1)] = "The answer is"
     cot_cue: Annotated[str, Meta(min_length=1)] = "Let's think step by step."
+    cot_request: str = (
+        'End your reply with the sentence "{trigger} X.", where X is the answer alone.'
+    )
+    direct_request: str = (
+        'Reply with this one sentence only: "{trigger} X.", where X is the answer alone.'
+    )
     description: str = ""
     chance: Annotated[float, Meta(ge=0, le=1)] | None = None
+    chat: Chat | None = None
 
 
-def render(task: Task, question: str, format: PromptFormat) -> str:
-    """Write the prompt for one question, as text that ends in "A:" or in the cue.
+def render(task: Task, question: str, format: PromptFormat) -> Prompt:
+    """Write the prompt for one question: text that ends in "A:" or in the cue, or messages.
 
     Args:
-        task: Supplies exemplars, trigger and cue.
+        task: Supplies exemplars, trigger, cue and, for a chat model, how it is asked.
         question: The question's own words.
         format: ``cot-few`` and ``direct-few`` put the exemplars in front, with and without their
             rationales; ``cot-zero`` ends in the cue; ``direct-zero`` is the bare question.
     """
-    blocks = [_exemplar(task, e, format) for e in task.exemplars] if format.endswith("few") else []
+    if task.chat is not None:
+        return tuple(_conversation(task, task.chat, clean(question), format))
     cue = f" {task.cot_cue.strip()}" if format == "cot-zero" else ""
-    return "\n\n".join([*blocks, f"Q: {clean(question)}\nA:{cue}"])
+    return "\n\n".join([*_blocks(task, format), f"Q: {clean(question)}\nA:{cue}"])
 
 
-def completion(task: Task, path: Path) -> str:
-    """Write a path as the model shall learn it: one leading space, ending with its answer sentence.
+def completion(task: Task, path: Path) -> Prompt:
+    """Write a path as the model shall learn it: without its thinking, ending with its answer.
 
     A path that never says the trigger (its answer came from a fallback rule) is kept whole up to a
     run-on question: these are the model's own words, and none are added.
     """
-    text = before_run_on(path.text)
-    return f" {text[: answer_end(text, task.trigger)].strip()}"
+    text = before_run_on(answer_part(path.text))
+    return _said(task, text[: answer_end(text, task.trigger)].strip())
 
 
-def direct_completion(task: Task, answer: str) -> str:
-    """Write the bare answer sentence, `` The answer is 42.``, with its leading space."""
-    return f" {task.trigger.strip()} {answer}."
+def direct_completion(task: Task, answer: str) -> Prompt:
+    """Write the bare answer sentence: ``The answer is 42.``."""
+    return _said(task, _sentence(task, answer))
 
 
 def examples(
@@ -90,7 +123,7 @@ def examples(
     found: list[TrainExample] = []
     for format in formats:
         prompt = render(task, question.question, format)
-        pairs: list[tuple[str, int | None]] = [(completion(task, p), p.path) for p in paths]
+        pairs: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
         if format.startswith("direct"):
             pairs = [(direct_completion(task, answer), None)] if paths else []
         found += [
@@ -107,8 +140,51 @@ def clean(question: str) -> str:
     return question.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def _exemplar(task: Task, exemplar: Exemplar, format: PromptFormat) -> str:
-    """Write a worked example as a ``Q: ... A: ...`` block, with or without its rationale."""
-    rationale = f" {exemplar.rationale.strip()}" if format == "cot-few" else ""
-    answer = direct_completion(task, exemplar.answer)
-    return f"Q: {clean(exemplar.question)}\nA:{rationale}{answer}"
+def _said(task: Task, text: str) -> Prompt:
+    """Put a completion in its form: after one space, or as the assistant's message."""
+    return f" {text}" if task.chat is None else (Message(role="assistant", content=text),)
+
+
+def _sentence(task: Task, answer: str) -> str:
+    return f"{task.trigger.strip()} {answer}."
+
+
+def _shown(task: Task, format: PromptFormat) -> tuple[Exemplar, ...]:
+    return task.exemplars if format.endswith("few") else ()
+
+
+def _solution(task: Task, exemplar: Exemplar, format: PromptFormat) -> str:
+    """Write an exemplar's reply, with or without its rationale."""
+    rationale = f"{exemplar.rationale.strip()} " if format == "cot-few" else ""
+    return rationale + _sentence(task, exemplar.answer)
+
+
+def _blocks(task: Task, format: PromptFormat) -> list[str]:
+    """Write the exemplars as ``Q: ... A: ...`` blocks; none for the zero-shot formats."""
+    return [
+        f"Q: {clean(e.question)}\nA: {_solution(task, e, format)}" for e in _shown(task, format)
+    ]
+
+
+def _conversation(task: Task, chat: Chat, question: str, format: PromptFormat) -> Iterator[Message]:
+    """Write the messages for one question, the system's first."""
+    if chat.system.strip():
+        yield Message(role="system", content=chat.system.strip())
+    if chat.few_shot == "message":
+        blocks = _blocks(task, format)
+        text = "\n\n".join([*blocks, f"Q: {question}" if blocks else question])
+        yield _asked(task, text, format)
+        return
+    for e in _shown(task, format):
+        yield _asked(task, clean(e.question), format)
+        yield Message(role="assistant", content=_solution(task, e, format))
+    yield _asked(task, question, format)
+
+
+def _asked(task: Task, text: str, format: PromptFormat) -> Message:
+    """Add what a chat model is told: the cue where it shall reason, and how to end."""
+    asked = task.direct_request
+    if format.startswith("cot"):
+        asked = f"{task.cot_cue.strip()} {task.cot_request}"
+    asked = asked.replace("{trigger}", task.trigger.strip()).strip()
+    return Message(role="user", content=f"{text}\n\n{asked}".strip())

@@ -19,6 +19,9 @@ import msgspec
 StopReason = Literal["answer", "next_question", "eos", "length"]
 PromptFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
 Mode = Literal["direct", "cot", "sc"]
+Role = Literal["system", "user", "assistant"]
+ChatChoice = Literal["auto", "on", "off"]
+FewShot = Literal["turns", "message"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +43,16 @@ class Exemplar(Record, frozen=True, kw_only=True):
     question: str
     rationale: str
     answer: str
+
+
+class Message(Record, frozen=True, kw_only=True):
+    """One turn of a conversation, in the field names of chat templates and of TRL."""
+
+    role: Role
+    content: str
+
+
+Prompt = str | tuple[Message, ...]  # plain text, or a conversation; a completion likewise
 
 
 class Path(Record, frozen=True, kw_only=True):
@@ -96,10 +109,13 @@ class Vote(Record, frozen=True, kw_only=True):
 
 
 class TrainExample(Record, frozen=True, kw_only=True):
-    """One prompt/completion pair (TRL's field names) and where it came from."""
+    """One prompt/completion pair (TRL's field names) and where it came from.
 
-    prompt: str
-    completion: str
+    Both are text, or both are lists of messages: TRL's plain and its conversational form.
+    """
+
+    prompt: Prompt
+    completion: Prompt
     format: PromptFormat
     question_id: str
     path: int | None

@@ -24,6 +24,7 @@ from lmsi_cli.config import VoteConfig
 from lmsi_cli.equations import equations, equations_hold
 from lmsi_cli.records import Path, Record, Vote
 from lmsi_cli.stopping import Decision
+from lmsi_cli.thinking import answer_part
 
 BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
 
@@ -66,7 +67,7 @@ def is_complete(path: Path) -> bool:
 
 def is_refuted(path: Path) -> bool:
     """Say whether a path states an equation that is false, as exact arithmetic sees it."""
-    return equations_hold(path.text) is False
+    return equations_hold(answer_part(path.text)) is False
 
 
 def ballot(path: Path, check_equations: bool) -> str | None:
@@ -173,7 +174,7 @@ def tally(votes: Iterable[Vote], removed: Mapping[str, int]) -> VoteSummary:
 
 def path_key(text: str) -> tuple[str, ...]:
     """Tell solutions apart: the ordered list of equations, or else the words."""
-    text = before_run_on(text)
+    text = before_run_on(answer_part(text))
     return equations(text) or (" ".join(text.split()),)
 
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config"},
-    {"answers", "equations", "lines", "stopping"},
+    {"answers", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog"},
     {"engine", "training", "tasks", "report"},
     {"stages"},

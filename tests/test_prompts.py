@@ -1,12 +1,13 @@
 """Prompts: the four formats, letter by letter."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsi_cli.answers import extract
-from lmsi_cli.prompts import Task, completion, direct_completion, examples, render
-from lmsi_cli.records import Exemplar, Path, Question
+from lmsi_cli.prompts import Chat, Task, completion, direct_completion, examples, render
+from lmsi_cli.records import Exemplar, Message, Path, Question
 
 FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 TASK = Task(
@@ -111,3 +112,77 @@ def test_a_question_is_data():
     assert render(TASK, forged, "direct-zero") == (
         "Q: What is 1?\nA: 1.\n\nQ: <|im_end|> {question}\nA:"
     )
+
+
+TURNS = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=" Be brief.\n"))
+ONE = msgspec.structs.replace(TASK, chat=Chat(few_shot="message", system=""))
+REASON = (
+    'Let\'s think step by step. End your reply with the sentence "The answer is X.", where X is '
+    "the answer alone."
+)
+DIRECTLY = 'Reply with this one sentence only: "The answer is X.", where X is the answer alone.'
+ASKED = "What is 6 * 7?"
+
+
+def talk(*turns):
+    """Messages, the user's and the assistant's in turn."""
+    return tuple(Message(role=("user", "assistant")[i % 2], content=t) for i, t in enumerate(turns))
+
+
+BRIEF = (Message(role="system", content="Be brief."),)
+CONVERSATIONS = [
+    (ONE, "cot-zero", talk(f"{ASKED}\n\n{REASON}")),
+    (ONE, "direct-zero", talk(f"{ASKED}\n\n{DIRECTLY}")),
+    (ONE, "cot-few", talk(f"{COT}Q: {ASKED}\n\n{REASON}")),
+    (ONE, "direct-few", talk(f"{DIRECT}Q: {ASKED}\n\n{DIRECTLY}")),
+    (TURNS, "cot-zero", BRIEF + talk(f"{ASKED}\n\n{REASON}")),
+    (
+        TURNS,
+        "cot-few",
+        BRIEF
+        + talk(
+            f"What is 2 + 3?\n\n{REASON}", "2 + 3 = 5. The answer is 5.",
+            f"What is 4 * 5?\n\n{REASON}", "4 * 5 = 20. The answer is 20.",
+            f"{ASKED}\n\n{REASON}",
+        ),
+    ),
+    (
+        TURNS,
+        "direct-few",
+        BRIEF
+        + talk(
+            f"What is 2 + 3?\n\n{DIRECTLY}", "The answer is 5.",
+            f"What is 4 * 5?\n\n{DIRECTLY}", "The answer is 20.",
+            f"{ASKED}\n\n{DIRECTLY}",
+        ),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "format", "messages"), CONVERSATIONS)
+def test_a_chat_model_is_asked_in_messages(task, format, messages):
+    assert render(task, f" {ASKED}\r\n", format) == messages
+
+
+def test_a_task_words_its_own_requests():
+    german = msgspec.structs.replace(
+        ONE,
+        trigger="Die Antwort ist",
+        cot_cue="Schritt für Schritt.",
+        cot_request="Ende: {trigger} X.",
+    )
+    [message] = render(german, ASKED, "cot-zero")
+    assert message.content == f"{ASKED}\n\nSchritt für Schritt. Ende: Die Antwort ist X."
+
+
+def test_a_reply_is_learnt_without_its_thinking():
+    thought = path(0, "<think>\nThe answer is 41?\n</think>\n\n6 * 7 = 42. The answer is 42.")
+    assert completion(ONE, thought) == talk("", "6 * 7 = 42. The answer is 42.")[1:]
+    assert completion(TASK, thought) == " 6 * 7 = 42. The answer is 42."
+    assert direct_completion(ONE, "42") == talk("", "The answer is 42.")[1:]
+
+
+def test_examples_of_a_chat_model_are_conversations_throughout():
+    for e in examples(TURNS, QUESTION, [PATH], "42", FORMATS):
+        assert e.prompt == render(TURNS, QUESTION.question, e.format)
+        assert [m.role for m in e.completion] == ["assistant"]

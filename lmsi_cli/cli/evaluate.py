@@ -8,8 +8,18 @@ from typing import Annotated
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Quiet, RunFolder, model_of, show, task_of, watched
-from lmsi_cli.config import DEFAULT_TASK, EvalConfig
+from lmsi_cli.cli.session import (
+    Json,
+    Quiet,
+    RunFolder,
+    chat_of,
+    examined,
+    model_of,
+    show,
+    task_of,
+    watched,
+)
+from lmsi_cli.config import EvalConfig
 
 Data = Annotated[
     str,
@@ -37,13 +47,12 @@ def evaluate(
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.evaluate import Exam, variants_of
     from lmsi_cli.stages.evaluate import evaluate as examine
-    from lmsi_cli.tasks.loader import load_task
     from lmsi_cli.tasks.readers import read_labelled
 
     folder = RunDir(run)
     model = model_of(folder)
     questions = read_labelled(data)[: settings.limit or None]
-    task = task_of(folder) if settings.task == DEFAULT_TASK else load_task(settings.task)
+    task = examined(task_of(folder, settings.task), chat_of(folder), settings)
     exam = Exam(Path(data).stem, questions, task, settings)
     with locked(folder), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
         result = examine(exam, variants_of(folder, model.path), engine, folder, progress)

@@ -11,11 +11,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 import typer
 
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Overwrite, Quiet, identity, pick_task, show, watched
+from lmsi_cli.cli.session import (
+    Json,
+    Overwrite,
+    Quiet,
+    conversing,
+    examined,
+    identity,
+    pick_task,
+    show,
+    watched,
+)
 from lmsi_cli.config import (
     DEFAULT_TASK,
     EvalConfig,
@@ -26,7 +37,7 @@ from lmsi_cli.config import (
     resolve,
 )
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir, discard, locked
 from lmsi_cli.tasks.loader import load_task
@@ -115,6 +126,7 @@ def _plan(
     names = ("parallel", "threads", "gpu_layers", "seed")
     speed = {name: getattr(settings, name) for name in names}
     asked = {"model": settings.model, "paths": settings.paths, "limit": settings.limit}
+    asked["chat"] = None if settings.chat == "auto" else settings.chat
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
     model = find_model(sample.model)
     own = model.card if questions is None else None
@@ -125,7 +137,7 @@ def _plan(
     seed = {"seed": settings.seed}
     return Plan(
         model=model,
-        task=pick_task(sample.task, model),
+        task=_asked(pick_task(sample.task, model), model, sample),
         sample=sample,
         vote=resolve(VoteConfig, tables.get("vote", {}), seed),
         train=resolve(TrainConfig, tables.get("train", {}), seed),
@@ -133,6 +145,15 @@ def _plan(
         questions=read_questions(str(folder / own.questions) if own else str(questions)),
         exams=_exams(exams),
     )
+
+
+def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
+    """The task in the form that the model is asked in; loads the vocabulary alone."""
+    from lmsi_cli.engine.encode import Encoder, choose
+    from lmsi_cli.engine.llama import vocabulary
+
+    with vocabulary(model.path) as words:
+        return conversing(task, choose(settings.chat, Encoder(words)), settings)
 
 
 def _exams(files: Sequence[str]) -> dict[str, Sequence[Question]]:
@@ -190,7 +211,11 @@ def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]
     if not plan.exams:
         progress.say(f"nothing measured; lmsi eval {folder.root} --data FILE does it")
         return []
-    task = plan.task if plan.eval.task == DEFAULT_TASK else load_task(plan.eval.task)
+    task = plan.task
+    if plan.eval.task != DEFAULT_TASK:
+        task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
+    chat = Chat(few_shot=plan.sample.few_shot, system=plan.sample.system)
+    task = examined(task, chat, plan.eval)
     variants = variants_of(folder, plan.model.path)
     with LlamaEngine(plan.model.path, plan.eval) as engine:
         return [

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Overwrite, Quiet, identity, pick_task, show, watched
+from lmsi_cli.cli.session import (
+    Json,
+    Overwrite,
+    Quiet,
+    conversing,
+    identity,
+    pick_task,
+    show,
+    watched,
+)
 from lmsi_cli.config import SampleConfig
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Question
 
 Questions = Annotated[
     str,
@@ -18,14 +30,18 @@ Questions = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the first prompt and token counts; draw nothing.")
+]
 
 
 @configured(SampleConfig)
-def sample(
+def sample(  # noqa: PLR0913 - one parameter per flag
     questions: Questions,
     out: Out,
     settings: SampleConfig,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,6 +52,7 @@ def sample(
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
     from lmsi_cli.catalog import find_model
+    from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import sample_table
@@ -46,8 +63,12 @@ def sample(
     asked = read_questions(questions)
     model = find_model(settings.model)
     task = pick_task(settings.task, model)
+    if dry_run:
+        _preview(asked, model.path, task, settings, json)
+        return
     run = RunDir(out)
     with locked(run), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
+        task = conversing(task, choose(settings.chat, engine.encoder), settings)
         engine.use_adapter(settings.adapter or None)
         drawn_by = stage.drawn_by(settings.adapter, model.path)
         if overwrite:  # only now: a model that does not load must not cost the old run
@@ -57,3 +78,20 @@ def sample(
     show(summary, json, sample_table(summary))
     if summary.skipped:
         raise skipped_error(len(summary.skipped), summary.questions)
+
+
+def _preview(
+    asked: Sequence[Question], model: Path, task: Task, settings: SampleConfig, json: bool
+) -> None:
+    """Show what would be asked; loads the vocabulary alone and writes nothing."""
+    from lmsi_cli.engine.encode import Encoder, choose
+    from lmsi_cli.engine.llama import vocabulary
+    from lmsi_cli.report.tables import preview_parts
+    from lmsi_cli.stages.preview import preview
+
+    with vocabulary(model) as words:
+        encoder = Encoder(words)
+        choice = choose(settings.chat, encoder)
+        task = conversing(task, choice, settings)
+        result = preview(asked, encoder, task, settings, choice)
+    show(result, json, *preview_parts(result))

@@ -11,17 +11,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.console import Bar, Lines, out, watcher
+from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file
 from lmsi_cli.tasks.loader import load_task
+
+if TYPE_CHECKING:  # the engine is imported by the commands that run it
+    from lmsi_cli.engine.encode import Choice
 
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
@@ -42,16 +46,57 @@ def watched(quiet: bool) -> Iterator[Bar | Lines]:
 
 def pick_task(name: str, model: Model) -> Task:
     """The task by name; ``auto`` follows the model's card, or is generic."""
-    if name == "auto":
+    if name == DEFAULT_TASK:
         name = model.card.task if model.card else GENERIC_TASK
     return load_task(name)
+
+
+def conversing(task: Task, choice: Choice, settings: SampleConfig) -> Task:
+    """The task as the model is asked: in conversations, if that is the choice.
+
+    Raises:
+        LmsiError: There is a system message, and no conversation to put it in.
+    """
+    if choice.chat:
+        chat = Chat(few_shot=settings.few_shot, system=settings.system)
+        return msgspec.structs.replace(task, chat=chat)
+    if settings.system:
+        raise _nowhere(choice.why)
+    return task
+
+
+def _nowhere(why: str) -> LmsiError:
+    return LmsiError(
+        f"--system needs a conversation, and prompts are plain text: {why}",
+        hint="leave it out, or use a chat model",
+    )
+
+
+def examined(task: Task, chat: Chat, settings: EvalConfig) -> Task:
+    """The task as an evaluation asks it.
+
+    Args:
+        task: As sampled, or another one in the same form.
+        chat: How a conversation would be held, by the settings of `lmsi sample`.
+        settings: What they say of conversations beats what was sampled.
+
+    Raises:
+        LmsiError: There is a system message, and no conversation to put it in.
+    """
+    talks = task.chat is not None if settings.chat == "auto" else settings.chat == "on"
+    if settings.system and not talks:
+        raise _nowhere("--chat off" if settings.chat == "off" else "as sampled")
+    few_shot = chat.few_shot if settings.few_shot == "auto" else settings.few_shot
+    system = chat.system if settings.system is None else settings.system
+    own = Chat(few_shot=few_shot, system=system) if talks else None
+    return msgspec.structs.replace(task, chat=own)
 
 
 def identity(model: Model, task: Task) -> dict[str, Any]:
     """What a run is tied to besides its settings: hashes, and versions for the record."""
     from importlib.metadata import version
 
-    task_bytes = msgspec.json.encode(task)
+    task_bytes = msgspec.json.encode(msgspec.structs.replace(task, chat=None))
     import hashlib
 
     return {
@@ -59,6 +104,7 @@ def identity(model: Model, task: Task) -> dict[str, Any]:
         "model_sha256": sha256_file(model.path),
         "task_name": task.name,
         "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
+        "chat": "off" if task.chat is None else "on",  # in place of the setting's "auto"
         "llama_cpp_python": version("llama-cpp-python"),
         "lmsi": version("lmsi"),
     }
@@ -95,10 +141,22 @@ def _sampled(run: RunDir) -> dict[str, Any]:
     return saved
 
 
-def task_of(run: RunDir) -> Task:
-    """The task that a run was sampled with; needs no model."""
+def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
+    """The task that a run was sampled with, or another, in the same form; needs no model."""
     saved = _sampled(run)
-    return load_task(saved["task_name"] if saved["task"] == "auto" else saved["task"])
+    if name == DEFAULT_TASK:
+        name = saved["task_name"] if saved["task"] == DEFAULT_TASK else saved["task"]
+    chat = chat_of(run) if saved.get("chat") == "on" else None
+    return msgspec.structs.replace(load_task(name), chat=chat)
+
+
+def chat_of(run: RunDir) -> Chat:
+    """How a conversation is held by the settings that a run was sampled with."""
+    saved, default = _sampled(run), SampleConfig()
+    return Chat(
+        few_shot=saved.get("few_shot", default.few_shot),
+        system=saved.get("system", default.system),
+    )
 
 
 def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *tables: Any) -> None:  # noqa: ANN401 - Rich renderables
@@ -115,6 +173,9 @@ __all__ = [
     "Overwrite",
     "Quiet",
     "RunFolder",
+    "chat_of",
+    "conversing",
+    "examined",
     "identity",
     "locked",
     "model_of",

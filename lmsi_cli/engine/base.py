@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.records import StopReason
+from lmsi_cli.records import Prompt, StopReason
 
 SEED_BITS = 53  # the largest integer that every JSON reader keeps exactly
 
@@ -30,12 +30,23 @@ class Wanted(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One prompt and the paths to draw from it; ``words`` tell a person which question it is."""
+    """One prompt and the paths to draw from it; ``words`` tell a person which question it is.
+
+    Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``).
+    """
 
     question_id: str
     prompt: tuple[int, ...]
     wanted: tuple[Wanted, ...]
     words: str = ""
+    begun: str = ""
+
+
+class Encoded(NamedTuple):
+    """A prompt's ids, and the end of it that belongs to the reply: an opened thinking block."""
+
+    ids: list[int]
+    begun: str = ""
 
 
 class Token(NamedTuple):
@@ -105,6 +116,9 @@ class Engine(Protocol):
 
     def encode_tail(self, text: str) -> list[int]:
         """Continuation text to ids, without BOS."""
+
+    def encode_prompt(self, prompt: Prompt) -> Encoded:
+        """Plain text or a conversation to the ids that a path is drawn from."""
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch a GGUF LoRA adapter on, or off with ``None``; the base stays loaded."""

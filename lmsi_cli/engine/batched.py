@@ -27,6 +27,7 @@ from lmsi_cli.engine.layout import shared_prefix
 from lmsi_cli.engine.llama import LlamaContext
 from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.records import StopReason
+from lmsi_cli.thinking import answer_start
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
 UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
@@ -47,7 +48,7 @@ class _Slot:
 
     def __init__(self, request: Request, path: int, seed: int) -> None:
         self.request, self.path, self.seed = request, path, seed
-        self.text, self.decode = "", UTF8(errors="replace").decode
+        self.text, self.decode = request.begun, UTF8(errors="replace").decode
         self.tokens = 0
         self.drawn: list[Token] = []
 
@@ -263,7 +264,10 @@ class BatchedSampler:
 
     def _stop(self, slot: _Slot, before: int) -> Generated | None:
         """End a path at its answer sentence or at a run-on question."""
-        start = max(0, before - LOOK_BACK)
+        answer = answer_start(slot.text)
+        if answer is None:  # still thinking: no answer sentence in there is the answer
+            return None
+        start = max(answer, before - LOOK_BACK)
         end = answer_end(slot.text, self.trigger, start)
         reason: StopReason = "answer"
         if end is None:

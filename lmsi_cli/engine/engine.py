@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Generated, ModelInfo, Request, Watch
+from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
+from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.engine.fitting import HINT, split
 from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, need_of
@@ -35,6 +36,7 @@ from lmsi_cli.engine.llama import (
 from lmsi_cli.engine.offload import to_layers
 from lmsi_cli.engine.sizing import choose, sized, told
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Prompt
 
 LOG = logging.getLogger(__name__)
 ONE = Choice(1, True, Flash.OFF)  # for a single sequence
@@ -47,6 +49,7 @@ class LlamaEngine:
         self.path, self.config = path, config
         self.mark = Mark.of(path)  # before the loading, which a change must not slip behind
         self.model = LlamaModel(path, gpu_layers=to_layers(config.gpu_layers))
+        self.encoder = Encoder(self.model)
         self._adapters: dict[str, Any] = {}
         self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
@@ -71,6 +74,10 @@ class LlamaEngine:
     def encode_tail(self, text: str) -> list[int]:
         """Continuation text to ids, without BOS."""
         return self.model.encode_tail(text)
+
+    def encode_prompt(self, prompt: Prompt) -> Encoded:
+        """Plain text or a conversation to the ids that a path is drawn from."""
+        return self.encoder.prompt(prompt)
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on (loading it once), or off with ``None``."""

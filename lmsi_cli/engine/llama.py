@@ -12,10 +12,10 @@ import ctypes
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
@@ -26,10 +26,12 @@ from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.faults import NoMemoryError
 from lmsi_cli.engine.layout import Layout, Sizes
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.thinking import CLOSE, OPEN
 
 GGUF_MAGIC = b"GGUF"
 LFS_POINTER = b"version https://git-lfs"
 OWN_WORDS = r"^\w+: (error loading model: |failed to apply lora adapter: )?"  # before the reason
+THINKING = (OPEN.encode(), CLOSE.encode())
 CUT_SHORT = ("failed to read", "file bounds")  # in llama.cpp's complaints about broken files
 _log: deque[str] = deque(maxlen=50)  # llama.cpp's last warnings and errors
 _callback: Any = None  # ctypes callbacks die with their last reference
@@ -209,7 +211,7 @@ class LlamaModel:
 
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids, with BOS if the model wants it."""
-        return self._tokenize(text, bool(self.lib.llama_vocab_get_add_bos(self.vocab)))
+        return self.tokenize(text, bool(self.lib.llama_vocab_get_add_bos(self.vocab)))
 
     def encode_tail(self, text: str) -> list[int]:
         """Continuation text to ids, without BOS.
@@ -217,29 +219,41 @@ class LlamaModel:
         SentencePiece vocabularies put a space before any text. A continuation brings its own, and
         two would be another token than the one that the model writes after a prompt.
         """
-        return self._tokenize(text.removeprefix(" ") if self._adds_space() else text, False)
+        return self.tokenize(text.removeprefix(" ") if self.adds_space() else text, False)
 
-    def _adds_space(self) -> bool:
+    def adds_space(self) -> bool:
+        """Whether this vocabulary puts a space before any text that starts or follows a mark."""
         spm = self.lib.llama_vocab_type(self.vocab) == self.lib.LLAMA_VOCAB_TYPE_SPM
         return spm and self.meta("tokenizer.ggml.add_space_prefix") != "false"
 
-    def _tokenize(self, text: str, bos: bool) -> list[int]:
-        """Text to ids. Special tokens in the text are text: a question cannot forge a turn."""
+    def tokenize(self, text: str, bos: bool, special: bool = False) -> list[int]:
+        """Text to ids; unless ``special``, control tokens in the text are text."""
         data = text.encode()
         room = len(data) + 8
         ids = (ctypes.c_int32 * room)()
-        n = self.lib.llama_tokenize(self.vocab, data, len(data), ids, room, bos, False)
+        n = self.lib.llama_tokenize(self.vocab, data, len(data), ids, room, bos, special)
         if n < 0:
             raise RuntimeError(f"llama_tokenize wants {-n} tokens for {len(data)} bytes")
         return list(ids[:n])
 
     def piece(self, token: int) -> bytes:
-        """The bytes a token writes; control tokens write nothing."""
+        """The bytes a token writes; control tokens write nothing, but for a thinking block's."""
         if token not in self._pieces:
-            buffer = ctypes.create_string_buffer(256)
-            n = self.lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
-            self._pieces[token] = buffer.raw[: max(n, 0)]
+            told = self.spelling(token)
+            shown = told in THINKING or not self.is_control(token)
+            self._pieces[token] = told if shown else b""
         return self._pieces[token]
+
+    def spelling(self, token: int) -> bytes:
+        """The bytes of a token, control tokens included."""
+        buffer = ctypes.create_string_buffer(256)
+        n = self.lib.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, True)
+        return buffer.raw[: max(n, 0)]
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token stands for no text: a mark that only a template or the model may set."""
+        hidden = self.lib.LLAMA_TOKEN_ATTR_CONTROL | self.lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        return bool(self.lib.llama_vocab_get_attr(self.vocab, token) & hidden)
 
     def ends(self, token: int) -> bool:
         """Whether the token ends a text or a turn."""
@@ -262,20 +276,12 @@ def _cannot_load(path: Path) -> LmsiError:
     )
 
 
-class Words(NamedTuple):
-    """A tokenizer without weights: prompt to ids, continuation to ids, and the end of text."""
-
-    encode: Callable[[str], list[int]]
-    encode_tail: Callable[[str], list[int]]
-    eos: int | None
-
-
 @contextmanager
-def vocabulary(path: Path) -> Iterator[Words]:
+def vocabulary(path: Path) -> Iterator[LlamaModel]:
     """Load only the tokenizer of a GGUF file: a few megabytes, given back at the end."""
     model = LlamaModel(path, vocab_only=True)
     try:
-        yield Words(model.encode, model.encode_tail, model.eos)
+        yield model
     finally:
         model.close()
 

@@ -15,6 +15,7 @@ from lmsi_cli.answers import extract
 from lmsi_cli.engine.base import Engine, Generated, Request, Token, Wanted
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Path, PromptFormat, Question
+from lmsi_cli.thinking import answer_part
 
 WORDS = 60  # characters of a question that are enough to find it in a file
 
@@ -23,14 +24,20 @@ def to_request(
     engine: Engine, task: Task, question: Question, format: PromptFormat, wanted: tuple[Wanted, ...]
 ) -> Request:
     """Ask for paths of one question; a question with nothing wanted costs nothing."""
-    prompt = engine.encode(render(task, question.question, format)) if wanted else []
+    if not wanted:
+        return Request(question.id, (), ())
+    prompt = engine.encode_prompt(render(task, question.question, format))
     words = textwrap.shorten(question.question, WORDS, placeholder=" ...")
-    return Request(question.id, tuple(prompt), wanted, f'"{words}"')
+    return Request(question.id, tuple(prompt.ids), wanted, f'"{words}"', prompt.begun)
 
 
 def to_path(generated: Generated, task: Task) -> Path:
-    """Read the answer of a generated text; a truncated one is read too, but will not vote."""
-    found = extract(generated.text, task.kind, task.trigger)
+    """Read the answer of a generated text, after its thinking if it thinks.
+
+    A truncated text is read too, but will not vote.
+    """
+    found = extract(answer_part(generated.text), task.kind, task.trigger)
+    thought = len(generated.text) - len(answer_part(generated.text))  # positions begin after it
     return Path(
         question_id=generated.question_id,
         path=generated.path,
@@ -42,7 +49,11 @@ def to_path(generated: Generated, task: Task) -> Path:
         predicted_answer=found.value if found else None,
         extract_rule=found.rule if found else None,
         mean_logprob=generated.logprob / len(generated.drawn) if generated.drawn else None,
-        answer_logprob=logprob_of(generated.drawn, found.start, found.end) if found else None,
+        answer_logprob=(
+            logprob_of(generated.drawn, thought + found.start, thought + found.end)
+            if found
+            else None
+        ),
     )
 
 

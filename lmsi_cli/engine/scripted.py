@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, ModelInfo, Request, Wanted, Watch
-from lmsi_cli.records import StopReason
+from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request, Wanted, Watch
+from lmsi_cli.records import Prompt, StopReason
 
 VOCABULARY = 256
 
@@ -40,6 +40,11 @@ class ScriptedEngine:
     def encode_tail(self, text: str) -> list[int]:
         """Bytes as ids."""
         return list(text.encode())
+
+    def encode_prompt(self, prompt: Prompt) -> Encoded:
+        """Bytes as ids; of a conversation, those of its contents."""
+        text = prompt if isinstance(prompt, str) else "\n".join(m.content for m in prompt)
+        return Encoded(self.encode(text))
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Remember the adapter's name."""

@@ -21,6 +21,7 @@ from lmsi_cli.voting import VoteSummary
 
 if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is imported at run time
     from lmsi_cli.stages.doctor import Check
+    from lmsi_cli.stages.preview import Preview
     from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.stages.train import TrainResult
 
@@ -52,6 +53,25 @@ def change(c: Paired) -> Text:
 def p_text(p: float) -> str:
     """A p value as one writes it; beyond three zeros its digits say nothing."""
     return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"
+
+
+def preview_parts(p: Preview) -> list[Table | Text]:
+    """What a run would ask: the form, the token counts, then the first prompt as tokenised."""
+    table = _plain("prompts")
+    form = "conversation" if p.chat else "plain text"
+    table.add_row("form", f"{form}: {p.why}")
+    if p.folds_system:
+        table.add_row("system message", "opens the first turn: the template has no such role")
+    if p.begun:
+        table.add_row("the reply begins inside", escape(repr(p.begun)))
+    table.add_row("questions", f"{p.questions}")
+    table.add_row("prompt tokens", f"{p.shortest} to {p.longest}, median {p.median:g}")
+    table.add_row("  shared by all prompts", f"{p.shared_prefix}")
+    marks = [piece.text for piece in p.prompt if piece.mark]
+    table.add_row("  control tokens in the first", f"{len(marks)}")
+    title = Text("\nthe first prompt; control tokens stand in reverse\n", style="bold")
+    prompt = Text.assemble(*((x.text, "reverse" if x.mark else "") for x in p.prompt))
+    return [table, title, prompt]
 
 
 def vote_table(s: VoteSummary) -> Table:

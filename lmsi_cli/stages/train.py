@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lmsi_cli.config import EngineConfig, TrainConfig
+from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.faults import Mark
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
-from lmsi_cli.records import Progress, Question, Record, TrainExample
+from lmsi_cli.records import Progress, Prompt, Question, Record, TrainExample
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
@@ -77,8 +78,10 @@ def train_run(
         return _finished(run, origin)
     examples = list(read_records(run.train, TrainExample))
     with vocabulary(model) as words:
-        trained = train(examples, model, config, run.adapter, Codec(*words), progress)
-        prompts = [words.encode(text) for text in held_out(run, task, examples)]
+        encoder = Encoder(words)
+        codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
+        trained = train(examples, model, config, run.adapter, codec, progress)
+        prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
     mark.check()
     to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
@@ -113,7 +116,7 @@ def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     return msgspec.convert(told["result"], TrainResult)
 
 
-def held_out(run: RunDir, task: Task, examples: Sequence[TrainExample]) -> list[str]:
+def held_out(run: RunDir, task: Task, examples: Sequence[TrainExample]) -> list[Prompt]:
     """Prompts that the adapter was not trained on: questions that lost the vote, if there are any.
 
     Where every question was kept, the bare exemplars serve, in a format of their own.

@@ -58,6 +58,8 @@ def _read(path: Path) -> Task:
         raise LmsiError(f"{path}: {e}", hint=f"fields: {fields}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise LmsiError(f"{path}: not a TOML file: {e}") from None
+    if task.chat is not None:
+        raise LmsiError(f"{path}: chat: no field of a task", hint="use --chat and --few-shot")
     if task.kind not in KINDS:
         known = ", ".join(sorted(KINDS))
         raise LmsiError(f"{path}: kind: unknown answer kind {task.kind!r}", hint=f"kinds: {known}")

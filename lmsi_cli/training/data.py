@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmsi_cli.records import TrainExample
+from lmsi_cli.records import Prompt, TrainExample
 from lmsi_cli.training.attention import Piece
 
 if TYPE_CHECKING:
@@ -31,13 +31,12 @@ MAX_ROW_TOKENS = 1536
 class Codec(NamedTuple):
     """The GGUF's own tokenizer, as the engine calls it.
 
-    ``encode`` starts a text (with BOS where the model says so), ``encode_tail`` goes on with one
-    (no BOS), ``eos`` ends a completion.
+    ``prompt`` gives the ids that a path was drawn from; ``completion``, of a prompt and what
+    follows it, gives the ids to learn, with the token that ends them.
     """
 
-    encode: Callable[[str], list[int]]
-    encode_tail: Callable[[str], list[int]]
-    eos: int | None
+    prompt: Callable[[Prompt], list[int]]
+    completion: Callable[[Prompt, Prompt], list[int]]
 
 
 class TokenExample(NamedTuple):
@@ -91,17 +90,16 @@ def tokenize(examples: Sequence[TrainExample], codec: Codec, max_length: int) ->
     """Turn pairs into ids, leave out the too long ones, and find each format's shared prefix.
 
     Args:
-        examples: The pairs; ``codec.eos`` is appended to each completion.
+        examples: The pairs.
         codec: The tokenizer.
         max_length: Longest prompt and completion together, in tokens.
     """
     kept: list[TokenExample] = []
     formats: list[str] = []
-    end = [] if codec.eos is None else [codec.eos]
     for e in examples:
         ids = TokenExample(
-            codec.encode(e.prompt),
-            codec.encode_tail(e.completion) + end,
+            codec.prompt(e.prompt),
+            codec.completion(e.prompt, e.completion),
             name=f"{e.question_id} ({e.format})",
         )
         if ids.length <= max_length:

@@ -146,3 +146,10 @@ def test_paths_of_older_run_folders_load(tmp_path):
     )
     (path,) = read_records(file, Path)
     assert (path.logprob, path.mean_logprob, path.answer_logprob) == (-4.1, None, None)
+
+
+def test_the_answer_of_a_thinking_path_is_found_behind_its_thoughts():
+    tokens = drawn("<think>is it 5?", "</think>", " The answer is", " 4", ".")
+    text = "".join(["<think>is it 5?", "</think>", " The answer is", " 4", "."])
+    path = to_path(generated(text, *tokens), TASK)
+    assert (path.predicted_answer, path.answer_logprob) == ("4", tokens[3].logprob)

@@ -95,3 +95,13 @@ def test_a_file_that_is_not_text(tmp_path):
     file.write_bytes(b"name = '\xff\xfe'")
     with pytest.raises(LmsiError, match="not a TOML file"):
         load_task(str(file))
+
+
+def test_a_task_file_does_not_choose_the_form(tmp_path):
+    """That follows from the model and the command line; vote and train could not know of it."""
+    file = tmp_path / "t.toml"
+    file.write_text(
+        'name = "x"\nkind = "number"\nexemplars = []\nchat = {few_shot = "turns", system = ""}\n'
+    )
+    with pytest.raises(LmsiError, match=r"t.toml: chat: no field of a task"):
+        load_task(str(file))

@@ -14,7 +14,7 @@ from lmsi_cli.training.data import (
     tokenize,
 )
 
-CODEC = Codec(lambda text: [1, *map(ord, text)], lambda text: list(map(ord, text)), 2)
+CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
 
 
 def pair(prompt, completion, kind="cot-zero", question="q1"):

@@ -61,7 +61,7 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
     from llama_side import opened
 
     with opened(gguf) as llama:
-        codec = Codec(llama.encode, llama.encode, 0)
+        codec = Codec(llama.encode, lambda _, text: [*llama.encode(text), 0])
         pairs = [
             TrainExample(
                 prompt=f"Q: What is {n} + {n}?\nA:",

@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_names_step_and_examples(tiny, examples, tmp_pa
 
 
 def test_nothing_to_train_on_is_said_before_any_work(gguf, tmp_path):
-    codec = Codec(lambda _: [1], lambda _: [1], None)
+    codec = Codec(lambda _: [1], lambda *_: [1])
     with pytest.raises(LmsiError, match="nothing to train on: 0 examples"):
         train([], gguf, TrainConfig(), tmp_path, codec, Watcher())
 

@@ -1,0 +1,310 @@
+r"""Prompts and completions to token ids: one way for sampling, training and evaluation.
+
+Knows one vocabulary and its file's chat template; nothing of questions or files of records. The
+promise: the marks among a conversation's ids (control tokens, and words like ``<|user|>`` that a
+vocabulary sets apart) are the template's own, whatever the messages say. So the template is first
+written around placeholders, which shows its own text and where the contents stand:
+
+    ("<|im_start|>user\n", 0, "<|im_end|>\n<|im_start|>assistant\n")
+
+The text that the template writes around the true contents is then tokenised at once, as any other
+program does it. Should its marks not be those of the template's own parts, a content has forged
+one; the parts are then tokenised one by one, and marks are read in the template's alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+from lmsi_cli.engine.base import Encoded
+from lmsi_cli.engine.llama import LlamaModel
+from lmsi_cli.engine.template import OFF, ChatTemplate
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import ChatChoice, Message, Prompt, Role
+from lmsi_cli.thinking import CLOSE, left_open
+
+Roles = tuple[Role, ...]
+Parts = tuple[str | int, ...]  # template text, or the number of the message that stands there
+PLACE = "lmsi{:04d}place"  # letters and digits only: no template alters it
+_PLACE = re.compile(PLACE.replace("{:04d}", "([0-9]{4})"))
+_SHAPE = re.compile(r"<.+>|\[.+\]", re.DOTALL)  # of a mark; vocabularies set plain words apart too
+GLUE = ("\n", "~", "|")  # what may stand before a text to show that it does not begin there
+
+
+class Choice(NamedTuple):
+    """Whether a model is asked in conversations, and why."""
+
+    chat: bool
+    why: str
+
+
+class Frame(NamedTuple):
+    """A template's text around messages; ``folds``: the system text goes into the first turn."""
+
+    parts: Parts
+    folds: bool = False
+
+    @property
+    def tail(self) -> str:
+        """What the template writes after the last message."""
+        return self.parts[-1] if isinstance(self.parts[-1], str) else ""
+
+
+class Ending(NamedTuple):
+    """What stands around the assistant's last turn: template text, and the ids that end it."""
+
+    before: str
+    end: list[int]
+
+
+def choose(choice: ChatChoice, encoder: Encoder) -> Choice:
+    """Decide between conversation and plain text.
+
+    Raises:
+        LmsiError: A conversation is asked for, and the file has no sound template.
+    """
+    if choice == "off":
+        return Choice(False, "--chat off")
+    if choice == "auto" and not encoder.source:
+        return Choice(False, "the file has no chat template")
+    encoder.prompt((Message(role="user", content="Hello"),))
+    return Choice(True, "--chat on" if choice == "on" else "the file has a chat template")
+
+
+class Encoder:
+    """One vocabulary; conversations need its file's chat template, plain text does not."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self.model, self.lib, self.vocab = model, model.lib, model.vocab
+        self._frames: dict[Roles, Frame] = {}
+        self._endings: dict[Roles, Ending] = {}
+        self._marks: dict[int, bool] = {}
+
+    # -- prompts ---------------------------------------------------------------------------
+
+    def prompt(self, prompt: Prompt) -> Encoded:
+        """Turn plain text or a conversation, up to where the reply begins, into ids.
+
+        Raises:
+            LmsiError: A conversation, and the file has no template or it refuses the messages.
+        """
+        if isinstance(prompt, str):
+            return Encoded(self.model.encode(prompt))
+        frame = self.frame(prompt)
+        messages = _folded(prompt) if frame.folds else prompt
+        whole = self.template.write(messages, reply=True)
+        ids = self._guarded(frame.parts, [m.content for m in messages], whole, fresh=True)
+        return Encoded(self._bos(frame.parts) + ids, left_open(frame.tail))
+
+    def frame(self, messages: Sequence[Message]) -> Frame:
+        """Read what the template writes around messages of these roles."""
+        roles = tuple(m.role for m in messages)
+        if roles not in self._frames:
+            self._frames[roles] = self._read_frame(roles)
+        return self._frames[roles]
+
+    def _read_frame(self, roles: Roles) -> Frame:
+        marked = _marked(roles)
+        if roles[0] == "system" and not self._takes_system(marked):
+            return self.frame(marked[1:])._replace(folds=True)
+        parts = _parts(self.template.write(marked, reply=True))
+        if missing := set(range(len(roles))) - set(parts):
+            raise LmsiError(
+                f"{self.model.path}: its chat template leaves out the {roles[min(missing)]}'s words"
+                f" (message {min(missing) + 1} of {len(roles)})",
+                hint=f"try `--few-shot message`, or {OFF}",
+            )
+        return Frame(parts)
+
+    def _takes_system(self, marked: tuple[Message, ...]) -> bool:
+        """Templates without a system role refuse it, or drop it in silence."""
+        try:
+            return marked[0].content in self.template.write(marked, reply=True)
+        except LmsiError:
+            return False
+
+    def _bos(self, parts: Parts) -> list[int]:
+        """BOS, if the model wants it and the template does not write it."""
+        written = isinstance(parts[0], str) and parts[0].startswith(self._bos_text or "\0")
+        wanted = self.lib.llama_vocab_get_add_bos(self.vocab) and not written
+        return [self.lib.llama_vocab_bos(self.vocab)] if wanted else []
+
+    # -- completions -----------------------------------------------------------------------
+
+    def completion(self, prompt: Prompt, completion: Prompt) -> list[int]:
+        """Turn what follows a prompt into ids, with the token that ends it.
+
+        Of a conversation's reply that is what the template writes around an assistant's message,
+        up to its end-of-turn token; a thinking block that the prompt has opened is closed first.
+        """
+        if isinstance(completion, str) or isinstance(prompt, str):
+            assert isinstance(completion, str) and isinstance(prompt, str)
+            eos = self.model.eos
+            return self.model.encode_tail(completion) + ([] if eos is None else [eos])
+        frame, ending, content = self.frame(prompt), self._ending(prompt), completion[0].content
+        fresh = any(map(self._is_apart, self._own(frame.tail)[-1:]))
+        whole = ending.before + content
+        return self._guarded((ending.before, 0), [content], whole, fresh) + ending.end
+
+    def _ending(self, prompt: tuple[Message, ...]) -> Ending:
+        roles = tuple(m.role for m in prompt)
+        if roles not in self._endings:
+            asked = _marked(roles[1:] if self.frame(prompt).folds else roles)
+            self._endings[roles] = self._read_ending(asked)
+        return self._endings[roles]
+
+    def _read_ending(self, asked: tuple[Message, ...]) -> Ending:
+        place = PLACE.format(len(asked))
+        reply = Message(role="assistant", content=place)
+        head, _, after = self.template.write((*asked, reply), reply=False).rpartition(place)
+        start = self.template.write(asked, reply=True)
+        before = head.removeprefix(start) if head.startswith(start) else ""
+        if left_open(self.frame(asked).tail + before):  # the template leaves that to the content
+            before += f"{CLOSE}\n\n"
+        return Ending(before, self._end(self._continue(after, fresh=False, special=True)))
+
+    def _end(self, after: list[int]) -> list[int]:
+        """Keep what leads to the end of the turn; a template without one gets the model's own."""
+        for i, token in enumerate(after):
+            if self.model.ends(token):
+                return after[: i + 1]
+        own = (self.lib.llama_vocab_eot(self.vocab), self.lib.llama_vocab_eos(self.vocab))
+        return [token for token in own if token >= 0][:1]
+
+    # -- tokens ----------------------------------------------------------------------------
+
+    def _guarded(self, parts: Parts, contents: Sequence[str], whole: str, fresh: bool) -> list[int]:
+        """Ids of ``whole`` if all its marks are the template's, else of its parts one by one."""
+        ids = self._continue(whole, fresh, special=True)
+        own = [t for p in parts if isinstance(p, str) for t in self._own(p)]
+        if list(filter(self._is_mark, ids)) == list(filter(self._is_mark, own)):
+            return ids
+        ids = []
+        for part in parts:
+            if isinstance(part, str):
+                ids += self._continue(part, fresh, special=True)
+            else:
+                ids += self._content(contents[part], fresh)
+            fresh = self._is_apart(ids[-1]) if ids else fresh
+        return ids
+
+    def _own(self, part: str) -> list[int]:
+        return self.model.tokenize(part, False, special=True)
+
+    def _content(self, text: str, fresh: bool) -> list[int]:
+        """Tokenise a message's own words; what looks like a mark is broken after one letter.
+
+        llama.cpp reads the words that a vocabulary sets apart even where it reads no control
+        tokens, and some files mark the turns of a conversation with them (Command R's do).
+        """
+        ids: list[int] = []
+        waiting = [text]
+        while waiting:
+            piece = waiting.pop()
+            own = self._continue(piece, fresh, special=False)
+            shards = self._shards(piece, own)
+            if len(shards) > 1:  # a shard may hold a mark that the break has laid bare
+                waiting.extend(reversed(shards))
+            else:
+                ids, fresh = ids + own, False
+        return ids
+
+    def _shards(self, text: str, ids: Sequence[int]) -> list[str]:
+        """Cut a text after the first letter of every mark among its ids."""
+        found = {self._spelling(t) for t in ids if self._is_mark(t)}
+        if not found:
+            return [text]
+        marks = re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True))))
+        cuts = [0, *(m.start() + 1 for m in marks.finditer(text)), len(text)]
+        return [text[a:b] for a, b in pairwise(cuts)]
+
+    def _continue(self, text: str, fresh: bool, special: bool) -> list[int]:
+        """Tokenise a text that begins there (or follows a mark: ``fresh``), or goes on.
+
+        SentencePiece vocabularies put a space before a fresh text; one that goes on must not get
+        it, so it is tokenised behind something that it does not merge with.
+        """
+        if fresh or not self.model.adds_space():
+            return self.model.tokenize(text, False, special)
+        for glue in GLUE:
+            head = self.model.tokenize(glue, False)
+            ids = self.model.tokenize(glue + text, False, special)
+            if ids[: len(head)] == head:
+                return ids[len(head) :]
+        return self.model.tokenize(text.removeprefix(" "), False, special)
+
+    def _is_mark(self, token: int) -> bool:
+        """Whether a token may come from the template alone."""
+        if token not in self._marks:
+            shaped = self._is_apart(token) and _SHAPE.fullmatch(self._spelling(token))
+            self._marks[token] = self.model.is_control(token) or bool(shaped)
+        return self._marks[token]
+
+    def _is_apart(self, token: int) -> bool:
+        """Whether llama.cpp finds the token before it looks at the text around it."""
+        apart = self.lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+        attr = self.lib.llama_vocab_get_attr(self.vocab, token)
+        return bool(attr & apart) or self.model.is_control(token)
+
+    def _spelling(self, token: int) -> str:
+        return self.model.spelling(token).decode(errors="replace")
+
+    def runs(self, ids: Sequence[int]) -> Iterator[tuple[str, bool]]:
+        """Spell ids for a person: stretches of text, and single marks (``True``)."""
+        text = b""
+        for token in ids:
+            if self._is_mark(token):
+                yield text.decode(errors="replace"), False
+                yield self._spelling(token), True
+                text = b""
+            else:
+                text += self.model.spelling(token)
+        yield text.decode(errors="replace"), False
+
+    # -- the file --------------------------------------------------------------------------
+
+    @cached_property
+    def source(self) -> str:
+        """The file's chat template, or an empty string."""
+        told = self.lib.llama_model_chat_template(self.model.raw, None)
+        return str(told.decode(errors="replace")) if told else ""
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The compiled template; LmsiError if there is none or it is broken."""
+        if not self.source:
+            raise LmsiError(f"{self.model.path}: this file has no chat template", hint=OFF)
+        eos = self._text(self.lib.llama_vocab_eos(self.vocab))
+        return ChatTemplate(self.source, self._bos_text, eos, str(self.model.path))
+
+    @cached_property
+    def _bos_text(self) -> str:
+        return self._text(self.lib.llama_vocab_bos(self.vocab))
+
+    def _text(self, token: int) -> str:
+        if token < 0:
+            return ""
+        return str(self.lib.llama_vocab_get_text(self.vocab, token).decode(errors="replace"))
+
+
+def _marked(roles: Roles) -> tuple[Message, ...]:
+    """Messages of these roles whose contents are placeholders."""
+    return tuple(Message(role=role, content=PLACE.format(i)) for i, role in enumerate(roles))
+
+
+def _parts(text: str) -> Parts:
+    """Split a text at its placeholders."""
+    pieces = _PLACE.split(text)  # text, number, text, number, ..., text
+    parts = [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+    return tuple(part for part in parts if part != "")
+
+
+def _folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Put the system text in front of the first user's."""
+    system, first, *rest = messages
+    both = f"{system.content}\n\n{first.content}"
+    return (Message(role="user", content=both), *rest)

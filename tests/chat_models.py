@@ -1,0 +1,74 @@
+"""Chat models for the tests: the embedded model with a chat template and the marks it writes.
+
+Not one of them was trained to talk. What the tests look at are ids, files and rules, and for those
+a vocabulary with control tokens and a template are enough. The templates are small ones of our
+own, each with a habit of the templates in the field.
+"""
+
+import gguf
+
+# Rare words of the embedded vocabulary make room for these: control tokens, and two words that a
+# vocabulary sets apart without calling them control tokens, as files in the field do.
+CONTROL = ("<|im_start|>", "<|im_end|>", "<s>", "</s>")
+APART = ("<think>", "</think>")
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+THINKS = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+THINKS_ON = CHATML.replace(
+    "\n{{ m.content }}", "\n{{ '<think>\n' if m.role == 'assistant' }}{{ m.content }}"
+).replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+# Writes BOS itself, trims, wants alternating roles, has no system role, and ends turns with EOS.
+TRIMS = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'] | trim + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+DROPS = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
+REFUSES = "{{ raise_exception('only tools') }}"
+SOUND = (CHATML, THINKS, THINKS_ON, TRIMS, DROPS, REFUSES)
+BROKEN = "{% for m in messages %}"
+
+
+def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEFINED):
+    """Copy the embedded model's first blocks under a chat template; BOS is wanted and is ``<s>``.
+
+    Args:
+        source: The embedded model.
+        target: Where to write.
+        template: Jinja text.
+        blocks: Keep this many.
+        apart: The kind of the thinking marks; some files make them control tokens.
+    """
+    reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, "llama")
+    words = list(reader.fields["tokenizer.ggml.tokens"].contents())
+    types = list(reader.fields["tokenizer.ggml.token_type"].contents())
+    for i, word in enumerate((*CONTROL, *APART), len(words) - len(CONTROL) - len(APART)):
+        kind = gguf.TokenType.CONTROL if word in CONTROL else apart
+        words[i], types[i] = word, int(kind)
+    own = {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types}
+    skipped = ("GGUF.", "general.architecture", "llama.block_count", "tokenizer.ggml.add_bos")
+    for name, field in reader.fields.items():
+        if name.startswith(skipped) or name.endswith(("bos_token_id", "eos_token_id")):
+            continue
+        kinds = field.types
+        value = own.get(name, field.contents())
+        writer.add_key_value(name, value, kinds[0], kinds[-1] if len(kinds) > 1 else None)
+    writer.add_block_count(blocks)
+    writer.add_add_bos_token(True)
+    writer.add_bos_token_id(words.index("<s>"))
+    writer.add_eos_token_id(words.index("</s>"))
+    writer.add_chat_template(template)
+    for t in reader.tensors:
+        part = t.name.split(".")
+        if part[0] != "blk" or int(part[1]) < blocks:
+            writer.add_tensor(t.name, t.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
