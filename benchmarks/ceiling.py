@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.jobs import Job, Measurement, sampling_config
 from benchmarks.peers import measured, requests
+from lmsi_cli.engine.context import Batch, LlamaContext
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.layout import Layout
-from lmsi_cli.engine.llama import Batch, LlamaContext
 
 Call = tuple[Any, ...]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from lmsi_cli.cli.options import configured
@@ -31,7 +32,8 @@ Questions = Annotated[
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the first prompt and token counts; draw nothing.")
+    bool,
+    typer.Option("--dry-run", help="Show the first prompt, its tokens, memory and time; no more."),
 ]
 
 
@@ -83,15 +85,20 @@ def sample(  # noqa: PLR0913 - one parameter per flag
 def _preview(
     asked: Sequence[Question], model: Path, task: Task, settings: SampleConfig, json: bool
 ) -> None:
-    """Show what would be asked; loads the vocabulary alone and writes nothing."""
-    from lmsi_cli.engine.encode import Encoder, choose
-    from lmsi_cli.engine.llama import vocabulary
-    from lmsi_cli.report.tables import preview_parts
+    """Show what would be asked and what it would cost; writes nothing."""
+    from lmsi_cli.engine.encode import choose
+    from lmsi_cli.engine.engine import LlamaEngine
+    from lmsi_cli.report.tables import cost_table, preview_parts
+    from lmsi_cli.stages.estimate import estimate
     from lmsi_cli.stages.preview import preview
+    from lmsi_cli.stages.sample import requests_of
 
-    with vocabulary(model) as words:
-        encoder = Encoder(words)
-        choice = choose(settings.chat, encoder)
+    with LlamaEngine(model, settings) as engine:
+        choice = choose(settings.chat, engine.encoder)
         task = conversing(task, choice, settings)
-        result = preview(asked, encoder, task, settings, choice)
-    show(result, json, *preview_parts(result))
+        prompts = preview(asked, engine.encoder, task, settings, choice)
+        engine.use_adapter(settings.adapter or None)
+        requests = requests_of(asked[: settings.limit or None], engine, task, settings)
+        cost = estimate(requests, engine, settings, task.trigger)
+    both = {**msgspec.to_builtins(prompts), "cost": msgspec.to_builtins(cost)}
+    show(both, json, *preview_parts(prompts), cost_table(cost))

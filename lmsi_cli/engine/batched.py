@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from lmsi_cli.answers import answer_end
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Token, Watch
+from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.faults import NotNumbersError, first_nan
 from lmsi_cli.engine.layout import shared_prefix
-from lmsi_cli.engine.llama import LlamaContext
 from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start

@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out
-from lmsi_cli.engine.llama import LlamaContext, LlamaModel, default_threads
+from lmsi_cli.engine.llama import LlamaModel, default_threads
 from lmsi_cli.engine.probe import build_id, cache_folder
 from lmsi_cli.records import Record
 
@@ -107,14 +108,17 @@ def _measure_all(
         choices = [kind._replace(width=w) for w in WIDTHS]
         choices = [c for c in choices if fits(lay_out(need, c))]
         if choices:
-            rates.update(_measure(model, need, choices, threads))
+            rates.update(measure(model, need, choices, threads))
     return rates
 
 
-def _measure(
+def measure(
     model: LlamaModel, need: Need, choices: list[Choice], threads: int
 ) -> dict[Choice, float]:
-    """Time some steps at each width in one cache, the widest choice's."""
+    """Tokens per second of choices that differ in width alone, narrowest first.
+
+    Some steps are timed in one cache, the widest choice's; reading prompts is not.
+    """
     layout = lay_out(need._replace(paths=choices[-1].width), choices[-1])
     context = LlamaContext(model, layout, threads)
     try:

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
+from lmsi_cli.engine.calibrate import measure
+from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.engine.fitting import HINT, split
 from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, need_of
 from lmsi_cli.engine.llama import (
-    LlamaContext,
     LlamaModel,
     check_file,
     forget_complaints,
@@ -119,6 +120,17 @@ class LlamaEngine:
         with self._opened(need, watch is not None) as context:
             sampler = BatchedSampler(context, sampling, trigger, watch)
             yield from self._guarded(sampler.run(requests))
+
+    def pace(self, need: Need) -> tuple[Layout, float]:
+        """Tell the cache that a job would get, and measure its tokens per second.
+
+        Raises:
+            LmsiError: It does not fit the memory.
+        """
+        choice = choose(self.model, self.config, need)
+        layout = sized(self.model, self.config, need, choice)
+        choice = choice._replace(width=layout.width)
+        return layout, measure(self.model, need, [choice], self.config.threads)[choice]
 
     @contextmanager
     def _opened(self, need: Need, watched: bool) -> Iterator[LlamaContext]:

@@ -183,6 +183,7 @@ def _decode_once(path: str, extra_buffers: bool) -> int:
     import numpy as np
 
     from lmsi_cli.engine import llama
+    from lmsi_cli.engine.context import Batch
 
     lib = llama.library()
     params = lib.llama_model_default_params()
@@ -193,7 +194,7 @@ def _decode_once(path: str, extra_buffers: bool) -> int:
     context_params = lib.llama_context_default_params()
     context_params.n_ctx, context_params.n_threads = 64, 2
     context = lib.llama_init_from_model(model, context_params)
-    batch = llama.Batch(64)
+    batch = Batch(64)
     for size, at in ((32, 0), (1, 32)):
         batch.clear()
         ids = np.arange(size, dtype=np.int32)

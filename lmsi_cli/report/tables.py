@@ -21,6 +21,7 @@ from lmsi_cli.voting import VoteSummary
 
 if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is imported at run time
     from lmsi_cli.stages.doctor import Check
+    from lmsi_cli.stages.estimate import Estimate
     from lmsi_cli.stages.preview import Preview
     from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.stages.train import TrainResult
@@ -72,6 +73,33 @@ def preview_parts(p: Preview) -> list[Table | Text]:
     title = Text("\nthe first prompt; control tokens stand in reverse\n", style="bold")
     prompt = Text.assemble(*((x.text, "reverse" if x.mark else "") for x in p.prompt))
     return [table, title, prompt]
+
+
+def cost_table(e: Estimate) -> Table:
+    """What a run would take, from a small trial."""
+    bound = "at most " if e.at_most else "about "
+    kind = "one for all (unified)" if e.unified else "one for each (split)"
+    return facts(
+        "\ncost",
+        [
+            ("paths side by side", f"{e.width}"),
+            ("KV cache", f"{kind}, {e.cells:,} cells"),
+            ("memory", f"{_mib(e.model_bytes)} for the model and {_mib(e.cache_bytes)} beside it"),
+            ("tokens a path", f"{bound}{e.tokens_per_path:.0f}, from {e.trial_paths} trial paths"),
+            ("speed", f"{e.tokens_s:,.0f} tokens/s"),
+            ("time", f"{bound}{_duration(e.seconds)}"),
+        ],
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
 
 
 def vote_table(s: VoteSummary) -> Table:

@@ -143,6 +143,13 @@ def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, str]:
     return {"adapter": str(file.absolute()), "adapter_sha256": sha256_file(file)}
 
 
+def requests_of(
+    questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig
+) -> list[Request]:
+    """Write all requests of a run that has not begun."""
+    return [_request(q, engine, task, config, {}) for q in questions]
+
+
 def _request(
     q: Question, engine: Engine, task: Task, config: SampleConfig, have: dict[tuple[str, int], bool]
 ) -> Request:

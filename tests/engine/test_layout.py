@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.layout import Choice, Flash, Need, bytes_of, lay_out, rule_of_thumb
-from lmsi_cli.engine.llama import LlamaContext, LlamaModel, library
+from lmsi_cli.engine.llama import LlamaModel, library
 
 needs = st.builds(
     lambda prefix, own, longest, paths: Need(prefix, prefix + own, longest, paths),
