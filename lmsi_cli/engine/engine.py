@@ -112,8 +112,7 @@ class LlamaEngine:
                 not even a cache for one path fits the memory, the file has changed since it was
                 loaded, or the model computes NaN.
         """
-        requests = [r for r in requests if r.wanted]  # the others have no prompt either
-        if not requests:
+        if not any(r.wanted for r in requests):
             return
         self._check_lengths(requests, sampling.max_tokens)
         need = need_of(requests, sampling.max_tokens)

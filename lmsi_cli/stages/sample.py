@@ -87,8 +87,8 @@ def sample(
     ]
     watch = BallotWatch(Stop.parse(config.stop))
     have = _paths_there(run, watch)
-    open_ = [q for q in chosen if not watch.decided(q.id)]
-    asked = [_request(q, engine, task, config, have) for q in open_]
+    asked = [_request(q, engine, task, config, have) for q in chosen]
+    asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
     _keep_questions([q for q in chosen if q.id not in left_out], {q for q, _ in have}, run)
