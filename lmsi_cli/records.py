@@ -22,6 +22,19 @@ Mode = Literal["direct", "cot", "sc"]
 Role = Literal["system", "user", "assistant"]
 ChatChoice = Literal["auto", "on", "off"]
 FewShot = Literal["turns", "message"]
+PathClass = Literal[  # what each means is told in voting/classes.py
+    "sound",
+    "unchecked",
+    "corrected",
+    "lucky",
+    "near-miss",
+    "systematic",
+    "rival",
+    "other",
+    "undecided",
+    "unparsed",
+    "truncated",
+]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,7 +100,8 @@ class Vote(Record, frozen=True, kw_only=True):
     ``share = majority_votes / total_votes`` and ``share_of_all = majority_votes / num_paths``.
     ``stopped`` says that the question has fewer paths than were asked for since ``--stop`` held it
     for decided: its shares are high because sampling went on until they were, and do not compare
-    with those of other questions.
+    with those of other questions. ``classes`` says of every path number what kind of path it is;
+    run folders of older versions lack it.
     """
 
     question_id: str
@@ -106,6 +120,7 @@ class Vote(Record, frozen=True, kw_only=True):
     ballots: dict[str, int]
     kept: tuple[int, ...]
     stopped: bool = False
+    classes: dict[PathClass, tuple[int, ...]] = {}
 
 
 class TrainExample(Record, frozen=True, kw_only=True):

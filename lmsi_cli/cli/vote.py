@@ -13,7 +13,7 @@ def vote(run: RunFolder, settings: VoteConfig, json: Json = False) -> None:
 
     Example: lmsi vote runs/first --min-share 0.5
     """
-    from lmsi_cli.report.tables import histogram, vote_table
+    from lmsi_cli.report.tables import class_table, histogram, removed_table, vote_table
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.vote import vote_run
 
@@ -21,4 +21,5 @@ def vote(run: RunFolder, settings: VoteConfig, json: Json = False) -> None:
     task = task_of(folder)
     with locked(folder):
         summary = vote_run(folder, task, settings)
-    show(summary, json, vote_table(summary), histogram(summary))
+    tables = (vote_table, class_table, removed_table, histogram)
+    show(summary, json, *(table(summary) for table in tables))

@@ -10,7 +10,7 @@ Knows which file goes where; the vote and its filters are in ``voting.py``, the 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import msgspec
 
@@ -21,7 +21,7 @@ from lmsi_cli.prompts import Task, examples
 from lmsi_cli.records import Path, Question, TrainExample, Vote
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.stopping import Decision, Stop
-from lmsi_cli.voting import VoteSummary, select, tally, tell, vote
+from lmsi_cli.voting import Tally, VoteSummary, select, tell, vote
 
 NOT_SAMPLED = "run `lmsi sample` first"
 
@@ -32,18 +32,31 @@ def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
     Raises:
         LmsiError: There are no paths, or not one of them could be read; nothing is written then.
     """
+    _check_settings(config)
     paths = _by_question(run)
-    removed: Counter[str] = Counter()
-    votes = [_vote_one(question_id, group, config, removed) for question_id, group in paths.items()]
-    stopped = _stopped(run, paths)
-    votes = [msgspec.structs.replace(v, stopped=v.question_id in stopped) for v in votes]
+    stopped, tally = _stopped(run, paths), Tally()
+    votes = []
+    for question_id, group in paths.items():
+        voted = vote(question_id, group, config.check_equations)
+        voted = msgspec.structs.replace(voted, stopped=question_id in stopped)
+        selection = select(voted, group, config)
+        tally.add(selection)
+        votes.append(selection.vote)
     if not any(v.total_votes for v in votes):
         raise _nobody_votes(run, votes, task)
     train = _examples(votes, paths, run, task, config)
     write_records(run.votes, votes)
     write_records(run.train, train)
     run.save_settings("vote", msgspec.to_builtins(config))
-    return tally(votes, removed)
+    return tally.summary()
+
+
+def _check_settings(config: VoteConfig) -> None:
+    both = sorted({*config.keep} & {*config.drop})
+    if both:
+        raise LmsiError(
+            f"--keep and --drop both name {both[0]}", hint="take it out of one of the two"
+        )
 
 
 def _nobody_votes(run: RunDir, votes: list[Vote], task: Task) -> LmsiError:
@@ -84,14 +97,6 @@ def _by_question(run: RunDir) -> dict[str, list[Path]]:
                 hint="delete one of the two lines, so that no path votes twice",
             )
     return dict(sorted(groups.items()))
-
-
-def _vote_one(
-    question_id: str, paths: list[Path], config: VoteConfig, removed: Counter[str]
-) -> Vote:
-    selection = select(vote(question_id, paths, config.check_equations), paths, config)
-    removed.update(selection.removed)
-    return selection.vote
 
 
 def _stopped(run: RunDir, paths: dict[str, list[Path]]) -> set[str]:
