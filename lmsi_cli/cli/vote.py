@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, RunFolder, show, task_of
+from lmsi_cli.cli.session import Force, Json, RunFolder, show, task_of
 from lmsi_cli.config import VoteConfig
+
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        help="Questions kept for measuring; refuse to train on any of them. May be repeated.",
+        show_default=False,
+    ),
+]
 
 
 @configured(VoteConfig)
-def vote(run: RunFolder, settings: VoteConfig, json: Json = False) -> None:
+def vote(
+    run: RunFolder,
+    settings: VoteConfig,
+    exclude: Exclude = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
     """Let the paths vote and keep those that agree.
 
-    Example: lmsi vote runs/first --min-share 0.5
+    Example: lmsi vote runs/first --min-share 0.5 --exclude test.jsonl
     """
     from lmsi_cli.report.tables import class_table, histogram, removed_table, vote_table
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.vote import vote_run
+    from lmsi_cli.tasks.readers import read_questions
 
     folder = RunDir(run)
     task = task_of(folder)
+    exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder):
-        summary = vote_run(folder, task, settings)
+        summary = vote_run(folder, task, settings, exams)
     tables = (vote_table, class_table, removed_table, histogram)
     show(summary, json, *(table(summary) for table in tables))

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 from lmsi_cli.config import NO_STOP, VoteConfig
+from lmsi_cli.contamination import check_apart
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.prompts import Task, examples
@@ -26,14 +29,28 @@ from lmsi_cli.voting import Tally, VoteSummary, select, tell, vote
 NOT_SAMPLED = "run `lmsi sample` first"
 
 
-def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
+def vote_run(
+    run: RunDir,
+    task: Task,
+    config: VoteConfig,
+    exams: Mapping[str, Sequence[Question]] = MappingProxyType({}),
+) -> VoteSummary:
     """Vote over every question of a run folder and write ``votes.jsonl`` and ``train.jsonl``.
 
+    Args:
+        run: Held by the caller (``locked``).
+        task: What was sampled.
+        config: Who votes, and what of the majority is kept.
+        exams: Questions that must not be trained on, by the name of their file.
+
     Raises:
-        LmsiError: There are no paths, or not one of them could be read; nothing is written then.
+        LmsiError: There are no paths, not one of them could be read, or a question is also in an
+            exam; nothing is written then.
     """
     _check_settings(config)
     paths = _by_question(run)
+    if exams:
+        check_apart(list(read_records(run.questions, Question)), exams)
     stopped, tally = _stopped(run, paths), Tally()
     votes = []
     for question_id, group in paths.items():
@@ -47,7 +64,7 @@ def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
     train = _examples(votes, paths, run, task, config)
     write_records(run.votes, votes)
     write_records(run.train, train)
-    run.save_settings("vote", msgspec.to_builtins(config))
+    run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams)})
     return tally.summary()
 
 

@@ -8,7 +8,7 @@ from stage_helpers import QUESTIONS, sampled, voted
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records, write_records
-from lmsi_cli.records import Path, TrainExample, Vote
+from lmsi_cli.records import Path, Question, TrainExample, Vote
 from lmsi_cli.rundir import RunDir
 
 FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
@@ -149,3 +149,25 @@ def test_a_question_that_is_missing_is_named(run):
     run.questions.write_text(run.questions.read_text().replace('"q0"', '"q9"'))
     with pytest.raises(LmsiError, match=r"questions.jsonl: question 'q0' is not there"):
         voted(run.root)
+
+
+def test_questions_of_an_exam_are_refused_and_nothing_is_written(run):
+    exam = {"test.jsonl": [Question(id="t1", question="what is 2 + 2")]}
+    with pytest.raises(LmsiError, match=r"test.jsonl holds 1 of the 4 .*: q2"):
+        voted(run.root, exams=exam)
+    assert not run.votes.exists() and not run.train.exists()
+    voted(run.root, exams={"test.jsonl": [Question(id="q0", question="What is 9 + 9?")]})
+    assert run.train.exists()
+
+
+def test_a_class_in_both_lists_is_refused(run):
+    with pytest.raises(LmsiError, match="--keep and --drop both name lucky"):
+        voted(run.root, keep=("lucky", "rival"), drop=("lucky",))
+
+
+def test_what_is_kept_for_its_class_is_written_as_it_was_sampled(run):
+    """Also with its wrong answer; the direct formats hold the winner all the same."""
+    voted(run.root, **LOOSE, keep=("near-miss",))
+    own = {(e.format, e.completion) for e in examples_of(run) if e.question_id == "q2"}
+    assert ("cot-zero", " 2 + 2 = 5. The answer is 5.") in own
+    assert {c for f, c in own if f.startswith("direct")} == {" The answer is 4."}
