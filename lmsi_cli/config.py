@@ -33,6 +33,16 @@ STOP_FORMS = (
     "or window:W with W from 2 to 999 (window:5)"
 )
 
+MAJORITY, FITTED = "majority", "cisc:auto"
+WEIGHT_PATTERN = (
+    rf"^(?:{MAJORITY}|logprob|mean_logprob|{FITTED}"
+    r"|cisc:(?=[\d.]*[1-9])\d{0,3}(?:\.\d{1,6}|(?<=\d)))\Z"
+)
+WEIGHT_FORMS = (
+    f"{MAJORITY}, logprob, mean_logprob, cisc:T with T above 0 (cisc:0.5), or {FITTED} (needs "
+    "--probe)"
+)
+
 
 def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
     """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
@@ -121,6 +131,14 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)
     ] = 0.25
     min_votes: Annotated[int, opt("Drop questions whose winner has fewer votes.", ge=1)] = 2
+    weight: Annotated[
+        str,
+        opt(
+            "How much a ballot counts: majority, logprob, mean_logprob, cisc:T or cisc:auto.",
+            forms=WEIGHT_FORMS,
+            pattern=WEIGHT_PATTERN,
+        ),
+    ] = MAJORITY
     max_paths_per_question: Annotated[
         int, opt("At most this many paths a question; 0: all.", ge=0)
     ] = 4
@@ -164,6 +182,7 @@ class VoteConfig(Config, frozen=True, kw_only=True):
 # Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.
 PAPER: dict[str, Any] = {
     "check_equations": False,
+    "weight": MAJORITY,
     "min_share": 0.0,
     "min_votes": 1,
     "min_margin": 0.0,

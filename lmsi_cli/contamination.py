@@ -29,7 +29,7 @@ def same_words(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", plain).split())
 
 
-def check_apart(questions: Sequence[Question], exams: Mapping[str, Iterable[Question]]) -> None:
+def check_apart(questions: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
     """Refuse to train on questions that an evaluation will ask.
 
     Args:
@@ -39,14 +39,24 @@ def check_apart(questions: Sequence[Question], exams: Mapping[str, Iterable[Ques
     Raises:
         LmsiError: Some occur in both; names them and the first file that holds them.
     """
-    for name, exam in exams.items():
-        asked = {same_words(q.question) for q in exam}
-        both = [q.id for q in questions if same_words(q.question) in asked]
-        if both:
-            more = f" and {len(both) - NAMED} more" if len(both) > NAMED else ""
-            raise LmsiError(
-                f"{name} holds {len(both)} of the {len(questions)} questions to train on: "
-                f"{', '.join(both[:NAMED])}{more}",
-                hint="what is trained on cannot be measured on: take them out of one of the two; "
-                "--force goes on",
-            )
+    asked = {name: {same_words(q.question) for q in exam} for name, exam in exams.items()}
+    both: dict[str, list[str]] = {name: [] for name in asked}
+    count = 0
+    for count, question in enumerate(questions, 1):  # noqa: B007 - the count of all of them
+        words = same_words(question.question)
+        for name, known in asked.items():
+            if words in known:
+                both[name].append(question.id)
+    for name, found in both.items():
+        if found:
+            raise _refusal(name, found, count)
+
+
+def _refusal(name: str, found: Sequence[str], count: int) -> LmsiError:
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return LmsiError(
+        f"{name} holds {len(found)} of the {count} questions to train on: "
+        f"{', '.join(found[:NAMED])}{more}",
+        hint="what is trained on cannot be measured on: take them out of one of the two; "
+        "--force goes on",
+    )

@@ -207,10 +207,14 @@ def _sample(
 def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.report.tables import kept_line
     from lmsi_cli.stages.train import train_run
-    from lmsi_cli.stages.vote import vote_run
+    from lmsi_cli.stages.vote import nothing_kept, vote_run
 
     summary = vote_run(folder, plan.task, plan.vote, plan.excluded)
     progress.say(kept_line(summary))
+    for warning in summary.warnings:
+        progress.say(f"warning: {warning}")
+    if nothing := nothing_kept(folder, summary):
+        raise nothing
     train_run(folder, plan.model.path, plan.task, plan.train, progress)
 
 

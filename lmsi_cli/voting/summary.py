@@ -14,6 +14,7 @@ from collections import Counter
 
 from lmsi_cli.records import Path, PathClass, Record, Vote
 from lmsi_cli.voting.filters import FILTERS, Selection
+from lmsi_cli.voting.weights import Fit
 
 BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
 CLASSES: tuple[PathClass, ...] = typing.get_args(PathClass)
@@ -37,7 +38,8 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     ``stopped`` questions are not comparable with the others.
     ``sum(removed.values()) + kept_paths == paths``, and ``samples`` has a path for each filter that
     removed any. ``classes`` says of what kind all paths are
-    (their sum is ``paths``), ``kept_classes`` of what kind those that are trained on.
+    (their sum is ``paths``), ``kept_classes`` of what kind those that are trained on. ``fit`` is
+    there if a temperature was fitted; ``warnings`` are sentences.
     """
 
     questions: int
@@ -55,6 +57,8 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     samples: dict[str, Sample]
     classes: dict[PathClass, int]
     kept_classes: dict[PathClass, int]
+    fit: Fit | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Tally:
