@@ -3,9 +3,10 @@
     python benchmarks/voting.py --paths 100000 --paths 1000000 --run runs/tinymath \
         --out benchmarks/results/voting.json
 
-Needs no model. ``--run`` times the parts on the paths of a real run, too. The paths are rationales of three to six steps with drawn numbers, 16 to a question,
+Needs no model. The paths are rationales of three to six steps with drawn numbers, 16 to a question,
 of which a third go wrong at one step; they stand in the order of finishing of 96 questions that are
-sampled side by side. Measured, each part by itself and on one core:
+sampled side by side. With ``--run`` the parts are timed on the paths of a real run, too.
+Measured, each part by itself and on one core:
 
     vote     from path records in memory to votes, by answers alone (``vote``)
     checked  the same with every equation read and checked, nothing remembered from before
@@ -188,9 +189,8 @@ def main() -> None:
         rows += parts(root.name, recorded(root))
     for row in rows:
         peak = "" if row.peak_mib is None else f"{row.peak_mib:8.0f} MiB"
-        print(
-            f"{row.source:12}{row.part:16}{row.paths:>10,}{row.seconds:8.1f} s{row.paths_s:12,.0f}/s{peak}"
-        )
+        name = f"{row.source:12}{row.part:16}{row.paths:>10,}"
+        print(f"{name}{row.seconds:8.1f} s{row.paths_s:12,.0f}/s{peak}")
     if args.out:
         args.out.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
 
