@@ -86,6 +86,7 @@ def test_options_are_read_from_the_question():
     assert listed("Which?\nA) 5\nB) 6 (C) or so\nC. 7") == ("5", "6 (C) or so", "7")
     assert listed("Which?\n(A) sand\n(C) sea") == ()
     assert listed("Is (A) or (B) wet?") == ()
+    assert listed("Which?\nI. A point\nC. B\n(A) I only\n(B) II only") == ("I only", "II only")
 
 
 @given(PROSE, st.sampled_from(sorted(set(KINDS) - {"latex"})))

@@ -51,12 +51,17 @@ _HASH = re.compile(r"####[ \t]*(?=\(?[A-Za-z]\)?[ \t.]*(?:\n|\Z))")
 
 
 def listed(question: str) -> tuple[str, ...]:
-    """Read the options that a question lists, lettered from A without a gap; else nothing."""
+    """Read the options that a question lists, lettered from A without a gap; else nothing.
+
+    A list of statements ("I. A point") may stand before them: the last "A" opens the options.
+    """
     found = _LISTED.findall(question)
     letters = "".join(letter for letter, _ in found)
-    if len(found) < 2 or letters != ascii_uppercase[: len(found)]:
+    first = max(letters.rfind("A"), 0)
+    told = letters[first:]
+    if len(told) < 2 or told != ascii_uppercase[: len(told)]:
         return ()
-    return tuple(text for _, text in found)
+    return tuple(text for _, text in found[first:])
 
 
 def _find(text: str, place: Span, last: bool, asked: Asked) -> Span | None:
