@@ -48,15 +48,20 @@ def load_task(name_or_path: str) -> Task:
     Raises:
         LmsiError: There is no such task, or its file is not a sound task; names file and field.
     """
+    return _read(find_task(name_or_path))
+
+
+def find_task(name_or_path: str) -> Path:
+    """Find a task's file; see ``load_task``."""
     if name_or_path in task_names():
-        return _read(task_file(name_or_path))
+        return task_file(name_or_path)
     path = Path(name_or_path)
     hint = f"tasks: {', '.join(task_names())}; or give the path of a .toml file"
     if path.suffix != ".toml" and len(path.parts) < 2:
         raise LmsiError(f"no task {name_or_path!r}", hint=hint)
     if not path.is_file():
         raise LmsiError(f"{path}: no such file", hint=hint)
-    return _read(path)
+    return path
 
 
 def _read(path: Path) -> Task:

@@ -92,6 +92,12 @@ def split_source(source: str) -> tuple[str | None, str]:
     return (layout, file) if colon and layout in LAYOUTS else (None, source)
 
 
+def set_name(source: str) -> str:
+    """What results of a file are called: ``gsm8k-test`` for ``gsm8k:data/test.jsonl``."""
+    layout, file = split_source(source)
+    return "-".join(filter(None, [layout, Path(file).stem]))
+
+
 def _own(source: str, name: str, data: bytes) -> Iterator[Row]:
     text = _decode(name, data)
     return ROWS[_kind(source, text)](name, text)
