@@ -40,7 +40,8 @@ def configured(kind: type[Config]) -> Callable[[Command], Command]:
     def wrap(command: Command) -> Command:
         def run(config: Path | None = None, verbose: bool = False, **given: Any) -> None:  # noqa: ANN401 - any option
             if verbose:
-                logging.basicConfig(level=logging.INFO, format="%(message)s")
+                logging.basicConfig(format="%(message)s")
+                logging.getLogger("lmsi_cli").setLevel(logging.INFO)  # not what libraries say
             typed = _lists(kind, {name: given.pop(name) for name in names})
             tables = read_tables(config)
             given[SETTINGS] = resolve(kind, tables.get(table, {}), typed)

@@ -24,7 +24,7 @@ from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Token, Watch
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.faults import NotNumbersError, first_nan
-from lmsi_cli.engine.layout import shared_prefix
+from lmsi_cli.engine.layout import ROWS, shared_prefix
 from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
@@ -100,7 +100,7 @@ class BatchedSampler:
     def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """Draw every wanted path of undecided questions; yields each at the step that ends it."""
         self.queue = deque(r for r in requests if r.wanted)
-        self._read_prefix([r.prompt for r in self.queue])
+        self._read_prefix([r.prompt for r in requests if r.prompt])  # finished ones, too
         while True:
             yield from self._start_paths()
             live = self._close_gaps()
@@ -221,13 +221,25 @@ class BatchedSampler:
         return len(live)
 
     def _step(self, live: int) -> Iterator[Generated]:
-        """One token for each of the first ``live`` slots."""
+        """One token for each of the first ``live`` slots.
+
+        A split cache's batch is filled up with rows that nobody reads, so that a path's logits are
+        the same bits whatever else runs; see ``layout.ROWS``. A unified cache cannot promise
+        that, since its sums also depend on where the cells lie.
+        """
         slots = np.arange(live)
+        idle = np.arange(live, live if self.context.layout.unified else self._filled_up(live))
         batch = self.context.batch
         batch.clear()
         batch.add(self.token[:live], self.pos[:live], slots, 1)
+        batch.add(np.zeros_like(idle), np.zeros_like(idle), idle, 1)
         self.context.decode()
+        for slot in idle:
+            self.context.drop(int(slot))
         yield from self._take(slots, self.context.logits(live))
+
+    def _filled_up(self, live: int) -> int:
+        return min(-(-live // ROWS) * ROWS, self.width)
 
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""

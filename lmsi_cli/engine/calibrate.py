@@ -56,10 +56,18 @@ def worth_it(need: Need) -> bool:
     return need.paths * need.max_tokens / TYPICAL > WORTH * cost
 
 
+def recall(model: LlamaModel, need: Need, threads: int) -> Calibration | None:
+    """Look a former calibration up; see ``calibrate``."""
+    try:
+        return msgspec.json.decode(_file(model, need, threads).read_bytes(), type=Calibration)
+    except (OSError, msgspec.ValidationError, msgspec.DecodeError):
+        return None
+
+
 def calibrate(
     model: LlamaModel, need: Need, threads: int, fits: Callable[[Layout], bool]
 ) -> Calibration | None:
-    """Look up, or measure and remember, how this model decodes such prompts fastest.
+    """Measure and remember how this model decodes such prompts fastest.
 
     Args:
         model: The loaded model; its adapter, if any, does not change the order.
@@ -70,18 +78,14 @@ def calibrate(
     Returns:
         None if not even the narrowest fits.
     """
-    file = _file(model, need, threads)
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=Calibration)
-    except (OSError, msgspec.ValidationError, msgspec.DecodeError):
-        rates = _measure_all(model, need, threads, fits)
+    rates = _measure_all(model, need, threads, fits)
     if not rates:
         return None
     found = _best(rates)
     LOG.info(
         "calibration: %s tokens/s", ", ".join(f"{k}: {v:,.0f}" for k, v in found.rates.items())
     )
-    _remember(file, found)
+    _remember(_file(model, need, threads), found)
     return found
 
 

@@ -21,6 +21,7 @@ from lmsi_cli.engine.llama import (
     default_threads,
     forget_complaints,
     last_complaint,
+    raise_interrupt,
 )
 from lmsi_cli.errors import LmsiError
 
@@ -92,6 +93,7 @@ class LlamaContext:
     def decode(self) -> None:
         """Run the batch."""
         code = self.lib.llama_decode(self.raw, self.batch.raw(self.lib))
+        raise_interrupt()
         if code == 1:
             cells = self.lib.llama_n_ctx(self.raw)
             raise LmsiError(

@@ -35,7 +35,7 @@ from lmsi_cli.engine.llama import (
     last_complaint,
 )
 from lmsi_cli.engine.offload import to_layers
-from lmsi_cli.engine.sizing import choose, sized, told
+from lmsi_cli.engine.sizing import as_settings, choose, sized, told
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
@@ -55,6 +55,7 @@ class LlamaEngine:
         self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
         self._adapter_name: str | None = None
+        self._layout: Layout | None = None  # of the last cache that paths were drawn in
         self._fits = sys.maxsize  # paths side by side that the memory is known to hold
 
     def __enter__(self) -> LlamaEngine:
@@ -67,6 +68,11 @@ class LlamaEngine:
     def info(self) -> ModelInfo:
         """What the file says of itself."""
         return self.model.info
+
+    @property
+    def settled(self) -> dict[str, int | str]:
+        """What came of ``auto``, under the names of the settings; empty before the first path."""
+        return {} if self._layout is None else as_settings(self._layout)
 
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids, with BOS if the model wants it."""
@@ -112,8 +118,7 @@ class LlamaEngine:
                 not even a cache for one path fits the memory, the file has changed since it was
                 loaded, or the model computes NaN.
         """
-        requests = [r for r in requests if r.wanted]  # the others have no prompt either
-        if not requests:
+        if not any(r.wanted for r in requests):
             return
         self._check_lengths(requests, sampling.max_tokens)
         need = need_of(requests, sampling.max_tokens)
@@ -145,6 +150,7 @@ class LlamaEngine:
 
             context, fits = widest(width, open_)
             self._fits = fits if fits < width else self._fits  # said once is enough
+            self._layout = context.layout
             LOG.info("%s", told(context.layout, self.model))
             yield context
 

@@ -24,6 +24,9 @@ IN_OUTPUT, IN_ATTENTION, IN_FEED_FORWARD = 2, 7, 12
 SHORT_PROMPT = 512  # tokens; up to here a copy for every path costs less than looking past others
 MOST_SEQUENCES = 256  # that llama.cpp holds
 LARGEST_WIDTH = 240  # the others are for prompts
+# llama.cpp's kernels compute rows in fours and eights; a row left over, or alone, is summed in
+# another order. In multiples of this a row's logits do not depend on what shares the batch.
+ROWS = 8
 
 
 class Flash(IntEnum):
@@ -82,8 +85,12 @@ def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
 
 
 def need_of(requests: Sequence[Request], max_tokens: int) -> Need:
-    """Measure requests; at least one is wanted."""
-    prompts = [r.prompt for r in requests]
+    """Measure requests, of which at least one is wanted.
+
+    Finished ones count for the prefix: where a prompt is cut changes the last bits of its logits,
+    and a resumed run must cut it where the first call did.
+    """
+    prompts = [r.prompt for r in requests if r.prompt]
     paths = sum(len(r.wanted) for r in requests)
     return Need(shared_prefix(prompts), max(map(len, prompts)), max_tokens, paths)
 
@@ -106,11 +113,13 @@ def lay_out(need: Need, choice: Choice, questions: int = 1, cells: int = 0) -> L
 
     Args:
         need: What the requests ask for.
-        choice: Width and kind.
+        choice: Width and kind; a split cache has a multiple of ``ROWS`` slots, or one.
         questions: Prompts that are open at the same time.
         cells: A size that the user set instead; 0 for none.
     """
     width = min(choice.width, need.paths, LARGEST_WIDTH)
+    if not choice.unified and choice.width > 1:
+        width = -(-width // ROWS) * ROWS
     sequences = width + 1 + questions
     own = need.longest - need.prefix
     if choice.unified:  # every path may sit on a question of its own

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +24,15 @@ from lmsi_cli.engine import probe
 from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.layout import Sizes
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.thinking import CLOSE, OPEN
+from lmsi_cli.thinking import MARKS
 
 GGUF_MAGIC = b"GGUF"
 LFS_POINTER = b"version https://git-lfs"
 OWN_WORDS = r"^\w+: (error loading model: |failed to apply lora adapter: )?"  # before the reason
-THINKING = (OPEN.encode(), CLOSE.encode())
+THINKING = {mark.encode() for pair in MARKS for mark in pair}
 CUT_SHORT = ("failed to read", "file bounds")  # in llama.cpp's complaints about broken files
 _log: deque[str] = deque(maxlen=50)  # llama.cpp's last warnings and errors
+_interrupts: list[BaseException] = []
 _callback: Any = None  # ctypes callbacks die with their last reference
 
 
@@ -42,6 +44,7 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
     if _callback is None:
         _callback = llama_cpp.llama_log_callback(_remember)
         llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
+        sys.unraisablehook = _keep_interrupt
         llama_cpp.llama_backend_init()
     return llama_cpp
 
@@ -49,6 +52,26 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
 def _remember(level: int, text: bytes, _data: object) -> None:
     if level >= 3:  # GGML_LOG_LEVEL_WARN
         _log.append(text.decode(errors="replace").strip())
+
+
+def _keep_interrupt(dropped: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs
+    """Keep an interrupt that arrived in ``_remember``: Python can only drop it there."""
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        _interrupts.append(dropped.exc_value or dropped.exc_type())
+    else:
+        sys.__unraisablehook__(dropped)
+
+
+def raise_interrupt() -> None:
+    """Raise what was dropped; asked after every long call, since llama.cpp logs within them.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM came while llama.cpp was writing its log.
+    """
+    if _interrupts:
+        first = _interrupts[0]
+        _interrupts.clear()
+        raise first
 
 
 def forget_complaints() -> None:
@@ -102,6 +125,7 @@ class LlamaModel:
         params.use_extra_bufts = vocab_only or probe.extra_buffers_work()
         forget_complaints()
         self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)
+        raise_interrupt()
         if not self.raw:
             raise _cannot_load(path)
         self.vocab = self.lib.llama_model_get_vocab(self.raw)

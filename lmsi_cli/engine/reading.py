@@ -23,9 +23,7 @@ WORDS = 60  # characters of a question that are enough to find it in a file
 def to_request(
     engine: Engine, task: Task, question: Question, format: PromptFormat, wanted: tuple[Wanted, ...]
 ) -> Request:
-    """Ask for paths of one question; a question with nothing wanted costs nothing."""
-    if not wanted:
-        return Request(question.id, (), ())
+    """Ask for paths of one question; one with nothing wanted still shows what all prompts share."""
     prompt = engine.encode_prompt(render(task, question.question, format))
     words = textwrap.shorten(question.question, WORDS, placeholder=" ...")
     return Request(question.id, tuple(prompt.ids), wanted, f'"{words}"', prompt.begun)

@@ -13,7 +13,7 @@ import logging
 import psutil
 
 from lmsi_cli.config import EngineConfig
-from lmsi_cli.engine.calibrate import calibrate, worth_it
+from lmsi_cli.engine.calibrate import calibrate, recall, worth_it
 from lmsi_cli.engine.faults import NoMemoryError
 from lmsi_cli.engine.layout import (
     MOST_SEQUENCES,
@@ -46,10 +46,12 @@ def choose(model: LlamaModel, config: EngineConfig, need: Need) -> Choice:
 def _found(model: LlamaModel, config: EngineConfig, need: Need) -> Choice:
     """Measure where it is worth it and something is left to choose; else go by the rule."""
     settled = bool(config.parallel and config.kv != "auto") or bool(config.ctx)
-    if not settled and not model.gpu_layers and worth_it(need):
-        measured = calibrate(model, need, config.threads, lambda x: _fits(model, x))
-        if measured:
-            return measured.choice
+    if not settled and not model.gpu_layers:
+        found = recall(model, need, config.threads)
+        if not found and worth_it(need):
+            found = calibrate(model, need, config.threads, lambda x: _fits(model, x))
+        if found:
+            return found.choice
     return rule_of_thumb(need, gpu=bool(model.gpu_layers))
 
 
@@ -79,6 +81,16 @@ def told(layout: Layout, model: LlamaModel) -> str:
         f"{layout.width} paths side by side, {kind} KV cache of {layout.cells} cells, fused "
         f"attention {layout.flash.name.lower()}, {bytes_of(layout, model.sizes) / 2**20:.0f} MiB"
     )
+
+
+def as_settings(layout: Layout) -> dict[str, int | str]:
+    """The layout under the names of the settings that would choose it by hand."""
+    return {
+        "parallel": layout.width,
+        "kv": "unified" if layout.unified else "split",
+        "flash_attn": layout.flash.name.lower(),
+        "cells": layout.cells,
+    }
 
 
 def _fits(model: LlamaModel, layout: Layout) -> bool:

@@ -108,7 +108,7 @@ def vote_table(s: VoteSummary) -> Table:
     for name, value in (
         ("questions", f"{s.questions}"),
         ("paths", f"{s.paths}"),
-        ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
+        ("paths that voted", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
         ("truncated", f"{s.truncated}"),
         ("refuted by their own arithmetic", f"{s.refuted}"),
         ("ties", f"{s.ties}"),
@@ -249,7 +249,7 @@ def kept_line(s: VoteSummary) -> str:
     """The vote in one line, for the progress view."""
     return (
         f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
-        f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} parsed"
+        f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} of the paths voted"
         + (f", {s.stopped} stopped early" if s.stopped else "")
     )
 

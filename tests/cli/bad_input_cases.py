@@ -213,7 +213,7 @@ SETTINGS = {
         "--temperature -1", "--temperature: expected a number, at least 0 and at most 10, got -1.0"
     ),
     "flag above": flag(
-        "-np 121", "--parallel: expected a whole number, at least 0 and at most 120, got 121"
+        "-np 241", "--parallel: expected a whole number, at least 0 and at most 240, got 241"
     ),
     "no criterion": flag("--stop beta:2", f"--stop: expected {STOPS}, got 'beta:2'"),
     "no number": flag("--top-p nan", "--top-p: expected a number, above 0 and at most 1, got nan"),

@@ -62,12 +62,10 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_twenty_kills(tmp_path, uninterrupted):
-    """The same keys, seeds and settings, every line that was there at a kill kept as it was.
+    """Every line that was there at a kill is kept as it was, and all paths are the same in the end.
 
-    The texts need not all be equal: llama.cpp's sums depend on how many tokens share a batch, a
-    resumed run composes its batches anew, and a near tie can then fall the other way. A path's
-    own random numbers are the same, so most texts are: 575 of 576 when it was measured, though
-    hardly any log-probability was the same to the last bit.
+    To the last bit of every log-probability: in a split cache what a path is does not depend on
+    what shares its batches.
     """
     folder, rng, seen = tmp_path / "run", random.Random(7), []
     for _ in range(KILLS):
@@ -78,12 +76,7 @@ def test_twenty_kills(tmp_path, uninterrupted):
     assert (folder / "paths.jsonl").read_bytes().endswith(b"\n")
     assert lines(folder)[: len(seen)] == seen
     resumed = by_key(folder)
-    assert resumed.keys() == uninterrupted.keys()
-    assert {k: p["seed"] for k, p in resumed.items()} == {
-        k: p["seed"] for k, p in uninterrupted.items()
-    }
-    same = sum(resumed[k]["text"] == p["text"] for k, p in uninterrupted.items())
-    assert same > 0.9 * len(resumed)
+    assert resumed == uninterrupted
 
 
 def test_ctrl_c_says_so_and_the_same_command_goes_on(tmp_path):

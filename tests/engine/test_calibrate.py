@@ -6,7 +6,7 @@ import pytest
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import calibrate as module
-from lmsi_cli.engine.calibrate import Calibration, calibrate, worth_it
+from lmsi_cli.engine.calibrate import Calibration, calibrate, recall, worth_it
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.layout import Choice, Flash, Need
 from lmsi_cli.engine.sizing import choose, sized
@@ -43,23 +43,24 @@ def fresh_cache(tmp_path, monkeypatch):
 
 @pytest.mark.model
 def test_measured_once_then_remembered(gguf, fresh_cache, monkeypatch, caplog):
-    monkeypatch.setattr(module, "WIDTHS", (2, 4))
+    monkeypatch.setattr(module, "WIDTHS", (8, 16))
     with LlamaEngine(gguf, EngineConfig(threads=1)) as engine, caplog.at_level(logging.INFO):
         first = calibrate(engine.model, LONG, 1, lambda _: True)
-        assert set(first.rates) == {"unified 2", "unified 4", "split 2", "split 4"}
+        assert set(first.rates) == {"unified 8", "unified 16", "split 8", "split 16"}
         assert all(rate > 0 for rate in first.rates.values())
-        assert "calibration: unified 2:" in caplog.text
-        monkeypatch.setattr(module, "_measure_all", lambda *_: pytest.fail("measured again"))
-        assert calibrate(engine.model, LONG, 1, lambda _: True) == first
+        assert "calibration: unified 8:" in caplog.text
+        assert recall(engine.model, LONG, 1) == first
+        assert recall(engine.model, LONG, 2) is None
+        assert recall(engine.model, LONG._replace(longest=999), 1) is None
     assert len(list(fresh_cache.glob("calibration-*.json"))) == 1
 
 
 @pytest.mark.model
 def test_what_does_not_fit_is_not_tried(gguf, fresh_cache, monkeypatch):
-    monkeypatch.setattr(module, "WIDTHS", (2, 4))
+    monkeypatch.setattr(module, "WIDTHS", (8, 16))
     with LlamaEngine(gguf, EngineConfig(threads=1)) as engine:
-        found = calibrate(engine.model, LONG, 1, lambda layout: layout.width < 4)
-        assert set(found.rates) == {"unified 2", "split 2"}
+        found = calibrate(engine.model, LONG, 1, lambda layout: layout.width < 16)
+        assert set(found.rates) == {"unified 8", "split 8"}
         assert calibrate(engine.model, LONG._replace(longest=999), 1, lambda _: False) is None
 
 

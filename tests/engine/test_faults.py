@@ -160,7 +160,7 @@ def test_a_narrower_cache_draws_every_path_and_says_so_once(one_block, monkeypat
             super().__init__(model, layout, threads)
 
     monkeypatch.setattr(module, "LlamaContext", Scarce)
-    with LlamaEngine(one_block, EngineConfig(threads=1, parallel=16)) as engine:
+    with LlamaEngine(one_block, EngineConfig(threads=1, parallel=16, kv="unified")) as engine:
         for _ in range(2):
             assert len(list(draw(engine, questions=3, paths=8))) == 24
         assert engine._contexts == []

@@ -22,7 +22,9 @@ needs = st.builds(
 @given(needs, st.integers(1, 300), st.booleans())
 def test_every_path_may_be_as_long_as_it_is_allowed(need, width, unified):
     layout = lay_out(need, Choice(width, unified, Flash.OFF))
-    assert 1 <= layout.width <= min(width, need.paths) and layout.sequences <= 256
+    assert 1 <= layout.width <= 240 and layout.sequences <= 256
+    asked = min(width, need.paths)
+    assert layout.width == min(asked, 240) or (not unified and 0 < layout.width - asked < 8)
     if unified:
         own = need.longest - need.prefix
         assert layout.cells >= need.prefix + layout.width * (own + need.max_tokens) + own

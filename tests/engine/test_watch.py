@@ -79,8 +79,10 @@ def test_idle_slots_take_what_may_be_in_vain(engine):
 
 def test_cancelled_cells_disturb_nobody(engine):
     """Greedy, so that a path depends on its question alone."""
-    whole = drawn(engine, Watch({}), temperature=0, parallel=5).seen
-    watch = drawn(engine, Watch({"q1": 2, "q2": 3}, blind=True), temperature=0, parallel=5)
+    whole = drawn(engine, Watch({}), temperature=0, parallel=5, kv="unified").seen
+    watch = drawn(
+        engine, Watch({"q1": 2, "q2": 3}, blind=True), temperature=0, parallel=5, kv="unified"
+    )
     assert watch.lost
     assert all(whole[q][p] == text for q, texts in watch.seen.items() for p, text in texts.items())
 
@@ -101,7 +103,7 @@ def test_the_batch_stays_full_across_questions(engine, monkeypatch):
         return step_(self, live)
 
     monkeypatch.setattr(BatchedSampler, "_step", spy)
-    drawn(engine, Watch({"q0": 2, "q1": 2}), parallel=4)
+    drawn(engine, Watch({"q0": 2, "q1": 2}), parallel=4, kv="unified")
     assert {"q0": 2, "q1": 2} in running
     full = [step.total() == 4 for step in running]
     assert sum(full) / len(full) > 0.5
