@@ -27,7 +27,7 @@ from lmsi_cli.records import Question
 Questions = Annotated[
     str,
     typer.Argument(
-        help="JSONL, CSV or text (one question a line); SET:FILE, as gsm8k:test.jsonl; - reads stdin.",
+        help="JSONL, CSV or text (one question a line), or SET:FILE; - reads stdin.",
         show_default=False,
     ),
 ]
