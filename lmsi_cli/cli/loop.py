@@ -137,7 +137,7 @@ def _plan(
     seed = {"seed": settings.seed}
     return Plan(
         model=model,
-        task=_asked(pick_task(sample.task, model), model, sample),
+        task=_asked(pick_task(sample.task, model, str(questions or "")), model, sample),
         sample=sample,
         vote=resolve(VoteConfig, tables.get("vote", {}), seed),
         train=resolve(TrainConfig, tables.get("train", {}), seed),
@@ -158,11 +158,11 @@ def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
 
 def _exams(files: Sequence[str]) -> dict[str, Sequence[Question]]:
     """Read the labelled sets; their names, which name the results, must differ."""
-    from lmsi_cli.tasks.readers import read_labelled
+    from lmsi_cli.tasks.readers import read_labelled, set_name
 
     found: dict[str, Sequence[Question]] = {}
     for file in files:
-        name = Path(file).stem
+        name = set_name(file)
         if name in found:
             raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
         found[name] = read_labelled(file)

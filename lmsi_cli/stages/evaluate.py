@@ -25,7 +25,7 @@ from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_atomic
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import Answer, Comparison, compare
 from lmsi_cli.rundir import RunDir, check_base, check_model, sha256_file
@@ -102,7 +102,7 @@ def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
     """
     gold: dict[str, str] = {}
     for q in questions:
-        value = canonical(q.answer or "", task.kind)
+        value = canonical(q.answer or "", task.kind, asked(task, q.question))
         if value is None:
             raise LmsiError(
                 f"question {q.id!r}: its answer {q.answer!r} is not a {task.kind}",
@@ -175,9 +175,11 @@ class _Sitting:
         self.skipped |= {(mode, s.question_id) for s in skipped}
         total, before = len(requests) * n, time.monotonic()
         done = total - sum(len(r.wanted) for r in requests)
+        words = {q.id: q.question for q in exam.questions}
         progress.start(f"{self.variant.name}: {mode}", total)
         for generated in self.engine.generate(requests, sampling, exam.task.trigger):
-            path, now, done = to_path(generated, exam.task), time.monotonic(), done + 1
+            path = to_path(generated, exam.task, words[generated.question_id])
+            now, done = time.monotonic(), done + 1
             progress.advance(done)
             yield Answer(
                 question_id=path.question_id,

@@ -250,7 +250,8 @@ SETTINGS = {
         f"{SAMPLE} --task x",
         {},
         "no task 'x'",
-        "tasks: number, tinymath; or give the path of a .toml file",
+        "tasks: anli, aqua, arc, drop, gsm8k, math, mnli, number, openbookqa, rte, strategyqa, "
+        "svamp, text, tinymath; or give the path of a .toml file",
     ),
 }
 FOLDERS = {
