@@ -37,6 +37,7 @@ class RunDir:
         self.questions = root / "questions.jsonl"  # records.Question, without gold answers
         self.paths = root / "paths.jsonl"  # records.Path
         self.votes = root / "votes.jsonl"  # records.Vote
+        self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
         self.report = root / "report.html"
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
@@ -212,6 +213,7 @@ def discard(run: RunDir) -> None:
             run.questions,
             run.paths,
             run.votes,
+            run.vote_summary,
             run.train,
             run.report,
             *run.eval_dir.glob(f"*{RESULT}"),

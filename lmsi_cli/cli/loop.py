@@ -17,6 +17,7 @@ import typer
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
+    Force,
     Json,
     Overwrite,
     Quiet,
@@ -36,6 +37,7 @@ from lmsi_cli.config import (
     VoteConfig,
     resolve,
 )
+from lmsi_cli.contamination import check_apart
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Progress, Question
@@ -62,7 +64,10 @@ Data = Annotated[
 
 
 class Plan(NamedTuple):
-    """What every stage needs; ``exams`` are labelled sets by name."""
+    """What every stage needs; ``exams`` are labelled sets by name.
+
+    Questions of the ``excluded`` ones must not be trained on.
+    """
 
     model: Model
     task: Task
@@ -72,6 +77,7 @@ class Plan(NamedTuple):
     eval: EvalConfig
     questions: Sequence[Question]
     exams: dict[str, Sequence[Question]]
+    excluded: dict[str, Sequence[Question]]
 
 
 @configured(RunConfig)
@@ -82,6 +88,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     out: Out = None,
     data: Data = None,
     overwrite: Overwrite = False,
+    force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -96,6 +103,8 @@ def run(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.tables import eval_tables
 
     plan = _plan(settings, tables, questions, data)
+    plan = plan._replace(excluded={}) if force else plan
+    check_apart(plan.questions[: plan.sample.limit or None], plan.excluded)
     model = plan.model
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
     results: list[Any] = []
@@ -133,7 +142,7 @@ def _plan(
     if questions is None and own is None:
         raise LmsiError("no questions given", hint="lmsi run QUESTIONS -m MODEL")
     folder = model.path.parent
-    exams = data or ([str(folder / t) for t in own.tests] if own else [])
+    exams = _exams(data or ([str(folder / t) for t in own.tests] if own else []))
     seed = {"seed": settings.seed}
     return Plan(
         model=model,
@@ -143,7 +152,8 @@ def _plan(
         train=resolve(TrainConfig, tables.get("train", {}), seed),
         eval=resolve(EvalConfig, tables.get("eval", {}), speed),
         questions=read_questions(str(folder / own.questions) if own else str(questions)),
-        exams=_exams(exams),
+        exams=exams,
+        excluded=exams,
     )
 
 
@@ -198,10 +208,14 @@ def _sample(
 def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.report.tables import kept_line
     from lmsi_cli.stages.train import train_run
-    from lmsi_cli.stages.vote import vote_run
+    from lmsi_cli.stages.vote import nothing_kept, vote_run
 
-    summary = vote_run(folder, plan.task, plan.vote)
+    summary = vote_run(folder, plan.task, plan.vote, plan.excluded)
     progress.say(kept_line(summary))
+    for warning in summary.warnings:
+        progress.say(f"warning: {warning}")
+    if nothing := nothing_kept(folder, summary):
+        raise nothing
     train_run(folder, plan.model.path, plan.task, plan.train, progress)
 
 

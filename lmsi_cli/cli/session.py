@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the engine is imported by the commands that run it
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on in spite of what would be refused.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 GENERIC_TASK = "number"
 
@@ -171,6 +172,7 @@ def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *ta
 
 
 __all__ = [
+    "Force",
     "Json",
     "Overwrite",
     "Quiet",
