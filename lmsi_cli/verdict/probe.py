@@ -3,7 +3,7 @@
 Knows questions as ``Marked`` and draws no conclusion. Gold answers come no further than this: no
 training example is made from them.
 
-    labelled(marked, chance=None, seen=seen)
+    labelled(marked)
     -> ProbeFigures(questions=60, kept_questions=49, gap=Interval(value=0.52, ...), ...)
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lmsi_cli.records import Interval, Path, Record, Vote
-from lmsi_cli.stats import auroc, majority_score, mean_interval, wilson
+from lmsi_cli.stats import auroc, mean_interval, wilson
 from lmsi_cli.verdict.signals import difference
 from lmsi_cli.voting import is_complete
 
@@ -70,16 +70,21 @@ def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
     """Mark one question of the probe; a path that was cut off is not right."""
     right = {p.path: is_complete(p) and p.predicted_answer == gold for p in paths}
     kept = [right[i] for i in vote.kept]
-    ballots = [answer for answer, n in vote.ballots.items() for _ in range(n)]
     return Marked(
         right=sum(right.values()) / len(right),
         kept_right=sum(kept) / len(kept) if kept else None,
-        vote_right=majority_score(ballots, gold),
+        vote_right=_score(vote, gold),
         any_right=any(right.values()),
-        voted=bool(ballots),
+        voted=bool(vote.ballots),
         share=vote.share,
         stopped=vote.stopped,
     )
+
+
+def _score(vote: Vote, gold: str) -> float:
+    """1 or 0, or the gold answer's part of a tie for first place."""
+    first = [a for a, n in vote.ballots.items() if n == max(vote.ballots.values())]
+    return 1 / len(first) if gold in first else 0.0
 
 
 def labelled(marked: Sequence[Marked]) -> ProbeFigures:
