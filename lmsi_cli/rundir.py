@@ -38,6 +38,7 @@ class RunDir:
         self.paths = root / "paths.jsonl"  # records.Path
         self.votes = root / "votes.jsonl"  # records.Vote
         self.train = root / "train.jsonl"  # records.TrainExample
+        self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
         self.adapter_gguf = self.adapter / "adapter.gguf"
@@ -213,6 +214,7 @@ def discard(run: RunDir) -> None:
             run.paths,
             run.votes,
             run.train,
+            run.verdict,
             run.report,
             *run.eval_dir.glob(f"*{RESULT}"),
             *run.eval_dir.glob(f"*{ANSWERS}"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -23,11 +24,20 @@ from lmsi_cli.rundir import RunDir
 from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.voting import VoteSummary, select, tally, tell, vote
 
+Watch = Callable[[Vote, Sequence[Path]], None]
 NOT_SAMPLED = "run `lmsi sample` first"
 
 
-def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
+def vote_run(
+    run: RunDir, task: Task, config: VoteConfig, watch: Watch = lambda *_: None
+) -> VoteSummary:
     """Vote over every question of a run folder and write ``votes.jsonl`` and ``train.jsonl``.
+
+    Args:
+        run: Held by the caller (``locked``).
+        task: Supplies the form of the examples.
+        config: Settings of the vote.
+        watch: Is told every vote that is written, with all paths of its question.
 
     Raises:
         LmsiError: There are no paths, or not one of them could be read; nothing is written then.
@@ -40,6 +50,8 @@ def vote_run(run: RunDir, task: Task, config: VoteConfig) -> VoteSummary:
     if not any(v.total_votes for v in votes):
         raise _nobody_votes(run, votes, task)
     train = _examples(votes, paths, run, task, config)
+    for v in votes:
+        watch(v, paths[v.question_id])
     write_records(run.votes, votes)
     write_records(run.train, train)
     run.save_settings("vote", msgspec.to_builtins(config))
