@@ -182,6 +182,14 @@ class RunConfig(Config, frozen=True, kw_only=True):
     paths: Annotated[
         int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
     ] = None
+    stop: Annotated[
+        str | None,
+        opt(
+            "Leave a question once it is decided; not given: as [sample].",
+            forms=STOP_FORMS,
+            pattern=STOP_PATTERN,
+        ),
+    ] = None
     limit: Annotated[int | None, opt("Only the first questions; not given: as [sample].")] = None
     seed: Annotated[int | None, opt("Seed of all stages; not given: each its own.")] = None
     parallel: Annotated[

@@ -125,7 +125,7 @@ def _plan(
 
     names = ("parallel", "threads", "gpu_layers", "seed")
     speed = {name: getattr(settings, name) for name in names}
-    asked = {"model": settings.model, "paths": settings.paths, "limit": settings.limit}
+    asked = {name: getattr(settings, name) for name in ("model", "paths", "limit", "stop")}
     asked["chat"] = None if settings.chat == "auto" else settings.chat
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
     model = find_model(sample.model)
@@ -185,7 +185,8 @@ def _sample(
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages import sample as stage
 
-    with LlamaEngine(plan.model.path, plan.sample) as engine:
+    begun = plan.sample if overwrite else stage.as_begun(folder, plan.sample)
+    with LlamaEngine(plan.model.path, begun) as engine:
         engine.use_adapter(adapter or None)
         drawn_by = stage.drawn_by(adapter, plan.model.path)
         if overwrite:  # only now: a model that does not load must not cost the old run

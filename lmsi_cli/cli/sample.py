@@ -69,7 +69,11 @@ def sample(  # noqa: PLR0913 - one parameter per flag
         _preview(asked, model.path, task, settings, json)
         return
     run = RunDir(out)
-    with locked(run), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
+    with (
+        locked(run),
+        LlamaEngine(model.path, settings if overwrite else stage.as_begun(run, settings)) as engine,
+        watched(quiet) as progress,
+    ):
         task = conversing(task, choose(settings.chat, engine.encoder), settings)
         engine.use_adapter(settings.adapter or None)
         drawn_by = stage.drawn_by(settings.adapter, model.path)

@@ -35,7 +35,7 @@ from lmsi_cli.engine.llama import (
     last_complaint,
 )
 from lmsi_cli.engine.offload import to_layers
-from lmsi_cli.engine.sizing import choose, sized, told
+from lmsi_cli.engine.sizing import as_settings, choose, sized, told
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
@@ -55,6 +55,7 @@ class LlamaEngine:
         self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
         self._adapter_name: str | None = None
+        self._layout: Layout | None = None  # of the last cache that paths were drawn in
         self._fits = sys.maxsize  # paths side by side that the memory is known to hold
 
     def __enter__(self) -> LlamaEngine:
@@ -67,6 +68,11 @@ class LlamaEngine:
     def info(self) -> ModelInfo:
         """What the file says of itself."""
         return self.model.info
+
+    @property
+    def settled(self) -> dict[str, int | str]:
+        """What came of ``auto``, under the names of the settings; empty before the first path."""
+        return {} if self._layout is None else as_settings(self._layout)
 
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids, with BOS if the model wants it."""
@@ -144,6 +150,7 @@ class LlamaEngine:
 
             context, fits = widest(width, open_)
             self._fits = fits if fits < width else self._fits  # said once is enough
+            self._layout = context.layout
             LOG.info("%s", told(context.layout, self.model))
             yield context
 
