@@ -31,6 +31,7 @@ RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Force = Annotated[bool, typer.Option("--force", help="Train whatever the verdict says.")]
 GENERIC_TASK = "number"
 
 
@@ -169,6 +170,7 @@ def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *ta
 
 
 __all__ = [
+    "Force",
     "Json",
     "Overwrite",
     "Quiet",

@@ -28,12 +28,15 @@ STRICTER: tuple[Word, ...] = (TRAIN, CARE, STOP)
 FEWEST = 20  # questions with a winner; below, the interval of a share is some 40 points wide
 FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
 LIFT = 0.30  # measured: 0.47 and more where the vote can teach, 0.12 and less where it is wrong
+SAME_WINNER = 0.50  # measured: 0.61 and more, against 0.33 and less, family by family
 SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
 COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
 COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few
 CUT_OFF = 0.25  # of the paths; measured: 0.01 at most
 SMALLEST_GAP = 0.02  # kept paths over all paths; less is lost in any evaluation
 MOSTLY_WRONG = 0.50  # of the labels; noise of a half degrades training (arXiv 2604.18574)
+
+NO_SEPARATOR = "too few equations to check, so whether the majority is right cannot be told"
 
 
 class Evidence(Record, frozen=True, kw_only=True):
@@ -89,7 +92,10 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
     if e.probe is not None:
         few = f"the probe has {e.probe.vote_gap.n} questions with a vote, too few to tell anything"
         yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
-    yield from (*_agreement(e), *_cut_off(e), *_steps(e))
+    separators = list(_separators(e))
+    yield from (*_agreement(e), *_cut_off(e), *separators)
+    if not separators:
+        yield Reason(says=CARE, text=f"{NO_SEPARATOR}; --second RUN and --probe FILE would tell")
     yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
 
 
@@ -105,7 +111,9 @@ def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
     what = "kept paths" if enough else "the votes"
     told = f"{what} are right {_points(gap)} points more often than all paths of {gap.n} questions"
     if probe.one_path.value >= SOLVED:
-        yield Reason(says=STOP, text=f"a path is right on {_percent(probe.one_path)}: little to gain")
+        yield Reason(
+            says=STOP, text=f"a path is right on {_percent(probe.one_path)}: little to gain"
+        )
     if chance and probe.vote.low <= chance:
         guess = f"guessing gives {100 * chance:.0f}%"
         yield Reason(says=STOP, text=f"the vote is right on {_percent(probe.vote)}; {guess}")
@@ -115,7 +123,9 @@ def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
         hopeless = probe.vote.high < MOSTLY_WRONG
         yield Reason(says=STOP if hopeless else CARE, text=f"{told}: that may be chance")
     elif right.value < MOSTLY_WRONG:
-        yield Reason(says=CARE, text=f"{what} are right on {_percent(right)}: most labels are wrong")
+        yield Reason(
+            says=CARE, text=f"{what} are right on {_percent(right)}: most labels are wrong"
+        )
     else:
         yield Reason(says=TRAIN, text=told)
 
@@ -149,24 +159,27 @@ def _cut_off(e: Evidence) -> Iterator[Reason]:
         yield Reason(says=CARE, text=text)
 
 
-def _steps(e: Evidence) -> Iterator[Reason]:
-    """The label-free signal that separates: do the winners' equations hold where others fail?"""
+def _separators(e: Evidence) -> Iterator[Reason]:
+    """The label-free signals that tell a right majority from a wrong one, where they can be had."""
     lift, winners = e.signals.get("steps lift"), e.signals.get("winners' steps")
-    if lift is None or winners is None or lift.n < FEWEST_PAIRS:
-        text = "too few rationales state equations that can be checked on winners and losers"
-        yield Reason(says=CARE, text=f"{text}: whether the majority is right cannot be told")
-        return
-    told = (
-        f"equations hold in {_percent(winners)} of the paths that agree with the majority, "
-        f"{_points(lift)} points more than in the others"
-    )
-    if lift.low >= LIFT:
-        yield Reason(says=TRAIN, text=told)
-    elif lift.high < LIFT:
-        text = "winning does not go with being true, as where the majority is wrong"
-        yield Reason(says=CARE, text=f"{told}: {text}")
-    else:
-        yield Reason(says=CARE, text=f"{told}: too little, or on too few questions, to rely on")
+    second = e.signals.get("second prompt")
+    if lift is not None and winners is not None and lift.n >= FEWEST_PAIRS:
+        told = (
+            f"equations hold in {_percent(winners)} of the paths that agree with the majority, "
+            f"{_points(lift)} points more than in the others"
+        )
+        yield _separated(lift, LIFT, told, "winning does not go with being true")
+    if second is not None and second.n >= FEWEST_PAIRS:
+        told = f"another prompt has the same winner on {_percent(second)} of {second.n} questions"
+        yield _separated(second, SAME_WINNER, told, "the majority hangs on the wording")
+
+
+def _separated(signal: Interval, line: float, told: str, otherwise: str) -> Reason:
+    if signal.low >= line:
+        return Reason(says=TRAIN, text=told)
+    if signal.high < line:
+        return Reason(says=CARE, text=f"{told}: {otherwise}, as where the majority is wrong")
+    return Reason(says=CARE, text=f"{told}: too little, or on too few questions, to rely on")
 
 
 def _percent(i: Interval) -> str:
