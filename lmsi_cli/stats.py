@@ -175,8 +175,8 @@ def evenness(counts: Sequence[int], seed: int = 0) -> Interval:
     if n < 2:
         return Interval(value=0.0, low=0.0, high=1.0, n=n)
     rng, shares = np.random.default_rng((seed, 3)), np.asarray(counts) / n
-    value = _entropy(np.asarray(counts)) / math.log(n)
-    drawn = [_entropy(rng.multinomial(n, shares)) / math.log(n) for _ in range(RANK_RESAMPLES)]
+    value = _evenness(np.asarray(counts))
+    drawn = [_evenness(rng.multinomial(n, shares)) for _ in range(RANK_RESAMPLES)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return _interval(value, 2 * value - float(high), 2 * value - float(low), n)
 
@@ -229,9 +229,10 @@ def _area(scores: Floats, right: NDArray[np.bool_]) -> float:
     return above / (positive * (len(right) - positive))
 
 
-def _entropy(counts: NDArray[np.int64]) -> float:
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+def _evenness(counts: NDArray[np.int64]) -> float:
+    n = counts.sum()
+    shares = counts[counts > 0] / n
+    return min(1.0, float(-(shares * np.log(shares)).sum()) / math.log(n))
 
 
 def _interval(value: float, low: float, high: float, n: int) -> Interval:

@@ -42,7 +42,7 @@ class Observer:
         self.questions = self.kept = self.stopped = 0
         self._every = 1
         self._seen: list[Seen] = []
-        self._marked: list[Marked] = []
+        self._marked: dict[str, Marked] = {}
 
     def observe(self, vote: Vote, paths: Sequence[Path]) -> None:
         """Take one question: its vote with what it keeps, and all of its paths."""
@@ -50,21 +50,23 @@ class Observer:
         self.kept += bool(vote.kept)
         self.stopped += vote.stopped
         if vote.question_id in self.gold:
-            self._marked.append(mark(vote, paths, self.gold[vote.question_id]))
+            self._marked[vote.question_id] = mark(vote, paths, self.gold[vote.question_id])
         if self._wanted(vote.question_id):
             self._seen.append(look(vote, paths))
             self._thin()
 
     def finish(self) -> Verdict:
         """Reach the verdict; at least one question must have been observed."""
+        seen = sorted(self._seen, key=lambda s: s.question_id)  # resamples follow the order
+        marked = [m for _, m in sorted(self._marked.items())]
         return judge(
             Evidence(
                 questions=self.questions,
-                looked_at=len(self._seen),
+                looked_at=len(seen),
                 kept=self.kept,
                 stopped=self.stopped,
-                signals=label_free(self._seen, self.chance, self.second),
-                probe=labelled(self._marked) if self._marked else None,
+                signals=label_free(seen, self.chance, self.second),
+                probe=labelled(marked) if marked else None,
                 chance=self.chance,
             )
         )

@@ -63,7 +63,7 @@ def label_free(
         early: its own share is high since sampling went on until it was, and those of the others
         are low since the decided ones are gone.
     """
-    means = {
+    means: dict[str, Sequence[float | None]] = {
         "parsed": [s.parsed for s in seen],
         "truncated": [s.truncated for s in seen],
         "steps": [s.true for s in seen],
