@@ -39,9 +39,9 @@ def train(
     from lmsi_cli.stages.verdict import permit
 
     folder = RunDir(run)
+    if not force:
+        permit(folder, f"lmsi train {run} --force")
     model = model_of(folder)
     with locked(folder), watched(quiet) as progress:
-        if not force:
-            permit(folder, f"lmsi train {run} --force")
         result = train_run(folder, model.path, task_of(folder), settings, progress, overwrite)
     show(result, json, train_table(result))

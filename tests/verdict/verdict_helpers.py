@@ -1,4 +1,4 @@
-"""What the tests of the verdict share: made-up questions whose paths are right, wrong or guessed."""
+"""What the tests of the verdict share: questions whose paths are right, wrong or guessed."""
 
 import random
 
@@ -63,7 +63,7 @@ def _yes_man(rng, gold):
 
 
 def _collapsed(rng, gold):
-    return [("1", True) if rng.random() < 0.9 else (str(rng.randrange(900)), True) for _ in range(PATHS)]  # fmt: skip
+    return [("1" if rng.random() < 0.9 else str(rng.randrange(900)), True) for _ in range(PATHS)]
 
 
 def _wordy(rng, gold):
