@@ -78,7 +78,8 @@ def measure(given: argparse.Namespace, seed: int, variant: str) -> Line:
     folder = given.work / f"{variant.replace(', ', '-').replace(' ', '-')}-{seed}"
     done = folder / "line.json"
     if not done.exists():
-        shutil.copytree(_sampled(given, seed), folder, dirs_exist_ok=True)
+        if not folder.exists():
+            shutil.copytree(_sampled(given, seed), folder)
         found = _variant(given, seed, variant, folder)
         _share_base_answers(folder, given.work / f"sampled-{seed}")
         done.write_bytes(msgspec.json.encode(found))
@@ -94,9 +95,9 @@ def _sampled(given: argparse.Namespace, seed: int) -> Path:
 
 def _variant(given: argparse.Namespace, seed: int, variant: str, folder: Path) -> Line:
     vote = _lmsi("vote", folder, "--formats", "cot-zero", *VARIANTS[variant])
-    _lmsi("train", folder, "--seed", seed, "--quiet")
+    _lmsi("train", folder, "--seed", seed, "--quiet", "--force")
     asked = ["--modes", "cot", "--limit", given.test_limit]
-    found = _lmsi("eval", folder, "--data", given.test, *asked, "--quiet")[0]
+    found = _lmsi("eval", folder, "--data", given.test, *asked, "--quiet")
     cot = next(x for x in found["lines"] if x["name"] == "CoT greedy")
     return Line(
         seed=seed,

@@ -28,6 +28,7 @@ from lmsi_cli.cli.session import (
     show,
     watched,
 )
+from lmsi_cli.cli.vote import Probe
 from lmsi_cli.config import (
     DEFAULT_TASK,
     EvalConfig,
@@ -64,7 +65,7 @@ Data = Annotated[
 
 
 class Plan(NamedTuple):
-    """What every stage needs; ``exams`` are labelled sets by name.
+    """What every stage needs; ``exams`` are labelled sets by name, ``probe`` is for the verdict.
 
     Questions of the ``excluded`` ones must not be trained on.
     """
@@ -78,6 +79,8 @@ class Plan(NamedTuple):
     questions: Sequence[Question]
     exams: dict[str, Sequence[Question]]
     excluded: dict[str, Sequence[Question]]
+    probe: Sequence[Question]
+    force: bool
 
 
 @configured(RunConfig)
@@ -87,6 +90,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     questions: Questions = None,
     out: Out = None,
     data: Data = None,
+    probe: Probe = None,
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
@@ -95,15 +99,16 @@ def run(  # noqa: PLR0913 - one parameter per flag
     """Let a model improve itself: sample, vote, train, measure.
 
     Without arguments the embedded model does it on its own questions. Called again, it goes on
-    where it stopped.
+    where it stopped. Where the verdict after the vote is "do not train", it ends there (exit code
+    1) unless --force is given.
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
     from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import eval_tables
 
-    plan = _plan(settings, tables, questions, data)
-    plan = plan._replace(excluded={}) if force else plan
+    plan = _plan(settings, tables, questions, data)._replace(force=force)
+    plan = plan._replace(probe=_probe(probe, plan), excluded={} if force else plan.excluded)
     check_apart(plan.questions[: plan.sample.limit or None], plan.excluded)
     model = plan.model
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
@@ -154,7 +159,21 @@ def _plan(
         questions=read_questions(str(folder / own.questions) if own else str(questions)),
         exams=exams,
         excluded=exams,
+        probe=(),
+        force=False,
     )
+
+
+def _probe(file: str | None, plan: Plan) -> Sequence[Question]:
+    """Read the probe; whether it fits is known before an hour of sampling, not after."""
+    from lmsi_cli.stages.verdict import check_probe
+    from lmsi_cli.tasks.readers import read_labelled
+
+    if file is None:
+        return ()
+    probe = read_labelled(file)
+    check_probe(probe, plan.questions[: plan.sample.limit or None], "the questions")
+    return probe
 
 
 def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
@@ -207,15 +226,21 @@ def _sample(
 
 def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.report.tables import kept_line
+    from lmsi_cli.report.verdict import verdict_line
     from lmsi_cli.stages.train import train_run
+    from lmsi_cli.stages.verdict import conclude, observer_of, permit
     from lmsi_cli.stages.vote import nothing_kept, vote_run
 
-    summary = vote_run(folder, plan.task, plan.vote, plan.excluded)
+    observer = observer_of(folder, plan.task, plan.probe)
+    summary = vote_run(folder, plan.task, plan.vote, plan.excluded, watch=observer.observe)
     progress.say(kept_line(summary))
     for warning in summary.warnings:
         progress.say(f"warning: {warning}")
+    progress.say(verdict_line(conclude(folder, observer)))
     if nothing := nothing_kept(folder, summary):
         raise nothing
+    if not plan.force:
+        permit(folder, "lmsi run ... --force")
     train_run(folder, plan.model.path, plan.task, plan.train, progress)
 
 
