@@ -87,6 +87,9 @@ def test_canonical_values_are_their_own_spelling(case):
 def test_options_are_read_from_the_question():
     assert listed("Which is wet?\n(A) sand\n(B) the sea") == ("sand", "the sea")
     assert listed("Which?\nA) 5\nB) 6 (C) or so\nC. 7") == ("5", "6 (C) or so", "7")
+    assert (
+        listed("Which?\n(a) sand\n(b) sea") == listed("Which?\na) sand\nb) sea") == ("sand", "sea")
+    )
     assert listed("Which?\n(A) sand\n(C) sea") == ()
     assert listed("Is (A) or (B) wet?") == ()
     assert listed("Which?\nI. A point\nC. B\n(A) I only\n(B) II only") == ("I only", "II only")

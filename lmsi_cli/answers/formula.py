@@ -57,10 +57,12 @@ def _form(expression: Any) -> str | None:  # noqa: ANN401 - sympy's own types
     if isinstance(expression, sympy.FiniteSet):
         return r"\{" + ", ".join(sorted(str(_form(e)) for e in expression.args)) + r"\}"
     if not isinstance(expression, sympy.Expr):
-        return sympy.latex(expression)
+        return str(sympy.latex(expression))
     lowest = sympy.cancel(sympy.nsimplify(expression, rational=True))  # 0.5 x is x / 2
     plain = sympy.expand(sympy.radsimp(sympy.sqrtdenest(lowest)))
-    return spell(Fraction(plain.p, plain.q)) if plain.is_Rational else sympy.latex(plain)
+    if plain.is_Rational:
+        return spell(Fraction(int(plain.p), int(plain.q)))
+    return str(sympy.latex(plain))
 
 
 def _say(value: object) -> None:
