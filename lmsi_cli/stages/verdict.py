@@ -11,7 +11,7 @@ an observer, and its verdict lies beside what it judges:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -43,10 +43,11 @@ def observer_of(
         LmsiError: A probe question is not in the run or its answer is of another kind; or the
             second run is the same one, has the same prompt, or no question in common.
     """
-    if probe:
-        check_probe(probe, list(read_records(run.questions, Question)), str(run.root))
-    gold = gold_answers(probe, task)
-    return Observer(gold, task.chance, _second_winners(run, second) if second else None)
+    asked = list(read_records(run.questions, Question))
+    check_probe(probe, asked, str(run.root))
+    words = {q.id: q.question for q in asked}
+    winners = _second_winners(run, second, words) if second else None
+    return Observer(words, gold_answers(probe, task), task.chance, winners)
 
 
 def check_probe(probe: Sequence[Question], questions: Sequence[Question], where: str) -> None:
@@ -99,15 +100,14 @@ def permit(run: RunDir, how: str) -> None:
         )
 
 
-def _second_winners(run: RunDir, second: RunDir) -> dict[str, str | None]:
+def _second_winners(run: RunDir, second: RunDir, asked: Mapping[str, str]) -> dict[str, str | None]:
     """Winners of the plain vote in another run, on a tie ``None``."""
     _check_second(run, second)
     ballots: dict[str, Counter[str]] = defaultdict(Counter)
     for path in read_records(second.paths, Path):
         if path.predicted_answer is not None and is_complete(path):
             ballots[path.question_id][path.predicted_answer] += 1
-    mine = {q.id for q in read_records(run.questions, Question)}
-    found = {q: _first(counts) for q, counts in ballots.items() if q in mine}
+    found = {q: _first(counts) for q, counts in ballots.items() if q in asked}
     if not found:
         raise LmsiError(
             f"--second: {second.root} has no answer to any question of {run.root}",

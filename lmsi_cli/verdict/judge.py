@@ -29,6 +29,7 @@ FEWEST = 20  # questions with a winner; below, the interval of a share is some 4
 FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
 LIFT = 0.30  # measured: 0.47 and more where the vote can teach, 0.12 and less where it is wrong
 SAME_WINNER = 0.50  # measured: 0.61 and more, against 0.33 and less, family by family
+USED = 0.75  # measured: 0.84 and more where the vote can teach; 0.67 where all drop an item
 SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
 COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
 COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few
@@ -93,7 +94,7 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
         few = f"the probe has {e.probe.vote_gap.n} questions with a vote, too few to tell anything"
         yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
     separators = list(_separators(e))
-    yield from (*_agreement(e), *_cut_off(e), *separators)
+    yield from (*_agreement(e), *_cut_off(e), *separators, *_left_out(e))
     if not separators:
         yield Reason(says=CARE, text=f"{NO_SEPARATOR}; --second RUN and --probe FILE would tell")
     yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
@@ -172,6 +173,14 @@ def _separators(e: Evidence) -> Iterator[Reason]:
     if second is not None and second.n >= FEWEST_PAIRS:
         told = f"another prompt has the same winner on {_percent(second)} of {second.n} questions"
         yield _separated(second, SAME_WINNER, told, "the majority hangs on the wording")
+
+
+def _left_out(e: Evidence) -> Iterator[Reason]:
+    """What no path mentions, no vote can miss."""
+    used = e.signals.get("numbers used")
+    if used is not None and used.value < USED:
+        text = f"the majority's equations use {_percent(used)} of the numbers in a question"
+        yield Reason(says=CARE, text=f"{text}: whatever all paths leave out, they agree on")
 
 
 def _separated(signal: Interval, line: float, told: str, otherwise: str) -> Reason:

@@ -3,7 +3,7 @@
 Knows nothing of files. Memory does not grow with the run: of very many questions an even sample is
 looked at, the same one in whatever order they come; questions of the probe are marked always.
 
-    observer = Observer(gold={"q7": "42"}, chance=None)
+    observer = Observer(questions={"q7": "Tom has 40 pens ..."}, gold={"q7": "42"}, chance=None)
     for vote, paths in run:
         observer.observe(vote, paths)
     observer.finish().verdict  # "train with care"
@@ -27,6 +27,7 @@ class Observer:
     """Collects what the verdict needs.
 
     Args:
+        questions: The words of each question by its id.
         gold: Canonical right answers of the probe by question id; without a probe, none.
         chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
         second: Winners under another prompt by question id.
@@ -34,11 +35,12 @@ class Observer:
 
     def __init__(
         self,
+        questions: Mapping[str, str],
         gold: Mapping[str, str],
         chance: float | None,
         second: Mapping[str, str | None] | None = None,
     ) -> None:
-        self.gold, self.chance, self.second = gold, chance, second
+        self.asked, self.gold, self.chance, self.second = questions, gold, chance, second
         self.questions = self.kept = self.stopped = 0
         self._every = 1
         self._seen: list[Seen] = []
@@ -52,7 +54,7 @@ class Observer:
         if vote.question_id in self.gold:
             self._marked[vote.question_id] = mark(vote, paths, self.gold[vote.question_id])
         if self._wanted(vote.question_id):
-            self._seen.append(look(vote, paths))
+            self._seen.append(look(self.asked.get(vote.question_id, ""), vote, paths))
             self._thin()
 
     def finish(self) -> Verdict:

@@ -85,7 +85,7 @@ KINDS = {
 def judged(kind, probe=0, chance=None, questions=60, second=None, gold=None):
     """The verdict on a made-up run; ``probe`` counts the questions with a right answer."""
     gold = gold or {f"q{i}": str(100 + i) for i in range(probe)}
-    observer = Observer(gold, chance, second)
+    observer = Observer({}, gold, chance, second)
     for made, paths in run_of(kind, questions):
         observer.observe(made, paths)
     return observer.finish()
