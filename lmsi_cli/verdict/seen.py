@@ -6,7 +6,7 @@ path with an answer has its ballot, and the checked one, without paths that stat
 The shares are those of the plain vote: the check would make all winners true by rule, and so hide
 whether winning goes with being true.
 
-    look("Tom has 40 pens ...", vote, paths)   # answers 42, 42, 40; the paths of 42 state true equations, that of 40 not
+    look(question, vote, paths)   # answers 42, 42, 40; those of 42 state true equations, 40 not
     -> Seen(question_id="q7", plain_answer="42", checked_answer="42", share=0.67, margin=0.33,
             winners_true=1.0, losers_true=0.0, one_route=0.5, ...)
 """
@@ -24,7 +24,6 @@ from lmsi_cli.records import Path, Vote
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.voting import is_complete
 from lmsi_cli.voting import vote as plain_vote
-
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
