@@ -51,7 +51,8 @@ class ProbeFigures(Record, frozen=True, kw_only=True):
     ``gap`` is accuracy of the kept paths minus accuracy of all paths, both of the same kept
     questions: what training can teach there. ``vote_gap`` is that of the vote against a path, over
     all questions, one without a ballot being wrong. ``vote`` is the ceiling (maj@m), ``any_path``
-    the oracle (pass@m). ``auroc`` and ``reliability`` need shares, so no question that was stopped early.
+    the oracle (pass@m). ``auroc`` and ``reliability`` need shares, so no question that was stopped
+    early.
     """
 
     questions: int
