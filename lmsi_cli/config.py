@@ -33,6 +33,16 @@ STOP_FORMS = (
     "or window:W with W from 2 to 999 (window:5)"
 )
 
+MAJORITY, FITTED = "majority", "cisc:auto"
+WEIGHT_PATTERN = (
+    rf"^(?:{MAJORITY}|logprob|mean_logprob|{FITTED}"
+    r"|cisc:(?=[\d.]*[1-9])\d{0,3}(?:\.\d{1,6}|(?<=\d)))\Z"
+)
+WEIGHT_FORMS = (
+    f"{MAJORITY}, logprob, mean_logprob, cisc:T with T above 0 (cisc:0.5), or {FITTED} (needs "
+    "--probe)"
+)
+
 
 def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
     """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
@@ -105,6 +115,15 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
 
 
+# Classes of paths, as voting/classes.py tells them: those that are trained on as a rule, if their
+# paths vote, and those that are left out otherwise.
+DropClass = Literal["sound", "unchecked", "corrected", "lucky"]
+KeepClass = Literal["corrected", "lucky", "near-miss", "systematic", "rival", "other"]
+
+
+Preset = Literal["default", "paper"]
+
+
 class VoteConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi vote``; the runs that the defaults come from are in ``docs/log.md``."""
 
@@ -112,15 +131,75 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)
     ] = 0.25
     min_votes: Annotated[int, opt("Drop questions whose winner has fewer votes.", ge=1)] = 2
+    weight: Annotated[
+        str,
+        opt(
+            "How much a ballot counts: majority, logprob, mean_logprob, cisc:T or cisc:auto.",
+            forms=WEIGHT_FORMS,
+            pattern=WEIGHT_PATTERN,
+        ),
+    ] = MAJORITY
     max_paths_per_question: Annotated[
         int, opt("At most this many paths a question; 0: all.", ge=0)
     ] = 4
     check_equations: Annotated[bool, opt("Paths that state a false equation do not vote.")] = True
+    preset: Annotated[
+        Preset, opt("Where the other settings begin: default, or paper (every majority path).")
+    ] = "default"
+    min_margin: Annotated[
+        float, opt("Drop questions whose winner leads by a smaller share.", ge=0, le=1)
+    ] = 0.0
+    max_length_ratio: Annotated[
+        float,
+        opt("Drop paths so many times longer or shorter than their median; 0: none.", ge=0),
+    ] = 0.0
+    max_repetition: Annotated[
+        float, opt("Drop paths of which a larger share repeats itself; 1: none.", ge=0, le=1)
+    ] = 1.0
+    same_script: Annotated[
+        bool, opt("Drop paths that change to a script foreign to their question.")
+    ] = False
+    supported: Annotated[
+        bool, opt("Drop paths whose answer is not what their last equation comes to.")
+    ] = False
+    max_likeness: Annotated[
+        float, opt("Drop paths more like another one than this; 1: none.", ge=0, le=1)
+    ] = 1.0
     distinct_equations: Annotated[bool, opt("One path per distinct list of equations.")] = False
+    drop: Annotated[
+        tuple[DropClass, ...], opt("Classes of paths not to train on, comma-separated.")
+    ] = ()
+    keep: Annotated[
+        tuple[KeepClass, ...],
+        opt("Classes to train on though they would be left out, each path as it was written."),
+    ] = ()
     formats: Annotated[
         tuple[PromptFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
     seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
+
+
+# Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.
+PAPER: dict[str, Any] = {
+    "check_equations": False,
+    "weight": MAJORITY,
+    "min_share": 0.0,
+    "min_votes": 1,
+    "min_margin": 0.0,
+    "max_length_ratio": 0.0,
+    "max_repetition": 1.0,
+    "same_script": False,
+    "supported": False,
+    "distinct_equations": False,
+    "max_likeness": 1.0,
+    "max_paths_per_question": 0,
+    "drop": (),
+    "keep": (),
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "default": {f.name: f.default for f in msgspec.structs.fields(VoteConfig) if f.name in PAPER},
+}
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -223,17 +302,25 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
 
     Args:
         kind: The struct to build.
-        layers: Mappings from field to value; ``None`` means "not given".
+        layers: Mappings from field to value; ``None`` means "not given". A layer's preset beats
+            the layers before it, and what the layer itself gives beats its preset.
         where: The file and table that the values come from; empty for the command line.
 
     Raises:
         LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
     """
-    merged = {k: v for layer in layers for k, v in layer.items() if v is not None}
+    merged = {k: v for layer in layers for k, v in _filled(layer).items() if v is not None}
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
         raise _refusal(kind, merged, str(e), where) from None
+
+
+def _filled(layer: dict[str, Any]) -> dict[str, Any]:
+    """Put a layer's preset, if it has one, below what it gives."""
+    given = {k: v for k, v in layer.items() if v is not None}
+    preset = given.get("preset")
+    return {**PRESETS.get(preset, {}), **given} if isinstance(preset, str) else given
 
 
 def flags(name: str, meta: Meta) -> list[str]:

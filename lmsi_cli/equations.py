@@ -13,7 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
+Number = int | Fraction
 _TOKEN = re.compile(
     r"(?:\\?[$€£][ ]?)?(?P<num>(?<![A-Za-z_])(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
     r"(?:\.[0-9]+)?%?|(?<![\w.])\.[0-9]+%?)"
@@ -24,9 +27,29 @@ _SAME = {"\u00d7": "*", "x": "*", r"\times": "*", r"\cdot": "*", "\u00f7": "/", 
 _SAME |= dict.fromkeys("\u2212\u2013", "-")
 # Notes of GSM8K repeat what stands beside them; two stars around words are bold, not a power.
 _NOISE = re.compile(r"<<[^<>\n]*>>|\*\*(?![0-9(])|(?<![0-9)])\*\*")
+# Every token and every gap inside a run is made of these, so a run never leaves its stretch.
+_STRETCH = re.compile(
+    r"(?:[-+*/\u00d7\u00f7()=\u2212\u2013^0-9.,%$€£ \t]+|\\(?:times|cdot|div|(?=[$€£]))"
+    r"|x(?=[ \t]*[$(0-9]))+"
+)
 _BINARY = ("+", "-", "*", "/")
 _LONGEST = 100  # characters of one number
 _MOST_TOKENS = 64  # longer is a model that repeats itself, and would cost time and stack
+
+
+class Equation(NamedTuple):
+    """One equation: its sides in tokens, and what each side comes to, exactly."""
+
+    sides: tuple[tuple[str, ...], ...]
+    values: tuple[Number, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Say whether all sides are equal."""
+        return all(value == self.values[0] for value in self.values)
+
+    def __str__(self) -> str:
+        return "=".join("".join(side) for side in self.sides)
 
 
 def equations(text: str) -> tuple[str, ...]:
@@ -36,25 +59,64 @@ def equations(text: str) -> tuple[str, ...]:
     order of equations and of operands matters, ``3+4=7`` is not ``4+3=7``. Chains stay whole:
     ``2+3=5*4=20``.
     """
-    return tuple("=".join("".join(side) for side in sides) for sides, _ in _equations(text))
+    return tuple(map(str, read_equations(text)))
 
 
 def equations_hold(text: str) -> bool | None:
     """Say whether every equation of a rationale is exactly true; ``None`` if it has none."""
-    checks = [len(set(values)) == 1 for _, values in _equations(text)]
-    return all(checks) if checks else None
+    found = read_equations(text)
+    return all(e.holds for e in found) if found else None
 
 
-def _equations(text: str) -> Iterator[tuple[list[list[str]], list[Fraction]]]:
-    """Yield each equation as its sides in tokens, with their values."""
-    for run in _runs(_NOISE.sub("", text)):
-        sides = _sides(_tokens(run))
+@lru_cache(maxsize=1024)  # the paths of a question are asked about several times, one after another
+def read_equations(text: str) -> tuple[Equation, ...]:
+    """Read the equations of a rationale in order, with their values."""
+    if "=" not in text:
+        return ()
+    text = _NOISE.sub("", text)
+    found: list[Equation] = []
+    for stretch in _STRETCH.finditer(text):
+        words = stretch[0]
+        if "=" in words and not words.isspace():
+            start = stretch.start()
+            line = text[text.rfind("\n", 0, start) + 1 : start]
+            found += _in_stretch(line[-1:] + words, bool(line.strip()))
+    return tuple(found)
+
+
+def value_of(side: tuple[str, ...]) -> Number:
+    """Compute one side of an equation exactly.
+
+    Args:
+        side: Its tokens; a number may also be written as a fraction (``"1/3"``) or with a sign.
+
+    Raises:
+        ValueError: It cannot be read for certain, or divides by zero.
+    """
+    try:
+        return _value(list(side))
+    except (IndexError, ZeroDivisionError) as e:
+        raise ValueError(str(e)) from None
+
+
+@lru_cache(maxsize=4096)  # paths of one question repeat one another's steps
+def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
+    """Read the equations of a stretch of arithmetic.
+
+    Args:
+        text: The stretch, after the one character before it (none at the start of a line).
+        begun: Whether words stand before it in its line.
+    """
+    found = []
+    for run in _runs(text):
+        sides = _sides(_tokens(run, begun))
         try:
             values = [_value(side) for side in sides]
         except (IndexError, ValueError, ZeroDivisionError):
             continue  # words between the numbers, a power, a division by zero: not readable
         if len(sides) > 1 and max(map(len, sides)) > 2:
-            yield sides, values
+            found.append(Equation(tuple(map(tuple, sides)), tuple(values)))
+    return tuple(found)
 
 
 def _runs(text: str) -> Iterator[list[re.Match[str]]]:
@@ -70,18 +132,18 @@ def _runs(text: str) -> Iterator[list[re.Match[str]]]:
     yield run
 
 
-def _tokens(run: list[re.Match[str]]) -> list[str]:
+def _tokens(run: list[re.Match[str]], begun: bool) -> list[str]:
     """Normalise a run; empty if it opens in the middle of an expression ("2 apples + 3 = 5")."""
     tokens = [t["num"].replace(",", "") if t["num"] else _SAME.get(t["op"], t["op"]) for t in run]
     while tokens and tokens[-1] in (*_BINARY, "=", "("):
         tokens.pop()
     if not tokens or tokens[0] not in _BINARY:
         return tokens
-    line = run[0].string[: run[0].start()].rpartition("\n")[2]
     touches = run[0]["op"] and len(run) > 1 and run[1].start() == run[0].end()
     if tokens[0] == "-" and touches:
         return tokens
-    return [] if line.strip() else tokens[1:]  # at the start of a line it is a bullet
+    before = run[0].string[: run[0].start()].strip()
+    return [] if begun or before else tokens[1:]  # at the start of a line it is a bullet
 
 
 def _sides(tokens: list[str]) -> list[list[str]]:
@@ -109,7 +171,7 @@ def _balanced(side: list[str]) -> list[str]:
     return [token for i, token in enumerate(side) if i not in lone]
 
 
-def _value(side: list[str]) -> Fraction:
+def _value(side: list[str]) -> Number:
     """Compute one side exactly; raises IndexError, ValueError or ZeroDivisionError."""
     rest = side[::-1]  # a stack: the next token is the last
     value = _sum(rest)
@@ -118,21 +180,21 @@ def _value(side: list[str]) -> Fraction:
     return value
 
 
-def _sum(rest: list[str]) -> Fraction:
+def _sum(rest: list[str]) -> Number:
     total = _product(rest)
     while rest and rest[-1] in ("+", "-"):
         total += _product(rest) if rest.pop() == "+" else -_product(rest)
     return total
 
 
-def _product(rest: list[str]) -> Fraction:
+def _product(rest: list[str]) -> Number:
     total = _atom(rest)
     while rest and rest[-1] in ("*", "/"):
-        total *= _atom(rest) if rest.pop() == "*" else 1 / _atom(rest)
+        total = total * _atom(rest) if rest.pop() == "*" else Fraction(total) / _atom(rest)
     return total
 
 
-def _atom(rest: list[str]) -> Fraction:
+def _atom(rest: list[str]) -> Number:
     token = rest.pop()
     if token == "-":
         return -_atom(rest)
@@ -143,4 +205,6 @@ def _atom(rest: list[str]) -> Fraction:
         return value
     if len(token) > _LONGEST:
         raise ValueError("not a number")
+    if token.isdecimal():
+        return int(token)  # ten times as fast as a fraction, and equal to it
     return Fraction(token[:-1]) / 100 if token.endswith("%") else Fraction(token)

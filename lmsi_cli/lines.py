@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -48,7 +48,7 @@ class Appender(Generic[R]):
         Raises:
             LmsiError: The disk is full or fails; the lines before this one stay.
         """
-        line = _encode_line(record)
+        line = encode_line(record)
         try:
             rest = memoryview(line)
             while rest:  # a nearly full disk takes a part without complaint
@@ -102,7 +102,16 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     """
     try:
         with path.open("rb") as file:
-            yield from (record for _, record in _scan(file, path, kind))
+            yield from (line.record for line in _scan(file, path, kind))
+    except OSError as e:
+        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+
+
+def read_placed(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
+    """Yield each record as ``read_records`` does, after the byte offset where its line begins."""
+    try:
+        with path.open("rb") as file:
+            yield from ((line.start, line.record) for line in _scan(file, path, kind))
     except OSError as e:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
 
@@ -123,18 +132,26 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write a whole JSONL file, as ``write_atomic`` does."""
-    with _replacing(path) as file:
-        file.writelines(_encode_line(r) for r in records)
+    with replacing(path) as file:
+        file.writelines(encode_line(r) for r in records)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Write a whole file, atomically; text as UTF-8. On LmsiError an older file stays as it was."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
-def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
-    """Yield each record with the byte offset where its line ends; stop before a torn last line.
+class _Line(NamedTuple, Generic[R]):
+    """A record and the byte offsets where its line begins and ends."""
+
+    start: int
+    end: int
+    record: R
+
+
+def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[_Line[R]]:
+    """Yield each record with its place; stop before a torn last line.
 
     A prefix of a record is never valid JSON, so a bad last line that *is* JSON is no tear but a
     mistake, and is reported like one in the middle.
@@ -154,7 +171,7 @@ def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
                 return
             found = str(e).removeprefix("JSON is malformed: ")
             raise LmsiError(f"{path}:{number}: not valid JSON: {found}") from None
-        yield end, record
+        yield _Line(end - len(line), end, record)
 
 
 def _open_mended(path: Path, kind: type[Record]) -> FileIO:
@@ -163,7 +180,7 @@ def _open_mended(path: Path, kind: type[Record]) -> FileIO:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with path.open("r+b") as old:
-            end = max((end for end, _ in _scan(old, path, kind)), default=0)
+            end = max((line.end for line in _scan(old, path, kind)), default=0)
             old.truncate(end)
             old.seek(max(end - 1, 0))
             if old.read(1) not in (b"", b"\n"):  # a complete record that only lacks its newline
@@ -180,8 +197,8 @@ def _plain(message: str) -> str:
     return (f"field '{where}: " if where else "") + text[0].lower() + text[1:]
 
 
-def _encode_line(record: Record) -> bytes:
-    """Encode one record as a line with sorted keys."""
+def encode_line(record: Record) -> bytes:
+    """Encode one record as a line with sorted keys; ValueError on a number that JSON lacks."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, float) and not math.isfinite(value):  # JSON would turn it to null
@@ -195,7 +212,7 @@ def unfinished(path: Path) -> Path:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a new file beside ``path``; once whole and on the disk, it takes its place."""
     tmp = unfinished(path)
     try:

@@ -22,6 +22,19 @@ Mode = Literal["direct", "cot", "sc"]
 Role = Literal["system", "user", "assistant"]
 ChatChoice = Literal["auto", "on", "off"]
 FewShot = Literal["turns", "message"]
+PathClass = Literal[  # what each means is told in voting/classes.py
+    "sound",
+    "unchecked",
+    "corrected",
+    "lucky",
+    "near-miss",
+    "systematic",
+    "rival",
+    "other",
+    "undecided",
+    "unparsed",
+    "truncated",
+]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,9 +98,16 @@ class Vote(Record, frozen=True, kw_only=True):
     ``total_votes`` counts ballots: paths that are complete, parsed and not refuted by their own
     arithmetic (``refuted``, where that is checked). ``num_paths`` counts all paths, so that
     ``share = majority_votes / total_votes`` and ``share_of_all = majority_votes / num_paths``.
+    ``runner_up_votes`` is the most ballots that any other answer has. ``entropy`` is that of the
+    ballots in nats, 0 if all agree. ``posterior`` is the probability that the winner is the
+    likelier of the first two answers, from their ballots alone (``stopping.lead_probability``): it
+    says that the mode is the mode, never that it is right. Where ballots are weighted, ``weights``
+    holds each answer's share of the whole, which decides; everything else still counts ballots, so
+    that ``margin`` is below 0 and ``posterior`` below 1/2 where the weights overruled the count.
     ``stopped`` says that the question has fewer paths than were asked for since ``--stop`` held it
     for decided: its shares are high because sampling went on until they were, and do not compare
-    with those of other questions.
+    with those of other questions. ``classes`` says of every path number what kind of path it is;
+    run folders of older versions lack it.
     """
 
     question_id: str
@@ -106,6 +126,10 @@ class Vote(Record, frozen=True, kw_only=True):
     ballots: dict[str, int]
     kept: tuple[int, ...]
     stopped: bool = False
+    entropy: float = 0.0
+    posterior: float = 0.5
+    weights: dict[str, float] = {}
+    classes: dict[PathClass, tuple[int, ...]] = {}
 
 
 class TrainExample(Record, frozen=True, kw_only=True):

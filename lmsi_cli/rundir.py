@@ -37,6 +37,7 @@ class RunDir:
         self.questions = root / "questions.jsonl"  # records.Question, without gold answers
         self.paths = root / "paths.jsonl"  # records.Path
         self.votes = root / "votes.jsonl"  # records.Vote
+        self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
         self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
@@ -213,6 +214,7 @@ def discard(run: RunDir) -> None:
             run.questions,
             run.paths,
             run.votes,
+            run.vote_summary,
             run.train,
             run.verdict,
             run.report,

@@ -16,7 +16,7 @@ LAYERS = [
     {"records"},
     {"config"},
     {"answers", "equations", "lines", "stopping", "thinking"},
-    {"prompts", "voting", "stats", "rundir", "catalog"},
+    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"},
     {"verdict"},
     {"engine", "training", "tasks", "report"},
     {"stages"},

@@ -2,13 +2,14 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Path
-from lmsi_cli.voting import FILTERS, path_key, select, tally, vote
+from lmsi_cli.voting import FILTERS, Tally, path_key, select, vote
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0, distinct_equations=False)
 
@@ -19,6 +20,13 @@ def path(index=0, answer="42", stop="answer", text=None):
         text=f" {index} + 1 = {index + 1}. The answer is {answer}." if text is None else text,
         stop_reason=stop, predicted_answer=answer, extract_rule="marker" if answer else None,
     )  # fmt: skip
+
+
+def summed(selections):
+    tally = Tally()
+    for selection in selections:
+        tally.add(selection)
+    return tally.summary()
 
 
 @st.composite
@@ -71,18 +79,22 @@ def test_figures_agree(paths):
 @given(groups(), configs)
 def test_every_path_is_kept_or_counted_once(paths, config):
     v = vote("q", paths)
-    chosen, removed = select(v, paths, config)
+    selection = select(v, paths, config)
+    chosen, removed = selection.vote, selection.removed
     assert list(removed) == list(FILTERS)
     assert sum(removed.values()) + len(chosen.kept) == len(paths)
     assert set(chosen.kept) <= set(v.kept)
-    summary = tally([chosen], removed)
+    summary = summed([selection])
     assert sum(summary.removed.values()) + summary.kept_paths == summary.paths
+    assert sum(summary.classes.values()) == summary.paths
+    assert sum(summary.kept_classes.values()) == summary.kept_paths
 
 
 @given(groups())
 def test_without_limits_select_keeps_what_the_paper_keeps(paths):
     v = vote("q", paths)
-    assert select(v, paths, PAPER).vote == v
+    chosen = select(v, paths, PAPER).vote
+    assert chosen == msgspec.structs.replace(v, classes=chosen.classes)
 
 
 def test_the_literal_record():
@@ -118,12 +130,14 @@ WRONG = " 1 + 1 = 3. The answer is 3."
         ("min-votes", [path(0)], {"min_votes": 2}, (), 1),
         ("min-share", [path(0), path(1), path(2, "1")], {"min_share": 0.7}, (), 3),
         ("minority", [path(0), path(1, "1"), path(2)], {}, (0, 2), 1),
+        ("class", [path(0, "2", text=SUM), path(1, "2", text=" It is 2."),
+                   path(2, "2", text=OTHER)], {"drop": ("unchecked",)}, (0, 2), 1),
         ("duplicate-equations", [path(0, "2", text=SUM), path(1, "2", text=SAME),
                                  path(2, "2", text=OTHER)],
          {"distinct_equations": True}, (0, 2), 1),
         ("cap", [path(i) for i in range(5)], {"max_paths_per_question": 3}, (0, 1, 2), 2),
     ],
-    ids=list(FILTERS),
+    ids=lambda x: x if isinstance(x, str) else "",
 )  # fmt: skip
 def test_each_filter_by_its_name(name, paths, config, kept, count):
     settings = VoteConfig(**config)
@@ -148,6 +162,48 @@ def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
     assert select(vote("q", paths), paths, paper).vote.kept == (0, 1)
 
 
+ROUND = [
+    path(0, "2", text=SUM),
+    path(1, "2", text=" 1 + 1 = 3. The answer is 2."),
+    path(2, "3", text=WRONG),
+    path(3, "2", text=OTHER),
+    path(4, "5", text=" 2 + 3 = 5. The answer is 5."),
+    path(5, None, text=" Who knows?"),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, (0, 3)),
+        ({"keep": ("lucky",)}, (0, 1, 3)),
+        ({"keep": ("near-miss",)}, (0, 2, 3)),
+        ({"keep": ("rival", "lucky")}, (0, 1, 3, 4)),
+        ({"keep": ("lucky",), "max_paths_per_question": 2}, (0, 1)),
+        ({"check_equations": False}, (0, 1, 3)),
+        ({"check_equations": False, "drop": ("lucky",)}, (0, 3)),
+        ({"drop": ("sound",)}, ()),
+    ],
+    ids=str,
+)
+def test_a_class_is_trained_on_or_not_as_it_is_asked(settings, kept):
+    config = VoteConfig(min_share=0.0, **settings)
+    selection = select(vote("q", ROUND, config.check_equations), ROUND, config)
+    assert selection.vote.predicted_answer == "2"
+    assert selection.vote.kept == kept
+    assert sum(selection.removed.values()) + len(kept) == len(ROUND)
+    assert selection.vote.classes == {
+        "sound": (0, 3), "lucky": (1,), "near-miss": (2,), "rival": (4,), "unparsed": (5,)
+    }  # fmt: skip
+
+
+def test_each_filter_shows_one_path_that_it_removed():
+    config = VoteConfig(min_share=0.0, max_paths_per_question=1)
+    selection = select(vote("q", ROUND, True), ROUND, config)
+    shown = {name: p.path for name, p in selection.samples.items()}
+    assert shown == {"no-vote": 5, "false-equation": 1, "minority": 4, "cap": 3}
+
+
 def test_path_key():
     assert path_key(SUM) == path_key(SAME) == ("1+1=2",)
     assert path_key(" so  it\nis two.") == path_key("so it is two.") != path_key("so it is three.")
@@ -161,30 +217,24 @@ def test_tally():
         [path(0), path(1, "1")],
         [path(0, None), path(1, stop="length")],
     ]
-    removed = Counter()
-    votes = []
-    for group in groups:
-        selection = select(vote("q", group), group, VoteConfig())
-        votes.append(selection.vote)
-        removed.update(selection.removed)
-    summary = tally(votes, removed)
+    summary = summed([select(vote("q", group), group, VoteConfig()) for group in groups])
     assert (summary.questions, summary.paths, summary.parsed, summary.truncated) == (4, 12, 10, 1)
     assert (summary.ties, summary.kept_paths, summary.kept_questions) == (1, 7, 2)
     assert summary.mean_share == pytest.approx((1 + 0.75 + 0.5) / 3)
     assert summary.histogram == [0, 0, 0, 0, 0, 1, 0, 1, 0, 1]
     assert summary.removed == {
-        "no-vote": 2, "false-equation": 0, "tie": 2, "min-votes": 0, "min-share": 0, "minority": 1,
-        "duplicate-equations": 0, "cap": 0,
+        **dict.fromkeys(FILTERS, 0), "no-vote": 2, "tie": 2, "minority": 1
     }  # fmt: skip
 
 
 def test_histogram_edges_are_exact():
     for ones in range(1, 11):
         others = [path(ones + i, str(100 + i)) for i in range(10 - ones)]
-        v = vote("q", [path(i) for i in range(ones)] + others)
-        assert tally([v], {}).histogram[min(ones, 9)] == 1
+        paths = [path(i) for i in range(ones)] + others
+        selection = select(vote("q", paths), paths, PAPER)
+        assert summed([selection]).histogram[min(ones, 9)] == 1
 
 
 def test_tally_of_nothing():
-    summary = tally([], {})
+    summary = summed([])
     assert (summary.questions, summary.mean_share, sum(summary.histogram)) == (0, 0.0, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,12 +18,14 @@ from lmsi_cli.cli.session import (
     task_of,
     watched,
 )
-from lmsi_cli.config import EvalConfig
+from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 
 Data = Annotated[
     str,
     typer.Option(
-        "--data", help="Labelled questions: JSONL or CSV with answers.", show_default=False
+        "--data",
+        help="Labelled questions: JSONL or CSV with answers, or SET:FILE.",
+        show_default=False,
     ),
 ]
 
@@ -47,13 +48,14 @@ def evaluate(
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.evaluate import Exam, variants_of
     from lmsi_cli.stages.evaluate import evaluate as examine
-    from lmsi_cli.tasks.readers import read_labelled
+    from lmsi_cli.tasks.readers import read_labelled, set_name, split_source
 
     folder = RunDir(run)
     model = model_of(folder)
     questions = read_labelled(data)[: settings.limit or None]
-    task = examined(task_of(folder, settings.task), chat_of(folder), settings)
-    exam = Exam(Path(data).stem, questions, task, settings)
+    named = split_source(data)[0] if settings.task == DEFAULT_TASK else None
+    task = examined(task_of(folder, named or settings.task), chat_of(folder), settings)
+    exam = Exam(set_name(data), questions, task, settings)
     with locked(folder), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
         result = examine(exam, variants_of(folder, model.path), engine, folder, progress)
     show(result, json, *eval_tables(result))

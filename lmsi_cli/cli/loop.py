@@ -38,6 +38,7 @@ from lmsi_cli.config import (
     VoteConfig,
     resolve,
 )
+from lmsi_cli.contamination import check_apart
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Progress, Question
@@ -64,7 +65,10 @@ Data = Annotated[
 
 
 class Plan(NamedTuple):
-    """What every stage needs; ``exams`` are labelled sets by name, ``probe`` is for the verdict."""
+    """What every stage needs; ``exams`` are labelled sets by name, ``probe`` is for the verdict.
+
+    Questions of the ``excluded`` ones must not be trained on.
+    """
 
     model: Model
     task: Task
@@ -74,6 +78,7 @@ class Plan(NamedTuple):
     eval: EvalConfig
     questions: Sequence[Question]
     exams: dict[str, Sequence[Question]]
+    excluded: dict[str, Sequence[Question]]
     probe: Sequence[Question]
     force: bool
 
@@ -103,7 +108,8 @@ def run(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.tables import eval_tables
 
     plan = _plan(settings, tables, questions, data)._replace(force=force)
-    plan = plan._replace(probe=_probe(probe, plan))
+    plan = plan._replace(probe=_probe(probe, plan), excluded={} if force else plan.excluded)
+    check_apart(plan.questions[: plan.sample.limit or None], plan.excluded)
     model = plan.model
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
     results: list[Any] = []
@@ -141,17 +147,18 @@ def _plan(
     if questions is None and own is None:
         raise LmsiError("no questions given", hint="lmsi run QUESTIONS -m MODEL")
     folder = model.path.parent
-    exams = data or ([str(folder / t) for t in own.tests] if own else [])
+    exams = _exams(data or ([str(folder / t) for t in own.tests] if own else []))
     seed = {"seed": settings.seed}
     return Plan(
         model=model,
-        task=_asked(pick_task(sample.task, model), model, sample),
+        task=_asked(pick_task(sample.task, model, str(questions or "")), model, sample),
         sample=sample,
         vote=resolve(VoteConfig, tables.get("vote", {}), seed),
         train=resolve(TrainConfig, tables.get("train", {}), seed),
         eval=resolve(EvalConfig, tables.get("eval", {}), speed),
         questions=read_questions(str(folder / own.questions) if own else str(questions)),
-        exams=_exams(exams),
+        exams=exams,
+        excluded=exams,
         probe=(),
         force=False,
     )
@@ -180,11 +187,11 @@ def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
 
 def _exams(files: Sequence[str]) -> dict[str, Sequence[Question]]:
     """Read the labelled sets; their names, which name the results, must differ."""
-    from lmsi_cli.tasks.readers import read_labelled
+    from lmsi_cli.tasks.readers import read_labelled, set_name
 
     found: dict[str, Sequence[Question]] = {}
     for file in files:
-        name = Path(file).stem
+        name = set_name(file)
         if name in found:
             raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
         found[name] = read_labelled(file)
@@ -222,12 +229,16 @@ def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.report.verdict import verdict_line
     from lmsi_cli.stages.train import train_run
     from lmsi_cli.stages.verdict import conclude, observer_of, permit
-    from lmsi_cli.stages.vote import vote_run
+    from lmsi_cli.stages.vote import nothing_kept, vote_run
 
     observer = observer_of(folder, plan.task, plan.probe)
-    summary = vote_run(folder, plan.task, plan.vote, observer.observe)
+    summary = vote_run(folder, plan.task, plan.vote, plan.excluded, watch=observer.observe)
     progress.say(kept_line(summary))
+    for warning in summary.warnings:
+        progress.say(f"warning: {warning}")
     progress.say(verdict_line(conclude(folder, observer)))
+    if nothing := nothing_kept(folder, summary):
+        raise nothing
     if not plan.force:
         permit(folder, "lmsi run ... --force")
     train_run(folder, plan.model.path, plan.task, plan.train, progress)

@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lmsi_cli.cli import doctor, evaluate, loop, models, sample, signals, train, vote
+from lmsi_cli.cli import (
+    doctor,
+    evaluate,
+    explain,
+    loop,
+    models,
+    sample,
+    show,
+    signals,
+    tasks,
+    train,
+    vote,
+)
 from lmsi_cli.cli.console import err
 from lmsi_cli.errors import LmsiError
 
@@ -85,6 +97,9 @@ app.command("sample")(sample.sample)
 app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("show")(show.show)
+app.command("explain")(explain.explain)
+app.add_typer(tasks.app, name="tasks")
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 

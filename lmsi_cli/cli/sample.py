@@ -27,7 +27,8 @@ from lmsi_cli.records import Question
 Questions = Annotated[
     str,
     typer.Argument(
-        help="JSONL, CSV or text (one question a line); - reads stdin.", show_default=False
+        help="JSONL, CSV or text (one question a line), or SET:FILE; - reads stdin.",
+        show_default=False,
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
@@ -64,7 +65,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
 
     asked = read_questions(questions)
     model = find_model(settings.model)
-    task = pick_task(settings.task, model)
+    task = pick_task(settings.task, model, questions)
     if dry_run:
         _preview(asked, model.path, task, settings, json)
         return

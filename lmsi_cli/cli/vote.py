@@ -7,15 +7,24 @@ from typing import Annotated
 
 import typer
 
+from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, RunFolder, show, task_of
+from lmsi_cli.cli.session import Force, Json, RunFolder, show, task_of
 from lmsi_cli.config import VoteConfig
 
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        help="Questions kept for measuring; refuse to train on any of them. May be repeated.",
+        show_default=False,
+    ),
+]
 Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
-        help="Right answers to some questions of the run, for the verdict alone.",
+        help="Right answers to some questions of the run, for the verdict and --weight cisc:auto.",
         show_default=False,
     ),
 ]
@@ -30,33 +39,41 @@ Second = Annotated[
 
 
 @configured(VoteConfig)
-def vote(
+def vote(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: VoteConfig,
+    exclude: Exclude = None,
     probe: Probe = None,
     second: Second = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Let the paths vote, keep those that agree, and say whether to train on them.
 
-    Example: lmsi vote runs/first --probe answers.jsonl
+    Example: lmsi vote runs/first --probe answers.jsonl --exclude test.jsonl
     """
     import msgspec
 
-    from lmsi_cli.report.tables import histogram, vote_table
+    from lmsi_cli.report.tables import class_table, histogram, removed_table, vote_table
     from lmsi_cli.report.verdict import verdict_parts
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.verdict import conclude, observer_of
-    from lmsi_cli.stages.vote import vote_run
-    from lmsi_cli.tasks.readers import read_labelled
+    from lmsi_cli.stages.vote import nothing_kept, vote_run
+    from lmsi_cli.tasks.readers import read_labelled, read_questions
 
     folder = RunDir(run)
     task = task_of(folder)
     labelled = read_labelled(probe) if probe else []
+    exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder):
         observer = observer_of(folder, task, labelled, RunDir(second) if second else None)
-        summary = vote_run(folder, task, settings, observer.observe)
+        summary = vote_run(folder, task, settings, exams, observer.gold, observer.observe)
         verdict = conclude(folder, observer)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
-    show(told if json else summary, json, vote_table(summary), histogram(summary),
-         *verdict_parts(verdict))  # fmt: skip
+    tables = (vote_table, class_table, removed_table, histogram)
+    parts = [*(table(summary) for table in tables), *verdict_parts(verdict)]
+    show(told if json else summary, json, *parts)
+    for warning in summary.warnings:
+        err().print(f"warning: {warning}", markup=False)
+    if nothing := nothing_kept(folder, summary):
+        raise nothing

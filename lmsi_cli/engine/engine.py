@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
-from lmsi_cli.engine.calibrate import measure
+from lmsi_cli.engine.calibrate import Pace, pace
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
@@ -126,8 +126,8 @@ class LlamaEngine:
             sampler = BatchedSampler(context, sampling, trigger, watch)
             yield from self._guarded(sampler.run(requests))
 
-    def pace(self, need: Need) -> tuple[Layout, float]:
-        """Tell the cache that a job would get, and measure its tokens per second.
+    def pace(self, need: Need) -> tuple[Layout, Pace]:
+        """Tell the cache that a job would get, and measure how fast it reads and writes.
 
         Raises:
             LmsiError: It does not fit the memory.
@@ -135,7 +135,7 @@ class LlamaEngine:
         choice = choose(self.model, self.config, need)
         layout = sized(self.model, self.config, need, choice)
         choice = choice._replace(width=layout.width)
-        return layout, measure(self.model, need, [choice], self.config.threads)[choice]
+        return layout, pace(self.model, need, choice, self.config.threads)
 
     @contextmanager
     def _opened(self, need: Need, watched: bool) -> Iterator[LlamaContext]:

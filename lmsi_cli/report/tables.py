@@ -31,6 +31,20 @@ CLEAR = 0.05  # p below which a change is coloured
 SMALLEST_P = 0.001  # shown as it is; anything smaller as "less than"
 COSTLY = 4  # lines of the cost table; the fifth figure is the ceiling
 INCOMPARABLE = "their shares are not comparable with full ones"
+ENDING = 40  # characters of a path that are shown of it; its answer stands at the end
+KINDS = {
+    "sound": "every step holds",
+    "unchecked": "no step could be checked",
+    "corrected": "a slip that was corrected",
+    "lucky": "a false step, and yet the winning answer",
+    "systematic": "the same other answer again and again",
+    "near-miss": "one slip away from the winning answer",
+    "rival": "every step holds, but another answer",
+    "other": "another answer, and none of these",
+    "undecided": "the question has no winner",
+    "unparsed": "no answer could be read",
+    "truncated": "cut off",
+}
 WIDTH = 24  # of the longest histogram bar, in characters
 
 
@@ -120,10 +134,28 @@ def vote_table(s: VoteSummary) -> Table:
         ("kept paths", f"{s.kept_paths} ({percent(s.kept_paths / max(1, s.paths))})"),
     ):
         table.add_row(name, value)
-    for name, count in s.removed.items():
-        table.add_row(f"  removed: {name}", f"{count}")
     if s.stopped:
         table.add_row("stopped early", f"{s.stopped} questions; {INCOMPARABLE}")
+    return table
+
+
+def removed_table(s: VoteSummary) -> Table:
+    """What each filter that removed anything removed, with the end of one such path."""
+    table = _columns("removed, with one path of each", ["", "paths", "for example"])
+    table.columns[2].justify = "left"
+    for name, sample in s.samples.items():
+        end = " ".join(sample.text.split())[-ENDING:]
+        shown = f"{sample.question_id} path {sample.path}: \u2026{end}"
+        table.add_row(name, f"{s.removed[name]}", escape(shown))
+    return table
+
+
+def class_table(s: VoteSummary) -> Table:
+    """What kinds of paths there are, the vote's winner standing for the truth."""
+    table = _columns("kinds of paths, by the winner of the vote", ["", "paths", "", "trained on"])
+    for name, count in s.classes.items():
+        kept = f"{s.kept_classes[name]}"
+        table.add_row(f"{name}: {KINDS[name]}", f"{count}", percent(count / max(1, s.paths)), kept)
     return table
 
 

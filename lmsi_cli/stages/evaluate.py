@@ -156,9 +156,11 @@ class _Sitting:
         self.skipped |= {(mode, s.question_id) for s in skipped}
         total, before = len(requests) * n, time.monotonic()
         done = total - sum(len(r.wanted) for r in requests)
+        words = {q.id: q.question for q in exam.questions}
         progress.start(f"{self.variant.name}: {mode}", total)
         for generated in self.engine.generate(requests, sampling, exam.task.trigger):
-            path, now, done = to_path(generated, exam.task), time.monotonic(), done + 1
+            path = to_path(generated, exam.task, words[generated.question_id])
+            now, done = time.monotonic(), done + 1
             progress.advance(done)
             yield Answer(
                 question_id=path.question_id,

@@ -96,12 +96,13 @@ def sample(
     left_out = {s.question_id for s in skipped}
     _keep_questions([q for q in chosen if q.id not in left_out], {q for q, _ in have}, run)
     tell(skipped, progress)
+    words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
     with appender(run.paths, Path) as lines:
         for generated in engine.generate(requests, config, task.trigger, watch):
             if not tally.tokens:
                 run.save_settings(ENGINE, engine.settled)
-            path = to_path(generated, task)
+            path = to_path(generated, task, words[generated.question_id])
             lines.write(path)
             watch.tell(path)
             tally.count(path)

@@ -1,7 +1,9 @@
 r"""Stage two: sampled paths in, one vote per question and the training examples out.
 
-Knows which file goes where; the vote and its filters are in ``voting.py``, the formats in
-``prompts.py``. Needs no model and no gold answer. One line of ``train.jsonl``:
+Knows which file goes where; the vote and its filters are in ``voting/``, the formats in
+``prompts.py``. Needs no model and no gold answer but those of a probe, which fit a temperature and
+nothing else. Questions go by one at a time, so memory does not grow with the number of paths. One
+line of ``train.jsonl``:
 
     {"completion": " 2 + 2 = 4. The answer is 4.", "format": "cot-zero", "path": 3,
      "prompt": "Q: ...\\nA: Let's think step by step.", "question_id": "q7"}
@@ -9,139 +11,257 @@ Knows which file goes where; the vote and its filters are in ``voting.py``, the 
 
 from __future__ import annotations
 
-import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
-from lmsi_cli.config import NO_STOP, VoteConfig
+from lmsi_cli.answers import canonical
+from lmsi_cli.config import FITTED, MAJORITY, NO_STOP, VoteConfig
+from lmsi_cli.contamination import check_apart
+from lmsi_cli.drafts import drafted, shuffled
+from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.indexed import Indexed
+from lmsi_cli.lines import read_records, write_atomic
 from lmsi_cli.prompts import Task, examples
 from lmsi_cli.records import Path, Question, TrainExample, Vote
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.stopping import Decision, Stop
-from lmsi_cli.voting import VoteSummary, select, tally, tell, vote
+from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
+from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
 Watch = Callable[[Vote, Sequence[Path]], None]
 NOT_SAMPLED = "run `lmsi sample` first"
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def vote_run(
-    run: RunDir, task: Task, config: VoteConfig, watch: Watch = lambda *_: None
+    run: RunDir,
+    task: Task,
+    config: VoteConfig,
+    exams: Mapping[str, Sequence[Question]] = NONE,
+    gold: Mapping[str, str] = NONE,
+    watch: Watch = lambda *_: None,
 ) -> VoteSummary:
-    """Vote over every question of a run folder and write ``votes.jsonl`` and ``train.jsonl``.
+    """Vote over every question of a run folder; write votes, training examples and the summary.
 
     Args:
         run: Held by the caller (``locked``).
-        task: Supplies the form of the examples.
-        config: Settings of the vote.
-        watch: Is told every vote that is written, with all paths of its question.
+        task: What was sampled.
+        config: Who votes, and what of the majority is kept.
+        exams: Questions that must not be trained on, by the name of their file.
+        gold: Right answers of some questions by id, canonical; only ``--weight cisc:auto`` reads
+            them.
+        watch: Is told every vote, with all paths of its question.
+
+    Returns:
+        The figures. If nothing is kept, which ``nothing_kept`` tells, they say why.
 
     Raises:
-        LmsiError: There are no paths, or not one of them could be read; nothing is written then.
+        LmsiError: There are no paths, not one of them votes, they are of another run or task, or a
+            question is also in an exam; nothing is written then.
     """
-    paths = _by_question(run)
-    removed: Counter[str] = Counter()
-    votes = [_vote_one(question_id, group, config, removed) for question_id, group in paths.items()]
-    stopped = _stopped(run, paths)
-    votes = [msgspec.structs.replace(v, stopped=v.question_id in stopped) for v in votes]
-    if not any(v.total_votes for v in votes):
-        raise _nobody_votes(run, votes, task)
-    train = _examples(votes, paths, run, task, config)
-    for v in votes:
-        watch(v, paths[v.question_id])
-    write_records(run.votes, votes)
-    write_records(run.train, train)
-    run.save_settings("vote", msgspec.to_builtins(config))
-    return tally(votes, removed)
+    _check_settings(config)
+    if exams:
+        check_apart(read_records(run.questions, Question), exams)
+    with _paths(run) as paths:
+        polls = _Polls(run, task, config, paths)
+        fitted = polls.fit(gold) if config.weight == FITTED else None
+        tally = _write(run, polls, watch)
+    summary = tally.summary()
+    summary = msgspec.structs.replace(summary, fit=fitted, warnings=tuple(_warnings(run, config)))
+    text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
+    write_atomic(run.vote_summary, text)
+    run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams)})
+    return summary
 
 
-def _nobody_votes(run: RunDir, votes: list[Vote], task: Task) -> LmsiError:
+def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
+    """Say why there is nothing to train on; ``None`` if there is something."""
+    if summary.kept_paths:
+        return None
+    voted = sum(summary.histogram)
+    if summary.ties == voted:
+        return LmsiError(
+            f"{run.paths}: nothing to train on: every vote ({voted}) is a tie",
+            hint="draw more paths: `lmsi sample` with a larger -n goes on",
+        )
+    name = max(summary.removed, key=lambda name: summary.removed[name])
+    return LmsiError(
+        f"{run.paths}: nothing to train on: no path passed the filters; "
+        f"{name} removed {summary.removed[name]} of {summary.paths}",
+        hint="loosen it, see `lmsi vote --help`, or draw more paths",
+    )
+
+
+class _Polls:
+    """The questions of a run and how each is voted on."""
+
+    def __init__(self, run: RunDir, task: Task, config: VoteConfig, paths: Indexed[Path]) -> None:
+        self.run, self.task, self.config, self.paths = run, task, config, paths
+        self.weighting = None if config.weight == FITTED else Weighting.parse(config.weight)
+        sampled = run.load_settings().get("sample", {})
+        self.seed: int | None = sampled.get("seed")
+        self.stop = Stop.parse(sampled.get("stop", NO_STOP))
+        # a later call may have asked for fewer
+        self.asked = max(sampled.get("paths", 0), paths.most + 1)
+
+    def fit(self, gold: Mapping[str, str]) -> Fit:
+        """Fit the temperature of the weights on labelled questions."""
+        if not gold:
+            raise LmsiError(
+                f"--weight {FITTED} needs labels", hint="--probe FILE, with questions of this run"
+            )
+        fitted = fit([self._ballots(question_id, answer) for question_id, answer in gold.items()])
+        self.weighting = Weighting("cisc", fitted.temperature)
+        return fitted
+
+    def hold(self, question: Question, paths: list[Path]) -> Selection:
+        """Vote on one question and select from its paths."""
+        self._check_seeds(paths)
+        voted = vote(question.id, paths, self.config.check_equations, self.weighting)
+        self._check_kind(voted)
+        voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
+        asked = f"{question.question} {self.task.cot_cue} {self.task.trigger}"
+        return select(voted, paths, self.config, asked)
+
+    def examples(self, question: Question, paths: list[Path], voted: Vote) -> list[TrainExample]:
+        """Every kept path in every format."""
+        if voted.predicted_answer is None:
+            return []
+        kept = [p for p in paths if p.path in voted.kept]
+        return examples(self.task, question, kept, voted.predicted_answer, self.config.formats)
+
+    def _ballots(self, question_id: str, answer: str) -> Ballots:
+        paths = self.paths.get(question_id)
+        if not paths:
+            raise LmsiError(
+                f"--probe: question {question_id!r} has no paths in {self.run.root}",
+                hint="a probe labels questions of the run, by their ids",
+            )
+        voters = [p for p in paths if ballot(p, self.config.check_equations) is not None]
+        return Ballots(
+            [confidence(p) for p in voters], [p.predicted_answer == answer for p in voters]
+        )
+
+    def _check_seeds(self, paths: list[Path]) -> None:
+        """Tell paths of another run: a path's seed is made of the run's."""
+        for p in (paths[0], paths[-1]):
+            if self.seed is not None and p.seed != path_seed(self.seed, p.question_id, p.path):
+                raise LmsiError(
+                    f"{self.run.paths}: path {p.path} of question {p.question_id!r} is of another "
+                    f"run: its seed does not come from seed {self.seed}",
+                    hint="paths of two models or runs cannot vote together: keep a folder for each",
+                )
+
+    def _check_kind(self, voted: Vote) -> None:
+        """Tell answers of another task; the winners suffice, and are few."""
+        answer, kind = voted.predicted_answer, self.task.kind
+        if answer is not None and canonical(answer, kind) is None:
+            raise LmsiError(
+                f"{self.run.paths}: question {voted.question_id!r} votes for {answer!r}, which is "
+                f"no answer of the kind {kind!r}",
+                hint="were these paths sampled for another task? sample again with --overwrite",
+            )
+
+    def _stopped(self, paths: list[Path]) -> bool:
+        """Say whether ``lmsi sample --stop`` left a question early.
+
+        Fewer paths alone do not show it: the run may have been interrupted, or be going on.
+        """
+        if self.stop is None:
+            return False
+        decision = Decision(self.stop)
+        for path in paths:
+            tell(decision, path)
+        return decision.stopped(self.asked)
+
+
+def _check_settings(config: VoteConfig) -> None:
+    both = sorted({*config.keep} & {*config.drop})
+    if both:
+        raise LmsiError(
+            f"--keep and --drop both name {both[0]}", hint="take it out of one of the two"
+        )
+    if 0 < config.max_length_ratio < 1:
+        raise LmsiError(
+            f"--max-length-ratio: expected 0 or at least 1, got {config.max_length_ratio:g}",
+            hint="3 drops what is three times as long or short as the median",
+        )
+
+
+def _paths(run: RunDir) -> Indexed[Path]:
+    if not run.paths.exists():
+        raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
+    paths = Indexed(
+        run.paths, Path, lambda p: (p.question_id, p.path), "path {number} of question {key!r}"
+    )
+    if paths.most < 0:
+        paths.close()
+        raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
+    return paths
+
+
+def _write(run: RunDir, polls: _Polls, watch: Watch) -> Tally:
+    """Hold all votes, a question at a time; the files appear when all are held."""
+    tally = Tally()
+    with (
+        Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}") as questions,
+        drafted(run.votes) as votes,
+        shuffled(run.train, polls.config.seed) as train,
+    ):
+        for question_id, paths in polls.paths:
+            question = next(iter(questions.get(question_id)), None)
+            if question is None:
+                raise LmsiError(
+                    f"{run.questions}: question {question_id!r} is not there",
+                    hint="add it, or delete its paths",
+                )
+            selection = polls.hold(question, paths)
+            tally.add(selection)
+            watch(selection.vote, paths)
+            votes.write(selection.vote)
+            for example in polls.examples(question, paths, selection.vote):
+                train.write(example)
+        if not tally.sums["parsed"]:
+            raise _nobody_votes(run, tally, polls.task)
+    return tally
+
+
+def _warnings(run: RunDir, config: VoteConfig) -> Iterator[str]:
+    """What does not stop a vote but may mislead."""
+    stop = run.load_settings().get("sample", {}).get("stop", NO_STOP)
+    if stop == NO_STOP:
+        return
+    counted = VoteConfig().check_equations
+    other = [] if config.check_equations == counted else ["--no-check-equations"]
+    other += [] if config.weight == MAJORITY else [f"--weight {config.weight}"]
+    if other:
+        yield (
+            f"sampled with --stop {stop}, which counted the ballots of the default vote; with "
+            f"{' and '.join(other)} some questions were left before this vote was decided"
+        )
+
+
+def _nobody_votes(run: RunDir, tally: Tally, task: Task) -> LmsiError:
     """Say what keeps every path from voting, and name the setting that the most of them need."""
     reasons = {
         "without an answer": (
-            sum(v.no_answer for v in votes),
+            tally.sums["no_answer"],
             f"is {task.trigger!r} in the texts? --prompt cot-few shows the model how to answer",
         ),
         "cut off": (
-            sum(v.truncated for v in votes),
+            tally.sums["truncated"],
             "sample again, with more --max-tokens and --overwrite",
         ),
         "with a false equation": (
-            sum(v.refuted for v in votes),
+            tally.sums["refuted"],
             "--no-check-equations lets them vote",
         ),
     }
     told = ", ".join(f"{n} {what}" for what, (n, _) in reasons.items() if n)
-    paths = sum(v.num_paths for v in votes)
     hint = max(reasons.values())[1]
+    paths = tally.sums["paths"]
     return LmsiError(f"{run.paths}: none of {paths} paths can vote: {told}", hint=hint)
-
-
-def _by_question(run: RunDir) -> dict[str, list[Path]]:
-    if not run.paths.exists():
-        raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
-    groups: dict[str, list[Path]] = defaultdict(list)
-    for path in read_records(run.paths, Path):
-        groups[path.question_id].append(path)
-    if not groups:
-        raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
-    for question_id, group in groups.items():
-        group.sort(key=lambda p: p.path)  # the file is in order of finishing; the vote is not
-        if len({p.path for p in group}) < len(group):
-            raise LmsiError(
-                f"{run.paths}: a path of question {question_id!r} is there twice",
-                hint="delete one of the two lines, so that no path votes twice",
-            )
-    return dict(sorted(groups.items()))
-
-
-def _vote_one(
-    question_id: str, paths: list[Path], config: VoteConfig, removed: Counter[str]
-) -> Vote:
-    selection = select(vote(question_id, paths, config.check_equations), paths, config)
-    removed.update(selection.removed)
-    return selection.vote
-
-
-def _stopped(run: RunDir, paths: dict[str, list[Path]]) -> set[str]:
-    """The questions that ``lmsi sample --stop`` left early.
-
-    Fewer paths alone do not show it: the run may have been interrupted, or be going on.
-    """
-    sampled = run.load_settings().get("sample", {})
-    stop = Stop.parse(sampled.get("stop", NO_STOP))
-    if stop is None:
-        return set()
-    most = max(p.path for group in paths.values() for p in group) + 1
-    asked = max(sampled.get("paths", 0), most)  # a later call may have asked for fewer
-    return {q for q, group in paths.items() if _decision(stop, group).stopped(asked)}
-
-
-def _decision(stop: Stop, paths: list[Path]) -> Decision:
-    decision = Decision(stop)
-    for path in paths:
-        tell(decision, path)
-    return decision
-
-
-def _examples(
-    votes: list[Vote], paths: dict[str, list[Path]], run: RunDir, task: Task, config: VoteConfig
-) -> list[TrainExample]:
-    """Every kept path in every format, in an order that no question or format dominates."""
-    questions = {q.id: q for q in read_records(run.questions, Question)}
-    found: list[TrainExample] = []
-    for v in votes:
-        if v.predicted_answer is not None:
-            kept = [p for p in paths[v.question_id] if p.path in v.kept]
-            question = questions.get(v.question_id)
-            if question is None:
-                raise LmsiError(
-                    f"{run.questions}: question {v.question_id!r} is not there",
-                    hint="add it, or delete its paths",
-                )
-            found += examples(task, question, kept, v.predicted_answer, config.formats)
-    random.Random(config.seed).shuffle(found)
-    return found

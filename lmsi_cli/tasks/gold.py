@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from lmsi_cli.answers import canonical
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Question
 
 
@@ -24,7 +24,7 @@ def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
     """
     gold: dict[str, str] = {}
     for q in questions:
-        value = canonical(q.answer or "", task.kind)
+        value = canonical(q.answer or "", task.kind, asked(task, q.question))
         if value is None:
             raise LmsiError(
                 f"question {q.id!r}: its answer {q.answer!r} is not a {task.kind}",

@@ -250,7 +250,8 @@ SETTINGS = {
         f"{SAMPLE} --task x",
         {},
         "no task 'x'",
-        "tasks: number, tinymath; or give the path of a .toml file",
+        "tasks: anli, aqua, arc, drop, gsm8k, math, mnli, number, openbookqa, rte, strategyqa, "
+        "svamp, text, tinymath; or give the path of a .toml file",
     ),
 }
 FOLDERS = {
@@ -280,6 +281,16 @@ FOLDERS = {
         {},
         "./test.jsonl: another --data file is called test too",
         "rename one",
+    ),
+    "trained on and measured on": Case(
+        "run more.jsonl -m m.gguf --data test.jsonl -o r",
+        {
+            "more.jsonl": '{"question": "Who?"}\n'
+            '{"id": "x", "question": "Sam has 6 pens; sam gets 2 more: how many"}\n'
+        },
+        "test holds 1 of the 2 questions to train on: x",
+        "what is trained on cannot be measured on: take them out of one of the two; "
+        "--force goes on",
     ),
     "a broken run.toml": Case(
         "vote r",

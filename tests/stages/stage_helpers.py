@@ -47,6 +47,6 @@ def sampled(root, config=None, fail_after=None, questions=QUESTIONS, progress=No
     return sample(questions, engine, TASK, config, run, progress or Silent())
 
 
-def voted(root, **settings):
+def voted(root, exams=None, gold=None, **settings):
     """One call of the voting stage."""
-    return vote_run(RunDir(root), TASK, VoteConfig(**settings))
+    return vote_run(RunDir(root), TASK, VoteConfig(**settings), exams or {}, gold or {})

@@ -2,14 +2,17 @@
 
 import random
 
+import msgspec
 import pytest
 from stage_helpers import QUESTIONS, sampled, voted
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records, write_records
-from lmsi_cli.records import Path, TrainExample, Vote
+from lmsi_cli.records import Path, Question, TrainExample, Vote
 from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.vote import nothing_kept
+from lmsi_cli.voting import VoteSummary
 
 FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 LOOSE = {"min_votes": 1, "min_share": 0.0, "max_paths_per_question": 0}
@@ -141,7 +144,7 @@ def test_paths_must_be_there(tmp_path):
 
 def test_no_path_votes_twice(run):
     run.paths.write_bytes(run.paths.read_bytes() * 2)
-    with pytest.raises(LmsiError, match=r"paths.jsonl: a path of question 'q\d' is there twice"):
+    with pytest.raises(LmsiError, match=r"paths.jsonl: path \d of question 'q\d' is there twice"):
         voted(run.root)
 
 
@@ -149,3 +152,110 @@ def test_a_question_that_is_missing_is_named(run):
     run.questions.write_text(run.questions.read_text().replace('"q0"', '"q9"'))
     with pytest.raises(LmsiError, match=r"questions.jsonl: question 'q0' is not there"):
         voted(run.root)
+
+
+def test_questions_of_an_exam_are_refused_and_nothing_is_written(run):
+    exam = {"test.jsonl": [Question(id="t1", question="what is 2 + 2")]}
+    with pytest.raises(LmsiError, match=r"test.jsonl holds 1 of the 4 .*: q2"):
+        voted(run.root, exams=exam)
+    assert not run.votes.exists() and not run.train.exists()
+    voted(run.root, exams={"test.jsonl": [Question(id="q0", question="What is 9 + 9?")]})
+    assert run.train.exists()
+
+
+def test_a_class_in_both_lists_is_refused(run):
+    with pytest.raises(LmsiError, match="--keep and --drop both name lucky"):
+        voted(run.root, keep=("lucky", "rival"), drop=("lucky",))
+
+
+def test_what_is_kept_for_its_class_is_written_as_it_was_sampled(run):
+    """Also with its wrong answer; the direct formats hold the winner all the same."""
+    voted(run.root, **LOOSE, keep=("near-miss",))
+    own = {(e.format, e.completion) for e in examples_of(run) if e.question_id == "q2"}
+    assert ("cot-zero", " 2 + 2 = 5. The answer is 5.") in own
+    assert {c for f, c in own if f.startswith("direct")} == {" The answer is 4."}
+
+
+def test_the_summary_stays_in_the_run_folder(run):
+    summary = voted(run.root)
+    assert msgspec.json.decode(run.vote_summary.read_bytes(), type=VoteSummary) == summary
+    assert sum(summary.classes.values()) == 16
+    assert set(summary.samples) == {name for name, n in summary.removed.items() if n}
+
+
+def test_all_ties_leave_nothing_to_train_on_and_that_is_told(run):
+    def even(path):
+        said = str(path.path % 2)
+        return altered(predicted_answer=said, text=" So.", stop_reason="answer")(path)
+
+    rewrite(run, even)
+    summary = voted(run.root)
+    assert (summary.ties, summary.kept_paths, examples_of(run)) == (4, 0, [])
+    told = nothing_kept(run, summary)
+    assert str(told).endswith("nothing to train on: every vote (4) is a tie")
+    assert "more paths" in told.hint
+
+
+def test_filters_that_leave_nothing_are_named(run):
+    summary = voted(run.root, min_votes=9)
+    assert "no path passed the filters; min-votes removed 9 of 16" in str(
+        nothing_kept(run, summary)
+    )
+    assert nothing_kept(run, voted(run.root, **LOOSE)) is None
+
+
+def test_paths_of_another_run_are_told_by_their_seeds(run):
+    def strange(path):
+        return altered(seed=path.seed + 1)(path) if path.question_id == "q2" else path
+
+    rewrite(run, strange)
+    with pytest.raises(LmsiError, match=r"path 0 of question 'q2' is of another run: .* seed 0"):
+        voted(run.root)
+    assert not run.votes.exists()
+
+
+def test_answers_of_another_kind_than_the_task_are_told(run):
+    rewrite(run, altered(predicted_answer="yes", text=" So."))
+    told = r"question 'q0' votes for 'yes', which is no answer of the kind 'number'"
+    with pytest.raises(LmsiError, match=told):
+        voted(run.root)
+
+
+def test_another_vote_than_stopping_counted_is_warned_of(tmp_path):
+    sampled(tmp_path, SampleConfig(paths=4, stop="window:2"))
+    assert voted(tmp_path, **LOOSE).warnings == ()
+    (warning,) = voted(tmp_path, **LOOSE, check_equations=False, weight="logprob").warnings
+    assert warning.startswith("sampled with --stop window:2, which counted")
+    assert "--no-check-equations and --weight logprob" in warning
+
+
+def test_without_stopping_any_vote_will_do(run):
+    assert voted(run.root, **LOOSE, check_equations=False, weight="logprob").warnings == ()
+
+
+def test_a_temperature_is_fitted_on_the_probe_and_used(run):
+    def told(path):
+        right = path.predicted_answer == "6"
+        return altered(mean_logprob=-0.1 if right else -1.0)(path)
+
+    rewrite(run, told)
+    assert voted(run.root, **LOOSE).fit is None
+    summary = voted(run.root, **LOOSE, weight="cisc:auto", gold={"q3": "6"})
+    assert (summary.fit.questions, summary.ties) == (1, 0)
+    votes = {v.question_id: v for v in read_records(run.votes, Vote)}
+    assert votes["q3"].predicted_answer == "6"  # two ballots against two, and the surer ones
+    assert votes["q3"].weights["6"] > 0.99
+    assert run.load_settings()["vote"]["weight"] == "cisc:auto"
+
+
+@pytest.mark.parametrize(
+    ("gold", "told"),
+    [
+        ({}, "--weight cisc:auto needs labels"),
+        ({"q9": "1"}, "--probe: question 'q9' has no paths in"),
+    ],
+)
+def test_a_fit_needs_labels_of_this_run(run, gold, told):
+    rewrite(run, altered(mean_logprob=-0.5))
+    with pytest.raises(LmsiError, match=told):
+        voted(run.root, weight="cisc:auto", gold=gold)

@@ -1,0 +1,62 @@
+"""Questions that are trained on and measured on: found by their words, and refused.
+
+Knows questions and the names of files; reads none. Two questions are the same if their normalised
+words are: case, spaces, Unicode forms and the punctuation of sentences do not count, everything
+that carries meaning in a sum (digits, decimal points, operators) does.
+
+    same_words("Tom has 1.5 kg;  how many g?") == same_words("tom has 1.5 kg, how many g")
+    check_apart(questions, {"test.jsonl": exam})
+    -> LmsiError: test.jsonl holds 2 of the 400 questions to train on: q7, q19
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Question
+
+NAMED = 5  # of the questions that are found; the rest are counted
+# A point or comma between digits is part of a number.
+_PUNCTUATION = re.compile(r"(?<![0-9])[.,]|[.,](?![0-9])|[;:!?\"'`\u2018\u2019\u201c\u201d\u2026]")
+
+
+def same_words(text: str) -> str:
+    """Normalise a question's words; equal results mean the same question."""
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_PUNCTUATION.sub(" ", plain).split())
+
+
+def check_apart(questions: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
+    """Refuse to train on questions that an evaluation will ask.
+
+    Args:
+        questions: Those that are trained on.
+        exams: Those that are kept for measuring, by the name of their file.
+
+    Raises:
+        LmsiError: Some occur in both; names them and the first file that holds them.
+    """
+    asked = {name: {same_words(q.question) for q in exam} for name, exam in exams.items()}
+    both: dict[str, list[str]] = {name: [] for name in asked}
+    count = 0
+    for count, question in enumerate(questions, 1):  # noqa: B007 - the count of all of them
+        words = same_words(question.question)
+        for name, known in asked.items():
+            if words in known:
+                both[name].append(question.id)
+    for name, found in both.items():
+        if found:
+            raise _refusal(name, found, count)
+
+
+def _refusal(name: str, found: Sequence[str], count: int) -> LmsiError:
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return LmsiError(
+        f"{name} holds {len(found)} of the {count} questions to train on: "
+        f"{', '.join(found[:NAMED])}{more}",
+        hint="what is trained on cannot be measured on: take them out of one of the two; "
+        "--force goes on",
+    )

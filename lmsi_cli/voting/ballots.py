@@ -1,0 +1,143 @@
+"""From the paths of a question to its vote: who votes, for what, and who wins. Pure functions.
+
+Knows no gold answers, models or files. A ballot is a path that has an answer and was not cut off;
+an unparsed or truncated path never votes. ``vote`` counts and keeps all paths of the majority (the
+paper's rule); ``filters.select`` then narrows them.
+
+    vote("q7", paths)   # answers 42, 42, 42, 40 and one path without an answer
+    -> Vote(predicted_answer="42", majority_votes=3, runner_up_votes=1, total_votes=4, num_paths=5,
+            no_answer=1, truncated=0, refuted=0, tie=False, share=0.75, share_of_all=0.6,
+            margin=0.5, ballots={"42": 3, "40": 1}, entropy=0.56, posterior=0.81, kept=(0, 1, 2),
+            stopped=False, question_id="q7")
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from lmsi_cli.answers import before_run_on
+from lmsi_cli.config import VoteConfig
+from lmsi_cli.equations import Equation, read_equations
+from lmsi_cli.records import Path, Vote
+from lmsi_cli.stopping import Decision, lead_probability
+from lmsi_cli.thinking import answer_part
+from lmsi_cli.voting.weights import Weighting
+
+
+def is_complete(path: Path) -> bool:
+    """Say whether a path has an answer and ended by itself."""
+    return path.predicted_answer is not None and path.stop_reason != "length"
+
+
+def solution(text: str) -> str:
+    """The part of a path's text that is its own answer: no thinking, no next question."""
+    return before_run_on(answer_part(text))
+
+
+def steps_of(path: Path) -> tuple[Equation, ...]:
+    """The equations that a path states, in order."""
+    return read_equations(solution(path.text))
+
+
+def is_refuted(path: Path) -> bool:
+    """Say whether a path states an equation that is false, as exact arithmetic sees it."""
+    return not all(step.holds for step in steps_of(path))
+
+
+def ballot(path: Path, check_equations: bool) -> str | None:
+    """The answer that a path votes for; ``None`` if it does not vote."""
+    votes = is_complete(path) and not (check_equations and is_refuted(path))
+    return path.predicted_answer if votes else None
+
+
+def tell(decision: Decision, path: Path) -> None:
+    """Tell a decision what a path says.
+
+    Sampling comes before the vote and cannot know its settings; it counts as the default vote does.
+    """
+    decision.tell(path.path, ballot(path, VoteConfig().check_equations))
+
+
+def vote(
+    question_id: str,
+    paths: Sequence[Path],
+    check_equations: bool = False,
+    weighting: Weighting | None = None,
+) -> Vote:
+    """Let one question's paths vote; the order of the paths does not matter.
+
+    With ``check_equations`` a path that states a false equation does not vote. That is no part of
+    the paper: it uses a calculator, though no label, and only where rationales hold equations.
+    With a ``weighting`` the answer with the largest share of the weight wins, not of the ballots.
+
+    On a tie no answer wins (``predicted_answer`` is ``None``, nothing is kept) and
+    ``majority_votes`` is the count that the tied answers share. A truncated path counts as
+    ``truncated`` whether or not an answer could be read, never as ``no_answer``.
+    """
+    complete = [p for p in paths if is_complete(p)]
+    voters = [p for p in complete if not (check_equations and is_refuted(p))]
+    ballots = Counter(str(p.predicted_answer) for p in voters)
+    weights = _weights(voters, weighting) if weighting else {}
+    ranked = _ranked(weights or ballots)
+    tie = len(ranked) > 1 and _level(ranked, weights or ballots)
+    winner = ranked[0] if ranked and not tie else None
+    first = ballots[ranked[0]] if ranked else 0
+    second = max((ballots[answer] for answer in ranked[1:]), default=0)
+    total, truncated = len(voters), sum(p.stop_reason == "length" for p in paths)
+    return Vote(
+        question_id=question_id,
+        predicted_answer=winner,
+        majority_votes=first,
+        runner_up_votes=second,
+        total_votes=total,
+        num_paths=len(paths),
+        no_answer=len(paths) - len(complete) - truncated,
+        refuted=len(complete) - total,
+        truncated=truncated,
+        tie=tie,
+        share=first / total if total else 0.0,
+        share_of_all=first / len(paths) if paths else 0.0,
+        margin=(first - second) / total if total else 0.0,
+        ballots={answer: ballots[answer] for answer in ranked},
+        entropy=entropy(tuple(ballots[answer] for answer in ranked)),
+        posterior=posterior(first, second),
+        weights=weights,
+        kept=tuple(sorted(p.path for p in voters if agrees(p, winner))),
+    )
+
+
+@lru_cache(maxsize=4096)  # of 16 paths there are 915 ways to count, and few of them are common
+def entropy(counts: tuple[int, ...]) -> float:
+    """Entropy of a question's ballots in nats, from the count of each answer; 0 without any."""
+    total = sum(counts)
+    if len(counts) < 2:  # exactly 0, whatever rounding makes of it
+        return 0.0
+    return math.log(total) - math.fsum(n * math.log(n) for n in counts) / total
+
+
+posterior = lru_cache(maxsize=4096)(lead_probability)
+
+
+def _weights(voters: Sequence[Path], weighting: Weighting) -> dict[str, float]:
+    """Each answer's share of the weight; sums are exact, so the order of paths changes nothing."""
+    own: dict[str, list[float]] = {}
+    for path, share in zip(voters, weighting.shares(voters), strict=True):
+        own.setdefault(str(path.predicted_answer), []).append(share)
+    found = {answer: math.fsum(shares) for answer, shares in own.items()}
+    return {answer: found[answer] for answer in _ranked(found)}
+
+
+def _ranked(scores: Mapping[str, float]) -> list[str]:
+    return sorted(scores, key=lambda answer: (-scores[answer], answer))
+
+
+def _level(ranked: Sequence[str], scores: Mapping[str, float]) -> bool:
+    return scores[ranked[0]] == scores[ranked[1]]
+
+
+def agrees(path: Path, winner: str | None) -> bool:
+    """Say whether a path has the winning answer, if there is one."""
+    return winner is not None and path.predicted_answer == winner

@@ -1,0 +1,131 @@
+"""All votes of a run in figures, added up one question at a time.
+
+Knows votes and what filters removed; nothing of files or tables. What is left when a run's paths
+have gone by is a few counters and one sample a filter, however many paths there were:
+
+    VoteSummary(questions=400, paths=6400, classes={"sound": 2521, "lucky": 24, ...},
+                kept_classes={"sound": 1212}, removed={"cap": 1349, ...}, ...)
+"""
+
+from __future__ import annotations
+
+import typing
+from collections import Counter
+
+from lmsi_cli.records import Path, PathClass, Record, Vote
+from lmsi_cli.voting.filters import FILTERS, Selection
+from lmsi_cli.voting.weights import Fit
+
+BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
+CLASSES: tuple[PathClass, ...] = typing.get_args(PathClass)
+
+
+class Sample(Record, frozen=True, kw_only=True):
+    """One of the paths that a filter removed: that of the first question, by id."""
+
+    question_id: str
+    path: int
+    predicted_answer: str | None
+    text: str
+
+
+class VoteSummary(Record, frozen=True, kw_only=True):
+    """All votes of a run in figures.
+
+    ``paths = parsed + truncated + refuted + those without an answer``: ``parsed`` counts ballots.
+    ``mean_share`` (0 to 1) and ``histogram`` (questions by share of the winner among ballots, ten
+    bins from 0 to 1) cover the questions with at least one ballot, ties included; those of the
+    ``stopped`` questions are not comparable with the others.
+    ``sum(removed.values()) + kept_paths == paths``, and ``samples`` has a path for each filter that
+    removed any. ``classes`` says of what kind all paths are
+    (their sum is ``paths``), ``kept_classes`` of what kind those that are trained on. ``fit`` is
+    there if a temperature was fitted; ``warnings`` are sentences.
+    """
+
+    questions: int
+    paths: int
+    parsed: int
+    truncated: int
+    refuted: int
+    ties: int
+    stopped: int
+    kept_paths: int
+    kept_questions: int
+    mean_share: float
+    histogram: list[int]
+    removed: dict[str, int]
+    samples: dict[str, Sample]
+    classes: dict[PathClass, int]
+    kept_classes: dict[PathClass, int]
+    fit: Fit | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Tally:
+    """The running sums of a vote; its size does not depend on the number of questions."""
+
+    def __init__(self) -> None:
+        self.sums: Counter[str] = Counter()
+        self.removed: Counter[str] = Counter()
+        self.classes: Counter[PathClass] = Counter()
+        self.kept_classes: Counter[PathClass] = Counter()
+        self.samples: dict[str, Path] = {}
+        self.shares = 0.0
+        self.histogram = [0] * BINS
+
+    def add(self, selection: Selection) -> None:
+        """Count one question."""
+        vote = selection.vote
+        self.removed.update(selection.removed)
+        self.samples = {**selection.samples, **self.samples}  # the first one stays
+        self._count_classes(vote)
+        self.sums["questions"] += 1
+        self.sums["paths"] += vote.num_paths
+        self.sums["parsed"] += vote.total_votes
+        self.sums["no_answer"] += vote.no_answer
+        self.sums["truncated"] += vote.truncated
+        self.sums["refuted"] += vote.refuted
+        self.sums["ties"] += vote.tie
+        self.sums["stopped"] += vote.stopped
+        self.sums["kept_paths"] += len(vote.kept)
+        self.sums["kept_questions"] += bool(vote.kept)
+        if vote.total_votes:  # in whole numbers: 0.7 * 10 is not exactly 7 everywhere
+            self.sums["voted"] += 1
+            self.shares += vote.share
+            self.histogram[min(vote.majority_votes * BINS // vote.total_votes, BINS - 1)] += 1
+
+    def _count_classes(self, vote: Vote) -> None:
+        kept = set(vote.kept)
+        for name, members in vote.classes.items():
+            self.classes[name] += len(members)
+            self.kept_classes[name] += len(kept.intersection(members))
+
+    def summary(self) -> VoteSummary:
+        """The figures of all questions so far."""
+        n = self.sums
+        return VoteSummary(
+            questions=n["questions"],
+            paths=n["paths"],
+            parsed=n["parsed"],
+            truncated=n["truncated"],
+            refuted=n["refuted"],
+            ties=n["ties"],
+            stopped=n["stopped"],
+            kept_paths=n["kept_paths"],
+            kept_questions=n["kept_questions"],
+            mean_share=self.shares / n["voted"] if n["voted"] else 0.0,
+            histogram=list(self.histogram),
+            removed={name: self.removed[name] for name in FILTERS},
+            samples={name: _sample(self.samples[name]) for name in FILTERS if name in self.samples},
+            classes={name: self.classes[name] for name in CLASSES},
+            kept_classes={name: self.kept_classes[name] for name in CLASSES},
+        )
+
+
+def _sample(path: Path) -> Sample:
+    return Sample(
+        question_id=path.question_id,
+        path=path.path,
+        predicted_answer=path.predicted_answer,
+        text=path.text,
+    )
