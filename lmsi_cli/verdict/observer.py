@@ -3,9 +3,9 @@
 Knows nothing of files. Memory does not grow with the run: of very many questions an even sample is
 looked at, the same one in whatever order they come; questions of the probe are marked always.
 
-    observer = Observer(questions={"q7": "Tom has 40 pens ..."}, gold={"q7": "42"}, chance=None)
-    for vote, paths in run:
-        observer.observe(vote, paths)
+    observer = Observer(gold={"q7": "42"}, chance=None)
+    for question, vote, paths in run:
+        observer.observe(question, vote, paths)
     observer.finish().verdict  # "train with care"
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 
-from lmsi_cli.records import Path, Vote
+from lmsi_cli.records import Path, Question, Vote
 from lmsi_cli.verdict.judge import Evidence, Verdict, judge
 from lmsi_cli.verdict.probe import Marked, labelled, mark
 from lmsi_cli.verdict.seen import Seen, look
@@ -27,7 +27,6 @@ class Observer:
     """Collects what the verdict needs.
 
     Args:
-        questions: The words of each question by its id.
         gold: Canonical right answers of the probe by question id; without a probe, none.
         chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
         second: Winners under another prompt by question id.
@@ -35,18 +34,17 @@ class Observer:
 
     def __init__(
         self,
-        questions: Mapping[str, str],
         gold: Mapping[str, str],
         chance: float | None,
         second: Mapping[str, str | None] | None = None,
     ) -> None:
-        self.asked, self.gold, self.chance, self.second = questions, gold, chance, second
+        self.gold, self.chance, self.second = gold, chance, second
         self.questions = self.kept = self.stopped = 0
         self._every = 1
         self._seen: list[Seen] = []
         self._marked: dict[str, Marked] = {}
 
-    def observe(self, vote: Vote, paths: Sequence[Path]) -> None:
+    def observe(self, question: Question, vote: Vote, paths: Sequence[Path]) -> None:
         """Take one question: its vote with what it keeps, and all of its paths."""
         self.questions += 1
         self.kept += bool(vote.kept)
@@ -54,7 +52,7 @@ class Observer:
         if vote.question_id in self.gold:
             self._marked[vote.question_id] = mark(vote, paths, self.gold[vote.question_id])
         if self._wanted(vote.question_id):
-            self._seen.append(look(self.asked.get(vote.question_id, ""), vote, paths))
+            self._seen.append(look(question.question, vote, paths))
             self._thin()
 
     def finish(self) -> Verdict:

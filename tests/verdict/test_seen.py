@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from verdict_helpers import KINDS, PATHS, path, question, run_of
+from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.seen import look
@@ -122,9 +122,9 @@ def test_a_long_run_is_looked_at_evenly_and_in_any_order(monkeypatch):
     run = run_of("half known", 400)
     results = []
     for order in (run, run[::-1]):
-        observer = Observer({}, {"q399": "499"}, None)
+        observer = Observer({"q399": "499"}, None)
         for made, paths in order:
-            observer.observe(made, paths)
+            observer.observe(BARE, made, paths)
         results.append(observer.finish().evidence)
     first, second = results
     assert 20 <= first.looked_at <= 50
