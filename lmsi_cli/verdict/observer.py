@@ -20,7 +20,7 @@ from lmsi_cli.verdict.probe import Marked, labelled, mark
 from lmsi_cli.verdict.seen import Seen, look
 from lmsi_cli.verdict.signals import label_free
 
-MOST = 4096  # questions looked at; the interval of a share is then 3 points wide
+MOST = 2048  # questions looked at; the interval of a share is then 4 points wide
 
 
 class Observer:

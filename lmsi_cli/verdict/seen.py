@@ -19,11 +19,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lmsi_cli.equations import equations, equations_hold
 from lmsi_cli.records import Path, Vote
-from lmsi_cli.thinking import answer_part
 from lmsi_cli.voting import is_complete
 from lmsi_cli.voting import vote as plain_vote
+from lmsi_cli.voting.ballots import steps_of
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
@@ -108,8 +107,9 @@ def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
 
 
 def _check(path: Path) -> _Checked:
-    text = answer_part(path.text)
-    return _Checked(path.predicted_answer, equations(text), equations_hold(text))
+    steps = steps_of(path)
+    true = all(s.holds for s in steps) if steps else None
+    return _Checked(path.predicted_answer, tuple(map(str, steps)), true)
 
 
 def _winner(answers: Sequence[str | None]) -> str | None:
