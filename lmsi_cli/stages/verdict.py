@@ -11,7 +11,7 @@ an observer, and its verdict lies beside what it judges:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -44,18 +44,19 @@ def observer_of(
             second run is the same one, has the same prompt, or no question in common.
     """
     if probe:
-        check_probe(probe, list(read_records(run.questions, Question)), str(run.root))
-    gold = gold_answers(probe, task)
-    return Observer(gold, task.chance, _second_winners(run, second) if second else None)
+        check_probe(probe, read_records(run.questions, Question), str(run.root))
+    winners = _second_winners(run, second) if second else None
+    return Observer(gold_answers(probe, task), task.chance, winners)
 
 
-def check_probe(probe: Sequence[Question], questions: Sequence[Question], where: str) -> None:
+def check_probe(probe: Sequence[Question], questions: Iterable[Question], where: str) -> None:
     """Refuse a probe that is not of these questions.
 
     Raises:
         LmsiError: An id is not there, or belongs to a question in other words; tells how many.
     """
-    known = {q.id: q.question for q in questions}
+    wanted = {q.id for q in probe}
+    known = {q.id: q.question for q in questions if q.id in wanted}
     missing = [q.id for q in probe if q.id not in known]
     other = [q.id for q in probe if known.get(q.id, q.question) != q.question]
     for ids, what in ((missing, "not in"), (other, "in other words in")):
@@ -106,9 +107,8 @@ def _second_winners(run: RunDir, second: RunDir) -> dict[str, str | None]:
     for path in read_records(second.paths, Path):
         if path.predicted_answer is not None and is_complete(path):
             ballots[path.question_id][path.predicted_answer] += 1
-    mine = {q.id for q in read_records(run.questions, Question)}
-    found = {q: _first(counts) for q, counts in ballots.items() if q in mine}
-    if not found:
+    found = {q: _first(counts) for q, counts in ballots.items()}
+    if not any(q.id in found for q in read_records(run.questions, Question)):
         raise LmsiError(
             f"--second: {second.root} has no answer to any question of {run.root}",
             hint="sample the same questions there, with another --prompt",

@@ -32,7 +32,7 @@ from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
-Watch = Callable[[Vote, Sequence[Path]], None]
+Watch = Callable[[Question, Vote, Sequence[Path]], None]
 NOT_SAMPLED = "run `lmsi sample` first"
 NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -54,7 +54,7 @@ def vote_run(
         exams: Questions that must not be trained on, by the name of their file.
         gold: Right answers of some questions by id, canonical; only ``--weight cisc:auto`` reads
             them.
-        watch: Is told every vote, with all paths of its question.
+        watch: Is told every question with its vote and all of its paths.
 
     Returns:
         The figures. If nothing is kept, which ``nothing_kept`` tells, they say why.
@@ -221,7 +221,7 @@ def _write(run: RunDir, polls: _Polls, watch: Watch) -> Tally:
                 )
             selection = polls.hold(question, paths)
             tally.add(selection)
-            watch(selection.vote, paths)
+            watch(question, selection.vote, paths)
             votes.write(selection.vote)
             for example in polls.examples(question, paths, selection.vote):
                 train.write(example)

@@ -27,8 +27,10 @@ STRICTER: tuple[Word, ...] = (TRAIN, CARE, STOP)
 # The thresholds. "Measured" is the table of docs/log.md, "What a run shows before training".
 FEWEST = 20  # questions with a winner; below, the interval of a share is some 40 points wide
 FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
-LIFT = 0.30  # measured: 0.47 and more where the vote can teach, 0.12 and less where it is wrong
-SAME_WINNER = 0.50  # measured: 0.61 and more, against 0.33 and less, family by family
+LIFT = 0.25  # measured: 0.47 and more where the vote can teach, 0.20 and less where it is wrong,
+# but for families of which all paths drop an item; those are told by
+USED = 0.75  # measured: 0.84 and more where the vote can teach; 0.67 and 0.47 in those two families
+SAME_WINNER = 0.50  # measured: 0.62 and more where the vote can teach; 0.00 to 0.78 where wrong
 SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
 COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
 COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few
@@ -36,7 +38,7 @@ CUT_OFF = 0.25  # of the paths; measured: 0.01 at most
 SMALLEST_GAP = 0.02  # kept paths over all paths; less is lost in any evaluation
 MOSTLY_WRONG = 0.50  # of the labels; noise of a half degrades training (arXiv 2604.18574)
 
-NO_SEPARATOR = "too few equations to check, so whether the majority is right cannot be told"
+NO_STEPS = "too few equations to check, so whether the majority is right cannot be told"
 
 
 class Evidence(Record, frozen=True, kw_only=True):
@@ -84,18 +86,15 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
     if not e.kept:
         yield Reason(says=STOP, text=f"no path of {e.questions} questions is kept")
         return
-    probe = e.probe if e.probe and e.probe.vote_gap.n >= FEWEST_PAIRS else None
-    if probe is not None:
-        yield from _labels(probe, e.chance)
-        yield from (_warning(r) for r in (*_agreement(e), *_cut_off(e)) if r.says)
+    if e.probe is not None and e.probe.questions >= FEWEST_PAIRS:
+        yield from _labels(e.probe, e.chance)
+        yield from (_warning(r) for r in _agreement(e) if r.says == STOP)
+        yield from _cut_off(e)
         return
     if e.probe is not None:
-        few = f"the probe has {e.probe.vote_gap.n} questions with a vote, too few to tell anything"
+        few = f"the probe has {e.probe.questions} questions, too few to tell anything"
         yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
-    separators = list(_separators(e))
-    yield from (*_agreement(e), *_cut_off(e), *separators)
-    if not separators:
-        yield Reason(says=CARE, text=f"{NO_SEPARATOR}; --second RUN and --probe FILE would tell")
+    yield from (*_agreement(e), *_cut_off(e), *_steps(e), *_left_out(e), *_second(e))
     yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
 
 
@@ -159,27 +158,43 @@ def _cut_off(e: Evidence) -> Iterator[Reason]:
         yield Reason(says=CARE, text=text)
 
 
-def _separators(e: Evidence) -> Iterator[Reason]:
-    """The label-free signals that tell a right majority from a wrong one, where they can be had."""
+def _steps(e: Evidence) -> Iterator[Reason]:
+    """The label-free signal that separates: do winners state true equations, and losers not?"""
     lift, winners = e.signals.get("steps lift"), e.signals.get("winners' steps")
-    second = e.signals.get("second prompt")
-    if lift is not None and winners is not None and lift.n >= FEWEST_PAIRS:
-        told = (
-            f"equations hold in {_percent(winners)} of the paths that agree with the majority, "
-            f"{_points(lift)} points more than in the others"
-        )
-        yield _separated(lift, LIFT, told, "winning does not go with being true")
-    if second is not None and second.n >= FEWEST_PAIRS:
-        told = f"another prompt has the same winner on {_percent(second)} of {second.n} questions"
-        yield _separated(second, SAME_WINNER, told, "the majority hangs on the wording")
+    if lift is None or winners is None or lift.n < FEWEST_PAIRS:
+        yield Reason(says=CARE, text=f"{NO_STEPS}; --probe FILE with right answers would tell")
+        return
+    told = (
+        f"equations hold in {_percent(winners)} of the paths that agree with the majority, "
+        f"{_points(lift)} points more than in the others"
+    )
+    if lift.low >= LIFT:
+        yield Reason(says=TRAIN, text=told)
+    elif lift.high < LIFT:
+        text = "winning does not go with being true, as where the majority is wrong"
+        yield Reason(says=CARE, text=f"{told}: {text}")
+    else:
+        yield Reason(says=CARE, text=f"{told}: too little, or on too few questions, to rely on")
 
 
-def _separated(signal: Interval, line: float, told: str, otherwise: str) -> Reason:
-    if signal.low >= line:
-        return Reason(says=TRAIN, text=told)
-    if signal.high < line:
-        return Reason(says=CARE, text=f"{told}: {otherwise}, as where the majority is wrong")
-    return Reason(says=CARE, text=f"{told}: too little, or on too few questions, to rely on")
+def _second(e: Evidence) -> Iterator[Reason]:
+    """Another prompt can only warn: two prompts that leave out the same thing agree."""
+    same = e.signals.get("second prompt")
+    if same is None or same.n < FEWEST_PAIRS:
+        return
+    told = f"another prompt has the same winner on {_percent(same)} of {same.n} questions"
+    if same.high < SAME_WINNER:
+        yield Reason(says=CARE, text=f"{told}: the majority hangs on the wording")
+    else:
+        yield Reason(says=None, text=f"{told}; that shows nothing wrong, and proves nothing right")
+
+
+def _left_out(e: Evidence) -> Iterator[Reason]:
+    """What no path mentions, no vote can miss."""
+    used = e.signals.get("numbers used")
+    if used is not None and used.value < USED:
+        text = f"the majority's equations use {_percent(used)} of the numbers in a question"
+        yield Reason(says=CARE, text=f"{text}: whatever all paths leave out, they agree on")
 
 
 def _percent(i: Interval) -> str:

@@ -4,8 +4,8 @@ Knows nothing of files. Memory does not grow with the run: of very many question
 looked at, the same one in whatever order they come; questions of the probe are marked always.
 
     observer = Observer(gold={"q7": "42"}, chance=None)
-    for vote, paths in run:
-        observer.observe(vote, paths)
+    for question, vote, paths in run:
+        observer.observe(question, vote, paths)
     observer.finish().verdict  # "train with care"
 """
 
@@ -14,13 +14,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 
-from lmsi_cli.records import Path, Vote
+from lmsi_cli.records import Path, Question, Vote
 from lmsi_cli.verdict.judge import Evidence, Verdict, judge
 from lmsi_cli.verdict.probe import Marked, labelled, mark
 from lmsi_cli.verdict.seen import Seen, look
 from lmsi_cli.verdict.signals import label_free
 
-MOST = 4096  # questions looked at; the interval of a share is then 3 points wide
+MOST = 2048  # questions looked at; the interval of a share is then 4 points wide
 
 
 class Observer:
@@ -44,7 +44,7 @@ class Observer:
         self._seen: list[Seen] = []
         self._marked: dict[str, Marked] = {}
 
-    def observe(self, vote: Vote, paths: Sequence[Path]) -> None:
+    def observe(self, question: Question, vote: Vote, paths: Sequence[Path]) -> None:
         """Take one question: its vote with what it keeps, and all of its paths."""
         self.questions += 1
         self.kept += bool(vote.kept)
@@ -52,7 +52,7 @@ class Observer:
         if vote.question_id in self.gold:
             self._marked[vote.question_id] = mark(vote, paths, self.gold[vote.question_id])
         if self._wanted(vote.question_id):
-            self._seen.append(look(vote, paths))
+            self._seen.append(look(question.question, vote, paths))
             self._thin()
 
     def finish(self) -> Verdict:

@@ -50,8 +50,9 @@ class ProbeFigures(Record, frozen=True, kw_only=True):
 
     ``gap`` is accuracy of the kept paths minus accuracy of all paths, both of the same kept
     questions: what training can teach there. ``vote_gap`` is that of the vote against a path, over
-    all questions with a ballot. ``vote`` is the ceiling (maj@m), ``any_path`` the oracle (pass@m).
-    ``auroc`` and ``reliability`` need shares, so no question that was stopped early.
+    all questions, one without a ballot being wrong. ``vote`` is the ceiling (maj@m), ``any_path``
+    the oracle (pass@m). ``auroc`` and ``reliability`` need shares, so no question that was stopped
+    early.
     """
 
     questions: int
@@ -83,7 +84,8 @@ def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
 
 def _score(vote: Vote, gold: str) -> float:
     """1 or 0, or the gold answer's part of a tie for first place."""
-    first = [a for a, n in vote.ballots.items() if n == max(vote.ballots.values())]
+    counts = vote.weights or vote.ballots
+    first = [a for a, n in counts.items() if n == max(counts.values())]
     return 1 / len(first) if gold in first else 0.0
 
 
@@ -99,7 +101,7 @@ def labelled(marked: Sequence[Marked]) -> ProbeFigures:
         kept=mean_interval([k for _, k in kept]),
         gap=difference([a for a, _ in kept], [k for _, k in kept]),
         vote=mean_interval([m.vote_right for m in marked]),
-        vote_gap=difference([m.right for m in voted], [m.vote_right for m in voted]),
+        vote_gap=difference([m.right for m in marked], [m.vote_right for m in marked]),
         any_path=wilson(sum(m.any_right for m in marked), len(marked)),
         auroc=auroc([m.share for m in shared], [m.vote_right == 1 for m in shared]),
         reliability=tuple(_bins(shared)),

@@ -6,7 +6,7 @@ path with an answer has its ballot, and the checked one, without paths that stat
 The shares are those of the plain vote: the check would make all winners true by rule, and so hide
 whether winning goes with being true.
 
-    look(vote, paths)   # answers 42, 42, 40; the paths of 42 state true equations, that of 40 not
+    look(question, vote, paths)   # answers 42, 42, 40; those of 42 state true equations, 40 not
     -> Seen(question_id="q7", plain_answer="42", checked_answer="42", share=0.67, margin=0.33,
             winners_true=1.0, losers_true=0.0, one_route=0.5, ...)
 """
@@ -14,15 +14,18 @@ whether winning goes with being true.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lmsi_cli.equations import equations, equations_hold
 from lmsi_cli.records import Path, Vote
-from lmsi_cli.thinking import answer_part
 from lmsi_cli.voting import is_complete
 from lmsi_cli.voting import vote as plain_vote
+from lmsi_cli.voting.ballots import steps_of
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 
 
 class Seen(NamedTuple):
@@ -32,7 +35,8 @@ class Seen(NamedTuple):
     those that state any; ``winners_true`` and ``losers_true`` are its parts by the plain vote.
     ``one_route`` is the share of the commonest list of equations among the paths that agree with
     the checked vote and state equations, if there are two at least. ``likelihood`` is the geometric
-    mean probability of a token, averaged over the paths.
+    mean probability of a token, averaged over the paths. ``numbers_used`` is the share of the
+    question's numbers that the equations of a plain winner's path use, averaged over those paths.
     """
 
     question_id: str
@@ -52,6 +56,7 @@ class Seen(NamedTuple):
     winners_true: float | None
     losers_true: float | None
     one_route: float | None
+    numbers_used: float | None
     likelihood: float | None
 
 
@@ -63,10 +68,11 @@ class _Checked(NamedTuple):
     true: bool | None
 
 
-def look(vote: Vote, paths: Sequence[Path]) -> Seen:
+def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
     """Reduce a question to what the signals need.
 
     Args:
+        question: Its own words.
         vote: The run's vote over exactly these paths; of it only ``kept`` and ``stopped`` count.
         paths: All paths of the question, at least one.
     """
@@ -74,6 +80,8 @@ def look(vote: Vote, paths: Sequence[Path]) -> Seen:
     checked = [_check(p) for p in paths if is_complete(p)]
     winner, total = plain.predicted_answer, plain.total_votes
     sound = [c for c in checked if c.true is not False]
+    winners = [c for c in checked if winner is not None and c.answer == winner]
+    losers = [c for c in checked if winner is not None and c.answer != winner]
     best = _winner([c.answer for c in sound])
     return Seen(
         question_id=vote.question_id,
@@ -90,16 +98,18 @@ def look(vote: Vote, paths: Sequence[Path]) -> Seen:
         truncated=plain.truncated / len(paths),
         distinct=len(plain.ballots) / total if total else None,
         true=_mean(c.true for c in checked),
-        winners_true=_mean(c.true for c in checked if winner is not None and c.answer == winner),
-        losers_true=_mean(c.true for c in checked if winner is not None and c.answer != winner),
+        winners_true=_mean(c.true for c in winners),
+        losers_true=_mean(c.true for c in losers),
         one_route=_one_route([c.route for c in sound if c.answer == best and c.route]),
+        numbers_used=_numbers_used(question, [c.route for c in winners if c.route]),
         likelihood=_mean(math.exp(p.mean_logprob) for p in paths if p.mean_logprob is not None),
     )
 
 
 def _check(path: Path) -> _Checked:
-    text = answer_part(path.text)
-    return _Checked(path.predicted_answer, equations(text), equations_hold(text))
+    steps = steps_of(path)
+    true = all(s.holds for s in steps) if steps else None
+    return _Checked(path.predicted_answer, tuple(map(str, steps)), true)
 
 
 def _winner(answers: Sequence[str | None]) -> str | None:
@@ -111,6 +121,18 @@ def _winner(answers: Sequence[str | None]) -> str | None:
 def _one_route(routes: Sequence[tuple[str, ...]]) -> float | None:
     """How much of an agreement is one solution repeated; a single path agrees with nobody."""
     return max(Counter(routes).values()) / len(routes) if len(routes) > 1 else None
+
+
+def _numbers_used(question: str, routes: Sequence[tuple[str, ...]]) -> float | None:
+    """Mean share of the numbers in a question that occur in a list of equations.
+
+    What is left out of every rationale is invisible to any vote: all paths that forget the fifth
+    item of a shopping list agree, and their sums are true.
+    """
+    asked = set(_NUMBER.findall(_THOUSANDS.sub("", question)))
+    if not asked:
+        return None
+    return _mean(len(asked & set(_NUMBER.findall(" ".join(r)))) / len(asked) for r in routes)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

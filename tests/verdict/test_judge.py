@@ -4,9 +4,10 @@ import random
 
 import msgspec
 import pytest
-from verdict_helpers import judged, run_of
+from verdict_helpers import BARE, judged, run_of
 
 from lmsi_cli.config import VoteConfig
+from lmsi_cli.records import Question
 from lmsi_cli.verdict.judge import CARE, FEWEST_PAIRS, STOP, STRICTER, TRAIN, Verdict, judge
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import select
@@ -53,11 +54,12 @@ def test_the_strictest_reason_decides_and_stands_first():
         assert verdict.verdict == word
 
 
-def test_a_second_prompt_speaks_where_no_equation_does():
+def test_a_second_prompt_can_warn_and_prove_nothing():
     same = {f"q{i}": str(100 + i) for i in range(60)}
     other = {q: "1" for q in same}
-    assert judged("wordy", second=same).verdict == TRAIN
-    warned = judged("wordy", second=other)
+    assert judged("wordy", second=same).verdict == CARE
+    assert judged("half known", second=same).verdict == TRAIN
+    warned = judged("half known", second=other)
     assert warned.verdict == CARE
     assert "the majority hangs on the wording" in warned.reasons[0].text
 
@@ -78,10 +80,21 @@ def test_labels_overrule_what_agreement_fears_but_keep_its_warning():
     assert [r.says for r in verdict.reasons] == [CARE, TRAIN]
 
 
+def test_a_majority_that_leaves_numbers_out_is_a_warning():
+    """All winners state a true sum; the question has three numbers that none of them uses."""
+    asked = Question(id="q", question="Of 701, 702 and 703 how many?")
+    observer = Observer({}, None)
+    for made, paths in run_of("half known"):
+        observer.observe(asked, made, paths)
+    verdict = observer.finish()
+    assert verdict.verdict == CARE
+    assert "whatever all paths leave out" in verdict.reasons[0].text
+
+
 def test_nothing_kept_is_nothing_to_train_on():
     observer = Observer({}, None)
     for made, paths in run_of("half known"):
-        observer.observe(msgspec.structs.replace(made, kept=()), paths)
+        observer.observe(BARE, msgspec.structs.replace(made, kept=()), paths)
     verdict = observer.finish()
     assert verdict.verdict == STOP
     assert [r.text for r in verdict.reasons] == ["no path of 60 questions is kept"]
@@ -91,7 +104,7 @@ def test_shares_of_a_stopped_run_are_not_used():
     """Solved by its shares, but they are what sampling was stopped for."""
     observer = Observer({}, None)
     for i, (made, paths) in enumerate(run_of("solved")):
-        observer.observe(msgspec.structs.replace(made, stopped=i % 2 == 0), paths)
+        observer.observe(BARE, msgspec.structs.replace(made, stopped=i % 2 == 0), paths)
     verdict = observer.finish()
     assert verdict.verdict == CARE
     assert "30 questions were stopped early, so no shares" in verdict.reasons[0].text
@@ -102,7 +115,7 @@ def test_paths_that_were_cut_off_are_a_warning():
     observer = Observer({}, None)
     for made, paths in run_of("half known"):
         cut = [msgspec.structs.replace(p, stop_reason="length") if p.path < 4 else p for p in paths]
-        observer.observe(made, cut)
+        observer.observe(BARE, made, cut)
     verdict = observer.finish()
     assert verdict.verdict == CARE
     assert "--max-tokens" in verdict.reasons[0].text
@@ -118,7 +131,7 @@ def test_where_hardly_anything_is_kept_the_votes_are_marked():
     observer = Observer({f"q{i}": str(100 + i) for i in range(30)}, None)
     for i, (made, paths) in enumerate(run_of("unknown")):
         strict = VoteConfig(check_equations=False, min_share=0.0 if i < 5 or i > 29 else 1.0)
-        observer.observe(select(made, paths, strict).vote, paths)
+        observer.observe(BARE, select(made, paths, strict).vote, paths)
     verdict = observer.finish()
     assert verdict.evidence.probe.kept_questions == 5
     assert verdict.verdict == STOP

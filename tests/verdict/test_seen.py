@@ -2,24 +2,27 @@
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from verdict_helpers import KINDS, PATHS, path, question, run_of
+from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.seen import look
 from lmsi_cli.verdict.signals import SHARES, WORDS, label_free
 from lmsi_cli.voting import vote
 
+WORDING = "Tom has 1 pen, 3 caps and 1,200 stamps. How many are that?"
+
 
 def seen_of(*answers):
     made, paths = question(0, answers)
-    return look(made, paths)
+    return look(WORDING, made, paths)
 
 
 def signals_of(kind, chance=None, questions=60, **more):
-    return label_free([look(v, p) for v, p in run_of(kind, questions)], chance, **more)
+    return label_free([look("", v, p) for v, p in run_of(kind, questions)], chance, **more)
 
 
 def test_one_question_by_hand():
@@ -31,6 +34,17 @@ def test_one_question_by_hand():
     assert s.losers_true == 0.0  # "41" states no equation and does not count
     assert s.one_route == 0.5  # 0 + 1 = 1 and 1 + 1 = 2
     assert s.likelihood == pytest.approx(math.exp(-0.1))
+
+
+def test_numbers_that_the_winners_leave_out():
+    """0 + 1 = 1 uses one number of three; 2 + 1 = 3 two, and loses."""
+    assert seen_of(("1", True)).numbers_used == pytest.approx(1 / 3)
+    s = seen_of(("1", True), ("1", True), ("3", True))
+    assert s.numbers_used == pytest.approx(1 / 3)
+    assert seen_of(("1", None)).numbers_used is None
+    assert look("How many?", *question(0, [("1", True)])).numbers_used is None
+    all_of_it = msgspec.structs.replace(path(0, "1204"), text=" 1 + 3 + 1200 = 1204.")
+    assert look(WORDING, vote("q", [all_of_it]), [all_of_it]).numbers_used == 1.0
 
 
 def test_the_check_may_turn_the_winner():
@@ -47,21 +61,21 @@ def test_a_tie_has_neither_winners_nor_losers():
 
 def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
     paths = [path(0, "7", True, stop="length"), path(1, None, True), path(2, "8", True)]
-    s = look(vote("q", paths), paths)
+    s = look("", vote("q", paths), paths)
     assert (s.parsed, s.truncated) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
     assert (s.plain_answer, s.share, s.share_of_all) == ("8", 1.0, pytest.approx(1 / 3))
 
 
 def test_paths_without_an_answer_leave_shares_undefined():
     paths = [path(0, None), path(1, None)]
-    s = look(vote("q", paths), paths)
+    s = look("", vote("q", paths), paths)
     assert (s.share, s.margin, s.distinct, s.true, s.one_route) == (None,) * 5
     assert label_free([s], None)["parsed"].value == 0.0
 
 
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 50), st.integers(1, 8))
 def test_every_signal_lies_in_its_interval_and_has_words(kind, seed, questions):
-    signals = label_free([look(v, p) for v, p in run_of(kind, questions, seed)], 0.5)
+    signals = label_free([look("", v, p) for v, p in run_of(kind, questions, seed)], 0.5)
     assert list(signals) == [name for name in WORDS if name in signals]
     for name, i in signals.items():
         low = -1 if name in ("above chance", "steps lift") else 0
@@ -83,7 +97,7 @@ def test_chance_agreement_is_no_agreement(kind, low, high):
 def test_the_chance_level_of_the_task_counts_where_the_sample_hides_it():
     """Each question's paths all say one thing; drawn evenly from four, twelve would agree less."""
     runs = [question(i, [("ABCD"[i % 4], None)] * PATHS) for i in range(20)]
-    above = label_free([look(v, p) for v, p in runs], 0.25)["above chance"]
+    above = label_free([look("", v, p) for v, p in runs], 0.25)["above chance"]
     assert above.low > 0.4
 
 
@@ -95,7 +109,7 @@ def test_a_second_prompt_is_compared_where_both_have_a_winner():
 
 
 def test_one_stopped_question_takes_all_shares_away():
-    seen = [look(v, p) for v, p in run_of("half known")]
+    seen = [look("", v, p) for v, p in run_of("half known")]
     assert set(SHARES) <= set(label_free(seen, None))
     seen[3] = seen[3]._replace(stopped=True)
     left = label_free(seen, None)
@@ -110,7 +124,7 @@ def test_a_long_run_is_looked_at_evenly_and_in_any_order(monkeypatch):
     for order in (run, run[::-1]):
         observer = Observer({"q399": "499"}, None)
         for made, paths in order:
-            observer.observe(made, paths)
+            observer.observe(BARE, made, paths)
         results.append(observer.finish().evidence)
     first, second = results
     assert 20 <= first.looked_at <= 50

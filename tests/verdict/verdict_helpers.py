@@ -3,11 +3,12 @@
 import random
 
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.records import Path
+from lmsi_cli.records import Path, Question
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import select, vote
 
 PATHS = 12
+BARE = Question(id="q", question="How many?")
 
 
 def path(index, answer, true=None, stop="answer", question="q", logprob=-0.1):
@@ -87,5 +88,5 @@ def judged(kind, probe=0, chance=None, questions=60, second=None, gold=None):
     gold = gold or {f"q{i}": str(100 + i) for i in range(probe)}
     observer = Observer(gold, chance, second)
     for made, paths in run_of(kind, questions):
-        observer.observe(made, paths)
+        observer.observe(BARE, made, paths)
     return observer.finish()
