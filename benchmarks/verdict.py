@@ -140,7 +140,7 @@ def _trained(line: Line, run: Path, test: Path) -> Line:
     one = by_name["one sampled path"]
     return msgspec.structs.replace(
         line,
-        before=one["before"]["value"],
+        before=one["base"]["accuracy"]["value"],
         one_path=msgspec.convert(one["change"], Paired),
         greedy=msgspec.convert(by_name["CoT greedy"]["change"], Paired),
     )
