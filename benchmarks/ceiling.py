@@ -27,6 +27,7 @@ Call = tuple[Any, ...]
 def run_and_replay(job: Job) -> list[Measurement]:
     """Measure lmsi, then its calls alone."""
     with LlamaEngine(Path(job.model), sampling_config(job)) as engine:
+        engine.last_logits([job.prompts[0][:1]])  # see peers.py
         with _recorded() as calls:
             begun = time.perf_counter()
             found = list(engine.generate(requests(job), sampling_config(job), "The answer is"))

@@ -45,4 +45,5 @@ def sampling_config(job: Job) -> SamplingConfig:
             **job.settings,
         },
         SamplingConfig,
+        strict=False,
     )

@@ -29,6 +29,7 @@ def lmsi(job: Job) -> Measurement:
     from lmsi_cli.engine.engine import LlamaEngine
 
     with LlamaEngine(Path(job.model), sampling_config(job)) as engine:
+        engine.last_logits([job.prompts[0][:1]])  # the mapped weights are read from the file now
         begun = time.perf_counter()
         found = list(engine.generate(requests(job), sampling_config(job), "The answer is"))
         return measured("lmsi", job, sum(g.tokens for g in found), begun, len(found))
@@ -48,6 +49,8 @@ def loop(job: Job) -> Measurement:
     model = Llama(
         job.model, n_ctx=room, n_threads=job.threads, n_threads_batch=job.threads, verbose=False
     )
+    model.eval(job.prompts[0][:1])  # as for lmsi, and as llama-server does by itself
+    model.reset()
     begun, tokens = time.perf_counter(), 0
     for prompt in job.prompts:
         for i in range(job.paths):

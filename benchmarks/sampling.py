@@ -86,6 +86,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--label", default="")
     parser.add_argument("--shots", type=int, default=0, help="worked examples before the question")
+    parser.add_argument(
+        "--prompt-tokens", type=int, default=0, help="cut the prompts' common front to this length"
+    )
     parser.add_argument("--questions", type=int, default=1, help="prompts that share the examples")
     parser.add_argument("--paths", type=int, default=32)
     parser.add_argument("--max-tokens", type=int, default=48)
@@ -106,9 +109,10 @@ def _job(given: argparse.Namespace) -> Job:
     form = "cot-few" if given.shots else "cot-zero"
     with vocabulary(given.model) as words:
         prompts = [words.encode(render(task, q, form)) for q in QUESTIONS[: given.questions]]
+    cut = max(0, len(prompts[0]) - given.prompt_tokens) if given.prompt_tokens else 0
     return Job(
         model=str(given.model.absolute()),
-        prompts=prompts,
+        prompts=[p[cut:] for p in prompts],
         paths=given.paths,
         max_tokens=given.max_tokens,
         threads=given.threads,

@@ -26,7 +26,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from lmsi_cli.answers import answer_end, before_run_on
+from lmsi_cli.answers import Asked, answer_end, before_run_on, listed
 from lmsi_cli.records import (
     Exemplar,
     FewShot,
@@ -52,8 +52,9 @@ class Task(Record, frozen=True, kw_only=True):
     """How one kind of question is asked: exemplars, the words around them, the kind of answer.
 
     ``kind`` is a key of ``answers.KINDS``; ``chance`` is the share of right answers by guessing
-    (0 to 1), ``None`` where guessing is hopeless. ``cot_request`` and ``direct_request`` tell a
-    chat model how to end (X stands for the answer); base models do not read them. ``chat`` is
+    (0 to 1), ``None`` where guessing is hopeless. ``percent`` makes 50% the same answer as 0.5 and
+    1/2; otherwise a percent sign is a unit like others. ``cot_request`` and ``direct_request`` tell
+    a chat model how to end (X stands for the answer); base models do not read them. ``chat`` is
     chosen by the model and the command line, never by a task file.
     """
 
@@ -70,7 +71,14 @@ class Task(Record, frozen=True, kw_only=True):
     )
     description: str = ""
     chance: Annotated[float, Meta(ge=0, le=1)] | None = None
+    percent: bool = False
     chat: Chat | None = None
+
+
+def asked(task: Task, question: str) -> Asked:
+    """Tell the reader of answers what a question and its task say of them."""
+    choices = listed(clean(question)) if task.kind == "choice" else ()
+    return Asked(choices, task.percent)
 
 
 def render(task: Task, question: str, format: PromptFormat) -> Prompt:

@@ -39,6 +39,7 @@ class RunDir:
         self.votes = root / "votes.jsonl"  # records.Vote
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
+        self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
         self.adapter_gguf = self.adapter / "adapter.gguf"
@@ -215,6 +216,7 @@ def discard(run: RunDir) -> None:
             run.votes,
             run.vote_summary,
             run.train,
+            run.verdict,
             run.report,
             *run.eval_dir.glob(f"*{RESULT}"),
             *run.eval_dir.glob(f"*{ANSWERS}"),

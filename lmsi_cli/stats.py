@@ -22,6 +22,7 @@ from lmsi_cli.records import Interval, Paired
 Floats: TypeAlias = NDArray[np.float64]
 
 RESAMPLES = 10_000
+RANK_RESAMPLES = 1000  # where each costs a sort or a draw per answer
 BLOCK = 2_000_000  # resampled items held in memory at once (16 MB of indices)
 Z_TWO_SIDED = 1.959964  # normal quantile of 0.975: a two-sided test at 5%
 Z_POWER = 0.841621  # normal quantile of 0.80: 80% power
@@ -127,6 +128,59 @@ def paired(before: Sequence[float], after: Sequence[float], seed: int = 0) -> Pa
     )
 
 
+def auroc(scores: Sequence[float], right: Sequence[bool], seed: int = 0) -> Interval | None:
+    """Chance that a right question scores above a wrong one, ties counting half.
+
+    The area under the ROC curve as the Mann-Whitney statistic; the interval is the percentile
+    bootstrap over questions, resamples without both kinds left out.
+
+    Args:
+        scores: One number per question, higher meant to be better.
+        right: Whether the question is right, in the same order.
+        seed: Of the resamples.
+
+    Returns:
+        ``None`` where all questions are right or all are wrong.
+
+    Raises:
+        ValueError: The lengths differ.
+    """
+    x, y = np.asarray(scores, dtype=np.float64), np.asarray(right, dtype=bool)
+    if x.shape != y.shape:
+        raise ValueError(f"{len(x)} scores, {len(y)} marks")
+    if y.all() or not y.any():
+        return None
+    rng = np.random.default_rng((seed, 2))
+    picks = (rng.integers(0, len(x), len(x)) for _ in range(RANK_RESAMPLES))
+    areas = [_area(x[i], y[i]) for i in picks if y[i].any() and not y[i].all()]
+    low, high = np.percentile(areas, [2.5, 97.5])
+    return _interval(_area(x, y), float(low), float(high), len(x))
+
+
+def evenness(counts: Sequence[int], seed: int = 0) -> Interval:
+    """Entropy of a distribution over answers as a share of its most: 1 if no two are the same.
+
+    Shannon's entropy of the counts divided by the logarithm of their sum. A resample holds fewer
+    kinds than the sample, as the sample holds fewer than its source; so the interval is the basic
+    bootstrap (Davison and Hinkley 1997, section 5.2), which turns that bias around.
+
+    Args:
+        counts: How often each answer occurs, each at least 1.
+        seed: Of the resamples.
+
+    Returns:
+        With fewer than two items: value 0 in [0, 1].
+    """
+    n = int(sum(counts))
+    if n < 2:
+        return Interval(value=0.0, low=0.0, high=1.0, n=n)
+    rng, shares = np.random.default_rng((seed, 3)), np.asarray(counts) / n
+    value = _evenness(np.asarray(counts))
+    drawn = [_evenness(rng.multinomial(n, shares)) for _ in range(RANK_RESAMPLES)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return _interval(value, 2 * value - float(high), 2 * value - float(low), n)
+
+
 def majority_score(values: Sequence[str | None], gold: str) -> float:
     """Score of one question's vote: 1, 0, or the gold answer's part of a tie for first place.
 
@@ -165,6 +219,20 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if n - c < k:
         return 1.0
     return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
+
+
+def _area(scores: Floats, right: NDArray[np.bool_]) -> float:
+    from scipy.stats import rankdata
+
+    positive = int(right.sum())
+    above = float(rankdata(scores)[right].sum()) - positive * (positive + 1) / 2
+    return above / (positive * (len(right) - positive))
+
+
+def _evenness(counts: NDArray[np.int64]) -> float:
+    n = counts.sum()
+    shares = counts[counts > 0] / n
+    return min(1.0, float(-(shares * np.log(shares)).sum()) / math.log(n))
 
 
 def _interval(value: float, low: float, high: float, n: int) -> Interval:

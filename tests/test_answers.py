@@ -1,6 +1,9 @@
 """Answers: golden cases as data, and what must hold for any number and any text around it."""
 
 import json
+import sys
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,10 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.answers import answer_end, before_run_on, canonical, extract
+from lmsi_cli.answers import (
+    KINDS,
+    Asked,
+    answer_end,
+    before_run_on,
+    canonical,
+    explain,
+    extract,
+    listed,
+)
+from lmsi_cli.answers.apart import Apart
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.thinking import answer_part
 
-CASES = json.loads((Path(__file__).parent / "data" / "answers.json").read_text())
+DATA = Path(__file__).parent / "data"
+CASES = [
+    {**case, "text": answer_part(case["text"])}  # a block of thinking is no part of the answer
+    for name in ("answers", "kinds")
+    for case in json.loads((DATA / f"{name}.json").read_text())
+]
 
 TRIGGER = "The answer is"
 NUMBERS = st.one_of(
@@ -21,19 +40,67 @@ NUMBERS = st.one_of(
 PROSE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
+def asked_of(case):
+    if case["kind"] == "latex":
+        pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    return Asked(tuple(case.get("choices", ())), case.get("percent", False))
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
 def test_golden(case):
-    found = extract(case["text"], case["kind"])
+    found = extract(case["text"], case["kind"], asked=asked_of(case))
     assert (found and found.value, found and found.rule) == (case["expected"], case["rule"])
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
 def test_span_is_where_the_raw_words_are(case):
-    found = extract(case["text"], case["kind"])
+    asked = asked_of(case)
+    found = extract(case["text"], case["kind"], asked=asked)
     if found:
         assert case["text"][found.start : found.end] == found.raw
-        assert not found.raw.endswith((".", " "))
-        assert canonical(found.raw, case["kind"]) == found.value
+        assert not found.raw.endswith(" ")
+        assert case["kind"] == "text" or not found.raw.endswith(".")
+        assert canonical(found.raw, case["kind"], asked) == found.value
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
+def test_explain_fires_the_rule_that_extract_used(case):
+    asked = asked_of(case)
+    steps = explain(case["text"], case["kind"], asked=asked)
+    assert [s.rule for s in steps] == [r.name for r in KINDS[case["kind"]].rules]
+    fired = [s for s in steps if s.fired]
+    assert len(fired) <= 1
+    found = extract(case["text"], case["kind"], asked=asked)
+    assert (fired[0].found if fired else None) == found
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
+def test_canonical_values_are_their_own_spelling(case):
+    """A vote's winner is written into training sentences and read back by later rounds."""
+    asked = asked_of(case)
+    if case["expected"] is not None and case["kind"] not in ("text", "latex"):
+        again = extract(f"{TRIGGER} {case['expected']}.", case["kind"], asked=asked)
+        assert again is not None
+        assert again.value == case["expected"]
+
+
+def test_options_are_read_from_the_question():
+    assert listed("Which is wet?\n(A) sand\n(B) the sea") == ("sand", "the sea")
+    assert listed("Which?\nA) 5\nB) 6 (C) or so\nC. 7") == ("5", "6 (C) or so", "7")
+    assert (
+        listed("Which?\n(a) sand\n(b) sea") == listed("Which?\na) sand\nb) sea") == ("sand", "sea")
+    )
+    assert listed("Which?\n(A) sand\n(C) sea") == ()
+    assert listed("Is (A) or (B) wet?") == ()
+    assert listed("Which?\nI. A point\nC. B\n(A) I only\n(B) II only") == ("I only", "II only")
+
+
+@given(PROSE, st.sampled_from(sorted(set(KINDS) - {"latex"})))
+def test_any_text_is_survived_by_every_kind(text, kind):
+    asked = Asked(("sand", "12", "none of these"))
+    for prefix in ("", TRIGGER + " ", "#### ", "\\boxed{"):
+        found = extract(prefix + text, kind, asked=asked)
+        assert found is None or canonical(found.raw, kind, asked) == found.value
 
 
 def write(number: Fraction, style: str) -> str:
@@ -113,6 +180,10 @@ def test_canonical_gold(gold, value):
         (" The answer is\nQ: 3. ", None),
         (" the ANSWER is 42! ", " the ANSWER is 42!"),
         (" 6 * 7 = 42. So", None),
+        (" The answer is U.S. Grant. ", " The answer is U.S. Grant."),
+        (" The answer is Dr. Who. ", " The answer is Dr. Who."),
+        (" The answer is B. ", " The answer is B."),
+        (" The answer is No. ", " The answer is No."),
     ],
 )
 def test_answer_end(text, kept):
@@ -138,3 +209,84 @@ def test_unknown_kind_is_the_users_to_fix():
     with pytest.raises(LmsiError, match="unknown answer kind 'colour'") as error:
         extract("red", "colour")
     assert "number" in error.value.hint
+
+
+@pytest.fixture
+def apart():
+    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    child = Apart("lmsi_cli.answers.formula", 0.5)
+    yield child
+    child.stop()
+
+
+@pytest.mark.parametrize("hang", ["10^{10^{10}}", "(a+b+c+d+f+g+h)^{90}"])
+def test_an_expression_has_its_time_and_no_more_on_any_thread(apart, hang):
+    """The first ends inside C, where no Python signal handler is ever called."""
+    assert apart.ask("4 + 1") == "5"
+    first, told, began = apart.child.pid, [], time.monotonic()
+    thread = threading.Thread(target=lambda: told.append(apart.ask(hang)))
+    thread.start()
+    thread.join(30)
+    assert told == [None]
+    assert time.monotonic() - began < 10
+    assert apart.ask("4 + 2") == "6"  # by a new child
+    assert apart.child.pid != first
+
+
+def test_a_child_that_dies_while_it_is_idle_is_replaced(apart):
+    assert apart.ask("4 + 1") == "5"
+    apart.child.kill()
+    apart.child.wait()
+    assert apart.ask("x^{2}") is None  # the question that finds it dead has no answer
+    assert apart.ask("4 + 2") == "6"
+
+
+def test_a_child_that_cannot_start_is_told():
+    with pytest.raises(LmsiError, match="none does not start") as error:
+        Apart("lmsi_cli.answers.none", 1).ask("1")
+    assert "python -m" in error.value.hint
+
+
+LATEX = [
+    [r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", r"\dfrac{\sqrt 2}2"],
+    [r"a^2-b^2", "(a-b)(a+b)"],
+    [r"\frac{x^2-1}{x-1}", "x + 1", "1+x"],
+    [r"\frac{2}{1+\sqrt{3}}", r"\sqrt{3}-1"],
+    [r"\sqrt{3+2\sqrt{2}}", r"1+\sqrt{2}"],
+    ["0.5x", r"\frac x2", r"\frac{1}{2}x"],
+    [r"\{2, 1\}", "1,2", r"x \in \{1,2\}"],
+    [r"3 \pm \sqrt{2}", r"3-\sqrt2, 3+\sqrt2"],
+    [r"\frac{\sqrt4}{4}", "0.5", r"\frac12"],
+    ["5!", "120"],
+]
+
+
+@pytest.mark.parametrize("same", LATEX, ids=[same[0] for same in LATEX])
+def test_equal_expressions_have_one_spelling_that_reads_back(same):
+    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    (value,) = {canonical(text, "latex") for text in same}
+    assert canonical(value, "latex") == value
+    assert extract(f"The answer is ${value}$.", "latex").value == value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("(2,1)", "(1,2)"), ("(2,1)", "(5,3)"), ("[0,1)", "[0,1]"), ("11_6", "11"), ("5!", "5"),
+     (r"\frac{1", "1"), ("a^2", "a^3"), (r"\{1,2\}", r"\{1,3\}")],
+)  # fmt: skip
+def test_different_expressions_have_different_spellings(one, other):
+    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    assert canonical(one, "latex") != canonical(other, "latex")
+
+
+def test_percent_in_latex_is_a_number_where_the_task_says_so():
+    assert canonical(r"50\%", "latex") == "50"
+    assert canonical(r"50\%", "latex", Asked(percent=True)) == "0.5"
+
+
+def test_latex_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    with pytest.raises(LmsiError, match="math-verify") as error:
+        canonical(r"\sqrt{17} + \sqrt{19}", "latex")
+    assert "lmsi[latex]" in error.value.hint
+    assert canonical("3/4", "latex") == "0.75"

@@ -17,6 +17,7 @@ LAYERS = [
     {"config"},
     {"answers", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"},
+    {"verdict"},
     {"engine", "training", "tasks", "report"},
     {"stages"},
     {"cli"},

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from lmsi_cli import stats
-from lmsi_cli.stats import majority_score, mcnemar, mean_interval, paired, pass_at_k, wilson
+from lmsi_cli.stats import (
+    auroc,
+    evenness,
+    majority_score,
+    mcnemar,
+    mean_interval,
+    paired,
+    pass_at_k,
+    wilson,
+)
 
 fractions = st.floats(0, 1).map(lambda x: round(x, 3))
 pairs = st.lists(st.tuples(fractions, fractions), max_size=30)
@@ -216,3 +225,55 @@ def test_pass_at_k_against_all_subsets(case):
 def test_pass_at_k_refuses(n, c, k):
     with pytest.raises(ValueError, match="pass@k"):
         pass_at_k(n, c, k)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12))
+def test_auroc_is_the_share_of_pairs_in_order(marked):
+    right = [x for x, y in marked if y]
+    wrong = [x for x, y in marked if not y]
+    found = auroc([x for x, _ in marked], [y for _, y in marked])
+    if not right or not wrong:
+        assert found is None
+        return
+    pairs = [(a > b) + 0.5 * (a == b) for a in right for b in wrong]
+    assert found.value == pytest.approx(sum(pairs) / len(pairs))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.n == len(marked)
+
+
+def test_auroc_needs_a_mark_for_every_score():
+    with pytest.raises(ValueError, match="2 scores, 1 marks"):
+        auroc([0.1, 0.2], [True])
+
+
+def test_auroc_interval_narrows_with_questions():
+    def width(times):
+        found = auroc([1, 2, 3, 4, 5, 6] * times, [False, True, False, True, False, True] * times)
+        return found.high - found.low
+
+    assert width(40) < width(4) / 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "value"),
+    [([1] * 8, 1.0), ([8], 0.0), ([4, 4], 1 / 3), ([], 0.0), ([1], 0.0)],
+)
+def test_evenness(counts, value):
+    """Two halves of eight are one bit of three."""
+    found = evenness(counts)
+    assert found.value == pytest.approx(value)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.n == sum(counts)
+    if sum(counts) < 2:
+        assert (found.low, found.high) == (0, 1)
+
+
+def test_evenness_of_the_source_is_within_the_interval():
+    """Thirty draws from a hundred even answers repeat some; the source is still nearly even."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(40):
+        counts = np.unique(rng.integers(0, 100, 30), return_counts=True)[1]
+        found = evenness([int(c) for c in counts])
+        hits += found.low <= 1.0 <= found.high + 1e-9
+    assert hits >= 36

@@ -3,7 +3,7 @@
 import pytest
 
 from lmsi_cli.records import Path
-from lmsi_cli.thinking import answer_part, answer_start, left_open
+from lmsi_cli.thinking import answer_part, answer_start, closing, left_open
 from lmsi_cli.voting import is_refuted, path_key
 
 
@@ -18,6 +18,10 @@ from lmsi_cli.voting import is_refuted, path_key
         ("<think>a</think>b<think>c</think>d", "d"),
         ("<think>a</think>The answer is 4. <think>no", ""),
         ("<think></think>", ""),
+        ("[THINK]It is 5.[/THINK]The answer is 4.", "The answer is 4."),
+        ("[THINK]It is 5.", ""),
+        ("<seed:think>It is 5.</seed:think>The answer is 4.", "The answer is 4."),
+        ("<think>[THINK]</think>The answer is 4.", "The answer is 4."),
         ("", ""),
     ],
 )
@@ -34,6 +38,7 @@ def test_the_answer_stands_after_the_last_closed_block(text, part):
         ("<|assistant|>\n<think>\n", "<think>\n"),
         ("<|assistant|>\n<think>\n</think>\n", ""),
         ("<think></think><think>", "<think>"),
+        ("[INST]2 + 2?[/INST][THINK]", "[THINK]"),
     ],
 )
 def test_a_block_that_a_prompt_leaves_open(prompt, begun):
@@ -52,3 +57,11 @@ def test_what_is_thought_neither_refutes_nor_tells_paths_apart():
     assert not is_refuted(path(wrong))
     assert is_refuted(path(wrong.replace("2 + 2 = 4.", "2 + 2 = 6.")))
     assert path_key(wrong) == path_key(" 2 + 2 = 4. The answer is 4.") == ("2+2=4",)
+
+
+@pytest.mark.parametrize(
+    ("block", "mark"),
+    [("<think>\n", "</think>"), ("[THINK]so", "[/THINK]"), ("", ""), ("plain", "")],
+)
+def test_every_block_is_closed_by_its_own_mark(block, mark):
+    assert closing(block) == mark

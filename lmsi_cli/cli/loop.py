@@ -28,6 +28,7 @@ from lmsi_cli.cli.session import (
     show,
     watched,
 )
+from lmsi_cli.cli.vote import Probe
 from lmsi_cli.config import (
     DEFAULT_TASK,
     EvalConfig,
@@ -64,7 +65,7 @@ Data = Annotated[
 
 
 class Plan(NamedTuple):
-    """What every stage needs; ``exams`` are labelled sets by name.
+    """What every stage needs; ``exams`` are labelled sets by name, ``probe`` is for the verdict.
 
     Questions of the ``excluded`` ones must not be trained on.
     """
@@ -78,6 +79,8 @@ class Plan(NamedTuple):
     questions: Sequence[Question]
     exams: dict[str, Sequence[Question]]
     excluded: dict[str, Sequence[Question]]
+    probe: Sequence[Question]
+    force: bool
 
 
 @configured(RunConfig)
@@ -87,6 +90,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     questions: Questions = None,
     out: Out = None,
     data: Data = None,
+    probe: Probe = None,
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
@@ -95,16 +99,18 @@ def run(  # noqa: PLR0913 - one parameter per flag
     """Let a model improve itself: sample, vote, train, measure.
 
     Without arguments the embedded model does it on its own questions. Called again, it goes on
-    where it stopped.
+    where it stopped. Where the verdict after the vote is "do not train", it ends there (exit code
+    1) unless --force is given.
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
     from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import eval_tables
 
-    plan = _plan(settings, tables, questions, data)
-    plan = plan._replace(excluded={}) if force else plan
+    plan = _plan(settings, tables, questions, data)._replace(force=force)
+    plan = plan._replace(probe=_probe(probe, plan), excluded={} if force else plan.excluded)
     check_apart(plan.questions[: plan.sample.limit or None], plan.excluded)
+    _check(plan)
     model = plan.model
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
     results: list[Any] = []
@@ -134,7 +140,7 @@ def _plan(
 
     names = ("parallel", "threads", "gpu_layers", "seed")
     speed = {name: getattr(settings, name) for name in names}
-    asked = {"model": settings.model, "paths": settings.paths, "limit": settings.limit}
+    asked = {name: getattr(settings, name) for name in ("model", "paths", "limit", "stop")}
     asked["chat"] = None if settings.chat == "auto" else settings.chat
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
     model = find_model(sample.model)
@@ -146,7 +152,7 @@ def _plan(
     seed = {"seed": settings.seed}
     return Plan(
         model=model,
-        task=_asked(pick_task(sample.task, model), model, sample),
+        task=_asked(pick_task(sample.task, model, str(questions or "")), model, sample),
         sample=sample,
         vote=resolve(VoteConfig, tables.get("vote", {}), seed),
         train=resolve(TrainConfig, tables.get("train", {}), seed),
@@ -154,7 +160,21 @@ def _plan(
         questions=read_questions(str(folder / own.questions) if own else str(questions)),
         exams=exams,
         excluded=exams,
+        probe=(),
+        force=False,
     )
+
+
+def _probe(file: str | None, plan: Plan) -> Sequence[Question]:
+    """Read the probe; whether it fits is known before an hour of sampling, not after."""
+    from lmsi_cli.stages.verdict import check_probe
+    from lmsi_cli.tasks.readers import read_labelled
+
+    if file is None:
+        return ()
+    probe = read_labelled(file)
+    check_probe(probe, plan.questions[: plan.sample.limit or None], "the questions")
+    return probe
 
 
 def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
@@ -168,11 +188,11 @@ def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
 
 def _exams(files: Sequence[str]) -> dict[str, Sequence[Question]]:
     """Read the labelled sets; their names, which name the results, must differ."""
-    from lmsi_cli.tasks.readers import read_labelled
+    from lmsi_cli.tasks.readers import read_labelled, set_name
 
     found: dict[str, Sequence[Question]] = {}
     for file in files:
-        name = Path(file).stem
+        name = set_name(file)
         if name in found:
             raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
         found[name] = read_labelled(file)
@@ -195,7 +215,8 @@ def _sample(
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages import sample as stage
 
-    with LlamaEngine(plan.model.path, plan.sample) as engine:
+    begun = plan.sample if overwrite else stage.as_begun(folder, plan.sample)
+    with LlamaEngine(plan.model.path, begun) as engine:
         engine.use_adapter(adapter or None)
         drawn_by = stage.drawn_by(adapter, plan.model.path)
         if overwrite:  # only now: a model that does not load must not cost the old run
@@ -206,16 +227,40 @@ def _sample(
 
 def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.report.tables import kept_line
+    from lmsi_cli.report.verdict import verdict_line
     from lmsi_cli.stages.train import train_run
+    from lmsi_cli.stages.verdict import conclude, observer_of, permit
     from lmsi_cli.stages.vote import nothing_kept, vote_run
 
-    summary = vote_run(folder, plan.task, plan.vote, plan.excluded)
+    observer = observer_of(folder, plan.task, plan.probe)
+    summary = vote_run(folder, plan.task, plan.vote, plan.excluded, watch=observer.observe)
     progress.say(kept_line(summary))
     for warning in summary.warnings:
         progress.say(f"warning: {warning}")
+    progress.say(verdict_line(conclude(folder, observer)))
     if nothing := nothing_kept(folder, summary):
         raise nothing
+    if not plan.force:
+        permit(folder, "lmsi run ... --force")
     train_run(folder, plan.model.path, plan.task, plan.train, progress)
+
+
+def _exam_task(plan: Plan) -> Task:
+    """The task as the labelled sets are asked it."""
+    task = plan.task
+    if plan.eval.task != DEFAULT_TASK:
+        task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
+    chat = Chat(few_shot=plan.sample.few_shot, system=plan.sample.system)
+    return examined(task, chat, plan.eval)
+
+
+def _check(plan: Plan) -> None:
+    """Refuse questions that do not fit their task, before hours are spent on them."""
+    from lmsi_cli.tasks.golds import check_options, gold_answers
+
+    check_options(plan.questions[: plan.sample.limit or None], plan.task)
+    for questions in plan.exams.values():
+        gold_answers(questions[: plan.eval.limit or None], _exam_task(plan))
 
 
 def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]:
@@ -225,11 +270,7 @@ def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]
     if not plan.exams:
         progress.say(f"nothing measured; lmsi eval {folder.root} --data FILE does it")
         return []
-    task = plan.task
-    if plan.eval.task != DEFAULT_TASK:
-        task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
-    chat = Chat(few_shot=plan.sample.few_shot, system=plan.sample.system)
-    task = examined(task, chat, plan.eval)
+    task = _exam_task(plan)
     variants = variants_of(folder, plan.model.path)
     with LlamaEngine(plan.model.path, plan.eval) as engine:
         return [

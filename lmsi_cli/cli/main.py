@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lmsi_cli.cli import doctor, evaluate, loop, models, sample, signals, train, vote
+from lmsi_cli.cli import (
+    doctor,
+    evaluate,
+    explain,
+    loop,
+    models,
+    sample,
+    show,
+    signals,
+    tasks,
+    train,
+    vote,
+)
 from lmsi_cli.cli.console import err
 from lmsi_cli.errors import LmsiError
 
@@ -43,10 +55,12 @@ def _goes_on(how: str) -> str:
 
 
 def _tell(e: LmsiError) -> None:
+    from lmsi_cli.report.printable import printable
+
     console = err()
-    console.print(f"error: {e}", style="red", markup=False)
+    console.print(printable(f"error: {e}"), style="red", markup=False, emoji=False)
     if e.hint:
-        console.print(f"hint: {e.hint}", markup=False)
+        console.print(printable(f"hint: {e.hint}"), markup=False, emoji=False)
 
 
 app = typer.Typer(
@@ -85,6 +99,9 @@ app.command("sample")(sample.sample)
 app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("show")(show.show)
+app.command("explain")(explain.explain)
+app.add_typer(tasks.app, name="tasks")
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 

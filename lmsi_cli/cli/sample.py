@@ -27,7 +27,8 @@ from lmsi_cli.records import Question
 Questions = Annotated[
     str,
     typer.Argument(
-        help="JSONL, CSV or text (one question a line); - reads stdin.", show_default=False
+        help="JSONL, CSV or text (one question a line), or SET:FILE; - reads stdin.",
+        show_default=False,
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
@@ -60,16 +61,22 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.tables import sample_table
     from lmsi_cli.rundir import RunDir, discard, locked
     from lmsi_cli.stages import sample as stage
+    from lmsi_cli.tasks.golds import check_options
     from lmsi_cli.tasks.readers import read_questions
 
     asked = read_questions(questions)
     model = find_model(settings.model)
-    task = pick_task(settings.task, model)
+    task = pick_task(settings.task, model, questions)
+    check_options(asked[: settings.limit or None], task)
     if dry_run:
         _preview(asked, model.path, task, settings, json)
         return
     run = RunDir(out)
-    with locked(run), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
+    with (
+        locked(run),
+        LlamaEngine(model.path, settings if overwrite else stage.as_begun(run, settings)) as engine,
+        watched(quiet) as progress,
+    ):
         task = conversing(task, choose(settings.chat, engine.encoder), settings)
         engine.use_adapter(settings.adapter or None)
         drawn_by = stage.drawn_by(settings.adapter, model.path)

@@ -23,6 +23,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file
 from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.readers import split_source
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
     from lmsi_cli.engine.encode import Choice
@@ -45,10 +46,11 @@ def watched(quiet: bool) -> Iterator[Bar | Lines]:
         view.stop()
 
 
-def pick_task(name: str, model: Model) -> Task:
-    """The task by name; ``auto`` follows the model's card, or is generic."""
+def pick_task(name: str, model: Model, source: str = "") -> Task:
+    """The task by name; ``auto`` follows the set (``gsm8k:FILE``), the model's card, or neither."""
     if name == DEFAULT_TASK:
-        name = model.card.task if model.card else GENERIC_TASK
+        of_model = model.card.task if model.card else GENERIC_TASK
+        name = split_source(source)[0] or of_model
     return load_task(name)
 
 

@@ -1,7 +1,8 @@
-"""`lmsi vote`: a run's paths in, its votes and training examples out."""
+"""`lmsi vote`: a run's paths in; its votes, training examples and the verdict out."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,6 @@ from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Force, Json, RunFolder, show, task_of
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.prompts import Task
 
 Exclude = Annotated[
     list[str] | None,
@@ -20,52 +20,60 @@ Exclude = Annotated[
         show_default=False,
     ),
 ]
-
-
 Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
-        help="Some questions of the run with their right answers; for --weight cisc:auto.",
+        help="Right answers to some questions of the run, for the verdict and --weight cisc:auto.",
+        show_default=False,
+    ),
+]
+Second = Annotated[
+    Path | None,
+    typer.Option(
+        "--second",
+        help="A run on the same questions with another --prompt, to compare winners with.",
         show_default=False,
     ),
 ]
 
 
 @configured(VoteConfig)
-def vote(
+def vote(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: VoteConfig,
     exclude: Exclude = None,
     probe: Probe = None,
+    second: Second = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Let the paths vote and keep those that agree.
+    """Let the paths vote, keep those that agree, and say whether to train on them.
 
-    Example: lmsi vote runs/first --min-share 0.5 --exclude test.jsonl
+    Example: lmsi vote runs/first --probe answers.jsonl --exclude test.jsonl
     """
+    import msgspec
+
     from lmsi_cli.report.tables import class_table, histogram, removed_table, vote_table
+    from lmsi_cli.report.verdict import verdict_parts
     from lmsi_cli.rundir import RunDir, locked
+    from lmsi_cli.stages.verdict import conclude, observer_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run
-    from lmsi_cli.tasks.readers import read_questions
+    from lmsi_cli.tasks.readers import read_labelled, read_questions
 
     folder = RunDir(run)
     task = task_of(folder)
+    labelled = read_labelled(probe) if probe else []
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder):
-        summary = vote_run(folder, task, settings, exams, _labels(probe, task))
+        observer = observer_of(folder, task, labelled, RunDir(second) if second else None)
+        summary = vote_run(folder, task, settings, exams, observer.gold, observer.observe)
+        verdict = conclude(folder, observer)
+    told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     tables = (vote_table, class_table, removed_table, histogram)
-    show(summary, json, *(table(summary) for table in tables))
+    parts = [*(table(summary) for table in tables), *verdict_parts(verdict)]
+    show(told if json else summary, json, *parts)
     for warning in summary.warnings:
         err().print(f"warning: {warning}", markup=False)
     if nothing := nothing_kept(folder, summary):
         raise nothing
-
-
-def _labels(probe: str | None, task: Task) -> dict[str, str]:
-    """The right answers of a probe by question, canonical."""
-    from lmsi_cli.stages.evaluate import gold_answers
-    from lmsi_cli.tasks.readers import read_labelled
-
-    return gold_answers(read_labelled(probe), task) if probe else {}

@@ -111,6 +111,10 @@ class Engine(Protocol):
     def info(self) -> ModelInfo:
         """Facts about the model."""
 
+    @property
+    def settled(self) -> dict[str, int | str]:
+        """What came of ``auto``, under the names of the settings; empty before the first path."""
+
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids: special tokens in the text stay text; BOS if the model wants it."""
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,6 +31,7 @@ LOG = logging.getLogger(__name__)
 WIDTHS = (16, 32, 64, 96)
 KINDS = (Choice(0, True, Flash.OFF), Choice(0, False, Flash.ON))
 STEPS = 3  # that are timed, after one that is not
+MORE_STEPS = 15  # for a forecast: one layout, and the figure itself is told
 WRITTEN = 48  # tokens that a path has written when a step is timed
 CLOSE = 0.97  # a narrower width that is this good is preferred: it takes less memory
 WORTH = 20  # times its own cost that a calibration's job must have
@@ -48,6 +51,13 @@ class Calibration(Record, frozen=True, kw_only=True):
     def choice(self) -> Choice:
         """The best, as the layout wants it."""
         return Choice(self.width, self.unified, Flash(self.flash))
+
+
+class Pace(NamedTuple):
+    """Tokens per second."""
+
+    write: float
+    read: float
 
 
 def worth_it(need: Need) -> bool:
@@ -123,11 +133,26 @@ def measure(
 
     Some steps are timed in one cache, the widest choice's; reading prompts is not.
     """
-    layout = lay_out(need._replace(paths=choices[-1].width), choices[-1])
-    context = LlamaContext(model, layout, threads)
-    try:
-        written = _read_prompt(context, need.longest)
+    with _prompted(model, need, choices[-1], threads) as (context, written, _):
         return {c: _rate(context, c.width, need.longest, written) for c in choices}
+
+
+def pace(model: LlamaModel, need: Need, choice: Choice, threads: int) -> Pace:
+    """Tokens per second that a choice writes, and that it reads of prompts."""
+    with _prompted(model, need, choice, threads) as (context, written, read):
+        return Pace(_rate(context, choice.width, need.longest, written, MORE_STEPS), read)
+
+
+@contextmanager
+def _prompted(
+    model: LlamaModel, need: Need, choice: Choice, threads: int
+) -> Iterator[tuple[LlamaContext, Any, float]]:
+    """A cache with a prompt, the prompt's first cells as bytes, and tokens read per second."""
+    context = LlamaContext(model, lay_out(need._replace(paths=choice.width), choice), threads)
+    try:
+        begun = time.perf_counter()
+        written = _read_prompt(context, need.longest)
+        yield context, written, need.longest / (time.perf_counter() - begun)
     finally:
         context.close()
 
@@ -146,24 +171,30 @@ def _read_prompt(context: LlamaContext, length: int) -> Any:  # noqa: ANN401 - a
     return state
 
 
-def _rate(context: LlamaContext, width: int, start: int, written: Any) -> float:  # noqa: ANN401
-    """Tokens per second of ``width`` paths that follow the prompt."""
+def _rate(
+    context: LlamaContext,
+    width: int,
+    start: int,
+    written: Any,  # noqa: ANN401 - a ctypes buffer
+    steps: int = STEPS,
+) -> float:
+    """Tokens per second of ``width`` paths that follow the prompt; a hiccup does not count."""
     paths = np.arange(width, dtype=np.int32)
     for path in range(width):
         if context.layout.unified:  # cells of its own, which all others walk past
             context.restore(written, path)
         context.share(context.layout.width, path)
-    begun = 0.0
-    for step in range(1 + STEPS):
+    seconds = []
+    for step in range(1 + steps):
+        begun = time.perf_counter()
         context.batch.clear()
         context.batch.add(paths, np.full(width, start + step, np.int32), paths, 1)
         context.decode()
         context.logits(width)  # waits for the end of the step
-        begun = begun or time.perf_counter()
-    seconds = time.perf_counter() - begun
+        seconds.append(time.perf_counter() - begun)
     for path in range(width):
         context.drop(path)
-    return width * STEPS / seconds
+    return width / statistics.median(seconds[1:])
 
 
 def _best(rates: dict[Choice, float]) -> Calibration:

@@ -25,7 +25,7 @@ from lmsi_cli.engine.llama import LlamaModel
 from lmsi_cli.engine.template import OFF, ChatTemplate
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import ChatChoice, Message, Prompt, Role
-from lmsi_cli.thinking import CLOSE, left_open
+from lmsi_cli.thinking import closing, left_open
 
 Roles = tuple[Role, ...]
 Parts = tuple[str | int, ...]  # template text, or the number of the message that stands there
@@ -163,8 +163,8 @@ class Encoder:
         head, _, after = self.template.write((*asked, reply), reply=False).rpartition(place)
         start = self.template.write(asked, reply=True)
         before = head.removeprefix(start) if head.startswith(start) else ""
-        if left_open(self.frame(asked).tail + before):  # the template leaves that to the content
-            before += f"{CLOSE}\n\n"
+        if open_ := left_open(self.frame(asked).tail + before):  # left to the content
+            before += f"{closing(open_)}\n\n"
         return Ending(before, self._end(self._continue(after, fresh=False, special=True)))
 
     def _end(self, after: list[int]) -> list[int]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
-from lmsi_cli.engine.calibrate import measure
+from lmsi_cli.engine.calibrate import Pace, pace
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
@@ -35,7 +35,7 @@ from lmsi_cli.engine.llama import (
     last_complaint,
 )
 from lmsi_cli.engine.offload import to_layers
-from lmsi_cli.engine.sizing import choose, sized, told
+from lmsi_cli.engine.sizing import as_settings, choose, sized, told
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
@@ -55,6 +55,7 @@ class LlamaEngine:
         self._contexts: list[LlamaContext] = []  # open ones
         self._active: tuple[Any, float] = (None, 1.0)
         self._adapter_name: str | None = None
+        self._layout: Layout | None = None  # of the last cache that paths were drawn in
         self._fits = sys.maxsize  # paths side by side that the memory is known to hold
 
     def __enter__(self) -> LlamaEngine:
@@ -67,6 +68,11 @@ class LlamaEngine:
     def info(self) -> ModelInfo:
         """What the file says of itself."""
         return self.model.info
+
+    @property
+    def settled(self) -> dict[str, int | str]:
+        """What came of ``auto``, under the names of the settings; empty before the first path."""
+        return {} if self._layout is None else as_settings(self._layout)
 
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids, with BOS if the model wants it."""
@@ -120,8 +126,8 @@ class LlamaEngine:
             sampler = BatchedSampler(context, sampling, trigger, watch)
             yield from self._guarded(sampler.run(requests))
 
-    def pace(self, need: Need) -> tuple[Layout, float]:
-        """Tell the cache that a job would get, and measure its tokens per second.
+    def pace(self, need: Need) -> tuple[Layout, Pace]:
+        """Tell the cache that a job would get, and measure how fast it reads and writes.
 
         Raises:
             LmsiError: It does not fit the memory.
@@ -129,7 +135,7 @@ class LlamaEngine:
         choice = choose(self.model, self.config, need)
         layout = sized(self.model, self.config, need, choice)
         choice = choice._replace(width=layout.width)
-        return layout, measure(self.model, need, [choice], self.config.threads)[choice]
+        return layout, pace(self.model, need, choice, self.config.threads)
 
     @contextmanager
     def _opened(self, need: Need, watched: bool) -> Iterator[LlamaContext]:
@@ -144,6 +150,7 @@ class LlamaEngine:
 
             context, fits = widest(width, open_)
             self._fits = fits if fits < width else self._fits  # said once is enough
+            self._layout = context.layout
             LOG.info("%s", told(context.layout, self.model))
             yield context
 

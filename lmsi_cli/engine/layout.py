@@ -21,7 +21,7 @@ BATCH = 512  # tokens of a prompt that are read at once
 # Activations that a step holds at its widest point, in rows of the model's width, as llama.cpp
 # allocates them for a Llama and a Qwen2 model.
 IN_OUTPUT, IN_ATTENTION, IN_FEED_FORWARD = 2, 7, 12
-SHORT_PROMPT = 512  # tokens; up to here a copy for every path costs less than looking past others
+SHORT_PROMPT = 200  # tokens; up to here a copy for every path costs less than looking past others
 MOST_SEQUENCES = 256  # that llama.cpp holds
 LARGEST_WIDTH = 240  # the others are for prompts
 # llama.cpp's kernels compute rows in fours and eights; a row left over, or alone, is summed in

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from lmsi_cli.answers import extract
 from lmsi_cli.engine.base import Engine, Generated, Request, Token, Wanted
-from lmsi_cli.prompts import Task, render
+from lmsi_cli.prompts import Task, asked, render
 from lmsi_cli.records import Path, PromptFormat, Question
 from lmsi_cli.thinking import answer_part
 
@@ -29,12 +29,13 @@ def to_request(
     return Request(question.id, tuple(prompt.ids), wanted, f'"{words}"', prompt.begun)
 
 
-def to_path(generated: Generated, task: Task) -> Path:
+def to_path(generated: Generated, task: Task, question: str = "") -> Path:
     """Read the answer of a generated text, after its thinking if it thinks.
 
-    A truncated text is read too, but will not vote.
+    The question's own words tell its options, if it has any. A truncated text is read too, but
+    will not vote.
     """
-    found = extract(answer_part(generated.text), task.kind, task.trigger)
+    found = extract(answer_part(generated.text), task.kind, task.trigger, asked(task, question))
     thought = len(generated.text) - len(answer_part(generated.text))  # positions begin after it
     return Path(
         question_id=generated.question_id,

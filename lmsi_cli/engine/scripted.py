@@ -33,6 +33,11 @@ class ScriptedEngine:
         """Facts about the script."""
         return ModelInfo("scripted", "scripted", 0, 0, VOCABULARY, 4096)
 
+    @property
+    def settled(self) -> dict[str, int | str]:
+        """Nothing to choose."""
+        return {}
+
     def encode(self, text: str) -> list[int]:
         """Bytes as ids."""
         return list(text.encode())

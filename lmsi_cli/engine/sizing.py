@@ -83,6 +83,16 @@ def told(layout: Layout, model: LlamaModel) -> str:
     )
 
 
+def as_settings(layout: Layout) -> dict[str, int | str]:
+    """The layout under the names of the settings that would choose it by hand."""
+    return {
+        "parallel": layout.width,
+        "kv": "unified" if layout.unified else "split",
+        "flash_attn": layout.flash.name.lower(),
+        "cells": layout.cells,
+    }
+
+
 def _fits(model: LlamaModel, layout: Layout) -> bool:
     free: int = psutil.virtual_memory().available
     return bytes_of(layout, model.sizes) <= MEMORY_SHARE * free

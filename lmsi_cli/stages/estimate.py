@@ -55,7 +55,7 @@ def estimate(
     """
     fitting = split_for(engine, requests, config).fitting
     need = need_of(fitting, config.max_tokens)
-    layout, rate = engine.pace(need)
+    layout, pace = engine.pace(need)
     lengths, open_ = _trial(fitting, engine, config, trigger)
     length = (sum(lengths) + open_ * config.max_tokens) / (len(lengths) + open_)
     read = need.prefix + sum(len(r.prompt) - need.prefix for r in fitting)
@@ -67,8 +67,8 @@ def estimate(
         model_bytes=engine.info.bytes,
         trial_paths=len(lengths),
         tokens_per_path=length,
-        tokens_s=rate / BESIDES_DECODING,
-        seconds=(need.paths * length * BESIDES_DECODING + read) / rate,
+        tokens_s=pace.write / BESIDES_DECODING,
+        seconds=need.paths * length * BESIDES_DECODING / pace.write + read / pace.read,
         at_most=open_ > 0,
     )
 

@@ -18,17 +18,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.answers import canonical
 from lmsi_cli.config import EngineConfig, EvalConfig
 from lmsi_cli.engine.base import Engine, Wanted, path_seed
 from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_request
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import Answer, Comparison, compare
 from lmsi_cli.rundir import RunDir, check_base, check_model, sha256_file
+from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 SPEED_ONLY = {*EngineConfig.__struct_fields__, "modes", "limit", "scale", "paths"}
@@ -94,24 +93,6 @@ def variants_of(run: RunDir, model: Path) -> list[Variant]:
     return found
 
 
-def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
-    """Canonical right answers by question id.
-
-    Raises:
-        LmsiError: An answer is not of the task's kind.
-    """
-    gold: dict[str, str] = {}
-    for q in questions:
-        value = canonical(q.answer or "", task.kind)
-        if value is None:
-            raise LmsiError(
-                f"question {q.id!r}: its answer {q.answer!r} is not a {task.kind}",
-                hint="correct the answer, or choose another --task",
-            )
-        gold[q.id] = value
-    return gold
-
-
 def _key(exam: Exam, variant: Variant) -> str:
     """Name everything that could change an answer, in eight hex digits."""
     settings = msgspec.to_builtins(exam.config)
@@ -175,9 +156,11 @@ class _Sitting:
         self.skipped |= {(mode, s.question_id) for s in skipped}
         total, before = len(requests) * n, time.monotonic()
         done = total - sum(len(r.wanted) for r in requests)
+        words = {q.id: q.question for q in exam.questions}
         progress.start(f"{self.variant.name}: {mode}", total)
         for generated in self.engine.generate(requests, sampling, exam.task.trigger):
-            path, now, done = to_path(generated, exam.task), time.monotonic(), done + 1
+            path = to_path(generated, exam.task, words[generated.question_id])
+            now, done = time.monotonic(), done + 1
             progress.advance(done)
             yield Answer(
                 question_id=path.question_id,

@@ -30,6 +30,9 @@ from lmsi_cli.stopping import Stop
 FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "lmsi"}
 
 
+ENGINE = "engine"  # the section of run.toml for what came of `auto`
+
+
 class SampleSummary(Record, frozen=True, kw_only=True):
     """What one call of the stage did; times in seconds, ``tokens`` newly generated.
 
@@ -93,10 +96,13 @@ def sample(
     left_out = {s.question_id for s in skipped}
     _keep_questions([q for q in chosen if q.id not in left_out], {q for q, _ in have}, run)
     tell(skipped, progress)
+    words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
     with appender(run.paths, Path) as lines:
         for generated in engine.generate(requests, config, task.trigger, watch):
-            path = to_path(generated, task)
+            if not tally.tokens:
+                run.save_settings(ENGINE, engine.settled)
+            path = to_path(generated, task, words[generated.question_id])
             lines.write(path)
             watch.tell(path)
             tally.count(path)
@@ -128,6 +134,18 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
             f"the paths in {run.root}",
         )
     run.save_settings("sample", now)
+
+
+def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
+    """Put the kind of cache that the folder was begun with in the place of ``auto``.
+
+    A path's last bits depend on it, and a calibration made in between might choose the other one.
+    They do not depend on the width, so that stays free.
+    """
+    begun = run.load_settings().get(ENGINE, {}) if run.paths.exists() else {}
+    kept = {k: v for k, v in begun.items() if k in ("kv", "flash_attn")}
+    auto = {k: v for k, v in kept.items() if getattr(config, k) == "auto"}
+    return msgspec.structs.replace(config, **auto)
 
 
 def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ line of ``train.jsonl``:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +32,7 @@ from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
+Watch = Callable[[Question, Vote, Sequence[Path]], None]
 NOT_SAMPLED = "run `lmsi sample` first"
 NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -42,6 +43,7 @@ def vote_run(
     config: VoteConfig,
     exams: Mapping[str, Sequence[Question]] = NONE,
     gold: Mapping[str, str] = NONE,
+    watch: Watch = lambda *_: None,
 ) -> VoteSummary:
     """Vote over every question of a run folder; write votes, training examples and the summary.
 
@@ -52,6 +54,7 @@ def vote_run(
         exams: Questions that must not be trained on, by the name of their file.
         gold: Right answers of some questions by id, canonical; only ``--weight cisc:auto`` reads
             them.
+        watch: Is told every question with its vote and all of its paths.
 
     Returns:
         The figures. If nothing is kept, which ``nothing_kept`` tells, they say why.
@@ -66,7 +69,7 @@ def vote_run(
     with _paths(run) as paths:
         polls = _Polls(run, task, config, paths)
         fitted = polls.fit(gold) if config.weight == FITTED else None
-        tally = _write(run, polls)
+        tally = _write(run, polls, watch)
     summary = tally.summary()
     summary = msgspec.structs.replace(summary, fit=fitted, warnings=tuple(_warnings(run, config)))
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
@@ -201,7 +204,7 @@ def _paths(run: RunDir) -> Indexed[Path]:
     return paths
 
 
-def _write(run: RunDir, polls: _Polls) -> Tally:
+def _write(run: RunDir, polls: _Polls, watch: Watch) -> Tally:
     """Hold all votes, a question at a time; the files appear when all are held."""
     tally = Tally()
     with (
@@ -218,6 +221,7 @@ def _write(run: RunDir, polls: _Polls) -> Tally:
                 )
             selection = polls.hold(question, paths)
             tally.add(selection)
+            watch(question, selection.vote, paths)
             votes.write(selection.vote)
             for example in polls.examples(question, paths, selection.vote):
                 train.write(example)

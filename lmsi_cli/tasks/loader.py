@@ -13,14 +13,16 @@ Knows nothing of models or prompts beyond the record they fill. A task is one fi
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from lmsi_cli.answers import KINDS, canonical, extract
+from lmsi_cli.answers import KINDS
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Exemplar
+from lmsi_cli.tasks.checking import misfits, unsound
 
 _FOLDER = Path(__file__).parent
 
@@ -30,53 +32,67 @@ def task_names() -> list[str]:
     return sorted(file.stem for file in _FOLDER.glob("*.toml"))
 
 
+def task_file(name: str) -> Path:
+    """Where the file of a task that comes with the package lies."""
+    return _FOLDER / f"{name}.toml"
+
+
+def summaries() -> list[Task]:
+    """All tasks of the package, unchecked: listing them needs no package that one of them needs."""
+    return [msgspec.convert(_decoded(task_file(name)), Task) for name in task_names()]
+
+
 def load_task(name_or_path: str) -> Task:
     """Load a task by its name, or from a file if the name ends in ``.toml`` or has a folder.
 
     Raises:
         LmsiError: There is no such task, or its file is not a sound task; names file and field.
     """
+    return _read(find_task(name_or_path))
+
+
+def find_task(name_or_path: str) -> Path:
+    """Find a task's file; see ``load_task``."""
     if name_or_path in task_names():
-        return _read(_FOLDER / f"{name_or_path}.toml")
+        return task_file(name_or_path)
     path = Path(name_or_path)
     hint = f"tasks: {', '.join(task_names())}; or give the path of a .toml file"
     if path.suffix != ".toml" and len(path.parts) < 2:
         raise LmsiError(f"no task {name_or_path!r}", hint=hint)
     if not path.is_file():
         raise LmsiError(f"{path}: no such file", hint=hint)
-    return _read(path)
+    return path
 
 
 def _read(path: Path) -> Task:
-    """Decode and check one file."""
+    """Decode and check one file; tell of all its mistakes at once."""
+    fields = _decoded(path)
+    mistakes = misfits(fields)
+    if not mistakes:
+        task = msgspec.convert(fields, Task)
+        mistakes = unsound(task)
+        if not mistakes:
+            return task
+    told = mistakes[0]
+    if len(mistakes) > 1:
+        told = f"{len(mistakes)} mistakes: " + "; ".join(
+            f"({i}) {m}" for i, m in enumerate(mistakes, 1)
+        )
+    raise LmsiError(f"{path}: {told}", hint=_hint(told))
+
+
+def _decoded(path: Path) -> dict[str, Any]:
     try:
-        task = msgspec.toml.decode(path.read_bytes(), type=Task)
+        return tomllib.loads(path.read_bytes().decode())
     except OSError as e:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from None
-    except msgspec.ValidationError as e:
-        fields = ", ".join(Task.__struct_fields__)
-        raise LmsiError(f"{path}: {e}", hint=f"fields: {fields}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except ValueError as e:
         raise LmsiError(f"{path}: not a TOML file: {e}") from None
-    if task.chat is not None:
-        raise LmsiError(f"{path}: chat: no field of a task", hint="use --chat and --few-shot")
-    if task.kind not in KINDS:
-        known = ", ".join(sorted(KINDS))
-        raise LmsiError(f"{path}: kind: unknown answer kind {task.kind!r}", hint=f"kinds: {known}")
-    for number, exemplar in enumerate(task.exemplars, 1):
-        _check(task, exemplar, f"{path}: exemplar {number}")
-    return task
 
 
-def _check(task: Task, exemplar: Exemplar, where: str) -> None:
-    """Refuse an exemplar that would teach the model a form that the extractor misreads."""
-    gold = canonical(exemplar.answer, task.kind)
-    if gold is None:
-        raise LmsiError(f"{where}: answer: {exemplar.answer!r} is not a {task.kind}")
-    sentence = f"{exemplar.rationale.strip()} {task.trigger.strip()} {exemplar.answer}."
-    found = extract(sentence, task.kind, task.trigger)
-    if found is None or found.value != gold:
-        raise LmsiError(
-            f"{where}: rationale: its text hides the answer {exemplar.answer!r}",
-            hint=f"leave out {task.trigger!r}; that sentence is added for you",
-        )
+def _hint(told: str) -> str:
+    if "kind" in told:
+        return f"kinds: {', '.join(sorted(KINDS))}"
+    if "hides" in told:
+        return "leave the answer sentence out of the rationale; it is added for you"
+    return "`lmsi tasks show number` prints a sound task"

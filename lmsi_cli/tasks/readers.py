@@ -16,12 +16,14 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
+from lmsi_cli.tasks.entries import PARQUET, Row, parquet_rows, text_entries
+from lmsi_cli.tasks.published import LAYOUTS, plain_rows
 
 HINT = (
     'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, '
@@ -29,13 +31,6 @@ HINT = (
 )
 DELIMITERS = ",;\t"  # as spreadsheets export, by country
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "text"}
-
-
-class Row(NamedTuple):
-    """One entry of a file before it is checked; ``where`` is ``file:line``."""
-
-    where: str
-    fields: dict[str, Any]
 
 
 class Placed(NamedTuple):
@@ -53,7 +48,8 @@ def read_questions(source: str) -> list[Question]:
 
     Args:
         source: A file name, or ``-`` for standard input. ``.jsonl``, ``.csv``, ``.tsv`` and
-            ``.txt`` are what they say; anything else is told by its first line.
+            ``.txt`` are what they say; anything else is told by its first line. ``gsm8k:FILE``
+            is a file of GSM8K as its authors publish it; see ``published.py`` for the others.
 
     Raises:
         LmsiError: The file is missing, empty or not UTF-8; or a line is no question, or has the
@@ -80,13 +76,37 @@ def read_labelled(source: str) -> list[Question]:
 
 
 def _read(source: str) -> list[Placed]:
+    layout, source = split_source(source)
     name = "stdin" if source == "-" else source
-    text = _decode(name, _load(source))
-    rows = ROWS[_kind(source, text)](name, text)
+    data = _load(source)
+    rows = _published(layout, name, data) if layout else _own(source, name, data)
     found = _unique(Placed(row.where, _question(row)) for row in rows)
     if not found:
         raise LmsiError(f"{name}: no questions in it", hint=HINT)
     return found
+
+
+def split_source(source: str) -> tuple[str | None, str]:
+    """Part ``gsm8k:test.jsonl`` in two; a name before the colon that is no set is a drive's."""
+    layout, colon, file = source.partition(":")
+    return (layout, file) if colon and layout in LAYOUTS else (None, source)
+
+
+def set_name(source: str) -> str:
+    """What results of a file are called: ``gsm8k-test`` for ``gsm8k:data/test.jsonl``."""
+    layout, file = split_source(source)
+    return "-".join(filter(None, [layout, Path(file).stem]))
+
+
+def _own(source: str, name: str, data: bytes) -> Iterator[Row]:
+    text = _decode(name, data)
+    return ROWS[_kind(source, text)](name, text)
+
+
+def _published(layout: str, name: str, data: bytes) -> Iterator[Row]:
+    if data.startswith(PARQUET):
+        return plain_rows(layout, parquet_rows(name, data))
+    return plain_rows(layout, text_entries(name, _decode(name, data)))
 
 
 def _load(source: str) -> bytes:

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from lmsi_cli.cli.loop import _plan
+from lmsi_cli.config import RunConfig
+
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 SMALL = """
@@ -115,3 +118,9 @@ def test_the_second_round_samples_with_the_first_adapter_and_trains_the_base(cal
     first = json.loads((place / "all" / "adapter" / "lmsi.json").read_text())
     again = json.loads((second / "adapter" / "lmsi.json").read_text())
     assert first["base_sha256"] == again["base_sha256"]
+
+
+def test_what_is_given_to_run_beats_the_sample_table():
+    table = {"sample": {"stop": "beta:0.9", "paths": 8}}
+    plan = _plan(RunConfig(stop="window:2"), table, None, None)
+    assert (plan.sample.stop, plan.sample.paths) == ("window:2", 8)

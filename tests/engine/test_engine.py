@@ -99,3 +99,13 @@ def test_a_small_cache_that_was_asked_for_fills_up(engine):
     engine.config = EngineConfig(ctx=256, parallel=60, threads=1)
     with pytest.raises(LmsiError, match="the KV cache of 256 cells is full"):
         list(engine.generate([request(engine, 60)], SAMPLING, TRIGGER))
+
+
+def test_what_came_of_auto_is_told_once_paths_are_drawn(engine):
+    assert engine.settled == {}
+    list(engine.generate([request(engine)], SamplingConfig(max_tokens=4), "The answer is"))
+    told = engine.settled
+    assert told["kv"] == "split"
+    assert told["flash_attn"] == "on"
+    assert told["parallel"] >= 3
+    assert told["cells"] > 0

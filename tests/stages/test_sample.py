@@ -16,7 +16,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.rundir import RunDir
-from lmsi_cli.stages.sample import bind, drawn_by
+from lmsi_cli.stages.sample import as_begun, bind, drawn_by
 
 TOTAL = 4 * 3  # paths of the helpers' questions at three paths each
 
@@ -233,3 +233,20 @@ def test_if_no_question_fits_nothing_is_written(tmp_path):
     with pytest.raises(LmsiError, match=r"^question 'long' \(.*\): prompt of \d+ tokens and 256"):
         sampled(tmp_path, questions=[LONG])
     assert [f.name for f in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_a_resumed_run_keeps_the_kind_of_cache_that_it_began_with(tmp_path):
+    run = RunDir(tmp_path)
+    sampled(tmp_path)
+    run.save_settings("engine", {"parallel": 8, "kv": "unified", "flash_attn": "off", "cells": 512})
+    begun = as_begun(run, SampleConfig())
+    assert (begun.kv, begun.flash_attn, begun.parallel) == ("unified", "off", 0)
+    by_hand = as_begun(run, SampleConfig(kv="split", flash_attn="on"))
+    assert (by_hand.kv, by_hand.flash_attn) == ("split", "on")
+
+
+def test_a_folder_without_paths_has_begun_nothing(tmp_path):
+    run = RunDir(tmp_path)
+    run.create()
+    run.save_settings("engine", {"kv": "unified"})
+    assert as_begun(run, SampleConfig()) == SampleConfig()

@@ -1,0 +1,35 @@
+r"""From a model's words to an answer, and nothing else: find it, name the rule, make it canonical.
+
+Knows nothing of models, files, votes or gold answers: text in, value out. An answer kind is a row
+of ``KINDS`` and a file here: where to look (named rules, in order), what a value looks like there,
+and its one canonical spelling.
+
+    extract("She has 3 * 14 = 42. The answer is $42.00.\nQ: Tom has 7")
+    -> Extraction(value="42", raw="$42.00", rule="marker", start=35, end=41)
+"""
+
+from lmsi_cli.answers.choice import listed
+from lmsi_cli.answers.kinds import KINDS, Step, canonical, explain, extract
+from lmsi_cli.answers.places import (
+    TRIGGER,
+    Asked,
+    Extraction,
+    Span,
+    answer_end,
+    before_run_on,
+)
+
+__all__ = [
+    "KINDS",
+    "TRIGGER",
+    "Asked",
+    "Extraction",
+    "Span",
+    "Step",
+    "answer_end",
+    "before_run_on",
+    "canonical",
+    "explain",
+    "extract",
+    "listed",
+]

@@ -1,0 +1,81 @@
+"""Dates, whole or in part, to the ISO 8601 spelling.
+
+Knows English month names and the American order of 07/04/2012, unless its first part cannot be a
+month. A part that is not told is left out:
+
+    canonical: "July 4th, 2012" -> "2012-07-04"   "July 2012" -> "2012-07"   "May 24" -> "--05-24"
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, rules
+
+_MONTHS = re.findall(
+    r"\w+",
+    "january february march april may june july august september october november december",
+)
+_SPELT = "|".join(f"{name[:3]}(?:{name[3:]})?" for name in _MONTHS)
+_NAME = rf"(?P<m>{_SPELT}|sept)\b\.?"
+_DAY, _YEAR = r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th)?", r"(?P<y>[0-9]{4})"
+_FORMS = (
+    rf"{_YEAR}-(?P<m>[0-9]{{1,2}})-(?P<d>[0-9]{{1,2}})",
+    rf"{_YEAR}-(?P<m>[0-9]{{2}})",
+    r"--(?P<m>[0-9]{2})-(?P<d>[0-9]{2})",
+    rf"(?P<a>[0-9]{{1,2}})[/.-](?P<b>[0-9]{{1,2}})[/.-]{_YEAR}",
+    rf"{_NAME} (?:the )?{_DAY}(?:,? (?:of )?{_YEAR})",
+    rf"(?:the )?{_DAY} (?:of )?{_NAME},? (?:of )?{_YEAR}",
+    rf"{_NAME},? (?:of )?{_YEAR}",
+    rf"{_NAME} (?:the )?{_DAY}",
+    rf"(?:the )?{_DAY} (?:of )?{_NAME}",
+    r"(?P<y>[12][0-9]{3})",
+)
+_PATTERNS = tuple(re.compile(rf"(?<![\w/-]){form}(?![\w/-])", re.IGNORECASE) for form in _FORMS)
+_HASH = re.compile(r"####[ \t]*(?=[^\n]*[0-9][^\n]*\s*\Z)")
+
+
+def _find(text: str, place: Span, last: bool, _asked: Asked) -> Span | None:
+    """Find the first (or last) date of a place; at one position the fullest form counts."""
+    found = [m for pattern in _PATTERNS for m in pattern.finditer(text, *place)]
+    whole = [m for m in found if not any(_inside(m, other) for other in found)]
+    whole.sort(key=lambda m: m.start())
+    return Span(*whole[-1 if last else 0].span()) if whole else None
+
+
+def _inside(m: re.Match[str], other: re.Match[str]) -> bool:
+    """Say whether a match is part of a longer one."""
+    (start, end), (first, stop) = m.span(), other.span()
+    return first <= start and end <= stop and stop - first > end - start
+
+
+def _canonical(text: str, _asked: Asked) -> str | None:
+    """Spell a date that stands alone; None if the calendar has no such day."""
+    text = " ".join(text.split()).strip(" .\"'*")
+    found = next((m for p in _PATTERNS if (m := p.fullmatch(text))), None)
+    if found is None:
+        return None
+    parts = found.groupdict()
+    year, month, day = parts.get("y"), parts.get("m"), parts.get("d")
+    if "a" in parts:
+        month, day = (parts["b"], parts["a"]) if int(parts["a"]) > 12 else (parts["a"], parts["b"])
+    return _spell(year, _number_of(month), day)
+
+
+def _number_of(month: str | None) -> int | None:
+    if month is None or month.isdigit():
+        return None if month is None else int(month)
+    return next(i for i, name in enumerate(_MONTHS, 1) if name.startswith(month.lower()[:3]))
+
+
+def _spell(year: str | None, month: int | None, day: str | None) -> str | None:
+    try:  # a leap year stands in for an unknown one
+        datetime.date(int(year or 2000), month or 1, int(day or 1))
+    except ValueError:
+        return None
+    parts = [year or "-", f"{month:02d}" if month else None, f"{int(day):02d}" if day else None]
+    return "-".join(part for part in parts if part)
+
+
+KIND = Kind(rules(Rule("last-date", anywhere, last=True), _HASH), _find, _canonical)

@@ -1,0 +1,88 @@
+r"""Mathematical expressions in LaTeX, brought to one spelling through ``math-verify``.
+
+Knows notation, not truth. A plain number is spelled as numbers are. Anything else goes to a child
+process (``formula.py``), which has a second of CPU time for it; so equal expressions are found by
+comparing spellings, and every ballot is parsed once. What the grammar does not know, or cannot
+digest, keeps its own tidied letters:
+
+    canonical: "\dfrac12" -> "0.5"   "(1+x)^2" -> "x^{2} + 2 x + 1"   "\text{Tuesday}" -> "tuesday"
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from functools import lru_cache
+
+from lmsi_cli.answers import number
+from lmsi_cli.answers.apart import Apart
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, rules, trimmed
+from lmsi_cli.errors import LmsiError
+
+SECONDS = 1.0  # of CPU time per expression; an honest one needs a tenth
+_LONGEST = 300  # characters
+_TIDY = (
+    (re.compile(r"\\[dt]frac"), r"\\frac"),
+    (re.compile(r"\\frac ?([0-9]) ?([0-9])(?![0-9])"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\(?:left|right|displaystyle|[!,;: ])"), ""),
+    (re.compile(r"\\(?:text|textbf|mathrm|mbox) ?\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\\degree"), ""),
+    (re.compile(r"\\(?=[$%])"), ""),
+    (re.compile(r"\s+"), " "),
+)
+_BASED = re.compile(r"[0-9]\}? ?_")  # 11_6 is a number in base 6; the grammar drops the base
+_ENVELOPE = "$ \t\n"
+_CHILD = Apart("lmsi_cli.answers.formula", SECONDS)
+
+
+def _find(text: str, place: Span, last: bool, _asked: Asked) -> Span | None:
+    """Take the whole place, or the last formula between dollars."""
+    if last:
+        formulas = list(re.finditer(r"\$([^$\n]+)\$", text[place.start : place.end]))
+        return Span(*formulas[-1].span(1)) if formulas else None
+    formula = re.match(r"[^$]*\$([^$]+)\$", text[place.start : place.end])
+    if formula:
+        return Span(place.start + formula.start(1), place.start + formula.end(1))
+    span = trimmed(text, place, "*_")
+    return span if span.end > span.start else None
+
+
+def _canonical(text: str, asked: Asked) -> str | None:
+    """Spell an expression; None if nothing is there or it is far too long."""
+    tidy = _tidied(text)
+    if not tidy or len(tidy) > _LONGEST:
+        return None
+    plain = number.KIND.canonical(tidy, asked) if _is_plain(tidy) else None
+    return plain or _parsed(tidy) or " ".join(tidy.lower().split())
+
+
+def _is_plain(tidy: str) -> bool:
+    """Say whether nothing but one number can stand here."""
+    bare = tidy.replace(r"\frac", "").replace("{,}", "")
+    closed = tidy.count("{") == tidy.count("}")
+    return closed and not re.search(r"[A-Za-z()\[\]^=!,]", bare)
+
+
+def _tidied(text: str) -> str:
+    """Drop what only changes how an expression looks."""
+    for pattern, instead in _TIDY:
+        text = pattern.sub(instead, text)
+    text = text.strip(_ENVELOPE + ".")
+    return re.sub(r"\A[A-Za-z] ?(?:=|\\in\b) ?(?=[^=]+\Z)", "", text)  # "x = 5" answers with 5
+
+
+@lru_cache(maxsize=65536)
+def _parsed(tidy: str) -> str | None:
+    """Spell an expression apart from this process; None if it is words, or takes too much."""
+    if _BASED.search(tidy) or not re.search(r"[0-9\\^_=+]|\b[a-z]\b", tidy):
+        return None
+    if importlib.util.find_spec("math_verify") is None:
+        hint = "pip install 'lmsi[latex]'"
+        raise LmsiError("answers in LaTeX need the package math-verify", hint=hint)
+    spelled: str | None = _CHILD.ask(tidy)
+    return _tidied(spelled) if spelled else None
+
+
+KIND = Kind(
+    rules(Rule("last-formula", lambda text, _: Span(0, len(text)), last=True)), _find, _canonical
+)

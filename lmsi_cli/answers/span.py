@@ -1,0 +1,53 @@
+"""Short free answers, compared as SQuAD compares them: no case, articles or punctuation.
+
+Knows words, not meanings. Numbers inside a span have their own one spelling, as in DROP:
+
+    canonical: "The Eiffel Tower!" -> "eiffel tower"   "1,200 yards" -> "1200 yards"
+
+Sources: the normalisation of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250) and of DROP (Dua et
+al. 2019, arXiv 1903.00161).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from lmsi_cli.answers.number import number_value, spell
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, rules, short_reply, trimmed
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
+_REASON = re.compile(r",? because\b", re.IGNORECASE)
+_LONGEST = 200  # characters; more is an essay and no span
+
+
+def _find(text: str, place: Span, _last: bool, _asked: Asked) -> Span | None:
+    """Take the whole place, without quotes and without a reason that follows."""
+    reason = _REASON.search(text, *place)
+    span = trimmed(text, Span(place.start, reason.start() if reason else place.end))
+    return span if 0 < span.end - span.start <= _LONGEST else None
+
+
+def _canonical(text: str, _asked: Asked) -> str | None:
+    """Join the words' canonical spellings; None if no word is left."""
+    words = [word for part in text.split() if (word := _word(part))]
+    kept = [word for word in words if word not in _ARTICLES]
+    return " ".join(kept or words) or None
+
+
+def _word(part: str) -> str:
+    """Spell one word: a number as numbers are spelled, else lower case without punctuation."""
+    bare = part.strip(".,;:!?\"'()")
+    sign = part[: part.index(bare)].endswith(".") if bare else False  # ".5" is a number, too
+    numeric = f"0.{bare}" if sign and bare.isdigit() else bare
+    if _NUMERIC.fullmatch(numeric) and (value := number_value(numeric)) is not None:
+        return spell(value)
+    return "".join(c for c in part.lower() if not _is_punctuation(c))
+
+
+def _is_punctuation(c: str) -> bool:
+    return unicodedata.category(c).startswith("P") or c in "$+<=>^`|~"
+
+
+KIND = Kind(rules(Rule("short-reply", short_reply)), _find, _canonical)

@@ -1,0 +1,63 @@
+"""Whole numbers in English words, from zero to millions.
+
+Knows nothing of digits or of answer rules:
+
+    words_value("three thousand two hundred and five") -> Fraction(3205)
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_SMALL = re.findall(
+    r"\w+",
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen",
+)
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_UNITS = {
+    **{word: i for i, word in enumerate(_SMALL)},
+    **{word: 10 * i for i, word in enumerate(_TENS, 2)},
+}
+_SCALES = {"thousand": 1_000, "million": 1_000_000}
+_ANY = "|".join(sorted([*_UNITS, "hundred", *_SCALES], key=len, reverse=True))
+_NUMBER = rf"(?:(?:minus|negative) )?(?:{_ANY})\b(?:(?:[ -]| and )(?:{_ANY})\b)*"
+# At the start of a place; "one of them" and "one which" hold a pronoun.
+WORDS = re.compile(
+    rf"(?:exactly |about |approximately |a total of )?(?P<number>{_NUMBER})"
+    r"(?! of (?:the|these|those|them)\b)(?! wh| that\b)",
+    re.IGNORECASE,
+)
+
+
+def words_value(text: str) -> Fraction | None:
+    """Read a text that begins with a number in words; None if it does not, or misuses them."""
+    found = WORDS.match(text.strip())
+    if found is None:
+        return None
+    words = re.split(r"[ -]", found["number"].lower().replace(" and ", " "))
+    negative = words[0] in ("minus", "negative")
+    value = _value(words[negative:])
+    return None if value is None else Fraction(-value if negative else value)
+
+
+def _value(words: list[str]) -> int | None:
+    """Sum words from the left; a number list such as "two three" is none."""
+    total = group = 0
+    room = 1000  # the next plain word must be smaller than this
+    for word in words:
+        if word in _UNITS:
+            if _UNITS[word] >= room:
+                return None
+            group += _UNITS[word]
+            room = 10 if _UNITS[word] >= 20 else 1
+        elif word == "hundred":
+            if not 0 < group < 20:
+                return None
+            group, room = group * 100, 100
+        else:
+            if total and _SCALES[word] >= 1000 and total % 1_000_000:
+                return None
+            total, group, room = total + max(group, 1) * _SCALES[word], 0, 1000
+    return total + group

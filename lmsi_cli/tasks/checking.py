@@ -1,0 +1,88 @@
+"""Whether a task is sound: all that is wrong with it, in words, as a list.
+
+Knows the fields of a task and the answer kinds; no files. A list for a file with two slips:
+
+    ["unknown field `knd` (did you mean `kind`?)", "exemplar 1: answer: 'many' is not a number"]
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+import msgspec
+
+from lmsi_cli.answers import KINDS, canonical, extract, listed
+from lmsi_cli.prompts import Task, asked
+from lmsi_cli.records import Exemplar, Record
+
+_TYPES = get_type_hints(Task, include_extras=True)
+
+
+def misfits(fields: dict[str, Any]) -> list[str]:
+    """What keeps the fields of a file from being a task: misspelt, missing, of a wrong type."""
+    found = [*_names(fields, Task)]
+    found += ["chat: no field of a task; use --chat and --few-shot"] * ("chat" in fields)
+    for name in Task.__struct_fields__:
+        if name in fields and name not in ("chat", "exemplars"):
+            found += _wrong_type(name, fields[name], _TYPES[name])
+    exemplars = fields.get("exemplars", [])
+    if not isinstance(exemplars, list) or not all(isinstance(e, dict) for e in exemplars):
+        return [*found, "exemplars: expected tables, each headed [[exemplars]]"]
+    for number, exemplar in enumerate(exemplars, 1):
+        found += [f"exemplar {number}: {told}" for told in _exemplar(exemplar)]
+    return found
+
+
+def _exemplar(fields: dict[str, Any]) -> Iterator[str]:
+    yield from _names(fields, Exemplar)
+    for name in Exemplar.__struct_fields__:
+        if name in fields:
+            yield from _wrong_type(name, fields[name], str)
+
+
+def _names(fields: dict[str, Any], record: type[Record]) -> Iterator[str]:
+    """Tell misspelt names with a suggestion, and missing ones that were not just misspelt."""
+    known, meant = record.__struct_fields__, set[str]()
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(name, [k for k in known if k not in fields], 1)
+            meant.update(near)
+            yield f"unknown field `{name}`" + (f" (did you mean `{near[0]}`?)" if near else "")
+    needed = [f.name for f in msgspec.structs.fields(record) if f.required]
+    for name in needed:
+        if name not in fields and name not in meant:
+            yield f"missing required field `{name}`"
+
+
+def _wrong_type(name: str, value: object, expected: Any) -> Iterator[str]:  # noqa: ANN401 - a type
+    try:
+        msgspec.convert(value, expected)
+    except msgspec.ValidationError as e:
+        yield f"{name}: {e}"
+
+
+def unsound(task: Task) -> list[str]:
+    """What would teach a model a form that the reader of answers misreads."""
+    if task.kind not in KINDS:
+        return [f"kind: unknown answer kind {task.kind!r}"]
+    return [
+        f"exemplar {number}: {told}"
+        for number, exemplar in enumerate(task.exemplars, 1)
+        for told in _misread(task, exemplar)
+    ]
+
+
+def _misread(task: Task, exemplar: Exemplar) -> Iterator[str]:
+    if task.kind == "choice" and not listed(exemplar.question):
+        yield "question: lists no options; write (A), (B), ... one a line"
+    said = asked(task, exemplar.question)
+    gold = canonical(exemplar.answer, task.kind, said)
+    if gold is None:
+        yield f"answer: {exemplar.answer!r} is not a {task.kind}"
+        return
+    sentence = f"{exemplar.rationale.strip()} {task.trigger.strip()} {exemplar.answer}."
+    found = extract(sentence, task.kind, task.trigger, said)
+    if found is None or found.value != gold:
+        yield f"rationale: its text hides the answer {exemplar.answer!r}"

@@ -1,0 +1,198 @@
+r"""The fields of published question sets, brought to our own four: question, answer, id, family.
+
+Knows each set's layout, as its authors publish it and, where that differs, as it stands on the
+Hugging Face hub. Knows no files. Options are written one a line, so that the reader of answers
+finds them again:
+
+    AQuA {"question": "What is 2 + 2?", "options": ["A)3", "B)4"], "correct": "B", ...}
+    -> {"question": "What is 2 + 2?\n(A) 3\n(B) 4", "answer": "B"}
+
+Sources of the layouts: github.com/openai/grade-school-math, arkilpatel/SVAMP, google-deepmind/AQuA,
+eladsegal/strategyqa, allenai (OpenBookQA, ARC, DROP), SuperGLUE and GLUE (RTE), MultiNLI 1.0,
+facebookresearch/anli, hendrycks/math.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from string import ascii_uppercase
+from typing import Any
+
+from lmsi_cli.answers.places import in_box
+from lmsi_cli.answers.yesno import UNKNOWN
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.tasks.entries import Row
+
+Fields = dict[str, Any]
+Layout = Callable[[Fields], Iterable[Fields]]
+_NLI = {
+    **dict.fromkeys(("entailment", "e", "0", "true"), "yes"),
+    **dict.fromkeys(("neutral", "n", "1"), UNKNOWN),
+    **dict.fromkeys(("contradiction", "c", "2"), "no"),
+}
+_RTE = {
+    **dict.fromkeys(("entailment", "0", "true"), "yes"),
+    **dict.fromkeys(("not_entailment", "1", "false"), "no"),
+}
+_UNTOLD = ("-", "-1", "", "None")  # a label that was withheld, or that nobody agreed on
+
+
+def plain_rows(layout: str, rows: Iterable[Row]) -> Iterator[Row]:
+    """Bring entries to our own fields; those without a label keep their question.
+
+    Raises:
+        LmsiError: An entry is not of this layout; says where and which field.
+    """
+    for row in rows:
+        try:
+            entries = list(LAYOUTS[layout](row.fields))
+        except KeyError as e:
+            message = f"{row.where}: not an entry of {layout}: no field {e}"
+            raise LmsiError(message, hint=f"fields here: {', '.join(row.fields)}") from None
+        except (TypeError, ValueError, AttributeError, IndexError) as e:
+            raise LmsiError(f"{row.where}: not an entry of {layout}: {e}") from None
+        yield from (Row(row.where, fields) for fields in entries)
+
+
+def with_options(question: str, options: Iterable[str]) -> str:
+    """Write options below a question, lettered from A, one a line."""
+    lettered = zip(ascii_uppercase, options, strict=False)
+    return "\n".join(
+        [question.strip(), *(f"({letter}) {' '.join(text.split())}" for letter, text in lettered)]
+    )
+
+
+def _gsm8k(e: Fields) -> Iterator[Fields]:
+    _, marker, answer = e["answer"].rpartition("####")
+    if not marker:
+        raise ValueError("its answer has no ####")
+    yield {"question": e["question"], "answer": answer.strip()}
+
+
+def _svamp(e: Fields) -> Iterator[Fields]:
+    """A body without a full stop is the clause that its question completes."""
+    body = e["Body"].strip()
+    joint = " " if body[-1:] in ".,?!" else ", "
+    answer = format(e["Answer"], "f").removesuffix(".0")
+    yield {"id": e["ID"], "question": body + joint + e["Question"].strip(), "answer": answer}
+
+
+def _aqua(e: Fields) -> Iterator[Fields]:
+    options = [re.sub(r"\A[A-E] ?\)", "", option) for option in e["options"]]
+    yield {"question": with_options(e["question"], options), "answer": e["correct"]}
+
+
+def _strategyqa(e: Fields) -> Iterator[Fields]:
+    answer = None if e.get("answer") is None else _bool(e["answer"])
+    yield {"id": e["qid"], "question": e["question"], "answer": answer}
+
+
+def _bool(value: object) -> str:
+    if not isinstance(value, bool):
+        raise ValueError(f"answer {value!r} is neither true nor false")
+    return "yes" if value else "no"
+
+
+def _science(e: Fields) -> Iterator[Fields]:
+    """OpenBookQA and ARC; some questions of ARC are lettered 1 to 4, so places count."""
+    inner = e["question"] if isinstance(e.get("question"), dict) else e
+    stem = inner.get("stem") or inner.get("question_stem") or inner["question"]
+    choices = inner["choices"]
+    if isinstance(choices, dict):
+        pairs = list(zip(choices["label"], choices["text"], strict=True))
+    else:
+        pairs = [(c["label"], c["text"]) for c in choices]
+    key = e.get("answerKey") or None
+    letter = ascii_uppercase[[label for label, _ in pairs].index(key)] if key else None
+    question = with_options(stem, (text for _, text in pairs))
+    yield {"id": e["id"], "question": question, "answer": letter}
+
+
+def _drop(e: Fields) -> Iterator[Fields]:
+    """The authors' one object of passages, or the hub's one question a row."""
+    if "answers_spans" in e:
+        answer = ", ".join(dict.fromkeys(e["answers_spans"]["spans"])) or None
+        yield {"id": e["query_id"], "question": _on(e, e), "answer": answer}
+        return
+    for passage_id, p in e.items():
+        for qa in p["qa_pairs"]:
+            answer = _drop_answer(qa["answer"]) if "answer" in qa else None
+            question_id = f"{passage_id}/{qa['query_id']}"
+            yield {"id": question_id, "question": _on(p, qa), "answer": answer}
+
+
+def _on(passage: Fields, asked: Fields) -> str:
+    return f"{passage['passage'].strip()}\n{asked['question'].strip()}"
+
+
+def _drop_answer(answer: Fields) -> str | None:
+    """A number, a date in parts, or spans: whichever is filled in."""
+    date = answer.get("date") or {}
+    parts = (date.get(part, "") for part in ("day", "month", "year"))
+    spans = ", ".join(answer.get("spans") or ())
+    return str(answer.get("number") or "") or spans or " ".join(filter(None, parts)) or None
+
+
+def _inference(
+    premise: str, hypothesis: str, label: object, labels: dict[str, str]
+) -> dict[str, str | None]:
+    told = ", ".join(f'"{word}"' for word in dict.fromkeys(labels.values()))
+    question = (
+        f"Premise: {premise.strip()}\nHypothesis: {hypothesis.strip()}\n"
+        f"Does the premise show that the hypothesis is true? Answer with one of {told}."
+    )
+    name = str(label).strip().lower() if not isinstance(label, bool) else str(label).lower()
+    if name not in labels and name not in _UNTOLD and label is not None:
+        raise ValueError(f"unknown label {label!r}")
+    return {"question": question, "answer": labels.get(name)}
+
+
+def _rte(e: Fields) -> Iterator[Fields]:
+    """SuperGLUE's premise and hypothesis, or GLUE's two sentences."""
+    premise, hypothesis = _pair(e)
+    question_id = f"rte-{e.get('idx', e.get('index'))}"
+    yield {"id": question_id, **_inference(premise, hypothesis, e.get("label"), _RTE)}
+
+
+def _mnli(e: Fields) -> Iterator[Fields]:
+    premise, hypothesis = _pair(e)
+    label = e["gold_label"] if "gold_label" in e else e.get("label")
+    plain = _inference(premise, hypothesis, label, _NLI)
+    yield {"id": e.get("pairID"), "family": e.get("genre"), **plain}
+
+
+def _anli(e: Fields) -> Iterator[Fields]:
+    premise = e["context"] if "context" in e else e["premise"]
+    yield {"id": e["uid"], **_inference(premise, e["hypothesis"], e.get("label"), _NLI)}
+
+
+def _pair(e: Fields) -> tuple[str, str]:
+    if "sentence1" in e:
+        return e["sentence1"], e["sentence2"]
+    return e["premise"], e["hypothesis"]
+
+
+def _math(e: Fields) -> Iterator[Fields]:
+    """The answer is what the solution boxes last."""
+    solution = e["solution"]
+    box = in_box(solution, "")
+    if box is None:
+        raise ValueError("its solution has no \\boxed{}")
+    answer = solution[box.start : box.end]
+    yield {"question": e["problem"], "answer": answer, "family": e.get("type")}
+
+
+LAYOUTS: dict[str, Layout] = {
+    "anli": _anli,
+    "aqua": _aqua,
+    "arc": _science,
+    "drop": _drop,
+    "gsm8k": _gsm8k,
+    "math": _math,
+    "mnli": _mnli,
+    "openbookqa": _science,
+    "rte": _rte,
+    "strategyqa": _strategyqa,
+    "svamp": _svamp,
+}

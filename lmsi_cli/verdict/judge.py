@@ -1,0 +1,205 @@
+"""From signals to the verdict, with its reasons in words and the figures behind them.
+
+Knows the signals by name and every threshold, each with what it rests on; no paths, no files. The
+strictest reason decides. A probe that is large enough speaks for itself, and what is label-free
+can then only warn.
+
+    judge(Evidence(signals=..., probe=None, questions=280, looked_at=280, kept=233, stopped=0))
+    -> Verdict(verdict="train", reasons=(Reason(says="train", text="..."), ...), ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from lmsi_cli.records import Interval, Record
+from lmsi_cli.verdict.probe import ProbeFigures
+
+Word = Literal["train", "train with care", "do not train"]
+TRAIN: Word = "train"
+CARE: Word = "train with care"
+STOP: Word = "do not train"
+STRICTER: tuple[Word, ...] = (TRAIN, CARE, STOP)
+
+# The thresholds. "Measured" is the table of docs/log.md, "What a run shows before training".
+FEWEST = 20  # questions with a winner; below, the interval of a share is some 40 points wide
+FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
+LIFT = 0.25  # measured: 0.47 and more where the vote can teach, 0.20 and less where it is wrong,
+# but for families of which all paths drop an item; those are told by
+USED = 0.75  # measured: 0.84 and more where the vote can teach; 0.67 and 0.47 in those two families
+SAME_WINNER = 0.50  # measured: 0.62 and more where the vote can teach; 0.00 to 0.78 where wrong
+SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
+COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
+COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few
+CUT_OFF = 0.25  # of the paths; measured: 0.01 at most
+SMALLEST_GAP = 0.02  # kept paths over all paths; less is lost in any evaluation
+MOSTLY_WRONG = 0.50  # of the labels; noise of a half degrades training (arXiv 2604.18574)
+
+NO_STEPS = "too few equations to check, so whether the majority is right cannot be told"
+
+
+class Evidence(Record, frozen=True, kw_only=True):
+    """What a run shows before training.
+
+    ``questions``, ``kept`` and ``stopped`` count all questions of the vote; the ``signals`` are
+    those of the ``looked_at`` ones, an even sample where there are very many.
+    """
+
+    questions: int
+    looked_at: int
+    kept: int
+    stopped: int
+    signals: dict[str, Interval]
+    probe: ProbeFigures | None = None
+    chance: float | None = None
+
+
+class Reason(Record, frozen=True, kw_only=True):
+    """One reason, and the verdict that it alone would give; ``None`` is a remark."""
+
+    says: Word | None
+    text: str
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """``verdict.json``: whether to train, why, and all that it was read from."""
+
+    verdict: Word
+    reasons: tuple[Reason, ...]
+    evidence: Evidence
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Reach a verdict; the reasons stand in the order of their weight, remarks last."""
+    reasons = list(_reasons(evidence))
+    weight = {word: i for i, word in enumerate(reversed(STRICTER))}
+    reasons.sort(key=lambda r: weight[r.says] if r.says else len(weight))
+    said = [r.says for r in reasons if r.says]
+    verdict = max(said, key=STRICTER.index) if said else CARE
+    return Verdict(verdict=verdict, reasons=tuple(reasons), evidence=evidence)
+
+
+def _reasons(e: Evidence) -> Iterator[Reason]:
+    if not e.kept:
+        yield Reason(says=STOP, text=f"no path of {e.questions} questions is kept")
+        return
+    if e.probe is not None and e.probe.questions >= FEWEST_PAIRS:
+        yield from _labels(e.probe, e.chance)
+        yield from (_warning(r) for r in _agreement(e) if r.says == STOP)
+        yield from _cut_off(e)
+        return
+    if e.probe is not None:
+        few = f"the probe has {e.probe.questions} questions, too few to tell anything"
+        yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
+    yield from (*_agreement(e), *_cut_off(e), *_steps(e), *_left_out(e), *_second(e))
+    yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
+
+
+def _warning(reason: Reason) -> Reason:
+    """What would stop training without labels is a warning beside them."""
+    return msgspec.structs.replace(reason, says=CARE)
+
+
+def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
+    """What the right answers say; the kept paths count, and where they are too few all votes."""
+    enough = probe.kept_questions >= FEWEST_PAIRS
+    gap, right = (probe.gap, probe.kept) if enough else (probe.vote_gap, probe.vote)
+    what = "kept paths" if enough else "the votes"
+    told = f"{what} are right {_points(gap)} points more often than all paths of {gap.n} questions"
+    if probe.one_path.value >= SOLVED:
+        yield Reason(
+            says=STOP, text=f"a path is right on {_percent(probe.one_path)}: little to gain"
+        )
+    if chance and probe.vote.low <= chance:
+        guess = f"guessing gives {100 * chance:.0f}%"
+        yield Reason(says=STOP, text=f"the vote is right on {_percent(probe.vote)}; {guess}")
+    if gap.value < SMALLEST_GAP:
+        yield Reason(says=STOP, text=f"{told}: nothing can be learnt from them")
+    elif gap.low <= 0:
+        hopeless = probe.vote.high < MOSTLY_WRONG
+        yield Reason(says=STOP if hopeless else CARE, text=f"{told}: that may be chance")
+    elif right.value < MOSTLY_WRONG:
+        yield Reason(
+            says=CARE, text=f"{what} are right on {_percent(right)}: most labels are wrong"
+        )
+    else:
+        yield Reason(says=TRAIN, text=told)
+
+
+def _agreement(e: Evidence) -> Iterator[Reason]:
+    """Guessing, collapse, and agreement that leaves nothing to learn."""
+    if e.stopped:
+        text = f"{e.stopped} questions were stopped early, so no shares of agreement are used"
+        yield Reason(says=CARE, text=f"{text}: guessing and agreement by all paths cannot be told")
+    above, common = e.signals.get("above chance"), e.signals.get("commonest")
+    whole = e.signals.get("share of all")
+    if common is None or common.n < FEWEST:
+        n = common.n if common else 0
+        yield Reason(says=CARE, text=f"{n} questions have a winner, too few to tell anything")
+        return
+    if above is not None and above.low <= 0:
+        text = "the paths agree no more than answers drawn at random from this run would"
+        yield Reason(says=STOP, text=f"{text}: {_points(above)} points above that")
+    if common.low > (COLLAPSED_CHOICE if e.chance else COLLAPSED):
+        text = f"one answer wins {_percent(common)} of the questions"
+        yield Reason(says=STOP, text=f"{text}: the model says the same whatever it is asked")
+    if whole is not None and whole.value >= SOLVED:
+        text = f"{_percent(whole)} of the paths agree already"
+        yield Reason(says=STOP, text=f"{text}: right or wrong, their vote has little to add")
+
+
+def _cut_off(e: Evidence) -> Iterator[Reason]:
+    cut = e.signals["truncated"]
+    if cut.value > CUT_OFF:
+        text = f"{_percent(cut)} of the paths were cut off: sample again with more --max-tokens"
+        yield Reason(says=CARE, text=text)
+
+
+def _steps(e: Evidence) -> Iterator[Reason]:
+    """The label-free signal that separates: do winners state true equations, and losers not?"""
+    lift, winners = e.signals.get("steps lift"), e.signals.get("winners' steps")
+    if lift is None or winners is None or lift.n < FEWEST_PAIRS:
+        yield Reason(says=CARE, text=f"{NO_STEPS}; --probe FILE with right answers would tell")
+        return
+    told = (
+        f"equations hold in {_percent(winners)} of the paths that agree with the majority, "
+        f"{_points(lift)} points more than in the others"
+    )
+    if lift.low >= LIFT:
+        yield Reason(says=TRAIN, text=told)
+    elif lift.high < LIFT:
+        text = "winning does not go with being true, as where the majority is wrong"
+        yield Reason(says=CARE, text=f"{told}: {text}")
+    else:
+        yield Reason(says=CARE, text=f"{told}: too little, or on too few questions, to rely on")
+
+
+def _second(e: Evidence) -> Iterator[Reason]:
+    """Another prompt can only warn: two prompts that leave out the same thing agree."""
+    same = e.signals.get("second prompt")
+    if same is None or same.n < FEWEST_PAIRS:
+        return
+    told = f"another prompt has the same winner on {_percent(same)} of {same.n} questions"
+    if same.high < SAME_WINNER:
+        yield Reason(says=CARE, text=f"{told}: the majority hangs on the wording")
+    else:
+        yield Reason(says=None, text=f"{told}; that shows nothing wrong, and proves nothing right")
+
+
+def _left_out(e: Evidence) -> Iterator[Reason]:
+    """What no path mentions, no vote can miss."""
+    used = e.signals.get("numbers used")
+    if used is not None and used.value < USED:
+        text = f"the majority's equations use {_percent(used)} of the numbers in a question"
+        yield Reason(says=CARE, text=f"{text}: whatever all paths leave out, they agree on")
+
+
+def _percent(i: Interval) -> str:
+    return f"{100 * i.value:.0f}% [{100 * i.low:.0f}, {100 * i.high:.0f}]"
+
+
+def _points(i: Interval) -> str:
+    return f"{100 * i.value:+.0f} [{100 * i.low:+.0f}, {100 * i.high:+.0f}]"

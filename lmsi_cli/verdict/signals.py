@@ -1,0 +1,178 @@
+"""The label-free signals: what a sample of questions shows without one right answer.
+
+Knows questions as ``Seen`` and draws no conclusion; ``judge.py`` does. Questions are the unit of
+every interval, since paths of one question are alike. A signal is left out where nothing can be
+said: no equations, no second prompt, or questions that ``--stop`` left early.
+
+    label_free(seen, chance=None)
+    -> {"share": Interval(value=0.43, low=0.40, high=0.46, n=280), "steps lift": ..., ...}
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmsi_cli.records import Interval
+from lmsi_cli.stats import evenness, mean_interval, paired, wilson
+from lmsi_cli.verdict.seen import Seen
+
+Signals = dict[str, Interval]
+GUESSES = 400  # simulated questions per number of ballots, for what agreement chance alone gives
+
+# What each signal is, in words, in the order of the table.
+WORDS = {
+    "share": "mean share of the winner among ballots",
+    "share of all": "mean share of the winner among all paths",
+    "margin": "mean lead of the winner over the runner-up",
+    "above chance": "share of the winner beyond what answers drawn at random would give",
+    "ties": "questions without a single winner",
+    "distinct": "distinct answers per ballot of a question",
+    "parsed": "paths with a ballot",
+    "truncated": "paths cut off at the token limit",
+    "commonest": "questions that the commonest winner wins",
+    "evenness": "entropy of the winners over questions; 1 if all differ",
+    "steps": "paths whose equations all hold, among those that state any",
+    "winners' steps": "the same among the paths of the winner",
+    "losers' steps": "the same among the paths of other answers",
+    "steps lift": "winners' steps minus losers' steps, by question",
+    "check agrees": "questions where refuting false equations leaves the winner as it is",
+    "one route": "winning paths that write the commonest list of equations",
+    "numbers used": "numbers of the question that the winner's equations use",
+    "likelihood": "mean probability of a token",
+    "second prompt": "questions where another prompt has the same winner",
+    "kept": "questions with a kept path",
+}
+SHARES = ("share", "share of all", "margin", "above chance", "ties", "distinct")
+
+
+def label_free(
+    seen: Sequence[Seen], chance: float | None, second: Mapping[str, str | None] | None = None
+) -> Signals:
+    """Compute every label-free signal that these questions allow.
+
+    Args:
+        seen: The questions, at least one.
+        chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
+        second: Winners under another prompt by question id, for the questions that have one.
+
+    Returns:
+        Signals by name, in the order of ``WORDS``. None of ``SHARES`` if a question was stopped
+        early: its own share is high since sampling went on until it was, and those of the others
+        are low since the decided ones are gone.
+    """
+    means: dict[str, Sequence[float | None]] = {
+        "parsed": [s.parsed for s in seen],
+        "truncated": [s.truncated for s in seen],
+        "steps": [s.true for s in seen],
+        "winners' steps": [s.winners_true for s in seen],
+        "losers' steps": [s.losers_true for s in seen],
+        "check agrees": [_check_agrees(s) for s in seen],
+        "one route": [s.one_route for s in seen],
+        "numbers used": [s.numbers_used for s in seen],
+        "likelihood": [s.likelihood for s in seen],
+        "second prompt": [_same_winner(s, second or {}) for s in seen],
+        "kept": [float(s.kept) for s in seen],
+    }
+    found = {name: _mean(values) for name, values in means.items()}
+    found |= _winners(seen) | {"steps lift": _lift(seen)}
+    if not any(s.stopped for s in seen):
+        found |= _shares(seen, chance)
+    return {name: told for name in WORDS if (told := found.get(name)) is not None}
+
+
+def _mean(values: Sequence[float | None]) -> Interval | None:
+    told = [v for v in values if v is not None]
+    return mean_interval(told) if told else None
+
+
+def _shares(seen: Sequence[Seen], chance: float | None) -> dict[str, Interval | None]:
+    return {
+        "share": _mean([s.share for s in seen]),
+        "share of all": _mean([s.share_of_all for s in seen]),
+        "margin": _mean([s.margin for s in seen]),
+        "ties": _mean([float(s.tie) for s in seen if s.ballots]),
+        "distinct": _mean([s.distinct for s in seen]),
+        "above chance": _above_chance(seen, chance),
+    }
+
+
+def _winners(seen: Sequence[Seen]) -> dict[str, Interval | None]:
+    """How alike the winners of different questions are; a collapsed model says one thing."""
+    counts = Counter(s.plain_answer for s in seen if s.plain_answer is not None)
+    if not counts:
+        return {}
+    total = counts.total()
+    return {
+        "commonest": wilson(max(counts.values()), total),
+        "evenness": evenness(sorted(counts.values())),
+    }
+
+
+def _lift(seen: Sequence[Seen]) -> Interval | None:
+    """The winners' steps against the losers' in the same question."""
+    both = [(s.losers_true, s.winners_true) for s in seen]
+    pairs = [(low, high) for low, high in both if low is not None and high is not None]
+    return difference([p[0] for p in pairs], [p[1] for p in pairs]) if pairs else None
+
+
+def difference(before: Sequence[float], after: Sequence[float]) -> Interval:
+    """A mean difference of paired values, with the interval of ``stats.paired``."""
+    change = paired(before, after)
+    return Interval(value=change.difference, low=change.low, high=change.high, n=change.n)
+
+
+def _check_agrees(seen: Seen) -> float | None:
+    """Say whether both votes have the same winner; ``None`` if no path could be checked."""
+    if seen.true is None:
+        return None
+    return float(seen.plain_answer is not None and seen.plain_answer == seen.checked_answer)
+
+
+def _same_winner(seen: Seen, second: Mapping[str, str | None]) -> float | None:
+    other = second.get(seen.question_id)
+    if seen.plain_answer is None or other is None:
+        return None
+    return float(other == seen.plain_answer)
+
+
+def _above_chance(seen: Sequence[Seen], chance: float | None) -> Interval | None:
+    """Shares beyond those of as many ballots drawn from the answers of all questions.
+
+    Drawing from the run's own answers respects the number of choices and the model's liking for
+    one of them: always "yes" agrees with itself perfectly, and says nothing. Where the task tells
+    its chance level, agreement must also beat equal choices.
+    """
+    asked = [s for s in seen if s.share is not None]
+    if not asked:
+        return None
+    pool = _pool(asked)
+    sizes = {sum(s.ballots.values()) for s in asked}
+    expected = {n: max(_share_by_chance(pool, n), _even_share(chance, n)) for n in sizes}
+    before = [expected[sum(s.ballots.values())] for s in asked]
+    return difference(before, [s.share or 0.0 for s in asked])
+
+
+def _pool(seen: Sequence[Seen]) -> NDArray[np.int64]:
+    """All ballots of all questions, each answer as a number."""
+    totals: Counter[str] = Counter()
+    for s in seen:
+        totals.update(s.ballots)
+    return np.repeat(np.arange(len(totals)), list(totals.values()))
+
+
+def _share_by_chance(pool: NDArray[np.int64], ballots: int) -> float:
+    """Mean share of the winner among ballots drawn from a pool, by simulation."""
+    rng = np.random.default_rng((0, ballots))
+    drawn = rng.choice(pool, size=(GUESSES, ballots))
+    most = [int(np.unique(row, return_counts=True)[1].max()) for row in drawn]
+    return float(np.mean(most)) / ballots
+
+
+def _even_share(chance: float | None, ballots: int) -> float:
+    if not chance:
+        return 0.0
+    return _share_by_chance(np.arange(max(1, round(1 / chance))), ballots)

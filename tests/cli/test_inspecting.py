@@ -1,0 +1,194 @@
+"""The commands that need no model: explain, show, tasks; and sets named on the command line."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from lmsi_cli.catalog import find_model
+from lmsi_cli.cli.main import app
+from lmsi_cli.cli.session import pick_task
+from lmsi_cli.lines import write_records
+from lmsi_cli.records import Path, Question
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.tasks.loader import task_names
+from lmsi_cli.tasks.readers import set_name
+from lmsi_cli.voting import vote
+
+TEXT = "6 * 7 = 42.\nThe answer is $42.00. #### 5"
+OPTIONS = "Which is wet?\n(A) sand\n(B) the sea"
+
+
+def call(*words):
+    done = CliRunner().invoke(app, list(words))
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_explain_shows_every_rule_and_which_one_fired():
+    code, out, _ = call("explain", TEXT)
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert lines["marker"].rstrip().endswith("fired")
+    assert "$42.00" in lines["marker"]
+    assert " 5 " in lines["hash"] and "fired" not in lines["hash"]
+    assert "no such place" in lines["boxed"]
+    assert "The answer is >>$42.00<<. #### 5" in out
+
+
+def test_explain_in_json_has_positions():
+    _, out, _ = call("explain", TEXT, "--json")
+    told = json.loads(out)
+    assert told["answer"] == "42"
+    (fired,) = [r for r in told["rules"] if r["fired"]]
+    start, end = fired["found"]["start"], fired["found"]["end"]
+    assert (fired["rule"], TEXT[start:end]) == ("marker", "$42.00")
+
+
+@pytest.mark.parametrize(
+    ("words", "last"),
+    [
+        (["The answer is unknown."], "no answer: marker found its place, and no value stands"),
+        (["nothing", "--kind", "date"], "no answer: last-date found its place"),
+        (["The answer is water.", "--kind", "choice", "--question", OPTIONS], "no answer: marker"),
+        (["The answer is the sea.", "--kind", "choice", "--question", OPTIONS], "answer B: "),
+        (["The answer is 50%.", "--percent"], "answer 0.5: "),
+        (["<think>The answer is 5.</think>The answer is 6."], "answer 6: "),
+        (["Sum: 7.", "--trigger", "Sum:"], "answer 7: "),
+        (["", "--kind", "span"], "no answer: no rule found its place"),
+    ],
+)
+def test_explain_ends_with_the_answer(words, last):
+    code, out, err = call("explain", *words)
+    assert (code, err) == (0, "")
+    assert out.strip().splitlines()[-1].startswith(last)
+
+
+def test_explain_reads_stdin():
+    done = CliRunner().invoke(app, ["explain", "-"], input="The answer is [bold]3.")
+    assert "answer 3: The answer is [bold]>>3<<." in done.stdout
+
+
+HOSTILE = "\x1b[2J\x9b31m[red]:smiley: The answer is 4\x07\u202e."
+
+
+def test_text_of_models_cannot_steer_the_terminal(run):
+    folder, paths = run
+    write_records(folder.paths, [*paths, path(4, HOSTILE, "4")])
+    whole = call("show", str(folder.root))[1]
+    reply = call("explain", HOSTILE)[1] + call("explain", HOSTILE, "--kind", "text")[1]
+    for out in (whole, reply):
+        assert "\\x1b[2J\\x9b31m[red]:smiley: The answer is >>4" in out
+        assert not set(out) & set("\x1b\x9b\x07\u202e")
+
+
+def test_a_mistake_of_a_hostile_file_cannot_either(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "x"\n"\\u001b[31mnam" = 1\n')
+    err = call("tasks", "show", str(file))[2]
+    assert "unknown field `\\x1b[31mnam`" in err and "\x1b" not in err
+
+
+def test_explain_takes_bytes_that_are_no_text():
+    done = CliRunner().invoke(app, ["explain", "-"], input=b"\xff\xfe The answer is 3.")
+    assert done.exit_code == 0 and "answer 3: " in done.stdout
+    assert call("explain", "\udcff The answer is 3.", "--json")[0] == 0
+
+
+def test_explain_knows_its_kinds():
+    code, _, err = call("explain", "x", "--kind", "colour")
+    assert code == 1
+    assert "unknown answer kind 'colour'" in err and "yesno" in err
+
+
+def path(index, text, answer, **other):
+    rule = "marker" if answer else None
+    fields = dict(seed=1, num_generated_tokens=9, logprob=-1.0, stop_reason="answer") | other
+    return Path(
+        question_id="q7", path=index, text=text, predicted_answer=answer, extract_rule=rule,
+        **fields,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.create()
+    run.save_settings("sample", {"task": "number", "task_name": "number", "chat": "off"})
+    paths = [
+        path(1, " 6 * 7 = 41. The answer is 41.", "41"),
+        path(0, "<think>5</think> [red]6 * 7 = 42. The answer is 42.", "42"),
+        path(2, " 7 * 6 = 42. The answer is 42.", "42"),
+        path(3, " I wonder", None, stop_reason="length"),
+    ]
+    other = [Question(id="q8", question="What is 1 + 1?")]
+    write_records(run.questions, [Question(id="q7", question="What is 6 * 7?"), *other])
+    write_records(run.paths, paths)
+    return run, paths
+
+
+def test_show_before_the_vote(run):
+    code, out, _ = call("show", str(run[0].root), "--question", "q7")
+    assert code == 0
+    assert "What is 6 * 7?" in out and "(2 questions in the run)" in out
+    assert "<think>5</think> [red]6 * 7 = 42. The answer is >>42<<." in out
+    assert out.index("path 0") < out.index("path 1") < out.index("path 3")
+    assert "no answer, 9 tokens, cut off" in out
+    assert "no vote yet" in out
+
+
+def test_show_after_the_vote(run):
+    folder, paths = run
+    write_records(folder.votes, [vote("q7", paths)])
+    _, out, _ = call("show", str(folder.root))
+    assert "path 2   42 by marker, 9 tokens, kept" in out
+    assert "path 1   41 by marker, 9 tokens\n" in out
+    assert "winner 42: share 67%, margin 33%, 2 paths kept; 3 ballots of 4 paths" in out
+    told = json.loads(call("show", str(folder.root), "--json")[1])
+    spans = [p["path"]["text"][p["start"] : p["end"]] for p in told["paths"] if p["start"]]
+    assert spans == ["42", "41", "42"]
+    assert told["vote"]["ballots"] == {"42": 2, "41": 1}
+
+
+def test_show_of_a_question_that_is_not_there(run):
+    code, _, err = call("show", str(run[0].root), "--question", "q77")
+    assert code == 1
+    assert "no question 'q77'" in err and "ids here: q7" in err
+
+
+def test_show_of_no_run_and_of_an_empty_one(tmp_path, run):
+    assert "not a run folder" in call("show", str(tmp_path))[2]
+    run[0].questions.unlink()
+    code, _, err = call("show", str(run[0].root))
+    assert code == 1 and "no questions in it yet" in err
+
+
+def test_tasks_are_listed_and_shown():
+    _, out, _ = call("tasks")
+    assert [line.split()[0] for line in out.splitlines() if line.strip()][1:] == task_names()
+    assert [t["name"] for t in json.loads(call("tasks", "list", "--json")[1])] == task_names()
+    code, out, _ = call("tasks", "show", "strategyqa")
+    assert code == 0
+    assert 'kind = "yesno"' in out and "[[exemplars]]" in out
+    assert json.loads(call("tasks", "show", "aqua", "--json")[1])["chance"] == 0.2
+
+
+def test_tasks_show_checks_a_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('nam = "x"\nkind = "number"\n')
+    code, _, err = call("tasks", "show", str(file))
+    assert code == 1
+    told = " ".join(err.split())
+    assert "2 mistakes: (1) unknown field `nam` (did you mean `name`?)" in told
+    assert "(2) missing required field `exemplars`" in told
+
+
+def test_a_set_names_its_task_and_its_results(tmp_path, gguf):
+    assert set_name("gsm8k:data/test.jsonl") == "gsm8k-test"
+    assert set_name("data/test.jsonl") == "test"
+    copy = tmp_path / "m.gguf"
+    shutil.copy(gguf, copy)
+    model = find_model(str(copy))
+    assert pick_task("auto", model, "strategyqa:dev.json").name == "strategyqa"
+    assert pick_task("svamp", model, "strategyqa:dev.json").name == "svamp"
+    assert pick_task("auto", model, "dev.jsonl").name in ("number", "tinymath")

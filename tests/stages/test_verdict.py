@@ -1,0 +1,194 @@
+"""The verdict through the stages and the commands: what is written, refused, forced, and shown."""
+
+import json
+
+import msgspec
+import pytest
+from stage_helpers import IDENTITY, QUESTIONS, TASK, sampled
+from typer.testing import CliRunner
+
+from lmsi_cli.cli.main import app
+from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.records import Question, TrainExample
+from lmsi_cli.rundir import RunDir, discard
+from lmsi_cli.stages.sample import bind
+from lmsi_cli.stages.verdict import conclude, observer_of, permit
+from lmsi_cli.stages.vote import vote_run
+from lmsi_cli.verdict.judge import CARE, STOP, Verdict
+
+RIGHT = [Question(id=q.id, question=q.question, answer=str(2 * i)) for i, q in enumerate(QUESTIONS)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    sampled(tmp_path / "r")
+    return RunDir(tmp_path / "r")
+
+
+def lmsi(*argv):
+    done = CliRunner().invoke(app, [str(a) for a in argv])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def judged(run, probe=(), second=None, **settings):
+    observer = observer_of(run, TASK, probe, second)
+    vote_run(run, TASK, VoteConfig(**settings), watch=observer.observe)
+    return conclude(run, observer)
+
+
+def labelled_file(folder, questions):
+    file = folder / "probe.jsonl"
+    write_records(file, questions)
+    return file
+
+
+def numbers(n, right):
+    """A run of ``n`` questions in which all paths give one answer, right or wrong."""
+    asked = [Question(id=f"n{i}", question=f"What is {i} + 1?") for i in range(n)]
+    gold = [msgspec.structs.replace(q, answer=str(i + 1)) for i, q in enumerate(asked)]
+    said = [f" So it is. The answer is {i + 1 if right else i}." for i in range(n)]
+    return asked, gold, {q.id: [text] for q, text in zip(asked, said, strict=True)}
+
+
+def test_the_verdict_lies_beside_the_votes_and_goes_with_them(run):
+    verdict = judged(run)
+    assert msgspec.json.decode(run.verdict.read_bytes(), type=Verdict) == verdict
+    assert verdict.evidence.questions == 4
+    assert verdict.verdict == CARE  # four questions say nothing
+    discard(run)
+    assert not run.verdict.exists()
+
+
+def test_a_probe_changes_the_verdict_and_nothing_else(run):
+    judged(run)
+    before = run.votes.read_bytes(), run.train.read_bytes()
+    with_labels = judged(run, RIGHT)
+    assert with_labels.evidence.probe.questions == 4
+    assert (run.votes.read_bytes(), run.train.read_bytes()) == before
+    assert b"g0ld" not in run.verdict.read_bytes()
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_agreement_by_all_is_nothing_to_learn_whether_right_or_wrong(tmp_path, monkeypatch, right):
+    asked, gold, script = numbers(24, right)
+    monkeypatch.setattr("stage_helpers.SCRIPT", script)
+    sampled(tmp_path, SampleConfig(paths=4), questions=asked)
+    run = RunDir(tmp_path)
+    for probe in ((), gold):
+        assert judged(run, probe).verdict == STOP
+
+
+def test_questions_that_were_stopped_early_are_told(tmp_path):
+    sampled(tmp_path, SampleConfig(paths=12, stop="window:2"))
+    verdict = judged(RunDir(tmp_path))
+    assert "3 questions were stopped early, so no shares" in verdict.reasons[0].text
+    assert "share" not in verdict.evidence.signals
+
+
+BAD_PROBES = [
+    (
+        [*RIGHT, *(Question(id=f"x{i}", question="?", answer="1") for i in range(5))],
+        "--probe: 5 of 9 questions are not in {run}: x0, x1, x2, ...",
+        "a probe gives right answers to questions that were sampled: sample them with the others, "
+        "under the same ids",
+    ),
+    (
+        [msgspec.structs.replace(RIGHT[1], question="What is 1 + 2?")],
+        "--probe: 1 of 1 questions are in other words in {run}: q1",
+        "a probe gives right answers to questions that were sampled: sample them with the others, "
+        "under the same ids",
+    ),
+    (
+        [msgspec.structs.replace(RIGHT[2], answer="maybe")],
+        "question 'q2': its answer 'maybe' is not a number (1 of 1 questions)",
+        "correct the answer, or choose another --task",
+    ),
+    ([Question(id="q1", question="?")], "{probe}:1: no 'answer' (1 of 1 questions have none)",
+     "every question needs its right answer here"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("probe", "told", "hint"), BAD_PROBES, ids=["ids", "words", "kind", "no"])
+def test_a_probe_that_does_not_fit_is_refused_and_nothing_is_written(run, probe, told, hint):
+    file = labelled_file(run.root.parent, probe)
+    done = lmsi("vote", run.root, "--probe", file)
+    expected = told.format(run=run.root, probe=file)
+    assert done.stderr == f"error: {expected}\nhint: {hint}\n"
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert not run.votes.exists() and not run.verdict.exists()
+
+
+def test_a_second_prompt_is_compared_by_its_plain_winners(run, tmp_path):
+    second = RunDir(tmp_path / "second")
+    sampled(second.root, SampleConfig(paths=2, prompt="cot-few"))
+    told = judged(run, second=second).evidence.signals["second prompt"]
+    assert (told.value, told.n) == (1.0, 2)  # q0 says 0 and q1 says 2 in both; q2, q3 are ties
+
+
+def test_a_second_run_that_could_not_disagree_is_refused(run, tmp_path):
+    (tmp_path / "none").mkdir()
+    other = RunDir(tmp_path / "other")
+    bind(other, SampleConfig(prompt="cot-few"), IDENTITY)
+    write_records(other.questions, [])
+    write_records(other.paths, [])
+    for second, told in (
+        (run.root, "has the model and prompt of"),
+        (tmp_path / "none", "no such file"),
+        (other.root, "has no answer to any question of"),
+    ):
+        done = lmsi("vote", run.root, "--second", second)
+        assert done.stderr.startswith("error: --second: ") and told in done.stderr
+        assert done.stderr.count("\n") == 2
+        assert done.exit_code == 1
+
+
+def test_training_against_the_verdict_needs_force(run):
+    judged(run, min_votes=3)  # keeps nothing
+    done = lmsi("train", run.root)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"error: {run.root}: the verdict is not to train: no path of 4 questions is kept\n"
+        f"hint: {run.verdict} has all figures; `lmsi train {run.root} --force` trains all the "
+        "same\n"
+    )
+    forced = lmsi("train", run.root, "--force")
+    assert "a.gguf: the model of" in forced.stderr  # past the verdict: the script has no model
+    judged(run)
+    assert "a.gguf: the model of" in lmsi("train", run.root).stderr
+
+
+def test_a_folder_of_an_older_version_has_no_verdict_and_passes(run):
+    vote_run(run, TASK, VoteConfig())
+    permit(run, "")
+
+
+def test_a_damaged_verdict_is_told(run):
+    judged(run)
+    run.verdict.write_text('{"verdict": "perhaps"}')
+    with pytest.raises(LmsiError, match=r"verdict.json: .*perhaps") as e:
+        permit(run, "")
+    assert e.value.hint == "run `lmsi vote` again"
+
+
+def test_vote_shows_the_verdict_and_its_figures(run):
+    file = labelled_file(run.root.parent, RIGHT)
+    shown = lmsi("vote", run.root, "--probe", file)
+    assert shown.exit_code == 0, shown.stderr
+    for text in ("verdict: train with care", "with care", "paths with a ballot", "maj@m"):
+        assert text in shown.stdout
+    assert shown.stdout.index("agreement (share") < shown.stdout.index("verdict: ")
+    told = json.loads(lmsi("vote", run.root, "--probe", file, "--json").stdout)
+    assert told["questions"] == 4
+    assert told["verdict"] == json.loads(run.verdict.read_text())
+
+
+def test_no_gold_answer_reaches_training(run):
+    gold = [msgspec.structs.replace(q, answer=f"98765{i}") for i, q in enumerate(RIGHT)]
+    judged(run, gold)
+    for file in (run.votes, run.train, run.verdict, run.run_toml):
+        assert "98765" not in file.read_text()
+    assert list(read_records(run.train, TrainExample))

@@ -1,0 +1,143 @@
+"""The verdict on runs of known kinds, with and without labels; every rule is met once."""
+
+import random
+
+import msgspec
+import pytest
+from verdict_helpers import BARE, judged, run_of
+
+from lmsi_cli.config import VoteConfig
+from lmsi_cli.records import Question
+from lmsi_cli.verdict.judge import CARE, FEWEST_PAIRS, STOP, STRICTER, TRAIN, Verdict, judge
+from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.voting import select
+
+NO = ("yes", "no")
+
+
+def coin_gold(n=60):
+    rng = random.Random(7)
+    return {f"q{i}": rng.choice(NO) for i in range(n)}
+
+
+CASES = {
+    "half known": (judged("half known"), TRAIN, "equations hold in"),
+    "half known, probe": (judged("half known", probe=30), TRAIN, "more often than all paths"),
+    "unknown": (judged("unknown"), CARE, "winning does not go with being true"),
+    "unknown, probe": (judged("unknown", probe=30), STOP, "nothing can be learnt from them"),
+    "solved": (judged("solved"), STOP, "of the paths agree already"),
+    "solved, probe": (judged("solved", probe=30), STOP, "a path is right on"),
+    "coin": (judged("coin", chance=0.5), STOP, "no more than answers drawn at random"),
+    "coin, chance not told": (judged("coin"), STOP, "no more than answers drawn at random"),
+    "coin, probe": (
+        judged("coin", chance=0.5, gold=coin_gold()), STOP, "guessing gives 50%",
+    ),
+    "always yes": (judged("yes man", chance=0.5), STOP, "one answer wins 100%"),
+    "collapsed": (judged("collapsed"), STOP, "the model says the same"),
+    "no equations": (judged("wordy"), CARE, "too few equations to check"),
+    "no equations, probe": (judged("wordy", probe=30), TRAIN, "more often than all paths"),
+    "few questions": (judged("half known", questions=9), CARE, "too few to tell anything"),
+    "small probe": (judged("unknown", probe=5), CARE, "the probe has 5 questions"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("verdict", "word", "told"), CASES.values(), ids=CASES.keys())
+def test_each_kind_of_run_gets_its_verdict(verdict, word, told):
+    assert verdict.verdict == word
+    assert told in " ".join(r.text for r in verdict.reasons if r.says == word)
+
+
+def test_the_strictest_reason_decides_and_stands_first():
+    for verdict, word, _ in CASES.values():
+        said = [STRICTER.index(r.says) for r in verdict.reasons if r.says]
+        assert said == sorted(said, reverse=True)
+        assert verdict.verdict == word
+
+
+def test_a_second_prompt_can_warn_and_prove_nothing():
+    same = {f"q{i}": str(100 + i) for i in range(60)}
+    other = {q: "1" for q in same}
+    assert judged("wordy", second=same).verdict == CARE
+    assert judged("half known", second=same).verdict == TRAIN
+    warned = judged("half known", second=other)
+    assert warned.verdict == CARE
+    assert "the majority hangs on the wording" in warned.reasons[0].text
+
+
+def test_without_labels_it_says_what_it_cannot_know():
+    for kind in ("half known", "unknown", "wordy"):
+        notes = [r.text for r in judged(kind).reasons if r.says is None]
+        assert notes == ["no labels: a majority that is always wrong agrees, too"]
+    assert all(r.says for r in judged("half known", probe=30).reasons)
+
+
+def test_labels_overrule_what_agreement_fears_but_keep_its_warning():
+    evidence = judged("half known", probe=30).evidence
+    signals = {**evidence.signals, "commonest": msgspec.structs.replace(
+        evidence.signals["commonest"], value=0.9, low=0.8, high=0.95)}  # fmt: skip
+    verdict = judge(msgspec.structs.replace(evidence, signals=signals))
+    assert verdict.verdict == CARE
+    assert [r.says for r in verdict.reasons] == [CARE, TRAIN]
+
+
+def test_a_majority_that_leaves_numbers_out_is_a_warning():
+    """All winners state a true sum; the question has three numbers that none of them uses."""
+    asked = Question(id="q", question="Of 701, 702 and 703 how many?")
+    observer = Observer({}, None)
+    for made, paths in run_of("half known"):
+        observer.observe(asked, made, paths)
+    verdict = observer.finish()
+    assert verdict.verdict == CARE
+    assert "whatever all paths leave out" in verdict.reasons[0].text
+
+
+def test_nothing_kept_is_nothing_to_train_on():
+    observer = Observer({}, None)
+    for made, paths in run_of("half known"):
+        observer.observe(BARE, msgspec.structs.replace(made, kept=()), paths)
+    verdict = observer.finish()
+    assert verdict.verdict == STOP
+    assert [r.text for r in verdict.reasons] == ["no path of 60 questions is kept"]
+
+
+def test_shares_of_a_stopped_run_are_not_used():
+    """Solved by its shares, but they are what sampling was stopped for."""
+    observer = Observer({}, None)
+    for i, (made, paths) in enumerate(run_of("solved")):
+        observer.observe(BARE, msgspec.structs.replace(made, stopped=i % 2 == 0), paths)
+    verdict = observer.finish()
+    assert verdict.verdict == CARE
+    assert "30 questions were stopped early, so no shares" in verdict.reasons[0].text
+    assert not {"share", "share of all", "margin", "above chance"} & set(verdict.evidence.signals)
+
+
+def test_paths_that_were_cut_off_are_a_warning():
+    observer = Observer({}, None)
+    for made, paths in run_of("half known"):
+        cut = [msgspec.structs.replace(p, stop_reason="length") if p.path < 4 else p for p in paths]
+        observer.observe(BARE, made, cut)
+    verdict = observer.finish()
+    assert verdict.verdict == CARE
+    assert "--max-tokens" in verdict.reasons[0].text
+
+
+def test_a_probe_of_the_fewest_questions_is_used():
+    assert judged("half known", probe=FEWEST_PAIRS).verdict == TRAIN
+    assert judged("unknown", probe=FEWEST_PAIRS).verdict == STOP
+
+
+def test_where_hardly_anything_is_kept_the_votes_are_marked():
+    """The kept ones of the probe are fewer than ten; its votes, all wrong, are not."""
+    observer = Observer({f"q{i}": str(100 + i) for i in range(30)}, None)
+    for i, (made, paths) in enumerate(run_of("unknown")):
+        strict = VoteConfig(check_equations=False, min_share=0.0 if i < 5 or i > 29 else 1.0)
+        observer.observe(BARE, select(made, paths, strict).vote, paths)
+    verdict = observer.finish()
+    assert verdict.evidence.probe.kept_questions == 5
+    assert verdict.verdict == STOP
+    assert verdict.reasons[0].text.startswith("the votes are right")
+
+
+def test_a_verdict_survives_its_file():
+    for verdict, _, _ in CASES.values():
+        assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict

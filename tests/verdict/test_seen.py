@@ -1,0 +1,135 @@
+"""What is read off one question, and off all of them; worked examples and what must always hold."""
+
+import math
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
+
+from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.verdict.seen import look
+from lmsi_cli.verdict.signals import SHARES, WORDS, label_free
+from lmsi_cli.voting import vote
+
+WORDING = "Tom has 1 pen, 3 caps and 1,200 stamps. How many are that?"
+
+
+def seen_of(*answers):
+    made, paths = question(0, answers)
+    return look(WORDING, made, paths)
+
+
+def signals_of(kind, chance=None, questions=60, **more):
+    return label_free([look("", v, p) for v, p in run_of(kind, questions)], chance, **more)
+
+
+def test_one_question_by_hand():
+    s = seen_of(("42", True), ("42", True), ("42", False), ("40", False), ("41", None))
+    assert (s.plain_answer, s.checked_answer, s.tie) == ("42", "42", False)
+    assert (s.share, s.margin, s.distinct) == (0.6, pytest.approx(0.4), 0.6)
+    assert s.true == 0.5
+    assert s.winners_true == pytest.approx(2 / 3)
+    assert s.losers_true == 0.0  # "41" states no equation and does not count
+    assert s.one_route == 0.5  # 0 + 1 = 1 and 1 + 1 = 2
+    assert s.likelihood == pytest.approx(math.exp(-0.1))
+
+
+def test_numbers_that_the_winners_leave_out():
+    """0 + 1 = 1 uses one number of three; 2 + 1 = 3 two, and loses."""
+    assert seen_of(("1", True)).numbers_used == pytest.approx(1 / 3)
+    s = seen_of(("1", True), ("1", True), ("3", True))
+    assert s.numbers_used == pytest.approx(1 / 3)
+    assert seen_of(("1", None)).numbers_used is None
+    assert look("How many?", *question(0, [("1", True)])).numbers_used is None
+    all_of_it = msgspec.structs.replace(path(0, "1204"), text=" 1 + 3 + 1200 = 1204.")
+    assert look(WORDING, vote("q", [all_of_it]), [all_of_it]).numbers_used == 1.0
+
+
+def test_the_check_may_turn_the_winner():
+    s = seen_of(("7", False), ("7", False), ("8", True))
+    assert (s.plain_answer, s.checked_answer) == ("7", "8")
+    assert (s.winners_true, s.losers_true) == (0.0, 1.0)
+
+
+def test_a_tie_has_neither_winners_nor_losers():
+    s = seen_of(("7", False), ("8", True))
+    assert s.tie and s.plain_answer is None
+    assert (s.winners_true, s.losers_true) == (None, None)
+
+
+def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
+    paths = [path(0, "7", True, stop="length"), path(1, None, True), path(2, "8", True)]
+    s = look("", vote("q", paths), paths)
+    assert (s.parsed, s.truncated) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert (s.plain_answer, s.share, s.share_of_all) == ("8", 1.0, pytest.approx(1 / 3))
+
+
+def test_paths_without_an_answer_leave_shares_undefined():
+    paths = [path(0, None), path(1, None)]
+    s = look("", vote("q", paths), paths)
+    assert (s.share, s.margin, s.distinct, s.true, s.one_route) == (None,) * 5
+    assert label_free([s], None)["parsed"].value == 0.0
+
+
+@given(st.sampled_from(sorted(KINDS)), st.integers(0, 50), st.integers(1, 8))
+def test_every_signal_lies_in_its_interval_and_has_words(kind, seed, questions):
+    signals = label_free([look("", v, p) for v, p in run_of(kind, questions, seed)], 0.5)
+    assert list(signals) == [name for name in WORDS if name in signals]
+    for name, i in signals.items():
+        low = -1 if name in ("above chance", "steps lift") else 0
+        assert low <= i.low <= i.value <= i.high <= 1, name
+        assert 1 <= i.n <= questions
+
+
+@pytest.mark.parametrize(("kind", "low", "high"), [("coin", -0.05, 0.05), ("yes man", -0.05, 0.05)])
+def test_chance_agreement_is_no_agreement(kind, low, high):
+    """Twelve coins agree to 61% on average, and twelve men who say yes to 90%."""
+    for chance in (0.5, None):
+        above = signals_of(kind, chance)["above chance"]
+        assert low < above.value < high
+        assert above.low <= 0 <= above.high
+    assert signals_of("coin")["share"].value > 0.58
+    assert signals_of("half known")["above chance"].low > 0.3
+
+
+def test_the_chance_level_of_the_task_counts_where_the_sample_hides_it():
+    """Each question's paths all say one thing; drawn evenly from four, twelve would agree less."""
+    runs = [question(i, [("ABCD"[i % 4], None)] * PATHS) for i in range(20)]
+    above = label_free([look("", v, p) for v, p in runs], 0.25)["above chance"]
+    assert above.low > 0.4
+
+
+def test_a_second_prompt_is_compared_where_both_have_a_winner():
+    second = {"q0": "100", "q1": "7", "q2": None}
+    same = signals_of("solved", second=second)["second prompt"]
+    assert (same.value, same.n) == (0.5, 2)
+    assert "second prompt" not in signals_of("solved", second={})
+
+
+def test_one_stopped_question_takes_all_shares_away():
+    seen = [look("", v, p) for v, p in run_of("half known")]
+    assert set(SHARES) <= set(label_free(seen, None))
+    seen[3] = seen[3]._replace(stopped=True)
+    left = label_free(seen, None)
+    assert not set(SHARES) & set(left)
+    assert {"steps lift", "parsed", "kept"} <= set(left)
+
+
+def test_a_long_run_is_looked_at_evenly_and_in_any_order(monkeypatch):
+    monkeypatch.setattr("lmsi_cli.verdict.observer.MOST", 50)
+    run = run_of("half known", 400)
+    results = []
+    for order in (run, run[::-1]):
+        observer = Observer({"q399": "499"}, None)
+        for made, paths in order:
+            observer.observe(BARE, made, paths)
+        results.append(observer.finish().evidence)
+    first, second = results
+    assert 20 <= first.looked_at <= 50
+    assert first.questions == 400 and first.probe.questions == 1
+    assert first.kept == sum(bool(v.kept) for v, _ in run)
+    assert second == first
+    whole = signals_of("half known", questions=400)
+    assert first.signals["share"].low < whole["share"].value < first.signals["share"].high
