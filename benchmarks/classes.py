@@ -13,15 +13,13 @@ already is not done again, so the command may be interrupted. One line of the re
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
+
+from benchmarks.commands import lmsi
 
 VARIANTS = {
     "as voted": [],
@@ -89,15 +87,15 @@ def measure(given: argparse.Namespace, seed: int, variant: str) -> Line:
 def _sampled(given: argparse.Namespace, seed: int) -> Path:
     folder: Path = given.work / f"sampled-{seed}"
     sizes = ["--limit", given.limit, "--paths", given.paths, "--seed", seed]
-    _lmsi("sample", given.questions, "-m", given.model, "-o", folder, *sizes, "--quiet")
+    lmsi("sample", given.questions, "-m", given.model, "-o", folder, *sizes, "--quiet")
     return folder
 
 
 def _variant(given: argparse.Namespace, seed: int, variant: str, folder: Path) -> Line:
-    vote = _lmsi("vote", folder, "--formats", "cot-zero", *VARIANTS[variant])
-    _lmsi("train", folder, "--seed", seed, "--quiet", "--force")
+    vote = lmsi("vote", folder, "--formats", "cot-zero", *VARIANTS[variant])
+    lmsi("train", folder, "--seed", seed, "--quiet", "--force")
     asked = ["--modes", "cot", "--limit", given.test_limit]
-    found = _lmsi("eval", folder, "--data", given.test, *asked, "--quiet")
+    found = lmsi("eval", folder, "--data", given.test, *asked, "--quiet")
     cot = next(x for x in found["lines"] if x["name"] == "CoT greedy")
     return Line(
         seed=seed,
@@ -105,8 +103,8 @@ def _variant(given: argparse.Namespace, seed: int, variant: str, folder: Path) -
         classes=vote["classes"],
         kept_paths=vote["kept_paths"],
         examples=sum(1 for _ in (folder / "train.jsonl").open()),
-        before=cot["before"]["value"],
-        after=cot["after"]["value"],
+        before=cot["base"]["accuracy"]["value"],
+        after=cot["adapter"]["accuracy"]["value"],
         change=cot["change"]["difference"],
         low=cot["change"]["low"],
         high=cot["change"]["high"],
@@ -119,15 +117,6 @@ def _share_base_answers(folder: Path, sampled: Path) -> None:
     for file in (folder / "eval").glob("base-*"):
         (sampled / "eval").mkdir(exist_ok=True)
         shutil.copy(file, sampled / "eval" / file.name)
-
-
-def _lmsi(*argv: Any) -> Any:  # noqa: ANN401 - a command's own result
-    code = "from lmsi_cli.cli.main import main; main()"
-    command = [sys.executable, "-c", code, *map(str, argv), "--json"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[3:])}\n{done.stderr.decode()}")
-    return json.loads(done.stdout)
 
 
 def table(lines: list[Line]) -> str:

@@ -11,14 +11,12 @@ counts, as in the run's own report. Run it alone. One line of the table:
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import msgspec
+
+from benchmarks.commands import lmsi
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,12 +53,12 @@ def compare(model: str, questions: Path, task: str, job: str) -> Compared:
     limit, paths, prompt, tokens = job.split(",")
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            *("sample", str(questions), "-m", model, "-o", f"{folder}/run", "--json", "--quiet"),
+            *("sample", str(questions), "-m", model, "-o", f"{folder}/run", "--quiet"),
             *("--limit", limit, "--paths", paths, "--prompt", prompt, "--max-tokens", tokens),
             *("--task", task),
         ]
-        cost = _lmsi([*command, "--dry-run"])["cost"]
-        done = _lmsi(command)
+        cost = lmsi(*command, "--dry-run")["cost"]
+        done = lmsi(*command)
     return Compared(
         model=Path(model).stem,
         job=f"{limit} questions, {paths} paths, {prompt}, at most {tokens} tokens",
@@ -70,15 +68,6 @@ def compare(model: str, questions: Path, task: str, job: str) -> Compared:
         foretold_length=cost["tokens_per_path"],
         length=done["tokens"] / done["new_paths"],
     )
-
-
-def _lmsi(argv: list[str]) -> dict[str, Any]:
-    code = "from lmsi_cli.cli.main import main; main()"
-    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr.decode())
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def told(one: Compared) -> str:

@@ -1,178 +1,270 @@
-"""Is the verdict right? Settings that are sampled, judged, trained all the same, and measured.
+"""The verdict beside what training then does, over settings in which it helps, idles or harms.
 
-    python -m benchmarks.verdict --work runs/verdict --pretrained pretrained-q8_0.gguf
-    python -m benchmarks.verdict --work runs/verdict --only hard --only unseen
+Every setting is sampled, voted on without and with a probe, trained whatever the verdict, and
+measured on other questions of its own kind. Questions are drawn anew from the embedded model's
+recipe. What is done is not done again, so the command may be interrupted. One setting's line:
 
-A setting is a model, whole or damaged, families of questions, a temperature and a number of paths.
-Each has a folder of its own below ``--work``; what is done there is not done again, so the same
-command goes on after an interruption, and ends with the table, the JSON and the plot of all that
-are finished. ``--pretrained`` names the embedded model before it met the harder families (see its
-recipe): it is sure of itself and wrong there, in another way than the embedded one. One outcome:
+    {"setting": "hard", "plain": "train", "probed": "train", "one_path": {"difference": 0.31, ...},
+     "signals": {"share": 0.43, "steps lift": 0.61, ...}, "probe": {"gap": 0.44, ...}}
 
-    {"setting": {"name": "hard", ...}, "plain": <verdict.json>, "probed": <verdict.json with the
-     probe>, "changes": {"one sampled path": {"difference": 0.21, "low": 0.16, ...}, ...},
-     "seconds": 171.0}
+    python -m benchmarks.verdict --work work --out results
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
+import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from benchmarks.damage import damaged
-from benchmarks.verdict_table import Outcome, Setting, plot, table
+from benchmarks.commands import lmsi
+from lmsi_cli.records import Paired
 
-ROOT = Path(__file__).parent.parent
-RECIPE = ROOT / "models" / "tinymath" / "recipe" / "make_questions.py"
-COUNTS = {"learn": 80, "probe": 40, "exam": 120}  # the probe is the first part of what is learnt
-SEEDS = {"learn": 72_001, "exam": 72_002}
-KINDS = {"known": 11, "hard": 7, "unseen": 8}  # families that take turns in a file
-HARDEST, EASIEST = ("rows_big", "wages_big"), ("average", "units")
-SURE, DROPPED = ("two_workers", "round_trip"), ("shopping_many",)
-EASY = ("ages", "before", "fraction", "share")
+RECIPE = Path("models/tinymath/recipe/make_questions.py")
+MODEL = Path("models/tinymath/tinymath-f16.gguf")
+TRAINED, TESTED, PROBED, SEED = 80, 100, 40, 90_000
+TRAIN, CARE, STOP = "train", "train with care", "do not train"
 
-# A small training: enough to show a gain of 20 points, and most of a setting's three minutes.
-VOTE = ["--formats", "cot-zero,direct-zero"]
-TRAIN = ["--rank", "8", "--alpha", "16"]
+
+class Setting(NamedTuple):
+    """Kinds of questions (shares of the set are equal), how they are sampled, and the model."""
+
+    name: str
+    kinds: tuple[str, ...]
+    temperature: float = 0.7
+    paths: int = 16
+    noise: float = 0.0
+
+
 SETTINGS = (
-    Setting(name="hard"),
-    Setting(name="hard, 4 paths", paths=4),
-    Setting(name="hard, T 0.3", temperature=0.3),
-    Setting(name="hard, T 1.2", temperature=1.2),
-    Setting(name="hardest", families=HARDEST),
-    Setting(name="easiest of the hard", families=EASIEST),
-    Setting(name="known", kind="known"),
-    Setting(name="known, T 0.2", kind="known", temperature=0.2),
-    Setting(name="known, easy", kind="known", families=EASY),
-    Setting(name="unseen", kind="unseen"),
-    Setting(name="unseen, T 0.3", kind="unseen", temperature=0.3),
-    Setting(name="unseen, sure", kind="unseen", families=SURE),
-    Setting(name="hard, Q2_K", model="q2_k"),
-    Setting(name="hard, noise 0.15", model="noise:0.15"),
-    Setting(name="hard, noise 0.3", model="noise:0.3"),
-    Setting(name="known, noise 0.3", model="noise:0.3", kind="known"),
-    Setting(name="hard, 40 tokens", max_tokens=40),
-    Setting(name="before: drops an item", model="pretrained", families=DROPPED),
-    Setting(name="before: chains", model="pretrained", families=("chain_long",)),
-    Setting(name="before: hard", model="pretrained"),
-    Setting(name="before: known", model="pretrained", kind="known"),
+    Setting("hard", ("hard",)),
+    Setting("hard, 8 paths", ("hard",), paths=8),
+    Setting("hard, 4 paths", ("hard",), paths=4),
+    Setting("hard, T 0.3", ("hard",), temperature=0.3),
+    Setting("hard, T 1.2", ("hard",), temperature=1.2),
+    Setting("hard, noise 5%", ("hard",), noise=0.05),
+    Setting("hard, noise 10%", ("hard",), noise=0.10),
+    Setting("known", ("known",)),
+    Setting("known, T 1.2", ("known",), temperature=1.2),
+    Setting("known, noise 10%", ("known",), noise=0.10),
+    Setting("unseen", ("unseen",)),
+    Setting("unseen, 8 paths", ("unseen",), paths=8),
+    Setting("unseen, T 1.2", ("unseen",), temperature=1.2),
+    Setting("hard and unseen", ("hard", "unseen")),
 )
 
 
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting: verdicts without and with a probe, signals, and the change (None: not trained).
+
+    ``one_path`` is the change of a sampled path's accuracy, ``greedy`` that of greedy decoding.
+    """
+
+    setting: str
+    plain: str
+    probed: str
+    reason: str
+    signals: dict[str, float]
+    probe: dict[str, float]
+    kept_paths: int
+    before: float | None = None
+    one_path: Paired | None = None
+    greedy: Paired | None = None
+
+
 def main() -> None:
-    """Do what is not done yet, then tell what is finished."""
-    given = arguments()
-    chosen = [s for s in SETTINGS if not given.only or s.name in given.only]
-    for setting in chosen:
-        if setting.model != "pretrained" or given.pretrained:
-            outcome = one(setting, given.work.absolute(), given.pretrained)
-            print(f"{setting.name}: {outcome.plain['verdict']}; probe: {outcome.probed['verdict']}")
-    done = [o for s in SETTINGS if (o := finished(given.work.absolute(), s)) is not None]
+    """Run what is missing, then print and plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--settings", nargs="+", default=[s.name for s in SETTINGS])
+    given = parser.parse_args()
+    lines = [measure(s, given.work) for s in SETTINGS if s.name in given.settings]
     given.out.mkdir(parents=True, exist_ok=True)
-    told = msgspec.json.format(msgspec.json.encode(done), indent=1)
-    (given.out / "verdict.json").write_bytes(told)
-    print(table(done))
-    plot(done, given.out / "verdict.png")
+    data = msgspec.json.format(msgspec.json.encode(lines), indent=1)
+    (given.out / "verdict.json").write_bytes(data)
+    plot(lines, given.out / "verdict.png")
+    print(table(lines))
+    print(signal_table(lines))
 
 
-def one(setting: Setting, work: Path, pretrained: Path | None) -> Outcome:
-    """Take one setting from questions to its outcome; a finished one is only read."""
-    if (done := finished(work, setting)) is not None:
-        return done
-    folder = work / setting.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {part: question_file(setting, part, folder) for part in COUNTS}
-    model = damaged(setting.model, work, pretrained)
-    begun, run = time.monotonic(), folder / "run"
-    draw = ["--temperature", setting.temperature, "--max-tokens", setting.max_tokens]
-    lmsi("sample", files["learn"], "-m", model, "-o", run, "--task", "tinymath",
-         "-n", setting.paths, *draw)  # fmt: skip
-    verdicts = {}
-    for name, probe in (("plain", []), ("probed", ["--probe", files["probe"]])):
-        lmsi("vote", run, *VOTE, *probe, may_fail=True)  # where nothing is kept
-        verdicts[name] = json.loads((run / "verdict.json").read_text())
-    changes = measured(run, files["exam"], draw) if any((run / "train.jsonl").open()) else {}
-    outcome = Outcome(
-        setting=setting, **verdicts, changes=changes, seconds=time.monotonic() - begun
+def measure(setting: Setting, work: Path) -> Line:
+    """One setting, from its folder if it is there."""
+    folder = work / setting.name.replace(", ", "-").replace(" ", "-").replace("%", "")
+    done = folder / "line.json"
+    if not done.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        done.write_bytes(msgspec.json.encode(_measured(setting, folder)))
+        print(done.read_text(), file=sys.stderr, flush=True)
+    return msgspec.json.decode(done.read_bytes(), type=Line)
+
+
+def _measured(setting: Setting, folder: Path) -> Line:
+    asked, test = _questions(setting, folder)
+    run, probe = folder / "run", folder / "probe.jsonl"
+    probe.write_text("".join(asked.read_text().splitlines(keepends=True)[:PROBED]))
+    how = ["--temperature", setting.temperature, "--paths", setting.paths, "--quiet"]
+    lmsi("sample", asked, "-m", _model(setting, folder), "-o", run, "--task", "tinymath", *how)
+    probed = _voted(run, "--probe", probe)
+    plain = _voted(run)
+    evidence = probed["verdict"]["evidence"]
+    line = Line(
+        setting=setting.name,
+        plain=plain["verdict"]["verdict"],
+        probed=probed["verdict"]["verdict"],
+        reason=plain["verdict"]["reasons"][0]["text"],
+        signals={k: v["value"] for k, v in evidence["signals"].items()},
+        probe={k: v["value"] for k, v in evidence["probe"].items() if _is_figure(v)},
+        kept_paths=plain["kept_paths"],
     )
-    (folder / "outcome.json").write_bytes(msgspec.json.encode(outcome))
-    shutil.rmtree(run / "adapter", ignore_errors=True)  # twenty of them fill a disk
-    return outcome
+    return _trained(line, run, test) if line.kept_paths else line
 
 
-def measured(run: Path, exam: Path, draw: list[Any]) -> dict[str, Any]:
-    """Train against any verdict, and compare before and after as the setting samples."""
-    lmsi("train", run, "--force", *TRAIN)
-    told = lmsi("eval", run, "--data", exam, "--modes", "cot,sc", "-n", 4, *draw, "--json")
-    return {line["name"]: line["change"] for line in json.loads(told)["lines"]}
+def _is_figure(value: object) -> bool:
+    return isinstance(value, dict) and "value" in value
 
 
-def lmsi(*argv: Any, may_fail: bool = False) -> str:  # noqa: ANN401 - whatever can be printed
-    """Call the command in a process of its own, so that no stage holds another's memory."""
-    code = "from lmsi_cli.cli.main import main; main()"
-    command = [sys.executable, "-c", code, *map(str, argv)]
-    command += [] if argv[0] == "vote" else ["--quiet"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode and not may_fail:
-        raise SystemExit(f"lmsi {' '.join(map(str, argv))}\n{done.stderr}")
-    return done.stdout
+def _voted(run: Path, *more: object) -> Any:  # noqa: ANN401 - a command's own result
+    return lmsi("vote", run, "--formats", "cot-zero", *more, also=(1,))
 
 
-def question_file(setting: Setting, part: str, folder: Path) -> Path:
-    """Draw the questions of a setting: the same ones for every setting with the same families."""
-    target = folder / f"{part}.jsonl"
-    if part == "probe":
-        lines = (folder / "learn.jsonl").read_text().splitlines(keepends=True)[: COUNTS["probe"]]
-    else:
-        lines = _drawn(setting, part, folder)
-    target.write_text("".join(lines))
-    return target
+def _trained(line: Line, run: Path, test: Path) -> Line:
+    lmsi("train", run, "--force", "--quiet")
+    found = lmsi("eval", run, "--data", test, "--modes", "cot,sc", "--paths", 4, "--quiet")
+    by_name = {x["name"]: x for x in found["lines"]}
+    one = by_name["one sampled path"]
+    return msgspec.structs.replace(
+        line,
+        before=one["base"]["accuracy"]["value"],
+        one_path=msgspec.convert(one["change"], Paired),
+        greedy=msgspec.convert(by_name["CoT greedy"]["change"], Paired),
+    )
 
 
-def _drawn(setting: Setting, part: str, folder: Path) -> list[str]:
-    """Families take turns, so a file holds enough of each; the exam repeats no question."""
-    share = KINDS[setting.kind] / (len(setting.families) or KINDS[setting.kind])
-    pool = folder / f"{part}-pool.jsonl"
-    others = [*(ROOT / "models" / "tinymath").glob("*.jsonl")]
-    others += [folder / "learn-pool.jsonl"] if part == "exam" else []
-    command = [RECIPE, "--count", int(COUNTS[part] * share) + KINDS[setting.kind], "--seed",
-               SEEDS[part], "--kind", setting.kind, "--answers", "--out", pool,
-               "--exclude", *others]  # fmt: skip
-    subprocess.run([sys.executable, *map(str, command)], check=True, capture_output=True)
-    lines = pool.read_text().splitlines(keepends=True)
-    wanted = [
-        x for x in lines if not setting.families or json.loads(x)["family"] in setting.families
-    ]
-    return wanted[: COUNTS[part]]
+def _questions(setting: Setting, folder: Path) -> tuple[Path, Path]:
+    """Draw questions to train on, with answers for the probe alone, and others to measure on."""
+    files = folder / "questions.jsonl", folder / "test.jsonl"
+    seed = SEED + 100 * SETTINGS.index(setting)
+    for file, count in zip(files, (TRAINED, TESTED), strict=True):
+        parts = []
+        for kind in setting.kinds:
+            part = folder / f"{file.stem}-{kind}.jsonl"
+            seed += 1
+            share = count // len(setting.kinds)
+            _python(RECIPE, "--count", share, "--seed", seed, "--kind", kind,
+                    "--answers", "--out", part)  # fmt: skip
+            parts.append(part.read_text().splitlines(keepends=True))
+        mixed = [line for lines in zip(*parts, strict=True) for line in lines]
+        file.write_text("".join(mixed))
+    return files
 
 
-def finished(work: Path, setting: Setting) -> Outcome | None:
-    """Read a setting's outcome; none if there is none yet, or it was of another setting."""
-    file = work / setting.folder / "outcome.json"
-    if not file.exists():
-        return None
-    outcome = msgspec.json.decode(file.read_bytes(), type=Outcome)
-    return outcome if outcome.setting == setting else None
+def _model(setting: Setting, folder: Path) -> Path:
+    """The embedded model, or a copy whose weights have noise on them."""
+    if not setting.noise:
+        return MODEL
+    import numpy as np
+    from gguf import GGUFReader
+
+    damaged = folder / "damaged.gguf"
+    shutil.copy(MODEL, damaged)
+    rng = np.random.default_rng(SEED)
+    for tensor in GGUFReader(damaged, "r+").tensors:
+        if tensor.data.ndim > 1 and tensor.data.dtype == np.float16:
+            spread = setting.noise * float(tensor.data.astype(np.float32).std())
+            tensor.data += rng.normal(0, spread, tensor.data.shape).astype(np.float16)
+    return damaged
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/verdict"), help="run folders")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    parser.add_argument("--pretrained", type=Path, help="a GGUF, for the settings before:")
-    parser.add_argument("--only", action="append", help="one setting; may be repeated")
-    return parser.parse_args()
+def _python(*argv: object) -> None:
+    subprocess.run([sys.executable, *map(str, argv)], check=True, capture_output=True)
+
+
+def helped(line: Line) -> bool:
+    """Whether a sampled path became better beyond chance; what cannot be trained did not."""
+    return line.one_path is not None and line.one_path.low > 0
+
+
+def table(lines: list[Line]) -> str:
+    """A line per setting, and how often the verdicts were right."""
+    rows = [f"{'setting':18} {'without probe':16} {'with probe':16} before  one path       greedy"]
+    for x in lines:
+        change = _points(x.one_path) + "  " + _points(x.greedy) if x.one_path else "not trained"
+        before = "" if x.before is None else f"{100 * x.before:5.1f}"
+        rows.append(f"{x.setting:18} {x.plain:16} {x.probed:16} {before:>6}  {change}")
+    for name in ("plain", "probed"):
+        told = [(getattr(x, name), helped(x)) for x in lines]
+        right = sum((v == TRAIN and h) or (v == STOP and not h) for v, h in told)
+        wrong = sum((v == TRAIN and not h) or (v == STOP and h) for v, h in told)
+        rows.append(f"{name}: right {right}, wrong {wrong}, with care {len(told) - right - wrong}")
+    return "\n".join(rows)
+
+
+def signal_table(lines: list[Line]) -> str:
+    """What each signal alone could have told, by the best line drawn afterwards."""
+    rows = [f"{'signal alone':18} best split  rank correlation with the change"]
+    for name in dict.fromkeys(k for x in lines for k in _figures(x)):
+        own = [x for x in lines if name in _figures(x)]
+        values, truth = [_figures(x)[name] for x in own], [helped(x) for x in own]
+        rows.append(
+            f"{name:18} {_best_split(values, truth)} of {len(own)}  {_rank(own, name):+.2f}"
+        )
+    return "\n".join(rows)
+
+
+def _figures(line: Line) -> dict[str, float]:
+    return line.signals | {f"probe: {k}": v for k, v in line.probe.items()}
+
+
+def _best_split(values: list[float], truth: list[bool]) -> int:
+    """Most settings that one threshold, in either direction, tells apart; flatters the signal."""
+    cuts = [float("-inf"), *values]
+    right = [sum((v > c) == t for v, t in zip(values, truth, strict=True)) for c in cuts]
+    return max(*right, *(len(values) - r for r in right))
+
+
+def _rank(lines: list[Line], name: str) -> float:
+    from scipy.stats import spearmanr
+
+    changes = [x.one_path.difference if x.one_path else 0.0 for x in lines]
+    values = [_figures(x)[name] for x in lines]
+    if len(set(values)) < 2 or len(set(changes)) < 2:
+        return 0.0
+    return float(spearmanr(values, changes).statistic)
+
+
+def _points(p: Paired | None) -> str:
+    return (
+        "" if p is None else f"{100 * p.difference:+5.1f} [{100 * p.low:+.0f}, {100 * p.high:+.0f}]"
+    )
+
+
+def plot(lines: list[Line], target: Path) -> None:
+    """Signals against the true change, coloured by the verdict without a probe."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    shown = ("share", "above chance", "steps lift", "steps", "probe: gap", "probe: vote")
+    figure, all_axes = pyplot.subplots(2, 3, figsize=(11, 6.5), layout="constrained")
+    colours = {TRAIN: "tab:green", CARE: "tab:orange", STOP: "tab:red"}
+    for name, axes in zip(shown, all_axes.flat, strict=True):
+        for x in (x for x in lines if name in _figures(x)):
+            change = 100 * x.one_path.difference if x.one_path else 0
+            axes.plot(_figures(x)[name], change, "o", color=colours[x.plain])
+        axes.set_xlabel(name)
+        axes.axhline(0, color="grey", linewidth=0.5)
+    for axes in all_axes[:, 0]:
+        axes.set_ylabel("change of a sampled path, points")
+    middle = statistics.median(100 * x.one_path.difference for x in lines if x.one_path)
+    figure.suptitle(f"green: train, orange: with care, red: do not train; median {middle:+.1f}")
+    figure.savefig(target, dpi=110)
 
 
 if __name__ == "__main__":

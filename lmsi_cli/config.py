@@ -25,6 +25,7 @@ KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
 DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
+DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 NO_STOP = "none"
 # six decimals at most: nobody samples enough paths for more
 STOP_PATTERN = rf"^(?:{NO_STOP}|beta:0?\.[5-9]\d{{0,5}}|window:(?:[2-9]|[1-9]\d{{1,2}}))\Z"
@@ -97,7 +98,9 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = (
         DEFAULT_MODEL
     )
-    task: Annotated[str, opt("Answer kind and exemplars; auto: by the model.")] = DEFAULT_TASK
+    task: Annotated[str, opt("Answer kind and exemplars; auto: by the set or the model.")] = (
+        DEFAULT_TASK
+    )
     prompt: Annotated[PromptFormat, opt("Prompt format of the paths.")] = "cot-zero"
     chat: Annotated[ChatChoice, CHAT] = "auto"
     few_shot: Annotated[FewShot, FEW_SHOT] = "turns"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -29,8 +30,14 @@ _SAME |= dict.fromkeys("\u2212\u2013", "-")
 _NOISE = re.compile(r"<<[^<>\n]*>>|\*\*(?![0-9(])|(?<![0-9)])\*\*")
 # Every token and every gap inside a run is made of these, so a run never leaves its stretch.
 _STRETCH = re.compile(
-    r"(?:[-+*/\u00d7\u00f7()=\u2212\u2013^0-9.,%$€£ \t]+|\\(?:times|cdot|div|(?=[$€£]))"
-    r"|x(?=[ \t]*[$(0-9]))+"
+    r"(?:[ \t]*+(?:[-+*/\u00d7\u00f7()=\u2212\u2013^0-9.,%$€£]++|\\(?:times|cdot|div|(?=[$€£]))"
+    r"|x(?=[ \t]*[$(0-9])))++"
+)
+# The commonest equation, standing among words so that no run can be longer than it ("x" may be a
+# sign). If these are all there is, the parser has nothing to do.
+_PLAIN = re.compile(
+    r"(?<=[a-wyzA-WYZ.,:;] )([0-9]{1,99}) ([-+*/]) ([0-9]{1,99}) = ([0-9]{1,99})"
+    r"(?=[.,:;]?(?:\n|\Z)|[.,:;] | [a-wyzA-WYZ])"
 )
 _BINARY = ("+", "-", "*", "/")
 _LONGEST = 100  # characters of one number
@@ -38,15 +45,11 @@ _MOST_TOKENS = 64  # longer is a model that repeats itself, and would cost time 
 
 
 class Equation(NamedTuple):
-    """One equation: its sides in tokens, and what each side comes to, exactly."""
+    """One equation: its sides in tokens, what each comes to exactly, and if all are equal."""
 
     sides: tuple[tuple[str, ...], ...]
     values: tuple[Number, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Say whether all sides are equal."""
-        return all(value == self.values[0] for value in self.values)
+    holds: bool
 
     def __str__(self) -> str:
         return "=".join("".join(side) for side in self.sides)
@@ -64,20 +67,26 @@ def equations(text: str) -> tuple[str, ...]:
 
 def equations_hold(text: str) -> bool | None:
     """Say whether every equation of a rationale is exactly true; ``None`` if it has none."""
+    with suppress(ZeroDivisionError):
+        if plain := _all_plain(text):
+            return all(_is_true(*parts) for parts in plain)
     found = read_equations(text)
     return all(e.holds for e in found) if found else None
 
 
-@lru_cache(maxsize=1024)  # the paths of a question are asked about several times, one after another
 def read_equations(text: str) -> tuple[Equation, ...]:
     """Read the equations of a rationale in order, with their values."""
     if "=" not in text:
         return ()
-    text = _NOISE.sub("", text)
+    with suppress(ZeroDivisionError):  # that one the parser leaves out
+        if plain := _all_plain(text):
+            return tuple(_plain(*parts) for parts in plain)
+    if "<<" in text or "**" in text:
+        text = _NOISE.sub("", text)
     found: list[Equation] = []
     for stretch in _STRETCH.finditer(text):
         words = stretch[0]
-        if "=" in words and not words.isspace():
+        if "=" in words:
             start = stretch.start()
             line = text[text.rfind("\n", 0, start) + 1 : start]
             found += _in_stretch(line[-1:] + words, bool(line.strip()))
@@ -99,6 +108,39 @@ def value_of(side: tuple[str, ...]) -> Number:
         raise ValueError(str(e)) from None
 
 
+def _all_plain(text: str) -> list[tuple[str, str, str, str]]:
+    """Find the equations ``a op b = c``, if every equals sign of a text belongs to one."""
+    if "\\" in text:  # LaTeX's signs are words
+        return []
+    found: list[tuple[str, str, str, str]] = _PLAIN.findall(text)
+    return found if len(found) == text.count("=") else []
+
+
+def _is_true(left: str, op: str, right: str, stated: str) -> bool:
+    """Check ``a op b = c`` in whole numbers, without a fraction."""
+    a, b, c = int(left), int(right), int(stated)
+    if op == "+":
+        return a + b == c
+    if op == "-":
+        return a - b == c
+    if op == "*":
+        return a * b == c
+    if not b:
+        raise ZeroDivisionError
+    return a == b * c
+
+
+def _plain(left: str, op: str, right: str, stated: str) -> Equation:
+    """Compute ``a op b = c`` in whole numbers."""
+    a, b, claimed = int(left), int(right), int(stated)
+    value: Number
+    if op == "/":
+        value = Fraction(a, b) if a % b else a // b
+    else:
+        value = a + b if op == "+" else a - b if op == "-" else a * b
+    return Equation(((left, op, right), (stated,)), (value, claimed), value == claimed)
+
+
 @lru_cache(maxsize=4096)  # paths of one question repeat one another's steps
 def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
     """Read the equations of a stretch of arithmetic.
@@ -115,7 +157,8 @@ def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
         except (IndexError, ValueError, ZeroDivisionError):
             continue  # words between the numbers, a power, a division by zero: not readable
         if len(sides) > 1 and max(map(len, sides)) > 2:
-            found.append(Equation(tuple(map(tuple, sides)), tuple(values)))
+            equal = all(value == values[0] for value in values)
+            found.append(Equation(tuple(map(tuple, sides)), tuple(values), equal))
     return tuple(found)
 
 

@@ -129,9 +129,9 @@ def examples(
             direct ones one per question, because per path they would repeat the same pair.
     """
     found: list[TrainExample] = []
+    rationales: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
     for format in formats:
-        prompt = render(task, question.question, format)
-        pairs: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
+        prompt, pairs = render(task, question.question, format), rationales
         if format.startswith("direct"):
             pairs = [(direct_completion(task, answer), None)] if paths else []
         found += [

@@ -27,7 +27,10 @@ from lmsi_cli.answers.places import (
     trimmed,
 )
 
-_LISTED = re.compile(r"^[ \t]*\(?([A-Z])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
+_LISTED = tuple(
+    re.compile(rf"^[ \t]*\(?([{letters}])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
+    for letters in ("A-Z", "a-z")
+)
 _UNTOLD = 10  # letters, where the options are unknown
 _NAMED = r"(?:the[ ])?(?:option|choice|answer|letter)[ \t]*(?:is|:)?[ \t]*"
 _ENCLOSED = r"\((?P<in>[A-Za-z])\)"
@@ -51,12 +54,15 @@ _HASH = re.compile(r"####[ \t]*(?=\(?[A-Za-z]\)?[ \t.]*(?:\n|\Z))")
 
 
 def listed(question: str) -> tuple[str, ...]:
-    """Read the options that a question lists, lettered from A without a gap; else nothing.
+    """Read the options that a question lists, lettered from A (or a) without a gap; else nothing.
 
     A list of statements ("I. A point") may stand before them: the last "A" opens the options.
     """
-    found = _LISTED.findall(question)
-    letters = "".join(letter for letter, _ in found)
+    return next(filter(None, (_lettered(p.findall(question)) for p in _LISTED)), ())
+
+
+def _lettered(found: list[tuple[str, str]]) -> tuple[str, ...]:
+    letters = "".join(letter.upper() for letter, _ in found)
     first = max(letters.rfind("A"), 0)
     told = letters[first:]
     if len(told) < 2 or told != ascii_uppercase[: len(told)]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
+from lmsi_cli.answers import TRIGGER
 from lmsi_cli.cli.session import Json, show
+from lmsi_cli.config import DEFAULT_KIND
 
 TextArgument = Annotated[
     str, typer.Argument(help="What a model wrote; - reads stdin.", show_default=False)
@@ -24,8 +27,8 @@ Percent = Annotated[bool, typer.Option("--percent", help="50% is the same number
 
 def explain(
     text: TextArgument,
-    kind: Kind = "number",
-    trigger: Trigger = "The answer is",
+    kind: Kind = DEFAULT_KIND,
+    trigger: Trigger = TRIGGER,
     question: Asking = "",
     percent: Percent = False,
     json: Json = False,
@@ -39,6 +42,12 @@ def explain(
     from lmsi_cli.report.answers import explained, explanation
     from lmsi_cli.thinking import answer_part
 
-    said = answer_part(sys.stdin.read() if text == "-" else text)
+    said = answer_part(_unicode(text))
     steps = steps_of(said, kind, trigger, Asked(listed(question), percent))
     show(explained(said, steps), json, *explanation(said, steps))
+
+
+def _unicode(text: str) -> str:
+    """The text, or standard input for ``-``; bytes that are not UTF-8 are replaced."""
+    data = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+    return data.decode("utf-8", "replace")

@@ -110,6 +110,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     plan = _plan(settings, tables, questions, data)._replace(force=force)
     plan = plan._replace(probe=_probe(probe, plan), excluded={} if force else plan.excluded)
     check_apart(plan.questions[: plan.sample.limit or None], plan.excluded)
+    _check(plan)
     model = plan.model
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
     results: list[Any] = []
@@ -244,6 +245,24 @@ def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     train_run(folder, plan.model.path, plan.task, plan.train, progress)
 
 
+def _exam_task(plan: Plan) -> Task:
+    """The task as the labelled sets are asked it."""
+    task = plan.task
+    if plan.eval.task != DEFAULT_TASK:
+        task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
+    chat = Chat(few_shot=plan.sample.few_shot, system=plan.sample.system)
+    return examined(task, chat, plan.eval)
+
+
+def _check(plan: Plan) -> None:
+    """Refuse questions that do not fit their task, before hours are spent on them."""
+    from lmsi_cli.tasks.golds import check_options, gold_answers
+
+    check_options(plan.questions[: plan.sample.limit or None], plan.task)
+    for questions in plan.exams.values():
+        gold_answers(questions[: plan.eval.limit or None], _exam_task(plan))
+
+
 def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]:
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages.evaluate import Exam, evaluate, variants_of
@@ -251,11 +270,7 @@ def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]
     if not plan.exams:
         progress.say(f"nothing measured; lmsi eval {folder.root} --data FILE does it")
         return []
-    task = plan.task
-    if plan.eval.task != DEFAULT_TASK:
-        task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
-    chat = Chat(few_shot=plan.sample.few_shot, system=plan.sample.system)
-    task = examined(task, chat, plan.eval)
+    task = _exam_task(plan)
     variants = variants_of(folder, plan.model.path)
     with LlamaEngine(plan.model.path, plan.eval) as engine:
         return [

@@ -55,10 +55,12 @@ def _goes_on(how: str) -> str:
 
 
 def _tell(e: LmsiError) -> None:
+    from lmsi_cli.report.printable import printable
+
     console = err()
-    console.print(f"error: {e}", style="red", markup=False)
+    console.print(printable(f"error: {e}"), style="red", markup=False, emoji=False)
     if e.hint:
-        console.print(f"hint: {e.hint}", markup=False)
+        console.print(printable(f"hint: {e.hint}"), markup=False, emoji=False)
 
 
 app = typer.Typer(

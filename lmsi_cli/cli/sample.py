@@ -61,11 +61,13 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.tables import sample_table
     from lmsi_cli.rundir import RunDir, discard, locked
     from lmsi_cli.stages import sample as stage
+    from lmsi_cli.tasks.golds import check_options
     from lmsi_cli.tasks.readers import read_questions
 
     asked = read_questions(questions)
     model = find_model(settings.model)
     task = pick_task(settings.task, model, questions)
+    check_options(asked[: settings.limit or None], task)
     if dry_run:
         _preview(asked, model.path, task, settings, json)
         return

@@ -40,12 +40,11 @@ def show_(name: Name, json: Json = False) -> None:
 
     Example: lmsi tasks show gsm8k
     """
-    from rich.text import Text
-
+    from lmsi_cli.report.printable import cell
     from lmsi_cli.tasks.loader import find_task, load_task
 
     task = load_task(name)
-    show(task, json, Text(find_task(name).read_text(encoding="utf-8").rstrip()))
+    show(task, json, cell(find_task(name).read_text(encoding="utf-8").rstrip()))
 
 
 def _list(as_json: bool) -> None:

@@ -13,13 +13,13 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from lmsi_cli.answers import Step
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Vote
+from lmsi_cli.report.printable import cell, printable
 
 if TYPE_CHECKING:  # drawn from what the stage returns; nothing is imported at run time
     from lmsi_cli.stages.show import Shown, ShownPath
@@ -61,7 +61,7 @@ def explanation(text: str, steps: Sequence[Step]) -> list[Table | Text]:
     for s in steps:
         seen = _seen(text[s.place.start : s.place.end]) if s.place else "no such place"
         raw, value = (s.found.raw, s.found.value) if s.found else ("nothing" if s.place else "", "")
-        table.add_row(s.rule, escape(seen), escape(raw), escape(value), "fired" if s.fired else "")
+        table.add_row(s.rule, cell(seen), cell(raw), cell(value), "fired" if s.fired else "")
     return [table, _verdict(text, next((s for s in steps if s.fired), None))]
 
 
@@ -70,7 +70,7 @@ def _verdict(text: str, fired: Step | None) -> Text:
         return Text("no answer: no rule found its place")
     if fired.found is None:
         return Text(f"no answer: {fired.rule} found its place, and no value stands in it")
-    return Text(f"answer {fired.found.value}: ").append(
+    return cell(f"answer {fired.found.value}: ").append(
         marked(text, fired.found.start, fired.found.end)
     )
 
@@ -78,9 +78,10 @@ def _verdict(text: str, fired: Step | None) -> Text:
 def marked(text: str, start: int | None, end: int | None) -> Text:
     """A text with the answer's words between marks."""
     if start is None or end is None:
-        return Text(text)
-    told = Text(text[:start])
-    return told.append(f"{OPEN}{text[start:end]}{CLOSE}", style="bold").append(text[end:])
+        return cell(text)
+    answer = printable(text[start:end])
+    told = cell(text[:start]).append(f"{OPEN}{answer}{CLOSE}", style="bold")
+    return told.append(printable(text[end:]))
 
 
 def _seen(place: str) -> str:
@@ -89,8 +90,8 @@ def _seen(place: str) -> str:
 
 def shown(s: Shown) -> list[Table | Text]:
     """A question, its paths, its ballots and its vote."""
-    parts: list[Table | Text] = [Text(f"{s.question.id}  ({s.questions} questions in the run)")]
-    parts.append(Text(s.question.question + "\n"))
+    parts: list[Table | Text] = [cell(f"{s.question.id}  ({s.questions} questions in the run)")]
+    parts.append(cell(s.question.question + "\n"))
     parts += [_path(p, s.vote) for p in s.paths]
     if s.vote is None:
         return [*parts, Text("no vote yet: `lmsi vote` counts the ballots")]
@@ -103,13 +104,13 @@ def _path(p: ShownPath, vote: Vote | None) -> Text:
     kept = ", kept" if vote and p.path.path in vote.kept else ""
     cut = ", cut off" if p.path.stop_reason == "length" else ""
     head = f"path {p.path.path}   {found}, {p.path.num_generated_tokens} tokens{cut}{kept}\n"
-    return Text(head).append(marked(p.path.text.rstrip() + "\n", p.start, p.end))
+    return cell(head).append(marked(p.path.text.rstrip() + "\n", p.start, p.end))
 
 
 def _ballots(vote: Vote) -> Table:
     table = _table("ballot", "paths", "")
     for answer, count in vote.ballots.items():
-        table.add_row(escape(answer), str(count), "█" * round(BAR * count / vote.majority_votes))
+        table.add_row(cell(answer), str(count), "█" * round(BAR * count / vote.majority_votes))
     return table
 
 
@@ -119,7 +120,7 @@ def _vote(vote: Vote) -> Text:
     if vote.predicted_answer is None:
         return Text(f"no winner: {'a tie; ' if vote.tie else ''}{counted}")
     figures = f"share {vote.share:.0%}, margin {vote.margin:.0%}, {len(vote.kept)} paths kept"
-    return Text(f"winner {vote.predicted_answer}: {figures}; {counted}")
+    return cell(f"winner {vote.predicted_answer}: {figures}; {counted}")
 
 
 def task_table(tasks: Sequence[Task]) -> Table:
@@ -127,5 +128,5 @@ def task_table(tasks: Sequence[Task]) -> Table:
     table = _table("task", "kind", "examples", "chance", "")
     for t in tasks:
         chance = "" if t.chance is None else f"{t.chance:.0%}"
-        table.add_row(t.name, t.kind, str(len(t.exemplars)), chance, escape(t.description))
+        table.add_row(t.name, t.kind, str(len(t.exemplars)), chance, cell(t.description))
     return table

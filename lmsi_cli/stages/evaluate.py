@@ -27,7 +27,7 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import Answer, Comparison, compare
 from lmsi_cli.rundir import RunDir, check_base, check_model, sha256_file
-from lmsi_cli.tasks.gold import gold_answers
+from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 SPEED_ONLY = {*EngineConfig.__struct_fields__, "modes", "limit", "scale", "paths"}

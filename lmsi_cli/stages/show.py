@@ -49,8 +49,8 @@ def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
     """
     questions = list(read_records(run.questions, Question)) if run.questions.exists() else []
     question = _pick(questions, question_id, run)
-    paths = list(read_records(run.paths, Path)) if run.paths.exists() else []
-    votes = list(read_records(run.votes, Vote)) if run.votes.exists() else []
+    paths = read_records(run.paths, Path) if run.paths.exists() else ()
+    votes = read_records(run.votes, Vote) if run.votes.exists() else ()
     own = sorted((p for p in paths if p.question_id == question.id), key=lambda p: p.path)
     return Shown(
         question=question,

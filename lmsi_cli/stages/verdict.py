@@ -20,7 +20,7 @@ from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.rundir import RunDir
-from lmsi_cli.tasks.gold import gold_answers
+from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.verdict.judge import STOP, Verdict
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import is_complete

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from lmsi_cli.answers import before_run_on
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.equations import Equation, read_equations
+from lmsi_cli.equations import Equation, equations_hold, read_equations
 from lmsi_cli.records import Path, Vote
 from lmsi_cli.stopping import Decision, lead_probability
 from lmsi_cli.thinking import answer_part
@@ -39,12 +39,28 @@ def solution(text: str) -> str:
 
 def steps_of(path: Path) -> tuple[Equation, ...]:
     """The equations that a path states, in order."""
-    return read_equations(solution(path.text))
+    return _steps(path.text)
+
+
+# A question's paths are asked about several times, one after another.
+@lru_cache(maxsize=1024)
+def _holds(text: str) -> bool | None:
+    return equations_hold(solution(text))
+
+
+@lru_cache(maxsize=1024)
+def _steps(text: str) -> tuple[Equation, ...]:
+    return read_equations(solution(text))
 
 
 def is_refuted(path: Path) -> bool:
     """Say whether a path states an equation that is false, as exact arithmetic sees it."""
-    return not all(step.holds for step in steps_of(path))
+    return holds(path) is False
+
+
+def holds(path: Path) -> bool | None:
+    """Say whether every equation that a path states is true; ``None`` if it states none."""
+    return _holds(path.text)
 
 
 def ballot(path: Path, check_equations: bool) -> str | None:

@@ -33,8 +33,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from lmsi_cli.records import Path, PathClass
-from lmsi_cli.voting.ballots import is_complete, steps_of
-from lmsi_cli.voting.slips import is_corrected, put_right, slips
+from lmsi_cli.voting.ballots import holds, is_complete, steps_of
+from lmsi_cli.voting.slips import is_corrected, put_right
 
 REPEATED = 3  # two wrong paths of sixteen often meet by chance; three have a reason in common
 
@@ -78,12 +78,12 @@ def _class_of(path: Path, winner: str | None, answers: Counter[str | None]) -> P
 
 
 def _winning(path: Path) -> PathClass:
-    steps = steps_of(path)
-    if not steps:
+    true = holds(path)
+    if true is None:
         return "unchecked"
-    if not slips(steps):
+    if true:
         return "sound"
-    return "corrected" if is_corrected(steps) else "lucky"
+    return "corrected" if is_corrected(steps_of(path)) else "lucky"
 
 
 def _losing(path: Path, winner: str) -> PathClass:
@@ -91,7 +91,7 @@ def _losing(path: Path, winner: str) -> PathClass:
     answer, won = _number(path.predicted_answer), _number(winner)
     if answer is not None and won is not None and put_right(steps, answer) == won:
         return "near-miss"
-    return "rival" if steps and not slips(steps) else "other"
+    return "rival" if holds(path) else "other"
 
 
 def _number(answer: str | None) -> Fraction | None:

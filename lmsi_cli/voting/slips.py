@@ -10,11 +10,10 @@ false, as exact arithmetic sees it:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
-from lmsi_cli.equations import Equation, value_of
+from lmsi_cli.equations import Equation, Number, value_of
 
-Values = dict[Fraction, Fraction]  # a wrong number, and what it should have been
+Values = dict[Number, Number]  # a wrong number, and what it should have been
 
 
 def slips(steps: Sequence[Equation]) -> list[Equation]:
@@ -32,7 +31,7 @@ def is_corrected(steps: Sequence[Equation]) -> bool:
     return bool(wrong) and all(_comes_again(steps[i], steps[i + 1 :]) for i in wrong)
 
 
-def put_right(steps: Sequence[Equation], answer: Fraction) -> Fraction | None:
+def put_right(steps: Sequence[Equation], answer: Number) -> Number | None:
     """Undo the only slip of a rationale and carry the true value through to its answer.
 
     The slip's stated value (its last side) becomes the value of its first side. Wherever a later
@@ -49,7 +48,7 @@ def put_right(steps: Sequence[Equation], answer: Fraction) -> Fraction | None:
     """
     wrong = slips(steps)
     if not wrong:
-        return Fraction(steps[-1].values[-1]) if steps else None
+        return steps[-1].values[-1] if steps else None
     if len(wrong) > 1:
         return None
     right: Values = {}
@@ -64,21 +63,23 @@ def _comes_again(slip: Equation, later: Sequence[Equation]) -> bool:
 
 def _carry(step: Equation, right: Values) -> None:
     """Note what a step should have stated, given what is known to be wrong before it."""
-    stated, true = Fraction(step.values[-1]), _anew(step.sides[0], right)
+    stated, true = step.values[-1], _anew(step, right)
     if true is not None and true != stated:
         right[stated] = true
 
 
-def _anew(side: tuple[str, ...], right: Values) -> Fraction | None:
-    """Compute a side with its wrong numbers replaced; ``None`` if that cannot be computed."""
+def _anew(step: Equation, right: Values) -> Number | None:
+    """Compute a step's first side with its wrong numbers replaced; ``None`` if that fails."""
+    side = tuple(_replaced(token, right) for token in step.sides[0])
+    if side == step.sides[0]:
+        return step.values[0]
     try:
-        return Fraction(value_of(tuple(_replaced(token, right) for token in side)))
-    except ValueError:  # the true value may be a divisor of zero
+        return value_of(side)
+    except ValueError:  # divided by a true value of zero
         return None
 
 
 def _replaced(token: str, right: Values) -> str:
-    try:
-        return str(right.get(Fraction(value_of((token,))), token))
-    except ValueError:  # an operator
-        return token
+    if not token[-1].isdecimal() and token[-1] != "%":
+        return token  # an operator
+    return str(right.get(int(token) if token.isdecimal() else value_of((token,)), token))

@@ -246,6 +246,19 @@ SETTINGS = {
         {},
         "--paths: expected a whole number, at least 1, got 0",
     ),
+    "choices without letters": Case(
+        f"{SAMPLE} --task arc",
+        {"q.jsonl": ONE + '{"id": "q7", "question": "Which?\\n(A) sand\\n(B) sea"}\n'},
+        "question 'q-23a54ecb5c4e' lists no options, and arc is a task of choices"
+        " (1 of 2 questions)",
+        "write (A) ..., (B) ... below the question, one a line; or choose another --task",
+    ),
+    "a labelled set of another kind, told before sampling": Case(
+        "run q.jsonl -m m.gguf --data t.jsonl -o r",
+        {"t.jsonl": '{"id": "t1", "question": "Who?", "answer": "Anna"}\n'},
+        "question 't1': its answer 'Anna' is not a number (1 of 1 questions)",
+        "correct the answer, or choose another --task",
+    ),
     "unknown task": Case(
         f"{SAMPLE} --task x",
         {},

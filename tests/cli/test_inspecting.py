@@ -69,6 +69,32 @@ def test_explain_reads_stdin():
     assert "answer 3: The answer is [bold]>>3<<." in done.stdout
 
 
+HOSTILE = "\x1b[2J\x9b31m[red]:smiley: The answer is 4\x07\u202e."
+
+
+def test_text_of_models_cannot_steer_the_terminal(run):
+    folder, paths = run
+    write_records(folder.paths, [*paths, path(4, HOSTILE, "4")])
+    whole = call("show", str(folder.root))[1]
+    reply = call("explain", HOSTILE)[1] + call("explain", HOSTILE, "--kind", "text")[1]
+    for out in (whole, reply):
+        assert "\\x1b[2J\\x9b31m[red]:smiley: The answer is >>4" in out
+        assert not set(out) & set("\x1b\x9b\x07\u202e")
+
+
+def test_a_mistake_of_a_hostile_file_cannot_either(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('name = "x"\n"\\u001b[31mnam" = 1\n')
+    err = call("tasks", "show", str(file))[2]
+    assert "unknown field `\\x1b[31mnam`" in err and "\x1b" not in err
+
+
+def test_explain_takes_bytes_that_are_no_text():
+    done = CliRunner().invoke(app, ["explain", "-"], input=b"\xff\xfe The answer is 3.")
+    assert done.exit_code == 0 and "answer 3: " in done.stdout
+    assert call("explain", "\udcff The answer is 3.", "--json")[0] == 0
+
+
 def test_explain_knows_its_kinds():
     code, _, err = call("explain", "x", "--kind", "colour")
     assert code == 1

@@ -221,7 +221,8 @@ def test_the_base_alone_has_no_change(tmp_path):
 
 def test_a_gold_answer_of_another_kind_is_named():
     bad = [*LABELLED, Question(id="t9", question="Who?", answer="Anna")]
-    with pytest.raises(LmsiError, match="question 't9': its answer 'Anna' is not a number"):
+    told = rf"question 't9': its answer 'Anna' is not a number \(1 of {len(bad)} questions\)"
+    with pytest.raises(LmsiError, match=told):
         gold_answers(bad, TASK)
 
 

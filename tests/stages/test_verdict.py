@@ -104,7 +104,7 @@ BAD_PROBES = [
     ),
     (
         [msgspec.structs.replace(RIGHT[2], answer="maybe")],
-        "question 'q2': its answer 'maybe' is not a number",
+        "question 'q2': its answer 'maybe' is not a number (1 of 1 questions)",
         "correct the answer, or choose another --task",
     ),
     ([Question(id="q1", question="?")], "{probe}:1: no 'answer' (1 of 1 questions have none)",
