@@ -8,6 +8,10 @@ recipe. What is done is not done again, so the command may be interrupted. One s
      "signals": {"share": 0.43, "steps lift": 0.61, ...}, "probe": {"gap": 0.44, ...}}
 
     python -m benchmarks.verdict --work work --out results
+
+``--pretrained FILE`` adds the embedded model as it was before it met the harder families (the first
+stage of its recipe). There it is as sure of itself, and wrong: of a long shopping list all its
+paths drop the same item, and their sums are true.
 """
 
 from __future__ import annotations
@@ -32,13 +36,18 @@ TRAIN, CARE, STOP = "train", "train with care", "do not train"
 
 
 class Setting(NamedTuple):
-    """Kinds of questions (shares of the set are equal), how they are sampled, and the model."""
+    """Kinds of questions in equal shares, how they are sampled, and the model.
+
+    Of a kind all families, or the named ones; ``pretrained`` asks the model of that option.
+    """
 
     name: str
     kinds: tuple[str, ...]
     temperature: float = 0.7
     paths: int = 16
     noise: float = 0.0
+    families: tuple[str, ...] = ()
+    pretrained: bool = False
 
 
 SETTINGS = (
@@ -56,7 +65,11 @@ SETTINGS = (
     Setting("unseen, 8 paths", ("unseen",), paths=8),
     Setting("unseen, T 1.2", ("unseen",), temperature=1.2),
     Setting("hard and unseen", ("hard", "unseen")),
+    Setting("before, drops an item", ("hard",), families=("shopping_many",), pretrained=True),
+    Setting("before, long chains", ("hard",), families=("chain_long",), pretrained=True),
+    Setting("before, known", ("known",), pretrained=True),
 )
+FAMILIES = {"known": 11, "hard": 7, "unseen": 8}  # of a kind; in a file they take turns
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +96,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where the run folders go")
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--settings", nargs="+", default=[s.name for s in SETTINGS])
+    parser.add_argument("--pretrained", type=Path, help="a GGUF file, for the settings before, ...")
     given = parser.parse_args()
-    lines = [measure(s, given.work) for s in SETTINGS if s.name in given.settings]
+    chosen = [s for s in SETTINGS if s.name in given.settings]
+    chosen = [s for s in chosen if given.pretrained or not s.pretrained]
+    lines = [measure(s, given.work, given.pretrained) for s in chosen]
     given.out.mkdir(parents=True, exist_ok=True)
     data = msgspec.json.format(msgspec.json.encode(lines), indent=1)
     (given.out / "verdict.json").write_bytes(data)
@@ -93,23 +109,24 @@ def main() -> None:
     print(signal_table(lines))
 
 
-def measure(setting: Setting, work: Path) -> Line:
+def measure(setting: Setting, work: Path, pretrained: Path | None) -> Line:
     """One setting, from its folder if it is there."""
     folder = work / setting.name.replace(", ", "-").replace(" ", "-").replace("%", "")
     done = folder / "line.json"
     if not done.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        done.write_bytes(msgspec.json.encode(_measured(setting, folder)))
+        done.write_bytes(msgspec.json.encode(_measured(setting, folder, pretrained)))
         print(done.read_text(), file=sys.stderr, flush=True)
     return msgspec.json.decode(done.read_bytes(), type=Line)
 
 
-def _measured(setting: Setting, folder: Path) -> Line:
+def _measured(setting: Setting, folder: Path, pretrained: Path | None) -> Line:
     asked, test = _questions(setting, folder)
     run, probe = folder / "run", folder / "probe.jsonl"
     probe.write_text("".join(asked.read_text().splitlines(keepends=True)[:PROBED]))
+    model = (setting.pretrained and pretrained) or _model(setting, folder)
     how = ["--temperature", setting.temperature, "--paths", setting.paths, "--quiet"]
-    lmsi("sample", asked, "-m", _model(setting, folder), "-o", run, "--task", "tinymath", *how)
+    lmsi("sample", asked, "-m", model, "-o", run, "--task", "tinymath", *how)
     probed = _voted(run, "--probe", probe)
     plain = _voted(run)
     evidence = probed["verdict"]["evidence"]
@@ -156,12 +173,17 @@ def _questions(setting: Setting, folder: Path) -> tuple[Path, Path]:
             part = folder / f"{file.stem}-{kind}.jsonl"
             seed += 1
             share = count // len(setting.kinds)
-            _python(RECIPE, "--count", share, "--seed", seed, "--kind", kind,
+            drawn = share * FAMILIES[kind] // (len(setting.families) or FAMILIES[kind])
+            _python(RECIPE, "--count", drawn, "--seed", seed, "--kind", kind,
                     "--answers", "--out", part)  # fmt: skip
-            parts.append(part.read_text().splitlines(keepends=True))
+            parts.append([x for x in part.read_text().splitlines(keepends=True) if _in(setting, x)])
         mixed = [line for lines in zip(*parts, strict=True) for line in lines]
         file.write_text("".join(mixed))
     return files
+
+
+def _in(setting: Setting, line: str) -> bool:
+    return not setting.families or msgspec.json.decode(line)["family"] in setting.families
 
 
 def _model(setting: Setting, folder: Path) -> Path:
@@ -251,7 +273,7 @@ def plot(lines: list[Line], target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = ("share", "above chance", "steps lift", "steps", "probe: gap", "probe: vote")
+    shown = ("share", "above chance", "steps lift", "numbers used", "probe: gap", "probe: vote")
     figure, all_axes = pyplot.subplots(2, 3, figsize=(11, 6.5), layout="constrained")
     colours = {TRAIN: "tab:green", CARE: "tab:orange", STOP: "tab:red"}
     for name, axes in zip(shown, all_axes.flat, strict=True):

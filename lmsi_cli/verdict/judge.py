@@ -27,10 +27,10 @@ STRICTER: tuple[Word, ...] = (TRAIN, CARE, STOP)
 # The thresholds. "Measured" is the table of docs/log.md, "What a run shows before training".
 FEWEST = 20  # questions with a winner; below, the interval of a share is some 40 points wide
 FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
-LIFT = 0.25  # measured: 0.47 and more where the vote can teach, 0.20 and less where it is wrong,
-# but for families of which all paths drop an item; those are told by
-USED = 0.75  # measured: 0.84 and more where the vote can teach; 0.67 and 0.47 in those two families
-SAME_WINNER = 0.50  # measured: 0.62 and more where the vote can teach; 0.00 to 0.78 where wrong
+LIFT = 0.25  # measured: 0.47 and more where the vote is right, 0.20 and less where it is wrong,
+# but for two families of which all paths leave out an item; those are told by
+USED = 0.75  # measured: 0.84 and more where the vote is right; 0.67 and 0.47 in those two
+SAME_WINNER = 0.50  # measured: 0.62 and more where the vote is right; 0.00 to 0.78 where it is wrong
 SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
 COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
 COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few
