@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.config import PAPER, PRESETS, VoteConfig, resolve
+from lmsi_cli.config import PAPER, PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path
+from lmsi_cli.settings import resolve
 from lmsi_cli.voting import select, vote
 from lmsi_cli.voting.classes import is_supported
 from lmsi_cli.voting.texts import foreign_share, likeness, repetition

@@ -15,6 +15,7 @@ LAYERS = [
     {"errors"},
     {"records"},
     {"config"},
+    {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"},
     {"verdict"},
