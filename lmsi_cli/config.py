@@ -52,6 +52,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
+Criterion = Annotated[str, Meta(pattern=STOP_PATTERN)]
 
 
 class EngineConfig(Config, frozen=True, kw_only=True):
@@ -262,12 +263,8 @@ class RunConfig(Config, frozen=True, kw_only=True):
         int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
     ] = None
     stop: Annotated[
-        str | None,
-        opt(
-            "Leave a question once it is decided; not given: as [sample].",
-            forms=STOP_FORMS,
-            pattern=STOP_PATTERN,
-        ),
+        Criterion | None,
+        opt("Leave a question once it is decided; not given: as [sample].", forms=STOP_FORMS),
     ] = None
     limit: Annotated[int | None, opt("Only the first questions; not given: as [sample].")] = None
     seed: Annotated[int | None, opt("Seed of all stages; not given: each its own.")] = None

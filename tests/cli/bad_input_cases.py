@@ -249,7 +249,7 @@ SETTINGS = {
     "choices without letters": Case(
         f"{SAMPLE} --task arc",
         {"q.jsonl": ONE + '{"id": "q7", "question": "Which?\\n(A) sand\\n(B) sea"}\n'},
-        "question 'q-23a54ecb5c4e' lists no options, and arc is a task of choices"
+        "question 'q-ba352e24c64c' lists no options, and arc is a task of choices"
         " (1 of 2 questions)",
         "write (A) ..., (B) ... below the question, one a line; or choose another --task",
     ),
@@ -258,6 +258,9 @@ SETTINGS = {
         {"t.jsonl": '{"id": "t1", "question": "Who?", "answer": "Anna"}\n'},
         "question 't1': its answer 'Anna' is not a number (1 of 1 questions)",
         "correct the answer, or choose another --task",
+    ),
+    "criterion of run": Case(
+        "run q.jsonl -m m.gguf --stop x", {}, f"--stop: expected {STOPS}, got 'x'"
     ),
     "unknown task": Case(
         f"{SAMPLE} --task x",
