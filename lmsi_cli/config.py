@@ -1,8 +1,8 @@
 """Every default of every command, once.
 
-Each field's type holds its range, ``Meta(description=...)`` its help text and ``extra={"flag"}``
-its spelling on the command line; the command line and ``lmsi.toml`` are both made from these
-structs. Knows nothing of Typer, files or models. A config file, one table per command:
+Each field's type holds its range, its help text and its spelling on the command line (``opt``);
+the command line and ``lmsi.toml`` are both made from these structs, and ``settings.py`` resolves
+them. Knows nothing of Typer, files or models. A config file, one table per command:
 
     [sample]
     paths = 16
@@ -11,15 +11,12 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 
 from __future__ import annotations
 
-import difflib
-import typing
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-import msgspec
 from msgspec import Meta
 
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import ChatChoice, FewShot, Mode, PromptFormat
+from lmsi_cli.settings import Config, opt
 
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
@@ -43,15 +40,6 @@ WEIGHT_FORMS = (
     f"{MAJORITY}, logprob, mean_logprob, cisc:T with T above 0 (cisc:0.5), or {FITTED} (needs "
     "--probe)"
 )
-
-
-def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
-    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
-    return Meta(description=help_, extra={"flag": flag, "forms": forms}, **limits)
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every command's settings."""
 
 
 Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
@@ -125,10 +113,29 @@ KeepClass = Literal["corrected", "lucky", "near-miss", "systematic", "rival", "o
 
 
 Preset = Literal["default", "paper"]
+# Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.
+PAPER: dict[str, Any] = {
+    "check_equations": False,
+    "weight": MAJORITY,
+    "min_share": 0.0,
+    "min_votes": 1,
+    "min_margin": 0.0,
+    "max_length_ratio": 0.0,
+    "max_repetition": 1.0,
+    "same_script": False,
+    "supported": False,
+    "distinct_equations": False,
+    "max_likeness": 1.0,
+    "max_paths_per_question": 0,
+    "drop": (),
+    "keep": (),
+}
 
 
 class VoteConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi vote``; the runs that the defaults come from are in ``docs/log.md``."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": PAPER}
 
     min_share: Annotated[
         float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)
@@ -180,29 +187,6 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         tuple[PromptFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
     seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
-
-
-# Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.
-PAPER: dict[str, Any] = {
-    "check_equations": False,
-    "weight": MAJORITY,
-    "min_share": 0.0,
-    "min_votes": 1,
-    "min_margin": 0.0,
-    "max_length_ratio": 0.0,
-    "max_repetition": 1.0,
-    "same_script": False,
-    "supported": False,
-    "distinct_equations": False,
-    "max_likeness": 1.0,
-    "max_paths_per_question": 0,
-    "drop": (),
-    "keep": (),
-}
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": PAPER,
-    "default": {f.name: f.default for f in msgspec.structs.fields(VoteConfig) if f.name in PAPER},
-}
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -264,13 +248,9 @@ class RunConfig(Config, frozen=True, kw_only=True):
     paths: Annotated[
         int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
     ] = None
+    # msgspec allows a pattern on plain text only; resolving [sample] checks it all the same
     stop: Annotated[
-        str | None,
-        opt(
-            "Leave a question once it is decided; not given: as [sample].",
-            forms=STOP_FORMS,
-            pattern=STOP_PATTERN,
-        ),
+        str | None, opt("Leave a question once it is decided; not given: as [sample].")
     ] = None
     limit: Annotated[int | None, opt("Only the first questions; not given: as [sample].")] = None
     seed: Annotated[int | None, opt("Seed of all stages; not given: each its own.")] = None
@@ -295,73 +275,3 @@ TABLES: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "run": RunConfig,
 }
-
-
-C = TypeVar("C", bound=Config)
-
-
-def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
-    """Merge layers of plain values, the last one winning, and check them.
-
-    Args:
-        kind: The struct to build.
-        layers: Mappings from field to value; ``None`` means "not given". A layer's preset beats
-            the layers before it, and what the layer itself gives beats its preset.
-        where: The file and table that the values come from; empty for the command line.
-
-    Raises:
-        LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
-    """
-    merged = {k: v for layer in layers for k, v in _filled(layer).items() if v is not None}
-    try:
-        return msgspec.convert(merged, kind, strict=False)
-    except msgspec.ValidationError as e:
-        raise _refusal(kind, merged, str(e), where) from None
-
-
-def _filled(layer: dict[str, Any]) -> dict[str, Any]:
-    """Put a layer's preset, if it has one, below what it gives."""
-    given = {k: v for k, v in layer.items() if v is not None}
-    preset = given.get("preset")
-    return {**PRESETS.get(preset, {}), **given} if isinstance(preset, str) else given
-
-
-def flags(name: str, meta: Meta) -> list[str]:
-    """Spell a setting as flags, the long one last: ``["-n", "--paths"]``."""
-    told = (meta.extra or {}).get("flag", "")
-    return told.split("/") if told else [f"--{name.replace('_', '-')}"]
-
-
-def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: str) -> LmsiError:
-    """Say it in the user's terms: msgspec knows neither flags nor the value it refused."""
-    names = kind.__struct_fields__
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"settings: {', '.join(names)}"
-            return LmsiError(f"{where}: unknown setting '{name}'", hint=hint)
-    name = complaint.rpartition("`$.")[2].partition("`")[0].partition("[")[0]
-    type_, meta = typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])
-    place = f"{where} {name}" if where else flags(name, meta)[-1]
-    value = given[name]
-    shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return LmsiError(f"{place}: expected {_allowed(type_, meta)}, got {shown!r}")
-
-
-def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
-    """Describe the values of a setting: ``a number, at least 0 and at most 10``."""
-    inner = typing.get_args(type_)
-    if forms := (meta.extra or {}).get("forms"):
-        return str(forms)
-    for number in (t for t in inner if typing.get_origin(t) is Annotated):
-        words = [w for t in inner if typing.get_origin(t) is Literal for w in typing.get_args(t)]
-        return f"{', '.join(words)} or {_allowed(*typing.get_args(number))}"
-    if typing.get_origin(type_) is Literal:
-        return f"one of {', '.join(inner)}"
-    if typing.get_origin(type_) is tuple:
-        return f"one or more of {', '.join(typing.get_args(inner[0]))}"
-    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
-    word = next((word for t, word in kinds.items() if t in (type_, *inner)), "text")
-    limits = {"at least": meta.ge, "above": meta.gt, "at most": meta.le, "below": meta.lt}
-    told = " and ".join(f"{how} {x:g}" for how, x in limits.items() if x is not None)
-    return word + (f", {told}" if told else "")

@@ -7,8 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from lmsi_cli.config import NO_STOP, SampleConfig, resolve
+from lmsi_cli.config import NO_STOP, SampleConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.settings import resolve
 from lmsi_cli.stopping import Decision, Stop, lead_probability
 
 SETTINGS = ["beta:0.5", "beta:0.8", "beta:0.95", "beta:.99", "window:2", "window:5"]

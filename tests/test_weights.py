@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.config import WEIGHT_FORMS, VoteConfig, resolve
+from lmsi_cli.config import WEIGHT_FORMS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path
+from lmsi_cli.settings import resolve
 from lmsi_cli.voting import vote
 from lmsi_cli.voting.ballots import entropy
 from lmsi_cli.voting.weights import GRID, Ballots, Weighting, confidence, fit, softmax

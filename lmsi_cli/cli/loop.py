@@ -36,13 +36,13 @@ from lmsi_cli.config import (
     SampleConfig,
     TrainConfig,
     VoteConfig,
-    resolve,
 )
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir, discard, locked
+from lmsi_cli.settings import resolve
 from lmsi_cli.tasks.loader import load_task
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy

@@ -30,7 +30,9 @@ FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it f
 LIFT = 0.25  # measured: 0.47 and more where the vote is right, 0.20 and less where it is wrong,
 # but for two families of which all paths leave out an item; those are told by
 USED = 0.75  # measured: 0.84 and more where the vote is right; 0.67 and 0.47 in those two
-SAME_WINNER = 0.50  # measured: 0.62 and more where the vote is right; 0.00 to 0.78 where it is wrong
+SAME_WINNER = (
+    0.50  # measured: 0.62 and more where the vote is right; 0.00 to 0.78 where it is wrong
+)
 SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
 COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
 COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few

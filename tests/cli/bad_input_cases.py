@@ -249,7 +249,7 @@ SETTINGS = {
     "choices without letters": Case(
         f"{SAMPLE} --task arc",
         {"q.jsonl": ONE + '{"id": "q7", "question": "Which?\\n(A) sand\\n(B) sea"}\n'},
-        "question 'q-23a54ecb5c4e' lists no options, and arc is a task of choices"
+        "question 'q-ba352e24c64c' lists no options, and arc is a task of choices"
         " (1 of 2 questions)",
         "write (A) ..., (B) ... below the question, one a line; or choose another --task",
     ),
@@ -294,6 +294,11 @@ FOLDERS = {
         {},
         "./test.jsonl: another --data file is called test too",
         "rename one",
+    ),
+    "a criterion that run does not know": Case(
+        "run q.jsonl -m m.gguf --stop beta:2",
+        {},
+        f"--stop: expected {STOPS}, got 'beta:2'",
     ),
     "trained on and measured on": Case(
         "run more.jsonl -m m.gguf --data test.jsonl -o r",

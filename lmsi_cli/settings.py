@@ -1,0 +1,109 @@
+"""What a setting is: how it is described, how layers of values become one struct, and refusals.
+
+Knows msgspec's structs and their metadata; no command's settings, which are in ``config.py``. Each
+field's type holds its range, ``Meta(description=...)`` its help text and ``extra={"flag"}`` its
+spelling on the command line:
+
+    resolve(VoteConfig, {"min_votes": 3}, {"preset": "paper", "min_share": 0.5})
+    -> VoteConfig(preset="paper", min_votes=1, min_share=0.5, check_equations=False, ...)
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import fields
+
+from lmsi_cli.errors import LmsiError
+
+
+def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
+    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
+    return Meta(description=help_, extra={"flag": flag, "forms": forms}, **limits)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every command's settings.
+
+    ``presets`` are values by the name that a field ``preset`` may have; ``default`` stands for the
+    defaults of whatever any of them sets.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+
+
+C = TypeVar("C", bound=Config)
+
+
+def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
+    """Merge layers of plain values, the last one winning, and check them.
+
+    Args:
+        kind: The struct to build.
+        layers: Mappings from field to value; ``None`` means "not given". A layer's preset beats
+            the layers before it, and what the layer itself gives beats its preset.
+        where: The file and table that the values come from; empty for the command line.
+
+    Raises:
+        LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
+    """
+    merged = {k: v for layer in layers for k, v in _filled(kind, layer).items() if v is not None}
+    try:
+        return msgspec.convert(merged, kind, strict=False)
+    except msgspec.ValidationError as e:
+        raise _refusal(kind, merged, str(e), where) from None
+
+
+def _filled(kind: type[Config], layer: dict[str, Any]) -> dict[str, Any]:
+    """Put a layer's preset, if it has one, below what it gives."""
+    given = {k: v for k, v in layer.items() if v is not None}
+    preset = given.get("preset")
+    if preset == "default":
+        own = {name for values in kind.presets.values() for name in values}
+        return {**{f.name: f.default for f in fields(kind) if f.name in own}, **given}
+    return {**kind.presets.get(preset, {}), **given} if isinstance(preset, str) else given
+
+
+def flags(name: str, meta: Meta) -> list[str]:
+    """Spell a setting as flags, the long one last: ``["-n", "--paths"]``."""
+    told = (meta.extra or {}).get("flag", "")
+    return told.split("/") if told else [f"--{name.replace('_', '-')}"]
+
+
+def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: str) -> LmsiError:
+    """Say it in the user's terms: msgspec knows neither flags nor the value it refused."""
+    names = kind.__struct_fields__
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"settings: {', '.join(names)}"
+            return LmsiError(f"{where}: unknown setting '{name}'", hint=hint)
+    name = complaint.rpartition("`$.")[2].partition("`")[0].partition("[")[0]
+    type_, meta = typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])
+    place = f"{where} {name}" if where else flags(name, meta)[-1]
+    value = given[name]
+    shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return LmsiError(f"{place}: expected {_allowed(type_, meta)}, got {shown!r}")
+
+
+def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
+    """Describe the values of a setting: ``a number, at least 0 and at most 10``."""
+    inner = typing.get_args(type_)
+    if forms := (meta.extra or {}).get("forms"):
+        return str(forms)
+    for number in (t for t in inner if typing.get_origin(t) is Annotated):
+        words = [w for t in inner if typing.get_origin(t) is Literal for w in typing.get_args(t)]
+        return f"{', '.join(words)} or {_allowed(*typing.get_args(number))}"
+    if typing.get_origin(type_) is Literal:
+        return f"one of {', '.join(inner)}"
+    if typing.get_origin(type_) is tuple:
+        return f"one or more of {', '.join(typing.get_args(inner[0]))}"
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    word = next((word for t, word in kinds.items() if t in (type_, *inner)), "text")
+    limits = {"at least": meta.ge, "above": meta.gt, "at most": meta.le, "below": meta.lt}
+    told = " and ".join(f"{how} {x:g}" for how, x in limits.items() if x is not None)
+    return word + (f", {told}" if told else "")
