@@ -19,14 +19,15 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from lmsi_cli.config import TABLES, Config
+from lmsi_cli.config import TABLES
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.settings import flags, resolve
+from lmsi_cli.settings import Config, flags, resolve
 
 Command = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
 SETTINGS = "settings"  # the parameter that receives the resolved struct
 OTHERS = "tables"  # the parameter, if there is one, that receives all tables of the config file
+EMPTY = "none"  # an empty list, as it is typed and shown
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file of defaults; flags win.")
 ]
@@ -92,12 +93,16 @@ def read_tables(file: Path | None) -> Tables:
 
 
 def _lists(kind: type[Config], typed: dict[str, Any]) -> dict[str, Any]:
-    """Split the comma-separated flags of list fields."""
+    """Split the comma-separated flags of list fields; ``none`` is an empty list."""
     listed = {f.name for f in msgspec.structs.fields(kind) if isinstance(f.default, tuple)}
     return {
-        name: [part.strip() for part in value.split(",")] if name in listed and value else value
+        name: _parts(value) if name in listed and value is not None else value
         for name, value in typed.items()
     }
+
+
+def _parts(value: str) -> list[str]:
+    return [] if value in ("", EMPTY) else [part.strip() for part in value.split(",")]
 
 
 def _options(kind: type[Config]) -> list[inspect.Parameter]:
@@ -125,7 +130,7 @@ def _shown(default: Any) -> str:  # noqa: ANN401 - any default
     if isinstance(default, bool):
         return "yes" if default else "no"
     if isinstance(default, tuple):
-        return ",".join(default) or "none"
+        return ",".join(default) or EMPTY
     if isinstance(default, float):
         return f"{default:g}"
     if default is None:  # a table of the config file may hold it

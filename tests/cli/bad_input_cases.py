@@ -298,6 +298,11 @@ FOLDERS = {
         "./test.jsonl: another --data file is called test too",
         "rename one",
     ),
+    "a criterion that run does not know": Case(
+        "run q.jsonl -m m.gguf --stop beta:2",
+        {},
+        f"--stop: expected {STOPS}, got 'beta:2'",
+    ),
     "trained on and measured on": Case(
         "run more.jsonl -m m.gguf --data test.jsonl -o r",
         {

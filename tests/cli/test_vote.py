@@ -1,0 +1,122 @@
+"""`lmsi vote` from its command line: what is shown, what is refused, what a flag beats."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lmsi_cli.cli.main import app
+from lmsi_cli.engine.base import path_seed
+from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.records import Path, Question, Vote
+from lmsi_cli.rundir import RunDir
+
+TRUE, FALSE = " 2 * 2 = 4. The answer is 4.", " 2 * 2 = 5. The answer is 4."
+SLIP, REPEATED = " 2 * 2 = 3. The answer is 3.", " 2 * 2 = 6. The answer is 6."
+# of each question: three sound, one lucky, one near miss, three times the same wrong answer
+SAID = [(TRUE, "4")] * 3 + [(FALSE, "4"), (SLIP, "3")] + [(REPEATED, "6")] * 3
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run folder of two questions, and a file that holds one of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    run = RunDir("r")
+    ids = ("q1", "q2")
+    write_records(run.questions, [Question(id=q, question=f"What is {q}?") for q in ids])
+    write_records(run.paths, [path(q, i, *said) for q in ids for i, said in enumerate(SAID)])
+    run.save_settings("sample", {"task": "number", "seed": 0, "paths": 8})
+    (tmp_path / "test.jsonl").write_text('{"question": "what is q2", "answer": 4}\n')
+    (tmp_path / "probe.jsonl").write_text('{"id": "q1", "question": "What is q1?", "answer": 4}\n')
+    return run
+
+
+def path(question, index, text, answer):
+    right = answer == "4"
+    return Path(
+        question_id=question, path=index, seed=path_seed(0, question, index), text=text,
+        num_generated_tokens=9, logprob=-9.0, mean_logprob=-0.2 if right else -0.9,
+        stop_reason="answer", predicted_answer=answer, extract_rule="marker",
+    )  # fmt: skip
+
+
+def call(*words):
+    done = CliRunner().invoke(app, ["vote", "r", *words])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def kept(run):
+    return {v.question_id: v.kept for v in read_records(run.votes, Vote)}
+
+
+def test_the_tables_show_classes_and_what_was_removed(run):
+    code, out, err = call()
+    assert (code, err) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "sound: every step holds 6 37.5% 6" in lines
+    assert "lucky: a false step, and yet the winning answer 2 12.5% 0" in lines
+    assert "near-miss: one slip away from the winning answer 2 12.5% 0" in lines
+    assert "systematic: the same other answer again and again 6 37.5% 0" in lines
+    (removed,) = [line for line in lines if line.startswith("false-equation")]
+    assert removed == "false-equation 10 q1 path 3: \u20262 * 2 = 5. The answer is 4."
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        ("", (0, 1, 2)),
+        ("--keep lucky", (0, 1, 2, 3)),
+        ("--keep near-miss --max-paths-per-question 9", (0, 1, 2, 4)),
+        ("--keep systematic,near-miss --max-paths-per-question 0", (0, 1, 2, 4, 5, 6, 7)),
+        ("--preset paper", (0, 1, 2, 3)),
+        ("--preset paper --drop lucky", (0, 1, 2)),
+        ("--preset paper --max-paths-per-question 2", (0, 1)),
+        ("--config c.toml", (0,)),
+        ("--config c.toml --preset paper", (0, 1, 2, 3)),
+        ("--config c.toml --preset default", (0, 1, 2)),
+    ],
+)
+def test_flags_say_what_is_kept(run, tmp_path, words, paths):
+    (tmp_path / "c.toml").write_text("[vote]\npreset = 'paper'\nmax_paths_per_question = 1\n")
+    code, _, err = call(*words.split())
+    assert (code, err) == (0, "")
+    assert kept(run) == {"q1": paths, "q2": paths}
+
+
+def test_questions_kept_for_measuring_are_refused_unless_forced(run):
+    code, out, err = call("--exclude", "probe.jsonl", "--exclude", "test.jsonl")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: probe.jsonl holds 1 of the 2 questions to train on: q1\nhint: ")
+    assert not run.votes.exists()
+    assert call("--exclude", "test.jsonl", "--force")[0] == 0
+
+
+def test_weights_by_name_and_the_temperature_of_a_probe(run):
+    code, out, _ = call("--weight", "cisc:auto", "--probe", "probe.jsonl", "--preset", "paper",
+                        "--json")  # fmt: skip
+    assert code == 0
+    fit = json.loads(out)["fit"]
+    assert fit["questions"] == 1 and 0.001 <= fit["temperature"] <= 10
+    (one, _) = read_records(run.votes, Vote)
+    assert sum(one.weights.values()) == pytest.approx(1)
+    assert one.weights["4"] > one.ballots["4"] / 8
+    assert call("--weight", "cisc:auto")[2].startswith("error: --weight cisc:auto needs labels\n")
+
+
+def test_nothing_to_train_on_ends_with_the_figures_and_one_line(run):
+    code, out, err = call("--min-share", "1", "--no-check-equations")
+    assert code == 1
+    assert "kept paths" in out
+    assert err.startswith(
+        "error: r/paths.jsonl: nothing to train on: no path passed the filters; min-share removed "
+        "16 of 16\n"
+    )
+
+
+def test_a_list_can_be_emptied_on_the_command_line(run, tmp_path):
+    (tmp_path / "c.toml").write_text("[vote]\nkeep = ['lucky']\n")
+    assert call("--config", "c.toml")[0] == 0
+    assert kept(run)["q1"] == (0, 1, 2, 3)
+    assert call("--config", "c.toml", "--keep", "none")[0] == 0
+    assert kept(run)["q1"] == (0, 1, 2)
