@@ -30,6 +30,7 @@ VARIANTS = {
     "near-miss too": ["--keep", "near-miss"],
     "systematic too": ["--keep", "systematic"],
     "rival, other too": ["--keep", "rival,other"],
+    "near-miss alone": ["--drop", "sound,unchecked", "--keep", "near-miss"],
 }
 
 

@@ -20,26 +20,47 @@ from lmsi_cli.records import Exemplar, Record
 _TYPES = get_type_hints(Task, include_extras=True)
 
 
-def misfits(fields: dict[str, Any]) -> list[str]:
-    """What keeps the fields of a file from being a task: misspelt, missing, of a wrong type."""
+def mistakes(fields: dict[str, Any]) -> list[str]:
+    """All that keeps the fields of a file from being a sound task.
+
+    Misspelt, missing and of a wrong type; an unknown kind; and exemplars that would teach a model
+    a form which the reader of answers misreads.
+    """
     found = [*_names(fields, Task)]
     found += ["chat: no field of a task; use --chat and --few-shot"] * ("chat" in fields)
     for name in Task.__struct_fields__:
         if name in fields and name not in ("chat", "exemplars"):
             found += _wrong_type(name, fields[name], _TYPES[name])
+    if isinstance(kind := fields.get("kind"), str) and kind not in KINDS:
+        found.append(f"kind: unknown answer kind {kind!r}")
     exemplars = fields.get("exemplars", [])
     if not isinstance(exemplars, list) or not all(isinstance(e, dict) for e in exemplars):
         return [*found, "exemplars: expected tables, each headed [[exemplars]]"]
+    task = _reader(fields)
     for number, exemplar in enumerate(exemplars, 1):
-        found += [f"exemplar {number}: {told}" for told in _exemplar(exemplar)]
+        found += [f"exemplar {number}: {told}" for told in _exemplar(exemplar, task)]
     return found
 
 
-def _exemplar(fields: dict[str, Any]) -> Iterator[str]:
-    yield from _names(fields, Exemplar)
+def _reader(fields: dict[str, Any]) -> Task | None:
+    """A task with the fields that reading an answer needs; None if one of them is wrong."""
+    needed = {k: fields[k] for k in ("kind", "trigger", "percent") if k in fields}
+    try:
+        task = msgspec.convert({**needed, "name": "-", "exemplars": ()}, Task)
+    except msgspec.ValidationError:
+        return None
+    return task if task.kind in KINDS else None
+
+
+def _exemplar(fields: dict[str, Any], task: Task | None) -> Iterator[str]:
+    wrong = [*_names(fields, Exemplar)]
     for name in Exemplar.__struct_fields__:
         if name in fields:
-            yield from _wrong_type(name, fields[name], str)
+            wrong += _wrong_type(name, fields[name], str)
+            wrong += [f"{name}: is blank"] * (not str(fields[name]).strip())
+    yield from wrong
+    if task and not wrong:
+        yield from _misread(task, msgspec.convert(fields, Exemplar))
 
 
 def _names(fields: dict[str, Any], record: type[Record]) -> Iterator[str]:
@@ -63,17 +84,6 @@ def _wrong_type(name: str, value: object, expected: Any) -> Iterator[str]:  # no
         yield f"{name}: {e}"
 
 
-def unsound(task: Task) -> list[str]:
-    """What would teach a model a form that the reader of answers misreads."""
-    if task.kind not in KINDS:
-        return [f"kind: unknown answer kind {task.kind!r}"]
-    return [
-        f"exemplar {number}: {told}"
-        for number, exemplar in enumerate(task.exemplars, 1)
-        for told in _misread(task, exemplar)
-    ]
-
-
 def _misread(task: Task, exemplar: Exemplar) -> Iterator[str]:
     if task.kind == "choice" and not listed(exemplar.question):
         yield "question: lists no options; write (A), (B), ... one a line"
@@ -81,6 +91,9 @@ def _misread(task: Task, exemplar: Exemplar) -> Iterator[str]:
     gold = canonical(exemplar.answer, task.kind, said)
     if gold is None:
         yield f"answer: {exemplar.answer!r} is not a {task.kind}"
+        return
+    if task.trigger.strip().lower() in exemplar.rationale.lower():
+        yield f"rationale: holds the trigger {task.trigger!r}, which is added for you"
         return
     sentence = f"{exemplar.rationale.strip()} {task.trigger.strip()} {exemplar.answer}."
     found = extract(sentence, task.kind, task.trigger, said)

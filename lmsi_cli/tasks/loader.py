@@ -22,7 +22,7 @@ import msgspec
 from lmsi_cli.answers import KINDS
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
-from lmsi_cli.tasks.checking import misfits, unsound
+from lmsi_cli.tasks.checking import mistakes
 
 _FOLDER = Path(__file__).parent
 
@@ -67,17 +67,13 @@ def find_task(name_or_path: str) -> Path:
 def _read(path: Path) -> Task:
     """Decode and check one file; tell of all its mistakes at once."""
     fields = _decoded(path)
-    mistakes = misfits(fields)
-    if not mistakes:
-        task = msgspec.convert(fields, Task)
-        mistakes = unsound(task)
-        if not mistakes:
-            return task
-    told = mistakes[0]
-    if len(mistakes) > 1:
-        told = f"{len(mistakes)} mistakes: " + "; ".join(
-            f"({i}) {m}" for i, m in enumerate(mistakes, 1)
-        )
+    found = mistakes(fields)
+    if not found:
+        return msgspec.convert(fields, Task)
+    told = found[0]
+    if len(found) > 1:
+        numbered = (f"({i}) {m}" for i, m in enumerate(found, 1))
+        told = f"{len(found)} mistakes: {'; '.join(numbered)}"
     raise LmsiError(f"{path}: {told}", hint=_hint(told))
 
 
@@ -93,6 +89,6 @@ def _decoded(path: Path) -> dict[str, Any]:
 def _hint(told: str) -> str:
     if "kind" in told:
         return f"kinds: {', '.join(sorted(KINDS))}"
-    if "hides" in told:
+    if "hides" in told or "trigger" in told:
         return "leave the answer sentence out of the rationale; it is added for you"
     return "`lmsi tasks show number` prints a sound task"

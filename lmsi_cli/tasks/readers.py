@@ -10,6 +10,7 @@ complaint names the file and the line. One line of a JSONL file, and what become
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 import sys
@@ -115,11 +116,18 @@ def _load(source: str) -> bytes:
     try:
         return Path(source).read_bytes()
     except FileNotFoundError:
-        raise LmsiError(f"{source}: no such file", hint="give a question file, or `-`") from None
+        raise LmsiError(f"{source}: no such file", hint=_missing(source)) from None
     except IsADirectoryError:
         raise LmsiError(f"{source}: is a folder", hint="name a file in it") from None
     except OSError as e:
         raise LmsiError(f"{source}: cannot be read: {e.strerror}") from e
+
+
+def _missing(source: str) -> str:
+    """What to type instead: the set that was meant by ``gms8k:FILE``, or a file."""
+    name, colon, file = source.partition(":")
+    near = difflib.get_close_matches(name.lower(), LAYOUTS, 1) if colon else []
+    return f"did you mean {near[0]}:{file}?" if near else "give a question file, or `-`"
 
 
 def _decode(name: str, data: bytes) -> str:

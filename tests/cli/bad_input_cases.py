@@ -259,6 +259,9 @@ SETTINGS = {
         "question 't1': its answer 'Anna' is not a number (1 of 1 questions)",
         "correct the answer, or choose another --task",
     ),
+    "criterion of run": Case(
+        "run q.jsonl -m m.gguf --stop x", {}, f"--stop: expected {STOPS}, got 'x'"
+    ),
     "unknown task": Case(
         f"{SAMPLE} --task x",
         {},

@@ -114,7 +114,10 @@ def test_missing_file(name):
         (('"number"', '"colour"'), "unknown answer kind 'colour'"),
         (('"42"', "42"), r"exemplar 1: answer: Expected `str`, got `int`"),
         (('"42"', '"many"'), "exemplar 1: answer: 'many' is not a number"),
-        (('= 42."', '= 41. The answer is 41."'), "exemplar 1: rationale: its text hides"),
+        (('= 42."', '= 41. The answer is 41."'), "rationale: holds the trigger 'The answer is'"),
+        (('= 42."', '= 42. the answer is 42."'), "rationale: holds the trigger 'The answer is'"),
+        (('"6 * 7 = 42."', '" "'), "exemplar 1: rationale: is blank"),
+        (('kind = "number"', 'kind = "number"\ntrigger = ""'), "trigger: Expected `str` of length"),
         (('kind = "number"', 'kind = "number"\nchance = 2.0'), "chance"),
         (("[[exemplars]]", "[[exemplars"), "not a TOML file"),
     ],
@@ -140,11 +143,15 @@ def test_all_mistakes_are_told_at_once(tmp_path):
         "(2) exemplar 2: missing required field `rationale`; "
         "(3) exemplar 2: answer: Expected `str`, got `int`"
     )
-    file.write_text(
-        GOOD.replace('"42"', '"many"') + GOOD.partition('"number"')[2].replace("6 *", "7 *")
-    )
-    with pytest.raises(LmsiError, match="answer: 'many' is not a number"):
+    unsound = GOOD.replace('"42"', '"many"').replace("kind =", "extra = 1\nkind =")
+    file.write_text(unsound + second.replace("5", '"5"'))
+    with pytest.raises(LmsiError) as error:
         load_task(str(file))
+    assert str(error.value) == (
+        f"{file}: 3 mistakes: (1) unknown field `extra`; "
+        "(2) exemplar 1: answer: 'many' is not a number; "
+        "(3) exemplar 2: missing required field `rationale`"
+    )
 
 
 def test_a_file_that_is_not_text(tmp_path):

@@ -257,6 +257,12 @@ def test_parquet(tmp_path):
     assert read_questions(f"gsm8k:{file}")[0].answer == "42"
 
 
+def test_a_misspelt_set_is_suggested():
+    with pytest.raises(LmsiError, match="no such file") as error:
+        read_questions("gms8k:test.jsonl")
+    assert error.value.hint == "did you mean gsm8k:test.jsonl?"
+
+
 def test_a_drive_is_no_set():
     assert split_source("C:\\sets\\test.jsonl") == (None, "C:\\sets\\test.jsonl")
     assert split_source("gsm8k:a:b.jsonl") == ("gsm8k", "a:b.jsonl")
