@@ -1,8 +1,8 @@
 """Every default of every command, once.
 
-Each field's type holds its range, its help text and its spelling on the command line (``opt``);
-the command line and ``lmsi.toml`` are both made from these structs, and ``settings.py`` resolves
-them. Knows nothing of Typer, files or models. A config file, one table per command:
+Each field's type holds its range, ``Meta(description=...)`` its help text and ``extra={"flag"}``
+its spelling on the command line; the command line and ``lmsi.toml`` are both made from these
+structs. Knows nothing of Typer, files or models. A config file, one table per command:
 
     [sample]
     paths = 16
@@ -11,12 +11,12 @@ them. Knows nothing of Typer, files or models. A config file, one table per comm
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from lmsi_cli.records import ChatChoice, FewShot, Mode, PromptFormat
-from lmsi_cli.settings import Config, opt
 
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
@@ -40,6 +40,15 @@ WEIGHT_FORMS = (
     f"{MAJORITY}, logprob, mean_logprob, cisc:T with T above 0 (cisc:0.5), or {FITTED} (needs "
     "--probe)"
 )
+
+
+def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
+    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
+    return Meta(description=help_, extra={"flag": flag, "forms": forms}, **limits)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every command's settings."""
 
 
 Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
@@ -114,29 +123,10 @@ KeepClass = Literal["corrected", "lucky", "near-miss", "systematic", "rival", "o
 
 
 Preset = Literal["default", "paper"]
-# Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.
-PAPER: dict[str, Any] = {
-    "check_equations": False,
-    "weight": MAJORITY,
-    "min_share": 0.0,
-    "min_votes": 1,
-    "min_margin": 0.0,
-    "max_length_ratio": 0.0,
-    "max_repetition": 1.0,
-    "same_script": False,
-    "supported": False,
-    "distinct_equations": False,
-    "max_likeness": 1.0,
-    "max_paths_per_question": 0,
-    "drop": (),
-    "keep": (),
-}
 
 
 class VoteConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi vote``; the runs that the defaults come from are in ``docs/log.md``."""
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": PAPER}
 
     min_share: Annotated[
         float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)
@@ -188,6 +178,29 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         tuple[PromptFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
     seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
+
+
+# Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.
+PAPER: dict[str, Any] = {
+    "check_equations": False,
+    "weight": MAJORITY,
+    "min_share": 0.0,
+    "min_votes": 1,
+    "min_margin": 0.0,
+    "max_length_ratio": 0.0,
+    "max_repetition": 1.0,
+    "same_script": False,
+    "supported": False,
+    "distinct_equations": False,
+    "max_likeness": 1.0,
+    "max_paths_per_question": 0,
+    "drop": (),
+    "keep": (),
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": PAPER,
+    "default": {f.name: f.default for f in msgspec.structs.fields(VoteConfig) if f.name in PAPER},
+}
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):

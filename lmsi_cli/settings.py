@@ -1,40 +1,22 @@
-"""What a setting is: how it is described, how layers of values become one struct, and refusals.
+"""From plain values to a command's settings: layers merged, checked, and refused in plain words.
 
-Knows msgspec's structs and their metadata; no command's settings, which are in ``config.py``. Each
-field's type holds its range, ``Meta(description=...)`` its help text and ``extra={"flag"}`` its
-spelling on the command line:
+Knows flags and ranges as ``config.py`` declares them; nothing of Typer, files or models.
 
-    resolve(VoteConfig, {"min_votes": 3}, {"preset": "paper", "min_share": 0.5})
-    -> VoteConfig(preset="paper", min_votes=1, min_share=0.5, check_equations=False, ...)
+    resolve(SampleConfig, {"paths": 16}, {"paths": None, "temperature": 0.5})
+    -> SampleConfig(paths=16, temperature=0.5, ...)
 """
 
 from __future__ import annotations
 
 import difflib
 import typing
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import fields
 
+from lmsi_cli.config import PRESETS, Config
 from lmsi_cli.errors import LmsiError
-
-
-def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
-    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
-    return Meta(description=help_, extra={"flag": flag, "forms": forms}, **limits)
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every command's settings.
-
-    ``presets`` are values by the name that a field ``preset`` may have; ``default`` stands for the
-    defaults of whatever any of them sets.
-    """
-
-    presets: ClassVar[dict[str, dict[str, Any]]] = {}
-
 
 C = TypeVar("C", bound=Config)
 
@@ -51,21 +33,18 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     Raises:
         LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
     """
-    merged = {k: v for layer in layers for k, v in _filled(kind, layer).items() if v is not None}
+    merged = {k: v for layer in layers for k, v in _filled(layer).items() if v is not None}
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
         raise _refusal(kind, merged, str(e), where) from None
 
 
-def _filled(kind: type[Config], layer: dict[str, Any]) -> dict[str, Any]:
+def _filled(layer: dict[str, Any]) -> dict[str, Any]:
     """Put a layer's preset, if it has one, below what it gives."""
     given = {k: v for k, v in layer.items() if v is not None}
     preset = given.get("preset")
-    if preset == "default":
-        own = {name for values in kind.presets.values() for name in values}
-        return {**{f.name: f.default for f in fields(kind) if f.name in own}, **given}
-    return {**kind.presets.get(preset, {}), **given} if isinstance(preset, str) else given
+    return {**PRESETS.get(preset, {}), **given} if isinstance(preset, str) else given
 
 
 def flags(name: str, meta: Meta) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.config import PAPER, VoteConfig
+from lmsi_cli.config import PAPER, PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path
 from lmsi_cli.settings import resolve
@@ -92,6 +92,7 @@ def test_measures_are_shares(one, other):
 def test_the_paper_keeps_every_majority_path_and_names_every_filter():
     about_files = {"preset", "formats", "seed"}
     assert set(PAPER) == set(VoteConfig.__struct_fields__) - about_files
+    assert PRESETS["default"].keys() == PAPER.keys()
     texts = [" 1 + 1 = 3.", " 1 + 1 = 3.", LOOP, " Это", " 2 + 5 = 7."]
     paths = [path(i, text, tokens=9 ** (i + 1)) for i, text in enumerate(texts)]
     assert select(vote("q", paths), paths, BARE, "How many?").vote.kept == (0, 1, 2, 3, 4)

@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).parent.parent / "lmsi_cli"
 # import each other, except stages and commands, which meet only in files and in the group.
 LAYERS = [
     {"errors"},
-    {"records", "settings"},
+    {"records"},
     {"config"},
+    {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"},
     {"verdict"},

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from lmsi_cli.config import TABLES
+from lmsi_cli.config import TABLES, Config
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.settings import Config, flags, resolve
+from lmsi_cli.settings import flags, resolve
 
 Command = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
