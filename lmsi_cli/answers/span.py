@@ -1,8 +1,10 @@
 """Short free answers, compared as SQuAD compares them: no case, articles or punctuation.
 
-Knows words, not meanings. Numbers inside a span have their own one spelling, as in DROP:
+Knows words, not meanings. Numbers inside a span and whole dates have their own one spelling, as
+DROP needs it:
 
     canonical: "The Eiffel Tower!" -> "eiffel tower"   "1,200 yards" -> "1200 yards"
+               "May 4, 1863" -> "1863-05-04"
 
 Sources: the normalisation of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250) and of DROP (Dua et
 al. 2019, arXiv 1903.00161).
@@ -13,6 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from lmsi_cli.answers import date
 from lmsi_cli.answers.number import number_value, spell
 from lmsi_cli.answers.places import Asked, Kind, Rule, Span, rules, short_reply, trimmed
 
@@ -29,8 +32,11 @@ def _find(text: str, place: Span, _last: bool, _asked: Asked) -> Span | None:
     return span if 0 < span.end - span.start <= _LONGEST else None
 
 
-def _canonical(text: str, _asked: Asked) -> str | None:
-    """Join the words' canonical spellings; None if no word is left."""
+def _canonical(text: str, asked: Asked) -> str | None:
+    """Join the words' canonical spellings, or spell a date; None if no word is left."""
+    day = date.KIND.canonical(text, asked)
+    if day and "-" in day:  # more than a year, which is a number, too
+        return day
     words = [word for part in text.split() if (word := _word(part))]
     kept = [word for word in words if word not in _ARTICLES]
     return " ".join(kept or words) or None

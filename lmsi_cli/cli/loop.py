@@ -233,7 +233,7 @@ def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.stages.vote import nothing_kept, vote_run
 
     observer = observer_of(folder, plan.task, plan.probe)
-    summary = vote_run(folder, plan.task, plan.vote, plan.excluded, watch=observer.observe)
+    summary = vote_run(folder, plan.task, plan.vote, plan.excluded, observer.gold, observer.observe)
     progress.say(kept_line(summary))
     for warning in summary.warnings:
         progress.say(f"warning: {warning}")

@@ -44,9 +44,10 @@ def mistakes(fields: dict[str, Any]) -> list[str]:
 
 def _reader(fields: dict[str, Any]) -> Task | None:
     """A task with the fields that reading an answer needs; None if one of them is wrong."""
-    needed = {k: fields[k] for k in ("kind", "trigger", "percent") if k in fields}
+    needed: dict[str, Any] = {"name": "-", "exemplars": ()}
+    needed |= {k: fields[k] for k in ("kind", "trigger", "percent") if k in fields}
     try:
-        task = msgspec.convert({**needed, "name": "-", "exemplars": ()}, Task)
+        task = msgspec.convert(needed, Task)
     except msgspec.ValidationError:
         return None
     return task if task.kind in KINDS else None

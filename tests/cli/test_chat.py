@@ -6,6 +6,7 @@ import chat_models as chat
 import pytest
 from bad_input_cases import SAMPLE
 
+from lmsi_cli.engine.base import path_seed
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.lines import read_records, write_records
@@ -82,7 +83,8 @@ def give_answers(run):
         run.paths,
         [
             Path(
-                question_id=q, path=i, seed=0, num_generated_tokens=9, logprob=-1.0,
+                question_id=q, path=i, seed=path_seed(0, q, i),
+                num_generated_tokens=9, logprob=-1.0,
                 text="<think>4 + 3 = 9</think>\n\n3 + 4 = 7. The answer is 7.",
                 stop_reason="answer", predicted_answer="7", extract_rule="marker",
             )

@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from lmsi_cli.catalog import find_model
+from lmsi_cli.cli.evaluate import _task as examined_as
 from lmsi_cli.cli.main import app
 from lmsi_cli.cli.session import pick_task
 from lmsi_cli.lines import write_records
 from lmsi_cli.records import Path, Question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.rundir import RunDir, sha256_file
 from lmsi_cli.tasks.loader import task_names
 from lmsi_cli.tasks.readers import set_name
 from lmsi_cli.voting import vote
@@ -192,3 +193,22 @@ def test_a_set_names_its_task_and_its_results(tmp_path, gguf):
     assert pick_task("auto", model, "strategyqa:dev.json").name == "strategyqa"
     assert pick_task("svamp", model, "strategyqa:dev.json").name == "svamp"
     assert pick_task("auto", model, "dev.jsonl").name in ("number", "tinymath")
+
+
+def test_a_set_is_examined_as_sampled_unless_its_answers_are_others(run):
+    folder = run[0]
+    assert examined_as(folder, "gsm8k:test.jsonl", "auto").name == "number"
+    assert examined_as(folder, "strategyqa:dev.json", "auto").name == "strategyqa"
+    assert examined_as(folder, "strategyqa:dev.json", "svamp").name == "svamp"
+    assert examined_as(folder, "test.jsonl", "auto").name == "number"
+
+
+def test_eval_refuses_answers_of_another_kind_before_a_model_is_loaded(run, gguf, tmp_path):
+    folder = run[0]
+    saved = {"task": "arc", "task_name": "arc", "chat": "off", "model": str(gguf)}
+    folder.save_settings("sample", {**saved, "model_sha256": sha256_file(gguf)})
+    data = tmp_path / "t.jsonl"
+    data.write_text(json.dumps({"id": "a", "question": OPTIONS, "answer": "yes"}))
+    code, _, err = call("eval", str(folder.root), "--data", str(data))
+    assert code == 1
+    assert "question 'a': its answer 'yes' is not a choice (1 of 1 questions)" in err
