@@ -31,6 +31,8 @@ VARIANTS = {
     "systematic too": ["--keep", "systematic"],
     "rival, other too": ["--keep", "rival,other"],
     "near-miss alone": ["--drop", "sound,unchecked", "--keep", "near-miss"],
+    "plain vote": ["--no-check-equations"],
+    "plain, no lucky": ["--no-check-equations", "--drop", "lucky"],
 }
 
 

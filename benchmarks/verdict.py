@@ -199,7 +199,7 @@ def _model(setting: Setting, folder: Path) -> Path:
     for tensor in GGUFReader(damaged, "r+").tensors:
         if tensor.data.ndim > 1 and tensor.data.dtype == np.float16:
             spread = setting.noise * float(tensor.data.astype(np.float32).std())
-            tensor.data += rng.normal(0, spread, tensor.data.shape).astype(np.float16)
+            tensor.data[...] += rng.normal(0, spread, tensor.data.shape).astype(np.float16)
     return damaged
 
 
