@@ -1,6 +1,6 @@
 """From plain values to a command's settings: layers merged, checked, and refused in plain words.
 
-Knows flags and ranges as ``config.py`` declares them; nothing of Typer, files or models.
+Knows flags and ranges as ``config/`` declares them; nothing of Typer, files or models.
 
     resolve(SampleConfig, {"paths": 16}, {"paths": None, "temperature": 0.5})
     -> SampleConfig(paths=16, temperature=0.5, ...)

@@ -1,7 +1,7 @@
 """Commands made from config structs: one option per field, help and range from its type.
 
 Knows Typer and the structs' metadata; nothing of what a command does. So a default, a range and a
-help text exist once, in ``config.py``, and a command's function stays short:
+help text exist once, in ``config/``, and a command's function stays short:
 
     @configured(SampleConfig)
     def sample(questions: str, out: Path, settings: SampleConfig) -> None: ...

@@ -93,7 +93,7 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
 
     from lmsi_cli.training import attention
     from lmsi_cli.training.lora import trainable
-    from lmsi_cli.training.trainer import row_loss
+    from lmsi_cli.training.step import row_loss
 
     monkeypatch.setattr(attention, "SMALL", small)
     model = tiny()
@@ -115,7 +115,7 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
 
 
 def test_a_packed_row_is_refused_without_its_attention(tiny, examples):
-    from lmsi_cli.training.trainer import row_loss
+    from lmsi_cli.training.step import row_loss
 
     with pytest.raises(ValueError, match=NAME):
         row_loss(tiny(), to_batch(pack(examples)[0]), "fp32")

@@ -10,9 +10,10 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
+from lmsi_cli.training.loop import LOG, Job, fit
 from lmsi_cli.training.lora import choose, trainable
 from lmsi_cli.training.schedule import learning_rate, plan
-from lmsi_cli.training.trainer import LOG, Job, fit, train
+from lmsi_cli.training.trainer import train
 
 
 def job(examples, out, **config):

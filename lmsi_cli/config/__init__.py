@@ -1,0 +1,93 @@
+"""Every default of every command, once.
+
+Each field's type holds its range, ``Meta(description=...)`` its help text and ``extra={"flag"}``
+its spelling on the command line; the command line and ``lmsi.toml`` are both made from these
+structs. Knows nothing of Typer, files or models. A config file, one table per command:
+
+    [sample]
+    paths = 16
+    temperature = 0.7
+"""
+
+from __future__ import annotations
+
+from lmsi_cli.config.evaluation import EvalConfig
+from lmsi_cli.config.options import (
+    DEFAULT_KIND,
+    DEFAULT_MODEL,
+    DEFAULT_TASK,
+    Config,
+    opt,
+)
+from lmsi_cli.config.running import RunConfig
+from lmsi_cli.config.sampling import (
+    CHAT,
+    FEW_SHOT,
+    NO_STOP,
+    STOP_FORMS,
+    STOP_PATTERN,
+    SYSTEM,
+    Criterion,
+    EngineConfig,
+    FlashMode,
+    KVMode,
+    Layers,
+    SampleConfig,
+    SamplingConfig,
+)
+from lmsi_cli.config.training import TrainConfig
+from lmsi_cli.config.voting import (
+    FITTED,
+    MAJORITY,
+    PAPER,
+    PRESETS,
+    WEIGHT_FORMS,
+    WEIGHT_PATTERN,
+    DropClass,
+    KeepClass,
+    Preset,
+    VoteConfig,
+)
+
+__all__ = [
+    "CHAT",
+    "DEFAULT_KIND",
+    "DEFAULT_MODEL",
+    "DEFAULT_TASK",
+    "FEW_SHOT",
+    "FITTED",
+    "MAJORITY",
+    "NO_STOP",
+    "PAPER",
+    "PRESETS",
+    "STOP_FORMS",
+    "STOP_PATTERN",
+    "SYSTEM",
+    "TABLES",
+    "WEIGHT_FORMS",
+    "WEIGHT_PATTERN",
+    "Config",
+    "Criterion",
+    "DropClass",
+    "EngineConfig",
+    "EvalConfig",
+    "FlashMode",
+    "KVMode",
+    "KeepClass",
+    "Layers",
+    "Preset",
+    "RunConfig",
+    "SampleConfig",
+    "SamplingConfig",
+    "TrainConfig",
+    "VoteConfig",
+    "opt",
+]
+
+TABLES: dict[str, type[Config]] = {
+    "sample": SampleConfig,
+    "vote": VoteConfig,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "run": RunConfig,
+}

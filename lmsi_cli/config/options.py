@@ -1,0 +1,26 @@
+"""How one option is described, and the base of every table of settings.
+
+Knows no command. One option:
+
+    paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Meta
+
+DEFAULT_MODEL = "tinymath"
+DEFAULT_TASK = "auto"
+DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
+
+
+def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
+    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
+    return Meta(description=help_, extra={"flag": flag, "forms": forms}, **limits)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every command's settings."""

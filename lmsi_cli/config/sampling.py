@@ -1,0 +1,91 @@
+"""How llama.cpp runs, how a token is drawn, and the settings of ``lmsi sample``.
+
+Knows no other command. In a config file:
+
+    [sample]
+    paths = 16
+    temperature = 0.7
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt
+from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
+
+KVMode = Literal["auto", "unified", "split"]
+FlashMode = Literal["auto", "on", "off"]
+NO_STOP = "none"
+# six decimals at most: nobody samples enough paths for more
+STOP_PATTERN = rf"^(?:{NO_STOP}|beta:0?\.[5-9]\d{{0,5}}|window:(?:[2-9]|[1-9]\d{{1,2}}))\Z"
+STOP_FORMS = (
+    f"{NO_STOP}, beta:P with P from 0.5 to below 1 (beta:0.95), "
+    "or window:W with W from 2 to 999 (window:5)"
+)
+
+Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
+Criterion = Annotated[str, Meta(pattern=STOP_PATTERN)]
+
+
+class EngineConfig(Config, frozen=True, kw_only=True):
+    """How llama.cpp runs; nothing here changes what is asked of the model."""
+
+    parallel: Annotated[
+        int, opt("Paths decoded together; 0 chooses.", "-np/--parallel", ge=0, le=240)
+    ] = 0
+    kv: Annotated[
+        KVMode, opt("One KV cache for all paths (unified), one for each (split), or auto.")
+    ] = "auto"
+    flash_attn: Annotated[
+        FlashMode, opt("Fused attention: on, off, or auto.", "-fa/--flash-attn")
+    ] = "auto"
+    ctx: Annotated[int, opt("KV cells for all paths together; 0 chooses.", ge=0)] = 0
+    threads: Annotated[int, opt("CPU threads; 0 takes the physical cores.", ge=0, le=512)] = 0
+    gpu_layers: Annotated[
+        Layers, opt("Layers on the GPU: all, none or a number.", "-ngl/--gpu-layers")
+    ] = "none"
+
+
+class SamplingConfig(EngineConfig, frozen=True, kw_only=True):
+    """How a token is drawn, in llama.cpp's order: top-k, top-p, min-p, then temperature."""
+
+    temperature: Annotated[float, opt("Sampling temperature; 0 is greedy.", ge=0, le=10)] = 0.7
+    top_k: Annotated[int, opt("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
+    top_p: Annotated[float, opt("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
+    min_p: Annotated[float, opt("Drop tokens below this share of the likeliest.", ge=0, le=1)] = 0.0
+    max_tokens: Annotated[int, opt("Longest path, in tokens.", ge=1)] = 256
+    seed: Annotated[int, opt("Seed of the run; every path derives its own.", ge=0)] = 0
+
+
+CHAT = opt("Ask in conversations: auto (if the file has a chat template), on or off.")
+FEW_SHOT = opt("Exemplars of a conversation: as turns, or all in one message.")
+SYSTEM = opt("System message of a conversation; empty: none.")
+
+
+class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
+    """Settings of ``lmsi sample``."""
+
+    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = (
+        DEFAULT_MODEL
+    )
+    task: Annotated[str, opt("Answer kind and exemplars; auto: by the set or the model.")] = (
+        DEFAULT_TASK
+    )
+    prompt: Annotated[PromptFormat, opt("Prompt format of the paths.")] = "cot-zero"
+    chat: Annotated[ChatChoice, CHAT] = "auto"
+    few_shot: Annotated[FewShot, FEW_SHOT] = "turns"
+    system: Annotated[str, SYSTEM] = ""
+    paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
+    stop: Annotated[
+        str,
+        opt(
+            "Leave a question once it is decided: beta:0.95 or window:5.",
+            forms=STOP_FORMS,
+            pattern=STOP_PATTERN,
+        ),
+    ] = NO_STOP
+    adapter: Annotated[str, opt("GGUF adapter that draws the paths; empty: the base does.")] = ""
+    limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
