@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.equations import equations
 from lmsi_cli.records import Interval, Paired, Question, Record
-from lmsi_cli.report.comparison import Answer
 from lmsi_cli.stats import (
     Bin,
     Brier,
@@ -33,6 +32,9 @@ from lmsi_cli.stats import (
     reliability,
     risk_coverage,
 )
+
+if TYPE_CHECKING:  # the comparison may hold these figures, so it is the one that imports
+    from lmsi_cli.report.comparison import Answer
 
 SMALL = 30  # questions; with fewer an interval spans some 35 points, and ranges are nearly empty
 CLEAR = 0.05  # p below which an inversion is named
@@ -112,14 +114,14 @@ def confidence_of(
         seed: Of the resamples.
 
     Returns:
-        ``None`` where a model has no sampled paths.
+        ``None`` where a model has no sampled path with an answer.
     """
     models = {name: ballots_of(a, gold) for name, a in answers.items()}
     if not models or not all(any(b is not None for b in m.values()) for m in models.values()):
         return None
     whole = {name: _trust(m, seed) for name, m in models.items()}
     parts = tuple(_strata(models, strata, seed))
-    first, last = list(models.values())[0], list(models.values())[-1]
+    first, *_, last = [*models.values()] * 2
     two = len(models) > 1
     return Confidence(
         models=whole,
@@ -245,8 +247,8 @@ def inverted(who: str, trust: Trust, p: float) -> str:
     )
     return (
         f"{who}: more agreement, fewer right answers. With a share of {_range(i.upper)} "
-        f"{_right(up)} are right, with {_range(i.lower)} {_right(down)} (p {p_words(p)} if accuracy "
-        f"never fell).{whole} Filters by share keep the wrong paths here."
+        f"{_right(up)} are right, with {_range(i.lower)} {_right(down)} (p {p_words(p)} if "
+        f"accuracy never fell).{whole if i.overall else ''} Filters by share keep the wrong paths."
     )
 
 
