@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from lmsi_cli.report.confidence_tables import sentences
 from lmsi_cli.report.figures import ONE
 from lmsi_cli.report.results import Evaluation, Figure, Pair, Variant
 from lmsi_cli.report.tables import change, columns, p_text, percent, with_interval
@@ -26,7 +27,8 @@ def eval_tables(e: Evaluation) -> list[Part]:
     """Before and after on one data set: accuracy, cost, curves, sweeps, and what it comes to."""
     parts: list[Part] = [_accuracy(e), "", _cost(e), ""]
     parts += _spaced([_curves(e), _temperatures(e), _seeds(e)])
-    parts += [Text(s) for s in (*conclusions(e), e.rivals, e.corrected) if s]
+    told = [*conclusions(e), *_rivals(e), *(sentences(e.confidence) if e.confidence else [])]
+    parts += [Text(s) for s in (*told, e.corrected) if s]
     if e.skipped:
         parts.append(f"{len(e.skipped)} too long for the model's context; they count as wrong.")
     return [*parts, ""]
@@ -39,6 +41,12 @@ def conclusions(e: Evaluation) -> list[str]:
     if not found and first is not None:
         return [f"{e.primary}: {percent(first.accuracy.value)} of {e.n} questions."]
     return found + _best_temperatures(e)
+
+
+def _rivals(e: Evaluation) -> list[str]:
+    """How each adapter stands against votes of the base."""
+    several = len(e.rivals) > 1
+    return [f"{m}: {r.sentence}" if several else r.sentence for m, r in e.rivals.items()]
 
 
 def _conclusion(e: Evaluation, p: Pair) -> str:
