@@ -9,6 +9,7 @@ Knows Rich's tables and the record; computes nothing that is not in it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
@@ -208,3 +209,14 @@ def _seeds(e: Evaluation) -> Table | None:
 
 def _spaced(tables: Iterable[Table | None]) -> list[Part]:
     return [part for t in tables if t is not None for part in (t, "")]
+
+
+def imported_lines(e: Evaluation, file: Path) -> list[Text]:
+    """Where imported answers went, and where their program marked them otherwise."""
+    told = [Text(f"written to {file}; `lmsi compare` takes it")]
+    if e.imported is not None:
+        for name, n in e.imported.disagreements.items():
+            marks = e.imported.marks[name]
+            own = percent(sum(marks) / max(1, len(marks)))
+            told.append(Text(f"{name}: {own} by {e.imported.program}, {n} marked otherwise here"))
+    return told
