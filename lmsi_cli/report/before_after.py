@@ -62,7 +62,8 @@ def _conclusion(e: Evaluation, p: Pair) -> str:
 
 
 def _accuracy(e: Evaluation) -> Table:
-    title = f"{e.data}: {e.n} questions, % right [95% interval]"
+    seeds = f"; of seed {e.mains[0].seed}, changes over all seeds" if e.replicated else ""
+    title = f"{e.data}: {e.n} questions, % right [95% interval]{seeds}"
     if len(e.mains) > SIDE_BY_SIDE:
         return _long(e, title)
     adapted = [e.mains[1].model, "change, paired", "p"] if len(e.mains) > 1 else []
