@@ -216,7 +216,7 @@ def _examined(
     return msgspec.structs.replace(
         marking.result(exam.task.kind, exam.task.name, config.seed),
         skipped=tuple(skipped),
-        settings=msgspec.to_builtins(config),
+        settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
 
 
