@@ -248,7 +248,9 @@ def _exam_task(plan: Plan) -> Task:
 def _check(plan: Plan) -> None:
     """Refuse questions that do not fit their task, before hours are spent on them."""
     from lmsi_cli.tasks.golds import check_options, gold_answers
+    from lmsi_cli.training.lora import refuse_dora
 
+    refuse_dora(plan.train)
     check_options(plan.questions[: plan.sample.limit or None], plan.task)
     for questions in plan.exams.values():
         gold_answers(questions[: plan.eval.limit or None], _exam_task(plan))

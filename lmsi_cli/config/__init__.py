@@ -36,7 +36,7 @@ from lmsi_cli.config.sampling import (
     SampleConfig,
     SamplingConfig,
 )
-from lmsi_cli.config.training import TrainConfig
+from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.voting import (
     FITTED,
     MAJORITY,
@@ -61,6 +61,7 @@ __all__ = [
     "NO_STOP",
     "PAPER",
     "PRESETS",
+    "SPEED_ONLY",
     "STOP_FORMS",
     "STOP_PATTERN",
     "SYSTEM",
@@ -69,6 +70,7 @@ __all__ = [
     "WEIGHT_PATTERN",
     "Config",
     "Criterion",
+    "DeviceName",
     "DropClass",
     "EngineConfig",
     "EvalConfig",
@@ -76,6 +78,7 @@ __all__ = [
     "FlashMode",
     "KVMode",
     "KeepClass",
+    "LastLayers",
     "Layers",
     "Preset",
     "RunConfig",
