@@ -105,12 +105,13 @@ def pairs(repeats: int) -> Iterator[Line]:
     for n in SIZES:
         for moved, up in MOVES:
             draw, setting = partial(_yes_no, n=n, moved=moved, up=up), f"{moved} change, {up:+}"
-            for what, method in (("paired", own), ("percentile", percentile), ("BCa", bca)):
+            others = (("percentile", percentile), ("BCa", bca)) if n == SIZES[0] else ()
+            for what, method in (("paired", own), *others):
                 yield _line(f"{what}, yes/no", setting, n, cover_pairs(method, draw, up, repeats))
         for before, after in STEPS:
             draw, setting = partial(_steps, n=n, a=before, b=after), f"{before} to {after}"
             up = after - before
-            for what, method in (("paired", own), ("percentile", percentile)):
+            for what, method in (("paired", own), *others[:1]):
                 yield _line(f"{what}, 5 paths", setting, n, cover_pairs(method, draw, up, repeats))
             for what, known in (("clusters", _labels(n)), ("clusters, ignored", None)):
                 alike = partial(_steps, n=n, a=before, b=after, cluster=CLUSTER)
