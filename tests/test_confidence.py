@@ -7,10 +7,11 @@ import pytest
 from rich.console import Console
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Question
+from lmsi_cli.report.results import Answer
 from lmsi_cli.report.confidence import Confidence, confidence_of, strata_of
 from lmsi_cli.report.confidence_tables import confidence_tables
 from lmsi_cli.report.distillation import Contestant, Contestants, distillation
-from lmsi_cli.report.results import Answer, Labelled
 from lmsi_cli.report.rivals import Sampled, Single, rivalry
 from lmsi_cli.report.rivals_tables import distillation_tables, rivalry_tables
 from lmsi_cli.report.several import corrected
@@ -108,16 +109,17 @@ def test_without_sampled_answers_there_is_no_confidence(answers):
 
 def test_strata_of_questions():
     asked = [
-        Labelled(id=q, question="how many " * (1 + i % 3), gold="7", family="abc"[i % 3])
+        Question(id=q, question="how many " * (1 + i % 3), family="abc"[i % 3])
         for i, q in enumerate(GOLD)
     ]
-    found = strata_of(asked, {"q1": "1 + 1 = 2. 2 + 5 = 7.", "q2": "3 + 4 = 7."})
+    found = strata_of(asked, base())
     assert set(found["family"].values()) == set("abc")
-    assert len(set(found["length"].values())) == 3
-    assert found["steps"].keys() == {"q1", "q2"}
+    assert set(found["length"].values()) == {"short", "middle", "long"}
+    assert found["steps"]["q1"] == "2"
+    assert found["steps"]["q2"] == "1"
     same = [msgspec.structs.replace(q, family=None) for q in asked]
-    assert "family" not in strata_of(same, {})
-    assert strata_of([], {}) == {}
+    assert "family" not in strata_of(same, [])
+    assert strata_of([], []) == {}
 
 
 def sampled(right):

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from lmsi_cli.records import Interval, Paired, Record
-from lmsi_cli.report.results import Answer, Labelled
-from lmsi_cli.report.strata import labels_of
+from lmsi_cli.equations import equations
+from lmsi_cli.records import Interval, Paired, Question, Record
 from lmsi_cli.stats import (
     Bin,
     Brier,
@@ -34,8 +33,13 @@ from lmsi_cli.stats import (
     risk_coverage,
 )
 
+if TYPE_CHECKING:  # the record holds these figures, so it is the one that imports
+    from lmsi_cli.report.results import Answer
+
 SMALL = 30  # questions; with fewer an interval spans some 35 points, and ranges are nearly empty
 CLEAR = 0.05  # p below which an inversion is named
+LENGTHS = ("short", "middle", "long")  # thirds of the questions by their number of words
+MOST_STEPS = 6  # equations; more are one stratum
 
 
 class Trust(Record, frozen=True, kw_only=True):
@@ -58,7 +62,7 @@ class Trust(Record, frozen=True, kw_only=True):
     inversion: Inversion
 
 
-class TrustPart(Record, frozen=True, kw_only=True):
+class Stratum(Record, frozen=True, kw_only=True):
     """The questions that have one label in common, per model; ``small`` says what not to read."""
 
     by: str
@@ -77,7 +81,7 @@ class Confidence(Record, frozen=True, kw_only=True):
     """
 
     models: dict[str, Trust]
-    strata: tuple[TrustPart, ...]
+    strata: tuple[Stratum, ...]
     surer: Paired | None
     righter: Paired | None
     findings: tuple[str, ...]
@@ -144,21 +148,43 @@ def _ballot(values: Sequence[str | None], gold: str) -> Ballot | None:
     return Ballot(max(counts.values()) / counts.total(), majority_score(values, gold))
 
 
-def strata_of(questions: Sequence[Labelled], texts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+def strata_of(
+    questions: Iterable[Question], answers: Iterable[Answer]
+) -> dict[str, dict[str, str]]:
     """Label questions by family, by length, and by the steps that their solutions take.
 
     Args:
         questions: Those of the data set.
-        texts: What the base wrote to each, by id, so that both models' strata are the same.
+        answers: Of one model, the base, so that both models' strata hold the same questions.
 
     Returns:
-        Label by question id, per kind of label; kinds with a single label are left out.
+        Label by question id, per kind. The number of steps is the median number of equations over
+        the sampled paths that gave an answer; questions without any have none.
     """
-    kinds = {
-        by: {q.id: label for q, label in zip(questions, labels, strict=True) if label}
-        for by, labels in labels_of(questions, texts).items()
+    asked = list(questions)
+    found = {
+        "family": {q.id: q.family for q in asked if q.family is not None},
+        "length": _lengths(asked),
+        "steps": _steps(answers),
     }
-    return {by: labels for by, labels in kinds.items() if len(set(labels.values())) > 1}
+    return {by: labels for by, labels in found.items() if len(set(labels.values())) > 1}
+
+
+def _lengths(questions: Sequence[Question]) -> dict[str, str]:
+    """Cut by thirds; questions of equal length stay together."""
+    words = {q.id: len(q.question.split()) for q in questions}
+    ordered = sorted(words.values())
+    cuts = [ordered[len(ordered) * i // 3] for i in (1, 2)] if ordered else []
+    return {q: LENGTHS[sum(n >= c for c in cuts)] for q, n in words.items()}
+
+
+def _steps(answers: Iterable[Answer]) -> dict[str, str]:
+    counts: dict[str, list[int]] = {}
+    for a in answers:
+        if a.mode == "sc" and a.predicted_answer is not None:
+            counts.setdefault(a.question_id, []).append(len(equations(a.text)))
+    middle = {q: sorted(c)[len(c) // 2] for q, c in counts.items()}
+    return {q: f"{n}" if n < MOST_STEPS else f"{MOST_STEPS} or more" for q, n in middle.items()}
 
 
 def _trust(ballots: Ballots, seed: int) -> Trust:
@@ -181,7 +207,7 @@ def _trust(ballots: Ballots, seed: int) -> Trust:
 
 def _strata(
     models: Mapping[str, Ballots], strata: Mapping[str, Mapping[str, str]], seed: int
-) -> Iterator[TrustPart]:
+) -> Iterator[Stratum]:
     for by, labels in strata.items():
         for label in sorted(set(labels.values())):
             own = {
@@ -191,7 +217,7 @@ def _strata(
             n = max(len(m) for m in own.values())
             if n:
                 found = {name: _trust(m, seed) for name, m in own.items()}
-                yield TrustPart(by=by, label=label, questions=n, small=n < SMALL, models=found)
+                yield Stratum(by=by, label=label, questions=n, small=n < SMALL, models=found)
 
 
 def _change(first: Ballots, last: Ballots, field: int, seed: int) -> Paired:
@@ -199,7 +225,7 @@ def _change(first: Ballots, last: Ballots, field: int, seed: int) -> Paired:
     return paired([a[field] for a, _ in pairs], [b[field] for _, b in pairs], seed)
 
 
-def _findings(whole: Mapping[str, Trust], strata: Sequence[TrustPart]) -> Iterator[str]:
+def _findings(whole: Mapping[str, Trust], strata: Sequence[Stratum]) -> Iterator[str]:
     """Inversions in words. Strata are tested together, and so is the whole: one family of tests."""
     tested = [(name, "", t) for name, t in whole.items()]
     for s in strata:

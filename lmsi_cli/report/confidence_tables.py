@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmsi_cli.records import Interval
-from lmsi_cli.report.confidence import Confidence, Trust, TrustPart
+from lmsi_cli.report.confidence import Confidence, Stratum, Trust
 from lmsi_cli.report.tables import percent, with_interval
 
 NONE = "-"  # no figure: all questions are right, or all are wrong
@@ -82,7 +82,7 @@ def _reliability(name: str, trust: Trust) -> Table:
     return table
 
 
-def _strata(by: str, strata: list[TrustPart]) -> Table:
+def _strata(by: str, strata: list[Stratum]) -> Table:
     """A line per stratum and model; of small ones only what a count can bear."""
     table = _columns(f"by {by}", ["", "model", "n", "mean share", "% right", "AUROC", ""])
     for s in strata:

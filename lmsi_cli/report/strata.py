@@ -35,7 +35,7 @@ def strata(
         clusters: Each question's cluster, if they have any.
     """
     found: list[Stratum] = []
-    for by, labels in labels_of(questions, texts).items():
+    for by, labels in _labels(questions, texts).items():
         names = sorted({x for x in labels if x}, key=_number)
         parts = [_part(by, n, labels, scores, clusters) for n in names]
         shown = [p for p in parts if p.n >= FEWEST]
@@ -65,7 +65,7 @@ def _part(
     )
 
 
-def labels_of(questions: Sequence[Labelled], texts: Mapping[str, str]) -> dict[str, list[str]]:
+def _labels(questions: Sequence[Labelled], texts: Mapping[str, str]) -> dict[str, list[str]]:
     """Each question's part in each division; empty where it has none."""
     return {
         "family": [q.family or "" for q in questions],
