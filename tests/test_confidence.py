@@ -8,10 +8,10 @@ from rich.console import Console
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
-from lmsi_cli.report.results import Answer
 from lmsi_cli.report.confidence import Confidence, confidence_of, strata_of
 from lmsi_cli.report.confidence_tables import confidence_tables
 from lmsi_cli.report.distillation import Contestant, Contestants, distillation
+from lmsi_cli.report.results import Answer
 from lmsi_cli.report.rivals import Sampled, Single, rivalry
 from lmsi_cli.report.rivals_tables import distillation_tables, rivalry_tables
 from lmsi_cli.report.several import corrected
