@@ -1,8 +1,8 @@
 """The command `lmsi`: its commands, and the one place where an error becomes a line of text.
 
 Knows which commands there are; each lives in a file of its own. Exit codes: 0, 1 (the user can
-fix it), 2 (usage), 130 (interrupted), 143 (terminated). Anything else that escapes is a bug and
-shows its traceback.
+fix it), 2 (usage), 3 (no gain where one was required), 130 (interrupted), 143 (terminated).
+Anything else that escapes is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from lmsi_cli.cli import (
+    compare,
     doctor,
     evaluate,
     explain,
@@ -101,6 +102,7 @@ app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
+app.command("compare")(compare.compare)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.add_typer(tasks.app, name="tasks")

@@ -125,15 +125,10 @@ def variants_of(
         check_base(file, base["model_sha256"])
         identity = {**base, "adapter_sha256": sha256_file(file)}
         several = len(scales) > 1
-        for scale in scales or (default_scale(file),):
+        for scale in scales or (1.0,):
             label = f"{name} x{scale:g}" if several else name
             found.append(Variant(label, str(file), identity, scale))
     return found
-
-
-def default_scale(adapter: Path) -> float:
-    """How strongly an adapter acts where nothing is said."""
-    return 1.0
 
 
 def _named(adapters: Sequence[Path]) -> dict[str, Path]:
@@ -219,7 +214,7 @@ def _examined(
         marking.add(model, [(s.way, s.file.name, s.answers(progress)) for s in sittings])
         skipped |= {q: None for s in sittings for _, q in s.skipped}
     return msgspec.structs.replace(
-        marking.result(exam.task.kind, exam.task.name),
+        marking.result(exam.task.kind, exam.task.name, config.seed),
         skipped=tuple(skipped),
         settings=msgspec.to_builtins(config),
     )
