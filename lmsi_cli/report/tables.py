@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is im
     from lmsi_cli.stages.preview import Preview
     from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.stages.train import TrainResult
+    from lmsi_cli.training.trainer import TrainSummary
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 CLEAR = 0.05  # p below which a change is coloured
@@ -296,7 +297,7 @@ def train_table(r: TrainResult) -> Table:
             ("steps", f"{t.steps}"),
             ("loss", f"{t.first_loss:.3f} to {t.final_loss:.3f}"),
             ("speed", f"{t.tokens_per_second:,.0f} tokens/s in {t.dtype}, {t.seconds:.0f} s"),
-            ("peak memory", f"{t.peak_rss_mib} MiB"),
+            ("peak memory", f"{t.peak_rss_mib} MiB" + _on_device(t)),
             ("adapter acts", f"moves the logits by {percent(p.moved)} on {p.prompts} prompts"),
             (
                 "llama.cpp agrees",
@@ -305,6 +306,12 @@ def train_table(r: TrainResult) -> Table:
             ),
         ],
     )
+
+
+def _on_device(t: TrainSummary) -> str:
+    """What the GPU held, and how many processes trained, where there was more than the CPU."""
+    held = "" if t.device == "cpu" else f", {t.peak_device_mib} MiB on {t.device}"
+    return held + (f", in each of {t.processes} processes" if t.processes > 1 else "")
 
 
 def doctor_table(checks: Sequence[Check]) -> Table:

@@ -20,7 +20,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.records import Progress, Record
-from lmsi_cli.training import attention, checkpoint, data, load, lora, schedule
+from lmsi_cli.training import attention, checkpoint, data, devices, load, lora, processes, schedule
 from lmsi_cli.training.step import accumulate
 
 if TYPE_CHECKING:
@@ -114,10 +114,7 @@ def _begin(model: nn.Module, job: Job) -> _State:
 
     torch.manual_seed(job.config.seed)
     parameters = lora.trainable(model)
-    # Fused: one pass over all parameters instead of hundreds of small kernels.
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=job.config.lr, fused=True, weight_decay=job.config.weight_decay
-    )
+    optimizer = devices.adamw(parameters.values(), job.config)
     longest = max(e.length for e in job.examples)
     packs = attention.supports(getattr(model, "config", None), longest)
     if packs:
@@ -141,7 +138,9 @@ def _step(model: nn.Module, state: _State, job: Job, indices: list[int], rate: f
 
     started = time.perf_counter()
     batch = [job.examples[i] for i in indices]
-    figures = accumulate(model, batch, state.row_tokens, job.dtype)
+    processes.draw_apart(job.config.seed, state.done)
+    own = accumulate(model, processes.part(batch), state.row_tokens, job.dtype)
+    figures = processes.together(own, state.parameters.values())
     norm = float(
         torch.nn.utils.clip_grad_norm_(
             state.parameters.values(), job.config.max_grad_norm or math.inf
@@ -158,7 +157,7 @@ def _step(model: nn.Module, state: _State, job: Job, indices: list[int], rate: f
     state.whole = False
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - started
+    seconds = processes.leader_s(time.perf_counter() - started)
     return LogLine(
         step=state.done + 1, lr=rate, grad_norm=norm, seconds=seconds, **figures._asdict()
     )

@@ -13,10 +13,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, export, load, lora
+from lmsi_cli.training import checkpoint, data, devices, export, load, lora, processes
 from lmsi_cli.training.loop import Job, LogLine, fit
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     tokens_per_second: float
     dtype: load.Dtype
     peak_rss_mib: int
+    device: str = "cpu"
+    peak_device_mib: int = 0
+    processes: int = 1
 
 
 class Trained(NamedTuple):
@@ -84,14 +89,23 @@ def train(
             f"{tokens.dropped} of {len(examples)} examples are longer than "
             f"{config.max_length} tokens and left out"
         )
+    processes.lead(config)
     export.preflight(gguf, config.target, config.layers, config.rank)
-    dtype = load.pick_dtype(config.dtype)
-    model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
+    device = devices.pick(config.device, processes.place().local)
+    dtype = devices.pick_dtype(config.dtype, device)
+    model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name).to(device)
     name = checkpoint.fingerprint(gguf, tokens.examples, config)
     job = Job(tokens.examples, config, dtype, out, name)
     log = fit(model, job, progress)
     export.save_adapter(model, out)
-    return Trained(_summary(job, log, tokens.dropped), model)
+    where = devices.of(model)
+    summary = msgspec.structs.replace(
+        _summary(job, log, tokens.dropped),
+        device=str(where),
+        peak_device_mib=devices.peak_mib(where),
+        processes=processes.place().world,
+    )
+    return Trained(summary, model)
 
 
 def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
