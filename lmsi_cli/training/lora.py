@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.load import block_linears, quiet
+from lmsi_cli.training.load import block_linears, quiet, sizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,7 +86,7 @@ def _block(name: str) -> tuple[str, int]:
 
 def adapted(
     model: nn.Module, target: str, layers: int | str = "all", rank: int = 1
-) -> dict[str, nn.Linear]:
+) -> dict[str, nn.Module]:
     """The linear layers that get an adapter, by their full names.
 
     Args:
@@ -100,13 +100,13 @@ def adapted(
     """
     leaves, blocks = set(choose(model, target)), last(model, layers)
     found = {
-        name: cast("nn.Linear", layer)
+        name: layer
         for name, layer in block_linears(model).items()
         if name.rpartition(".")[2] in leaves and (blocks is None or _block(name)[1] in blocks)
     }
     for name, layer in found.items():
-        if rank > min(layer.in_features, layer.out_features):
-            shape = f"{layer.out_features} x {layer.in_features}"
+        if rank > min(sizes(layer)):
+            shape = " x ".join(map(str, sizes(layer)))
             raise LmsiError(
                 f"--rank {rank} is more than layer '{name}' ({shape}) itself has",
                 hint="8 to 64 is usual; --target leaves layers out",
