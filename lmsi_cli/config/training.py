@@ -13,6 +13,9 @@ from typing import Annotated
 
 from lmsi_cli.config.options import Config, opt
 
+# These change nothing of a run's result, so one that was cut short may go on with others.
+SPEED_ONLY = ("checkpoint_every",)
+
 
 class TrainConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi train``."""
@@ -33,3 +36,17 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     dtype: Annotated[str, opt("auto, bf16 or fp32; auto takes bf16 where the CPU has it.")] = "auto"
     checkpoint_every: Annotated[int, opt("Steps between checkpoints.", ge=1)] = 100
     seed: Annotated[int, opt("Seed of initialisation and order.", ge=0)] = 0
+    val_share: Annotated[
+        float,
+        opt("Share of the questions to validate on, 8 to 64; none of fewer than 80.", ge=0, le=0.5),
+    ] = 0.05
+    eval_every: Annotated[int, opt("Steps between validations; 0: some ten of them.", ge=0)] = 0
+    patience: Annotated[
+        int, opt("Stop after this many validations without a lower loss; 0: never.", ge=0)
+    ] = 0
+    alarms: Annotated[
+        bool, opt("Stop where training destroys the model, and keep the last good adapter.")
+    ] = True
+    max_minutes: Annotated[
+        float, opt("Take only the steps that fit into this time; 0: all of them.", ge=0)
+    ] = 0.0

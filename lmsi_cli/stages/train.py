@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lmsi_cli.config import EngineConfig, TrainConfig
+from lmsi_cli.config import SPEED_ONLY, EngineConfig, TrainConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.faults import Mark
@@ -83,7 +83,8 @@ def train_run(
         trained = train(examples, model, config, run.adapter, codec, progress)
         prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
     mark.check()
-    to_gguf(run.adapter, model, run.adapter_gguf)
+    with checkpoint.writing(run.adapter_gguf):
+        to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
     proof = prove(trained, model, run.adapter_gguf, prompts)
     result = TrainResult(summary=trained.summary, proof=proof)
@@ -107,10 +108,9 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
 def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     """The result of an adapter that is there already, if it is the one asked for."""
     told = read_object(run.adapter_origin)
-    speed_only = {"checkpoint_every"}
     check_same(
-        {k: told.get(k) for k in origin.keys() - speed_only},
-        {k: origin[k] for k in origin.keys() - speed_only},
+        {k: told.get(k) for k in origin.keys() - SPEED_ONLY},
+        {k: origin[k] for k in origin.keys() - SPEED_ONLY},
         f"the adapter in {run.adapter}",
     )
     return msgspec.convert(told["result"], TrainResult)
