@@ -60,9 +60,7 @@ def copy_vocabulary(writer, source):
 
 def rotary(w, heads):
     """Llama's halves interleaved, as for the original checkpoints' arithmetic."""
-    return (
-        w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
-    )
+    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
 def fused(w, groups, size):
@@ -120,15 +118,11 @@ def header(writer, config, arch):
     size = getattr(config, "head_dim", None) or hidden // heads
     rope = getattr(config, "rope_parameters", None) or {}
     near, rope = rope.get("sliding_attention"), rope.get("full_attention", rope)
-    get = lambda *names: next(
-        (x for n in names if (x := getattr(config, n, None)) is not None), None
-    )  # noqa: E731
+    get = lambda *names: next((x for n in names if (x := getattr(config, n, None)) is not None), None)  # noqa: E731
     writer.add_context_length(get("max_position_embeddings") or 256)
     writer.add_embedding_length(hidden)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(
-        get("intermediate_size", "n_inner", "ffn_hidden_size") or 4 * hidden
-    )
+    writer.add_feed_forward_length(get("intermediate_size", "n_inner", "ffn_hidden_size") or 4 * hidden)
     writer.add_head_count(heads)
     writer.add_vocab_size(config.vocab_size)
     kv = get("num_key_value_heads", "num_kv_heads")

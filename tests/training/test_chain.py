@@ -6,7 +6,7 @@ from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import TrainExample
-from lmsi_cli.training import export
+from lmsi_cli.training import export, load
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import gap, torch_logits, verify
@@ -121,9 +121,7 @@ def test_the_chain_holds(case, tmp_path):
     with opened(path, tmp_path / "adapter.gguf") as llama:
         proof = verify(torch_logits(trained.model, "fp32"), llama.logits, ids)
         assert (llama.logits(ids, False) == wanted).all()
-    print(
-        f"\n{arch}: base {proof.base_gap:.5%} adapted {proof.adapted_gap:.5%} moved {proof.moved:.1%}"
-    )
+    print(f"\n{arch}: base {proof.base_gap:.5%} adapted {proof.adapted_gap:.5%} moved {proof.moved:.1%}")
     assert proof.base_gap < 0.005 and proof.adapted_gap < 0.005 and proof.moved > 0.05
 
 
@@ -132,6 +130,4 @@ def torch_side(model, prompts):
     import torch
 
     with torch.inference_mode():
-        return np.stack(
-            [model(torch.tensor([ids])).logits[0, -1].float().numpy() for ids in prompts]
-        )
+        return np.stack([model(torch.tensor([ids])).logits[0, -1].float().numpy() for ids in prompts])
