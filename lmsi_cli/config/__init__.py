@@ -29,13 +29,14 @@ from lmsi_cli.config.sampling import (
     SYSTEM,
     Criterion,
     EngineConfig,
+    FilterConfig,
     FlashMode,
     KVMode,
     Layers,
     SampleConfig,
     SamplingConfig,
 )
-from lmsi_cli.config.training import SPEED_ONLY, TrainConfig
+from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.voting import (
     FITTED,
     MAJORITY,
@@ -69,12 +70,15 @@ __all__ = [
     "WEIGHT_PATTERN",
     "Config",
     "Criterion",
+    "DeviceName",
     "DropClass",
     "EngineConfig",
     "EvalConfig",
+    "FilterConfig",
     "FlashMode",
     "KVMode",
     "KeepClass",
+    "LastLayers",
     "Layers",
     "Preset",
     "RunConfig",

@@ -62,7 +62,7 @@ def told(config: TrainConfig) -> dict[str, Any]:
 
 
 def fingerprint(gguf: Path | None, examples: Sequence[TokenExample], config: TrainConfig) -> str:
-    """Name a run by all that decides its result; how often it saves does not.
+    """Name a run by all that decides its result; how often it saves, and where it runs, does not.
 
     Args:
         gguf: The base model; its size, head and tail stand for it. None in tests without one.

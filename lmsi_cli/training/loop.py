@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ from lmsi_cli.training import (
     alarms,
     attention,
     checkpoint,
-    data,
     lora,
     minutes,
     schedule,
@@ -35,7 +34,6 @@ from lmsi_cli.training.validation import Reading, Validator, Watched
 if TYPE_CHECKING:
     from torch import nn
 
-CLIP = 1.0
 # A kill costs this much at most, however slow the steps are.
 SAVE_SECONDS = 60.0
 
@@ -82,6 +80,10 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
     return _settle(state, job, progress)
 
 
+def _readings(job: Job) -> AbstractContextManager[Appender[Reading] | None]:
+    return appender(job.out / validation.LOG, Reading) if job.watched else nullcontext()
+
+
 def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     import torch
 
@@ -96,7 +98,7 @@ def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     if packs:
         attention.install(model)
     steps = schedule.plan(len(job.examples), job.config)
-    state = State(parameters, optimizer, data.MAX_ROW_TOKENS if packs else 0, steps)
+    state = State(parameters, optimizer, job.config.row_tokens if packs else 0, steps)
     resume(state, job, progress)
     state.rng = checkpoint.random_state()
     state.log = keep(job.out / LOG, LogLine, state.done)
@@ -139,7 +141,11 @@ def _step(model: nn.Module, state: State, job: Job, indices: list[int], rate: fl
     started = time.perf_counter()
     batch = [job.examples[i] for i in indices]
     figures = accumulate(model, batch, state.row_tokens, job.dtype)
-    norm = float(torch.nn.utils.clip_grad_norm_(state.parameters.values(), CLIP))
+    norm = float(
+        torch.nn.utils.clip_grad_norm_(
+            state.parameters.values(), job.config.max_grad_norm or math.inf
+        )
+    )
     if not (math.isfinite(figures.loss) and math.isfinite(norm)):
         broken = alarms.culprits(model, batch, job.dtype)
         raise _Broken(alarms.blame(state.done + 1, batch, broken))

@@ -92,13 +92,14 @@ def train(
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
+    lora.refuse_dora(config)
     _complete(examples)
     parts = validation.split(examples, config.val_share)
     limit = min(config.max_length, _context(gguf))
     tokens = data.tokenize(parts.train, codec, limit)
     if not tokens.examples:
         raise _nothing(len(parts.train), tokens.dropped, limit)
-    export.preflight(gguf, config.target)
+    export.preflight(gguf, config.target, config.layers, config.rank)
     dtype = load.pick_dtype(config.dtype)
     model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
     name = checkpoint.fingerprint(gguf, tokens.examples, config)
