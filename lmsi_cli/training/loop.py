@@ -102,8 +102,8 @@ def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     resume(state, job, progress)
     state.rng = checkpoint.random_state()
     state.log = keep(job.out / LOG, LogLine, state.done)
-    state.readings = keep(job.out / validation.LOG, Reading, state.done)
     if job.watched:
+        state.readings = keep(job.out / validation.LOG, Reading, state.done)
         state.validator = Validator(model, job.watched, state.row_tokens, job.dtype)
     return state
 
