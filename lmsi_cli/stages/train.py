@@ -85,7 +85,8 @@ def train_run(
         trained = train(examples, model, config, run.adapter, codec, progress)
         prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
     mark.check()
-    to_gguf(run.adapter, model, run.adapter_gguf)
+    with checkpoint.writing(run.adapter_gguf):
+        to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
     proof = prove(trained, model, run.adapter_gguf, prompts)
     result = TrainResult(summary=trained.summary, proof=proof)

@@ -14,7 +14,7 @@ from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import checkpoint, loop, processes
+from lmsi_cli.training import checkpoint, loop, processes, state
 from lmsi_cli.training.data import TokenExample, share_prefixes
 from lmsi_cli.training.lora import add_lora, trainable
 
@@ -52,7 +52,7 @@ def train(config, out, until=None):
     processes.lead(config)
     net, items = model(config), examples()
     name = checkpoint.fingerprint(None, items, config)
-    loop.fit(net, loop.Job(items, config, "fp32", out, name), Watcher(until))
+    loop.fit(net, state.Job(items, config, "fp32", out, name), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
 
 

@@ -74,12 +74,13 @@ def test_two_processes_train_what_one_does(tmp_path):
     from toys import Watcher
 
     from lmsi_cli.training import checkpoint
-    from lmsi_cli.training.loop import Job, fit
+    from lmsi_cli.training.loop import fit
+    from lmsi_cli.training.state import Job
 
     config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2)
     net, items = toy_model(config), toy_examples()
     job = Job(items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(None, items, config))
-    log = fit(net, job, Watcher())
+    log = fit(net, job, Watcher()).log
     whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
     assert two("plain", tmp_path) == [(0, ""), (0, "")]
     assert losses(tmp_path) == pytest.approx([line.loss for line in log], rel=1e-4)

@@ -1,0 +1,110 @@
+"""When training destroys the model: what to look at, from where on it is alarming, and whose fault.
+
+Pure functions of readings, so that a resumed run comes to the same end; only ``culprits`` runs the
+model. Knows nothing of the loop or of files. What it says:
+
+    alarm(reading, base) == "answers to different questions are the same (evenness 0.12, base 0.97)"
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.training import data, devices, load
+from lmsi_cli.training.step import row_loss
+from lmsi_cli.training.validation import Reading
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WORSE = 0.5
+FAR = 2.0
+SAME = 0.5
+NAN = "the adapted model computes NaN"
+
+
+def alarm(reading: Reading, base: Reading) -> str:
+    """Why this reading is no longer that of a working model; empty if it is.
+
+    Args:
+        reading: After some steps.
+        base: At step 0, drawn answers included.
+    """
+    if reading.loss > base.loss + WORSE:
+        return (
+            f"kept paths are less likely than to the base "
+            f"(loss {reading.loss:.3g}, base {base.loss:.3g})"
+        )
+    if reading.divergence > FAR:
+        return f"the model is far from the base ({reading.divergence:.3g} nats a token)"
+    before, now = base.evenness, reading.evenness
+    if before is not None and now is not None and now < SAME * before:
+        return (
+            f"answers to different questions are the same (evenness {now:.2f}, base {before:.2f})"
+        )
+    return ""
+
+
+def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str:
+    """Why to stop after the last of these readings; empty: go on.
+
+    Args:
+        readings: In order, the base first.
+        config: Whether alarms count, and how patient it is.
+        unseen: Whether they were taken on held-out questions; only then is a higher loss a reason.
+    """
+    if len(readings) < 2:
+        return ""
+    last = readings[-1]
+    if config.alarms and (why := alarm(last, readings[0])):
+        return f"step {last.step}: {why}"
+    lowest = min(readings, key=lambda r: r.loss)
+    since = sum(r.step > lowest.step for r in readings)
+    if unseen and config.patience and since >= config.patience:
+        return f"step {last.step}: no lower loss on held-out questions since step {lowest.step}"
+    return ""
+
+
+def best(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> Reading | None:
+    """The reading whose adapter is taken: the lowest loss without an alarm; None: none is sound.
+
+    Args:
+        readings: In order, the base first.
+        config: Whether alarms count.
+        unseen: Whether they were taken on held-out questions; else the last one is taken.
+    """
+    sound = [r for r in readings[1:] if not (config.alarms and alarm(r, readings[0]))]
+    if not sound:
+        return None
+    return min(sound, key=lambda r: r.loss) if unseen else sound[-1]
+
+
+def culprits(
+    model: nn.Module, batch: Sequence[data.TokenExample], dtype: load.Dtype
+) -> list[data.TokenExample]:
+    """The examples of a step whose own loss is not a number, each computed alone."""
+    import torch
+
+    def broken(example: data.TokenExample) -> bool:
+        with torch.no_grad():
+            [row] = data.pack([example], 0)
+            placed = devices.put(data.to_batch(row), devices.of(model))
+            return not math.isfinite(float(row_loss(model, placed, dtype)))
+
+    return [e for e in batch if broken(e)]
+
+
+def blame(
+    step: int, batch: Sequence[data.TokenExample], broken: Sequence[data.TokenExample]
+) -> str:
+    """Say at which example the loss of a step is not a number, or that it is at all of them."""
+    if not broken:
+        names = ", ".join(e.name for e in batch)
+        return f"step {step}: the gradient is not a number; examples: {names}"
+    if len(broken) == len(batch) > 1:
+        return f"step {step}: the loss is not a number, at every example: the adapter is destroyed"
+    names = ", ".join(e.name for e in broken)
+    return f"step {step}: the loss is not a number at {names}"
