@@ -20,8 +20,13 @@ from lmsi_cli.training.validation import Reading
 if TYPE_CHECKING:
     from torch import nn
 
+# Nats per completion token. Measured on tinymath at rank 16, 30 steps: up to a rate of 0.01, ten
+# times the default, the loss rises by at most 0.2 and the divergence to 0.9, and both come back;
+# from 0.03 on they are 3.4 and 10.9 at least, and never do.
 WORSE = 0.5
 FAR = 2.0
+# Of the base's evenness. Junk can be even: at these rates it is 1.0. This is for the other way to
+# collapse, the same answer to every question.
 SAME = 0.5
 NAN = "the adapted model computes NaN"
 
@@ -46,6 +51,24 @@ def alarm(reading: Reading, base: Reading) -> str:
             f"answers to different questions are the same (evenness {now:.2f}, base {before:.2f})"
         )
     return ""
+
+
+def strange(base: Reading, vocabulary: int) -> str:
+    """A warning where the base finds the completions too unlikely to have written them; or empty.
+
+    Half of what a uniform guess would lose: kept paths lie far below, text for another tokenizer
+    or of another language above.
+
+    Args:
+        base: At step 0.
+        vocabulary: Tokens that the model knows.
+    """
+    if base.loss < math.log(vocabulary) / 2:
+        return ""
+    return (
+        f"these examples do not look like this model's own: {base.loss:.1f} nats a token, "
+        f"a blind guess has {math.log(vocabulary):.1f}; were they made with another model?"
+    )
 
 
 def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str:

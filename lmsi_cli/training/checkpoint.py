@@ -231,7 +231,7 @@ def _another(path: Path, found: Header, wanted: Header) -> LmsiError:
     """Say what differs between the run that a checkpoint holds and the one that was asked for."""
     whose = f"{path} (step {found.step} of an unfinished training)"
     try:
-        check_same(found.settings, wanted.settings, whose)
+        check_same({**told(TrainConfig()), **found.settings}, wanted.settings, whose)
     except LmsiError as e:
         return e
     return LmsiError(

@@ -117,7 +117,7 @@ def _run(
 ) -> None:
     """Steps and validations in turn; one that the checkpoint lacks comes first."""
     while True:
-        _look(state, job, readings)
+        _look(state, job, readings, progress)
         if state.stopped or state.done == len(state.steps):
             return
         rate = schedule.learning_rate(state.done, len(state.steps), job.config)
@@ -168,7 +168,7 @@ def _commit(state: State, line: LogLine) -> None:
     state.whole = True
 
 
-def _look(state: State, job: Job, log: Appender[Reading] | None) -> None:
+def _look(state: State, job: Job, log: Appender[Reading] | None, progress: Progress) -> None:
     """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
     total, every = len(state.steps), job.config.eval_every
     taken = state.readings[-1].step if state.readings else -1
@@ -183,6 +183,8 @@ def _look(state: State, job: Job, log: Appender[Reading] | None) -> None:
             save(job, state)  # first, so that no kill leaves a best one of steps yet to come
             checkpoint.save_best(job.out, header(job, state), state.parameters)
         log.write(reading)
+        if not state.done and (why := alarms.strange(reading, state.validator.vocabulary)):
+            progress.say(why)
     state.stopped = alarms.judge(state.readings, job.config, job.unseen)
 
 
@@ -230,6 +232,11 @@ def _settle(state: State, job: Job, progress: Progress) -> Outcome:
     if best is not None and best.step != state.done:
         checkpoint.load_best(job.out, job.name, best.step, state.parameters)
         progress.say(f"taken: the adapter after step {best.step} of {state.done}")
+    if best is not None and job.unseen and best.loss >= state.readings[0].loss:
+        progress.say(
+            f"no adapter was better than the base on held-out questions: loss "
+            f"{state.readings[0].loss:.3f} before, {best.loss:.3f} after; try a lower --lr"
+        )
     return Outcome(state.log, state.readings, best.step if best else None, state.stopped)
 
 

@@ -133,6 +133,7 @@ class Validator:
         self.ends = sorted({e.completion[-1] for e in watched.examples})
         with _resting(model), model.disable_adapter():  # type: ignore[operator]
             self.base = [_cells(self._logits(row)) for row in self.rows]
+        self.vocabulary = int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
 
     def read(self, step: int, draw: bool) -> Reading:
         """Measure the model as it is now.
@@ -186,6 +187,7 @@ class Validator:
             top_p=1.0,
             num_return_sequences=PATHS,
             max_new_tokens=TOKENS,
+            use_cache=True,
             eos_token_id=self.ends,
             pad_token_id=self.ends[0],
         )

@@ -49,6 +49,11 @@ def test_the_best_is_the_lowest_before_the_alarm():
     assert alarms.judge(taken, TrainConfig(alarms=False), True) == ""
 
 
+def test_text_that_the_model_would_not_write_is_noticed():
+    assert alarms.strange(reading(0, 0.14), 4096) == ""
+    assert "4.5 nats a token, a blind guess has 8.3" in alarms.strange(reading(0, 4.5), 4096)
+
+
 def job(examples, out, **config):
     settings = TrainConfig(**{"max_steps": 60, "batch_size": 4, "rank": 4, **config})
     name = checkpoint.fingerprint(None, examples, settings)

@@ -52,9 +52,9 @@ def test_what_safetensors_says_of_a_full_disk_is_understood(tmp_path):
     from safetensors import SafetensorError
 
     text = "Error while serializing: I/O error: No space left on device (os error 28)"
-    with pytest.raises(LmsiError, match="x: cannot be written: No space left on device;"):
-        with checkpoint.writing(tmp_path / "x"):
-            raise SafetensorError(text)
+    told = pytest.raises(LmsiError, match="x: cannot be written: No space left on device;")
+    with told, checkpoint.writing(tmp_path / "x"):
+        raise SafetensorError(text)
     assert checkpoint._os_error(SafetensorError(text)).errno == errno.ENOSPC
 
 
