@@ -61,7 +61,8 @@ def ends(folder):
 
 
 def losses(folder):
-    return [json.loads(line)["loss"] for line in (folder / "0" / "log.jsonl").open()]
+    text = (folder / "0" / "log.jsonl").read_text()
+    return [json.loads(line)["loss"] for line in text.splitlines()]
 
 
 def apart(a, b):
@@ -130,7 +131,7 @@ def test_a_process_that_is_alone_changes_nothing(tiny, examples):
     import torch
 
     model = tiny()
-    figures = accumulate(model, examples, 1536, "fp32")
+    figures = accumulate(model, examples, 0, "fp32")
     grads = [p.grad.clone() for p in trainable(model).values()]
     assert processes.together(figures, trainable(model).values()) is figures
     assert all(map(torch.equal, grads, (p.grad for p in trainable(model).values())))
