@@ -7,7 +7,11 @@ Anything else that escapes is a bug and shows its traceback.
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +34,7 @@ from lmsi_cli.cli import (
 )
 from lmsi_cli.cli.console import err
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import processes
 
 INTERRUPTED = 130
 OVERWRITE = "--overwrite"
@@ -85,6 +90,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def lmsi(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -94,6 +100,7 @@ def lmsi(
     Sample many chains of thought per question, let them vote, train a small adapter on the
     majority, measure whether it helped.
     """
+    processes.check(ctx.invoked_subcommand)
 
 
 app.command("run")(loop.run)
@@ -112,5 +119,16 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Entry point of the installed script."""
-    signals.obey(_goes_on("terminated"))
-    app()
+    with _one_voice():
+        signals.obey(_goes_on("terminated"))
+        app()
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes that train together the first one speaks; a bug shows in any."""
+    if processes.place().rank == 0:
+        yield
+        return
+    with Path(os.devnull).open("w") as no, redirect_stdout(no), redirect_stderr(no):
+        yield
