@@ -19,6 +19,7 @@ from lmsi_cli.cli import (
     explain,
     loop,
     models,
+    report,
     sample,
     show,
     signals,
@@ -101,6 +102,7 @@ app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
+app.command("report")(report.report)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.add_typer(tasks.app, name="tasks")
