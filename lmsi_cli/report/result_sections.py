@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from lmsi_cli.records import Interval
 from lmsi_cli.report.digest import Chart, Section, Series, Sheet
-from lmsi_cli.report.results import BASE, Evaluation, Figure, Pair, Variant
+from lmsi_cli.report.results import Evaluation, Figure, Pair, Variant
 from lmsi_cli.report.tables import p_text, with_interval
 
 CLEAR = 0.05  # corrected p below which a change is called one
@@ -54,7 +54,8 @@ def p_of(p: Pair) -> str:
 
 
 def _percent(e: Evaluation, model: str, p: Pair) -> str:
-    figures = [v.figure(p.line) for v in e.of_model(model) if p.temperature in (None, v.temperature)]
+    variants = [v for v in e.of_model(model) if p.temperature in (None, v.temperature)]
+    figures = [v.figure(p.line) for v in variants]
     values = [f.accuracy.value for f in figures if f is not None]
     return f"{100 * sum(values) / len(values):.1f}%" if values else ""
 
@@ -97,13 +98,13 @@ def _accuracy(e: Evaluation) -> Sheet:
     ]
     columns = ("", "model", "% right [95% interval]", "parsed", "tokens", "seconds a question")
     title = f"{e.data}: {e.n:,} questions, and what one costs"
-    return Sheet(title=title, columns=columns, rows=tuple(sorted(rows, key=_first_seen(rows))))
+    return Sheet(title=title, columns=columns, rows=tuple(_together(rows)))
 
 
-def _first_seen(rows: Sequence[tuple[str, ...]]) -> object:
+def _together(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Bring rows of one line together, in the order in which the lines first occur."""
-    order = {name: i for i, name in reversed(list(enumerate(r[0] for r in rows)))}
-    return lambda row: order[row[0]]
+    lines = list(dict.fromkeys(row[0] for row in rows))
+    return sorted(rows, key=lambda row: lines.index(row[0]))
 
 
 def _changes(e: Evaluation) -> Sheet:
@@ -255,4 +256,4 @@ def _by_temperature(e: Evaluation, model: str) -> dict[float, Figure]:
 
 def order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Those with a comparison first: they say whether training helped."""
-    return sorted(evaluations, key=lambda e: (not e.pairs, not any(v.model != BASE for v in e.variants)))
+    return sorted(evaluations, key=lambda e: not e.pairs)

@@ -10,7 +10,7 @@ sections is in ``report/``. What comes out:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
@@ -23,15 +23,19 @@ from lmsi_cli.lines import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Vote
 from lmsi_cli.report.digest import Digest, Section
+from lmsi_cli.report.exams import Exam, exams_of
+from lmsi_cli.report.flips import exam_set, flips_section
 from lmsi_cli.report.html import QuestionSet, QuestionView
+from lmsi_cli.report.result_sections import headline, result_section
 from lmsi_cli.report.sections import (
     settings_section,
     training_section,
     verdict_section,
     vote_section,
 )
+from lmsi_cli.report.trust_sections import confidence_section
 from lmsi_cli.report.views import run_question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.rundir import ANSWERS, RESULT, RunDir
 from lmsi_cli.training.loop import LogLine
 from lmsi_cli.verdict.judge import Verdict
 from lmsi_cli.voting import VoteSummary
@@ -60,7 +64,8 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     settings = run.load_settings()
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
-    sections: list[Section] = []
+    exams = exams_of(run)
+    sections = [s for n, exam in enumerate(exams, 1) for s in _exam_sections(exam, n)]
     if verdict is not None:
         sections.append(verdict_section(verdict))
     if votes is not None:
@@ -70,13 +75,23 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         verdict=None if verdict is None else verdict.verdict,
-        headline=tuple(_headline(votes)),
+        headline=tuple(_headline(votes, exams)),
         missing=tuple(_missing(run)),
         sections=tuple(sections),
-        data=_data(settings, verdict, votes),
+        data=_data(settings, verdict, votes, exams),
     )
     browsed, told = _questions(run, task, questions)
-    return Reading(digest, [QuestionSet("questions of the run", "run", browsed)], told)
+    sets = [QuestionSet("questions of the run", "run", browsed)]
+    sets += [exam_set(exam, task, questions) for exam in exams]
+    return Reading(digest, sets, told)
+
+
+def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
+    yield result_section(exam.evaluation, number)
+    if (flips := flips_section(exam.evaluation, number)) is not None:
+        yield flips
+    if exam.confidence is not None:
+        yield confidence_section(exam.confidence, exam.evaluation.data, number)
 
 
 def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
@@ -90,13 +105,24 @@ def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
         ) from None
 
 
-def _data(settings: Mapping[str, Any], *records: object) -> dict[str, Any]:
-    names = ("verdict", "vote")
-    told = {n: msgspec.to_builtins(r) for n, r in zip(names, records, strict=True)}
-    return {"settings": dict(settings), **told}
+def _data(
+    settings: Mapping[str, Any],
+    verdict: Verdict | None,
+    votes: VoteSummary | None,
+    exams: Sequence[Exam],
+) -> dict[str, Any]:
+    return {
+        "settings": dict(settings),
+        "verdict": msgspec.to_builtins(verdict),
+        "vote": msgspec.to_builtins(votes),
+        "evaluations": [msgspec.to_builtins(e.evaluation) for e in exams],
+        "confidence": {e.evaluation.data: msgspec.to_builtins(e.confidence) for e in exams},
+    }
 
 
-def _headline(votes: VoteSummary | None) -> Iterator[str]:
+def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]:
+    for exam in exams:
+        yield from headline(exam.evaluation)
     if votes is not None:
         yield (
             f"{votes.kept_paths:,} of {votes.paths:,} paths were kept for training, of "
@@ -113,6 +139,9 @@ def _missing(run: RunDir) -> Iterator[str]:
     elif not run.adapter_origin.exists():
         begun = "training is not finished" if run.train_log.exists() else "no adapter yet"
         yield f"{begun}: lmsi train {name}"
+    if run.paths.exists() and not any(run.eval_dir.glob(f"*{RESULT}")):
+        begun = "an evaluation is not finished" if any(run.eval_dir.glob(f"*{ANSWERS}")) else ""
+        yield f"{begun or 'nothing measured yet'}: lmsi eval {name} --data FILE"
 
 
 def _training(run: RunDir) -> Iterator[Section]:
