@@ -25,6 +25,7 @@ from lmsi_cli.report.plain import chart_sheet
 from lmsi_cli.report.printable import printable
 from lmsi_cli.report.svg import draw
 
+SHORT = 12  # rows of a table that is open at first
 CHUNK = 20  # questions whose paths are unpacked together
 
 
@@ -95,7 +96,7 @@ def page(digest: Digest, sets: Sequence[QuestionSet], told: str, version: str) -
         return Markup(draw(chart, key))
 
     def section(s: Section) -> Markup:
-        return Markup(part.render(s=s, draw=picture, figures=chart_sheet))
+        return Markup(part.render(s=s, draw=picture, figures=chart_sheet, short=SHORT))
 
     return env.from_string((files / "page.html.j2").read_text(encoding="utf-8")).render(
         digest=digest,

@@ -35,13 +35,13 @@ def headline(e: Evaluation) -> Iterator[str]:
 def told(p: Pair, e: Evaluation) -> str:
     """One comparison as a sentence."""
     c = p.change
-    word = "not clearly different"
+    word = "not clearly different from"
     if p.p_holm < CLEAR:
-        word = "better" if c.difference > 0 else "worse"
+        word = "better than" if c.difference > 0 else "worse than"
     ends = [_percent(e, model, p) for model in (p.before, p.after)]
     figures = f"{ends[0]} to {ends[1]}, " if all(ends) else ""
     return (
-        f"{p.line}: {p.after} is {word} than {p.before}: {figures}{100 * c.difference:+.1f} points "
+        f"{p.line}: {p.after} is {word} {p.before}: {figures}{100 * c.difference:+.1f} points "
         f"[{100 * c.low:+.1f}, {100 * c.high:+.1f}], {p_of(p)}, n = {c.n}; "
         f"{100 * c.smallest_visible:.1f} points could have been seen."
     )

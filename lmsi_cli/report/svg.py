@@ -83,6 +83,16 @@ def nice(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
+def log_ticks(xs: Sequence[float]) -> list[float]:
+    """The values themselves if they are few whole numbers; else 1, 2, 5, 10, ... among them."""
+    marks = sorted(set(xs))
+    if len(marks) <= LOG_TICKS and all(x == round(x) for x in marks):
+        return marks
+    powers = range(math.floor(math.log10(marks[0])), math.ceil(math.log10(marks[-1])) + 1)
+    round_ones = (m * 10.0**p for p in powers for m in (1, 2, 5))
+    return [x for x in round_ones if marks[0] <= x <= marks[-1]] or [marks[0], marks[-1]]
+
+
 def _frame(chart: Chart) -> Frame:
     xs = [x for s in chart.series for x in s.x]
     y_ticks = _y_ticks(chart)
@@ -146,12 +156,24 @@ def _axes(svg: Element, chart: Chart, frame: Frame) -> None:
         _text(svg, number(value, "y" in chart.percent), LEFT - 6, y + 4, "end")
     for i, value in enumerate(frame.x_ticks):
         shown = chart.ticks[i] if chart.bars else number(value, "x" in chart.percent)
-        _text(svg, shown, frame.x(value), HEIGHT - BOTTOM + 16, "middle")
+        _tick(svg, shown, frame.x(value), _crowded(chart))
     _line(svg, "axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM)
     _text(svg, chart.x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "middle", "label")
     middle = (TOP + HEIGHT - BOTTOM) / 2
     label = _text(svg, chart.y_label, 14, middle, "middle", "label")
     label.set("transform", f"rotate(-90 14 {middle:.1f})")
+
+
+def _crowded(chart: Chart) -> bool:
+    """Whether the names below the bars would run into each other."""
+    return sum(7 * len(t) + 8 for t in chart.ticks) > WIDTH - LEFT - RIGHT
+
+
+def _tick(svg: Element, shown: str, x: float, slanted: bool) -> None:
+    y = HEIGHT - BOTTOM + (11 if slanted else 16)
+    element = _text(svg, shown, x, y, "end" if slanted else "middle")
+    if slanted:
+        element.set("transform", f"rotate(-24 {x:.1f} {y:.1f})")
 
 
 def _curve(svg: Element, chart: Chart, frame: Frame, series: Series, number_: int) -> None:
