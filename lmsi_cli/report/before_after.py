@@ -17,6 +17,7 @@ from rich.text import Text
 
 from lmsi_cli.report.confidence_tables import sentences
 from lmsi_cli.report.figures import ONE
+from lmsi_cli.report.printable import cell
 from lmsi_cli.report.results import Evaluation, Figure, Pair, Variant
 from lmsi_cli.report.tables import change, columns, p_text, percent, with_interval
 
@@ -29,7 +30,7 @@ def eval_tables(e: Evaluation) -> list[Part]:
     parts: list[Part] = [_accuracy(e), "", _cost(e), ""]
     parts += _spaced([_curves(e), _temperatures(e), _seeds(e)])
     told = [*conclusions(e), *_rivals(e), *(sentences(e.confidence) if e.confidence else [])]
-    parts += [Text(s) for s in (*told, e.corrected) if s]
+    parts += [cell(s) for s in (*told, e.corrected) if s]
     if e.skipped:
         parts.append(f"{len(e.skipped)} too long for the model's context; they count as wrong.")
     return [*parts, ""]
@@ -214,10 +215,10 @@ def _spaced(tables: Iterable[Table | None]) -> list[Part]:
 
 def imported_lines(e: Evaluation, file: Path) -> list[Text]:
     """Where imported answers went, and where their program marked them otherwise."""
-    told = [Text(f"written to {file}; `lmsi compare` takes it")]
+    told = [cell(f"written to {file}; `lmsi compare` takes it")]
     if e.imported is not None:
         for name, n in e.imported.disagreements.items():
             marks = e.imported.marks[name]
             own = percent(sum(marks) / max(1, len(marks)))
-            told.append(Text(f"{name}: {own} by {e.imported.program}, {n} marked otherwise here"))
+            told.append(cell(f"{name}: {own} by {e.imported.program}, {n} marked otherwise here"))
     return told

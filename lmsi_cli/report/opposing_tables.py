@@ -62,7 +62,7 @@ def _figures(o: Opposed) -> Table:
 
 def _counted(o: Opposed) -> str:
     up = sum(f.b > f.a for f in o.flips)
-    return f"{o.line}: {up} questions are better in B, {len(o.flips) - up} worse"
+    return f"{o.line}, of {o.n} questions: better in B {up}, worse {len(o.flips) - up}"
 
 
 def _named(o: Opposed) -> list[Part]:

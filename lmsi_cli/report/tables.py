@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmsi_cli.records import Interval, Paired
+from lmsi_cli.report.printable import printable
 from lmsi_cli.voting import VoteSummary
 
 if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is imported at run time
@@ -178,7 +179,11 @@ def bar(share: float) -> str:
 def columns(title: str, names: list[str]) -> Table:
     """An empty table with a title; columns with a name are figures."""
     table = Table(
-        title=escape(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        title=escape(printable(title)),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
     )
     for name in names:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)

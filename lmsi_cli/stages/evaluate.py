@@ -125,10 +125,15 @@ def variants_of(
         check_base(file, base["model_sha256"])
         identity = {**base, "adapter_sha256": sha256_file(file)}
         several = len(scales) > 1
-        for scale in scales or (1.0,):
+        for scale in scales or (default_scale(file),):
             label = f"{name} x{scale:g}" if several else name
             found.append(Variant(label, str(file), identity, scale))
     return found
+
+
+def default_scale(adapter: Path) -> float:
+    """How strongly an adapter acts where nothing is said."""
+    return 1.0
 
 
 def _named(adapters: Sequence[Path]) -> dict[str, Path]:
@@ -216,7 +221,7 @@ def _examined(
     return msgspec.structs.replace(
         marking.result(exam.task.kind, exam.task.name, config.seed),
         skipped=tuple(skipped),
-        settings=msgspec.to_builtins(config),
+        settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
 
 

@@ -15,6 +15,7 @@ authors publish it, ``resps`` holds the texts before any filter, one list per re
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
@@ -114,5 +115,5 @@ def _marks(fields: dict[str, Any]) -> dict[str, float]:
     return {
         f"{filter_} {name}": float(value)
         for name, value in values.items()
-        if isinstance(value, int | float) or hasattr(value, "as_tuple")
+        if isinstance(value, int | float | Decimal)
     }

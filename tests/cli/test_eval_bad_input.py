@@ -107,7 +107,7 @@ CASES = {
     "no result": Case(
         "compare x.json x.json",
         {"x.json": '{"variants": 3}'},
-        "x.json: not a result of `lmsi eval`: Object missing required field `data`",
+        "x.json: not a result of `lmsi eval`: Expected `array`, got `int` - at `$.variants`",
         "give a file that ends in .result.json, or a run folder",
     ),
 }  # fmt: skip
@@ -167,7 +167,7 @@ def test_a_dry_run_tells_what_the_set_can_show_and_writes_nothing(sampled, lmsi)
     (plan,) = json.loads(done.stdout)
     assert (plan["questions"], plan["groups"], plan["models"]) == (20, 10, 2)
     assert plan["answers"] == 2 * 20 * (1 + 3 + 3)
-    assert plan["tokens"] == 4 * plan["answers"]
+    assert 0 < plan["tokens"] <= 4 * plan["answers"]
     assert 0.3 < plan["smallest_visible"] < 0.9
     assert not RunDir("r").eval_dir.exists()
     assert "smallest difference it can show" in lmsi(*argv, "--dry-run").stdout

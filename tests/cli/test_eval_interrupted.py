@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 
 import pytest
 from test_signals import TINYMATH, finished, lines, start, wait
@@ -28,6 +29,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path):
     process = start(*command)
     while not (files := list(run.eval_dir.glob("base-test-t0.7-*"))):
         assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
     wait(process, files[0], 3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
