@@ -110,11 +110,8 @@ app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
-<<<<<<< HEAD
 app.command("report")(report.report)
-=======
 app.command("compare")(compare.compare)
->>>>>>> main
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.add_typer(tasks.app, name="tasks")

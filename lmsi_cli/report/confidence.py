@@ -33,11 +33,7 @@ from lmsi_cli.stats import (
     risk_coverage,
 )
 
-<<<<<<< HEAD
-if TYPE_CHECKING:  # the comparison may hold these figures, so it is the one that imports
-=======
 if TYPE_CHECKING:  # the record holds these figures, so it is the one that imports
->>>>>>> main
     from lmsi_cli.report.results import Answer
 
 SMALL = 30  # questions; with fewer an interval spans some 35 points, and ranges are nearly empty

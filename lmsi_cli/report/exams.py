@@ -3,7 +3,7 @@
 Reads result and answers files; draws nothing. What comes out:
 
     Exam(evaluation=Evaluation(data="test", ...), answers={"base": [Answer(...), ...]},
-         confidence=Confidence(...), older=0)
+         older=0)
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from lmsi_cli.records import Question
-from lmsi_cli.report.confidence import Confidence, confidence_of, strata_of
 from lmsi_cli.report.result_sections import order
 from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.report.stored import answers_of, read_evaluation
@@ -26,7 +24,6 @@ class Exam(NamedTuple):
 
     evaluation: Evaluation
     answers: dict[str, list[Answer]]
-    confidence: Confidence | None
     older: int
 
 
@@ -48,7 +45,4 @@ def exams_of(run: RunDir) -> list[Exam]:
 
 def _exam(e: Evaluation, folder: Path, older: int) -> Exam:
     answers = {v.model: answers_of(v, folder) for v in e.mains}
-    questions = [Question(id=q.id, question=q.question, family=q.family) for q in e.questions]
-    base = next(iter(answers.values()), [])
-    found = confidence_of(answers, e.gold, strata_of(questions, base)) if base else None
-    return Exam(e, answers, found, older)
+    return Exam(e, answers, older)

@@ -33,7 +33,7 @@ def kinds_of(e: Evaluation) -> list[str]:
     rows = [score([v for v in e.mains if v.model == m], e.primary) for m in models]
     known = [r for r in rows if r is not None]
     if len(known) < 2:
-        return [RIGHT if s > HALF else WRONG for s in (known[0] if known else [])]
+        return [RIGHT if s > HALF else WRONG for s in known[0]] if known else ["asked"] * e.n
     pairs = zip(known[0], known[-1], strict=True)
     return [_kind(a, b) for a, b in pairs]
 

@@ -28,8 +28,8 @@ def headline(e: Evaluation) -> Iterator[str]:
                 yield f"{e.data}: {v.model}, {e.primary}: {with_interval(f.accuracy)}% right."
     for p in first:
         yield f"{e.data}, {told(p, e)}"
-    if e.rivals:
-        yield e.rivals
+    for r in e.rivals.values():
+        yield f"{e.data}: {r.sentence}"
 
 
 def told(p: Pair, e: Evaluation) -> str:
@@ -72,7 +72,7 @@ def result_section(e: Evaluation, number: int) -> Section:
         lines.append(f"{len(e.skipped)} questions were too long; they count as wrong.")
     if e.imported is not None:
         lines.append(f"Answers imported from {e.imported.program}: {e.imported.file}.")
-    sheets = [_accuracy(e), _changes(e), _strata(e), _seeds(e)]
+    sheets = [_accuracy(e), _changes(e), *_rivals(e), _strata(e), _seeds(e)]
     charts = [*_curves(e), *_costs(e), *_temperatures(e)]
     return Section(
         key=f"result-{number}",
@@ -122,6 +122,27 @@ def _changes(e: Evaluation) -> Sheet:
     ]
     columns = ("", "models", "points [95% interval]", "questions", "p", "p, Holm")
     return Sheet(title="Changes, paired by question", columns=columns, rows=tuple(rows))
+
+
+def _rivals(e: Evaluation) -> Iterator[Sheet]:
+    """Each adapter's single answer beside votes of the base: what it gains, at what cost."""
+    for model, r in e.rivals.items():
+        rows = [
+            (
+                f"base, vote of {rung.k}",
+                with_interval(rung.accuracy),
+                f"{rung.tokens:,.0f}",
+                f"{rung.seconds:.3g}",
+                f"{100 * rung.change.difference:+.1f}",
+                p_text(rung.p_value),
+            )
+            for rung in r.rungs
+        ]
+        own = (f"{model}, one answer", with_interval(r.accuracy), f"{r.tokens:,.0f}")
+        rows.append((*own, f"{r.seconds:.3g}", "", ""))
+        columns = ("", "% right", "tokens", "seconds a question", f"{model} minus it", "p, Holm")
+        title = f"Rivals: one answer of {model}, or just voting"
+        yield Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
 def _strata(e: Evaluation) -> Sheet:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from lmsi_cli.report.digest import Chart, Series
+from lmsi_cli.report.printable import printable
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 34, 46
@@ -42,8 +43,8 @@ def draw(chart: Chart, key: str) -> str:
     ids = f"{key}-t {key}-d"
     box = f"0 0 {WIDTH} {HEIGHT}"
     svg = Element("svg", {"class": "chart", "viewBox": box, "role": "img", "aria-labelledby": ids})
-    SubElement(svg, "title", id=f"{key}-t").text = chart.title
-    SubElement(svg, "desc", id=f"{key}-d").text = described(chart)
+    SubElement(svg, "title", id=f"{key}-t").text = printable(chart.title)
+    SubElement(svg, "desc", id=f"{key}-d").text = printable(described(chart))
     frame = _bar_frame(chart) if chart.bars else _frame(chart)
     _axes(svg, chart, frame)
     if chart.diagonal:
@@ -209,7 +210,9 @@ def _bars(svg: Element, chart: Chart, frame: Frame, series: Series, number_: int
         bar = SubElement(
             group, "rect", {"class": "bar", "x": f"{x:.1f}", "y": f"{top:.1f}", **size}
         )
-        SubElement(bar, "title").text = f"{series.name}, {chart.ticks[i]}: {number(value)}"
+        SubElement(bar, "title").text = printable(
+            f"{series.name}, {chart.ticks[i]}: {number(value)}"
+        )
         if series.low:
             middle = x + width * 0.47
             _line(group, "whisker", middle, frame.y(series.low[i]), middle, frame.y(series.high[i]))
@@ -267,5 +270,5 @@ def _text(
 ) -> Element:
     place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor}
     element = SubElement(parent, "text", {"class": kind, **place})
-    element.text = text
+    element.text = printable(text)
     return element

@@ -22,7 +22,7 @@ from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Vote
-from lmsi_cli.report.digest import Digest, Section
+from lmsi_cli.report.digest import Digest, Section, Series
 from lmsi_cli.report.exams import Exam, exams_of
 from lmsi_cli.report.flips import exam_set, flips_section
 from lmsi_cli.report.html import QuestionSet, QuestionView
@@ -36,7 +36,8 @@ from lmsi_cli.report.sections import (
 from lmsi_cli.report.trust_sections import confidence_section
 from lmsi_cli.report.views import run_question
 from lmsi_cli.rundir import ANSWERS, RESULT, RunDir
-from lmsi_cli.training.loop import LogLine
+from lmsi_cli.training import validation
+from lmsi_cli.training.state import LogLine
 from lmsi_cli.verdict.judge import Verdict
 from lmsi_cli.voting import VoteSummary
 
@@ -90,8 +91,8 @@ def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
     yield result_section(exam.evaluation, number)
     if (flips := flips_section(exam.evaluation, number)) is not None:
         yield flips
-    if exam.confidence is not None:
-        yield confidence_section(exam.confidence, exam.evaluation.data, number)
+    if exam.evaluation.confidence is not None:
+        yield confidence_section(exam.evaluation.confidence, exam.evaluation.data, number)
 
 
 def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
@@ -116,7 +117,6 @@ def _data(
         "verdict": msgspec.to_builtins(verdict),
         "vote": msgspec.to_builtins(votes),
         "evaluations": [msgspec.to_builtins(e.evaluation) for e in exams],
-        "confidence": {e.evaluation.data: msgspec.to_builtins(e.confidence) for e in exams},
     }
 
 
@@ -151,7 +151,16 @@ def _training(run: RunDir) -> Iterator[Section]:
         for line in (read_records(run.train_log, LogLine) if run.train_log.exists() else ())
     ]
     if told is not None or losses:
-        yield training_section(told, losses, ())
+        yield training_section(told, losses, list(_validated(run)))
+
+
+def _validated(run: RunDir) -> Iterator[Series]:
+    """The loss on questions that were held out."""
+    file = run.adapter / validation.LOG
+    read = list(read_records(file, validation.Reading)) if file.exists() else []
+    if read:
+        steps = tuple(float(r.step) for r in read)
+        yield Series(name="held-out questions", x=steps, y=tuple(r.loss for r in read))
 
 
 def commands(run: RunDir, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

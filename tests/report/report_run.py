@@ -75,7 +75,7 @@ def evaluated(folder, count=60):
     """Add an evaluation with greedy and sampled answers of two models."""
     folder.eval_dir.mkdir()
     labelled = [
-        Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42", family=f"f{i % 2}")
+        Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42", family=f"f{i % 5}")
         for i in range(count)
     ]
     marking = Marking(f"set {HOSTILE}", labelled, primary="CoT greedy")
