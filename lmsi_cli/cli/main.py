@@ -24,6 +24,7 @@ from lmsi_cli.cli import (
     explain,
     loop,
     models,
+    report,
     sample,
     show,
     signals,
@@ -109,6 +110,7 @@ app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
+app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)

@@ -43,8 +43,11 @@ def alarm(reading: Reading, base: Reading) -> str:
             f"kept paths are less likely than to the base "
             f"(loss {reading.loss:.3g}, base {base.loss:.3g})"
         )
-    if reading.divergence > FAR:
-        return f"the model is far from the base ({reading.divergence:.3g} nats a token)"
+    if reading.divergence > FAR and reading.loss >= base.loss:
+        return (
+            f"the model is far from the base ({reading.divergence:.3g} nats a token) "
+            f"and no better at kept paths"
+        )
     before, now = base.evenness, reading.evenness
     if before is not None and now is not None and now < SAME * before:
         return (

@@ -194,19 +194,27 @@ def _keep_time(state: State, job: Job, progress: Progress) -> None:
     if not limit:
         return
     spent = processes.leader_s(state.seconds)
+    state.trial = state.trial or (state.done, spent)
     if spent > limit and state.done < len(state.steps):
         state.chosen, state.steps = True, state.steps[: state.done]
         progress.say(f"the {job.config.max_minutes:g} minutes are over after step {state.done}")
-    elif not state.chosen and state.done >= minutes.TRIAL:
-        tokens = [sum(job.examples[i].length for i in step) for step in state.steps]
-        pace = minutes.pace([line.seconds for line in state.log], tokens[: state.done])
-        count = minutes.fitting(tokens[state.done :], pace, limit - spent - _ahead(state))
-        count = int(processes.leader_s(count))
-        state.chosen, planned = True, len(state.steps)
-        state.steps = state.steps[: state.done + max(1, count)]
+    elif not state.chosen and state.done >= state.trial[0] + minutes.TRIAL:
+        planned = len(state.steps)
+        count = int(processes.leader_s(_fitting(state, job, limit)))
+        state.chosen, state.steps = True, state.steps[: state.done + count]
         if len(state.steps) < planned:
             progress.say(f"{len(state.steps)} of {planned} steps fit into the time")
             progress.start("training", len(state.steps))
+
+
+def _fitting(state: State, job: Job, limit: float) -> int:
+    """How many more steps fit, at the pace since the trial began; one at least."""
+    assert state.trial is not None
+    begin, second = state.trial
+    tokens = [sum(job.examples[i].length for i in step) for step in state.steps]
+    pace = (state.seconds - second) / sum(tokens[begin : state.done])
+    left = limit - state.seconds - _ahead(state)
+    return max(1, minutes.fitting(tokens[state.done :], pace, left))
 
 
 def _ahead(state: State) -> float:

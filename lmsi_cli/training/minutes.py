@@ -11,20 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# Steps whose pace is taken; the first one also pays for what is built on first use.
-TRIAL = 6
+# Steps whose pace is taken, after a first one that also pays for what is built on first use.
+TRIAL = 5
 # A laptop slows down as it warms; what is left over is better than what is cut off.
 MARGIN = 0.95
-
-
-def pace(seconds: Sequence[float], tokens: Sequence[int]) -> float:
-    """Seconds per token of the steps so far, without the first one.
-
-    Args:
-        seconds: Of each step, at least two.
-        tokens: Of its examples, before packing.
-    """
-    return sum(seconds[1:]) / sum(tokens[1:])
 
 
 def fitting(tokens: Sequence[int], pace: float, seconds: float) -> int:

@@ -76,7 +76,11 @@ class Outcome(NamedTuple):
 
 @dataclass
 class State:
-    """Where the loop stands; ``whole`` is False while the weights are between two steps."""
+    """Where the loop stands; ``whole`` is False while the weights are between two steps.
+
+    ``chosen`` says that ``steps`` are those that fit the time; ``trial`` is the step and the second
+    from which on the pace is measured.
+    """
 
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
@@ -84,9 +88,10 @@ class State:
     steps: list[list[int]]
     done: int = 0
     chosen: bool = False
+    trial: tuple[int, float] | None = None
     spent: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-    saved: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
+    saved: float = field(default_factory=lambda: time.monotonic())
     rng: dict[str, torch.Tensor] = field(default_factory=dict)
     whole: bool = True
     log: list[LogLine] = field(default_factory=list)

@@ -8,6 +8,7 @@ from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Message, TrainExample
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.loop import fit
@@ -119,10 +120,37 @@ def test_a_destroyed_adapter_is_not_blamed_on_an_example(tiny, examples, tmp_pat
         fit(model, job(examples, tmp_path), Watcher())
 
 
-def test_nothing_to_train_on_is_said_before_any_work(gguf, tmp_path):
-    codec = Codec(lambda _: [1], lambda *_: [1])
-    with pytest.raises(LmsiError, match="nothing to train on: 0 examples"):
-        train([], gguf, TrainConfig(), tmp_path, codec, Watcher())
+def example(completion=" 4", question="q1"):
+    return TrainExample(
+        prompt="Q", completion=completion, format="cot-zero", question_id=question, path=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("examples", "length", "told"),
+    [
+        ([], 1, "nothing to train on: 0 examples$"),
+        ([example()], 5000, "nothing to train on: 1 of 1 examples are longer than 2048 tokens$"),
+        ([example()], 40, "nothing to train on: 1 of 1 examples are longer than 32 tokens$"),
+        (
+            [example(), example(" \n", "q2")],
+            1,
+            r"training example 2, question 'q2' \(cot-zero\): its completion is empty$",
+        ),
+        (
+            [example((Message(role="assistant", content=""),))],
+            1,
+            r"training example 1, question 'q1' \(cot-zero\): its completion is empty$",
+        ),
+    ],
+    ids=["none", "longer than the context", "longer than asked", "empty", "empty turn"],
+)
+def test_bad_examples_are_told_before_any_work(gguf, tmp_path, examples, length, told):
+    codec = Codec(lambda _: [1] * length, lambda *_: [1])
+    config = TrainConfig(max_length=32 if length == 40 else 100_000)
+    with pytest.raises(LmsiError, match=told):
+        train(examples, gguf, config, tmp_path, codec, Watcher())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
