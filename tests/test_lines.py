@@ -46,7 +46,9 @@ def test_append_and_read(file):
     append(file, QUESTIONS[1:])
     assert read(file) == QUESTIONS
     first = file.read_text(encoding="utf-8").splitlines()[0]
-    assert first == '{"answer":null,"family":null,"id":"a","question":"Was ist ½ + ½?"}'
+    assert (
+        first == '{"answer":null,"family":null,"group":null,"id":"a","question":"Was ist ½ + ½?"}'
+    )
 
 
 def test_a_line_is_on_the_disk_before_the_next_is_written(file):

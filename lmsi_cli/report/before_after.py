@@ -27,7 +27,10 @@ Part = Table | Text | str
 
 def eval_tables(e: Evaluation) -> list[Part]:
     """Before and after on one data set: accuracy, cost, curves, sweeps, and what it comes to."""
-    parts: list[Part] = [_accuracy(e), "", _cost(e), ""]
+    parts: list[Part] = [_accuracy(e), ""]
+    if e.replicated:
+        parts += [f"The figures are of seed {e.mains[0].seed}, the changes of all seeds.", ""]
+    parts += [_cost(e), ""]
     parts += _spaced([_curves(e), _temperatures(e), _seeds(e)])
     told = [*conclusions(e), *_rivals(e), *(sentences(e.confidence) if e.confidence else [])]
     parts += [cell(s) for s in (*told, e.corrected) if s]
@@ -63,8 +66,7 @@ def _conclusion(e: Evaluation, p: Pair) -> str:
 
 
 def _accuracy(e: Evaluation) -> Table:
-    seeds = f"; of seed {e.mains[0].seed}, changes over all seeds" if e.replicated else ""
-    title = f"{e.data}: {e.n} questions, % right [95% interval]{seeds}"
+    title = f"{e.data}: {e.n} questions, % right [95% interval]"
     if len(e.mains) > SIDE_BY_SIDE:
         return _long(e, title)
     adapted = [e.mains[1].model, "change, paired", "p"] if len(e.mains) > 1 else []

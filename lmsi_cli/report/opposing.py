@@ -44,7 +44,7 @@ class Difference(Record, frozen=True, kw_only=True):
 
 
 class OpposedLine(Record, frozen=True, kw_only=True):
-    """One line of both; ``p_holm`` is corrected over all lines that both have."""
+    """One line of both; ``p_holm`` as in ``results.Pair``: the line that decides stands alone."""
 
     line: str
     a: Interval
@@ -104,8 +104,8 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
             f"{a.name} and {b.name} have no line in common: {_told(a.variant)}; {_told(b.variant)}",
             hint="evaluate both with the same --modes and --paths",
         )
-    primary = [x.evaluation.primary for x in (b, a) if x.evaluation.primary in lines]
-    line = line or (primary or lines)[0]
+    primary = next((p for x in (b, a) if (p := x.evaluation.primary) in lines), lines[0])
+    line = line or primary
     if line not in lines:
         raise LmsiError(f"no line {line!r} in both", hint=f"lines: {', '.join(lines)}")
     found = [_line(name, a, b, common, seed) for name in lines]
@@ -115,7 +115,7 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
         n=len(common),
         left_out=len({*a.evaluation.gold, *b.evaluation.gold}) - len(common),
         differences=tuple(differences(a, b)),
-        lines=tuple(_corrected(found)),
+        lines=tuple(_corrected(found, primary)),
         unpaired=tuple(
             f.name for v in (a.variant, b.variant) for f in v.figures if f.name not in lines
         ),
@@ -229,10 +229,14 @@ def _line(line: str, a: Side, b: Side, common: Sequence[Labelled], seed: int) ->
     )
 
 
-def _corrected(lines: Sequence[OpposedLine]) -> Iterator[OpposedLine]:
-    for x, p in zip(lines, holm([x.change.p_value for x in lines]), strict=True):
+def _corrected(lines: Sequence[OpposedLine], primary: str) -> Iterator[OpposedLine]:
+    """Correct the lines that do not decide among themselves."""
+    others = [x.line for x in lines if x.line != primary]
+    adjusted = holm([x.change.p_value for x in lines if x.line in others])
+    values = dict(zip(others, adjusted, strict=True))
+    for x in lines:
         fields = {name: getattr(x, name) for name in x.__struct_fields__}
-        yield OpposedLine(**{**fields, "p_holm": p})
+        yield OpposedLine(**{**fields, "p_holm": values.get(x.line, x.change.p_value)})
 
 
 def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[Flip]:

@@ -46,7 +46,7 @@ def _differences(o: Opposed) -> list[Part]:
 def _figures(o: Opposed) -> Table:
     left = f", {o.left_out} left out" if o.left_out else ""
     title = f"{o.n} questions{left}, % right [95% interval]"
-    names = ["", "A", "B", "B minus A, paired", "p, Holm", "tokens"]
+    names = ["", "A", "B", "B minus A, paired", "p", "tokens"]
     table = columns(title, names)
     for x in o.lines:
         table.add_row(
