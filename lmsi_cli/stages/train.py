@@ -27,8 +27,9 @@ from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sh
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
+from lmsi_cli.training.origin import Original, adapted
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
-from lmsi_cli.training.verify import AdapterProof, torch_logits, verify
+from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,7 @@ class TrainResult(Record, frozen=True, kw_only=True):
 
     summary: TrainSummary
     proof: AdapterProof
+    original: Original | None = None  # the folder of --base
 
 
 def train_run(
@@ -80,13 +82,18 @@ def train_run(
     with vocabulary(model) as words:
         encoder = Encoder(words)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        trained = train(examples, model, config, run.adapter, codec, progress)
         prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
+        seen = witness(model, prompts)
+        trained = train(examples, model, config, run.adapter, codec, progress, seen)
     mark.check()
     to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
+    summary, original = trained.summary, trained.original
+    if original is not None:  # llama.cpp runs the adapter over the file, so the proof does, too
+        del trained
+        trained = Trained(summary, adapted(model, run.adapter, summary.dtype))
     proof = prove(trained, model, run.adapter_gguf, prompts)
-    result = TrainResult(summary=trained.summary, proof=proof)
+    result = TrainResult(summary=summary, proof=proof, original=original)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     told = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
@@ -125,6 +132,12 @@ def held_out(run: RunDir, task: Task, examples: Sequence[TrainExample]) -> list[
     lost = [q.question for q in read_records(run.questions, Question) if q.id not in seen]
     texts = [*lost, *(e.question for e in task.exemplars)][:HELD_OUT]
     return [render(task, text, "cot-zero") for text in texts]
+
+
+def witness(model: Path, prompts: Sequence[list[int]]) -> Witness:
+    """What llama.cpp computes from the file, before PyTorch takes the memory."""
+    with LlamaEngine(model, EngineConfig()) as engine:
+        return Witness(prompts, engine.last_logits(prompts))
 
 
 def prove(

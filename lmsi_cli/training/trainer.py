@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, export, load, lora
+from lmsi_cli.training import checkpoint, data, export, load, lora, origin
 from lmsi_cli.training.loop import Job, LogLine, fit
+from lmsi_cli.training.verify import Witness, check_base, torch_logits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,19 +42,21 @@ class TrainSummary(Record, frozen=True, kw_only=True):
 
 
 class Trained(NamedTuple):
-    """The summary, and the model with its adapter for the proofs of ``verify``."""
+    """The summary, the model with its adapter, and the folder whose weights it trained on."""
 
     summary: TrainSummary
     model: nn.Module
+    original: origin.Original | None = None
 
 
-def train(
+def train(  # noqa: PLR0913 - the base and what is known of it
     examples: Sequence[TrainExample],
     gguf: Path,
     config: TrainConfig,
     out: Path,
     codec: data.Codec,
     progress: Progress,
+    witness: Witness | None = None,
 ) -> Trained:
     """Train an adapter over ``gguf`` and save it in ``out``; goes on where a killed run stopped.
 
@@ -67,6 +70,7 @@ def train(
         out: Folder for adapter_config.json, adapter_model.safetensors, the log and checkpoints.
         codec: The GGUF's own tokenizer.
         progress: Told of every step.
+        witness: What llama.cpp computes from ``gguf``; PyTorch must agree before the first step.
 
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
@@ -85,12 +89,35 @@ def train(
         )
     export.preflight(gguf, config.target)
     dtype = load.pick_dtype(config.dtype)
-    model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
+    base, original = _base(gguf, config, dtype, witness, progress)
+    model = lora.add_lora(base, config, gguf.name)
     name = checkpoint.fingerprint(gguf, tokens.examples, config)
     job = Job(tokens.examples, config, dtype, out, name)
     log = fit(model, job, progress)
     export.save_adapter(model, out)
-    return Trained(_summary(job, log, tokens.dropped), model)
+    return Trained(_summary(job, log, tokens.dropped), model, original)
+
+
+def _base(
+    gguf: Path,
+    config: TrainConfig,
+    dtype: load.Dtype,
+    witness: Witness | None,
+    progress: Progress,
+) -> tuple[nn.Module, origin.Original | None]:
+    """The weights to train over, proven to be those that llama.cpp runs."""
+    if not config.base:
+        model = load.load_base(gguf, dtype)
+        if witness:
+            check_base(torch_logits(model, dtype)(witness.prompts, True), witness.logits)
+        return model, None
+    folder = Path(config.base).expanduser()
+    model, original = origin.load_original(folder, gguf, dtype, progress.say)
+    if witness:
+        ours = torch_logits(model, dtype)(witness.prompts, True)
+        original = origin.same_logits(original, ours, witness.logits)
+        progress.say(origin.told(original))
+    return model, original
 
 
 def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
