@@ -75,6 +75,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
+    lora.refuse_dora(config)
     tokens = data.tokenize(examples, codec, config.max_length)
     if not tokens.examples:
         raise LmsiError(
@@ -87,7 +88,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
             f"{tokens.dropped} of {len(examples)} examples are longer than "
             f"{config.max_length} tokens and left out"
         )
-    export.preflight(gguf, config.target)
+    export.preflight(gguf, config.target, config.layers, config.rank)
     dtype = load.pick_dtype(config.dtype)
     base, original = _base(gguf, config, dtype, witness, progress)
     model = lora.add_lora(base, config, gguf.name)

@@ -11,6 +11,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training import export
 from lmsi_cli.training.data import Codec
+from lmsi_cli.training.lora import adapted, add_lora, choose, trainable
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import gap, torch_logits, verify
 
@@ -54,6 +55,24 @@ def test_the_chain_holds(case, tmp_path):
         proof = verify(torch_logits(trained.model, "fp32"), llama.logits, ids)
         assert (llama.logits(ids, False) == wanted).all()  # off again, it is the base again
     assert proof.base_gap < CLOSE and proof.adapted_gap < CLOSE and proof.moved > 0.2
+
+
+@pytest.mark.parametrize(
+    ("model_type", "attn", "mlp"),
+    [
+        ("gpt2", ["attn.c_proj", "c_attn"], ["c_fc", "mlp.c_proj"]),
+        ("falcon", ["dense", "query_key_value"], ["dense_4h_to_h", "dense_h_to_4h"]),
+        ("gpt_neox", ["dense", "query_key_value"], ["dense_4h_to_h", "dense_h_to_4h"]),
+        ("phi3", ["o_proj", "qkv_proj"], ["down_proj", "gate_up_proj"]),
+    ],
+)
+def test_attention_and_the_rest_are_told_apart(model_type, attn, mlp):
+    model = build(model_type)
+    assert (choose(model, "attn"), choose(model, "mlp")) == (attn, mlp)
+    halves = [len(adapted(model, part)) for part in ("attn", "mlp", "all")]
+    assert halves == [4, 4, 8]
+    wrapped = add_lora(model, TrainConfig(rank=2, target="attn", layers="1"), "x.gguf")
+    assert len(trainable(wrapped)) == 2 * 2
 
 
 def torch_side(model, prompts):
