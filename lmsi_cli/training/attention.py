@@ -22,8 +22,16 @@ NAME = "lmsi_pieces"
 # (recurrent state, ALiBi, attention sinks, windows) get one example per row and their own code.
 FAMILIES = frozenset(
     {
+        "arcee",
+        "cohere",
+        "gemma",
+        "granite",
         "llama",
         "mistral",
+        "olmo",
+        "olmo2",
+        "phi",
+        "smollm3",
         "qwen2",
         "qwen2_moe",
         "qwen3",

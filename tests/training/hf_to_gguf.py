@@ -98,8 +98,6 @@ def tensors(model, arch):
             w = w.T
         if arch in SHIFTED and ours.endswith("norm.weight"):
             w = w + 1
-        if "shared_expert_gate" in ours:
-            w = w[0]
         for part, x in split_experts(ours, w):
             short = part.partition("transformer.")[2] if arch == "bloom" else part
             name = names.get_name(short, try_suffixes=(".weight", ".bias"))

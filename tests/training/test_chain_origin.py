@@ -4,7 +4,7 @@ import json
 
 import pytest
 from hf_to_gguf import build, save_folder, write
-from test_chain import TEXTS, examples, torch_side
+from test_chain import TEXTS, pairs, torch_side
 from test_chain_quantised import quantise
 from toys import Watcher
 
@@ -40,7 +40,7 @@ def test_the_originals_train_and_the_adapter_runs_over_the_file(pair, tmp_path):
         codec = Codec(llama.encode, lambda _, text: llama.encode(text))
         ids = [codec.prompt(text) for text in TEXTS]
         seen = Witness(ids, llama.logits(ids, False))
-        trained = train(examples(), path, config, tmp_path, codec, progress, seen)
+        trained = train(pairs(), path, config, tmp_path, codec, progress, seen)
     found = trained.original
     assert (found.folder, found.file_type) == ("hf", "Q4_K")
     assert 0.05 < found.weights < 0.12 and 0.02 < found.logits < 0.3
