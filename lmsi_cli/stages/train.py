@@ -27,7 +27,7 @@ from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sh
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
-from lmsi_cli.training.origin import Original, adapted
+from lmsi_cli.training.origin import adapted
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
 
@@ -43,7 +43,6 @@ class TrainResult(Record, frozen=True, kw_only=True):
 
     summary: TrainSummary
     proof: AdapterProof
-    original: Original | None = None  # the folder of --base
 
 
 def train_run(
@@ -88,12 +87,12 @@ def train_run(
     mark.check()
     to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
-    summary, original = trained.summary, trained.original
-    if original is not None:  # llama.cpp runs the adapter over the file, so the proof does, too
+    summary = trained.summary
+    if config.base:  # llama.cpp runs the adapter over the file, so the proof does, too
         del trained
         trained = Trained(summary, adapted(model, run.adapter, summary.dtype))
     proof = prove(trained, model, run.adapter_gguf, prompts)
-    result = TrainResult(summary=summary, proof=proof, original=original)
+    result = TrainResult(summary=summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     told = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))

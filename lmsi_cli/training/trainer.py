@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
@@ -39,14 +41,14 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     tokens_per_second: float
     dtype: load.Dtype
     peak_rss_mib: int
+    original: origin.Original | None = None  # the folder of --base
 
 
 class Trained(NamedTuple):
-    """The summary, the model with its adapter, and the folder whose weights it trained on."""
+    """The summary, and the model with its adapter for the proofs of ``verify``."""
 
     summary: TrainSummary
     model: nn.Module
-    original: origin.Original | None = None
 
 
 def train(  # noqa: PLR0913 - the base and what is known of it
@@ -96,7 +98,8 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     job = Job(tokens.examples, config, dtype, out, name)
     log = fit(model, job, progress)
     export.save_adapter(model, out)
-    return Trained(_summary(job, log, tokens.dropped), model, original)
+    summary = _summary(job, log, tokens.dropped)
+    return Trained(msgspec.structs.replace(summary, original=original), model)
 
 
 def _base(

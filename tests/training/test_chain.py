@@ -81,7 +81,7 @@ def test_attention_and_the_rest_are_told_apart(model_type, attn, mlp):
 PACKING = [
     name
     for name, case in CASES.items()
-    if case["model"] in FAMILIES and "sliding_window" not in case["config"]
+    if case["model"] in FAMILIES and name not in ("mistral", "qwen2moe")  # windows by their names
 ]
 
 

@@ -41,7 +41,7 @@ def test_the_originals_train_and_the_adapter_runs_over_the_file(pair, tmp_path):
         ids = [codec.prompt(text) for text in TEXTS]
         seen = Witness(ids, llama.logits(ids, False))
         trained = train(pairs(), path, config, tmp_path, codec, progress, seen)
-    found = trained.original
+    found = trained.summary.original
     assert (found.folder, found.file_type) == ("hf", "Q4_K")
     assert 0.05 < found.weights < 0.12 and 0.02 < found.logits < 0.3
     assert any(f"{found.logits:.2%} from its logits" in line for line in progress.said)

@@ -38,7 +38,6 @@ PAIRS = [
     ("phi-3", "phi3", "phi3"),
     ("falcon", "falcon", "falcon"),
     ("gpt-2", "gpt2", "gpt2"),
-    ("gpt-neox", "gptneox", "gpt_neox"),
     ("starcoder", "starcoder2", "starcoder2"),
     ("command-r", "command-r", "cohere"),
     ("gemma-4", "gemma3", "gemma3_text"),
