@@ -31,17 +31,25 @@ def train(
     Interrupted, the same command goes on from the last checkpoint. Where the verdict of `lmsi
     vote` is "do not train", only --force trains.
 
+    Several devices: accelerate launch -m lmsi_cli train runs/first
+
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
     from lmsi_cli.report.tables import train_table
     from lmsi_cli.rundir import RunDir, locked
-    from lmsi_cli.stages.train import train_run
+    from lmsi_cli.stages.train import assist, train_run
     from lmsi_cli.stages.verdict import permit
+    from lmsi_cli.training.processes import joined
 
     folder = RunDir(run)
     if not force:
         permit(folder, f"lmsi train {run} --force")
     model = model_of(folder)
-    with locked(folder), watched(quiet, folder) as progress:
-        result = train_run(folder, model.path, task_of(folder), settings, progress, overwrite)
+    with joined(settings) as here:
+        if here.rank:
+            assist(folder, model.path)
+            return
+        with locked(folder), watched(quiet, folder) as progress:
+            task = task_of(folder)
+            result = train_run(folder, model.path, task, settings, progress, overwrite)
     show(result, json, train_table(result))

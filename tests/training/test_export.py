@@ -81,6 +81,7 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
         "adapter_model.safetensors",
         "checkpoint.safetensors",  # until the adapter is proven
         "log.jsonl",
+        "loss.png",
     ]
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (told["base_model_name_or_path"], told["r"]) == (gguf.name, 2)
