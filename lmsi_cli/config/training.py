@@ -79,3 +79,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     max_minutes: Annotated[
         float, opt("Take only the steps that fit into this time; 0: all of them.", ge=0)
     ] = 0.0
+    base: Annotated[
+        str, opt("Folder with the model's original weights; empty: those of the GGUF file.")
+    ] = ""

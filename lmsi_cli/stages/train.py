@@ -27,10 +27,11 @@ from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent, TrainExample
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
 from lmsi_cli.training import checkpoint, processes
+from lmsi_cli.training.bases import adapted
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
-from lmsi_cli.training.verify import AdapterProof, torch_logits, verify
+from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,14 +83,19 @@ def train_run(
     with vocabulary(model) as words:
         encoder = Encoder(words)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        trained = train(examples, model, config, run.adapter, codec, progress)
         prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
+        seen = witness(model, prompts)
+        trained = train(examples, model, config, run.adapter, codec, progress, seen)
     mark.check()
     with checkpoint.writing(run.adapter_gguf):
         to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
+    summary = trained.summary
+    if config.base:  # llama.cpp runs the adapter over the file, so the proof does, too
+        del trained
+        trained = Trained(summary, adapted(model, run.adapter, summary.dtype))
     proof = prove(trained, model, run.adapter_gguf, prompts)
-    result = TrainResult(summary=trained.summary, proof=proof)
+    result = TrainResult(summary=summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     told = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
@@ -153,6 +159,12 @@ def held_out(run: RunDir, task: Task, examples: Sequence[TrainExample]) -> list[
     lost = [q.question for q in read_records(run.questions, Question) if q.id not in seen]
     texts = [*lost, *(e.question for e in task.exemplars)][:HELD_OUT]
     return [render(task, text, "cot-zero") for text in texts]
+
+
+def witness(model: Path, prompts: Sequence[list[int]]) -> Witness:
+    """What llama.cpp computes from the file, before PyTorch takes the memory."""
+    with LlamaEngine(model, EngineConfig()) as engine:
+        return Witness(prompts, engine.last_logits(prompts))
 
 
 def prove(

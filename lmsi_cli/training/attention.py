@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 NAME = "lmsi_pieces"
 
 # Families whose every layer is plain causal attention by transformers' interface. Others
-# (recurrent state, ALiBi, attention sinks, windows) get one example per row and their own code.
+# (recurrent state, ALiBi, attention sinks, windows) get one example per row and their own code,
+# and so do those that do not hand ``pieces`` down to their layers (stablelm, nemotron).
 FAMILIES = frozenset(
     {
+        "arcee",
+        "cohere",
+        "gemma",
+        "granite",
         "llama",
         "mistral",
+        "olmo",
+        "olmo2",
+        "phi",
+        "smollm3",
         "qwen2",
         "qwen2_moe",
         "qwen3",
         "qwen3_moe",
         "phi3",
-        "stablelm",
         "starcoder2",
-        "nemotron",
     }
 )
 

@@ -8,7 +8,8 @@ Decides which layers it acts on, and how strongly. Does not load models, train o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lmsi_cli.config import TrainConfig
@@ -32,7 +33,7 @@ def choose(model: nn.Module, target: str) -> list[str]:
     Raises:
         LmsiError: A name is none of the model's, or the model has no linear layers.
     """
-    owners = {name.rpartition(".")[2]: name for name in block_linears(model)}
+    owners = _owners(block_linears(model))
     if not owners:
         raise LmsiError(
             "training is not possible: this model has no linear layers to adapt;"
@@ -42,7 +43,7 @@ def choose(model: nn.Module, target: str) -> list[str]:
         wanted = [
             leaf
             for leaf, name in owners.items()
-            if target == "all" or ("attn" in name) == (target == "attn")
+            if target == "all" or bool(re.search("attn|attention", name)) == (target == "attn")
         ]
     else:
         wanted = [name.strip() for name in target.split(",") if name.strip()]
@@ -53,6 +54,18 @@ def choose(model: nn.Module, target: str) -> list[str]:
             hint=f"use all, attn, mlp or some of {', '.join(sorted(owners))}",
         )
     return sorted(set(wanted))
+
+
+def _owners(names: Iterable[str]) -> dict[str, str]:
+    """A layer's short name and one of its full names; GPT-2 has a c_proj here and another there."""
+    homes: dict[str, dict[str, str]] = {}
+    for name in names:
+        home, leaf = name.split(".")[-2:]
+        homes.setdefault(leaf, {})[f"{home}.{leaf}"] = name
+    told: dict[str, str] = {}
+    for leaf, places in homes.items():
+        told |= {leaf: next(iter(places.values()))} if len(places) == 1 else places
+    return told
 
 
 def last(model: nn.Module, layers: int | str) -> list[int] | None:
@@ -98,11 +111,12 @@ def adapted(
     Raises:
         LmsiError: As they do, or the rank is above that of a matrix itself.
     """
-    leaves, blocks = set(choose(model, target)), last(model, layers)
+    leaves = tuple(f".{leaf}" for leaf in choose(model, target))
+    blocks = last(model, layers)
     found = {
         name: layer
         for name, layer in block_linears(model).items()
-        if name.rpartition(".")[2] in leaves and (blocks is None or _block(name)[1] in blocks)
+        if name.endswith(leaves) and (blocks is None or _block(name)[1] in blocks)
     }
     for name, layer in found.items():
         if rank > min(sizes(layer)):

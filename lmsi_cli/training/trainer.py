@@ -19,6 +19,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
 from lmsi_cli.training import (
+    bases,
     checkpoint,
     curve,
     data,
@@ -31,7 +32,9 @@ from lmsi_cli.training import (
     validation,
 )
 from lmsi_cli.training.loop import fit
+from lmsi_cli.training.origin import Original
 from lmsi_cli.training.state import Job, Outcome
+from lmsi_cli.training.verify import Witness
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,6 +78,7 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     device: str = "cpu"
     peak_device_mib: int = 0
     processes: int = 1
+    original: Original | None = None  # the folder of --base
 
 
 class Trained(NamedTuple):
@@ -84,13 +88,14 @@ class Trained(NamedTuple):
     model: nn.Module
 
 
-def train(
+def train(  # noqa: PLR0913 - the base and what is known of it
     examples: Sequence[TrainExample],
     gguf: Path,
     config: TrainConfig,
     out: Path,
     codec: data.Codec,
     progress: Progress,
+    witness: Witness | None = None,
 ) -> Trained:
     """Train an adapter over ``gguf`` and save it in ``out``; goes on where a killed run stopped.
 
@@ -104,6 +109,7 @@ def train(
         out: Folder for adapter_config.json, adapter_model.safetensors, the log and checkpoints.
         codec: The GGUF's own tokenizer.
         progress: Told of every step.
+        witness: What llama.cpp computes from ``gguf``; PyTorch must agree before the first step.
 
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
@@ -119,7 +125,8 @@ def train(
     export.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
     dtype = devices.pick_dtype(config.dtype, device)
-    model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name).to(device)
+    base, original = bases.load_proven(gguf, config.base, dtype, witness, progress.say)
+    model = lora.add_lora(base, config, gguf.name).to(device)
     name = checkpoint.fingerprint(gguf, tokens.examples, config)
     watched = _watched(parts, config, codec, limit)
     job = Job(tokens.examples, config, dtype, out, name, watched)
@@ -131,6 +138,7 @@ def train(
     where = devices.of(model)
     summary = msgspec.structs.replace(
         _summary(job, outcome, tokens.dropped),
+        original=original,
         device=str(where),
         peak_device_mib=devices.peak_mib(where),
         processes=processes.place().world,

@@ -11,7 +11,7 @@ to all logits changes no probability). The record:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
@@ -54,6 +54,13 @@ class AdapterProof(Record, frozen=True, kw_only=True):
     effect_gap: float
     tolerance: float
     ok: bool
+
+
+class Witness(NamedTuple):
+    """Token ids of a few prompts, and llama.cpp's next-token logits of them, (n, vocabulary)."""
+
+    prompts: Sequence[list[int]]
+    logits: NDArray[np.float32]
 
 
 def gap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

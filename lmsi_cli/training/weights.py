@@ -8,7 +8,7 @@ in silence. Does not know configurations or adapters. Names meet through llama.c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,7 +100,7 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
             continue
         if place.parameter not in made:
             made[place.parameter] = _empty(model, place.parameter, narrow)
-        _pour(tensor, _part(model, made[place.parameter], place), meta)
+        _pour(tensor, part(model, made[place.parameter], place), meta)
 
 
 def _complete(told: dict[str, Place], meta: GgufMeta) -> None:
@@ -127,7 +127,7 @@ def _empty(model: nn.Module, name: str, narrow: frozenset[str]) -> torch.Tensor:
     return fresh
 
 
-def _part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
+def part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
     """The part of a parameter that one tensor of the file fills, in the file's order of axes."""
     if place.half is not None:
         size = target.shape[1] // 2
@@ -145,31 +145,45 @@ def transposed(model: nn.Module, parameter: str) -> bool:
 
 def _pour(tensor: Any, target: torch.Tensor, meta: GgufMeta) -> None:  # noqa: ANN401 - untyped
     """Dequantise a tensor of the file into ``target``, rows in transformers' order."""
+    for where, values in slabs(tensor, target.shape, meta):
+        target[where] = values.to(target.dtype)
+
+
+def slabs(
+    tensor: Any,  # noqa: ANN401 - untyped
+    shape: Sequence[int],
+    meta: GgufMeta,
+) -> Iterator[tuple[Any, torch.Tensor]]:
+    """Dequantise a tensor of the file piece by piece.
+
+    Args:
+        tensor: Of gguf's reader.
+        shape: Of the part of the parameter that it fills, in the file's order of axes.
+        meta: The file's header.
+
+    Yields:
+        Where the piece belongs in that part, an index, and its numbers in fp32.
+
+    Raises:
+        LmsiError: The sizes differ, or the numbers cannot be read.
+    """
     import torch
 
-    shape = meta.shapes[tensor.name]
-    if target.numel() != torch.Size(shape).numel():
+    theirs, rows = meta.shapes[tensor.name], order(tensor.name, meta)
+    shift = float(family(meta).shifted and tensor.name.endswith("norm.weight"))
+    if torch.Size(shape).numel() != torch.Size(theirs).numel():
         raise LmsiError(
-            f"training is not possible: {tensor.name} is {shape} in the file and "
-            f"{tuple(target.shape)} in transformers; sampling and voting work"
+            f"training is not possible: {tensor.name} is {theirs} in the file and "
+            f"{tuple(shape)} in transformers; sampling and voting work"
         )
-    rows = order(tensor.name, meta)
-    shift = shifted(tensor.name, meta)
-    if len(shape) < 2 or target.dim() > 2:
+    if len(theirs) != 2 or len(shape) != 2:
         values = torch.from_numpy(numbers(tensor, tensor.data)) - shift
-        values = values if rows is None else values[torch.from_numpy(rows.argsort())]
-        target.copy_(values.reshape(target.shape))
+        yield (..., (values if rows is None else values[rows.argsort()]).reshape(tuple(shape)))
         return
-    step = max(1, SLAB // shape[-1])
-    for start in range(0, shape[0], step):
-        slab = torch.from_numpy(numbers(tensor, tensor.data[start : start + step]))
+    step = max(1, SLAB // theirs[-1])
+    for start in range(0, theirs[0], step):
         where = slice(start, start + step) if rows is None else rows[start : start + step]
-        target[where] = slab.to(target.dtype)
-
-
-def shifted(name: str, meta: GgufMeta) -> float:
-    """What the converter added to this tensor."""
-    return float(family(meta).shifted and name.endswith("norm.weight"))
+        yield where, torch.from_numpy(numbers(tensor, tensor.data[start : start + step]))
 
 
 def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped

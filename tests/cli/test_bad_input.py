@@ -356,7 +356,7 @@ def test_an_architecture_that_only_llama_cpp_knows_samples_but_does_not_train(
     done = lmsi("train", "r", "--quiet")
     assert done.exit_code == 1
     assert done.stderr.startswith(
-        "error: training is not possible: transformers cannot load architecture 'internlm2' from "
-        "GGUF; sampling and voting work\n"
+        "error: training is not possible: architecture 'internlm2': lmsi does not know how to load "
+        "it in transformers; sampling and voting work\n"
     )
     assert "Traceback" not in done.stderr

@@ -98,8 +98,6 @@ def tensors(model, arch):
             w = w.T
         if arch in SHIFTED and ours.endswith("norm.weight"):
             w = w + 1
-        if "shared_expert_gate" in ours:
-            w = w[0]
         for part, x in split_experts(ours, w):
             short = part.partition("transformer.")[2] if arch == "bloom" else part
             name = names.get_name(short, try_suffixes=(".weight", ".bias"))
@@ -216,18 +214,24 @@ def rope_tensors(config):
         yield "rope_factors_long.weight", np.array(rope["long_factor"], np.float32)
 
 
-def write(path, arch, model, kind="F32", source=None, drop=()):
-    """Write ``model`` as a GGUF file; matrices as ``kind`` (F32, F16, BF16 or Q8_0)."""
+def write(path, arch, model, kind="F32", source=None, more=None):
+    """Write ``model`` as a GGUF file; matrices as ``kind`` (F32, F16, BF16 or Q8_0).
+
+    ``more`` adds tensors by name; where it has None, tensors with that in their name stay out.
+    """
     writer = gguf.GGUFWriter(path, arch)
     header(writer, model.config, arch)
     add_vocabulary(writer, model.config.vocab_size, source)
     number = gguf.GGMLQuantizationType[kind]
     for name, w in [*tensors(model, arch), *rope_tensors(model.config)]:
-        if any(part in name for part in drop):
+        if any(part in name for part, what in (more or {}).items() if what is None):
             continue
         if w.ndim > 1 and "position_embd" not in name:
             writer.add_tensor(name, gguf.quantize(w, number), raw_dtype=number)
         else:
+            writer.add_tensor(name, w)
+    for name, w in (more or {}).items():
+        if w is not None:
             writer.add_tensor(name, w)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

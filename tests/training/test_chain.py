@@ -10,7 +10,10 @@ from toys import Watcher
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training import export
-from lmsi_cli.training.data import Codec
+from lmsi_cli.training.attention import FAMILIES, install, supports
+from lmsi_cli.training.data import Codec, pack, to_batch
+from lmsi_cli.training.lora import adapted, add_lora, choose, trainable
+from lmsi_cli.training.step import row_loss
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import gap, torch_logits, verify
 
@@ -22,7 +25,7 @@ CLOSE = 0.003
 TEXTS = ["Q: What is 2 + 2?\nA:", "the answer is the other", "x" * 40, "Ann has 12 pens."]
 
 
-def examples():
+def pairs():
     return [
         TrainExample(
             prompt=f"Q: {n} + {n}?\nA:",
@@ -48,12 +51,49 @@ def test_the_chain_holds(case, tmp_path):
         wanted = llama.logits(ids, False)
         # The file is the model, so the tests' own writer is right.
         assert gap(wanted, torch_side(original, ids)) < CLOSE
-        trained = train(examples(), path, settings, tmp_path, codec, Watcher())
+        trained = train(pairs(), path, settings, tmp_path, codec, Watcher())
     export.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
     with opened(path, tmp_path / "adapter.gguf") as llama:
         proof = verify(torch_logits(trained.model, "fp32"), llama.logits, ids)
         assert (llama.logits(ids, False) == wanted).all()  # off again, it is the base again
+    print(f"{case['arch']}: base {proof.base_gap:.3%}, adapted {proof.adapted_gap:.3%}")  # -s
     assert proof.base_gap < CLOSE and proof.adapted_gap < CLOSE and proof.moved > 0.2
+
+
+@pytest.mark.parametrize(
+    ("model_type", "attn", "mlp"),
+    [
+        ("gpt2", ["attn.c_proj", "c_attn"], ["c_fc", "mlp.c_proj"]),
+        ("falcon", ["dense", "query_key_value"], ["dense_4h_to_h", "dense_h_to_4h"]),
+        ("gpt_neox", ["dense", "query_key_value"], ["dense_4h_to_h", "dense_h_to_4h"]),
+        ("phi3", ["o_proj", "qkv_proj"], ["down_proj", "gate_up_proj"]),
+    ],
+)
+def test_attention_and_the_rest_are_told_apart(model_type, attn, mlp):
+    model = build(model_type)
+    assert (choose(model, "attn"), choose(model, "mlp")) == (attn, mlp)
+    halves = [len(adapted(model, part)) for part in ("attn", "mlp", "all")]
+    assert halves == [4, 4, 8]
+    wrapped = add_lora(model, TrainConfig(rank=2, target="attn", layers="1"), "x.gguf")
+    assert len(trainable(wrapped)) == 2 * 2
+
+
+PACKING = [
+    name
+    for name, case in CASES.items()
+    if case["model"] in FAMILIES and name not in ("mistral", "qwen2moe")  # windows by their names
+]
+
+
+@pytest.mark.parametrize("case", [CASES[name] for name in PACKING], ids=PACKING)
+def test_packing_changes_nothing(case, examples):
+    """Every family that packs sees in a packed row what it sees in a row of its own."""
+    model = build(case["model"], **case["config"]).requires_grad_(False)
+    assert supports(model.config, 100)
+    plain = sum(float(row_loss(model, to_batch(row), "fp32")) for row in pack(examples, 0))
+    install(model)
+    packed = sum(float(row_loss(model, to_batch(row), "fp32")) for row in pack(examples, 200))
+    assert packed == pytest.approx(plain, rel=1e-5)
 
 
 def torch_side(model, prompts):

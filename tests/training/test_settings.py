@@ -41,6 +41,7 @@ OTHERS = {
     "max_grad_norm": 0.5,
     "row_tokens": 700,
     "rslora": True,
+    "base": "originals",
     "dora": True,
     "device": "cpu",
     "val_share": 0.1,
