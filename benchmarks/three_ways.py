@@ -102,7 +102,9 @@ def measure(given: argparse.Namespace, kind: str, seed: int) -> list[Line]:
 
 
 def _measured(given: argparse.Namespace, kind: str, seed: int, folder: Path) -> list[Line]:
-    model = _made(given.work / f"{kind}.gguf", lambda out: quantise(ORIGINAL, out, check_kind(kind)))
+    model = _made(
+        given.work / f"{kind}.gguf", lambda out: quantise(ORIGINAL, out, check_kind(kind))
+    )
     own = _over_weights(given, model, seed, folder / "weights")
     other = _over_originals(own, seed, folder / "originals")
     ways: list[tuple[str, Path, Path | None]] = [

@@ -34,5 +34,8 @@ class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
         opt("Exemplars of a conversation: as turns, in one message, or auto: as sampled."),
     ] = "auto"
     system: Annotated[str | None, opt("System message of a conversation; none: as sampled.")] = None
-    scale: Annotated[float, opt("Adapter scale.", "--adapter-scale", gt=0)] = 1.0
+    scale: Annotated[
+        float | None,
+        opt("Adapter scale; not given: as chosen after training.", "--adapter-scale", gt=0),
+    ] = None
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0

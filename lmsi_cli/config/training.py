@@ -33,3 +33,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     dtype: Annotated[str, opt("auto, bf16 or fp32; auto takes bf16 where the CPU has it.")] = "auto"
     checkpoint_every: Annotated[int, opt("Steps between checkpoints.", ge=1)] = 100
     seed: Annotated[int, opt("Seed of initialisation and order.", ge=0)] = 0
+    sweep: Annotated[
+        bool, opt("Try adapter scales on questions that were not trained on, and keep the best.")
+    ] = True

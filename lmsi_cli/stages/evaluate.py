@@ -26,7 +26,7 @@ from lmsi_cli.lines import appender, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import Answer, Comparison, compare
-from lmsi_cli.rundir import RunDir, check_base, check_model, sha256_file
+from lmsi_cli.rundir import RunDir, check_base, check_model, chosen_scale, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
@@ -66,7 +66,7 @@ def evaluate(
     answers: dict[str, list[Answer]] = {}
     skipped: dict[str, None] = {}  # in order, each once
     for variant in variants:
-        engine.use_adapter(variant.adapter, exam.config.scale)
+        engine.use_adapter(variant.adapter, _scale(exam, variant))
         sitting = _Sitting(exam, gold, variant, engine, run)
         answers[variant.name] = sitting.answers(progress)
         skipped |= {question_id: None for _, question_id in sitting.skipped}
@@ -93,12 +93,19 @@ def variants_of(run: RunDir, model: Path) -> list[Variant]:
     return found
 
 
+def _scale(exam: Exam, variant: Variant) -> float:
+    """As asked for, else as chosen when the adapter was trained."""
+    if exam.config.scale is not None or variant.adapter is None:
+        return exam.config.scale or 1.0
+    return chosen_scale(Path(variant.adapter))
+
+
 def _key(exam: Exam, variant: Variant) -> str:
     """Name everything that could change an answer, in eight hex digits."""
     settings = msgspec.to_builtins(exam.config)
     kept = {k: v for k, v in settings.items() if k not in SPEED_ONLY}
     if variant.adapter is not None:
-        kept["scale"] = exam.config.scale
+        kept["scale"] = _scale(exam, variant)
     texts = [(q.id, q.question, q.answer) for q in exam.questions]
     told = msgspec.json.encode([kept, variant.identity, msgspec.to_builtins(exam.task), texts])
     return hashlib.sha256(told).hexdigest()[:8]

@@ -107,7 +107,7 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
 def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     """The result of an adapter that is there already, if it is the one asked for."""
     told = read_object(run.adapter_origin)
-    speed_only = {"checkpoint_every"}
+    speed_only = {"checkpoint_every", "sweep"}
     check_same(
         {k: told.get(k) for k in origin.keys() - speed_only},
         {k: origin[k] for k in origin.keys() - speed_only},

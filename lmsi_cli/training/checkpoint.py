@@ -46,7 +46,7 @@ def fingerprint(gguf: Path | None, examples: Sequence[TokenExample], config: Tra
         examples: The token ids in order.
         config: All settings.
     """
-    settings = msgspec.structs.replace(config, checkpoint_every=1)
+    settings = msgspec.structs.replace(config, checkpoint_every=1, sweep=True)
     digest = hashlib.sha256(msgspec.json.encode(settings))
     digest.update(msgspec.json.encode([(e.prompt, e.completion) for e in examples]))
     if gguf is not None:

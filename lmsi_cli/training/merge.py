@@ -152,9 +152,7 @@ def _announce(writer: Any, tensor: Any, kind: Any) -> None:  # noqa: ANN401 - un
 
     if kind is None:
         data = tensor.data
-        writer.add_tensor_info(
-            tensor.name, data.shape, data.dtype, data.nbytes, tensor.tensor_type
-        )
+        writer.add_tensor_info(tensor.name, data.shape, data.dtype, data.nbytes, tensor.tensor_type)
         return
     shape = tuple(int(n) for n in reversed(tensor.shape))
     size = int(np.prod(shape)) * np.dtype(kind).itemsize
