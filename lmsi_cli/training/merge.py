@@ -93,6 +93,54 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
         writer.close()
 
 
+def rescale(adapter: Path, out: Path, scale: float) -> None:
+    """Write an adapter that acts at scale 1 as this one does at ``scale``."""
+    import gguf
+
+    lora, reader = read_lora(adapter), _reader(adapter)
+    if not lora.alpha and scale != 1.0:  # llama.cpp then scales by no rank
+        raise LmsiError(f"{adapter}: its alpha is 0; it cannot be scaled")
+    writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"))
+    try:
+        _copy_metadata(reader, writer, {ALPHA: lora.alpha * scale})
+        for tensor in reader.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+class Facts(NamedTuple):
+    """What a model's file says of itself; empty where it says nothing."""
+
+    name: str
+    architecture: str
+    licence: str
+    file_type: int | None
+    bytes: int
+    parameters: int
+
+
+def describe(model: Path) -> Facts:
+    """Read the header of a GGUF file.
+
+    Raises:
+        LmsiError: It is none.
+    """
+    reader = _reader(model)
+    kind = reader.get_field("general.file_type")
+    return Facts(
+        name=_text(reader, "general.name"),
+        architecture=_text(reader, "general.architecture"),
+        licence=_text(reader, "general.license"),
+        file_type=None if kind is None else int(kind.contents()),
+        bytes=model.stat().st_size,
+        parameters=sum(int(t.n_elements) for t in reader.tensors),
+    )
+
+
 def tensor_types(model: Path) -> dict[str, int]:
     """GGML's number of each tensor's type, by name."""
     return {t.name: int(t.tensor_type) for t in _reader(model).tensors}
@@ -128,7 +176,8 @@ def _check(reader: Any, base: Path, lora: Lora) -> None:  # noqa: ANN401 - untyp
             )
 
 
-def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped library
+def _copy_metadata(reader: Any, writer: Any, other: dict[str, Any] | None = None) -> None:  # noqa: ANN401 - untyped library
+    """Copy every key with its type; ``other`` holds values that replace the file's."""
     from gguf import GGUFValueType, Keys
 
     own = Keys.General.ARCHITECTURE  # the writer sets it
@@ -137,7 +186,8 @@ def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped 
             continue
         kind = field.types[0]
         sub = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=sub)
+        value = (other or {}).get(field.name, field.contents())
+        writer.add_key_value(field.name, value, kind, sub_type=sub)
 
 
 def _float(tensor: Any, wide: bool) -> Any:  # noqa: ANN401 - untyped library
