@@ -71,7 +71,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     model, task = model_of(folder).path, task_of(folder)
     labelled = read_labelled(probe) if probe else []
     gold_answers(labelled, task)  # before an hour of training
-    with locked(folder), watched(quiet) as progress:
+    with locked(folder), watched(quiet, folder) as progress:
         result = train_run(folder, model, task, settings, progress, overwrite)
         sweep = choose_scale(folder, model, task, settings, labelled, progress)
     told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.load import GgufMeta, block_linears, read_meta, skeleton
-from lmsi_cli.training.lora import choose
+from lmsi_cli.training.architectures import order
+from lmsi_cli.training.header import GgufMeta, read_meta
+from lmsi_cli.training.load import sizes, skeleton
+from lmsi_cli.training.lora import adapted, gguf_alpha
+from lmsi_cli.training.weights import namer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,40 +28,37 @@ if TYPE_CHECKING:
     from torch import nn
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# llama.cpp stores q and k of these with the rotary halves interleaved, and transformers undoes it
-# on loading: conversion/llama.py, LlamaModel.permute. All other loadable families are stored as is.
-INTERLEAVED = frozenset({"llama"})
 
 
-def preflight(gguf: Path, target: str = "all") -> list[str]:
+def preflight(
+    gguf: Path, target: str = "all", layers: int | str = "all", rank: int = 1
+) -> list[str]:
     """Make sure before training that the adapter can be given back to llama.cpp.
 
     Args:
         gguf: The base model.
         target: As in ``lora.choose``.
+        layers: As in ``lora.last``.
+        rank: The adapter's.
 
     Returns:
         The tensor names of the base that the adapter will act on, sorted.
 
     Raises:
-        LmsiError: transformers cannot load the file, or a layer has no counterpart in it.
+        LmsiError: transformers cannot load the file, a layer has no counterpart in it,
+            or is smaller than the rank.
     """
     meta = read_meta(gguf)
     model = skeleton(gguf)
-    leaves = set(choose(model, target))
     shapes = {
-        name: (layer.out_features, layer.in_features)
-        for name, layer in block_linears(model).items()
-        if name.rpartition(".")[2] in leaves
+        name: sizes(layer)
+        for name, layer in adapted(model, target, layers, rank).items()
     }
     return sorted(_tensor_name(name, shape, meta) for name, shape in shapes.items())
 
 
 def _tensor_name(layer: str, shape: tuple[object, ...], meta: GgufMeta) -> str:
-    import gguf
-
-    arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(meta.architecture)
-    found = arch and gguf.get_tensor_name_map(arch, meta.blocks).get_name(layer)
+    found = namer(meta)(layer)
     name = f"{found}.weight"
     if not found or meta.shapes.get(name) != shape:
         raise LmsiError(
@@ -110,11 +110,11 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
     writer = gguf.GGUFWriter(fresh, meta.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(settings["lora_alpha"]))
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, gguf_alpha(settings))
     for layer, (a, b) in sorted(pairs.items()):
         name = _tensor_name(layer, (b.shape[0], a.shape[1]), meta)
         writer.add_tensor(f"{name}.lora_a", a)
-        writer.add_tensor(f"{name}.lora_b", interleave(b, name, meta))
+        writer.add_tensor(f"{name}.lora_b", reorder(b, name, meta))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -139,19 +139,13 @@ def _pairs(tensors: dict[str, NDArray[np.float32]]) -> dict[str, Pair]:
     return {layer: (half["A"], half["B"]) for layer, half in halves.items()}
 
 
-def interleave(b: NDArray[np.float32], name: str, meta: GgufMeta) -> NDArray[np.float32]:
-    """Bring the rows of a q or k matrix into the base file's rotary order.
+def reorder(b: NDArray[np.float32], name: str, meta: GgufMeta) -> NDArray[np.float32]:
+    """Bring the rows of LoRA B, (out, rank), into the order that the base file has them in.
 
     Args:
-        b: LoRA B, (out, rank).
+        b: As trained, in transformers' order.
         name: The base tensor's name.
-        meta: Architecture and head counts of the base.
-
-    Returns:
-        The rows reordered from half-by-half to pair-by-pair for Llama's q and k, else ``b``.
+        meta: The base's header.
     """
-    heads = {"attn_q": meta.heads, "attn_k": meta.kv_heads}.get(name.split(".")[2], 0)
-    if meta.architecture not in INTERLEAVED or not heads:
-        return b
-    halves = b.reshape(heads, 2, b.shape[0] // heads // 2, b.shape[1])
-    return halves.swapaxes(1, 2).reshape(b.shape).copy()
+    rows = order(name, meta)
+    return b if rows is None else b[rows].copy()

@@ -1,11 +1,10 @@
 """From a GGUF file to a PyTorch model with the same weights.
 
-Reads the file with ``transformers``, which dequantises it; never touches the network, runs no
-remote code and takes no tokenizer (token ids come from the GGUF's own, through llama.cpp). Does
-not know about adapters or training. What it reads of a file before loading it:
+Builds the model that the file's header describes and fills it; never touches the network, runs
+no remote code and takes no tokenizer (token ids come from the GGUF's own, through llama.cpp).
+Does not know about adapters or training.
 
-    GgufMeta(architecture='llama', blocks=8, heads=8, kv_heads=4,
-             shapes={'blk.0.attn_q.weight': (512, 512), ...}, rope_factors=None)
+    load_base(Path("model.gguf"), "fp32")  ->  LlamaForCausalLM(...), frozen
 """
 
 from __future__ import annotations
@@ -15,9 +14,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.training.architectures import family, settings
+from lmsi_cli.training.header import GgufMeta as GgufMeta
+from lmsi_cli.training.header import read_meta as read_meta
+from lmsi_cli.training.weights import check_types, fill
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,25 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Dtype = Literal["bf16", "fp32"]
-
-# transformers reads these from GGUF but skips steps that llama.cpp's converter takes for them,
-# so the adapter's rows would not line up with the file's.
-UNFAITHFUL = frozenset({"bloom", "falcon", "gpt2", "mamba", "t5", "t5encoder"})
-
-
-class GgufMeta(NamedTuple):
-    """What training and export must know of a GGUF file.
-
-    ``shapes`` maps a tensor's name to (rows, columns) as PyTorch counts them; ``rope_factors``
-    divides the rotary frequencies (Llama 3.1 and later), shape (head_dim / 2,).
-    """
-
-    architecture: str
-    blocks: int
-    heads: int
-    kv_heads: int
-    shapes: dict[str, tuple[int, ...]]
-    rope_factors: NDArray[np.float32] | None
 
 
 def pick_dtype(wanted: str) -> Dtype:
@@ -74,55 +58,41 @@ def _native_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
-def read_meta(gguf: Path) -> GgufMeta:
-    """Read a GGUF file's header; the weights stay on disk.
-
-    Raises:
-        LmsiError: The file is not there or is not a GGUF file.
-    """
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(gguf)
-    except (OSError, ValueError, KeyError) as e:
-        raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
-    arch = str(_field(reader, "general.architecture", "unknown"))
-    heads = _one(_field(reader, f"{arch}.attention.head_count", 0))
-    factors = next((t.data for t in reader.tensors if t.name == "rope_freqs.weight"), None)
-    return GgufMeta(
-        architecture=arch,
-        blocks=_one(_field(reader, f"{arch}.block_count", 0)),
-        heads=heads,
-        kv_heads=_one(_field(reader, f"{arch}.attention.head_count_kv", heads)),
-        shapes={t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors},
-        rope_factors=None if factors is None else factors.astype("float32"),
-    )
-
-
-def _field(reader: Any, key: str, default: object) -> Any:  # noqa: ANN401 - untyped library
-    field = reader.get_field(key)
-    return default if field is None else field.contents()
-
-
-def _one(value: Any) -> int:  # noqa: ANN401 - a number, or one number per layer
-    return int(max(value)) if isinstance(value, list) else int(value)
-
-
 def skeleton(gguf: Path) -> nn.Module:
-    """Build the model that ``gguf`` describes without any weights (meta device).
+    """Build the model that ``gguf`` describes, with parameters that hold no numbers yet.
 
     Raises:
-        LmsiError: transformers cannot load this architecture.
+        LmsiError: The architecture, or something in this file, cannot be trained; says what.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
 
-    with _refusing(gguf), quiet():
-        settings = AutoConfig.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, local_files_only=True
-        )
-        with torch.device("meta"):
-            return cast("nn.Module", AutoModelForCausalLM.from_config(settings))
+    meta = read_meta(gguf)
+    family(meta)
+    check_types(meta)
+    with _refusing(meta), quiet(), init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(configuration(meta))
+        model.tie_weights()
+    return cast("nn.Module", model)
+
+
+def configuration(meta: GgufMeta) -> Any:  # noqa: ANN401 - transformers is untyped
+    """The configuration of transformers that a header stands for, without any dropout."""
+    from transformers import AutoConfig
+
+    kind = family(meta).model_type
+    plain = AutoConfig.for_model(kind)
+    known = {*plain.to_dict(), *plain.attribute_map, "rope_parameters", "head_dim"}
+    fixed = {name for name in known if isinstance(getattr(type(plain), name, None), property)}
+    told = {
+        plain.attribute_map.get(name, name): value
+        for name, value in settings(meta).items()
+        if name in known - fixed
+    }
+    # The base is frozen and llama.cpp drops nothing out; token numbers are llama.cpp's business.
+    off = {name: 0.0 for name in known if name.endswith(("dropout", "pdrop"))}
+    none = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
+    return AutoConfig.for_model(kind, **{**off, **none, **told, "use_cache": False})
 
 
 def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
@@ -130,114 +100,101 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
 
     In fp32 every weight is the number in the file. In bf16 the matrices inside the blocks are
     stored as bf16: autocast would round them the same way at every step, so the arithmetic is
-    unchanged and memory falls to a third; embeddings, norms and the head stay fp32.
+    unchanged and memory falls to a third; embeddings, norms and the head stay fp32. Beside the
+    model itself, no more than a slab of one tensor is in memory at a time.
 
     Args:
-        gguf: The model file; quantised files are dequantised.
+        gguf: A model file of any type that the gguf package can dequantise.
         dtype: From ``pick_dtype``.
 
     Raises:
-        LmsiError: The architecture cannot be loaded, or the file lacks tensors of it.
+        LmsiError: The architecture cannot be loaded, or the file has tensors too many or too few.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
     meta = read_meta(gguf)
-    with _refusing(gguf), quiet():
-        model, info = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            local_files_only=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    # transformers fills what it does not find with random numbers and only warns.
-    if missing := sorted(info["missing_keys"]):
-        raise LmsiError(
-            f"{gguf.name}: training is not possible: no weights for {missing[0]}"
-            f" and {len(missing) - 1} more; sampling and voting work"
-        )
-    model.config.use_cache = False
-    model.requires_grad_(False)
+    model = skeleton(gguf)
+    fill(model, gguf, meta, narrow_names(model) if dtype == "bf16" else frozenset())
+    model.tie_weights()  # type: ignore[operator]
     if meta.rope_factors is not None:
         _scale_rope(model, meta.rope_factors)
-    if dtype == "bf16":
-        _narrow(model)
-    return cast("nn.Module", model.eval())
+    return model.requires_grad_(False).eval()
+
+
+def narrow_names(model: nn.Module) -> frozenset[str]:
+    """The parameters that bf16 training holds as bf16: those of the linear layers in the blocks."""
+    return frozenset(
+        f"{name}.{leaf}"
+        for name, part in block_linears(model).items()
+        for leaf, _ in part.named_parameters()
+    )
 
 
 def block_linears(model: nn.Module) -> dict[str, nn.Module]:
-    """Every linear layer inside the blocks by its full name; the output head is left out."""
+    """Every linear layer inside the blocks by its full name; the output head is left out.
+
+    Also without layers of a single output, which are gates of experts: llama.cpp holds them as
+    vectors and takes no adapter for them.
+    """
     from torch import nn
+    from transformers.pytorch_utils import Conv1D
 
     return {
         name: part
         for name, part in model.named_modules()
-        if isinstance(part, nn.Linear) and any(step.isdigit() for step in name.split("."))
+        if isinstance(part, (nn.Linear, Conv1D))
+        and any(step.isdigit() for step in name.split("."))
+        and sizes(part)[0] > 1
     }
 
 
-def _narrow(model: nn.Module) -> None:
-    import torch
-
-    for linear in block_linears(model).values():
-        linear.to(torch.bfloat16)
+def sizes(layer: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of a linear layer, of whichever kind."""
+    rows, columns = layer.weight.shape  # type: ignore[union-attr]
+    return (rows, columns) if hasattr(layer, "out_features") else (columns, rows)
 
 
 def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
-    # llama.cpp divides the rotary angles by the file's factors; transformers drops the tensor.
+    # llama.cpp divides the rotary angles by the file's factors; no configuration has room for them.
     import torch
 
+    found = 0
     for part in model.modules():
         frequencies = getattr(part, "inv_freq", None)
         if isinstance(frequencies, torch.Tensor) and frequencies.shape == factors.shape:
             frequencies.div_(torch.from_numpy(factors))
+            found += 1
+    if not found:
+        raise LmsiError(
+            "training is not possible: the file scales positions by rope_freqs in a way that "
+            "transformers does not; sampling and voting work"
+        )
 
 
 @contextmanager
-def _refusing(gguf: Path) -> Iterator[None]:
-    """Turn transformers' ways of refusing a file into one message, before and while loading."""
-    arch = read_meta(gguf).architecture
-    refusal = LmsiError(
-        f"training is not possible: transformers cannot load architecture '{arch}'"
-        " from GGUF; sampling and voting work"
-    )
-    if arch in UNFAITHFUL:
-        raise refusal
-    _beware_adapter_folder(gguf)
+def _refusing(meta: GgufMeta) -> Iterator[None]:
+    """Turn transformers' ways of refusing a configuration into one message."""
     try:
         yield
-    except (ValueError, NotImplementedError, KeyError, RuntimeError, TypeError) as e:
-        refusal.hint = f"{type(e).__name__}: {e}".splitlines()[0]
-        raise refusal from e
-
-
-def _beware_adapter_folder(gguf: Path) -> None:
-    # transformers would load the adapter lying there, or follow it to another base model.
-    if (gguf.parent / "adapter_config.json").exists():
+    except (ValueError, NotImplementedError, KeyError, RuntimeError, TypeError, ImportError) as e:
         raise LmsiError(
-            f"{gguf.parent} holds an adapter beside the model",
-            hint="move the GGUF file to a folder of its own",
-        )
+            f"training is not possible: transformers cannot build architecture "
+            f"'{meta.architecture}' of this file; sampling and voting work",
+            hint=f"{type(e).__name__}: {e}".splitlines()[0],
+        ) from e
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the bars, logs and warnings of transformers; ours go through ``Progress``."""
-    import transformers.modeling_gguf_pytorch_utils as reader
     from transformers.utils import logging as hf
 
-    level, bars, bar = hf.get_verbosity(), hf.is_progress_bar_enabled(), reader.tqdm
+    level, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
     hf.set_verbosity(logging.CRITICAL)
     hf.disable_progress_bar()
-    reader.tqdm = lambda items, **_: items
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        reader.tqdm = bar
         hf.set_verbosity(level)
         if bars:
             hf.enable_progress_bar()

@@ -50,7 +50,7 @@ def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch
     assert proof.moved > 0.02
     assert proof.base_gap < 0.002 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
 
-    monkeypatch.setattr(export, "interleave", lambda b, *_: b)
+    monkeypatch.setattr(export, "reorder", lambda b, *_: b)
     wrong = exported(model, gguf, tmp_path / "wrong")
     with opened(gguf, wrong) as llama, pytest.raises(LmsiError, match="disagree on the adapter"):
         verify(torch_logits(model, "fp32"), llama.logits, ids)
@@ -102,7 +102,7 @@ def test_preflight_names_what_the_adapter_will_act_on(gguf):
 
 def test_an_unknown_architecture_is_refused_in_words(tmp_path):
     path = write_gguf(tmp_path / "x.gguf", "nonesuch", {})
-    with pytest.raises(LmsiError, match="cannot load architecture 'nonesuch' from GGUF"):
+    with pytest.raises(LmsiError, match="architecture 'nonesuch': lmsi does not know"):
         export.preflight(path)
     with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):
         export.preflight(tmp_path / "missing.gguf")
@@ -136,13 +136,13 @@ def test_a_layer_without_a_counterpart_is_named():
 def test_interleaving_turns_halves_into_pairs():
     meta = load.GgufMeta("llama", 1, 2, 1, {}, None)
     rows = np.arange(8.0, dtype=np.float32)[:, None]  # two heads of four rows
-    q = export.interleave(rows, "blk.0.attn_q.weight", meta)
+    q = export.reorder(rows, "blk.0.attn_q.weight", meta)
     assert q[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    k = export.interleave(rows, "blk.0.attn_k.weight", meta)  # one head of eight
+    k = export.reorder(rows, "blk.0.attn_k.weight", meta)  # one head of eight
     assert k[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
-    assert export.interleave(rows, "blk.0.attn_v.weight", meta) is rows
+    assert export.reorder(rows, "blk.0.attn_v.weight", meta) is rows
     other = meta._replace(architecture="qwen2")
-    assert export.interleave(rows, "blk.0.attn_q.weight", other) is rows
+    assert export.reorder(rows, "blk.0.attn_q.weight", other) is rows
 
 
 @pytest.mark.model
@@ -162,7 +162,7 @@ def test_a_file_without_all_its_weights_is_refused(tmp_path):
     tensors = random_llama()
     del tensors["blk.1.ffn_up.weight"]
     gguf = write_gguf(tmp_path / "x.gguf", "llama", tensors)
-    with pytest.raises(LmsiError, match=r"no weights for model\.layers\.1\.mlp\.up_proj"):
+    with pytest.raises(LmsiError, match=r"no weights for blk\.1\.ffn_up\.weight"):
         load.load_base(gguf, "fp32")
 
 

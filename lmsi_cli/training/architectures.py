@@ -1,0 +1,316 @@
+"""Which model of transformers a GGUF file is, and where the two order their rows differently.
+
+One entry per architecture that is proven by test (docs/architectures.md). Knows headers, not
+weights. transformers' own reader is not used: it drops what many headers say (rotary scaling,
+soft caps, partial rotation, biases) and takes the defaults of one checkpoint instead. The entry
+of Llama, whose q and k rows llama.cpp stores with the rotary halves interleaved:
+
+    "llama": Family("llama", layout="rotary")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training.header import GgufMeta
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Settings = dict[str, Any]
+
+
+class Family(NamedTuple):
+    """How one architecture of llama.cpp is spelled in transformers.
+
+    ``model_type`` is transformers' name; ``layout`` tells whose rows the file reorders: none, q
+    and k by rotary pairs, or a fused qkv from groups of heads to three blocks; ``shifted`` norms
+    are stored with 1 added; ``more`` makes settings of the header that ``settings`` does not.
+    """
+
+    model_type: str
+    layout: Literal["plain", "rotary", "grouped"] = "plain"
+    shifted: bool = False
+    more: Callable[[GgufMeta], Settings] | None = None
+
+
+def family(meta: GgufMeta) -> Family:
+    """The entry of a file's architecture.
+
+    Raises:
+        LmsiError: There is none.
+    """
+    found = FAMILIES.get(meta.architecture)
+    if found is None:
+        reason = REFUSED.get(meta.architecture, "lmsi does not know how to load it in transformers")
+        raise LmsiError(
+            f"training is not possible: architecture '{meta.architecture}': {reason}; "
+            "sampling and voting work"
+        )
+    return found
+
+
+def settings(meta: GgufMeta) -> Settings:
+    """The keyword arguments of transformers' configuration that the header stands for."""
+    v = meta.values
+    rms, layer = v.get("attention.layer_norm_rms_epsilon"), v.get("attention.layer_norm_epsilon")
+    common = {
+        "vocab_size": meta.shapes["token_embd.weight"][0],
+        "hidden_size": meta.width,
+        "intermediate_size": v.get("feed_forward_length"),
+        "num_hidden_layers": meta.blocks,
+        "num_attention_heads": meta.heads,
+        "num_key_value_heads": meta.kv_heads,
+        "head_dim": meta.head_size,
+        "max_position_embeddings": v.get("context_length"),
+        "rms_norm_eps": rms,
+        "layer_norm_eps": layer,
+        "layer_norm_epsilon": layer,
+        "norm_epsilon": layer,
+        "norm_eps": layer,
+        "tie_word_embeddings": "output.weight" not in meta.shapes,
+        "attention_bias": has(meta, "attn_q.bias") or has(meta, "attn_output.bias"),
+        "mlp_bias": has(meta, "ffn_up.bias"),
+        "rope_parameters": rope(meta),
+    }
+    more = family(meta).more
+    return {k: x for k, x in common.items() if x is not None} | (more(meta) if more else {})
+
+
+def has(meta: GgufMeta, part: str) -> bool:
+    """Whether the first block has this tensor."""
+    return f"blk.0.{part}" in meta.shapes
+
+
+def rope(meta: GgufMeta) -> Settings:
+    """transformers' rotary settings; Llama 3's factors are a tensor and not among them."""
+    v = meta.values
+    width = int(v.get("rope.dimension_count", meta.head_size))
+    told: Settings = {
+        "rope_theta": float(v.get("rope.freq_base", 10_000.0)),
+        "rope_type": "default",
+        "partial_rotary_factor": width / max(1, meta.head_size),
+    }
+    kind, factor = v.get("rope.scaling.type", "none"), v.get("rope.scaling.factor")
+    if kind in ("linear", "yarn") and factor:
+        told |= {"rope_type": kind, "factor": float(factor)}
+    if kind == "yarn" and factor:
+        told |= _yarn(meta)
+    return told
+
+
+def _yarn(meta: GgufMeta) -> Settings:
+    names = {
+        "original_max_position_embeddings": "original_context_length",
+        "beta_fast": "yarn_beta_fast",
+        "beta_slow": "yarn_beta_slow",
+    }
+    v = meta.values
+    keys = {name: f"rope.scaling.{key}" for name, key in names.items()}
+    # llama.cpp takes these on top of yarn's own scale, transformers instead of it.
+    for odd in ("yarn_attn_factor", "attn_factor", "yarn_ext_factor", "yarn_log_multiplier"):
+        if f"rope.scaling.{odd}" in v:
+            raise LmsiError(
+                f"training is not possible: the file scales positions by yarn with {odd}, "
+                "which llama.cpp and transformers read differently; sampling and voting work"
+            )
+    return {name: v[key] for name, key in keys.items() if key in v}
+
+
+def _stablelm(meta: GgufMeta) -> Settings:
+    return {
+        "use_qkv_bias": has(meta, "attn_q.bias"),
+        "use_parallel_residual": not has(meta, "ffn_norm.weight"),
+        "qk_layernorm": has(meta, "attn_q_norm.weight"),
+    }
+
+
+def _falcon(meta: GgufMeta) -> Settings:
+    two_norms = has(meta, "attn_norm_2.weight")
+    new = two_norms or meta.kv_heads not in (1, meta.heads)
+    return {
+        "num_kv_heads": meta.kv_heads,
+        "new_decoder_architecture": new,
+        "num_ln_in_parallel_attn": (2 if two_norms else 1) if new else None,
+        "multi_query": meta.kv_heads == 1,
+        "ffn_hidden_size": meta.values.get("feed_forward_length"),
+        "bias": has(meta, "ffn_up.bias"),
+        "alibi": False,
+    }
+
+
+def _gpt2(meta: GgufMeta) -> Settings:
+    return {"n_inner": meta.values.get("feed_forward_length")}
+
+
+def _bigcode(meta: GgufMeta) -> Settings:
+    return _gpt2(meta) | {"multi_query": meta.kv_heads == 1}
+
+
+def _starcoder2(meta: GgufMeta) -> Settings:
+    # llama.cpp knows no window here, whatever the original had.
+    return {"use_bias": has(meta, "attn_q.bias"), "sliding_window": None}
+
+
+def _phi3(meta: GgufMeta) -> Settings:
+    v = meta.values
+    original = int(v.get("rope.scaling.original_context_length", v["context_length"]))
+    told = rope(meta)
+    if meta.long_rope is not None:
+        told["rope_type"] = "longrope"
+        told["short_factor"], told["long_factor"] = meta.long_rope
+        told["attention_factor"] = float(v.get("rope.scaling.attn_factor", 1.0))
+    return {
+        "rope_parameters": told,
+        "original_max_position_embeddings": original,
+        "sliding_window": None,  # llama.cpp attends to everything
+    }
+
+
+def _gemma(meta: GgufMeta) -> Settings:
+    return {"hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True}
+
+
+def _scalar(meta: GgufMeta, large: int) -> int:
+    """What gemma divides its scores by (squared); llama.cpp, too, tells 27B by its layers."""
+    return meta.width // meta.heads if meta.blocks == large else meta.head_size
+
+
+def _windows(meta: GgufMeta, every: int) -> Settings:
+    """Each ``every``-th layer sees everything, the others a window."""
+    window = int(meta.values.get("attention.sliding_window", 0))
+    pattern = meta.values.get("attention.sliding_window_pattern", every)
+    if isinstance(pattern, list):
+        local = [bool(x) for x in pattern]
+    else:
+        local = [bool(window) and (i + 1) % int(pattern) > 0 for i in range(meta.blocks)]
+    return {
+        "sliding_window": window or None,
+        "layer_types": ["sliding_attention" if x else "full_attention" for x in local],
+    }
+
+
+def _gemma2(meta: GgufMeta) -> Settings:
+    v = meta.values
+    return {
+        **_gemma(meta),
+        **_windows(meta._replace(values={"attention.sliding_window": 4096, **v}), every=2),
+        "attn_logit_softcapping": v.get("attn_logit_softcapping", 50.0),
+        "final_logit_softcapping": v.get("final_logit_softcapping", 30.0),
+        "query_pre_attn_scalar": _scalar(meta, 46),
+    }
+
+
+def _gemma3(meta: GgufMeta) -> Settings:
+    v = meta.values
+    near = {"rope_type": "default", "rope_theta": float(v.get("rope.freq_base_swa", 10_000.0))}
+    return {
+        **_gemma(meta),
+        **_windows(meta, every=6),
+        "rope_parameters": {"full_attention": rope(meta), "sliding_attention": near},
+        "final_logit_softcapping": v.get("final_logit_softcapping"),
+        "query_pre_attn_scalar": _scalar(meta, 62),
+        "tie_word_embeddings": "output.weight" not in meta.shapes,
+    }
+
+
+def _granite(meta: GgufMeta) -> Settings:
+    v = meta.values
+    return {
+        "embedding_multiplier": v.get("embedding_scale", 1.0),
+        "residual_multiplier": v.get("residual_scale", 1.0),
+        "attention_multiplier": v.get("attention.scale", meta.head_size**-0.5),
+        "logits_scaling": v.get("logit_scale", 1.0),
+    }
+
+
+def _experts(meta: GgufMeta) -> Settings:
+    v = meta.values
+    expert = v.get("expert_feed_forward_length")
+    if expert is None:
+        expert = meta.shapes["blk.0.ffn_gate_exps.weight"][1]
+    shared = meta.shapes.get("blk.0.ffn_gate_shexp.weight", (0,))[0]
+    return {
+        "num_experts": v["expert_count"],
+        "num_experts_per_tok": v["expert_used_count"],
+        "moe_intermediate_size": expert,
+        "shared_expert_intermediate_size": shared,
+        "norm_topk_prob": meta.architecture == "qwen3moe",
+    }
+
+
+def _olmo(meta: GgufMeta) -> Settings:
+    return {"clip_qkv": meta.values.get("attention.clamp_kqv")}
+
+
+def _cohere(meta: GgufMeta) -> Settings:
+    return {
+        "logit_scale": meta.values.get("logit_scale"),
+        "use_qk_norm": has(meta, "attn_q_norm.weight"),
+    }
+
+
+def _neox(meta: GgufMeta) -> Settings:
+    return {"use_parallel_residual": meta.values.get("use_parallel_residual", True)}
+
+
+FAMILIES = {
+    "arcee": Family("arcee", layout="rotary"),
+    "bloom": Family("bloom", layout="grouped"),
+    "command-r": Family("cohere", more=_cohere),
+    "falcon": Family("falcon", layout="grouped", more=_falcon),
+    "gemma": Family("gemma", shifted=True, more=_gemma),
+    "gemma2": Family("gemma2", shifted=True, more=_gemma2),
+    "gemma3": Family("gemma3_text", shifted=True, more=_gemma3),
+    "gpt2": Family("gpt2", more=_gpt2),
+    "gptneox": Family("gpt_neox", layout="grouped", more=_neox),
+    "granite": Family("granite", layout="rotary", more=_granite),
+    "llama": Family("llama", layout="rotary"),
+    "nemotron": Family("nemotron", shifted=True),
+    "olmo": Family("olmo", layout="rotary", more=_olmo),
+    "olmo2": Family("olmo2"),
+    "phi2": Family("phi"),
+    "phi3": Family("phi3", more=_phi3),
+    "qwen2": Family("qwen2"),
+    "qwen2moe": Family("qwen2_moe", more=_experts),
+    "qwen3": Family("qwen3"),
+    "qwen3moe": Family("qwen3_moe", more=_experts),
+    "smollm3": Family("smollm3", layout="rotary"),
+    "stablelm": Family("stablelm", more=_stablelm),
+    "starcoder": Family("gpt_bigcode", more=_bigcode),
+    "starcoder2": Family("starcoder2", more=_starcoder2),
+}
+
+REFUSED = {
+    "mamba": "it has no attention, and llama.cpp applies no adapter to its scan",
+    "t5": "it is no causal language model",
+    "t5encoder": "it is no causal language model",
+}
+
+
+def order(name: str, meta: GgufMeta) -> NDArray[np.intp] | None:
+    """Where the rows of a tensor of the file stand in transformers.
+
+    Args:
+        name: The tensor's name in the file, a weight or a bias.
+        meta: The file's header.
+
+    Returns:
+        Row ``i`` of the file is row ``order[i]`` of transformers; None if they are in one order.
+    """
+    import numpy as np
+
+    part = name.split(".")[2] if name.startswith("blk.") else ""
+    layout, rows = family(meta).layout, meta.shapes[name][0]
+    heads = {"attn_q": meta.heads, "attn_k": meta.kv_heads}.get(part, 0)
+    if layout == "rotary" and heads:
+        return np.arange(rows).reshape(heads, 2, -1).swapaxes(1, 2).ravel()
+    if layout == "grouped" and part == "attn_qkv":
+        # Per group of heads the queries, one key, one value: to all queries, all keys, all values.
+        groups = np.arange(rows).reshape(meta.kv_heads, -1, meta.head_size)
+        blocks = groups[:, :-2], groups[:, -2], groups[:, -1]
+        return np.concatenate([block.ravel() for block in blocks])
+    return None

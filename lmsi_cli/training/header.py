@@ -1,0 +1,123 @@
+"""What a GGUF file says of itself: its header, read without the weights.
+
+Knows nothing of PyTorch or of what an architecture means. The record:
+
+    GgufMeta(architecture='llama', blocks=8, heads=8, kv_heads=4,
+             shapes={'blk.0.attn_q.weight': (512, 512), ...}, rope_factors=None,
+             values={'context_length': 1024, ...}, types={'blk.0.attn_q.weight': 'Q8_0', ...})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lmsi_cli.errors import LmsiError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# What the file holds about positions; part of no layer.
+ROPE = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class GgufMeta(NamedTuple):
+    """What training and export must know of a GGUF file.
+
+    ``shapes`` maps a tensor's name to its sizes as PyTorch counts them, (rows, columns) for a
+    matrix; ``rope_factors`` divides the rotary frequencies (Llama 3.1 and later), shape
+    (head_dim / 2,); ``values`` are the architecture's own entries without its name in front;
+    ``types`` names how each tensor is stored; ``long_rope`` holds the two sets of factors of a
+    model whose positions were stretched (Phi-3), short and long, head_dim / 2 each.
+    """
+
+    architecture: str
+    blocks: int
+    heads: int
+    kv_heads: int
+    shapes: dict[str, tuple[int, ...]]
+    rope_factors: NDArray[np.float32] | None
+    values: Mapping[str, Any] = NOTHING
+    types: Mapping[str, str] = NOTHING
+    long_rope: tuple[list[float], list[float]] | None = None
+
+    @property
+    def head_size(self) -> int:
+        """Numbers per attention head."""
+        return int(self.values.get("attention.key_length", 0)) or self.width // max(1, self.heads)
+
+    @property
+    def width(self) -> int:
+        """Numbers per token between the blocks."""
+        return int(self.values.get("embedding_length", 0))
+
+    @property
+    def file_type(self) -> str:
+        """How most of the matrices are stored, such as ``Q4_K``."""
+        kinds = [self.types[name] for name, shape in self.shapes.items() if len(shape) > 1]
+        return max(set(kinds), key=kinds.count, default="F32")
+
+
+def read_meta(gguf: Path) -> GgufMeta:
+    """Read a GGUF file's header; the weights stay on disk.
+
+    Raises:
+        LmsiError: The file is not there or is not a GGUF file.
+    """
+    try:
+        stat = gguf.stat()
+    except OSError as e:
+        raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
+    return _read(gguf, stat.st_mtime_ns, stat.st_size)
+
+
+# A vocabulary of 150,000 tokens takes a second to walk past, and a training asks several times.
+@lru_cache(maxsize=4)
+def _read(gguf: Path, _changed: int, _size: int) -> GgufMeta:
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(gguf)
+    except (OSError, ValueError, KeyError) as e:
+        raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
+    arch = str(_field(reader, "general.architecture", "unknown"))
+    values = {
+        key.removeprefix(f"{arch}."): reader.get_field(key).contents()
+        for key in reader.fields
+        if key.startswith(f"{arch}.")
+    }
+    heads = _one(values.get("attention.head_count", 0))
+    found = {t.name: t.data.astype("float32") for t in reader.tensors if t.name in ROPE}
+    short, long = (found.get(f"rope_factors_{kind}.weight") for kind in ("short", "long"))
+    return GgufMeta(
+        architecture=arch,
+        blocks=_one(values.get("block_count", 0)),
+        heads=heads,
+        kv_heads=_one(values.get("attention.head_count_kv", heads)),
+        shapes={t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors},
+        rope_factors=found.get("rope_freqs.weight"),
+        values=values,
+        types={t.name: t.tensor_type.name for t in reader.tensors},
+        long_rope=None if short is None or long is None else (short.tolist(), long.tolist()),
+    )
+
+
+def _field(reader: Any, key: str, default: object) -> Any:  # noqa: ANN401 - untyped library
+    field = reader.get_field(key)
+    return default if field is None else field.contents()
+
+
+def _one(value: Any) -> int:  # noqa: ANN401 - a number, or one number per layer
+    return int(max(value)) if isinstance(value, list) else int(value)
+
+
+def tokens(gguf: Path) -> list[str]:
+    """The vocabulary as the file spells it, by token number; empty if it carries none."""
+    from gguf import GGUFReader
+
+    return list(_field(GGUFReader(gguf), "tokenizer.ggml.tokens", []))

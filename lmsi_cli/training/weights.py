@@ -1,0 +1,219 @@
+"""Fills a PyTorch model with the numbers of a GGUF file, a slab of rows at a time.
+
+Every tensor of the file must find its place and every parameter its tensor, so nothing is lost
+in silence. Does not know configurations or adapters. Names meet through llama.cpp's own table:
+
+    blk.0.attn_q.weight  ->  model.layers.0.self_attn.q_proj.weight
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training.architectures import family, order
+from lmsi_cli.training.header import ROPE, GgufMeta
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import nn
+
+# Numbers that are dequantised at once; numpy's intermediate results take some ten times as much.
+SLAB = 1 << 22
+
+
+class Place(NamedTuple):
+    """Where a tensor of the file goes: a parameter, and which part of it.
+
+    ``half`` is 0 or 1 where two tensors of the file share a parameter (an expert's gate and up).
+    """
+
+    parameter: str
+    half: int | None = None
+
+
+def namer(meta: GgufMeta) -> Callable[[str], str | None]:
+    """From a name in transformers, with or without its suffix, to the file's."""
+    import gguf
+
+    arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(meta.architecture)
+    table = gguf.get_tensor_name_map(arch, meta.blocks) if arch is not None else None
+
+    def name(ours: str) -> str | None:
+        if table is None:
+            return None
+        # Some tables leave out the outermost module.
+        for spelling in (ours, ours.partition(".")[2]):
+            found = table.get_name(spelling, try_suffixes=(".weight", ".bias"))
+            if found:
+                return str(found)
+        return None
+
+    return name
+
+
+def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
+    """Where each tensor of the file goes, by its name there."""
+    name = namer(meta)
+    told: dict[str, Place] = {}
+    for ours, _ in model.named_parameters():
+        theirs = name(ours) or ours
+        if ours.endswith("experts.gate_up_proj"):
+            block = theirs.partition(".ffn")[0]
+            told[f"{block}.ffn_gate_exps.weight"] = Place(ours, 0)
+            told[f"{block}.ffn_up_exps.weight"] = Place(ours, 1)
+        else:
+            told[theirs if "." in theirs[-7:] else f"{theirs}.weight"] = Place(ours)
+    return told
+
+
+def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -> None:
+    """Put the file's weights into a model that has none yet.
+
+    Args:
+        model: On the meta device; its parameters are replaced by frozen ones on the CPU.
+        gguf: The file.
+        meta: Its header.
+        narrow: Parameters to hold as bf16; all others as fp32.
+
+    Raises:
+        LmsiError: A tensor has no place, a parameter no tensor, the type cannot be dequantised,
+            or a weight is infinite or not a number; says which.
+    """
+    from gguf import GGUFReader
+
+    told = places(model, meta)
+    absent = set(told) - set(meta.shapes)
+    _complete(told, meta)
+    for name in absent:  # llama.cpp adds no bias where the file has none
+        _empty(model, told[name].parameter, narrow).zero_()
+    made: dict[str, torch.Tensor] = {}
+    for tensor in GGUFReader(gguf).tensors:
+        place = told.get(tensor.name)
+        if place is None:
+            continue
+        if place.parameter not in made:
+            made[place.parameter] = _empty(model, place.parameter, narrow)
+        _pour(tensor, _part(model, made[place.parameter], place), meta)
+
+
+def _complete(told: dict[str, Place], meta: GgufMeta) -> None:
+    """Refuse a file that holds more or less than the model computes with."""
+    lost = sorted(set(meta.shapes) - set(told) - set(ROPE))
+    missing = sorted(n for n in set(told) - set(meta.shapes) if not n.endswith(".bias"))
+    if lost or missing:
+        what = f"no place for {lost[0]}" if lost else f"no weights for {missing[0]}"
+        raise LmsiError(
+            f"training is not possible: {what} and {len(lost or missing) - 1} more tensors of "
+            f"architecture '{meta.architecture}' in transformers; sampling and voting work"
+        )
+
+
+def _empty(model: nn.Module, name: str, narrow: frozenset[str]) -> torch.Tensor:
+    """A new frozen parameter in place of the weightless one."""
+    import torch
+
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    dtype = torch.bfloat16 if name in narrow else torch.float32
+    fresh = torch.empty(module._parameters[leaf].shape, dtype=dtype)  # type: ignore[union-attr]
+    module._parameters[leaf] = torch.nn.Parameter(fresh, requires_grad=False)
+    return fresh
+
+
+def _part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
+    """The part of a parameter that one tensor of the file fills, in the file's order of axes."""
+    if place.half is not None:
+        size = target.shape[1] // 2
+        return target[:, place.half * size : (place.half + 1) * size]
+    return target.T if transposed(model, place.parameter) else target
+
+
+def transposed(model: nn.Module, parameter: str) -> bool:
+    """Whether transformers stores this matrix as (in, out), as GPT-2's layers do."""
+    from transformers.pytorch_utils import Conv1D
+
+    owner, _, leaf = parameter.rpartition(".")
+    return leaf == "weight" and isinstance(model.get_submodule(owner), Conv1D)
+
+
+def _pour(tensor: Any, target: torch.Tensor, meta: GgufMeta) -> None:  # noqa: ANN401 - untyped
+    """Dequantise a tensor of the file into ``target``, rows in transformers' order."""
+    import torch
+
+    shape = meta.shapes[tensor.name]
+    if target.numel() != torch.Size(shape).numel():
+        raise LmsiError(
+            f"training is not possible: {tensor.name} is {shape} in the file and "
+            f"{tuple(target.shape)} in transformers; sampling and voting work"
+        )
+    rows = order(tensor.name, meta)
+    shift = shifted(tensor.name, meta)
+    if len(shape) < 2 or target.dim() > 2:
+        values = torch.from_numpy(numbers(tensor, tensor.data)) - shift
+        values = values if rows is None else values[torch.from_numpy(rows.argsort())]
+        target.copy_(values.reshape(target.shape))
+        return
+    step = max(1, SLAB // shape[-1])
+    for start in range(0, shape[0], step):
+        slab = torch.from_numpy(numbers(tensor, tensor.data[start : start + step]))
+        where = slice(start, start + step) if rows is None else rows[start : start + step]
+        target[where] = slab.to(target.dtype)
+
+
+def shifted(name: str, meta: GgufMeta) -> float:
+    """What the converter added to this tensor."""
+    return float(family(meta).shifted and name.endswith("norm.weight"))
+
+
+def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped
+    """Dequantise rows of a tensor.
+
+    Raises:
+        LmsiError: No code for this type, or a number is infinite or none at all.
+    """
+    import numpy as np
+    from gguf import dequantize
+
+    try:
+        told = dequantize(np.ascontiguousarray(data), tensor.tensor_type)
+    except NotImplementedError:
+        raise _unreadable(tensor.name, tensor.tensor_type.name) from None
+    if not np.isfinite(told).all():
+        raise LmsiError(
+            f"training is not possible: {tensor.name} holds numbers that are infinite or none "
+            "at all (a weight beyond 65,504 does not fit F16)",
+            hint="convert the model to BF16 or Q8_0 again",
+        )
+    return np.array(told, dtype=np.float32)
+
+
+def _unreadable(name: str, kind: str) -> LmsiError:
+    return LmsiError(
+        f"training is not possible: {name} is stored as {kind}, which cannot be dequantised "
+        "here; sampling and voting work",
+        hint="take a file in another quantisation, such as Q8_0 or Q4_K_M",
+    )
+
+
+def check_types(meta: GgufMeta) -> None:
+    """Refuse, before anything is loaded, types that cannot be dequantised.
+
+    Raises:
+        LmsiError: There is one; names the first tensor of that type.
+    """
+    import numpy as np
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+
+    first = {kind: name for name, kind in reversed(meta.types.items())}
+    for kind, name in first.items():
+        number = GGMLQuantizationType[kind]
+        block = np.zeros((1, GGML_QUANT_SIZES[number][1]), np.uint8)
+        try:
+            dequantize(block, number)
+        except NotImplementedError:
+            raise _unreadable(name, kind) from None

@@ -1,0 +1,281 @@
+"""Random models of transformers, and the GGUF files that llama.cpp's converter would make of them.
+
+Written anew from what the converter does (its ``conversion/`` folder), and kept apart from
+``lmsi_cli.training.architectures``, which does the opposite: where both had the same mistake,
+llama.cpp's logits would tell.
+"""
+
+import contextlib
+import json
+
+import gguf
+import numpy as np
+
+BYTES = 256
+SPECIAL = ["<s>", "</s>", "<pad>", "<|im_start|>"]
+WORDS = ["Ġt", "he", "Ġthe", "er", "Ġ2", "an", "Ġan", "Ġis"]
+
+
+def alphabet():
+    """GPT-2's spelling of the 256 bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    odd = [b for b in range(BYTES) if b not in plain]
+    told = {b: chr(b) for b in plain} | {b: chr(BYTES + i) for i, b in enumerate(odd)}
+    return [told[b] for b in range(BYTES)]
+
+
+def vocabulary(size):
+    """A byte-level BPE vocabulary of ``size`` tokens, its merges, and the types of its tokens."""
+    tokens = [*alphabet(), *WORDS, *SPECIAL]
+    merges = [f"{w[:-1]} {w[-1]}" for w in WORDS if w[:-1] in tokens]
+    types = [1] * (BYTES + len(WORDS)) + [3] * len(SPECIAL)
+    padding = size - len(tokens)  # what the converter does where the matrix is larger
+    tokens += [f"[PAD{i}]" for i in range(len(tokens), size)]
+    return tokens, merges, types + [5] * padding
+
+
+def add_vocabulary(writer, size, source=None):
+    """The toy vocabulary, or a copy of what the GGUF file ``source`` has."""
+    if source is not None:
+        return copy_vocabulary(writer, source)
+    tokens, merges, types = vocabulary(size)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(BYTES + len(WORDS))
+    writer.add_eos_token_id(BYTES + len(WORDS) + 1)
+    return None
+
+
+def copy_vocabulary(writer, source):
+    reader = gguf.GGUFReader(source)
+    for key, field in reader.fields.items():
+        if key.startswith("tokenizer."):
+            kind = field.types[0]
+            inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, field.contents(), kind, inner)
+
+
+def rotary(w, heads):
+    """Llama's halves interleaved, as for the original checkpoints' arithmetic."""
+    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def fused(w, groups, size):
+    """Rows of (queries, key, value) per group to all queries, all keys, all values."""
+    parts = w.reshape(groups, -1, size, *w.shape[1:])
+    blocks = parts[:, :-2], parts[:, -2], parts[:, -1]
+    return np.concatenate([b.reshape(-1, *w.shape[1:]) for b in blocks])
+
+
+ROTARY = ("llama", "smollm3", "granite", "arcee", "olmo")
+FUSED = ("falcon", "bloom", "gptneox")
+SHIFTED = ("gemma", "gemma2", "gemma3", "nemotron")
+
+
+def tensors(model, arch):
+    """Name and numbers of each tensor of the file, float32."""
+    config = model.config
+    heads = config.num_attention_heads
+    kv = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", heads)
+    number = next(k for k, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
+    names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
+    for ours, tensor in model.state_dict().items():
+        if ours == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        w = tensor.float().numpy()
+        if arch in ROTARY and "q_proj" in ours:
+            w = rotary(w, heads)
+        if arch in ROTARY and "k_proj" in ours:
+            w = rotary(w, kv)
+        if arch in FUSED and "query_key_value" in ours:
+            w = fused(w, heads if arch != "falcon" else kv, config.hidden_size // heads)
+        if arch == "gpt2" and w.ndim == 2 and ".c_" in ours:
+            w = w.T
+        if arch in SHIFTED and ours.endswith("norm.weight"):
+            w = w + 1
+        if "shared_expert_gate" in ours:
+            w = w[0]
+        for part, x in split_experts(ours, w):
+            short = part.partition("transformer.")[2] if arch == "bloom" else part
+            name = names.get_name(short, try_suffixes=(".weight", ".bias"))
+            assert name, part
+            yield name, np.ascontiguousarray(x, np.float32)
+
+
+def split_experts(name, w):
+    if name.endswith("experts.gate_up_proj"):
+        stem, half = name.removesuffix("gate_up_proj"), w.shape[1] // 2
+        return [(f"{stem}gate_proj.weight", w[:, :half]), (f"{stem}up_proj.weight", w[:, half:])]
+    return [(f"{name}.weight" if name.endswith("experts.down_proj") else name, w)]
+
+
+def header(writer, config, arch):
+    """What the converter writes of a configuration."""
+    heads, hidden = config.num_attention_heads, config.hidden_size
+    size = getattr(config, "head_dim", None) or hidden // heads
+    rope = getattr(config, "rope_parameters", None) or {}
+    near, rope = rope.get("sliding_attention"), rope.get("full_attention", rope)
+    get = lambda *names: next((x for n in names if (x := getattr(config, n, None)) is not None), None)  # noqa: E731
+    writer.add_context_length(get("max_position_embeddings") or 256)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(get("intermediate_size", "n_inner", "ffn_hidden_size") or 4 * hidden)
+    writer.add_head_count(heads)
+    writer.add_vocab_size(config.vocab_size)
+    kv = get("num_key_value_heads", "num_kv_heads")
+    if arch == "starcoder":
+        kv = 1
+    if arch != "gpt2":
+        writer.add_head_count_kv(kv or heads)
+    if (eps := get("rms_norm_eps", "norm_eps")) is not None:
+        writer.add_layer_norm_rms_eps(eps)
+    layer = get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
+    if arch == "nemotron":
+        layer = config.norm_eps
+    if arch == "olmo":
+        layer = 1e-5
+    if layer is not None:
+        writer.add_layer_norm_eps(layer)
+    if "head_dim" in config.to_dict() and config.head_dim:
+        writer.add_key_length(size)
+        writer.add_value_length(size)
+    header_rope(writer, rope, near, size, arch)
+    for name, add in EXTRA.items():
+        if (value := get(name)) is not None and name in config.to_dict():
+            getattr(writer, add)(value)
+    if arch in ("gptneox", "stablelm"):
+        writer.add_parallel_residual(config.use_parallel_residual)
+    if arch in ("gemma2", "gemma3", "phi3"):
+        writer.add_sliding_window(config.sliding_window or 0)
+
+
+EXTRA = {
+    "attn_logit_softcapping": "add_attn_logit_softcapping",
+    "final_logit_softcapping": "add_final_logit_softcapping",
+    "attention_multiplier": "add_attention_scale",
+    "embedding_multiplier": "add_embedding_scale",
+    "residual_multiplier": "add_residual_scale",
+    "logits_scaling": "add_logit_scale",
+    "logit_scale": "add_logit_scale",
+    "num_experts": "add_expert_count",
+    "num_experts_per_tok": "add_expert_used_count",
+    "moe_intermediate_size": "add_expert_feed_forward_length",
+    "shared_expert_intermediate_size": "add_expert_shared_feed_forward_length",
+    "clip_qkv": "add_clamp_kqv",
+}
+
+
+def header_rope(writer, rope, near, size, arch):
+    if not rope:
+        return
+    if arch not in ("falcon", "stablelm", "phi2", "gptneox"):  # the converter leaves it out
+        writer.add_rope_freq_base(rope["rope_theta"])
+    if near:
+        writer.add_rope_freq_base_swa(near["rope_theta"])
+    share = rope.get("partial_rotary_factor", 1.0)
+    if arch in ("llama", "phi2", "phi3", "stablelm", "nemotron", "gptneox", *ROTARY):
+        writer.add_rope_dimension_count(int(share * size))
+    kind = rope.get("rope_type", "default")
+    if kind in ("linear", "yarn"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType(kind))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if kind in ("yarn", "longrope"):
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if kind == "longrope":
+        scale = rope["factor"]
+        writer.add_rope_scaling_attn_factors(
+            float(np.sqrt(1 + np.log(scale) / np.log(rope["original_max_position_embeddings"])))
+        )
+
+
+def rope_tensors(config):
+    """Llama 3's factors and Phi-3's two sets of them."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "llama3":
+        from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        plain = rope["rope_theta"] ** (-np.arange(0, size, 2) / size)
+        scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+        yield "rope_freqs.weight", (plain / scaled.numpy()).astype(np.float32)
+    if rope.get("rope_type") == "longrope":
+        yield "rope_factors_short.weight", np.array(rope["short_factor"], np.float32)
+        yield "rope_factors_long.weight", np.array(rope["long_factor"], np.float32)
+
+
+def write(path, arch, model, kind="F32", source=None, drop=()):
+    """Write ``model`` as a GGUF file; matrices as ``kind`` (F32, F16, BF16 or Q8_0)."""
+    writer = gguf.GGUFWriter(path, arch)
+    header(writer, model.config, arch)
+    add_vocabulary(writer, model.config.vocab_size, source)
+    number = gguf.GGMLQuantizationType[kind]
+    for name, w in [*tensors(model, arch), *rope_tensors(model.config)]:
+        if any(part in name for part in drop):
+            continue
+        if w.ndim > 1 and "position_embd" not in name:
+            writer.add_tensor(name, gguf.quantize(w, number), raw_dtype=number)
+        else:
+            writer.add_tensor(name, w)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def build(model_type, seed=0, **config):
+    """A random model whose logits differ visibly, with norms and biases that are not trivial."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    plain = AutoConfig.for_model(model_type)
+    known = {*plain.to_dict(), *plain.attribute_map, "rope_parameters"}
+    common = {**SHAPE, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    told = {
+        plain.attribute_map.get(k, k): v
+        for k, v in {**common, **config}.items()
+        if k in known or k in config
+    }
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **told))
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.dim() == 1:
+                p.add_(torch.randn_like(p) * 0.1)
+            elif "experts" in name:
+                p.normal_(std=0.15)
+    return model.eval()
+
+
+SHAPE = {
+    "vocab_size": 272,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.15,
+}
+
+
+def save_folder(model, folder, size=None):
+    """The Hugging Face folder of a model, with a tokenizer.json of the toy vocabulary."""
+    model.save_pretrained(folder)
+    tokens, merges, types = vocabulary(size or model.config.vocab_size)
+    added = [
+        {"id": i, "content": t, "special": True, "single_word": False, "lstrip": False,
+         "rstrip": False, "normalized": False}
+        for i, (t, kind) in enumerate(zip(tokens, types, strict=True))
+        if kind == 3
+    ]  # fmt: skip
+    plain = {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind == 1}
+    told = {"added_tokens": added, "model": {"type": "BPE", "vocab": plain, "merges": merges}}
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    return folder
