@@ -17,6 +17,7 @@ from lmsi_cli.cli import (
     doctor,
     evaluate,
     explain,
+    export,
     loop,
     models,
     sample,
@@ -101,6 +102,7 @@ app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
+app.command("export")(export.export)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.add_typer(tasks.app, name="tasks")

@@ -13,10 +13,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.lines import read_object
 from lmsi_cli.records import Record
+from lmsi_cli.report.results import BASE, Evaluation, Pair
+from lmsi_cli.rundir import RESULT, SCALE, RunDir, sha256_file
 
 LONGEST = 200  # characters of a stranger's text
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
@@ -36,21 +42,95 @@ class Measured(Record, frozen=True, kw_only=True):
 
 
 class Card(Record, frozen=True, kw_only=True):
-    """What a card says; texts in ``facts`` and ``files`` are strangers' until escaped."""
+    """What a card says; all but ``kind`` and ``use`` may be strangers' text until escaped.
+
+    ``data``, ``settings`` and ``measured`` come out of the run folder (``card_of``).
+    """
 
     title: str
     kind: str
+    use: str
     base: str
     base_sha256: str
     base_name: str
     licence: str
     library: str
-    use: str
-    data: Sequence[tuple[str, str]]
-    settings: Mapping[str, Any]
-    checks: Sequence[tuple[str, str]]
-    measured: Sequence[Measured]
-    remarks: Sequence[str]
+    scale: float
+    checks: tuple[tuple[str, str], ...]
+    remarks: tuple[str, ...]
+    data: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    measured: tuple[Measured, ...] = ()
+
+
+def card_of(run: RunDir, card: Card) -> Card:
+    """Fill in what the run folder knows: its data, the training's settings, what was measured."""
+    origin = read_object(run.adapter_origin)
+    summary = read_object(run.vote_summary) if run.vote_summary.exists() else {}
+    told = _section(origin, "result", "summary")
+    proof = _section(origin, "result", "proof")
+    sweep = _section(origin, SCALE)
+    names = ("questions", "paths", "kept_questions", "kept_paths")
+    data = [(name.replace("_", " "), str(summary[name])) for name in names if name in summary]
+    data += [(n, str(told[n])) for n in ("examples", "steps", "final_loss") if n in told]
+    why = f" ({sweep['why']})" if sweep.get("chosen") == card.scale and "why" in sweep else ""
+    data.append(("adapter scale", f"{card.scale:g}{why}"))
+    known = TrainConfig.__struct_fields__
+    checks = [
+        (f"after training: {name.replace('_', ' ')}", f"{proof[name]:.2%}")
+        for name in ("moved", "base_gap", "adapted_gap")
+        if isinstance(proof.get(name), float)
+    ]
+    return msgspec.structs.replace(
+        card,
+        data=tuple(data),
+        settings=tuple((n, str(origin[n])) for n in known if n in origin),
+        measured=tuple(_measurements(run, card.scale)),
+        checks=(*checks, *card.checks),
+    )
+
+
+def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A part of a JSON object; empty if it is not there or no object."""
+    found: Any = told
+    for name in names:
+        found = found.get(name, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _measurements(run: RunDir, scale: float) -> Iterator[Measured]:
+    """What was measured with this very adapter at this scale; other files are left out."""
+    own = sha256_file(run.adapter_gguf)
+    for file in sorted(run.eval_dir.glob(f"*{RESULT}")):
+        try:
+            found = msgspec.json.decode(file.read_bytes(), type=Evaluation)
+        except (msgspec.DecodeError, OSError):
+            continue
+        names = {
+            v.name for v in found.mains if v.adapter_sha256 == own and v.scale == scale
+        }  # fmt: skip
+        for pair in found.pairs:
+            if pair.after in names and pair.before == BASE:
+                yield _line(found, pair)
+
+
+def _line(found: Evaluation, pair: Pair) -> Measured:
+    shown = {
+        v.name: f"{100 * f.accuracy.value:.1f} ({100 * f.accuracy.low:.0f} to "
+        f"{100 * f.accuracy.high:.0f})"
+        for v in found.mains
+        if (f := v.figure(pair.line))
+    }
+    c = pair.change
+    return Measured(
+        data=found.data,
+        n=found.n,
+        name=pair.line,
+        base=shown.get(pair.before, "?"),
+        adapted=shown.get(pair.after, "?"),
+        change=f"{100 * c.difference:+.1f} ({100 * c.low:+.1f} to {100 * c.high:+.1f})",
+        p=f"{c.p_value:.2g}",
+    )
 
 
 def plain(text: str) -> str:
@@ -85,7 +165,7 @@ def markdown(card: Card) -> str:
         ),
     ]
     if card.settings:
-        rows = [(plain(k), plain(str(v))) for k, v in card.settings.items()]
+        rows = [(plain(name), plain(value)) for name, value in card.settings]
         parts += ["## Settings of the training", _table(rows)]
     parts += ["## Measured", _measured(card.measured)]
     checks = [(plain(name), plain(value)) for name, value in card.checks]

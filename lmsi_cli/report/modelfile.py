@@ -81,7 +81,9 @@ def _parameters(s: SamplingConfig) -> Mapping[str, str]:
 
 def _quoted(text: str) -> str:
     if QUOTES in text or text.endswith('"'):
-        raise LmsiError("a text with three quotes, or a quote at its end, has no place in a Modelfile")
+        raise LmsiError(
+            "a text with three quotes, or a quote at its end, has no place in a Modelfile"
+        )
     return f"{QUOTES}{text}{QUOTES}"
 
 
