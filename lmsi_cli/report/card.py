@@ -26,7 +26,7 @@ from lmsi_cli.rundir import RESULT, SCALE, RunDir, sha256_file
 
 LONGEST = 200  # characters of a stranger's text
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
-_MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$^=:@])")
+_MARKS = re.compile(r"([\\`*_{}\[\]()<>#|!~&^$@]|(?<=www)\.|:(?=//))")
 
 
 class Measured(Record, frozen=True, kw_only=True):

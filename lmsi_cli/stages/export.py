@@ -66,6 +66,9 @@ WHAT = {
 }
 
 
+LIBRARY = {"adapter": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
+
+
 class Export(Record, frozen=True, kw_only=True):
     """What was written; ``files`` in bytes, ``checks`` relative distances of logits."""
 
@@ -171,7 +174,7 @@ def _card(job: Job, made: Made, base_sha256: str) -> Card:
             base_sha256=base_sha256,
             base_name=facts.name,
             licence=facts.licence,
-            library="peft" if job.config.to == "adapter" else "transformers",
+            library=LIBRARY[job.config.to],
             scale=job.scale,
             checks=tuple((name, f"{x:.2%}") for name, x in made.checks.items()),
             remarks=tuple(made.remarks),
