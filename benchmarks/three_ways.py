@@ -7,6 +7,7 @@ The quantised file draws the paths, as a user's does; all ways train on the same
     originals  trained over the F16 weights, used over the quantised file
     merged     the latter merged into F16, and that quantised to the same type
     remerged   the first merged into the quantised file, and quantised again to its own types
+    widened    the same, quantised to Q8_0 instead
 
 What is done is not done again, so the command may be interrupted. One line of the result; each
 mark is one question's, greedy 0 or 1, sampled a mean over its paths:
@@ -43,7 +44,7 @@ from lmsi_cli.training.merge import merge, read_lora, tensor_types
 HOME = Path("models/tinymath")
 ORIGINAL, TASK = HOME / "tinymath-f16.gguf", "tinymath"
 KINDS = ("Q8_0", "Q4_K_M", "Q2_K")
-WAYS = ("base", "weights", "originals", "merged", "remerged")
+WAYS = ("base", "weights", "originals", "merged", "remerged", "widened")
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,14 +108,15 @@ def _measured(given: argparse.Namespace, kind: str, seed: int, folder: Path) -> 
     )
     own = _over_weights(given, model, seed, folder / "weights")
     other = _over_originals(own, seed, folder / "originals")
+    narrow = _merged(model, own.adapter_gguf, folder / "remerged.gguf", kind, tensor_types(model))
     ways: list[tuple[str, Path, Path | None]] = [
         ("base", model, None),
         ("weights", model, own.adapter_gguf),
         ("originals", model, other),
         ("merged", _merged(ORIGINAL, other, folder / "merged.gguf", kind, {}), None),
-        ("remerged", _merged(model, own.adapter_gguf, folder / "remerged.gguf", kind,
-                             tensor_types(model)), None),
-    ]  # fmt: skip
+        ("remerged", narrow, None),
+        ("widened", _merged(model, own.adapter_gguf, folder / "widened.gguf", "Q8_0", {}), None),
+    ]
     examples = sum(1 for _ in own.train.open())
     return [
         Line(kind=kind, seed=seed, way=way, examples=examples, **_marks(given, folder, way, *files))
@@ -164,19 +166,21 @@ def _marks(
 ) -> dict[str, list[float]]:
     """Marks of every test question, greedy and over four sampled paths."""
     questions = read_labelled(str(HOME / "test.jsonl"))
-    settings = EvalConfig(modes=("cot",)), EvalConfig(modes=("sc",), paths=4)
-    sets = questions, questions[: given.test_sampled]
-    identity = {"model": sha256_file(model), "adapter": adapter and sha256_file(adapter)}
+    greedy = EvalConfig(modes=("cot",))
+    drawn = EvalConfig(modes=("sc",), paths=4, limit=given.test_sampled)
+    identity = {
+        "model_sha256": sha256_file(model),
+        "adapter_sha256": adapter and sha256_file(adapter),
+    }
     variant = Variant(way, adapter and str(adapter), identity)
     found = []
     with LlamaEngine(model, EngineConfig()) as engine:
-        for config, asked in zip(settings, sets, strict=True):
-            exam = Exam("test", asked, load_task(TASK), config)
-            result = evaluate(exam, [variant], engine, RunDir(folder), Silent())
-            right: dict[str, list[bool]] = {}
-            for answer in result.answers[way]:
-                right.setdefault(answer.question_id, []).append(answer.correct)
-            found.append([sum(r) / len(r) for r in right.values()])
+        for config, line in ((greedy, "CoT greedy"), (drawn, "one sampled path")):
+            exam = Exam("test", questions, load_task(TASK), config)
+            (result,) = evaluate([exam], [variant], engine, RunDir(folder), Silent())
+            figure = result.variants[0].figure(line)
+            assert figure is not None
+            found.append(list(figure.scores))
     return {"greedy": found[0], "sampled": found[1]}
 
 
