@@ -131,7 +131,7 @@ def test_the_quantiser_keeps_what_is_of_the_type_and_refuses_what_it_cannot(gguf
     quantise(small, again, kinds()["Q4_K_M"], own)
     old, new = tensors(small), tensors(again)
     assert {n: bytes(t.data) for n, t in old.items()} == {n: bytes(t.data) for n, t in new.items()}
-    with pytest.raises(LmsiError, match="none of llama.cpp's") as e:
+    with pytest.raises(LmsiError, match=r"none of llama\.cpp's") as e:
         check_kind("Q9")
     assert "Q8_0" in e.value.hint
     with pytest.raises(LmsiError, match="imatrix"):
