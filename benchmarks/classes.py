@@ -98,20 +98,21 @@ def _variant(given: argparse.Namespace, seed: int, variant: str, folder: Path) -
     vote = lmsi("vote", folder, "--formats", "cot-zero", *VARIANTS[variant])
     lmsi("train", folder, "--seed", seed, "--quiet", "--force")
     asked = ["--modes", "cot", "--limit", given.test_limit]
-    found = lmsi("eval", folder, "--data", given.test, *asked, "--quiet")
-    cot = next(x for x in found["lines"] if x["name"] == "CoT greedy")
+    (found,) = lmsi("eval", folder, "--data", given.test, *asked, "--quiet")
+    before, after = (v["figures"][0]["accuracy"]["value"] for v in found["variants"])
+    change = found["pairs"][0]["change"]
     return Line(
         seed=seed,
         variant=variant,
         classes=vote["classes"],
         kept_paths=vote["kept_paths"],
         examples=sum(1 for _ in (folder / "train.jsonl").open()),
-        before=cot["base"]["accuracy"]["value"],
-        after=cot["adapter"]["accuracy"]["value"],
-        change=cot["change"]["difference"],
-        low=cot["change"]["low"],
-        high=cot["change"]["high"],
-        p_value=cot["change"]["p_value"],
+        before=before,
+        after=after,
+        change=change["difference"],
+        low=change["low"],
+        high=change["high"],
+        p_value=change["p_value"],
     )
 
 

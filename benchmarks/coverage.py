@@ -37,6 +37,7 @@ from lmsi_cli.stats import (
     wilson,
 )
 from lmsi_cli.stats.basics import Groups
+from lmsi_cli.stats.ranking import _area, _levels
 
 SIZES = (30, 100, 300)
 ACCURACIES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
@@ -64,14 +65,16 @@ def main() -> None:
     """Measure everything, write it and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--out", type=Path, default=Path("results"))
     given = parser.parse_args()
-    lines: list[Line] = []
-    for part in (shares, means, pairs, tests, ranks, inversions, seeds):
-        lines += list(part(given.repeats))
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "coverage.json").write_bytes(msgspec.json.format(msgspec.json.encode(lines)))
-    print(table(lines))
+    file = given.out / "coverage.json"
+    given.out.mkdir(parents=True, exist_ok=True)
+    for part in given.parts:
+        known = msgspec.json.decode(file.read_bytes(), type=list[Line]) if file.exists() else []
+        lines = {(x.what, x.setting, x.n): x for x in [*known, *PARTS[part](given.repeats)]}
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(list(lines.values()))))
+    print(table(list(lines.values())))
 
 
 def shares(_: int) -> Iterator[Line]:
@@ -105,12 +108,13 @@ def pairs(repeats: int) -> Iterator[Line]:
     for n in SIZES:
         for moved, up in MOVES:
             draw, setting = partial(_yes_no, n=n, moved=moved, up=up), f"{moved} change, {up:+}"
-            for what, method in (("paired", own), ("percentile", percentile), ("BCa", bca)):
+            others = (("percentile", percentile), ("BCa", bca)) if n == SIZES[0] else ()
+            for what, method in (("paired", own), *others):
                 yield _line(f"{what}, yes/no", setting, n, cover_pairs(method, draw, up, repeats))
         for before, after in STEPS:
             draw, setting = partial(_steps, n=n, a=before, b=after), f"{before} to {after}"
             up = after - before
-            for what, method in (("paired", own), ("percentile", percentile)):
+            for what, method in (("paired", own), *others[:1]):
                 yield _line(f"{what}, 5 paths", setting, n, cover_pairs(method, draw, up, repeats))
             for what, known in (("clusters", _labels(n)), ("clusters, ignored", None)):
                 alike = partial(_steps, n=n, a=before, b=after, cluster=CLUSTER)
@@ -148,12 +152,15 @@ def ranks(repeats: int) -> Iterator[Line]:
         whole = risk_coverage(*all_of_it)
         figures = {
             "AUROC": (auroc, auroc(*all_of_it).value),
+            "AUROC, percentile": (percentile_auroc, auroc(*all_of_it).value),
             "AURC": (lambda c, r: risk_coverage(c, r).aurc, whole.aurc.value),
             "ECE": (ece, ece(*all_of_it).value),
             "Brier": (lambda c, r: brier(c, r).score, brier(*all_of_it).score.value),
         }
         for n in SIZES:
             for what, (method, truth) in figures.items():
+                if what == "AUROC, percentile" and n != SIZES[0]:
+                    continue
                 draw = partial(_shares, n=n, accuracy=p)
                 kept = cover(lambda r, m=method, d=draw: m(*d(r)), truth, repeats)
                 yield _line(what, f"accuracy {p}", n, kept)
@@ -211,6 +218,17 @@ def percentile(before: Values, after: Values, _: Groups) -> Interval:
     picks = np.random.default_rng(0).integers(0, len(change), (2000, len(change)))
     low, high = np.percentile(change[picks].mean(axis=1), [2.5, 97.5])
     return Interval(value=float(change.mean()), low=float(low), high=float(high), n=len(change))
+
+
+def percentile_auroc(scores: Values, right: NDArray[np.bool_]) -> Interval | None:
+    """The plain percentile bootstrap; None where all are right or all wrong."""
+    n, rng = len(scores), np.random.default_rng(0)
+    if right.all() or not right.any():
+        return None
+    picks = [p for p in rng.integers(0, n, (1000, n)) if right[p].any() and not right[p].all()]
+    areas = [float(_area(_levels(scores[p], right[p]))) for p in picks]
+    low, high = np.percentile(areas, [2.5, 97.5])
+    return Interval(value=float(np.mean(areas)), low=float(low), high=float(high), n=n)
 
 
 def bca(before: Values, after: Values, _: Groups) -> Interval:
@@ -291,6 +309,9 @@ def _sloped(rng: Rng, n: int, low: float, high: float) -> tuple[Values, NDArray[
     """Shares of ten paths, more high than low; accuracy on a line between two."""
     share = rng.binomial(9, rng.beta(2, 1, n)) / 9 * 0.9 + 0.1
     return share.round(9), rng.random(n) < low + (high - low) * (share - 0.1) / 0.9
+
+
+PARTS = {p.__name__: p for p in (shares, means, pairs, tests, ranks, inversions, seeds)}
 
 
 def table(lines: list[Line]) -> str:

@@ -152,14 +152,14 @@ def _voted(run: Path, *more: object) -> Any:  # noqa: ANN401 - a command's own r
 
 def _trained(line: Line, run: Path, test: Path) -> Line:
     lmsi("train", run, "--force", "--quiet")
-    found = lmsi("eval", run, "--data", test, "--modes", "cot,sc", "--paths", 4, "--quiet")
-    by_name = {x["name"]: x for x in found["lines"]}
-    one = by_name["one sampled path"]
+    (found,) = lmsi("eval", run, "--data", test, "--modes", "cot,sc", "--paths", 4, "--quiet")
+    base = {f["name"]: f["accuracy"]["value"] for f in found["variants"][0]["figures"]}
+    changes = {p["line"]: msgspec.convert(p["change"], Paired) for p in found["pairs"]}
     return msgspec.structs.replace(
         line,
-        before=one["base"]["accuracy"]["value"],
-        one_path=msgspec.convert(one["change"], Paired),
-        greedy=msgspec.convert(by_name["CoT greedy"]["change"], Paired),
+        before=base["one sampled path"],
+        one_path=changes["one sampled path"],
+        greedy=changes["CoT greedy"],
     )
 
 

@@ -47,7 +47,10 @@ class RunDir:
         self.adapter_gguf = self.adapter / "adapter.gguf"
         self.adapter_origin = self.adapter / ORIGIN  # what it was made of; written last
         self.train_log = self.adapter / "log.jsonl"
+        self.validation_log = self.adapter / "validation.jsonl"
+        self.loss_curve = self.adapter / "loss.png"
         self.checkpoint = self.adapter / "checkpoint.safetensors"
+        self.best_checkpoint = self.adapter / "best.safetensors"
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
@@ -266,7 +269,10 @@ def discard_adapter(run: RunDir) -> None:
             run.adapter_gguf,
             run.adapter_origin,
             run.train_log,
+            run.validation_log,
+            run.loss_curve,
             run.checkpoint,
+            run.best_checkpoint,
         ],
         run.adapter,
     )

@@ -78,17 +78,22 @@ def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
     inner = typing.get_args(type_)
     if forms := (meta.extra or {}).get("forms"):
         return str(forms)
+    if typing.get_origin(type_) is tuple:
+        return _several(inner[0])
     for number in (t for t in inner if typing.get_origin(t) is Annotated):
         words = [w for t in inner if typing.get_origin(t) is Literal for w in typing.get_args(t)]
         return f"{', '.join(words)} or {_allowed(*typing.get_args(number))}"
     if typing.get_origin(type_) is Literal:
         return f"one of {', '.join(inner)}"
-    if typing.get_origin(type_) is tuple:
-        if typing.get_origin(inner[0]) is Annotated:
-            return f"one or more, each {_allowed(*typing.get_args(inner[0]))}"
-        return f"one or more of {', '.join(typing.get_args(inner[0]))}"
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     word = next((word for t, word in kinds.items() if t in (type_, *inner)), "text")
     limits = {"at least": meta.ge, "above": meta.gt, "at most": meta.le, "below": meta.lt}
     told = " and ".join(f"{how} {x:g}" for how, x in limits.items() if x is not None)
     return word + (f", {told}" if told else "")
+
+
+def _several(type_: Any) -> str:  # noqa: ANN401 - any annotation
+    """Describe a list by its parts, which are words or numbers."""
+    if typing.get_origin(type_) is Annotated:
+        return f"one or more, each {_allowed(*typing.get_args(type_))}"
+    return f"one or more of {', '.join(typing.get_args(type_))}"

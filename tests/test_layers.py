@@ -22,6 +22,7 @@ LAYERS = [
     {"engine", "training", "tasks", "report"},
     {"stages"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 INDEPENDENT = {"stages"}

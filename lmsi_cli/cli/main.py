@@ -1,25 +1,31 @@
 """The command `lmsi`: its commands, and the one place where an error becomes a line of text.
 
 Knows which commands there are; each lives in a file of its own. Exit codes: 0, 1 (the user can
-fix it), 2 (usage), 130 (interrupted), 143 (terminated). Anything else that escapes is a bug and
-shows its traceback.
+fix it), 2 (usage), 3 (no gain where one was required), 130 (interrupted), 143 (terminated).
+Anything else that escapes is a bug and shows its traceback.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from lmsi_cli.cli import (
+    compare,
     doctor,
     evaluate,
     explain,
     export,
     loop,
     models,
+    report,
     sample,
     show,
     signals,
@@ -30,6 +36,7 @@ from lmsi_cli.cli import (
 )
 from lmsi_cli.cli.console import err
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import processes
 
 INTERRUPTED = 130
 OVERWRITE = "--overwrite"
@@ -85,6 +92,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def lmsi(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -94,6 +102,7 @@ def lmsi(
     Sample many chains of thought per question, let them vote, train a small adapter on the
     majority, measure whether it helped.
     """
+    processes.check(ctx.invoked_subcommand)
 
 
 app.command("run")(loop.run)
@@ -103,6 +112,8 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
 app.command("export")(export.export)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.add_typer(tasks.app, name="tasks")
@@ -112,5 +123,16 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Entry point of the installed script."""
-    signals.obey(_goes_on("terminated"))
-    app()
+    with _one_voice():
+        signals.obey(_goes_on("terminated"))
+        app()
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes that train together the first one speaks; a bug shows in any."""
+    if processes.place().rank == 0:
+        yield
+        return
+    with Path(os.devnull).open("w") as no, redirect_stdout(no), redirect_stderr(no):
+        yield

@@ -55,15 +55,18 @@ def train(  # noqa: PLR0913 - one parameter per flag
     Interrupted, the same command goes on from the last checkpoint. Where the verdict of `lmsi
     vote` is "do not train", only --force trains.
 
+    Several devices: accelerate launch -m lmsi_cli train runs/first
+
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
     from lmsi_cli.report.scales import scales_table
     from lmsi_cli.report.tables import train_table
     from lmsi_cli.rundir import locked
-    from lmsi_cli.stages.train import train_run
+    from lmsi_cli.stages.train import assist, train_run
     from lmsi_cli.stages.verdict import permit
     from lmsi_cli.tasks.golds import gold_answers
     from lmsi_cli.tasks.readers import read_labelled
+    from lmsi_cli.training.processes import joined
 
     folder = RunDir(run)
     if not force:
@@ -71,9 +74,13 @@ def train(  # noqa: PLR0913 - one parameter per flag
     model, task = model_of(folder).path, task_of(folder)
     labelled = read_labelled(probe) if probe else []
     gold_answers(labelled, task)  # before an hour of training
-    with locked(folder), watched(quiet, folder) as progress:
-        result = train_run(folder, model, task, settings, progress, overwrite)
-        sweep = choose_scale(folder, model, task, settings, labelled, progress)
+    with joined(settings) as here:
+        if here.rank:
+            assist(folder, model)
+            return
+        with locked(folder), watched(quiet, folder) as progress:
+            result = train_run(folder, model, task, settings, progress, overwrite)
+            sweep = choose_scale(folder, model, task, settings, labelled, progress)
     told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}
     show(told, json, train_table(result), *([scales_table(sweep)] if sweep else []))
 
@@ -94,7 +101,7 @@ def choose_scale(
         return None
     if done := scales.finished(folder):
         return done
-    asked = scales.candidates(folder, task, labelled, set())
+    asked = scales.candidates(folder, task, labelled, settings.val_share)
     if len(asked.questions) < scales.FEWEST:
         return scales.too_few(folder, len(asked.questions))
     with LlamaEngine(model, EngineConfig()) as engine:

@@ -65,6 +65,20 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     device: Annotated[
         DeviceName, opt("auto, cpu, cuda or mps; auto takes a GPU that torch can use.")
     ] = "auto"
+    val_share: Annotated[
+        float,
+        opt("Share of the questions to validate on, 8 to 64; none of fewer than 80.", ge=0, le=0.5),
+    ] = 0.05
+    eval_every: Annotated[int, opt("Steps between validations; 0: some ten of them.", ge=0)] = 0
+    patience: Annotated[
+        int, opt("Stop after this many validations without a lower loss; 0: never.", ge=0)
+    ] = 0
+    alarms: Annotated[
+        bool, opt("Stop where training destroys the model, and keep the last good adapter.")
+    ] = True
+    max_minutes: Annotated[
+        float, opt("Take only the steps that fit into this time; 0: all of them.", ge=0)
+    ] = 0.0
     sweep: Annotated[
         bool, opt("Try adapter scales on questions that were not trained on, and keep the best.")
     ] = True

@@ -19,10 +19,11 @@ from rich.text import Text
 from lmsi_cli.answers import Step
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Vote
+from lmsi_cli.report.located import ShownPath
 from lmsi_cli.report.printable import cell, printable
 
 if TYPE_CHECKING:  # drawn from what the stage returns; nothing is imported at run time
-    from lmsi_cli.stages.show import Shown, ShownPath
+    from lmsi_cli.stages.show import Shown
 
 OPEN, CLOSE = ">>", "<<"
 SEEN = 60  # characters of a place that are shown

@@ -9,12 +9,15 @@ Knows Rich's tables and the record; computes nothing that is not in it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from lmsi_cli.report.confidence_tables import sentences
 from lmsi_cli.report.figures import ONE
+from lmsi_cli.report.printable import cell
 from lmsi_cli.report.results import Evaluation, Figure, Pair, Variant
 from lmsi_cli.report.tables import change, columns, p_text, percent, with_interval
 
@@ -26,7 +29,8 @@ def eval_tables(e: Evaluation) -> list[Part]:
     """Before and after on one data set: accuracy, cost, curves, sweeps, and what it comes to."""
     parts: list[Part] = [_accuracy(e), "", _cost(e), ""]
     parts += _spaced([_curves(e), _temperatures(e), _seeds(e)])
-    parts += [Text(s) for s in (*conclusions(e), e.rivals, e.corrected) if s]
+    told = [*conclusions(e), *_rivals(e), *(sentences(e.confidence) if e.confidence else [])]
+    parts += [cell(s) for s in (*told, e.corrected) if s]
     if e.skipped:
         parts.append(f"{len(e.skipped)} too long for the model's context; they count as wrong.")
     return [*parts, ""]
@@ -41,6 +45,12 @@ def conclusions(e: Evaluation) -> list[str]:
     return found + _best_temperatures(e)
 
 
+def _rivals(e: Evaluation) -> list[str]:
+    """How each adapter stands against votes of the base."""
+    several = len(e.rivals) > 1
+    return [f"{m}: {r.sentence}" if several else r.sentence for m, r in e.rivals.items()]
+
+
 def _conclusion(e: Evaluation, p: Pair) -> str:
     d = p.change
     clear = p.p_holm < 0.05
@@ -53,7 +63,8 @@ def _conclusion(e: Evaluation, p: Pair) -> str:
 
 
 def _accuracy(e: Evaluation) -> Table:
-    title = f"{e.data}: {e.n} questions, % right [95% interval]"
+    seeds = f"; of seed {e.mains[0].seed}, changes over all seeds" if e.replicated else ""
+    title = f"{e.data}: {e.n} questions, % right [95% interval]{seeds}"
     if len(e.mains) > SIDE_BY_SIDE:
         return _long(e, title)
     adapted = [e.mains[1].model, "change, paired", "p"] if len(e.mains) > 1 else []
@@ -200,3 +211,14 @@ def _seeds(e: Evaluation) -> Table | None:
 
 def _spaced(tables: Iterable[Table | None]) -> list[Part]:
     return [part for t in tables if t is not None for part in (t, "")]
+
+
+def imported_lines(e: Evaluation, file: Path) -> list[Text]:
+    """Where imported answers went, and where their program marked them otherwise."""
+    told = [cell(f"written to {file}; `lmsi compare` takes it")]
+    if e.imported is not None:
+        for name, n in e.imported.disagreements.items():
+            marks = e.imported.marks[name]
+            own = percent(sum(marks) / max(1, len(marks)))
+            told.append(cell(f"{name}: {own} by {e.imported.program}, {n} marked otherwise here"))
+    return told

@@ -20,6 +20,7 @@ from lmsi_cli.report.results import (
     Replicated,
     Variant,
 )
+from lmsi_cli.report.several import corrected
 from lmsi_cli.stats import holm, paired, replicates
 
 CLEAR = 0.05  # p below which a change is called one
@@ -148,14 +149,11 @@ def _corrected(evaluations: list[Evaluation]) -> list[Evaluation]:
 
 def _words(evaluations: Sequence[Evaluation]) -> str:
     """Say which line decides, and what the correction covers."""
-    pairs = [p for e in evaluations for p in e.pairs]
-    first = [p for p in pairs if p.primary]
+    pairs = [(e, p) for e in evaluations for p in e.pairs]
+    first = {f"{p.after} on {e.data}": p for e, p in pairs if p.primary}
+    lines = " and ".join(dict.fromkeys(p.line for p in first.values())) or "No line"
+    told = [f"{lines} decides.", corrected({n: p.change.p_value for n, p in first.items()})]
     others = len(pairs) - len(first)
-    lines = " and ".join(dict.fromkeys(p.line for p in first)) or "no line"
-    told = f"{lines} decides"
-    if len(first) > 1:
-        told += f"; its {len(first)} p-values are corrected (Holm), so that any of them is chance"
-        told += " in 1 of 20 repeats at most"
     if others > 1:
-        told += f"; the p-values of the {others} other comparisons are corrected among themselves"
-    return told + "."
+        told.append(f"The p-values of the {others} others are corrected among themselves.")
+    return " ".join(filter(None, told))

@@ -33,8 +33,8 @@ from lmsi_cli.stats import (
     risk_coverage,
 )
 
-if TYPE_CHECKING:  # the comparison may hold these figures, so it is the one that imports
-    from lmsi_cli.report.comparison import Answer
+if TYPE_CHECKING:  # the record holds these figures, so it is the one that imports
+    from lmsi_cli.report.results import Answer
 
 SMALL = 30  # questions; with fewer an interval spans some 35 points, and ranges are nearly empty
 CLEAR = 0.05  # p below which an inversion is named

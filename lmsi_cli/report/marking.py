@@ -10,21 +10,16 @@ older file, are marked by the same code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from lmsi_cli.records import Mode
+from lmsi_cli.records import Question
 from lmsi_cli.report.comparison import score
-from lmsi_cli.report.figures import ByMode, Sorted, by_mode, curve, mean_share, variant_figures
+from lmsi_cli.report.confidence import confidence_of, strata_of
+from lmsi_cli.report.figures import ONE, ByMode, Sorted, by_mode, curve, mean_share, variant_figures
 from lmsi_cli.report.results import Answer, Evaluation, Labelled, Variant, clusters_of
+from lmsi_cli.report.rivals import Rivalry, Sampled, Single, rivalry
 from lmsi_cli.report.strata import strata
-
-STEPS_FROM: tuple[Mode, ...] = (
-    "cot",
-    "cot-few",
-    "sc",
-    "direct",
-)  # the first of these that there is shows the steps
 
 
 class Way(NamedTuple):
@@ -65,7 +60,7 @@ class Marking:
         self.gold = {q.id: q.gold for q in questions}
         self.clusters = clusters_of(questions)
         self.variants: list[Variant] = []
-        self.texts: dict[str, str] = {}  # of the first model
+        self.main: dict[str, Sorted] = {}  # per model what its main variant answered
 
     def add(self, model: Model, sat: Sequence[Sat]) -> None:
         """One model's sittings, a greedy one first; that becomes part of the main variant."""
@@ -77,11 +72,21 @@ class Marking:
             found = [(way, (*file, *other), {**greedy, **sampled}), *rest]
         for number, (way, files, answers) in enumerate(found):
             self.variants.append(self._variant(model, way, answers, files, number == 0))
-        if not self.texts and found:
-            self.texts = _texts(found[0][2])
+        self.main |= {model.name: found[0][2]} if found else {}
 
-    def result(self, kind: str, task: str) -> Evaluation:
-        """The record, without what needs other data sets (``comparison.compared``)."""
+    def result(self, kind: str, task: str, seed: int = 0) -> Evaluation:
+        """The record, without what needs other data sets (``comparison.compared``).
+
+        Args:
+            kind: Of the answers.
+            task: What the task is called.
+            seed: Of the resampled intervals.
+        """
+        answers = {
+            m: [a for g in own.get("sc", {}).values() for a in g] for m, own in self.main.items()
+        }
+        asked = [Question(id=q.id, question=q.question, family=q.family) for q in self.questions]
+        labels = strata_of(asked, next(iter(answers.values()), []))
         scores = {v.model: score([v], self.primary) for v in self.variants if v.main}
         told = {model: row for model, row in scores.items() if row is not None}
         return Evaluation(
@@ -92,8 +97,27 @@ class Marking:
             task=task,
             questions=self.questions,
             variants=tuple(self.variants),
-            strata=strata(self.questions, self.texts, told, self.clusters),
+            strata=tuple(strata(labels, list(self.gold), told, self.clusters)),
+            confidence=confidence_of(answers, self.gold, labels, seed) if answers else None,
+            rivals=dict(self._rivals(seed)),
         )
+
+    def _rivals(self, seed: int) -> Iterator[tuple[str, Rivalry]]:
+        """Each adapter's greedy answer against votes of the base."""
+        base, *others = (v for v in self.variants if v.main)
+        one, paths = base.figure(ONE), self.main[base.model].get("sc", {})
+        if one is None or not all(paths.values()):
+            return
+        values = {q: [a.predicted_answer for a in g] for q, g in paths.items()}
+        sampled = Sampled(values, self.gold, one.tokens, one.seconds)
+        for v in others:
+            greedy = [f for f in v.figures if f.mode not in ("sc", "direct")]
+            for f in greedy[:1]:
+                scores = dict(zip(self.gold, f.scores, strict=True))
+                yield (
+                    v.model,
+                    rivalry(Single(scores, f.tokens, f.seconds), sampled, seed, self.clusters),
+                )
 
     def _variant(
         self, model: Model, way: Way, answers: ByMode, files: tuple[str, ...], main: bool
@@ -113,8 +137,3 @@ class Marking:
             mean_share=mean_share(sampled),
             answers=files,
         )
-
-
-def _texts(answers: ByMode) -> dict[str, str]:
-    mode = next((m for m in STEPS_FROM if m in answers), None)
-    return {q: g[0].text for q, g in answers[mode].items() if g} if mode else {}

@@ -17,6 +17,7 @@ statistics but their records. Shortened, with one question and the base alone:
                               "seconds": 0.05}],
                    "answers": ["base-test-1f0c9a2b.answers.jsonl"]}],
      "pairs": [], "replicated": [], "strata": [], "skipped": [], "corrected": "",
+     "confidence": null, "rivals": {},
      "source": {"file": "m.gguf", "sha256": "47d5...", "tokenizer_sha256": "b1..."},
      "settings": {"modes": ["cot"], "max_tokens": 256}, "versions": {"lmsi": "0.1.0"}}
 """
@@ -29,6 +30,8 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.records import Interval, Mode, Paired, Record, StopReason
+from lmsi_cli.report.confidence import Confidence
+from lmsi_cli.report.rivals import Rivalry
 from lmsi_cli.stats import Replicates
 
 BASE = "base"
@@ -149,8 +152,8 @@ class Replicated(Record, frozen=True, kw_only=True):
 class Stratum(Record, frozen=True, kw_only=True):
     """The primary line on a part of the questions: one interval per model, in their order.
 
-    ``by`` is ``family``, ``length`` (words of the question, in thirds) or ``steps`` (equations
-    that the base writes).
+    ``by`` and ``name`` are those of ``confidence.strata_of``: the family, the length of the
+    question in thirds, the number of equations that the base's sampled paths hold.
     """
 
     by: str
@@ -179,8 +182,9 @@ class Evaluation(Record, frozen=True, kw_only=True):
     words what Holm's correction covers. ``skipped`` are ids of questions too long for the model's
     context in one mode at least; there they count as unanswered and so as wrong. ``source`` tells
     the model's file (name, hashes of it and of its tokenizer, size), ``settings`` those of
-    ``lmsi eval`` as resolved, ``rivals`` in a sentence how the adapter's single answer stands
-    against a vote of the base.
+    ``lmsi eval`` as resolved. ``confidence`` says whether agreement is worth anything, ``rivals``
+    per adapter how its single greedy answer stands against votes of the base; both need sampled
+    paths.
     """
 
     data: str
@@ -195,7 +199,8 @@ class Evaluation(Record, frozen=True, kw_only=True):
     strata: tuple[Stratum, ...] = ()
     skipped: tuple[str, ...] = ()
     corrected: str = ""
-    rivals: str = ""
+    confidence: Confidence | None = None
+    rivals: dict[str, Rivalry] = msgspec.field(default_factory=dict)
     source: dict[str, str | int | None] = msgspec.field(default_factory=dict)
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     versions: dict[str, str] = msgspec.field(default_factory=dict)

@@ -23,7 +23,7 @@ def rivalry_tables(r: Rivalry) -> list[Table | str]:
     names = ["votes of the base", "% right", "adapter minus it", "p, corrected"]
     table = _columns("one answer of the adapter against votes of the base", names)
     for x in r.rungs:
-        figures = (with_interval(x.accuracy), change(x.change), p_text(x.p_value))
+        figures = (with_interval(x.accuracy), change(x.change, x.p_value), p_text(x.p_value))
         table.add_row(f"{x.k}", *figures, f"{x.tokens:.0f}", f"{x.seconds:.2f}")
     own = with_interval(r.accuracy)
     table.add_row("adapter, one answer", own, "", "", f"{r.tokens:.0f}", f"{r.seconds:.2f}")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmsi_cli.records import Interval, Paired
+from lmsi_cli.report.printable import printable
 from lmsi_cli.voting import VoteSummary
 
 if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is imported at run time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is im
     from lmsi_cli.stages.preview import Preview
     from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.stages.train import TrainResult
+    from lmsi_cli.training.trainer import TrainSummary
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 CLEAR = 0.05  # p below which a change is coloured
@@ -177,7 +179,11 @@ def bar(share: float) -> str:
 def columns(title: str, names: list[str]) -> Table:
     """An empty table with a title; columns with a name are figures."""
     table = Table(
-        title=escape(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        title=escape(printable(title)),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
     )
     for name in names:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
@@ -246,8 +252,9 @@ def train_table(r: TrainResult) -> Table:
             ("examples", f"{t.examples} ({t.dropped_too_long} too long, left out)"),
             ("steps", f"{t.steps}"),
             ("loss", f"{t.first_loss:.3f} to {t.final_loss:.3f}"),
+            *_validated(t),
             ("speed", f"{t.tokens_per_second:,.0f} tokens/s in {t.dtype}, {t.seconds:.0f} s"),
-            ("peak memory", f"{t.peak_rss_mib} MiB"),
+            ("peak memory", f"{t.peak_rss_mib} MiB" + _on_device(t)),
             ("adapter acts", f"moves the logits by {percent(p.moved)} on {p.prompts} prompts"),
             (
                 "llama.cpp agrees",
@@ -256,6 +263,27 @@ def train_table(r: TrainResult) -> Table:
             ),
         ],
     )
+
+
+def _on_device(t: TrainSummary) -> str:
+    """What the GPU held, and how many processes trained, where there was more than the CPU."""
+    held = "" if t.device == "cpu" else f", {t.peak_device_mib} MiB on {t.device}"
+    return held + (f", in each of {t.processes} processes" if t.processes > 1 else "")
+
+
+def _validated(t: TrainSummary) -> list[tuple[str, str]]:
+    """What held-out questions say of the adapter, and why training ended early, if it did."""
+    rows = [("stopped", t.stopped)] if t.stopped else []
+    if v := t.validation:
+        rows += [
+            (
+                "held-out loss",
+                f"{v.base_loss:.3f} before, {v.best_loss:.3f} after step {v.best_step}, taken; "
+                f"{v.last_loss:.3f} at the end ({v.questions} questions)",
+            ),
+            ("from the base", f"{v.divergence:.3f} nats a token"),
+        ]
+    return rows
 
 
 def doctor_table(checks: Sequence[Check]) -> Table:

@@ -214,9 +214,9 @@ def _examined(
         marking.add(model, [(s.way, s.file.name, s.answers(progress)) for s in sittings])
         skipped |= {q: None for s in sittings for _, q in s.skipped}
     return msgspec.structs.replace(
-        marking.result(exam.task.kind, exam.task.name),
+        marking.result(exam.task.kind, exam.task.name, config.seed),
         skipped=tuple(skipped),
-        settings=msgspec.to_builtins(config),
+        settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
 
 

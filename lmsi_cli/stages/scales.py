@@ -28,6 +28,7 @@ from lmsi_cli.records import Paired, Progress, Question, Record, TrainExample, V
 from lmsi_cli.rundir import SCALE, RunDir
 from lmsi_cli.stats import paired
 from lmsi_cli.tasks.golds import gold_answers
+from lmsi_cli.training import validation
 
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25)
 PATHS = 3  # sampled answers a question besides the greedy one, if the cost allows
@@ -72,16 +73,19 @@ def finished(run: RunDir) -> Sweep | None:
     return msgspec.convert(told, Sweep) if told and told.get("tried") else None
 
 
-def candidates(run: RunDir, task: Task, labelled: Sequence[Question], unseen: set[str]) -> Asked:
+def candidates(
+    run: RunDir, task: Task, labelled: Sequence[Question], val_share: float = 0.0
+) -> Asked:
     """Choose what to ask: questions that were not trained on, labelled ones if there are enough.
 
     Args:
         run: With votes and training examples.
         task: Supplies the kind of answer.
         labelled: A probe; questions of it that were trained on are left out.
-        unseen: Ids in ``train.jsonl`` that training set apart.
+        val_share: Of the questions in ``train.jsonl``, what training set apart.
     """
-    trained = {e.question_id for e in read_records(run.train, TrainExample)} - unseen
+    sides = validation.split(list(read_records(run.train, TrainExample)), val_share)
+    trained, unseen = ({e.question_id for e in side} for side in sides)
     apart = [q for q in labelled if q.id not in trained]
     votes = [v for v in read_records(run.votes, Vote)] if run.votes.exists() else []
     budget = sum(v.num_paths for v in votes) // SHARE

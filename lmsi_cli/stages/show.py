@@ -10,21 +10,12 @@ from __future__ import annotations
 
 import difflib
 
-from lmsi_cli.answers import extract
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
-from lmsi_cli.prompts import Task, asked
+from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Record, Vote
+from lmsi_cli.report.located import ShownPath, located
 from lmsi_cli.rundir import RunDir
-from lmsi_cli.thinking import answer_part
-
-
-class ShownPath(Record, frozen=True, kw_only=True):
-    """A path, and where in its text the answer stands: ``text[start:end]``; None without one."""
-
-    path: Path
-    start: int | None
-    end: int | None
 
 
 class Shown(Record, frozen=True, kw_only=True):
@@ -54,7 +45,7 @@ def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
     own = sorted((p for p in paths if p.question_id == question.id), key=lambda p: p.path)
     return Shown(
         question=question,
-        paths=tuple(_located(p, question, task) for p in own),
+        paths=tuple(located(p, question, task) for p in own),
         vote=next((v for v in votes if v.question_id == question.id), None),
         questions=len(questions),
     )
@@ -71,13 +62,3 @@ def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
     near = difflib.get_close_matches(question_id, ids, 3) or ids[:3]
     hint = f"ids here: {', '.join(near)}, ... ({len(ids)} in {run.questions})"
     raise LmsiError(f"{run.root}: no question {question_id!r}", hint=hint)
-
-
-def _located(path: Path, question: Question, task: Task) -> ShownPath:
-    """Find again where the stored answer was read; a text read otherwise now has no place."""
-    said = answer_part(path.text)
-    found = extract(said, task.kind, task.trigger, asked(task, question.question))
-    if found is None or found.value != path.predicted_answer:
-        return ShownPath(path=path, start=None, end=None)
-    thought = len(path.text) - len(said)
-    return ShownPath(path=path, start=thought + found.start, end=thought + found.end)

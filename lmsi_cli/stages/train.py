@@ -8,6 +8,8 @@ training only the vocabulary is loaded in llama.cpp; the sampler's memory is fre
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +24,9 @@ from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
-from lmsi_cli.records import Progress, Prompt, Question, Record, TrainExample
+from lmsi_cli.records import Progress, Prompt, Question, Record, Silent, TrainExample
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint
+from lmsi_cli.training import checkpoint, processes
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
@@ -83,7 +85,8 @@ def train_run(
         trained = train(examples, model, config, run.adapter, codec, progress)
         prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
     mark.check()
-    to_gguf(run.adapter, model, run.adapter_gguf)
+    with checkpoint.writing(run.adapter_gguf):
+        to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
     proof = prove(trained, model, run.adapter_gguf, prompts)
     result = TrainResult(summary=trained.summary, proof=proof)
@@ -92,6 +95,30 @@ def train_run(
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
     checkpoint.remove(run.adapter)
     return result
+
+
+def assist(run: RunDir, model: Path) -> None:
+    """Do another process's part of a training that the first one leads.
+
+    It works in a folder of its own that is thrown away, on what the first one's held at the start.
+
+    Args:
+        run: Held by the first process.
+        model: The base, a GGUF file.
+
+    Raises:
+        LmsiError: As ``train_run``, or another process has failed.
+    """
+    config = processes.called()
+    if config is None:
+        return
+    examples = list(read_records(run.train, TrainExample))
+    with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
+        if run.adapter.is_dir():
+            shutil.copytree(run.adapter, own, dirs_exist_ok=True)
+        encoder = Encoder(words)
+        codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
+        train(examples, model, config, Path(own), codec, Silent())
 
 
 def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmsi_cli.records import Paired
-from lmsi_cli.stats.basics import Floats, Groups, alike, cluster_sums, fractions
+from lmsi_cli.stats.basics import Floats, Groups, alike, cluster_sums, fractions, tail
 from lmsi_cli.stats.planning import smallest_visible
 
 RESAMPLES = 10_000
@@ -48,11 +48,10 @@ def paired(
 ) -> Paired:
     """Compare the same questions before and after; positive is better after.
 
-    The interval is the bootstrap over questions (Efron and Tibshirani 1993, chapter 13), its
-    percentiles widened for few questions (Hesterberg 2015, Am. Stat. 69:371, section 5.3), of the
-    changes and two more of typical size, one up and one down (after Bonett and Price 2012, J. Educ.
-    Behav. Stat. 37:479). Without those two it is far too narrow where few questions change, and a
-    point where none does.
+    The interval is the bootstrap over questions (Efron and Tibshirani 1993, chapter 13), with its
+    tails cut for few questions (``basics.tail``), of the changes and two more of typical size, one
+    up and one down (after Bonett and Price 2012, J. Educ. Behav. Stat. 37:479). Without those two
+    it is far too narrow where few questions change, and a point where none does.
 
     The p-value is exact McNemar where all values are 0 or 1, else a sign-flip permutation test of
     the differences (Fisher 1935): exact where they are multiples of one part in up to 64, otherwise
@@ -115,16 +114,9 @@ def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[f
     for done in range(0, RESAMPLES, rows):
         drawn = rng.multinomial(n, counts / n, size=min(rows, RESAMPLES - done))
         means.append((drawn @ kinds[0]) / (drawn @ kinds[1]))
-    tail, mean = 100 * _tail(n), float(sums.sum() / sizes.sum())
-    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    cut, mean = 100 * tail(n), float(sums.sum() / sizes.sum())
+    low, high = np.percentile(np.concatenate(means), [cut, 100 - cut])
     return min(float(low), mean), max(float(high), mean)
-
-
-def _tail(n: int) -> float:
-    """The part of the normal distribution beyond the t quantile, for a spread divided by n."""
-    from scipy.special import ndtr, stdtrit
-
-    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
 
 
 def _sign_flip(changes: Floats, rng: np.random.Generator) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmsi_cli.records import Interval, Record
-from lmsi_cli.stats.basics import Z_TWO_SIDED, Floats, alike, interval
+from lmsi_cli.stats.basics import Z_TWO_SIDED, Floats, alike, interval, tail
 from lmsi_cli.stats.calibration import BINS, Bin, reliability
 
 RESAMPLES = 1000
@@ -80,11 +80,8 @@ def auroc(scores: Sequence[float], right: Sequence[bool]) -> Interval | None:
     x, y = _marked(scores, right)
     if y.all() or not y.any():
         return None
-    table = _levels(x, y).astype(np.float64)
-    padded = table.copy()
-    for end in (0, -1):
-        padded[:, end] += 0.5
-    return interval(float(_area(table)), *_area_bounds(padded), len(x))
+    table = _levels(x, y)
+    return interval(float(_area(table)), *_area_bounds(_padded(table)), len(x))
 
 
 def risk_coverage(
@@ -94,7 +91,8 @@ def risk_coverage(
 
     El-Yaniv and Wiener 2010 (JMLR 11:1605); AURC as in Geifman et al. 2019 (arXiv:1805.08206).
     Questions of equal confidence are answered all or none in ``points``; in the area they come in
-    random order, in expectation. The interval is the percentile bootstrap.
+    random order, in expectation. The interval is the bootstrap with a right and a wrong question
+    added as in ``auroc``, and its tails cut for few questions (``basics.tail``).
 
     Returns:
         ``None`` without questions.
@@ -107,9 +105,8 @@ def risk_coverage(
     if n == 0:
         return None
     levels, table = np.unique(-x.round(9)), _levels(x, y)[:, ::-1]
-    low, high = np.percentile(
-        _aurc(_resampled(table, np.random.default_rng((seed, 5)))), [2.5, 97.5]
-    )
+    drawn = _aurc(_resampled(_padded(table), np.random.default_rng((seed, 5))))
+    low, high = np.percentile(drawn, [100 * tail(n + 2), 100 * (1 - tail(n + 2))])
     return RiskCoverage(
         points=_points(-levels, table),
         aurc=interval(float(_aurc(table)), float(low), float(high), n),
@@ -170,10 +167,18 @@ def _levels(x: Floats, y: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array(counts, dtype=np.int64)
 
 
-def _resampled(table: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _padded(table: NDArray[np.int64]) -> Floats:
+    """A right and a wrong question more, half of each at either end."""
+    padded = table.astype(np.float64)
+    for end in (0, -1):
+        padded[:, end] += 0.5
+    return padded
+
+
+def _resampled(table: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
     """Tables of as many questions drawn with replacement: right and wrong, resample, level."""
-    n, levels = int(table.sum()), table.shape[1]
-    drawn = rng.multinomial(n, table.ravel() / n, size=RESAMPLES)
+    n, levels = table.sum(), table.shape[1]
+    drawn = rng.multinomial(round(n), table.ravel() / n, size=RESAMPLES)
     split: NDArray[np.int64] = np.stack([drawn[:, :levels], drawn[:, levels:]])
     return split
 
@@ -207,7 +212,7 @@ def _points(levels: Floats, table: NDArray[np.int64]) -> tuple[RiskPoint, ...]:
     )
 
 
-def _aurc(table: NDArray[np.int64]) -> Floats:
+def _aurc(table: NDArray[Any]) -> Floats:
     """Mean over i of the share of errors among the i most confident; levels from high to low.
 
     Within a level of c questions and e errors, after N questions and E errors, the i-th adds

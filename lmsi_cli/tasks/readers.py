@@ -87,6 +87,27 @@ def _read(source: str) -> list[Placed]:
     return found
 
 
+def json_lines(file: str) -> Iterator[Row]:
+    """The objects of a JSONL file, whatever they hold.
+
+    Raises:
+        LmsiError: The file is missing, or a line is no JSON object.
+    """
+    return _jsonl_rows(file, _decode(file, _load(file)))
+
+
+def question_of(row: Row, layout: str | None) -> Question:
+    """Make one entry a question, as reading a file of such entries does.
+
+    Raises:
+        LmsiError: It is no entry of the layout, or holds several questions.
+    """
+    rows = list(plain_rows(layout, [row])) if layout else [row]
+    if len(rows) != 1:
+        raise LmsiError(f"{row.where}: {len(rows)} questions in one entry of {layout}")
+    return _question(rows[0])
+
+
 def split_source(source: str) -> tuple[str | None, str]:
     """Part ``gsm8k:test.jsonl`` in two; a name before the colon that is no set is a drive's."""
     layout, colon, file = source.partition(":")

@@ -153,7 +153,7 @@ def _by_hand(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> 
     import torch
 
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(query.device.type, enabled=False):
         q, k = query[0].float() * factor, key[0].float()
         mask = _tail_mask(q, k.shape[1]).expand(len(q), -1, -1)
         scores = torch.baddbmm(mask, q, k.transpose(1, 2))  # (heads, L, P + L)
@@ -165,5 +165,5 @@ def _tail_mask(query: Tensor, keys: int) -> Tensor:
     import torch
 
     tail = query.shape[-2]
-    blocked = torch.full((tail, keys), float("-inf"), dtype=query.dtype)
+    blocked = torch.full((tail, keys), float("-inf"), dtype=query.dtype, device=query.device)
     return blocked.triu_(diagonal=keys - tail + 1)

@@ -11,67 +11,41 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import appender, read_records, write_records
-from lmsi_cli.records import Progress, Record
-from lmsi_cli.training import attention, checkpoint, data, load, lora, schedule
+from lmsi_cli.lines import Appender, appender
+from lmsi_cli.records import Progress
+from lmsi_cli.training import (
+    alarms,
+    attention,
+    checkpoint,
+    devices,
+    lora,
+    minutes,
+    processes,
+    schedule,
+    validation,
+)
+from lmsi_cli.training.state import LOG, Job, LogLine, Outcome, State, header, keep, resume, save
 from lmsi_cli.training.step import accumulate
+from lmsi_cli.training.validation import Reading, Validator, Watched
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-LOG = "log.jsonl"
+# A kill costs this much at most, however slow the steps are.
+SAVE_SECONDS = 60.0
 
 
-class LogLine(Record, frozen=True, kw_only=True):
-    """One finished step: mean loss over its completion tokens, and what it cost.
-
-    ``tokens`` went through the model; ``unpacked_tokens`` would have, had every example had a
-    row of its own. ``seconds`` is wall time.
-    """
-
-    step: int
-    loss: float
-    lr: float
-    grad_norm: float
-    tokens: int
-    unpacked_tokens: int
-    completion_tokens: int
-    seconds: float
+class _Broken(Exception):
+    """A step whose loss or gradient is not a number; says where."""
 
 
-class Job(NamedTuple):
-    """What a run trains on and where it keeps its state; ``name`` is its fingerprint."""
-
-    examples: list[data.TokenExample]
-    config: TrainConfig
-    dtype: load.Dtype
-    out: Path
-    name: str
-
-
-@dataclass
-class _State:
-    """Where the loop stands; ``whole`` is False while the weights are between two steps."""
-
-    parameters: dict[str, nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    row_tokens: int
-    done: int = 0
-    rng: torch.Tensor | None = None
-    whole: bool = True
-    log: list[LogLine] = field(default_factory=list)
-
-
-def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
-    """Run every step that is not done yet, with checkpoints, and return the log of all steps.
+def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
+    """Run every step that is not done yet, with checkpoints; the model ends with the best weights.
 
     Args:
         model: With an adapter; its trainable parameters are changed in place.
@@ -79,107 +53,202 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
         progress: Told of every step.
 
     Raises:
-        LmsiError: The loss is not a number.
+        LmsiError: The adapter was destroyed before any of its states was better than the base; a
+            file cannot be written; or the folder holds another unfinished run.
         KeyboardInterrupt: Passed on after a checkpoint is written.
     """
     job.out.mkdir(parents=True, exist_ok=True)
-    steps = schedule.plan(len(job.examples), job.config)
-    state = _begin(model, job)
-    progress.start("training", len(steps))
+    state = _begin(model, job, progress)
+    progress.start("training", len(state.steps))
     if state.done:
-        progress.say(f"going on after step {state.done} of {len(steps)}")
+        progress.say(f"going on after step {state.done} of {len(state.steps)}")
     model.train()
     try:
-        with appender(job.out / LOG, LogLine) as log:
-            for step in range(state.done, len(steps)):
-                rate = schedule.learning_rate(step, len(steps), job.config)
-                line = _step(model, state, job, steps[step], rate)
-                log.write(line)
-                _commit(state, line)
-                _report(progress, state)
-                if state.done % job.config.checkpoint_every == 0 or state.done == len(steps):
-                    _save(job, state)
+        with (
+            appender(job.out / LOG, LogLine) as log,
+            appender(job.out / validation.LOG, Reading)
+            if job.watched
+            else nullcontext() as readings,
+        ):
+            _run(model, state, job, log, readings, progress)
+        save(job, state)
     except KeyboardInterrupt:
         # Torn between two steps, the last regular checkpoint is the truth.
         if state.whole and state.done:
-            _save(job, state)
+            save(job, state)
         raise
     finally:
         model.eval()
-    return state.log
+    return _settle(state, job, progress)
 
 
-def _begin(model: nn.Module, job: Job) -> _State:
+def _readings(job: Job) -> AbstractContextManager[Appender[Reading] | None]:
+    return appender(job.out / validation.LOG, Reading) if job.watched else nullcontext()
+
+
+def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     import torch
 
     torch.manual_seed(job.config.seed)
     parameters = lora.trainable(model)
-    # Fused: one pass over all parameters instead of hundreds of small kernels.
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=job.config.lr, fused=True, weight_decay=job.config.weight_decay
-    )
-    longest = max(e.length for e in job.examples)
+    optimizer = devices.adamw(parameters.values(), job.config)
+    longest = max(e.length for e in [*job.examples, *(job.watched or Watched([], True)).examples])
     packs = attention.supports(getattr(model, "config", None), longest)
     if packs:
         attention.install(model)
-    state = _State(parameters, optimizer, job.config.row_tokens if packs else 0)
-    state.done = checkpoint.load(job.out, job.name, parameters, optimizer)
-    state.rng = torch.get_rng_state()
-    state.log = _keep_log(job.out / LOG, state.done)
+    steps = schedule.plan(len(job.examples), job.config)
+    state = State(parameters, optimizer, job.config.row_tokens if packs else 0, steps)
+    resume(state, job, progress)
+    state.rng = checkpoint.random_state()
+    state.log = keep(job.out / LOG, LogLine, state.done)
+    if job.watched:
+        state.readings = keep(job.out / validation.LOG, Reading, state.done)
+        state.validator = Validator(model, job.watched, state.row_tokens, job.dtype)
     return state
 
 
-def _keep_log(path: Path, done: int) -> list[LogLine]:
-    """Cut the log to the steps that the checkpoint holds; a killed run may have written more."""
-    kept = list(read_records(path, LogLine))[:done] if done and path.exists() else []
-    write_records(path, kept)
-    return kept
+def _run(
+    model: nn.Module,
+    state: State,
+    job: Job,
+    log: Appender[LogLine],
+    readings: Appender[Reading] | None,
+    progress: Progress,
+) -> None:
+    """Steps and validations in turn; one that the checkpoint lacks comes first."""
+    while True:
+        _look(state, job, readings, progress)
+        if state.stopped or state.done == len(state.steps):
+            return
+        rate = schedule.learning_rate(state.done, len(state.steps), job.config)
+        try:
+            line = _step(model, state, job, state.steps[state.done], rate)
+        except _Broken as e:
+            state.stopped = str(e)
+            return
+        log.write(line)
+        _commit(state, line)
+        _report(progress, state)
+        _keep_time(state, job, progress)
+        if _save_due(state, job):
+            save(job, state)
 
 
-def _step(model: nn.Module, state: _State, job: Job, indices: list[int], rate: float) -> LogLine:
+def _step(model: nn.Module, state: State, job: Job, indices: list[int], rate: float) -> LogLine:
     import torch
 
     started = time.perf_counter()
     batch = [job.examples[i] for i in indices]
-    figures = accumulate(model, batch, state.row_tokens, job.dtype)
+    processes.draw_apart(job.config.seed, state.done)
+    own = accumulate(model, processes.part(batch), state.row_tokens, job.dtype)
+    figures = processes.together(own, state.parameters.values())
     norm = float(
         torch.nn.utils.clip_grad_norm_(
             state.parameters.values(), job.config.max_grad_norm or math.inf
         )
     )
     if not (math.isfinite(figures.loss) and math.isfinite(norm)):
-        names = ", ".join(e.name for e in batch)
-        raise LmsiError(
-            f"step {state.done + 1}: the loss is not a number; examples: {names}",
-            hint="lower --lr, or train with --dtype fp32",
-        )
+        broken = alarms.culprits(model, batch, job.dtype)
+        raise _Broken(alarms.blame(state.done + 1, batch, broken))
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.whole = False
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - started
+    seconds = processes.leader_s(time.perf_counter() - started)
     return LogLine(
         step=state.done + 1, lr=rate, grad_norm=norm, seconds=seconds, **figures._asdict()
     )
 
 
-def _commit(state: _State, line: LogLine) -> None:
-    import torch
-
+def _commit(state: State, line: LogLine) -> None:
     state.log.append(line)
-    state.rng = torch.get_rng_state()
+    state.rng = checkpoint.random_state()
     state.done += 1
     state.whole = True
 
 
-def _save(job: Job, state: _State) -> None:
-    assert state.rng is not None
-    header = checkpoint.Header(fingerprint=job.name, step=state.done)
-    checkpoint.save(job.out, header, state.parameters, state.optimizer, state.rng)
+def _look(state: State, job: Job, log: Appender[Reading] | None, progress: Progress) -> None:
+    """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
+    total, every = len(state.steps), job.config.eval_every
+    taken = state.readings[-1].step if state.readings else -1
+    if state.validator and log and taken < state.done and validation.due(state.done, total, every):
+        draw = validation.drawing(state.done, total, every)
+        reading = state.validator.read(state.done, draw)
+        if not math.isfinite(reading.loss):
+            state.stopped = f"step {state.done}: {alarms.NAN}"
+            return
+        state.readings.append(reading)
+        if state.done and reading is alarms.best(state.readings, job.config, job.unseen):
+            save(job, state)  # first, so that no kill leaves a best one of steps yet to come
+            checkpoint.save_best(job.out, header(job, state), state.parameters)
+        log.write(reading)
+        if not state.done and (why := alarms.strange(reading, state.validator.vocabulary)):
+            progress.say(why)
+    state.stopped = alarms.judge(state.readings, job.config, job.unseen)
 
 
-def _report(progress: Progress, state: _State) -> None:
+def _keep_time(state: State, job: Job, progress: Progress) -> None:
+    """Choose the steps that fit the time, once their pace is known; stop where it is up anyway."""
+    limit = 60 * job.config.max_minutes
+    if not limit:
+        return
+    spent = processes.leader_s(state.seconds)
+    state.trial = state.trial or (state.done, spent)
+    if spent > limit and state.done < len(state.steps):
+        state.chosen, state.steps = True, state.steps[: state.done]
+        progress.say(f"the {job.config.max_minutes:g} minutes are over after step {state.done}")
+    elif not state.chosen and state.done >= state.trial[0] + minutes.TRIAL:
+        planned = len(state.steps)
+        count = int(processes.leader_s(_fitting(state, job, limit)))
+        state.chosen, state.steps = True, state.steps[: state.done + count]
+        if len(state.steps) < planned:
+            progress.say(f"{len(state.steps)} of {planned} steps fit into the time")
+            progress.start("training", len(state.steps))
+
+
+def _fitting(state: State, job: Job, limit: float) -> int:
+    """How many more steps fit, at the pace since the trial began; one at least."""
+    assert state.trial is not None
+    begin, second = state.trial
+    tokens = [sum(job.examples[i].length for i in step) for step in state.steps]
+    pace = (state.seconds - second) / sum(tokens[begin : state.done])
+    left = limit - state.seconds - _ahead(state)
+    return max(1, minutes.fitting(tokens[state.done :], pace, left))
+
+
+def _ahead(state: State) -> float:
+    """Seconds that the validations to come will take."""
+    return validation.TIMES * max((r.seconds for r in state.readings), default=0.0)
+
+
+def _save_due(state: State, job: Job) -> bool:
+    late = time.monotonic() - state.saved > SAVE_SECONDS
+    return late or state.done % job.config.checkpoint_every == 0
+
+
+def _settle(state: State, job: Job, progress: Progress) -> Outcome:
+    """Bring the best weights back, if others came after them."""
+    best = alarms.best(state.readings, job.config, job.unseen)
+    if state.stopped:
+        progress.say(f"stopped: {state.stopped}")
+    if best is None and state.stopped:
+        raise LmsiError(
+            f"training stopped before there was any sound adapter: {state.stopped}",
+            hint="start over with `--overwrite` and a lower --lr, or with --dtype fp32",
+        )
+    if best is not None and best.step != state.done:
+        checkpoint.load_best(job.out, job.name, best.step, state.parameters)
+        progress.say(f"taken: the adapter after step {best.step} of {state.done}")
+    if best is not None and job.unseen and best.loss >= state.readings[0].loss:
+        progress.say(
+            f"no adapter was better than the base on held-out questions: loss "
+            f"{state.readings[0].loss:.3f} before, {best.loss:.3f} after; try a lower --lr"
+        )
+    return Outcome(state.log, state.readings, best.step if best else None, state.stopped)
+
+
+def _report(progress: Progress, state: State) -> None:
     recent = state.log[-20:]
     rate = sum(line.tokens for line in recent) / sum(line.seconds for line in recent)
     progress.advance(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmsi_cli.training import attention, data, load
+from lmsi_cli.training import attention, data, devices, load
 
 if TYPE_CHECKING:
     import torch
@@ -38,11 +38,12 @@ def accumulate(
         dtype: Of the matrix products.
     """
     rows = data.pack(batch, row_tokens)
-    predicted = sum(len(row.labels) for row in rows)
+    predicted, device = sum(len(row.labels) for row in rows), devices.of(model)
     loss = 0.0
     for row in rows:
         # Each row adds its share, so the step's loss is the mean over all its completion tokens.
-        part = row_loss(model, data.to_batch(row), dtype) / max(1, predicted)
+        placed = devices.put(data.to_batch(row), device)
+        part = row_loss(model, placed, dtype) / max(1, predicted)
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
     return StepFigures(
@@ -61,10 +62,9 @@ def row_loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Te
         batch: From ``data.to_batch``.
         dtype: bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
     """
-    import torch
     from torch.nn.functional import cross_entropy
 
-    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+    with devices.autocast(batch.ids.device, dtype):
         out = model(
             input_ids=batch.ids,
             position_ids=batch.positions,

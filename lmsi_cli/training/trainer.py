@@ -13,18 +13,50 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, export, load, lora
-from lmsi_cli.training.loop import Job, LogLine, fit
+from lmsi_cli.training import (
+    checkpoint,
+    curve,
+    data,
+    devices,
+    export,
+    load,
+    lora,
+    processes,
+    schedule,
+    validation,
+)
+from lmsi_cli.training.loop import fit
+from lmsi_cli.training.state import Job, Outcome
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+class Validation(Record, frozen=True, kw_only=True):
+    """Losses on held-out questions, in nats per completion token, and whose adapter was taken.
+
+    ``divergence`` is that of the adapter taken, as in ``validation.Reading``.
+    """
+
+    questions: int
+    base_loss: float
+    best_loss: float
+    last_loss: float
+    best_step: int
+    divergence: float
+    seconds: float
+
+
 class TrainSummary(Record, frozen=True, kw_only=True):
-    """What a training run did; losses are means over the first and the last few steps."""
+    """What a training run did; losses are means over the first and the last few steps.
+
+    ``stopped`` says why it ended before its last step; empty if it did not.
+    """
 
     steps: int
     examples: int
@@ -38,6 +70,11 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     tokens_per_second: float
     dtype: load.Dtype
     peak_rss_mib: int
+    validation: Validation | None = None
+    stopped: str = ""
+    device: str = "cpu"
+    peak_device_mib: int = 0
+    processes: int = 1
 
 
 class Trained(NamedTuple):
@@ -72,30 +109,105 @@ def train(
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
     lora.refuse_dora(config)
-    tokens = data.tokenize(examples, codec, config.max_length)
+    _complete(examples)
+    parts = validation.split(examples, config.val_share)
+    limit = min(config.max_length, _context(gguf))
+    tokens = data.tokenize(parts.train, codec, limit)
     if not tokens.examples:
-        raise LmsiError(
-            f"nothing to train on: {len(examples)} examples, "
-            f"{tokens.dropped} longer than {config.max_length} tokens",
-            hint="loosen the filters of `lmsi vote`, or raise --max-length",
-        )
-    if tokens.dropped:
-        progress.say(
-            f"{tokens.dropped} of {len(examples)} examples are longer than "
-            f"{config.max_length} tokens and left out"
-        )
+        raise _nothing(len(parts.train), tokens.dropped, limit)
+    processes.lead(config)
     export.preflight(gguf, config.target, config.layers, config.rank)
-    dtype = load.pick_dtype(config.dtype)
-    model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
+    device = devices.pick(config.device, processes.place().local)
+    dtype = devices.pick_dtype(config.dtype, device)
+    model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name).to(device)
     name = checkpoint.fingerprint(gguf, tokens.examples, config)
-    job = Job(tokens.examples, config, dtype, out, name)
-    log = fit(model, job, progress)
-    export.save_adapter(model, out)
-    return Trained(_summary(job, log, tokens.dropped), model)
+    watched = _watched(parts, config, codec, limit)
+    job = Job(tokens.examples, config, dtype, out, name, watched)
+    _announce(job, parts, tokens.dropped, limit, progress)
+    outcome = fit(model, job, progress)
+    with checkpoint.writing(out / export.WEIGHTS):
+        export.save_adapter(model, out)
+    curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, out / curve.NAME)
+    where = devices.of(model)
+    summary = msgspec.structs.replace(
+        _summary(job, outcome, tokens.dropped),
+        device=str(where),
+        peak_device_mib=devices.peak_mib(where),
+        processes=processes.place().world,
+    )
+    return Trained(summary, model)
 
 
-def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
+def _complete(examples: Sequence[TrainExample]) -> None:
+    """Refuse an example with nothing to learn; lmsi never writes one."""
+    for number, e in enumerate(examples, 1):
+        texts = (
+            [e.completion] if isinstance(e.completion, str) else [m.content for m in e.completion]
+        )
+        if not any(text.strip() for text in texts):
+            raise LmsiError(
+                f"training example {number}, question '{e.question_id}' ({e.format}): "
+                "its completion is empty",
+                hint="run `lmsi vote` again, or delete that line",
+            )
+
+
+def _context(gguf: Path) -> int:
+    """Tokens of the model's context; no limit where the file does not say."""
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(gguf)
+    except (OSError, ValueError, KeyError) as e:
+        raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
+    family = reader.get_field("general.architecture")
+    found = reader.get_field(f"{family.contents()}.context_length") if family else None
+    return int(found.contents()) if found else sys.maxsize
+
+
+def _nothing(count: int, dropped: int, limit: int) -> LmsiError:
+    if not count:
+        return LmsiError(
+            "nothing to train on: 0 examples", hint="loosen the filters of `lmsi vote`"
+        )
+    return LmsiError(
+        f"nothing to train on: {dropped} of {count} examples are longer than {limit} tokens",
+        hint="raise --max-length as far as the model's context goes",
+    )
+
+
+def _watched(
+    parts: validation.Split, config: TrainConfig, codec: data.Codec, limit: int
+) -> validation.Watched | None:
+    """What to measure on: held-out questions; without any, alarms are read off trained ones.
+
+    A run that is over at once has nothing to save.
+    """
+    chosen = validation.one_each(parts.held)
+    steps = len(schedule.plan(len(parts.train), config))
+    if not chosen and config.alarms and steps >= validation.SELDOM:
+        chosen = validation.one_each(parts.train, validation.FEWEST)
+    tokens = data.tokenize(chosen, codec, limit)
+    return validation.watched(tokens.examples, unseen=bool(parts.held))
+
+
+def _announce(
+    job: Job, parts: validation.Split, dropped: int, limit: int, progress: Progress
+) -> None:
+    if dropped:
+        progress.say(
+            f"{dropped} of {len(parts.train)} examples are longer than {limit} tokens and left out"
+        )
+    if job.watched and job.unseen:
+        progress.say(
+            f"validated on {len(job.watched.examples)} questions, set apart with their "
+            f"{len(parts.held)} of {len(parts.train) + len(parts.held)} examples"
+        )
+
+
+def _summary(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
     # One step's loss is noisy (its formats vary), so both ends are means over a tenth of the run.
+    log = outcome.log
     few = max(1, min(20, len(log) // 10))
     seconds = sum(line.seconds for line in log)
     tokens = sum(line.tokens for line in log)
@@ -112,6 +224,23 @@ def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
         tokens_per_second=tokens / seconds,
         dtype=job.dtype,
         peak_rss_mib=_peak_rss_mib(),
+        validation=_validated(job, outcome),
+        stopped=outcome.stopped,
+    )
+
+
+def _validated(job: Job, outcome: Outcome) -> Validation | None:
+    if not (job.watched and job.unseen and outcome.readings):
+        return None
+    taken = next(r for r in outcome.readings if r.step == outcome.best)
+    return Validation(
+        questions=len(job.watched.examples),
+        base_loss=outcome.readings[0].loss,
+        best_loss=taken.loss,
+        last_loss=outcome.readings[-1].loss,
+        best_step=taken.step,
+        divergence=taken.divergence,
+        seconds=sum(r.seconds for r in outcome.readings),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
+from lmsi_cli.training import devices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,15 +129,19 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
     """The PyTorch side for ``verify``: a model with an adapter that can be switched off."""
     import torch
 
+    device = devices.of(model)
+
     def logits(prompts: Sequence[list[int]], adapted: bool) -> NDArray[np.float32]:
         if not adapted:
             with model.disable_adapter():  # type: ignore[operator]
                 return logits(prompts, True)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+        with torch.inference_mode(), devices.autocast(device, dtype):
             rows = [
-                model(input_ids=torch.tensor([ids]), logits_to_keep=1).logits[0, -1].float()
+                model(input_ids=torch.tensor([ids], device=device), logits_to_keep=1)
+                .logits[0, -1]
+                .float()
                 for ids in prompts
             ]
-        return cast("NDArray[np.float32]", torch.stack(rows).numpy())
+        return cast("NDArray[np.float32]", torch.stack(rows).cpu().numpy())
 
     return logits

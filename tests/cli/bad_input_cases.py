@@ -234,12 +234,12 @@ SETTINGS = {
     "flag of a list": Case(
         "eval r --data test.jsonl --modes cot,x",
         {},
-        "--modes: expected one or more of direct, cot, sc, got 'cot,x'",
+        "--modes: expected one or more of direct, cot, cot-few, sc, got 'cot,x'",
     ),
     "empty list": Case(
         "eval r --data test.jsonl --modes=",
         {},
-        "--modes: expected one or more of direct, cot, sc, got ''",
+        "--modes: expected one or more of direct, cot, cot-few, sc, got ''",
     ),
     "flag of run": Case(
         "run q.jsonl -m m.gguf --paths 0",

@@ -323,6 +323,27 @@ def test_evaluating_an_adapter_of_another_base(folder, lmsi, width, origin, told
 
 
 @pytest.mark.model
+def test_bad_training_files(folder, lmsi):
+    lmsi(*SAMPLE.split())
+    run, broken = RunDir("r"), {"prompt": "Q", "completion": "", "format": "cot-zero"}
+    run.train.write_text("")
+    refused(
+        lmsi("train", "r", "-q"),
+        "nothing to train on: 0 examples",
+        "loosen the filters of `lmsi vote`",
+    )
+    run.train.write_text(json.dumps({**broken, "question_id": "a", "path": 0}) + "\n")
+    refused(
+        lmsi("train", "r", "-q"),
+        "training example 1, question 'a' (cot-zero): its completion is empty",
+        "run `lmsi vote` again, or delete that line",
+    )
+    run.train.write_text('{"prompt": 3}\n')
+    assert "r/train.jsonl:1: " in lmsi("train", "r", "-q").stderr
+    assert not run.adapter_gguf.exists()
+
+
+@pytest.mark.model
 @pytest.mark.slow
 def test_an_architecture_that_only_llama_cpp_knows_samples_but_does_not_train(
     folder, lmsi, one_block

@@ -56,9 +56,12 @@ def contents(folder):
 def test_one_command_does_it_all(call, place):
     test, unseen = call("run", "-o", "all")
     assert (test["data"], unseen["data"]) == ("test", "out_of_domain")
-    names = [line["name"] for line in test["lines"]]
-    assert names == ["direct", "CoT greedy", "one sampled path", "majority of 2", "any of 2"]
-    assert all(line["change"]["n"] == 6 for line in test["lines"])
+    names = ["direct", "CoT greedy", "one sampled path", "majority of 2", "any of 2"]
+    assert [v["name"] for v in test["variants"]] == ["base", "adapter"]
+    for variant in test["variants"]:
+        assert [f["name"] for f in variant["figures"]] == names
+    assert [p["line"] for p in test["pairs"]] == names
+    assert all(p["change"]["n"] == 6 for p in test["pairs"])
     written = {p.relative_to(place / "all").as_posix() for p in (place / "all").rglob("*")}
     assert {
         "run.toml", "questions.jsonl", "paths.jsonl", "votes.jsonl", "train.jsonl", "adapter",
@@ -74,7 +77,8 @@ def test_a_second_call_does_nothing_again(call, place):
     test, _ = call("run", "-o", "all")
     after = contents(place / "all"), contents(place / "all" / "adapter")
     assert after == before
-    assert len(test["answers"]["adapter"]) == 6 * (1 + 1 + 2)
+    files = [place / "all" / "eval" / name for name in test["variants"][1]["answers"]]
+    assert sum(len(f.read_text().splitlines()) for f in files) == 6 * (1 + 1 + 2)
 
 
 def test_single_commands_make_the_same_run(call, place):
@@ -87,13 +91,15 @@ def test_single_commands_make_the_same_run(call, place):
     assert summary["paths"] == 36
     trained = call("train", "steps")
     assert trained["proof"]["ok"] and trained["proof"]["moved"] > 0.001
-    test = call("eval", "steps", "--data", models / "test.jsonl")
+    (test,) = call("eval", "steps", "--data", models / "test.jsonl")
     one, many = place / "steps", place / "all"
     for name in ("paths.jsonl", "votes.jsonl", "train.jsonl", "adapter/adapter.gguf"):
         assert (one / name).read_bytes() == (many / name).read_bytes(), name
-    figures = {line["name"]: line["adapter"]["accuracy"] for line in test["lines"]}
     again, _ = call("run", "-o", "all")
-    assert figures == {line["name"]: line["adapter"]["accuracy"] for line in again["lines"]}
+    figures, same = (
+        {f["name"]: f["accuracy"] for f in e["variants"][1]["figures"]} for e in (test, again)
+    )
+    assert figures == same
 
 
 def test_no_gold_answer_enters_training(place):

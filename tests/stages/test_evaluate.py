@@ -15,9 +15,11 @@ from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Question
-from lmsi_cli.report.comparison import Answer, Comparison
+from lmsi_cli.report.comparison import gained
+from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.rundir import RunDir, sha256_file
-from lmsi_cli.stages.evaluate import Exam, Variant, evaluate, gold_answers, variants_of
+from lmsi_cli.stages.evaluate import Exam, Variant, evaluate, variants_of
+from lmsi_cli.tasks.golds import gold_answers
 
 LABELLED = [
     Question(id=f"t{i}", question=f"What is {i} + {i}?", answer=f"{2 * i}.0") for i in range(4)
@@ -61,52 +63,139 @@ def variants(adapter_hash="aa"):
     return [base, Variant("adapter", "x.gguf", {**base.identity, "adapter_sha256": adapter_hash})]
 
 
-def examined(root, engine=None, adapter_hash="aa", progress=None, **config):
-    exam = Exam("test", LABELLED, TASK, EvalConfig(**{"paths": 2, **config}))
-    return evaluate(exam, variants(adapter_hash), engine or TwoMinds(), RunDir(root),
+def examined_all(root, engine=None, adapter_hash="aa", progress=None, sets=("test",), **config):
+    settings = EvalConfig(**{"paths": 2, "modes": ("direct", "cot", "sc"), **config})
+    exams = [Exam(name, LABELLED, TASK, settings) for name in sets]
+    return evaluate(exams, variants(adapter_hash), engine or TwoMinds(), RunDir(root),
                     progress or Silent())  # fmt: skip
 
 
+def examined(root, *args, **kwargs):
+    return examined_all(root, *args, **kwargs)[0]
+
+
 def timeless(result):
-    """A comparison without its seconds, which no two runs share."""
+    """An evaluation without its seconds, which no two runs share."""
     told = msgspec.to_builtins(result)
-    for line in told["lines"]:
-        for name in ("base", "adapter"):
-            line[name].pop("seconds")
-    for answers in told["answers"].values():
-        for answer in answers:
-            answer.pop("seconds")
+    told.pop("rivals")  # its sentence tells seconds
+    for variant in told["variants"]:
+        for figure in [*variant["figures"], *variant["curve"]]:
+            figure.pop("seconds")
     return told
 
 
-def lines_of(result):
-    return {line.name: line for line in result.lines}
+def figures_of(result, line):
+    return [v.figure(line) for v in result.mains]
 
 
 def test_base_and_adapter_are_compared_on_the_same_questions(tmp_path):
-    lines = lines_of(examined(tmp_path))
-    assert list(lines) == ["direct", "CoT greedy", "one sampled path", "majority of 2", "any of 2"]
-    greedy = lines["CoT greedy"]
-    assert (greedy.base.accuracy.value, greedy.adapter.accuracy.value) == (0.5, 0.5)
-    assert (greedy.change.gained, greedy.change.lost, greedy.change.n) == (1, 1, 4)
-    assert (greedy.base.parsed, greedy.adapter.parsed) == (1.0, 0.75)
+    result = examined(tmp_path)
+    lines = ["direct", "CoT greedy", "one sampled path", "majority of 2", "any of 2"]
+    assert [[f.name for f in v.figures] for v in result.variants] == [lines, lines]
+    assert [p.line for p in result.pairs] == lines
+    base, adapter = figures_of(result, "CoT greedy")
+    assert (base.scores, adapter.scores) == ((1, 1, 0, 0), (0, 1, 1, 0))
+    assert (base.parsed, adapter.parsed) == (1.0, 0.75)
+    change = result.pair("CoT greedy", "adapter").change
+    assert (change.gained, change.lost, change.n, change.difference) == (1, 1, 4, 0)
 
 
 def test_a_tie_counts_half(tmp_path):
-    lines = lines_of(examined(tmp_path))
-    assert lines["majority of 2"].base.accuracy.value == (1 + 0.5 + 0 + 0) / 4
-    assert lines["one sampled path"].base.accuracy.value == (1 + 0.5 + 0 + 0) / 4
-    assert lines["any of 2"].base.accuracy.value == 2 / 4
+    result = examined(tmp_path)
+    assert figures_of(result, "majority of 2")[0].scores == (1, 0.5, 0, 0)
+    assert figures_of(result, "one sampled path")[0].scores == (1, 0.5, 0, 0)
+    assert figures_of(result, "any of 2")[0].scores == (1, 1, 0, 0)
 
 
-def test_the_result_is_a_file_with_every_answer(tmp_path):
+def test_the_curve_is_of_all_subsets(tmp_path):
+    one, two = examined(tmp_path).variants[0].curve
+    assert (one.k, one.majority.value, one.any.value) == (1, 1.5 / 4, 1.5 / 4)
+    assert (two.k, two.majority.value, two.any.value) == (2, 1.5 / 4, 2 / 4)
+    assert two.tokens == 2 * one.tokens
+
+
+def test_the_result_is_a_file_that_names_those_of_the_answers(tmp_path):
     result = examined(tmp_path)
     file = next((tmp_path / "eval").glob("test-*.result.json"))
-    assert msgspec.json.decode(file.read_bytes(), type=Comparison) == result
-    assert {name: len(answers) for name, answers in result.answers.items()} == {
-        "base": 16, "adapter": 16,
-    }  # fmt: skip
+    assert msgspec.json.decode(file.read_bytes(), type=Evaluation) == result
+    for variant in result.variants:
+        answers = [a for f in variant.answers for a in read_records(tmp_path / "eval" / f, Answer)]
+        assert len(answers) == 4 * (1 + 1 + 2)
     assert result.gold == {"t0": "0", "t1": "2", "t2": "4", "t3": "6"}
+
+
+def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_path):
+    engine = TwoMinds()
+    config = {"temperature": (0.7, 1.2), "sample_seed": (3, 4)}
+    result = examined(tmp_path, engine, modes=("sc", "cot"), **config)
+    assert result.primary == "majority of 2"
+    ways = [("", 0.7, 3), (" t0.7-s4", 0.7, 4), (" t1.2-s3", 1.2, 3), (" t1.2-s4", 1.2, 4)]
+    told = [(v.name, v.temperature, v.seed) for v in result.variants]
+    assert told == [(m + name, t, s) for m in ("base", "adapter") for name, t, s in ways]
+    assert [bool(v.figure("CoT greedy")) for v in result.variants] == [True, *[False] * 3] * 2
+    assert [p.temperature for p in result.pairs if p.line == "majority of 2"] == [0.7, 1.2]
+    assert [p.temperature for p in result.pairs if p.primary] == [0.7]
+    spread = next(r for r in result.replicated if (r.model, r.line) == ("adapter", "any of 2"))
+    assert (spread.seeds, spread.values.mean, spread.values.sd) == ((3, 4), 0.5, 0.0)
+    assert spread.changes.mean == 0.0
+    # one temperature more asks nothing of those that are there
+    engine = TwoMinds()
+    examined(tmp_path, engine, modes=("sc", "cot"), **{**config, "temperature": (1.0, 0.7, 1.2)})
+    assert {s.temperature for _, s, requests in engine.asked if requests} == {1.0}
+
+
+def test_holm_counts_all_sets_and_models(tmp_path):
+    results = examined_all(tmp_path, sets=("one", "two"), modes=("cot",))
+    assert [(e.data, p.p_holm) for e in results for p in e.pairs] == [("one", 1.0), ("two", 1.0)]
+    assert "CoT greedy decides. Of 2 comparisons none is clear" in results[0].corrected
+    assert {f.name.partition("-")[0] for f in (tmp_path / "eval").glob("*.result.json")} == {
+        "one", "two",
+    }  # fmt: skip
+    assert gained(results) is None
+
+
+def pairs(result, *changes):
+    """The result with primary pairs of these models, differences and corrected p-values."""
+    like = result.pairs[0]
+    made = [
+        msgspec.structs.replace(
+            like, after=after, primary=True, p_holm=p,
+            change=msgspec.structs.replace(like.change, difference=d),
+        )
+        for after, d, p in changes
+    ]  # fmt: skip
+    return msgspec.structs.replace(result, pairs=tuple(made))
+
+
+def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path):
+    result = examined(tmp_path, modes=("cot",))
+    up, down, vague = ("x", 0.1, 0.01), ("x", -0.1, 0.01), ("x", 0.3, 0.06)
+    assert gained([pairs(result, up)]) == "x"
+    assert gained([pairs(result, vague)]) is None
+    assert gained([pairs(result, up), pairs(result, vague)]) == "x"
+    assert gained([pairs(result, up), pairs(result, down)]) is None
+    assert gained([pairs(result, down, ("y", 0.2, 0.04))]) == "y"
+
+
+def test_clusters_of_questions_widen_the_interval(tmp_path):
+    grouped = [msgspec.structs.replace(q, group="g") if i < 3 else q
+               for i, q in enumerate(LABELLED)]  # fmt: skip
+    exam = Exam("test", grouped, TASK, EvalConfig(modes=("cot",)))
+    result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), Silent())[0]
+    plain = examined(tmp_path / "plain", modes=("cot",))
+    wide, narrow = (r.variants[0].figures[0].accuracy for r in (result, plain))
+    assert wide.value == narrow.value and wide.high - wide.low > narrow.high - narrow.low
+    assert result.groups == ["group g"] * 3 + ["question t3"]
+
+
+def test_a_limit_takes_over_what_is_there_and_marks_anew(tmp_path):
+    examined(tmp_path, modes=("cot",), limit=2)
+    wrong = [msgspec.structs.replace(q, answer="99") for q in LABELLED]
+    engine = TwoMinds()
+    exam = Exam("test", wrong, TASK, EvalConfig(modes=("cot",)))
+    result = evaluate([exam], variants(), engine, RunDir(tmp_path), Silent())[0]
+    assert [[r.question_id for r in rs] for _, _, rs in engine.asked] == [["t2", "t3"]] * 2
+    assert result.variants[0].figures[0].scores == (0, 0, 1, 1)
 
 
 @given(st.lists(st.integers(0, 33), min_size=1, max_size=4))
@@ -146,17 +235,18 @@ def test_more_paths_and_modes_extend(tmp_path):
 
 
 def test_a_mode_named_twice_counts_once(tmp_path):
-    assert "majority of 2" in lines_of(examined(tmp_path, modes=("sc", "sc")))
+    result = examined(tmp_path, modes=("sc", "sc"))
+    assert [f.name for f in result.variants[0].figures][1] == "majority of 2"
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"adapter_hash": "bb"},
-        {"temperature": 1.0},
-        {"seed": 1},
+        {"temperature": (1.0,)},
+        {"sample_seed": (1,)},
         {"prompt": "cot-few"},
-        {"scale": 2},
+        {"max_tokens": 99},
     ],
     ids=lambda c: next(iter(c)),
 )
@@ -167,10 +257,11 @@ def test_older_answers_stay_beside_those_of_another_adapter_or_setting(tmp_path,
     after = {f: f.read_bytes() for f in (tmp_path / "eval").iterdir()}
     assert after.items() >= before.items()
     new = [f.name for f in after.keys() - before.keys()]
-    # the base does not depend on the adapter; its answers are not asked for again
-    shared = change.keys() & {"adapter_hash", "scale"}
-    assert len([n for n in new if n.startswith("base-")]) == (0 if shared else 1)
-    assert len([n for n in new if n.startswith("adapter-")]) == 1
+    # the base does not depend on the adapter, nor a greedy answer on a temperature or a seed
+    each = 1 if change.keys() & {"temperature", "sample_seed"} else 2
+    of_base = 0 if "adapter_hash" in change else each
+    assert len([n for n in new if n.startswith("base-")]) == of_base
+    assert len([n for n in new if n.startswith("adapter-")]) == each
     assert len([n for n in new if n.startswith("test-")]) == 1
 
 
@@ -183,7 +274,7 @@ def test_what_changes_no_answer_asks_nothing_again(tmp_path):
 
 def test_each_mode_asks_in_its_own_way(tmp_path):
     engine = TwoMinds()
-    examined(tmp_path, engine, temperature=0.7, max_tokens=100)
+    examined(tmp_path, engine, temperature=(0.7,), max_tokens=100)
     asked = {
         (adapter, sampling.temperature, sampling.max_tokens, len(requests[0].wanted))
         for adapter, sampling, requests in engine.asked
@@ -197,15 +288,15 @@ def test_each_mode_asks_in_its_own_way(tmp_path):
 
 def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, watcher):
     long = Question(id="long", question="How many? " * 500, answer="3")  # the context is 4096
-    exam = Exam("test", [*LABELLED, long], TASK, EvalConfig(paths=2))
+    modes = ("direct", "cot", "sc")
+    exam = Exam("test", [*LABELLED, long], TASK, EvalConfig(paths=2, modes=modes))
     for _ in range(2):  # the second call finds all other answers, and tells it again
-        result = evaluate(exam, variants(), TwoMinds(), RunDir(tmp_path), watcher)
-        assert result.skipped == ("long",)
-        assert (result.n, len(result.answers["base"])) == (5, 20)
-        greedy = lines_of(result)["CoT greedy"]
-        assert (greedy.base.accuracy.value, greedy.base.parsed) == (2 / 5, 4 / 5)
-        assert greedy.adapter.accuracy.value == 2 / 5
-        assert lines_of(result)["majority of 2"].base.accuracy.value == (1 + 0.5) / 5
+        result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), watcher)[0]
+        assert (result.skipped, result.n) == (("long",), 5)
+        base, adapter = figures_of(result, "CoT greedy")
+        assert (base.accuracy.value, base.parsed) == (2 / 5, 4 / 5)
+        assert adapter.accuracy.value == 2 / 5
+        assert figures_of(result, "majority of 2")[0].accuracy.value == (1 + 0.5) / 5
     stored = [
         a for f in (tmp_path / "eval").glob("*.answers.jsonl") for a in read_records(f, Answer)
     ]
@@ -215,8 +306,8 @@ def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, wa
 
 def test_the_base_alone_has_no_change(tmp_path):
     exam = Exam("test", LABELLED, TASK, EvalConfig(modes=("cot",)))
-    result = evaluate(exam, variants()[:1], TwoMinds(), RunDir(tmp_path), Silent())
-    assert result.lines[0].change is None
+    result = evaluate([exam], variants()[:1], TwoMinds(), RunDir(tmp_path), Silent())[0]
+    assert (result.pairs, result.corrected, gained([result])) == ((), "", None)
 
 
 def test_a_gold_answer_of_another_kind_is_named():
@@ -248,6 +339,22 @@ def test_variants_are_named_by_their_bytes(trained, tmp_path):
             "adapter_sha256": sha256_file(run.adapter_gguf),
         }
     assert len(variants_of(RunDir(tmp_path / "other"), model)) == 1
+
+
+def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):
+    run, model = trained
+    other = RunDir(tmp_path / "other")
+    other.adapter.mkdir(parents=True)
+    other.adapter_gguf.write_bytes(b"another")
+    (tmp_path / "base.gguf").write_bytes(b"third")
+    files = [other.adapter_gguf, other.adapter_gguf, tmp_path / "base.gguf"]
+    names = ["base", "adapter", "other", "other-2", "base-2"]
+    assert [v.name for v in variants_of(run, model, files)] == names
+    scaled = variants_of(run, model, files[:1], (0.5, 1))
+    assert [(v.name, v.scale) for v in scaled] == [
+        ("base", 1), ("adapter x0.5", 0.5), ("adapter x1", 1), ("other x0.5", 0.5),
+        ("other x1", 1),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

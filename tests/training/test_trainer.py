@@ -8,11 +8,13 @@ from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Message, TrainExample
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.loop import LOG, Job, fit
+from lmsi_cli.training.loop import fit
 from lmsi_cli.training.lora import choose, trainable
 from lmsi_cli.training.schedule import learning_rate, plan
+from lmsi_cli.training.state import LOG, Job
 from lmsi_cli.training.trainer import train
 
 
@@ -21,12 +23,12 @@ def job(examples, out, **config):
     return Job(examples, settings, "fp32", out, checkpoint.fingerprint(None, examples, settings))
 
 
-def losses(log):
-    return [line.loss for line in log]
+def losses(outcome):
+    return [line.loss for line in outcome.log]
 
 
 def test_the_loss_falls_on_a_toy_set(tiny, examples, tmp_path):
-    log = fit(tiny(), job(examples, tmp_path, max_steps=40), Watcher())
+    log = fit(tiny(), job(examples, tmp_path, max_steps=40), Watcher()).log
     assert log[-1].loss < log[0].loss / 2
 
 
@@ -77,12 +79,16 @@ def test_a_broken_checkpoint_starts_over(tiny, examples, tmp_path, torn):
     assert watcher.steps[0][0] == 1
 
 
-def test_a_checkpoint_of_other_settings_is_not_taken(tiny, examples, tmp_path):
+def test_a_checkpoint_of_another_run_is_not_overwritten(tiny, examples, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), job(examples, tmp_path), Watcher(until=3))
-    watcher = Watcher()
-    fit(tiny(), job(examples, tmp_path, lr=0.01), watcher)
-    assert watcher.steps[0][0] == 1
+    before = (tmp_path / checkpoint.NAME).read_bytes()
+    told = r"\(step 3 of an unfinished training\) had other settings: lr: 0.02 .* 0.01 now$"
+    with pytest.raises(LmsiError, match=told):
+        fit(tiny(), job(examples, tmp_path, lr=0.01), Watcher())
+    with pytest.raises(LmsiError, match="belongs to other examples or another model"):
+        fit(tiny(), job(examples[:-1], tmp_path), Watcher())
+    assert (tmp_path / checkpoint.NAME).read_bytes() == before
 
 
 def test_saving_more_often_is_the_same_run(examples, tmp_path):
@@ -90,17 +96,61 @@ def test_saving_more_often_is_the_same_run(examples, tmp_path):
     assert often == seldom != job(examples[:-1], tmp_path).name
 
 
-def test_a_loss_that_is_no_number_names_step_and_examples(tiny, examples, tmp_path):
+def damaged(model, token):
+    """A model that computes NaN wherever this token stands."""
+    model.get_input_embeddings().weight.data[token] = math.nan
+    return model
+
+
+def test_a_loss_that_is_no_number_names_the_one_example(tiny, examples, tmp_path):
+    examples = [e._replace(completion=[i % 60 for i in e.completion]) for e in examples]
+    examples = [e._replace(prompt=[i % 60 for i in e.prompt]) for e in examples]
+    examples[2] = examples[2]._replace(completion=[63, 1])
+    told = r"before there was any sound adapter: step 1: the loss is not a number at q2$"
+    with pytest.raises(LmsiError, match=told) as e:
+        fit(damaged(tiny(), 63), job(examples, tmp_path, batch_size=9), Watcher())
+    assert "--overwrite" in e.value.hint
+
+
+def test_a_destroyed_adapter_is_not_blamed_on_an_example(tiny, examples, tmp_path):
     model = tiny()
-    next(iter(trainable(model).values())).data.fill_(math.nan)
-    with pytest.raises(LmsiError, match=r"step 1: the loss is not a number; examples: q\d, q"):
+    for p in trainable(model).values():
+        p.data.fill_(math.nan)
+    with pytest.raises(LmsiError, match=r"step 1: the (loss|gradient) is not a number"):
         fit(model, job(examples, tmp_path), Watcher())
 
 
-def test_nothing_to_train_on_is_said_before_any_work(gguf, tmp_path):
-    codec = Codec(lambda _: [1], lambda *_: [1])
-    with pytest.raises(LmsiError, match="nothing to train on: 0 examples"):
-        train([], gguf, TrainConfig(), tmp_path, codec, Watcher())
+def example(completion=" 4", question="q1"):
+    return TrainExample(
+        prompt="Q", completion=completion, format="cot-zero", question_id=question, path=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("examples", "length", "told"),
+    [
+        ([], 1, "nothing to train on: 0 examples$"),
+        ([example()], 5000, "nothing to train on: 1 of 1 examples are longer than 2048 tokens$"),
+        ([example()], 40, "nothing to train on: 1 of 1 examples are longer than 32 tokens$"),
+        (
+            [example(), example(" \n", "q2")],
+            1,
+            r"training example 2, question 'q2' \(cot-zero\): its completion is empty$",
+        ),
+        (
+            [example((Message(role="assistant", content=""),))],
+            1,
+            r"training example 1, question 'q1' \(cot-zero\): its completion is empty$",
+        ),
+    ],
+    ids=["none", "longer than the context", "longer than asked", "empty", "empty turn"],
+)
+def test_bad_examples_are_told_before_any_work(gguf, tmp_path, examples, length, told):
+    codec = Codec(lambda _: [1] * length, lambda *_: [1])
+    config = TrainConfig(max_length=32 if length == 40 else 100_000)
+    with pytest.raises(LmsiError, match=told):
+        train(examples, gguf, config, tmp_path, codec, Watcher())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

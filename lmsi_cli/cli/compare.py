@@ -1,0 +1,55 @@
+"""`lmsi compare`: two evaluations on the same questions in, what changed between them out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lmsi_cli.cli.session import Json, show
+
+FirstPlace = Annotated[
+    Path, typer.Argument(help="A run folder, or a file of its eval/.", show_default=False)
+]
+SecondPlace = Annotated[
+    Path, typer.Argument(help="Another; the same: its base and adapter.", show_default=False)
+]
+DataName = Annotated[
+    str, typer.Option("--data", help="Name of the data set, where a folder has several.")
+]
+ModelA = Annotated[str, typer.Option("--model-a", help="Model of A; by default the last one.")]
+ModelB = Annotated[str, typer.Option("--model-b", help="Model of B; by default the last one.")]
+LineName = Annotated[
+    str, typer.Option("--line", help="Whose flips to tell; by default the line that decides.")
+]
+Shown = Annotated[
+    Literal["flips"] | None,
+    typer.Option("--show", help="Show the texts of the questions that flipped."),
+]
+Intersect = Annotated[
+    bool, typer.Option("--intersect", help="Compare the questions that both have.")
+]
+
+
+def compare(  # noqa: PLR0913 - one parameter per flag
+    a: FirstPlace,
+    b: SecondPlace,
+    data: DataName = "",
+    model_a: ModelA = "",
+    model_b: ModelB = "",
+    line: LineName = "",
+    shown: Shown = None,
+    intersect: Intersect = False,
+    json: Json = False,
+) -> None:
+    """Compare two evaluations on the same questions: what differs, what changed, which flipped.
+
+    Example: lmsi compare runs/first runs/second --data test --show flips
+    """
+    from lmsi_cli.report.opposing_tables import opposed_tables
+    from lmsi_cli.stages.compare import Place
+    from lmsi_cli.stages.compare import compare as stage
+
+    result = stage(Place(a, model_a), Place(b, model_b), data, line, intersect)
+    show(result, json, *opposed_tables(result, shown == "flips"))

@@ -1,0 +1,74 @@
+"""`lmsi report`: a run folder in, one page that says what it came to out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show, task_of
+from lmsi_cli.errors import LmsiError
+
+Text = Annotated[bool, typer.Option("--text", help="In the terminal; writes no file.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="As Markdown on stdout.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="The HTML file.", show_default="RUN/report.html"),
+]
+Most = Annotated[
+    int, typer.Option("--questions", min=0, help="How many questions can be browsed; 0: all.")
+]
+DEFAULT_QUESTIONS = 1000
+
+
+def report(  # noqa: PLR0913 - one parameter per flag
+    run: RunFolder,
+    out: Out = None,
+    questions: Most = DEFAULT_QUESTIONS,
+    text: Text = False,
+    markdown: Markdown = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Write a run's report: one HTML file that needs no network.
+
+    A run that is not finished is shown as far as it is.
+
+    Example: lmsi report runs/first
+    """
+    from importlib.metadata import version
+
+    from lmsi_cli.report import plain
+    from lmsi_cli.report.html import page
+    from lmsi_cli.rundir import RunDir
+    from lmsi_cli.stages.report import read_run
+
+    folder = RunDir(run)
+    as_page = not (text or markdown or json)
+    target = out or folder.report
+    if as_page:
+        _check(target, own=out is None or overwrite)
+    reading = read_run(folder, task_of(folder), questions if as_page else 1, version("lmsi"))
+    if markdown:
+        sys.stdout.write(plain.markdown(reading.digest))
+    elif not as_page:
+        show(reading.digest, json, *plain.text_parts(reading.digest))
+    else:
+        _write(target, page(reading.digest, reading.sets, reading.told, version("lmsi")))
+
+
+def _check(target: Path, own: bool) -> None:
+    """Refuse to replace a file that may not be ours; the run's own report is made anew."""
+    if target.is_dir():
+        raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
+    if target.exists() and not own:
+        raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
+
+
+def _write(target: Path, html: str) -> None:
+    from lmsi_cli.lines import write_atomic
+
+    write_atomic(target, html)
+    sys.stdout.write(f"{target}  {target.stat().st_size / 2**20:.2f} MiB\n")

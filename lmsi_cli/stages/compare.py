@@ -1,0 +1,84 @@
+"""Two evaluations found on disk and compared; nothing is asked of a model and nothing written.
+
+Knows where results lie in a run folder. A place is a result file, or a run folder with the name of
+a data set; of several results on one data set the newest counts.
+
+    compare(Place("runs/a"), Place("runs/b"), data="test") -> Opposed(n=300, lines=(...), ...)
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.report.opposing import Opposed, Side, opposed
+from lmsi_cli.report.results import Evaluation, Variant
+from lmsi_cli.report.stored import answers_of, read_evaluation
+from lmsi_cli.rundir import RESULT, RunDir
+
+KEY = re.compile(r"-[0-9a-f]{8}\Z")  # ends the name of a result
+
+
+class Place(NamedTuple):
+    """A result file or a run folder, and which model of it; empty: the last one."""
+
+    path: Path
+    model: str = ""
+
+
+def compare(a: Place, b: Place, data: str = "", line: str = "", intersect: bool = False) -> Opposed:
+    """Compare two evaluations; of one and the same, its base with its last model.
+
+    Raises:
+        LmsiError: A place holds no result, or several of them and ``data`` names none; there is
+            no such model or line; the questions differ and ``intersect`` is off.
+    """
+    files = [find_result(p.path, data) for p in (a, b)]
+    same = files[0].samefile(files[1])
+    sides = [
+        _side(file, place, first=same and place is a)
+        for file, place in zip(files, (a, b), strict=True)
+    ]
+    return opposed(sides[0], sides[1], line, intersect)
+
+
+def find_result(place: Path, data: str = "") -> Path:
+    """The result file of a place.
+
+    Raises:
+        LmsiError: There is none, or it cannot be told which.
+    """
+    if place.is_file():
+        return place
+    found: dict[str, list[Path]] = {}
+    for file in RunDir(place).eval_dir.glob(f"*{RESULT}"):
+        found.setdefault(KEY.sub("", file.name.removesuffix(RESULT)), []).append(file)
+    if not found:
+        raise LmsiError(
+            f"{place}: no evaluation in it", hint=f"run `lmsi eval {place} --data FILE` first"
+        )
+    names = ", ".join(sorted(found))
+    if not data and len(found) > 1:
+        raise LmsiError(f"{place}: evaluations on {names}", hint="say which: --data NAME")
+    name = data or next(iter(found))
+    if name not in found:
+        raise LmsiError(f"{place}: no evaluation on {name}", hint=f"there are: {names}")
+    return max(found[name], key=lambda f: f.stat().st_mtime)
+
+
+def _side(file: Path, place: Place, first: bool) -> Side:
+    evaluation = read_evaluation(file)
+    variant = _variant(evaluation, place, first)
+    return Side(str(place.path), evaluation, variant, answers_of(variant, file.parent))
+
+
+def _variant(e: Evaluation, place: Place, first: bool) -> Variant:
+    if not place.model:
+        return e.mains[0 if first else -1]
+    for variant in e.variants:
+        if variant.name == place.model:
+            return variant
+    names = ", ".join(v.name for v in e.variants)
+    raise LmsiError(f"{place.path}: no model {place.model!r} in it", hint=f"there are: {names}")

@@ -1,0 +1,109 @@
+"""Answers of another program in, an evaluation out that can be compared with ours.
+
+Knows the samples of lm-evaluation-harness as ``tasks/harness.py`` reads them. Texts are read by
+our own reader of answers and marked anew; the harness's marks are kept beside, and it is counted
+where they differ. The files are those of ``lmsi eval``:
+
+    eval/imported-samples_gsm8k-3f0a91c2.answers.jsonl  eval/samples_gsm8k-3f0a91c2.result.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from lmsi_cli.answers import extract
+from lmsi_cli.lines import write_atomic, write_records
+from lmsi_cli.prompts import Task, asked
+from lmsi_cli.records import Mode
+from lmsi_cli.report.comparison import compared
+from lmsi_cli.report.figures import line_of
+from lmsi_cli.report.marking import Marking, Model, Way
+from lmsi_cli.report.results import Answer, Evaluation, Imported, Labelled
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.tasks.golds import gold_answers
+from lmsi_cli.tasks.harness import Sample
+from lmsi_cli.thinking import answer_part
+
+PROGRAM = "lm-evaluation-harness"
+NAME = "imported"
+
+
+def import_evaluation(
+    name: str, file: str, samples: Sequence[Sample], task: Task, mode: Mode, run: RunDir
+) -> tuple[Evaluation, Path]:
+    """Mark the samples and write them as an evaluation of a run folder.
+
+    Args:
+        name: What the data set is called.
+        file: Where the samples come from.
+        samples: One per question.
+        task: How answers are read.
+        mode: Where a question has one text, the mode that it counts as; several are sampled paths.
+        run: Held by the caller (``locked``).
+
+    Returns:
+        The evaluation and its file.
+
+    Raises:
+        LmsiError: A right answer is not of the task's kind, or a write fails.
+    """
+    gold = gold_answers([s.question for s in samples], task)
+    questions = [
+        Labelled(id=s.question.id, question=s.question.question, gold=gold[s.question.id],
+                 family=s.question.family, group=s.question.group)
+        for s in samples
+    ]  # fmt: skip
+    paths = max(len(s.texts) for s in samples)
+    mode = "sc" if paths > 1 else mode
+    answers = [a for s in samples for a in _answers(s, task, gold[s.question.id], mode)]
+    told = msgspec.json.encode([answers, msgspec.to_builtins(task), list(gold.items())])
+    key = hashlib.sha256(told).hexdigest()[:8]
+    kept = run.eval_answers(f"{NAME}-{name}-{key}")
+    marking = Marking(name, questions, line_of(mode, paths))
+    marking.add(Model(NAME), [(Way(0.0, 0, mode != "sc"), kept.name, answers)])
+    found = compared([marking.result(task.kind, task.name)])[0]
+    imported = _imported(file, samples, found.variants[0].figures[0].scores)
+    result = msgspec.structs.replace(found, imported=imported)
+    write_records(kept, answers)
+    target = run.eval_result(f"{name}-{key}")
+    write_atomic(target, msgspec.json.format(msgspec.json.encode(result)))
+    return result, target
+
+
+def _answers(sample: Sample, task: Task, gold: str, mode: Mode) -> list[Answer]:
+    """Read each text; what it cost is not known."""
+    question = sample.question
+    told = asked(task, question.question)
+    found = [extract(answer_part(t), task.kind, task.trigger, told) for t in sample.texts]
+    return [
+        Answer(
+            question_id=question.id,
+            mode=mode,
+            path=i,
+            text=text,
+            predicted_answer=answer.value if answer else None,
+            correct=answer is not None and answer.value == gold,
+            num_generated_tokens=0,
+            seconds=0.0,
+        )
+        for i, (text, answer) in enumerate(zip(sample.texts, found, strict=True))
+    ]
+
+
+def _imported(file: str, samples: Sequence[Sample], scores: Sequence[float]) -> Imported:
+    """The harness's marks that every question has, and how often they differ from ours."""
+    names = [n for n in samples[0].marks if all(n in s.marks for s in samples)]
+    marks = {n: tuple(s.marks[n] for s in samples) for n in names}
+    return Imported(
+        file=file,
+        program=PROGRAM,
+        marks=marks,
+        disagreements={
+            n: sum(abs(a - b) > 0.5 for a, b in zip(scores, row, strict=True))
+            for n, row in marks.items()
+        },
+    )

@@ -1,0 +1,206 @@
+"""A run folder, read once for its report: the digest, and the questions to browse.
+
+Reads what is there and says what is not; writes nothing and needs no model. How figures become
+sections is in ``report/``. What comes out:
+
+    Reading(digest=Digest(title="runs/first", verdict="train", ...),
+            sets=[QuestionSet("questions of the run", "run", [...]), QuestionSet("test: ...", ...)])
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path as File
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lmsi_cli.config import TABLES, Config
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.indexed import Indexed
+from lmsi_cli.lines import read_object, read_records
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Path, Question, Vote
+from lmsi_cli.report.digest import Digest, Section, Series
+from lmsi_cli.report.exams import Exam, exams_of
+from lmsi_cli.report.flips import exam_set, flips_section
+from lmsi_cli.report.html import QuestionSet, QuestionView
+from lmsi_cli.report.result_sections import headline, result_section
+from lmsi_cli.report.sections import (
+    settings_section,
+    training_section,
+    verdict_section,
+    vote_section,
+)
+from lmsi_cli.report.trust_sections import confidence_section
+from lmsi_cli.report.views import run_question
+from lmsi_cli.rundir import ANSWERS, RESULT, RunDir
+from lmsi_cli.training import validation
+from lmsi_cli.training.state import LogLine
+from lmsi_cli.verdict.judge import Verdict
+from lmsi_cli.voting import VoteSummary
+
+
+class Reading(NamedTuple):
+    """What a report is made of; ``told`` says what can be browsed."""
+
+    digest: Digest
+    sets: list[QuestionSet]
+    told: str
+
+
+def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
+    """Gather a report from whatever the run has so far.
+
+    Args:
+        run: A folder that `lmsi sample` has begun.
+        task: The one it was sampled with; tells where answers stand in the paths.
+        questions: How many can be browsed, evenly over the run; 0: all.
+        version: Of lmsi.
+
+    Raises:
+        LmsiError: A file of the folder cannot be read.
+    """
+    settings = run.load_settings()
+    verdict = _file(run.verdict, Verdict)
+    votes = _file(run.vote_summary, VoteSummary)
+    exams = exams_of(run)
+    sections = [s for n, exam in enumerate(exams, 1) for s in _exam_sections(exam, n)]
+    if verdict is not None:
+        sections.append(verdict_section(verdict))
+    if votes is not None:
+        sections.append(vote_section(votes))
+    sections += _training(run)
+    sections.append(settings_section(settings, list(commands(run, settings)), version))
+    digest = Digest(
+        title=f"lmsi report: {run.root.name or run.root.resolve().name}",
+        verdict=None if verdict is None else verdict.verdict,
+        headline=tuple(_headline(votes, exams)),
+        missing=tuple(_missing(run)),
+        sections=tuple(sections),
+        data=_data(settings, verdict, votes, exams),
+    )
+    browsed, told = _questions(run, task, questions)
+    sets = [QuestionSet("questions of the run", "run", browsed)]
+    sets += [exam_set(exam, task, questions) for exam in exams]
+    return Reading(digest, sets, told)
+
+
+def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
+    yield result_section(exam.evaluation, number)
+    if (flips := flips_section(exam.evaluation, number)) is not None:
+        yield flips
+    if exam.evaluation.confidence is not None:
+        yield confidence_section(exam.evaluation.confidence, exam.evaluation.data, number)
+
+
+def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
+    if not path.exists():
+        return None
+    try:
+        return msgspec.convert(read_object(path), kind)
+    except msgspec.ValidationError as e:
+        raise LmsiError(
+            f"{path}: is of another version of lmsi: {e}", hint="run `lmsi vote` again"
+        ) from None
+
+
+def _data(
+    settings: Mapping[str, Any],
+    verdict: Verdict | None,
+    votes: VoteSummary | None,
+    exams: Sequence[Exam],
+) -> dict[str, Any]:
+    return {
+        "settings": dict(settings),
+        "verdict": msgspec.to_builtins(verdict),
+        "vote": msgspec.to_builtins(votes),
+        "evaluations": [msgspec.to_builtins(e.evaluation) for e in exams],
+    }
+
+
+def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]:
+    for exam in exams:
+        yield from headline(exam.evaluation)
+    if votes is not None:
+        yield (
+            f"{votes.kept_paths:,} of {votes.paths:,} paths were kept for training, of "
+            f"{votes.kept_questions:,} of {votes.questions:,} questions."
+        )
+
+
+def _missing(run: RunDir) -> Iterator[str]:
+    name = shlex.quote(str(run.root))
+    if not run.paths.exists():
+        yield f"no paths yet: lmsi sample QUESTIONS -o {name}"
+    elif not run.vote_summary.exists():
+        yield f"no vote yet: lmsi vote {name}"
+    elif not run.adapter_origin.exists():
+        begun = "training is not finished" if run.train_log.exists() else "no adapter yet"
+        yield f"{begun}: lmsi train {name}"
+    if run.paths.exists() and not any(run.eval_dir.glob(f"*{RESULT}")):
+        begun = "an evaluation is not finished" if any(run.eval_dir.glob(f"*{ANSWERS}")) else ""
+        yield f"{begun or 'nothing measured yet'}: lmsi eval {name} --data FILE"
+
+
+def _training(run: RunDir) -> Iterator[Section]:
+    told = read_object(run.adapter_origin)["result"] if run.adapter_origin.exists() else None
+    losses = [
+        (float(line.step), line.loss)
+        for line in (read_records(run.train_log, LogLine) if run.train_log.exists() else ())
+    ]
+    if told is not None or losses:
+        yield training_section(told, losses, list(_validated(run)))
+
+
+def _validated(run: RunDir) -> Iterator[Series]:
+    """The loss on questions that were held out."""
+    file = run.adapter / validation.LOG
+    read = list(read_records(file, validation.Reading)) if file.exists() else []
+    if read:
+        steps = tuple(float(r.step) for r in read)
+        yield Series(name="held-out questions", x=steps, y=tuple(r.loss for r in read))
+
+
+def commands(run: RunDir, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The commands that repeat a run; settings that are as by default are left out."""
+    name = shlex.quote(str(run.root))
+    for stage, kind in TABLES.items():
+        if stage in settings and stage != "run":
+            what = {"sample": f"QUESTIONS -o {name}"}.get(stage, name)
+            yield " ".join([f"lmsi {stage} {what}", *_flags(settings[stage], kind)])
+
+
+def _flags(table: Mapping[str, Any], kind: type[Config]) -> Iterator[str]:
+    for field in msgspec.structs.fields(kind):
+        value, usual = table.get(field.name), field.default
+        if value is None or value == (list(usual) if isinstance(usual, tuple) else usual):
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        if isinstance(value, bool):
+            yield flag if value else f"--no-{flag[2:]}"
+        else:
+            told = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{flag} {shlex.quote(told)}"
+
+
+def _questions(run: RunDir, task: Task, most: int) -> tuple[list[QuestionView], str]:
+    if not (run.questions.exists() and run.paths.exists()):
+        return [], ""
+    asked = list(read_records(run.questions, Question))
+    votes = {v.question_id: v for v in read_records(run.votes, Vote)} if run.votes.exists() else {}
+    with Indexed(
+        run.paths, Path, lambda p: (p.question_id, p.path), "path {number} of {key!r}"
+    ) as paths:
+        shown = _evenly(asked, most)
+        views = [run_question(q, paths.get(q.id), votes.get(q.id), task) for q in shown]
+    left = len(asked) - len(shown)
+    more = f"; {left:,} more are left out, --questions takes them in" if left else ""
+    return views, f"{len(shown):,} questions of the run with their paths{more}."
+
+
+def _evenly(questions: list[Question], most: int) -> list[Question]:
+    if not most or len(questions) <= most:
+        return questions
+    return [questions[i * len(questions) // most] for i in range(most)]

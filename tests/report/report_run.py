@@ -1,0 +1,88 @@
+"""A run folder that is made of records, not of sampling: small, complete and hostile."""
+
+import msgspec
+import pytest
+
+from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.engine.base import path_seed
+from lmsi_cli.lines import write_records
+from lmsi_cli.records import Path, Question
+from lmsi_cli.report.comparison import compared
+from lmsi_cli.report.marking import Marking, Model, Way
+from lmsi_cli.report.results import Answer, Labelled
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.verdict import conclude, observer_of
+from lmsi_cli.stages.vote import vote_run
+from lmsi_cli.tasks.loader import load_task
+
+HOSTILE = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>&amp;\u202e*_|`"
+TASK = load_task("number")
+
+
+def path(question, number, answer, seed=0):
+    text = f" 6 * 7 = 42. {HOSTILE} The answer is {answer}."
+    return Path(
+        question_id=question,
+        path=number,
+        seed=path_seed(seed, question, number),
+        text=text,
+        num_generated_tokens=20,
+        logprob=-1.0,
+        stop_reason="answer",
+        predicted_answer=answer,
+        extract_rule="marker",
+    )
+
+
+def answers(mode, model, count, paths=1):
+    """Every third question is right before, every second after."""
+    every = 3 if model == "base" else 2
+    return [
+        Answer(
+            question_id=f"t{i}",
+            mode=mode,
+            path=p,
+            text=f" {HOSTILE} The answer is {42 if (i + p) % every == 0 else 41}.",
+            predicted_answer="42" if (i + p) % every == 0 else "41",
+            correct=(i + p) % every == 0,
+            num_generated_tokens=20,
+            seconds=0.01,
+        )
+        for i in range(count)
+        for p in range(paths)
+    ]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Questions, paths, a vote, a verdict and an evaluation with hostile text everywhere."""
+    folder = RunDir(tmp_path / "<b>run & co")
+    folder.create()
+    questions = [Question(id=f"q{i}", question=f"{i}: {HOSTILE} 6 * 7?") for i in range(30)]
+    write_records(folder.questions, questions)
+    paths = [path(q.id, n, "42" if n < 5 else str(n)) for q in questions for n in range(8)]
+    write_records(folder.paths, paths)
+    settings = {**msgspec.to_builtins(SampleConfig(paths=8)), "task": "number", "model": HOSTILE}
+    folder.save_settings("sample", {**settings, "task_name": "number"})
+    observer = observer_of(folder, TASK, [])
+    vote_run(folder, TASK, VoteConfig(), watch=observer.observe)
+    conclude(folder, observer)
+    evaluated(folder)
+    return folder
+
+
+def evaluated(folder, count=60):
+    """Add an evaluation with greedy and sampled answers of two models."""
+    folder.eval_dir.mkdir()
+    labelled = [
+        Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42", family=f"f{i % 5}")
+        for i in range(count)
+    ]
+    marking = Marking(f"set {HOSTILE}", labelled, primary="CoT greedy")
+    for model in ("base", "adapter"):
+        both = [*answers("cot", model, count), *answers("sc", model, count, 8)]
+        name = f"{model}.answers.jsonl"
+        write_records(folder.eval_dir / name, both)
+        marking.add(Model(model), [(Way(0.7, 0, True), name, both)])
+    result = compared([marking.result("number", "number")])[0]
+    folder.eval_result("test").write_bytes(msgspec.json.encode(result))

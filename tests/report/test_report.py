@@ -1,0 +1,183 @@
+"""`lmsi report` without a browser: one digest for all forms, escaping, unfinished runs, size."""
+
+import io
+import json
+import os
+import re
+
+import pytest
+from report_run import HOSTILE
+from rich.console import Console
+from typer.testing import CliRunner
+
+from lmsi_cli.cli.main import app
+from lmsi_cli.lines import write_records
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Question
+from lmsi_cli.report import plain
+from lmsi_cli.report.digest import Chart, Series
+from lmsi_cli.report.html import page
+from lmsi_cli.report.svg import draw, log_ticks, nice
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.report import read_run
+from lmsi_cli.tasks.loader import load_task
+
+TASK: Task = load_task("number")
+
+
+def reading(folder, questions=0):
+    return read_run(folder, TASK, questions, "1.2.3")
+
+
+def call(*argv):
+    return CliRunner().invoke(app, [str(a) for a in argv])
+
+
+def test_every_form_says_the_same(run):
+    digest = reading(run).digest
+    console = Console(width=400, record=True, file=io.StringIO())
+    for part in plain.text_parts(digest):
+        console.print(part)
+    text, markdown = console.export_text(), plain.markdown(digest)
+    html = page(digest, reading(run).sets, "", "1.2.3")
+    figures = ["+16.7 points", "33.3% to 50.0%", "30 of 30 questions are kept"]
+    for figure in figures:
+        for form in (text, markdown.replace("\\", ""), html):
+            assert figure in form, figure
+
+
+def test_hostile_text_is_nowhere_markup(run):
+    html = page(reading(run).digest, reading(run).sets, "", "1.2.3")
+    assert "&lt;script&gt;window.hacked" in html
+    assert html.count("<script") == html.count("<script type=") + 1  # blobs, and the page's own
+    assert "<img" not in html and "\u202e" not in html
+    assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", html)
+    markdown = plain.markdown(reading(run).digest)
+    assert "<script>" not in markdown and "\\<script\\>" in markdown
+
+
+def test_the_page_names_nothing_outside_itself(run):
+    html = page(reading(run).digest, reading(run).sets, "", "1.2.3")
+    assert not re.search(r'(?:src|href)="(?!#)', html)
+    assert "http" not in html.replace("http-equiv", "")
+    assert "url(" not in html and "@import" not in html
+
+
+def test_the_same_run_gives_the_same_file(run):
+    first, second = (page(reading(run).digest, reading(run).sets, "", "1") for _ in range(2))
+    assert first == second
+
+
+def test_a_run_that_is_not_finished_says_what_is_missing(run):
+    for file in (run.votes, run.vote_summary, run.verdict, run.train):
+        file.unlink()
+    for file in run.eval_dir.iterdir():
+        file.unlink()
+    told = reading(run)
+    assert [m.partition(":")[0] for m in told.digest.missing] == [
+        "no vote yet",
+        "nothing measured yet",
+    ]
+    assert told.digest.verdict is None
+    assert all(q.kinds == ("no vote yet",) for q in told.sets[0].questions)
+    run.paths.unlink()
+    assert reading(run).digest.missing[0].startswith("no paths yet")
+
+
+def test_an_interrupted_evaluation_is_named(run):
+    run.eval_result("test").unlink()
+    assert any("an evaluation is not finished" in m for m in reading(run).digest.missing)
+
+
+def test_flips_can_be_browsed_with_the_paths_behind_them(run):
+    views = reading(run).sets[1].questions
+    kinds = {q.id: q.kinds[0] for q in views}
+    assert kinds["t0"] == "right before and after" and kinds["t2"] == "gained"
+    assert kinds["t3"] == "lost" and kinds["t1"] == "wrong before and after"
+    shown = views[2].paths
+    assert shown[0].told == "base, CoT greedy: 41, wrong"
+    assert shown[0].text[shown[0].start : shown[0].end] == "41"
+
+
+def test_a_thousand_questions_stay_under_three_mib(run, tmp_path):
+    from report_run import path
+
+    asked = [Question(id=f"q{i}", question=f"{i}: " + "word " * 40) for i in range(1000)]
+    write_records(run.questions, asked)
+    many = [
+        path(q.id, n, str((i * 7919 + n) % 997)) for i, q in enumerate(asked) for n in range(16)
+    ]
+    write_records(run.paths, many)
+    call("vote", run.root)
+    told = reading(run)
+    assert len(told.sets[0].questions) == 1000
+    assert len(page(told.digest, told.sets, told.told, "1").encode()) < 3 << 20
+
+
+def test_fewer_questions_are_taken_evenly_and_it_is_said(run):
+    told = reading(run, 10)
+    assert [q.id for q in told.sets[0].questions] == [f"q{i}" for i in range(0, 30, 3)]
+    assert "20 more are left out" in told.told
+
+
+def test_the_command_writes_reads_and_refuses(run, tmp_path):
+    done = call("report", run.root)
+    assert done.exit_code == 0 and run.report.exists()
+    assert call("report", run.root).exit_code == 0  # its own report is made anew
+    other = tmp_path / "mine.html"
+    other.write_text("mine")
+    refused = call("report", run.root, "-o", other)
+    assert refused.exit_code == 1 and "is there already" in refused.stderr
+    assert other.read_text() == "mine"
+    assert call("report", run.root, "-o", other, "--overwrite").exit_code == 0
+    told = json.loads(call("report", run.root, "--json").stdout)
+    assert told["data"]["vote"]["questions"] == 30 and told["data"]["evaluations"]
+    assert call("report", run.root, "--markdown").stdout.startswith("# lmsi report")
+    assert "The vote" in call("report", run.root, "--text").stdout
+    assert call("report", tmp_path).exit_code == 1
+
+
+def test_a_vote_of_another_version_is_one_line(run):
+    run.vote_summary.write_text('{"questions": 1}')
+    done = call("report", run.root)
+    assert done.exit_code == 1 and "another version" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ends", "ticks"),
+    [
+        ((0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        ((3, 3), [2.4, 3, 3.6]),
+        ((0, 97), [0, 20, 40, 60, 80, 100]),
+    ],
+)
+def test_ticks_are_round(ends, ticks):
+    found = nice(*ends)
+    assert found[0] <= ends[0] and found[-1] >= ends[1]
+    if ends != (3, 3):
+        assert found == pytest.approx(ticks)
+
+
+def test_ticks_of_a_logarithmic_axis():
+    assert log_ticks([1, 2, 4, 8]) == [1, 2, 4, 8]
+    assert log_ticks([9.3, 63.9, 511.2]) == [10, 20, 50, 100, 200, 500]
+
+
+def test_a_chart_is_drawn_from_hostile_names_and_one_point():
+    chart = Chart(title=HOSTILE, series=(Series(name=HOSTILE, x=(1,), y=(0,)),), log_x=True)
+    drawn = draw(chart, "c")
+    assert "<script" not in drawn and "nan" not in drawn
+    bars = Chart(title="b", series=(Series(name="n", x=(0,), y=(0,)),), ticks=("a",), bars=True)
+    assert "<rect" in draw(bars, "d")
+
+
+def test_of_several_evaluations_of_a_set_the_newest_is_shown(run):
+    newer = run.eval_result("test-2")
+    text = (
+        run.eval_result("test").read_text().replace('"primary":"CoT greedy"', '"primary":"direct"')
+    )
+    newer.write_text(text)
+    os.utime(run.eval_result("test"), (1, 1))
+    told = json.loads(call("report", run.root, "--json").stdout)
+    assert [e["primary"] for e in told["data"]["evaluations"]] == ["direct"]
+    assert RunDir(run.root).eval_dir.exists()

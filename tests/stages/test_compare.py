@@ -1,0 +1,127 @@
+"""Two evaluations compared: settings first, questions matched, flips with their texts."""
+
+import msgspec
+import pytest
+from stage_helpers import TASK, Silent
+from test_evaluate import BASE, LABELLED, TwoMinds, examined, variants
+
+from lmsi_cli.config import EvalConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.report.stored import read_evaluation
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.compare import Place, compare, find_result
+from lmsi_cli.stages.evaluate import Exam, evaluate
+
+
+def evaluated(root, questions=LABELLED, name="test", **config):
+    settings = EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config})
+    exam = Exam(name, questions, TASK, settings)
+    return evaluate([exam], variants(), TwoMinds(), RunDir(root), Silent())[0]
+
+
+def test_base_and_adapter_of_one_evaluation(tmp_path):
+    evaluated(tmp_path)
+    found = compare(Place(tmp_path), Place(tmp_path))
+    assert [x.line for x in found.lines] == [
+        "CoT greedy", "one sampled path", "majority of 2", "any of 2",
+    ]  # fmt: skip
+    assert (found.n, found.left_out, found.line, found.unpaired) == (4, 0, "CoT greedy", ())
+    assert [(f.question.id, f.a, f.b) for f in found.flips] == [("t2", 0, 1), ("t0", 1, 0)]
+    gained = found.flips[0]
+    assert (gained.texts_a[0].text, gained.texts_b[0].predicted_answer) == (BASE["t2"][0], "4")
+    assert [d.name for d in found.differences] == ["adapter", "scale"]
+
+
+def test_settings_that_differ_are_named(tmp_path):
+    evaluated(tmp_path / "a")
+    evaluated(tmp_path / "b", temperature=(1.2,), prompt="cot-few", threads=3)
+    found = compare(Place(tmp_path / "a"), Place(tmp_path / "b"))
+    told = {d.name: (d.a, d.b) for d in found.differences}
+    assert told == {"temperature": ("0.7", "1.2"), "prompt": ("cot-zero", "cot-few")}
+    assert all(x.change.difference == 0 and x.p_holm == 1 for x in found.lines)
+    other = compare(
+        Place(tmp_path / "a", "base"), Place(tmp_path / "b", "adapter"), line="any of 2"
+    )
+    assert [f.question.id for f in other.flips] == ["t2", "t0"]
+    assert len(other.flips[0].texts_a) == 2
+
+
+def test_other_questions_are_refused_and_intersected(tmp_path):
+    evaluated(tmp_path / "a")
+    changed = [*LABELLED[:2], msgspec.structs.replace(LABELLED[2], question="What else is 2 + 2?")]
+    evaluated(tmp_path / "b", changed)
+    places = Place(tmp_path / "a"), Place(tmp_path / "b")
+    with pytest.raises(LmsiError) as e:
+        compare(*places)
+    assert "and 2 are not in both (1 with other words or another right answer): t2, t3" in str(
+        e.value
+    )
+    assert e.value.hint == "--intersect compares the 2 that are the same"
+    found = compare(*places, intersect=True)
+    assert (found.n, found.left_out) == (2, 2)
+    assert found.lines[0].a.n == 2
+    evaluated(tmp_path / "c", [msgspec.structs.replace(LABELLED[0], answer="5")])
+    with pytest.raises(LmsiError, match="no question in common"):
+        compare(places[0], Place(tmp_path / "c"), intersect=True)
+
+
+def test_a_result_is_found_by_the_name_of_its_set(tmp_path):
+    evaluated(tmp_path, name="a")
+    first = find_result(tmp_path)
+    assert find_result(first) == first
+    evaluated(tmp_path, name="b-c")
+    with pytest.raises(LmsiError, match="evaluations on a, b-c"):
+        find_result(tmp_path)
+    assert find_result(tmp_path, "a") == first
+    with pytest.raises(LmsiError, match="no evaluation on d"):
+        find_result(tmp_path, "d")
+
+
+@pytest.mark.parametrize(
+    ("model", "line", "told"),
+    [("none", "", "no model 'none'"), ("", "none", "no line 'none'")],
+)
+def test_what_is_not_there_is_named(tmp_path, model, line, told):
+    evaluated(tmp_path)
+    with pytest.raises(LmsiError, match=told):
+        compare(Place(tmp_path, model), Place(tmp_path), line=line)
+
+
+def test_modes_without_a_common_line_are_refused(tmp_path):
+    evaluated(tmp_path / "a", modes=("cot",))
+    evaluated(tmp_path / "b", modes=("direct",))
+    with pytest.raises(LmsiError, match="no line in common: CoT greedy; direct"):
+        compare(Place(tmp_path / "a"), Place(tmp_path / "b"))
+
+
+def test_without_the_answers_only_the_texts_are_missing(tmp_path):
+    evaluated(tmp_path)
+    for file in RunDir(tmp_path).eval_dir.glob("*.answers.jsonl"):
+        file.unlink()
+    found = compare(Place(tmp_path), Place(tmp_path))
+    assert [f.texts_a for f in found.flips] == [(), ()]
+
+
+def test_a_result_of_an_older_version_is_read(tmp_path):
+    new = examined(tmp_path)
+    answers = {
+        v.name: [
+            msgspec.json.decode(line)
+            for f in v.answers
+            for line in (tmp_path / "eval" / f).read_text().splitlines()
+        ]
+        for v in new.variants
+    }
+    for own in answers.values():
+        for answer in own:
+            del answer["stop_reason"]
+    old = tmp_path / "old.result.json"
+    told = {"data": "test", "n": 4, "lines": [], "mean_share": {}, "gold": new.gold,
+            "answers": answers}  # fmt: skip
+    old.write_bytes(msgspec.json.encode(told))
+    again = read_evaluation(old)
+    assert [[(f.name, f.scores) for f in v.figures] for v in again.variants] == [
+        [(f.name, f.scores) for f in v.figures] for v in new.variants
+    ]
+    assert again.primary == "CoT greedy"
+    assert compare(Place(old), Place(tmp_path), data="test").n == 4

@@ -1,0 +1,210 @@
+"""Confidence, rivals and the distillation table: from made-up answers to figures and sentences."""
+
+import io
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Question
+from lmsi_cli.report.confidence import Confidence, confidence_of, strata_of
+from lmsi_cli.report.confidence_tables import confidence_tables
+from lmsi_cli.report.distillation import Contestant, Contestants, distillation
+from lmsi_cli.report.results import Answer
+from lmsi_cli.report.rivals import Sampled, Single, rivalry
+from lmsi_cli.report.rivals_tables import distillation_tables, rivalry_tables
+from lmsi_cli.report.several import corrected
+
+GOLD = {f"q{i}": "7" for i in range(120)}
+
+
+def told(parts):
+    console = Console(file=io.StringIO(), width=160)
+    for part in parts:
+        console.print(part)
+    return console.file.getvalue()
+
+
+def paths(question, values, mode="sc"):
+    return [
+        Answer(
+            question_id=question,
+            mode=mode,
+            path=i,
+            text="1 + 1 = 2. 2 + 5 = 7." if int(question[1:]) % 2 else "3 + 4 = 7.",
+            predicted_answer=v,
+            correct=v == "7",
+            num_generated_tokens=10,
+            seconds=0.1,
+        )
+        for i, v in enumerate(values)
+    ]
+
+
+def model(sure, unsure):
+    """The first 60 questions agree in all paths, the others in three of five."""
+    ids = list(GOLD)
+    first = [a for i, q in enumerate(ids[:60]) for a in paths(q, sure(i))]
+    return first + [a for i, q in enumerate(ids[60:]) for a in paths(q, unsure(i))]
+
+
+def base():
+    return model(lambda i: "7" * 5, lambda i: "77788" if i % 2 else "88877")
+
+
+def inverted():
+    return model(lambda i: "8" * 5 if i % 4 else "7" * 5, lambda i: "77788")
+
+
+def test_shares_that_tell_right_from_wrong():
+    found = confidence_of({"base": base()}, GOLD, {})
+    trust = found.models["base"]
+    assert (trust.questions, trust.silent, trust.confidence) == (120, 0, pytest.approx(0.8))
+    assert trust.accuracy.value == 0.75
+    assert [b.accuracy.value for b in trust.reliability] == [0.5, 1.0]
+    assert trust.ece.value == pytest.approx(0.05)
+    assert trust.auroc.value == pytest.approx(60 / 90 + 30 / 90 / 2)
+    assert (found.surer, found.righter, found.findings) == (None, None, ())
+    assert "No inversion beyond chance" in told(confidence_tables(found))
+
+
+def test_an_inversion_after_training_is_named():
+    labels = {q: "early" if i < 60 else "late" for i, q in enumerate(GOLD)}
+    found = confidence_of({"base": base(), "adapter": inverted()}, GOLD, {"half": labels})
+    (finding,) = found.findings
+    assert finding.startswith("adapter: more agreement, fewer right answers.")
+    assert "With a share of 0.9 to 1.0 25% [" in finding
+    assert "with 0.6 to 0.7 100% [" in finding
+    assert "upside down" in finding
+    assert found.surer.difference == 0
+    assert found.righter.difference < 0
+    assert [(s.label, s.questions, s.small) for s in found.strata] == [
+        ("early", 60, False),
+        ("late", 60, False),
+    ]
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Confidence) == found
+    shown = told(confidence_tables(found))
+    assert "by half" in shown
+    assert finding[:60] in shown
+
+
+def test_small_strata_are_said_to_be_small():
+    labels = {q: "few" if i < 8 else "many" for i, q in enumerate(GOLD)}
+    found = confidence_of({"base": base()}, GOLD, {"size": labels})
+    assert [(s.label, s.small) for s in found.strata] == [("few", True), ("many", False)]
+    assert told(confidence_tables(found)).count("too few to rank") == 1
+
+
+def test_questions_without_a_vote_are_counted_apart():
+    answers = base() + [a for q in ("x1", "x2") for a in paths(q, [None] * 5)]
+    trust = confidence_of({"base": answers}, GOLD | {"x1": "7", "x2": "7"}, {}).models["base"]
+    assert (trust.questions, trust.silent) == (120, 2)
+
+
+@pytest.mark.parametrize("answers", [[], paths("q0", "7", mode="cot"), paths("q0", [None])])
+def test_without_sampled_answers_there_is_no_confidence(answers):
+    assert confidence_of({"base": answers}, GOLD, {}) is None
+
+
+def test_strata_of_questions():
+    asked = [
+        Question(id=q, question="how many " * (1 + i % 3), family="abc"[i % 3])
+        for i, q in enumerate(GOLD)
+    ]
+    found = strata_of(asked, base())
+    assert set(found["family"].values()) == set("abc")
+    assert set(found["length"].values()) == {"short", "middle", "long"}
+    assert found["steps"]["q1"] == "2"
+    assert found["steps"]["q2"] == "1"
+    same = [msgspec.structs.replace(q, family=None) for q in asked]
+    assert "family" not in strata_of(same, [])
+    assert strata_of([], []) == {}
+
+
+def sampled(right):
+    """Eight paths per question, of which so many are right, the wrong ones agreeing by pairs."""
+    values = {q: ["7"] * right(i) + list("11223344")[: 8 - right(i)] for i, q in enumerate(GOLD)}
+    return Sampled(values, GOLD, tokens=60.0, seconds=0.06)
+
+
+def single(right):
+    scores = {q: float(right(i)) for i, q in enumerate(GOLD)}
+    return Single(scores, tokens=70.0, seconds=0.05)
+
+
+def test_an_answer_worth_some_votes():
+    found = rivalry(single(lambda i: i % 4 != 0), sampled(lambda i: 1 if i % 8 == 0 else 3))
+    assert [r.k for r in found.rungs] == [1, 2, 4, 8]
+    assert 1 <= found.votes < 8
+    assert found.beaten <= found.votes <= found.within
+    assert f"as good as {found.votes} votes of the base" in found.sentence
+    shown = told(rivalry_tables(found))
+    assert "adapter, one answer" in shown
+    assert " 480 " in shown
+
+
+def test_an_answer_worth_all_votes():
+    found = rivalry(single(lambda i: True), sampled(lambda i: i % 5))
+    assert (found.votes, found.beaten) == (8, 8)
+    expected = (
+        "The adapter's single answer is at least as good as 8 votes of the base, "
+        "at 1/7 of the tokens and 1/10 of the time."
+    )
+    assert found.sentence == expected
+
+
+def test_an_answer_worth_less_than_a_path():
+    found = rivalry(single(lambda i: i % 5 == 0), sampled(lambda i: 6))
+    assert (found.votes, found.within) == (0, 0)
+    assert "is not as good as one sampled path of the base" in found.sentence
+    close = rivalry(single(lambda i: i % 8 != 0 and i % 3 != 0), sampled(lambda i: 5))
+    assert (close.votes, close.within > 0) == (0, True)
+    assert "cannot be told apart from one sampled path" in close.sentence
+
+
+def test_rivals_must_have_answered_the_same():
+    short = Single({"q0": 1.0}, 1.0, 1.0)
+    with pytest.raises(LmsiError, match="119 are only in one of them, such as q1"):
+        rivalry(short, sampled(lambda i: 6))
+    with pytest.raises(LmsiError, match="without sampled paths"):
+        rivalry(single(bool), Sampled({q: [] for q in GOLD}, GOLD, 1.0, 1.0))
+
+
+def contestant(right):
+    return Contestant({q: float(i < right) for i, q in enumerate(GOLD)}, 2**20 * 400, 60, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ((60, 90, 30, 75), "which is no victory over the teacher"),
+        ((60, 70, 30, 90), "it has beaten its teacher, trained or not"),
+        ((80, 90, 30, 60), "what it has learned is the teacher's, in a smaller size"),
+        ((60, None, 30, 90), "The teacher was not trained on its own paths"),
+    ],
+)
+def test_a_student_that_passes_its_teacher(scores, words):
+    four = Contestants(*(None if s is None else contestant(s) for s in scores))
+    found = distillation(four, "CoT greedy")
+    assert words in found.sentence
+    assert len(found.rows) == 4 - scores.count(None)
+    assert found.student_gain.difference == pytest.approx((scores[3] - 30) / 120)
+    shown = told(distillation_tables(found))
+    assert "CoT greedy: the same 120 questions" in shown
+    assert "trained student" in shown
+
+
+def test_contestants_must_have_answered_the_same():
+    odd = contestant(60)._replace(scores={"z": 1.0})
+    with pytest.raises(LmsiError, match="different questions"):
+        distillation(Contestants(contestant(6), None, odd, contestant(9)), "direct")
+
+
+def test_many_comparisons_in_words():
+    assert corrected({"one": 0.01}) == ""
+    assert corrected({"a": 0.004, "b": 0.03, "c": 0.6}) == (
+        "Of 3 comparisons 1 is clear after Holm's correction: a (p = 0.012). "
+        "Alone b would look clear; among so many chance makes such."
+    )
+    assert corrected({"a": 0.4, "b": 0.3}).startswith("Of 2 comparisons none is clear")

@@ -1,0 +1,86 @@
+"""One process of several, for test_processes: trains a random Llama of two layers.
+
+RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29511 python one_of_several.py CASE FOLDER
+"""
+
+import json
+import random
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+from toys import Watcher
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import checkpoint, loop, processes, state
+from lmsi_cli.training.data import TokenExample, share_prefixes
+from lmsi_cli.training.lora import add_lora, trainable
+
+LEADER, SECOND = 0, 1
+
+
+def model(config):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+    )
+    return add_lora(LlamaForCausalLM(shape).requires_grad_(False), config, "tiny.gguf")
+
+
+def examples():
+    rng = random.Random(0)
+    head = [rng.randrange(64) for _ in range(20)]
+    pairs = [
+        TokenExample(head + [rng.randrange(64) for _ in range(4 + i)], [i, i + 1, 0], name=f"q{i}")
+        for i in range(9)
+    ]
+    return share_prefixes(pairs, ["f"] * 9)
+
+
+def train(config, out, until=None):
+    processes.lead(config)
+    net, items = model(config), examples()
+    name = checkpoint.fingerprint(None, items, config)
+    loop.fit(net, state.Job(items, config, "fp32", out, name), Watcher(until))
+    return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
+
+
+def main(case, folder):
+    # Nine examples in steps of four: the third step has one example, so the second process none.
+    dropout = 0.3 if case in ("dropout", "cut short") else 0.0
+    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2, dropout=dropout)
+    with processes.joined(config) as here:
+        if case == "nothing to do":
+            assert here.rank == LEADER or processes.called() is None
+            return
+        out = folder / str(here.rank)
+        if here.rank != LEADER:
+            assert processes.called() == config
+            shutil.rmtree(out, ignore_errors=True)
+            if (folder / "0").is_dir():
+                shutil.copytree(folder / "0", out)
+        if case == "second fails" and here.rank == SECOND:
+            processes.lead(config)
+            raise LmsiError("the disk is full")
+        until = 2 if case == "cut short" and here.rank == LEADER else None
+        weights = train(config, out, until)
+        (folder / f"{here.rank}.json").write_text(json.dumps(weights))
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    try:
+        main(sys.argv[1], Path(sys.argv[2]))
+    except (LmsiError, KeyboardInterrupt) as e:
+        sys.exit(f"{type(e).__name__}: {e}")

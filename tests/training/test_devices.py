@@ -1,0 +1,108 @@
+"""Which device is taken, in which arithmetic, and that nothing assumes the processor.
+
+There is no GPU here, so torch is asked by fakes; what a real one computes is not tested.
+"""
+
+import pytest
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import attention, data, devices
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend that torch finds so many GPUs."""
+    import torch
+
+    def build(cuda=0, mps=False, capability=(8, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "device"),
+    [
+        ({}, "auto", "cpu"),
+        ({"cuda": 1}, "auto", "cuda:0"),
+        ({"cuda": 1}, "cpu", "cpu"),
+        ({"mps": True}, "auto", "mps"),
+        ({"cuda": 1, "mps": True}, "mps", "mps"),
+    ],
+)
+def test_auto_takes_a_gpu_and_a_name_what_it_says(machine, there, wanted, device):
+    machine(**there)
+    assert devices.pick(wanted) == device
+
+
+def test_each_process_has_a_gpu_of_its_own(machine):
+    machine(cuda=2)
+    assert devices.pick("auto", 1) == "cuda:1"
+    with pytest.raises(LmsiError, match="process 3 on this machine has none left, torch finds 2"):
+        devices.pick("cuda", 2)
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(machine, wanted):
+    machine()
+    with pytest.raises(LmsiError, match=f"--device {wanted}: torch finds no such device here"):
+        devices.pick(wanted)
+
+
+@pytest.mark.parametrize(
+    ("capability", "wanted", "device", "dtype"),
+    [
+        ((8, 0), "auto", "cuda:0", "bf16"),
+        ((9, 0), "auto", "cuda:0", "bf16"),
+        ((7, 5), "auto", "cuda:0", "fp32"),  # emulates bf16
+        ((8, 0), "fp32", "cuda:0", "fp32"),
+        ((8, 0), "auto", "mps", "fp32"),
+        ((8, 0), "bf16", "mps", "bf16"),
+    ],
+)
+def test_bf16_where_the_device_multiplies_it(machine, capability, wanted, device, dtype):
+    machine(cuda=1, capability=capability)
+    assert devices.pick_dtype(wanted, device) == dtype
+
+
+def test_on_the_processor_the_processor_decides(machine, monkeypatch):
+    machine(cuda=1, capability=(9, 0))
+    for native in (True, False):
+        monkeypatch.setattr("lmsi_cli.training.load._native_bf16", lambda yes=native: yes)
+        assert devices.pick_dtype("auto", "cpu") == ("bf16" if native else "fp32")
+
+
+def test_all_tensors_of_a_row_follow_the_model(examples):
+    import torch
+
+    row = data.pack(examples)[0]
+    placed = devices.put(data.to_batch(row), torch.device("meta"))
+    tensors = [t for t in placed if isinstance(t, torch.Tensor)]
+    assert len(tensors) == 4 and {t.device.type for t in tensors} == {"meta"}
+    assert placed.pieces == row.pieces
+
+
+def test_attention_makes_its_mask_where_the_queries_are():
+    """A mask of the processor would not add to the scores of a GPU."""
+    import torch
+
+    mask = attention._tail_mask(torch.zeros(4, 3, 8, device="meta"), 5)
+    assert mask.device.type == "meta" and mask.shape == (3, 5)
+
+
+def test_the_optimiser_is_fused_where_there_are_such_kernels(tiny):
+    from lmsi_cli.training.lora import trainable
+
+    optimizer = devices.adamw(trainable(tiny()).values(), TrainConfig(lr=0.5, weight_decay=0.25))
+    group = optimizer.param_groups[0]
+    assert (group["fused"], group["lr"], group["weight_decay"]) == (True, 0.5, 0.25)
+
+
+def test_the_processor_has_no_memory_of_its_own_to_tell():
+    import torch
+
+    assert devices.peak_mib(torch.device("cpu")) == 0

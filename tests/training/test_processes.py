@@ -1,0 +1,232 @@
+"""Several processes take the steps that one would, and end together, with one voice."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from one_of_several import examples as toy_examples
+from one_of_several import model as toy_model
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import TrainExample
+from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.training import processes
+from lmsi_cli.training.lora import trainable
+from lmsi_cli.training.step import StepFigures, accumulate
+
+HERE = Path(__file__).parent
+LAUNCHERS = [*processes.RANK, *processes.WORLD, *processes.LOCAL, "ACCELERATE_USE_CPU"]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No launcher around the tests themselves."""
+    for name in (*LAUNCHERS, "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", f"{HERE.parents[1]}{os.pathsep}{HERE}")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+def two(case, folder):
+    """Run two processes as a launcher does; (exit code, stderr) of each."""
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    command = [sys.executable, str(HERE / "one_of_several.py"), case, str(folder)]
+    running = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    errors = [p.communicate(timeout=300)[1] for p in running]
+    return [(p.returncode, e) for p, e in zip(running, errors, strict=True)]
+
+
+def ends(folder):
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def losses(folder):
+    text = (folder / "0" / "log.jsonl").read_text()
+    return [json.loads(line)["loss"] for line in text.splitlines()]
+
+
+def apart(a, b):
+    """The largest distance of two adapters' weights."""
+    return max(float(np.abs(np.subtract(a[name], b[name])).max()) for name in a)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path):
+    from toys import Watcher
+
+    from lmsi_cli.training import checkpoint
+    from lmsi_cli.training.loop import fit
+    from lmsi_cli.training.state import Job
+
+    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2)
+    net, items = toy_model(config), toy_examples()
+    job = Job(items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(None, items, config))
+    log = fit(net, job, Watcher()).log
+    whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
+    assert two("plain", tmp_path) == [(0, ""), (0, "")]
+    assert losses(tmp_path) == pytest.approx([line.loss for line in log], rel=1e-4)
+    first, second = ends(tmp_path)
+    assert first == second  # to the last bit, or they would drift apart
+    assert (
+        apart(first, whole) < 1e-3 < apart(whole, {k: np.zeros(len(v)) for k, v in whole.items()})
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_they_stopped(tmp_path):
+    """With dropout, whose numbers a resumed process must draw again, and each its own."""
+    (tmp_path / "a").mkdir()
+    assert two("dropout", tmp_path / "a") == [(0, ""), (0, "")]
+    (tmp_path / "b").mkdir()
+    first, second = two("cut short", tmp_path / "b")
+    assert first == (1, "KeyboardInterrupt: \n")
+    assert second[0] == 1 and "Lost: training stopped" in second[1]
+    assert two("dropout", tmp_path / "b") == [(0, ""), (0, "")]
+    assert losses(tmp_path / "b") == losses(tmp_path / "a")
+    assert ends(tmp_path / "a") == ends(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_the_first_process_tells_what_another_failed_of(tmp_path):
+    first, second = two("second fails", tmp_path)
+    assert first == (1, "Lost: training stopped by process 2 of 2: the disk is full\n")
+    assert second[0] == 1
+
+
+@pytest.mark.slow
+def test_the_others_go_home_if_there_is_nothing_to_do(tmp_path):
+    assert two("nothing to do", tmp_path) == [(0, ""), (0, "")]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_parts_are_the_whole(monkeypatch, rank):
+    assert processes.part([1, 2, 3]) == [1, 2, 3]
+    monkeypatch.setattr(processes._Calls, "store", object())
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert processes.part([1, 2, 3]) == [[1, 3], [2]][rank]
+
+
+def test_a_process_that_is_alone_changes_nothing(tiny, examples):
+    import torch
+
+    model = tiny()
+    figures = accumulate(model, examples, 0, "fp32")
+    grads = [p.grad.clone() for p in trainable(model).values()]
+    assert processes.together(figures, trainable(model).values()) is figures
+    assert all(map(torch.equal, grads, (p.grad for p in trainable(model).values())))
+    state = torch.get_rng_state()
+    processes.draw_apart(0, 1)
+    assert torch.equal(state, torch.get_rng_state()) and processes.leader_s(2.5) == 2.5
+
+
+def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
+    """The process has no gradients at all then, and must still take part in the exchange."""
+    monkeypatch.setattr(processes._Calls, "store", object())
+    monkeypatch.setattr(processes, "_sum", lambda t: t)
+    model = tiny()
+    empty = accumulate(model, [], 1536, "fp32")
+    assert empty == StepFigures(0.0, 0, 0, 0)
+    assert processes.together(empty, trainable(model).values()) == empty
+    assert all(not p.grad.any() for p in trainable(model).values())
+
+
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ({}, (0, 1, 0)),
+        ({"WORLD_SIZE": "4"}, (0, 1, 0)),
+        ({"RANK": "x", "WORLD_SIZE": "4"}, (0, 1, 0)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4, 1)),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, (1, 2, 1)),
+    ],
+)
+def test_a_place_is_what_the_launcher_says(monkeypatch, told, place):
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert processes.place() == place
+
+
+def test_what_several_processes_cannot_do_is_refused(monkeypatch):
+    processes.check("sample")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    processes.check("train")
+    with pytest.raises(LmsiError, match="`lmsi sample` is work for one process, not 3"):
+        processes.check("sample")
+    with (
+        pytest.raises(LmsiError, match="3 processes cannot share steps of 2 examples"),
+        processes.joined(TrainConfig(batch_size=2)),
+    ):
+        pytest.fail("nothing begins")
+
+
+def test_a_launch_that_became_a_single_process_is_noticed(monkeypatch):
+    """`accelerate launch --cpu --num_processes 2` without MPI."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    processes.check("train")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(LmsiError, match="accelerate has started one process only"):
+        processes.check("train")
+
+
+@pytest.fixture
+def run(gguf, tmp_path):
+    """A voted run folder of six short examples."""
+    folder = RunDir(tmp_path / "run")
+    folder.create()
+    told = {"model": str(gguf), "model_sha256": sha256_file(gguf), "chat": "off"}
+    folder.save_settings("sample", {**told, "task": "auto", "task_name": "number"})
+    folder.questions.write_text('{"id":"x","question":"How many legs have 3 dogs?"}\n')
+    pairs = [
+        TrainExample(
+            prompt=f"Q: Ann has {n} pens and buys {n}. How many pens?\nA:",
+            completion=f" {n} + {n} = {2 * n}. The answer is {2 * n}.",
+            format="cot-zero",
+            question_id=f"q{n}",
+            path=0,
+        )
+        for n in range(2, 8)
+    ]
+    import msgspec
+
+    folder.train.write_bytes(msgspec.json.Encoder().encode_lines(pairs))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_accelerate_starts_the_command_on_two_devices(run):
+    """The whole command, proof and all; the first process alone speaks and writes."""
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
+    more = "--mixed_precision no --dynamo_backend no --main_process_port"
+    settings = "--force --device cpu --dtype fp32 --rank 2 --max-steps 2 --batch-size 3 --lr 0.01"
+    command = f"{launch} {more} {free_port()} -m lmsi_cli train {run.root} {settings} --json"
+    done = subprocess.run(
+        [sys.executable, *command.split()], capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)  # one JSON, not two
+    assert (result["summary"]["processes"], result["summary"]["steps"]) == (2, 2)
+    assert result["proof"]["ok"] and run.adapter_gguf.exists()
+    assert done.stderr.count("proving the adapter") == 1
