@@ -24,6 +24,7 @@ from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
 
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 ORIGIN = "lmsi.json"
+SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
@@ -207,6 +208,23 @@ def check_base(adapter: Path, model_sha256: str) -> None:
             f"{adapter}: this adapter was trained on another model, {told.get('base_file')}",
             hint="use it with that one, or train this one with `lmsi train`",
         )
+
+
+def chosen_scale(adapter: Path) -> float:
+    """How strongly an adapter is to act, as the sweep after its training chose; else 1.
+
+    Args:
+        adapter: A GGUF adapter; the choice is in the ``lmsi.json`` beside it.
+
+    Raises:
+        LmsiError: What is written there is no scale.
+    """
+    origin = adapter.with_name(ORIGIN)
+    told = read_object(origin).get(SCALE, {}) if origin.exists() else {}
+    scale = told.get("chosen", 1.0) if isinstance(told, dict) else None
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 100:
+        raise LmsiError(f"{origin}: no adapter scale: {scale!r}", hint="give --adapter-scale")
+    return float(scale)
 
 
 def sha256_file(path: Path) -> str:

@@ -17,7 +17,7 @@ LAYERS = [
     {"config"},
     {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
-    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"},
+    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts", "folders"},
     {"verdict"},
     {"engine", "training", "tasks", "report"},
     {"stages"},

@@ -30,6 +30,7 @@ from lmsi_cli.cli.session import (
     show,
     watched,
 )
+from lmsi_cli.cli.train import choose_scale
 from lmsi_cli.cli.vote import Probe
 from lmsi_cli.config import (
     DEFAULT_TASK,
@@ -206,7 +207,7 @@ def _sample(
 
     begun = plan.sample if overwrite else stage.as_begun(folder, plan.sample)
     with LlamaEngine(plan.model.path, begun) as engine:
-        engine.use_adapter(adapter or None)
+        stage.put_on(engine, adapter)
         drawn_by = stage.drawn_by(adapter, plan.model.path)
         if overwrite:  # only now: a model that does not load must not cost the old run
             discard(folder)
@@ -234,6 +235,7 @@ def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     if not plan.force:
         permit(folder, "lmsi run ... --force")
     train_run(folder, plan.model.path, plan.task, plan.train, progress)
+    choose_scale(folder, plan.model.path, plan.task, plan.train, plan.probe, progress)
 
 
 def _exam_task(plan: Plan) -> Task:

@@ -22,6 +22,7 @@ from lmsi_cli.cli import (
     doctor,
     evaluate,
     explain,
+    export,
     loop,
     models,
     report,
@@ -110,6 +111,7 @@ app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("show")(show.show)

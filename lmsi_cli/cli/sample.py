@@ -78,7 +78,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
         watched(quiet, run) as progress,
     ):
         task = conversing(task, choose(settings.chat, engine.encoder), settings)
-        engine.use_adapter(settings.adapter or None)
+        stage.put_on(engine, settings.adapter)
         drawn_by = stage.drawn_by(settings.adapter, model.path)
         if overwrite:  # only now: a model that does not load must not cost the old run
             discard(run)
@@ -98,13 +98,13 @@ def _preview(
     from lmsi_cli.report.tables import cost_table, preview_parts
     from lmsi_cli.stages.estimate import estimate
     from lmsi_cli.stages.preview import preview
-    from lmsi_cli.stages.sample import requests_of
+    from lmsi_cli.stages.sample import put_on, requests_of
 
     with LlamaEngine(model, settings) as engine:
         choice = choose(settings.chat, engine.encoder)
         task = conversing(task, choice, settings)
         prompts = preview(asked, engine.encoder, task, settings, choice)
-        engine.use_adapter(settings.adapter or None)
+        put_on(engine, settings.adapter)
         requests = requests_of(asked[: settings.limit or None], engine, task, settings)
         cost = estimate(requests, engine, settings, task.trigger)
     both = {**msgspec.to_builtins(prompts), "cost": msgspec.to_builtins(cost)}

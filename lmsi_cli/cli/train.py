@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
     Force,
@@ -14,13 +21,30 @@ from lmsi_cli.cli.session import (
     task_of,
     watched,
 )
-from lmsi_cli.config import TrainConfig
+from lmsi_cli.config import EngineConfig, TrainConfig
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Progress, Question
+from lmsi_cli.rundir import RunDir
+
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.stages.scales import Sweep
+
+Probe = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        help="Labelled questions to choose the adapter's scale by; without: agreement with the "
+        "vote.",
+        show_default=False,
+    ),
+]
 
 
 @configured(TrainConfig)
-def train(
+def train(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: TrainConfig,
+    probe: Probe = None,
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
@@ -35,21 +59,50 @@ def train(
 
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
+    from lmsi_cli.report.scales import scales_table
     from lmsi_cli.report.tables import train_table
-    from lmsi_cli.rundir import RunDir, locked
+    from lmsi_cli.rundir import locked
     from lmsi_cli.stages.train import assist, train_run
     from lmsi_cli.stages.verdict import permit
+    from lmsi_cli.tasks.golds import gold_answers
+    from lmsi_cli.tasks.readers import read_labelled
     from lmsi_cli.training.processes import joined
 
     folder = RunDir(run)
     if not force:
         permit(folder, f"lmsi train {run} --force")
-    model = model_of(folder)
+    model, task = model_of(folder).path, task_of(folder)
+    labelled = read_labelled(probe) if probe else []
+    gold_answers(labelled, task)  # before an hour of training
     with joined(settings) as here:
         if here.rank:
-            assist(folder, model.path)
+            assist(folder, model)
             return
         with locked(folder), watched(quiet, folder) as progress:
-            task = task_of(folder)
-            result = train_run(folder, model.path, task, settings, progress, overwrite)
-    show(result, json, train_table(result))
+            result = train_run(folder, model, task, settings, progress, overwrite)
+            sweep = choose_scale(folder, model, task, settings, labelled, progress)
+    told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}
+    show(told, json, train_table(result), *([scales_table(sweep)] if sweep else []))
+
+
+def choose_scale(
+    folder: RunDir,
+    model: Path,
+    task: Task,
+    settings: TrainConfig,
+    labelled: Sequence[Question],
+    progress: Progress,
+) -> Sweep | None:
+    """Try adapter scales once, if that is wished; None if it is not."""
+    from lmsi_cli.engine.engine import LlamaEngine
+    from lmsi_cli.stages import scales
+
+    if not settings.sweep:
+        return None
+    if done := scales.finished(folder):
+        return done
+    asked = scales.candidates(folder, task, labelled, settings.val_share)
+    if len(asked.questions) < scales.FEWEST:
+        return scales.too_few(folder, len(asked.questions))
+    with LlamaEngine(model, EngineConfig()) as engine:
+        return scales.sweep(folder, task, asked, engine, progress)

@@ -12,6 +12,7 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 from __future__ import annotations
 
 from lmsi_cli.config.evaluation import EvalConfig
+from lmsi_cli.config.exporting import ExportConfig
 from lmsi_cli.config.options import (
     DEFAULT_KIND,
     DEFAULT_MODEL,
@@ -74,6 +75,7 @@ __all__ = [
     "DropClass",
     "EngineConfig",
     "EvalConfig",
+    "ExportConfig",
     "FilterConfig",
     "FlashMode",
     "KVMode",
@@ -95,4 +97,5 @@ TABLES: dict[str, type[Config]] = {
     "train": TrainConfig,
     "eval": EvalConfig,
     "run": RunConfig,
+    "export": ExportConfig,
 }

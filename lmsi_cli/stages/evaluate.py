@@ -31,7 +31,7 @@ from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.figures import line_of
 from lmsi_cli.report.marking import Marking, Model, Way
 from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
-from lmsi_cli.rundir import RunDir, check_base, check_model, sha256_file
+from lmsi_cli.rundir import RunDir, check_base, check_model, chosen_scale, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
@@ -125,15 +125,10 @@ def variants_of(
         check_base(file, base["model_sha256"])
         identity = {**base, "adapter_sha256": sha256_file(file)}
         several = len(scales) > 1
-        for scale in scales or (default_scale(file),):
+        for scale in scales or (chosen_scale(file),):
             label = f"{name} x{scale:g}" if several else name
             found.append(Variant(label, str(file), identity, scale))
     return found
-
-
-def default_scale(adapter: Path) -> float:
-    """How strongly an adapter acts where nothing is said."""
-    return 1.0
 
 
 def _named(adapters: Sequence[Path]) -> dict[str, Path]:

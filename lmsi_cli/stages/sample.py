@@ -23,7 +23,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
-from lmsi_cli.rundir import RunDir, check_base, check_same, sha256_file
+from lmsi_cli.rundir import RunDir, check_base, check_same, chosen_scale, sha256_file
 from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
@@ -148,7 +148,7 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     return msgspec.structs.replace(config, **auto)
 
 
-def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, str]:
+def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, Any]:
     """Name and hash the adapter for a run's identity; empty for the base.
 
     Raises:
@@ -158,7 +158,17 @@ def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, str]:
         return {}
     file = pathlib.Path(adapter)
     check_base(file, sha256_file(model))
-    return {"adapter": str(file.absolute()), "adapter_sha256": sha256_file(file)}
+    named = {"adapter": str(file.absolute()), "adapter_sha256": sha256_file(file)}
+    scale = chosen_scale(file)  # 1 is not written down: folders of older versions lack it
+    return named if scale == 1.0 else {**named, "adapter_scale": scale}
+
+
+def put_on(engine: Engine, adapter: str) -> None:
+    """Switch an adapter on at the scale that was chosen for it; an empty name: none."""
+    if adapter:
+        engine.use_adapter(adapter, chosen_scale(pathlib.Path(adapter)))
+    else:
+        engine.use_adapter(None)
 
 
 def requests_of(

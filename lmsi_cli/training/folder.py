@@ -1,0 +1,162 @@
+"""A base and its adapter as one folder in the format of ``transformers``.
+
+Everything comes out of the GGUF file: weights, configuration and, where that is possible, the
+tokenizer. Never touches the network. The folder:
+
+    config.json  generation_config.json  model.safetensors  tokenizer.json  tokenizer_config.json
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+from unicodedata import is_normalized
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training.export import CONFIG, WEIGHTS
+from lmsi_cli.training.load import load_base, quiet, read_meta
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+             "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
+             "tokenizer.model")  # fmt: skip
+# What tokenizers differ in: spaces, digits, case, line ends, other scripts, marks, code.
+TEXTS = (
+    "Hello world",
+    " a leading space, and  two   three",
+    "Line one\nLine two\r\n\n\nTab\there \n",
+    "12345 1,234.50 3/4 100% $42 -7",
+    "It's don't WE'LL CamelCase snake_case",
+    "naïve café Straße — “quotes” … ½ €",
+    "Привет мир, 你好世界 こんにちは 안녕하세요 مرحبا שלום नमस्ते",
+    "🙂👍🏽 👩‍👩‍👧",
+    "def f(x):\n    return {'a': [1, 2]}  # done",
+    "Q: Tom has 3 boxes.\nA: Let's think step by step. 3 * 4 = 12. The answer is 12.",
+    "\x07\u200b\ufeff",
+)  # fmt: skip
+
+
+DECOMPOSED = "Caf" + "e\u0301"
+
+
+class Tokenizer(NamedTuple):
+    """Whether there is one in the folder, and how it compares or why it is missing."""
+
+    written: bool
+    told: str
+
+
+def save_scaled(adapter_dir: Path, out: Path, scale: float) -> None:
+    """Copy an adapter in PEFT's format so that it acts at scale 1 as this one does at ``scale``.
+
+    PEFT divides alpha by the rank, or by its root; either way its effect is in proportion to alpha.
+    """
+    settings = json.loads((adapter_dir / CONFIG).read_text(encoding="utf-8"))
+    settings["lora_alpha"] = settings["lora_alpha"] * scale
+    own = settings.get("alpha_pattern") or {}
+    settings["alpha_pattern"] = {name: alpha * scale for name, alpha in own.items()}
+    shutil.copyfile(adapter_dir / WEIGHTS, out / WEIGHTS)
+    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    (out / CONFIG).write_text(text, encoding="utf-8")
+
+
+def adapted(gguf: Path, adapter_dir: Path) -> nn.Module:
+    """The base in fp32 with an adapter as PEFT reads it from a folder.
+
+    Raises:
+        LmsiError: transformers cannot load the base.
+    """
+    import peft
+
+    with quiet():
+        model = peft.PeftModel.from_pretrained(load_base(gguf, "fp32"), str(adapter_dir))
+    return cast("nn.Module", model.eval())
+
+
+def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
+    """Write the merged model's weights and configuration.
+
+    Args:
+        gguf: The base.
+        adapter_dir: In PEFT's format, at the scale it is to act at.
+        out: An empty folder.
+        kind: F16, BF16 or F32.
+
+    Raises:
+        LmsiError: transformers cannot load the base, or a folder could not say all that the file
+            says.
+    """
+    import torch
+
+    if read_meta(gguf).rope_factors is not None:
+        raise LmsiError(
+            f"{gguf}: its rotary factors have no place in a Hugging Face configuration",
+            hint="export a merged GGUF: --to gguf",
+        )
+    merged = adapted(gguf, adapter_dir).merge_and_unload()  # type: ignore[operator]
+    dtype = getattr(torch, DTYPES[kind])
+    with torch.no_grad():
+        merged = merged.to(dtype)
+    if not all(bool(torch.isfinite(p).all()) for p in merged.parameters()):
+        raise LmsiError(f"a weight does not fit {kind}", hint="export with --type F32")
+    merged.config.use_cache, merged.config.dtype = True, dtype
+    with quiet():
+        merged.save_pretrained(str(out), safe_serialization=True)
+
+
+def load_merged(folder: Path) -> nn.Module:
+    """Load such a folder again, in fp32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+        )
+    return cast("nn.Module", model.eval())
+
+
+def save_tokenizer(
+    gguf: Path, out: Path, texts: Sequence[str], encode: Callable[[str], list[int]]
+) -> Tokenizer:
+    """Write the file's tokenizer for ``transformers``, unless it would give other ids.
+
+    Args:
+        gguf: The base.
+        out: The folder of the model.
+        texts: To compare ids on, besides ``TEXTS``.
+        encode: The GGUF's own tokenizer, through llama.cpp.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            made = AutoTokenizer.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, local_files_only=True
+            )
+            made.save_pretrained(str(out))
+            read = AutoTokenizer.from_pretrained(out, local_files_only=True)
+    except Exception as e:  # noqa: BLE001 - many libraries behind it; none may cost the model
+        _forget(out)
+        return Tokenizer(False, f"transformers cannot make one of this file ({type(e).__name__})")
+    other = [t for t in (*TEXTS, *texts) if list(read(t)["input_ids"]) != encode(t)]
+    # transformers composes characters first where the original tokenizer does; llama.cpp never
+    loose = [t for t in (DECOMPOSED, *other) if not is_normalized("NFC", t)]
+    if [t for t in other if t not in loose]:
+        _forget(out)
+        return Tokenizer(False, f"transformers' own gives other ids, as for {other[0][:40]!r}")
+    told = f"the same ids as llama.cpp's on {len(TEXTS) + len(texts) - len(other)} texts"
+    if other or list(read(DECOMPOSED)["input_ids"]) != encode(DECOMPOSED):
+        told += "; other ones for characters that are written as letter and accent apart"
+    return Tokenizer(True, told)
+
+
+def _forget(out: Path) -> None:
+    for name in TOKENIZER:
+        (out / name).unlink(missing_ok=True)

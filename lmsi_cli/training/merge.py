@@ -1,0 +1,242 @@
+"""A base and its adapter in one GGUF file: what llama.cpp adds at every step, added once.
+
+Works tensor by tensor, in the file's own row order, so memory holds the largest adapted tensor and
+not the model. What the adapter does not touch keeps its bytes, all metadata its values. Knows
+neither PyTorch nor llama.cpp. An adapter as it is read:
+
+    Lora(alpha=32.0, pairs={'blk.0.attn_q.weight': (A (16, 512), B (512, 16)), ...})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lmsi_cli.errors import LmsiError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ALPHA = "adapter.lora.alpha"
+WIDE = frozenset({"F32", "BF16"})  # of these, F16 would lose range or digits
+
+
+class Lora(NamedTuple):
+    """An adapter: of each tensor A (rank, in) and B (out, rank), as float32."""
+
+    alpha: float
+    pairs: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+    def change(self, name: str, scale: float) -> NDArray[np.float32]:
+        """What the adapter adds to a tensor, (out, in).
+
+        The factor is llama.cpp's (``llama_adapter_lora_weight::get_scale``): alpha by rank, or 1
+        where alpha is 0. PEFT's other scalings are in alpha when the GGUF adapter is written.
+        """
+        a, b = self.pairs[name]
+        factor = scale * (self.alpha / a.shape[0] if self.alpha else 1.0)
+        return (b @ a) * a.dtype.type(factor)
+
+
+def read_lora(adapter: Path) -> Lora:
+    """Read a GGUF adapter.
+
+    Raises:
+        LmsiError: The file is none, or holds more than pairs of LoRA matrices.
+    """
+    reader = _reader(adapter)
+    alpha = reader.get_field(ALPHA)
+    if alpha is None:
+        raise LmsiError(f"{adapter}: not a LoRA adapter: it has no {ALPHA}")
+    halves: dict[str, dict[str, Any]] = {}
+    for tensor in reader.tensors:
+        name, _, half = tensor.name.rpartition(".")
+        halves.setdefault(name, {})[half] = tensor.data.astype("float32")
+    for name, found in halves.items():
+        if found.keys() != {"lora_a", "lora_b"} or any(m.ndim != 2 for m in found.values()):
+            raise LmsiError(f"{adapter}: '{name}' is no pair of LoRA matrices")
+    pairs = {name: (found["lora_a"], found["lora_b"]) for name, found in halves.items()}
+    return Lora(float(alpha.contents()), pairs)
+
+
+def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -> None:
+    """Write the base with the adapter added; adapted tensors become F16 or F32, others stay.
+
+    Args:
+        base: A GGUF file in one part.
+        lora: For this base; scale 0 gives the base with the same tensors dequantised.
+        out: Written in place: the caller renames.
+        scale: Of the adapter, as ``llama_set_adapters_lora`` takes it.
+        wide: F32 for every adapted tensor.
+
+    Raises:
+        LmsiError: The base is in several parts, lacks an adapted tensor or has it in another
+            shape, its type cannot be dequantised, or a sum does not fit F16.
+    """
+    import gguf
+
+    reader = _reader(base)
+    _check(reader, base, lora)
+    writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"), endianess=reader.endianess)
+    try:
+        _copy_metadata(reader, writer)
+        for tensor in reader.tensors:
+            _announce(writer, tensor, _float(tensor, wide) if tensor.name in lora.pairs else None)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for data in _weights(reader, lora, scale, wide):
+            writer.write_tensor_data(data, tensor_endianess=reader.endianess)
+    finally:
+        writer.close()
+
+
+def rescale(adapter: Path, out: Path, scale: float) -> None:
+    """Write an adapter that acts at scale 1 as this one does at ``scale``."""
+    import gguf
+
+    lora, reader = read_lora(adapter), _reader(adapter)
+    if not lora.alpha and scale != 1.0:  # llama.cpp then scales by no rank
+        raise LmsiError(f"{adapter}: its alpha is 0; it cannot be scaled")
+    writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"))
+    try:
+        _copy_metadata(reader, writer, {ALPHA: lora.alpha * scale})
+        for tensor in reader.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+class Facts(NamedTuple):
+    """What a model's file says of itself; empty where it says nothing."""
+
+    name: str
+    architecture: str
+    licence: str
+    file_type: int | None
+    bytes: int
+    parameters: int
+
+
+def describe(model: Path) -> Facts:
+    """Read the header of a GGUF file.
+
+    Raises:
+        LmsiError: It is none.
+    """
+    reader = _reader(model)
+    kind = reader.get_field("general.file_type")
+    return Facts(
+        name=_text(reader, "general.name"),
+        architecture=_text(reader, "general.architecture"),
+        licence=_text(reader, "general.license"),
+        file_type=None if kind is None else int(kind.contents()),
+        bytes=model.stat().st_size,
+        parameters=sum(int(t.n_elements) for t in reader.tensors),
+    )
+
+
+def tensor_types(model: Path) -> dict[str, int]:
+    """GGML's number of each tensor's type, by name."""
+    return {t.name: int(t.tensor_type) for t in _reader(model).tensors}
+
+
+def _reader(path: Path) -> Any:  # noqa: ANN401 - untyped library
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(path)
+    except (OSError, ValueError, KeyError) as e:
+        raise LmsiError(f"{path}: not a readable GGUF file: {e}") from None
+
+
+def _text(reader: Any, key: str) -> str:  # noqa: ANN401 - untyped library
+    field = reader.get_field(key)
+    return "" if field is None else str(field.contents())
+
+
+def _check(reader: Any, base: Path, lora: Lora) -> None:  # noqa: ANN401 - untyped library
+    parts = reader.get_field("split.count")
+    if parts is not None and int(parts.contents()) > 1:
+        raise LmsiError(
+            f"{base}: one of {parts.contents()} parts of a model; merging needs it in one file",
+            hint="join them with `llama-gguf-split --merge`",
+        )
+    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
+    for name, (a, b) in lora.pairs.items():
+        if shapes.get(name) != (b.shape[0], a.shape[1]):
+            raise LmsiError(
+                f"{base}: the adapter's '{name}' of {b.shape[0]} x {a.shape[1]} has no counterpart",
+                hint="an adapter fits only the base it was trained on",
+            )
+
+
+def _copy_metadata(reader: Any, writer: Any, other: dict[str, Any] | None = None) -> None:  # noqa: ANN401 - untyped library
+    """Copy every key with its type; ``other`` holds values that replace the file's."""
+    from gguf import GGUFValueType, Keys
+
+    own = Keys.General.ARCHITECTURE  # the writer sets it
+    for field in reader.fields.values():
+        if field.name == own or field.name.startswith("GGUF."):
+            continue
+        kind = field.types[0]
+        sub = field.types[-1] if kind == GGUFValueType.ARRAY else None
+        value = (other or {}).get(field.name, field.contents())
+        writer.add_key_value(field.name, value, kind, sub_type=sub)
+
+
+def _float(tensor: Any, wide: bool) -> Any:  # noqa: ANN401 - untyped library
+    import numpy as np
+
+    return np.float32 if wide or tensor.tensor_type.name in WIDE else np.float16
+
+
+def _announce(writer: Any, tensor: Any, kind: Any) -> None:  # noqa: ANN401 - untyped library
+    import gguf
+    import numpy as np
+
+    if kind is None:
+        data = tensor.data
+        writer.add_tensor_info(tensor.name, data.shape, data.dtype, data.nbytes, tensor.tensor_type)
+        return
+    shape = tuple(int(n) for n in reversed(tensor.shape))
+    size = int(np.prod(shape)) * np.dtype(kind).itemsize
+    types = gguf.GGMLQuantizationType
+    number = types.F32 if kind is np.float32 else types.F16
+    writer.add_tensor_info(tensor.name, shape, np.dtype(kind), size, number)
+
+
+def _weights(reader: Any, lora: Lora, scale: float, wide: bool) -> Iterator[NDArray[Any]]:  # noqa: ANN401 - untyped library
+    import numpy as np
+
+    for tensor in reader.tensors:
+        if tensor.name not in lora.pairs:
+            yield tensor.data
+            continue
+        whole = _dequantised(tensor) + lora.change(tensor.name, scale)
+        with np.errstate(over="ignore"):
+            data = whole.astype(_float(tensor, wide))
+        if not np.isfinite(data).all():
+            raise LmsiError(
+                f"'{tensor.name}' holds numbers that F16 cannot", hint="export with --type F32"
+            )
+        yield data
+
+
+def _dequantised(tensor: Any) -> NDArray[np.float32]:  # noqa: ANN401 - untyped library
+    import numpy as np
+    from gguf.quants import dequantize
+
+    try:
+        data = dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError:
+        raise LmsiError(
+            f"'{tensor.name}' is of type {tensor.tensor_type.name}, which cannot be merged",
+            hint="export the adapter alone: --to adapter",
+        ) from None
+    return np.asarray(data, np.float32)

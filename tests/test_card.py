@@ -1,0 +1,129 @@
+"""The model card: a stranger's text stays text, in the header and in the page."""
+
+import json
+
+import pytest
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.records import Exemplar
+from lmsi_cli.report.card import Card, markdown, plain, quoted
+from lmsi_cli.report.modelfile import modelfile, template
+
+HOSTILE = (
+    'x"\n---\nlicense: mit\n# Owned | <img src=x onerror=alert(1)> '
+    "[a](javascript:b) `c` \u202e\x1b[31m"
+)
+SIX = Exemplar(question="2 * 3?", rationale="2 * 3 = 6.", answer="6")
+TASK = Task(name="n", kind="number", exemplars=(SIX,))
+
+
+def card(**changed):
+    told = {
+        "title": "m", "kind": "A model.", "use": "Use it.", "base": "m.gguf", "base_sha256": "aa",
+        "base_name": "", "licence": "", "library": "gguf", "scale": 1.0,
+        "checks": (("apart", "1%"),), "remarks": (),
+    }  # fmt: skip
+    return Card(**{**told, **changed})
+
+
+def header(text):
+    return text.split("---\n")[1]
+
+
+@pytest.mark.parametrize("field", ["title", "base", "base_name", "licence"])
+def test_hostile_metadata_breaks_neither_header_nor_page(field):
+    text = markdown(card(**{field: HOSTILE}))
+    lines = text.splitlines()
+    assert [n for n, x in enumerate(lines) if x == "---"] == [0, 1 + len(header(text).splitlines())]
+    assert not any(x.startswith("license:") for x in lines)
+    page = text.partition("\n---\n")[2]
+    assert "\x1b" not in text and "\u202e" not in text
+    assert "<img" not in page.replace(r"\<img", "") and "[a](" not in page
+    # one heading for the title, the rest are the card's own; no row has more cells than two
+    assert [x for x in lines if x.startswith("# ")] == [x for x in lines if x.startswith("# ")][:1]
+    assert all(x.replace(r"\|", "").count("|") == 3 for x in lines if x.startswith("|"))
+
+
+def test_a_quoted_text_is_one_line_that_json_reads_back():
+    assert json.loads(quoted(HOSTILE)).startswith('x" --- license: mit')
+    assert "\n" not in quoted(HOSTILE)
+    assert json.loads(quoted("Qwen 通义")) == "Qwen 通义"
+
+
+def test_plain_figures_stay_readable():
+    assert plain("12.5% (-3 to +4)") == r"12.5% \(-3 to +4\)"
+    assert plain("see https://x.y or www.x.y") == r"see https\://x.y or www\.x.y"
+    assert len(plain("a" * 999)) < 210
+
+
+@pytest.mark.parametrize(("licence", "shown"), [("apache-2.0", 'license: "apache-2.0"'), ("", "")])
+def test_the_licence_is_that_of_the_file_or_said_to_be_missing(licence, shown):
+    text = markdown(card(licence=licence))
+    assert shown in header(text) and ("license" in header(text)) == bool(licence)
+    assert ("not stated" in text) == (not licence)
+
+
+def test_nothing_measured_is_said():
+    assert "Nothing was measured" in markdown(card())
+
+
+def parse(text):
+    """Ollama's grammar: a command, then a value up to its line's end or between three quotes."""
+    found = []
+    while text.strip():
+        name, _, text = text.lstrip().partition(" ")
+        if name == "PARAMETER":
+            name, _, text = text.partition(" ")
+        if text.startswith('"""'):
+            value, _, text = text[3:].partition('"""')
+        else:
+            value, _, text = text.partition("\n")
+        found.append((name, value))
+    return found
+
+
+def test_the_modelfile_says_how_the_paths_were_drawn():
+    found = parse(modelfile("./m.gguf", "", TASK, SamplingConfig(temperature=0.5), "cot-zero"))
+    assert found[0] == ("FROM", "./m.gguf")
+    assert ("temperature", "0.5") in found and ("repeat_penalty", "1") in found
+    assert ("stop", "\nQ:") in found
+    assert found[-1] == ("TEMPLATE", "Q: {{ .Prompt }}\nA: Let's think step by step.")
+
+
+def test_exemplars_are_part_of_the_template():
+    text = template(TASK, "cot-few")
+    assert text.startswith("Q: 2 * 3?\nA: 2 * 3 = 6. The answer is 6.\n\nQ: {{ .Prompt }}\nA:")
+
+
+def test_a_conversation_has_no_template_of_ours():
+    task = Task(
+        name="n",
+        kind="number",
+        exemplars=(),
+        chat=Chat(few_shot="turns", system='Say "7".\nAlways.'),
+    )
+    found = parse(modelfile("./m.gguf", "./a.gguf", task, SamplingConfig(), "cot-zero"))
+    assert found[1] == ("ADAPTER", "./a.gguf") and found[-1] == ("SYSTEM", 'Say "7".\nAlways.')
+    assert "TEMPLATE" not in dict(found)
+
+
+@pytest.mark.parametrize("path", ['a"b.gguf', "a\nADAPTER x", " a.gguf", "a\u202eb"])
+def test_a_path_that_the_grammar_cannot_hold_is_refused(path):
+    with pytest.raises(LmsiError, match="no place in a Modelfile"):
+        modelfile(path, "", TASK, SamplingConfig(), "cot-zero")
+
+
+@pytest.mark.parametrize("system", ['a """ b', 'ends with "'])
+def test_a_system_message_that_would_end_early_is_refused(system):
+    task = Task(name="n", kind="number", exemplars=(), chat=Chat(few_shot="turns", system=system))
+    with pytest.raises(LmsiError, match="no place in a Modelfile"):
+        modelfile("./m.gguf", "", task, SamplingConfig(), "cot-zero")
+
+
+def test_exemplars_with_ollamas_own_marks_are_refused():
+    system = Exemplar(question="{{ .System }}?", rationale="", answer="6")
+    odd = Task(name="n", kind="number", exemplars=(system,))
+    with pytest.raises(LmsiError, match="Ollama template"):
+        template(odd, "cot-few")

@@ -1,0 +1,59 @@
+"""A folder comes to its place whole or not at all, and replaces nothing unasked."""
+
+import pytest
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.folders import check_place, check_room, replacing_folder
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_finished_folder_is_in_its_place_and_nothing_else(tmp_path):
+    with replacing_folder(tmp_path / "a" / "b") as fresh:
+        (fresh / "x").write_text("1")
+        assert not (tmp_path / "a" / "b").exists()
+    assert names(tmp_path / "a") == ["b"] and names(tmp_path / "a" / "b") == ["x"]
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, LmsiError, RuntimeError])
+def test_an_interrupted_one_leaves_nothing_and_costs_no_older_one(tmp_path, fault):
+    place = tmp_path / "b"
+    place.mkdir()
+    (place / "old").write_text("1")
+    with pytest.raises(fault), replacing_folder(place) as fresh:
+        (fresh / "x").write_text("1")
+        raise fault("stop")
+    assert names(tmp_path) == ["b"] and names(place) == ["old"]
+
+
+def test_what_a_killed_process_left_is_removed_and_an_older_one_replaced(tmp_path):
+    place = tmp_path / "b"
+    place.mkdir()
+    (tmp_path / ".b.unfinished").mkdir()
+    (tmp_path / ".b.unfinished" / "half").write_text("")
+    with replacing_folder(place) as fresh:
+        assert names(fresh) == []
+        (fresh / "new").write_text("")
+    assert names(tmp_path) == ["b"] and names(place) == ["new"]
+
+
+def test_only_our_own_folder_may_be_replaced_and_only_if_asked(tmp_path):
+    place = tmp_path / "b"
+    check_place(place, "mark", False)
+    place.mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(LmsiError, match="and no export"):
+            check_place(place, "mark", overwrite)
+    (place / "mark").write_text("")
+    with pytest.raises(LmsiError, match="is there already") as e:
+        check_place(place, "mark", False)
+    assert "--overwrite" in e.value.hint
+    check_place(place, "mark", True)
+
+
+def test_a_small_disk_is_told_before_the_work(tmp_path):
+    check_room(tmp_path, 1)
+    with pytest.raises(LmsiError, match=r"MiB free, [\d,]+ MiB needed"):
+        check_room(tmp_path, 1 << 60)
