@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, export, load, lora
+from lmsi_cli.training import checkpoint, data, export, heap, load, lora
 from lmsi_cli.training.loop import Job, LogLine, fit
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def train(
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
+    heap.prepare()
     lora.refuse_dora(config)
     tokens = data.tokenize(examples, codec, config.max_length)
     if not tokens.examples:
