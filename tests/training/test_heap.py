@@ -21,7 +21,7 @@ def test_holes_in_the_heap_are_really_returned():
     import torch
 
     torch.ones(1_000_000)  # freed at once: from now on glibc maps nothing below 4 MB by itself
-    pairs = [(torch.ones(250_000), torch.ones(25)) for _ in range(100)]  # 1 MB, then a small one
+    pairs = [(torch.ones(250_000), torch.ones(75_000)) for _ in range(100)]  # 1 MB and 0.3
     kept = [small for _, small in pairs]  # so that the heap cannot shrink from its end
     del pairs
     full = heap.resident()
