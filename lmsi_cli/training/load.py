@@ -72,7 +72,7 @@ def skeleton(gguf: Path) -> nn.Module:
     check_types(meta)
     with _refusing(meta), quiet(), init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(configuration(meta))
-        model.tie_weights()
+    model.tie_weights()  # again: without numbers, each end got a parameter of its own
     return cast("nn.Module", model)
 
 
