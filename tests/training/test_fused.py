@@ -163,12 +163,17 @@ def test_computing_again_going_back_changes_nothing(fast, examples):
     model.train()
     if fast:
         speed_up(model, "fp32", 100)
+    calls = []
+    block = next(m for m in model.modules() if type(m).__name__ == "LlamaMLP")
+    block.register_forward_hook(lambda *_: calls.append(1))
     kept = result(model, rows)
+    once = len(calls)
     recompute(model, True)
-    assert model.is_gradient_checkpointing
     agree(result(model, rows), kept)
+    assert len(calls) == 3 * once  # and twice now
     recompute(model, False)
     assert result(model, rows)[0] == kept[0]
+    assert len(calls) == 4 * once
 
 
 def test_the_head_s_loss_is_the_cross_entropy_whatever_the_pieces(monkeypatch):
