@@ -17,7 +17,10 @@ LAYERS = [
     {"config"},
     {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
-    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts", "folders"},
+    {
+        "prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts",
+        "folders",
+    },  # fmt: skip
     {"verdict"},
     {"engine", "training", "tasks", "report"},
     {"stages"},

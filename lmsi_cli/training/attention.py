@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lmsi_cli.training import kernels
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -48,6 +50,12 @@ FAMILIES = frozenset(
 SMALL = 1 << 19
 
 
+class Pieces(list["Piece"]):
+    """The pieces of a row on their way through a model; counts the layers that they reached."""
+
+    reached = 0
+
+
 class Piece(NamedTuple):
     """A run of tokens that sees itself causally, and all of the piece number ``parent``."""
 
@@ -79,7 +87,7 @@ def install(model: nn.Module) -> None:
     model.set_attn_implementation(NAME)  # type: ignore[operator]
 
 
-def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Sequence[Piece]]:
+def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Pieces]:
     """The keyword for the model's forward call; none for a row of one plain sequence.
 
     Raises:
@@ -89,7 +97,17 @@ def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Sequ
         return {}
     if getattr(model.config, "_attn_implementation", "") != NAME:
         raise ValueError(f"a packed row needs {NAME} attention")
-    return {"pieces": pieces}
+    return {"pieces": Pieces(pieces)}
+
+
+def check(argument: dict[str, Pieces]) -> None:
+    """See that the pieces arrived; call it after the forward pass.
+
+    Raises:
+        ValueError: Some layer between dropped them, so examples saw one another.
+    """
+    if any(not pieces.reached for pieces in argument.values()):
+        raise ValueError("this family does not hand the pieces of a row to its attention")
 
 
 def attend(
@@ -113,19 +131,17 @@ def attend(
     Returns:
         (1, T, heads, head size), and no attention weights.
     """
-    from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    pieces: Sequence[Piece] | None = settings.pop("pieces", None)
+    pieces: Pieces | None = settings.pop("pieces", None)
     if pieces is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)  # type: ignore[no-any-return]
     import torch
 
-    groups = int(getattr(module, "num_key_value_groups", 1))
+    pieces.reached += 1
     lengths = [piece.length for piece in pieces]
     # split, not slices: its backward pass is one concatenation instead of T zeros per piece.
-    queries = torch.split(query, lengths, dim=2)
-    keys = torch.split(repeat_kv(key, groups), lengths, dim=2)
-    values = torch.split(repeat_kv(value, groups), lengths, dim=2)
+    queries, keys, values = (torch.split(x, lengths, dim=2) for x in (query, key, value))
     scale = settings.get("scaling")
     out = [
         _one(queries[i], _seen(keys, i, pieces), _seen(values, i, pieces), scale)
@@ -143,28 +159,18 @@ def _seen(parts: Sequence[Tensor], number: int, pieces: Sequence[Piece]) -> Tens
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
     from torch.nn.functional import scaled_dot_product_attention as sdpa
-
-    if query.shape[2] * key.shape[2] <= SMALL:
-        return _by_hand(query, key, value, scale)
-    if query.shape[2] == key.shape[2]:
-        return sdpa(query, key, value, is_causal=True, scale=scale)
-    return sdpa(query, key, value, attn_mask=_tail_mask(query, key.shape[2]), scale=scale)
-
-
-def _by_hand(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-    """Attention as three plain products; scores stay fp32 under autocast, as in fused kernels.
-
-    bf16 scores are a quarter faster here, but scores in the hundreds, which some families have,
-    would be off by a half.
-    """
-    import torch
+    from transformers.integrations.sdpa_attention import repeat_kv
 
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    with torch.autocast(query.device.type, enabled=False):
-        q, k = query[0].float() * factor, key[0].float()
-        mask = _tail_mask(q, k.shape[1]).expand(len(q), -1, -1)
-        scores = torch.baddbmm(mask, q, k.transpose(1, 2))  # (heads, L, P + L)
-        return (scores.softmax(-1).to(value.dtype) @ value[0])[None]
+    if query.shape[2] * key.shape[2] <= SMALL:
+        mask = _tail_mask(query, key.shape[2])
+        return kernels.attention().apply(query, key, value, mask, factor)  # type: ignore[no-any-return]
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if query.shape[2] == key.shape[2]:
+        return sdpa(query, key, value, is_causal=True, scale=factor)
+    mask = _tail_mask(query, key.shape[2])
+    return sdpa(query, key, value, attn_mask=mask, scale=factor)
 
 
 def _tail_mask(query: Tensor, keys: int) -> Tensor:

@@ -30,7 +30,7 @@ from lmsi_cli.training import (
     validation,
 )
 from lmsi_cli.training.state import LOG, Job, LogLine, Outcome, State, header, keep, resume, save
-from lmsi_cli.training.step import accumulate
+from lmsi_cli.training.step import accumulate, speed_up
 from lmsi_cli.training.validation import Reading, Validator, Watched
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
         attention.install(model)
     steps = schedule.plan(len(job.examples), job.config)
     state = State(parameters, optimizer, job.config.row_tokens if packs else 0, steps)
+    if devices.of(model).type == "cpu":  # where the kernels were measured
+        speed_up(model, job.dtype, state.row_tokens)
     resume(state, job, progress)
     state.rng = checkpoint.random_state()
     state.log = keep(job.out / LOG, LogLine, state.done)
@@ -128,6 +130,7 @@ def _run(
             return
         log.write(line)
         _commit(state, line)
+        state.heap.after_step()
         _report(progress, state)
         _keep_time(state, job, progress)
         if _save_due(state, job):

@@ -18,6 +18,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.training import checkpoint, data, load
+from lmsi_cli.training.heap import Trimmer
 from lmsi_cli.training.validation import Reading, Validator, Watched
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class State:
     readings: list[Reading] = field(default_factory=list)
     validator: Validator | None = None
     stopped: str = ""
+    heap: Trimmer = field(default_factory=Trimmer)
 
     @property
     def seconds(self) -> float:

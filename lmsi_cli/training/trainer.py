@@ -7,6 +7,7 @@ Knows nothing of llama.cpp, of the command line or of where the pairs come from.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +20,14 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
 from lmsi_cli.training import (
+    arithmetic,
     bases,
     checkpoint,
     curve,
     data,
     devices,
     export,
+    heap,
     load,
     lora,
     processes,
@@ -38,6 +41,8 @@ from lmsi_cli.training.verify import Witness
 
 if TYPE_CHECKING:
     from torch import nn
+
+VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
 
 
 class Validation(Record, frozen=True, kw_only=True):
@@ -114,6 +119,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
+    heap.prepare()
     lora.refuse_dora(config)
     _complete(examples)
     parts = validation.split(examples, config.val_share)
@@ -124,7 +130,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     processes.lead(config)
     export.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
-    dtype = devices.pick_dtype(config.dtype, device)
+    dtype = _dtype(config, gguf, device)
     base, original = bases.load_proven(gguf, config.base, dtype, witness, progress.say)
     model = lora.add_lora(base, config, gguf.name).to(device)
     name = checkpoint.fingerprint(gguf, tokens.examples, config)
@@ -211,6 +217,17 @@ def _announce(
             f"validated on {len(job.watched.examples)} questions, set apart with their "
             f"{len(parts.held)} of {len(parts.train) + len(parts.held)} examples"
         )
+
+
+def _dtype(config: TrainConfig, gguf: Path, device: str) -> load.Dtype:
+    """As asked for; left to us, bf16 where the device has it and a CPU is seen to be faster."""
+    dtype = devices.pick_dtype(config.dtype, device)
+    if config.dtype != "auto" or dtype == "fp32" or device != "cpu":
+        return dtype
+    shapes = [s for s in load.read_meta(gguf).shapes.values() if len(s) == 2]
+    inner = [s for s in shapes if max(s) < VOCABULARY] or shapes
+    out, into = max(inner, key=math.prod)
+    return "bf16" if arithmetic.compare(out, into).pays else "fp32"
 
 
 def _summary(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
