@@ -17,10 +17,8 @@ LAYERS = [
     {"config"},
     {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
-    {
-        "prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts",
-        "folders",
-    },  # fmt: skip
+    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
+    | {"folders"},
     {"verdict"},
     {"engine", "training", "tasks", "report"},
     {"stages"},
