@@ -46,7 +46,14 @@ class Indexed(Generic[R]):
     ``most`` is the largest number, -1 without records.
     """
 
-    def __init__(self, path: Path, kind: type[R], key: Callable[[R], Key], what: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        kind: type[R],
+        key: Callable[[R], Key],
+        what: str,
+        read: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Read the file once.
 
         Args:
@@ -54,12 +61,13 @@ class Indexed(Generic[R]):
             kind: What its lines are.
             key: A record's group, and its number there.
             what: What a record is called in a message.
+            read: Is told after each MiB how many have been read.
 
         Raises:
             LmsiError: The file is missing, a line is not a ``kind``, or two have one key.
         """
         self.path, self.most = path, -1
-        self._key, self._decoder = key, msgspec.json.Decoder(kind)
+        self._key, self._told, self._decoder = key, read, msgspec.json.Decoder(kind)
         self._last: Key = ("", 0)
         self._places = sqlite3.connect("")
         self._places.executescript(_TABLE)
@@ -96,15 +104,21 @@ class Indexed(Generic[R]):
         for key, group in groupby(rows, key=itemgetter(0)):
             yield key, [self._read(start) for _, start in group]
 
+    def __len__(self) -> int:
+        return int(self._places.execute("SELECT COUNT(DISTINCT key) FROM place").fetchone()[0])
+
     def get(self, key: str) -> list[R]:
         """Read one group; empty if there is none of that key."""
         rows = self._places.execute("SELECT start FROM place WHERE key = ? ORDER BY number", (key,))
         return [self._read(start) for (start,) in rows]
 
     def _rows(self, kind: type[R]) -> Iterator[tuple[str, int, int]]:
+        mib = 0
         for start, record in read_placed(self.path, kind):
             self._last = key, number = self._key(record)
             self.most = max(self.most, number)
+            if start >> 20 > mib:
+                self._told(mib := start >> 20)
             yield key, number, start
 
     def _read(self, start: int) -> R:

@@ -167,6 +167,29 @@ class Paired(Record, frozen=True, kw_only=True):
     smallest_visible: float
 
 
+class Status(Record, frozen=True, kw_only=True):
+    """What a command that works in a run folder says of itself, some times a second at most.
+
+    ``begun`` and ``updated`` are seconds since 1970; ``left`` is the time until ``total``, in
+    seconds, as its own progress view shows it; ``memory`` is the process's resident size in bytes.
+    ``ended`` says how: ``done``, ``interrupted`` or an error's text; None while it works, and for
+    ever if it was killed. ``said`` holds the last lines that stayed on its screen.
+    """
+
+    command: str
+    pid: int
+    phase: str
+    done: int
+    total: int
+    figures: dict[str, float | str]
+    left: float | None
+    memory: int
+    begun: float
+    updated: float
+    said: tuple[str, ...] = ()
+    ended: str | None = None
+
+
 class Progress(Protocol):
     """What a stage tells its watcher; the terminal implements it, tests append to a list."""
 
@@ -178,3 +201,16 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None:
         """A line that stays on the screen."""
+
+
+class Silent:
+    """A Progress that tells nobody."""
+
+    def start(self, label: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, done: int, **figures: float | str) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""

@@ -41,6 +41,7 @@ class RunDir:
         self.train = root / "train.jsonl"  # records.TrainExample
         self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
+        self.status = root / "status.json"  # records.Status, of the last command to work here
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
         self.adapter_gguf = self.adapter / "adapter.gguf"
         self.adapter_origin = self.adapter / ORIGIN  # what it was made of; written last
@@ -104,6 +105,19 @@ def locked(run: RunDir) -> Iterator[None]:
     finally:
         run.lock_owner.unlink(missing_ok=True)  # before the release: after it, the next one's
         lock.release()
+
+
+def in_use(run: RunDir) -> bool:
+    """Whether a process holds the folder now; takes the lock for an instant at most."""
+    import filelock
+
+    if not run.lock.exists():
+        return False
+    try:
+        with filelock.FileLock(run.lock, timeout=0):
+            return False
+    except (filelock.Timeout, OSError):  # a folder that may not be written to: nobody can tell
+        return run.lock_owner.exists()
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
@@ -218,6 +232,7 @@ def discard(run: RunDir) -> None:
             run.train,
             run.verdict,
             run.report,
+            run.status,
             *run.eval_dir.glob(f"*{RESULT}"),
             *run.eval_dir.glob(f"*{ANSWERS}"),
         ],

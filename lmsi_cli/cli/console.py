@@ -3,7 +3,7 @@
 Knows Rich; nothing of stages. Implements ``records.Progress`` twice: a live bar on a terminal, a
 plain line every few seconds elsewhere:
 
-    sampling  1280/6400  20.0%  21.4 paths/s  1,420 tokens/s  parsed 96%  left 3:59
+    sampling  1280/6400  20.0%  21.4 paths/s  1,420 tokens/s  parsed 96%  612 MiB  left 3:59
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from typing import IO
 
 from rich.console import Console
@@ -23,8 +24,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from lmsi_cli.report.moments import figures_line
+
 FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
+MEMORY_EVERY = 1.0  # seconds; asking costs more than moving the bar
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
 
 
@@ -39,35 +43,27 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def clock(seconds: float) -> str:
-    """Seconds as ``m:ss`` or ``h:mm:ss``."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
-
-
-class _Rate:
+class Rate:
     """Units per second over the last ``SMOOTH`` seconds."""
 
     def __init__(self) -> None:
-        self.marks: list[tuple[float, int]] = []
+        self.marks: deque[tuple[float, int]] = deque()
 
-    def left(self, done: int, total: int) -> str:
-        """Time until ``total``, or ``?`` before anything can be said."""
+    def left(self, done: int, total: int) -> float | None:
+        """Seconds until ``total``; None before anything can be said."""
         now = time.monotonic()
         self.marks.append((now, done))
         while len(self.marks) > 2 and now - self.marks[0][0] > SMOOTH:
-            self.marks.pop(0)
+            self.marks.popleft()
         (t0, d0), (t1, d1) = self.marks[0], self.marks[-1]
-        return clock((total - d1) * (t1 - t0) / (d1 - d0)) if d1 > d0 else "?"
+        return max(0, total - d1) * (t1 - t0) / (d1 - d0) if d1 > d0 else None
 
 
-def _figure(name: str, value: float | str) -> str:
-    """``paths_s=21.4`` as ``21.4 paths/s``; ``parsed='96%'`` as ``parsed 96%``."""
-    if isinstance(value, str):
-        return f"{name} {value}"
-    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return f"{shown} {name[:-2]}/s" if name.endswith("_s") else f"{name} {shown}"
+def memory() -> int:
+    """Resident size of this process, in bytes."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 class Bar:
@@ -83,20 +79,23 @@ class Bar:
             console=err(),
         )
         self.task: TaskID | None = None
-        self.total, self.rate = 0, _Rate()
+        self.total, self.rate = 0, Rate()
+        self.used, self.measured = 0, float("-inf")
         self.live.start()
 
     def start(self, label: str, total: int) -> None:
         """A new bar below the finished ones."""
         self.task = self.live.add_task(label, total=total or None, figures="")
-        self.total, self.rate = total, _Rate()
+        self.total, self.rate = total, Rate()
 
     def advance(self, done: int, **figures: float | str) -> None:
         """Move the bar."""
-        text = "  ".join(_figure(k, v) for k, v in figures.items())
-        left = self.rate.left(done, self.total)
+        now = time.monotonic()
+        if now - self.measured >= MEMORY_EVERY:
+            self.used, self.measured = memory(), now
+        text = figures_line(figures, self.used, self.rate.left(done, self.total))
         assert self.task is not None
-        self.live.update(self.task, completed=done, figures=f"{text}  left {left}")
+        self.live.update(self.task, completed=done, figures=text)
 
     def say(self, text: str) -> None:
         """A line above the bars."""
@@ -112,11 +111,11 @@ class Lines:
 
     def __init__(self, stream: IO[str], every: float = PLAIN_EVERY) -> None:
         self.stream, self.every = stream, every
-        self.label, self.total, self.last, self.rate = "", 0, 0.0, _Rate()
+        self.label, self.total, self.last, self.rate = "", 0, 0.0, Rate()
 
     def start(self, label: str, total: int) -> None:
         """Name the phase."""
-        self.label, self.total, self.last, self.rate = label, total, 0.0, _Rate()
+        self.label, self.total, self.last, self.rate = label, total, 0.0, Rate()
 
     def advance(self, done: int, **figures: float | str) -> None:
         """Print, if the last line is old enough or this is the last one."""
@@ -125,8 +124,8 @@ class Lines:
             return
         self.last = time.monotonic()
         share = f"{done / self.total:6.1%}" if self.total else ""
-        text = "  ".join(_figure(k, v) for k, v in figures.items())
-        self.say(f"{self.label}  {done}/{self.total}  {share}  {text}  left {left}")
+        text = figures_line(figures, memory(), left)
+        self.say(f"{self.label}  {done}/{self.total}  {share}  {text}")
 
     def say(self, text: str) -> None:
         """Print a line."""

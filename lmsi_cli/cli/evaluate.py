@@ -59,7 +59,11 @@ def evaluate(
     task = examined(_task(folder, data, settings.task), chat_of(folder), settings)
     gold_answers(questions, task)  # before a model is loaded
     exam = Exam(set_name(data), questions, task, settings)
-    with locked(folder), LlamaEngine(model.path, settings) as engine, watched(quiet) as progress:
+    with (
+        locked(folder),
+        LlamaEngine(model.path, settings) as engine,
+        watched(quiet, folder) as progress,
+    ):
         result = examine(exam, variants_of(folder, model.path), engine, folder, progress)
     show(result, json, *eval_tables(result))
     if result.skipped:

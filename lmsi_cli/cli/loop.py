@@ -115,7 +115,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     root = out or Path("runs") / (model.card.name if model.card else model.path.stem)
     results: list[Any] = []
     asked = skipped = 0
-    with watched(quiet) as progress:
+    with watched(quiet, RunDir(root)) as progress:
         adapter = ""
         for number in range(1, settings.rounds + 1):
             folder = RunDir(root if number == 1 else root / f"round-{number}")
@@ -233,7 +233,9 @@ def _learn(folder: RunDir, plan: Plan, progress: Progress) -> None:
     from lmsi_cli.stages.vote import nothing_kept, vote_run
 
     observer = observer_of(folder, plan.task, plan.probe)
-    summary = vote_run(folder, plan.task, plan.vote, plan.excluded, observer.gold, observer.observe)
+    summary = vote_run(
+        folder, plan.task, plan.vote, plan.excluded, observer.gold, observer.observe, progress
+    )
     progress.say(kept_line(summary))
     for warning in summary.warnings:
         progress.say(f"warning: {warning}")
@@ -257,7 +259,9 @@ def _exam_task(plan: Plan) -> Task:
 def _check(plan: Plan) -> None:
     """Refuse questions that do not fit their task, before hours are spent on them."""
     from lmsi_cli.tasks.golds import check_options, gold_answers
+    from lmsi_cli.training.lora import refuse_dora
 
+    refuse_dora(plan.train)
     check_options(plan.questions[: plan.sample.limit or None], plan.task)
     for questions in plan.exams.values():
         gold_answers(questions[: plan.eval.limit or None], _exam_task(plan))

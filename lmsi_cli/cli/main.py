@@ -25,6 +25,7 @@ from lmsi_cli.cli import (
     tasks,
     train,
     vote,
+    watch,
 )
 from lmsi_cli.cli.console import err
 from lmsi_cli.errors import LmsiError
@@ -99,6 +100,7 @@ app.command("sample")(sample.sample)
 app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("watch")(watch.watch)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.add_typer(tasks.app, name="tasks")

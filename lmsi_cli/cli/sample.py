@@ -75,7 +75,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     with (
         locked(run),
         LlamaEngine(model.path, settings if overwrite else stage.as_begun(run, settings)) as engine,
-        watched(quiet) as progress,
+        watched(quiet, run) as progress,
     ):
         task = conversing(task, choose(settings.chat, engine.encoder), settings)
         engine.use_adapter(settings.adapter or None)

@@ -17,10 +17,12 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import Model, find_model
-from lmsi_cli.cli.console import Bar, Lines, out, watcher
+from lmsi_cli.cli.beacon import Beacon
+from lmsi_cli.cli.console import out, watcher
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.records import Progress
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
@@ -37,13 +39,20 @@ GENERIC_TASK = "number"
 
 
 @contextmanager
-def watched(quiet: bool) -> Iterator[Bar | Lines]:
-    """A progress view that is taken down whatever happens."""
+def watched(quiet: bool, run: RunDir) -> Iterator[Progress]:
+    """A progress view that is taken down whatever happens; `lmsi watch` sees the same."""
     view = watcher(quiet)
+    beacon = Beacon(view, run, sys.argv[1:])
+    ended = "interrupted"
     try:
-        yield view
+        yield beacon
+        ended = "done"
+    except LmsiError as e:
+        ended = str(e)
+        raise
     finally:
         view.stop()
+        beacon.end(ended)
 
 
 def pick_task(name: str, model: Model, source: str = "") -> Task:

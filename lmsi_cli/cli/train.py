@@ -42,6 +42,6 @@ def train(
     if not force:
         permit(folder, f"lmsi train {run} --force")
     model = model_of(folder)
-    with locked(folder), watched(quiet) as progress:
+    with locked(folder), watched(quiet, folder) as progress:
         result = train_run(folder, model.path, task_of(folder), settings, progress, overwrite)
     show(result, json, train_table(result))

@@ -9,7 +9,7 @@ import typer
 
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Force, Json, RunFolder, show, task_of
+from lmsi_cli.cli.session import Force, Json, Quiet, RunFolder, show, task_of, watched
 from lmsi_cli.config import VoteConfig
 
 Exclude = Annotated[
@@ -47,6 +47,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     second: Second = None,
     force: Force = False,
     json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let the paths vote, keep those that agree, and say whether to train on them.
 
@@ -65,9 +66,9 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     task = task_of(folder)
     labelled = read_labelled(probe) if probe else []
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
-    with locked(folder):
+    with locked(folder), watched(quiet, folder) as progress:
         observer = observer_of(folder, task, labelled, RunDir(second) if second else None)
-        summary = vote_run(folder, task, settings, exams, observer.gold, observer.observe)
+        summary = vote_run(folder, task, settings, exams, observer.gold, observer.observe, progress)
         verdict = conclude(folder, observer)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     tables = (vote_table, class_table, removed_table, histogram)

@@ -35,7 +35,7 @@ from lmsi_cli.config.sampling import (
     SampleConfig,
     SamplingConfig,
 )
-from lmsi_cli.config.training import TrainConfig
+from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.voting import (
     FITTED,
     MAJORITY,
@@ -60,6 +60,7 @@ __all__ = [
     "NO_STOP",
     "PAPER",
     "PRESETS",
+    "SPEED_ONLY",
     "STOP_FORMS",
     "STOP_PATTERN",
     "SYSTEM",
@@ -68,12 +69,14 @@ __all__ = [
     "WEIGHT_PATTERN",
     "Config",
     "Criterion",
+    "DeviceName",
     "DropClass",
     "EngineConfig",
     "EvalConfig",
     "FlashMode",
     "KVMode",
     "KeepClass",
+    "LastLayers",
     "Layers",
     "Preset",
     "RunConfig",

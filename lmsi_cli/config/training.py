@@ -1,4 +1,4 @@
-"""The settings of ``lmsi train``.
+"""The settings of ``lmsi train``; what they mean in other tools' words is in docs/training.md.
 
 Knows no other command. In a config file:
 
@@ -9,27 +9,59 @@ Knows no other command. In a config file:
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from lmsi_cli.config.options import Config, opt
+
+LAYER_FORMS = "all, a number of layers from the last one, or last:N (last:8)"
+LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(last:)?[1-9]\d*)$")]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+# These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
+# that was cut short may go on with others.
+SPEED_ONLY = ("checkpoint_every", "device", "row_tokens")
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi train``."""
 
-    rank: Annotated[int, opt("LoRA rank.", ge=1)] = 16
-    alpha: Annotated[float, opt("LoRA alpha; the scale is alpha / rank.", gt=0)] = 32.0
+    rank: Annotated[int, opt("LoRA rank.", ge=1, le=4096)] = 16
+    alpha: Annotated[float, opt("LoRA alpha; the scale is alpha / rank.", gt=0, le=65536)] = 32.0
     dropout: Annotated[float, opt("LoRA dropout.", ge=0, lt=1)] = 0.0
-    target: Annotated[str, opt("Layers to adapt: all, attn, mlp, or names.")] = "all"
-    lr: Annotated[float, opt("Peak learning rate.", gt=0)] = 1e-3
-    epochs: Annotated[float, opt("Passes over the training examples.", gt=0)] = 1.0
+    target: Annotated[str, opt("Matrices to adapt: all, attn, mlp, or names.")] = "all"
+    lr: Annotated[float, opt("Peak learning rate.", gt=0, le=1)] = 1e-3
+    epochs: Annotated[float, opt("Passes over the training examples.", gt=0, le=1_000_000)] = 1.0
     max_steps: Annotated[int, opt("Stop after this many steps; 0: by epochs.", ge=0)] = 0
     batch_size: Annotated[int, opt("Examples per step.", ge=1)] = 8
     warmup: Annotated[float, opt("Share of steps that warm up.", ge=0, le=1)] = 0.05
-    weight_decay: Annotated[float, opt("AdamW weight decay.", ge=0)] = 0.0
+    weight_decay: Annotated[float, opt("AdamW weight decay.", ge=0, le=1)] = 0.0
     max_length: Annotated[
         int, opt("Longest example in tokens; longer ones are counted and left out.", ge=16)
     ] = 2048
-    dtype: Annotated[str, opt("auto, bf16 or fp32; auto takes bf16 where the CPU has it.")] = "auto"
+    dtype: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        opt("auto, bf16 or fp32; auto takes bf16 where the device multiplies it natively."),
+    ] = "auto"
     checkpoint_every: Annotated[int, opt("Steps between checkpoints.", ge=1)] = 100
     seed: Annotated[int, opt("Seed of initialisation and order.", ge=0)] = 0
+    layers: Annotated[
+        LastLayers,
+        opt("Layers to adapt: all, or the last N (8 or last:8).", forms=LAYER_FORMS),
+    ] = "all"
+    schedule: Annotated[
+        Literal["cosine", "linear", "constant"],
+        opt("How the rate falls after the warm-up: cosine, linear or constant."),
+    ] = "cosine"
+    max_grad_norm: Annotated[
+        float, opt("Longest gradient; a longer one is scaled down. 0: any.", ge=0, le=1_000_000)
+    ] = 1.0
+    row_tokens: Annotated[
+        int,
+        opt("Tokens of a forward pass (micro-batch); 0: one example each.", ge=0, le=1 << 20),
+    ] = 1536
+    rslora: Annotated[bool, opt("Scale by alpha / sqrt(rank), for high ranks.")] = False
+    dora: Annotated[bool, opt("Refused: a GGUF adapter cannot hold DoRA.")] = False
+    device: Annotated[
+        DeviceName, opt("auto, cpu, cuda or mps; auto takes a GPU that torch can use.")
+    ] = "auto"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lmsi_cli.config import EngineConfig, TrainConfig
+from lmsi_cli.config import SPEED_ONLY, EngineConfig, TrainConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.faults import Mark
@@ -107,10 +107,11 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
 def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     """The result of an adapter that is there already, if it is the one asked for."""
     told = read_object(run.adapter_origin)
-    speed_only = {"checkpoint_every"}
+    # An adapter of an older version knows nothing of settings that came since.
+    known = {**msgspec.to_builtins(TrainConfig()), **told}
     check_same(
-        {k: told.get(k) for k in origin.keys() - speed_only},
-        {k: origin[k] for k in origin.keys() - speed_only},
+        {k: known.get(k) for k in origin.keys() - set(SPEED_ONLY)},
+        {k: origin[k] for k in origin.keys() - set(SPEED_ONLY)},
         f"the adapter in {run.adapter}",
     )
     return msgspec.convert(told["result"], TrainResult)

@@ -26,7 +26,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
 from lmsi_cli.prompts import Task, examples
-from lmsi_cli.records import Path, Question, TrainExample, Vote
+from lmsi_cli.records import Path, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
@@ -34,16 +34,18 @@ from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
 Watch = Callable[[Question, Vote, Sequence[Path]], None]
 NOT_SAMPLED = "run `lmsi sample` first"
+SILENT = Silent()
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-def vote_run(
+def vote_run(  # noqa: PLR0913 - all but the first three may be left out
     run: RunDir,
     task: Task,
     config: VoteConfig,
     exams: Mapping[str, Sequence[Question]] = NONE,
     gold: Mapping[str, str] = NONE,
     watch: Watch = lambda *_: None,
+    progress: Progress = SILENT,
 ) -> VoteSummary:
     """Vote over every question of a run folder; write votes, training examples and the summary.
 
@@ -55,6 +57,7 @@ def vote_run(
         gold: Right answers of some questions by id, canonical; only ``--weight cisc:auto`` reads
             them.
         watch: Is told every question with its vote and all of its paths.
+        progress: Is told of every question.
 
     Returns:
         The figures. If nothing is kept, which ``nothing_kept`` tells, they say why.
@@ -66,10 +69,10 @@ def vote_run(
     _check_settings(config)
     if exams:
         check_apart(read_records(run.questions, Question), exams)
-    with _paths(run) as paths:
+    with _paths(run, progress) as paths:
         polls = _Polls(run, task, config, paths)
         fitted = polls.fit(gold) if config.weight == FITTED else None
-        tally = _write(run, polls, watch)
+        tally = _write(run, polls, watch, progress)
     summary = tally.summary()
     summary = msgspec.structs.replace(summary, fit=fitted, warnings=tuple(_warnings(run, config)))
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
@@ -192,11 +195,16 @@ def _check_settings(config: VoteConfig) -> None:
         )
 
 
-def _paths(run: RunDir) -> Indexed[Path]:
+def _paths(run: RunDir, progress: Progress) -> Indexed[Path]:
     if not run.paths.exists():
         raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
+    progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
     paths = Indexed(
-        run.paths, Path, lambda p: (p.question_id, p.path), "path {number} of question {key!r}"
+        run.paths,
+        Path,
+        lambda p: (p.question_id, p.path),
+        "path {number} of question {key!r}",
+        progress.advance,
     )
     if paths.most < 0:
         paths.close()
@@ -204,15 +212,16 @@ def _paths(run: RunDir) -> Indexed[Path]:
     return paths
 
 
-def _write(run: RunDir, polls: _Polls, watch: Watch) -> Tally:
+def _write(run: RunDir, polls: _Polls, watch: Watch, progress: Progress) -> Tally:
     """Hold all votes, a question at a time; the files appear when all are held."""
     tally = Tally()
+    progress.start("voting", len(polls.paths))
     with (
         Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}") as questions,
         drafted(run.votes) as votes,
         shuffled(run.train, polls.config.seed) as train,
     ):
-        for question_id, paths in polls.paths:
+        for done, (question_id, paths) in enumerate(polls.paths, 1):
             question = next(iter(questions.get(question_id)), None)
             if question is None:
                 raise LmsiError(
@@ -225,6 +234,7 @@ def _write(run: RunDir, polls: _Polls, watch: Watch) -> Tally:
             votes.write(selection.vote)
             for example in polls.examples(question, paths, selection.vote):
                 train.write(example)
+            progress.advance(done, **tally.figures())
         if not tally.sums["parsed"]:
             raise _nobody_votes(run, tally, polls.task)
     return tally

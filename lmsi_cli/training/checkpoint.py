@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lmsi_cli.config import TrainConfig
+from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.lines import unfinished
 from lmsi_cli.records import Record
 from lmsi_cli.training.data import TokenExample
@@ -39,14 +39,14 @@ class Header(Record, frozen=True, kw_only=True):
 
 
 def fingerprint(gguf: Path | None, examples: Sequence[TokenExample], config: TrainConfig) -> str:
-    """Name a run by all that decides its result; how often it saves does not.
+    """Name a run by all that decides its result; how often it saves, and where it runs, does not.
 
     Args:
         gguf: The base model; its size, head and tail stand for it. None in tests without one.
         examples: The token ids in order.
         config: All settings.
     """
-    settings = msgspec.structs.replace(config, checkpoint_every=1)
+    settings = {k: v for k, v in msgspec.structs.asdict(config).items() if k not in SPEED_ONLY}
     digest = hashlib.sha256(msgspec.json.encode(settings))
     digest.update(msgspec.json.encode([(e.prompt, e.completion) for e in examples]))
     if gguf is not None:
@@ -123,8 +123,8 @@ def load(
         for name, p in parameters.items():
             p.copy_(tensors[f"weight/{name}"])
             if f"{MOMENTS[0]}/{name}" in tensors:
-                optimizer.state[p] = {m: tensors[f"{m}/{name}"] for m in MOMENTS}
-                optimizer.state[p]["step"] = torch.tensor(float(header.step))
+                optimizer.state[p] = {m: tensors[f"{m}/{name}"].to(p.device) for m in MOMENTS}
+                optimizer.state[p]["step"] = torch.tensor(float(header.step), device=p.device)
     torch.set_rng_state(tensors["rng"])
     return header.step
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.architectures import order
 from lmsi_cli.training.header import GgufMeta, read_meta
-from lmsi_cli.training.load import block_linears, sizes, skeleton
-from lmsi_cli.training.lora import choose
+from lmsi_cli.training.load import sizes, skeleton
+from lmsi_cli.training.lora import adapted, gguf_alpha
 from lmsi_cli.training.weights import namer
 
 if TYPE_CHECKING:
@@ -30,26 +30,29 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def preflight(gguf: Path, target: str = "all") -> list[str]:
+def preflight(
+    gguf: Path, target: str = "all", layers: int | str = "all", rank: int = 1
+) -> list[str]:
     """Make sure before training that the adapter can be given back to llama.cpp.
 
     Args:
         gguf: The base model.
         target: As in ``lora.choose``.
+        layers: As in ``lora.last``.
+        rank: The adapter's.
 
     Returns:
         The tensor names of the base that the adapter will act on, sorted.
 
     Raises:
-        LmsiError: transformers cannot load the file, or a layer has no counterpart in it.
+        LmsiError: transformers cannot load the file, a layer has no counterpart in it,
+            or is smaller than the rank.
     """
     meta = read_meta(gguf)
     model = skeleton(gguf)
-    leaves = set(choose(model, target))
     shapes = {
         name: sizes(layer)
-        for name, layer in block_linears(model).items()
-        if name.rpartition(".")[2] in leaves
+        for name, layer in adapted(model, target, layers, rank).items()
     }
     return sorted(_tensor_name(name, shape, meta) for name, shape in shapes.items())
 
@@ -107,7 +110,7 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
     writer = gguf.GGUFWriter(fresh, meta.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(settings["lora_alpha"]))
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, gguf_alpha(settings))
     for layer, (a, b) in sorted(pairs.items()):
         name = _tensor_name(layer, (b.shape[0], a.shape[1]), meta)
         writer.add_tensor(f"{name}.lora_a", a)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOG = "log.jsonl"
-CLIP = 1.0
 
 
 class LogLine(Record, frozen=True, kw_only=True):
@@ -123,7 +122,7 @@ def _begin(model: nn.Module, job: Job) -> _State:
     packs = attention.supports(getattr(model, "config", None), longest)
     if packs:
         attention.install(model)
-    state = _State(parameters, optimizer, data.MAX_ROW_TOKENS if packs else 0)
+    state = _State(parameters, optimizer, job.config.row_tokens if packs else 0)
     state.done = checkpoint.load(job.out, job.name, parameters, optimizer)
     state.rng = torch.get_rng_state()
     state.log = _keep_log(job.out / LOG, state.done)
@@ -143,7 +142,11 @@ def _step(model: nn.Module, state: _State, job: Job, indices: list[int], rate: f
     started = time.perf_counter()
     batch = [job.examples[i] for i in indices]
     figures = accumulate(model, batch, state.row_tokens, job.dtype)
-    norm = float(torch.nn.utils.clip_grad_norm_(state.parameters.values(), CLIP))
+    norm = float(
+        torch.nn.utils.clip_grad_norm_(
+            state.parameters.values(), job.config.max_grad_norm or math.inf
+        )
+    )
     if not (math.isfinite(figures.loss) and math.isfinite(norm)):
         names = ", ".join(e.name for e in batch)
         raise LmsiError(

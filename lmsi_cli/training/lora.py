@@ -1,17 +1,19 @@
 """Adds a low-rank adapter to a frozen model, by PEFT.
 
-Decides which layers it acts on. Does not load models, train or save. For a Llama,
+Decides which layers it acts on, and how strongly. Does not load models, train or save. For a Llama,
 
     choose(model, "attn") == ["k_proj", "o_proj", "q_proj", "v_proj"]
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.load import block_linears, quiet
+from lmsi_cli.training.load import block_linears, quiet, sizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +55,80 @@ def choose(model: nn.Module, target: str) -> list[str]:
     return sorted(set(wanted))
 
 
+def last(model: nn.Module, layers: int | str) -> list[int] | None:
+    """Turn ``--layers`` into the numbers of the blocks to adapt; None for all of them.
+
+    Args:
+        model: The base model; its weights may be on the meta device.
+        layers: ``all``, a number of blocks from the last one, or ``last:N``.
+
+    Raises:
+        LmsiError: The model has fewer blocks.
+    """
+    if layers == "all":
+        return None
+    wanted = int(str(layers).removeprefix("last:"))
+    blocks = 1 + max((_block(name)[1] for name in block_linears(model)), default=-1)
+    if wanted > blocks:
+        raise LmsiError(
+            f"--layers {layers}: this model has {blocks} layers",
+            hint=f"use all, or a number up to {blocks}",
+        )
+    return list(range(blocks - wanted, blocks))
+
+
+def _block(name: str) -> tuple[str, int]:
+    """The list of blocks a layer is in, and the block's number: ``("layers", 3)``."""
+    steps = name.split(".")
+    at = next(i for i, step in enumerate(steps) if step.isdigit())
+    return steps[at - 1], int(steps[at])
+
+
+def adapted(
+    model: nn.Module, target: str, layers: int | str = "all", rank: int = 1
+) -> dict[str, nn.Module]:
+    """The linear layers that get an adapter, by their full names.
+
+    Args:
+        model: The base model; its weights may be on the meta device.
+        target: As in ``choose``.
+        layers: As in ``last``.
+        rank: The adapter's.
+
+    Raises:
+        LmsiError: As they do, or the rank is above that of a matrix itself.
+    """
+    leaves, blocks = set(choose(model, target)), last(model, layers)
+    found = {
+        name: layer
+        for name, layer in block_linears(model).items()
+        if name.rpartition(".")[2] in leaves and (blocks is None or _block(name)[1] in blocks)
+    }
+    for name, layer in found.items():
+        outputs, inputs = sizes(layer)
+        if rank > min(outputs, inputs):
+            shape = f"{outputs} x {inputs}"
+            raise LmsiError(
+                f"--rank {rank} is more than layer '{name}' ({shape}) itself has",
+                hint="8 to 64 is usual; --target leaves layers out",
+            )
+    return found
+
+
+def refuse_dora(config: TrainConfig) -> None:
+    """Say why there is no DoRA, before any work.
+
+    Raises:
+        LmsiError: ``config`` asks for it.
+    """
+    if config.dora:
+        raise LmsiError(
+            "--dora: a GGUF adapter holds two matrices for each layer, A and B; llama.cpp has no"
+            " place for the magnitudes that DoRA trains as well",
+            hint="leave it out; --rslora with a higher --rank does fit",
+        )
+
+
 def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module:
     """Wrap a frozen model with a fresh fp32 adapter, the only part that trains.
 
@@ -60,26 +136,55 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
 
     Args:
         model: From ``load_base``.
-        config: Rank, alpha, dropout, target and seed.
+        config: Rank, alpha and its scaling, dropout, target, layers and seed.
         base_name: What the adapter's own configuration calls the base: the GGUF's file name.
+
+    Raises:
+        LmsiError: As ``adapted`` and ``refuse_dora``.
     """
     import peft
     import torch
 
+    refuse_dora(config)
+    adapted(model, config.target, config.layers, config.rank)
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
+        use_rslora=config.rslora,
         bias="none",
         target_modules=choose(model, config.target),
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_name,
+        **_only(model, config.layers),
     )
     # PEFT would put this in place of our name: the folder on this machine, of no use elsewhere.
     model.name_or_path = base_name  # type: ignore[assignment]
     torch.manual_seed(config.seed)
     with quiet():
         return cast("nn.Module", peft.get_peft_model(model, settings, autocast_adapter_dtype=True))
+
+
+def _only(model: nn.Module, layers: int | str) -> dict[str, Any]:
+    """PEFT's words for some of the blocks; without the pattern it would count experts as blocks."""
+    blocks = last(model, layers)
+    if blocks is None:
+        return {}
+    pattern = _block(next(iter(block_linears(model))))[0]
+    return {"layers_to_transform": blocks, "layers_pattern": pattern}
+
+
+def gguf_alpha(settings: Mapping[str, Any]) -> float:
+    """The alpha that a GGUF adapter needs for the scale that PEFT trained with.
+
+    llama.cpp always scales by alpha / rank (src/llama-adapter.h, ``get_scale``); rsLoRA scales by
+    alpha / sqrt(rank), so its alpha is written sqrt(rank) times as large.
+
+    Args:
+        settings: What adapter_config.json says: lora_alpha, r, use_rslora.
+    """
+    alpha = float(settings["lora_alpha"])
+    return alpha * math.sqrt(settings["r"]) if settings.get("use_rslora") else alpha
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

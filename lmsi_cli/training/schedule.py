@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from lmsi_cli.config import TrainConfig
 
@@ -43,15 +43,24 @@ def _order(count: int, seed: int) -> Iterator[int]:
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The learning rate of a step: linear warm-up, then a cosine down to nearly zero.
+    """The learning rate of a step: linear warm-up, then as ``config.schedule`` says.
+
+    A cosine and a line both fall to nearly zero; the last step still moves.
 
     Args:
         step: Counted from 0.
         steps: All steps of the run.
-        config: Peak rate and share of warm-up steps.
+        config: Peak rate, share of warm-up steps, and schedule.
     """
     warm = math.ceil(config.warmup * steps)
     if step < warm:
         return config.lr * (step + 1) / warm
-    done = (step - warm) / max(1, steps - warm)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return config.lr * SHAPES[config.schedule]((step - warm) / max(1, steps - warm))
+
+
+# From the share of the steps after the warm-up that are done to a share of the peak rate.
+SHAPES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "constant": lambda _: 1.0,
+}

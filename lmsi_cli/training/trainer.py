@@ -71,6 +71,7 @@ def train(
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
+    lora.refuse_dora(config)
     tokens = data.tokenize(examples, codec, config.max_length)
     if not tokens.examples:
         raise LmsiError(
@@ -83,7 +84,7 @@ def train(
             f"{tokens.dropped} of {len(examples)} examples are longer than "
             f"{config.max_length} tokens and left out"
         )
-    export.preflight(gguf, config.target)
+    export.preflight(gguf, config.target, config.layers, config.rank)
     dtype = load.pick_dtype(config.dtype)
     model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
     name = checkpoint.fingerprint(gguf, tokens.examples, config)

@@ -1,0 +1,260 @@
+"""What a training setting does: which layers, how strongly, at which rate; and what is refused."""
+
+import math
+
+import msgspec
+import pytest
+from test_export import PROMPTS, exported, random_llama, write_gguf
+from toys import Watcher
+
+from lmsi_cli.cli.options import read_tables
+from lmsi_cli.config import SPEED_ONLY, TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Message, TrainExample
+from lmsi_cli.settings import resolve
+from lmsi_cli.training import checkpoint, data, export, load
+from lmsi_cli.training.loop import Job, fit
+from lmsi_cli.training.lora import add_lora, gguf_alpha, last, trainable
+from lmsi_cli.training.schedule import learning_rate
+from lmsi_cli.training.trainer import train
+from lmsi_cli.training.verify import gap, torch_logits, verify
+
+# One value other than the default for every option there is.
+OTHERS = {
+    "rank": 8,
+    "alpha": 24.0,
+    "dropout": 0.1,
+    "target": "attn",
+    "lr": 0.0005,
+    "epochs": 2.5,
+    "max_steps": 7,
+    "batch_size": 3,
+    "warmup": 0.2,
+    "weight_decay": 0.01,
+    "max_length": 512,
+    "dtype": "fp32",
+    "checkpoint_every": 9,
+    "seed": 5,
+    "layers": "last:3",
+    "schedule": "linear",
+    "max_grad_norm": 0.5,
+    "row_tokens": 700,
+    "rslora": True,
+    "dora": True,
+    "device": "cpu",
+}
+
+
+def of_file(tmp_path, values):
+    file = tmp_path / "lmsi.toml"
+    file.write_bytes(msgspec.toml.encode({"train": values}))
+    return resolve(TrainConfig, read_tables(file)["train"])
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(TrainConfig), ids=lambda f: f.name)
+def test_every_option_goes_through_a_config_file(tmp_path, field):
+    value = OTHERS[field.name]
+    assert value != field.default
+    read = of_file(tmp_path, {field.name: value})
+    assert read == msgspec.structs.replace(TrainConfig(), **{field.name: value})
+    # And back: what a run folder keeps is what was read.
+    assert of_file(tmp_path, msgspec.structs.asdict(read)) == read
+
+
+def test_a_number_of_layers_is_a_number_in_a_file_and_text_on_the_command_line(tmp_path):
+    assert of_file(tmp_path, {"layers": 3}).layers == 3
+    assert int(resolve(TrainConfig, {"layers": "3"}).layers) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("lr", 0, "--lr: expected a number, above 0 and at most 1, got 0"),
+        ("lr", math.nan, "--lr: expected a number, above 0 and at most 1, got nan"),
+        ("lr", math.inf, "--lr: expected a number, above 0 and at most 1, got inf"),
+        ("alpha", -1.0, "--alpha: expected a number, above 0 and at most 65536, got -1.0"),
+        ("rank", 0, "--rank: expected a whole number, at least 1 and at most 4096, got 0"),
+        ("schedule", "sine", "--schedule: expected one of cosine, linear, constant, got 'sine'"),
+        ("device", "tpu", "--device: expected one of auto, cpu, cuda, mps, got 'tpu'"),
+        ("dtype", "fp8", "--dtype: expected one of auto, bf16, fp32, got 'fp8'"),
+        ("max_grad_norm", -1, "expected a number, at least 0 and at most 1e+06, got -1"),
+        ("row_tokens", -1, "--row-tokens: expected a whole number, at least 0 and"),
+    ],
+)
+def test_values_out_of_range_are_refused(name, value, told):
+    with pytest.raises(LmsiError) as e:
+        resolve(TrainConfig, {name: value})
+    assert told in str(e.value)
+
+
+@pytest.mark.parametrize("layers", ["first:2", "last:0", "last:-1", "0", "none", "last:"])
+def test_layers_in_other_words_are_refused(layers):
+    with pytest.raises(LmsiError, match=r"--layers: expected all, a number of layers .*last:8\)"):
+        resolve(TrainConfig, {"layers": layers})
+
+
+@pytest.mark.parametrize(("layers", "blocks"), [("all", {0, 1}), ("last:1", {1}), (1, {1})])
+def test_layers_are_counted_from_the_last(tiny, layers, blocks):
+    found = {int(name.split("layers.")[1].split(".")[0]) for name in trainable(tiny(layers=layers))}
+    assert found == blocks
+
+
+def test_more_layers_than_there_are_is_refused(tiny):
+    model = tiny().get_base_model()
+    assert last(model, 2) == [0, 1]
+    with pytest.raises(LmsiError, match="--layers last:3: this model has 2 layers") as e:
+        last(model, "last:3")
+    assert e.value.hint == "use all, or a number up to 2"
+
+
+def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_path):
+    gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama())
+    assert export.preflight(gguf, rank=32)
+    with pytest.raises(LmsiError, match=r"--rank 33 is more than .*k_proj' \(32 x 64\) itself has"):
+        export.preflight(gguf, rank=33)
+    assert export.preflight(gguf, "mlp", rank=33)
+    assert len(export.preflight(gguf, "mlp", "last:1")) == 3
+
+
+def test_dora_is_refused_with_the_reason(tmp_path):
+    codec = data.Codec(lambda _: [1], lambda *_: [1])
+    with pytest.raises(LmsiError, match=r"llama\.cpp has no place for the magnitudes"):
+        train([], tmp_path / "none.gguf", TrainConfig(dora=True), tmp_path, codec, Watcher())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("linear", [0.5, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        ("constant", [0.5] + [1] * 9),
+    ],
+)
+def test_schedules(schedule, rates):
+    config = TrainConfig(lr=1.0, warmup=0.2, schedule=schedule)
+    assert [learning_rate(i, 10, config) for i in range(10)] == pytest.approx(rates)
+
+
+def job(examples, out, **config):
+    settings = TrainConfig(**{"lr": 0.02, "max_steps": 3, "batch_size": 9, "rank": 4, **config})
+    return Job(examples, settings, "fp32", out, checkpoint.fingerprint(None, examples, settings))
+
+
+def weights(model):
+    return {name: p.detach().clone() for name, p in trainable(model).items()}
+
+
+def test_smaller_rows_are_the_same_run_by_rounding(tiny, examples, tmp_path):
+    import torch
+
+    ends = []
+    for tokens in (1536, 60, 0):
+        model = tiny()
+        ends.append(
+            (
+                fit(model, job(examples, tmp_path / str(tokens), row_tokens=tokens), Watcher()),
+                weights(model),
+            )
+        )
+    (whole, end), *others = ends
+    # Micro-batches of one example pass each prefix anew; the step is the same.
+    assert whole[0].tokens < others[1][0][0].tokens == whole[0].unpacked_tokens
+    for log, got in others:
+        assert [x.loss for x in log] == pytest.approx([x.loss for x in whole], rel=1e-4)
+        for name, p in got.items():
+            torch.testing.assert_close(p, end[name], rtol=1e-2, atol=1e-4)
+
+
+def test_a_run_goes_on_with_other_rows_and_on_another_device(examples, tmp_path):
+    name = job(examples, tmp_path).name
+    other = {"checkpoint_every": 5, "row_tokens": 99, "device": "cuda"}
+    assert set(other) == set(SPEED_ONLY)
+    assert job(examples, tmp_path, **other).name == name
+    assert job(examples, tmp_path, schedule="linear").name != name
+
+
+def test_a_gradient_is_cut_to_its_longest(tiny, examples, tmp_path, monkeypatch):
+    import torch
+
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def watch(self, *args):
+        grads = [p.grad for g in self.param_groups for p in g["params"]]
+        seen.append(float(torch.cat([g.flatten() for g in grads]).norm()))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watch)
+    told = [
+        fit(tiny(), job(examples, tmp_path / str(n), max_steps=1, max_grad_norm=n), Watcher())
+        for n in (0.01, 0)
+    ]
+    assert seen[0] == pytest.approx(0.01, rel=1e-3)
+    assert seen[1] == pytest.approx(told[1][0].grad_norm, rel=1e-3) and seen[1] > 0.1
+
+
+def test_rslora_scales_by_the_root_of_the_rank(tiny):
+    scales = {
+        on: {m.scaling["default"] for m in tiny(rslora=on).modules() if hasattr(m, "lora_A")}
+        for on in (False, True)
+    }
+    assert scales == {False: {32 / 4}, True: {32 / 2}}
+    told = {"lora_alpha": 32.0, "r": 4}
+    assert gguf_alpha(told) == 32 and gguf_alpha({**told, "use_rslora": True}) == 64
+
+
+@pytest.mark.model
+def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
+    """The scale and the layers survive the export: the logits of both sides agree."""
+    import torch
+    from llama_side import opened
+
+    config = TrainConfig(rank=4, rslora=True, layers="last:3", target="attn")
+    model = add_lora(load.load_base(gguf, "fp32"), config, gguf.name)
+    for name, p in trainable(model).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    right = exported(model, gguf, tmp_path / "right")
+    told = msgspec.json.decode((tmp_path / "right" / export.CONFIG).read_bytes())
+    assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
+    assert export.preflight(gguf, "attn", "last:3") == names_in(right)
+    with opened(gguf, right) as llama:
+        ids = [llama.encode(p) for p in PROMPTS]
+        proof = verify(torch_logits(model, "fp32"), llama.logits, ids)
+        adapted = llama.logits(ids, True)
+    assert proof.moved > 0.02 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
+    # PEFT reads the folder back as the same model.
+    assert gap(reloaded(gguf, tmp_path / "right")(ids, True), adapted) < 0.002
+
+
+def names_in(adapter):
+    import gguf
+
+    tensors = gguf.GGUFReader(adapter).tensors
+    return sorted({t.name.removesuffix(".lora_a").removesuffix(".lora_b") for t in tensors})
+
+
+def reloaded(gguf, folder):
+    import peft
+
+    base = load.load_base(gguf, "fp32")
+    with load.quiet():
+        return torch_logits(peft.PeftModel.from_pretrained(base, folder).eval(), "fp32")
+
+
+CHAT = (Message(role="user", content="x" * 30),)
+
+
+@pytest.mark.parametrize("prompt", ["x" * 30, CHAT], ids=["plain", "chat"])
+def test_too_long_examples_are_counted_whole_and_never_cut(prompt):
+    def ids(text):
+        return (
+            [1] * sum(len(m.content) for m in text) if isinstance(text, tuple) else [1] * len(text)
+        )
+
+    codec = data.Codec(ids, lambda _, text: ids(text))
+    long, fits = (
+        TrainExample(prompt=prompt, completion="y" * n, format="f", question_id="q", path=0)
+        for n in (11, 10)
+    )
+    told = data.tokenize([long, fits], codec, 40)
+    assert told.dropped == 1 and [e.length for e in told.examples] == [40]
