@@ -1,0 +1,148 @@
+"""How long a training run will take, from a second of its own work on the loaded model.
+
+A row's work is counted from its tokens, its labels and the pairs that attention compares; a few
+short rows of the run itself, computed and thrown away, tell what a unit costs. Changes nothing:
+gradients are dropped, and random numbers are drawn again. What it finds:
+
+    Pace(fixed=0.012, rate=3.1e-12)  # seconds a row, seconds a multiplication
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.training import data, load, schedule, step
+from lmsi_cli.training.memory import scores
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BUDGET = 2.0  # seconds that the trial may take, as far as it can tell beforehand
+TRIALS = 4
+
+
+class Costs(NamedTuple):
+    """Multiplications of a model: for a token, for a label, for a pair that is compared."""
+
+    token: int
+    label: int
+    pair: int
+
+    def of(self, row: data.Row) -> float:
+        """Multiplications of a row on its way forwards; the way back is in proportion."""
+        return (
+            self.token * len(row.ids) + self.label * len(row.labels) + self.pair * scores(row)
+        )
+
+
+class Pace(NamedTuple):
+    """Seconds that every row takes, and seconds for each multiplication beside."""
+
+    fixed: float
+    rate: float
+
+    def of(self, work: float) -> float:
+        """Seconds of a row."""
+        return self.fixed + self.rate * work
+
+
+def foretell(
+    model: nn.Module,
+    examples: Sequence[data.TokenExample],
+    config: TrainConfig,
+    row_tokens: int,
+    dtype: load.Dtype,
+    done: int = 0,
+) -> float:
+    """Seconds that the steps of a run will take.
+
+    Args:
+        model: Ready to train; left as it is.
+        examples: All of the run.
+        config: Decides which examples a step sees.
+        row_tokens: As the steps pack them.
+        dtype: Of the matrix products.
+        done: Steps that are finished already.
+    """
+    rows = [
+        row
+        for step_ in schedule.plan(len(examples), config)[done:]
+        for row in data.pack([examples[i] for i in step_], row_tokens)
+    ]
+    if not rows:
+        return 0.0
+    each = costs(model)
+    found = measure(model, _trials(examples, rows, row_tokens), each, dtype)
+    return sum(found.of(each.of(row)) for row in rows)
+
+
+def _trials(
+    examples: Sequence[data.TokenExample], rows: Sequence[data.Row], row_tokens: int
+) -> list[data.Row]:
+    """Rows to try, from one short example to the middle one of the run's rows."""
+    middle = sorted(rows, key=lambda row: len(row.ids))[len(rows) // 2]
+    short = sorted(examples, key=lambda e: e.length)[: 1 << TRIALS]
+    packs = [data.pack(short[: 1 << n], row_tokens)[0] for n in range(TRIALS)]
+    return [*(p for p in packs if len(p.ids) < len(middle.ids)), middle]
+
+
+def measure(
+    model: nn.Module, trials: Sequence[data.Row], each: Costs, dtype: load.Dtype
+) -> Pace:
+    """Compute rows there and back, from the smallest, while they promise to stay in the budget."""
+    import torch
+
+    points: list[tuple[float, float]] = []
+    training = model.training
+    with torch.random.fork_rng(devices=[]):
+        model.train()
+        _seconds(model, trials[0], dtype)  # libraries choose their kernels the first time
+        for row in trials:
+            work, spent = each.of(row), sum(p[1] for p in points)
+            if points and spent + points[-1][1] * work / points[-1][0] > BUDGET:
+                break
+            points.append((work, _seconds(model, row, dtype)))
+    model.train(training)
+    return fit_line(points)
+
+
+def _seconds(model: nn.Module, row: data.Row, dtype: load.Dtype) -> float:
+    begun = time.perf_counter()
+    step.row_loss(model, data.to_batch(row), dtype).backward()  # type: ignore[no-untyped-call]
+    seconds = time.perf_counter() - begun
+    model.zero_grad(set_to_none=True)
+    return seconds
+
+
+def costs(model: nn.Module) -> Costs:
+    """Count a model's multiplications; its adapter is part of it."""
+    config = model.config
+    matrices = [p.numel() for name, p in model.named_parameters() if p.dim() == 2 and _inner(name)]
+    heads = int(getattr(config, "num_attention_heads", 1))
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)  # type: ignore[arg-type, operator]
+    return Costs(
+        token=sum(matrices),
+        label=int(config.vocab_size) * int(config.hidden_size),  # type: ignore[arg-type]
+        pair=2 * heads * size * int(config.num_hidden_layers),  # type: ignore[arg-type]
+    )
+
+
+def _inner(name: str) -> bool:
+    return any(part.isdigit() for part in name.split("."))
+
+
+def fit_line(points: Sequence[tuple[float, float]]) -> Pace:
+    """Draw a line through (multiplications, seconds); neither constant is negative.
+
+    Args:
+        points: One or more; of one the fixed part cannot be told and is taken for nothing.
+    """
+    (x, y), (more, seconds) = min(points), max(points)
+    if more > 2 * x and seconds > y:
+        rate = (seconds - y) / (more - x)
+        if (fixed := y - rate * x) >= 0:
+            return Pace(fixed, rate)
+    return Pace(0.0, sum(p[1] for p in points) / sum(p[0] for p in points))
