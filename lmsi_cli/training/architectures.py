@@ -86,7 +86,7 @@ def has(meta: GgufMeta, part: str) -> bool:
 
 
 def rope(meta: GgufMeta) -> Settings:
-    """transformers' rotary settings; Llama 3's factors are a tensor and not among them."""
+    """Rotary settings in transformers' spelling, without Llama 3's factors: those are a tensor."""
     v = meta.values
     width = int(v.get("rope.dimension_count", meta.head_size))
     told: Settings = {

@@ -72,7 +72,7 @@ def skeleton(gguf: Path) -> nn.Module:
     check_types(meta)
     with _refusing(meta), quiet(), init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(configuration(meta))
-        model.tie_weights()
+    model.tie_weights()  # again: without numbers, each end got a parameter of its own
     return cast("nn.Module", model)
 
 
@@ -148,7 +148,7 @@ def block_linears(model: nn.Module) -> dict[str, nn.Module]:
 
 def sizes(layer: nn.Module) -> tuple[int, int]:
     """Outputs and inputs of a linear layer, of whichever kind."""
-    rows, columns = layer.weight.shape  # type: ignore[union-attr]
+    rows, columns = cast("tuple[int, int]", tuple(layer.weight.shape))  # type: ignore[arg-type]
     return (rows, columns) if hasattr(layer, "out_features") else (columns, rows)
 
 

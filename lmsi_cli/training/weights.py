@@ -63,11 +63,13 @@ def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
     for ours, _ in model.named_parameters():
         theirs = name(ours) or ours
         if ours.endswith("experts.gate_up_proj"):
-            block = theirs.partition(".ffn")[0]
-            told[f"{block}.ffn_gate_exps.weight"] = Place(ours, 0)
-            told[f"{block}.ffn_up_exps.weight"] = Place(ours, 1)
+            block = next(step for step in ours.split(".") if step.isdigit())
+            told[f"blk.{block}.ffn_gate_exps.weight"] = Place(ours, 0)
+            told[f"blk.{block}.ffn_up_exps.weight"] = Place(ours, 1)
         else:
-            told[theirs if "." in theirs[-7:] else f"{theirs}.weight"] = Place(ours)
+            told[theirs if theirs.endswith((".weight", ".bias")) else f"{theirs}.weight"] = Place(
+                ours
+            )
     return told
 
 
@@ -209,7 +211,7 @@ def check_types(meta: GgufMeta) -> None:
     import numpy as np
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 
-    first = {kind: name for name, kind in reversed(meta.types.items())}
+    first = {kind: name for name, kind in reversed(list(meta.types.items()))}
     for kind, name in first.items():
         number = GGMLQuantizationType[kind]
         block = np.zeros((1, GGML_QUANT_SIZES[number][1]), np.uint8)

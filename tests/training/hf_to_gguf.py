@@ -60,7 +60,9 @@ def copy_vocabulary(writer, source):
 
 def rotary(w, heads):
     """Llama's halves interleaved, as for the original checkpoints' arithmetic."""
-    return w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+    return (
+        w.reshape(heads, 2, w.shape[0] // heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+    )
 
 
 def fused(w, groups, size):
@@ -79,7 +81,7 @@ def tensors(model, arch):
     """Name and numbers of each tensor of the file, float32."""
     config = model.config
     heads = config.num_attention_heads
-    kv = getattr(config, "num_key_value_heads", None) or getattr(config, "num_kv_heads", heads)
+    kv = kv_heads(config, arch)
     number = next(k for k, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     for ours, tensor in model.state_dict().items():
@@ -105,6 +107,13 @@ def tensors(model, arch):
             yield name, np.ascontiguousarray(x, np.float32)
 
 
+def kv_heads(config, arch):
+    if arch == "starcoder" or (arch == "falcon" and not config.new_decoder_architecture):
+        return 1
+    told = (getattr(config, name, None) for name in ("num_key_value_heads", "num_kv_heads"))
+    return next((n for n in told if n), config.num_attention_heads)
+
+
 def split_experts(name, w):
     if name.endswith("experts.gate_up_proj"):
         stem, half = name.removesuffix("gate_up_proj"), w.shape[1] // 2
@@ -114,42 +123,41 @@ def split_experts(name, w):
 
 def header(writer, config, arch):
     """What the converter writes of a configuration."""
-    heads, hidden = config.num_attention_heads, config.hidden_size
-    size = getattr(config, "head_dim", None) or hidden // heads
-    rope = getattr(config, "rope_parameters", None) or {}
-    near, rope = rope.get("sliding_attention"), rope.get("full_attention", rope)
-    get = lambda *names: next((x for n in names if (x := getattr(config, n, None)) is not None), None)  # noqa: E731
+
+    def get(*names):
+        return next((x for n in names if (x := getattr(config, n, None)) is not None), None)
+
+    hidden, heads = config.hidden_size, config.num_attention_heads
     writer.add_context_length(get("max_position_embeddings") or 256)
     writer.add_embedding_length(hidden)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(get("intermediate_size", "n_inner", "ffn_hidden_size") or 4 * hidden)
+    wide = get("intermediate_size", "n_inner", "ffn_hidden_size")
+    writer.add_feed_forward_length(wide or 4 * hidden)
     writer.add_head_count(heads)
     writer.add_vocab_size(config.vocab_size)
-    kv = get("num_key_value_heads", "num_kv_heads")
-    if arch == "starcoder":
-        kv = 1
     if arch != "gpt2":
-        writer.add_head_count_kv(kv or heads)
-    if (eps := get("rms_norm_eps", "norm_eps")) is not None:
-        writer.add_layer_norm_rms_eps(eps)
-    layer = get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
-    if arch == "nemotron":
-        layer = config.norm_eps
-    if arch == "olmo":
-        layer = 1e-5
-    if layer is not None:
-        writer.add_layer_norm_eps(layer)
-    if "head_dim" in config.to_dict() and config.head_dim:
+        writer.add_head_count_kv(kv_heads(config, arch))
+    if (size := config.to_dict().get("head_dim")) is not None:
         writer.add_key_length(size)
         writer.add_value_length(size)
-    header_rope(writer, rope, near, size, arch)
+    header_norms(writer, get, arch)
+    header_rope(writer, config, size or hidden // heads, arch)
     for name, add in EXTRA.items():
-        if (value := get(name)) is not None and name in config.to_dict():
+        if (value := get(name)) is not None:
             getattr(writer, add)(value)
     if arch in ("gptneox", "stablelm"):
         writer.add_parallel_residual(config.use_parallel_residual)
     if arch in ("gemma2", "gemma3", "phi3"):
         writer.add_sliding_window(config.sliding_window or 0)
+
+
+def header_norms(writer, get, arch):
+    if (eps := get("rms_norm_eps", "norm_eps")) is not None:
+        writer.add_layer_norm_rms_eps(eps)
+    special = {"nemotron": get("norm_eps"), "olmo": 1e-5}
+    eps = special.get(arch) or get("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
+    if eps is not None:
+        writer.add_layer_norm_eps(eps)
 
 
 EXTRA = {
@@ -168,7 +176,9 @@ EXTRA = {
 }
 
 
-def header_rope(writer, rope, near, size, arch):
+def header_rope(writer, config, size, arch):
+    told = getattr(config, "rope_parameters", None) or {}
+    near, rope = told.get("sliding_attention"), told.get("full_attention", told)
     if not rope:
         return
     if arch not in ("falcon", "stablelm", "phi2", "gptneox"):  # the converter leaves it out

@@ -134,7 +134,8 @@ def test_a_layer_without_a_counterpart_is_named():
 
 
 def test_interleaving_turns_halves_into_pairs():
-    meta = load.GgufMeta("llama", 1, 2, 1, {}, None)
+    shapes = {f"blk.0.attn_{x}.weight": (8, 1) for x in "qkv"}
+    meta = load.GgufMeta("llama", 1, 2, 1, shapes, None)
     rows = np.arange(8.0, dtype=np.float32)[:, None]  # two heads of four rows
     q = export.reorder(rows, "blk.0.attn_q.weight", meta)
     assert q[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
