@@ -20,7 +20,7 @@ LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(l
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
 # that was cut short may go on with others.
-SPEED_ONLY = ("checkpoint_every", "device", "row_tokens")
+SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "gradient_checkpointing", "fit")
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -65,3 +65,10 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     device: Annotated[
         DeviceName, opt("auto, cpu, cuda or mps; auto takes a GPU that torch can use.")
     ] = "auto"
+    gradient_checkpointing: Annotated[
+        Literal["auto", "on", "off"],
+        opt("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),
+    ] = "auto"
+    fit: Annotated[
+        bool, opt("Where memory is short, take the gentlest settings that fit, and say which.")
+    ] = False

@@ -55,11 +55,11 @@ class Remembered(Record, frozen=True, kw_only=True):
     changes: dict[str, Any]
 
 
-def settle(outline: memory.Outline, config: TrainConfig, out: Path, progress: Progress) -> Settled:
+def settle(run: memory.Outline, config: TrainConfig, out: Path, progress: Progress) -> Settled:
     """Foretell what a run needs, and see to it that this fits.
 
     Args:
-        outline: The model and the examples.
+        run: The model and the examples.
         config: As asked for; with ``fit`` it may be changed.
         out: Folder of the run, where changes of the result are remembered.
         progress: Is told the forecast, and what was changed.
@@ -68,14 +68,14 @@ def settle(outline: memory.Outline, config: TrainConfig, out: Path, progress: Pr
         LmsiError: It does not fit; proposes what does.
     """
     free = headroom.free_bytes()
-    first = _try(outline, config, Choice((), _recall(out, config)))
-    found = first if _fits(first, free) else _checkpointed(outline, first, free)
+    first = _try(run, config, Choice((), _recall(out, config)))
+    found = first if _fits(first, free) else _checkpointed(run, first, free)
     if found is None and config.fit:
-        found = next((s for s in _gentler(outline, first) if _fits(s, free)), None)
+        found = next((s for s in _gentler(run, first) if _fits(s, free)), None)
         _remember(out, config, found)
     if found is None:
-        raise _too_little(outline, first, free)
-    progress.say(told(found, len(outline.examples)))
+        raise _too_little(run, first, free)
+    progress.say(told(found, len(run.examples)))
     return found
 
 
@@ -97,19 +97,19 @@ def _fits(found: Settled, free: int) -> bool:
     return bool(found.examples) and found.footprint.more <= SHARE * free
 
 
-def _try(outline: memory.Outline, config: TrainConfig, choice: Choice) -> Settled:
+def _try(run: memory.Outline, config: TrainConfig, choice: Choice) -> Settled:
     changed = msgspec.structs.replace(config, **choice.changes)
-    kept = [e for e in outline.examples if e.length <= changed.max_length]
+    kept = [e for e in run.examples if e.length <= changed.max_length]
     checkpointing = changed.gradient_checkpointing == "on"
-    footprint = memory.forecast(outline._replace(examples=kept), changed, checkpointing)
+    footprint = memory.forecast(run._replace(examples=kept), changed, checkpointing)
     return Settled(changed, kept, checkpointing, footprint, choice.flags)
 
 
-def _checkpointed(outline: memory.Outline, first: Settled, free: int) -> Settled | None:
+def _checkpointed(run: memory.Outline, first: Settled, free: int) -> Settled | None:
     """The same settings with checkpointing, if that is left to us and enough."""
     if first.config.gradient_checkpointing != "auto":
         return None
-    found = _try(outline, first.config, _with(first.config, checkpointing=True))
+    found = _try(run, first.config, _with(first.config, checkpointing=True))
     return found if _fits(found, free) else None
 
 
@@ -121,9 +121,9 @@ def _with(config: TrainConfig, checkpointing: bool, **changes: Any) -> Choice:  
     return Choice(tuple(flags), changes)
 
 
-def _gentler(outline: memory.Outline, first: Settled) -> Iterator[Settled]:
+def _gentler(run: memory.Outline, first: Settled) -> Iterator[Settled]:
     """Settings that need less and less, from the least harm on."""
-    config, blocks = first.config, outline.meta.blocks
+    config, blocks = first.config, run.meta.blocks
     budgets = [b for b in BUDGETS if b < config.row_tokens]
     choices = [_with(config, False, row_tokens=b) for b in budgets]
     choices.append(_with(config, True))
@@ -137,17 +137,17 @@ def _gentler(outline: memory.Outline, first: Settled) -> Iterator[Settled]:
         fewer = max(1, int(share * blocks))
         choices.append(_with(config, True, **least, layers=fewer))
     for choice in choices:
-        yield _try(outline, config, choice)
+        yield _try(run, config, choice)
 
 
-def _too_little(outline: memory.Outline, first: Settled, free: int) -> LmsiError:
+def _too_little(run: memory.Outline, first: Settled, free: int) -> LmsiError:
     """Name the gentlest settings that fit, and the next that need less still."""
     gib = 1 << 30
     message = (
         f"training needs {first.footprint.more / gib:.1f} GiB more memory, and "
         f"{SHARE * free / gib:.1f} of {free / gib:.1f} GiB free may be taken"
     )
-    tried = list(_gentler(outline, first))
+    tried = list(_gentler(run, first))
     fitting = [s for s in tried if _fits(s, free)]
     if not fitting:
         least = min(s.footprint.more for s in tried) / gib

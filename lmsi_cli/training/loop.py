@@ -20,7 +20,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.records import Progress, Record
-from lmsi_cli.training import attention, checkpoint, data, load, lora, schedule
+from lmsi_cli.training import attention, checkpoint, data, load, lora, pace, schedule
 from lmsi_cli.training.step import accumulate
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
     progress.start("training", len(steps))
     if state.done:
         progress.say(f"going on after step {state.done} of {len(steps)}")
+    _foretell(model, job, state, progress)
     model.train()
     try:
         with appender(job.out / LOG, LogLine) as log:
@@ -107,6 +108,13 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
     finally:
         model.eval()
     return state.log
+
+
+def _foretell(model: nn.Module, job: Job, state: _State, progress: Progress) -> None:
+    seconds = pace.foretell(
+        model, job.examples, job.config, state.row_tokens, job.dtype, state.done
+    )
+    progress.say(f"time: about {pace.told(seconds)} of training")
 
 
 def _begin(model: nn.Module, job: Job) -> _State:

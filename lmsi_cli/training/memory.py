@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
@@ -67,28 +68,33 @@ class Outline(NamedTuple):
     file_bytes: int = 0
 
 
-def forecast(outline: Outline, config: TrainConfig, checkpointing: bool) -> Footprint:
+def outline(gguf: Path, examples: Sequence[data.TokenExample], dtype: load.Dtype) -> Outline:
+    """Read what a forecast needs of a model's file."""
+    return Outline(load.read_meta(gguf), examples, dtype, gguf.stat().st_size)
+
+
+def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprint:
     """Foretell the memory of a run.
 
     Args:
-        outline: The model's header, and the examples as they will be trained on.
+        run: The model's header, and the examples as they will be trained on.
         config: Settings of the run.
         checkpointing: Whether activations are computed twice instead of kept.
     """
-    model = shallow(outline.meta, outline.meta.blocks)
+    model = shallow(run.meta, run.meta.blocks)
     layers = lora.adapted(model, config.target, config.layers, config.rank)
     numbers = config.rank * sum(sum(load.sizes(layer)) for layer in layers.values())
-    blocks = len(lora.last(model, config.layers) or range(outline.meta.blocks))
-    longest = max(e.length for e in outline.examples)
+    blocks = len(lora.last(model, config.layers) or range(run.meta.blocks))
+    longest = max(e.length for e in run.examples)
     budget = config.row_tokens if attention.supports(model.config, longest) else 0
-    rows = largest(outline.examples, config, budget)
+    rows = largest(run.examples, config, budget)
     return Footprint(
         process=resident(),
-        weights=_weight_bytes(model, outline.dtype),
+        weights=_weight_bytes(model, run.dtype),
         adapter=4 * ADAM * numbers,
-        row=LIBRARIES + max(_row_bytes(outline, config, checkpointing, blocks, r) for r in rows),
+        row=LIBRARIES + max(_row_bytes(run, config, checkpointing, blocks, r) for r in rows),
         loading=LIBRARIES + DEQUANTISING * weights.SLAB,
-        proving=LIBRARIES + outline.file_bytes,
+        proving=LIBRARIES + run.file_bytes,
     )
 
 
@@ -110,7 +116,7 @@ def shallow(meta: load.GgufMeta, depth: int) -> nn.Module:
         settings.layer_types = kinds[:depth]
     with load.quiet(), init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(settings)
-        model.tie_weights()
+    model.tie_weights()
     return cast("nn.Module", model.requires_grad_(False))
 
 
@@ -146,20 +152,20 @@ def _weight_bytes(model: nn.Module, dtype: load.Dtype) -> int:
 
 
 def _row_bytes(
-    outline: Outline, config: TrainConfig, checkpointing: bool, blocks: int, row: data.Row
+    run: Outline, config: TrainConfig, checkpointing: bool, blocks: int, row: data.Row
 ) -> int:
     """The peak of a row beside weights, adapter and its gradients, drawn out from two depths."""
-    few, more = (row_peak(outline, config, checkpointing, depth, row) for depth in DEPTHS)
+    few, more = (row_peak(run, config, checkpointing, depth, row) for depth in DEPTHS)
     return few + (more - few) * (blocks - DEPTHS[0]) // (DEPTHS[1] - DEPTHS[0])
 
 
 def row_peak(
-    outline: Outline, config: TrainConfig, checkpointing: bool, depth: int, row: data.Row
+    run: Outline, config: TrainConfig, checkpointing: bool, depth: int, row: data.Row
 ) -> int:
     """The most bytes alive at once while a row goes through a shallow model and back.
 
     Args:
-        outline: The model and the type of its matrices.
+        run: The model and the type of its matrices.
         config: Rank, target and dropout of the adapter; every layer gets one.
         checkpointing: As in ``forecast``.
         depth: Layers of the shallow model.
@@ -167,8 +173,8 @@ def row_peak(
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    model = shallow(outline.meta, depth)
-    narrow = load.narrow_names(model) if outline.dtype == "bf16" else frozenset()
+    model = shallow(run.meta, depth)
+    narrow = load.narrow_names(model) if run.dtype == "bf16" else frozenset()
     thin = {id(p) for name, p in model.named_parameters() if name in narrow}
     everywhere = msgspec.structs.replace(config, layers="all")
     model = lora.add_lora(model, everywhere, "forecast")
@@ -179,7 +185,7 @@ def row_peak(
             attention.install(model)
         prepare(model, checkpointing)
         model.train()
-        return _counted(model, lambda: step.row_loss(model, batch, outline.dtype))
+        return _counted(model, lambda: step.row_loss(model, batch, run.dtype))
 
 
 def prepare(model: nn.Module, checkpointing: bool) -> None:
@@ -230,9 +236,7 @@ def _counted(model: nn.Module, loss: Any) -> int:  # noqa: ANN401 - a function
         most = max(most, now)
 
     class Watch(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, f: Any, types: Any, args: Any = (), kwargs: Any = None  # noqa: ANN401
-        ) -> Any:  # noqa: ANN401
+        def __torch_dispatch__(self, f, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
             out = f(*args, **(kwargs or {}))
             for leaf in tree_leaves(out):
                 if isinstance(leaf, torch.Tensor):

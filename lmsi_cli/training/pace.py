@@ -33,9 +33,7 @@ class Costs(NamedTuple):
 
     def of(self, row: data.Row) -> float:
         """Multiplications of a row on its way forwards; the way back is in proportion."""
-        return (
-            self.token * len(row.ids) + self.label * len(row.labels) + self.pair * scores(row)
-        )
+        return self.token * len(row.ids) + self.label * len(row.labels) + self.pair * scores(row)
 
 
 class Pace(NamedTuple):
@@ -79,6 +77,13 @@ def foretell(
     return sum(found.of(each.of(row)) for row in rows)
 
 
+def told(seconds: float) -> str:
+    """A duration in the unit that suits it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def _trials(
     examples: Sequence[data.TokenExample], rows: Sequence[data.Row], row_tokens: int
 ) -> list[data.Row]:
@@ -89,9 +94,7 @@ def _trials(
     return [*(p for p in packs if len(p.ids) < len(middle.ids)), middle]
 
 
-def measure(
-    model: nn.Module, trials: Sequence[data.Row], each: Costs, dtype: load.Dtype
-) -> Pace:
+def measure(model: nn.Module, trials: Sequence[data.Row], each: Costs, dtype: load.Dtype) -> Pace:
     """Compute rows there and back, from the smallest, while they promise to stay in the budget."""
     import torch
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, export, load, lora
+from lmsi_cli.training import checkpoint, data, export, fitting, load, lora, memory
 from lmsi_cli.training.loop import Job, LogLine, fit
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     tokens_per_second: float
     dtype: load.Dtype
     peak_rss_mib: int
+    foretold_rss_mib: int = 0
 
 
 class Trained(NamedTuple):
@@ -86,12 +89,17 @@ def train(
         )
     export.preflight(gguf, config.target, config.layers, config.rank)
     dtype = load.pick_dtype(config.dtype)
+    outline = memory.outline(gguf, tokens.examples, dtype)
+    config, chosen, checkpointing, foretold, _ = fitting.settle(outline, config, out, progress)
     model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
-    name = checkpoint.fingerprint(gguf, tokens.examples, config)
-    job = Job(tokens.examples, config, dtype, out, name)
+    memory.prepare(model, checkpointing)
+    name = checkpoint.fingerprint(gguf, chosen, config)
+    job = Job(chosen, config, dtype, out, name)
     log = fit(model, job, progress)
     export.save_adapter(model, out)
-    return Trained(_summary(job, log, tokens.dropped), model)
+    summary = _summary(job, log, len(examples) - len(chosen))
+    told = msgspec.structs.replace(summary, foretold_rss_mib=foretold.peak >> 20)
+    return Trained(told, model)
 
 
 def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:
