@@ -39,6 +39,33 @@ def check_apart(questions: Iterable[Question], exams: Mapping[str, Iterable[Ques
     Raises:
         LmsiError: Some occur in both; names them and the first file that holds them.
     """
+    _check(
+        questions,
+        exams,
+        "questions to train on",
+        "what is trained on cannot be measured on: take them out of one of the two; "
+        "--force goes on",
+    )
+
+
+def check_measured(trained: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
+    """Refuse to measure an adapter on questions that it was trained on.
+
+    Raises:
+        LmsiError: Some occur in both; names them and the first set that holds them.
+    """
+    _check(
+        trained,
+        exams,
+        "questions that the adapter was trained on",
+        "take them out of the set: an answer that was learned shows nothing; "
+        "--allow-overlap measures all the same",
+    )
+
+
+def _check(
+    questions: Iterable[Question], exams: Mapping[str, Iterable[Question]], what: str, hint: str
+) -> None:
     asked = {name: {same_words(q.question) for q in exam} for name, exam in exams.items()}
     both: dict[str, list[str]] = {name: [] for name in asked}
     count = 0
@@ -49,14 +76,9 @@ def check_apart(questions: Iterable[Question], exams: Mapping[str, Iterable[Ques
                 both[name].append(question.id)
     for name, found in both.items():
         if found:
-            raise _refusal(name, found, count)
+            raise LmsiError(f"{name} holds {_named(found, count, what)}", hint=hint)
 
 
-def _refusal(name: str, found: Sequence[str], count: int) -> LmsiError:
+def _named(found: Sequence[str], count: int, what: str) -> str:
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return LmsiError(
-        f"{name} holds {len(found)} of the {count} questions to train on: "
-        f"{', '.join(found[:NAMED])}{more}",
-        hint="what is trained on cannot be measured on: take them out of one of the two; "
-        "--force goes on",
-    )
+    return f"{len(found)} of the {count} {what}: {', '.join(found[:NAMED])}{more}"

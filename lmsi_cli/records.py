@@ -18,7 +18,7 @@ import msgspec
 
 StopReason = Literal["answer", "next_question", "eos", "length"]
 PromptFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
-Mode = Literal["direct", "cot", "sc"]
+Mode = Literal["direct", "cot", "cot-few", "sc"]
 Role = Literal["system", "user", "assistant"]
 ChatChoice = Literal["auto", "on", "off"]
 FewShot = Literal["turns", "message"]
@@ -42,12 +42,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Question(Record, frozen=True, kw_only=True):
-    """One question as a person wrote it; ``answer`` is gold and only evaluation may read it."""
+    """One question as a person wrote it; ``answer`` is gold and only evaluation may read it.
+
+    ``family`` names its kind, for tables by kind. ``group`` names its cluster: questions that were
+    made from one template or stand below one text are no independent trials.
+    """
 
     id: str
     question: str
     answer: str | None = None
     family: str | None = None
+    group: str | None = None
 
 
 class Exemplar(Record, frozen=True, kw_only=True):

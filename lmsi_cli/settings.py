@@ -34,6 +34,10 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
         LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
     """
     merged = {k: v for layer in layers for k, v in _filled(layer).items() if v is not None}
+    listed = {f.name for f in msgspec.structs.fields(kind) if isinstance(f.default, tuple)}
+    merged = {
+        k: [v] if k in listed and isinstance(v, int | float) else v for k, v in merged.items()
+    }
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
@@ -80,6 +84,8 @@ def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
     if typing.get_origin(type_) is Literal:
         return f"one of {', '.join(inner)}"
     if typing.get_origin(type_) is tuple:
+        if typing.get_origin(inner[0]) is Annotated:
+            return f"one or more, each {_allowed(*typing.get_args(inner[0]))}"
         return f"one or more of {', '.join(typing.get_args(inner[0]))}"
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     word = next((word for t, word in kinds.items() if t in (type_, *inner)), "text")

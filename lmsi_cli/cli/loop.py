@@ -21,9 +21,11 @@ from lmsi_cli.cli.session import (
     Json,
     Overwrite,
     Quiet,
+    about,
     conversing,
     examined,
     identity,
+    labelled_sets,
     pick_task,
     show,
     watched,
@@ -46,7 +48,7 @@ from lmsi_cli.settings import resolve
 from lmsi_cli.tasks.loader import load_task
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.report.comparison import Comparison
+    from lmsi_cli.report.results import Evaluation
     from lmsi_cli.stages.sample import SampleSummary
 
 Questions = Annotated[
@@ -105,7 +107,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
     from lmsi_cli.engine.fitting import skipped_error
-    from lmsi_cli.report.tables import eval_tables
+    from lmsi_cli.report.before_after import eval_tables
 
     plan = _plan(settings, tables, questions, data)._replace(force=force)
     plan = plan._replace(probe=_probe(probe, plan), excluded={} if force else plan.excluded)
@@ -148,7 +150,7 @@ def _plan(
     if questions is None and own is None:
         raise LmsiError("no questions given", hint="lmsi run QUESTIONS -m MODEL")
     folder = model.path.parent
-    exams = _exams(data or ([str(folder / t) for t in own.tests] if own else []))
+    exams = labelled_sets(data or ([str(folder / t) for t in own.tests] if own else []))
     seed = {"seed": settings.seed}
     return Plan(
         model=model,
@@ -186,22 +188,9 @@ def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
         return conversing(task, choose(settings.chat, Encoder(words)), settings)
 
 
-def _exams(files: Sequence[str]) -> dict[str, Sequence[Question]]:
-    """Read the labelled sets; their names, which name the results, must differ."""
-    from lmsi_cli.tasks.readers import read_labelled, set_name
-
-    found: dict[str, Sequence[Question]] = {}
-    for file in files:
-        name = set_name(file)
-        if name in found:
-            raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
-        found[name] = read_labelled(file)
-    return found
-
-
 def _round(
     folder: RunDir, plan: Plan, adapter: str, overwrite: bool, progress: Progress
-) -> tuple[SampleSummary, list[Comparison]]:
+) -> tuple[SampleSummary, list[Evaluation]]:
     """One round in one folder; what is done already is not done again."""
     with locked(folder):
         drawn = _sample(folder, plan, adapter, overwrite, progress)
@@ -267,7 +256,7 @@ def _check(plan: Plan) -> None:
         gold_answers(questions[: plan.eval.limit or None], _exam_task(plan))
 
 
-def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]:
+def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Evaluation]:
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.stages.evaluate import Exam, evaluate, variants_of
 
@@ -275,15 +264,7 @@ def _measure(folder: RunDir, plan: Plan, progress: Progress) -> list[Comparison]
         progress.say(f"nothing measured; lmsi eval {folder.root} --data FILE does it")
         return []
     task = _exam_task(plan)
-    variants = variants_of(folder, plan.model.path)
+    variants = variants_of(folder, plan.model.path, scales=plan.eval.scale)
+    exams = [Exam(name, questions, task, plan.eval) for name, questions in plan.exams.items()]
     with LlamaEngine(plan.model.path, plan.eval) as engine:
-        return [
-            evaluate(
-                Exam(name, questions[: plan.eval.limit or None], task, plan.eval),
-                variants,
-                engine,
-                folder,
-                progress,
-            )
-            for name, questions in plan.exams.items()
-        ]
+        return evaluate(exams, variants, engine, folder, progress, about(plan.model, engine))

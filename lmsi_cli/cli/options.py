@@ -130,7 +130,7 @@ def _shown(default: Any) -> str:  # noqa: ANN401 - any default
     if isinstance(default, bool):
         return "yes" if default else "no"
     if isinstance(default, tuple):
-        return ",".join(default) or EMPTY
+        return ",".join(map(_shown, default)) or EMPTY
     if isinstance(default, float):
         return f"{default:g}"
     if default is None:  # a table of the config file may hold it

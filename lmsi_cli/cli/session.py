@@ -8,7 +8,7 @@ Knows how a command line's values become open things; nothing of any one command
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,13 +22,15 @@ from lmsi_cli.cli.console import out, watcher
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
-from lmsi_cli.records import Progress
+from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
     from lmsi_cli.engine.encode import Choice
+    from lmsi_cli.engine.engine import LlamaEngine
+    from lmsi_cli.engine.llama import LlamaModel
 
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
@@ -122,6 +124,50 @@ def identity(model: Model, task: Task) -> dict[str, Any]:
     }
 
 
+def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
+    """What an evaluation's record says of its model, and versions."""
+    from importlib.metadata import version
+
+    info = engine.info
+    source = {
+        "file": model.path.name,
+        "sha256": sha256_file(model.path),
+        "tokenizer_sha256": _vocabulary_hash(engine.model),
+        "architecture": info.architecture,
+        "parameters": info.parameters,
+        "bytes": info.bytes,
+    }
+    versions = {"lmsi": version("lmsi"), "llama_cpp_python": version("llama-cpp-python")}
+    return {"source": source, "versions": versions}
+
+
+def _vocabulary_hash(model: LlamaModel) -> str:
+    """Tell tokenizers apart by the spellings of their tokens."""
+    import hashlib
+
+    words = (model.piece(token) for token in range(model.n_vocab))
+    return hashlib.sha256(b"\0".join(words)).hexdigest()
+
+
+def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
+    """Read labelled sets; their names, which name the results, must differ.
+
+    Raises:
+        LmsiError: A file is no labelled set, is given twice, or two have one name.
+    """
+    from lmsi_cli.tasks.readers import read_labelled, set_name
+
+    found: dict[str, Sequence[Question]] = {}
+    for place, file in enumerate(files):
+        name = set_name(file)
+        if file in files[:place]:
+            raise LmsiError(f"{file}: --data names it twice", hint="name each file once")
+        if name in found:
+            raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
+        found[name] = read_labelled(file)
+    return found
+
+
 def model_of(run: RunDir) -> Model:
     """The model that drew a run's paths, still the same file.
 
@@ -186,10 +232,12 @@ __all__ = [
     "Overwrite",
     "Quiet",
     "RunFolder",
+    "about",
     "chat_of",
     "conversing",
     "examined",
     "identity",
+    "labelled_sets",
     "locked",
     "model_of",
     "pick_task",

@@ -1,32 +1,45 @@
 """The settings of ``lmsi eval``.
 
-Knows no other command. In a config file:
+Knows no other command. In a config file; where several values are taken, one may stand alone:
 
     [eval]
-    modes = ["direct", "cot", "sc"]
+    modes = ["cot", "sc", "direct"]
+    temperature = [0.7, 1.0]
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from msgspec import Meta
+
 from lmsi_cli.config.options import DEFAULT_TASK, opt
-from lmsi_cli.config.sampling import SamplingConfig
+from lmsi_cli.config.sampling import HOTTEST, TEMPERATURE, FilterConfig, SamplingConfig
 from lmsi_cli.records import ChatChoice, Mode, PromptFormat
 
+Temperature = Annotated[float, Meta(ge=0, le=HOTTEST)]
+Scale = Annotated[float, Meta(gt=0, le=100)]
+Seed = Annotated[int, Meta(ge=0)]
 
-class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
-    """Settings of ``lmsi eval``."""
 
-    modes: Annotated[tuple[Mode, ...], opt("What to measure, comma-separated.", min_length=1)] = (
-        "direct",
-        "cot",
-        "sc",
-    )
+class EvalConfig(FilterConfig, frozen=True, kw_only=True):
+    """Settings of ``lmsi eval``; the first mode, temperature and seed are the main ones."""
+
+    modes: Annotated[
+        tuple[Mode, ...],
+        opt("What to measure, comma-separated; the first one's line decides.", min_length=1),
+    ] = ("cot", "sc", "direct")
     paths: Annotated[int, opt("Paths per question for self-consistency.", "-n/--paths", ge=1)] = 5
-    prompt: Annotated[PromptFormat, opt("Prompt format of the chain-of-thought modes.")] = (
-        "cot-zero"
-    )
+    temperature: Annotated[
+        tuple[Temperature, ...],
+        opt("Temperatures of the sampled paths, comma-separated.", min_length=1),
+    ] = (TEMPERATURE,)
+    sample_seed: Annotated[
+        tuple[Seed, ...],
+        opt("Seeds of the sampled paths, comma-separated; none: that of --seed."),
+    ] = ()
+    seed: Annotated[int, opt("Seed of the resampled intervals.", ge=0)] = 0
+    prompt: Annotated[PromptFormat, opt("Prompt format of the modes cot and sc.")] = "cot-zero"
     task: Annotated[str, opt("Answer kind and exemplars; auto: as sampled.")] = DEFAULT_TASK
     chat: Annotated[ChatChoice, opt("Ask in conversations: on, off, or auto: as sampled.")] = "auto"
     few_shot: Annotated[
@@ -34,5 +47,26 @@ class EvalConfig(SamplingConfig, frozen=True, kw_only=True):
         opt("Exemplars of a conversation: as turns, in one message, or auto: as sampled."),
     ] = "auto"
     system: Annotated[str | None, opt("System message of a conversation; none: as sampled.")] = None
-    scale: Annotated[float, opt("Adapter scale.", "--adapter-scale", gt=0)] = 1.0
-    limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
+    scale: Annotated[
+        tuple[Scale, ...],
+        opt("Adapter scales, comma-separated; none: as chosen for each, else 1.",
+            "--adapter-scale"),
+    ] = ()  # fmt: skip
+    limit: Annotated[int, opt("Only the first questions of each set; 0 takes all.", ge=0)] = 0
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the sampled paths, each once."""
+        return tuple(dict.fromkeys(self.sample_seed or (self.seed,)))
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Temperatures of the sampled paths, each once."""
+        return tuple(dict.fromkeys(self.temperature))
+
+    def sampling(self, temperature: float, seed: int, max_tokens: int) -> SamplingConfig:
+        """How one sitting draws its tokens."""
+        shared = {name: getattr(self, name) for name in FilterConfig.__struct_fields__}
+        return SamplingConfig(
+            **{**shared, "max_tokens": max_tokens}, temperature=temperature, seed=seed
+        )

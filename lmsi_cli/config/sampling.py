@@ -49,14 +49,24 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     ] = "none"
 
 
-class SamplingConfig(EngineConfig, frozen=True, kw_only=True):
-    """How a token is drawn, in llama.cpp's order: top-k, top-p, min-p, then temperature."""
+TEMPERATURE, HOTTEST = 0.7, 10
 
-    temperature: Annotated[float, opt("Sampling temperature; 0 is greedy.", ge=0, le=10)] = 0.7
+
+class FilterConfig(EngineConfig, frozen=True, kw_only=True):
+    """Which tokens may be drawn, in llama.cpp's order: top-k, top-p, min-p; and how many."""
+
     top_k: Annotated[int, opt("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
     top_p: Annotated[float, opt("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
     min_p: Annotated[float, opt("Drop tokens below this share of the likeliest.", ge=0, le=1)] = 0.0
     max_tokens: Annotated[int, opt("Longest path, in tokens.", ge=1)] = 256
+
+
+class SamplingConfig(FilterConfig, frozen=True, kw_only=True):
+    """How a token is drawn: what is left by the filters, at a temperature."""
+
+    temperature: Annotated[float, opt("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
+        TEMPERATURE
+    )
     seed: Annotated[int, opt("Seed of the run; every path derives its own.", ge=0)] = 0
 
 

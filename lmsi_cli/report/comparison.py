@@ -1,163 +1,161 @@
-"""From marked answers to the lines of the before/after table.
+"""From the variants of an evaluation to what changed: pairs, seeds, parts of the questions.
 
-Knows modes and pairing; the statistics are in ``stats.py``, the drawing in ``tables.py``. Needs
-no model: it can be run again on answers from a file. One marked answer:
+Knows models and lines; the statistics are in ``stats``, the records in ``results.py``, the drawing
+in ``tables.py``. Scores of several seeds are averaged per question before they are paired: they
+are more paths of the same model, not more questions.
 
-    {"correct": true, "mode": "cot", "num_generated_tokens": 61, "path": 0,
-     "predicted_answer": "42", "question_id": "t9", "seconds": 0.05, "text": " 84 / 2 = 42. ..."}
+    compared([Evaluation(data="test", variants=(base, adapter), ...)])
+    -> [Evaluation(data="test", pairs=(Pair(line="CoT greedy", ..., p_holm=0.003), ...), ...)]
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
-from lmsi_cli.records import Interval, Mode, Paired, Record
-from lmsi_cli.stats import majority_score, mean_interval, paired, pass_at_k, wilson
+import msgspec
 
-GREEDY_NAMES: dict[Mode, str] = {"direct": "direct", "cot": "CoT greedy"}
+from lmsi_cli.report.results import (
+    Evaluation,
+    Pair,
+    Replicated,
+    Variant,
+)
+from lmsi_cli.stats import holm, paired, replicates
 
-
-class Answer(Record, frozen=True, kw_only=True):
-    """One path of one question, marked; ``seconds`` is the wall time since the one before."""
-
-    question_id: str
-    mode: Mode
-    path: int
-    text: str
-    predicted_answer: str | None
-    correct: bool
-    num_generated_tokens: int
-    seconds: float
+CLEAR = 0.05  # p below which a change is called one
 
 
-class Figure(Record, frozen=True, kw_only=True):
-    """One model's figure; ``tokens`` and ``seconds`` are what it costs per question."""
-
-    accuracy: Interval
-    parsed: float
-    tokens: float
-    seconds: float
-
-
-class Line(Record, frozen=True, kw_only=True):
-    """One line of the table: before, after, and the difference on the same questions."""
-
-    name: str
-    base: Figure
-    adapter: Figure | None = None
-    change: Paired | None = None
-
-
-class Comparison(Record, frozen=True, kw_only=True):
-    """One data set, evaluated: the table, the mean vote share per model, and every answer.
-
-    ``skipped`` are ids of questions too long for the model's context in one mode at least; there
-    they were not asked, and count as unanswered and so as wrong.
-    """
-
-    data: str
-    n: int
-    lines: tuple[Line, ...]
-    mean_share: dict[str, float]
-    gold: dict[str, str]
-    answers: dict[str, tuple[Answer, ...]]
-    skipped: tuple[str, ...] = ()
-
-
-class Scored(NamedTuple):
-    """A figure with the per-question scores (0 to 1) behind it, for pairing."""
-
-    figure: Figure
-    scores: list[float]
-
-
-Groups = Mapping[str, Sequence[Answer]]  # question id -> its answers in one mode
-
-
-def compare(
-    data: str, answers: Mapping[str, Sequence[Answer]], gold: Mapping[str, str], seed: int
-) -> Comparison:
-    """Build the table of a data set; the last model is compared with the first.
+def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:
+    """Pair every model with the base, and correct the p-values over all that was looked at.
 
     Args:
-        data: What the set is called.
-        answers: Per model (``base``, ``adapter``) its answers, all modes together.
-        gold: Canonical right answer per question; its order is the order of pairing.
+        evaluations: Of one call, one per data set, with their variants.
         seed: Of the bootstrap.
     """
-    tables = [_figures(a, gold) for a in answers.values()]
-    return Comparison(
-        data=data,
-        n=len(gold),
-        lines=tuple(_line(name, [t[name] for t in tables], seed) for name in tables[0]),
-        mean_share={name: _mean_share(a) for name, a in answers.items()},
-        gold=dict(gold),
-        answers={name: tuple(a) for name, a in answers.items()},
-    )
+    found = [
+        msgspec.structs.replace(e, pairs=tuple(_pairs(e, seed)), replicated=tuple(_replicated(e)))
+        for e in evaluations
+    ]
+    return _corrected(found)
 
 
-def _line(name: str, scored: list[Scored], seed: int) -> Line:
-    if len(scored) == 1:
-        return Line(name=name, base=scored[0].figure)
-    change = paired(scored[0].scores, scored[-1].scores, seed)
-    return Line(name=name, base=scored[0].figure, adapter=scored[-1].figure, change=change)
+def score(variants: Sequence[Variant], line: str) -> list[float] | None:
+    """Scores per question of a line, the mean over variants that differ by their seed alone."""
+    rows = [f.scores for v in variants if (f := v.figure(line)) is not None]
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
 
 
-def _figures(answers: Iterable[Answer], gold: Mapping[str, str]) -> dict[str, Scored]:
-    """One model's figures by name, in the table's order."""
-    by_mode: dict[Mode, dict[str, list[Answer]]] = {}
-    for a in answers:
-        by_mode.setdefault(a.mode, {q: [] for q in gold})[a.question_id].append(a)
-    found: dict[str, Scored] = {}
-    for mode in ("direct", "cot", "sc"):
-        groups = by_mode.get(mode)
-        if groups is not None:
-            found |= (
-                _sampled(groups, gold)
-                if mode == "sc"
-                else {
-                    GREEDY_NAMES[mode]: _scored(
-                        groups, [float(g[0].correct) for g in groups.values()]
-                    )
-                }
+def gained(evaluations: Sequence[Evaluation]) -> str | None:
+    """Name the first model with a significant gain somewhere and a significant loss nowhere.
+
+    Only primary pairs count, with corrected p-values; None if there is no such model.
+    """
+    models = dict.fromkeys(p.after for e in evaluations for p in e.pairs)
+    for model in models:
+        clear = [
+            p.change.difference
+            for e in evaluations
+            for p in e.pairs
+            if p.primary and p.after == model and p.p_holm < CLEAR
+        ]
+        if clear and min(clear) > 0:
+            return model
+    return None
+
+
+def _pairs(e: Evaluation, seed: int) -> Iterator[Pair]:
+    """Each line of each other model against the base, at equal temperature."""
+    if not e.variants:
+        return
+    base, *others = dict.fromkeys(v.model for v in e.variants)
+    first = e.variants[0].temperature
+    for model in others:
+        for line, temperature in _lines(e, model):
+            scores = [score(_at(e, m, temperature), line) for m in (base, model)]
+            if scores[0] is None or scores[1] is None:
+                continue
+            yield Pair(
+                line=line,
+                before=base,
+                after=model,
+                temperature=temperature,
+                primary=line == e.primary and temperature in (None, first),
+                change=paired(scores[0], scores[1], seed, e.groups),
+                p_holm=1.0,
             )
-    return found
 
 
-def _sampled(groups: Groups, gold: Mapping[str, str]) -> dict[str, Scored]:
-    """What k sampled paths say: one of them, their vote, and the best of them."""
-    k = max(len(g) for g in groups.values())
-    right = [sum(a.correct for a in g) for g in groups.values()]
-    votes = [majority_score([a.predicted_answer for a in g], gold[q]) for q, g in groups.items()]
-    return {
-        "one sampled path": _scored(groups, [c / k for c in right], paths=k),
-        f"majority of {k}": _scored(groups, votes),
-        f"any of {k}": _scored(groups, [pass_at_k(k, c, k) for c in right]),
-    }
-
-
-def _scored(groups: Groups, scores: list[float], paths: int = 1) -> Scored:
-    """Make a figure; ``paths`` splits the cost of a group among that many answers."""
-    flat = [a for g in groups.values() for a in g]
-    counts = all(s in (0.0, 1.0) for s in scores)  # a vote with ties has halves
-    accuracy = wilson(round(sum(scores)), len(scores)) if counts else mean_interval(scores)
-    n = max(1, len(groups) * paths)
-    figure = Figure(
-        accuracy=accuracy,
-        parsed=sum(a.predicted_answer is not None for a in flat) / max(1, len(flat)),
-        tokens=sum(a.num_generated_tokens for a in flat) / n,
-        seconds=sum(a.seconds for a in flat) / n,
+def _lines(e: Evaluation, model: str) -> list[tuple[str, float | None]]:
+    """Lines of a model with their temperature, None for a greedy one, each once."""
+    return list(
+        dict.fromkeys(
+            (f.name, v.temperature if f.mode == "sc" else None)
+            for v in e.of_model(model)
+            for f in v.figures
+        )
     )
-    return Scored(figure, scores)
 
 
-def _mean_share(answers: Iterable[Answer]) -> float:
-    """Mean share of the most frequent answer among the sampled paths; 0 without any."""
-    ballots: dict[str, Counter[str]] = {}
-    for a in answers:
-        if a.mode == "sc" and a.predicted_answer is not None:
-            ballots.setdefault(a.question_id, Counter())[a.predicted_answer] += 1
-    shares = [max(c.values()) / c.total() for c in ballots.values()]
-    return sum(shares) / len(shares) if shares else 0.0
+def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
+    """The seeds of a model at a temperature; for a greedy line the main variant."""
+    if temperature is None:
+        return [v for v in e.of_model(model) if v.main]
+    return [v for v in e.of_model(model) if v.temperature == temperature]
+
+
+def _replicated(e: Evaluation) -> Iterator[Replicated]:
+    """Sampled lines that were drawn with several seeds."""
+    base = e.variants[0].model if e.variants else ""
+    for model in dict.fromkeys(v.model for v in e.variants):
+        for line, temperature in _lines(e, model):
+            if temperature is None or len(mine := _at(e, model, temperature)) < 2:
+                continue
+            values = _by_seed(mine, line)
+            before = _by_seed(_at(e, base, temperature), line)
+            changes = [v - before[s] for s, v in values.items() if s in before]
+            yield Replicated(
+                line=line,
+                model=model,
+                temperature=temperature,
+                seeds=tuple(values),
+                values=replicates(list(values.values())),
+                changes=replicates(changes) if changes and model != base else None,
+            )
+
+
+def _by_seed(variants: Sequence[Variant], line: str) -> dict[int, float]:
+    return {v.seed: f.accuracy.value for v in variants if (f := v.figure(line)) is not None}
+
+
+def _corrected(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """Correct by Holm: primary pairs among themselves, all the others among themselves."""
+    everywhere = [p for e in evaluations for p in e.pairs]
+    adjusted: dict[int, float] = {}
+    for primary in (True, False):
+        family = [p for p in everywhere if p.primary == primary]
+        values = holm([p.change.p_value for p in family])
+        adjusted |= {id(p): value for p, value in zip(family, values, strict=True)}
+    words = _words(evaluations)
+    return [
+        msgspec.structs.replace(
+            e,
+            corrected=words if e.pairs else "",
+            pairs=tuple(msgspec.structs.replace(p, p_holm=adjusted[id(p)]) for p in e.pairs),
+        )
+        for e in evaluations
+    ]
+
+
+def _words(evaluations: Sequence[Evaluation]) -> str:
+    """Say which line decides, and what the correction covers."""
+    pairs = [p for e in evaluations for p in e.pairs]
+    first = [p for p in pairs if p.primary]
+    others = len(pairs) - len(first)
+    lines = " and ".join(dict.fromkeys(p.line for p in first)) or "no line"
+    told = f"{lines} decides"
+    if len(first) > 1:
+        told += f"; its {len(first)} p-values are corrected (Holm), so that any of them is chance"
+        told += " in 1 of 20 repeats at most"
+    if others > 1:
+        told += f"; the p-values of the {others} other comparisons are corrected among themselves"
+    return told + "."

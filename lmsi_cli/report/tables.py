@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lmsi_cli.records import Interval, Paired
-from lmsi_cli.report.comparison import Comparison, Figure, Line
 from lmsi_cli.voting import VoteSummary
 
 if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is imported at run time
@@ -29,7 +28,6 @@ if TYPE_CHECKING:  # tables are drawn from what the stages return; nothing is im
 BLOCKS = " ▏▎▍▌▋▊▉█"
 CLEAR = 0.05  # p below which a change is coloured
 SMALLEST_P = 0.001  # shown as it is; anything smaller as "less than"
-COSTLY = 4  # lines of the cost table; the fifth figure is the ceiling
 INCOMPARABLE = "their shares are not comparable with full ones"
 ENDING = 40  # characters of a path that are shown of it; its answer stands at the end
 KINDS = {
@@ -58,10 +56,10 @@ def with_interval(i: Interval) -> str:
     return f"{100 * i.value:.1f} [{100 * i.low:.0f}, {100 * i.high:.0f}]"
 
 
-def change(c: Paired) -> Text:
-    """A paired difference in points with its interval; coloured only if it is clear of zero."""
+def change(c: Paired, p: float) -> Text:
+    """A paired difference in points with its interval; coloured only where p is small."""
     text = f"{100 * c.difference:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
-    clear = c.p_value < CLEAR
+    clear = p < CLEAR
     return Text(text, style=("green" if c.difference > 0 else "red") if clear else "")
 
 
@@ -101,7 +99,7 @@ def cost_table(e: Estimate) -> Table:
             ("memory", f"{_mib(e.model_bytes)} for the model and {_mib(e.cache_bytes)} beside it"),
             ("tokens a path", f"{bound}{e.tokens_per_path:.0f}, from {e.trial_paths} trial paths"),
             ("speed", f"{e.tokens_s:,.0f} tokens/s"),
-            ("time", f"{bound}{_duration(e.seconds)}"),
+            ("time", f"{bound}{duration(e.seconds)}"),
         ],
     )
 
@@ -110,7 +108,8 @@ def _mib(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words."""
     if seconds < 100:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
@@ -141,7 +140,7 @@ def vote_table(s: VoteSummary) -> Table:
 
 def removed_table(s: VoteSummary) -> Table:
     """What each filter that removed anything removed, with the end of one such path."""
-    table = _columns("removed, with one path of each", ["", "paths", "for example"])
+    table = columns("removed, with one path of each", ["", "paths", "for example"])
     table.columns[2].justify = "left"
     for name, sample in s.samples.items():
         end = " ".join(sample.text.split())[-ENDING:]
@@ -152,7 +151,7 @@ def removed_table(s: VoteSummary) -> Table:
 
 def class_table(s: VoteSummary) -> Table:
     """What kinds of paths there are, the vote's winner standing for the truth."""
-    table = _columns("kinds of paths, by the winner of the vote", ["", "paths", "", "trained on"])
+    table = columns("kinds of paths, by the winner of the vote", ["", "paths", "", "trained on"])
     for name, count in s.classes.items():
         kept = f"{s.kept_classes[name]}"
         table.add_row(f"{name}: {KINDS[name]}", f"{count}", percent(count / max(1, s.paths)), kept)
@@ -175,42 +174,8 @@ def bar(share: float) -> str:
     return BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8].strip()
 
 
-def eval_tables(c: Comparison) -> list[Table | str]:
-    """Before and after on one data set: accuracy, cost, and one sentence."""
-    skipped = f"{len(c.skipped)} too long for the model's context; they count as wrong."
-    return [_accuracy(c), "", _cost(c), "", conclusion(c), *([skipped] if c.skipped else []), ""]
-
-
-def _accuracy(c: Comparison) -> Table:
-    adapted = ["adapter", "change, paired", "p"] if c.lines[0].adapter else []
-    table = _columns(f"{c.data}: {c.n} questions, % right [95% interval]", ["", "base", *adapted])
-    for line in c.lines:
-        cells: list[str | Text] = [line.name, *(with_interval(f.accuracy) for f in _models(line))]
-        if line.change is not None:
-            cells += [change(line.change), p_text(line.change.p_value)]
-        table.add_row(*cells)
-    return table
-
-
-def _cost(c: Comparison) -> Table:
-    """What each figure costs; the ceiling costs as much as the vote and is left out."""
-    table = _columns("parsed, and the cost of a question", ["", "parsed", "tokens", "seconds"])
-    for line in c.lines[: COSTLY if len(c.lines) > COSTLY else None]:
-        both = _models(line)
-        table.add_row(
-            line.name,
-            " > ".join(f"{100 * f.parsed:.0f}%" for f in both),
-            " > ".join(f"{f.tokens:.0f}" for f in both),
-            " > ".join(f"{f.seconds:.2f}" for f in both),
-        )
-    return table
-
-
-def _models(line: Line) -> list[Figure]:
-    return [f for f in (line.base, line.adapter) if f is not None]
-
-
-def _columns(title: str, names: list[str]) -> Table:
+def columns(title: str, names: list[str]) -> Table:
+    """An empty table with a title; columns with a name are figures."""
     table = Table(
         title=escape(title), title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
@@ -239,20 +204,6 @@ def facts(title: str, rows: list[tuple[str, str]]) -> Table:
     for name, value in rows:
         table.add_row(name, escape(value))
     return table
-
-
-def conclusion(c: Comparison) -> str:
-    """One sentence on what changed, for the figure that one answer per question gives."""
-    line = next((x for x in c.lines if x.name == "one sampled path"), c.lines[0])
-    if line.change is None:
-        return f"{line.name}: {percent(line.base.accuracy.value)} of {c.n} questions."
-    d = line.change
-    told = "better" if d.low > 0 else "worse" if d.high < 0 else "not clearly different"
-    return (
-        f"{line.name} on {c.data}: {told} after training, {100 * d.difference:+.1f} points "
-        f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]; smallest difference that these {d.n} "
-        f"questions could show: {100 * d.smallest_visible:.1f}."
-    )
 
 
 def sample_table(s: SampleSummary) -> Table:

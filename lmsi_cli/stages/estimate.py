@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from lmsi_cli.config import SampleConfig
+from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fitting import split_for
@@ -40,7 +40,7 @@ class Estimate(Record, frozen=True, kw_only=True):
 
 
 def estimate(
-    requests: Sequence[Request], engine: LlamaEngine, config: SampleConfig, trigger: str
+    requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
 ) -> Estimate:
     """Try a few paths and reckon up the rest.
 
@@ -74,7 +74,7 @@ def estimate(
 
 
 def _trial(
-    requests: Sequence[Request], engine: LlamaEngine, config: SampleConfig, trigger: str
+    requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
 ) -> tuple[list[int], int]:
     """Tokens of finished trial paths, and how many were not finished in time."""
     spread = requests[:: max(1, len(requests) // TRIAL_PATHS)][:TRIAL_PATHS]

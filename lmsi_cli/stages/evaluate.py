@@ -1,10 +1,11 @@
-"""Stage four: labelled questions in, answers of base and adapter and what changed out.
+"""Stage four: labelled questions in, answers of base and adapters and what changed out.
 
-The only stage that reads gold answers. Answers are appended as they end, under a name made of
-everything that could change them, so an interrupted evaluation goes on and an older one is never
-overwritten. The records are in ``report/comparison.py``:
+The only stage that reads gold answers. A sitting is one model in one data set, greedy or at one
+temperature and seed. Its answers are appended as they end, under a name made of everything that
+could change them, so an interrupted evaluation goes on, a longer one takes over what is there, and
+an older one is never overwritten. The records are in ``report/results.py``:
 
-    eval/base-test-1f0c9a2b.answers.jsonl  eval/adapter-test-77d01e5c.answers.jsonl
+    eval/base-test-greedy-1f0c9a2b.answers.jsonl  eval/base-test-t0.7-s0-5e0c11d4.answers.jsonl
     eval/test-77d01e5c.result.json
 """
 
@@ -12,34 +13,46 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.config import EngineConfig, EvalConfig
-from lmsi_cli.engine.base import Engine, Wanted, path_seed
+from lmsi_cli import records
+from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig
+from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.lines import appender, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
-from lmsi_cli.report.comparison import Answer, Comparison, compare
+from lmsi_cli.report.comparison import compared
+from lmsi_cli.report.figures import line_of
+from lmsi_cli.report.marking import Marking, Model, Way
+from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
 from lmsi_cli.rundir import RunDir, check_base, check_model, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
-SPEED_ONLY = {*EngineConfig.__struct_fields__, "modes", "limit", "scale", "paths"}
+# These change the speed or how much is asked for, or stand in the task or in the way of a sitting.
+FREE = {*EngineConfig.__struct_fields__, "modes", "limit", "paths", "scale", "temperature", "seed",
+        "sample_seed", "task", "chat", "few_shot", "system"}  # fmt: skip
+FILTERS = {"top_k", "top_p", "min_p"}  # leave the likeliest token as it is
 
 
 class Exam(NamedTuple):
-    """A labelled data set and how it is asked."""
+    """A labelled data set and how it is asked; the limit takes its part of the questions."""
 
     name: str
     questions: Sequence[Question]
     task: Task
     config: EvalConfig
+
+    @property
+    def asked(self) -> Sequence[Question]:
+        """Those that are asked."""
+        return self.questions[: self.config.limit or None]
 
 
 class Variant(NamedTuple):
@@ -48,142 +61,272 @@ class Variant(NamedTuple):
     name: str
     adapter: str | None
     identity: dict[str, Any]
+    scale: float = 1.0
 
 
 def evaluate(
-    exam: Exam, variants: Sequence[Variant], engine: Engine, run: RunDir, progress: Progress
-) -> Comparison:
-    """Answer every question with every variant; the last one is compared with the first.
+    exams: Sequence[Exam],
+    variants: Sequence[Variant],
+    engine: Engine,
+    run: RunDir,
+    progress: Progress,
+    about: dict[str, Any] | None = None,
+) -> list[Evaluation]:
+    """Answer every question with every variant; the others are compared with the first.
 
     A question that does not fit the model's context is told, skipped, and counted as unanswered:
-    leaving it out would make both models look better than they are on the set. Nothing is stored
-    of it, so it is told again by the next call.
+    leaving it out would make all models look better than they are on the set. Nothing is stored
+    of it, so it is told again by the next call. A data set's result is written as soon as it is
+    done, and again when the p-values of the next ones have come in.
+
+    Args:
+        exams: The data sets.
+        variants: The models, the base first.
+        engine: The loaded base.
+        run: Held by the caller (``locked``).
+        progress: Is told of every answer.
+        about: ``source`` and ``versions`` for the record.
 
     Raises:
         LmsiError: A gold answer is not of the task's kind, or no question fits.
     """
-    gold = gold_answers(exam.questions, exam.task)
-    answers: dict[str, list[Answer]] = {}
-    skipped: dict[str, None] = {}  # in order, each once
-    for variant in variants:
-        engine.use_adapter(variant.adapter, exam.config.scale)
-        sitting = _Sitting(exam, gold, variant, engine, run)
-        answers[variant.name] = sitting.answers(progress)
-        skipped |= {question_id: None for _, question_id in sitting.skipped}
-    result = compare(exam.name, answers, gold, exam.config.seed)
-    result = msgspec.structs.replace(result, skipped=tuple(skipped))
-    file = run.eval_result(f"{exam.name}-{_key(exam, variants[-1])}")
-    write_atomic(file, msgspec.json.format(msgspec.json.encode(result)))
-    return result
+    gold = [gold_answers(exam.asked, exam.task) for exam in exams]
+    results: list[Evaluation] = []
+    for exam, right in zip(exams, gold, strict=True):
+        results.append(_examined(exam, right, variants, engine, run, progress))
+        results = compared(
+            [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seed
+        )
+        for done, result in zip(exams, results, strict=False):
+            file = run.eval_result(f"{done.name}-{_result_key(done, variants)}")
+            write_atomic(file, msgspec.json.format(msgspec.json.encode(result)))
+    return results
 
 
-def variants_of(run: RunDir, model: Path) -> list[Variant]:
-    """The base model, and the run's adapter if it has one.
+def variants_of(
+    run: RunDir, model: Path, adapters: Sequence[Path] = (), scales: Sequence[float] = ()
+) -> list[Variant]:
+    """The base model, the run's adapter if it has one, and others; each at every scale.
+
+    Args:
+        run: The run folder.
+        model: Its base model.
+        adapters: More GGUF adapters, for the same base.
+        scales: How strongly they act; none: as chosen for each when it was trained, else 1.
 
     Raises:
-        LmsiError: The paths were drawn, or the adapter was trained, with another base.
+        LmsiError: The paths were drawn, or an adapter was trained, with another base.
     """
     base = {"model_sha256": sha256_file(model)}
     check_model(run, model, base["model_sha256"])
-    found = [Variant("base", None, base)]
-    if run.adapter_gguf.exists():
-        check_base(run.adapter_gguf, base["model_sha256"])
-        trained = {**base, "adapter_sha256": sha256_file(run.adapter_gguf)}
-        found.append(Variant("adapter", str(run.adapter_gguf), trained))
+    own = {"adapter": run.adapter_gguf} if run.adapter_gguf.exists() else {}
+    found = [Variant(BASE, None, base)]
+    for name, file in {**own, **_named(adapters)}.items():
+        check_base(file, base["model_sha256"])
+        identity = {**base, "adapter_sha256": sha256_file(file)}
+        several = len(scales) > 1
+        for scale in scales or (default_scale(file),):
+            label = f"{name} x{scale:g}" if several else name
+            found.append(Variant(label, str(file), identity, scale))
     return found
 
 
-def _key(exam: Exam, variant: Variant) -> str:
+def default_scale(adapter: Path) -> float:
+    """How strongly an adapter acts where nothing is said."""
+    return 1.0
+
+
+def _named(adapters: Sequence[Path]) -> dict[str, Path]:
+    """Name adapters by their run folder or file; of equal names the later ones get a number."""
+    found: dict[str, Path] = {}
+    for file in adapters:
+        named = file.parent.parent.name if file.parent.name == "adapter" else ""
+        stem = named or file.stem
+        name, n = stem, 2
+        while name in found or name in (BASE, "adapter"):
+            name, n = f"{stem}-{n}", n + 1
+        found[name] = file
+    return found
+
+
+def ways(config: EvalConfig) -> list[Way]:
+    """The sittings of one model: greedy first, then every temperature with every seed."""
+    sampled = [
+        Way(t, s, False) for t in config.temperatures for s in config.seeds if "sc" in config.modes
+    ]
+    greedy = [Way(0.0, 0, True)] if set(config.modes) - {"sc"} else []
+    return [*greedy, *sampled]
+
+
+def requests_of(
+    exam: Exam, engine: Engine, mode: Mode, seed: int, have: Collection[tuple[str, str, int]] = ()
+) -> list[Request]:
+    """Write the requests of one mode, without the paths that are there already."""
+    config = exam.config
+    return [
+        to_request(
+            engine,
+            exam.task,
+            q,
+            _format(config, mode),
+            tuple(
+                Wanted(i, path_seed(seed, q.id, i))
+                for i in range(paths_of(config, mode))
+                if (mode, q.id, i) not in have
+            ),
+        )
+        for q in exam.asked
+    ]
+
+
+def paths_of(config: EvalConfig, mode: Mode) -> int:
+    """Paths per question of a mode."""
+    return config.paths if mode == "sc" else 1
+
+
+def sampling_of(config: EvalConfig, mode: Mode, way: Way) -> SamplingConfig:
+    """How a mode's tokens are drawn."""
+    limit = min(config.max_tokens, DIRECT_TOKENS) if mode == "direct" else config.max_tokens
+    return config.sampling(way.temperature, way.seed, limit)
+
+
+def _format(config: EvalConfig, mode: Mode) -> PromptFormat:
+    """Direct answers are asked for by example: a bare question leaves the form open."""
+    return {"direct": "direct-few", "cot-few": "cot-few"}.get(mode, config.prompt)  # type: ignore[return-value]
+
+
+def _examined(
+    exam: Exam,
+    gold: dict[str, str],
+    variants: Sequence[Variant],
+    engine: Engine,
+    run: RunDir,
+    progress: Progress,
+) -> Evaluation:
+    """All sittings of a data set; nothing is compared yet."""
+    questions = tuple(
+        Labelled(id=q.id, question=q.question, gold=gold[q.id], family=q.family, group=q.group)
+        for q in exam.asked
+    )
+    config = exam.config
+    marking = Marking(exam.name, questions, line_of(config.modes[0], config.paths))
+    skipped: dict[str, None] = {}  # in order, each once
+    for variant in variants:
+        engine.use_adapter(variant.adapter, variant.scale)
+        sittings = [_Sitting(exam, gold, variant, way, engine, run) for way in ways(config)]
+        sha256 = variant.identity.get("adapter_sha256")
+        model = Model(variant.name, variant.adapter, sha256, variant.scale)
+        marking.add(model, [(s.way, s.file.name, s.answers(progress)) for s in sittings])
+        skipped |= {q: None for s in sittings for _, q in s.skipped}
+    return msgspec.structs.replace(
+        marking.result(exam.task.kind, exam.task.name),
+        skipped=tuple(skipped),
+        settings=msgspec.to_builtins(config),
+    )
+
+
+def _key(exam: Exam, variant: Variant, way: Way) -> str:
     """Name everything that could change an answer, in eight hex digits."""
     settings = msgspec.to_builtins(exam.config)
-    kept = {k: v for k, v in settings.items() if k not in SPEED_ONLY}
+    kept = {
+        k: v for k, v in settings.items() if k not in FREE and not (way.greedy and k in FILTERS)
+    }
     if variant.adapter is not None:
-        kept["scale"] = exam.config.scale
-    texts = [(q.id, q.question, q.answer) for q in exam.questions]
-    told = msgspec.json.encode([kept, variant.identity, msgspec.to_builtins(exam.task), texts])
-    return hashlib.sha256(told).hexdigest()[:8]
+        kept["scale"] = variant.scale
+    texts = [(q.id, q.question) for q in exam.questions]
+    return _hash([kept, way, variant.identity, msgspec.to_builtins(exam.task), texts])
+
+
+def _result_key(exam: Exam, variants: Sequence[Variant]) -> str:
+    """Name everything that could change a figure."""
+    config = exam.config
+    keys = [_key(exam, v, way) for v in variants for way in ways(config)]
+    asked = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
+    return _hash([keys, config.modes, config.paths, config.seed, asked])
+
+
+def _hash(told: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:8]
 
 
 class _Sitting:
-    """One variant in one exam."""
+    """One model in one exam, drawing in one way."""
 
     def __init__(
-        self, exam: Exam, gold: dict[str, str], variant: Variant, engine: Engine, run: RunDir
+        self,
+        exam: Exam,
+        gold: dict[str, str],
+        variant: Variant,
+        way: Way,
+        engine: Engine,
+        run: RunDir,
     ) -> None:
-        self.exam, self.gold, self.variant, self.engine = exam, gold, variant, engine
-        self.modes = tuple(dict.fromkeys(exam.config.modes))  # each once, however often it is named
-        self.file = run.eval_answers(f"{variant.name}-{exam.name}-{_key(exam, variant)}")
+        self.exam, self.gold, self.variant, self.way, self.engine = exam, gold, variant, way, engine
+        asked = dict.fromkeys(exam.config.modes)  # each once, however often it is named
+        self.modes: list[Mode] = [m for m in asked if (m == "sc") != way.greedy]
+        name = f"{variant.name}-{exam.name}-{way}-{_key(exam, variant, way)}"
+        self.file = run.eval_answers(name.replace(" ", "-"))
         self.skipped: set[tuple[Mode, str]] = set()  # questions that do not fit in a mode
 
     def answers(self, progress: Progress) -> list[Answer]:
         """Draw what the answers file lacks; return what these settings ask for, in order."""
         have: dict[tuple[str, str, int], Answer] = {}
-        if self.file.exists():
-            have = {(a.mode, a.question_id, a.path): a for a in read_records(self.file, Answer)}
+        for a in read_records(self.file, Answer) if self.file.exists() else ():
+            have[a.mode, a.question_id, a.path] = a
         with appender(self.file, Answer) as lines:
             for mode in self.modes:
-                for answer in self._missing(mode, set(have), progress):
+                for answer in self._missing(mode, have.keys(), progress):
                     lines.write(answer)
                     have[answer.mode, answer.question_id, answer.path] = answer
-        asked = [(m, q, i) for m in self.modes for q in self.gold for i in range(self._paths(m))]
-        return [_unanswered(*key) if key[:2] in self.skipped else have[key] for key in asked]
+        asked = [
+            (m, q, i)
+            for m in self.modes
+            for q in self.gold
+            for i in range(paths_of(self.exam.config, m))
+        ]
+        return [
+            _unanswered(*key) if key[:2] in self.skipped else self._marked(have[key])
+            for key in asked
+        ]
 
-    def _paths(self, mode: Mode) -> int:
-        return self.exam.config.paths if mode == "sc" else 1
+    def _marked(self, answer: Answer) -> Answer:
+        """Mark anew: the right answer may have been corrected since the answer was written."""
+        right = answer.predicted_answer == self.gold[answer.question_id]
+        return answer if right == answer.correct else msgspec.structs.replace(answer, correct=right)
 
     def _missing(
-        self, mode: Mode, have: set[tuple[str, str, int]], progress: Progress
+        self, mode: Mode, have: Collection[tuple[str, str, int]], progress: Progress
     ) -> Iterator[Answer]:
         """Draw one mode's missing answers."""
-        exam, n = self.exam, self._paths(mode)
-        requests = [
-            to_request(
-                self.engine,
-                exam.task,
-                q,
-                self._format(mode),
-                tuple(
-                    Wanted(i, path_seed(exam.config.seed, q.id, i))
-                    for i in range(n)
-                    if (mode, q.id, i) not in have
-                ),
-            )
-            for q in exam.questions
-        ]
-        sampling = self._sampling(mode)
-        requests, skipped = split_for(self.engine, requests, sampling)
+        exam, sampling = self.exam, sampling_of(self.exam.config, mode, self.way)
+        asked = requests_of(exam, self.engine, mode, self.way.seed, have)
+        requests, skipped = split_for(self.engine, asked, sampling)
         tell(skipped, progress)
         self.skipped |= {(mode, s.question_id) for s in skipped}
-        total, before = len(requests) * n, time.monotonic()
+        total, before = len(requests) * paths_of(exam.config, mode), time.monotonic()
         done = total - sum(len(r.wanted) for r in requests)
-        words = {q.id: q.question for q in exam.questions}
-        progress.start(f"{self.variant.name}: {mode}", total)
+        words = {q.id: q.question for q in exam.asked}
+        where = "" if self.way.greedy else f" {self.way}"
+        progress.start(f"{self.variant.name} on {exam.name}: {mode}{where}", total)
         for generated in self.engine.generate(requests, sampling, exam.task.trigger):
             path = to_path(generated, exam.task, words[generated.question_id])
             now, done = time.monotonic(), done + 1
             progress.advance(done)
-            yield Answer(
-                question_id=path.question_id,
-                mode=mode,
-                path=path.path,
-                text=path.text,
-                predicted_answer=path.predicted_answer,
-                correct=path.predicted_answer == self.gold[path.question_id],
-                num_generated_tokens=path.num_generated_tokens,
-                seconds=now - before,
-            )
+            yield self._answer(mode, path, now - before)
             before = now
 
-    def _format(self, mode: Mode) -> PromptFormat:
-        """Direct answers are asked for by example: a bare question leaves the form open."""
-        return "direct-few" if mode == "direct" else self.exam.config.prompt
-
-    def _sampling(self, mode: Mode) -> EvalConfig:
-        config = self.exam.config
-        if mode == "sc":
-            return config
-        limit = min(config.max_tokens, DIRECT_TOKENS) if mode == "direct" else config.max_tokens
-        return msgspec.structs.replace(config, temperature=0.0, max_tokens=limit)
+    def _answer(self, mode: Mode, path: records.Path, seconds: float) -> Answer:
+        return Answer(
+            question_id=path.question_id,
+            mode=mode,
+            path=path.path,
+            text=path.text,
+            predicted_answer=path.predicted_answer,
+            correct=path.predicted_answer == self.gold[path.question_id],
+            num_generated_tokens=path.num_generated_tokens,
+            seconds=seconds,
+            stop_reason=path.stop_reason,
+        )
 
 
 def _unanswered(mode: Mode, question_id: str, path: int) -> Answer:

@@ -85,7 +85,7 @@ def sample(
     an interrupted run ends with the same decisions.
     """
     chosen = [
-        Question(id=q.id, question=q.question, family=q.family)
+        Question(id=q.id, question=q.question, family=q.family, group=q.group)
         for q in questions[: config.limit or None]
     ]
     watch = BallotWatch(Stop.parse(config.stop))

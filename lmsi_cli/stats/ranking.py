@@ -7,13 +7,15 @@ Only the order of the confidences counts, and ties are ties.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmsi_cli.records import Interval, Record
-from lmsi_cli.stats.basics import Floats, alike, interval
+from lmsi_cli.stats.basics import Z_TWO_SIDED, Floats, alike, interval
 from lmsi_cli.stats.calibration import BINS, Bin, reliability
 
 RESAMPLES = 1000
@@ -57,16 +59,17 @@ class Inversion(Record, frozen=True, kw_only=True):
     upper: Bin | None = None
 
 
-def auroc(scores: Sequence[float], right: Sequence[bool], seed: int = 0) -> Interval | None:
+def auroc(scores: Sequence[float], right: Sequence[bool]) -> Interval | None:
     """Chance that a right question scores above a wrong one, ties counting half.
 
-    The area under the ROC curve as the Mann-Whitney statistic; the interval is the percentile
-    bootstrap over questions, resamples without both kinds left out.
+    The area under the ROC curve as the Mann-Whitney statistic. The interval is that of DeLong et
+    al. 1988 (Biometrics 44:837) on the scale of log odds, with one right and one wrong question
+    added, half of each at the lowest and half at the highest score: with few of one kind any
+    bootstrap is too narrow, and with a perfect order it is a point.
 
     Args:
         scores: One number per question, higher meant to be better.
         right: Whether the question is right, in the same order.
-        seed: Of the resamples.
 
     Returns:
         ``None`` where all questions are right or all are wrong.
@@ -77,11 +80,11 @@ def auroc(scores: Sequence[float], right: Sequence[bool], seed: int = 0) -> Inte
     x, y = _marked(scores, right)
     if y.all() or not y.any():
         return None
-    rng = np.random.default_rng((seed, 2))
-    picks = (rng.integers(0, len(x), len(x)) for _ in range(RESAMPLES))
-    areas = [_area(x[i], y[i]) for i in picks if y[i].any() and not y[i].all()]
-    low, high = np.percentile(areas, [2.5, 97.5])
-    return interval(_area(x, y), float(low), float(high), len(x))
+    table = _levels(x, y).astype(np.float64)
+    padded = table.copy()
+    for end in (0, -1):
+        padded[:, end] += 0.5
+    return interval(float(_area(table)), *_area_bounds(padded), len(x))
 
 
 def risk_coverage(
@@ -103,14 +106,15 @@ def risk_coverage(
     n = len(x)
     if n == 0:
         return None
-    rng = np.random.default_rng((seed, 5))
-    picks = (rng.integers(0, n, n) for _ in range(RESAMPLES))
-    low, high = np.percentile([_aurc(x[i], y[i]) for i in picks], [2.5, 97.5])
+    levels, table = np.unique(-x.round(9)), _levels(x, y)[:, ::-1]
+    low, high = np.percentile(
+        _aurc(_resampled(table, np.random.default_rng((seed, 5)))), [2.5, 97.5]
+    )
     return RiskCoverage(
-        points=_points(x, y),
-        aurc=interval(_aurc(x, y), float(low), float(high), n),
+        points=_points(-levels, table),
+        aurc=interval(float(_aurc(table)), float(low), float(high), n),
         chance=float(1 - y.mean()),
-        best=_aurc(y.astype(np.float64), y),
+        best=float(_aurc(_levels(y.astype(np.float64), y)[:, ::-1])),
     )
 
 
@@ -144,7 +148,7 @@ def inversion(
     drawn = rng.multivariate_hypergeometric(sizes, int(counts.sum()), size=PERMUTATIONS)
     seen = _fall(sizes, counts[None])[0]
     p_value = (1 + int((_fall(sizes, drawn) >= seen - 1e-9).sum())) / (1 + PERMUTATIONS)
-    area = auroc(confidence, y.tolist(), seed)
+    area = auroc(confidence, y.tolist())
     return Inversion(
         found=p_value < LEVEL,
         p_value=p_value,
@@ -159,35 +163,66 @@ def _marked(scores: ArrayLike, right: Sequence[bool]) -> tuple[Floats, NDArray[n
     return x, y.astype(bool)
 
 
-def _area(scores: Floats, right: NDArray[np.bool_]) -> float:
-    from scipy.stats import rankdata
-
-    positive = int(right.sum())
-    above = float(rankdata(scores)[right].sum()) - positive * (positive + 1) / 2
-    return above / (positive * (len(right) - positive))
-
-
-def _levels(x: Floats, y: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """Distinct confidences from high to low, with questions and errors of each."""
-    levels, index = np.unique(-x.round(9), return_inverse=True)
-    counts = np.bincount(index).astype(np.float64)
-    return -levels, counts, np.bincount(index, weights=~y).astype(np.float64)
+def _levels(x: Floats, y: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Right and wrong questions (two rows) per distinct score, from low to high."""
+    levels, index = np.unique(x.round(9), return_inverse=True)
+    counts = [np.bincount(index[z], minlength=len(levels)) for z in (y, ~y)]
+    return np.array(counts, dtype=np.int64)
 
 
-def _points(x: Floats, y: NDArray[np.bool_]) -> tuple[RiskPoint, ...]:
-    levels, counts, errors = _levels(x, y)
-    n, wrong = counts.cumsum(), errors.cumsum()
+def _resampled(table: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Tables of as many questions drawn with replacement: right and wrong, resample, level."""
+    n, levels = int(table.sum()), table.shape[1]
+    drawn = rng.multinomial(n, table.ravel() / n, size=RESAMPLES)
+    split: NDArray[np.int64] = np.stack([drawn[:, :levels], drawn[:, levels:]])
+    return split
+
+
+def _area(table: NDArray[Any]) -> Floats:
+    """Share of pairs of a right and a wrong question in order; levels run from low to high."""
+    right, wrong = table.astype(np.float64)
+    above = (right * (wrong.cumsum(axis=-1) - wrong / 2)).sum(axis=-1)
+    share: Floats = above / (right.sum(axis=-1) * wrong.sum(axis=-1))
+    return share
+
+
+def _area_bounds(table: Floats) -> tuple[float, float]:
+    """DeLong's 95% bounds of the area, through log odds."""
+    right, wrong = table
+    area, positive, negative = float(_area(table)), right.sum(), wrong.sum()
+    above = (wrong.cumsum() - wrong / 2) / negative  # of a right question: wrong ones below it
+    below = (positive - right.cumsum() + right / 2) / positive
+    spread = (right @ (above - area) ** 2) / (positive * (positive - 1))
+    spread += (wrong @ (below - area) ** 2) / (negative * (negative - 1))
+    odds, half = math.log(area / (1 - area)), Z_TWO_SIDED * math.sqrt(spread)
+    half /= area * (1 - area)
+    return 1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))
+
+
+def _points(levels: Floats, table: NDArray[np.int64]) -> tuple[RiskPoint, ...]:
+    wrong, n = table[1].cumsum(), table.sum(axis=0).cumsum()
     return tuple(
-        RiskPoint(threshold=float(t), coverage=float(k / len(x)), risk=float(w / k), n=int(k))
+        RiskPoint(threshold=float(t), coverage=float(k / n[-1]), risk=float(w / k), n=int(k))
         for t, k, w in zip(levels, n, wrong, strict=True)
     )
 
 
-def _aurc(x: Floats, y: NDArray[np.bool_]) -> float:
-    """Mean over i of the share of errors among the i most confident questions."""
-    _, counts, errors = _levels(x, y)
-    each = np.repeat(errors / counts, counts.astype(np.int64))  # an equal part of its level's
-    return float((each.cumsum() / np.arange(1, len(x) + 1)).mean())
+def _aurc(table: NDArray[np.int64]) -> Floats:
+    """Mean over i of the share of errors among the i most confident; levels from high to low.
+
+    Within a level of c questions and e errors, after N questions and E errors, the i-th adds
+    ``(E + i e/c) / (N + i)``; their sum is ``e + (E - N e/c) (H(N + c) - H(N))`` with harmonic
+    numbers H.
+    """
+    from scipy.special import digamma
+
+    errors, counts = table[1].astype(np.float64), table.sum(axis=0).astype(np.float64)
+    n, wrong = counts.cumsum(axis=-1), errors.cumsum(axis=-1)
+    rate = errors / np.maximum(counts, 1)
+    harmonic = digamma(n + 1) - digamma(n - counts + 1)
+    each = errors + (wrong - errors - (n - counts) * rate) * harmonic
+    area: Floats = each.sum(axis=-1) / n[..., -1]
+    return area
 
 
 def _worst_pair(sizes: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[int, int] | None:

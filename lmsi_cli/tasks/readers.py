@@ -231,6 +231,7 @@ def _question(row: Row) -> Question:
         question=text,
         answer=_text(where, "answer", fields.get("answer")),
         family=_text(where, "family", fields.get("family")),
+        group=_text(where, "group", fields.get("group")),
     )
 
 

@@ -105,9 +105,8 @@ def adapted(
         if name.rpartition(".")[2] in leaves and (blocks is None or _block(name)[1] in blocks)
     }
     for name, layer in found.items():
-        outputs, inputs = sizes(layer)
-        if rank > min(outputs, inputs):
-            shape = f"{outputs} x {inputs}"
+        if rank > min(sizes(layer)):
+            shape = " x ".join(map(str, sizes(layer)))
             raise LmsiError(
                 f"--rank {rank} is more than layer '{name}' ({shape}) itself has",
                 hint="8 to 64 is usual; --target leaves layers out",

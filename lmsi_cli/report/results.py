@@ -1,0 +1,232 @@
+r"""The record of one evaluation: a data set, everything that answered it, and what changed.
+
+One file per data set and settings, ``eval/test-77d01e5c.result.json``. It holds all figures, the
+questions, and each figure's score per question, so that it can be compared and drawn without a
+model. The texts are in the answers files that it names, beside it. Knows no drawing and no
+statistics but their records. Shortened, with one question and the base alone:
+
+    {"data": "test", "n": 1, "primary": "CoT greedy", "kind": "number", "task": "tinymath",
+     "questions": [{"id": "t9", "question": "What is 84 / 2?", "gold": "42",
+                    "family": "halves", "group": null}],
+     "variants": [{"name": "base", "model": "base", "adapter": null, "scale": 1.0,
+                   "temperature": 0.7, "seed": 0, "main": true, "mean_share": 0.8,
+                   "figures": [{"name": "CoT greedy", "mode": "cot", "parsed": 1.0,
+                                "accuracy": {"value": 1.0, "low": 0.2, "high": 1.0, "n": 1},
+                                "tokens": 61.0, "seconds": 0.05, "scores": [1.0]}],
+                   "curve": [{"k": 1, "majority": {...}, "any": {...}, "tokens": 61.0,
+                              "seconds": 0.05}],
+                   "answers": ["base-test-1f0c9a2b.answers.jsonl"]}],
+     "pairs": [], "replicated": [], "strata": [], "skipped": [], "corrected": "",
+     "source": {"file": "m.gguf", "sha256": "47d5...", "tokenizer_sha256": "b1..."},
+     "settings": {"modes": ["cot"], "max_tokens": 256}, "versions": {"lmsi": "0.1.0"}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from lmsi_cli.records import Interval, Mode, Paired, Record, StopReason
+from lmsi_cli.stats import Replicates
+
+BASE = "base"
+
+
+class Answer(Record, frozen=True, kw_only=True):
+    """One path of one question, marked; ``seconds`` is the wall time since the one before.
+
+    Files of older versions lack ``stop_reason``.
+    """
+
+    question_id: str
+    mode: Mode
+    path: int
+    text: str
+    predicted_answer: str | None
+    correct: bool
+    num_generated_tokens: int
+    seconds: float
+    stop_reason: StopReason | None = None
+
+
+class Labelled(Record, frozen=True, kw_only=True):
+    """One question with its right answer in canonical form; ``group`` is its cluster, if any."""
+
+    id: str
+    question: str
+    gold: str
+    family: str | None = None
+    group: str | None = None
+
+
+class Figure(Record, frozen=True, kw_only=True):
+    """One line of the table for one variant.
+
+    ``scores`` (0 to 1) stand in the order of the questions; ``parsed`` is the share of its paths
+    with an answer; ``tokens`` and ``seconds`` are what it costs per question.
+    """
+
+    name: str
+    mode: Mode
+    accuracy: Interval
+    parsed: float
+    tokens: float
+    seconds: float
+    scores: tuple[float, ...]
+
+
+class CurvePoint(Record, frozen=True, kw_only=True):
+    """What k sampled paths are worth: their vote (maj@k), the best of them (pass@k), their cost.
+
+    Both are unbiased estimates from all paths that were drawn.
+    """
+
+    k: int
+    majority: Interval
+    any: Interval
+    tokens: float
+    seconds: float
+
+
+class Variant(Record, frozen=True, kw_only=True):
+    """One model at one temperature and seed.
+
+    ``model`` is the base or an adapter at a scale (``base``, ``adapter``, ``adapter x0.5``); the
+    first variant of each model is its ``main`` one. Only that has figures of the greedy modes,
+    which neither temperature nor seed can change. ``curve`` and ``mean_share`` (of the most
+    frequent answer) are of the sampled paths; empty and 0 without any. ``answers`` are files
+    beside the result.
+    """
+
+    name: str
+    model: str
+    adapter: str | None
+    adapter_sha256: str | None
+    scale: float
+    temperature: float
+    seed: int
+    main: bool
+    figures: tuple[Figure, ...]
+    curve: tuple[CurvePoint, ...] = ()
+    mean_share: float = 0.0
+    answers: tuple[str, ...] = ()
+
+    def figure(self, line: str) -> Figure | None:
+        """The figure of a line, if this variant has it."""
+        return next((f for f in self.figures if f.name == line), None)
+
+
+class Pair(Record, frozen=True, kw_only=True):
+    """One line before and after, on the same questions.
+
+    Scores of several seeds are averaged per question first. ``temperature`` is None for a greedy
+    line. ``p_holm`` is the p-value after Holm's correction: the ``primary`` pairs of all data sets
+    and models are one family, all others together are another.
+    """
+
+    line: str
+    before: str
+    after: str
+    temperature: float | None
+    primary: bool
+    change: Paired
+    p_holm: float
+
+
+class Replicated(Record, frozen=True, kw_only=True):
+    """A sampled line of one model over several seeds, and its change against the base's."""
+
+    line: str
+    model: str
+    temperature: float
+    seeds: tuple[int, ...]
+    values: Replicates
+    changes: Replicates | None = None
+
+
+class Stratum(Record, frozen=True, kw_only=True):
+    """The primary line on a part of the questions: one interval per model, in their order.
+
+    ``by`` is ``family``, ``length`` (words of the question, in thirds) or ``steps`` (equations
+    that the base writes).
+    """
+
+    by: str
+    name: str
+    n: int
+    accuracy: dict[str, Interval]
+
+
+class Imported(Record, frozen=True, kw_only=True):
+    """Where answers of another program come from, and its own marks.
+
+    ``marks`` holds a number per question by filter and metric (``strict-match exact_match``);
+    ``disagreements`` counts where it differs from ours by more than a half.
+    """
+
+    file: str
+    program: str
+    marks: dict[str, tuple[float, ...]]
+    disagreements: dict[str, int]
+
+
+class Evaluation(Record, frozen=True, kw_only=True):
+    """One data set, evaluated.
+
+    ``primary`` is the line that decides, that of the first mode asked for; ``corrected`` says in
+    words what Holm's correction covers. ``skipped`` are ids of questions too long for the model's
+    context in one mode at least; there they count as unanswered and so as wrong. ``source`` tells
+    the model's file (name, hashes of it and of its tokenizer, size), ``settings`` those of
+    ``lmsi eval`` as resolved, ``rivals`` in a sentence how the adapter's single answer stands
+    against a vote of the base.
+    """
+
+    data: str
+    n: int
+    primary: str
+    kind: str
+    task: str
+    questions: tuple[Labelled, ...]
+    variants: tuple[Variant, ...]
+    pairs: tuple[Pair, ...] = ()
+    replicated: tuple[Replicated, ...] = ()
+    strata: tuple[Stratum, ...] = ()
+    skipped: tuple[str, ...] = ()
+    corrected: str = ""
+    rivals: str = ""
+    source: dict[str, str | int | None] = msgspec.field(default_factory=dict)
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    imported: Imported | None = None
+
+    @property
+    def mains(self) -> tuple[Variant, ...]:
+        """The main variant of each model, the base first."""
+        return tuple(v for v in self.variants if v.main)
+
+    @property
+    def gold(self) -> dict[str, str]:
+        """Right answers by question id, in order."""
+        return {q.id: q.gold for q in self.questions}
+
+    @property
+    def groups(self) -> list[str] | None:
+        """Each question's cluster; one without is its own. None where no question has any."""
+        return clusters_of(self.questions)
+
+    def of_model(self, model: str) -> Iterator[Variant]:
+        """All temperatures and seeds of a model."""
+        return (v for v in self.variants if v.model == model)
+
+    def pair(self, line: str, after: str) -> Pair | None:
+        """The change of a line from the base to a model; at the first temperature if several."""
+        return next((p for p in self.pairs if (p.line, p.after) == (line, after)), None)
+
+
+def clusters_of(questions: Sequence[Labelled]) -> list[str] | None:
+    """Each question's cluster; None where no question has any."""
+    if not any(q.group for q in questions):
+        return None
+    return [f"group {q.group}" if q.group else f"question {q.id}" for q in questions]
