@@ -69,7 +69,7 @@ def main() -> None:
         paths=job.paths,
         max_tokens=job.max_tokens,
         threads=job.threads,
-        machine=_machine(),
+        machine=machine(),
         llama_cpp_python=_version(),
         rounds=rounds,
         not_done=not_done,
@@ -186,7 +186,8 @@ def plot(case: Case, target: Path) -> None:
     figure.savefig(target, dpi=120)
 
 
-def _machine() -> str:
+def machine() -> str:
+    """Name the CPU, and how many threads it has."""
     info = Path("/proc/cpuinfo")
     names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
     name = names[0].split(":")[1].strip() if names else platform.processor()

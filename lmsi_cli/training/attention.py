@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lmsi_cli.training import kernels
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "lmsi_pieces"
 
 # Families whose every layer is plain causal attention by transformers' interface. Others
-# (recurrent state, ALiBi, attention sinks, windows) get one example per row and their own code.
+# (recurrent state, ALiBi, attention sinks, windows; stablelm, which keeps the pieces from its
+# attention) get one example per row and their own code.
 FAMILIES = frozenset(
     {
         "llama",
@@ -29,7 +32,6 @@ FAMILIES = frozenset(
         "qwen3",
         "qwen3_moe",
         "phi3",
-        "stablelm",
         "starcoder2",
         "nemotron",
     }
@@ -39,6 +41,12 @@ FAMILIES = frozenset(
 # Scores (queries x keys) of a piece up to which three plain products beat the fused CPU kernel two
 # to five times; beyond it, keeping the scores for the backward pass costs too much memory.
 SMALL = 1 << 19
+
+
+class Pieces(list["Piece"]):
+    """The pieces of a row on their way through a model; counts the layers that they reached."""
+
+    reached = 0
 
 
 class Piece(NamedTuple):
@@ -72,7 +80,7 @@ def install(model: nn.Module) -> None:
     model.set_attn_implementation(NAME)  # type: ignore[operator]
 
 
-def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Sequence[Piece]]:
+def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Pieces]:
     """The keyword for the model's forward call; none for a row of one plain sequence.
 
     Raises:
@@ -82,7 +90,17 @@ def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Sequ
         return {}
     if getattr(model.config, "_attn_implementation", "") != NAME:
         raise ValueError(f"a packed row needs {NAME} attention")
-    return {"pieces": pieces}
+    return {"pieces": Pieces(pieces)}
+
+
+def check(argument: dict[str, Pieces]) -> None:
+    """See that the pieces arrived; call it after the forward pass.
+
+    Raises:
+        ValueError: Some layer between dropped them, so examples saw one another.
+    """
+    if any(not pieces.reached for pieces in argument.values()):
+        raise ValueError("this family does not hand the pieces of a row to its attention")
 
 
 def attend(
@@ -106,19 +124,17 @@ def attend(
     Returns:
         (1, T, heads, head size), and no attention weights.
     """
-    from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    pieces: Sequence[Piece] | None = settings.pop("pieces", None)
+    pieces: Pieces | None = settings.pop("pieces", None)
     if pieces is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)  # type: ignore[no-any-return]
     import torch
 
-    groups = int(getattr(module, "num_key_value_groups", 1))
+    pieces.reached += 1
     lengths = [piece.length for piece in pieces]
     # split, not slices: its backward pass is one concatenation instead of T zeros per piece.
-    queries = torch.split(query, lengths, dim=2)
-    keys = torch.split(repeat_kv(key, groups), lengths, dim=2)
-    values = torch.split(repeat_kv(value, groups), lengths, dim=2)
+    queries, keys, values = (torch.split(x, lengths, dim=2) for x in (query, key, value))
     scale = settings.get("scaling")
     out = [
         _one(queries[i], _seen(keys, i, pieces), _seen(values, i, pieces), scale)
@@ -136,28 +152,18 @@ def _seen(parts: Sequence[Tensor], number: int, pieces: Sequence[Piece]) -> Tens
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
     from torch.nn.functional import scaled_dot_product_attention as sdpa
-
-    if query.shape[2] * key.shape[2] <= SMALL:
-        return _by_hand(query, key, value, scale)
-    if query.shape[2] == key.shape[2]:
-        return sdpa(query, key, value, is_causal=True, scale=scale)
-    return sdpa(query, key, value, attn_mask=_tail_mask(query, key.shape[2]), scale=scale)
-
-
-def _by_hand(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-    """Attention as three plain products; scores stay fp32 under autocast, as in fused kernels.
-
-    bf16 scores are a quarter faster here, but scores in the hundreds, which some families have,
-    would be off by a half.
-    """
-    import torch
+    from transformers.integrations.sdpa_attention import repeat_kv
 
     factor = query.shape[-1] ** -0.5 if scale is None else scale
-    with torch.autocast("cpu", enabled=False):
-        q, k = query[0].float() * factor, key[0].float()
-        mask = _tail_mask(q, k.shape[1]).expand(len(q), -1, -1)
-        scores = torch.baddbmm(mask, q, k.transpose(1, 2))  # (heads, L, P + L)
-        return (scores.softmax(-1).to(value.dtype) @ value[0])[None]
+    if query.shape[2] * key.shape[2] <= SMALL:
+        mask = _tail_mask(query, key.shape[2])
+        return kernels.attention().apply(query, key, value, mask, factor)  # type: ignore[no-any-return]
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if query.shape[2] == key.shape[2]:
+        return sdpa(query, key, value, is_causal=True, scale=factor)
+    mask = _tail_mask(query, key.shape[2])
+    return sdpa(query, key, value, attn_mask=mask, scale=factor)
 
 
 def _tail_mask(query: Tensor, keys: int) -> Tensor:
@@ -165,5 +171,5 @@ def _tail_mask(query: Tensor, keys: int) -> Tensor:
     import torch
 
     tail = query.shape[-2]
-    blocked = torch.full((tail, keys), float("-inf"), dtype=query.dtype)
+    blocked = torch.full((tail, keys), float("-inf"), dtype=query.dtype, device=query.device)
     return blocked.triu_(diagonal=keys - tail + 1)

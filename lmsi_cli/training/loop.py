@@ -21,7 +21,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.training import attention, checkpoint, data, load, lora, pace, schedule
-from lmsi_cli.training.step import accumulate
+from lmsi_cli.training.heap import Trimmer
+from lmsi_cli.training.step import accumulate, speed_up
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +69,7 @@ class _State:
     rng: torch.Tensor | None = None
     whole: bool = True
     log: list[LogLine] = field(default_factory=list)
+    heap: Trimmer = field(default_factory=Trimmer)
 
 
 def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
@@ -97,6 +99,7 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> list[LogLine]:
                 line = _step(model, state, job, steps[step], rate)
                 log.write(line)
                 _commit(state, line)
+                state.heap.after_step()
                 _report(progress, state)
                 if state.done % job.config.checkpoint_every == 0 or state.done == len(steps):
                     _save(job, state)
@@ -131,6 +134,7 @@ def _begin(model: nn.Module, job: Job) -> _State:
     if packs:
         attention.install(model)
     state = _State(parameters, optimizer, job.config.row_tokens if packs else 0)
+    speed_up(model, job.dtype, state.row_tokens)
     state.done = checkpoint.load(job.out, job.name, parameters, optimizer)
     state.rng = torch.get_rng_state()
     state.log = _keep_log(job.out / LOG, state.done)

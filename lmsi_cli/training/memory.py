@@ -20,7 +20,7 @@ import msgspec
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import Record
-from lmsi_cli.training import attention, data, load, lora, schedule, step, weights
+from lmsi_cli.training import attention, data, fused, load, lora, schedule, step, weights
 
 if TYPE_CHECKING:
     import torch
@@ -183,6 +183,7 @@ def row_peak(
         batch = data.to_batch(row)
         if batch.pieces is not None:
             attention.install(model)
+        fused.replace(model)
         prepare(model, checkpointing)
         model.train()
         return _counted(model, lambda: step.row_loss(model, batch, run.dtype))

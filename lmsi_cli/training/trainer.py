@@ -7,6 +7,7 @@ Knows nothing of llama.cpp, of the command line or of where the pairs come from.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,23 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, export, fitting, load, lora, memory
+from lmsi_cli.training import (
+    arithmetic,
+    checkpoint,
+    data,
+    export,
+    fitting,
+    heap,
+    load,
+    lora,
+    memory,
+)
 from lmsi_cli.training.loop import Job, LogLine, fit
 
 if TYPE_CHECKING:
     from torch import nn
+
+VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
 
 
 class TrainSummary(Record, frozen=True, kw_only=True):
@@ -74,6 +87,7 @@ def train(
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
+    heap.prepare()
     lora.refuse_dora(config)
     tokens = data.tokenize(examples, codec, config.max_length)
     if not tokens.examples:
@@ -88,9 +102,9 @@ def train(
             f"{config.max_length} tokens and left out"
         )
     export.preflight(gguf, config.target, config.layers, config.rank)
-    dtype = load.pick_dtype(config.dtype)
-    outline = memory.outline(gguf, tokens.examples, dtype)
-    config, chosen, checkpointing, foretold, _ = fitting.settle(outline, config, out, progress)
+    dtype = _dtype(config, gguf)
+    run = memory.outline(gguf, tokens.examples, dtype)
+    config, chosen, checkpointing, foretold, _ = fitting.settle(run, config, out, progress)
     model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
     memory.prepare(model, checkpointing)
     name = checkpoint.fingerprint(gguf, chosen, config)
@@ -100,6 +114,17 @@ def train(
     summary = _summary(job, log, len(examples) - len(chosen))
     told = msgspec.structs.replace(summary, foretold_rss_mib=foretold.peak >> 20)
     return Trained(told, model)
+
+
+def _dtype(config: TrainConfig, gguf: Path) -> load.Dtype:
+    """As asked for; left to us, bf16 where the CPU has it and is seen to be faster with it."""
+    dtype = load.pick_dtype(config.dtype)
+    if config.dtype != "auto" or dtype == "fp32":
+        return dtype
+    shapes = [s for s in load.read_meta(gguf).shapes.values() if len(s) == 2]
+    inner = [s for s in shapes if max(s) < VOCABULARY] or shapes
+    out, into = max(inner, key=math.prod)
+    return "bf16" if arithmetic.compare(out, into).pays else "fp32"
 
 
 def _summary(job: Job, log: list[LogLine], dropped: int) -> TrainSummary:

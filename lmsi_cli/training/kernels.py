@@ -1,0 +1,185 @@
+"""Gradients written by hand: a LoRA layer, a norm, a gate, and the output head with its loss.
+
+PEFT and transformers write each of these as a chain of small operations, and under autocast nearly
+every link copies its input to another type and keeps the copy for the backward pass. Here each is
+one function that keeps only what its gradient needs. Nothing of a frozen weight is kept or
+computed. Knows tensors only, no models; each function's formula stands in its docstring. Shapes:
+T tokens of a row, C of them predicted, ``width`` of the model, V words.
+"""
+
+# ruff: noqa: ANN401, PLR0913 - the interface of torch.autograd.Function
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Rows of logits that are held at once with their gradient.
+HEAD_ROWS = 128
+
+
+@cache
+def lora() -> Any:  # a class, made here since torch is imported late
+    """``y = W x + bias + scale B A x`` for a frozen W; all products in W's type.
+
+    Arguments: x (..., in), W (out, in), bias (out,) or None, A (rank, in), B (out, rank), scale.
+    A and B are fp32 and get fp32 gradients; W and bias get none.
+    """
+    import torch
+
+    class Lora(torch.autograd.Function):
+        @staticmethod
+        def forward(
+            ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+        ) -> Tensor:
+            flat = x.reshape(-1, x.shape[-1]).to(w.dtype)
+            y = torch.nn.functional.linear(flat, w, None if bias is None else bias.to(w.dtype))
+            low = flat @ a.t().to(w.dtype)  # (T, rank)
+            y.addmm_(low, b.t().to(w.dtype), alpha=scale)
+            ctx.save_for_backward(flat, low, w, a, b)
+            ctx.scale, ctx.shape = scale, x.shape
+            return y.view(*x.shape[:-1], -1)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            flat, low, w, a, b = ctx.saved_tensors
+            g = grad.reshape(-1, grad.shape[-1]).to(w.dtype)
+            g_low = (g @ b.to(w.dtype)).mul_(ctx.scale)  # (T, rank)
+            g_a = (g_low.t() @ flat).to(a.dtype)
+            g_b = (low.t() @ g).t().to(b.dtype).mul_(ctx.scale)
+            g_x = None
+            if ctx.needs_input_grad[0]:
+                g_x = (g @ w).addmm_(g_low, a.to(w.dtype)).view(ctx.shape)
+            return g_x, None, None, g_a, g_b, None
+
+    return Lora
+
+
+@cache
+def rms_norm() -> Any:
+    """``y = weight x / sqrt(mean(x^2) + eps)``, computed in fp32 and given out in ``dtype``.
+
+    Arguments: x (..., width), weight (width,) frozen, eps, dtype.
+    """
+    import torch
+
+    class RmsNorm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+            wide = x.float()
+            size = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+            inverse = (size.square_().div_(x.shape[-1]) + eps).rsqrt_()
+            ctx.save_for_backward(x, weight, inverse)
+            y: Tensor = (wide * inverse).mul_(weight).to(dtype)
+            return y
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            x, weight, inverse = ctx.saved_tensors
+            wide = x.float()
+            g = grad * weight.float()
+            along = torch.linalg.vecdot(g, wide).unsqueeze(-1)
+            along.mul_(inverse.pow(3)).div_(x.shape[-1])
+            return g.mul_(inverse).sub_(wide * along).to(x.dtype), None, None, None
+
+    return RmsNorm
+
+
+@cache
+def gate() -> Any:
+    """``y = silu(g) u``; keeps g and u, and computes the sigmoid again when going back.
+
+    Arguments: g and u, (..., wide) each.
+    """
+    import torch
+    from torch.nn.functional import silu
+
+    class Gate(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, g: Tensor, u: Tensor) -> Tensor:
+            ctx.save_for_backward(g, u)
+            return silu(g).mul_(u)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+            g, u = ctx.saved_tensors
+            return torch.ops.aten.silu_backward(grad * u, g), silu(g).mul_(grad)
+
+    return Gate
+
+
+@cache
+def head_loss() -> Any:
+    """The summed cross-entropy of ``W h`` with the labels, in nats, a few rows of logits at a time.
+
+    The gradient is computed on the way forward, while the logits are there; C x V logits are never
+    held. Arguments: h (C, width), W (V, width) frozen, labels (C,), dtype of the product.
+    """
+    import torch
+
+    class HeadLoss(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+            narrow, losses, grads = w.to(dtype), [], []
+            rows = zip(torch.split(h, HEAD_ROWS), torch.split(labels, HEAD_ROWS), strict=True)
+            for part, wanted in rows:
+                logits = part.to(dtype) @ narrow.t()
+                top = logits.amax(1, keepdim=True).float()
+                hit = logits.gather(1, wanted[:, None]).float()
+                weights = logits.float().sub_(top).exp_()  # of the words, not yet summing to one
+                total = weights.sum(1, keepdim=True)
+                losses.append((total.log() + top - hit).sum())
+                mean = (weights.to(dtype) @ narrow).float().div_(total)
+                grads.append(mean.sub_(narrow[wanted]))
+            ctx.save_for_backward(torch.cat(grads).to(h.dtype))
+            return torch.stack(losses).sum()
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            (g_h,) = ctx.saved_tensors
+            return g_h * grad, None, None, None
+
+    return HeadLoss
+
+
+@cache
+def attention() -> Any:
+    """``softmax(scale q k' + mask) v``, with key heads shared by groups of query heads.
+
+    Scores are fp32, as in fused kernels: in bf16 they are a quarter faster, but scores in the
+    hundreds, which some families have, would be off by a half. The gradient's products run in the
+    values' type. Arguments: q (1, heads, L, size), k and v (1, key heads, S, size), mask (L, S),
+    scale.
+    """
+    import torch
+
+    class Attention(torch.autograd.Function):
+        @staticmethod
+        def forward(
+            ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
+        ) -> Tensor:
+            groups = (k.shape[1], -1, *q.shape[2:])  # (key heads, queries of each, L, size)
+            flat = (k.shape[1], -1, q.shape[-1])
+            with torch.autocast(q.device.type, enabled=False):
+                scores = (q.float() * scale).reshape(flat) @ k[0].float().transpose(1, 2)
+                scores.view(*scores.shape[:1], -1, *mask.shape).add_(mask)
+                shares = scores.softmax(-1).to(v.dtype)  # (key heads, groups x L, S)
+                out = shares @ v[0]
+            ctx.save_for_backward(q.to(v.dtype), k.to(v.dtype), v, shares, out)
+            ctx.scale, ctx.types = scale, (q.dtype, k.dtype)
+            return out.view(groups).reshape(q.shape)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            q, k, v, shares, out = ctx.saved_tensors
+            g = grad.to(v.dtype).reshape(out.shape)
+            g_v = shares.transpose(1, 2) @ g
+            along = (g.float() * out).sum(-1, keepdim=True)
+            g_s = (g @ v[0].transpose(1, 2)).sub_(along).mul_(shares).mul_(ctx.scale)
+            g_q = (g_s @ k[0]).reshape(q.shape)
+            g_k = g_s.transpose(1, 2) @ q.reshape(out.shape)
+            return g_q.to(ctx.types[0]), g_k[None].to(ctx.types[1]), g_v[None], None, None
+
+    return Attention

@@ -1,0 +1,187 @@
+"""Hand-written gradients are the libraries' own, family by family; what differs is left alone."""
+
+import pytest
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.training import attention, fused
+from lmsi_cli.training.data import pack, to_batch
+from lmsi_cli.training.lora import add_lora, trainable
+from lmsi_cli.training.step import recompute, row_loss, speed_up
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,  # grouped queries everywhere
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+FAMILIES = {
+    "llama": {},
+    "llama, biases": {"attention_bias": True, "mlp_bias": True},
+    "mistral": {"sliding_window": None},
+    "qwen2": {},
+    "qwen2, tied head": {"tie_word_embeddings": True},
+    "qwen3": {"head_dim": 8},
+    "phi3": {},
+    "starcoder2": {},
+    "nemotron": {},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+}
+CLOSE = 1e-4  # of the gradient's length, in fp32
+
+
+def build(family, dtype="fp32", spread=0.2, **settings):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from lmsi_cli.training.load import block_linears
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family.split(",")[0], **{**SIZES, "initializer_range": spread, **FAMILIES.get(family, {})}
+    )
+    model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
+    for name, p in model.named_parameters():
+        if p.dim() == 1:  # new ones are all zero or one, which would hide a mistake
+            torch.nn.init.normal_(p, mean=float("norm" in name), std=0.3)
+    if dtype == "bf16":  # as a file is loaded
+        for linear in block_linears(model).values():
+            linear.to(torch.bfloat16)
+    model = add_lora(model, TrainConfig(rank=4, **settings), "tiny.gguf")
+    attention.install(model)
+    for p in trainable(model).values():
+        torch.nn.init.normal_(p, std=spread)
+    return model
+
+
+def result(model, rows, dtype="fp32"):
+    """Loss and gradient of some rows."""
+    import torch
+
+    model.zero_grad()
+    loss = sum(row_loss(model, to_batch(row), dtype) for row in rows)
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in trainable(model).values()])
+
+
+def agree(ours, theirs, close=CLOSE):
+    assert ours[0] == pytest.approx(theirs[0], rel=close)
+    assert (ours[1] - theirs[1]).norm() < close * theirs[1].norm()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_s_loss_and_gradient_stay_the_same(family, examples):
+    model, rows = build(family), pack(examples, 60)
+    theirs = result(model, rows)
+    assert speed_up(model, "fp32", 60)
+    assert any("forward" in vars(m) for m in model.modules())
+    agree(result(model, rows), theirs)
+    fused.remove(model)
+    assert result(model, rows)[0] == theirs[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_are_separate_rows_in_every_family(family, examples):
+    model = build(family)
+    speed_up(model, "fp32", 60)
+    agree(result(model, pack(examples, 1000)), result(model, pack(examples, 0)))
+
+
+def test_a_family_that_keeps_the_pieces_to_itself_is_found_out(examples):
+    model = build("stablelm")
+    assert not attention.supports(model.config, 100)  # so that training packs nothing
+    with pytest.raises(ValueError, match="does not hand the pieces"):
+        result(model, pack(examples, 1000))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2, tied head"])
+def test_bf16_lies_as_near_to_fp32_as_the_libraries_do(family, examples):
+    rows = pack(examples, 100)
+    exact = result(build(family, spread=0.1), rows)
+    model = build(family, "bf16", spread=0.1)
+
+    def error(found):
+        return ((found[1] - exact[1]).norm() / exact[1].norm()).item()
+
+    theirs = error(result(model, rows, "bf16"))
+    assert speed_up(model, "bf16", 100)
+    ours = error(result(model, rows, "bf16"))
+    assert 0 < ours < 1.3 * theirs
+
+
+def test_a_model_that_computes_something_else_keeps_its_own_code(examples, monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    plain = LlamaRMSNorm.forward  # as Gemma has it: the weight's distance from one is stored
+    monkeypatch.setattr(LlamaRMSNorm, "forward", lambda self, x: plain(self, x) + x)
+    model, rows = build("llama"), pack(examples, 60)
+    theirs = result(model, rows)
+    assert not speed_up(model, "fp32", 60)
+    assert not any("forward" in vars(m) for m in model.modules())
+    assert result(model, rows)[0] == theirs[0]
+
+
+def test_without_gradients_the_libraries_own_code_runs(examples, monkeypatch):
+    import torch
+
+    from lmsi_cli.training import kernels
+
+    model = build("llama")
+    speed_up(model, "fp32", 60)
+    monkeypatch.setattr(kernels, "lora", None)
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.inference_mode():
+        on = model(input_ids=ids).logits
+        with model.disable_adapter():
+            off = model(input_ids=ids).logits
+    assert not torch.equal(on, off)
+
+
+def test_dropout_keeps_peft_s_layers(examples):
+    model = build("llama", dropout=0.3)
+    speed_up(model, "fp32", 60)
+    patched = {type(m).__name__ for m in model.modules() if "forward" in vars(m)}
+    assert patched == {"LlamaRMSNorm", "LlamaMLP"}
+
+
+def test_an_adapter_on_some_layers_leaves_the_others(examples):
+    model, rows = build("llama", target="q_proj,down_proj"), pack(examples, 60)
+    theirs = result(model, rows)
+    speed_up(model, "fp32", 60)
+    agree(result(model, rows), theirs)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_computing_again_going_back_changes_nothing(fast, examples):
+    model, rows = build("llama"), pack(examples, 100)
+    model.train()
+    if fast:
+        speed_up(model, "fp32", 100)
+    kept = result(model, rows)
+    recompute(model, True)
+    assert model.is_gradient_checkpointing
+    agree(result(model, rows), kept)
+    recompute(model, False)
+    assert result(model, rows)[0] == kept[0]
+
+
+def test_the_head_s_loss_is_the_cross_entropy_whatever_the_pieces(monkeypatch):
+    import torch
+
+    from lmsi_cli.training import kernels
+
+    monkeypatch.setattr(kernels, "HEAD_ROWS", 3)
+    torch.manual_seed(0)
+    h = torch.randn(7, 8, requires_grad=True)
+    w, labels = 30 * torch.randn(20, 8), torch.randint(20, (7,))  # sure of itself: logits near 200
+    ours = kernels.head_loss().apply(h, w, labels, torch.float32)
+    theirs = torch.nn.functional.cross_entropy(h @ w.t(), labels, reduction="sum")
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    got, wanted = (torch.autograd.grad(x, h)[0] for x in (ours, theirs))
+    assert (got - wanted).norm() < 1e-5 * wanted.norm()
