@@ -50,10 +50,7 @@ def preflight(
     """
     meta = read_meta(gguf)
     model = skeleton(gguf)
-    shapes = {
-        name: sizes(layer)
-        for name, layer in adapted(model, target, layers, rank).items()
-    }
+    shapes = {name: sizes(layer) for name, layer in adapted(model, target, layers, rank).items()}
     return sorted(_tensor_name(name, shape, meta) for name, shape in shapes.items())
 
 

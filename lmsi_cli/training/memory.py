@@ -184,18 +184,9 @@ def row_peak(
         if batch.pieces is not None:
             attention.install(model)
         fused.replace(model)
-        prepare(model, checkpointing)
+        step.recompute(model, checkpointing)
         model.train()
         return _counted(model, lambda: step.row_loss(model, batch, run.dtype))
-
-
-def prepare(model: nn.Module, checkpointing: bool) -> None:
-    """Make the model compute activations again on the way back instead of keeping them."""
-    if not checkpointing:
-        return
-    enable = getattr(model, "activation_checkpointing_enable", None)
-    enable = enable or model.gradient_checkpointing_enable  # before transformers 5.20
-    enable({"use_reentrant": False})  # type: ignore[operator]
 
 
 def _give_sizes(model: nn.Module, thin: set[int]) -> None:

@@ -31,6 +31,7 @@ from lmsi_cli.training import (
     memory,
 )
 from lmsi_cli.training.loop import Job, LogLine, fit
+from lmsi_cli.training.step import recompute
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,7 +107,7 @@ def train(
     run = memory.outline(gguf, tokens.examples, dtype)
     config, chosen, checkpointing, foretold, _ = fitting.settle(run, config, out, progress)
     model = lora.add_lora(load.load_base(gguf, dtype), config, gguf.name)
-    memory.prepare(model, checkpointing)
+    recompute(model, checkpointing)
     name = checkpoint.fingerprint(gguf, chosen, config)
     job = Job(chosen, config, dtype, out, name)
     log = fit(model, job, progress)

@@ -74,7 +74,9 @@ def test_too_little_proposes_flags_with_their_need_from_the_gentlest(
         (1.2, ["--row-tokens 128", "--layers 2", "--gradient-checkpointing on"], 8),
     ],
 )
-def test_fit_takes_the_gentlest_and_says_so(run, monkeypatch, tmp_path, watcher, gib, flags, kept):
+def test_fit_takes_the_gentlest_and_says_so(  # noqa: PLR0913
+    run, monkeypatch, tmp_path, watcher, gib, flags, kept
+):
     found = settle(run, monkeypatch, tmp_path, watcher, gib, fit=True)
     assert sorted(found.taken) == sorted(flags) and len(found.examples) == kept
     assert all(flag in watcher.said[-1] for flag in flags)

@@ -91,7 +91,7 @@ def test_checkpointing_changes_no_gradient_of_packed_rows(tiny, examples):
         for name, p in lora.trainable(model).items():
             torch.nn.init.normal_(p, std=0.1) if "lora_B" in name else None
         attention.install(model)
-        memory.prepare(model, checkpointing)
+        step.recompute(model, checkpointing)
         step.row_loss(model, data.to_batch(row), "fp32").backward()
         gradients.append([p.grad for p in lora.trainable(model).values()])
         torch.manual_seed(0)
