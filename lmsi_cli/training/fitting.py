@@ -11,6 +11,7 @@ learn less. Knows the limits of this process; loads nothing. What comes of it:
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ def settle(run: memory.Outline, config: TrainConfig, out: Path, progress: Progre
     Raises:
         LmsiError: It does not fit; proposes what does.
     """
-    free = headroom.free_bytes()
+    free = headroom.free_bytes() if _on_cpu(config) else sys.maxsize  # a GPU has its own memory
     first = _try(run, config, Choice((), _recall(out, config)))
     found = first if _fits(first, free) else _checkpointed(run, first, free)
     if found is None and config.fit:
@@ -77,6 +78,13 @@ def settle(run: memory.Outline, config: TrainConfig, out: Path, progress: Progre
         raise _too_little(run, first, free)
     progress.say(told(found, len(run.examples)))
     return found
+
+
+def _on_cpu(config: TrainConfig) -> bool:
+    import torch
+
+    auto = not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    return config.device == "cpu" or (config.device == "auto" and auto)
 
 
 def told(found: Settled, count: int) -> str:
@@ -133,8 +141,9 @@ def _gentler(run: memory.Outline, first: Settled) -> Iterator[Settled]:
     for share in LENGTHS:
         longest = max(16, lengths[int(share * (len(lengths) - 1))])
         choices.append(_with(config, True, **least, max_length=longest))
+    asked = blocks if config.layers == "all" else int(str(config.layers).removeprefix("last:"))
     for share in LAYERS:
-        fewer = max(1, int(share * blocks))
+        fewer = max(1, int(share * asked))
         choices.append(_with(config, True, **least, layers=fewer))
     for choice in choices:
         yield _try(run, config, choice)

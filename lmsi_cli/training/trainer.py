@@ -89,6 +89,7 @@ def train(
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
     heap.prepare()
+    heap.give_back()  # what sampling has left
     lora.refuse_dora(config)
     tokens = data.tokenize(examples, codec, config.max_length)
     if not tokens.examples:
