@@ -1,7 +1,7 @@
-"""How long a training run will take, from a second of its own work on the loaded model.
+"""How long a training run will take, from a moment of its own work on the loaded model.
 
-A row's work is counted from its tokens, its labels and the pairs that attention compares; a few
-short rows of the run itself, computed and thrown away, tell what a unit costs. Changes nothing:
+A row's work is counted from its tokens, its labels and the pairs that attention compares; two short
+rows of the run's own examples, computed and thrown away, tell what a unit costs. Changes nothing:
 gradients are dropped, and random numbers are drawn again. What it finds:
 
     Pace(fixed=0.012, rate=3.1e-12)  # seconds a row, seconds a multiplication
@@ -20,8 +20,7 @@ from lmsi_cli.training.memory import scores
 if TYPE_CHECKING:
     from torch import nn
 
-BUDGET = 2.0  # seconds that the trial may take, as far as it can tell beforehand
-TRIALS = 4
+SLOW = 3.0  # seconds; a row that takes this long is not computed again for a better figure
 
 
 class Costs(NamedTuple):
@@ -87,27 +86,31 @@ def told(seconds: float) -> str:
 def _trials(
     examples: Sequence[data.TokenExample], rows: Sequence[data.Row], row_tokens: int
 ) -> list[data.Row]:
-    """Rows to try, from one short example to the middle one of the run's rows."""
-    middle = sorted(rows, key=lambda row: len(row.ids))[len(rows) // 2]
-    short = sorted(examples, key=lambda e: e.length)[: 1 << TRIALS]
-    packs = [data.pack(short[: 1 << n], row_tokens)[0] for n in range(TRIALS)]
-    return [*(p for p in packs if len(p.ids) < len(middle.ids)), middle]
+    """One short example, and about half of the middle one of the run's rows."""
+    middle = sorted(len(row.ids) for row in rows)[len(rows) // 2]
+    short = sorted(examples, key=lambda e: e.length)
+    count = 1
+    while count < len(short) and _length(short[: 2 * count], row_tokens) <= middle / 2:
+        count *= 2
+    return [data.pack(short[:n], row_tokens)[0] for n in (1, count)]
+
+
+def _length(examples: Sequence[data.TokenExample], row_tokens: int) -> int:
+    return len(data.pack(examples, row_tokens)[0].ids)
 
 
 def measure(model: nn.Module, trials: Sequence[data.Row], each: Costs, dtype: load.Dtype) -> Pace:
-    """Compute rows there and back, from the smallest, while they promise to stay in the budget."""
+    """Compute rows there and back; the first time is for the libraries, which choose kernels."""
     import torch
 
     points: list[tuple[float, float]] = []
     training = model.training
     with torch.random.fork_rng(devices=[]):
         model.train()
-        _seconds(model, trials[0], dtype)  # libraries choose their kernels the first time
         for row in trials:
-            work, spent = each.of(row), sum(p[1] for p in points)
-            if points and spent + points[-1][1] * work / points[-1][0] > BUDGET:
-                break
-            points.append((work, _seconds(model, row, dtype)))
+            first = _seconds(model, row, dtype)
+            again = _seconds(model, row, dtype) if first < SLOW else first
+            points.append((each.of(row), min(first, again)))
     model.train(training)
     return fit_line(points)
 
