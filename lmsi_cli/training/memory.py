@@ -231,7 +231,7 @@ def _counted(model: nn.Module, loss: Any) -> int:  # noqa: ANN401 - a function
         now += storage.nbytes()
         most = max(most, now)
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, f, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
             out = f(*args, **(kwargs or {}))
             for leaf in tree_leaves(out):
@@ -241,6 +241,6 @@ def _counted(model: nn.Module, loss: Any) -> int:  # noqa: ANN401 - a function
                         born(storage)
             return out
 
-    with Watch():
+    with Watch():  # type: ignore[no-untyped-call]
         loss().backward()
     return most

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import data, load, schedule, step
@@ -125,14 +125,14 @@ def _seconds(model: nn.Module, row: data.Row, dtype: load.Dtype) -> float:
 
 def costs(model: nn.Module) -> Costs:
     """Count a model's multiplications; its adapter is part of it."""
-    config = model.config
+    config: Any = model.config
     matrices = [p.numel() for name, p in model.named_parameters() if p.dim() == 2 and _inner(name)]
     heads = int(getattr(config, "num_attention_heads", 1))
-    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)  # type: ignore[arg-type, operator]
+    size = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
     return Costs(
         token=sum(matrices),
-        label=int(config.vocab_size) * int(config.hidden_size),  # type: ignore[arg-type]
-        pair=2 * heads * size * int(config.num_hidden_layers),  # type: ignore[arg-type]
+        label=int(config.vocab_size) * int(config.hidden_size),
+        pair=2 * heads * size * int(config.num_hidden_layers),
     )
 
 

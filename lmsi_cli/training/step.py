@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 
 # Any ids that every vocabulary has; two examples with a common front, as in training.
-_NAME = "gradient_checkpointing"
 _SAMPLE = [
     data.TokenExample([*range(2, 20)], [5, 3, 9, 4], shared=16),
     data.TokenExample([*range(2, 18), 7, 8, 6], [11, 2, 3], shared=16),
@@ -70,11 +69,14 @@ def recompute(model: nn.Module, wanted: bool) -> None:
         model: Of transformers, with an adapter.
         wanted: Whether blocks are computed again going back.
     """
+    # transformers gave it a new name and warns of the old one.
+    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
     if wanted:
         settings = {"use_reentrant": False}  # the other kind needs inputs that want a gradient
-        getattr(model, f"{_NAME}_enable")(**{f"{_NAME}_kwargs": settings})
+        name = f"{kind}_checkpointing"
+        getattr(model, f"{name}_enable")(**{f"{name}_kwargs": settings})
     else:
-        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        getattr(model, f"{kind}_checkpointing_disable")()
 
 
 def speed_up(model: nn.Module, dtype: load.Dtype, row_tokens: int) -> bool:

@@ -15,7 +15,7 @@ from lmsi_cli.training.heap import give_back
 from lmsi_cli.training.memory import resident
 
 def sample(paths):
-    settings = SampleConfig(max_tokens=48, parallel=paths)
+    settings = SampleConfig(max_tokens=48, parallel=paths, kv="split")
     with LlamaEngine(Path(sys.argv[1]), settings) as engine:
         wanted = tuple(Wanted(i, i) for i in range(paths))
         drawn = list(engine.generate([Request("q", tuple(range(5, 400)), wanted)], settings, "="))
@@ -24,7 +24,7 @@ def sample(paths):
 
 sample(1)  # libraries stay
 before = resident()
-most = sample(64)
+most = sample(96)
 give_back()
 print(before, most, resident())
 """
