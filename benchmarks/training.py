@@ -62,8 +62,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = _job(given, Path(folder))
         for _ in range(given.rounds):
-            rounds.append([_measure(side, job) for side in given.sides])
-            _write(file, given, job, rounds)
+            rounds.append([])
+            for side in given.sides:
+                rounds[-1].append(_measure(side, job))
+                _write(file, given, job, rounds)
     print(table(msgspec.json.decode(file.read_bytes(), type=Case)))
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 NAME = "lmsi_pieces"
 
 # Families whose every layer is plain causal attention by transformers' interface. Others
-# (recurrent state, ALiBi, attention sinks, windows; stablelm, which keeps the pieces from its
-# attention) get one example per row and their own code.
+# (recurrent state, ALiBi, attention sinks, windows; stablelm and nemotron, which keep the pieces
+# from their attention) get one example per row and their own code.
 FAMILIES = frozenset(
     {
         "llama",
@@ -33,7 +33,6 @@ FAMILIES = frozenset(
         "qwen3_moe",
         "phi3",
         "starcoder2",
-        "nemotron",
     }
 )
 

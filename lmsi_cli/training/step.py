@@ -69,12 +69,14 @@ def recompute(model: nn.Module, wanted: bool) -> None:
         model: Of transformers, with an adapter.
         wanted: Whether blocks are computed again going back.
     """
-    # transformers gave it a new name and warns of the old one.
-    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    # Newer transformers say "activation", and warn at the old name.
+    kind = next(
+        k for k in ("activation", "gradient") if hasattr(model, f"{k}_checkpointing_enable")
+    )
     if wanted:
-        settings = {"use_reentrant": False}  # the other kind needs inputs that want a gradient
-        name = f"{kind}_checkpointing"
-        getattr(model, f"{name}_enable")(**{f"{name}_kwargs": settings})
+        settings = {"use_reentrant": False}  # the other way needs inputs that want a gradient
+        enable = getattr(model, f"{kind}_checkpointing_enable")
+        enable(**{f"{kind}_checkpointing_kwargs": settings})
     else:
         getattr(model, f"{kind}_checkpointing_disable")()
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import attention, data, load, lora, memory, step
+from lmsi_cli.training import attention, data, fused, load, lora, memory, step
 from lmsi_cli.training.data import TokenExample
 
 CONFIG = TrainConfig(rank=4, batch_size=3, max_steps=4)
@@ -46,6 +46,7 @@ def test_a_row_needs_what_autograd_keeps_and_little_more(meta, gguf, dtype):
     row = data.pack(examples(tail=60))[0]
     model = lora.add_lora(load.load_base(gguf, dtype), CONFIG, "x").train()
     attention.install(model)
+    fused.replace(model)
     saved = kept(model, data.to_batch(row), dtype)
     run = memory.Outline(meta, examples(), dtype)
     counted = memory._row_bytes(run, CONFIG, False, meta.blocks, row)

@@ -37,5 +37,5 @@ def test_sampling_gives_its_memory_back(gguf):
         [sys.executable, "-c", CODE, str(gguf)], capture_output=True, text=True, check=True
     )
     before, most, after = map(int, done.stdout.split())
-    assert most - before > 100 << 20  # the cache, and the weights that were mapped
+    assert most - before > 50 << 20  # the cache, and the weights that were mapped
     assert after - before < 0.1 * (most - before)
