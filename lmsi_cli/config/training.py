@@ -20,7 +20,14 @@ LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(l
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
 # that was cut short may go on with others.
-SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "sweep")
+SPEED_ONLY = (
+    "checkpoint_every",
+    "device",
+    "row_tokens",
+    "sweep",
+    "gradient_checkpointing",
+    "fit",
+)
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -85,3 +92,10 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     sweep: Annotated[
         bool, opt("Try adapter scales on questions that were not trained on, and keep the best.")
     ] = True
+    gradient_checkpointing: Annotated[
+        Literal["auto", "on", "off"],
+        opt("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),
+    ] = "auto"
+    fit: Annotated[
+        bool, opt("Where memory is short, take the gentlest settings that fit, and say which.")
+    ] = False

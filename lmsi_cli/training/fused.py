@@ -60,8 +60,7 @@ def install(model: nn.Module, dtype: str, probe: Callable[[], Probe]) -> bool:
         Whether the fused code is in use.
     """
     before = probe()
-    for module in model.modules():
-        _replace(module)
+    replace(model)
     for head in (_head_is_plain(model), False):  # some families scale their logits
         model.__dict__[HEAD] = head
         if probe().near(before, SAME[dtype]):
@@ -69,6 +68,13 @@ def install(model: nn.Module, dtype: str, probe: Callable[[], Probe]) -> bool:
     remove(model)
     LOG.info("fused training code differs on this model; its own code is used")
     return False
+
+
+def replace(model: nn.Module) -> None:
+    """Replace what can be replaced, unproven."""
+    for module in model.modules():
+        _replace(module)
+    model.__dict__[HEAD] = _head_is_plain(model)
 
 
 def remove(model: nn.Module) -> None:

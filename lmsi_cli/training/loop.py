@@ -25,6 +25,7 @@ from lmsi_cli.training import (
     devices,
     lora,
     minutes,
+    pace,
     processes,
     schedule,
     validation,
@@ -62,6 +63,7 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
     progress.start("training", len(state.steps))
     if state.done:
         progress.say(f"going on after step {state.done} of {len(state.steps)}")
+    _foretell(model, job, state, progress)
     model.train()
     try:
         with (
@@ -84,6 +86,15 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
 
 def _readings(job: Job) -> AbstractContextManager[Appender[Reading] | None]:
     return appender(job.out / validation.LOG, Reading) if job.watched else nullcontext()
+
+
+def _foretell(model: nn.Module, job: Job, state: State, progress: Progress) -> None:
+    if devices.of(model).type != "cpu":
+        return
+    seconds = pace.foretell(
+        model, job.examples, job.config, state.row_tokens, job.dtype, state.done
+    )
+    progress.say(f"time: about {pace.told(seconds)} of training")
 
 
 def _begin(model: nn.Module, job: Job, progress: Progress) -> State:

@@ -27,9 +27,11 @@ from lmsi_cli.training import (
     data,
     devices,
     export,
+    fitting,
     heap,
     load,
     lora,
+    memory,
     processes,
     schedule,
     validation,
@@ -37,6 +39,7 @@ from lmsi_cli.training import (
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.origin import Original
 from lmsi_cli.training.state import Job, Outcome
+from lmsi_cli.training.step import recompute
 from lmsi_cli.training.verify import Witness
 
 if TYPE_CHECKING:
@@ -84,6 +87,7 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     peak_device_mib: int = 0
     processes: int = 1
     original: Original | None = None  # the folder of --base
+    foretold_rss_mib: int = 0
 
 
 class Trained(NamedTuple):
@@ -120,6 +124,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
     heap.prepare()
+    heap.give_back()  # what sampling has left
     lora.refuse_dora(config)
     _complete(examples)
     parts = validation.split(examples, config.val_share)
@@ -127,29 +132,47 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     tokens = data.tokenize(parts.train, codec, limit)
     if not tokens.examples:
         raise _nothing(len(parts.train), tokens.dropped, limit)
-    processes.lead(config)
     export.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
     dtype = _dtype(config, gguf, device)
+    plan = _settled(tokens.examples, config, dtype, gguf, out, progress)
+    config, dropped = plan.config, len(parts.train) - len(plan.examples)
+    processes.lead(config)
     base, original = bases.load_proven(gguf, config.base, dtype, witness, progress.say)
     model = lora.add_lora(base, config, gguf.name).to(device)
-    name = checkpoint.fingerprint(gguf, tokens.examples, config)
+    recompute(model, plan.checkpointing)
+    name = checkpoint.fingerprint(gguf, plan.examples, config)
     watched = _watched(parts, config, codec, limit)
-    job = Job(tokens.examples, config, dtype, out, name, watched)
-    _announce(job, parts, tokens.dropped, limit, progress)
+    job = Job(plan.examples, config, dtype, out, name, watched)
+    _announce(job, parts, dropped, limit, progress)
     outcome = fit(model, job, progress)
     with checkpoint.writing(out / export.WEIGHTS):
         export.save_adapter(model, out)
     curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, out / curve.NAME)
     where = devices.of(model)
     summary = msgspec.structs.replace(
-        _summary(job, outcome, tokens.dropped),
+        _summary(job, outcome, dropped),
         original=original,
         device=str(where),
         peak_device_mib=devices.peak_mib(where),
         processes=processes.place().world,
+        foretold_rss_mib=plan.footprint.peak >> 20,
     )
     return Trained(summary, model)
+
+
+def _settled(
+    examples: list[data.TokenExample],
+    config: TrainConfig,
+    dtype: load.Dtype,
+    gguf: Path,
+    out: Path,
+    progress: Progress,
+) -> fitting.Settled:
+    """Settings that fit the memory; the first process has settled for the others."""
+    if processes.place().rank:
+        return fitting.taken_over(config, examples)
+    return fitting.settle(memory.outline(gguf, examples, dtype), config, out, progress)
 
 
 def _complete(examples: Sequence[TrainExample]) -> None:

@@ -1,0 +1,153 @@
+"""What a training run says beforehand of its memory and its time, beside what it then takes.
+
+Each setting trains in a process of its own, on random tokens in lmsi's mixed formats: half of the
+examples share a few-shot prefix. Run it alone. One line of the table:
+
+    qwen2.5-0.5b-Q4_K_M, bf16, rank 16, rows of 768: 3.1 GiB foretold, 3.2 taken (0.97); ...
+
+    python -m benchmarks.fits --model MODEL.gguf --setting '{"row_tokens": 768}' --prefix 300
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.records import TrainExample
+
+FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting; memory in MiB, times in seconds without loading; ratios foretold over taken."""
+
+    model: str
+    setting: str
+    foretold_mib: float
+    taken_mib: float
+    memory_ratio: float
+    foretold_s: float
+    taken_s: float
+    time_ratio: float
+    tokens_s: float
+
+
+def main() -> None:
+    """Foretell and train every setting."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, type=Path)
+    parser.add_argument("--setting", action="append", default=[], help="TrainConfig as JSON")
+    parser.add_argument("--prefix", type=int, default=300, help="few-shot tokens")
+    parser.add_argument("--tail", type=int, default=60, help="mean tokens of an example's own part")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        print(msgspec.json.encode(train(given)).decode())
+        return
+    found = [compare(given, setting) for setting in given.setting or ["{}"]]
+    given.out.mkdir(parents=True, exist_ok=True)
+    file = given.out / f"fits-{given.model.stem}.jsonl"
+    with file.open("ab") as f:
+        f.writelines(msgspec.json.encode(one) + b"\n" for one in found)
+
+
+def compare(given: argparse.Namespace, setting: str) -> Compared:
+    """Train one setting in a fresh process and say how it went."""
+    command = [
+        *(sys.executable, "-m", "benchmarks.fits", "--child", "--model", str(given.model)),
+        *("--prefix", str(given.prefix), "--tail", str(given.tail), "--setting", setting),
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    one = msgspec.json.decode(done.stdout.splitlines()[-1], type=Compared)
+    print(told(one), flush=True)
+    return one
+
+
+def told(one: Compared) -> str:
+    """One setting as a line."""
+    return (
+        f"{one.model} {one.setting}: {one.foretold_mib:.0f} MiB foretold, {one.taken_mib:.0f} "
+        f"taken ({one.memory_ratio:.2f}); {one.foretold_s:.0f} s foretold, {one.taken_s:.0f} "
+        f"taken ({one.time_ratio:.2f}); {one.tokens_s:.0f} tokens/s"
+    )
+
+
+class Silent:
+    """A progress that shows nothing."""
+
+    def start(self, label: str, total: int) -> None:
+        """Not shown."""
+
+    def advance(self, done: int, **figures: float | str) -> None:
+        """Not shown."""
+
+    def say(self, text: str) -> None:
+        """On stderr, for whoever looks."""
+        print(text, file=sys.stderr)
+
+
+def train(given: argparse.Namespace) -> Compared:
+    """Train in this process; its largest resident size so far counts."""
+    from lmsi_cli.training import pace
+    from lmsi_cli.training.data import Codec
+    from lmsi_cli.training.trainer import train as run
+
+    foretell, said = pace.foretell, []
+
+    def listening(*args: Any, **named: Any) -> float:  # noqa: ANN401 - passed on
+        said.append(foretell(*args, **named))
+        return said[-1]
+
+    pace.foretell = listening
+    config = msgspec.convert(json.loads(given.setting[0]), TrainConfig)
+    ids = texts(config.max_steps * config.batch_size, given.prefix, given.tail)
+    examples = [
+        TrainExample(
+            prompt=str(i), completion="x", format=FORMATS[i % 4], question_id=f"q{i}", path=0
+        )
+        for i in range(len(ids))
+    ]
+    codec = Codec(lambda p: ids[int(str(p))][0], lambda p, _: ids[int(str(p))][1])
+    with tempfile.TemporaryDirectory() as out:
+        summary = run(examples, given.model, config, Path(out), codec, Silent()).summary
+    return Compared(
+        model=given.model.stem,
+        setting=f"{given.setting[0]} prefix {given.prefix} tail {given.tail}",
+        foretold_mib=summary.foretold_rss_mib,
+        taken_mib=summary.peak_rss_mib,
+        memory_ratio=summary.foretold_rss_mib / summary.peak_rss_mib,
+        foretold_s=said[0],
+        taken_s=summary.seconds,
+        time_ratio=said[0] / summary.seconds,
+        tokens_s=summary.tokens_per_second,
+    )
+
+
+def texts(count: int, prefix: int, tail: int) -> list[tuple[list[int], list[int]]]:
+    """Prompts and completions of random tokens; every other format begins with a common prefix."""
+    rng = random.Random(0)
+
+    def some(n: int) -> list[int]:
+        return [rng.randrange(5, 1000) for _ in range(n)]
+
+    heads = {"cot-few": some(prefix), "direct-few": some(prefix), "cot-zero": [], "direct-zero": []}
+    found = []
+    for i in range(count):
+        kind = FORMATS[i % 4]
+        answer = 4 if kind.startswith("direct") else rng.randrange(tail // 2, tail * 3 // 2)
+        found.append((heads[kind] + some(rng.randrange(tail // 2, tail)), some(answer)))
+    return found
+
+
+if __name__ == "__main__":
+    main()
