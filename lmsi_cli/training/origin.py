@@ -253,7 +253,7 @@ def _compare_weights(model: nn.Module, gguf: Path, meta: GgufMeta, folder: Path)
     """Compare every tensor of the file with the folder's, each against what its type may lose."""
     from gguf import GGUFReader
 
-    told, worst = places(model, meta), ("", 0.0)
+    told, worst = places(model, meta), ("", -1.0)
     for tensor in GGUFReader(gguf).tensors:
         name = "token_embd.weight" if tensor.name == "output.weight" else tensor.name
         place = told.get(tensor.name) or told.get(name)
