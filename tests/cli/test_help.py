@@ -13,7 +13,7 @@ from lmsi_cli.cli.main import app
 from lmsi_cli.config import TABLES
 
 COMMANDS = [
-    ["run"], ["sample"], ["vote"], ["train"], ["eval"], ["compare"], ["watch"], ["doctor"],
+    ["run"], ["sample"], ["vote"], ["train"], ["eval"], ["compare"], ["watch"], ["doctor"], ["export"],
     ["show"], ["explain"], ["tasks"], ["tasks", "list"], ["tasks", "show"],
     ["models"], ["models", "list"], ["models", "show"],
 ]  # fmt: skip
