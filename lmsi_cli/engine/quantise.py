@@ -80,5 +80,14 @@ def quantise(
     code = lib.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params))
     raise_interrupt()
     if code:
-        reason = last_complaint() or "no reason given"
-        raise LmsiError(f"{source}: llama.cpp cannot quantise it: {reason}")
+        raise _refused(source, last_complaint() or "no reason given")
+
+
+def _refused(source: Path, reason: str) -> LmsiError:
+    if "importance matrix" in reason:
+        return LmsiError(
+            "llama.cpp quantises to this type only with an importance matrix (imatrix), "
+            "which lmsi does not make",
+            hint="use another --type, as Q4_K_M or Q8_0",
+        )
+    return LmsiError(f"{source}: llama.cpp cannot quantise it: {' '.join(reason.split())}")

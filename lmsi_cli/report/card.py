@@ -29,6 +29,17 @@ KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apac
 _MARKS = re.compile(r"([\\`*_{}\[\]()<>#|!~&^$@]|(?<=www)\.|:(?=//))")
 
 
+WHAT = {
+    "adapter": "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base.",
+    "gguf": "A GGUF model: the base with the adapter merged into it.",
+    "hf": "A model for transformers: the base's weights with the adapter merged into them.",
+    "ollama": "A model for Ollama, with the Modelfile that makes it.",
+}
+
+
+LIBRARY = {"adapter": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
+
+
 class Measured(Record, frozen=True, kw_only=True):
     """One figure of an evaluation, in percent with its interval, as text."""
 

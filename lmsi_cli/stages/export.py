@@ -29,19 +29,12 @@ from lmsi_cli.folders import check_place, check_room, replacing_folder
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
-from lmsi_cli.report.card import Card, card_of, markdown
+from lmsi_cli.report.card import LIBRARY, WHAT, Card, card_of, markdown
 from lmsi_cli.report.modelfile import modelfile
 from lmsi_cli.rundir import ORIGIN, RunDir, check_base, chosen_scale, sha256_file
 from lmsi_cli.training import folder as hf
-from lmsi_cli.training.agreement import agree, lost, told
-from lmsi_cli.training.merge import (
-    Facts,
-    describe,
-    merge,
-    read_lora,
-    rescale,
-    tensor_types,
-)
+from lmsi_cli.training.agreement import agree, lost, told, widened
+from lmsi_cli.training.merge import Facts, describe, merge, read_lora, rescale, tensor_types
 from lmsi_cli.training.verify import SAME, gap, torch_logits
 
 if TYPE_CHECKING:
@@ -56,17 +49,6 @@ FINE = frozenset({"F32", "F16", "BF16", "Q8_0"})
 WIDEST = "Q8_0"
 EXACT = frozenset({"F32", "BF16"})
 TYPE_IN_NAME = re.compile(r"[-._](?:I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
-
-
-WHAT = {
-    "adapter": "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base.",
-    "gguf": "A GGUF model: the base with the adapter merged into it.",
-    "hf": "A model for transformers: the base's weights with the adapter merged into them.",
-    "ollama": "A model for Ollama, with the Modelfile that makes it.",
-}
-
-
-LIBRARY = {"adapter": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
 
 
 class Export(Record, frozen=True, kw_only=True):
@@ -291,16 +273,12 @@ def _merged(job: Job, target: Path, kind: str) -> Made:
         f"apart: merged, as {kind}": rounded,
         f"apart: the base alone, as {kind}": rounding,
     }
-    return Made(checks, [*_coarse(job, kind), *lost(kind, rounded, moved)], "")
+    return Made(checks, [*_widened(job, kind), *lost(kind, rounded, moved)], "")
 
 
-def _coarse(job: Job, kind: str) -> Iterator[str]:
+def _widened(job: Job, kind: str) -> Iterator[str]:
     own = kind_name(job.facts.file_type) if job.facts.file_type is not None else None
-    if not job.config.type and kind == WIDEST and own not in FINE:
-        yield (
-            f"The base's own type {own or 'is unknown and'} would round much of the adapter away; "
-            f"{kind} keeps it, in a larger file."
-        )
+    return widened(own, kind) if not job.config.type and own not in FINE else iter(())
 
 
 def _hf(job: Job, out: Path, kind: str) -> Made:

@@ -50,3 +50,11 @@ def lost(kind: str, rounded: float, moved: float) -> Iterator[str]:
             "much of what was learnt may be lost. A finer type, or the base with the adapter "
             "beside it, keeps it."
         )
+
+
+def widened(own: str | None, kind: str) -> Iterator[str]:
+    """Say why the merged weights are of a wider type than the base's own."""
+    yield (
+        f"The base's own type{f' {own}' if own else ''} would round much of the adapter away; "
+        f"{kind} keeps it, in a larger file."
+    )
