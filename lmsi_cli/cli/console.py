@@ -115,7 +115,8 @@ class Lines:
 
     def start(self, label: str, total: int) -> None:
         """Name the phase."""
-        self.label, self.total, self.last, self.rate = label, total, 0.0, Rate()
+        self.label, self.total, self.rate = label, total, Rate()
+        self.last = time.monotonic()
 
     def advance(self, done: int, **figures: float | str) -> None:
         """Print, if the last line is old enough or this is the last one."""

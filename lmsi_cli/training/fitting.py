@@ -69,7 +69,11 @@ def settle(run: memory.Outline, config: TrainConfig, out: Path, progress: Progre
         LmsiError: It does not fit; proposes what does.
     """
     free = headroom.free_bytes() if _on_cpu(config) else sys.maxsize  # a GPU has its own memory
-    first = _try(run, config, Choice((), _recall(out, config)))
+    try:
+        first = _try(run, config, Choice((), _recall(out, config)))
+    except memory.UnforeseenError:
+        progress.say(f"memory: cannot be foretold for architecture '{run.meta.architecture}'")
+        return taken_over(config, list(run.examples))
     found = first if _fits(first, free) else _checkpointed(run, first, free)
     if found is None and config.fit:
         found = next((s for s in _gentler(run, first) if _fits(s, free)), None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -34,6 +35,10 @@ DEQUANTISING = 40
 LIBRARIES = 150 << 20
 # In bf16 the products that oneDNN keeps prepared, and the heap's holes, take more than is alive.
 KEPT = {"bf16": 300 << 20, "fp32": 0}
+
+
+class UnforeseenError(Exception):
+    """The model goes other ways for other numbers (experts), so sizes alone foretell nothing."""
 
 
 class Footprint(Record, frozen=True, kw_only=True):
@@ -82,6 +87,9 @@ def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprin
         run: The model's header, and the examples as they will be trained on.
         config: Settings of the run.
         checkpointing: Whether activations are computed twice instead of kept.
+
+    Raises:
+        UnforeseenError: Sizes alone do not tell.
     """
     model = shallow(run.meta, run.meta.blocks)
     layers = lora.adapted(model, config.target, config.layers, config.rank)
@@ -110,14 +118,17 @@ def resident() -> int:
 
 
 def shallow(meta: load.GgufMeta, depth: int) -> nn.Module:
-    """The model that a header describes, cut to its first ``depth`` layers, without numbers."""
+    """The model that a header describes, but of ``depth`` layers, without numbers.
+
+    More layers than it has repeat its kinds of layers, in order.
+    """
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
     settings = load.configuration(meta)
     settings.num_hidden_layers = depth
     if kinds := getattr(settings, "layer_types", None):
-        settings.layer_types = kinds[:depth]
+        settings.layer_types = list(islice(cycle(kinds), depth))
     with load.quiet(), init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(settings)
     model.tie_weights()
@@ -159,7 +170,10 @@ def _row_bytes(
     run: Outline, config: TrainConfig, checkpointing: bool, blocks: int, row: data.Row
 ) -> int:
     """The peak of a row beside weights, adapter and its gradients, drawn out from two depths."""
-    few, more = (row_peak(run, config, checkpointing, depth, row) for depth in DEPTHS)
+    try:
+        few, more = (row_peak(run, config, checkpointing, depth, row) for depth in DEPTHS)
+    except RuntimeError as e:  # what fake tensors raise where a number is asked for
+        raise UnforeseenError from e
     return few + (more - few) * (blocks - DEPTHS[0]) // (DEPTHS[1] - DEPTHS[0])
 
 

@@ -12,7 +12,7 @@ FORMS = (
     'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, or text '
     "with one question a line"
 )
-TABLES = "[sample], [vote], [train], [eval], [run]"
+TABLES = "[sample], [vote], [train], [eval], [run], [export]"
 SAMPLE = "sample q.jsonl -m m.gguf -o r --threads 1 -n 2 --max-tokens 8"
 CUT = "cut.gguf: this GGUF file of {size} bytes is cut short or damaged: {why}"
 STOPS = (
@@ -187,7 +187,7 @@ SETTINGS = {
         "[sample]\npaths = 0\n", " [sample] paths: expected a whole number, at least 1, got 0"
     ),
     "another command's": config(
-        "[train]\nlr = -1\n", " [train] lr: expected a number, above 0, got -1"
+        "[train]\nlr = -1\n", " [train] lr: expected a number, above 0 and at most 1, got -1"
     ),
     "wrong type": config(
         "[sample]\npaths = 'x'\n", " [sample] paths: expected a whole number, at least 1, got 'x'"

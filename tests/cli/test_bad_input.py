@@ -287,7 +287,7 @@ def test_the_setting_that_failed_may_be_corrected(folder, lmsi):
 def test_nothing_parsed_at_all(folder, lmsi):
     lmsi(*SAMPLE.split(), "--max-tokens", "1")
     refused(
-        lmsi("vote", "r"),
+        lmsi("vote", "r", "--quiet"),
         "r/paths.jsonl: none of 4 paths can vote: 4 cut off",
         "sample again, with more --max-tokens and --overwrite",
     )

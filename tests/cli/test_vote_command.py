@@ -42,7 +42,7 @@ def path(question, index, text, answer):
 
 
 def call(*words):
-    done = CliRunner().invoke(app, ["vote", "r", *words])
+    done = CliRunner().invoke(app, ["vote", "r", "--quiet", *words])
     return done.exit_code, done.stdout, done.stderr
 
 

@@ -49,6 +49,9 @@ OTHERS = {
     "patience": 2,
     "alarms": False,
     "max_minutes": 1.5,
+    "sweep": False,
+    "gradient_checkpointing": "on",
+    "fit": True,
 }
 
 
