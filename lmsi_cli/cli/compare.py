@@ -31,6 +31,13 @@ Intersect = Annotated[
     bool, typer.Option("--intersect", help="Compare the questions that both have.")
 ]
 
+Distilled = Annotated[
+    bool,
+    typer.Option(
+        "--distilled", help="A taught B: both before and after, so that no student seems to win."
+    ),
+]
+
 
 def compare(  # noqa: PLR0913 - one parameter per flag
     a: FirstPlace,
@@ -41,12 +48,20 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     line: LineName = "",
     shown: Shown = None,
     intersect: Intersect = False,
+    distilled: Distilled = False,
     json: Json = False,
 ) -> None:
     """Compare two evaluations on the same questions: what differs, what changed, which flipped.
 
     Example: lmsi compare runs/first runs/second --data test --show flips
     """
+    if distilled:
+        from lmsi_cli.report.rivals_tables import distillation_tables
+        from lmsi_cli.stages.compare import distilled as fair
+
+        table = fair(a, b, data, line)
+        show(table, json, *distillation_tables(table))
+        return
     from lmsi_cli.report.opposing_tables import opposed_tables
     from lmsi_cli.stages.compare import Place
     from lmsi_cli.stages.compare import compare as stage

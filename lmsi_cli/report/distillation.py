@@ -21,7 +21,7 @@ class Contestant(NamedTuple):
     """One model in one mode: scores by question id, size, and cost per question."""
 
     scores: Mapping[str, float]
-    size: int  # bytes of the model's file and its adapter
+    size: int  # bytes of the model's weights
     tokens: float
     seconds: float
 

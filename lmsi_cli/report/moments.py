@@ -7,7 +7,10 @@ Knows neither terminals nor files. A line of it:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+
+from lmsi_cli.records import Path
 
 
 def clock(seconds: float) -> str:
@@ -35,3 +38,22 @@ def _figure(name: str, value: float | str) -> str:
         return f"{name} {value}"
     shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     return f"{shown} {name[:-2]}/s" if name.endswith("_s") else f"{name} {shown}"
+
+
+class Rates:
+    """What is worth seeing while answers are drawn."""
+
+    def __init__(self) -> None:
+        self.begun, self.paths, self.parsed, self.tokens = time.monotonic(), 0, 0, 0
+
+    def after(self, path: Path) -> dict[str, float | str]:
+        """Count a path; paths and tokens per second, and the share of paths with an answer."""
+        self.paths += 1
+        self.parsed += path.predicted_answer is not None
+        self.tokens += path.num_generated_tokens
+        seconds = max(time.monotonic() - self.begun, 1e-9)
+        return {
+            "paths_s": self.paths / seconds,
+            "tokens_s": self.tokens / seconds,
+            "parsed": f"{self.parsed / self.paths:.0%}",
+        }

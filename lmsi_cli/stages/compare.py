@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.report.distillation import Contestant, Contestants, Distillation, distillation
 from lmsi_cli.report.opposing import Opposed, Side, opposed
 from lmsi_cli.report.results import Evaluation, Variant
 from lmsi_cli.report.stored import answers_of, read_evaluation
@@ -42,6 +43,43 @@ def compare(a: Place, b: Place, data: str = "", line: str = "", intersect: bool 
         for file, place in zip(files, (a, b), strict=True)
     ]
     return opposed(sides[0], sides[1], line, intersect)
+
+
+def distilled(teacher: Path, student: Path, data: str = "", line: str = "") -> Distillation:
+    """Teacher and student, each before and after training, on the same questions.
+
+    Args:
+        teacher: A run folder or result file; without an adapter the teacher was not trained.
+        student: The same for the model that learned from the teacher's paths.
+        data: As in ``find_result``.
+        line: By default the one that decides for the student.
+
+    Raises:
+        LmsiError: A place holds no such result, the student is untrained, or questions differ.
+    """
+    one, other = (read_evaluation(find_result(p, data)) for p in (teacher, student))
+    line = line or other.primary
+    if len(other.mains) < 2:
+        raise LmsiError(
+            f"{student}: the student was measured without an adapter",
+            hint=f"`lmsi eval {student}` after it was trained",
+        )
+    who = Contestants(
+        teacher=_contestant(one, 0, line),
+        trained_teacher=_contestant(one, -1, line) if len(one.mains) > 1 else None,
+        student=_contestant(other, 0, line),
+        trained_student=_contestant(other, -1, line),
+    )
+    return distillation(who, line, groups=one.groups)
+
+
+def _contestant(e: Evaluation, which: int, line: str) -> Contestant:
+    figure = e.mains[which].figure(line)
+    if figure is None:
+        lines = ", ".join(f.name for f in e.mains[which].figures)
+        raise LmsiError(f"{e.data}: no line {line!r}", hint=f"--line; there are: {lines}")
+    scores = dict(zip((q.id for q in e.questions), figure.scores, strict=True))
+    return Contestant(scores, int(e.source.get("bytes") or 0), figure.tokens, figure.seconds)
 
 
 def find_result(place: Path, data: str = "") -> Path:

@@ -30,6 +30,7 @@ from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.figures import line_of
 from lmsi_cli.report.marking import Marking, Model, Way
+from lmsi_cli.report.moments import Rates
 from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
 from lmsi_cli.rundir import RunDir, check_base, check_model, chosen_scale, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
@@ -303,10 +304,11 @@ class _Sitting:
         words = {q.id: q.question for q in exam.asked}
         where = "" if self.way.greedy else f" {self.way}"
         progress.start(f"{self.variant.name} on {exam.name}: {mode}{where}", total)
+        rates = Rates()
         for generated in self.engine.generate(requests, sampling, exam.task.trigger):
             path = to_path(generated, exam.task, words[generated.question_id])
             now, done = time.monotonic(), done + 1
-            progress.advance(done)
+            progress.advance(done, **rates.after(path))
             yield self._answer(mode, path, now - before)
             before = now
 

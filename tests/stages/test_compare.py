@@ -9,7 +9,7 @@ from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.stored import read_evaluation
 from lmsi_cli.rundir import RunDir
-from lmsi_cli.stages.compare import Place, compare, find_result
+from lmsi_cli.stages.compare import Place, compare, distilled, find_result
 from lmsi_cli.stages.evaluate import Exam, evaluate
 
 
@@ -125,3 +125,24 @@ def test_a_result_of_an_older_version_is_read(tmp_path):
     ]
     assert again.primary == "CoT greedy"
     assert compare(Place(old), Place(tmp_path), data="test").n == 4
+
+
+def test_a_student_is_set_beside_its_teacher_trained_and_not(tmp_path):
+    for name in ("teacher", "student"):
+        evaluated(tmp_path / name)
+    found = distilled(tmp_path / "teacher", tmp_path / "student")
+    names = ["teacher", "trained teacher", "student", "trained student"]
+    assert [row.name for row in found.rows] == names
+    assert found.over_trained_teacher.difference == 0
+    assert "the teacher after its own training" in found.sentence
+
+
+def test_an_untrained_student_is_no_student(tmp_path):
+    evaluated(tmp_path / "teacher")
+    settings = EvalConfig(paths=2, modes=("cot",))
+    exam = Exam("test", LABELLED, TASK, settings)
+    evaluate([exam], variants()[:1], TwoMinds(), RunDir(tmp_path / "student"), Silent())
+    with pytest.raises(LmsiError, match="without an adapter"):
+        distilled(tmp_path / "teacher", tmp_path / "student")
+    alone = distilled(tmp_path / "student", tmp_path / "teacher")
+    assert alone.over_trained_teacher is None and "not trained on its own paths" in alone.sentence
