@@ -90,7 +90,12 @@ def _job(given: argparse.Namespace, folder: Path) -> Job:
         gguf=str(given.model.absolute()),
         folder=str(folder),
         examples=list(read_records(given.run / "train.jsonl", TrainExample)),
-        config=TrainConfig(max_steps=given.steps, batch_size=given.batch_size),
+        config=TrainConfig(
+            max_steps=given.steps,
+            batch_size=given.batch_size,
+            val_share=0,  # no examples apart, and no validations between the steps: TRL has none
+            alarms=False,
+        ),
     )
 
 
