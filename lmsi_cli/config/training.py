@@ -75,7 +75,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     val_share: Annotated[
         float,
         opt("Share of the questions to validate on, 8 to 64; none of fewer than 80.", ge=0, le=0.5),
-    ] = 0.05
+    ] = 0.0
     eval_every: Annotated[int, opt("Steps between validations; 0: some ten of them.", ge=0)] = 0
     patience: Annotated[
         int, opt("Stop after this many validations without a lower loss; 0: never.", ge=0)

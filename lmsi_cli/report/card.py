@@ -120,8 +120,9 @@ def _measurements(run: RunDir, scale: float) -> Iterator[Measured]:
         names = {
             v.name for v in found.mains if v.adapter_sha256 == own and v.scale == scale
         }  # fmt: skip
+        usual = (None, found.mains[0].temperature)  # a sweep's other temperatures are no headline
         for pair in found.pairs:
-            if pair.after in names and pair.before == BASE:
+            if pair.after in names and pair.before == BASE and pair.temperature in usual:
                 yield _line(found, pair)
 
 
