@@ -21,7 +21,7 @@ import msgspec
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import Record
-from lmsi_cli.training import attention, data, fused, load, lora, schedule, step, weights
+from lmsi_cli.training import attention, data, fused, heap, load, lora, schedule, step, weights
 
 if TYPE_CHECKING:
     import torch
@@ -98,12 +98,15 @@ def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprin
     longest = max(e.length for e in run.examples)
     budget = config.row_tokens if attention.supports(model.config, longest) else 0
     rows = largest(run.examples, config, budget)
+    process, held, adapter = resident(), _weight_bytes(model, run.dtype), 4 * ADAM * numbers
+    holes = int((heap.GROWTH - 1) * (process + held + adapter))  # before they are given back
     return Footprint(
-        process=resident(),
-        weights=_weight_bytes(model, run.dtype),
-        adapter=4 * ADAM * numbers,
+        process=process,
+        weights=held,
+        adapter=adapter,
         row=LIBRARIES
         + KEPT[run.dtype]
+        + holes
         + max(_row_bytes(run, config, checkpointing, blocks, r) for r in rows),
         loading=LIBRARIES + DEQUANTISING * weights.SLAB,
         proving=LIBRARIES + run.file_bytes,
