@@ -43,9 +43,10 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
 
     if _callback is None:
         _callback = llama_cpp.llama_log_callback(_remember)
-        llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
         sys.unraisablehook = _keep_interrupt
         llama_cpp.llama_backend_init()
+    # each time: whoever else uses llama_cpp in this process may have set another
+    llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
     return llama_cpp
 
 

@@ -90,13 +90,9 @@ def test_search_and_filters(opened):
 
 def test_keys_go_from_question_to_question(opened):
     tab = opened()
-    heads = []
-    for key in ("j", "j", "k"):
+    for key, head in (("j", "q0"), ("j", "q1"), ("k", "q0")):
         tab.keyboard.press(key)
-        tab.wait_for_function("document.querySelector('#detail h3')")
-        tab.wait_for_timeout(50)
-        heads.append(tab.locator("#detail h3").inner_text())
-    assert heads == ["q0", "q1", "q0"]
+        tab.locator("#detail h3", has_text=head).wait_for()
     assert tab.locator('#list [aria-current="true"]').count() == 1
 
 
