@@ -6,13 +6,14 @@ in docs/paper.md, and so are the conclusions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from benchmarks.paper.grouping import Row, rows
 from benchmarks.paper.markdown import greedy, interval, p_value, pair, percent, points, table
-from benchmarks.paper.records import DIRECT, GREEDY, ONE, Result
+from benchmarks.paper.records import DIRECT, ONE, Result
 from lmsi_cli.stats import wilson
 
 Results = Sequence[Result]
@@ -109,7 +110,7 @@ def outside(results: Results) -> str:
 def confidence(results: Results) -> str:
     """The paper's Figure 2: share of the winner against how often it is right."""
     names = list(dict.fromkeys(r.name for r in results))
-    bins = list(zip(SHARES, SHARES[1:], strict=False))
+    bins = list(itertools.pairwise(SHARES))
     head = ["share of the winner", *names]
     body = [
         [f"{low:.1f} to {min(high, 1):.1f}", *(_bin(results, name, low, high) for name in names)]
