@@ -7,7 +7,7 @@ training starts from the model that was sampled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -70,11 +70,10 @@ def _outside(seeds: Seeds) -> list[Run]:
     return [_half("mixture", s, exams=exams, limit=100) for s in seeds]
 
 
-def _variant(name: str, seed: int, vote: tuple[str, ...] = (), **more: Any) -> Run:
+def _variant(name: str, seed: int, vote: tuple[str, ...] = (), **more: object) -> Run:
     """As ``_half``, but trained on the one format that it is asked in, and used at scale 1."""
-    more = {"train": (), **more}
-    more["train"] = ("--no-sweep", *more["train"])
-    return _half(name, seed, vote=(*PLAIN, *vote), eval=("--modes", "cot"), **more)
+    run = _half(name, seed, vote=(*PLAIN, *vote), eval=("--modes", "cot"), **more)
+    return msgspec.structs.replace(run, train=("--no-sweep", *(run.train or ())))
 
 
 def _filters(seeds: Seeds) -> list[Run]:
