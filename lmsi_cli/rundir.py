@@ -13,7 +13,7 @@ import hashlib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import msgspec
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
+from lmsi_cli.records import Path as Sampled
+from lmsi_cli.store import Form, Remote, Shelf, place_of
 
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 ORIGIN = "lmsi.json"
@@ -33,10 +35,13 @@ class RunDir:
     """Where each file of one run lies; making one touches no disk."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = root = Path(root)
+        place = place_of(root)
+        self.root = root = place.copy if place else Path(root)
         self.run_toml = root / "run.toml"  # settings, versions and hashes, a section per stage
         self.questions = root / "questions.jsonl"  # records.Question, without gold answers
         self.paths = root / "paths.jsonl"  # records.Path
+        self.shards = root / "paths"  # the same as Parquet, in place of that file
+        self.sampled = Shelf(self.paths, self.shards, Sampled)  # whichever of the two there is
         self.votes = root / "votes.jsonl"  # records.Vote
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
@@ -54,6 +59,12 @@ class RunDir:
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
+        self.remote = Remote(place, {self.lock.name, self.lock_owner.name}) if place else None
+
+    @property
+    def usual_form(self) -> Form:
+        """The format of paths if none is asked for: a store cannot append to a file of lines."""
+        return "parquet" if self.remote else "jsonl"
 
     def eval_result(self, name: str) -> Path:
         """Figures of one evaluated model and data set; ``name`` as in ``base-test``."""
@@ -90,9 +101,34 @@ class RunDir:
 def locked(run: RunDir) -> Iterator[None]:
     """Hold the folder for this process, making it if need be; even kill -9 frees it.
 
+    One in a store is held there as well, brought here before and given back behind.
+
     Raises:
-        LmsiError: Another process holds it; names the process.
+        LmsiError: Another process holds it; names the process. Or the store refuses.
     """
+    with _locked_here(run), run.remote.held() if run.remote else nullcontext():
+        yield
+
+
+def opened(root: Path | str) -> RunDir:
+    """The run folder of a name, to be read; one in a store is brought here first.
+
+    Raises:
+        LmsiError: The store refuses, or has no run there.
+    """
+    run = RunDir(root)
+    if run.remote:
+        with suppress(_Busy), _locked_here(run):  # who works here has the newest files
+            run.remote.fetch()
+    return run
+
+
+class _Busy(LmsiError):
+    """Another process of this machine holds the folder."""
+
+
+@contextmanager
+def _locked_here(run: RunDir) -> Iterator[None]:
     import filelock
 
     run.create()
@@ -115,6 +151,8 @@ def in_use(run: RunDir) -> bool:
     """Whether a process holds the folder now; takes the lock for an instant at most."""
     import filelock
 
+    if run.remote and run.remote.in_use():
+        return True
     if not run.lock.exists():
         return False
     try:
@@ -243,11 +281,11 @@ def discard(run: RunDir) -> None:
         LmsiError: A file cannot be deleted.
     """
     discard_adapter(run)
+    _delete(run.sampled.files(), run.shards)
     _delete(
         [
             run.run_toml,
             run.questions,
-            run.paths,
             run.votes,
             run.vote_summary,
             run.train,
@@ -296,10 +334,10 @@ def _builtins(values: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
-def _in_use(run: RunDir) -> LmsiError:
+def _in_use(run: RunDir) -> _Busy:
     try:
         owner = f"process {int(run.lock_owner.read_text())}"
     except (OSError, ValueError):  # the holder has not named itself yet
         owner = "another process"
     message = f"run folder {run.root} is in use by {owner}"
-    return LmsiError(message, hint="wait for it, stop it, or use another folder")
+    return _Busy(message, hint="wait for it, stop it, or use another folder")

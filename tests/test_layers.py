@@ -17,8 +17,9 @@ LAYERS = [
     {"config"},
     {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
-    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
-    | {"folders"},
+    {"indexed"},
+    {"store"},
+    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "drafts", "folders"},
     {"verdict"},
     {"engine", "training", "tasks", "report"},
     {"stages"},

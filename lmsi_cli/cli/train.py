@@ -61,14 +61,14 @@ def train(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.report.scales import scales_table
     from lmsi_cli.report.tables import train_table
-    from lmsi_cli.rundir import locked
+    from lmsi_cli.rundir import locked, opened
     from lmsi_cli.stages.train import assist, train_run
     from lmsi_cli.stages.verdict import permit
     from lmsi_cli.tasks.golds import gold_answers
     from lmsi_cli.tasks.readers import read_labelled
     from lmsi_cli.training.processes import joined
 
-    folder = RunDir(run)
+    folder = opened(run)
     if not force:
         permit(folder, f"lmsi train {run} --force")
     model, task = model_of(folder).path, task_of(folder)

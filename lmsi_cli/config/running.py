@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from lmsi_cli.config.options import Config, opt
-from lmsi_cli.config.sampling import STOP_FORMS, Criterion, Layers
+from lmsi_cli.config.sampling import STOP_FORMS, Criterion, Layers, PathFormat
 from lmsi_cli.records import ChatChoice
 
 
@@ -47,4 +47,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
             "Layers on the GPU: all, none or a number; not given: as [sample].",
             "-ngl/--gpu-layers",
         ),
+    ] = None
+    format: Annotated[
+        PathFormat | None, opt("Paths as jsonl or parquet; not given: as [sample].")
     ] = None

@@ -18,6 +18,7 @@ from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
+PathFormat = Literal["auto", "jsonl", "parquet"]
 NO_STOP = "none"
 # six decimals at most: nobody samples enough paths for more
 STOP_PATTERN = rf"^(?:{NO_STOP}|beta:0?\.[5-9]\d{{0,5}}|window:(?:[2-9]|[1-9]\d{{1,2}}))\Z"
@@ -99,3 +100,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     ] = NO_STOP
     adapter: Annotated[str, opt("GGUF adapter that draws the paths; empty: the base does.")] = ""
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
+    format: Annotated[
+        PathFormat,
+        opt("Paths as jsonl or parquet; auto: as the folder has, parquet in an object store."),
+    ] = "auto"

@@ -20,14 +20,14 @@ from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_request
 from lmsi_cli.engine.watching import BallotWatch
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import appender, read_records, write_records
+from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.rundir import RunDir, check_base, check_same, chosen_scale, sha256_file
 from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
-FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "lmsi"}
+FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "format", "llama_cpp_python", "lmsi"}
 
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
@@ -98,7 +98,7 @@ def sample(
     tell(skipped, progress)
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
-    with appender(run.paths, Path) as lines:
+    with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
         for generated in engine.generate(requests, config, task.trigger, watch):
             if not tally.tokens:
                 run.save_settings(ENGINE, engine.settled)
@@ -125,7 +125,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
         LmsiError: There are paths of other settings; says which.
     """
     now = {**msgspec.to_builtins(config), **identity}
-    if run.paths.exists() and run.paths.stat().st_size:
+    if run.sampled.any():
         # a folder from before there was --stop holds full samples
         saved = {"stop": NO_STOP, **run.load_settings().get("sample", {})}
         check_same(
@@ -141,8 +141,12 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
 
     A path's last bits depend on it, and a calibration made in between might choose the other one.
     They do not depend on the width, so that stays free.
+
+    Raises:
+        LmsiError: The paths there have another format than the wanted one.
     """
-    begun = run.load_settings().get(ENGINE, {}) if run.paths.exists() else {}
+    run.sampled.settle(config.format)
+    begun = run.load_settings().get(ENGINE, {}) if run.sampled.exists() else {}
     kept = {k: v for k, v in begun.items() if k in ("kv", "flash_attn")}
     auto = {k: v for k, v in kept.items() if getattr(config, k) == "auto"}
     return msgspec.structs.replace(config, **auto)
@@ -192,7 +196,7 @@ def _request(
 def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
     """The (question, path) keys that are already done, and whether each was parsed."""
     have: dict[tuple[str, int], bool] = {}
-    for p in read_records(run.paths, Path) if run.paths.exists() else ():
+    for p in run.sampled.read():
         have[p.question_id, p.path] = p.predicted_answer is not None
         watch.tell(p)
     return have
