@@ -47,7 +47,7 @@ class Remote:
         Raises:
             LmsiError: The store refuses, or has nothing there.
         """
-        if not self._mirror.pull() and not any(self.place.copy.iterdir()):
+        if not self._mirror.pull() and not any(self._mirror.here()):
             raise LmsiError(
                 f"{self.place.url}: no run is there",
                 hint=f"`lmsi sample QUESTIONS -o {self.place.url}` begins one",

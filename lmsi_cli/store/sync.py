@@ -88,7 +88,7 @@ class Mirror:
             LmsiError: The store refuses; what was sent before stays there.
         """
         with told(self._place, "cannot be written"):
-            here = {n: p for n, p in self._here() if may(n)}
+            here = {n: p for n, p in self.here() if may(n)}
             for name, path in sorted(here.items()):
                 stamp = _stamp(path)
                 if name not in self._memory.files or self._memory.files[name].local != stamp:
@@ -106,7 +106,8 @@ class Mirror:
     def _at(self, name: str) -> str:
         return f"{self._place.url}/{name}"
 
-    def _here(self) -> Iterator[tuple[str, Path]]:
+    def here(self) -> Iterator[tuple[str, Path]]:
+        """Files of the copy that the store should have, by their names below the folder."""
         for path in self._copy.rglob("*"):
             name = path.relative_to(self._copy).as_posix()
             if path.is_file() and name not in self._own and path.suffix not in (".tmp", ASIDE):

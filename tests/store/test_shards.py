@@ -31,7 +31,7 @@ def shelf(root):
 
 
 @given(st.lists(PATHS, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_row_is_its_record(tmp_path_factory, records):
     file = tmp_path_factory.mktemp("rows") / "rows.parquet"
     with file.open("wb") as out:
@@ -68,7 +68,7 @@ STEPS = ("write_rows", "_sync_folder", "unlink", "replace")
     ),
     rows=st.integers(1, 4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_killed_anywhere_it_goes_on(tmp_path_factory, lives, rows):
     """Each life writes what it finds missing and dies at a step of sealing, or in a line."""
     folder = tmp_path_factory.mktemp("run") / "paths"
