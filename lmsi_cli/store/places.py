@@ -63,7 +63,8 @@ class Place(NamedTuple):
         import fsspec
 
         try:
-            return fsspec.filesystem(self.protocol, use_listings_cache=False)
+            options = {"use_listings_cache": False, "skip_instance_cache": True}
+            return fsspec.filesystem(self.protocol, **options)
         except ImportError:
             needed = _EXTRAS.get(self.protocol, "the package that fsspec names")
             raise LmsiError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from operator import attrgetter
 from pathlib import Path
+from types import TracebackType
 from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from lmsi_cli.errors import LmsiError
@@ -43,7 +44,9 @@ class Grouped(Protocol[R]):
     most: int
 
     def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None, /
+    ) -> None: ...
     def __iter__(self) -> Iterator[tuple[str, list[R]]]: ...
     def __len__(self) -> int: ...
     def get(self, key: str) -> list[R]:

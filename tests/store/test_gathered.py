@@ -52,9 +52,7 @@ def test_as_sorted_in_memory(tmp_path_factory, ids, each, part, seed):
 
 def test_an_open_journal_is_read_too(tmp_path):
     shards = write(tmp_path, [sampled(n) for n in range(7)])
-    (tmp_path / "_open-000001.jsonl").write_bytes(
-        b"".join(encode_line(sampled(n)) for n in (7, 8))
-    )
+    (tmp_path / "_open-000001.jsonl").write_bytes(b"".join(encode_line(sampled(n)) for n in (7, 8)))
     with gathered(shards) as found:
         assert [p.path for _, group in found for p in group] == list(range(9))
 

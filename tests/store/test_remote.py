@@ -115,8 +115,9 @@ def test_one_writer_and_its_place_is_named(stores):
     first = stores("first")
     with locked(first):
         second = stores("second")
-        with pytest.raises(LmsiError, match=r"in use by process \d+ on .*, seen 0 s ago"), (
-            locked(second)
+        with (
+            pytest.raises(LmsiError, match=r"in use by process \d+ on .*, seen 0 s ago"),
+            locked(second),
         ):
             raise AssertionError
         assert in_use(second)

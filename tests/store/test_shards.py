@@ -248,9 +248,7 @@ READERS = {
         for r in d.load_dataset("parquet", data_files=f, split="train", cache_dir=f"{f[:-10]}/.c")
     ),
     "polars": lambda p, f: sorted(p.read_parquet(f)["question_id", "path", "text"].rows()),
-    "duckdb": lambda d, f: sorted(
-        d.sql(f"SELECT question_id, path, text FROM '{f}'").fetchall()  # noqa: S608
-    ),
+    "duckdb": lambda d, f: sorted(d.sql(f"SELECT question_id, path, text FROM '{f}'").fetchall()),
 }
 
 
