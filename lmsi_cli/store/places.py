@@ -112,19 +112,21 @@ def told(place: Place, doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, NotImplementedError, *_foreign()) as e:
+    except _errors() as e:
         reason, hint = _reason(e)
         raise LmsiError(f"{place.url}: {doing}: {reason}", hint=hint) from None
 
 
-def _foreign() -> list[type[Exception]]:
-    return [
+def _errors() -> tuple[type[Exception], ...]:
+    """What a store's client may raise, of the clients that are loaded."""
+    foreign = [
         getattr(sys.modules[module], name)
         for module, names in _ERRORS.items()
         if module in sys.modules
         for name in names
         if hasattr(sys.modules[module], name)
     ]
+    return (OSError, NotImplementedError, *foreign)
 
 
 def _reason(e: Exception) -> tuple[str, str]:

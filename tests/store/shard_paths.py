@@ -7,7 +7,7 @@ from lmsi_cli.records import Path
 
 def sampled(number, question="q", **more):
     fields = {
-        "question_id": question, "path": number, "seed": number + 7, "text": f" {number}. ½ \"x\"\n",
+        "question_id": question, "path": number, "seed": number + 7, "text": f" {number}. ½\n",
         "num_generated_tokens": 3, "logprob": -0.5, "stop_reason": "answer",
         "predicted_answer": None if number % 3 else str(number), "extract_rule": None,
     }  # fmt: skip

@@ -33,7 +33,7 @@ def write(folder, records, rows=7):
     part=st.sampled_from([1, 300, 1 << 20]),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_as_sorted_in_memory(tmp_path_factory, ids, each, part, seed):
     records = [sampled(n, i) for i in ids for n in range(each)]
     random.Random(seed).shuffle(records)
@@ -75,6 +75,6 @@ def test_a_full_temporary_folder(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Gathered, "_runs", full)
-    with pytest.raises(LmsiError, match="cannot be sorted.*No space") as e:
+    with pytest.raises(LmsiError, match=r"cannot be sorted.*No space") as e:
         gathered(shards)
     assert "TMPDIR" in e.value.hint

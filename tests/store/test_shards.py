@@ -1,4 +1,4 @@
-"""Journals and shards: nothing lost and nothing twice, wherever the writer dies; what is refused."""
+"""Journals and shards: nothing lost, nothing twice wherever the writer dies; what is refused."""
 
 import shutil
 
@@ -233,7 +233,7 @@ def test_a_full_disk_while_sealing_keeps_the_journal(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "write_rows", full)
-    with pytest.raises(LmsiError, match="part-000000.parquet: cannot be written: No space"):
+    with pytest.raises(LmsiError, match=r"part-000000\.parquet: cannot be written: No space"):
         written(tmp_path / "paths", [sampled(n) for n in range(4)])
     monkeypatch.undo()
     shards = Shards(tmp_path / "paths", Path)
