@@ -42,6 +42,10 @@ class RunDir:
         self.train = root / "train.jsonl"  # records.TrainExample
         self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
+        self.seeds = root / "seeds.jsonl"  # records.Question: those that the generator was shown
+        self.drafts = root / "drafts.jsonl"  # generation.Draft
+        self.generated = root / "generated.jsonl"  # records.Question: drafts that passed the vote
+        self.generation = root / "generation.json"  # generation.Generation
         self.status = root / "status.json"  # records.Status, of the last command to work here
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
         self.adapter_gguf = self.adapter / "adapter.gguf"
@@ -253,6 +257,10 @@ def discard(run: RunDir) -> None:
             run.train,
             run.verdict,
             run.report,
+            run.seeds,
+            run.drafts,
+            run.generated,
+            run.generation,
             run.status,
             *run.eval_dir.glob(f"*{RESULT}"),
             *run.eval_dir.glob(f"*{ANSWERS}"),

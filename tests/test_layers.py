@@ -19,7 +19,7 @@ LAYERS = [
     {"answers", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
     | {"folders"},
-    {"verdict"},
+    {"verdict", "generation"},
     {"engine", "training", "tasks", "report"},
     {"stages"},
     {"cli"},

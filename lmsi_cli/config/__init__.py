@@ -20,6 +20,7 @@ from lmsi_cli.config.options import (
     Config,
     opt,
 )
+from lmsi_cli.config.questions import QuestionsConfig
 from lmsi_cli.config.running import RunConfig
 from lmsi_cli.config.sampling import (
     CHAT,
@@ -83,6 +84,7 @@ __all__ = [
     "LastLayers",
     "Layers",
     "Preset",
+    "QuestionsConfig",
     "RunConfig",
     "SampleConfig",
     "SamplingConfig",
@@ -98,4 +100,5 @@ TABLES: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "run": RunConfig,
     "export": ExportConfig,
+    "questions": QuestionsConfig,
 }
