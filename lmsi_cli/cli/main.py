@@ -25,6 +25,7 @@ from lmsi_cli.cli import (
     export,
     loop,
     models,
+    questions,
     report,
     sample,
     show,
@@ -110,6 +111,7 @@ app.command("sample")(sample.sample)
 app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("questions")(questions.questions)
 app.command("watch")(watch.watch)
 app.command("export")(export.export)
 app.command("report")(report.report)

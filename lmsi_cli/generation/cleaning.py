@@ -37,10 +37,12 @@ LOOPING = 0.5  # of the runs of four words; real questions of templates reach 0.
 _LABELS = r"(?:new |next )?(?:question|problem|q)(?: ?#?\d+)?"
 _OPENING = re.compile(rf"(?:[\s*_#>\"\u201c]*(?:{_LABELS}\s*[:.)]|\d{{1,3}}[.)](?=\s)))+", re.I)
 _EDGES = "*_#`\"\u201c\u201d \n\t"
-_NEXT = re.compile(
-    rf"\n\s*[*_#]*(?:{_LABELS}|a|answer|solution|explanation)[*_]*\s*[:.)]", re.IGNORECASE
-)
-_ANSWER = re.compile(r"(?<!\w)(?:A|Answer|ANSWER|Solution)[*_]*:|####")
+_WORDS = rf"(?i:{_LABELS}|answer|solution|explanation)[*_]*\s*[:.)]"
+_NEXT = re.compile(rf"\n\s*[*_#]*(?:{_WORDS}|A[*_]*:)")
+_NEXT_OPTION = re.compile(rf"\n\s*[*_#]*{_WORDS}")  # where "A:" may open the first option
+_ANSWER = re.compile(r"(?<!\w)(?i:answer|solution)[*_]*:|####")
+_SAID = re.compile(r"(?<!\w)A[*_]*:")
+_FIRST_OPTION = re.compile(r"^\s*A\s*:", re.MULTILINE)
 _BLANK = re.compile(r"\n[ \t]*\n")
 _DIGIT = re.compile(r"\d")
 
@@ -59,6 +61,7 @@ class Rules(NamedTuple):
     question_mark: bool
     digit: bool
     options: bool
+    lettered: bool  # "A: ..." is an option
     lines: bool
     paragraphs: bool
     chat: bool
@@ -79,6 +82,7 @@ def rules_of(seeds: Sequence[str], task: Task, min_words: int) -> Rules:
         question_mark=all("?" in t for t in texts),
         digit=task.kind == "number" and all(_DIGIT.search(t) for t in texts),
         options=task.kind == "choice",
+        lettered=task.kind == "choice" and any(_FIRST_OPTION.search(t) for t in texts),
         lines=any("\n" in t for t in texts),
         paragraphs=any(_BLANK.search(t) for t in texts),
         chat=task.chat is not None,
@@ -119,7 +123,7 @@ def _opening(text: str) -> int:
 
 def _end(text: str, rules: Rules) -> int | None:
     """Where the question ends in what follows it; ``None`` if nothing follows."""
-    marks = [_NEXT] if rules.paragraphs else [_NEXT, _BLANK]
+    marks = [_NEXT_OPTION if rules.lettered else _NEXT, *([] if rules.paragraphs else [_BLANK])]
     found = [m.start() for mark in marks if (m := mark.search(text))]
     return min(found, default=None)
 
@@ -134,7 +138,7 @@ def _fault(text: str, rules: Rules) -> Fault | None:
     faults: tuple[tuple[Fault, bool], ...] = (
         ("empty", not text),
         ("garbled", any(_unreadable(c) for c in text)),
-        ("answered", _answered(text, rules.trigger)),
+        ("answered", _answered(text, rules)),
         ("short", len(text.split()) < rules.min_words),
         ("no question mark", rules.question_mark and "?" not in text),
         ("no number", rules.digit and not _DIGIT.search(text)),
@@ -150,5 +154,6 @@ def _unreadable(character: str) -> bool:
     return character == "\ufffd" or (kind in ("Cc", "Cs", "Cn", "Co") and character != "\n")
 
 
-def _answered(text: str, trigger: str) -> bool:
-    return bool(_ANSWER.search(text)) or answer_end(text, trigger) is not None
+def _answered(text: str, rules: Rules) -> bool:
+    said = not rules.lettered and _SAID.search(text)
+    return bool(said or _ANSWER.search(text)) or answer_end(text, rules.trigger) is not None
