@@ -99,9 +99,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
         draw = partial(
             sampling.sample, engine=engine, task=task, config=paths, run=run, progress=progress
         )
-        told = stage.generate(
-            stage.Job(seeds, exams, engine, task, settings, run, draw, progress)
-        )
+        told = stage.generate(stage.Job(seeds, exams, engine, task, settings, run, draw, progress))
     show(told, json, *generation_parts(told))
     if nothing := stage.nothing_kept(run, told):
         raise nothing

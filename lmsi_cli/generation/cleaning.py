@@ -36,13 +36,14 @@ Fault = Literal[
 LOOPING = 0.5  # of the runs of four words; real questions of templates reach 0.1
 _LABELS = r"(?:new |next )?(?:question|problem|q)(?: ?#?\d+)?"
 _OPENING = re.compile(rf"(?:[\s*_#>\"\u201c]*(?:{_LABELS}\s*[:.)]|\d{{1,3}}[.)](?=\s)))+", re.I)
-_EDGES = "*_#`\"\u201c\u201d \n\t"
+_EDGES = '*_#`"\u201c\u201d \n\t'
 _WORDS = rf"(?i:{_LABELS}|answer|solution|explanation)[*_]*\s*[:.)]"
 _NEXT = re.compile(rf"\n\s*[*_#]*(?:{_WORDS}|A[*_]*:)")
 _NEXT_OPTION = re.compile(rf"\n\s*[*_#]*{_WORDS}")  # where "A:" may open the first option
 _ANSWER = re.compile(r"(?<!\w)(?i:answer|solution)[*_]*:|####")
 _SAID = re.compile(r"(?<!\w)A[*_]*:")
 _FIRST_OPTION = re.compile(r"^\s*A\s*:", re.MULTILINE)
+_ITEM = re.compile(r"\n\s*\d{1,3}[.)]\s")  # the next one of a numbered list
 _BLANK = re.compile(r"\n[ \t]*\n")
 _DIGIT = re.compile(r"\d")
 
@@ -111,7 +112,7 @@ def read_draft(text: str, ended: StopReason, rules: Rules) -> str | Dropped:
 
 
 def _without_preamble(text: str, chat: bool) -> str:
-    """Cut off what a chat model says before the question: a first paragraph that ends in a colon."""
+    """Cut off what a chat model says first: a paragraph that ends in a colon."""
     first, blank, rest = text.partition("\n\n")
     return rest.strip() if chat and blank and first.rstrip("*_ ").endswith(":") else text
 
@@ -123,7 +124,9 @@ def _opening(text: str) -> int:
 
 def _end(text: str, rules: Rules) -> int | None:
     """Where the question ends in what follows it; ``None`` if nothing follows."""
-    marks = [_NEXT_OPTION if rules.lettered else _NEXT, *([] if rules.paragraphs else [_BLANK])]
+    marks = [_NEXT_OPTION if rules.lettered else _NEXT]
+    marks += [] if rules.paragraphs else [_BLANK]
+    marks += [] if rules.lines else [_ITEM]
     found = [m.start() for mark in marks if (m := mark.search(text))]
     return min(found, default=None)
 
@@ -156,4 +159,4 @@ def _unreadable(character: str) -> bool:
 
 def _answered(text: str, rules: Rules) -> bool:
     said = not rules.lettered and _SAID.search(text)
-    return bool(said or _ANSWER.search(text)) or answer_end(text, rules.trigger) is not None
+    return bool(said or _ANSWER.search(text)) or answer_end(f"{text}\n", rules.trigger) is not None

@@ -142,10 +142,10 @@ def alarms(  # noqa: PLR0913 - what the report shows is what is judged
         yield f"{repeats} of {drafts} drafts repeat a seed or another draft; --temperature is low?"
     if kept is not None and copied is not None and kept.count >= FEW:
         yield from _narrow(seeds, kept, copied)
-    if told is not None and told.count >= FEW:
-        if told.commonest_share > max(SAME_ANSWER, 2 * chance):
-            share = f"{told.commonest_share:.0%}"
-            yield f"{share} of the questions have one answer, {told.commonest!r}"
+    usual = max(SAME_ANSWER, 2 * chance)
+    if told is not None and told.count >= FEW and told.commonest_share > usual:
+        share = f"{told.commonest_share:.0%}"
+        yield f"{share} of the questions have one answer, {told.commonest!r}"
 
 
 def _narrow(seeds: Spread, kept: Spread, copied: Quantiles) -> Iterator[str]:

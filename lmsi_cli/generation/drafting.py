@@ -6,7 +6,7 @@ base model goes on with a list, a chat model is told to:
     draft_prompt(["What is 1 + 2?", "What is 3 * 4?"], None)
     -> "Q: What is 1 + 2?\n\nQ: What is 3 * 4?\n\nQ:"
 
-One line of ``drafts.jsonl``; ``prompt`` is the number of the prompt, ``shown`` the ids of its seeds:
+One line of ``drafts.jsonl``; ``prompt`` is the prompt's number, ``shown`` the ids of its seeds:
 
     {"num_generated_tokens": 9, "path": 0, "prompt": 3, "seed": 812733, "shown": ["q7", "q2"],
      "stop_reason": "eos", "text": " What is 5 - 4?"}

@@ -9,7 +9,7 @@ Knows Rich and the record of a generation; computes nothing that is not in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.markup import escape
 from rich.table import Table
@@ -97,7 +97,7 @@ def _figures(g: Generation) -> Iterator[tuple[str, str, str]]:
         yield "entropy of the answers, nats", NONE, f"{a.entropy:.2f}"
 
 
-def _both(own: Spread, made: Spread | None, tell) -> tuple[str, str]:  # type: ignore[no-untyped-def]
+def _both(own: Spread, made: Spread | None, tell: Callable[[Spread], str]) -> tuple[str, str]:
     return tell(own), NONE if made is None else tell(made)
 
 

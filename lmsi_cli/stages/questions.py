@@ -6,9 +6,10 @@ stage), so that the folder is an ordinary run folder. One line of ``generated.js
 
     {"id": "gen-38dc46698984", "question": "Tom has 3 pens and buys 4. How many has he now?"}
 
-The work goes in turns: as many drafts as may be needed, their candidates in the order of the drafts,
-paths for as many of them as questions are still wanted. Each turn follows from the files alone, and
-draws only what they lack: an interrupted call takes the same course again, and goes on.
+The work goes in turns: as many drafts as may be needed, their candidates in the order of the
+drafts, paths for as many of them as questions are still wanted. Each turn follows from the files
+alone, and draws only what they lack: an interrupted call takes the same course again, and goes on.
+So the questions are the first confident candidates, however the work was cut up.
 """
 
 from __future__ import annotations
