@@ -19,7 +19,8 @@ SEEDS = """{"id": "a", "question": "Tom has 31 pens. Tom gets 4 more pens. How m
 {"id": "c", "question": "Sam sold 12, 15 and 9 hats on 3 days. How many hats in total?"}
 """
 SMALL = "questions s.jsonl -m m.gguf -o r --threads 1 --seeds 3 -n 2 --max-tokens 8 --quiet"
-REAL = "questions -o r --threads 1 -n 4 --paths 4 --quiet"
+REAL = "questions -o r --threads 1 --kv split -n 4 --paths 4 --quiet"
+MORE = "-o r -n 5 --threads 1 --quiet"
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ REFUSED = {
     ),
     "longer than the context": (
         SMALL.replace("--max-tokens 8", "--max-tokens 4000"),
-        "a prompt of 3 seed questions has 82 tokens or more; with 4000 for the new one it does not "
+        "a prompt of 3 seed questions has 75 tokens or more; with 4000 for the new one it does not "
         "fit the model's context of 2048",
         "lower --shots or --max-tokens, or take shorter seeds",
     ),
@@ -128,14 +129,14 @@ def test_the_embedded_model_writes_questions_that_the_vote_goes_on_with(folder, 
     assert all("?" in q.question and q.answer is None for q in made)
     assert done.stderr == "next: lmsi vote r --min-share 0.5 --min-votes 2\n"
     told = json.loads(lmsi(*REAL.split(), "--json").stdout)
-    assert told == {**json.loads(run.generation.read_bytes())}
+    assert told == json.loads(run.generation.read_bytes())
     assert (told["kept"], told["new_drafts"]) == (4, 0)
     voted = lmsi("vote", "r", "--min-share", "0.5", "--min-votes", "2", "--quiet")
     assert voted.exit_code == 0
     assert {e.question_id for e in read_records(run.train, TrainExample)} == {q.id for q in made}
-    more = lmsi("sample", "r/generated.jsonl", "-o", "r", "-n", "5", "--threads", "1", "--quiet")
+    more = lmsi("sample", "r/generated.jsonl", *MORE.split())
     assert more.exit_code == 0
-    assert "20 (4 new)" in more.stdout or "(4 new)" in more.stdout
+    assert "(4 new)" in more.stdout
 
 
 @pytest.mark.slow
