@@ -93,7 +93,7 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         int, opt("Preference pairs of a question, at most, for train --loss scpo; 0: none.", ge=0)
     ] = 1
     pair_share: Annotated[
-        float, opt("Pairs only where the winner has this share of all paths.", ge=0, le=1)
+        float, opt("Pairs only where the winner has this share of the ballots.", ge=0, le=1)
     ] = 0.5
 
 

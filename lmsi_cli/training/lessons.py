@@ -63,8 +63,8 @@ def _no_pairs(run: RunDir, count: int) -> LmsiError:
         )
     asked = settings.get("pair_share", 0.0)
     return LmsiError(
-        f"{run.pairs}: no pairs to train on: no question has a winner with {asked:.0%} of its paths"
-        " and a path of another answer",
+        f"{run.pairs}: no pairs to train on: no question has a winner with {asked:.0%} of the "
+        "ballots and a path of another answer",
         hint=f"`lmsi vote {run.root} --pair-share {asked / 2:g}`, more paths, or --loss sft",
     )
 

@@ -2,7 +2,8 @@
 
 After ScPO (Prasad et al. 2024, arXiv 2411.04109, section 2). V(y) is the number of ballots for the
 answer of path y, and k the number of all paths of the question. Knows votes and settings; nothing
-of files, formats or models. A question takes part if V of the winner is at least ``pair_share`` k.
+of files, formats or models. A question takes part if the winner's share of the ballots is at least
+``pair_share``; in the paper, where every path has a ballot, that is V / k.
 
     chosen    the kept paths with the winning answer, by path number: whatever the vote's settings
               keep off training (false equations, filters) is not chosen either
@@ -46,7 +47,7 @@ def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Choice
     Returns:
         Nothing without a winner, below the share, or where no path gives another answer.
     """
-    if vote.predicted_answer is None or vote.share_of_all < config.pair_share:
+    if vote.predicted_answer is None or vote.share < config.pair_share:
         return []
     ordered = sorted(paths, key=lambda p: p.path)
     winner = vote.predicted_answer
