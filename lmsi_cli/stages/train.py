@@ -69,7 +69,7 @@ def train_run(
             cannot load the model, it is not the one that was sampled or changed meanwhile, the
             training diverged, or a proof failed; says which.
     """
-    examples = lessons.weighted(run, config)
+    lessons.check(run, config)
     mark = Mark.of(model)
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
@@ -77,6 +77,7 @@ def train_run(
         discard_adapter(run)
     if run.adapter_origin.exists():
         return _finished(run, origin)
+    examples = lessons.weighted(run, config)
     with vocabulary(model) as words:
         encoder = Encoder(words)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)

@@ -24,6 +24,35 @@ from lmsi_cli.rundir import RunDir, sha256_file
 Lesson = TrainExample | Preference
 
 
+def check(run: RunDir, config: TrainConfig) -> None:
+    """See that what a training needs is there, before any work; reads nothing.
+
+    Args:
+        run: A run folder.
+        config: Loss and weighting.
+
+    Raises:
+        LmsiError: A file is missing, or the settings contradict each other; says what to type.
+    """
+    again = f"run `lmsi vote {run.root}` (again, if an older version did)"
+    if config.loss == "scpo" and not run.pairs.exists():
+        raise LmsiError(
+            f"{run.pairs}: no such file, and --loss scpo trains on its pairs", hint=again
+        )
+    if config.loss == "sft" and not run.train.exists():
+        raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
+    weighting = f"--example-weight {config.example_weight}"
+    if config.example_weight == "none":
+        return
+    if config.loss == "scpo":
+        raise LmsiError(
+            f"{weighting}: --loss scpo weighs pairs by its own rule",
+            hint="leave one of the two out",
+        )
+    if not run.votes.exists():
+        raise LmsiError(f"{run.votes}: no such file, and {weighting} needs it", hint=again)
+
+
 def read(run: RunDir, loss: str) -> Sequence[Lesson]:
     """What the vote has written for a loss.
 
@@ -32,17 +61,10 @@ def read(run: RunDir, loss: str) -> Sequence[Lesson]:
         loss: sft or scpo.
 
     Raises:
-        LmsiError: It is not there, or there is no pair that counts; says what to type.
+        LmsiError: There is no pair that counts; says what to type.
     """
     if loss == "sft":
-        if not run.train.exists():
-            raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
         return list(read_records(run.train, TrainExample))
-    if not run.pairs.exists():
-        raise LmsiError(
-            f"{run.pairs}: no such file, and --loss scpo trains on its pairs",
-            hint=f"run `lmsi vote {run.root}` (again, if an older version did)",
-        )
     pairs = list(read_records(run.pairs, Preference))
     if not any(pair.weight for pair in pairs):
         raise _no_pairs(run, len(pairs))
@@ -74,29 +96,19 @@ def weighted(run: RunDir, config: TrainConfig) -> Sequence[Lesson]:
 
     Args:
         run: A voted run folder.
-        config: Loss and weighting.
+        config: Loss and weighting, as ``check`` passes them.
 
     Raises:
-        LmsiError: As ``read``; a question has no vote; or the settings contradict each other.
+        LmsiError: As ``read``, or a question has no vote.
     """
     if config.example_weight == "none":
         return read(run, config.loss)
-    if config.loss == "scpo":
-        raise LmsiError(
-            f"--example-weight {config.example_weight}: --loss scpo weighs pairs by its own rule",
-            hint="leave one of the two out",
-        )
     examples, votes = read(run, "sft"), _weights(run, config.example_weight)
     return [_weighed(run, e, votes) for e in examples if isinstance(e, TrainExample)]
 
 
 def _weights(run: RunDir, kind: str) -> dict[str, float]:
     """Share or margin by question; where weighted ballots overruled the count, a margin is 0."""
-    if not run.votes.exists():
-        raise LmsiError(
-            f"{run.votes}: no such file, and --example-weight {kind} needs it",
-            hint=f"run `lmsi vote {run.root}`, or leave --example-weight out",
-        )
     return {v.question_id: max(0.0, getattr(v, kind)) for v in read_records(run.votes, Vote)}
 
 

@@ -153,15 +153,12 @@ def row_loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Te
         batch: From ``data.to_batch``.
         dtype: bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
     """
-    import torch
-
     if all(part.weight == 1 for part in batch.parts):
         with devices.autocast(batch.ids.device, dtype):
             return _loss(model, batch, dtype, "sum")
     losses = token_losses(model, batch, dtype)
-    weights = losses.new_tensor([part.weight for part in batch.parts])
-    counts = torch.tensor([part.labels for part in batch.parts], device=losses.device)
-    return (losses * weights.repeat_interleave(counts)).sum()
+    weights = [part.weight for part in batch.parts for _ in range(part.labels)]
+    return (losses * losses.new_tensor(weights)).sum()
 
 
 def token_losses(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Tensor:

@@ -156,7 +156,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     outcome = fit(model, job, progress)
     with checkpoint.writing(out / export.WEIGHTS):
         export.save_adapter(model, out)
-    curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, out / curve.NAME)
+    _draw(job, outcome)
     where = devices.of(model)
     summary = msgspec.structs.replace(
         _summary(job, outcome, dropped),
@@ -167,6 +167,14 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         foretold_rss_mib=plan.footprint.peak >> 20,
     )
     return Trained(summary, model)
+
+
+def _draw(job: Job, outcome: Outcome) -> None:
+    path = job.out / curve.NAME
+    if job.config.loss == "scpo":  # its readings are in nats per token of the chosen side
+        curve.draw(outcome.log, [], outcome.best, path, "mean over pairs")
+        return
+    curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, path)
 
 
 def _tokens(lessons: Sequence[Lesson], codec: data.Codec, limit: int) -> data.TokenSet:
