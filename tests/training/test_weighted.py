@@ -4,7 +4,7 @@ import pytest
 from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import attention, checkpoint, fused, kernels
+from lmsi_cli.training import attention, checkpoint, devices, fused, kernels
 from lmsi_cli.training.data import pack, to_batch
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.lora import trainable
@@ -121,9 +121,7 @@ def test_plain_training_is_bit_for_bit_the_plain_loop(tiny, examples, tmp_path, 
     attention.install(model)
     fused.replace(model)
     model.train()
-    optimizer = torch.optim.AdamW(
-        trainable(model).values(), lr=config.lr, weight_decay=config.weight_decay
-    )
+    optimizer = devices.adamw(trainable(model).values(), config)
     steps = plan(len(examples), config)
     for number, (indices, line) in enumerate(zip(steps, log, strict=True)):
         rows = pack([examples[i] for i in indices], config.row_tokens)
