@@ -40,6 +40,7 @@ class RunDir:
         self.votes = root / "votes.jsonl"  # records.Vote
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
+        self.pairs = root / "pairs.jsonl"  # records.Preference
         self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
         self.seeds = root / "seeds.jsonl"  # records.Question: those that the generator was shown
@@ -55,6 +56,7 @@ class RunDir:
         self.loss_curve = self.adapter / "loss.png"
         self.checkpoint = self.adapter / "checkpoint.safetensors"
         self.best_checkpoint = self.adapter / "best.safetensors"
+        self.reference = self.adapter / "reference.json"  # the base's figures of unfinished pairs
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
@@ -255,6 +257,7 @@ def discard(run: RunDir) -> None:
             run.votes,
             run.vote_summary,
             run.train,
+            run.pairs,
             run.verdict,
             run.report,
             run.seeds,
@@ -281,6 +284,7 @@ def discard_adapter(run: RunDir) -> None:
             run.loss_curve,
             run.checkpoint,
             run.best_checkpoint,
+            run.reference,
         ],
         run.adapter,
     )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmsi_cli.records import Record, TrainExample
 from lmsi_cli.stats import evenness
 from lmsi_cli.training import attention, data, load
+from lmsi_cli.training.lessons import Lesson
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +43,10 @@ DRAWN = 5
 
 
 class Split(NamedTuple):
-    """Examples to train on, and those of questions that training does not see."""
+    """Examples or pairs to train on, and those of questions that training does not see."""
 
-    train: list[TrainExample]
-    held: list[TrainExample]
+    train: list[Lesson]
+    held: list[Lesson]
 
 
 class Watched(NamedTuple):
@@ -71,13 +72,13 @@ class Reading(Record, frozen=True, kw_only=True):
     seconds: float
 
 
-def split(examples: Sequence[TrainExample], share: float) -> Split:
+def split(examples: Sequence[Lesson], share: float) -> Split:
     """Set questions apart, with all their examples: a question is on one side only.
 
     Which ones follows from their ids alone, so runs of other settings are measured on the same.
 
     Args:
-        examples: Training examples; the order of those that stay is kept.
+        examples: Training examples or pairs; the order of those that stay is kept.
         share: Of the questions, 0 to 0.5; at least ``FEWEST`` and at most ``MOST`` are taken, and
             none below ``TRAINABLE`` questions.
     """
