@@ -21,6 +21,7 @@ from lmsi_cli.cli import (
     compare,
     doctor,
     evaluate,
+    exemplars,
     explain,
     export,
     loop,
@@ -111,6 +112,7 @@ app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("watch")(watch.watch)
+app.command("exemplars")(exemplars.exemplars)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)

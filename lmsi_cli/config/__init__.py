@@ -12,6 +12,7 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 from __future__ import annotations
 
 from lmsi_cli.config.evaluation import EvalConfig
+from lmsi_cli.config.exemplars import ExemplarsConfig
 from lmsi_cli.config.exporting import ExportConfig
 from lmsi_cli.config.options import (
     DEFAULT_KIND,
@@ -75,6 +76,7 @@ __all__ = [
     "DropClass",
     "EngineConfig",
     "EvalConfig",
+    "ExemplarsConfig",
     "ExportConfig",
     "FilterConfig",
     "FlashMode",
@@ -98,4 +100,5 @@ TABLES: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "run": RunConfig,
     "export": ExportConfig,
+    "exemplars": ExemplarsConfig,
 }
