@@ -23,6 +23,7 @@ WORDS = {
     "choice": "Therefore, among (A) through ({last}), the answer is",
     "yesno": "Therefore, the answer (Yes or No) is",
 }
+LEAD = " \t\r\n:*_"  # before the answer: blanks, a colon, emphasis
 WORDS_ELSE = "Therefore, the final answer is"
 
 
@@ -67,4 +68,5 @@ def extract_second(
         return None
     said = after_marker(text[words.end :], trigger)
     start = words.end + (said.start if said else 0)
+    start += len(text[start:]) - len(text[start:].lstrip(LEAD))
     return read_first(text, Span(start, len(text)), kind, SECOND, asked)
