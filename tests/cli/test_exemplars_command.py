@@ -10,6 +10,7 @@ from lmsi_cli.tasks.loader import load_task
 
 pytestmark = pytest.mark.model
 MAKE = "exemplars seeds.jsonl -m tinymath -o e.toml --paths 2 --shots 2 --templates 2 --threads 1"
+ONE = "sample q.jsonl -m tinymath -o r --paths 1 --max-tokens 30 --threads 1"
 
 
 @pytest.fixture
@@ -92,20 +93,7 @@ def test_paths_of_other_settings_are_refused_and_overwrite_draws_anew(seeds, lms
 
 
 def test_two_stages_are_shown_by_a_dry_run_and_refused_as_a_training_format(seeds, lmsi):
-    sampling = [
-        "sample",
-        "q.jsonl",
-        "-m",
-        "tinymath",
-        "-o",
-        "r",
-        "--paths",
-        "1",
-        "--max-tokens",
-        "30",
-        "--threads",
-        "1",
-    ]
+    sampling = ONE.split()
     done = lmsi(*sampling, "--dry-run", "--prompt", "cot-zero-2", "--json")
     assert json.loads(done.stdout)["second"] == "Therefore, the answer (arabic numerals) is"
     lmsi(*sampling, "--prompt", "cot-zero-2")
