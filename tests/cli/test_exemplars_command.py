@@ -69,7 +69,7 @@ BAD = {
     "a share": (f"{MAKE} --min-share 2", "--min-share: expected a number, at least 0 and at most 1,"
                 " got 2.0", ""),
     "another format": (f"{MAKE} --prompt cot-few",
-                       "--prompt: expected cot-zero or cot-zero-2, got 'cot-few'", ""),
+                       "--prompt: expected one of cot-zero, cot-zero-2, got 'cot-few'", ""),
 }  # fmt: skip
 
 

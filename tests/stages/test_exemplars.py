@@ -35,7 +35,7 @@ def chosen(*texts, rule="marker", **settings):
 
 def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
     found = chosen(
-        " 7 * 6 = 43 - 1. The answer is 42.",  # refuted: does not vote
+        " 7 * 6 = 43. The answer is 42.",  # refuted: does not vote
         " Just because. The answer is 42.",  # nothing to check
         " 6 * 7 = 42. The answer is 42.",
         " 6 * 7 = 42, and 42 it is, as anybody can see at once. The answer is 42.",
@@ -69,7 +69,7 @@ def test_a_path_that_may_not_stand_in_a_task_gives_way_to_the_next():
 
 
 def test_a_rationale_that_was_cut_off_is_no_exemplar():
-    told = f" 6 * 7 = 4\n{AGAIN} 42."
+    told = f" 6 * 7 is 4\n{AGAIN} 42."
     assert chosen(told, told, rule="second-stage-cut") == "no fit rationale"
     found = chosen(f" 6 * 7 = 42.\n\nSo it is.\n{AGAIN} 42.", rule="second-stage")
     assert found.exemplar.rationale == "6 * 7 = 42.\nSo it is."  # a blank line ends an exemplar

@@ -133,8 +133,8 @@ def examined(root, task, engine, **config):
 def test_an_evaluation_asks_twice_in_both_modes_and_keeps_it_apart(tmp_path):
     engine = Noting(SCRIPT, None, REPLIES)
     found = examined(tmp_path, TASK, engine, prompt="cot-zero-2")
-    scores = {f.line: f.scores for f in found.variants[0].figures}
-    assert scores["cot"] == (1.0, 1.0, 1.0, 1.0)
+    scores = {f.name: f.scores for f in found.variants[0].figures}
+    assert scores["CoT greedy"] == (1.0, 1.0, 1.0, 1.0)
     again = Noting(SCRIPT, 0, REPLIES)  # would raise at the first path
     assert examined(tmp_path, TASK, again, prompt="cot-zero-2") == found
     files = set(RunDir(tmp_path).eval_dir.glob("*.answers.jsonl"))
