@@ -29,6 +29,7 @@ def test_a_file_is_made_used_and_made_again_from_the_same_paths(seeds, lmsi, mon
     assert (told["templates"], told["shots"], told["file"]) == (2, 2, "e.toml")
     paths = RunDir("e.run").paths.read_bytes()
     task = load_task("e.toml")
+    (seeds / "two.toml").write_bytes((seeds / "e.toml").read_bytes())
     assert [len(t.exemplars) for t in task.templates] == [2, 2]
     hint = "--overwrite replaces it; or give another -o"
     refused(lmsi(*MAKE.split()), "e.toml: is already there", hint)
@@ -46,9 +47,11 @@ def test_a_file_is_made_used_and_made_again_from_the_same_paths(seeds, lmsi, mon
     assert [key(x) for x in sorted(redrawn.splitlines(), key=key)] == [
         key(x) for x in sorted(paths.splitlines(), key=key)
     ]
-    assert load_task("e.toml").name == "e" and before
+    assert (seeds / "e.toml").read_text() == before
+    shown = json.loads(lmsi(*["tasks", "show", "two.toml", "--json"]).stdout)
+    assert len(shown["templates"]) == 2
     # and it serves where --task does
-    ask = "sample q.jsonl -m tinymath -o r --paths 3 --task e.toml --prompt cot-few --max-tokens 40"
+    ask = "sample q.jsonl -m tinymath -o r --paths 3 --task two.toml --prompt cot-few --max-tokens 40"
     sampled = lmsi(*ask.split(), "--threads", "1")
     assert sampled.exit_code == 0, sampled.stderr
     assert "cot-few" in RunDir("r").run_toml.read_text()
