@@ -51,8 +51,8 @@ def test_a_file_is_made_used_and_made_again_from_the_same_paths(seeds, lmsi, mon
     shown = json.loads(lmsi(*["tasks", "show", "two.toml", "--json"]).stdout)
     assert len(shown["templates"]) == 2
     # and it serves where --task does
-    ask = "sample q.jsonl -m tinymath -o r --paths 3 --task two.toml --prompt cot-few --max-tokens 40"
-    sampled = lmsi(*ask.split(), "--threads", "1")
+    ask = "sample q.jsonl -m tinymath -o r --paths 3 --task two.toml --prompt cot-few"
+    sampled = lmsi(*ask.split(), "--threads", "1", "--max-tokens", "40")
     assert sampled.exit_code == 0, sampled.stderr
     assert "cot-few" in RunDir("r").run_toml.read_text()
 
