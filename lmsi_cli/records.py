@@ -17,7 +17,8 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 
 StopReason = Literal["answer", "next_question", "eos", "length"]
-PromptFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
+TrainFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
+PromptFormat = Literal["cot-few", "cot-zero", "cot-zero-2", "direct-few", "direct-zero"]
 Mode = Literal["direct", "cot", "cot-few", "sc"]
 Role = Literal["system", "user", "assistant"]
 ChatChoice = Literal["auto", "on", "off"]
@@ -61,6 +62,12 @@ class Exemplar(Record, frozen=True, kw_only=True):
     question: str
     rationale: str
     answer: str
+
+
+class Template(Record, frozen=True, kw_only=True):
+    """One of several sets of exemplars that the paths of a question take in turn."""
+
+    exemplars: tuple[Exemplar, ...]
 
 
 class Message(Record, frozen=True, kw_only=True):
@@ -150,7 +157,7 @@ class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     prompt: Prompt
     completion: Prompt
-    format: PromptFormat
+    format: TrainFormat
     question_id: str
     path: int | None
     weight: Weight = 1.0

@@ -21,6 +21,7 @@ from lmsi_cli.cli import (
     compare,
     doctor,
     evaluate,
+    exemplars,
     explain,
     export,
     loop,
@@ -113,6 +114,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("questions")(questions.questions)
 app.command("watch")(watch.watch)
+app.command("exemplars")(exemplars.exemplars)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)

@@ -21,7 +21,7 @@ from lmsi_cli.cli.beacon import Beacon
 from lmsi_cli.cli.console import out, watcher
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.prompts import Chat, Task, fingerprint
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file
 from lmsi_cli.tasks.loader import load_task
@@ -110,7 +110,7 @@ def identity(model: Model, task: Task) -> dict[str, Any]:
     """What a run is tied to besides its settings: hashes, and versions for the record."""
     from importlib.metadata import version
 
-    task_bytes = msgspec.json.encode(msgspec.structs.replace(task, chat=None))
+    task_bytes = msgspec.json.encode(fingerprint(msgspec.structs.replace(task, chat=None)))
     import hashlib
 
     return {

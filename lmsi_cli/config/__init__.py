@@ -12,6 +12,7 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 from __future__ import annotations
 
 from lmsi_cli.config.evaluation import EvalConfig
+from lmsi_cli.config.exemplars import ExemplarsConfig
 from lmsi_cli.config.exporting import ExportConfig
 from lmsi_cli.config.options import (
     DEFAULT_KIND,
@@ -76,6 +77,7 @@ __all__ = [
     "DropClass",
     "EngineConfig",
     "EvalConfig",
+    "ExemplarsConfig",
     "ExportConfig",
     "FilterConfig",
     "FlashMode",
@@ -101,4 +103,5 @@ TABLES: dict[str, type[Config]] = {
     "run": RunConfig,
     "export": ExportConfig,
     "questions": QuestionsConfig,
+    "exemplars": ExemplarsConfig,
 }

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lmsi_cli.config.options import Config, opt
-from lmsi_cli.records import PromptFormat
+from lmsi_cli.records import TrainFormat
 
 MAJORITY, FITTED = "majority", "cisc:auto"
 WEIGHT_PATTERN = (
@@ -86,7 +86,7 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         opt("Classes to train on though they would be left out, each path as it was written."),
     ] = ()
     formats: Annotated[
-        tuple[PromptFormat, ...], opt("Training formats, comma-separated.", min_length=1)
+        tuple[TrainFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
     seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
     pairs: Annotated[

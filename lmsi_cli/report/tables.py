@@ -80,6 +80,10 @@ def preview_parts(p: Preview) -> list[Table | Text]:
     if p.begun:
         table.add_row("the reply begins inside", escape(repr(p.begun)))
     table.add_row("questions", f"{p.questions}")
+    if p.templates > 1:
+        table.add_row("templates in turn", f"{p.templates}; the first one's prompts are counted")
+    if p.second:
+        table.add_row("then asked", escape(repr(p.second)))
     table.add_row("prompt tokens", f"{p.shortest} to {p.longest}, median {p.median:g}")
     table.add_row("  shared by all prompts", f"{p.shared_prefix}")
     marks = [piece.text for piece in p.prompt if piece.mark]

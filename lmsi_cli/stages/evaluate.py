@@ -22,10 +22,11 @@ import msgspec
 from lmsi_cli import records
 from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
-from lmsi_cli.engine.reading import to_path, to_request
+from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.lines import appender, read_records, write_atomic
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Task, fingerprint
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.figures import line_of
@@ -159,20 +160,16 @@ def requests_of(
 ) -> list[Request]:
     """Write the requests of one mode, without the paths that are there already."""
     config = exam.config
-    return [
-        to_request(
-            engine,
-            exam.task,
-            q,
-            _format(config, mode),
-            tuple(
-                Wanted(i, path_seed(seed, q.id, i))
-                for i in range(paths_of(config, mode))
-                if (mode, q.id, i) not in have
-            ),
-        )
-        for q in exam.asked
-    ]
+    found: list[Request] = []
+    for q in exam.asked:
+        wanted = [
+            Wanted(i, path_seed(seed, q.id, i))
+            for i in range(paths_of(config, mode))
+            if (mode, q.id, i) not in have
+        ]
+        way = _format(config, mode)
+        found += to_requests(engine, exam.task, q, way, wanted, config.max_tokens)
+    return found
 
 
 def paths_of(config: EvalConfig, mode: Mode) -> int:
@@ -230,7 +227,7 @@ def _key(exam: Exam, variant: Variant, way: Way) -> str:
     if variant.adapter is not None:
         kept["scale"] = variant.scale
     texts = [(q.id, q.question) for q in exam.questions]
-    return _hash([kept, way, variant.identity, msgspec.to_builtins(exam.task), texts])
+    return _hash([kept, way, variant.identity, fingerprint(exam.task), texts])
 
 
 def _result_key(exam: Exam, variants: Sequence[Variant]) -> str:
@@ -299,13 +296,14 @@ class _Sitting:
         requests, skipped = split_for(self.engine, asked, sampling)
         tell(skipped, progress)
         self.skipped |= {(mode, s.question_id) for s in skipped}
-        total, before = len(requests) * paths_of(exam.config, mode), time.monotonic()
+        fitting = {r.question_id for r in requests}
+        total, before = len(fitting) * paths_of(exam.config, mode), time.monotonic()
         done = total - sum(len(r.wanted) for r in requests)
         words = {q.id: q.question for q in exam.asked}
         where = "" if self.way.greedy else f" {self.way}"
         progress.start(f"{self.variant.name} on {exam.name}: {mode}{where}", total)
         rates = Rates()
-        for generated in self.engine.generate(requests, sampling, exam.task.trigger):
+        for generated in draw(self.engine, requests, sampling, exam.task.trigger):
             path = to_path(generated, exam.task, words[generated.question_id])
             now, done = time.monotonic(), done + 1
             progress.advance(done, **rates.after(path))

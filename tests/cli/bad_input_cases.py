@@ -229,7 +229,7 @@ SETTINGS = {
     ),
     "flag choice": flag(
         "--prompt x",
-        "--prompt: expected one of cot-few, cot-zero, direct-few, direct-zero, got 'x'",
+        "--prompt: expected one of cot-few, cot-zero, cot-zero-2, direct-few, direct-zero, got 'x'",
     ),
     "flag of a list": Case(
         "eval r --data test.jsonl --modes cot,x",
