@@ -99,3 +99,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     fit: Annotated[
         bool, opt("Where memory is short, take the gentlest settings that fit, and say which.")
     ] = False
+    init: Annotated[
+        str, opt("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
+    ] = ""

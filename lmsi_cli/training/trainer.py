@@ -34,6 +34,7 @@ from lmsi_cli.training import (
     memory,
     processes,
     schedule,
+    starting,
     validation,
 )
 from lmsi_cli.training.loop import fit
@@ -140,8 +141,10 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     processes.lead(config)
     base, original = bases.load_proven(gguf, config.base, dtype, witness, progress.say)
     model = lora.add_lora(base, config, gguf.name).to(device)
+    starting.fill(model, config)
     recompute(model, plan.checkpointing)
-    name = checkpoint.fingerprint(gguf, plan.examples, config)
+    start = starting.fingerprint(config)
+    name = checkpoint.fingerprint(gguf, plan.examples, config, start)
     watched = _watched(parts, config, codec, limit)
     job = Job(plan.examples, config, dtype, out, name, watched)
     _announce(job, parts, dropped, limit, progress)
