@@ -46,9 +46,7 @@ class Figures(Record, frozen=True, kw_only=True):
     evenness: float
 
 
-def figures(
-    model: str, said: Mapping[str, Sequence[Said]], wanted: Mapping[str, str]
-) -> Figures:
+def figures(model: str, said: Mapping[str, Sequence[Said]], wanted: Mapping[str, str]) -> Figures:
     """Put a check-up in numbers.
 
     Args:
