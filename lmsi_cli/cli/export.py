@@ -38,7 +38,7 @@ Number = Annotated[
 
 
 @configured(ExportConfig)
-def export(
+def export(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: ExportConfig,
     out: Out = None,
