@@ -23,15 +23,13 @@ from lmsi_cli.cli.train import choose_scale
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rounds.gates import Ground, alarmed, checked, voted
-from lmsi_cli.rounds.records import Gate, Round, Rounds, last_good
+from lmsi_cli.rounds.records import Figures, Gate, Round, Rounds, last_good
 from lmsi_cli.rounds.settings import Settings, of_round, with_seeds_of
 from lmsi_cli.rundir import RunDir, discard, locked
 from lmsi_cli.tasks.loader import load_task
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.report.results import Evaluation
-    from lmsi_cli.rounds.figures import Figures
     from lmsi_cli.stages.rounds import Asked
     from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.voting import VoteSummary
@@ -176,6 +174,7 @@ class _Loop:
         """The vote and its verdict; the first round's is refused as ever, a later one's ends."""
         from lmsi_cli.report.tables import kept_line
         from lmsi_cli.report.verdict import verdict_line
+        from lmsi_cli.rounds.gates import voted
         from lmsi_cli.stages.rounds import leave_out
         from lmsi_cli.stages.verdict import conclude, observer_of, permit
         from lmsi_cli.stages.vote import nothing_kept, vote_run
@@ -204,6 +203,7 @@ class _Loop:
 
     def _train(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """Training and the choice of a scale; an adapter that was destroyed ends later rounds."""
+        from lmsi_cli.rounds.gates import alarmed
         from lmsi_cli.stages.train import train_run
         from lmsi_cli.training.alarms import DestroyedError, alarming
 
@@ -219,6 +219,7 @@ class _Loop:
 
     def _check_up(self, found: Round, gates: tuple[Gate, ...]) -> tuple[Round, tuple[Gate, ...]]:
         """Ask base and adapters the same questions, and hold this round against the one before."""
+        from lmsi_cli.rounds.gates import Ground, checked
         from lmsi_cli.stages.rounds import trained_on
 
         seen = self._figures(found)

@@ -18,8 +18,7 @@ from lmsi_cli.report.comparison import score
 from lmsi_cli.report.digest import Chart, Section, Series, Sheet
 from lmsi_cli.report.results import Answer, Evaluation, Variant
 from lmsi_cli.report.tables import p_text, with_interval
-from lmsi_cli.rounds.figures import Figures
-from lmsi_cli.rounds.records import By, Round, Rounds
+from lmsi_cli.rounds.records import By, Figures, Round, Rounds
 from lmsi_cli.stats import holm, paired
 
 HOW: dict[By, str] = {
@@ -153,7 +152,7 @@ def _lines(rounds: Rounds) -> Iterator[str]:
     if best is not None:
         yield f"{made}. Kept is round {best.number}, chosen {HOW[best.by]}: {best.why}."
     if rounds.ended:
-        yield f"Ended early. {rounds.ended}."
+        yield f"Ended early, {rounds.ended}."
     yield CAUTION
     for r in rounds.rounds:
         for gate in r.gates:

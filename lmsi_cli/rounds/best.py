@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from lmsi_cli.rounds.figures import Figures
 from lmsi_cli.rounds.gates import CLEAR, WHAT, Ground, change, comparable, points, scores
-from lmsi_cli.rounds.records import Best, By, Round
+from lmsi_cli.rounds.records import Best, By, Figures, Round
 
 UNSOUND = "no round is sound; the first one is kept for want of a better one"
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lmsi_cli.records import Record
+from lmsi_cli.rounds.records import Figures
 from lmsi_cli.stats import evenness
 
 
@@ -24,26 +24,6 @@ class Said(NamedTuple):
     answer: str | None
     route: tuple[str, ...]
     greedy: bool
-
-
-class Figures(Record, frozen=True, kw_only=True):
-    """One model's check-up; tuples have a fraction of one per question.
-
-    ``scores``: answers that are as wanted. ``parsed``: answers that could be read. Of the sampled
-    answers alone: ``distinct`` answers and ``routes`` (solutions that differ in their equations)
-    per path, and the ``entropy`` of the answers as a share of its most. Over all questions, of the
-    greedy answers: the share of the ``commonest`` one, and their ``evenness``, 1 if all differ.
-    """
-
-    model: str
-    questions: tuple[str, ...]
-    scores: tuple[float, ...]
-    parsed: tuple[float, ...]
-    distinct: tuple[float, ...]
-    routes: tuple[float, ...]
-    entropy: tuple[float, ...]
-    commonest: float
-    evenness: float
 
 
 def figures(model: str, said: Mapping[str, Sequence[Said]], wanted: Mapping[str, str]) -> Figures:

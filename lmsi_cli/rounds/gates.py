@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lmsi_cli.records import Paired
-from lmsi_cli.rounds.figures import Figures
-from lmsi_cli.rounds.records import By, Gate
+from lmsi_cli.rounds.records import By, Figures, Gate
 from lmsi_cli.stats import paired
 from lmsi_cli.verdict.judge import (
     COLLAPSED,

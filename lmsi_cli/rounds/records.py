@@ -12,10 +12,29 @@ from __future__ import annotations
 from typing import Literal
 
 from lmsi_cli.records import Paired, Record
-from lmsi_cli.rounds.figures import Figures
 
 # What a check-up's answers are held against: right answers of a probe, or the first vote's winners.
 By = Literal["probe", "agreement", "nothing"]
+
+
+class Figures(Record, frozen=True, kw_only=True):
+    """One model's check-up; tuples have a fraction of one per question.
+
+    ``scores``: answers that are as wanted. ``parsed``: answers that could be read. Of the sampled
+    answers alone: ``distinct`` answers and ``routes`` (solutions that differ in their equations)
+    per path, and the ``entropy`` of the answers as a share of its most. Over all questions, of the
+    greedy answers: the share of the ``commonest`` one, and their ``evenness``, 1 if all differ.
+    """
+
+    model: str
+    questions: tuple[str, ...]
+    scores: tuple[float, ...]
+    parsed: tuple[float, ...]
+    distinct: tuple[float, ...]
+    routes: tuple[float, ...]
+    entropy: tuple[float, ...]
+    commonest: float
+    evenness: float
 
 
 class Gate(Record, frozen=True, kw_only=True):

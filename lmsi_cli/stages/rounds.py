@@ -26,8 +26,8 @@ from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.report.rounds import RoundsTable, rounds_table
 from lmsi_cli.report.stored import answers_of
 from lmsi_cli.rounds.best import best
-from lmsi_cli.rounds.figures import Figures, Said, figures
-from lmsi_cli.rounds.records import By, Gate, Round, Rounds
+from lmsi_cli.rounds.figures import Said, figures
+from lmsi_cli.rounds.records import By, Figures, Gate, Round, Rounds
 from lmsi_cli.rounds.settings import Settings, seed_of
 from lmsi_cli.rundir import RunDir, chosen_scale, sha256_file
 from lmsi_cli.training import validation

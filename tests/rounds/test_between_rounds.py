@@ -7,9 +7,9 @@ from lmsi_cli.config import RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Interval
 from lmsi_cli.rounds.best import best
-from lmsi_cli.rounds.figures import Figures, Said, figures
+from lmsi_cli.rounds.figures import Said, figures
 from lmsi_cli.rounds.gates import Ground, alarmed, checked, comparable, voted
-from lmsi_cli.rounds.records import Gate, Round, last_good
+from lmsi_cli.rounds.records import Figures, Gate, Round, last_good
 from lmsi_cli.rounds.settings import Settings, check, of_round, seed_of, with_seeds_of
 from lmsi_cli.verdict.judge import Evidence, judge
 
