@@ -42,7 +42,7 @@ class Steps:
     def results(self, run: Run) -> list[Result]:
         """Do what is missing of a run; a result per exam."""
         folder = self.trained(run)
-        return [self._measured(run, folder, exam) for exam in run.exams]
+        return [r for exam in run.exams for r in self._measured(run, folder, exam)]
 
     def sampled(self, run: Run) -> Path:
         """The folder with the run's paths, sampled or cut from a larger one."""
@@ -100,13 +100,20 @@ class Steps:
         found = lmsi("vote", folder, *run.vote, "--probe", probe, also=(1,))
         return str(found.get("verdict", {}).get("verdict", ""))
 
-    def _measured(self, run: Run, folder: Path, exam: str) -> Result:
+    def _measured(self, run: Run, folder: Path, exam: str) -> Iterator[Result]:
+        """One result, or one per temperature where there are several."""
         told = msgspec.json.decode((folder / "trained.json").read_bytes())
         key = digest(exam, run.limit, run.eval)
         done = folder / f"measured-{key}.json"
         if not done.exists():
             self._evaluate(run, folder, exam, done)
-        return self._result(run, folder, exam, told, done)
+        found = msgspec.json.decode(done.read_bytes(), type=Evaluation)
+        result = self._result(run, folder, exam, told, found)
+        hot = list(dict.fromkeys(v.temperature for v in found.variants))
+        for t in hot:
+            own = {v.model: _curve(v) for v in found.variants if v.curve and v.temperature == t}
+            name = f"T {t:g}" if len(hot) > 1 else run.name
+            yield msgspec.structs.replace(result, name=name, curves=own)
 
     def _evaluate(self, run: Run, folder: Path, exam: str, done: Path) -> None:
         """Measure; the base's answers are shared by all runs of a model."""
@@ -126,9 +133,8 @@ class Steps:
         done.write_bytes(msgspec.json.encode(found))
 
     def _result(
-        self, run: Run, folder: Path, exam: str, told: dict[str, Any], measured: Path
+        self, run: Run, folder: Path, exam: str, told: dict[str, Any], found: Evaluation
     ) -> Result:
-        found = msgspec.json.decode(measured.read_bytes(), type=Evaluation)
         vote, verdict = told["vote"], told["vote"].get("verdict", {})
         sampled = msgspec.json.decode((self._drawn_folder(run) / "sampled.json").read_bytes())
         train = RunDir(folder).train
@@ -146,7 +152,6 @@ class Steps:
             sampled_tokens=sampled["tokens"],
             lines=dict(lines(found)),
             greedy=greedy(found),
-            curves={v.model: _curve(v) for v in found.mains if v.curve},
             shares={v.model: v.mean_share for v in found.mains if v.curve},
             **self._rightness(run, folder),
         )
