@@ -102,35 +102,36 @@ def checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> t
 
 def _checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> Iterator[Gate]:
     questions = comparable((before, after), ground)
+    whom = "the base" if before.model == base.model else "the round before"
     if questions:
-        yield _scored(change(before, after, questions), ground)
+        yield _scored(change(before, after, questions), ground, whom)
     else:
-        yield _remark("too few questions for a comparison with the round before")
+        yield _remark(f"too few questions for a comparison with {whom}")
     labelled = bool(questions) and ground.by == "probe"
-    for text in _collapse(before, after, base, ground.chance):
+    for text in _collapse(before, after, base, ground.chance, whom):
         yield Gate(name="check-up", ends=not labelled, text=text)
-    yield from map(_remark, _narrowed(before, after))
+    yield from (_remark(text) for text in _narrowed(before, after, whom))
 
 
 def _remark(text: str) -> Gate:
     return Gate(name="check-up", ends=False, text=text)
 
 
-def _scored(c: Paired, ground: Ground) -> Gate:
+def _scored(c: Paired, ground: Ground, whom: str) -> Gate:
     fell = c.difference < 0 and c.p_value < CLEAR
-    told = f"{WHAT[ground.by]}: {points(c)} against the round before"
+    told = f"{WHAT[ground.by]} against {whom}: {points(c)}"
     if ground.by != "probe":
         told += "; a rise would be no evidence of a gain"
     return Gate(name="check-up", ends=fell, text=told)
 
 
 def _collapse(
-    before: Figures, after: Figures, base: Figures, chance: float | None
+    before: Figures, after: Figures, base: Figures, chance: float | None, whom: str
 ) -> Iterator[str]:
     """Signs that a model no longer works, whatever is right."""
     read = paired(before.parsed, after.parsed)
     if read.p_value < CLEAR and read.difference <= -UNREAD:
-        yield f"answers that can be read: {points(read)} against the round before"
+        yield f"answers that can be read against {whom}: {points(read)}"
     most = COLLAPSED_CHOICE if chance else COLLAPSED
     if after.commonest > most and after.commonest > base.commonest:
         yield (
@@ -144,7 +145,7 @@ def _collapse(
         )
 
 
-def _narrowed(before: Figures, after: Figures) -> Iterator[str]:
+def _narrowed(before: Figures, after: Figures, whom: str) -> Iterator[str]:
     """Less diversity: later rounds then find less, but it foretells no failure by itself."""
     for name, then, now in (
         ("distinct answers of a question", before.distinct, after.distinct),
@@ -153,7 +154,7 @@ def _narrowed(before: Figures, after: Figures) -> Iterator[str]:
     ):
         c = paired(then, now)
         if c.difference < 0 and c.p_value < CLEAR:
-            yield f"{name}: {points(c)} against the round before; less is left to vote on"
+            yield f"{name} against {whom}: {points(c)}; less is left to vote on"
 
 
 def points(c: Paired) -> str:

@@ -152,7 +152,7 @@ def test_a_rise_without_labels_is_called_no_evidence():
     [
         ({"commonest": 0.6}, "one answer is given to 60% of the questions (base 5%)"),
         ({"evenness": 0.3}, "are the same (evenness 0.30, base 0.95)"),
-        ({"parsed": (0.5,) * N}, "answers that can be read: -50.0"),
+        ({"parsed": (0.5,) * N}, "answers that can be read against the base: -50.0"),
     ],
 )
 def test_collapse_ends_the_rounds_without_labels_and_is_a_remark_beside_them(sign, told):
@@ -172,7 +172,10 @@ def test_less_diversity_is_told_and_ends_nothing():
     before, after = seen(share(20)), seen(share(20), routes=(0.25,) * N)
     gates = checked(before, after, before, VOTES)
     assert not any(g.ends for g in gates)
-    assert any("distinct solutions of a question: -25.0" in g.text for g in gates)
+    told = "distinct solutions of a question against the base: -25.0"
+    assert any(told in g.text for g in gates)
+    later = checked(seen(share(20), model="adapter"), after, seen(share(20), model="base"), VOTES)
+    assert any("of a question against the round before" in g.text for g in later)
 
 
 def test_trained_questions_are_not_compared_on_by_agreement():
