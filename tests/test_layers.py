@@ -20,6 +20,7 @@ LAYERS = [
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
     | {"folders"},
     {"verdict", "generation"},
+    {"rounds"},
     {"engine", "training", "tasks", "report"},
     {"stages"},
     {"cli"},

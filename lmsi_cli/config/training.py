@@ -113,3 +113,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         Literal["none", "share", "margin"],
         opt("Of sft: weigh an example by its vote's share or margin, or not: none."),
     ] = "none"
+    init: Annotated[
+        str, opt("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
+    ] = ""

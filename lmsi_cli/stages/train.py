@@ -25,7 +25,7 @@ from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, lessons, processes
+from lmsi_cli.training import checkpoint, lessons, processes, starting
 from lmsi_cli.training.bases import adapted
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
@@ -71,6 +71,7 @@ def train_run(
     """
     lessons.check(run, config)
     mark = Mark.of(model)
+    _check_start(run, model, config)
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
     if overwrite:
@@ -125,10 +126,24 @@ def assist(run: RunDir, model: Path) -> None:
         train(examples, model, config, Path(own), codec, Silent())
 
 
+def _check_start(run: RunDir, model: Path, config: TrainConfig) -> None:
+    """Refuse an adapter that this training cannot start from."""
+    if not config.init:
+        return
+    if Path(config.init).resolve() == run.adapter.resolve():
+        raise LmsiError(
+            f"--init {config.init}: that is where the new adapter is to be written",
+            hint="copy it elsewhere first, or train in another run folder",
+        )
+    starting.check(config, model, sha256_file(model))
+
+
 def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
-    """What makes an adapter what it is: settings, examples and base."""
+    """What makes an adapter what it is: settings, examples, base and what it started from."""
+    start = {"init_sha256": starting.fingerprint(config)} if config.init else {}
     return {
         **msgspec.to_builtins(config),
+        **start,
         **lessons.origin(run, config),
         "base_file": model.name,
         "base_sha256": sha256_file(model),

@@ -62,15 +62,21 @@ def told(config: TrainConfig) -> dict[str, Any]:
     return {k: v for k, v in msgspec.to_builtins(config).items() if k not in SPEED_ONLY}
 
 
-def fingerprint(gguf: Path | None, examples: Sequence[Unit], config: TrainConfig) -> str:
+def fingerprint(
+    gguf: Path | None, examples: Sequence[Unit], config: TrainConfig, start: str = ""
+) -> str:
     """Name a run by all that decides its result; how often it saves, and where it runs, does not.
 
     Args:
         gguf: The base model; its size, head and tail stand for it. None in tests without one.
         examples: The token ids and weights in order.
         config: All settings.
+        start: From ``starting.fingerprint``: what ``config.init`` holds.
     """
-    digest = hashlib.sha256(msgspec.json.encode(told(config), order="sorted"))
+    # Where the adapter to start from lies is no matter, what it says is.
+    decisive = {k: v for k, v in told(config).items() if k != "init"}
+    digest = hashlib.sha256(msgspec.json.encode(decisive, order="sorted"))
+    digest.update(start.encode())
     told_ = [(e.prompt, e.completion, e.weight) for e in sequences(examples)]
     digest.update(msgspec.json.encode(told_))
     if gguf is not None:

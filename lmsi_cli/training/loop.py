@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import Appender, appender
 from lmsi_cli.records import Progress
 from lmsi_cli.training import (
@@ -261,7 +260,7 @@ def _settle(state: State, job: Job, progress: Progress) -> Outcome:
     if state.stopped:
         progress.say(f"stopped: {state.stopped}")
     if best is None and state.stopped:
-        raise LmsiError(
+        raise alarms.DestroyedError(
             f"training stopped before there was any sound adapter: {state.stopped}",
             hint="start over with `--overwrite` and a lower --lr, or with --dtype fp32",
         )

@@ -36,6 +36,7 @@ from lmsi_cli.training import (
     preference,
     processes,
     schedule,
+    starting,
     validation,
 )
 from lmsi_cli.training.lessons import Lesson
@@ -148,8 +149,9 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     lessons = data.weighed(plan.examples)
     base, original = bases.load_proven(gguf, config.base, dtype, witness, progress.say)
     model = lora.add_lora(base, config, gguf.name).to(device)
+    starting.fill(model, config)
     recompute(model, plan.checkpointing)
-    name = checkpoint.fingerprint(gguf, lessons, config)
+    name = checkpoint.fingerprint(gguf, lessons, config, starting.fingerprint(config))
     watched = _watched(parts, config, codec, limit)
     job = Job(lessons, config, dtype, out, name, watched)
     _announce(job, parts, dropped, limit, progress)

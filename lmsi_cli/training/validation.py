@@ -13,7 +13,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.records import Record, TrainExample
@@ -140,11 +140,12 @@ class Validator:
         """Measure the model as it is now.
 
         Args:
-            step: Finished steps.
+            step: Finished steps; at 0 the base is measured, whatever the adapter starts from.
             draw: Also draw answers, which takes longer than all the rest.
         """
         started = time.perf_counter()
-        with _resting(self.model):
+        off = nullcontext() if step else self.model.disable_adapter()  # type: ignore[operator]
+        with _resting(self.model), off:
             figures = [
                 _figures(self._logits(row), row.labels, base)
                 for row, base in zip(self.rows, self.base, strict=True)
