@@ -1,8 +1,8 @@
 r"""A smaller model out of a finished one: layers are taken out, and what is left is healed.
 
 Every choice of as many layers as shall stay is tried on a little text, and the one with the lowest
-loss is kept. Then it reads the text of stage two. With ``--soft`` a part of its loss is the distance
-from what the whole model expects of every token; see README.md for what that was worth.
+loss is kept. Then it reads text of both groups of families. With ``--soft`` a part of its loss is
+the distance from what the whole model expects of every token; README.md tells what that was worth.
 
 This file does not know how the base was trained, nor how good the result is.
 
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from continue_hard import batches
 from corpus import load_tokenizer, stream
+from solutions import HEALING
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 from train_loop import (
@@ -100,7 +101,7 @@ def choose_layers(model: LlamaForCausalLM, count: int, ids: torch.Tensor) -> tup
 def trial_ids(tokenizer: Tokenizer, length: int) -> torch.Tensor:
     """The rows of text that layers are chosen on."""
     row = length + 1
-    ids = next(stream(tokenizer, TRIAL_SEED, TRIAL_ROWS * row)).reshape(TRIAL_ROWS, row)
+    ids = next(stream(tokenizer, TRIAL_SEED, TRIAL_ROWS * row, HEALING)).reshape(TRIAL_ROWS, row)
     return torch.from_numpy(ids.astype(np.int64))
 
 
@@ -134,9 +135,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--base", type=Path, required=True, help="a stage's folder, or a GGUF file")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--tokenizer", type=Path, default=SHIPPED_TOKENIZER, help="tokenizer.json")
-    parser.add_argument("--layers", type=int, default=3, help="how many stay")
+    parser.add_argument("--layers", type=int, default=5, help="how many stay")
     parser.add_argument("--keep", type=int, nargs="+", help="which ones, instead of trying")
-    parser.add_argument("--tokens", type=float, default=2.4, help="millions; the schedule's length")
+    parser.add_argument("--tokens", type=float, default=1.6, help="millions; the schedule's length")
     parser.add_argument("--stop-at", type=float, help="millions after which to stop earlier")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest")
     parser.add_argument("--soft", type=float, default=0.0, help="the teacher's share of the loss")
@@ -184,7 +185,7 @@ def main() -> None:
     healer = Healer(pruned(whole, kept), plan, read_machine(chosen), chosen.out, chosen.soft)
     healer.teacher = whole.to(healer.machine.device)
     healer.resume()
-    healer.run(lambda step: batches(tokenizer, plan, step))
+    healer.run(lambda step: batches(tokenizer, plan, step, HEALING))
     healed = trial_loss(healer.model.cpu().eval(), trial_ids(tokenizer, plan.length))
     print(f"healed: loss {healed:.4f}")
     finish(healer, chosen.out, chosen.tokenizer)
