@@ -199,7 +199,7 @@ def test_a_student_of_another_make_goes_the_whole_way(teacher, folder, lmsi, qwe
     done = lmsi("export", run.root, "--to", "adapter", "-q")
     assert done.exit_code == 0, done.stderr
     card = (run.root / "export" / "adapter" / "README.md").read_text()
-    assert "taught by tinymath\\-f16.gguf's votes" in card or "tinymath-f16.gguf's votes" in card
+    assert "taught by tinymath-f16.gguf's votes" in card
     done = lmsi("report", run.root, "-q")
     assert done.exit_code == 0, done.stderr
     page = run.report.read_text()

@@ -12,6 +12,7 @@ from lmsi_cli.records import Message, Path, TrainExample
 from lmsi_cli.rundir import RunDir, check_base, check_model, teacher_of
 from lmsi_cli.stages.distil import Pupil, check_place, check_teacher, place_of, teach
 from lmsi_cli.stages.sample import bind
+from lmsi_cli.stages.train import within
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.stages.watch import scene
 from lmsi_cli.tasks.trained import trained_on
@@ -233,3 +234,9 @@ def test_a_kept_path_that_is_gone_is_told(teacher, tmp_path):
     write_records(teacher.paths, left)
     with pytest.raises(LmsiError, match=f"question '{kept.question_id}': paths that the vote kept"):
         taught(teacher, tmp_path)
+
+
+def test_the_proof_asks_what_fits_the_student(gguf):
+    short, longer, long = [1] * 40, [2] * 2048, [3] * 2049  # its context is 2,048
+    assert within(gguf, [long, short, longer]) == [short, longer]
+    assert within(gguf, [long, [4] * 3000]) == [long[:2048]]
