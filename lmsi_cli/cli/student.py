@@ -4,7 +4,7 @@ Knows how a student is named, asked and given its folder; what it is given to le
 ``stages/distil.py``. A student's file is read here, before an hour is spent on it:
 
     enrolled(RunDir("runs/first"), Wish("tinymath-small", None, "auto"), settings)
-    -> Student(run=RunDir("runs/first/students/tinymath-small-f16"), pupil=Pupil(...))
+    -> Student(run=RunDir("runs/first/students/tinymath-small"), pupil=Pupil(...))
 """
 
 from __future__ import annotations
@@ -72,7 +72,6 @@ def enrolled(teacher: RunDir, wish: Wish, settings: TrainConfig) -> Student | No
             that cannot be trained or asked as wished.
     """
     from lmsi_cli.stages.distil import check_place, check_teacher, place_of
-    from lmsi_cli.training.export import preflight
     from lmsi_cli.training.lora import refuse_dora
 
     if not wish.model:
@@ -82,11 +81,22 @@ def enrolled(teacher: RunDir, wish: Wish, settings: TrainConfig) -> Student | No
         return None
     pupil = _pupil(teacher, wish)
     check_teacher(teacher, pupil.model, pupil.identity["model_sha256"])
-    run = RunDir(wish.out) if wish.out else place_of(teacher, pupil.model)
+    run = RunDir(wish.out) if wish.out else place_of(teacher, pupil.name)
     check_place(teacher, run)
     refuse_dora(settings)
-    preflight(pupil.model, settings.target, settings.layers, settings.rank)
+    _check_trainable(pupil.model, settings)
     return Student(run, pupil)
+
+
+def _check_trainable(model: Path, settings: TrainConfig) -> None:
+    """Refuse a file before anything is written for it, and name it: two models are at hand."""
+    from lmsi_cli.training.export import preflight
+
+    try:
+        preflight(model, settings.target, settings.layers, settings.rank)
+    except LmsiError as e:
+        named = str(e) if str(model) in str(e) else f"{model}: {e}"
+        raise LmsiError(named, hint=e.hint) from None
 
 
 def _pupil(teacher: RunDir, wish: Wish) -> Pupil:
@@ -100,7 +110,8 @@ def _pupil(teacher: RunDir, wish: Wish) -> Pupil:
     with vocabulary(model.path) as words:
         choice = choose(wish.chat, Encoder(words))
     task = conversing(msgspec.structs.replace(task, chat=None), choice, _talk(teacher, choice.chat))
-    return Pupil(model.path, task, identity(model, task))
+    name = model.card.name if model.card else model.path.stem
+    return Pupil(name, model.path, task, identity(model, task))
 
 
 def _talk(teacher: RunDir, chat: bool) -> SampleConfig:

@@ -77,7 +77,8 @@ def train(  # noqa: PLR0913 - one parameter per flag
 
     folder = RunDir(run)
     if not force:
-        permit(folder, f"lmsi train {run} --force")
+        who = f" --student {student}" if student else ""
+        permit(folder, f"lmsi train {run}{who} --force")
     taught = enrolled(folder, Wish(student, out, student_chat), settings)
     if taught:
         model, task = taught.pupil.model, taught.pupil.task

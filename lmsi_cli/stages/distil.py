@@ -44,8 +44,9 @@ FORM = ("task_name", "task_sha256", "chat", "few_shot", "system")  # of the stud
 
 
 class Pupil(NamedTuple):
-    """A student: its file, how it is asked, and what a run of it is tied to (``identity``)."""
+    """A student: its name and file, how it is asked, what a run of it is tied to (``identity``)."""
 
+    name: str
     model: File
     task: Task
     identity: dict[str, Any]
@@ -59,9 +60,9 @@ class Lesson(Record, frozen=True, kw_only=True):
     questions: int
 
 
-def place_of(teacher: RunDir, model: File) -> RunDir:
-    """Where a student's folder lies if no other place is asked for."""
-    return RunDir(teacher.root / FOLDER / re.sub(r"[^\w.-]", "_", model.stem))
+def place_of(teacher: RunDir, name: str) -> RunDir:
+    """Where the folder of a student of that name lies if no other place is asked for."""
+    return RunDir(teacher.root / FOLDER / re.sub(r"[^\w.-]", "_", name))
 
 
 def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:

@@ -30,7 +30,7 @@ def teacher(tmp_path):
 
 
 def pupil(tmp_path, task=TASK, **identity):
-    return Pupil(tmp_path / "small.gguf", task, {**SMALL, **identity})
+    return Pupil("small", tmp_path / "small.gguf", task, {**SMALL, **identity})
 
 
 def taught(teacher, tmp_path, overwrite=False, to="s", **changed):
@@ -183,7 +183,7 @@ def test_a_moved_teacher_is_the_same_teacher(teacher, tmp_path):
 
 
 def test_places_that_are_no_student_s(teacher, tmp_path):
-    assert place_of(teacher, tmp_path / "my small.gguf").root == teacher.root / "students/my_small"
+    assert place_of(teacher, "my small").root == teacher.root / "students/my_small"
     with pytest.raises(LmsiError, match="the teacher's own folder"):
         check_place(teacher, RunDir(tmp_path / "t" / ".." / "t"))
     sampled(tmp_path / "other")
