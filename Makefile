@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Test processes, each with cores of its own; a model takes up to 4 GB in one.
+PROCESSES ?= 4
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check install clean
@@ -12,7 +14,7 @@ demo: install
 	$(BIN)/lmsi run
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses $(PROCESSES) --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

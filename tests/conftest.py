@@ -1,11 +1,22 @@
 """Shared by all tests: the embedded model, a cache folder of their own, and a silent watcher."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 TINYMATH = ROOT / "models" / "tinymath"
+
+
+def pytest_configure():
+    """Give each of several test processes its own cores: threads of two that spin on one starve."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        own = cores[int(worker.removeprefix("gw")) % count :: count]
+        os.sched_setaffinity(0, own or cores)
 
 
 @pytest.fixture(scope="session", autouse=True)

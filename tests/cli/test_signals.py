@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
 WORDS = "terminated; what was finished is saved, the same command goes on\n"
-SECONDS = 2.0  # from the signal to the end
+SECONDS = 20.0  # from the signal to the end: a busy machine is slow, what cannot end takes minutes
 
 
 def start(*argv):
@@ -59,7 +59,7 @@ def terminated(process):
     sent = time.monotonic()
     process.send_signal(signal.SIGTERM)
     try:
-        out, err = process.communicate(timeout=10 * SECONDS)
+        out, err = process.communicate(timeout=3 * SECONDS)
     finally:
         process.kill()
     assert time.monotonic() - sent < SECONDS

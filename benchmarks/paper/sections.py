@@ -1,0 +1,196 @@
+"""One section of docs/paper.md per experiment: its tables, made from the results alone.
+
+Knows which rows and columns answer each question; the words around the tables are written by hand
+in docs/paper.md, and so are the conclusions.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from benchmarks.paper.grouping import Row, rows
+from benchmarks.paper.markdown import greedy, interval, p_value, pair, percent, points, table
+from benchmarks.paper.records import DIRECT, ONE, Result
+from lmsi_cli.stats import wilson
+
+Results = Sequence[Result]
+SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0001)
+BINS = list(itertools.pairwise(SHARES))
+
+
+def main_table(results: Results) -> str:
+    """The paper's Table 3: direct, CoT and self-consistency, before and after."""
+    head = ["questions", "n", "seeds", "verdict", "direct", "CoT greedy", "one path", "vote", "any"]
+    body = [
+        [
+            _exam(row),
+            str(row.n),
+            str(row.seeds),
+            _verdicts(row),
+            pair(row, DIRECT),
+            greedy(row),
+            pair(row, ONE),
+            pair(row, row.most("majority")),
+            pair(row, row.most("any")),
+        ]
+        for row in rows(results)
+    ]
+    return table(head, body) + "\n\n" + _votes(results)
+
+
+def _exam(row: Row) -> str:
+    own = row.exam.removesuffix(" test")
+    return row.name if own == row.name else f"{row.name}, asked {own}"
+
+
+def _votes(results: Results) -> str:
+    """What was voted on: how right winners and paths were."""
+    head = ["questions", "kept questions", "kept paths", "right: all paths", "kept paths",
+            "all winners", "kept winners", "verdict with a probe"]  # fmt: skip
+    first = {row.name: row for row in reversed(rows(results))}
+    body = [
+        [
+            row.name,
+            _number(row.mean("kept_questions")),
+            _number(row.mean("kept_paths")),
+            percent(row.mean("paths_right")),
+            percent(row.mean("kept_right")),
+            percent(row.mean("winners")),
+            percent(row.mean("labels")),
+            ", ".join(dict.fromkeys(r.probed for r in row.results if r.probed)),
+        ]
+        for row in reversed(list(first.values()))
+    ]
+    return table(head, body)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
+
+
+def _verdicts(row: Row) -> str:
+    return ", ".join(dict.fromkeys(r.verdict for r in row.results if r.verdict))
+
+
+def variants(results: Results) -> str:
+    """A row per variant: what was kept, and greedy accuracy; against the first row, in pairs."""
+    found = rows(results)
+    head = ["", "seeds", "kept paths", "examples", "kept paths right", "direct", "CoT greedy",
+            "against the first row"]  # fmt: skip
+    return table(head, [_variant(row, found[0]) for row in found])
+
+
+def _variant(row: Row, first: Row) -> list[str]:
+    against = row.against(first) if row is not first and row.seeds == first.seeds else None
+    return [
+        row.name,
+        str(row.seeds),
+        _number(row.mean("kept_paths")),
+        _number(row.mean("examples")),
+        percent(row.mean("kept_right")),
+        pair(row, DIRECT),
+        greedy(row),
+        f"{interval(against)}, p {p_value(against)}" if against else "",
+    ]
+
+
+def outside(results: Results) -> str:
+    """The paper's Table 4: one adapter, questions of other kinds."""
+    head = ["asked", "n", "seeds", "direct", "CoT greedy", "p"]
+    body = []
+    for row in rows(results):
+        change = row.change()
+        p = p_value(change) if change else ""
+        body.append([row.exam, str(row.n), str(row.seeds), pair(row, DIRECT), greedy(row), p])
+    return table(head, body)
+
+
+def confidence(results: Results) -> str:
+    """The paper's Figure 2: share of the winner against how often it is right."""
+    names = list(dict.fromkeys(r.name for r in results))
+    head = ["share of the winner", *names]
+    body = [
+        [f"{low:.1f} to {min(high, 1):.1f}", *(_bin(results, name, low, high) for name in names)]
+        for low, high in BINS
+    ]
+    last = ["rank correlation", *(_rank(ballots_of(results, name)) for name in names)]
+    return table(head, [*body, last])
+
+
+def ballots_of(results: Results, name: str) -> list[tuple[float, bool]]:
+    """Every question of every seed that was sampled, once."""
+    seen = {(r.name, r.seed): r.ballots for r in results if r.name == name}
+    return [b for ballots in seen.values() for b in ballots]
+
+
+def _bin(results: Results, name: str, low: float, high: float) -> str:
+    own = [right for share, right in ballots_of(results, name) if low <= share < high]
+    if not own:
+        return ""
+    found = wilson(sum(own), len(own))
+    return f"{percent(found.value)} [{100 * found.low:.0f}, {100 * found.high:.0f}] of {len(own)}"
+
+
+def _rank(ballots: Sequence[tuple[float, bool]]) -> str:
+    from scipy.stats import spearmanr
+
+    shares, right = np.array([b[0] for b in ballots]), np.array([float(b[1]) for b in ballots])
+    if len(set(right)) < 2 or len(set(shares)) < 2:
+        return "none: all alike"
+    return f"{spearmanr(shares, right).statistic:+.2f}"
+
+
+def by_temperature(results: Results) -> str:
+    """The paper's Figure 4: sampled lines at every temperature."""
+    return sampled_lines(results, "temperature")
+
+
+def sampled_lines(results: Results, what: str) -> str:
+    """One row per curve: vote and best of the paths, before and after."""
+    head = [what, "paths", "vote before", "vote after", "any before", "any after"]
+    body = [line for row in rows(results) for line in _points(row)]
+    return table(head, body)
+
+
+def _points(row: Row) -> Iterator[list[str]]:
+    base, after = row.curve("base"), row.curve("adapter")
+    for i, point in enumerate(base):
+        trained = after[i] if i < len(after) else None
+        yield [
+            row.name,
+            str(point.k),
+            percent(point.majority),
+            percent(trained.majority if trained else None),
+            percent(point.any),
+            percent(trained.any if trained else None),
+        ]
+
+
+def gains(found: Iterable[Row]) -> list[str]:
+    """Mean greedy changes, for a sentence."""
+    return [f"{r.name} {points(c.difference)}" for r in found if (c := r.change())]
+
+
+def combined(name: str, results: dict[str, list[Result]]) -> list[Result]:
+    """The results that a table is made from; confidence reads those of two experiments."""
+    own = {"confidence": ("main", "hopeless")}.get(name, (name,))
+    return [r for n in own for r in results.get(n, [])]
+
+
+SECTIONS: dict[str, Callable[[Results], str]] = {
+    "main": main_table,
+    "hopeless": main_table,
+    "formats": variants,
+    "outside": outside,
+    "confidence": confidence,
+    "filters": variants,
+    "ranks": variants,
+    "paths": variants,
+    "questions": variants,
+    "stopping": variants,
+    "temperature": by_temperature,
+    "sample-size": lambda r: sampled_lines(r, "run"),
+}

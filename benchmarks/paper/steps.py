@@ -1,0 +1,246 @@
+"""The steps of a run, each done once: sample, cut, vote, train, measure; folders are the memory.
+
+Knows the commands and what their JSON says; no experiment and no table. A step's folder is named
+by a hash of all that could change what is in it, and finished steps are marked by a file, so an
+interrupted experiment goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.commands import lmsi
+from benchmarks.paper.records import GREEDY, Line, Point, Result, Run
+from benchmarks.paper.sets import Sets
+from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.records import Path as Sampled
+from lmsi_cli.records import Question, Vote
+from lmsi_cli.report.results import Evaluation, Variant
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.tasks.golds import gold_answers
+from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.readers import read_labelled
+
+
+def digest(*parts: object) -> str:
+    """A short name for everything that makes a step what it is."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
+
+
+class Steps:
+    """The steps, in one work folder."""
+
+    def __init__(self, work: Path, sets: Sets) -> None:
+        self.work, self.sets = work, sets
+
+    def results(self, run: Run) -> list[Result]:
+        """Do what is missing of a run; a result per exam."""
+        folder = self.trained(run)
+        return [r for exam in run.exams for r in self._measured(run, folder, exam)]
+
+    def sampled(self, run: Run) -> Path:
+        """The folder with the run's paths, sampled or cut from a larger one."""
+        count, paths = run.drawn or (run.count, run.paths)
+        whole = self._drawn(run, count, paths)
+        if (count, paths) == (run.count, run.paths):
+            return whole
+        folder = whole.with_name(f"{whole.name}-{run.count}-{run.paths}")
+        if not (folder / "cut").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            cut(whole, folder, run.count, run.paths)
+            (folder / "cut").touch()
+        return folder
+
+    def _drawn(self, run: Run, count: int, paths: int) -> Path:
+        key = digest(run.model, run.questions, count, paths, run.seed, run.sample)
+        folder = self.work / "sampled" / f"{run.questions.replace(' ', '-')}-s{run.seed}-{key}"
+        done = folder / "sampled.json"
+        if not done.exists():
+            asked = ["--task", self.sets.task(run.questions), "--limit", count, "--paths", paths,
+                     "--seed", run.seed, "--quiet"]  # fmt: skip
+            # an experiment's own flags come last, so that they win
+            found = lmsi("sample", self.sets.bare(run.questions), "-m", run.model, "-o", folder,
+                         *_without(asked, run.sample), *run.sample)  # fmt: skip
+            done.write_bytes(msgspec.json.encode(found))
+        return folder
+
+    def trained(self, run: Run) -> Path:
+        """The folder with the run's vote and adapter (none if nothing was kept)."""
+        sampled = self.sampled(run)
+        key = digest(sampled.name, run.vote, run.train)
+        folder = self.work / "runs" / f"{run.questions.replace(' ', '-')}-s{run.seed}-{key}"
+        done = folder / "trained.json"
+        if not done.exists():
+            if not (folder / "copied").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                shutil.copytree(sampled, folder)
+                (folder / "copied").touch()
+            done.write_bytes(msgspec.json.encode(self._learnt(run, folder)))
+        return folder
+
+    def _learnt(self, run: Run, folder: Path) -> dict[str, Any]:
+        probed = self._probed(run, folder) if run.probe else None
+        vote = lmsi("vote", folder, *run.vote, also=(1,))
+        trained = None
+        if run.train is not None and vote["kept_paths"]:
+            trained = lmsi("train", folder, "--seed", run.seed, *run.train, "--force", "--quiet")
+        return {"vote": vote, "train": trained, "probed": probed}
+
+    def _probed(self, run: Run, folder: Path) -> str:
+        """The verdict with right answers to some of the questions; the vote is done again after."""
+        probe = folder / "probe.jsonl"
+        asked = read_labelled(str(self.sets.labelled(run.questions)))
+        write_records(probe, asked[: run.probe])
+        found = lmsi("vote", folder, *run.vote, "--probe", probe, also=(1,))
+        return str(found.get("verdict", {}).get("verdict", ""))
+
+    def _measured(self, run: Run, folder: Path, exam: str) -> Iterator[Result]:
+        """One result, or one per temperature where there are several."""
+        told = msgspec.json.decode((folder / "trained.json").read_bytes())
+        key = digest(exam, run.limit, run.eval)
+        done = folder / f"measured-{key}.json"
+        if not done.exists():
+            self._evaluate(run, folder, exam, done)
+        found = msgspec.json.decode(done.read_bytes(), type=Evaluation)
+        result = self._result(run, folder, exam, told, found)
+        hot = list(dict.fromkeys(v.temperature for v in found.variants))
+        for t in hot:
+            own = {v.model: _curve(v) for v in found.variants if v.curve and v.temperature == t}
+            name = f"T {t:g}" if len(hot) > 1 else run.name
+            yield msgspec.structs.replace(result, name=name, curves=own)
+
+    def _evaluate(self, run: Run, folder: Path, exam: str, done: Path) -> None:
+        """Measure; the base's answers are shared by all runs of a model."""
+        pool = self.work / "base" / digest(run.model)
+        pool.mkdir(parents=True, exist_ok=True)
+        (folder / "eval").mkdir(exist_ok=True)
+        for file in pool.glob("base-*"):
+            shutil.copy(file, folder / "eval" / file.name)
+        asked = ["--task", self.sets.task(exam), "--limit", run.limit]
+        if "--seed" not in run.eval and "--sample-seed" not in run.eval:
+            asked += ["--sample-seed", run.seed]
+        also = ["--allow-overlap"]
+        (found,) = lmsi("eval", folder, "--data", self.sets.labelled(exam), *asked, *also,
+                        *run.eval, "--quiet")  # fmt: skip
+        for file in (folder / "eval").glob("base-*.answers.jsonl"):
+            shutil.copy(file, pool / file.name)
+        done.write_bytes(msgspec.json.encode(found))
+
+    def _result(
+        self, run: Run, folder: Path, exam: str, told: dict[str, Any], found: Evaluation
+    ) -> Result:
+        vote, verdict = told["vote"], told["vote"].get("verdict", {})
+        sampled = msgspec.json.decode((self._drawn_folder(run) / "sampled.json").read_bytes())
+        train = RunDir(folder).train
+        return Result(
+            name=run.name,
+            seed=run.seed,
+            exam=exam,
+            n=found.n,
+            verdict=verdict.get("verdict", ""),
+            reason=verdict["reasons"][0]["text"] if verdict.get("reasons") else "",
+            probed=told.get("probed") or "",
+            kept_questions=vote["kept_questions"],
+            kept_paths=vote["kept_paths"],
+            examples=sum(1 for _ in train.open()) if train.exists() else 0,
+            sampled_tokens=sampled["tokens"],
+            lines=dict(lines(found)),
+            greedy=greedy(found),
+            shares={v.model: v.mean_share for v in found.mains if v.curve},
+            **self._rightness(run, folder),
+        )
+
+    def _drawn_folder(self, run: Run) -> Path:
+        return self._drawn(run, *(run.drawn or (run.count, run.paths)))
+
+    def _rightness(self, run: Run, folder: Path) -> dict[str, Any]:
+        """How right votes and paths were; for the reader of the tables, never for a training."""
+        file = str(self.sets.labelled(run.questions))
+        gold = gold_answers(read_labelled(file), load_task(self.sets.task(run.questions)))
+        return rightness(RunDir(folder), gold)
+
+
+def rightness(run: RunDir, gold: dict[str, str]) -> dict[str, Any]:
+    """Shares of right winners and paths, and (share, right) of every question with a winner."""
+    votes = [v for v in read_records(run.votes, Vote) if v.question_id in gold]
+    won = [v for v in votes if v.predicted_answer is not None]
+    right = {v.question_id: v.predicted_answer == gold[v.question_id] for v in won}
+    kept = {(v.question_id, p) for v in votes for p in v.kept}
+    paths = [
+        ((p.question_id, p.path), p.predicted_answer == gold[p.question_id])
+        for p in read_records(run.paths, Sampled)
+        if p.question_id in gold
+    ]
+    return {
+        "labels": _mean(right[v.question_id] for v in won if v.kept),
+        "winners": _mean(right.values()),
+        "kept_right": _mean(good for key, good in paths if key in kept),
+        "paths_right": _mean(good for _, good in paths),
+        "ballots": tuple((v.share, right[v.question_id]) for v in won),
+    }
+
+
+def _mean(values: Iterable[bool]) -> float | None:
+    found = [float(v) for v in values]
+    return sum(found) / len(found) if found else None
+
+
+def lines(found: Evaluation) -> Iterator[tuple[str, Line]]:
+    """Every line of an evaluation, with its change if there is an adapter."""
+    base, *others = found.mains
+    for figure in base.figures:
+        after = others[0].figure(figure.name) if others else None
+        pair = found.pair(figure.name, others[0].model) if others else None
+        yield (
+            figure.name,
+            Line(
+                before=figure.accuracy.value,
+                after=after.accuracy.value if after else None,
+                low=pair.change.low if pair else None,
+                high=pair.change.high if pair else None,
+                p_value=pair.change.p_value if pair else None,
+                tokens=(figure.tokens, after.tokens) if after else None,
+            ),
+        )
+
+
+def greedy(found: Evaluation) -> tuple[str, str] | None:
+    """Right (1) or wrong (0) by question, before and after."""
+    told = [v.figure(GREEDY) for v in found.mains[:2]]
+    marks = ["".join(str(round(s)) for s in f.scores) for f in told if f]
+    return (marks[0], marks[-1]) if marks else None
+
+
+def _curve(variant: Variant) -> tuple[Point, ...]:
+    return tuple(Point(k=p.k, majority=p.majority.value, any=p.any.value) for p in variant.curve)
+
+
+def _without(asked: list[Any], own: tuple[str, ...]) -> list[Any]:
+    """Leave out a flag (with its value) that the run sets itself."""
+    pairs = [(asked[i], asked[i + 1]) for i in range(0, len(asked) - 1, 2)]
+    kept = [part for flag, value in pairs if flag not in own for part in (flag, value)]
+    return [*kept, *asked[len(pairs) * 2 :]]
+
+
+def cut(whole: Path, folder: Path, count: int, paths: int) -> None:
+    """Copy a run folder with its first questions and paths alone."""
+    source, target = RunDir(whole), RunDir(folder)
+    folder.mkdir(parents=True)
+    shutil.copy(source.run_toml, target.run_toml)
+    questions = list(read_records(source.questions, Question))[:count]
+    kept = {q.id for q in questions}
+    write_records(target.questions, questions)
+    write_records(
+        target.paths,
+        (
+            p
+            for p in read_records(source.paths, Sampled)
+            if p.question_id in kept and p.path < paths
+        ),
+    )
