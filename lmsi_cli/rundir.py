@@ -27,6 +27,8 @@ ORIGIN = "lmsi.json"
 BEST = "best"  # in rounds.json
 SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
+# sections of a student's run.toml: whose votes it learns from, and how these came about
+TEACHER, TEACHER_SAMPLE, TEACHER_VOTE = "teacher", "teacher_sample", "teacher_vote"
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
@@ -101,6 +103,25 @@ class RunDir:
         """Replace one section of run.toml, leaving the others; None is left out (not in TOML)."""
         merged = {**self.load_settings(), section: _builtins(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
+
+
+def teacher_of(run: RunDir) -> dict[str, Any] | None:
+    """Whose votes a student's folder learns from (``run``, ``model``, hashes); None for others."""
+    return run.load_settings().get(TEACHER)
+
+
+def refuse_student(run: RunDir) -> None:
+    """Refuse to draw or to count paths in a student's folder: they are its teacher's.
+
+    Raises:
+        LmsiError: It is one; names the teacher's run.
+    """
+    if told := teacher_of(run):
+        raise LmsiError(
+            f"{run.root}: in this folder a student learns from the votes of {told['run']}",
+            hint="paths of its own belong into a folder of their own: "
+            "`lmsi sample QUESTIONS -m STUDENT -o FOLDER`",
+        )
 
 
 @contextmanager

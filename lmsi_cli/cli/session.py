@@ -23,7 +23,7 @@ from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task, fingerprint
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rundir import RunDir, check_model, kept_round, locked, sha256_file
+from lmsi_cli.rundir import RunDir, check_model, kept_round, locked, sha256_file, teacher_of
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 
@@ -201,10 +201,17 @@ def model_of(run: RunDir) -> Model:
     if not model.is_file():
         raise LmsiError(
             f"{model}: the model of {run.root} is no longer there",
-            hint=f"tell where it is now: `lmsi sample {run.questions} -m MODEL -o {run.root}`",
+            hint=f"tell where it is now: `{_again(run)}`",
         )
     check_model(run, model, sha256_file(model))
     return find_model(str(model))
+
+
+def _again(run: RunDir) -> str:
+    """The command that takes a run folder up again with its model in another place."""
+    if told := teacher_of(run):
+        return f"lmsi train {told['run']} --student MODEL -o {run.root}"
+    return f"lmsi sample {run.questions} -m MODEL -o {run.root}"
 
 
 def _sampled(run: RunDir) -> dict[str, Any]:

@@ -37,7 +37,15 @@ from lmsi_cli.report.sections import (
 from lmsi_cli.report.trust_sections import confidence_section
 from lmsi_cli.report.views import run_question
 from lmsi_cli.rounds.records import Rounds
-from lmsi_cli.rundir import ANSWERS, RESULT, RunDir
+from lmsi_cli.rundir import (
+    ANSWERS,
+    RESULT,
+    TEACHER,
+    TEACHER_SAMPLE,
+    TEACHER_VOTE,
+    RunDir,
+    teacher_of,
+)
 from lmsi_cli.training import validation
 from lmsi_cli.training.state import LogLine
 from lmsi_cli.verdict.judge import Verdict
@@ -80,7 +88,7 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         verdict=None if verdict is None else verdict.verdict,
-        headline=(*kept_line(rounds), *_headline(votes, exams)),
+        headline=(*_origin(run), *kept_line(rounds), *_headline(votes, exams)),
         missing=tuple(_missing(run)),
         sections=tuple(sections),
         data={
@@ -133,6 +141,12 @@ def _data(
     }
 
 
+def _origin(run: RunDir) -> Iterator[str]:
+    if told := teacher_of(run):
+        name = File(told["model"]).name
+        yield f"A student: it learned from the votes of {name} in {told['run']}."
+
+
 def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]:
     for exam in exams:
         yield from headline(exam.evaluation)
@@ -145,14 +159,15 @@ def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]
 
 def _missing(run: RunDir) -> Iterator[str]:
     name = shlex.quote(str(run.root))
-    if not run.paths.exists():
+    student = teacher_of(run) is not None
+    if not run.paths.exists() and not student:
         yield f"no paths yet: lmsi sample QUESTIONS -o {name}"
-    elif not run.vote_summary.exists():
+    elif not run.vote_summary.exists() and not student:
         yield f"no vote yet: lmsi vote {name}"
     elif not run.adapter_origin.exists():
         begun = "training is not finished" if run.train_log.exists() else "no adapter yet"
         yield f"{begun}: lmsi train {name}"
-    if run.paths.exists() and not any(run.eval_dir.glob(f"*{RESULT}")):
+    if (run.paths.exists() or student) and not any(run.eval_dir.glob(f"*{RESULT}")):
         begun = "an evaluation is not finished" if any(run.eval_dir.glob(f"*{ANSWERS}")) else ""
         yield f"{begun or 'nothing measured yet'}: lmsi eval {name} --data FILE"
 
@@ -178,11 +193,27 @@ def _validated(run: RunDir) -> Iterator[Series]:
 
 def commands(run: RunDir, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The commands that repeat a run; settings that are as by default are left out."""
+    if told := settings.get(TEACHER):
+        yield from _taught(run, told, settings)
+        return
     name = shlex.quote(str(run.root))
     for stage, kind in TABLES.items():
         if stage in settings and stage != "run":
             what = {"sample": f"QUESTIONS -o {name}"}.get(stage, name)
             yield " ".join([f"lmsi {stage} {what}", *_flags(settings[stage], kind)])
+
+
+def _taught(
+    run: RunDir, told: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """The same for a student: the teacher's commands first."""
+    others = {"sample": TEACHER_SAMPLE, "vote": TEACHER_VOTE}
+    own = {stage: settings[name] for stage, name in others.items() if name in settings}
+    yield from commands(RunDir(told["run"]), own)
+    student = {"student": settings["sample"]["model"], "out": str(run.root)}
+    flags = [f"--{name} {shlex.quote(value)}" for name, value in student.items()]
+    flags += _flags(settings.get("train", {}), TABLES["train"])
+    yield " ".join(["lmsi train", shlex.quote(told["run"]), *flags])
 
 
 def _flags(table: Mapping[str, Any], kind: type[Config]) -> Iterator[str]:

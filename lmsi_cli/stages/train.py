@@ -9,6 +9,7 @@ training only the vocabulary is loaded in llama.cpp; the sampler's memory is fre
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from lmsi_cli.training import checkpoint, lessons, processes, starting
 from lmsi_cli.training.bases import adapted
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
+from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
 
@@ -82,7 +84,7 @@ def train_run(
     with vocabulary(model) as words:
         encoder = Encoder(words)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
+        prompts = within(model, [codec.prompt(p) for p in held_out(run, task, examples)])
         seen = witness(model, prompts)
         trained = train(examples, model, config, run.adapter, codec, progress, seen)
     mark.check()
@@ -172,6 +174,15 @@ def held_out(run: RunDir, task: Task, examples: Sequence[lessons.Lesson]) -> lis
     lost = [q.question for q in read_records(run.questions, Question) if q.id not in seen]
     texts = [*lost, *(e.question for e in task.exemplars)][:HELD_OUT]
     return [render(task, text, "cot-zero") for text in texts]
+
+
+def within(model: Path, prompts: Sequence[list[int]]) -> list[list[int]]:
+    """The prompts that fit a model's context; where none does, the shortest one's beginning.
+
+    A student's context may be shorter than that of the model which was asked these questions.
+    """
+    context = int(read_meta(model).values.get("context_length", 0)) or sys.maxsize
+    return [p for p in prompts if len(p) <= context] or [min(prompts, key=len)[:context]]
 
 
 def witness(model: Path, prompts: Sequence[list[int]]) -> Witness:

@@ -27,7 +27,7 @@ from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
 from lmsi_cli.prompts import Task, completion, examples, render
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.rundir import RunDir, refuse_student
 from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
 from lmsi_cli.voting.pairs import choose
@@ -217,6 +217,7 @@ def _check_settings(config: VoteConfig) -> None:
 
 def _paths(run: RunDir, progress: Progress) -> Indexed[Path]:
     if not run.paths.exists():
+        refuse_student(run)
         raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
     progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
     paths = Indexed(

@@ -90,7 +90,7 @@ MODELS = {
         "sample q.jsonl -m none.gguf -o r",
         {},
         "none.gguf: no such model file, and no model of that name",
-        "names: tinymath; or give the path of a GGUF file",
+        "names: tinymath, tinymath-small; or give the path of a GGUF file",
     ),
     "text": model(
         "Hello, I am a model.",
@@ -140,7 +140,7 @@ MODELS = {
         "models show none",
         {},
         "none: no such model file, and no model of that name",
-        "names: tinymath; or give the path of a GGUF file",
+        "names: tinymath, tinymath-small; or give the path of a GGUF file",
     ),
 }
 ADAPTERS = {
