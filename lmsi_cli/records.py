@@ -174,7 +174,7 @@ class Preference(Record, frozen=True, kw_only=True):
     chosen: Prompt
     rejected: Prompt
     weight: Weight
-    format: PromptFormat
+    format: TrainFormat
     question_id: str
     chosen_path: int
     rejected_path: int

@@ -81,7 +81,8 @@ def _figures(g: Generation) -> Iterator[tuple[str, str, str]]:
     yield "words, median", *_both(own, made, lambda s: f"{s.words.median:g}")
     yield "  5% to 95%", *_both(own, made, lambda s: f"{s.words.low:g} to {s.words.high:g}")
     for i, what in enumerate(("words", "pairs of words", "triples of words")):
-        yield f"distinct {what}", *_both(own, made, lambda s, i=i: percent(s.distinct[i]))
+        before, after = percent(own.distinct[i]), percent(made.distinct[i]) if made else NONE
+        yield f"distinct {what}", before, after
         grouped = made.grouped_distinct if made else None
         by = percent(grouped[i]) if grouped else NONE
         yield f"  by {g.seeds} questions", percent(own.distinct[i]), by
