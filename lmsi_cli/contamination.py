@@ -77,6 +77,21 @@ def check_shown(seeds: Iterable[Question], exams: Mapping[str, Iterable[Question
     )
 
 
+def check_probe_apart(probe: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
+    """Refuse a probe that shares questions with an exam, which it would spoil.
+
+    Raises:
+        LmsiError: Some occur in both; names them and the first exam that holds them.
+    """
+    _check(
+        probe,
+        exams,
+        "questions of the probe",
+        "a probe decides what is trained on and kept, so an exam must not hold its questions: "
+        "take them out of one of the two",
+    )
+
+
 def _check(
     questions: Iterable[Question], exams: Mapping[str, Iterable[Question]], what: str, hint: str
 ) -> None:

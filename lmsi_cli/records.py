@@ -12,7 +12,7 @@ field. Knows no file names and no defaults of commands. One sampled path, as a l
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
@@ -144,10 +144,15 @@ class Vote(Record, frozen=True, kw_only=True):
     classes: dict[PathClass, tuple[int, ...]] = {}
 
 
-class TrainExample(Record, frozen=True, kw_only=True):
+# How much an example counts in the loss, against the others.
+Weight = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One prompt/completion pair (TRL's field names) and where it came from.
 
     Both are text, or both are lists of messages: TRL's plain and its conversational form.
+    ``weight`` is how much it counts; only its ratio to the others' matters, and 1 is not written.
     """
 
     prompt: Prompt
@@ -155,6 +160,24 @@ class TrainExample(Record, frozen=True, kw_only=True):
     format: TrainFormat
     question_id: str
     path: int | None
+    weight: Weight = 1.0
+
+
+class Preference(Record, frozen=True, kw_only=True):
+    """Two completions of one prompt, the better one first (TRL's field names), and their origin.
+
+    ``chosen`` is a path of the winning answer, ``rejected`` one of the least supported answer.
+    ``weight`` is the difference of their answers' ballots as a share of all paths, 0 to 1.
+    """
+
+    prompt: Prompt
+    chosen: Prompt
+    rejected: Prompt
+    weight: Weight
+    format: TrainFormat
+    question_id: str
+    chosen_path: int
+    rejected_path: int
 
 
 class Interval(Record, frozen=True, kw_only=True):

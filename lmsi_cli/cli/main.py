@@ -26,6 +26,7 @@ from lmsi_cli.cli import (
     export,
     loop,
     models,
+    questions,
     report,
     sample,
     show,
@@ -111,6 +112,7 @@ app.command("sample")(sample.sample)
 app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("questions")(questions.questions)
 app.command("watch")(watch.watch)
 app.command("exemplars")(exemplars.exemplars)
 app.command("export")(export.export)

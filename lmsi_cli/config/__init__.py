@@ -21,6 +21,7 @@ from lmsi_cli.config.options import (
     Config,
     opt,
 )
+from lmsi_cli.config.questions import QuestionsConfig
 from lmsi_cli.config.running import RunConfig
 from lmsi_cli.config.sampling import (
     CHAT,
@@ -85,6 +86,7 @@ __all__ = [
     "LastLayers",
     "Layers",
     "Preset",
+    "QuestionsConfig",
     "RunConfig",
     "SampleConfig",
     "SamplingConfig",
@@ -100,5 +102,6 @@ TABLES: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "run": RunConfig,
     "export": ExportConfig,
+    "questions": QuestionsConfig,
     "exemplars": ExemplarsConfig,
 }

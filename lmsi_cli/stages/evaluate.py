@@ -33,7 +33,7 @@ from lmsi_cli.report.figures import line_of
 from lmsi_cli.report.marking import Marking, Model, Way
 from lmsi_cli.report.moments import Rates
 from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
-from lmsi_cli.rundir import RunDir, check_base, check_model, chosen_scale, sha256_file
+from lmsi_cli.rundir import RunDir, adapters_of, check_base, check_model, chosen_scale, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
@@ -106,7 +106,11 @@ def evaluate(
 
 
 def variants_of(
-    run: RunDir, model: Path, adapters: Sequence[Path] = (), scales: Sequence[float] = ()
+    run: RunDir,
+    model: Path,
+    adapters: Sequence[Path] = (),
+    scales: Sequence[float] = (),
+    rounds: Sequence[RunDir] | None = None,
 ) -> list[Variant]:
     """The base model, the run's adapter if it has one, and others; each at every scale.
 
@@ -115,15 +119,16 @@ def variants_of(
         model: Its base model.
         adapters: More GGUF adapters, for the same base.
         scales: How strongly they act; none: as chosen for each when it was trained, else 1.
+        rounds: Folders of the run's own rounds; not given: of several, the one that is kept.
 
     Raises:
         LmsiError: The paths were drawn, or an adapter was trained, with another base.
     """
     base = {"model_sha256": sha256_file(model)}
     check_model(run, model, base["model_sha256"])
-    own = {"adapter": run.adapter_gguf} if run.adapter_gguf.exists() else {}
+    own = adapters_of(run, rounds)
     found = [Variant(BASE, None, base)]
-    for name, file in {**own, **_named(adapters)}.items():
+    for name, file in {**own, **_named(adapters, own)}.items():
         check_base(file, base["model_sha256"])
         identity = {**base, "adapter_sha256": sha256_file(file)}
         several = len(scales) > 1
@@ -133,14 +138,14 @@ def variants_of(
     return found
 
 
-def _named(adapters: Sequence[Path]) -> dict[str, Path]:
+def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Path]:
     """Name adapters by their run folder or file; of equal names the later ones get a number."""
     found: dict[str, Path] = {}
     for file in adapters:
         named = file.parent.parent.name if file.parent.name == "adapter" else ""
         stem = named or file.stem
         name, n = stem, 2
-        while name in found or name in (BASE, "adapter"):
+        while name in found or name in (BASE, "adapter", *own):
             name, n = f"{stem}-{n}", n + 1
         found[name] = file
     return found

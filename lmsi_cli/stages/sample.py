@@ -25,7 +25,14 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
-from lmsi_cli.rundir import RunDir, check_base, check_same, chosen_scale, sha256_file
+from lmsi_cli.rundir import (
+    RunDir,
+    check_base,
+    check_same,
+    chosen_scale,
+    refuse_student,
+    sha256_file,
+)
 from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
@@ -127,6 +134,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     Raises:
         LmsiError: There are paths of other settings; says which.
     """
+    refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
     if run.paths.exists() and run.paths.stat().st_size:
         # a folder from before there was --stop holds full samples

@@ -26,11 +26,11 @@ from lmsi_cli.engine.fitting import split
 from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Paired, Progress, Question, Record, TrainExample, Vote
+from lmsi_cli.records import Paired, Progress, Question, Record, Vote
 from lmsi_cli.rundir import SCALE, RunDir
 from lmsi_cli.stats import paired
 from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.training import validation
+from lmsi_cli.training import lessons, validation
 
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25)
 PATHS = 3  # sampled answers a question besides the greedy one, if the cost allows
@@ -76,7 +76,11 @@ def finished(run: RunDir) -> Sweep | None:
 
 
 def candidates(
-    run: RunDir, task: Task, labelled: Sequence[Question], val_share: float = 0.0
+    run: RunDir,
+    task: Task,
+    labelled: Sequence[Question],
+    val_share: float = 0.0,
+    loss: str = "sft",
 ) -> Asked:
     """Choose what to ask: questions that were not trained on, labelled ones if there are enough.
 
@@ -85,8 +89,9 @@ def candidates(
         task: Supplies the kind of answer.
         labelled: A probe; questions of it that were trained on are left out.
         val_share: Of the questions in ``train.jsonl``, what training set apart.
+        loss: Of the training; one on pairs sees the questions of these.
     """
-    sides = validation.split(list(read_records(run.train, TrainExample)), val_share)
+    sides = validation.split(lessons.read(run, loss), val_share)
     trained, unseen = ({e.question_id for e in side} for side in sides)
     apart = [q for q in labelled if q.id not in trained]
     votes = [v for v in read_records(run.votes, Vote)] if run.votes.exists() else []
