@@ -18,12 +18,19 @@ import typer
 
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.beacon import Beacon
-from lmsi_cli.cli.console import out, watcher
+from lmsi_cli.cli.console import err, out, watcher
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.prompts import Chat, Task, fingerprint
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file, teacher_of
+from lmsi_cli.rundir import (
+    RunDir,
+    check_model,
+    kept_round,
+    locked,
+    sha256_file,
+    teacher_of,
+)
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 
@@ -110,7 +117,7 @@ def identity(model: Model, task: Task) -> dict[str, Any]:
     """What a run is tied to besides its settings: hashes, and versions for the record."""
     from importlib.metadata import version
 
-    task_bytes = msgspec.json.encode(msgspec.structs.replace(task, chat=None))
+    task_bytes = msgspec.json.encode(fingerprint(msgspec.structs.replace(task, chat=None)))
     import hashlib
 
     return {
@@ -165,6 +172,25 @@ def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
         if name in found:
             raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
         found[name] = read_labelled(file)
+    return found
+
+
+def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
+    """The round whose adapter a command takes; says so where that is not the folder itself.
+
+    Args:
+        run: A run folder.
+        number: Of the round; not given: the one that is kept.
+
+    Raises:
+        LmsiError: There is no such round.
+    """
+    found = kept_round(run) if number is None else run.round(number)
+    if number is not None and not found.root.is_dir():
+        raise LmsiError(f"{found.root}: no such round", hint=f"`lmsi report {run.root}` lists them")
+    if number is None and found.root != run.root:
+        told = f"{found.root}: its adapter is taken, that of the round that is kept"
+        err().print(told, markup=False)
     return found
 
 
@@ -241,6 +267,7 @@ __all__ = [
     "RunFolder",
     "about",
     "chat_of",
+    "chosen_round",
     "conversing",
     "examined",
     "identity",

@@ -116,7 +116,7 @@ def choose_scale(
         return None
     if done := scales.finished(folder):
         return done
-    asked = scales.candidates(folder, task, labelled, settings.val_share)
+    asked = scales.candidates(folder, task, labelled, settings.val_share, settings.loss)
     if len(asked.questions) < scales.FEWEST:
         return scales.too_few(folder, len(asked.questions))
     with LlamaEngine(model, EngineConfig()) as engine:

@@ -122,7 +122,9 @@ def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
 def _measurements(run: RunDir, scale: float) -> Iterator[Measured]:
     """What was measured with this very adapter at this scale; other files are left out."""
     own = sha256_file(run.adapter_gguf)
-    for file in sorted(run.eval_dir.glob(f"*{RESULT}")):
+    whole = RunDir(run.root.parent)  # rounds are measured in the folder of the run
+    folders = [run.eval_dir, *([whole.eval_dir] if whole.rounds.exists() else [])]
+    for file in sorted(f for folder in folders for f in folder.glob(f"*{RESULT}")):
         try:
             found = msgspec.json.decode(file.read_bytes(), type=Evaluation)
         except (msgspec.DecodeError, OSError):

@@ -27,6 +27,7 @@ from lmsi_cli.report.exams import Exam, exams_of
 from lmsi_cli.report.flips import exam_set, flips_section
 from lmsi_cli.report.html import QuestionSet, QuestionView
 from lmsi_cli.report.result_sections import headline, result_section
+from lmsi_cli.report.rounds import kept_line, rounds_section, rounds_table
 from lmsi_cli.report.sections import (
     settings_section,
     training_section,
@@ -35,6 +36,7 @@ from lmsi_cli.report.sections import (
 )
 from lmsi_cli.report.trust_sections import confidence_section
 from lmsi_cli.report.views import run_question
+from lmsi_cli.rounds.records import Rounds
 from lmsi_cli.rundir import (
     ANSWERS,
     RESULT,
@@ -74,7 +76,9 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
     exams = exams_of(run)
-    sections = [s for n, exam in enumerate(exams, 1) for s in _exam_sections(exam, n)]
+    rounds = _file(run.rounds, Rounds)
+    sections = [] if rounds is None else [_rounds(rounds, exams)]
+    sections += [s for n, exam in enumerate(exams, 1) for s in _exam_sections(exam, n)]
     if verdict is not None:
         sections.append(verdict_section(verdict))
     if votes is not None:
@@ -84,15 +88,24 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         verdict=None if verdict is None else verdict.verdict,
-        headline=(*_origin(run), *_headline(votes, exams)),
+        headline=(*_origin(run), *kept_line(rounds), *_headline(votes, exams)),
         missing=tuple(_missing(run)),
         sections=tuple(sections),
-        data=_data(settings, verdict, votes, exams),
+        data={
+            **_data(settings, verdict, votes, exams),
+            **({} if rounds is None else {"rounds": msgspec.to_builtins(rounds)}),
+        },
     )
     browsed, told = _questions(run, task, questions)
     sets = [QuestionSet("questions of the run", "run", browsed)]
     sets += [exam_set(exam, task, questions) for exam in exams]
     return Reading(digest, sets, told)
+
+
+def _rounds(rounds: Rounds, exams: Sequence[Exam]) -> Section:
+    """All rounds; the sets are those that the base and a round at least were measured on."""
+    asked = [exam for exam in exams if len(exam.evaluation.mains) > 1]
+    return rounds_section(rounds, [rounds_table(e.evaluation, e.answers) for e in asked])
 
 
 def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
