@@ -19,7 +19,7 @@ PATHS, TESTED = 16, 100
 def exemplars(steps: Steps, seed: int) -> list[Result]:
     """Ask the same questions in every way."""
     own = {f"own, {n} x {SHOTS}": ("cot-few", _made(steps, seed, n)) for n in TEMPLATES}
-    ways = {"none": ("cot-zero", ""), "none, two stages": ("cot-zero-2", ""),
+    ways = {"none": ("cot-zero", ""),
             "written, 1 x 4": ("cot-few", ""), **own}  # fmt: skip
     return [r for name, (prompt, task) in ways.items()
             for r in steps.results(_run(name, seed, prompt, task))]  # fmt: skip
