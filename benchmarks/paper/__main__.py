@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from benchmarks.paper.exemplars import exemplars
 from benchmarks.paper.records import Result, Run
 from benchmarks.paper.rounds import rounds
 from benchmarks.paper.sets import Sets
-from benchmarks.paper.steps import Steps
+from benchmarks.paper.steps import MissingError, Steps
 
 OWN = {
     "exemplars": "Exemplars of the model's own",
@@ -42,6 +43,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", help="runs of these names alone")
+    parser.add_argument("--collect", action="store_true", help="read what is done, do nothing")
     parser.add_argument("--list", action="store_true", help="only say what there is")
     given = parser.parse_args()
     known = {e.name: e.title for e in EXPERIMENTS} | OWN
@@ -51,34 +54,48 @@ def main() -> None:
     if given.list:
         print("\n".join(f"{name:14} {title}" for name, title in chosen.items()))
         return
-    steps = Steps(given.work, Sets(given.work, given.shared))
+    steps = Steps(given.work, Sets(given.work, given.shared), collect=given.collect)
     given.out.mkdir(parents=True, exist_ok=True)
     for name in chosen:
-        results = perform(name, steps, given.seeds)
+        results = perform(name, steps, given.seeds, given.only)
+        if not results:
+            continue
         data = msgspec.json.format(msgspec.json.encode(results), indent=0)
         (given.out / f"{name}.json").write_bytes(data + b"\n")
 
 
-def perform(name: str, steps: Steps, seeds: list[int]) -> list[Result]:
-    """Do what is missing of one experiment."""
+def perform(name: str, steps: Steps, seeds: list[int], only: list[str] | None) -> list[Result]:
+    """Do what is missing of one experiment, or with ``steps.collect`` find what is done of it."""
+    if name not in OWN:
+        return _runs(next(e for e in EXPERIMENTS if e.name == name), steps, seeds, only)
+    results: list[Result] = []
+    for seed in seeds:
+        with suppress(MissingError):
+            results += _own(name, steps, seed)
+    return results
+
+
+def _own(name: str, steps: Steps, seed: int) -> list[Result]:
     if name == "exemplars":
-        return [r for seed in seeds for r in exemplars(steps, seed)]
-    if name.startswith("rounds"):
-        more = CONTINUED if name == "rounds-continued" else ()
-        return [r for seed in seeds for r in rounds(steps.work, steps.sets, seed, *more)]
-    return _runs(next(e for e in EXPERIMENTS if e.name == name), steps, seeds)
+        return exemplars(steps, seed)
+    return rounds(steps, seed, *(CONTINUED if name == "rounds-continued" else ()))
 
 
-def _runs(experiment: Experiment, steps: Steps, seeds: list[int]) -> list[Result]:
+def _runs(
+    experiment: Experiment, steps: Steps, seeds: list[int], only: list[str] | None
+) -> list[Result]:
     results: list[Result] = []
     for run in experiment.runs(seeds):
+        if only and run.name not in only:
+            continue
         if not all(steps.sets.has(name) for name in (run.questions, *run.exams)):
             print(f"{experiment.name}: {run.name} left out: no --shared", file=sys.stderr)
             continue
         begun = time.monotonic()
-        own = steps.results(run)
-        results += own
-        _tell(experiment, run, own, time.monotonic() - begun)
+        with suppress(MissingError):
+            own = steps.results(run)
+            results += own
+            _tell(experiment, run, own, time.monotonic() - begun)
     return results
 
 

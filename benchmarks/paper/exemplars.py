@@ -33,7 +33,7 @@ def _run(name: str, seed: int, prompt: str, task: str) -> Run:
 def _made(steps: Steps, seed: int, templates: int) -> str:
     """The file of so many templates; its seeds are questions that are trained on, never tested."""
     file: Path = steps.work / "exemplars" / f"s{seed}-{templates}x{SHOTS}.toml"
-    if not file.exists():
+    if steps.missing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         how = ["--shots", SHOTS, "--templates", templates, "--limit", SEEDS, "--seed", seed]
         work = ["--work", steps.work / "exemplars" / f"s{seed}.run"]

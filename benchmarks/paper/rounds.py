@@ -6,15 +6,12 @@ be seen. One result per round and seed, named ``round 2``; its change is against
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from benchmarks.commands import lmsi
 from benchmarks.paper.catalogue import PATHS, QUESTIONS, TESTED
 from benchmarks.paper.records import Point, Result
-from benchmarks.paper.sets import Sets
-from benchmarks.paper.steps import curve, greedy, lines
+from benchmarks.paper.steps import Steps, curve, greedy, lines
 from lmsi_cli.report.results import Evaluation
 
 ROUNDS, EXAM = 3, "half test"
@@ -28,12 +25,13 @@ limit = {TESTED}
 """
 
 
-def rounds(work: Path, sets: Sets, seed: int, *more: str) -> list[Result]:
+def rounds(steps: Steps, seed: int, *more: str) -> list[Result]:
     """Do what is missing of one seed's rounds; ``more`` are flags of the variant."""
+    sets = steps.sets
     name = "-".join(["rounds", f"s{seed}", *(m.strip("-").replace(",", "-") for m in more)])
-    folder, config = work / "rounds" / name, work / "rounds" / "config.toml"
+    folder, config = steps.work / "rounds" / name, steps.work / "rounds" / "config.toml"
     done = folder / "all.json"
-    if not done.exists():
+    if steps.missing(done):
         config.parent.mkdir(parents=True, exist_ok=True)
         config.write_text(CONFIG)
         how = ["--rounds", ROUNDS, "--limit", QUESTIONS, "-n", PATHS, "--seed", seed, "--force"]
