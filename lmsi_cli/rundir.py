@@ -22,12 +22,15 @@ import msgspec
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
 from lmsi_cli.records import Path as Sampled
+from lmsi_cli.sameness import builtins_of
+from lmsi_cli.sameness import check_same as check_same
 from lmsi_cli.store import Form, Remote, Shelf, place_of
 
-HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 ORIGIN = "lmsi.json"
 SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
+# sections of a student's run.toml: whose votes it learns from, and how these came about
+TEACHER, TEACHER_SAMPLE, TEACHER_VOTE = "teacher", "teacher_sample", "teacher_vote"
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
@@ -45,8 +48,14 @@ class RunDir:
         self.votes = root / "votes.jsonl"  # records.Vote
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
+        self.pairs = root / "pairs.jsonl"  # records.Preference
         self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
+        self.seeds = root / "seeds.jsonl"  # records.Question: those that the generator was shown
+        self.drafts = root / "drafts.jsonl"  # generation.Draft
+        self.generated = root / "generated.jsonl"  # records.Question: drafts that passed the vote
+        self.generation = root / "generation.json"  # generation.Generation
+        self.rounds = root / "rounds.json"  # rounds.Rounds, in the folder of the first round
         self.status = root / "status.json"  # records.Status, of the last command to work here
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
         self.adapter_gguf = self.adapter / "adapter.gguf"
@@ -56,10 +65,17 @@ class RunDir:
         self.loss_curve = self.adapter / "loss.png"
         self.checkpoint = self.adapter / "checkpoint.safetensors"
         self.best_checkpoint = self.adapter / "best.safetensors"
+        self.reference = self.adapter / "reference.json"  # the base's figures of unfinished pairs
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
         self.remote = Remote(place, {self.lock.name, self.lock_owner.name}) if place else None
+
+    def inside(self, name: str) -> RunDir:
+        """A run folder within this one; in a store it goes there with this one."""
+        inner = RunDir(self.root / name)
+        inner.remote = self.remote
+        return inner
 
     @property
     def usual_form(self) -> Form:
@@ -73,6 +89,15 @@ class RunDir:
     def eval_answers(self, name: str) -> Path:
         """Per-question lines behind ``eval_result(name)``."""
         return self.eval_dir / f"{name}{ANSWERS}"
+
+    def round(self, number: int) -> RunDir:
+        """The folder of a round of this run; the first one's is the run folder itself."""
+        return self if number == 1 else self.inside(f"round-{number}")
+
+    @property
+    def checkup(self) -> RunDir:
+        """A folder whose ``eval/`` holds the check-ups between rounds, apart from real exams."""
+        return self.inside("checkup")
 
     def create(self) -> None:
         """Make the folder if need be; LmsiError if a file is in the way or it may not be made."""
@@ -93,8 +118,27 @@ class RunDir:
 
     def save_settings(self, section: str, values: dict[str, Any]) -> None:
         """Replace one section of run.toml, leaving the others; None is left out (not in TOML)."""
-        merged = {**self.load_settings(), section: _builtins(values)}
+        merged = {**self.load_settings(), section: builtins_of(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
+
+
+def teacher_of(run: RunDir) -> dict[str, Any] | None:
+    """Whose votes a student's folder learns from (``run``, ``model``, hashes); None for others."""
+    return run.load_settings().get(TEACHER)
+
+
+def refuse_student(run: RunDir) -> None:
+    """Refuse to draw or to count paths in a student's folder: they are its teacher's.
+
+    Raises:
+        LmsiError: It is one; names the teacher's run.
+    """
+    if told := teacher_of(run):
+        raise LmsiError(
+            f"{run.root}: in this folder a student learns from the votes of {told['run']}",
+            hint="paths of its own belong into a folder of their own: "
+            "`lmsi sample QUESTIONS -m STUDENT -o FOLDER`",
+        )
 
 
 @contextmanager
@@ -160,53 +204,6 @@ def in_use(run: RunDir) -> bool:
             return False
     except (filelock.Timeout, OSError):  # a folder that may not be written to: nobody can tell
         return run.lock_owner.exists()
-
-
-def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
-    """Refuse to go on with a run folder under other settings than it was begun with.
-
-    Args:
-        saved: Flat settings from run.toml.
-        now: Flat settings of this call. A missing key equals None, and a tuple equals a list,
-            since TOML keeps neither None nor tuples. Of a ``model_sha256`` the user is told as
-            ``model``, by the name beside it (``model_name``, ``model_file`` or ``model``), which
-            itself may differ: a file may be moved.
-        what: What the settings belong to: ``"the paths in runs/a"``.
-
-    Raises:
-        LmsiError: Names each setting that differs, with both values.
-    """
-    old, new = _builtins(saved), _builtins(now)
-    keys = dict.fromkeys([*new, *old])
-    names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
-    told = [_difference(k, old, new) for k in keys if k not in names and old.get(k) != new.get(k)]
-    if told:
-        raise LmsiError(
-            f"{what} had other settings: {'; '.join(told)}",
-            hint="give the old value, start over with `--overwrite`, or use another folder",
-        )
-
-
-def _names(key: str) -> list[str]:
-    """Where the name of a hashed file may stand beside its hash, best first."""
-    stem = key.removesuffix(HASH)
-    return [f"{stem}_name", f"{stem}_file", stem]
-
-
-def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Tell how a setting differs; a hash says nothing to a person, so files go by their names."""
-    label, before, now = key.removesuffix(HASH), old.get(key, "not set"), new.get(key, "not set")
-    if key.endswith(HASH):
-        before, now = _file_name(key, old), _file_name(key, new)
-        if before == now:
-            return f"{label}: {now} has changed since"
-    return f"{label}: {before} in the run folder, {now} now"
-
-
-def _file_name(key: str, settings: dict[str, Any]) -> str:
-    if key not in settings:
-        return "none"
-    return next((settings[n] for n in _names(key) if settings.get(n)), "the file")
 
 
 def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
@@ -289,8 +286,14 @@ def discard(run: RunDir) -> None:
             run.votes,
             run.vote_summary,
             run.train,
+            run.pairs,
             run.verdict,
+            run.rounds,
             run.report,
+            run.seeds,
+            run.drafts,
+            run.generated,
+            run.generation,
             run.status,
             *run.eval_dir.glob(f"*{RESULT}"),
             *run.eval_dir.glob(f"*{ANSWERS}"),
@@ -311,6 +314,7 @@ def discard_adapter(run: RunDir) -> None:
             run.loss_curve,
             run.checkpoint,
             run.best_checkpoint,
+            run.reference,
         ],
         run.adapter,
     )
@@ -326,12 +330,6 @@ def _delete(files: Iterable[Path], folder: Path) -> None:
             folder.rmdir()
     except OSError as e:
         raise LmsiError(f"{e.filename}: cannot be deleted: {e.strerror}") from e
-
-
-def _builtins(values: dict[str, Any]) -> dict[str, Any]:
-    """Bring settings to what TOML can hold: no None, lists for tuples."""
-    plain = msgspec.to_builtins({k: v for k, v in values.items() if v is not None})
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
 def _in_use(run: RunDir) -> _Busy:

@@ -12,15 +12,24 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.paper.catalogue import EXPERIMENTS, Experiment
+from benchmarks.paper.exemplars import exemplars
 from benchmarks.paper.records import Result, Run
+from benchmarks.paper.rounds import rounds
 from benchmarks.paper.sets import Sets
-from benchmarks.paper.steps import Steps
+from benchmarks.paper.steps import MissingError, Steps
 
+OWN = {
+    "exemplars": "Exemplars of the model's own",
+    "rounds": "Rounds one to three",
+    "rounds-continued": "The same, each from the last adapter, ever hotter",
+}
+CONTINUED = ("--continue-from-last", "--round-temperature", "0.7,1.0,1.2")
 RESULTS = Path(__file__).parents[1] / "results" / "paper"
 
 
@@ -34,34 +43,60 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", help="runs of these names alone")
+    parser.add_argument("--collect", action="store_true", help="read what is done, do nothing")
     parser.add_argument("--list", action="store_true", help="only say what there is")
     given = parser.parse_args()
-    known = {e.name: e for e in EXPERIMENTS}
+    known = {e.name: e.title for e in EXPERIMENTS} | OWN
     if unknown := set(given.names) - set(known):
         raise SystemExit(f"no experiment {', '.join(unknown)}; there are {', '.join(known)}")
-    chosen = [known[n] for n in given.names or known]
+    chosen = {name: known[name] for name in given.names or known}
     if given.list:
-        print("\n".join(f"{e.name:14} {e.title} ({len(e.runs(given.seeds))} runs)" for e in chosen))
+        print("\n".join(f"{name:14} {title}" for name, title in chosen.items()))
         return
-    steps = Steps(given.work, Sets(given.work, given.shared))
-    for experiment in chosen:
-        perform(experiment, steps, given.seeds, given.out)
+    steps = Steps(given.work, Sets(given.work, given.shared), collect=given.collect)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in chosen:
+        results = perform(name, steps, given.seeds, given.only)
+        if not results:
+            continue
+        data = msgspec.json.format(msgspec.json.encode(results), indent=0)
+        (given.out / f"{name}.json").write_bytes(data + b"\n")
 
 
-def perform(experiment: Experiment, steps: Steps, seeds: list[int], out: Path) -> None:
-    """Do one experiment seed by seed, writing its results after every run."""
-    out.mkdir(parents=True, exist_ok=True)
+def perform(name: str, steps: Steps, seeds: list[int], only: list[str] | None) -> list[Result]:
+    """Do what is missing of one experiment, or with ``steps.collect`` find what is done of it."""
+    if name not in OWN:
+        return _runs(next(e for e in EXPERIMENTS if e.name == name), steps, seeds, only)
+    results: list[Result] = []
+    for seed in seeds:
+        with suppress(MissingError):
+            results += _own(name, steps, seed)
+    return results
+
+
+def _own(name: str, steps: Steps, seed: int) -> list[Result]:
+    if name == "exemplars":
+        return exemplars(steps, seed)
+    return rounds(steps, seed, *(CONTINUED if name == "rounds-continued" else ()))
+
+
+def _runs(
+    experiment: Experiment, steps: Steps, seeds: list[int], only: list[str] | None
+) -> list[Result]:
     results: list[Result] = []
     for run in experiment.runs(seeds):
+        if only and run.name not in only:
+            continue
         if not all(steps.sets.has(name) for name in (run.questions, *run.exams)):
             print(f"{experiment.name}: {run.name} left out: no --shared", file=sys.stderr)
             continue
         begun = time.monotonic()
-        own = steps.results(run)
-        results += own
-        _tell(experiment, run, own, time.monotonic() - begun)
-    data = msgspec.json.format(msgspec.json.encode(results), indent=0)
-    (out / f"{experiment.name}.json").write_bytes(data + b"\n")
+        with suppress(MissingError):
+            own = steps.results(run)
+            results += own
+            _tell(experiment, run, own, time.monotonic() - begun)
+    return results
 
 
 def _tell(experiment: Experiment, run: Run, own: list[Result], seconds: float) -> None:

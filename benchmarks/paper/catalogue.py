@@ -98,8 +98,11 @@ def _ranks(seeds: Seeds) -> list[Run]:
 
 def _number_of_paths(seeds: Seeds) -> list[Run]:
     counts = (4, 8, 16, 32, 64)
-    drawn = (QUESTIONS, max(counts))
-    return [_variant(f"{n} paths", s, paths=n, drawn=drawn) for s in seeds for n in counts]
+    asked = QUESTIONS // 2
+    drawn = (asked, max(counts))
+    return [
+        _variant(f"{n} paths", s, count=asked, paths=n, drawn=drawn) for s in seeds for n in counts
+    ]
 
 
 def _number_of_questions(seeds: Seeds) -> list[Run]:
@@ -150,6 +153,7 @@ def _beyond(seeds: Seeds) -> list[Run]:
         "weighted by share": ("--example-weight", "share"),
         "weighted by margin": ("--example-weight", "margin"),
         "ScPO pairs": ("--loss", "scpo"),
+        "ScPO pairs, lr 3e-4": ("--loss", "scpo", "--lr", "3e-4"),
     }
     return [_variant(name, s, train=how) for s in seeds for name, how in ways.items()]
 

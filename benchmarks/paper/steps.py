@@ -35,11 +35,25 @@ def digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=6).hexdigest()
 
 
-class Steps:
-    """The steps, in one work folder."""
+class MissingError(Exception):
+    """A step is not done, and is not to be done now."""
 
-    def __init__(self, work: Path, sets: Sets) -> None:
-        self.work, self.sets = work, sets
+
+class Steps:
+    """The steps, in one work folder; with ``collect`` none is done, only what is done is read."""
+
+    def __init__(self, work: Path, sets: Sets, *, collect: bool = False) -> None:
+        self.work, self.sets, self.collect = work, sets, collect
+
+    def missing(self, done: Path) -> bool:
+        """Whether a step is still to be done.
+
+        Raises:
+            MissingError: It is, and only finished runs are asked for.
+        """
+        if self.collect and not done.exists():
+            raise MissingError(done)
+        return not done.exists()
 
     def results(self, run: Run) -> list[Result]:
         """Do what is missing of a run; a result per exam."""
@@ -53,7 +67,7 @@ class Steps:
         if (count, paths) == (run.count, run.paths):
             return whole
         folder = whole.with_name(f"{whole.name}-{run.count}-{run.paths}")
-        if not (folder / "cut").exists():
+        if self.missing(folder / "cut"):
             shutil.rmtree(folder, ignore_errors=True)
             cut(whole, folder, run.count, run.paths)
             (folder / "cut").touch()
@@ -64,7 +78,7 @@ class Steps:
         key = digest(run.model, run.questions, count, paths, run.seed, run.sample, *own)
         folder = self.work / "sampled" / f"{run.questions.replace(' ', '-')}-s{run.seed}-{key}"
         done = folder / "sampled.json"
-        if not done.exists():
+        if self.missing(done):
             file = self.sets.bare(run.questions)
             how = ["--task", self.sets.task(run.questions), "--seed", run.seed, "--paths", paths]
             if run.generated:
@@ -86,7 +100,7 @@ class Steps:
         key = digest(sampled.name, run.vote, run.train, *([run.student] if run.student else []))
         folder = self.work / "runs" / f"{run.questions.replace(' ', '-')}-s{run.seed}-{key}"
         done = folder / "trained.json"
-        if not done.exists():
+        if self.missing(done):
             if not (folder / "copied").exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 shutil.copytree(sampled, folder)
@@ -117,13 +131,13 @@ class Steps:
         told = msgspec.json.decode((folder / "trained.json").read_bytes())
         key = digest(exam, run.limit, run.eval, *([run.task] if run.task else []))
         done = folder / f"measured-{key}.json"
-        if not done.exists():
+        if self.missing(done):
             self._evaluate(run, folder / STUDENT if run.student else folder, exam, done)
         found = msgspec.json.decode(done.read_bytes(), type=Evaluation)
         result = self._result(run, folder, exam, told, found)
         hot = list(dict.fromkeys(v.temperature for v in found.variants))
         for t in hot:
-            own = {v.model: _curve(v) for v in found.variants if v.curve and v.temperature == t}
+            own = {v.model: curve(v) for v in found.variants if v.curve and v.temperature == t}
             name = f"T {t:g}" if len(hot) > 1 else run.name
             yield msgspec.structs.replace(result, name=name, curves=own)
 
@@ -205,12 +219,13 @@ def _mean(values: Iterable[bool]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def lines(found: Evaluation) -> Iterator[tuple[str, Line]]:
-    """Every line of an evaluation, with its change if there is an adapter."""
+def lines(found: Evaluation, model: int = 1) -> Iterator[tuple[str, Line]]:
+    """Every line of an evaluation, with the change that its nth model makes, if there is one."""
     base, *others = found.mains
+    other = others[model - 1] if len(others) >= model else None
     for figure in base.figures:
-        after = others[0].figure(figure.name) if others else None
-        pair = found.pair(figure.name, others[0].model) if others else None
+        after = other.figure(figure.name) if other else None
+        pair = found.pair(figure.name, other.model) if other else None
         yield (
             figure.name,
             Line(
@@ -224,14 +239,15 @@ def lines(found: Evaluation) -> Iterator[tuple[str, Line]]:
         )
 
 
-def greedy(found: Evaluation) -> tuple[str, str] | None:
+def greedy(found: Evaluation, model: int = 1) -> tuple[str, str] | None:
     """Right (1) or wrong (0) by question, before and after."""
-    told = [v.figure(GREEDY) for v in found.mains[:2]]
+    told = [v.figure(GREEDY) for v in (found.mains[0], *found.mains[model : model + 1])]
     marks = ["".join(str(round(s)) for s in f.scores) for f in told if f]
     return (marks[0], marks[-1]) if marks else None
 
 
-def _curve(variant: Variant) -> tuple[Point, ...]:
+def curve(variant: Variant) -> tuple[Point, ...]:
+    """What a variant's sampled paths are worth, by their number."""
     return tuple(Point(k=p.k, majority=p.majority.value, any=p.any.value) for p in variant.curve)
 
 

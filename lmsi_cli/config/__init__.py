@@ -12,6 +12,7 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 from __future__ import annotations
 
 from lmsi_cli.config.evaluation import EvalConfig
+from lmsi_cli.config.exemplars import ExemplarsConfig
 from lmsi_cli.config.exporting import ExportConfig
 from lmsi_cli.config.options import (
     DEFAULT_KIND,
@@ -20,6 +21,7 @@ from lmsi_cli.config.options import (
     Config,
     opt,
 )
+from lmsi_cli.config.questions import QuestionsConfig
 from lmsi_cli.config.running import RunConfig
 from lmsi_cli.config.sampling import (
     CHAT,
@@ -75,6 +77,7 @@ __all__ = [
     "DropClass",
     "EngineConfig",
     "EvalConfig",
+    "ExemplarsConfig",
     "ExportConfig",
     "FilterConfig",
     "FlashMode",
@@ -83,6 +86,7 @@ __all__ = [
     "LastLayers",
     "Layers",
     "Preset",
+    "QuestionsConfig",
     "RunConfig",
     "SampleConfig",
     "SamplingConfig",
@@ -98,4 +102,6 @@ TABLES: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "run": RunConfig,
     "export": ExportConfig,
+    "questions": QuestionsConfig,
+    "exemplars": ExemplarsConfig,
 }

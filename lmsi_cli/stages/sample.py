@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pathlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +17,22 @@ import msgspec
 
 from lmsi_cli.config import NO_STOP, EngineConfig, SampleConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
-from lmsi_cli.engine.reading import to_path, to_request
+from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.engine.watching import BallotWatch
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
-from lmsi_cli.rundir import RunDir, check_base, check_same, chosen_scale, sha256_file
+from lmsi_cli.rundir import (
+    RunDir,
+    check_base,
+    check_same,
+    chosen_scale,
+    refuse_student,
+    sha256_file,
+)
 from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
@@ -90,7 +99,7 @@ def sample(
     ]
     watch = BallotWatch(Stop.parse(config.stop))
     have = _paths_there(run, watch)
-    asked = [_request(q, engine, task, config, have) for q in chosen]
+    asked = [r for q in chosen for r in _requests(q, engine, task, config, have)]
     asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
@@ -99,7 +108,8 @@ def sample(
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
     with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
-        for generated in engine.generate(requests, config, task.trigger, watch):
+        early = watch.stop is not None
+        for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
             if not tally.tokens:
                 run.save_settings(ENGINE, engine.settled)
             path = to_path(generated, task, words[generated.question_id])
@@ -124,6 +134,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     Raises:
         LmsiError: There are paths of other settings; says which.
     """
+    refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
     if run.sampled.any():
         # a folder from before there was --stop holds full samples
@@ -179,18 +190,18 @@ def requests_of(
     questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig
 ) -> list[Request]:
     """Write all requests of a run that has not begun."""
-    return [_request(q, engine, task, config, {}) for q in questions]
+    return [r for q in questions for r in _requests(q, engine, task, config, {})]
 
 
-def _request(
+def _requests(
     q: Question, engine: Engine, task: Task, config: SampleConfig, have: dict[tuple[str, int], bool]
-) -> Request:
+) -> list[Request]:
     wanted = tuple(
         Wanted(i, path_seed(config.seed, q.id, i))
         for i in range(config.paths)
         if (q.id, i) not in have
     )
-    return to_request(engine, task, q, config.prompt, wanted)
+    return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
 
 
 def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
@@ -235,7 +246,9 @@ class _Tally:
     ) -> None:
         self.before = self.done = len(have)
         self.parsed, self.watch, self.progress = sum(have.values()), watch, progress
-        self.left = {r.question_id: len(r.wanted) for r in requests}  # of undecided questions
+        self.left = Counter[str]()  # paths of undecided questions
+        for r in requests:
+            self.left[r.question_id] += len(r.wanted)
         self.tokens, self.spared, self.begun = 0, 0, time.monotonic()
         progress.start("sampling", self.done + sum(self.left.values()))
 

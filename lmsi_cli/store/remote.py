@@ -28,6 +28,7 @@ class Remote:
 
     def __init__(self, place: Place, own: set[str]) -> None:
         self.place, self._own = place, own
+        self._holding = False
 
     @cached_property
     def _fs(self) -> Any:  # noqa: ANN401 - of fsspec
@@ -70,16 +71,22 @@ class Remote:
         Raises:
             LmsiError: Another machine writes there, the store refuses, or the upload fails.
         """
+        if self._holding:  # for a run folder within this one
+            yield
+            return
         lease = self._lease()
         lease.take()
+        self._holding = True
         try:
             self._mirror.pull()
             with _Courier(self._mirror, lease):
                 yield
         except BaseException:
+            self._holding = False
             with suppress(LmsiError):  # the first error tells more; the copy has everything
                 self._finish(lease)
             raise
+        self._holding = False
         self._finish(lease)
 
     def _finish(self, lease: Lease) -> None:

@@ -110,7 +110,7 @@ class Mirror:
         """Files of the copy that the store should have, by their names below the folder."""
         for path in self._copy.rglob("*"):
             name = path.relative_to(self._copy).as_posix()
-            if path.is_file() and name not in self._own and path.suffix not in (".tmp", ASIDE):
+            if path.is_file() and path.name not in self._own and path.suffix not in (".tmp", ASIDE):
                 yield name, path
 
     def _listed(self) -> dict[str, dict[str, Any]]:

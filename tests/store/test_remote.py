@@ -106,6 +106,17 @@ def test_a_run_goes_there_and_comes_back(stores):
     assert drawn(opened(URL)) == [0, 1, 2, 3]
 
 
+def test_a_run_within_a_run_goes_with_it(stores):
+    run = stores("first")
+    with locked(run), locked(run.round(2)):
+        run.round(2).save_settings("sample", {"paths": 3})
+    with locked(opened(URL).round(2)):
+        run.round(2).save_settings("vote", {"seed": 3})
+    assert names() == ["round-2/run.toml"]
+    stores("second")
+    assert set(opened(URL).round(2).load_settings()) == {"sample", "vote"}
+
+
 def test_nothing_is_there():
     with pytest.raises(LmsiError, match="memory://bucket/runs/a: no run is there"):
         opened(URL)
