@@ -65,5 +65,5 @@ def _file_name(key: str, settings: dict[str, Any]) -> str:
 
 def builtins_of(values: dict[str, Any]) -> dict[str, Any]:
     """Bring settings to what TOML can hold: no None, lists for tuples."""
-    plain = msgspec.tobuiltins_of({k: v for k, v in values.items() if v is not None})
+    plain = msgspec.to_builtins({k: v for k, v in values.items() if v is not None})
     return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}

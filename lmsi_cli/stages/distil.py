@@ -63,7 +63,8 @@ class Lesson(Record, frozen=True, kw_only=True):
 
 def place_of(teacher: RunDir, name: str) -> RunDir:
     """Where the folder of a student of that name lies if no other place is asked for."""
-    return teacher.inside(f"{FOLDER}/{re.sub(r'[^\w.-]', '_', name)}")
+    plain = re.sub(r"[^\w.-]", "_", name)
+    return teacher.inside(f"{FOLDER}/{plain}")
 
 
 def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:
