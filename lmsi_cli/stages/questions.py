@@ -100,7 +100,7 @@ def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> Q
             {k: v for k, v in now.items() if k not in FREE},
             f"the drafts in {run.root}",
         )
-    elif run.sampled.any():
+    elif run.sampled.size():
         raise LmsiError(
             f"{run.root}: holds the paths of other questions",
             hint="generated questions need a folder of their own",

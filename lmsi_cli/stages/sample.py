@@ -136,7 +136,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """
     refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
-    if run.sampled.any():
+    if run.sampled.size():
         # a folder from before there was --stop holds full samples
         saved = {"stop": NO_STOP, **run.load_settings().get("sample", {})}
         check_same(

@@ -86,10 +86,6 @@ class Shelf(Generic[R]):
         """Whether there is a file of records, even without any; LmsiError as ``form``."""
         return self.form() is not None
 
-    def any(self) -> bool:
-        """Whether there is a record; LmsiError as ``read``."""
-        return any(True for _ in self.read())
-
     def read(self) -> Iterator[R]:
         """Yield all records in the order of writing; none if nothing is there.
 
