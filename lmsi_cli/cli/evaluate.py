@@ -96,6 +96,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
         import_samples(folder, imported, settings, json)
         return
+    if settings.engine == "openai":
+        _measure_there(folder, settings, data or [], adapter or [], quiet, json)
+        return
     job = _Job(folder, settings, data or [], adapter or [], allow_overlap)
     if require_gain and len(job.variants) == 1:
         raise LmsiError(f"{folder.root}: no adapter to require a gain of", hint="`lmsi train` it")
@@ -106,6 +109,25 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     _show(results, json)
     if require_gain:
         _require(results)
+
+
+def _measure_there(
+    folder: RunDir,
+    settings: EvalConfig,
+    data: Sequence[str],
+    adapters: Sequence[Path],
+    quiet: bool,
+    json: bool,
+) -> None:
+    """Let a server answer."""
+    from lmsi_cli.cli.serving import measure_there
+
+    if adapters:
+        raise LmsiError(
+            f"--adapter {adapters[0]}: a server has its adapters under names of their own",
+            hint="give --adapter-model NAME",
+        )
+    _show(measure_there(folder, _exams(folder, data, settings), settings, quiet), json)
 
 
 class _Job:

@@ -30,12 +30,14 @@ from lmsi_cli.config.sampling import (
     SYSTEM,
     Criterion,
     EngineConfig,
+    EngineName,
     FilterConfig,
     FlashMode,
     KVMode,
     Layers,
     SampleConfig,
     SamplingConfig,
+    ServerConfig,
 )
 from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.voting import (
@@ -74,6 +76,7 @@ __all__ = [
     "DeviceName",
     "DropClass",
     "EngineConfig",
+    "EngineName",
     "EvalConfig",
     "ExportConfig",
     "FilterConfig",
@@ -86,6 +89,7 @@ __all__ = [
     "RunConfig",
     "SampleConfig",
     "SamplingConfig",
+    "ServerConfig",
     "TrainConfig",
     "VoteConfig",
     "opt",

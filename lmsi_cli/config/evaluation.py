@@ -53,6 +53,11 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
             "--adapter-scale"),
     ] = ()  # fmt: skip
     limit: Annotated[int, opt("Only the first questions of each set; 0 takes all.", ge=0)] = 0
+    model: Annotated[str, opt("openai: the base's name on the server; none: as sampled.")] = ""
+    adapter_model: Annotated[
+        tuple[str, ...],
+        opt("openai: names of adapters on the server, comma-separated, to compare with the base."),
+    ] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:

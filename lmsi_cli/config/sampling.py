@@ -1,4 +1,4 @@
-"""How llama.cpp runs, how a token is drawn, and the settings of ``lmsi sample``.
+"""How llama.cpp runs, how a server is asked, how a token is drawn; settings of ``lmsi sample``.
 
 Knows no other command. In a config file:
 
@@ -26,6 +26,7 @@ STOP_FORMS = (
     "or window:W with W from 2 to 999 (window:5)"
 )
 
+EngineName = Literal["llama", "openai"]
 Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
 Criterion = Annotated[str, Meta(pattern=STOP_PATTERN)]
 
@@ -52,7 +53,33 @@ class EngineConfig(Config, frozen=True, kw_only=True):
 TEMPERATURE, HOTTEST = 0.7, 10
 
 
-class FilterConfig(EngineConfig, frozen=True, kw_only=True):
+class ServerConfig(EngineConfig, frozen=True, kw_only=True):
+    """Where the paths are drawn, and how a server is asked for them."""
+
+    engine: Annotated[
+        EngineName,
+        opt("What draws: llama.cpp here (llama), or an OpenAI-compatible server (openai)."),
+    ] = "llama"
+    base_url: Annotated[
+        str, opt("openai: the server's address, with its /v1 (http://127.0.0.1:8000/v1).")
+    ] = ""
+    concurrency: Annotated[int, opt("openai: requests under way at once.", ge=1, le=1024)] = 8
+    per_request: Annotated[
+        int,
+        opt("openai: paths in one request; 1 gives each its own seed; 0: all, if it can.", ge=0),
+    ] = 0
+    timeout: Annotated[
+        float, opt("openai: seconds until a request is given up.", gt=0, le=86_400)
+    ] = 600.0
+    retries: Annotated[
+        int, opt("openai: failures in a row that are borne, each waited for longer.", ge=0, le=100)
+    ] = 8
+    api_key_file: Annotated[
+        str, opt("openai: a file with the key, for your eyes only; none: LMSI_API_KEY.")
+    ] = ""
+
+
+class FilterConfig(ServerConfig, frozen=True, kw_only=True):
     """Which tokens may be drawn, in llama.cpp's order: top-k, top-p, min-p; and how many."""
 
     top_k: Annotated[int, opt("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
@@ -78,9 +105,9 @@ SYSTEM = opt("System message of a conversation; empty: none.")
 class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     """Settings of ``lmsi sample``."""
 
-    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = (
-        DEFAULT_MODEL
-    )
+    model: Annotated[
+        str, opt("A GGUF file, a name from `lmsi models`, or the server's.", "-m/--model")
+    ] = DEFAULT_MODEL
     task: Annotated[str, opt("Answer kind and exemplars; auto: by the set or the model.")] = (
         DEFAULT_TASK
     )

@@ -24,9 +24,10 @@ def to_request(
     engine: Engine, task: Task, question: Question, format: PromptFormat, wanted: tuple[Wanted, ...]
 ) -> Request:
     """Ask for paths of one question; one with nothing wanted still shows what all prompts share."""
-    prompt = engine.encode_prompt(render(task, question.question, format))
+    written = render(task, question.question, format)
+    prompt = engine.encode_prompt(written)
     words = textwrap.shorten(question.question, WORDS, placeholder=" ...")
-    return Request(question.id, tuple(prompt.ids), wanted, f'"{words}"', prompt.begun)
+    return Request(question.id, tuple(prompt.ids), wanted, f'"{words}"', prompt.begun, written)
 
 
 def to_path(generated: Generated, task: Task, question: str = "") -> Path:
@@ -47,13 +48,19 @@ def to_path(generated: Generated, task: Task, question: str = "") -> Path:
         stop_reason=generated.stop_reason,
         predicted_answer=found.value if found else None,
         extract_rule=found.rule if found else None,
-        mean_logprob=generated.logprob / len(generated.drawn) if generated.drawn else None,
+        mean_logprob=_mean(generated),
         answer_logprob=(
             logprob_of(generated.drawn, thought + found.start, thought + found.end)
             if found
             else None
         ),
     )
+
+
+def _mean(generated: Generated) -> float | None:
+    if generated.logprob is None or not generated.drawn:
+        return None
+    return generated.logprob / len(generated.drawn)
 
 
 def logprob_of(drawn: Sequence[Token], start: int, end: int) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request, Wanted, Watch
+from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Wanted, Watch
 from lmsi_cli.records import Prompt, StopReason
 
 VOCABULARY = 256
@@ -37,6 +37,11 @@ class ScriptedEngine:
     def settled(self) -> dict[str, int | str]:
         """Nothing to choose."""
         return {}
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """None: what does not fit is known before."""
+        return ()
 
     def encode(self, text: str) -> list[int]:
         """Bytes as ids."""
