@@ -11,7 +11,8 @@ since a server's idle slot costs nothing and a path in vain may. Three requests,
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from lmsi_cli.engine.base import Generated, Refusal, Request, Wanted, Watch
 from lmsi_cli.engine.server.calls import TRIES, GaveUpError, RefusedError
 from lmsi_cli.engine.server.cutting import costs, finished
 from lmsi_cli.engine.server.finding import Offers
+from lmsi_cli.engine.server.patience import Circuit
 from lmsi_cli.engine.server.wire import TOO_LONG, Ask, Reply
 from lmsi_cli.errors import LmsiError
 
@@ -37,6 +39,7 @@ class _Job(NamedTuple):
 
     request: Request
     wanted: tuple[Wanted, ...]
+    begun: float
 
 
 class Drawing:
@@ -54,7 +57,7 @@ class Drawing:
         self.waiting = deque((r, deque(r.wanted)) for r in requests if r.wanted)
         self.ask, self.offers, self.send, self.bounds = ask, offers, send, bounds
         self.running: dict[asyncio.Task[Reply], _Job] = {}
-        self.failures: Counter[str] = Counter()
+        self.failures: dict[str, Circuit] = {}  # of a question, each of several tries
         self.refusals: dict[str, Refusal] = {}
         self.watch: Watch | None = None
         self.error: BaseException | None = None
@@ -100,10 +103,10 @@ class Drawing:
         for at, (request, left) in enumerate(self.waiting):
             count = min(self._needed(request, left), self.offers.most or 1)
             if count:
-                job = _Job(request, tuple(left.popleft() for _ in range(count)))
+                wanted = tuple(left.popleft() for _ in range(count))
                 if not left:
                     del self.waiting[at]
-                return job
+                return _Job(request, wanted, time.monotonic())
         return None
 
     def _needed(self, request: Request, left: Sequence[Wanted]) -> int:
@@ -124,25 +127,25 @@ class Drawing:
         reply = task.result()
         several = zip(job.wanted, reply.choices, costs(reply), strict=False)
         paths = [finished(job.request, w, c, cost, trigger) for w, c, cost in several]
-        self._again(job.request, job.wanted[len(paths) :])
+        if lacking := job.wanted[len(paths) :]:
+            self.waiting.appendleft((job.request, deque(lacking)))
         return paths
 
-    def _again(self, request: Request, wanted: Sequence[Wanted], last: bool = False) -> None:
-        """Let paths wait again: before all others, or behind them."""
-        if not wanted:
-            return
-        if last:
-            self.waiting.append((request, deque(wanted)))
-        else:
-            self.waiting.appendleft((request, deque(wanted)))
+    def _put_back(self, job: _Job) -> None:
+        """Let a question that fails have its turn after all others."""
+        own = job.request.question_id
+        mine = [w for w in self.waiting if w[0].question_id == own]
+        others = [w for w in self.waiting if w[0].question_id != own]
+        self.waiting = deque([*others, *mine, (job.request, deque(job.wanted))])
 
     def _failed(self, job: _Job, error: BaseException) -> None:
         if isinstance(error, GaveUpError):
-            self.failures[job.request.question_id] += TRIES
-            if self.failures[job.request.question_id] <= self.bounds.retries:
-                self._again(job.request, job.wanted, last=True)
-            else:
+            failed = Circuit(self.bounds.retries // TRIES)
+            failed = self.failures.setdefault(job.request.question_id, failed)
+            if failed.failed(job.begun, time.monotonic()):
                 self._refuse(job.request, f"the server failed again and again: {error}")
+            elif job.request.question_id not in self.refusals:
+                self._put_back(job)
         elif isinstance(error, RefusedError) and TOO_LONG.search(error.told):
             self._refuse(job.request, f"it does not fit the server's context: {error.told}")
         elif isinstance(error, RefusedError) and self.offers.proven:
