@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -25,6 +26,12 @@ class Seen(NamedTuple):
     body: dict
     headers: dict
     at: float
+
+
+class Served(NamedTuple):
+    host: str
+    port: int
+    stop: Callable[[], None]
 
 
 class Front(ThreadingHTTPServer):
@@ -187,12 +194,11 @@ class Model:
         return found
 
 
-def behind(address):
+def behind(served):
     """Pass requests on to a real server."""
-    host, port = address
 
     def answer(seen):
-        upstream = http.client.HTTPConnection(host, port, timeout=60)
+        upstream = http.client.HTTPConnection(served.host, served.port, timeout=60)
         data = json.dumps(seen.body) if seen.method == "POST" else None
         upstream.request(seen.method, seen.path, data, {"Content-Type": "application/json"})
         got = upstream.getresponse()
@@ -210,20 +216,24 @@ def free_port():
 
 
 @contextmanager
-def llama_server(gguf, log, port=None):
-    """llama-cpp-python's own server with a model; yields (host, port), kills it at the end."""
-    port = port or free_port()
+def llama_server(gguf, log):
+    """llama-cpp-python's own server with a model; yields (host, port, stop), stopped at the end."""
+    port = free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port)]
     command += ["--n_ctx", "512", "--n_threads", "1", "--verbose", "false", "--model_alias", "tiny"]
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
-    try:
-        wait_for(process, port, log)
-        yield "127.0.0.1", port
-    finally:
+
+    def stop():
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+    try:
+        wait_for(process, port, log)
+        yield Served("127.0.0.1", port, stop)
+    finally:
+        stop()
 
 
 def wait_for(process, port, log):
