@@ -7,8 +7,8 @@ import json
 
 import pytest
 import servers
+from served import found, paths
 from servers import Front, behind, fails, llama_server
-from test_servers import found, here, paths  # noqa: F401 - here is a fixture
 
 pytest.importorskip("fastapi")
 pytest.importorskip("sse_starlette")
@@ -30,7 +30,7 @@ def served(gguf, tmp_path_factory):
 
 
 @pytest.fixture
-def asked(here):  # noqa: F811
+def asked(here):
     lines = [{"id": f"q{i}", "question": text} for i, text in enumerate(ASKED)]
     (here / "q.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     return here
@@ -47,8 +47,8 @@ def test_greedy_paths_are_those_of_the_local_engine(asked, lmsi, served, gguf):
     with Front(behind(served)) as front:
         sample(lmsi, front.url, "--temperature", "0", "--paths", "1")
     there = paths(asked)
-    done = lmsi("sample", "q.jsonl", "-o", "local", "-q", "--task", "tinymath", "-m", gguf,
-                "--temperature", "0", "--paths", "1", "--threads", "1")  # fmt: skip
+    here = ["--task", "tinymath", "-m", gguf, "--threads", "1", "--temperature", "0"]
+    done = lmsi("sample", "q.jsonl", "-o", "local", "-q", *here, "--paths", "1")
     assert done.exit_code == 0, done.stderr
     (asked / "run").rename(asked / "there")
     (asked / "local").rename(asked / "run")
@@ -62,7 +62,8 @@ def test_greedy_paths_are_those_of_the_local_engine(asked, lmsi, served, gguf):
 def test_a_bad_line_loses_no_path_and_doubles_none(asked, lmsi, served):
     misdeeds = [
         None, fails(500), servers.resets, None, servers.halves, servers.drips, None,
-        fails(429, {"Retry-After": "0.1"}), servers.page, servers.cuts_a_character, None, fails(503),
+        fails(429, {"Retry-After": "0.1"}), servers.page, servers.cuts_a_character, None,
+        fails(503),
     ]  # fmt: skip
     more = ["--paths", "3", "--max-tokens", "48", "--timeout", "4", "--concurrency", "3"]
     with Front(behind(served), misdeeds) as front:

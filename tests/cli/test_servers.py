@@ -8,55 +8,8 @@ import json
 import tomllib
 
 import pytest
+from served import ALL, found, options, paths, sample
 from servers import Front, Model
-
-from lmsi_cli.engine.server import patience
-
-QUESTIONS = "".join(
-    json.dumps({"id": f"q{i}", "question": f"What is {i} + {i}?"}) + "\n" for i in range(3)
-)
-LABELLED = "".join(
-    json.dumps({"id": f"t{i}", "question": f"What is {i} + 1?", "answer": i % 3}) + "\n"
-    for i in range(4)
-)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """Stand in a folder with questions, without keys, and wait a hundredth of the time."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(patience, "FIRST", 0.005)
-    for name in ("LMSI_API_KEY", "OPENAI_API_KEY", "SSL_CERT_FILE", "COLUMNS"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "q.jsonl").write_text(QUESTIONS)
-    (tmp_path / "test.jsonl").write_text(LABELLED)
-    return tmp_path
-
-
-def options(front, *more):
-    return ["--engine", "openai", "--base-url", front.url, "--model", "tiny", *more]
-
-
-def sample(lmsi, front, *more, code=0):
-    """Draw 4 plain paths for each of 3 questions, unless told otherwise."""
-    more = [*options(front), "--chat", "off", "--paths", "4", *more]
-    done = lmsi("sample", "q.jsonl", "-o", "run", "-q", *more)
-    assert done.exit_code == code, done.stderr
-    return done
-
-
-def paths(here):
-    lines = [json.loads(line) for line in (here / "run" / "paths.jsonl").read_text().splitlines()]
-    keys = [(p["question_id"], p["path"]) for p in lines]
-    assert len(keys) == len(set(keys))  # nothing twice
-    return dict(zip(keys, lines, strict=True))
-
-
-def found(here):
-    return tomllib.loads((here / "run" / "run.toml").read_text())["engine"]
-
-
-ALL = {(f"q{i}", j) for i in range(3) for j in range(4)}
 
 
 def test_all_paths_of_a_question_in_one_request(here, lmsi):
@@ -281,16 +234,16 @@ def test_eval_compares_the_base_with_adapters_by_their_names(here, lmsi):
     with Front(Both(say=lambda body, i: f" The answer is {len(body['model']) % 3}.")) as front:
         sample(lmsi, front)
         before = len(front.posts)
-        done = lmsi("eval", "run", "--data", "test.jsonl", "--modes", "cot,sc", "--paths", "2",
-                    "--engine", "openai", "--adapter-model", "tiny/lora", "--json", "-q")  # fmt: skip
+        how = ["--data", "test.jsonl", "--modes", "cot,sc", "--paths", "2", "--json", "-q"]
+        done = lmsi("eval", "run", *how, "--engine", "openai", "--adapter-model", "tiny/lora")
     assert done.exit_code == 0, done.stderr
     (result,) = json.loads(done.stdout)
     assert [v["name"] for v in result["variants"]] == ["base", "tiny-lora"]
     assert {p["model"] for p in front.posts[before:]} == {"tiny", "tiny/lora"}
     assert result["source"]["file"] == "tiny on 127.0.0.1"
     with Front(Model()) as front:
-        done = lmsi("eval", "run", "--data", "test.jsonl", "--engine", "openai", "--base-url",
-                    front.url, "--adapter-model", "gone", "-q")  # fmt: skip
+        there = ["--engine", "openai", "--base-url", front.url, "--adapter-model", "gone"]
+        done = lmsi("eval", "run", *how, *there)
     assert "the server has no model 'gone'; it has: tiny" in done.stderr
 
 

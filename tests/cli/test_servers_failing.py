@@ -8,12 +8,13 @@ import os
 import shutil
 import ssl
 import subprocess
+import sys
 import time
 
 import pytest
 import servers
+from served import ALL, found, options, paths, sample
 from servers import Front, Model, fails
-from test_servers import ALL, found, here, options, paths, sample  # noqa: F401 - here is a fixture
 
 KEY = "sk-geheim-0123456789"
 
@@ -41,7 +42,7 @@ def everything(folder):
     ],
     ids=["500", "503", "429", "error", "no choices", "null", "reset", "half", "page", "utf-8"],
 )
-def test_a_passing_failure_costs_no_path(here, lmsi, misdeed):  # noqa: F811
+def test_a_passing_failure_costs_no_path(here, lmsi, misdeed):
     with Front(Model(), misdeeds=[None, misdeed, misdeed, None, misdeed]) as front:
         sample(lmsi, front)
     assert paths(here).keys() == ALL
@@ -49,7 +50,7 @@ def test_a_passing_failure_costs_no_path(here, lmsi, misdeed):  # noqa: F811
     assert len(front.posts) == 1 + 3 + 3  # the trial, the questions, and one more for each failure
 
 
-def test_a_reply_that_drips_is_given_up_in_time(here, lmsi):  # noqa: F811
+def test_a_reply_that_drips_is_given_up_in_time(here, lmsi):
     with Front(Model(), misdeeds=[None, servers.drips]) as front:
         begun = time.monotonic()
         sample(lmsi, front, "--timeout", "0.5")
@@ -57,7 +58,7 @@ def test_a_reply_that_drips_is_given_up_in_time(here, lmsi):  # noqa: F811
     assert paths(here).keys() == ALL
 
 
-def test_half_a_character_is_replaced_and_not_asked_for_again(here, lmsi):  # noqa: F811
+def test_half_a_character_is_replaced_and_not_asked_for_again(here, lmsi):
     model = Model(logprobs=False)
     model.choice = lambda text, index, talks, body: {"text": r"\ud83d" + text}
 
@@ -71,7 +72,7 @@ def test_half_a_character_is_replaced_and_not_asked_for_again(here, lmsi):  # no
     assert len(front.posts) == 4
 
 
-def test_retry_after_holds_everybody_back(here, lmsi):  # noqa: F811
+def test_retry_after_holds_everybody_back(here, lmsi):
     waits = fails(429, {"Retry-After": "0.6"})
     with Front(Model(), misdeeds=[None, waits]) as front:
         sample(lmsi, front, "--per-request", "2", "--concurrency", "1")
@@ -79,7 +80,7 @@ def test_retry_after_holds_everybody_back(here, lmsi):  # noqa: F811
     assert times[2] - times[1] >= 0.6
 
 
-def test_the_circuit_opens_and_the_same_command_goes_on(here, lmsi):  # noqa: F811
+def test_the_circuit_opens_and_the_same_command_goes_on(here, lmsi):
     model = Model()
     with Front(model, misdeeds=[None, None, *[fails(500)] * 50]) as front:
         done = sample(lmsi, front, "--concurrency", "1", "--retries", "3", code=1)
@@ -92,13 +93,13 @@ def test_the_circuit_opens_and_the_same_command_goes_on(here, lmsi):  # noqa: F8
     assert paths(here).keys() == ALL
 
 
-def test_a_server_that_wants_a_long_rest_gets_it(here, lmsi):  # noqa: F811
+def test_a_server_that_wants_a_long_rest_gets_it(here, lmsi):
     with Front(Model(), misdeeds=[None, fails(429, {"Retry-After": "7200"})]) as front:
         done = sample(lmsi, front, "--concurrency", "1", code=1)
     assert "asks to be left alone for 120 minutes" in done.stderr
 
 
-def test_an_interrupted_run_loses_no_finished_path(here, lmsi, monkeypatch):  # noqa: F811
+def test_an_interrupted_run_loses_no_finished_path(here, lmsi, monkeypatch):
     from lmsi_cli.stages import sample as stage
 
     count, tell = [], stage._Tally.count
@@ -126,16 +127,16 @@ def test_an_interrupted_run_loses_no_finished_path(here, lmsi, monkeypatch):  # 
     [
         ((401, {}, {"error": {"message": "bad key"}}), "HTTP 401: the server wants a key: bad key",
          "set LMSI_API_KEY"),
-        ((302, {"Location": "http://elsewhere/v1"}, b""), "sent on to http://elsewhere/v1, which is "
-         "not followed", "give that address"),
+        ((302, {"Location": "http://elsewhere/v1"}, b""),
+         "sent on to http://elsewhere/v1, which is not followed", "give that address"),
         ((200, {}, b"<html>Open WebUI</html>"), "HTML instead of JSON", "with its /v1?"),
-        ((400, {}, {"error": "go\x1b[2Jaway"}), "refuses the request (HTTP 400): go [2Jaway", "--dry"),
-        ((200, {}, b'{"data": [{"id": 3}]}'), "failures in a row, the last: a reply that cannot be "
-         "read", "same command"),
+        ((400, {}, {"error": "go\x1b[2Jaway"}), "the request (HTTP 400): go [2Jaway", "--dry-run"),
+        ((200, {}, b'{"data": [{"id": 3}]}'),
+         "failures in a row, the last: a reply that cannot be read", "same command"),
     ],
     ids=["401", "302", "page", "400", "other JSON"],
 )  # fmt: skip
-def test_one_clear_message(here, lmsi, answer, complaint, hint):  # noqa: F811
+def test_one_clear_message(here, lmsi, answer, complaint, hint):
     with Front(lambda seen: answer) as front:
         done = sample(lmsi, front, "--retries", "2", code=1)
     assert complaint in done.stderr
@@ -143,21 +144,21 @@ def test_one_clear_message(here, lmsi, answer, complaint, hint):  # noqa: F811
     assert "Traceback" not in done.stderr
 
 
-def test_an_address_without_v1_is_guessed_and_said(here, lmsi):  # noqa: F811
+def test_an_address_without_v1_is_guessed_and_said(here, lmsi):
     with Front(lambda seen: (404, {}, {"detail": "Not Found"}), base="") as front:
         done = sample(lmsi, front, code=1)
     assert "HTTP 404 for /completions: Not Found" in done.stderr
     assert f"--base-url {front.url}/v1" in done.stderr
 
 
-def test_a_server_without_plain_completions(here, lmsi):  # noqa: F811
+def test_a_server_without_plain_completions(here, lmsi):
     model = Model()
     with Front(lambda s: model(s) if s.method == "GET" else (404, {}, {"detail": "no"})) as front:
         done = sample(lmsi, front, code=1)
     assert "or try the other form: --chat on" in done.stderr
 
 
-def test_an_address_where_nobody_listens(here, lmsi):  # noqa: F811
+def test_an_address_where_nobody_listens(here, lmsi):
     url = f"http://127.0.0.1:{servers.free_port()}/v1"
     begun = time.monotonic()
     done = lmsi("sample", "q.jsonl", "-o", "run", "--engine", "openai", "--base-url", url)
@@ -168,7 +169,7 @@ def test_an_address_where_nobody_listens(here, lmsi):  # noqa: F811
     assert not (here / "run" / "paths.jsonl").exists()
 
 
-def test_a_server_that_speaks_no_tls(here, lmsi):  # noqa: F811
+def test_a_server_that_speaks_no_tls(here, lmsi):
     with Front(Model()) as front:
         url = front.url.replace("http:", "https:")
         done = lmsi("sample", "q.jsonl", "-o", "run", "--engine", "openai", "--base-url", url)
@@ -177,10 +178,10 @@ def test_a_server_that_speaks_no_tls(here, lmsi):  # noqa: F811
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-def test_a_certificate_has_to_be_trusted(here, lmsi, monkeypatch):  # noqa: F811
+def test_a_certificate_has_to_be_trusted(here, lmsi, monkeypatch):
     make = "openssl req -x509 -newkey rsa:2048 -nodes -keyout k.pem -out c.pem -days 2 -subj /CN=x"
-    subprocess.run([*make.split(), "-addext", "subjectAltName=IP:127.0.0.1"], check=True,
-                   capture_output=True)  # fmt: skip
+    command = [*make.split(), "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain("c.pem", "k.pem")
     with Front(Model()) as front:
@@ -194,8 +195,8 @@ def test_a_certificate_has_to_be_trusted(here, lmsi, monkeypatch):  # noqa: F811
     assert len(paths(here)) == 12
 
 
-def test_without_httpx_the_line_to_type_is_said(here, lmsi, monkeypatch):  # noqa: F811
-    monkeypatch.setitem(__import__("sys").modules, "httpx", None)
+def test_without_httpx_the_line_to_type_is_said(here, lmsi, monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx", None)
     with Front(Model()) as front:
         done = sample(lmsi, front, code=1)
     assert "pip install 'lmsi[server]'" in done.stderr
@@ -210,7 +211,7 @@ def echoing(seen):
     return 500, {}, {"error": {"message": f"for {told} there is nothing, {told[7:]}"}}
 
 
-def test_the_key_is_sent_and_nowhere_written(here, lmsi, monkeypatch, caplog):  # noqa: F811
+def test_the_key_is_sent_and_nowhere_written(here, lmsi, monkeypatch, caplog):
     monkeypatch.setenv("LMSI_API_KEY", KEY)
     model = Model()
     with Front(model) as front:
@@ -229,7 +230,7 @@ def test_the_key_is_sent_and_nowhere_written(here, lmsi, monkeypatch, caplog):  
     assert "geheim" not in told
 
 
-def test_the_key_of_a_file(here, lmsi):  # noqa: F811
+def test_the_key_of_a_file(here, lmsi):
     file = here / "key"
     file.write_text(KEY + "\n")
     with Front(Model()) as front:
@@ -243,7 +244,7 @@ def test_the_key_of_a_file(here, lmsi):  # noqa: F811
     assert "geheim" not in everything(here / "run")
 
 
-def test_the_key_does_not_show_in_a_bugs_traceback(here, monkeypatch):  # noqa: F811
+def test_the_key_does_not_show_in_a_bugs_traceback(here, monkeypatch):
     code = (
         "import lmsi_cli.engine.server.wire as w, sys\n"
         "from lmsi_cli.cli.main import main\n"
@@ -253,13 +254,13 @@ def test_the_key_does_not_show_in_a_bugs_traceback(here, monkeypatch):  # noqa: 
     )
     with Front(Model()) as front:
         argv = ["sample", "q.jsonl", "-o", "run", *options(front), "--chat", "off", "-v"]
-        done = subprocess.run([servers.sys.executable, "-c", code, *argv], capture_output=True,
-                              text=True, env={**os.environ, "LMSI_API_KEY": KEY}, check=False)  # fmt: skip
+        command, env = [sys.executable, "-c", code, *argv], {**os.environ, "LMSI_API_KEY": KEY}
+        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert "ZeroDivisionError" in done.stderr
     assert "geheim" not in done.stderr + done.stdout + everything(here)
 
 
-def test_the_key_goes_to_no_other_host(here, lmsi, monkeypatch):  # noqa: F811
+def test_the_key_goes_to_no_other_host(here, lmsi, monkeypatch):
     with Front(Model()) as other, Front(Model()) as front:
         monkeypatch.setenv("LMSI_API_KEY", KEY)
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):  # asked for nothing
@@ -271,7 +272,7 @@ def test_the_key_goes_to_no_other_host(here, lmsi, monkeypatch):  # noqa: F811
         assert not other.seen
 
 
-def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):  # noqa: F811
+def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     (here / ".netrc").write_text(f"machine 127.0.0.1 login me password {KEY}\n")
     monkeypatch.setenv("NETRC", str(here / ".netrc"))
@@ -280,7 +281,7 @@ def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):  # noqa: F81
         assert not any("Authorization" in s.headers for s in front.seen)
 
 
-def test_seeds_are_found_out_again_by_a_run_that_goes_on(here, lmsi):  # noqa: F811
+def test_seeds_are_found_out_again_by_a_run_that_goes_on(here, lmsi):
     with Front(Model(several=False)) as front:
         sample(lmsi, front, "--limit", "1")
         front.answer = Model(several=False, seeds=False)

@@ -89,7 +89,7 @@ class ServerEngine:
             facts = {k: meta[k] for k in LASTING if k in meta}
             facts |= {"root": self.stated.root} if self.stated.root else {}
             told["model_stated"] = self.stated.id
-            told["model_facts"] = json.dumps(facts, sort_keys=True) if facts else ""
+            told |= {"model_facts": json.dumps(facts, sort_keys=True)} if facts else {}
         return told
 
     @property

@@ -22,6 +22,11 @@ from lmsi_cli.engine.server.wire import EXTRA, OPTIONAL, TOO_LONG, Ask, Reply, n
 
 LOG = logging.getLogger(__name__)
 HONOURED, IGNORED, UNKNOWN, UNSENT = "honoured", "not honoured", "unknown", "not sent"
+TOLD = {
+    IGNORED: "the server does not honour seeds; paths cannot be drawn again",
+    UNKNOWN: "two seeds gave the same text: the model is sure of it, or the server does not heed "
+    "the temperature, and then all paths are one",
+}
 TRIAL_TOKENS = 24
 ALL = 1 << 16  # paths in one request: as many as a question wants
 NEW_LIMIT = "max_completion_tokens"  # OpenAI's newer name for max_tokens
@@ -103,8 +108,8 @@ async def find(offers: Offers, ask: Ask, paths: int, send: Send) -> None:
     if (offers.most == 1 or paths == 1) and not offers.tried_seeds and "seed" not in offers.dropped:
         offers.tried_seeds = True
         offers.seeds = await _find_seeds(ask, send)
-        if offers.seeds == IGNORED:
-            LOG.warning("note: the server does not honour seeds; paths cannot be drawn again")
+        if offers.seeds in TOLD:
+            LOG.warning("note: %s", TOLD[offers.seeds])
 
 
 async def _find_most(offers: Offers, ask: Ask, send: Send) -> None:
