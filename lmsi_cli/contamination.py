@@ -63,6 +63,35 @@ def check_measured(trained: Iterable[Question], exams: Mapping[str, Iterable[Que
     )
 
 
+def check_shown(seeds: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
+    """Refuse to make exemplars of questions that an evaluation will ask.
+
+    Raises:
+        LmsiError: Some occur in both; names them and the first file that holds them.
+    """
+    _check(
+        seeds,
+        exams,
+        "seeds",
+        "a question that is shown as solved cannot be measured on: take them out of one of the two",
+    )
+
+
+def check_probe_apart(probe: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
+    """Refuse a probe that shares questions with an exam, which it would spoil.
+
+    Raises:
+        LmsiError: Some occur in both; names them and the first exam that holds them.
+    """
+    _check(
+        probe,
+        exams,
+        "questions of the probe",
+        "a probe decides what is trained on and kept, so an exam must not hold its questions: "
+        "take them out of one of the two",
+    )
+
+
 def _check(
     questions: Iterable[Question], exams: Mapping[str, Iterable[Question]], what: str, hint: str
 ) -> None:

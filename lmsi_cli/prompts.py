@@ -1,4 +1,4 @@
-r"""The paper's four formats: a question and a task in, prompt and completion out.
+r"""The paper's four formats and Kojima's two stages: prompts in, and what shall be learned of them.
 
 Knows no tokens, chat templates, models or files. A plain prompt never ends in a space and its
 completion begins with exactly one, so that their concatenation is the paper's Table 2 (Huang et
@@ -8,6 +8,12 @@ al. 2022, arXiv 2210.11610); the paper separates blocks with a newline, we with 
     -> "Q: What is 6 * 7?\nA: Let's think step by step."
     completion(task, path)
     -> " 6 * 7 = 42. The answer is 42."
+
+Kojima's zero-shot format (``cot-zero-2``; Kojima et al. 2022, arXiv 2205.11916) asks twice: the
+rationale first, then its answer by a trigger for the kind of answer, in one text of a path:
+
+    answer_prompt(task, "What is 6 * 7?", " 6 * 7 = 42.")
+    -> "Q: ... 6 * 7 = 42.\nTherefore, the answer (arabic numerals) is"
 
 A chat model is asked in messages (``Task.chat``), and in words: it was trained to follow them.
 
@@ -22,11 +28,21 @@ no other question, and altering it would be answering a different question.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
-from lmsi_cli.answers import Asked, answer_end, before_run_on, listed
+from lmsi_cli.answers import (
+    CUT_OFF,
+    SECOND,
+    Asked,
+    answer_end,
+    before_run_on,
+    listed,
+    second_stage,
+    trigger_of,
+)
 from lmsi_cli.records import (
     Exemplar,
     FewShot,
@@ -36,9 +52,13 @@ from lmsi_cli.records import (
     PromptFormat,
     Question,
     Record,
+    Template,
     TrainExample,
+    TrainFormat,
 )
 from lmsi_cli.thinking import answer_part
+
+TWO_STAGES: PromptFormat = "cot-zero-2"
 
 
 class Chat(Record, frozen=True, kw_only=True):
@@ -55,7 +75,9 @@ class Task(Record, frozen=True, kw_only=True):
     (0 to 1), ``None`` where guessing is hopeless. ``percent`` makes 50% the same answer as 0.5 and
     1/2; otherwise a percent sign is a unit like others. ``cot_request`` and ``direct_request`` tell
     a chat model how to end (X stands for the answer); base models do not read them. ``chat`` is
-    chosen by the model and the command line, never by a task file.
+    chosen by the model and the command line, never by a task file. Of several ``templates`` the
+    paths of a question take one each in turn (``for_path``); ``exemplars`` are those of the first.
+    ``second_trigger`` replaces the words that ask for the answer in the format of two stages.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -73,6 +95,27 @@ class Task(Record, frozen=True, kw_only=True):
     chance: Annotated[float, Meta(ge=0, le=1)] | None = None
     percent: bool = False
     chat: Chat | None = None
+    templates: tuple[Template, ...] = ()
+    second_trigger: str = ""
+
+
+def fingerprint(task: Task) -> dict[str, Any]:
+    """All that makes a prompt what it is; what older versions lack shows only if it is set."""
+    told: dict[str, Any] = msgspec.to_builtins(task)
+    return {k: v for k, v in told.items() if v or k not in ("templates", "second_trigger")}
+
+
+def for_path(task: Task, path: int) -> Task:
+    """The task with the exemplars that a question's path is shown."""
+    if not task.templates:
+        return task
+    own = task.templates[path % len(task.templates)]
+    return msgspec.structs.replace(task, exemplars=own.exemplars)
+
+
+def rotates(task: Task, format: PromptFormat) -> int:
+    """How many different prompts the paths of one question have."""
+    return max(1, len(task.templates)) if format.endswith("few") else 1
 
 
 def asked(task: Task, question: str) -> Asked:
@@ -88,22 +131,58 @@ def render(task: Task, question: str, format: PromptFormat) -> Prompt:
         task: Supplies exemplars, trigger, cue and, for a chat model, how it is asked.
         question: The question's own words.
         format: ``cot-few`` and ``direct-few`` put the exemplars in front, with and without their
-            rationales; ``cot-zero`` ends in the cue; ``direct-zero`` is the bare question.
+            rationales; ``cot-zero`` ends in the cue, and so does the first stage of ``cot-zero-2``;
+            ``direct-zero`` is the bare question.
     """
     if task.chat is not None:
         return tuple(_conversation(task, task.chat, clean(question), format))
-    cue = f" {task.cot_cue.strip()}" if format == "cot-zero" else ""
+    cue = f" {task.cot_cue.strip()}" if format in ("cot-zero", TWO_STAGES) else ""
     return "\n\n".join([*_blocks(task, format), f"Q: {clean(question)}\nA:{cue}"])
+
+
+def second_words(task: Task, question: str) -> str:
+    """The words that ask for the answer in the second stage."""
+    return trigger_of(task.kind, asked(task, question), task.second_trigger)
+
+
+def answer_prompt(task: Task, question: str, rationale: str) -> Prompt:
+    """Write the second stage's prompt: the first, the rationale, and the words after it.
+
+    A chat model is asked in a further turn.
+    """
+    first, again = render(task, question, TWO_STAGES), second_words(task, question)
+    if isinstance(first, str):
+        return f"{first}{rationale}\n{again}"
+    said = Message(role="assistant", content=rationale.strip())
+    return (*first, said, Message(role="user", content=again))
 
 
 def completion(task: Task, path: Path) -> Prompt:
     """Write a path as the model shall learn it: without its thinking, ending with its answer.
 
     A path that never says the trigger (its answer came from a fallback rule) is kept whole up to a
-    run-on question: these are the model's own words, and none are added.
+    run-on question: these are the model's own words, and none are added. Of two stages the answer
+    sentence takes the second one's place, so that all formats are taught to end alike.
     """
+    if path.extract_rule in (SECOND, CUT_OFF):
+        rationale, answer = rationale_of(task, path), path.predicted_answer or ""
+        return _said(task, f"{rationale} {_sentence(task, answer)}".strip())
     text = before_run_on(answer_part(path.text))
     return _said(task, text[: answer_end(text, task.trigger)].strip())
+
+
+def rationale_of(task: Task, path: Path) -> str:
+    """A path's words before the sentence that says its answer, and before the second stage."""
+    text = path.text
+    if path.extract_rule in (SECOND, CUT_OFF):
+        words = second_stage(text, task.kind, task.second_trigger)
+        text = text[: words.start] if words else text
+    text = before_run_on(answer_part(text))
+    place = text.lower().find(task.trigger.strip().lower())
+    if place < 0:
+        return text.strip()
+    ends = (text.rfind(end, 0, place) + 1 for end in (". ", "! ", "? ", "\n"))
+    return text[: max(ends)].strip()
 
 
 def direct_completion(task: Task, answer: str) -> Prompt:
@@ -116,9 +195,11 @@ def examples(
     question: Question,
     paths: Sequence[Path],
     answer: str,
-    formats: Iterable[PromptFormat],
+    formats: Iterable[TrainFormat],
 ) -> list[TrainExample]:
     """Write one question's training examples.
+
+    A path of two stages whose rationale was cut off may vote, but is not imitated.
 
     Args:
         task: Supplies exemplars, trigger and cue.
@@ -129,7 +210,8 @@ def examples(
             direct ones one per question, because per path they would repeat the same pair.
     """
     found: list[TrainExample] = []
-    rationales: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
+    whole = [p for p in paths if p.extract_rule != CUT_OFF]
+    rationales: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in whole]
     for format in formats:
         prompt, pairs = render(task, question.question, format), rationales
         if format.startswith("direct"):
@@ -192,7 +274,9 @@ def _conversation(task: Task, chat: Chat, question: str, format: PromptFormat) -
 def _asked(task: Task, text: str, format: PromptFormat) -> Message:
     """Add what a chat model is told: the cue where it shall reason, and how to end."""
     asked = task.direct_request
-    if format.startswith("cot"):
+    if format == TWO_STAGES:  # how to end is asked later
+        asked = task.cot_cue.strip()
+    elif format.startswith("cot"):
         asked = f"{task.cot_cue.strip()} {task.cot_request}"
     asked = asked.replace("{trigger}", task.trigger.strip()).strip()
     return Message(role="user", content=f"{text}\n\n{asked}".strip())

@@ -12,12 +12,13 @@ field. Knows no file names and no defaults of commands. One sampled path, as a l
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 
 StopReason = Literal["answer", "next_question", "eos", "length"]
-PromptFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
+TrainFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
+PromptFormat = Literal["cot-few", "cot-zero", "cot-zero-2", "direct-few", "direct-zero"]
 Mode = Literal["direct", "cot", "cot-few", "sc"]
 Role = Literal["system", "user", "assistant"]
 ChatChoice = Literal["auto", "on", "off"]
@@ -61,6 +62,12 @@ class Exemplar(Record, frozen=True, kw_only=True):
     question: str
     rationale: str
     answer: str
+
+
+class Template(Record, frozen=True, kw_only=True):
+    """One of several sets of exemplars that the paths of a question take in turn."""
+
+    exemplars: tuple[Exemplar, ...]
 
 
 class Message(Record, frozen=True, kw_only=True):
@@ -138,17 +145,40 @@ class Vote(Record, frozen=True, kw_only=True):
     classes: dict[PathClass, tuple[int, ...]] = {}
 
 
-class TrainExample(Record, frozen=True, kw_only=True):
+# How much an example counts in the loss, against the others.
+Weight = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One prompt/completion pair (TRL's field names) and where it came from.
 
     Both are text, or both are lists of messages: TRL's plain and its conversational form.
+    ``weight`` is how much it counts; only its ratio to the others' matters, and 1 is not written.
     """
 
     prompt: Prompt
     completion: Prompt
-    format: PromptFormat
+    format: TrainFormat
     question_id: str
     path: int | None
+    weight: Weight = 1.0
+
+
+class Preference(Record, frozen=True, kw_only=True):
+    """Two completions of one prompt, the better one first (TRL's field names), and their origin.
+
+    ``chosen`` is a path of the winning answer, ``rejected`` one of the least supported answer.
+    ``weight`` is the difference of their answers' ballots as a share of all paths, 0 to 1.
+    """
+
+    prompt: Prompt
+    chosen: Prompt
+    rejected: Prompt
+    weight: Weight
+    format: TrainFormat
+    question_id: str
+    chosen_path: int
+    rejected_path: int
 
 
 class Interval(Record, frozen=True, kw_only=True):

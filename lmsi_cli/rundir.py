@@ -24,8 +24,11 @@ from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
 
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 ORIGIN = "lmsi.json"
+BEST = "best"  # in rounds.json
 SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
+# sections of a student's run.toml: whose votes it learns from, and how these came about
+TEACHER, TEACHER_SAMPLE, TEACHER_VOTE = "teacher", "teacher_sample", "teacher_vote"
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
@@ -40,8 +43,14 @@ class RunDir:
         self.votes = root / "votes.jsonl"  # records.Vote
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
+        self.pairs = root / "pairs.jsonl"  # records.Preference
         self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
         self.report = root / "report.html"
+        self.seeds = root / "seeds.jsonl"  # records.Question: those that the generator was shown
+        self.drafts = root / "drafts.jsonl"  # generation.Draft
+        self.generated = root / "generated.jsonl"  # records.Question: drafts that passed the vote
+        self.generation = root / "generation.json"  # generation.Generation
+        self.rounds = root / "rounds.json"  # rounds.Rounds, in the folder of the first round
         self.status = root / "status.json"  # records.Status, of the last command to work here
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
         self.adapter_gguf = self.adapter / "adapter.gguf"
@@ -51,6 +60,7 @@ class RunDir:
         self.loss_curve = self.adapter / "loss.png"
         self.checkpoint = self.adapter / "checkpoint.safetensors"
         self.best_checkpoint = self.adapter / "best.safetensors"
+        self.reference = self.adapter / "reference.json"  # the base's figures of unfinished pairs
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
@@ -62,6 +72,15 @@ class RunDir:
     def eval_answers(self, name: str) -> Path:
         """Per-question lines behind ``eval_result(name)``."""
         return self.eval_dir / f"{name}{ANSWERS}"
+
+    def round(self, number: int) -> RunDir:
+        """The folder of a round of this run; the first one's is the run folder itself."""
+        return self if number == 1 else RunDir(self.root / f"round-{number}")
+
+    @property
+    def checkup(self) -> RunDir:
+        """A folder whose ``eval/`` holds the check-ups between rounds, apart from real exams."""
+        return RunDir(self.root / "checkup")
 
     def create(self) -> None:
         """Make the folder if need be; LmsiError if a file is in the way or it may not be made."""
@@ -84,6 +103,25 @@ class RunDir:
         """Replace one section of run.toml, leaving the others; None is left out (not in TOML)."""
         merged = {**self.load_settings(), section: _builtins(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
+
+
+def teacher_of(run: RunDir) -> dict[str, Any] | None:
+    """Whose votes a student's folder learns from (``run``, ``model``, hashes); None for others."""
+    return run.load_settings().get(TEACHER)
+
+
+def refuse_student(run: RunDir) -> None:
+    """Refuse to draw or to count paths in a student's folder: they are its teacher's.
+
+    Raises:
+        LmsiError: It is one; names the teacher's run.
+    """
+    if told := teacher_of(run):
+        raise LmsiError(
+            f"{run.root}: in this folder a student learns from the votes of {told['run']}",
+            hint="paths of its own belong into a folder of their own: "
+            "`lmsi sample QUESTIONS -m STUDENT -o FOLDER`",
+        )
 
 
 @contextmanager
@@ -210,6 +248,35 @@ def check_base(adapter: Path, model_sha256: str) -> None:
         )
 
 
+def kept_round(run: RunDir) -> RunDir:
+    """The folder whose adapter stands for a run: of several rounds, the one that is kept.
+
+    Raises:
+        LmsiError: ``rounds.json`` names no round.
+    """
+    best = (read_object(run.rounds) if run.rounds.exists() else {}).get(BEST)
+    if best is None:
+        return run
+    number = best.get("number") if isinstance(best, dict) else None
+    if not isinstance(number, int) or number < 1:
+        raise LmsiError(f"{run.rounds}: names no round to keep", hint="run `lmsi run` again")
+    return run.round(number)
+
+
+def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str, Path]:
+    """A run's own adapters by name: ``adapter`` in the run folder itself, else ``round-2``.
+
+    Args:
+        run: The run folder.
+        rounds: Folders of its rounds; not given: of several, the one that is kept.
+    """
+    return {
+        "adapter" if r.root == run.root else r.root.name: r.adapter_gguf
+        for r in ([kept_round(run)] if rounds is None else rounds)
+        if r.adapter_gguf.exists()
+    }
+
+
 def chosen_scale(adapter: Path) -> float:
     """How strongly an adapter is to act, as the sweep after its training chose; else 1.
 
@@ -251,8 +318,14 @@ def discard(run: RunDir) -> None:
             run.votes,
             run.vote_summary,
             run.train,
+            run.pairs,
             run.verdict,
+            run.rounds,
             run.report,
+            run.seeds,
+            run.drafts,
+            run.generated,
+            run.generation,
             run.status,
             *run.eval_dir.glob(f"*{RESULT}"),
             *run.eval_dir.glob(f"*{ANSWERS}"),
@@ -273,6 +346,7 @@ def discard_adapter(run: RunDir) -> None:
             run.loss_curve,
             run.checkpoint,
             run.best_checkpoint,
+            run.reference,
         ],
         run.adapter,
     )

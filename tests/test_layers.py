@@ -19,7 +19,8 @@ LAYERS = [
     {"answers", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
     | {"folders"},
-    {"verdict"},
+    {"verdict", "generation"},
+    {"rounds"},
     {"engine", "training", "tasks", "report"},
     {"stages"},
     {"cli"},

@@ -51,7 +51,8 @@ def lmsi(home, *arguments):
 
 def test_the_model_is_found_inside_the_environment(elsewhere):
     assert [card["name"] for card in json.loads(lmsi(elsewhere, "models", "--json"))] == [
-        "tinymath"
+        "tinymath",
+        "tinymath-small",
     ]
     shown = json.loads(lmsi(elsewhere, "models", "show", "tinymath", "--json"))
     assert Path(shown["file"]).is_relative_to(elsewhere / "env")
@@ -68,6 +69,7 @@ def test_it_samples_there(elsewhere):
 def test_what_is_packed(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert "lmsi_cli/models/tinymath/card.toml" in names
+    assert "lmsi_cli/models/tinymath-small/card.toml" in names
     assert "lmsi_cli/models/tinymath/recipe/families.py" in names  # how the model came about
     assert "lmsi_cli/tasks/tinymath.toml" in names
     assert not [n for n in names if "__pycache__" in n or n.startswith("tests")]

@@ -57,14 +57,14 @@ def perform(experiment: Experiment, steps: Steps, seeds: list[int], out: Path) -
             print(f"{experiment.name}: {run.name} left out: no --shared", file=sys.stderr)
             continue
         begun = time.monotonic()
-        results += steps.results(run)
-        _tell(experiment, run, results, time.monotonic() - begun)
+        own = steps.results(run)
+        results += own
+        _tell(experiment, run, own, time.monotonic() - begun)
     data = msgspec.json.format(msgspec.json.encode(results), indent=0)
     (out / f"{experiment.name}.json").write_bytes(data + b"\n")
 
 
-def _tell(experiment: Experiment, run: Run, results: list[Result], seconds: float) -> None:
-    own = [r for r in results if (r.name, r.seed) == (run.name, run.seed)]
+def _tell(experiment: Experiment, run: Run, own: list[Result], seconds: float) -> None:
     told = "; ".join(
         f"{r.exam}: " + ", ".join(f"{k} {_pair(x.before, x.after)}" for k, x in r.lines.items())
         for r in own

@@ -18,6 +18,8 @@ FULL = ("--modes", "cot,direct,sc", "--paths", "5")
 QUICK = ("--modes", "cot,direct")
 TESTED = 150  # questions of a test with sampled paths; greedy ones take whole files
 PLAIN = ("--formats", "cot-zero")  # what variants learn that are asked only so: a third of the time
+STUDENT = "tinymath-small"
+CONFIDENT = ("--min-share", "0.5", "--min-votes", "8")  # as `lmsi questions` keeps them
 EVERY = "near-miss,systematic,rival,other"
 Seeds = Sequence[int]
 
@@ -128,8 +130,35 @@ def _stopping(seeds: Seeds) -> list[Run]:
     return [_variant(name, s, sample=how) for s in seeds for name, how in ways.items()]
 
 
+def _generated(seeds: Seeds) -> list[Run]:
+    ways = {"real questions": {}, "generated, from 10": {"generated": True, "vote": CONFIDENT}}
+    return [_variant(name, s, count=100, **how) for s in seeds for name, how in ways.items()]
+
+
+def _distillation(seeds: Seeds) -> list[Run]:
+    ways = {
+        "teacher, its own votes": {"eval": FULL, "limit": TESTED},
+        "student, the teacher's votes": {"student": STUDENT, "eval": FULL, "limit": TESTED},
+        "student, its own votes": {"model": STUDENT, "eval": FULL, "limit": TESTED},
+    }
+    return [_half(name, s, **how) for s in seeds for name, how in ways.items()]
+
+
+def _beyond(seeds: Seeds) -> list[Run]:
+    ways = {
+        "plain": (),
+        "weighted by share": ("--example-weight", "share"),
+        "weighted by margin": ("--example-weight", "margin"),
+        "ScPO pairs": ("--loss", "scpo"),
+    }
+    return [_variant(name, s, train=how) for s in seeds for name, how in ways.items()]
+
+
 EXPERIMENTS = (
     Experiment("main", "Before and after", _main),
+    Experiment("generated", "Generated questions against real ones", _generated),
+    Experiment("distillation", "A smaller student", _distillation),
+    Experiment("beyond", "Beyond imitation", _beyond, ours=True),
     Experiment("hopeless", "Where the model is hopeless", _hopeless),
     Experiment("formats", "The four formats", _formats),
     Experiment("outside", "Out of domain", _outside),

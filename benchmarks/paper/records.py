@@ -23,7 +23,10 @@ class Run(Record, frozen=True, kw_only=True):
     ``questions`` and ``exams`` are names of ``sets.py``. Paths are cut from a larger sample of
     ``drawn`` (questions, paths) where that is given, so that several runs share it. With ``train``
     None nothing is trained and the base alone is measured. ``probe`` is the number of questions
-    whose right answers a second verdict is given; the training never sees them.
+    whose right answers a second verdict is given; the training never sees them. ``generated`` lets
+    the model write the ``count`` questions itself, from ten of the set. ``student`` names the model
+    that is trained and measured in the place of ``model``. ``task`` is a file of exemplars for the
+    exam: written ones by default.
     """
 
     name: str
@@ -40,6 +43,9 @@ class Run(Record, frozen=True, kw_only=True):
     limit: int = 0
     eval: tuple[str, ...] = ("--modes", "cot,direct")
     probe: int = 0
+    generated: bool = False
+    student: str = ""
+    task: str = ""
 
 
 class Line(Record, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from lmsi_cli.stats import wilson
 
 Results = Sequence[Result]
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0001)
+BINS = list(itertools.pairwise(SHARES))
 
 
 def main_table(results: Results) -> str:
@@ -110,24 +111,23 @@ def outside(results: Results) -> str:
 def confidence(results: Results) -> str:
     """The paper's Figure 2: share of the winner against how often it is right."""
     names = list(dict.fromkeys(r.name for r in results))
-    bins = list(itertools.pairwise(SHARES))
     head = ["share of the winner", *names]
     body = [
         [f"{low:.1f} to {min(high, 1):.1f}", *(_bin(results, name, low, high) for name in names)]
-        for low, high in bins
+        for low, high in BINS
     ]
-    last = ["rank correlation", *(_rank(_ballots(results, name)) for name in names)]
+    last = ["rank correlation", *(_rank(ballots_of(results, name)) for name in names)]
     return table(head, [*body, last])
 
 
-def _ballots(results: Results, name: str) -> list[tuple[float, bool]]:
+def ballots_of(results: Results, name: str) -> list[tuple[float, bool]]:
     """Every question of every seed that was sampled, once."""
     seen = {(r.name, r.seed): r.ballots for r in results if r.name == name}
     return [b for ballots in seen.values() for b in ballots]
 
 
 def _bin(results: Results, name: str, low: float, high: float) -> str:
-    own = [right for share, right in _ballots(results, name) if low <= share < high]
+    own = [right for share, right in ballots_of(results, name) if low <= share < high]
     if not own:
         return ""
     found = wilson(sum(own), len(own))
@@ -174,11 +174,18 @@ def gains(found: Iterable[Row]) -> list[str]:
     return [f"{r.name} {points(c.difference)}" for r in found if (c := r.change())]
 
 
+def combined(name: str, results: dict[str, list[Result]]) -> list[Result]:
+    """The results that a table is made from; confidence reads those of two experiments."""
+    own = {"confidence": ("main", "hopeless")}.get(name, (name,))
+    return [r for n in own for r in results.get(n, [])]
+
+
 SECTIONS: dict[str, Callable[[Results], str]] = {
     "main": main_table,
     "hopeless": main_table,
     "formats": variants,
     "outside": outside,
+    "confidence": confidence,
     "filters": variants,
     "ranks": variants,
     "paths": variants,

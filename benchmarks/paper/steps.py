@@ -27,6 +27,8 @@ from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import read_labelled
 
+STUDENT = "student"  # its folder, in the teacher's
+
 
 def digest(*parts: object) -> str:
     """A short name for everything that makes a step what it is."""
@@ -42,7 +44,7 @@ class Steps:
     def results(self, run: Run) -> list[Result]:
         """Do what is missing of a run; a result per exam."""
         folder = self.trained(run)
-        return [self._measured(run, folder, exam) for exam in run.exams]
+        return [r for exam in run.exams for r in self._measured(run, folder, exam)]
 
     def sampled(self, run: Run) -> Path:
         """The folder with the run's paths, sampled or cut from a larger one."""
@@ -58,22 +60,30 @@ class Steps:
         return folder
 
     def _drawn(self, run: Run, count: int, paths: int) -> Path:
-        key = digest(run.model, run.questions, count, paths, run.seed, run.sample)
+        own = ["generated"] if run.generated else []
+        key = digest(run.model, run.questions, count, paths, run.seed, run.sample, *own)
         folder = self.work / "sampled" / f"{run.questions.replace(' ', '-')}-s{run.seed}-{key}"
         done = folder / "sampled.json"
         if not done.exists():
-            asked = ["--task", self.sets.task(run.questions), "--limit", count, "--paths", paths,
-                     "--seed", run.seed, "--quiet"]  # fmt: skip
-            # an experiment's own flags come last, so that they win
-            found = lmsi("sample", self.sets.bare(run.questions), "-m", run.model, "-o", folder,
-                         *_without(asked, run.sample), *run.sample)  # fmt: skip
+            file = self.sets.bare(run.questions)
+            how = ["--task", self.sets.task(run.questions), "--seed", run.seed, "--paths", paths]
+            if run.generated:
+                found = lmsi("questions", file, "-m", run.model, "-o", folder, "--seeds", 10,
+                             "-n", count, *how, *self._apart(run), "--quiet")  # fmt: skip
+            else:
+                found = lmsi("sample", file, "-m", run.model, "-o", folder, "--limit", count,
+                             *how, *run.sample, "--quiet")  # fmt: skip
             done.write_bytes(msgspec.json.encode(found))
         return folder
+
+    def _apart(self, run: Run) -> list[object]:
+        """Keep generated questions apart from those that they are measured on."""
+        return [part for exam in run.exams for part in ("--exclude", self.sets.labelled(exam))]
 
     def trained(self, run: Run) -> Path:
         """The folder with the run's vote and adapter (none if nothing was kept)."""
         sampled = self.sampled(run)
-        key = digest(sampled.name, run.vote, run.train)
+        key = digest(sampled.name, run.vote, run.train, *([run.student] if run.student else []))
         folder = self.work / "runs" / f"{run.questions.replace(' ', '-')}-s{run.seed}-{key}"
         done = folder / "trained.json"
         if not done.exists():
@@ -89,7 +99,9 @@ class Steps:
         vote = lmsi("vote", folder, *run.vote, also=(1,))
         trained = None
         if run.train is not None and vote["kept_paths"]:
-            trained = lmsi("train", folder, "--seed", run.seed, *run.train, "--force", "--quiet")
+            student = ["--student", run.student, "-o", folder / STUDENT] if run.student else []
+            trained = lmsi("train", folder, "--seed", run.seed, *student, *run.train, "--force",
+                           "--quiet")  # fmt: skip
         return {"vote": vote, "train": trained, "probed": probed}
 
     def _probed(self, run: Run, folder: Path) -> str:
@@ -100,22 +112,29 @@ class Steps:
         found = lmsi("vote", folder, *run.vote, "--probe", probe, also=(1,))
         return str(found.get("verdict", {}).get("verdict", ""))
 
-    def _measured(self, run: Run, folder: Path, exam: str) -> Result:
+    def _measured(self, run: Run, folder: Path, exam: str) -> Iterator[Result]:
+        """One result, or one per temperature where there are several."""
         told = msgspec.json.decode((folder / "trained.json").read_bytes())
-        key = digest(exam, run.limit, run.eval)
+        key = digest(exam, run.limit, run.eval, *([run.task] if run.task else []))
         done = folder / f"measured-{key}.json"
         if not done.exists():
-            self._evaluate(run, folder, exam, done)
-        return self._result(run, folder, exam, told, done)
+            self._evaluate(run, folder / STUDENT if run.student else folder, exam, done)
+        found = msgspec.json.decode(done.read_bytes(), type=Evaluation)
+        result = self._result(run, folder, exam, told, found)
+        hot = list(dict.fromkeys(v.temperature for v in found.variants))
+        for t in hot:
+            own = {v.model: _curve(v) for v in found.variants if v.curve and v.temperature == t}
+            name = f"T {t:g}" if len(hot) > 1 else run.name
+            yield msgspec.structs.replace(result, name=name, curves=own)
 
     def _evaluate(self, run: Run, folder: Path, exam: str, done: Path) -> None:
         """Measure; the base's answers are shared by all runs of a model."""
-        pool = self.work / "base" / digest(run.model)
+        pool = self.work / "base" / digest(run.student or run.model)
         pool.mkdir(parents=True, exist_ok=True)
         (folder / "eval").mkdir(exist_ok=True)
         for file in pool.glob("base-*"):
             shutil.copy(file, folder / "eval" / file.name)
-        asked = ["--task", self.sets.task(exam), "--limit", run.limit]
+        asked = ["--task", run.task or self.sets.task(exam), "--limit", run.limit]
         if "--seed" not in run.eval and "--sample-seed" not in run.eval:
             asked += ["--sample-seed", run.seed]
         also = ["--allow-overlap"]
@@ -126,9 +145,8 @@ class Steps:
         done.write_bytes(msgspec.json.encode(found))
 
     def _result(
-        self, run: Run, folder: Path, exam: str, told: dict[str, Any], measured: Path
+        self, run: Run, folder: Path, exam: str, told: dict[str, Any], found: Evaluation
     ) -> Result:
-        found = msgspec.json.decode(measured.read_bytes(), type=Evaluation)
         vote, verdict = told["vote"], told["vote"].get("verdict", {})
         sampled = msgspec.json.decode((self._drawn_folder(run) / "sampled.json").read_bytes())
         train = RunDir(folder).train
@@ -143,10 +161,9 @@ class Steps:
             kept_questions=vote["kept_questions"],
             kept_paths=vote["kept_paths"],
             examples=sum(1 for _ in train.open()) if train.exists() else 0,
-            sampled_tokens=sampled["tokens"],
+            sampled_tokens=sampled.get("tokens", 0),
             lines=dict(lines(found)),
             greedy=greedy(found),
-            curves={v.model: _curve(v) for v in found.mains if v.curve},
             shares={v.model: v.mean_share for v in found.mains if v.curve},
             **self._rightness(run, folder),
         )
@@ -158,6 +175,8 @@ class Steps:
         """How right votes and paths were; for the reader of the tables, never for a training."""
         file = str(self.sets.labelled(run.questions))
         gold = gold_answers(read_labelled(file), load_task(self.sets.task(run.questions)))
+        if run.generated:  # nobody knows their answers
+            return {}
         return rightness(RunDir(folder), gold)
 
 
@@ -214,13 +233,6 @@ def greedy(found: Evaluation) -> tuple[str, str] | None:
 
 def _curve(variant: Variant) -> tuple[Point, ...]:
     return tuple(Point(k=p.k, majority=p.majority.value, any=p.any.value) for p in variant.curve)
-
-
-def _without(asked: list[Any], own: tuple[str, ...]) -> list[Any]:
-    """Leave out a flag (with its value) that the run sets itself."""
-    pairs = [(asked[i], asked[i + 1]) for i in range(0, len(asked) - 1, 2)]
-    kept = [part for flag, value in pairs if flag not in own for part in (flag, value)]
-    return [*kept, *asked[len(pairs) * 2 :]]
 
 
 def cut(whole: Path, folder: Path, count: int, paths: int) -> None:

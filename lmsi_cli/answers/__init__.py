@@ -18,9 +18,18 @@ from lmsi_cli.answers.places import (
     answer_end,
     before_run_on,
 )
+from lmsi_cli.answers.second import (
+    CUT_OFF,
+    SECOND,
+    extract_second,
+    second_stage,
+    trigger_of,
+)
 
 __all__ = [
+    "CUT_OFF",
     "KINDS",
+    "SECOND",
     "TRIGGER",
     "Asked",
     "Extraction",
@@ -31,5 +40,8 @@ __all__ = [
     "canonical",
     "explain",
     "extract",
+    "extract_second",
     "listed",
+    "second_stage",
+    "trigger_of",
 ]

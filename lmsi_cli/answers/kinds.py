@@ -14,7 +14,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lmsi_cli.answers import choice, date, latex, number, span, text, yesno
-from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Kind, Rule, Span, before_run_on
+from lmsi_cli.answers.places import (
+    TRIGGER,
+    Asked,
+    Extraction,
+    Kind,
+    Rule,
+    Span,
+    anywhere,
+    before_run_on,
+)
 from lmsi_cli.errors import LmsiError
 
 KINDS: dict[str, Kind] = {
@@ -66,6 +75,13 @@ def extract(
         if place is not None:
             return _read(text, way, rule, place, asked)
     return None
+
+
+def read_first(
+    text: str, place: Span, kind: str, rule: str, asked: Asked = NOTHING
+) -> Extraction | None:
+    """Read the first value of a kind in a given place, whatever stands around it."""
+    return _read(text, _kind(kind), Rule(rule, anywhere), place, asked)
 
 
 def explain(

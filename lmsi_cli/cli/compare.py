@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lmsi_cli.cli.session import Json, show
+from lmsi_cli.errors import LmsiError
 
 FirstPlace = Annotated[
     Path, typer.Argument(help="A run folder, or a file of its eval/.", show_default=False)
@@ -37,6 +38,14 @@ Distilled = Annotated[
         "--distilled", help="A taught B: both before and after, so that no student seems to win."
     ),
 ]
+Own = Annotated[
+    Path | None,
+    typer.Option(
+        "--own",
+        help="With --distilled: a run in which B's model learned from its own votes.",
+        show_default=False,
+    ),
+]
 
 
 def compare(  # noqa: PLR0913 - one parameter per flag
@@ -49,6 +58,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     shown: Shown = None,
     intersect: Intersect = False,
     distilled: Distilled = False,
+    own: Own = None,
     json: Json = False,
 ) -> None:
     """Compare two evaluations on the same questions: what differs, what changed, which flipped.
@@ -59,9 +69,11 @@ def compare(  # noqa: PLR0913 - one parameter per flag
         from lmsi_cli.report.rivals_tables import distillation_tables
         from lmsi_cli.stages.compare import distilled as fair
 
-        table = fair(a, b, data, line)
+        table = fair(a, b, data, line, own)
         show(table, json, *distillation_tables(table))
         return
+    if own:
+        raise LmsiError("--own belongs to --distilled", hint="give both, or leave it out")
     from lmsi_cli.report.opposing_tables import opposed_tables
     from lmsi_cli.stages.compare import Place
     from lmsi_cli.stages.compare import compare as stage

@@ -16,6 +16,7 @@ from lmsi_cli.cli.session import (
     RunFolder,
     about,
     chat_of,
+    chosen_round,
     examined,
     labelled_sets,
     model_of,
@@ -85,6 +86,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Measure the model before and after, on the same questions.
 
+    Of a run of several rounds, the adapter of the round that is kept; --adapter adds others.
+
     The first mode decides. --require-gain asks for a significant gain (p below 0.05, by Holm over
     all data sets and adapters) on at least one data set, and no significant loss on any.
 
@@ -146,6 +149,7 @@ class _Job:
         self.folder, self.settings, self.model = folder, settings, model_of(folder)
         self.exams = _exams(folder, data, settings)
         files = [_adapter_file(a) for a in adapters]
+        chosen_round(folder)
         self.variants: list[Variant] = variants_of(folder, self.model.path, files, settings.scale)
         if not allow_overlap:
             _check_overlap(self.variants, self.exams)

@@ -13,6 +13,7 @@ from lmsi_cli.cli.session import (
     Overwrite,
     Quiet,
     RunFolder,
+    chosen_round,
     model_of,
     show,
     task_of,
@@ -25,17 +26,30 @@ Out = Annotated[
     typer.Option("-o", "--out", help="The folder to write.", show_default="RUN/export/FORM"),
 ]
 
+Number = Annotated[
+    int | None,
+    typer.Option(
+        "--round",
+        min=1,
+        help="Of several rounds, which one.",
+        show_default="the one that is kept",
+    ),
+]
+
 
 @configured(ExportConfig)
-def export(
+def export(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: ExportConfig,
     out: Out = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
+    number: Number = None,
 ) -> None:
     """Write the adapter alone, or merged into its base, with a model card and a check.
+
+    Of a run of several rounds that is the adapter of the round that is kept.
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
@@ -43,7 +57,7 @@ def export(
     from lmsi_cli.rundir import RunDir, locked
     from lmsi_cli.stages.export import export_run
 
-    folder = RunDir(run)
+    folder = chosen_round(RunDir(run), number)
     model, task = model_of(folder).path, task_of(folder)
     with locked(folder), watched(quiet, folder) as progress:
         result = export_run(folder, model, task, settings, progress, out, overwrite)

@@ -21,10 +21,12 @@ from lmsi_cli.cli import (
     compare,
     doctor,
     evaluate,
+    exemplars,
     explain,
     export,
     loop,
     models,
+    questions,
     report,
     sample,
     show,
@@ -110,7 +112,9 @@ app.command("sample")(sample.sample)
 app.command("vote")(vote.vote)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("questions")(questions.questions)
 app.command("watch")(watch.watch)
+app.command("exemplars")(exemplars.exemplars)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lmsi_cli.cli.session import conversing, pick_task, show, task_identity, watched
-from lmsi_cli.config import EvalConfig, SampleConfig
+from lmsi_cli.config import EvalConfig, SampleConfig, serving
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
@@ -161,7 +161,7 @@ def _engine(
 
     begun = run is not None and not fresh and run.paths.exists()
     saved = run.load_settings().get(ENGINE, {}) if run is not None and begun else {}
-    return ServerEngine(model, settings, str(saved.get(ANSWERS_AS, "")))
+    return ServerEngine(model, serving(settings), str(saved.get(ANSWERS_AS, "")))
 
 
 def _about(engine: ServerEngine) -> dict[str, Any]:

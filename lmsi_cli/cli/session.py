@@ -18,12 +18,12 @@ import typer
 
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.beacon import Beacon
-from lmsi_cli.cli.console import out, watcher
+from lmsi_cli.cli.console import err, out, watcher
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.prompts import Chat, Task, fingerprint
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file
+from lmsi_cli.rundir import RunDir, check_model, kept_round, locked, sha256_file, teacher_of
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 
@@ -123,7 +123,7 @@ def task_identity(task: Task) -> dict[str, Any]:
     import hashlib
     from importlib.metadata import version
 
-    task_bytes = msgspec.json.encode(msgspec.structs.replace(task, chat=None))
+    task_bytes = msgspec.json.encode(fingerprint(msgspec.structs.replace(task, chat=None)))
     return {
         "task_name": task.name,
         "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
@@ -176,6 +176,25 @@ def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
     return found
 
 
+def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
+    """The round whose adapter a command takes; says so where that is not the folder itself.
+
+    Args:
+        run: A run folder.
+        number: Of the round; not given: the one that is kept.
+
+    Raises:
+        LmsiError: There is no such round.
+    """
+    found = kept_round(run) if number is None else run.round(number)
+    if number is not None and not found.root.is_dir():
+        raise LmsiError(f"{found.root}: no such round", hint=f"`lmsi report {run.root}` lists them")
+    if number is None and found.root != run.root:
+        told = f"{found.root}: its adapter is taken, that of the round that is kept"
+        err().print(told, markup=False)
+    return found
+
+
 def model_of(run: RunDir) -> Model:
     """The model that drew a run's paths, still the same file.
 
@@ -196,10 +215,17 @@ def model_of(run: RunDir) -> Model:
     if not model.is_file():
         raise LmsiError(
             f"{model}: the model of {run.root} is no longer there",
-            hint=f"tell where it is now: `lmsi sample {run.questions} -m MODEL -o {run.root}`",
+            hint=f"tell where it is now: `{_again(run)}`",
         )
     check_model(run, model, sha256_file(model))
     return find_model(str(model))
+
+
+def _again(run: RunDir) -> str:
+    """The command that takes a run folder up again with its model in another place."""
+    if told := teacher_of(run):
+        return f"lmsi train {told['run']} --student MODEL -o {run.root}"
+    return f"lmsi sample {run.questions} -m MODEL -o {run.root}"
 
 
 def _sampled(run: RunDir) -> dict[str, Any]:
@@ -248,6 +274,7 @@ __all__ = [
     "RunFolder",
     "about",
     "chat_of",
+    "chosen_round",
     "conversing",
     "examined",
     "identity",

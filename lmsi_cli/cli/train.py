@@ -21,6 +21,7 @@ from lmsi_cli.cli.session import (
     task_of,
     watched,
 )
+from lmsi_cli.cli.student import AUTO, StudentChat, StudentFolder, StudentModel, Wish, enrolled
 from lmsi_cli.config import EngineConfig, TrainConfig
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
@@ -45,6 +46,9 @@ def train(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: TrainConfig,
     probe: Probe = None,
+    student: StudentModel = "",
+    out: StudentFolder = None,
+    student_chat: StudentChat = AUTO,
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
@@ -55,6 +59,8 @@ def train(  # noqa: PLR0913 - one parameter per flag
     Interrupted, the same command goes on from the last checkpoint. Where the verdict of `lmsi
     vote` is "do not train", only --force trains.
 
+    With --student another model learns from the run's votes, in a run folder of its own.
+
     Several devices: accelerate launch -m lmsi_cli train runs/first
 
     Example: lmsi train runs/first --rank 16 --epochs 2
@@ -62,6 +68,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.scales import scales_table
     from lmsi_cli.report.tables import train_table
     from lmsi_cli.rundir import locked
+    from lmsi_cli.stages.distil import teach
     from lmsi_cli.stages.train import assist, train_run
     from lmsi_cli.stages.verdict import permit
     from lmsi_cli.tasks.golds import gold_answers
@@ -70,8 +77,14 @@ def train(  # noqa: PLR0913 - one parameter per flag
 
     folder = RunDir(run)
     if not force:
-        permit(folder, f"lmsi train {run} --force")
-    model, task = model_of(folder).path, task_of(folder)
+        who = f" --student {student}" if student else ""
+        permit(folder, f"lmsi train {run}{who} --force")
+    taught = enrolled(folder, Wish(student, out, student_chat), settings)
+    if taught:
+        model, task = taught.pupil.model, taught.pupil.task
+        teacher, folder = folder, taught.run
+    else:
+        model, task = model_of(folder).path, task_of(folder)
     labelled = read_labelled(probe) if probe else []
     gold_answers(labelled, task)  # before an hour of training
     with joined(settings) as here:
@@ -79,6 +92,8 @@ def train(  # noqa: PLR0913 - one parameter per flag
             assist(folder, model)
             return
         with locked(folder), watched(quiet, folder) as progress:
+            if taught:
+                teach(teacher, taught.pupil, folder, progress, overwrite)
             result = train_run(folder, model, task, settings, progress, overwrite)
             sweep = choose_scale(folder, model, task, settings, labelled, progress)
     told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}
@@ -101,7 +116,7 @@ def choose_scale(
         return None
     if done := scales.finished(folder):
         return done
-    asked = scales.candidates(folder, task, labelled, settings.val_share)
+    asked = scales.candidates(folder, task, labelled, settings.val_share, settings.loss)
     if len(asked.questions) < scales.FEWEST:
         return scales.too_few(folder, len(asked.questions))
     with LlamaEngine(model, EngineConfig()) as engine:

@@ -12,6 +12,7 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 from __future__ import annotations
 
 from lmsi_cli.config.evaluation import EvalConfig
+from lmsi_cli.config.exemplars import ExemplarsConfig
 from lmsi_cli.config.exporting import ExportConfig
 from lmsi_cli.config.options import (
     DEFAULT_KIND,
@@ -20,6 +21,7 @@ from lmsi_cli.config.options import (
     Config,
     opt,
 )
+from lmsi_cli.config.questions import QuestionsConfig
 from lmsi_cli.config.running import RunConfig
 from lmsi_cli.config.sampling import (
     CHAT,
@@ -30,15 +32,14 @@ from lmsi_cli.config.sampling import (
     SYSTEM,
     Criterion,
     EngineConfig,
-    EngineName,
     FilterConfig,
     FlashMode,
     KVMode,
     Layers,
     SampleConfig,
     SamplingConfig,
-    ServerConfig,
 )
+from lmsi_cli.config.serving import LLAMA, EngineName, ServerConfig, serving
 from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.voting import (
     FITTED,
@@ -60,6 +61,7 @@ __all__ = [
     "DEFAULT_TASK",
     "FEW_SHOT",
     "FITTED",
+    "LLAMA",
     "MAJORITY",
     "NO_STOP",
     "PAPER",
@@ -78,6 +80,7 @@ __all__ = [
     "EngineConfig",
     "EngineName",
     "EvalConfig",
+    "ExemplarsConfig",
     "ExportConfig",
     "FilterConfig",
     "FlashMode",
@@ -86,6 +89,7 @@ __all__ = [
     "LastLayers",
     "Layers",
     "Preset",
+    "QuestionsConfig",
     "RunConfig",
     "SampleConfig",
     "SamplingConfig",
@@ -93,6 +97,7 @@ __all__ = [
     "TrainConfig",
     "VoteConfig",
     "opt",
+    "serving",
 ]
 
 TABLES: dict[str, type[Config]] = {
@@ -102,4 +107,6 @@ TABLES: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "run": RunConfig,
     "export": ExportConfig,
+    "questions": QuestionsConfig,
+    "exemplars": ExemplarsConfig,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from lmsi_cli.config.evaluation import Temperature
 from lmsi_cli.config.options import Config, opt
 from lmsi_cli.config.sampling import STOP_FORMS, Criterion, Layers
 from lmsi_cli.records import ChatChoice
@@ -21,9 +22,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
     model: Annotated[
         str | None, opt("A GGUF file or a name; not given: as [sample].", "-m/--model")
     ] = None
-    rounds: Annotated[
-        int, opt("Rounds; each samples with the last adapter, trains the base.", ge=1)
-    ] = 1
+    rounds: Annotated[int, opt("Rounds; each samples with the last good adapter.", ge=1)] = 1
     chat: Annotated[ChatChoice, opt("Ask in conversations: on, off, or auto: as [sample].")] = (
         "auto"
     )
@@ -48,3 +47,10 @@ class RunConfig(Config, frozen=True, kw_only=True):
             "-ngl/--gpu-layers",
         ),
     ] = None
+    round_temperature: Annotated[
+        tuple[Temperature, ...],
+        opt("Temperature of each round, comma-separated; the last goes on; none: as [sample]."),
+    ] = ()
+    continue_from_last: Annotated[
+        bool, opt("Train on from the last good round's adapter instead of from the base.")
+    ] = False

@@ -1,4 +1,4 @@
-"""How llama.cpp runs, how a server is asked, how a token is drawn; settings of ``lmsi sample``.
+"""How llama.cpp runs, how a token is drawn, and the settings of ``lmsi sample``.
 
 Knows no other command. In a config file:
 
@@ -14,6 +14,17 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt
+from lmsi_cli.config.serving import (
+    DEFAULT,
+    LLAMA,
+    ApiKeyFile,
+    BaseUrl,
+    Concurrency,
+    EngineChoice,
+    PerRequest,
+    Retries,
+    Timeout,
+)
 from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
@@ -26,7 +37,6 @@ STOP_FORMS = (
     "or window:W with W from 2 to 999 (window:5)"
 )
 
-EngineName = Literal["llama", "openai"]
 Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
 Criterion = Annotated[str, Meta(pattern=STOP_PATTERN)]
 
@@ -53,33 +63,7 @@ class EngineConfig(Config, frozen=True, kw_only=True):
 TEMPERATURE, HOTTEST = 0.7, 10
 
 
-class ServerConfig(EngineConfig, frozen=True, kw_only=True):
-    """Where the paths are drawn, and how a server is asked for them."""
-
-    engine: Annotated[
-        EngineName,
-        opt("What draws: llama.cpp here (llama), or an OpenAI-compatible server (openai)."),
-    ] = "llama"
-    base_url: Annotated[
-        str, opt("openai: the server's address, with its /v1 (http://127.0.0.1:8000/v1).")
-    ] = ""
-    concurrency: Annotated[int, opt("openai: requests under way at once.", ge=1, le=1024)] = 8
-    per_request: Annotated[
-        int,
-        opt("openai: paths in one request; 1 gives each its own seed; 0: all, if it can.", ge=0),
-    ] = 0
-    timeout: Annotated[
-        float, opt("openai: seconds until a request is given up.", gt=0, le=86_400)
-    ] = 600.0
-    retries: Annotated[
-        int, opt("openai: failures in a row that are borne, each waited for longer.", ge=0, le=100)
-    ] = 8
-    api_key_file: Annotated[
-        str, opt("openai: a file with the key, for your eyes only; none: LMSI_API_KEY.")
-    ] = ""
-
-
-class FilterConfig(ServerConfig, frozen=True, kw_only=True):
+class FilterConfig(EngineConfig, frozen=True, kw_only=True):
     """Which tokens may be drawn, in llama.cpp's order: top-k, top-p, min-p; and how many."""
 
     top_k: Annotated[int, opt("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
@@ -126,3 +110,10 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     ] = NO_STOP
     adapter: Annotated[str, opt("GGUF adapter that draws the paths; empty: the base does.")] = ""
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
+    engine: EngineChoice = LLAMA
+    base_url: BaseUrl = DEFAULT.base_url
+    concurrency: Concurrency = DEFAULT.concurrency
+    per_request: PerRequest = DEFAULT.per_request
+    timeout: Timeout = DEFAULT.timeout
+    retries: Retries = DEFAULT.retries
+    api_key_file: ApiKeyFile = DEFAULT.api_key_file

@@ -99,3 +99,20 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     fit: Annotated[
         bool, opt("Where memory is short, take the gentlest settings that fit, and say which.")
     ] = False
+    loss: Annotated[
+        Literal["sft", "scpo"],
+        opt("sft: learn kept paths; scpo: prefer them to the least supported ones."),
+    ] = "sft"
+    beta: Annotated[
+        float, opt("Of scpo: how firmly the base holds the adapter.", gt=0, le=1000)
+    ] = 0.5
+    rpo_alpha: Annotated[
+        float, opt("Of scpo: weight of learning the chosen path as well; 0: none.", ge=0, le=1000)
+    ] = 1.0
+    example_weight: Annotated[
+        Literal["none", "share", "margin"],
+        opt("Of sft: weigh an example by its vote's share or margin, or not: none."),
+    ] = "none"
+    init: Annotated[
+        str, opt("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
+    ] = ""

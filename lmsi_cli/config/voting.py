@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lmsi_cli.config.options import Config, opt
-from lmsi_cli.records import PromptFormat
+from lmsi_cli.records import TrainFormat
 
 MAJORITY, FITTED = "majority", "cisc:auto"
 WEIGHT_PATTERN = (
@@ -86,9 +86,15 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         opt("Classes to train on though they would be left out, each path as it was written."),
     ] = ()
     formats: Annotated[
-        tuple[PromptFormat, ...], opt("Training formats, comma-separated.", min_length=1)
+        tuple[TrainFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
     seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
+    pairs: Annotated[
+        int, opt("Preference pairs of a question, at most, for train --loss scpo; 0: none.", ge=0)
+    ] = 1
+    pair_share: Annotated[
+        float, opt("Pairs only where the winner has this share of the ballots.", ge=0, le=1)
+    ] = 0.5
 
 
 # Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.

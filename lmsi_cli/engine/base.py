@@ -10,7 +10,7 @@ from it; the engine yields each path when it ends, in any order:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -29,21 +29,6 @@ class Wanted(NamedTuple):
     seed: int
 
 
-class Request(NamedTuple):
-    """One prompt and the paths to draw from it; ``words`` tell a person which question it is.
-
-    Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``).
-    ``asked`` is the prompt as it was written: what an engine without a vocabulary sends on.
-    """
-
-    question_id: str
-    prompt: tuple[int, ...]
-    wanted: tuple[Wanted, ...]
-    words: str = ""
-    begun: str = ""
-    asked: Prompt = ""
-
-
 class Encoded(NamedTuple):
     """A prompt's ids, and the end of it that belongs to the reply: an opened thinking block.
 
@@ -52,6 +37,44 @@ class Encoded(NamedTuple):
 
     ids: list[int]
     begun: str = ""
+
+
+class Follow(NamedTuple):
+    """What is asked of each path when it has ended, greedily and in the same cache.
+
+    ``ask`` makes a whole new prompt of the path's text; what of it is in the cache already is not
+    read again. ``trigger`` and ``max_tokens`` end the reply. ``room`` is what the reply, and the
+    words that ask for it, may take beside the path, in tokens.
+    """
+
+    ask: Callable[[str], Encoded]
+    trigger: str
+    max_tokens: int
+    room: int
+
+
+class Request(NamedTuple):
+    """One prompt and the paths to draw from it; ``words`` tell a person which question it is.
+
+    Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``). With
+    ``follow`` an answer sentence does not end the path, for the answer is asked for afterwards.
+    Requests of one ``block`` have a long prefix in common; see ``drawing.py``. ``asked`` is the
+    prompt as it was written: what an engine without a vocabulary sends on.
+    """
+
+    question_id: str
+    prompt: tuple[int, ...]
+    wanted: tuple[Wanted, ...]
+    words: str = ""
+    begun: str = ""
+    follow: Follow | None = None
+    block: int = 0
+    asked: Prompt = ""
+
+    @property
+    def room(self) -> int:
+        """Tokens that a path may need beside its prompt and its own length."""
+        return self.follow.room if self.follow else 0
 
 
 class Token(NamedTuple):
@@ -80,6 +103,7 @@ class Generated(NamedTuple):
     logprob: float | None
     stop_reason: StopReason
     drawn: tuple[Token, ...] = ()
+    first: Generated | None = None  # the path, where this is the reply to what followed it
 
 
 class Refusal(NamedTuple):
@@ -132,9 +156,8 @@ class Engine(Protocol):
     def settled(self) -> dict[str, int | str]:
         """What came of ``auto``, under the names of the settings; empty before the first path."""
 
-    @property
     def refusals(self) -> Sequence[Refusal]:
-        """Questions that the last ``generate`` left unfinished; a server's reasons."""
+        """Questions left unfinished since this was last asked, with the server's reasons."""
 
     def encode_prompt(self, prompt: Prompt) -> Encoded:
         """Plain text or a conversation to the ids that a path is drawn from."""

@@ -10,11 +10,8 @@ decided: its running paths are cancelled and their slots go on. Width 3, at some
 
 from __future__ import annotations
 
-import codecs
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,50 +22,14 @@ from lmsi_cli.engine.base import Generated, Request, Token, Watch
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.faults import NotNumbersError, first_nan
 from lmsi_cli.engine.layout import ROWS, shared_prefix
-from lmsi_cli.engine.sampling import draw, uniforms
+from lmsi_cli.engine.sampling import Draw, draw, uniforms
+from lmsi_cli.engine.slots import Opened, Slot
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
-UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
+GREEDY = SamplingConfig(temperature=0)
 LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
-
-
-class _Opened(NamedTuple):
-    """A question whose prompt is in the cache: its sequence, first logits and waiting paths."""
-
-    request: Request
-    sequence: int
-    logits: NDArray[np.float32]
-    waiting: deque[int]
-
-
-class _Slot:
-    """One running path."""
-
-    def __init__(self, request: Request, path: int, seed: int) -> None:
-        self.request, self.path, self.seed = request, path, seed
-        self.text, self.decode = request.begun, UTF8(errors="replace").decode
-        self.tokens = 0
-        self.drawn: list[Token] = []
-
-    def finished(self, reason: StopReason, end: int | None = None) -> Generated:
-        """The path as it leaves the engine, cut before character ``end``.
-
-        A token is kept if it begins before the cut; the others only showed that the path is over
-        (the 3 in "is 3.5" would not have).
-        """
-        kept = self.drawn if end is None else [t for t in self.drawn if t.start < end]
-        return Generated(
-            self.request.question_id,
-            self.path,
-            self.seed,
-            self.text[:end],
-            self.tokens,
-            math.fsum(t.logprob for t in kept),
-            reason,
-            tuple(kept),
-        )
 
 
 class BatchedSampler:
@@ -87,14 +48,14 @@ class BatchedSampler:
     ) -> None:
         self.context, self.model, self.width = context, context.model, context.layout.width
         self.sampling, self.trigger, self.watch = sampling, trigger, watch
-        self.slots: list[_Slot | None] = [None] * self.width
+        self.slots: list[Slot | None] = [None] * self.width
         self.token = np.zeros(self.width, np.int32)  # next token to decode, per slot
         self.pos = np.zeros(self.width, np.int32)  # its position
         self.step = np.zeros(self.width, np.uint64)  # numbers used of the slot's random stream
         self.seed = np.zeros(self.width, np.uint64)
         self.prefix_sequence = self.width
         self.free_sequences = deque(range(self.width + 1, context.layout.sequences))
-        self.opened: deque[_Opened] = deque()
+        self.opened: deque[Opened] = deque()
         self.prefix = 0
 
     def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
@@ -138,7 +99,7 @@ class BatchedSampler:
             self.context.share(self.prefix_sequence, sequence)
         self._read(request.prompt[self.prefix :], self.prefix, sequence)
         waiting = deque(range(len(request.wanted)))
-        self.opened.append(_Opened(request, sequence, self.context.logits(1)[0].copy(), waiting))
+        self.opened.append(Opened(request, sequence, self.context.logits(1)[0].copy(), waiting))
 
     # -- paths -----------------------------------------------------------------------------
 
@@ -152,7 +113,7 @@ class BatchedSampler:
                 yield from self._start_one(slot, opened)
                 self._close_drained()
 
-    def _next_question(self) -> _Opened | None:
+    def _next_question(self) -> Opened | None:
         """The oldest question with a needed path; any, in turn, if its slot would else be idle."""
         while True:
             needed = next((o for o in self.opened if self._needed(o.request, o.waiting)), None)
@@ -170,10 +131,10 @@ class BatchedSampler:
         end = self.watch.needed(request.question_id)
         return sum(request.wanted[i].path < end for i in waiting)
 
-    def _start_one(self, slot: int, opened: _Opened) -> Iterator[Generated]:
+    def _start_one(self, slot: int, opened: Opened) -> Iterator[Generated]:
         wanted = opened.request.wanted[opened.waiting.popleft()]
         self.context.share(opened.sequence, slot)
-        self.slots[slot] = _Slot(opened.request, wanted.path, wanted.seed)
+        self.slots[slot] = Slot(opened.request, *wanted, opened.request.begun)
         self.seed[slot], self.step[slot] = wanted.seed, 0
         self.pos[slot] = len(opened.request.prompt) - 1
         yield from self._take(np.array([slot]), opened.logits[None, :])
@@ -197,7 +158,7 @@ class BatchedSampler:
         assert self.watch is not None
         for i, slot in enumerate(self.slots):
             if slot is not None and slot.request.question_id in decided:
-                self.watch.cancelled(slot.request.question_id, slot.path, slot.tokens)
+                self.watch.cancelled(slot.request.question_id, slot.path, slot.spent)
                 self._free(i)
         for opened in self.opened:
             if opened.request.question_id in decided:
@@ -243,26 +204,65 @@ class BatchedSampler:
 
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""
-        u = uniforms(self.seed[slots], self.step[slots])
         with np.errstate(invalid="ignore"):  # of logits that are not numbers; refused below
-            tokens, logprobs = draw(logits, u, self.sampling)
+            tokens, logprobs = self._drawn(slots, logits)
         if (bad := first_nan(logprobs)) is not None:
             slot = self.slots[slots[bad]]
             raise NotNumbersError(slot.request.question_id if slot else "?")
         self.token[slots] = tokens
         self.pos[slots] += 1
         self.step[slots] += np.uint64(1)
-        ended = []
+        ended, asked = [], []
         for slot, token, logprob in zip(slots, tokens.tolist(), logprobs.tolist(), strict=True):
-            path = self._write(self.slots[slot], token, logprob)
-            if path is not None:
+            held = self.slots[slot]
+            assert held is not None
+            path = self._write(held, token, logprob)
+            if path is not None and path.first is None and held.request.follow:
+                asked.append((int(slot), path))
+            elif path is not None:
                 self._free(int(slot))
                 ended.append(path)
         yield from self._hand_over(ended)
+        for at, path in asked:
+            yield from self._follow(at, path)
 
-    def _write(self, slot: _Slot | None, token: int, logprob: float) -> Generated | None:
+    def _drawn(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Draw:
+        """One token per row; what follows a path is drawn greedily."""
+        u = uniforms(self.seed[slots], self.step[slots])
+        running = [self.slots[s] for s in slots]
+        second = np.array([slot is not None and slot.first is not None for slot in running])
+        if not second.any():
+            return draw(logits, u, self.sampling)
+        found = Draw(np.zeros(len(slots), np.int64), np.zeros(len(slots)))
+        for rows, sampling in ((~second, self.sampling), (second, GREEDY)):
+            if rows.any():
+                found.tokens[rows], found.logprobs[rows] = draw(logits[rows], u[rows], sampling)
+        return found
+
+    def _follow(self, at: int, path: Generated) -> Iterator[Generated]:
+        """Ask what follows a path; reads only what its sequence does not hold yet."""
+        slot = self.slots[at]
+        if slot is None:  # its question was decided in the same step
+            return
+        follow = slot.request.follow
+        assert follow is not None
+        encoded = follow.ask(path.text)
+        second = Slot(slot.request, slot.path, slot.seed, encoded.begun, path)
+        room = len(slot.request.prompt) + self.sampling.max_tokens + follow.room
+        if len(encoded.ids) + follow.max_tokens > room:  # spelt longer than it was drawn
+            self._free(at)
+            yield from self._hand_over([second.finished("length", 0)])
+            return
+        same = shared_prefix([slot.in_cache, tuple(encoded.ids)])
+        if not self.context.cut(at, same):
+            self.context.drop(at)
+            same = 0
+        self._read(tuple(encoded.ids[same:]), same, at)
+        self.slots[at], self.pos[at] = second, len(encoded.ids) - 1
+        yield from self._take(np.array([at]), self.context.logits(1))
+
+    def _write(self, slot: Slot, token: int, logprob: float) -> Generated | None:
         """Append a token to a path; returns the path if that ends it."""
-        assert slot is not None
         slot.tokens += 1
         before = len(slot.text)
         slot.drawn.append(Token(token, before, logprob))
@@ -270,17 +270,27 @@ class BatchedSampler:
             return slot.finished("eos")
         slot.text += slot.decode(self.model.piece(token))
         ended = self._stop(slot, before)
-        if ended is None and slot.tokens >= self.sampling.max_tokens:
+        if ended is None and slot.tokens >= self._limit(slot):
             return slot.finished("length")
         return ended
 
-    def _stop(self, slot: _Slot, before: int) -> Generated | None:
+    def _limit(self, slot: Slot) -> int:
+        follow = slot.request.follow
+        return follow.max_tokens if follow and slot.first else self.sampling.max_tokens
+
+    def _trigger(self, slot: Slot) -> str | None:
+        """The words whose sentence ends a text; none for a path that is asked further."""
+        follow = slot.request.follow
+        return self.trigger if follow is None else follow.trigger if slot.first else None
+
+    def _stop(self, slot: Slot, before: int) -> Generated | None:
         """End a path at its answer sentence or at a run-on question."""
         answer = answer_start(slot.text)
         if answer is None:  # still thinking: no answer sentence in there is the answer
             return None
         start = max(answer, before - LOOK_BACK)
-        end = answer_end(slot.text, self.trigger, start)
+        trigger = self._trigger(slot)
+        end = answer_end(slot.text, trigger, start) if trigger else None
         reason: StopReason = "answer"
         if end is None:
             at = slot.text.find(RUN_ON, start)

@@ -74,7 +74,6 @@ class LlamaEngine:
         """What came of ``auto``, under the names of the settings; empty before the first path."""
         return {} if self._layout is None else as_settings(self._layout)
 
-    @property
     def refusals(self) -> tuple[Refusal, ...]:
         """None: what does not fit is known before."""
         return ()

@@ -55,11 +55,21 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
     """
     found = Split([], [])
     for r in requests:
-        if r.wanted and len(r.prompt) + max_tokens > room:
-            found.skipped.append(TooLong(r.question_id, r.words, len(r.prompt), max_tokens, room))
+        path = max_tokens + r.room
+        if r.wanted and len(r.prompt) + path > room:
+            found.skipped.append(TooLong(r.question_id, r.words, len(r.prompt), path, room))
         else:
             found.fitting.append(r)
     return found
+
+
+def _by_question(found: Split) -> Split:
+    """Skip a question whole, and tell it once, where one of its prompts does not fit."""
+    longest = {s.question_id: s for s in sorted(found.skipped, key=lambda s: s.prompt)}
+    told = dict.fromkeys(s.question_id for s in found.skipped)
+    return Split(
+        [r for r in found.fitting if r.question_id not in longest], [longest[q] for q in told]
+    )
 
 
 def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:
@@ -69,7 +79,7 @@ def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfi
         LmsiError: Not one question fits; names the first.
     """
     room = min(engine.info.context, config.ctx or engine.info.context)
-    found = split(requests, config.max_tokens, room)
+    found = _by_question(split(requests, config.max_tokens, room))
     if found.skipped and not found.fitting:
         others = len(found.skipped) - 1
         more = f"; nor does any of the {others} others" if others else ""

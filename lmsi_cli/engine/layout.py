@@ -92,7 +92,8 @@ def need_of(requests: Sequence[Request], max_tokens: int) -> Need:
     """
     prompts = [r.prompt for r in requests if r.prompt]
     paths = sum(len(r.wanted) for r in requests)
-    return Need(shared_prefix(prompts), max(map(len, prompts)), max_tokens, paths)
+    longest_path = max_tokens + max(r.room for r in requests)
+    return Need(shared_prefix(prompts), max(map(len, prompts)), longest_path, paths)
 
 
 def rule_of_thumb(need: Need, gpu: bool) -> Choice:

@@ -1,8 +1,12 @@
-"""From what an engine wrote to a path with its answer read.
+r"""From what an engine wrote to a path with its answer read, in one stage or in two.
 
 Knows both sides, engine and answers, and nothing else:
 
     Generated("q7", 0, 91, " 2 + 2 = 4. The answer is 4.", ...) -> Path(predicted_answer="4", ...)
+
+In two stages the rationale, the words that ask for its answer and the reply to them are one text:
+
+    " 2 + 2 = 4.\nTherefore, the answer (arabic numerals) is 4."
 """
 
 from __future__ import annotations
@@ -10,57 +14,163 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from lmsi_cli.answers import extract
-from lmsi_cli.engine.base import Engine, Generated, Request, Token, Wanted
-from lmsi_cli.prompts import Task, asked, render
-from lmsi_cli.records import Path, PromptFormat, Question
+from lmsi_cli.answers import CUT_OFF, Extraction, before_run_on, extract, extract_second
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import Encoded, Engine, Follow, Generated, Request, Token, Wanted
+from lmsi_cli.prompts import (
+    TWO_STAGES,
+    Task,
+    answer_prompt,
+    asked,
+    for_path,
+    render,
+    rotates,
+    second_words,
+)
+from lmsi_cli.records import Path, PromptFormat, Question, StopReason
 from lmsi_cli.thinking import answer_part
 
 WORDS = 60  # characters of a question that are enough to find it in a file
+REPLY = 32  # tokens of a second stage in plain text; as Kojima et al. 2022
+SLACK = 16  # tokens that a rationale may grow by when it is spelt anew
 
 
-def to_request(
-    engine: Engine, task: Task, question: Question, format: PromptFormat, wanted: tuple[Wanted, ...]
-) -> Request:
-    """Ask for paths of one question; one with nothing wanted still shows what all prompts share."""
-    written = render(task, question.question, format)
-    prompt = engine.encode_prompt(written)
-    words = textwrap.shorten(question.question, WORDS, placeholder=" ...")
-    return Request(question.id, tuple(prompt.ids), wanted, f'"{words}"', prompt.begun, written)
+def to_requests(
+    engine: Engine,
+    task: Task,
+    question: Question,
+    format: PromptFormat,
+    wanted: Sequence[Wanted],
+    longest: int = SamplingConfig().max_tokens,
+) -> list[Request]:
+    """Ask for paths of one question, in one request per set of exemplars that they are shown.
+
+    One with nothing wanted still shows what all prompts share.
+
+    Args:
+        engine: Encodes the prompts.
+        task: With its templates; path ``k`` is shown template ``k`` modulo their number.
+        question: Its id and words.
+        format: How it is asked.
+        wanted: The paths.
+        longest: Tokens that a chat model, which may think again, has for its second stage.
+    """
+    turns = rotates(task, format)
+    found = []
+    for turn in range(turns):
+        own = tuple(w for w in wanted if w.path % turns == turn)
+        written = render(for_path(task, turn), question.question, format)
+        prompt = engine.encode_prompt(written)
+        words = f'"{textwrap.shorten(question.question, WORDS, placeholder=" ...")}"'
+        follow = None
+        if format == TWO_STAGES:
+            follow = _follow(engine, task, question.question, len(prompt.ids), longest)
+        ids = tuple(prompt.ids)
+        found.append(Request(question.id, ids, own, words, prompt.begun, follow, turn, written))
+    return found
+
+
+def _follow(engine: Engine, task: Task, question: str, prompt: int, longest: int) -> Follow:
+    """The second stage of one question; ``prompt`` is the first one's length in tokens."""
+    words = second_words(task, question)
+
+    def ask(text: str) -> Encoded:
+        prompt = answer_prompt(task, question, rationale(text))
+        encoded = engine.encode_prompt(prompt)
+        return encoded._replace(begun=words) if isinstance(prompt, str) else encoded
+
+    talks = task.chat is not None
+    limit = longest if talks else REPLY
+    room = len(ask(".").ids) - prompt + limit + SLACK
+    return Follow(ask, task.trigger if talks else words, limit, room)
+
+
+def rationale(text: str) -> str:
+    """What of a first stage the second one goes on from."""
+    return before_run_on(text).rstrip()
+
+
+class _Written(NamedTuple):
+    """A path as it is kept, whichever way it was written; ``drawn`` begin at places of ``text``."""
+
+    text: str
+    drawn: tuple[Token, ...]
+    logprob: float | None
+    tokens: int
+    stop_reason: StopReason
+    found: Extraction | None
 
 
 def to_path(generated: Generated, task: Task, question: str = "") -> Path:
     """Read the answer of a generated text, after its thinking if it thinks.
 
     The question's own words tell its options, if it has any. A truncated text is read too, but
-    will not vote.
+    will not vote. In two stages it is the second one that may be truncated.
     """
-    found = extract(answer_part(generated.text), task.kind, task.trigger, asked(task, question))
-    thought = len(generated.text) - len(answer_part(generated.text))  # positions begin after it
+    one = generated.first is None
+    written = _in_one(generated, task, question) if one else _in_two(generated, task, question)
+    found = written.found
     return Path(
         question_id=generated.question_id,
         path=generated.path,
         seed=generated.seed,
-        text=generated.text,
-        num_generated_tokens=generated.tokens,
-        logprob=generated.logprob,
-        stop_reason=generated.stop_reason,
+        text=written.text,
+        num_generated_tokens=written.tokens,
+        logprob=written.logprob,
+        stop_reason=written.stop_reason,
         predicted_answer=found.value if found else None,
         extract_rule=found.rule if found else None,
-        mean_logprob=_mean(generated),
-        answer_logprob=(
-            logprob_of(generated.drawn, thought + found.start, thought + found.end)
-            if found
-            else None
-        ),
+        mean_logprob=_mean(written),
+        answer_logprob=logprob_of(written.drawn, found.start, found.end) if found else None,
     )
 
 
-def _mean(generated: Generated) -> float | None:
-    if generated.logprob is None or not generated.drawn:
+def _in_one(g: Generated, task: Task, question: str) -> _Written:
+    said = answer_part(g.text)
+    found = extract(said, task.kind, task.trigger, asked(task, question))
+    thought = len(g.text) - len(said)  # positions begin after it
+    if found:
+        found = found._replace(start=found.start + thought, end=found.end + thought)
+    return _Written(g.text, g.drawn, g.logprob, g.tokens, g.stop_reason, found)
+
+
+def _in_two(g: Generated, task: Task, question: str) -> _Written:
+    """Join a rationale, the words after it and the reply, of which its thinking is left out."""
+    assert g.first is not None
+    head, words = rationale(g.first.text), second_words(task, question)
+    reply, begins = g.text or words, 0
+    opening = f"{head}\n"
+    if task.chat is not None:
+        reply = answer_part(g.text).strip()
+        begins, opening = g.text.rfind(reply), f"{opening}{words} "
+    text, shift = opening + reply, len(opening) - begins
+    drawn = [t for t in g.first.drawn if t.start < len(head)]
+    drawn += [t._replace(start=t.start + shift) for t in g.drawn if t.start >= begins]
+    found = extract_second(
+        text, task.kind, asked(task, question), task.second_trigger, task.trigger
+    )
+    if found and g.first.stop_reason == "length":
+        found = found._replace(rule=CUT_OFF)
+    return _Written(
+        text,
+        tuple(drawn),
+        math.fsum(t.logprob for t in drawn) if drawn else _sum(g.first.logprob, g.logprob),
+        g.first.tokens + g.tokens,
+        "answer" if found and found.end < len(text) else g.stop_reason,  # whole if text follows it
+        found,
+    )
+
+
+def _mean(written: _Written) -> float | None:
+    if written.logprob is None or not written.drawn:
         return None
-    return generated.logprob / len(generated.drawn)
+    return written.logprob / len(written.drawn)
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
 def logprob_of(drawn: Sequence[Token], start: int, end: int) -> float | None:

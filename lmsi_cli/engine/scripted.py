@@ -4,6 +4,8 @@ Knows nothing of models. Each question's script lists texts; path ``i`` says tex
 the list. Tokens are characters, so counts can be checked by eye.
 
     ScriptedEngine({"q1": [" The answer is 4.", " The answer is 5."]})
+
+What follows a path (the second of two stages) is answered from ``replies`` in the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Wanted, Watch
+from lmsi_cli.engine.base import (
+    Encoded,
+    Follow,
+    Generated,
+    ModelInfo,
+    Refusal,
+    Request,
+    Wanted,
+    Watch,
+)
 from lmsi_cli.records import Prompt, StopReason
 
 VOCABULARY = 256
@@ -23,8 +34,13 @@ VOCABULARY = 256
 class ScriptedEngine:
     """Speaks from a script; ``fail_after`` raises KeyboardInterrupt after that many paths."""
 
-    def __init__(self, script: Mapping[str, Sequence[str]], fail_after: int | None = None) -> None:
-        self.script = script
+    def __init__(
+        self,
+        script: Mapping[str, Sequence[str]],
+        fail_after: int | None = None,
+        replies: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.script, self.replies = script, replies or {}
         self.fail_after = fail_after
         self.adapter: str | None = None
 
@@ -38,7 +54,6 @@ class ScriptedEngine:
         """Nothing to choose."""
         return {}
 
-    @property
     def refusals(self) -> tuple[Refusal, ...]:
         """None: what does not fit is known before."""
         return ()
@@ -74,6 +89,8 @@ class ScriptedEngine:
                 if self.fail_after is not None and done >= self.fail_after:
                     raise KeyboardInterrupt
                 ended = self._say(request.question_id, wanted)
+                if request.follow is not None:
+                    ended = self._reply(request.follow, ended)
                 yield ended
                 done += 1
                 if watch is not None and watch.decided(request.question_id):
@@ -86,6 +103,13 @@ class ScriptedEngine:
         text = texts[wanted.path % len(texts)]
         reason: StopReason = "answer" if text.endswith(".") else "length"
         return Generated(question_id, wanted.path, wanted.seed, text, len(text), -1.0, reason)
+
+    def _reply(self, follow: Follow, first: Generated) -> Generated:
+        """Answer what follows a path."""
+        replies = self.replies[first.question_id]
+        text = follow.ask(first.text).begun + replies[first.path % len(replies)]
+        reason: StopReason = "answer" if text.endswith(".") else "length"
+        return first._replace(text=text, tokens=len(text), stop_reason=reason, first=first)
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """One-hot logits of the last id."""

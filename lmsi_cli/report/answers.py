@@ -23,6 +23,8 @@ from lmsi_cli.report.located import ShownPath
 from lmsi_cli.report.printable import cell, printable
 
 if TYPE_CHECKING:  # drawn from what the stage returns; nothing is imported at run time
+    from lmsi_cli.stages.exemplars import ExemplarsSummary
+    from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.stages.show import Shown
 
 OPEN, CLOSE = ">>", "<<"
@@ -122,6 +124,23 @@ def _vote(vote: Vote) -> Text:
         return Text(f"no winner: {'a tie; ' if vote.tie else ''}{counted}")
     figures = f"share {vote.share:.0%}, margin {vote.margin:.0%}, {len(vote.kept)} paths kept"
     return cell(f"winner {vote.predicted_answer}: {figures}; {counted}")
+
+
+def exemplars_table(made: ExemplarsSummary, drawn: SampleSummary) -> Table:
+    """What became of the seeds, and which file holds the exemplars."""
+    table = _table("exemplars", "")
+    sound = ", ".join(f"{n} {name}" for name, n in made.classes.items())
+    left = f"{made.undecided} undecided, {made.below} below the share, {made.unfit} unfit"
+    for name, told in (
+        ("seeds", f"{made.seeds} ({left}, {made.spare} not needed)"),
+        ("paths", f"{drawn.paths:,} ({drawn.new_paths:,} new)"),
+        ("templates", f"{made.templates} of {made.shots} exemplars"),
+        ("rationales", f"{sound}; mean share of their winners {made.share:.0%}"),
+        ("written", made.file),
+        ("to use it", f"--task {made.file} --prompt cot-few"),
+    ):
+        table.add_row(name, cell(told))
+    return table
 
 
 def task_table(tasks: Sequence[Task]) -> Table:

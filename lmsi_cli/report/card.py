@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.lines import read_object
 from lmsi_cli.records import Record
 from lmsi_cli.report.results import BASE, Evaluation, Pair
-from lmsi_cli.rundir import RESULT, SCALE, RunDir, sha256_file
+from lmsi_cli.rundir import RESULT, SCALE, RunDir, sha256_file, teacher_of
 
 LONGEST = 200  # characters of a stranger's text
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
@@ -83,6 +84,9 @@ def card_of(run: RunDir, card: Card) -> Card:
     sweep = _section(origin, SCALE)
     names = ("questions", "paths", "kept_questions", "kept_paths")
     data = [(name.replace("_", " "), str(summary[name])) for name in names if name in summary]
+    if taught := teacher_of(run):
+        data += [("teacher", Path(str(taught["model"])).name)]
+        data += [("SHA-256 of the teacher", str(taught["model_sha256"]))]
     data += [(n, str(told[n])) for n in ("examples", "steps", "final_loss") if n in told]
     why = f" ({sweep['why']})" if sweep.get("chosen") == card.scale and "why" in sweep else ""
     data.append(("adapter scale", f"{card.scale:g}{why}"))
@@ -101,6 +105,12 @@ def card_of(run: RunDir, card: Card) -> Card:
     )
 
 
+def whose(run: RunDir) -> str:
+    """Whose votes the adapter of a run learned from, in the genitive."""
+    told = teacher_of(run)
+    return f"{Path(str(told['model'])).name}'s" if told else "its own"
+
+
 def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
     """A part of a JSON object; empty if it is not there or no object."""
     found: Any = told
@@ -112,7 +122,9 @@ def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
 def _measurements(run: RunDir, scale: float) -> Iterator[Measured]:
     """What was measured with this very adapter at this scale; other files are left out."""
     own = sha256_file(run.adapter_gguf)
-    for file in sorted(run.eval_dir.glob(f"*{RESULT}")):
+    whole = RunDir(run.root.parent)  # rounds are measured in the folder of the run
+    folders = [run.eval_dir, *([whole.eval_dir] if whole.rounds.exists() else [])]
+    for file in sorted(f for folder in folders for f in folder.glob(f"*{RESULT}")):
         try:
             found = msgspec.json.decode(file.read_bytes(), type=Evaluation)
         except (msgspec.DecodeError, OSError):

@@ -1,7 +1,8 @@
 """A fair table for distillation: teacher and student, each before and after its own training.
 
 A small model that learns from a large one's paths may pass it. It has beaten its teacher only if
-it passes the teacher that was trained on those paths, too. Knows scores and costs per question.
+it passes the teacher that was trained on those paths, too; and the teacher was worth asking only if
+the student that learned from its own votes stays behind. Knows scores and costs per question.
 
     distillation(contestants).sentence
     -> "The student passes the teacher it learned from (+4.0 points ...), but not the teacher ..."
@@ -21,35 +22,44 @@ class Contestant(NamedTuple):
     """One model in one mode: scores by question id, size, and cost per question."""
 
     scores: Mapping[str, float]
-    size: int  # bytes of the model's weights
+    size: int  # bytes of the model's weights, without an adapter's
     tokens: float
     seconds: float
+    parameters: int = 0
 
 
 class Contestants(NamedTuple):
-    """The four; a teacher that was not trained itself is missing, and missed."""
+    """The four, and the student trained on its own votes; the trained teacher may be missing.
+
+    Then it is missed: ``Distillation.sentence`` draws no conclusion.
+    """
 
     teacher: Contestant
     trained_teacher: Contestant | None
     student: Contestant
     trained_student: Contestant
+    own_student: Contestant | None = None
+
+
+LABELS = {"own_student": "student on its own votes"}  # else the field's name
 
 
 class Row(Record, frozen=True, kw_only=True):
-    """One line: accuracy, size in bytes, and cost per question."""
+    """One line: accuracy, size in bytes and in parameters, and cost per question."""
 
     name: str
     accuracy: Interval
     size: int
     tokens: float
     seconds: float
+    parameters: int = 0
 
 
 class Distillation(Record, frozen=True, kw_only=True):
     """The table, the paired differences behind the verdict, and the verdict in words.
 
     ``over_teacher`` is the trained student minus the teacher, ``over_trained_teacher`` minus the
-    teacher after its own training.
+    teacher after its own training, ``over_own_student`` minus the student after its own.
     """
 
     mode: str
@@ -60,6 +70,7 @@ class Distillation(Record, frozen=True, kw_only=True):
     over_teacher: Paired
     over_trained_teacher: Paired | None
     sentence: str
+    over_own_student: Paired | None = None
 
 
 def distillation(who: Contestants, mode: str, seed: int = 0, groups: Groups = None) -> Distillation:
@@ -74,12 +85,16 @@ def distillation(who: Contestants, mode: str, seed: int = 0, groups: Groups = No
     Raises:
         LmsiError: The questions differ.
     """
-    named = {name.replace("_", " "): c for name, c in who._asdict().items() if c is not None}
+    named = {
+        LABELS.get(name, name.replace("_", " ")): c
+        for name, c in who._asdict().items()
+        if c is not None
+    }
     same_questions({name: c.scores for name, c in named.items()})
     order = list(who.teacher.scores)
     scores = {name: [c.scores[q] for q in order] for name, c in named.items()}
     over = {name: paired(s, scores["trained student"], seed, groups) for name, s in scores.items()}
-    trained = over.get("trained teacher")
+    trained, own = over.get("trained teacher"), over.get(LABELS["own_student"])
     gain = paired(scores["teacher"], scores["trained teacher"], seed, groups) if trained else None
     return Distillation(
         mode=mode,
@@ -89,7 +104,8 @@ def distillation(who: Contestants, mode: str, seed: int = 0, groups: Groups = No
         student_gain=over["student"],
         over_teacher=over["teacher"],
         over_trained_teacher=trained,
-        sentence=_sentence(over["teacher"], trained),
+        sentence=_sentence(over["teacher"], trained) + _beside(own),
+        over_own_student=own,
     )
 
 
@@ -100,6 +116,7 @@ def _row(name: str, c: Contestant, scores: list[float], groups: Groups) -> Row:
         size=c.size,
         tokens=c.tokens,
         seconds=c.seconds,
+        parameters=c.parameters,
     )
 
 
@@ -116,6 +133,13 @@ def _sentence(over: Paired, trained: Paired | None) -> str:
     if _clear(over) > 0:
         return f"{told}: it passed an untrained teacher, which is no victory over the teacher."
     return f"{told}: what it has learned is the teacher's, in a smaller size."
+
+
+def _beside(own: Paired | None) -> str:
+    """Whether a teacher was worth having."""
+    if own is None:
+        return ""
+    return f" It {_against(own)} the student that learned from its own votes."
 
 
 def _clear(c: Paired) -> int:

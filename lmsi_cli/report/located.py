@@ -7,7 +7,7 @@ Knows the task's way of reading answers; no files. What comes out:
 
 from __future__ import annotations
 
-from lmsi_cli.answers import extract
+from lmsi_cli.answers import extract, extract_second
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record
 from lmsi_cli.thinking import answer_part
@@ -25,8 +25,12 @@ def locate(
     text: str, answer: str | None, question: Question, task: Task
 ) -> tuple[int | None, int | None]:
     """The place of ``answer`` in ``text``; a text that is read otherwise now has none."""
+    told = asked(task, question.question)
+    second = extract_second(text, task.kind, told, task.second_trigger, task.trigger)
+    if second is not None and second.value == answer:
+        return second.start, second.end
     said = answer_part(text)
-    found = extract(said, task.kind, task.trigger, asked(task, question.question))
+    found = extract(said, task.kind, task.trigger, told)
     if found is None or found.value != answer:
         return None, None
     thought = len(text) - len(said)

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task, render
+from lmsi_cli.prompts import TWO_STAGES, Task, render
 from lmsi_cli.records import PromptFormat
 
 QUOTES = '"""'
+ONE_STAGE = "# The run asked twice; a template asks once, so the answer ends the rationale."
 PROMPT = "{{ .Prompt }}"  # what Ollama's templates put the user's words in place of
 
 
@@ -43,7 +44,8 @@ def modelfile(
     Raises:
         LmsiError: A path or the system message cannot be written in this grammar.
     """
-    lines = [f"FROM {_one_line(str(source))}"]
+    lines = [ONE_STAGE] if format == TWO_STAGES else []
+    lines += [f"FROM {_one_line(str(source))}"]
     if adapter:
         lines.append(f"ADAPTER {_one_line(adapter)}")
     lines += [f"PARAMETER {name} {value}" for name, value in _parameters(settings).items()]

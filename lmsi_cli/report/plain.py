@@ -42,11 +42,16 @@ def _text(digest: Digest) -> Iterator[Table | Text]:
     for line in digest.missing:
         yield cell(f"missing: {line}")
     for section in digest.sections:
-        yield cell(f"\n{section.title}\n{'-' * len(section.title)}")
-        for line in section.lines:
-            yield cell(line)
-        for sheet in (*section.sheets, *map(chart_sheet, section.charts)):
-            yield _table(sheet)
+        yield from section_parts(section)
+
+
+def section_parts(section: Section) -> Iterator[Table | Text]:
+    """One section as Rich renderables, in order; its charts as tables."""
+    yield cell(f"\n{section.title}\n{'-' * len(section.title)}")
+    for line in section.lines:
+        yield cell(line)
+    for sheet in (*section.sheets, *map(chart_sheet, section.charts)):
+        yield _table(sheet)
 
 
 def _table(sheet: Sheet) -> Table:

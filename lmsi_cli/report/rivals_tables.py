@@ -31,12 +31,13 @@ def rivalry_tables(r: Rivalry) -> list[Table | str]:
 
 
 def distillation_tables(d: Distillation) -> list[Table | str]:
-    """The four models on the same questions, and what may be concluded."""
+    """The models on the same questions, with size and cost, and what may be concluded."""
     title = f"distillation, {d.mode}: the same {d.n} questions"
-    table = _columns(title, ["", "% right", "MiB"])
+    table = _columns(title, ["", "% right", "million", "MiB"])
     for row in d.rows:
+        parameters = f"{row.parameters / 1e6:,.1f}" if row.parameters else "?"
         size, tokens, seconds = f"{row.size / MIB:,.0f}", f"{row.tokens:.0f}", f"{row.seconds:.2f}"
-        table.add_row(row.name, with_interval(row.accuracy), size, tokens, seconds)
+        table.add_row(row.name, with_interval(row.accuracy), parameters, size, tokens, seconds)
     return [table, "", d.sentence]
 
 

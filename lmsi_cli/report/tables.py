@@ -80,6 +80,10 @@ def preview_parts(p: Preview) -> list[Table | Text]:
     if p.begun:
         table.add_row("the reply begins inside", escape(repr(p.begun)))
     table.add_row("questions", f"{p.questions}")
+    if p.templates > 1:
+        table.add_row("templates in turn", f"{p.templates}; the first one's prompts are counted")
+    if p.second:
+        table.add_row("then asked", escape(repr(p.second)))
     table.add_row("prompt tokens", f"{p.shortest} to {p.longest}, median {p.median:g}")
     table.add_row("  shared by all prompts", f"{p.shared_prefix}")
     marks = [piece.text for piece in p.prompt if piece.mark]
@@ -133,6 +137,7 @@ def vote_table(s: VoteSummary) -> Table:
             f"{s.kept_questions} ({percent(s.kept_questions / max(1, s.questions))})",
         ),
         ("kept paths", f"{s.kept_paths} ({percent(s.kept_paths / max(1, s.paths))})"),
+        ("preference pairs", f"{s.pairs}"),
     ):
         table.add_row(name, value)
     if s.stopped:
@@ -252,6 +257,7 @@ def train_table(r: TrainResult) -> Table:
             ("examples", f"{t.examples} ({t.dropped_too_long} too long, left out)"),
             ("steps", f"{t.steps}"),
             ("loss", f"{t.first_loss:.3f} to {t.final_loss:.3f}"),
+            *_preferred(t),
             *_validated(t),
             ("speed", f"{t.tokens_per_second:,.0f} tokens/s in {t.dtype}, {t.seconds:.0f} s"),
             ("peak memory", f"{t.peak_rss_mib} MiB" + _on_device(t)),
@@ -269,6 +275,14 @@ def _on_device(t: TrainSummary) -> str:
     """What the GPU held, and how many processes trained, where there was more than the CPU."""
     held = "" if t.device == "cpu" else f", {t.peak_device_mib} MiB on {t.device}"
     return held + (f", in each of {t.processes} processes" if t.processes > 1 else "")
+
+
+def _preferred(t: TrainSummary) -> list[tuple[str, str]]:
+    """How far training on pairs has drawn their sides apart."""
+    if t.reward_margin is None or t.reward_accuracy is None:
+        return []
+    told = f"{t.reward_margin:.2f}; the chosen path ahead in {percent(t.reward_accuracy)} of pairs"
+    return [("reward margin", told)]
 
 
 def _validated(t: TrainSummary) -> list[tuple[str, str]]:

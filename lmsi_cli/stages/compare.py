@@ -9,16 +9,24 @@ a data set; of several results on one data set the newest counts.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.distillation import Contestant, Contestants, Distillation, distillation
 from lmsi_cli.report.opposing import Opposed, Side, opposed
 from lmsi_cli.report.results import Evaluation, Variant
 from lmsi_cli.report.stored import answers_of, read_evaluation
-from lmsi_cli.rundir import RESULT, RunDir
+from lmsi_cli.rundir import RESULT, RunDir, teacher_of
 
+SAMPLED = ("temperature", "sample_seed", "seed", "top_k", "top_p", "min_p")
+WAYS: dict[str, tuple[str, ...]] = {  # what the answers of a mode depend on
+    "cot": ("prompt", "max_tokens"),
+    "cot-few": ("max_tokens",),
+    "sc": ("prompt", "max_tokens", *SAMPLED),
+    "direct": (),
+}
 KEY = re.compile(r"-[0-9a-f]{8}\Z")  # ends the name of a result
 
 
@@ -45,7 +53,9 @@ def compare(a: Place, b: Place, data: str = "", line: str = "", intersect: bool 
     return opposed(sides[0], sides[1], line, intersect)
 
 
-def distilled(teacher: Path, student: Path, data: str = "", line: str = "") -> Distillation:
+def distilled(
+    teacher: Path, student: Path, data: str = "", line: str = "", own: Path | None = None
+) -> Distillation:
     """Teacher and student, each before and after training, on the same questions.
 
     Args:
@@ -53,24 +63,78 @@ def distilled(teacher: Path, student: Path, data: str = "", line: str = "") -> D
         student: The same for the model that learned from the teacher's paths.
         data: As in ``find_result``.
         line: By default the one that decides for the student.
+        own: The same for the student's model after it learned from its own paths, if it did.
 
     Raises:
-        LmsiError: A place holds no such result, the student is untrained, or questions differ.
+        LmsiError: A place holds no such result, the student is untrained or had another teacher,
+            or questions, models or ways of asking differ.
     """
     one, other = (read_evaluation(find_result(p, data)) for p in (teacher, student))
     line = line or other.primary
-    if len(other.mains) < 2:
-        raise LmsiError(
-            f"{student}: the student was measured without an adapter",
-            hint=f"`lmsi eval {student}` after it was trained",
-        )
+    _check_taught(one, teacher, student)
+    _check_alike({str(teacher): one, str(student): other}, line)
     who = Contestants(
         teacher=_contestant(one, 0, line),
         trained_teacher=_contestant(one, -1, line) if len(one.mains) > 1 else None,
         student=_contestant(other, 0, line),
-        trained_student=_contestant(other, -1, line),
+        trained_student=_trained(other, student, line),
+        own_student=_self_taught(other, student, own, data, line) if own else None,
     )
     return distillation(who, line, groups=one.groups)
+
+
+def _trained(e: Evaluation, place: Path, line: str) -> Contestant:
+    if len(e.mains) < 2:
+        raise LmsiError(
+            f"{place}: the student was measured without an adapter",
+            hint=f"`lmsi eval {place}` after it was trained",
+        )
+    return _contestant(e, -1, line)
+
+
+def _self_taught(other: Evaluation, student: Path, own: Path, data: str, line: str) -> Contestant:
+    """The same model after it learned from its own paths."""
+    found = read_evaluation(find_result(own, data))
+    if found.source.get("sha256") != other.source.get("sha256"):
+        raise LmsiError(
+            f"{own}: measures {found.source.get('file')}, and the student of {student} is "
+            f"{other.source.get('file')}",
+            hint="--own takes a run of the student's own file",
+        )
+    _check_alike({str(student): other, str(own): found}, line)
+    return _trained(found, own, line)
+
+
+def _check_taught(one: Evaluation, teacher: Path, student: Path) -> None:
+    """Refuse a teacher that is known not to be this student's."""
+    told = teacher_of(RunDir(student)) if student.is_dir() else None
+    if told and one.source and one.source.get("sha256") != told["model_sha256"]:
+        raise LmsiError(
+            f"{student}: learned from the votes of {told['run']}, not from those of "
+            f"{one.source.get('file')}",
+            hint=f"`lmsi compare {told['run']} {student} --distilled`",
+        )
+
+
+def _check_alike(both: Mapping[str, Evaluation], line: str) -> None:
+    """Refuse to set side by side what was asked in two ways."""
+    (a, one), (b, other) = both.items()
+    ways = [{**_way(e, line), "task": e.task, "right answers": e.gold} for e in (one, other)]
+    same = one.gold.keys() == other.gold.keys()  # else the table says which questions differ
+    for name in ways[0].keys() & ways[1].keys():
+        if ways[0][name] != ways[1][name] and (same or name != "right answers"):
+            shown = "" if name == "right answers" else f": {ways[0][name]} and {ways[1][name]}"
+            raise LmsiError(
+                f"{a} and {b} were measured in two ways: they differ in {name}{shown}",
+                hint="evaluate both on the same file with the same settings",
+            )
+
+
+def _way(e: Evaluation, line: str) -> dict[str, Any]:
+    """The settings that a line's answers depend on; empty for results of older versions."""
+    figure = e.mains[0].figure(line)
+    names = WAYS[figure.mode] if figure else ()
+    return {name: e.settings[name] for name in names if name in e.settings}
 
 
 def _contestant(e: Evaluation, which: int, line: str) -> Contestant:
@@ -79,7 +143,8 @@ def _contestant(e: Evaluation, which: int, line: str) -> Contestant:
         lines = ", ".join(f.name for f in e.mains[which].figures)
         raise LmsiError(f"{e.data}: no line {line!r}", hint=f"--line; there are: {lines}")
     scores = dict(zip((q.id for q in e.questions), figure.scores, strict=True))
-    return Contestant(scores, int(e.source.get("bytes") or 0), figure.tokens, figure.seconds)
+    size, parameters = (int(e.source.get(name) or 0) for name in ("bytes", "parameters"))
+    return Contestant(scores, size, figure.tokens, figure.seconds, parameters)
 
 
 def find_result(place: Path, data: str = "") -> Path:

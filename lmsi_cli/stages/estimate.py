@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request
+from lmsi_cli.engine.drawing import blocks
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fitting import split_for
-from lmsi_cli.engine.layout import bytes_of, need_of
+from lmsi_cli.engine.layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.records import Record
 
 TRIAL_PATHS = 24
@@ -54,11 +55,13 @@ def estimate(
         LmsiError: No question fits the context, or the cache does not fit the memory.
     """
     fitting = split_for(engine, requests, config).fitting
-    need = need_of(fitting, config.max_tokens)
+    parts = blocks(fitting)
+    need = max((need_of(part, config.max_tokens) for part in parts), key=lambda n: n.longest)
     layout, pace = engine.pace(need)
     lengths, open_ = _trial(fitting, engine, config, trigger)
     length = (sum(lengths) + open_ * config.max_tokens) / (len(lengths) + open_)
-    read = need.prefix + sum(len(r.prompt) - need.prefix for r in fitting)
+    paths = sum(len(r.wanted) for r in fitting)
+    read = sum(_to_read(part) for part in parts)
     return Estimate(
         width=layout.width,
         unified=layout.unified,
@@ -68,22 +71,29 @@ def estimate(
         trial_paths=len(lengths),
         tokens_per_path=length,
         tokens_s=pace.write / BESIDES_DECODING,
-        seconds=need.paths * length * BESIDES_DECODING / pace.write + read / pace.read,
+        seconds=paths * length * BESIDES_DECODING / pace.write + read / pace.read,
         at_most=open_ > 0,
     )
+
+
+def _to_read(block: Sequence[Request]) -> int:
+    """Tokens of prompts, of which the common start is read once."""
+    prefix = shared_prefix([r.prompt for r in block])
+    return prefix + sum(len(r.prompt) - prefix for r in block)
 
 
 def _trial(
     requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
 ) -> tuple[list[int], int]:
     """Tokens of finished trial paths, and how many were not finished in time."""
+    requests = [r for r in requests if r.block == requests[0].block]
     spread = requests[:: max(1, len(requests) // TRIAL_PATHS)][:TRIAL_PATHS]
     each = max(1, TRIAL_PATHS // len(spread))
     asked = [r._replace(wanted=r.wanted[:each]) for r in spread]
     begun, lengths = time.monotonic(), list[int]()
     paths = engine.generate(asked, config, trigger)
     for path in paths:
-        lengths.append(path.tokens)
+        lengths.append(path.tokens + (path.first.tokens if path.first else 0))
         if time.monotonic() - begun > TRIAL_SECONDS:
             break
     return lengths, sum(len(r.wanted) for r in asked) - len(lengths)

@@ -20,25 +20,27 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli import records
-from lmsi_cli.config import EvalConfig, SamplingConfig, ServerConfig
+from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
-from lmsi_cli.engine.reading import to_path, to_request
+from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.lines import appender, read_records, write_atomic
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Task, fingerprint
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.figures import line_of
 from lmsi_cli.report.marking import Marking, Model, Way
 from lmsi_cli.report.moments import Rates
 from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
-from lmsi_cli.rundir import RunDir, check_base, check_model, chosen_scale, sha256_file
+from lmsi_cli.rundir import RunDir, adapters_of, check_base, check_model, chosen_scale, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 # These change the speed or how much is asked for, or stand in the task or in the way of a sitting.
-FREE = {*ServerConfig.__struct_fields__, "modes", "limit", "paths", "scale", "temperature", "seed",
-        "sample_seed", "task", "chat", "few_shot", "system", "model", "adapter_model"}  # fmt: skip
+FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "engine", "modes",
+        "limit", "paths", "scale", "temperature", "seed", "sample_seed", "task", "chat", "few_shot",
+        "system", "model", "adapter_model"}  # fmt: skip
 FILTERS = {"top_k", "top_p", "min_p"}  # leave the likeliest token as it is
 
 
@@ -105,7 +107,11 @@ def evaluate(
 
 
 def variants_of(
-    run: RunDir, model: Path, adapters: Sequence[Path] = (), scales: Sequence[float] = ()
+    run: RunDir,
+    model: Path,
+    adapters: Sequence[Path] = (),
+    scales: Sequence[float] = (),
+    rounds: Sequence[RunDir] | None = None,
 ) -> list[Variant]:
     """The base model, the run's adapter if it has one, and others; each at every scale.
 
@@ -114,15 +120,16 @@ def variants_of(
         model: Its base model.
         adapters: More GGUF adapters, for the same base.
         scales: How strongly they act; none: as chosen for each when it was trained, else 1.
+        rounds: Folders of the run's own rounds; not given: of several, the one that is kept.
 
     Raises:
         LmsiError: The paths were drawn, or an adapter was trained, with another base.
     """
     base = {"model_sha256": sha256_file(model)}
     check_model(run, model, base["model_sha256"])
-    own = {"adapter": run.adapter_gguf} if run.adapter_gguf.exists() else {}
+    own = adapters_of(run, rounds)
     found = [Variant(BASE, None, base)]
-    for name, file in {**own, **_named(adapters)}.items():
+    for name, file in {**own, **_named(adapters, own)}.items():
         check_base(file, base["model_sha256"])
         identity = {**base, "adapter_sha256": sha256_file(file)}
         several = len(scales) > 1
@@ -132,14 +139,14 @@ def variants_of(
     return found
 
 
-def _named(adapters: Sequence[Path]) -> dict[str, Path]:
+def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Path]:
     """Name adapters by their run folder or file; of equal names the later ones get a number."""
     found: dict[str, Path] = {}
     for file in adapters:
         named = file.parent.parent.name if file.parent.name == "adapter" else ""
         stem = named or file.stem
         name, n = stem, 2
-        while name in found or name in (BASE, "adapter"):
+        while name in found or name in (BASE, "adapter", *own):
             name, n = f"{stem}-{n}", n + 1
         found[name] = file
     return found
@@ -159,20 +166,16 @@ def requests_of(
 ) -> list[Request]:
     """Write the requests of one mode, without the paths that are there already."""
     config = exam.config
-    return [
-        to_request(
-            engine,
-            exam.task,
-            q,
-            _format(config, mode),
-            tuple(
-                Wanted(i, path_seed(seed, q.id, i))
-                for i in range(paths_of(config, mode))
-                if (mode, q.id, i) not in have
-            ),
-        )
-        for q in exam.asked
-    ]
+    found: list[Request] = []
+    for q in exam.asked:
+        wanted = [
+            Wanted(i, path_seed(seed, q.id, i))
+            for i in range(paths_of(config, mode))
+            if (mode, q.id, i) not in have
+        ]
+        way = _format(config, mode)
+        found += to_requests(engine, exam.task, q, way, wanted, config.max_tokens)
+    return found
 
 
 def paths_of(config: EvalConfig, mode: Mode) -> int:
@@ -230,7 +233,7 @@ def _key(exam: Exam, variant: Variant, way: Way) -> str:
     if variant.adapter is not None:
         kept["scale"] = variant.scale
     texts = [(q.id, q.question) for q in exam.questions]
-    return _hash([kept, way, variant.identity, msgspec.to_builtins(exam.task), texts])
+    return _hash([kept, way, variant.identity, fingerprint(exam.task), texts])
 
 
 def _result_key(exam: Exam, variants: Sequence[Variant]) -> str:
@@ -299,20 +302,22 @@ class _Sitting:
         requests, skipped = split_for(self.engine, asked, sampling)
         tell(skipped, progress)
         self.skipped |= {(mode, s.question_id) for s in skipped}
-        total, before = len(requests) * paths_of(exam.config, mode), time.monotonic()
+        fitting = {r.question_id for r in requests}
+        total, before = len(fitting) * paths_of(exam.config, mode), time.monotonic()
         done = total - sum(len(r.wanted) for r in requests)
         words = {q.id: q.question for q in exam.asked}
         where = "" if self.way.greedy else f" {self.way}"
         progress.start(f"{self.variant.name} on {exam.name}: {mode}{where}", total)
         rates = Rates()
-        for generated in self.engine.generate(requests, sampling, exam.task.trigger):
+        for generated in draw(self.engine, requests, sampling, exam.task.trigger):
             path = to_path(generated, exam.task, words[generated.question_id])
             now, done = time.monotonic(), done + 1
             progress.advance(done, **rates.after(path))
             yield self._answer(mode, path, now - before)
             before = now
-        tell(self.engine.refusals, progress)
-        self.skipped |= {(mode, r.question_id) for r in self.engine.refusals}
+        refused = self.engine.refusals()
+        tell(refused, progress)
+        self.skipped |= {(mode, r.question_id) for r in refused}
 
     def _answer(self, mode: Mode, path: records.Path, seconds: float) -> Answer:
         return Answer(

@@ -29,7 +29,7 @@ from lmsi_cli.folders import check_place, check_room, replacing_folder
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
-from lmsi_cli.report.card import LIBRARY, WHAT, Card, card_of, markdown
+from lmsi_cli.report.card import LIBRARY, WHAT, Card, card_of, markdown, whose
 from lmsi_cli.report.modelfile import modelfile
 from lmsi_cli.rundir import ORIGIN, RunDir, check_base, chosen_scale, sha256_file
 from lmsi_cli.training import folder as hf
@@ -149,7 +149,7 @@ def _card(job: Job, made: Made, base_sha256: str) -> Card:
     return card_of(
         job.run,
         Card(
-            title=f"{facts.name or job.model.stem}, taught by its own votes",
+            title=f"{facts.name or job.model.stem}, taught by {whose(job.run)} votes",
             kind=WHAT[job.config.to],
             use=made.use,
             base=job.model.name,

@@ -18,7 +18,7 @@ from lmsi_cli.engine.base import Encoded
 from lmsi_cli.engine.encode import Choice, Encoder
 from lmsi_cli.engine.layout import shared_prefix
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task, render
+from lmsi_cli.prompts import TWO_STAGES, Task, render, rotates, second_words
 from lmsi_cli.records import Prompt, Question, Record
 
 
@@ -34,6 +34,8 @@ class Preview(Record, frozen=True, kw_only=True):
 
     ``folds_system``: the template knows no system message, so its text opens the first turn.
     ``begun``: what the prompt's end already says of the reply, an opened thinking block.
+    ``second``: the words of the first question's second stage, if there is one; ``templates``: how
+    many different prompts the paths of a question take in turn, of which the first are counted.
     """
 
     chat: bool
@@ -47,6 +49,8 @@ class Preview(Record, frozen=True, kw_only=True):
     median: float
     longest: int
     shared_prefix: int
+    second: str = ""
+    templates: int = 1
 
 
 def preview(
@@ -85,6 +89,8 @@ def preview(
         median=statistics.median(lengths),
         longest=max(lengths),
         shared_prefix=_shared(encoded),
+        second=second_words(task, questions[0].question) if config.prompt == TWO_STAGES else "",
+        templates=rotates(task, config.prompt),
     )
 
 

@@ -27,6 +27,7 @@ from lmsi_cli.report.exams import Exam, exams_of
 from lmsi_cli.report.flips import exam_set, flips_section
 from lmsi_cli.report.html import QuestionSet, QuestionView
 from lmsi_cli.report.result_sections import headline, result_section
+from lmsi_cli.report.rounds import kept_line, rounds_section, rounds_table
 from lmsi_cli.report.sections import (
     settings_section,
     training_section,
@@ -35,7 +36,16 @@ from lmsi_cli.report.sections import (
 )
 from lmsi_cli.report.trust_sections import confidence_section
 from lmsi_cli.report.views import run_question
-from lmsi_cli.rundir import ANSWERS, RESULT, RunDir
+from lmsi_cli.rounds.records import Rounds
+from lmsi_cli.rundir import (
+    ANSWERS,
+    RESULT,
+    TEACHER,
+    TEACHER_SAMPLE,
+    TEACHER_VOTE,
+    RunDir,
+    teacher_of,
+)
 from lmsi_cli.training import validation
 from lmsi_cli.training.state import LogLine
 from lmsi_cli.verdict.judge import Verdict
@@ -66,7 +76,9 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
     exams = exams_of(run)
-    sections = [s for n, exam in enumerate(exams, 1) for s in _exam_sections(exam, n)]
+    rounds = _file(run.rounds, Rounds)
+    sections = [] if rounds is None else [_rounds(rounds, exams)]
+    sections += [s for n, exam in enumerate(exams, 1) for s in _exam_sections(exam, n)]
     if verdict is not None:
         sections.append(verdict_section(verdict))
     if votes is not None:
@@ -76,15 +88,24 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         verdict=None if verdict is None else verdict.verdict,
-        headline=tuple(_headline(votes, exams)),
+        headline=(*_origin(run), *kept_line(rounds), *_headline(votes, exams)),
         missing=tuple(_missing(run)),
         sections=tuple(sections),
-        data=_data(settings, verdict, votes, exams),
+        data={
+            **_data(settings, verdict, votes, exams),
+            **({} if rounds is None else {"rounds": msgspec.to_builtins(rounds)}),
+        },
     )
     browsed, told = _questions(run, task, questions)
     sets = [QuestionSet("questions of the run", "run", browsed)]
     sets += [exam_set(exam, task, questions) for exam in exams]
     return Reading(digest, sets, told)
+
+
+def _rounds(rounds: Rounds, exams: Sequence[Exam]) -> Section:
+    """All rounds; the sets are those that the base and a round at least were measured on."""
+    asked = [exam for exam in exams if len(exam.evaluation.mains) > 1]
+    return rounds_section(rounds, [rounds_table(e.evaluation, e.answers) for e in asked])
 
 
 def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
@@ -120,6 +141,12 @@ def _data(
     }
 
 
+def _origin(run: RunDir) -> Iterator[str]:
+    if told := teacher_of(run):
+        name = File(told["model"]).name
+        yield f"A student: it learned from the votes of {name} in {told['run']}."
+
+
 def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]:
     for exam in exams:
         yield from headline(exam.evaluation)
@@ -132,14 +159,15 @@ def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]
 
 def _missing(run: RunDir) -> Iterator[str]:
     name = shlex.quote(str(run.root))
-    if not run.paths.exists():
+    student = teacher_of(run) is not None
+    if not run.paths.exists() and not student:
         yield f"no paths yet: lmsi sample QUESTIONS -o {name}"
-    elif not run.vote_summary.exists():
+    elif not run.vote_summary.exists() and not student:
         yield f"no vote yet: lmsi vote {name}"
     elif not run.adapter_origin.exists():
         begun = "training is not finished" if run.train_log.exists() else "no adapter yet"
         yield f"{begun}: lmsi train {name}"
-    if run.paths.exists() and not any(run.eval_dir.glob(f"*{RESULT}")):
+    if (run.paths.exists() or student) and not any(run.eval_dir.glob(f"*{RESULT}")):
         begun = "an evaluation is not finished" if any(run.eval_dir.glob(f"*{ANSWERS}")) else ""
         yield f"{begun or 'nothing measured yet'}: lmsi eval {name} --data FILE"
 
@@ -165,11 +193,27 @@ def _validated(run: RunDir) -> Iterator[Series]:
 
 def commands(run: RunDir, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The commands that repeat a run; settings that are as by default are left out."""
+    if told := settings.get(TEACHER):
+        yield from _taught(run, told, settings)
+        return
     name = shlex.quote(str(run.root))
     for stage, kind in TABLES.items():
         if stage in settings and stage != "run":
             what = {"sample": f"QUESTIONS -o {name}"}.get(stage, name)
             yield " ".join([f"lmsi {stage} {what}", *_flags(settings[stage], kind)])
+
+
+def _taught(
+    run: RunDir, told: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """The same for a student: the teacher's commands first."""
+    others = {"sample": TEACHER_SAMPLE, "vote": TEACHER_VOTE}
+    own = {stage: settings[name] for stage, name in others.items() if name in settings}
+    yield from commands(RunDir(told["run"]), own)
+    student = {"student": settings["sample"]["model"], "out": str(run.root)}
+    flags = [f"--{name} {shlex.quote(value)}" for name, value in student.items()]
+    flags += _flags(settings.get("train", {}), TABLES["train"])
+    yield " ".join(["lmsi train", shlex.quote(told["run"]), *flags])
 
 
 def _flags(table: Mapping[str, Any], kind: type[Config]) -> Iterator[str]:

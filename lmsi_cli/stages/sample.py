@@ -9,25 +9,35 @@ from __future__ import annotations
 
 import pathlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from lmsi_cli.config import NO_STOP, SampleConfig, ServerConfig
+from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
-from lmsi_cli.engine.reading import to_path, to_request
+from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.engine.watching import BallotWatch
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
-from lmsi_cli.rundir import RunDir, check_base, check_same, chosen_scale, sha256_file
+from lmsi_cli.rundir import (
+    RunDir,
+    check_base,
+    check_same,
+    chosen_scale,
+    refuse_student,
+    sha256_file,
+)
 from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
-FREE = {*ServerConfig.__struct_fields__, "paths", "limit", "llama_cpp_python", "lmsi"} - {"engine"}
+FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__,
+        "paths", "limit", "llama_cpp_python", "lmsi"}  # fmt: skip
 
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
@@ -91,7 +101,7 @@ def sample(
     ]
     watch = BallotWatch(Stop.parse(config.stop))
     have = _paths_there(run, watch)
-    asked = [_request(q, engine, task, config, have) for q in chosen]
+    asked = [r for q in chosen for r in _requests(q, engine, task, config, have)]
     asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
@@ -101,15 +111,17 @@ def sample(
     tally = _Tally(requests, have, watch, progress)
     told: dict[str, int | str] = {}
     with appender(run.paths, Path) as lines:
-        for generated in engine.generate(requests, config, task.trigger, watch):
+        early = watch.stop is not None
+        for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
             told = _note(run, engine, told)
             path = to_path(generated, task, words[generated.question_id])
             lines.write(path)
             watch.tell(path)
             tally.count(path)
     summary = tally.summary(chosen, config)
-    tell(engine.refusals, progress)
-    left = [s.question_id for s in skipped] + [r.question_id for r in engine.refusals]
+    refused = engine.refusals()
+    tell(refused, progress)
+    left = dict.fromkeys([s.question_id for s in skipped] + [r.question_id for r in refused])
     return msgspec.structs.replace(summary, skipped=tuple(left))
 
 
@@ -135,10 +147,11 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     Raises:
         LmsiError: There are paths of other settings; says which.
     """
+    refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
     if run.paths.exists() and run.paths.stat().st_size:
         # a folder from before there was --stop or --engine holds full samples of llama.cpp
-        saved = {"stop": NO_STOP, "engine": "llama", **run.load_settings().get("sample", {})}
+        saved = {"stop": NO_STOP, "engine": LLAMA, **run.load_settings().get("sample", {})}
         check_same(
             {k: v for k, v in saved.items() if k not in FREE},
             {k: v for k, v in now.items() if k not in FREE},
@@ -186,18 +199,18 @@ def requests_of(
     questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig
 ) -> list[Request]:
     """Write all requests of a run that has not begun."""
-    return [_request(q, engine, task, config, {}) for q in questions]
+    return [r for q in questions for r in _requests(q, engine, task, config, {})]
 
 
-def _request(
+def _requests(
     q: Question, engine: Engine, task: Task, config: SampleConfig, have: dict[tuple[str, int], bool]
-) -> Request:
+) -> list[Request]:
     wanted = tuple(
         Wanted(i, path_seed(config.seed, q.id, i))
         for i in range(config.paths)
         if (q.id, i) not in have
     )
-    return to_request(engine, task, q, config.prompt, wanted)
+    return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
 
 
 def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
@@ -242,7 +255,9 @@ class _Tally:
     ) -> None:
         self.before = self.done = len(have)
         self.parsed, self.watch, self.progress = sum(have.values()), watch, progress
-        self.left = {r.question_id: len(r.wanted) for r in requests}  # of undecided questions
+        self.left = Counter[str]()  # paths of undecided questions
+        for r in requests:
+            self.left[r.question_id] += len(r.wanted)
         self.tokens, self.spared, self.begun = 0, 0, time.monotonic()
         progress.start("sampling", self.done + sum(self.left.values()))
 

@@ -13,22 +13,24 @@ same run makes the same choice. What lands in ``adapter/lmsi.json`` under ``scal
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from lmsi_cli.config import SampleConfig, SamplingConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split
-from lmsi_cli.engine.reading import to_path, to_request
+from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Paired, Progress, Question, Record, TrainExample, Vote
+from lmsi_cli.records import Paired, Progress, Question, Record, Vote
 from lmsi_cli.rundir import SCALE, RunDir
 from lmsi_cli.stats import paired
 from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.training import validation
+from lmsi_cli.training import lessons, validation
 
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25)
 PATHS = 3  # sampled answers a question besides the greedy one, if the cost allows
@@ -74,7 +76,11 @@ def finished(run: RunDir) -> Sweep | None:
 
 
 def candidates(
-    run: RunDir, task: Task, labelled: Sequence[Question], val_share: float = 0.0
+    run: RunDir,
+    task: Task,
+    labelled: Sequence[Question],
+    val_share: float = 0.0,
+    loss: str = "sft",
 ) -> Asked:
     """Choose what to ask: questions that were not trained on, labelled ones if there are enough.
 
@@ -83,8 +89,9 @@ def candidates(
         task: Supplies the kind of answer.
         labelled: A probe; questions of it that were trained on are left out.
         val_share: Of the questions in ``train.jsonl``, what training set apart.
+        loss: Of the training; one on pairs sees the questions of these.
     """
-    sides = validation.split(list(read_records(run.train, TrainExample)), val_share)
+    sides = validation.split(lessons.read(run, loss), val_share)
     trained, unseen = ({e.question_id for e in side} for side in sides)
     apart = [q for q in labelled if q.id not in trained]
     votes = [v for v in read_records(run.votes, Vote)] if run.votes.exists() else []
@@ -162,7 +169,7 @@ class _Sitting:
         self.task, self.engine, self.config = task, engine, _as_sampled(run)
         self.done = 0
         one = (Wanted(0, 0),)
-        requests = [self._request(q, one) for q in asked.questions]
+        requests = self._requests(asked.questions, lambda _: one)
         fitting = split(requests, self.config.max_tokens, engine.info.context).fitting
         fits = {r.question_id for r in fitting}
         self.asked = asked._replace(questions=[q for q in asked.questions if q.id in fits])
@@ -177,7 +184,7 @@ class _Sitting:
         right = dict.fromkeys((q.id for q in self.asked.questions), 0)
         words = {q.id: q.question for q in self.asked.questions}
         for requests, config in self._passes():
-            for generated in self.engine.generate(requests, config, self.task.trigger):
+            for generated in draw(self.engine, requests, config, self.task.trigger):
                 path = to_path(generated, self.task, words[generated.question_id])
                 as_wanted = path.predicted_answer == self.asked.wanted[path.question_id]
                 right[path.question_id] += as_wanted
@@ -189,11 +196,17 @@ class _Sitting:
         """The greedy answers, then the sampled ones if any are asked for."""
         for paths, temperature in ((1, 0.0), (self.asked.paths, self.config.temperature)):
             if paths:
-                requests = [self._request(q, self._wanted(q, paths)) for q in self.asked.questions]
+                requests = self._requests(self.asked.questions, partial(self._wanted, paths=paths))
                 yield requests, msgspec.structs.replace(self.config, temperature=temperature)
 
-    def _request(self, q: Question, wanted: tuple[Wanted, ...]) -> Request:
-        return to_request(self.engine, self.task, q, self.config.prompt, wanted)
+    def _requests(
+        self, questions: Sequence[Question], wanted: Callable[[Question], tuple[Wanted, ...]]
+    ) -> list[Request]:
+        form, longest = self.config.prompt, self.config.max_tokens
+        asked = (
+            to_requests(self.engine, self.task, q, form, wanted(q), longest) for q in questions
+        )
+        return [r for requests in asked for r in requests]
 
     def _wanted(self, q: Question, paths: int) -> tuple[Wanted, ...]:
         seed = self.config.seed

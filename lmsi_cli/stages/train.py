@@ -9,6 +9,7 @@ training only the vocabulary is loaded in llama.cpp; the sampler's memory is fre
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +25,13 @@ from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
-from lmsi_cli.records import Progress, Prompt, Question, Record, Silent, TrainExample
+from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, processes
+from lmsi_cli.training import checkpoint, lessons, processes, starting
 from lmsi_cli.training.bases import adapted
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
+from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
 
@@ -70,20 +72,20 @@ def train_run(
             cannot load the model, it is not the one that was sampled or changed meanwhile, the
             training diverged, or a proof failed; says which.
     """
-    if not run.train.exists():
-        raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
+    lessons.check(run, config)
     mark = Mark.of(model)
+    _check_start(run, model, config)
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
     if overwrite:
         discard_adapter(run)
     if run.adapter_origin.exists():
         return _finished(run, origin)
-    examples = list(read_records(run.train, TrainExample))
+    examples = lessons.weighted(run, config)
     with vocabulary(model) as words:
         encoder = Encoder(words)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        prompts = [codec.prompt(p) for p in held_out(run, task, examples)]
+        prompts = within(model, [codec.prompt(p) for p in held_out(run, task, examples)])
         seen = witness(model, prompts)
         trained = train(examples, model, config, run.adapter, codec, progress, seen)
     mark.check()
@@ -118,7 +120,7 @@ def assist(run: RunDir, model: Path) -> None:
     config = processes.called()
     if config is None:
         return
-    examples = list(read_records(run.train, TrainExample))
+    examples = lessons.weighted(run, config)
     with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
         if run.adapter.is_dir():
             shutil.copytree(run.adapter, own, dirs_exist_ok=True)
@@ -127,11 +129,25 @@ def assist(run: RunDir, model: Path) -> None:
         train(examples, model, config, Path(own), codec, Silent())
 
 
+def _check_start(run: RunDir, model: Path, config: TrainConfig) -> None:
+    """Refuse an adapter that this training cannot start from."""
+    if not config.init:
+        return
+    if Path(config.init).resolve() == run.adapter.resolve():
+        raise LmsiError(
+            f"--init {config.init}: that is where the new adapter is to be written",
+            hint="copy it elsewhere first, or train in another run folder",
+        )
+    starting.check(config, model, sha256_file(model))
+
+
 def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
-    """What makes an adapter what it is: settings, examples and base."""
+    """What makes an adapter what it is: settings, examples, base and what it started from."""
+    start = {"init_sha256": starting.fingerprint(config)} if config.init else {}
     return {
         **msgspec.to_builtins(config),
-        "train_sha256": sha256_file(run.train),
+        **start,
+        **lessons.origin(run, config),
         "base_file": model.name,
         "base_sha256": sha256_file(model),
     }
@@ -150,7 +166,7 @@ def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     return msgspec.convert(told["result"], TrainResult)
 
 
-def held_out(run: RunDir, task: Task, examples: Sequence[TrainExample]) -> list[Prompt]:
+def held_out(run: RunDir, task: Task, examples: Sequence[lessons.Lesson]) -> list[Prompt]:
     """Prompts that the adapter was not trained on: questions that lost the vote, if there are any.
 
     Where every question was kept, the bare exemplars serve, in a format of their own.
@@ -159,6 +175,15 @@ def held_out(run: RunDir, task: Task, examples: Sequence[TrainExample]) -> list[
     lost = [q.question for q in read_records(run.questions, Question) if q.id not in seen]
     texts = [*lost, *(e.question for e in task.exemplars)][:HELD_OUT]
     return [render(task, text, "cot-zero") for text in texts]
+
+
+def within(model: Path, prompts: Sequence[list[int]]) -> list[list[int]]:
+    """The prompts that fit a model's context; where none does, the shortest one's beginning.
+
+    A student's context may be shorter than that of the model which was asked these questions.
+    """
+    context = int(read_meta(model).values.get("context_length", 0)) or sys.maxsize
+    return [p for p in prompts if len(p) <= context] or [min(prompts, key=len)[:context]]
 
 
 def witness(model: Path, prompts: Sequence[list[int]]) -> Witness:

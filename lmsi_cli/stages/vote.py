@@ -25,11 +25,12 @@ from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
-from lmsi_cli.prompts import Task, examples
-from lmsi_cli.records import Path, Progress, Question, Silent, TrainExample, Vote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.prompts import Task, completion, examples, render
+from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
+from lmsi_cli.rundir import RunDir, refuse_student
 from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
+from lmsi_cli.voting.pairs import choose
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
 Watch = Callable[[Question, Vote, Sequence[Path]], None]
@@ -137,6 +138,25 @@ class _Polls:
         kept = [p for p in paths if p.path in voted.kept]
         return examples(self.task, question, kept, voted.predicted_answer, self.config.formats)
 
+    def preferences(self, question: Question, paths: list[Path], voted: Vote) -> list[Preference]:
+        """Every pair of paths in every format that holds a rationale."""
+        choices = choose(voted, paths, self.config)
+        return [
+            Preference(
+                prompt=render(self.task, question.question, format),
+                chosen=completion(self.task, choice.chosen),
+                rejected=completion(self.task, choice.rejected),
+                weight=choice.weight,
+                format=format,
+                question_id=question.id,
+                chosen_path=choice.chosen.path,
+                rejected_path=choice.rejected.path,
+            )
+            for choice in choices
+            for format in self.config.formats
+            if format.startswith("cot")
+        ]
+
     def _ballots(self, question_id: str, answer: str) -> Ballots:
         paths = self.paths.get(question_id)
         if not paths:
@@ -197,6 +217,7 @@ def _check_settings(config: VoteConfig) -> None:
 
 def _paths(run: RunDir, progress: Progress) -> Indexed[Path]:
     if not run.paths.exists():
+        refuse_student(run)
         raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
     progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
     paths = Indexed(
@@ -220,6 +241,7 @@ def _write(run: RunDir, polls: _Polls, watch: Watch, progress: Progress) -> Tall
         Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}") as questions,
         drafted(run.votes) as votes,
         shuffled(run.train, polls.config.seed) as train,
+        shuffled(run.pairs, polls.config.seed) as pairs,
     ):
         for done, (question_id, paths) in enumerate(polls.paths, 1):
             question = next(iter(questions.get(question_id)), None)
@@ -234,6 +256,10 @@ def _write(run: RunDir, polls: _Polls, watch: Watch, progress: Progress) -> Tall
             votes.write(selection.vote)
             for example in polls.examples(question, paths, selection.vote):
                 train.write(example)
+            found = polls.preferences(question, paths, selection.vote)
+            tally.sums["pairs"] += len({p.chosen_path for p in found})
+            for preference in found:
+                pairs.write(preference)
             progress.advance(done, **tally.figures())
         if not tally.sums["parsed"]:
             raise _nobody_votes(run, tally, polls.task)

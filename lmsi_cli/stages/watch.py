@@ -18,7 +18,7 @@ import msgspec
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object
 from lmsi_cli.records import Record, Status
-from lmsi_cli.rundir import ANSWERS, RESULT, RunDir, in_use
+from lmsi_cli.rundir import ANSWERS, RESULT, RunDir, in_use, teacher_of
 
 CHUNK = 1 << 20
 
@@ -78,6 +78,8 @@ def _status(run: RunDir) -> Status | None:
 
 
 def _sampled(run: RunDir) -> str | None:
+    if told := teacher_of(run):
+        return f"a student of {Path(told['model']).name}, by the votes of {told['run']}"
     if not run.paths.exists():
         return None
     asked = run.load_settings().get("sample", {}).get("paths", 0)

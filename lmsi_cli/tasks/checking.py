@@ -1,6 +1,7 @@
 """Whether a task is sound: all that is wrong with it, in words, as a list.
 
-Knows the fields of a task and the answer kinds; no files. A list for a file with two slips:
+Knows the fields of a task and the answer kinds; no files. A task holds ``exemplars``, or several
+sets of them as ``templates``. A list for a file with two slips:
 
     ["unknown field `knd` (did you mean `kind`?)", "exemplar 1: answer: 'many' is not a number"]
 """
@@ -9,13 +10,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from typing import Any, TypeGuard, get_type_hints
 
 import msgspec
 
 from lmsi_cli.answers import KINDS, canonical, extract, listed
 from lmsi_cli.prompts import Task, asked
-from lmsi_cli.records import Exemplar, Record
+from lmsi_cli.records import Exemplar, Record, Template
 
 _TYPES = get_type_hints(Task, include_extras=True)
 
@@ -26,20 +27,51 @@ def mistakes(fields: dict[str, Any]) -> list[str]:
     Misspelt, missing and of a wrong type; an unknown kind; and exemplars that would teach a model
     a form which the reader of answers misreads.
     """
-    found = [*_names(fields, Task)]
+    has = {**fields, "exemplars": ()} if "templates" in fields else fields  # in each of them
+    found = [*_names(has, Task)]
     found += ["chat: no field of a task; use --chat and --few-shot"] * ("chat" in fields)
     for name in Task.__struct_fields__:
-        if name in fields and name not in ("chat", "exemplars"):
+        if name in fields and name not in ("chat", "exemplars", "templates"):
             found += _wrong_type(name, fields[name], _TYPES[name])
     if isinstance(kind := fields.get("kind"), str) and kind not in KINDS:
         found.append(f"kind: unknown answer kind {kind!r}")
-    exemplars = fields.get("exemplars", [])
-    if not isinstance(exemplars, list) or not all(isinstance(e, dict) for e in exemplars):
-        return [*found, "exemplars: expected tables, each headed [[exemplars]]"]
+    found += _exemplars(fields.get("exemplars", []), "exemplars", _reader(fields))
+    return [*found, *_templates(fields)] if "templates" in fields else found
+
+
+def _templates(fields: dict[str, Any]) -> Iterator[str]:
+    """All that is wrong with several sets of exemplars."""
+    templates = fields["templates"]
+    if "exemplars" in fields:
+        yield "templates: a task has exemplars or templates, not both"
+    if not _tables(templates) or not templates:
+        yield "templates: expected tables, each headed [[templates]]"
+        return
     task = _reader(fields)
+    for number, template in enumerate(templates, 1):
+        wrong = [*_names(template, Template)]
+        if not wrong and not template["exemplars"]:
+            wrong = ["exemplars: there is none"]
+        if not wrong:
+            wrong = [*_exemplars(template["exemplars"], "templates.exemplars", task)]
+        yield from (f"template {number}: {told}" for told in wrong)
+
+
+def _exemplars(exemplars: object, heading: str, task: Task | None) -> Iterator[str]:
+    if not _tables(exemplars):
+        yield f"exemplars: expected tables, each headed [[{heading}]]"
+        return
     for number, exemplar in enumerate(exemplars, 1):
-        found += [f"exemplar {number}: {told}" for told in _exemplar(exemplar, task)]
-    return found
+        yield from (f"exemplar {number}: {told}" for told in _exemplar(exemplar, task))
+
+
+def _tables(value: object) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
+
+
+def wrong_exemplar(exemplar: Exemplar, task: Task) -> list[str]:
+    """All that keeps an exemplar from standing in a task; none: it may."""
+    return [*_exemplar(msgspec.to_builtins(exemplar), task)]
 
 
 def _reader(fields: dict[str, Any]) -> Task | None:

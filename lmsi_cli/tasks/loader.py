@@ -9,6 +9,9 @@ Knows nothing of models or prompts beyond the record they fill. A task is one fi
     question = "What is 6 * 7?"
     rationale = "6 * 7 = 42."
     answer = "42"
+
+Several sets of exemplars, which the paths of a question take in turn, are ``[[templates]]``, each
+with ``[[templates.exemplars]]`` of its own.
 """
 
 from __future__ import annotations
@@ -69,12 +72,22 @@ def _read(path: Path) -> Task:
     fields = _decoded(path)
     found = mistakes(fields)
     if not found:
-        return msgspec.convert(fields, Task)
+        return task_from(fields)
     told = found[0]
     if len(found) > 1:
         numbered = (f"({i}) {m}" for i, m in enumerate(found, 1))
         told = f"{len(found)} mistakes: {'; '.join(numbered)}"
     raise LmsiError(f"{path}: {told}", hint=_hint(told))
+
+
+def task_from(fields: dict[str, Any]) -> Task:
+    """A task of sound fields; where one set of exemplars is asked for, it is the first template's.
+
+    Raises:
+        msgspec.ValidationError: They are not sound; see ``mistakes``.
+    """
+    first = {"exemplars": fields["templates"][0]["exemplars"]} if fields.get("templates") else {}
+    return msgspec.convert({**fields, **first}, Task)
 
 
 def _decoded(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import data, devices, load
 from lmsi_cli.training.step import row_loss
 from lmsi_cli.training.validation import Reading
@@ -29,6 +30,16 @@ FAR = 2.0
 # collapse, the same answer to every question.
 SAME = 0.5
 NAN = "the adapted model computes NaN"
+PATIENCE = "no lower loss on held-out questions"
+
+
+class DestroyedError(LmsiError):
+    """Training ended before there was any sound adapter."""
+
+
+def alarming(stopped: str) -> str:
+    """Why training ended early, if that is an alarm; empty if it was only out of patience."""
+    return "" if PATIENCE in stopped else stopped
 
 
 def alarm(reading: Reading, base: Reading) -> str:
@@ -90,7 +101,7 @@ def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str
     lowest = min(readings, key=lambda r: r.loss)
     since = sum(r.step > lowest.step for r in readings)
     if unseen and config.patience and since >= config.patience:
-        return f"step {last.step}: no lower loss on held-out questions since step {lowest.step}"
+        return f"step {last.step}: {PATIENCE} since step {lowest.step}"
     return ""
 
 

@@ -57,10 +57,18 @@ class Pieces(list["Piece"]):
 
 
 class Piece(NamedTuple):
-    """A run of tokens that sees itself causally, and all of the piece number ``parent``."""
+    """A run of tokens that sees itself causally, and all of what ``parent``, a number, sees."""
 
     length: int
     parent: int | None
+
+
+def seen(pieces: Sequence[Piece], number: int) -> list[int]:
+    """The numbers of the pieces that a piece sees, in the order of their tokens; it is the last."""
+    chain = [number]
+    while (parent := pieces[chain[0]].parent) is not None:
+        chain.insert(0, parent)
+    return chain
 
 
 def supports(config: object, longest: int) -> bool:
@@ -153,8 +161,8 @@ def attend(
 def _seen(parts: Sequence[Tensor], number: int, pieces: Sequence[Piece]) -> Tensor:
     import torch
 
-    parent = pieces[number].parent
-    return parts[number] if parent is None else torch.cat((parts[parent], parts[number]), dim=2)
+    chain = seen(pieces, number)
+    return parts[number] if len(chain) == 1 else torch.cat([parts[i] for i in chain], dim=2)
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:

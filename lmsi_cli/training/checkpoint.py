@@ -26,7 +26,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import unfinished, write_error
 from lmsi_cli.records import Record
 from lmsi_cli.rundir import check_same
-from lmsi_cli.training.data import TokenExample
+from lmsi_cli.training.data import Unit, sequences
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Tensors = dict[str, torch.Tensor]
 
 NAME, BEST = "checkpoint.safetensors", "best.safetensors"
+REFERENCE = "reference.json"  # of preference.py
 MOMENTS = ("exp_avg", "exp_avg_sq")
 # Enough of a model file to tell two apart without reading gigabytes.
 HEAD_BYTES = 1 << 20
@@ -61,16 +62,23 @@ def told(config: TrainConfig) -> dict[str, Any]:
     return {k: v for k, v in msgspec.to_builtins(config).items() if k not in SPEED_ONLY}
 
 
-def fingerprint(gguf: Path | None, examples: Sequence[TokenExample], config: TrainConfig) -> str:
+def fingerprint(
+    gguf: Path | None, examples: Sequence[Unit], config: TrainConfig, start: str = ""
+) -> str:
     """Name a run by all that decides its result; how often it saves, and where it runs, does not.
 
     Args:
         gguf: The base model; its size, head and tail stand for it. None in tests without one.
-        examples: The token ids in order.
+        examples: The token ids and weights in order.
         config: All settings.
+        start: From ``starting.fingerprint``: what ``config.init`` holds.
     """
-    digest = hashlib.sha256(msgspec.json.encode(told(config), order="sorted"))
-    digest.update(msgspec.json.encode([(e.prompt, e.completion) for e in examples]))
+    # Where the adapter to start from lies is no matter, what it says is.
+    decisive = {k: v for k, v in told(config).items() if k != "init"}
+    digest = hashlib.sha256(msgspec.json.encode(decisive, order="sorted"))
+    digest.update(start.encode())
+    told_ = [(e.prompt, e.completion, e.weight) for e in sequences(examples)]
+    digest.update(msgspec.json.encode(told_))
     if gguf is not None:
         size = gguf.stat().st_size
         with gguf.open("rb") as f:
@@ -265,6 +273,6 @@ def _restore_random(tensors: Tensors) -> None:
 
 def remove(folder: Path) -> None:
     """Delete the checkpoints of a finished run."""
-    for name in (NAME, BEST):
+    for name in (NAME, BEST, REFERENCE):
         (folder / name).unlink(missing_ok=True)
         unfinished(folder / name).unlink(missing_ok=True)

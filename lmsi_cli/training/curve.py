@@ -24,7 +24,13 @@ NAME = "loss.png"
 SMOOTH = 20
 
 
-def draw(log: Sequence[LogLine], readings: Sequence[Reading], best: int | None, path: Path) -> None:
+def draw(
+    log: Sequence[LogLine],
+    readings: Sequence[Reading],
+    best: int | None,
+    path: Path,
+    unit: str = "nats per completion token",
+) -> None:
     """Draw the curve.
 
     Args:
@@ -32,6 +38,7 @@ def draw(log: Sequence[LogLine], readings: Sequence[Reading], best: int | None, 
         readings: All validations; none leaves that line out.
         best: The step whose adapter was taken.
         path: A PNG file, replaced.
+        unit: Of the loss; readings in another one are best left out.
 
     Raises:
         LmsiError: It cannot be written.
@@ -40,7 +47,7 @@ def draw(log: Sequence[LogLine], readings: Sequence[Reading], best: int | None, 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="loss, nats per completion token")
+    axes = figure.add_subplot(xlabel="step", ylabel=f"loss, {unit}")
     steps, losses = [line.step for line in log], [line.loss for line in log]
     axes.plot(steps, losses, color="0.8", linewidth=0.8, label="each step")
     axes.plot(steps, smooth(losses), color="C0", label="training")

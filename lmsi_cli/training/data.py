@@ -3,19 +3,23 @@
 Examples of one step share a row: a few-shot prefix stands there once, every example's own part
 (its *tail*) follows, positions restart after the prefix, and a tail sees its prefix and itself
 only. Eight few-shot examples then cost one prefix and eight tails instead of eight of both, with
-the same loss. Knows nothing of models or tokenizers; the caller passes functions. Two examples
-with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
+the same loss. The two completions of a preference pair share their whole prompt, below that
+prefix, and always a row. Knows nothing of models or tokenizers; the caller passes functions. Two
+examples with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
 
     Row(ids=[5, 6, 7, 8, 9, 4], positions=[0, 1, 2, 3, 2, 3],
-        pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)], keep=[2, 4], labels=[8, 4])
+        pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)], keep=[2, 4], labels=[8, 4],
+        parts=[Part(labels=1), Part(labels=1)])
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt, TrainExample
 from lmsi_cli.training.attention import Piece
 
@@ -40,12 +44,20 @@ class Codec(NamedTuple):
 
 
 class TokenExample(NamedTuple):
-    """Token ids of one pair; the first ``shared`` prompt ids are common to its format."""
+    """Token ids of one prompt and its completion, and how much they count in the loss.
+
+    The first ``shared`` prompt ids are common to its format, the first ``stem`` to it and the other
+    completion of its pair. ``reference`` is what the base makes of the completion, a sum of natural
+    logs; only pairs need it.
+    """
 
     prompt: list[int]
     completion: list[int]
     shared: int = 0
     name: str = ""
+    weight: float = 1.0
+    stem: int = 0
+    reference: float = 0.0
 
     @property
     def length(self) -> int:
@@ -53,17 +65,61 @@ class TokenExample(NamedTuple):
         return len(self.prompt) + len(self.completion)
 
 
-class TokenSet(NamedTuple):
-    """The examples that fit, and how many did not."""
+class TokenPair(NamedTuple):
+    """Two completions of one prompt, of equal weight, the better one first."""
 
-    examples: list[TokenExample]
+    chosen: TokenExample
+    rejected: TokenExample
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer sequence."""
+        return max(self.chosen.length, self.rejected.length)
+
+    @property
+    def shared(self) -> int:
+        """As that of its examples."""
+        return self.chosen.shared
+
+    @property
+    def prompt(self) -> list[int]:
+        """As that of its examples."""
+        return self.chosen.prompt
+
+    @property
+    def weight(self) -> float:
+        """As that of its examples."""
+        return self.chosen.weight
+
+
+Unit = TokenExample | TokenPair  # what a step is made of; all of one run are of one kind
+
+
+def sequences(units: Iterable[Unit]) -> list[TokenExample]:
+    """The single sequences of examples or pairs, in order; a pair's chosen one comes first."""
+    return [e for unit in units for e in (unit if isinstance(unit, TokenPair) else (unit,))]
+
+
+class TokenSet(NamedTuple):
+    """The examples or pairs that fit, and how many did not."""
+
+    examples: list[Unit]
     dropped: int
+
+
+class Part(NamedTuple):
+    """One sequence of a row: how many labels are its own; the rest as in ``TokenExample``."""
+
+    labels: int
+    weight: float = 1.0
+    reference: float = 0.0
 
 
 class Row(NamedTuple):
     """One forward pass: T tokens, of which C are predicted.
 
-    ``keep`` are the positions whose output predicts ``labels``.
+    ``keep`` are the positions whose output predicts ``labels``; ``parts`` are the sequences that
+    these belong to, in their order.
     """
 
     ids: list[int]
@@ -71,6 +127,7 @@ class Row(NamedTuple):
     pieces: list[Piece]
     keep: list[int]
     labels: list[int]
+    parts: list[Part]
 
 
 class Batch(NamedTuple):
@@ -84,6 +141,7 @@ class Batch(NamedTuple):
     pieces: list[Piece] | None
     keep: torch.Tensor
     labels: torch.Tensor
+    parts: list[Part]
 
 
 def tokenize(examples: Sequence[TrainExample], codec: Codec, max_length: int) -> TokenSet:
@@ -101,11 +159,30 @@ def tokenize(examples: Sequence[TrainExample], codec: Codec, max_length: int) ->
             codec.prompt(e.prompt),
             codec.completion(e.prompt, e.completion),
             name=f"{e.question_id} ({e.format})",
+            weight=e.weight,
         )
         if ids.length <= max_length:
             kept.append(ids)
             formats.append(e.format)
-    return TokenSet(share_prefixes(kept, formats), len(examples) - len(kept))
+    return TokenSet([*share_prefixes(kept, formats)], len(examples) - len(kept))
+
+
+def weighed(units: Sequence[Unit]) -> list[Unit]:
+    """Scale the weights of examples so that their mean is 1; those of pairs stay.
+
+    Raises:
+        LmsiError: All are 0.
+    """
+    examples = [u for u in units if not isinstance(u, TokenPair)]
+    if all(e.weight == 1 for e in examples):
+        return [*units]
+    mean = fmean(e.weight for e in examples)
+    if not mean:
+        raise LmsiError(
+            "nothing to train on: every example has the weight 0",
+            hint="use --example-weight none, or run `lmsi vote` again",
+        )
+    return [e._replace(weight=e.weight / mean) for e in examples]
 
 
 def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> list[TokenExample]:
@@ -127,46 +204,62 @@ def _common(prompts: list[list[int]]) -> int:
     return length if len(prompts) > 1 and length >= MIN_SHARED else 0
 
 
-def pack(examples: Sequence[TokenExample], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
-    """Pack one step's examples into as few rows as fit ``max_tokens`` each.
+def pack(units: Sequence[Unit], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
+    """Pack one step's examples, or pairs, into as few rows as fit ``max_tokens`` each.
 
-    An example longer than that gets a row of its own. ``max_tokens=0`` packs nothing: one example
-    a row, for models whose attention is more than a mask.
+    One that is longer than that gets a row of its own. ``max_tokens=0`` packs nothing, for models
+    whose attention is more than a mask: one sequence a row, those of a pair one after the other.
     """
-    bins: list[list[TokenExample]] = []
     # Equal prefixes next to each other, so that they meet in one row.
-    for example in sorted(examples, key=lambda e: (-e.shared, e.prompt[: e.shared])):
-        home = next((b for b in bins if _tokens([*b, example]) <= max_tokens), None)
+    ordered = sorted(units, key=lambda u: (-u.shared, u.prompt[: u.shared]))
+    if not max_tokens:
+        return [_row([e]) for e in sequences(ordered)]
+    bins: list[list[TokenExample]] = []
+    for unit in ordered:
+        own = sequences([unit])
+        home = next((b for b in bins if _tokens([*b, *own]) <= max_tokens), None)
         if home is None:
-            bins.append([example])
+            bins.append(own)
         else:
-            home.append(example)
+            home.extend(own)
     return [_row(b) for b in bins]
 
 
-def _prefix(example: TokenExample) -> tuple[int, ...]:
-    return tuple(example.prompt[: example.shared])
+def _heads(example: TokenExample) -> list[tuple[int, ...]]:
+    """The beginnings of its prompt that others may share, the shorter one first."""
+    ends = [example.shared, example.stem] if example.stem > example.shared else [example.shared]
+    return [tuple(example.prompt[:end]) for end in ends if end]
 
 
 def _tokens(examples: Sequence[TokenExample]) -> int:
-    tails = sum(e.length - e.shared for e in examples)
-    return tails + sum(len(p) for p in {_prefix(e) for e in examples})
+    """What ``_row`` makes of them, in tokens."""
+    heads = {head: inner for e in examples for head, inner in _nested(_heads(e))}
+    tails = sum(e.length - max(e.shared, e.stem) for e in examples)
+    return tails + sum(len(head) - inner for head, inner in heads.items())
+
+
+def _nested(heads: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], int]]:
+    """Each head with the length of the one inside it, which stands there already."""
+    return [(head, len(heads[i - 1]) if i else 0) for i, head in enumerate(heads)]
 
 
 def _row(examples: Sequence[TokenExample]) -> Row:
-    row = Row([], [], [], [], [])
-    prefixes: dict[tuple[int, ...], int] = {}
+    row = Row([], [], [], [], [], [])
+    found: dict[tuple[int, ...], int] = {}
     for e in examples:
-        head = _prefix(e)
-        if head and head not in prefixes:
-            prefixes[head] = _add(row, list(head), 0, None)
-        tail = e.prompt[e.shared :] + e.completion
+        parent, done = None, 0
+        for head in _heads(e):
+            if head not in found:
+                found[head] = _add(row, list(head[done:]), done, parent)
+            parent, done = found[head], len(head)
+        tail = e.prompt[done:] + e.completion
         start = len(row.ids)
-        _add(row, tail, e.shared, prefixes.get(head))
+        _add(row, tail, done, parent)
         # The token at k predicts the one at k + 1; the first token of a text has no predictor.
-        first = max(len(e.prompt) - e.shared, 1)
+        first = max(len(e.prompt) - done, 1)
         row.keep.extend(range(start + first - 1, start + len(tail) - 1))
         row.labels.extend(tail[first:])
+        row.parts.append(Part(len(tail) - first, e.weight, e.reference))
     return row
 
 
@@ -188,4 +281,5 @@ def to_batch(row: Row) -> Batch:
         pieces=None if whole else row.pieces,
         keep=torch.tensor(row.keep, dtype=torch.long),
         labels=torch.tensor(row.labels, dtype=torch.long),
+        parts=row.parts,
     )

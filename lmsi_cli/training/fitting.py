@@ -36,7 +36,7 @@ class Settled(NamedTuple):
     """Settings and examples that fit, with their forecast, and the flags that made them fit."""
 
     config: TrainConfig
-    examples: list[data.TokenExample]
+    examples: list[data.Unit]
     checkpointing: bool
     footprint: memory.Footprint
     taken: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ def settle(run: memory.Outline, config: TrainConfig, out: Path, progress: Progre
     return found
 
 
-def taken_over(config: TrainConfig, examples: list[data.TokenExample]) -> Settled:
+def taken_over(config: TrainConfig, examples: list[data.Unit]) -> Settled:
     """What another process has settled already; nothing is foretold again."""
     nothing = memory.Footprint(process=0, weights=0, adapter=0, row=0, loading=0, proving=0)
     return Settled(config, examples, config.gradient_checkpointing == "on", nothing)

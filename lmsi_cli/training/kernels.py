@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 # Rows of logits that are held at once with their gradient.
@@ -122,19 +123,9 @@ def head_loss() -> Any:
     class HeadLoss(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-            narrow, losses, grads = w.to(dtype), [], []
-            rows = zip(torch.split(h, HEAD_ROWS), torch.split(labels, HEAD_ROWS), strict=True)
-            for part, wanted in rows:
-                logits = part.to(dtype) @ narrow.t()
-                top = logits.amax(1, keepdim=True).float()
-                hit = logits.gather(1, wanted[:, None]).float()
-                weights = logits.float().sub_(top).exp_()  # of the words, not yet summing to one
-                total = weights.sum(1, keepdim=True)
-                losses.append((total.log() + top - hit).sum())
-                mean = (weights.to(dtype) @ narrow).float().div_(total)
-                grads.append(mean.sub_(narrow[wanted]))
+            losses, grads = _head(h, w, labels, dtype)
             ctx.save_for_backward(torch.cat(grads).to(h.dtype))
-            return torch.stack(losses).sum()
+            return torch.stack([part.sum() for part in losses]).sum()
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -142,6 +133,47 @@ def head_loss() -> Any:
             return g_h * grad, None, None, None
 
     return HeadLoss
+
+
+@cache
+def head_losses() -> Any:
+    """As ``head_loss``, but the cross-entropy of every token, (C,), where they count unequally."""
+    import torch
+
+    class HeadLosses(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+            losses, grads = _head(h, w, labels, dtype)
+            ctx.save_for_backward(torch.cat(grads).to(h.dtype))
+            return torch.cat(losses).squeeze(1)
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            (g_h,) = ctx.saved_tensors
+            return (g_h * grad[:, None]).to(g_h.dtype), None, None, None
+
+    return HeadLosses
+
+
+def _head(
+    h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Losses (rows, 1) and gradients (rows, width) of the tokens, a few rows at a time."""
+    import torch
+
+    narrow = w.to(dtype)
+    losses, grads = [], []
+    rows = zip(torch.split(h, HEAD_ROWS), torch.split(labels, HEAD_ROWS), strict=True)
+    for part, wanted in rows:
+        logits = part.to(dtype) @ narrow.t()
+        top = logits.amax(1, keepdim=True).float()
+        hit = logits.gather(1, wanted[:, None]).float()
+        weights = logits.float().sub_(top).exp_()  # of the words, not yet summing to one
+        total = weights.sum(1, keepdim=True)
+        losses.append(total.log() + top - hit)
+        mean = (weights.to(dtype) @ narrow).float().div_(total)
+        grads.append(mean.sub_(narrow[wanted]))
+    return losses, grads
 
 
 @cache

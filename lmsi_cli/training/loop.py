@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import Appender, appender
 from lmsi_cli.records import Progress
 from lmsi_cli.training import (
@@ -26,10 +25,12 @@ from lmsi_cli.training import (
     lora,
     minutes,
     pace,
+    preference,
     processes,
     schedule,
     validation,
 )
+from lmsi_cli.training.data import TokenPair, sequences
 from lmsi_cli.training.state import LOG, Job, LogLine, Outcome, State, header, keep, resume, save
 from lmsi_cli.training.step import accumulate, speed_up
 from lmsi_cli.training.validation import Reading, Validator, Watched
@@ -64,6 +65,7 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
     if state.done:
         progress.say(f"going on after step {state.done} of {len(state.steps)}")
     _foretell(model, job, state, progress)
+    job = _referred(model, job, state, progress)
     model.train()
     try:
         with (
@@ -88,6 +90,16 @@ def _readings(job: Job) -> AbstractContextManager[Appender[Reading] | None]:
     return appender(job.out / validation.LOG, Reading) if job.watched else nullcontext()
 
 
+def _referred(model: nn.Module, job: Job, state: State, progress: Progress) -> Job:
+    """The job with what the base makes of its pairs, if these are what is trained on."""
+    if job.config.loss == "sft":
+        return job
+    pairs = [unit for unit in job.examples if isinstance(unit, TokenPair)]
+    kept = preference.refer(model, pairs, job, state.row_tokens, progress)
+    progress.start("training", len(state.steps))
+    return job._replace(examples=[*kept])
+
+
 def _foretell(model: nn.Module, job: Job, state: State, progress: Progress) -> None:
     if devices.of(model).type != "cpu":
         return
@@ -103,7 +115,8 @@ def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     torch.manual_seed(job.config.seed)
     parameters = lora.trainable(model)
     optimizer = devices.adamw(parameters.values(), job.config)
-    longest = max(e.length for e in [*job.examples, *(job.watched or Watched([], True)).examples])
+    seen = [*sequences(job.examples), *(job.watched or Watched([], True)).examples]
+    longest = max(e.length for e in seen)
     packs = attention.supports(getattr(model, "config", None), longest)
     if packs:
         attention.install(model)
@@ -154,7 +167,8 @@ def _step(model: nn.Module, state: State, job: Job, indices: list[int], rate: fl
     started = time.perf_counter()
     batch = [job.examples[i] for i in indices]
     processes.draw_apart(job.config.seed, state.done)
-    own = accumulate(model, processes.part(batch), state.row_tokens, job.dtype)
+    learn = preference.learner(job.config) if job.config.loss == "scpo" else accumulate
+    own = learn(model, processes.part(batch), state.row_tokens, job.dtype)
     figures = processes.together(own, state.parameters.values())
     norm = float(
         torch.nn.utils.clip_grad_norm_(
@@ -162,17 +176,16 @@ def _step(model: nn.Module, state: State, job: Job, indices: list[int], rate: fl
         )
     )
     if not (math.isfinite(figures.loss) and math.isfinite(norm)):
-        broken = alarms.culprits(model, batch, job.dtype)
-        raise _Broken(alarms.blame(state.done + 1, batch, broken))
+        each = sequences(batch)
+        broken = alarms.culprits(model, each, job.dtype)
+        raise _Broken(alarms.blame(state.done + 1, each, broken))
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.whole = False
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     seconds = processes.leader_s(time.perf_counter() - started)
-    return LogLine(
-        step=state.done + 1, lr=rate, grad_norm=norm, seconds=seconds, **figures._asdict()
-    )
+    return LogLine(step=state.done + 1, lr=rate, grad_norm=norm, seconds=seconds, **figures.told())
 
 
 def _commit(state: State, line: LogLine) -> None:
@@ -247,7 +260,7 @@ def _settle(state: State, job: Job, progress: Progress) -> Outcome:
     if state.stopped:
         progress.say(f"stopped: {state.stopped}")
     if best is None and state.stopped:
-        raise LmsiError(
+        raise alarms.DestroyedError(
             f"training stopped before there was any sound adapter: {state.stopped}",
             hint="start over with `--overwrite` and a lower --lr, or with --dtype fp32",
         )

@@ -70,12 +70,12 @@ class Outline(NamedTuple):
     """What a forecast needs of a model and of the examples."""
 
     meta: load.GgufMeta
-    examples: Sequence[data.TokenExample]
+    examples: Sequence[data.Unit]
     dtype: load.Dtype
     file_bytes: int = 0
 
 
-def outline(gguf: Path, examples: Sequence[data.TokenExample], dtype: load.Dtype) -> Outline:
+def outline(gguf: Path, examples: Sequence[data.Unit], dtype: load.Dtype) -> Outline:
     """Read what a forecast needs of a model's file."""
     return Outline(load.read_meta(gguf), examples, dtype, gguf.stat().st_size)
 
@@ -99,6 +99,7 @@ def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprin
     budget = config.row_tokens if attention.supports(model.config, longest) else 0
     rows = largest(run.examples, config, budget)
     process, held, adapter = resident(), _weight_bytes(model, run.dtype), 4 * ADAM * numbers
+    at_once = 2 if config.loss == "scpo" and not budget else 1  # a pair is two rows then
     holes = int((heap.GROWTH - 1) * (process + held + adapter))  # before they are given back
     return Footprint(
         process=process,
@@ -107,7 +108,7 @@ def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprin
         row=LIBRARIES
         + KEPT[run.dtype]
         + holes
-        + max(_row_bytes(run, config, checkpointing, blocks, r) for r in rows),
+        + at_once * max(_row_bytes(run, config, checkpointing, blocks, r) for r in rows),
         loading=LIBRARIES + DEQUANTISING * weights.SLAB,
         proving=LIBRARIES + run.file_bytes,
     )
@@ -138,9 +139,7 @@ def shallow(meta: load.GgufMeta, depth: int) -> nn.Module:
     return cast("nn.Module", model.requires_grad_(False))
 
 
-def largest(
-    examples: Sequence[data.TokenExample], config: TrainConfig, budget: int
-) -> list[data.Row]:
+def largest(examples: Sequence[data.Unit], config: TrainConfig, budget: int) -> list[data.Row]:
     """The rows of the whole plan that may need the most memory: by tokens, labels and scores."""
     best: dict[str, tuple[int, data.Row]] = {}
     for indices in schedule.plan(len(examples), config):
@@ -160,7 +159,8 @@ def scores(row: data.Row) -> int:
     """Pairs of tokens that attention compares in a row."""
     lengths = [piece.length for piece in row.pieces]
     return sum(
-        p.length * (p.length + (0 if p.parent is None else lengths[p.parent])) for p in row.pieces
+        length * sum(lengths[i] for i in attention.seen(row.pieces, number))
+        for number, length in enumerate(lengths)
     )
 
 

@@ -48,13 +48,13 @@ class Pace(NamedTuple):
 
 def foretell(
     model: nn.Module,
-    examples: Sequence[data.TokenExample],
+    examples: Sequence[data.Unit],
     config: TrainConfig,
     row_tokens: int,
     dtype: load.Dtype,
     done: int = 0,
 ) -> float:
-    """Seconds that the steps of a run will take.
+    """Seconds that the steps of a run will take, and of pairs their way through the base before.
 
     Args:
         model: Ready to train; left as it is.
@@ -64,16 +64,25 @@ def foretell(
         dtype: Of the matrix products.
         done: Steps that are finished already.
     """
-    rows = [
-        row
-        for step_ in schedule.plan(len(examples), config)[done:]
-        for row in data.pack([examples[i] for i in step_], row_tokens)
-    ]
+    steps = schedule.plan(len(examples), config)
+    rows = _rows(examples, steps[done:], row_tokens)
     if not rows:
         return 0.0
     each = costs(model)
-    found = measure(model, _trials(examples, rows, row_tokens), each, dtype)
-    return sum(found.of(each.of(row)) for row in rows)
+    trials = _trials(examples, rows, row_tokens)
+    found = measure(model, trials, each, dtype)
+    seconds = sum(found.of(each.of(row)) for row in rows)
+    if config.loss == "sft" or done:
+        return seconds
+    seen = [[i] for i in sorted({i for step_ in steps for i in step_})]
+    work = sum(each.of(row) for row in _rows(examples, seen, row_tokens))
+    return seconds + work * _seconds(model, trials[-1], dtype, back=False) / each.of(trials[-1])
+
+
+def _rows(
+    examples: Sequence[data.Unit], steps: Sequence[Sequence[int]], row_tokens: int
+) -> list[data.Row]:
+    return [row for step_ in steps for row in data.pack([examples[i] for i in step_], row_tokens)]
 
 
 def told(seconds: float) -> str:
@@ -84,7 +93,7 @@ def told(seconds: float) -> str:
 
 
 def _trials(
-    examples: Sequence[data.TokenExample], rows: Sequence[data.Row], row_tokens: int
+    examples: Sequence[data.Unit], rows: Sequence[data.Row], row_tokens: int
 ) -> list[data.Row]:
     """One short example, and about half of the middle one of the run's rows."""
     middle = sorted(len(row.ids) for row in rows)[len(rows) // 2]
@@ -95,7 +104,7 @@ def _trials(
     return [data.pack(short[:n], row_tokens)[0] for n in (1, count)]
 
 
-def _length(examples: Sequence[data.TokenExample], row_tokens: int) -> int:
+def _length(examples: Sequence[data.Unit], row_tokens: int) -> int:
     return len(data.pack(examples, row_tokens)[0].ids)
 
 
@@ -115,9 +124,11 @@ def measure(model: nn.Module, trials: Sequence[data.Row], each: Costs, dtype: lo
     return fit_line(points)
 
 
-def _seconds(model: nn.Module, row: data.Row, dtype: load.Dtype) -> float:
+def _seconds(model: nn.Module, row: data.Row, dtype: load.Dtype, back: bool = True) -> float:
     begun = time.perf_counter()
-    step.row_loss(model, data.to_batch(row), dtype).backward()  # type: ignore[no-untyped-call]
+    loss = step.row_loss(model, data.to_batch(row), dtype)
+    if back:
+        loss.backward()  # type: ignore[no-untyped-call]
     seconds = time.perf_counter() - begun
     model.zero_grad(set_to_none=True)
     return seconds

@@ -250,7 +250,8 @@ def together(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFi
     """Make the step of all processes out of their parts.
 
     Args:
-        figures: Of this process's part; its loss is the mean over its own completion tokens.
+        figures: Of this process's part; its loss is the mean over its own completion tokens, or
+            pairs.
         parameters: Hold the gradient of that mean; get the gradient of the mean over all.
 
     Returns:
@@ -260,16 +261,17 @@ def together(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFi
         return figures
     import torch
 
-    own = figures.completion_tokens
-    counts = [figures.loss * own, figures.tokens, figures.unpacked_tokens, own]
-    loss, tokens, unpacked, predicted = _sum(torch.tensor(counts, dtype=torch.float64)).tolist()
-    _sum_gradients(list(parameters), own / max(1.0, predicted))
-    return figures._replace(
-        loss=loss / max(1.0, predicted),
-        tokens=int(tokens),
-        unpacked_tokens=int(unpacked),
-        completion_tokens=int(predicted),
-    )
+    from lmsi_cli.training.step import Rewards, StepFigures
+
+    own = figures.over
+    counts = [figures.tokens, figures.unpacked_tokens, figures.completion_tokens, figures.pairs]
+    rewards = figures.rewards or Rewards(0.0, 0.0, 0.0, 0.0)  # as many numbers in every process
+    told = [*counts, own, *(own * mean for mean in (figures.loss, *rewards))]
+    summed = _sum(torch.tensor(told, dtype=torch.float64)).tolist()
+    tokens, unpacked, predicted, pairs, over = map(int, summed[:5])
+    loss, *means = (value / max(1, over) for value in summed[5:])
+    _sum_gradients(list(parameters), own / max(1.0, over))
+    return StepFigures(loss, tokens, unpacked, predicted, pairs, Rewards(*means) if pairs else None)
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter], weight: float) -> None:
@@ -288,6 +290,11 @@ def _sum(tensor: torch.Tensor) -> torch.Tensor:
     with _exchange():
         dist.all_reduce(tensor)
     return tensor
+
+
+def shared_sum(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum of all processes' tensors, in all of them; of one that is alone, its own."""
+    return _sum(tensor) if active() else tensor
 
 
 def leader_s(value: float) -> float:

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.records import Progress, Record
@@ -34,7 +37,8 @@ class LogLine(Record, frozen=True, kw_only=True):
     """One finished step: mean loss over its completion tokens, and what it cost.
 
     ``tokens`` went through the model; ``unpacked_tokens`` would have, had every example had a
-    row of its own. ``seconds`` is wall time.
+    row of its own. ``seconds`` is wall time. The rewards are those of ``step.Rewards``, under
+    TRL's names, and only of a step of pairs; its loss is the mean over these.
     """
 
     step: int
@@ -45,12 +49,16 @@ class LogLine(Record, frozen=True, kw_only=True):
     unpacked_tokens: int
     completion_tokens: int
     seconds: float
+    rewards_chosen: float | UnsetType = msgspec.field(default=UNSET, name="rewards/chosen")
+    rewards_rejected: float | UnsetType = msgspec.field(default=UNSET, name="rewards/rejected")
+    rewards_accuracies: float | UnsetType = msgspec.field(default=UNSET, name="rewards/accuracies")
+    rewards_margins: float | UnsetType = msgspec.field(default=UNSET, name="rewards/margins")
 
 
 class Job(NamedTuple):
     """What a run trains on and where it keeps its state; ``name`` is its fingerprint."""
 
-    examples: list[data.TokenExample]
+    examples: list[data.Unit]
     config: TrainConfig
     dtype: load.Dtype
     out: Path

@@ -8,7 +8,7 @@ Knows neither files nor checkpoints nor how many steps there are. What a step te
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lmsi_cli.training import attention, data, devices, fused, kernels, load
 
@@ -24,19 +24,55 @@ _SAMPLE = [
 ]
 
 
+class Rewards(NamedTuple):
+    """Means over a step's pairs, in TRL's words.
+
+    A completion's reward is beta times how many nats likelier it is than to the base;
+    ``accuracies`` is the share of pairs whose chosen one has the higher reward, ``margins`` the
+    mean of how much higher it is.
+    """
+
+    chosen: float
+    rejected: float
+    accuracies: float
+    margins: float
+
+
 class StepFigures(NamedTuple):
-    """Mean loss over the step's completion tokens, and what went through the model for it."""
+    """Mean loss over the step's completion tokens, and what went through the model for it.
+
+    Of a step of ``pairs`` the loss is the mean over these.
+    """
 
     loss: float
     tokens: int
     unpacked_tokens: int
     completion_tokens: int
+    pairs: int = 0
+    rewards: Rewards | None = None
+
+    @property
+    def over(self) -> int:
+        """What the loss is the mean over: pairs, or completion tokens."""
+        return self.pairs or self.completion_tokens
+
+    def told(self) -> dict[str, Any]:
+        """The figures by their names in the log."""
+        found = {name: getattr(self, name) for name in LOGGED}
+        rewards = self.rewards._asdict() if self.rewards else {}
+        return found | {f"rewards_{name}": value for name, value in rewards.items()}
+
+
+LOGGED = ("loss", "tokens", "unpacked_tokens", "completion_tokens")
 
 
 def accumulate(
-    model: nn.Module, batch: Sequence[data.TokenExample], row_tokens: int, dtype: load.Dtype
+    model: nn.Module, batch: Sequence[data.Unit], row_tokens: int, dtype: load.Dtype
 ) -> StepFigures:
     """Add the gradient of a step's mean loss to the adapter's parameters, row by row.
+
+    Examples of unequal weight count so much more or less in that mean, which goes on being over
+    all tokens: weights whose mean is 1 over the run leave the size of its gradients as it was.
 
     Args:
         model: With an adapter; only that collects gradients.
@@ -56,7 +92,7 @@ def accumulate(
     return StepFigures(
         loss=loss,
         tokens=sum(len(row.ids) for row in rows),
-        unpacked_tokens=sum(e.length for e in batch),
+        unpacked_tokens=sum(e.length for e in data.sequences(batch)),
         completion_tokens=predicted,
     )
 
@@ -108,18 +144,32 @@ def speed_up(model: nn.Module, dtype: load.Dtype, row_tokens: int) -> bool:
 
 
 def row_loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Tensor:
-    """The summed cross-entropy of a row's completion tokens, a scalar in nats.
+    """The summed cross-entropy of a row's completion tokens, each sequence's times its weight.
+
+    A scalar in nats.
 
     Args:
         model: Any causal model of transformers, with or without an adapter.
         batch: From ``data.to_batch``.
         dtype: bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
     """
+    if all(part.weight == 1 for part in batch.parts):
+        with devices.autocast(batch.ids.device, dtype):
+            return _loss(model, batch, dtype, "sum")
+    losses = token_losses(model, batch, dtype)
+    weights = [part.weight for part in batch.parts for _ in range(part.labels)]
+    return (losses * losses.new_tensor(weights)).sum()
+
+
+def token_losses(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Tensor:
+    """The cross-entropy of each completion token of a row, (C,); arguments as of ``row_loss``."""
     with devices.autocast(batch.ids.device, dtype):
-        return _loss(model, batch, dtype)
+        return _loss(model, batch, dtype, "none")
 
 
-def _loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Tensor:
+def _loss(
+    model: nn.Module, batch: data.Batch, dtype: load.Dtype, reduction: Literal["sum", "none"]
+) -> torch.Tensor:
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -134,9 +184,10 @@ def _loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Tenso
     if parts is None:
         logits = model(**row, logits_to_keep=batch.keep).logits[0].float()
         attention.check(pieces)
-        return cross_entropy(logits, batch.labels, reduction="sum")
+        return cross_entropy(logits, batch.labels, reduction=reduction)
     decoder, head = parts
     hidden = decoder(**row).last_hidden_state[0, batch.keep]
     attention.check(pieces)
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
-    return kernels.head_loss().apply(hidden, head.weight, batch.labels, kind)  # type: ignore[no-any-return]
+    kernel = kernels.head_loss() if reduction == "sum" else kernels.head_losses()
+    return kernel.apply(hidden, head.weight, batch.labels, kind)  # type: ignore[no-any-return]

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec import UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Progress, Record, TrainExample
+from lmsi_cli.records import Preference, Progress, Prompt, Record, TrainExample
 from lmsi_cli.training import (
     arithmetic,
     bases,
@@ -32,10 +33,13 @@ from lmsi_cli.training import (
     load,
     lora,
     memory,
+    preference,
     processes,
     schedule,
+    starting,
     validation,
 )
+from lmsi_cli.training.lessons import Lesson
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.origin import Original
 from lmsi_cli.training.state import Job, Outcome
@@ -66,7 +70,8 @@ class Validation(Record, frozen=True, kw_only=True):
 class TrainSummary(Record, frozen=True, kw_only=True):
     """What a training run did; losses are means over the first and the last few steps.
 
-    ``stopped`` says why it ended before its last step; empty if it did not.
+    ``stopped`` says why it ended before its last step; empty if it did not. ``reward_margin`` and
+    ``reward_accuracy`` (``step.Rewards``) are those of pairs, over the last few steps.
     """
 
     steps: int
@@ -88,6 +93,8 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     processes: int = 1
     original: Original | None = None  # the folder of --base
     foretold_rss_mib: int = 0
+    reward_margin: float | None = None
+    reward_accuracy: float | None = None
 
 
 class Trained(NamedTuple):
@@ -98,7 +105,7 @@ class Trained(NamedTuple):
 
 
 def train(  # noqa: PLR0913 - the base and what is known of it
-    examples: Sequence[TrainExample],
+    examples: Sequence[Lesson],
     gguf: Path,
     config: TrainConfig,
     out: Path,
@@ -112,7 +119,8 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     failed for a reason outside, costs no training.
 
     Args:
-        examples: Prompt/completion pairs; the loss falls on completions only.
+        examples: Prompt/completion pairs, or with ``loss`` scpo preference pairs; the loss falls
+            on completions only.
         gguf: The base model.
         config: All settings.
         out: Folder for adapter_config.json, adapter_model.safetensors, the log and checkpoints.
@@ -129,7 +137,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     _complete(examples)
     parts = validation.split(examples, config.val_share)
     limit = min(config.max_length, _context(gguf))
-    tokens = data.tokenize(parts.train, codec, limit)
+    tokens = _tokens(parts.train, codec, limit)
     if not tokens.examples:
         raise _nothing(len(parts.train), tokens.dropped, limit)
     export.preflight(gguf, config.target, config.layers, config.rank)
@@ -138,17 +146,19 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     plan = _settled(tokens.examples, config, dtype, gguf, out, progress)
     config, dropped = plan.config, len(parts.train) - len(plan.examples)
     processes.lead(config)
+    lessons = data.weighed(plan.examples)
     base, original = bases.load_proven(gguf, config.base, dtype, witness, progress.say)
     model = lora.add_lora(base, config, gguf.name).to(device)
+    starting.fill(model, config)
     recompute(model, plan.checkpointing)
-    name = checkpoint.fingerprint(gguf, plan.examples, config)
+    name = checkpoint.fingerprint(gguf, lessons, config, starting.fingerprint(config))
     watched = _watched(parts, config, codec, limit)
-    job = Job(plan.examples, config, dtype, out, name, watched)
+    job = Job(lessons, config, dtype, out, name, watched)
     _announce(job, parts, dropped, limit, progress)
     outcome = fit(model, job, progress)
     with checkpoint.writing(out / export.WEIGHTS):
         export.save_adapter(model, out)
-    curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, out / curve.NAME)
+    _draw(job, outcome)
     where = devices.of(model)
     summary = msgspec.structs.replace(
         _summary(job, outcome, dropped),
@@ -161,8 +171,29 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     return Trained(summary, model)
 
 
+def _draw(job: Job, outcome: Outcome) -> None:
+    path = job.out / curve.NAME
+    if job.config.loss == "scpo":  # its readings are in nats per token of the chosen side
+        curve.draw(outcome.log, [], outcome.best, path, "mean over pairs")
+        return
+    curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, path)
+
+
+def _tokens(lessons: Sequence[Lesson], codec: data.Codec, limit: int) -> data.TokenSet:
+    """The ids of examples or of pairs, whichever they are."""
+    pairs = [e for e in lessons if isinstance(e, Preference)]
+    if pairs:
+        return preference.tokenize(pairs, codec, limit)
+    return data.tokenize(_examples(lessons), codec, limit)
+
+
+def _examples(lessons: Sequence[Lesson]) -> list[TrainExample]:
+    """Examples as they are, and of pairs the chosen side."""
+    return [preference.chosen_of(e) if isinstance(e, Preference) else e for e in lessons]
+
+
 def _settled(
-    examples: list[data.TokenExample],
+    examples: list[data.Unit],
     config: TrainConfig,
     dtype: load.Dtype,
     gguf: Path,
@@ -175,18 +206,21 @@ def _settled(
     return fitting.settle(memory.outline(gguf, examples, dtype), config, out, progress)
 
 
-def _complete(examples: Sequence[TrainExample]) -> None:
+def _complete(lessons: Sequence[Lesson]) -> None:
     """Refuse an example with nothing to learn; lmsi never writes one."""
-    for number, e in enumerate(examples, 1):
-        texts = (
-            [e.completion] if isinstance(e.completion, str) else [m.content for m in e.completion]
-        )
-        if not any(text.strip() for text in texts):
+    for number, e in enumerate(lessons, 1):
+        sides = (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,)
+        if any(_is_empty(side) for side in sides):
             raise LmsiError(
                 f"training example {number}, question '{e.question_id}' ({e.format}): "
                 "its completion is empty",
                 hint="run `lmsi vote` again, or delete that line",
             )
+
+
+def _is_empty(completion: Prompt) -> bool:
+    texts = [completion] if isinstance(completion, str) else [m.content for m in completion]
+    return not any(text.strip() for text in texts)
 
 
 def _context(gguf: Path) -> int:
@@ -220,12 +254,12 @@ def _watched(
 
     A run that is over at once has nothing to save.
     """
-    chosen = validation.one_each(parts.held)
+    chosen = validation.one_each(_examples(parts.held))
     steps = len(schedule.plan(len(parts.train), config))
     if not chosen and config.alarms and steps >= validation.SELDOM:
-        chosen = validation.one_each(parts.train, validation.FEWEST)
+        chosen = validation.one_each(_examples(parts.train), validation.FEWEST)
     tokens = data.tokenize(chosen, codec, limit)
-    return validation.watched(tokens.examples, unseen=bool(parts.held))
+    return validation.watched(data.sequences(tokens.examples), unseen=bool(parts.held))
 
 
 def _announce(
@@ -274,7 +308,15 @@ def _summary(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
         peak_rss_mib=_peak_rss_mib(),
         validation=_validated(job, outcome),
         stopped=outcome.stopped,
+        reward_margin=_mean(line.rewards_margins for line in log[-few:]),
+        reward_accuracy=_mean(line.rewards_accuracies for line in log[-few:]),
     )
+
+
+def _mean(values: Iterable[float | UnsetType]) -> float | None:
+    """Their mean; None of steps that have no such figure."""
+    found = [v for v in values if isinstance(v, float)]
+    return fmean(found) if found else None
 
 
 def _validated(job: Job, outcome: Outcome) -> Validation | None:

@@ -13,12 +13,13 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.records import Record, TrainExample
 from lmsi_cli.stats import evenness
 from lmsi_cli.training import attention, data, load
+from lmsi_cli.training.lessons import Lesson
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +43,10 @@ DRAWN = 5
 
 
 class Split(NamedTuple):
-    """Examples to train on, and those of questions that training does not see."""
+    """Examples or pairs to train on, and those of questions that training does not see."""
 
-    train: list[TrainExample]
-    held: list[TrainExample]
+    train: list[Lesson]
+    held: list[Lesson]
 
 
 class Watched(NamedTuple):
@@ -71,13 +72,13 @@ class Reading(Record, frozen=True, kw_only=True):
     seconds: float
 
 
-def split(examples: Sequence[TrainExample], share: float) -> Split:
+def split(examples: Sequence[Lesson], share: float) -> Split:
     """Set questions apart, with all their examples: a question is on one side only.
 
     Which ones follows from their ids alone, so runs of other settings are measured on the same.
 
     Args:
-        examples: Training examples; the order of those that stay is kept.
+        examples: Training examples or pairs; the order of those that stay is kept.
         share: Of the questions, 0 to 0.5; at least ``FEWEST`` and at most ``MOST`` are taken, and
             none below ``TRAINABLE`` questions.
     """
@@ -139,11 +140,12 @@ class Validator:
         """Measure the model as it is now.
 
         Args:
-            step: Finished steps.
+            step: Finished steps; at 0 the base is measured, whatever the adapter starts from.
             draw: Also draw answers, which takes longer than all the rest.
         """
         started = time.perf_counter()
-        with _resting(self.model):
+        off = nullcontext() if step else self.model.disable_adapter()  # type: ignore[operator]
+        with _resting(self.model), off:
             figures = [
                 _figures(self._logits(row), row.labels, base)
                 for row, base in zip(self.rows, self.base, strict=True)

@@ -39,7 +39,8 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     ``sum(removed.values()) + kept_paths == paths``, and ``samples`` has a path for each filter that
     removed any. ``classes`` says of what kind all paths are
     (their sum is ``paths``), ``kept_classes`` of what kind those that are trained on. ``fit`` is
-    there if a temperature was fitted; ``warnings`` are sentences.
+    there if a temperature was fitted; ``warnings`` are sentences. ``pairs`` counts pairs of paths;
+    each stands in ``pairs.jsonl`` once a chain-of-thought format.
     """
 
     questions: int
@@ -59,6 +60,7 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     kept_classes: dict[PathClass, int]
     fit: Fit | None = None
     warnings: tuple[str, ...] = ()
+    pairs: int = 0
 
 
 class Tally:
@@ -125,6 +127,7 @@ class Tally:
             samples={name: _sample(self.samples[name]) for name in FILTERS if name in self.samples},
             classes={name: self.classes[name] for name in CLASSES},
             kept_classes={name: self.kept_classes[name] for name in CLASSES},
+            pairs=n["pairs"],
         )
 
 

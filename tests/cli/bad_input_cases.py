@@ -12,7 +12,7 @@ FORMS = (
     'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, or text '
     "with one question a line"
 )
-TABLES = "[sample], [vote], [train], [eval], [run], [export]"
+TABLES = "[sample], [vote], [train], [eval], [run], [export], [questions]"
 SAMPLE = "sample q.jsonl -m m.gguf -o r --threads 1 -n 2 --max-tokens 8"
 CUT = "cut.gguf: this GGUF file of {size} bytes is cut short or damaged: {why}"
 STOPS = (
@@ -90,7 +90,7 @@ MODELS = {
         "sample q.jsonl -m none.gguf -o r",
         {},
         "none.gguf: no such model file, and no model of that name",
-        "names: tinymath; or give the path of a GGUF file",
+        "names: tinymath, tinymath-small; or give the path of a GGUF file",
     ),
     "text": model(
         "Hello, I am a model.",
@@ -140,7 +140,7 @@ MODELS = {
         "models show none",
         {},
         "none: no such model file, and no model of that name",
-        "names: tinymath; or give the path of a GGUF file",
+        "names: tinymath, tinymath-small; or give the path of a GGUF file",
     ),
 }
 ADAPTERS = {
@@ -229,7 +229,7 @@ SETTINGS = {
     ),
     "flag choice": flag(
         "--prompt x",
-        "--prompt: expected one of cot-few, cot-zero, direct-few, direct-zero, got 'x'",
+        "--prompt: expected one of cot-few, cot-zero, cot-zero-2, direct-few, direct-zero, got 'x'",
     ),
     "flag of a list": Case(
         "eval r --data test.jsonl --modes cot,x",
@@ -320,6 +320,52 @@ FOLDERS = {
         "mend it, or use another folder",
     ),
 }
+ROUNDS = {
+    "none": Case(
+        "run q.jsonl -m m.gguf --rounds 0",
+        {},
+        "--rounds: expected a whole number, at least 1, got 0",
+    ),
+    "more temperatures than rounds": Case(
+        "run q.jsonl -m m.gguf -o r --rounds 2 --round-temperature 0.7,1,1.2",
+        {},
+        "--round-temperature: 3 temperatures for 2 rounds",
+        "give one per round at most; the last one goes on",
+    ),
+    "a temperature that is none": Case(
+        "run q.jsonl -m m.gguf -o r --rounds 2 --round-temperature 0.7,hot",
+        {},
+        "--round-temperature: expected one or more, each a number, at least 0 and at most 10, "
+        "got '0.7,hot'",
+    ),
+    "a probe in an exam": Case(
+        "run both.jsonl -m m.gguf -o r --rounds 2 --probe test.jsonl --data exam.jsonl --force",
+        {
+            "both.jsonl": '{"id": "t", "question": "Sam has 6 pens. Sam gets 2 more. How many?"}\n',
+            "exam.jsonl": '{"question": "Sam has 6 pens; sam gets 2 more: how many", '
+            '"answer": 8}\n',
+        },
+        "exam holds 1 of the 1 questions of the probe: t",
+        "a probe decides what is trained on and kept, so an exam must not hold its questions: "
+        "take them out of one of the two",
+    ),
+    "a probe of other questions": Case(
+        "run q.jsonl -m m.gguf -o r --rounds 2 --probe test.jsonl",
+        {},
+        "--probe: 1 of 1 questions are not in the questions: t",
+        "a probe gives right answers to questions that were sampled: sample them with the others, "
+        "under the same ids",
+    ),
+    "a file of rounds that names none": Case(
+        "eval r --data test.jsonl",
+        {
+            "r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'number'\ntask_name = 'number'\n",
+            "r/rounds.json": '{"best": {"number": "x"}}',
+        },
+        "r/rounds.json: names no round to keep",
+        "run `lmsi run` again",
+    ),
+}
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
@@ -328,6 +374,7 @@ CASES = {
         "adapter": ADAPTERS,
         "settings": SETTINGS,
         "folder": FOLDERS,
+        "rounds": ROUNDS,
     }.items()
     for name, case in cases.items()
 }

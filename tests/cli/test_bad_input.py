@@ -292,6 +292,11 @@ def test_nothing_parsed_at_all(folder, lmsi):
         "sample again, with more --max-tokens and --overwrite",
     )
     refused(lmsi("train", "r"), "r/train.jsonl: no such file", "run `lmsi vote` first")
+    refused(
+        lmsi("train", "r", "--loss", "scpo"),
+        "r/pairs.jsonl: no such file, and --loss scpo trains on its pairs",
+        "run `lmsi vote r` (again, if an older version did)",
+    )
 
 
 @pytest.mark.model

@@ -15,10 +15,11 @@ import pytest
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import engine as module
 from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.batched import BatchedSampler, _Slot
+from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.engine import ONE, LlamaEngine
 from lmsi_cli.engine.faults import Mark, NoMemoryError, first_nan, widest
 from lmsi_cli.engine.layout import Need, lay_out
+from lmsi_cli.engine.slots import Slot
 from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"
@@ -175,6 +176,7 @@ from pathlib import Path
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted
 from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.slots import Slot
 with LlamaEngine(Path(sys.argv[1]), EngineConfig(threads=1, parallel=64, kv="unified")) as engine:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + 400 * 2**20
@@ -241,7 +243,7 @@ def test_the_text_of_a_long_path_costs_the_same_per_token():
         SamplingConfig(max_tokens=10**9),
         TRIGGER,
     )
-    slot, times = _Slot(Request("q", (1,), ()), 0, 0), []
+    slot, times = Slot(Request("q", (1,), ()), 0, 0, ""), []
     for _ in range(40):
         begun = time.perf_counter()
         for _ in range(200):

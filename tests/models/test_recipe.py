@@ -229,6 +229,38 @@ def test_the_card_has_the_hash_of_every_file(name):
     assert digest == CARD["files"][name]["sha256"]
 
 
+def test_the_small_model_s_card_agrees_with_its_file():
+    gguf = pytest.importorskip("gguf")
+    folder = TINYMATH.parent / "tinymath-small"
+    card = tomllib.loads((folder / "card.toml").read_text(encoding="utf-8"))
+    weights = (folder / card["file"]).read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == card["files"][card["file"]]["sha256"]
+    assert len(weights) <= 28_000_000  # the wheel carries it
+    reader = gguf.GGUFReader(folder / card["file"])
+    facts = card["architecture"]
+    assert reader.fields["llama.block_count"].contents() == facts["layers"]
+    assert sum(int(tensor.n_elements) for tensor in reader.tensors) == facts["parameters"]
+    for name in (card["questions"], *card["tests"]):
+        assert (folder / name).is_file()
+
+
+def test_layers_that_hold_nothing_are_the_ones_to_go():
+    import prune
+    import torch
+    from pretrain import SMOKE, make_model
+
+    model = make_model(SMOKE, 50, 3)
+    with torch.no_grad():  # the first layer adds nothing, so without it all stays the same
+        for name in ("self_attn.o_proj", "mlp.down_proj"):
+            model.model.layers[0].get_submodule(name).weight.zero_()
+    ids = torch.arange(34).reshape(2, 17)
+    assert prune.choose_layers(model, 1, ids) == (1,)
+    small = prune.pruned(model, (1,))
+    assert prune.trial_loss(small, ids) == pytest.approx(prune.trial_loss(model, ids), abs=1e-4)
+    assert len(model.model.layers) == 2 and small.config.num_hidden_layers == 1
+    assert model.config.num_hidden_layers == 2
+
+
 def test_the_card_names_the_families():
     assert set(CARD["abilities"]["can"]) == set(KINDS["known"][0])
     assert set(CARD["abilities"]["half_can"]) == set(KINDS["hard"][0])
@@ -307,12 +339,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
 def test_the_whole_recipe_runs_small(tmp_path):
     gguf = pytest.importorskip("gguf")
     tokenizer, base, hard = tmp_path / "tokenizer.json", tmp_path / "base", tmp_path / "hard"
-    out = tmp_path / "model.gguf"
+    out, small = tmp_path / "model.gguf", tmp_path / "small"
     for command in (
         ("train_tokenizer", "--smoke", "--out", tokenizer),
         ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer, "--device", "cpu"),
         ("continue_hard", "--smoke", "--base", base, "--out", hard, "--device", "cpu"),
         ("to_gguf", hard, "--out", out, "--type", "q8_0"),
+        (
+            "prune",
+            "--smoke",
+            "--base",
+            hard,
+            "--out",
+            small,
+            "--layers",
+            1,
+            "--soft",
+            0.5,
+            "--tokenizer",
+            tokenizer,
+            "--device",
+            "cpu",
+        ),
     ):
         result = run_script(*command)
         assert result.returncode == 0, result.stderr
@@ -329,12 +377,14 @@ def test_the_whole_recipe_runs_small(tmp_path):
         "plan.json",
         "tokenizer.json",
     ]
+    kept = json.loads((small / "config.json").read_text())
+    assert kept["num_hidden_layers"] == 1
     again = run_script("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer)
     assert "finished already" in again.stderr
 
 
 @pytest.mark.parametrize(
-    "name", ["train_tokenizer", "pretrain", "continue_hard", "to_gguf", "make_questions"]
+    "name", ["train_tokenizer", "pretrain", "continue_hard", "prune", "to_gguf", "make_questions"]
 )
 @pytest.mark.slow
 def test_help_says_what_a_script_does(name):

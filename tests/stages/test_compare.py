@@ -8,7 +8,7 @@ from test_evaluate import BASE, LABELLED, TwoMinds, examined, variants
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.stored import read_evaluation
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.rundir import TEACHER, RunDir
 from lmsi_cli.stages.compare import Place, compare, distilled, find_result
 from lmsi_cli.stages.evaluate import Exam, evaluate
 
@@ -146,3 +146,68 @@ def test_an_untrained_student_is_no_student(tmp_path):
         distilled(tmp_path / "teacher", tmp_path / "student")
     alone = distilled(tmp_path / "student", tmp_path / "teacher")
     assert alone.over_trained_teacher is None and "not trained on its own paths" in alone.sentence
+
+
+def sourced(root, sha256, **config):
+    """An evaluation whose result says which file it measured."""
+    settings = EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config})
+    about = {"source": {"file": f"{sha256}.gguf", "sha256": sha256, "bytes": 8 << 20,
+                        "parameters": 4_000_000}}  # fmt: skip
+    exam = Exam("test", LABELLED, TASK, settings)
+    evaluate([exam], variants(), TwoMinds(), RunDir(root), Silent(), about)
+    return root
+
+
+def test_the_student_on_its_own_votes_stands_beside_the_taught_one(tmp_path):
+    teacher, student, own = (
+        sourced(tmp_path / x, y) for x, y in (("t", "a"), ("s", "b"), ("o", "b"))
+    )
+    found = distilled(teacher, student, own=own)
+    assert [row.name for row in found.rows][-1] == "student on its own votes"
+    assert {(row.parameters, row.size) for row in found.rows} == {(4_000_000, 8 << 20)}
+    assert all(row.tokens > 0 for row in found.rows)
+    assert found.over_own_student.difference == 0
+    assert "cannot be told apart from" in found.sentence.rpartition(" It ")[2]
+    assert found.sentence.endswith("the student that learned from its own votes.")
+    with pytest.raises(LmsiError, match=r"measures a\.gguf, and the student .* is b\.gguf"):
+        distilled(teacher, student, own=teacher)
+
+
+def test_a_student_s_folder_knows_its_teacher(tmp_path):
+    teacher, student = sourced(tmp_path / "t", "a"), sourced(tmp_path / "s", "b")
+    told = {"run": "runs/other", "model": "c.gguf", "model_sha256": "c"}
+    RunDir(student).save_settings(TEACHER, told)
+    with pytest.raises(LmsiError, match="learned from the votes of runs/other") as e:
+        distilled(teacher, student)
+    assert "lmsi compare runs/other" in e.value.hint
+    RunDir(student).save_settings(TEACHER, {**told, "model_sha256": "a"})
+    assert distilled(teacher, student).n == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "line", "told"),
+    [
+        ({"prompt": "cot-few"}, "", "differ in prompt: cot-zero and cot-few"),
+        ({"max_tokens": 9}, "", "differ in max_tokens: 256 and 9"),
+        ({"temperature": (1.2,)}, "majority of 2", r"differ in temperature: \[0\.7\] and \[1\.2\]"),
+        ({"temperature": (1.2,)}, "", None),  # a greedy line does not depend on it
+    ],
+)
+def test_what_was_asked_in_two_ways_is_not_set_side_by_side(tmp_path, changed, line, told):
+    teacher, student = sourced(tmp_path / "t", "a"), sourced(tmp_path / "s", "b", **changed)
+    if told is None:
+        assert distilled(teacher, student, line=line).n == 4
+        return
+    with pytest.raises(LmsiError, match=told):
+        distilled(teacher, student, line=line)
+
+
+def test_a_right_answer_that_was_corrected_in_between_is_told(tmp_path):
+    evaluated(tmp_path / "t")
+    changed = [msgspec.structs.replace(LABELLED[0], answer="5"), *LABELLED[1:]]
+    evaluated(tmp_path / "s", changed)
+    with pytest.raises(LmsiError, match="differ in right answers"):
+        distilled(tmp_path / "t", tmp_path / "s")
+    evaluated(tmp_path / "fewer", LABELLED[1:])
+    with pytest.raises(LmsiError, match="different questions"):
+        distilled(tmp_path / "t", tmp_path / "fewer")

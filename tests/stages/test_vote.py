@@ -9,7 +9,7 @@ from stage_helpers import QUESTIONS, sampled, voted
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records, write_records
-from lmsi_cli.records import Path, Question, TrainExample, Vote
+from lmsi_cli.records import Path, Preference, Question, TrainExample, Vote
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.stages.vote import nothing_kept
 from lmsi_cli.voting import VoteSummary
@@ -259,3 +259,28 @@ def test_a_fit_needs_labels_of_this_run(run, gold, told):
     rewrite(run, altered(mean_logprob=-0.5))
     with pytest.raises(LmsiError, match=told):
         voted(run.root, weight="cisc:auto", gold=gold)
+
+
+def test_pairs_stand_beside_the_examples(run):
+    summary = voted(run.root, **LOOSE)
+    pairs = list(read_records(run.pairs, Preference))
+    votes = {v.question_id: v for v in read_records(run.votes, Vote)}
+    assert {p.question_id for p in pairs} == {"q0", "q2"}  # the others have one answer, or a tie
+    assert {p.format for p in pairs} == {"cot-few", "cot-zero"}
+    assert summary.pairs == 2 and len(pairs) == 4
+    for p in pairs:
+        prompts = {e.prompt: e for e in examples_of(run) if e.path == p.chosen_path}
+        assert prompts[p.prompt].completion == p.chosen  # as plain training would learn it
+        assert p.chosen_path in votes[p.question_id].kept
+        assert p.rejected_path not in votes[p.question_id].kept
+        assert p.chosen != p.rejected and 0 < p.weight <= 1
+
+
+def test_pairs_are_left_out_where_none_are_wished_or_no_format_holds_a_path(run):
+    for settings in ({"pairs": 0}, {"formats": ("direct-few", "direct-zero")}):
+        assert voted(run.root, **LOOSE, **settings).pairs == 0
+        assert run.pairs.read_bytes() == b""
+    voted(run.root, **LOOSE)
+    before = run.pairs.read_bytes()
+    voted(run.root, **LOOSE)
+    assert run.pairs.read_bytes() == before

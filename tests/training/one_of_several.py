@@ -15,7 +15,7 @@ from toys import Watcher
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, loop, processes, state
-from lmsi_cli.training.data import TokenExample, share_prefixes
+from lmsi_cli.training.data import TokenExample, TokenPair, share_prefixes
 from lmsi_cli.training.lora import add_lora, trainable
 
 LEADER, SECOND = 0, 1
@@ -48,9 +48,18 @@ def examples():
     return share_prefixes(pairs, ["f"] * 9)
 
 
+def pairs():
+    """Every example's completion against a longer one."""
+    found = []
+    for i, e in enumerate(examples()):
+        e = e._replace(weight=(i + 1) / 9, stem=len(e.prompt) - 1)
+        found.append(TokenPair(e, e._replace(completion=[i + 9, i, i + 1, 0])))
+    return found
+
+
 def train(config, out, until=None):
     processes.lead(config)
-    net, items = model(config), examples()
+    net, items = model(config), examples() if config.loss == "sft" else pairs()
     name = checkpoint.fingerprint(None, items, config)
     loop.fit(net, state.Job(items, config, "fp32", out, name), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
@@ -59,7 +68,8 @@ def train(config, out, until=None):
 def main(case, folder):
     # Nine examples in steps of four: the third step has one example, so the second process none.
     dropout = 0.3 if case in ("dropout", "cut short") else 0.0
-    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2, dropout=dropout)
+    loss = "scpo" if case == "pairs" else "sft"
+    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2, dropout=dropout, loss=loss)
     with processes.joined(config) as here:
         if case == "nothing to do":
             assert here.rank == LEADER or processes.called() is None

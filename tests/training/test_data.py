@@ -6,6 +6,7 @@ from lmsi_cli.records import TrainExample
 from lmsi_cli.training.attention import NAME, Piece, install, supports
 from lmsi_cli.training.data import (
     Codec,
+    Part,
     Row,
     TokenExample,
     pack,
@@ -63,6 +64,7 @@ def test_a_row_holds_the_prefix_once():
             pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)],
             keep=[2, 4],
             labels=[8, 4],
+            parts=[Part(1), Part(1)],
         )
     ]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from one_of_several import examples as toy_examples
 from one_of_several import model as toy_model
+from one_of_several import pairs as toy_pairs
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
@@ -71,19 +72,20 @@ def apart(a, b):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path):
+@pytest.mark.parametrize(("case", "loss"), [("plain", "sft"), ("pairs", "scpo")])
+def test_two_processes_train_what_one_does(tmp_path, case, loss):
     from toys import Watcher
 
     from lmsi_cli.training import checkpoint
     from lmsi_cli.training.loop import fit
     from lmsi_cli.training.state import Job
 
-    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2)
-    net, items = toy_model(config), toy_examples()
+    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2, loss=loss)
+    net, items = toy_model(config), toy_examples() if loss == "sft" else toy_pairs()
     job = Job(items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(None, items, config))
     log = fit(net, job, Watcher()).log
     whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
-    assert two("plain", tmp_path) == [(0, ""), (0, "")]
+    assert two(case, tmp_path) == [(0, ""), (0, "")]
     assert losses(tmp_path) == pytest.approx([line.loss for line in log], rel=1e-4)
     first, second = ends(tmp_path)
     assert first == second  # to the last bit, or they would drift apart

@@ -122,7 +122,7 @@ def test_the_best_adapter_is_the_one_that_is_left(tiny, examples, tmp_path):
     done = run(model, examples, tmp_path, watched, eval_every=2, max_steps=30, alarms=False)
     lowest = min(done.readings[1:], key=lambda r: r.loss)
     assert done.best == lowest.step < 30
-    again = Validator(model, watched, 1536, "fp32").read(0, draw=False)
+    again = Validator(model, watched, 1536, "fp32").read(lowest.step, draw=False)
     assert again.loss == pytest.approx(lowest.loss, abs=1e-6)
     assert not model.training
 

@@ -34,6 +34,7 @@ T = TypeVar("T")
 ATTEMPTS = 3  # questions that may serve to find out what the server offers
 LASTING = ("n_params", "n_vocab", "size")  # what llama-server tells of a file, as long as it is one
 ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies name
+STAGES = "choose another --prompt, or sample without --engine openai"
 OTHER = "one run folder holds the paths of one model: ask the old one, or use another folder"
 
 
@@ -56,7 +57,7 @@ class ServerEngine:
         self.base, self.model, self.config = model, model, config
         self.named = {model: answers_as} if answers_as else {}
         self.offers: dict[str, Offers] = {}
-        self._refusals: tuple[Refusal, ...] = ()
+        self._refused: list[Refusal] = []
         if self.key and self.address.open:
             LOG.warning("note: the key goes to %s unencrypted; https hides it", self.address.origin)
         self.caller = Caller(self.address, self.key, config)
@@ -99,10 +100,10 @@ class ServerEngine:
         named = self.named.get(self.base, "")
         return {**told, **({ANSWERS_AS: named} if named else {})}
 
-    @property
-    def refusals(self) -> tuple[Refusal, ...]:
-        """Questions that the last ``generate`` could not finish."""
-        return self._refusals
+    def refusals(self) -> list[Refusal]:
+        """Questions that could not be finished since this was last asked."""
+        refused, self._refused = self._refused, []
+        return refused
 
     def encode_prompt(self, prompt: Prompt) -> Encoded:
         """No ids: the vocabulary is the server's."""
@@ -136,10 +137,11 @@ class ServerEngine:
             LmsiError: The server is gone, wants another key, answers with another model, or does
                 not take the requests at all. Single questions that fail are ``refusals``.
         """
-        self._refusals = ()
         wanted = [r for r in requests if r.wanted]
         if not wanted:
             return
+        if any(r.follow for r in wanted):
+            raise LmsiError("two stages in one cache need llama.cpp, not a server", STAGES)
         drawing = self._drawing(wanted, sampling)
         drawing.watch = watch
         try:
@@ -149,7 +151,7 @@ class ServerEngine:
                 drawing.settle({g.question_id for g in ended})
         finally:
             self._run(drawing.stop())
-            self._refusals = tuple(drawing.refusals.values())
+            self._refused += drawing.refusals.values()
 
     def close(self) -> None:
         """Give the connections back."""

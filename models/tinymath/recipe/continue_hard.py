@@ -26,15 +26,16 @@ from pathlib import Path
 
 import torch
 from corpus import Ids, load_tokenizer, stream
+from solutions import SECOND_STAGE, Mix
 from tokenizers import Tokenizer
 from train_loop import Plan, Trainer, add_machine_options, finish, is_finished, read_machine
 from transformers import LlamaForCausalLM
 
 
-def batches(tokenizer: Tokenizer, plan: Plan, step: int) -> Iterator[Ids]:
+def batches(tokenizer: Tokenizer, plan: Plan, step: int, mix: Mix = SECOND_STAGE) -> Iterator[Ids]:
     """Yield (batch, length + 1) ids, from a given step on; earlier ones are written and dropped."""
     row = plan.length + 1
-    for ids in islice(stream(tokenizer, plan.seed, plan.batch * row), step, None):
+    for ids in islice(stream(tokenizer, plan.seed, plan.batch * row, mix), step, None):
         yield ids.reshape(plan.batch, row)
 
 

@@ -54,6 +54,7 @@ class Mix:
 
 FIRST_STAGE = Mix(8, 0.0, (0.50, 0.30, 0.20), (0.55, 0.72, 0.90))
 SECOND_STAGE = Mix(5, 0.6, (0.60, 0.25, 0.15), (0.60, 0.75, 0.93))
+HEALING = Mix(5, 0.6, (0.30, 0.40, 0.30), (0.60, 0.70, 0.95))  # a small model needs its steps
 
 
 def solve(problem: Problem, style: str, rng: Random) -> str:

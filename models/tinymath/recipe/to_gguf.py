@@ -56,9 +56,9 @@ def interleave(rows: Array, heads: int) -> Array:
     return split.swapaxes(1, 2).reshape(rows.shape)
 
 
-def add_architecture(writer: gguf.GGUFWriter, config: Config) -> None:
-    """Write the shape of the model."""
-    writer.add_name("tinymath")
+def add_architecture(writer: gguf.GGUFWriter, config: Config, name: str) -> None:
+    """Write the name and the shape of the model."""
+    writer.add_name(name)
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -106,7 +106,7 @@ def add_tensors(
             writer.add_tensor(target, values.astype(np.float16))
 
 
-def export(folder: Path, out: Path, kind: str) -> None:
+def export(folder: Path, out: Path, kind: str, name: str) -> None:
     """Write the GGUF beside its target, then rename it."""
     config = read_json(folder / "config.json")
     tokenizer = read_json(folder / "tokenizer.json")
@@ -114,7 +114,7 @@ def export(folder: Path, out: Path, kind: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".tmp")
     writer = gguf.GGUFWriter(part, "llama")
-    add_architecture(writer, config)
+    add_architecture(writer, config, name)
     add_tokenizer(writer, tokenizer)
     add_tensors(writer, tensors, config, kind)
     writer.write_header_to_file()
@@ -133,8 +133,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the folder of a finished model")
     parser.add_argument("--out", type=Path, required=True, help="the GGUF to write")
     parser.add_argument("--type", choices=("f16", "q8_0"), default="f16", help="of the matrices")
+    parser.add_argument("--name", default="tinymath", help="what the file calls itself")
     chosen = parser.parse_args()
-    export(chosen.folder, chosen.out, chosen.type)
+    export(chosen.folder, chosen.out, chosen.type, chosen.name)
     print(f"{chosen.out}: {chosen.out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -168,15 +168,22 @@ class Trainer:
     def _take_step(self, ids: torch.Tensor) -> torch.Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.plan, self.step)
-        ids = ids.to(self.machine.device)  # (batch, length + 1)
-        with torch.autocast(torch.device(self.machine.device).type, torch.bfloat16):
-            logits = self.model(input_ids=ids[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+        loss = self.loss(ids.to(self.machine.device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
+
+    def loss(self, ids: torch.Tensor) -> torch.Tensor:
+        """The mean loss on (batch, length + 1) ids, in nats a token."""
+        return torch.nn.functional.cross_entropy(self.logits(self.model, ids), ids[:, 1:].flatten())
+
+    def logits(self, model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
+        """What a model expects after each of the ids but the last: (batch * length, vocabulary)."""
+        with torch.autocast(torch.device(self.machine.device).type, torch.bfloat16):
+            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+        return logits.float().flatten(0, 1)
 
     def _tell(self, loss: torch.Tensor, steps_a_second: float) -> None:
         read, rate = self.step * self.plan.step_tokens, steps_a_second * self.plan.step_tokens

@@ -1,0 +1,162 @@
+r"""From what a model wrote to one clean question, or to the reason why there is none.
+
+Pure functions of text. Knows drafts, tasks and what the seed questions have in common; nothing of
+other drafts, models or files. What every seed has, a generated question must have, too: a question
+mark, a digit where answers are numbers, options where they are letters.
+
+    read_draft(" 1. Tom has 3 pens and buys 4. How many has he?\nA: 3 + 4 = 7.", "answer", rules)
+    -> "Tom has 3 pens and buys 4. How many has he?"
+    read_draft(" Tom has 3 pens and", "length", rules)  ->  Dropped("truncated")
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from lmsi_cli.answers import answer_end, listed
+from lmsi_cli.prompts import Task, clean
+from lmsi_cli.records import StopReason
+from lmsi_cli.thinking import answer_part
+from lmsi_cli.voting.texts import repetition
+
+Fault = Literal[
+    "truncated",
+    "empty",
+    "garbled",
+    "short",
+    "answered",
+    "no question mark",
+    "no number",
+    "no options",
+    "repeats itself",
+]
+LOOPING = 0.5  # of the runs of four words; real questions of templates reach 0.1
+_LABELS = r"(?:new |next )?(?:question|problem|q)(?: ?#?\d+)?"
+_OPENING = re.compile(rf"(?:[\s*_#>\"\u201c]*(?:{_LABELS}\s*[:.)]|\d{{1,3}}[.)](?=\s)))+", re.I)
+_EDGES = '*_#`"\u201c\u201d \n\t'
+_WORDS = rf"(?i:{_LABELS}|answer|solution|explanation)[*_]*\s*[:.)]"
+_NEXT = re.compile(rf"\n\s*[*_#]*(?:{_WORDS}|A[*_]*:)")
+_NEXT_OPTION = re.compile(rf"\n\s*[*_#]*{_WORDS}")  # where "A:" may open the first option
+_ANSWER = re.compile(r"(?<!\w)(?i:answer|solution)[*_]*:|####")
+_SAID = re.compile(r"(?<!\w)A[*_]*:")
+_FIRST_OPTION = re.compile(r"^\s*A\s*:", re.MULTILINE)
+_ITEM = re.compile(r"\n\s*\d{1,3}[.)]\s")  # the next one of a numbered list
+_BLANK = re.compile(r"\n[ \t]*\n")
+_DIGIT = re.compile(r"\d")
+
+
+class Dropped(NamedTuple):
+    """A draft that holds no question, and why."""
+
+    reason: Fault
+
+
+class Rules(NamedTuple):
+    """What a question must have; made by ``rules_of`` from the seeds."""
+
+    trigger: str
+    min_words: int
+    question_mark: bool
+    digit: bool
+    options: bool
+    lettered: bool  # "A: ..." is an option
+    lines: bool
+    paragraphs: bool
+    chat: bool
+
+
+def rules_of(seeds: Sequence[str], task: Task, min_words: int) -> Rules:
+    """See what all seeds have in common, and which of them have several lines or paragraphs.
+
+    Args:
+        seeds: Texts of the seed questions; at least one.
+        task: Its kind says whether digits or options matter.
+        min_words: Fewest words of a question.
+    """
+    texts = [clean(s) for s in seeds]
+    return Rules(
+        trigger=task.trigger,
+        min_words=min_words,
+        question_mark=all("?" in t for t in texts),
+        digit=task.kind == "number" and all(_DIGIT.search(t) for t in texts),
+        options=task.kind == "choice",
+        lettered=task.kind == "choice" and any(_FIRST_OPTION.search(t) for t in texts),
+        lines=any("\n" in t for t in texts),
+        paragraphs=any(_BLANK.search(t) for t in texts),
+        chat=task.chat is not None,
+    )
+
+
+def read_draft(text: str, ended: StopReason, rules: Rules) -> str | Dropped:
+    """Find the first question of a draft; one is enough, the next would rest on an unchecked one.
+
+    Args:
+        text: As it left the engine.
+        ended: Why it ended there.
+        rules: What a question must have.
+
+    Returns:
+        The question in one line, or in several if seeds have several; else the first fault found.
+    """
+    body = _without_preamble(clean(answer_part(text)), rules.chat)
+    body = body[_opening(body) :]
+    end = _end(body, rules)
+    if end is None and ended == "length":
+        return Dropped("truncated")
+    question = _tidy(body[:end], rules)
+    fault = _fault(question, rules)
+    return Dropped(fault) if fault else question
+
+
+def _without_preamble(text: str, chat: bool) -> str:
+    """Cut off what a chat model says first: a paragraph that ends in a colon."""
+    first, blank, rest = text.partition("\n\n")
+    return rest.strip() if chat and blank and first.rstrip("*_ ").endswith(":") else text
+
+
+def _opening(text: str) -> int:
+    found = _OPENING.match(text)
+    return found.end() if found else 0
+
+
+def _end(text: str, rules: Rules) -> int | None:
+    """Where the question ends in what follows it; ``None`` if nothing follows."""
+    marks = [_NEXT_OPTION if rules.lettered else _NEXT]
+    marks += [] if rules.paragraphs else [_BLANK]
+    marks += [] if rules.lines else [_ITEM]
+    found = [m.start() for mark in marks if (m := mark.search(text))]
+    return min(found, default=None)
+
+
+def _tidy(text: str, rules: Rules) -> str:
+    lines = [" ".join(line.split()) for line in text.strip(_EDGES).splitlines()]
+    return "\n".join(lines).strip() if rules.lines else " ".join(lines).strip()
+
+
+def _fault(text: str, rules: Rules) -> Fault | None:
+    """Return the first thing that is wrong with a question."""
+    faults: tuple[tuple[Fault, bool], ...] = (
+        ("empty", not text),
+        ("garbled", any(_unreadable(c) for c in text)),
+        ("answered", _answered(text, rules)),
+        ("short", len(text.split()) < rules.min_words),
+        ("no question mark", rules.question_mark and "?" not in text),
+        ("no number", rules.digit and not _DIGIT.search(text)),
+        ("no options", rules.options and not listed(text)),
+        ("repeats itself", repetition(text) > LOOPING),
+    )
+    return next((fault for fault, found in faults if found), None)
+
+
+def _unreadable(character: str) -> bool:
+    """Tell control characters, halves of characters, and what stands for bytes that are none."""
+    kind = unicodedata.category(character)
+    return character == "\ufffd" or (kind in ("Cc", "Cs", "Cn", "Co") and character != "\n")
+
+
+def _answered(text: str, rules: Rules) -> bool:
+    said = not rules.lettered and _SAID.search(text)
+    return bool(said or _ANSWER.search(text)) or answer_end(f"{text}\n", rules.trigger) is not None

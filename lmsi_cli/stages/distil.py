@@ -1,0 +1,247 @@
+"""Beside stage three: a teacher's votes in, a run folder in which a student learns from them out.
+
+The teacher's run is only read. Every example is written anew in the student's form: plain text for
+a model without a chat template, a conversation for one with it. The student's folder is an ordinary
+run folder but for the paths, which are the teacher's and stay there:
+
+    runs/first/{questions.jsonl, paths.jsonl, votes.jsonl, vote.json, verdict.json}
+    -> runs/first/students/small/{run.toml, questions.jsonl, votes.jsonl, vote.json, verdict.json,
+                                  train.jsonl}
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path as File
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lmsi_cli.config import VoteConfig
+from lmsi_cli.drafts import shuffled
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.indexed import Indexed
+from lmsi_cli.lines import read_records, replacing
+from lmsi_cli.prompts import Task, examples
+from lmsi_cli.records import Path, Progress, Question, Record, TrainExample, Vote
+from lmsi_cli.rundir import (
+    TEACHER,
+    TEACHER_SAMPLE,
+    TEACHER_VOTE,
+    RunDir,
+    check_same,
+    discard,
+    discard_adapter,
+    sha256_file,
+    teacher_of,
+)
+
+FOLDER = "students"  # in the teacher's run
+ADAPTER = ("adapter", "adapter_sha256", "adapter_scale")  # that drew the teacher's paths
+FORM = ("task_name", "task_sha256", "chat", "few_shot", "system")  # of the student's prompts
+
+
+class Pupil(NamedTuple):
+    """A student: its name and file, how it is asked, what a run of it is tied to (``identity``)."""
+
+    name: str
+    model: File
+    task: Task
+    identity: dict[str, Any]
+
+
+class Lesson(Record, frozen=True, kw_only=True):
+    """What a student is given to learn: examples, and the questions that they come of."""
+
+    teacher: str
+    examples: int
+    questions: int
+
+
+def place_of(teacher: RunDir, name: str) -> RunDir:
+    """Where the folder of a student of that name lies if no other place is asked for."""
+    return RunDir(teacher.root / FOLDER / re.sub(r"[^\w.-]", "_", name))
+
+
+def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:
+    """Refuse a run that cannot teach this student; reads little.
+
+    Raises:
+        LmsiError: There is no vote yet, the paths are not there, the run is itself a student's, or
+            the student is the model that drew its paths.
+    """
+    if told := teacher_of(teacher):
+        raise LmsiError(
+            f"{teacher.root}: this is a student's folder; the paths are its teacher's",
+            hint=f"give the teacher's run: `lmsi train {told['run']} --student {model}`",
+        )
+    for file in (teacher.votes, teacher.paths, teacher.questions):
+        if not file.exists():
+            raise LmsiError(f"{file}: no such file", hint=f"run `lmsi vote {teacher.root}` first")
+    if teacher.load_settings().get("sample", {}).get("model_sha256") == model_sha256:
+        raise LmsiError(
+            f"{model}: this is the very model that drew the paths of {teacher.root}",
+            hint=f"to train it on its own votes: `lmsi train {teacher.root}`",
+        )
+
+
+def check_place(teacher: RunDir, run: RunDir) -> None:
+    """Refuse a folder that is not a student's.
+
+    Raises:
+        LmsiError: It is the teacher's own, or one that holds a run with paths of its own.
+    """
+    hint = "choose another folder for the student: -o FOLDER"
+    if run.root.resolve() == teacher.root.resolve():
+        raise LmsiError(f"{run.root}: this is the teacher's own folder", hint=hint)
+    if run.paths.exists() or (run.run_toml.exists() and not teacher_of(run)):
+        raise LmsiError(f"{run.root}: this folder holds a run of its own", hint=hint)
+
+
+def teach(
+    teacher: RunDir, pupil: Pupil, run: RunDir, progress: Progress, overwrite: bool = False
+) -> Lesson:
+    """Write the student's folder: whose it is, the teacher's votes, the student's examples.
+
+    Equal calls write the same bytes, so a killed one is simply given again.
+
+    Args:
+        teacher: A run that was voted on.
+        pupil: From ``check_teacher``'s model.
+        run: Held by the caller (``locked``); from ``check_place``.
+        progress: Is told what there is to learn.
+        overwrite: Discard an adapter that learned from other votes, and all of another student's.
+
+    Raises:
+        LmsiError: The folder is another student's or another teacher's, the vote has changed since,
+            nothing is kept, or a kept path is not there.
+    """
+    settings = _settings(teacher, pupil)
+    _take(run, settings, overwrite)
+    for section, values in settings.items():
+        run.save_settings(section, values)
+    lesson = _write(teacher, pupil.task, run)
+    if sha256_file(teacher.votes) != settings[TEACHER]["votes_sha256"]:
+        raise LmsiError(f"{teacher.votes}: was changed while it was read", hint="try again")
+    _copy(teacher, run)
+    progress.say(
+        f"{lesson.examples:,} examples of {lesson.questions:,} questions, by the votes of "
+        f"{lesson.teacher}"
+    )
+    return lesson
+
+
+def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
+    """The sections of the student's run.toml.
+
+    Its ``[sample]`` says what model the folder is about and how that is asked; all else in it is
+    how the teacher's paths were drawn, which a sweep of scales repeats.
+    """
+    saved = teacher.load_settings()
+    sample = saved["sample"]
+    chat = pupil.task.chat
+    own = {"few_shot": chat.few_shot, "system": chat.system} if chat else {"system": ""}
+    asked = {k: v for k, v in sample.items() if k not in ADAPTER}
+    origin = {
+        "run": str(teacher.root.absolute()),
+        "model": sample["model"],
+        "model_sha256": sample["model_sha256"],
+        "votes": str(teacher.votes.absolute()),
+        "votes_sha256": sha256_file(teacher.votes),
+    }
+    return {
+        "sample": {**asked, **own, **pupil.identity},
+        TEACHER: origin,
+        TEACHER_SAMPLE: sample,
+        TEACHER_VOTE: saved.get("vote", {}),
+    }
+
+
+def _take(run: RunDir, settings: dict[str, dict[str, Any]], overwrite: bool) -> None:
+    """Take a folder for this student and these votes, or refuse."""
+    there = run.load_settings()
+    if TEACHER not in there:
+        return
+    if not overwrite:
+        check_same(_bound(there), _bound(settings), f"the student in {run.root}")
+    elif there["sample"]["model_sha256"] != settings["sample"]["model_sha256"]:
+        discard(run)
+    else:
+        discard_adapter(run)
+
+
+def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a student's folder is tied to, under names that say whose it is."""
+    sample, origin = settings["sample"], settings[TEACHER]
+    return {
+        "student": sample["model"],
+        "student_sha256": sample["model_sha256"],
+        "teacher": origin["model"],
+        "teacher_sha256": origin["model_sha256"],
+        "votes": origin["votes"],
+        "votes_sha256": origin["votes_sha256"],
+        **{name: sample.get(name) for name in FORM},
+    }
+
+
+def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
+    """Write every kept path in the student's form; the file appears when it is whole."""
+    config = _vote_config(teacher)
+    count = questions = 0
+    with (
+        Indexed(teacher.questions, Question, lambda q: (q.id, 0), "question {key!r}") as asked,
+        Indexed(
+            teacher.paths, Path, lambda p: (p.question_id, p.path), "path {number} of {key!r}"
+        ) as paths,
+        shuffled(run.train, config.seed) as train,
+    ):
+        for voted in _kept(teacher):
+            found = _examples(voted, asked, paths, task, config)
+            questions += bool(found)
+            for example in found:
+                train.write(example)
+            count += len(found)
+        if not count:
+            raise LmsiError(
+                f"{teacher.votes}: nothing to learn: the vote kept no path",
+                hint=f"`lmsi vote {teacher.root}` says why",
+            )
+    name = File(str(teacher.load_settings()["sample"]["model"])).name
+    return Lesson(teacher=name, examples=count, questions=questions)
+
+
+def _vote_config(teacher: RunDir) -> VoteConfig:
+    saved = teacher.load_settings().get("vote", {})
+    known = {k: v for k, v in saved.items() if k in VoteConfig.__struct_fields__}
+    return msgspec.convert(known, VoteConfig)
+
+
+def _kept(teacher: RunDir) -> Iterator[Vote]:
+    return (v for v in read_records(teacher.votes, Vote) if v.kept)
+
+
+def _examples(
+    voted: Vote, asked: Indexed[Question], paths: Indexed[Path], task: Task, config: VoteConfig
+) -> list[TrainExample]:
+    """The examples of one question, as the vote itself would write them for this task."""
+    question = next(iter(asked.get(voted.question_id)), None)
+    kept = [p for p in paths.get(voted.question_id) if p.path in voted.kept]
+    if question is None or len(kept) != len(voted.kept) or voted.predicted_answer is None:
+        raise LmsiError(
+            f"question {voted.question_id!r}: paths that the vote kept are not there any more",
+            hint="`lmsi vote` again, then this",
+        )
+    return examples(task, question, kept, voted.predicted_answer, config.formats)
+
+
+def _copy(teacher: RunDir, run: RunDir) -> None:
+    """Copy what the later stages read of a vote, so that the student's folder stands alone."""
+    for name in ("questions", "votes", "vote_summary", "verdict"):
+        source, target = getattr(teacher, name), getattr(run, name)
+        if not source.exists():
+            target.unlink(missing_ok=True)
+            continue
+        with source.open("rb") as old, replacing(target) as new:
+            shutil.copyfileobj(old, new)

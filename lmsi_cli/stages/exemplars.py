@@ -1,0 +1,193 @@
+"""Exemplars of a model's own making: sampled paths of seed questions in, a task file out.
+
+After Huang et al. 2022 (arXiv 2210.11610, section 3.4), who took the greedy rationale of each seed;
+here the paths vote. Knows paths, votes and tasks; needs no model and no gold answer. Of a seed
+whose winner has the share, this path is taken: of those with the winning answer the soundest, then
+the one nearest to their median length, then the lowest number. What comes out, for ``--task``:
+
+    name = "exemplars"
+    [[templates]]
+    [[templates.exemplars]]
+    question = "What is 84 / 2?"
+    rationale = "Half of 84 is 84 / 2 = 42."
+    answer = "42"
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path as File
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lmsi_cli.answers import CUT_OFF
+from lmsi_cli.config import ExemplarsConfig
+from lmsi_cli.engine.base import path_seed
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.indexed import Indexed
+from lmsi_cli.lines import write_atomic
+from lmsi_cli.prompts import Task, clean, rationale_of
+from lmsi_cli.records import Exemplar, Path, PathClass, Question, Record
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.tasks.checking import wrong_exemplar
+from lmsi_cli.voting import classify, is_complete, vote
+
+UNDECIDED, BELOW, UNFIT, TAKEN = "undecided", "below the share", "no fit rationale", "taken"
+RANK: dict[PathClass, int] = {"sound": 0, "unchecked": 1}  # any other class comes after them
+STREAM = "exemplars"  # other random numbers than the paths'
+
+
+class ExemplarsSummary(Record, frozen=True, kw_only=True):
+    """What was made of the seeds; every seed with paths is counted once in ``seeds``.
+
+    ``undecided`` have no winner, ``below`` one with too small a share, ``unfit`` no path of the
+    winner that may stand in a task; ``spare`` could have been used. ``classes`` counts the chosen
+    paths by what the arithmetic says of them, ``share`` is their winners' mean share.
+    """
+
+    file: str
+    seeds: int
+    undecided: int
+    below: int
+    unfit: int
+    spare: int
+    templates: int
+    shots: int
+    classes: dict[PathClass, int]
+    share: float
+
+
+class Choice(NamedTuple):
+    """A seed's exemplar, the class of the path that it is made of, and the winner's share."""
+
+    exemplar: Exemplar
+    kind: PathClass
+    share: float
+
+
+def write_exemplars(
+    run: RunDir, seeds: Sequence[Question], task: Task, config: ExemplarsConfig, out: File
+) -> ExemplarsSummary:
+    """Choose the exemplars and write them as a task file, atomically.
+
+    Which seeds are used, and in which template, is drawn by ``config.seed``: by share the easy
+    ones would come first.
+
+    Args:
+        run: Holds the sampled paths of the seeds.
+        seeds: As they were sampled.
+        task: Gives the kind of answer and the words around it.
+        config: Shots, templates, and the share that is asked for.
+        out: The file; one that is there is replaced.
+
+    Raises:
+        LmsiError: No seed's winner has the share, or too few seeds do; nothing is written then.
+    """
+    told, chosen = Counter[str](), list[Choice]()
+    with Indexed(run.paths, Path, lambda p: (p.question_id, p.path), "path {number}") as paths:
+        for q in sorted(seeds, key=lambda q: path_seed(config.seed, f"{STREAM} {q.id}", 0)):
+            own = [p for p in paths.get(q.id) if p.path < config.paths]
+            found = choose(q, own, task, config) if own else ""
+            chosen += [found] if isinstance(found, Choice) else []
+            told[TAKEN if isinstance(found, Choice) else found] += 1
+    _check_enough(len(chosen), told, config, run)
+    used = chosen[: config.needed]
+    write_atomic(out, task_text([c.exemplar for c in used], task, config, out.stem))
+    return ExemplarsSummary(
+        file=str(out),
+        seeds=told.total() - told[""],
+        undecided=told[UNDECIDED],
+        below=told[BELOW],
+        unfit=told[UNFIT],
+        spare=len(chosen) - len(used),
+        templates=config.templates,
+        shots=config.shots,
+        classes=dict(Counter(c.kind for c in used)),
+        share=statistics.fmean(c.share for c in used),
+    )
+
+
+def choose(
+    question: Question, paths: Sequence[Path], task: Task, config: ExemplarsConfig
+) -> Choice | str:
+    """The exemplar that a seed's paths make; or why there is none.
+
+    A single path is the paper's greedy one and is taken as it is, whatever its arithmetic.
+    """
+    held = vote(question.id, paths, config.check_equations and config.paths > 1)
+    winner = held.predicted_answer
+    if winner is None:
+        return UNDECIDED
+    if held.share < config.min_share:
+        return BELOW
+    classes = classify(paths, winner)
+    for path in _in_order([p for p in paths if p.path in held.kept and is_complete(p)], classes):
+        rationale = re.sub(r"\s*\n\s*", "\n", rationale_of(task, path))
+        made = Exemplar(question=clean(question.question), rationale=rationale, answer=winner)
+        if path.extract_rule != CUT_OFF and not wrong_exemplar(made, task):
+            return Choice(made, classes[path.path], held.share)
+    return UNFIT
+
+
+def _in_order(paths: Sequence[Path], classes: dict[int, PathClass]) -> list[Path]:
+    usual = statistics.median(p.num_generated_tokens for p in paths)
+
+    def key(p: Path) -> tuple[int, float, int]:
+        return RANK.get(classes[p.path], len(RANK)), abs(p.num_generated_tokens - usual), p.path
+
+    return sorted(paths, key=key)
+
+
+def _check_enough(found: int, told: Counter[str], config: ExemplarsConfig, run: RunDir) -> None:
+    if found >= config.needed:
+        return
+    why = ", ".join(f"{told[name]} {name}" for name in (UNDECIDED, BELOW, UNFIT) if told[name])
+    share = f"{config.min_share:.0%}"
+    if not found:
+        raise LmsiError(
+            f"{run.paths}: no exemplar: of no seed has the winner a share of {share} and a fit "
+            f"rationale ({why or 'there are no paths'})",
+            hint="lower --min-share, draw more --paths, or take easier seeds",
+        )
+    raise LmsiError(
+        f"{run.paths}: {found} seeds make an exemplar, and {config.templates} templates of "
+        f"{config.shots} need {config.needed} ({why or 'no other seeds'})",
+        hint=f"{_fitting(found, config)}lower --min-share, or give more seeds",
+    )
+
+
+def _fitting(found: int, config: ExemplarsConfig) -> str:
+    fit = found // config.shots
+    return f"--templates {fit} fits; or " if fit else f"--shots {found} --templates 1 fits; or "
+
+
+def task_text(exemplars: Sequence[Exemplar], task: Task, config: ExemplarsConfig, name: str) -> str:
+    """Write a task file: the words of ``task``, and exemplars in templates of ``config.shots``."""
+    import tomli_w
+
+    told = [msgspec.to_builtins(e) for e in exemplars]
+    sets = [told[i : i + config.shots] for i in range(0, len(told), config.shots)]
+    own: dict[str, Any] = {"exemplars": told}
+    if len(sets) > 1:
+        own = {"templates": [{"exemplars": s} for s in sets]}
+    text: str = tomli_w.dumps({**_words(task, name), **own}, multiline_strings=True)
+    how = "the greedy path" if config.paths == 1 else f"the vote of {config.paths} paths"
+    model = File(config.model).name
+    return f"# Written by `lmsi exemplars`: rationales of {model}, by {how} of each seed.\n{text}"
+
+
+def _words(task: Task, name: str) -> dict[str, Any]:
+    """The fields of a task but its exemplars, without those that say nothing new."""
+    fields = dict[str, Any](_set_fields(task))
+    return {**fields, "name": name, "description": f"Exemplars made for {task.name}"}
+
+
+def _set_fields(task: Task) -> Iterator[tuple[str, Any]]:
+    for field in msgspec.structs.fields(Task):
+        value = getattr(task, field.name)
+        if field.name not in ("exemplars", "templates", "chat") and value != field.default:
+            yield field.name, value

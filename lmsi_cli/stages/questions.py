@@ -1,0 +1,321 @@
+"""Questions from a model's own pen: seed questions in, new ones with confident votes out.
+
+Knows the order of work and what makes two generations the same; what is a question is decided in
+``generation/``, and the paths are drawn by a function that the command supplies (``lmsi sample``'s
+stage), so that the folder is an ordinary run folder. One line of ``generated.jsonl``:
+
+    {"id": "gen-38dc46698984", "question": "Tom has 3 pens and buys 4. How many has he now?"}
+
+The work goes in turns: as many drafts as may be needed, their candidates in the order of the
+drafts, paths for as many of them as questions are still wanted. Each turn follows from the files
+alone, and draws only what they lack: an interrupted call takes the same course again, and goes on.
+So the questions are the first confident candidates, however the work was cut up.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
+from lmsi_cli.engine.base import Engine, Generated, Request, Wanted, path_seed
+from lmsi_cli.engine.fitting import split
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.generation import Draft, Generation, Sieve, choose, draft_prompt
+from lmsi_cli.generation.diversity import alarms, answers, spread, to_seeds
+from lmsi_cli.generation.outcome import Ended, votes_needed
+from lmsi_cli.lines import appender, read_records, write_atomic, write_records
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Path, Progress, Question, Vote
+from lmsi_cli.rundir import RunDir, check_same
+from lmsi_cli.voting import vote
+
+FEWEST = 32  # drafts of a turn: a batch for the engine, and enough to tell that none is new
+LOWEST_YIELD = 0.1  # candidates a draft, as the next turn is planned
+# These change how much is made and what is kept of it, never what a draft says.
+FREE = {
+    *EngineConfig.__struct_fields__,
+    *("number", "effort", "paths", "min_share", "llama_cpp_python", "lmsi"),
+}
+GROWING = ("number", "paths")
+SECTION = "questions"  # of run.toml
+Draw = Callable[[Sequence[Question]], object]
+
+
+class Job(NamedTuple):
+    """What a generation needs: ``exams`` must not be asked, ``draw`` samples a folder's paths."""
+
+    seeds: Sequence[Question]
+    exams: Mapping[str, Sequence[Question]]
+    engine: Engine
+    task: Task
+    config: QuestionsConfig
+    run: RunDir
+    draw: Draw
+    progress: Progress
+
+
+def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str) -> list[Question]:
+    """Choose the seed questions by the seed of the run; nothing else of the file is used.
+
+    Raises:
+        LmsiError: The file has fewer.
+    """
+    if len(questions) < config.seeds:
+        raise LmsiError(
+            f"{name}: {len(questions)} questions, and --seeds asks for {config.seeds}",
+            hint=f"--seeds {len(questions)} takes all of them",
+        )
+    chosen = _shuffled(questions, config.seed, "seeds")[: config.seeds]
+    return [Question(id=q.id, question=q.question) for q in chosen]
+
+
+def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> QuestionsConfig:
+    """Tie the folder to these settings, or refuse if it holds other drafts or another run's paths.
+
+    More questions or paths extend what is there; fewer take nothing away.
+
+    Args:
+        run: Held by the caller (``locked``).
+        config: The settings of this call.
+        identity: Names and hashes of model, task and seed questions, and versions.
+
+    Returns:
+        The settings, with the most questions and paths that were ever asked for.
+
+    Raises:
+        LmsiError: It belongs to others; says why.
+    """
+    now = {**msgspec.to_builtins(config), **identity}
+    if _filled(run.drafts):
+        saved = run.load_settings().get(SECTION, {})
+        now |= {name: max(now[name], saved.get(name, 0)) for name in GROWING}
+        check_same(
+            {k: v for k, v in saved.items() if k not in FREE},
+            {k: v for k, v in now.items() if k not in FREE},
+            f"the drafts in {run.root}",
+        )
+    elif _filled(run.paths):
+        raise LmsiError(
+            f"{run.root}: holds the paths of other questions",
+            hint="generated questions need a folder of their own",
+        )
+    run.save_settings(SECTION, now)
+    return msgspec.structs.replace(config, **{name: now[name] for name in GROWING})
+
+
+def generate(job: Job) -> Generation:
+    """Write, sift and vote until enough questions are kept, or no more are to be had.
+
+    Raises:
+        LmsiError: No prompt fits the context, or a write fails.
+    """
+    begun = time.monotonic()
+    write_records(job.run.seeds, job.seeds)
+    desk = _Desk(job)
+    ended = _work(job, desk)
+    kept = set(choose(desk.votes.values(), job.config.min_share).kept)
+    questions = [q for q in desk.sieve.candidates if q.id in kept]
+    write_records(job.run.generated, questions)
+    told = _report(job, desk, questions, ended, time.monotonic() - begun)
+    write_atomic(job.run.generation, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
+    return told
+
+
+def nothing_kept(run: RunDir, told: Generation) -> LmsiError | None:
+    """Say why there is no question at all; ``None`` if there is one."""
+    if told.kept:
+        return None
+    reasons = {**told.dropped, **told.rejected}
+    most = max(reasons, key=lambda name: reasons[name])
+    hint = "another model, other seeds, or another --temperature"
+    if told.sampled:
+        hint = "--min-share lower than it is, or questions that the model can answer"
+    return LmsiError(
+        f"{run.root}: no question was kept of {told.drafts} drafts; most often "
+        f"({reasons[most]}): {most}",
+        hint=hint,
+    )
+
+
+def _work(job: Job, desk: _Desk) -> Ended:
+    """Take turns; returns why they ended."""
+    while (need := job.config.number - desk.kept()) > 0:
+        waiting = desk.sieve.candidates[len(desk.votes) :]
+        if waiting:
+            desk.vote_on(waiting[:need])
+        elif desk.taken >= _most(job.config):
+            return "effort"
+        elif not desk.draft(need):
+            return "no new questions"
+    return "enough"
+
+
+def _most(config: QuestionsConfig) -> int:
+    """Prompts at most: what ``--effort`` allows, and one turn in any case."""
+    return math.ceil(max(config.effort * config.number, FEWEST) / config.drafts)
+
+
+class _Desk:
+    """What is written and voted on so far.
+
+    ``taken`` counts the prompts whose drafts went through the sieve, ``votes`` is in the order of
+    the candidates.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.config = job, job.config
+        self.sieve = Sieve(job.seeds, job.exams, job.task, job.config)
+        there = read_records(job.run.drafts, Draft) if job.run.drafts.exists() else ()
+        self.drafts = {(d.prompt, d.path): d for d in there}
+        self.votes: dict[str, Vote] = {}
+        self.taken = self.new = self.tokens = self.too_long = 0
+
+    def kept(self) -> int:
+        """Count the confident votes."""
+        return len(choose(self.votes.values(), self.config.min_share).kept)
+
+    def draft(self, need: int) -> int:
+        """Take one turn of drafts; returns how many new candidates it brought."""
+        before = len(self.sieve.candidates)
+        share = before / self.sieve.taken if self.sieve.taken else 1.0
+        drafts = max(FEWEST, need / max(share, LOWEST_YIELD))
+        first = self.taken
+        self.taken = min(first + math.ceil(drafts / self.config.drafts), _most(self.config))
+        turn = range(first, self.taken)
+        self._write(turn)
+        for key in sorted(k for k in self.drafts if k[0] in turn):
+            self.sieve.take(self.drafts[key])
+        return len(self.sieve.candidates) - before
+
+    def vote_on(self, questions: Sequence[Question]) -> None:
+        """Draw the paths of some candidates and hold their votes."""
+        self.job.draw(questions)
+        wanted = {q.id: list[Path]() for q in questions}
+        for path in read_records(self.job.run.paths, Path):
+            if path.question_id in wanted:
+                wanted[path.question_id].append(path)
+        checked = VoteConfig().check_equations
+        for question_id, paths in wanted.items():
+            self.votes[question_id] = vote(question_id, paths, checked)
+
+    def _write(self, turn: range) -> None:
+        """Draw the drafts of some prompts that are not on the disk yet."""
+        requests = [self._request(number) for number in turn]
+        fitting = self._fitting(requests)
+        asked = sum(len(r.wanted) for r in fitting)
+        if not asked:
+            return
+        done, begun = 0, time.monotonic()
+        self.job.progress.start("writing questions", asked)
+        with appender(self.job.run.drafts, Draft) as lines:
+            for text in self.job.engine.generate(fitting, self.config, self.job.task.trigger):
+                draft = self._draft(text)
+                lines.write(draft)
+                self.drafts[draft.prompt, draft.path] = draft
+                done, self.new = done + 1, self.new + 1
+                self.tokens += text.tokens
+                pace = done / max(time.monotonic() - begun, 1e-9)
+                self.job.progress.advance(done, drafts_s=pace)
+
+    def _request(self, number: int) -> Request:
+        wanted = tuple(
+            Wanted(path, path_seed(self.config.seed, f"prompt {number}", path))
+            for path in range(self.config.drafts)
+            if (number, path) not in self.drafts
+        )
+        shown = self._shown(number)
+        prompt = draft_prompt([q.question for q in shown], self.job.task.chat)
+        encoded = self.job.engine.encode_prompt(prompt)
+        return Request(str(number), tuple(encoded.ids), wanted, begun=encoded.begun)
+
+    def _shown(self, number: int) -> list[Question]:
+        """The seeds of one prompt, in their order."""
+        order = _shuffled(self.job.seeds, self.config.seed, f"prompt {number}")
+        return order[: self.config.shots]
+
+    def _draft(self, text: Generated) -> Draft:
+        number = int(text.question_id)
+        return Draft(
+            prompt=number,
+            path=text.path,
+            seed=text.seed,
+            shown=tuple(q.id for q in self._shown(number)),
+            text=text.text,
+            num_generated_tokens=text.tokens,
+            stop_reason=text.stop_reason,
+        )
+
+    def _fitting(self, requests: Sequence[Request]) -> list[Request]:
+        """Leave out prompts that do not fit the context: some seeds may be long.
+
+        Raises:
+            LmsiError: Not one fits.
+        """
+        context = self.job.engine.info.context
+        room = min(context, self.config.ctx or context)
+        found = split(requests, self.config.max_tokens, room)
+        if found.skipped and not found.fitting:
+            long = min(found.skipped, key=lambda s: s.prompt)
+            raise LmsiError(
+                f"a prompt of {min(self.config.shots, len(self.job.seeds))} seed questions has "
+                f"{long.prompt} tokens or more; with {long.path} for the new one it does not fit "
+                f"the model's context of {room}",
+                hint="lower --shots or --max-tokens, or take shorter seeds",
+            )
+        self.too_long += len(found.skipped)
+        return found.fitting
+
+
+def _report(
+    job: Job, desk: _Desk, questions: Sequence[Question], ended: Ended, seconds: float
+) -> Generation:
+    """Measure what was made."""
+    config, sieve = job.config, desk.sieve
+    texts, seeds = [q.question for q in questions], [q.question for q in job.seeds]
+    winners = [str(desk.votes[q.id].predicted_answer) for q in questions]
+    own, made = spread(seeds, len(seeds)), spread(texts, len(seeds))
+    assert own is not None  # there is a seed
+    told, copied = answers(winners), to_seeds(texts, seeds)
+    shares = [v.share_of_all for v in desk.votes.values()]
+    chance = job.task.chance or 0.0
+    return Generation(
+        wanted=config.number,
+        kept=len(questions),
+        ended=ended,
+        seeds=len(seeds),
+        drafts=sieve.taken,
+        new_drafts=desk.new,
+        dropped=dict(sieve.dropped.most_common()),
+        candidates=len(sieve.candidates),
+        sampled=len(desk.votes),
+        waiting=len(sieve.candidates) - len(desk.votes),
+        rejected=choose(desk.votes.values(), config.min_share).rejected,
+        prompts_too_long=desk.too_long,
+        paths=config.paths,
+        min_share=config.min_share,
+        min_votes=votes_needed(config.paths, config.min_share),
+        mean_share=sum(shares) / len(shares) if shares else 0.0,
+        tokens=desk.tokens,
+        seconds=seconds,
+        seed_spread=own,
+        spread=made,
+        to_seeds=copied,
+        answers=told,
+        warnings=tuple(alarms(sieve.taken, sieve.dropped, own, made, copied, told, chance)),
+    )
+
+
+def _shuffled(questions: Sequence[Question], seed: int, name: str) -> list[Question]:
+    """An order that depends on (seed, name) and on nothing else, in any version of Python."""
+    numbers = sorted(range(len(questions)), key=lambda i: path_seed(seed, name, i))
+    return [questions[i] for i in numbers]
+
+
+def _filled(file: pathlib.Path) -> bool:
+    return bool(file.exists() and file.stat().st_size)

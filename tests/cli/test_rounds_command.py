@@ -1,0 +1,164 @@
+"""Two rounds of the embedded model, small: interrupted, gone on with, and looked at."""
+
+import json
+
+import pytest
+
+from lmsi_cli.catalog import cards
+from lmsi_cli.cli.rounds import _Loop
+from lmsi_cli.lines import read_records
+from lmsi_cli.records import Question, TrainExample
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+SMALL = """
+[sample]
+threads = 1
+paths = 4
+max_tokens = 128
+[vote]
+min_votes = 1
+[train]
+max_steps = 3
+rank = 4
+sweep = false
+[eval]
+threads = 1
+paths = 2
+limit = 5
+max_tokens = 128
+modes = ["cot", "sc"]
+"""
+PROBE, OTHERS = 10, 14
+RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.jsonl",
+       "--round-temperature", "0.7,1.0", "--rounds", "2", "--force")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Questions of which ten have right answers, an exam, and a small configuration."""
+    folder, models = tmp_path_factory.mktemp("rounds"), cards()["tinymath"].parent
+    probe = (models / "probe.jsonl").read_text().splitlines(True)[:PROBE]
+    others = (models / "questions.jsonl").read_text().splitlines(True)[:OTHERS]
+    (folder / "probe.jsonl").write_text("".join(probe))
+    (folder / "q.jsonl").write_text("".join(probe + others))
+    (folder / "exam.jsonl").write_text((models / "test.jsonl").read_text())
+    (folder / "small.toml").write_text(SMALL)
+    return folder
+
+
+@pytest.fixture
+def call(place, lmsi, monkeypatch):
+    monkeypatch.chdir(place)
+
+    def run(*argv, code=0):
+        done = lmsi(*argv, "--config", "small.toml", "--json", "--quiet")
+        assert done.exit_code == code, done.stderr
+        return json.loads(done.stdout) if done.stdout else done.stderr
+
+    return run
+
+
+def contents(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name not in ("status.json", "rounds.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What the first test leaves for the others."""
+    return {}
+
+
+def test_a_run_that_is_interrupted_between_rounds_goes_on(call, place, kept, monkeypatch):
+    sample = _Loop._sample
+
+    def stop(self, folder, settings, teacher):
+        if folder.root.name == "round-2":
+            raise KeyboardInterrupt
+        sample(self, folder, settings, teacher)
+
+    with monkeypatch.context() as m:
+        m.setattr(_Loop, "_sample", stop)
+        assert "interrupted" in call(*RUN, code=130)
+    assert json.loads((place / "two/rounds.json").read_text())["best"]["number"] == 1
+    first = contents(place / "two")
+    kept["told"] = call(*RUN)
+    after = contents(place / "two")
+    assert {name: after[name] for name in first} == first | {
+        name: after[name] for name in first if name.endswith("run.toml")
+    }
+
+
+def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, kept):
+    first, second = kept["told"]["rounds"]["rounds"]
+    assert (first["drawn_by"], second["drawn_by"]) == (0, 1)
+    assert (first["temperature"], second["temperature"]) == (0.7, 1.0)
+    assert (first["seed"], second["started_from"]) == (0, 0) and second["seed"] != 0
+    seeds = [
+        {json.loads(line)["seed"] for line in (place / "two" / f).read_text().splitlines()}
+        for f in ("paths.jsonl", "round-2/paths.jsonl")
+    ]
+    assert len(seeds[0]) == len(seeds[1]) == 4 * (PROBE + OTHERS) and not seeds[0] & seeds[1]
+    settings = (place / "two/round-2/run.toml").read_text()
+    assert str(place / "two/adapter/adapter.gguf") in settings
+
+
+def test_the_probe_decides_and_is_not_trained_on(place, kept):
+    ids = {q.id for q in read_records(place / "probe.jsonl", Question)}
+    for file in ("two/train.jsonl", "two/round-2/train.jsonl"):
+        trained = {e.question_id for e in read_records(place / file, TrainExample)}
+        assert trained and not trained & ids
+    rounds = kept["told"]["rounds"]
+    assert (rounds["by"], rounds["questions"], rounds["best"]["by"]) == ("probe", PROBE, "probe")
+    found = [rounds["base"], *(r["figures"] for r in rounds["rounds"])]
+    assert [f["model"] for f in found] == ["base", "adapter", "round-2"]
+    means = [sum(f["scores"]) / PROBE for f in found[1:]]
+    assert rounds["best"]["number"] == 1 + means.index(max(means))
+
+
+def test_all_rounds_are_in_the_table(kept):
+    (table,), (evaluation,) = kept["told"]["tables"], kept["told"]["evaluations"]
+    assert [row["model"] for row in table["rows"]] == ["base", "adapter", "round-2"]
+    assert table["lines"] == ["CoT greedy", "one sampled path", "majority of 2", "any of 2"]
+    pairs = [(c["before"], c["after"]) for c in table["changes"] if c["line"] == "CoT greedy"]
+    assert pairs == [("base", "adapter"), ("base", "round-2"), ("adapter", "round-2")]
+    assert [v["name"] for v in evaluation["variants"]] == ["base", "adapter", "round-2"]
+    assert all(0 < row["distinct"] <= 2 for row in table["rows"])
+
+
+def test_report_and_eval_take_the_round_that_is_kept(call, lmsi, place, kept):
+    done = lmsi("report", "two", "--markdown")
+    number = kept["told"]["rounds"]["best"]["number"]
+    assert f"Round {number} of 2 is kept, chosen by the probe" in done.stdout
+    assert "## Rounds" in done.stdout and "| round-2 |" in done.stdout
+    (evaluation,) = call("eval", "two", "--data", "exam.jsonl")
+    names = [v["name"] for v in evaluation["variants"]]
+    assert names == ["base", "adapter" if number == 1 else "round-2"]
+
+
+def test_changed_rounds_are_refused_and_fewer_change_nothing(call, place):
+    warmer = [x.replace("0.7,1.0", "0.7,1.2") for x in RUN]
+    assert "temperature: 1.0 in the run folder, 1.2 now" in call(*warmer, code=1)
+    assert "init: none in the run folder" in call(*RUN, "--continue-from-last", code=1)
+    before = (place / "two/rounds.json").read_bytes()
+    one = [x for x in RUN if x != "0.7,1.0" and x != "--round-temperature"]
+    told = call(*("1" if x == "2" else x for x in one))
+    assert [v["name"] for v in told[0]["variants"]] == ["base", "adapter"]
+    assert (place / "two/rounds.json").read_bytes() == before
+
+
+def test_training_may_start_from_the_first_rounds_adapter(call, place):
+    def first_loss():
+        return json.loads((place / "two/round-2/adapter/log.jsonl").open().readline())["loss"]
+
+    again = ("train", "two/round-2", "--overwrite", "--force")
+    call(*again)
+    from_base = first_loss()
+    trained = call(*again, "--init", "two/adapter")
+    assert trained["proof"]["ok"] and first_loss() < from_base
+    told = call("train", "two/round-2", "--init", "two/adapter", "--rank", "8", "--force", code=1)
+    assert "--init two/adapter: this adapter has --rank 4, 8 now" in told

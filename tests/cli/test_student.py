@@ -1,0 +1,291 @@
+"""`lmsi train --student`: what is refused, and the whole way with models of other makes.
+
+The teacher's run is made of files, as `lmsi sample` and `lmsi vote` would leave them; the students
+are real files that are really trained.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import broken_models
+import msgspec
+import pytest
+from chat_models import CHATML, chat_model
+
+from lmsi_cli.catalog import Model
+from lmsi_cli.cli.session import identity
+from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.records import Path as Sampled
+from lmsi_cli.records import Vote
+from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.verdict.judge import STOP
+from lmsi_cli.verdict.observer import Observer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from hf_to_gguf import build, write
+
+COUNT = 24  # questions; two of three are kept
+MODELS = Path(os.environ.get("LMSI_LLAMA_CPP_SOURCE", "")) / "models"
+QUICK = ("--max-steps", 3, "--rank", 2, "--batch-size", 4, "--dtype", "fp32", "-q")
+
+
+def question(n):
+    return {"id": f"q{n:02}", "question": f"Tom has {n} pens and gets 4 more. How many pens now?"}
+
+
+def path(n):
+    return Sampled(
+        question_id=f"q{n:02}", path=0, seed=1, text=f" Tom has {n} + 4 = {n + 4}. The answer is "
+        f"{n + 4}.", num_generated_tokens=20, logprob=-1.0, stop_reason="answer",
+        predicted_answer=str(n + 4), extract_rule="marker",
+    )  # fmt: skip
+
+
+def vote(n):
+    return Vote(
+        question_id=f"q{n:02}", predicted_answer=str(n + 4), majority_votes=3, runner_up_votes=0,
+        total_votes=3, num_paths=3, no_answer=0, truncated=0, refuted=0, tie=False, share=1.0,
+        share_of_all=1.0, margin=1.0, ballots={str(n + 4): 3}, kept=(0,) if n % 3 else (),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def teacher(folder, gguf, lmsi):
+    """A run of the embedded model; nothing was drawn for it."""
+    run = RunDir(folder / "t")
+    task = load_task("tinymath")
+    run.create()
+    sample = {**msgspec.to_builtins(SampleConfig()), **identity(Model(gguf, None), task)}
+    run.save_settings("sample", sample)
+    run.save_settings("vote", msgspec.to_builtins(VoteConfig()))
+    lines = {run.questions: question, run.paths: path, run.votes: vote}
+    for file, make in lines.items():
+        file.write_bytes(b"".join(msgspec.json.encode(make(n)) + b"\n" for n in range(COUNT)))
+    return run
+
+
+def tree(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def refused(done, *words):
+    assert done.exit_code == 1, done.stdout
+    told = " ".join(done.stderr.split())
+    assert "Traceback" not in told
+    for word in words:
+        assert word in told, told
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-o", "s"], ["-o is a student's", "give --student MODEL with it"]),
+        (["--student-chat", "on"], ["--student-chat is a student's"]),
+        (["--student", "no.gguf"], ["no.gguf: no such model file", "names: tinymath"]),
+        (["--student", "tinymath"], ["the very model that drew the paths", "`lmsi train t`"]),
+        (["--student", "q.jsonl"], ["q.jsonl"]),
+        (["--student", "e.gguf"], ["e.gguf: training is not possible: architecture 'bert'"]),
+        (["--student", "cut.gguf"], ["cut.gguf", "cut short"]),
+        (["--student", "m.gguf", "-o", "t"], ["t: this is the teacher's own folder"]),
+        (["--student", "m.gguf", "-o", "u"], ["u: this folder holds a run of its own"]),
+        (["--student", "m.gguf", "--student-chat", "on"], ["chat template"]),
+        (["--student", "m.gguf", "--rank", "4000"], ["rank"]),
+        (["--student", "m.gguf", "--target", "nothing"], ["nothing"]),
+        (["--student", "m.gguf", "--dora"], ["DoRA"]),
+        (["--student", "m.gguf", "--base", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_bad_wishes_cost_nothing(teacher, folder, lmsi, gguf, flags, words):
+    broken_models.bert(folder / "e.gguf")
+    broken_models.truncated(gguf, folder / "cut.gguf", 5_000)
+    shutil.copytree(teacher.root, folder / "u")
+    before = tree(teacher.root)
+    refused(lmsi("train", "t", "-q", *flags), *words)
+    assert tree(folder / "t").items() >= before.items()
+    assert not list((folder / "t").rglob("adapter*"))
+
+
+def test_a_run_without_votes_cannot_teach(teacher, lmsi):
+    teacher.votes.unlink()
+    done = lmsi("train", "t", "--student", "m.gguf")
+    refused(done, "t/votes.jsonl: no such file", "run `lmsi vote t` first")
+
+
+def test_the_verdict_on_the_teacher_s_vote_counts_for_the_student(teacher, lmsi):
+    told = Observer({}, None, None).finish()  # of a vote that kept nothing
+    assert told.verdict == STOP
+    teacher.verdict.write_bytes(msgspec.json.encode(told))
+    done = lmsi("train", "t", "--student", "m.gguf", *QUICK)
+    refused(done, "the verdict is not to train", "lmsi train t --student m.gguf --force")
+    assert not (teacher.root / "students").exists()
+
+
+def test_a_folder_goes_on_with_its_own_student_alone(teacher, folder, lmsi, gguf):
+    other = broken_models.relabelled(gguf, folder / "two.gguf", blocks=2)
+    assert lmsi("train", "t", "--student", "m.gguf", "-o", "s", *QUICK).exit_code == 0
+    done = lmsi("train", "t", "--student", other, "-o", "s", *QUICK)
+    refused(done, "student: ", "m.gguf in the run folder", "two.gguf now", "--overwrite")
+    done = lmsi("train", "t", "--student", "m.gguf", "-o", "s", *QUICK, "--lr", "0.01")
+    refused(done, "lr: 0.001 in the run folder, 0.01 now")
+    done = lmsi("train", "t", "--student", "m.gguf", "-o", "s", *QUICK, "--lr", "0.01",
+                "--overwrite")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    for argv in (("vote", "s"), ("sample", "q.jsonl", "-m", "m.gguf", "-o", "s", "-n", 1)):
+        refused(lmsi(*argv), "a student learns from the votes of")
+    refused(lmsi("train", "s", "--student", other), "a student's folder", f"lmsi train {folder}/t")
+    done = lmsi("compare", "t", "s", "--own", "s")
+    refused(done, "--own belongs to --distilled")
+    (folder / "m.gguf").unlink()
+    done = lmsi("eval", "s", "--data", "test.jsonl")
+    refused(done, "the model of s is no longer there", "--student MODEL -o s")
+
+
+# --- the whole way ------------------------------------------------------------------------------
+
+
+def shape(**more):
+    return build("qwen2", tie_word_embeddings=True, **more)
+
+
+@pytest.fixture
+def qwen2(folder):
+    """Random weights of another architecture over another vocabulary, with a short context."""
+    model = shape(vocab_size=300, max_position_embeddings=512)
+    return write(folder / "qwen2.gguf", "qwen2", model, kind="F16")
+
+
+def trained(lmsi, *argv):
+    done = lmsi("train", "t", *argv, *QUICK, "--json")
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def examples(run):
+    return [json.loads(line) for line in run.train.read_text().splitlines()]
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_student_of_another_make_goes_the_whole_way(teacher, folder, lmsi, qwen2):
+    before = tree(teacher.root)
+    told, _ = trained(lmsi, "--student", qwen2)
+    run = RunDir(teacher.root / "students" / "qwen2")
+    few = [e for e in examples(run) if e["format"] in ("cot-few", "direct-few")]
+    assert told["summary"]["dropped_too_long"] == len(few) == 32  # four exemplars in letters
+    assert told["summary"]["examples"] == 32
+    assert told["proof"]["moved"] > 0 and told["proof"]["adapted_gap"] < 0.02
+    settings = run.load_settings()
+    assert settings["sample"]["model_sha256"] == sha256_file(qwen2)
+    assert settings["train"]["base_sha256"] == sha256_file(qwen2)
+    assert settings["teacher"]["model_sha256"] != sha256_file(qwen2)
+
+    few_tokens = ("--modes", "cot", "--max-tokens", "4", "--threads", "1", "-q")
+    done = lmsi("eval", run.root, "--data", "test.jsonl", *few_tokens, "--json")
+    assert done.exit_code == 0, done.stderr
+    [result] = json.loads(done.stdout)
+    assert [v["name"] for v in result["variants"]] == ["base", "adapter"]
+    assert result["source"]["architecture"] == "qwen2"
+    learned = dict(question(1), answer="5")
+    (folder / "seen.jsonl").write_text(json.dumps(learned) + "\n")
+    refused(lmsi("eval", run.root, "--data", "seen.jsonl", *few_tokens), "trained on: q01")
+
+    done = lmsi("export", run.root, "--to", "adapter", "-q")
+    assert done.exit_code == 0, done.stderr
+    card = (run.root / "export" / "adapter" / "README.md").read_text()
+    assert "taught by tinymath-f16.gguf's votes" in card
+    done = lmsi("report", run.root)
+    assert done.exit_code == 0, done.stderr
+    page = run.report.read_text()
+    assert "A student: it learned from the votes of tinymath-f16.gguf" in page
+    done = lmsi("watch", run.root, "--once")
+    assert "a student of tinymath-f16.gguf" in " ".join(done.stdout.split())
+    left = {p: data for p, data in tree(teacher.root).items() if run.root not in p.parents}
+    assert left == before
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("again", [("t", "--student", "m.gguf", "-o", "killed"), ("killed",)])
+def test_a_killed_student_goes_on(teacher, folder, lmsi, again):
+    """By the same command, or by the plain one in the student's folder."""
+    steps = ("--max-steps", 20, "--rank", 2, "--checkpoint-every", 3, "--no-sweep", "-q")
+    done = lmsi("train", "t", "--student", "m.gguf", "-o", "whole", *steps)
+    assert done.exit_code == 0, done.stderr
+    whole, killed = RunDir(folder / "whole"), RunDir(folder / "killed")
+    argv = ("train", "t", "--student", "m.gguf", "-o", "killed", *steps)
+    code = "from lmsi_cli.cli.main import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, argv)])
+    while not killed.checkpoint.exists() and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    done = lmsi("train", *again, *steps)
+    assert done.exit_code == 0, done.stderr
+    assert "going on after step" in done.stderr
+    for file in ("adapter/adapter.gguf", "adapter/adapter_model.safetensors", "train.jsonl"):
+        assert (killed.root / file).read_bytes() == (whole.root / file).read_bytes(), file
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_chat_student_of_a_plain_teacher(teacher, folder, gguf, lmsi):
+    student = chat_model(gguf, folder / "chat.gguf", CHATML)
+    told, _ = trained(lmsi, "--student", student, "-o", "s")
+    run = RunDir(folder / "s")
+    assert run.load_settings()["sample"]["chat"] == "on"
+    assert {type(e["prompt"]) for e in examples(run)} == {list}
+    assert told["summary"]["examples"] == 64 and told["proof"]["adapted_gap"] < 0.02
+    told, _ = trained(lmsi, "--student", student, "-o", "plain", "--student-chat", "off")
+    assert {type(e["prompt"]) for e in examples(RunDir(folder / "plain"))} == {str}
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_originals_of_a_student_are_its_own(teacher, folder, lmsi, qwen2, gguf):
+    """--base serves a student, too: with the student's weights, and with no others."""
+    shape(vocab_size=300, max_position_embeddings=512).save_pretrained(folder / "originals")
+    told, _ = trained(lmsi, "--student", qwen2, "-o", "s", "--base", folder / "originals")
+    assert told["summary"]["original"] is not None
+    shape(vocab_size=300, hidden_size=32).save_pretrained(folder / "others")
+    done = lmsi("train", "t", "--student", qwen2, "-o", "s2", "--base", folder / "others", *QUICK)
+    refused(done, "others")
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_small_model_learns_from_the_large_one(teacher, folder, lmsi):
+    long = [*QUICK[:-1], "--max-steps", 12, "--rank", 8, "--lr", 0.003]
+    done = lmsi("train", "t", "--student", "tinymath-small", *long, "-q", "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["summary"]["final_loss"] < told["summary"]["first_loss"]
+    run = teacher.root / "students" / "tinymath-small"
+    done = lmsi("eval", run, "--data", "test.jsonl", "--modes", "cot", "--threads", 1, "-q")
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.vocabularies
+@pytest.mark.skipif(not MODELS.is_dir(), reason="LMSI_LLAMA_CPP_SOURCE: llama.cpp's vocabularies")
+@pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
+def test_the_words_of_a_real_model(teacher, folder, lmsi, name):
+    import gguf as reader
+
+    words = MODELS / f"ggml-vocab-{name}.gguf"
+    tokens = len(reader.GGUFReader(words).get_field("tokenizer.ggml.tokens").data)
+    model = build("llama", vocab_size=tokens, tie_word_embeddings=True)
+    file = write(folder / "real.gguf", "llama", model, kind="F16", source=words)
+    told, _ = trained(lmsi, "--student", file, "-o", "s")
+    assert told["proof"]["adapted_gap"] < 0.02

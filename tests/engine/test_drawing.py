@@ -1,0 +1,60 @@
+"""Blocks: every wanted path once, and those of a block together."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import Request, Wanted
+from lmsi_cli.engine.drawing import blocks, draw
+from lmsi_cli.engine.scripted import ScriptedEngine
+
+jobs = st.tuples(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
+
+
+def requests(questions, paths, templates):
+    return [
+        Request(f"q{q}", (1, t), tuple(Wanted(k, k) for k in range(t, paths, templates)), block=t)
+        for q in range(questions)
+        for t in range(templates)
+    ]
+
+
+@given(jobs)
+def test_every_path_is_in_one_block_with_the_prompts_that_are_like_its_own(job):
+    questions, paths, templates, in_turn = job
+    found = blocks(requests(questions, paths, templates), in_turn)
+    wanted = [(r.question_id, w.path, r.block) for block in found for r in block for w in r.wanted]
+    assert sorted(wanted) == sorted(
+        (f"q{q}", k, k % templates) for q in range(questions) for k in range(paths)
+    )
+    for block in found:
+        assert len({r.block for r in block}) == 1
+        assert len(block) == questions  # those with nothing wanted keep the shared prefix as it was
+    if in_turn and templates > 1:
+        order = [path for _, path, _ in wanted]
+        assert order == sorted(order)
+
+
+class Watched:
+    """Decides each question after so many paths."""
+
+    def __init__(self, after):
+        self.after, self.seen, self.given_up = after, {}, []
+
+    def needed(self, question_id):
+        return 99
+
+    def decided(self, question_id):
+        return self.seen.get(question_id, 0) >= self.after
+
+    def cancelled(self, question_id, path, tokens):
+        self.given_up.append((question_id, path))
+
+
+def test_a_decided_question_is_in_no_later_block():
+    engine, watch = ScriptedEngine({f"q{i}": [" 1."] for i in range(3)}), Watched(2)
+    asked, drawn = requests(3, 8, 4), []
+    for g in draw(engine, asked, SamplingConfig(), "The answer is", watch, in_turn=True):
+        watch.seen[g.question_id] = watch.seen.get(g.question_id, 0) + 1
+        drawn.append((g.question_id, g.path))
+    assert sorted(drawn) == [(f"q{q}", k) for q in range(3) for k in range(2)]

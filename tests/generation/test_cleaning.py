@@ -1,0 +1,128 @@
+"""Whatever a model writes, what comes out is one clean question or the reason why there is none."""
+
+import msgspec
+import pytest
+from generation_helpers import SEEDS, TASK
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmsi_cli.generation.cleaning import Dropped, read_draft, rules_of
+from lmsi_cli.prompts import Chat, Task
+
+TEXTS = [q.question for q in SEEDS]
+RULES = rules_of(TEXTS, TASK, 5)
+GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
+
+FOUND = {
+    "plain": (f" {GOOD}", "eos"),
+    "before the next": (f" {GOOD}\n", "next_question"),
+    "before its answer": (f" {GOOD}\nA: 7 - 2 = 5. The answer is 5.", "answer"),
+    "cut off behind it": (f" {GOOD}\n\nA: Let us see, there are", "length"),
+    "before a blank line": (f" {GOOD}\n\nThis is easy.", "length"),
+    "before a solution": (f"{GOOD}\n**Solution:** it is", "length"),
+    "with a label": (f"Question: {GOOD}", "eos"),
+    "with a bold label": (f"**New question:** {GOOD}", "eos"),
+    "with a number": (f"1. {GOOD}\n2. Another?", "eos"),
+    "twice labelled": (f"Q: Q: {GOOD}", "eos"),
+    "quoted": (f'"{GOOD}"', "eos"),
+    "after thinking": (f"<think>What is asked? 5?</think>\n\n{GOOD}", "eos"),
+    "over two lines": (" Ida has 7 cups\nand  breaks 2. How many cups are whole?", "eos"),
+    "with Windows line ends": (f"{GOOD}\r\n\r\nA: 5", "eos"),
+}
+
+
+@pytest.mark.parametrize(("text", "ended"), FOUND.values(), ids=FOUND.keys())
+def test_the_question_is_found(text, ended):
+    assert read_draft(text, ended, RULES) == GOOD
+
+
+LOST = {
+    "nothing": ("", "eos", "empty"),
+    "blanks": (" \n\n ", "eos", "empty"),
+    "an open thought": ("<think>What is asked?", "eos", "empty"),
+    "an answer alone": (" \nA: The answer is 5.", "answer", "answered"),
+    "cut off": (" Ida has 7 cups and breaks", "length", "truncated"),
+    "cut off in a thought": ("<think>What is 5?", "length", "truncated"),
+    "too short": (" How many 3s?", "eos", "short"),
+    "no question": (" Ida has 7 cups and breaks 2.", "eos", "no question mark"),
+    "no number": (" Ida has some cups and breaks one. How many are whole?", "eos", "no number"),
+    "its answer": (" Ida has 7 cups, how many? The answer is 7.", "answer", "answered"),
+    "its answer, marked": (" Ida has 7 cups, how many? A: seven", "eos", "answered"),
+    "its answer, GSM8K": (" Ida has 7 cups, how many? #### 7", "eos", "answered"),
+    "a loop": (" How many of 7" * 20 + "?", "eos", "repeats itself"),
+    "half a character": (" Ida has 7 cups \ufffd. How many?", "eos", "garbled"),
+    "a control character": (" Ida has 7 cups \x1b[2J. How many?", "eos", "garbled"),
+}
+
+
+@pytest.mark.parametrize(("text", "ended", "reason"), LOST.values(), ids=LOST.keys())
+def test_the_reason_is_told(text, ended, reason):
+    assert read_draft(text, ended, RULES) == Dropped(reason)
+
+
+def test_what_no_seed_has_is_not_asked_for():
+    rules = rules_of([*TEXTS, "Name the largest number."], TASK, 5)
+    text = "Tell me which of the primes is the largest."
+    assert read_draft(text, "eos", rules) == text
+
+
+def test_options_stand_on_lines_of_their_own():
+    task = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
+    seeds = ["Which one is a fruit?\n(A) pear\n(B) hammer"]
+    rules = rules_of(seeds, task, 5)
+    own = "Which one of these is a bird?\n(A) owl\n(B) spoon"
+    assert read_draft(f" {own}\nA: The answer is (A).", "answer", rules) == own
+    assert read_draft(" Which one of these is a bird?\n", "eos", rules) == Dropped("no options")
+
+
+def test_options_may_be_marked_by_colons():
+    task = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
+    rules = rules_of(["Which one is a fruit?\nA: pear\nB: hammer"], task, 5)
+    own = "Which one of these is a bird?\nA: owl\nB: spoon"
+    assert read_draft(f" {own}\nAnswer: A", "eos", rules) == own
+
+
+def test_passages_keep_their_paragraphs():
+    rules = rules_of(["The war lasted 3 years.\n\nHow long did it last?"], TASK, 5)
+    own = "The race took 4 hours.\n\nHow long did the race take?"
+    assert read_draft(f" {own}\nA: 4", "eos", rules) == own
+
+
+def test_what_a_chat_model_says_first_is_cut_off():
+    chat = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=""))
+    rules = rules_of(TEXTS, chat, 5)
+    said = f"Here is a new question of the same kind:\n\n**Question:** {GOOD}"
+    assert read_draft(said, "eos", rules) == GOOD
+
+
+ENDS = st.sampled_from(["answer", "next_question", "eos", "length"])
+PIECES = st.sampled_from([
+    GOOD, *TEXTS, "\n", "\n\n", "A:", "Q:", "Question:", "1. ", " ", "?", "7", "**", '"', "####",
+    "<think>", "</think>", "The answer is 5.", "\ufffd", "\r", "\u2028", "how", "many", "\x00",
+])  # fmt: skip
+WRITTEN = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
+
+
+@given(WRITTEN, ENDS)
+def test_any_text_gives_a_clean_question_or_a_reason(text, ended):
+    found = read_draft(text, ended, RULES)
+    if isinstance(found, Dropped):
+        return
+    assert found == " ".join(found.split())
+    assert "?" in found
+    assert any(c.isdigit() for c in found)
+    assert len(found.split()) >= 5
+    assert "The answer is 5." not in found
+
+
+@given(WRITTEN, ENDS)
+def test_a_question_that_was_found_is_found_again(text, ended):
+    found = read_draft(text, ended, RULES)
+    if not isinstance(found, Dropped):
+        assert read_draft(f" {found}\nA: 5.", "answer", RULES) == found
+        assert read_draft(f" {found}\n", "next_question", RULES) == found
+
+
+@given(st.text(max_size=40))
+def test_what_follows_a_question_does_not_matter(more):
+    assert read_draft(f" {GOOD}\nA:{more}", "length", RULES) == GOOD

@@ -1,0 +1,239 @@
+"""Between rounds: seeds, temperatures, gates, the round that is kept. Records in, words out."""
+
+import msgspec
+import pytest
+
+from lmsi_cli.config import RunConfig, SampleConfig, TrainConfig, VoteConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Interval
+from lmsi_cli.rounds.best import best
+from lmsi_cli.rounds.figures import Said, figures
+from lmsi_cli.rounds.gates import Ground, alarmed, checked, comparable, voted
+from lmsi_cli.rounds.records import Figures, Gate, Round, last_good
+from lmsi_cli.rounds.settings import Settings, check, of_round, seed_of, with_seeds_of
+from lmsi_cli.verdict.judge import Evidence, judge
+
+PLAIN = Settings(SampleConfig(seed=3), VoteConfig(seed=4), TrainConfig(seed=5))
+N = 40
+
+
+def seen(scores, model="m", **other):
+    n = len(scores)
+    usual = {
+        "parsed": (1.0,) * n,
+        "distinct": (0.5,) * n,
+        "routes": (0.5,) * n,
+        "entropy": (0.5,) * n,
+        "commonest": 0.05,
+        "evenness": 0.95,
+    }
+    ids = tuple(f"q{i}" for i in range(n))
+    return Figures(model=model, questions=ids, scores=tuple(scores), **{**usual, **other})
+
+
+def share(right, n=N):
+    return [1.0] * right + [0.0] * (n - right)
+
+
+def a_round(number, scores=None, gates=(), trained=True, **other):
+    return Round(
+        number=number,
+        folder=f"round-{number}",
+        temperature=0.7,
+        seed=0,
+        drawn_by=number - 1,
+        started_from=0,
+        verdict="train",
+        questions=100,
+        kept_questions=60,
+        kept_paths=200,
+        mean_share=0.6,
+        trained=trained,
+        gates=tuple(gates),
+        figures=None if scores is None else seen(scores),
+        **other,
+    )
+
+
+def test_the_first_round_has_the_settings_as_given():
+    assert of_round(PLAIN, RunConfig(rounds=3), 1) == PLAIN
+
+
+def test_later_rounds_have_other_seeds_in_every_stage_and_no_sum_gives_them():
+    rounds = [of_round(PLAIN, RunConfig(rounds=3), n) for n in (1, 2, 3)]
+    for stage in ("sample", "vote", "train"):
+        seeds = [getattr(r, stage).seed for r in rounds]
+        assert len(set(seeds)) == 3 and all(0 <= s < 2**31 for s in seeds)
+    firsts = set(range(1000))
+    later = {seed_of(s, n) for s in range(1000) for n in (2, 3)}
+    assert len(later) == 2000 and len(firsts & later) == 0
+
+
+def test_the_last_temperature_goes_on_and_none_is_the_samplers():
+    def told(*given):
+        run = RunConfig(rounds=4, round_temperature=given)
+        return [of_round(PLAIN, run, n).sample.temperature for n in (1, 2, 3, 4)]
+
+    assert told(0.7, 1.0) == [0.7, 1.0, 1.0, 1.0]
+    assert told() == [PLAIN.sample.temperature] * 4
+
+
+def test_more_temperatures_than_rounds_are_refused():
+    check(RunConfig(rounds=2, round_temperature=(0.7, 1.0)))
+    with pytest.raises(LmsiError, match="3 temperatures for 2 rounds"):
+        check(RunConfig(rounds=2, round_temperature=(0.7, 1.0, 1.2)))
+
+
+def test_an_init_is_the_only_other_difference_of_training():
+    settings = of_round(PLAIN, RunConfig(), 2, "runs/a/adapter")
+    assert settings.train.init == "runs/a/adapter"
+    fresh = msgspec.structs.replace(settings.train, init="", seed=PLAIN.train.seed)
+    assert fresh == PLAIN.train
+    assert with_seeds_of(settings, PLAIN).train.seed == PLAIN.train.seed
+
+
+def test_figures_of_two_questions():
+    said = {
+        "a": [Said("1", ("x",), True), Said("1", ("x",), False), Said("2", ("y",), False)],
+        "b": [Said(None, ("z",), True), Said(None, ("z",), False), Said(None, ("z",), False)],
+    }
+    f = figures("base", said, {"a": "1", "b": "9", "unasked": "3"})
+    assert f.questions == ("a", "b")
+    assert f.scores == (pytest.approx(2 / 3), 0.0) and f.parsed == (1.0, 0.0)
+    assert f.distinct == (1.0, 0.0) and f.routes == (1.0, 0.5)
+    assert f.entropy == (pytest.approx(1.0), 0.0)
+    assert f.commonest == 1.0  # one greedy answer, once
+
+
+def evidence(**signals):
+    found = {"truncated": Interval(value=0, low=0, high=0, n=30), **signals}
+    return Evidence(questions=30, looked_at=30, kept=20, stopped=0, signals=found)
+
+
+def test_the_gate_of_the_vote_follows_its_verdict():
+    agreed = Interval(value=0.97, low=0.95, high=0.99, n=30)
+    few = Interval(value=0.05, low=0.01, high=0.1, n=30)
+    stop = judge(evidence(commonest=few, **{"share of all": agreed}))
+    gate = voted(stop)
+    assert gate.ends and "not to train: 97% [95, 99] of the paths agree already" in gate.text
+    assert not voted(judge(evidence(commonest=few))).ends
+
+
+def test_an_alarm_ends_the_rounds():
+    (gate,) = alarmed("step 20: the model is far from the base")
+    assert gate.ends and "alarm: step 20" in gate.text
+    assert alarmed("") == ()
+
+
+LABELS = Ground("probe", frozenset())
+VOTES = Ground("agreement", frozenset())
+
+
+def ends(before, after, ground, base=None):
+    return [g.text for g in checked(before, after, base or before, ground) if g.ends]
+
+
+def test_a_clear_fall_ends_the_rounds_and_a_small_one_does_not():
+    for ground in (LABELS, VOTES):
+        assert ends(seen(share(30)), seen(share(12)), ground)
+        assert not ends(seen(share(30)), seen(share(28)), ground)
+        assert not ends(seen(share(12)), seen(share(30)), ground)
+
+
+def test_a_rise_without_labels_is_called_no_evidence():
+    (gate,) = checked(seen(share(12)), seen(share(30)), seen(share(12)), VOTES)
+    assert gate.text.endswith("a rise would be no evidence of a gain")
+    (gate,) = checked(seen(share(12)), seen(share(30)), seen(share(12)), LABELS)
+    assert "no evidence" not in gate.text
+
+
+@pytest.mark.parametrize(
+    ("sign", "told"),
+    [
+        ({"commonest": 0.6}, "one answer is given to 60% of the questions (base 5%)"),
+        ({"evenness": 0.3}, "are the same (evenness 0.30, base 0.95)"),
+        ({"parsed": (0.5,) * N}, "answers that can be read against the base: -50.0"),
+    ],
+)
+def test_collapse_ends_the_rounds_without_labels_and_is_a_remark_beside_them(sign, told):
+    before, after = seen(share(20)), seen(share(20), **sign)
+    (text,) = ends(before, after, VOTES)
+    assert told in text
+    assert not ends(before, after, LABELS)
+    assert any(told in g.text for g in checked(before, after, before, LABELS))
+
+
+def test_where_answers_are_few_one_of_them_may_be_common():
+    before, after = seen(share(20)), seen(share(20), commonest=0.6)
+    assert not ends(before, after, Ground("agreement", frozenset(), chance=0.5))
+
+
+def test_less_diversity_is_told_and_ends_nothing():
+    before, after = seen(share(20)), seen(share(20), routes=(0.25,) * N)
+    gates = checked(before, after, before, VOTES)
+    assert not any(g.ends for g in gates)
+    told = "distinct solutions of a question against the base: -25.0"
+    assert any(told in g.text for g in gates)
+    later = checked(seen(share(20), model="adapter"), after, seen(share(20), model="base"), VOTES)
+    assert any("of a question against the round before" in g.text for g in later)
+
+
+def test_trained_questions_are_not_compared_on_by_agreement():
+    found = (seen(share(20)), seen(share(20)))
+    most = frozenset(f"q{i}" for i in range(N - 10))
+    assert comparable(found, VOTES) == [f"q{i}" for i in range(N)]
+    assert comparable(found, Ground("agreement", most)) == []
+    assert len(comparable(found, Ground("probe", most))) == 10
+    assert len(comparable(found, Ground("probe", most | {"q39"}))) == N  # then the whole probe
+    assert comparable((seen(share(4, 8)),) * 2, LABELS) == []
+
+
+def test_the_last_good_round_skips_alarms_and_what_was_not_trained():
+    alarm = Gate(name="alarm", ends=True, text="")
+    forced = Gate(name="verdict", ends=True, text="")
+    assert last_good(()) == 0
+    rounds = (a_round(1), a_round(2, gates=[alarm]), a_round(3, trained=False))
+    assert last_good(rounds) == 1
+    assert last_good((a_round(1, gates=[alarm]),)) == 0
+    assert last_good((a_round(1), a_round(2, gates=[forced]))) == 2
+
+
+NO = dict[int, frozenset[str]]()
+
+
+def test_the_probe_keeps_the_round_with_most_right_answers():
+    rounds = [a_round(1, share(20)), a_round(2, share(25)), a_round(3, share(23))]
+    kept = best(rounds, NO, "probe")
+    assert (kept.number, kept.by) == (2, "probe")
+    assert "50.0% in round 1, 62.5% in round 2, 57.5% in round 3" in kept.why
+    assert kept.change.difference == pytest.approx(0.125)
+    equal = best([a_round(1, share(20)), a_round(2, share(20))], NO, "probe")
+    assert (equal.number, equal.change) == (1, None)
+
+
+def test_a_gain_that_may_be_chance_is_called_so():
+    kept = best([a_round(1, share(20)), a_round(2, share(22))], NO, "probe")
+    assert kept.number == 2 and kept.why.endswith("that may be chance")
+
+
+def test_without_labels_a_later_round_must_be_clearly_better():
+    first, little, much = (a_round(n, share(k)) for n, k in ((1, 20), (2, 23), (3, 36)))
+    assert best([first, little], NO, "agreement").number == 1
+    kept = best([first, little, much], NO, "agreement")
+    assert kept.number == 3 and "no proof of a gain" in kept.why
+
+
+def test_without_labels_trained_questions_choose_nothing():
+    rounds = [a_round(1, share(20)), a_round(2, share(36))]
+    all_of_them = {2: frozenset(f"q{i}" for i in range(N))}
+    kept = best(rounds, all_of_them, "agreement")
+    assert (kept.number, kept.by) == (1, "nothing")
+
+
+def test_an_unsound_round_is_not_kept_however_good():
+    worse = Gate(name="check-up", ends=True, text="")
+    rounds = [a_round(1, share(20)), a_round(2, share(40), gates=[worse])]
+    assert best(rounds, NO, "probe").number == 1
+    only = best([a_round(1, share(20), gates=[worse])], NO, "probe")
+    assert only.number == 1 and "for want of a better one" in only.why
+    assert best([a_round(1, trained=False)], NO, "probe") is None

@@ -1,0 +1,242 @@
+"""A student's folder: what it learns, in whose form, and whom it belongs to."""
+
+import msgspec
+import pytest
+from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent, sampled, voted
+
+from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, write_atomic, write_records
+from lmsi_cli.prompts import Chat
+from lmsi_cli.records import Message, Path, TrainExample
+from lmsi_cli.rundir import RunDir, check_base, check_model, teacher_of
+from lmsi_cli.stages.distil import Pupil, check_place, check_teacher, place_of, teach
+from lmsi_cli.stages.sample import bind
+from lmsi_cli.stages.train import within
+from lmsi_cli.stages.vote import vote_run
+from lmsi_cli.stages.watch import scene
+from lmsi_cli.tasks.trained import trained_on
+
+CHAT = Chat(few_shot="turns", system="Be brief.")
+SMALL = {**IDENTITY, "model": "small.gguf", "model_sha256": "5a11", "chat": "off"}
+FILES = ("questions.jsonl", "votes.jsonl", "vote.json")
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    sampled(tmp_path / "t")
+    voted(tmp_path / "t")
+    return RunDir(tmp_path / "t")
+
+
+def pupil(tmp_path, task=TASK, **identity):
+    return Pupil("small", tmp_path / "small.gguf", task, {**SMALL, **identity})
+
+
+def taught(teacher, tmp_path, overwrite=False, to="s", **changed):
+    run = RunDir(tmp_path / to)
+    lesson = teach(teacher, pupil(tmp_path, **changed), run, Silent(), overwrite)
+    return run, lesson
+
+
+def written(run):
+    return list(read_records(run.train, TrainExample))
+
+
+def tree(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, tmp_path):
+    before = tree(teacher.root)
+    run, lesson = taught(teacher, tmp_path)
+    assert run.train.read_bytes() == teacher.train.read_bytes()
+    assert lesson.examples == len(written(run)) > 0
+    assert lesson.questions == len({e.question_id for e in written(run)})
+    assert lesson.teacher == "a.gguf"
+    for name in FILES:
+        assert (run.root / name).read_bytes() == (teacher.root / name).read_bytes()
+    assert not run.paths.exists()
+    assert tree(teacher.root) == before
+
+
+def test_a_chat_student_of_a_plain_teacher_is_taught_in_conversations(teacher, tmp_path):
+    task = msgspec.structs.replace(TASK, chat=CHAT)
+    run, _ = taught(teacher, tmp_path, task=task, chat="on")
+    few = next(e for e in written(run) if e.format == "cot-few")
+    assert few.prompt[0] == Message(role="system", content="Be brief.")
+    assert [m.role for m in few.prompt[1:]] == ["user", "assistant", "user"]  # exemplars as turns
+    assert few.completion[0].role == "assistant"
+    plain = {(e.question_id, e.format, e.path): e for e in written(teacher)}
+    for e in written(run):  # the teacher's words, in another form
+        same = plain[e.question_id, e.format, e.path]
+        assert e.completion[0].content == same.completion.strip()
+    saved = run.load_settings()["sample"]
+    assert (saved["chat"], saved["system"], saved["few_shot"]) == ("on", "Be brief.", "turns")
+
+
+def test_a_plain_student_of_a_chat_teacher_learns_no_thinking(tmp_path):
+    teacher, config = RunDir(tmp_path / "t"), SampleConfig(paths=3, system="Be brief.")
+    sampled(teacher.root)
+    texts = list(read_records(teacher.paths, Path))
+    thought = "<think>\nHm, 7 * 8?\n</think>\n\n"
+    write_records(
+        teacher.paths,
+        [msgspec.structs.replace(p, text=f"{thought}{p.text.strip()}") for p in texts],
+    )
+    teacher.save_settings("sample", {**msgspec.to_builtins(config), **IDENTITY, "chat": "on"})
+    vote_run(teacher, msgspec.structs.replace(TASK, chat=CHAT), VoteConfig())
+    assert all(isinstance(e.prompt, tuple) for e in written(teacher))
+    run, _ = taught(teacher, tmp_path)
+    told = written(run)
+    assert told and all(isinstance(e.prompt, str) for e in told)
+    assert all(e.completion.startswith(" ") and "Hm" not in e.completion for e in told)
+    assert run.load_settings()["sample"]["system"] == ""  # nothing to say it in
+
+
+def test_the_folder_says_whose_it_is(teacher, tmp_path):
+    teacher.save_settings(
+        "sample", {**teacher.load_settings()["sample"], "adapter": "x.gguf", "adapter_sha256": "ad"}
+    )
+    run, _ = taught(teacher, tmp_path)
+    settings = run.load_settings()
+    assert settings["sample"]["model_sha256"] == "5a11"
+    assert "adapter_sha256" not in settings["sample"]  # drew the teacher's paths
+    assert settings["teacher_sample"]["adapter_sha256"] == "ad"
+    assert settings["teacher_vote"] == teacher.load_settings()["vote"]
+    told = teacher_of(run)
+    assert told["run"] == str(teacher.root) and told["model_sha256"] == "aa"
+    check_model(run, tmp_path / "small.gguf", "5a11")
+    with pytest.raises(LmsiError, match="had other settings"):
+        check_model(run, tmp_path / "a.gguf", "aa")
+    stages = {s.name: s.there for s in scene(run).stages}
+    assert stages["sample"] == f"a student of a.gguf, by the votes of {teacher.root}"
+
+
+def test_an_adapter_of_the_student_is_known_to_have_learned_the_teacher_s_questions(
+    teacher, tmp_path
+):
+    run, lesson = taught(teacher, tmp_path)
+    write_atomic(run.adapter_gguf, b"")
+    write_atomic(run.adapter_origin, msgspec.json.encode({"base_sha256": "5a11"}))
+    known = {q.id for q in trained_on(run.adapter_gguf)}
+    assert len(known) == lesson.questions and known <= {q.id for q in QUESTIONS}
+    with pytest.raises(LmsiError, match="another model"):  # the teacher cannot wear it
+        check_base(run.adapter_gguf, "aa")
+
+
+def test_the_same_call_again_writes_the_same(teacher, tmp_path):
+    run, _ = taught(teacher, tmp_path)
+    before = tree(run.root)
+    taught(teacher, tmp_path)
+    assert tree(run.root) == before
+
+
+def test_another_vote_is_refused_and_taken_on_demand(teacher, tmp_path):
+    run, _ = taught(teacher, tmp_path)
+    write_atomic(run.adapter_gguf, b"")
+    before = tree(run.root)
+    voted(teacher.root, min_share=0.9)
+    with pytest.raises(LmsiError, match=r"votes: .*votes.jsonl has changed since") as e:
+        taught(teacher, tmp_path)
+    assert "--overwrite" in e.value.hint and tree(run.root) == before
+    write_atomic(run.eval_result("test-1"), b"{}")
+    taught(teacher, tmp_path, overwrite=True)
+    assert run.train.read_bytes() == teacher.train.read_bytes()
+    assert not run.adapter_gguf.exists()
+    assert run.eval_result("test-1").exists()  # the untaught student is as it was
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model": "other.gguf", "model_sha256": "07"}, "student: small.gguf in the run folder"),
+        ({"task_sha256": "cc"}, "task: number has changed since"),
+        ({"chat": "on"}, "chat: off in the run folder, on now"),
+    ],
+)
+def test_a_folder_has_one_student_in_one_form(teacher, tmp_path, changed, words):
+    run, _ = taught(teacher, tmp_path)
+    write_atomic(run.eval_result("test-1"), b"{}")
+    with pytest.raises(LmsiError) as e:
+        taught(teacher, tmp_path, **changed)
+    assert words in str(e.value)
+    taught(teacher, tmp_path, overwrite=True, **changed)
+    assert run.eval_result("test-1").exists() == ("model" not in changed)
+
+
+def test_a_folder_has_one_teacher(teacher, tmp_path):
+    taught(teacher, tmp_path)
+    other = RunDir(tmp_path / "u")
+    sampled(other.root)
+    other.save_settings("sample", {**other.load_settings()["sample"], "model_sha256": "bb"})
+    voted(other.root, min_share=0.5)
+    with pytest.raises(LmsiError, match=r"teacher: a\.gguf has changed since"):
+        taught(other, tmp_path)
+
+
+def test_a_moved_teacher_is_the_same_teacher(teacher, tmp_path):
+    taught(teacher, tmp_path)
+    teacher.root.rename(tmp_path / "moved")
+    run, _ = taught(RunDir(tmp_path / "moved"), tmp_path)
+    assert teacher_of(run)["run"] == str(tmp_path / "moved")
+
+
+def test_places_that_are_no_student_s(teacher, tmp_path):
+    assert place_of(teacher, "my small").root == teacher.root / "students/my_small"
+    with pytest.raises(LmsiError, match="the teacher's own folder"):
+        check_place(teacher, RunDir(tmp_path / "t" / ".." / "t"))
+    sampled(tmp_path / "other")
+    with pytest.raises(LmsiError, match="holds a run of its own"):
+        check_place(teacher, RunDir(tmp_path / "other"))
+    run, _ = taught(teacher, tmp_path)
+    check_place(teacher, run)
+    check_place(teacher, RunDir(tmp_path / "new"))
+
+
+def test_runs_that_cannot_teach(teacher, tmp_path):
+    check_teacher(teacher, tmp_path / "small.gguf", "5a11")
+    with pytest.raises(LmsiError, match="the very model that drew the paths") as e:
+        check_teacher(teacher, tmp_path / "a.gguf", "aa")
+    assert e.value.hint == f"to train it on its own votes: `lmsi train {teacher.root}`"
+    run, _ = taught(teacher, tmp_path)
+    with pytest.raises(LmsiError, match="a student's folder") as e:
+        check_teacher(run, tmp_path / "tiny.gguf", "77")
+    assert f"lmsi train {teacher.root} --student" in e.value.hint
+    teacher.votes.unlink()
+    with pytest.raises(LmsiError, match=r"votes.jsonl: no such file") as e:
+        check_teacher(teacher, tmp_path / "small.gguf", "5a11")
+    assert "lmsi vote" in e.value.hint
+
+
+def test_paths_of_a_student_s_own_belong_elsewhere(teacher, tmp_path):
+    run, _ = taught(teacher, tmp_path)
+    for work in (lambda: bind(run, SampleConfig(), SMALL), lambda: voted(run.root)):
+        with pytest.raises(LmsiError, match="a student learns from the votes of") as e:
+            work()
+        assert "-m STUDENT -o FOLDER" in e.value.hint
+
+
+def test_a_vote_that_kept_nothing_teaches_nothing(teacher, tmp_path):
+    voted(teacher.root, min_votes=9)
+    with pytest.raises(LmsiError, match="the vote kept no path"):
+        taught(teacher, tmp_path)
+    assert not RunDir(tmp_path / "s").train.exists()
+
+
+def test_a_kept_path_that_is_gone_is_told(teacher, tmp_path):
+    kept = next(e for e in written(teacher) if e.path is not None)
+    left = [
+        p
+        for p in read_records(teacher.paths, Path)
+        if (p.question_id, p.path) != (kept.question_id, kept.path)
+    ]
+    write_records(teacher.paths, left)
+    with pytest.raises(LmsiError, match=f"question '{kept.question_id}': paths that the vote kept"):
+        taught(teacher, tmp_path)
+
+
+def test_the_proof_asks_what_fits_the_student(gguf):
+    short, longer, long = [1] * 40, [2] * 2048, [3] * 2049  # its context is 2,048
+    assert within(gguf, [long, short, longer]) == [short, longer]
+    assert within(gguf, [long, [4] * 3000]) == [long[:2048]]

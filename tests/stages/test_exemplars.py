@@ -1,0 +1,163 @@
+"""Exemplars by vote: which seeds, which path, and a task file that can be used."""
+
+import msgspec
+import pytest
+from stage_helpers import IDENTITY, TASK, Silent
+
+from lmsi_cli.config import ExemplarsConfig
+from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records
+from lmsi_cli.records import Path, Question
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.exemplars import Choice, choose, write_exemplars
+from lmsi_cli.stages.sample import bind, sample
+from lmsi_cli.tasks.loader import load_task
+
+AGAIN = "Therefore, the answer (arabic numerals) is"
+SEED = Question(id="s", question=" What is 6 * 7?\r\n")
+
+
+def paths(*texts, answer="42", rule="marker", reason="answer"):
+    """One path a text; the answer is the one that the text ends with, if it says another."""
+    said = [t.rstrip(".").split()[-1] for t in texts]
+    return [
+        Path(question_id="s", path=i, seed=0, text=t, num_generated_tokens=len(t), logprob=-1.0,
+             stop_reason=reason, predicted_answer=a if a.isdecimal() else answer,
+             extract_rule=rule)
+        for i, (t, a) in enumerate(zip(texts, said, strict=True))
+    ]  # fmt: skip
+
+
+def chosen(*texts, rule="marker", **settings):
+    return choose(SEED, paths(*texts, rule=rule), TASK, ExemplarsConfig(**settings))
+
+
+def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
+    found = chosen(
+        " 7 * 6 = 43. The answer is 42.",  # refuted: does not vote
+        " Just because. The answer is 42.",  # nothing to check
+        " 6 * 7 = 42. The answer is 42.",
+        " 6 * 7 = 42, and 42 it is, as anybody can see at once. The answer is 42.",
+        " 6 * 7 = 42, so there. The answer is 42.",
+        " 6 * 8 = 48. The answer is 48.",
+    )
+    assert isinstance(found, Choice)
+    assert found.exemplar.rationale == "6 * 7 = 42, so there."
+    assert (found.exemplar.question, found.exemplar.answer) == ("What is 6 * 7?", "42")
+    assert (found.kind, found.share) == ("sound", 0.8)
+
+
+def test_of_equals_the_first_path_is_taken():
+    found = chosen(*[f" 6 * 7 = 42{end} The answer is 42." for end in (".", ";", ",")])
+    assert found.exemplar.rationale == "6 * 7 = 42."
+
+
+def test_seeds_without_agreement_make_none():
+    low = [" 1 + 1 = 2. The answer is 2.", " 1 + 2 = 3. The answer is 3."]
+    assert chosen(*low) == "undecided"
+    three = [*low, " 2 + 1 = 3. The answer is 3.", " 2 + 2 = 4. The answer is 4.", " 5. So 5."]
+    assert chosen(*three) == "below the share"
+    assert isinstance(chosen(*three, min_share=0.4), Choice)
+
+
+def test_a_path_that_may_not_stand_in_a_task_gives_way_to_the_next():
+    twice = " The answer is 5 or so. 6 * 7 = 42. The answer is 42."
+    assert chosen(" The answer is 42.", " The answer is 42.") == "no fit rationale"
+    found = chosen(" The answer is 42.", " 6 * 7 = 42. The answer is 42.", twice)
+    assert found.exemplar.rationale == "6 * 7 = 42."
+
+
+def test_a_rationale_that_was_cut_off_is_no_exemplar():
+    told = f" 6 * 7 is 4\n{AGAIN} 42."
+    assert chosen(told, told, rule="second-stage-cut") == "no fit rationale"
+    found = chosen(f" 6 * 7 = 42.\n\nSo it is.\n{AGAIN} 42.", rule="second-stage")
+    assert found.exemplar.rationale == "6 * 7 = 42.\nSo it is."  # a blank line ends an exemplar
+
+
+def test_the_greedy_path_is_taken_as_it_is():
+    wrong = " 6 * 7 = 43. The answer is 43."
+    assert chosen(wrong, paths=1).exemplar.rationale == "6 * 7 = 43."
+    assert ExemplarsConfig(paths=1).sampling().temperature == 0
+    assert ExemplarsConfig(paths=2).sampling().temperature == 0.7
+
+
+SEEDS = [Question(id=f"s{i}", question=f"What is {i} + {i}?") for i in range(9)]
+RIGHT = {q.id: [f" {i} + {i} = {2 * i}. The answer is {2 * i}."] for i, q in enumerate(SEEDS)}
+SPLIT = [" 1 + 1 = 2. The answer is 2.", " 1 + 2 = 3. The answer is 3."]
+
+
+def made(root, script=RIGHT, out="e.toml", **settings):
+    config = ExemplarsConfig(**{"shots": 2, "paths": 2, **settings})
+    run, drawing = RunDir(root / "run"), config.sampling()
+    bind(run, drawing, IDENTITY)
+    sample(SEEDS, ScriptedEngine(script), TASK, drawing, run, Silent())
+    return write_exemplars(run, SEEDS, TASK, config, root / out)
+
+
+def test_the_file_is_a_sound_task_of_so_many_templates(tmp_path):
+    summary = made(tmp_path, templates=3)
+    task = load_task(str(tmp_path / "e.toml"))
+    assert [len(t.exemplars) for t in task.templates] == [2, 2, 2]
+    shown = [e.question for t in task.templates for e in t.exemplars]
+    assert len(set(shown)) == 6  # each seed once
+    assert (task.name, task.kind, task.trigger) == ("e", TASK.kind, TASK.trigger)
+    assert (summary.seeds, summary.spare, summary.classes) == (9, 3, {"sound": 6})
+    assert (tmp_path / "e.toml").read_text().startswith("# Written by `lmsi exemplars`")
+
+
+def test_one_template_is_a_plain_task(tmp_path):
+    made(tmp_path)
+    task = load_task(str(tmp_path / "e.toml"))
+    assert task.templates == () and len(task.exemplars) == 2
+
+
+def test_the_same_call_writes_the_same_file_and_another_seed_another_one(tmp_path):
+    made(tmp_path, templates=2)
+    made(tmp_path, templates=2, out="again.toml")
+    one, again = ((tmp_path / n).read_text() for n in ("e.toml", "again.toml"))
+    assert one.replace('"e"', '"again"') == again
+    made(tmp_path / "other", templates=2, seed=1)
+    other = load_task(str(tmp_path / "other" / "e.toml"))
+    assert other.templates != load_task(str(tmp_path / "e.toml")).templates
+
+
+def test_more_paths_in_the_folder_than_asked_for_change_nothing(tmp_path):
+    made(tmp_path, {**RIGHT, "s0": [RIGHT["s0"][0]] * 2 + [" 1. The answer is 1."] * 6}, shots=9)
+    before = (tmp_path / "e.toml").read_text()
+    more = {**RIGHT, "s0": [RIGHT["s0"][0]] * 2 + [" 1. The answer is 1."] * 6}
+    made(tmp_path, more, shots=9, paths=8, out="more.toml", min_share=0.0)
+    made(tmp_path, more, shots=9, out="again.toml")
+    assert (tmp_path / "again.toml").read_text() == before.replace('"e"', '"again"')
+
+
+def test_no_agreement_anywhere_is_one_clear_line_and_no_file(tmp_path):
+    with pytest.raises(LmsiError) as e:
+        made(tmp_path, {q.id: SPLIT for q in SEEDS})
+    assert str(e.value) == (
+        f"{tmp_path / 'run' / 'paths.jsonl'}: no exemplar: of no seed has the winner a share of "
+        "50% and a fit rationale (9 undecided)"
+    )
+    assert not (tmp_path / "e.toml").exists()
+
+
+def test_too_few_agreeing_seeds_say_how_many_templates_fit(tmp_path):
+    few = {**RIGHT, **{f"s{i}": SPLIT for i in range(4)}}
+    with pytest.raises(LmsiError) as e:
+        made(tmp_path, few, templates=3)
+    assert "5 seeds make an exemplar, and 3 templates of 2 need 6 (4 undecided)" in str(e.value)
+    assert e.value.hint == "--templates 2 fits; or lower --min-share, or give more seeds"
+    with pytest.raises(LmsiError) as e:
+        made(tmp_path, few, shots=7)
+    assert e.value.hint.startswith("--shots 5 --templates 1 fits; or ")
+
+
+def test_paths_are_all_there_is_to_read(tmp_path):
+    """No gold answer takes part: seeds with one make the same file."""
+    made(tmp_path)
+    before = (tmp_path / "e.toml").read_text()
+    gold = [msgspec.structs.replace(q, answer="99") for q in SEEDS]
+    run = RunDir(tmp_path / "run")
+    write_exemplars(run, gold, TASK, ExemplarsConfig(shots=2, paths=2), tmp_path / "e.toml")
+    assert (tmp_path / "e.toml").read_text() == before
+    assert len(list(read_records(run.paths, Path))) == 18

@@ -1,0 +1,336 @@
+"""Generated questions: nothing drawn twice, nothing unseen read, and `lmsi vote` keeps the same."""
+
+import contextlib
+import hashlib
+import io
+import itertools
+import tempfile
+from functools import partial
+from pathlib import Path as File
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+from stage_helpers import IDENTITY, Silent
+
+from lmsi_cli import lines as line_files
+from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.generation import Draft
+from lmsi_cli.lines import read_records
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Exemplar, Path, Question, TrainExample
+from lmsi_cli.report.generation import generation_parts, next_step
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages import questions as stage
+from lmsi_cli.stages import sample as sampling
+from lmsi_cli.stages.vote import vote_run
+from lmsi_cli.tasks.readers import read_questions
+
+TASK = Task(
+    name="number",
+    kind="number",
+    exemplars=(Exemplar(question="What is 6 * 7?", rationale="6 * 7 = 42.", answer="42"),),
+)
+SEEDS = [
+    Question(id=f"s{n}", question=f"{name} has {n + 2} pens and finds {n}. How many pens?")
+    for n, name in enumerate(["Tom", "Ida", "Max"])
+]
+THINGS = ["apples", "boats", "coins", "drums", "eggs", "flags", "gloves", "hats", "kites", "lamps"]
+NAMES = ["Uma", "Vera", "Walt", "Xena", "Yann", "Zoe", "Alma", "Bert", "Cleo", "Dirk"]
+
+
+def invented(number):
+    name, thing = NAMES[number % 10], THINGS[number // 10 % 10]
+    return f"{name} counts {2 * number + 5} {thing} and loses {number}. What {thing} has {name}?"
+
+
+def number_of(text, below):
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % below
+
+
+class Author(dict):
+    """Writes a question for every prompt, now and then a bad one, and is sure of some answers."""
+
+    def __missing__(self, key):
+        if not key.isdigit():  # a question: one in three is voted on with confidence
+            sure = number_of(key, 3) == 0
+            return [" The answer is 5."] * 4 if sure else [f" The answer is {n}." for n in range(4)]
+        first = number_of(key, 100)
+        bad = [" Tom has 3 pens and", " Because.\nA: 3."][number_of(key, 2)]
+        return [f" {invented(first)}\nA: no.", bad if number_of(key, 5) == 0 else
+                f" {invented((first + 37) % 100)}\nA: no."]  # fmt: skip
+
+
+CONFIG = stage.QuestionsConfig(seeds=3, shots=2, drafts=2, paths=4, number=6)
+
+
+def written(root, config=CONFIG, fail_after=None, author=None, exams=None, seeds=SEEDS):
+    """One call of the stage, as the command makes it; an interrupt is let out."""
+    run = RunDir(root)
+    engine = ScriptedEngine(Author() if author is None else author, fail_after)
+    config = stage.bind(run, config, IDENTITY)
+    paths = SampleConfig(paths=config.paths)
+    sampling.bind(run, paths, IDENTITY)
+    draw = partial(
+        sampling.sample, engine=engine, task=TASK, config=paths, run=run, progress=Silent()
+    )
+    exams = exams or {}
+    return stage.generate(stage.Job(seeds, exams, engine, TASK, config, run, draw, Silent()))
+
+
+def drafts_of(root):
+    return {(d.prompt, d.path): d for d in read_records(RunDir(root).drafts, Draft)}
+
+
+def paths_of(root):
+    return {(p.question_id, p.path): p for p in read_records(RunDir(root).paths, Path)}
+
+
+def figures(told):
+    """All of a record that does not depend on how the work was cut up."""
+    return msgspec.structs.replace(told, seconds=0.0, tokens=0, new_drafts=0)
+
+
+def test_the_counts_add_up(tmp_path):
+    told = written(tmp_path)
+    assert (told.kept, told.ended) == (6, "enough")
+    assert told.drafts == len(drafts_of(tmp_path)) == told.candidates + sum(told.dropped.values())
+    assert told.candidates == told.sampled + told.waiting
+    assert told.sampled == told.kept + sum(told.rejected.values())
+    assert len(paths_of(tmp_path)) == 4 * told.sampled
+    assert told.dropped.keys() & {"truncated", "no question mark"}
+    assert generation_parts(told)
+    stored = msgspec.json.decode(RunDir(tmp_path).generation.read_bytes(), type=type(told))
+    assert stored == told
+
+
+def test_the_result_is_an_ordinary_question_file(tmp_path):
+    written(tmp_path)
+    found = read_questions(str(RunDir(tmp_path).generated))
+    assert len(found) == 6
+    assert all(q.answer is None and q.id.startswith("gen-") for q in found)
+    assert {q.question for q in found} <= {invented(n) for n in range(100)}
+
+
+def test_a_draft_tells_which_seeds_it_was_shown(tmp_path):
+    written(tmp_path)
+    shown = [d.shown for d in drafts_of(tmp_path).values()]
+    assert all(len(s) == 2 and set(s) <= {"s0", "s1", "s2"} for s in shown)
+    assert set(shown) == set(itertools.permutations(["s0", "s1", "s2"], 2))  # in any order
+
+
+@given(st.lists(st.integers(0, 40), max_size=5), st.integers(0, 120))
+@hypothesis(max_examples=30, deadline=None)
+def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, tear):
+    with tempfile.TemporaryDirectory() as folder:
+        root, whole = File(folder) / "lives", File(folder) / "whole"
+        expected = written(whole)
+        for fail_after in lives:
+            with contextlib.suppress(KeyboardInterrupt):
+                written(root, fail_after=fail_after)
+            file = RunDir(root).drafts
+            if file.exists():  # a kill tears one line at most
+                data = file.read_bytes()
+                last = data[: len(data) - 1].rfind(b"\n") + 1
+                file.write_bytes(data[: max(last, len(data) - tear)])
+        assert figures(written(root)) == figures(expected)
+        assert drafts_of(root) == drafts_of(whole)
+        assert paths_of(root) == paths_of(whole)
+        for name in ("generated.jsonl", "questions.jsonl", "seeds.jsonl"):
+            assert (root / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_finished_generation_draws_nothing(tmp_path):
+    told = written(tmp_path)
+    again = written(tmp_path, fail_after=0)  # asked for a single path, it would raise
+    assert (again.new_drafts, again.tokens) == (0, 0)
+    assert figures(again) == figures(told)
+
+
+def test_more_questions_extend_and_fewer_take_nothing_away(tmp_path):
+    written(tmp_path / "whole", msgspec.structs.replace(CONFIG, number=14))
+    written(tmp_path / "parts")
+    first = RunDir(tmp_path / "parts").generated.read_bytes()
+    written(tmp_path / "parts", msgspec.structs.replace(CONFIG, number=14))
+    whole, parts = (RunDir(tmp_path / name).generated.read_bytes() for name in ("whole", "parts"))
+    assert parts == whole
+    assert parts.startswith(first)
+    assert written(tmp_path / "parts", msgspec.structs.replace(CONFIG, number=2)).kept == 14
+    assert RunDir(tmp_path / "parts").generated.read_bytes() == whole
+
+
+def test_the_vote_of_the_folder_keeps_the_same_questions(tmp_path):
+    told = written(tmp_path)
+    run = RunDir(tmp_path)
+    config = VoteConfig(min_share=told.min_share, min_votes=told.min_votes)
+    vote_run(run, TASK, config)
+    trained = {e.question_id for e in read_records(run.train, TrainExample)}
+    assert trained == {q.id for q in read_records(run.generated, Question)}
+    assert f"--min-share {told.min_share:g} --min-votes {told.min_votes}" in next_step(told, "r")
+
+
+def test_only_the_seeds_are_read(tmp_path):
+    """What else the file holds decides nothing and is written nowhere."""
+    unseen = [Question(id=f"u{n}", question=f"Unseen {n}: what is 3 * {n}?") for n in range(40)]
+    config = msgspec.structs.replace(CONFIG, seeds=5)
+    chosen = stage.pick_seeds([*SEEDS, *unseen], config, "q.jsonl")
+    assert len(chosen) == 5
+    written(tmp_path, config, seeds=chosen)
+    everything = b"".join(f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
+    left_out = [q for q in unseen if q not in chosen]
+    assert all(q.question.encode() not in everything for q in left_out)
+
+
+def test_gold_answers_of_seeds_stay_outside(tmp_path):
+    told = [Question(id=q.id, question=q.question, answer="g0ld") for q in SEEDS]
+    written(tmp_path, seeds=stage.pick_seeds(told, CONFIG, "q.jsonl"))
+    assert all(b"g0ld" not in f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
+
+
+def test_the_seed_of_the_run_chooses(tmp_path):
+    many = [Question(id=f"u{n}", question=f"What is 3 * {n}?") for n in range(40)]
+    chosen = [
+        stage.pick_seeds(many, msgspec.structs.replace(CONFIG, seed=seed), "q.jsonl")
+        for seed in (0, 0, 1)
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+    with pytest.raises(LmsiError, match=r"q.jsonl: 40 questions, and --seeds asks for 41") as e:
+        stage.pick_seeds(many, msgspec.structs.replace(CONFIG, seeds=41), "q.jsonl")
+    assert e.value.hint == "--seeds 40 takes all of them"
+
+
+def test_nothing_like_an_excluded_question_is_kept(tmp_path):
+    first = {q.question for q in read_questions(str(_made(tmp_path / "a").generated))}
+    exams = {"test.jsonl": [Question(id="t", question=text) for text in first]}
+    second = {q.question for q in read_questions(str(_made(tmp_path / "b", exams).generated))}
+    assert len(second) == 6
+    assert not first & second
+
+
+def _made(root, exams=None):
+    written(root, exams=exams)
+    return RunDir(root)
+
+
+class Parrot(Author):
+    """Says the seeds again."""
+
+    def __missing__(self, key):
+        return [f" {SEEDS[number_of(key, 3)].question}\nA: 4."]
+
+
+def test_a_model_that_repeats_the_seeds_ends_soon_and_says_so(tmp_path):
+    told = written(tmp_path, msgspec.structs.replace(CONFIG, number=500), author=Parrot())
+    assert (told.kept, told.ended, told.drafts) == (0, "no new questions", 500)
+    assert told.dropped == {"a seed": 500}
+    assert "500 of 500 drafts repeat a seed" in told.warnings[0]
+    assert str(stage.nothing_kept(RunDir(tmp_path), told)) == (
+        f"{tmp_path}: no question was kept of 500 drafts; most often (500): a seed"
+    )
+    assert RunDir(tmp_path).generated.read_bytes() == b""
+
+
+class Doubter(Author):
+    """Writes well and is sure of nothing."""
+
+    def __missing__(self, key):
+        said = Author.__missing__(self, key)
+        return said if key.isdigit() else [f" The answer is {n}." for n in range(4)]
+
+
+def test_the_effort_is_bounded_and_its_end_is_told(tmp_path):
+    told = written(tmp_path, msgspec.structs.replace(CONFIG, effort=8), author=Doubter())
+    assert (told.kept, told.ended, told.drafts) == (0, "effort", 48)
+    assert told.rejected == {"tie": told.sampled}
+    assert "most often" in str(stage.nothing_kept(RunDir(tmp_path), told))
+    assert "--min-share" in stage.nothing_kept(RunDir(tmp_path), told).hint
+
+
+def test_fewer_than_wanted_is_told(tmp_path):
+    told = written(tmp_path, msgspec.structs.replace(CONFIG, number=90, effort=1))
+    assert 0 < told.kept < 90
+    assert next_step(told, "r").startswith(f"{told.kept} of 90 questions: ")
+    assert stage.nothing_kept(RunDir(tmp_path), told) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"temperature": 0.5}, "temperature: 1.0 in the run folder, 0.5 now"),
+        ({"shots": 1}, "shots: 2 in the run folder, 1 now"),
+        ({"max_likeness": 0.9}, "max_likeness: 0.7 in the run folder, 0.9 now"),
+        ({"seed": 4}, "seed: 0 in the run folder, 4 now"),
+    ],
+)
+def test_other_settings_are_refused(tmp_path, changes, told):
+    written(tmp_path)
+    before = {f: f.read_bytes() for f in tmp_path.iterdir()}
+    with pytest.raises(LmsiError) as e:
+        written(tmp_path, msgspec.structs.replace(CONFIG, **changes))
+    assert str(e.value) == f"the drafts in {tmp_path} had other settings: {told}"
+    assert {f: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "changes", [{"number": 7}, {"min_share": 0.75}, {"effort": 30}, {"threads": 3}, {"paths": 6}]
+)
+def test_what_changes_no_draft_may_change(tmp_path, changes):
+    written(tmp_path)
+    kept = drafts_of(tmp_path)
+    written(tmp_path, msgspec.structs.replace(CONFIG, **changes))
+    assert drafts_of(tmp_path).items() >= kept.items()
+
+
+class SmallDisk(io.FileIO):
+    """A file on a disk that takes 3,000 bytes more and then says what a full disk says."""
+
+    room = 3000
+
+    def write(self, data):
+        if not SmallDisk.room:
+            raise OSError(28, "No space left on device")
+        part = bytes(data)[: SmallDisk.room]
+        SmallDisk.room -= len(part)
+        return super().write(part)
+
+
+def test_a_full_disk_keeps_the_drafts_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    expected = written(tmp_path / "whole")
+    open_mended = line_files._open_mended
+
+    def open_small(path, kind):
+        open_mended(path, kind).close()
+        return SmallDisk(path, "ab")
+
+    with monkeypatch.context() as m:
+        m.setattr(line_files, "_open_mended", open_small)
+        with pytest.raises(LmsiError, match=r"drafts.jsonl: cannot be written: No space left"):
+            written(tmp_path / "r")
+    kept = drafts_of(tmp_path / "r")
+    assert 0 < len(kept) < expected.drafts
+    assert figures(written(tmp_path / "r")) == figures(expected)
+    assert drafts_of(tmp_path / "r").items() >= kept.items()
+
+
+def test_a_folder_of_other_paths_is_left_alone(tmp_path):
+    run = RunDir(tmp_path)
+    run.paths.write_text("{}\n")
+    with pytest.raises(LmsiError, match="holds the paths of other questions"):
+        written(tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["paths.jsonl"]
+
+
+def test_prompts_that_do_not_fit_are_left_out(tmp_path):
+    """The scripted engine has a token per byte and a context of 4096."""
+    long = Question(id="long", question="Tom has 3 pens. " * 250 + "How many pens?")
+    config = msgspec.structs.replace(CONFIG, number=2, shots=1)
+    told = written(tmp_path / "some", config, seeds=[*SEEDS[:2], long])
+    assert told.kept == 2
+    assert told.prompts_too_long > 0
+    assert "long" not in {s for d in drafts_of(tmp_path / "some").values() for s in d.shown}
+    with pytest.raises(LmsiError, match=r"a prompt of 1 seed questions has 4021 tokens or more"):
+        written(tmp_path / "none", config, seeds=[long])

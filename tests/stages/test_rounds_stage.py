@@ -1,0 +1,186 @@
+"""What a round's files say of it, what its adapter is asked, and which round stands for a run."""
+
+import json
+
+import pytest
+
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.records import Question, TrainExample, Vote
+from lmsi_cli.report.comparison import compared
+from lmsi_cli.report.marking import Marking, Model, Way
+from lmsi_cli.report.plain import section_parts
+from lmsi_cli.report.results import Answer, Labelled
+from lmsi_cli.report.rounds import rounds_section, rounds_table
+from lmsi_cli.rounds.records import Best, Rounds
+from lmsi_cli.rundir import RunDir, adapters_of, kept_round, sha256_file
+from lmsi_cli.stages.rounds import figures_of, leave_out, manner, to_ask, trained_on
+from lmsi_cli.tasks.loader import load_task
+
+TASK = load_task("number")
+
+
+def vote(question_id, winner, posterior=0.9, tie=False):
+    return Vote(
+        question_id=question_id, predicted_answer=winner, majority_votes=30, runner_up_votes=5,
+        total_votes=40, num_paths=40, no_answer=0, truncated=0, refuted=0, tie=tie, share=0.75,
+        share_of_all=0.75, margin=0.6, ballots={}, kept=(), posterior=posterior,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Eight questions; q0 to q3 are trained on, q4 is a tie, q5 has no winner, q6 no number."""
+    folder = RunDir(tmp_path / "a")
+    folder.create()
+    write_records(folder.questions, [Question(id=f"q{i}", question=f"{i}?") for i in range(9)])
+    winners = ["1", "2", "3", "4", "5", None, "1,000.0", "8", "9"]
+    posteriors = [0.9] * 7 + [0.6, 0.8]
+    write_records(
+        folder.votes,
+        [
+            vote(f"q{i}", w, p, tie=i == 4)
+            for i, (w, p) in enumerate(zip(winners, posteriors, strict=True))
+        ],
+    )
+    write_records(
+        folder.train,
+        [
+            TrainExample(
+                prompt="Q:", completion=" 1.", format="cot-zero", question_id=f"q{i}", path=p
+            )
+            for i in range(4)
+            for p in range(2)
+        ],
+    )
+    return folder
+
+
+def test_without_labels_untrained_questions_with_a_winner_are_asked(run):
+    asked = to_ask(run, TASK, (), 0.0)
+    assert asked.by == "agreement"
+    assert [(q.id, q.answer) for q in asked.questions] == [("q8", "9"), ("q7", "8")]
+
+
+def test_a_probe_is_asked_whole(run):
+    probe = [Question(id="q1", question="1?", answer="7")]
+    assert to_ask(run, TASK, probe, 0.0) == (probe, "probe")
+
+
+PROBE = [Question(id="q1", question="1?", answer="7"), Question(id="q8", question="8?", answer="1")]
+
+
+def test_a_probe_that_decides_is_not_trained_on(run):
+    assert leave_out(run, PROBE, several=True) == 2
+    assert trained_on(run, 0.0) == {"q0", "q2", "q3"}
+    assert leave_out(run, PROBE, several=True) == 0
+
+
+def test_of_one_round_and_for_an_adapter_that_is_there_nothing_is_left_out(run):
+    before = run.train.read_bytes()
+    assert leave_out(run, PROBE, several=False) == 0
+    run.adapter.mkdir()
+    run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
+    assert leave_out(run, PROBE, several=True) == 0
+    assert run.train.read_bytes() == before
+
+
+def test_an_adapter_that_was_trained_without_the_probe_stays_so_with_fewer_rounds(run):
+    whole = list(read_records(run.train, TrainExample))
+    leave_out(run, PROBE, several=True)
+    run.adapter.mkdir()
+    run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
+    write_records(run.train, whole)  # as the next vote does
+    assert leave_out(run, PROBE, several=False) == 2
+
+
+def test_the_round_that_is_kept_stands_for_the_run(run):
+    assert kept_round(run) is run
+    for number in (1, 2):
+        file = run.round(number).adapter_gguf
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+    run.rounds.write_text('{"best": {"number": 2}}')
+    assert kept_round(run).root == run.root / "round-2"
+    assert list(adapters_of(run)) == ["round-2"]
+    assert list(adapters_of(run, [run, run.round(2)])) == ["adapter", "round-2"]
+    run.rounds.write_text('{"best": {"number": 0}}')
+    with pytest.raises(LmsiError, match="names no round"):
+        kept_round(run)
+
+
+def test_check_ups_ask_as_sampled_with_numbers_of_their_own():
+    sample = SampleConfig(temperature=0.9, max_tokens=99, seed=7, prompt="cot-few")
+    asked = manner(sample)
+    assert (asked.temperatures, asked.max_tokens, asked.prompt) == ((0.9,), 99, "cot-few")
+    assert 7 not in asked.seeds and manner(sample) == asked
+
+
+def answers(right):
+    """A greedy answer and two sampled ones to four questions, ``right`` of each right."""
+    return [
+        Answer(
+            question_id=f"t{i}", mode=mode, path=p, text=f" 1 + {p} = {1 + p}.",
+            predicted_answer="42" if i < right else str(p), correct=i < right,
+            num_generated_tokens=10, seconds=0.1,
+        )
+        for i in range(4)
+        for mode, paths in (("cot", 1), ("sc", 2))
+        for p in range(paths)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def evaluation(run):
+    run.eval_dir.mkdir()
+    labelled = [Labelled(id=f"t{i}", question="?", gold="42") for i in range(4)]
+    marking = Marking("test", labelled, primary="CoT greedy")
+    for model, right in (("base", 1), ("adapter", 2), ("round-2", 3)):
+        write_records(run.eval_dir / f"{model}.answers.jsonl", answers(right))
+        ways = [(Way(0.7, 0, True), f"{model}.answers.jsonl", answers(right))]
+        marking.add(Model(model), ways)
+    return compared([marking.result("number", "number")])[0]
+
+
+def test_figures_come_from_the_answers_beside_an_evaluation(run, evaluation):
+    found = figures_of(evaluation, run)
+    assert list(found) == ["base", "adapter", "round-2"]
+    assert found["round-2"].scores == (1.0, 1.0, 1.0, 0.0)
+    assert found["base"].distinct == (0.5, 1.0, 1.0, 1.0)
+    assert found["base"].routes == (1.0,) * 4
+
+
+def test_the_table_has_every_round_against_the_base_and_the_one_before(evaluation):
+    said = {m: answers(n) for m, n in (("base", 1), ("adapter", 2), ("round-2", 3))}
+    table = rounds_table(evaluation, said)
+    greedy = {
+        (c.before, c.after): c.change.difference
+        for c in table.changes
+        if c.line == "CoT greedy"
+    }  # fmt: skip
+    assert greedy == {
+        ("base", "adapter"): 0.25,
+        ("base", "round-2"): 0.5,
+        ("adapter", "round-2"): 0.25,
+    }
+    assert [row.distinct for row in table.rows] == [1.75, 1.5, 1.25]
+    assert table.rows[0].tokens["CoT greedy"] == 10
+    assert all(c.p_holm >= c.change.p_value for c in table.changes)
+
+
+def test_the_section_says_which_round_is_kept_by_what_and_why_there_are_no_more(evaluation):
+    rounds = Rounds(
+        asked=3,
+        rounds=(),
+        by="probe",
+        best=Best(number=1, by="probe", why="most right answers"),
+        ended="round 2: the verdict is not to train",
+    )
+    section = rounds_section(rounds, [rounds_table(evaluation, {})])
+    text = "\n".join(section.lines)
+    assert "Kept is round 1, chosen by the probe: most right answers." in text
+    assert "Ended early, round 2: the verdict is not to train." in text
+    assert "no evidence of a gain" in text
+    assert [s.title.split(":")[0] for s in section.sheets] == ["test", "test"]
+    assert len(list(section_parts(section))) == 1 + len(section.lines) + 3

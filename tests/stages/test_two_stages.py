@@ -1,0 +1,153 @@
+"""Two stages and templates through the stages: one record a path, resumed, voted on, measured."""
+
+import contextlib
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent
+
+from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
+from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.lines import read_records
+from lmsi_cli.records import Exemplar, Path, Question, Template, TrainExample
+from lmsi_cli.report.located import located
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
+from lmsi_cli.stages.sample import bind, sample
+from lmsi_cli.stages.vote import vote_run
+
+AGAIN = "Therefore, the answer (arabic numerals) is"
+SCRIPT = {q.id: [f" Let me see. {i} + {i} = {2 * i}.", " It is", " So what"]
+          for i, q in enumerate(QUESTIONS)}  # fmt: skip
+REPLIES = {q.id: [f" {2 * i}.", f" {2 * i}, I think", " 9"] for i, q in enumerate(QUESTIONS)}
+TWO = SampleConfig(paths=3, prompt="cot-zero-2")
+SHOWN = [Exemplar(question=f"Template {i}?", rationale="1 + 1 = 2.", answer="2") for i in range(3)]
+TURNS = msgspec.structs.replace(
+    TASK, exemplars=(SHOWN[0],), templates=tuple(Template(exemplars=(e,)) for e in SHOWN)
+)
+
+
+class Noting(ScriptedEngine):
+    """Remembers which template each path was shown, call by call."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.shown, self.calls = {}, []
+
+    def generate(self, requests, sampling, trigger, watch=None):
+        self.calls.append([r.block for r in requests if r.wanted])
+        for r in requests:
+            template = bytes(r.prompt).decode().partition("Template ")[2][:1]
+            self.shown |= {(r.question_id, w.path): template for w in r.wanted}
+        yield from super().generate(requests, sampling, trigger, watch)
+
+
+def drawn(root, config=TWO, task=TASK, fail_after=None, script=SCRIPT):
+    run, engine = RunDir(root), Noting(script, fail_after, REPLIES)
+    bind(run, config, IDENTITY)
+    return engine, sample(QUESTIONS, engine, task, config, run, Silent())
+
+
+def paths_of(root):
+    return sorted(read_records(RunDir(root).paths, Path), key=lambda p: (p.question_id, p.path))
+
+
+def test_a_path_of_two_stages_is_one_record(tmp_path):
+    drawn(tmp_path)
+    first, cut, last = paths_of(tmp_path)[3:6]
+    assert first.text == f" Let me see. 1 + 1 = 2.\n{AGAIN} 2."
+    assert (first.predicted_answer, first.extract_rule) == ("2", "second-stage")
+    assert first.stop_reason == "answer"
+    # a rationale that was cut off votes if its answer is whole, and it shows
+    assert (cut.predicted_answer, cut.extract_rule) == ("2", "second-stage-cut")
+    assert cut.stop_reason == "answer"
+    assert last.stop_reason == "length"  # "9" might have become "95"
+    for p in paths_of(tmp_path):
+        question = next(q for q in QUESTIONS if q.id == p.question_id)
+        shown = located(p, question, TASK)
+        assert p.text[shown.start : shown.end] == p.predicted_answer
+        assert shown.start > p.text.index(AGAIN)
+
+
+@given(st.lists(st.integers(0, 12), max_size=3))
+@settings(max_examples=25, deadline=None)
+def test_interrupted_between_stages_or_templates_nothing_is_lost_or_twice(tmp_path_factory, lives):
+    jobs = ((TWO, TASK), (SampleConfig(paths=4, prompt="cot-few"), TURNS))
+    for config, task in jobs:
+        root = tmp_path_factory.mktemp("lives")
+        for fail_after in lives:
+            with contextlib.suppress(KeyboardInterrupt):
+                drawn(root, config, task, fail_after)
+        drawn(root, config, task)
+        whole = tmp_path_factory.mktemp("whole")
+        drawn(whole, config, task)
+        assert paths_of(root) == paths_of(whole)
+        assert len(paths_of(root)) == 4 * config.paths
+
+
+@pytest.mark.parametrize("paths", [1, 2, 3, 7])
+def test_path_k_is_shown_template_k_modulo_their_number(tmp_path, paths):
+    engine, _ = drawn(tmp_path, SampleConfig(paths=paths, prompt="cot-few"), TURNS)
+    assert engine.shown == {(q.id, k): str(k % 3) for q in QUESTIONS for k in range(paths)}
+    # a call holds one template's prompts, which have a long prefix in common
+    assert [set(call) for call in engine.calls if call] == [{t} for t in range(min(paths, 3))]
+    assert len(paths_of(tmp_path)) == 4 * paths
+
+
+def test_with_an_early_stop_the_paths_come_in_their_order(tmp_path):
+    config = SampleConfig(paths=6, prompt="cot-few", stop="window:2")
+    same = {q.id: [" The answer is 4."] for q in QUESTIONS}
+    engine, summary = drawn(tmp_path, config, TURNS, script=same)
+    assert {p.path for p in paths_of(tmp_path)} == {0, 1}
+    assert (summary.stopped, summary.never_drawn + summary.cancelled) == (4, 16)
+    assert [set(call) for call in engine.calls if call] == [{0}, {1}]
+
+
+def test_other_formats_of_a_task_with_templates_have_one_prompt(tmp_path):
+    engine, _ = drawn(tmp_path, SampleConfig(paths=3), TURNS)
+    assert len([call for call in engine.calls if call]) == 1
+
+
+def test_kept_paths_of_two_stages_are_trained_on_in_the_usual_formats(tmp_path):
+    drawn(tmp_path)
+    vote_run(RunDir(tmp_path), TASK, VoteConfig(min_votes=1))
+    found = list(read_records(RunDir(tmp_path).train, TrainExample))
+    assert {e.format for e in found} == {"cot-few", "cot-zero", "direct-few", "direct-zero"}
+    own = {e.completion for e in found if e.format == "cot-zero" and e.question_id == "q1"}
+    assert own == {" Let me see. 1 + 1 = 2. The answer is 2."}
+
+
+LABELLED = [Question(id=q.id, question=q.question, answer=str(2 * i))
+            for i, q in enumerate(QUESTIONS)]  # fmt: skip
+BASE = [Variant("base", None, {"model_sha256": "mm"})]
+
+
+def examined(root, task, engine, **config):
+    asked = EvalConfig(paths=3, modes=("cot", "sc"), **config)
+    exam = Exam("test", LABELLED, task, asked)
+    return evaluate([exam], BASE, engine, RunDir(root), Silent())[0]
+
+
+def test_an_evaluation_asks_twice_in_both_modes_and_keeps_it_apart(tmp_path):
+    engine = Noting(SCRIPT, None, REPLIES)
+    found = examined(tmp_path, TASK, engine, prompt="cot-zero-2")
+    scores = {f.name: f.scores for f in found.variants[0].figures}
+    assert scores["CoT greedy"] == (1.0, 1.0, 1.0, 1.0)
+    again = Noting(SCRIPT, 0, REPLIES)  # would raise at the first path
+    assert examined(tmp_path, TASK, again, prompt="cot-zero-2") == found
+    files = set(RunDir(tmp_path).eval_dir.glob("*.answers.jsonl"))
+    examined(tmp_path, TASK, engine, prompt="cot-zero")
+    assert len(set(RunDir(tmp_path).eval_dir.glob("*.answers.jsonl")) - files) == 2
+
+
+def test_in_an_evaluation_greedy_answers_see_the_first_template_and_paths_all(tmp_path):
+    engine = Noting(SCRIPT, None, REPLIES)
+    examined(tmp_path, TURNS, engine, prompt="cot-few")
+    assert [set(call) for call in engine.calls if call] == [{0}, {0}, {1}, {2}]
+    # another set of templates is another sitting
+    files = len(list(RunDir(tmp_path).eval_dir.glob("*.answers.jsonl")))
+    fewer = msgspec.structs.replace(TURNS, templates=TURNS.templates[:2])
+    examined(tmp_path, fewer, engine, prompt="cot-few")
+    assert len(list(RunDir(tmp_path).eval_dir.glob("*.answers.jsonl"))) == files + 2

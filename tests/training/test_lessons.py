@@ -1,0 +1,146 @@
+"""What a folder gives to train on: examples, weighted examples or pairs, or one clear line."""
+
+import msgspec
+import pytest
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import encode_line, write_records
+from lmsi_cli.records import Preference, TrainExample, Vote
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.training.data import TokenExample, TokenPair, weighed
+from lmsi_cli.training.lessons import check, origin, weighted
+
+SCPO = TrainConfig(loss="scpo")
+
+
+def example(question="q1", **fields):
+    return TrainExample(
+        prompt="Q", completion=" 4", format="cot-zero", question_id=question, path=0, **fields
+    )
+
+
+def preference(weight=0.5):
+    return Preference(
+        prompt="Q",
+        chosen=" 4",
+        rejected=" 5",
+        weight=weight,
+        format="cot-zero",
+        question_id="q1",
+        chosen_path=0,
+        rejected_path=1,
+    )
+
+
+def ballots(question, share, margin):
+    return Vote(
+        question_id=question,
+        predicted_answer="4",
+        majority_votes=1,
+        runner_up_votes=0,
+        total_votes=1,
+        num_paths=1,
+        no_answer=0,
+        truncated=0,
+        refuted=0,
+        tie=False,
+        share=share,
+        share_of_all=share,
+        margin=margin,
+        ballots={},
+        kept=(0,),
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDir(tmp_path)
+    write_records(run.train, [example("q1"), example("q2"), example("q1")])
+    write_records(run.votes, [ballots("q1", 0.5, 0.2), ballots("q2", 1.0, -0.1)])
+    write_records(run.pairs, [preference(), preference(0.0)])
+    return run
+
+
+def test_plain_examples_weigh_one_and_their_file_is_as_it_was(run):
+    assert [e.weight for e in weighted(run, TrainConfig())] == [1.0, 1.0, 1.0]
+    assert b"weight" not in run.train.read_bytes()
+    assert b'"weight":0.5' in encode_line(example(weight=0.5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("share", [0.5, 1.0, 0.5]), ("margin", [0.2, 0, 0.2])]
+)
+def test_the_weight_of_an_example_is_looked_up_in_its_vote(run, kind, wanted):
+    assert [e.weight for e in weighted(run, TrainConfig(example_weight=kind))] == wanted
+
+
+def test_pairs_are_read_for_scpo(run):
+    assert list(weighted(run, SCPO)) == [preference(), preference(0.0)]
+
+
+def test_what_decides_is_named_by_its_hash(run):
+    named = {
+        kind: set(origin(run, config))
+        for kind, config in {
+            "plain": TrainConfig(),
+            "share": TrainConfig(example_weight="share"),
+            "pairs": SCPO,
+        }.items()
+    }
+    assert named == {
+        "plain": {"train_sha256"},
+        "share": {"train_sha256", "votes_sha256"},
+        "pairs": {"pairs_sha256"},
+    }
+
+
+def refused(run, config, told, hint):
+    with pytest.raises(LmsiError, match=told) as e:
+        check(run, config)
+        weighted(run, config)
+    assert hint in e.value.hint
+
+
+def test_a_folder_of_an_older_version_has_no_pairs(run):
+    run.pairs.unlink()
+    refused(run, SCPO, "pairs.jsonl: no such file", f"run `lmsi vote {run.root}`")
+
+
+def test_no_pair_says_why_and_what_to_type(run):
+    run.pairs.write_text("")
+    run.save_settings("vote", {"pair_share": 0.5, "pairs": 1})
+    refused(run, SCPO, "no question has a winner with 50% of the ballots", "--pair-share 0.25")
+    run.save_settings("vote", {"pair_share": 0.5, "pairs": 0})
+    refused(run, SCPO, "the vote was asked for none", "--pairs 1")
+
+
+def test_pairs_that_weigh_nothing_are_refused(run):
+    write_records(run.pairs, [preference(0.0)])
+    refused(run, SCPO, "every pair has the weight 0", "lmsi vote")
+
+
+def test_two_weightings_contradict_each_other(run):
+    both = msgspec.structs.replace(SCPO, example_weight="margin")
+    refused(run, both, "--loss scpo weighs pairs by its own rule", "leave one")
+
+
+def test_an_example_without_a_vote_is_named(run):
+    write_records(run.votes, [ballots("q1", 0.5, 0.2)])
+    told = "no vote on question 'q2' of train.jsonl"
+    refused(run, TrainConfig(example_weight="share"), told, "leave --example-weight out")
+    run.votes.unlink()
+    refused(run, TrainConfig(example_weight="share"), "votes.jsonl: no such file", "lmsi vote")
+    run.train.unlink()
+    refused(run, TrainConfig(), "train.jsonl: no such file", "run `lmsi vote` first")
+
+
+def test_weights_are_scaled_to_a_mean_of_one():
+    units = [TokenExample([1], [2], weight=w) for w in (0.5, 1.0, 0.0)]
+    assert [u.weight for u in weighed(units)] == [1.0, 2.0, 0.0]
+    same = [TokenExample([1], [2])] * 3
+    assert weighed(same) == same
+    pair = TokenPair(units[0], units[0])
+    assert weighed([pair]) == [pair]
+    with pytest.raises(LmsiError, match="every example has the weight 0"):
+        weighed([units[2]])

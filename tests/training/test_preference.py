@@ -1,0 +1,380 @@
+"""Preference pairs: the loss is the formula's, however packed, stopped, resumed or split."""
+
+import json
+import math
+
+import pytest
+from toys import Watcher
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Preference
+from lmsi_cli.training import attention, checkpoint, memory, pace, preference
+from lmsi_cli.training.data import Codec, TokenPair, pack, sequences
+from lmsi_cli.training.loop import fit
+from lmsi_cli.training.lora import trainable
+from lmsi_cli.training.state import LOG, Job, LogLine
+from lmsi_cli.training.step import speed_up
+
+CONFIG = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0)
+REWARDS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"]
+
+
+@pytest.fixture
+def pairs(examples):
+    """Six pairs of three formats: each example's completion against another one."""
+    made = []
+    for i, e in enumerate(examples[:6]):
+        both = (e.completion, [*e.completion[:2], (e.completion[-1] + 7) % 64, i + 1])
+        made.append(
+            TokenPair(
+                *(
+                    e._replace(
+                        completion=c,
+                        weight=(i + 1) / 8,
+                        stem=len(e.prompt) - 1,
+                        name=f"q{i}, {side}",
+                    )
+                    for c, side in zip(both, ("chosen", "rejected"), strict=True)
+                )
+            )
+        )
+    return made
+
+
+def moved(model, spread=0.2):
+    """Let the adapter act, as after some steps."""
+    import torch
+
+    torch.manual_seed(1)
+    for p in trainable(model).values():
+        torch.nn.init.normal_(p, std=spread)
+    return model
+
+
+def job(pairs, out, **config):
+    settings = {"lr": 0.02, "max_steps": 8, "batch_size": 4, "rank": 4, "loss": "scpo"}
+    made = TrainConfig(**{**settings, **config})
+    return Job(pairs, made, "fp32", out, checkpoint.fingerprint(None, pairs, made))
+
+
+def slow_logs(model, example):
+    """A sequence's log-probability by the model's own code, one sequence at a time."""
+    import torch
+
+    ids = torch.tensor([example.prompt + example.completion])
+    logs = model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+    first = len(example.prompt)
+    return sum(logs[i - 1, ids[0, i]] for i in range(first, ids.shape[1]))
+
+
+def slow_loss(model, pairs, config):
+    """TRL's DPO loss (``sigmoid``, plus ``rpo_alpha`` of the chosen one), times each weight."""
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    total = 0.0
+    for pair in pairs:
+        with torch.no_grad(), model.disable_adapter():
+            ref_chosen, ref_rejected = (slow_logs(model, side) for side in pair)
+        chosen, rejected = (slow_logs(model, side) for side in pair)
+        delta = (chosen - ref_chosen) - (rejected - ref_rejected)
+        nll = -chosen / len(pair.chosen.completion)
+        total = total + pair.weight * (-logsigmoid(config.beta * delta) + config.rpo_alpha * nll)
+    return total / len(pairs)
+
+
+def gradient(model):
+    import torch
+
+    return torch.cat([p.grad.flatten() for p in trainable(model).values()])
+
+
+def referred(model, pairs, row_tokens, out):
+    return preference.refer(model, pairs, job(pairs, out), row_tokens, Watcher())
+
+
+def test_the_loss_of_random_logits_is_trl_s_formula():
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    torch.manual_seed(0)
+    logits = torch.randn(6, 9, 30, requires_grad=True)  # chosen and rejected in turn
+    base = torch.randn(6, 9, 30)
+    labels, lengths = torch.randint(30, (6, 9)), torch.tensor([9.0, 4.0, 7.0, 9.0, 2.0, 5.0])
+    mask = torch.arange(9) < lengths[:, None]
+    weights = torch.tensor([0.5, 0.5, 1.0, 1.0, 0.25, 0.25])
+
+    def logs(values):
+        own = values.log_softmax(-1).gather(2, labels[..., None])[..., 0]
+        return (own * mask).sum(1)
+
+    terms = preference.terms_of(logs(logits), logs(base), weights, lengths, CONFIG)
+    terms.losses.mean().backward()
+    got = logits.grad.clone()
+    logits.grad = None
+
+    ratios = logs(logits) - logs(base)
+    delta = ratios[0::2] - ratios[1::2]
+    nll = -logs(logits)[0::2] / lengths[0::2]
+    wanted = (weights[0::2] * (-logsigmoid(0.5 * delta) + nll)).mean()
+    wanted.backward()
+    assert terms.losses.mean().item() == pytest.approx(wanted.item(), rel=1e-6)
+    assert (got - logits.grad).norm() < 1e-5 * logits.grad.norm()
+    assert (terms.chosen - terms.rejected).tolist() == pytest.approx((0.5 * delta).tolist())
+
+
+@pytest.mark.parametrize("limit", [0, 60, 1000], ids=["a row each", "some rows", "one row"])
+@pytest.mark.parametrize("fused", [False, True], ids=["libraries", "fused"])
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_packed_pairs_have_the_loss_and_gradient_of_the_slow_way(
+    tiny, pairs, tmp_path, limit, fused, alpha
+):
+    config = TrainConfig(loss="scpo", rpo_alpha=alpha)
+    model = moved(tiny())
+    slow = slow_loss(model, pairs, config)
+    slow.backward()
+    wanted = gradient(model)
+    model.zero_grad()
+    attention.install(model)
+    if fused:
+        assert speed_up(model, "fp32", limit)
+    known = referred(model, pairs, limit, tmp_path)
+    figures = preference.accumulate(model, known, limit, "fp32", config)
+    assert figures.loss == pytest.approx(slow.item(), rel=1e-5)
+    # The hand-written kernels round a little differently: by 1.3e-5 here, in packed rows.
+    close = 5e-5 if fused and limit else 1e-5
+    assert (gradient(model) - wanted).norm() < close * wanted.norm()
+    assert figures.pairs == 6
+    assert figures.rewards.margins == pytest.approx(
+        figures.rewards.chosen - figures.rewards.rejected
+    )
+
+
+def test_a_pair_holds_its_prompt_once_and_below_the_format_s_prefix(pairs):
+    both = [pairs[0], pairs[3]]  # of one format, with 20 ids in common
+    [row] = pack(both)
+    prompts = sum(len(p.prompt) - 1 - p.shared for p in both)
+    tails = sum(1 + len(e.completion) for e in sequences(both))
+    assert len(row.ids) == both[0].shared + prompts + tails
+    chains = [attention.seen(row.pieces, i) for i in range(len(row.pieces))]
+    assert chains == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4], [0, 4, 5], [0, 4, 6]]
+    assert [part.weight for part in row.parts] == [0.125, 0.125, 0.5, 0.5]
+    lengths = [piece.length for piece in row.pieces]
+    by_hand = sum(n * sum(lengths[j] for j in c) for n, c in zip(lengths, chains, strict=True))
+    assert memory.scores(row) == by_hand
+
+
+@pytest.mark.parametrize("limit", [1, 40, 70, 1000])
+def test_a_pair_is_never_torn(pairs, limit):
+    rows = pack(pairs, limit)
+    assert all(len(row.parts) % 2 == 0 for row in rows)
+    assert sum(len(row.parts) for row in rows) == 12
+    lone = pack(pairs, 0)
+    assert [len(row.parts) for row in lone] == [1] * 12
+    assert all(a.ids[:-9] for a in lone) and lone[0].ids[:4] == lone[1].ids[:4]
+
+
+def test_the_base_s_logs_do_not_depend_on_the_adapter(tiny, pairs, tmp_path):
+    fresh, later = tiny(), moved(tiny())
+    for model in (fresh, later):
+        attention.install(model)
+    one = referred(fresh, pairs, 1000, tmp_path / "a")
+    two = referred(later, pairs, 1000, tmp_path / "b")
+    assert [e.reference for e in sequences(one)] == [e.reference for e in sequences(two)]
+    assert all(e.reference < -1 for e in sequences(one))
+    assert all(p.requires_grad for p in trainable(later).values())
+    figures = preference.accumulate(fresh, one, 1000, "fp32", CONFIG)  # B is zero: nothing moved
+    assert figures.rewards[:2] == (0.0, 0.0) and figures.rewards.accuracies == 0
+
+
+def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny, pairs, tmp_path):
+    done = fit(tiny(), job(pairs, tmp_path, max_steps=30), Watcher())
+    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
+    assert lines[0]["rewards/margins"] == 0 and lines[-1]["rewards/margins"] > 1
+    assert lines[-1]["rewards/accuracies"] == 1
+    assert done.log[-1].loss < done.log[0].loss / 2
+    assert set(REWARDS) < lines[0].keys()
+
+
+def test_plain_training_logs_no_rewards(tiny, examples, tmp_path):
+    settings = TrainConfig(max_steps=2, batch_size=4, rank=4)
+    name = checkpoint.fingerprint(None, examples, settings)
+    fit(tiny(), Job(examples, settings, "fp32", tmp_path, name), Watcher())
+    line = json.loads((tmp_path / LOG).read_text().splitlines()[0])
+    assert line.keys() == {f for f in LogLine.__struct_fields__ if not f.startswith("rewards")}
+    assert not (tmp_path / checkpoint.REFERENCE).exists()
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit_with_the_base_s_logs_kept(
+    tiny, pairs, tmp_path, monkeypatch
+):
+    whole = fit(tiny(dropout=0.2), job(pairs, tmp_path / "a", dropout=0.2), Watcher())
+    task = job(pairs, tmp_path / "b", dropout=0.2)
+    with pytest.raises(KeyboardInterrupt):
+        # 4 pairs and 6 pairs through the base are told, too: the third step is the seventh call
+        fit(tiny(dropout=0.2), task, Counting(stop_after=3))
+    monkeypatch.setattr(preference, "_computed", None)  # what is kept is not computed again
+    watcher = Watcher()
+    again = fit(tiny(dropout=0.2), task, watcher)
+    assert [line.loss for line in again.log] == [line.loss for line in whole.log]
+    assert [line.grad_norm for line in again.log] == [line.grad_norm for line in whole.log]
+    assert watcher.steps[0][0] == 4
+
+
+class Counting(Watcher):
+    """Interrupts after some steps of training, not of the pairs through the base."""
+
+    def __init__(self, stop_after):
+        super().__init__()
+        self.stop_after = stop_after
+
+    def advance(self, done, **figures):
+        if "loss" in figures and done == self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b'{"fingerprint": "x", "logs": {}}'])
+def test_logs_of_another_run_or_a_torso_are_computed_again(tiny, pairs, tmp_path, torn):
+    model = tiny()
+    attention.install(model)
+    wanted = referred(model, pairs, 1000, tmp_path / "a")
+    (tmp_path / checkpoint.REFERENCE).write_bytes(torn)
+    assert referred(model, pairs, 1000, tmp_path) == wanted
+
+
+def test_what_decides_the_result_is_in_the_run_s_name(pairs, tmp_path):
+    heavier = [TokenPair(*(e._replace(weight=1.0) for e in pair)) for pair in pairs]
+    swapped = [TokenPair(pair.rejected, pair.chosen) for pair in pairs]
+    names = {
+        job(pairs, tmp_path).name,
+        job(heavier, tmp_path).name,
+        job(swapped, tmp_path).name,
+        job(pairs, tmp_path, beta=0.1).name,
+        job(pairs, tmp_path, rpo_alpha=0.0).name,
+    }
+    assert len(names) == 5
+
+
+def test_a_loss_that_is_no_number_names_the_side_of_the_pair(tiny, pairs, tmp_path):
+    def tame(side):
+        return side._replace(
+            prompt=[i % 60 for i in side.prompt], completion=[i % 60 for i in side.completion]
+        )
+
+    pairs = [TokenPair(*map(tame, pair)) for pair in pairs]
+    bad = pairs[2].rejected
+    pairs[2] = pairs[2]._replace(rejected=bad._replace(completion=[63, 1]))
+    model = tiny()
+    model.get_input_embeddings().weight.data[63] = math.nan
+    with pytest.raises(LmsiError, match=r"step 1: the loss is not a number at q2, rejected$"):
+        fit(model, job(pairs, tmp_path, batch_size=6), Watcher())
+
+
+CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
+
+
+def voted(prompt, chosen, rejected, question="q1"):
+    return Preference(
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        weight=0.5,
+        format="cot-zero",
+        question_id=question,
+        chosen_path=0,
+        rejected_path=1,
+    )
+
+
+def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
+    both, dropped = preference.tokenize(
+        [voted("ab", "c", "de"), voted("ab", "c", "d" * 20)], CODEC, 10
+    )
+    [pair] = both
+    assert dropped == 1
+    assert pair.chosen.prompt == pair.rejected.prompt == [1, 97, 98]
+    assert (pair.chosen.completion, pair.rejected.completion) == ([99, 2], [100, 101, 2])
+    assert (pair.chosen.stem, pair.weight) == (2, 0.5)
+    assert pair.chosen.name == "q1 (cot-zero), chosen"
+
+
+def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
+    few = "x" * 20
+    kept, _ = preference.tokenize(
+        [voted(few + "a", "c", "d"), voted(few + "bcd", "c", "d", "q2")], CODEC, 100
+    )
+    assert [p.shared for p in kept] == [21, 21]
+    [row] = pack(kept)
+    assert [piece.length for piece in row.pieces] == [21, 3, 3, 2, 5, 5] or len(row.ids) == 21 + (
+        sum(len(p.prompt) - 1 - 21 for p in kept) + 3 * 4
+    )
+
+
+def test_validation_sees_the_chosen_side(tiny, pairs, tmp_path):
+    example = preference.chosen_of(voted("ab", "c", "de"))
+    assert (example.prompt, example.completion, example.path) == ("ab", "c", 0)
+
+
+def test_the_forecasts_count_the_base_and_both_rows_of_a_lone_pair(
+    tiny, pairs, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(pace, "measure", lambda *_: pace.Pace(0.0, 1.0))
+    monkeypatch.setattr(pace, "_seconds", lambda *_, back: asked.append(back) or 1.0)
+    model = tiny()
+    attention.install(model)
+    settings = TrainConfig(loss="scpo", max_steps=3, batch_size=2)
+    with_base = pace.foretell(model, pairs, settings, 1000, "fp32")
+    resumed = pace.foretell(model, pairs, settings, 1000, "fp32", done=1)
+    assert asked == [False] and with_base > resumed
+
+
+@pytest.mark.model
+def test_the_memory_of_pairs_is_foretold(gguf, pairs):
+    from lmsi_cli.training import load
+
+    meta = load.read_meta(gguf)
+    settings = TrainConfig(rank=4, max_steps=2, batch_size=2, loss="scpo")
+    packed, lone = (
+        memory.forecast(memory.Outline(meta, pairs, "fp32"), made, False).row
+        for made in (settings, TrainConfig(**{**BARE, "loss": "scpo"}))
+    )
+    plain = memory.forecast(
+        memory.Outline(meta, sequences(pairs), "fp32"), TrainConfig(**BARE), False
+    ).row
+    assert packed > 0
+    own = lone - memory.LIBRARIES - memory.KEPT["fp32"]
+    assert own > plain - memory.LIBRARIES
+
+
+BARE = {"rank": 4, "max_steps": 6, "batch_size": 2, "row_tokens": 0}
+
+
+@pytest.mark.model
+def test_the_embedded_model_s_pairs_have_the_loss_of_the_slow_way(gguf, tmp_path):
+    from lmsi_cli.engine.encode import Encoder
+    from lmsi_cli.engine.llama import vocabulary
+    from lmsi_cli.training import load
+    from lmsi_cli.training.lora import add_lora
+
+    ask = "Q: Tom has 3 pens and gets {}. How many pens?\nA: Let's think step by step."
+    voted_pairs = [
+        voted(ask.format(4), " 3 + 4 = 7. The answer is 7.", " 3 + 4 = 8. The answer is 8."),
+        voted(ask.format(9), " It is 3 + 9 = 12. The answer is 12.", " The answer is 39.", "q2"),
+    ]
+    with vocabulary(gguf) as words:
+        encoder = Encoder(words)
+        codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
+        both, _ = preference.tokenize(voted_pairs, codec, 2048)
+    model = moved(add_lora(load.load_base(gguf, "fp32"), TrainConfig(rank=4), "x"), 0.02)
+    slow = slow_loss(model, both, CONFIG)
+    slow.backward()
+    wanted = gradient(model)
+    model.zero_grad()
+    attention.install(model)
+    assert speed_up(model, "fp32", 1000)
+    known = referred(model, both, 1000, tmp_path)
+    figures = preference.accumulate(model, known, 1000, "fp32", CONFIG)
+    assert figures.loss == pytest.approx(slow.item(), rel=1e-5)
+    assert (gradient(model) - wanted).norm() < 1e-5 * wanted.norm()
