@@ -55,6 +55,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
     from lmsi_cli.catalog import find_model
+    from lmsi_cli.cli.serving import refuse_served
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.engine.fitting import skipped_error
@@ -68,6 +69,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     if settings.engine == "openai":
         _sample_there(asked, settings, questions, out, Shown(overwrite, dry_run, json, quiet))
         return
+    refuse_served(settings)
     model = find_model(settings.model)
     task = pick_task(settings.task, model, questions)
     check_options(asked[: settings.limit or None], task)

@@ -91,6 +91,42 @@ def preview_there(
     show({"request": told, "paths": paths}, json, _plain(text), f"{paths} paths in all")
 
 
+def refuse_served(settings: SampleConfig | EvalConfig) -> None:
+    """Refuse a server's settings where llama.cpp draws: a forgotten --engine must not be guessed.
+
+    Raises:
+        LmsiError: Names the first one.
+    """
+    names = ("base_url", "api_key_file", "adapter_model")
+    if isinstance(settings, EvalConfig):
+        names = (*names, "model")
+    for name in names:
+        if getattr(settings, name, None):
+            flag = f"--{name.replace('_', '-')}"
+            raise LmsiError(f"{flag}: that is a server's", hint="give --engine openai with it")
+
+
+def refuse_local(
+    settings: EvalConfig, adapters: Sequence[Path] | None, dry_run: bool, require_gain: bool
+) -> None:
+    """Refuse what a server cannot be asked for.
+
+    Raises:
+        LmsiError: Says what to give instead.
+    """
+    if adapters:
+        raise LmsiError(
+            f"--adapter {adapters[0]}: a server has its adapters under names of their own",
+            hint="give --adapter-model NAME",
+        )
+    if settings.scale:
+        raise LmsiError("--adapter-scale: a server's adapters act as it was told", "leave it out")
+    if dry_run:
+        raise LmsiError("--dry-run: what it would cost only the server knows", "leave it out")
+    if require_gain and not settings.adapter_model:
+        raise LmsiError("no adapter to require a gain of", hint="give --adapter-model NAME")
+
+
 def measure_there(
     folder: RunDir, exams: Sequence[Exam], settings: EvalConfig, quiet: bool
 ) -> list[Evaluation]:
@@ -128,8 +164,6 @@ def variants_there(engine: ServerEngine, settings: EvalConfig) -> list[Variant]:
     from lmsi_cli.report.results import BASE
     from lmsi_cli.stages.evaluate import Variant
 
-    if settings.scale:
-        raise LmsiError("--adapter-scale: a server's adapters act as it was told", "leave it out")
     found = [Variant(BASE, None, engine.identity)]
     for name in dict.fromkeys(settings.adapter_model):
         engine.use_adapter(name)  # whether it is there is known before an hour of asking

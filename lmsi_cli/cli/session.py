@@ -209,7 +209,8 @@ def model_of(run: RunDir) -> Model:
         raise LmsiError(
             f"{run.root}: its paths were drawn by a server ({saved['model']} on "
             f"{saved.get('server')}), so there is no model file",
-            hint="measure with `lmsi eval ... --engine openai`; to train one, name its file",
+            hint=f"`lmsi eval {run.root} --engine openai` measures it; "
+            f"`lmsi train {run.root} --student FILE` lets a model file learn from its votes",
         )
     model = Path(saved["model"])
     if not model.is_file():

@@ -11,6 +11,8 @@ import pytest
 from served import ALL, found, options, paths, sample
 from servers import Front, Model
 
+from lmsi_cli.config import EvalConfig, SampleConfig, ServerConfig, serving
+
 
 def test_all_paths_of_a_question_in_one_request(here, lmsi):
     with Front(Model()) as front:
@@ -293,3 +295,36 @@ def test_one_bad_question_does_not_stop_the_others(here, lmsi):
     assert {q for q, _ in paths(here)} == {"q0", "q2"}
     assert "skipped: question 'q1'" in done.stderr
     assert "failed again and again: HTTP 500: cannot" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (["sample", "q.jsonl", "-o", "x", "--base-url", "http://gpu/v1"], "--base-url: that is a"),
+        (["sample", "q.jsonl", "-o", "x", "--api-key-file", "k"], "--api-key-file: that is a"),
+        (["eval", "run", "--data", "test.jsonl", "--model", "tiny"], "--model: that is a server's"),
+        (["eval", "run", "--data", "test.jsonl", "--adapter-model", "a"], "--adapter-model: that"),
+        (["eval", "run", "--engine", "openai", "--dry-run"], "--dry-run: what it would cost only"),
+        (["eval", "run", "--engine", "openai", "--adapter", "a.gguf"], "give --adapter-model NAME"),
+        (["eval", "run", "--engine", "openai", "--adapter-scale", "2"], "act as it was told"),
+        (["eval", "run", "--engine", "openai", "--require-gain"], "no adapter to require a gain"),
+        (["sample", "q.jsonl", "-o", "x", "--engine", "openai"], "needs the server's address"),
+        (["sample", "q.jsonl", "-o", "x", "--engine", "openai", "--base-url", "http://a..b/v1"],
+         "http://a..b:80/v1: no address"),
+    ],
+)  # fmt: skip
+def test_settings_that_have_no_meaning_are_refused(here, lmsi, command, complaint):
+    done = lmsi(*command)
+    assert done.exit_code == 1
+    assert complaint in done.stderr
+
+
+def test_two_stages_are_for_llama_cpp(here, lmsi):
+    with Front(Model()) as front:
+        done = sample(lmsi, front, "--prompt", "cot-zero-2", code=1)
+    assert "two stages in one cache need llama.cpp" in done.stderr
+
+
+def test_all_commands_with_servers_have_the_same_defaults():
+    for kind in (SampleConfig(), EvalConfig()):
+        assert serving(kind) == ServerConfig()

@@ -134,6 +134,10 @@ class Caller:
             return Fault(f"no whole reply within {self.config.timeout:g} seconds (--timeout)")
         except httpx.TransportError as e:
             return self._unreached(e)
+        except (httpx.InvalidURL, UnicodeError) as e:  # a host that no name can be
+            raise LmsiError(
+                f"{self.address.url}: no address: {self.said(str(e))}", ASTRAY
+            ) from None
         except httpx.HTTPError as e:  # a body that does not unpack
             return Fault(f"a damaged reply: {self.said(str(e))}")
         if 200 <= answer.status < 300:

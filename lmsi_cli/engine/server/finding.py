@@ -106,8 +106,9 @@ async def find(offers: Offers, ask: Ask, paths: int, send: Send) -> None:
     if not offers.most and paths > 1:
         await _find_most(offers, ask, send)
     if (offers.most == 1 or paths == 1) and not offers.tried_seeds and "seed" not in offers.dropped:
-        offers.tried_seeds = True
+        offers.seeds = UNKNOWN  # from now on they are sent, whatever the trial comes to
         offers.seeds = await _find_seeds(ask, send)
+        offers.tried_seeds = True
         if offers.seeds in TOLD:
             LOG.warning("note: %s", TOLD[offers.seeds])
 
