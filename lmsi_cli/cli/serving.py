@@ -97,9 +97,9 @@ def refuse_served(settings: SampleConfig | EvalConfig) -> None:
     Raises:
         LmsiError: Names the first one.
     """
-    names = ("base_url", "api_key_file", "adapter_model")
+    names = ["base_url", "api_key_file", "adapter_model"]
     if isinstance(settings, EvalConfig):
-        names = (*names, "model")
+        names.append("model")
     for name in names:
         if getattr(settings, name, None):
             flag = f"--{name.replace('_', '-')}"

@@ -309,8 +309,8 @@ def test_one_bad_question_does_not_stop_the_others(here, lmsi):
         (["eval", "run", "--engine", "openai", "--adapter-scale", "2"], "act as it was told"),
         (["eval", "run", "--engine", "openai", "--require-gain"], "no adapter to require a gain"),
         (["sample", "q.jsonl", "-o", "x", "--engine", "openai"], "needs the server's address"),
-        (["sample", "q.jsonl", "-o", "x", "--engine", "openai", "--base-url", "http://a..b/v1"],
-         "http://a..b:80/v1: no address"),
+        (["sample", "q.jsonl", "-o", "x", "--engine", "openai", "--base-url", "http://ä..b/v1"],
+         "http://ä..b:80/v1: no address"),
     ],
 )  # fmt: skip
 def test_settings_that_have_no_meaning_are_refused(here, lmsi, command, complaint):
