@@ -144,6 +144,22 @@ def test_one_clear_message(here, lmsi, answer, complaint, hint):
     assert "Traceback" not in done.stderr
 
 
+def test_a_server_that_still_loads_its_model_is_waited_for(here, lmsi):
+    model, count = Model(), []
+
+    def loads(seen):
+        count.append(seen)
+        loading = 503, {}, {"error": {"message": "Loading model"}}
+        return loading if len(count) <= 5 else model(seen)
+
+    with Front(loads) as front:
+        sample(lmsi, front)
+    assert paths(here).keys() == ALL
+    with Front(lambda seen: (503, {}, {"error": {"message": "Loading model"}})) as front:
+        done = sample(lmsi, front, code=1)
+    assert "9 failures in a row, the last: HTTP 503: Loading model" in done.stderr
+
+
 def test_an_address_without_v1_is_guessed_and_said(here, lmsi):
     with Front(lambda seen: (404, {}, {"detail": "Not Found"}), base="") as front:
         done = sample(lmsi, front, code=1)

@@ -127,7 +127,8 @@ class Drawing:
         reply = task.result()
         several = zip(job.wanted, reply.choices, costs(reply), strict=False)
         paths = [finished(job.request, w, c, cost, trigger) for w, c, cost in several]
-        if lacking := job.wanted[len(paths) :]:
+        lacking = job.wanted[len(paths) :]
+        if lacking and job.request.question_id not in self.refusals:
             self.waiting.appendleft((job.request, deque(lacking)))
         return paths
 

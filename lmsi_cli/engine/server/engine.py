@@ -216,12 +216,16 @@ class ServerEngine:
     # -- the server ------------------------------------------------------------------------
 
     async def _list(self) -> list[Listed] | None:
-        """The server's models, or None if it does not tell."""
-        try:
-            return (await self.caller.call("GET", "/models", None, Models, first=True)).data or []
-        except (MissingError, RefusedError):
-            LOG.warning("note: %s does not list its models", self.address.url)
-            return None
+        """The server's models, or None if it does not tell; one that still loads is waited for."""
+        while True:
+            try:
+                told = await self.caller.call("GET", "/models", None, Models, first=True)
+                return told.data or []
+            except GaveUpError:
+                continue  # until the circuit opens
+            except (MissingError, RefusedError):
+                LOG.warning("note: %s does not list its models", self.address.url)
+                return None
 
     def _find(self, model: str) -> Listed | None:
         """A model in the server's list; Ollama lets its tag ``:latest`` be left out."""
