@@ -48,6 +48,7 @@ from lmsi_cli.records import (
     FewShot,
     Message,
     Path,
+    Preference,
     Prompt,
     PromptFormat,
     Question,
@@ -223,6 +224,37 @@ def examples(
             for text, index in pairs
         ]
     return found
+
+
+def preferences(
+    task: Task,
+    question: Question,
+    pairs: Iterable[tuple[Path, Path, float]],
+    formats: Sequence[TrainFormat],
+) -> list[Preference]:
+    """Write one question's pairs, in every format that holds a rationale.
+
+    Args:
+        task: Supplies exemplars, trigger and cue.
+        question: Only its id and its words are read.
+        pairs: The better path, the worse one, and how much the pair counts.
+        formats: Which formats to write; the direct ones are left out.
+    """
+    return [
+        Preference(
+            prompt=render(task, question.question, format),
+            chosen=completion(task, chosen),
+            rejected=completion(task, rejected),
+            weight=weight,
+            format=format,
+            question_id=question.id,
+            chosen_path=chosen.path,
+            rejected_path=rejected.path,
+        )
+        for chosen, rejected, weight in pairs
+        for format in formats
+        if format.startswith("cot")
+    ]
 
 
 def clean(question: str) -> str:

@@ -24,7 +24,6 @@ from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
 
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 ORIGIN = "lmsi.json"
-BEST = "best"  # in rounds.json
 SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 # sections of a student's run.toml: whose votes it learns from, and how these came about
@@ -246,35 +245,6 @@ def check_base(adapter: Path, model_sha256: str) -> None:
             f"{adapter}: this adapter was trained on another model, {told.get('base_file')}",
             hint="use it with that one, or train this one with `lmsi train`",
         )
-
-
-def kept_round(run: RunDir) -> RunDir:
-    """The folder whose adapter stands for a run: of several rounds, the one that is kept.
-
-    Raises:
-        LmsiError: ``rounds.json`` names no round.
-    """
-    best = (read_object(run.rounds) if run.rounds.exists() else {}).get(BEST)
-    if best is None:
-        return run
-    number = best.get("number") if isinstance(best, dict) else None
-    if not isinstance(number, int) or number < 1:
-        raise LmsiError(f"{run.rounds}: names no round to keep", hint="run `lmsi run` again")
-    return run.round(number)
-
-
-def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str, Path]:
-    """A run's own adapters by name: ``adapter`` in the run folder itself, else ``round-2``.
-
-    Args:
-        run: The run folder.
-        rounds: Folders of its rounds; not given: of several, the one that is kept.
-    """
-    return {
-        "adapter" if r.root == run.root else r.root.name: r.adapter_gguf
-        for r in ([kept_round(run)] if rounds is None else rounds)
-        if r.adapter_gguf.exists()
-    }
 
 
 def chosen_scale(adapter: Path) -> float:

@@ -17,10 +17,18 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.paper.catalogue import EXPERIMENTS, Experiment
+from benchmarks.paper.exemplars import exemplars
 from benchmarks.paper.records import Result, Run
+from benchmarks.paper.rounds import rounds
 from benchmarks.paper.sets import Sets
 from benchmarks.paper.steps import Steps
 
+OWN = {
+    "exemplars": "Exemplars of the model's own",
+    "rounds": "Rounds one to three",
+    "rounds-continued": "The same, each from the last adapter, ever hotter",
+}
+CONTINUED = ("--continue-from-last", "--round-temperature", "0.7,1.0,1.2")
 RESULTS = Path(__file__).parents[1] / "results" / "paper"
 
 
@@ -36,21 +44,32 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--list", action="store_true", help="only say what there is")
     given = parser.parse_args()
-    known = {e.name: e for e in EXPERIMENTS}
+    known = {e.name: e.title for e in EXPERIMENTS} | OWN
     if unknown := set(given.names) - set(known):
         raise SystemExit(f"no experiment {', '.join(unknown)}; there are {', '.join(known)}")
-    chosen = [known[n] for n in given.names or known]
+    chosen = {name: known[name] for name in given.names or known}
     if given.list:
-        print("\n".join(f"{e.name:14} {e.title} ({len(e.runs(given.seeds))} runs)" for e in chosen))
+        print("\n".join(f"{name:14} {title}" for name, title in chosen.items()))
         return
     steps = Steps(given.work, Sets(given.work, given.shared))
-    for experiment in chosen:
-        perform(experiment, steps, given.seeds, given.out)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in chosen:
+        results = perform(name, steps, given.seeds)
+        data = msgspec.json.format(msgspec.json.encode(results), indent=0)
+        (given.out / f"{name}.json").write_bytes(data + b"\n")
 
 
-def perform(experiment: Experiment, steps: Steps, seeds: list[int], out: Path) -> None:
-    """Do one experiment seed by seed, writing its results after every run."""
-    out.mkdir(parents=True, exist_ok=True)
+def perform(name: str, steps: Steps, seeds: list[int]) -> list[Result]:
+    """Do what is missing of one experiment."""
+    if name == "exemplars":
+        return [r for seed in seeds for r in exemplars(steps, seed)]
+    if name.startswith("rounds"):
+        more = CONTINUED if name == "rounds-continued" else ()
+        return [r for seed in seeds for r in rounds(steps.work, steps.sets, seed, *more)]
+    return _runs(next(e for e in EXPERIMENTS if e.name == name), steps, seeds)
+
+
+def _runs(experiment: Experiment, steps: Steps, seeds: list[int]) -> list[Result]:
     results: list[Result] = []
     for run in experiment.runs(seeds):
         if not all(steps.sets.has(name) for name in (run.questions, *run.exams)):
@@ -60,8 +79,7 @@ def perform(experiment: Experiment, steps: Steps, seeds: list[int], out: Path) -
         own = steps.results(run)
         results += own
         _tell(experiment, run, own, time.monotonic() - begun)
-    data = msgspec.json.format(msgspec.json.encode(results), indent=0)
-    (out / f"{experiment.name}.json").write_bytes(data + b"\n")
+    return results
 
 
 def _tell(experiment: Experiment, run: Run, own: list[Result], seconds: float) -> None:

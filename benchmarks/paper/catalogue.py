@@ -150,6 +150,7 @@ def _beyond(seeds: Seeds) -> list[Run]:
         "weighted by share": ("--example-weight", "share"),
         "weighted by margin": ("--example-weight", "margin"),
         "ScPO pairs": ("--loss", "scpo"),
+        "ScPO pairs, lr 3e-4": ("--loss", "scpo", "--lr", "3e-4"),
     }
     return [_variant(name, s, train=how) for s in seeds for name, how in ways.items()]
 

@@ -155,6 +155,45 @@ def sampled_lines(results: Results, what: str) -> str:
     return table(head, body)
 
 
+def by_paths(results: Results) -> str:
+    """The paper's Figure 3: the base's vote over k paths, by the exemplars it is shown."""
+    found = rows(results)
+    ks = [k for k in (1, 5, 10, 16) if all(any(p.k == k for p in r.curve("base")) for r in found)]
+    head = ["exemplars", *(f"vote of {k}" for k in ks), f"any of {ks[-1]}"]
+    body = [
+        [row.name, *(percent(at[k].majority) for k in ks), percent(at[ks[-1]].any)]
+        for row in found
+        for at in [{p.k: p for p in row.curve("base")}]
+    ]
+    return table(head, body)
+
+
+def by_round(results: Results) -> str:
+    """Every round against the base: greedy, one path, the vote, the best of the paths."""
+    found = rows(results)
+    head = ["", "seeds", "CoT greedy", "against round 1", "one path", "vote", "any", "share"]
+    body = []
+    for row in found:
+        against = row.against(found[0]) if row is not found[0] else None
+        told = f"{interval(against)}, p {p_value(against)}" if against else ""
+        shares = [f"{r.shares['base']:.2f} → {r.shares['adapter']:.2f}" for r in row.results]
+        sampled = [pair(row, row.most(start)) for start in ("one", "majority", "any")]
+        body.append([row.name, str(row.seeds), greedy(row), told, *sampled, ", ".join(shares)])
+    return table(head, body)
+
+
+def distilled(results: Results) -> str:
+    """The paper's Table 7, made fair: every model before and after, and what it learned from."""
+    head = ["", "seeds", "direct", "CoT greedy", "one path", "vote", "any", "tokens of one path"]
+    body = []
+    for row in rows(results):
+        sampled = [pair(row, row.most(start)) for start in ("one", "majority", "any")]
+        own = [x.tokens for r in row.results if (x := r.lines.get(ONE)) and x.tokens]
+        cost = f"{own[0][0]:.0f} → {own[0][1]:.0f}" if own else ""
+        body.append([row.name, str(row.seeds), pair(row, DIRECT), greedy(row), *sampled, cost])
+    return table(head, body)
+
+
 def _points(row: Row) -> Iterator[list[str]]:
     base, after = row.curve("base"), row.curve("adapter")
     for i, point in enumerate(base):
@@ -192,5 +231,11 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "questions": variants,
     "stopping": variants,
     "temperature": by_temperature,
+    "generated": variants,
+    "beyond": variants,
+    "exemplars": by_paths,
+    "rounds": by_round,
+    "rounds-continued": by_round,
+    "distillation": distilled,
     "sample-size": lambda r: sampled_lines(r, "run"),
 }

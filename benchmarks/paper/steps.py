@@ -123,7 +123,7 @@ class Steps:
         result = self._result(run, folder, exam, told, found)
         hot = list(dict.fromkeys(v.temperature for v in found.variants))
         for t in hot:
-            own = {v.model: _curve(v) for v in found.variants if v.curve and v.temperature == t}
+            own = {v.model: curve(v) for v in found.variants if v.curve and v.temperature == t}
             name = f"T {t:g}" if len(hot) > 1 else run.name
             yield msgspec.structs.replace(result, name=name, curves=own)
 
@@ -205,12 +205,13 @@ def _mean(values: Iterable[bool]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def lines(found: Evaluation) -> Iterator[tuple[str, Line]]:
-    """Every line of an evaluation, with its change if there is an adapter."""
+def lines(found: Evaluation, model: int = 1) -> Iterator[tuple[str, Line]]:
+    """Every line of an evaluation, with the change that its nth model makes, if there is one."""
     base, *others = found.mains
+    other = others[model - 1] if len(others) >= model else None
     for figure in base.figures:
-        after = others[0].figure(figure.name) if others else None
-        pair = found.pair(figure.name, others[0].model) if others else None
+        after = other.figure(figure.name) if other else None
+        pair = found.pair(figure.name, other.model) if other else None
         yield (
             figure.name,
             Line(
@@ -224,14 +225,15 @@ def lines(found: Evaluation) -> Iterator[tuple[str, Line]]:
         )
 
 
-def greedy(found: Evaluation) -> tuple[str, str] | None:
+def greedy(found: Evaluation, model: int = 1) -> tuple[str, str] | None:
     """Right (1) or wrong (0) by question, before and after."""
-    told = [v.figure(GREEDY) for v in found.mains[:2]]
+    told = [v.figure(GREEDY) for v in (found.mains[0], *found.mains[model : model + 1])]
     marks = ["".join(str(round(s)) for s in f.scores) for f in told if f]
     return (marks[0], marks[-1]) if marks else None
 
 
-def _curve(variant: Variant) -> tuple[Point, ...]:
+def curve(variant: Variant) -> tuple[Point, ...]:
+    """What a variant's sampled paths are worth, by their number."""
     return tuple(Point(k=p.k, majority=p.majority.value, any=p.any.value) for p in variant.curve)
 
 

@@ -23,7 +23,8 @@ from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task, fingerprint
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rundir import RunDir, check_model, kept_round, locked, sha256_file, teacher_of
+from lmsi_cli.rounds.kept import kept_round
+from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file, teacher_of
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 

@@ -1,4 +1,4 @@
 """What one round does with another: its settings, its figures, whether to go on, which one to keep.
 
-Pure functions of records. Knows no files, no engine and no order of work.
+Pure functions of records; ``kept`` alone reads a file. Knows no engine and no order of work.
 """

@@ -6,7 +6,7 @@ run folder but for the paths, which are the teacher's and stay there:
 
     runs/first/{questions.jsonl, paths.jsonl, votes.jsonl, vote.json, verdict.json}
     -> runs/first/students/small/{run.toml, questions.jsonl, votes.jsonl, vote.json, verdict.json,
-                                  train.jsonl}
+                                  train.jsonl, pairs.jsonl}
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lmsi_cli.drafts import shuffled
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, replacing
-from lmsi_cli.prompts import Task, examples
+from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Progress, Question, Record, TrainExample, Vote
 from lmsi_cli.rundir import (
     TEACHER,
@@ -37,6 +37,7 @@ from lmsi_cli.rundir import (
     sha256_file,
     teacher_of,
 )
+from lmsi_cli.voting.pairs import choose
 
 FOLDER = "students"  # in the teacher's run
 ADAPTER = ("adapter", "adapter_sha256", "adapter_scale")  # that drew the teacher's paths
@@ -189,7 +190,7 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
-    """Write every kept path in the student's form; the file appears when it is whole."""
+    """Write every kept path and every pair in the student's form; the files appear whole."""
     config = _vote_config(teacher)
     count = questions = 0
     with (
@@ -198,13 +199,17 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
             teacher.paths, Path, lambda p: (p.question_id, p.path), "path {number} of {key!r}"
         ) as paths,
         shuffled(run.train, config.seed) as train,
+        shuffled(run.pairs, config.seed) as pairs,
     ):
         for voted in _kept(teacher):
-            found = _examples(voted, asked, paths, task, config)
-            questions += bool(found)
+            material = _material(voted, asked, paths)
+            found = _examples(material, task, config)
             for example in found:
                 train.write(example)
-            count += len(found)
+            choices = choose(voted, material.paths, config)
+            for pair in preferences(task, material.question, choices, config.formats):
+                pairs.write(pair)
+            count, questions = count + len(found), questions + bool(found)
         if not count:
             raise LmsiError(
                 f"{teacher.votes}: nothing to learn: the vote kept no path",
@@ -224,18 +229,32 @@ def _kept(teacher: RunDir) -> Iterator[Vote]:
     return (v for v in read_records(teacher.votes, Vote) if v.kept)
 
 
-def _examples(
-    voted: Vote, asked: Indexed[Question], paths: Indexed[Path], task: Task, config: VoteConfig
-) -> list[TrainExample]:
-    """The examples of one question, as the vote itself would write them for this task."""
+class _Material(NamedTuple):
+    """A question, all of its paths, and the vote over them."""
+
+    question: Question
+    paths: list[Path]
+    voted: Vote
+
+
+def _material(voted: Vote, asked: Indexed[Question], paths: Indexed[Path]) -> _Material:
+    """Find what a vote was about."""
     question = next(iter(asked.get(voted.question_id)), None)
-    kept = [p for p in paths.get(voted.question_id) if p.path in voted.kept]
-    if question is None or len(kept) != len(voted.kept) or voted.predicted_answer is None:
+    found = paths.get(voted.question_id)
+    if question is None or {*voted.kept} - {p.path for p in found}:
         raise LmsiError(
             f"question {voted.question_id!r}: paths that the vote kept are not there any more",
             hint="`lmsi vote` again, then this",
         )
-    return examples(task, question, kept, voted.predicted_answer, config.formats)
+    return _Material(question, found, voted)
+
+
+def _examples(m: _Material, task: Task, config: VoteConfig) -> list[TrainExample]:
+    """The examples of one question, as the vote itself would write them for this task."""
+    if m.voted.predicted_answer is None:
+        return []
+    kept = [p for p in m.paths if p.path in m.voted.kept]
+    return examples(task, m.question, kept, m.voted.predicted_answer, config.formats)
 
 
 def _copy(teacher: RunDir, run: RunDir) -> None:

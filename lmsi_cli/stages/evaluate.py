@@ -33,7 +33,8 @@ from lmsi_cli.report.figures import line_of
 from lmsi_cli.report.marking import Marking, Model, Way
 from lmsi_cli.report.moments import Rates
 from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
-from lmsi_cli.rundir import RunDir, adapters_of, check_base, check_model, chosen_scale, sha256_file
+from lmsi_cli.rounds.kept import adapters_of
+from lmsi_cli.rundir import RunDir, check_base, check_model, chosen_scale, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more

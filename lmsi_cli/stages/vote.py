@@ -25,7 +25,7 @@ from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
-from lmsi_cli.prompts import Task, completion, examples, render
+from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.rundir import RunDir, refuse_student
 from lmsi_cli.stopping import Decision, Stop
@@ -141,21 +141,7 @@ class _Polls:
     def preferences(self, question: Question, paths: list[Path], voted: Vote) -> list[Preference]:
         """Every pair of paths in every format that holds a rationale."""
         choices = choose(voted, paths, self.config)
-        return [
-            Preference(
-                prompt=render(self.task, question.question, format),
-                chosen=completion(self.task, choice.chosen),
-                rejected=completion(self.task, choice.rejected),
-                weight=choice.weight,
-                format=format,
-                question_id=question.id,
-                chosen_path=choice.chosen.path,
-                rejected_path=choice.rejected.path,
-            )
-            for choice in choices
-            for format in self.config.formats
-            if format.startswith("cot")
-        ]
+        return preferences(self.task, question, choices, self.config.formats)
 
     def _ballots(self, question_id: str, answer: str) -> Ballots:
         paths = self.paths.get(question_id)

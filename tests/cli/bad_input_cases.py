@@ -12,7 +12,7 @@ FORMS = (
     'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, or text '
     "with one question a line"
 )
-TABLES = "[sample], [vote], [train], [eval], [run], [export], [questions]"
+TABLES = "[sample], [vote], [train], [eval], [run], [export], [questions], [exemplars]"
 SAMPLE = "sample q.jsonl -m m.gguf -o r --threads 1 -n 2 --max-tokens 8"
 CUT = "cut.gguf: this GGUF file of {size} bytes is cut short or damaged: {why}"
 STOPS = (

@@ -51,6 +51,7 @@ def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, tmp_p
     before = tree(teacher.root)
     run, lesson = taught(teacher, tmp_path)
     assert run.train.read_bytes() == teacher.train.read_bytes()
+    assert run.pairs.read_bytes() == teacher.pairs.read_bytes() != b""
     assert lesson.examples == len(written(run)) > 0
     assert lesson.questions == len({e.question_id for e in written(run)})
     assert lesson.teacher == "a.gguf"

@@ -13,8 +13,9 @@ from lmsi_cli.report.marking import Marking, Model, Way
 from lmsi_cli.report.plain import section_parts
 from lmsi_cli.report.results import Answer, Labelled
 from lmsi_cli.report.rounds import rounds_section, rounds_table
+from lmsi_cli.rounds.kept import adapters_of, kept_round
 from lmsi_cli.rounds.records import Best, Rounds
-from lmsi_cli.rundir import RunDir, adapters_of, kept_round, sha256_file
+from lmsi_cli.rundir import RunDir, sha256_file
 from lmsi_cli.stages.rounds import figures_of, leave_out, manner, to_ask, trained_on
 from lmsi_cli.tasks.loader import load_task
 

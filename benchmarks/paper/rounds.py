@@ -1,0 +1,68 @@
+"""Rounds one to three: what each does to greedy answers, to the vote and to the best of the paths.
+
+Knows `lmsi run` and what its JSON says. The rounds are forced on, so that what a gate warned of can
+be seen. One result per round and seed, named ``round 2``; its change is against the base.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.commands import lmsi
+from benchmarks.paper.catalogue import PATHS, QUESTIONS, TESTED
+from benchmarks.paper.records import Point, Result
+from benchmarks.paper.sets import Sets
+from benchmarks.paper.steps import curve, greedy, lines
+from lmsi_cli.report.results import Evaluation
+
+ROUNDS, EXAM = 3, "half test"
+CONFIG = f"""
+[sample]
+task = "tinymath"
+[eval]
+modes = ["cot", "sc"]
+paths = 5
+limit = {TESTED}
+"""
+
+
+def rounds(work: Path, sets: Sets, seed: int, *more: str) -> list[Result]:
+    """Do what is missing of one seed's rounds; ``more`` are flags of the variant."""
+    name = "-".join(["rounds", f"s{seed}", *(m.strip("-").replace(",", "-") for m in more)])
+    folder, config = work / "rounds" / name, work / "rounds" / "config.toml"
+    done = folder / "all.json"
+    if not done.exists():
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(CONFIG)
+        how = ["--rounds", ROUNDS, "--limit", QUESTIONS, "-n", PATHS, "--seed", seed, "--force"]
+        found = lmsi("run", sets.bare("half"), "-m", "tinymath", "-o", folder, *how, *more,
+                     "--data", sets.labelled(EXAM), "--config", config, "--quiet")  # fmt: skip
+        done.write_bytes(msgspec.json.encode(found))
+    told = msgspec.json.decode(done.read_bytes())
+    found = msgspec.convert(told["evaluations"][0], Evaluation)
+    return [_result(found, number, seed) for number in range(1, len(found.mains))]
+
+
+def _result(found: Evaluation, number: int, seed: int) -> Result:
+    variants = (found.mains[0], found.mains[number])
+    own: dict[str, tuple[Point, ...]] = {
+        name: curve(v) for name, v in zip(("base", "adapter"), variants, strict=True)
+    }
+    return Result(
+        name=f"round {number}",
+        seed=seed,
+        exam=EXAM,
+        n=found.n,
+        verdict="",
+        reason="",
+        kept_questions=0,
+        kept_paths=0,
+        examples=0,
+        sampled_tokens=0,
+        lines=dict(lines(found, number)),
+        greedy=greedy(found, number),
+        curves=own,
+        shares={"base": variants[0].mean_share, "adapter": variants[1].mean_share},
+    )
