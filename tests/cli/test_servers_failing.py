@@ -6,15 +6,20 @@ The key must be nowhere but in the header of requests to the one server that was
 import json
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import servers
 from served import ALL, found, options, paths, sample
 from servers import Front, Model, fails
+
+import lmsi_cli
 
 KEY = "sk-geheim-0123456789"
 
@@ -117,6 +122,31 @@ def test_an_interrupted_run_loses_no_finished_path(here, lmsi, monkeypatch):
         monkeypatch.setattr(stage._Tally, "count", tell)
         sample(lmsi, front)
     assert paths(here).keys() == ALL
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_that_waits_for_a_reply(here, number, code):
+    model, asked, told = Model(), threading.Event(), threading.Event()
+
+    def hangs(seen):
+        if seen.method == "POST":
+            asked.set()
+            told.wait(30)
+        return model(seen)
+
+    command = [sys.executable, "-m", "lmsi_cli", "sample", "q.jsonl", "-o", "run", "-q"]
+    env = {**os.environ, "PYTHONPATH": str(Path(lmsi_cli.__file__).parent.parent)}
+    with Front(hangs) as front:
+        process = subprocess.Popen([*command, *options(front)], env=env, stderr=subprocess.PIPE)
+        assert asked.wait(30)
+        process.send_signal(number)
+        begun = time.monotonic()
+        assert process.wait(10) == code
+        assert time.monotonic() - begun < 5
+        told.set()
+        assert b"Traceback" not in process.stderr.read()
+        process.stderr.close()
 
 
 # -- a server that is not what it seems ------------------------------------------------------
