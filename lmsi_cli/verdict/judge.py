@@ -27,6 +27,7 @@ STRICTER: tuple[Word, ...] = (TRAIN, CARE, STOP)
 # The thresholds. "Measured" is the table of docs/log.md, "What a run shows before training".
 FEWEST = 20  # questions with a winner; below, the interval of a share is some 40 points wide
 FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
+FALSE_STEPS = 0.50  # winners' equations that hold; measured: 0.50 and more where the vote is right
 LIFT = 0.25  # measured: 0.47 and more where the vote is right, 0.20 and less where it is wrong,
 # but for two families of which all paths leave out an item; those are told by
 FALSE_STEPS = (
