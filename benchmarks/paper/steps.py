@@ -203,12 +203,15 @@ def rightness(run: RunDir, gold: dict[str, str]) -> dict[str, Any]:
     kept = {(v.question_id, p) for v in votes for p in v.kept}
     drawn = [p for p in read_records(run.paths, Sampled) if p.question_id in gold]
     paths = [((p.question_id, p.path), p.predicted_answer == gold[p.question_id]) for p in drawn]
+    ballots = tuple(plain_shares(drawn, gold))
     return {
+        "checked": sum(right.values()) / len(votes) if votes else None,
+        "plain": sum(good for _, good in ballots) / len(votes) if votes else None,
         "labels": _mean(right[v.question_id] for v in won if v.kept),
         "winners": _mean(right.values()),
         "kept_right": _mean(good for key, good in paths if key in kept),
         "paths_right": _mean(good for _, good in paths),
-        "ballots": tuple(plain_shares(drawn, gold)),
+        "ballots": ballots,
     }
 
 
