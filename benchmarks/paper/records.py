@@ -77,10 +77,10 @@ class Result(Record, frozen=True, kw_only=True):
 
     ``plain`` and ``checked`` are the shares of all questions whose winner is right: by the paper's
     vote, and by that of the run. ``labels`` is the share of kept questions whose winner is right,
-    ``winners`` that of all winners, ``kept_right`` that of kept paths, ``paths_right`` that of all paths (None where no
-    answers are known). ``greedy`` holds a 0 or 1 per question, before and after, so that seeds can
-    be put together question by question. ``curves`` are by model. ``ballots`` are (share, right)
-    of the questions that were voted on, for the first exam only.
+    ``winners`` that of all winners, ``kept_right`` that of kept paths, ``paths_right`` that of all
+    paths (None where no answers are known). ``greedy`` holds a 0 or 1 per question, before and
+    after, so that seeds can be put together question by question. ``curves`` are by model.
+    ``ballots`` are (share, right) of the questions that were voted on, by the plain vote.
     """
 
     name: str
