@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,22 +93,28 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
+    from lmsi_cli.cli.serving import measure_there, refuse_local, refuse_served
+    from lmsi_cli.engine.fitting import skipped_error, unfinished_error
+
     folder = opened(run)
     if imported is not None:
         from lmsi_cli.cli.importing import import_samples
 
         import_samples(folder, imported, settings, json)
         return
+    if settings.engine == "openai":
+        refuse_local(settings, adapter, dry_run, require_gain)
+        _told(measure_there(folder, _exams(folder, data or [], settings), settings, quiet), json,
+              require_gain, unfinished_error)  # fmt: skip
+        return
+    refuse_served(settings)
     job = _Job(folder, settings, data or [], adapter or [], allow_overlap)
     if require_gain and len(job.variants) == 1:
         raise LmsiError(f"{folder.root}: no adapter to require a gain of", hint="`lmsi train` it")
     if dry_run:
         job.preview(json)
         return
-    results = job.measure(quiet)
-    _show(results, json)
-    if require_gain:
-        _require(results)
+    _told(job.measure(quiet), json, require_gain, skipped_error)
 
 
 class _Job:
@@ -192,14 +198,21 @@ def _check_overlap(variants: Sequence[Variant], exams: Sequence[Exam]) -> None:
         check_measured(trained_on(Path(file)), asked)
 
 
-def _show(results: Sequence[Evaluation], json: bool) -> None:
-    from lmsi_cli.engine.fitting import skipped_error
+def _told(
+    results: Sequence[Evaluation],
+    json: bool,
+    require_gain: bool,
+    error: Callable[[int, int], LmsiError],
+) -> None:
+    """Show what was measured, and end as the figures ask for."""
     from lmsi_cli.report.before_after import eval_tables
 
     show(list(results), json, *(part for r in results for part in eval_tables(r)))
     skipped = sum(len(r.skipped) for r in results)
     if skipped:
-        raise skipped_error(skipped, sum(r.n for r in results))
+        raise error(skipped, sum(r.n for r in results))
+    if require_gain:
+        _require(results)
 
 
 def _require(results: Sequence[Evaluation]) -> None:

@@ -140,6 +140,11 @@ def _plan(
     }
     asked["chat"] = None if settings.chat == "auto" else settings.chat
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
+    if "openai" in (sample.engine, tables.get("eval", {}).get("engine")):
+        raise LmsiError(
+            "lmsi run trains the model that it samples, so llama.cpp has to draw its paths",
+            hint="take `engine` out of the config file; `lmsi sample` and `lmsi eval` know servers",
+        )
     model = find_model(sample.model)
     own = model.card if questions is None else None
     if questions is None and own is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import typer
@@ -55,6 +55,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
     from lmsi_cli.catalog import find_model
+    from lmsi_cli.cli.serving import refuse_served
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.engine.fitting import skipped_error
@@ -65,6 +66,10 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.tasks.readers import read_questions
 
     asked = read_questions(questions)
+    if settings.engine == "openai":
+        _sample_there(asked, settings, questions, out, Shown(overwrite, dry_run, json, quiet))
+        return
+    refuse_served(settings)
     model = find_model(settings.model)
     task = pick_task(settings.task, model, questions)
     check_options(asked[: settings.limit or None], task)
@@ -87,6 +92,32 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     show(summary, json, sample_table(summary))
     if summary.skipped:
         raise skipped_error(len(summary.skipped), summary.questions)
+
+
+class Shown(NamedTuple):
+    """The flags beside the settings."""
+
+    overwrite: bool
+    dry_run: bool
+    json: bool
+    quiet: bool
+
+
+def _sample_there(
+    asked: Sequence[Question], settings: SampleConfig, source: str, out: Path, flags: Shown
+) -> None:
+    """Let a server draw the paths."""
+    from lmsi_cli.cli.serving import preview_there, sample_there
+    from lmsi_cli.engine.fitting import unfinished_error
+    from lmsi_cli.report.tables import sample_table
+
+    if flags.dry_run:
+        preview_there(asked, settings, source, flags.json)
+        return
+    summary = sample_there(asked, settings, source, out, flags.overwrite, flags.quiet)
+    show(summary, flags.json, sample_table(summary))
+    if summary.skipped:
+        raise unfinished_error(len(summary.skipped), summary.questions)
 
 
 def _preview(

@@ -58,10 +58,10 @@ def watched(quiet: bool, run: RunDir) -> Iterator[Progress]:
         beacon.end(ended)
 
 
-def pick_task(name: str, model: Model, source: str = "") -> Task:
+def pick_task(name: str, model: Model | None, source: str = "") -> Task:
     """The task by name; ``auto`` follows the set (``gsm8k:FILE``), the model's card, or neither."""
     if name == DEFAULT_TASK:
-        of_model = model.card.task if model.card else GENERIC_TASK
+        of_model = model.card.task if model and model.card else GENERIC_TASK
         name = split_source(source)[0] or of_model
     return load_task(name)
 
@@ -111,16 +111,24 @@ def identity(model: Model, task: Task) -> dict[str, Any]:
     """What a run is tied to besides its settings: hashes, and versions for the record."""
     from importlib.metadata import version
 
-    task_bytes = msgspec.json.encode(fingerprint(msgspec.structs.replace(task, chat=None)))
-    import hashlib
-
     return {
         "model": str(model.path.absolute()),
         "model_sha256": sha256_file(model.path),
+        **task_identity(task),
+        "llama_cpp_python": version("llama-cpp-python"),
+    }
+
+
+def task_identity(task: Task) -> dict[str, Any]:
+    """What of a run's identity does not depend on who draws it."""
+    import hashlib
+    from importlib.metadata import version
+
+    task_bytes = msgspec.json.encode(fingerprint(msgspec.structs.replace(task, chat=None)))
+    return {
         "task_name": task.name,
         "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
         "chat": "off" if task.chat is None else "on",  # in place of the setting's "auto"
-        "llama_cpp_python": version("llama-cpp-python"),
         "lmsi": version("lmsi"),
     }
 
@@ -198,6 +206,13 @@ def model_of(run: RunDir) -> Model:
         LmsiError: The folder holds no run, or the file is gone or has changed.
     """
     saved = _sampled(run)
+    if saved.get("engine") == "openai":
+        raise LmsiError(
+            f"{run.root}: its paths were drawn by a server ({saved['model']} on "
+            f"{saved.get('server')}), so there is no model file",
+            hint=f"`lmsi eval {run.root} --engine openai` measures it; "
+            f"`lmsi train {run.root} --student FILE` lets a model file learn from its votes",
+        )
     model = Path(saved["model"])
     if not model.is_file():
         raise LmsiError(
@@ -270,6 +285,7 @@ __all__ = [
     "model_of",
     "pick_task",
     "show",
+    "task_identity",
     "task_of",
     "watched",
 ]

@@ -39,6 +39,7 @@ from lmsi_cli.config.sampling import (
     SampleConfig,
     SamplingConfig,
 )
+from lmsi_cli.config.serving import LLAMA, EngineName, ServerConfig, serving
 from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.voting import (
     FITTED,
@@ -60,6 +61,7 @@ __all__ = [
     "DEFAULT_TASK",
     "FEW_SHOT",
     "FITTED",
+    "LLAMA",
     "MAJORITY",
     "NO_STOP",
     "PAPER",
@@ -76,6 +78,7 @@ __all__ = [
     "DeviceName",
     "DropClass",
     "EngineConfig",
+    "EngineName",
     "EvalConfig",
     "ExemplarsConfig",
     "ExportConfig",
@@ -90,9 +93,11 @@ __all__ = [
     "RunConfig",
     "SampleConfig",
     "SamplingConfig",
+    "ServerConfig",
     "TrainConfig",
     "VoteConfig",
     "opt",
+    "serving",
 ]
 
 TABLES: dict[str, type[Config]] = {

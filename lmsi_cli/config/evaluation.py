@@ -15,6 +15,17 @@ from msgspec import Meta
 
 from lmsi_cli.config.options import DEFAULT_TASK, opt
 from lmsi_cli.config.sampling import HOTTEST, TEMPERATURE, FilterConfig, SamplingConfig
+from lmsi_cli.config.serving import (
+    DEFAULT,
+    LLAMA,
+    ApiKeyFile,
+    BaseUrl,
+    Concurrency,
+    EngineChoice,
+    PerRequest,
+    Retries,
+    Timeout,
+)
 from lmsi_cli.records import ChatChoice, Mode, PromptFormat
 
 Temperature = Annotated[float, Meta(ge=0, le=HOTTEST)]
@@ -53,6 +64,18 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
             "--adapter-scale"),
     ] = ()  # fmt: skip
     limit: Annotated[int, opt("Only the first questions of each set; 0 takes all.", ge=0)] = 0
+    engine: EngineChoice = LLAMA
+    base_url: BaseUrl = DEFAULT.base_url
+    concurrency: Concurrency = DEFAULT.concurrency
+    per_request: PerRequest = DEFAULT.per_request
+    timeout: Timeout = DEFAULT.timeout
+    retries: Retries = DEFAULT.retries
+    api_key_file: ApiKeyFile = DEFAULT.api_key_file
+    model: Annotated[str, opt("openai: the base's name on the server; none: as sampled.")] = ""
+    adapter_model: Annotated[
+        tuple[str, ...],
+        opt("openai: names of adapters on the server, comma-separated, to compare with the base."),
+    ] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:

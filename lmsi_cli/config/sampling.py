@@ -14,6 +14,17 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt
+from lmsi_cli.config.serving import (
+    DEFAULT,
+    LLAMA,
+    ApiKeyFile,
+    BaseUrl,
+    Concurrency,
+    EngineChoice,
+    PerRequest,
+    Retries,
+    Timeout,
+)
 from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
@@ -79,9 +90,9 @@ SYSTEM = opt("System message of a conversation; empty: none.")
 class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     """Settings of ``lmsi sample``."""
 
-    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = (
-        DEFAULT_MODEL
-    )
+    model: Annotated[
+        str, opt("A GGUF file, a name from `lmsi models`, or the server's.", "-m/--model")
+    ] = DEFAULT_MODEL
     task: Annotated[str, opt("Answer kind and exemplars; auto: by the set or the model.")] = (
         DEFAULT_TASK
     )
@@ -100,6 +111,13 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     ] = NO_STOP
     adapter: Annotated[str, opt("GGUF adapter that draws the paths; empty: the base does.")] = ""
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
+    engine: EngineChoice = LLAMA
+    base_url: BaseUrl = DEFAULT.base_url
+    concurrency: Concurrency = DEFAULT.concurrency
+    per_request: PerRequest = DEFAULT.per_request
+    timeout: Timeout = DEFAULT.timeout
+    retries: Retries = DEFAULT.retries
+    api_key_file: ApiKeyFile = DEFAULT.api_key_file
     format: Annotated[
         PathFormat,
         opt("Paths as jsonl or parquet; auto: as the folder has, parquet in an object store."),

@@ -30,7 +30,10 @@ class Wanted(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A prompt's ids, and the end of it that belongs to the reply: an opened thinking block."""
+    """A prompt's ids, and the end of it that belongs to the reply: an opened thinking block.
+
+    Without ids where a server keeps the vocabulary; whether a prompt fits is then its to say.
+    """
 
     ids: list[int]
     begun: str = ""
@@ -55,7 +58,8 @@ class Request(NamedTuple):
 
     Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``). With
     ``follow`` an answer sentence does not end the path, for the answer is asked for afterwards.
-    Requests of one ``block`` have a long prefix in common; see ``drawing.py``.
+    Requests of one ``block`` have a long prefix in common; see ``drawing.py``. ``asked`` is the
+    prompt as it was written: what an engine without a vocabulary sends on.
     """
 
     question_id: str
@@ -65,6 +69,7 @@ class Request(NamedTuple):
     begun: str = ""
     follow: Follow | None = None
     block: int = 0
+    asked: Prompt = ""
 
     @property
     def room(self) -> int:
@@ -86,8 +91,8 @@ class Token(NamedTuple):
 class Generated(NamedTuple):
     """One finished path; ``logprob`` sums natural logs at temperature 1 over the kept tokens.
 
-    ``drawn`` holds these tokens; ``tokens`` counts those, too, that only showed that the path is
-    over and whose text was cut off.
+    It is None where a server tells no log-probabilities. ``drawn`` holds these tokens; ``tokens``
+    counts those, too, that only showed that the path is over and whose text was cut off.
     """
 
     question_id: str
@@ -95,10 +100,22 @@ class Generated(NamedTuple):
     seed: int
     text: str
     tokens: int
-    logprob: float
+    logprob: float | None
     stop_reason: StopReason
     drawn: tuple[Token, ...] = ()
     first: Generated | None = None  # the path, where this is the reply to what followed it
+
+
+class Refusal(NamedTuple):
+    """A question that a server did not answer to the end, and why."""
+
+    question_id: str
+    words: str
+    why: str
+
+    def __str__(self) -> str:
+        words = f" ({self.words})" if self.words else ""
+        return f"question {self.question_id!r}{words}: {self.why}"
 
 
 class ModelInfo(NamedTuple):
@@ -139,17 +156,14 @@ class Engine(Protocol):
     def settled(self) -> dict[str, int | str]:
         """What came of ``auto``, under the names of the settings; empty before the first path."""
 
-    def encode(self, text: str) -> list[int]:
-        """Prompt text to ids: special tokens in the text stay text; BOS if the model wants it."""
-
-    def encode_tail(self, text: str) -> list[int]:
-        """Continuation text to ids, without BOS."""
+    def refusals(self) -> Sequence[Refusal]:
+        """Questions left unfinished since this was last asked, with the server's reasons."""
 
     def encode_prompt(self, prompt: Prompt) -> Encoded:
         """Plain text or a conversation to the ids that a path is drawn from."""
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
-        """Switch a GGUF LoRA adapter on, or off with ``None``; the base stays loaded."""
+        """Switch an adapter on, or off with ``None``: a GGUF file, or a server's name for it."""
 
     def generate(
         self,
@@ -164,11 +178,21 @@ class Engine(Protocol):
         finished, and yielded too.
         """
 
-    def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
-        """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
-
     def close(self) -> None:
         """Give the memory back."""
+
+
+class LocalEngine(Engine, Protocol):
+    """An engine whose vocabulary and numbers are at hand."""
+
+    def encode(self, text: str) -> list[int]:
+        """Prompt text to ids: special tokens in the text stay text; BOS if the model wants it."""
+
+    def encode_tail(self, text: str) -> list[int]:
+        """Continuation text to ids, without BOS."""
+
+    def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
+        """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
 
 
 def path_seed(run_seed: int, question_id: str, path: int) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Request, Watch
+from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.calibrate import Pace, pace
 from lmsi_cli.engine.context import LlamaContext
@@ -73,6 +73,10 @@ class LlamaEngine:
     def settled(self) -> dict[str, int | str]:
         """What came of ``auto``, under the names of the settings; empty before the first path."""
         return {} if self._layout is None else as_settings(self._layout)
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """None: what does not fit is known before."""
+        return ()
 
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids, with BOS if the model wants it."""

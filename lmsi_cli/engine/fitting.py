@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Engine, Request
+from lmsi_cli.engine.base import Engine, Refusal, Request
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress
 
@@ -87,12 +87,20 @@ def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfi
     return found
 
 
-def tell(skipped: Sequence[TooLong], progress: Progress) -> None:
+def tell(skipped: Sequence[TooLong | Refusal], progress: Progress) -> None:
     """Say which questions are skipped, the first few with their lengths."""
     for one in skipped[:SHOWN]:
         progress.say(f"skipped: {one}")
     if len(skipped) > SHOWN:
         progress.say(f"skipped: {len(skipped) - SHOWN} more for the same reason")
+
+
+def unfinished_error(skipped: int, questions: int) -> LmsiError:
+    """As ``skipped_error``, where a server drew the paths."""
+    return LmsiError(
+        f"{skipped} of {questions} questions are not finished; the others are done",
+        hint="the lines with `skipped:` say why; the same command tries them again",
+    )
 
 
 def skipped_error(skipped: int, questions: int) -> LmsiError:

@@ -61,13 +61,14 @@ def to_requests(
     found = []
     for turn in range(turns):
         own = tuple(w for w in wanted if w.path % turns == turn)
-        prompt = engine.encode_prompt(render(for_path(task, turn), question.question, format))
+        written = render(for_path(task, turn), question.question, format)
+        prompt = engine.encode_prompt(written)
         words = f'"{textwrap.shorten(question.question, WORDS, placeholder=" ...")}"'
         follow = None
         if format == TWO_STAGES:
             follow = _follow(engine, task, question.question, len(prompt.ids), longest)
         ids = tuple(prompt.ids)
-        found.append(Request(question.id, ids, own, words, prompt.begun, follow, turn))
+        found.append(Request(question.id, ids, own, words, prompt.begun, follow, turn, written))
     return found
 
 
@@ -96,7 +97,7 @@ class _Written(NamedTuple):
 
     text: str
     drawn: tuple[Token, ...]
-    logprob: float
+    logprob: float | None
     tokens: int
     stop_reason: StopReason
     found: Extraction | None
@@ -121,7 +122,7 @@ def to_path(generated: Generated, task: Task, question: str = "") -> Path:
         stop_reason=written.stop_reason,
         predicted_answer=found.value if found else None,
         extract_rule=found.rule if found else None,
-        mean_logprob=written.logprob / len(written.drawn) if written.drawn else None,
+        mean_logprob=_mean(written),
         answer_logprob=logprob_of(written.drawn, found.start, found.end) if found else None,
     )
 
@@ -155,11 +156,21 @@ def _in_two(g: Generated, task: Task, question: str) -> _Written:
     return _Written(
         text,
         tuple(drawn),
-        math.fsum(t.logprob for t in drawn) if drawn else g.first.logprob + g.logprob,
+        math.fsum(t.logprob for t in drawn) if drawn else _sum(g.first.logprob, g.logprob),
         g.first.tokens + g.tokens,
         "answer" if found and found.end < len(text) else g.stop_reason,  # whole if text follows it
         found,
     )
+
+
+def _mean(written: _Written) -> float | None:
+    if written.logprob is None or not written.drawn:
+        return None
+    return written.logprob / len(written.drawn)
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
 def logprob_of(drawn: Sequence[Token], start: int, end: int) -> float | None:

@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Encoded, Follow, Generated, ModelInfo, Request, Wanted, Watch
+from lmsi_cli.engine.base import (
+    Encoded,
+    Follow,
+    Generated,
+    ModelInfo,
+    Refusal,
+    Request,
+    Wanted,
+    Watch,
+)
 from lmsi_cli.records import Prompt, StopReason
 
 VOCABULARY = 256
@@ -44,6 +53,10 @@ class ScriptedEngine:
     def settled(self) -> dict[str, int | str]:
         """Nothing to choose."""
         return {}
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """None: what does not fit is known before."""
+        return ()
 
     def encode(self, text: str) -> list[int]:
         """Bytes as ids."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lmsi_cli.config import EngineConfig
+from lmsi_cli.config import EngineConfig, ServerConfig
 from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Interval, Paired, Record
@@ -22,7 +22,7 @@ from lmsi_cli.report.results import Answer, Evaluation, Figure, Labelled, Varian
 from lmsi_cli.stats import holm, paired
 
 NAMED = 5  # of the questions that differ; the rest are counted
-SPEED = {*EngineConfig.__struct_fields__, "modes", "limit", "seed"}
+SPEED = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "modes", "limit", "seed"}
 UNKNOWN, NONE = "not known", "none"
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.config import VoteConfig
+from lmsi_cli.config import ServerConfig, VoteConfig
 from lmsi_cli.drafts import shuffled
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
@@ -41,6 +41,8 @@ from lmsi_cli.voting.pairs import choose
 
 FOLDER = "students"  # in the teacher's run
 ADAPTER = ("adapter", "adapter_sha256", "adapter_scale")  # that drew the teacher's paths
+# where a server drew the teacher's paths; the student is a file
+SERVER = (*ServerConfig.__struct_fields__, "engine", "server", "model_stated", "model_facts")
 FORM = ("task_name", "task_sha256", "chat", "few_shot", "system")  # of the student's prompts
 
 
@@ -145,11 +147,11 @@ def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
     sample = saved["sample"]
     chat = pupil.task.chat
     own = {"few_shot": chat.few_shot, "system": chat.system} if chat else {"system": ""}
-    asked = {k: v for k, v in sample.items() if k not in ADAPTER}
+    asked = {k: v for k, v in sample.items() if k not in (*ADAPTER, *SERVER)}
     origin = {
         "run": str(teacher.root.absolute()),
         "model": sample["model"],
-        "model_sha256": sample["model_sha256"],
+        "model_sha256": sample.get("model_sha256", ""),  # a server's model is known by name
         "votes": str(teacher.votes.absolute()),
         "votes_sha256": sha256_file(teacher.votes),
     }

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli import records
-from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig
+from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
@@ -39,8 +39,9 @@ from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 # These change the speed or how much is asked for, or stand in the task or in the way of a sitting.
-FREE = {*EngineConfig.__struct_fields__, "modes", "limit", "paths", "scale", "temperature", "seed",
-        "sample_seed", "task", "chat", "few_shot", "system"}  # fmt: skip
+FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "engine", "modes",
+        "limit", "paths", "scale", "temperature", "seed", "sample_seed", "task", "chat", "few_shot",
+        "system", "model", "adapter_model"}  # fmt: skip
 FILTERS = {"top_k", "top_p", "min_p"}  # leave the likeliest token as it is
 
 
@@ -315,6 +316,9 @@ class _Sitting:
             progress.advance(done, **rates.after(path))
             yield self._answer(mode, path, now - before)
             before = now
+        refused = self.engine.refusals()
+        tell(refused, progress)
+        self.skipped |= {(mode, r.question_id) for r in refused}
 
     def _answer(self, mode: Mode, path: records.Path, seconds: float) -> Answer:
         return Answer(

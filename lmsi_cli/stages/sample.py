@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from lmsi_cli.config import NO_STOP, EngineConfig, SampleConfig
+from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
@@ -36,7 +36,8 @@ from lmsi_cli.rundir import (
 from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
-FREE = {*EngineConfig.__struct_fields__, "paths", "limit", "format", "llama_cpp_python", "lmsi"}
+FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__,
+        "paths", "limit", "format", "llama_cpp_python", "lmsi"}  # fmt: skip
 
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
@@ -48,7 +49,8 @@ class SampleSummary(Record, frozen=True, kw_only=True):
     ``stopped`` counts the questions that ``--stop`` left with fewer paths than asked for, in this
     call or an earlier one. Their missing paths are the ``cancelled`` ones of this call, whose
     ``cancelled_tokens`` are among ``tokens``, and those it has ``never_drawn``.
-    ``skipped`` are the ids of questions that do not fit the context; ``questions`` counts them too.
+    ``skipped`` are the ids of questions that do not fit the context, or that a server would not
+    answer to the end; ``questions`` counts them too.
     """
 
     questions: int
@@ -107,17 +109,28 @@ def sample(
     tell(skipped, progress)
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
+    told: dict[str, int | str] = {}
     with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
         early = watch.stop is not None
         for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
-            if not tally.tokens:
-                run.save_settings(ENGINE, engine.settled)
+            told = _note(run, engine, told)
             path = to_path(generated, task, words[generated.question_id])
             lines.write(path)
             watch.tell(path)
             tally.count(path)
     summary = tally.summary(chosen, config)
-    return msgspec.structs.replace(summary, skipped=tuple(s.question_id for s in skipped))
+    refused = engine.refusals()
+    tell(refused, progress)
+    left = dict.fromkeys([s.question_id for s in skipped] + [r.question_id for r in refused])
+    return msgspec.structs.replace(summary, skipped=tuple(left))
+
+
+def _note(run: RunDir, engine: Engine, before: dict[str, int | str]) -> dict[str, int | str]:
+    """Write down what came of ``auto`` when it is known, and when more of it is."""
+    now = engine.settled
+    if now and now != before:
+        run.save_settings(ENGINE, now)
+    return now
 
 
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
@@ -137,8 +150,8 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
     if run.sampled.size():
-        # a folder from before there was --stop holds full samples
-        saved = {"stop": NO_STOP, **run.load_settings().get("sample", {})}
+        # a folder from before there was --stop or --engine holds full samples of llama.cpp
+        saved = {"stop": NO_STOP, "engine": LLAMA, **run.load_settings().get("sample", {})}
         check_same(
             {k: v for k, v in saved.items() if k not in FREE},
             {k: v for k, v in now.items() if k not in FREE},

@@ -58,7 +58,7 @@ class Weighting(NamedTuple):
             LmsiError: A path has no mean log-probability.
         """
         if self.kind == "logprob":
-            return softmax([p.logprob for p in paths])
+            return softmax([_known(p, "logprob", p.logprob) for p in paths])
         if self.kind == "mean_logprob":
             return softmax([mean_logprob(p) for p in paths])
         return softmax([confidence(p) / self.temperature for p in paths])
@@ -113,13 +113,18 @@ def fit(probe: Sequence[Ballots]) -> Fit:
 
 def mean_logprob(path: Path) -> float:
     """The mean log-probability of a path's tokens; LmsiError if the run folder has none."""
-    if path.mean_logprob is None:
+    return _known(path, "mean_logprob", path.mean_logprob)
+
+
+def _known(path: Path, name: str, value: float | None) -> float:
+    if value is None:
         raise LmsiError(
-            f"path {path.path} of question {path.question_id!r} has no 'mean_logprob', "
+            f"path {path.path} of question {path.question_id!r} has no {name!r}, "
             "which --weight needs",
-            hint="it was sampled by an older version: sample again, or --weight majority",
+            hint="an older version or a server without log-probabilities drew it: "
+            "sample again, or --weight majority",
         )
-    return path.mean_logprob
+    return value
 
 
 def confidence(path: Path) -> float:

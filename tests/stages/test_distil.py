@@ -241,3 +241,16 @@ def test_the_proof_asks_what_fits_the_student(gguf):
     short, longer, long = [1] * 40, [2] * 2048, [3] * 2049  # its context is 2,048
     assert within(gguf, [long, short, longer]) == [short, longer]
     assert within(gguf, [long, [4] * 3000]) == [long[:2048]]
+
+
+def test_a_server_may_have_drawn_the_teacher_s_paths(teacher, tmp_path):
+    saved = teacher.load_settings()["sample"]
+    del saved["model_sha256"]
+    there = {"engine": "openai", "server": "gpu", "base_url": "http://gpu/v1", "model": "big"}
+    teacher.save_settings("sample", {**saved, **there, "model_stated": "big"})
+    run, _ = taught(teacher, tmp_path)
+    settings = run.load_settings()
+    assert settings["teacher"]["model"] == "big"
+    assert settings["sample"]["model_sha256"] == SMALL["model_sha256"]
+    assert not {"engine", "server", "base_url", "model_stated"} & settings["sample"].keys()
+    assert run.train.read_bytes() == teacher.train.read_bytes()

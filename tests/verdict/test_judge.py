@@ -23,7 +23,8 @@ def coin_gold(n=60):
 CASES = {
     "half known": (judged("half known"), TRAIN, "equations hold in"),
     "half known, probe": (judged("half known", probe=30), TRAIN, "more often than all paths"),
-    "unknown": (judged("unknown"), CARE, "winning does not go with being true"),
+    "unknown": (judged("unknown"), STOP, "nothing right to teach"),
+    "plausible": (judged("plausible"), CARE, "winning does not go with being true"),
     "unknown, probe": (judged("unknown", probe=30), STOP, "nothing can be learnt from them"),
     "solved": (judged("solved"), STOP, "of the paths agree already"),
     "solved, probe": (judged("solved", probe=30), STOP, "a path is right on"),
@@ -37,7 +38,7 @@ CASES = {
     "no equations": (judged("wordy"), CARE, "too few equations to check"),
     "no equations, probe": (judged("wordy", probe=30), TRAIN, "more often than all paths"),
     "few questions": (judged("half known", questions=9), CARE, "too few to tell anything"),
-    "small probe": (judged("unknown", probe=5), CARE, "the probe has 5 questions"),
+    "small probe": (judged("plausible", probe=5), CARE, "the probe has 5 questions"),
 }  # fmt: skip
 
 

@@ -51,6 +51,11 @@ def _unknown(rng, gold):
     ]
 
 
+def _plausible(rng, gold):
+    """As unknown, but most of what all paths state is true: something is left out by all."""
+    return [(answer, rng.random() < 0.8) for answer, _ in _unknown(rng, gold)]
+
+
 def _solved(rng, gold):
     return [(gold if rng.random() < 0.97 else "0", True) for _ in range(PATHS)]
 
@@ -75,6 +80,7 @@ def _wordy(rng, gold):
 KINDS = {
     "half known": _half_known,
     "unknown": _unknown,
+    "plausible": _plausible,
     "solved": _solved,
     "coin": _coin,
     "yes man": _yes_man,

@@ -1,0 +1,248 @@
+"""Servers for tests: one that answers from a function, and a front that misbehaves on demand.
+
+Both are ``Front``: each POST is answered by ``answer``, which may ask a real server behind it, and
+the next of ``misdeeds`` spoils the reply. All that was received is in ``seen``.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple
+
+
+class Seen(NamedTuple):
+    method: str
+    path: str
+    body: dict
+    headers: dict
+    at: float
+
+
+class Served(NamedTuple):
+    host: str
+    port: int
+    stop: Callable[[], None]
+
+
+class Front(ThreadingHTTPServer):
+    """A server on a free port; ``with Front(answer) as front: front.url``."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, answer, misdeeds=(), base="/v1"):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer, self.misdeeds, self.base = answer, list(misdeeds), base
+        self.seen, self.now, self.most = [], 0, 0
+        self.guard = threading.Lock()
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+        self.thread.join()
+
+    def handle_error(self, request, client_address):
+        """A caller that hangs up is no news."""
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}{self.base}"
+
+    @property
+    def posts(self):
+        return [s.body for s in self.seen if s.method == "POST"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.reply({})
+
+    def do_POST(self):
+        self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def reply(self, body):
+        front = self.server
+        seen = Seen(self.command, self.path, body, dict(self.headers), time.monotonic())
+        with front.guard:
+            front.seen.append(seen)
+            front.now += 1
+            front.most = max(front.most, front.now)
+            misdeed = front.misdeeds.pop(0) if body and front.misdeeds else None
+        try:
+            status, headers, data = front.answer(seen)
+            (misdeed or good)(self, status, headers, data)
+        finally:
+            with front.guard:
+                front.now -= 1
+
+
+def as_bytes(found):
+    return found if isinstance(found, bytes) else json.dumps(found).encode()
+
+
+def good(to, status, headers, data):
+    """What a server should do."""
+    data = as_bytes(data)
+    to.send_response(status)
+    for name, value in {**headers, "Content-Length": str(len(data))}.items():
+        to.send_header(name, value)
+    to.end_headers()
+    to.wfile.write(data)
+
+
+def fails(status=500, headers=None, body=None):
+    told = body if body is not None else {"error": {"message": "out of order"}}
+    return lambda to, *_: good(to, status, headers or {}, told)
+
+
+def resets(to, status, headers, data):
+    """Half a body, then the connection is torn."""
+    data = as_bytes(data)
+    to.send_response(status)
+    to.send_header("Content-Length", str(len(data)))
+    to.end_headers()
+    to.wfile.write(data[: len(data) // 2])
+    to.wfile.flush()
+    to.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    to.close_connection = True
+    to.connection.close()
+
+
+def drips(to, status, headers, data):
+    """A byte every now and then: no pause is long, the whole is."""
+    data = as_bytes(data)
+    to.send_response(status)
+    to.send_header("Content-Length", str(len(data)))
+    to.end_headers()
+    for i in range(len(data)):
+        to.wfile.write(data[i : i + 1])
+        to.wfile.flush()
+        time.sleep(0.05)
+
+
+def halves(to, status, headers, data):
+    """The first half as if it were the whole."""
+    data = as_bytes(data)
+    good(to, status, headers, data[: len(data) // 2])
+
+
+def cuts_a_character(to, status, headers, data):
+    """Bytes that are no UTF-8."""
+    good(to, status, headers, as_bytes(data).replace(b"answer", b"ans\xf0\x9fwer"))
+
+
+def page(to, status, headers, data):
+    good(to, 200, {"Content-Type": "text/html"}, b"<!doctype html><h1>Welcome</h1>")
+
+
+# -- answers --------------------------------------------------------------------------------
+
+
+class Model:
+    """Answers requests as a server with one model would; settings say what it can do."""
+
+    def __init__(self, name="tiny", several=True, seeds=True, logprobs=True, say=None):
+        self.name, self.several, self.seeds, self.logprobs = name, several, seeds, logprobs
+        self.say, self.drawn, self.guard = say or self.usual, 0, threading.Lock()
+
+    def __call__(self, seen):
+        if seen.path.endswith("/models"):
+            return 200, {}, {"data": [{"id": self.name, "object": "model"}]}
+        texts = [
+            self.say(seen.body, i) for i in range(seen.body.get("n", 1) if self.several else 1)
+        ]
+        talks = seen.path.endswith("/chat/completions")
+        choices = [self.choice(text, i, talks, seen.body) for i, text in enumerate(texts)]
+        usage = {"completion_tokens": sum(len(t.split()) for t in texts)}
+        return 200, {}, {"choices": choices, "model": seen.body["model"], "usage": usage}
+
+    def usual(self, body, place):
+        with self.guard:
+            self.drawn += 1
+            drawn = self.drawn
+        number = body["seed"] if self.seeds and "seed" in body else drawn
+        return f" It is {number}. The answer is {number % 3}.\n\nThat"
+
+    def choice(self, text, index, talks, body):
+        found = {"index": index, "finish_reason": "stop"}
+        found |= {"message": {"role": "assistant", "content": text}} if talks else {"text": text}
+        if self.logprobs and "logprobs" in body:
+            words = text.replace(" ", "| ").split("|")
+            each = [{"token": w, "logprob": -0.5, "bytes": list(w.encode())} for w in words if w]
+            plain = {"tokens": [t["token"] for t in each], "token_logprobs": [-0.5] * len(each)}
+            found["logprobs"] = {"content": each} if talks else plain
+        return found
+
+
+def behind(served):
+    """Pass requests on to a real server."""
+
+    def answer(seen):
+        upstream = http.client.HTTPConnection(served.host, served.port, timeout=60)
+        data = json.dumps(seen.body) if seen.method == "POST" else None
+        upstream.request(seen.method, seen.path, data, {"Content-Type": "application/json"})
+        got = upstream.getresponse()
+        found = got.status, {"Content-Type": "application/json"}, got.read()
+        upstream.close()
+        return found
+
+    return answer
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextmanager
+def llama_server(gguf, log):
+    """llama-cpp-python's own server with a model; yields (host, port, stop), stopped at the end."""
+    port = free_port()
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port)]
+    command += ["--n_ctx", "512", "--n_threads", "1", "--verbose", "false", "--model_alias", "tiny"]
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
+
+    def stop():
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    try:
+        wait_for(process, port, log)
+        yield Served("127.0.0.1", port, stop)
+    finally:
+        stop()
+
+
+def wait_for(process, port, log):
+    for _ in range(1200):
+        if process.poll() is not None:
+            raise AssertionError(log.read_text()[-2000:])
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("the server does not start")
