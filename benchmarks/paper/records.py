@@ -75,11 +75,12 @@ class Point(Record, frozen=True, kw_only=True):
 class Result(Record, frozen=True, kw_only=True):
     """One run on one set.
 
-    ``labels`` is the share of kept questions whose winner is right, ``winners`` that of all
-    winners, ``kept_right`` that of kept paths, ``paths_right`` that of all paths (None where no
-    answers are known). ``greedy`` holds a 0 or 1 per question, before and after, so that seeds can
-    be put together question by question. ``curves`` are by model. ``ballots`` are (share, right)
-    of the questions that were voted on, for the first exam only.
+    ``plain`` and ``checked`` are the shares of all questions whose winner is right: by the paper's
+    vote, and by that of the run. ``labels`` is the share of kept questions whose winner is right,
+    ``winners`` that of all winners, ``kept_right`` that of kept paths, ``paths_right`` that of all
+    paths (None where no answers are known). ``greedy`` holds a 0 or 1 per question, before and
+    after, so that seeds can be put together question by question. ``curves`` are by model.
+    ``ballots`` are (share, right) of the questions that were voted on, by the plain vote.
     """
 
     name: str
@@ -94,6 +95,8 @@ class Result(Record, frozen=True, kw_only=True):
     examples: int
     sampled_tokens: int
     lines: dict[str, Line]
+    plain: float | None = None
+    checked: float | None = None
     labels: float | None = None
     winners: float | None = None
     kept_right: float | None = None

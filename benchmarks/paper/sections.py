@@ -48,8 +48,8 @@ def _exam(row: Row) -> str:
 
 def _votes(results: Results) -> str:
     """What was voted on: how right winners and paths were."""
-    head = ["questions", "kept questions", "kept paths", "right: all paths", "kept paths",
-            "all winners", "kept winners", "verdict with a probe"]  # fmt: skip
+    head = ["questions", "kept questions", "kept paths", "right: one path", "plain vote",
+            "the run's vote", "kept winners", "kept paths", "verdict with a probe"]  # fmt: skip
     first = {row.name: row for row in reversed(rows(results))}
     body = [
         [
@@ -57,9 +57,10 @@ def _votes(results: Results) -> str:
             _number(row.mean("kept_questions")),
             _number(row.mean("kept_paths")),
             percent(row.mean("paths_right")),
-            percent(row.mean("kept_right")),
-            percent(row.mean("winners")),
+            percent(row.mean("plain")),
+            percent(row.mean("checked")),
             percent(row.mean("labels")),
+            percent(row.mean("kept_right")),
             ", ".join(dict.fromkeys(r.probed for r in row.results if r.probed)),
         ]
         for row in reversed(list(first.values()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,18 +201,33 @@ def rightness(run: RunDir, gold: dict[str, str]) -> dict[str, Any]:
     won = [v for v in votes if v.predicted_answer is not None]
     right = {v.question_id: v.predicted_answer == gold[v.question_id] for v in won}
     kept = {(v.question_id, p) for v in votes for p in v.kept}
-    paths = [
-        ((p.question_id, p.path), p.predicted_answer == gold[p.question_id])
-        for p in read_records(run.paths, Sampled)
-        if p.question_id in gold
-    ]
+    drawn = [p for p in read_records(run.paths, Sampled) if p.question_id in gold]
+    paths = [((p.question_id, p.path), p.predicted_answer == gold[p.question_id]) for p in drawn]
+    ballots = tuple(plain_shares(drawn, gold))
     return {
+        "checked": sum(right.values()) / len(votes) if votes else None,
+        "plain": sum(good for _, good in ballots) / len(votes) if votes else None,
         "labels": _mean(right[v.question_id] for v in won if v.kept),
         "winners": _mean(right.values()),
         "kept_right": _mean(good for key, good in paths if key in kept),
         "paths_right": _mean(good for _, good in paths),
-        "ballots": tuple((v.share, right[v.question_id]) for v in won),
+        "ballots": ballots,
     }
+
+
+def plain_shares(paths: Iterable[Sampled], gold: dict[str, str]) -> Iterator[tuple[float, bool]]:
+    """The paper's confidence: of all paths with an answer, the share of the commonest one.
+
+    Equations are not checked, whatever the vote did. Questions with a tie have no winner.
+    """
+    answers: dict[str, Counter[str]] = {}
+    for p in paths:
+        if p.predicted_answer is not None:
+            answers.setdefault(p.question_id, Counter())[p.predicted_answer] += 1
+    for question, counts in answers.items():
+        (first, most), *others = counts.most_common(2)
+        if not others or others[0][1] < most:
+            yield most / counts.total(), first == gold[question]
 
 
 def _mean(values: Iterable[bool]) -> float | None:
