@@ -22,6 +22,7 @@ LAYERS = [
     {"verdict", "generation"},
     {"rounds"},
     {"engine", "training", "tasks", "report"},
+    {"cluster"},
     {"stages"},
     {"cli"},
     {"__main__"},
