@@ -18,7 +18,7 @@ LAYERS = [
     {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
-    | {"folders"},
+    | {"folders", "keeping"},
     {"verdict", "generation"},
     {"rounds"},
     {"engine", "training", "tasks", "report"},

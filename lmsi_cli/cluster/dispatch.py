@@ -10,6 +10,7 @@ that a simulation can drive it. All of it, in the order in which it is called:
     dispatch.result("a", "q1", 2)                # -> True: keep it; False: a duplicate, drop it
     dispatch.ended("a", 0, now=9.5)              # the worker is through with block 0
     dispatch.died("b", now=9.9)                  # its questions go back, less the paths that came
+    dispatch.refused("q2")                       # it does not fit the model: nobody tries it again
     dispatch.done                                # nothing is left and nothing is open
     dispatch.set_apart                           # questions that killed every worker they met
 
@@ -177,11 +178,18 @@ class Dispatcher:
         for block in held.blocks.values():
             self._return(block._replace(deaths=block.deaths + 1))
 
-    def refused(self, worker: str, question_id: str) -> None:
-        """A worker cannot draw a question (it does not fit); nobody shall try it again."""
-        self.open_paths -= len(self._left.get(question_id, ()))
-        if question_id in self._left:
-            self._left[question_id].clear()
+    def refused(self, question_id: str) -> bool:
+        """A question cannot be drawn (it does not fit); says whether that is news."""
+        left = self._left.get(question_id)
+        if not left:
+            return False
+        self.open_paths -= len(left)
+        left.clear()
+        return True
+
+    def holds(self, worker: str) -> bool:
+        """Whether a worker is there and has a block."""
+        return worker in self._workers and bool(self._workers[worker].blocks)
 
     # -- what is given ---------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from lmsi_cli.config.serving import (
     Retries,
     Timeout,
 )
+from lmsi_cli.config.spreading import Cluster, Workers, WorkerThreads
 from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
@@ -117,3 +118,6 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     timeout: Timeout = DEFAULT.timeout
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
+    cluster: Cluster = ""
+    workers: Workers = 0
+    worker_threads: WorkerThreads = 0
