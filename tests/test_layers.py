@@ -17,8 +17,10 @@ LAYERS = [
     {"config"},
     {"settings"},
     {"answers", "equations", "lines", "stopping", "thinking"},
-    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
-    | {"folders", "keeping"},
+    {"indexed", "sameness"},
+    {"store"},
+    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "drafts", "folders"}
+    | {"keeping"},
     {"verdict", "generation"},
     {"rounds"},
     {"engine", "training", "tasks", "report"},
