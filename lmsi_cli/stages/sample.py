@@ -44,6 +44,7 @@ FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, *SPREA
 
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
+LASTING = ("kv", "flash_attn")  # of these, what a path's last bits depend on
 
 
 class SampleSummary(Record, frozen=True, kw_only=True):
@@ -153,7 +154,7 @@ def spread(
             for path in report.paths:
                 lines.write(path)
             if report.settled and ENGINE not in run.load_settings():
-                run.save_settings(ENGINE, report.settled)
+                run.save_settings(ENGINE, {k: report.settled[k] for k in LASTING})
     tell(work.refused, progress)
     return _summary_of(work, chosen, config)
 
@@ -229,7 +230,7 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     """
     run.sampled.settle(config.format)
     begun = run.load_settings().get(ENGINE, {}) if run.sampled.exists() else {}
-    kept = {k: v for k, v in begun.items() if k in ("kv", "flash_attn")}
+    kept = {k: v for k, v in begun.items() if k in LASTING}
     auto = {k: v for k, v in kept.items() if getattr(config, k) == "auto"}
     return msgspec.structs.replace(config, **auto)
 
