@@ -16,7 +16,7 @@ LAYERS = [
     {"records"},
     {"config"},
     {"settings"},
-    {"answers", "equations", "lines", "stopping", "thinking"},
+    {"answers", "drawn", "equations", "lines", "stopping", "thinking"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
     | {"folders"},
     {"verdict", "generation"},

@@ -10,12 +10,13 @@ from __future__ import annotations
 import pathlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 from typing import Any
 
 import msgspec
 
 from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
+from lmsi_cli.drawn import Drawn
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
@@ -105,7 +106,7 @@ def sample(
     asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
-    _keep_questions([q for q in chosen if q.id not in left_out], {q for q, _ in have}, run)
+    _keep_questions([q for q in chosen if q.id not in left_out], have.questions, run)
     tell(skipped, progress)
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
@@ -199,30 +200,27 @@ def requests_of(
     questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig
 ) -> list[Request]:
     """Write all requests of a run that has not begun."""
-    return [r for q in questions for r in _requests(q, engine, task, config, {})]
+    return [r for q in questions for r in _requests(q, engine, task, config, Drawn())]
 
 
 def _requests(
-    q: Question, engine: Engine, task: Task, config: SampleConfig, have: dict[tuple[str, int], bool]
+    q: Question, engine: Engine, task: Task, config: SampleConfig, have: Drawn
 ) -> list[Request]:
-    wanted = tuple(
-        Wanted(i, path_seed(config.seed, q.id, i))
-        for i in range(config.paths)
-        if (q.id, i) not in have
-    )
+    lacking = have.lacks(q.id, config.paths)
+    wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
     return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
 
 
-def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
-    """The (question, path) keys that are already done, and whether each was parsed."""
-    have: dict[tuple[str, int], bool] = {}
+def _paths_there(run: RunDir, watch: BallotWatch) -> Drawn:
+    """The (question, path) keys that are already done, and how many were parsed."""
+    have = Drawn()
     for p in read_records(run.paths, Path) if run.paths.exists() else ():
-        have[p.question_id, p.path] = p.predicted_answer is not None
+        have.add(p.question_id, p.path, p.predicted_answer is not None)
         watch.tell(p)
     return have
 
 
-def _keep_questions(questions: Sequence[Question], sampled: set[str], run: RunDir) -> None:
+def _keep_questions(questions: Sequence[Question], sampled: KeysView[str], run: RunDir) -> None:
     """Add the questions to the folder's own copy, so that later stages need no other file.
 
     A question may change its text as long as there are no paths for it.
@@ -249,12 +247,12 @@ class _Tally:
     def __init__(
         self,
         requests: Sequence[Request],
-        have: dict[tuple[str, int], bool],
+        have: Drawn,
         watch: BallotWatch,
         progress: Progress,
     ) -> None:
-        self.before = self.done = len(have)
-        self.parsed, self.watch, self.progress = sum(have.values()), watch, progress
+        self.before = self.done = have.paths
+        self.parsed, self.watch, self.progress = have.parsed, watch, progress
         self.left = Counter[str]()  # paths of undecided questions
         for r in requests:
             self.left[r.question_id] += len(r.wanted)
