@@ -1,0 +1,1 @@
+"""Paths drawn by many workers: what each gets, and how it is reached."""
