@@ -51,7 +51,8 @@ class Fleet(Record, frozen=True, kw_only=True):
     workers have a quarter of theirs. Each dies once in ``life`` on average, at ``node_share`` of
     deaths with the ``node`` neighbours it shares a machine with; at ``cut_off`` it was not dead but
     out of reach, and its paths arrive later. It stands still for ``pause`` once in ``between``. A
-    block ends with ``width`` paths at once that run empty, at the cost of a full step each.
+    worker draws ``width`` paths at once and goes on with its next block as these end; without one
+    it runs empty, at the cost of full steps.
     """
 
     workers: int = 1000
@@ -73,7 +74,7 @@ class Fleet(Record, frozen=True, kw_only=True):
 class Ran(Record, frozen=True, kw_only=True):
     """A simulated run; shares are of the seconds that workers were there, set up and alive.
 
-    ``utilisation`` counts kept paths only; ``ending`` is what blocks lose running empty, ``idle``
+    ``utilisation`` counts kept paths only; ``ending`` is what running empty costs, ``idle``
     waiting, ``paused`` standing still and ``lost`` work on paths that were lost or there already.
     ``paid`` is the utilisation with set-up and unnoticed deaths in the denominator. ``wait_s`` is
     the longest a worker stood without a block before none was left, ``tail_s`` how long the last
@@ -121,7 +122,7 @@ class Worker:
 
     def __init__(self, name: str, slot: int, speed: float, now: float) -> None:
         self.name, self.slot, self.speed = name, slot, speed
-        self.joined = self.free = now
+        self.joined = self.free = self.empty = now  # empty: the last path of the last block
         self.died = float("inf")
         self.runs: list[Run] = []
 
@@ -205,7 +206,7 @@ class Simulation:
             self.keep(worker, run, came, part)
             if self.rng.random() < self.fleet.cut_off:
                 self.push(self.now + self.fleet.notice + LATE, "late", (worker, run, came))
-        self.spent["idle"] += max(0.0, self.now - worker.free)
+        self.gap(worker, self.now)
         self.push(self.now + self.fleet.notice, "gone", worker)
 
     def on_gone(self, worker: Worker) -> None:
@@ -234,16 +235,22 @@ class Simulation:
             self.count["blocks"] += 1
             start = max(self.now + self.fleet.latency, worker.free)
             if not self.dry:
-                self.wait = max(self.wait, start - worker.free)
-            self.spent["idle"] += start - worker.free
+                self.wait = max(self.wait, start - worker.empty)
+            self.gap(worker, start)
             run = self.draw(worker, block, start)
-            worker.free = run.end
+            worker.free, worker.empty = start + run.good + run.pause, run.end
             worker.runs.append(run)
             self.push(run.end + self.fleet.latency, "end", (worker, run))
-        idle = worker.free <= self.now
+        idle = not worker.runs
         (self.hungry.add if idle else self.hungry.discard)(worker)
         if idle and not self.dispatch.waiting and not self.dry:
             self.dry = self.now
+
+    def gap(self, worker: Worker, until: float) -> None:
+        """Book the time in which a worker had nothing to begin: running empty, then idle."""
+        ending = min(max(0.0, until - worker.free), worker.empty - worker.free)
+        self.spent["ending"] += ending
+        self.spent["idle"] += max(0.0, until - worker.free) - ending
 
     def draw(self, worker: Worker, block: Block, start: float) -> Run:
         """How long a worker takes for a block."""
@@ -268,12 +275,9 @@ class Simulation:
             if not left:
                 break
         useful = run.good * new / max(1, run.block.paths)
-        seconds = (run.end - run.start) * part
         self.spent["useful"] += useful
         self.spent["paused"] += run.pause * part
-        ending = max(0.0, run.end - run.start - run.good - run.pause) * part
-        self.spent["ending"] += ending
-        self.spent["lost"] += max(0.0, seconds - run.pause * part - ending - useful)
+        self.spent["lost"] += max(0.0, run.good * part - useful)
 
     def take(self, worker: Worker, item: Item, paths: int) -> int:
         """Tell the dispatcher of each path; how many were new."""
@@ -308,7 +312,7 @@ class Simulation:
         for w in self.workers.values():
             if w.died > self.now:
                 self.spent["alive"] += self.now - w.joined
-                self.spent["idle"] += max(0.0, self.now - w.free)
+                self.gap(w, self.now)
         alive, kept = self.spent["alive"], self.drawn.paths
         paid = alive + self.spent["away"] + self.fleet.setup * self.fleet.workers
         rates = self.arrivals[: int(self.now / BIN) + 1] / BIN
