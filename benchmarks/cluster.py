@@ -115,6 +115,7 @@ class Run:
 
     def __init__(self, block: Block, start: float, end: float, good: float, pause: float) -> None:
         self.block, self.start, self.end, self.good, self.pause = block, start, end, good, pause
+        self.came = self.new = 0  # paths that the driver has, and those it had not
 
 
 class Worker:
@@ -180,8 +181,10 @@ class Simulation:
         worker, run = what
         if run.end > worker.died:
             return
+        for other in worker.runs:
+            self.bring(worker, other, self.now - self.fleet.latency)
         worker.runs.remove(run)
-        self.keep(worker, run, run.block.paths)
+        self.book(run)
         self.dispatch.ended(worker.name, run.block.number, self.now)
         self.hand(worker)
 
@@ -201,11 +204,10 @@ class Simulation:
         self.hungry.discard(worker)
         self.spent["alive"] += self.now - worker.joined
         for run in [r for r in worker.runs if r.start < self.now < r.end]:
-            part = (self.now - run.start) / (run.end - run.start)
-            came = int(part * run.block.paths)
-            self.keep(worker, run, came, part)
+            self.bring(worker, run, self.now)
+            self.book(run, (self.now - run.start) / (run.end - run.start))
             if self.rng.random() < self.fleet.cut_off:
-                self.push(self.now + self.fleet.notice + LATE, "late", (worker, run, came))
+                self.push(self.now + self.fleet.notice + LATE, "late", (worker, run))
         self.gap(worker, self.now)
         self.push(self.now + self.fleet.notice, "gone", worker)
 
@@ -217,13 +219,9 @@ class Simulation:
         for other in [*self.hungry]:
             self.hand(other)
 
-    def on_late(self, what: tuple[Worker, Run, int]) -> None:
+    def on_late(self, what: tuple[Worker, Run]) -> None:
         """The other paths arrive of a worker that is held for dead; that time was nobody's."""
-        worker, run, came = what
-        for item in run.block.items:
-            rest = item._replace(paths=item.paths[came:])
-            came = max(0, came - len(item.paths))
-            self.take(worker, rest, len(rest.paths))
+        self.bring(*what, what[1].end)
 
     # -- work --------------------------------------------------------------------------------
 
@@ -265,30 +263,38 @@ class Simulation:
         pause = pauses * self.fleet.pause
         return Run(block, start, start + good + steps / worker.speed + pause, good, pause)
 
-    def keep(self, worker: Worker, run: Run, paths: int, part: float = 1.0) -> None:
-        """Bring the first paths of a block to the driver, and book its seconds."""
-        self.arrive(run.start, min(run.end, self.now), paths)
-        new, left = 0, paths
+    def bring(self, worker: Worker, run: Run, when: float) -> None:
+        """Bring what a block has given until then to the driver."""
+        part = min(1.0, max(0.0, when - run.start) / (run.end - run.start))
+        until = round(part * run.block.paths)
+        self.arrive(run.start, run.end, until - run.came)
+        place = 0
         for item in run.block.items:
-            new += self.take(worker, item, min(left, len(item.paths)))
-            left -= min(left, len(item.paths))
-            if not left:
+            low, high = max(0, run.came - place), min(len(item.paths), until - place)
+            if low < high:
+                run.new += self.take(worker, item, item.paths[low:high])
+            place += len(item.paths)
+            if place >= until:
                 break
-        useful = run.good * new / max(1, run.block.paths)
+        run.came = until
+
+    def book(self, run: Run, part: float = 1.0) -> None:
+        """Account for the seconds of a block, of which a part has passed."""
+        useful = run.good * run.new / run.block.paths
         self.spent["useful"] += useful
         self.spent["paused"] += run.pause * part
         self.spent["lost"] += max(0.0, run.good * part - useful)
 
-    def take(self, worker: Worker, item: Item, paths: int) -> int:
+    def take(self, worker: Worker, item: Item, paths: tuple[int, ...]) -> int:
         """Tell the dispatcher of each path; how many were new."""
         bits = new = 0
         result, name, question = self.dispatch.result, worker.name, item.question_id
-        for path in item.paths[:paths]:
+        for path in paths:
             if result(name, question, path):
                 bits |= 1 << path
                 new += 1
         self.drawn.add_bits(question, bits, new)
-        self.count["twice"] += paths - new
+        self.count["twice"] += len(paths) - new
         return new
 
     def arrive(self, start: float, end: float, paths: int) -> None:

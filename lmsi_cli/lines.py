@@ -63,6 +63,11 @@ class Appender(Generic[R]):
             raise
         self._end += len(line)
 
+    @property
+    def end(self) -> int:
+        """Bytes of the file."""
+        return self._end
+
     def sync(self) -> None:
         """Force what was written onto the disk."""
         try:

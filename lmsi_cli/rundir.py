@@ -13,7 +13,7 @@ import hashlib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ import msgspec
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
+from lmsi_cli.records import Path as Sampled
+from lmsi_cli.sameness import builtins_of
+from lmsi_cli.sameness import check_same as check_same
+from lmsi_cli.store import Form, Remote, Shelf, place_of
 
-HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 ORIGIN = "lmsi.json"
 SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
@@ -35,10 +38,13 @@ class RunDir:
     """Where each file of one run lies; making one touches no disk."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = root = Path(root)
+        place = place_of(root)
+        self.root = root = place.copy if place else Path(root)
         self.run_toml = root / "run.toml"  # settings, versions and hashes, a section per stage
         self.questions = root / "questions.jsonl"  # records.Question, without gold answers
         self.paths = root / "paths.jsonl"  # records.Path
+        self.shards = root / "paths"  # the same as Parquet, in place of that file
+        self.sampled = Shelf(self.paths, self.shards, Sampled)  # whichever of the two there is
         self.votes = root / "votes.jsonl"  # records.Vote
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
@@ -63,6 +69,18 @@ class RunDir:
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
+        self.remote = Remote(place, {self.lock.name, self.lock_owner.name}) if place else None
+
+    def inside(self, name: str) -> RunDir:
+        """A run folder within this one; in a store it goes there with this one."""
+        inner = RunDir(self.root / name)
+        inner.remote = self.remote
+        return inner
+
+    @property
+    def usual_form(self) -> Form:
+        """The format of paths if none is asked for: a store cannot append to a file of lines."""
+        return "parquet" if self.remote else "jsonl"
 
     def eval_result(self, name: str) -> Path:
         """Figures of one evaluated model and data set; ``name`` as in ``base-test``."""
@@ -74,12 +92,12 @@ class RunDir:
 
     def round(self, number: int) -> RunDir:
         """The folder of a round of this run; the first one's is the run folder itself."""
-        return self if number == 1 else RunDir(self.root / f"round-{number}")
+        return self if number == 1 else self.inside(f"round-{number}")
 
     @property
     def checkup(self) -> RunDir:
         """A folder whose ``eval/`` holds the check-ups between rounds, apart from real exams."""
-        return RunDir(self.root / "checkup")
+        return self.inside("checkup")
 
     def create(self) -> None:
         """Make the folder if need be; LmsiError if a file is in the way or it may not be made."""
@@ -100,7 +118,7 @@ class RunDir:
 
     def save_settings(self, section: str, values: dict[str, Any]) -> None:
         """Replace one section of run.toml, leaving the others; None is left out (not in TOML)."""
-        merged = {**self.load_settings(), section: _builtins(values)}
+        merged = {**self.load_settings(), section: builtins_of(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
 
 
@@ -127,9 +145,34 @@ def refuse_student(run: RunDir) -> None:
 def locked(run: RunDir) -> Iterator[None]:
     """Hold the folder for this process, making it if need be; even kill -9 frees it.
 
+    One in a store is held there as well, brought here before and given back behind.
+
     Raises:
-        LmsiError: Another process holds it; names the process.
+        LmsiError: Another process holds it; names the process. Or the store refuses.
     """
+    with _locked_here(run), run.remote.held() if run.remote else nullcontext():
+        yield
+
+
+def opened(root: Path | str) -> RunDir:
+    """The run folder of a name, to be read; one in a store is brought here first.
+
+    Raises:
+        LmsiError: The store refuses, or has no run there.
+    """
+    run = RunDir(root)
+    if run.remote:
+        with suppress(_Busy), _locked_here(run):  # who works here has the newest files
+            run.remote.fetch()
+    return run
+
+
+class _Busy(LmsiError):
+    """Another process of this machine holds the folder."""
+
+
+@contextmanager
+def _locked_here(run: RunDir) -> Iterator[None]:
     import filelock
 
     run.create()
@@ -152,6 +195,8 @@ def in_use(run: RunDir) -> bool:
     """Whether a process holds the folder now; takes the lock for an instant at most."""
     import filelock
 
+    if run.remote and run.remote.in_use():
+        return True
     if not run.lock.exists():
         return False
     try:
@@ -159,53 +204,6 @@ def in_use(run: RunDir) -> bool:
             return False
     except (filelock.Timeout, OSError):  # a folder that may not be written to: nobody can tell
         return run.lock_owner.exists()
-
-
-def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
-    """Refuse to go on with a run folder under other settings than it was begun with.
-
-    Args:
-        saved: Flat settings from run.toml.
-        now: Flat settings of this call. A missing key equals None, and a tuple equals a list,
-            since TOML keeps neither None nor tuples. Of a ``model_sha256`` the user is told as
-            ``model``, by the name beside it (``model_name``, ``model_file`` or ``model``), which
-            itself may differ: a file may be moved.
-        what: What the settings belong to: ``"the paths in runs/a"``.
-
-    Raises:
-        LmsiError: Names each setting that differs, with both values.
-    """
-    old, new = _builtins(saved), _builtins(now)
-    keys = dict.fromkeys([*new, *old])
-    names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
-    told = [_difference(k, old, new) for k in keys if k not in names and old.get(k) != new.get(k)]
-    if told:
-        raise LmsiError(
-            f"{what} had other settings: {'; '.join(told)}",
-            hint="give the old value, start over with `--overwrite`, or use another folder",
-        )
-
-
-def _names(key: str) -> list[str]:
-    """Where the name of a hashed file may stand beside its hash, best first."""
-    stem = key.removesuffix(HASH)
-    return [f"{stem}_name", f"{stem}_file", stem]
-
-
-def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Tell how a setting differs; a hash says nothing to a person, so files go by their names."""
-    label, before, now = key.removesuffix(HASH), old.get(key, "not set"), new.get(key, "not set")
-    if key.endswith(HASH):
-        before, now = _file_name(key, old), _file_name(key, new)
-        if before == now:
-            return f"{label}: {now} has changed since"
-    return f"{label}: {before} in the run folder, {now} now"
-
-
-def _file_name(key: str, settings: dict[str, Any]) -> str:
-    if key not in settings:
-        return "none"
-    return next((settings[n] for n in _names(key) if settings.get(n)), "the file")
 
 
 def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
@@ -280,11 +278,11 @@ def discard(run: RunDir) -> None:
         LmsiError: A file cannot be deleted.
     """
     discard_adapter(run)
+    _delete(run.sampled.files(), run.shards)
     _delete(
         [
             run.run_toml,
             run.questions,
-            run.paths,
             run.votes,
             run.vote_summary,
             run.train,
@@ -334,16 +332,10 @@ def _delete(files: Iterable[Path], folder: Path) -> None:
         raise LmsiError(f"{e.filename}: cannot be deleted: {e.strerror}") from e
 
 
-def _builtins(values: dict[str, Any]) -> dict[str, Any]:
-    """Bring settings to what TOML can hold: no None, lists for tuples."""
-    plain = msgspec.to_builtins({k: v for k, v in values.items() if v is not None})
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
-
-
-def _in_use(run: RunDir) -> LmsiError:
+def _in_use(run: RunDir) -> _Busy:
     try:
         owner = f"process {int(run.lock_owner.read_text())}"
     except (OSError, ValueError):  # the holder has not named itself yet
         owner = "another process"
     message = f"run folder {run.root} is in use by {owner}"
-    return LmsiError(message, hint="wait for it, stop it, or use another folder")
+    return _Busy(message, hint="wait for it, stop it, or use another folder")

@@ -17,8 +17,9 @@ LAYERS = [
     {"config"},
     {"settings"},
     {"answers", "drawn", "equations", "lines", "stopping", "thinking"},
-    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "indexed", "drafts"}
-    | {"folders"},
+    {"indexed", "sameness"},
+    {"store"},
+    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "drafts", "folders"},
     {"verdict", "generation"},
     {"rounds"},
     {"engine", "training", "tasks", "report"},

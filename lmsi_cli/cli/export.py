@@ -54,10 +54,10 @@ def export(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
     from lmsi_cli.report.exports import export_table
-    from lmsi_cli.rundir import RunDir, locked
+    from lmsi_cli.rundir import locked, opened
     from lmsi_cli.stages.export import export_run
 
-    folder = chosen_round(RunDir(run), number)
+    folder = chosen_round(opened(run), number)
     model, task = model_of(folder).path, task_of(folder)
     with locked(folder), watched(quiet, folder) as progress:
         result = export_run(folder, model, task, settings, progress, out, overwrite)

@@ -135,7 +135,9 @@ def _plan(
 
     names = ("parallel", "threads", "gpu_layers", "seed")
     speed = {name: getattr(settings, name) for name in names}
-    asked = {name: getattr(settings, name) for name in ("model", "paths", "limit", "stop")}
+    asked = {
+        name: getattr(settings, name) for name in ("model", "paths", "limit", "stop", "format")
+    }
     asked["chat"] = None if settings.chat == "auto" else settings.chat
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
     if "openai" in (sample.engine, tables.get("eval", {}).get("engine")):

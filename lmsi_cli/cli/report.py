@@ -42,10 +42,10 @@ def report(  # noqa: PLR0913 - one parameter per flag
 
     from lmsi_cli.report import plain
     from lmsi_cli.report.html import page
-    from lmsi_cli.rundir import RunDir
+    from lmsi_cli.rundir import opened
     from lmsi_cli.stages.report import read_run
 
-    folder = RunDir(run)
+    folder = opened(run)
     as_page = not (text or markdown or json)
     target = out or folder.report
     if as_page:
@@ -57,6 +57,8 @@ def report(  # noqa: PLR0913 - one parameter per flag
         show(reading.digest, json, *plain.text_parts(reading.digest))
     else:
         _write(target, page(reading.digest, reading.sets, reading.told, version("lmsi")))
+        if folder.remote and out is None:
+            folder.remote.give()
 
 
 def _check(target: Path, own: bool) -> None:

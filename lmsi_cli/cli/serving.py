@@ -193,7 +193,7 @@ def _engine(
     from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
     from lmsi_cli.stages.sample import ENGINE
 
-    begun = run is not None and not fresh and run.paths.exists()
+    begun = run is not None and not fresh and run.sampled.exists()
     saved = run.load_settings().get(ENGINE, {}) if run is not None and begun else {}
     return ServerEngine(model, serving(settings), str(saved.get(ANSWERS_AS, "")))
 

@@ -67,7 +67,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.report.scales import scales_table
     from lmsi_cli.report.tables import train_table
-    from lmsi_cli.rundir import locked
+    from lmsi_cli.rundir import locked, opened
     from lmsi_cli.stages.distil import teach
     from lmsi_cli.stages.train import assist, train_run
     from lmsi_cli.stages.verdict import permit
@@ -75,7 +75,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.tasks.readers import read_labelled
     from lmsi_cli.training.processes import joined
 
-    folder = RunDir(run)
+    folder = opened(run)
     if not force:
         who = f" --student {student}" if student else ""
         permit(folder, f"lmsi train {run}{who} --force")

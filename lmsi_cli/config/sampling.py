@@ -29,6 +29,7 @@ from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
+PathFormat = Literal["auto", "jsonl", "parquet"]
 NO_STOP = "none"
 # six decimals at most: nobody samples enough paths for more
 STOP_PATTERN = rf"^(?:{NO_STOP}|beta:0?\.[5-9]\d{{0,5}}|window:(?:[2-9]|[1-9]\d{{1,2}}))\Z"
@@ -117,3 +118,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     timeout: Timeout = DEFAULT.timeout
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
+    format: Annotated[
+        PathFormat,
+        opt("Paths as jsonl or parquet; auto: as the folder has, parquet in an object store."),
+    ] = "auto"

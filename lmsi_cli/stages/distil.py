@@ -65,7 +65,8 @@ class Lesson(Record, frozen=True, kw_only=True):
 
 def place_of(teacher: RunDir, name: str) -> RunDir:
     """Where the folder of a student of that name lies if no other place is asked for."""
-    return RunDir(teacher.root / FOLDER / re.sub(r"[^\w.-]", "_", name))
+    plain = re.sub(r"[^\w.-]", "_", name)
+    return teacher.inside(f"{FOLDER}/{plain}")
 
 
 def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:
@@ -99,7 +100,7 @@ def check_place(teacher: RunDir, run: RunDir) -> None:
     hint = "choose another folder for the student: -o FOLDER"
     if run.root.resolve() == teacher.root.resolve():
         raise LmsiError(f"{run.root}: this is the teacher's own folder", hint=hint)
-    if run.paths.exists() or (run.run_toml.exists() and not teacher_of(run)):
+    if run.sampled.exists() or (run.run_toml.exists() and not teacher_of(run)):
         raise LmsiError(f"{run.root}: this folder holds a run of its own", hint=hint)
 
 

@@ -28,7 +28,6 @@ from lmsi_cli.answers import CUT_OFF
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import write_atomic
 from lmsi_cli.prompts import Task, clean, rationale_of
 from lmsi_cli.records import Exemplar, Path, PathClass, Question, Record
@@ -88,7 +87,7 @@ def write_exemplars(
         LmsiError: No seed's winner has the share, or too few seeds do; nothing is written then.
     """
     told, chosen = Counter[str](), list[Choice]()
-    with Indexed(run.paths, Path, lambda p: (p.question_id, p.path), "path {number}") as paths:
+    with run.sampled.grouped("question_id", "path", "path {number}") as paths:
         for q in sorted(seeds, key=lambda q: path_seed(config.seed, f"{STREAM} {q.id}", 0)):
             own = [p for p in paths.get(q.id) if p.path < config.paths]
             found = choose(q, own, task, config) if own else ""

@@ -23,7 +23,7 @@ from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.engine.watching import BallotWatch
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import appender, read_records, write_records
+from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.rundir import (
@@ -38,7 +38,7 @@ from lmsi_cli.stopping import Stop
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__,
-        "paths", "limit", "llama_cpp_python", "lmsi"}  # fmt: skip
+        "paths", "limit", "format", "llama_cpp_python", "lmsi"}  # fmt: skip
 
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
@@ -111,7 +111,7 @@ def sample(
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
     told: dict[str, int | str] = {}
-    with appender(run.paths, Path) as lines:
+    with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
         early = watch.stop is not None
         for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
             told = _note(run, engine, told)
@@ -150,7 +150,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """
     refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
-    if run.paths.exists() and run.paths.stat().st_size:
+    if run.sampled.size():
         # a folder from before there was --stop or --engine holds full samples of llama.cpp
         saved = {"stop": NO_STOP, "engine": LLAMA, **run.load_settings().get("sample", {})}
         check_same(
@@ -166,8 +166,12 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
 
     A path's last bits depend on it, and a calibration made in between might choose the other one.
     They do not depend on the width, so that stays free.
+
+    Raises:
+        LmsiError: The paths there have another format than the wanted one.
     """
-    begun = run.load_settings().get(ENGINE, {}) if run.paths.exists() else {}
+    run.sampled.settle(config.format)
+    begun = run.load_settings().get(ENGINE, {}) if run.sampled.exists() else {}
     kept = {k: v for k, v in begun.items() if k in ("kv", "flash_attn")}
     auto = {k: v for k, v in kept.items() if getattr(config, k) == "auto"}
     return msgspec.structs.replace(config, **auto)
@@ -211,11 +215,19 @@ def _requests(
     return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
 
 
+<<<<<<< HEAD
 def _paths_there(run: RunDir, watch: BallotWatch) -> Drawn:
     """The (question, path) keys that are already done, and how many were parsed."""
     have = Drawn()
     for p in read_records(run.paths, Path) if run.paths.exists() else ():
         have.add(p.question_id, p.path, p.predicted_answer is not None)
+=======
+def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
+    """The (question, path) keys that are already done, and whether each was parsed."""
+    have: dict[tuple[str, int], bool] = {}
+    for p in run.sampled.read():
+        have[p.question_id, p.path] = p.predicted_answer is not None
+>>>>>>> main
         watch.tell(p)
     return have
 

@@ -29,6 +29,7 @@ from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.rundir import RunDir, refuse_student
 from lmsi_cli.stopping import Decision, Stop
+from lmsi_cli.store import Grouped
 from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
 from lmsi_cli.voting.pairs import choose
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
@@ -89,12 +90,12 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
     voted = sum(summary.histogram)
     if summary.ties == voted:
         return LmsiError(
-            f"{run.paths}: nothing to train on: every vote ({voted}) is a tie",
+            f"{run.sampled.place}: nothing to train on: every vote ({voted}) is a tie",
             hint="draw more paths: `lmsi sample` with a larger -n goes on",
         )
     name = max(summary.removed, key=lambda name: summary.removed[name])
     return LmsiError(
-        f"{run.paths}: nothing to train on: no path passed the filters; "
+        f"{run.sampled.place}: nothing to train on: no path passed the filters; "
         f"{name} removed {summary.removed[name]} of {summary.paths}",
         hint="loosen it, see `lmsi vote --help`, or draw more paths",
     )
@@ -103,7 +104,7 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
 class _Polls:
     """The questions of a run and how each is voted on."""
 
-    def __init__(self, run: RunDir, task: Task, config: VoteConfig, paths: Indexed[Path]) -> None:
+    def __init__(self, run: RunDir, task: Task, config: VoteConfig, paths: Grouped[Path]) -> None:
         self.run, self.task, self.config, self.paths = run, task, config, paths
         self.weighting = None if config.weight == FITTED else Weighting.parse(config.weight)
         sampled = run.load_settings().get("sample", {})
@@ -160,8 +161,8 @@ class _Polls:
         for p in (paths[0], paths[-1]):
             if self.seed is not None and p.seed != path_seed(self.seed, p.question_id, p.path):
                 raise LmsiError(
-                    f"{self.run.paths}: path {p.path} of question {p.question_id!r} is of another "
-                    f"run: its seed does not come from seed {self.seed}",
+                    f"{self.run.sampled.place}: path {p.path} of question {p.question_id!r} is "
+                    f"of another run: its seed does not come from seed {self.seed}",
                     hint="paths of two models or runs cannot vote together: keep a folder for each",
                 )
 
@@ -170,8 +171,8 @@ class _Polls:
         answer, kind = voted.predicted_answer, self.task.kind
         if answer is not None and canonical(answer, kind) is None:
             raise LmsiError(
-                f"{self.run.paths}: question {voted.question_id!r} votes for {answer!r}, which is "
-                f"no answer of the kind {kind!r}",
+                f"{self.run.sampled.place}: question {voted.question_id!r} votes for {answer!r}, "
+                f"which is no answer of the kind {kind!r}",
                 hint="were these paths sampled for another task? sample again with --overwrite",
             )
 
@@ -201,21 +202,16 @@ def _check_settings(config: VoteConfig) -> None:
         )
 
 
-def _paths(run: RunDir, progress: Progress) -> Indexed[Path]:
-    if not run.paths.exists():
+def _paths(run: RunDir, progress: Progress) -> Grouped[Path]:
+    if not run.sampled.exists():
         refuse_student(run)
         raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
-    progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
-    paths = Indexed(
-        run.paths,
-        Path,
-        lambda p: (p.question_id, p.path),
-        "path {number} of question {key!r}",
-        progress.advance,
-    )
+    progress.start("reading paths, MiB", run.sampled.size() >> 20)
+    what = "path {number} of question {key!r}"
+    paths = run.sampled.grouped("question_id", "path", what, progress.advance)
     if paths.most < 0:
         paths.close()
-        raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
+        raise LmsiError(f"{run.sampled.place}: holds no paths", hint=NOT_SAMPLED)
     return paths
 
 
@@ -286,4 +282,4 @@ def _nobody_votes(run: RunDir, tally: Tally, task: Task) -> LmsiError:
     told = ", ".join(f"{n} {what}" for what, (n, _) in reasons.items() if n)
     hint = max(reasons.values())[1]
     paths = tally.sums["paths"]
-    return LmsiError(f"{run.paths}: none of {paths} paths can vote: {told}", hint=hint)
+    return LmsiError(f"{run.sampled.place}: none of {paths} paths can vote: {told}", hint=hint)
