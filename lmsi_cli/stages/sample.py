@@ -35,6 +35,7 @@ from lmsi_cli.rundir import (
     sha256_file,
 )
 from lmsi_cli.stopping import Stop
+from lmsi_cli.store.keys import drawn_in
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__,
@@ -215,19 +216,16 @@ def _requests(
     return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
 
 
-<<<<<<< HEAD
 def _paths_there(run: RunDir, watch: BallotWatch) -> Drawn:
-    """The (question, path) keys that are already done, and how many were parsed."""
+    """The (question, path) keys that are already done, and how many were parsed.
+
+    Ballots are read only where they can decide something.
+    """
+    if watch.stop is None and run.sampled.form() == "parquet":
+        return drawn_in(run.sampled.shards)
     have = Drawn()
-    for p in read_records(run.paths, Path) if run.paths.exists() else ():
-        have.add(p.question_id, p.path, p.predicted_answer is not None)
-=======
-def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
-    """The (question, path) keys that are already done, and whether each was parsed."""
-    have: dict[tuple[str, int], bool] = {}
     for p in run.sampled.read():
-        have[p.question_id, p.path] = p.predicted_answer is not None
->>>>>>> main
+        have.add(p.question_id, p.path, p.predicted_answer is not None)
         watch.tell(p)
     return have
 
