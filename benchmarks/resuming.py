@@ -73,7 +73,9 @@ def write_shards(folder: File, count: int) -> None:
     pa, schema = arrow(), schema_of(Path)
     folder.mkdir(parents=True)
     some = [record(i // PATHS, i % PATHS) for i in range(ROWS)]
-    columns = {n: pa.array([getattr(r, n) for r in some], schema.field(n).type) for n in schema.names}
+    columns = {
+        n: pa.array([getattr(r, n) for r in some], schema.field(n).type) for n in schema.names
+    }
     found = keys(count)
     for number in range(-(-count // ROWS)):
         part = [key for _, key in zip(range(ROWS), found, strict=False)]

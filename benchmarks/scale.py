@@ -81,7 +81,11 @@ def simulated(small: bool, timings: Timings) -> dict[str, Any]:
     tokens = [t for question in timings.lengths for t in question]
     given["tokens_path"] = statistics.fmean(tokens)
     given["questions_measured"] = len(timings.lengths)
-    return {"timings": given, "fleet": msgspec.to_builtins(fleet), "runs": msgspec.to_builtins(runs)}
+    return {
+        "timings": given,
+        "fleet": msgspec.to_builtins(fleet),
+        "runs": msgspec.to_builtins(runs),
+    }
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -108,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if asked.measure:
         write_atomic(TIMINGS, msgspec.json.encode(measure(asked.measure)) + b"\n")
     elif asked.resume or asked.lines:
-        add("resume", resuming.measure(asked.resume or 0, asked.lines or asked.resume, asked.folder))
+        add(
+            "resume", resuming.measure(asked.resume or 0, asked.lines or asked.resume, asked.folder)
+        )
     else:
         timings = msgspec.json.decode(TIMINGS.read_bytes(), type=Timings)
         found = simulated(asked.small, timings)

@@ -19,10 +19,12 @@ LAYERS = [
     {"answers", "drawn", "equations", "lines", "stopping", "thinking"},
     {"indexed", "sameness"},
     {"store"},
-    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "drafts", "folders"},
+    {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "drafts", "folders"}
+    | {"keeping"},
     {"verdict", "generation"},
     {"rounds"},
     {"engine", "training", "tasks", "report"},
+    {"cluster"},
     {"stages"},
     {"cli"},
     {"__main__"},

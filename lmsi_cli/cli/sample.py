@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 import msgspec
 import typer
 
+from lmsi_cli.catalog import Model
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
     Json,
@@ -23,6 +24,7 @@ from lmsi_cli.cli.session import (
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
+from lmsi_cli.rundir import RunDir
 
 Questions = Annotated[
     str,
@@ -56,18 +58,21 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.catalog import find_model
     from lmsi_cli.cli.serving import refuse_served
+    from lmsi_cli.cli.spreading import refuse_spread
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import sample_table
-    from lmsi_cli.rundir import RunDir, discard, locked
+    from lmsi_cli.rundir import discard, locked
     from lmsi_cli.stages import sample as stage
     from lmsi_cli.tasks.golds import check_options
     from lmsi_cli.tasks.readers import read_questions
 
     asked = read_questions(questions)
+    flags = Shown(overwrite, dry_run, json, quiet)
     if settings.engine == "openai":
-        _sample_there(asked, settings, questions, out, Shown(overwrite, dry_run, json, quiet))
+        refuse_spread(settings)
+        _sample_there(asked, settings, questions, out, flags)
         return
     refuse_served(settings)
     model = find_model(settings.model)
@@ -76,6 +81,10 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     if dry_run:
         _preview(asked, model.path, task, settings, json)
         return
+    if settings.cluster:
+        _sample_spread(asked, settings, model, task, RunDir(out), flags)
+        return
+    refuse_spread(settings)
     run = RunDir(out)
     with (
         locked(run),
@@ -115,6 +124,26 @@ def _sample_there(
         preview_there(asked, settings, source, flags.json)
         return
     summary = sample_there(asked, settings, source, out, flags.overwrite, flags.quiet)
+    show(summary, flags.json, sample_table(summary))
+    if summary.skipped:
+        raise unfinished_error(len(summary.skipped), summary.questions)
+
+
+def _sample_spread(
+    asked: Sequence[Question],
+    settings: SampleConfig,
+    model: Model,
+    task: Task,
+    run: RunDir,
+    flags: Shown,
+) -> None:
+    """Let the workers of a cluster draw the paths."""
+    from lmsi_cli.cli.spreading import sample_spread
+    from lmsi_cli.engine.fitting import unfinished_error
+    from lmsi_cli.report.tables import sample_table
+
+    how = (flags.overwrite, flags.quiet)
+    summary = sample_spread(asked, settings, model, task, run, how)
     show(summary, flags.json, sample_table(summary))
     if summary.skipped:
         raise unfinished_error(len(summary.skipped), summary.questions)

@@ -10,6 +10,7 @@ that a simulation can drive it. All of it, in the order in which it is called:
     dispatch.result("a", "q1", 2)                # -> True: keep it; False: a duplicate, drop it
     dispatch.ended("a", 0, now=9.5)              # the worker is through with block 0
     dispatch.died("b", now=9.9)                  # its questions go back, less the paths that came
+    dispatch.refused("q2")                       # it does not fit the model: nobody tries it again
     dispatch.done                                # nothing is left and nothing is open
     dispatch.set_apart                           # questions that killed every worker they met
 
@@ -23,7 +24,7 @@ what it holds is bounded. Only open blocks are kept: memory follows the workers,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 AHEAD = 2  # blocks at a worker: one in work, one waiting
@@ -31,7 +32,7 @@ FIRST = 64  # paths of a worker's first block, before anything is measured
 SHORTEST, LONGEST = 2.0, 120.0  # seconds that a block is meant to take
 PART = 3.0  # a block takes one in so many of the seconds that are left
 PIECES = 8  # that the block of a dead worker falls into, so that a deadly question is soon alone
-DEATHS = 3  # that a question may be there for
+DEATHS = 3  # that a question may be there for, at the last one alone
 KEEP = 0.5  # weight of what was measured before, at each new measurement
 FRUITLESS = 10  # deaths in a row without one path between them, per worker, that are borne
 
@@ -135,9 +136,10 @@ class Dispatcher:
         seconds = self._seconds()
         # towards the end a block that waits at one worker could be in work at another
         tail = seconds is not None and seconds <= self.sizing.shortest
-        if len(held.blocks) >= (1 if tail else self.sizing.ahead):
+        alone = any(self._last_chance(b) for b in held.blocks.values())
+        if alone or len(held.blocks) >= (1 if tail else self.sizing.ahead):
             return None
-        block = self._returned_one() or self._cut(self._size(held, seconds))
+        block = self._returned_one(free=not held.blocks) or self._cut(self._size(held, seconds))
         if block is not None:
             if not held.blocks:
                 held.since, held.came = now, 0
@@ -166,7 +168,7 @@ class Dispatcher:
         if held is None or block is None:  # it was given to another in the meantime
             return
         held.measure(now)
-        self._forget(block)
+        self._forget(block.items)
 
     def died(self, worker: str, now: float) -> None:
         """A worker is gone; what its blocks lack is given again, in smaller pieces."""
@@ -177,11 +179,18 @@ class Dispatcher:
         for block in held.blocks.values():
             self._return(block._replace(deaths=block.deaths + 1))
 
-    def refused(self, worker: str, question_id: str) -> None:
-        """A worker cannot draw a question (it does not fit); nobody shall try it again."""
-        self.open_paths -= len(self._left.get(question_id, ()))
-        if question_id in self._left:
-            self._left[question_id].clear()
+    def refused(self, question_id: str) -> bool:
+        """A question cannot be drawn (it does not fit); says whether that is news."""
+        left = self._left.get(question_id)
+        if not left:
+            return False
+        self.open_paths -= len(left)
+        left.clear()
+        return True
+
+    def holds(self, worker: str) -> bool:
+        """Whether a worker is there and has a block."""
+        return worker in self._workers and bool(self._workers[worker].blocks)
 
     # -- what is given ---------------------------------------------------------------------
 
@@ -220,13 +229,20 @@ class Dispatcher:
         self._number += 1
         return Block(self._number - 1, tuple(items), deaths)
 
-    def _returned_one(self) -> Block | None:
-        """A block of a dead worker, less what has come since."""
-        while self._returned:
+    def _last_chance(self, block: Block) -> bool:
+        """One more death and it is set apart: it is drawn alone, so that no neighbour is blamed."""
+        return block.deaths >= self.sizing.deaths - 1
+
+    def _returned_one(self, free: bool) -> Block | None:
+        """A block of a dead worker, less what has come since; any, if the worker has no other."""
+        for _ in range(len(self._returned)):
             block = self._returned.popleft()
+            if not free and self._last_chance(block):
+                self._returned.append(block)
+                continue
             self.waiting = max(0, self.waiting - block.paths)
             items = self._lacking(block)
-            self._forget(Block(0, tuple(i for i in block.items if not self._left[i.question_id])))
+            self._forget_whole(block)
             if items:
                 return self._numbered(items, block.deaths)
         return None
@@ -240,10 +256,10 @@ class Dispatcher:
     def _return(self, block: Block) -> None:
         """Put what a block lacks back into the queue, or apart if it was the death of too many."""
         items = self._lacking(block)
-        self._forget(Block(0, tuple(i for i in block.items if not self._left[i.question_id])))
+        self._forget_whole(block)
         if len(items) == 1 and block.deaths >= self.sizing.deaths:
             self.set_apart += items
-            self._forget(Block(0, tuple(items)))
+            self._forget(items)
             return
         step = -(-len(items) // PIECES)
         for at in range(0, len(items), max(1, step)):
@@ -251,7 +267,11 @@ class Dispatcher:
             self.waiting += piece.paths
             self._returned.append(piece)
 
-    def _forget(self, block: Block) -> None:
+    def _forget_whole(self, block: Block) -> None:
+        """Close the questions of which all has come."""
+        self._forget([i for i in block.items if not self._left[i.question_id]])
+
+    def _forget(self, items: Sequence[Item]) -> None:
         """Close questions; what they still lack is not wanted."""
-        for item in block.items:
+        for item in items:
             self.open_paths -= len(self._left.pop(item.question_id, ()))

@@ -40,6 +40,7 @@ from lmsi_cli.config.sampling import (
     SamplingConfig,
 )
 from lmsi_cli.config.serving import LLAMA, EngineName, ServerConfig, serving
+from lmsi_cli.config.spreading import SPREADING
 from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.voting import (
     FITTED,
@@ -67,6 +68,7 @@ __all__ = [
     "PAPER",
     "PRESETS",
     "SPEED_ONLY",
+    "SPREADING",
     "STOP_FORMS",
     "STOP_PATTERN",
     "SYSTEM",

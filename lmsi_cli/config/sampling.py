@@ -25,6 +25,7 @@ from lmsi_cli.config.serving import (
     Retries,
     Timeout,
 )
+from lmsi_cli.config.spreading import Cluster, Workers, WorkerThreads
 from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
@@ -122,3 +123,6 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
         PathFormat,
         opt("Paths as jsonl or parquet; auto: as the folder has, parquet in an object store."),
     ] = "auto"
+    cluster: Cluster = ""
+    workers: Workers = 0
+    worker_threads: WorkerThreads = 0

@@ -145,6 +145,19 @@ class Watch(Protocol):
         """A path of a decided question was given up after so many tokens."""
 
 
+class Feed(Protocol):
+    """Requests that come while an engine draws, in a queue; all share the prefix it was told of."""
+
+    def __bool__(self) -> bool:
+        """Say whether a request is there now; never waits."""
+
+    def popleft(self) -> Request:
+        """Take it."""
+
+    def wait(self) -> bool:
+        """Wait until a request is there; False: none will come. Asked when nothing runs."""
+
+
 class Engine(Protocol):
     """A model that draws many paths from many prompts."""
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from lmsi_cli.answers import answer_end
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, Request, Token, Watch
+from lmsi_cli.engine.base import Feed, Generated, Request, Token, Watch
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.faults import NotNumbersError, first_nan
 from lmsi_cli.engine.layout import ROWS, shared_prefix
 from lmsi_cli.engine.sampling import Draw, draw, uniforms
-from lmsi_cli.engine.slots import Opened, Slot
+from lmsi_cli.engine.slots import Listed, Opened, Slot
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
 
@@ -58,16 +58,21 @@ class BatchedSampler:
         self.opened: deque[Opened] = deque()
         self.prefix = 0
 
-    def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
-        """Draw every wanted path of undecided questions; yields each at the step that ends it."""
-        self.queue = deque(r for r in requests if r.wanted)
+    def run(self, requests: Sequence[Request], feed: Feed | None = None) -> Iterator[Generated]:
+        """Draw every wanted path of undecided questions; yields each at the step that ends it.
+
+        With a feed its requests are drawn; the others are there for the prefix alone.
+        """
+        waiting = Listed(r for r in requests if r.wanted)
+        self.queue: Feed = waiting if feed is None else feed
         self._read_prefix([r.prompt for r in requests if r.prompt])  # finished ones, too
         while True:
             yield from self._start_paths()
             live = self._close_gaps()
-            if not live:
+            if live:
+                yield from self._step(live)
+            elif not self.queue.wait():
                 return
-            yield from self._step(live)
 
     # -- prompts ---------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
+from lmsi_cli.engine.base import Encoded, Feed, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.calibrate import Pace, pace
 from lmsi_cli.engine.context import LlamaContext
@@ -129,6 +129,32 @@ class LlamaEngine:
         with self._opened(need, watch is not None) as context:
             sampler = BatchedSampler(context, sampling, trigger, watch)
             yield from self._guarded(sampler.run(requests))
+
+    def stream(
+        self,
+        need: Need,
+        shown: Sequence[Request],
+        feed: Feed,
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None = None,
+    ) -> Iterator[Generated]:
+        """Draw what a feed brings, in one cache and below one prefix, until it ends.
+
+        Args:
+            need: Sizes that no request of the feed exceeds; its paths may be a guess.
+            shown: Requests whose common prefix all of the feed's have.
+            feed: Asked for the next request whenever there is room for one.
+            sampling: How tokens are drawn.
+            trigger: The words that open an answer sentence.
+            watch: As in ``generate``.
+
+        Raises:
+            LmsiError: As in ``generate``.
+        """
+        with self._opened(need, watch is not None) as context:
+            sampler = BatchedSampler(context, sampling, trigger, watch)
+            yield from self._guarded(sampler.run(shown, feed))
 
     def pace(self, need: Need) -> tuple[Layout, Pace]:
         """Tell the cache that a job would get, and measure how fast it reads and writes.

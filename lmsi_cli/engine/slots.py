@@ -21,6 +21,18 @@ from lmsi_cli.records import StopReason
 UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
 
 
+class Listed(deque[Request]):
+    """A feed of requests that are all known before."""
+
+    def __bool__(self) -> bool:
+        """One is left."""
+        return len(self) > 0
+
+    def wait(self) -> bool:
+        """Nothing more comes."""
+        return False
+
+
 class Opened(NamedTuple):
     """A question whose prompt is in the cache: its sequence, first logits and waiting paths."""
 

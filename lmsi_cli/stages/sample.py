@@ -10,20 +10,23 @@ from __future__ import annotations
 import pathlib
 import time
 from collections import Counter
-from collections.abc import KeysView, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
+from lmsi_cli.cluster.driving import Crew
+from lmsi_cli.cluster.having import Having
+from lmsi_cli.cluster.spreading import Spread, shown
+from lmsi_cli.cluster.wire import Start
+from lmsi_cli.config import LLAMA, NO_STOP, SPREADING, EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.drawn import Drawn
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.engine.watching import BallotWatch
-from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.keeping import keep_questions
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.rundir import (
@@ -38,11 +41,12 @@ from lmsi_cli.stopping import Stop
 from lmsi_cli.store.keys import drawn_in
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
-FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__,
+FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, *SPREADING,
         "paths", "limit", "format", "llama_cpp_python", "lmsi"}  # fmt: skip
 
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
+LASTING = ("kv", "flash_attn")  # of these, what a path's last bits depend on
 
 
 class SampleSummary(Record, frozen=True, kw_only=True):
@@ -97,17 +101,15 @@ def sample(
     numbers, decide it; those that a former call has left in the folder are counted first, so that
     an interrupted run ends with the same decisions.
     """
-    chosen = [
-        Question(id=q.id, question=q.question, family=q.family, group=q.group)
-        for q in questions[: config.limit or None]
-    ]
+    chosen = _chosen(questions, config)
     watch = BallotWatch(Stop.parse(config.stop))
     have = _paths_there(run, watch)
     asked = [r for q in chosen for r in _requests(q, engine, task, config, have)]
     asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
-    _keep_questions([q for q in chosen if q.id not in left_out], have.questions, run)
+    fitting = [q for q in chosen if q.id not in left_out]
+    keep_questions(run.questions, fitting, have.questions)
     tell(skipped, progress)
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
@@ -125,6 +127,63 @@ def sample(
     tell(refused, progress)
     left = dict.fromkeys([s.question_id for s in skipped] + [r.question_id for r in refused])
     return msgspec.structs.replace(summary, skipped=tuple(left))
+
+
+def spread(
+    questions: Sequence[Question],
+    crew: Crew,
+    task: Task,
+    config: SampleConfig,
+    run: RunDir,
+    progress: Progress,
+) -> SampleSummary:
+    """As ``sample``, where a crew of workers draws; this process alone writes.
+
+    Questions that do not fit, and those over which workers died again and again, are told and
+    skipped.
+
+    Raises:
+        LmsiError: A question's text changed under its id, drawing or a write fails.
+    """
+    chosen = _chosen(questions, config)
+    stop = Stop.parse(config.stop)
+    having = Having(run.sampled.read(), config.paths, stop)
+    keep_questions(run.questions, chosen, having.there)
+    work = Spread(chosen, having, config)
+    crew.begin(Start(task=task, shown=shown(chosen), paths=crew.part_of(work.lacking)))
+    with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
+        for report in work.reports(crew, progress):
+            for path in report.paths:
+                lines.write(path)
+            if report.settled and ENGINE not in run.load_settings():
+                run.save_settings(ENGINE, {k: report.settled[k] for k in LASTING})
+    tell(work.refused, progress)
+    return _summary_of(work, chosen, config)
+
+
+def _summary_of(work: Spread, chosen: Sequence[Question], config: SampleConfig) -> SampleSummary:
+    return SampleSummary(
+        questions=len(chosen),
+        paths=work.having.count + work.new,
+        new_paths=work.new,
+        parsed=work.having.parsed + work.parsed,
+        tokens=work.tokens,
+        seconds=time.monotonic() - work.begun,
+        width=config.parallel,
+        stopped=work.early + sum(work.having.stopped(q.id) for q in chosen),
+        cancelled=work.cancelled,
+        cancelled_tokens=work.cancelled_tokens,
+        never_drawn=work.never_drawn,
+        skipped=tuple(dict.fromkeys(r.question_id for r in work.refused)),
+    )
+
+
+def _chosen(questions: Sequence[Question], config: SampleConfig) -> list[Question]:
+    """The questions of this call; their answers are dropped here."""
+    return [
+        Question(id=q.id, question=q.question, family=q.family, group=q.group)
+        for q in questions[: config.limit or None]
+    ]
 
 
 def _note(run: RunDir, engine: Engine, before: dict[str, int | str]) -> dict[str, int | str]:
@@ -173,7 +232,7 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     """
     run.sampled.settle(config.format)
     begun = run.load_settings().get(ENGINE, {}) if run.sampled.exists() else {}
-    kept = {k: v for k, v in begun.items() if k in ("kv", "flash_attn")}
+    kept = {k: v for k, v in begun.items() if k in LASTING}
     auto = {k: v for k, v in kept.items() if getattr(config, k) == "auto"}
     return msgspec.structs.replace(config, **auto)
 
@@ -228,24 +287,6 @@ def _paths_there(run: RunDir, watch: BallotWatch) -> Drawn:
         have.add(p.question_id, p.path, p.predicted_answer is not None)
         watch.tell(p)
     return have
-
-
-def _keep_questions(questions: Sequence[Question], sampled: KeysView[str], run: RunDir) -> None:
-    """Add the questions to the folder's own copy, so that later stages need no other file.
-
-    A question may change its text as long as there are no paths for it.
-    """
-    known = (
-        {q.id: q for q in read_records(run.questions, Question)} if run.questions.exists() else {}
-    )
-    for q in questions:
-        if q.id in sampled and known.get(q.id, q).question != q.question:
-            raise LmsiError(
-                f"question {q.id!r} has another text than in {run.questions}",
-                hint="give it a new id, start over with `--overwrite`, or use another folder",
-            )
-        known[q.id] = q
-    write_records(run.questions, known.values())
 
 
 class _Tally:
