@@ -8,7 +8,7 @@
 The simulation drives `lmsi_cli/cluster/dispatch.py` itself (`benchmarks/cluster.py` says what is
 assumed of the fleet). Results go to `benchmarks/results/scale.json`, one section per command:
 
-    {"simulated": {"fleet": {...}, "runs": [{"utilisation": 0.96, ...}]}, "resume": {...}}
+    {"simulated": {"timings": {...}, "runs": [{"fleet": {...}, "ran": {...}}]}, "resume": {...}}
 """
 
 from __future__ import annotations
@@ -60,31 +60,45 @@ def driver_s(lines: Sequence[bytes], times: int = 4) -> float:
     dispatch = Dispatcher(iter([Item(f"q{i}", (0,)) for i in range(count)]), count)
     dispatch.join("w", 0.0)
     given = 0
-    with tempfile.TemporaryDirectory() as folder:
-        with appender(File(folder) / "paths.jsonl", Path) as out:
-            begun = time.process_time()
-            for number in range(count):
-                while given <= number and (block := dispatch.give("w", float(number))):
-                    given += len(block.items)
-                    dispatch.ended("w", block.number, number + 0.5)
-                dispatch.result("w", f"q{number}", 0)
-                out.write(decoder.decode(lines[number % len(lines)]))
-            return (time.process_time() - begun) / count
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        appender(File(folder) / "paths.jsonl", Path) as out,
+    ):
+        begun = time.process_time()
+        for number in range(count):
+            while given <= number and (block := dispatch.give("w", float(number))):
+                given += len(block.items)
+                dispatch.ended("w", block.number, number + 0.5)
+            dispatch.result("w", f"q{number}", 0)
+            out.write(decoder.decode(lines[number % len(lines)]))
+        return (time.process_time() - begun) / count
 
 
-def simulated(small: bool, timings: Timings) -> dict[str, Any]:
-    """The run, and the same one with fewer questions: what grows with them would show."""
-    fleet, questions, paths = SMALL if small else (Fleet(), 1_000_000, 32)
-    sizes = (questions,) if small else (questions // 10, questions)
-    runs = [simulate(timings, fleet, size, paths) for size in sizes]
-    given = {k: v for k, v in msgspec.to_builtins(timings).items() if k != "lengths"}
-    tokens = [t for question in timings.lengths for t in question]
-    given["tokens_path"] = statistics.fmean(tokens)
-    given["questions_measured"] = len(timings.lengths)
+def simulated(small: bool, timings: Timings) -> list[dict[str, Any]]:
+    """The run; with fewer questions, so that what grows with them shows; and without pauses."""
+    if small:
+        fleet, questions, paths = SMALL
+        return [one(timings, fleet, questions, paths)]
+    fleet, steady = Fleet(), Fleet(pause=0.0)
+    cases = [(fleet, 1_000_000), (fleet, 100_000), (steady, 1_000_000)]
+    return [one(timings, f, questions, 32) for f, questions in cases]
+
+
+def one(timings: Timings, fleet: Fleet, questions: int, paths: int) -> dict[str, Any]:
+    """A simulated run with what it assumes."""
+    ran = simulate(timings, fleet, questions, paths)
+    return {"fleet": msgspec.to_builtins(fleet), "ran": msgspec.to_builtins(ran)}
+
+
+def told(timings: Timings) -> dict[str, float]:
+    """What was measured, without each length."""
+    lengths = [t for question in timings.lengths for t in question]
     return {
-        "timings": given,
-        "fleet": msgspec.to_builtins(fleet),
-        "runs": msgspec.to_builtins(runs),
+        "tokens_s": timings.tokens_s,
+        "tokens_path": statistics.fmean(lengths),
+        "questions_measured": len(timings.lengths),
+        "line_bytes": timings.line_bytes,
+        "driver_s": timings.driver_s,
     }
 
 
@@ -117,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     else:
         timings = msgspec.json.decode(TIMINGS.read_bytes(), type=Timings)
-        found = simulated(asked.small, timings)
+        found = {"timings": told(timings), "runs": simulated(asked.small, timings)}
         if not asked.small:
             add("simulated", found)
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(found)).decode() + "\n")
