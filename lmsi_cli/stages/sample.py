@@ -20,6 +20,7 @@ from lmsi_cli.cluster.having import Having
 from lmsi_cli.cluster.spreading import Spread, shown
 from lmsi_cli.cluster.wire import Start
 from lmsi_cli.config import LLAMA, NO_STOP, SPREADING, EngineConfig, SampleConfig, ServerConfig
+from lmsi_cli.drawn import Drawn
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
@@ -37,6 +38,7 @@ from lmsi_cli.rundir import (
     sha256_file,
 )
 from lmsi_cli.stopping import Stop
+from lmsi_cli.store.keys import drawn_in
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, *SPREADING,
@@ -107,7 +109,7 @@ def sample(
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
     fitting = [q for q in chosen if q.id not in left_out]
-    keep_questions(run.questions, fitting, {q for q, _ in have})
+    keep_questions(run.questions, fitting, have.questions)
     tell(skipped, progress)
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
@@ -262,25 +264,27 @@ def requests_of(
     questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig
 ) -> list[Request]:
     """Write all requests of a run that has not begun."""
-    return [r for q in questions for r in _requests(q, engine, task, config, {})]
+    return [r for q in questions for r in _requests(q, engine, task, config, Drawn())]
 
 
 def _requests(
-    q: Question, engine: Engine, task: Task, config: SampleConfig, have: dict[tuple[str, int], bool]
+    q: Question, engine: Engine, task: Task, config: SampleConfig, have: Drawn
 ) -> list[Request]:
-    wanted = tuple(
-        Wanted(i, path_seed(config.seed, q.id, i))
-        for i in range(config.paths)
-        if (q.id, i) not in have
-    )
+    lacking = have.lacks(q.id, config.paths)
+    wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
     return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
 
 
-def _paths_there(run: RunDir, watch: BallotWatch) -> dict[tuple[str, int], bool]:
-    """The (question, path) keys that are already done, and whether each was parsed."""
-    have: dict[tuple[str, int], bool] = {}
+def _paths_there(run: RunDir, watch: BallotWatch) -> Drawn:
+    """The (question, path) keys that are already done, and how many were parsed.
+
+    Ballots are read only where they can decide something.
+    """
+    if watch.stop is None and run.sampled.form() == "parquet":
+        return drawn_in(run.sampled.shards)
+    have = Drawn()
     for p in run.sampled.read():
-        have[p.question_id, p.path] = p.predicted_answer is not None
+        have.add(p.question_id, p.path, p.predicted_answer is not None)
         watch.tell(p)
     return have
 
@@ -294,12 +298,12 @@ class _Tally:
     def __init__(
         self,
         requests: Sequence[Request],
-        have: dict[tuple[str, int], bool],
+        have: Drawn,
         watch: BallotWatch,
         progress: Progress,
     ) -> None:
-        self.before = self.done = len(have)
-        self.parsed, self.watch, self.progress = sum(have.values()), watch, progress
+        self.before = self.done = have.paths
+        self.parsed, self.watch, self.progress = have.parsed, watch, progress
         self.left = Counter[str]()  # paths of undecided questions
         for r in requests:
             self.left[r.question_id] += len(r.wanted)

@@ -1,0 +1,397 @@
+"""A cluster in simulated time, driven by the dispatcher that a real one is driven by.
+
+Knows what a fleet does (draws, stands still, dies, comes back) and asks `cluster/dispatch.py` for
+every block and about every path; there is no model, network or file. Events are whole blocks, so a
+million questions take minutes on one core. What is assumed stands in `Fleet`, what was measured in
+`Timings`; what came of it is a `Ran`:
+
+    simulate(Timings(...), Fleet(workers=1000), questions=1_000_000, paths=32)
+    -> Ran(kept=32000000, twice=3127, seconds=1701.2, utilisation=0.96, ...)
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lmsi_cli.cluster.dispatch import Block, Dispatcher, Item
+from lmsi_cli.drawn import Drawn
+from lmsi_cli.records import Record
+
+POOL = 20_000  # invented questions, each with path lengths drawn from one measured question
+BIN = 0.25  # seconds; arrivals at the driver are counted by these
+LOOKS = 40  # how often the memory is read
+LATE = 30.0  # seconds until what a cut-off worker had drawn arrives after all
+
+
+class Timings(Record, frozen=True, kw_only=True):
+    """What was measured: path lengths of each question in tokens, and speeds in tokens a second.
+
+    ``line_bytes`` is the mean line of ``paths.jsonl``; ``driver_s`` what the driver spends on a
+    path: decoding it, asking the dispatcher and appending it to the file.
+    """
+
+    lengths: tuple[tuple[int, ...], ...]
+    tokens_s: float
+    line_bytes: float
+    driver_s: float
+
+
+class Fleet(Record, frozen=True, kw_only=True):
+    """What is assumed of the machines; all times in seconds.
+
+    Speeds are lognormal with ``spread`` as the standard deviation of the logarithm; ``slow`` of the
+    workers have a quarter of theirs. Each dies once in ``life`` on average, at ``node_share`` of
+    deaths with the ``node`` neighbours it shares a machine with; at ``cut_off`` it was not dead but
+    out of reach, and its paths arrive later. It stands still for ``pause`` once in ``between``. A
+    worker draws ``width`` paths at once and goes on with its next block as these end; without one
+    it runs empty, at the cost of full steps.
+    """
+
+    workers: int = 1000
+    spread: float = 0.25
+    slow: float = 0.01
+    life: float = 4 * 3600.0
+    node: int = 8
+    node_share: float = 0.25
+    cut_off: float = 0.2
+    pause: float = 60.0
+    between: float = 3600.0
+    setup: float = 20.0
+    notice: float = 10.0
+    latency: float = 0.05
+    width: int = 32
+    seed: int = 0
+
+
+class Ran(Record, frozen=True, kw_only=True):
+    """A simulated run; shares are of the seconds that workers were there, set up and alive.
+
+    ``utilisation`` counts kept paths only; ``ending`` is what running empty costs, ``idle``
+    waiting, ``paused`` standing still and ``lost`` work on paths that were lost or there already.
+    ``paid`` is the utilisation with set-up and unnoticed deaths in the denominator. ``wait_s`` is
+    the longest a worker stood without a block before none was left, ``tail_s`` how long the last
+    worker went on after that. ``peak_rate`` is paths a second at the driver over a quarter second,
+    ``driver_load`` the share of its time at the mean rate and ``queue`` the most paths waiting.
+    ``rss_mib`` is the process's memory along the way, ``open_paths`` the most that were open.
+    """
+
+    questions: int
+    paths: int
+    kept: int
+    missing: int
+    set_apart: int
+    twice: int
+    deaths: int
+    blocks: int
+    seconds: float
+    utilisation: float
+    ending: float
+    idle: float
+    paused: float
+    lost: float
+    paid: float
+    wait_s: float
+    tail_s: float
+    peak_rate: float
+    mean_rate: float
+    driver_load: float
+    queue: float
+    open_paths: int
+    rss_mib: tuple[float, ...]
+    dispatch_us: float
+    wall_s: float
+
+
+class Run:
+    """A block at a worker: when it is drawn, and how much of that is what."""
+
+    def __init__(self, block: Block, start: float, end: float, good: float, pause: float) -> None:
+        self.block, self.start, self.end, self.good, self.pause = block, start, end, good, pause
+        self.came = self.new = 0  # paths that the driver has, and those it had not
+
+
+class Worker:
+    """One process of the fleet; ``slot`` is its place, which outlives it."""
+
+    def __init__(self, name: str, slot: int, speed: float, now: float) -> None:
+        self.name, self.slot, self.speed = name, slot, speed
+        self.joined = self.free = self.empty = now  # empty: the last path of the last block
+        self.died = float("inf")
+        self.runs: list[Run] = []
+
+
+class Simulation:
+    """All workers, the events to come and what has been counted."""
+
+    def __init__(self, timings: Timings, fleet: Fleet, questions: int, paths: int) -> None:
+        self.timings, self.fleet, self.paths, self.questions = timings, fleet, paths, questions
+        self.rng = random.Random(fleet.seed)
+        self.sums, self.longest = pool(timings, paths, fleet.seed)
+        items = (Item(f"q-{i:012x}", tuple(range(paths))) for i in range(questions))
+        self.dispatch = Dispatcher(items, questions * paths)
+        self.drawn = Drawn()
+        self.events: list[tuple[float, int, str, object]] = []
+        self.order = itertools.count()
+        self.workers: dict[int, Worker] = {}
+        self.hungry: set[Worker] = set()
+        self.names = itertools.count()
+        self.now, self.dry = 0.0, 0.0  # seconds; since when no block was left
+        self.spent = Counter[str]()
+        self.count = Counter[str]()
+        self.wait = self.busy = 0.0
+        self.arrivals = np.zeros(1024)
+        self.rss: list[float] = []
+        self.speeds = [self._speed() for _ in range(fleet.workers)]
+
+    # -- events ------------------------------------------------------------------------------
+
+    def run(self) -> Ran:
+        """Simulate until all is drawn."""
+        begun = time.perf_counter()
+        for slot in range(self.fleet.workers):
+            self.push(self.fleet.setup * (0.5 + self.rng.random()), "join", slot)
+        while not self.dispatch.done:
+            self.now, _, kind, what = heapq.heappop(self.events)
+            getattr(self, f"on_{kind}")(what)
+            self.look()
+        return self.told(time.perf_counter() - begun)
+
+    def push(self, when: float, kind: str, what: object) -> None:
+        """Let something happen at a time."""
+        heapq.heappush(self.events, (when, next(self.order), kind, what))
+
+    def on_join(self, slot: int) -> None:
+        """A worker is set up; its death is drawn, too."""
+        worker = Worker(f"w{next(self.names)}", slot, self.speeds[slot], self.now)
+        self.workers[slot] = worker
+        self.dispatch.join(worker.name, self.now)
+        self.push(self.now + self.rng.expovariate(1 / self.fleet.life), "die", worker)
+        self.hand(worker)
+
+    def on_end(self, what: tuple[Worker, Run]) -> None:
+        """The end of a block has reached the driver."""
+        worker, run = what
+        if run.end > worker.died:
+            return
+        for other in worker.runs:
+            self.bring(worker, other, self.now - self.fleet.latency)
+        worker.runs.remove(run)
+        self.book(run)
+        self.dispatch.ended(worker.name, run.block.number, self.now)
+        self.hand(worker)
+
+    def on_die(self, worker: Worker) -> None:
+        """A worker dies, and perhaps its machine."""
+        whole = self.rng.random() < self.fleet.node_share
+        first = worker.slot - worker.slot % self.fleet.node
+        slots = range(first, first + self.fleet.node) if whole else [worker.slot]
+        for other in [self.workers[s] for s in slots if s in self.workers]:
+            if other.died > self.now and (other is worker or whole):
+                self.fall(other)
+
+    def fall(self, worker: Worker) -> None:
+        """One worker is gone: what it had drawn has come, the rest is lost or comes late."""
+        worker.died = self.now
+        self.count["deaths"] += 1
+        self.hungry.discard(worker)
+        self.spent["alive"] += self.now - worker.joined
+        for run in [r for r in worker.runs if r.start < self.now < r.end]:
+            self.bring(worker, run, self.now)
+            self.book(run, (self.now - run.start) / (run.end - run.start))
+            if self.rng.random() < self.fleet.cut_off:
+                self.push(self.now + self.fleet.notice + LATE, "late", (worker, run))
+        self.gap(worker, self.now)
+        self.push(self.now + self.fleet.notice, "gone", worker)
+
+    def on_gone(self, worker: Worker) -> None:
+        """The driver notices; a new worker takes the place once it is set up."""
+        self.dispatch.died(worker.name, self.now)
+        self.spent["away"] += self.fleet.notice + self.fleet.setup
+        self.push(self.now + self.fleet.setup, "join", worker.slot)
+        for other in [*self.hungry]:
+            self.hand(other)
+
+    def on_late(self, what: tuple[Worker, Run]) -> None:
+        """The other paths arrive of a worker that is held for dead; that time was nobody's."""
+        self.bring(*what, what[1].end)
+
+    # -- work --------------------------------------------------------------------------------
+
+    def hand(self, worker: Worker) -> None:
+        """Give a worker blocks until it has enough."""
+        if worker.died <= self.now:
+            return
+        while block := self.dispatch.give(worker.name, self.now):
+            self.count["blocks"] += 1
+            start = max(self.now + self.fleet.latency, worker.free)
+            if not self.dry:
+                self.wait = max(self.wait, start - worker.empty)
+            self.gap(worker, start)
+            run = self.draw(worker, block, start)
+            worker.free, worker.empty = start + run.good + run.pause, run.end
+            worker.runs.append(run)
+            self.push(run.end + self.fleet.latency, "end", (worker, run))
+        idle = not worker.runs
+        (self.hungry.add if idle else self.hungry.discard)(worker)
+        if idle and not self.dispatch.waiting and not self.dry:
+            self.dry = self.now
+
+    def gap(self, worker: Worker, until: float) -> None:
+        """Book the time in which a worker had nothing to begin: running empty, then idle."""
+        ending = min(max(0.0, until - worker.free), worker.empty - worker.free)
+        self.spent["ending"] += ending
+        self.spent["idle"] += max(0.0, until - worker.free) - ending
+
+    def draw(self, worker: Worker, block: Block, start: float) -> Run:
+        """How long a worker takes for a block."""
+        part = self.paths
+        tokens = sum(self.sums[row(i)] * len(i.paths) / part for i in block.items)
+        good = tokens / worker.speed
+        last = block.items[-1]
+        running = min(self.fleet.width, block.paths)
+        mean = self.sums[row(last)] / part
+        steps = self.longest[row(last)] * self.fleet.width - mean * running
+        pauses = int(good / self.fleet.between + self.rng.random())
+        pause = pauses * self.fleet.pause
+        return Run(block, start, start + good + steps / worker.speed + pause, good, pause)
+
+    def bring(self, worker: Worker, run: Run, when: float) -> None:
+        """Bring what a block has given until then to the driver."""
+        part = min(1.0, max(0.0, when - run.start) / (run.end - run.start))
+        until = round(part * run.block.paths)
+        self.arrive(run.start, run.end, until - run.came)
+        place = 0
+        for item in run.block.items:
+            low, high = max(0, run.came - place), min(len(item.paths), until - place)
+            if low < high:
+                run.new += self.take(worker, item, item.paths[low:high])
+            place += len(item.paths)
+            if place >= until:
+                break
+        run.came = until
+
+    def book(self, run: Run, part: float = 1.0) -> None:
+        """Account for the seconds of a block, of which a part has passed."""
+        useful = run.good * run.new / run.block.paths
+        self.spent["useful"] += useful
+        self.spent["paused"] += run.pause * part
+        self.spent["lost"] += max(0.0, run.good * part - useful)
+
+    def take(self, worker: Worker, item: Item, paths: tuple[int, ...]) -> int:
+        """Tell the dispatcher of each path; how many were new."""
+        bits = new = 0
+        result, name, question = self.dispatch.result, worker.name, item.question_id
+        for path in paths:
+            if result(name, question, path):
+                bits |= 1 << path
+                new += 1
+        self.drawn.add_bits(question, bits, new)
+        self.count["twice"] += len(paths) - new
+        return new
+
+    def arrive(self, start: float, end: float, paths: int) -> None:
+        """Spread paths evenly over the time they were drawn in."""
+        first, last = int(start / BIN), int(end / BIN) + 1
+        if last > len(self.arrivals):
+            self.arrivals = np.concatenate([self.arrivals, np.zeros(max(last, 1024))])
+        self.arrivals[first:last] += paths / (last - first)
+
+    def look(self) -> None:
+        """Read the memory now and then."""
+        self.busy = max(self.busy, self.dispatch.open_paths)
+        total = self.questions * self.paths
+        if self.drawn.paths * LOOKS >= total * (len(self.rss) + 1):
+            self.rss.append(round(resident_mib(), 1))
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def told(self, wall: float) -> Ran:
+        """All figures."""
+        for w in self.workers.values():
+            if w.died > self.now:
+                self.spent["alive"] += self.now - w.joined
+                self.gap(w, self.now)
+        alive, kept = self.spent["alive"], self.drawn.paths
+        paid = alive + self.spent["away"] + self.fleet.setup * self.fleet.workers
+        rates = self.arrivals[: int(self.now / BIN) + 1] / BIN
+        return Ran(
+            questions=self.questions,
+            paths=self.paths,
+            kept=kept,
+            missing=self.questions * self.paths - kept,
+            set_apart=len(self.dispatch.set_apart),
+            twice=self.count["twice"],
+            deaths=self.count["deaths"],
+            blocks=self.count["blocks"],
+            seconds=self.now,
+            utilisation=self.spent["useful"] / alive,
+            ending=self.spent["ending"] / alive,
+            idle=self.spent["idle"] / alive,
+            paused=self.spent["paused"] / alive,
+            lost=self.spent["lost"] / alive,
+            paid=self.spent["useful"] / paid,
+            wait_s=self.wait,
+            tail_s=self.now - self.dry if self.dry else 0.0,
+            peak_rate=float(rates.max()),
+            mean_rate=kept / self.now,
+            driver_load=kept / self.now * self.timings.driver_s,
+            queue=waiting(rates, self.timings.driver_s),
+            open_paths=int(self.busy),
+            rss_mib=tuple(self.rss),
+            dispatch_us=wall / kept * 1e6,
+            wall_s=wall,
+        )
+
+    def _speed(self) -> float:
+        """Tokens a second of a machine."""
+        usual = self.timings.tokens_s * self.rng.lognormvariate(0, self.fleet.spread)
+        return usual / 4 if self.rng.random() < self.fleet.slow else usual
+
+
+def row(item: Item) -> int:
+    """Which invented question of the pool it is."""
+    return int(item.question_id[2:], 16) % POOL
+
+
+def pool(timings: Timings, paths: int, seed: int) -> tuple[list[float], list[int]]:
+    """Total and longest length of invented questions, in tokens."""
+    rng = np.random.default_rng(seed)
+    picked = rng.integers(len(timings.lengths), size=POOL)
+    drawn = [rng.choice(timings.lengths[i], paths) for i in picked]
+    return [float(d.sum()) for d in drawn], [int(d.max()) for d in drawn]
+
+
+def waiting(rates: np.ndarray, driver_s: float) -> float:
+    """The most paths that wait at the driver, each taking so long."""
+    most = queue = 0.0
+    for rate in rates.tolist():
+        queue = max(0.0, queue + (rate - 1 / driver_s) * BIN)
+        most = max(most, queue)
+    return most
+
+
+def resident_mib() -> float:
+    """The memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def simulate(timings: Timings, fleet: Fleet, questions: int, paths: int) -> Ran:
+    """Draw so many paths of so many questions."""
+    return Simulation(timings, fleet, questions, paths).run()
+
+
+def lengths_of(records: Iterator[tuple[str, int]]) -> tuple[tuple[int, ...], ...]:
+    """Path lengths by question."""
+    found: dict[str, list[int]] = {}
+    for question, tokens in records:
+        found.setdefault(question, []).append(tokens)
+    return tuple(tuple(v) for v in found.values())

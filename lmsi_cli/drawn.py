@@ -1,0 +1,50 @@
+"""Which paths of a run are there already, in a few bits each.
+
+A run of a million questions has tens of millions of paths; as Python tuples their keys alone would
+take gigabytes. Here a question is one whole number whose bit k stands for path k. Knows nothing of
+files or of what a path says:
+
+    drawn = Drawn()
+    drawn.add("q7", 0, parsed=True)
+    drawn.add("q7", 5, parsed=False)      # {"q7": 0b100001}, paths 2, parsed 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, KeysView
+
+MOST = 1 << 16  # numbers that runs use; a file edited by hand may hold others
+
+
+class Drawn:
+    """The (question, path) keys that are done; ``paths`` of them, ``parsed`` with an answer.
+
+    A key that is there twice counts once. A number that no run uses counts for nothing, but its
+    question has been drawn from.
+    """
+
+    def __init__(self) -> None:
+        self._bits: dict[str, int] = {}
+        self.paths = self.parsed = 0
+
+    def add(self, question_id: str, path: int, parsed: bool) -> None:
+        """Count a path, numbered from 0."""
+        self.add_bits(question_id, 1 << path if 0 <= path < MOST else 0, int(parsed))
+
+    def add_bits(self, question_id: str, bits: int, parsed: int) -> None:
+        """Count several paths of a question at once, ``parsed`` of them with an answer."""
+        before = self._bits.get(question_id, 0)
+        new = bits & ~before
+        self._bits[question_id] = before | bits
+        self.paths += new.bit_count()
+        self.parsed += min(parsed, new.bit_count())
+
+    def lacks(self, question_id: str, paths: int) -> Iterator[int]:
+        """The numbers below ``paths`` that are still to be drawn, in order."""
+        bits = self._bits.get(question_id, 0)
+        return (i for i in range(paths) if not bits >> i & 1)
+
+    @property
+    def questions(self) -> KeysView[str]:
+        """The questions with a path."""
+        return self._bits.keys()
