@@ -55,10 +55,13 @@ class Row:
         return paired(_scores(m[0] for m in marks), _scores(m[1] for m in marks))
 
     def against(self, other: Row) -> Paired | None:
-        """This row's greedy answers after training against another row's, in pairs."""
-        own = [r.greedy[1] for r in self.results if r.greedy]
-        their = [r.greedy[1] for r in other.results if r.greedy]
-        return paired(_scores(their), _scores(own)) if own and their else None
+        """This row's greedy answers after training against another row's, of the seeds in both."""
+        own = {r.seed: r.greedy[1] for r in self.results if r.greedy}
+        their = {r.seed: r.greedy[1] for r in other.results if r.greedy}
+        seeds = sorted(own.keys() & their.keys())
+        if not seeds:
+            return None
+        return paired(_scores(their[s] for s in seeds), _scores(own[s] for s in seeds))
 
     def curve(self, model: str) -> list[Point]:
         """Mean curve over seeds."""

@@ -85,7 +85,7 @@ def variants(results: Results) -> str:
 
 
 def _variant(row: Row, first: Row) -> list[str]:
-    against = row.against(first) if row is not first and row.seeds == first.seeds else None
+    against = row.against(first) if row is not first else None
     return [
         row.name,
         str(row.seeds),
