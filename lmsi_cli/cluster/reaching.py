@@ -24,6 +24,8 @@ from lmsi_cli.errors import LmsiError
 LOCAL, AUTO = "local", "auto"
 STORE = 100 * 2**20  # bytes of Ray's object store: reports are small, and go through it at once
 PATIENCE = 5.0  # seconds for a machine to answer at all
+SETTINGS = 4  # the type of the frame that both sides of HTTP/2 begin with
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
 ADDRESS = re.compile(r"^(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})\Z")
 FORMS = "local, auto (the cluster that this machine belongs to) or HOST:PORT"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -94,9 +96,20 @@ def check_address(address: str) -> None:
     if found is None or not 0 < int(found["port"]) < 65536:
         raise LmsiError(f"--cluster {address}: expected {FORMS}")
     try:
-        socket.create_connection((found["host"].strip("[]"), int(found["port"])), PATIENCE).close()
+        _greet(found["host"].strip("[]"), int(found["port"]))
     except OSError as e:
         raise _nobody(address, e.strerror or str(e)) from None
+
+
+def _greet(host: str, port: int) -> None:
+    """Ray's head speaks HTTP/2; of anything else Ray itself takes minutes to despair."""
+    with socket.create_connection((host, port), PATIENCE) as wire:
+        if os.environ.get("RAY_USE_TLS") == "1":
+            return
+        wire.sendall(PREFACE)
+        frame = wire.recv(9, socket.MSG_WAITALL)
+    if len(frame) < 9 or frame[3] != SETTINGS:
+        raise OSError("something else does")
 
 
 def _nobody(address: str, why: str) -> LmsiError:

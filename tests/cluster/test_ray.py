@@ -17,8 +17,8 @@ from lmsi_cli.rundir import RunDir
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 ROOT = Path(__file__).parent.parent.parent
 QUESTIONS = 16
-PATHS = 8
-ARGS = ["-n", PATHS, "--max-tokens", 40, "--kv", "split", "--prompt", "cot-few", "--seed", 3]
+PATHS = 4
+ARGS = ["-n", PATHS, "--max-tokens", 32, "--kv", "split", "--seed", 3]
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -103,11 +103,9 @@ def test_a_node_dies_then_the_driver_and_nothing_is_lost_or_twice(cluster, quest
 
     driver = begin(*spread)
     try:
-        wait_for(lambda: len(paths_in(out)) >= 8)
+        wait_for(lambda: paths_in(out))
         cluster.remove_node(cluster.nodes[0], allow_graceful=False)
         wait_for(lambda: "is gone" in RunDir(out).status.read_text())
-        before = len(paths_in(out))
-        wait_for(lambda: len(paths_in(out)) >= before + 4)
         assert driver.poll() is None
         assert actors()
     finally:

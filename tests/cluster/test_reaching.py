@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -56,10 +57,29 @@ def test_a_ray_client_is_refused_with_the_reason():
     assert "--cluster auto" in e.value.hint
 
 
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [(b"HTTP/1.1 400 Bad Request\r\n", "something else does"), (b"", "something else does")],
+)
+def test_something_else_answers(says, told):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            wire, _ = server.accept()
+            with wire:
+                wire.recv(100)
+                wire.sendall(says)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(LmsiError, match=f"no Ray cluster answers there: {told}"):
+            check_address(f"127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
 def test_nobody_answers():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        check_address(f"127.0.0.1:{port}")
     with pytest.raises(LmsiError, match="no Ray cluster answers there: Connection refused"):
         check_address(f"127.0.0.1:{port}")
 
