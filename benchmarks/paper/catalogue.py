@@ -16,6 +16,7 @@ from benchmarks.paper.records import Run
 QUESTIONS, PATHS = 120, 16
 FULL = ("--modes", "cot,direct,sc", "--paths", "5")
 QUICK = ("--modes", "cot,direct")
+FEW = 60  # questions of a test with many sampled paths
 TESTED = 150  # questions of a test with sampled paths; greedy ones take whole files
 PLAIN = ("--formats", "cot-zero")  # what variants learn that are asked only so: a third of the time
 STUDENT = "tinymath-small"
@@ -116,12 +117,12 @@ def _number_of_questions(seeds: Seeds) -> list[Run]:
 
 def _temperature(seeds: Seeds) -> list[Run]:
     how = ("--modes", "sc", "--paths", "5", "--temperature", "0.7,1.0,1.2")
-    return [_half("half", s, limit=100, eval=how) for s in seeds]
+    return [_half("half", s, limit=FEW, eval=how) for s in seeds]
 
 
 def _sample_size(seeds: Seeds) -> list[Run]:
     how = ("--modes", "sc", "--paths", "16")
-    return [_half("half", s, limit=100, eval=how) for s in seeds]
+    return [_half("half", s, limit=FEW, eval=how) for s in seeds]
 
 
 def _stopping(seeds: Seeds) -> list[Run]:
