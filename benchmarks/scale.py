@@ -25,7 +25,8 @@ from typing import Any
 import msgspec
 
 from benchmarks import resuming
-from benchmarks.cluster import Fleet, Timings, lengths_of, simulate
+from benchmarks.cluster import simulate
+from benchmarks.fleet import Fleet, Timings, lengths_of
 from lmsi_cli.cluster.dispatch import Dispatcher, Item
 from lmsi_cli.lines import appender, encode_line, read_object, read_records, write_atomic
 from lmsi_cli.records import Path
