@@ -25,13 +25,15 @@ from typing import Any
 import msgspec
 
 from benchmarks import resuming
-from benchmarks.cluster import Fleet, Timings, lengths_of, simulate
+from benchmarks.cluster import simulate
+from benchmarks.fleet import Fleet, Timings, lengths_of
 from lmsi_cli.cluster.dispatch import Dispatcher, Item
 from lmsi_cli.lines import appender, encode_line, read_object, read_records, write_atomic
 from lmsi_cli.records import Path
 
 RESULTS = File(__file__).parent / "results"
 TIMINGS, OUT = RESULTS / "scale-timings.json", RESULTS / "scale.json"
+SLOWER = 160.0  # tokens a second: qwen2.5-0.5b in Q4_K_M on two cores (docs/performance.md)
 SMALL = (Fleet(workers=40), 4_000, 8)
 
 
@@ -75,19 +77,26 @@ def driver_s(lines: Sequence[bytes], times: int = 4) -> float:
 
 
 def simulated(small: bool, timings: Timings) -> list[dict[str, Any]]:
-    """The run; with fewer questions, so that what grows with them shows; and without pauses."""
+    """The run; one of few questions; one without pauses; one of a slower model."""
     if small:
         fleet, questions, paths = SMALL
         return [one(timings, fleet, questions, paths)]
     fleet, steady = Fleet(), Fleet(pause=0.0)
-    cases = [(fleet, 1_000_000), (fleet, 100_000), (steady, 1_000_000)]
-    return [one(timings, f, questions, 32) for f, questions in cases]
+    slower = msgspec.structs.replace(timings, tokens_s=SLOWER)
+    cases = [
+        (timings, fleet, 1_000_000),
+        (timings, fleet, 100_000),
+        (timings, steady, 1_000_000),
+        (slower, fleet, 1_000_000),
+    ]
+    return [one(*case, 32) for case in cases]
 
 
 def one(timings: Timings, fleet: Fleet, questions: int, paths: int) -> dict[str, Any]:
     """A simulated run with what it assumes."""
     ran = simulate(timings, fleet, questions, paths)
-    return {"fleet": msgspec.to_builtins(fleet), "ran": msgspec.to_builtins(ran)}
+    given = {"tokens_s": timings.tokens_s, **msgspec.to_builtins(fleet)}
+    return {"fleet": given, "ran": msgspec.to_builtins(ran)}
 
 
 def told(timings: Timings) -> dict[str, float]:

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from benchmarks.cluster import Fleet, Timings, simulate
+from benchmarks.cluster import simulate
+from benchmarks.fleet import Fleet, Timings
 from benchmarks.scale import TIMINGS, driver_s
 from lmsi_cli.lines import encode_line
 from lmsi_cli.records import Path

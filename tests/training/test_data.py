@@ -49,6 +49,13 @@ def test_each_format_gets_its_own_longest_common_prefix():
     assert [e.shared for e in kept] == [22, 22, 21, 21, 0, 0]  # BOS counts; 7 are not worth it
 
 
+def test_an_id_is_one_object_wherever_it_stands():
+    # ids above 256 are else an object each time: 28 bytes, a million times over
+    fresh = CODEC._replace(prompt=lambda text: [int(str(1000 + ord(c))) for c in text])
+    kept, _ = tokenize([pair("ab", "c"), pair("ba", "c")], fresh, 16)
+    assert len({id(i) for e in kept for i in e.prompt}) == 2
+
+
 def test_the_last_prompt_token_is_never_shared():
     same = [TokenExample([7] * 30, [8]), TokenExample([7] * 30, [9])]
     assert [e.shared for e in share_prefixes(same, ["a", "a"])] == [29, 29]
