@@ -278,7 +278,10 @@ def test_the_small_model_learns_from_the_large_one(teacher, folder, lmsi):
 @pytest.mark.model
 @pytest.mark.slow
 @pytest.mark.vocabularies
-@pytest.mark.skipif(not MODELS.is_dir(), reason="LMSI_LLAMA_CPP_SOURCE: llama.cpp's vocabularies")
+@pytest.mark.skipif(
+    not (MODELS / "ggml-vocab-gpt-2.gguf").exists(),
+    reason="LMSI_LLAMA_CPP_SOURCE: llama.cpp's vocabularies",
+)
 @pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
 def test_the_words_of_a_real_model(teacher, folder, lmsi, name):
     import gguf as reader

@@ -52,6 +52,11 @@ OTHERS = {
     "sweep": False,
     "gradient_checkpointing": "on",
     "fit": True,
+    "loss": "scpo",
+    "beta": 0.1,
+    "rpo_alpha": 0.5,
+    "example_weight": "share",
+    "init": "runs/a/adapter",
 }
 
 
