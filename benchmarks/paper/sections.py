@@ -159,7 +159,7 @@ def sampled_lines(results: Results, what: str) -> str:
 def by_paths(results: Results) -> str:
     """The paper's Figure 3: the base's vote over k paths, by the exemplars it is shown."""
     found = rows(results)
-    ks = [k for k in (1, 5, 10, 16) if all(any(p.k == k for p in r.curve("base")) for r in found)]
+    ks = [k for k in (1, 2, 4, 8, 16) if all(any(p.k == k for p in r.curve("base")) for r in found)]
     head = ["exemplars", *(f"vote of {k}" for k in ks), f"any of {ks[-1]}"]
     body = [
         [row.name, *(percent(at[k].majority) for k in ks), percent(at[ks[-1]].any)]
