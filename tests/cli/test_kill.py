@@ -13,7 +13,7 @@ import pytest
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
-KILLS = 8
+KILLS = 20
 QUESTIONS, PATHS = 16, 12
 
 
@@ -61,7 +61,7 @@ def uninterrupted(tmp_path_factory):
     return by_key(folder)
 
 
-def test_many_kills(tmp_path, uninterrupted):
+def test_twenty_kills(tmp_path, uninterrupted):
     """Every line that was there at a kill is kept as it was, and all paths are the same in the end.
 
     To the last bit of every log-probability: in a split cache what a path is does not depend on
