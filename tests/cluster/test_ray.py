@@ -16,8 +16,8 @@ from lmsi_cli.rundir import RunDir
 
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 ROOT = Path(__file__).parent.parent.parent
-QUESTIONS = 16
-PATHS = 4
+QUESTIONS = 40
+PATHS = 24  # Ray takes some seconds to notice a death; the run has to take longer
 ARGS = ["-n", PATHS, "--max-tokens", 32, "--kv", "split", "--seed", 3]
 TERMINATED = 128 + signal.SIGTERM
 
@@ -104,10 +104,10 @@ def test_a_node_dies_then_the_driver_and_nothing_is_lost_or_twice(cluster, quest
     driver = begin(*spread)
     try:
         wait_for(lambda: paths_in(out))
+        assert actors()
         cluster.remove_node(cluster.nodes[0], allow_graceful=False)
         wait_for(lambda: "is gone" in RunDir(out).status.read_text())
         assert driver.poll() is None
-        assert actors()
     finally:
         driver.kill()
         driver.communicate()
