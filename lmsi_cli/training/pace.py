@@ -7,11 +7,13 @@ time.
 Knows neither files nor a user. Changes nothing: gradients are dropped, and random numbers are drawn
 again. What it finds:
 
-    Pace(fixed=0.012, rate=3.1e-12, forward=0.44, least=0.005, growth=0.0002, reached=640)
+    Pace(fixed=0.012, rate=3.1e-12, tried=2.2e11, beyond=3.4e-12, forward=0.44, least=0.005,
+         growth=0.0002, reached=640)
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Seconds that the trials may take together, where that share of the run is less.
-SPENT, SHARE = 4.0, 0.05
+SPENT, SHARE = 6.0, 0.05
 FEW = 32  # tokens of the first trial, for what the libraries build once
 LONGER = 4  # how many times as long the next trial is, at most; at least half as much again
 
@@ -45,13 +47,16 @@ class Costs(NamedTuple):
 class Pace(NamedTuple):
     """What rows cost, in seconds.
 
-    Every row takes ``fixed`` and each multiplication ``rate``; ``forward`` is the share of that
-    before the way back. A row of a few tokens takes ``least`` forwards. Each token that a row is
-    longer than ``reached`` takes ``growth`` once, for memory that nothing has touched before.
+    Every row takes ``fixed`` and each multiplication ``rate``, those over ``tried`` take ``beyond``
+    each; ``forward`` is the share of that before the way back. A row of a few tokens takes
+    ``least`` forwards. Each token that a row is longer than ``reached`` takes ``growth`` once, for
+    memory that nothing has touched before.
     """
 
     fixed: float
     rate: float
+    tried: float = math.inf
+    beyond: float = 0.0
     forward: float = 0.5
     least: float = 0.0
     growth: float = 0.0
@@ -59,7 +64,8 @@ class Pace(NamedTuple):
 
     def of(self, work: float) -> float:
         """Seconds of a row."""
-        return self.fixed + self.rate * work
+        more = max(0.0, work - self.tried)
+        return self.fixed + self.rate * (work - more) + self.beyond * more
 
     def once(self, tokens: int) -> float:
         """Seconds more that the first row of so many tokens takes."""
@@ -179,13 +185,13 @@ def measure(model: nn.Module, rows: Sequence[data.Row], each: Costs, dtype: load
 
 
 def typical(rows: Sequence[data.Row], each: Costs) -> tuple[data.Row, data.Row]:
-    """The row of the size in which half of the run's work is done, and the one next to it."""
+    """The row of the size in which half of the run's work is done, and the next longer one."""
     ordered = sorted(rows, key=each.of)
     left = sum(map(each.of, ordered)) / 2
     for number, row in enumerate(ordered):
         left -= each.of(row)
         if left <= 0:
-            return row, ordered[max(0, number - 1)]
+            return row, ordered[min(number + 1, len(ordered) - 1)]
     return ordered[-1], ordered[-1]
 
 
@@ -207,10 +213,11 @@ def cut(row: data.Row, tokens: int) -> data.Row:
 
 def _next(found: Sequence[Trial], one: data.Row, work: float, each: Costs) -> int:
     """Tokens of the next trial; 0 if there is no time for one that tells more than the last."""
-    pace = fit_line([(t.work, t.seconds) for t in found[1:]])
-    limit = max(SPENT, SHARE * work * pace.rate) - sum(t.seconds for t in found)
-    # Half of what is left, since the last one is followed by another.
-    part = (limit / 2 - pace.fixed) / (pace.rate * each.of(one))
+    line = fit_line([(t.work, t.seconds) for t in found[1:]])
+    limit = max(SPENT, SHARE * work * line.rate) - sum(t.seconds for t in found)
+    # The last one is followed by another; of one point the rate is too high, so there will be more.
+    limit /= min(2, len(found) - 1)
+    part = (limit - line.fixed) / (line.rate * each.of(one))
     last, whole = found[-1].tokens, len(one.ids)
     size = min(whole, LONGER * last, int(part * whole))
     return size if size >= 1.5 * last or last < size == whole else 0
@@ -225,14 +232,32 @@ def read(found: Sequence[Trial]) -> Pace:
     short, last = found[1], found[-1]
     line = fit_line([(short.work, short.seconds), (last.work, last.seconds)])
     pace = line._replace(
-        forward=last.forward / last.seconds, least=short.forward, reached=last.tokens
+        tried=last.work,
+        beyond=line.rate,
+        forward=last.forward / last.seconds,
+        least=short.forward,
+        reached=last.tokens,
     )
     if len(found) == 2:
         return pace
     before, grown = found[-3], found[-2]
     more = grown.seconds - last.seconds * grown.work / last.work
     longer = grown.tokens - before.tokens
-    return pace._replace(growth=max(0.0, more / longer), reached=grown.tokens)
+    return pace._replace(
+        beyond=_beyond(before, last, line),
+        growth=max(0.0, more / longer),
+        reached=grown.tokens,
+    )
+
+
+def _beyond(before: Trial, last: Trial, line: Pace) -> float:
+    """The rate of rows longer than any trial: that of the last stretch.
+
+    Few tokens wait for the weights, many for the arithmetic, so it is no lower than that of all
+    trials; and no row takes less for its work than a longer one.
+    """
+    steep = (last.seconds - before.seconds) / (last.work - before.work)
+    return min(max(steep, line.rate), last.seconds / last.work)
 
 
 def _trial(model: nn.Module, row: data.Row, each: Costs, dtype: load.Dtype) -> Trial:
