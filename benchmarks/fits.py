@@ -25,7 +25,7 @@ import msgspec
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.lines import read_records
-from lmsi_cli.records import TrainExample
+from lmsi_cli.records import TrainExample, TrainFormat
 
 # A model of this many bytes trains fast enough for the many steps of the first list.
 SMALL = 200 << 20
@@ -43,7 +43,7 @@ SETTINGS = {
         '{"max_steps": 3, "layers": 12, "row_tokens": 512}',
     ),
 }
-FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+FORMATS: tuple[TrainFormat, ...] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):

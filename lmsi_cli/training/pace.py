@@ -26,7 +26,7 @@ from lmsi_cli.training.memory import scores
 if TYPE_CHECKING:
     from torch import nn
 
-# Seconds that the trials may take together, where that share of the run is less.
+# About what the trials may take together: seconds, or a share of the run if that is more.
 SPENT, SHARE = 6.0, 0.05
 FEW = 32  # tokens of the first trial, for what the libraries build once
 LONGER = 4  # how many times as long the next trial is, at most; at least half as much again
