@@ -103,8 +103,9 @@ def _referred(model: nn.Module, job: Job, state: State, progress: Progress) -> J
 def _foretell(model: nn.Module, job: Job, state: State, progress: Progress) -> None:
     if devices.of(model).type != "cpu":
         return
+    seen = job.watched.examples if job.watched else ()
     seconds = pace.foretell(
-        model, job.examples, job.config, state.row_tokens, job.dtype, state.done
+        model, job.examples, job.config, state.row_tokens, job.dtype, state.done, seen
     )
     progress.say(f"time: about {pace.told(seconds)} of training")
 
