@@ -129,6 +129,7 @@ class Simulation:
             self.book(run, self.now)
             if self.rng.random() < self.fleet.cut_off:
                 self.push(self.now + self.fleet.notice + LATE, "late", (worker, run))
+        worker.runs.clear()  # its own death may still be among the events
         self.gap(worker, self.now)
         self.push(self.now + self.fleet.notice, "gone", worker)
 
