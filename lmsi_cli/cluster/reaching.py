@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmsi_cli.cluster.scratch import scratch
+from lmsi_cli.cluster.scratch import clear, scratch
 from lmsi_cli.errors import LmsiError
 
 LOCAL, AUTO = "local", "auto"
@@ -66,6 +66,10 @@ def reached(wish: Wish) -> Iterator[Room]:
             with _own_signals():
                 _connect(ray, wish, folder)
             yield room(wish, ray.nodes())
+        except KeyboardInterrupt:  # the process may be ended before Ray is through
+            if folder is not None:
+                clear(folder)
+            raise
         finally:
             ray.shutdown()
 

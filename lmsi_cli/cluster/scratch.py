@@ -38,12 +38,14 @@ def scratch() -> Iterator[Path]:
     folder, lock = _made(place)
     try:
         yield folder
-    except KeyboardInterrupt:  # what comes next may be cut short
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear(folder)
         lock.release()
+
+
+def clear(folder: Path) -> None:
+    """Remove a folder, in whatever state."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(place: Path) -> None:
@@ -51,7 +53,7 @@ def sweep(place: Path) -> None:
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):  # another user's, or just removed by another
             if _abandoned(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                clear(folder)
 
 
 def _abandoned(folder: Path) -> bool:
