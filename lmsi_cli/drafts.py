@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
@@ -37,6 +37,10 @@ class Draft:
         """Add one record."""
         self._file.write(encode_line(record))
 
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add records that are lines already."""
+        self._file.writelines(lines)
+
 
 class Shuffled:
     """Takes records, and gives their lines in another order; made by ``shuffled``."""
@@ -47,9 +51,13 @@ class Shuffled:
 
     def write(self, record: Record) -> None:
         """Add one record."""
-        line = encode_line(record)
-        self._starts.append(self._end)
-        self._end += self._heap.write(line)
+        self.add([encode_line(record)])
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add records that are lines already."""
+        for line in lines:
+            self._starts.append(self._end)
+            self._end += self._heap.write(line)
 
     def pour(self, file: BinaryIO, seed: int) -> None:
         """Write all lines, in the order that ``random.shuffle`` gives a list of as many."""

@@ -25,6 +25,7 @@ from lmsi_cli.store.schema import arrow
 from lmsi_cli.store.shards import Shards, line_count, shard_appender
 
 R = TypeVar("R", bound=Record)
+P = TypeVar("P", bound=Record, covariant=True)
 W = TypeVar("W", bound=Record, contravariant=True)
 
 Form = Literal["jsonl", "parquet"]
@@ -36,6 +37,13 @@ class Writer(Protocol[W]):
 
     def write(self, record: W) -> None:
         """Append one record; all of it or none."""
+
+
+class Piece(Protocol[P]):
+    """Some groups, in the order of their keys; can be sent to a process of this machine."""
+
+    def keys(self) -> list[str]: ...
+    def __iter__(self) -> Iterator[tuple[str, list[P]]]: ...
 
 
 class Grouped(Protocol[R]):
@@ -51,6 +59,9 @@ class Grouped(Protocol[R]):
     def __len__(self) -> int: ...
     def get(self, key: str) -> list[R]:
         """One group; empty if there is none of that key."""
+
+    def pieces(self) -> Iterator[Piece[R]]:
+        """All groups in the same order, in pieces that another process can read."""
 
     def close(self) -> None:
         """Let go of all files."""
