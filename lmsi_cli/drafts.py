@@ -85,7 +85,10 @@ def drafted(path: Path) -> Iterator[Draft]:
 @contextmanager
 def shuffled(path: Path, seed: int) -> Iterator[Shuffled]:
     """Write a JSONL file in random order, as ``drafted`` does; takes its room twice meanwhile."""
-    with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent, buffering=WRITTEN) as heap:
+    with (
+        replacing(path) as file,
+        tempfile.TemporaryFile(dir=path.parent, buffering=WRITTEN) as heap,
+    ):
         draft = Shuffled(cast(BufferedRandom, heap))
         yield draft
         draft.pour(file, seed)

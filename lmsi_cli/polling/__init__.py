@@ -5,7 +5,6 @@
 """
 
 from lmsi_cli.polling.crew import Sinks, hold_all
-from lmsi_cli.polling.holding import Watcher
 from lmsi_cli.polling.polls import Polls
 
-__all__ = ["Polls", "Sinks", "Watcher", "hold_all"]
+__all__ = ["Polls", "Sinks", "hold_all"]

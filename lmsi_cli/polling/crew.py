@@ -17,7 +17,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path as File
 from typing import Any, NamedTuple
@@ -26,10 +26,11 @@ from lmsi_cli.drafts import Draft, Shuffled
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed, Placed
 from lmsi_cli.lines import write_error
-from lmsi_cli.polling.holding import Watcher, hold
+from lmsi_cli.polling.holding import hold
 from lmsi_cli.polling.polls import Polls
 from lmsi_cli.records import Path, Question
 from lmsi_cli.store import Grouped, Piece
+from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import Tally
 
 AHEAD = 2  # pieces a worker may be ahead of the one that is due, in files
@@ -42,13 +43,19 @@ class Sinks(NamedTuple):
     train: Shuffled
     pairs: Shuffled
 
+    def add(self, votes: Iterable[bytes], train: Iterable[bytes], pairs: Iterable[bytes]) -> None:
+        """Add lines to each."""
+        self.votes.add(votes)
+        self.train.add(train)
+        self.pairs.add(pairs)
+
 
 def hold_all(
     paths: Grouped[Path],
     questions: Indexed[Question],
     polls: Polls,
     sinks: Sinks,
-    watch: Watcher | None,
+    watch: Observer | None,
     told: Callable[[Tally], None],
 ) -> Tally:
     """Vote on every question.
@@ -78,15 +85,14 @@ def _alone(
     questions: Indexed[Question],
     polls: Polls,
     sinks: Sinks,
-    watch: Watcher | None,
+    watch: Observer | None,
 ) -> Generator[Tally]:
     def question_of(key: str) -> Question:
         found = questions.get(key)
         return found[0] if found else _missing(questions.path, key)
 
     for held in hold(paths, question_of, polls, watch):
-        for sink, lines in zip(sinks, (held.votes, held.train, held.pairs), strict=True):
-            sink.add(lines)
+        sinks.add(held.votes, held.train, held.pairs)
         yield held.tally
 
 
@@ -95,25 +101,28 @@ def _together(
     questions: Indexed[Question],
     polls: Polls,
     sinks: Sinks,
-    watch: Watcher | None,
+    watch: Observer | None,
 ) -> Generator[Tally]:
-    with tempfile.TemporaryDirectory(prefix="lmsi-vote-") as temp:
-        with _workers(polls, questions.path, File(temp)) as crew:
-            for number, tally, seen in crew.work(_tasks(paths, questions, watch)):
-                if watch is not None and seen is not None:
-                    watch.merge(seen)
-                for sink, file in zip(sinks, _files(File(temp), number), strict=True):
-                    with file.open("rb") as lines:
-                        sink.add(lines)
-                    file.unlink()
-                yield tally
+    with (
+        tempfile.TemporaryDirectory(prefix="lmsi-vote-") as temp,
+        _workers(polls, questions.path, File(temp)) as crew,
+    ):
+        for number, tally, seen in crew.work(_tasks(paths, questions, watch)):
+            if watch is not None and seen is not None:
+                watch.merge(seen)
+            with ExitStack() as stack:
+                files = _files(File(temp), number)
+                sinks.add(*(stack.enter_context(file.open("rb")) for file in files))
+            for file in files:
+                file.unlink()
+            yield tally
 
 
-Task = tuple[int, Piece[Path], dict[str, int], Watcher | None]
+Task = tuple[int, Piece[Path], dict[str, int], Observer | None]
 
 
 def _tasks(
-    paths: Grouped[Path], questions: Indexed[Question], watch: Watcher | None
+    paths: Grouped[Path], questions: Indexed[Question], watch: Observer | None
 ) -> Iterator[Task]:
     for number, piece in enumerate(paths.pieces()):
         places: dict[str, int] = {}
@@ -249,10 +258,11 @@ def _write(
     places: dict[str, int],
     lines: Placed[Question],
     polls: Polls,
-    watch: Watcher | None,
+    watch: Observer | None,
 ) -> Tally:
     tally = Tally()
-    with files[0].open("wb") as votes, files[1].open("wb") as train, files[2].open("wb") as pairs:
+    with ExitStack() as stack:
+        votes, train, pairs = (stack.enter_context(file.open("wb")) for file in files)
         for held in hold(piece, lambda key: lines.read(places[key]), polls, watch):
             votes.writelines(held.votes)
             train.writelines(held.train)

@@ -11,25 +11,14 @@ a time, so that little is in memory:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
 
 from lmsi_cli.lines import encode_line
 from lmsi_cli.polling.polls import Polls
 from lmsi_cli.records import Path, Question, Vote
+from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import Tally
 
 SLICE = 256  # questions whose lines are in memory at once
-
-
-class Watcher(Protocol):
-    """Is told every question with its vote and all of its paths; ``verdict.Observer`` is one."""
-
-    def observe(self, question: Question, vote: Vote, paths: list[Path]) -> None: ...
-    def fresh(self) -> Watcher:
-        """Another one, which has seen nothing, for later questions."""
-
-    def merge(self, other: Watcher) -> None:
-        """Take what another one saw."""
 
 
 class Held:
@@ -46,7 +35,7 @@ def hold(
     groups: Iterable[tuple[str, list[Path]]],
     question_of: Callable[[str], Question],
     polls: Polls,
-    watch: Watcher | None,
+    watch: Observer | None,
 ) -> Iterator[Held]:
     """Vote on questions in turn; LmsiError as ``Polls.hold``, or a question is missing.
 
@@ -56,13 +45,12 @@ def hold(
         polls: How.
         watch: Is told every question.
     """
-    held, count = Held(), 0
-    for question_id, paths in groups:
+    held = Held()
+    for count, (question_id, paths) in enumerate(groups, 1):
         question = question_of(question_id)
         voted = _add(held, question, paths, polls)
         if watch is not None:
             watch.observe(question, voted, paths)
-        count += 1
         if count % SLICE == 0:
             yield held
             held = Held()

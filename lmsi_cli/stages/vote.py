@@ -1,9 +1,10 @@
 r"""Stage two: sampled paths in, one vote per question and the training examples out.
 
-Knows which file goes where; the vote and its filters are in ``voting/``, how all questions are gone
-through in ``polling/``, the formats in ``prompts.py``. Needs no model and no gold answer but those of a probe, which fit a temperature and
-nothing else. Questions go by one at a time, so memory does not grow with the number of paths (but
-for eight bytes an example). One line of ``train.jsonl``:
+Knows which file goes where; the vote and its filters are in ``voting/``, how the questions are gone
+through in ``polling/``, the formats in ``prompts.py``. Needs no model and no gold answer but those
+of a probe, which fit a temperature and nothing else. Some questions go by at a time, so memory does
+not grow with the number of paths, but for eight bytes an example. One line of
+``train.jsonl``:
 
     {"completion": " 2 + 2 = 4. The answer is 4.", "format": "cot-zero", "path": 3,
      "prompt": "Q: ...\\nA: Let's think step by step.", "question_id": "q7"}
@@ -23,11 +24,12 @@ from lmsi_cli.drafts import drafted, shuffled
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
-from lmsi_cli.polling import Polls, Sinks, Watcher, hold_all
+from lmsi_cli.polling import Polls, Sinks, hold_all
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Silent
 from lmsi_cli.rundir import RunDir, refuse_student
 from lmsi_cli.store import Grouped
+from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import Tally, VoteSummary, ballot
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
@@ -42,7 +44,7 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
     config: VoteConfig,
     exams: Mapping[str, Sequence[Question]] = NONE,
     gold: Mapping[str, str] = NONE,
-    watch: Watcher | None = None,
+    watch: Observer | None = None,
     progress: Progress = SILENT,
 ) -> VoteSummary:
     """Vote over every question of a run folder; write votes, training examples and the summary.
@@ -151,7 +153,7 @@ def _paths(run: RunDir, progress: Progress) -> Grouped[Path]:
 
 
 def _write(
-    run: RunDir, polls: Polls, paths: Grouped[Path], watch: Watcher | None, progress: Progress
+    run: RunDir, polls: Polls, paths: Grouped[Path], watch: Observer | None, progress: Progress
 ) -> Tally:
     """Hold all votes, question after question; the files appear when all are held."""
     seed = polls.config.seed

@@ -14,4 +14,14 @@ from lmsi_cli.store.remote import Remote
 from lmsi_cli.store.shards import Shards, shard_appender
 from lmsi_cli.store.shelf import Form, Grouped, Piece, Shelf
 
-__all__ = ["Form", "Grouped", "Piece", "Place", "Remote", "Shards", "Shelf", "place_of", "shard_appender"]
+__all__ = [
+    "Form",
+    "Grouped",
+    "Piece",
+    "Place",
+    "Remote",
+    "Shards",
+    "Shelf",
+    "place_of",
+    "shard_appender",
+]

@@ -3,7 +3,7 @@
 Knows rows and their key; nothing of how they came here. A part is a name and four words, so it can
 be handed to another process of this machine:
 
-    list(Part(folder / "0.arrows", shards.folder, Path, Order("question_id", "path", "path {number}")))
+    list(Part(file, shards.folder, Path, Order("question_id", "path", "path {number}")))
     -> [("q1", [Path(path=0, ...), Path(path=1, ...)]), ...]
 """
 

@@ -25,7 +25,6 @@ from lmsi_cli.store.schema import arrow
 from lmsi_cli.store.shards import Shards, line_count, shard_appender
 
 R = TypeVar("R", bound=Record)
-P = TypeVar("P", bound=Record, covariant=True)
 W = TypeVar("W", bound=Record, contravariant=True)
 
 Form = Literal["jsonl", "parquet"]
@@ -39,11 +38,13 @@ class Writer(Protocol[W]):
         """Append one record; all of it or none."""
 
 
-class Piece(Protocol[P]):
+class Piece(Protocol[R]):
     """Some groups, in the order of their keys; can be sent to a process of this machine."""
 
-    def keys(self) -> list[str]: ...
-    def __iter__(self) -> Iterator[tuple[str, list[P]]]: ...
+    def keys(self) -> list[str]:
+        """The keys in order."""
+
+    def __iter__(self) -> Iterator[tuple[str, list[R]]]: ...
 
 
 class Grouped(Protocol[R]):

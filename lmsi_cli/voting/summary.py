@@ -101,11 +101,10 @@ class Tally:
 
     def merge(self, later: Tally) -> None:
         """Count the questions that another tally counted, which come after these."""
-        for mine, theirs in (
-            (self.sums, later.sums), (self.removed, later.removed),
-            (self.classes, later.classes), (self.kept_classes, later.kept_classes),
-        ):  # fmt: skip
-            mine.update(theirs)
+        self.sums.update(later.sums)
+        self.removed.update(later.removed)
+        self.classes.update(later.classes)
+        self.kept_classes.update(later.kept_classes)
         self.samples = {**later.samples, **self.samples}
         for share in later.each:
             self.shares += share
