@@ -36,7 +36,7 @@ def lmsi(*argv):
 
 def judged(run, probe=(), second=None, **settings):
     observer = observer_of(run, TASK, probe, second)
-    vote_run(run, TASK, VoteConfig(**settings), watch=observer.observe)
+    vote_run(run, TASK, VoteConfig(**settings), watch=observer)
     return conclude(run, observer)
 
 
