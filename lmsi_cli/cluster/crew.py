@@ -69,7 +69,9 @@ class RayCrew:
     def __enter__(self) -> RayCrew:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            return  # time is short, and Ray ends them with the driver
         for actor in self._actors.values():
             self.ray.kill(actor, no_restart=True)
 
