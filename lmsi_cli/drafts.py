@@ -14,13 +14,17 @@ from __future__ import annotations
 import random
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO, cast
 
 from lmsi_cli.lines import encode_line, replacing
 from lmsi_cli.records import Record
+
+LINE = 2_048  # bytes read for one line; a longer one takes a second call
+WRITTEN = 1 << 18  # bytes of one write
 
 
 class Draft:
@@ -33,26 +37,42 @@ class Draft:
         """Add one record."""
         self._file.write(encode_line(record))
 
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add records that are lines already."""
+        self._file.writelines(lines)
+
 
 class Shuffled:
     """Takes records, and gives their lines in another order; made by ``shuffled``."""
 
-    def __init__(self, heap: IO[bytes]) -> None:
+    def __init__(self, heap: BufferedRandom) -> None:
         self._heap, self._end = heap, 0
         self._starts = array("Q")
 
     def write(self, record: Record) -> None:
         """Add one record."""
-        line = encode_line(record)
-        self._starts.append(self._end)
-        self._end += self._heap.write(line)
+        self.add([encode_line(record)])
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add records that are lines already."""
+        for line in lines:
+            self._starts.append(self._end)
+            self._end += self._heap.write(line)
 
     def pour(self, file: BinaryIO, seed: int) -> None:
         """Write all lines, in the order that ``random.shuffle`` gives a list of as many."""
+        self._heap.flush()
         random.Random(seed).shuffle(self._starts)
         for start in self._starts:
-            self._heap.seek(start)
-            file.write(self._heap.readline())
+            file.write(self._line(start))
+
+    def _line(self, start: int) -> bytes:
+        """Read one line from its place, past the buffer: the next one is elsewhere."""
+        raw, read = self._heap.raw, b""
+        raw.seek(start)
+        while b"\n" not in read:
+            read += raw.read(max(LINE, len(read)))
+        return read[: read.index(b"\n") + 1]
 
 
 @contextmanager
@@ -65,7 +85,10 @@ def drafted(path: Path) -> Iterator[Draft]:
 @contextmanager
 def shuffled(path: Path, seed: int) -> Iterator[Shuffled]:
     """Write a JSONL file in random order, as ``drafted`` does; takes its room twice meanwhile."""
-    with replacing(path) as file, tempfile.TemporaryFile(dir=path.parent) as heap:
-        draft = Shuffled(heap)
+    with (
+        replacing(path) as file,
+        tempfile.TemporaryFile(dir=path.parent, buffering=WRITTEN) as heap,
+    ):
+        draft = Shuffled(cast(BufferedRandom, heap))
         yield draft
         draft.pour(file, seed)

@@ -33,10 +33,10 @@ _STRETCH = re.compile(
     r"(?:[ \t]*+(?:[-+*/\u00d7\u00f7()=\u2212\u2013^0-9.,%$€£]++|\\(?:times|cdot|div|(?=[$€£]))"
     r"|x(?=[ \t]*[$(0-9])))++"
 )
-# The commonest equation, standing among words so that no run can be longer than it ("x" may be a
-# sign). If these are all there is, the parser has nothing to do.
+# The commonest equations, standing among words so that no run can be longer than they are ("x" may
+# be a sign), and shorter than the parser's limit. If these are all there is, it has nothing to do.
 _PLAIN = re.compile(
-    r"(?<=[a-wyzA-WYZ.,:;] )([0-9]{1,99}) ([-+*/]) ([0-9]{1,99}) = ([0-9]{1,99})"
+    r"(?<=[a-wyzA-WYZ.,:;] )([0-9]{1,99}(?: [-+*/] [0-9]{1,99}){1,15}) = ([0-9]{1,99})"
     r"(?=[.,:;]?(?:\n|\Z)|[.,:;] | [a-wyzA-WYZ])"
 )
 _BINARY = ("+", "-", "*", "/")
@@ -67,9 +67,6 @@ def equations(text: str) -> tuple[str, ...]:
 
 def equations_hold(text: str) -> bool | None:
     """Say whether every equation of a rationale is exactly true; ``None`` if it has none."""
-    with suppress(ZeroDivisionError):
-        if plain := _all_plain(text):
-            return all(_is_true(*parts) for parts in plain)
     found = read_equations(text)
     return all(e.holds for e in found) if found else None
 
@@ -80,7 +77,7 @@ def read_equations(text: str) -> tuple[Equation, ...]:
         return ()
     with suppress(ZeroDivisionError):  # that one the parser leaves out
         if plain := _all_plain(text):
-            return tuple(_plain(*parts) for parts in plain)
+            return tuple([_plain(*parts) for parts in plain])
     if "<<" in text or "**" in text:
         text = _NOISE.sub("", text)
     found: list[Equation] = []
@@ -108,37 +105,35 @@ def value_of(side: tuple[str, ...]) -> Number:
         raise ValueError(str(e)) from None
 
 
-def _all_plain(text: str) -> list[tuple[str, str, str, str]]:
+def _all_plain(text: str) -> list[tuple[str, str]]:
     """Find the equations ``a op b = c``, if every equals sign of a text belongs to one."""
     if "\\" in text:  # LaTeX's signs are words
         return []
-    found: list[tuple[str, str, str, str]] = _PLAIN.findall(text)
+    found: list[tuple[str, str]] = _PLAIN.findall(text)
     return found if len(found) == text.count("=") else []
 
 
-def _is_true(left: str, op: str, right: str, stated: str) -> bool:
-    """Check ``a op b = c`` in whole numbers, without a fraction."""
-    a, b, c = int(left), int(right), int(stated)
-    if op == "+":
-        return a + b == c
-    if op == "-":
-        return a - b == c
-    if op == "*":
-        return a * b == c
-    if not b:
-        raise ZeroDivisionError
-    return a == b * c
+def _plain(left: str, stated: str) -> Equation:
+    """Compute ``a op b op ... = c``, in whole numbers as long as they are whole."""
+    side, claimed = tuple(left.split(" ")), int(stated)
+    value = _flat(side)
+    return Equation((side, (stated,)), (value, claimed), value == claimed)
 
 
-def _plain(left: str, op: str, right: str, stated: str) -> Equation:
-    """Compute ``a op b = c`` in whole numbers."""
-    a, b, claimed = int(left), int(right), int(stated)
-    value: Number
-    if op == "/":
-        value = Fraction(a, b) if a % b else a // b
-    else:
-        value = a + b if op == "+" else a - b if op == "-" else a * b
-    return Equation(((left, op, right), (stated,)), (value, claimed), value == claimed)
+def _flat(side: tuple[str, ...]) -> Number:
+    """Compute whole numbers and signs in turn, without brackets; may raise ZeroDivisionError."""
+    total: Number = 0
+    term: Number = int(side[0])
+    for op, token in zip(side[1::2], side[2::2], strict=True):
+        number = int(token)
+        if op == "*":
+            term *= number
+        elif op == "/":
+            term = Fraction(term) / number if term % number else term // number
+        else:
+            total += term
+            term = number if op == "+" else -number
+    return total + term
 
 
 @lru_cache(maxsize=4096)  # paths of one question repeat one another's steps

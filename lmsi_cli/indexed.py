@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from contextlib import closing
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from lmsi_cli.records import Record
 
 R = TypeVar("R", bound=Record)
 Key = tuple[str, int]
+PIECE = 512  # groups of a piece: some tenths of a second of voting
 
 # An empty name is a file that SQLite deletes; it spills there once its cache is full.
 _TABLE = """
@@ -38,6 +40,44 @@ PRAGMA cache_size = -8000;
 CREATE TABLE place (key TEXT, number INTEGER, start INTEGER, PRIMARY KEY (key, number))
 WITHOUT ROWID;
 """
+
+
+class Placed(Generic[R]):
+    """Single lines of a file by where they begin."""
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
+        self.path, self._decoder = path, msgspec.json.Decoder(kind)
+        self._file: BinaryIO = path.open("rb")
+
+    def read(self, start: int) -> R:
+        """Read the record at a place; LmsiError if it is not one any more."""
+        self._file.seek(start)
+        try:
+            return self._decoder.decode(self._file.readline())
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise LmsiError(
+                f"{self.path}: was changed while it was read", hint="give the command again"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class Excerpt(Generic[R]):
+    """Some groups of a file; names and places alone, so that it can be sent to another process."""
+
+    def __init__(self, path: Path, kind: type[R], groups: list[tuple[str, list[int]]]) -> None:
+        self.path, self.kind, self.places = path, kind, groups
+
+    def keys(self) -> list[str]:
+        """The keys in order."""
+        return [key for key, _ in self.places]
+
+    def __iter__(self) -> Iterator[tuple[str, list[R]]]:
+        with closing(Placed(self.path, self.kind)) as lines:
+            for key, starts in self.places:
+                yield key, [lines.read(start) for start in starts]
 
 
 class Indexed(Generic[R]):
@@ -67,14 +107,14 @@ class Indexed(Generic[R]):
             LmsiError: The file is missing, a line is not a ``kind``, or two have one key.
         """
         self.path, self.most = path, -1
-        self._key, self._told, self._decoder = key, read, msgspec.json.Decoder(kind)
+        self._kind, self._key, self._told = kind, key, read
         self._last: Key = ("", 0)
         self._places = sqlite3.connect("")
         self._places.executescript(_TABLE)
         try:
             rows = self._rows(kind)
             self._places.executemany("INSERT INTO place VALUES (?, ?, ?)", rows)
-            self._file: BinaryIO = path.open("rb")
+            self._lines = Placed(path, kind)
         except sqlite3.IntegrityError:
             self._places.close()
             raise self._twice(what) from None
@@ -96,21 +136,35 @@ class Indexed(Generic[R]):
 
     def close(self) -> None:
         """Let go of the file and delete the notes."""
-        self._file.close()
+        self._lines.close()
         self._places.close()
 
     def __iter__(self) -> Iterator[tuple[str, list[R]]]:
+        for key, starts in self._groups():
+            yield key, [self._lines.read(start) for start in starts]
+
+    def pieces(self) -> Iterator[Excerpt[R]]:
+        """The groups in the same order, some hundreds at a time."""
+        groups = self._groups()
+        while some := list(islice(groups, PIECE)):
+            yield Excerpt(self.path, self._kind, some)
+
+    def _groups(self) -> Iterator[tuple[str, list[int]]]:
         rows = self._places.execute("SELECT key, start FROM place ORDER BY key, number")
         for key, group in groupby(rows, key=itemgetter(0)):
-            yield key, [self._read(start) for _, start in group]
+            yield key, [start for _, start in group]
 
     def __len__(self) -> int:
         return int(self._places.execute("SELECT COUNT(DISTINCT key) FROM place").fetchone()[0])
 
     def get(self, key: str) -> list[R]:
         """Read one group; empty if there is none of that key."""
+        return [self._lines.read(start) for start in self.starts(key)]
+
+    def starts(self, key: str) -> list[int]:
+        """Where the lines of a group begin, in bytes; for ``Placed`` in another process."""
         rows = self._places.execute("SELECT start FROM place WHERE key = ? ORDER BY number", (key,))
-        return [self._read(start) for (start,) in rows]
+        return [start for (start,) in rows]
 
     def _rows(self, kind: type[R]) -> Iterator[tuple[str, int, int]]:
         mib = 0
@@ -120,15 +174,6 @@ class Indexed(Generic[R]):
             if start >> 20 > mib:
                 self._told(mib := start >> 20)
             yield key, number, start
-
-    def _read(self, start: int) -> R:
-        self._file.seek(start)
-        try:
-            return self._decoder.decode(self._file.readline())
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise LmsiError(
-                f"{self.path}: was changed while it was read", hint="give the command again"
-            ) from None
 
     def _twice(self, what: str) -> LmsiError:
         key, number = self._last

@@ -16,9 +16,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
@@ -204,11 +205,18 @@ def _plain(message: str) -> str:
 
 def encode_line(record: Record) -> bytes:
     """Encode one record as a line with sorted keys; ValueError on a number that JSON lacks."""
-    for name in record.__struct_fields__:
+    for name in _fractions(type(record)):
         value = getattr(record, name)
         if isinstance(value, float) and not math.isfinite(value):  # JSON would turn it to null
             raise ValueError(f"{type(record).__name__}.{name} is {value}")
     return msgspec.json.encode(record, order="sorted") + b"\n"
+
+
+@lru_cache
+def _fractions(kind: type[Record]) -> tuple[str, ...]:
+    """The fields that may hold a fraction, by what their types are called."""
+    told = {name: str(hint) for name, hint in get_type_hints(kind).items()}
+    return tuple(n for n in kind.__struct_fields__ if re.search("float|Any", told[n]))
 
 
 def unfinished(path: Path) -> Path:

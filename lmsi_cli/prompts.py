@@ -243,8 +243,8 @@ def preferences(
     return [
         Preference(
             prompt=render(task, question.question, format),
-            chosen=completion(task, chosen),
-            rejected=completion(task, rejected),
+            chosen=good,
+            rejected=bad,
             weight=weight,
             format=format,
             question_id=question.id,
@@ -252,6 +252,7 @@ def preferences(
             rejected_path=rejected.path,
         )
         for chosen, rejected, weight in pairs
+        for good, bad in [(completion(task, chosen), completion(task, rejected))]
         for format in formats
         if format.startswith("cot")
     ]

@@ -24,7 +24,7 @@ LAYERS = [
     {"verdict", "generation"},
     {"rounds"},
     {"engine", "training", "tasks", "report"},
-    {"cluster"},
+    {"cluster", "polling"},
     {"stages"},
     {"cli"},
     {"__main__"},

@@ -182,7 +182,7 @@ class _Loop:
         plan, say = self.plan, self.progress.say
         observer = observer_of(folder, plan.task, plan.probe)
         summary: VoteSummary = vote_run(
-            folder, plan.task, settings.vote, plan.excluded, observer.gold, observer.observe,
+            folder, plan.task, settings.vote, plan.excluded, observer.gold, observer,
             self.progress,
         )  # fmt: skip
         verdict = conclude(folder, observer)

@@ -68,7 +68,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder), watched(quiet, folder) as progress:
         observer = observer_of(folder, task, labelled, opened(second) if second else None)
-        summary = vote_run(folder, task, settings, exams, observer.gold, observer.observe, progress)
+        summary = vote_run(folder, task, settings, exams, observer.gold, observer, progress)
         verdict = conclude(folder, observer)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     tables = (vote_table, class_table, removed_table, histogram)

@@ -4,7 +4,7 @@ Knows which file goes where; the signals and the rules are in ``verdict/``. The 
 an observer, and its verdict lies beside what it judges:
 
     observer = observer_of(run, task, probe, None)
-    vote_run(run, task, config, observer.observe)
+    vote_run(run, task, config, watch=observer)
     conclude(run, observer)  # verdict.json
 """
 

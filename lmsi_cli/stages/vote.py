@@ -1,9 +1,10 @@
 r"""Stage two: sampled paths in, one vote per question and the training examples out.
 
-Knows which file goes where; the vote and its filters are in ``voting/``, the formats in
-``prompts.py``. Needs no model and no gold answer but those of a probe, which fit a temperature and
-nothing else. Questions go by one at a time, so memory does not grow with the number of paths. One
-line of ``train.jsonl``:
+Knows which file goes where; the vote and its filters are in ``voting/``, how the questions are gone
+through in ``polling/``, the formats in ``prompts.py``. Needs no model and no gold answer but those
+of a probe, which fit a temperature and nothing else. Some questions go by at a time, so memory does
+not grow with the number of paths, but for eight bytes an example. One line of
+``train.jsonl``:
 
     {"completion": " 2 + 2 = 4. The answer is 4.", "format": "cot-zero", "path": 3,
      "prompt": "Q: ...\\nA: Let's think step by step.", "question_id": "q7"}
@@ -11,30 +12,27 @@ line of ``train.jsonl``:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from lmsi_cli.answers import canonical
 from lmsi_cli.config import FITTED, MAJORITY, NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.drafts import drafted, shuffled
-from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
-from lmsi_cli.prompts import Task, examples, preferences
-from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
+from lmsi_cli.polling import Polls, Sinks, hold_all
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Path, Progress, Question, Silent
 from lmsi_cli.rundir import RunDir, refuse_student
-from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.store import Grouped
-from lmsi_cli.voting import Selection, Tally, VoteSummary, ballot, select, tell, vote
-from lmsi_cli.voting.pairs import choose
+from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.voting import Tally, VoteSummary, ballot
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
-Watch = Callable[[Question, Vote, Sequence[Path]], None]
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -46,7 +44,7 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
     config: VoteConfig,
     exams: Mapping[str, Sequence[Question]] = NONE,
     gold: Mapping[str, str] = NONE,
-    watch: Watch = lambda *_: None,
+    watch: Observer | None = None,
     progress: Progress = SILENT,
 ) -> VoteSummary:
     """Vote over every question of a run folder; write votes, training examples and the summary.
@@ -72,14 +70,16 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
     if exams:
         check_apart(read_records(run.questions, Question), exams)
     with _paths(run, progress) as paths:
-        polls = _Polls(run, task, config, paths)
-        fitted = polls.fit(gold) if config.weight == FITTED else None
-        tally = _write(run, polls, watch, progress)
+        sampled = run.load_settings().get("sample", {})
+        polls = Polls(task, config, sampled, paths.most, run.sampled.place)
+        fitted = _fitted(run, polls, paths, gold) if config.weight == FITTED else None
+        tally = _write(run, polls, paths, watch, progress)
     summary = tally.summary()
     summary = msgspec.structs.replace(summary, fit=fitted, warnings=tuple(_warnings(run, config)))
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
     write_atomic(run.vote_summary, text)
-    run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams)})
+    told = {k: v for k, v in msgspec.to_builtins(config).items() if k != "workers"}
+    run.save_settings("vote", {**told, "exclude": sorted(exams)})
     return summary
 
 
@@ -101,92 +101,29 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
     )
 
 
-class _Polls:
-    """The questions of a run and how each is voted on."""
-
-    def __init__(self, run: RunDir, task: Task, config: VoteConfig, paths: Grouped[Path]) -> None:
-        self.run, self.task, self.config, self.paths = run, task, config, paths
-        self.weighting = None if config.weight == FITTED else Weighting.parse(config.weight)
-        sampled = run.load_settings().get("sample", {})
-        self.seed: int | None = sampled.get("seed")
-        self.stop = Stop.parse(sampled.get("stop", NO_STOP))
-        # a later call may have asked for fewer
-        self.asked = max(sampled.get("paths", 0), paths.most + 1)
-
-    def fit(self, gold: Mapping[str, str]) -> Fit:
-        """Fit the temperature of the weights on labelled questions."""
-        if not gold:
-            raise LmsiError(
-                f"--weight {FITTED} needs labels", hint="--probe FILE, with questions of this run"
-            )
-        fitted = fit([self._ballots(question_id, answer) for question_id, answer in gold.items()])
-        self.weighting = Weighting("cisc", fitted.temperature)
-        return fitted
-
-    def hold(self, question: Question, paths: list[Path]) -> Selection:
-        """Vote on one question and select from its paths."""
-        self._check_seeds(paths)
-        voted = vote(question.id, paths, self.config.check_equations, self.weighting)
-        self._check_kind(voted)
-        voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
-        asked = f"{question.question} {self.task.cot_cue} {self.task.trigger}"
-        return select(voted, paths, self.config, asked)
-
-    def examples(self, question: Question, paths: list[Path], voted: Vote) -> list[TrainExample]:
-        """Every kept path in every format."""
-        if voted.predicted_answer is None:
-            return []
-        kept = [p for p in paths if p.path in voted.kept]
-        return examples(self.task, question, kept, voted.predicted_answer, self.config.formats)
-
-    def preferences(self, question: Question, paths: list[Path], voted: Vote) -> list[Preference]:
-        """Every pair of paths in every format that holds a rationale."""
-        choices = choose(voted, paths, self.config)
-        return preferences(self.task, question, choices, self.config.formats)
-
-    def _ballots(self, question_id: str, answer: str) -> Ballots:
-        paths = self.paths.get(question_id)
-        if not paths:
-            raise LmsiError(
-                f"--probe: question {question_id!r} has no paths in {self.run.root}",
-                hint="a probe labels questions of the run, by their ids",
-            )
-        voters = [p for p in paths if ballot(p, self.config.check_equations) is not None]
-        return Ballots(
-            [confidence(p) for p in voters], [p.predicted_answer == answer for p in voters]
+def _fitted(run: RunDir, polls: Polls, paths: Grouped[Path], gold: Mapping[str, str]) -> Fit:
+    """Fit the temperature of the weights on labelled questions."""
+    if not gold:
+        raise LmsiError(
+            f"--weight {FITTED} needs labels", hint="--probe FILE, with questions of this run"
         )
+    checks = polls.config.check_equations
+    fitted = fit([_ballots(run, paths, checks, *labelled) for labelled in gold.items()])
+    polls.weighting = Weighting("cisc", fitted.temperature)
+    return fitted
 
-    def _check_seeds(self, paths: list[Path]) -> None:
-        """Tell paths of another run: a path's seed is made of the run's."""
-        for p in (paths[0], paths[-1]):
-            if self.seed is not None and p.seed != path_seed(self.seed, p.question_id, p.path):
-                raise LmsiError(
-                    f"{self.run.sampled.place}: path {p.path} of question {p.question_id!r} is "
-                    f"of another run: its seed does not come from seed {self.seed}",
-                    hint="paths of two models or runs cannot vote together: keep a folder for each",
-                )
 
-    def _check_kind(self, voted: Vote) -> None:
-        """Tell answers of another task; the winners suffice, and are few."""
-        answer, kind = voted.predicted_answer, self.task.kind
-        if answer is not None and canonical(answer, kind) is None:
-            raise LmsiError(
-                f"{self.run.sampled.place}: question {voted.question_id!r} votes for {answer!r}, "
-                f"which is no answer of the kind {kind!r}",
-                hint="were these paths sampled for another task? sample again with --overwrite",
-            )
-
-    def _stopped(self, paths: list[Path]) -> bool:
-        """Say whether ``lmsi sample --stop`` left a question early.
-
-        Fewer paths alone do not show it: the run may have been interrupted, or be going on.
-        """
-        if self.stop is None:
-            return False
-        decision = Decision(self.stop)
-        for path in paths:
-            tell(decision, path)
-        return decision.stopped(self.asked)
+def _ballots(
+    run: RunDir, paths: Grouped[Path], check_equations: bool, question_id: str, answer: str
+) -> Ballots:
+    group = paths.get(question_id)
+    if not group:
+        raise LmsiError(
+            f"--probe: question {question_id!r} has no paths in {run.root}",
+            hint="a probe labels questions of the run, by their ids",
+        )
+    voters = [p for p in group if ballot(p, check_equations) is not None]
+    return Ballots([confidence(p) for p in voters], [p.predicted_answer == answer for p in voters])
 
 
 def _check_settings(config: VoteConfig) -> None:
@@ -215,34 +152,23 @@ def _paths(run: RunDir, progress: Progress) -> Grouped[Path]:
     return paths
 
 
-def _write(run: RunDir, polls: _Polls, watch: Watch, progress: Progress) -> Tally:
-    """Hold all votes, a question at a time; the files appear when all are held."""
-    tally = Tally()
-    progress.start("voting", len(polls.paths))
+def _write(
+    run: RunDir, polls: Polls, paths: Grouped[Path], watch: Observer | None, progress: Progress
+) -> Tally:
+    """Hold all votes, question after question; the files appear when all are held."""
+    seed = polls.config.seed
+    progress.start("voting", len(paths))
     with (
         Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}") as questions,
         drafted(run.votes) as votes,
-        shuffled(run.train, polls.config.seed) as train,
-        shuffled(run.pairs, polls.config.seed) as pairs,
+        shuffled(run.train, seed) as train,
+        shuffled(run.pairs, seed) as pairs,
     ):
-        for done, (question_id, paths) in enumerate(polls.paths, 1):
-            question = next(iter(questions.get(question_id)), None)
-            if question is None:
-                raise LmsiError(
-                    f"{run.questions}: question {question_id!r} is not there",
-                    hint="add it, or delete its paths",
-                )
-            selection = polls.hold(question, paths)
-            tally.add(selection)
-            watch(question, selection.vote, paths)
-            votes.write(selection.vote)
-            for example in polls.examples(question, paths, selection.vote):
-                train.write(example)
-            found = polls.preferences(question, paths, selection.vote)
-            tally.sums["pairs"] += len({p.chosen_path for p in found})
-            for preference in found:
-                pairs.write(preference)
-            progress.advance(done, **tally.figures())
+
+        def told(tally: Tally) -> None:
+            progress.advance(tally.sums["questions"], **tally.figures())
+
+        tally = hold_all(paths, questions, polls, Sinks(votes, train, pairs), watch, told)
         if not tally.sums["parsed"]:
             raise _nobody_votes(run, tally, polls.task)
     return tally

@@ -17,8 +17,6 @@ import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import groupby, pairwise
-from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -26,16 +24,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Record
-from lmsi_cli.store.schema import (
-    BATCH,
-    GROUP,
-    arrow,
-    open_rows,
-    read_batches,
-    records_of,
-    schema_of,
-    tables_of,
-)
+from lmsi_cli.store.parts import Order, Part
+from lmsi_cli.store.schema import GROUP, arrow, open_rows, read_batches, schema_of, tables_of
 from lmsi_cli.store.shards import Shards
 
 if TYPE_CHECKING:
@@ -77,7 +67,7 @@ class Gathered(Generic[R]):
             LmsiError: A shard is broken, or the temporary folder is full. That a record is there
                 twice is told when its group is reached.
         """
-        self._shards, self._key, self._number, self._what = shards, key, number, what
+        self._shards, self._order = shards, Order(key, number, what)
         self.most, self._loaded, self._told = -1, (-1, None), read
         self._cuts = self._choose(part)
         self._temp = tempfile.TemporaryDirectory(prefix="lmsi-vote-")
@@ -104,24 +94,25 @@ class Gathered(Generic[R]):
         self._temp.cleanup()
 
     def __iter__(self) -> Iterator[tuple[str, list[R]]]:
-        for part in range(len(self._cuts) + 1):
-            yield from self._groups(self._part(part))
+        for part in self.pieces():
+            yield from part
 
     def __len__(self) -> int:
-        pa = arrow()
-        options = pa.ipc.IpcReadOptions(included_fields=[self._schema().get_field_index(self._key)])
-        keys = (self._load(part, options)[self._key] for part in range(len(self._cuts) + 1))
-        return sum(int(pa.compute.count_distinct(column).as_py()) for column in keys)
+        return sum(part.count() for part in self.pieces())
+
+    def pieces(self) -> Iterator[Part[R]]:
+        """The parts in the order of their keys; they are there until ``close``."""
+        return map(self._part, range(len(self._cuts) + 1))
 
     def get(self, key: str) -> list[R]:
         """Read one group; empty if there is none of that key."""
         part = bisect_right(self._cuts, key)
         if self._loaded[0] != part:  # questions are asked for in order, as a rule
-            self._loaded = part, self._part(part)
+            self._loaded = part, self._part(part).sorted()
         table: Any = self._loaded[1]
-        keys = table[self._key]
+        keys = table[self._order.key]
         low, high = _place(keys, key, bisect_left), _place(keys, key, bisect_right)
-        return next((group for _, group in self._groups(table.slice(low, high - low))), [])
+        return next((g for _, g in self._part(part).groups(table.slice(low, high - low))), [])
 
     def _schema(self) -> pa.Schema:
         return schema_of(self._shards.kind)
@@ -134,8 +125,8 @@ class Gathered(Generic[R]):
             with open_rows(shard, self._shards.kind) as file:
                 groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
                 size += sum(g.total_byte_size for g in groups)
-            for batch in read_batches(shard, self._shards.kind, GROUP, [self._key]):
-                keys += batch[self._key].take(_spread(batch.num_rows)).to_pylist()
+            for batch in read_batches(shard, self._shards.kind, GROUP, [self._order.key]):
+                keys += batch[self._order.key].take(_spread(batch.num_rows)).to_pylist()
         size += sum(j.stat().st_size for j in self._shards.journals())
         parts = min(-(-size // part), MOST_PARTS, len(keys))
         keys.sort()
@@ -151,9 +142,9 @@ class Gathered(Generic[R]):
                 for i in range(len(self._cuts) + 1)
             ]
             for batch in self._batches():
-                ordered = batch.take(pa.compute.sort_indices(batch[self._key]))
-                self.most = max(self.most, pa.compute.max(batch[self._number]).as_py())
-                for part, low, high in self._runs(ordered[self._key]):
+                ordered = batch.take(pa.compute.sort_indices(batch[self._order.key]))
+                self.most = max(self.most, pa.compute.max(batch[self._order.number]).as_py())
+                for part, low, high in self._runs(ordered[self._order.key]):
                     files[part].write_batch(ordered.slice(low, high - low))
 
     def _runs(self, keys: pa.Array) -> Iterator[tuple[int, int, int]]:
@@ -180,34 +171,8 @@ class Gathered(Generic[R]):
     def _file(self, part: int) -> Path:
         return Path(self._temp.name) / f"{part}.arrows"
 
-    def _load(self, part: int, options: Any = None) -> pa.Table:  # noqa: ANN401 - of pyarrow
-        pa = arrow()
-        with pa.OSFile(str(self._file(part))) as file:
-            return pa.ipc.open_stream(file, options=options).read_all()
-
-    def _part(self, part: int) -> pa.Table:
-        order = [(self._key, "ascending"), (self._number, "ascending")]
-        return self._load(part).combine_chunks().sort_by(order)
-
-    def _groups(self, table: pa.Table) -> Iterator[tuple[str, list[R]]]:
-        rows = (
-            record
-            for batch in table.to_batches(max_chunksize=BATCH)
-            for record in records_of(batch, self._shards.kind, self._shards.folder)
-        )
-        for key, found in groupby(rows, key=attrgetter(self._key)):
-            group = list(found)
-            self._check(key, [getattr(r, self._number) for r in group])
-            yield key, group
-
-    def _check(self, key: str, numbers: list[int]) -> None:
-        for one, other in pairwise(numbers):
-            if one == other:
-                raise LmsiError(
-                    f"{self._shards.folder}: {self._what.format(key=key, number=one)} is there "
-                    "twice",
-                    hint="was a shard copied into this folder? move the copy out of it",
-                )
+    def _part(self, part: int) -> Part[R]:
+        return Part(self._file(part), self._shards.folder, self._shards.kind, self._order)
 
 
 class _Keys:

@@ -168,6 +168,6 @@ def records_of(batch: pa.RecordBatch, kind: type[R], path: Path) -> list[R]:
     names = batch.schema.names
     rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
     try:
-        return [msgspec.convert(dict(zip(names, row, strict=True)), kind) for row in rows]
+        return msgspec.convert([dict(zip(names, row, strict=True)) for row in rows], list[kind])  # type: ignore[valid-type]
     except msgspec.ValidationError as e:
         raise LmsiError(f"{path}: a row is no {kind.__name__}: {e}") from None

@@ -102,14 +102,18 @@ def _foretell(model: nn.Module, job: Job, state: State, progress: Progress) -> N
     # Rows that are tried as often as a clock says would keep others waiting for their weights.
     if devices.of(model).type != "cpu" or processes.sharded():
         return
+    watched = job.watched.examples if job.watched else ()
     seconds = _sampled(model, job, state) or pace.foretell(
-        model, job.examples, job.config, state.row_tokens, job.dtype, state.done
+        model, job.examples, job.config, state.row_tokens, job.dtype, state.done, watched
     )
     progress.say(f"time: about {pace.told(seconds)} of training")
 
 
 def _sampled(model: nn.Module, job: Job, state: State) -> float:
-    """Seconds of a long run, by those of an even sample of its examples; 0 of a short one."""
+    """Seconds of a long run, by those of an even sample of its examples; 0 of a short one.
+
+    Its few validations are left out.
+    """
     planned = len(state.steps)
     if planned <= FORETOLD:
         return 0.0

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from lmsi_cli.answers import before_run_on
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.equations import Equation, equations_hold, read_equations
+from lmsi_cli.equations import Equation, read_equations
 from lmsi_cli.records import Path, Vote
 from lmsi_cli.stopping import Decision, lead_probability
 from lmsi_cli.thinking import answer_part
@@ -34,7 +34,21 @@ def is_complete(path: Path) -> bool:
 
 def solution(text: str) -> str:
     """The part of a path's text that is its own answer: no thinking, no next question."""
-    return before_run_on(answer_part(text))
+    if "<" in text or "[" in text:  # every mark of thinking begins so
+        text = answer_part(text)
+    return before_run_on(text) if "\n" in text else text
+
+
+# A question's paths are asked about several times, one after another.
+@lru_cache(maxsize=1024)
+def _steps(text: str) -> tuple[Equation, ...]:
+    return read_equations(solution(text)) if "=" in text else ()
+
+
+@lru_cache(maxsize=1024)
+def _holds(text: str) -> bool | None:
+    steps = _steps(text)
+    return all([e.holds for e in steps]) if steps else None
 
 
 def steps_of(path: Path) -> tuple[Equation, ...]:
@@ -42,20 +56,9 @@ def steps_of(path: Path) -> tuple[Equation, ...]:
     return _steps(path.text)
 
 
-# A question's paths are asked about several times, one after another.
-@lru_cache(maxsize=1024)
-def _holds(text: str) -> bool | None:
-    return equations_hold(solution(text))
-
-
-@lru_cache(maxsize=1024)
-def _steps(text: str) -> tuple[Equation, ...]:
-    return read_equations(solution(text))
-
-
 def is_refuted(path: Path) -> bool:
     """Say whether a path states an equation that is false, as exact arithmetic sees it."""
-    return holds(path) is False
+    return _holds(path.text) is False
 
 
 def holds(path: Path) -> bool | None:

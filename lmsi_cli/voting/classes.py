@@ -31,7 +31,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 
+from lmsi_cli.equations import Number
 from lmsi_cli.records import Path, PathClass
 from lmsi_cli.voting.ballots import holds, is_complete, steps_of
 from lmsi_cli.voting.slips import is_corrected, put_right
@@ -94,9 +96,10 @@ def _losing(path: Path, winner: str) -> PathClass:
     return "rival" if holds(path) else "other"
 
 
-def _number(answer: str | None) -> Fraction | None:
+@lru_cache(maxsize=1024)  # the answers of a question are few
+def _number(answer: str | None) -> Number | None:
     """Read a canonical answer as a number; ``None`` for a choice, a word, a date."""
     try:
-        return Fraction(answer or "")
+        return int(answer) if answer and answer.isdecimal() else Fraction(answer or "")
     except (ValueError, ZeroDivisionError):
         return None

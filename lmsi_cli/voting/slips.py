@@ -70,7 +70,9 @@ def _carry(step: Equation, right: Values) -> None:
 
 def _anew(step: Equation, right: Values) -> Number | None:
     """Compute a step's first side with its wrong numbers replaced; ``None`` if that fails."""
-    side = tuple(_replaced(token, right) for token in step.sides[0])
+    if not right:
+        return step.values[0]
+    side = tuple([_replaced(token, right) for token in step.sides[0]])
     if side == step.sides[0]:
         return step.values[0]
     try:

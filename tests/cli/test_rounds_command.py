@@ -20,23 +20,24 @@ max_tokens = 128
 min_votes = 1
 [train]
 max_steps = 3
+batch_size = 4
 rank = 4
 sweep = false
 [eval]
 threads = 1
 paths = 2
-limit = 5
+limit = 3
 max_tokens = 128
 modes = ["cot", "sc"]
 """
-PROBE, OTHERS = 10, 14
+PROBE, OTHERS = 6, 10
 RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.jsonl",
        "--round-temperature", "0.7,1.0", "--rounds", "2", "--force")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Questions of which ten have right answers, an exam, and a small configuration."""
+    """Questions of which six have right answers, an exam, and a small configuration."""
     folder, models = tmp_path_factory.mktemp("rounds"), cards()["tinymath"].parent
     probe = (models / "probe.jsonl").read_text().splitlines(True)[:PROBE]
     others = (models / "questions.jsonl").read_text().splitlines(True)[:OTHERS]

@@ -65,7 +65,7 @@ def run(tmp_path):
     settings = {**msgspec.to_builtins(SampleConfig(paths=8)), "task": "number", "model": HOSTILE}
     folder.save_settings("sample", {**settings, "task_name": "number"})
     observer = observer_of(folder, TASK, [])
-    vote_run(folder, TASK, VoteConfig(), watch=observer.observe)
+    vote_run(folder, TASK, VoteConfig(), watch=observer)
     conclude(folder, observer)
     evaluated(folder)
     return folder
