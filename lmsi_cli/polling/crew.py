@@ -126,7 +126,7 @@ def _tasks(
 ) -> Iterator[Task]:
     for number, piece in enumerate(paths.pieces()):
         places: dict[str, int] = {}
-        for key in piece.keys():
+        for key in piece.names():
             found = questions.starts(key)
             places[key] = found[0] if found else _missing(questions.path, key)
         yield number, piece, places, watch.fresh() if watch is not None else None
