@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from lmsi_cli.cluster.dispatch import Dispatcher, Item
-from lmsi_cli.cluster.driving import drive
+from lmsi_cli.cluster.driving import Told, _take, drive
 from lmsi_cli.cluster.sizing import Sizing
-from lmsi_cli.cluster.wire import Asked, Order, Start
+from lmsi_cli.cluster.wire import Asked, Order, Report, Start
 from lmsi_cli.cluster.worker import Worker
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.scripted import ScriptedEngine
@@ -77,6 +77,15 @@ def test_a_decided_question_counts_once_though_two_workers_leave_it():
     assert crew.still
     assert stopped == len(SCRIPT)
     assert sorted(keys) == sorted((q, p) for q in SCRIPT for p in range(2))
+
+
+def test_two_workers_that_leave_one_question_early_are_one_that_stopped():
+    d = Dispatcher(iter([Item("q0", (0, 1))]), 2, Sizing(shortest=0.05))
+    for worker in "ab":
+        d.join(worker, 0.0)
+        assert d.give(worker, 1.0 if worker == "b" else 0.0)
+    found = [_take(Told(w, Report(ended=(n,), stopped=1)), d, 2.0) for n, w in enumerate("ab")]
+    assert [r.stopped for r in found] == [1, 0]
 
 
 def test_an_idle_worker_reports_at_once_and_a_busy_one_collects():
