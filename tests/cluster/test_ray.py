@@ -33,6 +33,8 @@ def cluster():
         m.setenv("PYTHONPATH", str(ROOT))
         m.setenv("RAY_USAGE_STATS_ENABLED", "0")
         m.setenv("RAY_worker_niceness", "0")
+        m.setenv("RAY_health_check_period_ms", "500")  # a dead node is one after 13 s otherwise;
+        m.setenv("RAY_health_check_failure_threshold", "3")  # one that is slow has 10 s each time
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
