@@ -6,7 +6,8 @@ resident size. ``--group`` times only how the paths of a question are brought to
 libraries that can do it on disk.
 
     python -m benchmarks.storage --paths 1000000,3000000 --formats jsonl,parquet
-    python -m benchmarks.storage --paths 3000000 --group lmsi,duckdb,polars
+    python -m benchmarks.storage --paths 3000000 --group lmsi,duckdb,polars,pyarrow
+    python -m benchmarks.storage --work duckdb --root FOLDER     # of benchmarks.votes --keep
 """
 
 from __future__ import annotations
@@ -131,6 +132,21 @@ def by_polars(root: str) -> int:
     )
 
 
+def by_pyarrow(root: str) -> int:
+    """All rows in memory: what the others are spared."""
+    import pyarrow.parquet as pq
+
+    from lmsi_cli.store.schema import BATCH, records_of
+
+    table = pq.read_table(RunDir(root).shards, use_threads=False)
+    ordered = table.sort_by([("question_id", "ascending"), ("path", "ascending")])
+    return _count(
+        r.question_id
+        for batch in ordered.to_batches(max_chunksize=BATCH)
+        for r in records_of(batch, Sampled, Path(root))
+    )
+
+
 def _count(ids: Iterator[str]) -> int:
     last, found = "", 0
     for one in ids:
@@ -140,7 +156,7 @@ def _count(ids: Iterator[str]) -> int:
 
 
 WORK: dict[str, Callable[[str], int]] = {
-    "vote": vote, "lmsi": by_lmsi, "duckdb": by_duckdb, "polars": by_polars
+    "vote": vote, "lmsi": by_lmsi, "duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow
 }  # fmt: skip
 
 
@@ -162,11 +178,11 @@ def main() -> None:
     parser.add_argument("--root")
     given = parser.parse_args()
     if given.work:
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         questions = WORK[given.work](given.root)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        seconds = time.perf_counter() - begun
-        print(json.dumps({"questions": questions, "seconds": seconds, "peak_mib": peak / 1024}))
+        told = {"seconds": time.perf_counter() - begun, "cpu": time.process_time() - used}
+        print(json.dumps({"questions": questions, "peak_mib": peak / 1024, **told}))
         return
     for count in map(int, given.paths.split(",")):
         for form in given.formats.split(","):
@@ -179,6 +195,7 @@ def main() -> None:
                     print(
                         f"{count:>11,} {form:8} {work:7} {size / 2**20:8,.0f} MiB on disk "
                         f"{told['seconds']:7.1f} s {rate:9,.0f} paths/s "
+                        f"{count / told['cpu']:9,.0f} paths/CPU s "
                         f"{told['peak_mib']:6,.0f} MiB peak {told['questions']:,.0f} questions",
                         flush=True,
                     )

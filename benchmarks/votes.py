@@ -3,9 +3,9 @@ r"""How fast and in how much memory many synthetic paths are voted on, up to a h
 Makes a run folder of Parquet shards in whole columns (a microsecond of CPU a path or so): questions
 scattered as widely as can be (all first paths, then all second ones, ...), six forms of text with
 the question's own numbers, slips, cut-off paths, and equations that need the parser. Then votes on
-it with the command's own code, notes rate and memory as it goes, and deletes the folder unless it is
-kept. Memory is the resident set of all processes, read from ``/proc`` twice a second; of that the
-private part, since what several processes share is counted once.
+it with the command's own code, notes rate and memory as it goes, and deletes the folder unless it
+is kept; what an interrupted call made of it is used. Memory is the resident set of all processes,
+read from ``/proc`` twice a second.
 
     python -m benchmarks.votes --paths 1000000,10000000 --each 32
     python -m benchmarks.votes --paths 10000000 --workers 1,2
@@ -13,7 +13,7 @@ private part, since what several processes share is counted once.
 
 One line of the notes:
 
-    3,000,000 of 10,000,000 paths    95.1 s    41,200 paths/s    of CPU 43,000    412 MiB
+    3,000,000 of 10,000,000 paths                  95.1 s      94.8 CPU s     412 MiB
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from lmsi_cli.rundir import RunDir
 ROWS = 131_072
 PRIME = 1_000_003  # spreads the ids, so that their order is not that of the questions
 OTHERS = 7  # wrong answers a question has
-HZ = os.sysconf("SC_CLK_TCK")
+Column = Any  # of numpy or pyarrow
+HZ, PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 
-def question_ids(numbers: Any) -> Any:
+def question_ids(numbers: Column) -> Column:
     """The ids of questions by their numbers, as a column."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -53,14 +54,14 @@ def question_ids(numbers: Any) -> Any:
 class Said(NamedTuple):
     """What rows say: the question's three numbers, its true steps and what the path states."""
 
-    a: Any
-    b: Any
-    c: Any
-    first: Any
-    told: Any
+    a: Column
+    b: Column
+    c: Column
+    first: Column
+    told: Column
 
 
-def said(question: Any, path: Any) -> Said:
+def said(question: Column, path: Column) -> Said:
     """Numbers of each row; a third of the questions are hard, where most paths slip."""
     a, b, c = question % 97 + 3, question % 89 + 2, question % 61 + 5
     chance = (question * 31 + path * 1_009) * 2_654_435_761 % 1_000
@@ -69,14 +70,14 @@ def said(question: Any, path: Any) -> Said:
     return Said(a, b, c, a * b, a * b + c + np.where(slips, wrong, 0))
 
 
-def texts(s: Said, form: int) -> Any:
+def texts(s: Said, form: int) -> Column:
     """The words of one form, a row each."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     n = {name: pa.array(x).cast(pa.string()) for name, x in s._asdict().items()}
     a, b, c, first, told = n["a"], n["b"], n["c"], n["first"], n["told"]
-    forms: list[list[Any]] = [
+    forms: list[list[Column]] = [
         [" She has ", a, " boxes with ", b, " pens each, which is ", a, " * ", b, " = ", first,
          " pens. With the ", c, " pens on the desk that makes ", first, " + ", c, " = ", told,
          ". The answer is ", told, "."],
@@ -93,7 +94,7 @@ def texts(s: Said, form: int) -> Any:
     return pc.binary_join_element_wise(*forms[form], "")
 
 
-def rows(start: int, count: int, questions: int) -> Any:
+def rows(start: int, count: int, questions: int) -> Column:
     """A table of paths; row ``i`` is path ``i // questions`` of question ``i % questions``."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -130,7 +131,7 @@ def rows(start: int, count: int, questions: int) -> Any:
     return pa.table(columns, schema=schema_of(Sampled))
 
 
-def _words(numbers: Any) -> Any:
+def _words(numbers: Column) -> Column:
     import pyarrow as pa
 
     return pa.array(numbers).cast(pa.string())
@@ -186,7 +187,7 @@ class Meter:
 
     def _watch(self) -> None:
         while not self._end.wait(0.5):
-            self.now = sum(map(resident, family(os.getpid()))) / 1024
+            self.now = sum(map(resident, family(os.getpid()))) / 2**20
             self.peak = max(self.peak, self.now)
 
 
@@ -200,13 +201,11 @@ def family(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """KiB of a process that are not another one's file."""
+    """Bytes of a process in memory."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except OSError:
         return 0
-    told = dict(line.split(":", 1) for line in lines if ":" in line)
-    return sum(int(told.get(name, "0 kB").split()[0]) for name in ("RssAnon", "RssFile"))
 
 
 def cpu() -> float:

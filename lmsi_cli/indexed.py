@@ -70,7 +70,7 @@ class Excerpt(Generic[R]):
     def __init__(self, path: Path, kind: type[R], groups: list[tuple[str, list[int]]]) -> None:
         self.path, self.kind, self.places = path, kind, groups
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The keys in order."""
         return [key for key, _ in self.places]
 

@@ -12,6 +12,7 @@ however the driver ends, Ray ends them. A machine that joins the cluster later g
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -29,7 +30,8 @@ REPORT = 5.0  # seconds that a worker waits for something to report
 LINGER = 0.2  # seconds that it collects more; a large crew collects longer
 PER_WORKER = 0.002  # seconds of lingering for each worker: some 500 reports a second in all
 LATECOMERS = 30.0  # seconds after the first worker is ready that the others are waited for
-CHECK = 0.5  # seconds between two looks at whether a signal has come
+CHECK = 0.25  # seconds between two looks at whether a signal has come: Ray itself looks each second
+WAIT = 0.5  # seconds for a worker to come, while none has
 GROW = 10.0  # seconds between two looks at whether the cluster has grown
 
 
@@ -67,7 +69,9 @@ class RayCrew:
     def __enter__(self) -> RayCrew:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            return  # time is short, and Ray ends them with the driver
         for actor in self._actors.values():
             self.ray.kill(actor, no_restart=True)
 
@@ -82,7 +86,7 @@ class RayCrew:
         first: Ready | None = None
         end, told_at = float("inf"), time.monotonic() + LATECOMERS
         while first is None or (self._loading() and time.monotonic() < end):
-            for call, told in self._done(CHECK):
+            for call, told in self._done(WAIT):
                 first = self._greet(call.worker, told) or first
                 end = min(end, time.monotonic() + LATECOMERS)
             if first is None and time.monotonic() > told_at:
@@ -145,10 +149,18 @@ class RayCrew:
             time.sleep(seconds)
             return []
         refs = list(self._calls)
-        some, _ = self.ray.wait(refs, num_returns=1, timeout=seconds)
-        if some:
-            some, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
+        if not self._come(refs, seconds):
+            return []
+        some, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
         return [(self._calls.pop(ref), self._result(ref)) for ref in some]
+
+    def _come(self, refs: list[Any], seconds: float) -> bool:
+        """Whether a call comes back in time; waits in pieces, between which signals are obeyed."""
+        for _ in range(max(1, math.ceil(seconds / CHECK))):
+            some, _ = self.ray.wait(refs, num_returns=1, timeout=min(seconds, CHECK))
+            if some:
+                return True
+        return False
 
     def _result(self, ref: Any) -> bytes | Exception:  # noqa: ANN401 - Ray's own
         try:

@@ -136,12 +136,7 @@ class Dispatcher:
         """The next block for a worker; None if it has enough or nothing is left."""
         held = self._workers[worker]
         long = seconds(self.sizing, self._free_paths, self._pace.of(len(self._workers)))
-        # towards the end a block that waits at one worker could be in work at another
-        tail = long is not None and long <= self.sizing.shortest
-        alone = any(given.alone for given in held.given.values())
-        if alone or len(held.given) >= (1 if tail else self.sizing.ahead):
-            return None
-        given = self._one(held, long, now)
+        given = self._one(held, long, now) if self._has_room(held, long) else None
         if given is None:
             return None
         if not held.given:
@@ -215,6 +210,12 @@ class Dispatcher:
     def _free_paths(self) -> int:
         """Paths that no worker has."""
         return self.waiting + self._returned_paths
+
+    def _has_room(self, held: _Worker, long: float | None) -> bool:
+        """Towards the end a block that waits at one worker could be in work at another."""
+        tail = long is not None and long <= self.sizing.shortest
+        alone = any(given.alone for given in held.given.values())
+        return not alone and len(held.given) < (1 if tail else self.sizing.ahead)
 
     def _one(self, held: _Worker, long: float | None, now: float) -> Given | None:
         """Something to draw for a worker that has room for it."""

@@ -39,12 +39,23 @@ def scratch() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        clear(folder)
+        _remove(folder)
         lock.release()
 
 
 def clear(folder: Path) -> None:
-    """Remove a folder, in whatever state."""
+    """Empty a folder but for its lock, so that it can be swept if something comes after this."""
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != LOCK:
+                entry.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; the lock goes last, for whoever is cut short here."""
+    clear(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -53,7 +64,7 @@ def sweep(place: Path) -> None:
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError):  # another user's, or just removed by another
             if _abandoned(folder):
-                clear(folder)
+                _remove(folder)
 
 
 def _abandoned(folder: Path) -> bool:

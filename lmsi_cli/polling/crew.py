@@ -86,7 +86,7 @@ def _alone(
     polls: Polls,
     sinks: Sinks,
     watch: Observer | None,
-) -> Generator[Tally]:
+) -> Generator[Tally, None, None]:
     def question_of(key: str) -> Question:
         found = questions.get(key)
         return found[0] if found else _missing(questions.path, key)
@@ -102,7 +102,7 @@ def _together(
     polls: Polls,
     sinks: Sinks,
     watch: Observer | None,
-) -> Generator[Tally]:
+) -> Generator[Tally, None, None]:
     with (
         tempfile.TemporaryDirectory(prefix="lmsi-vote-") as temp,
         _workers(polls, questions.path, File(temp)) as crew,
@@ -126,7 +126,7 @@ def _tasks(
 ) -> Iterator[Task]:
     for number, piece in enumerate(paths.pieces()):
         places: dict[str, int] = {}
-        for key in piece.keys():
+        for key in piece.names():
             found = questions.starts(key)
             places[key] = found[0] if found else _missing(questions.path, key)
         yield number, piece, places, watch.fresh() if watch is not None else None

@@ -22,7 +22,7 @@ SLICE = 256  # questions whose lines are in memory at once
 
 
 class Held:
-    """Lines of ``votes.jsonl``, ``train.jsonl`` and ``pairs.jsonl``, and the sums they add up to."""
+    """Lines of ``votes.jsonl``, ``train.jsonl`` and ``pairs.jsonl``, and their sums."""
 
     def __init__(self) -> None:
         self.votes: list[bytes] = []

@@ -42,7 +42,7 @@ class Part(Generic[R]):
     def __iter__(self) -> Iterator[tuple[str, list[R]]]:
         return self.groups(self.sorted())
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The keys in order, each once."""
         found: list[str] = self._keys().unique().to_pylist()
         return sorted(found)

@@ -41,7 +41,7 @@ class Writer(Protocol[W]):
 class Piece(Protocol[R]):
     """Some groups, in the order of their keys; can be sent to a process of this machine."""
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         """The keys in order."""
 
     def __iter__(self) -> Iterator[tuple[str, list[R]]]: ...

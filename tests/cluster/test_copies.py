@@ -77,6 +77,7 @@ def test_a_question_closes_with_its_last_path_whoever_drew_it(first):
 def test_what_another_holds_as_well_is_not_given_again(dead):
     d, _ = two_at_work(2)
     all_blocks(d, "b", 2.0)
+    assert d.give("c", 3.0) is None  # the block of a has been looked at, that of b is young
     d.died(dead, 3.0)
     assert not d.done and not d._returned
     assert questions_of(all_blocks(d, "c", 9.0)) == ["q0"]  # as one more copy
@@ -160,6 +161,19 @@ def test_a_block_that_waits_through_deaths_is_never_set_apart():
         d.died(worker, 1.0)
     assert [i.question_id for i in d.set_apart] == ["q0"]
     assert len(kept) == 39
+
+
+def test_what_waited_through_two_deaths_is_drawn_alone():
+    """It may have been begun early, and be the cause; alone at a worker it would be found."""
+    d = joined(dispatcher(items_of(*[1] * 9), first=1), "abcde")
+    assert questions_of(all_blocks(d, "a")) == ["q0", "q1"]
+    d.died("a", 1.0)
+    assert questions_of(all_blocks(d, "b")) == ["q0", "q1"]  # one death each may be chance
+    d.died("b", 2.0)
+    assert questions_of(all_blocks(d, "c")) == ["q0"]  # two deaths
+    assert questions_of(all_blocks(d, "d")) == ["q1"]  # two beside it
+    assert questions_of(all_blocks(d, "e")) == ["q2", "q3"]
+    assert [d._opened.marks(q).deaths for q in ("q0", "q1")] == [2, 0]
 
 
 @pytest.mark.parametrize("early", [False, True])

