@@ -13,8 +13,9 @@ INSTALLED := $(VENV)/.installed
 demo: install
 	$(BIN)/lmsi run
 
+# The order is that of tests/conftest.py, long files first; xdist's own begins with the many short.
 test: install
-	$(BIN)/python -m pytest -n auto --maxprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """A cluster in simulated time, driven by the dispatcher that a real one is driven by.
 
 Knows what a fleet does (draws, stands still, dies, comes back) and asks `cluster/dispatch.py` for
-every block and about every path; there is no model, network or file. Events are whole blocks, so a
-million questions take minutes on one core. What is assumed stands in `Fleet`, what was measured in
-`Timings`, what came of it in `Ran` (`benchmarks/fleet.py`):
+every block and about every path; there is no model, network or file. Events are whole blocks, and
+reports in between only when no block is left, so a million questions take minutes on one core. What
+is assumed stands in `Fleet`, what was measured in `Timings`, what came of it in `Ran`
+(`benchmarks/fleet.py`):
 
     simulate(Timings(...), Fleet(workers=1000), questions=1_000_000, paths=32)
     -> Ran(kept=32000000, twice=3127, seconds=1701.2, utilisation=0.96, ...)
@@ -16,35 +17,18 @@ import itertools
 import random
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.fleet import POOL, Fleet, Ran, Timings, pool
+from benchmarks.workers import Kept, Run, Worker, resident_mib, size_mib
 from lmsi_cli.cluster.dispatch import Block, Dispatcher, Item
-from lmsi_cli.drawn import Drawn
 
 BIN = 0.25  # seconds; arrivals at the driver are counted by these
-LOOKS = 40  # how often the memory is read
+LOOKS = 20  # how often the memory is read
 LATE = 30.0  # seconds until what a cut-off worker had drawn arrives after all
-
-
-class Run:
-    """A block at a worker: when it is drawn, and how much of that is what."""
-
-    def __init__(self, block: Block, start: float, end: float, good: float, pause: float) -> None:
-        self.block, self.start, self.end, self.good, self.pause = block, start, end, good, pause
-        self.came = self.new = 0  # paths that the driver has, and those it had not
-
-
-class Worker:
-    """One process of the fleet; ``slot`` is its place, which outlives it."""
-
-    def __init__(self, name: str, slot: int, speed: float, now: float) -> None:
-        self.name, self.slot, self.speed = name, slot, speed
-        self.joined = self.free = self.empty = now  # empty: the last path of the last block
-        self.died = float("inf")
-        self.runs: list[Run] = []
+ASK = 0.5  # seconds until workers without a block ask again, when none is left
+UNREAD = frozenset({"_items"})  # what of the dispatcher is not its own
 
 
 class Simulation:
@@ -56,11 +40,11 @@ class Simulation:
         self.sums, self.longest = pool(timings, paths, fleet.seed)
         items = (Item(f"q-{i:012x}", tuple(range(paths))) for i in range(questions))
         self.dispatch = Dispatcher(items, questions * paths)
-        self.drawn = Drawn()
+        self.kept = Kept(questions)
         self.events: list[tuple[float, int, str, object]] = []
         self.order = itertools.count()
         self.workers: dict[int, Worker] = {}
-        self.hungry: set[Worker] = set()
+        self.hungry: dict[Worker, None] = {}
         self.names = itertools.count()
         self.now, self.dry = 0.0, 0.0  # seconds; since when no block was left
         self.spent = Counter[str]()
@@ -68,6 +52,7 @@ class Simulation:
         self.wait = self.busy = 0.0
         self.arrivals = np.zeros(1024)
         self.rss: list[float] = []
+        self.sizes: list[float] = []
         self.speeds = [self._speed() for _ in range(fleet.workers)]
 
     # -- events ------------------------------------------------------------------------------
@@ -89,23 +74,40 @@ class Simulation:
 
     def on_join(self, slot: int) -> None:
         """A worker is set up; its death is drawn, too."""
-        worker = Worker(f"w{next(self.names)}", slot, self.speeds[slot], self.now)
+        lag = self.rng.random() * (self.fleet.linger + self.fleet.per_worker * self.fleet.workers)
+        worker = Worker(f"w{next(self.names)}", slot, self.speeds[slot], self.now, lag)
         self.workers[slot] = worker
         self.dispatch.join(worker.name, self.now)
         self.push(self.now + self.rng.expovariate(1 / self.fleet.life), "die", worker)
         self.hand(worker)
 
+    def on_over(self, what: tuple[Worker, Run]) -> None:
+        """A block is over; that is reported at once by a worker that has no other."""
+        worker, _ = what
+        lag = worker.lag if len(worker.runs) > 1 else 0.0
+        self.push(self.now + lag + self.fleet.latency, "end", what)
+
     def on_end(self, what: tuple[Worker, Run]) -> None:
         """The end of a block has reached the driver."""
         worker, run = what
-        if run.end > worker.died:
+        if worker.died <= self.now:
             return
         for other in worker.runs:
             self.bring(worker, other, self.now - self.fleet.latency)
         worker.runs.remove(run)
-        self.book(run)
+        self.book(run, self.now)
         self.dispatch.ended(worker.name, run.block.number, self.now)
         self.hand(worker)
+
+    def on_ask(self, _: None) -> None:
+        """Nothing is left: reports of paths come in, and those without a block ask again."""
+        for worker in list(self.workers.values()):
+            if worker.died > self.now:
+                for run in worker.runs:
+                    self.bring(worker, run, self.now - self.fleet.latency - worker.lag)
+        for worker in list(self.hungry):
+            self.hand(worker)
+        self.push(self.now + ASK, "ask", None)
 
     def on_die(self, worker: Worker) -> None:
         """A worker dies, and perhaps its machine."""
@@ -117,16 +119,17 @@ class Simulation:
                 self.fall(other)
 
     def fall(self, worker: Worker) -> None:
-        """One worker is gone: what it had drawn has come, the rest is lost or comes late."""
+        """One worker is gone: what it had reported has come, the rest is lost or comes late."""
         worker.died = self.now
         self.count["deaths"] += 1
-        self.hungry.discard(worker)
+        self.hungry.pop(worker, None)
         self.spent["alive"] += self.now - worker.joined
-        for run in [r for r in worker.runs if r.start < self.now < r.end]:
-            self.bring(worker, run, self.now)
-            self.book(run, (self.now - run.start) / (run.end - run.start))
+        for run in [r for r in worker.runs if r.start < self.now]:
+            self.bring(worker, run, self.now - self.fleet.latency - worker.lag)
+            self.book(run, self.now)
             if self.rng.random() < self.fleet.cut_off:
                 self.push(self.now + self.fleet.notice + LATE, "late", (worker, run))
+        worker.runs.clear()  # its own death may still be among the events
         self.gap(worker, self.now)
         self.push(self.now + self.fleet.notice, "gone", worker)
 
@@ -135,7 +138,7 @@ class Simulation:
         self.dispatch.died(worker.name, self.now)
         self.spent["away"] += self.fleet.notice + self.fleet.setup
         self.push(self.now + self.fleet.setup, "join", worker.slot)
-        for other in [*self.hungry]:
+        for other in list(self.hungry):
             self.hand(other)
 
     def on_late(self, what: tuple[Worker, Run]) -> None:
@@ -157,11 +160,14 @@ class Simulation:
             run = self.draw(worker, block, start)
             worker.free, worker.empty = start + run.good + run.pause, run.end
             worker.runs.append(run)
-            self.push(run.end + self.fleet.latency, "end", (worker, run))
-        idle = not worker.runs
-        (self.hungry.add if idle else self.hungry.discard)(worker)
-        if idle and not self.dispatch.waiting and not self.dry:
+            self.push(run.end, "over", (worker, run))
+        if worker.runs:
+            self.hungry.pop(worker, None)
+            return
+        self.hungry[worker] = None
+        if not self.dispatch.waiting and not self.dry:
             self.dry = self.now
+            self.push(self.now, "ask", None)
 
     def gap(self, worker: Worker, until: float) -> None:
         """Book the time in which a worker had nothing to begin: running empty, then idle."""
@@ -179,14 +185,16 @@ class Simulation:
         mean = self.sums[row(last)] / part
         steps = self.longest[row(last)] * self.fleet.width - mean * running
         pauses = int(good / self.fleet.between + self.rng.random())
-        pause = pauses * self.fleet.pause
-        return Run(block, start, start + good + steps / worker.speed + pause, good, pause)
+        pause, at = pauses * self.fleet.pause, self.rng.random() * good
+        return Run(block, start, good, steps / worker.speed, pause, at)
 
     def bring(self, worker: Worker, run: Run, when: float) -> None:
         """Bring what a block has given until then to the driver."""
-        part = min(1.0, max(0.0, when - run.start) / (run.end - run.start))
-        until = round(part * run.block.paths)
-        self.arrive(run.start, run.end, until - run.came)
+        until = round(run.worked(when) / run.busy * run.paths)
+        if until <= run.came:
+            return
+        self.arrive(run.seen, min(when, run.end), until - run.came)
+        run.seen = when
         place = 0
         for item in run.block.items:
             low, high = max(0, run.came - place), min(len(item.paths), until - place)
@@ -197,24 +205,23 @@ class Simulation:
                 break
         run.came = until
 
-    def book(self, run: Run, part: float = 1.0) -> None:
-        """Account for the seconds of a block, of which a part has passed."""
-        useful = run.good * run.new / run.block.paths
+    def book(self, run: Run, until: float) -> None:
+        """Account for the seconds of a block until then."""
+        useful = run.good * run.new / run.paths
         self.spent["useful"] += useful
-        self.spent["paused"] += run.pause * part
-        self.spent["lost"] += max(0.0, run.good * part - useful)
+        self.spent["paused"] += run.stood(until)
+        self.spent["lost"] += max(0.0, min(run.good, run.worked(until)) - useful)
 
     def take(self, worker: Worker, item: Item, paths: tuple[int, ...]) -> int:
         """Tell the dispatcher of each path; how many were new."""
-        bits = new = 0
+        bits = 0
         result, name, question = self.dispatch.result, worker.name, item.question_id
         for path in paths:
             if result(name, question, path):
                 bits |= 1 << path
-                new += 1
-        self.drawn.add_bits(question, bits, new)
-        self.count["twice"] += len(paths) - new
-        return new
+        self.kept.add(number(question), bits)
+        self.count["twice"] += len(paths) - bits.bit_count()
+        return bits.bit_count()
 
     def arrive(self, start: float, end: float, paths: int) -> None:
         """Spread paths evenly over the time they were drawn in."""
@@ -227,8 +234,9 @@ class Simulation:
         """Read the memory now and then."""
         self.busy = max(self.busy, self.dispatch.open_paths)
         total = self.questions * self.paths
-        if self.drawn.paths * LOOKS >= total * (len(self.rss) + 1):
+        if self.kept.paths * LOOKS >= total * (len(self.rss) + 1):
             self.rss.append(round(resident_mib(), 1))
+            self.sizes.append(round(size_mib(self.dispatch, UNREAD), 1))
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -238,7 +246,9 @@ class Simulation:
             if w.died > self.now:
                 self.spent["alive"] += self.now - w.joined
                 self.gap(w, self.now)
-        alive, kept = self.spent["alive"], self.drawn.paths
+                for run in [r for r in w.runs if r.start < self.now]:
+                    self.book(run, self.now)
+        alive, kept = self.spent["alive"], self.kept.paths
         paid = alive + self.spent["away"] + self.fleet.setup * self.fleet.workers
         rates = self.arrivals[: int(self.now / BIN) + 1] / BIN
         return Ran(
@@ -248,6 +258,7 @@ class Simulation:
             missing=self.questions * self.paths - kept,
             set_apart=len(self.dispatch.set_apart),
             twice=self.count["twice"],
+            again=self.kept.again,
             deaths=self.count["deaths"],
             blocks=self.count["blocks"],
             seconds=self.now,
@@ -265,6 +276,7 @@ class Simulation:
             queue=waiting(rates, self.timings.driver_s),
             open_paths=int(self.busy),
             rss_mib=tuple(self.rss),
+            dispatch_mib=tuple(self.sizes),
             dispatch_us=wall / kept * 1e6,
             wall_s=wall,
         )
@@ -275,9 +287,14 @@ class Simulation:
         return usual / 4 if self.rng.random() < self.fleet.slow else usual
 
 
+def number(question_id: str) -> int:
+    """The place of a question."""
+    return int(question_id[2:], 16)
+
+
 def row(item: Item) -> int:
     """Which invented question of the pool it is."""
-    return int(item.question_id[2:], 16) % POOL
+    return number(item.question_id) % POOL
 
 
 def waiting(rates: np.ndarray, driver_s: float) -> float:
@@ -287,12 +304,6 @@ def waiting(rates: np.ndarray, driver_s: float) -> float:
         queue = max(0.0, queue + (rate - 1 / driver_s) * BIN)
         most = max(most, queue)
     return most
-
-
-def resident_mib() -> float:
-    """The memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 def simulate(timings: Timings, fleet: Fleet, questions: int, paths: int) -> Ran:

@@ -5,6 +5,7 @@ examples share a few-shot prefix. Run it alone. One line of the table:
 
     qwen2.5-0.5b-Q4_K_M, bf16, rank 16, rows of 768: 3.1 GiB foretold, 3.2 taken (0.97); ...
 
+    python -m benchmarks.fits --model tinymath-f16.gguf --model qwen2.5-0.5b-Q4_K_M.gguf
     python -m benchmarks.fits --model MODEL.gguf --setting '{"row_tokens": 768}' --prefix 300
 """
 
@@ -16,19 +17,41 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.records import TrainExample
+from lmsi_cli.lines import read_records
+from lmsi_cli.records import TrainExample, TrainFormat
 
-FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+# A model of this many bytes trains fast enough for the many steps of the first list.
+SMALL = 200 << 20
+SETTINGS = {
+    "small": (
+        '{"max_steps": 20, "dtype": "bf16"}',
+        '{"max_steps": 20, "dtype": "fp32", "rank": 4, "row_tokens": 384}',
+        '{"max_steps": 10, "batch_size": 16, "gradient_checkpointing": "on"}',
+        '{"max_steps": 80, "dtype": "bf16"}',
+    ),
+    "large": (
+        '{"max_steps": 3}',
+        '{"max_steps": 14}',
+        '{"max_steps": 3, "rank": 32, "gradient_checkpointing": "on"}',
+        '{"max_steps": 3, "layers": 12, "row_tokens": 512}',
+    ),
+}
+FORMATS: tuple[TrainFormat, ...] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting; memory in MiB, times in seconds without loading; ratios foretold over taken."""
+    """One setting; memory in MiB, times in seconds; ratios foretold over taken.
+
+    Times are those of steps and validations: without loading, trials, saving or proofs.
+    ``trials_s`` is what it took to foretell them.
+    """
 
     model: str
     setting: str
@@ -38,15 +61,16 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     foretold_s: float
     taken_s: float
     time_ratio: float
+    trials_s: float
     tokens_s: float
 
 
 def main() -> None:
     """Foretell and train every setting."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, type=Path)
+    parser.add_argument("--model", action="append", required=True, type=Path)
     parser.add_argument("--setting", action="append", default=[], help="TrainConfig as JSON")
-    parser.add_argument("--prefix", type=int, default=300, help="few-shot tokens")
+    parser.add_argument("--prefix", type=int, default=350, help="few-shot tokens")
     parser.add_argument("--tail", type=int, default=60, help="mean tokens of an example's own part")
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -54,17 +78,23 @@ def main() -> None:
     if given.child:
         print(msgspec.json.encode(train(given)).decode())
         return
-    found = [compare(given, setting) for setting in given.setting or ["{}"]]
     given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / f"fits-{given.model.stem}.jsonl"
-    with file.open("ab") as f:
-        f.writelines(msgspec.json.encode(one) + b"\n" for one in found)
+    for model in given.model:
+        for setting in given.setting or settings(model):
+            one = compare(given, model, setting)
+            with (given.out / f"fits-{model.stem}.jsonl").open("ab") as f:
+                f.write(msgspec.json.encode(one) + b"\n")
 
 
-def compare(given: argparse.Namespace, setting: str) -> Compared:
+def settings(model: Path) -> tuple[str, ...]:
+    """What is measured of a model if nothing is asked for."""
+    return SETTINGS["small" if model.stat().st_size < SMALL else "large"]
+
+
+def compare(given: argparse.Namespace, model: Path, setting: str) -> Compared:
     """Train one setting in a fresh process and say how it went."""
     command = [
-        *(sys.executable, "-m", "benchmarks.fits", "--child", "--model", str(given.model)),
+        *(sys.executable, "-m", "benchmarks.fits", "--child", "--model", str(model)),
         *("--prefix", str(given.prefix), "--tail", str(given.tail), "--setting", setting),
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -78,7 +108,7 @@ def told(one: Compared) -> str:
     return (
         f"{one.model} {one.setting}: {one.foretold_mib:.0f} MiB foretold, {one.taken_mib:.0f} "
         f"taken ({one.memory_ratio:.2f}); {one.foretold_s:.0f} s foretold, {one.taken_s:.0f} "
-        f"taken ({one.time_ratio:.2f}); {one.tokens_s:.0f} tokens/s"
+        f"taken ({one.time_ratio:.2f}), {one.trials_s:.1f} s of trials; {one.tokens_s:.0f} tokens/s"
     )
 
 
@@ -98,17 +128,10 @@ class Silent:
 
 def train(given: argparse.Namespace) -> Compared:
     """Train in this process; its largest resident size so far counts."""
-    from lmsi_cli.training import pace
     from lmsi_cli.training.data import Codec
     from lmsi_cli.training.trainer import train as run
 
-    foretell, said = pace.foretell, []
-
-    def listening(*args: Any, **named: Any) -> float:  # noqa: ANN401 - passed on
-        said.append(foretell(*args, **named))
-        return said[-1]
-
-    pace.foretell = listening
+    said, [model] = _listen(), given.model
     config = msgspec.convert(json.loads(given.setting[0]), TrainConfig)
     ids = texts(config.max_steps * config.batch_size, given.prefix, given.tail)
     examples = [
@@ -119,18 +142,44 @@ def train(given: argparse.Namespace) -> Compared:
     ]
     codec = Codec(lambda p: ids[int(str(p))][0], lambda p, _: ids[int(str(p))][1])
     with tempfile.TemporaryDirectory() as out:
-        summary = run(examples, given.model, config, Path(out), codec, Silent()).summary
+        summary = run(examples, model, config, Path(out), codec, Silent()).summary
+        taken = summary.seconds + _validated(Path(out))
+    [(foretold, trials)] = said
     return Compared(
-        model=given.model.stem,
+        model=model.stem,
         setting=f"{given.setting[0]} prefix {given.prefix} tail {given.tail}",
         foretold_mib=summary.foretold_rss_mib,
         taken_mib=summary.peak_rss_mib,
         memory_ratio=summary.foretold_rss_mib / summary.peak_rss_mib,
-        foretold_s=said[0],
-        taken_s=summary.seconds,
-        time_ratio=said[0] / summary.seconds,
+        foretold_s=foretold,
+        taken_s=taken,
+        time_ratio=foretold / taken,
+        trials_s=trials,
         tokens_s=summary.tokens_per_second,
     )
+
+
+def _listen() -> list[tuple[float, float]]:
+    """Seconds that a run foretells, and those that it took for it, as soon as it has."""
+    from lmsi_cli.training import pace
+
+    foretell, said = pace.foretell, list[tuple[float, float]]()
+
+    def listening(*args: Any, **named: Any) -> float:  # noqa: ANN401 - passed on
+        begun = time.perf_counter()
+        seconds = foretell(*args, **named)
+        said.append((seconds, time.perf_counter() - begun))
+        return seconds
+
+    pace.foretell = listening
+    return said
+
+
+def _validated(out: Path) -> float:
+    from lmsi_cli.training.validation import LOG, Reading
+
+    log = out / LOG
+    return sum(one.seconds for one in read_records(log, Reading)) if log.exists() else 0.0
 
 
 def texts(count: int, prefix: int, tail: int) -> list[tuple[list[int], list[int]]]:

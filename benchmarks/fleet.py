@@ -38,7 +38,8 @@ class Fleet(Record, frozen=True, kw_only=True):
     deaths with the ``node`` neighbours it shares a machine with; at ``cut_off`` it was not dead but
     out of reach, and its paths arrive later. It stands still for ``pause`` once in ``between``. A
     worker draws ``width`` paths at once and goes on with its next block as these end; without one
-    it runs empty, at the cost of full steps.
+    it runs empty, at the cost of full steps. A report collects for ``linger``, and ``per_worker``
+    for each worker, while there is more to do (``cluster/crew.py``): so much late the driver knows.
     """
 
     workers: int = 1000
@@ -53,6 +54,8 @@ class Fleet(Record, frozen=True, kw_only=True):
     setup: float = 20.0
     notice: float = 10.0
     latency: float = 0.05
+    linger: float = 0.2
+    per_worker: float = 0.002
     width: int = 32
     seed: int = 0
 
@@ -66,7 +69,10 @@ class Ran(Record, frozen=True, kw_only=True):
     the longest a worker stood without a block before none was left, ``tail_s`` how long the last
     worker went on after that. ``peak_rate`` is paths a second at the driver over a quarter second,
     ``driver_load`` the share of its time at the mean rate and ``queue`` the most paths waiting.
-    ``rss_mib`` is the process's memory along the way, ``open_paths`` the most that were open.
+    ``twice`` counts paths that came when they were there, and were dropped; ``again`` those that
+    were kept nevertheless. ``rss_mib`` is the memory of the whole process along the way, with what
+    the simulation keeps, ``dispatch_mib`` that of the dispatcher's state by the sizes of its
+    objects; ``open_paths`` the most that were open.
     """
 
     questions: int
@@ -75,6 +81,7 @@ class Ran(Record, frozen=True, kw_only=True):
     missing: int
     set_apart: int
     twice: int
+    again: int
     deaths: int
     blocks: int
     seconds: float
@@ -92,6 +99,7 @@ class Ran(Record, frozen=True, kw_only=True):
     queue: float
     open_paths: int
     rss_mib: tuple[float, ...]
+    dispatch_mib: tuple[float, ...]
     dispatch_us: float
     wall_s: float
 

@@ -14,11 +14,13 @@ assumed of the fleet). Results go to `benchmarks/results/scale.json`, one sectio
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path as File
 from typing import Any
 
@@ -34,6 +36,7 @@ from lmsi_cli.records import Path
 RESULTS = File(__file__).parent / "results"
 TIMINGS, OUT = RESULTS / "scale-timings.json", RESULTS / "scale.json"
 SLOWER = 160.0  # tokens a second: qwen2.5-0.5b in Q4_K_M on two cores (docs/performance.md)
+HEAVY = Fleet(slow=0.03, pause=120.0, life=3600.0)  # three times, twice and four times as bad
 SMALL = (Fleet(workers=40), 4_000, 8)
 
 
@@ -77,19 +80,20 @@ def driver_s(lines: Sequence[bytes], times: int = 4) -> float:
 
 
 def simulated(small: bool, timings: Timings) -> list[dict[str, Any]]:
-    """The run; one of few questions; one without pauses; one of a slower model."""
+    """Each case in a process of its own, so that its memory is its own."""
     if small:
-        fleet, questions, paths = SMALL
-        return [one(timings, fleet, questions, paths)]
-    fleet, steady = Fleet(), Fleet(pause=0.0)
+        return [one(timings, *SMALL)]
     slower = msgspec.structs.replace(timings, tokens_s=SLOWER)
     cases = [
-        (timings, fleet, 1_000_000),
-        (timings, fleet, 100_000),
-        (timings, steady, 1_000_000),
-        (slower, fleet, 1_000_000),
+        (timings, Fleet(), 1_000_000),
+        (timings, Fleet(), 100_000),
+        (timings, Fleet(pause=0.0), 1_000_000),
+        (slower, Fleet(), 1_000_000),
+        (timings, HEAVY, 1_000_000),
     ]
-    return [one(*case, 32) for case in cases]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        return list(pool.map(one, *zip(*cases, strict=True), [32] * len(cases)))
 
 
 def one(timings: Timings, fleet: Fleet, questions: int, paths: int) -> dict[str, Any]:

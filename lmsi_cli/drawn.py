@@ -44,6 +44,11 @@ class Drawn:
         bits = self._bits.get(question_id, 0)
         return (i for i in range(paths) if not bits >> i & 1)
 
+    def lacking(self, question_id: str, paths: int) -> int:
+        """How many numbers below ``paths`` are still to be drawn."""
+        there = self._bits.get(question_id, 0) & ((1 << paths) - 1)
+        return paths - there.bit_count()
+
     @property
     def questions(self) -> KeysView[str]:
         """The questions with a path."""

@@ -1,6 +1,7 @@
 """Shared by all tests: the embedded model, a cache folder of their own, and a silent watcher."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ def pytest_configure():
         count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         own = cores[int(worker.removeprefix("gw")) % count :: count]
         os.sched_setaffinity(0, own or cores)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files with the most slow tests first: a long one at the end is waited for alone."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

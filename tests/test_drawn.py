@@ -17,7 +17,10 @@ def test_bits_say_what_a_set_would():
     assert drawn.parsed == sum(keys.values())
     assert drawn.questions == {q for q, _ in keys}
     for q in [*drawn.questions, "other"]:
-        assert list(drawn.lacks(q, 40)) == [i for i in range(40) if (q, i) not in keys]
+        lacking = [i for i in range(40) if (q, i) not in keys]
+        assert list(drawn.lacks(q, 40)) == lacking
+        assert drawn.lacking(q, 40) == len(lacking)
+        assert drawn.lacking(q, 9) == len([i for i in lacking if i < 9])
 
 
 def test_several_at_once_are_those_one_by_one():

@@ -86,7 +86,7 @@ scalars = (
 def test_saved_settings_are_the_same(tmp_path, values):
     run = RunDir(tmp_path)
     run.save_settings("sample", values)
-    check_same(run.load_settings()["sample"], values, "the run")
+    check_same(run.load_settings()["sample"], values, "the run")  # raises where one is another
 
 
 @pytest.mark.parametrize(

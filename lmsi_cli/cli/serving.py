@@ -190,8 +190,8 @@ def _engine(
     model: str, settings: SampleConfig | EvalConfig, run: RunDir | None = None, fresh: bool = False
 ) -> ServerEngine:
     """Reach the server; a run that goes on is held to the model that its first replies named."""
+    from lmsi_cli.engine.lasting import ENGINE
     from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
-    from lmsi_cli.stages.sample import ENGINE
 
     begun = run is not None and not fresh and run.sampled.exists()
     saved = run.load_settings().get(ENGINE, {}) if run is not None and begun else {}

@@ -67,19 +67,20 @@ def sample_spread(
         LmsiError: The cluster cannot be used, or the folder is another run's.
     """
     from lmsi_cli.cluster.crew import RayCrew
-    from lmsi_cli.cluster.reaching import load_ray, reached
+    from lmsi_cli.cluster.reaching import LOCAL, load_ray, reached
     from lmsi_cli.engine.encode import Choice
     from lmsi_cli.stages import sample as stage
 
     overwrite, quiet = how
-    ray = load_ray()
+    wish = _wish(settings)
+    ray = load_ray(wish.address == LOCAL)
     with locked(run), watched(quiet, run) as progress:
         begun = settings if overwrite else stage.as_begun(run, settings)
         drawn_by = stage.drawn_by(settings.adapter, model.path)
         tied = identity(model, task)
-        with reached(_wish(settings)) as room:
+        with reached(wish) as room:
             job = _job(begun, model, room.threads, {**tied, **drawn_by})
-            with RayCrew(ray, job, room, _wish(settings).gpu, progress.say) as crew:
+            with RayCrew(ray, job, room, wish, progress.say) as crew:
                 ready = crew.chat()
                 task = conversing(task, Choice(ready.chat, ready.why), settings)
                 if overwrite:  # only now: a model that does not load must not cost the old run

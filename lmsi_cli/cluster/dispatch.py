@@ -8,32 +8,30 @@ that a simulation can drive it. All of it, in the order in which it is called:
     dispatch.give("a", now=0.0)                  # -> Block(number=0, items=(Item("q1", ...),)) or
                                                  #    None: it has enough, or nothing is left
     dispatch.result("a", "q1", 2)                # -> True: keep it; False: a duplicate, drop it
-    dispatch.ended("a", 0, now=9.5)              # the worker is through with block 0
+    dispatch.ended("a", 0, now=9.5)              # -> 1: a question is decided with fewer paths
     dispatch.died("b", now=9.9)                  # its questions go back, less the paths that came
     dispatch.refused("q2")                       # it does not fit the model: nobody tries it again
     dispatch.done                                # nothing is left and nothing is open
     dispatch.set_apart                           # questions that killed every worker they met
 
-Blocks are sized by *guided self-scheduling*: each takes a fixed part of the time that all that is
-left would take all workers, at the speed that this worker has shown; so the first ones are large
-and the last ones small, and a slow worker gets less. A question lies whole in one block. A worker
-has a block in work and one or two waiting, so it is never idle for the length of a message, and
-what it holds is bounded. Only open blocks are kept: memory follows the workers, not the questions.
+Blocks are sized by ``sizing.py``. A question lies whole in one. A worker has a block in work and
+one waiting, so it is never idle for the length of a message, and what it holds is bounded. When
+nothing is left, idle workers draw what is out longest as well (``copies.py``): a question closes
+with the last path that was lacking, whoever drew it, and the work may be done while some still
+draw. Only the block in work is blamed for a death. Memory follows what workers hold.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-AHEAD = 2  # blocks at a worker: one in work, one waiting
-FIRST = 64  # paths of a worker's first block, before anything is measured
-SHORTEST, LONGEST = 2.0, 120.0  # seconds that a block is meant to take
-PART = 3.0  # a block takes one in so many of the seconds that are left
-PIECES = 8  # that the block of a dead worker falls into, so that a deadly question is soon alone
-DEATHS = 3  # that a question may be there for, at the last one alone
-KEEP = 0.5  # weight of what was measured before, at each new measurement
+from lmsi_cli.cluster.copies import Copies, Given
+from lmsi_cli.cluster.opened import OpenQuestions
+from lmsi_cli.cluster.sizing import Pace, Sizing, Speed, paths_of, seconds
+
+PIECES = 8  # that a block falls into whose worker died, so that a deadly question is soon alone
 FRUITLESS = 10  # deaths in a row without one path between them, per worker, that are borne
 
 
@@ -45,11 +43,10 @@ class Item(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Questions that one worker draws together; ``deaths`` counts workers that died over them."""
+    """Questions that one worker draws together."""
 
     number: int
     items: tuple[Item, ...]
-    deaths: int = 0
 
     @property
     def paths(self) -> int:
@@ -57,31 +54,21 @@ class Block(NamedTuple):
         return sum(len(item.paths) for item in self.items)
 
 
-class Sizing(NamedTuple):
-    """How blocks are cut; the constants above say what each number means."""
-
-    ahead: int = AHEAD
-    first: int = FIRST
-    shortest: float = SHORTEST
-    longest: float = LONGEST
-    part: float = PART
-    deaths: int = DEATHS
-
-
 class _Worker:
-    """What is known of a worker: the blocks it holds and its speed in paths a second."""
+    """What is known of a worker: the blocks it holds, the oldest first, and its speed."""
 
     def __init__(self) -> None:
-        self.blocks: dict[int, Block] = {}
-        self.rate: float | None = None
-        self.since, self.came = 0.0, 0  # since when its paths are counted, and their number
+        self.given: dict[int, Given] = {}
+        self.speed = Speed()
+        self.doubled: set[str] = set()  # open questions of which another's path came first
 
-    def measure(self, now: float) -> None:
-        """Take the paths since the last measurement into the speed."""
-        if now > self.since and self.came:
-            speed = self.came / (now - self.since)
-            self.rate = speed if self.rate is None else KEEP * self.rate + (1 - KEEP) * speed
-        self.since, self.came = now, 0
+
+class _Piece(NamedTuple):
+    """Questions that nobody has any more; ``paths`` is what they lacked then."""
+
+    questions: list[str]
+    alone: bool
+    paths: int
 
 
 class Dispatcher:
@@ -100,19 +87,21 @@ class Dispatcher:
             sizing: How blocks are cut.
         """
         self.sizing = sizing or Sizing()
-        self.waiting = paths  # paths that no worker has, as far as is known
-        self.open_paths = 0  # paths that are given, or returned, and have not come
+        self.waiting = paths  # paths that no worker ever had, as far as is known
         self.set_apart: list[Item] = []
         self._items, self._next = items, next(items, None)
-        self._returned: deque[Block] = deque()
-        self._left: dict[str, set[int]] = {}  # paths of open questions that have not come
+        self._opened = OpenQuestions()
+        self._copies = Copies(self._opened, self.sizing)
+        self._returned: deque[_Piece] = deque()
+        self._returned_paths = 0
         self._workers: dict[str, _Worker] = {}
+        self._pace = Pace()
         self._number = self._fruitless = 0
 
     @property
     def done(self) -> bool:
         """Nothing is left to give and nothing is open."""
-        return self._next is None and not self._left
+        return self._next is None and not self._opened
 
     @property
     def hopeless(self) -> bool:
@@ -124,154 +113,189 @@ class Dispatcher:
         """Names of those that are there."""
         return tuple(self._workers)
 
+    @property
+    def open_paths(self) -> int:
+        """Paths that are given, or returned, and have not come."""
+        return self._opened.paths
+
+    def holds(self, worker: str) -> bool:
+        """Whether a worker is there and has a block."""
+        return worker in self._workers and bool(self._workers[worker].given)
+
+    def open(self, question_id: str) -> bool:
+        """Whether a path of a question may still come that is to be kept."""
+        return question_id in self._opened
+
     def join(self, worker: str, now: float) -> None:
         """A worker is ready for blocks."""
         assert worker not in self._workers
         self._workers[worker] = _Worker()
-        self._workers[worker].since = now
+        self._workers[worker].speed.begin(now)
 
     def give(self, worker: str, now: float) -> Block | None:
         """The next block for a worker; None if it has enough or nothing is left."""
         held = self._workers[worker]
-        seconds = self._seconds()
-        # towards the end a block that waits at one worker could be in work at another
-        tail = seconds is not None and seconds <= self.sizing.shortest
-        alone = any(self._last_chance(b) for b in held.blocks.values())
-        if alone or len(held.blocks) >= (1 if tail else self.sizing.ahead):
+        long = seconds(self.sizing, self._free_paths, self._pace.of(len(self._workers)))
+        given = self._one(held, long, now) if self._has_room(held, long) else None
+        if given is None:
             return None
-        block = self._returned_one(free=not held.blocks) or self._cut(self._size(held, seconds))
-        if block is not None:
-            if not held.blocks:
-                held.since, held.came = now, 0
-            held.blocks[block.number] = block
-        return block
+        if not held.given:
+            held.speed.begin(now)
+        held.given[given.number] = given
+        self._copies.given(given)
+        return Block(given.number, tuple(map(self._item, given.questions)))
 
     def result(self, worker: str, question_id: str, path: int) -> bool:
         """A path has come; says whether it is the first with this key.
 
         That of a worker which is held for dead counts as any other.
         """
-        if held := self._workers.get(worker):
-            held.came += 1
-        left = self._left.get(question_id)
-        if left is None or path not in left:
-            return False
-        left.remove(path)
-        self.open_paths -= 1
-        self._fruitless = 0
-        return True
-
-    def ended(self, worker: str, number: int, now: float) -> None:
-        """A worker is through with a block; paths that have not come are not wanted any more."""
         held = self._workers.get(worker)
-        block = held.blocks.pop(number, None) if held else None
-        if held is None or block is None:  # it was given to another in the meantime
-            return
-        held.measure(now)
-        self._forget(block.items)
+        if held is not None:
+            held.speed.came += 1
+        if self._opened.came(question_id, path):
+            self._fruitless = 0
+            return True
+        if held is not None and question_id in self._opened:
+            held.doubled.add(question_id)
+        return False
+
+    def ended(self, worker: str, number: int, now: float) -> int:
+        """A worker is through with a block; says how many questions that decides.
+
+        What such a question lacks is not wanted any more. But if another's path came before one of
+        this worker's, its decision may rest on a path that is not kept; then it is not the last.
+        """
+        held = self._workers.get(worker)
+        given = held.given.pop(number, None) if held else None
+        if held is None or given is None:  # it was given to another in the meantime
+            return 0
+        before = held.speed.rate
+        held.speed.measure(now)
+        self._pace.change(before, held.speed.rate)
+        self._copies.gone(number)
+        lacking = self._opened.lacking(given.questions)
+        doubted = [q for q in lacking if q in held.doubled]
+        held.doubled.difference_update(given.questions)
+        self._leave(doubted, blamed=False)
+        decided = [q for q in lacking if q not in doubted]
+        for question_id in decided:
+            self._opened.close(question_id)
+        return len(decided)
 
     def died(self, worker: str, now: float) -> None:
-        """A worker is gone; what its blocks lack is given again, in smaller pieces."""
+        """A worker is gone; what its blocks lack is given again.
+
+        The oldest block was in work and is blamed: it comes back in pieces. The others come back
+        as they were; one that waits through several deaths may have been begun early.
+        """
         held = self._workers.pop(worker, None)
         if held is None:
             return
         self._fruitless += 1
-        for block in held.blocks.values():
-            self._return(block._replace(deaths=block.deaths + 1))
+        self._pace.change(held.speed.rate, None)
+        for place, given in enumerate(held.given.values()):
+            self._copies.gone(given.number)
+            lacking = self._opened.lacking(given.questions)
+            self._opened.mark(lacking, in_work=place == 0)
+            self._leave(lacking, blamed=place == 0)
 
     def refused(self, question_id: str) -> bool:
         """A question cannot be drawn (it does not fit); says whether that is news."""
-        left = self._left.get(question_id)
-        if not left:
-            return False
-        self.open_paths -= len(left)
-        left.clear()
-        return True
-
-    def holds(self, worker: str) -> bool:
-        """Whether a worker is there and has a block."""
-        return worker in self._workers and bool(self._workers[worker].blocks)
+        return self._opened.close(question_id) > 0
 
     # -- what is given ---------------------------------------------------------------------
 
-    def _seconds(self) -> float | None:
-        """Seconds that a block should take now; None before any worker has been measured."""
-        rates = [w.rate for w in self._workers.values() if w.rate]
-        if not rates:
+    @property
+    def _free_paths(self) -> int:
+        """Paths that no worker has."""
+        return self.waiting + self._returned_paths
+
+    def _has_room(self, held: _Worker, long: float | None) -> bool:
+        """Towards the end a block that waits at one worker could be in work at another."""
+        tail = long is not None and long <= self.sizing.shortest
+        alone = any(given.alone for given in held.given.values())
+        return not alone and len(held.given) < (1 if tail else self.sizing.ahead)
+
+    def _one(self, held: _Worker, long: float | None, now: float) -> Given | None:
+        """Something to draw for a worker that has room for it."""
+        crew, free = len(self._workers), not held.given
+        size = paths_of(self.sizing, self._free_paths, long, held.speed.rate, crew)
+        found, alone = self._returned_one(size, free)
+        copy = 0
+        if not found:
+            found = self._cut(size)
+        if not found and free:
+            few = paths_of(self.sizing, self._opened.paths, None, None, crew)
+            found, copy = self._copies.take(few, now)
+            self._hold(found)
+        if not found:
             return None
-        together = sum(rates) / len(rates) * len(self._workers)
-        left = self.waiting / together / self.sizing.part
-        return min(max(left, self.sizing.shortest), self.sizing.longest)
-
-    def _size(self, held: _Worker, seconds: float | None) -> int:
-        """Paths of the next block of a worker; its first ones are for measuring."""
-        fair = self.waiting / (self.sizing.part * max(1, len(self._workers)))
-        if seconds is None or held.rate is None:
-            return max(1, int(min(fair, self.sizing.first)))
-        return max(1, int(seconds * held.rate))
-
-    def _cut(self, paths: int) -> Block | None:
-        """Take whole questions until there are about so many paths; at least one question."""
-        items: list[Item] = []
-        taken = 0
-        while self._next is not None and (not items or taken + len(self._next.paths) <= paths):
-            items.append(self._next)
-            taken += len(self._next.paths)
-            self._left[self._next.question_id] = set(self._next.paths)
-            self._next = next(self._items, None)
-        if not items:
-            return None
-        self.waiting = max(0, self.waiting - taken)
-        self.open_paths += taken
-        return self._numbered(items, 0)
-
-    def _numbered(self, items: list[Item], deaths: int) -> Block:
         self._number += 1
-        return Block(self._number - 1, tuple(items), deaths)
+        return Given(self._number - 1, tuple(found), now, alone, copy)
 
-    def _last_chance(self, block: Block) -> bool:
-        """One more death and it is set apart: it is drawn alone, so that no neighbour is blamed."""
-        return block.deaths >= self.sizing.deaths - 1
+    def _item(self, question_id: str) -> Item:
+        return Item(question_id, self._opened.paths_of(question_id))
 
-    def _returned_one(self, free: bool) -> Block | None:
-        """A block of a dead worker, less what has come since; any, if the worker has no other."""
+    def _cut(self, paths: int) -> list[str]:
+        """Take new questions until there are about so many paths; at least one question."""
+        found: list[str] = []
+        taken = 0
+        while self._next is not None and (not found or taken + len(self._next.paths) <= paths):
+            found.append(self._next.question_id)
+            taken += len(self._next.paths)
+            self._opened.open(*self._next)
+            self._next = next(self._items, None)
+        self.waiting = max(0, self.waiting - taken)
+        return found
+
+    def _returned_one(self, paths: int, free: bool) -> tuple[list[str], bool]:
+        """Questions of a dead worker, less what has come since; any, if this one has no block."""
         for _ in range(len(self._returned)):
-            block = self._returned.popleft()
-            if not free and self._last_chance(block):
-                self._returned.append(block)
+            piece = self._returned.popleft()
+            if piece.alone and not free:
+                self._returned.append(piece)
                 continue
-            self.waiting = max(0, self.waiting - block.paths)
-            items = self._lacking(block)
-            self._forget_whole(block)
-            if items:
-                return self._numbered(items, block.deaths)
-        return None
+            self._returned_paths -= piece.paths
+            lacking = self._opened.lacking(piece.questions)
+            found = self._opened.up_to(lacking, paths)
+            self._back(lacking[len(found) :], piece.alone, first=True)
+            self._hold(found)
+            if found:
+                return found, piece.alone
+        return [], False
+
+    def _hold(self, questions: list[str]) -> None:
+        for question_id in questions:
+            self._opened.hold(question_id, 1)
 
     # -- what comes back -------------------------------------------------------------------
 
-    def _lacking(self, block: Block) -> list[Item]:
-        left = [Item(i.question_id, tuple(sorted(self._left[i.question_id]))) for i in block.items]
-        return [item for item in left if item.paths]
-
-    def _return(self, block: Block) -> None:
-        """Put what a block lacks back into the queue, or apart if it was the death of too many."""
-        items = self._lacking(block)
-        self._forget_whole(block)
-        if len(items) == 1 and block.deaths >= self.sizing.deaths:
-            self.set_apart += items
-            self._forget(items)
+    def _leave(self, lacking: list[str], blamed: bool) -> None:
+        """A worker has these open questions no more: nobody's are given again, or set apart."""
+        nobodys = [q for q in lacking if not self._opened.hold(q, -1)]
+        if len(nobodys) < len(lacking):  # there is room for another copy
+            self._copies.again(g for w in self._workers.values() for g in w.given.values())
+        if blamed and len(lacking) == len(nobodys) == 1 and self._deadly(nobodys[0]):
+            self.set_apart.append(self._item(nobodys[0]))
+            self._opened.close(nobodys[0])
             return
-        step = -(-len(items) // PIECES)
-        for at in range(0, len(items), max(1, step)):
-            piece = Block(-1, tuple(items[at : at + step]), block.deaths)
-            self.waiting += piece.paths
-            self._returned.append(piece)
+        step = max(1, -(-len(nobodys) // PIECES) if blamed else len(nobodys))
+        for at in range(0, len(nobodys), step):
+            piece = nobodys[at : at + step]
+            self._back(piece, any(map(self._suspect, piece)), first=False)
 
-    def _forget_whole(self, block: Block) -> None:
-        """Close the questions of which all has come."""
-        self._forget([i for i in block.items if not self._left[i.question_id]])
+    def _back(self, questions: list[str], alone: bool, first: bool) -> None:
+        """Put questions back into the queue."""
+        if questions:
+            piece = _Piece(questions, alone, self._opened.count(questions))
+            (self._returned.appendleft if first else self._returned.append)(piece)
+            self._returned_paths += piece.paths
 
-    def _forget(self, items: Sequence[Item]) -> None:
-        """Close questions; what they still lack is not wanted."""
-        for item in items:
-            self.open_paths -= len(self._left.pop(item.question_id, ()))
+    def _deadly(self, question_id: str) -> bool:
+        return self._opened.marks(question_id).deaths >= self.sizing.deaths
+
+    def _suspect(self, question_id: str) -> bool:
+        """It is drawn alone: one more death sets it apart, or it may be the one that was begun."""
+        deaths, beside = self._opened.marks(question_id)
+        return deaths >= self.sizing.deaths - 1 or beside >= self.sizing.beside

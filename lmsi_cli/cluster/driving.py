@@ -69,6 +69,8 @@ def drive(
 ) -> Iterator[Report]:
     """Let a crew draw all that a dispatcher has; yields reports, of which every path is new.
 
+    It is over when nothing is open, though some workers may still draw what others have drawn.
+
     Args:
         crew: Its workers may come and go.
         dispatch: With nothing given yet.
@@ -109,15 +111,14 @@ def _order(block: Block, asked: Callable[[str, tuple[int, ...]], Asked]) -> Orde
 
 
 def _take(told: Told, dispatch: Dispatcher, now: float) -> Report:
-    """Enter a report; what of it is a duplicate is left out."""
+    """Enter a report; what of it is a duplicate is left out, also of what ``stopped`` counts."""
     report = told.report
     if report.error:
         raise LmsiError(f"worker {told.worker}: {report.error}", hint=report.hint)
     new = tuple(p for p in report.paths if dispatch.result(told.worker, p.question_id, p.path))
     refused = tuple(r for r in report.refused if dispatch.refused(r.question_id))
-    for number in report.ended:
-        dispatch.ended(told.worker, number, now)
-    return msgspec.structs.replace(report, paths=new, refused=refused)
+    stopped = sum(dispatch.ended(told.worker, number, now) for number in report.ended)
+    return msgspec.structs.replace(report, paths=new, refused=refused, stopped=stopped)
 
 
 def _bury(died: Died, dispatch: Dispatcher, say: Callable[[str], None], now: float) -> None:

@@ -1,7 +1,8 @@
 """Reaching a Ray cluster, or starting one on this machine, without a call nobody asked for.
 
 Knows Ray and addresses; nothing of models. Usage statistics and the dashboard are off, Ray's own
-handler of SIGTERM is put away again, and a cluster that was started here ends with the process:
+handler of SIGTERM is put away again. A cluster that was started here listens on the loopback
+address alone and ends with the process:
 
     with reached(Wish("local", threads=1, workers=2)) as room: ...   # -> Room(threads=1, workers=2)
 """
@@ -10,15 +11,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from lmsi_cli.cluster.scratch import clear, scratch
 from lmsi_cli.errors import LmsiError
 
 LOCAL, AUTO = "local", "auto"
@@ -29,6 +30,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 
 ADDRESS = re.compile(r"^(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})\Z")
 FORMS = "local, auto (the cluster that this machine belongs to) or HOST:PORT"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# "no cluster of several machines" is what makes Ray take the loopback address for its own; and its
+# workers would yield to everything else that runs here, as one process of lmsi does not
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 
 
 class Wish(NamedTuple):
@@ -55,25 +59,31 @@ def reached(wish: Wish) -> Iterator[Room]:
         LmsiError: Ray is not installed, nothing answers, versions differ, or there is no room.
     """
     check_address(wish.address)
-    ray = load_ray()
-    folder = tempfile.mkdtemp(prefix="lmsi-ray-") if wish.address == LOCAL else ""
-    try:
-        with _own_signals():
-            _connect(ray, wish, folder)
-        yield room(wish, ray.nodes())
-    finally:
-        ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+    local = wish.address == LOCAL
+    ray = load_ray(local)
+    with scratch() if local else nullcontext() as folder:
+        try:
+            with _own_signals():
+                _connect(ray, wish, folder)
+            yield room(wish, ray.nodes())
+        except KeyboardInterrupt:  # the process may be ended before Ray is through
+            if folder is not None:
+                clear(folder)
+            raise
+        finally:
+            ray.shutdown()
 
 
-def load_ray() -> Any:  # noqa: ANN401 - a module
-    """Import Ray, told to keep to itself.
+def load_ray(local: bool = False) -> Any:  # noqa: ANN401 - a module
+    """Import Ray, told to keep to itself; it reads what it is told when it is first imported.
+
+    Args:
+        local: For a cluster on this machine alone.
 
     Raises:
         LmsiError: It is not installed; the line to type.
     """
-    os.environ.update(QUIET)
+    os.environ.update({**QUIET, **LOOPBACK} if local else QUIET)
     try:
         import ray
     except ImportError as e:
@@ -117,23 +127,31 @@ def _nobody(address: str, why: str) -> LmsiError:
     return LmsiError(f"--cluster {address}: no Ray cluster answers there: {why}", hint)
 
 
-def _connect(ray: Any, wish: Wish, folder: str) -> None:  # noqa: ANN401 - a module
+def _connect(ray: Any, wish: Wish, folder: Path | None) -> None:  # noqa: ANN401 - a module
     common = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "lmsi"}
-    if wish.address != LOCAL:
-        try:
-            ray.init(address=wish.address, **common)
-        except (RuntimeError, ConnectionError, ValueError, OSError) as e:
-            raise _refused(wish.address, str(e)) from None
+    if folder is not None:
+        _begin(ray, wish, folder, common)
         return
-    cpus = wish.threads * wish.workers or _cores()
-    ray.init(
-        address=LOCAL,
-        num_cpus=cpus,
-        include_dashboard=False,
-        object_store_memory=STORE,
-        _temp_dir=folder,
-        **common,
-    )
+    try:
+        ray.init(address=wish.address, **common)
+    except (RuntimeError, ConnectionError, ValueError, OSError) as e:
+        raise _refused(wish.address, str(e)) from None
+
+
+def _begin(ray: Any, wish: Wish, folder: Path, common: dict[str, Any]) -> None:  # noqa: ANN401
+    """Start a cluster of this machine."""
+    try:
+        ray.init(
+            address=LOCAL,
+            num_cpus=wish.threads * wish.workers or _cores(),
+            include_dashboard=False,
+            object_store_memory=STORE,
+            _temp_dir=str(folder),
+            **common,
+        )
+    except Exception as e:  # so bare are those that Ray raises when it cannot start
+        hint = f"it needs free memory, and room in {folder.parent} (or where TMPDIR says)"
+        raise LmsiError(f"--cluster {LOCAL}: Ray does not start: {_line(str(e))}", hint) from e
 
 
 def _refused(address: str, told: str) -> LmsiError:
@@ -146,7 +164,11 @@ def _refused(address: str, told: str) -> LmsiError:
             f"here are {here[0]} and {here[1]}",
             hint="use the same versions of both on all machines",
         )
-    return _nobody(address, " ".join(told.split())[:200])
+    return _nobody(address, _line(told))
+
+
+def _line(told: str) -> str:
+    return " ".join(told.split())[:200]
 
 
 def room(wish: Wish, nodes: list[dict[str, Any]]) -> Room:
@@ -159,10 +181,9 @@ def room(wish: Wish, nodes: list[dict[str, Any]]) -> Room:
     Raises:
         LmsiError: Not one fits.
     """
-    have = [n["Resources"] for n in nodes if n["Alive"]]
-    cpus = [int(r.get("CPU", 0)) for r in have]
+    cpus = [int(r.get("CPU", 0)) for r in _alive(nodes)]
     threads = wish.threads or min((c for c in cpus if c), default=1)
-    fit = sum(_fit(r, threads, wish.gpu) for r in have)
+    fit = places(threads, wish.gpu, nodes)
     if not fit:
         card = " and a GPU" if wish.gpu else ""
         raise LmsiError(
@@ -170,6 +191,15 @@ def room(wish: Wish, nodes: list[dict[str, Any]]) -> Room:
             hint="lower --worker-threads" + (", or leave --gpu-layers out" if wish.gpu else ""),
         )
     return Room(threads, min(wish.workers or fit, fit))
+
+
+def places(threads: int, gpu: bool, nodes: list[dict[str, Any]]) -> int:
+    """How many workers of so many CPUs each, and perhaps a GPU, fit the machines that are alive."""
+    return sum(_fit(resources, threads, gpu) for resources in _alive(nodes))
+
+
+def _alive(nodes: list[dict[str, Any]]) -> list[dict[str, float]]:
+    return [n["Resources"] for n in nodes if n["Alive"]]
 
 
 def _fit(resources: dict[str, float], threads: int, gpu: bool) -> int:

@@ -26,7 +26,7 @@ class Spread:
 
     def __init__(self, questions: Sequence[Question], having: Having, config: SampleConfig) -> None:
         self.questions, self.having, self.config = questions, having, config
-        self.lacking = sum(len(having.lacks(q.id)) for q in questions)
+        self.lacking = sum(having.lacking(q.id) for q in questions)
         self.dispatch = Dispatcher(having.items(questions), self.lacking)
         self.refused: list[Refusal] = []
         self.new = self.parsed = self.tokens = 0
@@ -40,7 +40,7 @@ class Spread:
             LmsiError: See ``drive``.
         """
         known = {q.id: q for q in self.questions}
-        before = self.having.count
+        before = self.having.drawn.paths
         progress.start("sampling", before + self.lacking)
 
         def asked(question_id: str, paths: tuple[int, ...]) -> Asked:
@@ -64,7 +64,7 @@ class Spread:
         self.early += report.stopped
         for r in report.refused:
             self.refused.append(Refusal(r.question_id, r.words, r.why))
-            self.lost += len(self.having.lacks(r.question_id))
+            self.lost += self.having.lacking(r.question_id)
 
     def _tell(self, progress: Progress, before: int) -> None:
         seconds = max(time.monotonic() - self.begun, 1e-9)
@@ -74,7 +74,7 @@ class Spread:
             max(before + self.lacking - left, 0),
             paths_s=self.new / seconds,
             tokens_s=self.tokens / seconds,
-            parsed=f"{(self.having.parsed + self.parsed) / max(1, before + self.new):.0%}",
+            parsed=f"{(self.having.drawn.parsed + self.parsed) / max(1, before + self.new):.0%}",
             workers=len(self.dispatch.workers),
         )
 

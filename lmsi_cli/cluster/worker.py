@@ -81,6 +81,7 @@ class Worker:
         self._words: dict[str, str] = {}
         self._counted = (0, 0, 0)
         self._settled: dict[str, int | str] = {}
+        self._open = 0  # orders that are not over, as far as has been reported
 
     def start(self, start: Start) -> None:
         """Begin to wait for orders."""
@@ -97,8 +98,9 @@ class Worker:
         Args:
             orders: May be empty.
             patience: Seconds to wait for something to report.
-            linger: Seconds to wait for more once there is something.
+            linger: Seconds to wait for more once there is something; not if all orders are over.
         """
+        self._open += len(orders)
         for order in orders:
             self._orders.put(order)
         return self._report(list(self._collect(patience, linger)))
@@ -109,8 +111,12 @@ class Worker:
         end = time.monotonic() + patience
         for count in range(BATCH):
             try:
-                yield self._events.get(timeout=max(0.0, end - time.monotonic()))
+                event = self._events.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
+                return
+            yield event
+            self._open -= isinstance(event, int)
+            if not self._open:  # idle: the driver shall know at once
                 return
             if not count:
                 end = min(end, time.monotonic() + linger)
@@ -205,6 +211,7 @@ class Worker:
 
     def _requests(self, asked: Asked) -> list[Request]:
         """Write a question's prompts, or tell that it does not fit."""
+        self._sweep()  # it may have been here before
         seed = self.settings.seed
         wanted = tuple(Wanted(i, path_seed(seed, asked.id, i)) for i in asked.paths)
         self._words[asked.id] = asked.question

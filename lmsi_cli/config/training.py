@@ -27,6 +27,7 @@ SPEED_ONLY = (
     "sweep",
     "gradient_checkpointing",
     "fit",
+    "shard",
 )
 
 
@@ -116,3 +117,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     init: Annotated[
         str, opt("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
     ] = ""
+    shard: Annotated[
+        bool, opt("Of several processes: each holds a share of the frozen weights (FSDP).")
+    ] = False

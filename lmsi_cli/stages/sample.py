@@ -24,6 +24,8 @@ from lmsi_cli.drawn import Drawn
 from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
+from lmsi_cli.engine.lasting import Settling
+from lmsi_cli.engine.lasting import as_begun as as_begun
 from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.engine.watching import BallotWatch
 from lmsi_cli.keeping import keep_questions
@@ -38,15 +40,11 @@ from lmsi_cli.rundir import (
     sha256_file,
 )
 from lmsi_cli.stopping import Stop
-from lmsi_cli.store.keys import drawn_in
+from lmsi_cli.store.keys import drawn_of
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, *SPREADING,
         "paths", "limit", "format", "llama_cpp_python", "lmsi"}  # fmt: skip
-
-
-ENGINE = "engine"  # the section of run.toml for what came of `auto`
-LASTING = ("kv", "flash_attn")  # of these, what a path's last bits depend on
 
 
 class SampleSummary(Record, frozen=True, kw_only=True):
@@ -103,7 +101,7 @@ def sample(
     """
     chosen = _chosen(questions, config)
     watch = BallotWatch(Stop.parse(config.stop))
-    have = _paths_there(run, watch)
+    have = drawn_of(run.sampled, watch.tell if watch.stop else None)
     asked = [r for q in chosen for r in _requests(q, engine, task, config, have)]
     asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
@@ -113,11 +111,11 @@ def sample(
     tell(skipped, progress)
     words = {q.id: q.question for q in chosen}
     tally = _Tally(requests, have, watch, progress)
-    told: dict[str, int | str] = {}
+    settling = Settling(run, progress.say)
     with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
         early = watch.stop is not None
         for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
-            told = _note(run, engine, told)
+            settling.alone(engine.settled)
             path = to_path(generated, task, words[generated.question_id])
             lines.write(path)
             watch.tell(path)
@@ -146,17 +144,16 @@ def spread(
         LmsiError: A question's text changed under its id, drawing or a write fails.
     """
     chosen = _chosen(questions, config)
-    stop = Stop.parse(config.stop)
-    having = Having(run.sampled.read(), config.paths, stop)
-    keep_questions(run.questions, chosen, having.there)
+    having = Having.of(run.sampled, config.paths, Stop.parse(config.stop))
+    keep_questions(run.questions, chosen, having.drawn.questions)
     work = Spread(chosen, having, config)
     crew.begin(Start(task=task, shown=shown(chosen), paths=crew.part_of(work.lacking)))
+    settling = Settling(run, progress.say)
     with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
         for report in work.reports(crew, progress):
             for path in report.paths:
                 lines.write(path)
-            if report.settled and ENGINE not in run.load_settings():
-                run.save_settings(ENGINE, {k: report.settled[k] for k in LASTING})
+            settling.of_worker(report.settled)
     tell(work.refused, progress)
     return _summary_of(work, chosen, config)
 
@@ -164,9 +161,9 @@ def spread(
 def _summary_of(work: Spread, chosen: Sequence[Question], config: SampleConfig) -> SampleSummary:
     return SampleSummary(
         questions=len(chosen),
-        paths=work.having.count + work.new,
+        paths=work.having.drawn.paths + work.new,
         new_paths=work.new,
-        parsed=work.having.parsed + work.parsed,
+        parsed=work.having.drawn.parsed + work.parsed,
         tokens=work.tokens,
         seconds=time.monotonic() - work.begun,
         width=config.parallel,
@@ -184,14 +181,6 @@ def _chosen(questions: Sequence[Question], config: SampleConfig) -> list[Questio
         Question(id=q.id, question=q.question, family=q.family, group=q.group)
         for q in questions[: config.limit or None]
     ]
-
-
-def _note(run: RunDir, engine: Engine, before: dict[str, int | str]) -> dict[str, int | str]:
-    """Write down what came of ``auto`` when it is known, and when more of it is."""
-    now = engine.settled
-    if now and now != before:
-        run.save_settings(ENGINE, now)
-    return now
 
 
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
@@ -219,22 +208,6 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
             f"the paths in {run.root}",
         )
     run.save_settings("sample", now)
-
-
-def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
-    """Put the kind of cache that the folder was begun with in the place of ``auto``.
-
-    A path's last bits depend on it, and a calibration made in between might choose the other one.
-    They do not depend on the width, so that stays free.
-
-    Raises:
-        LmsiError: The paths there have another format than the wanted one.
-    """
-    run.sampled.settle(config.format)
-    begun = run.load_settings().get(ENGINE, {}) if run.sampled.exists() else {}
-    kept = {k: v for k, v in begun.items() if k in LASTING}
-    auto = {k: v for k, v in kept.items() if getattr(config, k) == "auto"}
-    return msgspec.structs.replace(config, **auto)
 
 
 def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, Any]:
@@ -273,20 +246,6 @@ def _requests(
     lacking = have.lacks(q.id, config.paths)
     wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
     return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
-
-
-def _paths_there(run: RunDir, watch: BallotWatch) -> Drawn:
-    """The (question, path) keys that are already done, and how many were parsed.
-
-    Ballots are read only where they can decide something.
-    """
-    if watch.stop is None and run.sampled.form() == "parquet":
-        return drawn_in(run.sampled.shards)
-    have = Drawn()
-    for p in run.sampled.read():
-        have.add(p.question_id, p.path, p.predicted_answer is not None)
-        watch.tell(p)
-    return have
 
 
 class _Tally:

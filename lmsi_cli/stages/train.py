@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, lessons, processes, starting
+from lmsi_cli.training import checkpoint, lessons, processes, sharding, starting
 from lmsi_cli.training.bases import adapted
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
@@ -73,6 +74,7 @@ def train_run(
             training diverged, or a proof failed; says which.
     """
     lessons.check(run, config)
+    config = sharding.asked(config)
     mark = Mark.of(model)
     _check_start(run, model, config)
     origin = _origin(run, model, config)
@@ -95,7 +97,8 @@ def train_run(
     summary = trained.summary
     if config.base:  # llama.cpp runs the adapter over the file, so the proof does, too
         del trained
-        trained = Trained(summary, adapted(model, run.adapter, summary.dtype))
+        again = adapted(model, run.adapter, summary.dtype)
+        trained = Trained(summary, again, torch_logits(again, summary.dtype))
     proof = prove(trained, model, run.adapter_gguf, prompts)
     result = TrainResult(summary=summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
@@ -171,10 +174,19 @@ def held_out(run: RunDir, task: Task, examples: Sequence[lessons.Lesson]) -> lis
 
     Where every question was kept, the bare exemplars serve, in a format of their own.
     """
-    seen = {e.question_id for e in examples}
-    lost = [q.question for q in read_records(run.questions, Question) if q.id not in seen]
-    texts = [*lost, *(e.question for e in task.exemplars)][:HELD_OUT]
+    import numpy as np
+
+    # Of a million ids their hashes are in memory, not the texts.
+    seen = np.unique(np.fromiter((hash(e.question_id) for e in examples), np.int64))
+    questions = read_records(run.questions, Question)
+    lost = (q.question for q in questions if not _is_in(hash(q.id), seen))
+    texts = [*islice(lost, HELD_OUT), *(e.question for e in task.exemplars)][:HELD_OUT]
     return [render(task, text, "cot-zero") for text in texts]
+
+
+def _is_in(number: int, ordered: NDArray[np.int64]) -> bool:
+    place = int(ordered.searchsorted(number))
+    return place < len(ordered) and bool(ordered[place] == number)
 
 
 def within(model: Path, prompts: Sequence[list[int]]) -> list[list[int]]:
@@ -202,4 +214,4 @@ def prove(
         return engine.last_logits(ids)
 
     with LlamaEngine(model, EngineConfig()) as engine:
-        return verify(torch_logits(trained.model, trained.summary.dtype), llama, prompts)
+        return verify(trained.logits, llama, prompts)

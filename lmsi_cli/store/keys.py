@@ -1,4 +1,4 @@
-"""Which paths a folder of shards holds, read from three of its columns.
+"""Which paths a run holds; of a folder of shards only three columns are read.
 
 Tens of millions of rows take seconds so, where records take minutes. Knows the columns of
 ``records.Path`` that make a key; a row group becomes bits by question:
@@ -10,6 +10,7 @@ Tens of millions of rows take seconds so, where records take minutes. Knows the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,33 @@ from lmsi_cli.lines import read_records
 from lmsi_cli.records import Path
 from lmsi_cli.store.schema import GROUP, arrow, read_batches
 from lmsi_cli.store.shards import Shards
+from lmsi_cli.store.shelf import Shelf
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 COLUMNS = ["question_id", "path", "predicted_answer"]
 BITS = 63  # path numbers below this fit numpy's whole numbers; others go one by one
+
+
+def drawn_of(paths: Shelf[Path], each: Callable[[Path], None] | None = None) -> Drawn:
+    """The keys of a run, whatever its format.
+
+    Args:
+        paths: Of the run.
+        each: Is told of every path, where more than its key is wanted; reads whole records.
+
+    Raises:
+        LmsiError: A file is broken or holds other records; there are two formats.
+    """
+    if each is None and paths.form() == "parquet":
+        return drawn_in(paths.shards)
+    drawn = Drawn()
+    for path in paths.read():
+        drawn.add(path.question_id, path.path, path.predicted_answer is not None)
+        if each is not None:
+            each(path)
+    return drawn
 
 
 def drawn_in(shards: Shards[Path]) -> Drawn:

@@ -10,6 +10,7 @@ it. The pieces of a row with a prefix of 2 tokens and two tails of 3 and 4:
 
 from __future__ import annotations
 
+from collections import UserList
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,8 +51,11 @@ FAMILIES = frozenset(
 SMALL = 1 << 19
 
 
-class Pieces(list["Piece"]):
-    """The pieces of a row on their way through a model; counts the layers that they reached."""
+class Pieces(UserList["Piece"]):
+    """The pieces of a row on their way through a model; counts the layers that they reached.
+
+    No plain list, of which torch's modules that are spread over GPUs would make another list.
+    """
 
     reached = 0
 

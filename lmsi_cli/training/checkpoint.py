@@ -77,8 +77,8 @@ def fingerprint(
     decisive = {k: v for k, v in told(config).items() if k != "init"}
     digest = hashlib.sha256(msgspec.json.encode(decisive, order="sorted"))
     digest.update(start.encode())
-    told_ = [(e.prompt, e.completion, e.weight) for e in sequences(examples)]
-    digest.update(msgspec.json.encode(told_))
+    for piece in _spelled(examples):
+        digest.update(piece)
     if gguf is not None:
         size = gguf.stat().st_size
         with gguf.open("rb") as f:
@@ -86,6 +86,16 @@ def fingerprint(
             f.seek(max(0, size - HEAD_BYTES))
             digest.update(f.read())
     return digest.hexdigest()
+
+
+def _spelled(examples: Sequence[Unit]) -> Iterator[bytes]:
+    """One JSON array of all their sequences, never in memory as a whole."""
+    encode, before = msgspec.json.Encoder().encode, b"["
+    for unit in examples:
+        for e in sequences([unit]):
+            yield before + encode((e.prompt, e.completion, e.weight))
+            before = b","
+    yield b"]" if before == b"," else b"[]"
 
 
 def save(

@@ -36,7 +36,7 @@ class Settled(NamedTuple):
     """Settings and examples that fit, with their forecast, and the flags that made them fit."""
 
     config: TrainConfig
-    examples: list[data.Unit]
+    examples: Sequence[data.Unit]
     checkpointing: bool
     footprint: memory.Footprint
     taken: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ def settle(run: memory.Outline, config: TrainConfig, out: Path, progress: Progre
         first = _try(run, config, Choice((), _recall(out, config)))
     except memory.UnforeseenError:
         progress.say(f"memory: cannot be foretold for architecture '{run.meta.architecture}'")
-        return taken_over(config, list(run.examples))
+        return taken_over(config, run.examples)
     found = first if _fits(first, free) else _checkpointed(run, first, free)
     if found is None and config.fit:
         found = next((s for s in _gentler(run, first) if _fits(s, free)), None)
@@ -84,7 +84,7 @@ def settle(run: memory.Outline, config: TrainConfig, out: Path, progress: Progre
     return found
 
 
-def taken_over(config: TrainConfig, examples: list[data.Unit]) -> Settled:
+def taken_over(config: TrainConfig, examples: Sequence[data.Unit]) -> Settled:
     """What another process has settled already; nothing is foretold again."""
     nothing = memory.Footprint(process=0, weights=0, adapter=0, row=0, loading=0, proving=0)
     return Settled(config, examples, config.gradient_checkpointing == "on", nothing)
@@ -117,7 +117,7 @@ def _fits(found: Settled, free: int) -> bool:
 
 def _try(run: memory.Outline, config: TrainConfig, choice: Choice) -> Settled:
     changed = msgspec.structs.replace(config, **choice.changes)
-    kept = [e for e in run.examples if e.length <= changed.max_length]
+    kept = data.within(run.examples, changed.max_length)
     checkpointing = changed.gradient_checkpointing == "on"
     footprint = memory.forecast(run._replace(examples=kept), changed, checkpointing)
     return Settled(changed, kept, checkpointing, footprint, choice.flags)
@@ -141,15 +141,17 @@ def _with(config: TrainConfig, checkpointing: bool, **changes: Any) -> Choice:  
 
 def _gentler(run: memory.Outline, first: Settled) -> Iterator[Settled]:
     """Settings that need less and less, from the least harm on."""
+    import numpy as np
+
     config, blocks = first.config, run.meta.blocks
     budgets = [b for b in BUDGETS if b < config.row_tokens]
     choices = [_with(config, False, row_tokens=b) for b in budgets]
     choices.append(_with(config, True))
     choices += [_with(config, True, row_tokens=b) for b in budgets]
     least = {"row_tokens": budgets[-1]} if budgets else {}
-    lengths = sorted(e.length for e in first.examples)
+    lengths = np.sort(data.lengths(first.examples))
     for share in LENGTHS:
-        longest = max(16, lengths[int(share * (len(lengths) - 1))])
+        longest = max(16, int(lengths[int(share * (len(lengths) - 1))]))
         choices.append(_with(config, True, **least, max_length=longest))
     asked = blocks if config.layers == "all" else int(str(config.layers).removeprefix("last:"))
     for share in LAYERS:

@@ -10,6 +10,7 @@ of ``pairs.jsonl``. Weights are relative: training scales them to a mean of 1.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Preference, TrainExample, Vote
 from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.training.lazy import Lines, View
 
 Lesson = TrainExample | Preference
 
@@ -54,7 +56,7 @@ def check(run: RunDir, config: TrainConfig) -> None:
 
 
 def read(run: RunDir, loss: str) -> Sequence[Lesson]:
-    """What the vote has written for a loss.
+    """What the vote has written for a loss; read from the file whenever it is asked for.
 
     Args:
         run: A voted run folder.
@@ -64,8 +66,8 @@ def read(run: RunDir, loss: str) -> Sequence[Lesson]:
         LmsiError: There is no pair that counts; says what to type.
     """
     if loss == "sft":
-        return list(read_records(run.train, TrainExample))
-    pairs = list(read_records(run.pairs, Preference))
+        return Lines(run.train, TrainExample)
+    pairs = Lines(run.pairs, Preference)
     if not any(pair.weight for pair in pairs):
         raise _no_pairs(run, len(pairs))
     return pairs
@@ -103,8 +105,9 @@ def weighted(run: RunDir, config: TrainConfig) -> Sequence[Lesson]:
     """
     if config.example_weight == "none":
         return read(run, config.loss)
-    examples, votes = read(run, "sft"), _weights(run, config.example_weight)
-    return [_weighed(run, e, votes) for e in examples if isinstance(e, TrainExample)]
+    examples, votes = Lines(run.train, TrainExample), _weights(run, config.example_weight)
+    weights = array("d", (_weight(run, e, votes) for e in examples))
+    return View(examples, change=lambda i, e: msgspec.structs.replace(e, weight=weights[i]))
 
 
 def _weights(run: RunDir, kind: str) -> dict[str, float]:
@@ -112,13 +115,13 @@ def _weights(run: RunDir, kind: str) -> dict[str, float]:
     return {v.question_id: max(0.0, getattr(v, kind)) for v in read_records(run.votes, Vote)}
 
 
-def _weighed(run: RunDir, example: TrainExample, votes: dict[str, float]) -> TrainExample:
+def _weight(run: RunDir, example: TrainExample, votes: dict[str, float]) -> float:
     if example.question_id not in votes:
         raise LmsiError(
             f"{run.votes}: no vote on question {example.question_id!r} of {run.train.name}",
             hint=f"run `lmsi vote {run.root}` again, or leave --example-weight out",
         )
-    return msgspec.structs.replace(example, weight=votes[example.question_id])
+    return votes[example.question_id]
 
 
 def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:

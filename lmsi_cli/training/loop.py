@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from lmsi_cli.lines import Appender, appender
 from lmsi_cli.records import Progress
 from lmsi_cli.training import (
@@ -30,7 +32,7 @@ from lmsi_cli.training import (
     schedule,
     validation,
 )
-from lmsi_cli.training.data import TokenPair, sequences
+from lmsi_cli.training.data import lengths, sequences
 from lmsi_cli.training.state import LOG, Job, LogLine, Outcome, State, header, keep, resume, save
 from lmsi_cli.training.step import accumulate, speed_up
 from lmsi_cli.training.validation import Reading, Validator, Watched
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 # A kill costs this much at most, however slow the steps are.
 SAVE_SECONDS = 60.0
+# Steps by whose rows the time of a longer run is foretold: all rows would be in memory at once.
+FORETOLD = 512
 
 
 class _Broken(Exception):
@@ -68,12 +72,7 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
     job = _referred(model, job, state, progress)
     model.train()
     try:
-        with (
-            appender(job.out / LOG, LogLine) as log,
-            appender(job.out / validation.LOG, Reading)
-            if job.watched
-            else nullcontext() as readings,
-        ):
+        with appender(job.out / LOG, LogLine) as log, _readings(job) as readings:
             _run(model, state, job, log, readings, progress)
         save(job, state)
     except KeyboardInterrupt:
@@ -94,19 +93,35 @@ def _referred(model: nn.Module, job: Job, state: State, progress: Progress) -> J
     """The job with what the base makes of its pairs, if these are what is trained on."""
     if job.config.loss == "sft":
         return job
-    pairs = [unit for unit in job.examples if isinstance(unit, TokenPair)]
-    kept = preference.refer(model, pairs, job, state.row_tokens, progress)
+    kept = preference.refer(model, job.examples, job, state.row_tokens, progress)
     progress.start("training", len(state.steps))
-    return job._replace(examples=[*kept])
+    return job._replace(examples=kept)
 
 
 def _foretell(model: nn.Module, job: Job, state: State, progress: Progress) -> None:
-    if devices.of(model).type != "cpu":
+    # Rows that are tried as often as a clock says would keep others waiting for their weights.
+    if devices.of(model).type != "cpu" or processes.sharded():
         return
-    seconds = pace.foretell(
-        model, job.examples, job.config, state.row_tokens, job.dtype, state.done
+    watched = job.watched.examples if job.watched else ()
+    seconds = _sampled(model, job, state) or pace.foretell(
+        model, job.examples, job.config, state.row_tokens, job.dtype, state.done, watched
     )
     progress.say(f"time: about {pace.told(seconds)} of training")
+
+
+def _sampled(model: nn.Module, job: Job, state: State) -> float:
+    """Seconds of a long run, by those of an even sample of its examples; 0 of a short one.
+
+    Its few validations are left out.
+    """
+    planned = len(state.steps)
+    if planned <= FORETOLD:
+        return 0.0
+    apart = planned / FORETOLD
+    some = [job.examples[int(i * apart)] for i in range(max(1, int(len(job.examples) / apart)))]
+    config = msgspec.structs.replace(job.config, max_steps=FORETOLD)
+    seconds = pace.foretell(model, some, config, state.row_tokens, job.dtype)
+    return seconds * (planned - state.done) / FORETOLD
 
 
 def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
@@ -115,8 +130,8 @@ def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     torch.manual_seed(job.config.seed)
     parameters = lora.trainable(model)
     optimizer = devices.adamw(parameters.values(), job.config)
-    seen = [*sequences(job.examples), *(job.watched or Watched([], True)).examples]
-    longest = max(e.length for e in seen)
+    watched = (job.watched or Watched([], True)).examples
+    longest = max([max(lengths(job.examples)), *lengths(watched)])
     packs = attention.supports(getattr(model, "config", None), longest)
     if packs:
         attention.install(model)
@@ -238,7 +253,8 @@ def _fitting(state: State, job: Job, limit: float) -> int:
     """How many more steps fit, at the pace since the trial began; one at least."""
     assert state.trial is not None
     begin, second = state.trial
-    tokens = [sum(job.examples[i].length for i in step) for step in state.steps]
+    each = lengths(job.examples)
+    tokens = [sum(each[i] for i in step) for step in state.steps]
     pace = (state.seconds - second) / sum(tokens[begin : state.done])
     left = limit - state.seconds - _ahead(state)
     return max(1, minutes.fitting(tokens[state.done :], pace, left))

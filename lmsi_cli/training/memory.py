@@ -33,6 +33,8 @@ ADAM = 4  # a number of the adapter has a gradient and two moments beside itself
 # are first used (kernels, threads' stacks, packed operands).
 DEQUANTISING = 40
 LIBRARIES = 150 << 20
+# Copies of a block that are alive while its weights are gathered: as they come, and in place.
+GATHERED = 2
 # In bf16 the products that oneDNN keeps prepared, and the heap's holes, take more than is alive.
 KEPT = {"bf16": 300 << 20, "fp32": 0}
 
@@ -73,11 +75,14 @@ class Outline(NamedTuple):
     examples: Sequence[data.Unit]
     dtype: load.Dtype
     file_bytes: int = 0
+    shares: int = 1  # processes that the weights of the blocks are spread over
 
 
-def outline(gguf: Path, examples: Sequence[data.Unit], dtype: load.Dtype) -> Outline:
+def outline(
+    gguf: Path, examples: Sequence[data.Unit], dtype: load.Dtype, shares: int = 1
+) -> Outline:
     """Read what a forecast needs of a model's file."""
-    return Outline(load.read_meta(gguf), examples, dtype, gguf.stat().st_size)
+    return Outline(load.read_meta(gguf), examples, dtype, gguf.stat().st_size, shares)
 
 
 def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprint:
@@ -95,10 +100,10 @@ def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprin
     layers = lora.adapted(model, config.target, config.layers, config.rank)
     numbers = config.rank * sum(sum(load.sizes(layer)) for layer in layers.values())
     blocks = len(lora.last(model, config.layers) or range(run.meta.blocks))
-    longest = max(e.length for e in run.examples)
+    longest = max(data.lengths(run.examples))
     budget = config.row_tokens if attention.supports(model.config, longest) else 0
     rows = largest(run.examples, config, budget)
-    process, held, adapter = resident(), _weight_bytes(model, run.dtype), 4 * ADAM * numbers
+    process, held, adapter = resident(), _weight_bytes(model, run), 4 * ADAM * numbers
     at_once = 2 if config.loss == "scpo" and not budget else 1  # a pair is two rows then
     holes = int((heap.GROWTH - 1) * (process + held + adapter))  # before they are given back
     return Footprint(
@@ -164,9 +169,18 @@ def scores(row: data.Row) -> int:
     )
 
 
-def _weight_bytes(model: nn.Module, dtype: load.Dtype) -> int:
-    narrow = load.narrow_names(model) if dtype == "bf16" else frozenset()
-    return sum(p.numel() * (2 if name in narrow else 4) for name, p in model.named_parameters())
+def _weight_bytes(model: nn.Module, run: Outline) -> int:
+    """All weights; of those that are spread this process's share, and a block that is gathered."""
+    narrow = load.narrow_names(model) if run.dtype == "bf16" else frozenset()
+
+    def held(part: nn.Module, prefix: str = "") -> int:
+        named = part.named_parameters(prefix)
+        return sum(p.numel() * (2 if name in narrow else 4) for name, p in named)
+
+    if run.shares == 1:
+        return held(model)
+    blocks = [held(block, name) for name, block in load.blocks(model).items()]
+    return held(model) - sum(blocks) + sum(blocks) // run.shares + GATHERED * max(blocks)
 
 
 def _row_bytes(

@@ -16,8 +16,9 @@ numbers. Knows no run folder and not how pairs are chosen. A pair, and the file 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -25,8 +26,9 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.lines import write_atomic
 from lmsi_cli.records import Preference, Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, devices, load, processes, schedule
-from lmsi_cli.training.step import Rewards, StepFigures, token_losses
+from lmsi_cli.training import checkpoint, data, devices, load, processes, schedule, sharding
+from lmsi_cli.training.lazy import View
+from lmsi_cli.training.step import IDLE, Rewards, StepFigures, token_losses
 
 if TYPE_CHECKING:
     import torch
@@ -67,23 +69,19 @@ def chosen_of(preference: Preference) -> TrainExample:
     )
 
 
-def tokenize(pairs: Sequence[Preference], codec: data.Codec, max_length: int) -> data.TokenSet:
+def tokenize(
+    pairs: Iterable[Preference], codec: data.Codec, max_length: int, folder: Path | None = None
+) -> data.TokenSet:
     """Turn pairs into ids; leave a pair out if one of its sides is too long.
 
     Args:
         pairs: As voted.
         codec: The tokenizer.
         max_length: Longest prompt and completion together, in tokens.
+        folder: As in ``data.tokenize``.
     """
-    found = [(p.format, _tokens(p, codec)) for p in pairs]
-    kept = [(kind, pair) for kind, pair in found if pair.length <= max_length]
     # Both sides have the prompt of their pair, so one of them tells what its format shares.
-    heads = data.share_prefixes([pair.chosen for _, pair in kept], [kind for kind, _ in kept])
-    shared = [
-        data.TokenPair(*(side._replace(shared=head.shared) for side in pair))
-        for head, (_, pair) in zip(heads, kept, strict=True)
-    ]
-    return data.TokenSet([*shared], len(pairs) - len(kept))
+    return data.keep(((p.format, _tokens(p, codec)) for p in pairs), max_length, folder)
 
 
 def _tokens(pair: Preference, codec: data.Codec) -> data.TokenPair:
@@ -133,12 +131,12 @@ def accumulate(
     """
     rows, count = data.pack(batch, row_tokens), len(batch)
     loss, sums = 0.0, [0.0] * len(Rewards._fields)
-    for group in _groups(rows, row_tokens):
+    for group, idle in _groups(rows, row_tokens):
         terms = pair_terms(model, group, dtype, config)
-        part = terms.losses.sum() / count
+        part = terms.losses.sum() / max(1, count)
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
-        sums = [a + b for a, b in zip(sums, _sums(terms), strict=True)]
+        sums = sums if idle else [a + b for a, b in zip(sums, _sums(terms), strict=True)]
     return StepFigures(
         loss=loss,
         tokens=sum(len(row.ids) for row in rows),
@@ -149,9 +147,12 @@ def accumulate(
     )
 
 
-def _groups(rows: Sequence[data.Row], row_tokens: int) -> Iterator[Sequence[data.Row]]:
-    """Rows that hold whole pairs together: each one, or two and two."""
-    return _chunks(rows, 1 if row_tokens else 2)
+def _groups(rows: Sequence[data.Row], row_tokens: int) -> Iterator[tuple[Sequence[data.Row], bool]]:
+    """Rows that hold whole pairs together: each one, or two and two; and whether it is idle."""
+    groups = list(_chunks(rows, 1 if row_tokens else 2))
+    idle = data.pack([data.TokenPair(IDLE, IDLE)], row_tokens)
+    padded = sharding.in_step(groups, idle)
+    return ((group, number >= len(groups)) for number, group in enumerate(padded))
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -225,11 +226,11 @@ def sequence_logs(model: nn.Module, rows: Sequence[data.Row], dtype: load.Dtype)
 
 def refer(
     model: nn.Module,
-    pairs: Sequence[data.TokenPair],
+    pairs: Sequence[data.Unit],
     job: Job,
     row_tokens: int,
     progress: Progress,
-) -> list[data.TokenPair]:
+) -> Sequence[data.Unit]:
     """Give every pair that the run's plan will see the logs that the base has for it.
 
     Args:
@@ -246,7 +247,7 @@ def refer(
         found = References(fingerprint=job.name, logs=logs)
         write_atomic(path, msgspec.json.encode(found))
     logs = found.logs
-    return [_with(pair, logs[i]) if i in logs else pair for i, pair in enumerate(pairs)]
+    return View(pairs, change=lambda i, pair: _with(pair, logs[i]) if i in logs else pair)
 
 
 def _read(text: bytes, name: str) -> References | None:
@@ -257,8 +258,10 @@ def _read(text: bytes, name: str) -> References | None:
     return found if found.fingerprint == name else None
 
 
-def _with(pair: data.TokenPair, logs: tuple[float, float]) -> data.TokenPair:
+def _with(pair: data.Unit, logs: tuple[float, float]) -> data.Unit:
     chosen, rejected = logs
+    if not isinstance(pair, data.TokenPair):
+        return pair
     return data.TokenPair(
         pair.chosen._replace(reference=chosen), pair.rejected._replace(reference=rejected)
     )
@@ -271,7 +274,7 @@ def planned(count: int, config: TrainConfig) -> list[int]:
 
 def _computed(
     model: nn.Module,
-    pairs: Sequence[data.TokenPair],
+    pairs: Sequence[data.Unit],
     job: Job,
     row_tokens: int,
     progress: Progress,
@@ -284,7 +287,8 @@ def _computed(
     logs = torch.zeros(len(pairs), 2, dtype=torch.float64)
     done = 0
     with _base(model):
-        for numbers in _chunks(processes.part(wanted), job.config.batch_size):
+        own = list(_chunks(processes.part(wanted), job.config.batch_size))
+        for numbers in sharding.in_step(own, []):
             logs[list(numbers)] = _logs(model, [pairs[i] for i in numbers], row_tokens, job.dtype)
             done += len(numbers)
             progress.advance(done)
@@ -293,7 +297,7 @@ def _computed(
 
 
 def _logs(
-    model: nn.Module, pairs: Sequence[data.TokenPair], row_tokens: int, dtype: load.Dtype
+    model: nn.Module, pairs: Sequence[data.Unit], row_tokens: int, dtype: load.Dtype
 ) -> torch.Tensor:
     """Logs of some pairs, (P, 2), in their own order whatever that of the rows is."""
     import torch
@@ -302,10 +306,13 @@ def _logs(
     marked = [
         data.TokenPair(*(side._replace(weight=float(i)) for side in pair))
         for i, pair in enumerate(pairs)
+        if isinstance(pair, data.TokenPair)
     ]
     logs = torch.zeros(len(pairs), 2, dtype=torch.float64)
-    for group in _groups(data.pack(marked, row_tokens), row_tokens):
+    for group, idle in _groups(data.pack(marked, row_tokens), row_tokens):
         found = sequence_logs(model, group, dtype).double().cpu().view(-1, 2)
+        if idle:
+            continue
         places = [int(part.weight) for row in group for part in row.parts][0::2]
         logs[places] = found.detach()
     return logs

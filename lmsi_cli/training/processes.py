@@ -1,9 +1,9 @@
 """Several processes that train one adapter, as `accelerate launch` and `torchrun` start them.
 
-Each holds the whole model and works off its part of every step's examples. Gradients are summed
-before they are clipped, weighted by completion tokens, so a step is the one that a single process
-would have taken, up to rounding. The first process leads: it alone writes and speaks. Knows
-neither models nor files. What a launcher says, and what is read of it:
+Each holds the model, or its share of it (``sharding``), and works off its part of every step's
+examples. Gradients are summed before they are clipped, weighted by completion tokens, so a step is
+the one that a single process would have taken, up to rounding. The first process leads: it alone
+writes and speaks. Knows neither models nor files. What a launcher says, and what is read of it:
 
     RANK=1 WORLD_SIZE=2 LOCAL_RANK=1  ->  Place(rank=1, world=2, local=1)
 """
@@ -111,7 +111,8 @@ def joined(config: TrainConfig) -> Iterator[Place]:
         )
     _join(here)
     try:
-        yield here
+        with _exchange(every=False):
+            yield here
         if here.rank == 0:
             _Calls.decline()
     except Exception as e:
@@ -126,6 +127,7 @@ class _Calls:
 
     store: object = None
     called = False
+    sharded = False
 
     @classmethod
     def decline(cls) -> None:
@@ -141,7 +143,7 @@ def _join(here: Place) -> None:
     store, rank, world = next(rendezvous("env://", here.rank, here.world, timeout=PATIENCE))
     backend = "cpu:gloo,cuda:nccl" if dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
-    _Calls.store, _Calls.called = store, False
+    _Calls.store, _Calls.called, _Calls.sharded = store, False, False
 
 
 def _leave() -> None:
@@ -169,11 +171,20 @@ def _tell(here: Place, error: Exception) -> None:
 
 
 @contextmanager
-def _exchange() -> Iterator[None]:
-    """Turn a broken connection into words: those that the failing process left, if it could."""
+def _exchange(every: bool = True) -> Iterator[None]:
+    """Turn a broken connection into words: those that the failing process left, if it could.
+
+    Args:
+        every: Nothing but an exchange fails within; else torch gathers weights somewhere in it.
+    """
     try:
         yield
     except RuntimeError as e:
+        import torch.distributed as dist
+
+        # gloo's errors are known by their text only; a lack of memory is no loss of a process.
+        if not every and not isinstance(e, dist.DistError) and "gloo" not in str(e):
+            raise
         raise Lost(_cause(), hint="the same command goes on from the last checkpoint") from e
 
 
@@ -194,11 +205,18 @@ def active() -> bool:
     return _Calls.store is not None
 
 
+def sharded() -> bool:
+    """Whether the base is spread over the processes of this training."""
+    return _Calls.sharded
+
+
 def lead(config: TrainConfig) -> None:
     """Begin a training: the first process calls the others, and all wait until all are ready."""
     if not active():
         return
     import torch.distributed as dist
+
+    _Calls.sharded = config.shard
 
     if place().rank == 0:
         _Calls.called = True
@@ -227,6 +245,27 @@ def _broadcast(message: bytes) -> bytes:
         if len(text):
             dist.broadcast(text, 0)
     return bytes(text.tolist())
+
+
+def leaders(value: T) -> T:
+    """The first process's value in all of them; numbers, texts and lists of these."""
+    if not active():
+        return value
+    told: T = msgspec.json.decode(_broadcast(msgspec.json.encode(value)))
+    return told
+
+
+def most(count: int) -> int:
+    """The largest of all processes' counts."""
+    if not active():
+        return count
+    import torch
+    import torch.distributed as dist
+
+    told = torch.tensor([count])
+    with _exchange():
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+    return int(told)
 
 
 def part(batch: Sequence[T]) -> Sequence[T]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -58,7 +59,7 @@ class LogLine(Record, frozen=True, kw_only=True):
 class Job(NamedTuple):
     """What a run trains on and where it keeps its state; ``name`` is its fingerprint."""
 
-    examples: list[data.Unit]
+    examples: Sequence[data.Unit]
     config: TrainConfig
     dtype: load.Dtype
     out: Path
@@ -94,7 +95,7 @@ class State:
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     row_tokens: int
-    steps: list[list[int]]
+    steps: Sequence[list[int]]
     done: int = 0
     chosen: bool = False
     trial: tuple[int, float] | None = None

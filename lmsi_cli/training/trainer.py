@@ -1,8 +1,8 @@
 """From pairs and a GGUF file to a LoRA adapter in PEFT's format, and what that took.
 
-Knows nothing of llama.cpp, of the command line or of where the pairs come from. What it tells:
+Knows nothing of llama.cpp, of the command line or of where the pairs come from. What it hands over:
 
-    TrainSummary(steps=98, examples=780, first_loss=0.61, final_loss=0.24, seconds=61.0, ...)
+    Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), model, logits)
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from msgspec import UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Preference, Progress, Prompt, Record, TrainExample
+from lmsi_cli.records import Preference, Progress, Prompt, TrainExample
 from lmsi_cli.training import (
     arithmetic,
     bases,
@@ -36,14 +34,18 @@ from lmsi_cli.training import (
     preference,
     processes,
     schedule,
+    sharding,
     starting,
+    summary,
     validation,
+    verify,
 )
 from lmsi_cli.training.lessons import Lesson
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.origin import Original
 from lmsi_cli.training.state import Job, Outcome
 from lmsi_cli.training.step import recompute
+from lmsi_cli.training.summary import TrainSummary as TrainSummary
 from lmsi_cli.training.verify import Witness
 
 if TYPE_CHECKING:
@@ -52,56 +54,38 @@ if TYPE_CHECKING:
 VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
 
 
-class Validation(Record, frozen=True, kw_only=True):
-    """Losses on held-out questions, in nats per completion token, and whose adapter was taken.
-
-    ``divergence`` is that of the adapter taken, as in ``validation.Reading``.
-    """
-
-    questions: int
-    base_loss: float
-    best_loss: float
-    last_loss: float
-    best_step: int
-    divergence: float
-    seconds: float
-
-
-class TrainSummary(Record, frozen=True, kw_only=True):
-    """What a training run did; losses are means over the first and the last few steps.
-
-    ``stopped`` says why it ended before its last step; empty if it did not. ``reward_margin`` and
-    ``reward_accuracy`` (``step.Rewards``) are those of pairs, over the last few steps.
-    """
-
-    steps: int
-    examples: int
-    dropped_too_long: int
-    tokens: int
-    unpacked_tokens: int
-    completion_tokens: int
-    first_loss: float
-    final_loss: float
-    seconds: float
-    tokens_per_second: float
-    dtype: load.Dtype
-    peak_rss_mib: int
-    validation: Validation | None = None
-    stopped: str = ""
-    device: str = "cpu"
-    peak_device_mib: int = 0
-    processes: int = 1
-    original: Original | None = None  # the folder of --base
-    foretold_rss_mib: int = 0
-    reward_margin: float | None = None
-    reward_accuracy: float | None = None
-
-
 class Trained(NamedTuple):
-    """The summary, and the model with its adapter for the proofs of ``verify``."""
+    """The summary, the model with its adapter, and its logits for the proofs of ``verify``."""
 
     summary: TrainSummary
     model: nn.Module
+    logits: verify.LogitsFn
+
+
+class _Task(NamedTuple):
+    """What is trained on, as it was given."""
+
+    gguf: Path
+    config: TrainConfig
+    out: Path
+    codec: data.Codec
+    progress: Progress
+
+
+class _Material(NamedTuple):
+    """Examples in both forms, and the longest that the model can take, in tokens."""
+
+    parts: validation.Split
+    tokens: data.TokenSet
+    limit: int
+
+
+class _Ready(NamedTuple):
+    """A model to train, where its weights come from, and all that decides the run."""
+
+    model: nn.Module
+    original: Original | None
+    job: Job
 
 
 def train(  # noqa: PLR0913 - the base and what is known of it
@@ -120,7 +104,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
 
     Args:
         examples: Prompt/completion pairs, or with ``loss`` scpo preference pairs; the loss falls
-            on completions only.
+            on completions only. Read one by one, several times.
         gguf: The base model.
         config: All settings.
         out: Folder for adapter_config.json, adapter_model.safetensors, the log and checkpoints.
@@ -133,42 +117,76 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     """
     heap.prepare()
     heap.give_back()  # what sampling has left
-    lora.refuse_dora(config)
+    task = _Task(gguf, config, out, codec, progress)
+    material = _material(task, examples)
+    plan, dtype = _planned(task, material)
+    prompts = processes.leaders(list(witness.prompts) if witness else [])
+    ready = _ready(task, material, plan, bases.Checks(dtype, prompts, witness))
+    dropped = len(material.parts.train) - len(plan.examples)
+    _announce(ready.job, material, dropped, progress)
+    outcome = fit(ready.model, ready.job, progress)
+    _write(ready, outcome)
+    logits = verify.torch_logits(ready.model, dtype)
+    if processes.sharded():  # the others leave now, and with them their share of the weights
+        logits = verify.remembered(logits, prompts)
+    return Trained(_summary(ready, plan, outcome, dropped), ready.model, logits)
+
+
+def _material(task: _Task, examples: Sequence[Lesson]) -> _Material:
+    """Token ids of what is trained on, on the disk."""
+    lora.refuse_dora(task.config)
     _complete(examples)
-    parts = validation.split(examples, config.val_share)
-    limit = min(config.max_length, _context(gguf))
-    tokens = _tokens(parts.train, codec, limit)
+    parts = validation.split(examples, task.config.val_share)
+    limit = min(task.config.max_length, _context(task.gguf))
+    tokens = _tokens(parts.train, task.codec, limit, task.out)
     if not tokens.examples:
         raise _nothing(len(parts.train), tokens.dropped, limit)
+    return _Material(parts, tokens, limit)
+
+
+def _planned(task: _Task, material: _Material) -> tuple[fitting.Settled, load.Dtype]:
+    """Settings that fit the memory, the same in all processes, and the arithmetic."""
+    gguf, config = task.gguf, task.config
     export.preflight(gguf, config.target, config.layers, config.rank)
+    dtype = _dtype(config, gguf, devices.pick(config.device, processes.place().local))
+    plan = _settled(task, material.tokens.examples, dtype)
+    processes.lead(plan.config)
+    return plan, processes.leaders(dtype)  # each may have measured something else
+
+
+def _ready(task: _Task, material: _Material, plan: fitting.Settled, checks: bases.Checks) -> _Ready:
+    """The model with its adapter, and the run."""
+    config, progress = plan.config, task.progress
     device = devices.pick(config.device, processes.place().local)
-    dtype = _dtype(config, gguf, device)
-    plan = _settled(tokens.examples, config, dtype, gguf, out, progress)
-    config, dropped = plan.config, len(parts.train) - len(plan.examples)
-    processes.lead(config)
-    lessons = data.weighed(plan.examples)
-    base, original = bases.load_proven(gguf, config.base, dtype, witness, progress.say)
-    model = lora.add_lora(base, config, gguf.name).to(device)
+    spread = sharding.spreader(device) if processes.sharded() else None
+    base, original = bases.load_proven(task.gguf, config.base, checks, progress.say, spread)
+    model = lora.add_lora(base, config, task.gguf.name).to(device)
     starting.fill(model, config)
     recompute(model, plan.checkpointing)
-    name = checkpoint.fingerprint(gguf, lessons, config, starting.fingerprint(config))
-    watched = _watched(parts, config, codec, limit)
-    job = Job(lessons, config, dtype, out, name, watched)
-    _announce(job, parts, dropped, limit, progress)
-    outcome = fit(model, job, progress)
+    lessons = data.weighed(plan.examples)
+    name = checkpoint.fingerprint(task.gguf, lessons, config, starting.fingerprint(config))
+    watched = _watched(material, config, task.codec)
+    return _Ready(model, original, Job(lessons, config, checks.dtype, task.out, name, watched))
+
+
+def _write(ready: _Ready, outcome: Outcome) -> None:
+    """The adapter in PEFT's format, and the curve of its losses."""
+    out = ready.job.out
     with checkpoint.writing(out / export.WEIGHTS):
-        export.save_adapter(model, out)
-    _draw(job, outcome)
-    where = devices.of(model)
-    summary = msgspec.structs.replace(
-        _summary(job, outcome, dropped),
-        original=original,
+        export.save_adapter(ready.model, out)
+    _draw(ready.job, outcome)
+
+
+def _summary(ready: _Ready, plan: fitting.Settled, outcome: Outcome, dropped: int) -> TrainSummary:
+    where = devices.of(ready.model)
+    return msgspec.structs.replace(
+        summary.summarise(ready.job, outcome, dropped),
+        original=ready.original,
         device=str(where),
         peak_device_mib=devices.peak_mib(where),
         processes=processes.place().world,
         foretold_rss_mib=plan.footprint.peak >> 20,
     )
-    return Trained(summary, model)
 
 
 def _draw(job: Job, outcome: Outcome) -> None:
@@ -179,31 +197,27 @@ def _draw(job: Job, outcome: Outcome) -> None:
     curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, path)
 
 
-def _tokens(lessons: Sequence[Lesson], codec: data.Codec, limit: int) -> data.TokenSet:
+def _tokens(lessons: Sequence[Lesson], codec: data.Codec, limit: int, out: Path) -> data.TokenSet:
     """The ids of examples or of pairs, whichever they are."""
-    pairs = [e for e in lessons if isinstance(e, Preference)]
-    if pairs:
-        return preference.tokenize(pairs, codec, limit)
-    return data.tokenize(_examples(lessons), codec, limit)
+    if lessons and isinstance(lessons[0], Preference):
+        pairs = (e for e in lessons if isinstance(e, Preference))
+        return preference.tokenize(pairs, codec, limit, out)
+    return data.tokenize(_examples(lessons), codec, limit, out)
 
 
-def _examples(lessons: Sequence[Lesson]) -> list[TrainExample]:
+def _examples(lessons: Iterable[Lesson]) -> Iterable[TrainExample]:
     """Examples as they are, and of pairs the chosen side."""
-    return [preference.chosen_of(e) if isinstance(e, Preference) else e for e in lessons]
+    return (preference.chosen_of(e) if isinstance(e, Preference) else e for e in lessons)
 
 
-def _settled(
-    examples: list[data.Unit],
-    config: TrainConfig,
-    dtype: load.Dtype,
-    gguf: Path,
-    out: Path,
-    progress: Progress,
-) -> fitting.Settled:
+def _settled(task: _Task, examples: Sequence[data.Unit], dtype: load.Dtype) -> fitting.Settled:
     """Settings that fit the memory; the first process has settled for the others."""
-    if processes.place().rank:
+    here, config = processes.place(), task.config
+    if here.rank:
         return fitting.taken_over(config, examples)
-    return fitting.settle(memory.outline(gguf, examples, dtype), config, out, progress)
+    shares = here.world if config.shard else 1
+    run = memory.outline(task.gguf, examples, dtype, shares)
+    return fitting.settle(run, config, task.out, task.progress)
 
 
 def _complete(lessons: Sequence[Lesson]) -> None:
@@ -248,26 +262,27 @@ def _nothing(count: int, dropped: int, limit: int) -> LmsiError:
 
 
 def _watched(
-    parts: validation.Split, config: TrainConfig, codec: data.Codec, limit: int
+    material: _Material, config: TrainConfig, codec: data.Codec
 ) -> validation.Watched | None:
     """What to measure on: held-out questions; without any, alarms are read off trained ones.
 
     A run that is over at once has nothing to save.
     """
-    chosen = validation.one_each(_examples(parts.held))
-    steps = len(schedule.plan(len(parts.train), config))
+    train, held = material.parts
+    chosen = validation.one_each(_examples(held))
+    steps = len(schedule.plan(len(train), config))
     if not chosen and config.alarms and steps >= validation.SELDOM:
-        chosen = validation.one_each(_examples(parts.train), validation.FEWEST)
-    tokens = data.tokenize(chosen, codec, limit)
-    return validation.watched(data.sequences(tokens.examples), unseen=bool(parts.held))
+        chosen = validation.one_each(_examples(train), validation.FEWEST)
+    tokens = data.tokenize(chosen, codec, material.limit)
+    return validation.watched(data.sequences(tokens.examples), unseen=bool(held))
 
 
-def _announce(
-    job: Job, parts: validation.Split, dropped: int, limit: int, progress: Progress
-) -> None:
+def _announce(job: Job, material: _Material, dropped: int, progress: Progress) -> None:
+    parts = material.parts
     if dropped:
         progress.say(
-            f"{dropped} of {len(parts.train)} examples are longer than {limit} tokens and left out"
+            f"{dropped} of {len(parts.train)} examples are longer than {material.limit} tokens "
+            "and left out"
         )
     if job.watched and job.unseen:
         progress.say(
@@ -285,62 +300,3 @@ def _dtype(config: TrainConfig, gguf: Path, device: str) -> load.Dtype:
     inner = [s for s in shapes if max(s) < VOCABULARY] or shapes
     out, into = max(inner, key=math.prod)
     return "bf16" if arithmetic.compare(out, into).pays else "fp32"
-
-
-def _summary(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
-    # One step's loss is noisy (its formats vary), so both ends are means over a tenth of the run.
-    log = outcome.log
-    few = max(1, min(20, len(log) // 10))
-    seconds = sum(line.seconds for line in log)
-    tokens = sum(line.tokens for line in log)
-    return TrainSummary(
-        steps=len(log),
-        examples=len(job.examples),
-        dropped_too_long=dropped,
-        tokens=tokens,
-        unpacked_tokens=sum(line.unpacked_tokens for line in log),
-        completion_tokens=sum(line.completion_tokens for line in log),
-        first_loss=fmean(line.loss for line in log[:few]),
-        final_loss=fmean(line.loss for line in log[-few:]),
-        seconds=seconds,
-        tokens_per_second=tokens / seconds,
-        dtype=job.dtype,
-        peak_rss_mib=_peak_rss_mib(),
-        validation=_validated(job, outcome),
-        stopped=outcome.stopped,
-        reward_margin=_mean(line.rewards_margins for line in log[-few:]),
-        reward_accuracy=_mean(line.rewards_accuracies for line in log[-few:]),
-    )
-
-
-def _mean(values: Iterable[float | UnsetType]) -> float | None:
-    """Their mean; None of steps that have no such figure."""
-    found = [v for v in values if isinstance(v, float)]
-    return fmean(found) if found else None
-
-
-def _validated(job: Job, outcome: Outcome) -> Validation | None:
-    if not (job.watched and job.unseen and outcome.readings):
-        return None
-    taken = next(r for r in outcome.readings if r.step == outcome.best)
-    return Validation(
-        questions=len(job.watched.examples),
-        base_loss=outcome.readings[0].loss,
-        best_loss=taken.loss,
-        last_loss=outcome.readings[-1].loss,
-        best_step=taken.step,
-        divergence=taken.divergence,
-        seconds=sum(r.seconds for r in outcome.readings),
-    )
-
-
-def _peak_rss_mib() -> int:
-    """The process's largest resident size; on Windows the present one."""
-    try:
-        import resource
-    except ImportError:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss) >> 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, Linux KiB

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.records import Record, TrainExample
 from lmsi_cli.stats import evenness
-from lmsi_cli.training import attention, data, load
+from lmsi_cli.training import attention, data, load, processes
+from lmsi_cli.training.lazy import View
 from lmsi_cli.training.lessons import Lesson
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ DRAWN = 5
 class Split(NamedTuple):
     """Examples or pairs to train on, and those of questions that training does not see."""
 
-    train: list[Lesson]
+    train: Sequence[Lesson]
     held: list[Lesson]
 
 
@@ -82,25 +84,41 @@ def split(examples: Sequence[Lesson], share: float) -> Split:
         share: Of the questions, 0 to 0.5; at least ``FEWEST`` and at most ``MOST`` are taken, and
             none below ``TRAINABLE`` questions.
     """
-    ids = sorted({e.question_id for e in examples}, key=_mark)
+    if not share:
+        return Split(examples, [])
+    import numpy as np
+
+    marks = np.fromiter((_short(e.question_id) for e in examples), np.uint64)
+    ids = np.unique(marks)  # in the order of the marks
     wanted = min(MOST, max(FEWEST, round(share * len(ids))))
-    held = set(ids[:wanted] if share and len(ids) >= TRAINABLE else [])
+    if len(ids) < TRAINABLE:
+        return Split(examples, [])
+    held = np.isin(marks, ids[:wanted])
     return Split(
-        [e for e in examples if e.question_id not in held],
-        [e for e in examples if e.question_id in held],
+        View(examples, array("Q", np.flatnonzero(~held).tolist())),
+        [examples[int(i)] for i in np.flatnonzero(held)],
     )
 
 
-def one_each(examples: Sequence[TrainExample], most: int = MOST) -> list[TrainExample]:
+def one_each(examples: Iterable[TrainExample], most: int = MOST) -> list[TrainExample]:
     """One example of each question, of a format drawn by its hash; at most ``most`` questions."""
-    best: dict[str, TrainExample] = {}
-    for e in sorted(examples, key=lambda e: _mark(f"{e.question_id}/{e.format}/{e.path}")):
-        best.setdefault(e.question_id, e)
-    return [best[key] for key in sorted(best, key=_mark)[:most]]
+    best: dict[bytes, tuple[bytes, TrainExample]] = {}  # by question, the first by its own mark
+    for e in examples:
+        question, own = _mark(e.question_id), _mark(f"{e.question_id}/{e.format}/{e.path}")
+        if question not in best or own < best[question][0]:
+            best[question] = own, e
+        if len(best) > most:
+            del best[max(best)]
+    return [best[question][1] for question in sorted(best)]
 
 
 def _mark(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
+
+
+def _short(text: str) -> int:
+    """The beginning of its mark, enough to tell questions apart."""
+    return int.from_bytes(_mark(text)[:8])
 
 
 def due(step: int, total: int, every: int) -> bool:
@@ -196,7 +214,10 @@ class Validator:
         ids = torch.tensor([prompt], device=next(self.model.parameters()).device)
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
             out = self.model.generate(  # type: ignore[operator]
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+                synced_gpus=processes.sharded(),
             )
         return [tuple(row[len(prompt) :]) for row in out.tolist()]
 

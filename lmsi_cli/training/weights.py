@@ -8,6 +8,7 @@ in silence. Does not know configurations or adapters. Names meet through llama.c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,7 +74,13 @@ def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
     return told
 
 
-def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -> None:
+def fill(
+    model: nn.Module,
+    gguf: Path,
+    meta: GgufMeta,
+    narrow: frozenset[str],
+    filled: Callable[[str], None] | None = None,
+) -> None:
     """Put the file's weights into a model that has none yet.
 
     Args:
@@ -81,6 +88,7 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
         gguf: The file.
         meta: Its header.
         narrow: Parameters to hold as bf16; all others as fp32.
+        filled: Is told the name of each parameter when all of its numbers are there.
 
     Raises:
         LmsiError: A tensor has no place, a parameter no tensor, the type cannot be dequantised,
@@ -91,16 +99,27 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
     told = places(model, meta)
     absent = set(told) - set(meta.shapes)
     _complete(told, meta)
-    for name in absent:  # llama.cpp adds no bias where the file has none
-        _empty(model, told[name].parameter, narrow).zero_()
     made: dict[str, torch.Tensor] = {}
-    for tensor in GGUFReader(gguf).tensors:
-        place = told.get(tensor.name)
-        if place is None:
-            continue
+    left = Counter(place.parameter for place in told.values())
+
+    def count(parameter: str) -> None:
+        left[parameter] -= 1
+        if not left[parameter] and filled:
+            made.pop(parameter)
+            filled(parameter)
+
+    def target(place: Place) -> torch.Tensor:
         if place.parameter not in made:
             made[place.parameter] = _empty(model, place.parameter, narrow)
-        _pour(tensor, part(model, made[place.parameter], place), meta)
+        return part(model, made[place.parameter], place)
+
+    for name in absent:  # llama.cpp adds no bias where the file has none
+        target(told[name]).zero_()
+        count(told[name].parameter)
+    for tensor in GGUFReader(gguf).tensors:
+        if place := told.get(tensor.name):
+            _pour(tensor, target(place), meta)
+            count(place.parameter)
 
 
 def _complete(told: dict[str, Place], meta: GgufMeta) -> None:

@@ -1,6 +1,5 @@
 """Bad input gets one clear line, what to do next, and exit code 1; nothing is lost by it."""
 
-import io
 import json
 import re
 import subprocess
@@ -9,8 +8,8 @@ import sys
 import broken_models
 import pytest
 from bad_input_cases import CASES, ONE, SAMPLE
+from small_disks import small_disk
 
-from lmsi_cli import lines as line_files
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine import offload
 from lmsi_cli.errors import LmsiError
@@ -161,36 +160,15 @@ def test_two_processes_on_one_folder(folder, lmsi):
     assert lmsi(*SAMPLE.split()).exit_code == 0
 
 
-class SmallDisk(io.FileIO):
-    """A file on a disk that takes ``room`` more bytes and then says what a full disk says."""
-
-    room = 500
-
-    def write(self, data):
-        if not SmallDisk.room:
-            raise OSError(28, "No space left on device")
-        part = bytes(data)[: SmallDisk.room]
-        SmallDisk.room -= len(part)
-        return super().write(part)
-
-
 @pytest.mark.model
-def test_a_full_disk_keeps_what_was_written_and_the_same_command_goes_on(folder, lmsi, monkeypatch):
-    open_mended = line_files._open_mended
-
-    def open_small(path, kind):
-        open_mended(path, kind).close()
-        return SmallDisk(path, "ab")
-
-    with monkeypatch.context() as m:
-        m.setattr(line_files, "_open_mended", open_small)
+def test_a_full_disk_keeps_what_was_written_and_the_same_command_goes_on(folder, lmsi):
+    with small_disk(500):
         done = lmsi(*SAMPLE.split(), "--quiet")
-        refused(
-            done,
-            "r/paths.jsonl: cannot be written: No space left on device; "
-            "what was written before stays",
-            "put this right and give the same command again: it goes on",
-        )
+    refused(
+        done,
+        "r/paths.jsonl: cannot be written: No space left on device; what was written before stays",
+        "put this right and give the same command again: it goes on",
+    )
     kept = paths_in()
     assert 0 < len(kept) < 4
     assert lmsi(*SAMPLE.split(), "--quiet").exit_code == 0

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
 KILLS = 20
-QUESTIONS, PATHS = 16, 12
+QUESTIONS, PATHS = 12, 10
 
 
 def command(folder, *more):

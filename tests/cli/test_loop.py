@@ -12,18 +12,19 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 SMALL = """
 [sample]
 threads = 1
-paths = 6
-limit = 6
+paths = 4
+limit = 4
 max_tokens = 128
 [vote]
 min_votes = 1
 [train]
-max_steps = 4
+max_steps = 3
+batch_size = 4
 rank = 4
 [eval]
 threads = 1
 paths = 2
-limit = 6
+limit = 3
 max_tokens = 128
 """
 
@@ -63,7 +64,7 @@ def test_one_command_does_it_all(call, place):
     for variant in test["variants"]:
         assert [f["name"] for f in variant["figures"]] == names
     assert [p["line"] for p in test["pairs"]] == names
-    assert all(p["change"]["n"] == 6 for p in test["pairs"])
+    assert all(p["change"]["n"] == 3 for p in test["pairs"])
     written = {p.relative_to(place / "all").as_posix() for p in (place / "all").rglob("*")}
     assert {
         "run.toml", "questions.jsonl", "paths.jsonl", "votes.jsonl", "train.jsonl", "adapter",
@@ -71,7 +72,7 @@ def test_one_command_does_it_all(call, place):
         "adapter/log.jsonl", "adapter/lmsi.json", "eval",
     } <= written  # fmt: skip
     assert "adapter/checkpoint.safetensors" not in written
-    assert len((place / "all" / "paths.jsonl").read_text().splitlines()) == 36
+    assert len((place / "all" / "paths.jsonl").read_text().splitlines()) == 4 * 4
 
 
 def test_a_second_call_does_nothing_again(call, place):
@@ -80,7 +81,7 @@ def test_a_second_call_does_nothing_again(call, place):
     after = contents(place / "all"), contents(place / "all" / "adapter")
     assert after == before
     files = [place / "all" / "eval" / name for name in test["variants"][1]["answers"]]
-    assert sum(len(f.read_text().splitlines()) for f in files) == 6 * (1 + 1 + 2)
+    assert sum(len(f.read_text().splitlines()) for f in files) == 3 * (1 + 1 + 2)
 
 
 def test_single_commands_make_the_same_run(call, place):
@@ -90,7 +91,7 @@ def test_single_commands_make_the_same_run(call, place):
     models = cards()["tinymath"].parent
     call("sample", models / "questions.jsonl", "-o", "steps")
     summary = call("vote", "steps")
-    assert summary["paths"] == 36
+    assert summary["paths"] == 4 * 4
     trained = call("train", "steps")
     assert trained["proof"]["ok"] and trained["proof"]["moved"] > 0.001
     (test,) = call("eval", "steps", "--data", models / "test.jsonl")

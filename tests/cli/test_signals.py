@@ -153,7 +153,7 @@ def test_training_ends_at_once_with_a_checkpoint(run, one_block):
     example = {"prompt": "Q: 1 + 1?\nA:", "completion": " The answer is 2.",
                "format": "direct-zero", "question_id": "a", "path": None}  # fmt: skip
     run.train.write_text((json.dumps(example) + "\n") * 8)
-    process = start("train", run.root, "-q", "--max-steps", "100000")
+    process = start("train", run.root, "-q", "--max-steps", "3000")
     wait(process, run.train_log, 3)
     assert terminated(process).endswith(WORDS)
     steps = [json.loads(line)["step"] for line in lines(run.train_log)]

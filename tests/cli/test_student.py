@@ -7,13 +7,12 @@ are real files that are really trained.
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import broken_models
+import forked
 import msgspec
 import pytest
 from chat_models import CHATML, chat_model
@@ -216,25 +215,27 @@ def test_a_student_of_another_make_goes_the_whole_way(teacher, folder, lmsi, qwe
 @pytest.mark.model
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("again", [("t", "--student", "m.gguf", "-o", "killed"), ("killed",)])
-def test_a_killed_student_goes_on(teacher, folder, lmsi, again):
-    """By the same command, or by the plain one in the student's folder."""
-    steps = ("--max-steps", 20, "--rank", 2, "--checkpoint-every", 3, "--no-sweep", "-q")
+def test_a_killed_student_goes_on(teacher, folder, lmsi):
+    """By the same command, and by the plain one in the student's folder."""
+    steps = ("--max-steps", 12, "--rank", 2, "--checkpoint-every", 3, "--no-sweep", "-q")
     done = lmsi("train", "t", "--student", "m.gguf", "-o", "whole", *steps)
     assert done.exit_code == 0, done.stderr
     whole, killed = RunDir(folder / "whole"), RunDir(folder / "killed")
-    argv = ("train", "t", "--student", "m.gguf", "-o", "killed", *steps)
-    code = "from lmsi_cli.cli.main import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, argv)])
-    while not killed.checkpoint.exists() and process.poll() is None:
+    same = ("t", "--student", "m.gguf", "-o", "killed")
+    process = forked.lmsi("train", *same, *steps, err=folder / "said")
+    while not killed.checkpoint.exists() and process.is_alive():
         time.sleep(0.001)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
-    done = lmsi("train", *again, *steps)
-    assert done.exit_code == 0, done.stderr
-    assert "going on after step" in done.stderr
-    for file in ("adapter/adapter.gguf", "adapter/adapter_model.safetensors", "train.jsonl"):
-        assert (killed.root / file).read_bytes() == (whole.root / file).read_bytes(), file
+    assert forked.ended(process) == -9, (folder / "said").read_text()
+    shutil.copytree(killed.root, folder / "kept")
+    for again in (same, ("killed",)):
+        shutil.rmtree(killed.root)
+        shutil.copytree(folder / "kept", killed.root)
+        done = lmsi("train", *again, *steps)
+        assert done.exit_code == 0, done.stderr
+        assert "going on after step" in done.stderr
+        for file in ("adapter/adapter.gguf", "adapter/adapter_model.safetensors", "train.jsonl"):
+            assert (killed.root / file).read_bytes() == (whole.root / file).read_bytes(), file
 
 
 @pytest.mark.model

@@ -1,11 +1,11 @@
 """Training under kill -9: whatever is cut off, the same command ends with the same numbers."""
 
 import json
-import signal
-import subprocess
+import shutil
 import sys
 import time
 
+import forked
 import pytest
 
 from lmsi_cli.rundir import RunDir
@@ -17,12 +17,8 @@ pytestmark = [
 ]
 
 SETTINGS = ["--max-steps", "24", "--rank", "4", "--dropout", "0.1", "--checkpoint-every", "3",
-            "--eval-every", "6"]  # fmt: skip
-CODE = "from lmsi_cli.cli.main import main; main()"
-
-
-def lmsi(*argv):
-    return [sys.executable, "-c", CODE, *map(str, argv)]
+            "--eval-every", "6", "--batch-size", "4"]  # fmt: skip
+SAMPLE = "sample q.jsonl -m m.gguf -o whole -n 1 --max-tokens 4 --threads 1 -q"
 
 
 def example(n):
@@ -32,21 +28,13 @@ def example(n):
 
 
 @pytest.fixture
-def runs(tmp_path, one_block):
+def runs(folder, lmsi):
     """Two run folders with the same 90 training examples."""
-    made = []
-    for name in ("whole", "killed"):
-        run = RunDir(tmp_path / name)
-        questions = tmp_path / "q.txt"
-        questions.write_text("Tom has 3 pens. How many?\n")
-        subprocess.run(
-            lmsi("sample", questions, "-m", one_block, "-o", run.root, "-n", 1, "--max-tokens", 4,
-                 "--threads", 1, "-q"),
-            check=True, capture_output=True,
-        )  # fmt: skip
-        run.train.write_text("".join(json.dumps(example(n)) + "\n" for n in range(90)))
-        made.append(run)
-    return made
+    assert lmsi(*SAMPLE.split()).exit_code == 0
+    whole, killed = RunDir(folder / "whole"), RunDir(folder / "killed")
+    whole.train.write_text("".join(json.dumps(example(n)) + "\n" for n in range(90)))
+    shutil.copytree(whole.root, killed.root)
+    return whole, killed
 
 
 def numbers(file):
@@ -55,16 +43,27 @@ def numbers(file):
     return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
 
 
+def start(run):
+    return forked.lmsi("train", run.root, "-q", *SETTINGS, err=said(run))
+
+
+def said(run):
+    return run.root.with_suffix(".err")
+
+
 def kill_when(run, there):
     """Start training and kill it the moment that something is the case."""
-    process = subprocess.Popen(
-        lmsi("train", run.root, "-q", *SETTINGS), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    while not there() and process.poll() is None:
+    process = start(run)
+    while not there() and process.is_alive():
         time.sleep(0.0005)
-    process.send_signal(signal.SIGKILL)
-    err = process.communicate()[1]
-    assert process.returncode == -signal.SIGKILL, err  # it had not ended by itself
+    process.kill()
+    assert forked.ended(process) == -9, said(run).read_text()  # it had not ended by itself
+
+
+def finish(run):
+    """Train to the end; what was said meanwhile."""
+    assert forked.ended(start(run)) == 0, said(run).read_text()
+    return said(run).read_text()
 
 
 def lines(file):
@@ -73,16 +72,13 @@ def lines(file):
 
 def test_a_killed_training_ends_with_the_same_numbers(runs):
     whole, killed = runs
-    subprocess.run(lmsi("train", whole.root, "-q", *SETTINGS), check=True, capture_output=True)
+    finish(whole)
     kill_when(killed, lambda: lines(killed.train_log) == 2)  # before any checkpoint of its own
     kill_when(killed, lambda: lines(killed.train_log) >= 5)  # in mid-step
     half = killed.checkpoint.with_name(killed.checkpoint.name + ".tmp")
     kill_when(killed, half.exists)  # in mid-write
     kill_when(killed, lambda: lines(killed.validation_log) >= 4)
-    done = subprocess.run(
-        lmsi("train", killed.root, "-q", *SETTINGS), check=True, capture_output=True, text=True
-    )
-    assert "going on after step" in done.stderr
+    assert "going on after step" in finish(killed)
     assert numbers(killed.train_log) == numbers(whole.train_log)
     assert numbers(killed.validation_log) == numbers(whole.validation_log)
     for name in ("adapter_model.safetensors", "adapter.gguf", "adapter_config.json"):

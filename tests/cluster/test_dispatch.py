@@ -1,31 +1,10 @@
-"""Whatever the order of results, deaths and duplicates: every path is kept once, or named."""
-
-import random
+"""Blocks out, paths back, each once: one thing after the other. Chance is in test_chance.py."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lmsi_cli.cluster.dispatch import Dispatcher, Item, Sizing
-
-
-def items_of(*paths):
-    return [Item(f"q{i}", tuple(range(n))) for i, n in enumerate(paths)]
-
-
-def dispatcher(items, **sizing):
-    return Dispatcher(iter(items), sum(len(i.paths) for i in items), Sizing(**sizing))
-
-
-def keys_of(items):
-    return {(i.question_id, p) for i in items for p in i.paths}
-
-
-def all_blocks(d, worker, now=0.0):
-    found = []
-    while (block := d.give(worker, now)) is not None:
-        found.append(block)
-    return found
+from lmsi_cli.cluster.dispatch import Dispatcher, Item
+from lmsi_cli.cluster.sizing import Pace, Sizing, Speed
+from tests.cluster.giving import all_blocks, dispatcher, items_of, keys_of
 
 
 def test_a_question_lies_whole_in_one_block():
@@ -153,31 +132,6 @@ def test_a_refused_question_is_not_given_again():
     assert d.done and d.open_paths == 0
 
 
-def test_a_deadly_question_is_set_apart_and_the_others_are_drawn():
-    items = items_of(*[2] * 60)
-    d, kept, deaths = dispatcher(items), set(), 0
-    d.join("w0", 0.0)
-    while not d.done:
-        worker = f"w{deaths}"
-        for block in all_blocks(d, worker):
-            for item in block.items:
-                if item.question_id == "q13":
-                    d.died(worker, 1.0)
-                    deaths += 1
-                    d.join(f"w{deaths}", 1.0)
-                    break
-                kept |= {
-                    (item.question_id, p) for p in item.paths if d.result(worker, *item[:1], p)
-                }
-            else:
-                d.ended(worker, block.number, 1.0)
-                continue
-            break
-    assert d.set_apart == [Item("q13", (0, 1))]
-    assert kept == keys_of(items) - keys_of(d.set_apart)
-    assert deaths <= 6
-
-
 def test_deaths_without_a_path_are_hopeless_at_some_time():
     d = dispatcher(items_of(*[2] * 1000))
     for n in range(100):
@@ -198,59 +152,53 @@ def test_a_worker_that_is_gone_can_be_told_of_again(stranger):
     assert not d.done
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    counts=st.lists(st.integers(1, 6), min_size=1, max_size=40),
-    first=st.integers(1, 30),
-    seed=st.integers(0, 2**32),
-    mortality=st.floats(0, 0.1),
-    echo=st.floats(0, 0.5),
-)
-def test_everything_once(  # noqa: C901 - a simulation
-    counts, first, seed, mortality, echo
-):
-    """Paths in any order, late and twice, workers that die with some of them under way."""
-    chance, items = random.Random(seed), items_of(*counts)
-    d = dispatcher(items, first=first)
-    kept, said, work, now = [], [], {}, 0.0
+def test_a_speed_needs_a_second_of_work_and_some_paths():
+    speed = Speed()
+    speed.begin(10.0)
+    speed.came = 64
+    speed.measure(10.001)
+    assert speed.rate is None  # not 64,000 paths a second
+    speed.came += 64
+    speed.measure(14.0)
+    assert speed.rate == 32.0
+    speed.came = 3
+    speed.measure(16.0)
+    assert speed.rate == 32.0  # three paths say little
+    speed.begin(100.0)  # it had nothing to do until then
+    speed.came += 29
+    speed.measure(100.0)
+    assert speed.rate == 24.0  # half of what was known, half of 32 paths in two seconds
 
-    def hire():
-        worker = f"w{hire.count}"
-        hire.count += 1
-        d.join(worker, now)
-        work[worker] = {}
 
-    def hear(worker, key):
-        if d.result(worker, *key):
-            kept.append(key)
+def test_two_blocks_that_end_in_one_report_do_not_make_the_rest_one_block():
+    d = dispatcher(items_of(*[8] * 1000), first=64)
+    for worker in "ab":
+        d.join(worker, 0.0)
+    blocks = all_blocks(d, "a", 0.0)
+    for seconds, block in zip((3.2, 3.2001), blocks, strict=True):
+        for item in block.items:
+            assert all(d.result("a", item.question_id, p) for p in item.paths)
+        d.ended("a", block.number, seconds)
+    assert d.give("a", 3.3).paths < 8000 / 4
 
-    hire.count = 0
-    for _ in range(3):
-        hire()
-    while not d.done:
-        now += chance.random()
-        worker = chance.choice(list(work))
-        for block in all_blocks(d, worker, now):
-            keys = [(i.question_id, p) for i in block.items for p in i.paths]
-            chance.shuffle(keys)
-            work[worker][block.number] = keys
-        if chance.random() < mortality:
-            said += [(worker, k) for keys in work.pop(worker).values() for k in keys[:2]]
-            d.died(worker, now)
-            hire()
-        elif work[worker]:
-            number, keys = chance.choice(list(work[worker].items()))
-            if keys:
-                said.append((worker, keys[-1]))
-                hear(worker, keys.pop())
-            else:
-                del work[worker][number]
-                d.ended(worker, number, now)
-        if said and chance.random() < echo:
-            hear(*chance.choice(said))
-        assert d.open_paths >= 0
-    apart = keys_of(d.set_apart)
-    assert len(kept) == len(set(kept))
-    assert set(kept) | apart == keys_of(items)
-    assert not set(kept) & apart
-    assert d.open_paths == 0 and not d._left and not d._returned
+
+def test_the_pace_of_all_follows_each_worker():
+    pace = Pace()
+    assert pace.of(3) is None
+    pace.change(None, 10.0)
+    pace.change(None, 30.0)
+    assert pace.of(3) == 60.0
+    pace.change(30.0, 20.0)
+    pace.change(10.0, None)
+    assert pace.of(3) == 60.0 and pace.of(0) is None
+
+
+def test_what_is_known_of_a_question_is_a_number_and_goes_with_it():
+    d = dispatcher(items_of(*[40] * 30), first=1000, part=1.0)
+    d.join("a", 0.0)
+    for block in all_blocks(d, "a"):
+        for item in block.items:
+            for p in item.paths:
+                d.result("a", item.question_id, p)
+        d.ended("a", block.number, 1.0)
+    assert d.holds("a") is False and not any(vars(d._opened).values())

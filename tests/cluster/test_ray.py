@@ -1,7 +1,9 @@
 """A real Ray cluster of three nodes: one is killed, then the driver; the run goes on."""
 
+import ipaddress
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,14 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lmsi_cli.cluster.scratch import sweep
 from lmsi_cli.rundir import RunDir
 
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 ROOT = Path(__file__).parent.parent.parent
-QUESTIONS = 40
-PATHS = 24  # Ray takes some seconds to notice a death; the run has to take longer
+QUESTIONS = 24  # together 288 paths: twice what three workers hold, with two blocks each
+PATHS = 12
 ARGS = ["-n", PATHS, "--max-tokens", 32, "--kv", "split", "--seed", 3]
-TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED, TERMINATED = 130, 128 + signal.SIGTERM
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +32,12 @@ def cluster():
         warnings.simplefilter("ignore")
         m.setenv("PYTHONPATH", str(ROOT))
         m.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        m.setenv("RAY_worker_niceness", "0")
         from ray.cluster_utils import Cluster
 
         node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
-        found = Cluster(True, head_node_args={**node, "include_dashboard": False})
+        bare = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        found = Cluster(True, head_node_args={**node, **bare})
         try:
             found.nodes = [found.add_node(**node, wait=False) for _ in range(2)]
             found.wait_for_nodes()
@@ -60,9 +65,10 @@ def environment():
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def begin(*args):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command(*args), env=environment(), **pipes)
+def begin(*args, told=subprocess.PIPE):
+    pipes = {"stdout": subprocess.PIPE, "stderr": told, "text": True}
+    own = {"start_new_session": True}  # signals go to it and what it starts, as a terminal's do
+    return subprocess.Popen(command(*args), env=environment(), **pipes, **own)
 
 
 def run(*args):
@@ -78,7 +84,7 @@ def paths_in(folder):
     return [json.loads(x) for x in file.read_bytes().splitlines(True) if x.endswith(b"\n")]
 
 
-def wait_for(what, seconds=60):
+def wait_for(what, seconds=100):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
@@ -101,12 +107,17 @@ def test_a_node_dies_then_the_driver_and_nothing_is_lost_or_twice(cluster, quest
     asked = ["sample", questions, *ARGS]
     spread = [*asked, "-o", out, "--cluster", cluster.address, "--worker-threads", 1]
 
-    driver = begin(*spread)
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        driver = begin(*spread, told=told)
     try:
         wait_for(lambda: paths_in(out))
         assert actors()
+        driver.send_signal(signal.SIGSTOP)  # else a fast machine is through before Ray has noticed
         cluster.remove_node(cluster.nodes[0], allow_graceful=False)
-        wait_for(lambda: "is gone" in RunDir(out).status.read_text())
+        cluster.wait_for_nodes()
+        driver.send_signal(signal.SIGCONT)
+        wait_for(lambda: "is gone" in log.read_text())
         assert driver.poll() is None
     finally:
         driver.kill()
@@ -149,7 +160,7 @@ ray = load_ray()
 with reached(Wish({cluster.address!r}, 1, 1)) as room:
     for lmsi, model in (("9.9.9", "m.gguf"), (version("lmsi"), "/nowhere/m.gguf")):
         job = Job(model=model, model_sha256="aa", settings=SampleConfig(), lmsi=lmsi)
-        with RayCrew(ray, job, room, False, print) as crew:
+        with RayCrew(ray, job, room, Wish({cluster.address!r}), print) as crew:
             try:
                 crew.chat()
             except LmsiError as e:
@@ -163,13 +174,50 @@ with reached(Wish({cluster.address!r}, 1, 1)) as room:
     assert "/nowhere/m.gguf: no such file | every machine needs the file" in missing
 
 
+def test_ctrl_c_is_one_line_and_leaves_no_worker(cluster, questions, tmp_path):
+    out = tmp_path / "out"
+    asked = ["sample", questions, "-n", 500, *ARGS[2:], "-o", out, "-q"]
+    driver = begin(*asked, "--cluster", cluster.address, "--worker-threads", 1)
+    try:
+        wait_for(lambda: paths_in(out))
+        os.killpg(driver.pid, signal.SIGINT)
+        told = driver.communicate(timeout=20)[1]
+    finally:
+        driver.kill()
+    assert driver.returncode == INTERRUPTED
+    assert told == "interrupted; what was finished is saved, the same command goes on\n"
+    wait_for(lambda: not actors(), 20)
+    assert paths_in(out)
+
+
+def listening(processes):
+    """Addresses at which any of these takes connections."""
+    found = set()
+    for process in processes:
+        try:
+            inet = process.net_connections("inet")
+        except psutil.Error:
+            continue
+        found |= {ipaddress.ip_address(c.laddr.ip) for c in inet if c.status == "LISTEN"}
+    return {ip.ipv4_mapped or ip if ip.version == 6 else ip for ip in found}
+
+
+def folder_of(processes):
+    """The folder that Ray was told to live in."""
+    told = " ".join(word for p in processes if p.is_running() for word in p.cmdline())
+    return Path(re.search(r"=(/\S*?lmsi-ray-\w+)", told)[1])
+
+
 def test_sigterm_ends_a_local_cluster_with_the_command(questions, tmp_path):
     pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
-    spread = ["sample", questions, *ARGS, "-o", tmp_path / "out", "--cluster", "local"]
+    asked = ["sample", questions, "-n", 500, *ARGS[2:], "-o", tmp_path / "out"]
+    spread = [*asked, "--cluster", "local"]
     driver = begin(*spread, "--workers", 2, "--worker-threads", 1)
     try:
-        wait_for(lambda: paths_in(tmp_path / "out"), 80)
+        wait_for(lambda: paths_in(tmp_path / "out"))
         below = psutil.Process(driver.pid).children(recursive=True)
+        folder, open_ = folder_of(below), listening([psutil.Process(driver.pid), *below])
+        assert folder.is_dir()
         driver.send_signal(signal.SIGTERM)
         driver.wait(10)
     finally:
@@ -177,5 +225,8 @@ def test_sigterm_ends_a_local_cluster_with_the_command(questions, tmp_path):
         told = driver.communicate()[1]
     assert driver.returncode == TERMINATED, told
     assert told.count("terminated; what was finished is saved") == 1
+    assert open_ and all(ip.is_loopback for ip in open_), open_
     _, alive = psutil.wait_procs(below, timeout=20)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    sweep(folder.parent)  # as the next start does; it may have gone already
+    assert not folder.exists()

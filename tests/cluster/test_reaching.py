@@ -1,5 +1,6 @@
 """What a user meets before a cluster works: one line each, and what to type."""
 
+import os
 import signal
 import socket
 import sys
@@ -8,9 +9,11 @@ import threading
 import pytest
 
 from lmsi_cli.cluster.reaching import (
+    LOOPBACK,
     QUIET,
     Room,
     Wish,
+    _connect,
     _own_signals,
     _refused,
     check_address,
@@ -37,12 +40,29 @@ def test_ray_is_not_installed(monkeypatch):
 
 def test_ray_is_told_to_keep_to_itself_before_it_is_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", object())
-    for name in QUIET:
-        monkeypatch.delenv(name, raising=False)
+    for name in (*QUIET, *LOOPBACK):
+        monkeypatch.setenv(name, "so")
+        monkeypatch.delenv(name)
     load_ray()
-    import os
-
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert not set(LOOPBACK) & set(
+        os.environ
+    )  # a cluster of several machines needs their addresses
+    load_ray(local=True)
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+
+
+def test_a_local_ray_that_does_not_start_is_one_line(tmp_path):
+    class Broken:
+        def init(self, **_):
+            raise Exception("The current node timed out\n during startup. " + "x" * 900)
+
+    with pytest.raises(
+        LmsiError, match="local: Ray does not start: The current node timed out"
+    ) as e:
+        _connect(Broken(), Wish("local"), tmp_path)
+    assert "\n" not in str(e.value) and len(str(e.value)) < 300
+    assert "TMPDIR" in e.value.hint
 
 
 @pytest.mark.parametrize("address", ["somewhere", "h:0", "h:70000", "http://h:80", "h:x", "a b:1"])

@@ -1,4 +1,4 @@
-"""The recipe of the embedded model: problems, solutions, question sets, the card, a smoke run.
+"""The recipe of the embedded model: problems, solutions, question sets and the card.
 
 The golden problems come from the generator that wrote the released model's training text. While
 they hold, equal seeds still give the text that the weights have read.
@@ -9,12 +9,10 @@ import json
 import subprocess
 import sys
 import tomllib
-from itertools import islice
 from pathlib import Path
 from random import Random
 
 import make_questions
-import numpy as np
 import pytest
 import solutions
 from families import KNOWN
@@ -244,23 +242,6 @@ def test_the_small_model_s_card_agrees_with_its_file():
         assert (folder / name).is_file()
 
 
-def test_layers_that_hold_nothing_are_the_ones_to_go():
-    import prune
-    import torch
-    from pretrain import SMOKE, make_model
-
-    model = make_model(SMOKE, 50, 3)
-    with torch.no_grad():  # the first layer adds nothing, so without it all stays the same
-        for name in ("self_attn.o_proj", "mlp.down_proj"):
-            model.model.layers[0].get_submodule(name).weight.zero_()
-    ids = torch.arange(34).reshape(2, 17)
-    assert prune.choose_layers(model, 1, ids) == (1,)
-    small = prune.pruned(model, (1,))
-    assert prune.trial_loss(small, ids) == pytest.approx(prune.trial_loss(model, ids), abs=1e-4)
-    assert len(model.model.layers) == 2 and small.config.num_hidden_layers == 1
-    assert model.config.num_hidden_layers == 2
-
-
 def test_the_card_names_the_families():
     assert set(CARD["abilities"]["can"]) == set(KINDS["known"][0])
     assert set(CARD["abilities"]["half_can"]) == set(KINDS["hard"][0])
@@ -282,122 +263,3 @@ def test_the_card_agrees_with_the_weights():
     found = {key: reader.fields[field].contents() for key, field in fields.items()}
     assert found == {key: facts[key] for key in fields}
     assert sum(int(tensor.n_elements) for tensor in reader.tensors) == facts["parameters"]
-
-
-# --- training and export ------------------------------------------------------------------------
-
-
-def test_heads_are_interleaved_for_llama_cpp():
-    from to_gguf import interleave
-
-    rows = np.arange(8).reshape(8, 1)  # two heads of four rows
-    assert interleave(rows, heads=2).ravel().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-
-
-def test_the_learning_rate_warms_up_and_falls():
-    from train_loop import Plan, learning_rate
-
-    plan = Plan(1_000, 1_000, 1, 10, 1.0, "half", 4, 0.0, 0)
-    rates = [round(learning_rate(plan, step), 2) for step in (0, 3, 50, 75, 99)]
-    assert rates == [0.25, 1.0, 1.0, 0.52, 0.04]
-
-
-def test_a_pool_does_not_depend_on_the_number_of_processes():
-    from corpus import load_tokenizer, plan_shards
-
-    tokenizer = load_tokenizer(TINYMATH / "tokenizer.json")
-    shards = plan_shards(20_000, tokenizer)
-    assert [shard.documents for shard in shards] == [7_500, 7_500, 5_000]
-    assert [shard.seed for shard in shards] == [1_000, 1_001, 1_002]
-
-
-@pytest.mark.slow
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    import torch
-    from pretrain import SMOKE, make_model, windows
-    from train_loop import Machine, Plan, Trainer
-
-    plan = Plan(6 * 32, 6 * 32, 2, 16, 1e-3, "half", 2, 0.1, 5)
-    pool = np.random.default_rng(0).integers(50, size=400, dtype=np.uint16)
-
-    def trainer(folder):
-        return Trainer(make_model(SMOKE, 50, plan.seed), plan, Machine("cpu", False, 3), folder)
-
-    whole = trainer(tmp_path / "whole")
-    whole.run(lambda step: windows(pool, plan, step))
-    stopped = trainer(tmp_path / "stopped")
-    stopped.run(lambda step: islice(windows(pool, plan, step), 4))  # saved after the third step
-    resumed = trainer(tmp_path / "stopped")
-    resumed.resume()
-    assert resumed.step == 3
-    resumed.run(lambda step: windows(pool, plan, step))
-    for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
-        assert torch.equal(left, right)
-
-
-@pytest.mark.slow
-def test_the_whole_recipe_runs_small(tmp_path):
-    gguf = pytest.importorskip("gguf")
-    tokenizer, base, hard = tmp_path / "tokenizer.json", tmp_path / "base", tmp_path / "hard"
-    out, small = tmp_path / "model.gguf", tmp_path / "small"
-    for command in (
-        ("train_tokenizer", "--smoke", "--out", tokenizer),
-        ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer, "--device", "cpu"),
-        ("continue_hard", "--smoke", "--base", base, "--out", hard, "--device", "cpu"),
-        ("to_gguf", hard, "--out", out, "--type", "q8_0"),
-        (
-            "prune",
-            "--smoke",
-            "--base",
-            hard,
-            "--out",
-            small,
-            "--layers",
-            1,
-            "--soft",
-            0.5,
-            "--tokenizer",
-            tokenizer,
-            "--device",
-            "cpu",
-        ),
-    ):
-        result = run_script(*command)
-        assert result.returncode == 0, result.stderr
-    reader = gguf.GGUFReader(out)
-    names = {tensor.name for tensor in reader.tensors}
-    assert {"token_embd.weight", "output_norm.weight", "blk.1.attn_q.weight"} <= names
-    assert len(names) == 2 + 2 * 9
-    assert reader.fields["general.architecture"].contents() == "llama"
-    assert reader.fields["tokenizer.ggml.pre"].contents() == "smollm"
-    assert sorted(path.name for path in hard.iterdir()) == [
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "plan.json",
-        "tokenizer.json",
-    ]
-    kept = json.loads((small / "config.json").read_text())
-    assert kept["num_hidden_layers"] == 1
-    again = run_script("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer)
-    assert "finished already" in again.stderr
-
-
-@pytest.mark.parametrize(
-    "name", ["train_tokenizer", "pretrain", "continue_hard", "prune", "to_gguf", "make_questions"]
-)
-@pytest.mark.slow
-def test_help_says_what_a_script_does(name):
-    result = run_script(name, "--help")
-    assert result.returncode == 0
-    assert "usage:" in result.stdout
-    assert "default:" in result.stdout
-
-
-def test_a_missing_tokenizer_is_named(tmp_path):
-    result = run_script("train_tokenizer", "--smoke")
-    assert result.returncode == 2
-    from corpus import load_tokenizer
-
-    with pytest.raises(SystemExit, match="no such file"):
-        load_tokenizer(tmp_path / "tokenizer.json")

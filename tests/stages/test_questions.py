@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import itertools
 import tempfile
 from functools import partial
@@ -13,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
+from small_disks import small_disk
 from stage_helpers import IDENTITY, Silent
 
-from lmsi_cli import lines as line_files
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.errors import LmsiError
@@ -285,31 +284,11 @@ def test_what_changes_no_draft_may_change(tmp_path, changes):
     assert drafts_of(tmp_path).items() >= kept.items()
 
 
-class SmallDisk(io.FileIO):
-    """A file on a disk that takes 3,000 bytes more and then says what a full disk says."""
-
-    room = 3000
-
-    def write(self, data):
-        if not SmallDisk.room:
-            raise OSError(28, "No space left on device")
-        part = bytes(data)[: SmallDisk.room]
-        SmallDisk.room -= len(part)
-        return super().write(part)
-
-
-def test_a_full_disk_keeps_the_drafts_and_the_same_command_goes_on(tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_drafts_and_the_same_command_goes_on(tmp_path):
     expected = written(tmp_path / "whole")
-    open_mended = line_files._open_mended
-
-    def open_small(path, kind):
-        open_mended(path, kind).close()
-        return SmallDisk(path, "ab")
-
-    with monkeypatch.context() as m:
-        m.setattr(line_files, "_open_mended", open_small)
-        with pytest.raises(LmsiError, match=r"drafts.jsonl: cannot be written: No space left"):
-            written(tmp_path / "r")
+    full = pytest.raises(LmsiError, match=r"drafts.jsonl: cannot be written: No space left")
+    with small_disk(3000), full:
+        written(tmp_path / "r")
     kept = drafts_of(tmp_path / "r")
     assert 0 < len(kept) < expected.drafts
     assert figures(written(tmp_path / "r")) == figures(expected)

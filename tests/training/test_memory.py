@@ -77,8 +77,16 @@ def test_checkpointing_and_fewer_layers_and_lower_rank_need_less(meta):
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_weights_take_what_was_foretold(meta, gguf, dtype):
     model = load.load_base(gguf, dtype)
-    held = sum(p.numel() * p.element_size() for p in model.parameters())
-    assert memory.forecast(memory.Outline(meta, examples(), dtype), CONFIG, False).weights == held
+
+    def size(part):
+        return sum(p.numel() * p.element_size() for p in part.parameters())
+
+    run, held = memory.Outline(meta, examples(), dtype), size(model)
+    assert memory.forecast(run, CONFIG, False).weights == held
+    blocks = [size(block) for block in load.blocks(model).values()]
+    spread = memory._weight_bytes(memory.shallow(meta, meta.blocks), run._replace(shares=2))
+    assert len(blocks) == meta.blocks and max(blocks) < held / 4
+    assert spread == held - sum(blocks) + sum(blocks) // 2 + 2 * max(blocks)  # two copies of one
 
 
 @pytest.mark.model

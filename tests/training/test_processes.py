@@ -12,17 +12,22 @@ import pytest
 from one_of_several import examples as toy_examples
 from one_of_several import model as toy_model
 from one_of_several import pairs as toy_pairs
+from one_of_several import settings as toy_settings
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import TrainExample
+from lmsi_cli.records import Silent, TrainExample
 from lmsi_cli.rundir import RunDir, sha256_file
-from lmsi_cli.training import processes
+from lmsi_cli.training import lessons, processes, sharding
+from lmsi_cli.training.data import Codec
+from lmsi_cli.training.export import WEIGHTS
 from lmsi_cli.training.lora import trainable
 from lmsi_cli.training.step import StepFigures, accumulate
+from lmsi_cli.training.trainer import train
 
 HERE = Path(__file__).parent
 LAUNCHERS = [*processes.RANK, *processes.WORLD, *processes.LOCAL, "ACCELERATE_USE_CPU"]
+LAUNCHERS += ["ACCELERATE_USE_FSDP", "FSDP_OFFLOAD_PARAMS"]
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +62,8 @@ def two(case, folder):
     return [(p.returncode, e) for p, e in zip(running, errors, strict=True)]
 
 
-def ends(folder):
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+def ends(folder, what="weights"):
+    return [json.loads((folder / f"{rank}.json").read_text())[what] for rank in (0, 1)]
 
 
 def losses(folder):
@@ -72,21 +77,25 @@ def apart(a, b):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "loss"), [("plain", "sft"), ("pairs", "scpo")])
-def test_two_processes_train_what_one_does(tmp_path, case, loss):
+@pytest.mark.parametrize("case", ["plain", "sharded pairs"])
+def test_two_processes_train_what_one_does(tmp_path, case):
+    """One of them has nothing to do in the last step, and must still gather weights."""
     from toys import Watcher
 
     from lmsi_cli.training import checkpoint
     from lmsi_cli.training.loop import fit
     from lmsi_cli.training.state import Job
 
-    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=2, loss=loss)
-    net, items = toy_model(config), toy_examples() if loss == "sft" else toy_pairs()
+    config = toy_settings(case)
+    net, items = toy_model(config), toy_pairs() if "pairs" in case else toy_examples()
     job = Job(items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(None, items, config))
     log = fit(net, job, Watcher()).log
     whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
     assert two(case, tmp_path) == [(0, ""), (0, "")]
     assert losses(tmp_path) == pytest.approx([line.loss for line in log], rel=1e-4)
+    frozen = [(n, p.numel()) for n, p in net.named_parameters() if not p.requires_grad]
+    base, inner = sum(n for _, n in frozen), sum(n for name, n in frozen if ".layers." in name)
+    assert ends(tmp_path, "held") == [base - inner // 2 if "sharded" in case else base] * 2
     first, second = ends(tmp_path)
     assert first == second  # to the last bit, or they would drift apart
     assert (
@@ -96,11 +105,14 @@ def test_two_processes_train_what_one_does(tmp_path, case, loss):
 
 @pytest.mark.slow
 def test_two_processes_go_on_where_they_stopped(tmp_path):
-    """With dropout, whose numbers a resumed process must draw again, and each its own."""
+    """With dropout, whose numbers a resumed process must draw again, and each its own.
+
+    Begun with the weights spread, gone on with all of them in each: the setting is one of memory.
+    """
     (tmp_path / "a").mkdir()
     assert two("dropout", tmp_path / "a") == [(0, ""), (0, "")]
     (tmp_path / "b").mkdir()
-    first, second = two("cut short", tmp_path / "b")
+    first, second = two("sharded dropout cut short", tmp_path / "b")
     assert first == (1, "KeyboardInterrupt: \n")
     assert second[0] == 1 and "Lost: training stopped" in second[1]
     assert two("dropout", tmp_path / "b") == [(0, ""), (0, "")]
@@ -218,9 +230,17 @@ def run(gguf, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_accelerate_starts_the_command_on_two_devices(run):
-    """The whole command, proof and all; the first process alone speaks and writes."""
-    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1"
+def test_accelerate_starts_the_command_on_two_devices(run, gguf, tmp_path):
+    """The whole command, proof and all, with the weights spread: the adapter is one process's.
+
+    The first process alone speaks and writes.
+    """
+    from safetensors.numpy import load_file
+
+    from lmsi_cli.engine.encode import Encoder
+    from lmsi_cli.engine.llama import vocabulary
+
+    launch = "-m accelerate.commands.launch --use_fsdp --num_processes 2 --num_machines 1"
     more = "--mixed_precision no --dynamo_backend no --main_process_port"
     settings = "--force --device cpu --dtype fp32 --rank 2 --max-steps 2 --batch-size 3 --lr 0.01"
     command = f"{launch} {more} {free_port()} -m lmsi_cli train {run.root} {settings} --json"
@@ -232,3 +252,41 @@ def test_accelerate_starts_the_command_on_two_devices(run):
     assert (result["summary"]["processes"], result["summary"]["steps"]) == (2, 2)
     assert result["proof"]["ok"] and run.adapter_gguf.exists()
     assert done.stderr.count("proving the adapter") == 1
+    config = TrainConfig(rank=2, max_steps=2, batch_size=3, lr=0.01, device="cpu", dtype="fp32")
+    with vocabulary(gguf) as words:
+        encoder = Encoder(words)
+        codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
+        alone = train(lessons.read(run, "sft"), gguf, config, tmp_path / "one", codec, Silent())
+    assert result["summary"]["final_loss"] == pytest.approx(alone.summary.final_loss, rel=1e-4)
+    both, one = (load_file(folder / WEIGHTS) for folder in (run.adapter, tmp_path / "one"))
+    assert both.keys() == one.keys()
+    # Adam's first steps are as long for a gradient that is nothing but rounding as for any other.
+    norm = np.linalg.norm(np.concatenate([weight.ravel() for weight in one.values()]))
+    apart = np.linalg.norm(np.concatenate([(both[name] - one[name]).ravel() for name in one]))
+    print("APART", apart / norm)
+    assert apart < 0.05 * norm
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({}, "--shard: there is one process only"),
+        ({"base": "somewhere"}, "--shard: the weights of --base somewhere are compared whole"),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(monkeypatch, told, why):
+    plain = TrainConfig(**told)
+    assert sharding.asked(plain) is plain
+    if told:
+        monkeypatch.setattr(processes._Calls, "store", object())
+    with pytest.raises(LmsiError, match=why):
+        sharding.asked(TrainConfig(shard=True, **told))
+
+
+def test_what_accelerate_asks_of_fsdp_counts(monkeypatch):
+    monkeypatch.setattr(processes._Calls, "store", object())
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert sharding.asked(TrainConfig()) == TrainConfig(shard=True)
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    with pytest.raises(LmsiError, match="fsdp_offload_params of accelerate is not offered"):
+        sharding.asked(TrainConfig())

@@ -43,6 +43,7 @@ OTHERS = {
     "rslora": True,
     "base": "originals",
     "dora": True,
+    "shard": True,
     "device": "cpu",
     "val_share": 0.1,
     "eval_every": 4,

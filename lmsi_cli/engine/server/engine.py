@@ -65,7 +65,7 @@ class ServerEngine:
         try:
             self.listed = self._run(self._list())
             self.stated = self._find(model)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nobody else can close what was not returned
             self.close()
             raise
 
@@ -245,7 +245,7 @@ class ServerEngine:
         task = self.loop.create_task(work)
         try:
             return self.loop.run_until_complete(task)
-        except BaseException:
+        except BaseException:  # Ctrl-C, which comes from outside the task
             if not task.done():
                 task.cancel()
                 with suppress(asyncio.CancelledError):

@@ -59,9 +59,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_plan(chosen: argparse.Namespace) -> Plan:
+def read_plan(chosen: argparse.Namespace, batch: int = 12) -> Plan:
     """The plan of the command line, or the small one of ``--smoke``."""
-    tokens, batch, length = round(chosen.tokens * 1e6), 12, 512
+    tokens, length = round(chosen.tokens * 1e6), 512
     if chosen.smoke:
         tokens, batch, length = 20 * 2 * 64, 2, 64
     stop_at = tokens if chosen.stop_at is None else min(tokens, round(chosen.stop_at * 1e6))

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from continue_hard import batches
+from continue_hard import batches, read_plan
 from corpus import load_tokenizer, stream
 from solutions import HEALING
 from tokenizers import Tokenizer
@@ -44,6 +44,7 @@ from transformers import LlamaForCausalLM
 SHIPPED_TOKENIZER = Path(__file__).resolve().parents[1] / "tokenizer.json"
 TRIAL_SEED = 6  # of the text that layers are chosen on; no stage trains on it
 TRIAL_ROWS = 4
+BATCH = 4  # rows of a step
 
 
 class Healer(Trainer):
@@ -143,27 +144,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--soft", type=float, default=0.0, help="the teacher's share of the loss")
     parser.add_argument("--seed", type=int, default=79, help="of the text")
     parser.add_argument("--smoke", action="store_true", help="20 tiny steps, seconds")
+    parser.set_defaults(schedule="decay")
     add_machine_options(parser)
     return parser.parse_args()
-
-
-def read_plan(chosen: argparse.Namespace) -> Plan:
-    """The plan of the command line, or the small one of ``--smoke``."""
-    tokens, batch, length = round(chosen.tokens * 1e6), 4, 512
-    if chosen.smoke:
-        tokens, batch, length = 20 * 2 * 64, 2, 64
-    stop_at = tokens if chosen.stop_at is None else min(tokens, round(chosen.stop_at * 1e6))
-    return Plan(
-        tokens=tokens,
-        stop_at=stop_at,
-        batch=batch,
-        length=length,
-        learning_rate=chosen.learning_rate,
-        schedule="decay",
-        warmup=20,
-        weight_decay=0.05,
-        seed=chosen.seed,
-    )
 
 
 def pruned(whole: LlamaForCausalLM, kept: Sequence[int]) -> LlamaForCausalLM:
@@ -178,7 +161,7 @@ def main() -> None:
     chosen = parse_arguments()
     if is_finished(chosen.out):
         raise SystemExit(f"{chosen.out}: finished already; nothing to do")
-    plan, tokenizer = read_plan(chosen), load_tokenizer(chosen.tokenizer)
+    plan, tokenizer = read_plan(chosen, BATCH), load_tokenizer(chosen.tokenizer)
     whole = load_whole(chosen.base).eval()
     count = min(chosen.layers, len(whole.model.layers) - 1)
     kept = chosen.keep or choose_layers(whole, count, trial_ids(tokenizer, plan.length))

@@ -1,0 +1,83 @@
+"""What came of ``auto`` and outlasts a call: the kind of cache that a run's paths are drawn in.
+
+A path's last bits depend on it, and with them a token now and then; so a run goes on as it was
+begun, alone or spread, on whatever machine. Knows one section of run.toml and whom to tell:
+
+    [engine]
+    kv = "split"
+    flash_attn = "on"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.rundir import RunDir
+
+ENGINE = "engine"  # the section of run.toml for what came of `auto`
+LASTING = ("kv", "flash_attn")  # of these, what a path's last bits depend on
+
+Settled = Mapping[str, int | str]
+
+
+def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
+    """Put the kind of cache that the folder was begun with in the place of ``auto``.
+
+    A calibration made in between might choose the other one. The width changes no bits, so that
+    stays free.
+
+    Raises:
+        LmsiError: The paths there have another format than the wanted one.
+    """
+    run.sampled.settle(config.format)
+    begun = _lasting(run.load_settings().get(ENGINE, {})) if run.sampled.exists() else {}
+    auto = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
+    return msgspec.structs.replace(config, **auto)
+
+
+class Settling:
+    """Writes down what came of ``auto``, and says where a run is not drawn in one kind of cache."""
+
+    def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
+        self._run, self._say = run, say
+        self._now: dict[str, int | str] = {}
+        self._others: list[dict[str, int | str]] = []
+
+    def alone(self, settled: dict[str, int | str]) -> None:
+        """Of the one engine, whenever it may have changed: all of it is kept."""
+        if settled and settled != self._now:
+            self._save(settled)
+
+    def of_worker(self, settled: Settled) -> None:
+        """Of one of many: kept is what they share, as the first one has it."""
+        lasting = _lasting(settled)
+        if lasting and not self._now:
+            self._save(lasting)
+        elif lasting and lasting not in (self._now, *self._others):
+            self._others.append(lasting)
+            self._say(
+                f"a worker draws with {_flags(lasting)}, another with {_flags(self._now)}: their "
+                f"last bits differ; {_flags(self._now)} makes them alike"
+            )
+
+    def _save(self, settled: dict[str, int | str]) -> None:
+        begun = _lasting(self._run.load_settings().get(ENGINE, {}))
+        now = _lasting(settled)
+        if begun not in ({}, now) and not self._now and self._run.sampled.size():
+            self._say(
+                f"{self._run.root}: so far drawn with {_flags(begun)}, now with {_flags(now)}: "
+                "the last bits of the new paths differ"
+            )
+        self._now = settled
+        self._run.save_settings(ENGINE, settled)
+
+
+def _lasting(settled: Settled) -> dict[str, int | str]:
+    return {k: settled[k] for k in LASTING if k in settled}
+
+
+def _flags(lasting: Settled) -> str:
+    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in lasting.items())

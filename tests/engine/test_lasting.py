@@ -1,0 +1,74 @@
+"""The kind of cache that a run is drawn in is written down, and told where it changes."""
+
+import pytest
+
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.engine.lasting import ENGINE, Settling, as_begun
+from lmsi_cli.rundir import RunDir
+from tests.store.shard_paths import sampled
+
+SPLIT = {"parallel": 8, "kv": "split", "flash_attn": "on", "cells": 512}
+SHARED = {"kv": "split", "flash_attn": "on"}
+UNIFIED = {"parallel": 32, "kv": "unified", "flash_attn": "off", "cells": 1024}
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDir(tmp_path)
+    run.create()
+    return run
+
+
+def call(run, *settled, alone=False):
+    """One call that settles so; what it said."""
+    said = []
+    settling = Settling(run, said.append)
+    for each in settled:
+        (settling.alone if alone else settling.of_worker)(each)
+    return said
+
+
+def draw(run):
+    with run.sampled.appending("jsonl") as lines:
+        lines.write(sampled(0))
+
+
+def test_of_a_crew_only_what_all_share_is_kept(run):
+    assert call(run, {}, SPLIT, {**SPLIT, "parallel": 32}, {}) == []
+    assert run.load_settings()[ENGINE] == SHARED
+
+
+def test_workers_that_differ_are_told_once_with_the_flags(run):
+    (told,) = call(run, SPLIT, UNIFIED, {**UNIFIED, "cells": 7}, SPLIT)
+    assert told.startswith("a worker draws with --kv unified --flash-attn off, another with ")
+    assert "--kv split --flash-attn on makes them alike" in told
+    assert run.load_settings()[ENGINE] == SHARED
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "spread"])
+@pytest.mark.parametrize("before", [True, False], ids=["alone before", "spread before"])
+def test_a_run_goes_on_as_it_was_begun_or_says_that_it_does_not(run, alone, before):
+    call(run, SPLIT, alone=before)
+    draw(run)
+    begun = as_begun(run, SampleConfig())
+    assert (begun.kv, begun.flash_attn, begun.parallel) == ("split", "on", 0)
+    assert call(run, {**SPLIT, "parallel": 2}, alone=alone) == []
+    (told,) = call(run, UNIFIED, alone=alone)
+    assert "so far drawn with --kv split --flash-attn on, now with --kv unified" in told
+    assert as_begun(run, SampleConfig()).kv == "unified"
+
+
+def test_one_process_keeps_all_of_it_and_news(run):
+    assert call(run, {}, SPLIT, SPLIT, {**SPLIT, "parallel": 4}, alone=True) == []
+    assert run.load_settings()[ENGINE] == {**SPLIT, "parallel": 4}
+
+
+def test_without_paths_nothing_was_begun(run):
+    call(run, SPLIT)
+    assert call(run, UNIFIED) == []
+
+
+def test_a_server_settles_other_things(run):
+    draw(run)
+    assert call(run, {"n_params": 7}, alone=True) == []
+    assert run.load_settings()[ENGINE] == {"n_params": 7}

@@ -1,0 +1,70 @@
+"""Processes that find PyTorch imported: each is forked from one that has done it, and nothing else.
+
+They are processes like any others, killed and signalled as such; only the seconds of importing are
+paid once. Knows nothing of what runs in them.
+
+    process = forked.lmsi("train", "runs/a", "-q", err=folder / "err")
+    process.kill()
+    forked.ended(process)      # -9
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+
+IMPORTED = [
+    "lmsi_cli.cli.main",
+    "lmsi_cli.stages.train",
+    "matplotlib.pyplot",
+    "peft",
+    "transformers.models.llama.modeling_llama",
+]
+if sys.platform == "win32":  # it cannot fork, so each process imports for itself
+    CONTEXT = multiprocessing.get_context("spawn")
+else:
+    CONTEXT = multiprocessing.get_context("forkserver")
+    CONTEXT.set_forkserver_preload(IMPORTED)
+
+
+def lmsi(*argv, err):
+    """Start the command; what it says to stderr is in the file ``err``."""
+    return _start(_lmsi, argv, os.devnull, err)
+
+
+def script(file, *argv, out, err):
+    """Start a Python file as a script."""
+    return _start(_script, (file, *argv), out, err)
+
+
+def ended(process):
+    """Wait for the end; the exit code, below zero for a signal."""
+    process.join()
+    return process.exitcode
+
+
+def _start(main, argv, out, err):
+    process = CONTEXT.Process(target=main, args=([*map(str, argv)], str(out), str(err)))
+    process.start()
+    return process
+
+
+def _lmsi(argv, out, err):
+    _settle(["lmsi", *argv], out, err)
+    from lmsi_cli.cli.main import main
+
+    main()
+
+
+def _script(argv, out, err):
+    _settle(argv, out, err)
+    runpy.run_path(argv[0], run_name="__main__")
+
+
+def _settle(argv, out, err):
+    """What a shell would have done: arguments and files."""
+    sys.argv = argv
+    for number, file in ((1, out), (2, err)):
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)

@@ -1,0 +1,138 @@
+"""The recipe of the embedded model at work: training, pruning, export, and all of it small."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import forked
+import numpy as np
+import pytest
+
+TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
+RECIPE = TINYMATH / "recipe"
+
+
+def run_script(folder, name, *arguments):
+    """Run a script; its exit code and what it said."""
+    out, err = folder / "said", folder / "complained"
+    process = forked.script(RECIPE / f"{name}.py", *arguments, out=out, err=err)
+    return forked.ended(process), out.read_text(), err.read_text()
+
+
+def test_layers_that_hold_nothing_are_the_ones_to_go():
+    import prune
+    import torch
+    from pretrain import SMOKE, make_model
+
+    model = make_model(SMOKE, 50, 3)
+    with torch.no_grad():  # the first layer adds nothing, so without it all stays the same
+        for name in ("self_attn.o_proj", "mlp.down_proj"):
+            model.model.layers[0].get_submodule(name).weight.zero_()
+    ids = torch.arange(34).reshape(2, 17)
+    assert prune.choose_layers(model, 1, ids) == (1,)
+    small = prune.pruned(model, (1,))
+    assert prune.trial_loss(small, ids) == pytest.approx(prune.trial_loss(model, ids), abs=1e-4)
+    assert len(model.model.layers) == 2 and small.config.num_hidden_layers == 1
+    assert model.config.num_hidden_layers == 2
+
+
+def test_heads_are_interleaved_for_llama_cpp():
+    from to_gguf import interleave
+
+    rows = np.arange(8).reshape(8, 1)  # two heads of four rows
+    assert interleave(rows, heads=2).ravel().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    from train_loop import Plan, learning_rate
+
+    plan = Plan(1_000, 1_000, 1, 10, 1.0, "half", 4, 0.0, 0)
+    rates = [round(learning_rate(plan, step), 2) for step in (0, 3, 50, 75, 99)]
+    assert rates == [0.25, 1.0, 1.0, 0.52, 0.04]
+
+
+def test_a_pool_does_not_depend_on_the_number_of_processes():
+    from corpus import load_tokenizer, plan_shards
+
+    tokenizer = load_tokenizer(TINYMATH / "tokenizer.json")
+    shards = plan_shards(20_000, tokenizer)
+    assert [shard.documents for shard in shards] == [7_500, 7_500, 5_000]
+    assert [shard.seed for shard in shards] == [1_000, 1_001, 1_002]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    import torch
+    from pretrain import SMOKE, make_model, windows
+    from train_loop import Machine, Plan, Trainer
+
+    plan = Plan(6 * 32, 6 * 32, 2, 16, 1e-3, "half", 2, 0.1, 5)
+    pool = np.random.default_rng(0).integers(50, size=400, dtype=np.uint16)
+
+    def trainer(folder):
+        return Trainer(make_model(SMOKE, 50, plan.seed), plan, Machine("cpu", False, 3), folder)
+
+    whole = trainer(tmp_path / "whole")
+    whole.run(lambda step: windows(pool, plan, step))
+    stopped = trainer(tmp_path / "stopped")
+    stopped.run(lambda step: islice(windows(pool, plan, step), 4))  # saved after the third step
+    resumed = trainer(tmp_path / "stopped")
+    resumed.resume()
+    assert resumed.step == 3
+    resumed.run(lambda step: windows(pool, plan, step))
+    for left, right in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_runs_small(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    tokenizer, base, hard = tmp_path / "tokenizer.json", tmp_path / "base", tmp_path / "hard"
+    out, small = tmp_path / "model.gguf", tmp_path / "small"
+    for command in (
+        ("train_tokenizer", "--smoke", "--out", tokenizer),
+        ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer, "--device", "cpu"),
+        ("continue_hard", "--smoke", "--base", base, "--out", hard, "--device", "cpu"),
+        ("to_gguf", hard, "--out", out, "--type", "q8_0"),
+        ("prune", "--smoke", "--base", hard, "--out", small, "--layers", 1, "--soft", 0.5,
+         "--tokenizer", tokenizer, "--device", "cpu"),
+    ):  # fmt: skip
+        code, _, err = run_script(tmp_path, *command)
+        assert code == 0, err
+    reader = gguf.GGUFReader(out)
+    names = {tensor.name for tensor in reader.tensors}
+    assert {"token_embd.weight", "output_norm.weight", "blk.1.attn_q.weight"} <= names
+    assert len(names) == 2 + 2 * 9
+    assert reader.fields["general.architecture"].contents() == "llama"
+    assert reader.fields["tokenizer.ggml.pre"].contents() == "smollm"
+    assert sorted(path.name for path in hard.iterdir()) == [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "plan.json",
+        "tokenizer.json",
+    ]
+    kept = json.loads((small / "config.json").read_text())
+    assert kept["num_hidden_layers"] == 1
+    again = ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer)
+    _, _, err = run_script(tmp_path, *again)
+    assert "finished already" in err
+
+
+@pytest.mark.parametrize(
+    "name", ["train_tokenizer", "pretrain", "continue_hard", "prune", "to_gguf", "make_questions"]
+)
+@pytest.mark.slow
+def test_help_says_what_a_script_does(tmp_path, name):
+    code, out, _ = run_script(tmp_path, name, "--help")
+    assert code == 0
+    assert "usage:" in out
+    assert "default:" in out
+
+
+def test_a_missing_tokenizer_is_named(tmp_path):
+    assert run_script(tmp_path, "train_tokenizer", "--smoke")[0] == 2
+    from corpus import load_tokenizer
+
+    with pytest.raises(SystemExit, match="no such file"):
+        load_tokenizer(tmp_path / "tokenizer.json")
