@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
@@ -225,15 +226,22 @@ def _workers(polls: Polls, questions: File, temp: File) -> Iterator[_Crew]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Processes that start here never meet Ctrl-C, which is for this one."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Start processes whole: an interrupt comes after, and they themselves never meet Ctrl-C."""
+    late: list[int] = []
+    leads = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if leads else ()
+    before = {n: signal.signal(n, lambda number, _: late.append(number)) for n in numbers}
+    masks = hasattr(signal, "pthread_sigmask")  # a process inherits it, for good
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    for met in late[:1]:
+        signal.raise_signal(met)
 
 
 def _serve(pipe: Connection[Any, Any], polls: Polls, questions: File, temp: File) -> None:
