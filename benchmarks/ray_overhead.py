@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -78,7 +77,7 @@ def watched(command: Sequence[str], paths: Path, total: int) -> dict[str, Any]:
         raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
     first, last = looks[0], next(x for x in looks if x.paths == total)
     drawn = last.paths - first.paths
-    spent = Counter[str]()
+    spent = dict.fromkeys(KINDS, 0.0)
     for key, seconds in last.cpu.items():
         spent[key[1]] += seconds - first.cpu.get(key, 0.0)
     return {
