@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import heap
 from lmsi_cli.training.architectures import family, settings
 from lmsi_cli.training.header import GgufMeta as GgufMeta
 from lmsi_cli.training.header import read_meta as read_meta
@@ -117,6 +118,8 @@ def load_base(gguf: Path, dtype: Dtype, spread: Spread | None = None) -> nn.Modu
     model = skeleton(gguf)
     narrow = narrow_names(model) if dtype == "bf16" else frozenset()
     fill(model, gguf, meta, narrow, spread(model) if spread else None)
+    if spread:
+        heap.give_back()  # where the whole of each weight was
     model.tie_weights()  # type: ignore[operator]
     if meta.rope_factors is not None:
         _scale_rope(model, meta.rope_factors)
