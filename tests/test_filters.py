@@ -90,7 +90,7 @@ def test_measures_are_shares(one, other):
 
 
 def test_the_paper_keeps_every_majority_path_and_names_every_filter():
-    about_files = {"preset", "formats", "seed", "pairs", "pair_share"}
+    about_files = {"preset", "formats", "seed", "pairs", "pair_share", "workers"}
     assert set(PAPER) == set(VoteConfig.__struct_fields__) - about_files
     assert PRESETS["default"].keys() == PAPER.keys()
     texts = [" 1 + 1 = 3.", " 1 + 1 = 3.", LOOP, " Это", " 2 + 5 = 7."]

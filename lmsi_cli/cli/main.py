@@ -129,7 +129,7 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Entry point of the installed script."""
-    with _one_voice():
+    with _one_voice(), signals.at_once(processes.place().world > 1):
         signals.obey(_goes_on("terminated"))
         app()
 

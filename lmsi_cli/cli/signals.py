@@ -1,4 +1,4 @@
-"""SIGTERM ends the process within two seconds, with its files whole.
+"""How the process ends: two seconds after SIGTERM with its files whole, at once after a failure.
 
 Knows signals and nothing of commands. Python runs its own handlers between two bytecodes only,
 and a long decode or training step is one call into C. So a thread waits at the other end of the
@@ -18,6 +18,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 TERMINATED = 128 + signal.SIGTERM
@@ -55,3 +57,20 @@ def _end_late(reader: int, words: str) -> None:
     time.sleep(GRACE)
     os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}{words}\n".encode())
     os._exit(TERMINATED)
+
+
+@contextmanager
+def at_once(several: bool) -> Iterator[None]:
+    """End a failed process of several without closing Python down.
+
+    Threads of torch.distributed may still come back from a broken exchange, and one that asks for
+    Python while that closes down aborts the process: exit code 134 in place of 1.
+    """
+    try:
+        yield
+    except SystemExit as e:
+        if several and isinstance(e.code, int) and e.code:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(e.code)
+        raise

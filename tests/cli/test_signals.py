@@ -185,3 +185,22 @@ def test_a_model_cut_short_in_place_costs_no_finished_path(run, one_block, tmp_p
     assert finished(sampling(run, model)) == (0, "")
     assert lines(run.paths)[: len(kept)] == kept
     assert all_there_once(run)
+
+
+@pytest.mark.parametrize(
+    ("code", "several", "closes"), [(1, True, False), (1, False, True), (0, True, True)]
+)
+def test_only_a_failed_process_of_several_ends_without_closing_down(code, several, closes):
+    script = f"""
+import atexit, sys
+from lmsi_cli.cli import signals
+atexit.register(lambda: print("closed"))
+with signals.at_once({several}):
+    print("said", end=" ")
+    sys.exit({code})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stdout == ("said closed\n" if closes else "said ")

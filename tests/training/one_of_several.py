@@ -12,6 +12,7 @@ from pathlib import Path
 
 from toys import Watcher
 
+from lmsi_cli.cli import signals
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, loop, processes, sharding, state
@@ -110,7 +111,9 @@ def main(case, folder):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    try:
-        main(sys.argv[1], Path(sys.argv[2]))
-    except (LmsiError, KeyboardInterrupt) as e:
-        sys.exit(f"{type(e).__name__}: {e}")
+    with signals.at_once(several=True):
+        try:
+            main(sys.argv[1], Path(sys.argv[2]))
+        except (LmsiError, KeyboardInterrupt) as e:
+            sys.stderr.write(f"{type(e).__name__}: {e}\n")
+            sys.exit(1)

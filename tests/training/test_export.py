@@ -73,7 +73,7 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
             for n in range(8)
         ]
         config = TrainConfig(rank=2, max_steps=2, batch_size=4, lr=1e-2)
-        summary, model = train(pairs, gguf, config, tmp_path, codec, Watcher())
+        summary, model, _ = train(pairs, gguf, config, tmp_path, codec, Watcher())
         ids = [llama.encode(p) for p in PROMPTS]
     out = sorted(p.name for p in tmp_path.iterdir())
     assert out == [
