@@ -78,7 +78,10 @@ def watched(command: Sequence[str], paths: Path, total: int) -> dict[str, Any]:
     first, last = looks[0], next(x for x in looks if x.paths == total)
     drawn = last.paths - first.paths
     spent = dict.fromkeys(KINDS, 0.0)
-    for key, seconds in last.cpu.items():
+    known: dict[tuple[int, str], float] = {}  # workers may be gone before the last look
+    for look in looks:
+        known |= look.cpu
+    for key, seconds in known.items():
         spent[key[1]] += seconds - first.cpu.get(key, 0.0)
     return {
         "paths": drawn,
