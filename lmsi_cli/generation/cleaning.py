@@ -133,7 +133,7 @@ def _end(text: str, rules: Rules) -> int | None:
 
 def _tidy(text: str, rules: Rules) -> str:
     lines = [" ".join(line.split()) for line in text.strip(_EDGES).splitlines()]
-    return "\n".join(lines).strip() if rules.lines else " ".join(lines).strip()
+    return "\n".join(lines).strip() if rules.lines else " ".join(filter(None, lines))
 
 
 def _fault(text: str, rules: Rules) -> Fault | None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from generation_helpers import SEEDS, TASK
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmsi_cli.generation.cleaning import Dropped, read_draft, rules_of
@@ -104,6 +104,7 @@ WRITTEN = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
 
 
 @given(WRITTEN, ENDS)
+@example("0 0 0 ?\r\u20280", "answer")  # an empty line between two ends of a line
 def test_any_text_gives_a_clean_question_or_a_reason(text, ended):
     found = read_draft(text, ended, RULES)
     if isinstance(found, Dropped):
