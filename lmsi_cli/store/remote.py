@@ -81,7 +81,7 @@ class Remote:
             self._mirror.pull()
             with _Courier(self._mirror, lease):
                 yield
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: what was finished is uploaded all the same
             self._holding = False
             with suppress(LmsiError):  # the first error tells more; the copy has everything
                 self._finish(lease)

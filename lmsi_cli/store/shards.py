@@ -166,7 +166,7 @@ def shard_appender(shards: Shards[R], rows: int = ROWS) -> Iterator[ShardAppende
         raise write_error(shards.folder, e) from e
     try:
         yield lines
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: the journal stays for the next call
         lines.close()
         raise
     lines.seal()
