@@ -158,6 +158,9 @@ def page(to, status, headers, data):
 # -- answers --------------------------------------------------------------------------------
 
 
+LETTERS = 4  # of a token, in a prompt
+
+
 class Model:
     """Answers requests as a server with one model would; settings say what it can do."""
 
@@ -173,7 +176,9 @@ class Model:
         ]
         talks = seen.path.endswith("/chat/completions")
         choices = [self.choice(text, i, talks, seen.body) for i, text in enumerate(texts)]
+        asked = seen.body.get("prompt") or "".join(m["content"] for m in seen.body["messages"])
         usage = {"completion_tokens": sum(len(t.split()) for t in texts)}
+        usage["prompt_tokens"] = len(asked) // LETTERS
         return 200, {}, {"choices": choices, "model": seen.body["model"], "usage": usage}
 
     def usual(self, body, place):
@@ -192,6 +197,57 @@ class Model:
             plain = {"tokens": [t["token"] for t in each], "token_logprobs": [-0.5] * len(each)}
             found["logprobs"] = {"content": each} if talks else plain
         return found
+
+
+def told(message):
+    """A body that tells an error, as most servers write it."""
+    return {"error": {"message": message}}
+
+
+def lm_studio(answer):
+    """A wrong path is an error with the status of success."""
+
+    def guarded(seen):
+        if seen.path in ("/v1/models", "/v1/completions", "/v1/chat/completions"):
+            return answer(seen)
+        words = f"Unexpected endpoint or method. ({seen.method} {seen.path})"
+        return 200, {}, {"error": words}
+
+    return guarded
+
+
+def with_context(answer, context, words, listed=None):
+    """As vLLM: ``max_tokens`` counts into the context, which the list of models may tell."""
+
+    def counting(seen):
+        status, headers, found = answer(seen)
+        if seen.method == "GET":
+            found["data"][0] |= listed or {}
+            return status, headers, found
+        prompt, wanted = found["usage"]["prompt_tokens"], seen.body["max_tokens"]
+        if prompt + wanted <= context:
+            return status, headers, found
+        whole = prompt + wanted
+        return 400, {}, told(words.format(c=context, p=prompt, w=wanted, t=whole))
+
+    return counting
+
+
+def fails_with(field, answer):
+    """A bare 500 as long as something is asked for."""
+    return lambda s: (500, {}, told("Internal Server Error")) if field in s.body else answer(s)
+
+
+def changed(answer, change):
+    """``change`` is made to every choice."""
+
+    def changing(seen):
+        status, headers, found = answer(seen)
+        for choice in found.get("choices", ()):
+            change(choice)
+        return status, headers, found
+
+    return changing
 
 
 def behind(served):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lmsi_cli.stages.evaluate import Exam, Variant
     from lmsi_cli.stages.sample import SampleSummary
 
+INSTALL = "type: pip install 'lmsi[server]'"
 UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
 
 
@@ -189,7 +191,14 @@ def _task(asked: Sequence[Question], settings: SampleConfig, source: str) -> Tas
 def _engine(
     model: str, settings: SampleConfig | EvalConfig, run: RunDir | None = None, fresh: bool = False
 ) -> ServerEngine:
-    """Reach the server; a run that goes on is held to the model that its first replies named."""
+    """Reach the server; a run that goes on is held to the model that its first replies named.
+
+    Raises:
+        LmsiError: The packages for it are missing, or as ``ServerEngine``.
+    """
+    for package in ("httpx", "tenacity"):
+        if find_spec(package) is None:
+            raise LmsiError(f"--engine openai needs the package {package}", INSTALL)
     from lmsi_cli.engine.lasting import ENGINE
     from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
 

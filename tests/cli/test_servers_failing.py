@@ -241,8 +241,9 @@ def test_a_certificate_has_to_be_trusted(here, lmsi, monkeypatch):
     assert len(paths(here)) == 12
 
 
-def test_without_httpx_the_line_to_type_is_said(here, lmsi, monkeypatch):
-    monkeypatch.setitem(sys.modules, "httpx", None)
+@pytest.mark.parametrize("package", ["httpx", "tenacity"])
+def test_without_a_package_the_line_to_type_is_said(here, lmsi, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
     with Front(Model()) as front:
         done = sample(lmsi, front, code=1)
     assert "pip install 'lmsi[server]'" in done.stderr

@@ -7,9 +7,9 @@ import pytest
 
 from lmsi_cli.engine.base import Request, Wanted
 from lmsi_cli.engine.server.address import Address
-from lmsi_cli.engine.server.cutting import costs, cut_of, finished, placed
-from lmsi_cli.engine.server.key import Key, find_key
-from lmsi_cli.engine.server.patience import Circuit, asked_wait, wait_after
+from lmsi_cli.engine.server.api_key import Key, find_key
+from lmsi_cli.engine.server.retry import Circuit, backoff, retry_after
+from lmsi_cli.engine.server.truncate import costs, cut_of, finished, placed
 from lmsi_cli.engine.server.wire import Choice, Logprobs, Reply, Said, TokenLogprob
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path
@@ -20,22 +20,22 @@ TRIGGER = "The answer is"
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({}, None),
+        ({}, 0.0),
         ({"retry-after": "20"}, 20.0),
         ({"retry-after": "-3"}, 0.0),
-        ({"retry-after": "soon"}, None),
+        ({"retry-after": "soon"}, 0.0),
         # by the server's clock, which is a year off ours
         ({"retry-after": "Wed, 21 Oct 2015 07:28:40 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"},
          40.0),
     ],
 )  # fmt: skip
 def test_retry_after_in_all_its_forms(headers, seconds):
-    assert asked_wait(headers) == seconds
+    assert retry_after(headers) == seconds
 
 
 def test_waits_double_up_to_half_a_minute_and_differ_by_chance():
-    assert [wait_after(n, 1.0) for n in (1, 2, 3, 7, 8, 500)] == [0.5, 1, 2, 30, 30, 30]
-    assert wait_after(3, 0.0) == 1.0
+    assert [backoff(n, 1.0) for n in (1, 2, 3, 7, 8, 500)] == [0.5, 1, 2, 30, 30, 30]
+    assert backoff(3, 0.0) == 1.0
 
 
 def test_requests_that_fail_together_count_once():
@@ -43,7 +43,7 @@ def test_requests_that_fail_together_count_once():
     assert [circuit.failed(begun=0.0, now=1.0 + i / 10) for i in range(8)] == [False] * 8
     assert not circuit.failed(begun=2.0, now=3.0)
     assert circuit.failed(begun=3.5, now=4.0)
-    circuit.well()
+    circuit.succeeded()
     assert not circuit.failed(begun=5.0, now=6.0)
 
 

@@ -9,7 +9,7 @@ it, so a password in it is refused:
 from __future__ import annotations
 
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from lmsi_cli.errors import LmsiError
 
@@ -33,7 +33,16 @@ class Address(NamedTuple):
         Raises:
             LmsiError: It is no http(s) address, or holds a password, a query or a fragment.
         """
-        parts, port = _split(text)
+        if not text:
+            raise LmsiError("--engine openai needs the server's address", FORM)
+        try:
+            parts = urlsplit(text)
+            port = parts.port
+        except ValueError:
+            raise LmsiError("--base-url: this is no address", FORM) from None
+        if parts.scheme not in PORTS or not parts.hostname:
+            shown = "" if "@" in text else f" {text}"  # what may be a password is not
+            raise LmsiError(f"--base-url{shown}: expected an http:// or https:// address", FORM)
         if parts.username or parts.password:
             raise LmsiError(
                 "--base-url: a name or password in the address would be written to the run folder",
@@ -41,36 +50,16 @@ class Address(NamedTuple):
             )
         if parts.query or parts.fragment:
             raise LmsiError(f"--base-url {text}: an address with ? or # cannot be built on", FORM)
-        host = (parts.hostname or "").lower()
-        return cls(parts.scheme, host, port or PORTS[parts.scheme], parts.path.rstrip("/"))
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        path = parts.path.rstrip("/")
+        return cls(parts.scheme, parts.hostname.lower(), port or PORTS[parts.scheme], path)
 
     @property
     def url(self) -> str:
         """What paths are put behind."""
-        return self.origin + self.path
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
 
     @property
     def open(self) -> bool:
         """Whether others on the way can read what is sent."""
         return self.scheme == "http" and self.host not in HERE
-
-
-def _split(text: str) -> tuple[SplitResult, int | None]:
-    """Take an address apart, without ever showing what may be a password."""
-    if not text:
-        raise LmsiError("--engine openai needs the server's address", FORM)
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise LmsiError("--base-url: this is no address", FORM) from None
-    if parts.scheme not in PORTS or not parts.hostname:
-        told = "" if "@" in text else f" {text}"
-        raise LmsiError(f"--base-url{told}: expected an http:// or https:// address", FORM)
-    return parts, port

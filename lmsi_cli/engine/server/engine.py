@@ -14,17 +14,20 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence, Set
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from lmsi_cli.config import SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.server.address import Address
-from lmsi_cli.engine.server.calls import Caller, GaveUpError, MissingError, RefusedError
-from lmsi_cli.engine.server.drawing import Bounds, Drawing
-from lmsi_cli.engine.server.finding import Offers, find
-from lmsi_cli.engine.server.key import find_key
+from lmsi_cli.engine.server.api_key import find_key
+from lmsi_cli.engine.server.capabilities import Capabilities, find
+from lmsi_cli.engine.server.client import TRIES, Client, FailedError, MissingError, RefusedError
+from lmsi_cli.engine.server.context import TOO_LONG, limit_in, too_many
+from lmsi_cli.engine.server.reply_checks import ReplyChecks
+from lmsi_cli.engine.server.scheduler import Paths, Scheduler
 from lmsi_cli.engine.server.wire import Ask, Listed, Models, Reply, body_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
@@ -56,15 +59,18 @@ class ServerEngine:
         self.key = find_key(config.api_key_file, self.address)
         self.base, self.model, self.config = model, model, config
         self.named = {model: answers_as} if answers_as else {}
-        self.offers: dict[str, Offers] = {}
+        self.can: dict[str, Capabilities] = {}
         self._refused: list[Refusal] = []
+        self._shortest = 0  # tokens of the shortest prompt that was looked at; 0: not known
         if self.key and self.address.open:
-            LOG.warning("note: the key goes to %s unencrypted; https hides it", self.address.origin)
-        self.caller = Caller(self.address, self.key, config)
+            LOG.warning("note: the key goes to %s unencrypted; https hides it", self.address.url)
+        self.client = Client(self.address, self.key, config)
+        self.checks = ReplyChecks(self.client.said)
         self.loop = asyncio.new_event_loop()
         try:
             self.listed = self._run(self._list())
             self.stated = self._find(model)
+            self.context = self.stated.context if self.stated else None
         except BaseException:  # Ctrl-C, too: nobody else can close what was not returned
             self.close()
             raise
@@ -77,9 +83,8 @@ class ServerEngine:
 
     @property
     def info(self) -> ModelInfo:
-        """What the server says of the model: little."""
-        context = self.stated.max_model_len if self.stated else None
-        return ModelInfo("openai", self.base, 0, 0, 0, context or sys.maxsize)
+        """Next to nothing; whether a prompt fits is not to be told without its tokens."""
+        return ModelInfo("openai", self.base, 0, 0, 0, sys.maxsize)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -96,7 +101,7 @@ class ServerEngine:
     @property
     def settled(self) -> dict[str, int | str]:
         """What the server was found to do; the last form of prompt that was asked."""
-        told = next(reversed(self.offers.values())).told() if self.offers else {}
+        told = next(reversed(self.can.values())).told() if self.can else {}
         named = self.named.get(self.base, "")
         return {**told, **({ANSWERS_AS: named} if named else {})}
 
@@ -121,7 +126,7 @@ class ServerEngine:
 
     def first_body(self, request: Request, sampling: SamplingConfig) -> dict[str, Any]:
         """What would be sent for the first path, for a person to look at."""
-        ask = self._ask(request, 1, request.wanted[0].seed, sampling)
+        ask = self._ask(request, request.wanted[:1], sampling)
         return {"POST": self.address.url + ask.path, **body_of(ask, set())}
 
     def generate(
@@ -142,69 +147,92 @@ class ServerEngine:
             return
         if any(r.follow for r in wanted):
             raise LmsiError("two stages in one cache need llama.cpp, not a server", STAGES)
-        drawing = self._drawing(wanted, sampling)
-        drawing.watch = watch
+        draw, can = partial(self._draw, sampling=sampling), self._capabilities(wanted[0].asked)
+        scheduler = Scheduler(wanted, draw, can, self.config, watch)
         try:
             self._run(self._prepare(wanted, sampling))
-            while (ended := self._run(drawing.step(trigger))) is not None:
+            while (ended := self._run(scheduler.step(trigger))) is not None:
                 yield from ended
-                drawing.settle({g.question_id for g in ended})
+                scheduler.settle({g.question_id for g in ended})
         finally:
-            self._run(drawing.stop())
-            self._refused += drawing.refusals.values()
+            self._run(scheduler.stop())
+            self._refused += scheduler.refusals.values()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back; say what is left to say of the replies."""
         if not self.loop.is_closed():
-            self._run(self.caller.close())
+            self._run(self.client.close())
             self.loop.close()
+            self.checks.close()
 
     # -- asking ----------------------------------------------------------------------------
 
-    def _drawing(self, wanted: Sequence[Request], sampling: SamplingConfig) -> Drawing:
-        return Drawing(
-            wanted,
-            lambda request, n, seed: self._ask(request, n, seed, sampling),
-            self._offers(wanted[0].asked),
-            self._send,
-            Bounds(self.config.concurrency, self.config.retries),
-        )
-
-    def _offers(self, prompt: Prompt) -> Offers:
+    def _capabilities(self, prompt: Prompt) -> Capabilities:
         form = "plain" if isinstance(prompt, str) else "chat"
-        return self.offers.setdefault(form, Offers(self.config.per_request))
+        return self.can.setdefault(form, Capabilities(self.config.per_request))
 
-    def _ask(self, request: Request, n: int, seed: int, sampling: SamplingConfig) -> Ask:
-        return Ask(self.model, request.asked, n, seed, sampling)
+    def _ask(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Ask:
+        return Ask(self.model, request.asked, len(wanted), wanted[0].seed, sampling)
 
-    async def _prepare(self, wanted: Sequence[Request], sampling: SamplingConfig) -> None:
-        """Find out what has to be known first; a first question that is refused tells nothing."""
-        offers, most = self._offers(wanted[0].asked), max(len(r.wanted) for r in wanted)
-        for request in wanted[:ATTEMPTS]:
-            ask = self._ask(request, 1, request.wanted[0].seed, sampling)
-            with suppress(RefusedError, GaveUpError):  # the drawing meets it again, and says so
-                await find(offers, ask, most, self._send)
-                return
+    async def _prepare(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
+        """Find out what has to be known first, by the shortest prompts that the server takes.
 
-    async def _send(self, ask: Ask) -> Reply:
+        Raises:
+            LmsiError: Not even the shortest prompt leaves room for ``--max-tokens``.
+        """
+        asks = [self._ask(r, r.wanted[:1], sampling) for r in requests]
+        can, most = self._capabilities(asks[0].prompt), max(len(r.wanted) for r in requests)
+        for ask in sorted(asks, key=lambda ask: ask.letters)[:ATTEMPTS]:
+            with suppress(RefusedError, FailedError):  # the scheduler meets it again, and says so
+                if reply := await find(can, ask, most, self._send):
+                    self._shortest = reply.prompt_tokens
+                break
+        if error := too_many(self.context, self._shortest, sampling.max_tokens):
+            raise error
+
+    async def _draw(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Reply:
+        """Ask for paths of one prompt."""
+        ask = self._ask(request, wanted, sampling)
+        try:
+            reply = await self._send(ask)
+        except RefusedError as e:
+            raise await self._blame(ask, e) from None
+        self.checks.look(ask, reply)
+        return reply
+
+    async def _blame(self, ask: Ask, refused: RefusedError) -> Exception:
+        """Of what is too long, name the prompt or ``--max-tokens``; a path of 1 token tells."""
+        wanted, told = ask.sampling.max_tokens, refused.told
+        if not TOO_LONG.search(told):
+            return refused
+        try:
+            prompt = (await self._send(ask.short(1))).prompt_tokens
+        except (RefusedError, FailedError):
+            return RefusedError(refused.status, f"its prompt is too long: {told}")
+        self.context = self.context or limit_in(told, prompt, wanted)
+        told = f"beside its prompt --max-tokens {wanted} is too much: {told}"
+        unfit = too_many(self.context, self._shortest, wanted)
+        return unfit or RefusedError(refused.status, told)
+
+    async def _send(self, ask: Ask, tries: int = TRIES, without: Set[str] = frozenset()) -> Reply:
         """Send a request, written anew while there is a remedy for what the server dislikes."""
-        offers = self._offers(ask.prompt)
+        can = self._capabilities(ask.prompt)
         while True:
-            ask = ask._replace(n=min(ask.n, offers.most or ask.n))
-            body = body_of(ask, offers.dropped, offers.limit)
+            ask = ask._replace(n=min(ask.n, can.most or ask.n))
+            body = body_of(ask, can.dropped | without, can.limit)
             try:
-                reply = await self.caller.call("POST", ask.path, body, Reply)
+                reply = await self.client.call("POST", ask.path, body, Reply, tries)
+                break
             except RefusedError as e:
-                if not offers.remedy(e, ask, body):
+                if not can.remedy(e, ask, body):
                     raise
-                continue
-            offers.answered(reply)
-            self._check_named(ask.model, reply.model)
-            return reply
+        can.answered(reply)
+        self._check_named(ask.model, reply.model)
+        return reply
 
     def _check_named(self, asked: str, named: str | None) -> None:
         """Refuse replies of another model than the first one's."""
-        named = self.caller.said(named or "")
+        named = self.client.said(named or "")
         before = self.named.setdefault(asked, named)
         if named and before and named != before:
             raise LmsiError(
@@ -217,15 +245,12 @@ class ServerEngine:
 
     async def _list(self) -> list[Listed] | None:
         """The server's models, or None if it does not tell; one that still loads is waited for."""
-        while True:
-            try:
-                told = await self.caller.call("GET", "/models", None, Models, first=True)
-                return told.data or []
-            except GaveUpError:
-                continue  # until the circuit opens
-            except (MissingError, RefusedError):
-                LOG.warning("note: %s does not list its models", self.address.url)
-                return None
+        try:  # as long as the circuit lets it
+            told = await self.client.call("GET", "/models", None, Models, self.config.retries + 2)
+            return told.data or []
+        except (MissingError, RefusedError):
+            LOG.warning("note: %s does not list its models", self.address.url)
+            return None
 
     def _find(self, model: str) -> Listed | None:
         """A model in the server's list; Ollama lets its tag ``:latest`` be left out."""
@@ -233,7 +258,7 @@ class ServerEngine:
             return None
         found = next((m for m in self.listed if m.id in (model, f"{model}:latest")), None)
         if found is None:
-            names = ", ".join(self.caller.said(m.id) for m in self.listed) or "none"
+            names = ", ".join(self.client.said(m.id) for m in self.listed) or "none"
             raise LmsiError(
                 f"{self.address.url}: the server has no model {model!r}; it has: {names}",
                 hint="choose one with --model NAME",

@@ -24,11 +24,7 @@ SEED_BITS = 31  # what every server takes
 # llama-cpp-python's repeat_penalty, 0.05 for its min_p, a model's own file for vLLM's.
 EXTRA = ("top_k", "min_p", "repeat_penalty", "repetition_penalty")
 OPTIONAL = (*EXTRA, "logprobs", "top_logprobs", "stop", "seed", "top_p")
-TOO_LONG = re.compile(
-    r"context.?(length|window|size)|exceed_context|exceeds? the (available )?context"
-    r"|maximum context|longer than the (model's )?(maximum|context)",
-    re.IGNORECASE,
-)
+LOGPROBS = {"logprobs", "top_logprobs"}
 
 
 class Ask(NamedTuple):
@@ -48,6 +44,18 @@ class Ask(NamedTuple):
     def path(self) -> str:
         """Where it is sent."""
         return "/completions" if isinstance(self.prompt, str) else "/chat/completions"
+
+    @property
+    def letters(self) -> int:
+        """How long the prompt is, without what the server's template adds."""
+        told = self.prompt
+        return len(told) if isinstance(told, str) else sum(len(m.content) for m in told)
+
+    def short(self, tokens: int, n: int = 1) -> Ask:
+        """The same prompt with shorter paths, to find something out."""
+        limit = min(tokens, self.sampling.max_tokens)
+        sampling = msgspec.structs.replace(self.sampling, max_tokens=limit)
+        return self._replace(n=n, sampling=sampling)
 
 
 def body_of(ask: Ask, dropped: set[str], limit: str = "max_tokens") -> dict[str, Any]:
@@ -79,8 +87,7 @@ def body_of(ask: Ask, dropped: set[str], limit: str = "max_tokens") -> dict[str,
 def named(told: str, body: dict[str, Any]) -> set[str]:
     """Optional fields of a body that a complaint names."""
     found = {f for f in OPTIONAL if f in body and re.search(rf"(?<!\w){f}(?!\w)", told)}
-    both = {"logprobs", "top_logprobs"}
-    return found | both if found & both else found
+    return found | LOGPROBS if found & LOGPROBS else found
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -107,12 +114,44 @@ class Logprobs(msgspec.Struct, frozen=True):
         return [TokenLogprob(token, logprob) for token, logprob in pairs]
 
 
-class Said(msgspec.Struct, frozen=True):
-    """A chat reply's message; servers that read thinking blocks put them apart, under two names."""
+class Part(msgspec.Struct, frozen=True):
+    """A piece of a message; Magistral's thinking is made of pieces itself."""
 
-    content: str | None = None
+    type: str = "text"
+    text: str | None = None
+    thinking: str | list[Part] | None = None
+
+    @property
+    def thought(self) -> str:
+        """Its thinking; empty if it is part of the answer."""
+        if isinstance(self.thinking, list):
+            return "".join(part.text or "" for part in self.thinking)
+        return self.thinking or (self.text or "" if "reasoning" in self.type else "")
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A chat reply's message; servers that read thinking blocks put them apart, in three ways."""
+
+    content: str | list[str | Part] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+
+    @property
+    def thought(self) -> str:
+        """What was put apart as thinking."""
+        apart = self.reasoning_content or self.reasoning
+        return apart or "".join(part.thought for part in self._parts)
+
+    @property
+    def words(self) -> str | None:
+        """What was said besides; None if that was not begun."""
+        said = [part.text or "" for part in self._parts if not part.thought]
+        return "".join(said) if said else None
+
+    @property
+    def _parts(self) -> list[Part]:
+        several = self.content if isinstance(self.content, list) else [self.content]
+        return [Part(text=p) if isinstance(p, str) else p for p in several if p is not None]
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -129,16 +168,22 @@ class Choice(msgspec.Struct, frozen=True):
         """The text, with thinking in its usual marks where the server put it apart."""
         if self.message is None:
             return self.text or ""
-        said, thought = self.message.content, self.message.reasoning_content
-        thought = thought or self.message.reasoning
+        said, thought = self.message.words, self.message.thought
         if not thought:
             return said or ""
         return f"<think>{thought}" + (f"</think>{said}" if said is not None else "")
+
+    @property
+    def only_thoughts(self) -> bool:
+        """Whether the server took the whole reply for thinking."""
+        said = self.message
+        return said is not None and bool(said.thought) and not (said.words or "").strip()
 
 
 class Usage(msgspec.Struct, frozen=True):
     """What a request cost; all choices together."""
 
+    prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
@@ -148,6 +193,11 @@ class Reply(msgspec.Struct, frozen=True):
     choices: list[Choice]
     model: str | None = None
     usage: Usage | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt; 0 where the server does not tell it."""
+        return (self.usage.prompt_tokens if self.usage else None) or 0
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -161,8 +211,19 @@ class Listed(msgspec.Struct, frozen=True):
 
     id: str
     root: str | None = None
-    max_model_len: int | None = None
     meta: dict[str, Any] | None = None
+    max_model_len: Any = None  # vLLM, SGLang
+    context_length: Any = None  # OpenRouter, Together
+    max_context_length: Any = None  # Mistral
+    context_window: Any = None  # Groq
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that a prompt and its path may have together, if the server tells it."""
+        told = (
+            self.max_model_len, self.context_length, self.max_context_length, self.context_window
+        )  # fmt: skip
+        return next((n for n in told if isinstance(n, int) and n > 0), None)
 
 
 class Models(msgspec.Struct, frozen=True):

@@ -1,9 +1,10 @@
 """Requests under way: which are sent next, what came of them, and what is given up.
 
-Knows questions, their wanted paths and a way to send; nothing of HTTP. No more requests are under
-way than was said; what a reply lacks is asked for again, what fails has its turn after the others,
-and what a watch calls decided is cancelled. Only paths that are needed for certain are asked for,
-since a server's idle slot costs nothing and a path in vain may. Three requests, at some moment:
+Knows questions, their wanted paths and a way to ask for them; nothing of HTTP. No more requests are
+under way than was said; what a reply lacks is asked for again, what fails has its turn after the
+others, and what a watch calls decided is cancelled. Only paths that are needed for certain are
+asked for, since a server's idle slot costs nothing and a path in vain may. Three requests, at some
+moment:
 
     q7 paths 0-15 | q8 paths 0-15 | q9 path 3, which another reply lacked
 """
@@ -11,55 +12,50 @@ since a server's idle slot costs nothing and a path in vain may. Three requests,
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
+from lmsi_cli.config import ServerConfig
 from lmsi_cli.engine.base import Generated, Refusal, Request, Wanted, Watch
-from lmsi_cli.engine.server.calls import TRIES, GaveUpError, RefusedError
-from lmsi_cli.engine.server.cutting import costs, finished
-from lmsi_cli.engine.server.finding import Offers
-from lmsi_cli.engine.server.patience import Circuit
-from lmsi_cli.engine.server.wire import TOO_LONG, Ask, Reply
+from lmsi_cli.engine.server.capabilities import Capabilities
+from lmsi_cli.engine.server.client import TRIES, FailedError, RefusedError
+from lmsi_cli.engine.server.context import TOO_LONG
+from lmsi_cli.engine.server.retry import Circuit
+from lmsi_cli.engine.server.truncate import costs, finished
+from lmsi_cli.engine.server.wire import Reply
 from lmsi_cli.errors import LmsiError
 
-Send = Callable[[Ask], Awaitable[Reply]]
-
-
-class Bounds(NamedTuple):
-    """Requests under way at once, and failures that one question may cause."""
-
-    concurrency: int
-    retries: int
+Paths = tuple[Wanted, ...]
 
 
 class _Job(NamedTuple):
     """A request under way."""
 
     request: Request
-    wanted: tuple[Wanted, ...]
+    wanted: Paths
     begun: float
 
 
-class Drawing:
+class Scheduler:
     """All paths of one call of an engine; ``step`` until it returns None, then ``stop``."""
 
     def __init__(
         self,
         requests: Sequence[Request],
-        ask: Callable[[Request, int, int], Ask],
-        offers: Offers,
-        send: Send,
-        bounds: Bounds,
+        ask: Callable[[Request, Paths], Coroutine[Any, Any, Reply]],
+        can: Capabilities,
+        config: ServerConfig,
+        watch: Watch | None = None,
     ) -> None:
-        """Take the requests; ``ask`` writes one for a prompt, a number of paths and a seed."""
+        """Take the requests; ``ask`` sends one for some paths of a prompt."""
         self.waiting = deque((r, deque(r.wanted)) for r in requests if r.wanted)
-        self.ask, self.offers, self.send, self.bounds = ask, offers, send, bounds
+        self.ask, self.can, self.config, self.watch = ask, can, config, watch
         self.running: dict[asyncio.Task[Reply], _Job] = {}
         self.failures: dict[str, Circuit] = {}  # of a question, each of several tries
         self.refusals: dict[str, Refusal] = {}
-        self.watch: Watch | None = None
         self.error: BaseException | None = None
 
     async def step(self, trigger: str) -> list[Generated] | None:
@@ -70,9 +66,8 @@ class Drawing:
         """
         if self.error is not None:
             raise self.error
-        while len(self.running) < self.bounds.concurrency and (job := self._next()):
-            ask = self.ask(job.request, len(job.wanted), job.wanted[0].seed)
-            self.running[asyncio.ensure_future(self.send(ask))] = job
+        while len(self.running) < self.config.concurrency and (job := self._next()):
+            self.running[asyncio.create_task(self.ask(job.request, job.wanted))] = job
         if not self.running:
             return None
         done, _ = await asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
@@ -101,19 +96,14 @@ class Drawing:
     def _next(self) -> _Job | None:
         """The oldest question's next paths that are needed for certain."""
         for at, (request, left) in enumerate(self.waiting):
-            count = min(self._needed(request, left), self.offers.most or 1)
+            end = self.watch.needed(request.question_id) if self.watch else sys.maxsize
+            count = min(sum(w.path < end for w in left), self.can.most or 1)
             if count:
                 wanted = tuple(left.popleft() for _ in range(count))
                 if not left:
                     del self.waiting[at]
                 return _Job(request, wanted, time.monotonic())
         return None
-
-    def _needed(self, request: Request, left: Sequence[Wanted]) -> int:
-        if self.watch is None:
-            return len(left)
-        end = self.watch.needed(request.question_id)
-        return sum(w.path < end for w in left)
 
     def _ended(self, task: asyncio.Task[Reply], trigger: str) -> list[Generated]:
         """The paths of a finished request; what it lacks waits again."""
@@ -132,30 +122,20 @@ class Drawing:
             self.waiting.appendleft((job.request, deque(lacking)))
         return paths
 
-    def _put_back(self, job: _Job) -> None:
-        """Let a question that fails have its turn after all others."""
-        own = job.request.question_id
-        mine = [w for w in self.waiting if w[0].question_id == own]
-        others = [w for w in self.waiting if w[0].question_id != own]
-        self.waiting = deque([*others, *mine, (job.request, deque(job.wanted))])
-
     def _failed(self, job: _Job, error: BaseException) -> None:
-        if isinstance(error, GaveUpError):
-            failed = Circuit(self.bounds.retries // TRIES)
-            failed = self.failures.setdefault(job.request.question_id, failed)
-            if failed.failed(job.begun, time.monotonic()):
+        own = job.request.question_id
+        if isinstance(error, FailedError):
+            circuit = self.failures.setdefault(own, Circuit(self.config.retries // TRIES))
+            if circuit.failed(job.begun, time.monotonic()):
                 self._refuse(job.request, f"the server failed again and again: {error}")
-            elif job.request.question_id not in self.refusals:
-                self._put_back(job)
-        elif isinstance(error, RefusedError) and TOO_LONG.search(error.told):
-            self._refuse(job.request, f"it does not fit the server's context: {error.told}")
-        elif isinstance(error, RefusedError) and self.offers.proven:
+            elif own not in self.refusals:  # its turn comes after all others
+                self.waiting = deque(sorted(self.waiting, key=lambda w: w[0].question_id == own))
+                self.waiting.append((job.request, deque(job.wanted)))
+        elif isinstance(error, RefusedError) and (self.can.proven or TOO_LONG.search(error.told)):
             self._refuse(job.request, f"the server refuses it: {error.told}")
         elif isinstance(error, RefusedError):
-            self.error = self.error or LmsiError(
-                f"the server refuses the request (HTTP {error.status}): {error.told}",
-                hint="`--dry-run` shows what is sent",
-            )
+            told = f"the server refuses the request (HTTP {error.status}): {error.told}"
+            self.error = self.error or LmsiError(told, hint="`--dry-run` shows what is sent")
         else:
             self.error = self.error or error
 

@@ -15,12 +15,15 @@ import math
 from typing import NamedTuple
 
 from lmsi_cli.answers import answer_end
+from lmsi_cli.answers.places import after_marker, in_box
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
 from lmsi_cli.engine.batched import RUN_ON
 from lmsi_cli.engine.server.wire import Choice, Reply, TokenLogprob
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
 
+ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete")
+CUT_OFF = ("length", "max_tokens", "model_length", "content_filter")
 NO_ID = -1  # servers tell how a token is spelt, not its number
 UTF8 = codecs.getincrementaldecoder("utf-8")
 
@@ -63,9 +66,25 @@ def cut_of(text: str, choice: Choice, trigger: str) -> Cut:
             return Cut(end, "answer")
         if at >= 0:
             return Cut(at, "next_question")
-    if choice.finish_reason == "stop":
+    if _ended("" if start is None else text[start:], reason_of(choice), trigger):
         return Cut(None, "next_question" if choice.stop_reason == RUN_ON else "eos")
-    return Cut(None, "length")  # or whatever else kept the model from ending by itself
+    return Cut(None, "length")
+
+
+def _ended(said: str, word: str, trigger: str) -> bool:
+    """Whether the model ended by itself.
+
+    A word that is not known may mean either. A text that was cut off would vote for a number from
+    its middle, so such a one counts as ended only where it states its answer.
+    """
+    if word in ENDED + CUT_OFF:
+        return word in ENDED
+    return any(stated(said, trigger) for stated in (after_marker, in_box))
+
+
+def reason_of(choice: Choice) -> str:
+    """The server's word for why a text ended; empty if it gives none."""
+    return (choice.finish_reason or "").lower()
 
 
 def placed(told: list[TokenLogprob], text: str) -> list[Token]:
@@ -76,28 +95,12 @@ def placed(told: list[TokenLogprob], text: str) -> list[Token]:
     """
     if not told or any(t.logprob is None or not math.isfinite(t.logprob) for t in told):
         return []
-    spelt = _by_bytes(told) if all(t.bytes for t in told) else _by_words(told)
-    drawn, whole = spelt
-    if not whole.startswith(text):
-        return []
-    return [t for t in drawn if t.start < len(text)]
-
-
-def _by_words(told: list[TokenLogprob]) -> tuple[list[Token], str]:
-    drawn, whole = list[Token](), ""
+    drawn, spelt, decode = list[Token](), "", UTF8(errors="replace").decode
+    bytewise = all(t.bytes for t in told)  # a character may be split over several tokens
     for t in told:
-        drawn.append(Token(NO_ID, len(whole), t.logprob or 0.0))
-        whole += t.token
-    return drawn, whole
-
-
-def _by_bytes(told: list[TokenLogprob]) -> tuple[list[Token], str]:
-    """As ``_by_words``, where a character may be split over several tokens."""
-    drawn, whole, decode = list[Token](), "", UTF8(errors="replace").decode
-    for t in told:
-        drawn.append(Token(NO_ID, len(whole), t.logprob or 0.0))
-        whole += decode(bytes(b & 255 for b in t.bytes or ()))
-    return drawn, whole
+        drawn.append(Token(NO_ID, len(spelt), t.logprob or 0.0))
+        spelt += decode(bytes(b & 255 for b in t.bytes or ())) if bytewise else t.token
+    return [t for t in drawn if t.start < len(text)] if spelt.startswith(text) else []
 
 
 def costs(reply: Reply) -> list[int]:

@@ -65,26 +65,21 @@ def find_key(file: str, address: Address, environ: Mapping[str, str] = os.enviro
 
 
 def _read(file: Path) -> str:
+    """Read a file that nobody else may; on Windows the bits say nothing."""
     try:
         with file.open("rb") as opened:
-            _check_private(file, os.fstat(opened.fileno()))
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+            if os.name != "nt" and mode & OTHERS:
+                told = f"{file}: others may read this key (its mode is {mode:04o})"
+                raise LmsiError(told, f"chmod 600 {file}")
             return opened.read(LONGEST).decode("ascii", "replace")
     except OSError as e:
         raise LmsiError(f"{file}: cannot be read: {e.strerror}", "--api-key-file FILE") from None
 
 
-def _check_private(file: Path, told: os.stat_result) -> None:
-    """Refuse a key that others can read; on Windows the bits say nothing."""
-    if os.name != "nt" and told.st_mode & OTHERS:
-        mode = stat.S_IMODE(told.st_mode)
-        raise LmsiError(
-            f"{file}: others may read this key (its mode is {mode:04o})", f"chmod 600 {file}"
-        )
-
-
 def _checked(text: str, where: str) -> Key:
     """A key is one printable word; the complaint must not show it."""
     secret = text.strip()
-    if not secret or not secret.isascii() or any(not c.isprintable() or c == " " for c in secret):
+    if not secret.isascii() or not secret.isprintable() or not secret or " " in secret:
         raise LmsiError(f"{where}: this holds no key", "a key is one word, on one line")
     return Key(secret)

@@ -1,0 +1,79 @@
+"""Replies that are valid and still not what was asked for: told once, while a run goes on.
+
+Knows prompts and replies; sends nothing and changes no path. Three things are looked for: a
+``finish_reason`` that nobody knows, replies that hold thoughts and no answer, and prompts that the
+server cut before the model saw them:
+
+    checks = ReplyChecks(client.said)
+    checks.look(ask, reply)      # warns where there is something to say
+    checks.close()               # says how many replies held only thoughts
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from lmsi_cli.engine.server.truncate import CUT_OFF, ENDED, reason_of
+from lmsi_cli.engine.server.wire import Ask, Choice, Reply
+
+LOG = logging.getLogger(__name__)
+LETTERS = 200  # more letters are more tokens; fewer may be as many
+LETTERS_PER_TOKEN = 8  # some four in most languages; more only in tables and rulers
+FEWEST = 32  # tokens; no context is shorter, but a count may leave out what was in a cache
+REASONING = (
+    "such paths do not vote; set the server's reasoning format (llama-server: --reasoning-format "
+    "none, vLLM: no --reasoning-parser)"
+)
+CONTEXT = (
+    "it seems to cut prompts to its context and to drop their beginning; give it a longer one "
+    "(Ollama: OLLAMA_CONTEXT_LENGTH=16384)"
+)
+
+
+class ReplyChecks:
+    """Looks at each reply of one server; ``said`` makes words of it fit to be shown."""
+
+    def __init__(self, said: Callable[[str], str]) -> None:
+        self.said = said
+        self.replies = self.only_thoughts = 0
+        self._told: set[str] = set()
+        self._letters: dict[int, tuple[int, int]] = {}  # of prompts, by their tokens: least, most
+
+    def look(self, ask: Ask, reply: Reply) -> None:
+        """Check a reply to a request for whole paths."""
+        self._look_at_prompt(ask.letters, reply.prompt_tokens)
+        for choice in reply.choices:
+            self._look_at_path(choice)
+
+    def close(self) -> None:
+        """Say what all replies together were."""
+        if self.only_thoughts:
+            share = f"{self.only_thoughts} of {self.replies} replies hold thoughts only"
+            LOG.warning("note: %s; %s", share, REASONING)
+
+    def _look_at_path(self, choice: Choice) -> None:
+        reason = reason_of(choice)
+        if reason not in ENDED + CUT_OFF:
+            told = f"the server gives {self.said(reason)!r} as finish_reason, which is not known"
+            self._tell("reason", f"{told}: such a path votes only where it states its answer")
+        self.replies += 1
+        if choice.only_thoughts and reason not in CUT_OFF:
+            self.only_thoughts += 1
+            self._tell("thoughts", f"a reply holds thoughts only and no answer; {REASONING}")
+
+    def _look_at_prompt(self, letters: int, tokens: int) -> None:
+        if tokens < FEWEST:
+            return
+        least, most = self._letters.get(tokens, (letters, letters))
+        least, most = self._letters[tokens] = min(least, letters), max(most, letters)
+        if most - least >= LETTERS or letters > LETTERS_PER_TOKEN * tokens:
+            prompts = f"a prompt of {most}" if most == least else f"prompts of {least} and {most}"
+            told = f"the server counts {tokens} tokens in {prompts} letters"
+            self._tell("context", f"{told}: {CONTEXT}")
+
+    def _tell(self, subject: str, told: str) -> None:
+        """Say something on a subject, once."""
+        if subject not in self._told:
+            self._told.add(subject)
+            LOG.warning("note: %s", told)
