@@ -8,6 +8,7 @@ import pytest
 from lmsi_cli.engine.base import Request, Wanted
 from lmsi_cli.engine.server.address import Address
 from lmsi_cli.engine.server.api_key import Key, find_key
+from lmsi_cli.engine.server.context import limit_in
 from lmsi_cli.engine.server.retry import Circuit, backoff, retry_after
 from lmsi_cli.engine.server.truncate import costs, cut_of, finished, placed
 from lmsi_cli.engine.server.wire import Choice, Logprobs, Reply, Said, TokenLogprob
@@ -105,6 +106,22 @@ def test_thinking_that_a_server_put_apart_is_told_in_its_marks():
     assert Choice(message=Said(content=" 4.", reasoning="2 + 2")).whole == "<think>2 + 2</think> 4."
     assert Choice(message=Said(reasoning_content="2 + ")).whole == "<think>2 + "
     assert Choice(message=Said()).whole == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("maximum context length is 600 tokens; you requested 756 (56 + 700)", 600),
+        ("maximum context length is 1200 tokens; you requested 1190", 1200),
+        ("context of 128000 is exceeded by a total of at least 128001", 128000),
+        ("version 1.200 allows no more than the context has", None),
+        ("9" * 5000, None),
+    ],
+)
+def test_the_context_is_found_in_a_refusal_whatever_its_words(told, found):
+    wanted = 65535 if found == 128000 else 1190 if found == 1200 else 700
+    prompt = 70_000 if found == 128000 else 56
+    assert limit_in(told, prompt, wanted) == found
 
 
 def test_a_bill_for_several_paths_is_shared_whole():

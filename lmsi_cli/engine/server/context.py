@@ -38,7 +38,8 @@ def too_many(context: int | None, prompt: int, wanted: int) -> LmsiError | None:
     """
     if context is None or not prompt < context < prompt + wanted:
         return None
+    beside = f" beside the shortest prompt, of {prompt}" if prompt else ""
     return LmsiError(
         f"--max-tokens {wanted} does not fit the server's context of {context} tokens",
-        hint=f"--max-tokens {context - prompt} is the most beside the shortest prompt, of {prompt}",
+        hint=f"--max-tokens {context - prompt} is the most{beside}",
     )

@@ -207,8 +207,10 @@ class ServerEngine:
             return refused
         try:
             prompt = (await self._send(ask.short(1))).prompt_tokens
-        except (RefusedError, FailedError):
+        except RefusedError:
             return RefusedError(refused.status, f"its prompt is too long: {told}")
+        except FailedError:
+            return refused
         self.context = self.context or limit_in(told, prompt, wanted)
         told = f"beside its prompt --max-tokens {wanted} is too much: {told}"
         unfit = too_many(self.context, self._shortest, wanted)

@@ -220,10 +220,8 @@ class Listed(msgspec.Struct, frozen=True):
     @property
     def context(self) -> int | None:
         """Tokens that a prompt and its path may have together, if the server tells it."""
-        told = (
-            self.max_model_len, self.context_length, self.max_context_length, self.context_window
-        )  # fmt: skip
-        return next((n for n in told if isinstance(n, int) and n > 0), None)
+        told = (self.max_model_len, self.context_length, self.max_context_length)
+        return next((n for n in (*told, self.context_window) if type(n) is int and n > 0), None)
 
 
 class Models(msgspec.Struct, frozen=True):
