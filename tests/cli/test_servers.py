@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 from served import ALL, found, options, paths, sample
-from servers import Front, Model
+from servers import Front, Model, resets
 
 from lmsi_cli.config import EvalConfig, SampleConfig, ServerConfig, serving
 
@@ -279,6 +279,15 @@ def test_a_server_that_lists_no_models_is_asked_all_the_same(here, lmsi):
     model = Model()
     missing = 404, {}, {"detail": "Not Found"}
     with Front(lambda seen: model(seen) if seen.method == "POST" else missing) as front:
+        sample(lmsi, front)
+    assert paths(here).keys() == ALL
+
+
+def test_a_reset_at_the_first_path_is_no_wrong_address(here, lmsi):
+    model = Model()
+    missing = 404, {}, {"detail": "Not Found"}
+    answer = lambda seen: model(seen) if seen.method == "POST" else missing  # noqa: E731
+    with Front(answer, misdeeds=[resets]) as front:
         sample(lmsi, front)
     assert paths(here).keys() == ALL
 

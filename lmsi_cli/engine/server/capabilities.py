@@ -12,10 +12,10 @@ shows when it refuses a request; then the field is left out from there on, and s
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Set
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
-from lmsi_cli.engine.server.client import TRIES, FailedError, RefusedError
+from lmsi_cli.engine.server.client import FailedError, RefusedError
 from lmsi_cli.engine.server.context import TOO_LONG
 from lmsi_cli.engine.server.wire import EXTRA, LOGPROBS, OPTIONAL, Ask, Reply, named
 
@@ -29,15 +29,7 @@ NOTES = {
 TRIAL_TOKENS = 24
 ALL = 1 << 16  # paths in one request: as many as a question wants
 NEW_LIMIT = "max_completion_tokens"  # OpenAI's newer name for max_tokens
-
-
-class Send(Protocol):
-    """Sends a request at most so often, written anew while there is a remedy for refusals."""
-
-    def __call__(
-        self, ask: Ask, tries: int = TRIES, without: Set[str] = frozenset()
-    ) -> Awaitable[Reply]:
-        """``without``: fields that are left out this time."""
+Send = Callable[..., Awaitable[Reply]]  # (ask, tries, without these fields)
 
 
 class Capabilities:

@@ -78,7 +78,7 @@ class Client:
     def __init__(self, address: Address, key: Key, config: ServerConfig) -> None:
         self.address, self.key, self.config = address, key, config
         self.circuit = Circuit(config.retries)
-        self._reached = False
+        self._heard = self._reached = False  # whether anything came, whether a reply did
         self._resume = 0.0  # monotonic time before which nobody calls
         several = config.concurrency + 1
         self._http = httpx.AsyncClient(
@@ -172,6 +172,7 @@ class Client:
             raise LmsiError(told, ASTRAY) from None
         except httpx.HTTPError as e:  # a body that does not unpack
             raise FailedError(f"a damaged reply: {self.said(str(e))}") from None
+        self._heard = True
         return _Answer(reply.status_code, reply.headers, bytes(data))
 
     def _unreached(self, told: str) -> Exception:
@@ -181,7 +182,7 @@ class Client:
                 f"{self.address.url}: no secure connection: {told}",
                 "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address",
             )
-        return FailedError(f"the connection failed: {told}", ASTRAY)
+        return FailedError(f"the connection failed: {told}", "" if self._heard else ASTRAY)
 
     def _read(self, answer: _Answer, path: str, kind: type[T]) -> T:
         """Decode a reply, or raise what it is instead of one."""
