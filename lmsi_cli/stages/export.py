@@ -32,6 +32,7 @@ from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.report.card import LIBRARY, WHAT, Card, card_of, markdown, whose
 from lmsi_cli.report.modelfile import modelfile
 from lmsi_cli.rundir import ORIGIN, RunDir, check_base, chosen_scale, sha256_file
+from lmsi_cli.splits import stem_of
 from lmsi_cli.training import folder as hf
 from lmsi_cli.training.agreement import agree, lost, told, widened
 from lmsi_cli.training.merge import Facts, describe, merge, read_lora, rescale, tensor_types
@@ -337,7 +338,7 @@ def _as_sampled(run: RunDir) -> SampleConfig:
 
 
 def _stem(model: Path) -> str:
-    return re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", model.stem))
+    return re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", stem_of(model)))
 
 
 FORMS: dict[str, Callable[[Job, Path, str], Made]] = {
