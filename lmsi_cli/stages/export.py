@@ -209,7 +209,7 @@ def _prompts(run: RunDir, model: Path, task: Task) -> list[list[int]]:
     """Token ids of a few questions of the run, as they are asked in it."""
     texts = [q.question for q in islice(read_records(run.questions, Question), PROMPTS)]
     with vocabulary(model) as words:
-        encoder = Encoder(words)
+        encoder = Encoder(words, task.variables)
         return [encoder.prompt(render(task, text, "cot-zero")).ids for text in texts]
 
 
@@ -314,6 +314,8 @@ def _ollama(job: Job, out: Path, kind: str) -> Made:
         if job.task.chat is None
         else "There is no TEMPLATE: Ollama makes one of the chat template in the file.",
     ]
+    if job.task.variables:
+        remarks.append(f"A Modelfile has no place for {', '.join(job.task.variables)}.")
     if job.config.merge:
         name = f"{_stem(job.model)}-lmsi-{kind}.gguf"
         made = _merged(job, out / name, kind)

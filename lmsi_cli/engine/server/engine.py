@@ -18,7 +18,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from lmsi_cli.config import SamplingConfig, ServerConfig
+from lmsi_cli.config import SamplingConfig, ServerConfig, Variables
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.server.address import Address
 from lmsi_cli.engine.server.calls import Caller, GaveUpError, MissingError, RefusedError
@@ -105,7 +105,7 @@ class ServerEngine:
         refused, self._refused = self._refused, []
         return refused
 
-    def encode_prompt(self, prompt: Prompt) -> Encoded:
+    def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
         """No ids: the vocabulary is the server's."""
         return Encoded([])
 
@@ -175,7 +175,7 @@ class ServerEngine:
         return self.offers.setdefault(form, Offers(self.config.per_request))
 
     def _ask(self, request: Request, n: int, seed: int, sampling: SamplingConfig) -> Ask:
-        return Ask(self.model, request.asked, n, seed, sampling)
+        return Ask(self.model, request.asked, n, seed, sampling, request.variables)
 
     async def _prepare(self, wanted: Sequence[Request], sampling: SamplingConfig) -> None:
         """Find out what has to be known first; a first question that is refused tells nothing."""
