@@ -314,8 +314,7 @@ def _ollama(job: Job, out: Path, kind: str) -> Made:
         if job.task.chat is None
         else "There is no TEMPLATE: Ollama makes one of the chat template in the file.",
     ]
-    if job.task.variables:
-        remarks.append(f"A Modelfile has no place for {', '.join(job.task.variables)}.")
+    remarks += [f"A Modelfile has no place for the variable {v}." for v in job.task.variables]
     if job.config.merge:
         name = f"{_stem(job.model)}-lmsi-{kind}.gguf"
         made = _merged(job, out / name, kind)

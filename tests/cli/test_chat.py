@@ -241,6 +241,8 @@ def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch
         assert done.exit_code == 0, done.stderr
         assert {variables for variables, _ in written} == {OFF[1:]}
         assert any(text.endswith("<think>\n\n</think>\n") for _, text in written)
+    done = lmsi("export", "r", "--to", "ollama", "--quiet", "--json")
+    assert any("enable_thinking=false" in r for r in json.loads(done.stdout)["remarks"])
 
 
 # -- what would be asked ------------------------------------------------------------------
