@@ -43,6 +43,7 @@ from lmsi_cli.answers import (
     second_stage,
     trigger_of,
 )
+from lmsi_cli.config import Variables, values_of
 from lmsi_cli.records import (
     Exemplar,
     FewShot,
@@ -62,11 +63,15 @@ from lmsi_cli.thinking import answer_part
 TWO_STAGES: PromptFormat = "cot-zero-2"
 
 
-class Chat(Record, frozen=True, kw_only=True):
-    """How a chat model is asked: exemplars as turns or in one message, and a system text or ""."""
+class Chat(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How a chat model is asked: exemplars as turns or in one message, and a system text or "".
+
+    ``variables`` are those of its template; without any a task's fingerprint is as it always was.
+    """
 
     few_shot: FewShot
     system: str
+    variables: Variables = ()
 
 
 class Task(Record, frozen=True, kw_only=True):
@@ -98,6 +103,11 @@ class Task(Record, frozen=True, kw_only=True):
     chat: Chat | None = None
     templates: tuple[Template, ...] = ()
     second_trigger: str = ""
+
+    @property
+    def variables(self) -> Variables:
+        """Values for the chat template, if there is one."""
+        return self.chat.variables if self.chat else ()
 
 
 def fingerprint(task: Task) -> dict[str, Any]:
@@ -219,7 +229,12 @@ def examples(
             pairs = [(direct_completion(task, answer), None)] if paths else []
         found += [
             TrainExample(
-                prompt=prompt, completion=text, format=format, question_id=question.id, path=index
+                prompt=prompt,
+                completion=text,
+                format=format,
+                question_id=question.id,
+                path=index,
+                chat_template_kwargs=values_of(task.variables),
             )
             for text, index in pairs
         ]
@@ -250,6 +265,7 @@ def preferences(
             question_id=question.id,
             chosen_path=chosen.path,
             rejected_path=rejected.path,
+            chat_template_kwargs=values_of(task.variables),
         )
         for chosen, rejected, weight in pairs
         for good, bad in [(completion(task, chosen), completion(task, rejected))]

@@ -12,7 +12,7 @@ field. Knows no file names and no defaults of commands. One sampled path, as a l
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -154,6 +154,7 @@ class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     Both are text, or both are lists of messages: TRL's plain and its conversational form.
     ``weight`` is how much it counts; only its ratio to the others' matters, and 1 is not written.
+    ``chat_template_kwargs`` are the values of the template's variables, where there are any.
     """
 
     prompt: Prompt
@@ -162,9 +163,10 @@ class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
     question_id: str
     path: int | None
     weight: Weight = 1.0
+    chat_template_kwargs: dict[str, Any] = {}
 
 
-class Preference(Record, frozen=True, kw_only=True):
+class Preference(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Two completions of one prompt, the better one first (TRL's field names), and their origin.
 
     ``chosen`` is a path of the winning answer, ``rejected`` one of the least supported answer.
@@ -179,6 +181,7 @@ class Preference(Record, frozen=True, kw_only=True):
     question_id: str
     chosen_path: int
     rejected_path: int
+    chat_template_kwargs: dict[str, Any] = {}
 
 
 class Interval(Record, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.sameness import builtins_of
 from lmsi_cli.sameness import check_same as check_same
+from lmsi_cli.splits import parts_of
 from lmsi_cli.store import Form, Remote, Shelf, place_of
 
 ORIGIN = "lmsi.json"
@@ -263,12 +264,15 @@ def chosen_scale(adapter: Path) -> float:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as e:
-        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+    """SHA-256 of a file's bytes, in hex; of a model in several parts, of one after the other."""
+    digest = hashlib.sha256()
+    for part in parts_of(path):
+        try:
+            with part.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        except OSError as e:
+            raise LmsiError(f"{part}: cannot be read: {e.strerror}") from e
+    return digest.hexdigest()
 
 
 def discard(run: RunDir) -> None:

@@ -59,6 +59,30 @@ def poisoned(source, target, value, tensor="blk.0.attn_norm.weight"):
     return target
 
 
+def split(source, target, tensors=4):
+    """Write a file again in several parts of so many tensors; returns the parts in their order."""
+    reader = gguf.GGUFReader(source)
+    arch = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(target, arch, split_max_tensors=tensors)
+    for name, field in reader.fields.items():
+        if not name.startswith(("GGUF.", "general.architecture")):
+            kinds = field.types
+            kind = kinds[-1] if len(kinds) > 1 else None
+            writer.add_key_value(name, field.contents(), kinds[0], kind)
+    for t in reader.tensors:
+        writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
+    _finish(writer, target)
+    return sorted(target.parent.glob(f"{target.stem}-0*.gguf"))
+
+
+def vision(target):
+    """Write what lies beside a model that sees: the encoder of its images."""
+    writer = gguf.GGUFWriter(target, "clip")
+    writer.add_type("mmproj")
+    writer.add_tensor("v.patch_embd.weight", np.zeros((4, 4), np.float32))
+    return _finish(writer, target)
+
+
 def bert(target, width=32, vocabulary=8):
     """Write a one-layer BERT: what most embedding models are."""
     writer = gguf.GGUFWriter(target, "bert")

@@ -30,7 +30,47 @@ TRIMS = (
 )
 DROPS = CHATML.replace("{% for m in messages %}", "{% for m in messages if m.role != 'system' %}")
 REFUSES = "{{ raise_exception('only tools') }}"
-SOUND = (CHATML, THINKS, THINKS_ON, TRIMS, DROPS, REFUSES)
+# Listens to /no_think in the system text, as SmolLM3's does: the words go, the mode is named, and
+# the reply begins behind an empty block.
+OFF = "{{ '<think>\\n\\n</think>\\n' }}"
+LISTENS = (
+    "{% set words = messages[0].content if messages[0].role == 'system' else '' %}"
+    "{% set mode = '/no_think' if '/no_think' in words else '/think' %}"
+    "<|im_start|>system\nMode: {{ mode }}\n"
+    "{{ words | replace('/no_think', '') | trim }}<|im_end|>\n"
+    "{% for m in messages if m.role != 'system' %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if mode == '/no_think' %}" + OFF + "{% endif %}{% endif %}"
+)
+# Listens to the words in any message, as Nemotron's does; without a system role, too.
+LISTENS_TO_ALL = (
+    "{% set talk = namespace(off=false) %}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{% if '/no_think' in m.content %}{% set talk.off = true %}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content | replace('/no_think', '') | trim }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if talk.off %}{{ '<think></think>' }}{% else %}{{ '<think>\\n' }}{% endif %}{% endif %}"
+)
+# The same, but all that it writes of the mode is ordinary text.
+NAMES_THE_MODE = LISTENS_TO_ALL.replace("'<think></think>'", "'Brief: '").replace(
+    "'<think>\\n'", "'Let me think: '"
+)
+# Hears a variable alone, as Qwen3.5's does.
+SWITCH = CHATML.replace(
+    "assistant\n{% endif %}",
+    "assistant\n{% if enable_thinking is defined and enable_thinking is false %}"
+    + OFF
+    + "{% elif enable_thinking is defined and enable_thinking is not true %}"
+    "{{ raise_exception('true or false') }}{% else %}{{ '<think>\\n' }}{% endif %}{% endif %}",
+)
+# Writes nothing of a content that is a text, as SmolVLM's does.
+LISTS = CHATML.replace(
+    "{{ m.content }}",
+    "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}",
+)
+SOUND = (CHATML, THINKS, THINKS_ON, TRIMS, DROPS, REFUSES, LISTENS, LISTENS_TO_ALL, NAMES_THE_MODE,
+         SWITCH, LISTS)  # fmt: skip
 BROKEN = "{% for m in messages %}"
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     {"records"},
     {"config"},
     {"settings"},
-    {"answers", "drawn", "equations", "lines", "stopping", "thinking"},
+    {"answers", "drawn", "equations", "lines", "splits", "stopping", "thinking"},
     {"indexed", "sameness"},
     {"store"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "drafts", "folders"}

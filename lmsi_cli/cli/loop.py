@@ -136,7 +136,8 @@ def _plan(
     names = ("parallel", "threads", "gpu_layers", "seed")
     speed = {name: getattr(settings, name) for name in names}
     asked = {
-        name: getattr(settings, name) for name in ("model", "paths", "limit", "stop", "format")
+        name: getattr(settings, name)
+        for name in ("model", "paths", "limit", "stop", "format", "template_var")
     }
     asked["chat"] = None if settings.chat == "auto" else settings.chat
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
@@ -189,7 +190,8 @@ def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
     from lmsi_cli.engine.llama import vocabulary
 
     with vocabulary(model.path) as words:
-        return conversing(task, choose(settings.chat, Encoder(words)), settings)
+        choice = choose(settings.chat, Encoder(words), settings.template_var)
+    return conversing(task, choice, settings)
 
 
 def _check(plan: Plan) -> None:

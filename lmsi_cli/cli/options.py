@@ -93,10 +93,13 @@ def read_tables(file: Path | None) -> Tables:
 
 
 def _lists(kind: type[Config], typed: dict[str, Any]) -> dict[str, Any]:
-    """Split the comma-separated flags of list fields; ``none`` is an empty list."""
+    """Split the comma-separated flags of list fields; ``none`` is an empty list.
+
+    Those of repeated flags are lists already.
+    """
     listed = {f.name for f in msgspec.structs.fields(kind) if isinstance(f.default, tuple)}
     return {
-        name: _parts(value) if name in listed and value is not None else value
+        name: _parts(value) if name in listed and isinstance(value, str) else value
         for name, value in typed.items()
     }
 
@@ -122,7 +125,8 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
     told = f"{meta.description}  [default: {_shown(default)}]"
     option = typer.Option(*spelt, help=told, show_default=False)
     scalar = next((t for t in (bool, int, float) if t in (type_, *typing.get_args(type_))), str)
-    return _keyword(name, Annotated[scalar | None, option])
+    kind = list[str] if (meta.extra or {}).get("repeated") else scalar
+    return _keyword(name, Annotated[kind | None, option])
 
 
 def _shown(default: Any) -> str:  # noqa: ANN401 - any default

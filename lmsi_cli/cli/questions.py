@@ -88,7 +88,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
         LlamaEngine(model.path, begun) as engine,
         watched(quiet, run) as progress,
     ):
-        task = conversing(task, choose(paths.chat, engine.encoder), paths)
+        task = conversing(task, choose(paths.chat, engine.encoder, paths.template_var), paths)
         sampling.put_on(engine, paths.adapter)
         known = {**identity(model, task), **sampling.drawn_by(paths.adapter, model.path)}
         if overwrite:  # only now: a model that does not load must not cost the old run

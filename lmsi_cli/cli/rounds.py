@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from lmsi_cli.catalog import Model
-from lmsi_cli.cli.session import about, examined, identity
+from lmsi_cli.cli.session import about, chat_by, examined, identity
 from lmsi_cli.cli.train import choose_scale
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig
-from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rounds.records import Figures, Gate, Round, Rounds, last_good
 from lmsi_cli.rounds.settings import Settings, of_round, with_seeds_of
@@ -302,4 +302,4 @@ def exam_task(plan: Plan) -> Task:
     task, sample = plan.task, plan.settings.sample
     if plan.eval.task != DEFAULT_TASK:
         task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
-    return examined(task, Chat(few_shot=sample.few_shot, system=sample.system), plan.eval)
+    return examined(task, chat_by(sample), plan.eval)

@@ -91,7 +91,8 @@ def sample(  # noqa: PLR0913 - one parameter per flag
         LlamaEngine(model.path, settings if overwrite else stage.as_begun(run, settings)) as engine,
         watched(quiet, run) as progress,
     ):
-        task = conversing(task, choose(settings.chat, engine.encoder), settings)
+        choice = choose(settings.chat, engine.encoder, settings.template_var)
+        task = conversing(task, choice, settings)
         stage.put_on(engine, settings.adapter)
         drawn_by = stage.drawn_by(settings.adapter, model.path)
         if overwrite:  # only now: a model that does not load must not cost the old run
@@ -161,7 +162,7 @@ def _preview(
     from lmsi_cli.stages.sample import put_on, requests_of
 
     with LlamaEngine(model, settings) as engine:
-        choice = choose(settings.chat, engine.encoder)
+        choice = choose(settings.chat, engine.encoder, settings.template_var)
         task = conversing(task, choice, settings)
         prompts = preview(asked, engine.encoder, task, settings, choice)
         put_on(engine, settings.adapter)

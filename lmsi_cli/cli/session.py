@@ -19,7 +19,8 @@ import typer
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.beacon import Beacon
 from lmsi_cli.cli.console import err, out, watcher
-from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig
+from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig, values_of
+from lmsi_cli.config.variables import FLAG
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task, fingerprint
 from lmsi_cli.records import Progress, Question
@@ -70,19 +71,26 @@ def conversing(task: Task, choice: Choice, settings: SampleConfig) -> Task:
     """The task as the model is asked: in conversations, if that is the choice.
 
     Raises:
-        LmsiError: There is a system message, and no conversation to put it in.
+        LmsiError: There is a system message or a variable of the chat template, and no
+            conversation to put it in; or a variable cannot be read.
     """
     if choice.chat:
-        chat = Chat(few_shot=settings.few_shot, system=settings.system)
-        return msgspec.structs.replace(task, chat=chat)
-    if settings.system:
-        raise _nowhere(choice.why)
+        return msgspec.structs.replace(task, chat=chat_by(settings))
+    for flag, value in (("--system", settings.system), (FLAG, settings.template_var)):
+        if value:
+            raise _nowhere(choice.why, flag)
     return task
 
 
-def _nowhere(why: str) -> LmsiError:
+def chat_by(settings: SampleConfig) -> Chat:
+    """How a conversation is held by these settings; LmsiError if a variable cannot be read."""
+    values_of(settings.template_var)  # before a server is asked
+    return Chat(few_shot=settings.few_shot, system=settings.system, variables=settings.template_var)
+
+
+def _nowhere(why: str, flag: str = "--system") -> LmsiError:
     return LmsiError(
-        f"--system needs a conversation, and prompts are plain text: {why}",
+        f"{flag} needs a conversation, and prompts are plain text: {why}",
         hint="leave it out, or use a chat model",
     )
 
@@ -103,8 +111,8 @@ def examined(task: Task, chat: Chat, settings: EvalConfig) -> Task:
         raise _nowhere("--chat off" if settings.chat == "off" else "as sampled")
     few_shot = chat.few_shot if settings.few_shot == "auto" else settings.few_shot
     system = chat.system if settings.system is None else settings.system
-    own = Chat(few_shot=few_shot, system=system) if talks else None
-    return msgspec.structs.replace(task, chat=own)
+    own = msgspec.structs.replace(chat, few_shot=few_shot, system=system)
+    return msgspec.structs.replace(task, chat=own if talks else None)
 
 
 def identity(model: Model, task: Task) -> dict[str, Any]:
@@ -256,6 +264,7 @@ def chat_of(run: RunDir) -> Chat:
     return Chat(
         few_shot=saved.get("few_shot", default.few_shot),
         system=saved.get("system", default.system),
+        variables=tuple(saved.get("template_var", ())),
     )
 
 
@@ -275,6 +284,7 @@ __all__ = [
     "Quiet",
     "RunFolder",
     "about",
+    "chat_by",
     "chat_of",
     "chosen_round",
     "conversing",

@@ -9,15 +9,16 @@ Knows how a student is named, asked and given its folder; what it is given to le
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
 from lmsi_cli.catalog import find_model
 from lmsi_cli.cli.session import conversing, identity, task_of
-from lmsi_cli.config import SampleConfig, TrainConfig
+from lmsi_cli.config import SampleConfig, TrainConfig, name_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import ChatChoice
 from lmsi_cli.rundir import RunDir
@@ -108,14 +109,18 @@ def _pupil(teacher: RunDir, wish: Wish) -> Pupil:
     model = find_model(wish.model)
     task = task_of(teacher)
     with vocabulary(model.path) as words:
-        choice = choose(wish.chat, Encoder(words))
-    task = conversing(msgspec.structs.replace(task, chat=None), choice, _talk(teacher, choice.chat))
+        encoder = Encoder(words)
+        choice = choose(wish.chat, encoder)
+        talk = _talk(teacher, encoder.template.knows) if choice.chat else SampleConfig()
+        choose(wish.chat, encoder, talk.template_var)
+    task = conversing(msgspec.structs.replace(task, chat=None), choice, talk)
     name = model.card.name if model.card else model.path.stem
     return Pupil(name, model.path, task, identity(model, task))
 
 
-def _talk(teacher: RunDir, chat: bool) -> SampleConfig:
-    """How a conversation is held: as with the teacher; a student without one has no system text."""
+def _talk(teacher: RunDir, knows: Collection[str]) -> SampleConfig:
+    """How a conversation is held: as with the teacher, as far as a template knows its variables."""
     saved = teacher.load_settings()["sample"]
-    known = {k: saved[k] for k in ("few_shot", "system") if chat and k in saved}
-    return msgspec.convert(known, SampleConfig)
+    same: dict[str, Any] = {k: saved[k] for k in ("few_shot", "system") if k in saved}
+    variables = [v for v in saved.get("template_var", ()) if name_of(v) in knows]
+    return msgspec.convert({**same, "template_var": variables}, SampleConfig)

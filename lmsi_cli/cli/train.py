@@ -89,7 +89,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     gold_answers(labelled, task)  # before an hour of training
     with joined(settings) as here:
         if here.rank:
-            assist(folder, model)
+            assist(folder, model, task)
             return
         with locked(folder), watched(quiet, folder) as progress:
             if taught:

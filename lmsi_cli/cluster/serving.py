@@ -40,7 +40,7 @@ def _open(job: Job) -> tuple[Worker, Ready]:
         _check(job.adapter, job.adapter_sha256)
     engine = LlamaEngine(Path(job.model), job.settings)
     engine.use_adapter(job.adapter or None, job.adapter_scale)
-    choice = choose(job.settings.chat, engine.encoder)
+    choice = choose(job.settings.chat, engine.encoder, job.settings.template_var)
     return Worker(engine, job.settings), Ready(node="", chat=choice.chat, why=choice.why)
 
 

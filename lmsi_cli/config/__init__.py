@@ -42,6 +42,7 @@ from lmsi_cli.config.sampling import (
 from lmsi_cli.config.serving import LLAMA, EngineName, ServerConfig, serving
 from lmsi_cli.config.spreading import SPREADING
 from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
+from lmsi_cli.config.variables import Variables, name_of, values_of
 from lmsi_cli.config.voting import (
     FITTED,
     MAJORITY,
@@ -97,9 +98,12 @@ __all__ = [
     "SamplingConfig",
     "ServerConfig",
     "TrainConfig",
+    "Variables",
     "VoteConfig",
+    "name_of",
     "opt",
     "serving",
+    "values_of",
 ]
 
 TABLES: dict[str, type[Config]] = {

@@ -17,9 +17,19 @@ DEFAULT_TASK = "auto"
 DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 
 
-def opt(help_: str, flag: str = "", forms: str = "", **limits: Any) -> Meta:  # noqa: ANN401
-    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words."""
-    return Meta(description=help_, extra={"flag": flag, "forms": forms}, **limits)
+def opt(
+    help_: str,
+    flag: str = "",
+    forms: str = "",
+    repeated: bool = False,
+    **limits: Any,  # noqa: ANN401
+) -> Meta:
+    """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words.
+
+    A list is typed with commas, or with a flag for each value if that is ``repeated``.
+    """
+    extra = {"flag": flag, "forms": forms, "repeated": repeated}
+    return Meta(description=help_, extra=extra, **limits)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

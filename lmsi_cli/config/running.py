@@ -13,6 +13,7 @@ from typing import Annotated
 from lmsi_cli.config.evaluation import Temperature
 from lmsi_cli.config.options import Config, opt
 from lmsi_cli.config.sampling import STOP_FORMS, Criterion, Layers, PathFormat
+from lmsi_cli.config.variables import FORMS, Variables
 from lmsi_cli.records import ChatChoice
 
 
@@ -26,6 +27,10 @@ class RunConfig(Config, frozen=True, kw_only=True):
     chat: Annotated[ChatChoice, opt("Ask in conversations: on, off, or auto: as [sample].")] = (
         "auto"
     )
+    template_var: Annotated[
+        Variables | None,
+        opt("Set a variable of the chat template; not given: as [sample].", "", FORMS, True),
+    ] = None
     paths: Annotated[
         int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
     ] = None

@@ -26,6 +26,7 @@ from lmsi_cli.config.serving import (
     Timeout,
 )
 from lmsi_cli.config.spreading import Cluster, Workers, WorkerThreads
+from lmsi_cli.config.variables import TEMPLATE_VAR, Variables
 from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
 
 KVMode = Literal["auto", "unified", "split"]
@@ -101,6 +102,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     chat: Annotated[ChatChoice, CHAT] = "auto"
     few_shot: Annotated[FewShot, FEW_SHOT] = "turns"
     system: Annotated[str, SYSTEM] = ""
+    template_var: Annotated[Variables, TEMPLATE_VAR] = ()
     paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
     stop: Annotated[
         str,

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.config import SamplingConfig
+from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.records import Prompt, StopReason
 
 SEED_BITS = 53  # the largest integer that every JSON reader keeps exactly
@@ -59,7 +59,8 @@ class Request(NamedTuple):
     Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``). With
     ``follow`` an answer sentence does not end the path, for the answer is asked for afterwards.
     Requests of one ``block`` have a long prefix in common; see ``drawing.py``. ``asked`` is the
-    prompt as it was written: what an engine without a vocabulary sends on.
+    prompt as it was written, ``variables`` are those of the chat template: what an engine without
+    a vocabulary sends on.
     """
 
     question_id: str
@@ -70,6 +71,7 @@ class Request(NamedTuple):
     follow: Follow | None = None
     block: int = 0
     asked: Prompt = ""
+    variables: Variables = ()
 
     @property
     def room(self) -> int:
@@ -172,8 +174,11 @@ class Engine(Protocol):
     def refusals(self) -> Sequence[Refusal]:
         """Questions left unfinished since this was last asked, with the server's reasons."""
 
-    def encode_prompt(self, prompt: Prompt) -> Encoded:
-        """Plain text or a conversation to the ids that a path is drawn from."""
+    def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
+        """Plain text or a conversation to the ids that a path is drawn from.
+
+        The ``variables`` are those of the chat template.
+        """
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on, or off with ``None``: a GGUF file, or a server's name for it."""

@@ -2,14 +2,17 @@ r"""Prompts and completions to token ids: one way for sampling, training and eva
 
 Knows one vocabulary and its file's chat template; nothing of questions or files of records. The
 promise: the marks among a conversation's ids (control tokens, and words like ``<|user|>`` that a
-vocabulary sets apart) are the template's own, whatever the messages say. So the template is first
-written around placeholders, which shows its own text and where the contents stand:
+vocabulary sets apart) are the template's own and the system text's, whatever the other messages
+say. So the template is first written around placeholders for these, which shows its own text and
+where the contents stand:
 
     ("<|im_start|>user\n", 0, "<|im_end|>\n<|im_start|>assistant\n")
 
-The text that the template writes around the true contents is then tokenised at once, as any other
-program does it. Should its marks not be those of the template's own parts, a content has forged
-one; the parts are then tokenised one by one, and marks are read in the template's alone.
+The system text is the user's, and templates heed words in it (``/no_think``), so it has no
+placeholder. The text that the template writes around the true contents is then tokenised at once,
+as any other program does it. Should its marks not be those of the template's own parts, or these
+not stand in it, a content has forged a mark or moved the template to write something else; the
+parts are then tokenised one by one, and marks are read in the template's alone.
 """
 
 from __future__ import annotations
@@ -17,18 +20,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import NamedTuple
 
+from lmsi_cli.config import Variables
 from lmsi_cli.engine.base import Encoded
 from lmsi_cli.engine.llama import LlamaModel
 from lmsi_cli.engine.template import OFF, ChatTemplate
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import ChatChoice, Message, Prompt, Role
+from lmsi_cli.records import ChatChoice, Message, Prompt
 from lmsi_cli.thinking import closing, left_open
 
-Roles = tuple[Role, ...]
-Parts = tuple[str | int, ...]  # template text, or the number of the message that stands there
+Marked = tuple[Message, ...]  # with placeholders for all contents but the system's
+Parts = tuple[str | int, ...]  # template text, or the number of the placeholder that stands there
 PLACE = "lmsi{:04d}place"  # letters and digits only: no template alters it
 _PLACE = re.compile(PLACE.replace("{:04d}", "([0-9]{4})"))
 _SHAPE = re.compile(r"<.+>|\[.+\]", re.DOTALL)  # of a mark; vocabularies set plain words apart too
@@ -61,28 +65,39 @@ class Ending(NamedTuple):
     end: list[int]
 
 
-def choose(choice: ChatChoice, encoder: Encoder) -> Choice:
+def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> Choice:
     """Decide between conversation and plain text.
 
     Raises:
-        LmsiError: A conversation is asked for, and the file has no sound template.
+        LmsiError: A conversation is asked for, and the file has no sound template, or none that
+            takes these variables.
     """
     if choice == "off":
         return Choice(False, "--chat off")
     if choice == "auto" and not encoder.source:
         return Choice(False, "the file has no chat template")
-    encoder.prompt((Message(role="user", content="Hello"),))
+    encoder.given(variables).prompt((Message(role="user", content="Hello"),))
     return Choice(True, "--chat on" if choice == "on" else "the file has a chat template")
 
 
 class Encoder:
     """One vocabulary; conversations need its file's chat template, plain text does not."""
 
-    def __init__(self, model: LlamaModel) -> None:
+    def __init__(self, model: LlamaModel, variables: Variables = ()) -> None:
         self.model, self.lib, self.vocab = model, model.lib, model.vocab
-        self._frames: dict[Roles, Frame] = {}
-        self._endings: dict[Roles, Ending] = {}
+        self.variables = variables
+        self._others: dict[Variables, Encoder] = {}
+        self._frames: dict[Marked, Frame] = {}
+        self._endings: dict[Marked, Ending] = {}
         self._marks: dict[int, bool] = {}
+
+    def given(self, variables: Variables) -> Encoder:
+        """The encoder whose template gets these variables."""
+        if variables == self.variables:
+            return self
+        if variables not in self._others:
+            self._others[variables] = Encoder(self.model, variables)
+        return self._others[variables]
 
     # -- prompts ---------------------------------------------------------------------------
 
@@ -97,33 +112,39 @@ class Encoder:
         frame = self.frame(prompt)
         messages = _folded(prompt) if frame.folds else prompt
         whole = self.template.write(messages, reply=True)
-        ids = self._guarded(frame.parts, [m.content for m in messages], whole, fresh=True)
+        contents = [m.content for m in prompt if m.role != "system"]
+        ids = self._guarded(frame.parts, contents, whole, fresh=True)
         return Encoded(self._bos(frame.parts) + ids, left_open(frame.tail))
 
     def frame(self, messages: Sequence[Message]) -> Frame:
-        """Read what the template writes around messages of these roles."""
-        roles = tuple(m.role for m in messages)
-        if roles not in self._frames:
-            self._frames[roles] = self._read_frame(roles)
-        return self._frames[roles]
+        """Read what the template writes around messages of these roles, below this system text."""
+        marked = _marked(messages)
+        if marked not in self._frames:
+            self._frames[marked] = self._read_frame(marked)
+        return self._frames[marked]
 
-    def _read_frame(self, roles: Roles) -> Frame:
-        marked = _marked(roles)
-        if roles[0] == "system" and not self._takes_system(marked):
-            return self.frame(marked[1:])._replace(folds=True)
-        parts = _parts(self.template.write(marked, reply=True))
-        if missing := set(range(len(roles))) - set(parts):
+    def _read_frame(self, marked: Marked) -> Frame:
+        folds = marked[0].role == "system" and not self._takes_system(marked)
+        written = _folded(marked) if folds else marked
+        parts = _parts(self.template.write(written, reply=True))
+        places = [i for i, m in enumerate(written) if m.role != "system"]
+        if missing := set(range(len(places))) - set(parts):
+            lost = places[min(missing)]
             raise LmsiError(
-                f"{self.model.path}: its chat template leaves out the {roles[min(missing)]}'s words"
-                f" (message {min(missing) + 1} of {len(roles)})",
+                f"{self.model.path}: its chat template leaves out the {written[lost].role}'s words"
+                f" (message {lost + 1} of {len(written)})",
                 hint=f"try `--few-shot message`, or {OFF}",
             )
-        return Frame(parts)
+        return Frame(parts, folds)
 
-    def _takes_system(self, marked: tuple[Message, ...]) -> bool:
-        """Templates without a system role refuse it, or drop it in silence."""
+    def _takes_system(self, marked: Marked) -> bool:
+        """Templates without a system role refuse it, or drop it in silence.
+
+        They are shown a text that means nothing to them: some take words such as /no_think out.
+        """
+        system = Message(role="system", content=PLACE.format(len(marked)))
         try:
-            return marked[0].content in self.template.write(marked, reply=True)
+            return system.content in self.template.write((system, *marked[1:]), reply=True)
         except LmsiError:
             return False
 
@@ -151,19 +172,19 @@ class Encoder:
         return self._guarded((ending.before, 0), [content], whole, fresh) + ending.end
 
     def _ending(self, prompt: tuple[Message, ...]) -> Ending:
-        roles = tuple(m.role for m in prompt)
-        if roles not in self._endings:
-            asked = _marked(roles[1:] if self.frame(prompt).folds else roles)
-            self._endings[roles] = self._read_ending(asked)
-        return self._endings[roles]
+        marked = _marked(prompt)
+        if marked not in self._endings:
+            self._endings[marked] = self._read_ending(marked, self.frame(marked))
+        return self._endings[marked]
 
-    def _read_ending(self, asked: tuple[Message, ...]) -> Ending:
+    def _read_ending(self, marked: Marked, frame: Frame) -> Ending:
+        asked = _folded(marked) if frame.folds else marked
         place = PLACE.format(len(asked))
         reply = Message(role="assistant", content=place)
         head, _, after = self.template.write((*asked, reply), reply=False).rpartition(place)
         start = self.template.write(asked, reply=True)
         before = head.removeprefix(start) if head.startswith(start) else ""
-        if open_ := left_open(self.frame(asked).tail + before):  # left to the content
+        if open_ := left_open(frame.tail + before):  # left to the content
             before += f"{closing(open_)}\n\n"
         return Ending(before, self._end(self._continue(after, fresh=False, special=True)))
 
@@ -178,10 +199,11 @@ class Encoder:
     # -- tokens ----------------------------------------------------------------------------
 
     def _guarded(self, parts: Parts, contents: Sequence[str], whole: str, fresh: bool) -> list[int]:
-        """Ids of ``whole`` if all its marks are the template's, else of its parts one by one."""
+        """Ids of ``whole`` if it is the parts with no other marks, else of the parts one by one."""
         ids = self._continue(whole, fresh, special=True)
         own = [t for p in parts if isinstance(p, str) for t in self._own(p)]
-        if list(filter(self._is_mark, ids)) == list(filter(self._is_mark, own)):
+        same = list(filter(self._is_mark, ids)) == list(filter(self._is_mark, own))
+        if same and _holds(whole, parts):
             return ids
         ids = []
         for part in parts:
@@ -279,7 +301,8 @@ class Encoder:
         if not self.source:
             raise LmsiError(f"{self.model.path}: this file has no chat template", hint=OFF)
         eos = self._text(self.lib.llama_vocab_eos(self.vocab))
-        return ChatTemplate(self.source, self._bos_text, eos, str(self.model.path))
+        where = str(self.model.path)
+        return ChatTemplate(self.source, self._bos_text, eos, where, self.variables)
 
     @cached_property
     def _bos_text(self) -> str:
@@ -291,9 +314,12 @@ class Encoder:
         return str(self.lib.llama_vocab_get_text(self.vocab, token).decode(errors="replace"))
 
 
-def _marked(roles: Roles) -> tuple[Message, ...]:
-    """Messages of these roles whose contents are placeholders."""
-    return tuple(Message(role=role, content=PLACE.format(i)) for i, role in enumerate(roles))
+def _marked(messages: Sequence[Message]) -> Marked:
+    """Put placeholders, numbered in their order, for all contents but the system's."""
+    places = map(PLACE.format, count())
+    return tuple(
+        m if m.role == "system" else Message(role=m.role, content=next(places)) for m in messages
+    )
 
 
 def _parts(text: str) -> Parts:
@@ -301,6 +327,18 @@ def _parts(text: str) -> Parts:
     pieces = _PLACE.split(text)  # text, number, text, number, ..., text
     parts = [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
     return tuple(part for part in parts if part != "")
+
+
+def _holds(whole: str, parts: Parts) -> bool:
+    """Whether a text is the template's own parts in their order, around any contents."""
+    at = 0
+    for i, part in enumerate(parts):
+        if isinstance(part, str):
+            found = whole.rfind(part, at) if i == len(parts) - 1 else whole.find(part, at)
+            if found < at or (i == 0 and found):
+                return False
+            at = found + len(part)
+    return at == len(whole) or isinstance(parts[-1], int)
 
 
 def _folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:

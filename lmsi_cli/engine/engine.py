@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.config import EngineConfig, SamplingConfig
+from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
 from lmsi_cli.engine.base import Encoded, Feed, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.calibrate import Pace, pace
@@ -86,9 +86,9 @@ class LlamaEngine:
         """Continuation text to ids, without BOS."""
         return self.model.encode_tail(text)
 
-    def encode_prompt(self, prompt: Prompt) -> Encoded:
+    def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
         """Plain text or a conversation to the ids that a path is drawn from."""
-        return self.encoder.prompt(prompt)
+        return self.encoder.given(variables).prompt(prompt)
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on (loading it once), or off with ``None``."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.splits import parts_of
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def not_numbers(question_id: str, model: Path, adapter: str | None) -> LmsiError
 
 
 class Mark:
-    """A file as it was when it was loaded; llama.cpp goes on reading from it while it runs.
+    """A model's files as they were when it was loaded; llama.cpp goes on reading from them.
 
     llama.cpp maps a model instead of reading it. Written in place, the file changes the weights of
     the running model: the paths that follow are nobody's. Cut short in place, it kills the process
@@ -58,13 +59,16 @@ class Mark:
     that was renamed into place cannot be told from one that was written.
     """
 
-    def __init__(self, path: Path, seen: tuple[int, int]) -> None:
-        self.path, self.seen, self.missed = path, seen, False
+    def __init__(self, seen: dict[Path, tuple[int, int]]) -> None:
+        self.seen, self.missed = seen, set[Path]()
 
     @classmethod
     def of(cls, path: Path) -> Mark:
-        """Look at a file before it is loaded; one that is not there is another's to report."""
-        return cls(path, _look(path) or (0, 0))
+        """Look at a file, or all parts of a model, before it is loaded.
+
+        A single file that is not there is another's to report.
+        """
+        return cls({part: _look(part) or (0, 0) for part in parts_of(path)})
 
     def check(self) -> None:
         """Compare; a microsecond, so it can be asked before every path that is written.
@@ -72,20 +76,21 @@ class Mark:
         Raises:
             LmsiError: The file has changed.
         """
-        now = _look(self.path)
-        if now is None and not self.missed:
-            self.missed = True
-            LOG.warning(
-                "note: %s is gone; what is loaded of it serves on, but the next step or a resumed "
-                "run will need it back",
-                self.path,
-            )
-        if now is not None and now != self.seen:
-            raise LmsiError(
-                f"{self.path}: the model file has changed while it was in use",
-                hint="put the old file back and give the same command again: it goes on with what "
-                "was finished before; or start over with --overwrite",
-            )
+        for path, seen in self.seen.items():
+            now = _look(path)
+            if now is None and path not in self.missed:
+                self.missed.add(path)
+                LOG.warning(
+                    "note: %s is gone; what is loaded of it serves on, but the next step or a "
+                    "resumed run will need it back",
+                    path,
+                )
+            if now is not None and now != seen:
+                raise LmsiError(
+                    f"{path}: the model file has changed while it was in use",
+                    hint="put the old file back and give the same command again: it goes on with "
+                    "what was finished before; or start over with --overwrite",
+                )
 
 
 def _look(path: Path) -> tuple[int, int] | None:

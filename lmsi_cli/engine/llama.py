@@ -24,6 +24,7 @@ from lmsi_cli.engine import probe
 from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.layout import Sizes
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.splits import damaged, parts_of, readers
 from lmsi_cli.thinking import MARKS
 
 GGUF_MAGIC = b"GGUF"
@@ -93,9 +94,14 @@ def default_threads() -> int:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what cannot be a GGUF file before llama.cpp sees it."""
+    """Refuse what cannot be a GGUF file, or all parts of one, before llama.cpp sees it."""
     if not path.is_file():
         raise LmsiError(f"{path}: no such model file", hint="`lmsi models` lists what is available")
+    for part in parts_of(path):
+        _check_start(part)
+
+
+def _check_start(path: Path) -> None:
     try:
         with path.open("rb") as f:
             start = f.read(len(LFS_POINTER))
@@ -105,14 +111,6 @@ def check_file(path: Path) -> None:
         raise LmsiError(f"{path}: a pointer of Git LFS, not the model", hint="run `git lfs pull`")
     if not start.startswith(GGUF_MAGIC):
         raise LmsiError(f"{path}: not a GGUF file", hint="convert it with llama.cpp's converter")
-
-
-def damaged(path: Path, why: object) -> LmsiError:
-    """Say that a file begins like a GGUF file and does not go on like one."""
-    return LmsiError(
-        f"{path}: this GGUF file of {path.stat().st_size:,} bytes is cut short or damaged: {why}",
-        hint="download or copy it again",
-    )
 
 
 class LlamaModel:
@@ -251,6 +249,7 @@ def _cannot_load(path: Path) -> LmsiError:
     reason = last_complaint() or "no reason given"
     if any(words in reason for words in CUT_SHORT):
         return damaged(path, reason)
+    readers(path)  # has better words for what is only a part of a model
     return LmsiError(
         f"{path}: llama.cpp cannot load it: {reason}",
         hint="upgrade llama-cpp-python, or use another model",

@@ -13,28 +13,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lmsi_cli.engine.llama import check_file, damaged
+from lmsi_cli.engine.llama import check_file
+from lmsi_cli.splits import readers, size_of
 
 Value = int | str
 
 
 def read_metadata(path: Path) -> dict[str, Value]:
-    """Read the facts of a GGUF file.
+    """Read the facts of a GGUF file, or of all parts of a model.
 
     Raises:
-        LmsiError: It is missing, no GGUF, or truncated.
+        LmsiError: It is missing, no GGUF, truncated, or only a part of a model.
     """
     check_file(path)
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OSError, OverflowError) as e:
-        raise damaged(path, "its header or its tensors are not whole") from e
-    return _facts(reader, path)
+    return _facts(readers(path), size_of(path))
 
 
-def _facts(reader: Any, path: Path) -> dict[str, Value]:  # noqa: ANN401 - untyped library
+def _facts(parts: list[Any], size: int) -> dict[str, Value]:
+    reader, tensors = parts[0], [t for part in parts for t in part.tensors]
+
     def get(key: str, default: Value = "not stated") -> Value:
         field = reader.get_field(key)
         value = default if field is None else field.contents()
@@ -46,9 +43,10 @@ def _facts(reader: Any, path: Path) -> dict[str, Value]:  # noqa: ANN401 - untyp
     return {
         "name": get("general.name"),
         "architecture": arch,
-        "parameters": sum(int(t.n_elements) for t in reader.tensors),
-        "file_bytes": path.stat().st_size,
-        "quantisation": _quantisation(reader),
+        "parameters": sum(int(t.n_elements) for t in tensors),
+        "file_bytes": size,
+        **({"parts": len(parts)} if len(parts) > 1 else {}),
+        "quantisation": _quantisation(tensors),
         "context": get(f"{arch}.context_length"),
         "layers": get(f"{arch}.block_count"),
         "width": get(f"{arch}.embedding_length"),
@@ -61,10 +59,10 @@ def _facts(reader: Any, path: Path) -> dict[str, Value]:  # noqa: ANN401 - untyp
     }
 
 
-def _quantisation(reader: Any) -> str:  # noqa: ANN401 - untyped library
+def _quantisation(tensors: list[Any]) -> str:
     """Tensor types by their share of the parameters, largest first."""
     sizes: Counter[str] = Counter()
-    for t in reader.tensors:
+    for t in tensors:
         sizes[t.tensor_type.name] += int(t.n_elements)
     total = max(1, sizes.total())
     return ", ".join(

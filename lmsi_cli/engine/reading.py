@@ -62,13 +62,14 @@ def to_requests(
     for turn in range(turns):
         own = tuple(w for w in wanted if w.path % turns == turn)
         written = render(for_path(task, turn), question.question, format)
-        prompt = engine.encode_prompt(written)
+        prompt = engine.encode_prompt(written, task.variables)
         words = f'"{textwrap.shorten(question.question, WORDS, placeholder=" ...")}"'
         follow = None
         if format == TWO_STAGES:
             follow = _follow(engine, task, question.question, len(prompt.ids), longest)
         ids = tuple(prompt.ids)
-        found.append(Request(question.id, ids, own, words, prompt.begun, follow, turn, written))
+        asked = (prompt.begun, follow, turn, written, task.variables)
+        found.append(Request(question.id, ids, own, words, *asked))
     return found
 
 
@@ -78,7 +79,7 @@ def _follow(engine: Engine, task: Task, question: str, prompt: int, longest: int
 
     def ask(text: str) -> Encoded:
         prompt = answer_prompt(task, question, rationale(text))
-        encoded = engine.encode_prompt(prompt)
+        encoded = engine.encode_prompt(prompt, task.variables)
         return encoded._replace(begun=words) if isinstance(prompt, str) else encoded
 
     talks = task.chat is not None

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.config import SamplingConfig
+from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.engine.base import (
     Encoded,
     Follow,
@@ -66,7 +66,7 @@ class ScriptedEngine:
         """Bytes as ids."""
         return list(text.encode())
 
-    def encode_prompt(self, prompt: Prompt) -> Encoded:
+    def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
         """Bytes as ids; of a conversation, those of its contents."""
         text = prompt if isinstance(prompt, str) else "\n".join(m.content for m in prompt)
         return Encoded(self.encode(text))

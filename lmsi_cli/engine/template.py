@@ -13,14 +13,16 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from lmsi_cli.config import Variables, name_of, values_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
 
@@ -33,18 +35,51 @@ FAILURES = (
     RecursionError,
 )  # fmt: skip
 OFF = "`--chat off` asks in plain text"
+OWN = {"messages", "add_generation_prompt", "bos_token", "eos_token"}  # not for a user to set
+NEEDLE = "lmsi needle"
 
 
 class ChatTemplate:
-    """One compiled template, with the texts of its model's BOS and EOS tokens."""
+    """One compiled template, the texts of its model's BOS and EOS tokens, a user's variables.
 
-    def __init__(self, source: str, bos: str = "", eos: str = "", where: str = "") -> None:
-        self.names = {"bos_token": bos, "eos_token": eos, "tools": None, "documents": None}
-        self.where = where or "chat template"
+    A name that is not given is not defined, as in llama.cpp: templates ask whether ``tools`` is.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        bos: str = "",
+        eos: str = "",
+        where: str = "",
+        variables: Variables = (),
+    ) -> None:
+        """Compile a template.
+
+        Args:
+            source: Jinja text.
+            bos: The text of the model's BOS token.
+            eos: That of its EOS token.
+            where: The file that it is from, for messages.
+            variables: Values for what else the template asks for.
+
+        Raises:
+            LmsiError: It is broken, or has no such variable.
+        """
+        self.names = {"bos_token": bos, "eos_token": eos, **values_of(variables)}
+        self.where, self.variables = where or "chat template", variables
+        environment = _environment()
         try:
-            self.template = _environment().from_string(source)
+            parsed = environment.parse(source)
+            self.template = environment.from_string(parsed)
         except FAILURES as e:
             raise LmsiError(f"{self.where}: its chat template is broken: {e}", hint=OFF) from None
+        self.knows = sorted(meta.find_undeclared_variables(parsed) - OWN)
+        for name in map(name_of, variables):
+            if name not in self.knows:
+                raise LmsiError(
+                    f"{self.where}: its chat template has no variable {name!r} to set",
+                    hint=f"it has: {', '.join(self.knows) or 'none'}",
+                )
 
     def write(self, messages: Sequence[Message], reply: bool) -> str:
         """Write a conversation.
@@ -56,12 +91,36 @@ class ChatTemplate:
         Raises:
             LmsiError: The template refuses these messages; in its own words.
         """
-        turns = [{"role": m.role, "content": m.content} for m in messages]
+        form = _listed if self._wants_lists else str
+        turns = [{"role": m.role, "content": form(m.content)} for m in messages]
         try:
             return self.template.render(messages=turns, add_generation_prompt=reply, **self.names)
         except FAILURES as e:
-            told = f"{self.where}: its chat template refuses the prompt: {e}"
-            raise LmsiError(told, hint=f"try `--few-shot message`, or {OFF}") from None
+            raise self._refusal(e) from None
+
+    def _refusal(self, e: Exception) -> LmsiError:
+        told = f"{self.where}: its chat template refuses the prompt"
+        if self.variables:
+            known = f"another value, or none; its variables: {', '.join(self.knows)}"
+            return LmsiError(f"{told} with {', '.join(self.variables)}: {e}", hint=known)
+        return LmsiError(f"{told}: {e}", hint=f"try `--few-shot message`, or {OFF}")
+
+    @cached_property
+    def _wants_lists(self) -> bool:
+        """Whether contents are lists of parts, as for templates of models that see.
+
+        Found out as llama.cpp does: a text alone does not show, the same text in a list does.
+        """
+        return not self._shows(NEEDLE) and self._shows(_listed(NEEDLE))
+
+    def _shows(self, content: str | list[dict[str, str]]) -> bool:
+        turn = {"role": "user", "content": content}
+        try:
+            return NEEDLE in self.template.render(
+                messages=[turn], add_generation_prompt=False, **self.names
+            )
+        except FAILURES:
+            return False
 
 
 class _Generation(Extension):
@@ -82,6 +141,10 @@ def _environment() -> ImmutableSandboxedEnvironment:
     env.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
     env.filters["tojson"] = _tojson
     return env
+
+
+def _listed(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
 
 
 def _raise(message: str) -> None:

@@ -43,7 +43,8 @@ FOLDER = "students"  # in the teacher's run
 ADAPTER = ("adapter", "adapter_sha256", "adapter_scale")  # that drew the teacher's paths
 # where a server drew the teacher's paths; the student is a file
 SERVER = (*ServerConfig.__struct_fields__, "engine", "server", "model_stated", "model_facts")
-FORM = ("task_name", "task_sha256", "chat", "few_shot", "system")  # of the student's prompts
+# of the student's prompts
+FORM = ("task_name", "task_sha256", "chat", "few_shot", "system", "template_var")
 
 
 class Pupil(NamedTuple):
@@ -147,7 +148,8 @@ def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
     sample = saved["sample"]
     chat = pupil.task.chat
     own = {"few_shot": chat.few_shot, "system": chat.system} if chat else {"system": ""}
-    asked = {k: v for k, v in sample.items() if k not in (*ADAPTER, *SERVER)}
+    variables = {"template_var": pupil.task.variables} if pupil.task.variables else {}
+    asked = {k: v for k, v in sample.items() if k not in (*ADAPTER, *SERVER, "template_var")}
     origin = {
         "run": str(teacher.root.absolute()),
         "model": sample["model"],
@@ -156,7 +158,7 @@ def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
         "votes_sha256": sha256_file(teacher.votes),
     }
     return {
-        "sample": {**asked, **own, **pupil.identity},
+        "sample": {**asked, **own, **variables, **pupil.identity},
         TEACHER: origin,
         TEACHER_SAMPLE: sample,
         TEACHER_VOTE: saved.get("vote", {}),

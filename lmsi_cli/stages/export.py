@@ -32,6 +32,7 @@ from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.report.card import LIBRARY, WHAT, Card, card_of, markdown, whose
 from lmsi_cli.report.modelfile import modelfile
 from lmsi_cli.rundir import ORIGIN, RunDir, check_base, chosen_scale, sha256_file
+from lmsi_cli.splits import stem_of
 from lmsi_cli.training import folder as hf
 from lmsi_cli.training.agreement import agree, lost, told, widened
 from lmsi_cli.training.merge import Facts, describe, merge, read_lora, rescale, tensor_types
@@ -208,7 +209,7 @@ def _prompts(run: RunDir, model: Path, task: Task) -> list[list[int]]:
     """Token ids of a few questions of the run, as they are asked in it."""
     texts = [q.question for q in islice(read_records(run.questions, Question), PROMPTS)]
     with vocabulary(model) as words:
-        encoder = Encoder(words)
+        encoder = Encoder(words, task.variables)
         return [encoder.prompt(render(task, text, "cot-zero")).ids for text in texts]
 
 
@@ -313,6 +314,7 @@ def _ollama(job: Job, out: Path, kind: str) -> Made:
         if job.task.chat is None
         else "There is no TEMPLATE: Ollama makes one of the chat template in the file.",
     ]
+    remarks += [f"A Modelfile has no place for the variable {v}." for v in job.task.variables]
     if job.config.merge:
         name = f"{_stem(job.model)}-lmsi-{kind}.gguf"
         made = _merged(job, out / name, kind)
@@ -337,7 +339,7 @@ def _as_sampled(run: RunDir) -> SampleConfig:
 
 
 def _stem(model: Path) -> str:
-    return re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", model.stem))
+    return re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", stem_of(model)))
 
 
 FORMS: dict[str, Callable[[Job, Path, str], Made]] = {

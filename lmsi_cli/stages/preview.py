@@ -75,6 +75,7 @@ def preview(
     prompts = [render(task, q.question, config.prompt) for q in questions[: config.limit or None]]
     if not prompts:
         raise LmsiError("no questions to show a prompt for")
+    encoder = encoder.given(task.variables)
     encoded = [encoder.prompt(p) for p in prompts]
     lengths = [len(e.ids) for e in encoded]
     return Preview(

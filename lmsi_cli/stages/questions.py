@@ -231,7 +231,7 @@ class _Desk:
         )
         shown = self._shown(number)
         prompt = draft_prompt([q.question for q in shown], self.job.task.chat)
-        encoded = self.job.engine.encode_prompt(prompt)
+        encoded = self.job.engine.encode_prompt(prompt, self.job.task.variables)
         return Request(str(number), tuple(encoded.ids), wanted, begun=encoded.begun)
 
     def _shown(self, number: int) -> list[Question]:

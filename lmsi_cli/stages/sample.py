@@ -199,6 +199,8 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """
     refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
+    if not config.template_var:  # folders of older versions lack it
+        del now["template_var"]
     if run.sampled.size():
         # a folder from before there was --stop or --engine holds full samples of llama.cpp
         saved = {"stop": NO_STOP, "engine": LLAMA, **run.load_settings().get("sample", {})}

@@ -63,7 +63,8 @@ def train_run(
     Args:
         run: Held by the caller (``locked``).
         model: The base, a GGUF file.
-        task: Supplies the form of the prompts that the proof is made on.
+        task: Supplies the chat template's variables, and the form of the prompts that the proof
+            is made on.
         config: Settings of the training.
         progress: Is told of every step.
         overwrite: Discard an adapter that is there, finished or not.
@@ -85,7 +86,7 @@ def train_run(
         return _finished(run, origin)
     examples = lessons.weighted(run, config)
     with vocabulary(model) as words:
-        encoder = Encoder(words)
+        encoder = Encoder(words, task.variables)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
         prompts = within(model, [codec.prompt(p) for p in held_out(run, task, examples)])
         seen = witness(model, prompts)
@@ -108,7 +109,7 @@ def train_run(
     return result
 
 
-def assist(run: RunDir, model: Path) -> None:
+def assist(run: RunDir, model: Path, task: Task) -> None:
     """Do another process's part of a training that the first one leads.
 
     It works in a folder of its own that is thrown away, on what the first one's held at the start.
@@ -116,6 +117,7 @@ def assist(run: RunDir, model: Path) -> None:
     Args:
         run: Held by the first process.
         model: The base, a GGUF file.
+        task: As the first process has it.
 
     Raises:
         LmsiError: As ``train_run``, or another process has failed.
@@ -127,7 +129,7 @@ def assist(run: RunDir, model: Path) -> None:
     with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
         if run.adapter.is_dir():
             shutil.copytree(run.adapter, own, dirs_exist_ok=True)
-        encoder = Encoder(words)
+        encoder = Encoder(words, task.variables)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
         train(examples, model, config, Path(own), codec, Silent())
 

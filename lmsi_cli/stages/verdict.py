@@ -125,7 +125,8 @@ def _check_second(run: RunDir, second: RunDir) -> None:
     """A run agrees with itself, and with its like, whatever it says."""
     if not second.paths.exists():
         raise LmsiError(f"--second: {second.paths}: no such file", hint="run `lmsi sample` first")
-    keys = ("prompt", "model_sha256", "task_sha256", "chat", "few_shot", "system", "adapter")
+    keys = ("prompt", "model_sha256", "task_sha256", "chat", "few_shot", "system", "template_var",
+            "adapter")  # fmt: skip
     mine, theirs = (r.load_settings().get("sample", {}) for r in (run, second))
     if all(mine.get(k) == theirs.get(k) for k in keys):
         raise LmsiError(

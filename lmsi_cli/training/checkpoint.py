@@ -26,6 +26,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import unfinished, write_error
 from lmsi_cli.records import Record
 from lmsi_cli.rundir import check_same
+from lmsi_cli.splits import parts_of
 from lmsi_cli.training.data import Unit, sequences
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def fingerprint(
     """Name a run by all that decides its result; how often it saves, and where it runs, does not.
 
     Args:
-        gguf: The base model; its size, head and tail stand for it. None in tests without one.
+        gguf: The base model; its files' sizes, heads and tails stand for it. None in some tests.
         examples: The token ids and weights in order.
         config: All settings.
         start: From ``starting.fingerprint``: what ``config.init`` holds.
@@ -79,9 +80,9 @@ def fingerprint(
     digest.update(start.encode())
     for piece in _spelled(examples):
         digest.update(piece)
-    if gguf is not None:
-        size = gguf.stat().st_size
-        with gguf.open("rb") as f:
+    for part in parts_of(gguf) if gguf is not None else ():
+        size = part.stat().st_size
+        with part.open("rb") as f:
             digest.update(f"{size}".encode() + f.read(HEAD_BYTES))
             f.seek(max(0, size - HEAD_BYTES))
             digest.update(f.read())

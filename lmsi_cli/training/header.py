@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself: its header, read without the weights.
+"""What a GGUF file, or a model in several, says of itself: its header, read without the weights.
 
 Knows nothing of PyTorch or of what an architecture means. The record:
 
@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.splits import parts_of, readers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,24 +68,20 @@ def read_meta(gguf: Path) -> GgufMeta:
     """Read a GGUF file's header; the weights stay on disk.
 
     Raises:
-        LmsiError: The file is not there or is not a GGUF file.
+        LmsiError: The file, or a part of the model, is not there or is not a GGUF file.
     """
     try:
-        stat = gguf.stat()
+        stats = [part.stat() for part in parts_of(gguf)]
     except OSError as e:
         raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
-    return _read(gguf, stat.st_mtime_ns, stat.st_size)
+    return _read(gguf, tuple((s.st_mtime_ns, s.st_size) for s in stats))
 
 
 # A vocabulary of 150,000 tokens takes a second to walk past, and a training asks several times.
 @lru_cache(maxsize=4)
-def _read(gguf: Path, _changed: int, _size: int) -> GgufMeta:
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(gguf)
-    except (OSError, ValueError, KeyError) as e:
-        raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
+def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
+    parts = readers(gguf)
+    reader, tensors = parts[0], [t for part in parts for t in part.tensors]
     arch = str(_field(reader, "general.architecture", "unknown"))
     values = {
         key.removeprefix(f"{arch}."): reader.get_field(key).contents()
@@ -92,17 +89,17 @@ def _read(gguf: Path, _changed: int, _size: int) -> GgufMeta:
         if key.startswith(f"{arch}.")
     }
     heads = _one(values.get("attention.head_count", 0))
-    found = {t.name: t.data.astype("float32") for t in reader.tensors if t.name in ROPE}
+    found = {t.name: t.data.astype("float32") for t in tensors if t.name in ROPE}
     short, long = (found.get(f"rope_factors_{kind}.weight") for kind in ("short", "long"))
     return GgufMeta(
         architecture=arch,
         blocks=_one(values.get("block_count", 0)),
         heads=heads,
         kv_heads=_one(values.get("attention.head_count_kv", heads)),
-        shapes={t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors},
+        shapes={t.name: tuple(int(n) for n in reversed(t.shape)) for t in tensors},
         rope_factors=found.get("rope_freqs.weight"),
         values=values,
-        types={t.name: t.tensor_type.name for t in reader.tensors},
+        types={t.name: t.tensor_type.name for t in tensors},
         long_rope=None if short is None or long is None else (short.tolist(), long.tolist()),
     )
 

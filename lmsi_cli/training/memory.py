@@ -21,6 +21,7 @@ import msgspec
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import Record
+from lmsi_cli.splits import size_of
 from lmsi_cli.training import attention, data, fused, heap, load, lora, schedule, step, weights
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def outline(
     gguf: Path, examples: Sequence[data.Unit], dtype: load.Dtype, shares: int = 1
 ) -> Outline:
     """Read what a forecast needs of a model's file."""
-    return Outline(load.read_meta(gguf), examples, dtype, gguf.stat().st_size, shares)
+    return Outline(load.read_meta(gguf), examples, dtype, size_of(gguf), shares)
 
 
 def forecast(run: Outline, config: TrainConfig, checkpointing: bool) -> Footprint:

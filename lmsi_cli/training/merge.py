@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.splits import readers, size_of, tensors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,7 @@ def read_lora(adapter: Path) -> Lora:
     Raises:
         LmsiError: The file is none, or holds more than pairs of LoRA matrices.
     """
-    reader = _reader(adapter)
+    reader = readers(adapter)[0]
     alpha = reader.get_field(ALPHA)
     if alpha is None:
         raise LmsiError(f"{adapter}: not a LoRA adapter: it has no {ALPHA}")
@@ -65,29 +66,29 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     """Write the base with the adapter added; adapted tensors become F16 or F32, others stay.
 
     Args:
-        base: A GGUF file in one part.
+        base: A GGUF file, or the first part of a model in several.
         lora: For this base; scale 0 gives the base with the same tensors dequantised.
         out: Written in place: the caller renames.
         scale: Of the adapter, as ``llama_set_adapters_lora`` takes it.
         wide: F32 for every adapted tensor.
 
     Raises:
-        LmsiError: The base is in several parts, lacks an adapted tensor or has it in another
-            shape, its type cannot be dequantised, or a sum does not fit F16.
+        LmsiError: The base lacks an adapted tensor or has it in another shape, its type cannot be
+            dequantised, or a sum does not fit F16.
     """
     import gguf
 
-    reader = _reader(base)
-    _check(reader, base, lora)
+    reader, whole = readers(base)[0], tensors(base)
+    _check(whole, base, lora)
     writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"), endianess=reader.endianess)
     try:
         _copy_metadata(reader, writer)
-        for tensor in reader.tensors:
+        for tensor in whole:
             _announce(writer, tensor, _float(tensor, wide) if tensor.name in lora.pairs else None)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for data in _weights(reader, lora, scale, wide):
+        for data in _weights(whole, lora, scale, wide):
             writer.write_tensor_data(data, tensor_endianess=reader.endianess)
     finally:
         writer.close()
@@ -97,7 +98,7 @@ def rescale(adapter: Path, out: Path, scale: float) -> None:
     """Write an adapter that acts at scale 1 as this one does at ``scale``."""
     import gguf
 
-    lora, reader = read_lora(adapter), _reader(adapter)
+    lora, reader = read_lora(adapter), readers(adapter)[0]
     if not lora.alpha and scale != 1.0:  # llama.cpp then scales by no rank
         raise LmsiError(f"{adapter}: its alpha is 0; it cannot be scaled")
     writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"))
@@ -129,30 +130,21 @@ def describe(model: Path) -> Facts:
     Raises:
         LmsiError: It is none.
     """
-    reader = _reader(model)
+    reader = readers(model)[0]
     kind = reader.get_field("general.file_type")
     return Facts(
         name=_text(reader, "general.name"),
         architecture=_text(reader, "general.architecture"),
         licence=_text(reader, "general.license"),
         file_type=None if kind is None else int(kind.contents()),
-        bytes=model.stat().st_size,
-        parameters=sum(int(t.n_elements) for t in reader.tensors),
+        bytes=size_of(model),
+        parameters=sum(int(t.n_elements) for t in tensors(model)),
     )
 
 
 def tensor_types(model: Path) -> dict[str, int]:
     """GGML's number of each tensor's type, by name."""
-    return {t.name: int(t.tensor_type) for t in _reader(model).tensors}
-
-
-def _reader(path: Path) -> Any:  # noqa: ANN401 - untyped library
-    from gguf import GGUFReader
-
-    try:
-        return GGUFReader(path)
-    except (OSError, ValueError, KeyError) as e:
-        raise LmsiError(f"{path}: not a readable GGUF file: {e}") from None
+    return {t.name: int(t.tensor_type) for t in tensors(model)}
 
 
 def _text(reader: Any, key: str) -> str:  # noqa: ANN401 - untyped library
@@ -160,14 +152,8 @@ def _text(reader: Any, key: str) -> str:  # noqa: ANN401 - untyped library
     return "" if field is None else str(field.contents())
 
 
-def _check(reader: Any, base: Path, lora: Lora) -> None:  # noqa: ANN401 - untyped library
-    parts = reader.get_field("split.count")
-    if parts is not None and int(parts.contents()) > 1:
-        raise LmsiError(
-            f"{base}: one of {parts.contents()} parts of a model; merging needs it in one file",
-            hint="join them with `llama-gguf-split --merge`",
-        )
-    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
+def _check(whole: list[Any], base: Path, lora: Lora) -> None:
+    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in whole}
     for name, (a, b) in lora.pairs.items():
         if shapes.get(name) != (b.shape[0], a.shape[1]):
             raise LmsiError(
@@ -177,12 +163,12 @@ def _check(reader: Any, base: Path, lora: Lora) -> None:  # noqa: ANN401 - untyp
 
 
 def _copy_metadata(reader: Any, writer: Any, other: dict[str, Any] | None = None) -> None:  # noqa: ANN401 - untyped library
-    """Copy every key with its type; ``other`` holds values that replace the file's."""
+    """Copy every key with its type, but none of a split; ``other`` holds values to replace."""
     from gguf import GGUFValueType, Keys
 
     own = Keys.General.ARCHITECTURE  # the writer sets it
     for field in reader.fields.values():
-        if field.name == own or field.name.startswith("GGUF."):
+        if field.name == own or field.name.startswith(("GGUF.", "split.")):
             continue
         kind = field.types[0]
         sub = field.types[-1] if kind == GGUFValueType.ARRAY else None
@@ -211,16 +197,16 @@ def _announce(writer: Any, tensor: Any, kind: Any) -> None:  # noqa: ANN401 - un
     writer.add_tensor_info(tensor.name, shape, np.dtype(kind), size, number)
 
 
-def _weights(reader: Any, lora: Lora, scale: float, wide: bool) -> Iterator[NDArray[Any]]:  # noqa: ANN401 - untyped library
+def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator[NDArray[Any]]:
     import numpy as np
 
-    for tensor in reader.tensors:
+    for tensor in whole:
         if tensor.name not in lora.pairs:
             yield tensor.data
             continue
-        whole = _dequantised(tensor) + lora.change(tensor.name, scale)
+        merged = _dequantised(tensor) + lora.change(tensor.name, scale)
         with np.errstate(over="ignore"):
-            data = whole.astype(_float(tensor, wide))
+            data = merged.astype(_float(tensor, wide))
         if not np.isfinite(data).all():
             raise LmsiError(
                 f"'{tensor.name}' holds numbers that F16 cannot", hint="export with --type F32"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
+from lmsi_cli.splits import tensors
 from lmsi_cli.training.architectures import family
 from lmsi_cli.training.header import GgufMeta, read_meta, words
 from lmsi_cli.training.load import Dtype, configuration, narrow_names, quiet, skeleton
@@ -251,10 +252,8 @@ def _vocabulary(folder: Path) -> dict[int, str]:
 
 def _compare_weights(model: nn.Module, gguf: Path, meta: GgufMeta, folder: Path) -> Original:
     """Compare every tensor of the file with the folder's, each against what its type may lose."""
-    from gguf import GGUFReader
-
     told, worst = places(model, meta), ("", -1.0)
-    for tensor in GGUFReader(gguf).tensors:
+    for tensor in tensors(gguf):
         name = "token_embd.weight" if tensor.name == "output.weight" else tensor.name
         place = told.get(tensor.name) or told.get(name)
         if place is None:

@@ -239,15 +239,7 @@ def _is_empty(completion: Prompt) -> bool:
 
 def _context(gguf: Path) -> int:
     """Tokens of the model's context; no limit where the file does not say."""
-    from gguf import GGUFReader
-
-    try:
-        reader = GGUFReader(gguf)
-    except (OSError, ValueError, KeyError) as e:
-        raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
-    family = reader.get_field("general.architecture")
-    found = reader.get_field(f"{family.contents()}.context_length") if family else None
-    return int(found.contents()) if found else sys.maxsize
+    return int(load.read_meta(gguf).values.get("context_length", 0)) or sys.maxsize
 
 
 def _nothing(count: int, dropped: int, limit: int) -> LmsiError:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.splits import tensors
 from lmsi_cli.training.architectures import family, order
 from lmsi_cli.training.header import ROPE, GgufMeta
 
@@ -94,8 +95,6 @@ def fill(
         LmsiError: A tensor has no place, a parameter no tensor, the type cannot be dequantised,
             or a weight is infinite or not a number; says which.
     """
-    from gguf import GGUFReader
-
     told = places(model, meta)
     absent = set(told) - set(meta.shapes)
     _complete(told, meta)
@@ -116,7 +115,7 @@ def fill(
     for name in absent:  # llama.cpp adds no bias where the file has none
         target(told[name]).zero_()
         count(told[name].parameter)
-    for tensor in GGUFReader(gguf).tensors:
+    for tensor in tensors(gguf):
         if place := told.get(tensor.name):
             _pour(tensor, target(place), meta)
             count(place.parameter)

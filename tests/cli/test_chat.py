@@ -9,6 +9,7 @@ from bad_input_cases import SAMPLE
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
+from lmsi_cli.engine.template import ChatTemplate
 from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.records import Path, TrainExample
 from lmsi_cli.rundir import RunDir
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.model
 def talkers(gguf, tmp_path_factory):
     root = tmp_path_factory.mktemp("talkers")
     kinds = {"chatml": chat.CHATML, "trims": chat.TRIMS, "thinks": chat.THINKS}
-    kinds |= {"broken": chat.BROKEN, "refuses": chat.REFUSES}
+    kinds |= {"broken": chat.BROKEN, "refuses": chat.REFUSES, "switch": chat.SWITCH}
+    kinds |= {"listens": chat.LISTENS, "lists": chat.LISTS}
     return {k: chat.chat_model(gguf, root / f"{k}.gguf", t) for k, t in kinds.items()}
 
 
@@ -65,7 +67,33 @@ REFUSED = {
     "system": (("m", "--system", "x"), "--system needs a conversation, and prompts are plain text"),
     "form": (("chatml", "--few-shot", "both"), "--few-shot: expected one of turns, message"),
     "choice": (("chatml", "--chat", "yes"), "--chat: expected one of auto, on, off"),
-}
+    "variable, plain": (
+        ("m", "--template-var", "a=1"), "--template-var needs a conversation, and prompts are"
+    ),
+    "variable, off": (
+        ("switch", "--chat", "off", "--template-var", "enable_thinking=false"),
+        "--template-var needs a conversation, and prompts are plain text: --chat off",
+    ),
+    "unknown variable": (
+        ("switch", "--template-var", "enable_thinkin=false"),
+        "switch.gguf: its chat template has no variable 'enable_thinkin' to set\n"
+        "hint: it has: enable_thinking\n",
+    ),
+    "refused value": (
+        ("switch", "--template-var", "enable_thinking=no"),
+        "switch.gguf: its chat template refuses the prompt with enable_thinking=no: true or false\n"
+        "hint: another value, or none; its variables: enable_thinking\n",
+    ),
+    "no value": (("switch", "--template-var", "x"), "--template-var: expected NAME=VALUE"),
+    "Python's": (
+        ("switch", "--template-var", "enable_thinking=False"),
+        "--template-var enable_thinking=False: would be the word False",
+    ),
+    "twice": (
+        ("switch", "--template-var", "x=0", "--template-var", "x=1"),
+        "--template-var x=1: x is given twice",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["draw", "dry"])
@@ -93,11 +121,24 @@ def give_answers(run):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("more", [(), ("--few-shot", "message"), ("--system", "Be brief.")])
-def test_training_sees_the_ids_that_were_sampled(talks, lmsi, more):
+OFF = ("--template-var", "enable_thinking=false")
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("chatml", ()),
+        ("chatml", ("--few-shot", "message")),
+        ("chatml", ("--system", "Be brief.")),
+        ("listens", ("--system", "/no_think")),
+        ("lists", ("--system", "Be brief.")),
+        ("switch", OFF),
+    ],
+)
+def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
     """One line of train.jsonl is one pair in TRL's conversational form, and encodes to the same."""
-    lmsi(*sample("chatml", "--prompt", "cot-few", *more))
-    dry = json.loads(lmsi(*sample("chatml", "--prompt", "cot-few", *more, "--dry-run")).stdout)
+    lmsi(*sample(model, "--prompt", "cot-few", *more))
+    dry = json.loads(lmsi(*sample(model, "--prompt", "cot-few", *more, "--dry-run")).stdout)
     run = RunDir("r")
     give_answers(run)
     assert lmsi("vote", "r").exit_code == 0
@@ -109,9 +150,12 @@ def test_training_sees_the_ids_that_were_sampled(talks, lmsi, more):
         assert [m["role"] for m in line["completion"]] == ["assistant"]
         assert line["completion"][0]["content"].endswith("The answer is 7.")
         assert "think" not in line["completion"][0]["content"]
+        assert line.get("chat_template_kwargs") == (
+            {"enable_thinking": False} if more == OFF else None
+        )
     mine = next(e for e in examples if e.format == "cot-few" and e.question_id == "a")
-    with vocabulary(talks / "chatml.gguf") as words:
-        encoder = Encoder(words)
+    with vocabulary(talks / f"{model}.gguf") as words:
+        encoder = Encoder(words, more[1:] if more == OFF else ())
         assert encoder.prompt(mine.prompt).ids == dry["ids"]
         ids = encoder.completion(mine.prompt, mine.completion)
         assert words.ends(ids[-1]) and words.spelling(ids[-1]) == b"<|im_end|>"
@@ -130,6 +174,75 @@ def test_a_talker_trains_and_is_examined_in_its_own_form(talks, lmsi):
     assert done.stderr.startswith("error: --system needs a conversation")
     results = list(RunDir("r").eval_dir.glob("*.result.json"))
     assert len(results) == 3  # each form is another evaluation
+
+
+# -- variables of the template ------------------------------------------------------------
+
+
+def test_a_variable_belongs_to_the_run(talks, lmsi):
+    lmsi(*sample("switch", *OFF))
+    assert settings()["template_var"] == ["enable_thinking=false"]
+    assert lmsi(*sample("switch", *OFF, "-n", "3")).exit_code == 0
+    for other, told in (((), "not set"), (("--template-var", "enable_thinking=true"), "true")):
+        done = lmsi(*sample("switch", *other))
+        assert done.exit_code == 1
+        assert "template_var: ['enable_thinking=false'] in the run folder" in done.stderr
+        assert told in done.stderr.partition("in the run folder")[2]
+
+
+def test_a_folder_from_before_there_were_variables_goes_on(talks, lmsi):
+    lmsi(*sample("switch"))
+    assert "template_var" not in settings()
+    done = lmsi(*sample("switch", *OFF))
+    assert "template_var: not set in the run folder, ['enable_thinking=false'] now" in done.stderr
+
+
+def test_a_variable_comes_from_the_config_file_too(talks, lmsi):
+    (talks / "c.toml").write_text('[sample]\ntemplate_var = ["enable_thinking=false"]\n')
+    shown = dry(lmsi, "switch", "--config", "c.toml")
+    assert spelt(shown).endswith("<think>\n\n</think>\n") and shown["begun"] == ""
+    shown = dry(lmsi, "switch", "--config", "c.toml", "--template-var", "enable_thinking=true")
+    assert spelt(shown).endswith("<think>\n") and shown["begun"] == "<think>\n"
+    (talks / "c.toml").write_text("[sample]\ntemplate_var = { enable_thinking = false }\n")
+    done = lmsi(*sample("switch", "--config", "c.toml"))
+    assert done.stderr.startswith("error: c.toml [sample] template_var: expected NAME=VALUE")
+
+
+@pytest.mark.parametrize(
+    ("text", "more"), [("", OFF), ('[sample]\ntemplate_var = ["enable_thinking=false"]\n', ())]
+)
+def test_run_takes_variables_from_the_flag_and_from_the_file(talks, lmsi, text, more):
+    (talks / "c.toml").write_text(f"{text}\n[run]\npaths = 1\n")
+    lmsi("run", "q.jsonl", "-m", "switch.gguf", "-o", "x", "--config", "c.toml", *more)
+    assert settings("x")["template_var"] == ["enable_thinking=false"]
+
+
+def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch):
+    """Whoever writes a prompt in any of the commands writes it with them."""
+    written = []
+    render = ChatTemplate.write
+
+    def write(self, messages, reply):
+        text = render(self, messages, reply)
+        written.append((self.variables, text))
+        return text
+
+    lmsi(*sample("switch", *OFF))
+    give_answers(RunDir("r"))
+    lmsi("vote", "r")
+    monkeypatch.setattr(ChatTemplate, "write", write)
+    for argv in (
+        ("train", "r", "--max-steps", "1", "--rank", "1"),
+        ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"),
+        ("export", "r", "--to", "adapter"),
+    ):
+        written.clear()
+        done = lmsi(*argv, "--quiet")
+        assert done.exit_code == 0, done.stderr
+        assert {variables for variables, _ in written} == {OFF[1:]}
+        assert any(text.endswith("<think>\n\n</think>\n") for _, text in written)
+    done = lmsi("export", "r", "--to", "ollama", "--quiet", "--json")
+    assert any("enable_thinking=false" in r for r in json.loads(done.stdout)["remarks"])
 
 
 # -- what would be asked ------------------------------------------------------------------

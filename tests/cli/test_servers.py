@@ -163,6 +163,55 @@ def test_conversations_are_the_default_and_said(here, lmsi):
     assert (told["chat"], told["server"], told["model"]) == ("on", "127.0.0.1", "tiny")
 
 
+OFF = ("--template-var", "enable_thinking=false", "--template-var", "effort=low")
+
+
+def test_variables_of_the_template_go_to_the_server_and_belong_to_the_run(here, lmsi):
+    with Front(Model()) as front:
+        sample(lmsi, front, "--chat", "on", *OFF)
+        wanted = {"enable_thinking": False, "effort": "low"}
+        assert [p["chat_template_kwargs"] for p in front.posts] == [wanted] * len(front.posts)
+        before = len(front.posts)
+        how = ["--data", "test.jsonl", "--modes", "cot", "-q", "--engine", "openai"]
+        assert lmsi("eval", "run", *how).exit_code == 0
+        assert [p["chat_template_kwargs"] for p in front.posts[before:]] == [wanted] * 4
+        done = sample(lmsi, front, "--chat", "on", code=1)
+        assert "template_var: ['enable_thinking=false', 'effort=low'] in the run" in done.stderr
+        assert lmsi("vote", "run", "-q").exit_code == 0
+    lines = (here / "run" / "train.jsonl").read_text().splitlines()
+    assert [json.loads(line)["chat_template_kwargs"] for line in lines] == [wanted] * len(lines)
+
+
+def test_without_variables_there_is_no_such_field(here, lmsi):
+    with Front(Model()) as front:
+        sample(lmsi, front, "--chat", "on")
+    assert not any("chat_template_kwargs" in p for p in front.posts)
+
+
+@pytest.mark.parametrize("told", ["Unrecognized request argument: chat_template_kwargs", "no"])
+def test_a_server_that_does_not_take_variables_is_not_asked_without_them(here, lmsi, told):
+    """Another prompt would be asked than the one that was wished for."""
+    model = Model()
+
+    def strict(seen):
+        bad = "chat_template_kwargs" in seen.body
+        return (400, {}, {"error": {"message": told}}) if bad else model(seen)
+
+    with Front(strict) as front:
+        done = sample(lmsi, front, "--chat", "on", *OFF, code=1)
+    assert "the server refuses the request (HTTP 400)" in done.stderr and told in done.stderr
+    assert all("chat_template_kwargs" in p for p in front.posts)
+
+
+def test_variables_need_conversations_on_a_server_too(here, lmsi):
+    with Front(Model()) as front:
+        done = sample(lmsi, front, *OFF, code=1)
+        slip = sample(lmsi, front, "--chat", "on", "--template-var", "a=False", code=1)
+    assert done.stderr.startswith("error: --template-var needs a conversation")
+    assert slip.stderr.startswith("error: --template-var a=False: ")
+    assert not front.posts
+
+
 def test_a_decided_question_is_left(here, lmsi):
     model = Model(say=lambda body, i: " The answer is 4.")
     with Front(model) as front:

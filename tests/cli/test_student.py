@@ -15,7 +15,7 @@ import broken_models
 import forked
 import msgspec
 import pytest
-from chat_models import CHATML, chat_model
+from chat_models import CHATML, SWITCH, chat_model
 
 from lmsi_cli.catalog import Model
 from lmsi_cli.cli.session import identity
@@ -249,6 +249,24 @@ def test_a_chat_student_of_a_plain_teacher(teacher, folder, gguf, lmsi):
     assert told["summary"]["examples"] == 64 and told["proof"]["adapted_gap"] < 0.02
     told, _ = trained(lmsi, "--student", student, "-o", "plain", "--student-chat", "off")
     assert {type(e["prompt"]) for e in examples(RunDir(folder / "plain"))} == {str}
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("template", "kept"), [(SWITCH, ["enable_thinking=false"]), (CHATML, None)]
+)
+def test_a_student_gets_the_variables_that_its_template_knows(
+    teacher, folder, gguf, lmsi, template, kept
+):
+    sample = teacher.load_settings()["sample"]
+    variables = ["enable_thinking=false", "date=never"]
+    teacher.save_settings("sample", {**sample, "chat": "on", "template_var": variables})
+    trained(lmsi, "--student", chat_model(gguf, folder / "c.gguf", template), "-o", "s")
+    run = RunDir(folder / "s")
+    assert run.load_settings()["sample"].get("template_var") == kept
+    values = {"enable_thinking": False} if kept else None
+    assert all(e.get("chat_template_kwargs") == values for e in examples(run))
 
 
 @pytest.mark.model

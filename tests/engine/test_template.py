@@ -23,7 +23,10 @@ def write(source, messages=HI, reply=True, **texts):
         ("{{ {'a<': 'é'} | tojson }}", '{"a<": "é"}'),
         ("{{ [1] | tojson(indent=1) }}", "[\n 1\n]"),
         ("{% generation %}{{ messages[0].content }}{% endgeneration %}", "Hi"),
-        ("{{ 'x' if tools is none and not documents }}", "x"),
+        ("{{ 'x' if tools is not defined and documents is not defined }}", "x"),
+        ("{% if tools is defined %}{% for t in tools %}{{ t }}{% endfor %}{% endif %}x", "x"),
+        ("{% if tools %}no{% elif not documents %}x{% endif %}", "x"),
+        ("{% if not tools is defined %}{% set tools = none %}{% endif %}{{ tools }}", "None"),
         ("{% if add_generation_prompt %}go{% endif %}", "go"),
         ("{{ missing }}{% if not enable_thinking is defined %}no{% endif %}", "no"),
     ],
@@ -70,6 +73,100 @@ def test_a_refusal_is_one_line_in_the_templates_words(source, told):
     assert str(e.value).startswith("m.gguf: its chat template refuses the prompt: ")
     assert told in str(e.value) and "\n" not in str(e.value)
     assert "--chat off" in e.value.hint
+
+
+# -- variables -------------------------------------------------------------------------------
+
+SWITCH = (
+    "{% if enable_thinking is defined and enable_thinking is false %}off{% else %}on{% endif %}"
+)
+
+
+def given(source, *variables):
+    return ChatTemplate(source, where="m.gguf", variables=variables)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ("v=false", "false"),
+        ("v=3.5", "3.5"),
+        ("v=null", "null"),
+        ('v={"a": [1, "é"]}', '{"a": [1, "é"]}'),
+        ('v="false"', '"false"'),
+        ("v=brief, please = yes", '"brief, please = yes"'),
+        ("v=", '""'),
+        ("v=01", '"01"'),
+        ("v=" + "[" * 5000, f'"{"[" * 5000}"'),
+    ],
+)
+def test_a_value_is_json_or_else_its_text(typed, text):
+    assert given("{{ v | tojson }}", typed).write(HI, True) == text
+
+
+def test_a_variable_that_is_not_given_is_not_defined():
+    assert given(SWITCH).write(HI, True) == "on"
+    assert given(SWITCH, "enable_thinking=false").write(HI, True) == "off"
+    assert given(SWITCH, "enable_thinking=true").write(HI, True) == "on"
+
+
+@pytest.mark.parametrize("name", ["enable_thinkin", "messages", "range", "eos_token", "local"])
+def test_what_the_template_does_not_ask_for_cannot_be_set(name):
+    """Names that lmsi, Jinja or the template itself set are no variables either."""
+    source = "{% set local = 1 %}{{ messages[0].content ~ range(2) ~ eos_token ~ b ~ a ~ local }}"
+    with pytest.raises(LmsiError, match=rf"m.gguf: .* no variable '{name}' to set") as e:
+        given(source, f"{name}=1")
+    assert e.value.hint == "it has: a, b"
+    with pytest.raises(LmsiError) as e:
+        given("x", f"{name}=1")
+    assert e.value.hint == "it has: none"
+
+
+def test_a_default_that_the_template_sets_itself_can_be_set():
+    source = "{% if not date is defined %}{% set date = 'today' %}{% endif %}{{ date }}"
+    assert given(source, "date=never").write(HI, True) == "never"
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ raise_exception('low or high') if v != 'low' }}{{ w }}", "{{ v.x.y }}{{ w }}"]
+)
+def test_a_value_that_the_template_refuses_is_named_with_those_it_knows(source):
+    with pytest.raises(LmsiError, match=r"refuses the prompt with v=1: ") as e:
+        given(source, "v=1").write(HI, True)
+    assert e.value.hint.endswith("its variables: v, w")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [(("v=False",), "v=false"), (("v=None",), "v=null"), (("v=1", "v=2"), "once")],
+)
+def test_a_value_that_is_surely_a_slip_is_refused(typed, told):
+    """The word False counts as true."""
+    with pytest.raises(LmsiError, match=rf"--template-var {typed[-1]}: ") as e:
+        given("{{ v }}", *typed)
+    assert told in e.value.hint
+    assert given("{{ v }}", 'v="False"').write(HI, True) == "False"
+
+
+# -- contents as lists -----------------------------------------------------------------------
+
+LOOP = "{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}{% endfor %}"
+PARTS = "{% for m in messages %}{{ m.role }}: " + LOOP + ";{% endfor %}"
+EITHER = PARTS.replace(
+    LOOP, "{% if m.content is string %}" + LOOP + "{% else %}" + LOOP + "{% endif %}"
+)
+FAILS = PARTS.replace(LOOP, "{{ m.content[0]['type'].strip('text') }}" + LOOP)
+
+
+@pytest.mark.parametrize("source", [PARTS, EITHER, FAILS])
+def test_contents_are_given_as_lists_where_a_text_would_not_show(source):
+    talk = (Message(role="system", content="Be brief."), *HI)
+    assert write(source, talk) == "system: Be brief.;user: Hi;"
+
+
+def test_lists_are_for_templates_that_show_them():
+    assert write("{{ messages[0].content is string }}") == "True"
+    assert write("{{ raise_exception('x') if messages[0].content is not string }}x") == "x"
 
 
 def test_a_broken_template_is_told_before_anything_is_written():

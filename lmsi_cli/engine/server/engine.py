@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from lmsi_cli.config import SamplingConfig, ServerConfig
+from lmsi_cli.config import SamplingConfig, ServerConfig, Variables
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.server.address import Address
 from lmsi_cli.engine.server.api_key import find_key
@@ -110,7 +110,7 @@ class ServerEngine:
         refused, self._refused = self._refused, []
         return refused
 
-    def encode_prompt(self, prompt: Prompt) -> Encoded:
+    def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
         """No ids: the vocabulary is the server's."""
         return Encoded([])
 
@@ -172,7 +172,8 @@ class ServerEngine:
         return self.can.setdefault(form, Capabilities(self.config.per_request))
 
     def _ask(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Ask:
-        return Ask(self.model, request.asked, len(wanted), wanted[0].seed, sampling)
+        seed, variables = wanted[0].seed, request.variables
+        return Ask(self.model, request.asked, len(wanted), seed, sampling, variables)
 
     async def _prepare(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
         """Find out what has to be known first, by the shortest prompts that the server takes.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.config import SamplingConfig
+from lmsi_cli.config import SamplingConfig, Variables, values_of
 from lmsi_cli.engine.batched import RUN_ON
 from lmsi_cli.records import Prompt
 
@@ -39,6 +39,7 @@ class Ask(NamedTuple):
     n: int
     seed: int
     sampling: SamplingConfig
+    variables: Variables = ()
 
     @property
     def path(self) -> str:
@@ -67,10 +68,11 @@ def body_of(ask: Ask, dropped: set[str], limit: str = "max_tokens") -> dict[str,
         limit: What the server calls the length of a path.
     """
     talks = not isinstance(ask.prompt, str)
-    sampling = ask.sampling
+    sampling, variables = ask.sampling, values_of(ask.variables)
     told: dict[str, Any] = {
         "model": ask.model,
         **({"messages": msgspec.to_builtins(ask.prompt)} if talks else {"prompt": ask.prompt}),
+        **({"chat_template_kwargs": variables} if variables else {}),  # no server may leave it out
         limit: sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,

@@ -1,0 +1,110 @@
+"""Models in several files, as llama.cpp splits them: the first has the metadata, all have tensors.
+
+Knows the files' names and what the header says of parts; nothing of architectures or weights.
+
+    parts_of(Path("m-00001-of-00002.gguf"))
+    -> (Path("m-00001-of-00002.gguf"), Path("m-00002-of-00002.gguf"))
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lmsi_cli.errors import LmsiError
+
+NAME = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf")  # llama_split_path, in llama.cpp
+JOIN = "join them with `llama-gguf-split --merge`"
+
+
+def parts_of(model: Path) -> tuple[Path, ...]:
+    """The files of a model in their order: the one that is given, or those that it is the first of.
+
+    Raises:
+        LmsiError: It is another part than the first, or a part is missing.
+    """
+    found = NAME.fullmatch(model.name)
+    stem, number, count = (found[1], int(found[2]), int(found[3])) if found else ("", 1, 1)
+    if not 1 <= number <= count or count == 1:
+        return (model,)
+    names = (f"{stem}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1))
+    parts = tuple(map(model.with_name, names))
+    if number > 1:
+        raise LmsiError(
+            f"{model}: part {number} of {count} of a model",
+            hint=f"give the first part, {parts[0]}; the others are found beside it",
+        )
+    if missing := [part for part in parts[1:] if not part.is_file()]:
+        raise LmsiError(
+            f"{missing[0]}: no such file; {model.name} is the first of {count} parts of a model",
+            hint="put all parts into one folder",
+        )
+    return parts
+
+
+def stem_of(model: Path) -> str:
+    """A model's name without the numbers of a part."""
+    found = NAME.fullmatch(model.name)
+    return found[1] if found else model.stem
+
+
+def size_of(model: Path) -> int:
+    """Bytes of all parts."""
+    return sum(part.stat().st_size for part in parts_of(model))
+
+
+def readers(model: Path) -> list[Any]:
+    """Open all parts with gguf's reader.
+
+    Raises:
+        LmsiError: As ``parts_of``, a part cannot be read, or the file is no model of its own.
+    """
+    opened = [_reader(part) for part in parts_of(model)]
+    _check_model(opened[0], model)
+    return opened
+
+
+def _reader(part: Path) -> Any:  # noqa: ANN401 - untyped library
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(part)
+    except OSError as e:
+        raise LmsiError(f"{part}: not a readable GGUF file: {e}") from None
+    except (ValueError, IndexError, KeyError, OverflowError) as e:
+        raise damaged(part, "its header or its tensors are not whole") from e
+
+
+def damaged(path: Path, why: object) -> LmsiError:
+    """Say that a file begins like a GGUF file and does not go on like one."""
+    return LmsiError(
+        f"{path}: this GGUF file of {path.stat().st_size:,} bytes is cut short or damaged: {why}",
+        hint="download or copy it again",
+    )
+
+
+def tensors(model: Path) -> list[Any]:
+    """The tensors of all parts, as gguf's reader gives them; LmsiError as ``readers``."""
+    return [tensor for reader in readers(model) for tensor in reader.tensors]
+
+
+def _check_model(reader: Any, model: Path) -> None:  # noqa: ANN401 - untyped library
+    def told(key: str) -> Any:  # noqa: ANN401 - any value
+        field = reader.get_field(key)
+        return None if field is None else field.contents()
+
+    if "mmproj" in (told("general.type"), told("general.architecture")) or (
+        told("general.architecture") == "clip"
+    ):
+        raise LmsiError(
+            f"{model}: the part of a model that reads images or sound (mmproj), not the model",
+            hint="give the file of the model itself, without mmproj in its name",
+        )
+    count = int(told("split.count") or 1)
+    if count > 1 and not NAME.fullmatch(model.name):
+        raise LmsiError(
+            f"{model}: one of {count} parts of a model, under a name that hides the others",
+            hint=f"give the parts their names back, NAME-00001-of-{count:05}.gguf and so on, "
+            f"or {JOIN}",
+        )

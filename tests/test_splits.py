@@ -1,0 +1,133 @@
+"""Models in several files: all parts count, whoever asks, and one alone is told for what it is."""
+
+import hashlib
+import shutil
+
+import broken_models
+import pytest
+
+from lmsi_cli.engine.faults import Mark
+from lmsi_cli.engine.llama import LlamaModel, vocabulary
+from lmsi_cli.engine.metadata import read_metadata
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.rundir import sha256_file
+from lmsi_cli.splits import parts_of, readers, size_of, stem_of
+from lmsi_cli.training.header import read_meta
+from lmsi_cli.training.load import load_base
+from lmsi_cli.training.merge import Lora, describe, merge, tensor_types
+
+
+@pytest.fixture
+def whole(gguf, tmp_path):
+    return broken_models.relabelled(gguf, tmp_path / "whole.gguf")
+
+
+@pytest.fixture
+def parts(whole, tmp_path):
+    return broken_models.split(whole, tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    "name", ["m.gguf", "m-00001-of-00001.gguf", "m-00000-of-00002.gguf", "m-00003-of-00002.gguf",
+             "m-1-of-2.gguf", "m-00001-of-00002.gguf.bak", "-00001-of-00002.gguf"],
+)  # fmt: skip
+def test_any_other_name_is_one_file(tmp_path, name):
+    assert parts_of(tmp_path / name) == (tmp_path / name,)
+
+
+def test_the_first_part_stands_for_all(parts):
+    assert len(parts) == 3 and parts_of(parts[0]) == tuple(parts)
+    assert stem_of(parts[0]) == "m" and stem_of(parts[0].with_name("x.y.gguf")) == "x.y"
+    assert size_of(parts[0]) == sum(p.stat().st_size for p in parts)
+
+
+def test_a_later_part_names_the_first(parts):
+    with pytest.raises(LmsiError, match=r"m-00002-of-00003.gguf: part 2 of 3") as e:
+        read_metadata(parts[1])
+    assert str(parts[0]) in e.value.hint
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize("use", [read_metadata, LlamaModel, sha256_file, read_meta, Mark.of])
+def test_a_missing_part_is_named(parts, lost, use):
+    parts[lost].unlink()
+    with pytest.raises(LmsiError, match=f"{parts[lost].name}: no such file") as e:
+        use(parts[0])
+    assert "one folder" in e.value.hint
+
+
+def test_a_damaged_part_is_named(parts):
+    parts[2].write_bytes(parts[2].read_bytes()[:5000])
+    with pytest.raises(LmsiError, match=f"{parts[2].name}: .*cut short or damaged"):
+        readers(parts[0])
+    parts[1].write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(LmsiError, match=f"{parts[1].name}: a pointer of Git LFS"):
+        LlamaModel(parts[0])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_part_under_another_name_is_told(parts, tmp_path, number):
+    other = tmp_path / "other.gguf"
+    shutil.copy(parts[number], other)
+    for use in (read_metadata, LlamaModel):
+        with pytest.raises(LmsiError, match=r"other.gguf: one of 3 parts of a model") as e:
+            use(other)
+        assert "llama-gguf-split --merge" in e.value.hint
+
+
+def test_what_reads_images_is_no_model(tmp_path):
+    file = broken_models.vision(tmp_path / "mmproj-m.gguf")
+    for use in (read_metadata, LlamaModel, lambda path: vocabulary(path).__enter__()):
+        with pytest.raises(LmsiError, match=r"mmproj-m.gguf: the part of a model that reads") as e:
+            use(file)
+        assert "the model itself" in e.value.hint
+
+
+def test_facts_are_those_of_the_whole(whole, parts):
+    one, several = read_metadata(whole), read_metadata(parts[0])
+    assert several.pop("parts") == 3 and "parts" not in one
+    assert several.pop("file_bytes") == size_of(parts[0]) > one.pop("file_bytes")
+    assert one == several
+    assert read_meta(parts[0])._replace(rope_factors=None) == read_meta(whole)._replace(
+        rope_factors=None
+    )
+    assert describe(parts[0]).parameters == describe(whole).parameters
+    assert tensor_types(parts[0]) == tensor_types(whole)
+
+
+def test_every_part_is_in_the_hash(whole, parts):
+    bytes_ = b"".join(p.read_bytes() for p in parts)
+    before = sha256_file(parts[0])
+    assert before == hashlib.sha256(bytes_).hexdigest()
+    assert sha256_file(whole) == hashlib.sha256(whole.read_bytes()).hexdigest()
+    meta = read_meta(parts[0])
+    parts[2].write_bytes(parts[2].read_bytes() + b"x")
+    assert sha256_file(parts[0]) != before
+    assert read_meta(parts[0]) is not meta  # what was read is not remembered of other files
+
+
+def test_a_part_that_changes_or_goes_while_it_is_in_use_is_seen(parts, caplog):
+    mark = Mark.of(parts[0])
+    parts[2].rename(parts[2].with_suffix(".away"))
+    mark.check()
+    mark.check()
+    assert [r.message.split(" is gone")[0] for r in caplog.records] == [f"note: {parts[2]}"]
+    parts[1].write_bytes(b"GGUF")
+    with pytest.raises(LmsiError, match=f"{parts[1].name}: the model file has changed"):
+        mark.check()
+
+
+def test_training_reads_the_same_weights(whole, parts):
+    one, several = (load_base(p, "fp32").state_dict() for p in (whole, parts[0]))
+    assert one.keys() == several.keys()
+    assert all((one[name] == several[name]).all() for name in one)
+
+
+def test_merging_writes_one_file(whole, parts, tmp_path):
+    merge(parts[0], Lora(1.0, {}), tmp_path / "out.gguf", 1.0)
+    assert read_metadata(tmp_path / "out.gguf") | {"file_bytes": 0} == (
+        read_metadata(whole) | {"file_bytes": 0}
+    )
+    [reader] = readers(tmp_path / "out.gguf")
+    assert not [name for name in reader.fields if name.startswith("split.")]
+    LlamaModel(tmp_path / "out.gguf").close()
