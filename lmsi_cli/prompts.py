@@ -28,7 +28,7 @@ no other question, and altering it would be answering a different question.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -63,10 +63,10 @@ from lmsi_cli.thinking import answer_part
 TWO_STAGES: PromptFormat = "cot-zero-2"
 
 
-class Chat(Record, frozen=True, kw_only=True, omit_defaults=True):
+class Chat(Record, frozen=True, kw_only=True):
     """How a chat model is asked: exemplars as turns or in one message, and a system text or "".
 
-    ``variables`` are those of its template; without any a task's fingerprint is as it always was.
+    ``variables`` are those of its template.
     """
 
     few_shot: FewShot
@@ -84,6 +84,8 @@ class Task(Record, frozen=True, kw_only=True):
     chosen by the model and the command line, never by a task file. Of several ``templates`` the
     paths of a question take one each in turn (``for_path``); ``exemplars`` are those of the first.
     ``second_trigger`` replaces the words that ask for the answer in the format of two stages.
+    ``sentence`` is how exemplars and training examples state their answer. ``prompt`` is the format
+    that paths are asked in; a task file that leaves it open is tried (``tasks/wording.py``).
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -92,28 +94,29 @@ class Task(Record, frozen=True, kw_only=True):
     trigger: Annotated[str, Meta(min_length=1)] = "The answer is"
     cot_cue: Annotated[str, Meta(min_length=1)] = "Let's think step by step."
     cot_request: str = (
-        'End your reply with the sentence "{trigger} X.", where X is the answer alone.'
+        '{cue} End your reply with the sentence "{trigger} X.", where X is the answer alone.'
     )
     direct_request: str = (
         'Reply with this one sentence only: "{trigger} X.", where X is the answer alone.'
     )
+    sentence: str = "{trigger} {answer}."
     description: str = ""
     chance: Annotated[float, Meta(ge=0, le=1)] | None = None
     percent: bool = False
     chat: Chat | None = None
     templates: tuple[Template, ...] = ()
     second_trigger: str = ""
+    prompt: PromptFormat | None = None
+
+    @property
+    def format(self) -> PromptFormat:
+        """The format of the paths, once it is settled."""
+        return self.prompt or "cot-zero"
 
     @property
     def variables(self) -> Variables:
         """Values for the chat template, if there is one."""
         return self.chat.variables if self.chat else ()
-
-
-def fingerprint(task: Task) -> dict[str, Any]:
-    """All that makes a prompt what it is; what older versions lack shows only if it is set."""
-    told: dict[str, Any] = msgspec.to_builtins(task)
-    return {k: v for k, v in told.items() if v or k not in ("templates", "second_trigger")}
 
 
 def for_path(task: Task, path: int) -> Task:
@@ -285,7 +288,7 @@ def _said(task: Task, text: str) -> Prompt:
 
 
 def _sentence(task: Task, answer: str) -> str:
-    return f"{task.trigger.strip()} {answer}."
+    return task.sentence.replace("{trigger}", task.trigger.strip()).replace("{answer}", answer)
 
 
 def _shown(task: Task, format: PromptFormat) -> tuple[Exemplar, ...]:
@@ -326,6 +329,6 @@ def _asked(task: Task, text: str, format: PromptFormat) -> Message:
     if format == TWO_STAGES:  # how to end is asked later
         asked = task.cot_cue.strip()
     elif format.startswith("cot"):
-        asked = f"{task.cot_cue.strip()} {task.cot_request}"
+        asked = task.cot_request.replace("{cue}", task.cot_cue.strip())
     asked = asked.replace("{trigger}", task.trigger.strip()).strip()
     return Message(role="user", content=f"{text}\n\n{asked}".strip())

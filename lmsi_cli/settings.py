@@ -38,6 +38,8 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     merged = {
         k: [v] if k in listed and isinstance(v, int | float) else v for k, v in merged.items()
     }
+    words = _zero_words(kind)
+    merged = {k: 0 if v == words.get(k, 0) else v for k, v in merged.items()}
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
@@ -49,6 +51,13 @@ def _filled(layer: dict[str, Any]) -> dict[str, Any]:
     given = {k: v for k, v in layer.items() if v is not None}
     preset = given.get("preset")
     return {**PRESETS.get(preset, {}), **given} if isinstance(preset, str) else given
+
+
+def _zero_words(kind: type[Config]) -> dict[str, str]:
+    """The words that mean 0, by setting."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    metas = {name: typing.get_args(hints[name])[1] for name in kind.__struct_fields__}
+    return {name: m.extra["zero"] for name, m in metas.items() if m.extra["zero"]}
 
 
 def flags(name: str, meta: Meta) -> list[str]:
@@ -87,6 +96,8 @@ def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
         return f"one of {', '.join(inner)}"
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
     word = next((word for t, word in kinds.items() if t in (type_, *inner)), "text")
+    zero = (meta.extra or {}).get("zero")
+    word = f"{zero} or {word}" if zero else word
     limits = {"at least": meta.ge, "above": meta.gt, "at most": meta.le, "below": meta.lt}
     told = " and ".join(f"{how} {x:g}" for how, x in limits.items() if x is not None)
     return word + (f", {told}" if told else "")

@@ -169,7 +169,7 @@ def test_a_task_words_its_own_requests():
         ONE,
         trigger="Die Antwort ist",
         cot_cue="Schritt für Schritt.",
-        cot_request="Ende: {trigger} X.",
+        cot_request="{cue} Ende: {trigger} X.",
     )
     [message] = render(german, ASKED, "cot-zero")
     assert message.content == f"{ASKED}\n\nSchritt für Schritt. Ende: Die Antwort ist X."

@@ -12,7 +12,6 @@ from lmsi_cli.prompts import (
     answer_prompt,
     completion,
     examples,
-    fingerprint,
     for_path,
     rationale_of,
     render,
@@ -75,14 +74,6 @@ def test_a_cut_rationale_may_vote_but_is_not_imitated():
     assert {e.completion for e in found if e.format.startswith("cot")} == {
         " 6 * 7 = 42. The answer is 42."
     }
-
-
-def test_a_task_without_templates_has_its_old_fingerprint():
-    """Run folders are tied to it; a new field must not break them."""
-    old = msgspec.to_builtins(TASK)
-    del old["templates"], old["second_trigger"]
-    assert fingerprint(TASK) == old
-    assert fingerprint(msgspec.structs.replace(TASK, second_trigger="So it is")) != old
 
 
 def templates(n):

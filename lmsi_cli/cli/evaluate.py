@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmsi_cli.cli.asking import examined, sample_config, task_of
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
@@ -15,13 +16,10 @@ from lmsi_cli.cli.session import (
     Quiet,
     RunFolder,
     about,
-    chat_of,
     chosen_round,
-    examined,
     labelled_sets,
     model_of,
     show,
-    task_of,
     watched,
 )
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig
@@ -169,12 +167,11 @@ def _exams(folder: RunDir, data: Sequence[str], settings: EvalConfig) -> list[Ex
 
     if not data:
         raise LmsiError("no questions to measure on", hint="give --data FILE")
-    sets, chat = labelled_sets(data), chat_of(folder)
+    sets, sample = labelled_sets(data), sample_config(folder)
     found = [
-        Exam(name, sets[name], examined(_task(folder, source, settings.task), chat, settings),
-             settings)
+        Exam(name, sets[name], *examined(_task(folder, source, settings.task), sample, settings))
         for source, name in zip(data, map(set_name, data), strict=True)
-    ]  # fmt: skip
+    ]
     for exam in found:
         gold_answers(exam.asked, exam.task)
     return found

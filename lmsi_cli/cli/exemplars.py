@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.cli.asking import ask, keep, pick_task
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Quiet, conversing, identity, pick_task, show, watched
+from lmsi_cli.cli.session import Json, Quiet, identity, show, watched
 from lmsi_cli.config import ExemplarsConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
@@ -143,13 +144,15 @@ def _draw(job: _Job, run: RunDir, overwrite: bool, progress: Progress) -> Sample
 
     settings = job.settings
     with LlamaEngine(job.model.path, stage.as_begun(run, settings)) as engine:
-        task = conversing(job.task, choose(settings.chat, engine.encoder), settings)
-        told = identity(job.model, task)
+        choice = choose(settings.chat, engine.encoder)
+        asking = ask(job.task, choice, settings, job.seeds, None if overwrite else run)
+        told = identity(job.model, asking)
         try:
-            stage.bind(run, settings, told)
+            stage.bind(run, asking.config, told)
         except LmsiError:
             if not overwrite:
                 raise
             discard(run)
-            stage.bind(run, settings, told)
-        return stage.sample(job.seeds, engine, task, settings, run, progress)
+            stage.bind(run, asking.config, told)
+        keep(run, asking)
+        return stage.sample(job.seeds, engine, asking.task, asking.config, run, progress)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
     Json,
@@ -16,7 +17,6 @@ from lmsi_cli.cli.session import (
     chosen_round,
     model_of,
     show,
-    task_of,
     watched,
 )
 from lmsi_cli.config import ExportConfig

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lmsi_cli.cli.session import GENERIC_TASK, show, task_of
+from lmsi_cli.cli.asking import GENERIC_TASK, task_of
+from lmsi_cli.cli.session import show
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 from lmsi_cli.prompts import Task
 from lmsi_cli.rundir import RunDir, locked

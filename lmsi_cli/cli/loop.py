@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.catalog import find_model
+from lmsi_cli.cli.asking import pick_task
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.rounds import Plan, exam_task, run_rounds
+from lmsi_cli.cli.rounds import Plan, examination, run_rounds
 from lmsi_cli.cli.session import (
     Force,
     Json,
     Overwrite,
     Quiet,
-    conversing,
     labelled_sets,
-    pick_task,
     show,
     watched,
 )
@@ -31,7 +30,6 @@ from lmsi_cli.cli.vote import Probe
 from lmsi_cli.config import EvalConfig, RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.contamination import check_apart, check_probe_apart
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
 from lmsi_cli.rounds.settings import Settings, check
 from lmsi_cli.rundir import RunDir
@@ -155,7 +153,7 @@ def _plan(
     seed = {"seed": settings.seed}
     return Plan(
         model=model,
-        task=_asked(pick_task(sample.task, model, str(questions or "")), model, sample),
+        task=pick_task(sample.task, model, str(questions or "")),
         options=settings,
         settings=Settings(
             sample,
@@ -184,16 +182,6 @@ def _probe(file: str | None, plan: Plan) -> Sequence[Question]:
     return probe
 
 
-def _asked(task: Task, model: Model, settings: SampleConfig) -> Task:
-    """The task in the form that the model is asked in; loads the vocabulary alone."""
-    from lmsi_cli.engine.encode import Encoder, choose
-    from lmsi_cli.engine.llama import vocabulary
-
-    with vocabulary(model.path) as words:
-        choice = choose(settings.chat, Encoder(words), settings.template_var)
-    return conversing(task, choice, settings)
-
-
 def _check(plan: Plan) -> None:
     """Refuse questions that do not fit their task, before hours are spent on them."""
     from lmsi_cli.tasks.golds import check_options, gold_answers
@@ -203,4 +191,4 @@ def _check(plan: Plan) -> None:
     check_options(_asked_of(plan), plan.task)
     gold_answers(plan.probe, plan.task)
     for questions in plan.exams.values():
-        gold_answers(questions[: plan.eval.limit or None], exam_task(plan))
+        gold_answers(questions[: plan.eval.limit or None], examination(plan)[0])

@@ -122,9 +122,11 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
     dashed = name.replace("_", "-")
     spelt = [f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)
     # Typer would put parentheses around a default that only the config knows
-    told = f"{meta.description}  [default: {_shown(default)}]"
+    zero = meta.extra["zero"]
+    told = f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
     option = typer.Option(*spelt, help=told, show_default=False)
-    scalar = next((t for t in (bool, int, float) if t in (type_, *typing.get_args(type_))), str)
+    found = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
+    scalar = str if zero else next(found, str)
     kind = list[str] if (meta.extra or {}).get("repeated") else scalar
     return _keyword(name, Annotated[kind | None, option])
 

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.cli.asking import ask, keep, pick_task
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.sample import Out
@@ -18,9 +19,7 @@ from lmsi_cli.cli.session import (
     Json,
     Overwrite,
     Quiet,
-    conversing,
     identity,
-    pick_task,
     show,
     watched,
 )
@@ -88,14 +87,17 @@ def questions(  # noqa: PLR0913 - one parameter per flag
         LlamaEngine(model.path, begun) as engine,
         watched(quiet, run) as progress,
     ):
-        task = conversing(task, choose(paths.chat, engine.encoder, paths.template_var), paths)
+        choice = choose(paths.chat, engine.encoder, paths.template_var)
+        asking = ask(task, choice, paths, seeds, None if overwrite else run)
+        task, paths = asking.task, asking.config
         sampling.put_on(engine, paths.adapter)
-        known = {**identity(model, task), **sampling.drawn_by(paths.adapter, model.path)}
+        known = {**identity(model, asking), **sampling.drawn_by(paths.adapter, model.path)}
         if overwrite:  # only now: a model that does not load must not cost the old run
             discard(run)
         settings = stage.bind(run, settings, {**known, **_named(source, seeds, excluded)})
         paths = msgspec.structs.replace(paths, paths=settings.paths)
         sampling.bind(run, paths, known)
+        keep(run, asking)
         draw = partial(
             sampling.sample, engine=engine, task=task, config=paths, run=run, progress=progress
         )

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show, task_of
+from lmsi_cli.cli.asking import task_of
+from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show
 from lmsi_cli.errors import LmsiError
 
 Text = Annotated[bool, typer.Option("--text", help="In the terminal; writes no file.")]

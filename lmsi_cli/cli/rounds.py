@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from lmsi_cli.catalog import Model
-from lmsi_cli.cli.session import about, chat_by, examined, identity
+from lmsi_cli.cli.asking import Asking, ask, examined, keep
+from lmsi_cli.cli.session import about, identity
 from lmsi_cli.cli.train import choose_scale
-from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig
+from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig, SampleConfig
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rounds.records import Figures, Gate, Round, Rounds, last_good
@@ -29,6 +30,7 @@ from lmsi_cli.rundir import RunDir, discard, locked
 from lmsi_cli.tasks.loader import load_task
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.report.results import Evaluation
     from lmsi_cli.stages.rounds import Asked
     from lmsi_cli.stages.sample import SampleSummary
@@ -97,6 +99,7 @@ class _Loop:
         self.drawn: list[SampleSummary] = []
         self.results: list[Evaluation] = []
         self.asked: Asked | None = None
+        self.asking: Asking | None = None
 
     def round(self, number: int, folder: RunDir) -> Round:
         """One round, with its gates."""
@@ -158,9 +161,29 @@ class _Loop:
             drawn_by = stage.drawn_by(adapter, plan.model.path)
             if self.overwrite:  # only now: a model that does not load must not cost the old run
                 self._discard(folder)
-            stage.bind(folder, config, {**identity(plan.model, plan.task), **drawn_by})
-            drawn = stage.sample(plan.questions, engine, plan.task, config, folder, self.progress)
+            asking = self._asking(folder, config, engine)
+            stage.bind(folder, asking.config, {**identity(plan.model, asking), **drawn_by})
+            keep(folder, asking)
+            drawn = stage.sample(
+                plan.questions, engine, asking.task, asking.config, folder, self.progress
+            )
         self.drawn.append(drawn)
+
+    def _asking(self, folder: RunDir, config: SampleConfig, engine: LlamaEngine) -> Asking:
+        """How questions are asked: as the first round settles it, for all and for measuring."""
+        from lmsi_cli.engine.encode import choose
+
+        plan = self.plan
+        if self.asking is None:
+            choice = choose(config.chat, engine.encoder, config.template_var)
+            asked = plan.questions[: config.limit or None]
+            known = None if self.overwrite else folder
+            self.asking = ask(plan.task, choice, config, asked, known, (engine, self.progress))
+            settings = plan.settings._replace(sample=self.asking.config)
+            self.plan = plan._replace(task=self.asking.task, settings=settings)
+        names = ("prompt", "few_shot", "max_tokens")
+        settled = {name: getattr(self.asking.config, name) for name in names}
+        return self.asking._replace(config=msgspec.structs.replace(config, **settled))
 
     def _discard(self, folder: RunDir) -> None:
         """A round goes with all that is of it; the first one with all later ones."""
@@ -274,10 +297,10 @@ class _Loop:
             said = f"nothing measured; lmsi eval {self.root.root} --data FILE does it"
             self.progress.say(said)
             return
-        task = exam_task(plan)
+        task, config = examination(plan)
         folders = [self.root.round(r.number) for r in rounds if r.trained]
         variants = variants_of(self.root, plan.model.path, scales=plan.eval.scale, rounds=folders)
-        exams = [Exam(name, questions, task, plan.eval) for name, questions in plan.exams.items()]
+        exams = [Exam(name, questions, task, config) for name, questions in plan.exams.items()]
         with LlamaEngine(plan.model.path, plan.eval) as engine:
             told = about(plan.model, engine)
             self.results = evaluate(exams, variants, engine, self.root, self.progress, told)
@@ -297,9 +320,9 @@ class _Loop:
         self.book = msgspec.structs.replace(self.book, best=whole.best)
 
 
-def exam_task(plan: Plan) -> Task:
-    """The task as the labelled sets are asked it."""
-    task, sample = plan.task, plan.settings.sample
+def examination(plan: Plan) -> tuple[Task, EvalConfig]:
+    """How the labelled sets are asked, once the first round has settled how questions are."""
+    task = plan.task
     if plan.eval.task != DEFAULT_TASK:
         task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
-    return examined(task, chat_by(sample), plan.eval)
+    return examined(task, plan.settings.sample, plan.eval)

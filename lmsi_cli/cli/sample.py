@@ -10,15 +10,15 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import Model
+from lmsi_cli.cli.asking import ask, keep, pick_task
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
     Json,
     Overwrite,
     Quiet,
-    conversing,
     identity,
-    pick_task,
     show,
+    shown,
     watched,
 )
 from lmsi_cli.config import SampleConfig
@@ -79,7 +79,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     task = pick_task(settings.task, model, questions)
     check_options(asked[: settings.limit or None], task)
     if dry_run:
-        _preview(asked, model.path, task, settings, json)
+        _preview(asked, model.path, task, settings, flags)
         return
     if settings.cluster:
         _sample_spread(asked, settings, model, task, RunDir(out), flags)
@@ -92,13 +92,14 @@ def sample(  # noqa: PLR0913 - one parameter per flag
         watched(quiet, run) as progress,
     ):
         choice = choose(settings.chat, engine.encoder, settings.template_var)
-        task = conversing(task, choice, settings)
         stage.put_on(engine, settings.adapter)
         drawn_by = stage.drawn_by(settings.adapter, model.path)
+        asking = ask(task, choice, settings, asked, None if overwrite else run, (engine, progress))
         if overwrite:  # only now: a model that does not load must not cost the old run
             discard(run)
-        stage.bind(run, settings, {**identity(model, task), **drawn_by})
-        summary = stage.sample(asked, engine, task, settings, run, progress)
+        stage.bind(run, asking.config, {**identity(model, asking), **drawn_by})
+        keep(run, asking)
+        summary = stage.sample(asked, engine, asking.task, asking.config, run, progress)
     show(summary, json, sample_table(summary))
     if summary.skipped:
         raise skipped_error(len(summary.skipped), summary.questions)
@@ -151,22 +152,26 @@ def _sample_spread(
 
 
 def _preview(
-    asked: Sequence[Question], model: Path, task: Task, settings: SampleConfig, json: bool
+    asked: Sequence[Question], model: Path, task: Task, settings: SampleConfig, flags: Shown
 ) -> None:
     """Show what would be asked and what it would cost; writes nothing."""
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.report.tables import cost_table, preview_parts
+    from lmsi_cli.report.trial import trial_table
     from lmsi_cli.stages.estimate import estimate
     from lmsi_cli.stages.preview import preview
     from lmsi_cli.stages.sample import put_on, requests_of
 
-    with LlamaEngine(model, settings) as engine:
+    with LlamaEngine(model, settings) as engine, shown(flags.quiet) as progress:
         choice = choose(settings.chat, engine.encoder, settings.template_var)
-        task = conversing(task, choice, settings)
-        prompts = preview(asked, engine.encoder, task, settings, choice)
         put_on(engine, settings.adapter)
-        requests = requests_of(asked[: settings.limit or None], engine, task, settings)
-        cost = estimate(requests, engine, settings, task.trigger)
-    both = {**msgspec.to_builtins(prompts), "cost": msgspec.to_builtins(cost)}
-    show(both, json, *preview_parts(prompts), cost_table(cost))
+        asked = asked[: settings.limit or None]
+        asking = ask(task, choice, settings, asked, None, (engine, progress))
+        prompts = preview(asked, engine.encoder, asking.task, choice)
+        requests = requests_of(asked, engine, asking.task, asking.config)
+        cost = estimate(requests, engine, asking.config, asking.task.trigger)
+    told = {"cost": cost, "wording": asking.wording, "trial": asking.trial}
+    tables = [trial_table(asking.trial)] if asking.trial else []
+    both = {**msgspec.to_builtins(prompts), **msgspec.to_builtins(told)}
+    show(both, flags.json, *tables, *preview_parts(prompts), cost_table(cost))

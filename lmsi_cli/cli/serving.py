@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lmsi_cli.cli.session import conversing, pick_task, show, task_identity, watched
+from lmsi_cli.cli.asking import ask, keep, pick_task
+from lmsi_cli.cli.session import show, watched
 from lmsi_cli.config import EvalConfig, SampleConfig, serving
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
@@ -62,7 +63,6 @@ def sample_there(
 
     task, run = _task(asked, settings, source), RunDir(out)
     choice = choose(settings)
-    task = conversing(task, choice, settings)
     with (
         locked(run),
         _engine(settings.model, settings, run, overwrite) as engine,
@@ -70,10 +70,12 @@ def sample_there(
     ):
         if choice.why == UNSEEN:
             progress.say(f"asked in conversations: {UNSEEN}")
+        asking = ask(task, choice, settings, asked, None if overwrite else run, (engine, progress))
         if overwrite:  # only now: a server that is not there must not cost the old run
             discard(run)
-        stage.bind(run, settings, {**engine.identity, **task_identity(task)})
-        return stage.sample(asked, engine, task, settings, run, progress)
+        stage.bind(run, asking.config, {**engine.identity, **asking.named})
+        keep(run, asking)
+        return stage.sample(asked, engine, asking.task, asking.config, run, progress)
 
 
 def preview_there(
@@ -82,12 +84,12 @@ def preview_there(
     """Show the first request; what it costs only the server knows."""
     from lmsi_cli.stages.sample import requests_of
 
-    task = conversing(_task(asked, settings, source), choose(settings), settings)
+    asking = ask(_task(asked, settings, source), choose(settings), settings, asked)
     with _engine(settings.model, settings) as engine:
-        first = requests_of(asked[:1], engine, task, settings)
+        first = requests_of(asked[:1], engine, asking.task, asking.config)
         if not first:
             raise LmsiError("no questions to show a prompt for")
-        told = engine.first_body(first[0], settings)
+        told = engine.first_body(first[0], asking.config)
     paths = len(asked[: settings.limit or None]) * settings.paths
     text = msgspec.json.format(msgspec.json.encode(told)).decode()
     show({"request": told, "paths": paths}, json, _plain(text), f"{paths} paths in all")

@@ -17,20 +17,15 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.cli.asking import Asking, sampled
 from lmsi_cli.cli.beacon import Beacon
 from lmsi_cli.cli.console import err, out, watcher
-from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig, values_of
-from lmsi_cli.config.variables import FLAG
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Chat, Task, fingerprint
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rounds.kept import kept_round
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file, teacher_of
-from lmsi_cli.tasks.loader import load_task
-from lmsi_cli.tasks.readers import split_source
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
-    from lmsi_cli.engine.encode import Choice
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.engine.llama import LlamaModel
 
@@ -39,7 +34,16 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the f
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on in spite of what would be refused.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-GENERIC_TASK = "number"
+
+
+@contextmanager
+def shown(quiet: bool) -> Iterator[Progress]:
+    """A progress view of what leaves nothing behind."""
+    view = watcher(quiet)
+    try:
+        yield view
+    finally:
+        view.stop()
 
 
 @contextmanager
@@ -59,85 +63,15 @@ def watched(quiet: bool, run: RunDir) -> Iterator[Progress]:
         beacon.end(ended)
 
 
-def pick_task(name: str, model: Model | None, source: str = "") -> Task:
-    """The task by name; ``auto`` follows the set (``gsm8k:FILE``), the model's card, or neither."""
-    if name == DEFAULT_TASK:
-        of_model = model.card.task if model and model.card else GENERIC_TASK
-        name = split_source(source)[0] or of_model
-    return load_task(name)
-
-
-def conversing(task: Task, choice: Choice, settings: SampleConfig) -> Task:
-    """The task as the model is asked: in conversations, if that is the choice.
-
-    Raises:
-        LmsiError: There is a system message or a variable of the chat template, and no
-            conversation to put it in; or a variable cannot be read.
-    """
-    if choice.chat:
-        return msgspec.structs.replace(task, chat=chat_by(settings))
-    for flag, value in (("--system", settings.system), (FLAG, settings.template_var)):
-        if value:
-            raise _nowhere(choice.why, flag)
-    return task
-
-
-def chat_by(settings: SampleConfig) -> Chat:
-    """How a conversation is held by these settings; LmsiError if a variable cannot be read."""
-    values_of(settings.template_var)  # before a server is asked
-    return Chat(few_shot=settings.few_shot, system=settings.system, variables=settings.template_var)
-
-
-def _nowhere(why: str, flag: str = "--system") -> LmsiError:
-    return LmsiError(
-        f"{flag} needs a conversation, and prompts are plain text: {why}",
-        hint="leave it out, or use a chat model",
-    )
-
-
-def examined(task: Task, chat: Chat, settings: EvalConfig) -> Task:
-    """The task as an evaluation asks it.
-
-    Args:
-        task: As sampled, or another one in the same form.
-        chat: How a conversation would be held, by the settings of `lmsi sample`.
-        settings: What they say of conversations beats what was sampled.
-
-    Raises:
-        LmsiError: There is a system message, and no conversation to put it in.
-    """
-    talks = task.chat is not None if settings.chat == "auto" else settings.chat == "on"
-    if settings.system and not talks:
-        raise _nowhere("--chat off" if settings.chat == "off" else "as sampled")
-    few_shot = chat.few_shot if settings.few_shot == "auto" else settings.few_shot
-    system = chat.system if settings.system is None else settings.system
-    own = msgspec.structs.replace(chat, few_shot=few_shot, system=system)
-    return msgspec.structs.replace(task, chat=own if talks else None)
-
-
-def identity(model: Model, task: Task) -> dict[str, Any]:
+def identity(model: Model, asking: Asking) -> dict[str, Any]:
     """What a run is tied to besides its settings: hashes, and versions for the record."""
     from importlib.metadata import version
 
     return {
         "model": str(model.path.absolute()),
         "model_sha256": sha256_file(model.path),
-        **task_identity(task),
+        **asking.named,
         "llama_cpp_python": version("llama-cpp-python"),
-    }
-
-
-def task_identity(task: Task) -> dict[str, Any]:
-    """What of a run's identity does not depend on who draws it."""
-    import hashlib
-    from importlib.metadata import version
-
-    task_bytes = msgspec.json.encode(fingerprint(msgspec.structs.replace(task, chat=None)))
-    return {
-        "task_name": task.name,
-        "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
-        "chat": "off" if task.chat is None else "on",  # in place of the setting's "auto"
-        "lmsi": version("lmsi"),
     }
 
 
@@ -213,7 +147,7 @@ def model_of(run: RunDir) -> Model:
     Raises:
         LmsiError: The folder holds no run, or the file is gone or has changed.
     """
-    saved = _sampled(run)
+    saved = sampled(run)
     if saved.get("engine") == "openai":
         raise LmsiError(
             f"{run.root}: its paths were drawn by a server ({saved['model']} on "
@@ -238,36 +172,6 @@ def _again(run: RunDir) -> str:
     return f"lmsi sample {run.questions} -m MODEL -o {run.root}"
 
 
-def _sampled(run: RunDir) -> dict[str, Any]:
-    """What `lmsi sample` wrote down about its run."""
-    saved = run.load_settings().get("sample")
-    if saved is None:
-        raise LmsiError(
-            f"{run.root}: not a run folder (no [sample] in run.toml)",
-            hint=f"run `lmsi sample QUESTIONS -o {run.root}` first",
-        )
-    return saved
-
-
-def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
-    """The task that a run was sampled with, or another, in the same form; needs no model."""
-    saved = _sampled(run)
-    if name == DEFAULT_TASK:
-        name = saved["task_name"] if saved["task"] == DEFAULT_TASK else saved["task"]
-    chat = chat_of(run) if saved.get("chat") == "on" else None
-    return msgspec.structs.replace(load_task(name), chat=chat)
-
-
-def chat_of(run: RunDir) -> Chat:
-    """How a conversation is held by the settings that a run was sampled with."""
-    saved, default = _sampled(run), SampleConfig()
-    return Chat(
-        few_shot=saved.get("few_shot", default.few_shot),
-        system=saved.get("system", default.system),
-        variables=tuple(saved.get("template_var", ())),
-    )
-
-
 def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *tables: Any) -> None:  # noqa: ANN401 - Rich renderables
     """Print a result on stdout, as JSON or as tables."""
     if as_json:
@@ -284,18 +188,12 @@ __all__ = [
     "Quiet",
     "RunFolder",
     "about",
-    "chat_by",
-    "chat_of",
     "chosen_round",
-    "conversing",
-    "examined",
     "identity",
     "labelled_sets",
     "locked",
     "model_of",
-    "pick_task",
     "show",
-    "task_identity",
-    "task_of",
+    "shown",
     "watched",
 ]

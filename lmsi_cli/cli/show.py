@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from lmsi_cli.cli.session import Json, RunFolder, task_of
+from lmsi_cli.cli.asking import task_of
+from lmsi_cli.cli.session import Json, RunFolder
 from lmsi_cli.cli.session import show as print_
 
 QuestionId = Annotated[

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lmsi_cli.catalog import Model
-from lmsi_cli.cli.session import conversing, identity, watched
+from lmsi_cli.cli.asking import ask, form_of, keep
+from lmsi_cli.cli.session import identity, watched
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
@@ -59,7 +60,7 @@ def sample_spread(
         asked: The questions.
         settings: Of the command, with a cluster.
         model: Its file lies at the same place on every machine.
-        task: As picked; whether it is asked in conversations the workers' file decides.
+        task: As picked; no worker is there for a trial, so it is asked in its first wording.
         run: The folder.
         how: ``--overwrite`` and ``--quiet``.
 
@@ -68,7 +69,6 @@ def sample_spread(
     """
     from lmsi_cli.cluster.crew import RayCrew
     from lmsi_cli.cluster.reaching import LOCAL, load_ray, reached
-    from lmsi_cli.engine.encode import Choice
     from lmsi_cli.stages import sample as stage
 
     overwrite, quiet = how
@@ -77,16 +77,19 @@ def sample_spread(
     with locked(run), watched(quiet, run) as progress:
         begun = settings if overwrite else stage.as_begun(run, settings)
         drawn_by = stage.drawn_by(settings.adapter, model.path)
-        tied = identity(model, task)
+        choice = form_of(model.path, settings)
+        asking = ask(task, choice, settings, asked, None if overwrite else run)
+        tied = {**identity(model, asking), **drawn_by}
+        settled = msgspec.structs.replace(asking.config, kv=begun.kv, flash_attn=begun.flash_attn)
         with reached(wish) as room:
-            job = _job(begun, model, room.threads, {**tied, **drawn_by})
+            job = _job(settled, model, room.threads, tied)
             with RayCrew(ray, job, room, wish, progress.say) as crew:
-                ready = crew.chat()
-                task = conversing(task, Choice(ready.chat, ready.why), settings)
+                crew.ready()
                 if overwrite:  # only now: a model that does not load must not cost the old run
                     discard(run)
-                stage.bind(run, _plain(settings), {**identity(model, task), **drawn_by})
-                return stage.spread(asked, crew, task, settings, run, progress)
+                stage.bind(run, _plain(asking.config), tied)
+                keep(run, asking)
+                return stage.spread(asked, crew, asking.task, asking.config, run, progress)
 
 
 def _plain(settings: SampleConfig) -> SampleConfig:

@@ -17,7 +17,8 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.session import conversing, identity, task_of
+from lmsi_cli.cli.asking import formed, task_of, wording_of
+from lmsi_cli.cli.session import identity
 from lmsi_cli.config import SampleConfig, TrainConfig, name_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import ChatChoice
@@ -107,15 +108,15 @@ def _pupil(teacher: RunDir, wish: Wish) -> Pupil:
     from lmsi_cli.stages.distil import Pupil
 
     model = find_model(wish.model)
-    task = task_of(teacher)
+    task, wording = task_of(teacher), wording_of(teacher)
     with vocabulary(model.path) as words:
         encoder = Encoder(words)
         choice = choose(wish.chat, encoder)
         talk = _talk(teacher, encoder.template.knows) if choice.chat else SampleConfig()
         choose(wish.chat, encoder, talk.template_var)
-    task = conversing(msgspec.structs.replace(task, chat=None), choice, talk)
+    asking = formed(task, wording, choice, talk)
     name = model.card.name if model.card else model.path.stem
-    return Pupil(name, model.path, task, identity(model, task))
+    return Pupil(name, model.path, asking.task, identity(model, asking))
 
 
 def _talk(teacher: RunDir, knows: Collection[str]) -> SampleConfig:

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import (
-    Force,
-    Json,
-    Overwrite,
-    Quiet,
-    RunFolder,
-    model_of,
-    show,
-    task_of,
-    watched,
-)
+from lmsi_cli.cli.session import Force, Json, Overwrite, Quiet, RunFolder, model_of, show, watched
 from lmsi_cli.cli.student import AUTO, StudentChat, StudentFolder, StudentModel, Wish, enrolled
 from lmsi_cli.config import EngineConfig, TrainConfig
 from lmsi_cli.prompts import Task

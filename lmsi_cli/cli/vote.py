@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Force, Json, Quiet, RunFolder, show, task_of, watched
+from lmsi_cli.cli.session import Force, Json, Quiet, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
 
 Exclude = Annotated[

@@ -75,8 +75,8 @@ class RayCrew:
         for actor in self._actors.values():
             self.ray.kill(actor, no_restart=True)
 
-    def chat(self) -> Ready:
-        """Wait for the workers; what the model's file makes of ``--chat auto``.
+    def ready(self) -> Ready:
+        """Wait for the workers.
 
         Those that are late, since their machines are busy, join when they can.
 

@@ -152,7 +152,7 @@ class Worker:
     # -- drawing ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        one_prefix = rotates(self._start.task, self.settings.prompt) == 1
+        one_prefix = rotates(self._start.task, self._start.task.format) == 1
         try:
             if isinstance(self.engine, LlamaEngine) and one_prefix:
                 self._stream(self.engine)
@@ -229,8 +229,8 @@ class Worker:
     ) -> list[Request]:
         question = Question(id=question_id, question=words)
         longest = self.settings.max_tokens
-        prompt, task = self.settings.prompt, self._start.task
-        return to_requests(self.engine, task, question, prompt, wanted, longest)
+        task = self._start.task
+        return to_requests(self.engine, task, question, task.format, wanted, longest)
 
 
 def _words(failed: BaseException | None) -> str:

@@ -26,7 +26,7 @@ from lmsi_cli.config.serving import (
     Retries,
     Timeout,
 )
-from lmsi_cli.records import ChatChoice, Mode, PromptFormat
+from lmsi_cli.records import ChatChoice, Mode
 
 Temperature = Annotated[float, Meta(ge=0, le=HOTTEST)]
 Scale = Annotated[float, Meta(gt=0, le=100)]
@@ -50,7 +50,12 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
         opt("Seeds of the sampled paths, comma-separated; none: that of --seed."),
     ] = ()
     seed: Annotated[int, opt("Seed of the resampled intervals.", ge=0)] = 0
-    prompt: Annotated[PromptFormat, opt("Prompt format of the modes cot and sc.")] = "cot-zero"
+    prompt: Annotated[
+        str, opt("How the modes cot and sc ask: a format, a wording or a file; none: as sampled.")
+    ] = ""
+    max_tokens: Annotated[
+        int, opt("Longest path, in tokens; auto: as sampled.", zero="auto", ge=0)
+    ] = 0
     task: Annotated[str, opt("Answer kind and exemplars; auto: as sampled.")] = DEFAULT_TASK
     chat: Annotated[ChatChoice, opt("Ask in conversations: on, off, or auto: as sampled.")] = "auto"
     few_shot: Annotated[

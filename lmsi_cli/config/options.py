@@ -22,13 +22,15 @@ def opt(
     flag: str = "",
     forms: str = "",
     repeated: bool = False,
+    zero: str = "",
     **limits: Any,  # noqa: ANN401
 ) -> Meta:
     """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words.
 
-    A list is typed with commas, or with a flag for each value if that is ``repeated``.
+    A list is typed with commas, or with a flag for each value if that is ``repeated``. ``zero`` is
+    a word that means 0.
     """
-    extra = {"flag": flag, "forms": forms, "repeated": repeated}
+    extra = {"flag": flag, "forms": forms, "repeated": repeated, "zero": zero}
     return Meta(description=help_, extra=extra, **limits)
 
 

@@ -27,7 +27,7 @@ from lmsi_cli.config.serving import (
 )
 from lmsi_cli.config.spreading import Cluster, Workers, WorkerThreads
 from lmsi_cli.config.variables import TEMPLATE_VAR, Variables
-from lmsi_cli.records import ChatChoice, FewShot, PromptFormat
+from lmsi_cli.records import ChatChoice
 
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
@@ -48,7 +48,7 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     """How llama.cpp runs; nothing here changes what is asked of the model."""
 
     parallel: Annotated[
-        int, opt("Paths decoded together; 0 chooses.", "-np/--parallel", ge=0, le=240)
+        int, opt("Paths decoded together.", "-np/--parallel", zero="auto", ge=0, le=240)
     ] = 0
     kv: Annotated[
         KVMode, opt("One KV cache for all paths (unified), one for each (split), or auto.")
@@ -56,8 +56,10 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     flash_attn: Annotated[
         FlashMode, opt("Fused attention: on, off, or auto.", "-fa/--flash-attn")
     ] = "auto"
-    ctx: Annotated[int, opt("KV cells for all paths together; 0 chooses.", ge=0)] = 0
-    threads: Annotated[int, opt("CPU threads; 0 takes the physical cores.", ge=0, le=512)] = 0
+    ctx: Annotated[int, opt("KV cells for all paths together.", zero="auto", ge=0)] = 0
+    threads: Annotated[
+        int, opt("CPU threads; auto: the physical cores.", zero="auto", ge=0, le=512)
+    ] = 0
     gpu_layers: Annotated[
         Layers, opt("Layers on the GPU: all, none or a number.", "-ngl/--gpu-layers")
     ] = "none"
@@ -85,7 +87,13 @@ class SamplingConfig(FilterConfig, frozen=True, kw_only=True):
 
 
 CHAT = opt("Ask in conversations: auto (if the file has a chat template), on or off.")
-FEW_SHOT = opt("Exemplars of a conversation: as turns, or all in one message.")
+PROMPT = opt(
+    "How to ask: auto (a short trial chooses), a format (cot-few), a wording, or a TOML file of "
+    "wordings; none: as the task says, else auto from 5 questions on."
+)
+BUDGET = opt("Longest path, in tokens; auto: from what the trial's paths take.", zero="auto", ge=0)
+FewShotChoice = Literal["auto", "turns", "message"]
+FEW_SHOT = opt("Exemplars of a conversation: as turns, in one message, or auto: by the wording.")
 SYSTEM = opt("System message of a conversation; empty: none.")
 
 
@@ -98,9 +106,10 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     task: Annotated[str, opt("Answer kind and exemplars; auto: by the set or the model.")] = (
         DEFAULT_TASK
     )
-    prompt: Annotated[PromptFormat, opt("Prompt format of the paths.")] = "cot-zero"
+    prompt: Annotated[str, PROMPT] = ""
+    max_tokens: Annotated[int, BUDGET] = 0
     chat: Annotated[ChatChoice, CHAT] = "auto"
-    few_shot: Annotated[FewShot, FEW_SHOT] = "turns"
+    few_shot: Annotated[FewShotChoice, FEW_SHOT] = "auto"
     system: Annotated[str, SYSTEM] = ""
     template_var: Annotated[Variables, TEMPLATE_VAR] = ()
     paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16

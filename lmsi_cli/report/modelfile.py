@@ -17,7 +17,6 @@ from pathlib import Path
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import TWO_STAGES, Task, render
-from lmsi_cli.records import PromptFormat
 
 QUOTES = '"""'
 ONE_STAGE = "# The run asked twice; a template asks once, so the answer ends the rationale."
@@ -29,41 +28,40 @@ def modelfile(
     adapter: str,
     task: Task,
     settings: SamplingConfig,
-    format: PromptFormat,
 ) -> str:
     """Write a Modelfile.
 
     Args:
         source: The model's file, as the Modelfile shall name it.
         adapter: The adapter's; empty: it is merged.
-        task: Plain prompts become a template, being known to the letter. Of a conversation Ollama
-            makes its own from the file's chat template, and only the system message is told.
+        task: Plain prompts become a template with their exemplars, being known to the letter. Of a
+            conversation Ollama makes its own from the file's chat template, and only the system
+            message is told.
         settings: How the run's paths were drawn.
-        format: The run's prompt; its exemplars, if it has any, are part of the template.
 
     Raises:
         LmsiError: A path or the system message cannot be written in this grammar.
     """
-    lines = [ONE_STAGE] if format == TWO_STAGES else []
+    lines = [ONE_STAGE] if task.format == TWO_STAGES else []
     lines += [f"FROM {_one_line(str(source))}"]
     if adapter:
         lines.append(f"ADAPTER {_one_line(adapter)}")
     lines += [f"PARAMETER {name} {value}" for name, value in _parameters(settings).items()]
     if task.chat is None:
         lines.append(f"PARAMETER stop {_quoted(chr(10) + 'Q:')}")
-        lines.append(f"TEMPLATE {_quoted(template(task, format))}")
+        lines.append(f"TEMPLATE {_quoted(template(task))}")
     elif task.chat.system.strip():
         lines.append(f"SYSTEM {_quoted(task.chat.system.strip())}")
     return "\n".join(lines) + "\n"
 
 
-def template(task: Task, format: PromptFormat) -> str:
+def template(task: Task) -> str:
     """The run's plain prompt with a place for the question.
 
     Raises:
         LmsiError: The prompt's own words look like a place.
     """
-    text = render(task, PROMPT, format)
+    text = render(task, PROMPT, task.format)
     if not isinstance(text, str) or text.count("{{") != 1:
         raise LmsiError("the task's prompt cannot be written as an Ollama template")
     return text

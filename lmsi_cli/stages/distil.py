@@ -159,6 +159,7 @@ def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
     }
     return {
         "sample": {**asked, **own, **variables, **pupil.identity},
+        **{name: saved[name] for name in ("wording",) if name in saved},
         TEACHER: origin,
         TEACHER_SAMPLE: sample,
         TEACHER_VOTE: saved.get("vote", {}),

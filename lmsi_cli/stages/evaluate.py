@@ -26,7 +26,7 @@ from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import split_for, tell
 from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.lines import appender, read_records, write_atomic
-from lmsi_cli.prompts import Task, fingerprint
+from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.figures import line_of
@@ -174,7 +174,7 @@ def requests_of(
             for i in range(paths_of(config, mode))
             if (mode, q.id, i) not in have
         ]
-        way = _format(config, mode)
+        way = _format(exam.task, mode)
         found += to_requests(engine, exam.task, q, way, wanted, config.max_tokens)
     return found
 
@@ -190,9 +190,9 @@ def sampling_of(config: EvalConfig, mode: Mode, way: Way) -> SamplingConfig:
     return config.sampling(way.temperature, way.seed, limit)
 
 
-def _format(config: EvalConfig, mode: Mode) -> PromptFormat:
+def _format(task: Task, mode: Mode) -> PromptFormat:
     """Direct answers are asked for by example: a bare question leaves the form open."""
-    return {"direct": "direct-few", "cot-few": "cot-few"}.get(mode, config.prompt)  # type: ignore[return-value]
+    return {"direct": "direct-few", "cot-few": "cot-few"}.get(mode, task.format)  # type: ignore[return-value]
 
 
 def _examined(
@@ -234,7 +234,7 @@ def _key(exam: Exam, variant: Variant, way: Way) -> str:
     if variant.adapter is not None:
         kept["scale"] = variant.scale
     texts = [(q.id, q.question) for q in exam.questions]
-    return _hash([kept, way, variant.identity, fingerprint(exam.task), texts])
+    return _hash([kept, way, variant.identity, exam.task, texts])
 
 
 def _result_key(exam: Exam, variants: Sequence[Variant]) -> str:

@@ -318,13 +318,13 @@ def _ollama(job: Job, out: Path, kind: str) -> Made:
     if job.config.merge:
         name = f"{_stem(job.model)}-lmsi-{kind}.gguf"
         made = _merged(job, out / name, kind)
-        text = modelfile(f"./{name}", "", job.task, settings, settings.prompt)
+        text = modelfile(f"./{name}", "", job.task, settings)
     else:
         base, wanted = _both(job)
         shutil.copyfile(job.adapter / ADAPTER, out / ADAPTER)
         again = gap(_logits(job, job.model, out / ADAPTER), wanted)
         made = Made({"the adapter moves the logits by": gap(wanted, base), "apart": again}, [], "")
-        text = modelfile(job.model.absolute(), f"./{ADAPTER}", job.task, settings, settings.prompt)
+        text = modelfile(job.model.absolute(), f"./{ADAPTER}", job.task, settings)
         remarks.append("Ollama from version 0.34.1 on refuses ADAPTER; merge for these.")
     write_atomic(out / MODELFILE, text)
     use = f"Ollama: `ollama create NAME -f {MODELFILE}` in this folder, then `ollama run NAME`."

@@ -13,7 +13,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import Encoded
 from lmsi_cli.engine.encode import Choice, Encoder
 from lmsi_cli.engine.layout import shared_prefix
@@ -53,26 +52,19 @@ class Preview(Record, frozen=True, kw_only=True):
     templates: int = 1
 
 
-def preview(
-    questions: Sequence[Question],
-    encoder: Encoder,
-    task: Task,
-    config: SampleConfig,
-    choice: Choice,
-) -> Preview:
+def preview(questions: Sequence[Question], encoder: Encoder, task: Task, choice: Choice) -> Preview:
     """Write all prompts and count their tokens.
 
     Args:
-        questions: Not empty before ``config.limit`` takes its part.
+        questions: All of the run.
         encoder: The model's vocabulary and template.
         task: How the questions are asked; already made a conversation if ``choice`` says so.
-        config: Supplies the format and the limit.
         choice: Conversation or plain text, and why.
 
     Raises:
         LmsiError: There are no questions, or the chat template refuses the prompt.
     """
-    prompts = [render(task, q.question, config.prompt) for q in questions[: config.limit or None]]
+    prompts = [render(task, q.question, task.format) for q in questions]
     if not prompts:
         raise LmsiError("no questions to show a prompt for")
     encoder = encoder.given(task.variables)
@@ -90,8 +82,8 @@ def preview(
         median=statistics.median(lengths),
         longest=max(lengths),
         shared_prefix=_shared(encoded),
-        second=second_words(task, questions[0].question) if config.prompt == TWO_STAGES else "",
-        templates=rotates(task, config.prompt),
+        second=second_words(task, questions[0].question) if task.format == TWO_STAGES else "",
+        templates=rotates(task, task.format),
     )
 
 

@@ -247,7 +247,7 @@ def _requests(
 ) -> list[Request]:
     lacking = have.lacks(q.id, config.paths)
     wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
-    return to_requests(engine, task, q, config.prompt, wanted, config.max_tokens)
+    return to_requests(engine, task, q, task.format, wanted, config.max_tokens)
 
 
 class _Tally:

@@ -158,7 +158,7 @@ def _kept(run: RunDir, result: Sweep) -> Sweep:
 def _as_sampled(run: RunDir) -> SampleConfig:
     """How the run's paths were drawn, without what was chosen for the speed of a larger job."""
     saved = run.load_settings().get("sample", {})
-    names = ("temperature", "top_k", "top_p", "min_p", "max_tokens", "seed", "threads", "prompt")
+    names = ("temperature", "top_k", "top_p", "min_p", "max_tokens", "seed", "threads")
     return msgspec.convert({n: saved[n] for n in names if n in saved}, SampleConfig)
 
 
@@ -202,7 +202,7 @@ class _Sitting:
     def _requests(
         self, questions: Sequence[Question], wanted: Callable[[Question], tuple[Wanted, ...]]
     ) -> list[Request]:
-        form, longest = self.config.prompt, self.config.max_tokens
+        form, longest = self.task.format, self.config.max_tokens
         asked = (
             to_requests(self.engine, self.task, q, form, wanted(q), longest) for q in questions
         )

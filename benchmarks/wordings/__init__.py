@@ -1,0 +1,1 @@
+"""Wordings, measured: which words make a published model show what it can do."""

@@ -1,0 +1,259 @@
+"""How the questions of a run are asked: its task, in a wording, in the model's form.
+
+What ``lmsi sample`` decides here once is kept in run.toml, and every later command asks in the same
+way: the format and the longest path in ``[sample]``, the words in ``[wording]``, and the figures of
+the trial that chose them in ``[trial]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from lmsi_cli.catalog import Model
+from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig, values_of
+from lmsi_cli.config.variables import FLAG
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.records import FewShot, Progress, Question
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.readers import split_source
+from lmsi_cli.tasks.wording import AUTO, Wording, candidates, worded
+
+if TYPE_CHECKING:  # the engine is imported by the commands that run it
+    from lmsi_cli.engine.base import Engine
+    from lmsi_cli.engine.encode import Choice
+    from lmsi_cli.stages.trial import Trial
+
+GENERIC_TASK = "number"
+BUDGET = 512  # tokens of a path where no trial tells
+WORDING, TRIAL = "wording", "trial"  # sections of run.toml
+
+
+class Asking(NamedTuple):
+    """A task in words and form, and the settings of ``lmsi sample`` with nothing left open."""
+
+    task: Task
+    config: SampleConfig
+    wording: Wording
+    trial: Trial | None = None
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What of it a run is tied to besides its settings."""
+        return {"wording": self.wording.name, **task_identity(self.task)}
+
+
+def pick_task(name: str, model: Model | None, source: str = "") -> Task:
+    """The task by name; ``auto`` follows the set (``gsm8k:FILE``), the model's card, or neither."""
+    if name == DEFAULT_TASK:
+        of_model = model.card.task if model and model.card else GENERIC_TASK
+        name = split_source(source)[0] or of_model
+    return load_task(name)
+
+
+def ask(
+    task: Task,
+    choice: Choice,
+    config: SampleConfig,
+    questions: Sequence[Question],
+    run: RunDir | None = None,
+    trying: tuple[Engine, Progress] | None = None,
+) -> Asking:
+    """Settle how questions are asked: as the folder was begun, as was wished, or by a trial.
+
+    Args:
+        task: As picked.
+        choice: Whether the model is asked in conversations.
+        config: What is wished; 0 tokens and an empty prompt leave it open.
+        questions: Those of the run.
+        run: Its folder; not given, or without a path: nothing is settled yet.
+        trying: What a trial draws with; without it the first wording is taken.
+
+    Raises:
+        LmsiError: The wish cannot be met, or there are too few questions for the trial it asks for.
+    """
+    begun = run.load_settings() if run is not None and run.sampled.size() else {}
+    found, trial = _wordings(task, choice, config, begun), None
+    if config.prompt == AUTO and len(questions) < _fewest() and not begun:
+        raise LmsiError(
+            f"--prompt auto: {len(questions)} questions are too few to try wordings on",
+            hint=f"give at least {_fewest()}, or choose one: --prompt {found[0].name}",
+        )
+    wording = found[0]
+    if trying and len(found) > 1 and len(questions) >= _fewest():
+        trial = _tried(task, choice, config, questions, found, trying)
+        wording = found[trial.best]
+    saved = begun.get("sample", {}).get("max_tokens")
+    budget = config.max_tokens or saved or (trial.budget if trial else BUDGET)
+    config = msgspec.structs.replace(config, max_tokens=budget)
+    return formed(task, wording, choice, config)._replace(trial=trial)
+
+
+def form_of(model: Path, config: SampleConfig) -> Choice:
+    """Whether a model is asked in conversations; loads the vocabulary alone."""
+    from lmsi_cli.engine.encode import Encoder, choose
+    from lmsi_cli.engine.llama import vocabulary
+
+    with vocabulary(model) as words:
+        return choose(config.chat, Encoder(words), config.template_var)
+
+
+def _fewest() -> int:
+    from lmsi_cli.stages.trial import FEWEST
+
+    return FEWEST
+
+
+def _wordings(
+    task: Task, choice: Choice, config: SampleConfig, begun: dict[str, Any]
+) -> list[Wording]:
+    """Those that are left to choose from: one, where the folder was begun with it."""
+    if config.prompt in ("", AUTO) and WORDING in begun:
+        return [msgspec.convert(begun[WORDING], Wording)]
+    found = candidates(config.prompt, task, choice.chat)
+    if config.few_shot != "auto":
+        found = [msgspec.structs.replace(w, few_shot=config.few_shot) for w in found]
+    return found
+
+
+def _tried(
+    task: Task,
+    choice: Choice,
+    config: SampleConfig,
+    questions: Sequence[Question],
+    found: Sequence[Wording],
+    trying: tuple[Engine, Progress],
+) -> Trial:
+    from lmsi_cli.report.trial import trial_line
+    from lmsi_cli.stages.trial import Candidate, hold_trial
+
+    engine, progress = trying
+    open_ = [Candidate(w, formed(task, w, choice, config).task) for w in found]
+    trial = hold_trial(questions, open_, engine, config, progress)
+    progress.say(trial_line(trial))
+    return trial
+
+
+def formed(task: Task, wording: Wording, choice: Choice, config: SampleConfig) -> Asking:
+    """The task in a wording, and as a conversation if that is the choice.
+
+    Raises:
+        LmsiError: There is a system message or a variable of the chat template, and no
+            conversation to put it in; or a variable cannot be read.
+    """
+    chat = None
+    if choice.chat:
+        values_of(config.template_var)  # before a server is asked
+        chat = _chat(wording.few_shot, config.system, config.template_var)
+    else:
+        for flag, value in (("--system", config.system), (FLAG, config.template_var)):
+            if value:
+                raise _nowhere(choice.why, flag)
+    config = msgspec.structs.replace(config, prompt=wording.prompt, few_shot=wording.few_shot)
+    return Asking(msgspec.structs.replace(worded(task, wording), chat=chat), config, wording)
+
+
+def _chat(few_shot: FewShot, system: str, variables: Sequence[str]) -> Chat:
+    return Chat(few_shot=few_shot, system=system, variables=tuple(variables))
+
+
+def _nowhere(why: str, flag: str = "--system") -> LmsiError:
+    return LmsiError(
+        f"{flag} needs a conversation, and prompts are plain text: {why}",
+        hint="leave it out, or use a chat model",
+    )
+
+
+def keep(run: RunDir, asking: Asking) -> None:
+    """Write down how the questions of a run are asked, and the trial if there was one."""
+    run.save_settings(WORDING, msgspec.to_builtins(asking.wording))
+    if asking.trial is not None:
+        run.save_settings(TRIAL, msgspec.to_builtins(asking.trial))
+
+
+def task_identity(task: Task) -> dict[str, Any]:
+    """What of a run's identity does not depend on who draws it."""
+    import hashlib
+    from importlib.metadata import version
+
+    task_bytes = msgspec.json.encode(msgspec.structs.replace(task, chat=None))
+    return {
+        "task_name": task.name,
+        "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
+        "chat": "off" if task.chat is None else "on",  # in place of the setting's "auto"
+        "lmsi": version("lmsi"),
+    }
+
+
+def sampled(run: RunDir) -> dict[str, Any]:
+    """What `lmsi sample` wrote down about its run.
+
+    Raises:
+        LmsiError: It is no run folder.
+    """
+    saved = run.load_settings().get("sample")
+    if saved is None:
+        raise LmsiError(
+            f"{run.root}: not a run folder (no [sample] in run.toml)",
+            hint=f"run `lmsi sample QUESTIONS -o {run.root}` first",
+        )
+    return saved
+
+
+def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
+    """The task as a run was sampled, or another one in the same form; needs no model.
+
+    One with answers of another kind is asked in the first wording of that kind.
+    """
+    saved = sampled(run)
+    own = load_task(saved["task_name"] if saved["task"] == DEFAULT_TASK else saved["task"])
+    task = own if name == DEFAULT_TASK else load_task(name)
+    talks = saved.get("chat") == "on"
+    wording = wording_of(run) if task.kind == own.kind else candidates("", task, talks)[0]
+    system, variables = saved.get("system", ""), saved.get("template_var", ())
+    chat = _chat(wording.few_shot, system, variables) if talks else None
+    return msgspec.structs.replace(worded(task, wording), chat=chat)
+
+
+def wording_of(run: RunDir) -> Wording:
+    """The words that a run was sampled in."""
+    return msgspec.convert(run.load_settings()[WORDING], Wording)
+
+
+def examined(task: Task, sample: SampleConfig, settings: EvalConfig) -> tuple[Task, EvalConfig]:
+    """The task as an evaluation asks it, and the evaluation's settings with nothing left open.
+
+    Args:
+        task: As sampled, or another one in the same form.
+        sample: How the run was sampled.
+        settings: What is given there beats what was sampled.
+
+    Raises:
+        LmsiError: There is a system message, and no conversation to put it in; or no such wording.
+    """
+    talks = task.chat is not None if settings.chat == "auto" else settings.chat == "on"
+    if settings.system and not talks:
+        raise _nowhere("--chat off" if settings.chat == "off" else "as sampled")
+    few_shot = task.chat.few_shot if task.chat else "turns"
+    if settings.prompt not in ("", AUTO):
+        wording = candidates(settings.prompt, load_task(task.name), talks)[0]
+        task, few_shot = worded(task, wording), wording.few_shot
+    if settings.few_shot != "auto":
+        few_shot = settings.few_shot
+    system = sample.system if settings.system is None else settings.system
+    chat = _chat(few_shot, system, sample.template_var) if talks else None
+    budget = settings.max_tokens or sample.max_tokens or BUDGET
+    open_ = msgspec.structs.replace(settings, prompt=task.format, max_tokens=budget)
+    return msgspec.structs.replace(task, chat=chat), open_
+
+
+def sample_config(run: RunDir) -> SampleConfig:
+    """The settings that a run was sampled with."""
+    known, saved = SampleConfig.__struct_fields__, sampled(run)
+    shared = {k: v for k, v in saved.items() if k in known and k != "chat"}
+    return msgspec.convert(shared, SampleConfig)

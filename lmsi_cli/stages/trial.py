@@ -1,0 +1,191 @@
+"""A trial of wordings: a few paths of each candidate on the user's own questions, without labels.
+
+Paths that agree with one another, more than paths of different questions do, come from a model that
+was asked well: over 17 pairs of model and set the choice is measured in ``docs/models.md``. What a
+candidate's paths take also tells how long paths have to be. Knows an engine and the candidates; no
+files. One candidate's figures:
+
+    Tried(name="boxed", prompt="cot-zero", few_shot="turns", paths=24, agreement=0.46,
+          parsed=0.96, cut_off=0.04, tokens=268.0, longest=431)
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import msgspec
+
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
+from lmsi_cli.engine.fitting import split_for
+from lmsi_cli.engine.reading import to_path, to_requests
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import FewShot, Path, Progress, PromptFormat, Question, Record
+from lmsi_cli.tasks.wording import Wording
+from lmsi_cli.thinking import answer_start
+
+FEWEST = 5  # questions that a trial needs
+PATHS = 96  # of all candidates together: 3% of 200 questions with 16 paths each
+EACH = 4  # paths of a question
+TOKENS = 512  # longest path of a trial
+CUT = 0.05  # share of cut-off paths that calls for longer ones
+SHORTEST, SPARE, STEP = 128, 1.5, 64  # of a budget: least, beyond the longest path, and rounding
+THINKING = 4096  # tokens where paths are cut off inside their thinking
+SAME = 0.02  # of two agreements so close the candidate with the shorter paths is taken
+
+
+class Tried(Record, frozen=True, kw_only=True):
+    """A candidate's figures: shares from 0 to 1, tokens a path; ``agreement`` is beyond chance."""
+
+    name: str
+    prompt: PromptFormat
+    few_shot: FewShot
+    paths: int
+    agreement: float
+    parsed: float
+    cut_off: float
+    thinking: float
+    tokens: float
+    longest: int
+
+
+class Trial(Record, frozen=True, kw_only=True):
+    """All candidates, the number of the best one, and the budget that its paths call for."""
+
+    questions: int
+    tried: tuple[Tried, ...]
+    best: int
+    budget: int
+
+
+class Candidate(NamedTuple):
+    """A wording, and the task in its words and in the model's form."""
+
+    wording: Wording
+    task: Task
+
+
+def hold_trial(
+    questions: Sequence[Question],
+    candidates: Sequence[Candidate],
+    engine: Engine,
+    config: SampleConfig,
+    progress: Progress,
+) -> Trial:
+    """Draw a few paths of every candidate on the same questions, and compare them.
+
+    Args:
+        questions: All of the run; some of them, evenly spread, are asked.
+        candidates: At least one.
+        engine: As the run will use it, adapter included.
+        config: How paths are drawn. A token limit given there holds for the trial, too.
+        progress: Is told of every path.
+
+    Raises:
+        LmsiError: Not one question fits the context.
+    """
+    each = max(FEWEST, PATHS // EACH // len(candidates))
+    asked = questions[:: max(1, len(questions) // each)][:each]
+    sampling = msgspec.structs.replace(config, max_tokens=config.max_tokens or TOKENS)
+    requests = [
+        r._replace(question_id=f"{i} {r.question_id}", block=0 if r.block == 0 else i)
+        for i, c in enumerate(candidates)
+        for r in _requests(asked, c, engine, sampling)
+    ]
+    words = {q.id: q.question for q in asked}
+    drawn: list[list[Path]] = [[] for _ in candidates]
+    progress.start("trying wordings", sum(len(r.wanted) for r in requests))
+    fitting = split_for(engine, requests, sampling).fitting
+    for done, generated in enumerate(
+        draw(engine, fitting, sampling, candidates[0].task.trigger), 1
+    ):
+        number, _, question_id = generated.question_id.partition(" ")
+        own = generated._replace(question_id=question_id)
+        task = candidates[int(number)].task
+        drawn[int(number)].append(to_path(own, task, words[question_id]))
+        progress.advance(done)
+    tried = tuple(figures(c.wording, paths) for c, paths in zip(candidates, drawn, strict=True))
+    best = best_of(tried)
+    longest = max(len(r.prompt) for r in requests)
+    budget = budget_of(tried[best], sampling.max_tokens, engine.info.context - longest)
+    return Trial(questions=len(asked), tried=tried, best=best, budget=budget)
+
+
+def _requests(
+    asked: Sequence[Question], candidate: Candidate, engine: Engine, config: SampleConfig
+) -> list[Request]:
+    """Ask for a candidate's paths; few-shot prompts are a block, as they share a long prefix."""
+    task, found = candidate.task, list[Request]()
+    few = task.format.endswith("few")
+    for q in asked:
+        wanted = [Wanted(i, path_seed(config.seed, q.id, i)) for i in range(EACH)]
+        made = to_requests(engine, task, q, task.format, wanted, config.max_tokens)
+        found += [r._replace(block=int(few)) for r in made]
+    return found
+
+
+def figures(wording: Wording, paths: Sequence[Path]) -> Tried:
+    """What the paths of one candidate say of it."""
+    n = max(len(paths), 1)
+    cut = [p for p in paths if p.stop_reason == "length"]
+    answers: dict[str, list[str | None]] = {}
+    for p in paths:
+        voting = p.predicted_answer if p.stop_reason != "length" else None
+        answers.setdefault(p.question_id, []).append(voting)
+    return Tried(
+        name=wording.name,
+        prompt=wording.prompt,
+        few_shot=wording.few_shot,
+        paths=len(paths),
+        agreement=agreement(list(answers.values())),
+        parsed=sum(a is not None for group in answers.values() for a in group) / n,
+        cut_off=len(cut) / n,
+        thinking=sum(answer_start(p.text) is None for p in cut) / n,
+        tokens=statistics.fmean(p.num_generated_tokens for p in paths) if paths else 0.0,
+        longest=max((p.num_generated_tokens for p in paths if p not in cut), default=0),
+    )
+
+
+def agreement(answers: Sequence[Sequence[str | None]]) -> float:
+    """Agreement of a question's paths beyond that of paths of different questions.
+
+    The share of pairs of one question that have the same answer, less that of pairs of different
+    questions, as a share of what there was to gain: Krippendorff's alpha for nominal data, but with
+    a missing answer equal to nothing. So a model that says "yes" to everything agrees by chance
+    only, and each unread answer counts against its wording.
+
+    Returns:
+        At most 1; 0 where answers do not depend on the question.
+    """
+    pairs = [(a, b) for group in answers for a, b in combinations(group, 2)]
+    flat = [(i, a) for i, group in enumerate(answers) for a in group]
+    others = [(a, b) for (i, a), (j, b) in combinations(flat, 2) if i != j]
+    within, between = _same(pairs), _same(others)
+    return (within - between) / (1 - between) if between < 1 else 0.0
+
+
+def _same(pairs: Sequence[tuple[str | None, str | None]]) -> float:
+    return sum(a is not None and a == b for a, b in pairs) / max(len(pairs), 1)
+
+
+def best_of(tried: Sequence[Tried]) -> int:
+    """The candidate that agrees most; of those about as good, the one with the shortest paths."""
+    most = max(t.agreement for t in tried)
+    near = [i for i, t in enumerate(tried) if t.agreement >= most - SAME]
+    return min(near, key=lambda i: tried[i].tokens)
+
+
+def budget_of(tried: Tried, limit: int, room: int) -> int:
+    """Tokens that paths should have at most, bounded by the room that prompts leave.
+
+    Half as much again as the longest of a trial's paths; twice its limit where more than 5% of them
+    reached that, and more yet where that was in the middle of their thinking.
+    """
+    wanted = max(SHORTEST, SPARE * tried.longest)
+    if tried.cut_off > CUT:
+        wanted = THINKING if tried.thinking > CUT else 2 * limit
+    return max(1, min(-(-int(wanted) // STEP) * STEP, room))

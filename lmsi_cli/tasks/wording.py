@@ -1,0 +1,143 @@
+r"""Wordings: the words around a question, and how its answer is to be written.
+
+A model can be right on 3% or on 28% of a set, depending on the words alone, so they are data that
+is measured (``benchmarks/wordings``) and that a trial can choose (``stages/trial.py``). The
+wordings of each kind of answer lie in ``wordings/``, the best one first; a person's own file looks
+the same:
+
+    [[wordings]]
+    name = "boxed"
+    cot_request = 'Please reason step by step, and put your final answer within \boxed{}.'
+    sentence = '{trigger} $\boxed{{answer}}$.'
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import msgspec
+from msgspec import Meta
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import FewShot, PromptFormat, Record
+
+AUTO = "auto"
+FORMATS = get_args(PromptFormat)
+_FOLDER = Path(__file__).parent / "wordings"
+_WORDS = ("cot_cue", "cot_request", "direct_request", "sentence")
+_PLAIN = Task(name="-", kind="text", exemplars=())
+
+
+class Wording(Record, frozen=True, kw_only=True):
+    """One way to ask.
+
+    ``chat`` says for which models it is: those asked in conversations, or in plain text. ``prompt``
+    and ``few_shot`` are the form it is asked in; the other fields replace those of the task.
+    """
+
+    name: Annotated[str, Meta(min_length=1)]
+    chat: bool = True
+    prompt: PromptFormat = "cot-zero"
+    few_shot: FewShot = "turns"
+    cot_cue: Annotated[str, Meta(min_length=1)] = _PLAIN.cot_cue
+    cot_request: str = _PLAIN.cot_request
+    direct_request: str = _PLAIN.direct_request
+    sentence: str = _PLAIN.sentence
+
+
+def worded(task: Task, wording: Wording) -> Task:
+    """The task in the words of a wording."""
+    words = {name: getattr(wording, name) for name in _WORDS}
+    return msgspec.structs.replace(task, prompt=wording.prompt, **words)
+
+
+def candidates(prompt: str, task: Task, chat: bool) -> list[Wording]:
+    """The wordings that a setting of ``--prompt`` leaves to choose from, the best one first.
+
+    Args:
+        prompt: Empty or ``auto``: all; a format, the name of a wording, or a file of wordings.
+        task: Where it has words of its own, they are the first wording.
+        chat: Whether the model is asked in conversations.
+
+    Raises:
+        LmsiError: There is no such format, wording or file; or the file is not sound.
+    """
+    own = _own(task, chat)
+    if prompt == "" and own:
+        return own
+    if prompt.endswith(".toml"):
+        return read_wordings(Path(prompt))
+    known = own + _known(task.kind, chat)
+    if prompt in ("", AUTO):
+        return known
+    if prompt in FORMATS:
+        best = next((w for w in known if w.prompt == prompt), known[0])
+        return [msgspec.structs.replace(best, prompt=prompt)]
+    if named := [w for w in known if w.name == prompt]:
+        return named
+    names = ", ".join(w.name for w in known)
+    form = "conversations" if chat else "plain text"
+    raise LmsiError(
+        f"--prompt {prompt}: no such format or wording",
+        hint=f"auto; a format: {', '.join(FORMATS)}; a wording for {form}: {names}; or FILE.toml",
+    )
+
+
+def _own(task: Task, chat: bool) -> list[Wording]:
+    """The wording that a task's file spells out; none if it leaves the words to lmsi."""
+    words = {name: getattr(task, name) for name in _WORDS}
+    if task.prompt is None and words == {name: getattr(_PLAIN, name) for name in _WORDS}:
+        return []
+    return [Wording(name="task", chat=chat, prompt=task.format, **words)]
+
+
+def _known(kind: str, chat: bool) -> list[Wording]:
+    file = _FOLDER / f"{kind}.toml"
+    found = read_wordings(file if file.exists() else _FOLDER / "text.toml")
+    return [w for w in found if w.chat == chat]
+
+
+def read_wordings(file: Path) -> list[Wording]:
+    """Read and check a file of wordings.
+
+    Raises:
+        LmsiError: It is missing, no TOML, or an entry is not sound; names entry and field.
+    """
+    fields = _decoded(file)
+    entries = fields.get("wordings")
+    if not isinstance(entries, list) or not entries or len(fields) > 1:
+        raise LmsiError(f"{file}: expected entries headed [[wordings]] and nothing else", _hint())
+    found = [_wording(entry, f"{file}: wording {i}") for i, entry in enumerate(entries, 1)]
+    names = [w.name for w in found]
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise LmsiError(f"{file}: two wordings are called {twice!r}", "give each its own name")
+    return found
+
+
+def _decoded(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_bytes().decode())
+    except OSError as e:
+        raise LmsiError(f"{file}: cannot be read: {e.strerror}") from None
+    except ValueError as e:
+        raise LmsiError(f"{file}: not a TOML file: {e}") from None
+
+
+def _wording(entry: Any, where: str) -> Wording:  # noqa: ANN401 - whatever TOML holds
+    known = Wording.__struct_fields__
+    try:
+        return msgspec.convert(entry, Wording)
+    except msgspec.ValidationError as e:
+        unknown = next((k for k in entry if k not in known), "") if isinstance(entry, dict) else ""
+        near = difflib.get_close_matches(unknown, known, 1)
+        told = f"unknown field `{unknown}`" if unknown else str(e)
+        meant = f" (did you mean `{near[0]}`?)" if near else ""
+        raise LmsiError(f"{where}: {told}{meant}", _hint()) from None
+
+
+def _hint() -> str:
+    return f"fields of a wording: {', '.join(Wording.__struct_fields__)}"
