@@ -26,7 +26,7 @@ from lmsi_cli.records import Progress, Question
 from lmsi_cli.rounds.kept import kept_round
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file, teacher_of
 from lmsi_cli.tasks.loader import load_task
-from lmsi_cli.tasks.readers import split_source
+from lmsi_cli.tasks.readers import read_questions, split_source
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
     from lmsi_cli.engine.encode import Choice
@@ -158,6 +158,11 @@ def _vocabulary_hash(model: LlamaModel) -> str:
     return hashlib.sha256(b"\0".join(words)).hexdigest()
 
 
+def questions_in(source: str) -> list[Question]:
+    """Read a question file; says on stderr what of it could not be taken as it was meant."""
+    return read_questions(source, lambda told: err().print(told, markup=False))
+
+
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
     """Read labelled sets; their names, which name the results, must differ.
 
@@ -284,6 +289,7 @@ __all__ = [
     "locked",
     "model_of",
     "pick_task",
+    "questions_in",
     "show",
     "task_identity",
     "task_of",
