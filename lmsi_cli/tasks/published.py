@@ -145,7 +145,7 @@ def _drop_said(spans: Sequence[str], types: Sequence[str]) -> str | None:
     The hub's training split holds the one answer of each question, its validation split all
     ``validated_answers`` in a row, and neither says where one ends (datasets/drop/drop.py). One
     answer is a number, a date, or spans that differ. So there are several if a number or a date
-    is not alone, if a span comes again, or if one is in all the others' words.
+    is not alone, if a span comes again, or if the words of one stand in all others.
     """
     if not spans:
         return None
