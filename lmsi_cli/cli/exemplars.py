@@ -11,7 +11,14 @@ import typer
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.cli.asking import ask, keep, pick_task
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Quiet, identity, show, watched
+from lmsi_cli.cli.session import (
+    Json,
+    Quiet,
+    identity,
+    questions_in,
+    show,
+    watched,
+)
 from lmsi_cli.config import ExemplarsConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
@@ -125,7 +132,7 @@ def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> li
     from lmsi_cli.contamination import check_shown
     from lmsi_cli.tasks.readers import read_questions
 
-    asked = read_questions(source)[: settings.limit or None]
+    asked = questions_in(source)[: settings.limit or None]
     check_shown(asked, {file: read_questions(file) for file in exclude})
     if len(asked) < settings.needed:
         raise LmsiError(

@@ -23,6 +23,7 @@ from lmsi_cli.cli.session import (
     Overwrite,
     Quiet,
     labelled_sets,
+    questions_in,
     show,
     watched,
 )
@@ -129,8 +130,6 @@ def _plan(
     questions: str | None,
     data: list[str] | None,
 ) -> Plan:
-    from lmsi_cli.tasks.readers import read_questions
-
     names = ("parallel", "threads", "gpu_layers", "seed")
     speed = {name: getattr(settings, name) for name in names}
     asked = {
@@ -161,7 +160,7 @@ def _plan(
             resolve(TrainConfig, tables.get("train", {}), seed),
         ),
         eval=resolve(EvalConfig, tables.get("eval", {}), speed),
-        questions=read_questions(str(folder / own.questions) if own else str(questions)),
+        questions=questions_in(str(folder / own.questions) if own else str(questions)),
         exams=exams,
         excluded=exams,
         probe=(),

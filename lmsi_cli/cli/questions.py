@@ -20,6 +20,7 @@ from lmsi_cli.cli.session import (
     Overwrite,
     Quiet,
     identity,
+    questions_in,
     show,
     watched,
 )
@@ -72,12 +73,13 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages import questions as stage
     from lmsi_cli.stages import sample as sampling
     from lmsi_cli.tasks.golds import check_options
+    from lmsi_cli.tasks.readers import read_questions
 
     paths = _path_settings(settings, tables)
     model = find_model(paths.model)
     source, excluded = _files(seeds_file, exclude, model)
-    seeds = stage.pick_seeds(_read(source), settings, source)
-    exams = {file: _read(file) for file in excluded}
+    seeds = stage.pick_seeds(questions_in(source), settings, source)
+    exams = {file: read_questions(file) for file in excluded}
     task = pick_task(paths.task, model, source)
     check_options(seeds, task)
     run = RunDir(out)
@@ -133,12 +135,6 @@ def _files(
         raise LmsiError("no seed questions given", hint="lmsi questions SEEDS_FILE -m MODEL -o RUN")
     tests = [str(folder / name) for name in model.card.tests]
     return str(folder / model.card.questions), [*tests, *(exclude or [])]
-
-
-def _read(source: str) -> list[Question]:
-    from lmsi_cli.tasks.readers import read_questions
-
-    return read_questions(source)
 
 
 def _named(source: str, seeds: Sequence[Question], excluded: list[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from lmsi_cli.cli.session import (
     Overwrite,
     Quiet,
     identity,
+    questions_in,
     show,
     shown,
     watched,
@@ -29,7 +30,7 @@ from lmsi_cli.rundir import RunDir
 Questions = Annotated[
     str,
     typer.Argument(
-        help="JSONL, CSV or text (one question a line), or SET:FILE; - reads stdin.",
+        help="JSONL, CSV, text (one question a line), Parquet or SET:FILE; - reads stdin.",
         show_default=False,
     ),
 ]
@@ -66,9 +67,8 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.rundir import discard, locked
     from lmsi_cli.stages import sample as stage
     from lmsi_cli.tasks.golds import check_options
-    from lmsi_cli.tasks.readers import read_questions
 
-    asked = read_questions(questions)
+    asked = questions_in(questions)
     flags = Shown(overwrite, dry_run, json, quiet)
     if settings.engine == "openai":
         refuse_spread(settings)

@@ -24,6 +24,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rounds.kept import kept_round
 from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file, teacher_of
+from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
     from lmsi_cli.engine.engine import LlamaEngine
@@ -98,6 +99,11 @@ def _vocabulary_hash(model: LlamaModel) -> str:
 
     words = (model.piece(token) for token in range(model.n_vocab))
     return hashlib.sha256(b"\0".join(words)).hexdigest()
+
+
+def questions_in(source: str) -> list[Question]:
+    """Read a question file; says on stderr what of it could not be taken as it was meant."""
+    return read_questions(source, lambda told: err().print(told, markup=False))
 
 
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
@@ -193,6 +199,7 @@ __all__ = [
     "labelled_sets",
     "locked",
     "model_of",
+    "questions_in",
     "show",
     "shown",
     "watched",

@@ -8,12 +8,24 @@ Knows questions and tasks; nothing of files or models. What becomes of a labelle
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from lmsi_cli.answers import canonical
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Question
+
+DATED = "a spreadsheet takes 1/2 for a date: format the column as text there, and type it again"
+# As spreadsheets write 1/2 and 3/2004, by country; words that are units as well are left out.
+_MONTH = (
+    r"(?:jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|january|february|march|april|may|june|july"
+    r"|august|september|october|november|december"
+    r"|mrz|mai|okt|dez|janv|févr|avr|juin|juil|août|déc|ene|abr|dic)\.?"
+)
+_DATED = re.compile(
+    rf"\d{{1,2}}[-./ ]{{1,2}}{_MONTH}|{_MONTH}[-./ ]{{1,2}}\d{{1,4}}", re.IGNORECASE
+)
 
 
 def check_options(questions: Sequence[Question], task: Task) -> None:
@@ -40,13 +52,25 @@ def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
         LmsiError: An answer is not of the task's kind; says how many are not.
     """
     check_options(questions, task)
-    read = {q.id: canonical(q.answer or "", task.kind, asked(task, q.question)) for q in questions}
+    read = {q.id: _gold(q, task) for q in questions}
     gold = {question_id: value for question_id, value in read.items() if value is not None}
     wrong = [q for q in questions if q.id not in gold]
     if wrong:
         raise LmsiError(
             f"question {wrong[0].id!r}: its answer {wrong[0].answer!r} is not a {task.kind}"
             f" ({len(wrong)} of {len(questions)} questions)",
-            hint="correct the answer, or choose another --task",
+            hint=DATED if _is_dated(wrong[0]) else "correct the answer, or choose another --task",
         )
     return gold
+
+
+def _gold(question: Question, task: Task) -> str | None:
+    """Spell a right answer; None if it is not of the task's kind."""
+    if task.kind in ("number", "latex") and _is_dated(question):
+        return None  # to both kinds a month is a unit or a product
+    return canonical(question.answer or "", task.kind, asked(task, question.question))
+
+
+def _is_dated(question: Question) -> bool:
+    """Say whether an answer is a day or a month, as a spreadsheet makes it of a fraction."""
+    return bool(_DATED.fullmatch((question.answer or "").strip()))

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from math import isfinite
 from typing import Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.tasks.entries import Row
+from lmsi_cli.tasks.fields import FIELDS, PASSAGES
 from lmsi_cli.tasks.readers import json_lines, question_of, split_source
 
 KNOWN = ("doc", "resps")
@@ -76,13 +78,17 @@ def _sample(row: Row, layout: str | None) -> Sample:
 
 
 def _entry(row: Row, layout: str | None) -> dict[str, Any]:
-    """The entry of the data set; without a layout the prompt and the target fill its gaps."""
+    """The entry of the data set; without a layout the prompt and the target fill its gaps.
+
+    A passage stands in the prompt already.
+    """
     doc = row.fields["doc"]
     if not isinstance(doc, dict):
         raise LmsiError(f"{row.where}: field 'doc': expected an object", hint=HINT)
     if layout is not None:
         return doc
-    plain = {k: v for k, v in doc.items() if k in ("id", "question", "answer", "family", "group")}
+    own = FIELDS if "question" in doc else set(FIELDS) - set(PASSAGES)
+    plain = {k: v for k, v in doc.items() if k in own}
     return {"question": _prompt(row.fields), "answer": row.fields.get("target"), **plain}
 
 
@@ -107,7 +113,7 @@ def _texts(row: Row) -> Iterator[str]:
 
 
 def _marks(fields: dict[str, Any]) -> dict[str, float]:
-    """The metrics of a line, under its filter; older files name no metrics."""
+    """The metrics of a line that have a value, under its filter; older files name no metrics."""
     named = fields.get("metrics")
     names: Iterable[Any] = named if isinstance(named, list) else ("exact_match", "acc")
     filter_ = fields.get("filter", "none")
@@ -115,5 +121,5 @@ def _marks(fields: dict[str, Any]) -> dict[str, float]:
     return {
         f"{filter_} {name}": float(value)
         for name, value in values.items()
-        if isinstance(value, int | float | Decimal)
+        if isinstance(value, int | float | Decimal) and isfinite(value)
     }

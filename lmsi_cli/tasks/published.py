@@ -9,20 +9,22 @@ finds them again:
 
 Sources of the layouts: github.com/openai/grade-school-math, arkilpatel/SVAMP, google-deepmind/AQuA,
 eladsegal/strategyqa, allenai (OpenBookQA, ARC, DROP), SuperGLUE and GLUE (RTE), MultiNLI 1.0,
-facebookresearch/anli, hendrycks/math.
+facebookresearch/anli, hendrycks/math, google-research-datasets/boolean-questions.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from string import ascii_uppercase
 from typing import Any
 
+from lmsi_cli.answers import canonical
 from lmsi_cli.answers.places import in_box
 from lmsi_cli.answers.yesno import UNKNOWN
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.tasks.entries import Row
+from lmsi_cli.tasks.entries import Missing, Row
 
 Fields = dict[str, Any]
 Layout = Callable[[Fields], Iterable[Fields]]
@@ -35,7 +37,10 @@ _RTE = {
     **dict.fromkeys(("entailment", "0", "true"), "yes"),
     **dict.fromkeys(("not_entailment", "1", "false"), "no"),
 }
-_UNTOLD = ("-", "-1", "", "None")  # a label that was withheld, or that nobody agreed on
+_BOOLQ = {**dict.fromkeys(("true", "1"), "yes"), **dict.fromkeys(("false", "0"), "no")}
+_UNTOLD = ("-", "-1", "", "none")  # a label that was withheld, or that nobody agreed on
+# A box without braces ends with its formula or before the next box.
+_BARE_BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])[ ]*([^\s{}$](?:[^\n$\\]|\\(?![\])]|f?box))*)")
 
 
 def plain_rows(layout: str, rows: Iterable[Row]) -> Iterator[Row]:
@@ -88,6 +93,17 @@ def _strategyqa(e: Fields) -> Iterator[Fields]:
     yield {"id": e["qid"], "question": e["question"], "answer": answer}
 
 
+def _boolq(e: Fields) -> Iterator[Fields]:
+    """The authors' answers, or SuperGLUE's labels; both write questions in lower case."""
+    asked = e["question"].strip().rstrip("? ")
+    label = e["answer"] if "answer" in e else e.get("label")
+    yield {
+        "passage": e["passage"],
+        "question": asked and f"{asked[0].upper()}{asked[1:]}?",
+        "answer": _label(label, _BOOLQ),
+    }
+
+
 def _bool(value: object) -> str:
     if not isinstance(value, bool):
         raise ValueError(f"answer {value!r} is neither true nor false")
@@ -112,7 +128,8 @@ def _science(e: Fields) -> Iterator[Fields]:
 def _drop(e: Fields) -> Iterator[Fields]:
     """The authors' one object of passages, or the hub's one question a row."""
     if "answers_spans" in e:
-        answer = ", ".join(dict.fromkeys(e["answers_spans"]["spans"])) or None
+        spans = e["answers_spans"]
+        answer = _drop_said(spans["spans"], spans.get("types") or ())
         yield {"id": e["query_id"], "question": _on(e, e), "answer": answer}
         return
     for passage_id, p in e.items():
@@ -120,6 +137,31 @@ def _drop(e: Fields) -> Iterator[Fields]:
             answer = _drop_answer(qa["answer"]) if "answer" in qa else None
             question_id = f"{passage_id}/{qa['query_id']}"
             yield {"id": question_id, "question": _on(p, qa), "answer": answer}
+
+
+def _drop_said(spans: Sequence[str], types: Sequence[str]) -> str | None:
+    """The answer of one annotator, in parts, or the commonest of several annotators' answers.
+
+    The hub's training split holds the one answer of each question, its validation split all
+    ``validated_answers`` in a row, and neither says where one ends (datasets/drop/drop.py). One
+    answer is a number, a date, or spans that differ. So there are several if a number or a date
+    is not alone, if a span comes again, or if the words of one stand in all others.
+    """
+    if not spans:
+        return None
+    spelt = [canonical(span, "span") or span for span in spans]
+    parts = dict(zip(reversed(spelt), reversed(spans), strict=True))  # as first written
+    words = [set(spelling.split()) for spelling in parts]
+    alone = set(types) <= {"span"} and not any(set.intersection(*words) == w for w in words)
+    if alone and _in_turns(spelt, len(parts)):
+        return ", ".join(dict.fromkeys(parts[spelling] for spelling in spelt))
+    return parts[Counter(spelt).most_common(1)[0][0]]
+
+
+def _in_turns(spelt: Sequence[str], size: int) -> bool:
+    """Say whether everybody named the same parts, in whatever order; one alone did."""
+    turns = [spelt[i : i + size] for i in range(0, len(spelt), size)]
+    return all(len(set(turn)) == size for turn in turns)
 
 
 def _on(passage: Fields, asked: Fields) -> str:
@@ -142,10 +184,14 @@ def _inference(
         f"Premise: {premise.strip()}\nHypothesis: {hypothesis.strip()}\n"
         f"Does the premise show that the hypothesis is true? Answer with one of {told}."
     )
-    name = str(label).strip().lower() if not isinstance(label, bool) else str(label).lower()
-    if name not in labels and name not in _UNTOLD and label is not None:
+    return {"question": question, "answer": _label(label, labels)}
+
+
+def _label(label: object, labels: dict[str, str]) -> str | None:
+    name = str(label).strip().lower()
+    if name not in labels and name not in _UNTOLD:
         raise ValueError(f"unknown label {label!r}")
-    return {"question": question, "answer": labels.get(name)}
+    return labels.get(name)
 
 
 def _rte(e: Fields) -> Iterator[Fields]:
@@ -175,18 +221,24 @@ def _pair(e: Fields) -> tuple[str, str]:
 
 def _math(e: Fields) -> Iterator[Fields]:
     """The answer is what the solution boxes last."""
-    solution = e["solution"]
-    box = in_box(solution, "")
-    if box is None:
-        raise ValueError("its solution has no \\boxed{}")
-    answer = solution[box.start : box.end]
+    answer = _boxed(e["solution"]) or Missing("its solution has no \\boxed{}")
     yield {"question": e["problem"], "answer": answer, "family": e.get("type")}
+
+
+def _boxed(solution: str) -> str | None:
+    r"""The last box of a solution, with braces or, as in ``\boxed 2``, without."""
+    bare = max(_BARE_BOX.finditer(solution), key=re.Match.start, default=None)
+    box = in_box(solution, "")
+    if bare and (box is None or box.start < bare.start()):
+        return bare[1].rstrip(" .")
+    return solution[box.start : box.end] if box else None
 
 
 LAYOUTS: dict[str, Layout] = {
     "anli": _anli,
     "aqua": _aqua,
     "arc": _science,
+    "boolq": _boolq,
     "drop": _drop,
     "gsm8k": _gsm8k,
     "math": _math,

@@ -1,4 +1,4 @@
-"""Question files into questions: JSONL, CSV or TSV, plain text, standard input.
+"""Question files into questions: JSONL, CSV or TSV, plain text, tables of Arrow, standard input.
 
 Knows nothing of answer kinds or prompts: a gold answer stays the text it was in the file. Every
 complaint names the file and the line. One line of a JSONL file, and what becomes of it:
@@ -11,37 +11,23 @@ from __future__ import annotations
 
 import csv
 import difflib
-import hashlib
 import io
 import sys
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import msgspec
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
-from lmsi_cli.tasks.entries import PARQUET, Row, parquet_rows, text_entries
+from lmsi_cli.tasks.entries import LINE_END, STDIN, Row, decoded, json_rows, lines, text_entries
+from lmsi_cli.tasks.fields import FIELDS, HINT, Placed, placed
 from lmsi_cli.tasks.published import LAYOUTS, plain_rows
+from lmsi_cli.tasks.tables import is_table, saved_files, table_rows
 
-HINT = (
-    'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, '
-    "or text with one question a line"
-)
 DELIMITERS = ",;\t"  # as spreadsheets export, by country
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "text"}
 
 
-class Placed(NamedTuple):
-    """A question and where it was written."""
-
-    where: str
-    question: Question
-
-
-def read_questions(source: str) -> list[Question]:
+def read_questions(source: str, tell: Callable[[str], object] | None = None) -> list[Question]:
     """Read the questions of a file, in its order.
 
     An entry without an id gets one made from its text, so it is the same in every file. An entry
@@ -49,41 +35,50 @@ def read_questions(source: str) -> list[Question]:
 
     Args:
         source: A file name, or ``-`` for standard input. ``.jsonl``, ``.csv``, ``.tsv`` and
-            ``.txt`` are what they say; anything else is told by its first line. ``gsm8k:FILE``
-            is a file of GSM8K as its authors publish it; see ``published.py`` for the others.
+            ``.txt`` are what they say; anything else is told by how it begins. A folder is a data
+            set that ``datasets`` saved. ``gsm8k:FILE`` is a file of GSM8K as its authors publish
+            it; see ``published.py`` for the others.
+        tell: Is told in a line of answers that were meant to be there and are not.
 
     Raises:
         LmsiError: The file is missing, empty or not UTF-8; or a line is no question, or has the
             id of another one. Says which line.
     """
-    return [placed.question for placed in _read(source)]
+    found = _read(source)
+    gaps = [p for p in found if p.gap]
+    if gaps and tell:
+        first, count = gaps[0], f"{len(gaps)} of {len(found)} questions"
+        tell(f"{first.where}: read without an answer: {first.gap} ({count})")
+    return [p.question for p in found]
 
 
 def read_labelled(source: str) -> list[Question]:
     """Read questions that each carry a gold answer.
 
+    None is left out for the lack of one: figures of a part are not those of the set.
+
     Raises:
         LmsiError: As ``read_questions``, or answers are missing: names the first line and how
             many there are.
     """
-    placed = _read(source)
-    bare = [p.where for p in placed if p.question.answer is None]
+    found = _read(source)
+    bare = [p for p in found if p.question.answer is None]
     if bare:
+        first, count = bare[0], f"{len(bare)} of {len(found)} questions have none"
+        why = f": {first.gap}" if first.gap else ""
         raise LmsiError(
-            f"{bare[0]}: no 'answer' ({len(bare)} of {len(placed)} questions have none)",
+            f"{first.where}: no 'answer'{why} ({count})",
             hint="every question needs its right answer here",
         )
-    return [p.question for p in placed]
+    return [p.question for p in found]
 
 
 def _read(source: str) -> list[Placed]:
     layout, source = split_source(source)
-    name = "stdin" if source == "-" else source
-    data = _load(source)
-    rows = _published(layout, name, data) if layout else _own(source, name, data)
-    found = _unique(Placed(row.where, _question(row)) for row in rows)
+    rows = (row for name, data in _files(source) for row in _rows(layout, name, data))
+    found = _unique(map(placed, rows))
     if not found:
-        raise LmsiError(f"{name}: no questions in it", hint=HINT)
+        raise LmsiError(f"{_name(source)}: no questions in it", hint=HINT)
     return found
 
 
@@ -93,7 +88,7 @@ def json_lines(file: str) -> Iterator[Row]:
     Raises:
         LmsiError: The file is missing, or a line is no JSON object.
     """
-    return _jsonl_rows(file, _decode(file, _load(file)))
+    return json_rows(file, decoded(file, _load(file)), HINT)
 
 
 def question_of(row: Row, layout: str | None) -> Question:
@@ -105,7 +100,7 @@ def question_of(row: Row, layout: str | None) -> Question:
     rows = list(plain_rows(layout, [row])) if layout else [row]
     if len(rows) != 1:
         raise LmsiError(f"{row.where}: {len(rows)} questions in one entry of {layout}")
-    return _question(rows[0])
+    return placed(rows[0]).question
 
 
 def split_source(source: str) -> tuple[str | None, str]:
@@ -120,15 +115,37 @@ def set_name(source: str) -> str:
     return "-".join(filter(None, [layout, Path(file).stem]))
 
 
-def _own(source: str, name: str, data: bytes) -> Iterator[Row]:
-    text = _decode(name, data)
-    return ROWS[_kind(source, text)](name, text)
+def _rows(layout: str | None, name: str, data: bytes) -> Iterator[Row]:
+    """The entries of one file, in our own fields."""
+    if is_table(name, data):
+        rows = table_rows(name, data, None if layout else FIELDS)
+        return plain_rows(layout, rows) if layout else rows
+    text = decoded(name, data)
+    return plain_rows(layout, text_entries(name, text)) if layout else _own(name, text)
 
 
-def _published(layout: str, name: str, data: bytes) -> Iterator[Row]:
-    if data.startswith(PARQUET):
-        return plain_rows(layout, parquet_rows(name, data))
-    return plain_rows(layout, text_entries(name, _decode(name, data)))
+def _own(name: str, text: str) -> Iterator[Row]:
+    """Tell the kind of file by its name, else by how it starts; stdin is JSONL or text."""
+    kind = KINDS.get(Path(name).suffix.lower())
+    if kind == "jsonl" or (kind is None and text.lstrip()[:1] in ("{", "[")):
+        return json_rows(name, text, _array_hint(text))
+    if kind == "csv" or (kind is None and name != STDIN and _delimiter(text)):
+        return _csv_rows(name, text)
+    return (Row(where, {"question": line}) for where, line in lines(name, text))
+
+
+def _name(source: str) -> str:
+    return STDIN if source == "-" else source
+
+
+def _files(source: str) -> Iterator[tuple[str, bytes]]:
+    """The files of a source, each with its name: one, or those of a saved data set."""
+    try:
+        folder = source != "-" and Path(source).is_dir()
+    except OSError:  # too long a name; reading it tells
+        folder = False
+    for file in map(str, saved_files(Path(source))) if folder else [source]:
+        yield _name(file), _load(file)
 
 
 def _load(source: str) -> bytes:
@@ -149,47 +166,6 @@ def _missing(source: str) -> str:
     name, colon, file = source.partition(":")
     near = difflib.get_close_matches(name.lower(), LAYOUTS, 1) if colon else []
     return f"did you mean {near[0]}:{file}?" if near else "give a question file, or `-`"
-
-
-def _decode(name: str, data: bytes) -> str:
-    """Decode UTF-8, with or without the byte order mark that Windows programs write."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as e:
-        line = data[: e.start].count(b"\n") + 1
-        raise LmsiError(f"{name}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
-
-
-def _kind(source: str, text: str) -> str:
-    """Tell the kind of file by its name, else by how it starts; stdin is JSONL or text."""
-    if source != "-" and (known := KINDS.get(Path(source).suffix.lower())):
-        return known
-    if text.lstrip()[:1] in ("{", "["):
-        return "jsonl"
-    return "csv" if source != "-" and _delimiter(text) else "text"
-
-
-def _text_rows(name: str, text: str) -> Iterator[Row]:
-    # Not splitlines(): it also cuts at characters that may stand inside a question (U+2028).
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield Row(f"{name}:{number}", {"question": line})
-
-
-def _jsonl_rows(name: str, text: str) -> Iterator[Row]:
-    # Decimal keeps a gold answer of 3.50 as it was written.
-    decoder = msgspec.json.Decoder(float_hook=Decimal)
-    for where, fields in _text_rows(name, text):
-        try:
-            value = decoder.decode(fields["question"])
-        except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
-            found = str(e).removeprefix("JSON is malformed: ")
-            raise LmsiError(f"{where}: not valid JSON: {found}", hint=_array_hint(text)) from None
-        if not isinstance(value, dict):
-            raise LmsiError(
-                f"{where}: expected a JSON object, got {_named(value)}", hint=_array_hint(text)
-            )
-        yield Row(where, value)
 
 
 def _csv_rows(name: str, text: str) -> Iterator[Row]:
@@ -215,12 +191,10 @@ def _csv_rows(name: str, text: str) -> Iterator[Row]:
         raise LmsiError(f"{name}:{line + 1}: not valid CSV: {e}") from None
 
 
-ROWS = {"jsonl": _jsonl_rows, "csv": _csv_rows, "text": _text_rows}
-
-
 def _delimiter(text: str) -> str | None:
     """Find what separates the columns of the first line; None if none of them is `question`."""
-    first = text.split("\n", 1)[0][:10_000]  # csv refuses cells of 131,072 characters
+    # csv refuses cells of 131,072 characters
+    first = LINE_END.split(text[:10_000], maxsplit=1)[0]
     for delimiter in DELIMITERS:
         if "question" in _names(next(csv.reader([first], delimiter=delimiter), [])):
             return delimiter
@@ -237,61 +211,15 @@ def _array_hint(text: str) -> str:
     return HINT
 
 
-def _question(row: Row) -> Question:
-    """Check one entry and make it a question."""
-    where, fields = row
-    if "question" not in fields:
-        raise LmsiError(f"{where}: missing field 'question'", hint=HINT)
-    text = fields["question"]
-    if not isinstance(text, str):
-        raise LmsiError(f"{where}: field 'question': expected text, got {_named(text)}")
-    if not (text := text.strip()):
-        raise LmsiError(f"{where}: field 'question': is blank", hint="fill it in, or delete it")
-    return Question(
-        id=_id(where, fields.get("id")) or _derived_id(text),
-        question=text,
-        answer=_text(where, "answer", fields.get("answer")),
-        family=_text(where, "family", fields.get("family")),
-        group=_text(where, "group", fields.get("group")),
-    )
-
-
-def _id(where: str, value: object) -> str | None:
-    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
-        return str(value).strip() if value is not None else None
-    raise LmsiError(f"{where}: field 'id': expected text or a whole number, got {_named(value)}")
-
-
-def _derived_id(text: str) -> str:
-    return "q-" + hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _text(where: str, field: str, value: object) -> str | None:
-    """Take text or a number as text; blank is None."""
-    if isinstance(value, Decimal) and abs(value.adjusted()) < 30:
-        return f"{value:f}"  # 1e3 as 1000
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal | None):
-        raise LmsiError(f"{where}: field '{field}': expected text or a number, got {_named(value)}")
-    return (str(value).strip() or None) if value is not None else None
-
-
-def _named(value: object) -> str:
-    """Name a JSON value's type in words."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
-    return names.get(type(value), "a number")
-
-
 def _unique(found: Iterator[Placed]) -> list[Placed]:
     """Drop entries that say the same again; refuse one id for two questions or two answers."""
     first: dict[str, Placed] = {}
-    for placed in found:
-        seen = first.setdefault(placed.question.id, placed)
+    for new in found:
+        seen = first.setdefault(new.question.id, new)
         for field in ("question", "answer"):
-            if getattr(seen.question, field) != getattr(placed.question, field):
+            if getattr(seen.question, field) != getattr(new.question, field):
                 raise LmsiError(
-                    f"{placed.where}: id {placed.question.id!r} is also at {seen.where}, "
+                    f"{new.where}: id {new.question.id!r} is also at {seen.where}, "
                     f"with another {field}",
                     hint="give each question its own id, or none at all",
                 )

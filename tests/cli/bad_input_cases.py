@@ -37,6 +37,15 @@ def questions(content, told, hint=FORMS, name="bad.jsonl"):
     return Case(f"sample {name} -m m.gguf -o r", {name: content}, told, hint)
 
 
+def written(data):
+    """A file of these bytes."""
+
+    def make(_source, target):
+        target.write_bytes(data)
+
+    return make
+
+
 def config(content, told, hint=""):
     return Case(f"{SAMPLE} --config c.toml", {"c.toml": content}, f"c.toml{told}", hint)
 
@@ -74,6 +83,46 @@ QUESTION_FILES = {
     ),
     "CSV without the column": questions(
         "text\nx\n", "bad.csv:1: no column 'question' in the header", name="bad.csv"
+    ),
+    "carriage returns": questions(
+        "id,question\ra,x\rb,y,z\r",
+        "bad.csv:3: 3 columns, the header has 2",
+        'text with a comma or a line break needs quotes: "..."',
+        name="bad.csv",
+    ),
+    "UTF-16": questions(
+        written("1 + 1?\n".encode("utf-16-le")),
+        "bad.txt: UTF-16LE text, not UTF-8",
+        "iconv -f UTF-16LE -t UTF-8 bad.txt > utf8.txt",
+        name="bad.txt",
+    ),
+    "a NUL byte": questions(
+        f"{ONE}\0\n",
+        "bad.jsonl:2: holds a NUL byte",
+        "text has none: look with `file` what this is, or delete them with `tr -d '\\0'`",
+    ),
+    "an id that is NaN": questions(
+        '{"question": "x", "id": NaN}',
+        "bad.jsonl:1: field 'id': expected text or a whole number, got NaN",
+        "",
+    ),
+    "a passage that is no text": questions(
+        '{"question": "x", "context": {"y": 1}}',
+        "bad.jsonl:1: field 'context': expected text, got an object",
+        "",
+    ),
+    "Parquet by name alone": questions(
+        "",
+        "bad.parquet: not a Parquet or Arrow table: Tried reading schema message, was null or "
+        "length 0",
+        "write it again, or save it as JSONL",
+        name="bad.parquet",
+    ),
+    "several splits": Case(
+        "sample d -m m.gguf -o r",
+        {"d/dataset_dict.json": '{"splits": ["train", "test"]}'},
+        "d: holds several splits",
+        "name one: d/train, d/test",
     ),
     "a folder": Case("sample . -m m.gguf -o r", {}, ".: is a folder", "name a file in it"),
     "markup in the name": questions("", "[red]x[/].txt: no questions in it", name="[red]x[/].txt"),
@@ -266,8 +315,8 @@ SETTINGS = {
         f"{SAMPLE} --task x",
         {},
         "no task 'x'",
-        "tasks: anli, aqua, arc, drop, gsm8k, math, mnli, number, openbookqa, rte, strategyqa, "
-        "svamp, text, tinymath; or give the path of a .toml file",
+        "tasks: anli, aqua, arc, boolq, drop, gsm8k, math, mnli, number, openbookqa, rte, "
+        "strategyqa, svamp, text, tinymath; or give the path of a .toml file",
     ),
 }
 FOLDERS = {

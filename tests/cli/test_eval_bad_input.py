@@ -49,6 +49,33 @@ CASES = {
         "question 'w': its answer 'Anna' is not a number (1 of 1 questions)",
         "correct the answer, or choose another --task",
     ),
+    "dates that were fractions": Case(
+        "eval r --data shares.csv --task number",
+        {"shares.csv": "id,question,answer\r\na,How much?,2-Jan\r\nb,Which?,4-Mar\r\n"},
+        "question 'a': its answer '2-Jan' is not a number (2 of 2 questions)",
+        "a spreadsheet takes 1/2 for a date: format the column as text there, and type it again",
+    ),
+    "an answer that is NaN": Case(
+        "eval r --data gap.jsonl",
+        {"gap.jsonl": '{"question": "x", "answer": 1}\n{"question": "y", "answer": NaN}\n'},
+        "gap.jsonl:2: no 'answer': it is NaN (1 of 2 questions have none)",
+        "every question needs its right answer here",
+    ),
+    "an entry without a box": Case(
+        "eval r --data math:m.jsonl",
+        {
+            "m.jsonl": '{"problem": "x", "solution": "$\\\\boxed 2$"}\n'
+            '{"problem": "y", "solution": "3"}\n'
+        },
+        "m.jsonl:2: no 'answer': its solution has no \\boxed{} (1 of 2 questions have none)",
+        "every question needs its right answer here",
+    ),
+    "yes for a number": Case(
+        "eval r --data true.jsonl",
+        {"true.jsonl": '{"id": "w", "question": "Is it?", "answer": true}\n'},
+        "question 'w': its answer 'yes' is not a number (1 of 1 questions)",
+        "correct the answer, or choose another --task",
+    ),
     "no adapter to gain by": Case(
         f"{EVAL} --require-gain",
         {"r/adapter/adapter.gguf": None},

@@ -96,3 +96,20 @@ def test_a_doc_without_a_question_is_told_by_its_prompt(tmp_path):
     old["arguments"] = [["What is 1 + 1?", {"until": ["."]}]]
     (sample,) = read_samples(str(written(tmp_path, old)))
     assert (sample.question.question, sample.question.answer) == ("What is 1 + 1?", "2")
+
+
+def test_a_passage_stands_above_the_docs_own_question_and_in_the_prompt_already(tmp_path):
+    told = line(0, [" 2."], "none", 1, doc={"question": "How many?", "answer": "2"})
+    bare = {**told, "doc": {"context": "It has 2."}, "target": "2"}
+    bare["arguments"] = [["It has 2. How many?", {"until": ["."]}]]
+    told["doc"] = {**told["doc"], "passage": "It has 2."}
+    samples = read_samples(str(written(tmp_path, told, bare)))
+    assert [s.question.question for s in samples] == [
+        "It has 2.\n\nHow many?",
+        "It has 2. How many?",
+    ]
+
+
+def test_a_mark_that_is_no_number_is_none(tmp_path):
+    (sample,) = read_samples(f"gsm8k:{written(tmp_path, line(0, [' 2.'], 'none', float('nan')))}")
+    assert sample.marks == {}

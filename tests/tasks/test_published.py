@@ -117,6 +117,21 @@ ROWS = [
         (OPTIONS, "B"),
     ),
     ("strategyqa", {"qid": "s", "question": "Is it?", "answer": False}, ("Is it?", "no")),
+    (
+        "boolq",
+        {"question": "is it wet", "title": "Rain", "answer": True, "passage": "It rains. "},
+        ("It rains.\n\nIs it wet?", "yes"),
+    ),
+    (
+        "boolq",
+        {"question": "Is it wet?", "passage": "It rains.", "idx": 3, "label": 0},
+        ("It rains.\n\nIs it wet?", "no"),
+    ),
+    (
+        "boolq",
+        {"question": "is it", "passage": "It rains.", "label": -1},
+        ("It rains.\n\nIs it?", None),
+    ),
     ("openbookqa", SCIENCE, (OPTIONS, "B")),
     ("arc", SCIENCE, (OPTIONS, "B")),
     (
@@ -175,6 +190,37 @@ ROWS = [
         {"problem": "$1/2$?", "type": "Algebra", "solution": r"It is $\boxed{\frac{1}{2}}$."},
         ("$1/2$?", r"\frac{1}{2}"),
     ),
+    *[
+        ("math", {"problem": "?", "solution": solution}, ("?", answer))
+        for solution, answer in [
+            (r"The roots are $1$ and $2$, so it is $\boxed 2$. Done.", "2"),
+            (r"So $x=\boxed2$", "2"),
+            (r"\[\boxed -3\] is it.", "-3"),
+            (r"$\boxed\frac12$", r"\frac12"),
+            (r"$\boxed \text{(C)}.$", r"\text{(C)}"),
+            (r"$\boxed{1}$, no: $\boxed 2.$", "2"),
+            (r"$\boxed 1$, no: $\boxed{2}$", "2"),
+            (r"$\boxed 1, \boxed 2$", "2"),
+            (r"$\boxed{1}$ and $\boxedness 2$", "1"),
+        ]
+    ],
+]
+SPANS = [  # spans of the hub's DROP, their types if not all spans, the one answer
+    (["4", "4 yard", "4"], ["number", "span", "number"], "4"),
+    (["3", "4", "4"], ["number"] * 3, "4"),
+    (["3", "4"], ["number"] * 2, "3"),
+    (["May 4, 1863", "4 May 1863", "1863"], ["date", "span", "date"], "May 4, 1863"),
+    (["the Bears", "Bears!"], None, "the Bears"),
+    (["Brady", "Tom Brady"], None, "Brady"),
+    (["Moss", "Brady", "Moss"], None, "Moss"),
+    (["Moss", "Moss", "Brady", "Brady"], None, "Moss"),
+    (["Brady", "Moss"], None, "Brady, Moss"),
+    (["white", "black", "black or mixed"], None, "white, black, black or mixed"),
+    (["Brady", "Moss", "Brady", "Moss"], None, "Brady, Moss"),
+    (["Brady", "Moss", "the Moss", "Brady"], None, "Brady, Moss"),
+    (["1918"], ["date"], "1918"),
+    (["?", "!"], None, "?, !"),
+    ([], None, None),
 ]
 
 
@@ -194,6 +240,31 @@ def test_every_layout_has_a_row():
     assert {layout for layout, _, _ in ROWS} | {"drop"} == set(LAYOUTS)
 
 
+@pytest.mark.parametrize(("spans", "types", "answer"), SPANS)
+def test_parts_of_an_answer_are_told_from_answers_of_several_people(tmp_path, spans, types, answer):
+    said = {"spans": spans, "types": types or ["span"] * len(spans)}
+    row = {"query_id": "a", "passage": "P.", "question": "Q?", "answers_spans": said}
+    assert read(tmp_path, "drop", row)[0].answer == answer
+
+
+def test_an_entry_without_a_box_costs_no_other(tmp_path):
+    rows = [{"problem": f"{i}?", "solution": s} for i, s in enumerate([r"$\boxed 2$", "3", "4"])]
+    told = []
+    file = tmp_path / "set.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    found = read_questions(f"math:{file}", told.append)
+    assert [q.answer for q in found] == ["2", None, None]
+    assert len(told) == 1 and told[0].startswith(f"{file}:2: ") and "2 of 3" in told[0]
+    with pytest.raises(LmsiError, match=r":2: no 'answer'.*boxed.*2 of 3"):
+        read_labelled(f"math:{file}")
+
+
+def test_a_hostile_solution_is_read_in_no_time(tmp_path):
+    hostile = ["\\boxed " * 50_000, "\\boxed a" + " ." * 200_000, "\\boxed " + "\\" * 200_000]
+    rows = [{"problem": f"{i}?", "solution": s} for i, s in enumerate(hostile)]
+    assert len(read(tmp_path, "math", *rows)) == 3
+
+
 def test_drop_as_published_has_three_types_of_answer(tmp_path):
     found = read(tmp_path, "drop", DROP)
     assert [(q.id, q.answer) for q in found] == [
@@ -208,7 +279,7 @@ def test_a_list_and_a_table_are_read_too(tmp_path):
     assert read_questions(f"svamp:{file}")[0].answer == "4"
     table = tmp_path / "dev.tsv"
     rows = ["index\tsentence1\tsentence2\tlabel", '0\tIt "rains.\tIt is wet.\tentailment']
-    table.write_text("\n".join(rows))
+    table.write_text("\r".join(rows))  # a spreadsheet's line ends
     (found,) = read_questions(f"rte:{table}")
     assert (found.id, found.answer) == ("rte-0", "yes")
     assert 'It "rains.' in found.question
@@ -222,7 +293,10 @@ def test_a_list_and_a_table_are_read_too(tmp_path):
         ("strategyqa", {"qid": "s", "question": "?", "answer": "yes"}, "neither true nor false"),
         ("anli", {"uid": "u", "premise": "p", "hypothesis": "h", "label": "x"}, "unknown label"),
         ("arc", {**SCIENCE, "answerKey": "E"}, "not an entry of arc"),
-        ("math", {"problem": "?", "solution": "5"}, "no .boxed"),
+        ("math", {"problem": "?"}, "no field 'solution'"),
+        ("boolq", {"question": "?", "passage": "p", "answer": "maybe"}, "unknown label 'maybe'"),
+        ("boolq", {"question": "?", "answer": True}, "no field 'passage'"),
+        ("boolq", {"question": " ", "passage": "p", "answer": True}, "'question': is blank"),
         ("aqua", {"question": "?", "options": 5, "correct": "B"}, "not an entry of aqua"),
     ],
 )  # fmt: skip
@@ -239,17 +313,8 @@ def test_a_bad_line_is_named(tmp_path):
         read_questions(f"gsm8k:{file}")
 
 
-def test_parquet_without_pyarrow_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    file = tmp_path / "x.parquet"
-    file.write_bytes(b"PAR1....PAR1")
-    with pytest.raises(LmsiError, match="reading parquet needs pyarrow") as error:
-        read_questions(f"gsm8k:{file}")
-    assert "lmsi[hub]" in error.value.hint
-
-
 def test_parquet(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow", reason="parquet needs the extra `hub`")
+    pyarrow = pytest.importorskip("pyarrow", reason="tables need the extra `parquet`")
     from pyarrow import parquet
 
     file = tmp_path / "x.parquet"

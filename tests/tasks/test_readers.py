@@ -51,11 +51,47 @@ GOOD_FILES = [
     ("q.csv", "\ufeffid;question\na;1,5 + 1,5?\n", [("a", "1,5 + 1,5?", None, None)]),
     ("q.tsv", "id\tquestion\na\tx, y\n\n\t\n", [("a", "x, y", None, None)]),
     ("q", "note,question,id\nn,x,a\n", [("a", "x", None, None)]),
+    (
+        "q.csv",
+        "id,question\ra,1+1?\rb,2+2?\r",
+        [("a", "1+1?", None, None), ("b", "2+2?", None, None)],
+    ),
+    ("q", 'question,id\r"two\rlines\nor 3",a\r', [("a", "two\rlines\nor 3", None, None)]),
+    (
+        "q.jsonl",
+        '{"id":"a","question":"x"}\r{"id":"b","question":"y"}\r',
+        [("a", "x", None, None), ("b", "y", None, None)],
+    ),
+    ("q.jsonl", '{"id":"a","question":"x","answer":true}', [("a", "x", "yes", None)]),
+    ("q.jsonl", '{"id":"a","question":"x","answer":false}', [("a", "x", "no", None)]),
+    ("q.jsonl", '{"id":1.0,"question":"x","answer":NaN,"family":NaN}', [("1", "x", None, None)]),
+    (
+        "q.jsonl",
+        '{"id":2e1,"question":"is NaN one?","answer":-Infinity}',
+        [("20", "is NaN one?", "-Infinity", None)],
+    ),
+    (
+        "q.jsonl",
+        '{"id":"a","question":"x?","passage":" P. ","title":"t"}',
+        [("a", "P.\n\nx?", None, None)],
+    ),
+    (
+        "q.jsonl",
+        '{"id":"a","question":"x?","passage":"","context":"C."}',
+        [("a", "C.\n\nx?", None, None)],
+    ),
+    (
+        "q.jsonl",
+        '{"id":"a","question":"x?","passage":null,"context":NaN}',
+        [("a", "x?", None, None)],
+    ),
+    ("q.csv", "id,context,question\na,C.,x?\n", [("a", "C.\n\nx?", None, None)]),
 ]
 TEXT_FILES = [
     ("q.txt", "1+1?\n\n 2+2? \n1+1?\n", ["1+1?", "2+2?"]),
     ("q.txt", "{1, 2}: how many?\nx\u2028y", ["{1, 2}: how many?", "x\u2028y"]),
     ("q", "1+1?\r\n2+2?", ["1+1?", "2+2?"]),
+    ("q.txt", "1+1?\r2+2?\r", ["1+1?", "2+2?"]),
 ]
 BAD_FILES = [
     # name, content, message after the folder, a word of the hint
@@ -74,7 +110,9 @@ BAD_FILES = [
     ("q.jsonl", "\n11\n", "q.jsonl:2: expected a JSON object, got a number", ""),
     ("q.jsonl", "what?\n", "q.jsonl:1: not valid JSON: invalid character", "JSONL"),
     ("q.jsonl", '{"question":"\\ud800 x"}', "q.jsonl:1: not valid JSON", ""),
-    ("q.jsonl", '{"question":"x","answer":NaN}', "q.jsonl:1: not valid JSON", ""),
+    ("q.jsonl", '{"question":"\\ud800 x","answer":NaN}', "q.jsonl:1: not valid JSON", ""),
+    ("q.jsonl", '{"question":"x","answer":nan}', "q.jsonl:1: not valid JSON", ""),
+    ("q.jsonl", '{"question":"x"}\r{"q":NaN}', "q.jsonl:2: missing field 'question'", ""),
     ("q.jsonl", "[" * 99_999, "q.jsonl:1: not valid JSON", "jq"),
     ("q.json", '[\n{"question":"x"}\n]', "q.json:1: not valid JSON", "jq -c '.[]'"),
     ("q.json", '[{"question":"x"}]', "q.json:1: expected a JSON object, got a list", "jq"),
@@ -98,10 +136,24 @@ BAD_FILES = [
     ),
     (
         "q.jsonl",
-        '{"question":"x","answer":true}',
-        "q.jsonl:1: field 'answer': expected text or a number, got true",
+        '{"question":"x","id":NaN}',
+        "q.jsonl:1: field 'id': expected text or a whole number, got NaN",
         "",
     ),
+    ("q.jsonl", '{"question":NaN}', "q.jsonl:1: field 'question': expected text, got NaN", ""),
+    (
+        "q.jsonl",
+        '{"question":"x","family":true}',
+        "q.jsonl:1: field 'family': expected text or a number, got true",
+        "",
+    ),
+    (
+        "q.jsonl",
+        '{"question":"x","context":["y"]}',
+        "q.jsonl:1: field 'context': expected text, got a list",
+        "",
+    ),
+    ("q.jsonl", '{"question":"x\\u0000"}', "q.jsonl:1: field 'question': holds a NUL", ""),
     (
         "q.jsonl",
         '{"question":"x","answer":{"a":1}}',
@@ -128,7 +180,11 @@ BAD_FILES = [
     ("q.csv", "question\n" + "x" * 140_000, "q.csv:2: not valid CSV: field larger", ""),
     ("q.csv", "x" * 140_000, "q.csv:1: no column 'question'", ""),
     ("q.txt", b"1+1?\n2+2\xbd?\n", "q.txt:2: not UTF-8 text", "save the file as UTF-8"),
-    ("q.jsonl", '{"question":"x"}'.encode("utf-16"), "q.jsonl:1: not UTF-8 text", "UTF-8"),
+    ("q.jsonl", '{"question":"x"}'.encode("utf-16"), "q.jsonl: UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    ("q.txt", "1+1?\n".encode("utf-16-le"), "q.txt: UTF-16LE", "iconv -f UTF-16LE -t UTF-8"),
+    ("q.csv", "question\n1+1?\n".encode("utf-16-be"), "q.csv: UTF-16BE", "iconv -f UTF-16BE"),
+    ("q.txt", b"1+1?\r2 + 2?\r3\x00+3?", "q.txt:3: holds a NUL byte", "`file`"),
+    ("q.txt", b"\x00", "q.txt", ""),
 ]
 
 
@@ -200,9 +256,25 @@ def test_labelled(tmp_path):
     assert [q.answer for q in read_labelled(put(tmp_path, "q.jsonl", lines[0]))] == ["0"]
 
 
-words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
-    lambda t: t.strip() == t
-)
+def test_an_answer_that_is_not_there_is_told_once(tmp_path):
+    lines = ['{"question":"x","answer":4.0}'] + [f'{{"question":"{i}","answer":NaN}}' for i in "yz"]
+    file, told = put(tmp_path, "q.jsonl", "\n".join(lines)), []
+    assert [q.answer for q in read_questions(file, told.append)] == ["4.0", None, None]
+    assert len(told) == 1 and told[0].startswith(f"{file}:2: ")
+    assert "NaN" in told[0] and "2 of 3" in told[0]
+    with pytest.raises(LmsiError, match=r":2: no 'answer'.* NaN \(2 of 3 questions have none\)"):
+        read_labelled(file)
+
+
+def test_what_is_plain_needs_no_word(tmp_path):
+    told = []
+    read_questions(put(tmp_path, "q.jsonl", '{"question":"x","answer":null}'), told.append)
+    assert told == []
+
+
+words = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1
+).filter(lambda t: t.strip() == t)
 
 
 @given(
