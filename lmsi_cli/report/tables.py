@@ -224,6 +224,7 @@ def sample_table(s: SampleSummary) -> Table:
         ("questions", f"{s.questions}"),
         ("paths", f"{s.paths} ({s.new_paths} new)"),
         ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
+        ("cut off", f"{s.cut_off} ({percent(s.cut_off / max(1, s.new_paths))} of the new)"),
         ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
         ("time", f"{s.seconds:.0f} s"),
     ]

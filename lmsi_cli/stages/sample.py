@@ -41,8 +41,10 @@ from lmsi_cli.rundir import (
 )
 from lmsi_cli.stopping import Stop
 from lmsi_cli.store.keys import drawn_of
+from lmsi_cli.voting import MANY_CUT, cut_off_line, is_cut_thinking
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
+FIRST_LOOK = 40  # paths after which a share of them is worth a line
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, *SPREADING,
         "paths", "limit", "format", "llama_cpp_python", "lmsi"}  # fmt: skip
 
@@ -52,7 +54,8 @@ class SampleSummary(Record, frozen=True, kw_only=True):
 
     ``stopped`` counts the questions that ``--stop`` left with fewer paths than asked for, in this
     call or an earlier one. Their missing paths are the ``cancelled`` ones of this call, whose
-    ``cancelled_tokens`` are among ``tokens``, and those it has ``never_drawn``.
+    ``cancelled_tokens`` are among ``tokens``, and those it has ``never_drawn``. Of the new paths
+    the token limit ``cut_off`` so many.
     ``skipped`` are the ids of questions that do not fit the context, or that a server would not
     answer to the end; ``questions`` counts them too.
     """
@@ -68,6 +71,7 @@ class SampleSummary(Record, frozen=True, kw_only=True):
     cancelled: int
     cancelled_tokens: int
     never_drawn: int
+    cut_off: int = 0
     skipped: tuple[str, ...] = ()
 
 
@@ -269,6 +273,7 @@ class _Tally:
         for r in requests:
             self.left[r.question_id] += len(r.wanted)
         self.tokens, self.spared, self.begun = 0, 0, time.monotonic()
+        self.cut, self.thinking, self.warned = 0, 0, False
         progress.start("sampling", self.done + sum(self.left.values()))
 
     def count(self, path: Path) -> None:
@@ -276,6 +281,7 @@ class _Tally:
         self.done += 1
         self.parsed += path.predicted_answer is not None
         self.tokens += path.num_generated_tokens
+        self._cut_off(path)
         self._settle(path.question_id)
         seconds = max(time.monotonic() - self.begun, 1e-9)
         self.progress.advance(
@@ -285,6 +291,15 @@ class _Tally:
             parsed=f"{self.parsed / self.done:.0%}",
             **({"spared": f"{self.spared} paths"} if self.watch.stop else {}),
         )
+
+    def _cut_off(self, path: Path) -> None:
+        """Say it once where the token limit cuts off more than a few paths: they will not vote."""
+        self.cut += path.stop_reason == "length"
+        self.thinking += is_cut_thinking(path)
+        new = self.done - self.before
+        if not self.warned and new >= FIRST_LOOK and self.cut > MANY_CUT * new:
+            self.warned = True
+            self.progress.say(cut_off_line(self.cut, self.thinking, new))
 
     def _settle(self, question_id: str) -> None:
         if question_id in self.left:
@@ -308,4 +323,5 @@ class _Tally:
             cancelled=self.watch.paths,
             cancelled_tokens=self.watch.tokens,
             never_drawn=self.spared - self.watch.paths,
+            cut_off=self.cut,
         )

@@ -30,7 +30,7 @@ from lmsi_cli.records import Path, Progress, Question, Silent
 from lmsi_cli.rundir import RunDir, refuse_student
 from lmsi_cli.store import Grouped
 from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.voting import Tally, VoteSummary, ballot
+from lmsi_cli.voting import MANY_CUT, Tally, VoteSummary, ballot, cut_off_line
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
 NOT_SAMPLED = "run `lmsi sample` first"
@@ -75,7 +75,9 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         fitted = _fitted(run, polls, paths, gold) if config.weight == FITTED else None
         tally = _write(run, polls, paths, watch, progress)
     summary = tally.summary()
-    summary = msgspec.structs.replace(summary, fit=fitted, warnings=tuple(_warnings(run, config)))
+    summary = msgspec.structs.replace(
+        summary, fit=fitted, warnings=(*_cut_off(summary), *_warnings(run, config))
+    )
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
     write_atomic(run.vote_summary, text)
     told = {k: v for k, v in msgspec.to_builtins(config).items() if k != "workers"}
@@ -172,6 +174,11 @@ def _write(
         if not tally.sums["parsed"]:
             raise _nobody_votes(run, tally, polls.task)
     return tally
+
+
+def _cut_off(summary: VoteSummary) -> Iterator[str]:
+    if summary.truncated > MANY_CUT * summary.paths:
+        yield cut_off_line(summary.truncated, summary.thinking, summary.paths)
 
 
 def _warnings(run: RunDir, config: VoteConfig) -> Iterator[str]:

@@ -23,8 +23,13 @@ from lmsi_cli.config import VoteConfig
 from lmsi_cli.equations import Equation, read_equations
 from lmsi_cli.records import Path, Vote
 from lmsi_cli.stopping import Decision, lead_probability
-from lmsi_cli.thinking import answer_part
+from lmsi_cli.thinking import answer_part, answer_start
 from lmsi_cli.voting.weights import Weighting
+
+
+def is_cut_thinking(path: Path) -> bool:
+    """Whether the token limit ended a path inside its thinking, before it said anything."""
+    return path.stop_reason == "length" and answer_start(path.text) is None
 
 
 def is_complete(path: Path) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.equations import equations
 from lmsi_cli.records import Path, PathClass, Vote
-from lmsi_cli.voting.ballots import agrees, is_complete, is_refuted, solution
+from lmsi_cli.voting.ballots import agrees, is_complete, is_cut_thinking, is_refuted, solution
 from lmsi_cli.voting.classes import classify, is_supported
 from lmsi_cli.voting.texts import foreign_share, likeness, repetition
 
@@ -30,12 +30,13 @@ class Selection(NamedTuple):
     """A vote whose ``kept`` has passed the filters, and what each filter removed.
 
     ``removed`` has a count for every filter, ``samples`` the removed path with the lowest number
-    for those that removed any.
+    for those that removed any. ``thinking`` counts the paths cut off inside their thinking.
     """
 
     vote: Vote
     removed: dict[str, int]
     samples: dict[str, Path]
+    thinking: int = 0
 
 
 class Case(NamedTuple):
@@ -75,7 +76,7 @@ def select(vote: Vote, paths: Sequence[Path], config: VoteConfig, asked: str = "
             samples[name] = _first_missing(before, left)
     kept = tuple(p.path for p in left)
     voted = msgspec.structs.replace(vote, kept=kept, classes=_by_class(case.classes))
-    return Selection(voted, removed, samples)
+    return Selection(voted, removed, samples, sum(map(is_cut_thinking, paths)))
 
 
 def path_key(text: str) -> tuple[str, ...]:

@@ -41,7 +41,8 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     removed any. ``classes`` says of what kind all paths are
     (their sum is ``paths``), ``kept_classes`` of what kind those that are trained on. ``fit`` is
     there if a temperature was fitted; ``warnings`` are sentences. ``pairs`` counts pairs of paths;
-    each stands in ``pairs.jsonl`` once a chain-of-thought format.
+    each stands in ``pairs.jsonl`` once a chain-of-thought format. Of the ``truncated`` paths
+    ``thinking`` were cut off inside their thinking.
     """
 
     questions: int
@@ -62,6 +63,7 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     fit: Fit | None = None
     warnings: tuple[str, ...] = ()
     pairs: int = 0
+    thinking: int = 0
 
 
 class Tally:
@@ -88,6 +90,7 @@ class Tally:
         self.sums["parsed"] += vote.total_votes
         self.sums["no_answer"] += vote.no_answer
         self.sums["truncated"] += vote.truncated
+        self.sums["thinking"] += selection.thinking
         self.sums["refuted"] += vote.refuted
         self.sums["ties"] += vote.tie
         self.sums["stopped"] += vote.stopped
@@ -130,6 +133,7 @@ class Tally:
             paths=n["paths"],
             parsed=n["parsed"],
             truncated=n["truncated"],
+            thinking=n["thinking"],
             refuted=n["refuted"],
             ties=n["ties"],
             stopped=n["stopped"],
@@ -143,6 +147,20 @@ class Tally:
             kept_classes={name: self.kept_classes[name] for name in CLASSES},
             pairs=n["pairs"],
         )
+
+
+MANY_CUT = 0.05  # share of paths that the token limit may cut off before it is worth a line
+
+
+def cut_off_line(cut: int, thinking: int, paths: int) -> str:
+    """Paths that the token limit has cut off, and what lets them end."""
+    line = f"{cut / paths:.0%} of {paths} paths are cut off and will not vote"
+    if 2 * thinking < cut:
+        return f"{line}: raise --max-tokens"
+    return (
+        f"{line}, {thinking} of {cut} inside their thinking: raise --max-tokens, or switch "
+        "thinking off (docs/chat.md)"
+    )
 
 
 def _sample(path: Path) -> Sample:
