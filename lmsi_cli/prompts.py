@@ -331,4 +331,5 @@ def _asked(task: Task, text: str, format: PromptFormat) -> Message:
     elif format.startswith("cot"):
         asked = task.cot_request.replace("{cue}", task.cot_cue.strip())
     asked = asked.replace("{trigger}", task.trigger.strip()).strip()
-    return Message(role="user", content=f"{text}\n\n{asked}".strip())
+    words = asked if "{question}" in asked else f"{{question}}\n\n{asked}"
+    return Message(role="user", content=words.replace("{question}", text).strip())
