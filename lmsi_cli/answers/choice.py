@@ -45,11 +45,15 @@ _CLOSE = r"[ \t]*(?:[.,;:*_}\"'\]\n`$\\]|\Z|(?:because|since|as)\b)"
 _ENCLOSED = r"\((?P<in>[A-Za-z])\)"
 # "A" and "I" are also words, any small letter may be one: a bare letter ends what it stands in.
 _BARE = rf"(?P<bare>(?:[B-HJ-Z]|[A-Za-z](?=\)|{_CLOSE})))(?![\w'\u2019])"
-_LETTER = re.compile(rf"{WRAPPED}(?i:{_NAMED})?{WRAPPED}(?:{_ENCLOSED}|{_BARE})")
+_SURELY = (
+    r"(?i:(?:clearly|definitely|likely|probably|obviously|simply|indeed|therefore|thus),?[ ])?"
+)
+_LETTER = re.compile(rf"{WRAPPED}{_SURELY}(?i:{_NAMED})?{WRAPPED}(?:{_ENCLOSED}|{_BARE})")
 _INSIDE = re.compile(_ENCLOSED)
 _ANYWHERE = re.compile(
     rf"(?:{_ENCLOSED}|(?i:\b{_NAMED}){WRAPPED}(?P<bare>[A-HJ-Z]|I(?={_CLOSE}))(?![\w'\u2019])"
-    r"|(?:\b(?:is|be|was|['\u2019]s|choose|pick|select)[ ]|\*\*|\A|(?<=\n))[ \t*_`$\[]{0,8}+"
+    r"|(?:\b(?:is|be|was|['\u2019]s|choose|pick|select|with|say)[ ]"
+    r"|(?i:so|thus|hence|therefore),?[ ]|\*\*|\A|(?<=\n))[ \t*_`$\[]{0,8}+"
     r"(?P<said>[A-Z])(?=[*_`$\]]{0,8}+(?:[.,;:)!]|[ \t]*+(?:\n|\Z))))"
 )
 _SECOND = re.compile(
@@ -72,6 +76,7 @@ _RIGHT = re.compile(
     r"\b(?:correct|right|answer|best|true|fits|choose|select|pick)\b|[\u2713\u2714\u2705]",
     re.IGNORECASE,
 )
+_REASON = re.compile(r",?[ ](?:because|since|as|while|whereas|but)\b")
 _THIS = re.compile(r"[\s*_]*(?:this|that|it|which) (?:is|must be)\b", re.IGNORECASE)
 _SO = re.compile(r"[\s*_]*(?:so|therefore|thus|hence|in conclusion|consequently)\b", re.IGNORECASE)
 _ITEM = re.compile(r"[ \t>*_#\-\u2022]*(?i:option[ ])?\(?[A-Za-z][).:]")
@@ -113,8 +118,11 @@ def _last(text: str, place: Span, asked: Asked) -> Span | None:
     items: list[Span] = []  # options that are only gone through
     right = False  # "This is the correct option." says which of the line before
     for sentence in reversed(sentences(text, place)):
-        words = text[slice(*sentence)]
         letters = list(_letters(text, sentence, asked))
+        reason = _REASON.search(text, letters[0].end, sentence.end) if letters else None
+        sentence = Span(sentence.start, reason.start() if reason else sentence.end)
+        letters = [s for s in letters if s.end <= sentence.end]
+        words = text[slice(*sentence)]
         names = {text[s.start].upper() for s in letters}
         if not names:
             if _SO.match(words) and not _RULED_OUT.search(words):

@@ -45,6 +45,7 @@ _REMARK = re.compile(
 _BECAUSE = re.compile(
     rf"{_REASON}|,?[ ](?:since|as there)\b(?=[^=]*\Z)|[ ]\([^()\n]*+\)(?=[\W_]*\Z)"
 )
+_SINCE = re.compile(rf"{_REASON}|,?[ ]since\b")
 _TURNED = re.compile(r"(?:,|\b(?:or|so|get))[ ]*\Z")
 _ROUNDED = re.compile(r"\b(?:round|approx|about)")
 _DENIED = re.compile(
@@ -57,11 +58,18 @@ _UNIT = (
 )
 _PARTS = rf"[ \t]*(?:\\text\{{ ?)?{_UNIT}[ .,}}]*(?:and[ ]}}?)?[ ]*"  # "3 hours and 30"
 _BESIDE = re.compile(
-    rf"{_PARTS}|\W*(?:[^\W\d]+\W+){{0,3}}?(?:and|or|to|plus|&|versus|vs\.)\W*(?:\w+\W+)?"
+    rf"{_PARTS}|\W*(?:[^\W\d]+\W+){{0,3}}?(?:or|to|plus|&|versus|vs\.)\W*(?:\w+\W+)?"
+    r"|\W*(?:[^\W\d]+\W+){0,3}?and\W*(?:[^\W\d]+\W+){0,3}"
     r"|\W*(?:[^\W\d]+[ ]){0,2}(?:[^\W\d]+)?[ ]*[,;/]\W*"
     r"|\s*(?:in|of|out of|over|by|divided by|times|minus)\s*"
-    r"|.*(?:\b(?:so|hence|thus|therefore|making|giving|means|then)\b|\n).*",
+    r"|.*\n.*",
     re.DOTALL,
+)
+_SO = re.compile(r"\b(?:so|hence|thus|therefore|making|giving|means|then)\b")
+# Numbers that count steps or digits: "Step 3:", "2 decimal places", "to the nearest 10".
+_COUNTED = re.compile(r"[ -](?:decimals?|significant|places|digits|d\.?p\b|s\.?f\b)", re.IGNORECASE)
+_COUNTING = re.compile(
+    r"\b(?:steps?|example|equation|method|case|part|nearest)[ ]\(?#?\Z", re.IGNORECASE
 )
 _EITHER = re.compile(rf"{_PARTS}|\W*(?:[^\W\d]+\W+){{0,2}}or\W*")
 _BETWEEN = re.compile(r"\b(?:between|from)\W*\Z")
@@ -70,7 +78,9 @@ _ADJECTIVE = re.compile(r"-[A-Za-z]|(?:st|nd|rd|th)\b")
 _ITEM = re.compile(r"(?:\A|(?<=\n))[-*\u2022># \t]*+\(?[0-9]{1,2}[.)](?=[ \t])")
 _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*(?![ ]?:)")
 # A prompt says "The answer is X.", and some models repeat it.
-_PLACEHOLDER = re.compile(r"\W*(?:[XYN]|\[[^\]\n]{0,40}\]|_{2,})(?=[\s,.;:]|\Z)(?!\s*(?:=|is\b))")
+_PLACEHOLDER = re.compile(
+    r"\W*(?:[XYN]|\[[^\]\n0-9]{0,40}\]|_{2,})(?=[\s,.;:]|\Z)(?!\s*(?:=|is\b))"
+)
 _EARLIER = 2000  # characters before a sentence in which its numbers are looked for
 _NEAR = 120  # characters between numbers that stand beside each other
 _FEW = 4  # words of a value in bold
@@ -97,6 +107,8 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
     place, numbers = _before(_REMARK, text, place)
     if not numbers:
         return _in_words(text, place)
+    if _SINCE.search(text, place.start, numbers[0].start()):  # "reasonable, since 5 is small"
+        return None
     signs = _signs(text, place)
     found = _result(text, place, numbers, signs) if signs else _only(text, place, numbers)
     return _span(text, found, place, asked)
@@ -130,10 +142,16 @@ def _last(text: str, place: Span, asked: Asked) -> Span | None:
 
 def _numbers(text: str, place: Span) -> list[Numeral]:
     """All numbers of a place, without the labels of its list; formulas count as what they are."""
-    found = list(find_numbers(text, *place))
+    found = [n for n in find_numbers(text, *place) if not _counts(text, n)]
     lines = found and (place.start == 0 or "\n" in text[place.start - 1 : place.end])
     labels = {m.end() for m in _ITEM.finditer(text, *place)} if lines else None
     return [n for n in found if not labels & {n.end(), n.end() + 1}] if labels else found
+
+
+def _counts(text: str, number: Numeral) -> bool:
+    """Whether a number only counts steps or digits."""
+    before = text[max(0, number.start() - 12) : number.start()]
+    return bool(_COUNTED.match(text, number.end()) or _COUNTING.search(before))
 
 
 def _signs(text: str, place: Span) -> list[int]:
@@ -196,6 +214,7 @@ def _only(text: str, place: Span, numbers: Sequence[Numeral]) -> Numeral | None:
     if all(number_of(n) == number_of(first) for n in others):
         return first
     aside = _ASIDE.search(text, place.start, first.start())
+    aside = aside or _SO.search(text, first.end(), others[-1].start())
     return None if aside or _beside(text, first, others[0]) else first
 
 

@@ -34,6 +34,7 @@ _PLAIN = (
     r"(?![0-9])(?:\.[0-9]+)?"
     r"|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2}(?![0-9A-Za-z]))?"
 )
+_ALONE = r"[0-9]++(?=[.!?]?(?:\n|\Z))"  # the commonest, and quickest to see
 _RATIO = rf"{_PLAIN}[ \t]?/[ \t]?{_PLAIN}(?!\.?[0-9])"
 _ARGUMENT = r"(?:\{[ ]?-?[0-9][0-9,]*(?:\.[0-9]+)?[ ]?\}|[ ]?[0-9])"
 _FRACTION = rf"(?:[0-9]+[ \t]?)?\\[dt]?frac[ ]?{_ARGUMENT}[ ]?{_ARGUMENT}"
@@ -59,7 +60,7 @@ OPAQUE = (
 )
 NUMBER = re.compile(
     rf"(?:(?P<sign>{_SIGN})(?P<money>{_CURRENCY})?|(?P<coin>{_CURRENCY})(?P<inner>[{MINUS}+])?)?"
-    rf"(?<![\w^])(?<![\^_]\{{)(?<![0-9][.,:])(?P<body>{_FRACTION}|{_TEN}|{_AND_PART}"
+    rf"(?<![\w^])(?<![\^_]\{{)(?<![0-9][.,:])(?P<body>{_ALONE}|{_FRACTION}|{_TEN}|{_AND_PART}"
     rf"|(?:[0-9]+[ \t]?)?[{_VULGAR}]|[0-9]+[ \t]{_RATIO}|{_RATIO}|{_PLAIN})"
     rf"(?P<ten>{_TIMES_TEN})?(?P<scale>{_SCALE}|(?<=[0-9])(?:M|B|[ ]?bn)\b)?"
     rf"|(?P<opaque>{OPAQUE})"

@@ -166,8 +166,10 @@ def trimmed(text: str, place: Span, also: str = "\"'`*_\u2018\u2019\u201c\u201d"
 
 def unwrapped(text: str, place: Span) -> Span:
     r"""Narrow a place as ``trimmed``, and by commands: ``$\boxed{\text{Paris}}$`` to ``Paris``."""
-    start = _WRAPPED.match(text, *place).end()  # type: ignore[union-attr] # it matches nothing, too
-    if "\\" not in text[place.start : start] and "$" not in text[place.start : start]:
+    opened = _WRAPPED.match(text, *place)
+    start = opened.end() if opened else place.start
+    marks = text[place.start : start]
+    if "\\" not in marks and "$" not in marks:
         return trimmed(text, place)
     close = _CLOSING.search(text, start, place.end)
     return trimmed(text, Span(start, close.start() if close else place.end))

@@ -54,15 +54,29 @@ _FIRST_ITEM = re.compile(r"[ \t]*(?:[-\u2022+*]|\(?1[.)])[ \t]+(?=\S)")
 _FIRST_LABEL = re.compile(r"[ \t]*\(?1[.)][ \t]*\Z")  # "1." may yet become an item
 _ITEM = re.compile(r"(?:[-\u2022+*]|\(?[0-9]{1,2}[.)])[ \t]")
 _BREAK = re.compile(r"\n+|(?<=[.!?])[ \t]+(?=[A-Z\\$*(\[\"'])")
+# What a chat model adds behind its answer.
+_CLOSING = re.compile(
+    r"[\s*_(>#-]*(?:let me know|i hope|hope (?:this|that)|feel free|(?:please )?note\b|confidence\b"
+    r"|if you (?:have|need|want|would)|would you like|is there anything)",
+    re.IGNORECASE,
+)
+# A fenced program, whose numbers are no answer; what it printed may be.
+_PROGRAM = re.compile(r"```(?!output|text|plain|txt|console|latex|math|markdown)[a-z+#]+[ \t]*\n")
 _KNOWN = 4  # characters of a line that tell whether it is an item
 
 
 @lru_cache(maxsize=64)
 def opening(words: str) -> re.Pattern[str]:
-    """Match the trigger in any case and spacing, as whole words ("isn't" is not "is")."""
-    body = r"\s+".join(map(re.escape, words.split()))
-    close = r"(?!\w)" if words.rstrip()[-1:].isalnum() else ""
-    return re.compile(rf"(?<!\w){body}{close}{LEAD}", re.IGNORECASE)
+    """Match the trigger in any case and spacing, as whole words ("isn't" is not "is").
+
+    One that is only asked about says nothing: "Let us check whether the answer is right."
+    """
+    words = " ".join(words.split())
+    c, rest = re.escape(words[:1]), re.escape(words[1:]).replace(r"\ ", r"\s+")
+    close = r"(?!\w)" if words[-1:].isalnum() else ""
+    # What stands before the first letter is looked at where there is one: that is quicker.
+    before = rf"(?<!\w{c})(?<!\bif {c})(?<!\bwhether {c})(?<!\bwhat {c})"
+    return re.compile(rf"{c}{before}{rest}{close}{LEAD}", re.IGNORECASE)
 
 
 def markers(text: str, trigger: str) -> list[Said]:
@@ -79,8 +93,12 @@ def after_marker(text: str, trigger: str) -> Span | None:
 
 def said_after(text: str, begin: int, start: int) -> Span:
     """The rest of a sentence of a whole text; its opening words are ``text[begin:start]``."""
-    stop = _end(text, begin, start, len(text), grows=False)
-    return Span(start, stop.start if stop else len(text))
+    end = len(text)
+    first = _STOP.search(text, start)
+    if first and (first.end() < end or first[0] == "\n"):  # else it ends the text
+        stop = _end(text, begin, start, end, grows=False)
+        return Span(start, stop.start if stop else end)
+    return Span(start, first.start() if first else end)
 
 
 def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
@@ -190,7 +208,21 @@ def _initial_goes_on(letters: str, rest: str, grows: bool) -> bool | None:
 
 
 def sentences(text: str, place: Span) -> list[Span]:
-    """Cut running text into its sentences and lines."""
+    """Cut running text into its sentences and lines, without programs and closing words."""
     cuts = [m.span() for m in _BREAK.finditer(text, *place)]
     starts, ends = [place.start, *(c[1] for c in cuts)], [*(c[0] for c in cuts), place.end]
-    return [Span(a, b) for a, b in zip(starts, ends, strict=True)]
+    found = [Span(a, b) for a, b in zip(starts, ends, strict=True)]
+    for code in _programs(text, place):
+        found = [s for s in found if s.end <= code.start or s.start >= code.end]
+    while len(found) > 1 and (found[-1].start == found[-1].end or _CLOSING.match(text, *found[-1])):
+        found.pop()
+    return found
+
+
+def _programs(text: str, place: Span) -> list[Span]:
+    """Where a text holds programs, of the last few."""
+    if text.find("```", *place) < 0:
+        return []
+    begun = list(_PROGRAM.finditer(text, *place))[-MOST:]
+    ends = ((m.start(), text.find("```", m.end())) for m in begun)
+    return [Span(start, end if end >= 0 else place.end) for start, end in ends]

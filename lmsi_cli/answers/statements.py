@@ -60,24 +60,31 @@ _FEW = 3  # words of an answer that stands first, with an explanation behind it
 _OPTION = re.compile(r"[*_(]*[A-J][).:]")
 
 
-def headings(text: str, _trigger: str = "") -> list[Said]:
+def headings(text: str, trigger: str = "") -> list[Said]:
     """Places: what stands behind or below a heading such as "Answer:", or in tags of its name."""
-    found = [said for noun in _nouns(text) for said in _heading(text, noun)]
+    found = [said for noun in _nouns(text, trigger) for said in _heading(text, noun)]
     tags = list(_TAGGED.finditer(text))[-MOST:] if "</" in text else ()
     return found + [Said(m.start(), Span(*m.span(1))) for m in tags]
 
 
 def wordings(text: str, trigger: str = "") -> list[Said]:
     """Places: the rest of a sentence such as "The correct option is"."""
-    return [said for noun in _nouns(text) for said in _sentence(text, noun, trigger)]
+    return [said for noun in _nouns(text, trigger) for said in _sentence(text, noun)]
 
 
-@lru_cache(maxsize=16)
-def _nouns(text: str) -> list[Span]:
-    """Where the words stand that a statement of an answer has; most texts have few or none."""
-    if not any(part in text for part in _PARTS):
+@lru_cache(maxsize=16)  # for the two that ask one after the other
+def _nouns(text: str, trigger: str) -> list[Span]:
+    """Where the words stand that a statement has, but for the trigger, which has its own rule."""
+    if not any(part in text for part in _PARTS):  # most texts have few or none
         return []
-    return [Span(*m.span()) for m in _NOUN.finditer(text)][-MOST:]
+    found = [Span(*m.span()) for m in _NOUN.finditer(text)][-MOST:]
+    return [noun for noun in found if not _is_trigger(text, noun, trigger.lower())]
+
+
+def _is_trigger(text: str, noun: Span, trigger: str) -> bool:
+    within = trigger.find(text[slice(*noun)].lower())
+    at = noun.start - within
+    return within >= 0 and text[at : at + len(trigger)].lower() == trigger
 
 
 def _heading(text: str, noun: Span) -> Iterator[Said]:
@@ -106,12 +113,8 @@ def _stands_first(words: str) -> bool:
     return "=" not in words and bool(short)
 
 
-def _sentence(text: str, noun: Span, trigger: str) -> Iterator[Said]:
-    """The rest of a sentence, unless its words are the trigger, which is another rule's."""
-    words, own = trigger.lower(), text[slice(*noun)].lower()
-    at = noun.start - words.find(own)
-    if own in words and text[at : at + len(words)].lower() == words:
-        return
+def _sentence(text: str, noun: Span) -> Iterator[Said]:
+    """The rest of a sentence, or what it begins with."""
     yield from _subject(text, noun)
     lead = _IS.match(text, noun.end)
     begins = lead and _DEFINITE.search(text, max(0, noun.start - _BEHIND), noun.start)

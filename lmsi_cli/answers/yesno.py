@@ -23,6 +23,7 @@ UNKNOWN = "it is not possible to tell"
 _UNKNOWN = (
     r"(?:it(?:['\u2019]s| is) )?(?:not possible|impossible) to (?:tell|say|know|determine)"
     r"|(?:it )?(?:cannot|can ?not|can['\u2019]t) be (?:determined|told|known|inferred)"
+    r"|(?:we|I) (?:cannot|can ?not|can['\u2019]t) (?:determine|tell|say|know|conclude|answer)"
     r"|not enough (?:information|evidence)|undetermined|unknown"
 )
 _NOT = r"\b(?:not|\w{2,7}n['\u2019]t|never)[ ](?:[a-z]+ly[ ])?(?:be[ ])?"
@@ -38,6 +39,7 @@ _WORD = re.compile(
     r"|(?<=[tT])(?i:rue)|(?<=[fF])(?i:alse)|(?<=[cC])(?:orrect|an ?not|an['\u2019]t)"
     r"|(?<=[uU])n(?:true|known|determ)|(?<=[iI])(?:ncorrect|mposs))"
 )
+_UNTOLD = re.compile(_UNKNOWN, re.IGNORECASE)
 _CLOSED = r"[\s*_\"'`)\]}\u201d]*(?:[.,!?;:\n\u2013\u2014]|\Z)"
 _ALONE = re.compile(_CLOSED)
 _BEGINS = re.compile(rf"{WRAPPED}(?:that[ ])?\Z")
@@ -45,7 +47,11 @@ _SAYS = re.compile(  # what makes "true" a verdict, and no word like others
     r"(?:\A|\b(?:is|are|was|be|as|it['\u2019]s|that['\u2019]s|so|thus|hence|therefore)|[.:,;\n])[\s*_\"`]*\Z",
     re.IGNORECASE,
 )
-_OPENS = re.compile(r"(?:\A|[.!?:\n]|\b(?:so|thus|hence|therefore),?)[\s*_\"`]*\Z", re.IGNORECASE)
+_OPENS = re.compile(
+    r"(?:\A|[.!?:\n]|\b(?:so|thus|hence|therefore|in conclusion|in short|in summary|overall),?)"
+    r"[\s*_\"`]*\Z",
+    re.IGNORECASE,
+)
 _VERDICT = re.compile(
     r"\b(?:statement|claim|assertion|hypothesis|conclusion|sentence|proposition|answer|premise|it)\b"
     r"[^.!?\n]{0,120}\b(?:is|be|was)[\s*_\"`]*\Z",
@@ -107,7 +113,8 @@ def _is_verdict(text: str, span: Span) -> bool:
     before += "is" * bool(_ISNT.match(text, span.start))
     if _VERDICT.search(before) and text[span.start : span.end].lower() not in ("yes", "no"):
         return True
-    return bool(_OPENS.search(before) and _ALONE.match(text, span.end))
+    alone = _ALONE.match(text, span.end) or _UNTOLD.match(text, span.start)
+    return bool(_OPENS.search(before) and alone)
 
 
 def _canonical(text: str, _asked: Asked) -> str | None:
