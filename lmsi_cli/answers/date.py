@@ -92,4 +92,5 @@ KIND = Kind(
     _find,
     _canonical,
     last=_last,
+    reach=500,
 )

@@ -49,7 +49,7 @@ _SAYS = re.compile(  # what makes "true" a verdict, and no word like others
 )
 _OPENS = re.compile(
     r"(?:\A|[.!?:\n]|\b(?:so|thus|hence|therefore|in conclusion|in short|in summary|overall),?)"
-    r"[\s*_\"`]*\Z",
+    r"[\s*_\"`>#\u2022-]*(?:[0-9]+[.)][ ]+)?[*_]*\Z",
     re.IGNORECASE,
 )
 _VERDICT = re.compile(
