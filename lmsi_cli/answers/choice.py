@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from string import ascii_uppercase
+from typing import NamedTuple
 
 from lmsi_cli.answers import number, span
 from lmsi_cli.answers.places import (
@@ -113,33 +114,32 @@ def _reply(text: str, place: Span, asked: Asked) -> Span | None:
     return _last(text, place, asked)
 
 
+class _Sentence(NamedTuple):
+    """A sentence without the reason it gives, and the letters of options that it names."""
+
+    place: Span
+    words: str
+    letters: list[Span]
+    names: set[str]
+
+
 def _last(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option that running text ends in."""
     items: list[Span] = []  # options that are only gone through
     right = False  # "This is the correct option." says which of the line before
-    for sentence in reversed(sentences(text, place)):
-        letters = list(_letters(text, sentence, asked))
-        reason = _REASON.search(text, letters[0].end, sentence.end) if letters else None
-        sentence = Span(sentence.start, reason.start() if reason else sentence.end)
-        letters = [s for s in letters if s.end <= sentence.end]
-        words = text[slice(*sentence)]
-        names = {text[s.start].upper() for s in letters}
-        if not names:
-            if _SO.match(words) and not _RULED_OUT.search(words):
-                return _by_value(text, sentence, asked)
-            right = bool(_THIS.match(words) and _RIGHT.search(words)) and not _RULED_OUT.search(
-                words
-            )
+    for place_ in reversed(sentences(text, place)):
+        sentence = _sentence(text, place_, asked)
+        words, letters = sentence.words, sentence.letters
+        denies = bool(_RULED_OUT.search(words))
+        if not letters:
+            if _SO.match(words) and not denies:
+                return _by_value(text, sentence.place, asked)
+            right = not denies and bool(_THIS.match(words) and _RIGHT.search(words))
             continue
-        if _RULED_OUT.search(words) and not right:
-            kept = [
-                s
-                for s in letters
-                if not _NOT_THIS.search(text[max(sentence.start, s.start - _NEAR) : s.start])
-            ]
-            if len(kept) == 1 and len(letters) > 1:
-                return kept[0]
-        elif len(names) > 1:
+        if denies and not right:
+            if kept := _kept(text, sentence):
+                return kept
+        elif len(sentence.names) > 1:
             return None
         elif right or _RIGHT.search(words) or not (items or _ITEM.match(words)):
             return letters[-1]
@@ -149,12 +149,27 @@ def _last(text: str, place: Span, asked: Asked) -> Span | None:
     return items[0] if len({text[s.start].upper() for s in items}) == 1 else None
 
 
+def _sentence(text: str, place: Span, asked: Asked) -> _Sentence:
+    letters = list(_letters(text, place, asked))
+    reason = _REASON.search(text, letters[0].end, place.end) if letters else None
+    if reason:
+        place = Span(place.start, reason.start())
+        letters = [s for s in letters if s.end <= place.end]
+    return _Sentence(place, text[slice(*place)], letters, {text[s.start].upper() for s in letters})
+
+
+def _kept(text: str, sentence: _Sentence) -> Span | None:
+    """The only option of a sentence that it does not rule out: "(B), not (A)"."""
+    begin, letters = sentence.place.start, sentence.letters
+    kept = [s for s in letters if not _NOT_THIS.search(text[max(begin, s.start - _NEAR) : s.start])]
+    return kept[0] if len(kept) == 1 < len(letters) else None
+
+
 def _letters(text: str, place: Span, asked: Asked) -> Iterator[Span]:
     """All letters of options that a place names."""
     for m in _ANYWHERE.finditer(text, *place):
-        if (letter := Span(*m.span(m.lastgroup or 0))) and _in_range(
-            text[letter.start], asked
-        ) is not None:
+        letter = Span(*m.span(m.lastgroup or 0))
+        if _in_range(text[letter.start], asked) is not None:
             yield letter
 
 
