@@ -59,7 +59,7 @@ _UNIT = (
 _PARTS = rf"[ \t]*(?:\\text\{{ ?)?{_UNIT}[ .,}}]*(?:and[ ]}}?)?[ ]*"  # "3 hours and 30"
 _BESIDE = re.compile(
     rf"{_PARTS}|\W*(?:[^\W\d]+\W+){{0,3}}?(?:or|to|plus|&|versus|vs\.)\W*(?:\w+\W+)?"
-    r"|\W*(?:[^\W\d]+\W+){0,3}?and\W*(?:[^\W\d]+\W+){0,3}"
+    r"|\W*(?:[^\W\d]+\W+){0,6}?and\W*(?:[^\W\d]+\W+){0,3}"
     r"|\W*(?:[^\W\d]+[ ]){0,2}(?:[^\W\d]+)?[ ]*[,;/]\W*"
     r"|\s*(?:in|of|out of|over|by|divided by|times|minus)\s*"
     r"|.*\n.*",
@@ -71,8 +71,12 @@ _COUNTED = re.compile(r"[ -](?:decimals?|significant|places|digits|d\.?p\b|s\.?f
 _COUNTING = re.compile(
     r"\b(?:steps?|example|equation|method|case|part|nearest)[ ]\(?#?\Z", re.IGNORECASE
 )
-_EITHER = re.compile(rf"{_PARTS}|\W*(?:[^\W\d]+\W+){{0,2}}or\W*")
-_BETWEEN = re.compile(r"\b(?:between|from)\W*\Z")
+# In running text: "10 or 15", "between 10 and 15", "3 hours and 30 minutes".
+_EITHER = re.compile(rf"{_PARTS.replace(',', '')}|\W*(?:[^\W\d]+\W+){{0,2}}or\W*")
+_RANGES = (
+    (re.compile(r"\bbetween\W*\Z"), re.compile(r"\band\W*\Z")),
+    (re.compile(r"\bfrom\W*\Z"), re.compile(r"\A\W*to\W*\Z")),
+)
 _ASIDE = re.compile(r"\b(?:after|in|with|for|of|on|at|by|if|when|per|from|out)\b", re.IGNORECASE)
 _ADJECTIVE = re.compile(r"-[A-Za-z]|(?:st|nd|rd|th)\b")
 _ITEM = re.compile(r"(?:\A|(?<=\n))[-*\u2022># \t]*+\(?[0-9]{1,2}[.)](?=[ \t])")
@@ -256,8 +260,10 @@ def _new(text: str, numbers: Sequence[Numeral], place: Span) -> Numeral | None:
 def _is_range(text: str, one: Numeral, other: Numeral) -> bool:
     """Whether two numbers that end a sentence are two values: "between 10 and 15", "10-15"."""
     between = text[one.end() : other.start()]
+    if _EITHER.fullmatch(between) or between in tuple(MINUS):
+        return True
     before = text[max(0, one.start() - 12) : one.start()]
-    return bool(_EITHER.fullmatch(between) or _BETWEEN.search(before)) or between in tuple(MINUS)
+    return any(opens.search(before) and closes.search(between) for opens, closes in _RANGES)
 
 
 def _repeated(text: str, numbers: Sequence[Numeral], steps: Sequence[Span]) -> Numeral | None:
