@@ -5,14 +5,32 @@ is no part of the answer, whatever it says; a block that is never closed leaves 
 
     answer_part("<think>Perhaps the answer is 5.</think>\n\n2 + 2 = 4. The answer is 4.")
     -> "\n\n2 + 2 = 4. The answer is 4."
+
+Granite 3 thinks in plain words: "Here is my thought process: ... Here is my response: ...".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
-# Qwen 3 and DeepSeek R1 (and most others), Magistral, Seed-OSS: as their templates write them.
-MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<seed:think>", "</seed:think>"))
+MARKS = (  # as the templates of the families write them
+    ("<think>", "</think>"),  # Qwen 3, DeepSeek R1 and most others
+    ("[THINK]", "[/THINK]"),  # Magistral
+    ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("<thought>", "</thought>"),
+    ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),  # gpt-oss
+    ("<unused94>thought", "<unused95>"),  # MedGemma
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+)
+# The tokens that spell them, where they are control tokens: a path's text must show these.
+TOKENS = frozenset({mark for pair in MARKS[:4] for mark in pair}) | {
+    "<|channel|>", "<|message|>", "<unused94>", "<unused95>", "<|channel>", "<channel|>",
+}  # fmt: skip
+_OPENING = tuple(mark for mark, _ in MARKS)
+_CLOSING = tuple(mark for _, mark in MARKS)
+_HEADING = re.compile(r"\s*Here(?: is|['\u2019]s) my thought process:")
+_RESPONSE = re.compile(r"Here(?: is|['\u2019]s) my response:")
 
 
 def answer_start(text: str) -> int | None:
@@ -21,8 +39,13 @@ def answer_start(text: str) -> int | None:
     Returns:
         ``None`` while a block is open: what follows it is not written yet.
     """
-    opened, _ = _last(text, [mark for mark, _ in MARKS])
-    closed, end = _last(text, [mark for _, mark in MARKS])
+    if _HEADING.match(text):
+        response = _RESPONSE.search(text)
+        return response.end() if response else None
+    if "<" not in text and "[" not in text:
+        return 0
+    opened, _ = _last(text, _OPENING)
+    closed, end = _last(text, _CLOSING)
     return None if opened > closed else end
 
 
@@ -37,8 +60,8 @@ def left_open(text: str) -> str:
 
     A reply to such a prompt goes on inside the block, so this is where its text begins.
     """
-    at, _ = _last(text, [mark for mark, _ in MARKS])
-    return text[at:] if answer_start(text) is None else ""
+    at, _ = _last(text, _OPENING)
+    return text[at:] if at >= 0 and answer_start(text) is None else ""
 
 
 def closing(block: str) -> str:

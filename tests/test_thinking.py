@@ -6,6 +6,8 @@ from lmsi_cli.records import Path
 from lmsi_cli.thinking import answer_part, answer_start, closing, left_open
 from lmsi_cli.voting import is_refuted, path_key
 
+CHANNEL, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
+
 
 @pytest.mark.parametrize(
     ("text", "part"),
@@ -22,6 +24,19 @@ from lmsi_cli.voting import is_refuted, path_key
         ("[THINK]It is 5.", ""),
         ("<seed:think>It is 5.</seed:think>The answer is 4.", "The answer is 4."),
         ("<think>[THINK]</think>The answer is 4.", "The answer is 4."),
+        ("<thought>It is 5.</thought>The answer is 4.", "The answer is 4."),
+        ("<thought>It is 5.", ""),
+        ("<unused94>thought\nIt is 5.<unused95>The answer is 4.", "The answer is 4."),
+        ("<|channel>thought\nIt is 5.<channel|>The answer is 4.", "The answer is 4."),
+        (f"{CHANNEL}It is 5.<|end|><|start|>assistant{FINAL}It is 4.", "It is 4."),
+        (f"{CHANNEL}It is 5.assistant{FINAL}It is 4.", "It is 4."),  # some marks do not show
+        (f"{CHANNEL}It is 5.", ""),
+        (f"{FINAL}It is 4.", "It is 4."),
+        ("Here is my thought process:\nIt is 5.\n\nHere is my response:\nIt is 4.", "\nIt is 4."),
+        ("Here's my thought process: 5.\nHere's my response: 4.", " 4."),
+        ("\nHere is my thought process:\nThe answer is 5.", ""),
+        ("It is 4. Here is my response: 5.", "It is 4. Here is my response: 5."),
+        ("2 < 3, so [2] is 4.", "2 < 3, so [2] is 4."),
         ("", ""),
     ],
 )
@@ -39,6 +54,9 @@ def test_the_answer_stands_after_the_last_closed_block(text, part):
         ("<|assistant|>\n<think>\n</think>\n", ""),
         ("<think></think><think>", "<think>"),
         ("[INST]2 + 2?[/INST][THINK]", "[THINK]"),
+        ("<start_of_turn>model\n<unused94>thought\n", "<unused94>thought\n"),
+        ("<|start|>assistant", ""),
+        ("Here is my thought process: name it so.", ""),  # a prompt's own words
     ],
 )
 def test_a_block_that_a_prompt_leaves_open(prompt, begun):
@@ -61,7 +79,15 @@ def test_what_is_thought_neither_refutes_nor_tells_paths_apart():
 
 @pytest.mark.parametrize(
     ("block", "mark"),
-    [("<think>\n", "</think>"), ("[THINK]so", "[/THINK]"), ("", ""), ("plain", "")],
+    [
+        ("<think>\n", "</think>"),
+        ("[THINK]so", "[/THINK]"),
+        ("<thought>", "</thought>"),
+        ("<unused94>thought\n", "<unused95>"),
+        (CHANNEL, FINAL),
+        ("", ""),
+        ("plain", ""),
+    ],
 )
 def test_every_block_is_closed_by_its_own_mark(block, mark):
     assert closing(block) == mark

@@ -9,15 +9,9 @@ and its one canonical spelling.
 """
 
 from lmsi_cli.answers.choice import listed
-from lmsi_cli.answers.kinds import KINDS, Step, canonical, explain, extract
-from lmsi_cli.answers.places import (
-    TRIGGER,
-    Asked,
-    Extraction,
-    Span,
-    answer_end,
-    before_run_on,
-)
+from lmsi_cli.answers.conclusion import Step
+from lmsi_cli.answers.kinds import KINDS, canonical, explain, extract
+from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Span
 from lmsi_cli.answers.second import (
     CUT_OFF,
     SECOND,
@@ -25,6 +19,8 @@ from lmsi_cli.answers.second import (
     second_stage,
     trigger_of,
 )
+from lmsi_cli.answers.sentences import answer_end
+from lmsi_cli.answers.turns import before_run_on, next_turn
 
 __all__ = [
     "CUT_OFF",
@@ -42,6 +38,7 @@ __all__ = [
     "extract",
     "extract_second",
     "listed",
+    "next_turn",
     "second_stage",
     "trigger_of",
 ]

@@ -5,52 +5,84 @@ first ten.
 
     listed("Which is wet?\n(A) sand\n(B) water") -> ("sand", "water")
     canonical, with these options: "(b)" -> "B"   "option B" -> "B"   "water" -> "B"   "(c)" -> None
+
+Running text is read from its end. A sentence that rules an option out names none, and a line that
+opens with a letter goes through the options: it counts only if it says which one is right, or if
+no other is named.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from string import ascii_uppercase
+from typing import NamedTuple
 
 from lmsi_cli.answers import number, span
 from lmsi_cli.answers.places import (
+    WRAPPED,
     Asked,
     Kind,
     Rule,
     Span,
-    after_hash,
-    after_marker,
     anywhere,
-    in_box,
     short_reply,
-    trimmed,
+    unwrapped,
 )
+from lmsi_cli.answers.rules import rules
+from lmsi_cli.answers.sentences import sentences
 
 _LISTED = tuple(
     re.compile(rf"^[ \t]*\(?([{letters}])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
     for letters in ("A-Z", "a-z")
 )
+_NEAR = 40  # characters before a letter that deny it
 _UNTOLD = 10  # letters, where the options are unknown
-_NAMED = r"(?:the[ ])?(?:option|choice|answer|letter)[ \t]*(?:is|:)?[ \t]*"
+_NAMED = (
+    r"(?:the[ ])?(?:(?:correct|right|best|final)[ ])?"
+    r"(?:option|choice|answer|letter)[ \t]*(?:is|:)?[ \t]*"
+)
+_CLOSE = r"[ \t]*(?:[.,;:*_}\"'\]\n`$\\]|\Z|(?:because|since|as)\b)"
 _ENCLOSED = r"\((?P<in>[A-Za-z])\)"
 # "A" and "I" are also words, any small letter may be one: a bare letter ends what it stands in.
-_BARE = (
-    r"(?P<bare>(?:[B-HJ-Z]|[A-Za-z](?=\)|[ \t]*(?:[.,;:*}\"'\]\n]|\Z|(?:because|since|as)\b))))"
-    r"(?![\w'\u2019])"
+_BARE = rf"(?P<bare>(?:[B-HJ-Z]|[A-Za-z](?=\)|{_CLOSE})))(?![\w'\u2019])"
+_SURELY = (
+    r"(?i:(?:clearly|definitely|likely|probably|obviously|simply|indeed|therefore|thus),?[ ])?"
 )
-_OPEN = r"(?:\\(?:text|textbf|mathrm|mathbf)\{|[\s\[\"'*_(\u201c])*"
-_LETTER = re.compile(rf"{_OPEN}(?i:{_NAMED})?(?:{_ENCLOSED}|{_BARE})")
+_LETTER = re.compile(rf"{WRAPPED}{_SURELY}(?i:{_NAMED})?{WRAPPED}(?:{_ENCLOSED}|{_BARE})")
 _INSIDE = re.compile(_ENCLOSED)
-_ANYWHERE = re.compile(rf"(?:{_ENCLOSED}|(?i:\b{_NAMED})(?P<bare>[A-Z])(?![\w'\u2019]))")
+_ANYWHERE = re.compile(
+    rf"(?:{_ENCLOSED}|(?i:\b{_NAMED}){WRAPPED}(?P<bare>[A-HJ-Z]|I(?={_CLOSE}))(?![\w'\u2019])"
+    r"|(?:\b(?:is|be|was|['\u2019]s|choose|pick|select|with|say)[ ]"
+    r"|(?i:so|thus|hence|therefore),?[ ]|\*\*|\A|(?<=\n))[ \t*_`$\[]{0,8}+"
+    r"(?P<said>[A-Z])(?=[*_`$\]]{0,8}+(?:[.,;:)!]|[ \t]*+(?:\n|\Z))))"
+)
 _SECOND = re.compile(
     r"\)?(?:[ ]*[/&][ ]*|,?[ ]+(?:or|and)[ ]+)(?i:option[ ]+)?"
     r"(?:\([A-Za-z]\)|[A-Z](?![\w'])|[a-z]\))"
     r"|[ ]*,[ ]*\([A-Za-z]\)"
 )
 _DENIED = re.compile(r"[\s*]*(?:definitely |clearly )?(?:not|neither)\b", re.IGNORECASE)
+_RULED_OUT = re.compile(
+    r"\b(?:rul(?:e[sd]?|ing) (?:\w+ ){0,3}out|eliminat\w*|exclud\w*|discard\w*|not|neither|cannot"
+    r"|incorrect|wrong|false|unlikely|unlike|except)\b|n['\u2019]t\b|[\u2717\u2718\u274c]",
+    re.IGNORECASE,
+)
+_NOT_THIS = re.compile(
+    r"(?:\b(?:not|cannot|unlike|rather than|instead of|excluding)|n['\u2019]t)"
+    r"[ ](?:\w+[ ])?[*_(]*\Z",
+    re.IGNORECASE,
+)
+_RIGHT = re.compile(
+    r"\b(?:correct|right|answer|best|true|fits|choose|select|pick)\b|[\u2713\u2714\u2705]",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r",?[ ](?:because|since|as|while|whereas|but)\b")
+_THIS = re.compile(r"[\s*_]*(?:this|that|it|which) (?:is|must be)\b", re.IGNORECASE)
+_SO = re.compile(r"[\s*_]*(?:so|therefore|thus|hence|in conclusion|consequently)\b", re.IGNORECASE)
+_ITEM = re.compile(r"[ \t>*_#\-\u2022]*(?i:option[ ])?\(?[A-Za-z][).:]")
 _NONE = re.compile(r"\bnone of (?:the above|these|those|the others|them)\b", re.IGNORECASE)
-_HASH = re.compile(r"####[ \t]*(?=\(?[A-Za-z]\)?[ \t.]*(?:\n|\Z))")
+_HASHED = re.compile(r"[*_`$]*\(?[A-Za-z]\)?[ \t.*_`$]*+\Z")
 
 
 def listed(question: str) -> tuple[str, ...]:
@@ -70,17 +102,75 @@ def _lettered(found: list[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(text for _, text in found[first:])
 
 
-def _find(text: str, place: Span, last: bool, asked: Asked) -> Span | None:
-    """Find the option that a place names, by letter or by its own text."""
-    if last:
-        found = [_letter_span(m) for m in _ANYWHERE.finditer(text, *place)]
-        found = [s for s in found if _index(text[s.start : s.end], asked) is not None]
-        return found[-1] if found else None
+def _find(text: str, place: Span, asked: Asked) -> Span | None:
+    """Find the option that a statement names, by letter or by its own text."""
     return _own_text(text, place, asked) or _by_letter(text, place) or _by_value(text, place, asked)
 
 
-def _letter_span(m: re.Match[str]) -> Span:
-    return Span(*m.span("in" if m["in"] else "bare"))
+def _reply(text: str, place: Span, asked: Asked) -> Span | None:
+    """Find the option of a reply of one line, which may still be a sentence of its own."""
+    if len({text[s.start].upper() for s in _letters(text, place, asked)}) <= 1:
+        return _find(text, place, asked) or _last(text, place, asked)
+    return _last(text, place, asked)
+
+
+class _Sentence(NamedTuple):
+    """A sentence without the reason it gives, and the letters of options that it names."""
+
+    place: Span
+    words: str
+    letters: list[Span]
+    names: set[str]
+
+
+def _last(text: str, place: Span, asked: Asked) -> Span | None:
+    """Find the option that running text ends in."""
+    items: list[Span] = []  # options that are only gone through
+    right = False  # "This is the correct option." says which of the line before
+    for place_ in reversed(sentences(text, place)):
+        sentence = _sentence(text, place_, asked)
+        words, letters = sentence.words, sentence.letters
+        denies = bool(_RULED_OUT.search(words))
+        if not letters:
+            if _SO.match(words) and not denies:
+                return _by_value(text, sentence.place, asked)
+            right = not denies and bool(_THIS.match(words) and _RIGHT.search(words))
+            continue
+        if denies and not right:
+            if kept := _kept(text, sentence):
+                return kept
+        elif len(sentence.names) > 1:
+            return None
+        elif right or _RIGHT.search(words) or not (items or _ITEM.match(words)):
+            return letters[-1]
+        else:
+            items += letters
+        right = False
+    return items[0] if len({text[s.start].upper() for s in items}) == 1 else None
+
+
+def _sentence(text: str, place: Span, asked: Asked) -> _Sentence:
+    letters = list(_letters(text, place, asked))
+    reason = _REASON.search(text, letters[0].end, place.end) if letters else None
+    if reason:
+        place = Span(place.start, reason.start())
+        letters = [s for s in letters if s.end <= place.end]
+    return _Sentence(place, text[slice(*place)], letters, {text[s.start].upper() for s in letters})
+
+
+def _kept(text: str, sentence: _Sentence) -> Span | None:
+    """The only option of a sentence that it does not rule out: "(B), not (A)"."""
+    begin, letters = sentence.place.start, sentence.letters
+    kept = [s for s in letters if not _NOT_THIS.search(text[max(begin, s.start - _NEAR) : s.start])]
+    return kept[0] if len(kept) == 1 < len(letters) else None
+
+
+def _letters(text: str, place: Span, asked: Asked) -> Iterator[Span]:
+    """All letters of options that a place names."""
+    for m in _ANYWHERE.finditer(text, *place):
+        letter = Span(*m.span(m.lastgroup or 0))
+        if _in_range(text[letter.start], asked) is not None:
+            yield letter
 
 
 def _by_letter(text: str, place: Span) -> Span | None:
@@ -90,13 +180,13 @@ def _by_letter(text: str, place: Span) -> Span | None:
     found = _LETTER.match(text, *place) or _INSIDE.search(text, *place)
     if found is None or _SECOND.match(text, found.end(), place.end):
         return None
-    return Span(*found.span("in")) if found["in"] else _letter_span(found)
+    return Span(*found.span(found.lastgroup or 0))
 
 
 def _own_text(text: str, place: Span, asked: Asked) -> Span | None:
     """Take the place itself, if it is the text of an option."""
-    whole = trimmed(text, place)
-    return whole if _same_text(text[whole.start : whole.end], asked) is not None else None
+    whole = unwrapped(text, place)
+    return whole if _same_text(text[slice(*whole)], asked) is not None else None
 
 
 def _by_value(text: str, place: Span, asked: Asked) -> Span | None:
@@ -108,10 +198,10 @@ def _by_value(text: str, place: Span, asked: Asked) -> Span | None:
     options = [re.escape(c.strip()) for c in sorted(asked.choices, key=len, reverse=True)]
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(options)})(?!\w)", re.IGNORECASE)
     spans = [Span(*m.span()) for m in pattern.finditer(text, *place)]
-    told = {_index(text[s.start : s.end], asked) for s in spans}
+    told = {_index(text[slice(*s)], asked) for s in spans}
     if len(told) == 1:
         return spans[0]
-    return None if told else number.KIND.find(text, place, False, asked)
+    return None if told else number.KIND.find(text, place, asked)
 
 
 def _canonical(text: str, asked: Asked) -> str | None:
@@ -126,7 +216,7 @@ def _index(text: str, asked: Asked) -> int | None:
     if same is not None:
         return same
     found = _LETTER.match(text.strip())
-    if found and not text.strip()[found.end() :].strip(" ).}*\"'"):
+    if found and not text.strip()[found.end() :].strip(" ).}*\"'`$"):
         return _in_range(found["in"] or found["bare"], asked)
     return _same_number(text, asked)
 
@@ -138,6 +228,8 @@ def _in_range(letter: str, asked: Asked) -> int | None:
 
 def _same_text(text: str, asked: Asked) -> int | None:
     """The only option with this text; a single letter is none, since it may name another."""
+    if not asked.choices:
+        return None
     plain = span.KIND.canonical(text, asked)
     if plain is None or (len(plain) == 1 and plain.isalpha()):
         return None
@@ -160,13 +252,12 @@ def _only(hits: Iterable[bool]) -> int | None:
 
 
 KIND = Kind(
-    (
-        Rule("marker", after_marker),
-        Rule("hash", after_hash(_HASH)),
-        Rule("boxed", in_box),
-        Rule("short-reply", short_reply),
-        Rule("last-choice", anywhere, last=True),
+    rules(
+        Rule("short-reply", short_reply, states=False, find=_reply),
+        Rule("last-choice", anywhere, states=False, find=_last),
+        hashed=_HASHED,
     ),
     _find,
     _canonical,
+    last=_last,
 )

@@ -11,7 +11,8 @@ from __future__ import annotations
 import datetime
 import re
 
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, rules
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere
+from lmsi_cli.answers.rules import NO_ANSWER, rules
 
 _MONTHS = re.findall(
     r"\w+",
@@ -33,15 +34,23 @@ _FORMS = (
     r"(?P<y>[12][0-9]{3})",
 )
 _PATTERNS = tuple(re.compile(rf"(?<![\w/-]){form}(?![\w/-])", re.IGNORECASE) for form in _FORMS)
-_HASH = re.compile(r"####[ \t]*(?=[^\n]*[0-9][^\n]*\s*\Z)")
+_HASHED = re.compile(r"[^\n]{0,200}?[0-9]")
 
 
-def _find(text: str, place: Span, last: bool, _asked: Asked) -> Span | None:
-    """Find the first (or last) date of a place; at one position the fullest form counts."""
+def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+    """Find the first date of a place; at one position the fullest form counts."""
+    return next(iter(_dates(text, place)), None)
+
+
+def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+    """Find the last date of a place."""
+    return next(reversed(_dates(text, place)), None)
+
+
+def _dates(text: str, place: Span) -> list[Span]:
     found = [m for pattern in _PATTERNS for m in pattern.finditer(text, *place)]
     whole = [m for m in found if not any(_inside(m, other) for other in found)]
-    whole.sort(key=lambda m: m.start())
-    return Span(*whole[-1 if last else 0].span()) if whole else None
+    return sorted(Span(*m.span()) for m in whole)
 
 
 def _inside(m: re.Match[str], other: re.Match[str]) -> bool:
@@ -78,4 +87,10 @@ def _spell(year: str | None, month: int | None, day: str | None) -> str | None:
     return "-".join(part for part in parts if part)
 
 
-KIND = Kind(rules(Rule("last-date", anywhere, last=True), _HASH), _find, _canonical)
+KIND = Kind(
+    rules(NO_ANSWER, Rule("last-date", anywhere, states=False, find=_last), hashed=_HASHED),
+    _find,
+    _canonical,
+    last=_last,
+    reach=500,
+)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
-from lmsi_cli.answers.number import spell
+from lmsi_cli.answers.numerals import spell
 
 MEMORY = 4 << 30  # bytes of address space; the child of an honest expression needs a tenth
 

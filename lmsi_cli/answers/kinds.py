@@ -1,29 +1,25 @@
-"""From a text to its answer, by the rules of a kind.
+r"""From a text to its answer, by the rules of a kind.
 
-Knows the kinds by name and the one order of looking; nothing of models, files or votes. The first
-rule that finds its *place* decides. If no value stands there, the text has no answer, because an
-earlier value would be a step of the solution and not its result.
+Knows the kinds by name and the one way of looking; nothing of models, files or votes. What a text
+*states* goes first, in whatever words: the sentence that the task asked for, a heading, another
+sentence, a box, a hash line (``conclusion.py`` tells which statement counts). Where nothing is
+stated, a refusal has no answer, and else the kind's own rules decide in their order: the first
+that finds its *place*, whether or not a value stands there.
 
     explain("6 * 7 = 42. The answer is 42.")
-    -> (Step(rule="marker", place=Span(26, 28), found=Extraction("42", ...), fired=True),
-        Step(rule="hash", place=None, found=None, fired=False), ...)
+    -> (Step(rule="contradiction", place=None, found=None, fired=False),
+        Step(rule="marker", place=Span(26, 28), found=Extraction("42", ...), fired=True), ...)
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from lmsi_cli.answers import choice, date, latex, number, span, text, yesno
-from lmsi_cli.answers.places import (
-    TRIGGER,
-    Asked,
-    Extraction,
-    Kind,
-    Rule,
-    Span,
-    anywhere,
-    before_run_on,
-)
+from lmsi_cli.answers.conclusion import CONTRADICTION, Step, concluded, rest
+from lmsi_cli.answers.digits import ascii_digits
+from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Finder, Kind, Rule, Said, Span
+from lmsi_cli.answers.turns import before_run_on
 from lmsi_cli.errors import LmsiError
 
 KINDS: dict[str, Kind] = {
@@ -38,19 +34,6 @@ KINDS: dict[str, Kind] = {
 NOTHING = Asked()
 
 
-class Step(NamedTuple):
-    """One rule: where it looked, what it found there, and whether it decided.
-
-    ``place`` is ``None`` if the text has no such place. A rule that fired and found nothing says
-    that the text has no answer. ``found`` is told of the rules that did not decide, too.
-    """
-
-    rule: str
-    place: Span | None
-    found: Extraction | None
-    fired: bool
-
-
 def extract(
     text: str, kind: str = "number", trigger: str = TRIGGER, asked: Asked = NOTHING
 ) -> Extraction | None:
@@ -63,39 +46,39 @@ def extract(
         asked: What the question says of its answer, such as its options.
 
     Returns:
-        The answer, or ``None`` if there is none. A marker with no value in its sentence ("The
-        answer is unknown.") is none: the model declined, and an earlier number is only a step.
+        The answer, or ``None`` if there is none, or if the text ends in two different ones.
 
     Raises:
         LmsiError: The kind is unknown, or needs a package that is not installed.
     """
-    way, text = _kind(kind), before_run_on(text)
-    for rule in way.rules:
-        place = rule.place(text, trigger)
-        if place is not None:
-            return _read(text, way, rule, place, asked)
-    return None
-
-
-def read_first(
-    text: str, place: Span, kind: str, rule: str, asked: Asked = NOTHING
-) -> Extraction | None:
-    """Read the first value of a kind in a given place, whatever stands around it."""
-    return _read(text, _kind(kind), Rule(rule, anywhere), place, asked)
+    read = _Text(before_run_on(text), _kind(kind), trigger, asked)
+    stated = read.stated()
+    decided = concluded(read.plain, stated) or next(read.likely(rest(read.plain, stated)), None)
+    return decided.found if decided else None
 
 
 def explain(
     text: str, kind: str = "number", trigger: str = TRIGGER, asked: Asked = NOTHING
 ) -> tuple[Step, ...]:
     """Tell of every rule of a kind where it looks in a text and what it finds; see ``extract``."""
-    way, text = _kind(kind), before_run_on(text)
-    steps: list[Step] = []
-    for rule in way.rules:
-        place = rule.place(text, trigger)
-        found = _read(text, way, rule, place, asked) if place else None
-        fired = place is not None and not any(step.fired for step in steps)
-        steps.append(Step(rule.name, place, found, fired))
-    return tuple(steps)
+    way = _kind(kind)
+    read = _Text(before_run_on(text), way, trigger, asked)
+    stated = read.stated()
+    likely = list(read.likely(rest(read.plain, stated)))
+    decided = concluded(read.plain, stated) or next(iter(likely), None)
+    steps = {step.rule: step for step in (*stated, *likely)}
+    if decided:
+        steps[decided.rule] = decided._replace(fired=True)
+    names = (CONTRADICTION, *(rule.name for rule in way.rules))
+    return tuple(steps.get(name, Step(name, None, None)) for name in names)
+
+
+def read_first(
+    text: str, place: Span, kind: str, rule: str, asked: Asked = NOTHING
+) -> Extraction | None:
+    """Read the first value of a kind in a given place, whatever stands around it."""
+    way = _kind(kind)
+    return _Text(text, way, "", asked).value(rule, place, way.first or way.find)
 
 
 def canonical(value: str, kind: str = "number", asked: Asked = NOTHING) -> str | None:
@@ -111,17 +94,66 @@ def canonical(value: str, kind: str = "number", asked: Asked = NOTHING) -> str |
     Raises:
         LmsiError: The kind is unknown, or needs a package that is not installed.
     """
-    return _kind(kind).canonical(value, asked)
+    return _kind(kind).canonical(ascii_digits(value), asked)
 
 
-def _read(text: str, way: Kind, rule: Rule, place: Span, asked: Asked) -> Extraction | None:
-    """Read the value in a rule's place."""
-    span = way.find(text, place, rule.last, asked)
-    if span is None:
-        return None
-    raw = text[span.start : span.end]
-    value = way.canonical(raw, asked)
-    return None if value is None else Extraction(value, raw, rule.name, *span)
+class _Text:
+    """One text and how it is read; ``plain`` has ASCII digits at the same positions."""
+
+    def __init__(self, text: str, way: Kind, trigger: str, asked: Asked) -> None:
+        self.text, self.way, self.trigger, self.asked = text, way, trigger, asked
+        self.plain = ascii_digits(text)
+
+    def stated(self) -> list[Step]:
+        """All statements of an answer in their order, with their values."""
+        found = [
+            (said, rule)
+            for rule in self.way.rules
+            if rule.states
+            for said in rule.places(self.plain, self.trigger)
+        ]
+        return [self._step(rule, said) for said, rule in _apart(found)]
+
+    def likely(self, start: int) -> Iterator[Step]:
+        """Where else an answer may stand, by the rules in their order."""
+        for rule in self.way.rules:
+            said = None if rule.states else next(iter(rule.places(self.plain, self.trigger)), None)
+            if said and said.place.end > start:
+                place = Span(max(said.place.start, start), said.place.end)
+                yield self._step(rule, said._replace(place=place, running=True))
+
+    def _step(self, rule: Rule, said: Said) -> Step:
+        start, end = said.place
+        last = self.way.last if said.running else None
+        if said.running:
+            place = Span(max(start, end - 4 * self.way.reach), end)
+        else:
+            place = Span(start, min(end, start + self.way.reach))
+        found = self.value(rule.name, place, rule.find or last or self.way.find)
+        return Step(rule.name, said.place, found, at=said.at)
+
+    def value(self, rule: str, place: Span, find: Finder) -> Extraction | None:
+        """Read the value in a place."""
+        span = find(self.plain, place, self.asked)
+        value = span and self.way.canonical(self.plain[slice(*span)], self.asked)
+        return Extraction(value, self.text[slice(*span)], rule, *span) if span and value else None
+
+
+def _apart(found: list[tuple[Said, Rule]]) -> list[tuple[Said, Rule]]:
+    """Sort statements. Of one within another the inner counts, but a box is the outer's value.
+
+    Two that begin with the same words are one, by the rule that is told first.
+    """
+    kept: list[tuple[Said, Rule]] = []
+    for said, rule in sorted(found, key=lambda pair: pair[0].place.start):
+        outer = kept[-1][0] if kept else None
+        within = outer and said.place.start < outer.place.end
+        if within and outer and (rule.name == "boxed" or said.at < outer.place.start):
+            continue
+        if within:
+            kept.pop()
+        kept.append((said, rule))
+    return kept
 
 
 def _kind(name: str) -> Kind:

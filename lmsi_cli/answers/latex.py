@@ -16,7 +16,8 @@ from functools import lru_cache
 
 from lmsi_cli.answers import number
 from lmsi_cli.answers.apart import Apart
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, rules, trimmed
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, boxes, trimmed
+from lmsi_cli.answers.rules import NO_ANSWER, rules
 from lmsi_cli.errors import LmsiError
 
 SECONDS = 1.0  # of CPU time per expression; an honest one needs a tenth
@@ -31,25 +32,41 @@ _TIDY = (
     (re.compile(r"\s+"), " "),
 )
 _BASED = re.compile(r"[0-9]\}? ?_")  # 11_6 is a number in base 6; the grammar drops the base
+_FORMULA = re.compile(
+    r"\$\$?(?P<dollars>[^$]+)\$|\\\((?P<round>(?:[^\\]|\\[^)])+)\\\)|\\\[(?P<square>(?:[^\\]|\\[^\]])+)\\\]"
+)
+_CLOSED = re.compile(r"\\[)\]]|\$")
+_UNIT = re.compile(
+    r"(?<=[0-9}.])(?:[ ~]|\\[,;:! ])*\\(?:text|mathrm|mbox|textrm)[ ]?\{[^{}]*\}"
+    r"(?:\^\{?[23]\}?)?\s*\Z"
+)
+_SIDES = re.compile(r"(?P<left>.*[^<>!=])=(?P<right>[^=]+)", re.DOTALL)
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _ENVELOPE = "$ \t\n"
 _CHILD = Apart("lmsi_cli.answers.formula", SECONDS)
 
 
-def _find(text: str, place: Span, last: bool, _asked: Asked) -> Span | None:
-    """Take the whole place, or the last formula between dollars."""
-    if last:
-        formulas = list(re.finditer(r"\$([^$\n]+)\$", text[place.start : place.end]))
-        return Span(*formulas[-1].span(1)) if formulas else None
-    formula = re.match(r"[^$]*\$([^$]+)\$", text[place.start : place.end])
-    if formula:
-        return Span(place.start + formula.start(1), place.start + formula.end(1))
-    span = trimmed(text, place, "*_")
+def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+    """Take the formula of a place, or what it boxes; without one the whole place."""
+    if box := boxes(text[slice(*place)]):
+        inner = box[-1].place
+        return Span(place.start + inner.start, place.start + inner.end)
+    if formula := _FORMULA.search(text, *place):
+        return Span(*formula.span(formula.lastgroup or 0))
+    closed = _CLOSED.search(text, *place)  # its opening mark stands before the place
+    span = trimmed(text, Span(place.start, closed.start() if closed else place.end), "*_")
     return span if span.end > span.start else None
+
+
+def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+    """Take the last formula of running text."""
+    formulas = list(_FORMULA.finditer(text, *place))
+    return Span(*formulas[-1].span(formulas[-1].lastgroup or 0)) if formulas else None
 
 
 def _canonical(text: str, asked: Asked) -> str | None:
     """Spell an expression; None if nothing is there or it is far too long."""
-    tidy = _tidied(text)
+    tidy = _tidied(text) if len(text) <= 2 * _LONGEST else ""
     if not tidy or len(tidy) > _LONGEST:
         return None
     plain = number.KIND.canonical(tidy, asked) if _is_plain(tidy) else None
@@ -64,10 +81,14 @@ def _is_plain(tidy: str) -> bool:
 
 
 def _tidied(text: str) -> str:
-    """Drop what only changes how an expression looks."""
+    """Drop what only changes how an expression looks, and a unit behind it."""
+    text = _UNIT.sub("", text.strip(_ENVELOPE + "."))
     for pattern, instead in _TIDY:
         text = pattern.sub(instead, text)
     text = text.strip(_ENVELOPE + ".")
+    sides = _SIDES.fullmatch(text)  # arithmetic answers with what it comes to
+    if sides and not re.search("[A-Za-z]", _COMMAND.sub("", sides["left"])):
+        text = sides["right"].strip()
     return re.sub(r"\A[A-Za-z] ?(?:=|\\in\b) ?(?=[^=]+\Z)", "", text)  # "x = 5" answers with 5
 
 
@@ -84,5 +105,8 @@ def _parsed(tidy: str) -> str | None:
 
 
 KIND = Kind(
-    rules(Rule("last-formula", lambda text, _: Span(0, len(text)), last=True)), _find, _canonical
+    rules(NO_ANSWER, Rule("last-formula", anywhere, states=False, find=_last)),
+    _find,
+    _canonical,
+    last=_last,
 )

@@ -1,59 +1,286 @@
-r"""Numbers: found among words, units and LaTeX, and spelled exactly.
+r"""Numbers as answers: which one a statement, or the end of a solution, comes to.
 
-Knows no rules of where to look beyond what opens a number; values are fractions, never floats.
-Signs, currency, grouping, ratios, mixed numbers and words are read:
+Knows equations, units, ranges and denials; how a number is written is ``numerals``' affair. An
+equation's value stands behind its last sign. Else there must be one value: two that stand beside
+each other ("3 hours and 30 minutes", "10 or 15") are none:
 
-    canonical: "$1,200.50" -> "1200.5"   "-6/8" -> "-0.75"   "2/3" -> "2/3"   "forty-two" -> "42"
+    "5 hours * $12/hour = $60" -> "60"      "not 5 but 6" -> "6"      "between 10 and 15" -> None
+    "42 pens in 7 boxes" -> "42"            "7 (3 + 4 = 7)" -> "7"    "50% of 84" -> None
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, rules
+from lmsi_cli.answers.numerals import (
+    CURRENCY,
+    MINUS,
+    SYMBOLIC,
+    find_numbers,
+    number_of,
+    spell,
+    value_of,
+)
+from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere
+from lmsi_cli.answers.rules import NO_ANSWER, rules
+from lmsi_cli.answers.sentences import sentences
 from lmsi_cli.answers.words import WORDS, words_value
 
-_MINUS = "-\u2212\u2013\uff0d"  # hyphen, minus, en dash, full-width; first in every class: no range
-# A minus is a sign if nothing to subtract from stands before it. One followed by a space is a sign
-# only after "is", "=", ":" or "#": elsewhere it is a bullet or a dash.
-_SIGN = (
-    rf"(?:(?<![\w)\]}}])(?<![0-9)%][ \t])(?:[{_MINUS}+]|(?i:minus|negative)[ ])"
-    rf"|(?:\A|(?<=is )|(?<=[=:#] ))[{_MINUS}][ ])"
-)
-_CURRENCY = r"\\?[$€£¥₹][ \t]?"
-_COMMA = r"(?:,|\{,\}|\\,|,\\!|[\u00a0\u2009\u202f])"  # LaTeX and typographic spellings included
-_PLAIN = (
-    rf"(?:(?:[0-9]{{1,3}}(?:{_COMMA}[0-9]{{3}})+|[0-9]{{1,2}}(?:,[0-9]{{2}})+,[0-9]{{3}})(?![0-9])"
-    r"(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2}(?![0-9]))?"
-)
-_RATIO = rf"{_PLAIN}[ \t]?/[ \t]?{_PLAIN}(?!\.?[0-9])"
-_LATEX = r"(?:[0-9]+[ \t]?)?\\[dt]?frac[ ]?\{[ ]?-?[0-9]+[ ]?\}[ ]?\{[ ]?[0-9]+[ ]?\}"
-_NUMBER = re.compile(
-    rf"(?:(?P<sign>{_SIGN})(?:{_CURRENCY})?|{_CURRENCY}(?P<inner>[{_MINUS}+])?)?"
-    rf"(?<!\w)(?<![0-9][.,])(?P<body>{_LATEX}|[0-9]+[ \t]{_RATIO}|{_RATIO}|{_PLAIN})"
-)
-# "3 + 4 = 7": the value is what the arithmetic comes to. "3 + 4", "1,5" and "10:30" have none.
-_RESULT = re.compile(r"(?:[-+*/x\u00d7\u00f7().,%$0-9 \t\u2212=]|\\times|\\cdot|\\div)*=[ \t]*")
+Numeral = re.Match[str]
+_EQUALS = re.compile(r"(?<![<>!=:])=(?!=)|\u2248|\\approx\b")
+_UNKNOWN = re.compile(r"[ ]*\\?[A-Za-z]\w*[ .$\\)]*")  # of "10 = b"
+_NEXT_EQUATION = re.compile(r"[,;](?![0-9])|\b(?:and|or)\b|\n")
 _UNFINISHED = re.compile(
-    r"[ \t]*(?:[-+*/\u00d7\u00f7^:\u2212\u2013]|x(?=[ ]))[ \t]*[$0-9]|[.,][0-9]"
+    rf"[ \t]*(?:[{MINUS}+*/\u00d7\u00f7:]|x(?=[ ])|\\(?:times|cdot|div)\b)[ \t]*[({CURRENCY}0-9\\]"
+    r"|\^[ ]?\{?[0-9A-Za-z]|[.,][0-9]|[ ]?(?:\\?%|percent)?[ ](?:of|out of)[ ](?:the[ ])?\$?[0-9]"
 )
-
+# What an answer is followed by that is no part of it; "which" and "since" may also lead to one.
+_REASON = r",?[ ](?:because|given that|due to)\b"
+_REMARK = re.compile(
+    rf"{_REASON}|,?[ ](?:since|as there|where|which)\b"
+    r"|[ ]\([^()\n]*+\)?+(?![ ]*[-+*/=^\u00d7\u00f70-9])"
+)
+_BECAUSE = re.compile(
+    rf"{_REASON}|,?[ ](?:since|as there)\b(?=[^=]*\Z)|[ ]\([^()\n]*+\)(?=[\W_]*\Z)"
+)
+_SINCE = re.compile(rf"{_REASON}|,?[ ]since\b")
+_TURNED = re.compile(r"(?:,|\b(?:or|so|get))[ ]*\Z")
+_ROUNDED = re.compile(r"\b(?:round|approx|about)")
+_DENIED = re.compile(
+    r"(?:\bnot|n['\u2019]t|\binstead of|\brather than|\bnever)[\s*]+(?:[a-z]+[\s*]+){0,2}\Z"
+)
+_UNIT = (
+    r"(?:hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|days?|weeks?|months?|years?|feet|foot|ft"
+    r"|inch(?:es)?|yards?|pounds?|lbs?|ounces?|oz|dollars?|cents?|kg|g|km|cm|mm|meters?|metres?"
+    r"|miles?|gallons?|quarts?|pints?|cups?|degrees?|dozens?|['\u2032\u00b0\"])"
+)
+_PARTS = rf"[ \t]*(?:\\text\{{ ?)?{_UNIT}[ .,}}]*(?:and[ ]}}?)?[ ]*"  # "3 hours and 30"
+_BESIDE = re.compile(
+    rf"{_PARTS}|\W*(?:[^\W\d]+\W+){{0,3}}?(?:or|to|plus|&|versus|vs\.)\W*(?:\w+\W+)?"
+    r"|\W*(?:[^\W\d]+\W+){0,6}?and\W*(?:[^\W\d]+\W+){0,3}"
+    r"|\W*(?:[^\W\d]+[ ]){0,2}(?:[^\W\d]+)?[ ]*[,;/]\W*"
+    r"|\s*(?:in|of|out of|over|by|divided by|times|minus)\s*"
+    r"|.*\n.*",
+    re.DOTALL,
+)
+_SO = re.compile(r"\b(?:so|hence|thus|therefore|making|giving|means|then)\b")
+# Numbers that count steps or digits: "Step 3:", "2 decimal places", "to the nearest 10".
+_COUNTED = re.compile(r"[ -](?:decimals?|significant|places|digits|d\.?p\b|s\.?f\b)", re.IGNORECASE)
+_COUNTING = re.compile(
+    r"\b(?:steps?|example|equation|method|case|part|nearest)[ ]\(?#?\Z", re.IGNORECASE
+)
+# In running text: "10 or 15", "between 10 and 15", "3 hours and 30 minutes".
+_EITHER = re.compile(rf"{_PARTS.replace(',', '')}|\W*(?:[^\W\d]+\W+){{0,2}}or\W*")
+_RANGES = (
+    (re.compile(r"\bbetween\W*\Z"), re.compile(r"\band\W*\Z")),
+    (re.compile(r"\bfrom\W*\Z"), re.compile(r"\A\W*to\W*\Z")),
+)
+_ASIDE = re.compile(r"\b(?:after|in|with|for|of|on|at|by|if|when|per|from|out)\b", re.IGNORECASE)
+_ADJECTIVE = re.compile(r"-[A-Za-z]|(?:st|nd|rd|th)\b")
+_ITEM = re.compile(r"(?:\A|(?<=\n))[-*\u2022># \t]*+\(?[0-9]{1,2}[.)](?=[ \t])")
+_BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*(?![ ]?:)")
+# A prompt says "The answer is X.", and some models repeat it.
+_PLACEHOLDER = re.compile(
+    r"\W*(?:[XYN]|\[[^\]\n0-9]{0,40}\]|_{2,})(?=[\s,.;:]|\Z)(?!\s*(?:=|is\b))"
+)
+_EARLIER = 2000  # characters before a sentence in which its numbers are looked for
+_NEAR = 120  # characters between numbers that stand beside each other
+_FEW = 4  # words of a value in bold
+_STEPS = 8  # sentences before the last one whose results it may repeat
 # Four hashes are also a Markdown heading ("#### Step 2", "#### 1. Costs"): only a number counts.
-_HASH = re.compile(rf"####[ \t]*(?![0-9]+[.)][ \t]+[^\W\d])(?=[{_MINUS}+.0-9\\$€£¥₹])")
+_HASHED = re.compile(
+    rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])(?=[{MINUS}+.0-9\\{CURRENCY}])"
+)
+_DIGITS = re.compile(r"[0-9]{1,30}")
 _PERCENT = re.compile(r"[ \t]?(?:\\?%|percent\b|per cent\b)")
-_LONGEST = 100  # characters; a longer "number" is a model stuck on a digit
 
 
-def _find(text: str, place: Span, last: bool, asked: Asked) -> Span | None:
-    """Find the first (or last) number of a place, or what its arithmetic comes to."""
-    numbers = list(_NUMBER.finditer(text, *place))
+def number_value(text: str) -> Fraction | None:
+    """The only number of a short text, in digits or words; None if there is none, or another."""
+    if text.isdigit() or next(find_numbers(text), None):
+        return value_of(text)
+    return words_value(text)
+
+
+def _find(text: str, place: Span, asked: Asked) -> Span | None:
+    """Find the number that a statement comes to."""
+    if _PLACEHOLDER.match(text, *place):
+        return None
+    place, numbers = _before(_REMARK, text, place)
     if not numbers:
-        return None if last else _in_words(text, place)
-    found: re.Match[str] | None = numbers[-1 if last else 0]
-    if found and (sum_ := _RESULT.match(text, found.start(), place.end)):
-        found = _NUMBER.match(text, sum_.end(), place.end)
-    if found is None or _UNFINISHED.match(text, found.end(), place.end):
+        return _in_words(text, place)
+    if _SINCE.search(text, place.start, numbers[0].start()):  # "reasonable, since 5 is small"
+        return None
+    signs = _signs(text, place)
+    found = _result(text, place, numbers, signs) if signs else _only(text, place, numbers)
+    return _span(text, found, place, asked)
+
+
+def _first(text: str, place: Span, asked: Asked) -> Span | None:
+    """Find what the first line of a place comes to, or else its first number."""
+    newline = text.find("\n", *place)
+    line = Span(place.start, newline if newline >= 0 else place.end)
+    if found := _find(text, line, asked):
+        return found
+    first = next(iter(_numbers(text, place)), None)
+    return _span(text, first if first and _finished(text, first, place) else None, place, asked)
+
+
+def _last(text: str, place: Span, asked: Asked) -> Span | None:
+    """Find the number that running text ends in: its last sentence that has one tells."""
+    steps = sentences(text, place)
+    for at in range(len(steps) - 1, -1, -1):
+        whole, numbers = _before(_BECAUSE, text, steps[at])
+        if numbers:
+            signs = _signs(text, whole)
+            if signs:
+                found = _result(text, whole, numbers, signs)
+            else:
+                reason = Span(whole.end, steps[at].end)
+                found = _concluded(text, whole, numbers, [*steps[max(0, at - _STEPS) : at], reason])
+            return _span(text, found, place, asked)
+    return None
+
+
+def _numbers(text: str, place: Span) -> list[Numeral]:
+    """All numbers of a place, without the labels of its list; formulas count as what they are."""
+    found = [n for n in find_numbers(text, *place) if not _counts(text, n)]
+    lines = found and (place.start == 0 or "\n" in text[place.start - 1 : place.end])
+    labels = {m.end() for m in _ITEM.finditer(text, *place)} if lines else None
+    return [n for n in found if not labels & {n.end(), n.end() + 1}] if labels else found
+
+
+def _counts(text: str, number: Numeral) -> bool:
+    """Whether a number only counts steps or digits."""
+    before = text[max(0, number.start() - 12) : number.start()]
+    return bool(_COUNTED.match(text, number.end()) or _COUNTING.search(before))
+
+
+def _signs(text: str, place: Span) -> list[int]:
+    """Where the equals signs of a place end."""
+    words = text[slice(*place)]
+    if "=" not in words and "\u2248" not in words and "\\" not in words:
+        return []
+    return [m.end() for m in _EQUALS.finditer(text, *place)]
+
+
+def _before(remarks: re.Pattern[str], text: str, place: Span) -> tuple[Span, list[Numeral]]:
+    """Cut off what follows an answer and only explains it; also tells the numbers that are left."""
+    numbers = _numbers(text, place)
+    remark = remarks.search(text, numbers[0].end(), place.end) if numbers else None
+    while remark:
+        before = Span(place.start, remark.start())
+        if _finished(text, numbers[0], before) or _EQUALS.search(text, *before):
+            return before, [n for n in numbers if n.end() <= before.end]
+        remark = remarks.search(text, remark.end(), place.end)
+    return place, numbers
+
+
+def _finished(text: str, number: Numeral, place: Span) -> bool:
+    """Whether a number is a value, and no part of arithmetic, of a formula or of a range."""
+    if number["opaque"]:
+        return False
+    ends = number.end(), place.end
+    return not (_UNFINISHED.match(text, *ends) or SYMBOLIC.match(text, *ends))
+
+
+def _result(
+    text: str, place: Span, numbers: Sequence[Numeral], signs: Sequence[int]
+) -> Numeral | None:
+    """The value behind the last sign of an equation, or before one that ends in an unknown."""
+    *_, begin, last = place.start, *signs
+    left = [n for n in numbers if begin <= n.start() < last]
+    right = [n for n in numbers if n.start() >= last]
+    if not right:
+        turned = left and _UNKNOWN.fullmatch(text, signs[-1], place.end)
+        alone = turned and (len(left) == 1 or _TURNED.search(text[: left[-1].start()]))
+        return left[-1] if alone else None
+    if not _finished(text, right[0], place):  # "42 = 6 * 7"
+        return left[0] if len(left) == 1 and _finished(text, left[0], place) else None
+    if right[1:] and _ROUNDED.search(text, right[0].end(), right[1].start()):
+        return right[1]
+    if right[1:] and _beside(text, right[0], right[1]):
+        return None
+    other = _NEXT_EQUATION.search(text, signs[-2], signs[-1]) if signs[1:] and left else None
+    if other and left[-1].start() < other.start():  # "x = 5 and y = 7" computes nothing
+        return right[0] if number_of(left[0]) == number_of(right[0]) else None
+    return right[0]
+
+
+def _only(text: str, place: Span, numbers: Sequence[Numeral]) -> Numeral | None:
+    """The one number that a place without an equation says; None if it says several."""
+    kept = [n for n in numbers if not _denied(text, n, place)]
+    if not kept or not _finished(text, kept[0], place):
+        return None
+    first, *others = kept
+    if all(number_of(n) == number_of(first) for n in others):
+        return first
+    aside = _ASIDE.search(text, place.start, first.start())
+    aside = aside or _SO.search(text, first.end(), others[-1].start())
+    return None if aside or _beside(text, first, others[0]) else first
+
+
+def _beside(text: str, one: Numeral, other: Numeral) -> bool:
+    """Whether two different numbers stand beside each other: together they are no single value."""
+    if number_of(one) == number_of(other) or other.start() - one.end() > _NEAR:
+        return False
+    return bool(_BESIDE.fullmatch(text, one.end(), other.start()))
+
+
+def _denied(text: str, number: Numeral, place: Span) -> bool:
+    """Whether a number is said not to be the answer: "not 5 but 6"."""
+    return bool(_DENIED.search(text[max(place.start, number.start() - 40) : number.start()]))
+
+
+def _concluded(
+    text: str, place: Span, numbers: Sequence[Numeral], steps: Sequence[Span]
+) -> Numeral | None:
+    """The number of a concluding sentence: a new one, or one that a step came to, or the last."""
+    kept = [n for n in numbers if not _denied(text, n, place)]
+    kept = [n for n in kept if _finished(text, n, place)] or kept
+    kept = [n for n in kept if not _ADJECTIVE.match(text, n.end())] or kept
+    if not kept:
+        return None
+    if len({number_of(n) for n in kept}) > 1:
+        if _is_range(text, *kept[-2:]):
+            return None
+        kept = [_new(text, kept, place) or _repeated(text, kept, steps) or kept[-1]]
+    return kept[-1] if _finished(text, kept[-1], place) else None
+
+
+def _new(text: str, numbers: Sequence[Numeral], place: Span) -> Numeral | None:
+    """The last number of a sentence that no earlier one has: what it came to."""
+    before = {number_of(n) for n in find_numbers(text, max(0, place.start - _EARLIER), place.start)}
+    new = [n for n in numbers if number_of(n) not in before]
+    return new[-1] if before and new else None
+
+
+def _is_range(text: str, one: Numeral, other: Numeral) -> bool:
+    """Whether two numbers that end a sentence are two values: "between 10 and 15", "10-15"."""
+    between = text[one.end() : other.start()]
+    if _EITHER.fullmatch(between) or between in tuple(MINUS):
+        return True
+    before = text[max(0, one.start() - 12) : one.start()]
+    return any(opens.search(before) and closes.search(between) for opens, closes in _RANGES)
+
+
+def _repeated(text: str, numbers: Sequence[Numeral], steps: Sequence[Span]) -> Numeral | None:
+    """The number of a conclusion that the latest step came to."""
+    for step in reversed(steps):
+        sign = max(_signs(text, step), default=step.start)
+        own = [n for n in find_numbers(text, sign, step.end) if _finished(text, n, step)]
+        result = number_of(own[0] if sign > step.start else own[-1]) if own else None
+        same = [n for n in numbers if result is not None and number_of(n) == result]
+        if same:
+            return same[-1]
+    return None
+
+
+def _span(text: str, found: Numeral | None, place: Span, asked: Asked) -> Span | None:
+    """Where a number stands, with its percent sign if that matters."""
+    if found is None:
         return None
     sign = _PERCENT.match(text, found.end(), place.end) if asked.percent else None
     return Span(found.start(), (sign or found).end())
@@ -67,49 +294,32 @@ def _in_words(text: str, place: Span) -> Span | None:
 
 def _canonical(text: str, asked: Asked) -> str | None:
     """Spell the only number of a short text as integer, terminating decimal or ``p/q``."""
+    if _DIGITS.fullmatch(text):
+        return str(int(text))
     value = number_value(text)
     if value is not None and asked.percent and _PERCENT.search(text):
         value /= 100
     return None if value is None else spell(value)
 
 
-def number_value(text: str) -> Fraction | None:
-    """The only number of a short text; None if there is none, or more than one."""
-    found = _NUMBER.search(text)
-    if found is None:
-        return words_value(text)
-    if len(found["body"]) > _LONGEST:
-        return None
-    if re.search(r"[0-9]", text[: found.start()] + text[found.end() :]):
-        return None
-    try:
-        value = _fraction(found["body"])
-    except ZeroDivisionError:
-        return None
-    sign = (found["sign"] or found["inner"] or "+").strip().lower()
-    return value if sign == "+" else -value
+def _bold(text: str, _trigger: str) -> list[Said]:
+    """Places: what the last line sets in bold, if that is a number and not a label."""
+    end = len(text.rstrip())
+    line = text.rfind("\n", 0, end) + 1
+    bold = [m for m in _BOLD.finditer(text, line, end) if not m[1].rstrip().endswith((":", "."))]
+    valued = [m for m in bold if next(find_numbers(m[1]), None) and len(m[1].split()) <= _FEW]
+    return [Said(line, Span(*valued[0].span(1)))] if len(valued) == 1 else []
 
 
-def _fraction(body: str) -> Fraction:
-    r"""Read a number's body exactly: ``1,200.50``, ``3 / 4``, ``1 1/2``, ``\frac{3}{4}``."""
-    body = re.sub(r"\\[dt]?frac[ ]?\{([^}]*)\}[ ]?\{([^}]*)\}", r" \1/\2", body)
-    body = re.sub(r"\s*/\s*", "/", re.sub(_COMMA, "", body))
-    parts = (word.partition("/") for word in body.split())
-    return sum((Fraction(top) / Fraction(bottom or 1) for top, _, bottom in parts), Fraction(0))
-
-
-def spell(value: Fraction) -> str:
-    """Write a fraction in its one canonical form."""
-    top, bottom = abs(value.numerator), value.denominator
-    sign = "-" if value < 0 else ""
-    if bottom == 1:
-        return f"{sign}{top}"
-    # 10**k is a multiple of 2**a * 5**b from k = max(a, b) on, which its bit length bounds.
-    places = next((k for k in range(1, bottom.bit_length()) if pow(10, k, bottom) == 0), None)
-    if places is None:
-        return f"{sign}{top}/{bottom}"
-    whole, rest = divmod(top * 10**places // bottom, 10**places)
-    return f"{sign}{whole}.{rest:0{places}d}"
-
-
-KIND = Kind(rules(Rule("last-number", anywhere, last=True), _HASH), _find, _canonical)
+KIND = Kind(
+    rules(
+        NO_ANSWER,
+        Rule("bold", _bold, states=False, find=_find),
+        Rule("last-number", anywhere, states=False, find=_last),
+        hashed=_HASHED,
+    ),
+    _find,
+    _canonical,
+    last=_last,
+    first=_first,
+)

@@ -1,36 +1,38 @@
-r"""Where in a text an answer may stand, and the small records that all kinds share.
+r"""The small records that all kinds of answer share, and the simplest places of an answer.
 
-Knows the shapes of answer sentences, boxes and run-on questions; nothing of what a value looks
-like, which is each kind's own affair. A place is a half-open range of character positions:
+Knows boxes, hash lines and short replies; nothing of what a value looks like, which is each kind's
+own affair. A place is a half-open range of character positions:
 
-    after_marker("So 6 * 7 = 42. The answer is 42.", "The answer is") -> Span(start=29, end=31)
+    boxes(r"So $\boxed{42}$ pens, $\boxed 2$ each.") -> [Said(at=4, place=Span(11, 13)), ...]
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 TRIGGER = "The answer is"
 
-# A next question, written by a model that did not stop: everything from here on is not its answer.
-_RUN_ON = re.compile(r"\n[ \t#*>]*(?:Q|[Qq]uestion|QUESTION)[ \t]*[0-9]*[ \t]*:")
-# What may stand between "The answer is" and the value: spaces, a colon, emphasis, display maths.
-_LEAD = r"(?:[\s:*_]|\\\[|\\\(|\$\$)*+"
-# A full stop ends no sentence inside "3.5", "U.S." and "0.\overline{3}", nor after a short title.
-_SHORT = "".join(
-    rf"(?<!\b{word})" for word in ("Dr", "Mr", "Mrs", "Ms", "St", "Sept", r"[A-Z]\.[A-Z]")
-)
-_END = re.compile(rf"{_SHORT}\.(?![0-9A-Za-z\\])|[!?]|(?=\n)|\Z")  # the text is whole
-# The text still grows: "3." may become "3.5".
-_END_KNOWN = re.compile(rf"{_SHORT}\.(?=[^0-9A-Za-z\\])|[!?](?=\D)|(?=\n)")
 _DEEP = r"[^{}]"
 for _ in range(3):  # braces within braces: \boxed{\frac{\sqrt{2}}{2}}
     _DEEP = rf"(?:[^{{}}]|\{{{_DEEP}*+\}})"
-_BOX = re.compile(rf"\\f?box(?:ed)?[ ]?\{{({_DEEP}*+)\}}")
-_LAST_HASH = re.compile(r"####[ \t]*(?=[^\n]*\S[ \t]*\s*\Z)")
+GROUP = rf"\{{{_DEEP}*+\}}"  # a pattern: braces and what they hold
+# TeX boxes one token if there are no braces; models then mean the whole number.
+_BOX = re.compile(
+    r"box(?:(?<=\\box)|(?<=\\fbox)|(?<=\x08box)|(?<![A-Za-z]box))(?:ed)?"
+    rf"(?:[ ]?\{{(?P<in>{_DEEP}*+)\}}"
+    r"|(?<=\\boxed)[ ]?(?P<bare>[-+]?\\?\$?[0-9][0-9,.]*(?<=[0-9])|[A-Z](?![A-Za-z])))"
+)
+_HASHES = re.compile(r"####[ \t]*+")
+# What models wrap around a value: blanks, quotes, emphasis, code, formula marks, commands.
+WRAPPED = (
+    r"(?:\\(?:text(?:bf|it|rm)?|math(?:bf|rm|sf)|mbox|f?box(?:ed)?)[ ]?\{"
+    r"|\\[(\[]|[\s\"'`$*_\[\u201c])*"
+)
+_WRAPPED = re.compile(WRAPPED)
+_CLOSING = re.compile(r"[}$]|\\[)\]]")
+MOST = 30  # statements of one sort that are looked at, the last ones of a text
 _REPLY = 80  # characters of a one-line reply that is an answer and nothing else
 
 
@@ -62,108 +64,96 @@ class Asked(NamedTuple):
     percent: bool = False
 
 
-Place = Callable[[str, str], Span | None]
+class Said(NamedTuple):
+    """A place where an answer may stand: where its opening words begin, and the place itself.
+
+    ``running``: it is running text whose last value counts; else it says one answer.
+    """
+
+    at: int
+    place: Span
+    running: bool = False
+
+
+Places = Callable[[str, str], Sequence[Said]]  # of a text and its trigger
+Finder = Callable[[str, Span, Asked], Span | None]
 
 
 class Rule(NamedTuple):
-    """A named place to look for the answer, and whether its first or its last value counts."""
+    """A named kind of place to look for the answer.
+
+    ``states``: the words there say that it is the answer; else it is only likely to stand there,
+    and the rule has its own way to find it.
+    """
 
     name: str
-    place: Place
-    last: bool = False
+    places: Places
+    states: bool = True
+    find: Finder | None = None
 
 
 class Kind(NamedTuple):
-    """What answers of one kind look like: rules in order, a finder and a canonical spelling."""
+    """What answers of one kind look like.
+
+    ``find`` reads a place that states the answer, ``last`` running text that leads to it;
+    ``first`` takes the first value of a place, whatever follows. ``reach`` bounds the characters
+    of a statement that are looked at; of running text it is four times as many, from its end.
+    """
 
     rules: tuple[Rule, ...]
-    find: Callable[[str, Span, bool, Asked], Span | None]
+    find: Finder
     canonical: Callable[[str, Asked], str | None]
+    last: Finder | None = None
+    first: Finder | None = None
+    reach: int = 1000
 
 
-def before_run_on(text: str) -> str:
-    """Cut a path before a next question (a line opening with "Q:" or "Question:")."""
-    found = _RUN_ON.search(text)
-    return text[: found.start()] if found else text
-
-
-def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
-    """Find where the first answer sentence of a growing text is complete.
-
-    Sampling asks this after every token. A "." at the very end does not count: the next token
-    may turn "3." into "3.5". A newline ends the sentence as well, and is not part of it.
+def hashes(value: re.Pattern[str] | None = None) -> Places:
+    """Places: the rest of the line after the first ``####`` (the style of GSM8K).
 
     Args:
-        text: The path so far.
-        trigger: The words before an answer.
-        start: Search from here; it must not lie beyond the trigger's first letter, so
-            ``max(0, length before the last token - len(trigger) - 2)`` is safe until it is found.
-
-    Returns:
-        The position after the sentence (``text[:end]`` ends with "The answer is 42."), or ``None``.
-    """
-    found = _trigger(trigger).search(text, start)
-    if found is None:
-        return None
-    run_on = _RUN_ON.search(text, found.start())
-    limit = run_on.start() if run_on else len(text)
-    if found.end() >= limit:
-        return None
-    stop = (_END if run_on else _END_KNOWN).search(text, found.end(), limit)
-    return stop.end() if stop else None
-
-
-@lru_cache(maxsize=64)
-def _trigger(words: str) -> re.Pattern[str]:
-    """Match the trigger in any case and spacing, as whole words ("isn't" is not "is")."""
-    body = r"\s+".join(map(re.escape, words.split()))
-    close = r"(?!\w)" if words.rstrip()[-1:].isalnum() else ""
-    return re.compile(rf"(?<!\w){body}{close}{_LEAD}", re.IGNORECASE)
-
-
-def after_marker(text: str, trigger: str) -> Span | None:
-    """Place: the rest of the first answer sentence."""
-    found = _trigger(trigger).search(text)
-    if found is None:
-        return None
-    stop = _END.search(text, found.end())
-    return Span(found.end(), stop.start() if stop else len(text))
-
-
-def after_hash(opening: re.Pattern[str] = _LAST_HASH) -> Place:
-    """Place: the rest of the line after the first ``####`` (the style of GSM8K).
-
-    Args:
-        opening: Matches the hashes where they open an answer; four of them are also a Markdown
-            heading. Without one only a last line counts.
+        value: Matches what an answer of the kind begins with; four hashes are also a Markdown
+            heading. Without it only a last line counts.
     """
 
-    def place(text: str, _trigger: str) -> Span | None:
-        found = opening.search(text)
-        if found is None:
-            return None
-        line = text.find("\n", found.end())
-        return Span(found.end(), line if line >= 0 else len(text))
+    def places(text: str, _trigger: str) -> list[Said]:
+        if "####" not in text:
+            return []
+        last = 0 if value else text.rfind("\n", 0, len(text.rstrip())) + 1
+        for found in list(_HASHES.finditer(text, last))[:MOST]:
+            newline = text.find("\n", found.end())
+            place = Span(found.end(), newline if newline >= 0 else len(text))
+            if value.match(text, *place) if value else text[slice(*place)].strip():
+                return [Said(found.start(), place)]
+        return []
 
-    return place
+    return places
 
 
-def in_box(text: str, _trigger: str) -> Span | None:
+def boxes(text: str, _trigger: str = "") -> list[Said]:
+    r"""Places: what stands in each closed ``\boxed{}``, or behind one without braces."""
+    if "box" not in text:
+        return []
+    found = list(_BOX.finditer(text))[-MOST:]
+    return [Said(m.start(), Span(*m.span("in" if m["in"] is not None else "bare"))) for m in found]
+
+
+def in_box(text: str, _trigger: str = "") -> Span | None:
     r"""Place: the last closed ``\boxed{}``; models that box stop by themselves but correct it."""
-    boxes = [Span(*m.span(1)) for m in _BOX.finditer(text)]
-    return boxes[-1] if boxes else None
+    found = boxes(text)
+    return found[-1].place if found else None
 
 
-def anywhere(text: str, _trigger: str) -> Span | None:
-    """Place: the whole text."""
-    return Span(0, len(text))
+def anywhere(text: str, _trigger: str) -> list[Said]:
+    """Places: the whole text."""
+    return [Said(0, Span(0, len(text)))]
 
 
-def short_reply(text: str, _trigger: str) -> Span | None:
-    """Place: the whole text, if it is one short line; a model that was asked for the answer."""
+def short_reply(text: str, _trigger: str) -> list[Said]:
+    """Places: the whole text, if it is one short line; a model that was asked for the answer."""
     span = trimmed(text, Span(0, len(text)), "")
     line = text[span.start : span.end]
-    return span if line and "\n" not in line and len(line) <= _REPLY else None
+    return [Said(0, span)] if line and "\n" not in line and len(line) <= _REPLY else []
 
 
 def trimmed(text: str, place: Span, also: str = "\"'`*_\u2018\u2019\u201c\u201d") -> Span:
@@ -174,11 +164,12 @@ def trimmed(text: str, place: Span, also: str = "\"'`*_\u2018\u2019\u201c\u201d"
     return Span(start, start + len(left.rstrip(also + ". \t\r\n")))
 
 
-def rules(fallback: Rule, opening: re.Pattern[str] = _LAST_HASH) -> tuple[Rule, ...]:
-    """The order of all kinds: marker, hash, box, and the kind's own fallback."""
-    return (
-        Rule("marker", after_marker),
-        Rule("hash", after_hash(opening)),
-        Rule("boxed", in_box),
-        fallback,
-    )
+def unwrapped(text: str, place: Span) -> Span:
+    r"""Narrow a place as ``trimmed``, and by commands: ``$\boxed{\text{Paris}}$`` to ``Paris``."""
+    opened = _WRAPPED.match(text, *place)
+    start = opened.end() if opened else place.start
+    marks = text[place.start : start]
+    if "\\" not in marks and "$" not in marks:
+        return trimmed(text, place)
+    close = _CLOSING.search(text, start, place.end)
+    return trimmed(text, Span(start, close.start() if close else place.end))

@@ -15,7 +15,8 @@ import re
 from string import ascii_uppercase
 
 from lmsi_cli.answers.kinds import NOTHING, read_first
-from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Span, after_marker
+from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Span
+from lmsi_cli.answers.sentences import after_marker
 
 SECOND, CUT_OFF = "second-stage", "second-stage-cut"  # rules; of the latter the rationale was cut
 WORDS = {

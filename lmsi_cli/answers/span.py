@@ -16,8 +16,10 @@ import re
 import unicodedata
 
 from lmsi_cli.answers import date
-from lmsi_cli.answers.number import number_value, spell
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, rules, short_reply, trimmed
+from lmsi_cli.answers.number import number_value
+from lmsi_cli.answers.numerals import spell
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, short_reply, unwrapped
+from lmsi_cli.answers.rules import rules
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
@@ -25,10 +27,10 @@ _REASON = re.compile(r",? because\b", re.IGNORECASE)
 _LONGEST = 200  # characters; more is an essay and no span
 
 
-def _find(text: str, place: Span, _last: bool, _asked: Asked) -> Span | None:
+def _find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take the whole place, without quotes and without a reason that follows."""
     reason = _REASON.search(text, *place)
-    span = trimmed(text, Span(place.start, reason.start() if reason else place.end))
+    span = unwrapped(text, Span(place.start, reason.start() if reason else place.end))
     return span if 0 < span.end - span.start <= _LONGEST else None
 
 
@@ -56,4 +58,4 @@ def _is_punctuation(c: str) -> bool:
     return unicodedata.category(c).startswith("P") or c in "$+<=>^`|~"
 
 
-KIND = Kind(rules(Rule("short-reply", short_reply)), _find, _canonical)
+KIND = Kind(rules(Rule("short-reply", short_reply, states=False, find=_find)), _find, _canonical)

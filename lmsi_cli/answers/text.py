@@ -7,10 +7,11 @@ Knows nothing but blanks. Two texts agree only word for word, so a vote over the
 
 from __future__ import annotations
 
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, after_marker, anywhere
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere
+from lmsi_cli.answers.rules import MARKER, REFUSAL
 
 
-def _find(text: str, place: Span, _last: bool, _asked: Asked) -> Span | None:
+def _find(text: str, place: Span, _asked: Asked) -> Span | None:
     """Take the whole place without its outer blanks."""
     inner = text[place.start : place.end]
     start = place.end - len(inner.lstrip())
@@ -23,4 +24,6 @@ def _canonical(text: str, _asked: Asked) -> str | None:
     return " ".join(text.split()) or None
 
 
-KIND = Kind((Rule("marker", after_marker), Rule("whole", anywhere)), _find, _canonical)
+KIND = Kind(
+    (MARKER, REFUSAL, Rule("whole", anywhere, states=False)), _find, _canonical, reach=10**9
+)

@@ -20,13 +20,15 @@ _UNITS = {
     **{word: i for i, word in enumerate(_SMALL)},
     **{word: 10 * i for i, word in enumerate(_TENS, 2)},
 }
-_SCALES = {"thousand": 1_000, "million": 1_000_000}
+_SCALES = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 _ANY = "|".join(sorted([*_UNITS, "hundred", *_SCALES], key=len, reverse=True))
 _NUMBER = rf"(?:(?:minus|negative) )?(?:{_ANY})\b(?:(?:[ -]| and )(?:{_ANY})\b)*"
 # At the start of a place; "one of them" and "one which" hold a pronoun.
 WORDS = re.compile(
     rf"(?:exactly |about |approximately |a total of )?(?P<number>{_NUMBER})"
-    r"(?! of (?:the|these|those|them)\b)(?! wh| that\b)",
+    r"(?! of (?:the|these|those|them)\b)(?! wh| that\b)"
+    # "three hours and thirty minutes" and "two or three" are two values
+    rf"(?! (?:and|or|to) )(?! [a-z]+,? (?:and|or|to) (?:a |an )?(?:{_ANY}|half|quarter)\b)",
     re.IGNORECASE,
 )
 
@@ -57,7 +59,7 @@ def _value(words: list[str]) -> int | None:
                 return None
             group, room = group * 100, 100
         else:
-            if total and _SCALES[word] >= 1000 and total % 1_000_000:
+            if total % (_SCALES[word] * 1000):  # the scales fall: "two thousand million" is none
                 return None
             total, group, room = total + max(group, 1) * _SCALES[word], 0, 1000
     return total + group

@@ -1,47 +1,120 @@
 """Yes, no, and "it is not possible to tell", as natural-language inference needs it.
 
-Knows the words for each of the three; nothing of the questions:
+Knows the words for each of the three; nothing of the questions. True and correct mean yes, false
+and incorrect no, and "not" turns them round:
 
-    canonical: "True" -> "yes"   "No." -> "no"   "cannot be determined" -> UNKNOWN
+    canonical: "True" -> "yes"   "not correct" -> "no"   "cannot be determined" -> UNKNOWN
+
+A "no" inside a sentence is mostly a determiner ("there is no rain"): only one that stands alone,
+between stops or at an end, is an answer.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, rules
+from lmsi_cli.answers.places import WRAPPED, Asked, Kind, Rule, Span, anywhere
+from lmsi_cli.answers.rules import rules
+from lmsi_cli.answers.sentences import sentences
 
 UNKNOWN = "it is not possible to tell"
 _UNKNOWN = (
     r"(?:it(?:['\u2019]s| is) )?(?:not possible|impossible) to (?:tell|say|know|determine)"
     r"|(?:it )?(?:cannot|can ?not|can['\u2019]t) be (?:determined|told|known|inferred)"
+    r"|(?:we|I) (?:cannot|can ?not|can['\u2019]t) (?:determine|tell|say|know|conclude|answer)"
     r"|not enough (?:information|evidence)|undetermined|unknown"
 )
-_WORD = (
-    rf"(?P<unknown>{_UNKNOWN})|(?P<yes>yes|true|yeah|yep)"
-    r"|(?P<no>nope|false|no(?! (?:one|doubt|idea|way|matter|longer|more|less)\b))"
-)
-_VALUE = re.compile(rf"\b(?:{_WORD})\b", re.IGNORECASE)
-# In running text "no" is mostly a determiner: only one that opens a sentence is an answer.
-_OPENING = re.compile(
-    rf"(?:(?:\A|[.!?:\n]|\b(?:so|thus|hence|therefore),?)[\s*\"]*)(?P<value>{_WORD})"
-    r"\b(?=[\s*\"]*(?:[.,!?;\n]|\Z))",
+_NOT = r"\b(?:not|\w{2,7}n['\u2019]t|never)[ ](?:[a-z]+ly[ ])?(?:be[ ])?"
+_VALUE = re.compile(
+    rf"(?P<unknown>\b(?:{_UNKNOWN})\b)|(?P<not>{_NOT})?\b(?:(?P<yes>yes|yeah|yep)|(?P<no>nope"
+    r"|no(?! (?:one|doubt|idea|way|matter|longer|more|less)\b))|(?P<true>true|correct)"
+    r"|(?P<false>false|untrue|incorrect))\b",
     re.IGNORECASE,
 )
-_HASH = re.compile(r"####[ \t]*(?=(?:yes|no|true|false)\b)", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:not|never|neither|either|n['\u2019]t)[\s\"'*]*\Z", re.IGNORECASE)
-_BOTH = re.compile(r"[\s\"'*,]*(?:and|or|nor|/)[\s\"'*]*(?:yes|no|true|false)\b", re.IGNORECASE)
+# A part of every value that few other words have: quick to look for.
+_WORD = re.compile(
+    r"[yYnNtTfFcCuUiI](?<!\w\w)(?:(?<=[yY])(?i:es|eah|ep)\b|(?<=[nN])(?i:o|ope|ot|ever)\b"
+    r"|(?<=[tT])(?i:rue)|(?<=[fF])(?i:alse)|(?<=[cC])(?:orrect|an ?not|an['\u2019]t)"
+    r"|(?<=[uU])n(?:true|known|determ)|(?<=[iI])(?:ncorrect|mposs))"
+)
+_UNTOLD = re.compile(_UNKNOWN, re.IGNORECASE)
+_CLOSED = r"[\s*_\"'`)\]}\u201d]*(?:[.,!?;:\n\u2013\u2014]|\Z)"
+_ALONE = re.compile(_CLOSED)
+_BEGINS = re.compile(rf"{WRAPPED}(?:that[ ])?\Z")
+_SAYS = re.compile(  # what makes "true" a verdict, and no word like others
+    r"(?:\A|\b(?:is|are|was|be|as|it['\u2019]s|that['\u2019]s|so|thus|hence|therefore)|[.:,;\n])[\s*_\"`]*\Z",
+    re.IGNORECASE,
+)
+_OPENS = re.compile(
+    r"(?:\A|[.!?:\n]|\b(?:so|thus|hence|therefore|in conclusion|in short|in summary|overall),?)"
+    r"[\s*_\"`>#\u2022-]*(?:[0-9]+[.)][ ]+)?[*_]*\Z",
+    re.IGNORECASE,
+)
+_VERDICT = re.compile(
+    r"\b(?:statement|claim|assertion|hypothesis|conclusion|sentence|proposition|answer|premise|it)\b"
+    r"[^.!?\n]{0,120}\b(?:is|be|was)[\s*_\"`]*\Z",
+    re.IGNORECASE,
+)
+_ISNT = re.compile(r"(?:is|was)n['\u2019]t\b", re.IGNORECASE)
+_EITHER = re.compile(r"\b(?:neither|either)\b", re.IGNORECASE)
+_REASON = re.compile(r",?[ ](?:because|since|as)\b", re.IGNORECASE)
+_BACK = 150  # characters before a value that tell what it is
+_HASHED = re.compile(r"[*_`]*(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
-def _find(text: str, place: Span, last: bool, _asked: Asked) -> Span | None:
-    """Find the first value of a place, or the last that opens a sentence."""
-    if last:
-        found = [Span(*m.span("value")) for m in _OPENING.finditer(text, *place)]
-        return found[-1] if found else None
-    first = _VALUE.search(text, *place)
-    if first is None or _BOTH.match(text, first.end(), place.end):
+class _Said(NamedTuple):
+    """A value in a text, and where; ``None`` is one that is denied ("not yes")."""
+
+    value: str | None
+    span: Span
+
+
+def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+    """Find the one value that a statement says."""
+    reason = _REASON.search(text, *place)
+    said = list(_values(text, place))
+    if reason and any(s.span.end <= reason.start() for s in said):
+        said = [s for s in said if s.span.end <= reason.start()]
+    if len({s.value for s in said}) != 1 or said[0].value is None or _EITHER.search(text, *place):
         return None
-    return None if _DENIED.search(text[place.start : first.start()]) else Span(*first.span())
+    return said[-1].span
+
+
+def _last(text: str, place: Span, _asked: Asked) -> Span | None:
+    """Find the last value that is a sentence's verdict: it opens it, or closes it after a stop."""
+    for sentence in reversed(sentences(text, place)):
+        found = [s for s in _values(text, sentence) if _is_verdict(text, s.span)]
+        if found:
+            return found[-1].span if found[-1].value else None
+    return None
+
+
+def _values(text: str, place: Span) -> Iterator[_Said]:
+    for m in _VALUE.finditer(text, *place) if _WORD.search(text, *place) else ():
+        before = text[max(place.start, m.start() - _BACK) : m.start()]
+        name = str(m.lastgroup)
+        if name == "unknown":
+            yield _Said(UNKNOWN, Span(*m.span()))
+        elif name in ("yes", "no"):
+            if name == "yes" or _ALONE.match(text, m.end(), place.end) or _BEGINS.match(before):
+                yield _Said(None if m["not"] else name, Span(*m.span()))
+        elif m["not"] or _SAYS.search(before):
+            yield _Said(_turned(name, bool(m["not"])), Span(*m.span()))
+
+
+def _turned(name: str, denied: bool) -> str:
+    return "yes" if (name == "true") != denied else "no"
+
+
+def _is_verdict(text: str, span: Span) -> bool:
+    before = text[max(0, span.start - _BACK) : span.start]
+    before += "is" * bool(_ISNT.match(text, span.start))
+    if _VERDICT.search(before) and text[span.start : span.end].lower() not in ("yes", "no"):
+        return True
+    alone = _ALONE.match(text, span.end) or _UNTOLD.match(text, span.start)
+    return bool(_OPENS.search(before) and alone)
 
 
 def _canonical(text: str, _asked: Asked) -> str | None:
@@ -49,7 +122,15 @@ def _canonical(text: str, _asked: Asked) -> str | None:
     found = _VALUE.fullmatch(text.strip(" \t\n\"'*."))
     if found is None:
         return None
-    return UNKNOWN if found["unknown"] else str(found.lastgroup)
+    name = str(found.lastgroup)
+    if name in ("true", "false"):
+        return _turned(name, bool(found["not"]))
+    return UNKNOWN if name == "unknown" else None if found["not"] else name
 
 
-KIND = Kind(rules(Rule("last-yesno", anywhere, last=True), _HASH), _find, _canonical)
+KIND = Kind(
+    rules(Rule("last-yesno", anywhere, states=False, find=_last), hashed=_HASHED),
+    _find,
+    _canonical,
+    last=_last,
+)

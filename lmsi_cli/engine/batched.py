@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.answers import answer_end
+from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Feed, Generated, Request, Token, Watch
 from lmsi_cli.engine.context import LlamaContext
@@ -289,7 +289,7 @@ class BatchedSampler:
         return self.trigger if follow is None else follow.trigger if slot.first else None
 
     def _stop(self, slot: Slot, before: int) -> Generated | None:
-        """End a path at its answer sentence or at a run-on question."""
+        """End a path at its answer sentence, or where it goes on to another question or speaker."""
         answer = answer_start(slot.text)
         if answer is None:  # still thinking: no answer sentence in there is the answer
             return None
@@ -298,8 +298,8 @@ class BatchedSampler:
         end = answer_end(slot.text, trigger, start) if trigger else None
         reason: StopReason = "answer"
         if end is None:
-            at = slot.text.find(RUN_ON, start)
-            if at < 0:
+            at = next_turn(slot.text, start, answer)
+            if at is None:
                 return None
             end, reason = at, "next_question"
         return slot.finished(reason, end)

@@ -25,12 +25,12 @@ from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.layout import Sizes
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import damaged, parts_of, readers
-from lmsi_cli.thinking import MARKS
+from lmsi_cli.thinking import TOKENS
 
 GGUF_MAGIC = b"GGUF"
 LFS_POINTER = b"version https://git-lfs"
 OWN_WORDS = r"^\w+: (error loading model: |failed to apply lora adapter: )?"  # before the reason
-THINKING = {mark.encode() for pair in MARKS for mark in pair}
+THINKING = {mark.encode() for mark in TOKENS}
 CUT_SHORT = ("failed to read", "file bounds")  # in llama.cpp's complaints about broken files
 _log: deque[str] = deque(maxlen=50)  # llama.cpp's last warnings and errors
 _interrupts: list[BaseException] = []

@@ -28,6 +28,12 @@ if TYPE_CHECKING:  # drawn from what the stage returns; nothing is imported at r
     from lmsi_cli.stages.show import Shown
 
 OPEN, CLOSE = ">>", "<<"
+NO_VALUE = {  # what it means that a rule fired
+    "contradiction": "two different ones are stated side by side",
+    "refusal": "the reply refuses to give one",
+    "no-answer": "the reply says that there is none",
+}
+NO_VALUE_ELSE = "{} found its place, and no value stands in it"
 SEEN = 60  # characters of a place that are shown
 BAR = 24  # characters of the longest bar
 
@@ -72,7 +78,7 @@ def _verdict(text: str, fired: Step | None) -> Text:
     if fired is None:
         return Text("no answer: no rule found its place")
     if fired.found is None:
-        return Text(f"no answer: {fired.rule} found its place, and no value stands in it")
+        return Text(f"no answer: {NO_VALUE.get(fired.rule, NO_VALUE_ELSE.format(fired.rule))}")
     return cell(f"answer {fired.found.value}: ").append(
         marked(text, fired.found.start, fired.found.end)
     )

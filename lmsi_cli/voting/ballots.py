@@ -39,9 +39,7 @@ def is_complete(path: Path) -> bool:
 
 def solution(text: str) -> str:
     """The part of a path's text that is its own answer: no thinking, no next question."""
-    if "<" in text or "[" in text:  # every mark of thinking begins so
-        text = answer_part(text)
-    return before_run_on(text) if "\n" in text else text
+    return before_run_on(answer_part(text))
 
 
 # A question's paths are asked about several times, one after another.

@@ -1,0 +1,179 @@
+r"""Numbers as people write them: where one begins and ends, and its exact value.
+
+Knows signs, currency, grouping, ratios, mixed numbers, LaTeX and orders of magnitude; nothing of
+answers. Values are fractions, never floats:
+
+    value_of("$1,200.50") -> 2401/2    value_of("1.5 million") -> 1500000
+    value_of("-6/8") -> -3/4           value_of(r"3 \times 10^{8}") -> 300000000
+
+A number that is only a part of something else ("2\sqrt{3}", "cm^2", "x_1") is none.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from fractions import Fraction
+
+from lmsi_cli.answers.places import GROUP
+
+MINUS = "-\u2212\u2013\uff0d"  # hyphen, minus, en dash, full-width; first in every class: no range
+CURRENCY = "$€£¥₹"
+# A minus is a sign if nothing to subtract from stands before it. One followed by a space is a sign
+# only after "is", "=", ":" or "#": elsewhere it is a bullet or a dash.
+_SIGN = (
+    rf"(?:(?<![\w)\]}}])(?<![0-9)%][ \t])(?:[{MINUS}+]|(?i:minus|negative)[ ])"
+    rf"|(?:\A|(?<=is )|(?<=[=:#] ))[{MINUS}][ ])"
+)
+_CURRENCY = rf"\\?[{CURRENCY}][ \t]?"
+_COMMA = r"(?:,|\{,\}|\\,|,\\!|[\u00a0\u2009\u202f])"  # LaTeX and typographic spellings included
+_PLAIN = (
+    rf"(?:(?:[0-9]{{1,3}}(?:{_COMMA}[0-9]{{3}})+|[0-9]{{1,2}}(?:,[0-9]{{2}}){{1,9}},[0-9]{{3}}"
+    rf"|(?<=[{CURRENCY}])[0-9]{{1,3}}(?:[ ][0-9]{{3}})+|[0-9]{{1,3}}(?:[ ][0-9]{{3}}){{0,6}}[ ]000)"
+    r"(?![0-9])(?:\.[0-9]+)?"
+    r"|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2}(?![0-9A-Za-z]))?"
+)
+_ALONE = r"[0-9]++(?=[.!?]?(?:\n|\Z))"  # the commonest, and quickest to see
+_RATIO = rf"{_PLAIN}[ \t]?/[ \t]?{_PLAIN}(?!\.?[0-9])"
+_ARGUMENT = r"(?:\{[ ]?-?[0-9][0-9,]*(?:\.[0-9]+)?[ ]?\}|[ ]?[0-9])"
+_FRACTION = rf"(?:[0-9]+[ \t]?)?\\[dt]?frac[ ]?{_ARGUMENT}[ ]?{_ARGUMENT}"
+_VULGAR = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
+_PARTS = {"half": 2, "third": 3, "quarter": 4}
+_AND_PART = r"[0-9]+[ ](?:and|&)[ ](?:a|one)[ -](?:half|third|quarter)\b"
+_SMALL = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"
+_EXPONENT = rf"\{{[ ]?[{MINUS}+]?[0-9]{{1,2}}[ ]?\}}|[{MINUS}]?[0-9]{{1,2}}"
+_TEN = rf"10(?:\^[ ]?(?:{_EXPONENT})|[{_SMALL}]{{1,3}})"
+_TIMES_TEN = rf"[ \t]?(?:\\times|\\cdot|[x*\u00d7\u00b7])[ \t]?{_TEN}"
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALES |= {"lakh": 5, "crore": 7, "k": 3, "bn": 9, "m": 6, "b": 9}
+_WORD = r"(?:hundred|thousand|million|billion|trillion|lakh|crore)"
+_SCALE = (
+    rf"(?:[ \t]?(?:\\[ ,;])?(?:\\text[ ]?\{{[ ]?)?{_WORD}(?:[ ]{_WORD})?(?![A-Za-z])"
+    r"|(?<=[0-9])[kK](?![\w-]))"
+)
+# Formulas whose own numbers are no values.
+OPAQUE = (
+    rf"\\[dt]?frac[ ]?{GROUP}[ ]?{GROUP}|\\sqrt[ ]?(?:\[[^\]\n]{{0,9}}\])?[ ]?(?:{GROUP}|[0-9])"
+    r"|\u221a[ ]?(?:\([^()\n]{0,40}\)|[0-9.]+)"
+    rf"|\\(?:log|ln|binom)[ ]?(?:_?{GROUP}|_[0-9]|[0-9]++)*+"
+)
+NUMBER = re.compile(
+    rf"(?:(?P<sign>{_SIGN})(?P<money>{_CURRENCY})?|(?P<coin>{_CURRENCY})(?P<inner>[{MINUS}+])?)?"
+    rf"(?<![\w^])(?<![\^_]\{{)(?<![0-9][.,:])(?P<body>{_ALONE}|{_FRACTION}|{_TEN}|{_AND_PART}"
+    rf"|(?:[0-9]+[ \t]?)?[{_VULGAR}]|[0-9]+[ \t]{_RATIO}|{_RATIO}|{_PLAIN})"
+    rf"(?P<ten>{_TIMES_TEN})?(?P<scale>{_SCALE}|(?<=[0-9])(?:M|B|[ ]?bn)\b)?"
+    rf"|(?P<opaque>{OPAQUE})"
+)
+_DIGIT = re.compile(rf"[0-9{_VULGAR}\\\u221a][0-9]*")
+_BEFORE = re.compile(
+    rf"(?:(?:[{MINUS}+]|(?i:minus|negative)[ ])[ ]?)?(?P<coin>\\?[{CURRENCY}][ \t]?[{MINUS}+]?)?"
+    r"(?P<point>\.)?\Z"
+)
+_BLANK = " \t\n=(/*:,abcdfghijklmnopqrtuvwxyz0123456789"  # of what stands before most numbers
+_BACK = 12  # characters that a sign and a currency may take
+# What makes a number a factor of something that has no decimal spelling, or an unknown's.
+SYMBOLIC = re.compile(
+    r"[ \t]?(?:\\?,|\\cdot|\\times|[*\u00d7])?[ \t]?"
+    r"(?:\\(?:sqrt|[dt]?frac|pi|theta|log|ln|sin|cos|tan)\b"
+    r"|[\u221a\u03c0]|pi\b)|[a-z](?:[ ]?[-+=^](?=[ ]?[0-9a-z])|(?=\$|[ ]?\\[)\]]))"
+)
+_LONGEST = 100  # characters; a longer "number" is a model stuck on a digit
+
+
+def find_numbers(text: str, start: int = 0, end: int | None = None) -> Iterator[re.Match[str]]:
+    """Find all numbers of a part of a text, and formulas that are none; matches of ``NUMBER``.
+
+    Their digits are found first, and then what stands before them, which is much quicker than to
+    try at every character whether a number begins.
+    """
+    at, end = start, len(text) if end is None else end
+    while digit := _DIGIT.search(text, at, end):
+        found = _number(text, at, digit.start(), end)
+        if found:
+            yield found
+        at = found.end() if found else digit.end()
+
+
+def _number(text: str, start: int, digit: int, end: int) -> re.Match[str] | None:
+    """The number whose first digit is known, with its sign and currency if it has any."""
+    before = None
+    if text[max(start, digit - 2) : digit].strip(_BLANK):
+        before = _BEFORE.search(text, max(start, digit - _BACK), digit)
+    if before is None:
+        return NUMBER.match(text, digit, end)
+    begins = {before.start(g) for g in (0, "coin", "point")} - {-1} | {digit}
+    tried = (NUMBER.match(text, at, end) for at in sorted(begins))
+    return next((m for m in tried if m and m.end() > digit), None)
+
+
+def value_of(text: str) -> Fraction | None:
+    """The only number of a short text; None if there is none, or more than one."""
+    found = next(find_numbers(text), None)
+    if found is None or found["opaque"] or SYMBOLIC.match(text, found.end()):
+        return None
+    if re.search(r"[0-9]", text[: found.start()] + text[found.end() :]):
+        return None
+    return number_of(found)
+
+
+def number_of(found: re.Match[str]) -> Fraction | None:
+    """The value of one match of ``NUMBER``; None if it has none."""
+    if found["opaque"] or len(found["body"]) > _LONGEST:
+        return None
+    try:
+        value = Fraction(found["body"]) if found["body"].isdigit() else _body(found["body"])
+    except ZeroDivisionError:
+        return None
+    if found["ten"] or found["scale"]:
+        value *= _power(found["ten"]) * _scale(
+            found["scale"], bool(found["money"] or found["coin"])
+        )
+    sign = (found["sign"] or found["inner"] or "+").strip().lower()
+    return value if sign == "+" else -value
+
+
+def _body(body: str) -> Fraction:
+    r"""Read a number's body exactly: ``1,200.5``, ``3 / 4``, ``1 1/2``, ``\frac{3}{4}``, ``2½``."""
+    if "^" in body or body[-1] in _SMALL:
+        return _power(body)
+    if part := re.search(r"(half|third|quarter)\Z", body):
+        return Fraction(re.split(r"\D", body)[0]) + Fraction(1, _PARTS[part[0]])
+    if body[-1] in _VULGAR:
+        top, _, bottom = unicodedata.normalize("NFKC", body[-1]).partition("\u2044")
+        return Fraction(body[:-1].strip() or 0) + Fraction(int(top), int(bottom))
+    body = re.sub(rf"\\[dt]?frac[ ]?({_ARGUMENT})[ ]?({_ARGUMENT})", r" \1/\2", body)
+    body = re.sub(rf"{_COMMA}|(?<=[0-9])[ ](?=[0-9]{{3}}\b)(?![0-9]+/)", "", body)
+    body = re.sub(r"\s*/\s*", "/", re.sub(r"[{}]", "", body))
+    parts = (word.partition("/") for word in body.split())
+    return sum((Fraction(top) / Fraction(bottom or 1) for top, _, bottom in parts), Fraction(0))
+
+
+def _power(ten: str | None) -> Fraction:
+    r"""Read a power of ten: ``\times 10^{8}``, ``x 10⁻³``; 1 if there is none."""
+    if ten is None:
+        return Fraction(1)
+    digits = unicodedata.normalize("NFKC", ten[ten.index("10") + 2 :])
+    digits = re.sub(rf"[{MINUS}]", "-", re.sub(r"[\^{}+ ]", "", digits))
+    return Fraction(10) ** int(digits)
+
+
+def _scale(word: str | None, money: bool) -> int:
+    """Read an order of magnitude; "M" and "B" stand for one behind money alone."""
+    names = re.findall(r"[a-z]+", word.lower()) if word else []
+    powers = [_SCALES.get(n, 0) for n in names if money or n not in ("m", "b", "bn")]
+    return int(10 ** sum(powers))
+
+
+def spell(value: Fraction) -> str:
+    """Write a fraction in its one canonical form."""
+    top, bottom = abs(value.numerator), value.denominator
+    sign = "-" if value < 0 else ""
+    if bottom == 1:
+        return f"{sign}{top}"
+    # 10**k is a multiple of 2**a * 5**b from k = max(a, b) on, which its bit length bounds.
+    places = next((k for k in range(1, bottom.bit_length()) if pow(10, k, bottom) == 0), None)
+    if places is None:
+        return f"{sign}{top}/{bottom}"
+    whole, rest = divmod(top * 10**places // bottom, 10**places)
+    return f"{sign}{whole}.{rest:0{places}d}"

@@ -1,0 +1,228 @@
+r"""Where an answer sentence begins and ends, in a whole text and in one that still grows.
+
+Knows the words before an answer, full stops that end nothing ("Rs. 500", "J. R. R. Tolkien") and
+lists; nothing of values. Sampling asks after every token, so an end must be found at once in the
+ordinary case, and never inside an answer:
+
+    markers("So 6 * 7 = 42. The answer is 42.", "The answer is")
+    -> [Said(at=15, place=Span(29, 31))]
+    answer_end(" The answer is Rs. 500", "The answer is")  -> None: it may go on
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from lmsi_cli.answers.places import MOST, TRIGGER, Said, Span
+from lmsi_cli.answers.turns import next_turn
+
+# What may stand between "The answer is" and the value: spaces, a colon, emphasis, display maths.
+LEAD = r"(?:[\s:*_`]|\\\[|\\\(|\$\$)*+"
+_STOP = re.compile(r"[.!?\n]")
+_WORD = re.compile(r"(?<![^\W\d_])[^\W\d_]+(?:\.[^\W\d_]+)*\Z")  # directly before a full stop
+_WORD_BACK = 12  # characters
+# A name follows these.
+_TITLES = frozenset(
+    re.findall(
+        r"\w+",
+        "Dr Mr Mrs Ms Prof St Mt Ft Gen Col Capt Lt Sgt Rev Hon Gov Pres Sen Rep Messrs Mme",
+    )
+)
+# A number or small letters follow these, if anything does; "no" is mostly a whole answer.
+_SHORT = frozenset(
+    re.findall(
+        r"\S+",
+        "no nos rs approx ca fig eq vol pp jan feb mar apr jun jul aug sep sept oct nov dec "
+        "vs etc e.g i.e inc ltd co corp jr sr sq cu avg max min est dept a.m p.m "
+        "ft in yd yds mi lb lbs oz pt qt gal hr hrs mins sec secs",
+    )
+)
+_INITIALS = re.compile(r"[A-Z](?:\.[A-Z])*")
+_CHOICE = "ABCDE"  # as a letter alone, one of these is an option rather than an initial
+_OPENERS = frozenset(  # of a new sentence, where a name might follow an initial
+    re.findall(
+        r"\w+",
+        "The This That These Those There They Their Then Therefore Thus So Hence Since Because It "
+        "Its He She His Her We I You A An In On At If As And But Or Note To For From Let Here How "
+        "However Now When Each Also Option Answer Explanation Both Another With Step First Finally "
+        "After Q",
+    )
+)
+_NEXT_WORD = re.compile(r"[^\W\d_]+")
+_FIRST_ITEM = re.compile(r"[ \t]*(?:[-\u2022+*]|\(?1[.)])[ \t]+(?=\S)")
+_FIRST_LABEL = re.compile(r"[ \t]*\(?1[.)][ \t]*\Z")  # "1." may yet become an item
+_ITEM = re.compile(r"(?:[-\u2022+*]|\(?[0-9]{1,2}[.)])[ \t]")
+_BREAK = re.compile(r"\n+|(?<=[.!?])[ \t]+(?=[A-Z\\$*(\[\"'])")
+# What a chat model adds behind its answer.
+_CLOSING = re.compile(
+    r"[\s*_(>#-]*(?:let me know|i hope|hope (?:this|that)|feel free|(?:please )?note\b|confidence\b"
+    r"|if you (?:have|need|want|would)|would you like|is there anything)",
+    re.IGNORECASE,
+)
+# A fenced program, whose numbers are no answer; what it printed may be.
+_PROGRAM = re.compile(r"```(?!output|text|plain|txt|console|latex|math|markdown)[a-z+#]+[ \t]*\n")
+_KNOWN = 4  # characters of a line that tell whether it is an item
+
+
+@lru_cache(maxsize=64)
+def opening(words: str) -> re.Pattern[str]:
+    """Match the trigger in any case and spacing, as whole words ("isn't" is not "is").
+
+    One that is only asked about says nothing: "Let us check whether the answer is right."
+    """
+    words = " ".join(words.split())
+    c, rest = re.escape(words[:1]), re.escape(words[1:]).replace(r"\ ", r"\s+")
+    close = r"(?!\w)" if words[-1:].isalnum() else ""
+    # What stands before the first letter is looked at where there is one: that is quicker.
+    before = rf"(?<!\w{c})(?<!\bif {c})(?<!\bwhether {c})(?<!\bwhat {c})"
+    return re.compile(rf"{c}{before}{rest}{close}{LEAD}", re.IGNORECASE)
+
+
+def markers(text: str, trigger: str) -> list[Said]:
+    """Places: the rest of each answer sentence."""
+    found = list(opening(trigger).finditer(text))[-MOST:]
+    return [Said(m.start(), said_after(text, m.start(), m.end())) for m in found]
+
+
+def after_marker(text: str, trigger: str) -> Span | None:
+    """Place: the rest of the first answer sentence."""
+    found = opening(trigger).search(text)
+    return said_after(text, *found.span()) if found else None
+
+
+def said_after(text: str, begin: int, start: int) -> Span:
+    """The rest of a sentence of a whole text; its opening words are ``text[begin:start]``."""
+    end = len(text)
+    first = _STOP.search(text, start)
+    if first and (first.end() < end or first[0] == "\n"):  # else it ends the text
+        stop = _end(text, begin, start, end, grows=False)
+        return Span(start, stop.start if stop else end)
+    return Span(start, first.start() if first else end)
+
+
+def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
+    """Find where the first answer sentence of a growing text is complete.
+
+    Sampling asks this after every token. A "." at the very end does not count: the next token
+    may turn "3." into "3.5". A newline ends the sentence as well, and is not part of it, unless
+    it stands in a list or behind a colon.
+
+    Args:
+        text: The path so far.
+        trigger: The words before an answer.
+        start: Search from here; it must not lie beyond the trigger's first letter, so
+            ``max(0, length before the last token - len(trigger) - 2)`` is safe until it is found.
+
+    Returns:
+        The position after the sentence (``text[:end]`` ends with "The answer is 42."), or ``None``.
+    """
+    found = opening(trigger).search(text, start)
+    if found is None:
+        return None
+    turn = next_turn(text, found.start())
+    limit = len(text) if turn is None else turn
+    if found.end() >= limit:
+        return None
+    stop = _end(text, *found.span(), limit, grows=turn is None)
+    return stop.end if stop else None
+
+
+def _end(text: str, begin: int, start: int, limit: int, grows: bool) -> Span | None:
+    """Find what ends a sentence: a stop, or nothing at all before a newline or the limit."""
+    line = text.rfind("\n", begin, start) + 1  # where a line begins between opening and place
+    listed = bool(line and _FIRST_ITEM.match(text, line, limit))
+    if grows and line and _FIRST_LABEL.match(text, line, limit):
+        return None
+    for stop in _STOP.finditer(text, start, limit):
+        at = stop.start()
+        if stop[0] == "\n":
+            on = _line_goes_on(text, start, at, limit, listed, grows)
+        elif listed and text[text.rfind("\n", 0, at) + 1 : at].strip(" \t(").isdigit():
+            on = True  # the label of an item
+        elif stop[0] == ".":
+            on = _stop_goes_on(text, start, at, limit, grows)
+        else:
+            on = (None if grows else False) if at + 1 >= limit else text[at + 1].isdigit()
+        if on is None:
+            return None
+        if not on:
+            return Span(at, at + (stop[0] != "\n"))
+    return None if grows else Span(limit, limit)
+
+
+def _line_goes_on(
+    text: str, start: int, at: int, limit: int, listed: bool, grows: bool
+) -> bool | None:
+    """Whether a sentence goes on after a line: the line leads to the next one, or lists it."""
+    if text[start:at].rstrip(" \t\n*_").endswith(":"):
+        return True
+    if not listed:
+        return False
+    rest = text[at:limit].lstrip()[:_KNOWN]
+    if _ITEM.match(rest):
+        return True
+    return None if grows and len(rest) < _KNOWN else False
+
+
+def _stop_goes_on(text: str, start: int, at: int, limit: int, grows: bool) -> bool | None:
+    """Whether a sentence goes on after a full stop; ``None``: the next token tells."""
+    after = text[at + 1 : min(at + 2, limit)]
+    if not after:
+        return None if grows else False
+    if after.isalnum() or after in "\\.":
+        return True
+    found = _WORD.search(text, max(start, at - _WORD_BACK), at)
+    if found is None and text[max(start, at - 2) : at] != "..":
+        return False
+    rest = text[at + 1 : limit].lstrip(" \t")
+    return _word_goes_on(found[0] if found else "...", rest, grows)
+
+
+def _word_goes_on(word: str, rest: str, grows: bool) -> bool | None:
+    """The same after a word with a full stop, of which ``rest`` is what follows the blanks."""
+    if word in _TITLES:
+        return True
+    if _INITIALS.fullmatch(word) and word not in ("I",):
+        return _initial_goes_on(word, rest, grows)
+    if word != "..." and word.lower() not in _SHORT:
+        return False
+    if not rest:
+        return None if grows else False
+    return rest[0].isdigit() or rest[0] in "$\\€£¥₹" or (word.lower() != "no" and rest[0].islower())
+
+
+def _initial_goes_on(letters: str, rest: str, grows: bool) -> bool | None:
+    """The same after "J." or "U.S.": another initial or a name goes on, not a new sentence."""
+    alone = len(letters) == 1
+    if not rest:  # an option is mostly said alone
+        return None if grows and not (alone and letters in _CHOICE) else False
+    if not rest[0].isupper():
+        return not alone and (rest[0].isdigit() or rest[0].islower())
+    found = _NEXT_WORD.match(rest)
+    next_ = found[0] if found else ""
+    option = alone and letters in _CHOICE
+    if grows and len(next_) == len(rest) and not (option and len(rest) > 1):
+        return None
+    return rest[1:2] == "." or (next_ not in _OPENERS and not option)
+
+
+def sentences(text: str, place: Span) -> list[Span]:
+    """Cut running text into its sentences and lines, without programs and closing words."""
+    cuts = [m.span() for m in _BREAK.finditer(text, *place)]
+    starts, ends = [place.start, *(c[1] for c in cuts)], [*(c[0] for c in cuts), place.end]
+    found = [Span(a, b) for a, b in zip(starts, ends, strict=True)]
+    for code in _programs(text, place):
+        found = [s for s in found if s.end <= code.start or s.start >= code.end]
+    while len(found) > 1 and (found[-1].start == found[-1].end or _CLOSING.match(text, *found[-1])):
+        found.pop()
+    return found
+
+
+def _programs(text: str, place: Span) -> list[Span]:
+    """Where a text holds programs, of the last few."""
+    if text.find("```", *place) < 0:
+        return []
+    begun = list(_PROGRAM.finditer(text, *place))[-MOST:]
+    ends = ((m.start(), text.find("```", m.end())) for m in begun)
+    return [Span(start, end if end >= 0 else place.end) for start, end in ends]

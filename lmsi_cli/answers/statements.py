@@ -1,0 +1,134 @@
+r"""Headings and sentences that state an answer in a model's own words.
+
+Knows words such as "**Final Answer:**" and "The correct option is"; nothing of values, and nothing
+of the words that a task asked for, which are ``sentences``' affair:
+
+    headings("So it is.\n\n**Final Answer:** 42 pens\n\nNote: ...") -> [Said(at=11, Span(29, 36))]
+    wordings("The correct answer is **B**.") -> [Said(at=0, place=Span(24, 26))]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from lmsi_cli.answers.places import MOST, Said, Span
+from lmsi_cli.answers.sentences import LEAD, said_after
+
+_PARTS = ("nswer", "ption", "hoice", "Ans", "ANS")
+_NOUN = re.compile(r"[aAoOcC](?:nswer|ption|hoice|ns|NS(?:WER)?)\b")
+_BEHIND = 48  # characters before the noun that its own words may take
+# The label opens a line, or follows a sentence of it.
+_LABEL = re.compile(
+    r"(?:(?P<line>(?:\A|(?<=\n))[ \t>\-\u2022]*(?P<marks>[#*_]*)[ \t]*(?:[0-9]+[.)][ \t]*)?[*_]*)"
+    r"|(?<=[.!?;:)*][ ])[*_]*)"
+    r"(?:(?:the|my|our)[ ])?(?P<final>(?:final|correct|right|numerical|overall)[ ])*\Z",
+    re.IGNORECASE,
+)
+_LABELLED = re.compile(rf"(?:[ ]?\([^()\n]{{1,40}}\))?[*_]*[ \t]*(?::|\uff1a|=|->|\u2192){LEAD}")
+_HEADED = re.compile(rf"[*_]*[ \t]*(?=\n){LEAD}")
+_DEFINITE = re.compile(
+    r"\b(?:the|my|our)\s+(?:(?:final|correct|right|best|numerical|overall|required|exact|actual|likely"
+    r"|most|multiple|appropriate|whole|simplified)\s+){0,2}\Z",
+    re.IGNORECASE,
+)
+_IS = re.compile(
+    r"(?:\s(?:to|for|of|here|from|among|choice|option|letter)\b"
+    r"(?:[^.,?:=\n\"\u201c]|[\"\u201c][^\"\u201d\n]{1,300}[\"\u201d]){0,80}?)??\s+"
+    rf"(?:is|was|would be|will be|must be|should be|has to be|comes (?:out )?to|equals)\b{LEAD}"
+    rf"|[*_]*[ ]?:{LEAD}",
+    re.IGNORECASE,
+)
+_TAGGED = re.compile(r"<answer>([^<]{1,300})</answer>", re.IGNORECASE)
+# "42 is the answer": what stands before it, unless that only points to an earlier sentence.
+_IS_THE = re.compile(
+    r"[^\S\n]+(?:is|was|must be|would be)[ ](?:the|my|our)[ ]"
+    r"(?:(?:final|correct|right|best|only|most|likely|appropriate)[ ])*\Z",
+    re.IGNORECASE,
+)
+_CUT = re.compile(
+    r"\A|\n|[.!?,:;][ ]|\b(?:so|thus|hence|therefore|that|conclude|confirming|means)\b[, ]*",
+    re.IGNORECASE,
+)
+_POINTING = re.compile(
+    r"\W*(?:this|that|it|which|what|who|here|there|he|she|these|those|the|one)\b", re.IGNORECASE
+)
+_SUBJECT = 80  # characters of such a subject, and its words
+_WORDS = 6
+_FEW = 3  # words of an answer that stands first, with an explanation behind it
+_OPTION = re.compile(r"[*_(]*[A-J][).:]")
+
+
+def headings(text: str, trigger: str = "") -> list[Said]:
+    """Places: what stands behind or below a heading such as "Answer:", or in tags of its name."""
+    found = [said for noun in _nouns(text, trigger) for said in _heading(text, noun)]
+    tags = list(_TAGGED.finditer(text))[-MOST:] if "</" in text else ()
+    return found + [Said(m.start(), Span(*m.span(1))) for m in tags]
+
+
+def wordings(text: str, trigger: str = "") -> list[Said]:
+    """Places: the rest of a sentence such as "The correct option is"."""
+    return [said for noun in _nouns(text, trigger) for said in _sentence(text, noun)]
+
+
+@lru_cache(maxsize=16)  # for the two that ask one after the other
+def _nouns(text: str, trigger: str) -> list[Span]:
+    """Where the words stand that a statement has, but for the trigger, which has its own rule."""
+    if not any(part in text for part in _PARTS):  # most texts have few or none
+        return []
+    found = [Span(*m.span()) for m in _NOUN.finditer(text)][-MOST:]
+    return [noun for noun in found if not _is_trigger(text, noun, trigger.lower())]
+
+
+def _is_trigger(text: str, noun: Span, trigger: str) -> bool:
+    within = trigger.find(text[slice(*noun)].lower())
+    at = noun.start - within
+    return within >= 0 and text[at : at + len(trigger)].lower() == trigger
+
+
+def _heading(text: str, noun: Span) -> Iterator[Said]:
+    """The answer under a label, or the line under it where that begins a solution."""
+    lead = _LABELLED.match(text, noun.end)
+    headed = None if lead else _HEADED.match(text, noun.end)
+    if (lead is None and headed is None) or text[noun.start] in "oOcC":
+        return
+    label = _LABEL.search(text, max(0, noun.start - _BEHIND), noun.start)
+    if label is None or (headed and not (label["marks"] or label["final"])):
+        return
+    place = said_after(text, noun.start, (lead or headed or label).end())
+    newline = text.find("\n", place.end)
+    line = newline if newline >= 0 else len(text)
+    alone = not text[place.end : line].strip(" \t.*_")  # one sentence is all of the line
+    if not alone and not _stands_first(text[slice(*place)]):
+        place = Span(place.start, line)
+    ends = not text[line:].strip()
+    if label["final"] or ends or _stands_first(text[slice(*place)]):
+        yield Said(label.start(), place, running=not alone and place.end == line)
+
+
+def _stands_first(words: str) -> bool:
+    """Whether words are an answer with its explanation behind it, and no part of a solution."""
+    short = len(words.split()) <= _FEW or _OPTION.match(words)
+    return "=" not in words and bool(short)
+
+
+def _sentence(text: str, noun: Span) -> Iterator[Said]:
+    """The rest of a sentence, or what it begins with."""
+    yield from _subject(text, noun)
+    lead = _IS.match(text, noun.end)
+    begins = lead and _DEFINITE.search(text, max(0, noun.start - _BEHIND), noun.start)
+    if lead and begins:
+        yield Said(begins.start(), said_after(text, begins.start(), lead.end()))
+
+
+def _subject(text: str, noun: Span) -> Iterator[Said]:
+    """What is said to be the answer: "So (B) is the correct answer"."""
+    verb = _IS_THE.search(text, max(0, noun.start - _BEHIND), noun.start)
+    if verb is None:
+        return
+    cuts = list(_CUT.finditer(text, max(0, verb.start() - _SUBJECT), verb.start()))
+    start = cuts[-1].end() if cuts else verb.start()
+    words = text[start : verb.start()]
+    if 0 < len(words.split()) <= _WORDS and not _POINTING.match(words):
+        yield Said(start, Span(start, verb.start()))
