@@ -14,8 +14,9 @@ import codecs
 import math
 from typing import NamedTuple
 
-from lmsi_cli.answers import answer_end
-from lmsi_cli.answers.places import after_marker, in_box
+from lmsi_cli.answers import answer_end, next_turn
+from lmsi_cli.answers.places import in_box
+from lmsi_cli.answers.sentences import after_marker
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
 from lmsi_cli.engine.batched import RUN_ON
 from lmsi_cli.engine.server.wire import Choice, Reply, TokenLogprob
@@ -59,12 +60,11 @@ def cut_of(text: str, choice: Choice, trigger: str) -> Cut:
     """Find the end that a path drawn token by token would have had."""
     start = answer_start(text)
     if start is not None:  # no thinking block is open
-        at = text.find(RUN_ON, start)
-        seen = text if at < 0 else text[: at + len(RUN_ON)]
-        end = answer_end(seen, trigger, start)
+        at = next_turn(text, start, start)
+        end = answer_end(text if at is None else f"{text[:at]}\n", trigger, start)
         if end is not None:
             return Cut(end, "answer")
-        if at >= 0:
+        if at is not None:
             return Cut(at, "next_question")
     if _ended("" if start is None else text[start:], reason_of(choice), trigger):
         return Cut(None, "next_question" if choice.stop_reason == RUN_ON else "eos")
