@@ -1,7 +1,8 @@
-"""Draw the paths of a cell: one model, one set, one wording, greedy or sampled.
+"""Draw the paths of cells: a model, a set and a wording each, greedy or sampled.
 
-Paths are kept as JSON lines in a cache folder, so that a run of days can be interrupted, and they
-are read anew each time figures are made:
+Paths are kept as JSON lines in a cache folder, so that a run of hours can be interrupted, and they
+are read anew each time a table is made (``table.py``). The cells of one set are drawn together: a
+cell alone would leave the cache half empty at its end.
 
     python -m benchmarks.wordings.cells --model qwen=q.gguf --set gsm8k:test.jsonl --questions 200
 """
@@ -11,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Request, Wanted, path_seed
+from lmsi_cli.engine.base import Generated, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fitting import split
 from lmsi_cli.engine.reading import to_requests
@@ -30,64 +33,76 @@ from lmsi_cli.tasks.wording import Wording, read_wordings, worded
 HERE = Path(__file__).parent
 CACHE = Path.home() / ".cache" / "lmsi-experiments" / "wordings"
 SEED, MAX_TOKENS = 0, 512
-ENGINE = EngineConfig(flash_attn="off", kv="split", parallel=64, threads=1)
 
 
-def wordings_for(task: Task, chat: bool) -> list[Wording]:
-    """All candidates for a task, of models with or without a chat template."""
-    file = HERE / f"{task.kind}.toml"
-    return [w for w in read_wordings(file) if chat or not w.chat]
+class Cell(NamedTuple):
+    """A model, a set of questions, the words to ask them in, and the paths of each."""
+
+    model: str
+    set: str
+    wording: Wording
+    task: Task
+    paths: int
+    temperature: float
+
+    @property
+    def file(self) -> Path:
+        """Where its paths are kept."""
+        name = f"{self.model}--{self.set}--{self.wording.name}--t{self.temperature:g}.jsonl"
+        return CACHE / name
 
 
-def asked_so(task: Task, wording: Wording) -> Task:
-    """The task in a wording's words, in its form."""
+def wordings_for(kind: str, chat: bool) -> list[Wording]:
+    """All candidates for a kind of answer, of models with or without a chat template."""
+    return [w for w in read_wordings(HERE / f"{kind}.toml") if w.chat == chat]
+
+
+def cell_of(model: str, source: str, wording: Wording, paths: int, temperature: float) -> Cell:
+    """The cell of a wording; ``source`` is like ``gsm8k:FILE``."""
+    name = split_source(source)[0]
     chat = Chat(few_shot=wording.few_shot, system="") if wording.chat else None
-    return msgspec.structs.replace(worded(task, wording), chat=chat)
+    task = msgspec.structs.replace(worded(load_task(name), wording), chat=chat)
+    return Cell(model, name, wording, task, paths, temperature)
 
 
-def file_of(model: str, name: str, wording: str, temperature: float) -> Path:
-    """Where a cell's paths are kept."""
-    return CACHE / f"{model}--{name}--{wording}--t{temperature:g}.jsonl"
-
-
-def draw_cell(  # noqa: PLR0913 - what makes a cell
-    engine: LlamaEngine,
-    model: str,
-    source: str,
-    wording: Wording,
-    questions: list[Question],
-    paths: int,
-    temperature: float,
-) -> None:
-    """Draw what a cell lacks and append it."""
-    name = split_source(source)[0] or Path(source).stem
-    task = asked_so(load_task(name), wording)
-    file = file_of(model, name, wording.name, temperature)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    have = {(r["question_id"], r["path"]) for r in rows(file)}
-    sampling = SamplingConfig(temperature=temperature, max_tokens=MAX_TOKENS, seed=SEED)
-    requests: list[Request] = []
-    for q in questions:
-        wanted = [Wanted(k, path_seed(SEED, q.id, k)) for k in range(paths)]
-        lacking = [w for w in wanted if (q.id, w.path) not in have]
-        requests += to_requests(engine, task, q, wording.prompt, lacking, MAX_TOKENS)
+def draw_cells(engine: LlamaEngine, cells: Sequence[Cell], questions: Sequence[Question]) -> None:
+    """Draw what the cells of one set and temperature lack, question by question, and append it."""
+    lacking = [(i, q) for q in questions for i in range(len(cells))]
+    have = [{(r["question_id"], r["path"]) for r in rows(c.file)} for c in cells]
+    requests = [r for i, q in lacking for r in _requests(engine, cells[i], i, q, have[i])]
     requests = split(requests, MAX_TOKENS, engine.info.context).fitting
-    golds = {q.id: q for q in questions}
-    begun, tokens, n = time.monotonic(), 0, 0
-    with file.open("a") as out:
-        for g in engine.generate(requests, sampling, task.trigger):
-            q = golds[g.question_id]
-            row = {"model": model, "set": name, "wording": wording.name, "question_id": q.id,
-                   "path": g.path, "stop_reason": g.stop_reason, "tokens": g.tokens,
-                   "logprob": g.logprob, "text": g.text, "gold": q.answer,
-                   "question": q.question}  # fmt: skip
-            out.write(json.dumps(row) + "\n")
-            out.flush()
-            tokens, n = tokens + g.tokens, n + 1
-    seconds = time.monotonic() - begun
-    if n:
-        print(f"{time.strftime('%H:%M')} {file.stem}: {n} paths, {tokens / n:.0f} tokens each, "
-              f"{tokens / seconds:.0f} tokens/s, {seconds:.0f} s", flush=True)  # fmt: skip
+    sampling = SamplingConfig(temperature=cells[0].temperature, max_tokens=MAX_TOKENS, seed=SEED)
+    known = {q.id: q for q in questions}
+    begun, tokens, done = time.monotonic(), 0, 0
+    for g in draw(engine, requests, sampling, cells[0].task.trigger):
+        number, _, question = g.question_id.partition(" ")
+        _append(cells[int(number)], known[question], g)
+        tokens, done = tokens + g.tokens, done + 1
+    if done:
+        speed = tokens / (time.monotonic() - begun)
+        print(f"{time.strftime('%H:%M')} {cells[0].model} {cells[0].set}: {done} paths, "
+              f"{tokens / done:.0f} tokens each, {speed:.0f} tokens/s", flush=True)  # fmt: skip
+
+
+def _requests(
+    engine: LlamaEngine, cell: Cell, number: int, q: Question, have: set[tuple[str, int]]
+) -> list[Request]:
+    wanted = [Wanted(k, path_seed(SEED, q.id, k)) for k in range(cell.paths)]
+    wanted = [w for w in wanted if (q.id, w.path) not in have]
+    if not wanted:
+        return []
+    made = to_requests(engine, cell.task, q, cell.wording.prompt, wanted, MAX_TOKENS)
+    few = cell.wording.prompt.endswith("few")
+    return [r._replace(question_id=f"{number} {q.id}", block=number if few else 0) for r in made]
+
+
+def _append(cell: Cell, q: Question, g: Generated) -> None:
+    row = {"question_id": q.id, "path": g.path, "stop_reason": g.stop_reason,
+           "tokens": g.tokens, "logprob": g.logprob, "text": g.text, "gold": q.answer,
+           "question": q.question}  # fmt: skip
+    cell.file.parent.mkdir(parents=True, exist_ok=True)
+    with cell.file.open("a") as out:
+        out.write(json.dumps(row) + "\n")
 
 
 def rows(file: Path) -> Iterator[dict]:
@@ -101,26 +116,29 @@ def rows(file: Path) -> Iterator[dict]:
 
 
 def main() -> None:
-    """Draw cells, in the order they are named."""
+    """Draw the cells of each set that is named."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--set", action="append", required=True)
     parser.add_argument("--wording", action="append")
     parser.add_argument("--questions", type=int, default=200)
-    parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--paths", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     name, _, file = options.model.partition("=")
-    with LlamaEngine(Path(file), ENGINE) as engine:
-        chat = bool(engine.encoder.source)
+    config = EngineConfig(flash_attn="off", kv="split", parallel=64, threads=options.threads)
+    with LlamaEngine(Path(file), config) as engine:
         for source in options.set:
-            found = read_labelled(source)[options.skip : options.skip + options.questions]
-            task = load_task(split_source(source)[0] or "number")
-            for wording in wordings_for(task, chat):
-                if not options.wording or wording.name in options.wording:
-                    draw_cell(engine, name, source, wording, found, options.paths,
-                              options.temperature)  # fmt: skip
+            found = read_labelled(source)[: options.questions]
+            kind = load_task(split_source(source)[0]).kind
+            wordings = wordings_for(kind, bool(engine.encoder.source))
+            cells = [
+                cell_of(name, source, w, options.paths, options.temperature)
+                for w in wordings
+                if not options.wording or w.name in options.wording
+            ]
+            draw_cells(engine, cells, found)
 
 
 if __name__ == "__main__":
