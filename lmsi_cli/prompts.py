@@ -18,7 +18,7 @@ rationale first, then its answer by a trigger for the kind of answer, in one tex
 A chat model is asked in messages (``Task.chat``), and in words: it was trained to follow them.
 
     render(chat_task, "What is 6 * 7?", "direct-zero")
-    -> (Message(role="user", content="What is 6 * 7?\n\nReply with this one sentence only: ..."),)
+    -> (Message(role="user", content="What is 6 * 7?\n\nReply with one short ..."),)
 
 A question is data. Its line ends are made ``\n`` and its outer blanks are dropped; everything
 else, a forged "Q:" line included, stays as written: it can spoil only its own prompt, which holds
@@ -80,9 +80,10 @@ class Task(Record, frozen=True, kw_only=True):
     ``kind`` is a key of ``answers.KINDS``; ``chance`` is the share of right answers by guessing
     (0 to 1), ``None`` where guessing is hopeless. ``percent`` makes 50% the same answer as 0.5 and
     1/2; otherwise a percent sign is a unit like others. ``cot_request`` and ``direct_request`` tell
-    a chat model how to end (X stands for the answer); base models do not read them. ``chat`` is
-    chosen by the model and the command line, never by a task file. Of several ``templates`` the
-    paths of a question take one each in turn (``for_path``); ``exemplars`` are those of the first.
+    a chat model how to end, without a stand-in for the answer, which small models copy; base models
+    do not read them. ``chat`` is chosen by the model and the command line, never by a task file. Of
+    several ``templates`` the paths of a question take one each in turn (``for_path``);
+    ``exemplars`` are those of the first.
     ``second_trigger`` replaces the words that ask for the answer in the format of two stages.
     ``sentence`` is how exemplars and training examples state their answer. ``prompt`` is the format
     that paths are asked in; a task file that leaves it open is tried (``tasks/wording.py``).
@@ -93,12 +94,8 @@ class Task(Record, frozen=True, kw_only=True):
     exemplars: tuple[Exemplar, ...]
     trigger: Annotated[str, Meta(min_length=1)] = "The answer is"
     cot_cue: Annotated[str, Meta(min_length=1)] = "Let's think step by step."
-    cot_request: str = (
-        '{cue} End your reply with the sentence "{trigger} X.", where X is the answer alone.'
-    )
-    direct_request: str = (
-        'Reply with this one sentence only: "{trigger} X.", where X is the answer alone.'
-    )
+    cot_request: str = '{cue} Then finish with "{trigger}" and the answer alone.'
+    direct_request: str = 'Reply with one short sentence only: "{trigger}" and the answer.'
     sentence: str = "{trigger} {answer}."
     description: str = ""
     chance: Annotated[float, Meta(ge=0, le=1)] | None = None

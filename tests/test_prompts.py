@@ -116,11 +116,8 @@ def test_a_question_is_data():
 
 TURNS = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=" Be brief.\n"))
 ONE = msgspec.structs.replace(TASK, chat=Chat(few_shot="message", system=""))
-REASON = (
-    'Let\'s think step by step. End your reply with the sentence "The answer is X.", where X is '
-    "the answer alone."
-)
-DIRECTLY = 'Reply with this one sentence only: "The answer is X.", where X is the answer alone.'
+REASON = 'Let\'s think step by step. Then finish with "The answer is" and the answer alone.'
+DIRECTLY = 'Reply with one short sentence only: "The answer is" and the answer.'
 ASKED = "What is 6 * 7?"
 
 
