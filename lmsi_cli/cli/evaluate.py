@@ -126,8 +126,10 @@ class _Job:
         adapters: Sequence[Path],
         allow_overlap: bool,
     ) -> None:
+        from lmsi_cli.engine.lasting import same_file
         from lmsi_cli.stages.evaluate import variants_of
 
+        settings = same_file(folder, settings)
         self.folder, self.settings, self.model = folder, settings, model_of(folder)
         self.exams = _exams(folder, data, settings)
         files = [_adapter_file(a) for a in adapters]

@@ -31,6 +31,7 @@ from lmsi_cli.records import ChatChoice
 
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
+FastCopy = Literal["auto", "on", "off"]
 PathFormat = Literal["auto", "jsonl", "parquet"]
 NO_STOP = "none"
 # six decimals at most: nobody samples enough paths for more
@@ -60,10 +61,16 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     threads: Annotated[
         int, opt("CPU threads; auto: the physical cores.", zero="auto", ge=0, le=512)
     ] = 0
+    fast_copy: Annotated[
+        FastCopy,
+        opt("Draw from a Q8_0 copy of a file whose types are slow here: auto, if it is the same."),
+    ] = "auto"
     gpu_layers: Annotated[
         Layers, opt("Layers on the GPU: all, none or a number.", "-ngl/--gpu-layers")
     ] = "none"
 
+
+ORIGINAL = EngineConfig(fast_copy="off")  # where the file itself is proven
 
 TEMPERATURE, HOTTEST = 0.7, 10
 

@@ -25,6 +25,7 @@ from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.calibrate import Pace, pace
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.encode import Encoder
+from lmsi_cli.engine.fast_copy import fastest
 from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.engine.fitting import HINT, split
 from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, need_of
@@ -49,7 +50,10 @@ class LlamaEngine:
     def __init__(self, path: Path, config: EngineConfig) -> None:
         self.path, self.config = path, config
         self.mark = Mark.of(path)  # before the loading, which a change must not slip behind
-        self.model = LlamaModel(path, gpu_layers=to_layers(config.gpu_layers))
+        layers = to_layers(config.gpu_layers)
+        wish = "off" if layers else config.fast_copy
+        self.file = fastest(path, wish, config.threads)
+        self.model = LlamaModel(self.file, gpu_layers=layers)
         self.encoder = Encoder(self.model)
         self._adapters: dict[str, Any] = {}
         self._contexts: list[LlamaContext] = []  # open ones
@@ -72,7 +76,10 @@ class LlamaEngine:
     @property
     def settled(self) -> dict[str, int | str]:
         """What came of ``auto``, under the names of the settings; empty before the first path."""
-        return {} if self._layout is None else as_settings(self._layout)
+        if self._layout is None:
+            return {}
+        copied = "off" if self.file == self.path else "on"
+        return {**as_settings(self._layout), "fast_copy": copied}
 
     def refusals(self) -> tuple[Refusal, ...]:
         """None: what does not fit is known before."""

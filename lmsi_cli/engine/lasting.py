@@ -6,21 +6,24 @@ begun, alone or spread, on whatever machine. Knows one section of run.toml and w
     [engine]
     kv = "split"
     flash_attn = "on"
+    fast_copy = "off"
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import msgspec
 
-from lmsi_cli.config import SampleConfig
+from lmsi_cli.config import EngineConfig, SampleConfig
 from lmsi_cli.rundir import RunDir
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
-LASTING = ("kv", "flash_attn")  # of these, what a path's last bits depend on
+LASTING = ("kv", "flash_attn", "fast_copy")  # of these, what a path's last bits depend on
 
 Settled = Mapping[str, int | str]
+AnyConfig = TypeVar("AnyConfig", bound=EngineConfig)
 
 
 def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
@@ -36,6 +39,14 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     begun = _lasting(run.load_settings().get(ENGINE, {})) if run.sampled.exists() else {}
     auto = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
     return msgspec.structs.replace(config, **auto)
+
+
+def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
+    """Ask the copy of the model's file if the run's paths were drawn from it, else the file."""
+    if config.fast_copy != "auto":
+        return config
+    begun = run.load_settings().get(ENGINE, {}).get("fast_copy", "auto")
+    return msgspec.structs.replace(config, fast_copy=begun)
 
 
 class Settling:

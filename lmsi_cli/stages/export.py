@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from lmsi_cli.config import EngineConfig, ExportConfig, SampleConfig
+from lmsi_cli.config import ORIGINAL, ExportConfig, SampleConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
@@ -214,14 +214,14 @@ def _prompts(run: RunDir, model: Path, task: Task) -> list[list[int]]:
 
 
 def _logits(job: Job, model: Path, adapter: Path | None = None) -> NDArray[np.float32]:
-    with LlamaEngine(model, EngineConfig()) as engine:
+    with LlamaEngine(model, ORIGINAL) as engine:
         engine.use_adapter(None if adapter is None else str(adapter))
         return engine.last_logits(job.prompts)
 
 
 def _both(job: Job) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The base without and with the adapter, in llama.cpp: what every form is held against."""
-    with LlamaEngine(job.model, EngineConfig()) as engine:
+    with LlamaEngine(job.model, ORIGINAL) as engine:
         base = engine.last_logits(job.prompts)
         engine.use_adapter(str(job.adapter / ADAPTER))
         return base, engine.last_logits(job.prompts)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lmsi_cli.config import SPEED_ONLY, EngineConfig, TrainConfig
+from lmsi_cli.config import ORIGINAL, SPEED_ONLY, TrainConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.faults import Mark
@@ -202,7 +202,7 @@ def within(model: Path, prompts: Sequence[list[int]]) -> list[list[int]]:
 
 def witness(model: Path, prompts: Sequence[list[int]]) -> Witness:
     """What llama.cpp computes from the file, before PyTorch takes the memory."""
-    with LlamaEngine(model, EngineConfig()) as engine:
+    with LlamaEngine(model, ORIGINAL) as engine:
         return Witness(prompts, engine.last_logits(prompts))
 
 
@@ -215,5 +215,5 @@ def prove(
         engine.use_adapter(str(adapter) if adapted else None)
         return engine.last_logits(ids)
 
-    with LlamaEngine(model, EngineConfig()) as engine:
+    with LlamaEngine(model, ORIGINAL) as engine:
         return verify(trained.logits, llama, prompts)

@@ -1,0 +1,215 @@
+"""A faster copy of a model file: the same weights in Q8_0, where this CPU is slow at their types.
+
+llama.cpp has fast kernels for some types on a CPU and none for others: a file that is mostly Q5_0
+writes at less than half the speed of its copy on a machine with AMX. llama.cpp's own quantiser
+makes the copy. It is used if it is faster by far and if it is the same model: its next-token
+distributions on a text of 512 tokens are close to the original's. The verdict is kept beside it:
+
+    {"copy": "1d9614638d18024d-q8_0.gguf", "faster": 2.4, "divergence": 0.0004, "agreeing": 0.99}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from lmsi_cli.config import FastCopy
+from lmsi_cli.engine.calibrate import measure
+from lmsi_cli.engine.context import LlamaContext
+from lmsi_cli.engine.layout import Choice, Flash, Need, lay_out
+from lmsi_cli.engine.llama import LlamaModel
+from lmsi_cli.engine.probe import build_id, cache_folder
+from lmsi_cli.engine.quantise import check_kind, quantise
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Record
+from lmsi_cli.splits import parts_of, tensors
+
+LOG = logging.getLogger(__name__)
+SLOW = {"Q5_0", "Q5_1", "Q4_1", "Q2_K", "Q3_K", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
+        "IQ1_S", "IQ1_M", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"}  # fmt: skip
+SHARE = 0.25  # of a model's weights in such types, below which a copy is not tried
+FASTER = 1.3  # times as fast as the original that a copy has to be
+DIVERGENCE = 0.01  # nats: mean Kullback-Leibler divergence of the next token's distribution
+SMALLEST = 64 << 20  # bytes of a file; smaller ones are fast in any type
+BYTES = 34 / 32  # of a weight in Q8_0
+LARGEST = 4 << 30  # bytes of a copy
+KEPT = 8 << 30  # bytes of all copies; the one that was used longest ago goes first
+TEXT = Path(__file__).parent / "passage.txt"
+LENGTH, CHUNK, WIDTH, DEPTH = 512, 32, 32, 64  # tokens compared, at once; paths timed, their depth
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """What is known of a file: its copy's name, and how the two compare.
+
+    ``faster`` is the copy's speed as a multiple of the original's, ``divergence`` is in nats,
+    ``agreeing`` the share of equal likeliest tokens. Without a name no copy was worth a try.
+    """
+
+    copy: str = ""
+    faster: float = 1.0
+    divergence: float = 0.0
+    agreeing: float = 1.0
+
+    @property
+    def same(self) -> bool:
+        """Whether the copy is the same model."""
+        return bool(self.copy) and self.divergence <= DIVERGENCE
+
+
+def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
+    """The file to draw from: the model's own, or its copy.
+
+    Args:
+        model: A GGUF file.
+        wish: ``off``; ``auto``, if the copy is worth it; ``on``, if it is the same model.
+        threads: As configured; 0 for the default.
+    """
+    if wish == "off" or len(parts_of(model)) > 1 or model.stat().st_size < SMALLEST:
+        return model
+    try:
+        verdict = _recall(model) or _judge(model, threads)
+        good = verdict.same and (wish == "on" or verdict.faster >= FASTER)
+        LOG.info("%s", told(verdict, good))
+        return _made(model, verdict.copy) if good else model
+    except (OSError, LmsiError) as e:
+        LOG.warning("note: no faster copy of %s: %s", model.name, e)
+        return model
+
+
+def told(verdict: Verdict, good: bool) -> str:
+    """A verdict in words, for ``-v``."""
+    if not verdict.copy:
+        return "no faster copy: this file's types are fast here, or a copy would be too large"
+    return (
+        f"a copy in Q8_0 is {verdict.faster:.1f} times as fast; the next token's distribution is "
+        f"{verdict.divergence:.4f} nats off, the likeliest is the same for {verdict.agreeing:.1%} "
+        f"of {LENGTH} tokens: {'used' if good else 'not used'}"
+    )
+
+
+def _recall(model: Path) -> Verdict | None:
+    try:
+        return msgspec.json.decode(_file(model).read_bytes(), type=Verdict)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _file(model: Path) -> Path:
+    """Where the verdict on a file is kept; it holds for this machine and llama.cpp's build."""
+    stat = model.stat()
+    facts = (str(model.resolve()), stat.st_size, stat.st_mtime_ns)
+    name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+    return cache_folder() / "copies" / f"{name}-{build_id()}.json"
+
+
+def _judge(model: Path, threads: int) -> Verdict:
+    verdict = Verdict()
+    if _worth_a_try(model):
+        LOG.warning("note: trying a faster copy of %s, this once", model.name)
+        verdict = _compared(model, _name(model), threads)
+    file = _file(model)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(msgspec.json.encode(verdict))
+    return verdict
+
+
+def _worth_a_try(model: Path) -> bool:
+    found = tensors(model)
+    weights = sum(int(t.n_elements) for t in found)
+    slow = sum(int(t.n_elements) for t in found if t.tensor_type.name in SLOW)
+    room = min(LARGEST, psutil.virtual_memory().available // 2)
+    return slow >= SHARE * weights and weights * BYTES <= room
+
+
+def _name(model: Path) -> str:
+    with model.open("rb") as f:
+        return f"{hashlib.file_digest(f, 'sha256').hexdigest()[:16]}-q8_0.gguf"
+
+
+def _compared(model: Path, name: str, threads: int) -> Verdict:
+    original, copy = LlamaModel(model), LlamaModel(_made(model, name))
+    try:
+        faster = _speed(copy, threads) / _speed(original, threads)
+        divergence, agreeing = compare(original, copy, threads)
+    finally:
+        original.close()
+        copy.close()
+    return Verdict(copy=name, faster=faster, divergence=divergence, agreeing=agreeing)
+
+
+def _made(model: Path, name: str) -> Path:
+    """The copy, made if it is not there: in a file of this process's own until it is whole."""
+    copy = cache_folder() / "copies" / name
+    if copy.exists():
+        os.utime(copy)  # used now
+        return copy
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(copy.parent, KEPT - 2 * model.stat().st_size)
+    fresh = copy.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        quantise(model, fresh, check_kind("Q8_0"))
+        fresh.replace(copy)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return copy
+
+
+def _sweep(folder: Path, kept: int) -> None:
+    """Delete the copies used longest ago until the others take no more than ``kept`` bytes."""
+    room = min(kept, shutil.disk_usage(folder).free // 2)
+    for copy in sorted(folder.glob("*.gguf"), key=lambda f: f.stat().st_mtime, reverse=True):
+        room -= copy.stat().st_size
+        if room < 0:
+            copy.unlink(missing_ok=True)
+
+
+def _speed(model: LlamaModel, threads: int) -> float:
+    choice = Choice(WIDTH, False, Flash.OFF)
+    return measure(model, Need(0, DEPTH, DEPTH, WIDTH), [choice], threads)[choice]
+
+
+def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[float, float]:
+    """How far the next token's distributions of two models are apart, on a text of 512 tokens.
+
+    Returns:
+        The mean Kullback-Leibler divergence in nats, and the share of equal likeliest tokens.
+    """
+    tokens = original.encode(TEXT.read_text())[:LENGTH]
+    apart, same = list[NDArray[np.float64]](), list[NDArray[np.bool_]]()
+    pairs = zip(_logits(original, tokens, threads), _logits(other, tokens, threads), strict=True)
+    for a, b in pairs:
+        p, q = _log_softmax(a), _log_softmax(b)
+        apart.append((np.exp(p) * (p - q)).sum(axis=1))
+        same.append(a.argmax(axis=1) == b.argmax(axis=1))
+    return float(np.concatenate(apart).mean()), float(np.concatenate(same).mean())
+
+
+def _logits(model: LlamaModel, tokens: list[int], threads: int) -> Iterator[NDArray[np.float32]]:
+    """Logits after each token, some tokens at a time: shape (tokens, vocabulary)."""
+    need = Need(0, len(tokens), 1, CHUNK)
+    context = LlamaContext(model, lay_out(need, Choice(CHUNK, True, Flash.OFF)), threads)
+    try:
+        for at in range(0, len(tokens), CHUNK):
+            chunk = np.asarray(tokens[at : at + CHUNK], np.int32)
+            context.batch.clear()
+            context.batch.add(chunk, np.arange(at, at + len(chunk), dtype=np.int32), 0, 1)
+            context.decode()
+            yield context.logits(len(chunk))
+    finally:
+        context.close()
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    values = logits.astype(np.float64)
+    values -= values.max(axis=1, keepdims=True)
+    normal: NDArray[np.float64] = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+    return normal

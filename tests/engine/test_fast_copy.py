@@ -1,0 +1,98 @@
+"""A faster copy of a model's file: made once, of the same model, bounded, and never forced."""
+
+import logging
+import os
+
+import pytest
+from gguf import GGUFReader
+
+from lmsi_cli.config import ORIGINAL, EngineConfig
+from lmsi_cli.engine import fast_copy
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.fast_copy import fastest
+from lmsi_cli.engine.lasting import same_file
+from lmsi_cli.engine.quantise import check_kind, quantise
+from lmsi_cli.rundir import RunDir
+
+
+@pytest.fixture(scope="module")
+def slow(gguf, tmp_path_factory):
+    """The embedded model in a type that few CPUs have fast kernels for."""
+    file = tmp_path_factory.mktemp("slow") / "slow.gguf"
+    quantise(gguf, file, check_kind("Q5_0"))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache folder, and no file is too small."""
+    monkeypatch.setenv("LMSI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fast_copy, "SMALLEST", 0)
+    return tmp_path / "cache" / "copies"
+
+
+def types(file):
+    """The types of a file's matrices."""
+    return {t.tensor_type.name for t in GGUFReader(file).tensors if len(t.shape) > 1}
+
+
+def test_the_copy_is_made_once_and_is_the_same_model(slow, own_cache, caplog):
+    with caplog.at_level(logging.INFO):
+        copy = fastest(slow, "on")
+        assert types(copy) == {"Q8_0"}
+        assert "used" in caplog.messages[-1]
+        made = copy.stat().st_ino
+        os.utime(slow)  # touched, not changed: judged again
+        assert fastest(slow, "on") == copy
+    assert copy.stat().st_ino == made
+    assert sum("trying" in m for m in caplog.messages) == 2
+    assert not list(own_cache.glob("*.tmp"))
+
+
+def test_one_that_is_not_the_same_model_is_never_used(slow, monkeypatch):
+    monkeypatch.setattr(fast_copy, "DIVERGENCE", 0.0)
+    assert fastest(slow, "on") == slow
+
+
+def test_one_that_is_no_faster_is_used_only_if_asked_for(slow, monkeypatch):
+    monkeypatch.setattr(fast_copy, "FASTER", 1000.0)
+    assert fastest(slow, "auto") == slow
+    assert fastest(slow, "on") != slow
+
+
+def test_files_that_need_no_copy_are_left_alone(gguf, slow, own_cache, monkeypatch):
+    assert fastest(slow, "off") == slow
+    assert not own_cache.exists()
+    assert fastest(gguf, "on") == gguf  # in F16
+    monkeypatch.setattr(fast_copy, "LARGEST", 1000)
+    assert fastest(slow, "on") == slow
+    assert not list(own_cache.glob("*.gguf"))
+
+
+def test_copies_take_no_more_than_they_may(tmp_path):
+    files = [tmp_path / f"{i}.gguf" for i in range(3)]
+    for i, file in enumerate(files):
+        file.write_bytes(bytes(100))
+        os.utime(file, (i, i))
+    fast_copy._sweep(tmp_path, 200)
+    assert [f.exists() for f in files] == [False, True, True]
+
+
+def test_a_full_disk_costs_the_copy_alone(slow, monkeypatch, caplog):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(fast_copy, "quantise", full)
+    assert fastest(slow, "on") == slow
+    assert "No space left" in caplog.text
+
+
+def test_an_engine_draws_from_it_and_a_run_keeps_to_it(slow, tmp_path):
+    with LlamaEngine(slow, EngineConfig(fast_copy="on")) as engine:
+        assert (engine.path, engine.file.parent.name) == (slow, "copies")
+    with LlamaEngine(slow, ORIGINAL) as engine:
+        assert engine.file == slow
+    run = RunDir(tmp_path)
+    run.save_settings("engine", {"fast_copy": "on"})
+    assert same_file(run, EngineConfig()).fast_copy == "on"
+    assert same_file(run, ORIGINAL).fast_copy == "off"
