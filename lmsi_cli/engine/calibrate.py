@@ -4,7 +4,8 @@ Knows one loaded model and the layouts to try; nothing of questions or files of 
 per machine, llama.cpp build, model file, threads and prompt length, and only where the work to be
 done is many times the measurement. What is kept, in the cache folder:
 
-    {"width": 64, "unified": false, "flash": 1, "rates": {"unified 32": 2101.5, "split 64": 2690.0}}
+    {"width": 64, "unified": false, "flash": 1,
+     "rates": {"unified 32": 2101.5, "split 64 fused": 2690.0}}
 """
 
 from __future__ import annotations
@@ -29,13 +30,12 @@ from lmsi_cli.records import Record
 
 LOG = logging.getLogger(__name__)
 WIDTHS = (16, 32, 64, 96)
-KINDS = (Choice(0, True, Flash.OFF), Choice(0, False, Flash.ON))
+KINDS = (Choice(0, True, Flash.OFF), Choice(0, False, Flash.ON), Choice(0, False, Flash.OFF))
 STEPS = 3  # that are timed, after one that is not
 MORE_STEPS = 15  # for a forecast: one layout, and the figure itself is told
-WRITTEN = 48  # tokens that a path has written when a step is timed
 CLOSE = 0.97  # a narrower width that is this good is preferred: it takes less memory
 WORTH = 20  # times its own cost that a calibration's job must have
-TYPICAL = 4  # a path ends, by experience, after this fraction of the tokens it may have
+TYPICAL = 4  # a path has written, at half its length, this fraction of what it may write
 BUCKET = 64  # tokens; prompts of about the same length share a measurement
 
 
@@ -109,6 +109,7 @@ def _file(model: LlamaModel, need: Need, threads: int) -> Path:
         threads or default_threads(),
         need.longest // BUCKET,
         need.prefix // BUCKET,
+        _written(need) // BUCKET,
     )
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     return cache_folder() / f"calibration-{build_id()}-{name}.json"
@@ -131,64 +132,82 @@ def measure(
 ) -> dict[Choice, float]:
     """Tokens per second of choices that differ in width alone, narrowest first.
 
-    Some steps are timed in one cache, the widest choice's; reading prompts is not.
+    Some steps are timed in one cache, the widest choice's, in the middle of paths: what is fast
+    beside an empty cache may be slow there. Reading prompts is not timed.
     """
     with _prompted(model, need, choices[-1], threads) as (context, written, _):
-        return {c: _rate(context, c.width, need.longest, written) for c in choices}
+        return {c: _rate(context, c.width, written) for c in choices}
 
 
 def pace(model: LlamaModel, need: Need, choice: Choice, threads: int) -> Pace:
     """Tokens per second that a choice writes, and that it reads of prompts."""
     with _prompted(model, need, choice, threads) as (context, written, read):
-        return Pace(_rate(context, choice.width, need.longest, written, MORE_STEPS), read)
+        return Pace(_rate(context, choice.width, written, MORE_STEPS), read)
+
+
+def _written(need: Need) -> int:
+    return max(1, need.max_tokens // TYPICAL)
 
 
 @contextmanager
 def _prompted(
     model: LlamaModel, need: Need, choice: Choice, threads: int
-) -> Iterator[tuple[LlamaContext, Any, float]]:
-    """A cache with a prompt, the prompt's first cells as bytes, and tokens read per second."""
+) -> Iterator[tuple[LlamaContext, _Cells, float]]:
+    """A cache with a prompt, a path's own cells, and tokens of a prompt read per second."""
     context = LlamaContext(model, lay_out(need._replace(paths=choice.width), choice), threads)
     try:
         begun = time.perf_counter()
-        written = _read_prompt(context, need.longest)
-        yield context, written, need.longest / (time.perf_counter() - begun)
+        cells = _fill(context, need)
+        yield context, cells, cells.read / (time.perf_counter() - begun)
     finally:
         context.close()
 
 
-def _read_prompt(context: LlamaContext, length: int) -> Any:  # noqa: ANN401 - a ctypes buffer
-    """Read a prompt into the prefix's sequence; returns its first cells as llama.cpp saves them."""
-    sequence, done, state = context.layout.width, 0, None
-    for size in (min(WRITTEN, length), length - min(WRITTEN, length)):
-        for at in range(done, done + size, context.batch.capacity):
-            chunk = np.arange(at, min(at + context.batch.capacity, done + size), dtype=np.int32)
-            context.batch.clear()
-            context.batch.add(chunk % context.model.n_vocab, chunk, sequence, 0)
-            context.decode()
-        done += size
-        state = state or context.saved(sequence)
-    return state
+class _Cells(NamedTuple):
+    """Cells that a path has alone, as bytes; where it goes on; tokens read to make them."""
+
+    own: Any  # a ctypes buffer, or None where all are its own anyway
+    end: int
+    read: int
 
 
-def _rate(
-    context: LlamaContext,
-    width: int,
-    start: int,
-    written: Any,  # noqa: ANN401 - a ctypes buffer
-    steps: int = STEPS,
-) -> float:
-    """Tokens per second of ``width`` paths that follow the prompt; a hiccup does not count."""
+def _fill(context: LlamaContext, need: Need) -> _Cells:
+    """Read what a path sees at half its length into the prefix's sequence.
+
+    In a unified cache the prompt is shared, and what a path has written is a copy for each, which
+    all others walk past.
+    """
+    sequence, written = context.layout.width, _written(need)
+    if not context.layout.unified:
+        _read(context, need.longest + written)
+        return _Cells(None, need.longest + written, need.longest + written)
+    _read(context, written)
+    own = context.saved(sequence)
+    context.drop(sequence)
+    _read(context, need.longest)
+    return _Cells(own, max(need.longest, written), need.longest + written)
+
+
+def _read(context: LlamaContext, length: int) -> None:
+    for at in range(0, length, context.batch.capacity):
+        chunk = np.arange(at, min(at + context.batch.capacity, length), dtype=np.int32)
+        context.batch.clear()
+        context.batch.add(chunk % context.model.n_vocab, chunk, context.layout.width, 0)
+        context.decode()
+
+
+def _rate(context: LlamaContext, width: int, cells: _Cells, steps: int = STEPS) -> float:
+    """Tokens per second of ``width`` paths in the middle; a hiccup does not count."""
     paths = np.arange(width, dtype=np.int32)
     for path in range(width):
-        if context.layout.unified:  # cells of its own, which all others walk past
-            context.restore(written, path)
+        if cells.own is not None:
+            context.restore(cells.own, path)
         context.share(context.layout.width, path)
     seconds = []
     for step in range(1 + steps):
         begun = time.perf_counter()
         context.batch.clear()
-        context.batch.add(paths, np.full(width, start + step, np.int32), paths, 1)
+        context.batch.add(paths, np.full(width, cells.end + step, np.int32), paths, 1)
         context.decode()
         context.logits(width)  # waits for the end of the step
         seconds.append(time.perf_counter() - begun)
@@ -200,10 +219,15 @@ def _rate(
 def _best(rates: dict[Choice, float]) -> Calibration:
     top = max(rates.values())
     choice = min((c for c, rate in rates.items() if rate >= CLOSE * top), key=lambda c: c.width)
-    named = {f"{'unified' if c.unified else 'split'} {c.width}": r for c, r in rates.items()}
+    named = {_name(c): rate for c, rate in rates.items()}
     return Calibration(
         width=choice.width, unified=choice.unified, flash=int(choice.flash), rates=named
     )
+
+
+def _name(choice: Choice) -> str:
+    kind = "unified" if choice.unified else "split"
+    return f"{kind} {choice.width}{' fused' if choice.flash == Flash.ON else ''}"
 
 
 def _remember(file: Path, found: Calibration) -> None:

@@ -27,7 +27,7 @@ def test_the_narrower_of_two_close_widths_is_chosen():
     }
     found = module._best(rates)
     assert found.choice == Choice(64, False, Flash.ON)
-    assert found.rates == {"unified 32": 100.0, "split 64": 198.0, "split 96": 200.0}
+    assert found.rates == {"unified 32": 100.0, "split 64 fused": 198.0, "split 96 fused": 200.0}
 
 
 @pytest.fixture
@@ -46,12 +46,14 @@ def test_measured_once_then_remembered(gguf, fresh_cache, monkeypatch, caplog):
     monkeypatch.setattr(module, "WIDTHS", (8, 16))
     with LlamaEngine(gguf, EngineConfig(threads=1)) as engine, caplog.at_level(logging.INFO):
         first = calibrate(engine.model, LONG, 1, lambda _: True)
-        assert set(first.rates) == {"unified 8", "unified 16", "split 8", "split 16"}
+        kinds = ("unified {}", "split {}", "split {} fused")
+        assert set(first.rates) == {kind.format(w) for kind in kinds for w in (8, 16)}
         assert all(rate > 0 for rate in first.rates.values())
         assert "calibration: unified 8:" in caplog.text
         assert recall(engine.model, LONG, 1) == first
         assert recall(engine.model, LONG, 2) is None
         assert recall(engine.model, LONG._replace(longest=999), 1) is None
+        assert recall(engine.model, LONG._replace(max_tokens=999), 1) is None  # deeper
     assert len(list(fresh_cache.glob("calibration-*.json"))) == 1
 
 
@@ -60,7 +62,7 @@ def test_what_does_not_fit_is_not_tried(gguf, fresh_cache, monkeypatch):
     monkeypatch.setattr(module, "WIDTHS", (8, 16))
     with LlamaEngine(gguf, EngineConfig(threads=1)) as engine:
         found = calibrate(engine.model, LONG, 1, lambda layout: layout.width < 16)
-        assert set(found.rates) == {"unified 8", "split 8"}
+        assert set(found.rates) == {"unified 8", "split 8", "split 8 fused"}
         assert calibrate(engine.model, LONG._replace(longest=999), 1, lambda _: False) is None
 
 
