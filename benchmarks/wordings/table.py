@@ -88,7 +88,7 @@ def _winner(answers: Sequence[str | None]) -> str | None:
 
 def cells(pattern: str, temperature: float) -> list[Read]:
     """All cells whose file's name holds the pattern."""
-    files = sorted(CACHE.glob(f"*{pattern}*--t{temperature:g}.jsonl"))
+    files = sorted(f for f in CACHE.glob(f"*--t{temperature:g}.jsonl") if pattern in f.name)
     return [Read(f) for f in files if f.stat().st_size]
 
 
