@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out
+from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, written
 from lmsi_cli.engine.llama import LlamaModel, default_threads
 from lmsi_cli.engine.probe import build_id, cache_folder
 from lmsi_cli.records import Record
@@ -35,7 +35,6 @@ STEPS = 3  # that are timed, after one that is not
 MORE_STEPS = 15  # for a forecast: one layout, and the figure itself is told
 CLOSE = 0.97  # a narrower width that is this good is preferred: it takes less memory
 WORTH = 20  # times its own cost that a calibration's job must have
-TYPICAL = 4  # a path has written, at half its length, this fraction of what it may write
 BUCKET = 64  # tokens; prompts of about the same length share a measurement
 
 
@@ -63,7 +62,7 @@ class Pace(NamedTuple):
 def worth_it(need: Need) -> bool:
     """Whether the job is long enough; both sides counted in tokens."""
     cost = len(KINDS) * (need.longest + (1 + STEPS) * sum(WIDTHS))
-    return need.paths * need.max_tokens / TYPICAL > WORTH * cost
+    return need.paths * written(need) > WORTH * cost
 
 
 def recall(model: LlamaModel, need: Need, threads: int) -> Calibration | None:
@@ -109,7 +108,7 @@ def _file(model: LlamaModel, need: Need, threads: int) -> Path:
         threads or default_threads(),
         need.longest // BUCKET,
         need.prefix // BUCKET,
-        _written(need) // BUCKET,
+        written(need) // BUCKET,
     )
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     return cache_folder() / f"calibration-{build_id()}-{name}.json"
@@ -135,18 +134,14 @@ def measure(
     Some steps are timed in one cache, the widest choice's, in the middle of paths: what is fast
     beside an empty cache may be slow there. Reading prompts is not timed.
     """
-    with _prompted(model, need, choices[-1], threads) as (context, written, _):
-        return {c: _rate(context, c.width, written) for c in choices}
+    with _prompted(model, need, choices[-1], threads) as (context, cells, _):
+        return {c: _rate(context, c.width, cells) for c in choices}
 
 
 def pace(model: LlamaModel, need: Need, choice: Choice, threads: int) -> Pace:
     """Tokens per second that a choice writes, and that it reads of prompts."""
-    with _prompted(model, need, choice, threads) as (context, written, read):
-        return Pace(_rate(context, choice.width, written, MORE_STEPS), read)
-
-
-def _written(need: Need) -> int:
-    return max(1, need.max_tokens // TYPICAL)
+    with _prompted(model, need, choice, threads) as (context, cells, read):
+        return Pace(_rate(context, choice.width, cells, MORE_STEPS), read)
 
 
 @contextmanager
@@ -177,15 +172,15 @@ def _fill(context: LlamaContext, need: Need) -> _Cells:
     In a unified cache the prompt is shared, and what a path has written is a copy for each, which
     all others walk past.
     """
-    sequence, written = context.layout.width, _written(need)
+    sequence, own = context.layout.width, written(need)
     if not context.layout.unified:
-        _read(context, need.longest + written)
-        return _Cells(None, need.longest + written, need.longest + written)
-    _read(context, written)
-    own = context.saved(sequence)
+        _read(context, need.longest + own)
+        return _Cells(None, need.longest + own, need.longest + own)
+    _read(context, own)
+    saved = context.saved(sequence)
     context.drop(sequence)
     _read(context, need.longest)
-    return _Cells(own, max(need.longest, written), need.longest + written)
+    return _Cells(saved, max(need.longest, own), need.longest + own)
 
 
 def _read(context: LlamaContext, length: int) -> None:

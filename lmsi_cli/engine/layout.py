@@ -21,7 +21,9 @@ BATCH = 512  # tokens of a prompt that are read at once
 # Activations that a step holds at its widest point, in rows of the model's width, as llama.cpp
 # allocates them for a Llama and a Qwen2 model.
 IN_OUTPUT, IN_ATTENTION, IN_FEED_FORWARD = 2, 7, 12
-SHORT_PROMPT = 200  # tokens; up to here a copy for every path costs less than looking past others
+SHORT_PROMPT = 400  # tokens; up to here a copy for every path costs less than looking past others
+SHALLOW = 64  # tokens that a path sees at half its length; up to here fused attention is faster
+WRITTEN = 4  # at half its length a path has written one in so many of the tokens it may write
 MOST_SEQUENCES = 256  # that llama.cpp holds
 LARGEST_WIDTH = 240  # the others are for prompts
 # llama.cpp's kernels compute rows in fours and eights; a row left over, or alone, is summed in
@@ -101,12 +103,17 @@ def rule_of_thumb(need: Need, gpu: bool) -> Choice:
     if gpu:
         return Choice(64, True, Flash.AUTO)
     unified = need.longest > SHORT_PROMPT
-    return Choice(32 if unified else 64, unified, usual_attention(unified))
+    return Choice(32 if unified else 64, unified, usual_attention(need, unified))
 
 
-def usual_attention(unified: bool) -> Flash:
-    """On a CPU: without it one walk over the cells serves all paths, with it each walks alone."""
-    return Flash.OFF if unified else Flash.ON
+def usual_attention(need: Need, unified: bool) -> Flash:
+    """On a CPU: llama.cpp's fused kernels are slower wherever a path sees more than a few cells."""
+    return Flash.ON if not unified and need.longest + written(need) <= SHALLOW else Flash.OFF
+
+
+def written(need: Need) -> int:
+    """Tokens that a path has written, by experience, at half its length."""
+    return max(1, need.max_tokens // WRITTEN)
 
 
 def lay_out(need: Need, choice: Choice, questions: int = 1, cells: int = 0) -> Layout:

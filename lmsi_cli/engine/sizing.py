@@ -37,7 +37,7 @@ def choose(model: LlamaModel, config: EngineConfig, need: Need) -> Choice:
     found = _found(model, config, need)
     # a number of cells means cells that all paths share
     unified = bool(config.ctx) or found.unified if config.kv == "auto" else config.kv == "unified"
-    flash = found.flash if unified == found.unified else usual_attention(unified)
+    flash = found.flash if unified == found.unified else usual_attention(need, unified)
     if config.flash_attn != "auto":
         flash = Flash[config.flash_attn.upper()]
     return Choice(config.parallel or found.width, unified, flash)
