@@ -115,8 +115,9 @@ def _wordings(
 ) -> list[Wording]:
     """Those that are left to choose from: one, where the folder was begun with it."""
     if config.prompt in ("", AUTO) and WORDING in begun:
-        return [msgspec.convert(begun[WORDING], Wording)]
-    found = candidates(config.prompt, task, choice.chat)
+        found = [msgspec.convert(begun[WORDING], Wording)]
+    else:
+        found = candidates(config.prompt, task, choice.chat)
     if config.few_shot != "auto":
         found = [msgspec.structs.replace(w, few_shot=config.few_shot) for w in found]
     return found

@@ -61,7 +61,7 @@ def test_a_name_is_that_wording(chat):
 
 @FORMS
 def test_another_name_is_told_with_those_there_are(chat):
-    with pytest.raises(LmsiError, match="^--prompt nosuch: no such format or wording$") as e:
+    with pytest.raises(LmsiError, match=r"^--prompt nosuch: no such format or wording$") as e:
         candidates("nosuch", PLAIN, chat)
     for name in (AUTO, *FORMATS, *(w.name for w in candidates(AUTO, PLAIN, chat))):
         assert name in e.value.hint
