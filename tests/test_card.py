@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from lmsi_cli.config import SamplingConfig
@@ -85,7 +86,7 @@ def parse(text):
 
 
 def test_the_modelfile_says_how_the_paths_were_drawn():
-    found = parse(modelfile("./m.gguf", "", TASK, SamplingConfig(temperature=0.5), "cot-zero"))
+    found = parse(modelfile("./m.gguf", "", TASK, SamplingConfig(temperature=0.5)))
     assert found[0] == ("FROM", "./m.gguf")
     assert ("temperature", "0.5") in found and ("repeat_penalty", "1") in found
     assert ("stop", "\nQ:") in found
@@ -93,7 +94,7 @@ def test_the_modelfile_says_how_the_paths_were_drawn():
 
 
 def test_exemplars_are_part_of_the_template():
-    text = template(TASK, "cot-few")
+    text = template(msgspec.structs.replace(TASK, prompt="cot-few"))
     assert text.startswith("Q: 2 * 3?\nA: 2 * 3 = 6. The answer is 6.\n\nQ: {{ .Prompt }}\nA:")
 
 
@@ -104,7 +105,7 @@ def test_a_conversation_has_no_template_of_ours():
         exemplars=(),
         chat=Chat(few_shot="turns", system='Say "7".\nAlways.'),
     )
-    found = parse(modelfile("./m.gguf", "./a.gguf", task, SamplingConfig(), "cot-zero"))
+    found = parse(modelfile("./m.gguf", "./a.gguf", task, SamplingConfig()))
     assert found[1] == ("ADAPTER", "./a.gguf") and found[-1] == ("SYSTEM", 'Say "7".\nAlways.')
     assert "TEMPLATE" not in dict(found)
 
@@ -112,18 +113,18 @@ def test_a_conversation_has_no_template_of_ours():
 @pytest.mark.parametrize("path", ['a"b.gguf', "a\nADAPTER x", " a.gguf", "a\u202eb"])
 def test_a_path_that_the_grammar_cannot_hold_is_refused(path):
     with pytest.raises(LmsiError, match="no place in a Modelfile"):
-        modelfile(path, "", TASK, SamplingConfig(), "cot-zero")
+        modelfile(path, "", TASK, SamplingConfig())
 
 
 @pytest.mark.parametrize("system", ['a """ b', 'ends with "'])
 def test_a_system_message_that_would_end_early_is_refused(system):
     task = Task(name="n", kind="number", exemplars=(), chat=Chat(few_shot="turns", system=system))
     with pytest.raises(LmsiError, match="no place in a Modelfile"):
-        modelfile("./m.gguf", "", task, SamplingConfig(), "cot-zero")
+        modelfile("./m.gguf", "", task, SamplingConfig())
 
 
 def test_exemplars_with_ollamas_own_marks_are_refused():
     system = Exemplar(question="{{ .System }}?", rationale="", answer="6")
-    odd = Task(name="n", kind="number", exemplars=(system,))
+    odd = Task(name="n", kind="number", exemplars=(system,), prompt="cot-few")
     with pytest.raises(LmsiError, match="Ollama template"):
-        template(odd, "cot-few")
+        template(odd)

@@ -22,7 +22,7 @@ from lmsi_cli.records import FewShot, Progress, Question
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
-from lmsi_cli.tasks.wording import AUTO, Wording, candidates, worded
+from lmsi_cli.tasks.wording import AUTO, Wording, candidates, of_task, worded
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
     from lmsi_cli.engine.base import Engine
@@ -78,6 +78,7 @@ def ask(
         LmsiError: The wish cannot be met, or there are too few questions for the trial it asks for.
     """
     begun = run.load_settings() if run is not None and run.sampled.size() else {}
+    questions = questions[: config.limit or None]
     found, trial = _wordings(task, choice, config, begun), None
     if config.prompt == AUTO and len(questions) < _fewest() and not begun:
         raise LmsiError(
@@ -114,8 +115,9 @@ def _wordings(
 ) -> list[Wording]:
     """Those that are left to choose from: one, where the folder was begun with it."""
     if config.prompt in ("", AUTO) and WORDING in begun:
-        return [msgspec.convert(begun[WORDING], Wording)]
-    found = candidates(config.prompt, task, choice.chat)
+        found = [msgspec.convert(begun[WORDING], Wording)]
+    else:
+        found = candidates(config.prompt, task, choice.chat)
     if config.few_shot != "auto":
         found = [msgspec.structs.replace(w, few_shot=config.few_shot) for w in found]
     return found
@@ -211,7 +213,7 @@ def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
     One with answers of another kind is asked in the first wording of that kind.
     """
     saved = sampled(run)
-    own = load_task(saved["task_name"] if saved["task"] == DEFAULT_TASK else saved["task"])
+    own = _own_task(saved)
     task = own if name == DEFAULT_TASK else load_task(name)
     talks = saved.get("chat") == "on"
     wording = wording_of(run) if task.kind == own.kind else candidates("", task, talks)[0]
@@ -221,8 +223,18 @@ def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
 
 
 def wording_of(run: RunDir) -> Wording:
-    """The words that a run was sampled in."""
-    return msgspec.convert(run.load_settings()[WORDING], Wording)
+    """The words that a run was sampled in; those of its task in a folder of an older version."""
+    settings = run.load_settings()
+    if WORDING in settings:
+        return msgspec.convert(settings[WORDING], Wording)
+    saved = sampled(run)
+    form = {k: saved[k] for k in ("prompt", "few_shot") if saved.get(k)}
+    own = of_task(_own_task(saved), saved.get("chat") == "on")
+    return msgspec.structs.replace(own, **form)
+
+
+def _own_task(saved: dict[str, Any]) -> Task:
+    return load_task(saved["task_name"] if saved["task"] == DEFAULT_TASK else saved["task"])
 
 
 def examined(task: Task, sample: SampleConfig, settings: EvalConfig) -> tuple[Task, EvalConfig]:

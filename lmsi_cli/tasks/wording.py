@@ -89,10 +89,14 @@ def candidates(prompt: str, task: Task, chat: bool) -> list[Wording]:
 
 def _own(task: Task, chat: bool) -> list[Wording]:
     """The wording that a task's file spells out; none if it leaves the words to lmsi."""
+    found = of_task(task, chat)
+    return [] if task.prompt is None and found == of_task(_PLAIN, chat) else [found]
+
+
+def of_task(task: Task, chat: bool) -> Wording:
+    """The words and the format of a task."""
     words = {name: getattr(task, name) for name in _WORDS}
-    if task.prompt is None and words == {name: getattr(_PLAIN, name) for name in _WORDS}:
-        return []
-    return [Wording(name="task", chat=chat, prompt=task.format, **words)]
+    return Wording(name="task", chat=chat, prompt=task.format, **words)
 
 
 def _known(kind: str, chat: bool) -> list[Wording]:

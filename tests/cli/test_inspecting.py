@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from lmsi_cli.catalog import find_model
+from lmsi_cli.cli.asking import pick_task
 from lmsi_cli.cli.evaluate import _task as examined_as
 from lmsi_cli.cli.main import app
-from lmsi_cli.cli.session import pick_task
 from lmsi_cli.lines import write_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.rundir import RunDir, sha256_file

@@ -18,12 +18,15 @@ import pytest
 from chat_models import CHATML, SWITCH, chat_model
 
 from lmsi_cli.catalog import Model
+from lmsi_cli.cli.asking import formed, keep
 from lmsi_cli.cli.session import identity
 from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.engine.encode import Choice
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Vote
 from lmsi_cli.rundir import RunDir, sha256_file
 from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.wording import candidates
 from lmsi_cli.verdict.judge import STOP
 from lmsi_cli.verdict.observer import Observer
 
@@ -61,8 +64,11 @@ def teacher(folder, gguf, lmsi):
     run = RunDir(folder / "t")
     task = load_task("tinymath")
     run.create()
-    sample = {**msgspec.to_builtins(SampleConfig()), **identity(Model(gguf, None), task)}
-    run.save_settings("sample", sample)
+    wording, plain = candidates("", task, False)[0], Choice(False, "no chat template")
+    asking = formed(task, wording, plain, SampleConfig(max_tokens=256))
+    own = identity(Model(gguf, None), asking)
+    run.save_settings("sample", {**msgspec.to_builtins(asking.config), **own})
+    keep(run, asking)
     run.save_settings("vote", msgspec.to_builtins(VoteConfig()))
     lines = {run.questions: question, run.paths: path, run.votes: vote}
     for file, make in lines.items():

@@ -89,7 +89,7 @@ def begun(cpus, wish=None, said=None):
         ray, JOB, Room(2, sum(c // 2 for c in cpus)), wish or Wish("auto"), said or print
     )
     ray.answer("ready", Ready(node="a"))
-    crew.chat()
+    crew.ready()
     crew.begin(Start(task=TASK, shown=(), paths=8))
     assert all(isinstance(e, Joined) for e in crew.events(0))
     return ray, crew

@@ -164,7 +164,7 @@ with reached(Wish({cluster.address!r}, 1, 1)) as room:
         job = Job(model=model, model_sha256="aa", settings=SampleConfig(), lmsi=lmsi)
         with RayCrew(ray, job, room, Wish({cluster.address!r}), print) as crew:
             try:
-                crew.chat()
+                crew.ready()
             except LmsiError as e:
                 print(e, "|", e.hint)
 """

@@ -9,7 +9,7 @@ from lmsi_cli.records import Exemplar, Question, Template
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.stages.sample import bind, sample, spread
 from tests.cluster.crews import ThreadCrew
-from tests.stages.stage_helpers import IDENTITY, TASK, Silent
+from tests.stages.stage_helpers import IDENTITY, TASK, Silent, formed, settled
 
 QUESTIONS = [Question(id=f"q{i}", question=f"What is {i} + {i}?", answer="g0ld") for i in range(20)]
 SCRIPT = {
@@ -27,17 +27,21 @@ ROTATING = TASK.__class__(
 )
 
 
+def drawing(**own):
+    return settled(SampleConfig(**own))
+
+
 def alone(root, config, questions=QUESTIONS, task=TASK):
     run = RunDir(root)
     bind(run, config, IDENTITY)
-    return sample(questions, ScriptedEngine(SCRIPT), task, config, run, Silent())
+    return sample(questions, ScriptedEngine(SCRIPT), formed(task, config), config, run, Silent())
 
 
 def together(root, config, crew=None, questions=QUESTIONS, progress=None, task=TASK):
     run = RunDir(root)
     bind(run, config, IDENTITY)
     crew = crew or ThreadCrew(SCRIPT, config)
-    return spread(questions, crew, task, config, run, progress or Silent())
+    return spread(questions, crew, formed(task, config), config, run, progress or Silent())
 
 
 def lines(root):
@@ -47,7 +51,7 @@ def lines(root):
 @pytest.mark.parametrize("task", [TASK, ROTATING], ids=["one prompt", "templates in turn"])
 @pytest.mark.parametrize("prompt", ["cot-zero", "cot-few"])
 def test_a_crew_writes_what_one_process_writes(tmp_path, prompt, task):
-    config = SampleConfig(paths=4, prompt=prompt)
+    config = drawing(paths=4, prompt=prompt)
     a = alone(tmp_path / "a", config, task=task)
     b = together(tmp_path / "b", config, task=task)
     assert lines(tmp_path / "a") == lines(tmp_path / "b")
@@ -59,7 +63,7 @@ def test_a_crew_writes_what_one_process_writes(tmp_path, prompt, task):
 
 
 def test_a_killed_workers_paths_are_drawn_by_others(tmp_path, watcher):
-    config = SampleConfig(paths=4)
+    config = drawing(paths=4)
     crew = ThreadCrew(SCRIPT, config, kill_after=10, seconds=0.002)
     together(tmp_path, config, crew, progress=watcher)
     alone(tmp_path / "a", config)
@@ -69,7 +73,7 @@ def test_a_killed_workers_paths_are_drawn_by_others(tmp_path, watcher):
 
 
 def test_a_driver_that_dies_goes_on_where_it_stopped(tmp_path):
-    config = SampleConfig(paths=4)
+    config = drawing(paths=4)
 
     class Interrupted(ThreadCrew):
         def events(self, seconds):
@@ -88,7 +92,7 @@ def test_a_driver_that_dies_goes_on_where_it_stopped(tmp_path):
 
 
 def test_a_deadly_question_is_named_and_the_others_are_done(tmp_path, watcher):
-    config = SampleConfig(paths=4)
+    config = drawing(paths=4)
     crew = ThreadCrew(SCRIPT, config, deadly=["q7"], workers=2)
     summary = together(tmp_path, config, crew, progress=watcher)
     assert summary.skipped == ("q7",)
@@ -98,7 +102,7 @@ def test_a_deadly_question_is_named_and_the_others_are_done(tmp_path, watcher):
 
 def test_a_question_that_does_not_fit_is_named_and_the_others_are_done(tmp_path, watcher):
     long = Question(id="long", question="Why? " * 900)
-    config = SampleConfig(paths=2)
+    config = drawing(paths=2)
     summary = together(tmp_path, config, questions=[*QUESTIONS, long], progress=watcher)
     assert summary.skipped == ("long",)
     assert summary.paths == 40
@@ -107,7 +111,7 @@ def test_a_question_that_does_not_fit_is_named_and_the_others_are_done(tmp_path,
 
 def test_stop_decides_as_in_one_process(tmp_path):
     """A question lies whole with one worker, and what a former call drew is counted first."""
-    config = SampleConfig(paths=4, stop="window:2")
+    config = drawing(paths=4, stop="window:2")
     a = alone(tmp_path / "a", config)
     b = together(tmp_path / "b", config)
     assert lines(tmp_path / "a") == lines(tmp_path / "b")
@@ -118,14 +122,14 @@ def test_stop_decides_as_in_one_process(tmp_path):
 
 
 def test_stop_counts_the_ballots_of_an_interrupted_call(tmp_path):
-    first = SampleConfig(paths=1, stop="window:2")
+    first = drawing(paths=1, stop="window:2")
     together(tmp_path, first)
-    second = SampleConfig(paths=4, stop="window:2")
+    second = drawing(paths=4, stop="window:2")
     assert together(tmp_path, second).new_paths == len(QUESTIONS)  # the second one agrees
 
 
 def test_nothing_to_do_needs_no_worker(tmp_path):
-    config = SampleConfig(paths=2)
+    config = drawing(paths=2)
     together(tmp_path, config)
     crew = ThreadCrew(SCRIPT, config)
     assert together(tmp_path, config, crew).new_paths == 0
@@ -133,14 +137,14 @@ def test_nothing_to_do_needs_no_worker(tmp_path):
 
 
 def test_an_engine_that_fails_ends_the_run_with_its_words(tmp_path):
-    config = SampleConfig(paths=2)
+    config = drawing(paths=2)
     broken = {k: v for k, v in SCRIPT.items() if k != "q3"}
     with pytest.raises(LmsiError, match="KeyError: 'q3'"):
         together(tmp_path, config, ThreadCrew(broken, config))
 
 
 def test_workers_that_only_die_end_the_run(tmp_path):
-    config = SampleConfig(paths=2)
+    config = drawing(paths=2)
     crew = ThreadCrew(SCRIPT, config, deadly=SCRIPT, workers=2)
     with pytest.raises(LmsiError, match="one after another"):
         together(tmp_path, config, crew)
@@ -160,7 +164,7 @@ def test_what_waits_at_a_worker_is_bounded(tmp_path, monkeypatch):
                 drawn.append(g)
                 yield g
 
-    config = SampleConfig(paths=4)
+    config = drawing(paths=4)
     worker = module.Worker(Counting(SCRIPT), config)
     worker.start(Start(task=TASK, shown=(), paths=80))
     asked = tuple(Asked(id=q.id, question=q.question, paths=(0, 1, 2, 3)) for q in QUESTIONS)

@@ -1,5 +1,7 @@
 """What the tests of the stages share: a task, four questions, and a script of answers to them."""
 
+import msgspec
+
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.prompts import Task
@@ -39,12 +41,24 @@ class Silent:
         pass
 
 
+def settled(config):
+    """Settings with nothing left open, as the commands hand them to a stage."""
+    few_shot = "turns" if config.few_shot == "auto" else config.few_shot
+    prompt, tokens = config.prompt or "cot-zero", config.max_tokens or 256
+    return msgspec.structs.replace(config, prompt=prompt, max_tokens=tokens, few_shot=few_shot)
+
+
+def formed(task, config):
+    """The task in the format of settled settings."""
+    return msgspec.structs.replace(task, prompt=config.prompt)
+
+
 def sampled(root, config=None, fail_after=None, questions=QUESTIONS, progress=None):
     """One call of the sampling stage, as the command makes it; an interrupt is let out."""
-    run, config = RunDir(root), config or SampleConfig(paths=3)
+    run, config = RunDir(root), settled(config or SampleConfig(paths=3))
     engine = ScriptedEngine(SCRIPT, fail_after)
     bind(run, config, IDENTITY)
-    return sample(questions, engine, TASK, config, run, progress or Silent())
+    return sample(questions, engine, formed(TASK, config), config, run, progress or Silent())
 
 
 def voted(root, exams=None, gold=None, **settings):

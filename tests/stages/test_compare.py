@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from stage_helpers import TASK, Silent
+from stage_helpers import TASK, Silent, settled
 from test_evaluate import BASE, LABELLED, TwoMinds, examined, variants
 
 from lmsi_cli.config import EvalConfig
@@ -14,7 +14,7 @@ from lmsi_cli.stages.evaluate import Exam, evaluate
 
 
 def evaluated(root, questions=LABELLED, name="test", **config):
-    settings = EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config})
+    settings = settled(EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config}))
     exam = Exam(name, questions, TASK, settings)
     return evaluate([exam], variants(), TwoMinds(), RunDir(root), Silent())[0]
 
@@ -139,7 +139,7 @@ def test_a_student_is_set_beside_its_teacher_trained_and_not(tmp_path):
 
 def test_an_untrained_student_is_no_student(tmp_path):
     evaluated(tmp_path / "teacher")
-    settings = EvalConfig(paths=2, modes=("cot",))
+    settings = settled(EvalConfig(paths=2, modes=("cot",)))
     exam = Exam("test", LABELLED, TASK, settings)
     evaluate([exam], variants()[:1], TwoMinds(), RunDir(tmp_path / "student"), Silent())
     with pytest.raises(LmsiError, match="without an adapter"):
@@ -150,7 +150,7 @@ def test_an_untrained_student_is_no_student(tmp_path):
 
 def sourced(root, sha256, **config):
     """An evaluation whose result says which file it measured."""
-    settings = EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config})
+    settings = settled(EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config}))
     about = {"source": {"file": f"{sha256}.gguf", "sha256": sha256, "bytes": 8 << 20,
                         "parameters": 4_000_000}}  # fmt: skip
     exam = Exam("test", LABELLED, TASK, settings)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from stage_helpers import IDENTITY, sampled, voted
+from stage_helpers import IDENTITY, sampled, settled, voted
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
@@ -80,7 +80,7 @@ def test_a_path_behind_a_missing_one_decides_nothing_and_stays(tmp_path):
     sampled(tmp_path / "full", SampleConfig(paths=12))
     late = [p for p in paths_of(tmp_path / "full") if p.question_id == "q0" and p.path in (1, 5)]
     run = RunDir(tmp_path)
-    bind(run, STOPPING, IDENTITY)
+    bind(run, settled(STOPPING), IDENTITY)
     write_records(run.paths, late)
     sampled(tmp_path, STOPPING)
     assert paths_of(tmp_path)[:2] == late

@@ -1,6 +1,7 @@
 """What a run would cost: the reckoning, and that the trial leaves nothing behind."""
 
 import pytest
+from stage_helpers import settled
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.engine import LlamaEngine
@@ -27,7 +28,7 @@ def engine(gguf):
 
 
 def reckon(engine, **settings):
-    config = SampleConfig(threads=1, **settings)
+    config = settled(SampleConfig(threads=1, **settings))
     engine.config = config
     return estimate(requests_of(ASKED, engine, TASK, config), engine, config, TASK.trigger)
 
@@ -51,7 +52,7 @@ def test_paths_that_are_not_done_in_time_make_it_an_upper_bound(engine, monkeypa
     monkeypatch.setattr(module, "TRIAL_SECONDS", 0.0)
     found = reckon(engine, paths=4, parallel=4)
     assert found.at_most and found.trial_paths == 1
-    assert found.tokens_per_path > 0.9 * SampleConfig().max_tokens
+    assert found.tokens_per_path > 0.9 * engine.config.max_tokens
 
 
 def test_the_memory_is_that_of_the_layout(engine):

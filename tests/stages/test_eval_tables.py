@@ -3,7 +3,7 @@
 import io
 
 from rich.console import Console
-from stage_helpers import TASK, Silent
+from stage_helpers import TASK, Silent, settled
 from test_evaluate import LABELLED, TwoMinds, examined, variants
 
 from lmsi_cli.config import EvalConfig
@@ -45,7 +45,7 @@ def test_sweeps_have_tables_of_their_own(tmp_path):
 def test_many_models_go_below_one_another(tmp_path):
     base, adapter = variants()
     models = [base, *(adapter._replace(name=f"adapter x{s}", scale=s) for s in (0.5, 1))]
-    exam = Exam("test", LABELLED, TASK, EvalConfig(modes=("cot",)))
+    exam = Exam("test", LABELLED, TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], models, TwoMinds(), RunDir(tmp_path), Silent())[0]
     lines = shown(eval_tables(result))
     rows = [line.split("  ")[0] for line in lines[2:5]]
@@ -74,7 +74,7 @@ def test_a_comparison_tells_settings_first_and_flips_with_their_texts(tmp_path):
 
 def test_markup_in_a_question_is_only_text(tmp_path):
     hostile = Question(id="t0", question="[red]What[/] is 0 + 0?\x1b[2J", answer="0")
-    exam = Exam("[b]x", [hostile, *LABELLED[1:]], TASK, EvalConfig(modes=("cot",)))
+    exam = Exam("[b]x", [hostile, *LABELLED[1:]], TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), Silent())[0]
     assert "[b]x: 4 questions" in shown(eval_tables(result))[0]
     found = compare(Place(tmp_path), Place(tmp_path))

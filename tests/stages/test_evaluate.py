@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_helpers import TASK, Silent
+from stage_helpers import TASK, Silent, settled
 
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.engine.scripted import ScriptedEngine
@@ -64,7 +64,7 @@ def variants(adapter_hash="aa"):
 
 
 def examined_all(root, engine=None, adapter_hash="aa", progress=None, sets=("test",), **config):
-    settings = EvalConfig(**{"paths": 2, "modes": ("direct", "cot", "sc"), **config})
+    settings = settled(EvalConfig(**{"paths": 2, "modes": ("direct", "cot", "sc"), **config}))
     exams = [Exam(name, LABELLED, TASK, settings) for name in sets]
     return evaluate(exams, variants(adapter_hash), engine or TwoMinds(), RunDir(root),
                     progress or Silent())  # fmt: skip
@@ -180,7 +180,7 @@ def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path):
 def test_clusters_of_questions_widen_the_interval(tmp_path):
     grouped = [msgspec.structs.replace(q, group="g") if i < 3 else q
                for i, q in enumerate(LABELLED)]  # fmt: skip
-    exam = Exam("test", grouped, TASK, EvalConfig(modes=("cot",)))
+    exam = Exam("test", grouped, TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), Silent())[0]
     plain = examined(tmp_path / "plain", modes=("cot",))
     wide, narrow = (r.variants[0].figures[0].accuracy for r in (result, plain))
@@ -192,7 +192,7 @@ def test_a_limit_takes_over_what_is_there_and_marks_anew(tmp_path):
     examined(tmp_path, modes=("cot",), limit=2)
     wrong = [msgspec.structs.replace(q, answer="99") for q in LABELLED]
     engine = TwoMinds()
-    exam = Exam("test", wrong, TASK, EvalConfig(modes=("cot",)))
+    exam = Exam("test", wrong, TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], variants(), engine, RunDir(tmp_path), Silent())[0]
     assert [[r.question_id for r in rs] for _, _, rs in engine.asked] == [["t2", "t3"]] * 2
     assert result.variants[0].figures[0].scores == (0, 0, 1, 1)
@@ -289,7 +289,7 @@ def test_each_mode_asks_in_its_own_way(tmp_path):
 def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, watcher):
     long = Question(id="long", question="How many? " * 500, answer="3")  # the context is 4096
     modes = ("direct", "cot", "sc")
-    exam = Exam("test", [*LABELLED, long], TASK, EvalConfig(paths=2, modes=modes))
+    exam = Exam("test", [*LABELLED, long], TASK, settled(EvalConfig(paths=2, modes=modes)))
     for _ in range(2):  # the second call finds all other answers, and tells it again
         result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), watcher)[0]
         assert (result.skipped, result.n) == (("long",), 5)
@@ -305,7 +305,7 @@ def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, wa
 
 
 def test_the_base_alone_has_no_change(tmp_path):
-    exam = Exam("test", LABELLED, TASK, EvalConfig(modes=("cot",)))
+    exam = Exam("test", LABELLED, TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], variants()[:1], TwoMinds(), RunDir(tmp_path), Silent())[0]
     assert (result.pairs, result.corrected, gained([result])) == ((), "", None)
 

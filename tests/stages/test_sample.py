@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_helpers import IDENTITY, QUESTIONS, SCRIPT, sampled
+from stage_helpers import IDENTITY, QUESTIONS, SCRIPT, sampled, settled
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import path_seed
@@ -154,7 +154,7 @@ OTHERS = [
 
 def bound(root, changes):
     own = {k: v for k, v in changes.items() if k in SampleConfig.__struct_fields__}
-    bind(RunDir(root), SampleConfig(**{"paths": 3, **own}), {**IDENTITY, **changes})
+    bind(RunDir(root), settled(SampleConfig(**{"paths": 3, **own})), {**IDENTITY, **changes})
 
 
 @pytest.mark.parametrize(("changes", "told"), OTHERS, ids=lambda x: str(x)[:24])
@@ -170,11 +170,11 @@ def test_other_settings_are_refused_each_by_name(tmp_path, changes, told):
 
 def test_an_adapter_that_is_gone_from_the_command_is_missed(tmp_path):
     sampled(tmp_path)
-    bind(RunDir(tmp_path / "adapted"), SampleConfig(), {**IDENTITY, **OTHERS[-1][0]})
+    bind(RunDir(tmp_path / "adapted"), settled(SampleConfig()), {**IDENTITY, **OTHERS[-1][0]})
     sample_one = RunDir(tmp_path).paths.read_bytes()
     RunDir(tmp_path / "adapted").paths.write_bytes(sample_one)
     with pytest.raises(LmsiError, match=r"adapter: x.gguf in the run folder, none now"):
-        bind(RunDir(tmp_path / "adapted"), SampleConfig(), IDENTITY)
+        bind(RunDir(tmp_path / "adapted"), settled(SampleConfig()), IDENTITY)
 
 
 FREE = [

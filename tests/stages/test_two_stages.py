@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent
+from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent, formed, settled
 
 from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
 from lmsi_cli.engine.scripted import ScriptedEngine
@@ -45,9 +45,9 @@ class Noting(ScriptedEngine):
 
 
 def drawn(root, config=TWO, task=TASK, fail_after=None, script=SCRIPT):
-    run, engine = RunDir(root), Noting(script, fail_after, REPLIES)
+    run, engine, config = RunDir(root), Noting(script, fail_after, REPLIES), settled(config)
     bind(run, config, IDENTITY)
-    return engine, sample(QUESTIONS, engine, task, config, run, Silent())
+    return engine, sample(QUESTIONS, engine, formed(task, config), config, run, Silent())
 
 
 def paths_of(root):
@@ -125,8 +125,8 @@ BASE = [Variant("base", None, {"model_sha256": "mm"})]
 
 
 def examined(root, task, engine, **config):
-    asked = EvalConfig(paths=3, modes=("cot", "sc"), **config)
-    exam = Exam("test", LABELLED, task, asked)
+    asked = settled(EvalConfig(paths=3, modes=("cot", "sc"), **config))
+    exam = Exam("test", LABELLED, formed(task, asked), asked)
     return evaluate([exam], BASE, engine, RunDir(root), Silent())[0]
 
 

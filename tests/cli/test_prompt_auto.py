@@ -1,0 +1,164 @@
+"""`lmsi sample --prompt auto`: the trial, what is kept of it, and who asks in its wording later."""
+
+import json
+
+import chat_models as chat
+import msgspec
+import pytest
+
+from lmsi_cli.cli.asking import wording_of
+from lmsi_cli.engine import reading
+from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.records import Path
+from lmsi_cli.rundir import RunDir
+from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.wording import AUTO, candidates
+
+pytestmark = pytest.mark.model
+ASKED = [f"Tom has {n} pens. Tom gets {n + 1} more. How many pens does Tom have?" for n in range(6)]
+AUTO_SET = ("--prompt", AUTO, "--threads", 1, "-n", 2)
+CUES = ("Let's think step by step.", "Here it goes:")
+FILE = "".join(
+    f'[[wordings]]\nname = "{name}"\nchat = false\ncot_cue = "{cue}"\n'
+    for name, cue in zip(("usual", "other"), CUES, strict=True)
+)
+
+
+def write(file, questions):
+    lines = [json.dumps({"id": f"q{n}", "question": q}) + "\n" for n, q in enumerate(questions)]
+    file.write_text("".join(lines))
+
+
+@pytest.fixture
+def place(folder):
+    write(folder / "six.jsonl", ASKED)
+    write(folder / "four.jsonl", ASKED[:4])
+    (folder / "w.toml").write_text(FILE)
+    return folder
+
+
+def one_line(done, told):
+    assert (done.exit_code, done.stdout) == (1, "")
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith(f"error: {told}") and lines[1].startswith("hint: ")
+    assert len(lines) == 2
+
+
+@pytest.mark.slow
+def test_a_trial_is_told_kept_and_held_once(place, lmsi):
+    argv = ("sample", "six.jsonl", "-m", "tinymath", "-o", "r", *AUTO_SET, "--json")
+    done = lmsi(*argv)
+    assert done.exit_code == 0, done.stderr
+    kept = RunDir("r").load_settings()
+    trial, wording = kept["trial"], kept["wording"]
+    names = [w.name for w in candidates(AUTO, load_task("tinymath"), False)]
+    assert [t["name"] for t in trial["tried"]] == names and len(names) > 1
+    best = trial["tried"][trial["best"]]
+    assert (best["name"], best["prompt"]) == (wording["name"], wording["prompt"])
+    assert f"asked as `{best['name']}` ({best['prompt']}): agreement" in done.stderr
+    assert kept["sample"]["prompt"] == best["prompt"] and kept["sample"]["wording"] == best["name"]
+    assert kept["sample"]["max_tokens"] == trial["budget"] >= best["longest"]
+    assert best["agreement"] > 0.2  # the model can add
+    again = lmsi(*argv)
+    assert json.loads(again.stdout)["new_paths"] == 0
+    assert "asked as" not in again.stderr
+    assert RunDir("r").load_settings() == kept
+    plain = lmsi("sample", "six.jsonl", "-m", "tinymath", "-o", "r", "--threads", 1, "-n", 3,
+                 "--json")  # fmt: skip
+    assert json.loads(plain.stdout)["new_paths"] == 6  # as begun, with nothing said of it
+    assert {k: RunDir("r").load_settings()[k] for k in ("wording", "trial")} == {
+        "wording": wording, "trial": trial,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("source", "more"), [("four.jsonl", ()), ("six.jsonl", ("--limit", 4))], ids=["four", "limit"]
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["draw", "dry"])
+def test_too_few_questions_for_a_trial_are_one_line(place, lmsi, source, more, dry):
+    done = lmsi("sample", source, "-m", "m.gguf", "-o", "r", *AUTO_SET, *more, *dry)
+    one_line(done, "--prompt auto: 4 questions are too few to try wordings on")
+    assert not RunDir("r").paths.exists()
+
+
+def test_without_a_wish_few_questions_are_asked_in_the_first_wording(place, lmsi):
+    done = lmsi("sample", "four.jsonl", "-m", "m.gguf", "-o", "r", "--max-tokens", 8, "-n", 1)
+    assert done.exit_code == 0 and "asked as" not in done.stderr
+    assert wording_of(RunDir("r")) == candidates("", load_task("number"), False)[0]
+    assert "trial" not in RunDir("r").load_settings()
+
+
+def test_a_dry_run_shows_the_trial_and_writes_nothing(place, lmsi):
+    argv = ("sample", "six.jsonl", "-m", "m.gguf", "-o", "r", "--prompt", "w.toml",
+            "--threads", 1, "-n", 2, "--max-tokens", 8, "--dry-run")  # fmt: skip
+    shown = lmsi(*argv)
+    assert shown.exit_code == 0, shown.stderr
+    assert "wordings, tried on 6 questions" in shown.stdout
+    assert all(name in shown.stdout for name in ("usual", "other", "agreement", "cut off"))
+    assert shown.stdout.count(" *") == 1
+    told = json.loads(lmsi(*argv, "--json").stdout)
+    assert [t["name"] for t in told["trial"]["tried"]] == ["usual", "other"]
+    assert told["wording"]["name"] == told["trial"]["tried"][told["trial"]["best"]]["name"]
+    assert not RunDir("r").root.exists()
+
+
+def agree(run):
+    """Put answers into the mouth of a model that writes nonsense."""
+    paths = [
+        msgspec.structs.replace(p, text=" So. The answer is 7.", predicted_answer="7",
+                                stop_reason="answer", extract_rule="marker")
+        for p in read_records(run.paths, Path)
+    ]  # fmt: skip
+    write_records(run.paths, paths)
+
+
+def test_vote_train_and_eval_ask_in_the_wording_of_the_run(place, lmsi, monkeypatch):
+    done = lmsi("sample", "six.jsonl", "-m", "m.gguf", "-o", "r", "--prompt", "w.toml",
+                "--threads", 1, "-n", 2, "--max-tokens", 8)  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    run = RunDir("r")
+    cue = wording_of(run).cot_cue
+    agree(run)
+    assert lmsi("vote", "r", "--min-votes", 1, "--min-share", 0).exit_code == 0
+    examples = [json.loads(line) for line in run.train.read_text().splitlines()]
+    zero = [e["prompt"] for e in examples if e["format"] == "cot-zero"]
+    assert zero and all(prompt.endswith(cue) for prompt in zero)
+    done = lmsi("train", "r", "--max-steps", 1, "--rank", 1, "--no-sweep", "--force", "-q")
+    assert done.exit_code == 0, done.stderr
+    written, render = [], reading.render
+    monkeypatch.setattr(reading, "render", lambda *a: written.append(render(*a)) or written[-1])
+    ask = ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--threads", 1, "-q", "--json")
+    (told,) = json.loads(lmsi(*ask, "--max-tokens", 4).stdout)
+    assert written and all(prompt.endswith(cue) for prompt in written)
+    assert told["settings"]["prompt"] == "cot-zero"
+    for name, expected in zip(("usual", "other"), CUES, strict=True):  # another one, if wished
+        (place / "one.toml").write_text(f'[[wordings]]\nname = "{name}"\ncot_cue = "{expected}"\n')
+        written.clear()
+        assert lmsi(*ask, "--max-tokens", 4, "--prompt", "one.toml").exit_code == 0
+        assert written and all(prompt.endswith(expected) for prompt in written)
+
+
+def test_a_folder_is_held_to_its_wording(place, lmsi):
+    argv = ("sample", "four.jsonl", "-m", "m.gguf", "-o", "r", "--max-tokens", 8, "-n", 1)
+    assert lmsi(*argv, "--prompt", "cot-zero").exit_code == 0
+    (place / "one.toml").write_text('[[wordings]]\nname = "mine"\nchat = false\n')
+    for more, told in (
+        (("--prompt", "cot-few"), "prompt: cot-zero in the run folder, cot-few now"),
+        (("--prompt", "one.toml"), "in the run folder, mine now"),
+        (("--few-shot", "message"), "few_shot: turns in the run folder, message now"),
+    ):
+        done = lmsi(*argv, *more)
+        one_line(done, "the paths in r had other settings: ")
+        assert told in done.stderr
+
+
+def test_a_variable_that_the_template_does_not_take_ends_before_a_trial(place, gguf, lmsi):
+    chat.chat_model(gguf, place / "switch.gguf", chat.SWITCH)
+    argv = ("sample", "six.jsonl", "-m", "switch.gguf", "-o", "r", *AUTO_SET, "--template-var")
+    for given, told in (
+        ("nosuch=1", "switch.gguf: its chat template has no variable 'nosuch' to set"),
+        ("enable_thinking=no", "switch.gguf: its chat template refuses the prompt with"),
+    ):
+        for dry in ((), ("--dry-run",)):
+            one_line(lmsi(*argv, given, *dry), told)
+    assert not RunDir("r").paths.exists()

@@ -1,0 +1,113 @@
+"""Wordings: what each setting of --prompt leaves to choose from, and what is said of bad files."""
+
+import msgspec
+import pytest
+
+from lmsi_cli.answers import KINDS
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Chat, Task, render
+from lmsi_cli.records import Exemplar
+from lmsi_cli.tasks.wording import AUTO, FORMATS, candidates, worded
+
+PLAIN = Task(name="plain", kind="number", exemplars=())
+OWN = msgspec.structs.replace(PLAIN, name="own", prompt="cot-few", cot_cue="Think first.")
+FORMS = pytest.mark.parametrize("chat", [True, False], ids=["chat", "plain"])
+
+
+@FORMS
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_answer_has_sound_wordings_for_both_forms(kind, chat):
+    example = Exemplar(question="What else?", rationale="So it is.", answer="yes")
+    task = msgspec.structs.replace(PLAIN, kind=kind, exemplars=(example,))
+    found = candidates(AUTO, task, chat)
+    assert found and len({w.name for w in found}) == len(found)
+    for wording in found:
+        assert wording.chat == chat
+        own = msgspec.structs.replace(
+            worded(task, wording), chat=Chat(few_shot=wording.few_shot, system="") if chat else None
+        )
+        asked = render(own, "Is it so?", wording.prompt)
+        text = asked if isinstance(asked, str) else "\n".join(m.content for m in asked)
+        assert text.count("Is it so?") == 1
+        assert not any(place in text for place in ("{cue}", "{trigger}", "{answer}", "{question}"))
+
+
+@FORMS
+def test_a_task_without_words_of_its_own_leaves_all_open(chat):
+    assert candidates("", PLAIN, chat) == candidates(AUTO, PLAIN, chat)
+
+
+@FORMS
+def test_a_task_s_own_words_come_first_and_alone_unless_auto_is_asked_for(chat):
+    (own,) = candidates("", OWN, chat)
+    assert (own.prompt, own.cot_cue, own.chat) == ("cot-few", "Think first.", chat)
+    assert worded(OWN, own) == OWN
+    assert candidates(AUTO, OWN, chat) == [own, *candidates(AUTO, PLAIN, chat)]
+
+
+@FORMS
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_format_is_one_wording_in_this_format(format, chat):
+    for task in (PLAIN, OWN):
+        (found,) = candidates(format, task, chat)
+        assert (found.prompt, found.chat) == (format, chat)
+
+
+@FORMS
+def test_a_name_is_that_wording(chat):
+    for wording in candidates(AUTO, OWN, chat):
+        assert candidates(wording.name, OWN, chat) == [wording]
+
+
+@FORMS
+def test_another_name_is_told_with_those_there_are(chat):
+    with pytest.raises(LmsiError, match=r"^--prompt nosuch: no such format or wording$") as e:
+        candidates("nosuch", PLAIN, chat)
+    for name in (AUTO, *FORMATS, *(w.name for w in candidates(AUTO, PLAIN, chat))):
+        assert name in e.value.hint
+
+
+def test_a_file_s_wordings_are_taken_as_they_are(tmp_path):
+    file = tmp_path / "w.toml"
+    file.write_text(
+        '[[wordings]]\nname = "a"\ncot_request = "{cue} Now."\n'
+        '[[wordings]]\nname = "b"\nprompt = "cot-few"\nfew_shot = "message"\n'
+    )
+    one, two = candidates(str(file), OWN, True)
+    assert (one.name, one.cot_request, one.prompt) == ("a", "{cue} Now.", "cot-zero")
+    assert (two.name, two.prompt, two.few_shot) == ("b", "cot-few", "message")
+    assert worded(PLAIN, one).cot_request == "{cue} Now."
+
+
+GOOD = '[[wordings]]\nname = "good"\n'
+BAD = {
+    "a misspelt key": (
+        GOOD + '[[wordings]]\nname = "b"\ncot_reqest = "x"\n',
+        "wording 2: unknown field `cot_reqest` (did you mean `cot_request`?)",
+    ),
+    "another key": ('[[wordings]]\nname = "b"\nzzz = 1\n', "wording 1: unknown field `zzz`"),
+    "a number": ("[[wordings]]\nname = 3\n", "wording 1: Expected `str`, got `int` - at `$.name`"),
+    "no name": ("[[wordings]]\n", "wording 1: Object missing required field `name`"),
+    "a format": (
+        '[[wordings]]\nname = "b"\nprompt = "cot"\n',
+        "wording 1: Invalid enum value 'cot' - at `$.prompt`",
+    ),
+    "twice": (GOOD + GOOD, "two wordings are called 'good'"),
+    "a table": ('[wordings]\nname = "b"\n', "expected entries headed [[wordings]]"),
+    "a word": ('wordings = ["b"]\n', "wording 1: Expected `object`, got `str`"),
+    "none": ("wordings = []\n", "expected entries headed [[wordings]]"),
+    "more": (f"temperature = 1\n{GOOD}", "expected entries headed [[wordings]] and nothing else"),
+    "no TOML": ("[[wordings\n", "not a TOML file: "),
+    "no UTF-8": (b'[[wordings]]\nname = "\xff"\n', "not a TOML file: "),
+    "no file": (None, "cannot be read: No such file or directory"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BAD.values(), ids=BAD.keys())
+def test_a_bad_file_is_one_line_that_names_file_entry_and_field(tmp_path, text, told):
+    file = tmp_path / "w.toml"
+    if text is not None:
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(LmsiError) as e:
+        candidates(str(file), PLAIN, True)
+    assert str(e.value).startswith(f"{file}: {told}") and "\n" not in str(e.value)
