@@ -36,6 +36,8 @@ _UNFINISHED = re.compile(
     rf"[ \t]*(?:[{MINUS}+*/\u00d7\u00f7:]|x(?=[ ])|\\(?:times|cdot|div)\b)[ \t]*[({CURRENCY}0-9\\]"
     r"|\^[ ]?\{?[0-9A-Za-z]|[.,][0-9]|[ ]?(?:\\?%|percent)?[ ](?:of|out of)[ ](?:the[ ])?\$?[0-9]"
 )
+# "x - 15": an unknown that a number is added to, and no letter that is a unit or a label.
+_TERM = re.compile(rf"(?<![A-Za-z\\])[nqu-zDXYZ][ ]?[{MINUS}+*/][ ]?\Z")
 # What an answer is followed by that is no part of it; "which" and "since" may also lead to one.
 _REASON = r",?[ ](?:because|given that|due to)\b"
 _REMARK = re.compile(
@@ -180,7 +182,8 @@ def _before(remarks: re.Pattern[str], text: str, place: Span) -> tuple[Span, lis
 
 def _finished(text: str, number: Numeral, place: Span) -> bool:
     """Whether a number is a value, and no part of arithmetic, of a formula or of a range."""
-    if number["opaque"]:
+    before = max(place.start, number.start() - 4), number.start()
+    if number["opaque"] or _TERM.search(text, *before):
         return False
     ends = number.end(), place.end
     return not (_UNFINISHED.match(text, *ends) or SYMBOLIC.match(text, *ends))

@@ -77,6 +77,7 @@ SYMBOLIC = re.compile(
     r"[ \t]?(?:\\?,|\\cdot|\\times|[*\u00d7])?[ \t]?"
     r"(?:\\(?:sqrt|[dt]?frac|pi|theta|log|ln|sin|cos|tan)\b"
     r"|[\u221a\u03c0]|pi\b)|[a-z](?:[ ]?[-+=^](?=[ ]?[0-9a-z])|(?=\$|[ ]?\\[)\]]))"
+    r"|(?:[ ]?[-+*/][ ]?)?[nqu-zDXYZ](?=[ ]?\Z)"
 )
 _LONGEST = 100  # characters; a longer "number" is a model stuck on a digit
 
