@@ -34,8 +34,8 @@ def start(*argv):
 
 def sampling(run, model, *more):
     return ["sample", TINYMATH / "questions.jsonl", "-m", model, "-o", run.root, "--limit", "12",
-            "-n", "16", "--max-tokens", "64", "-np", "16", "--threads", "1", "-q",
-            *more]  # fmt: skip
+            "-n", "16", "--prompt", "cot-zero", "--max-tokens", "64", "-np", "16", "--threads", "1",
+            "-q", *more]  # fmt: skip
 
 
 def finished(command):
