@@ -147,8 +147,13 @@ def pace(model: LlamaModel, need: Need, choice: Choice, threads: int) -> Pace:
 def _prompted(
     model: LlamaModel, need: Need, choice: Choice, threads: int
 ) -> Iterator[tuple[LlamaContext, Any, float]]:
-    """A cache with a prompt, the prompt's first cells as bytes, and tokens read per second."""
-    context = LlamaContext(model, lay_out(need._replace(paths=choice.width), choice), threads)
+    """A cache with a prompt, the prompt's first cells as bytes, and tokens read per second.
+
+    It has room for what is measured, even where paths may have fewer tokens than that.
+    """
+    room = max(need.max_tokens, WRITTEN + 1 + MORE_STEPS)
+    need = need._replace(paths=choice.width, max_tokens=room)
+    context = LlamaContext(model, lay_out(need, choice), threads)
     try:
         begun = time.perf_counter()
         written = _read_prompt(context, need.longest)
