@@ -148,8 +148,13 @@ def pace(model: LlamaModel, need: Need, choice: Choice, threads: int) -> Pace:
 def _prompted(
     model: LlamaModel, need: Need, choice: Choice, threads: int
 ) -> Iterator[tuple[LlamaContext, _Cells, float]]:
-    """A cache with a prompt, a path's own cells, and tokens of a prompt read per second."""
-    context = LlamaContext(model, lay_out(need._replace(paths=choice.width), choice), threads)
+    """A cache with a prompt, a path's own cells, and tokens of a prompt read per second.
+
+    It has room for what is measured, even where paths may have fewer tokens than that.
+    """
+    room = max(need.max_tokens, written(need) + 1 + MORE_STEPS)
+    job = need._replace(paths=choice.width, max_tokens=room)
+    context = LlamaContext(model, lay_out(job, choice), threads)
     try:
         begun = time.perf_counter()
         cells = _fill(context, need)

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import broken_models
 
+from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.wording import FORMATS, candidates
+
 ONE = '{"question": "How many?"}\n'
 FORMS = (
     'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, or text '
@@ -57,8 +60,8 @@ def cut(keep, why, command="sample q.jsonl -m cut.gguf -o r"):
     return Case(command, {"cut.gguf": make}, CUT.format(size=f"{keep:,}", why=why), AGAIN)
 
 
-def flag(typed, told):
-    return Case(f"{SAMPLE} {typed}", {}, told)
+def flag(typed, told, hint=""):
+    return Case(f"{SAMPLE} {typed}", {}, told, hint)
 
 
 def model(make, told, hint, command="sample q.jsonl -m e.gguf -o r"):
@@ -262,12 +265,14 @@ SETTINGS = {
         "--temperature -1", "--temperature: expected a number, at least 0 and at most 10, got -1.0"
     ),
     "flag above": flag(
-        "-np 241", "--parallel: expected a whole number, at least 0 and at most 240, got 241"
+        "-np 241",
+        "--parallel: expected auto or a whole number, at least 0 and at most 240, got '241'",
     ),
     "no criterion": flag("--stop beta:2", f"--stop: expected {STOPS}, got 'beta:2'"),
     "no number": flag("--top-p nan", "--top-p: expected a number, above 0 and at most 1, got nan"),
     "more threads than llama.cpp survives": flag(
-        "--threads 513", "--threads: expected a whole number, at least 0 and at most 512, got 513"
+        "--threads 513",
+        "--threads: expected auto or a whole number, at least 0 and at most 512, got '513'",
     ),
     "GPU layers": flag(
         "-ngl some", "--gpu-layers: expected all, none or a whole number, at least 0, got 'some'"
@@ -276,9 +281,13 @@ SETTINGS = {
         "[sample]\ngpu_layers = -1\n",
         " [sample] gpu_layers: expected all, none or a whole number, at least 0, got -1",
     ),
-    "flag choice": flag(
+    "flag choice": flag("--kv x", "--kv: expected one of auto, unified, split, got 'x'"),
+    "wording": flag(
         "--prompt x",
-        "--prompt: expected one of cot-few, cot-zero, cot-zero-2, direct-few, direct-zero, got 'x'",
+        "--prompt x: no such format or wording",
+        f"auto; a format: {', '.join(FORMATS)}; a wording for plain text: "
+        f"{', '.join(w.name for w in candidates('auto', load_task('number'), False))}; "
+        "or FILE.toml",
     ),
     "flag of a list": Case(
         "eval r --data test.jsonl --modes cot,x",

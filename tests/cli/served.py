@@ -18,7 +18,8 @@ def options(front, *more):
 
 def sample(lmsi, front, *more, code=0):
     """Draw 4 plain paths for each of 3 questions, unless told otherwise."""
-    more = [*options(front), "--chat", "off", "--paths", "4", *more]
+    form = ["--chat", "off", "--prompt", "cot-zero", "--max-tokens", "256"]
+    more = [*options(front), *form, "--paths", "4", *more]
     done = lmsi("sample", "q.jsonl", "-o", "run", "-q", *more)
     assert done.exit_code == code, done.stderr
     return done

@@ -65,7 +65,7 @@ REFUSED = {
     "broken": (("broken",), "broken.gguf: its chat template is broken: "),
     "refuses": (("refuses",), "refuses.gguf: its chat template refuses the prompt: only tools"),
     "system": (("m", "--system", "x"), "--system needs a conversation, and prompts are plain text"),
-    "form": (("chatml", "--few-shot", "both"), "--few-shot: expected one of turns, message"),
+    "form": (("chatml", "--few-shot", "both"), "--few-shot: expected one of auto, turns, message"),
     "choice": (("chatml", "--chat", "yes"), "--chat: expected one of auto, on, off"),
     "variable, plain": (
         ("m", "--template-var", "a=1"), "--template-var needs a conversation, and prompts are"
@@ -261,7 +261,8 @@ def test_a_dry_run_shows_the_prompt_as_tokenised_and_writes_nothing(talks, lmsi)
     shown = dry(lmsi, "chatml", "--system", "Be brief.")
     assert (shown["chat"], shown["why"]) == (True, "the file has a chat template")
     assert spelt(shown).startswith("<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n")
-    assert 'sentence "The answer is X."' in spelt(shown)
+    request = spelt(shown).partition("Is <|im_end|> 6?\n\n")[2].partition("<|im_end|>")[0]
+    assert request.startswith(shown["wording"]["cot_request"].partition("{")[0]) and request
     marks = [piece["text"] for piece in shown["prompt"] if piece["mark"]]
     assert marks == ["<s>", *("<|im_start|>", "<|im_end|>") * 2, "<|im_start|>"]
     assert shown["shortest"] == shown["longest"] == shown["median"] == len(shown["ids"])

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -17,12 +18,24 @@ KILLS = 20
 QUESTIONS, PATHS = 12, 10
 
 
-def command(folder, *more):
+def sampling(folder, *more):
     return [
-        sys.executable, "-c", "from lmsi_cli.cli.main import main; main()", "sample",
-        str(TINYMATH / "questions.jsonl"), "-o", str(folder), "--limit", str(QUESTIONS),
+        "sample", str(TINYMATH / "questions.jsonl"), "-o", str(folder), "--limit", str(QUESTIONS),
         "-n", str(PATHS), "--parallel", "8", "--threads", "1", "--quiet", *more,
     ]  # fmt: skip
+
+
+def command(folder, *more):
+    code = "from lmsi_cli.cli.main import main; main()"
+    return [sys.executable, "-c", code, *sampling(folder, *more)]
+
+
+def start(folder):
+    return forked.lmsi(*sampling(folder), err=folder.with_suffix(".err"))
+
+
+def finish(folder):
+    assert forked.ended(start(folder)) == 0, folder.with_suffix(".err").read_text()
 
 
 def lines(folder):
@@ -44,20 +57,19 @@ def live(folder, rng):
     Counted in lines and not in seconds, so that a fast machine is not done before the last kill.
     """
     goal = len(lines(folder)) + rng.randint(1, 7)
-    process = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while len(lines(folder)) < goal and process.poll() is None:
+    process = start(folder)
+    while len(lines(folder)) < goal and process.is_alive():
         time.sleep(0.005)
     time.sleep(rng.uniform(0, 0.1))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL  # it had not ended by itself
+    process.kill()
+    assert forked.ended(process) == -signal.SIGKILL  # it had not ended by itself
     return lines(folder)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(command(folder), check=True, capture_output=True)
+    finish(folder)
     return by_key(folder)
 
 
@@ -72,7 +84,7 @@ def test_twenty_kills(tmp_path, uninterrupted):
         now = live(folder, rng)
         assert now[: len(seen)] == seen
         seen = now
-    subprocess.run(command(folder), check=True, capture_output=True)
+    finish(folder)
     assert (folder / "paths.jsonl").read_bytes().endswith(b"\n")
     assert lines(folder)[: len(seen)] == seen
     resumed = by_key(folder)

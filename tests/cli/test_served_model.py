@@ -16,6 +16,7 @@ pytest.importorskip("starlette_context")
 pytest.importorskip("pydantic_settings")
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
+SHORT = ("--max-tokens", "256")  # the server's context has 512
 ASKED = [
     "Tom has 3 pens. Tom gets 4 more pens. How many pens does Tom have now?",
     "Anna buys 2 boxes with 5 cards each. How many cards does Anna have?",
@@ -38,7 +39,7 @@ def asked(here):
 
 def sample(lmsi, url, *more, code=0):
     there = ["--engine", "openai", "--base-url", url, "--model", "tiny", "--chat", "off"]
-    done = lmsi("sample", "q.jsonl", "-o", "run", "-q", "--task", "tinymath", *there, *more)
+    done = lmsi("sample", "q.jsonl", "-o", "run", "-q", "--task", "tinymath", *there, *SHORT, *more)
     assert done.exit_code == code, done.stderr
     return done
 
@@ -48,7 +49,7 @@ def test_greedy_paths_are_those_of_the_local_engine(asked, lmsi, served, gguf):
         sample(lmsi, front.url, "--temperature", "0", "--paths", "1")
     there = paths(asked)
     here = ["--task", "tinymath", "-m", gguf, "--threads", "1", "--temperature", "0"]
-    done = lmsi("sample", "q.jsonl", "-o", "local", "-q", *here, "--paths", "1")
+    done = lmsi("sample", "q.jsonl", "-o", "local", "-q", *here, *SHORT, "--paths", "1")
     assert done.exit_code == 0, done.stderr
     (asked / "run").rename(asked / "there")
     (asked / "local").rename(asked / "run")

@@ -174,7 +174,7 @@ def test_variables_of_the_template_go_to_the_server_and_belong_to_the_run(here, 
         before = len(front.posts)
         how = ["--data", "test.jsonl", "--modes", "cot", "-q", "--engine", "openai"]
         assert lmsi("eval", "run", *how).exit_code == 0
-        assert [p["chat_template_kwargs"] for p in front.posts[before:]] == [wanted] * 4
+        assert [p["chat_template_kwargs"] for p in front.posts[before:]] == [wanted] * 5  # a trial
         done = sample(lmsi, front, "--chat", "on", code=1)
         assert "template_var: ['enable_thinking=false', 'effort=low'] in the run" in done.stderr
         assert lmsi("vote", "run", "-q").exit_code == 0

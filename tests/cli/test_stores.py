@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("pyarrow")
 CALL = [sys.executable, "-c", "from lmsi_cli.cli.main import main; main()"]
-PLENTY = ("-n", 3, "--max-tokens", 8, "--quiet", "--threads", 1)
+PLENTY = ("-n", 3, "--prompt", "cot-zero", "--max-tokens", 8, "--quiet", "--threads", 1)
 
 
 @pytest.fixture(scope="session")
