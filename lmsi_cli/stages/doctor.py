@@ -14,12 +14,13 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from lmsi_cli.catalog import cards
-from lmsi_cli.engine import offload, probe
+from lmsi_cli.engine import builds, offload, probe
 from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
 
 LITTLE_MEMORY = 4.0  # GiB free; less than this stops even a half-billion-parameter model
 REBUILD = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+SLOWER = "lmsi avoids the crash and is slower for it; built anew, llama.cpp may not crash: "
 PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf", "numpy")
 
 
@@ -80,7 +81,7 @@ def _llama() -> list[Check]:
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
     return [
         Check(name="llama.cpp features", value=features),
-        _quantised(),
+        _quantised(features),
         _gpu(),
     ]
 
@@ -93,18 +94,23 @@ def _gpu() -> Check:
     return Check(name="GPU offload", value=found.told, advice=found.advice)
 
 
-def _quantised() -> Check:
-    name, found = "quantised models", probe.probe()
+def _quantised(features: str) -> Check:
+    """Whether quantised models work, and with the CPU's units for them, where it has any."""
+    name, found, amx = "quantised models", probe.probe(), builds.amx(features)
     if not found.usable:
         return Check(name=name, value="broken", problem=found.note, advice=REBUILD, fatal=True)
-    if found.extra_buffers:
-        return Check(name=name, value="work")
+    if not found.extra_buffers:
+        lacking = "work without repacked weights" + (", and so without AMX" if amx.built else "")
+        advice = SLOWER + (builds.repair_line(offload.backends()) if amx.built else REBUILD)
+        return Check(name=name, value=lacking, problem=found.note, advice=advice)
+    if not amx.cpu:
+        return Check(name=name, value="work (no AMX in this CPU)")
+    if amx.built:
+        return Check(name=name, value="work, with AMX")
     return Check(
         name=name,
-        value="work without repacked weights",
-        problem=found.note,
-        advice="nothing to do, lmsi avoids it; a newer compiler may bring the speed back: "
-        + REBUILD,
+        value="work, without AMX: this llama.cpp was built for other CPUs",
+        advice=f"built on this machine it is faster: {builds.repair_line(offload.backends())}",
     )
 
 
