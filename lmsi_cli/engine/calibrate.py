@@ -1,8 +1,8 @@
 """Which cache and which width decode fastest, found by decoding a little and then remembered.
 
 Knows one loaded model and the layouts to try; nothing of questions or files of a run. Measured once
-per machine, llama.cpp build, model file (repacked or not), threads and prompt length, and only where
-the work to be done is many times the measurement. What is kept, in the cache folder:
+per machine, llama.cpp build, model file (repacked or not), threads and prompt length, and only
+where the work to be done is many times the measurement. What is kept, in the cache folder:
 
     {"width": 64, "unified": false, "flash": 1, "rates": {"unified 32": 2101.5, "split 64": 2690.0}}
 """

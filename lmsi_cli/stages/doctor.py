@@ -2,7 +2,7 @@
 
 Asks the libraries; changes nothing but the remembered answer of the probe. One check:
 
-    {"name": "llama.cpp, quantised models", "value": "works", "problem": "", "advice": ""}
+    {"name": "quantised models", "value": "work, with AMX", "problem": "", "advice": "", ...}
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from lmsi_cli.records import Record
 
 LITTLE_MEMORY = 4.0  # GiB free; less than this stops even a half-billion-parameter model
 REBUILD = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
-SLOWER = "lmsi avoids the crash and is slower for it; built anew, llama.cpp may not crash: "
+SLOWER = "lmsi avoids the crash and is slower for it; the line below builds a llama.cpp without it"
 PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf", "numpy")
 
 
 class Check(Record, frozen=True, kw_only=True):
-    """One fact; ``problem`` is empty if all is well, ``fatal`` means nothing works before."""
+    """One fact; ``problem`` is empty if all is well, ``fatal`` means nothing works before.
+
+    ``command`` is one line to type, shown whole below all checks.
+    """
 
     name: str
     value: str
     problem: str = ""
     advice: str = ""
+    command: str = ""
     fatal: bool = False
 
 
@@ -101,8 +105,8 @@ def _quantised(features: str) -> Check:
         return Check(name=name, value="broken", problem=found.note, advice=REBUILD, fatal=True)
     if not found.extra_buffers:
         lacking = "work without repacked weights" + (", and so without AMX" if amx.built else "")
-        advice = SLOWER + (builds.repair_line(offload.backends()) if amx.built else REBUILD)
-        return Check(name=name, value=lacking, problem=found.note, advice=advice)
+        line = _repair() if amx.built else REBUILD
+        return Check(name=name, value=lacking, problem=found.note, advice=SLOWER, command=line)
     if not amx.cpu:
         return Check(name=name, value="work (no AMX in this CPU)")
     if amx.built:
@@ -110,8 +114,13 @@ def _quantised(features: str) -> Check:
     return Check(
         name=name,
         value="work, without AMX: this llama.cpp was built for other CPUs",
-        advice=f"built on this machine it is faster: {builds.repair_line(offload.backends())}",
+        advice="the line below builds it for this one",
+        command=_repair(),
     )
+
+
+def _repair() -> str:
+    return builds.repair_line(offload.backends())
 
 
 def _torch() -> list[Check]:
