@@ -41,11 +41,11 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
     spawn = multiprocessing.get_context("spawn")  # threads of llama.cpp do not live through a fork
     mine, theirs = spawn.Pipe()
     level = logging.getLogger(OURS).level
-    process = spawn.Process(target=_serve, args=(theirs, level, work, given))
-    with undisturbed():
-        process.start()
-        theirs.close()
+    process = spawn.Process(target=_serve, args=(theirs, level, work, given), daemon=True)
     try:
+        with undisturbed():
+            process.start()
+            theirs.close()
         return _heard(mine, progress)
     except EOFError:
         raise _died(process, name) from None
@@ -55,7 +55,8 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
         raise
     finally:
         mine.close()  # it ends with its pipe, wherever it is
-        process.join()
+        if process.is_alive():
+            process.join()
 
 
 def _heard(pipe: Connection[Any, Any], progress: Progress) -> Any:  # noqa: ANN401 - as the work
