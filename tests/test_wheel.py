@@ -72,4 +72,5 @@ def test_what_is_packed(wheel):
     assert "lmsi_cli/models/tinymath-small/card.toml" in names
     assert "lmsi_cli/models/tinymath/recipe/families.py" in names  # how the model came about
     assert "lmsi_cli/tasks/tinymath.toml" in names
+    assert {"lmsi_cli/engine/amx.h", "lmsi_cli/engine/amx.cmake"} <= set(names)  # doctor's line
     assert not [n for n in names if "__pycache__" in n or n.startswith("tests")]

@@ -8,10 +8,12 @@ plain line every few seconds elsewhere:
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from typing import IO
 
 from rich.console import Console
@@ -60,10 +62,14 @@ class Rate:
 
 
 def memory() -> int:
-    """Resident size of this process, in bytes."""
+    """Resident size of this process and of those that it has work done in, in bytes."""
     import psutil
 
-    return int(psutil.Process().memory_info().rss)
+    used = 0
+    for number in (os.getpid(), *(p.pid for p in multiprocessing.active_children())):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            used += int(psutil.Process(number).memory_info().rss)
+    return used
 
 
 class Bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from lmsi_cli.cli.console import out
 from lmsi_cli.cli.session import Json, show
 
 
@@ -17,5 +18,8 @@ def doctor(json: Json = False) -> None:
 
     checks = examine()
     show(checks, json, doctor_table(checks))
+    for check in checks:
+        if check.command and not json:  # not in the table, which would break it to pieces
+            out().print(f"\n{check.command}", markup=False, emoji=False, soft_wrap=True)
     if any(c.fatal for c in checks):
         raise typer.Exit(1)

@@ -20,7 +20,7 @@ import msgspec
 from lmsi_cli.catalog import Model
 from lmsi_cli.cli.asking import Asking, ask, examined, keep
 from lmsi_cli.cli.session import about, identity
-from lmsi_cli.cli.train import choose_scale
+from lmsi_cli.cli.train import choose_scale, trained
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig, SampleConfig
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
@@ -227,12 +227,11 @@ class _Loop:
     def _train(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """Training and the choice of a scale; an adapter that was destroyed ends later rounds."""
         from lmsi_cli.rounds.gates import alarmed
-        from lmsi_cli.stages.train import train_run
         from lmsi_cli.training.alarms import DestroyedError, alarming
 
         plan, progress = self.plan, self.progress
         try:
-            result = train_run(folder, plan.model.path, plan.task, settings.train, progress)
+            result = trained(folder, plan.model.path, plan.task, settings.train, progress)
         except DestroyedError as e:
             if number == 1:
                 raise

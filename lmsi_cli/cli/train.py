@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
+from lmsi_cli import aside
 from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Force, Json, Overwrite, Quiet, RunFolder, model_of, show, watched
 from lmsi_cli.cli.student import AUTO, StudentChat, StudentFolder, StudentModel, Wish, enrolled
 from lmsi_cli.config import EngineConfig, TrainConfig
+from lmsi_cli.engine.repacking import torch_is_here
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.scales import Sweep
+    from lmsi_cli.stages.train import TrainResult
 
 Probe = Annotated[
     str | None,
@@ -60,7 +64,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.tables import train_table
     from lmsi_cli.rundir import locked, opened
     from lmsi_cli.stages.distil import teach
-    from lmsi_cli.stages.train import assist, train_run
+    from lmsi_cli.stages.train import assist
     from lmsi_cli.stages.verdict import permit
     from lmsi_cli.tasks.golds import gold_answers
     from lmsi_cli.tasks.readers import read_labelled
@@ -85,10 +89,34 @@ def train(  # noqa: PLR0913 - one parameter per flag
         with locked(folder), watched(quiet, folder) as progress:
             if taught:
                 teach(teacher, taught.pupil, folder, progress, overwrite)
-            result = train_run(folder, model, task, settings, progress, overwrite)
+            result = trained(folder, model, task, settings, progress, overwrite)
             sweep = choose_scale(folder, model, task, settings, labelled, progress)
     told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}
     show(told, json, train_table(result), *([scales_table(sweep)] if sweep else []))
+
+
+def trained(
+    folder: RunDir,
+    model: Path,
+    task: Task,
+    settings: TrainConfig,
+    progress: Progress,
+    overwrite: bool = False,
+) -> TrainResult:
+    """Train in a process of its own, since PyTorch may not share one with llama.cpp.
+
+    Where several train together PyTorch is here already: then llama.cpp does without what it
+    cannot share, and only the choice of a scale is slower for it.
+    """
+    from lmsi_cli.stages.train import train_run
+
+    if torch_is_here():
+        return train_run(folder, model, task, settings, progress, overwrite)
+    work = partial(train_run, overwrite=overwrite)
+    result: TrainResult = aside.run(
+        work, folder, model, task, settings, progress=progress, name="training"
+    )
+    return result
 
 
 def choose_scale(

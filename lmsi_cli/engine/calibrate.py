@@ -1,8 +1,8 @@
 """Which cache and which width decode fastest, found by decoding a little and then remembered.
 
 Knows one loaded model and the layouts to try; nothing of questions or files of a run. Measured once
-per machine, llama.cpp build, model file, threads and prompt length, and only where the work to be
-done is many times the measurement. What is kept, in the cache folder:
+per machine, llama.cpp build, model file (repacked or not), threads and prompt length, and only
+where the work to be done is many times the measurement. What is kept, in the cache folder:
 
     {"width": 64, "unified": false, "flash": 1,
      "rates": {"unified 32": 2101.5, "split 64 fused": 2690.0}}
@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from lmsi_cli.engine.builds import build_id
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, written
 from lmsi_cli.engine.llama import LlamaModel, default_threads
-from lmsi_cli.engine.probe import build_id, cache_folder
+from lmsi_cli.engine.probe import cache_folder
 from lmsi_cli.records import Record
 
 LOG = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def _file(model: LlamaModel, need: Need, threads: int) -> Path:
         stat.st_size,
         stat.st_mtime_ns,
         model.gpu_layers,
+        model.repacked,
         threads or default_threads(),
         need.longest // BUCKET,
         need.prefix // BUCKET,

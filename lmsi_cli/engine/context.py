@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lmsi_cli.engine import repacking
 from lmsi_cli.engine.faults import NoMemoryError
 from lmsi_cli.engine.layout import Layout
 from lmsi_cli.engine.llama import (
@@ -92,6 +93,7 @@ class LlamaContext:
 
     def decode(self) -> None:
         """Run the batch."""
+        repacking.check(self.model.repacked)
         code = self.lib.llama_decode(self.raw, self.batch.raw(self.lib))
         raise_interrupt()
         if code == 1:

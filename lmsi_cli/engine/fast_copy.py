@@ -23,11 +23,12 @@ import psutil
 from numpy.typing import NDArray
 
 from lmsi_cli.config import FastCopy
+from lmsi_cli.engine.builds import build_id
 from lmsi_cli.engine.calibrate import measure
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.layout import Choice, Flash, Need, lay_out
 from lmsi_cli.engine.llama import LlamaModel
-from lmsi_cli.engine.probe import build_id, cache_folder
+from lmsi_cli.engine.probe import cache_folder
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record

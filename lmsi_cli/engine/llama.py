@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from lmsi_cli.engine import probe
+from lmsi_cli.engine import repacking
 from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.layout import Sizes
 from lmsi_cli.errors import LmsiError
@@ -121,7 +121,8 @@ class LlamaModel:
         self.path, self.lib, self.gpu_layers = path, library(), gpu_layers
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers, params.vocab_only = gpu_layers, vocab_only
-        params.use_extra_bufts = vocab_only or probe.extra_buffers_work()
+        self.repacked = not vocab_only and repacking.allowed()
+        params.use_extra_bufts = vocab_only or self.repacked
         forget_complaints()
         self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)
         raise_interrupt()

@@ -10,10 +10,10 @@ them on the CPU; here that is an error with the line that rebuilds it. Knows not
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 from lmsi_cli.config import Layers
+from lmsi_cli.engine.builds import libraries
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
 
@@ -63,8 +63,8 @@ def state() -> State:
 
 def backends() -> list[str]:
     """Kinds of cards that this llama.cpp was built for, such as ``["cuda"]``."""
-    folder = Path(library().__file__).parent / "lib"
-    names = {f.name.partition("ggml-")[2].partition(".")[0] for f in folder.glob("*ggml-*")}
+    files = libraries(library()).glob("*ggml-*")
+    names = {f.name.partition("ggml-")[2].partition(".")[0] for f in files}
     return sorted(n for n in names if n and n.partition("-")[0] not in PLAIN)
 
 

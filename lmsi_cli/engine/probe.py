@@ -1,16 +1,15 @@
 """Does llama.cpp survive a quantised model on this CPU? Asked in a child process, once per build.
 
 On CPUs with AMX, llama.cpp built by some compilers dies with a segmentation fault at the first
-decode of a quantised model (ggml-org/llama.cpp pull request 26954, issues 17006 and 17249). A
-child can die for us. Knows nothing of the user's model: it writes a tiny random one. The answer
-is kept in the cache folder as one JSON object:
+decode of a quantised model: what GCC gets wrong stands in ``amx.h``. A child can die for us. Knows
+nothing of the user's model: it writes a tiny random one. The answer is kept in the cache folder as
+one JSON object:
 
     {"extra_buffers": true, "usable": true, "build": "0.3.36-1a2b3c", "note": ""}
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import subprocess
@@ -21,10 +20,12 @@ from pathlib import Path
 
 import msgspec
 
+from lmsi_cli.engine.builds import build_id
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 
 LOG = logging.getLogger(__name__)
+GOES_ON = "lmsi goes on without them, slower; `lmsi doctor` tells what mends it"
 TIMEOUT = 120  # seconds; a healthy child needs about one
 WIDTH, HEADS, TOKENS = 256, 4, 64  # of the tiny model: the smallest that fills an AMX tile
 
@@ -42,22 +43,6 @@ def cache_folder() -> Path:
     """Where lmsi remembers facts about this machine; ``LMSI_CACHE`` moves it."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(os.environ.get("LMSI_CACHE") or Path(home) / "lmsi")
-
-
-def build_id() -> str:
-    """Name this llama.cpp build on this CPU: version, library bytes' stamp, CPU flags."""
-    import llama_cpp
-
-    libs = sorted((Path(llama_cpp.__file__).parent / "lib").glob("*ggml-cpu*"))
-    stamp = "".join(f"{p.name}{p.stat().st_size}{p.stat().st_mtime_ns}" for p in libs)
-    cpu = Path("/proc/cpuinfo")
-    flags = (
-        next((li for li in cpu.read_text().splitlines() if li.startswith("flags")), "")
-        if (cpu.exists())
-        else ""
-    )
-    digest = hashlib.sha256((stamp + flags).encode()).hexdigest()[:10]
-    return f"{llama_cpp.__version__}-{digest}"
 
 
 @cache
@@ -96,7 +81,7 @@ def _ask() -> Probe:
     note = f"with repacked weights llama.cpp {fast}"
     if slow == "":
         # said here, when it is found out, and so only once; `lmsi doctor` repeats it
-        LOG.warning("note: %s on this CPU; lmsi goes on without them, a little slower", note)
+        LOG.warning("note: %s on this CPU; %s", note, GOES_ON)
         return Probe(build=build_id(), extra_buffers=False, usable=True, note=note)
     return Probe(
         build=build_id(), extra_buffers=False, usable=False, note=f"{note}; without, it {slow}"

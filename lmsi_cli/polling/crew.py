@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
+from lmsi_cli.aside import undisturbed
 from lmsi_cli.drafts import Draft, Shuffled
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed, Placed
@@ -207,7 +206,7 @@ def _workers(polls: Polls, questions: File, temp: File) -> Iterator[_Crew]:
     spawn = multiprocessing.get_context("spawn")  # pyarrow's threads do not live through a fork
     started: list[_Worker] = []
     try:
-        with _undisturbed():
+        with undisturbed():
             for _ in range(polls.config.workers):
                 mine, theirs = spawn.Pipe()
                 process = spawn.Process(target=_serve, args=(theirs, polls, questions, temp))
@@ -222,26 +221,6 @@ def _workers(polls: Polls, questions: File, temp: File) -> Iterator[_Crew]:
         for worker in started:
             worker.process.join()
             worker.pipe.close()
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Start processes whole: an interrupt comes after, and they themselves never meet Ctrl-C."""
-    late: list[int] = []
-    leads = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if leads else ()
-    before = {n: signal.signal(n, lambda number, _: late.append(number)) for n in numbers}
-    masks = hasattr(signal, "pthread_sigmask")  # a process inherits it, for good
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
-    try:
-        yield
-    finally:
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-    for met in late[:1]:
-        signal.raise_signal(met)
 
 
 def _serve(pipe: Connection[Any, Any], polls: Polls, questions: File, temp: File) -> None:

@@ -2,7 +2,7 @@
 
 Asks the libraries; changes nothing but the remembered answer of the probe. One check:
 
-    {"name": "llama.cpp, quantised models", "value": "works", "problem": "", "advice": ""}
+    {"name": "quantised models", "value": "work, with AMX", "problem": "", "advice": "", ...}
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from lmsi_cli.catalog import cards
-from lmsi_cli.engine import offload, probe
+from lmsi_cli.engine import builds, offload, probe
 from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
 
 LITTLE_MEMORY = 4.0  # GiB free; less than this stops even a half-billion-parameter model
 REBUILD = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+SLOWER = "lmsi avoids the crash and is slower for it; the line below builds a llama.cpp without it"
 PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf", "numpy")
 
 
 class Check(Record, frozen=True, kw_only=True):
-    """One fact; ``problem`` is empty if all is well, ``fatal`` means nothing works before."""
+    """One fact; ``problem`` is empty if all is well, ``fatal`` means nothing works before.
+
+    ``command`` is one line to type, shown whole below all checks.
+    """
 
     name: str
     value: str
     problem: str = ""
     advice: str = ""
+    command: str = ""
     fatal: bool = False
 
 
@@ -80,7 +85,7 @@ def _llama() -> list[Check]:
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
     return [
         Check(name="llama.cpp features", value=features),
-        _quantised(),
+        _quantised(features),
         _gpu(),
     ]
 
@@ -93,19 +98,29 @@ def _gpu() -> Check:
     return Check(name="GPU offload", value=found.told, advice=found.advice)
 
 
-def _quantised() -> Check:
-    name, found = "quantised models", probe.probe()
+def _quantised(features: str) -> Check:
+    """Whether quantised models work, and with the CPU's units for them, where it has any."""
+    name, found, amx = "quantised models", probe.probe(), builds.amx(features)
     if not found.usable:
         return Check(name=name, value="broken", problem=found.note, advice=REBUILD, fatal=True)
-    if found.extra_buffers:
-        return Check(name=name, value="work")
+    if not found.extra_buffers:
+        lacking = "work without repacked weights" + (", and so without AMX" if amx.built else "")
+        line = _repair() if amx.built else REBUILD
+        return Check(name=name, value=lacking, problem=found.note, advice=SLOWER, command=line)
+    if not amx.cpu:
+        return Check(name=name, value="work (no AMX in this CPU)")
+    if amx.built:
+        return Check(name=name, value="work, with AMX")
     return Check(
         name=name,
-        value="work without repacked weights",
-        problem=found.note,
-        advice="nothing to do, lmsi avoids it; a newer compiler may bring the speed back: "
-        + REBUILD,
+        value="work, without AMX: this llama.cpp was built for other CPUs",
+        advice="the line below builds it for this one",
+        command=_repair(),
     )
+
+
+def _repair() -> str:
+    return builds.repair_line(offload.backends())
 
 
 def _torch() -> list[Check]:

@@ -64,7 +64,9 @@ def children():
 
 def terminated(process):
     """Send SIGTERM; what the process says, once it is gone in time."""
-    used = sum(psutil.Process(process.pid).cpu_times()[:2])
+    here = psutil.Process(process.pid)
+    working = [here, *here.children(recursive=True)]  # training works in a process of its own
+    used = sum(sum(p.cpu_times()[:2]) for p in working)
     before = children()
     process.send_signal(signal.SIGTERM)
     try:

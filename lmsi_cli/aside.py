@@ -1,0 +1,144 @@
+"""Work in a process of its own, as if it were done here: progress, errors and Ctrl-C included.
+
+PyTorch and llama.cpp must not compute in one process (``engine/repacking.py``), so who trains does
+it aside; its memory is given back whole, too. Knows nothing of the work. The process ends with its
+pipe: when the work is done, and when this process dies. What comes through the pipe:
+
+    ("advance", (7,), {"loss": 0.41})    ("done", <result>)    ("failed", LmsiError("..."))
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Progress
+
+OURS = "lmsi_cli"  # the logger whose level -v sets
+
+
+def run(work: Callable[..., Any], *given: object, progress: Progress, name: str) -> Any:  # noqa: ANN401 - as the work
+    """Call ``work(*given, progress=...)`` in another process and give what it returns.
+
+    Args:
+        work: A function of a module; it, what it is given and what it returns must pickle.
+        given: Its arguments.
+        progress: Is told of what the work tells its own.
+        name: Of the work, for the case that its process dies.
+
+    Raises:
+        LmsiError: As the work, or its process died.
+        KeyboardInterrupt: Once the work has met it as well, and has saved what it saves then.
+    """
+    spawn = multiprocessing.get_context("spawn")  # threads of llama.cpp do not live through a fork
+    mine, theirs = spawn.Pipe()
+    level = logging.getLogger(OURS).level
+    process = spawn.Process(target=_serve, args=(theirs, level, work, given), daemon=True)
+    try:
+        with undisturbed():
+            process.start()
+            theirs.close()
+        return _heard(mine, progress)
+    except EOFError:
+        raise _died(process, name) from None
+    except KeyboardInterrupt:
+        process.terminate()
+        process.join()
+        raise
+    finally:
+        mine.close()  # it ends with its pipe, wherever it is
+        if process.is_alive():
+            process.join()
+
+
+def _heard(pipe: Connection[Any, Any], progress: Progress) -> Any:  # noqa: ANN401 - as the work
+    while True:
+        kind, told, *figures = pipe.recv()
+        if kind == "done":
+            return told
+        if kind == "failed":
+            raise told
+        getattr(progress, kind)(*told, **figures[0])
+
+
+def _died(process: Any, name: str) -> LmsiError:  # noqa: ANN401 - a context's own Process
+    process.join()
+    code = process.exitcode
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return LmsiError(
+        f"the process of {name} died ({how})",
+        hint="the same command goes on from what was saved; signal 9 mostly means that the "
+        "memory ran out",
+    )
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Start processes whole: an interrupt comes after, and they themselves never meet Ctrl-C."""
+    late: list[int] = []
+    leads = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if leads else ()
+    before = {n: signal.signal(n, lambda number, _: late.append(number)) for n in numbers}
+    masks = hasattr(signal, "pthread_sigmask")  # a process inherits it, for good
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    try:
+        yield
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    for met in late[:1]:
+        signal.raise_signal(met)
+
+
+class _Telling:
+    """The other side's progress: whatever is told goes through the pipe."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self._pipe = pipe
+
+    def start(self, label: str, total: int) -> None:
+        self._pipe.send(("start", (label, total), {}))
+
+    def advance(self, done: int, **figures: float | str) -> None:
+        self._pipe.send(("advance", (done,), figures))
+
+    def say(self, text: str) -> None:
+        self._pipe.send(("say", (text,), {}))
+
+
+def _serve(
+    pipe: Connection[Any, Any], level: int, work: Callable[..., Any], given: tuple[object, ...]
+) -> None:
+    """The life of the process. A fault of the program shows its traceback, as it would there."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    if level:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger(OURS).setLevel(level)
+    with suppress(KeyboardInterrupt):
+        try:
+            told = ("done", work(*given, progress=_Telling(pipe)))
+        except LmsiError as e:
+            told = ("failed", e)
+        pipe.send(told)
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _end_with(pipe: Connection[Any, Any]) -> None:
+    """Nothing is ever sent to the work, so this waits for the end of the other side."""
+    with suppress(EOFError, OSError):
+        pipe.recv()
+    os._exit(1)

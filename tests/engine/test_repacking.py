@@ -1,0 +1,117 @@
+"""Repacked weights: the same model up to rounding, and never beside PyTorch in one process."""
+
+import subprocess
+import sys
+
+import pytest
+import repacked
+
+from lmsi_cli.engine import probe, repacking
+from lmsi_cli.training.verify import gap
+
+WIDTHS = [1, 8, 33, 64]  # one token, fewer than a tile's rows, a tile and one more, whole tiles
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "Q6_K", "Q8_0", "mixed"])
+def test_repacked_weights_compute_the_same_model(tmp_path, kind):
+    """Both sides round the activations; where they do so differently, each is as good.
+
+    The yardstick is what rounding does at all: the distance of the side that is not repacked from
+    the same weights as F32 numbers. Measured on AMX it is 1.7% to 2.9% of the logits, and so is
+    the other side's, to a fiftieth. Two roundings of that size that have nothing in common lie
+    1.41 times as far apart; measured are up to 0.7 times. A tile of the wrong shape, or one row of
+    a wrong scale, is not near it.
+    """
+    if not probe.probe().extra_buffers:
+        pytest.skip("this llama.cpp cannot repack weights on this CPU")
+    model = repacked.written(tmp_path / "m.gguf", kind)
+    true = repacked.logits(repacked.exact(model, tmp_path / "f32.gguf"), False, [64])[64]
+    plain, packed = (repacked.logits(model, how, WIDTHS) for how in (False, True))
+    for width in WIDTHS:
+        rounding = gap(plain[width], true)
+        assert 0 < rounding < 0.05
+        assert gap(packed[width], true) < 1.1 * rounding
+        assert gap(packed[width], plain[width]) < 1.41 * rounding
+
+
+def told(code, *argv):
+    """Run Python code in a process without PyTorch: stdout, exit code, last line of stderr."""
+    command = [sys.executable, "-c", code, *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout, done.returncode, done.stderr.strip().splitlines()[-1:]
+
+
+OPENED = """
+import sys
+from pathlib import Path
+from lmsi_cli.config import EngineConfig
+from lmsi_cli.engine import probe
+from lmsi_cli.engine.engine import LlamaEngine
+probe.probe = lambda: probe.Probe(build="", extra_buffers=True, usable=True)
+ids = [list(range(5, 45))]
+def opened():
+    return LlamaEngine(Path(sys.argv[1]), EngineConfig(threads=1))
+"""
+AFTER = """
+with opened() as engine:
+    print(engine.model.repacked)
+sys.modules["torch"] = sys  # stands for it
+with opened() as engine:
+    print(engine.model.repacked, engine.last_logits(ids).shape[0])
+"""
+MEANWHILE = """
+with opened() as engine:
+    engine.last_logits(ids)
+    print(engine.model.repacked)
+    sys.modules["torch"] = sys
+    engine.last_logits(ids)
+"""
+
+
+@pytest.mark.model
+def test_what_is_loaded_after_pytorch_is_not_repacked(gguf):
+    assert told(OPENED + AFTER, gguf) == ("True\nFalse 1\n", 0, [])
+
+
+@pytest.mark.model
+def test_a_model_that_was_open_before_pytorch_decodes_no_more(gguf):
+    out, code, [error] = told(OPENED + MEANWHILE, gguf)
+    assert (out, code) == ("True\n", 1)
+    assert error.startswith("RuntimeError: PyTorch was imported while a model with repacked")
+
+
+TILES = """
+import torch
+square = torch.ones(256, 256, dtype=torch.bfloat16)
+with torch.no_grad():
+    print(torch.nn.functional.linear(square, square).float().mean().item())
+with opened() as engine:
+    print(engine.last_logits(ids).shape[0])
+"""
+
+
+@pytest.mark.model
+def test_llama_cpp_survives_after_pytorch_has_computed(tmp_path):
+    """With a Q8_0 model, whose weights AMX takes: without the rule this dies with SIGILL there."""
+    first = "with opened() as engine:\n    engine.last_logits(ids)\n"
+    model = quantised(tmp_path)
+    really = OPENED.replace("probe.probe =", "unused =")
+    assert told(really + first + TILES, model) == ("256.0\n1\n", 0, [])
+
+
+def quantised(folder):
+    from conftest import TINYMATH
+
+    from lmsi_cli.engine.quantise import check_kind, quantise
+
+    quantise(TINYMATH / "tinymath-f16.gguf", folder / "q8.gguf", check_kind("Q8_0"), threads=1)
+    return folder / "q8.gguf"
+
+
+def test_the_rule(monkeypatch):
+    monkeypatch.setattr(probe, "extra_buffers_work", lambda: True)
+    for here in (True, False):
+        monkeypatch.setattr(repacking, "torch_is_here", lambda here=here: here)
+        assert repacking.allowed() is not here

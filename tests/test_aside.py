@@ -1,0 +1,104 @@
+"""Work in a process of its own: what it says and returns comes back, and it never outlives us."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from lmsi_cli import aside
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Silent
+from lmsi_cli.training.alarms import DestroyedError
+
+
+def counting(up_to, progress):
+    progress.start("counting", up_to)
+    progress.advance(up_to, loss=0.5, rate="fast")
+    progress.say(f"counted to {up_to}")
+    return {"pid": os.getpid(), "torch": "torch" in sys.modules}
+
+
+def failing(progress):
+    raise DestroyedError("it diverged", hint="lower --lr")
+
+
+def dying(progress):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def waiting(folder, progress):
+    """Until it is ended; leaves word of how it was."""
+    (folder / "pid").write_text(str(os.getpid()))
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        (folder / "saved").touch()
+        raise
+
+
+def test_progress_and_the_result_come_back(watcher):
+    told = aside.run(counting, 7, progress=watcher, name="counting")
+    assert told == {"pid": told["pid"], "torch": False} and told["pid"] != os.getpid()
+    assert (watcher.labels, watcher.done, watcher.said) == (
+        [("counting", 7)], [7], ["counted to 7"],
+    )  # fmt: skip
+
+
+def test_an_error_comes_back_as_it_is():
+    with pytest.raises(DestroyedError, match="it diverged") as e:
+        aside.run(failing, progress=Silent(), name="failing")
+    assert e.value.hint == "lower --lr"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_death_is_told():
+    with pytest.raises(LmsiError, match=r"the process of training died \(signal 9\)"):
+        aside.run(dying, progress=Silent(), name="training")
+
+
+OUTER = """
+import sys
+from pathlib import Path
+from lmsi_cli import aside
+from lmsi_cli.records import Silent
+from test_aside import waiting
+if __name__ == "__main__":
+    aside.run(waiting, Path(sys.argv[1]), progress=Silent(), name="waiting")
+"""
+
+
+def begun(folder):
+    """A process whose work has begun aside, and the number of that other one."""
+    here = os.pathsep.join([os.getcwd(), os.path.dirname(__file__)])  # noqa: PTH109, PTH120
+    outer = subprocess.Popen(
+        [sys.executable, "-c", OUTER, str(folder)],
+        env={**os.environ, "PYTHONPATH": here},
+        stderr=subprocess.PIPE,
+    )
+    while not (folder / "pid").exists() or not (folder / "pid").read_text():
+        assert outer.poll() is None, outer.communicate()
+        time.sleep(0.01)
+    return outer, int((folder / "pid").read_text())
+
+
+def gone(number):
+    try:
+        psutil.Process(number).wait(30)
+    except psutil.NoSuchProcess:
+        return True
+    return not psutil.pid_exists(number)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize(("number", "saved"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
+def test_it_ends_with_the_process_that_asked(tmp_path, number, saved):
+    """At Ctrl-C it meets that as well and may save what it has; after kill -9 it just ends."""
+    outer, inner = begun(tmp_path)
+    outer.send_signal(number)
+    outer.communicate(timeout=60)
+    assert gone(inner)
+    assert (tmp_path / "saved").exists() is saved
