@@ -7,6 +7,7 @@ import pytest
 import repacked
 
 from lmsi_cli.engine import probe, repacking
+from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.training.verify import gap
 
 WIDTHS = [1, 8, 33, 64]  # one token, fewer than a tile's rows, a tile and one more, whole tiles
@@ -93,21 +94,13 @@ with opened() as engine:
 
 
 @pytest.mark.model
-def test_llama_cpp_survives_after_pytorch_has_computed(tmp_path):
+def test_llama_cpp_survives_after_pytorch_has_computed(gguf, tmp_path):
     """With a Q8_0 model, whose weights AMX takes: without the rule this dies with SIGILL there."""
     first = "with opened() as engine:\n    engine.last_logits(ids)\n"
-    model = quantised(tmp_path)
+    model = tmp_path / "q8.gguf"
+    quantise(gguf, model, check_kind("Q8_0"), threads=1)
     really = OPENED.replace("probe.probe =", "unused =")
     assert told(really + first + TILES, model) == ("256.0\n1\n", 0, [])
-
-
-def quantised(folder):
-    from conftest import TINYMATH
-
-    from lmsi_cli.engine.quantise import check_kind, quantise
-
-    quantise(TINYMATH / "tinymath-f16.gguf", folder / "q8.gguf", check_kind("Q8_0"), threads=1)
-    return folder / "q8.gguf"
 
 
 def test_the_rule(monkeypatch):
