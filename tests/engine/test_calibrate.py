@@ -81,3 +81,12 @@ def test_what_is_set_by_hand_stays(gguf, fresh_cache, monkeypatch):
         assert (hand.width, hand.unified, hand.flash) == (8, False, Flash.OFF)
         hand = layout(kv="unified", ctx=4096)
         assert (hand.unified, hand.cells) == (True, 4096)
+
+
+@pytest.mark.model
+def test_paths_that_may_be_short_are_timed_too(gguf):
+    """The cache of the measurement has room for it; the job's own would be full."""
+    need = Need(prefix=250, longest=270, max_tokens=4, paths=64)
+    with LlamaEngine(gguf, EngineConfig(threads=1)) as engine:
+        found = module.pace(engine.model, need, Choice(64, True, Flash.OFF), 1)
+    assert found.write > 0 and found.read > 0
