@@ -6,6 +6,7 @@ import chat_models as chat
 import pytest
 from bad_input_cases import SAMPLE
 
+from lmsi_cli import aside
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
@@ -148,7 +149,8 @@ def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
     for line in raw:
         assert {m["role"] for m in line["prompt"]} <= {"system", "user", "assistant"}
         assert [m["role"] for m in line["completion"]] == ["assistant"]
-        assert line["completion"][0]["content"].endswith("The answer is 7.")
+        told = line["completion"][0]["content"]  # a path's own words, or the wording's sentence
+        assert told.endswith(("The answer is 7.", r"The answer is $\boxed{7}$."))
         assert "think" not in line["completion"][0]["content"]
         assert line.get("chat_template_kwargs") == (
             {"enable_thinking": False} if more == OFF else None
@@ -231,6 +233,10 @@ def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch
     give_answers(RunDir("r"))
     lmsi("vote", "r")
     monkeypatch.setattr(ChatTemplate, "write", write)
+    # training here, and not in a process of its own, where nobody could listen
+    monkeypatch.setattr(
+        aside, "run", lambda work, *given, progress, name: work(*given, progress=progress)
+    )
     for argv in (
         ("train", "r", "--max-steps", "1", "--rank", "1"),
         ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"),

@@ -251,8 +251,8 @@ def test_the_text_of_a_long_path_costs_the_same_per_token():
     )
     slot, times = Slot(Request("q", (1,), ()), 0, 0, ""), []
     for _ in range(40):
-        begun = time.perf_counter()
+        begun = time.process_time()
         for _ in range(200):
             assert sampler._write(slot, 1, -1.0) is None
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     assert min(times[-10:]) < 3 * min(times[:10])
