@@ -1,9 +1,9 @@
 """A trial of wordings: a few paths of each candidate on the user's own questions, without labels.
 
 Paths that agree with one another, more than paths of different questions do, come from a model that
-was asked well; how well the choice does is measured in ``docs/models.md``. What a
-candidate's paths take also tells how long paths have to be. Knows an engine and the candidates; no
-files. One candidate's figures:
+was asked well; how well the choice does is measured in ``docs/models.md``. What a candidate's paths
+take also tells how long paths have to be. Knows an engine and the candidates; no files. One
+candidate's figures:
 
     Tried(name="boxed", prompt="cot-zero", few_shot="turns", paths=24, agreement=0.46,
           parsed=0.96, cut_off=0.04, tokens=268.0, longest=431)
