@@ -4,6 +4,8 @@ Writes a folder of paths with the texts and fields of a few real lines, in the o
 workers would have finished them, and reads the keys as `lmsi sample` does. Each reading is a
 process of its own, so that its memory is told alone:
 
+    python -m benchmarks.resuming 32000000 3200000      # paths in shards (TMPDIR), and as lines
+
     {"parquet": {"paths": 32000000, "seconds": 18.0, "rss_mib": 310, "bytes_path": 41.0}, ...}
 """
 
@@ -123,10 +125,10 @@ def apart(kind: str, place: File) -> dict[str, Any]:
     return msgspec.json.decode(done.stdout, type=dict[str, Any])
 
 
-def measure(shards: int, lines: int, folder: File | None) -> dict[str, Any]:
+def measure(shards: int, lines: int) -> dict[str, Any]:
     """Write and read; counts of paths, 0 for none."""
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=folder) as temp:
+    with tempfile.TemporaryDirectory() as temp:
         root = File(temp)
         if lines:
             write_lines(root / "paths.jsonl", lines)
@@ -138,6 +140,12 @@ def measure(shards: int, lines: int, folder: File | None) -> dict[str, Any]:
     return found
 
 
-if __name__ == "__main__":
-    told = read(sys.argv[1], File(sys.argv[2]))
+def main() -> None:
+    """Read in this process as ``apart`` asks, or measure: so many paths in shards, and as lines."""
+    first, second = sys.argv[1:]
+    told = measure(int(first), int(second)) if first.isdigit() else read(first, File(second))
     sys.stdout.write(msgspec.json.encode(told).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -4,11 +4,10 @@ Makes a run folder of Parquet shards in whole columns (a microsecond of CPU a pa
 scattered as widely as can be (all first paths, then all second ones, ...), six forms of text with
 the question's own numbers, slips, cut-off paths, and equations that need the parser. Then votes on
 it with the command's own code, notes rate and memory as it goes, and deletes the folder unless it
-is kept; what an interrupted call made of it is used. Memory is the resident set of all processes,
-read from ``/proc`` twice a second.
+is kept; what an interrupted call made of it is used. Memory is the resident set, read from
+``/proc`` twice a second.
 
     python -m benchmarks.votes --paths 1000000,10000000 --each 32
-    python -m benchmarks.votes --paths 10000000 --workers 1,2
     python -m benchmarks.votes --paths 100000000 --folder /large/disk --every 1000000
 
 One line of the notes:
@@ -248,7 +247,7 @@ class Notes:
         print(f"{what:42} {wall:9.1f} s {used:9.1f} CPU s {self.meter.now:7,.0f} MiB", flush=True)
 
 
-def measure(root: Path, count: int, each: int, workers: int, every: int) -> str:
+def measure(root: Path, count: int, each: int, every: int) -> str:
     """Vote, and tell how it went."""
     from lmsi_cli.config import VoteConfig
     from lmsi_cli.prompts import Task
@@ -258,14 +257,14 @@ def measure(root: Path, count: int, each: int, workers: int, every: int) -> str:
     task, meter = Task(name="number", kind="number", exemplars=()), Meter()
     notes = Notes(count, each, every, meter)
     wall, used = time.perf_counter(), cpu()
-    config = VoteConfig(formats=("cot-zero",), workers=workers)
+    config = VoteConfig(formats=("cot-zero",))
     watch = Observer({}, None)
     summary = vote_run(RunDir(root), task, config, watch=watch, progress=notes)
     watch.finish()
     wall, used = time.perf_counter() - wall, cpu() - used
     meter.stop()
     return (
-        f"| {summary.paths:,} | {summary.questions:,} | {workers} | {wall:,.0f} | {used:,.0f} | "
+        f"| {summary.paths:,} | {summary.questions:,} | {wall:,.0f} | {used:,.0f} | "
         f"{summary.paths / wall:,.0f} | {summary.paths / used:,.0f} | {meter.peak:,.0f} | "
         f"{summary.kept_paths:,} |"
     )
@@ -276,19 +275,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--paths", default="1000000", help="comma-separated")
     parser.add_argument("--each", type=int, default=32, help="paths of a question")
-    parser.add_argument("--workers", default="1", help="comma-separated")
     parser.add_argument("--every", type=int, default=1_000_000, help="paths between two notes")
     parser.add_argument("--folder", type=Path, default=Path("votes-benchmark"))
     parser.add_argument("--keep", action="store_true", help="leave the folder; it is used again")
     given = parser.parse_args()
-    print("| paths | questions | workers | s | CPU s | paths/s | paths/CPU s | MiB | kept |")
+    print("| paths | questions | s | CPU s | paths/s | paths/CPU s | MiB | kept |")
     for count in map(int, given.paths.split(",")):
         root, begun = given.folder / f"paths-{count}-{given.each}", time.process_time()
         run = make(root, count, given.each)
         took, size = time.process_time() - begun, run.sampled.size()
         print(f"{root}: made in {took:,.0f} CPU s, {size / count:.1f} bytes a path", flush=True)
-        for workers in map(int, given.workers.split(",")):
-            print(measure(root, count, given.each, workers, given.every), flush=True)
+        print(measure(root, count, given.each, given.every), flush=True)
         if not given.keep:
             shutil.rmtree(root)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
@@ -33,13 +33,9 @@ class Draft:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
-    def write(self, record: Record) -> None:
-        """Add one record."""
-        self._file.write(encode_line(record))
-
-    def add(self, lines: Iterable[bytes]) -> None:
-        """Add records that are lines already."""
-        self._file.writelines(lines)
+    def write(self, *records: Record) -> None:
+        """Add records."""
+        self._file.writelines(map(encode_line, records))
 
 
 class Shuffled:
@@ -49,15 +45,11 @@ class Shuffled:
         self._heap, self._end = heap, 0
         self._starts = array("Q")
 
-    def write(self, record: Record) -> None:
-        """Add one record."""
-        self.add([encode_line(record)])
-
-    def add(self, lines: Iterable[bytes]) -> None:
-        """Add records that are lines already."""
-        for line in lines:
+    def write(self, *records: Record) -> None:
+        """Add records."""
+        for record in records:
             self._starts.append(self._end)
-            self._end += self._heap.write(line)
+            self._end += self._heap.write(encode_line(record))
 
     def pour(self, file: BinaryIO, seed: int) -> None:
         """Write all lines, in the order that ``random.shuffle`` gives a list of as many."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +29,6 @@ from lmsi_cli.records import Record
 
 R = TypeVar("R", bound=Record)
 Key = tuple[str, int]
-PIECE = 512  # groups of a piece: some tenths of a second of voting
 
 # An empty name is a file that SQLite deletes; it spills there once its cache is full.
 _TABLE = """
@@ -62,22 +60,6 @@ class Placed(Generic[R]):
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
-
-
-class Excerpt(Generic[R]):
-    """Some groups of a file; names and places alone, so that it can be sent to another process."""
-
-    def __init__(self, path: Path, kind: type[R], groups: list[tuple[str, list[int]]]) -> None:
-        self.path, self.kind, self.places = path, kind, groups
-
-    def names(self) -> list[str]:
-        """The keys in order."""
-        return [key for key, _ in self.places]
-
-    def __iter__(self) -> Iterator[tuple[str, list[R]]]:
-        with closing(Placed(self.path, self.kind)) as lines:
-            for key, starts in self.places:
-                yield key, [lines.read(start) for start in starts]
 
 
 class Indexed(Generic[R]):
@@ -143,12 +125,6 @@ class Indexed(Generic[R]):
         for key, starts in self._groups():
             yield key, [self._lines.read(start) for start in starts]
 
-    def pieces(self) -> Iterator[Excerpt[R]]:
-        """The groups in the same order, some hundreds at a time."""
-        groups = self._groups()
-        while some := list(islice(groups, PIECE)):
-            yield Excerpt(self.path, self._kind, some)
-
     def _groups(self) -> Iterator[tuple[str, list[int]]]:
         rows = self._places.execute("SELECT key, start FROM place ORDER BY key, number")
         for key, group in groupby(rows, key=itemgetter(0)):
@@ -159,12 +135,8 @@ class Indexed(Generic[R]):
 
     def get(self, key: str) -> list[R]:
         """Read one group; empty if there is none of that key."""
-        return [self._lines.read(start) for start in self.starts(key)]
-
-    def starts(self, key: str) -> list[int]:
-        """Where the lines of a group begin, in bytes; for ``Placed`` in another process."""
         rows = self._places.execute("SELECT start FROM place WHERE key = ? ORDER BY number", (key,))
-        return [start for (start,) in rows]
+        return [self._lines.read(start) for (start,) in rows.fetchall()]
 
     def _rows(self, kind: type[R]) -> Iterator[tuple[str, int, int]]:
         mib = 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lmsi_cli.drafts import drafted, shuffled
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
-from lmsi_cli.lines import encode_line, read_records, write_records
+from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.records import Question
 
 
@@ -78,7 +78,7 @@ def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, coun
     with shuffled(path, seed) as file:
         for record in records[::2]:
             file.write(record)
-        file.add(map(encode_line, records[1::2]))
+        file.write(*records[1::2])
     records = records[::2] + records[1::2]
     random.Random(seed).shuffle(records)
     assert list(read_records(path, Question)) == records

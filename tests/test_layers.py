@@ -24,7 +24,7 @@ LAYERS = [
     {"verdict", "generation"},
     {"rounds"},
     {"engine", "training", "tasks", "report"},
-    {"cluster", "polling"},
+    {"cluster"},
     {"stages"},
     {"cli"},
     {"__main__"},

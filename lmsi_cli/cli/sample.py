@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
 from lmsi_cli.catalog import Model
-from lmsi_cli.cli.asking import ask, keep, pick_task
+from lmsi_cli.cli.asking import Asking, ask, form_of, keep, pick_task
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
     Json,
@@ -23,9 +23,13 @@ from lmsi_cli.cli.session import (
     watched,
 )
 from lmsi_cli.config import SampleConfig
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
 from lmsi_cli.rundir import RunDir
+
+if TYPE_CHECKING:
+    from lmsi_cli.cluster import Job
 
 Questions = Annotated[
     str,
@@ -59,7 +63,6 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.catalog import find_model
     from lmsi_cli.cli.serving import refuse_served
-    from lmsi_cli.cli.spreading import refuse_spread
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.engine.fitting import skipped_error
@@ -71,7 +74,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     asked = questions_in(questions)
     flags = Shown(overwrite, dry_run, json, quiet)
     if settings.engine == "openai":
-        refuse_spread(settings)
+        _refuse_cluster(settings)
         _sample_there(asked, settings, questions, out, flags)
         return
     refuse_served(settings)
@@ -82,9 +85,9 @@ def sample(  # noqa: PLR0913 - one parameter per flag
         _preview(asked, model.path, task, settings, flags)
         return
     if settings.cluster:
-        _sample_spread(asked, settings, model, task, RunDir(out), flags)
+        _sample_in_cluster(asked, settings, model, task, RunDir(out), flags)
         return
-    refuse_spread(settings)
+    _refuse_cluster(settings)
     run = RunDir(out)
     with (
         locked(run),
@@ -131,7 +134,18 @@ def _sample_there(
         raise unfinished_error(len(summary.skipped), summary.questions)
 
 
-def _sample_spread(
+def _refuse_cluster(settings: SampleConfig) -> None:
+    """Refuse a cluster where a server draws, and its workers where there is none."""
+    if settings.cluster:
+        raise LmsiError(
+            f"--cluster {settings.cluster}: with --engine openai the server is what is shared",
+            hint="leave --cluster out; --concurrency says how many requests are under way",
+        )
+    if settings.workers:
+        raise LmsiError("--workers: that is a cluster's", hint="give --cluster local with it")
+
+
+def _sample_in_cluster(
     asked: Sequence[Question],
     settings: SampleConfig,
     model: Model,
@@ -139,16 +153,49 @@ def _sample_spread(
     run: RunDir,
     flags: Shown,
 ) -> None:
-    """Let the workers of a cluster draw the paths."""
-    from lmsi_cli.cli.spreading import sample_spread
+    """Let Ray workers draw the paths; nobody is there for a trial, so the first wording is used."""
+    from lmsi_cli.cluster import Pool, connected
     from lmsi_cli.engine.fitting import unfinished_error
     from lmsi_cli.report.tables import sample_table
+    from lmsi_cli.rundir import discard, locked
+    from lmsi_cli.stages import sample as stage
 
-    how = (flags.overwrite, flags.quiet)
-    summary = sample_spread(asked, settings, model, task, run, how)
+    with locked(run), connected(settings) as (ray, room), watched(flags.quiet, run) as progress:
+        begun = settings if flags.overwrite else stage.as_begun(run, settings)
+        drawn_by = stage.drawn_by(settings.adapter, model.path)
+        choice = form_of(model.path, settings)
+        asking = ask(task, choice, settings, asked, None if flags.overwrite else run)
+        tied = {**identity(model, asking), **drawn_by}
+        pool = Pool(ray, _job(asking, begun, asked, room.threads, tied), room)
+        progress.say(f"{room.workers} workers of {room.threads} CPUs load the model")
+        pool.ready()
+        if flags.overwrite:  # only now: a model that does not load must not cost the old run
+            discard(run)
+        alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
+        stage.bind(run, alone, tied)
+        keep(run, asking)
+        summary = stage.sample_in_pool(asked, pool, asking.task, alone, run, progress)
     show(summary, flags.json, sample_table(summary))
     if summary.skipped:
         raise unfinished_error(len(summary.skipped), summary.questions)
+
+
+def _job(
+    asking: Asking,
+    begun: SampleConfig,
+    asked: Sequence[Question],
+    threads: int,
+    tied: dict[str, Any],
+) -> Job:
+    """What each worker does: as the run was begun, with its own share of the CPUs."""
+    from lmsi_cli.cluster import Job, shown_of
+
+    kind = {name: getattr(begun, name) for name in ("kv", "flash_attn", "fast_copy")}
+    settings = msgspec.structs.replace(asking.config, threads=threads, **kind)
+    names = [n for n in ("model", "adapter") if n in tied]
+    files = {tied[n]: tied[f"{n}_sha256"] for n in names}
+    shown = shown_of(asked[: settings.limit or None])
+    return Job(files, tied.get("adapter_scale", 1.0), settings, asking.task, shown)
 
 
 def _preview(

@@ -42,7 +42,6 @@ from lmsi_cli.config.sampling import (
     SamplingConfig,
 )
 from lmsi_cli.config.serving import LLAMA, EngineName, ServerConfig, serving
-from lmsi_cli.config.spreading import SPREADING
 from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.variables import Variables, name_of, values_of
 from lmsi_cli.config.voting import (
@@ -72,7 +71,6 @@ __all__ = [
     "PAPER",
     "PRESETS",
     "SPEED_ONLY",
-    "SPREADING",
     "STOP_FORMS",
     "STOP_PATTERN",
     "SYSTEM",

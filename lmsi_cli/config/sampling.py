@@ -25,7 +25,6 @@ from lmsi_cli.config.serving import (
     Retries,
     Timeout,
 )
-from lmsi_cli.config.spreading import Cluster, Workers, WorkerThreads
 from lmsi_cli.config.variables import TEMPLATE_VAR, Variables
 from lmsi_cli.records import ChatChoice
 
@@ -141,6 +140,9 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
         PathFormat,
         opt("Paths as jsonl or parquet; auto: as the folder has, parquet in an object store."),
     ] = "auto"
-    cluster: Cluster = ""
-    workers: Workers = 0
-    worker_threads: WorkerThreads = 0
+    cluster: Annotated[
+        str, opt("Draw with Ray workers: local, auto or HOST:PORT; empty: in this process.")
+    ] = ""
+    workers: Annotated[
+        int, opt("Workers of a cluster, at most.", zero="as many as fit", ge=0, le=100_000)
+    ] = 0

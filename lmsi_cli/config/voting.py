@@ -95,9 +95,6 @@ class VoteConfig(Config, frozen=True, kw_only=True):
     pair_share: Annotated[
         float, opt("Pairs only where the winner has this share of the ballots.", ge=0, le=1)
     ] = 0.5
-    workers: Annotated[
-        int, opt("Processes that vote at the same time; the files are the same.", ge=1, le=256)
-    ] = 1
 
 
 # Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.

@@ -15,15 +15,12 @@ from typing import Any
 
 import msgspec
 
-from lmsi_cli.cluster.driving import Crew
-from lmsi_cli.cluster.having import Having
-from lmsi_cli.cluster.spreading import Spread, shown
-from lmsi_cli.cluster.wire import Start
-from lmsi_cli.config import LLAMA, NO_STOP, SPREADING, EngineConfig, SampleConfig, ServerConfig
+from lmsi_cli.cluster import Lacking, Pool
+from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.drawn import Drawn
-from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
+from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
-from lmsi_cli.engine.fitting import split_for, tell
+from lmsi_cli.engine.fitting import TooLong, split_for, tell
 from lmsi_cli.engine.lasting import Settling
 from lmsi_cli.engine.lasting import as_begun as as_begun
 from lmsi_cli.engine.reading import to_path, to_requests
@@ -45,7 +42,7 @@ from lmsi_cli.voting import MANY_CUT, cut_off_line, is_cut_thinking
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FIRST_LOOK = 40  # paths after which a share of them is worth a line
-FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, *SPREADING,
+FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "cluster", "workers",
         "paths", "limit", "format", "llama_cpp_python", "lmsi"}  # fmt: skip
 
 
@@ -114,7 +111,10 @@ def sample(
     keep_questions(run.questions, fitting, have.questions)
     tell(skipped, progress)
     words = {q.id: q.question for q in chosen}
-    tally = _Tally(requests, have, watch, progress)
+    left = Counter[str]()
+    for r in requests:
+        left[r.question_id] += len(r.wanted)
+    tally = _Tally(left, have, watch, progress)
     settling = Settling(run, progress.say)
     with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
         early = watch.stop is not None
@@ -127,56 +127,52 @@ def sample(
     summary = tally.summary(chosen, config)
     refused = engine.refusals()
     tell(refused, progress)
-    left = dict.fromkeys([s.question_id for s in skipped] + [r.question_id for r in refused])
-    return msgspec.structs.replace(summary, skipped=tuple(left))
+    named = dict.fromkeys([s.question_id for s in skipped] + [r.question_id for r in refused])
+    return msgspec.structs.replace(summary, skipped=tuple(named))
 
 
-def spread(
+def sample_in_pool(
     questions: Sequence[Question],
-    crew: Crew,
+    pool: Pool,
     task: Task,
     config: SampleConfig,
     run: RunDir,
     progress: Progress,
 ) -> SampleSummary:
-    """As ``sample``, where a crew of workers draws; this process alone writes.
+    """As ``sample``, where workers draw; this process alone writes.
 
-    Questions that do not fit, and those over which workers died again and again, are told and
+    Questions that do not fit, and those at which workers died again and again, are told and
     skipped.
 
     Raises:
         LmsiError: A question's text changed under its id, drawing or a write fails.
     """
     chosen = _chosen(questions, config)
-    having = Having.of(run.sampled, config.paths, Stop.parse(config.stop))
-    keep_questions(run.questions, chosen, having.drawn.questions)
-    work = Spread(chosen, having, config)
-    crew.begin(Start(task=task, shown=shown(chosen), paths=crew.part_of(work.lacking)))
-    settling = Settling(run, progress.say)
-    with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
-        for report in work.reports(crew, progress):
-            for path in report.paths:
-                lines.write(path)
-            settling.of_worker(report.settled)
-    tell(work.refused, progress)
-    return _summary_of(work, chosen, config)
-
-
-def _summary_of(work: Spread, chosen: Sequence[Question], config: SampleConfig) -> SampleSummary:
-    return SampleSummary(
-        questions=len(chosen),
-        paths=work.having.drawn.paths + work.new,
-        new_paths=work.new,
-        parsed=work.having.drawn.parsed + work.parsed,
-        tokens=work.tokens,
-        seconds=time.monotonic() - work.begun,
-        width=config.parallel,
-        stopped=work.early + sum(work.having.stopped(q.id) for q in chosen),
-        cancelled=work.cancelled,
-        cancelled_tokens=work.cancelled_tokens,
-        never_drawn=work.never_drawn,
-        skipped=tuple(dict.fromkeys(r.question_id for r in work.refused)),
+    watch = BallotWatch(Stop.parse(config.stop))
+    have = drawn_of(run.sampled, watch.tell if watch.stop else None)
+    keep_questions(run.questions, chosen, have.questions)
+    lacking = [q for q in chosen if not watch.decided(q.id) and have.lacking(q.id, config.paths)]
+    left = Counter[str]({q.id: have.lacking(q.id, config.paths) for q in lacking})
+    work = (
+        Lacking(q, tuple(have.lacks(q.id, config.paths)), watch.decisions.get(q.id))
+        for q in lacking
     )
+    refused, settling = list[TooLong | Refusal](), Settling(run, progress.say)
+    tally = _Tally(left, have, watch, progress)
+    with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
+        for result in pool.draw(work, left.total()):
+            for path in result.paths:
+                lines.write(path)
+                watch.tell(path)
+                tally.count(path)
+            settling.of_worker(result.settled or {})
+            watch.paths += result.cancelled
+            watch.tokens += result.cancelled_tokens
+            refused += [result.refused] if result.refused else []
+    tell(refused, progress)
+    summary = tally.summary(chosen, config)
+    skipped = dict.fromkeys(r.question_id for r in refused)
+    return msgspec.structs.replace(summary, skipped=tuple(skipped))
 
 
 def _chosen(questions: Sequence[Question], config: SampleConfig) -> list[Question]:
@@ -262,16 +258,15 @@ class _Tally:
 
     def __init__(
         self,
-        requests: Sequence[Request],
+        left: Counter[str],
         have: Drawn,
         watch: BallotWatch,
         progress: Progress,
     ) -> None:
+        """Begin with what undecided questions lack, and with what is there."""
         self.before = self.done = have.paths
         self.parsed, self.watch, self.progress = have.parsed, watch, progress
-        self.left = Counter[str]()  # paths of undecided questions
-        for r in requests:
-            self.left[r.question_id] += len(r.wanted)
+        self.left = left
         self.tokens, self.spared, self.begun = 0, 0, time.monotonic()
         self.cut, self.thinking, self.warned = 0, 0, False
         progress.start("sampling", self.done + sum(self.left.values()))

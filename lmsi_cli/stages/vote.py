@@ -1,10 +1,9 @@
 r"""Stage two: sampled paths in, one vote per question and the training examples out.
 
-Knows which file goes where; the vote and its filters are in ``voting/``, how the questions are gone
-through in ``polling/``, the formats in ``prompts.py``. Needs no model and no gold answer but those
-of a probe, which fit a temperature and nothing else. Some questions go by at a time, so memory does
-not grow with the number of paths, but for eight bytes an example. One line of
-``train.jsonl``:
+Knows which file goes where; the vote and its filters are in ``voting/``, the formats in
+``prompts.py``. Needs no model and no gold answer but those of a probe, which fit a temperature and
+nothing else. One question goes by at a time, so memory does not grow with the number of paths, but
+for eight bytes an example. One line of ``train.jsonl``:
 
     {"completion": " 2 + 2 = 4. The answer is 4.", "format": "cot-zero", "path": 3,
      "prompt": "Q: ...\\nA: Let's think step by step.", "question_id": "q7"}
@@ -13,29 +12,45 @@ not grow with the number of paths, but for eight bytes an example. One line of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path as File
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from lmsi_cli.answers import canonical
 from lmsi_cli.config import FITTED, MAJORITY, NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.drafts import drafted, shuffled
+from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
-from lmsi_cli.polling import Polls, Sinks, hold_all
-from lmsi_cli.prompts import Task
-from lmsi_cli.records import Path, Progress, Question, Silent
+from lmsi_cli.prompts import Task, examples, preferences
+from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.rundir import RunDir, refuse_student
+from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.store import Grouped
 from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.voting import MANY_CUT, Tally, VoteSummary, ballot, cut_off_line
+from lmsi_cli.voting import (
+    MANY_CUT,
+    Selection,
+    Tally,
+    VoteSummary,
+    ballot,
+    cut_off_line,
+    select,
+    tell,
+    vote,
+)
+from lmsi_cli.voting.pairs import choose
 from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()
 NONE: Mapping[str, Any] = MappingProxyType({})
+EVERY = 256  # questions between two looks at the progress
 
 
 def vote_run(  # noqa: PLR0913 - all but the first three may be left out
@@ -71,17 +86,16 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         check_apart(read_records(run.questions, Question), exams)
     with _paths(run, progress) as paths:
         sampled = run.load_settings().get("sample", {})
-        polls = Polls(task, config, sampled, paths.most, run.sampled.place)
-        fitted = _fitted(run, polls, paths, gold) if config.weight == FITTED else None
-        tally = _write(run, polls, paths, watch, progress)
+        voting = Voting(task, config, sampled, paths.most, run.sampled.place)
+        fitted = _fitted(run, voting, paths, gold) if config.weight == FITTED else None
+        tally = _write(run, voting, paths, watch, progress)
     summary = tally.summary()
     summary = msgspec.structs.replace(
         summary, fit=fitted, warnings=(*_cut_off(summary), *_warnings(run, config))
     )
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
     write_atomic(run.vote_summary, text)
-    told = {k: v for k, v in msgspec.to_builtins(config).items() if k != "workers"}
-    run.save_settings("vote", {**told, "exclude": sorted(exams)})
+    run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams)})
     return summary
 
 
@@ -103,15 +117,15 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
     )
 
 
-def _fitted(run: RunDir, polls: Polls, paths: Grouped[Path], gold: Mapping[str, str]) -> Fit:
+def _fitted(run: RunDir, voting: Voting, paths: Grouped[Path], gold: Mapping[str, str]) -> Fit:
     """Fit the temperature of the weights on labelled questions."""
     if not gold:
         raise LmsiError(
             f"--weight {FITTED} needs labels", hint="--probe FILE, with questions of this run"
         )
-    checks = polls.config.check_equations
+    checks = voting.config.check_equations
     fitted = fit([_ballots(run, paths, checks, *labelled) for labelled in gold.items()])
-    polls.weighting = Weighting("cisc", fitted.temperature)
+    voting.weighting = Weighting("cisc", fitted.temperature)
     return fitted
 
 
@@ -155,10 +169,10 @@ def _paths(run: RunDir, progress: Progress) -> Grouped[Path]:
 
 
 def _write(
-    run: RunDir, polls: Polls, paths: Grouped[Path], watch: Observer | None, progress: Progress
+    run: RunDir, voting: Voting, paths: Grouped[Path], watch: Observer | None, progress: Progress
 ) -> Tally:
-    """Hold all votes, question after question; the files appear when all are held."""
-    seed = polls.config.seed
+    """Vote on question after question; the files appear when all is done."""
+    tally, seed = Tally(), voting.config.seed
     progress.start("voting", len(paths))
     with (
         Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}") as questions,
@@ -166,14 +180,115 @@ def _write(
         shuffled(run.train, seed) as train,
         shuffled(run.pairs, seed) as pairs,
     ):
-
-        def told(tally: Tally) -> None:
-            progress.advance(tally.sums["questions"], **tally.figures())
-
-        tally = hold_all(paths, questions, polls, Sinks(votes, train, pairs), watch, told)
+        for question_id, group in paths:
+            question = _question(questions, question_id)
+            selection = voting.vote(question, group)
+            voted = selection.vote
+            chosen = voting.preferences(question, group, voted)
+            tally.add(selection, pairs=len({p.chosen_path for p in chosen}))
+            votes.write(voted)
+            train.write(*voting.examples(question, group, voted))
+            pairs.write(*chosen)
+            if watch is not None:
+                watch.observe(question, voted, group)
+            if tally.sums["questions"] % EVERY == 0:
+                progress.advance(tally.sums["questions"], **tally.figures())
+        progress.advance(tally.sums["questions"], **tally.figures())
         if not tally.sums["parsed"]:
-            raise _nobody_votes(run, tally, polls.task)
+            raise _nobody_votes(run, tally, voting.task)
     return tally
+
+
+def _question(questions: Indexed[Question], key: str) -> Question:
+    if found := questions.get(key):
+        return found[0]
+    hint = "add it, or delete its paths"
+    raise LmsiError(f"{questions.path}: question {key!r} is not there", hint)
+
+
+class Voting:
+    """How each question is voted on; ``weighting`` may be set once it is fitted."""
+
+    def __init__(
+        self, task: Task, config: VoteConfig, sampled: Mapping[str, Any], most: int, place: File
+    ) -> None:
+        """Prepare.
+
+        Args:
+            task: What was sampled.
+            config: Who votes, and what of the majority is kept.
+            sampled: How it was sampled: ``seed``, ``stop`` and ``paths``, where known.
+            most: The largest path number.
+            place: Where the paths are, for messages.
+        """
+        self.task, self.config, self.place = task, config, place
+        self.weighting = None if config.weight == FITTED else Weighting.parse(config.weight)
+        self.seed: int | None = sampled.get("seed")
+        self.stop = Stop.parse(sampled.get("stop", NO_STOP))
+        # a later call may have asked for fewer
+        self.asked = max(sampled.get("paths", 0), most + 1)
+
+    def vote(self, question: Question, paths: list[Path]) -> Selection:
+        """Vote on one question and select from its paths.
+
+        Raises:
+            LmsiError: The paths are of another run or task.
+        """
+        self._check_seeds(paths)
+        voted = vote(question.id, paths, self.config.check_equations, self.weighting)
+        self._check_kind(voted)
+        voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
+        asked = f"{question.question} {self.task.cot_cue} {self.task.trigger}"
+        return select(voted, paths, self.config, asked)
+
+    def examples(self, question: Question, paths: list[Path], voted: Vote) -> list[TrainExample]:
+        """Every kept path in every format."""
+        if voted.predicted_answer is None:
+            return []
+        kept = [p for p in paths if p.path in voted.kept]
+        return examples(self.task, question, kept, voted.predicted_answer, self.config.formats)
+
+    def preferences(self, question: Question, paths: list[Path], voted: Vote) -> list[Preference]:
+        """Every pair of paths in every format that holds a rationale."""
+        choices = choose(voted, paths, self.config)
+        return preferences(self.task, question, choices, self.config.formats)
+
+    def _check_seeds(self, paths: list[Path]) -> None:
+        """Tell paths of another run: a path's seed is made of the run's."""
+        for p in (paths[0], paths[-1]):
+            if self.seed is not None and p.seed != path_seed(self.seed, p.question_id, p.path):
+                raise LmsiError(
+                    f"{self.place}: path {p.path} of question {p.question_id!r} is "
+                    f"of another run: its seed does not come from seed {self.seed}",
+                    hint="paths of two models or runs cannot vote together: keep a folder for each",
+                )
+
+    def _check_kind(self, voted: Vote) -> None:
+        """Tell answers of another task; the winners suffice, and are few."""
+        answer, kind = voted.predicted_answer, self.task.kind
+        if answer is not None and not _is_answer(answer, kind):
+            raise LmsiError(
+                f"{self.place}: question {voted.question_id!r} votes for {answer!r}, "
+                f"which is no answer of the kind {kind!r}",
+                hint="were these paths sampled for another task? sample again with --overwrite",
+            )
+
+    def _stopped(self, paths: list[Path]) -> bool:
+        """Say whether ``lmsi sample --stop`` left a question early.
+
+        Fewer paths alone do not show it: the run may have been interrupted, or be going on.
+        """
+        if self.stop is None:
+            return False
+        decision = Decision(self.stop)
+        for path in paths:
+            tell(decision, path)
+        return decision.stopped(self.asked)
+
+
+@lru_cache(maxsize=4096)  # winners are small numbers and letters, as a rule
+def _is_answer(answer: str, kind: str) -> bool:
+    return canonical(answer, kind) is not None
 
 
 def _cut_off(summary: VoteSummary) -> Iterator[str]:

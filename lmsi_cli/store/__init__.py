@@ -12,12 +12,11 @@ of this machine and a folder of a store alike.
 from lmsi_cli.store.places import Place, place_of
 from lmsi_cli.store.remote import Remote
 from lmsi_cli.store.shards import Shards, shard_appender
-from lmsi_cli.store.shelf import Form, Grouped, Piece, Shelf
+from lmsi_cli.store.shelf import Form, Grouped, Shelf
 
 __all__ = [
     "Form",
     "Grouped",
-    "Piece",
     "Place",
     "Remote",
     "Shards",

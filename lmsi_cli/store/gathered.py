@@ -94,14 +94,13 @@ class Gathered(Generic[R]):
         self._temp.cleanup()
 
     def __iter__(self) -> Iterator[tuple[str, list[R]]]:
-        for part in self.pieces():
+        for part in self._parts():
             yield from part
 
     def __len__(self) -> int:
-        return sum(part.count() for part in self.pieces())
+        return sum(part.count() for part in self._parts())
 
-    def pieces(self) -> Iterator[Part[R]]:
-        """The parts in the order of their keys; they are there until ``close``."""
+    def _parts(self) -> Iterator[Part[R]]:
         return map(self._part, range(len(self._cuts) + 1))
 
     def get(self, key: str) -> list[R]:

@@ -1,7 +1,6 @@
 """One range of keys of a folder of shards, as a file of rows that is sorted in memory.
 
-Knows rows and their key; nothing of how they came here. A part is a name and four words, so it can
-be handed to another process of this machine:
+Knows rows and their key; nothing of how they came here:
 
     list(Part(file, shards.folder, Path, Order("question_id", "path", "path {number}")))
     -> [("q1", [Path(path=0, ...), Path(path=1, ...)]), ...]
@@ -41,11 +40,6 @@ class Part(Generic[R]):
 
     def __iter__(self) -> Iterator[tuple[str, list[R]]]:
         return self.groups(self.sorted())
-
-    def names(self) -> list[str]:
-        """The keys in order, each once."""
-        found: list[str] = self._keys().unique().to_pylist()
-        return sorted(found)
 
     def count(self) -> int:
         """How many keys."""

@@ -38,15 +38,6 @@ class Writer(Protocol[W]):
         """Append one record; all of it or none."""
 
 
-class Piece(Protocol[R]):
-    """Some groups, in the order of their keys; can be sent to a process of this machine."""
-
-    def names(self) -> list[str]:
-        """The keys in order."""
-
-    def __iter__(self) -> Iterator[tuple[str, list[R]]]: ...
-
-
 class Grouped(Protocol[R]):
     """Records by key; ``indexed.Indexed`` and ``Gathered`` say more."""
 
@@ -60,9 +51,6 @@ class Grouped(Protocol[R]):
     def __len__(self) -> int: ...
     def get(self, key: str) -> list[R]:
         """One group; empty if there is none of that key."""
-
-    def pieces(self) -> Iterator[Piece[R]]:
-        """All groups in the same order, in pieces that another process can read."""
 
     def close(self) -> None:
         """Let go of all files."""

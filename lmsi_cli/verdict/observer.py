@@ -55,22 +55,6 @@ class Observer:
             self._seen.append(look(question.question, vote, paths))
             self._thin()
 
-    def fresh(self) -> Observer:
-        """One that has seen nothing yet, for later questions of the same run."""
-        found = Observer(self.gold, self.chance)  # winners of a second prompt count at the end
-        found._every = self._every
-        return found
-
-    def merge(self, other: Observer) -> None:
-        """Take what another one saw of other questions; as if this one had seen them."""
-        self.questions += other.questions
-        self.kept += other.kept
-        self.stopped += other.stopped
-        self._marked.update(other._marked)
-        self._every = max(self._every, other._every)
-        self._seen = [s for s in (*self._seen, *other._seen) if self._wanted(s.question_id)]
-        self._thin()
-
     def finish(self) -> Verdict:
         """Reach the verdict; at least one question must have been observed."""
         seen = sorted(self._seen, key=lambda s: s.question_id)  # resamples follow the order

@@ -10,7 +10,6 @@ have gone by is a few counters and one sample a filter, however many paths there
 from __future__ import annotations
 
 import typing
-from array import array
 from collections import Counter
 
 from lmsi_cli.records import Path, PathClass, Record, Vote
@@ -76,12 +75,12 @@ class Tally:
         self.kept_classes: Counter[PathClass] = Counter()
         self.samples: dict[str, Path] = {}
         self.shares = 0.0
-        self.each = array("d")  # shares in order: floats that are added in another differ
         self.histogram = [0] * BINS
 
-    def add(self, selection: Selection) -> None:
-        """Count one question."""
+    def add(self, selection: Selection, pairs: int = 0) -> None:
+        """Count one question, and the preference pairs that its paths make."""
         vote = selection.vote
+        self.sums["pairs"] += pairs
         self.removed.update(selection.removed)
         self.samples = {**selection.samples, **self.samples}  # the first one stays
         self._count_classes(vote)
@@ -99,19 +98,7 @@ class Tally:
         if vote.total_votes:  # in whole numbers: 0.7 * 10 is not exactly 7 everywhere
             self.sums["voted"] += 1
             self.shares += vote.share
-            self.each.append(vote.share)
             self.histogram[min(vote.majority_votes * BINS // vote.total_votes, BINS - 1)] += 1
-
-    def merge(self, later: Tally) -> None:
-        """Count the questions that another tally counted, which come after these."""
-        self.sums.update(later.sums)
-        self.removed.update(later.removed)
-        self.classes.update(later.classes)
-        self.kept_classes.update(later.kept_classes)
-        self.samples = {**later.samples, **self.samples}
-        for share in later.each:
-            self.shares += share
-        self.histogram = [a + b for a, b in zip(self.histogram, later.histogram, strict=True)]
 
     def figures(self) -> dict[str, float | str]:
         """What is worth seeing while it runs."""

@@ -1,0 +1,317 @@
+"""`lmsi sample --cluster`: Ray actors draw batches of questions, the driver writes what comes.
+
+Knows Ray, engines and questions; nothing of run folders. A path is a pure function of the model,
+the settings, its question, the seed and its number, so workers need no coordination: what a dead
+one was at is drawn again, by Ray's own restarts and retries.
+
+    with connected(settings) as (ray, room):
+        for result in Pool(ray, job, room).draw([Lacking(question, paths=(3, 5))], paths=2):
+            result                  # Result("q7", paths=[Path(path=3, ...), Path(path=5, ...)])
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import socket
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path as File
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, path_seed
+from lmsi_cli.engine.drawing import draw
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.fitting import TooLong, split_for
+from lmsi_cli.engine.reading import to_path, to_requests
+from lmsi_cli.engine.watching import BallotWatch
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Path, Question
+from lmsi_cli.rundir import sha256_file
+from lmsi_cli.stopping import Decision, Stop
+
+LOCAL = "local"
+FEWEST, MOST = 16, 256  # paths of a batch, as far as whole questions allow
+RETRIES = 2  # times that Ray repeats a batch whose worker died
+CHECK = 0.25  # seconds between two looks at whether a signal has come: Ray itself looks each second
+SHOWN = 32  # questions whose prompts tell what all prompts have in common
+STORE = 100 * 2**20  # bytes of Ray's object store: results are small, and go through it at once
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# "no cluster of several machines" is what makes Ray take the loopback address for its own; and its
+# workers would yield to everything else that runs here, as one process of lmsi does not
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
+
+
+class Room(NamedTuple):
+    """CPUs of each worker, how many workers, and GPUs of each, 0 or 1."""
+
+    threads: int
+    workers: int
+    gpus: int = 0
+
+
+class Job(NamedTuple):
+    """What each worker has to be; the files lie at the same place on every machine."""
+
+    files: dict[str, str]  # hashes: of the model, and of the adapter if there is one
+    adapter_scale: float
+    settings: SampleConfig
+    task: Task
+    shown: Sequence[str]  # see ``shown_of``
+    lmsi: str = version("lmsi")
+
+
+class Lacking(NamedTuple):
+    """A question, the numbers of the paths it lacks, and what the others decide so far."""
+
+    question: Question
+    paths: tuple[int, ...]
+    decision: Decision | None = None
+
+
+class Result(NamedTuple):
+    """What came of a question, or why nothing did. One without an id ends a batch, with counts."""
+
+    question_id: str
+    paths: Sequence[Path] = ()
+    refused: TooLong | Refusal | None = None
+    cancelled: int = 0
+    cancelled_tokens: int = 0
+    settled: dict[str, int | str] | None = None
+
+
+_Call = tuple[Any, dict[str, Lacking]]  # who draws a batch, and what of it has not come
+
+
+def shown_of(questions: Sequence[Question]) -> tuple[str, ...]:
+    """Some texts, which begin alike only where all do, and the longest one."""
+    texts = sorted({q.question for q in questions})
+    some = [*texts[:: max(1, len(texts) // SHOWN)], *texts[-1:], max(texts, key=len, default="")]
+    return tuple(dict.fromkeys(some))
+
+
+def open_engine(job: Job) -> Engine:
+    """Check this machine and load the model; LmsiError says where what is missing."""
+    here = f"on {platform.node()}: "
+    if version("lmsi") != job.lmsi:
+        hint = f'on that machine: pip install "lmsi[ray]=={job.lmsi}"'
+        raise LmsiError(f"{here}lmsi {version('lmsi')} is installed there, {job.lmsi} here", hint)
+    for file, sha256 in job.files.items():
+        if not File(file).is_file():
+            hint = "every machine needs it at the same place: copy it there, or use a shared disk"
+            raise LmsiError(f"{here}{file}: no such file", hint)
+        if sha256_file(File(file)) != sha256:
+            raise LmsiError(f"{here}{file}: another file than the driver's", "copy it anew")
+    model, *adapter = job.files
+    engine = LlamaEngine(File(model), job.settings)
+    engine.use_adapter(adapter[0] if adapter else None, job.adapter_scale)
+    return engine
+
+
+class Worker:
+    """One engine, in a Ray actor; knows nothing of Ray."""
+
+    def __init__(self, job: Job, opener: Callable[[Job], Engine] = open_engine) -> None:
+        self._job, self._opener = job, opener
+
+    def ready(self) -> None:
+        """Load the model; LmsiError as ``open_engine``."""
+        assert self._engine
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._opener(self._job)  # not at the start: Ray tells only a method's errors in full
+
+    @cached_property
+    def _shown(self) -> list[Request]:
+        return [r for t in self._job.shown for r in self._requests(Question(id="", question=t), ())]
+
+    def draw(self, batch: Sequence[Lacking]) -> Iterator[Result]:
+        """Draw what questions lack; yields one result for each, and one with counts.
+
+        Always in the same order, so that Ray can repeat the call and leave out what has come.
+        """
+        engine, settings, task = self._engine, self._job.settings, self._job.task
+        asked = [r for x in batch for r in self._requests(x.question, x.paths)]
+        requests, skipped = split_for(engine, [*self._shown, *asked], settings)
+        yield from (Result(s.question_id, refused=s) for s in skipped)
+        watch, found = BallotWatch(Stop.parse(settings.stop)), defaultdict[str, list[Path]](list)
+        watch.decisions = {x.question.id: x.decision for x in batch if x.decision is not None}
+        words = {x.question.id: x.question.question for x in batch}
+        unfit = {s.question_id for s in skipped}
+        due = deque(x for x in batch if x.question.id not in unfit)
+        early = watch.stop is not None
+        for g in draw(engine, requests, settings, task.trigger, watch, in_turn=early):
+            path = to_path(g, task, words[g.question_id])
+            found[path.question_id].append(path)
+            watch.tell(path)
+            while due and len(found[due[0].question.id]) == len(due[0].paths):
+                yield Result(due[0].question.id, found[due.popleft().question.id])
+        yield from (Result(x.question.id, found[x.question.id]) for x in due)
+        yield Result("", (), None, watch.paths, watch.tokens, engine.settled)
+
+    def _requests(self, q: Question, paths: Sequence[int]) -> list[Request]:
+        settings, task = self._job.settings, self._job.task
+        wanted = tuple(Wanted(i, path_seed(settings.seed, q.id, i)) for i in paths)
+        return to_requests(self._engine, task, q, task.format, wanted, settings.max_tokens)
+
+
+class Pool:
+    """The workers of one run; Ray ends them with the driver, however that ends."""
+
+    def __init__(self, ray: Any, job: Job, room: Room) -> None:  # noqa: ANN401 - a module
+        self._ray, self._most = ray, room.workers + RETRIES
+        lasting = {"max_restarts": -1, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
+        actor = ray.remote(Worker).options(num_cpus=room.threads, num_gpus=room.gpus, **lasting)
+        self._idle = [actor.remote(job) for _ in range(room.workers)]
+        self._calls: dict[Any, _Call] = {}
+        self._again: deque[list[Lacking]] = deque()
+        self._failures = 0  # in a row
+
+    def ready(self) -> None:
+        """Wait for the first worker that has loaded the model; LmsiError: it cannot."""
+        for call in self._wait([worker.ready.remote() for worker in self._idle]):
+            try:
+                self._get(call)
+            except self._ray.exceptions.RayError as e:
+                raise _hopeless(e) from e
+
+    def draw(self, work: Iterable[Lacking], paths: int) -> Iterator[Result]:
+        """Let workers draw all work, which lacks so many paths, once; yields each question once."""
+        batches = _batches(iter(work), paths, len(self._idle))
+        self._ask(batches)
+        while self._calls:
+            for call in self._wait(list(self._calls)):
+                yield from self._take(call)
+            self._ask(batches)
+
+    def _ask(self, batches: Iterator[list[Lacking]]) -> None:
+        """Give idle workers batches; one that gets none makes room for one without a machine."""
+        while self._idle:
+            worker = self._idle.pop()
+            batch = self._again.popleft() if self._again else next(batches, None)
+            if batch is None:
+                self._ray.kill(worker)
+            else:
+                call = worker.draw.options(num_returns="streaming").remote(batch)
+                self._calls[call] = worker, {x.question.id: x for x in batch}
+
+    def _take(self, call: Any) -> Iterator[Result]:  # noqa: ANN401 - Ray's own
+        try:
+            result: Result = self._get(next(call))
+        except StopIteration:
+            self._idle.append(self._calls.pop(call)[0])
+        except self._ray.exceptions.RayError as e:
+            yield from self._failed(*self._calls.pop(call), e)
+        else:
+            self._failures = 0
+            self._calls[call][1].pop(result.question_id, None)
+            yield result
+
+    def _failed(self, worker: Any, left: dict[str, Lacking], e: Exception) -> Iterator[Result]:  # noqa: ANN401 - Ray's own
+        """Ray gave a batch up: what it lacks is tried one by one, and one alone is refused."""
+        self._idle.append(worker)
+        self._failures += 1
+        if self._failures > self._most:
+            raise _hopeless(e) from e
+        if len(left) > 1:
+            self._again += [[x] for x in left.values()]
+            return
+        for name in left:
+            yield Result(name, refused=Refusal(name, "", "workers died over it again and again"))
+
+    def _get(self, call: Any) -> Any:  # noqa: ANN401 - Ray's own
+        """Its result; a mistake that a worker has met is told as if it were met here."""
+        try:
+            return self._ray.get(call)
+        except self._ray.exceptions.RayTaskError as e:
+            if isinstance(e.cause, LmsiError):
+                raise LmsiError(str(e.cause), e.cause.hint) from None
+            raise LmsiError(f"a worker failed: {type(e.cause).__name__}: {_line(e.cause)}") from e
+
+    def _wait(self, calls: list[Any]) -> list[Any]:
+        """Calls that have something to give; between two short waits signals are obeyed."""
+        while not (done := self._ray.wait(calls, num_returns=1, timeout=CHECK)[0]):
+            continue
+        return list(done)
+
+
+def _batches(work: Iterator[Lacking], left: int, workers: int) -> Iterator[list[Lacking]]:
+    """Whole questions, some hundred paths at first and fewer towards the end of the work."""
+    for first in work:
+        batch, paths = [first], len(first.paths)
+        size = min(max(left // (2 * workers), FEWEST), MOST)
+        while paths < size and (x := next(work, None)):
+            batch.append(x)
+            paths += len(x.paths)
+        left -= paths
+        yield batch
+
+
+def _hopeless(e: Exception) -> LmsiError:
+    hint = "look at their machines' memory; the same command goes on where it stopped"
+    return LmsiError(f"workers die and nothing comes; the last one: {_line(e)}", hint)
+
+
+def _line(e: Exception) -> str:
+    return " ".join(str(e).split())[:300]
+
+
+@contextmanager
+def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
+    """Reach a cluster, or start one that ends with the process; LmsiError: why that cannot be."""
+    local, sigterm = settings.cluster == LOCAL, signal.getsignal(signal.SIGTERM)
+    os.environ.update({**QUIET, **LOOPBACK} if local else QUIET)  # read when Ray is imported
+    try:
+        import ray
+    except ImportError as e:
+        raise LmsiError(f"--cluster needs Ray: {e}", hint='pip install "lmsi[ray]"') from None
+    with TemporaryDirectory(prefix="lmsi-ray-", ignore_cleanup_errors=True) as folder:
+        cpus = settings.threads * settings.workers or None
+        own = {"num_cpus": cpus, "_temp_dir": folder, "object_store_memory": STORE}
+        try:
+            _connect(ray, settings.cluster, {**own, "include_dashboard": False} if local else {})
+            signal.signal(signal.SIGTERM, sigterm)  # Ray takes it; lmsi's own handler saves
+            yield ray, room_of(settings, ray.nodes())
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:  # noqa: ANN401 - a module
+    try:
+        if ":" in address:  # where nobody listens Ray itself despairs after minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), 5).close()
+        quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "lmsi"}
+        ray.init(address=address, **quiet, **own)
+    except Exception as e:  # so bare are those that Ray raises
+        told, hint = "no Ray cluster answers there", "`ray start --head` prints HOST:PORT"
+        if own:
+            told, hint = "Ray does not start", "it needs free memory, and a TMPDIR of a short name"
+        raise LmsiError(f"--cluster {address}: {told}: {_line(e)}", hint) from e
+
+
+def room_of(settings: SampleConfig, nodes: Sequence[dict[str, Any]]) -> Room:
+    """Count the workers that fit the machines, told as by ``ray.nodes()``; LmsiError: not one.
+
+    Without --threads each has all CPUs of the smallest machine, or its share of this one.
+    """
+    alive = [n["Resources"] for n in nodes if n["Alive"] and n["Resources"].get("CPU")]
+    share = settings.workers if settings.cluster == LOCAL and settings.workers else 1
+    least = min((int(r["CPU"]) for r in alive), default=1)
+    threads, gpus = (
+        settings.threads or max(1, least // share),
+        int(settings.gpu_layers not in ("none", 0)),
+    )
+    fit = sum(int(min(r["CPU"] // threads, r.get("GPU", 0) if gpus else r["CPU"])) for r in alive)
+    if not fit:
+        told = f"no machine there has {threads} CPUs{' and a GPU' * gpus} for a worker"
+        raise LmsiError(f"--cluster {settings.cluster}: {told}", hint="lower --threads")
+    return Room(threads, min(settings.workers or fit, fit), gpus)

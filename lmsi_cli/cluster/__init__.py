@@ -1,1 +1,0 @@
-"""Paths drawn by many workers: what each gets, and how it is reached."""

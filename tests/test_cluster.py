@@ -1,0 +1,229 @@
+"""What workers of a cluster draw, without one: scripted engines, and a Ray that is a few lists."""
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmsi_cli.cluster import (
+    FEWEST,
+    Job,
+    Lacking,
+    Pool,
+    Room,
+    Worker,
+    _batches,
+    connected,
+    open_engine,
+    room_of,
+    shown_of,
+)
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Exemplar, Question, Template
+from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.stages.sample import bind, sample, sample_in_pool
+from tests.stages.stage_helpers import IDENTITY, TASK, Silent, formed, settled
+
+QUESTIONS = [Question(id=f"q{i}", question=f"What is {i} + {i}?", answer="g0ld") for i in range(20)]
+SCRIPT = {
+    q.id: [f" The answer is {i}.", f" So {i}. The answer is {i}.", " The answer is 99.", " Who?"]
+    for i, q in enumerate(QUESTIONS)
+}
+OTHER = Exemplar(question="1 + 1?", rationale="1 + 1 = 2.", answer="2")
+ROTATING = TASK.__class__(
+    name="number",
+    kind="number",
+    exemplars=TASK.exemplars,
+    templates=(Template(exemplars=TASK.exemplars), Template(exemplars=(OTHER,))),
+)
+
+
+class FakeRay:
+    """Actors of this process; one that draws a deadly question dies, as Ray tells it."""
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            pass
+
+    def __init__(self, script, deadly=()):
+        self.script, self.deadly, self.killed = script, set(deadly), 0
+
+    def remote(self, _kind):
+        return self
+
+    def options(self, **_how):
+        return Made(lambda job: Actor(self, Worker(job, lambda _: ScriptedEngine(self.script))))
+
+    def wait(self, calls, num_returns, timeout):
+        return calls[-1:], calls[:-1]  # the latest first: order must not matter
+
+    def get(self, result):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def kill(self, _actor):
+        self.killed += 1
+
+
+class Made:
+    """Something with ``remote``."""
+
+    def __init__(self, call):
+        self.remote = call
+
+    def options(self, **_how):
+        return self
+
+
+class Actor:
+    """A worker as Ray shows it."""
+
+    def __init__(self, ray, worker):
+        self.draw = Made(lambda batch: self._results(ray, worker, batch))
+        self.ready = Made(worker.ready)
+
+    @staticmethod
+    def _results(ray, worker, batch):
+        for result in worker.draw(batch):
+            if result.question_id in ray.deadly:
+                yield ray.exceptions.RayError("The actor died\n unexpectedly")
+                return
+            yield result
+
+
+def drawing(**own):
+    return settled(SampleConfig(**own))
+
+
+def alone(root, config, questions=QUESTIONS, task=TASK):
+    run = RunDir(root)
+    bind(run, config, IDENTITY)
+    return sample(questions, ScriptedEngine(SCRIPT), formed(task, config), config, run, Silent())
+
+
+def together(root, config, ray=None, questions=QUESTIONS, progress=None, task=TASK):
+    run, task = RunDir(root), formed(task, config)
+    bind(run, config, IDENTITY)
+    job = Job({"m": ""}, 1.0, config, task, shown_of(questions))
+    pool = Pool(ray or FakeRay(SCRIPT), job, Room(1, 3))
+    return sample_in_pool(questions, pool, task, config, run, progress or Silent())
+
+
+def lines(root):
+    return sorted(RunDir(root).paths.read_text().splitlines())
+
+
+@pytest.mark.parametrize("task", [TASK, ROTATING], ids=["one prompt", "templates in turn"])
+@pytest.mark.parametrize("prompt", ["cot-zero", "cot-few"])
+@pytest.mark.parametrize("stop", ["none", "window:2"])
+def test_workers_draw_what_one_process_draws(tmp_path, prompt, task, stop):
+    config = drawing(paths=4, prompt=prompt, stop=stop)
+    a = alone(tmp_path / "a", config, task=task)
+    b = together(tmp_path / "b", config, task=task)
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+    for name in ("questions", "run_toml"):
+        files = [getattr(RunDir(tmp_path / x), name).read_bytes() for x in "ab"]
+        assert files[0] == files[1]
+    assert (a.paths, a.new_paths, a.parsed, a.tokens) == (b.paths, b.new_paths, b.parsed, b.tokens)
+    assert (a.stopped, a.cancelled, a.never_drawn) == (b.stopped, b.cancelled, b.never_drawn)
+    assert b"g0ld" not in RunDir(tmp_path / "b").questions.read_bytes()
+    assert together(tmp_path / "b", config, task=task).new_paths == 0
+
+
+@pytest.mark.parametrize("stop", ["none", "window:2"])
+def test_what_a_former_call_drew_counts(tmp_path, stop):
+    alone(tmp_path / "a", drawing(paths=4, stop=stop))
+    together(tmp_path / "b", drawing(paths=1, stop=stop))
+    assert together(tmp_path / "b", drawing(paths=4, stop=stop)).new_paths
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+
+
+def test_a_deadly_question_is_named_and_the_others_are_done(tmp_path, watcher):
+    ray = FakeRay(SCRIPT, deadly=["q7"])
+    summary = together(tmp_path, drawing(paths=4), ray, progress=watcher)
+    assert (summary.skipped, summary.paths) == (("q7",), 76)
+    assert any("'q7': workers died over it" in line for line in watcher.said)
+    assert len(set(lines(tmp_path))) == 76
+    assert ray.killed == 3  # each as soon as nothing is left for it
+
+
+def test_workers_that_only_die_end_the_run(tmp_path):
+    with pytest.raises(LmsiError, match=r"workers die and nothing comes; .* died unexpectedly"):
+        together(tmp_path, drawing(paths=4), FakeRay(SCRIPT, deadly=SCRIPT))
+
+
+def test_a_question_that_does_not_fit_is_named_and_the_others_are_done(tmp_path, watcher):
+    long = Question(id="long", question="Why? " * 900)
+    questions = [QUESTIONS[0], long, *QUESTIONS[1:]]
+    summary = together(tmp_path, drawing(paths=2), questions=questions, progress=watcher)
+    assert (summary.skipped, summary.paths) == (("long",), 40)
+    assert any("'long'" in line and "do not fit" in line for line in watcher.said)
+
+
+def test_batches_hold_whole_questions_and_shrink():
+    work = [Lacking(q, tuple(range(16))) for q in QUESTIONS * 10]
+    batches = list(_batches(iter(work), 16 * len(work), 2))
+    sizes = [sum(len(x.paths) for x in batch) for batch in batches]
+    assert [x for batch in batches for x in batch] == work
+    assert sizes[0] == 256 and sizes[-1] == FEWEST and sizes == sorted(sizes, reverse=True)
+
+
+def test_what_is_shown_begins_alike_only_where_all_do():
+    texts = [f"Tom has {i} apples." for i in range(500)] + ["Ann has none.", "Tom " + "x" * 99]
+    found = shown_of([Question(id=str(i), question=t) for i, t in enumerate(texts)])
+    assert {"Ann has none.", max(texts), texts[-1]} <= set(found) and len(found) < 40
+
+
+def node(alive=True, **resources):
+    return {"Alive": alive, "Resources": {"memory": 1e9, **resources}}
+
+
+def test_workers_fit_machines_and_not_their_sum():
+    nodes = [node(CPU=4), node(CPU=6, GPU=1), node(alive=False, CPU=64), node()]
+    assert room_of(SampleConfig(cluster="auto"), nodes) == Room(4, 2)
+    assert room_of(SampleConfig(cluster="auto", threads=2, workers=3), nodes) == Room(2, 3)
+    assert room_of(SampleConfig(cluster="local", workers=2), nodes[:1]) == Room(2, 2)
+    assert room_of(SampleConfig(cluster="auto", threads=2, gpu_layers="all"), nodes).workers == 1
+    with pytest.raises(LmsiError, match="no machine there has 16 CPUs for a worker"):
+        room_of(SampleConfig(cluster="auto", threads=16), nodes)
+
+
+def test_ray_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(LmsiError, match="--cluster needs Ray") as e, connected(SampleConfig()):
+        pass
+    assert e.value.hint == 'pip install "lmsi[ray]"'
+
+
+@pytest.mark.parametrize("address", ["host:x", "127.0.0.1:70000", "127.0.0.1:{free}"])
+def test_nobody_answers(address):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = address.format(free=server.getsockname()[1])
+    before = signal.getsignal(signal.SIGTERM)
+    asked = SampleConfig(cluster=address)
+    with pytest.raises(LmsiError, match="no Ray cluster answers there"), connected(asked):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"lmsi": "9.9"}, "is installed there, 9.9 here"),
+        ({"files": {"/nowhere/m.gguf": "aa"}}, "/nowhere/m.gguf: no such file"),
+        ({"files": {__file__: "aa"}}, "another file than the driver's"),
+    ],
+)
+def test_a_machine_that_cannot_work_says_so(change, told):
+    job = Job({__file__: sha256_file(Path(__file__))}, 1.0, SampleConfig(), TASK, ())
+    with pytest.raises(LmsiError, match=f"^on .*{told}"):
+        open_engine(job._replace(**change))

@@ -1,0 +1,172 @@
+"""A real Ray of three nodes: a worker dies, a node, then the driver; the run goes on."""
+
+import ipaddress
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lmsi_cli.rundir import RunDir
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
+pytestmark = [pytest.mark.ray, pytest.mark.model]
+ROOT = Path(__file__).parent.parent
+QUESTIONS, PATHS = 24, 12
+ARGS = ["-n", PATHS, "--max-tokens", 32, "--kv", "split", "--seed", 3, "--threads", 1]
+INTERRUPTED = 130
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as m:
+        warnings.simplefilter("ignore")
+        m.setenv("PYTHONPATH", str(ROOT))
+        m.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        m.setenv("RAY_worker_niceness", "0")
+        m.setenv("RAY_health_check_period_ms", "500")  # a dead node is one after 13 s otherwise;
+        m.setenv("RAY_health_check_failure_threshold", "3")  # one that is slow has 10 s each time
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80 * 2**20}
+        bare = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        found = Cluster(True, head_node_args={**node, **bare})
+        try:
+            found.nodes = [found.add_node(**node, wait=False) for _ in range(2)]
+            found.wait_for_nodes()
+            yield found
+        finally:
+            found.shutdown()
+
+
+@pytest.fixture
+def questions(tmp_path):
+    file = tmp_path / "questions.jsonl"
+    told = [f"Tom has {i + 3} apples and buys {i + 5} more. How many?" for i in range(QUESTIONS)]
+    lines = [json.dumps({"id": f"q{i}", "question": q}) + "\n" for i, q in enumerate(told)]
+    file.write_text("".join(lines))
+    return file
+
+
+def begin(*args):
+    """Start a command; signals go to it and what it starts, as a terminal's do."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lmsi_cli", *map(str, args)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def paths_in(folder):
+    file = RunDir(folder).paths
+    lines = file.read_bytes().splitlines(True) if file.exists() else []
+    return [json.loads(x) for x in lines if x.endswith(b"\n")]
+
+
+def wait_for(what, seconds=100):
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def below(pid=None):
+    return psutil.Process(pid).children(recursive=True)
+
+
+def workers():
+    """Processes below this one that hold a model."""
+    found = []
+    for process in below():
+        try:
+            found += [process] if "ray::Worker" in " ".join(process.cmdline()) else []
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_worker_a_node_and_the_driver_die_and_nothing_is_lost_or_twice(
+    cluster, questions, tmp_path
+):
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    asked = ["sample", questions, *ARGS, "-q"]
+    spread = [*asked, "-o", out, "--cluster", cluster.address]
+    driver = begin(*spread)
+    try:
+        wait_for(lambda: paths_in(out) or driver.poll() is not None)
+    finally:
+        driver.kill()
+        driver.communicate()
+    wait_for(lambda: not workers(), 60)  # they end with their driver, also one that is killed
+    begun = len(paths_in(out))
+
+    with begin(*spread) as again:
+        wait_for(lambda: len(paths_in(out)) > begun or again.poll() is not None)
+        workers()[0].kill()
+        cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+        there = len(paths_in(out))
+        told = again.communicate(timeout=300)
+    assert again.returncode == 0, told
+    with begin(*asked, "-o", alone) as process:
+        assert process.communicate(timeout=300) and process.returncode == 0
+    ours, theirs = (
+        sorted(paths_in(f), key=lambda p: (p["question_id"], p["path"])) for f in (out, alone)
+    )
+    assert 0 < begun < there < len(ours) == QUESTIONS * PATHS
+    assert ours == theirs  # in a split cache a path's bits do not depend on what else runs
+
+
+def test_a_mistake_at_a_worker_is_one_line(cluster):
+    code = f"""
+from lmsi_cli.cluster import Job, Pool, connected
+from lmsi_cli.config import SampleConfig
+from lmsi_cli.errors import LmsiError
+settings = SampleConfig(cluster={cluster.address!r}, threads=1, workers=1)
+with connected(settings) as (ray, room):
+    try:
+        Pool(ray, Job({{"/nowhere/m.gguf": "aa"}}, 1.0, settings, None, ()), room).ready()
+    except LmsiError as e:
+        print(e, "|", e.hint)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "/nowhere/m.gguf: no such file | every machine needs the file" in done.stdout
+
+
+def listening(processes):
+    """Addresses at which any of these takes connections."""
+    found = set()
+    for process in processes:
+        try:
+            inet = process.net_connections("inet")
+        except psutil.Error:
+            continue
+        found |= {ipaddress.ip_address(c.laddr.ip) for c in inet if c.status == "LISTEN"}
+    return {ip.ipv4_mapped or ip if ip.version == 6 else ip for ip in found}
+
+
+def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
+    asked = ["sample", questions, "-n", 500, *ARGS[2:], "-o", tmp_path / "out", "-q"]
+    driver = begin(*asked, "--cluster", "local", "--workers", 2)
+    try:
+        wait_for(lambda: paths_in(tmp_path / "out") or driver.poll() is not None)
+        processes = below(driver.pid)
+        open_ = listening([psutil.Process(driver.pid), *processes])
+        os.killpg(driver.pid, signal.SIGINT)
+        told = driver.communicate(timeout=60)[1]
+    finally:
+        driver.kill()
+    assert driver.returncode == INTERRUPTED, told
+    assert told == "interrupted; what was finished is saved, the same command goes on\n"
+    assert open_ and all(ip.is_loopback for ip in open_), open_
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
