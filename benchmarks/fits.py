@@ -1,9 +1,9 @@
-"""What a training run says beforehand of its memory and its time, beside what it then takes.
+"""The memory that a training run is estimated to take, beside what it then takes.
 
 Each setting trains in a process of its own, on random tokens in lmsi's mixed formats: half of the
-examples share a few-shot prefix. Run it alone. One line of the table:
+examples share a few-shot prefix. One line of the table:
 
-    qwen2.5-0.5b-Q4_K_M, bf16, rank 16, rows of 768: 3.1 GiB foretold, 3.2 taken (0.97); ...
+    tinymath-f16 {"max_steps": 20, "dtype": "bf16"}: 1305 MiB estimated, 1301 taken (1.00); ...
 
     python -m benchmarks.fits --model tinymath-f16.gguf --model qwen2.5-0.5b-Q4_K_M.gguf
     python -m benchmarks.fits --model MODEL.gguf --setting '{"row_tokens": 768}' --prefix 300
@@ -17,14 +17,12 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.lines import read_records
 from lmsi_cli.records import TrainExample, TrainFormat
 
 # A model of this many bytes trains fast enough for the many steps of the first list.
@@ -47,26 +45,18 @@ FORMATS: tuple[TrainFormat, ...] = ("cot-few", "direct-few", "cot-zero", "direct
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting; memory in MiB, times in seconds; ratios foretold over taken.
-
-    Times are those of steps and validations: without loading, trials, saving or proofs.
-    ``trials_s`` is what it took to foretell them.
-    """
+    """One setting; memory in MiB, the ratio is estimated over taken."""
 
     model: str
     setting: str
-    foretold_mib: float
+    estimated_mib: float
     taken_mib: float
-    memory_ratio: float
-    foretold_s: float
-    taken_s: float
-    time_ratio: float
-    trials_s: float
+    ratio: float
     tokens_s: float
 
 
 def main() -> None:
-    """Foretell and train every setting."""
+    """Estimate and train every setting."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", action="append", required=True, type=Path)
     parser.add_argument("--setting", action="append", default=[], help="TrainConfig as JSON")
@@ -106,9 +96,8 @@ def compare(given: argparse.Namespace, model: Path, setting: str) -> Compared:
 def told(one: Compared) -> str:
     """One setting as a line."""
     return (
-        f"{one.model} {one.setting}: {one.foretold_mib:.0f} MiB foretold, {one.taken_mib:.0f} "
-        f"taken ({one.memory_ratio:.2f}); {one.foretold_s:.0f} s foretold, {one.taken_s:.0f} "
-        f"taken ({one.time_ratio:.2f}), {one.trials_s:.1f} s of trials; {one.tokens_s:.0f} tokens/s"
+        f"{one.model} {one.setting}: {one.estimated_mib:.0f} MiB estimated, {one.taken_mib:.0f} "
+        f"taken ({one.ratio:.2f}); {one.tokens_s:.0f} tokens/s"
     )
 
 
@@ -128,10 +117,12 @@ class Silent:
 
 def train(given: argparse.Namespace) -> Compared:
     """Train in this process; its largest resident size so far counts."""
+    from lmsi_cli.training import memory
     from lmsi_cli.training.data import Codec
     from lmsi_cli.training.trainer import train as run
 
-    said, [model] = _listen(), given.model
+    needs, [model] = list[int](), given.model
+    need = memory.need
     config = msgspec.convert(json.loads(given.setting[0]), TrainConfig)
     ids = texts(config.max_steps * config.batch_size, given.prefix, given.tail)
     examples = [
@@ -141,45 +132,23 @@ def train(given: argparse.Namespace) -> Compared:
         for i in range(len(ids))
     ]
     codec = Codec(lambda p: ids[int(str(p))][0], lambda p, _: ids[int(str(p))][1])
+
+    def noted(*args: Any) -> memory.Need:  # noqa: ANN401 - passed on
+        found = need(*args)
+        needs.append(memory.resident() + sum(found))
+        return found
+
+    memory.need = noted
     with tempfile.TemporaryDirectory() as out:
         summary = run(examples, model, config, Path(out), codec, Silent()).summary
-        taken = summary.seconds + _validated(Path(out))
-    [(foretold, trials)] = said
     return Compared(
         model=model.stem,
         setting=f"{given.setting[0]} prefix {given.prefix} tail {given.tail}",
-        foretold_mib=summary.foretold_rss_mib,
+        estimated_mib=needs[-1] / 2**20,
         taken_mib=summary.peak_rss_mib,
-        memory_ratio=summary.foretold_rss_mib / summary.peak_rss_mib,
-        foretold_s=foretold,
-        taken_s=taken,
-        time_ratio=foretold / taken,
-        trials_s=trials,
+        ratio=needs[-1] / 2**20 / summary.peak_rss_mib,
         tokens_s=summary.tokens_per_second,
     )
-
-
-def _listen() -> list[tuple[float, float]]:
-    """Seconds that a run foretells, and those that it took for it, as soon as it has."""
-    from lmsi_cli.training import pace
-
-    foretell, said = pace.foretell, list[tuple[float, float]]()
-
-    def listening(*args: Any, **named: Any) -> float:  # noqa: ANN401 - passed on
-        begun = time.perf_counter()
-        seconds = foretell(*args, **named)
-        said.append((seconds, time.perf_counter() - begun))
-        return seconds
-
-    pace.foretell = listening
-    return said
-
-
-def _validated(out: Path) -> float:
-    from lmsi_cli.training.validation import LOG, Reading
-
-    log = out / LOG
-    return sum(one.seconds for one in read_records(log, Reading)) if log.exists() else 0.0
 
 
 def texts(count: int, prefix: int, tail: int) -> list[tuple[list[int], list[int]]]:

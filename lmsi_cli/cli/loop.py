@@ -184,9 +184,7 @@ def _probe(file: str | None, plan: Plan) -> Sequence[Question]:
 def _check(plan: Plan) -> None:
     """Refuse questions that do not fit their task, before hours are spent on them."""
     from lmsi_cli.tasks.golds import check_options, gold_answers
-    from lmsi_cli.training.lora import refuse_dora
 
-    refuse_dora(plan.settings.train)
     check_options(_asked_of(plan), plan.task)
     gold_answers(plan.probe, plan.task)
     for questions in plan.exams.values():

@@ -69,7 +69,10 @@ def _goes_on(how: str) -> str:
 def _tell(e: LmsiError) -> None:
     from lmsi_cli.report.printable import printable
 
-    console = err()
+    place, console = processes.place(), err()
+    if place.rank and sys.__stderr__:  # of several processes the others are silent but for this
+        print(printable(f"process {place.rank + 1} of {place.world}: {e}"), file=sys.__stderr__)
+        return
     console.print(printable(f"error: {e}"), style="red", markup=False, emoji=False)
     if e.hint:
         console.print(printable(f"hint: {e.hint}"), markup=False, emoji=False)

@@ -74,7 +74,6 @@ def enrolled(teacher: RunDir, wish: Wish, settings: TrainConfig) -> Student | No
             that cannot be trained or asked as wished.
     """
     from lmsi_cli.stages.distil import check_place, check_teacher, place_of
-    from lmsi_cli.training.lora import refuse_dora
 
     if not wish.model:
         if wish.out or wish.chat != AUTO:
@@ -85,7 +84,6 @@ def enrolled(teacher: RunDir, wish: Wish, settings: TrainConfig) -> Student | No
     check_teacher(teacher, pupil.model, pupil.identity["model_sha256"])
     run = RunDir(wish.out) if wish.out else place_of(teacher, pupil.name)
     check_place(teacher, run)
-    refuse_dora(settings)
     _check_trainable(pupil.model, settings)
     return Student(run, pupil)
 

@@ -82,9 +82,9 @@ def train(  # noqa: PLR0913 - one parameter per flag
         model, task = model_of(folder).path, task_of(folder)
     labelled = read_labelled(probe) if probe else []
     gold_answers(labelled, task)  # before an hour of training
-    with joined(settings) as here:
+    with joined() as here:
         if here.rank:
-            assist(folder, model, task)
+            assist(folder, model, task, settings, overwrite)
             return
         with locked(folder), watched(quiet, folder) as progress:
             if taught:

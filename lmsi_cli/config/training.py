@@ -26,8 +26,6 @@ SPEED_ONLY = (
     "row_tokens",
     "sweep",
     "gradient_checkpointing",
-    "fit",
-    "shard",
 )
 
 
@@ -69,7 +67,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         opt("Tokens of a forward pass (micro-batch); 0: one example each.", ge=0, le=1 << 20),
     ] = 1536
     rslora: Annotated[bool, opt("Scale by alpha / sqrt(rank), for high ranks.")] = False
-    dora: Annotated[bool, opt("Refused: a GGUF adapter cannot hold DoRA.")] = False
     device: Annotated[
         DeviceName, opt("auto, cpu, cuda or mps; auto takes a GPU that torch can use.")
     ] = "auto"
@@ -84,9 +81,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     alarms: Annotated[
         bool, opt("Stop where training destroys the model, and keep the last good adapter.")
     ] = True
-    max_minutes: Annotated[
-        float, opt("Take only the steps that fit into this time; 0: all of them.", ge=0)
-    ] = 0.0
     base: Annotated[
         str, opt("Folder with the model's original weights; empty: those of the GGUF file.")
     ] = ""
@@ -97,9 +91,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         Literal["auto", "on", "off"],
         opt("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),
     ] = "auto"
-    fit: Annotated[
-        bool, opt("Where memory is short, take the gentlest settings that fit, and say which.")
-    ] = False
     loss: Annotated[
         Literal["sft", "scpo"],
         opt("sft: learn kept paths; scpo: prefer them to the least supported ones."),
@@ -117,6 +108,3 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     init: Annotated[
         str, opt("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
     ] = ""
-    shard: Annotated[
-        bool, opt("Of several processes: each holds a share of the frozen weights (FSDP).")
-    ] = False

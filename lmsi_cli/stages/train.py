@@ -28,7 +28,7 @@ from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, lessons, processes, sharding, starting
+from lmsi_cli.training import checkpoint, lessons, processes, starting
 from lmsi_cli.training.bases import adapted
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import to_gguf
@@ -75,7 +75,6 @@ def train_run(
             training diverged, or a proof failed; says which.
     """
     lessons.check(run, config)
-    config = sharding.asked(config)
     mark = Mark.of(model)
     _check_start(run, model, config)
     origin = _origin(run, model, config)
@@ -84,6 +83,7 @@ def train_run(
         discard_adapter(run)
     if run.adapter_origin.exists():
         return _finished(run, origin)
+    processes.wait()  # the others begin with what is in the folder now
     examples = lessons.weighted(run, config)
     with vocabulary(model) as words:
         encoder = Encoder(words, task.variables)
@@ -109,22 +109,14 @@ def train_run(
     return result
 
 
-def assist(run: RunDir, model: Path, task: Task) -> None:
-    """Do another process's part of a training that the first one leads.
+def assist(run: RunDir, model: Path, task: Task, config: TrainConfig, overwrite: bool) -> None:
+    """Do another process's part of a training; its arguments are those of ``train_run``.
 
     It works in a folder of its own that is thrown away, on what the first one's held at the start.
-
-    Args:
-        run: Held by the first process.
-        model: The base, a GGUF file.
-        task: As the first process has it.
-
-    Raises:
-        LmsiError: As ``train_run``, or another process has failed.
     """
-    config = processes.called()
-    if config is None:
+    if run.adapter_origin.exists() and not overwrite:
         return
+    processes.wait()
     examples = lessons.weighted(run, config)
     with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
         if run.adapter.is_dir():
@@ -176,19 +168,11 @@ def held_out(run: RunDir, task: Task, examples: Sequence[lessons.Lesson]) -> lis
 
     Where every question was kept, the bare exemplars serve, in a format of their own.
     """
-    import numpy as np
-
-    # Of a million ids their hashes are in memory, not the texts.
-    seen = np.unique(np.fromiter((hash(e.question_id) for e in examples), np.int64))
+    seen = {e.question_id for e in examples}
     questions = read_records(run.questions, Question)
-    lost = (q.question for q in questions if not _is_in(hash(q.id), seen))
+    lost = (q.question for q in questions if q.id not in seen)
     texts = [*islice(lost, HELD_OUT), *(e.question for e in task.exemplars)][:HELD_OUT]
     return [render(task, text, "cot-zero") for text in texts]
-
-
-def _is_in(number: int, ordered: NDArray[np.int64]) -> bool:
-    place = int(ordered.searchsorted(number))
-    return place < len(ordered) and bool(ordered[place] == number)
 
 
 def within(model: Path, prompts: Sequence[list[int]]) -> list[list[int]]:

@@ -8,14 +8,14 @@ llama.cpp's logits come as numbers; this calls no llama.cpp. What it says of ori
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.load import Dtype, Spread, load_base, quiet
+from lmsi_cli.training.load import Dtype, load_base, quiet
 from lmsi_cli.training.origin import Original, load_original
 from lmsi_cli.training.verify import Witness, check_base, gap, torch_logits
 
@@ -31,34 +31,17 @@ if TYPE_CHECKING:
 ROUNDING, AMPLIFIED = 0.03, 4.5
 
 
-class Checks(NamedTuple):
-    """How a base is computed, and what it is compared with.
-
-    ``prompts`` are those of the first process's witness, in all processes: where each holds a part
-    of the weights, all compute and the first compares.
-    """
-
-    dtype: Dtype
-    prompts: Sequence[list[int]] = ()
-    witness: Witness | None = None
-
-
 def load_proven(
-    gguf: Path,
-    folder: str,
-    checks: Checks,
-    say: Callable[[str], None],
-    spread: Spread | None = None,
+    gguf: Path, folder: str, dtype: Dtype, witness: Witness | None, say: Callable[[str], None]
 ) -> tuple[nn.Module, Original | None]:
     """Load the weights to train over, frozen, on the CPU, and compare them with llama.cpp.
 
     Args:
         gguf: The file that will run the adapter.
         folder: Of the originals; empty for the file's own weights.
-        checks: The arithmetic, and what llama.cpp computes from the file; without a witness that
-            comparison is left out.
+        dtype: Of the matrix products.
+        witness: What llama.cpp computes from the file; without one that comparison is left out.
         say: Told what was found of a folder.
-        spread: As for ``load.load_base``; the weights are the file's own then.
 
     Returns:
         The model, and what is known of the folder.
@@ -66,19 +49,19 @@ def load_proven(
     Raises:
         LmsiError: They cannot be loaded, or are another model; says what differs.
     """
-    dtype, prompts, witness = checks
-    if not folder:
-        model = load_base(gguf, dtype, spread)
-        if prompts and (witness or spread):
-            ours = torch_logits(model, dtype)(prompts, True)
-            if witness:
-                check_base(ours, witness.logits)
+    original = None
+    if folder:
+        model, original = load_original(Path(folder).expanduser(), gguf, dtype, say)
+    else:
+        model = load_base(gguf, dtype)
+    if witness is None:
+        return model, original
+    ours = torch_logits(model, dtype)(witness.prompts, True)
+    if original is None:
+        check_base(ours, witness.logits)
         return model, None
-    model, original = load_original(Path(folder).expanduser(), gguf, dtype, say)
-    if witness:
-        ours = torch_logits(model, dtype)(witness.prompts, True)
-        original = same_logits(original, ours, witness.logits)
-        say(told(original))
+    original = same_logits(original, ours, witness.logits)
+    say(told(original))
     return model, original
 
 

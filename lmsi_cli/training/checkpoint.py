@@ -5,8 +5,7 @@ else into that file's header as JSON; nothing is pickled, so a checkpoint cannot
 beside its place, forced onto the disk and renamed, so a kill or a power cut leaves the old one or
 the new one. The header says
 
-    {"fingerprint": "9f2c...", "step": 300, "steps": 480, "seconds": 812.4, "threads": 2,
-     "settings": {"rank": 16, ...}}
+    {"fingerprint": "9f2c...", "step": 300, "threads": 2, "settings": {"rank": 16, ...}}
 """
 
 from __future__ import annotations
@@ -45,16 +44,13 @@ HEAD_BYTES = 1 << 20
 class Header(Record, frozen=True, kw_only=True):
     """What a checkpoint belongs to, and where the run stands.
 
-    ``step`` counts finished steps of ``steps``; 0 of the latter stands for all that are planned.
-    ``seconds`` is wall time over all sittings. ``threads`` decides in which order sums are taken,
-    and so the last digits.
+    ``step`` counts finished steps. ``threads`` decides in which order sums are taken, and so the
+    last digits.
     """
 
     fingerprint: str
     step: int
     settings: dict[str, Any]
-    steps: int = 0
-    seconds: float = 0.0
     threads: int = 0
 
 

@@ -14,19 +14,13 @@ examples with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the ba
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt, TrainExample
 from lmsi_cli.training.attention import Piece
-from lmsi_cli.training.lazy import Lazy, Spill, View
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +100,7 @@ def sequences(units: Iterable[Unit]) -> list[TokenExample]:
 
 
 class TokenSet(NamedTuple):
-    """The examples or pairs that fit, kept on the disk, and how many did not."""
+    """The examples or pairs that fit, and how many did not."""
 
     examples: Sequence[Unit]
     dropped: int
@@ -149,18 +143,15 @@ class Batch(NamedTuple):
     parts: list[Part]
 
 
-def tokenize(
-    examples: Iterable[TrainExample], codec: Codec, max_length: int, folder: Path | None = None
-) -> TokenSet:
+def tokenize(examples: Iterable[TrainExample], codec: Codec, max_length: int) -> TokenSet:
     """Turn pairs into ids, leave out the too long ones, and find each format's shared prefix.
 
     Args:
         examples: The pairs.
         codec: The tokenizer.
         max_length: Longest prompt and completion together, in tokens.
-        folder: On whose disk the ids are kept (``lazy.Spill``).
     """
-    return keep(((e.format, _ids(e, codec)) for e in examples), max_length, folder)
+    return keep(((e.format, _ids(e, codec)) for e in examples), max_length)
 
 
 def _ids(example: TrainExample, codec: Codec) -> TokenExample:
@@ -172,42 +163,16 @@ def _ids(example: TrainExample, codec: Codec) -> TokenExample:
     )
 
 
-def keep(found: Iterable[tuple[str, Unit]], max_length: int, folder: Path | None) -> TokenSet:
-    """Keep examples or pairs that fit on the disk; as ``tokenize``.
-
-    Args:
-        found: Each after the name of its format.
-        max_length: As there.
-        folder: As there.
-    """
-    spill, heads, dropped = Spill[Unit](folder), Heads(), 0
+def keep(found: Iterable[tuple[str, Unit]], max_length: int) -> TokenSet:
+    """Keep the examples or pairs that fit; each comes after the name of its format."""
+    kept: list[tuple[str, Unit]] = []
+    dropped = 0
     for kind, unit in found:
-        if unit.length > max_length:
+        if unit.length <= max_length:
+            kept.append((kind, unit))
+        else:
             dropped += 1
-            continue
-        heads.add(kind, unit.prompt)
-        spill.add(msgspec.msgpack.encode((kind, sequences([unit]))), unit.length)
-    return TokenSet(spill.done(partial(_decode, heads.shared())), dropped)
-
-
-def _decode(shared: dict[str, int], item: bytes) -> Unit:
-    kind, found = msgspec.msgpack.decode(item, type=tuple[str, list[TokenExample]])
-    own = [e._replace(shared=shared[kind]) for e in found]
-    return own[0] if len(own) == 1 else TokenPair(*own)
-
-
-def lengths(units: Sequence[Unit]) -> Sequence[int]:
-    """The lengths of examples or pairs, without reading those that lie on the disk."""
-    known = units.lengths() if isinstance(units, Lazy) else None
-    return [u.length for u in units] if known is None else known
-
-
-def within(units: Sequence[Unit], max_length: int) -> Sequence[Unit]:
-    """Those that are no longer than that."""
-    told = lengths(units)
-    if max(told, default=0) <= max_length:
-        return units
-    return View(units, array("Q", (i for i, length in enumerate(told) if length <= max_length)))
+    return TokenSet(share_prefixes([u for _, u in kept], [kind for kind, _ in kept]), dropped)
 
 
 def weighed(units: Sequence[Unit]) -> Sequence[Unit]:
@@ -216,7 +181,7 @@ def weighed(units: Sequence[Unit]) -> Sequence[Unit]:
     Raises:
         LmsiError: All are 0.
     """
-    weights = array("d", (1.0 if isinstance(u, TokenPair) else u.weight for u in units))
+    weights = [1.0 if isinstance(u, TokenPair) else u.weight for u in units]
     if all(weight == 1 for weight in weights):
         return units
     mean = fmean(weights)
@@ -225,47 +190,34 @@ def weighed(units: Sequence[Unit]) -> Sequence[Unit]:
             "nothing to train on: every example has the weight 0",
             hint="use --example-weight none, or run `lmsi vote` again",
         )
-    return View(units, change=partial(_scaled, mean))
+    return [u if isinstance(u, TokenPair) else u._replace(weight=u.weight / mean) for u in units]
 
 
-def _scaled(mean: float, _: int, unit: Unit) -> Unit:
-    return unit if isinstance(unit, TokenPair) else unit._replace(weight=unit.weight / mean)
-
-
-class Heads:
-    """Finds the prompt prefix that all examples of a format share, from one after the other."""
-
-    def __init__(self) -> None:
-        # By format: the first and the last prompt in dictionary order, the shortest, how many.
-        self._seen: dict[str, tuple[list[int], list[int], int, int]] = {}
-
-    def add(self, kind: str, prompt: list[int]) -> None:
-        """Take a prompt of a format into account."""
-        low, high, least, count = self._seen.get(kind, (prompt, prompt, len(prompt), 0))
-        self._seen[kind] = min(low, prompt), max(high, prompt), min(least, len(prompt)), count + 1
-
-    def shared(self) -> dict[str, int]:
-        """Tokens of each format's prefix; 0 where it is too short to be of use."""
-        return {kind: _common(*seen) for kind, seen in self._seen.items()}
-
-
-def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> list[TokenExample]:
+def share_prefixes(units: Sequence[Unit], formats: Sequence[str]) -> list[Unit]:
     """Set ``shared`` to the longest prompt prefix common to all examples of a format."""
-    heads = Heads()
-    for example, kind in zip(examples, formats, strict=True):
-        heads.add(kind, example.prompt)
-    shared = heads.shared()
-    return [e._replace(shared=shared[kind]) for e, kind in zip(examples, formats, strict=True)]
+    prompts: dict[str, list[list[int]]] = {}
+    for unit, kind in zip(units, formats, strict=True):
+        prompts.setdefault(kind, []).append(unit.prompt)
+    shared = {kind: _common(found) for kind, found in prompts.items()}
+    return [_sharing(unit, shared[kind]) for unit, kind in zip(units, formats, strict=True)]
 
 
-def _common(low: list[int], high: list[int], least: int, count: int) -> int:
-    # All other prompts lie between these two in dictionary order. The last prompt token stays in
-    # the tail, for it predicts the first token of the completion.
+def _sharing(unit: Unit, shared: int) -> Unit:
+    if isinstance(unit, TokenPair):
+        return TokenPair(*(e._replace(shared=shared) for e in unit))
+    return unit._replace(shared=shared)
+
+
+def _common(prompts: Sequence[list[int]]) -> int:
+    """Tokens of the prefix; 0 where it is too short to be of use, or there is one prompt only."""
+    # All prompts lie between these two in dictionary order. The last prompt token stays in the
+    # tail, for it predicts the first token of the completion.
+    low, high = min(prompts), max(prompts)
     same = next(
         (i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low)
     )
-    length = min(same, least - 1)
-    return length if count > 1 and length >= MIN_SHARED else 0
+    length = min(same, min(map(len, prompts)) - 1)
+    return length if len(prompts) > 1 and length >= MIN_SHARED else 0
 
 
 def pack(units: Sequence[Unit], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:

@@ -3,8 +3,7 @@
 Rows differ in length from step to step, and two things grow with every new length though nothing
 is kept on purpose. glibc's heap gets holes that the next, slightly longer tensor does not fit into;
 and oneDNN keeps up to 1,024 prepared products, one per shape and half a megabyte each. So the holes
-are given back whenever the process has grown by a fifth since, and oneDNN keeps fewer. Knows no
-models. What a trimmer remembers:
+are given back whenever the process has grown by a fifth since, and oneDNN keeps fewer.
 
     Trimmer(low=905969664)
 """
@@ -14,10 +13,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 # Each holds half a megabyte; a layer has about fifty shapes, so with fewer each would be made anew.
 SHAPES = 64
@@ -36,7 +33,7 @@ class Trimmer:
     low: int = 0  # bytes resident after the step that followed the last return; 0: not known yet
 
     def after_step(self) -> None:
-        """Give back what lies idle if it has become much; costs ten microseconds if not."""
+        """Give back what lies idle if it has become much."""
         now = resident()
         if not self.low:
             self.low = now
@@ -46,23 +43,14 @@ class Trimmer:
 
 
 def resident() -> int:
-    """Bytes of this process in memory; 0 where the system does not tell cheaply."""
-    try:
-        pages = Path("/proc/self/statm").read_bytes().split()[1]
-    except OSError:
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of this process that are in memory."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def give_back() -> None:
     """Return the heap's free pages to the system; nothing happens without glibc."""
-    if (libc := _glibc()) is not None:
-        libc.malloc_trim(0)
-
-
-@cache
-def _glibc() -> Any:  # noqa: ANN401 - a library, or None
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
-    return libc if hasattr(libc, "malloc_trim") else None
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

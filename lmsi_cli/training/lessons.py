@@ -10,7 +10,6 @@ of ``pairs.jsonl``. Weights are relative: training scales them to a mean of 1.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,6 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Preference, TrainExample, Vote
 from lmsi_cli.rundir import RunDir, sha256_file
-from lmsi_cli.training.lazy import Lines, View
 
 Lesson = TrainExample | Preference
 
@@ -56,7 +54,7 @@ def check(run: RunDir, config: TrainConfig) -> None:
 
 
 def read(run: RunDir, loss: str) -> Sequence[Lesson]:
-    """What the vote has written for a loss; read from the file whenever it is asked for.
+    """What the vote has written for a loss.
 
     Args:
         run: A voted run folder.
@@ -66,8 +64,8 @@ def read(run: RunDir, loss: str) -> Sequence[Lesson]:
         LmsiError: There is no pair that counts; says what to type.
     """
     if loss == "sft":
-        return Lines(run.train, TrainExample)
-    pairs = Lines(run.pairs, Preference)
+        return list(read_records(run.train, TrainExample))
+    pairs = list(read_records(run.pairs, Preference))
     if not any(pair.weight for pair in pairs):
         raise _no_pairs(run, len(pairs))
     return pairs
@@ -105,9 +103,11 @@ def weighted(run: RunDir, config: TrainConfig) -> Sequence[Lesson]:
     """
     if config.example_weight == "none":
         return read(run, config.loss)
-    examples, votes = Lines(run.train, TrainExample), _weights(run, config.example_weight)
-    weights = array("d", (_weight(run, e, votes) for e in examples))
-    return View(examples, change=lambda i, e: msgspec.structs.replace(e, weight=weights[i]))
+    votes = _weights(run, config.example_weight)
+    return [
+        msgspec.structs.replace(e, weight=_weight(run, e, votes))
+        for e in read_records(run.train, TrainExample)
+    ]
 
 
 def _weights(run: RunDir, kind: str) -> dict[str, float]:

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import heap
 from lmsi_cli.training.architectures import family, settings
 from lmsi_cli.training.header import GgufMeta as GgufMeta
 from lmsi_cli.training.header import read_meta as read_meta
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Dtype = Literal["bf16", "fp32"]
-Spread = Callable[["nn.Module"], Callable[[str], None]]
 
 
 def pick_dtype(wanted: str) -> Dtype:
@@ -97,7 +95,7 @@ def configuration(meta: GgufMeta) -> Any:  # noqa: ANN401 - transformers is unty
     return AutoConfig.for_model(kind, **{**off, **none, **told, "use_cache": False})
 
 
-def load_base(gguf: Path, dtype: Dtype, spread: Spread | None = None) -> nn.Module:
+def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     """Load the GGUF file's weights into a frozen PyTorch model in evaluation mode.
 
     In fp32 every weight is the number in the file. In bf16 the matrices inside the blocks are
@@ -108,8 +106,6 @@ def load_base(gguf: Path, dtype: Dtype, spread: Spread | None = None) -> nn.Modu
     Args:
         gguf: A model file of any type that the gguf package can dequantise.
         dtype: From ``pick_dtype``.
-        spread: Prepares the model for weights of which a part stays here; what it returns is
-            called with the name of each parameter that is filled.
 
     Raises:
         LmsiError: The architecture cannot be loaded, or the file has tensors too many or too few.
@@ -117,9 +113,7 @@ def load_base(gguf: Path, dtype: Dtype, spread: Spread | None = None) -> nn.Modu
     meta = read_meta(gguf)
     model = skeleton(gguf)
     narrow = narrow_names(model) if dtype == "bf16" else frozenset()
-    fill(model, gguf, meta, narrow, spread(model) if spread else None)
-    if spread:
-        heap.give_back()  # where the whole of each weight was
+    fill(model, gguf, meta, narrow)
     model.tie_weights()  # type: ignore[operator]
     if meta.rope_factors is not None:
         _scale_rope(model, meta.rope_factors)
@@ -151,16 +145,6 @@ def block_linears(model: nn.Module) -> dict[str, nn.Module]:
         and any(step.isdigit() for step in name.split("."))
         and sizes(part)[0] > 1
     }
-
-
-def blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """The repeated blocks of a model, the outermost ones, by their full names, in order."""
-    names: dict[str, None] = {}
-    for name in block_linears(model):
-        steps = name.split(".")
-        number = next(i for i, step in enumerate(steps) if step.isdigit())
-        names[".".join(steps[: number + 1])] = None
-    return {name: model.get_submodule(name) for name in names}
 
 
 def sizes(layer: nn.Module) -> tuple[int, int]:

@@ -15,8 +15,6 @@ from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from lmsi_cli.lines import Appender, appender
 from lmsi_cli.records import Progress
 from lmsi_cli.training import (
@@ -25,14 +23,12 @@ from lmsi_cli.training import (
     checkpoint,
     devices,
     lora,
-    minutes,
-    pace,
     preference,
     processes,
     schedule,
     validation,
 )
-from lmsi_cli.training.data import lengths, sequences
+from lmsi_cli.training.data import sequences
 from lmsi_cli.training.state import LOG, Job, LogLine, Outcome, State, header, keep, resume, save
 from lmsi_cli.training.step import accumulate, speed_up
 from lmsi_cli.training.validation import Reading, Validator, Watched
@@ -42,8 +38,6 @@ if TYPE_CHECKING:
 
 # A kill costs this much at most, however slow the steps are.
 SAVE_SECONDS = 60.0
-# Steps by whose rows the time of a longer run is foretold: all rows would be in memory at once.
-FORETOLD = 512
 
 
 class _Broken(Exception):
@@ -68,7 +62,6 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
     progress.start("training", len(state.steps))
     if state.done:
         progress.say(f"going on after step {state.done} of {len(state.steps)}")
-    _foretell(model, job, state, progress)
     job = _referred(model, job, state, progress)
     model.train()
     try:
@@ -98,32 +91,6 @@ def _referred(model: nn.Module, job: Job, state: State, progress: Progress) -> J
     return job._replace(examples=kept)
 
 
-def _foretell(model: nn.Module, job: Job, state: State, progress: Progress) -> None:
-    # Rows that are tried as often as a clock says would keep others waiting for their weights.
-    if devices.of(model).type != "cpu" or processes.sharded():
-        return
-    watched = job.watched.examples if job.watched else ()
-    seconds = _sampled(model, job, state) or pace.foretell(
-        model, job.examples, job.config, state.row_tokens, job.dtype, state.done, watched
-    )
-    progress.say(f"time: about {pace.told(seconds)} of training")
-
-
-def _sampled(model: nn.Module, job: Job, state: State) -> float:
-    """Seconds of a long run, by those of an even sample of its examples; 0 of a short one.
-
-    Its few validations are left out.
-    """
-    planned = len(state.steps)
-    if planned <= FORETOLD:
-        return 0.0
-    apart = planned / FORETOLD
-    some = [job.examples[int(i * apart)] for i in range(max(1, int(len(job.examples) / apart)))]
-    config = msgspec.structs.replace(job.config, max_steps=FORETOLD)
-    seconds = pace.foretell(model, some, config, state.row_tokens, job.dtype)
-    return seconds * (planned - state.done) / FORETOLD
-
-
 def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     import torch
 
@@ -131,7 +98,7 @@ def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
     parameters = lora.trainable(model)
     optimizer = devices.adamw(parameters.values(), job.config)
     watched = (job.watched or Watched([], True)).examples
-    longest = max([max(lengths(job.examples)), *lengths(watched)])
+    longest = max(unit.length for unit in [*job.examples, *watched])
     packs = attention.supports(getattr(model, "config", None), longest)
     if packs:
         attention.install(model)
@@ -171,7 +138,6 @@ def _run(
         _commit(state, line)
         state.heap.after_step()
         _report(progress, state)
-        _keep_time(state, job, progress)
         if _save_due(state, job):
             save(job, state)
 
@@ -181,10 +147,10 @@ def _step(model: nn.Module, state: State, job: Job, indices: list[int], rate: fl
 
     started = time.perf_counter()
     batch = [job.examples[i] for i in indices]
-    processes.draw_apart(job.config.seed, state.done)
+    processes.seed_dropout(job.config.seed, state.done)
     learn = preference.learner(job.config) if job.config.loss == "scpo" else accumulate
     own = learn(model, processes.part(batch), state.row_tokens, job.dtype)
-    figures = processes.together(own, state.parameters.values())
+    figures = processes.merge(own, state.parameters.values())
     norm = float(
         torch.nn.utils.clip_grad_norm_(
             state.parameters.values(), job.config.max_grad_norm or math.inf
@@ -199,7 +165,7 @@ def _step(model: nn.Module, state: State, job: Job, indices: list[int], rate: fl
     state.whole = False
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    seconds = processes.leader_s(time.perf_counter() - started)
+    seconds = time.perf_counter() - started
     return LogLine(step=state.done + 1, lr=rate, grad_norm=norm, seconds=seconds, **figures.told())
 
 
@@ -228,41 +194,6 @@ def _look(state: State, job: Job, log: Appender[Reading] | None, progress: Progr
         if not state.done and (why := alarms.strange(reading, state.validator.vocabulary)):
             progress.say(why)
     state.stopped = alarms.judge(state.readings, job.config, job.unseen)
-
-
-def _keep_time(state: State, job: Job, progress: Progress) -> None:
-    """Choose the steps that fit the time, once their pace is known; stop where it is up anyway."""
-    limit = 60 * job.config.max_minutes
-    if not limit:
-        return
-    spent = processes.leader_s(state.seconds)
-    state.trial = state.trial or (state.done, spent)
-    if spent > limit and state.done < len(state.steps):
-        state.chosen, state.steps = True, state.steps[: state.done]
-        progress.say(f"the {job.config.max_minutes:g} minutes are over after step {state.done}")
-    elif not state.chosen and state.done >= state.trial[0] + minutes.TRIAL:
-        planned = len(state.steps)
-        count = int(processes.leader_s(_fitting(state, job, limit)))
-        state.chosen, state.steps = True, state.steps[: state.done + count]
-        if len(state.steps) < planned:
-            progress.say(f"{len(state.steps)} of {planned} steps fit into the time")
-            progress.start("training", len(state.steps))
-
-
-def _fitting(state: State, job: Job, limit: float) -> int:
-    """How many more steps fit, at the pace since the trial began; one at least."""
-    assert state.trial is not None
-    begin, second = state.trial
-    each = lengths(job.examples)
-    tokens = [sum(each[i] for i in step) for step in state.steps]
-    pace = (state.seconds - second) / sum(tokens[begin : state.done])
-    left = limit - state.seconds - _ahead(state)
-    return max(1, minutes.fitting(tokens[state.done :], pace, left))
-
-
-def _ahead(state: State) -> float:
-    """Seconds that the validations to come will take."""
-    return validation.TIMES * max((r.seconds for r in state.readings), default=0.0)
 
 
 def _save_due(state: State, job: Job) -> bool:

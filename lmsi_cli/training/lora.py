@@ -128,20 +128,6 @@ def adapted(
     return found
 
 
-def refuse_dora(config: TrainConfig) -> None:
-    """Say why there is no DoRA, before any work.
-
-    Raises:
-        LmsiError: ``config`` asks for it.
-    """
-    if config.dora:
-        raise LmsiError(
-            "--dora: a GGUF adapter holds two matrices for each layer, A and B; llama.cpp has no"
-            " place for the magnitudes that DoRA trains as well",
-            hint="leave it out; --rslora with a higher --rank does fit",
-        )
-
-
 def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module:
     """Wrap a frozen model with a fresh fp32 adapter, the only part that trains.
 
@@ -153,12 +139,11 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
         base_name: What the adapter's own configuration calls the base: the GGUF's file name.
 
     Raises:
-        LmsiError: As ``adapted`` and ``refuse_dora``.
+        LmsiError: As ``adapted``.
     """
     import peft
     import torch
 
-    refuse_dora(config)
     adapted(model, config.target, config.layers, config.rank)
     settings = peft.LoraConfig(
         r=config.rank,

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -26,9 +25,8 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.lines import write_atomic
 from lmsi_cli.records import Preference, Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, devices, load, processes, schedule, sharding
-from lmsi_cli.training.lazy import View
-from lmsi_cli.training.step import IDLE, Rewards, StepFigures, token_losses
+from lmsi_cli.training import checkpoint, data, devices, load, processes, schedule
+from lmsi_cli.training.step import Rewards, StepFigures, token_losses
 
 if TYPE_CHECKING:
     import torch
@@ -69,19 +67,15 @@ def chosen_of(preference: Preference) -> TrainExample:
     )
 
 
-def tokenize(
-    pairs: Iterable[Preference], codec: data.Codec, max_length: int, folder: Path | None = None
-) -> data.TokenSet:
+def tokenize(pairs: Iterable[Preference], codec: data.Codec, max_length: int) -> data.TokenSet:
     """Turn pairs into ids; leave a pair out if one of its sides is too long.
 
     Args:
         pairs: As voted.
         codec: The tokenizer.
         max_length: Longest prompt and completion together, in tokens.
-        folder: As in ``data.tokenize``.
     """
-    # Both sides have the prompt of their pair, so one of them tells what its format shares.
-    return data.keep(((p.format, _tokens(p, codec)) for p in pairs), max_length, folder)
+    return data.keep(((p.format, _tokens(p, codec)) for p in pairs), max_length)
 
 
 def _tokens(pair: Preference, codec: data.Codec) -> data.TokenPair:
@@ -131,12 +125,12 @@ def accumulate(
     """
     rows, count = data.pack(batch, row_tokens), len(batch)
     loss, sums = 0.0, [0.0] * len(Rewards._fields)
-    for group, idle in _groups(rows, row_tokens):
+    for group in _groups(rows, row_tokens):
         terms = pair_terms(model, group, dtype, config)
         part = terms.losses.sum() / max(1, count)
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
-        sums = sums if idle else [a + b for a, b in zip(sums, _sums(terms), strict=True)]
+        sums = [a + b for a, b in zip(sums, _sums(terms), strict=True)]
     return StepFigures(
         loss=loss,
         tokens=sum(len(row.ids) for row in rows),
@@ -147,12 +141,9 @@ def accumulate(
     )
 
 
-def _groups(rows: Sequence[data.Row], row_tokens: int) -> Iterator[tuple[Sequence[data.Row], bool]]:
-    """Rows that hold whole pairs together: each one, or two and two; and whether it is idle."""
-    groups = list(_chunks(rows, 1 if row_tokens else 2))
-    idle = data.pack([data.TokenPair(IDLE, IDLE)], row_tokens)
-    padded = sharding.in_step(groups, idle)
-    return ((group, number >= len(groups)) for number, group in enumerate(padded))
+def _groups(rows: Sequence[data.Row], row_tokens: int) -> Iterator[Sequence[data.Row]]:
+    """Rows that hold whole pairs together: each one, or two and two."""
+    return _chunks(rows, 1 if row_tokens else 2)
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -247,7 +238,7 @@ def refer(
         found = References(fingerprint=job.name, logs=logs)
         write_atomic(path, msgspec.json.encode(found))
     logs = found.logs
-    return View(pairs, change=lambda i, pair: _with(pair, logs[i]) if i in logs else pair)
+    return [_with(pair, logs[i]) if i in logs else pair for i, pair in enumerate(pairs)]
 
 
 def _read(text: bytes, name: str) -> References | None:
@@ -287,12 +278,11 @@ def _computed(
     logs = torch.zeros(len(pairs), 2, dtype=torch.float64)
     done = 0
     with _base(model):
-        own = list(_chunks(processes.part(wanted), job.config.batch_size))
-        for numbers in sharding.in_step(own, []):
+        for numbers in _chunks(processes.part(wanted), job.config.batch_size):
             logs[list(numbers)] = _logs(model, [pairs[i] for i in numbers], row_tokens, job.dtype)
             done += len(numbers)
             progress.advance(done)
-    logs = processes.shared_sum(logs)
+    logs = processes.total(logs)
     return {i: (float(logs[i, 0]), float(logs[i, 1])) for i in wanted}
 
 
@@ -309,10 +299,8 @@ def _logs(
         if isinstance(pair, data.TokenPair)
     ]
     logs = torch.zeros(len(pairs), 2, dtype=torch.float64)
-    for group, idle in _groups(data.pack(marked, row_tokens), row_tokens):
+    for group in _groups(data.pack(marked, row_tokens), row_tokens):
         found = sequence_logs(model, group, dtype).double().cpu().view(-1, 2)
-        if idle:
-            continue
         places = [int(part.weight) for row in group for part in row.parts][0::2]
         logs[places] = found.detach()
     return logs

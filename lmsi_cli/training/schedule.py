@@ -10,43 +10,12 @@ from __future__ import annotations
 
 import math
 import random
-from array import array
-from collections.abc import Callable, Sequence
-from typing import overload
+from collections.abc import Callable
 
 from lmsi_cli.config import TrainConfig
 
 
-class Steps(Sequence[list[int]]):
-    """The example indices of every step, in four bytes each; equal to the same in a list."""
-
-    def __init__(self, order: array[int], size: int) -> None:
-        """Cut ``order`` into steps of ``size`` examples; the last may have fewer."""
-        self._order, self._size = order, size
-
-    def __len__(self) -> int:
-        return -(-len(self._order) // self._size)
-
-    @overload
-    def __getitem__(self, at: int) -> list[int]: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> Steps: ...
-
-    def __getitem__(self, at: int | slice) -> list[int] | Steps:
-        if isinstance(at, slice):
-            start, stop, _ = at.indices(len(self))
-            return Steps(self._order[start * self._size : stop * self._size], self._size)
-        start = range(len(self))[at] * self._size
-        return self._order[start : start + self._size].tolist()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def plan(count: int, config: TrainConfig) -> Steps:
+def plan(count: int, config: TrainConfig) -> list[list[int]]:
     """The example indices of every step.
 
     Each epoch is its own shuffle; a step may span two. ``max_steps`` beats ``epochs`` and goes
@@ -58,14 +27,14 @@ def plan(count: int, config: TrainConfig) -> Steps:
     """
     size = config.batch_size
     total = config.max_steps * size if config.max_steps else max(1, round(config.epochs * count))
-    order = array("I")
+    order: list[int] = []
     for epoch in range(-(-total // count)):
         order.extend(_shuffled(count, f"{config.seed}/{epoch}"))
-    return Steps(order[:total], size)
+    return [order[at : min(at + size, total)] for at in range(0, total, size)]
 
 
-def _shuffled(count: int, seed: str) -> array[int]:
-    indices = array("I", range(count))
+def _shuffled(count: int, seed: str) -> list[int]:
+    indices = list(range(count))
     random.Random(seed).shuffle(indices)
     return indices
 

@@ -86,21 +86,13 @@ class Outcome(NamedTuple):
 
 @dataclass
 class State:
-    """Where the loop stands; ``whole`` is False while the weights are between two steps.
-
-    ``chosen`` says that ``steps`` are those that fit the time; ``trial`` is the step and the second
-    from which on the pace is measured.
-    """
+    """Where the loop stands; ``whole`` is False while the weights are between two steps."""
 
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     row_tokens: int
     steps: Sequence[list[int]]
     done: int = 0
-    chosen: bool = False
-    trial: tuple[int, float] | None = None
-    spent: float = 0.0
-    began: float = field(default_factory=lambda: time.monotonic())
     saved: float = field(default_factory=lambda: time.monotonic())
     rng: dict[str, torch.Tensor] = field(default_factory=dict)
     whole: bool = True
@@ -109,11 +101,6 @@ class State:
     validator: Validator | None = None
     stopped: str = ""
     heap: Trimmer = field(default_factory=Trimmer)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time over all sittings."""
-        return self.spent + time.monotonic() - self.began
 
 
 def resume(state: State, job: Job, progress: Progress) -> None:
@@ -125,8 +112,7 @@ def resume(state: State, job: Job, progress: Progress) -> None:
     if found is None:
         (job.out / checkpoint.BEST).unlink(missing_ok=True)
         return
-    state.done, state.spent, state.chosen = found.step, found.seconds, found.steps > 0
-    state.steps = state.steps[: found.steps or None]
+    state.done = found.step
     now = torch.get_num_threads()
     if found.threads <= max(now, _cores()):
         torch.set_num_threads(found.threads)
@@ -167,8 +153,6 @@ def header(job: Job, state: State) -> checkpoint.Header:
     return checkpoint.Header(
         fingerprint=job.name,
         step=state.done,
-        steps=len(state.steps) if state.chosen else 0,
-        seconds=state.seconds,
         threads=torch.get_num_threads(),
         settings=checkpoint.told(job.config),
     )

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from lmsi_cli.training import attention, data, devices, fused, kernels, load, processes, sharding
+from lmsi_cli.training import attention, data, devices, fused, kernels, load, processes
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 
-# What a process computes that has fewer rows than another.
-IDLE = data.TokenExample([1, 2], [3], weight=0.0)
 # Any ids that every vocabulary has; two examples with a common front, as in training.
 _SAMPLE = [
     data.TokenExample([*range(2, 20)], [5, 3, 9, 4], shared=16),
@@ -85,7 +83,7 @@ def accumulate(
     rows = data.pack(batch, row_tokens)
     predicted, device = sum(len(row.labels) for row in rows), devices.of(model)
     loss = 0.0
-    for row in sharding.in_step(rows, data.pack([IDLE], row_tokens)[0]):
+    for row in rows:
         # Each row adds its share, so the step's loss is the mean over all its completion tokens.
         placed = devices.put(data.to_batch(row), device)
         part = row_loss(model, placed, dtype) / max(1, predicted)
@@ -135,7 +133,7 @@ def speed_up(model: nn.Module, dtype: load.Dtype, row_tokens: int) -> bool:
         model.zero_grad()
         figures = accumulate(model, _SAMPLE, row_tokens, dtype)
         wanted = [p for p in model.parameters() if p.requires_grad]
-        figures = processes.together(figures, wanted)  # so that all processes come to one end
+        figures = processes.merge(figures, wanted)  # so that all processes come to one end
         probed = fused.Probe.of(figures.loss, model)
         model.zero_grad()
         return probed

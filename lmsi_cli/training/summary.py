@@ -59,7 +59,6 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     peak_device_mib: int = 0
     processes: int = 1
     original: Original | None = None  # the folder of --base
-    foretold_rss_mib: int = 0
     reward_margin: float | None = None
     reward_accuracy: float | None = None
 

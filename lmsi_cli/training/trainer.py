@@ -20,13 +20,13 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Preference, Progress, Prompt, TrainExample
 from lmsi_cli.training import (
     arithmetic,
+    attention,
     bases,
     checkpoint,
     curve,
     data,
     devices,
     export,
-    fitting,
     heap,
     load,
     lora,
@@ -34,7 +34,6 @@ from lmsi_cli.training import (
     preference,
     processes,
     schedule,
-    sharding,
     starting,
     summary,
     validation,
@@ -104,7 +103,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
 
     Args:
         examples: Prompt/completion pairs, or with ``loss`` scpo preference pairs; the loss falls
-            on completions only. Read one by one, several times.
+            on completions only.
         gguf: The base model.
         config: All settings.
         out: Folder for adapter_config.json, adapter_model.safetensors, the log and checkpoints.
@@ -119,54 +118,54 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     heap.give_back()  # what sampling has left
     task = _Task(gguf, config, out, codec, progress)
     material = _material(task, examples)
-    plan, dtype = _planned(task, material)
-    prompts = processes.leaders(list(witness.prompts) if witness else [])
-    ready = _ready(task, material, plan, bases.Checks(dtype, prompts, witness))
-    dropped = len(material.parts.train) - len(plan.examples)
-    _announce(ready.job, material, dropped, progress)
+    dtype, recomputing = _planned(task, material)
+    ready = _ready(task, material, dtype, witness)
+    recompute(ready.model, recomputing)
+    _announce(ready.job, material, progress)
     outcome = fit(ready.model, ready.job, progress)
     _write(ready, outcome)
     logits = verify.torch_logits(ready.model, dtype)
-    if processes.sharded():  # the others leave now, and with them their share of the weights
-        logits = verify.remembered(logits, prompts)
-    return Trained(_summary(ready, plan, outcome, dropped), ready.model, logits)
+    return Trained(_summary(ready, material, outcome), ready.model, logits)
 
 
 def _material(task: _Task, examples: Sequence[Lesson]) -> _Material:
-    """Token ids of what is trained on, on the disk."""
-    lora.refuse_dora(task.config)
+    """Token ids of what is trained on."""
     _complete(examples)
     parts = validation.split(examples, task.config.val_share)
     limit = min(task.config.max_length, _context(task.gguf))
-    tokens = _tokens(parts.train, task.codec, limit, task.out)
+    tokens = _tokens(parts.train, task.codec, limit)
     if not tokens.examples:
         raise _nothing(len(parts.train), tokens.dropped, limit)
     return _Material(parts, tokens, limit)
 
 
-def _planned(task: _Task, material: _Material) -> tuple[fitting.Settled, load.Dtype]:
-    """Settings that fit the memory, the same in all processes, and the arithmetic."""
+def _planned(task: _Task, material: _Material) -> tuple[load.Dtype, bool]:
+    """The arithmetic, and whether activations are computed twice, where all fits the memory."""
     gguf, config = task.gguf, task.config
     export.preflight(gguf, config.target, config.layers, config.rank)
-    dtype = _dtype(config, gguf, devices.pick(config.device, processes.place().local))
-    plan = _settled(task, material.tokens.examples, dtype)
-    processes.lead(plan.config)
-    return plan, processes.leaders(dtype)  # each may have measured something else
-
-
-def _ready(task: _Task, material: _Material, plan: fitting.Settled, checks: bases.Checks) -> _Ready:
-    """The model with its adapter, and the run."""
-    config, progress = plan.config, task.progress
     device = devices.pick(config.device, processes.place().local)
-    spread = sharding.spreader(device) if processes.sharded() else None
-    base, original = bases.load_proven(task.gguf, config.base, checks, progress.say, spread)
+    dtype = _dtype(config, gguf, device)
+    if device == "cpu":  # a GPU has a memory of its own
+        run = memory.Run(load.read_meta(gguf), material.tokens.examples, dtype)
+        longest = max(u.length for u in run.units)
+        if not attention.supports(load.configuration(run.meta), longest):
+            config = msgspec.structs.replace(config, row_tokens=0)
+        config = memory.choose_checkpointing(run, config, task.progress.say)
+    processes.wait()  # no checkpoint is written before all have read the last one
+    return dtype, config.gradient_checkpointing == "on"
+
+
+def _ready(task: _Task, material: _Material, dtype: load.Dtype, witness: Witness | None) -> _Ready:
+    """The model with its adapter, and the run."""
+    config, progress = task.config, task.progress
+    device = devices.pick(config.device, processes.place().local)
+    base, original = bases.load_proven(task.gguf, config.base, dtype, witness, progress.say)
     model = lora.add_lora(base, config, task.gguf.name).to(device)
     starting.fill(model, config)
-    recompute(model, plan.checkpointing)
-    lessons = data.weighed(plan.examples)
+    lessons = data.weighed(material.tokens.examples)
     name = checkpoint.fingerprint(task.gguf, lessons, config, starting.fingerprint(config))
     watched = _watched(material, config, task.codec)
-    return _Ready(model, original, Job(lessons, config, checks.dtype, task.out, name, watched))
+    return _Ready(model, original, Job(lessons, config, dtype, task.out, name, watched))
 
 
 def _write(ready: _Ready, outcome: Outcome) -> None:
@@ -177,15 +176,14 @@ def _write(ready: _Ready, outcome: Outcome) -> None:
     _draw(ready.job, outcome)
 
 
-def _summary(ready: _Ready, plan: fitting.Settled, outcome: Outcome, dropped: int) -> TrainSummary:
+def _summary(ready: _Ready, material: _Material, outcome: Outcome) -> TrainSummary:
     where = devices.of(ready.model)
     return msgspec.structs.replace(
-        summary.summarise(ready.job, outcome, dropped),
+        summary.summarise(ready.job, outcome, material.tokens.dropped),
         original=ready.original,
         device=str(where),
         peak_device_mib=devices.peak_mib(where),
         processes=processes.place().world,
-        foretold_rss_mib=plan.footprint.peak >> 20,
     )
 
 
@@ -197,27 +195,17 @@ def _draw(job: Job, outcome: Outcome) -> None:
     curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, path)
 
 
-def _tokens(lessons: Sequence[Lesson], codec: data.Codec, limit: int, out: Path) -> data.TokenSet:
+def _tokens(lessons: Sequence[Lesson], codec: data.Codec, limit: int) -> data.TokenSet:
     """The ids of examples or of pairs, whichever they are."""
     if lessons and isinstance(lessons[0], Preference):
         pairs = (e for e in lessons if isinstance(e, Preference))
-        return preference.tokenize(pairs, codec, limit, out)
-    return data.tokenize(_examples(lessons), codec, limit, out)
+        return preference.tokenize(pairs, codec, limit)
+    return data.tokenize(_examples(lessons), codec, limit)
 
 
 def _examples(lessons: Iterable[Lesson]) -> Iterable[TrainExample]:
     """Examples as they are, and of pairs the chosen side."""
     return (preference.chosen_of(e) if isinstance(e, Preference) else e for e in lessons)
-
-
-def _settled(task: _Task, examples: Sequence[data.Unit], dtype: load.Dtype) -> fitting.Settled:
-    """Settings that fit the memory; the first process has settled for the others."""
-    here, config = processes.place(), task.config
-    if here.rank:
-        return fitting.taken_over(config, examples)
-    shares = here.world if config.shard else 1
-    run = memory.outline(task.gguf, examples, dtype, shares)
-    return fitting.settle(run, config, task.out, task.progress)
 
 
 def _complete(lessons: Sequence[Lesson]) -> None:
@@ -269,9 +257,9 @@ def _watched(
     return validation.watched(data.sequences(tokens.examples), unseen=bool(held))
 
 
-def _announce(job: Job, material: _Material, dropped: int, progress: Progress) -> None:
+def _announce(job: Job, material: _Material, progress: Progress) -> None:
     parts = material.parts
-    if dropped:
+    if dropped := material.tokens.dropped:
         progress.say(
             f"{dropped} of {len(parts.train)} examples are longer than {material.limit} tokens "
             "and left out"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,8 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.records import Record, TrainExample
 from lmsi_cli.stats import evenness
-from lmsi_cli.training import attention, data, load, processes
-from lmsi_cli.training.lazy import View
+from lmsi_cli.training import attention, data, load
 from lmsi_cli.training.lessons import Lesson
 
 if TYPE_CHECKING:
@@ -86,18 +84,15 @@ def split(examples: Sequence[Lesson], share: float) -> Split:
     """
     if not share:
         return Split(examples, [])
-    import numpy as np
-
-    marks = np.fromiter((_short(e.question_id) for e in examples), np.uint64)
-    ids = np.unique(marks)  # in the order of the marks
-    wanted = min(MOST, max(FEWEST, round(share * len(ids))))
+    marks = [_mark(e.question_id) for e in examples]
+    ids = sorted(set(marks))
     if len(ids) < TRAINABLE:
         return Split(examples, [])
-    held = np.isin(marks, ids[:wanted])
-    return Split(
-        View(examples, array("Q", np.flatnonzero(~held).tolist())),
-        [examples[int(i)] for i in np.flatnonzero(held)],
-    )
+    held = set(ids[: min(MOST, max(FEWEST, round(share * len(ids))))])
+    sides: tuple[list[Lesson], list[Lesson]] = ([], [])
+    for example, mark in zip(examples, marks, strict=True):
+        sides[mark in held].append(example)
+    return Split(*sides)
 
 
 def one_each(examples: Iterable[TrainExample], most: int = MOST) -> list[TrainExample]:
@@ -114,11 +109,6 @@ def one_each(examples: Iterable[TrainExample], most: int = MOST) -> list[TrainEx
 
 def _mark(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
-
-
-def _short(text: str) -> int:
-    """The beginning of its mark, enough to tell questions apart."""
-    return int.from_bytes(_mark(text)[:8])
 
 
 def due(step: int, total: int, every: int) -> bool:
@@ -179,11 +169,6 @@ class Validator:
             seconds=time.perf_counter() - started,
         )
 
-    def base_evenness(self) -> float:
-        """As ``evenness``, without the adapter."""
-        with _resting(self.model), self.model.disable_adapter():  # type: ignore[operator]
-            return self.evenness()
-
     def evenness(self) -> float:
         """How different the answers to a few prompts are, by their tokens: 0 all the same, 1 none.
 
@@ -217,7 +202,6 @@ class Validator:
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
                 generation_config=settings,
-                synced_gpus=processes.sharded(),
             )
         return [tuple(row[len(prompt) :]) for row in out.tolist()]
 

@@ -142,7 +142,6 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
         if not adapted:
             with model.disable_adapter():  # type: ignore[operator]
                 return logits(prompts, True)
-        # No inference mode: weights that are gathered in it could not be trained over later.
         with torch.no_grad(), devices.autocast(device, dtype):
             rows = [
                 model(input_ids=torch.tensor([ids], device=device), logits_to_keep=1)
@@ -153,14 +152,3 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
         return cast("NDArray[np.float32]", torch.stack(rows).cpu().numpy())
 
     return logits
-
-
-def remembered(logits: LogitsFn, prompts: Sequence[list[int]]) -> LogitsFn:
-    """Compute logits of some prompts now, without and with the adapter, and tell them later.
-
-    Args:
-        logits: From ``torch_logits``.
-        prompts: The only ones that the result may be asked.
-    """
-    found = {adapted: logits(prompts, adapted) for adapted in (False, True)} if prompts else {}
-    return lambda _, adapted: found[adapted]

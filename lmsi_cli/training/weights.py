@@ -8,7 +8,6 @@ in silence. Does not know configurations or adapters. Names meet through llama.c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -75,13 +74,7 @@ def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
     return told
 
 
-def fill(
-    model: nn.Module,
-    gguf: Path,
-    meta: GgufMeta,
-    narrow: frozenset[str],
-    filled: Callable[[str], None] | None = None,
-) -> None:
+def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -> None:
     """Put the file's weights into a model that has none yet.
 
     Args:
@@ -89,7 +82,6 @@ def fill(
         gguf: The file.
         meta: Its header.
         narrow: Parameters to hold as bf16; all others as fp32.
-        filled: Is told the name of each parameter when all of its numbers are there.
 
     Raises:
         LmsiError: A tensor has no place, a parameter no tensor, the type cannot be dequantised,
@@ -99,13 +91,6 @@ def fill(
     absent = set(told) - set(meta.shapes)
     _complete(told, meta)
     made: dict[str, torch.Tensor] = {}
-    left = Counter(place.parameter for place in told.values())
-
-    def count(parameter: str) -> None:
-        left[parameter] -= 1
-        if not left[parameter] and filled:
-            made.pop(parameter)
-            filled(parameter)
 
     def target(place: Place) -> torch.Tensor:
         if place.parameter not in made:
@@ -114,11 +99,9 @@ def fill(
 
     for name in absent:  # llama.cpp adds no bias where the file has none
         target(told[name]).zero_()
-        count(told[name].parameter)
     for tensor in tensors(gguf):
         if place := told.get(tensor.name):
             _pour(tensor, target(place), meta)
-            count(place.parameter)
 
 
 def _complete(told: dict[str, Place], meta: GgufMeta) -> None:

@@ -106,7 +106,6 @@ def refused(done, *words):
         (["--student", "m.gguf", "--student-chat", "on"], ["chat template"]),
         (["--student", "m.gguf", "--rank", "4000"], ["rank"]),
         (["--student", "m.gguf", "--target", "nothing"], ["nothing"]),
-        (["--student", "m.gguf", "--dora"], ["DoRA"]),
         (["--student", "m.gguf", "--base", "nowhere"], ["nowhere"]),
     ],
 )

@@ -2,9 +2,12 @@
 
 import random
 
+import msgspec
 import pytest
 
 from lmsi_cli.config import TrainConfig
+from lmsi_cli.records import TrainExample
+from lmsi_cli.rundir import RunDir, sha256_file
 from lmsi_cli.training.data import TokenExample, share_prefixes
 
 
@@ -47,3 +50,25 @@ def examples():
         TokenExample(heads[i % 3] + ids(4 + i), ids(3 + i % 5), name=f"q{i}") for i in range(9)
     ]
     return share_prefixes(pairs, [str(i % 3) for i in range(9)])
+
+
+@pytest.fixture
+def run(gguf, tmp_path):
+    """A voted run folder of six short examples."""
+    folder = RunDir(tmp_path / "run")
+    folder.create()
+    told = {"model": str(gguf), "model_sha256": sha256_file(gguf), "chat": "off"}
+    folder.save_settings("sample", {**told, "task": "auto", "task_name": "number"})
+    folder.questions.write_text('{"id":"x","question":"How many legs have 3 dogs?"}\n')
+    pairs = [
+        TrainExample(
+            prompt=f"Q: Ann has {n} pens and buys {n}. How many pens?\nA:",
+            completion=f" {n} + {n} = {2 * n}. The answer is {2 * n}.",
+            format="cot-zero",
+            question_id=f"q{n}",
+            path=0,
+        )
+        for n in range(2, 8)
+    ]
+    folder.train.write_bytes(msgspec.json.Encoder().encode_lines(pairs))
+    return folder

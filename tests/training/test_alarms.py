@@ -7,7 +7,6 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import alarms, checkpoint
 from lmsi_cli.training.loop import fit
-from lmsi_cli.training.minutes import fitting
 from lmsi_cli.training.state import Job
 from lmsi_cli.training.validation import Reading, Watched
 
@@ -104,50 +103,3 @@ def test_a_collapse_from_the_start_leaves_no_adapter(tiny, own, tmp_path):
 def test_learning_what_the_base_would_never_write_is_no_collapse(tiny, examples, tmp_path):
     done = fit(tiny(), job(examples, tmp_path, lr=0.02, eval_every=10), Watcher())
     assert done.stopped == "" and done.readings[-1].divergence > alarms.FAR
-
-
-def test_steps_that_fit_the_time():
-    assert fitting([100] * 50, 0.02, 60) == 28  # 30, less what a warm machine may take
-    assert fitting([100] * 5, 0.02, 60) == 5
-    assert fitting([100] * 5, 0.02, -1) == 0
-
-
-class Clock(Watcher):
-    """Every step takes a second."""
-
-    now = 0.0
-
-    def advance(self, done, **figures):
-        Clock.now += 1.0
-        super().advance(done, **figures)
-
-
-def test_a_time_limit_shortens_the_schedule_and_not_only_the_run(
-    tiny, examples, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("time.monotonic", lambda: Clock.now)
-    task = job(examples, tmp_path, max_steps=1000, max_minutes=1.0)
-    watcher = Clock(until=30)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny(), task, watcher)
-    [told] = [line for line in watcher.said if "fit into the time" in line]
-    steps = int(told.split()[0])
-    assert 45 <= steps <= 60 and told == f"{steps} of 1000 steps fit into the time"
-    Clock.now += 1000  # what passes between two sittings does not count
-    done = fit(tiny(), task, Clock())
-    assert len(done.log) == steps and done.log[-1].lr < 0.01 * task.config.lr
-    assert len(fit(tiny(), task, Clock()).log) == steps  # it is over, and stays over
-
-
-def test_a_machine_that_slows_down_is_stopped_in_time(tiny, examples, tmp_path, monkeypatch):
-    monkeypatch.setattr("time.monotonic", lambda: Clock.now)
-
-    class Slower(Clock):
-        def advance(self, done, **figures):
-            Clock.now += 9.0 if done > 10 else 0.0
-            super().advance(done, **figures)
-
-    watcher = Slower()
-    done = fit(tiny(), job(examples, tmp_path, max_steps=1000, max_minutes=1.0), watcher)
-    assert 14 <= len(done.log) <= 17
-    assert any("the 1 minutes are over after step" in line for line in watcher.said)

@@ -1,7 +1,5 @@
 """Packing is only a matter of speed: same ids, same loss, same gradient."""
 
-import tracemalloc
-
 import pytest
 
 from lmsi_cli.records import TrainExample
@@ -11,13 +9,11 @@ from lmsi_cli.training.data import (
     Part,
     Row,
     TokenExample,
-    lengths,
     pack,
     share_prefixes,
     to_batch,
     tokenize,
     weighed,
-    within,
 )
 
 CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
@@ -54,26 +50,10 @@ def test_each_format_gets_its_own_longest_common_prefix():
     assert [e.shared for e in kept] == [22, 22, 21, 21, 0, 0]  # BOS counts; 7 are not worth it
 
 
-def test_a_thousand_examples_take_a_few_bytes_each():
-    """Their ids alone, as Python's numbers, would take 1,600 each."""
-    texts = (pair("x" * 150 + str(i), "y" * 50, question=f"q{i}") for i in range(1000))
-    tracemalloc.start()
-    kept, _ = tokenize(texts, CODEC, 1000)
-    held = tracemalloc.get_traced_memory()[0] / 1000
-    tracemalloc.stop()
-    assert len(kept) == 1000 and held < 40
-    assert kept[-1] == TokenExample(
-        [1, *b"x" * 150, *b"999"], [*b"y" * 50, 2], shared=151, name="q999 (cot-zero)"
-    )
-
-
-def test_what_is_too_long_and_what_weighs_nothing_is_found_without_a_copy():
-    kept, _ = tokenize([pair("ab", "c"), pair("abcd", "c"), pair("b", "c")], CODEC, 16)
-    assert list(lengths(kept)) == [5, 7, 4]
-    short = within(kept, 5)
-    assert short == [kept[0], kept[2]] and list(lengths(short)) == [5, 4]
-    assert within(kept, 7) is kept and weighed(kept) is kept
-    heavy = weighed([e._replace(weight=w) for e, w in zip(short, (3.0, 1.0), strict=True)])
+def test_weights_are_scaled_to_a_mean_of_one():
+    kept, _ = tokenize([pair("ab", "c"), pair("b", "c")], CODEC, 16)
+    assert weighed(kept) is kept
+    heavy = weighed([e._replace(weight=w) for e, w in zip(kept, (3.0, 1.0), strict=True)])
     assert [e.weight for e in heavy] == [1.5, 0.5]
 
 

@@ -1,97 +1,185 @@
-"""The forecast of memory counts what autograd keeps, and finds the row that needs the most."""
+"""The formula against measured peaks, and a run that does not fit is refused before it starts."""
+
+import subprocess
+import sys
 
 import msgspec
 import pytest
 
+from benchmarks.fits import texts
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import attention, data, fused, load, lora, memory, step
-from lmsi_cli.training.data import TokenExample
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import data, load, lora, memory, step
+from lmsi_cli.training.data import TokenExample, TokenPair
+from lmsi_cli.training.header import GgufMeta
 
-CONFIG = TrainConfig(rank=4, batch_size=3, max_steps=4)
-
-
-def examples(count=6, prefix=20, tail=8):
-    return [
-        TokenExample([*range(prefix), i % 9 + 1], [2] * (tail + i), prefix) for i in range(count)
-    ]
+MIB, GIB = 1 << 20, 1 << 30
+STARTED = 421 * MIB  # what the process held before the runs that were measured
+CONFIG = TrainConfig(rank=4, batch_size=3, row_tokens=200)
 
 
-@pytest.fixture(scope="module")
-def meta(gguf):
-    return load.read_meta(gguf)
+def header(blocks, width, heads, keys, inner, vocabulary):
+    """The matrices of a Qwen or a Llama whose head is its embedding; ``keys`` is their width."""
+    block = {
+        "attn_q": (width, width),
+        "attn_k": (keys, width),
+        "attn_v": (keys, width),
+        "attn_output": (width, width),
+        "ffn_gate": (inner, width),
+        "ffn_up": (inner, width),
+        "ffn_down": (width, inner),
+    }
+    shapes = {f"blk.{i}.{name}.weight": s for i in range(blocks) for name, s in block.items()}
+    shapes["token_embd.weight"] = (vocabulary, width)
+    values = {"embedding_length": width}
+    return GgufMeta("qwen2", blocks, heads, heads, shapes, None, values)
 
 
-def kept(model, batch, dtype):
-    """Bytes that autograd keeps for the way back, weights and adapter not counted."""
-    import torch
+TINYMATH = header(8, 512, 8, 256, 1536, 1165)
+TINYMATH.shapes["output.weight"] = (1165, 512)
+QWEN_HALF = header(24, 896, 14, 128, 4864, 151_936)
+QWEN_ONE_AND_A_HALF = header(28, 1536, 12, 256, 8960, 151_936)
 
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    found = {}
 
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+def units_of(count=6, tail=8):
+    return [TokenExample([*range(20), i], [2] * (tail + i), shared=20) for i in range(count)]
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        loss = step.row_loss(model, batch, dtype)
-    assert loss.requires_grad
-    return sum(found.values())
+
+def total(units, config, dtype="bf16", meta=TINYMATH):
+    return sum(memory.need(memory.Run(meta, units, dtype), config))
+
+
+@pytest.mark.model
+def test_the_shapes_above_are_those_of_the_embedded_model(gguf):
+    """Of its matrices; norms and biases are too small to matter."""
+    found = load.read_meta(gguf)
+    assert {n: s for n, s in found.shapes.items() if len(s) > 1} == TINYMATH.shapes
+    assert (found.blocks, found.heads, found.width) == (8, 8, 512)
+
+
+@pytest.mark.parametrize(
+    ("meta", "settings", "dtype", "peak"),
+    [
+        (TINYMATH, {"max_steps": 20}, "bf16", 1301),
+        (TINYMATH, {"max_steps": 20, "rank": 4, "row_tokens": 384}, "fp32", 824),
+        (TINYMATH, {"max_steps": 10, "batch_size": 16, "recompute": True}, "bf16", 1079),
+        (TINYMATH, {"max_steps": 80}, "bf16", 1560),
+        (QWEN_HALF, {"max_steps": 3}, "bf16", 4483),
+        (QWEN_HALF, {"max_steps": 14}, "bf16", 4662),
+        (QWEN_HALF, {"max_steps": 3, "rank": 32, "recompute": True}, "bf16", 3345),
+        (QWEN_HALF, {"max_steps": 3, "layers": 12, "row_tokens": 512}, "bf16", 2875),
+        (QWEN_ONE_AND_A_HALF, {"max_steps": 2}, "bf16", 8413),
+    ],
+)
+def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dtype, peak):
+    """Peaks in MiB of `python -m benchmarks.fits`, as docs/training-memory.md has them."""
+    monkeypatch.setattr(memory, "resident", lambda: STARTED)
+    way = "on" if settings.pop("recompute", False) else "off"
+    config = TrainConfig(gradient_checkpointing=way, **settings)
+    units = [TokenExample(*ids) for ids in texts(config.max_steps * config.batch_size, 350, 60)]
+    assert (STARTED + total(units, config, dtype, meta)) / MIB == pytest.approx(peak, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "gentler",
+    [
+        {"gradient_checkpointing": "on"},
+        {"row_tokens": 50},
+        {"rank": 2},
+        {"layers": 2},
+        {"layers": "last:2"},
+        {"max_length": 30},
+        {"target": "attn"},
+    ],
+    ids=str,
+)
+def test_gentler_settings_need_less(gentler):
+    less = msgspec.structs.replace(CONFIG, **gentler)
+    assert total(units_of(tail=60), less) < total(units_of(tail=60), CONFIG)
+
+
+def test_a_pair_is_two_sequences():
+    alone = units_of(1, tail=60)[0]
+    bare = msgspec.structs.replace(CONFIG, row_tokens=0)
+    assert total([TokenPair(alone, alone)], bare) > total([alone], bare)
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_a_row_needs_what_autograd_keeps_and_little_more(meta, gguf, dtype):
-    row = data.pack(examples(tail=60))[0]
-    model = lora.add_lora(load.load_base(gguf, dtype), CONFIG, "x").train()
-    attention.install(model)
-    fused.replace(model)
-    saved = kept(model, data.to_batch(row), dtype)
-    run = memory.Outline(meta, examples(), dtype)
-    counted = memory._row_bytes(run, CONFIG, False, meta.blocks, row)
-    assert saved < counted < 1.5 * saved
+def test_weights_take_what_was_estimated(gguf, dtype):
+    held = sum(p.numel() * p.element_size() for p in load.load_base(gguf, dtype).parameters())
+    run = memory.Run(load.read_meta(gguf), units_of(), dtype)
+    assert memory.need(run, CONFIG).weights == held
+
+
+def choose(monkeypatch, watcher, gib, **settings):
+    monkeypatch.setattr(memory, "resident", lambda: STARTED)
+    monkeypatch.setattr(memory, "free_bytes", lambda: int(gib * GIB))
+    units = [TokenExample(*ids) for ids in texts(40, 350, 60)]
+    run = memory.Run(QWEN_HALF, units, "bf16")
+    return memory.choose_checkpointing(run, TrainConfig(**settings), watcher.say)
+
+
+def test_what_fits_is_told_and_left_as_it_is(monkeypatch, watcher):
+    assert choose(monkeypatch, watcher, 9).gradient_checkpointing != "on"
+    [line] = watcher.said
+    assert line.startswith("memory: about 4.") and "(weights 1.2, adapter 0.1, " in line
+
+
+def test_checkpointing_is_switched_on_where_only_that_fits(monkeypatch, watcher):
+    assert choose(monkeypatch, watcher, 3).gradient_checkpointing == "on"
+    with pytest.raises(LmsiError, match=r"about 4\.\d GiB more memory, and 3\.0 are free") as e:
+        choose(monkeypatch, watcher, 3, gradient_checkpointing="off")
+    assert e.value.hint.startswith("add --gradient-checkpointing on (then 2.")
+
+
+def test_too_little_lists_flags_up_to_what_is_enough(monkeypatch, watcher):
+    with pytest.raises(LmsiError) as e:
+        choose(monkeypatch, watcher, 2.55, gradient_checkpointing="off")
+    assert "--gradient-checkpointing on" in e.value.hint and "--row-tokens 512" in e.value.hint
+    assert "--layers" not in e.value.hint and "not enough" not in e.value.hint
+    with pytest.raises(LmsiError) as e:
+        choose(monkeypatch, watcher, 0.5)
+    assert e.value.hint.endswith("that is not enough yet: take a smaller model")
+    assert "--layers 6" in e.value.hint
 
 
 @pytest.mark.model
-def test_two_depths_tell_all_depths(meta):
-    row = data.pack(examples())[0]
-    run = memory.Outline(meta, examples(), "bf16")
-    whole = memory.row_peak(run, CONFIG, False, meta.blocks, row)
-    assert memory._row_bytes(run, CONFIG, False, meta.blocks, row) == pytest.approx(whole, rel=0.02)
+def test_a_run_that_does_not_fit_ends_with_one_line_and_leaves_nothing(run):
+    code = (
+        "import sys; from lmsi_cli.training import memory; from lmsi_cli.cli.main import main;"
+        f"memory.free_bytes = lambda: {50 * MIB}; sys.argv[0] = 'lmsi'; main()"
+    )
+    command = [sys.executable, "-c", code, "train", str(run.root), "--force", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "GiB more memory, and 0.0 are free" in error and "Traceback" not in done.stderr
+    assert "hint: add --gradient-checkpointing on" in done.stderr.replace("\n", " ")
+    assert not run.adapter_origin.exists() and not list(run.adapter.glob("*"))
 
 
-@pytest.mark.model
-def test_checkpointing_and_fewer_layers_and_lower_rank_need_less(meta):
-    run = memory.Outline(meta, examples(tail=60), "bf16")
-    plain = memory.forecast(run, CONFIG, False)
-    assert memory.forecast(run, CONFIG, True).row < plain.row
-    fewer = msgspec.structs.replace(CONFIG, layers=2)
-    assert memory.forecast(run, fewer, False).row < plain.row
-    assert memory.forecast(run, fewer, False).adapter * meta.blocks == plain.adapter * 2
-    higher = memory.forecast(run, msgspec.structs.replace(CONFIG, rank=8), False)
-    assert higher.adapter == 2 * plain.adapter
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_weights_take_what_was_foretold(meta, gguf, dtype):
-    model = load.load_base(gguf, dtype)
-
-    def size(part):
-        return sum(p.numel() * p.element_size() for p in part.parameters())
-
-    run, held = memory.Outline(meta, examples(), dtype), size(model)
-    assert memory.forecast(run, CONFIG, False).weights == held
-    blocks = [size(block) for block in load.blocks(model).values()]
-    spread = memory._weight_bytes(memory.shallow(meta, meta.blocks), run._replace(shares=2))
-    assert len(blocks) == meta.blocks and max(blocks) < held / 4
-    assert spread == held - sum(blocks) + sum(blocks) // 2 + 2 * max(blocks)  # two copies of one
+def test_a_control_group_is_heeded(tmp_path, monkeypatch):
+    inner = tmp_path / "groups" / "a" / "b"
+    inner.mkdir(parents=True)
+    own = tmp_path / "own"
+    own.write_text("0::/a/b\n")
+    for folder, limit in ((inner, "max"), (inner.parent, "3000000")):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("2500000\n")
+        (folder / "memory.stat").write_text("anon 5\ninactive_file 400000\n")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(memory, "OWN_GROUP", own)
+    assert memory.free_bytes() == 900_000
+    own.write_text("4:memory:/a\n")
+    assert memory.free_bytes() > 900_000
 
 
 @pytest.mark.model
 def test_checkpointing_changes_no_gradient_of_packed_rows(tiny, examples):
     import torch
+
+    from lmsi_cli.training import attention
 
     row = data.pack(examples)[0]
     gradients = []
@@ -106,9 +194,3 @@ def test_checkpointing_changes_no_gradient_of_packed_rows(tiny, examples):
         torch.manual_seed(0)
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b) and a.abs().sum() > 0
-
-
-def test_the_rows_looked_at_are_the_largest_of_the_whole_plan():
-    many = [*examples(), TokenExample(list(range(400)), [1]), TokenExample([1], [2] * 90)]
-    rows = memory.largest(many, TrainConfig(batch_size=1), 0)
-    assert {len(row.ids) for row in rows} == {401, 91}

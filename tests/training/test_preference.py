@@ -9,7 +9,7 @@ from toys import Watcher
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Preference
-from lmsi_cli.training import attention, checkpoint, memory, pace, preference
+from lmsi_cli.training import attention, checkpoint, preference
 from lmsi_cli.training.data import Codec, TokenPair, pack, sequences
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.lora import trainable
@@ -160,9 +160,6 @@ def test_a_pair_holds_its_prompt_once_and_below_the_format_s_prefix(pairs):
     chains = [attention.seen(row.pieces, i) for i in range(len(row.pieces))]
     assert chains == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4], [0, 4, 5], [0, 4, 6]]
     assert [part.weight for part in row.parts] == [0.125, 0.125, 0.5, 0.5]
-    lengths = [piece.length for piece in row.pieces]
-    by_hand = sum(n * sum(lengths[j] for j in c) for n, c in zip(lengths, chains, strict=True))
-    assert memory.scores(row) == by_hand
 
 
 @pytest.mark.parametrize("limit", [1, 40, 70, 1000])
@@ -314,40 +311,6 @@ def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
 def test_validation_sees_the_chosen_side(tiny, pairs, tmp_path):
     example = preference.chosen_of(voted("ab", "c", "de"))
     assert (example.prompt, example.completion, example.path) == ("ab", "c", 0)
-
-
-def test_the_forecasts_count_the_base_and_both_rows_of_a_lone_pair(
-    tiny, pairs, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(pace, "measure", lambda *_: pace.Pace(0.0, 1.0))
-    model = tiny()
-    attention.install(model)
-    settings = TrainConfig(loss="scpo", max_steps=3, batch_size=2)
-    with_base = pace.foretell(model, pairs, settings, 1000, "fp32")
-    resumed = pace.foretell(model, pairs, settings, 1000, "fp32", done=1)
-    unpaired = pace.foretell(model, pairs, TrainConfig(max_steps=3, batch_size=2), 1000, "fp32")
-    assert with_base > unpaired > resumed
-
-
-@pytest.mark.model
-def test_the_memory_of_pairs_is_foretold(gguf, pairs):
-    from lmsi_cli.training import load
-
-    meta = load.read_meta(gguf)
-    settings = TrainConfig(rank=4, max_steps=2, batch_size=2, loss="scpo")
-    packed, lone = (
-        memory.forecast(memory.Outline(meta, pairs, "fp32"), made, False).row
-        for made in (settings, TrainConfig(**{**BARE, "loss": "scpo"}))
-    )
-    plain = memory.forecast(
-        memory.Outline(meta, sequences(pairs), "fp32"), TrainConfig(**BARE), False
-    ).row
-    assert packed > 0
-    own = lone - memory.LIBRARIES - memory.KEPT["fp32"]
-    assert own > plain - memory.LIBRARIES
-
-
-BARE = {"rank": 4, "max_steps": 6, "batch_size": 2, "row_tokens": 0}
 
 
 @pytest.mark.model

@@ -16,9 +16,8 @@ from one_of_several import settings as toy_settings
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Silent, TrainExample
-from lmsi_cli.rundir import RunDir, sha256_file
-from lmsi_cli.training import lessons, processes, sharding
+from lmsi_cli.records import Silent
+from lmsi_cli.training import lessons, processes
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.export import WEIGHTS
 from lmsi_cli.training.lora import trainable
@@ -26,14 +25,13 @@ from lmsi_cli.training.step import StepFigures, accumulate
 from lmsi_cli.training.trainer import train
 
 HERE = Path(__file__).parent
-LAUNCHERS = [*processes.RANK, *processes.WORLD, *processes.LOCAL, "ACCELERATE_USE_CPU"]
-LAUNCHERS += ["ACCELERATE_USE_FSDP", "FSDP_OFFLOAD_PARAMS"]
+LAUNCHERS = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"]
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     """No launcher around the tests themselves."""
-    for name in (*LAUNCHERS, "MASTER_ADDR", "MASTER_PORT"):
+    for name in LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", f"{HERE.parents[1]}{os.pathsep}{HERE}")
@@ -62,8 +60,8 @@ def two(case, folder):
     return [(p.returncode, e) for p, e in zip(running, errors, strict=True)]
 
 
-def ends(folder, what="weights"):
-    return [json.loads((folder / f"{rank}.json").read_text())[what] for rank in (0, 1)]
+def ends(folder):
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def losses(folder):
@@ -77,9 +75,9 @@ def apart(a, b):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["plain", "sharded pairs"])
+@pytest.mark.parametrize("case", ["plain", "pairs"])
 def test_two_processes_train_what_one_does(tmp_path, case):
-    """One of them has nothing to do in the last step, and must still gather weights."""
+    """One of them has nothing to do in the last step."""
     from toys import Watcher
 
     from lmsi_cli.training import checkpoint
@@ -93,9 +91,6 @@ def test_two_processes_train_what_one_does(tmp_path, case):
     whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
     assert two(case, tmp_path) == [(0, ""), (0, "")]
     assert losses(tmp_path) == pytest.approx([line.loss for line in log], rel=1e-4)
-    frozen = [(n, p.numel()) for n, p in net.named_parameters() if not p.requires_grad]
-    base, inner = sum(n for _, n in frozen), sum(n for name, n in frozen if ".layers." in name)
-    assert ends(tmp_path, "held") == [base - inner // 2 if "sharded" in case else base] * 2
     first, second = ends(tmp_path)
     assert first == second  # to the last bit, or they would drift apart
     assert (
@@ -105,39 +100,34 @@ def test_two_processes_train_what_one_does(tmp_path, case):
 
 @pytest.mark.slow
 def test_two_processes_go_on_where_they_stopped(tmp_path):
-    """With dropout, whose numbers a resumed process must draw again, and each its own.
-
-    Begun with the weights spread, gone on with all of them in each: the setting is one of memory.
-    """
+    """With dropout, whose numbers a resumed process must draw again, and each its own."""
     (tmp_path / "a").mkdir()
     assert two("dropout", tmp_path / "a") == [(0, ""), (0, "")]
     (tmp_path / "b").mkdir()
-    first, second = two("sharded dropout cut short", tmp_path / "b")
+    first, second = two("dropout cut short", tmp_path / "b")
     assert first == (1, "KeyboardInterrupt: \n")
-    assert second[0] == 1 and "Lost: training stopped" in second[1]
+    assert second[0] == 1 and "another of its processes has ended" in second[1]
     assert two("dropout", tmp_path / "b") == [(0, ""), (0, "")]
     assert losses(tmp_path / "b") == losses(tmp_path / "a")
     assert ends(tmp_path / "a") == ends(tmp_path / "b")
 
 
 @pytest.mark.slow
-def test_the_first_process_tells_what_another_failed_of(tmp_path):
+def test_the_first_process_ends_where_another_fails(tmp_path):
     first, second = two("second fails", tmp_path)
-    assert first == (1, "Lost: training stopped by process 2 of 2: the disk is full\n")
-    assert second[0] == 1
+    assert first == (1, "LmsiError: training stopped: another of its processes has ended\n")
+    assert second == (1, "LmsiError: the disk is full\n")
 
 
-@pytest.mark.slow
-def test_the_others_go_home_if_there_is_nothing_to_do(tmp_path):
-    assert two("nothing to do", tmp_path) == [(0, ""), (0, "")]
+def launched(monkeypatch, rank, world):
+    for name, value in zip(LAUNCHERS, (rank, world, rank), strict=False):
+        monkeypatch.setenv(name, str(value))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_parts_are_the_whole(monkeypatch, rank):
     assert processes.part([1, 2, 3]) == [1, 2, 3]
-    monkeypatch.setattr(processes._Calls, "store", object())
-    monkeypatch.setenv("RANK", str(rank))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    launched(monkeypatch, rank, 2)
     assert processes.part([1, 2, 3]) == [[1, 3], [2]][rank]
 
 
@@ -147,21 +137,21 @@ def test_a_process_that_is_alone_changes_nothing(tiny, examples):
     model = tiny()
     figures = accumulate(model, examples, 0, "fp32")
     grads = [p.grad.clone() for p in trainable(model).values()]
-    assert processes.together(figures, trainable(model).values()) is figures
+    assert processes.merge(figures, trainable(model).values()) is figures
     assert all(map(torch.equal, grads, (p.grad for p in trainable(model).values())))
     state = torch.get_rng_state()
-    processes.draw_apart(0, 1)
-    assert torch.equal(state, torch.get_rng_state()) and processes.leader_s(2.5) == 2.5
+    processes.seed_dropout(0, 1)
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
     """The process has no gradients at all then, and must still take part in the exchange."""
-    monkeypatch.setattr(processes._Calls, "store", object())
-    monkeypatch.setattr(processes, "_sum", lambda t: t)
+    launched(monkeypatch, 1, 2)
+    monkeypatch.setattr(processes, "total", lambda t: t)
     model = tiny()
     empty = accumulate(model, [], 1536, "fp32")
     assert empty == StepFigures(0.0, 0, 0, 0)
-    assert processes.together(empty, trainable(model).values()) == empty
+    assert processes.merge(empty, trainable(model).values()) == empty
     assert all(not p.grad.any() for p in trainable(model).values())
 
 
@@ -170,9 +160,8 @@ def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
     [
         ({}, (0, 1, 0)),
         ({"WORLD_SIZE": "4"}, (0, 1, 0)),
-        ({"RANK": "x", "WORLD_SIZE": "4"}, (0, 1, 0)),
+        ({"RANK": "x", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}, (0, 1, 0)),
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4, 1)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1"}, (1, 2, 1)),
     ],
 )
 def test_a_place_is_what_the_launcher_says(monkeypatch, told, place):
@@ -183,67 +172,24 @@ def test_a_place_is_what_the_launcher_says(monkeypatch, told, place):
 
 def test_what_several_processes_cannot_do_is_refused(monkeypatch):
     processes.check("sample")
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    launched(monkeypatch, 0, 3)
     processes.check("train")
     with pytest.raises(LmsiError, match="`lmsi sample` is work for one process, not 3"):
         processes.check("sample")
-    with (
-        pytest.raises(LmsiError, match="3 processes cannot share steps of 2 examples"),
-        processes.joined(TrainConfig(batch_size=2)),
-    ):
-        pytest.fail("nothing begins")
-
-
-def test_a_launch_that_became_a_single_process_is_noticed(monkeypatch):
-    """`accelerate launch --cpu --num_processes 2` without MPI."""
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    processes.check("train")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.raises(LmsiError, match="accelerate has started one process only"):
-        processes.check("train")
-
-
-@pytest.fixture
-def run(gguf, tmp_path):
-    """A voted run folder of six short examples."""
-    folder = RunDir(tmp_path / "run")
-    folder.create()
-    told = {"model": str(gguf), "model_sha256": sha256_file(gguf), "chat": "off"}
-    folder.save_settings("sample", {**told, "task": "auto", "task_name": "number"})
-    folder.questions.write_text('{"id":"x","question":"How many legs have 3 dogs?"}\n')
-    pairs = [
-        TrainExample(
-            prompt=f"Q: Ann has {n} pens and buys {n}. How many pens?\nA:",
-            completion=f" {n} + {n} = {2 * n}. The answer is {2 * n}.",
-            format="cot-zero",
-            question_id=f"q{n}",
-            path=0,
-        )
-        for n in range(2, 8)
-    ]
-    import msgspec
-
-    folder.train.write_bytes(msgspec.json.Encoder().encode_lines(pairs))
-    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_accelerate_starts_the_command_on_two_devices(run, gguf, tmp_path):
-    """The whole command, proof and all, with the weights spread: the adapter is one process's.
-
-    The first process alone speaks and writes.
-    """
+def test_torchrun_starts_the_command_twice(run, gguf, tmp_path):
+    """The whole command, proof and all: the adapter is one process's, and the first one speaks."""
     from safetensors.numpy import load_file
 
     from lmsi_cli.engine.encode import Encoder
     from lmsi_cli.engine.llama import vocabulary
 
-    launch = "-m accelerate.commands.launch --use_fsdp --num_processes 2 --num_machines 1"
-    more = "--mixed_precision no --dynamo_backend no --main_process_port"
+    launch = "-m torch.distributed.run --standalone --nproc-per-node 2"
     settings = "--force --device cpu --dtype fp32 --rank 2 --max-steps 2 --batch-size 3 --lr 0.01"
-    command = f"{launch} {more} {free_port()} -m lmsi_cli train {run.root} {settings} --json"
+    command = f"{launch} -m lmsi_cli train {run.root} {settings} --json"
     done = subprocess.run(
         [sys.executable, *command.split()], capture_output=True, text=True, timeout=500, check=False
     )
@@ -264,28 +210,3 @@ def test_accelerate_starts_the_command_on_two_devices(run, gguf, tmp_path):
     norm = np.linalg.norm(np.concatenate([weight.ravel() for weight in one.values()]))
     apart = np.linalg.norm(np.concatenate([(both[name] - one[name]).ravel() for name in one]))
     assert apart < 0.01 * norm
-
-
-@pytest.mark.parametrize(
-    ("told", "why"),
-    [
-        ({}, "--shard: there is one process only"),
-        ({"base": "somewhere"}, "--shard: the weights of --base somewhere are compared whole"),
-    ],
-)
-def test_what_cannot_be_spread_is_refused(monkeypatch, told, why):
-    plain = TrainConfig(**told)
-    assert sharding.asked(plain) is plain
-    if told:
-        monkeypatch.setattr(processes._Calls, "store", object())
-    with pytest.raises(LmsiError, match=why):
-        sharding.asked(TrainConfig(shard=True, **told))
-
-
-def test_what_accelerate_asks_of_fsdp_counts(monkeypatch):
-    monkeypatch.setattr(processes._Calls, "store", object())
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert sharding.asked(TrainConfig()) == TrainConfig(shard=True)
-    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "true")
-    with pytest.raises(LmsiError, match="fsdp_offload_params of accelerate is not offered"):
-        sharding.asked(TrainConfig())

@@ -11,8 +11,7 @@ from pathlib import Path
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import Request, Wanted
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.training.heap import give_back
-from lmsi_cli.training.memory import resident
+from lmsi_cli.training.heap import give_back, resident
 
 def sample(paths):
     settings = SampleConfig(max_tokens=48, parallel=paths, kv="split")

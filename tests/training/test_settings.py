@@ -17,7 +17,6 @@ from lmsi_cli.training.loop import fit
 from lmsi_cli.training.lora import add_lora, gguf_alpha, last, trainable
 from lmsi_cli.training.schedule import learning_rate
 from lmsi_cli.training.state import Job
-from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import gap, torch_logits, verify
 
 # One value other than the default for every option there is.
@@ -42,17 +41,13 @@ OTHERS = {
     "row_tokens": 700,
     "rslora": True,
     "base": "originals",
-    "dora": True,
-    "shard": True,
     "device": "cpu",
     "val_share": 0.1,
     "eval_every": 4,
     "patience": 2,
     "alarms": False,
-    "max_minutes": 1.5,
     "sweep": False,
     "gradient_checkpointing": "on",
-    "fit": True,
     "loss": "scpo",
     "beta": 0.1,
     "rpo_alpha": 0.5,
@@ -130,12 +125,6 @@ def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_pa
         export.preflight(gguf, rank=33)
     assert export.preflight(gguf, "mlp", rank=33)
     assert len(export.preflight(gguf, "mlp", "last:1")) == 3
-
-
-def test_dora_is_refused_with_the_reason(tmp_path):
-    codec = data.Codec(lambda _: [1], lambda *_: [1])
-    with pytest.raises(LmsiError, match=r"llama\.cpp has no place for the magnitudes"):
-        train([], tmp_path / "none.gguf", TrainConfig(dora=True), tmp_path, codec, Watcher())
 
 
 @pytest.mark.parametrize(
