@@ -5,8 +5,8 @@ the settings, its question, the seed and its number, so workers need no coordina
 one was at is drawn again, by Ray's own restarts and retries.
 
     with connected(settings) as (ray, room):
-        for result in Pool(ray, job, room).draw([Lacking(question, paths=(3, 5))], paths=2):
-            result                  # Result("q7", paths=[Path(path=3, ...), Path(path=5, ...)])
+        Pool(ray, job, room).draw([Lacking(question, paths=(3, 5))], paths=2)
+    -> Result("q7", paths=[Path(path=3, ...), Path(path=5, ...)]), ...
 """
 
 from __future__ import annotations
@@ -37,15 +37,13 @@ from lmsi_cli.records import Path, Question
 from lmsi_cli.rundir import sha256_file
 from lmsi_cli.stopping import Decision, Stop
 
-LOCAL = "local"
 FEWEST, MOST = 16, 256  # paths of a batch, as far as whole questions allow
 RETRIES = 2  # times that Ray repeats a batch whose worker died
 CHECK = 0.25  # seconds between two looks at whether a signal has come: Ray itself looks each second
 SHOWN = 32  # questions whose prompts tell what all prompts have in common
 STORE = 100 * 2**20  # bytes of Ray's object store: results are small, and go through it at once
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-# "no cluster of several machines" is what makes Ray take the loopback address for its own; and its
-# workers would yield to everything else that runs here, as one process of lmsi does not
+# makes Ray listen on the loopback address alone; else its workers have the lowest priority, too
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 
 
@@ -82,12 +80,12 @@ class Result(NamedTuple):
     question_id: str
     paths: Sequence[Path] = ()
     refused: TooLong | Refusal | None = None
-    cancelled: int = 0
-    cancelled_tokens: int = 0
+    cancelled: tuple[int, int] = (0, 0)  # paths, and their tokens
     settled: dict[str, int | str] | None = None
 
 
-_Call = tuple[Any, dict[str, Lacking]]  # who draws a batch, and what of it has not come
+class _DiedError(LmsiError):
+    """A worker died, and again whenever Ray repeated what it was asked."""
 
 
 def shown_of(questions: Sequence[Question]) -> tuple[str, ...]:
@@ -145,17 +143,15 @@ class Worker:
         watch, found = BallotWatch(Stop.parse(settings.stop)), defaultdict[str, list[Path]](list)
         watch.decisions = {x.question.id: x.decision for x in batch if x.decision is not None}
         words = {x.question.id: x.question.question for x in batch}
-        unfit = {s.question_id for s in skipped}
-        due = deque(x for x in batch if x.question.id not in unfit)
-        early = watch.stop is not None
-        for g in draw(engine, requests, settings, task.trigger, watch, in_turn=early):
+        due = deque(x for x in batch if x.question.id not in {s.question_id for s in skipped})
+        for g in draw(engine, requests, settings, task.trigger, watch, in_turn=bool(watch.stop)):
             path = to_path(g, task, words[g.question_id])
             found[path.question_id].append(path)
             watch.tell(path)
             while due and len(found[due[0].question.id]) == len(due[0].paths):
                 yield Result(due[0].question.id, found[due.popleft().question.id])
         yield from (Result(x.question.id, found[x.question.id]) for x in due)
-        yield Result("", (), None, watch.paths, watch.tokens, engine.settled)
+        yield Result("", (), None, (watch.paths, watch.tokens), engine.settled)
 
     def _requests(self, q: Question, paths: Sequence[int]) -> list[Request]:
         settings, task = self._job.settings, self._job.task
@@ -171,24 +167,23 @@ class Pool:
         lasting = {"max_restarts": -1, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         actor = ray.remote(Worker).options(num_cpus=room.threads, num_gpus=room.gpus, **lasting)
         self._idle = [actor.remote(job) for _ in range(room.workers)]
-        self._calls: dict[Any, _Call] = {}
+        self._calls: dict[Any, tuple[Any, dict[str, Lacking]]] = {}  # worker, and what has not come
         self._again: deque[list[Lacking]] = deque()
         self._failures = 0  # in a row
 
     def ready(self) -> None:
         """Wait for the first worker that has loaded the model; LmsiError: it cannot."""
-        for call in self._wait([worker.ready.remote() for worker in self._idle]):
-            try:
-                self._get(call)
-            except self._ray.exceptions.RayError as e:
-                raise _hopeless(e) from e
+        calls = [worker.ready.remote() for worker in self._idle]
+        while not (done := self._ray.wait(calls, timeout=CHECK)[0]):
+            continue
+        self._get(done[0])
 
     def draw(self, work: Iterable[Lacking], paths: int) -> Iterator[Result]:
         """Let workers draw all work, which lacks so many paths, once; yields each question once."""
         batches = _batches(iter(work), paths, len(self._idle))
         self._ask(batches)
         while self._calls:
-            for call in self._wait(list(self._calls)):
+            for call in self._ray.wait(list(self._calls), timeout=CHECK)[0]:
                 yield from self._take(call)
             self._ask(batches)
 
@@ -208,23 +203,22 @@ class Pool:
             result: Result = self._get(next(call))
         except StopIteration:
             self._idle.append(self._calls.pop(call)[0])
-        except self._ray.exceptions.RayError as e:
+        except _DiedError as e:
             yield from self._failed(*self._calls.pop(call), e)
         else:
             self._failures = 0
             self._calls[call][1].pop(result.question_id, None)
             yield result
 
-    def _failed(self, worker: Any, left: dict[str, Lacking], e: Exception) -> Iterator[Result]:  # noqa: ANN401 - Ray's own
+    def _failed(self, worker: Any, left: dict[str, Lacking], e: _DiedError) -> Iterator[Result]:  # noqa: ANN401 - Ray's own
         """Ray gave a batch up: what it lacks is tried one by one, and one alone is refused."""
         self._idle.append(worker)
         self._failures += 1
         if self._failures > self._most:
-            raise _hopeless(e) from e
+            raise e
         if len(left) > 1:
             self._again += [[x] for x in left.values()]
-            return
-        for name in left:
+        elif name := next(iter(left), ""):
             yield Result(name, refused=Refusal(name, "", "workers died over it again and again"))
 
     def _get(self, call: Any) -> Any:  # noqa: ANN401 - Ray's own
@@ -235,12 +229,9 @@ class Pool:
             if isinstance(e.cause, LmsiError):
                 raise LmsiError(str(e.cause), e.cause.hint) from None
             raise LmsiError(f"a worker failed: {type(e.cause).__name__}: {_line(e.cause)}") from e
-
-    def _wait(self, calls: list[Any]) -> list[Any]:
-        """Calls that have something to give; between two short waits signals are obeyed."""
-        while not (done := self._ray.wait(calls, num_returns=1, timeout=CHECK)[0]):
-            continue
-        return list(done)
+        except self._ray.exceptions.RayError as e:
+            hint = "look at its machine's memory; the same command goes on where it stopped"
+            raise _DiedError(f"a worker died again and again: {_line(e)}", hint) from e
 
 
 def _batches(work: Iterator[Lacking], left: int, workers: int) -> Iterator[list[Lacking]]:
@@ -255,11 +246,6 @@ def _batches(work: Iterator[Lacking], left: int, workers: int) -> Iterator[list[
         yield batch
 
 
-def _hopeless(e: Exception) -> LmsiError:
-    hint = "look at their machines' memory; the same command goes on where it stopped"
-    return LmsiError(f"workers die and nothing comes; the last one: {_line(e)}", hint)
-
-
 def _line(e: Exception) -> str:
     return " ".join(str(e).split())[:300]
 
@@ -267,7 +253,7 @@ def _line(e: Exception) -> str:
 @contextmanager
 def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
     """Reach a cluster, or start one that ends with the process; LmsiError: why that cannot be."""
-    local, sigterm = settings.cluster == LOCAL, signal.getsignal(signal.SIGTERM)
+    local, sigterm = settings.cluster == "local", signal.getsignal(signal.SIGTERM)
     os.environ.update({**QUIET, **LOOPBACK} if local else QUIET)  # read when Ray is imported
     try:
         import ray
@@ -285,16 +271,15 @@ def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
 
 
 def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:  # noqa: ANN401 - a module
+    told, hint = "no Ray cluster answers there", "`ray start --head` prints HOST:PORT"
+    if own:
+        told, hint = "Ray does not start", "it needs free memory, and a TMPDIR with a short name"
     try:
         if ":" in address:  # where nobody listens Ray itself despairs after minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), 5).close()
-        quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "lmsi"}
-        ray.init(address=address, **quiet, **own)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except Exception as e:  # so bare are those that Ray raises
-        told, hint = "no Ray cluster answers there", "`ray start --head` prints HOST:PORT"
-        if own:
-            told, hint = "Ray does not start", "it needs free memory, and a TMPDIR of a short name"
         raise LmsiError(f"--cluster {address}: {told}: {_line(e)}", hint) from e
 
 
@@ -304,12 +289,10 @@ def room_of(settings: SampleConfig, nodes: Sequence[dict[str, Any]]) -> Room:
     Without --threads each has all CPUs of the smallest machine, or its share of this one.
     """
     alive = [n["Resources"] for n in nodes if n["Alive"] and n["Resources"].get("CPU")]
-    share = settings.workers if settings.cluster == LOCAL and settings.workers else 1
+    share = settings.workers if settings.cluster == "local" and settings.workers else 1
     least = min((int(r["CPU"]) for r in alive), default=1)
-    threads, gpus = (
-        settings.threads or max(1, least // share),
-        int(settings.gpu_layers not in ("none", 0)),
-    )
+    threads = settings.threads or max(1, least // share)
+    gpus = int(settings.gpu_layers not in ("none", 0))
     fit = sum(int(min(r["CPU"] // threads, r.get("GPU", 0) if gpus else r["CPU"])) for r in alive)
     if not fit:
         told = f"no machine there has {threads} CPUs{' and a GPU' * gpus} for a worker"

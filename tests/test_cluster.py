@@ -61,7 +61,7 @@ class FakeRay:
     def options(self, **_how):
         return Made(lambda job: Actor(self, Worker(job, lambda _: ScriptedEngine(self.script))))
 
-    def wait(self, calls, num_returns, timeout):
+    def wait(self, calls, timeout):
         return calls[-1:], calls[:-1]  # the latest first: order must not matter
 
     def get(self, result):
@@ -156,7 +156,9 @@ def test_a_deadly_question_is_named_and_the_others_are_done(tmp_path, watcher):
 
 
 def test_workers_that_only_die_end_the_run(tmp_path):
-    with pytest.raises(LmsiError, match=r"workers die and nothing comes; .* died unexpectedly"):
+    with pytest.raises(
+        LmsiError, match=r"a worker died again and again: The actor died unexpectedly"
+    ):
         together(tmp_path, drawing(paths=4), FakeRay(SCRIPT, deadly=SCRIPT))
 
 

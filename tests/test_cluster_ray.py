@@ -139,7 +139,7 @@ with connected(settings) as (ray, room):
         print(e, "|", e.hint)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "/nowhere/m.gguf: no such file | every machine needs the file" in done.stdout
+    assert "/nowhere/m.gguf: no such file | every machine needs it at" in done.stdout
 
 
 def listening(processes):
@@ -155,7 +155,7 @@ def listening(processes):
 
 
 def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
-    asked = ["sample", questions, "-n", 500, *ARGS[2:], "-o", tmp_path / "out", "-q"]
+    asked = ["sample", questions, "-n", 100, *ARGS[2:], "-o", tmp_path / "out", "-q"]
     driver = begin(*asked, "--cluster", "local", "--workers", 2)
     try:
         wait_for(lambda: paths_in(tmp_path / "out") or driver.poll() is not None)
@@ -166,7 +166,8 @@ def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
     finally:
         driver.kill()
     assert driver.returncode == INTERRUPTED, told
-    assert told == "interrupted; what was finished is saved, the same command goes on\n"
+    assert "Traceback" not in told
+    assert told.endswith("interrupted; what was finished is saved, the same command goes on\n")
     assert open_ and all(ip.is_loopback for ip in open_), open_
     _, alive = psutil.wait_procs(processes, timeout=60)
     assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -167,7 +167,7 @@ def _sample_in_cluster(
         asking = ask(task, choice, settings, asked, None if flags.overwrite else run)
         tied = {**identity(model, asking), **drawn_by}
         pool = Pool(ray, _job(asking, begun, asked, room.threads, tied), room)
-        progress.say(f"{room.workers} workers of {room.threads} CPUs load the model")
+        progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
         pool.ready()
         if flags.overwrite:  # only now: a model that does not load must not cost the old run
             discard(run)

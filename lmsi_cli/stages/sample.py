@@ -166,8 +166,8 @@ def sample_in_pool(
                 watch.tell(path)
                 tally.count(path)
             settling.of_worker(result.settled or {})
-            watch.paths += result.cancelled
-            watch.tokens += result.cancelled_tokens
+            watch.paths += result.cancelled[0]
+            watch.tokens += result.cancelled[1]
             refused += [result.refused] if result.refused else []
     tell(refused, progress)
     summary = tally.summary(chosen, config)
