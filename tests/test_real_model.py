@@ -30,6 +30,20 @@ SUMS = [
     ("Ben reads 10 pages a day. How many pages does he read in 4 days?", 40),
     ("Lea has 12 coins and finds 5 more. How many coins does she have?", 17),
 ]
+TASK = """
+name = "sums"
+kind = "number"
+
+[[exemplars]]
+question = "A jar holds 8 nuts. Mia adds 5 nuts. How many nuts are in the jar?"
+rationale = "Mia adds 5 to 8 nuts, so there are 8 + 5 = 13."
+answer = "13"
+
+[[exemplars]]
+question = "A bus has 4 rows of 6 seats. How many seats does it have?"
+rationale = "There are 4 rows of 6 seats, so it has 4 * 6 = 24."
+answer = "24"
+"""
 TESTS = [("Sam has 4 apples and gets 4 more. How many apples does he have?", 8)]
 ASKED = ("--prompt", "cot-few", "--max-tokens", 64, "-n", 4)
 
@@ -57,14 +71,16 @@ def run(tmp_path_factory, smollm2):
     folder = tmp_path_factory.mktemp("real")
     write(folder / "q.jsonl", "q", SUMS)
     write(folder / "test.jsonl", "t", TESTS)
+    (folder / "sums.toml").write_text(TASK)
     run = folder / "run"
-    sample = ("sample", folder / "q.jsonl", "-m", smollm2, "-o", run, *ASKED)
+    asked = ("--task", folder / "sums.toml", *ASKED)
+    sample = ("sample", folder / "q.jsonl", "-m", smollm2, "-o", run, *asked)
     interrupt_once_it_has_begun(sample, run / "paths.jsonl")
     before = (run / "paths.jsonl").read_bytes()
     done(*sample)
     assert (run / "paths.jsonl").read_bytes().startswith(before)
     done("vote", run, "--formats", "cot-zero", "--min-share", 0)
-    done("train", run, "--max-steps", 2, "--batch-size", 4, "--lr", 0.001)
+    done("train", run, "--max-steps", 2, "--batch-size", 4, "--lr", 0.001, "--no-sweep")
     return run
 
 

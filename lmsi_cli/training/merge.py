@@ -78,7 +78,8 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     """
     import gguf
 
-    reader, whole = readers(base)[0], tensors(base)
+    parts = readers(base)
+    reader, whole = parts[0], [t for part in parts for t in part.tensors]
     _check(whole, base, lora)
     writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"), endianess=reader.endianess)
     try:
@@ -130,7 +131,8 @@ def describe(model: Path) -> Facts:
     Raises:
         LmsiError: It is none.
     """
-    reader = readers(model)[0]
+    parts = readers(model)
+    reader = parts[0]
     kind = reader.get_field("general.file_type")
     return Facts(
         name=_text(reader, "general.name"),
@@ -138,7 +140,7 @@ def describe(model: Path) -> Facts:
         licence=_text(reader, "general.license"),
         file_type=None if kind is None else int(kind.contents()),
         bytes=size_of(model),
-        parameters=sum(int(t.n_elements) for t in tensors(model)),
+        parameters=sum(int(t.n_elements) for part in parts for t in part.tensors),
     )
 
 

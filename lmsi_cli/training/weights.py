@@ -9,6 +9,7 @@ in silence. Does not know configurations or adapters. Names meet through llama.c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,10 +40,7 @@ class Place(NamedTuple):
 
 def namer(meta: GgufMeta) -> Callable[[str], str | None]:
     """From a name in transformers, with or without its suffix, to the file's."""
-    import gguf
-
-    arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(meta.architecture)
-    table = gguf.get_tensor_name_map(arch, meta.blocks) if arch is not None else None
+    table = _table(meta.architecture, meta.blocks)
 
     def name(ours: str) -> str | None:
         if table is None:
@@ -55,6 +53,15 @@ def namer(meta: GgufMeta) -> Callable[[str], str | None]:
         return None
 
     return name
+
+
+@lru_cache(maxsize=4)
+def _table(architecture: str, blocks: int) -> Any:  # noqa: ANN401 - untyped library
+    """The names that gguf knows; they are asked for once a layer, and making them takes 20 ms."""
+    import gguf
+
+    arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(architecture)
+    return gguf.get_tensor_name_map(arch, blocks) if arch is not None else None
 
 
 def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
