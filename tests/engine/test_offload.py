@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from lmsi_cli.engine import offload
+from lmsi_cli.engine.builds import NAMED
 from lmsi_cli.errors import LmsiError
 
 LINE = (
@@ -18,6 +19,7 @@ def build(tmp_path, monkeypatch):
     """Play a build of llama.cpp: its libraries by name, and whether it finds a card."""
 
     def play(*kinds, card):
+        monkeypatch.delenv(NAMED, raising=False)  # else that folder would be looked at
         (tmp_path / "lib").mkdir()
         for kind in ("base", "cpu", *kinds):
             (tmp_path / "lib" / f"libggml-{kind}.so.0.25").touch()
