@@ -29,8 +29,8 @@ from lmsi_cli.training.load import Dtype
 
 GIB = 1 << 30
 ADAM = 16  # bytes per number of the adapter: itself, its gradient and two moments, in fp32
-# Measured: what the libraries take when first used; in bf16 also the products that oneDNN prepares.
-LIBRARIES = {"fp32": 150 << 20, "bf16": 450 << 20}
+# Measured: what the libraries take when first used; in bf16 also what oneDNN prepares over a run.
+LIBRARIES = {"fp32": 150 << 20, "bf16": 550 << 20}
 HOLES = 0.1  # measured: of what stays, the share that holes in the heap take beside it
 PARTS = {"attn": "attn", "mlp": "ffn"}  # of tensors' names, by --target; other targets count all
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -127,8 +127,9 @@ def _too_little(run: Run, config: TrainConfig, free: int) -> LmsiError:
         if (now := sum(need(run, config))) < least and least > free:
             flags.append(f"--{name.replace('_', '-')} {value} (then {now / GIB:.1f} GiB)")
             least = now
-    end = "" if least <= free else "; that is not enough yet: take a smaller model"
-    return LmsiError(text, hint=f"add {', '.join(flags)}{end}")
+    hints = [f"add {', '.join(flags)}"] if flags else []
+    hints += [] if least <= free else ["close other programs, or take a smaller model"]
+    return LmsiError(text, hint="; ".join(hints))
 
 
 def free_bytes() -> int:

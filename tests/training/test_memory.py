@@ -87,6 +87,7 @@ def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dty
         {"rank": 2},
         {"layers": 2},
         {"layers": "last:2"},
+        {"max_length": 84},
         {"target": "attn"},
     ],
     ids=str,
@@ -135,10 +136,10 @@ def test_too_little_lists_flags_up_to_what_is_enough(monkeypatch, watcher):
     with pytest.raises(LmsiError) as e:
         choose(monkeypatch, watcher, 2.55, gradient_checkpointing="off")
     assert "--gradient-checkpointing on" in e.value.hint and "--row-tokens 512" in e.value.hint
-    assert "--layers" not in e.value.hint and "not enough" not in e.value.hint
+    assert "--layers" not in e.value.hint and "close" not in e.value.hint
     with pytest.raises(LmsiError) as e:
         choose(monkeypatch, watcher, 0.5)
-    assert e.value.hint.endswith("that is not enough yet: take a smaller model")
+    assert e.value.hint.endswith("; close other programs, or take a smaller model")
     assert "--layers 6" in e.value.hint
 
 
