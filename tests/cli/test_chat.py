@@ -149,8 +149,9 @@ def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
     for line in raw:
         assert {m["role"] for m in line["prompt"]} <= {"system", "user", "assistant"}
         assert [m["role"] for m in line["completion"]] == ["assistant"]
-        told = line["completion"][0]["content"]  # a path's own words, or the wording's sentence
-        assert told.endswith(("The answer is 7.", r"The answer is $\boxed{7}$."))
+        own = not line["format"].startswith("direct")  # a path's own words, or the wording's
+        end = "The answer is 7." if own else r"The answer is $\boxed{7}$."
+        assert line["completion"][0]["content"].endswith(end)
         assert "think" not in line["completion"][0]["content"]
         assert line.get("chat_template_kwargs") == (
             {"enable_thinking": False} if more == OFF else None

@@ -45,7 +45,7 @@ def test_time_is_tokens_by_speed(engine):
 def test_more_paths_take_longer(engine):
     alike = {"parallel": 4, "kv": "split", "flash_attn": "off"}  # a long job is calibrated
     few, many = reckon(engine, paths=4, **alike), reckon(engine, paths=400, **alike)
-    assert many.seconds > 5 * few.seconds  # a hundred times the paths, measured apart
+    assert many.seconds > 20 * few.seconds
     assert (many.cells, many.cache_bytes) == (few.cells, few.cache_bytes)
 
 

@@ -156,7 +156,7 @@ def test_a_run_that_does_not_fit_ends_with_one_line_and_leaves_nothing(run):
     assert done.returncode == 1 and done.stdout == ""
     [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "GiB more memory, and 0.0 are free" in error and "Traceback" not in done.stderr
-    assert "hint: add --" in done.stderr
+    assert "hint: add --layers 2 (then 0." in done.stderr
     assert not run.adapter_origin.exists() and not list(run.adapter.glob("*"))
 
 
