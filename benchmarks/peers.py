@@ -1,146 +1,205 @@
-"""One peer draws paths once, in a process of its own: a job in on stdin, one measurement out.
+r"""One program draws the paths of a job once, in a process of its own.
 
-Every peer gets the same file, threads, token ids, token limit and sampling settings. Loading the
-model is not timed; reading the prompts is. A job and a measurement:
+Everybody gets the same file, threads, questions, request, token limit and sampling settings, and
+ends a path where the model ends it. The clock runs from the start of the process to the last path:
+loading, reading prompts and starting a server are in it, as they are for a user. This file needs
+nothing but the program that it measures, so that one may live in an environment of its own. A job
+goes in on stdin, a measurement comes out:
 
-    {"model": "m.gguf", "prompts": [[49, 26]], "paths": 32, "max_tokens": 48, "threads": 2,
-     "server": "/build/bin/llama-server"}
-    {"peer": "loop", "paths": 32, "tokens": 1536, "seconds": 61.2, "peak_bytes": 812000000}
+    {"model": "m.gguf", "source": "gsm8k:test.jsonl", "prompts": ["<|im_start|>user\n..."],
+     "paths": 8, "max_tokens": 512, "threads": 2, "tools": "build/bin", "mean": [130, 280]}
+    {"peer": "loop", "paths": 512, "tokens": 143360, "seconds": 612.0, "peak_mib": 812}
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import socket
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import msgspec
-
-from benchmarks import server
-from benchmarks.jobs import SAMPLING, STOP, Job, Measurement, sampling_config
-from lmsi_cli.engine.base import Request, Wanted
-
-
-def lmsi(job: Job) -> Measurement:
-    """The tool's own engine, as a user gets it."""
-    from lmsi_cli.engine.engine import LlamaEngine
-
-    with LlamaEngine(Path(job.model), sampling_config(job)) as engine:
-        engine.last_logits([job.prompts[0][:1]])  # the mapped weights are read from the file now
-        begun = time.perf_counter()
-        found = list(engine.generate(requests(job), sampling_config(job), "The answer is"))
-        return measured("lmsi", job, sum(g.tokens for g in found), begun, len(found))
+# One chain for everybody; the penalties that some programs add by default are off.
+CHAIN = {"temperature": 0.7, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
+SLOTS = 32  # of llama-server, sequences side by side for OpenVINO and for the bare decoding
+PAUSE, WAIT = 0.1, 3600  # seconds between looks for a server, and for one answer
 
 
-def requests(job: Job) -> list[Request]:
-    """The job's prompts as the engine wants them."""
-    wanted = tuple(Wanted(i, i) for i in range(job.paths))
-    return [Request(f"q{i}", tuple(p), wanted) for i, p in enumerate(job.prompts)]
+class Job(NamedTuple):
+    """What is drawn; ``mean`` are the tokens of a prompt and of a path in lmsi's own run."""
+
+    model: str
+    source: str
+    prompts: list[str]
+    paths: int
+    max_tokens: int
+    threads: int
+    tools: str = ""
+    mean: tuple[int, int] = (0, 0)
 
 
-def loop(job: Job) -> Measurement:
-    """llama-cpp-python's own completions, one after the other; it keeps the prompt in its cache."""
+def lmsi(job: Job) -> tuple[int, int]:
+    """The command, as a user types it; returns the paths and the tokens that were drawn."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "lmsi_cli", "sample", job.source, "-m", job.model]
+        command += ["-o", f"{folder}/run", "--limit", len(job.prompts), "--paths", job.paths]
+        command += ["--prompt", "boxed", "--max-tokens", job.max_tokens, "--threads", job.threads]
+        command += ["--temperature", CHAIN["temperature"], "--top-k", CHAIN["top_k"], "--quiet"]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        lines = Path(folder, "run", "paths.jsonl").read_text().splitlines()
+    tokens = [json.loads(line)["tokens"] for line in lines]
+    return len(tokens), sum(tokens)
+
+
+def loop(job: Job) -> tuple[int, int]:
+    """llama-cpp-python's completions, one after another; it keeps the prompt in its cache."""
     from llama_cpp import Llama
 
-    room = max(map(len, job.prompts)) + job.max_tokens + 8
-    model = Llama(
-        job.model, n_ctx=room, n_threads=job.threads, n_threads_batch=job.threads, verbose=False
-    )
-    model.eval(job.prompts[0][:1])  # as for lmsi, and as llama-server does by itself
-    model.reset()
-    begun, tokens = time.perf_counter(), 0
+    threads = {"n_threads": job.threads, "n_threads_batch": job.threads}
+    model = Llama(job.model, n_ctx=job.max_tokens + 1024, **threads, verbose=False)
+    tokens = 0
     for prompt in job.prompts:
         for i in range(job.paths):
-            said = model.create_completion(
-                prompt, max_tokens=job.max_tokens, seed=i, stop=[STOP], **SAMPLING
-            )
-            tokens += said["usage"]["completion_tokens"]
-    return measured("loop", job, tokens, begun)
+            reply = model.create_completion(prompt, max_tokens=job.max_tokens, seed=i, **CHAIN)
+            tokens += reply["usage"]["completion_tokens"]
+    return job.paths * len(job.prompts), tokens
 
 
-def llama_server(job: Job) -> Measurement:
-    """llama-server with a slot per path and one request per path, all at once."""
-    with server.running(job) as address:
-        begun = time.perf_counter()
-        return measured("server", job, server.one_request_per_path(job, address), begun)
+def server(job: Job) -> tuple[int, int]:
+    """llama-server with 32 slots and a unified cache; one request a path, all at once."""
+    bodies = [_body(job, p) | {"seed": i} for p in job.prompts for i in range(job.paths)]
+    with _running(job) as address, ThreadPoolExecutor(2 * SLOTS) as pool:
+        replies = list(pool.map(lambda body: _post(address, body), bodies))
+    return len(replies), sum(r["tokens_predicted"] for r in replies)
 
 
-def llama_server_shared(job: Job) -> Measurement:
-    """llama-server with one request per prompt that asks for all its paths (``n_cmpl``)."""
-    with server.running(job) as address:
-        begun = time.perf_counter()
-        return measured("server-n", job, server.one_request_per_prompt(job, address), begun)
+def server_n(job: Job) -> tuple[int, int]:
+    """The same server, asked once a question for all of its paths (``n_cmpl``)."""
+    bodies = [_body(job, p) | {"n_cmpl": job.paths} for p in job.prompts]
+    with _running(job) as address, ThreadPoolExecutor(SLOTS // job.paths) as pool:
+        replies = [r for many in pool.map(lambda b: _post(address, b), bodies) for r in many]
+    return len(replies), sum(r["tokens_predicted"] for r in replies)
 
 
-def transformers(job: Job) -> Measurement:
-    """``generate`` of transformers, on the same file dequantised; bf16 where the CPU has it."""
+@contextmanager
+def _running(job: Job) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    cells = SLOTS * (job.max_tokens + 256)
+    command = [f"{job.tools}/llama-server", "-m", job.model, "--port", port, "-np", SLOTS]
+    command += ["-c", cells, "-t", job.threads, "-tb", job.threads, "--kv-unified"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    child = subprocess.Popen(list(map(str, command)), **quiet)
+    try:
+        yield _ready(f"http://127.0.0.1:{port}", child)
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def _ready(address: str, child: subprocess.Popen[bytes]) -> str:
+    while child.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=5).close()
+        except OSError:
+            time.sleep(PAUSE)
+        else:
+            return address
+    raise SystemExit(f"llama-server ended with code {child.returncode}")
+
+
+def _body(job: Job, prompt: str) -> dict[str, Any]:
+    return {"prompt": prompt, "n_predict": job.max_tokens, "cache_prompt": True, **CHAIN}
+
+
+def _post(address: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - parsed JSON
+    head = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{address}/completion", json.dumps(body).encode(), head)
+    with urllib.request.urlopen(request, timeout=WAIT) as reply:
+        return json.load(reply)
+
+
+def transformers(job: Job) -> tuple[int, int]:
+    """``generate`` on the same file, dequantised; bf16 where the CPU has it."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(job.threads)
-    path = Path(job.model)
+    file = {"gguf_file": Path(job.model).name}
+    words = AutoTokenizer.from_pretrained(Path(job.model).parent, **file)
     model = AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=torch.bfloat16
+        Path(job.model).parent, dtype=torch.bfloat16, **file
     )
-    end = model.generation_config.eos_token_id
-    begun, tokens = time.perf_counter(), 0
+    chain = {"do_sample": True, "temperature": CHAIN["temperature"], "top_k": CHAIN["top_k"]}
+    limits = {"num_return_sequences": job.paths, "max_new_tokens": job.max_tokens}
+    tokens = 0
     for prompt in job.prompts:
-        ids = torch.tensor([prompt])
-        said = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            num_return_sequences=job.paths,
-            max_new_tokens=job.max_tokens,
-            pad_token_id=end if end is not None else 0,
-            temperature=SAMPLING["temperature"],
-            top_k=SAMPLING["top_k"],
-        )[:, len(prompt) :]
-        tokens += sum(_written(row.tolist(), end) for row in said)
-    return measured("transformers", job, tokens, begun)
+        asked = words(prompt, add_special_tokens=False, return_tensors="pt")
+        replies = model.generate(**asked, **chain, **limits)[:, asked["input_ids"].shape[1] :]
+        tokens += int((replies != words.pad_token_id).sum())
+    return job.paths * len(job.prompts), tokens
 
 
-def _written(row: list[int], end: int | None) -> int:
-    return row.index(end) + 1 if end in row else len(row)
+def openvino(job: Job) -> tuple[int, int]:
+    """OpenVINO GenAI with continuous batching and prefix caching; it reads GGUF itself."""
+    import openvino_genai as ov
+
+    plan = ov.SchedulerConfig()
+    plan.max_num_seqs, plan.enable_prefix_caching = 2 * SLOTS, True
+    settings = {"scheduler_config": plan, "INFERENCE_NUM_THREADS": job.threads}
+    pipe = ov.LLMPipeline(job.model, "CPU", **settings)
+    config = ov.GenerationConfig(
+        max_new_tokens=job.max_tokens,
+        do_sample=True,
+        temperature=CHAIN["temperature"],
+        top_k=CHAIN["top_k"],
+        num_return_sequences=job.paths,
+        apply_chat_template=False,
+    )
+    replies = pipe.generate(job.prompts, config).texts
+    words = pipe.get_tokenizer()
+    return len(replies), sum(words.encode(t).input_ids.shape[1] for t in replies)
 
 
-def measured(
-    peer: str, job: Job, tokens: int, begun: float, paths: int | None = None
-) -> Measurement:
-    """Stop the clock."""
-    seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak = max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) * 1024
-    count = paths or job.paths * len(job.prompts)
-    return Measurement(peer=peer, paths=count, tokens=tokens, seconds=seconds, peak_bytes=peak)
+def ceiling(job: Job) -> tuple[int, int]:
+    """llama.cpp's own batched benchmark: prompts and paths of the same mean length, no drawing."""
+    prompt, path = job.mean
+    sizes = ["-npp", prompt, "-ntg", path, "-npl", 2 * SLOTS, "-fa", "off"]
+    sizes += ["-c", 2 * SLOTS * (prompt + path + 8), "-t", job.threads, "-tb", job.threads]
+    command = [f"{job.tools}/llama-batched-bench", "-m", job.model, *sizes]
+    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    return 2 * SLOTS, 2 * SLOTS * path
 
 
-def ceiling(job: Job) -> list[Measurement]:
-    """lmsi, and its decode calls alone."""
-    from benchmarks.ceiling import run_and_replay
-
-    return run_and_replay(job)
-
-
-PEERS: dict[str, Callable[[Job], Measurement | list[Measurement]]] = {
+PEERS: dict[str, Callable[[Job], tuple[int, int]]] = {
     "lmsi": lmsi,
     "ceiling": ceiling,
+    "server": server,
+    "server-n": server_n,
+    "openvino": openvino,
     "loop": loop,
-    "server": llama_server,
-    "server-n": llama_server_shared,
     "transformers": transformers,
 }
 
 
 def main() -> None:
-    """Run the peer named on the command line on the job that stands on stdin."""
-    job = msgspec.convert(json.load(sys.stdin), Job)
-    found = PEERS[sys.argv[1]](job)
-    for one in found if isinstance(found, list) else [found]:
-        print("MEASURED " + msgspec.json.encode(one).decode(), flush=True)
+    """Let the peer that the command line names do the job that stands on stdin."""
+    begun = time.perf_counter()
+    paths, tokens = PEERS[sys.argv[1]](Job(**json.load(sys.stdin)))
+    seconds = time.perf_counter() - begun
+    sides = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peak = max(resource.getrusage(side).ru_maxrss for side in sides) // 1024
+    found = {"paths": paths, "tokens": tokens, "seconds": seconds, "peak_mib": peak}
+    print("MEASURED " + json.dumps({"peer": sys.argv[1], **found}), flush=True)
 
 
 if __name__ == "__main__":

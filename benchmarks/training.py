@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.sampling import machine
+from benchmarks.machine import machine
 from benchmarks.trainers import TRAINERS, Job, Measurement
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.lines import read_records

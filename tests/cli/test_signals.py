@@ -18,7 +18,7 @@ resource = pytest.importorskip("resource", reason="Windows counts otherwise")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
-WORDS = "terminated; what was finished is saved, the same command goes on\n"
+WORDS = ["terminated; what was finished is saved, the same command goes on"]
 SECONDS = 2.0  # from the signal to the end, of a core's time: other work on the machine is not ours
 
 
@@ -38,11 +38,16 @@ def sampling(run, model, *more):
             "-q", *more]  # fmt: skip
 
 
+def said(err):
+    """The lines on stderr but for the one about paths that are cut off, which 64 tokens lead to."""
+    return [line for line in err.splitlines() if "--max-tokens" not in line]
+
+
 def finished(command):
     """Run a command to its end; its exit code and what it said."""
     process = start(*command)
     err = process.communicate()[1]
-    return process.returncode, err
+    return process.returncode, said(err)
 
 
 def lines(file):
@@ -75,7 +80,7 @@ def terminated(process):
         process.kill()
     assert children() - before - used < SECONDS
     assert (process.returncode, out) == (143, "")
-    return err
+    return said(err)
 
 
 def all_there_once(run):
@@ -93,11 +98,11 @@ def run(tmp_path):
 def test_sampling_ends_at_once_and_goes_on(run, one_block):
     process = start(*sampling(run, one_block))
     wait(process, run.paths, 5)
-    assert terminated(process).endswith(WORDS)
+    assert terminated(process) == WORDS
     with locked(run):  # nobody holds the folder
         kept = lines(run.paths)
     assert 5 <= len(kept) < 12 * 16
-    assert finished(sampling(run, one_block))[0] == 0
+    assert finished(sampling(run, one_block)) == (0, [])
     assert lines(run.paths)[: len(kept)] == kept
     assert all_there_once(run)
 
@@ -105,14 +110,14 @@ def test_sampling_ends_at_once_and_goes_on(run, one_block):
 @pytest.mark.model
 @pytest.mark.slow
 def test_evaluation_ends_at_once(run, one_block):
-    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1"))[0] == 0
+    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1")) == (0, [])
     process = start("eval", run.root, "--data", TINYMATH / "test.jsonl", "--modes", "cot",
                     "--task", "number", "--threads", "1", "-q", "-np", "4")  # fmt: skip
     while not (found := list(run.eval_dir.glob("*.answers.jsonl"))):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     wait(process, found[0], 3)
-    assert terminated(process).endswith(WORDS)
+    assert terminated(process) == WORDS
     assert all(json.loads(line)["mode"] == "cot" for line in lines(found[0]))
 
 
@@ -132,7 +137,7 @@ def test_a_call_into_c_that_does_not_return_is_ended_too():
     )
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.3)  # until it is inside
-    assert terminated(process) == "ended late\n"
+    assert terminated(process) == ["ended late"]
 
 
 def test_ctrl_c_is_left_to_python():
@@ -151,13 +156,13 @@ def test_ctrl_c_is_left_to_python():
 def test_training_ends_at_once_with_a_checkpoint(run, one_block):
     from safetensors import safe_open
 
-    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1"))[0] == 0
+    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1")) == (0, [])
     example = {"prompt": "Q: 1 + 1?\nA:", "completion": " The answer is 2.",
                "format": "direct-zero", "question_id": "a", "path": None}  # fmt: skip
     run.train.write_text((json.dumps(example) + "\n") * 8)
     process = start("train", run.root, "-q", "--max-steps", "3000")
     wait(process, run.train_log, 3)
-    assert terminated(process).endswith(WORDS)
+    assert terminated(process)[-1:] == WORDS  # above it stands what the memory will be
     steps = [json.loads(line)["step"] for line in lines(run.train_log)]
     assert steps == list(range(1, len(steps) + 1))
     with safe_open(run.checkpoint, framework="numpy") as file:
@@ -182,9 +187,9 @@ def test_a_model_cut_short_in_place_costs_no_finished_path(run, one_block, tmp_p
     kept = lines(run.paths)
     assert kept[: len(before)] == before and len(kept) < 12 * 16
     code, err = finished(sampling(run, model))
-    assert code == 1 and "is cut short or damaged" in err
+    assert code == 1 and "is cut short or damaged" in " ".join(err)
     shutil.copy(one_block, model)
-    assert finished(sampling(run, model))[0] == 0
+    assert finished(sampling(run, model)) == (0, [])
     assert lines(run.paths)[: len(kept)] == kept
     assert all_there_once(run)
 

@@ -1,0 +1,18 @@
+"""The machine that a figure was measured on, in words."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+
+def machine() -> str:
+    """Name the CPU, what matters of its units, and how many threads it has."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (x.split(":")[1].strip() for x in lines if x.startswith("model name"))
+    name = next(names, platform.processor())
+    flags = next((x.split() for x in lines if x.startswith("flags")), [])
+    units = [u for u in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if u in flags]
+    return ", ".join([name, *units, f"{os.cpu_count()} threads"])
