@@ -1,8 +1,7 @@
 """Which paths of a run are there already, in a few bits each.
 
 A run of a million questions has tens of millions of paths; as Python tuples their keys alone would
-take gigabytes. Here a question is one whole number whose bit k stands for path k. Knows nothing of
-files or of what a path says:
+take gigabytes. Here a question is one whole number whose bit k stands for path k:
 
     drawn = Drawn()
     drawn.add("q7", 0, parsed=True)
@@ -11,7 +10,11 @@ files or of what a path says:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView
+from collections.abc import Callable, Iterator, KeysView
+from pathlib import Path as File
+
+from lmsi_cli.lines import read_records
+from lmsi_cli.records import Path
 
 MOST = 1 << 16  # numbers that runs use; a file edited by hand may hold others
 
@@ -29,15 +32,12 @@ class Drawn:
 
     def add(self, question_id: str, path: int, parsed: bool) -> None:
         """Count a path, numbered from 0."""
-        self.add_bits(question_id, 1 << path if 0 <= path < MOST else 0, int(parsed))
-
-    def add_bits(self, question_id: str, bits: int, parsed: int) -> None:
-        """Count several paths of a question at once, ``parsed`` of them with an answer."""
         before = self._bits.get(question_id, 0)
-        new = bits & ~before
-        self._bits[question_id] = before | bits
-        self.paths += new.bit_count()
-        self.parsed += min(parsed, new.bit_count())
+        bit = 1 << path if 0 <= path < MOST else 0
+        self._bits[question_id] = before | bit
+        if bit & ~before:
+            self.paths += 1
+            self.parsed += parsed
 
     def lacks(self, question_id: str, paths: int) -> Iterator[int]:
         """The numbers below ``paths`` that are still to be drawn, in order."""
@@ -53,3 +53,21 @@ class Drawn:
     def questions(self) -> KeysView[str]:
         """The questions with a path."""
         return self._bits.keys()
+
+
+def drawn_paths(file: File, tell: Callable[[Path], None] | None = None) -> Drawn:
+    """Read which paths a run holds; none if the file is not there yet.
+
+    Args:
+        file: Its ``paths.jsonl``.
+        tell: Is told of every path.
+
+    Raises:
+        LmsiError: A line is no path.
+    """
+    drawn = Drawn()
+    for path in read_records(file, Path) if file.exists() else ():
+        drawn.add(path.question_id, path.path, path.predicted_answer is not None)
+        if tell is not None:
+            tell(path)
+    return drawn

@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
 from lmsi_cli.records import Path as Sampled
+from lmsi_cli.records import Question
 from lmsi_cli.sameness import builtins_of
 from lmsi_cli.sameness import check_same as check_same
 from lmsi_cli.splits import parts_of
-from lmsi_cli.store import Form, Remote, Shelf, place_of
 
 ORIGIN = "lmsi.json"
 SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
@@ -39,13 +42,11 @@ class RunDir:
     """Where each file of one run lies; making one touches no disk."""
 
     def __init__(self, root: Path | str) -> None:
-        place = place_of(root)
-        self.root = root = place.copy if place else Path(root)
+        _refuse_address(root)
+        self.root = root = Path(root)
         self.run_toml = root / "run.toml"  # settings, versions and hashes, a section per stage
         self.questions = root / "questions.jsonl"  # records.Question, without gold answers
         self.paths = root / "paths.jsonl"  # records.Path
-        self.shards = root / "paths"  # the same as Parquet, in place of that file
-        self.sampled = Shelf(self.paths, self.shards, Sampled)  # whichever of the two there is
         self.votes = root / "votes.jsonl"  # records.Vote
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
@@ -70,18 +71,10 @@ class RunDir:
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
-        self.remote = Remote(place, {self.lock.name, self.lock_owner.name}) if place else None
 
-    def inside(self, name: str) -> RunDir:
-        """A run folder within this one; in a store it goes there with this one."""
-        inner = RunDir(self.root / name)
-        inner.remote = self.remote
-        return inner
-
-    @property
-    def usual_form(self) -> Form:
-        """The format of paths if none is asked for: a store cannot append to a file of lines."""
-        return "parquet" if self.remote else "jsonl"
+    def has_paths(self) -> bool:
+        """Whether a path was ever written; a call that failed early leaves an empty file."""
+        return self.paths.exists() and self.paths.stat().st_size > 0
 
     def eval_result(self, name: str) -> Path:
         """Figures of one evaluated model and data set; ``name`` as in ``base-test``."""
@@ -93,12 +86,12 @@ class RunDir:
 
     def round(self, number: int) -> RunDir:
         """The folder of a round of this run; the first one's is the run folder itself."""
-        return self if number == 1 else self.inside(f"round-{number}")
+        return self if number == 1 else RunDir(self.root / f"round-{number}")
 
     @property
     def checkup(self) -> RunDir:
         """A folder whose ``eval/`` holds the check-ups between rounds, apart from real exams."""
-        return self.inside("checkup")
+        return RunDir(self.root / "checkup")
 
     def create(self) -> None:
         """Make the folder if need be; LmsiError if a file is in the way or it may not be made."""
@@ -146,36 +139,12 @@ def refuse_student(run: RunDir) -> None:
 def locked(run: RunDir) -> Iterator[None]:
     """Hold the folder for this process, making it if need be; even kill -9 frees it.
 
-    One in a store is held there as well, brought here before and given back behind.
-
     Raises:
-        LmsiError: Another process holds it; names the process. Or the store refuses.
+        LmsiError: Another process holds it; names the process. Or its paths are Parquet shards.
     """
-    with _locked_here(run), run.remote.held() if run.remote else nullcontext():
-        yield
-
-
-def opened(root: Path | str) -> RunDir:
-    """The run folder of a name, to be read; one in a store is brought here first.
-
-    Raises:
-        LmsiError: The store refuses, or has no run there.
-    """
-    run = RunDir(root)
-    if run.remote:
-        with suppress(_Busy), _locked_here(run):  # who works here has the newest files
-            run.remote.fetch()
-    return run
-
-
-class _Busy(LmsiError):
-    """Another process of this machine holds the folder."""
-
-
-@contextmanager
-def _locked_here(run: RunDir) -> Iterator[None]:
     import filelock
 
+    _refuse_shards(run)
     run.create()
     lock = filelock.FileLock(run.lock, timeout=0)
     try:
@@ -192,12 +161,61 @@ def _locked_here(run: RunDir) -> Iterator[None]:
         lock.release()
 
 
+def opened(root: Path | str) -> RunDir:
+    """The run folder of a name, to be read.
+
+    Raises:
+        LmsiError: Its paths are Parquet shards, or the name is an address.
+    """
+    run = RunDir(root)
+    _refuse_shards(run)
+    return run
+
+
+def _refuse_address(root: Path | str) -> None:
+    """Refuse ``s3://bucket/run``; a ``Path`` has folded its two slashes into one."""
+    if address := re.match(r"[a-z][a-z0-9+.-]+:/", str(root)):  # one letter is a Windows drive
+        raise LmsiError(
+            f"{address[0]}/...: a run folder has to be on this machine",
+            hint="to bring a run elsewhere: `lmsi export RUN --to parquet -o ADDRESS`",
+        )
+
+
+def _refuse_shards(run: RunDir) -> None:
+    """Refuse a folder of an earlier version whose paths are Parquet, not lines."""
+    shards = run.root / "paths"
+    if any(shards.glob("part-*.parquet")) or any(shards.glob("_open-*.jsonl")):
+        raise LmsiError(
+            f"{shards}: these paths are Parquet shards of an earlier version, which are not read",
+            hint=f"`lmsi convert {run.root} --to jsonl` with that version, or use another folder",
+        )
+
+
+def paths_by_question(
+    run: RunDir, read: Callable[[int], None] = lambda _: None
+) -> Indexed[Sampled]:
+    """All sampled paths of each question, in the order of their numbers.
+
+    Args:
+        run: A folder with ``paths.jsonl``.
+        read: Is told how many MiB were read so far.
+
+    Raises:
+        LmsiError: The file is missing, a line is no path, or a path is there twice.
+    """
+    key = attrgetter("question_id", "path")
+    return Indexed(run.paths, Sampled, key, "path {number} of question {key!r}", read)
+
+
+def questions_by_id(run: RunDir) -> Indexed[Question]:
+    """The questions of a run by their ids; LmsiError as ``paths_by_question``."""
+    return Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}")
+
+
 def in_use(run: RunDir) -> bool:
     """Whether a process holds the folder now; takes the lock for an instant at most."""
     import filelock
 
-    if run.remote and run.remote.in_use():
-        return True
     if not run.lock.exists():
         return False
     try:
@@ -282,11 +300,11 @@ def discard(run: RunDir) -> None:
         LmsiError: A file cannot be deleted.
     """
     discard_adapter(run)
-    _delete(run.sampled.files(), run.shards)
     _delete(
         [
             run.run_toml,
             run.questions,
+            run.paths,
             run.votes,
             run.vote_summary,
             run.train,
@@ -336,10 +354,10 @@ def _delete(files: Iterable[Path], folder: Path) -> None:
         raise LmsiError(f"{e.filename}: cannot be deleted: {e.strerror}") from e
 
 
-def _in_use(run: RunDir) -> _Busy:
+def _in_use(run: RunDir) -> LmsiError:
     try:
         owner = f"process {int(run.lock_owner.read_text())}"
     except (OSError, ValueError):  # the holder has not named itself yet
         owner = "another process"
     message = f"run folder {run.root} is in use by {owner}"
-    return _Busy(message, hint="wait for it, stop it, or use another folder")
+    return LmsiError(message, hint="wait for it, stop it, or use another folder")

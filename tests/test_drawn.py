@@ -23,14 +23,6 @@ def test_bits_say_what_a_set_would():
         assert drawn.lacking(q, 9) == len([i for i in lacking if i < 9])
 
 
-def test_several_at_once_are_those_one_by_one():
-    drawn = Drawn()
-    drawn.add("a", 1, parsed=True)
-    drawn.add_bits("a", 0b1110, 2)
-    assert (drawn.paths, drawn.parsed) == (3, 3)
-    assert list(drawn.lacks("a", 6)) == [0, 4, 5]
-
-
 def test_a_number_no_run_uses_is_no_path_but_its_question_is_known():
     drawn = Drawn()
     drawn.add("a", -1, parsed=True)

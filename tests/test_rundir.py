@@ -5,6 +5,7 @@ import os
 import string
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import write_atomic
-from lmsi_cli.rundir import RunDir, check_same, discard, locked, sha256_file
+from lmsi_cli.rundir import RunDir, check_same, discard, locked, opened, sha256_file
 
 HOLDER = """
 import sys, time
@@ -147,3 +148,22 @@ def test_names_are_of_one_folder(tmp_path):
     assert all(tmp_path == p or tmp_path in p.parents for p in names)
     assert len(set(names)) == len(names)
     assert set(RunDir("r").eval_result("base-test").name) <= set(string.ascii_letters + ".-")
+
+
+@pytest.mark.parametrize("shard", ["part-000000.parquet", "_open-000000.jsonl"])
+def test_parquet_shards_of_an_earlier_version_are_refused(tmp_path, shard):
+    (tmp_path / "paths").mkdir()
+    (tmp_path / "paths" / shard).touch()
+    with pytest.raises(LmsiError, match="Parquet shards") as e:
+        opened(tmp_path)
+    assert "lmsi convert" in e.value.hint
+    with pytest.raises(LmsiError, match="Parquet shards"), locked(RunDir(tmp_path)):
+        pass
+
+
+@pytest.mark.parametrize("address", ["s3://key:secret@bucket/run", Path("s3://bucket/run")])
+def test_a_run_folder_has_no_address(address):
+    with pytest.raises(LmsiError, match="s3://") as e:
+        opened(address)
+    assert "lmsi export" in e.value.hint
+    assert "secret" not in str(e.value)

@@ -77,7 +77,7 @@ def ask(
     Raises:
         LmsiError: The wish cannot be met, or there are too few questions for the trial it asks for.
     """
-    begun = run.load_settings() if run is not None and run.sampled.size() else {}
+    begun = run.load_settings() if run is not None and run.has_paths() else {}
     questions = questions[: config.limit or None]
     found, trial = _wordings(task, choice, config, begun), None
     if config.prompt == AUTO and len(questions) < _fewest() and not begun:

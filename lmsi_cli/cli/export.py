@@ -1,4 +1,4 @@
-"""`lmsi export`: a run's adapter in, the form that another program takes out."""
+"""`lmsi export`: a run's adapter or its records in, the form that another program takes out."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ from lmsi_cli.cli.session import (
     watched,
 )
 from lmsi_cli.config import ExportConfig
+from lmsi_cli.rundir import RunDir
 
 Out = Annotated[
-    Path | None,
-    typer.Option("-o", "--out", help="The folder to write.", show_default="RUN/export/FORM"),
+    str | None,
+    typer.Option(
+        "-o",
+        "--out",
+        help="The folder to write; for parquet also an address, as in s3://bucket/folder.",
+        show_default="RUN/export/FORM",
+    ),
 ]
 
 Number = Annotated[
@@ -49,7 +55,8 @@ def export(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Write the adapter alone, or merged into its base, with a model card and a check.
 
-    Of a run of several rounds that is the adapter of the round that is kept.
+    Of a run of several rounds that is the adapter of the round that is kept. With --to parquet
+    the sampled paths, the votes and the training examples are written instead.
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
@@ -57,8 +64,27 @@ def export(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.rundir import locked, opened
     from lmsi_cli.stages.export import export_run
 
+    if settings.to == "parquet":
+        _export_parquet(opened(run), number, out, overwrite, json)
+        return
     folder = chosen_round(opened(run), number)
     model, task = model_of(folder).path, task_of(folder)
     with locked(folder), watched(quiet, folder) as progress:
-        result = export_run(folder, model, task, settings, progress, out, overwrite)
+        place = Path(out) if out else None
+        result = export_run(folder, model, task, settings, progress, place, overwrite)
     show(result, json, export_table(result))
+
+
+def _export_parquet(
+    run: RunDir, number: int | None, out: str | None, overwrite: bool, json: bool
+) -> None:
+    """Write the records of a run, or of one of its later rounds; needs no model."""
+    from lmsi_cli.parquet import export_parquet
+    from lmsi_cli.report.exports import parquet_table
+    from lmsi_cli.rundir import locked
+
+    folder = chosen_round(run, number or 1)
+    with locked(folder):
+        place = out or str(folder.root / "export" / "parquet")
+        result = export_parquet(folder, place, overwrite)
+    show(result, json, parquet_table(result))

@@ -134,7 +134,7 @@ def _plan(
     speed = {name: getattr(settings, name) for name in names}
     asked = {
         name: getattr(settings, name)
-        for name in ("model", "paths", "limit", "stop", "format", "template_var")
+        for name in ("model", "paths", "limit", "stop", "template_var")
     }
     asked["chat"] = None if settings.chat == "auto" else settings.chat
     sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)

@@ -19,7 +19,6 @@ from typer.core import TyperGroup
 
 from lmsi_cli.cli import (
     compare,
-    convert,
     doctor,
     evaluate,
     exemplars,
@@ -122,7 +121,6 @@ app.command("exemplars")(exemplars.exemplars)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
-app.command("convert")(convert.convert)
 app.command("show")(show.show)
 app.command("explain")(explain.explain)
 app.add_typer(tasks.app, name="tasks")

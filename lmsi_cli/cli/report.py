@@ -58,8 +58,6 @@ def report(  # noqa: PLR0913 - one parameter per flag
         show(reading.digest, json, *plain.text_parts(reading.digest))
     else:
         _write(target, page(reading.digest, reading.sets, reading.told, version("lmsi")))
-        if folder.remote and out is None:
-            folder.remote.give()
 
 
 def _check(target: Path, own: bool) -> None:

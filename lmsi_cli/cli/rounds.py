@@ -145,7 +145,7 @@ class _Loop:
         plain = self.plan.settings
         init = str(self.root.round(start).adapter) if start else ""
         own = of_round(plain, self.plan.options, number, init)
-        begun = folder.load_settings().get("sample", {}) if folder.sampled.exists() else {}
+        begun = folder.load_settings().get("sample", {}) if folder.paths.exists() else {}
         older = number > 1 and not self.overwrite and begun.get("seed") == plain.sample.seed
         return with_seeds_of(own, plain) if older else own
 

@@ -204,7 +204,7 @@ def _engine(
     from lmsi_cli.engine.lasting import ENGINE
     from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
 
-    begun = run is not None and not fresh and run.sampled.exists()
+    begun = run is not None and not fresh and run.paths.exists()
     saved = run.load_settings().get(ENGINE, {}) if run is not None and begun else {}
     return ServerEngine(model, serving(settings), str(saved.get(ANSWERS_AS, "")))
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from lmsi_cli.config.options import Config, opt
 
-Target = Literal["adapter", "gguf", "hf", "ollama"]
+Target = Literal["adapter", "gguf", "hf", "ollama", "parquet"]
 
 
 class ExportConfig(Config, frozen=True, kw_only=True):
@@ -21,7 +21,9 @@ class ExportConfig(Config, frozen=True, kw_only=True):
 
     to: Annotated[
         Target,
-        opt("adapter alone, merged gguf, merged hf folder, or an ollama Modelfile."),
+        opt(
+            "adapter alone, merged gguf or hf folder, ollama Modelfile; or its records as parquet."
+        ),
     ] = "adapter"
     type: Annotated[
         str, opt("Type of the merged weights, by llama.cpp's names; not given: the base's own.")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from lmsi_cli.config.evaluation import Temperature
 from lmsi_cli.config.options import Config, opt
-from lmsi_cli.config.sampling import STOP_FORMS, Criterion, Layers, PathFormat
+from lmsi_cli.config.sampling import STOP_FORMS, Criterion, Layers
 from lmsi_cli.config.variables import FORMS, Variables
 from lmsi_cli.records import ChatChoice
 
@@ -59,6 +59,3 @@ class RunConfig(Config, frozen=True, kw_only=True):
     continue_from_last: Annotated[
         bool, opt("Train on from the last good round's adapter instead of from the base.")
     ] = False
-    format: Annotated[
-        PathFormat | None, opt("Paths as jsonl or parquet; not given: as [sample].")
-    ] = None

@@ -31,7 +31,6 @@ from lmsi_cli.records import ChatChoice
 KVMode = Literal["auto", "unified", "split"]
 FlashMode = Literal["auto", "on", "off"]
 FastCopy = Literal["auto", "on", "off"]
-PathFormat = Literal["auto", "jsonl", "parquet"]
 NO_STOP = "none"
 # six decimals at most: nobody samples enough paths for more
 STOP_PATTERN = rf"^(?:{NO_STOP}|beta:0?\.[5-9]\d{{0,5}}|window:(?:[2-9]|[1-9]\d{{1,2}}))\Z"
@@ -136,10 +135,6 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     timeout: Timeout = DEFAULT.timeout
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
-    format: Annotated[
-        PathFormat,
-        opt("Paths as jsonl or parquet; auto: as the folder has, parquet in an object store."),
-    ] = "auto"
     cluster: Annotated[
         str, opt("Draw with Ray workers: local, auto or HOST:PORT; empty: in this process.")
     ] = ""

@@ -31,12 +31,8 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
 
     A calibration made in between might choose the other one. The width changes no bits, so that
     stays free.
-
-    Raises:
-        LmsiError: The paths there have another format than the wanted one.
     """
-    run.sampled.settle(config.format)
-    begun = _lasting(run.load_settings().get(ENGINE, {})) if run.sampled.exists() else {}
+    begun = _lasting(run.load_settings().get(ENGINE, {})) if run.paths.exists() else {}
     auto = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
     return msgspec.structs.replace(config, **auto)
 
@@ -77,7 +73,7 @@ class Settling:
     def _save(self, settled: dict[str, int | str]) -> None:
         begun = _lasting(self._run.load_settings().get(ENGINE, {}))
         now = _lasting(settled)
-        if begun not in ({}, now) and not self._now and self._run.sampled.size():
+        if begun not in ({}, now) and not self._now and self._run.has_paths():
             self._say(
                 f"{self._run.root}: so far drawn with {_flags(begun)}, now with {_flags(now)}: "
                 "the last bits of the new paths differ"

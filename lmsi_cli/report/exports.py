@@ -14,6 +14,7 @@ from rich.table import Table
 from lmsi_cli.report.tables import facts
 
 if TYPE_CHECKING:  # as in tables.py
+    from lmsi_cli.parquet import Exported
     from lmsi_cli.stages.export import Export
 
 
@@ -23,6 +24,12 @@ def export_table(e: Export) -> Table:
     rows += [(name, _size(size)) for name, size in e.files.items()]
     rows += [(name, f"{apart:.2%}") for name, apart in e.checks.items()]
     rows += [("note", remark) for remark in e.remarks]
+    return facts("export", rows)
+
+
+def parquet_table(e: Exported) -> Table:
+    """Where the files are, and how many rows each has."""
+    rows = [("folder", e.address), *((name, f"{n:,} rows") for name, n in e.rows.items())]
     return facts("export", rows)
 
 

@@ -34,6 +34,8 @@ from lmsi_cli.rundir import (
     check_same,
     discard,
     discard_adapter,
+    paths_by_question,
+    questions_by_id,
     sha256_file,
     teacher_of,
 )
@@ -67,7 +69,7 @@ class Lesson(Record, frozen=True, kw_only=True):
 def place_of(teacher: RunDir, name: str) -> RunDir:
     """Where the folder of a student of that name lies if no other place is asked for."""
     plain = re.sub(r"[^\w.-]", "_", name)
-    return teacher.inside(f"{FOLDER}/{plain}")
+    return RunDir(teacher.root / FOLDER / plain)
 
 
 def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:
@@ -101,7 +103,7 @@ def check_place(teacher: RunDir, run: RunDir) -> None:
     hint = "choose another folder for the student: -o FOLDER"
     if run.root.resolve() == teacher.root.resolve():
         raise LmsiError(f"{run.root}: this is the teacher's own folder", hint=hint)
-    if run.sampled.exists() or (run.run_toml.exists() and not teacher_of(run)):
+    if run.paths.exists() or (run.run_toml.exists() and not teacher_of(run)):
         raise LmsiError(f"{run.root}: this folder holds a run of its own", hint=hint)
 
 
@@ -198,10 +200,8 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
     config = _vote_config(teacher)
     count = questions = 0
     with (
-        Indexed(teacher.questions, Question, lambda q: (q.id, 0), "question {key!r}") as asked,
-        Indexed(
-            teacher.paths, Path, lambda p: (p.question_id, p.path), "path {number} of {key!r}"
-        ) as paths,
+        questions_by_id(teacher) as asked,
+        paths_by_question(teacher) as paths,
         shuffled(run.train, config.seed) as train,
         shuffled(run.pairs, config.seed) as pairs,
     ):

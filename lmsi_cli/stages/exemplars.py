@@ -31,7 +31,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import write_atomic
 from lmsi_cli.prompts import Task, clean, rationale_of
 from lmsi_cli.records import Exemplar, Path, PathClass, Question, Record
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.rundir import RunDir, paths_by_question
 from lmsi_cli.tasks.checking import wrong_exemplar
 from lmsi_cli.voting import classify, is_complete, vote
 
@@ -87,7 +87,7 @@ def write_exemplars(
         LmsiError: No seed's winner has the share, or too few seeds do; nothing is written then.
     """
     told, chosen = Counter[str](), list[Choice]()
-    with run.sampled.grouped("question_id", "path", "path {number}") as paths:
+    with paths_by_question(run) as paths:
         for q in sorted(seeds, key=lambda q: path_seed(config.seed, f"{STREAM} {q.id}", 0)):
             own = [p for p in paths.get(q.id) if p.path < config.paths]
             found = choose(q, own, task, config) if own else ""

@@ -100,7 +100,7 @@ def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> Q
             {k: v for k, v in now.items() if k not in FREE},
             f"the drafts in {run.root}",
         )
-    elif run.sampled.size():
+    elif run.has_paths():
         raise LmsiError(
             f"{run.root}: holds the paths of other questions",
             hint="generated questions need a folder of their own",
@@ -197,7 +197,7 @@ class _Desk:
         """Draw the paths of some candidates and hold their votes."""
         self.job.draw(questions)
         wanted = {q.id: list[Path]() for q in questions}
-        for path in self.job.run.sampled.read():
+        for path in read_records(self.job.run.paths, Path):
             if path.question_id in wanted:
                 wanted[path.question_id].append(path)
         checked = VoteConfig().check_equations

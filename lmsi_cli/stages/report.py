@@ -43,6 +43,7 @@ from lmsi_cli.rundir import (
     TEACHER_SAMPLE,
     TEACHER_VOTE,
     RunDir,
+    paths_by_question,
     teacher_of,
 )
 from lmsi_cli.training import validation
@@ -159,14 +160,14 @@ def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]
 def _missing(run: RunDir) -> Iterator[str]:
     name = shlex.quote(str(run.root))
     student = teacher_of(run) is not None
-    if not run.sampled.exists() and not student:
+    if not run.paths.exists() and not student:
         yield f"no paths yet: lmsi sample QUESTIONS -o {name}"
     elif not run.vote_summary.exists() and not student:
         yield f"no vote yet: lmsi vote {name}"
     elif not run.adapter_origin.exists():
         begun = "training is not finished" if run.train_log.exists() else "no adapter yet"
         yield f"{begun}: lmsi train {name}"
-    if (run.sampled.exists() or student) and not any(run.eval_dir.glob(f"*{RESULT}")):
+    if (run.paths.exists() or student) and not any(run.eval_dir.glob(f"*{RESULT}")):
         begun = "an evaluation is not finished" if any(run.eval_dir.glob(f"*{ANSWERS}")) else ""
         yield f"{begun or 'nothing measured yet'}: lmsi eval {name} --data FILE"
 
@@ -229,11 +230,11 @@ def _flags(table: Mapping[str, Any], kind: type[Config]) -> Iterator[str]:
 
 
 def _questions(run: RunDir, task: Task, most: int) -> tuple[list[QuestionView], str]:
-    if not (run.questions.exists() and run.sampled.exists()):
+    if not (run.questions.exists() and run.paths.exists()):
         return [], ""
     asked = list(read_records(run.questions, Question))
     votes = {v.question_id: v for v in read_records(run.votes, Vote)} if run.votes.exists() else {}
-    with run.sampled.grouped("question_id", "path", "path {number} of {key!r}") as paths:
+    with paths_by_question(run) as paths:
         shown = _evenly(asked, most)
         views = [run_question(q, paths.get(q.id), votes.get(q.id), task) for q in shown]
     left = len(asked) - len(shown)

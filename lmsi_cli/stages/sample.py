@@ -17,7 +17,7 @@ import msgspec
 
 from lmsi_cli.cluster import Lacking, Pool
 from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
-from lmsi_cli.drawn import Drawn
+from lmsi_cli.drawn import Drawn, drawn_paths
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, path_seed
 from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.fitting import TooLong, split_for, tell
@@ -26,6 +26,7 @@ from lmsi_cli.engine.lasting import as_begun as as_begun
 from lmsi_cli.engine.reading import to_path, to_requests
 from lmsi_cli.engine.watching import BallotWatch
 from lmsi_cli.keeping import keep_questions
+from lmsi_cli.lines import appender
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.rundir import (
@@ -37,7 +38,6 @@ from lmsi_cli.rundir import (
     sha256_file,
 )
 from lmsi_cli.stopping import Stop
-from lmsi_cli.store.keys import drawn_of
 from lmsi_cli.voting import MANY_CUT, cut_off_line, is_cut_thinking
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
@@ -102,7 +102,7 @@ def sample(
     """
     chosen = _chosen(questions, config)
     watch = BallotWatch(Stop.parse(config.stop))
-    have = drawn_of(run.sampled, watch.tell if watch.stop else None)
+    have = drawn_paths(run.paths, watch.tell if watch.stop else None)
     asked = [r for q in chosen for r in _requests(q, engine, task, config, have)]
     asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
@@ -116,7 +116,7 @@ def sample(
         left[r.question_id] += len(r.wanted)
     tally = _Tally(left, have, watch, progress)
     settling = Settling(run, progress.say)
-    with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
+    with appender(run.paths, Path) as lines:
         early = watch.stop is not None
         for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
             settling.alone(engine.settled)
@@ -149,7 +149,7 @@ def sample_in_pool(
     """
     chosen = _chosen(questions, config)
     watch = BallotWatch(Stop.parse(config.stop))
-    have = drawn_of(run.sampled, watch.tell if watch.stop else None)
+    have = drawn_paths(run.paths, watch.tell if watch.stop else None)
     keep_questions(run.questions, chosen, have.questions)
     lacking = [q for q in chosen if not watch.decided(q.id) and have.lacking(q.id, config.paths)]
     left = Counter[str]({q.id: have.lacking(q.id, config.paths) for q in lacking})
@@ -159,7 +159,7 @@ def sample_in_pool(
     )
     refused, settling = list[TooLong | Refusal](), Settling(run, progress.say)
     tally = _Tally(left, have, watch, progress)
-    with run.sampled.appending(run.sampled.settle(config.format, run.usual_form)) as lines:
+    with appender(run.paths, Path) as lines:
         for result in pool.draw(work, left.total()):
             for path in result.paths:
                 lines.write(path)
@@ -201,7 +201,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     now = {**msgspec.to_builtins(config), **identity}
     if not config.template_var:  # folders of older versions lack it
         del now["template_var"]
-    if run.sampled.size():
+    if run.has_paths():
         # a folder from before there was --stop or --engine holds full samples of llama.cpp
         saved = {"stop": NO_STOP, "engine": LLAMA, **run.load_settings().get("sample", {})}
         check_same(

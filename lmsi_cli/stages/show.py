@@ -13,7 +13,7 @@ import difflib
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Question, Record, Vote
+from lmsi_cli.records import Path, Question, Record, Vote
 from lmsi_cli.report.located import ShownPath, located
 from lmsi_cli.rundir import RunDir
 
@@ -41,9 +41,8 @@ def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
     questions = list(read_records(run.questions, Question)) if run.questions.exists() else []
     question = _pick(questions, question_id, run)
     votes = read_records(run.votes, Vote) if run.votes.exists() else ()
-    own = sorted(
-        (p for p in run.sampled.read() if p.question_id == question.id), key=lambda p: p.path
-    )
+    sampled = read_records(run.paths, Path) if run.paths.exists() else ()
+    own = sorted((p for p in sampled if p.question_id == question.id), key=lambda p: p.path)
     return Shown(
         question=question,
         paths=tuple(located(p, question, task) for p in own),

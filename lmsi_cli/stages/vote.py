@@ -29,9 +29,8 @@ from lmsi_cli.indexed import Indexed
 from lmsi_cli.lines import read_records, write_atomic
 from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
-from lmsi_cli.rundir import RunDir, refuse_student
+from lmsi_cli.rundir import RunDir, paths_by_question, questions_by_id, refuse_student
 from lmsi_cli.stopping import Decision, Stop
-from lmsi_cli.store import Grouped
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import (
     MANY_CUT,
@@ -86,7 +85,7 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         check_apart(read_records(run.questions, Question), exams)
     with _paths(run, progress) as paths:
         sampled = run.load_settings().get("sample", {})
-        voting = Voting(task, config, sampled, paths.most, run.sampled.place)
+        voting = Voting(task, config, sampled, paths.most, run.paths)
         fitted = _fitted(run, voting, paths, gold) if config.weight == FITTED else None
         tally = _write(run, voting, paths, watch, progress)
     summary = tally.summary()
@@ -106,18 +105,18 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
     voted = sum(summary.histogram)
     if summary.ties == voted:
         return LmsiError(
-            f"{run.sampled.place}: nothing to train on: every vote ({voted}) is a tie",
+            f"{run.paths}: nothing to train on: every vote ({voted}) is a tie",
             hint="draw more paths: `lmsi sample` with a larger -n goes on",
         )
     name = max(summary.removed, key=lambda name: summary.removed[name])
     return LmsiError(
-        f"{run.sampled.place}: nothing to train on: no path passed the filters; "
+        f"{run.paths}: nothing to train on: no path passed the filters; "
         f"{name} removed {summary.removed[name]} of {summary.paths}",
         hint="loosen it, see `lmsi vote --help`, or draw more paths",
     )
 
 
-def _fitted(run: RunDir, voting: Voting, paths: Grouped[Path], gold: Mapping[str, str]) -> Fit:
+def _fitted(run: RunDir, voting: Voting, paths: Indexed[Path], gold: Mapping[str, str]) -> Fit:
     """Fit the temperature of the weights on labelled questions."""
     if not gold:
         raise LmsiError(
@@ -130,7 +129,7 @@ def _fitted(run: RunDir, voting: Voting, paths: Grouped[Path], gold: Mapping[str
 
 
 def _ballots(
-    run: RunDir, paths: Grouped[Path], check_equations: bool, question_id: str, answer: str
+    run: RunDir, paths: Indexed[Path], check_equations: bool, question_id: str, answer: str
 ) -> Ballots:
     group = paths.get(question_id)
     if not group:
@@ -155,27 +154,26 @@ def _check_settings(config: VoteConfig) -> None:
         )
 
 
-def _paths(run: RunDir, progress: Progress) -> Grouped[Path]:
-    if not run.sampled.exists():
+def _paths(run: RunDir, progress: Progress) -> Indexed[Path]:
+    if not run.paths.exists():
         refuse_student(run)
         raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
-    progress.start("reading paths, MiB", run.sampled.size() >> 20)
-    what = "path {number} of question {key!r}"
-    paths = run.sampled.grouped("question_id", "path", what, progress.advance)
+    progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
+    paths = paths_by_question(run, progress.advance)
     if paths.most < 0:
         paths.close()
-        raise LmsiError(f"{run.sampled.place}: holds no paths", hint=NOT_SAMPLED)
+        raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
     return paths
 
 
 def _write(
-    run: RunDir, voting: Voting, paths: Grouped[Path], watch: Observer | None, progress: Progress
+    run: RunDir, voting: Voting, paths: Indexed[Path], watch: Observer | None, progress: Progress
 ) -> Tally:
     """Vote on question after question; the files appear when all is done."""
     tally, seed = Tally(), voting.config.seed
     progress.start("voting", len(paths))
     with (
-        Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}") as questions,
+        questions_by_id(run) as questions,
         drafted(run.votes) as votes,
         shuffled(run.train, seed) as train,
         shuffled(run.pairs, seed) as pairs,
@@ -330,4 +328,4 @@ def _nobody_votes(run: RunDir, tally: Tally, task: Task) -> LmsiError:
     told = ", ".join(f"{n} {what}" for what, (n, _) in reasons.items() if n)
     hint = max(reasons.values())[1]
     paths = tally.sums["paths"]
-    return LmsiError(f"{run.sampled.place}: none of {paths} paths can vote: {told}", hint=hint)
+    return LmsiError(f"{run.paths}: none of {paths} paths can vote: {told}", hint=hint)

@@ -80,11 +80,11 @@ def _status(run: RunDir) -> Status | None:
 def _sampled(run: RunDir) -> str | None:
     if told := teacher_of(run):
         return f"a student of {Path(told['model']).name}, by the votes of {told['run']}"
-    if not run.sampled.exists():
+    if not run.paths.exists():
         return None
     asked = run.load_settings().get("sample", {}).get("paths", 0)
     questions = _lines(run.questions) if run.questions.exists() else 0
-    return f"{run.sampled.count():,} of {questions * asked:,} paths of {questions:,} questions"
+    return f"{_lines(run.paths):,} of {questions * asked:,} paths of {questions:,} questions"
 
 
 def _voted(run: RunDir) -> str | None:

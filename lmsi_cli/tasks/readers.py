@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
+from lmsi_cli.remote_files import is_address, read_remote
 from lmsi_cli.tasks.entries import LINE_END, STDIN, Row, decoded, json_rows, lines, text_entries
 from lmsi_cli.tasks.fields import FIELDS, HINT, Placed, placed
 from lmsi_cli.tasks.published import LAYOUTS, plain_rows
@@ -34,10 +35,10 @@ def read_questions(source: str, tell: Callable[[str], object] | None = None) -> 
     repeated word for word counts once. Blank lines and unknown fields are passed over.
 
     Args:
-        source: A file name, or ``-`` for standard input. ``.jsonl``, ``.csv``, ``.tsv`` and
-            ``.txt`` are what they say; anything else is told by how it begins. A folder is a data
-            set that ``datasets`` saved. ``gsm8k:FILE`` is a file of GSM8K as its authors publish
-            it; see ``published.py`` for the others.
+        source: A file name, an address (``s3://...``), or ``-`` for standard input. ``.jsonl``,
+            ``.csv``, ``.tsv`` and ``.txt`` are what they say; anything else is told by how it
+            begins. A folder is a data set that ``datasets`` saved. ``gsm8k:FILE`` is a file of
+            GSM8K as its authors publish it; see ``published.py`` for the others.
         tell: Is told in a line of answers that were meant to be there and are not.
 
     Raises:
@@ -151,6 +152,8 @@ def _files(source: str) -> Iterator[tuple[str, bytes]]:
 def _load(source: str) -> bytes:
     if source == "-":
         return sys.stdin.buffer.read()
+    if is_address(source):
+        return read_remote(source)
     try:
         return Path(source).read_bytes()
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from lmsi_cli.config import TABLES
 
 COMMANDS = [
     ["run"], ["sample"], ["vote"], ["train"], ["eval"], ["compare"], ["watch"], ["doctor"],
-    ["questions"], ["exemplars"], ["export"], ["convert"], ["report"], ["show"], ["explain"],
+    ["questions"], ["exemplars"], ["export"], ["report"], ["show"], ["explain"],
     ["tasks"],
     ["tasks", "list"], ["tasks", "show"], ["models"], ["models", "list"], ["models", "show"],
 ]  # fmt: skip

@@ -4,8 +4,9 @@ import pytest
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.lasting import ENGINE, Settling, as_begun
+from lmsi_cli.lines import write_records
+from lmsi_cli.records import Path
 from lmsi_cli.rundir import RunDir
-from tests.store.shard_paths import sampled
 
 SPLIT = {"parallel": 8, "kv": "split", "flash_attn": "on", "cells": 512}
 SHARED = {"kv": "split", "flash_attn": "on"}
@@ -29,8 +30,18 @@ def call(run, *settled, alone=False):
 
 
 def draw(run):
-    with run.sampled.appending("jsonl") as lines:
-        lines.write(sampled(0))
+    path = Path(
+        question_id="q",
+        path=0,
+        seed=7,
+        text=" 1.",
+        num_generated_tokens=3,
+        logprob=-0.5,
+        stop_reason="eos",
+        predicted_answer="1",
+        extract_rule="last",
+    )
+    write_records(run.paths, [path])
 
 
 def test_of_a_crew_only_what_all_share_is_kept(run):

@@ -1,0 +1,169 @@
+"""What a run holds as Parquet files, for other programs.
+
+Knows pyarrow and how a record becomes a row: a column per field, under its name. Text and choices
+of words are ``string``, whole numbers ``int64``, fractions ``double``, lists ``list``, counts by
+name ``map``; values of any kind are JSON text. A conversation is a list of messages, as TRL reads
+it. What may be None or has a default may be null:
+
+    export_parquet(RunDir("runs/a"), "s3://bucket/a")
+    # Exported(address="s3://bucket/a", rows={"paths.parquet": 64000, "votes.parquet": 2000, ...})
+"""
+
+from __future__ import annotations
+
+import tempfile
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import msgspec
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.lines import read_records, replacing
+from lmsi_cli.records import Message, Path, Prompt, Record, TrainExample, Vote
+from lmsi_cli.remote_files import is_address, remote_exists, write_remote
+from lmsi_cli.rundir import RunDir
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS = 32_768  # of a row group: what is in memory at once, and a unit of reading in parallel
+PLAIN = {str: "string", int: "int64", float: "float64", bool: "bool_"}
+
+
+class Exported(Record, frozen=True, kw_only=True):
+    """Where the files are, and how many rows each of them has."""
+
+    address: str
+    rows: dict[str, int]
+
+
+def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
+    """Write paths, votes and training examples, as far as they are there, a file each.
+
+    Args:
+        run: Held by the caller (``locked``).
+        out: A folder of this machine, or an address (``s3://bucket/folder``).
+        overwrite: Replace files of the same names.
+
+    Raises:
+        LmsiError: There is nothing to write, a file is in the way, a line is no record, pyarrow
+            or the store's client is missing, or a write fails.
+    """
+    kinds: dict[File, type[Record]] = {run.paths: Path, run.votes: Vote, run.train: TrainExample}
+    names = {file: f"{file.stem}.parquet" for file in kinds if file.exists()}
+    if not names:
+        raise LmsiError(f"{run.root}: nothing to export", hint="run `lmsi sample` first")
+    out = out.rstrip("/")
+    for name in names.values():
+        if not overwrite and _exists(f"{out}/{name}"):
+            raise LmsiError(
+                f"{out}/{name}: is there already",
+                hint="replace it with --overwrite, or choose another --out",
+            )
+    rows = {}
+    for file, name in names.items():
+        with _target(out, name) as target:
+            rows[name] = _write(target, file, kinds[file])
+    return Exported(address=out, rows=rows)
+
+
+def schema_of(kind: type[Record], conversations: bool = False) -> pa.Schema:
+    """The columns of a record, in its order.
+
+    Args:
+        kind: A record.
+        conversations: Whether prompts are conversations and not plain text.
+
+    Raises:
+        LmsiError: pyarrow is not installed.
+        TypeError: No column can hold a field.
+    """
+    arrow, hints = _pyarrow(), typing.get_type_hints(kind)
+    columns = []
+    for field in msgspec.structs.fields(kind):
+        column = _column(hints[field.name], conversations)
+        nullable = not field.required or type(None) in typing.get_args(hints[field.name])
+        columns.append(arrow.field(field.name, column, nullable))
+    return arrow.schema(columns)
+
+
+def _column(hint: Any, conversations: bool) -> pa.DataType:  # noqa: ANN401 - a type
+    arrow = _pyarrow()
+    if hint == Prompt:
+        return _column(tuple[Message, ...] if conversations else str, conversations)
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        (one,) = (part for part in parts if part is not type(None))
+        return _column(one, conversations)
+    if origin is tuple:
+        return arrow.list_(_column(parts[0], conversations))
+    if origin is dict and parts[1] is not Any:
+        return arrow.map_(arrow.string(), _column(parts[1], conversations))
+    if origin in (dict, typing.Literal):
+        return arrow.string()
+    if hint is Message:
+        return arrow.struct(list(schema_of(Message)))
+    if hint not in PLAIN:
+        raise TypeError(f"no column for {hint}")
+    return getattr(arrow, PLAIN[hint])()
+
+
+def _write(target: BinaryIO, file: File, kind: type[Record]) -> int:
+    """Write the records of a file; returns how many."""
+    arrow, rows = _pyarrow(), 0
+    first = next(read_records(file, kind), None)
+    schema = schema_of(kind, not isinstance(getattr(first, "prompt", ""), str))
+    with arrow.parquet.ParquetWriter(target, schema, compression="zstd") as writer:
+        for group in _groups(read_records(file, kind)):
+            columns = {f.name: [_cell(getattr(r, f.name), f.type) for r in group] for f in schema}
+            writer.write_table(arrow.table(columns, schema=schema), row_group_size=ROWS)
+            rows += len(group)
+    return rows
+
+
+def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
+    there = iter(records)
+    while group := list(islice(there, ROWS)):
+        yield group
+
+
+def _cell(value: Any, column: pa.DataType) -> Any:  # noqa: ANN401 - of any field
+    """A value as pyarrow takes it."""
+    if not isinstance(value, dict):
+        return msgspec.to_builtins(value)
+    if _pyarrow().types.is_map(column):
+        return list(value.items())
+    return msgspec.json.encode(value).decode()
+
+
+@contextmanager
+def _target(out: str, name: str) -> Iterator[BinaryIO]:
+    """A file that comes to its place once it is whole; one for an address is written here first."""
+    if not is_address(out):
+        with replacing(File(out) / name) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="lmsi-export-") as folder:
+        with replacing(File(folder) / name) as file:
+            yield file
+        write_remote(File(folder) / name, f"{out}/{name}")
+
+
+def _exists(place: str) -> bool:
+    return remote_exists(place) if is_address(place) else File(place).exists()
+
+
+def _pyarrow() -> Any:  # noqa: ANN401 - a module without types
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise LmsiError(
+            "Parquet needs pyarrow, which is not installed", hint="pip install 'lmsi[parquet]'"
+        ) from None
+    return pyarrow

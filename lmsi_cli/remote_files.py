@@ -1,0 +1,94 @@
+"""Files at the addresses that fsspec knows, such as object stores.
+
+Knows addresses, and what the errors of a store's client mean; nothing of what is in a file.
+Credentials come from where that client looks and are never part of an address:
+
+    read_remote("s3://bucket/questions.jsonl")                          # b'{"question": ...'
+    write_remote(Path("paths.parquet"), "s3://bucket/a/paths.parquet")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lmsi_cli.errors import LmsiError
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
+PACKAGES = {"s3": "lmsi[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address, and not a file of this machine."""
+    return ADDRESS.match(name) is not None
+
+
+def read_remote(address: str) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        LmsiError: The store refuses, has no such file, or its client is not installed.
+    """
+    with _plain_errors(address, "cannot be read"):
+        store, path = _connected(address)
+        data: bytes = store.cat_file(path)
+    return data
+
+
+def write_remote(file: Path, address: str) -> None:
+    """Upload a file of this machine; in an object store it is seen whole or not at all.
+
+    Raises:
+        LmsiError: As ``read_remote``.
+    """
+    with _plain_errors(address, "cannot be written"):
+        store, path = _connected(address)
+        store.put_file(str(file), path)
+
+
+def remote_exists(address: str) -> bool:
+    """Whether there is such a file; LmsiError as ``read_remote``."""
+    with _plain_errors(address, "cannot be read"):
+        store, path = _connected(address)
+        return bool(store.exists(path))
+
+
+def _connected(address: str) -> tuple[Any, str]:
+    """A file system of fsspec, and the address as it wants it."""
+    import fsspec.core
+
+    protocol = address.partition("://")[0]
+    if re.search(r"://[^/@]*:[^/@]*@", address):
+        raise LmsiError(
+            f"{protocol}://...: an address must not hold a password",
+            hint="leave it to the store's own settings, such as AWS_PROFILE",
+        )
+    try:
+        store, path = fsspec.core.url_to_fs(
+            address, use_listings_cache=False, skip_instance_cache=True
+        )
+    except ImportError:
+        package = PACKAGES.get(protocol, "the package that fsspec names")
+        raise LmsiError(
+            f"{address}: {protocol}:// needs a package that is not installed",
+            hint=f"pip install '{package}'",
+        ) from None
+    return store, path
+
+
+@contextmanager
+def _plain_errors(address: str, what: str) -> Iterator[None]:
+    """Turn whatever a store's client raises into one line."""
+    try:
+        yield
+    except LmsiError:
+        raise
+    except Exception as e:  # noqa: BLE001 - each client has errors of its own, without a common base
+        reason = (str(e).strip().splitlines() or [""])[0] or type(e).__name__
+        raise LmsiError(
+            f"{address}: {what}: {reason}",
+            hint="are the credentials right, and does the bucket exist? lmsi makes none",
+        ) from None

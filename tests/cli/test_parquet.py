@@ -1,0 +1,238 @@
+"""`lmsi export --to parquet`: on this machine and to an S3 server on loopback; and back in."""
+
+import json
+import time
+from pathlib import Path as File
+
+import msgspec
+import pytest
+
+from lmsi_cli.lines import encode_line, write_records
+from lmsi_cli.parquet import schema_of
+from lmsi_cli.records import Message, Path, TrainExample, Vote
+from lmsi_cli.rundir import RunDir
+
+pq = pytest.importorskip("pyarrow.parquet")
+
+FILES = ("paths.parquet", "train.parquet", "votes.parquet")
+PATHS = [
+    Path(
+        question_id=f"q{n % 2}",
+        path=n // 2,
+        seed=2**53 - n,
+        text=f" {n} + ½\n",
+        num_generated_tokens=n,
+        logprob=-n / 7 if n else None,
+        stop_reason="answer",
+        predicted_answer=str(n) if n % 3 else None,
+        extract_rule="marker" if n % 3 else None,
+    )
+    for n in range(6)
+]
+VOTE = Vote(
+    question_id="q0",
+    predicted_answer="2",
+    majority_votes=2,
+    runner_up_votes=1,
+    total_votes=3,
+    num_paths=3,
+    no_answer=0,
+    truncated=0,
+    refuted=0,
+    tie=False,
+    share=2 / 3,
+    share_of_all=2 / 3,
+    margin=1 / 3,
+    ballots={"2": 2, "4": 1},
+    kept=(0, 2),
+    classes={"sound": (0, 2), "rival": (1,)},
+)
+TALK = (Message(role="user", content="What is 1 + 1?"),)
+REPLY = (Message(role="assistant", content="The answer is 2."),)
+
+
+def example(prompt, completion):
+    return TrainExample(
+        prompt=prompt,
+        completion=completion,
+        format="cot-zero",
+        question_id="q0",
+        path=0,
+        chat_template_kwargs={"enable_thinking": False},
+    )
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run folder in which a vote was taken."""
+    monkeypatch.chdir(tmp_path)
+    run = RunDir("r")
+    write_records(run.paths, PATHS)
+    write_records(run.votes, [VOTE])
+    write_records(run.train, [example("Q: 1 + 1?\nA:", " 2.")])
+    return run
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Moto's server, which keeps everything in memory."""
+    pytest.importorskip("moto", reason="needs moto: pip install 'moto[s3]' flask flask-cors")
+    pytest.importorskip("flask_cors", reason="needs flask-cors")
+    pytest.importorskip("s3fs", reason="needs s3fs: pip install 'lmsi[s3]'")
+    from moto.server import ThreadedMotoServer
+
+    served = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    served.start()
+    host, port = served.get_host_and_port()
+    yield f"http://{host}:{port}"
+    served.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """A client and a fresh bucket; credentials in the environment, as a user has them."""
+    import botocore.session
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "testing", "AWS_REGION": "us-east-1",
+        "AWS_SECRET_ACCESS_KEY": "s3cret-of-nobody", "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    client = botocore.session.Session().create_client("s3")
+    name = f"b{time.monotonic_ns()}"
+    client.create_bucket(Bucket=name)
+    return client, name
+
+
+def as_json(record):
+    """What a reader of the JSON line has, with null for what is left out there."""
+    line = msgspec.json.decode(encode_line(record))
+    return {**dict.fromkeys(record.__struct_fields__), **line}
+
+
+def test_rows_are_the_records(lmsi, run):
+    done = lmsi("export", "r", "--to", "parquet", "-o", "out", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == dict(zip(FILES, (6, 1, 1), strict=True))
+    assert sorted(p.name for p in File("out").iterdir()) == list(FILES)
+    assert pq.read_table("out/paths.parquet").to_pylist() == [as_json(p) for p in PATHS]
+    (vote,) = pq.read_table("out/votes.parquet").to_pylist(maps_as_pydicts="strict")
+    assert vote == as_json(VOTE)
+    (trained,) = pq.read_table("out/train.parquet").to_pylist()
+    assert trained["prompt"] == "Q: 1 + 1?\nA:"
+    assert trained["weight"] == 1.0
+    assert json.loads(trained["chat_template_kwargs"]) == {"enable_thinking": False}
+
+
+def test_conversations_are_lists_of_messages(lmsi, run):
+    write_records(run.train, [example(TALK, REPLY)])
+    assert lmsi("export", "r", "--to", "parquet").exit_code == 0
+    (row,) = pq.read_table("r/export/parquet/train.parquet").to_pylist()
+    assert row["prompt"] == [{"role": "user", "content": "What is 1 + 1?"}]
+    assert row["completion"] == [{"role": "assistant", "content": "The answer is 2."}]
+
+
+def test_nothing_is_replaced_unasked(lmsi, run):
+    File("out").mkdir()
+    File("out/votes.parquet").write_text("mine")
+    refused = lmsi("export", "r", "--to", "parquet", "-o", "out")
+    assert refused.exit_code == 1 and "--overwrite" in refused.stderr
+    assert [p.name for p in File("out").iterdir()] == ["votes.parquet"]
+    assert lmsi("export", "r", "--to", "parquet", "-o", "out", "--overwrite").exit_code == 0
+    assert pq.read_table("out/votes.parquet").num_rows == 1
+
+
+def test_what_is_there_so_far_is_written(lmsi, run):
+    run.votes.unlink()
+    run.train.unlink()
+    assert lmsi("export", "r", "--to", "parquet", "-o", "out").exit_code == 0
+    assert [p.name for p in File("out").iterdir()] == ["paths.parquet"]
+    run.paths.unlink()
+    refused = lmsi("export", "r", "--to", "parquet")
+    assert refused.exit_code == 1 and "lmsi sample" in refused.stderr
+
+
+RECORDS = {"paths": Path, "votes": Vote, "train": TrainExample}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_the_columns_are_as_documented(name):
+    doc = (File(__file__).parents[2] / "docs" / "storage.md").read_text()
+    part = doc.partition(f"`{name}.parquet`:\n\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in part.splitlines()[2:]]
+    told = [
+        [f"`{f.name}`", f"{f.type}", "yes" if f.nullable else "no"]
+        for f in schema_of(RECORDS[name])
+    ]
+    assert told
+    assert rows == told
+
+
+@pytest.mark.s3
+def test_to_a_bucket(lmsi, run, bucket):
+    client, name = bucket
+    url = f"s3://{name}/runs/a"
+    done = lmsi("export", "r", "--to", "parquet", "-o", url)
+    assert done.exit_code == 0, done.stderr
+    there = client.list_objects_v2(Bucket=name)["Contents"]
+    assert [o["Key"] for o in there] == [f"runs/a/{file}" for file in FILES]
+    body = client.get_object(Bucket=name, Key="runs/a/paths.parquet")["Body"].read()
+    File("back.parquet").write_bytes(body)
+    assert pq.read_table("back.parquet").to_pylist() == [as_json(p) for p in PATHS]
+    assert b"s3cret-of-nobody" not in body
+    refused = lmsi("export", "r", "--to", "parquet", "-o", url)
+    assert refused.exit_code == 1 and "--overwrite" in refused.stderr
+    assert lmsi("export", "r", "--to", "parquet", "-o", url, "--overwrite").exit_code == 0
+
+
+@pytest.mark.s3
+@pytest.mark.model
+def test_questions_from_a_bucket(lmsi, folder, bucket):
+    import pyarrow
+
+    client, name = bucket
+    table = pyarrow.table({"question": ["What is 2 + 2?"], "answer": [4]})
+    pq.write_table(table, "q.parquet")
+    client.put_object(Bucket=name, Key="q.parquet", Body=File("q.parquet").read_bytes())
+    ask = ("sample", f"s3://{name}/q.parquet", "-m", "m.gguf", "-o", "r", "-n", 1, "-q")
+    done = lmsi(*ask, "--prompt", "cot-zero", "--max-tokens", 8)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(RunDir("r").questions.read_text())["question"] == "What is 2 + 2?"
+
+
+NOT_THERE = {
+    "no bucket": ("s3://no-such-bucket-here/a", "no-such-bucket-here"),
+    "no such store": ("nosuch://bucket/a", "nosuch"),
+    "password": ("s3://key:s3cret@bucket/a", "AWS_PROFILE"),
+}
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(("address", "told"), NOT_THERE.values(), ids=NOT_THERE)
+def test_an_address_that_cannot_be_used_is_told(lmsi, run, bucket, address, told):
+    for call in (("export", "r", "--to", "parquet", "-o", address), ("sample", address, "-o", "s")):
+        done = lmsi(*call)
+        assert done.exit_code == 1
+        assert told in done.stderr
+        assert "s3cret" not in done.stderr
+
+
+@pytest.mark.s3
+def test_a_server_that_is_not_there(lmsi, run, bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    done = lmsi("export", "r", "--to", "parquet", "-o", f"s3://{bucket[1]}/a")
+    assert done.exit_code == 1
+    assert "127.0.0.1:9" in done.stderr
+
+
+def test_without_the_client_the_line_to_type(lmsi, run, monkeypatch):
+    import fsspec.core
+
+    def missing(*_, **__):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    done = lmsi("export", "r", "--to", "parquet", "-o", "s3://bucket/a")
+    assert done.exit_code == 1
+    assert "pip install 'lmsi[s3]'" in done.stderr
