@@ -1,6 +1,6 @@
 """Work in a process of its own, as if it were done here: progress, errors and Ctrl-C included.
 
-PyTorch and llama.cpp must not compute in one process (``engine/repacking.py``), so who trains does
+PyTorch and llama.cpp must not compute in one process (``engine/cpu_check.py``), so who trains does
 it aside; its memory is given back whole, too. Knows nothing of the work. The process ends with its
 pipe: when the work is done, and when this process dies. What comes through the pipe:
 

@@ -25,12 +25,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, path_seed
-from lmsi_cli.engine.drawing import draw
+from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.context_check import TooLong, split_for
+from lmsi_cli.engine.early_stopping import BallotWatch
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fitting import TooLong, split_for
-from lmsi_cli.engine.reading import to_path, to_requests
-from lmsi_cli.engine.watching import BallotWatch
+from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question

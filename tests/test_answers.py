@@ -21,7 +21,7 @@ from lmsi_cli.answers import (
     extract,
     listed,
 )
-from lmsi_cli.answers.apart import Apart
+from lmsi_cli.answers.subprocess_worker import Apart
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.thinking import answer_part
 

@@ -6,9 +6,9 @@ import shutil
 import broken_models
 import pytest
 
-from lmsi_cli.engine.faults import Mark
 from lmsi_cli.engine.llama import LlamaModel, vocabulary
 from lmsi_cli.engine.metadata import read_metadata
+from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.rundir import sha256_file
 from lmsi_cli.splits import parts_of, readers, size_of, stem_of

@@ -19,11 +19,10 @@ from typing import NamedTuple
 import msgspec
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Generated, Request, Wanted, path_seed
-from lmsi_cli.engine.drawing import draw
+from lmsi_cli.engine.base import Generated, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.context_check import split
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fitting import split
-from lmsi_cli.engine.reading import to_requests
+from lmsi_cli.engine.parse_output import to_requests
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Question
 from lmsi_cli.tasks.loader import load_task

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.wordings.cells import CACHE, SEED, rows
 from lmsi_cli.engine.base import Generated
-from lmsi_cli.engine.reading import to_path
+from lmsi_cli.engine.parse_output import to_path
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.stages.trial import agreement

@@ -15,9 +15,9 @@ import re
 from functools import lru_cache
 
 from lmsi_cli.answers import number
-from lmsi_cli.answers.apart import Apart
 from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, boxes, trimmed
 from lmsi_cli.answers.rules import NO_ANSWER, rules
+from lmsi_cli.answers.subprocess_worker import Apart
 from lmsi_cli.errors import LmsiError
 
 SECONDS = 1.0  # of CPU time per expression; an honest one needs a tenth

@@ -26,7 +26,7 @@ from lmsi_cli.tasks.wording import AUTO, Wording, candidates, of_task, worded
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
     from lmsi_cli.engine.base import Engine
-    from lmsi_cli.engine.encode import Choice
+    from lmsi_cli.engine.encode import ChatMode
     from lmsi_cli.stages.trial import Trial
 
 GENERIC_TASK = "number"
@@ -58,7 +58,7 @@ def pick_task(name: str, model: Model | None, source: str = "") -> Task:
 
 def ask(
     task: Task,
-    choice: Choice,
+    choice: ChatMode,
     config: SampleConfig,
     questions: Sequence[Question],
     run: RunDir | None = None,
@@ -95,7 +95,7 @@ def ask(
     return formed(task, wording, choice, config)._replace(trial=trial)
 
 
-def form_of(model: Path, config: SampleConfig) -> Choice:
+def form_of(model: Path, config: SampleConfig) -> ChatMode:
     """Whether a model is asked in conversations; loads the vocabulary alone."""
     from lmsi_cli.engine.encode import Encoder, choose
     from lmsi_cli.engine.llama import vocabulary
@@ -111,7 +111,7 @@ def _fewest() -> int:
 
 
 def _wordings(
-    task: Task, choice: Choice, config: SampleConfig, begun: dict[str, Any]
+    task: Task, choice: ChatMode, config: SampleConfig, begun: dict[str, Any]
 ) -> list[Wording]:
     """Those that are left to choose from: one, where the folder was begun with it."""
     if config.prompt in ("", AUTO) and WORDING in begun:
@@ -125,7 +125,7 @@ def _wordings(
 
 def _tried(
     task: Task,
-    choice: Choice,
+    choice: ChatMode,
     config: SampleConfig,
     questions: Sequence[Question],
     found: Sequence[Wording],
@@ -141,7 +141,7 @@ def _tried(
     return trial
 
 
-def formed(task: Task, wording: Wording, choice: Choice, config: SampleConfig) -> Asking:
+def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig) -> Asking:
     """The task in a wording, and as a conversation if that is the choice.
 
     Raises:

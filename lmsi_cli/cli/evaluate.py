@@ -92,7 +92,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
     from lmsi_cli.cli.serving import measure_there, refuse_local, refuse_served
-    from lmsi_cli.engine.fitting import skipped_error, unfinished_error
+    from lmsi_cli.engine.context_check import skipped_error, unfinished_error
 
     folder = opened(run)
     if imported is not None:
@@ -126,7 +126,7 @@ class _Job:
         adapters: Sequence[Path],
         allow_overlap: bool,
     ) -> None:
-        from lmsi_cli.engine.lasting import same_file
+        from lmsi_cli.engine.pinned_settings import same_file
         from lmsi_cli.stages.evaluate import variants_of
 
         settings = same_file(folder, settings)

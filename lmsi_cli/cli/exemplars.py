@@ -86,7 +86,7 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi exemplars seeds.jsonl -m model.gguf -o exemplars.toml --shots 4 --templates 20
     """
-    from lmsi_cli.engine.fitting import skipped_error
+    from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.report.answers import exemplars_table
     from lmsi_cli.stages.exemplars import write_exemplars
     from lmsi_cli.tasks.golds import check_options

@@ -90,7 +90,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
 def _show(root: RunDir, done: Outcome, json: bool) -> None:
     """The measurements; of several rounds also what each one did, and why there are no more."""
-    from lmsi_cli.engine.fitting import skipped_error
+    from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.report.before_after import eval_tables
     from lmsi_cli.report.plain import section_parts
     from lmsi_cli.report.rounds import rounds_section

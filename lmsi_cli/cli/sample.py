@@ -63,9 +63,9 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.catalog import find_model
     from lmsi_cli.cli.serving import refuse_served
+    from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
-    from lmsi_cli.engine.fitting import skipped_error
     from lmsi_cli.report.tables import sample_table
     from lmsi_cli.rundir import discard, locked
     from lmsi_cli.stages import sample as stage
@@ -122,7 +122,7 @@ def _sample_there(
 ) -> None:
     """Let a server draw the paths."""
     from lmsi_cli.cli.serving import preview_there, sample_there
-    from lmsi_cli.engine.fitting import unfinished_error
+    from lmsi_cli.engine.context_check import unfinished_error
     from lmsi_cli.report.tables import sample_table
 
     if flags.dry_run:
@@ -155,7 +155,7 @@ def _sample_in_cluster(
 ) -> None:
     """Let Ray workers draw the paths; nobody is there for a trial, so the first wording is used."""
     from lmsi_cli.cluster import Pool, connected
-    from lmsi_cli.engine.fitting import unfinished_error
+    from lmsi_cli.engine.context_check import unfinished_error
     from lmsi_cli.report.tables import sample_table
     from lmsi_cli.rundir import discard, locked
     from lmsi_cli.stages import sample as stage

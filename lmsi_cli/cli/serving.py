@@ -26,7 +26,7 @@ from lmsi_cli.records import Question
 from lmsi_cli.rundir import RunDir, discard, locked
 
 if TYPE_CHECKING:
-    from lmsi_cli.engine.encode import Choice
+    from lmsi_cli.engine.encode import ChatMode
     from lmsi_cli.engine.server.engine import ServerEngine
     from lmsi_cli.report.results import Evaluation
     from lmsi_cli.stages.evaluate import Exam, Variant
@@ -36,13 +36,13 @@ INSTALL = "type: pip install 'lmsi[server]'"
 UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
 
 
-def choose(settings: SampleConfig) -> Choice:
+def choose(settings: SampleConfig) -> ChatMode:
     """Conversations unless they are switched off: most models that are served are chat models."""
-    from lmsi_cli.engine.encode import Choice
+    from lmsi_cli.engine.encode import ChatMode
 
     if settings.chat == "off":
-        return Choice(False, "--chat off")
-    return Choice(True, "--chat on" if settings.chat == "on" else UNSEEN)
+        return ChatMode(False, "--chat off")
+    return ChatMode(True, "--chat on" if settings.chat == "on" else UNSEEN)
 
 
 def sample_there(
@@ -201,7 +201,7 @@ def _engine(
     for package in ("httpx", "tenacity"):
         if find_spec(package) is None:
             raise LmsiError(f"--engine openai needs the package {package}", INSTALL)
-    from lmsi_cli.engine.lasting import ENGINE
+    from lmsi_cli.engine.pinned_settings import ENGINE
     from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
 
     begun = run is not None and not fresh and run.paths.exists()

@@ -16,7 +16,7 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Force, Json, Overwrite, Quiet, RunFolder, model_of, show, watched
 from lmsi_cli.cli.student import AUTO, StudentChat, StudentFolder, StudentModel, Wish, enrolled
 from lmsi_cli.config import EngineConfig, TrainConfig
-from lmsi_cli.engine.repacking import torch_is_here
+from lmsi_cli.engine.cpu_check import torch_is_here
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rundir import RunDir

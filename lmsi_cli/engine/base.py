@@ -10,11 +10,8 @@ from it; the engine yields each path when it ends, in any order:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.records import Prompt, StopReason
@@ -58,7 +55,7 @@ class Request(NamedTuple):
 
     Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``). With
     ``follow`` an answer sentence does not end the path, for the answer is asked for afterwards.
-    Requests of one ``block`` have a long prefix in common; see ``drawing.py``. ``asked`` is the
+    Requests of one ``block`` have a long prefix in common; see ``draw``. ``asked`` is the
     prompt as it was written, ``variables`` are those of the chat template: what an engine without
     a vocabulary sends on.
     """
@@ -147,19 +144,6 @@ class Watch(Protocol):
         """A path of a decided question was given up after so many tokens."""
 
 
-class Feed(Protocol):
-    """Requests that come while an engine draws, in a queue; all share the prefix it was told of."""
-
-    def __bool__(self) -> bool:
-        """Say whether a request is there now; never waits."""
-
-    def popleft(self) -> Request:
-        """Take it."""
-
-    def wait(self) -> bool:
-        """Wait until a request is there; False: none will come. Asked when nothing runs."""
-
-
 class Engine(Protocol):
     """A model that draws many paths from many prompts."""
 
@@ -200,19 +184,6 @@ class Engine(Protocol):
         """Give the memory back."""
 
 
-class LocalEngine(Engine, Protocol):
-    """An engine whose vocabulary and numbers are at hand."""
-
-    def encode(self, text: str) -> list[int]:
-        """Prompt text to ids: special tokens in the text stay text; BOS if the model wants it."""
-
-    def encode_tail(self, text: str) -> list[int]:
-        """Continuation text to ids, without BOS."""
-
-    def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
-        """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
-
-
 def path_seed(run_seed: int, question_id: str, path: int) -> int:
     """Derive a path's seed from (run seed, question, path number) and from nothing else.
 
@@ -221,3 +192,49 @@ def path_seed(run_seed: int, question_id: str, path: int) -> int:
     key = f"{run_seed}\x1f{question_id}\x1f{path}".encode()
     digest = hashlib.blake2b(key, digest_size=8).digest()
     return int.from_bytes(digest, "little") >> (64 - SEED_BITS)
+
+
+def blocks(requests: Sequence[Request], in_turn: bool = False) -> list[list[Request]]:
+    """Part requests into calls of the engine; those without a wanted path stay for their prefix.
+
+    The sampler holds one prefix for all prompts of a call. Where the paths of a question are shown
+    different exemplars there is no such prefix, but each template's prompts have one:
+
+        blocks([r(q1, block=0), r(q1, block=1), r(q2, block=0), r(q2, block=1)])
+        -> [[r(q1, block=0), r(q2, block=0)], [r(q1, block=1), r(q2, block=1)]]
+
+    Args:
+        requests: In any order.
+        in_turn: Path 0 of all questions first, then path 1, and so on: a question that may be left
+            early is decided in the order of its paths.
+    """
+    numbers = sorted({r.block for r in requests})
+    found = [[r for r in requests if r.block == number] for number in numbers]
+    if len(numbers) < 2 or not in_turn:
+        return found
+    paths = sorted({w.path for r in requests for w in r.wanted})
+    turns = ([_only(r, path) for r in block] for path in paths for block in found)
+    return [turn for turn in turns if any(r.wanted for r in turn)]
+
+
+def _only(request: Request, path: int) -> Request:
+    return request._replace(wanted=tuple(w for w in request.wanted if w.path == path))
+
+
+def draw(
+    engine: Engine,
+    requests: Sequence[Request],
+    sampling: SamplingConfig,
+    trigger: str,
+    watch: Watch | None = None,
+    in_turn: bool = False,
+) -> Iterator[Generated]:
+    """Draw every wanted path, block after block; as ``Engine.generate`` otherwise."""
+    for block in blocks(requests, in_turn):
+        left = [_undecided(r, watch) for r in block]
+        yield from engine.generate(left, sampling, trigger, watch)
+
+
+def _undecided(request: Request, watch: Watch | None) -> Request:
+    done = watch is not None and watch.decided(request.question_id)
+    return request._replace(wanted=()) if done else request

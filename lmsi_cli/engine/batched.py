@@ -10,26 +10,79 @@ decided: its running paths are cancelled and their slots go on. Width 3, at some
 
 from __future__ import annotations
 
+import codecs
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Feed, Generated, Request, Token, Watch
+from lmsi_cli.engine.base import Generated, Request, Token, Watch
+from lmsi_cli.engine.cache_layout import ROWS, shared_prefix
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.faults import NotNumbersError, first_nan
-from lmsi_cli.engine.layout import ROWS, shared_prefix
+from lmsi_cli.engine.output_checks import NotNumbersError, first_nan
 from lmsi_cli.engine.sampling import Draw, draw, uniforms
-from lmsi_cli.engine.slots import Listed, Opened, Slot
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
 GREEDY = SamplingConfig(temperature=0)
+UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
 LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
+
+
+class Opened(NamedTuple):
+    """A question whose prompt is in the cache: its sequence, first logits and waiting paths."""
+
+    request: Request
+    sequence: int
+    logits: NDArray[np.float32]
+    waiting: deque[int]
+
+
+class Slot:
+    """One running path, or the reply to what followed it."""
+
+    def __init__(
+        self, request: Request, path: int, seed: int, begun: str, first: Generated | None = None
+    ) -> None:
+        self.request, self.path, self.seed, self.first = request, path, seed, first
+        self.text, self.decode = begun, UTF8(errors="replace").decode
+        self.tokens = 0
+        self.drawn: list[Token] = []
+
+    def finished(self, reason: StopReason, end: int | None = None) -> Generated:
+        """The path as it leaves the engine, cut before character ``end``.
+
+        A token is kept if it begins before the cut; the others only showed that the path is over
+        (the 3 in "is 3.5" would not have).
+        """
+        kept = self.drawn if end is None else [t for t in self.drawn if t.start < end]
+        return Generated(
+            self.request.question_id,
+            self.path,
+            self.seed,
+            self.text[:end],
+            self.tokens,
+            math.fsum(t.logprob for t in kept),
+            reason,
+            tuple(kept),
+            self.first,
+        )
+
+    @property
+    def spent(self) -> int:
+        """Tokens drawn for it, those of the path before it included."""
+        return self.tokens + (self.first.tokens if self.first else 0)
+
+    @property
+    def in_cache(self) -> tuple[int, ...]:
+        """The tokens that its sequence holds: all but the last, which was never decoded."""
+        return self.request.prompt + tuple(t.id for t in self.drawn[:-1])
 
 
 class BatchedSampler:
@@ -58,40 +111,26 @@ class BatchedSampler:
         self.opened: deque[Opened] = deque()
         self.prefix = 0
 
-    def run(self, requests: Sequence[Request], feed: Feed | None = None) -> Iterator[Generated]:
+    def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """Draw every wanted path of undecided questions; yields each at the step that ends it.
 
-        With a feed its requests are drawn; the others are there for the prefix alone.
+        Requests with nothing wanted are there for the prefix alone.
         """
-        waiting = Listed(r for r in requests if r.wanted)
-        self.queue: Feed = waiting if feed is None else feed
+        self.queue = deque(r for r in requests if r.wanted)
         self._read_prefix([r.prompt for r in requests if r.prompt])  # finished ones, too
         while True:
             yield from self._start_paths()
             live = self._close_gaps()
-            if live:
-                yield from self._step(live)
-            elif not self.queue.wait():
+            if not live:
                 return
+            yield from self._step(live)
 
     # -- prompts ---------------------------------------------------------------------------
 
     def _read_prefix(self, prompts: Sequence[tuple[int, ...]]) -> None:
         self.prefix = shared_prefix(prompts)
         if self.prefix:
-            self._read(prompts[0][: self.prefix], 0, self.prefix_sequence)
-
-    def _read(self, tokens: tuple[int, ...], start: int, sequence: int) -> None:
-        """Put tokens into the cache from position ``start`` on; only the last one has logits."""
-        batch = self.context.batch
-        for at in range(0, len(tokens), batch.capacity):
-            chunk = np.asarray(tokens[at : at + batch.capacity], np.int32)
-            pos = np.arange(start + at, start + at + len(chunk), dtype=np.int32)
-            out = np.zeros(len(chunk), np.int8)
-            out[-1] = at + len(chunk) == len(tokens)
-            batch.clear()
-            batch.add(chunk, pos, sequence, out)
-            self.context.decode()
+            self.context.read(prompts[0][: self.prefix], 0, self.prefix_sequence)
 
     def _open_question(self) -> None:
         """Read the next question's own part of its prompt.
@@ -102,7 +141,7 @@ class BatchedSampler:
         request, sequence = self.queue.popleft(), self.free_sequences.popleft()
         if self.prefix:
             self.context.share(self.prefix_sequence, sequence)
-        self._read(request.prompt[self.prefix :], self.prefix, sequence)
+        self.context.read(request.prompt[self.prefix :], self.prefix, sequence)
         waiting = deque(range(len(request.wanted)))
         self.opened.append(Opened(request, sequence, self.context.logits(1)[0].copy(), waiting))
 
@@ -262,7 +301,7 @@ class BatchedSampler:
         if not self.context.cut(at, same):
             self.context.drop(at)
             same = 0
-        self._read(tuple(encoded.ids[same:]), same, at)
+        self.context.read(tuple(encoded.ids[same:]), same, at)
         self.slots[at], self.pos[at] = second, len(encoded.ids) - 1
         yield from self._take(np.array([at]), self.context.logits(1))
 

@@ -1,11 +1,10 @@
-"""Which cache and which width decode fastest, found by decoding a little and then remembered.
+"""Which KV cache a job gets: set by hand, measured on this machine, or chosen by a rule.
 
-Knows one loaded model and the layouts to try; nothing of questions or files of a run. Measured once
-per machine, llama.cpp build, model file (repacked or not), threads and prompt length, and only
-where the work to be done is many times the measurement. What is kept, in the cache folder:
+Knows the settings, a loaded model and the free memory; the arithmetic is in ``cache_layout.py``. A
+long job begins with a second of measuring, in the middle of paths as long as its own. The result is
+remembered per machine, llama.cpp build, model file (repacked or not), threads and prompt length:
 
-    {"width": 64, "unified": false, "flash": 1,
-     "rates": {"unified 32": 2101.5, "split 64 fused": 2690.0}}
+    {"width": 64, "unified": false, "flash": 1}
 """
 
 from __future__ import annotations
@@ -19,38 +18,50 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
+import psutil
 
+from lmsi_cli.config import EngineConfig
 from lmsi_cli.engine.builds import build_id
+from lmsi_cli.engine.cache_layout import (
+    MOST_SEQUENCES,
+    CacheKind,
+    Flash,
+    Layout,
+    Need,
+    bytes_of,
+    lay_out,
+    rule_of_thumb,
+    usual_attention,
+    written,
+)
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, written
+from lmsi_cli.engine.cpu_check import cache_folder, recall, remember
 from lmsi_cli.engine.llama import LlamaModel, default_threads
-from lmsi_cli.engine.probe import cache_folder
+from lmsi_cli.engine.output_checks import NoMemoryError
 from lmsi_cli.records import Record
 
 LOG = logging.getLogger(__name__)
 WIDTHS = (16, 32, 64, 96)
-KINDS = (Choice(0, True, Flash.OFF), Choice(0, False, Flash.ON), Choice(0, False, Flash.OFF))
+KINDS = (
+    CacheKind(0, True, Flash.OFF),
+    CacheKind(0, False, Flash.ON),
+    CacheKind(0, False, Flash.OFF),
+)
 STEPS = 3  # that are timed, after one that is not
-MORE_STEPS = 15  # for a forecast: one layout, and the figure itself is told
+MORE_STEPS = 15  # for a dry run: one layout, and the figure itself is shown
 CLOSE = 0.97  # a narrower width that is this good is preferred: it takes less memory
 WORTH = 20  # times its own cost that a calibration's job must have
 BUCKET = 64  # tokens; prompts of about the same length share a measurement
+MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 
 
 class Calibration(Record, frozen=True, kw_only=True):
-    """The best of what was tried, and tokens per second of everything tried."""
+    """The kind of cache that was the fastest."""
 
     width: int
     unified: bool
     flash: int
-    rates: dict[str, float]
-
-    @property
-    def choice(self) -> Choice:
-        """The best, as the layout wants it."""
-        return Choice(self.width, self.unified, Flash(self.flash))
 
 
 class Pace(NamedTuple):
@@ -60,43 +71,86 @@ class Pace(NamedTuple):
     read: float
 
 
+def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
+    """Width, kind and attention for a job; what the user set by hand stays as set."""
+    found = _found(model, config, need)
+    # a number of cells means cells that all paths share
+    unified = bool(config.ctx) or found.unified if config.kv == "auto" else config.kv == "unified"
+    flash = found.flash if unified == found.unified else usual_attention(need, unified)
+    if config.flash_attn != "auto":
+        flash = Flash[config.flash_attn.upper()]
+    return CacheKind(config.parallel or found.width, unified, flash)
+
+
+def _found(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
+    """Measure where it is worth it and something is left to choose; else go by the rule."""
+    settled = bool(config.parallel and config.kv != "auto") or bool(config.ctx)
+    found = None
+    if not settled and not model.gpu_layers:
+        found = calibrated(model, need, config.threads)
+    return found or rule_of_thumb(need, gpu=bool(model.gpu_layers))
+
+
+def sized(
+    model: LlamaModel, config: EngineConfig, need: Need, kind: CacheKind, watched: bool = False
+) -> Layout:
+    """Lay the cache out; where questions are watched, many are open and wait for a decision.
+
+    Raises:
+        NoMemoryError: It would take more of the free memory than it may.
+    """
+    questions = min(kind.width, MOST_SEQUENCES - 1 - kind.width) if watched else 1
+    layout = lay_out(need, kind, questions, cells=config.ctx)
+    if not _fits(model, layout):
+        wanted, free = bytes_of(layout, model.sizes), psutil.virtual_memory().available
+        raise NoMemoryError(
+            f"the KV cache needs {wanted / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+            hint="lower --ctx, --parallel or --max-tokens, or close other programs",
+        )
+    return layout
+
+
+def _fits(model: LlamaModel, layout: Layout) -> bool:
+    free: int = psutil.virtual_memory().available
+    return bytes_of(layout, model.sizes) <= MEMORY_SHARE * free
+
+
+def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
+    """What decodes such prompts fastest: as remembered, or measured if the job is long enough.
+
+    Args:
+        model: The loaded model; its adapter, if any, does not change the order.
+        need: The job.
+        threads: As configured; 0 for the default.
+
+    Returns:
+        None if the job is short and nothing is remembered, or if not even the narrowest fits.
+    """
+    if not model.path.exists():  # gone since it was loaded, and so not to be named
+        return None
+    file = _file(model, need, threads)
+    known = recall(file, Calibration)
+    if known is None and worth_it(need):
+        rates = measure_all(model, need, threads, lambda layout: _fits(model, layout))
+        if rates:
+            known = best(rates)
+            told = {f"{kind.words} {kind.width}": f"{rate:,.0f}" for kind, rate in rates.items()}
+            LOG.info("calibration, tokens/s: %s", told)
+            remember(file, known)
+    return CacheKind(known.width, known.unified, Flash(known.flash)) if known else None
+
+
 def worth_it(need: Need) -> bool:
     """Whether the job is long enough; both sides counted in tokens."""
     cost = len(KINDS) * (need.longest + (1 + STEPS) * sum(WIDTHS))
     return need.paths * written(need) > WORTH * cost
 
 
-def recall(model: LlamaModel, need: Need, threads: int) -> Calibration | None:
-    """Look a former calibration up; see ``calibrate``."""
-    try:
-        return msgspec.json.decode(_file(model, need, threads).read_bytes(), type=Calibration)
-    except (OSError, msgspec.ValidationError, msgspec.DecodeError):
-        return None
-
-
-def calibrate(
-    model: LlamaModel, need: Need, threads: int, fits: Callable[[Layout], bool]
-) -> Calibration | None:
-    """Measure and remember how this model decodes such prompts fastest.
-
-    Args:
-        model: The loaded model; its adapter, if any, does not change the order.
-        need: The job.
-        threads: As configured; 0 for the default.
-        fits: Whether a layout may be allocated; what does not fit is not tried.
-
-    Returns:
-        None if not even the narrowest fits.
-    """
-    rates = _measure_all(model, need, threads, fits)
-    if not rates:
-        return None
-    found = _best(rates)
-    LOG.info(
-        "calibration: %s tokens/s", ", ".join(f"{k}: {v:,.0f}" for k, v in found.rates.items())
-    )
-    _remember(_file(model, need, threads), found)
-    return found
+def best(rates: dict[CacheKind, float]) -> Calibration:
+    """The narrowest of those that are about as fast as the fastest."""
+    top = max(rates.values())
+    kind = min((k for k, rate in rates.items() if rate >= CLOSE * top), key=lambda k: k.width)
+    return Calibration(width=kind.width, unified=kind.unified, flash=int(kind.flash))
 
 
 def _file(model: LlamaModel, need: Need, threads: int) -> Path:
@@ -116,53 +170,35 @@ def _file(model: LlamaModel, need: Need, threads: int) -> Path:
     return cache_folder() / f"calibration-{build_id()}-{name}.json"
 
 
-def _measure_all(
+def measure_all(
     model: LlamaModel, need: Need, threads: int, fits: Callable[[Layout], bool]
-) -> dict[Choice, float]:
-    rates: dict[Choice, float] = {}
+) -> dict[CacheKind, float]:
+    """Tokens per second of every kind and width that may be allocated."""
+    rates: dict[CacheKind, float] = {}
     for kind in KINDS:
-        choices = [kind._replace(width=w) for w in WIDTHS]
-        choices = [c for c in choices if fits(lay_out(need, c))]
-        if choices:
-            rates.update(measure(model, need, choices, threads))
+        widths = [kind._replace(width=w) for w in WIDTHS]
+        widths = [k for k in widths if fits(lay_out(need, k))]
+        if widths:
+            rates.update(measure(model, need, widths, threads))
     return rates
 
 
 def measure(
-    model: LlamaModel, need: Need, choices: list[Choice], threads: int
-) -> dict[Choice, float]:
-    """Tokens per second of choices that differ in width alone, narrowest first.
+    model: LlamaModel, need: Need, kinds: list[CacheKind], threads: int
+) -> dict[CacheKind, float]:
+    """Tokens per second of kinds that differ in width alone, narrowest first.
 
-    Some steps are timed in one cache, the widest choice's, in the middle of paths: what is fast
+    Some steps are timed in one cache, the widest kind's, in the middle of paths: what is fast
     beside an empty cache may be slow there. Reading prompts is not timed.
     """
-    with _prompted(model, need, choices[-1], threads) as (context, cells, _):
-        return {c: _rate(context, c.width, cells) for c in choices}
+    with _prompted(model, need, kinds[-1], threads) as (context, cells, _):
+        return {k: _rate(context, k.width, cells) for k in kinds}
 
 
-def pace(model: LlamaModel, need: Need, choice: Choice, threads: int) -> Pace:
-    """Tokens per second that a choice writes, and that it reads of prompts."""
-    with _prompted(model, need, choice, threads) as (context, cells, read):
-        return Pace(_rate(context, choice.width, cells, MORE_STEPS), read)
-
-
-@contextmanager
-def _prompted(
-    model: LlamaModel, need: Need, choice: Choice, threads: int
-) -> Iterator[tuple[LlamaContext, _Cells, float]]:
-    """A cache with a prompt, a path's own cells, and tokens of a prompt read per second.
-
-    It has room for what is measured, even where paths may have fewer tokens than that.
-    """
-    room = max(need.max_tokens, written(need) + 1 + MORE_STEPS)
-    job = need._replace(paths=choice.width, max_tokens=room)
-    context = LlamaContext(model, lay_out(job, choice), threads)
-    try:
-        begun = time.perf_counter()
-        cells = _fill(context, need)
-        yield context, cells, cells.read / (time.perf_counter() - begun)
-    finally:
-        context.close()
+def pace(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> Pace:
+    """Tokens per second that a kind of cache writes, and that it reads of prompts."""
+    with _prompted(model, need, kind, threads) as (context, cells, read):
+        return Pace(_rate(context, kind.width, cells, MORE_STEPS), read)
 
 
 class _Cells(NamedTuple):
@@ -171,6 +207,25 @@ class _Cells(NamedTuple):
     own: Any  # a ctypes buffer, or None where all are its own anyway
     end: int
     read: int
+
+
+@contextmanager
+def _prompted(
+    model: LlamaModel, need: Need, kind: CacheKind, threads: int
+) -> Iterator[tuple[LlamaContext, _Cells, float]]:
+    """A cache with a prompt, a path's own cells, and tokens of a prompt read per second.
+
+    It has room for what is measured, even where paths may have fewer tokens than that.
+    """
+    room = max(need.max_tokens, written(need) + 1 + MORE_STEPS)
+    job = need._replace(paths=kind.width, max_tokens=room)
+    context = LlamaContext(model, lay_out(job, kind), threads)
+    try:
+        begun = time.perf_counter()
+        cells = _fill(context, need)
+        yield context, cells, cells.read / (time.perf_counter() - begun)
+    finally:
+        context.close()
 
 
 def _fill(context: LlamaContext, need: Need) -> _Cells:
@@ -191,11 +246,8 @@ def _fill(context: LlamaContext, need: Need) -> _Cells:
 
 
 def _read(context: LlamaContext, length: int) -> None:
-    for at in range(0, length, context.batch.capacity):
-        chunk = np.arange(at, min(at + context.batch.capacity, length), dtype=np.int32)
-        context.batch.clear()
-        context.batch.add(chunk % context.model.n_vocab, chunk, context.layout.width, 0)
-        context.decode()
+    ids = np.arange(length, dtype=np.int32) % context.model.n_vocab
+    context.read(ids, 0, context.layout.width)
 
 
 def _rate(context: LlamaContext, width: int, cells: _Cells, steps: int = STEPS) -> float:
@@ -216,27 +268,3 @@ def _rate(context: LlamaContext, width: int, cells: _Cells, steps: int = STEPS) 
     for path in range(width):
         context.drop(path)
     return width / statistics.median(seconds[1:])
-
-
-def _best(rates: dict[Choice, float]) -> Calibration:
-    top = max(rates.values())
-    choice = min((c for c, rate in rates.items() if rate >= CLOSE * top), key=lambda c: c.width)
-    named = {_name(c): rate for c, rate in rates.items()}
-    return Calibration(
-        width=choice.width, unified=choice.unified, flash=int(choice.flash), rates=named
-    )
-
-
-def _name(choice: Choice) -> str:
-    kind = "unified" if choice.unified else "split"
-    return f"{kind} {choice.width}{' fused' if choice.flash == Flash.ON else ''}"
-
-
-def _remember(file: Path, found: Calibration) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_suffix(".tmp")
-        fresh.write_bytes(msgspec.json.encode(found))
-        fresh.replace(file)
-    except OSError:
-        return  # a read-only home costs a measurement at every start, nothing else

@@ -9,14 +9,14 @@ sequences:
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.engine import repacking
-from lmsi_cli.engine.faults import NoMemoryError
-from lmsi_cli.engine.layout import Layout
+from lmsi_cli.engine import cpu_check
+from lmsi_cli.engine.cache_layout import Layout
 from lmsi_cli.engine.llama import (
     LlamaModel,
     default_threads,
@@ -24,6 +24,7 @@ from lmsi_cli.engine.llama import (
     last_complaint,
     raise_interrupt,
 )
+from lmsi_cli.engine.output_checks import NoMemoryError
 from lmsi_cli.errors import LmsiError
 
 
@@ -93,7 +94,7 @@ class LlamaContext:
 
     def decode(self) -> None:
         """Run the batch."""
-        repacking.check(self.model.repacked)
+        cpu_check.check_repacked(self.model.repacked)
         code = self.lib.llama_decode(self.raw, self.batch.raw(self.lib))
         raise_interrupt()
         if code == 1:
@@ -106,6 +107,17 @@ class LlamaContext:
                 f"{self.model.path}: llama.cpp failed to decode (code {code})",
                 hint="run `lmsi doctor`",
             )
+
+    def read(self, tokens: Sequence[int] | NDArray[np.int32], start: int, sequence: int) -> None:
+        """Put tokens into the cache from position ``start`` on; only the last one has logits."""
+        for at in range(0, len(tokens), self.batch.capacity):
+            chunk = np.asarray(tokens[at : at + self.batch.capacity], np.int32)
+            pos = np.arange(start + at, start + at + len(chunk), dtype=np.int32)
+            out = np.zeros(len(chunk), np.int8)
+            out[-1] = at + len(chunk) == len(tokens)
+            self.batch.clear()
+            self.batch.add(chunk, pos, sequence, out)
+            self.decode()
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """Logits of the batch's output tokens in order, shape (rows, vocabulary).

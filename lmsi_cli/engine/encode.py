@@ -39,7 +39,7 @@ _SHAPE = re.compile(r"<.+>|\[.+\]", re.DOTALL)  # of a mark; vocabularies set pl
 GLUE = ("\n", "~", "|")  # what may stand before a text to show that it does not begin there
 
 
-class Choice(NamedTuple):
+class ChatMode(NamedTuple):
     """Whether a model is asked in conversations, and why."""
 
     chat: bool
@@ -65,7 +65,7 @@ class Ending(NamedTuple):
     end: list[int]
 
 
-def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> Choice:
+def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> ChatMode:
     """Decide between conversation and plain text.
 
     Raises:
@@ -73,11 +73,11 @@ def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> C
             takes these variables.
     """
     if choice == "off":
-        return Choice(False, "--chat off")
+        return ChatMode(False, "--chat off")
     if choice == "auto" and not encoder.source:
-        return Choice(False, "the file has no chat template")
+        return ChatMode(False, "the file has no chat template")
     encoder.given(variables).prompt((Message(role="user", content="Hello"),))
-    return Choice(True, "--chat on" if choice == "on" else "the file has a chat template")
+    return ChatMode(True, "--chat on" if choice == "on" else "the file has a chat template")
 
 
 class Encoder:

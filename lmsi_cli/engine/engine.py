@@ -20,28 +20,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
-from lmsi_cli.engine.base import Encoded, Feed, Generated, ModelInfo, Refusal, Request, Watch
+from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
-from lmsi_cli.engine.calibrate import Pace, pace
+from lmsi_cli.engine.builds import gpu_layers
+from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, lay_out, need_of, words_of
+from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
 from lmsi_cli.engine.context import LlamaContext
+from lmsi_cli.engine.context_check import HINT, split
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.fast_copy import fastest
-from lmsi_cli.engine.faults import Mark, NotNumbersError, not_numbers, widest
-from lmsi_cli.engine.fitting import HINT, split
-from lmsi_cli.engine.layout import Choice, Flash, Layout, Need, lay_out, need_of
 from lmsi_cli.engine.llama import (
     LlamaModel,
     check_file,
     forget_complaints,
     last_complaint,
+    library,
 )
-from lmsi_cli.engine.offload import to_layers
-from lmsi_cli.engine.sizing import as_settings, choose, sized, told
+from lmsi_cli.engine.output_checks import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
 LOG = logging.getLogger(__name__)
-ONE = Choice(1, True, Flash.OFF)  # for a single sequence
+ONE = CacheKind(1, True, Flash.OFF)  # for a single sequence
 
 
 class LlamaEngine:
@@ -50,7 +50,7 @@ class LlamaEngine:
     def __init__(self, path: Path, config: EngineConfig) -> None:
         self.path, self.config = path, config
         self.mark = Mark.of(path)  # before the loading, which a change must not slip behind
-        layers = to_layers(config.gpu_layers)
+        layers = gpu_layers(config.gpu_layers, library())
         wish = "off" if layers else config.fast_copy
         self.file = fastest(path, wish, config.threads)
         self.model = LlamaModel(self.file, gpu_layers=layers)
@@ -79,7 +79,7 @@ class LlamaEngine:
         if self._layout is None:
             return {}
         copied = "off" if self.file == self.path else "on"
-        return {**as_settings(self._layout), "fast_copy": copied}
+        return {**self._layout.settings, "fast_copy": copied}
 
     def refusals(self) -> tuple[Refusal, ...]:
         """None: what does not fit is known before."""
@@ -137,58 +137,32 @@ class LlamaEngine:
             sampler = BatchedSampler(context, sampling, trigger, watch)
             yield from self._guarded(sampler.run(requests))
 
-    def stream(
-        self,
-        need: Need,
-        shown: Sequence[Request],
-        feed: Feed,
-        sampling: SamplingConfig,
-        trigger: str,
-        watch: Watch | None = None,
-    ) -> Iterator[Generated]:
-        """Draw what a feed brings, in one cache and below one prefix, until it ends.
-
-        Args:
-            need: Sizes that no request of the feed exceeds; its paths may be a guess.
-            shown: Requests whose common prefix all of the feed's have.
-            feed: Asked for the next request whenever there is room for one.
-            sampling: How tokens are drawn.
-            trigger: The words that open an answer sentence.
-            watch: As in ``generate``.
-
-        Raises:
-            LmsiError: As in ``generate``.
-        """
-        with self._opened(need, watch is not None) as context:
-            sampler = BatchedSampler(context, sampling, trigger, watch)
-            yield from self._guarded(sampler.run(shown, feed))
-
     def pace(self, need: Need) -> tuple[Layout, Pace]:
         """Tell the cache that a job would get, and measure how fast it reads and writes.
 
         Raises:
             LmsiError: It does not fit the memory.
         """
-        choice = choose(self.model, self.config, need)
-        layout = sized(self.model, self.config, need, choice)
-        choice = choice._replace(width=layout.width)
-        return layout, pace(self.model, need, choice, self.config.threads)
+        kind = choose(self.model, self.config, need)
+        layout = sized(self.model, self.config, need, kind)
+        kind = kind._replace(width=layout.width)
+        return layout, pace(self.model, need, kind, self.config.threads)
 
     @contextmanager
     def _opened(self, need: Need, watched: bool) -> Iterator[LlamaContext]:
         """A cache for as many paths side by side as were chosen and as fit the memory."""
-        choice = choose(self.model, self.config, need)
-        width = min(choice.width, need.paths, self._fits)
+        kind = choose(self.model, self.config, need)
+        width = min(kind.width, need.paths, self._fits)
         with ExitStack() as stack:
 
             def open_(width: int) -> LlamaContext:
-                layout = sized(self.model, self.config, need, choice._replace(width=width), watched)
+                layout = sized(self.model, self.config, need, kind._replace(width=width), watched)
                 return stack.enter_context(self._open(layout))
 
             context, fits = widest(width, open_)
             self._fits = fits if fits < width else self._fits  # said once is enough
             self._layout = context.layout
-            LOG.info("%s", told(context.layout, self.model))
+            LOG.info("%s", words_of(context.layout, self.model.sizes))
             yield context
 
     def _guarded(self, paths: Iterator[Generated]) -> Iterator[Generated]:
@@ -228,14 +202,7 @@ class LlamaEngine:
 
     def _logits_of(self, prompt: Sequence[int]) -> NDArray[np.float32]:
         with self._open(lay_out(Need(0, len(prompt), 1, 1), ONE)) as context:
-            batch = context.batch
-            for at in range(0, len(prompt), batch.capacity):
-                chunk = np.asarray(prompt[at : at + batch.capacity], np.int32)
-                out = np.zeros(len(chunk), np.int8)
-                out[-1] = at + len(chunk) == len(prompt)
-                batch.clear()
-                batch.add(chunk, np.arange(at, at + len(chunk), dtype=np.int32), 0, out)
-                context.decode()
+            context.read(prompt, 0, 0)
             last: NDArray[np.float32] = context.logits(1)[0].copy()
             return last
 

@@ -17,18 +17,17 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
 from lmsi_cli.config import FastCopy
 from lmsi_cli.engine.builds import build_id
+from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, lay_out
 from lmsi_cli.engine.calibrate import measure
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.layout import Choice, Flash, Need, lay_out
+from lmsi_cli.engine.cpu_check import cache_folder, recall, remember
 from lmsi_cli.engine.llama import LlamaModel
-from lmsi_cli.engine.probe import cache_folder
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
@@ -77,7 +76,7 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
     if wish == "off" or len(parts_of(model)) > 1 or model.stat().st_size < SMALLEST:
         return model
     try:
-        verdict = _recall(model) or _judge(model, threads)
+        verdict = recall(_file(model), Verdict) or _judge(model, threads)
         good = verdict.same and (wish == "on" or verdict.faster >= FASTER)
         LOG.info("%s", told(verdict, good))
         return _made(model, verdict.copy) if good else model
@@ -97,13 +96,6 @@ def told(verdict: Verdict, good: bool) -> str:
     )
 
 
-def _recall(model: Path) -> Verdict | None:
-    try:
-        return msgspec.json.decode(_file(model).read_bytes(), type=Verdict)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
 def _file(model: Path) -> Path:
     """Where the verdict on a file is kept; it holds for this machine and llama.cpp's build."""
     stat = model.stat()
@@ -117,9 +109,7 @@ def _judge(model: Path, threads: int) -> Verdict:
     if _worth_a_try(model):
         LOG.warning("note: trying a faster copy of %s, this once", model.name)
         verdict = _compared(model, _name(model), threads)
-    file = _file(model)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(msgspec.json.encode(verdict))
+    remember(_file(model), verdict)
     return verdict
 
 
@@ -174,8 +164,8 @@ def _sweep(folder: Path, kept: int) -> None:
 
 
 def _speed(model: LlamaModel, threads: int) -> float:
-    choice = Choice(WIDTH, False, Flash.OFF)
-    return measure(model, Need(0, DEPTH, DEPTH, WIDTH), [choice], threads)[choice]
+    kind = CacheKind(WIDTH, False, Flash.OFF)
+    return measure(model, Need(0, DEPTH, DEPTH, WIDTH), [kind], threads)[kind]
 
 
 def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[float, float]:
@@ -197,7 +187,7 @@ def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[
 def _logits(model: LlamaModel, tokens: list[int], threads: int) -> Iterator[NDArray[np.float32]]:
     """Logits after each token, some tokens at a time: shape (tokens, vocabulary)."""
     need = Need(0, len(tokens), 1, CHUNK)
-    context = LlamaContext(model, lay_out(need, Choice(CHUNK, True, Flash.OFF)), threads)
+    context = LlamaContext(model, lay_out(need, CacheKind(CHUNK, True, Flash.OFF)), threads)
     try:
         for at in range(0, len(tokens), CHUNK):
             chunk = np.asarray(tokens[at : at + CHUNK], np.int32)

@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 
-from lmsi_cli.engine import repacking
 from lmsi_cli.engine.base import ModelInfo
-from lmsi_cli.engine.layout import Sizes
+from lmsi_cli.engine.cache_layout import Sizes
+from lmsi_cli.engine.cpu_check import may_repack
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import damaged, parts_of, readers
 from lmsi_cli.thinking import TOKENS
@@ -121,7 +121,7 @@ class LlamaModel:
         self.path, self.lib, self.gpu_layers = path, library(), gpu_layers
         params = self.lib.llama_model_default_params()
         params.n_gpu_layers, params.vocab_only = gpu_layers, vocab_only
-        self.repacked = not vocab_only and repacking.allowed()
+        self.repacked = not vocab_only and may_repack()
         params.use_extra_bufts = vocab_only or self.repacked
         forget_complaints()
         self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)

@@ -14,8 +14,8 @@ from typing import Any
 
 from lmsi_cli.report.digest import Chart, Section, Series, Sheet
 from lmsi_cli.report.tables import KINDS, percent, with_interval
-from lmsi_cli.verdict.judge import Verdict
 from lmsi_cli.verdict.probe import ProbeFigures
+from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.verdict.signals import WORDS
 from lmsi_cli.voting import VoteSummary
 from lmsi_cli.voting.summary import BINS

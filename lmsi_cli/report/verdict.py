@@ -13,8 +13,8 @@ from rich.text import Text
 
 from lmsi_cli.records import Interval
 from lmsi_cli.report.tables import facts, percent, with_interval
-from lmsi_cli.verdict.judge import CARE, STOP, TRAIN, Verdict
 from lmsi_cli.verdict.probe import ProbeFigures
+from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
 from lmsi_cli.verdict.signals import WORDS
 
 COLOURS = {TRAIN: "green", CARE: "yellow", STOP: "red"}

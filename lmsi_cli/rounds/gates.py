@@ -17,7 +17,7 @@ from typing import NamedTuple
 from lmsi_cli.records import Paired
 from lmsi_cli.rounds.records import By, Figures, Gate
 from lmsi_cli.stats import paired
-from lmsi_cli.verdict.judge import (
+from lmsi_cli.verdict.rules import (
     COLLAPSED,
     COLLAPSED_CHOICE,
     FEWEST,

@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from lmsi_cli.catalog import cards
-from lmsi_cli.engine import builds, offload, probe
+from lmsi_cli.engine import builds
+from lmsi_cli.engine.cpu_check import cpu_check
 from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
 
@@ -92,15 +93,15 @@ def _llama() -> list[Check]:
 
 def _gpu() -> Check:
     """Having none is no problem; what ``--gpu-layers`` would need is told all the same."""
-    found = offload.state()
+    found = builds.gpu(library())
     if found.usable:
-        return Check(name="GPU offload", value=f"{found.told}; --gpu-layers all uses it")
-    return Check(name="GPU offload", value=found.told, advice=found.advice)
+        return Check(name="GPU offload", value=f"{found.words}; --gpu-layers all uses it")
+    return Check(name="GPU offload", value=found.words, advice=found.advice)
 
 
 def _quantised(features: str) -> Check:
     """Whether quantised models work, and with the CPU's units for them, where it has any."""
-    name, found, amx = "quantised models", probe.probe(), builds.amx(features)
+    name, found, amx = "quantised models", cpu_check(), builds.amx(features)
     if not found.usable:
         return Check(name=name, value="broken", problem=found.note, advice=REBUILD, fatal=True)
     if not found.extra_buffers:
@@ -120,7 +121,7 @@ def _quantised(features: str) -> Check:
 
 
 def _repair() -> str:
-    return builds.repair_line(offload.backends())
+    return builds.repair_line(builds.backends(library()))
 
 
 def _torch() -> list[Check]:

@@ -13,11 +13,10 @@ import time
 from collections.abc import Sequence
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Request
-from lmsi_cli.engine.drawing import blocks
+from lmsi_cli.engine.base import Request, blocks
+from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
+from lmsi_cli.engine.context_check import split_for
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fitting import split_for
-from lmsi_cli.engine.layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.records import Record
 
 TRIAL_PATHS = 24

@@ -21,10 +21,9 @@ import msgspec
 
 from lmsi_cli import records
 from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig, ServerConfig
-from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
-from lmsi_cli.engine.drawing import draw
-from lmsi_cli.engine.fitting import split_for, tell
-from lmsi_cli.engine.reading import to_path, to_requests
+from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.context_check import split_for, tell
+from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.lines import appender, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question

@@ -14,8 +14,8 @@ import statistics
 from collections.abc import Sequence
 
 from lmsi_cli.engine.base import Encoded
-from lmsi_cli.engine.encode import Choice, Encoder
-from lmsi_cli.engine.layout import shared_prefix
+from lmsi_cli.engine.cache_layout import shared_prefix
+from lmsi_cli.engine.encode import ChatMode, Encoder
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import TWO_STAGES, Task, render, rotates, second_words
 from lmsi_cli.records import Prompt, Question, Record
@@ -52,7 +52,9 @@ class Preview(Record, frozen=True, kw_only=True):
     templates: int = 1
 
 
-def preview(questions: Sequence[Question], encoder: Encoder, task: Task, choice: Choice) -> Preview:
+def preview(
+    questions: Sequence[Question], encoder: Encoder, task: Task, choice: ChatMode
+) -> Preview:
     """Write all prompts and count their tokens.
 
     Args:

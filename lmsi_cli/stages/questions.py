@@ -24,7 +24,7 @@ import msgspec
 
 from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
 from lmsi_cli.engine.base import Engine, Generated, Request, Wanted, path_seed
-from lmsi_cli.engine.fitting import split
+from lmsi_cli.engine.context_check import split
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import Draft, Generation, Sieve, choose, draft_prompt
 from lmsi_cli.generation.diversity import alarms, answers, spread, to_seeds

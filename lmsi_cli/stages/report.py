@@ -48,7 +48,7 @@ from lmsi_cli.rundir import (
 )
 from lmsi_cli.training import validation
 from lmsi_cli.training.state import LogLine
-from lmsi_cli.verdict.judge import Verdict
+from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting import VoteSummary
 
 

@@ -31,7 +31,7 @@ from lmsi_cli.rounds.records import By, Figures, Gate, Round, Rounds
 from lmsi_cli.rounds.settings import Settings, seed_of
 from lmsi_cli.rundir import RunDir, chosen_scale, sha256_file
 from lmsi_cli.training import validation
-from lmsi_cli.verdict.judge import Verdict
+from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting import VoteSummary, path_key
 
 PATHS = 4  # sampled answers a question besides the greedy one

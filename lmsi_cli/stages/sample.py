@@ -18,13 +18,12 @@ import msgspec
 from lmsi_cli.cluster import Lacking, Pool
 from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.drawn import Drawn, drawn_paths
-from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, path_seed
-from lmsi_cli.engine.drawing import draw
-from lmsi_cli.engine.fitting import TooLong, split_for, tell
-from lmsi_cli.engine.lasting import Settling
-from lmsi_cli.engine.lasting import as_begun as as_begun
-from lmsi_cli.engine.reading import to_path, to_requests
-from lmsi_cli.engine.watching import BallotWatch
+from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.context_check import TooLong, split_for, tell
+from lmsi_cli.engine.early_stopping import BallotWatch
+from lmsi_cli.engine.parse_output import to_path, to_requests
+from lmsi_cli.engine.pinned_settings import Settling
+from lmsi_cli.engine.pinned_settings import as_begun as as_begun
 from lmsi_cli.keeping import keep_questions
 from lmsi_cli.lines import appender
 from lmsi_cli.prompts import Task

@@ -20,10 +20,9 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from lmsi_cli.config import SampleConfig, SamplingConfig
-from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
-from lmsi_cli.engine.drawing import draw
-from lmsi_cli.engine.fitting import split
-from lmsi_cli.engine.reading import to_path, to_requests
+from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.context_check import split
+from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Paired, Progress, Question, Record, Vote

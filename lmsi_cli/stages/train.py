@@ -21,8 +21,8 @@ import msgspec
 from lmsi_cli.config import ORIGINAL, SPEED_ONLY, TrainConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.faults import Mark
 from lmsi_cli.engine.llama import vocabulary
+from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_object, read_records, write_atomic
 from lmsi_cli.prompts import Task, render

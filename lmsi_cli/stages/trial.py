@@ -19,10 +19,9 @@ from typing import NamedTuple
 import msgspec
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
-from lmsi_cli.engine.drawing import draw
-from lmsi_cli.engine.fitting import split_for
-from lmsi_cli.engine.reading import to_path, to_requests
+from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.context_check import split_for
+from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, Path, Progress, PromptFormat, Question, Record
 from lmsi_cli.tasks.wording import Wording

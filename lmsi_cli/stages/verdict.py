@@ -21,8 +21,8 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.verdict.judge import STOP, Verdict
 from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting import is_complete
 
 NAMED = 3  # ids told of those that are missing

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lmsi_cli.records import Interval
 from lmsi_cli.stats import evenness, mean_interval, paired, wilson
-from lmsi_cli.verdict.seen import Seen
+from lmsi_cli.verdict.question_stats import Seen
 
 Signals = dict[str, Interval]
 GUESSES = 400  # simulated questions per number of ballots, for what agreement chance alone gives

@@ -11,7 +11,8 @@ from bad_input_cases import CASES, ONE, SAMPLE
 from small_disks import small_disk
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.engine import offload
+from lmsi_cli.engine import builds
+from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.rundir import RunDir
 from lmsi_cli.stages.evaluate import variants_of
@@ -225,7 +226,7 @@ def test_damaged_weights_get_one_clear_line(folder, lmsi, one_block):
 
 @pytest.mark.model
 def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
-    if offload.state().usable:
+    if builds.gpu(library()).usable:
         pytest.skip("this build has a GPU")
     (folder / "c.toml").write_text("[sample]\ngpu_layers = 12\n")
     for more in ("--gpu-layers all", "-ngl 3", "--config c.toml"):

@@ -38,13 +38,13 @@ QUESTIONS = [
 WATCHED = """
 import sys
 from lmsi_cli.cli.main import main
-from lmsi_cli.engine import repacking
+from lmsi_cli.engine import cpu_check
 asked = set()
-check = repacking.check
+check = cpu_check.check_repacked
 def noted(repacked):
-    asked.add((repacked, repacking.torch_is_here()))
+    asked.add((repacked, cpu_check.torch_is_here()))
     check(repacked)
-repacking.check = noted
+cpu_check.check_repacked = noted
 try:
     main()
 finally:
@@ -73,9 +73,9 @@ def decodes(place, *argv):
 
 
 def works():
-    from lmsi_cli.engine import probe
+    from lmsi_cli.engine.cpu_check import cpu_check
 
-    return probe.probe().extra_buffers
+    return cpu_check().extra_buffers
 
 
 def test_the_whole_loop(place):

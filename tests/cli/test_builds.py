@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lmsi_cli.engine import builds, probe
-from lmsi_cli.engine.probe import Probe
+from lmsi_cli.engine import builds
+from lmsi_cli.engine.cpu_check import CpuCheck
 from lmsi_cli.stages import doctor
 
 AMX = "flags : fpu amx_tile amx_int8\n"
@@ -67,9 +67,9 @@ def test_the_line_survives_a_shell(tmp_path, monkeypatch, name):
 def found(monkeypatch, tmp_path, flags, features, works, usable=True):
     """What doctor says of quantised models on a machine that is played."""
     (tmp_path / "cpu").write_text(f"flags : {flags}\n")
-    told = Probe(build="", extra_buffers=works, usable=usable, note="" if works else "it died")
+    told = CpuCheck(build="", extra_buffers=works, usable=usable, note="" if works else "it died")
     monkeypatch.setattr(builds, "CPU", tmp_path / "cpu")
-    monkeypatch.setattr(probe, "probe", lambda: told)
+    monkeypatch.setattr(doctor, "cpu_check", lambda: told)
     lib = SimpleNamespace(llama_print_system_info=features.encode)
     monkeypatch.setattr(doctor, "library", lambda: lib)
     return next(c for c in doctor._llama() if c.name == "quantised models")

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from lmsi_cli.cli.asking import wording_of
-from lmsi_cli.engine import reading
+from lmsi_cli.engine import parse_output
 from lmsi_cli.lines import read_records, write_records
 from lmsi_cli.records import Path
 from lmsi_cli.rundir import RunDir
@@ -125,8 +125,10 @@ def test_vote_train_and_eval_ask_in_the_wording_of_the_run(place, lmsi, monkeypa
     assert zero and all(prompt.endswith(cue) for prompt in zero)
     done = lmsi("train", "r", "--max-steps", 1, "--rank", 1, "--no-sweep", "--force", "-q")
     assert done.exit_code == 0, done.stderr
-    written, render = [], reading.render
-    monkeypatch.setattr(reading, "render", lambda *a: written.append(render(*a)) or written[-1])
+    written, render = [], parse_output.render
+    monkeypatch.setattr(
+        parse_output, "render", lambda *a: written.append(render(*a)) or written[-1]
+    )
     ask = ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--threads", 1, "-q", "--json")
     (told,) = json.loads(lmsi(*ask, "--max-tokens", 4).stdout)
     assert written and all(prompt.endswith(cue) for prompt in written)

@@ -21,14 +21,14 @@ from lmsi_cli.catalog import Model
 from lmsi_cli.cli.asking import formed, keep
 from lmsi_cli.cli.session import identity
 from lmsi_cli.config import SampleConfig, VoteConfig
-from lmsi_cli.engine.encode import Choice
+from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Vote
 from lmsi_cli.rundir import RunDir, sha256_file
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.wording import candidates
-from lmsi_cli.verdict.judge import STOP
 from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.verdict.rules import STOP
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from hf_to_gguf import build, write
@@ -64,7 +64,7 @@ def teacher(folder, gguf, lmsi):
     run = RunDir(folder / "t")
     task = load_task("tinymath")
     run.create()
-    wording, plain = candidates("", task, False)[0], Choice(False, "no chat template")
+    wording, plain = candidates("", task, False)[0], ChatMode(False, "no chat template")
     asking = formed(task, wording, plain, SampleConfig(max_tokens=256))
     own = identity(Model(gguf, None), asking)
     run.save_settings("sample", {**msgspec.to_builtins(asking.config), **own})

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
+from lmsi_cli.engine.cache_layout import shared_prefix
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.layout import shared_prefix
 from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"

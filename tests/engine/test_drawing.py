@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.drawing import blocks, draw
-from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.engine.base import Request, Wanted, blocks, draw
+from tests.scripted import ScriptedEngine
 
 jobs = st.tuples(st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.booleans())
 

@@ -10,7 +10,7 @@ from lmsi_cli.config import ORIGINAL, EngineConfig
 from lmsi_cli.engine import fast_copy
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import fastest
-from lmsi_cli.engine.lasting import same_file
+from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.rundir import RunDir
 

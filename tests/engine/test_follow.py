@@ -9,11 +9,10 @@ from test_batched import QUESTIONS
 
 from lmsi_cli.answers import second_stage
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Request, Wanted, path_seed
+from lmsi_cli.engine.base import Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.drawing import draw
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.reading import REPLY, rationale, to_path, to_requests
+from lmsi_cli.engine.parse_output import REPLY, rationale, to_path, to_requests
 from lmsi_cli.prompts import TWO_STAGES, Chat
 from lmsi_cli.records import Question
 from lmsi_cli.tasks.loader import load_task

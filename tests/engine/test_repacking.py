@@ -6,7 +6,7 @@ import sys
 import pytest
 import repacked
 
-from lmsi_cli.engine import probe, repacking
+from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.training.verify import gap
 
@@ -25,7 +25,7 @@ def test_repacked_weights_compute_the_same_model(tmp_path, kind):
     1.41 times as far apart; measured are up to 0.7 times. A tile of the wrong shape, or one row of
     a wrong scale, is not near it.
     """
-    if not probe.probe().extra_buffers:
+    if not cpu_check.cpu_check().extra_buffers:
         pytest.skip("this llama.cpp cannot repack weights on this CPU")
     model = repacked.written(tmp_path / "m.gguf", kind)
     true = repacked.logits(repacked.exact(model, tmp_path / "f32.gguf"), False, [64])[64]
@@ -48,9 +48,9 @@ OPENED = """
 import sys
 from pathlib import Path
 from lmsi_cli.config import EngineConfig
-from lmsi_cli.engine import probe
+from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.engine import LlamaEngine
-probe.probe = lambda: probe.Probe(build="", extra_buffers=True, usable=True)
+cpu_check.cpu_check = lambda: cpu_check.CpuCheck(build="", extra_buffers=True, usable=True)
 ids = [list(range(5, 45))]
 def opened():
     return LlamaEngine(Path(sys.argv[1]), EngineConfig(threads=1))
@@ -99,12 +99,15 @@ def test_llama_cpp_survives_after_pytorch_has_computed(gguf, tmp_path):
     first = "with opened() as engine:\n    engine.last_logits(ids)\n"
     model = tmp_path / "q8.gguf"
     quantise(gguf, model, check_kind("Q8_0"), threads=1)
-    really = OPENED.replace("probe.probe =", "unused =")
+    really = OPENED.replace("cpu_check.cpu_check =", "unused =")
     assert told(really + first + TILES, model) == ("256.0\n1\n", 0, [])
 
 
 def test_the_rule(monkeypatch):
-    monkeypatch.setattr(probe, "extra_buffers_work", lambda: True)
-    for here in (True, False):
-        monkeypatch.setattr(repacking, "torch_is_here", lambda here=here: here)
-        assert repacking.allowed() is not here
+    works = cpu_check.CpuCheck(build="", extra_buffers=True, usable=True)
+    monkeypatch.setattr(cpu_check, "cpu_check", lambda: works)
+    assert cpu_check.may_repack() is ("torch" not in sys.modules)
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    assert not cpu_check.may_repack()
+    monkeypatch.delitem(sys.modules, "torch")
+    assert cpu_check.may_repack()

@@ -5,7 +5,7 @@ import pytest
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Wanted
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.reading import to_path
+from lmsi_cli.engine.parse_output import to_path
 from lmsi_cli.tasks.loader import load_task
 
 TRIGGER = "The answer is"

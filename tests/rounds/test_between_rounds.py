@@ -11,7 +11,7 @@ from lmsi_cli.rounds.figures import Said, figures
 from lmsi_cli.rounds.gates import Ground, alarmed, checked, comparable, voted
 from lmsi_cli.rounds.records import Figures, Gate, Round, last_good
 from lmsi_cli.rounds.settings import Settings, check, of_round, seed_of, with_seeds_of
-from lmsi_cli.verdict.judge import Evidence, judge
+from lmsi_cli.verdict.rules import Evidence, judge
 
 PLAIN = Settings(SampleConfig(seed=3), VoteConfig(seed=4), TrainConfig(seed=5))
 N = 40

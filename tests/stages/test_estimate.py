@@ -4,8 +4,8 @@ import pytest
 from stage_helpers import settled
 
 from lmsi_cli.config import SampleConfig
+from lmsi_cli.engine.cache_layout import bytes_of
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.layout import bytes_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.stages import estimate as module

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from stage_helpers import TASK, Silent, settled
 
 from lmsi_cli.config import EvalConfig
-from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Question
@@ -20,6 +19,7 @@ from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.rundir import RunDir, sha256_file
 from lmsi_cli.stages.evaluate import Exam, Variant, evaluate, variants_of
 from lmsi_cli.tasks.golds import gold_answers
+from tests.scripted import ScriptedEngine
 
 LABELLED = [
     Question(id=f"t{i}", question=f"What is {i} + {i}?", answer=f"{2 * i}.0") for i in range(4)

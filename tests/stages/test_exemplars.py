@@ -5,7 +5,6 @@ import pytest
 from stage_helpers import IDENTITY, TASK, Silent
 
 from lmsi_cli.config import ExemplarsConfig
-from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Path, Question
@@ -13,6 +12,7 @@ from lmsi_cli.rundir import RunDir
 from lmsi_cli.stages.exemplars import Choice, choose, write_exemplars
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.tasks.loader import load_task
+from tests.scripted import ScriptedEngine
 
 AGAIN = "Therefore, the answer (arabic numerals) is"
 SEED = Question(id="s", question=" What is 6 * 7?\r\n")

@@ -16,7 +16,6 @@ from small_disks import small_disk
 from stage_helpers import IDENTITY, Silent
 
 from lmsi_cli.config import SampleConfig, VoteConfig
-from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import Draft
 from lmsi_cli.lines import read_records
@@ -28,6 +27,7 @@ from lmsi_cli.stages import questions as stage
 from lmsi_cli.stages import sample as sampling
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.tasks.readers import read_questions
+from tests.scripted import ScriptedEngine
 
 TASK = Task(
     name="number",

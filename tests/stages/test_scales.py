@@ -6,12 +6,12 @@ import msgspec
 import pytest
 from stage_helpers import TASK
 
-from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.lines import write_records
 from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.rundir import RunDir, chosen_scale
 from lmsi_cli.stages import scales
+from tests.scripted import ScriptedEngine
 
 RIGHT, WRONG = " The answer is 7.", " The answer is 9."
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from stage_helpers import TASK, Silent
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.stages.trial import (
@@ -22,6 +21,7 @@ from lmsi_cli.stages.trial import (
     hold_trial,
 )
 from lmsi_cli.tasks.wording import Wording, worded
+from tests.scripted import ScriptedEngine
 
 QUESTIONS = [Question(id=f"q{i}", question=f"What is {i} + {i}?") for i in range(60)]
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent, formed, settled
 
 from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
-from lmsi_cli.engine.scripted import ScriptedEngine
 from lmsi_cli.lines import read_records
 from lmsi_cli.records import Exemplar, Path, Question, Template, TrainExample
 from lmsi_cli.report.located import located
@@ -17,6 +16,7 @@ from lmsi_cli.rundir import RunDir
 from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
+from tests.scripted import ScriptedEngine
 
 AGAIN = "Therefore, the answer (arabic numerals) is"
 SCRIPT = {q.id: [f" Let me see. {i} + {i} = {2 * i}.", " It is", " So what"]

@@ -16,7 +16,7 @@ from lmsi_cli.rundir import RunDir, discard
 from lmsi_cli.stages.sample import bind
 from lmsi_cli.stages.verdict import conclude, observer_of, permit
 from lmsi_cli.stages.vote import vote_run
-from lmsi_cli.verdict.judge import CARE, STOP, Verdict
+from lmsi_cli.verdict.rules import CARE, STOP, Verdict
 
 RIGHT = [Question(id=q.id, question=q.question, answer=str(2 * i)) for i, q in enumerate(QUESTIONS)]
 

@@ -48,28 +48,20 @@ class Split(NamedTuple):
 def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
     """Tell requests that fit from those that do not; one with nothing wanted always fits.
 
+    A question whose paths are shown different exemplars has several requests. If one of its
+    prompts does not fit, it is skipped whole, and told once with the longest.
+
     Args:
         requests: With their prompts.
         max_tokens: Longest path.
         room: Tokens that prompt and path may have together.
     """
-    found = Split([], [])
+    skipped: dict[str, TooLong] = {}
     for r in requests:
-        path = max_tokens + r.room
-        if r.wanted and len(r.prompt) + path > room:
-            found.skipped.append(TooLong(r.question_id, r.words, len(r.prompt), path, room))
-        else:
-            found.fitting.append(r)
-    return found
-
-
-def _by_question(found: Split) -> Split:
-    """Skip a question whole, and tell it once, where one of its prompts does not fit."""
-    longest = {s.question_id: s for s in sorted(found.skipped, key=lambda s: s.prompt)}
-    told = dict.fromkeys(s.question_id for s in found.skipped)
-    return Split(
-        [r for r in found.fitting if r.question_id not in longest], [longest[q] for q in told]
-    )
+        path, seen = max_tokens + r.room, skipped.get(r.question_id)
+        if r.wanted and len(r.prompt) + path > max(room, seen.prompt + path if seen else 0):
+            skipped[r.question_id] = TooLong(r.question_id, r.words, len(r.prompt), path, room)
+    return Split([r for r in requests if r.question_id not in skipped], list(skipped.values()))
 
 
 def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:
@@ -79,7 +71,7 @@ def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfi
         LmsiError: Not one question fits; names the first.
     """
     room = min(engine.info.context, config.ctx or engine.info.context)
-    found = _by_question(split(requests, config.max_tokens, room))
+    found = split(requests, config.max_tokens, room)
     if found.skipped and not found.fitting:
         others = len(found.skipped) - 1
         more = f"; nor does any of the {others} others" if others else ""
@@ -95,18 +87,18 @@ def tell(skipped: Sequence[TooLong | Refusal], progress: Progress) -> None:
         progress.say(f"skipped: {len(skipped) - SHOWN} more for the same reason")
 
 
-def unfinished_error(skipped: int, questions: int) -> LmsiError:
-    """As ``skipped_error``, where a server drew the paths."""
-    return LmsiError(
-        f"{skipped} of {questions} questions are not finished; the others are done",
-        hint="the lines with `skipped:` say why; the same command tries them again",
-    )
-
-
 def skipped_error(skipped: int, questions: int) -> LmsiError:
     """What a command ends with that did all the rest; raised when its result is on the screen."""
     return LmsiError(
         f"{skipped} of {questions} questions did not fit the model's context and were skipped; "
         "the others are done",
         hint="shorten or remove them (the lines with `skipped:` name them), or lower --max-tokens",
+    )
+
+
+def unfinished_error(skipped: int, questions: int) -> LmsiError:
+    """As ``skipped_error``, where a server drew the paths."""
+    return LmsiError(
+        f"{skipped} of {questions} questions are not finished; the others are done",
+        hint="the lines with `skipped:` say why; the same command tries them again",
     )

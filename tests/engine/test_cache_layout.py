@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, bytes_of, lay_out, rule_of_thumb
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.layout import Choice, Flash, Need, bytes_of, lay_out, rule_of_thumb
 from lmsi_cli.engine.llama import LlamaModel, library
 
 needs = st.builds(
@@ -21,7 +21,7 @@ needs = st.builds(
 
 @given(needs, st.integers(1, 300), st.booleans())
 def test_every_path_may_be_as_long_as_it_is_allowed(need, width, unified):
-    layout = lay_out(need, Choice(width, unified, Flash.OFF))
+    layout = lay_out(need, CacheKind(width, unified, Flash.OFF))
     assert 1 <= layout.width <= 240 and layout.sequences <= 256
     asked = min(width, need.paths)
     assert layout.width == min(asked, 240) or (not unified and 0 < layout.width - asked < 8)
@@ -44,7 +44,7 @@ def test_a_long_prompt_is_held_once():
 def test_the_prediction_is_within_a_tenth_of_what_llama_cpp_takes(gguf, unified, flash, width):
     lib, said = library(), []
     model = LlamaModel(gguf)
-    layout = lay_out(Need(60, 90, 256, 999), Choice(width, unified, flash))
+    layout = lay_out(Need(60, 90, 256, 999), CacheKind(width, unified, flash))
     listen = lib.llama_log_callback(lambda _level, text, _data: said.append(text.decode()))
     before = lib.llama_log_callback(), ctypes.c_void_p()
     lib.llama_log_get(ctypes.byref(before[0]), ctypes.byref(before[1]))

@@ -3,7 +3,7 @@
 import pytest
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.lasting import ENGINE, Settling, as_begun
+from lmsi_cli.engine.pinned_settings import ENGINE, Settling, as_begun
 from lmsi_cli.lines import write_records
 from lmsi_cli.records import Path
 from lmsi_cli.rundir import RunDir

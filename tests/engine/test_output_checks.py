@@ -16,11 +16,10 @@ import pytest
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import engine as module
 from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.batched import BatchedSampler
+from lmsi_cli.engine.batched import BatchedSampler, Slot
+from lmsi_cli.engine.cache_layout import Need, lay_out
 from lmsi_cli.engine.engine import ONE, LlamaEngine
-from lmsi_cli.engine.faults import Mark, NoMemoryError, first_nan, widest
-from lmsi_cli.engine.layout import Need, lay_out
-from lmsi_cli.engine.slots import Slot
+from lmsi_cli.engine.output_checks import Mark, NoMemoryError, first_nan, widest
 from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"
@@ -182,7 +181,7 @@ from pathlib import Path
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.slots import Slot
+from lmsi_cli.engine.batched import Slot
 with LlamaEngine(Path(sys.argv[1]), EngineConfig(threads=1, parallel=64, kv="unified")) as engine:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + 400 * 2**20

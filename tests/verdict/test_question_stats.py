@@ -4,12 +4,12 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
 from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.seen import look
+from lmsi_cli.verdict.question_stats import look
 from lmsi_cli.verdict.signals import SHARES, WORDS, label_free
 from lmsi_cli.voting import vote
 
@@ -73,6 +73,7 @@ def test_paths_without_an_answer_leave_shares_undefined():
     assert label_free([s], None)["parsed"].value == 0.0
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 50), st.integers(1, 8))
 def test_every_signal_lies_in_its_interval_and_has_words(kind, seed, questions):
     signals = label_free([look("", v, p) for v, p in run_of(kind, questions, seed)], 0.5)

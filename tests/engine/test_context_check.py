@@ -4,9 +4,9 @@ import pytest
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.fitting import split, split_for, tell
-from lmsi_cli.engine.scripted import ScriptedEngine
+from lmsi_cli.engine.context_check import split, split_for, tell
 from lmsi_cli.errors import LmsiError
+from tests.scripted import ScriptedEngine
 
 
 def request(name, length, paths=1):

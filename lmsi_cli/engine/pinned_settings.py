@@ -1,4 +1,4 @@
-"""What came of ``auto`` and outlasts a call: the kind of cache that a run's paths are drawn in.
+"""What came of ``auto`` and is pinned for a run: the kind of cache that its paths are drawn in.
 
 A path's last bits depend on it, and with them a token now and then; so a run goes on as it was
 begun, alone or spread, on whatever machine. Knows one section of run.toml and whom to tell:
@@ -20,7 +20,7 @@ from lmsi_cli.config import EngineConfig, SampleConfig
 from lmsi_cli.rundir import RunDir
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
-LASTING = ("kv", "flash_attn", "fast_copy")  # of these, what a path's last bits depend on
+PINNED = ("kv", "flash_attn", "fast_copy")  # of these, what a path's last bits depend on
 
 Settled = Mapping[str, int | str]
 AnyConfig = TypeVar("AnyConfig", bound=EngineConfig)
@@ -32,7 +32,7 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     A calibration made in between might choose the other one. The width changes no bits, so that
     stays free.
     """
-    begun = _lasting(run.load_settings().get(ENGINE, {})) if run.paths.exists() else {}
+    begun = _begun(run) if run.paths.exists() else {}
     auto = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
     return msgspec.structs.replace(config, **auto)
 
@@ -41,8 +41,7 @@ def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
     """Ask the copy of the model's file if the run's paths were drawn from it, else the file."""
     if config.fast_copy != "auto":
         return config
-    begun = run.load_settings().get(ENGINE, {}).get("fast_copy", "auto")
-    return msgspec.structs.replace(config, fast_copy=begun)
+    return msgspec.structs.replace(config, fast_copy=_begun(run).get("fast_copy", "auto"))
 
 
 class Settling:
@@ -50,41 +49,44 @@ class Settling:
 
     def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
         self._run, self._say = run, say
-        self._now: dict[str, int | str] = {}
-        self._others: list[dict[str, int | str]] = []
+        self._now: Settled = {}
+        self._others: list[Settled] = []
 
-    def alone(self, settled: dict[str, int | str]) -> None:
+    def alone(self, settled: Settled) -> None:
         """Of the one engine, whenever it may have changed: all of it is kept."""
         if settled and settled != self._now:
             self._save(settled)
 
     def of_worker(self, settled: Settled) -> None:
         """Of one of many: kept is what they share, as the first one has it."""
-        lasting = _lasting(settled)
-        if lasting and not self._now:
-            self._save(lasting)
-        elif lasting and lasting not in (self._now, *self._others):
-            self._others.append(lasting)
+        pinned = _pinned(settled)
+        if pinned and not self._now:
+            self._save(pinned)
+        elif pinned and pinned not in (self._now, *self._others):
+            self._others.append(pinned)
             self._say(
-                f"a worker draws with {_flags(lasting)}, another with {_flags(self._now)}: their "
+                f"a worker draws with {_flags(pinned)}, another with {_flags(self._now)}: their "
                 f"last bits differ; {_flags(self._now)} makes them alike"
             )
 
-    def _save(self, settled: dict[str, int | str]) -> None:
-        begun = _lasting(self._run.load_settings().get(ENGINE, {}))
-        now = _lasting(settled)
+    def _save(self, settled: Settled) -> None:
+        begun, now = _begun(self._run), _pinned(settled)
         if begun not in ({}, now) and not self._now and self._run.has_paths():
             self._say(
                 f"{self._run.root}: so far drawn with {_flags(begun)}, now with {_flags(now)}: "
                 "the last bits of the new paths differ"
             )
         self._now = settled
-        self._run.save_settings(ENGINE, settled)
+        self._run.save_settings(ENGINE, dict(settled))
 
 
-def _lasting(settled: Settled) -> dict[str, int | str]:
-    return {k: settled[k] for k in LASTING if k in settled}
+def _begun(run: RunDir) -> Settled:
+    return _pinned(run.load_settings().get(ENGINE, {}))
 
 
-def _flags(lasting: Settled) -> str:
-    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in lasting.items())
+def _pinned(settled: Settled) -> Settled:
+    return {k: settled[k] for k in PINNED if k in settled}
+
+
+def _flags(pinned: Settled) -> str:
+    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in pinned.items())

@@ -48,12 +48,17 @@ class Need(NamedTuple):
     paths: int
 
 
-class Choice(NamedTuple):
-    """What decides the speed."""
+class CacheKind(NamedTuple):
+    """What decides the speed: paths side by side, one cache or one for each, fused attention."""
 
     width: int
     unified: bool
     flash: Flash
+
+    @property
+    def words(self) -> str:
+        """The kind without its width."""
+        return ("unified" if self.unified else "split") + " fused" * (self.flash == Flash.ON)
 
 
 class Layout(NamedTuple):
@@ -65,6 +70,16 @@ class Layout(NamedTuple):
     unified: bool
     flash: Flash
     batch: int = BATCH
+
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """The layout under the names of the settings that would choose it by hand."""
+        return {
+            "parallel": self.width,
+            "kv": "unified" if self.unified else "split",
+            "flash_attn": self.flash.name.lower(),
+            "cells": self.cells,
+        }
 
 
 class Sizes(NamedTuple):
@@ -98,12 +113,12 @@ def need_of(requests: Sequence[Request], max_tokens: int) -> Need:
     return Need(shared_prefix(prompts), max(map(len, prompts)), longest_path, paths)
 
 
-def rule_of_thumb(need: Need, gpu: bool) -> Choice:
+def rule_of_thumb(need: Need, gpu: bool) -> CacheKind:
     """Choose without measuring, by what was fastest on two cores (``docs/performance.md``)."""
     if gpu:
-        return Choice(64, True, Flash.AUTO)
+        return CacheKind(64, True, Flash.AUTO)
     unified = need.longest > SHORT_PROMPT
-    return Choice(32 if unified else 64, unified, usual_attention(need, unified))
+    return CacheKind(32 if unified else 64, unified, usual_attention(need, unified))
 
 
 def usual_attention(need: Need, unified: bool) -> Flash:
@@ -116,26 +131,26 @@ def written(need: Need) -> int:
     return max(1, need.max_tokens // WRITTEN)
 
 
-def lay_out(need: Need, choice: Choice, questions: int = 1, cells: int = 0) -> Layout:
+def lay_out(need: Need, kind: CacheKind, questions: int = 1, cells: int = 0) -> Layout:
     """Size a cache so that every path may be as long as it is allowed to.
 
     Args:
         need: What the requests ask for.
-        choice: Width and kind; a split cache has a multiple of ``ROWS`` slots, or one.
+        kind: Width and kind; a split cache has a multiple of ``ROWS`` slots, or one.
         questions: Prompts that are open at the same time.
         cells: A size that the user set instead; 0 for none.
     """
-    width = min(choice.width, need.paths, LARGEST_WIDTH)
-    if not choice.unified and choice.width > 1:
+    width = min(kind.width, need.paths, LARGEST_WIDTH)
+    if not kind.unified and kind.width > 1:
         width = -(-width // ROWS) * ROWS
     sequences = width + 1 + questions
     own = need.longest - need.prefix
-    if choice.unified:  # every path may sit on a question of its own
+    if kind.unified:  # every path may sit on a question of its own
         ample = need.prefix + (width + questions) * own + width * need.max_tokens + PAGE
         cells = _paged(cells or ample)
     else:
         cells = sequences * _paged(cells // sequences or need.longest + need.max_tokens)
-    return Layout(width, sequences, cells, choice.unified, choice.flash)
+    return Layout(width, sequences, cells, kind.unified, kind.flash)
 
 
 def bytes_of(layout: Layout, sizes: Sizes) -> int:
@@ -157,6 +172,15 @@ def bytes_of(layout: Layout, sizes: Sizes) -> int:
         mask + IN_FEED_FORWARD * row,
     )
     return cache + outputs + layout.batch * step
+
+
+def words_of(layout: Layout, sizes: Sizes) -> str:
+    """The layout in words, for ``-v``."""
+    kind = "unified" if layout.unified else "split"
+    return (
+        f"{layout.width} paths side by side, {kind} KV cache of {layout.cells} cells, fused "
+        f"attention {layout.flash.name.lower()}, {bytes_of(layout, sizes) / 2**20:.0f} MiB"
+    )
 
 
 def _paged(cells: int) -> int:
