@@ -18,6 +18,8 @@ AMX = "flags : fpu amx_tile amx_int8\n"
 @pytest.fixture
 def lib(tmp_path, monkeypatch):
     """A folder that llama.cpp is loaded from, by LLAMA_CPP_LIB_PATH."""
+    import llama_cpp  # noqa: F401 - loaded before, or it would look there
+
     monkeypatch.setenv(builds.NAMED, str(tmp_path))
     (tmp_path / "libggml-cpu.so").write_bytes(b"old")
     return tmp_path
