@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training import attention, data, load, schedule
 

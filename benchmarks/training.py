@@ -28,7 +28,7 @@ import msgspec
 from benchmarks.machine import machine
 from benchmarks.trainers import TRAINERS, Job, Measurement
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training import load
 

@@ -37,10 +37,10 @@ import msgspec
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.engine.base import path_seed
-from lmsi_cli.indexed import Indexed
-from lmsi_cli.lines import write_records
+from lmsi_cli.jsonl import write_records
+from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.records import Path, Question, Record
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.voting import select, vote
 
 PER_QUESTION, SIDE_BY_SIDE = 16, 96
@@ -128,7 +128,7 @@ def synthetic(count: int) -> Iterator[Group]:
 
 def recorded(root: File) -> Iterator[Group]:
     """The groups of paths of a run folder."""
-    with Indexed(RunDir(root).paths, Path, lambda p: (p.question_id, p.path), "{key}") as paths:
+    with JsonlIndex(RunDir(root).paths, Path, lambda p: (p.question_id, p.path), "{key}") as paths:
         yield from paths
 
 

@@ -33,7 +33,7 @@ from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
-from lmsi_cli.rundir import sha256_file
+from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.stopping import Decision, Stop
 
 FEWEST, MOST = 16, 256  # paths of a batch, as far as whole questions allow

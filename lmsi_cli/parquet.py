@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from lmsi_cli.atomic import replacing
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, replacing
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Message, Path, Prompt, Record, TrainExample, Vote
 from lmsi_cli.remote_files import is_address, remote_exists, write_remote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from lmsi_cli import lines
+from lmsi_cli import jsonl
 
 
 class _Disk:
@@ -31,8 +31,8 @@ class _File(io.FileIO):
 
 @contextmanager
 def small_disk(room):
-    """Let ``lines.appender`` write ``room`` more bytes, and then meet what a full disk says."""
-    open_mended, disk = lines._open_mended, _Disk(room)
+    """Let ``jsonl.appender`` write ``room`` more bytes, and then meet what a full disk says."""
+    open_mended, disk = jsonl.open_mended, _Disk(room)
 
     def open_small(path, kind):
         open_mended(path, kind).close()
@@ -41,5 +41,5 @@ def small_disk(room):
         return file
 
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(lines, "_open_mended", open_small)
+        m.setattr(jsonl, "open_mended", open_small)
         yield

@@ -23,7 +23,7 @@ from lmsi_cli.cluster import (
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Exemplar, Question, Template
-from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.sample import bind, sample, sample_in_pool
 from tests.scripted import ScriptedEngine
 from tests.stages.stage_helpers import IDENTITY, TASK, Silent, formed, settled

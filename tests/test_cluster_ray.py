@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
 pytestmark = [pytest.mark.ray, pytest.mark.model]

@@ -10,7 +10,7 @@ from lmsi_cli.engine.llama import LlamaModel, vocabulary
 from lmsi_cli.engine.metadata import read_metadata
 from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.rundir import sha256_file
+from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.splits import parts_of, readers, size_of, stem_of
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.load import load_base

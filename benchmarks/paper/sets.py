@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from lmsi_cli.lines import write_records
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Question
 from lmsi_cli.tasks.readers import read_labelled
 

@@ -19,7 +19,7 @@ from lmsi_cli.config.variables import FLAG
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import FewShot, Progress, Question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 from lmsi_cli.tasks.wording import AUTO, Wording, candidates, of_task, worded

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.cli.console import Rate, memory
-from lmsi_cli.lines import write_atomic
 from lmsi_cli.records import Progress, Status
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 EVERY = 2.0  # seconds between two writes
 SAID = 8  # lines that are kept

@@ -25,7 +25,7 @@ from lmsi_cli.cli.session import (
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
-from lmsi_cli.rundir import RunDir, locked, opened
+from lmsi_cli.run_folder import RunDir, locked, open_run
 
 if TYPE_CHECKING:
     from lmsi_cli.report.results import Evaluation
@@ -94,7 +94,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.cli.serving import measure_there, refuse_local, refuse_served
     from lmsi_cli.engine.context_check import skipped_error, unfinished_error
 
-    folder = opened(run)
+    folder = open_run(run)
     if imported is not None:
         from lmsi_cli.cli.importing import import_samples
 

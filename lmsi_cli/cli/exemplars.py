@@ -23,7 +23,7 @@ from lmsi_cli.config import ExemplarsConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rundir import RunDir, discard, locked
+from lmsi_cli.run_folder import RunDir, discard, locked
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.sample import SampleSummary

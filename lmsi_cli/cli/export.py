@@ -20,7 +20,7 @@ from lmsi_cli.cli.session import (
     watched,
 )
 from lmsi_cli.config import ExportConfig
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 Out = Annotated[
     str | None,
@@ -61,13 +61,13 @@ def export(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
     from lmsi_cli.report.exports import export_table
-    from lmsi_cli.rundir import locked, opened
+    from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.export import export_run
 
     if settings.to == "parquet":
-        _export_parquet(opened(run), number, out, overwrite, json)
+        _export_parquet(open_run(run), number, out, overwrite, json)
         return
-    folder = chosen_round(opened(run), number)
+    folder = chosen_round(open_run(run), number)
     model, task = model_of(folder).path, task_of(folder)
     with locked(folder), watched(quiet, folder) as progress:
         place = Path(out) if out else None
@@ -81,7 +81,7 @@ def _export_parquet(
     """Write the records of a run, or of one of its later rounds; needs no model."""
     from lmsi_cli.parquet import export_parquet
     from lmsi_cli.report.exports import parquet_table
-    from lmsi_cli.rundir import locked
+    from lmsi_cli.run_folder import locked
 
     folder = chosen_round(run, number or 1)
     with locked(folder):

@@ -6,7 +6,7 @@ from lmsi_cli.cli.asking import GENERIC_TASK, task_of
 from lmsi_cli.cli.session import show
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 from lmsi_cli.prompts import Task
-from lmsi_cli.rundir import RunDir, locked
+from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import set_name, split_source
 

@@ -33,7 +33,7 @@ from lmsi_cli.contamination import check_apart, check_probe_apart
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.rounds.settings import Settings, check
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import resolve
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy

@@ -69,7 +69,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.report.generation import generation_parts, next_step
-    from lmsi_cli.rundir import RunDir, discard, locked
+    from lmsi_cli.run_folder import RunDir, discard, locked
     from lmsi_cli.stages import questions as stage
     from lmsi_cli.stages import sample as sampling
     from lmsi_cli.tasks.golds import check_options

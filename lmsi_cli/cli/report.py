@@ -43,10 +43,10 @@ def report(  # noqa: PLR0913 - one parameter per flag
 
     from lmsi_cli.report import plain
     from lmsi_cli.report.html import page
-    from lmsi_cli.rundir import opened
+    from lmsi_cli.run_folder import open_run
     from lmsi_cli.stages.report import read_run
 
-    folder = opened(run)
+    folder = open_run(run)
     as_page = not (text or markdown or json)
     target = out or folder.report
     if as_page:
@@ -69,7 +69,7 @@ def _check(target: Path, own: bool) -> None:
 
 
 def _write(target: Path, html: str) -> None:
-    from lmsi_cli.lines import write_atomic
+    from lmsi_cli.atomic import write_atomic
 
     write_atomic(target, html)
     sys.stdout.write(f"{target}  {target.stat().st_size / 2**20:.2f} MiB\n")

@@ -26,7 +26,7 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.rounds.records import Figures, Gate, Round, Rounds, last_good
 from lmsi_cli.rounds.settings import Settings, of_round, with_seeds_of
-from lmsi_cli.rundir import RunDir, discard, locked
+from lmsi_cli.run_folder import RunDir, discard, locked
 from lmsi_cli.tasks.loader import load_task
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy

@@ -26,7 +26,7 @@ from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 if TYPE_CHECKING:
     from lmsi_cli.cluster import Job
@@ -67,7 +67,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.report.tables import sample_table
-    from lmsi_cli.rundir import discard, locked
+    from lmsi_cli.run_folder import discard, locked
     from lmsi_cli.stages import sample as stage
     from lmsi_cli.tasks.golds import check_options
 
@@ -157,7 +157,7 @@ def _sample_in_cluster(
     from lmsi_cli.cluster import Pool, connected
     from lmsi_cli.engine.context_check import unfinished_error
     from lmsi_cli.report.tables import sample_table
-    from lmsi_cli.rundir import discard, locked
+    from lmsi_cli.run_folder import discard, locked
     from lmsi_cli.stages import sample as stage
 
     with locked(run), connected(settings) as (ray, room), watched(flags.quiet, run) as progress:

@@ -23,7 +23,7 @@ from lmsi_cli.config import EvalConfig, SampleConfig, serving
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
-from lmsi_cli.rundir import RunDir, discard, locked
+from lmsi_cli.run_folder import RunDir, discard, locked
 
 if TYPE_CHECKING:
     from lmsi_cli.engine.encode import ChatMode

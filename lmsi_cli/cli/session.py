@@ -22,8 +22,9 @@ from lmsi_cli.cli.beacon import Beacon
 from lmsi_cli.cli.console import err, out, watcher
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Question
+from lmsi_cli.resume import check_model
 from lmsi_cli.rounds.kept import kept_round
-from lmsi_cli.rundir import RunDir, check_model, locked, sha256_file, teacher_of
+from lmsi_cli.run_folder import RunDir, locked, sha256_file, teacher_of
 from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # the engine is imported by the commands that run it

@@ -21,9 +21,9 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
     Example: lmsi show runs/first --question q7
     """
     from lmsi_cli.report.answers import shown
-    from lmsi_cli.rundir import opened
+    from lmsi_cli.run_folder import open_run
     from lmsi_cli.stages.show import show_question
 
-    folder = opened(run)
+    folder = open_run(run)
     found = show_question(folder, task_of(folder), question)
     print_(found, json, *shown(found))

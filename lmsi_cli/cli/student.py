@@ -22,7 +22,7 @@ from lmsi_cli.cli.session import identity
 from lmsi_cli.config import SampleConfig, TrainConfig, name_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import ChatChoice
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.distil import Pupil

@@ -19,7 +19,7 @@ from lmsi_cli.config import EngineConfig, TrainConfig
 from lmsi_cli.engine.cpu_check import torch_is_here
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.scales import Sweep
@@ -62,7 +62,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.report.scales import scales_table
     from lmsi_cli.report.tables import train_table
-    from lmsi_cli.rundir import locked, opened
+    from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.distil import teach
     from lmsi_cli.stages.train import assist
     from lmsi_cli.stages.verdict import permit
@@ -70,7 +70,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.tasks.readers import read_labelled
     from lmsi_cli.training.processes import joined
 
-    folder = opened(run)
+    folder = open_run(run)
     if not force:
         who = f" --student {student}" if student else ""
         permit(folder, f"lmsi train {run}{who} --force")

@@ -58,17 +58,17 @@ def vote(  # noqa: PLR0913 - one parameter per flag
 
     from lmsi_cli.report.tables import class_table, histogram, removed_table, vote_table
     from lmsi_cli.report.verdict import verdict_parts
-    from lmsi_cli.rundir import locked, opened
+    from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.verdict import conclude, observer_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run
     from lmsi_cli.tasks.readers import read_labelled, read_questions
 
-    folder = opened(run)
+    folder = open_run(run)
     task = task_of(folder)
     labelled = read_labelled(probe) if probe else []
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder), watched(quiet, folder) as progress:
-        observer = observer_of(folder, task, labelled, opened(second) if second else None)
+        observer = observer_of(folder, task, labelled, open_run(second) if second else None)
         summary = vote_run(folder, task, settings, exams, observer.gold, observer, progress)
         verdict = conclude(folder, observer)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}

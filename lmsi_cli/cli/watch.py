@@ -28,13 +28,13 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
     Example: lmsi watch runs/first
     """
     from lmsi_cli.report.watching import scene_parts
-    from lmsi_cli.rundir import opened
+    from lmsi_cli.run_folder import open_run
     from lmsi_cli.stages.watch import scene
 
-    folder = opened(run)
+    folder = open_run(run)
     seen = scene(folder)
     if seen.working and not once and not json:
-        seen = _follow(seen, lambda: scene(opened(run)))
+        seen = _follow(seen, lambda: scene(open_run(run)))
     show(seen, json, *scene_parts(seen, time.time()))
 
 

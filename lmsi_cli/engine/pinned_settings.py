@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from lmsi_cli.config import EngineConfig, SampleConfig
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
 PINNED = ("kv", "flash_attn", "fast_copy")  # of these, what a path's last bits depend on

@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.lines import read_object
+from lmsi_cli.jsonl import read_object
 from lmsi_cli.records import Record
 from lmsi_cli.report.results import BASE, Evaluation, Pair
-from lmsi_cli.rundir import RESULT, SCALE, RunDir, sha256_file, teacher_of
+from lmsi_cli.run_folder import RESULT, SCALE, RunDir, sha256_file, teacher_of
 
 LONGEST = 200  # characters of a stranger's text
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lmsi_cli.report.result_sections import order
 from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.report.stored import answers_of, read_evaluation
-from lmsi_cli.rundir import RESULT, RunDir
+from lmsi_cli.run_folder import RESULT, RunDir
 
 GONE = "their answers are gone, so single questions cannot be shown"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object, read_records
+from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.records import Mode, Record
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.figures import ORDER, line_of

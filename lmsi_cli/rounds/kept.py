@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.jsonl import read_object
+from lmsi_cli.run_folder import RunDir
 
 BEST = "best"  # in rounds.json
 

@@ -18,7 +18,7 @@ from lmsi_cli.report.distillation import Contestant, Contestants, Distillation, 
 from lmsi_cli.report.opposing import Opposed, Side, opposed
 from lmsi_cli.report.results import Evaluation, Variant
 from lmsi_cli.report.stored import answers_of, read_evaluation
-from lmsi_cli.rundir import RESULT, RunDir, teacher_of
+from lmsi_cli.run_folder import RESULT, RunDir, teacher_of
 
 SAMPLED = ("temperature", "sample_seed", "seed", "top_k", "top_p", "min_p")
 WAYS: dict[str, tuple[str, ...]] = {  # what the answers of a mode depend on

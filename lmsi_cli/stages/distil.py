@@ -19,19 +19,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lmsi_cli.atomic import replacing
 from lmsi_cli.config import ServerConfig, VoteConfig
-from lmsi_cli.drafts import shuffled
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.indexed import Indexed
-from lmsi_cli.lines import read_records, replacing
+from lmsi_cli.jsonl import read_records, shuffled_writer
+from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Progress, Question, Record, TrainExample, Vote
-from lmsi_cli.rundir import (
+from lmsi_cli.resume import check_same
+from lmsi_cli.run_folder import (
     TEACHER,
     TEACHER_SAMPLE,
     TEACHER_VOTE,
     RunDir,
-    check_same,
     discard,
     discard_adapter,
     paths_by_question,
@@ -202,8 +202,8 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
     with (
         questions_by_id(teacher) as asked,
         paths_by_question(teacher) as paths,
-        shuffled(run.train, config.seed) as train,
-        shuffled(run.pairs, config.seed) as pairs,
+        shuffled_writer(run.train, config.seed) as train,
+        shuffled_writer(run.pairs, config.seed) as pairs,
     ):
         for voted in _kept(teacher):
             material = _material(voted, asked, paths)
@@ -241,7 +241,7 @@ class _Material(NamedTuple):
     voted: Vote
 
 
-def _material(voted: Vote, asked: Indexed[Question], paths: Indexed[Path]) -> _Material:
+def _material(voted: Vote, asked: JsonlIndex[Question], paths: JsonlIndex[Path]) -> _Material:
     """Find what a vote was about."""
     question = next(iter(asked.get(voted.question_id)), None)
     found = paths.get(voted.question_id)

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli import records
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import split_for, tell
 from lmsi_cli.engine.parse_output import to_path, to_requests
-from lmsi_cli.lines import appender, read_records, write_atomic
+from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
@@ -32,8 +33,9 @@ from lmsi_cli.report.figures import line_of
 from lmsi_cli.report.marking import Marking, Model, Way
 from lmsi_cli.report.moments import Rates
 from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
+from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds.kept import adapters_of
-from lmsi_cli.rundir import RunDir, check_base, check_model, chosen_scale, sha256_file
+from lmsi_cli.run_folder import RunDir, chosen_scale, sha256_file
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more

@@ -25,13 +25,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli.answers import CUT_OFF
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import write_atomic
 from lmsi_cli.prompts import Task, clean, rationale_of
 from lmsi_cli.records import Exemplar, Path, PathClass, Question, Record
-from lmsi_cli.rundir import RunDir, paths_by_question
+from lmsi_cli.run_folder import RunDir, paths_by_question
 from lmsi_cli.tasks.checking import wrong_exemplar
 from lmsi_cli.voting import classify, is_complete, vote
 

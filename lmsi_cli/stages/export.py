@@ -19,19 +19,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from lmsi_cli.atomic import check_place, check_room, replacing_folder, write_atomic
 from lmsi_cli.config import ORIGINAL, ExportConfig, SampleConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.quantise import check_kind, kind_name, quantise
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.folders import check_place, check_room, replacing_folder
-from lmsi_cli.lines import read_object, read_records, write_atomic
+from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.report.card import LIBRARY, WHAT, Card, card_of, markdown, whose
 from lmsi_cli.report.modelfile import modelfile
-from lmsi_cli.rundir import ORIGIN, RunDir, check_base, chosen_scale, sha256_file
+from lmsi_cli.resume import check_base
+from lmsi_cli.run_folder import ORIGIN, RunDir, chosen_scale, sha256_file
 from lmsi_cli.splits import stem_of
 from lmsi_cli.training import folder as hf
 from lmsi_cli.training.agreement import agree, lost, told, widened

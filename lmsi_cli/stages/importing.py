@@ -16,14 +16,15 @@ from pathlib import Path
 import msgspec
 
 from lmsi_cli.answers import extract
-from lmsi_cli.lines import write_atomic, write_records
+from lmsi_cli.atomic import write_atomic
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.figures import line_of
 from lmsi_cli.report.marking import Marking, Model, Way
 from lmsi_cli.report.results import Answer, Evaluation, Imported, Labelled
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.tasks.harness import Sample
 from lmsi_cli.thinking import answer_part

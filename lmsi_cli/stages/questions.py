@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
 from lmsi_cli.engine.base import Engine, Generated, Request, Wanted, path_seed
 from lmsi_cli.engine.context_check import split
@@ -29,10 +30,11 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import Draft, Generation, Sieve, choose, draft_prompt
 from lmsi_cli.generation.diversity import alarms, answers, spread, to_seeds
 from lmsi_cli.generation.outcome import Ended, votes_needed
-from lmsi_cli.lines import appender, read_records, write_atomic, write_records
+from lmsi_cli.jsonl import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Vote
-from lmsi_cli.rundir import RunDir, check_same
+from lmsi_cli.resume import check_same
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.voting import vote
 
 FEWEST = 32  # drafts of a turn: a batch for the engine, and enough to tell that none is new

@@ -18,7 +18,7 @@ import msgspec
 
 from lmsi_cli.config import TABLES, Config
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object, read_records
+from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question, Vote
 from lmsi_cli.report.digest import Digest, Section, Series
@@ -36,7 +36,7 @@ from lmsi_cli.report.sections import (
 from lmsi_cli.report.trust_sections import confidence_section
 from lmsi_cli.report.views import run_question
 from lmsi_cli.rounds.records import Rounds
-from lmsi_cli.rundir import (
+from lmsi_cli.run_folder import (
     ANSWERS,
     RESULT,
     TEACHER,

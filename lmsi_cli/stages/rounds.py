@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli.answers import canonical
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EngineConfig, EvalConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object, read_records, write_atomic, write_records
+from lmsi_cli.jsonl import read_object, read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.report.results import Answer, Evaluation
@@ -29,7 +30,7 @@ from lmsi_cli.rounds.best import best
 from lmsi_cli.rounds.figures import Said, figures
 from lmsi_cli.rounds.records import By, Figures, Gate, Round, Rounds
 from lmsi_cli.rounds.settings import Settings, seed_of
-from lmsi_cli.rundir import RunDir, chosen_scale, sha256_file
+from lmsi_cli.run_folder import RunDir, chosen_scale, sha256_file
 from lmsi_cli.training import validation
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting import VoteSummary, path_key

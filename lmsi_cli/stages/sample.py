@@ -17,25 +17,17 @@ import msgspec
 
 from lmsi_cli.cluster import Lacking, Pool
 from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
-from lmsi_cli.drawn import Drawn, drawn_paths
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import TooLong, split_for, tell
 from lmsi_cli.engine.early_stopping import BallotWatch
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.engine.pinned_settings import Settling
 from lmsi_cli.engine.pinned_settings import as_begun as as_begun
-from lmsi_cli.keeping import keep_questions
-from lmsi_cli.lines import appender
+from lmsi_cli.jsonl import appender
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
-from lmsi_cli.rundir import (
-    RunDir,
-    check_base,
-    check_same,
-    chosen_scale,
-    refuse_student,
-    sha256_file,
-)
+from lmsi_cli.resume import DrawnPaths, check_base, check_same, drawn_paths, keep_questions
+from lmsi_cli.run_folder import RunDir, chosen_scale, refuse_student, sha256_file
 from lmsi_cli.stopping import Stop
 from lmsi_cli.voting import MANY_CUT, cut_off_line, is_cut_thinking
 
@@ -238,11 +230,11 @@ def requests_of(
     questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig
 ) -> list[Request]:
     """Write all requests of a run that has not begun."""
-    return [r for q in questions for r in _requests(q, engine, task, config, Drawn())]
+    return [r for q in questions for r in _requests(q, engine, task, config, DrawnPaths())]
 
 
 def _requests(
-    q: Question, engine: Engine, task: Task, config: SampleConfig, have: Drawn
+    q: Question, engine: Engine, task: Task, config: SampleConfig, have: DrawnPaths
 ) -> list[Request]:
     lacking = have.lacks(q.id, config.paths)
     wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
@@ -258,7 +250,7 @@ class _Tally:
     def __init__(
         self,
         left: Counter[str],
-        have: Drawn,
+        have: DrawnPaths,
         watch: BallotWatch,
         progress: Progress,
     ) -> None:

@@ -19,14 +19,15 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import SampleConfig, SamplingConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import split
 from lmsi_cli.engine.parse_output import to_path, to_requests
-from lmsi_cli.lines import read_object, read_records, write_atomic
+from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Paired, Progress, Question, Record, Vote
-from lmsi_cli.rundir import SCALE, RunDir
+from lmsi_cli.run_folder import SCALE, RunDir
 from lmsi_cli.stats import paired
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.training import lessons, validation

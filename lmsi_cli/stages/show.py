@@ -11,11 +11,11 @@ from __future__ import annotations
 import difflib
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Record, Vote
 from lmsi_cli.report.located import ShownPath, located
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 
 class Shown(Record, frozen=True, kw_only=True):

@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import ORIGINAL, SPEED_ONLY, TrainConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object, read_records, write_atomic
+from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
-from lmsi_cli.rundir import RunDir, check_model, check_same, discard_adapter, sha256_file
+from lmsi_cli.resume import check_model, check_same
+from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
 from lmsi_cli.training import checkpoint, lessons, processes, starting
 from lmsi_cli.training.bases import adapted
 from lmsi_cli.training.data import Codec

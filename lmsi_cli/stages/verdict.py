@@ -15,11 +15,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object, read_records, write_atomic
+from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.rules import STOP, Verdict

@@ -20,16 +20,16 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.answers import canonical
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import FITTED, MAJORITY, NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
-from lmsi_cli.drafts import drafted, shuffled
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.indexed import Indexed
-from lmsi_cli.lines import read_records, write_atomic
+from lmsi_cli.jsonl import read_records, record_writer, shuffled_writer
+from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
-from lmsi_cli.rundir import RunDir, paths_by_question, questions_by_id, refuse_student
+from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
 from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.voting import (
@@ -85,7 +85,7 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         check_apart(read_records(run.questions, Question), exams)
     with _paths(run, progress) as paths:
         sampled = run.load_settings().get("sample", {})
-        voting = Voting(task, config, sampled, paths.most, run.paths)
+        voting = Voting(task, config, sampled, paths.largest, run.paths)
         fitted = _fitted(run, voting, paths, gold) if config.weight == FITTED else None
         tally = _write(run, voting, paths, watch, progress)
     summary = tally.summary()
@@ -116,7 +116,7 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
     )
 
 
-def _fitted(run: RunDir, voting: Voting, paths: Indexed[Path], gold: Mapping[str, str]) -> Fit:
+def _fitted(run: RunDir, voting: Voting, paths: JsonlIndex[Path], gold: Mapping[str, str]) -> Fit:
     """Fit the temperature of the weights on labelled questions."""
     if not gold:
         raise LmsiError(
@@ -129,7 +129,7 @@ def _fitted(run: RunDir, voting: Voting, paths: Indexed[Path], gold: Mapping[str
 
 
 def _ballots(
-    run: RunDir, paths: Indexed[Path], check_equations: bool, question_id: str, answer: str
+    run: RunDir, paths: JsonlIndex[Path], check_equations: bool, question_id: str, answer: str
 ) -> Ballots:
     group = paths.get(question_id)
     if not group:
@@ -154,29 +154,29 @@ def _check_settings(config: VoteConfig) -> None:
         )
 
 
-def _paths(run: RunDir, progress: Progress) -> Indexed[Path]:
+def _paths(run: RunDir, progress: Progress) -> JsonlIndex[Path]:
     if not run.paths.exists():
         refuse_student(run)
         raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
     progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
     paths = paths_by_question(run, progress.advance)
-    if paths.most < 0:
+    if paths.largest < 0:
         paths.close()
         raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
     return paths
 
 
 def _write(
-    run: RunDir, voting: Voting, paths: Indexed[Path], watch: Observer | None, progress: Progress
+    run: RunDir, voting: Voting, paths: JsonlIndex[Path], watch: Observer | None, progress: Progress
 ) -> Tally:
     """Vote on question after question; the files appear when all is done."""
     tally, seed = Tally(), voting.config.seed
     progress.start("voting", len(paths))
     with (
         questions_by_id(run) as questions,
-        drafted(run.votes) as votes,
-        shuffled(run.train, seed) as train,
-        shuffled(run.pairs, seed) as pairs,
+        record_writer(run.votes) as votes,
+        shuffled_writer(run.train, seed) as train,
+        shuffled_writer(run.pairs, seed) as pairs,
     ):
         for question_id, group in paths:
             question = _question(questions, question_id)
@@ -197,7 +197,7 @@ def _write(
     return tally
 
 
-def _question(questions: Indexed[Question], key: str) -> Question:
+def _question(questions: JsonlIndex[Question], key: str) -> Question:
     if found := questions.get(key):
         return found[0]
     hint = "add it, or delete its paths"

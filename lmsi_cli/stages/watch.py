@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object
+from lmsi_cli.jsonl import read_object
 from lmsi_cli.records import Record, Status
-from lmsi_cli.rundir import ANSWERS, RESULT, RunDir, in_use, teacher_of
+from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, teacher_of
 
 CHUNK = 1 << 20
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, TrainExample
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 
 def trained_on(adapter: Path) -> list[Question]:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lmsi_cli.atomic import unfinished, write_error
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import unfinished, write_error
 from lmsi_cli.records import Record
-from lmsi_cli.rundir import check_same
+from lmsi_cli.resume import check_same
 from lmsi_cli.splits import parts_of
 from lmsi_cli.training.data import Unit, sequences
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmsi_cli.lines import write_atomic
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.training.validation import Reading
 
 if TYPE_CHECKING:

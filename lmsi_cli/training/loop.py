@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from lmsi_cli.lines import Appender, appender
+from lmsi_cli.jsonl import Appender, appender
 from lmsi_cli.records import Progress
 from lmsi_cli.training import (
     alarms,

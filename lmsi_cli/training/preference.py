@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.lines import write_atomic
 from lmsi_cli.records import Preference, Progress, Record, TrainExample
 from lmsi_cli.training import checkpoint, data, devices, load, processes, schedule
 from lmsi_cli.training.step import Rewards, StepFigures, token_losses

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_object
-from lmsi_cli.rundir import ORIGIN, check_base, chosen_scale, sha256_file
+from lmsi_cli.jsonl import read_object
+from lmsi_cli.resume import check_base
+from lmsi_cli.run_folder import ORIGIN, chosen_scale, sha256_file
 from lmsi_cli.training import lora
 from lmsi_cli.training.export import CONFIG, WEIGHTS
 from lmsi_cli.training.load import sizes, skeleton

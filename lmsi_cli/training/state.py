@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.training import checkpoint, data, load
 from lmsi_cli.training.heap import Trimmer

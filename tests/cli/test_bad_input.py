@@ -14,7 +14,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine import builds
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.evaluate import variants_of
 from lmsi_cli.stages.train import train_run
 from lmsi_cli.tasks.loader import load_task
@@ -134,7 +134,7 @@ def test_changed_text_under_an_id_is_refused(folder, lmsi):
 
 HOLDER = """
 import sys, time
-from lmsi_cli.rundir import RunDir, locked
+from lmsi_cli.run_folder import RunDir, locked
 with locked(RunDir("r")):
     print("held", flush=True)
     time.sleep(60)

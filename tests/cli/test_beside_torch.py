@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from lmsi_cli.engine.quantise import check_kind, quantise
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

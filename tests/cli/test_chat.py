@@ -11,9 +11,9 @@ from lmsi_cli.engine.base import path_seed
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.template import ChatTemplate
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, TrainExample
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
 

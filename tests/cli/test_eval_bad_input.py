@@ -7,7 +7,7 @@ import pytest
 from bad_input_cases import SAMPLE, Case
 from test_bad_input import refused
 
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
 EVAL = "eval r --data test.jsonl --modes cot --threads 1 --max-tokens 4 --quiet"

@@ -5,7 +5,7 @@ import json
 import pytest
 from test_bad_input import refused
 
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.loader import load_task
 
 pytestmark = pytest.mark.model

@@ -7,7 +7,7 @@ import pytest
 from bad_input_cases import SAMPLE
 
 from lmsi_cli.cli import console
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import sample as stage
 
 pytestmark = pytest.mark.model

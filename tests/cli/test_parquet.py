@@ -7,10 +7,10 @@ from pathlib import Path as File
 import msgspec
 import pytest
 
-from lmsi_cli.lines import encode_line, write_records
+from lmsi_cli.jsonl import encode_line, write_records
 from lmsi_cli.parquet import schema_of
 from lmsi_cli.records import Message, Path, TrainExample, Vote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pq = pytest.importorskip("pyarrow.parquet")
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
 DRAW = "-m m.gguf -o r --threads 1 -n 1 --max-tokens 4 --quiet"

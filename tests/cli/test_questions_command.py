@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, TrainExample
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
 

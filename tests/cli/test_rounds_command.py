@@ -6,7 +6,7 @@ import pytest
 
 from lmsi_cli.catalog import cards
 from lmsi_cli.cli.rounds import _Loop
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, TrainExample
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lmsi_cli.rundir import RunDir, locked
+from lmsi_cli.run_folder import RunDir, locked
 
 resource = pytest.importorskip("resource", reason="Windows counts otherwise")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -7,9 +7,9 @@ import pytest
 from bad_input_cases import SAMPLE
 
 from lmsi_cli.engine.base import path_seed
-from lmsi_cli.lines import write_records
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Path
-from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file
 
 pytestmark = pytest.mark.model
 

@@ -24,7 +24,7 @@ from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Vote
-from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.wording import candidates
 from lmsi_cli.verdict.observer import Observer

@@ -8,7 +8,7 @@ import time
 import forked
 import pytest
 
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 pytestmark = [
     pytest.mark.model,

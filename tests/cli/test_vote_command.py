@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
 from lmsi_cli.engine.base import path_seed
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Question, Vote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 TRUE, FALSE = " 2 * 2 = 4. The answer is 4.", " 2 * 2 = 5. The answer is 4."
 SLIP, REPEATED = " 2 * 2 = 3. The answer is 3.", " 2 * 2 = 6. The answer is 6."

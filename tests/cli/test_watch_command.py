@@ -14,7 +14,7 @@ from lmsi_cli.cli.beacon import Beacon
 from lmsi_cli.cli.session import watched
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent, Status
-from lmsi_cli.rundir import RunDir, in_use, locked
+from lmsi_cli.run_folder import RunDir, in_use, locked
 
 pytestmark = pytest.mark.model
 

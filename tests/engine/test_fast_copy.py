@@ -12,7 +12,7 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import fastest
 from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.engine.quantise import check_kind, quantise
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 
 @pytest.fixture(scope="module")

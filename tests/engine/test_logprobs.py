@@ -136,7 +136,7 @@ def test_pytorch_gives_the_same_tokens_the_same_log_probability(gguf, paths):
 
 
 def test_paths_of_older_run_folders_load(tmp_path):
-    from lmsi_cli.lines import read_records
+    from lmsi_cli.jsonl import read_records
 
     file = tmp_path / "paths.jsonl"
     file.write_text(

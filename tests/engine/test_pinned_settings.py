@@ -4,9 +4,9 @@ import pytest
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.pinned_settings import ENGINE, Settling, as_begun
-from lmsi_cli.lines import write_records
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Path
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 SPLIT = {"parallel": 8, "kv": "split", "flash_attn": "on", "cells": 512}
 SHARED = {"kv": "split", "flash_attn": "on"}

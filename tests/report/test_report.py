@@ -11,14 +11,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
-from lmsi_cli.lines import write_records
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
 from lmsi_cli.report import plain
 from lmsi_cli.report.digest import Chart, Series
 from lmsi_cli.report.html import page
 from lmsi_cli.report.svg import draw, log_ticks, nice
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.tasks.loader import load_task
 

@@ -5,7 +5,7 @@ import msgspec
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Exemplar, Question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
 from tests.scripted import ScriptedEngine

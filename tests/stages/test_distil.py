@@ -4,12 +4,14 @@ import msgspec
 import pytest
 from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent, sampled, voted
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_atomic, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.prompts import Chat
 from lmsi_cli.records import Message, Path, TrainExample
-from lmsi_cli.rundir import RunDir, check_base, check_model, teacher_of
+from lmsi_cli.resume import check_base, check_model
+from lmsi_cli.run_folder import RunDir, teacher_of
 from lmsi_cli.stages.distil import Pupil, check_place, check_teacher, place_of, teach
 from lmsi_cli.stages.sample import bind
 from lmsi_cli.stages.train import within

@@ -15,10 +15,10 @@ from stage_helpers import IDENTITY, sampled, settled, voted
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Vote
 from lmsi_cli.report.tables import sample_table, vote_table
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.sample import bind
 
 # The helpers' script: q0 says 0, 0; q1 says 2, nothing, something cut off, 2; q2 says 4, a false

@@ -10,7 +10,7 @@ from lmsi_cli.config import EvalConfig
 from lmsi_cli.records import Question
 from lmsi_cli.report.before_after import eval_tables
 from lmsi_cli.report.opposing_tables import opposed_tables
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import Place, compare
 from lmsi_cli.stages.evaluate import Exam, evaluate
 

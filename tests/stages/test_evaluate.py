@@ -12,11 +12,11 @@ from stage_helpers import TASK, Silent, settled
 
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question
 from lmsi_cli.report.comparison import gained
 from lmsi_cli.report.results import Answer, Evaluation
-from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.evaluate import Exam, Variant, evaluate, variants_of
 from lmsi_cli.tasks.golds import gold_answers
 from tests.scripted import ScriptedEngine

@@ -6,9 +6,9 @@ from stage_helpers import IDENTITY, TASK, Silent
 
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Path, Question
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.exemplars import Choice, choose, write_exemplars
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.tasks.loader import load_task

@@ -6,7 +6,7 @@ import pytest
 from stage_helpers import TASK
 
 from lmsi_cli.report.stored import read_evaluation
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import Place, compare
 from lmsi_cli.stages.importing import import_evaluation
 from lmsi_cli.tasks.harness import read_samples

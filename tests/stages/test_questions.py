@@ -18,11 +18,11 @@ from stage_helpers import IDENTITY, Silent
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import Draft
-from lmsi_cli.lines import read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Exemplar, Path, Question, TrainExample
 from lmsi_cli.report.generation import generation_parts, next_step
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import questions as stage
 from lmsi_cli.stages import sample as sampling
 from lmsi_cli.stages.vote import vote_run

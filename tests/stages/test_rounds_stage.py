@@ -6,7 +6,7 @@ import pytest
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.marking import Marking, Model, Way
@@ -15,7 +15,7 @@ from lmsi_cli.report.results import Answer, Labelled
 from lmsi_cli.report.rounds import rounds_section, rounds_table
 from lmsi_cli.rounds.kept import adapters_of, kept_round
 from lmsi_cli.rounds.records import Best, Rounds
-from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.rounds import figures_of, leave_out, manner, to_ask, trained_on
 from lmsi_cli.tasks.loader import load_task
 

@@ -7,9 +7,9 @@ import pytest
 from stage_helpers import TASK
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import write_records
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Question, TrainExample, Vote
-from lmsi_cli.rundir import RunDir, chosen_scale
+from lmsi_cli.run_folder import RunDir, chosen_scale
 from lmsi_cli.stages import scales
 from tests.scripted import ScriptedEngine
 

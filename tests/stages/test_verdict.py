@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from lmsi_cli.cli.main import app
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample
-from lmsi_cli.rundir import RunDir, discard
+from lmsi_cli.run_folder import RunDir, discard
 from lmsi_cli.stages.sample import bind
 from lmsi_cli.stages.verdict import conclude, observer_of, permit
 from lmsi_cli.stages.vote import vote_run

@@ -8,9 +8,9 @@ from stage_helpers import QUESTIONS, sampled, voted
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Preference, Question, TrainExample, Vote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.vote import nothing_kept
 from lmsi_cli.voting import VoteSummary
 

@@ -7,7 +7,7 @@ import pytest
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import TrainExample
-from lmsi_cli.rundir import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.training.data import TokenExample, share_prefixes
 
 

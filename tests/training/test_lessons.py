@@ -5,9 +5,9 @@ import pytest
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import encode_line, write_records
+from lmsi_cli.jsonl import encode_line, write_records
 from lmsi_cli.records import Preference, TrainExample, Vote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training.data import TokenExample, TokenPair, weighed
 from lmsi_cli.training.lessons import check, origin, weighted
 

@@ -9,7 +9,7 @@ from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.rundir import sha256_file
+from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.training import checkpoint, data, export, load, lora, starting
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.state import Job

@@ -3,12 +3,12 @@
 import random
 import tracemalloc
 
-from lmsi_cli.drawn import MOST, Drawn
+from lmsi_cli.resume import MOST, DrawnPaths
 
 
 def test_bits_say_what_a_set_would():
     rng = random.Random(3)
-    drawn, keys = Drawn(), {}
+    drawn, keys = DrawnPaths(), {}
     for _ in range(3000):
         question, path = f"q{rng.randrange(90)}", rng.randrange(40)
         keys.setdefault((question, path), path % 3 == 0)
@@ -24,7 +24,7 @@ def test_bits_say_what_a_set_would():
 
 
 def test_a_number_no_run_uses_is_no_path_but_its_question_is_known():
-    drawn = Drawn()
+    drawn = DrawnPaths()
     drawn.add("a", -1, parsed=True)
     drawn.add("a", MOST, parsed=True)
     assert (drawn.paths, drawn.parsed) == (0, 0)
@@ -34,7 +34,7 @@ def test_a_number_no_run_uses_is_no_path_but_its_question_is_known():
 
 def test_a_path_costs_a_few_bytes_at_most():
     tracemalloc.start()
-    drawn = Drawn()
+    drawn = DrawnPaths()
     for number in range(2000 * 32):
         drawn.add(f"q-{number // 32:012x}", number % 32, parsed=True)
     held, _ = tracemalloc.get_traced_memory()

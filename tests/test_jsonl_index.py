@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmsi_cli.drafts import drafted, shuffled
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.indexed import Indexed
-from lmsi_cli.lines import read_records, write_records
+from lmsi_cli.jsonl import read_records, record_writer, shuffled_writer, write_records
+from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.records import Question
 
 
@@ -18,7 +17,7 @@ def question(key, number):
 
 
 def indexed(path):
-    return Indexed(path, Question, lambda q: (q.id, int(q.answer)), "{key} {number}")
+    return JsonlIndex(path, Question, lambda q: (q.id, int(q.answer)), "{key} {number}")
 
 
 ids = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
@@ -34,7 +33,7 @@ def test_groups_come_in_order_whole_and_once(tmp_path_factory, rows):
         groups = [(key, [int(q.answer) for q in group]) for key, group in found]
         assert [(key, n) for key, numbers in groups for n in numbers] == sorted(rows)
         assert [key for key, _ in groups] == sorted({key for key, _ in rows})
-        assert found.most == max((n for _, n in rows), default=-1)
+        assert found.largest == max((n for _, n in rows), default=-1)
         for key, numbers in groups:
             assert [int(q.answer) for q in found.get(key)] == numbers
         assert found.get("no such key") == []
@@ -75,7 +74,7 @@ def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, coun
     long = "?" * 5000  # more than one reading takes
     records = [question(f"q{i}" + long * (i % 3 == 1), i) for i in range(count)]
     path = tmp_path_factory.mktemp("s") / "q.jsonl"
-    with shuffled(path, seed) as file:
+    with shuffled_writer(path, seed) as file:
         for record in records[::2]:
             file.write(record)
         file.write(*records[1::2])
@@ -84,7 +83,7 @@ def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, coun
     assert list(read_records(path, Question)) == records
 
 
-@pytest.mark.parametrize("opened", [drafted, lambda path: shuffled(path, 0)])
+@pytest.mark.parametrize("opened", [record_writer, lambda path: shuffled_writer(path, 0)])
 def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path, opened):
     path = tmp_path / "q.jsonl"
     write_records(path, [question("old", 1)])

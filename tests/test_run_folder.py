@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import write_atomic
-from lmsi_cli.rundir import RunDir, check_same, discard, locked, opened, sha256_file
+from lmsi_cli.resume import check_same
+from lmsi_cli.run_folder import RunDir, discard, locked, open_run, sha256_file
 
 HOLDER = """
 import sys, time
-from lmsi_cli.rundir import RunDir, locked
+from lmsi_cli.run_folder import RunDir, locked
 with locked(RunDir(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -155,7 +156,7 @@ def test_parquet_shards_of_an_earlier_version_are_refused(tmp_path, shard):
     (tmp_path / "paths").mkdir()
     (tmp_path / "paths" / shard).touch()
     with pytest.raises(LmsiError, match="Parquet shards") as e:
-        opened(tmp_path)
+        open_run(tmp_path)
     assert "lmsi convert" in e.value.hint
     with pytest.raises(LmsiError, match="Parquet shards"), locked(RunDir(tmp_path)):
         pass
@@ -164,6 +165,6 @@ def test_parquet_shards_of_an_earlier_version_are_refused(tmp_path, shard):
 @pytest.mark.parametrize("address", ["s3://key:secret@bucket/run", Path("s3://bucket/run")])
 def test_a_run_folder_has_no_address(address):
     with pytest.raises(LmsiError, match="s3://") as e:
-        opened(address)
+        open_run(address)
     assert "lmsi export" in e.value.hint
     assert "secret" not in str(e.value)

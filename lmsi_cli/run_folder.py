@@ -1,7 +1,8 @@
 """The run folder: its file names, its lock, and the settings that a run is tied to.
 
 The only place that knows what a file of a run is called. Knows nothing of what the records mean;
-how lines survive a killed writer is in ``lines.py``. A folder belongs to one process at a time:
+how lines survive a killed writer is in ``jsonl.py``, what makes a run go on in ``resume.py``. A
+folder belongs to one process at a time:
 
     with locked(run), appender(run.paths, Path) as paths:
         paths.write(path)            # runs/first/paths.jsonl grows by a line
@@ -21,13 +22,12 @@ from typing import Any
 
 import msgspec
 
+from lmsi_cli.atomic import unfinished, write_atomic, write_error
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.indexed import Indexed
-from lmsi_cli.lines import read_object, unfinished, write_atomic, write_error
+from lmsi_cli.jsonl import read_object
+from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Question
-from lmsi_cli.sameness import builtins_of
-from lmsi_cli.sameness import check_same as check_same
 from lmsi_cli.splits import parts_of
 
 ORIGIN = "lmsi.json"
@@ -112,8 +112,14 @@ class RunDir:
 
     def save_settings(self, section: str, values: dict[str, Any]) -> None:
         """Replace one section of run.toml, leaving the others; None is left out (not in TOML)."""
-        merged = {**self.load_settings(), section: builtins_of(values)}
+        merged = {**self.load_settings(), section: as_toml(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
+
+
+def as_toml(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring settings to what TOML can hold: no None, lists for tuples."""
+    plain = msgspec.to_builtins({k: v for k, v in values.items() if v is not None})
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
 def teacher_of(run: RunDir) -> dict[str, Any] | None:
@@ -127,9 +133,9 @@ def refuse_student(run: RunDir) -> None:
     Raises:
         LmsiError: It is one; names the teacher's run.
     """
-    if told := teacher_of(run):
+    if teacher := teacher_of(run):
         raise LmsiError(
-            f"{run.root}: in this folder a student learns from the votes of {told['run']}",
+            f"{run.root}: in this folder a student learns from the votes of {teacher['run']}",
             hint="paths of its own belong into a folder of their own: "
             "`lmsi sample QUESTIONS -m STUDENT -o FOLDER`",
         )
@@ -161,7 +167,29 @@ def locked(run: RunDir) -> Iterator[None]:
         lock.release()
 
 
-def opened(root: Path | str) -> RunDir:
+def _in_use(run: RunDir) -> LmsiError:
+    try:
+        owner = f"process {int(run.lock_owner.read_text())}"
+    except (OSError, ValueError):  # the holder has not named itself yet
+        owner = "another process"
+    message = f"run folder {run.root} is in use by {owner}"
+    return LmsiError(message, hint="wait for it, stop it, or use another folder")
+
+
+def in_use(run: RunDir) -> bool:
+    """Whether a process holds the folder now; takes the lock for an instant at most."""
+    import filelock
+
+    if not run.lock.exists():
+        return False
+    try:
+        with filelock.FileLock(run.lock, timeout=0):
+            return False
+    except (filelock.Timeout, OSError):  # a folder that may not be written to: nobody can tell
+        return run.lock_owner.exists()
+
+
+def open_run(root: Path | str) -> RunDir:
     """The run folder of a name, to be read.
 
     Raises:
@@ -192,76 +220,24 @@ def _refuse_shards(run: RunDir) -> None:
 
 
 def paths_by_question(
-    run: RunDir, read: Callable[[int], None] = lambda _: None
-) -> Indexed[Sampled]:
+    run: RunDir, progress: Callable[[int], None] = lambda _: None
+) -> JsonlIndex[Sampled]:
     """All sampled paths of each question, in the order of their numbers.
 
     Args:
         run: A folder with ``paths.jsonl``.
-        read: Is told how many MiB were read so far.
+        progress: Is told how many MiB were read so far.
 
     Raises:
         LmsiError: The file is missing, a line is no path, or a path is there twice.
     """
     key = attrgetter("question_id", "path")
-    return Indexed(run.paths, Sampled, key, "path {number} of question {key!r}", read)
+    return JsonlIndex(run.paths, Sampled, key, "path {number} of question {key!r}", progress)
 
 
-def questions_by_id(run: RunDir) -> Indexed[Question]:
+def questions_by_id(run: RunDir) -> JsonlIndex[Question]:
     """The questions of a run by their ids; LmsiError as ``paths_by_question``."""
-    return Indexed(run.questions, Question, lambda q: (q.id, 0), "question {key!r}")
-
-
-def in_use(run: RunDir) -> bool:
-    """Whether a process holds the folder now; takes the lock for an instant at most."""
-    import filelock
-
-    if not run.lock.exists():
-        return False
-    try:
-        with filelock.FileLock(run.lock, timeout=0):
-            return False
-    except (filelock.Timeout, OSError):  # a folder that may not be written to: nobody can tell
-        return run.lock_owner.exists()
-
-
-def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
-    """Refuse to train on, or to measure, another model than the one that drew the run's paths.
-
-    Args:
-        run: A run folder; one that nothing was sampled in yet takes any model.
-        model: The model's file.
-        model_sha256: Hash of its bytes as they are now.
-
-    Raises:
-        LmsiError: It is another file, or has changed since.
-    """
-    saved = run.load_settings().get("sample", {})
-    if "model_sha256" in saved:
-        check_same(
-            {"model": saved.get("model"), "model_sha256": saved["model_sha256"]},
-            {"model": str(model.absolute()), "model_sha256": model_sha256},
-            f"the paths in {run.root}",
-        )
-
-
-def check_base(adapter: Path, model_sha256: str) -> None:
-    """Refuse an adapter that was trained on another model.
-
-    Args:
-        adapter: A GGUF adapter; without our ``lmsi.json`` beside it nothing can be said here.
-        model_sha256: Hash of the model it is to be used with.
-
-    Raises:
-        LmsiError: It belongs to another file.
-    """
-    origin = adapter.with_name(ORIGIN)
-    told = read_object(origin) if origin.exists() else {}
-    if told.get("base_sha256", model_sha256) != model_sha256:
-        raise LmsiError(
-            f"{adapter}: this adapter was trained on another model, {told.get('base_file')}",
-            hint="use it with that one, or train this one with `lmsi train`",
-        )
+    return JsonlIndex(run.questions, Question, lambda q: (q.id, 0), "question {key!r}")
 
 
 def chosen_scale(adapter: Path) -> float:
@@ -273,11 +249,11 @@ def chosen_scale(adapter: Path) -> float:
     Raises:
         LmsiError: What is written there is no scale.
     """
-    origin = adapter.with_name(ORIGIN)
-    told = read_object(origin).get(SCALE, {}) if origin.exists() else {}
-    scale = told.get("chosen", 1.0) if isinstance(told, dict) else None
+    file = adapter.with_name(ORIGIN)
+    sweep = read_object(file).get(SCALE, {}) if file.exists() else {}
+    scale = sweep.get("chosen", 1.0) if isinstance(sweep, dict) else None
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 100:
-        raise LmsiError(f"{origin}: no adapter scale: {scale!r}", hint="give --adapter-scale")
+        raise LmsiError(f"{file}: no adapter scale: {scale!r}", hint="give --adapter-scale")
     return float(scale)
 
 
@@ -352,12 +328,3 @@ def _delete(files: Iterable[Path], folder: Path) -> None:
             folder.rmdir()
     except OSError as e:
         raise LmsiError(f"{e.filename}: cannot be deleted: {e.strerror}") from e
-
-
-def _in_use(run: RunDir) -> LmsiError:
-    try:
-        owner = f"process {int(run.lock_owner.read_text())}"
-    except (OSError, ValueError):  # the holder has not named itself yet
-        owner = "another process"
-    message = f"run folder {run.root} is in use by {owner}"
-    return LmsiError(message, hint="wait for it, stop it, or use another folder")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from lmsi_cli.atomic import check_place, check_room, replacing_folder
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.folders import check_place, check_room, replacing_folder
 
 
 def names(folder):

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmsi_cli import lines as line_files
+from lmsi_cli import atomic, jsonl
+from lmsi_cli.atomic import write_atomic
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.lines import Appender, appender, read_records, write_atomic, write_records
+from lmsi_cli.jsonl import Appender, appender, read_records, write_records
 from lmsi_cli.records import Interval, Path, Question, Vote
-from lmsi_cli.rundir import RunDir
+from lmsi_cli.run_folder import RunDir
 
 QUESTIONS = [
     Question(id="a", question="Was ist ½ + ½?"),
@@ -184,7 +185,7 @@ def test_a_number_json_cannot_hold_is_a_bug_and_leaves_no_line(file):
 WRITER = """
 import sys, pathlib
 from lmsi_cli.records import Question
-from lmsi_cli.lines import appender, read_records
+from lmsi_cli.jsonl import appender, read_records
 path = pathlib.Path(sys.argv[1])
 done = sum(1 for _ in read_records(path, Question)) if path.exists() else 0
 with appender(path, Question) as lines:
@@ -253,16 +254,16 @@ def test_fsync_that_fails_is_told(file, monkeypatch):
 
     with pytest.raises(LmsiError, match="Input/output error"), appender(file, Question) as lines:
         lines.write(QUESTIONS[0])
-        monkeypatch.setattr(line_files.os, "fsync", fail)
+        monkeypatch.setattr(jsonl.os, "fsync", fail)
     assert read(file) == QUESTIONS[:1]
 
 
 def test_fsync_at_most_once_a_second(file, monkeypatch):
     calls = []
-    monkeypatch.setattr(line_files.os, "fsync", calls.append)
+    monkeypatch.setattr(jsonl.os, "fsync", calls.append)
     append(file, QUESTIONS * 50)
     assert len(calls) == 1  # on closing
-    monkeypatch.setattr(line_files, "FSYNC_SECONDS", 0.0)
+    monkeypatch.setattr(jsonl, "FSYNC_SECONDS", 0.0)
     append(file, QUESTIONS)
     assert len(calls) == 1 + 3 + 1
 
@@ -283,7 +284,7 @@ def test_write_atomic_replaces_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as m:
-        m.setattr(line_files.os, "fsync", fail)
+        m.setattr(atomic.os, "fsync", fail)
         with pytest.raises(LmsiError, match=r"report.html: cannot be written: No space"):
             write_atomic(path, b"new")
     with pytest.raises(KeyError):

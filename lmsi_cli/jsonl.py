@@ -1,34 +1,41 @@
-r"""Files of records: appending and reading that survive being killed, whole files by renaming.
+r"""Files of records, one JSON object a line: appended to, read, and written whole.
 
-Knows JSON lines and atomic replacement; nothing of what a file is for. Records are appended one
-line at a time (``appender``); everything else is written beside its place and then renamed.
+Knows JSON lines; nothing of what a file is for. Where a file grows while work goes on, each record
+is one line in one write (``appender``), so that a killed writer loses nothing; other files are
+written beside their place and then renamed (``record_writer``, ``shuffled_writer``).
 
-    with appender(path, Path) as lines:
-        lines.write(record)          # {"logprob":-4.1,...,"text":" 84 / 2 = 42. ..."}\n
-    read_records(path, Path)         # yields Path(logprob=-4.1, ...), ...
+    with appender(run.paths, Path) as paths:
+        paths.write(path)              # {"logprob":-4.1,...,"text":" 84 / 2 = 42. ..."}\n
+    read_records(run.paths, Path)      # yields Path(logprob=-4.1, ...), ...
 """
 
 from __future__ import annotations
 
 import math
 import os
+import random
 import re
+import tempfile
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from io import FileIO
+from io import BufferedRandom, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar, get_type_hints
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar, cast, get_type_hints
 
 import msgspec
 
+from lmsi_cli.atomic import replacing, write_error
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 
 R = TypeVar("R", bound=Record)
 
 FSYNC_SECONDS = 1.0
+SHORT_LINE = 2_048  # bytes read for one line; a longer one takes a second call
+ONE_WRITE = 1 << 18  # bytes that are gathered before they are written
 
 
 class Appender(Generic[R]):
@@ -64,11 +71,6 @@ class Appender(Generic[R]):
             raise
         self._end += len(line)
 
-    @property
-    def end(self) -> int:
-        """Bytes of the file."""
-        return self._end
-
     def sync(self) -> None:
         """Force what was written onto the disk."""
         try:
@@ -89,12 +91,28 @@ def appender(path: Path, kind: type[R]) -> Iterator[Appender[R]]:
     Raises:
         LmsiError: A line is not a ``kind`` (``paths.jsonl:17: ...``), or a write fails.
     """
-    with _open_mended(path, kind) as file:
+    with open_mended(path, kind) as file:
         lines = Appender[R](file, path)
         try:
             yield lines
         finally:
             lines.sync()
+
+
+def open_mended(path: Path, kind: type[Record]) -> FileIO:
+    """Open for unbuffered appending, after cutting a torn last line off; LmsiError as above."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        with path.open("r+b") as old:
+            end = max((line.end for line in _scan(old, path, kind)), default=0)
+            old.truncate(end)
+            old.seek(max(end - 1, 0))
+            if old.read(1) not in (b"", b"\n"):  # a complete record that only lacks its newline
+                old.write(b"\n")
+        return path.open("ab", buffering=0)
+    except OSError as e:
+        raise write_error(path, e) from e
 
 
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
@@ -106,11 +124,7 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
         LmsiError: The file is missing or a line is not a ``kind``: ``paths.jsonl:17: missing
             field 'text'``.
     """
-    try:
-        with path.open("rb") as file:
-            yield from (line.record for line in _scan(file, path, kind))
-    except OSError as e:
-        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+    return (record for _, record in read_placed(path, kind))
 
 
 def read_placed(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
@@ -137,15 +151,78 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write a whole JSONL file, as ``write_atomic`` does."""
+    """Write a whole JSONL file, as ``atomic.replacing`` does."""
     with replacing(path) as file:
-        file.writelines(encode_line(r) for r in records)
+        file.writelines(map(encode_line, records))
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a whole file, atomically; text as UTF-8. On LmsiError an older file stays as it was."""
+class RecordWriter:
+    """Takes records; made by ``record_writer``."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, *records: Record) -> None:
+        """Add records."""
+        self._file.writelines(map(encode_line, records))
+
+
+class ShuffledWriter:
+    """Takes records, and gives their lines in another order; made by ``shuffled_writer``.
+
+    In memory there are eight bytes of each record, not the record.
+    """
+
+    def __init__(self, unordered: BufferedRandom) -> None:
+        self._unordered, self._end = unordered, 0
+        self._starts = array("Q")
+
+    def write(self, *records: Record) -> None:
+        """Add records."""
+        for record in records:
+            self._starts.append(self._end)
+            self._end += self._unordered.write(encode_line(record))
+
+    def finish(self, file: BinaryIO, seed: int) -> None:
+        """Write all lines, in the order that ``random.shuffle`` gives a list of as many."""
+        self._unordered.flush()
+        random.Random(seed).shuffle(self._starts)
+        for start in self._starts:
+            file.write(self._line(start))
+
+    def _line(self, start: int) -> bytes:
+        """Read one line from its place, past the buffer: the next one is elsewhere."""
+        raw, read = self._unordered.raw, b""
+        raw.seek(start)
+        while b"\n" not in read:
+            read += raw.read(max(SHORT_LINE, len(read)))
+        return read[: read.index(b"\n") + 1]
+
+
+@contextmanager
+def record_writer(path: Path) -> Iterator[RecordWriter]:
+    """Write a JSONL file record by record; it takes its place once it is whole.
+
+    Raises:
+        LmsiError: It cannot be written; an older file stays.
+    """
     with replacing(path) as file:
-        file.write(data.encode() if isinstance(data, str) else data)
+        yield RecordWriter(file)
+
+
+@contextmanager
+def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
+    """Write a JSONL file in an order that a seed decides, as ``record_writer`` does.
+
+    It takes its room on the disk twice meanwhile.
+    """
+    with (
+        replacing(path) as file,
+        tempfile.TemporaryFile(dir=path.parent, buffering=ONE_WRITE) as unordered,
+    ):
+        writer = ShuffledWriter(cast(BufferedRandom, unordered))
+        yield writer
+        writer.finish(file, seed)
 
 
 class _Line(NamedTuple, Generic[R]):
@@ -180,22 +257,6 @@ def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[_Line[R]]:
         yield _Line(end - len(line), end, record)
 
 
-def _open_mended(path: Path, kind: type[Record]) -> FileIO:
-    """Open for unbuffered appending, after cutting a torn last line off."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        with path.open("r+b") as old:
-            end = max((line.end for line in _scan(old, path, kind)), default=0)
-            old.truncate(end)
-            old.seek(max(end - 1, 0))
-            if old.read(1) not in (b"", b"\n"):  # a complete record that only lacks its newline
-                old.write(b"\n")
-        return path.open("ab", buffering=0)
-    except OSError as e:
-        raise write_error(path, e) from e
-
-
 def _plain(message: str) -> str:
     """Say what msgspec found in our order: ``field 'path': expected int, got str``."""
     text, _, where = message.replace("`", "'").partition(" - at '$.")
@@ -215,35 +276,5 @@ def encode_line(record: Record) -> bytes:
 @lru_cache
 def _fractions(kind: type[Record]) -> tuple[str, ...]:
     """The fields that may hold a fraction, by what their types are called."""
-    told = {name: str(hint) for name, hint in get_type_hints(kind).items()}
-    return tuple(n for n in kind.__struct_fields__ if re.search("float|Any", told[n]))
-
-
-def unfinished(path: Path) -> Path:
-    """Name of the unfinished file; fixed, so that a killed writer leaves one at most."""
-    return path.with_name(path.name + ".tmp")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file beside ``path``; once whole and on the disk, it takes its place."""
-    tmp = unfinished(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tmp.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        tmp.replace(path)
-    except BaseException as e:
-        with suppress(OSError):
-            tmp.unlink(missing_ok=True)
-        if isinstance(e, OSError):
-            raise write_error(path, e) from e
-        raise
-
-
-def write_error(path: Path, e: OSError) -> LmsiError:
-    """Say which file could not be written, and that nothing is lost."""
-    message = f"{path}: cannot be written: {e.strerror}; what was written before stays"
-    return LmsiError(message, hint="put this right and give the same command again: it goes on")
+    hints = {name: str(hint) for name, hint in get_type_hints(kind).items()}
+    return tuple(n for n in kind.__struct_fields__ if re.search("float|Any", hints[n]))

@@ -1,0 +1,132 @@
+"""Files and folders that come to their place whole or not at all.
+
+Knows bytes and names; nothing of what is in a file. A file is written beside its place, brought
+onto the disk, and renamed; so a killed process leaves the old one, and ``NAME.tmp`` at most:
+
+    write_atomic(Path("runs/a/vote.json"), '{"paths": 64}')
+    with replacing_folder(Path("runs/a/export/hf")) as fresh:   # runs/a/export/.hf.unfinished
+        ...
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from lmsi_cli.errors import LmsiError
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a whole file, atomically; text as UTF-8. On LmsiError an older file stays as it was."""
+    with replacing(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file beside ``path``; once whole and on the disk, it takes its place.
+
+    Args:
+        path: Its folder is made if missing.
+
+    Raises:
+        LmsiError: The disk is full, or the place cannot be written to; an older file stays.
+    """
+    tmp = unfinished(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tmp.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        tmp.replace(path)
+    except BaseException as e:
+        with suppress(OSError):
+            tmp.unlink(missing_ok=True)
+        if isinstance(e, OSError):
+            raise write_error(path, e) from e
+        raise
+
+
+def unfinished(path: Path) -> Path:
+    """Name of the unfinished file; fixed, so that a killed writer leaves one at most."""
+    return path.with_name(path.name + ".tmp")
+
+
+def write_error(path: Path, e: OSError) -> LmsiError:
+    """Say which file could not be written, and that nothing is lost."""
+    message = f"{path}: cannot be written: {e.strerror}; what was written before stays"
+    return LmsiError(message, hint="put this right and give the same command again: it goes on")
+
+
+@contextmanager
+def replacing_folder(place: Path) -> Iterator[Path]:
+    """An empty folder that takes its place if all goes well, and else is gone.
+
+    What a killed process left of it is removed first.
+
+    Raises:
+        LmsiError: The disk is full, or the place cannot be written to.
+    """
+    fresh, old = (place.with_name(f".{place.name}.{x}") for x in ("unfinished", "old"))
+    try:
+        _remove(fresh)
+        fresh.mkdir(parents=True)
+        yield fresh
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+    except OSError as e:
+        raise write_error(place, e) from e
+    finally:
+        _remove(fresh)
+        if old.exists() and not place.exists():  # between the two renames
+            old.rename(place)
+        _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_place(place: Path, own: str, overwrite: bool) -> None:
+    """Refuse to replace a folder unasked, and one that is not ours at all.
+
+    Args:
+        place: Where a new folder shall come.
+        own: A file that every folder of this kind has.
+        overwrite: Whether a folder of this kind may be replaced.
+
+    Raises:
+        LmsiError: Something is in the way.
+    """
+    if not place.exists():
+        return
+    ours = (place / own).is_file()
+    if overwrite and ours:
+        return
+    other = "choose another --out"
+    hint = f"replace it with --overwrite, or {other}" if ours else other
+    raise LmsiError(f"{place}: is there already{'' if ours else ', and no export'}", hint=hint)
+
+
+def check_room(place: Path, need: int) -> None:
+    """Ask for the room on the disk before the work.
+
+    Args:
+        place: An existing folder.
+        need: Bytes.
+
+    Raises:
+        LmsiError: There is less.
+    """
+    free = shutil.disk_usage(place).free
+    if free < need:
+        raise LmsiError(
+            f"{place.parent}: {free >> 20:,} MiB free, {need >> 20:,} MiB needed",
+            hint="free some space, or choose another --out",
+        )

@@ -1,0 +1,190 @@
+"""What a run goes on from: the paths that are there, its questions, and its settings.
+
+Knows the files of a run folder; nothing of how a path is drawn. A run goes on only with the same
+questions, the same model and the same settings; what a user is told where one differs:
+
+    the paths in runs/a had other settings: temperature: 0.7 in the run folder, 0.9 now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, KeysView, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import read_object, read_records, write_records
+from lmsi_cli.records import Path as Sampled
+from lmsi_cli.records import Question
+from lmsi_cli.run_folder import ORIGIN, RunDir, as_toml
+
+HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
+MOST = 1 << 16  # path numbers that runs use; a file edited by hand may hold others
+
+
+class DrawnPaths:
+    """The (question, path) keys that are done; ``paths`` of them, ``parsed`` with an answer.
+
+    A run of a million questions has tens of millions of paths; as Python tuples their keys alone
+    would take gigabytes. Here a question is one whole number whose bit k stands for path k:
+    ``{"q7": 0b100001}`` has paths 0 and 5.
+
+    A key that is there twice counts once. A number that no run uses counts for nothing, but its
+    question has been drawn from.
+    """
+
+    def __init__(self) -> None:
+        self._bits: dict[str, int] = {}
+        self.paths = self.parsed = 0
+
+    def add(self, question_id: str, path: int, parsed: bool) -> None:
+        """Count a path, numbered from 0."""
+        before = self._bits.get(question_id, 0)
+        bit = 1 << path if 0 <= path < MOST else 0
+        self._bits[question_id] = before | bit
+        if bit & ~before:
+            self.paths += 1
+            self.parsed += parsed
+
+    def lacks(self, question_id: str, paths: int) -> Iterator[int]:
+        """The numbers below ``paths`` that are still to be drawn, in order."""
+        bits = self._bits.get(question_id, 0)
+        return (i for i in range(paths) if not bits >> i & 1)
+
+    def lacking(self, question_id: str, paths: int) -> int:
+        """How many numbers below ``paths`` are still to be drawn."""
+        there = self._bits.get(question_id, 0) & ((1 << paths) - 1)
+        return paths - there.bit_count()
+
+    @property
+    def questions(self) -> KeysView[str]:
+        """The questions with a path."""
+        return self._bits.keys()
+
+
+def drawn_paths(file: Path, each: Callable[[Sampled], None] | None = None) -> DrawnPaths:
+    """Read which paths a run holds; none if the file is not there yet.
+
+    Args:
+        file: Its ``paths.jsonl``.
+        each: Is given every path.
+
+    Raises:
+        LmsiError: A line is no path.
+    """
+    drawn = DrawnPaths()
+    for path in read_records(file, Sampled) if file.exists() else ():
+        drawn.add(path.question_id, path.path, path.predicted_answer is not None)
+        if each is not None:
+            each(path)
+    return drawn
+
+
+def keep_questions(file: Path, questions: Sequence[Question], sampled: Container[str]) -> None:
+    """Add questions to the run's own copy, so that later stages need no other file.
+
+    A question may change its text as long as there are no paths for it.
+
+    Args:
+        file: Made if missing.
+        questions: In the order of the run.
+        sampled: Ids of those that have paths.
+
+    Raises:
+        LmsiError: A sampled question has another text than the copy.
+    """
+    known = {q.id: q for q in read_records(file, Question)} if file.exists() else {}
+    for q in questions:
+        if q.id in sampled and known.get(q.id, q).question != q.question:
+            raise LmsiError(
+                f"question {q.id!r} has another text than in {file}",
+                hint="give it a new id, start over with `--overwrite`, or use another folder",
+            )
+        known[q.id] = q
+    write_records(file, known.values())
+
+
+def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
+    """Refuse to go on with a run folder under other settings than it was begun with.
+
+    Args:
+        saved: Flat settings from run.toml.
+        now: Flat settings of this call. A missing key equals None, and a tuple equals a list,
+            since TOML keeps neither None nor tuples. Of a ``model_sha256`` the user is told as
+            ``model``, by the name beside it (``model_name``, ``model_file`` or ``model``), which
+            itself may differ: a file may be moved.
+        what: What the settings belong to: ``"the paths in runs/a"``.
+
+    Raises:
+        LmsiError: Names each setting that differs, with both values.
+    """
+    old, new = as_toml(saved), as_toml(now)
+    keys = dict.fromkeys([*new, *old])
+    names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
+    other = [_difference(k, old, new) for k in keys if k not in names and old.get(k) != new.get(k)]
+    if other:
+        raise LmsiError(
+            f"{what} had other settings: {'; '.join(other)}",
+            hint="give the old value, start over with `--overwrite`, or use another folder",
+        )
+
+
+def _names(key: str) -> list[str]:
+    """Where the name of a hashed file may stand beside its hash, best first."""
+    stem = key.removesuffix(HASH)
+    return [f"{stem}_name", f"{stem}_file", stem]
+
+
+def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
+    """How a setting differs; a hash says nothing to a person, so files go by their names."""
+    label, before, now = key.removesuffix(HASH), old.get(key, "not set"), new.get(key, "not set")
+    if key.endswith(HASH):
+        before, now = _file_name(key, old), _file_name(key, new)
+        if before == now:
+            return f"{label}: {now} has changed since"
+    return f"{label}: {before} in the run folder, {now} now"
+
+
+def _file_name(key: str, settings: dict[str, Any]) -> str:
+    if key not in settings:
+        return "none"
+    return next((settings[n] for n in _names(key) if settings.get(n)), "the file")
+
+
+def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
+    """Refuse to train on, or to measure, another model than the one that drew the run's paths.
+
+    Args:
+        run: A run folder; one that nothing was sampled in yet takes any model.
+        model: The model's file.
+        model_sha256: Hash of its bytes as they are now.
+
+    Raises:
+        LmsiError: It is another file, or has changed since.
+    """
+    saved = run.load_settings().get("sample", {})
+    if "model_sha256" in saved:
+        check_same(
+            {"model": saved.get("model"), "model_sha256": saved["model_sha256"]},
+            {"model": str(model.absolute()), "model_sha256": model_sha256},
+            f"the paths in {run.root}",
+        )
+
+
+def check_base(adapter: Path, model_sha256: str) -> None:
+    """Refuse an adapter that was trained on another model.
+
+    Args:
+        adapter: A GGUF adapter; without our ``lmsi.json`` beside it nothing can be said here.
+        model_sha256: Hash of the model it is to be used with.
+
+    Raises:
+        LmsiError: It belongs to another file.
+    """
+    file = adapter.with_name(ORIGIN)
+    origin = read_object(file) if file.exists() else {}
+    if origin.get("base_sha256", model_sha256) != model_sha256:
+        raise LmsiError(
+            f"{adapter}: this adapter was trained on another model, {origin.get('base_file')}",
+            hint="use it with that one, or train this one with `lmsi train`",
+        )
