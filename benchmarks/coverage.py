@@ -24,20 +24,14 @@ from scipy.stats import binom, bootstrap
 
 from lmsi_cli.records import Interval
 from lmsi_cli.stats import (
+    Groups,
     auroc,
-    brier,
-    clopper_pearson,
-    ece,
-    inversion,
     mean_interval,
     paired,
     replicates,
-    risk_coverage,
     smallest_visible,
     wilson,
 )
-from lmsi_cli.stats.basics import Groups
-from lmsi_cli.stats.ranking import _area, _levels
 
 SIZES = (30, 100, 300)
 ACCURACIES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
@@ -79,14 +73,13 @@ def main() -> None:
 
 def shares(_: int) -> Iterator[Line]:
     """Yes/no questions: every outcome with its probability."""
-    for what, method in (("Wilson", wilson), ("Clopper-Pearson", clopper_pearson)):
-        for n in SIZES:
-            found = [method(k, n) for k in range(n + 1)]
-            for p in ACCURACIES:
-                odds = binom.pmf(range(n + 1), n, p)
-                kept = sum(o for o, i in zip(odds, found, strict=True) if i.low <= p <= i.high)
-                width = sum(o * (i.high - i.low) for o, i in zip(odds, found, strict=True))
-                yield _line(what, f"accuracy {p}", n, (float(kept), float(width), 0))
+    for n in SIZES:
+        found = [wilson(k, n) for k in range(n + 1)]
+        for p in ACCURACIES:
+            odds = binom.pmf(range(n + 1), n, p)
+            kept = sum(o for o, i in zip(odds, found, strict=True) if i.low <= p <= i.high)
+            width = sum(o * (i.high - i.low) for o, i in zip(odds, found, strict=True))
+            yield _line("Wilson", f"accuracy {p}", n, (float(kept), float(width), 0))
 
 
 def means(repeats: int) -> Iterator[Line]:
@@ -149,32 +142,13 @@ def ranks(repeats: int) -> Iterator[Line]:
     """Confidence by shares of five paths, where a question often has a favourite wrong answer."""
     for p in (0.1, 0.5, 0.9):
         all_of_it = _shares(np.random.default_rng(0), POPULATION, p)
-        whole = risk_coverage(*all_of_it)
-        figures = {
-            "AUROC": (auroc, auroc(*all_of_it).value),
-            "AUROC, percentile": (percentile_auroc, auroc(*all_of_it).value),
-            "AURC": (lambda c, r: risk_coverage(c, r).aurc, whole.aurc.value),
-            "ECE": (ece, ece(*all_of_it).value),
-            "Brier": (lambda c, r: brier(c, r).score, brier(*all_of_it).score.value),
-        }
+        truth = auroc(*all_of_it).value
         for n in SIZES:
-            for what, (method, truth) in figures.items():
-                if what == "AUROC, percentile" and n != SIZES[0]:
-                    continue
+            plain = {"AUROC, percentile": percentile_auroc} if n == SIZES[0] else {}
+            for what, method in {"AUROC": auroc, **plain}.items():
                 draw = partial(_shares, n=n, accuracy=p)
                 kept = cover(lambda r, m=method, d=draw: m(*d(r)), truth, repeats)
                 yield _line(what, f"accuracy {p}", n, kept)
-
-
-def inversions(repeats: int) -> Iterator[Line]:
-    """False alarms where accuracy stays or rises with confidence, and a true inversion."""
-    slopes = {"stays at 0.1": (0.1, 0.1), "stays at 0.5": (0.5, 0.5), "rises": (0.2, 0.9)}
-    for n in SIZES:
-        for setting, (low, high) in slopes.items():
-            draw = partial(_sloped, n=n, low=low, high=high)
-            yield _line("size: inversion", setting, n, _inverted(draw, repeats), 0.05)
-        draw = partial(_sloped, n=n, low=0.6, high=0.3)
-        yield _line("power: inversion", "falls, 0.6 to 0.3", n, _inverted(draw, repeats), 0.8)
 
 
 def seeds(repeats: int) -> Iterator[Line]:
@@ -226,7 +200,7 @@ def percentile_auroc(scores: Values, right: NDArray[np.bool_]) -> Interval | Non
     if right.all() or not right.any():
         return None
     picks = [p for p in rng.integers(0, n, (1000, n)) if right[p].any() and not right[p].all()]
-    areas = [float(_area(_levels(scores[p], right[p]))) for p in picks]
+    areas = [auroc(scores[p], right[p]).value for p in picks]
     low, high = np.percentile(areas, [2.5, 97.5])
     return Interval(value=float(np.mean(areas)), low=float(low), high=float(high), n=n)
 
@@ -239,11 +213,6 @@ def bca(before: Values, after: Values, _: Groups) -> Interval:
         made = bootstrap((change,), np.mean, n_resamples=999, rng=np.random.default_rng(0))
         low, high = (float(x) for x in made.confidence_interval)
     return Interval(value=mean, low=low, high=high, n=len(change))
-
-
-def _inverted(draw: Callable[[Rng], tuple[Values, Any]], repeats: int) -> tuple[float, None, int]:
-    rngs = (np.random.default_rng((9, i)) for i in range(repeats))
-    return float(np.mean([inversion(*draw(r)).found for r in rngs])), None, repeats
 
 
 def _line(
@@ -305,13 +274,7 @@ def _shares(rng: Rng, n: int, accuracy: float) -> tuple[Values, NDArray[np.bool_
     return most / PATHS, alone
 
 
-def _sloped(rng: Rng, n: int, low: float, high: float) -> tuple[Values, NDArray[np.bool_]]:
-    """Shares of ten paths, more high than low; accuracy on a line between two."""
-    share = rng.binomial(9, rng.beta(2, 1, n)) / 9 * 0.9 + 0.1
-    return share.round(9), rng.random(n) < low + (high - low) * (share - 0.1) / 0.9
-
-
-PARTS = {p.__name__: p for p in (shares, means, pairs, tests, ranks, inversions, seeds)}
+PARTS = {p.__name__: p for p in (shares, means, pairs, tests, ranks, seeds)}
 
 
 def table(lines: list[Line]) -> str:

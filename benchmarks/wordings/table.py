@@ -22,7 +22,7 @@ from lmsi_cli.engine.parse_output import to_path
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.stages.trial import agreement
-from lmsi_cli.stats.shares import wilson
+from lmsi_cli.stats import wilson
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.tasks.loader import load_task
 

@@ -131,7 +131,7 @@ def _tried(
     found: Sequence[Wording],
     trying: tuple[Engine, Progress],
 ) -> Trial:
-    from lmsi_cli.report.trial import trial_line
+    from lmsi_cli.cli.tables import trial_line
     from lmsi_cli.stages.trial import Candidate, hold_trial
 
     engine, progress = trying

@@ -66,17 +66,17 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi compare runs/first runs/second --data test --show flips
     """
     if distilled:
-        from lmsi_cli.report.rivals_tables import distillation_tables
+        from lmsi_cli.report.distillation import distillation_section
         from lmsi_cli.stages.compare import distilled as fair
 
         table = fair(a, b, data, line, own)
-        show(table, json, *distillation_tables(table))
+        show(table, json, distillation_section(table))
         return
     if own:
         raise LmsiError("--own belongs to --distilled", hint="give both, or leave it out")
-    from lmsi_cli.report.opposing_tables import opposed_tables
+    from lmsi_cli.report.pairwise import opposed_parts
     from lmsi_cli.stages.compare import Place
     from lmsi_cli.stages.compare import compare as stage
 
     result = stage(Place(a, model_a), Place(b, model_b), data, line, intersect)
-    show(result, json, *opposed_tables(result, shown == "flips"))
+    show(result, json, *opposed_parts(result, shown == "flips"))

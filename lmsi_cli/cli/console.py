@@ -26,7 +26,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from lmsi_cli.report.moments import figures_line
+from lmsi_cli.report.formats import figures_line
 
 FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal

@@ -13,11 +13,11 @@ def doctor(json: Json = False) -> None:
 
     Example: lmsi doctor
     """
-    from lmsi_cli.report.tables import doctor_table
+    from lmsi_cli.cli.tables import doctor_sheet
     from lmsi_cli.stages.doctor import examine
 
     checks = examine()
-    show(checks, json, doctor_table(checks))
+    show(checks, json, doctor_sheet(checks))
     for check in checks:
         if check.command and not json:  # not in the table, which would break it to pieces
             out().print(f"\n{check.command}", markup=False, emoji=False, soft_wrap=True)

@@ -153,13 +153,12 @@ class _Job:
 
     def preview(self, json: bool) -> None:
         """Show what would be asked, what it could show and what it would cost."""
-        from lmsi_cli.cli.planning import plan
+        from lmsi_cli.cli.planning import plan, plan_sheet
         from lmsi_cli.engine.engine import LlamaEngine
-        from lmsi_cli.report.plans import plan_table
 
         with LlamaEngine(self.model.path, self.settings) as engine:
             plans = [plan(exam, len(self.variants), engine) for exam in self.exams]
-        show(plans, json, *map(plan_table, plans))
+        show(plans, json, *map(plan_sheet, plans))
 
 
 def _exams(folder: RunDir, data: Sequence[str], settings: EvalConfig) -> list[Exam]:
@@ -204,9 +203,9 @@ def _told(
     error: Callable[[int, int], LmsiError],
 ) -> None:
     """Show what was measured, and end as the figures ask for."""
-    from lmsi_cli.report.before_after import eval_tables
+    from lmsi_cli.report.evaluation import eval_parts
 
-    show(list(results), json, *(part for r in results for part in eval_tables(r)))
+    show(list(results), json, *(part for r in results for part in eval_parts(r)))
     skipped = sum(len(r.skipped) for r in results)
     if skipped:
         raise error(skipped, sum(r.n for r in results))

@@ -86,8 +86,8 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi exemplars seeds.jsonl -m model.gguf -o exemplars.toml --shots 4 --templates 20
     """
+    from lmsi_cli.cli.tables import exemplars_sheet
     from lmsi_cli.engine.context_check import skipped_error
-    from lmsi_cli.report.answers import exemplars_table
     from lmsi_cli.stages.exemplars import write_exemplars
     from lmsi_cli.tasks.golds import check_options
 
@@ -102,7 +102,7 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
         job = _Job(asked, model, task, settings.sampling())
         drawn = _draw(job, run, overwrite, progress)
         made = write_exemplars(run, asked, task, settings, out)
-    show(made, json, exemplars_table(made, drawn))
+    show(made, json, exemplars_sheet(made, drawn))
     if drawn.skipped:
         raise skipped_error(len(drawn.skipped), drawn.questions)
 

@@ -39,7 +39,7 @@ def explain(
     """
     from lmsi_cli.answers import Asked, listed
     from lmsi_cli.answers import explain as steps_of
-    from lmsi_cli.report.answers import explained, explanation
+    from lmsi_cli.cli.tables import explained, explanation
     from lmsi_cli.thinking import answer_part
 
     said = answer_part(_unicode(text))

@@ -60,7 +60,7 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
-    from lmsi_cli.report.exports import export_table
+    from lmsi_cli.cli.tables import export_sheet
     from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.export import export_run
 
@@ -72,19 +72,19 @@ def export(  # noqa: PLR0913 - one parameter per flag
     with locked(folder), watched(quiet, folder) as progress:
         place = Path(out) if out else None
         result = export_run(folder, model, task, settings, progress, place, overwrite)
-    show(result, json, export_table(result))
+    show(result, json, export_sheet(result))
 
 
 def _export_parquet(
     run: RunDir, number: int | None, out: str | None, overwrite: bool, json: bool
 ) -> None:
     """Write the records of a run, or of one of its later rounds; needs no model."""
+    from lmsi_cli.cli.tables import parquet_sheet
     from lmsi_cli.parquet import export_parquet
-    from lmsi_cli.report.exports import parquet_table
     from lmsi_cli.run_folder import locked
 
     folder = chosen_round(run, number or 1)
     with locked(folder):
         place = out or str(folder.root / "export" / "parquet")
         result = export_parquet(folder, place, overwrite)
-    show(result, json, parquet_table(result))
+    show(result, json, parquet_sheet(result))

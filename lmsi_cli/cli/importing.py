@@ -13,7 +13,7 @@ from lmsi_cli.tasks.readers import set_name, split_source
 
 def import_samples(folder: RunDir, source: str, settings: EvalConfig, json: bool) -> None:
     """Read the samples, mark them, and show what came of it."""
-    from lmsi_cli.report.before_after import eval_tables, imported_lines
+    from lmsi_cli.report.evaluation import eval_parts
     from lmsi_cli.stages.importing import import_evaluation
     from lmsi_cli.tasks.harness import read_samples
 
@@ -23,7 +23,8 @@ def import_samples(folder: RunDir, source: str, settings: EvalConfig, json: bool
         result, target = import_evaluation(
             set_name(source), file, samples, task, settings.modes[0], folder
         )
-    show(result, json, *eval_tables(result), *imported_lines(result, target))
+    told = f"written to {target}; `lmsi compare` takes it"
+    show(result, json, *eval_parts(result), told)
 
 
 def _task(folder: RunDir, source: str, name: str) -> Task:

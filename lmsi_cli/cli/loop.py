@@ -91,18 +91,17 @@ def run(  # noqa: PLR0913 - one parameter per flag
 def _show(root: RunDir, done: Outcome, json: bool) -> None:
     """The measurements; of several rounds also what each one did, and why there are no more."""
     from lmsi_cli.engine.context_check import skipped_error
-    from lmsi_cli.report.before_after import eval_tables
-    from lmsi_cli.report.plain import section_parts
+    from lmsi_cli.report.evaluation import eval_parts
     from lmsi_cli.report.rounds import rounds_section
     from lmsi_cli.stages.rounds import tables_of
 
-    parts = [part for e in done.results for part in eval_tables(e)]
+    parts = [part for e in done.results for part in eval_parts(e)]
     if done.rounds.asked == 1:
         show(done.results, json, *parts)
     else:
         tables = tables_of(root, done.results)
         told = {"rounds": done.rounds, "tables": tables, "evaluations": done.results}
-        show(told, json, *parts, *section_parts(rounds_section(done.rounds, tables)))
+        show(told, json, *parts, rounds_section(done.rounds, tables))
     if done.rounds.ended:
         raise _ended(root, done)
     if done.skipped:

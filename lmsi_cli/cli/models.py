@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -42,26 +42,23 @@ def show_(name: Name, json: Json = False) -> None:
     """
     from lmsi_cli.catalog import card_text, find_model
     from lmsi_cli.engine.metadata import read_metadata
-    from lmsi_cli.report.tables import facts
+    from lmsi_cli.report.digest import Sheet
 
     model = find_model(name)
     meta = read_metadata(model.path)
-    rows = [(k.replace("_", " "), _shown(v)) for k, v in meta.items()]
-    tables: list[Any] = [facts(str(model.path), rows)]
-    if model.card:
-        from rich.text import Text
-
-        tables.insert(0, Text(card_text(model.card.name)))
-    show({"card": model.card, "file": str(model.path), "metadata": meta}, json, *tables)
+    rows = tuple((k.replace("_", " "), _shown(v)) for k, v in meta.items())
+    card = [card_text(model.card.name)] if model.card else []
+    told = {"card": model.card, "file": str(model.path), "metadata": meta}
+    show(told, json, *card, Sheet(title=str(model.path), rows=rows))
 
 
 def _list(as_json: bool) -> None:
     from lmsi_cli.catalog import cards, find_model
-    from lmsi_cli.report.tables import facts
+    from lmsi_cli.report.digest import Sheet
 
     found = [find_model(name) for name in cards()]
-    rows = [(m.card.name, m.card.summary) for m in found if m.card]
-    show([m.card for m in found], as_json, facts("models", rows))
+    rows = tuple((m.card.name, m.card.summary) for m in found if m.card)
+    show([m.card for m in found], as_json, Sheet(title="models", rows=rows))
 
 
 def _shown(value: object) -> str:

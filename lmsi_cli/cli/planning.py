@@ -1,17 +1,37 @@
 """What `lmsi eval --dry-run` reckons up: the work of each mode, from a small trial of the base.
 
 Knows the stages that an evaluation is made of; adapters are taken to write as much as the base.
-The record is in ``report/plans.py``.
 """
 
 from __future__ import annotations
 
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.records import Mode
-from lmsi_cli.report.plans import Plan
+from lmsi_cli.records import Mode, Record
+from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.formats import duration
 from lmsi_cli.stages.estimate import Estimate, estimate
 from lmsi_cli.stages.evaluate import Exam, paths_of, requests_of, sampling_of, ways
 from lmsi_cli.stats import smallest_visible
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """One data set to come.
+
+    ``smallest_visible`` is the smallest true difference, as a fraction, that exact McNemar shows in
+    4 of 5 repeats at 5% if a quarter of the questions changes; with several data sets or adapters
+    Holm's correction asks for more. Where questions cluster, ``groups`` counts the clusters and
+    stands for the questions. ``tokens`` and ``seconds`` are of all models.
+    """
+
+    data: str
+    questions: int
+    models: int
+    answers: int
+    groups: int | None
+    smallest_visible: float
+    tokens: float
+    seconds: float
+    at_most: bool
 
 
 def plan(exam: Exam, models: int, engine: LlamaEngine) -> Plan:
@@ -47,3 +67,21 @@ def plan(exam: Exam, models: int, engine: LlamaEngine) -> Plan:
 
 def _modes(exam: Exam, greedy: bool) -> list[Mode]:
     return [m for m in dict.fromkeys(exam.config.modes) if (m == "sc") != greedy]
+
+
+def plan_sheet(p: Plan) -> Sheet:
+    """A plan as names and values."""
+    bound = "at most " if p.at_most else "about "
+    groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
+    visible = (
+        f"{100 * p.smallest_visible:.1f} points, at 80% power if a quarter of the questions changes"
+    )
+    rows = (
+        ("questions", f"{p.questions}{groups}"),
+        ("smallest difference it can show", visible),
+        ("models", f"{p.models}"),
+        ("answers", f"{p.answers:,}"),
+        ("tokens", f"{bound}{p.tokens:,.0f}"),
+        ("time", f"{bound}{duration(p.seconds)}"),
+    )
+    return Sheet(title=f"{p.data}: plan", rows=rows)

@@ -68,7 +68,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
 
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
-    from lmsi_cli.report.generation import generation_parts, next_step
+    from lmsi_cli.report.generation import generation_sheets, next_step
     from lmsi_cli.run_folder import RunDir, discard, locked
     from lmsi_cli.stages import questions as stage
     from lmsi_cli.stages import sample as sampling
@@ -104,7 +104,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
             sampling.sample, engine=engine, task=task, config=paths, run=run, progress=progress
         )
         told = stage.generate(stage.Job(seeds, exams, engine, task, settings, run, draw, progress))
-    show(told, json, *generation_parts(told))
+    show(told, json, *generation_sheets(told))
     if nothing := stage.nothing_kept(run, told):
         raise nothing
     for warning in told.warnings:

@@ -41,8 +41,8 @@ def report(  # noqa: PLR0913 - one parameter per flag
     """
     from importlib.metadata import version
 
-    from lmsi_cli.report import plain
-    from lmsi_cli.report.html import page
+    from lmsi_cli.report.page import page
+    from lmsi_cli.report.text import markdown as as_markdown
     from lmsi_cli.run_folder import open_run
     from lmsi_cli.stages.report import read_run
 
@@ -53,9 +53,9 @@ def report(  # noqa: PLR0913 - one parameter per flag
         _check(target, own=out is None or overwrite)
     reading = read_run(folder, task_of(folder), questions if as_page else 1, version("lmsi"))
     if markdown:
-        sys.stdout.write(plain.markdown(reading.digest))
+        sys.stdout.write(as_markdown(reading.digest))
     elif not as_page:
-        show(reading.digest, json, *plain.text_parts(reading.digest))
+        show(reading.digest, json, reading.digest)
     else:
         _write(target, page(reading.digest, reading.sets, reading.told, version("lmsi")))
 

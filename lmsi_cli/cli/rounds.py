@@ -195,8 +195,7 @@ class _Loop:
 
     def _vote(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """The vote and its verdict; the first round's is refused as ever, a later one's ends."""
-        from lmsi_cli.report.tables import kept_line
-        from lmsi_cli.report.verdict import verdict_line
+        from lmsi_cli.report.sections import kept_line, verdict_line
         from lmsi_cli.rounds.gates import voted
         from lmsi_cli.stages.rounds import leave_out
         from lmsi_cli.stages.verdict import conclude, observer_of, permit

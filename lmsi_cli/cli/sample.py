@@ -63,10 +63,10 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.catalog import find_model
     from lmsi_cli.cli.serving import refuse_served
+    from lmsi_cli.cli.tables import sample_sheet
     from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
-    from lmsi_cli.report.tables import sample_table
     from lmsi_cli.run_folder import discard, locked
     from lmsi_cli.stages import sample as stage
     from lmsi_cli.tasks.golds import check_options
@@ -103,7 +103,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
         stage.bind(run, asking.config, {**identity(model, asking), **drawn_by})
         keep(run, asking)
         summary = stage.sample(asked, engine, asking.task, asking.config, run, progress)
-    show(summary, json, sample_table(summary))
+    show(summary, json, sample_sheet(summary))
     if summary.skipped:
         raise skipped_error(len(summary.skipped), summary.questions)
 
@@ -122,14 +122,14 @@ def _sample_there(
 ) -> None:
     """Let a server draw the paths."""
     from lmsi_cli.cli.serving import preview_there, sample_there
+    from lmsi_cli.cli.tables import sample_sheet
     from lmsi_cli.engine.context_check import unfinished_error
-    from lmsi_cli.report.tables import sample_table
 
     if flags.dry_run:
         preview_there(asked, settings, source, flags.json)
         return
     summary = sample_there(asked, settings, source, out, flags.overwrite, flags.quiet)
-    show(summary, flags.json, sample_table(summary))
+    show(summary, flags.json, sample_sheet(summary))
     if summary.skipped:
         raise unfinished_error(len(summary.skipped), summary.questions)
 
@@ -154,9 +154,9 @@ def _sample_in_cluster(
     flags: Shown,
 ) -> None:
     """Let Ray workers draw the paths; nobody is there for a trial, so the first wording is used."""
+    from lmsi_cli.cli.tables import sample_sheet
     from lmsi_cli.cluster import Pool, connected
     from lmsi_cli.engine.context_check import unfinished_error
-    from lmsi_cli.report.tables import sample_table
     from lmsi_cli.run_folder import discard, locked
     from lmsi_cli.stages import sample as stage
 
@@ -175,7 +175,7 @@ def _sample_in_cluster(
         stage.bind(run, alone, tied)
         keep(run, asking)
         summary = stage.sample_in_pool(asked, pool, asking.task, alone, run, progress)
-    show(summary, flags.json, sample_table(summary))
+    show(summary, flags.json, sample_sheet(summary))
     if summary.skipped:
         raise unfinished_error(len(summary.skipped), summary.questions)
 
@@ -202,10 +202,9 @@ def _preview(
     asked: Sequence[Question], model: Path, task: Task, settings: SampleConfig, flags: Shown
 ) -> None:
     """Show what would be asked and what it would cost; writes nothing."""
+    from lmsi_cli.cli.tables import cost_sheet, preview_parts, trial_sheet
     from lmsi_cli.engine.encode import choose
     from lmsi_cli.engine.engine import LlamaEngine
-    from lmsi_cli.report.tables import cost_table, preview_parts
-    from lmsi_cli.report.trial import trial_table
     from lmsi_cli.stages.estimate import estimate
     from lmsi_cli.stages.preview import preview
     from lmsi_cli.stages.sample import put_on, requests_of
@@ -219,6 +218,6 @@ def _preview(
         requests = requests_of(asked, engine, asking.task, asking.config)
         cost = estimate(requests, engine, asking.config, asking.task.trigger)
     told = {"cost": cost, "wording": asking.wording, "trial": asking.trial}
-    tables = [trial_table(asking.trial)] if asking.trial else []
+    tables = [trial_sheet(asking.trial)] if asking.trial else []
     both = {**msgspec.to_builtins(prompts), **msgspec.to_builtins(told)}
-    show(both, flags.json, *tables, *preview_parts(prompts), cost_table(cost))
+    show(both, flags.json, *tables, *preview_parts(prompts), cost_sheet(cost))

@@ -30,6 +30,7 @@ from lmsi_cli.tasks.readers import read_questions
 if TYPE_CHECKING:  # the engine is imported by the commands that run it
     from lmsi_cli.engine.engine import LlamaEngine
     from lmsi_cli.engine.llama import LlamaModel
+    from lmsi_cli.report.text import Part
 
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
@@ -179,13 +180,15 @@ def _again(run: RunDir) -> str:
     return f"lmsi sample {run.questions} -m MODEL -o {run.root}"
 
 
-def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *tables: Any) -> None:  # noqa: ANN401 - Rich renderables
-    """Print a result on stdout, as JSON or as tables."""
+def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *parts: Part) -> None:
+    """Print a result on stdout, as JSON or as tables and sentences."""
     if as_json:
         sys.stdout.write(msgspec.json.encode(result, order="sorted").decode() + "\n")
         return
-    for table in tables:
-        out().print(table)
+    from lmsi_cli.report.text import rendered
+
+    for part in rendered(*parts):
+        out().print(part)
 
 
 __all__ = [

@@ -20,10 +20,10 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 
     Example: lmsi show runs/first --question q7
     """
-    from lmsi_cli.report.answers import shown
+    from lmsi_cli.cli.tables import shown_parts
     from lmsi_cli.run_folder import open_run
     from lmsi_cli.stages.show import show_question
 
     folder = open_run(run)
     found = show_question(folder, task_of(folder), question)
-    print_(found, json, *shown(found))
+    print_(found, json, *shown_parts(found))

@@ -40,16 +40,15 @@ def show_(name: Name, json: Json = False) -> None:
 
     Example: lmsi tasks show gsm8k
     """
-    from lmsi_cli.report.printable import cell
     from lmsi_cli.tasks.loader import find_task, load_task
 
     task = load_task(name)
-    show(task, json, cell(find_task(name).read_text(encoding="utf-8").rstrip()))
+    show(task, json, find_task(name).read_text(encoding="utf-8").rstrip())
 
 
 def _list(as_json: bool) -> None:
-    from lmsi_cli.report.answers import task_table
+    from lmsi_cli.cli.tables import tasks_sheet
     from lmsi_cli.tasks.loader import summaries
 
     found = summaries()
-    show(list(found), as_json, task_table(found))
+    show(list(found), as_json, tasks_sheet(found))

@@ -60,8 +60,8 @@ def train(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
-    from lmsi_cli.report.scales import scales_table
-    from lmsi_cli.report.tables import train_table
+    from lmsi_cli.cli.tables import scales_sheet
+    from lmsi_cli.report.sections import training_sheet
     from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.distil import teach
     from lmsi_cli.stages.train import assist
@@ -92,7 +92,8 @@ def train(  # noqa: PLR0913 - one parameter per flag
             result = trained(folder, model, task, settings, progress, overwrite)
             sweep = choose_scale(folder, model, task, settings, labelled, progress)
     told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}
-    show(told, json, train_table(result), *([scales_table(sweep)] if sweep else []))
+    scales = [scales_sheet(sweep)] if sweep else []
+    show(told, json, training_sheet(told), *scales)
 
 
 def trained(

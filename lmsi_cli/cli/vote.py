@@ -56,8 +56,8 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     """
     import msgspec
 
-    from lmsi_cli.report.tables import class_table, histogram, removed_table, vote_table
-    from lmsi_cli.report.verdict import verdict_parts
+    from lmsi_cli.report.sections import verdict_section, vote_section
+    from lmsi_cli.report.text import verdict_line
     from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.verdict import conclude, observer_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run
@@ -72,9 +72,8 @@ def vote(  # noqa: PLR0913 - one parameter per flag
         summary = vote_run(folder, task, settings, exams, observer.gold, observer, progress)
         verdict = conclude(folder, observer)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
-    tables = (vote_table, class_table, removed_table, histogram)
-    parts = [*(table(summary) for table in tables), *verdict_parts(verdict)]
-    show(told if json else summary, json, *parts)
+    sections = vote_section(summary), verdict_section(verdict)
+    show(told if json else summary, json, *sections, verdict_line(verdict.verdict))
     for warning in summary.warnings:
         err().print(f"warning: {warning}", markup=False)
     if nothing := nothing_kept(folder, summary):

@@ -27,7 +27,7 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
 
     Example: lmsi watch runs/first
     """
-    from lmsi_cli.report.watching import scene_parts
+    from lmsi_cli.cli.tables import scene_parts
     from lmsi_cli.run_folder import open_run
     from lmsi_cli.stages.watch import scene
 
@@ -44,12 +44,13 @@ def _follow(seen: Scene, look: Look) -> Scene:
     from rich.live import Live
 
     from lmsi_cli.cli.console import out
-    from lmsi_cli.report.watching import scene_parts
+    from lmsi_cli.cli.tables import scene_parts
+    from lmsi_cli.report.text import rendered
 
     fancy = sys.stdout.isatty()
     with Live(console=out(), auto_refresh=False, transient=True) as live:
         while seen.working:
-            parts = Group(*scene_parts(seen, time.time()))
+            parts = Group(*rendered(*scene_parts(seen, time.time())))
             if fancy:
                 live.update(parts, refresh=True)
             else:

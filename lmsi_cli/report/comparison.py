@@ -1,8 +1,8 @@
 """From the variants of an evaluation to what changed: pairs, seeds, parts of the questions.
 
-Knows models and lines; the statistics are in ``stats``, the records in ``results.py``, the drawing
-in ``tables.py``. Scores of several seeds are averaged per question before they are paired: they
-are more paths of the same model, not more questions.
+Knows models and lines; the statistics are in ``stats``, the records in ``results.py``. Scores of
+several seeds are averaged per question before they are paired: they are more paths of the same
+model, not more questions.
 
     compared([Evaluation(data="test", variants=(base, adapter), ...)])
     -> [Evaluation(data="test", pairs=(Pair(line="CoT greedy", ..., p_holm=0.003), ...), ...)]
@@ -10,20 +10,13 @@ are more paths of the same model, not more questions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from lmsi_cli.report.results import (
-    Evaluation,
-    Pair,
-    Replicated,
-    Variant,
-)
-from lmsi_cli.report.several import corrected
+from lmsi_cli.report.formats import CLEAR, p_words
+from lmsi_cli.report.results import Evaluation, Pair, Replicated, Variant
 from lmsi_cli.stats import holm, paired, replicates
-
-CLEAR = 0.05  # p below which a change is called one
 
 
 def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:
@@ -62,6 +55,25 @@ def gained(evaluations: Sequence[Evaluation]) -> str | None:
         if clear and min(clear) > 0:
             return model
     return None
+
+
+def corrected(p_values: Mapping[str, float]) -> str:
+    """Say which of several comparisons are clear; empty for fewer than two, which need no word.
+
+    Args:
+        p_values: By name, uncorrected.
+    """
+    if len(p_values) < 2:
+        return ""
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    clear = [f"{name} (p {p_words(p)})" for name, p in adjusted.items() if p < CLEAR]
+    lost = [name for name, p in adjusted.items() if p >= CLEAR > p_values[name]]
+    count = {0: "none is", 1: "1 is"}.get(len(clear), f"{len(clear)} are")
+    told = f"Of {len(p_values)} comparisons {count} clear after Holm's correction"
+    told += f": {', '.join(clear)}." if clear else "."
+    if lost:
+        told += f" Alone {' and '.join(lost)} would look clear; among so many chance makes such."
+    return told
 
 
 def _pairs(e: Evaluation, seed: int) -> Iterator[Pair]:

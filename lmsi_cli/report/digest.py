@@ -1,7 +1,8 @@
 """What a report says, once for all its forms: sentences, tables and charts, in sections.
 
-The terminal, Markdown, JSON and the HTML page are drawn from the same record, so they cannot
-disagree. Knows no run folder and nothing of drawing. A section:
+The terminal, Markdown, JSON and the HTML page are written from the same record, so they cannot
+disagree. Every command's tables are such records, too. Knows no run folder and nothing of drawing.
+A section:
 
     Section(key="vote", title="The vote", lines=("1,212 paths of 303 questions are kept.",),
             sheets=(Sheet(title="Kept", columns=("", "paths"), rows=(("sound", "1,212"),)),),
@@ -10,11 +11,12 @@ disagree. Knows no run folder and nothing of drawing. A section:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from lmsi_cli.records import Record
+from lmsi_cli.records import Interval, Record
 
 
 class Series(Record, frozen=True, kw_only=True):
@@ -52,11 +54,17 @@ class Chart(Record, frozen=True, kw_only=True):
 
 
 class Sheet(Record, frozen=True, kw_only=True):
-    """A table of finished text; the first column names the rows."""
+    """A table of finished text; the first column names the rows.
+
+    Without ``columns`` it has no head: names and what they are. ``tones`` says of each row whether
+    it is ``good``, ``care``, ``bad`` or neither (empty), for forms with colours.
+    """
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    note: str = ""
+    tones: tuple[str, ...] = ()
 
 
 class Section(Record, frozen=True, kw_only=True):
@@ -83,3 +91,30 @@ class Digest(Record, frozen=True, kw_only=True):
     missing: tuple[str, ...]
     sections: tuple[Section, ...]
     data: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def curve(name: str, points: Iterable[tuple[float, Interval]]) -> Series:
+    """Intervals over places, as a line with a band."""
+    known = list(points)
+    return Series(
+        name=name,
+        x=tuple(x for x, _ in known),
+        y=tuple(i.value for _, i in known),
+        low=tuple(i.low for _, i in known),
+        high=tuple(i.high for _, i in known),
+    )
+
+
+def bars(title: str, counts: dict[str, int], axes: tuple[str, str], note: str = "") -> Chart:
+    """Counts by name as bars; ``axes`` are the labels of the names and of the counts."""
+    places = tuple(float(i) for i in range(len(counts)))
+    series = Series(name=axes[1], x=places, y=tuple(float(n) for n in counts.values()))
+    return Chart(
+        title=title,
+        series=(series,),
+        x_label=axes[0],
+        y_label=axes[1],
+        ticks=tuple(counts),
+        bars=True,
+        note=note,
+    )

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lmsi_cli.records import Interval, Paired, Record
-from lmsi_cli.report.rivals import CLEAR, points, same_questions
+from lmsi_cli.report.digest import Section, Sheet
+from lmsi_cli.report.formats import CLEAR, points, size, with_interval
+from lmsi_cli.report.rivals import same_questions
 from lmsi_cli.stats import Groups, mean_interval, paired
 
 
@@ -31,7 +33,7 @@ class Contestant(NamedTuple):
 class Contestants(NamedTuple):
     """The four, and the student trained on its own votes; the trained teacher may be missing.
 
-    Then it is missed: ``Distillation.sentence`` draws no conclusion.
+    Without it ``Distillation.sentence`` draws no conclusion.
     """
 
     teacher: Contestant
@@ -107,6 +109,25 @@ def distillation(who: Contestants, mode: str, seed: int = 0, groups: Groups = No
         sentence=_sentence(over["teacher"], trained) + _beside(own),
         over_own_student=own,
     )
+
+
+def distillation_section(d: Distillation) -> Section:
+    """The models on the same questions, with size and cost, and what may be concluded."""
+    rows = [
+        (
+            row.name,
+            with_interval(row.accuracy),
+            f"{row.parameters / 1e6:,.1f}" if row.parameters else "?",
+            size(row.size),
+            f"{row.tokens:.0f}",
+            f"{row.seconds:.2f}",
+        )
+        for row in d.rows
+    ]
+    columns = ("", "% right", "million", "size", "tokens", "seconds")
+    title = f"distillation, {d.mode}: the same {d.n} questions"
+    sheet = Sheet(title=title, columns=columns, rows=tuple(rows))
+    return Section(key="distillation", title="Distillation", lines=(d.sentence,), sheets=(sheet,))
 
 
 def _row(name: str, c: Contestant, scores: list[float], groups: Groups) -> Row:

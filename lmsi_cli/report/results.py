@@ -30,9 +30,7 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.records import Interval, Mode, Paired, Record, StopReason
-from lmsi_cli.report.confidence import Confidence
-from lmsi_cli.report.rivals import Rivalry
-from lmsi_cli.stats import Replicates
+from lmsi_cli.stats import Bin, Replicates
 
 BASE = "base"
 
@@ -40,7 +38,7 @@ BASE = "base"
 class Answer(Record, frozen=True, kw_only=True):
     """One path of one question, marked; ``seconds`` is the wall time since the one before.
 
-    Files of older versions lack ``stop_reason``.
+    Answers that another program wrote lack ``stop_reason``.
     """
 
     question_id: str
@@ -152,14 +150,76 @@ class Replicated(Record, frozen=True, kw_only=True):
 class Stratum(Record, frozen=True, kw_only=True):
     """The primary line on a part of the questions: one interval per model, in their order.
 
-    ``by`` and ``name`` are those of ``confidence.strata_of``: the family, the length of the
-    question in thirds, the number of equations that the base's sampled paths hold.
+    ``by`` and ``name`` are those of ``grading.labels_of``: the family, the length of the question
+    in thirds, the number of equations that the base's sampled paths hold.
     """
 
     by: str
     name: str
     n: int
     accuracy: dict[str, Interval]
+
+
+class Trust(Record, frozen=True, kw_only=True):
+    """What one model's agreement with itself is worth.
+
+    ``silent`` questions have no path with an answer, so no confidence; they are in none of the
+    other figures. ``confidence`` is the mean share of the first answer, ``accuracy`` that of the
+    votes. ``auroc`` is None where all are right or all wrong.
+    """
+
+    questions: int
+    silent: int
+    confidence: float
+    accuracy: Interval
+    reliability: tuple[Bin, ...]
+    ece: float
+    auroc: Interval | None
+
+
+class Confidence(Record, frozen=True, kw_only=True):
+    """Everything about confidence on one data set.
+
+    ``surer`` and ``righter`` compare the first model with the last on the questions for which both
+    have a confidence: change of the confidence, change of the vote's score; None for one model.
+    ``findings`` are sentences: models whose order is upside down.
+    """
+
+    models: dict[str, Trust]
+    surer: Paired | None
+    righter: Paired | None
+    findings: tuple[str, ...]
+
+
+class Rung(Record, frozen=True, kw_only=True):
+    """The base's vote over k paths, and the adapter's single answer minus it.
+
+    ``p_value`` is corrected for the number of rungs (Holm); costs are per question.
+    """
+
+    k: int
+    accuracy: Interval
+    tokens: float
+    seconds: float
+    change: Paired
+    p_value: float
+
+
+class Rivalry(Record, frozen=True, kw_only=True):
+    """The adapter's single answer against votes of the base.
+
+    ``votes`` is the largest k that it is as good as (0: not even one path), ``beaten`` the largest
+    that it clearly beats, ``within`` the largest that is not clearly better than it.
+    """
+
+    accuracy: Interval
+    tokens: float
+    seconds: float
+    rungs: tuple[Rung, ...]
+    votes: int
+    beaten: int
+    within: int
+    sentence: str
 
 
 class Imported(Record, frozen=True, kw_only=True):

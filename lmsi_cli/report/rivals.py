@@ -1,7 +1,6 @@
-"""Training against its rivals: just voting with the base, and a larger model's own training.
+"""Training against its rival: just voting with the base.
 
-Knows scores, votes and costs per question; the statistics are in ``stats``, the drawing in
-``rivals_tables.py``.
+Knows scores, votes and costs per question; the statistics are in ``stats``.
 
     rivalry(adapter, base).sentence
     -> "The adapter's single answer is as good as 8 votes of the base (2 to 16), at 1/9 of ..."
@@ -12,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Interval, Paired, Record
-from lmsi_cli.stats import Groups, curve_ks, holm, majority_at_k, mean_interval, paired
+import msgspec
 
-CLEAR = 0.05  # p below which two figures are told apart
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.report.formats import CLEAR, p_words, points
+from lmsi_cli.report.results import Rivalry, Rung
+from lmsi_cli.stats import Groups, curve_ks, holm, majority_at_k, mean_interval, paired
 
 
 class Single(NamedTuple):
@@ -34,37 +34,6 @@ class Sampled(NamedTuple):
     gold: Mapping[str, str]
     tokens: float
     seconds: float
-
-
-class Rung(Record, frozen=True, kw_only=True):
-    """The base's vote over k paths, and the adapter's single answer minus it.
-
-    ``p_value`` is corrected for the number of rungs (Holm); costs are per question.
-    """
-
-    k: int
-    accuracy: Interval
-    tokens: float
-    seconds: float
-    change: Paired
-    p_value: float
-
-
-class Rivalry(Record, frozen=True, kw_only=True):
-    """The adapter's single answer against votes of the base.
-
-    ``votes`` is the largest k that it is as good as (0: not even one path), ``beaten`` the largest
-    that it clearly beats, ``within`` the largest that is not clearly better than it.
-    """
-
-    accuracy: Interval
-    tokens: float
-    seconds: float
-    rungs: tuple[Rung, ...]
-    votes: int
-    beaten: int
-    within: int
-    sentence: str
 
 
 def rivalry(adapter: Single, base: Sampled, seed: int = 0, groups: Groups = None) -> Rivalry:
@@ -92,8 +61,7 @@ def rivalry(adapter: Single, base: Sampled, seed: int = 0, groups: Groups = None
         within=_climb(rungs, [r.p_value >= CLEAR or r.change.difference >= 0 for r in rungs]),
         sentence="",
     )
-    fields = {name: getattr(found, name) for name in found.__struct_fields__}
-    return Rivalry(**{**fields, "sentence": _sentence(found)})
+    return msgspec.structs.replace(found, sentence=_sentence(found))
 
 
 def _rungs(single: list[float], base: Sampled, seed: int, groups: Groups) -> tuple[Rung, ...]:
@@ -133,7 +101,7 @@ def _sentence(r: Rivalry) -> str:
     if r.votes == 0 and r.within == 0:
         return (
             f"The adapter's single answer is not as good as one sampled path of the base: "
-            f"{points(first.change)}, p {_p(first.p_value)}."
+            f"{points(first.change)}, p {p_words(first.p_value)}."
         )
     if r.votes == 0:
         return (
@@ -178,15 +146,6 @@ def _part(own: float, other: float) -> str:
         return "an unknown part"
     ratio = own / other
     return f"1/{1 / ratio:.0f}" if 0 < ratio < 2 / 3 else f"{ratio:.1f} times"
-
-
-def points(c: Paired) -> str:
-    """A difference with its interval, in points."""
-    return f"{100 * c.difference:+.1f} points [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
-
-
-def _p(p: float) -> str:
-    return f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def same_questions(sets: Mapping[str, Mapping[str, object]]) -> None:

@@ -1,6 +1,6 @@
 """All rounds of a run side by side: what each one did, what it came to, and which one is kept.
 
-Knows the records of rounds and evaluations; reads no file and draws nothing. What comes out:
+Knows the records of rounds and evaluations; reads no file. What comes out:
 
     RoundsTable(data="test", n=300, lines=("CoT greedy", ...), rows=(RoundRow(model="base", ...),),
                 changes=(RoundChange(line="CoT greedy", before="base", after="adapter", ...), ...))
@@ -15,9 +15,9 @@ import msgspec
 
 from lmsi_cli.records import Interval, Paired, Record
 from lmsi_cli.report.comparison import score
-from lmsi_cli.report.digest import Chart, Section, Series, Sheet
+from lmsi_cli.report.digest import Chart, Section, Sheet, curve
+from lmsi_cli.report.formats import p_text, signed, tone, with_interval
 from lmsi_cli.report.results import Answer, Evaluation, Variant
-from lmsi_cli.report.tables import p_text, with_interval
 from lmsi_cli.rounds.records import By, Figures, Round, Rounds
 from lmsi_cli.stats import holm, paired
 
@@ -136,7 +136,7 @@ def rounds_section(rounds: Rounds, tables: Sequence[RoundsTable]) -> Section:
     )
 
 
-def kept_line(rounds: Rounds | None) -> Iterator[str]:
+def kept_round_line(rounds: Rounds | None) -> Iterator[str]:
     """Which round is kept and by what, and where the rest of the report stands."""
     if rounds is not None and (best := rounds.best) is not None:
         how = HOW[best.by]
@@ -211,7 +211,7 @@ def _accuracy(t: RoundsTable) -> Sheet:
     rows = [
         (
             row.model,
-            *(with_interval(row.accuracy[x]) if x in row.accuracy else "" for x in t.lines),
+            *(with_interval(row.accuracy.get(x)) for x in t.lines),
             f"{row.share:.2f}",
             f"{row.distinct:.2f}",
             _tokens(row, t),
@@ -233,8 +233,7 @@ def _compared(t: RoundsTable) -> Sheet:
         (
             c.line,
             f"{c.before} to {c.after}",
-            f"{100 * c.change.difference:+.1f} [{100 * c.change.low:+.1f}, "
-            f"{100 * c.change.high:+.1f}]",
+            signed(c.change),
             f"+{c.change.gained} -{c.change.lost}",
             p_text(c.change.p_value),
             p_text(c.p_holm),
@@ -243,25 +242,19 @@ def _compared(t: RoundsTable) -> Sheet:
     ]
     columns = ("", "models", "points [95% interval]", "questions", "p", "p, Holm")
     title = f"{t.data}: changes against the base and the round before, paired by question"
-    return Sheet(title=title, columns=columns, rows=tuple(rows))
+    tones = tuple(tone(c.change, c.p_holm) for c in t.changes)
+    return Sheet(title=title, columns=columns, rows=tuple(rows), tones=tones)
 
 
 def _chart(t: RoundsTable) -> Chart:
+    rows = list(enumerate(t.rows))
     return Chart(
         title=f"Accuracy by round: {t.data}",
-        series=tuple(_series(t, line) for line in t.lines),
+        series=tuple(
+            curve(x, ((float(n), row.accuracy[x]) for n, row in rows if x in row.accuracy))
+            for x in t.lines
+        ),
         x_label="round (0: the base)",
         y_label="right",
         percent="y",
-    )
-
-
-def _series(t: RoundsTable, line: str) -> Series:
-    told = [(float(n), row.accuracy[line]) for n, row in enumerate(t.rows) if line in row.accuracy]
-    return Series(
-        name=line,
-        x=tuple(x for x, _ in told),
-        y=tuple(i.value for _, i in told),
-        low=tuple(i.low for _, i in told),
-        high=tuple(i.high for _, i in told),
     )

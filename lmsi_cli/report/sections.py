@@ -1,10 +1,10 @@
 """The parts of a report that come before the evaluation: verdict, vote, training, settings.
 
-Pure functions from a run's records to ``Section``. Knows words and figures; reads no file and draws
-nothing. One of them:
+Pure functions from a run's records to ``Section``. Knows words and figures; reads no file. One of
+them:
 
     vote_section(VoteSummary(questions=400, kept_paths=1212, ...))
-    -> Section(key="vote", title="The vote", lines=("1,212 paths of 303 ...",), ...)
+    -> Section(key="vote", title="The vote", sheets=(Sheet(title="vote", ...), ...), ...)
 """
 
 from __future__ import annotations
@@ -12,39 +12,69 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lmsi_cli.report.digest import Chart, Section, Series, Sheet
-from lmsi_cli.report.tables import KINDS, percent, with_interval
+from lmsi_cli.records import Interval
+from lmsi_cli.report.breakdowns import reliability_chart
+from lmsi_cli.report.digest import Chart, Section, Series, Sheet, bars
+from lmsi_cli.report.formats import decimal, percent, with_interval
 from lmsi_cli.verdict.probe import ProbeFigures
-from lmsi_cli.verdict.rules import Verdict
+from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
 from lmsi_cli.verdict.signals import WORDS
 from lmsi_cli.voting import VoteSummary
 from lmsi_cli.voting.summary import BINS
 
 POINTS = 240  # of a loss curve; more are averaged, so that a long run's page stays small
+ENDING = 40  # characters of a path that are shown of it; its answer stands at the end
+INCOMPARABLE = "their shares are not comparable with full ones"
+SAYS = {TRAIN: "for it", CARE: "with care", STOP: "against it", None: "note"}
+SIGNED = ("above chance", "steps lift")  # signals that are differences
+KINDS = {
+    "sound": "every step holds",
+    "unchecked": "no step could be checked",
+    "corrected": "a slip that was corrected",
+    "lucky": "a false step, and yet the winning answer",
+    "systematic": "the same other answer again and again",
+    "near-miss": "one slip away from the winning answer",
+    "rival": "every step holds, but another answer",
+    "other": "another answer, and none of these",
+    "undecided": "the question has no winner",
+    "unparsed": "no answer could be read",
+    "truncated": "cut off",
+}
 
 
 def verdict_section(v: Verdict) -> Section:
-    """Why the verdict is what it is."""
+    """The figures behind the verdict, and why it is what it is."""
     e = v.evidence
-    signals = [
-        (WORDS.get(name, name), with_interval(i), f"{i.n:,}") for name, i in e.signals.items()
-    ]
-    sheets = [Sheet(title="Signals", columns=("", "% [95% interval]", "n"), rows=tuple(signals))]
-    charts: tuple[Chart, ...] = ()
-    if e.probe is not None:
-        rows = tuple(probe_rows(e.probe))
-        sheets.append(Sheet(title="Probe", columns=("", "% right [95% interval]"), rows=rows))
-        charts = tuple(_reliability(e.probe))
+    looked = f", from {e.looked_at} of {e.questions}" if e.looked_at < e.questions else ""
+    signals = tuple((WORDS.get(n, n), _signal(n, i)) for n, i in e.signals.items())
+    sheets = [Sheet(title=f"signals, % [95% interval]{looked}", rows=signals)]
+    charts: list[Chart] = []
+    if (p := e.probe) is not None:
+        sheets.append(Sheet(title="probe, % right [95% interval]", rows=tuple(_probe(p))))
+        if p.reliability:
+            table = {"probe": [(b.share, b.right) for b in p.reliability]}
+            charts.append(reliability_chart("Is agreement worth anything? (probe)", table))
     return Section(
         key="verdict",
         title="The verdict",
-        lines=tuple(f"{r.says or 'Note'}: {r.text}." for r in v.reasons),
+        lines=tuple(f"{SAYS[r.says]}: {r.text}" for r in v.reasons),
         sheets=tuple(sheets),
-        charts=charts,
+        charts=tuple(charts),
     )
 
 
-def probe_rows(p: ProbeFigures) -> Iterator[tuple[str, str]]:
+def verdict_line(v: Verdict) -> str:
+    """The verdict in one line, for the progress view."""
+    return f"verdict: {v.verdict}" + (f"; {v.reasons[0].text}" if v.reasons else "")
+
+
+def _signal(name: str, i: Interval) -> str:
+    """A signal that rests on fewer questions says on how many; a difference has its sign."""
+    sign = "+" if name in SIGNED else ""
+    return f"{100 * i.value:{sign}.1f} [{100 * i.low:{sign}.0f}, {100 * i.high:{sign}.0f}] n={i.n}"
+
+
+def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:
     """The labelled questions of a run, in figures."""
     yield "questions", f"{p.questions}, of which {p.kept_questions} are kept"
     yield "one path", with_interval(p.one_path)
@@ -52,93 +82,73 @@ def probe_rows(p: ProbeFigures) -> Iterator[tuple[str, str]]:
     yield "any path (the oracle, pass@m)", with_interval(p.any_path)
     if p.kept_questions:
         yield "kept paths", with_interval(p.kept)
+        yield "kept paths minus all paths of their questions", _signal("steps lift", p.gap)
     if p.auroc is not None:
-        a = p.auroc
-        yield "AUROC of share against right", f"{a.value:.2f} [{a.low:.2f}, {a.high:.2f}]"
-
-
-def _reliability(p: ProbeFigures) -> Iterator[Chart]:
-    if len(p.reliability) < 2:
-        return
-    bins = p.reliability
-    right = Series(
-        name="probe",
-        x=tuple(b.share for b in bins),
-        y=tuple(b.right.value for b in bins),
-        low=tuple(b.right.low for b in bins),
-        high=tuple(b.right.high for b in bins),
-    )
-    yield Chart(
-        title="Is agreement worth anything? (probe, before training)",
-        series=(right,),
-        x_label="share of the winner",
-        y_label="winner is right",
-        percent="xy",
-        diagonal=True,
-        note="On the dotted line a share would be the chance of being right.",
-    )
+        yield "AUROC of share against right; 0.5 tells nothing", decimal(p.auroc)
 
 
 def vote_section(s: VoteSummary) -> Section:
-    """What the vote kept and what it left out."""
-    kept = f"{s.kept_paths:,} paths of {s.kept_questions:,} of {s.questions:,} questions are kept"
-    lines = [
-        f"{kept}; {s.parsed:,} of {s.paths:,} paths voted, {s.ties:,} questions ended in a tie.",
-        *(f"Warning: {warning}." for warning in s.warnings),
-    ]
-    removed = [(name, f"{n:,}") for name, n in s.removed.items() if n]
-    sheets = [
-        Sheet(
-            title="Classes of paths",
-            columns=("", "all", "kept", "what it is"),
-            rows=tuple(
-                (name, f"{n:,}", f"{s.kept_classes.get(name, 0):,}", KINDS[name])
-                for name, n in s.classes.items()
-                if n
+    """What was voted on, what was kept, and what was left out."""
+    return Section(
+        key="vote",
+        title="The vote",
+        lines=tuple(f"warning: {warning}" for warning in s.warnings),
+        sheets=(Sheet(title="vote", rows=tuple(_counts(s))), _classes(s), *_removed(s)),
+        charts=(
+            bars(
+                "agreement (share of the winner)",
+                {f"{i / BINS:.1f} to {(i + 1) / BINS:.1f}": n for i, n in enumerate(s.histogram)},
+                ("share of the winner", "questions"),
+                f"stopped early: {s.stopped} questions; {INCOMPARABLE}" if s.stopped else "",
             ),
         ),
-        Sheet(title="Left out", columns=("by", "paths"), rows=tuple(removed)),
-    ]
-    charts = [_agreement(s), *_classes(s)]
-    return Section(
-        key="vote", title="The vote", lines=tuple(lines), sheets=tuple(sheets), charts=tuple(charts)
     )
 
 
-def _agreement(s: VoteSummary) -> Chart:
-    places = tuple(float(i) for i in range(BINS))
-    shown = Series(name="questions", x=places, y=tuple(float(n) for n in s.histogram))
-    ticks = tuple(f"{i / BINS:.1f}" for i in range(BINS))
-    note = f"Mean share {s.mean_share:.2f}."
+def _counts(s: VoteSummary) -> Iterator[tuple[str, str]]:
+    paths, questions = max(1, s.paths), max(1, s.questions)
+    yield "questions", f"{s.questions}"
+    yield "paths", f"{s.paths}"
+    yield "paths that voted", f"{s.parsed} ({percent(s.parsed / paths)})"
+    yield "truncated", f"{s.truncated}"
+    yield "refuted by their own arithmetic", f"{s.refuted}"
+    yield "ties", f"{s.ties}"
+    yield "mean share of the winner", f"{s.mean_share:.2f}"
+    yield "kept questions", f"{s.kept_questions} ({percent(s.kept_questions / questions)})"
+    yield "kept paths", f"{s.kept_paths} ({percent(s.kept_paths / paths)})"
+    yield "preference pairs", f"{s.pairs}"
     if s.stopped:
-        note += f" {s.stopped:,} questions were stopped early; their shares are not comparable."
-    return Chart(
-        title="How many paths agree with the winner",
-        series=(shown,),
-        x_label="share of the winner, from",
-        y_label="questions",
-        ticks=ticks,
-        bars=True,
-        note=note,
-    )
+        yield "stopped early", f"{s.stopped} questions; {INCOMPARABLE}"
 
 
-def _classes(s: VoteSummary) -> Iterator[Chart]:
-    names = tuple(name for name, n in s.classes.items() if n)
-    if not names:
-        return
-    places = tuple(float(i) for i in range(len(names)))
-    series = (
-        Series(name="all paths", x=places, y=tuple(float(s.classes[n]) for n in names)),
-        Series(name="kept", x=places, y=tuple(float(s.kept_classes.get(n, 0)) for n in names)),
-    )
-    yield Chart(
-        title="Classes of paths: sound ones and kinds of mistakes",
-        series=series,
-        x_label="class",
-        y_label="paths",
-        ticks=names,
-        bars=True,
+def _classes(s: VoteSummary) -> Sheet:
+    """What kinds of paths there are, the vote's winner standing for the truth."""
+    rows = [
+        (f"{name}: {KINDS[name]}", f"{n}", percent(n / max(1, s.paths)), f"{s.kept_classes[name]}")
+        for name, n in s.classes.items()
+    ]
+    title = "kinds of paths, by the winner of the vote"
+    return Sheet(title=title, columns=("", "paths", "of all", "trained on"), rows=tuple(rows))
+
+
+def _removed(s: VoteSummary) -> Iterator[Sheet]:
+    """What each filter that removed anything removed, with the end of one such path."""
+    rows = []
+    for name, sample in s.samples.items():
+        end = " ".join(sample.text.split())[-ENDING:]
+        shown = f"{sample.question_id} path {sample.path}: \u2026{end}"
+        rows.append((name, f"{s.removed[name]}", shown))
+    if rows:
+        title, columns = "removed, with one path of each", ("", "paths", "for example")
+        yield Sheet(title=title, columns=columns, rows=tuple(rows))
+
+
+def kept_line(s: VoteSummary) -> str:
+    """The vote in one line, for the progress view and the headline."""
+    return (
+        f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
+        f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} of the paths voted"
+        + (f", {s.stopped} stopped early" if s.stopped else "")
     )
 
 
@@ -152,49 +162,69 @@ def training_section(
         losses: Step and loss of each step.
         others: Further curves over steps, such as the loss on held-out questions.
     """
-    lines, sheets = [], []
-    if told is not None:
-        summary, proof = told["summary"], told["proof"]
-        lines.append(
-            f"{summary['steps']:,} steps on {summary['examples']:,} examples in "
-            f"{summary['seconds']:,.0f} s; loss {summary['first_loss']:.3g} to "
-            f"{summary['final_loss']:.3g}."
-        )
-        lines.append(
-            f"The adapter moves the logits by {percent(proof['moved'])}; llama.cpp and PyTorch "
-            f"are {percent(proof['adapted_gap'])} apart with it."
-        )
-        rows = tuple((k.replace("_", " "), _shown(v)) for k, v in summary.items())
-        sheets.append(Sheet(title="Training", columns=("", "value"), rows=rows))
-    elif losses:
-        lines.append(f"Not finished: {len(losses):,} steps so far.")
+    unfinished = f"Not finished: {len(losses):,} steps so far."
     return Section(
         key="training",
         title="Training",
-        lines=tuple(lines),
-        sheets=tuple(sheets),
+        lines=(unfinished,) if told is None else (),
+        sheets=() if told is None else (training_sheet(told),),
         charts=tuple(_loss(losses, others)),
     )
+
+
+def training_sheet(told: Mapping[str, Any]) -> Sheet:
+    """What was trained, and the proof that it works; ``told`` as in ``training_section``."""
+    t, p = told["summary"], told["proof"]
+    on_device = "" if t["device"] == "cpu" else f", {t['peak_device_mib']} MiB on {t['device']}"
+    if t.get("processes", 1) > 1:
+        on_device += f", in each of {t['processes']} processes"
+    rows = [
+        ("examples", f"{t['examples']} ({t['dropped_too_long']} too long, left out)"),
+        ("steps", f"{t['steps']}"),
+        ("loss", f"{t['first_loss']:.3f} to {t['final_loss']:.3f}"),
+        *_preferred(t),
+        *_validated(t),
+        ("speed", f"{t['tokens_per_second']:,.0f} tokens/s in {t['dtype']}, {t['seconds']:.0f} s"),
+        ("peak memory", f"{t['peak_rss_mib']} MiB{on_device}"),
+        ("adapter acts", f"moves the logits by {percent(p['moved'])} on {p['prompts']} prompts"),
+        (
+            "llama.cpp agrees",
+            f"{percent(p['adapted_gap'])} apart with the adapter, {percent(p['base_gap'])} "
+            f"without; tolerance {percent(p['tolerance'])}",
+        ),
+    ]
+    return Sheet(title="train", rows=tuple(rows))
+
+
+def _preferred(t: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How far training on pairs has drawn their sides apart."""
+    margin, accuracy = t.get("reward_margin"), t.get("reward_accuracy")
+    if margin is not None and accuracy is not None:
+        ahead = f"the chosen path ahead in {percent(accuracy)} of pairs"
+        yield "reward margin", f"{margin:.2f}; {ahead}"
+
+
+def _validated(t: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What held-out questions say of the adapter, and why training ended early, if it did."""
+    if t.get("stopped"):
+        yield "stopped", t["stopped"]
+    if v := t.get("validation"):
+        yield (
+            "held-out loss",
+            f"{v['base_loss']:.3f} before, {v['best_loss']:.3f} after step {v['best_step']}, "
+            f"taken; {v['last_loss']:.3f} at the end ({v['questions']} questions)",
+        )
+        yield "from the base", f"{v['divergence']:.3f} nats a token"
 
 
 def _loss(losses: Sequence[tuple[float, float]], others: Sequence[Series]) -> Iterator[Chart]:
     if not losses:
         return
-    x, y = thinned(losses)
-    yield Chart(
-        title="Loss",
-        series=(Series(name="training", x=x, y=y), *others),
-        x_label="step",
-        y_label="loss, nats a token",
-    )
-
-
-def thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means of neighbours, at most ``POINTS`` of them."""
-    size = -(-len(points) // POINTS)
-    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    size = -(-len(losses) // POINTS)
+    groups = [losses[i : i + size] for i in range(0, len(losses), size)]
     means = [[sum(v) / len(g) for v in zip(*g, strict=True)] for g in groups]
-    return tuple(m[0] for m in means), tuple(m[1] for m in means)
+    own = Series(name="training", x=tuple(m[0] for m in means), y=tuple(m[1] for m in means))
+    yield Chart(title="Loss", series=(own, *others), x_label="step", y_label="loss, nats a token")
 
 
 def settings_section(
@@ -215,15 +245,12 @@ def settings_section(
         )
         for name, table in settings.items()
     ]
-    lines = ["To repeat the run:", *commands, f"Report made by lmsi {version}."]
-    return Section(
-        key="settings", title="Settings and versions", lines=tuple(lines), sheets=tuple(sheets)
-    )
+    lines = ("To repeat the run:", *commands, f"Report made by lmsi {version}.")
+    title = "Settings and versions"
+    return Section(key="settings", title=title, lines=lines, sheets=tuple(sheets))
 
 
 def _shown(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(str(v) for v in value) or "-"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+        return ", ".join(map(str, value)) or "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

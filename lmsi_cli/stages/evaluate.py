@@ -29,9 +29,7 @@ from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.figures import line_of
-from lmsi_cli.report.marking import Marking, Model, Way
-from lmsi_cli.report.moments import Rates
+from lmsi_cli.report.grading import Marking, Model, Way, line_of
 from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds.kept import adapters_of
@@ -310,7 +308,7 @@ class _Sitting:
         words = {q.id: q.question for q in exam.asked}
         where = "" if self.way.greedy else f" {self.way}"
         progress.start(f"{self.variant.name} on {exam.name}: {mode}{where}", total)
-        rates = Rates()
+        rates = _Rates()
         for generated in draw(self.engine, requests, sampling, exam.task.trigger):
             path = to_path(generated, exam.task, words[generated.question_id])
             now, done = time.monotonic(), done + 1
@@ -333,6 +331,25 @@ class _Sitting:
             seconds=seconds,
             stop_reason=path.stop_reason,
         )
+
+
+class _Rates:
+    """What is worth seeing while answers are drawn."""
+
+    def __init__(self) -> None:
+        self.begun, self.paths, self.parsed, self.tokens = time.monotonic(), 0, 0, 0
+
+    def after(self, path: records.Path) -> dict[str, float | str]:
+        """Count a path; paths and tokens per second, and the share of paths with an answer."""
+        self.paths += 1
+        self.parsed += path.predicted_answer is not None
+        self.tokens += path.num_generated_tokens
+        seconds = max(time.monotonic() - self.begun, 1e-9)
+        return {
+            "paths_s": self.paths / seconds,
+            "tokens_s": self.tokens / seconds,
+            "parsed": f"{self.parsed / self.paths:.0%}",
+        }
 
 
 def _unanswered(mode: Mode, question_id: str, path: int) -> Answer:

@@ -21,8 +21,7 @@ from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.figures import line_of
-from lmsi_cli.report.marking import Marking, Model, Way
+from lmsi_cli.report.grading import Marking, Model, Way, line_of
 from lmsi_cli.report.results import Answer, Evaluation, Imported, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers

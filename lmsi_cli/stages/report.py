@@ -21,20 +21,19 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question, Vote
+from lmsi_cli.report.breakdowns import confidence_section, details_section, flips_section
 from lmsi_cli.report.digest import Digest, Section, Series
-from lmsi_cli.report.exams import Exam, exams_of
-from lmsi_cli.report.flips import exam_set, flips_section
-from lmsi_cli.report.html import QuestionSet, QuestionView
-from lmsi_cli.report.result_sections import headline, result_section
-from lmsi_cli.report.rounds import kept_line, rounds_section, rounds_table
+from lmsi_cli.report.evaluation import headline, result_section
+from lmsi_cli.report.questions import QuestionSet, QuestionView, exam_set, run_question
+from lmsi_cli.report.rounds import kept_round_line, rounds_section, rounds_table
 from lmsi_cli.report.sections import (
+    kept_line,
     settings_section,
     training_section,
     verdict_section,
     vote_section,
 )
-from lmsi_cli.report.trust_sections import confidence_section
-from lmsi_cli.report.views import run_question
+from lmsi_cli.report.stored import Exam, exams_of
 from lmsi_cli.rounds.records import Rounds
 from lmsi_cli.run_folder import (
     ANSWERS,
@@ -88,7 +87,7 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         verdict=None if verdict is None else verdict.verdict,
-        headline=(*_origin(run), *kept_line(rounds), *_headline(votes, exams)),
+        headline=(*_origin(run), *kept_round_line(rounds), *_headline(votes, exams)),
         missing=tuple(_missing(run)),
         sections=tuple(sections),
         data={
@@ -109,11 +108,11 @@ def _rounds(rounds: Rounds, exams: Sequence[Exam]) -> Section:
 
 
 def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
-    yield result_section(exam.evaluation, number)
-    if (flips := flips_section(exam.evaluation, number)) is not None:
-        yield flips
-    if exam.evaluation.confidence is not None:
-        yield confidence_section(exam.evaluation.confidence, exam.evaluation.data, number)
+    e = exam.evaluation
+    yield result_section(e, number)
+    for part in (flips_section, details_section, confidence_section):
+        if (section := part(e, number)) is not None:
+            yield section
 
 
 def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
@@ -151,10 +150,7 @@ def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]
     for exam in exams:
         yield from headline(exam.evaluation)
     if votes is not None:
-        yield (
-            f"{votes.kept_paths:,} of {votes.paths:,} paths were kept for training, of "
-            f"{votes.kept_questions:,} of {votes.questions:,} questions."
-        )
+        yield kept_line(votes)
 
 
 def _missing(run: RunDir) -> Iterator[str]:

@@ -14,7 +14,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Record, Vote
-from lmsi_cli.report.located import ShownPath, located
+from lmsi_cli.report.questions import ShownPath, located
 from lmsi_cli.run_folder import RunDir
 
 

@@ -8,7 +8,7 @@ from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.marking import Marking, Model, Way
+from lmsi_cli.report.grading import Marking, Model, Way
 from lmsi_cli.report.results import Answer, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.verdict import conclude, observer_of

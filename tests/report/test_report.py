@@ -14,10 +14,11 @@ from lmsi_cli.cli.main import app
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
-from lmsi_cli.report import plain
-from lmsi_cli.report.digest import Chart, Series
-from lmsi_cli.report.html import page
-from lmsi_cli.report.svg import draw, log_ticks, nice
+from lmsi_cli.report.charts import round_values
+from lmsi_cli.report.digest import Chart, Digest, Section, Series
+from lmsi_cli.report.page import page
+from lmsi_cli.report.text import markdown as as_markdown
+from lmsi_cli.report.text import rendered
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.tasks.loader import load_task
@@ -36,11 +37,11 @@ def call(*argv):
 def test_every_form_says_the_same(run):
     digest = reading(run).digest
     console = Console(width=400, record=True, file=io.StringIO())
-    for part in plain.text_parts(digest):
+    for part in rendered(digest):
         console.print(part)
-    text, markdown = console.export_text(), plain.markdown(digest)
+    text, markdown = console.export_text(), as_markdown(digest)
     html = page(digest, reading(run).sets, "", "1.2.3")
-    figures = ["+16.7 points", "33.3% to 50.0%", "30 of 30 questions are kept"]
+    figures = ["+16.7 points", "33.3% to 50.0%", "30 of 30 questions kept"]
     for figure in figures:
         for form in (text, markdown.replace("\\", ""), html):
             assert figure in form, figure
@@ -52,7 +53,7 @@ def test_hostile_text_is_nowhere_markup(run):
     assert html.count("<script") == html.count("<script type=") + 1  # blobs, and the page's own
     assert "<img" not in html and "\u202e" not in html
     assert "onerror" not in re.sub(r"&lt;.*?&gt;", "", html)
-    markdown = plain.markdown(reading(run).digest)
+    markdown = as_markdown(reading(run).digest)
     assert "<script>" not in markdown and "\\<script\\>" in markdown
 
 
@@ -152,23 +153,25 @@ def test_a_vote_of_another_version_is_one_line(run):
     ],
 )
 def test_ticks_are_round(ends, ticks):
-    found = nice(*ends)
+    found = round_values(*ends)
     assert found[0] <= ends[0] and found[-1] >= ends[1]
     if ends != (3, 3):
         assert found == pytest.approx(ticks)
 
 
-def test_ticks_of_a_logarithmic_axis():
-    assert log_ticks([1, 2, 4, 8]) == [1, 2, 4, 8]
-    assert log_ticks([9.3, 63.9, 511.2]) == [10, 20, 50, 100, 200, 500]
+def pictured(*charts):
+    """The page of nothing but charts."""
+    section = Section(key="s", title="t", charts=charts)
+    digest = Digest(title="t", verdict=None, headline=(), missing=(), sections=(section,))
+    return page(digest, [], "", "1")
 
 
-def test_a_chart_is_drawn_from_hostile_names_and_one_point():
-    chart = Chart(title=HOSTILE, series=(Series(name=HOSTILE, x=(1,), y=(0,)),), log_x=True)
-    drawn = draw(chart, "c")
-    assert "<script" not in drawn and "nan" not in drawn
+def test_charts_are_drawn_from_hostile_names_and_one_point():
+    one = Chart(title=HOSTILE, series=(Series(name=HOSTILE, x=(1,), y=(0,)),), log_x=True)
     bars = Chart(title="b", series=(Series(name="n", x=(0,), y=(0,)),), ticks=("a",), bars=True)
-    assert "<rect" in draw(bars, "d")
+    html = pictured(one, bars)
+    assert html.count("<svg") == 2 and '<rect class="bar"' in html
+    assert "nan" not in html and "<img" not in html and html.count("<script") == 1
 
 
 def test_of_several_evaluations_of_a_set_the_newest_is_shown(run):

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from stage_helpers import TASK, Silent, settled
-from test_evaluate import BASE, LABELLED, TwoMinds, examined, variants
+from test_evaluate import BASE, LABELLED, TwoMinds, variants
 
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
@@ -102,29 +102,11 @@ def test_without_the_answers_only_the_texts_are_missing(tmp_path):
     assert [f.texts_a for f in found.flips] == [(), ()]
 
 
-def test_a_result_of_an_older_version_is_read(tmp_path):
-    new = examined(tmp_path)
-    answers = {
-        v.name: [
-            msgspec.json.decode(line)
-            for f in v.answers
-            for line in (tmp_path / "eval" / f).read_text().splitlines()
-        ]
-        for v in new.variants
-    }
-    for own in answers.values():
-        for answer in own:
-            del answer["stop_reason"]
-    old = tmp_path / "old.result.json"
-    told = {"data": "test", "n": 4, "lines": [], "mean_share": {}, "gold": new.gold,
-            "answers": answers}  # fmt: skip
-    old.write_bytes(msgspec.json.encode(told))
-    again = read_evaluation(old)
-    assert [[(f.name, f.scores) for f in v.figures] for v in again.variants] == [
-        [(f.name, f.scores) for f in v.figures] for v in new.variants
-    ]
-    assert again.primary == "CoT greedy"
-    assert compare(Place(old), Place(tmp_path), data="test").n == 4
+def test_what_is_no_result_is_refused_in_a_line(tmp_path):
+    other = tmp_path / "old.result.json"
+    other.write_text('{"data": "test", "n": 4, "lines": []}')
+    with pytest.raises(LmsiError, match=r"old\.result\.json: not a result of `lmsi eval`"):
+        read_evaluation(other)
 
 
 def test_a_student_is_set_beside_its_teacher_trained_and_not(tmp_path):

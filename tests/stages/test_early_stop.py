@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from stage_helpers import IDENTITY, sampled, settled, voted
 
+from lmsi_cli.cli.tables import sample_sheet
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Vote
-from lmsi_cli.report.tables import sample_table, vote_table
+from lmsi_cli.report.sections import vote_section
+from lmsi_cli.report.text import rendered
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.sample import bind
 
@@ -39,9 +41,9 @@ def marked(root):
     return {v.question_id for v in read_records(RunDir(root).votes, Vote) if v.stopped}
 
 
-def shown(table):
+def shown(part):
     text = io.StringIO()
-    Console(file=text, width=100, color_system=None).print(table)
+    Console(file=text, width=100, color_system=None).print(*rendered(part))
     return text.getvalue()
 
 
@@ -60,7 +62,7 @@ def test_without_the_setting_all_is_drawn(tmp_path):
     assert (summary.stopped, summary.cancelled, summary.never_drawn) == (0, 0, 0)
     voted(tmp_path)
     assert marked(tmp_path) == set()
-    assert "stopped" not in shown(sample_table(summary))
+    assert "stopped" not in shown(sample_sheet(summary))
 
 
 @given(st.lists(st.integers(0, 21), max_size=4))
@@ -134,8 +136,8 @@ def test_the_vote_marks_the_stopped_questions(tmp_path):
     assert marked(tmp_path) == {"q0", "q1", "q2"}
     assert summary.stopped == 3
     line = "stopped early 3 questions; their shares are not comparable with full ones"
-    assert line in " ".join(shown(vote_table(summary)).split())
-    assert line in " ".join(shown(sample_table(sampling)).split())
+    assert line in " ".join(shown(vote_section(summary)).split())
+    assert line in " ".join(shown(sample_sheet(sampling)).split())
 
 
 def test_an_interrupted_question_is_not_a_stopped_one(tmp_path):

@@ -8,8 +8,9 @@ from test_evaluate import LABELLED, TwoMinds, examined, variants
 
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.records import Question
-from lmsi_cli.report.before_after import eval_tables
-from lmsi_cli.report.opposing_tables import opposed_tables
+from lmsi_cli.report.evaluation import eval_parts
+from lmsi_cli.report.pairwise import opposed_parts
+from lmsi_cli.report.text import rendered
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import Place, compare
 from lmsi_cli.stages.evaluate import Exam, evaluate
@@ -17,25 +18,27 @@ from lmsi_cli.stages.evaluate import Exam, evaluate
 
 def shown(parts):
     console = Console(file=io.StringIO(), width=200, highlight=False)
-    for part in parts:
+    for part in rendered(*parts):
         console.print(part)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def test_base_and_adapter_stand_side_by_side_and_the_deciding_line_has_a_star(tmp_path):
-    lines = shown(eval_tables(examined(tmp_path, modes=("cot", "sc"))))
+    lines = shown(eval_parts(examined(tmp_path, modes=("cot", "sc"))))
     assert lines[0] == "test: 4 questions, % right [95% interval]"
     assert lines[1].split() == ["base", "adapter", "change,", "paired", "p"]
     greedy = next(line for line in lines if line.startswith("CoT greedy *"))
     assert greedy.split()[3:5] == ["50.0", "[15,"] and greedy.endswith("1.000")
     assert any(line.startswith("one sampled path") and "37.5 [" in line for line in lines)
     assert not any("seeds" in line or "temperature of" in line for line in lines)
-    assert "CoT greedy on test: adapter is not clearly different, +0.0 points" in "\n".join(lines)
+    text = "\n".join(lines)
+    assert "CoT greedy on test: adapter is not clearly different from base" in text
+    assert "50.0% to 50.0%, +0.0 points" in text
 
 
 def test_sweeps_have_tables_of_their_own(tmp_path):
     config = {"temperature": (0.7, 1.2), "sample_seed": (0, 1), "modes": ("sc",)}
-    text = "\n".join(shown(eval_tables(examined(tmp_path, **config))))
+    text = "\n".join(shown(eval_parts(examined(tmp_path, **config))))
     assert "The figures are of seed 0, the changes of all seeds." in text
     assert "% right by temperature" in text
     assert "over 2 seeds of the paths" in text
@@ -47,7 +50,7 @@ def test_many_models_go_below_one_another(tmp_path):
     models = [base, *(adapter._replace(name=f"adapter x{s}", scale=s) for s in (0.5, 1))]
     exam = Exam("test", LABELLED, TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], models, TwoMinds(), RunDir(tmp_path), Silent())[0]
-    lines = shown(eval_tables(result))
+    lines = shown(eval_parts(result))
     rows = [line.split("  ")[0] for line in lines[2:5]]
     assert rows == ["CoT greedy *", "", ""]
     assert "adapter x0.5" in lines[3] and "adapter x1" in lines[4]
@@ -59,16 +62,16 @@ def test_a_comparison_tells_settings_first_and_flips_with_their_texts(tmp_path):
     examined(tmp_path / "b", modes=("cot", "sc"), temperature=(1.0,))
     places = Place(tmp_path / "a", "base"), Place(tmp_path / "b")
     found = compare(*places)
-    lines = shown(opposed_tables(found, flips=False))
+    lines = shown(opposed_parts(found, texts=False))
     text = "\n".join(lines)
     assert text.index("what differs") < text.index("4 questions, % right")
     assert "CoT greedy, of 4 questions: better in B 1, worse 1" in lines
     assert "  better: t2" in lines and "  worse: t0" in lines
-    told = "\n".join(shown(opposed_tables(found, flips=True)))
+    told = "\n".join(shown(opposed_parts(found, texts=True)))
     assert (
         "better in B: t2, right is 4\nWhat is 2 + 2?\nA wrong, 99:\n  The answer is 99.\nB " in told
     )
-    votes = shown(opposed_tables(compare(*places, line="any of 2"), flips=True))
+    votes = shown(opposed_parts(compare(*places, line="any of 2"), texts=True))
     assert "A right, 0 2 times:" in votes
 
 
@@ -76,7 +79,7 @@ def test_markup_in_a_question_is_only_text(tmp_path):
     hostile = Question(id="t0", question="[red]What[/] is 0 + 0?\x1b[2J", answer="0")
     exam = Exam("[b]x", [hostile, *LABELLED[1:]], TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), Silent())[0]
-    assert "[b]x: 4 questions" in shown(eval_tables(result))[0]
+    assert "[b]x: 4 questions" in shown(eval_parts(result))[0]
     found = compare(Place(tmp_path), Place(tmp_path))
-    told = "\n".join(shown(opposed_tables(found, flips=True)))
+    told = "\n".join(shown(opposed_parts(found, texts=True)))
     assert "[red]What[/] is 0 + 0?" in told and "\x1b" not in told

@@ -21,7 +21,7 @@ from lmsi_cli.generation import Draft
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Exemplar, Path, Question, TrainExample
-from lmsi_cli.report.generation import generation_parts, next_step
+from lmsi_cli.report.generation import generation_sheets, next_step
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import questions as stage
 from lmsi_cli.stages import sample as sampling
@@ -102,7 +102,7 @@ def test_the_counts_add_up(tmp_path):
     assert told.sampled == told.kept + sum(told.rejected.values())
     assert len(paths_of(tmp_path)) == 4 * told.sampled
     assert told.dropped.keys() & {"truncated", "no question mark"}
-    assert generation_parts(told)
+    assert [s.title for s in generation_sheets(told)] == ["questions", "dropped", "how varied"]
     stored = msgspec.json.decode(RunDir(tmp_path).generation.read_bytes(), type=type(told))
     assert stored == told
 

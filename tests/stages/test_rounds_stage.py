@@ -9,8 +9,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.marking import Marking, Model, Way
-from lmsi_cli.report.plain import section_parts
+from lmsi_cli.report.grading import Marking, Model, Way
 from lmsi_cli.report.results import Answer, Labelled
 from lmsi_cli.report.rounds import rounds_section, rounds_table
 from lmsi_cli.rounds.kept import adapters_of, kept_round
@@ -184,4 +183,4 @@ def test_the_section_says_which_round_is_kept_by_what_and_why_there_are_no_more(
     assert "Ended early, round 2: the verdict is not to train." in text
     assert "no evidence of a gain" in text
     assert [s.title.split(":")[0] for s in section.sheets] == ["test", "test"]
-    assert len(list(section_parts(section))) == 1 + len(section.lines) + 3
+    assert [chart.title for chart in section.charts] == ["Accuracy by round: test"]

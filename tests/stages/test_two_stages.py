@@ -11,7 +11,7 @@ from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent, formed, settled
 from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Exemplar, Path, Question, Template, TrainExample
-from lmsi_cli.report.located import located
+from lmsi_cli.report.questions import located
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
 from lmsi_cli.stages.sample import bind, sample

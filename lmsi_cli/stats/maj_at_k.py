@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from lmsi_cli.stats.basics import Floats
+from lmsi_cli.stats.intervals import Floats
 
 MOST_AT_ONCE = 1000  # paths; a fair coin's probabilities underflow beyond
 
@@ -117,12 +117,9 @@ def _curve(own: int, others: tuple[int, ...], n: int, coin: float) -> Floats:
 @lru_cache(maxsize=512)
 def _tosses(n: int, coin: float) -> Floats:
     """Chances of 0 to n heads in n tosses."""
-    from scipy.special import gammaln
+    from scipy.stats import binom
 
-    heads = np.arange(n + 1)
-    ways = gammaln(n + 1) - gammaln(heads + 1) - gammaln(n - heads + 1)
-    chances: Floats = np.exp(ways + heads * math.log(coin) + (n - heads) * math.log1p(-coin))
-    return chances
+    return np.asarray(binom.pmf(np.arange(n + 1), n, coin), dtype=np.float64)
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 All text from models and files goes through jinja2's autoescaping, or into compressed JSON that the
 page's script puts in as text. A content security policy allows that one script and style sheet, by
 their hashes, and nothing else: were a text ever taken for markup, it could still not run. Knows
-``Digest`` and ``Catalogue``, nothing of run folders. The blobs of a page:
+``Digest`` and the questions to browse, nothing of run folders. The blobs of a page:
 
     {"set0": "H4sIAA...", "set0-0": "H4sIAA...", "set0-1": "H4sIAA...", "set1": "H4sIAA..."}
 """
@@ -14,55 +14,18 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.records import Record
-from lmsi_cli.report.digest import Chart, Digest, Section
-from lmsi_cli.report.plain import chart_sheet
-from lmsi_cli.report.printable import printable
-from lmsi_cli.report.svg import draw
+from lmsi_cli.report.charts import MARKERS, plotted
+from lmsi_cli.report.digest import Digest
+from lmsi_cli.report.formats import printable
+from lmsi_cli.report.questions import QuestionSet, QuestionView
+from lmsi_cli.report.text import VERDICTS, chart_sheet
 
 SHORT = 12  # rows of a table that is open at first
 CHUNK = 20  # questions whose paths are unpacked together
-
-
-class PathView(Record, frozen=True, kw_only=True):
-    """A path as it is shown; ``text[start:end]`` is its answer, if that was found."""
-
-    told: str
-    text: str
-    start: int | None = None
-    end: int | None = None
-    kept: bool = False
-
-
-class QuestionView(Record, frozen=True, kw_only=True):
-    """A question as it is shown; ``kinds`` and ``classes`` are what it can be found by.
-
-    ``ballots`` are answers and their counts; ``share`` is 0 to 1.
-    """
-
-    id: str
-    question: str
-    told: str
-    kinds: tuple[str, ...]
-    paths: tuple[PathView, ...]
-    family: str | None = None
-    winner: str | None = None
-    share: float = 0.0
-    ballots: tuple[tuple[str, int], ...] = ()
-    classes: dict[str, int] = msgspec.field(default_factory=dict)
-
-
-class QuestionSet(NamedTuple):
-    """Questions to be browsed; ``kind`` is ``run`` or ``exam``."""
-
-    name: str
-    kind: str
-    questions: Sequence[QuestionView]
 
 
 class Packed(NamedTuple):
@@ -85,24 +48,24 @@ def page(digest: Digest, sets: Sequence[QuestionSet], told: str, version: str) -
     import jinja2
     from markupsafe import Markup
 
-    files = resources.files(__package__) / "page"
-    css, js = _own(files / "page.css"), _own(files / "page.js")
-    env = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    env.filters["printable"] = printable
+    env = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        loader=jinja2.PackageLoader(__package__, "page"),
+    )
     env.finalize = lambda value: printable(value) if type(value) is str else value
-    part = env.from_string((files / "section.html.j2").read_text(encoding="utf-8"))
-
-    def picture(chart: Chart, key: str) -> Markup:
-        return Markup(draw(chart, key))
-
-    def section(s: Section) -> Markup:
-        return Markup(part.render(s=s, draw=picture, figures=chart_sheet, short=SHORT))
-
-    return env.from_string((files / "page.html.j2").read_text(encoding="utf-8")).render(
+    env.filters["px"] = lambda value: f"{value:.1f}"
+    css, js = (_own(env, name) for name in ("page.css", "page.js"))
+    return env.get_template("page.html.j2").render(
         digest=digest,
-        section=section,
+        verdict_tone=VERDICTS.get(digest.verdict or "", ""),
         questions=_packed([s for s in sets if s.questions], told),
         version=version,
+        plotted=plotted,
+        figures=chart_sheet,
+        markers=MARKERS,
+        short=SHORT,
         css=Markup(css),
         js=Markup(js),
         css_hash=_hash(css),
@@ -110,8 +73,8 @@ def page(digest: Digest, sets: Sequence[QuestionSet], told: str, version: str) -
     )
 
 
-def _own(file: Any) -> str:  # noqa: ANN401 - importlib's Traversable
-    return str(file.read_text(encoding="utf-8"))
+def _own(env: Any, name: str) -> str:  # noqa: ANN401 - jinja2's environment, imported late
+    return str(env.loader.get_source(env, name)[0])
 
 
 def _hash(text: str) -> str:

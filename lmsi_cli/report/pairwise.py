@@ -1,7 +1,7 @@
 """Two evaluations on the same questions: what differs in how they were made, and in what came out.
 
-Knows the record of an evaluation and pairing; the statistics are in ``stats``, the drawing in
-``opposing_tables.py``. Questions are the same if id, words and right answer are.
+Knows the record of an evaluation and pairing; the statistics are in ``stats``. Questions are the
+same if id, words and right answer are.
 
     opposed(Side("runs/a", before, base), Side("runs/b", after, adapter), intersect=False)
     -> Opposed(n=300, lines=(OpposedLine(line="CoT greedy", change=Paired(...), ...),),
@@ -10,18 +10,24 @@ Knows the record of an evaluation and pairing; the statistics are in ``stats``, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from lmsi_cli.config import EngineConfig, ServerConfig
 from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Interval, Paired, Record
-from lmsi_cli.report.figures import accuracy
+from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.formats import p_text, signed, tone, with_interval
+from lmsi_cli.report.grading import accuracy
 from lmsi_cli.report.results import Answer, Evaluation, Figure, Labelled, Variant, clusters_of
 from lmsi_cli.stats import holm, paired
 
 NAMED = 5  # of the questions that differ; the rest are counted
+FLIPS = 20  # ids that are named where their texts are not shown
 SPEED = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "modes", "limit", "seed"}
 UNKNOWN, NONE = "not known", "none"
 
@@ -197,10 +203,7 @@ def _odd(a: Side, b: Side, odd: Sequence[str], changed: Sequence[str]) -> str:
 
 
 def _same(one: Labelled, other: Labelled) -> bool:
-    """Files of older versions hold no words."""
-    known = one.question and other.question
-    words = not known or same_words(one.question) == same_words(other.question)
-    return words and one.gold == other.gold
+    return same_words(one.question) == same_words(other.question) and one.gold == other.gold
 
 
 def _scores(side: Side, line: str) -> dict[str, float]:
@@ -235,8 +238,7 @@ def _corrected(lines: Sequence[OpposedLine], primary: str) -> Iterator[OpposedLi
     adjusted = holm([x.change.p_value for x in lines if x.line in others])
     values = dict(zip(others, adjusted, strict=True))
     for x in lines:
-        fields = {name: getattr(x, name) for name in x.__struct_fields__}
-        yield OpposedLine(**{**fields, "p_holm": values.get(x.line, x.change.p_value)})
+        yield msgspec.structs.replace(x, p_holm=values.get(x.line, x.change.p_value))
 
 
 def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[Flip]:
@@ -262,3 +264,80 @@ def _texts(side: Side, line: str) -> Mapping[str, list[Answer]]:
         if x.mode == mode and (x.path < paths or not paths):
             found.setdefault(x.question_id, []).append(x)
     return found
+
+
+def opposed_parts(o: Opposed, texts: bool) -> list[Sheet | str]:
+    """The comparison as it is shown: what differs, the figures, the flips.
+
+    Args:
+        o: The comparison.
+        texts: Show the texts of the questions that flipped; else their ids.
+    """
+    parts: list[Sheet | str] = [f"A  {o.a}", f"B  {o.b}", "", *_differing(o), "", _figures(o), ""]
+    if o.unpaired:
+        parts.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
+    up = [f for f in o.flips if f.b > f.a]
+    down = [f for f in o.flips if f.b < f.a]
+    parts.append(f"{o.line}, of {o.n} questions: better in B {len(up)}, worse {len(down)}")
+    both = (("better", up), ("worse", down))
+    if texts:
+        return parts + [part for word, own in both for f in own for part in _texts_of(word, f)]
+    named = [_named(word, own) for word, own in both if own]
+    return [*parts, *named, *(["--show flips shows their texts"] if named else [])]
+
+
+def _differing(o: Opposed) -> Iterator[Sheet | str]:
+    if not o.differences:
+        yield "no setting differs"
+        return
+    rows = tuple((d.name, d.a, d.b) for d in o.differences)
+    tokenizers = [d for d in o.differences if d.name == "tokenizer" and UNKNOWN not in (d.a, d.b)]
+    note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
+    yield Sheet(title="what differs", columns=("", "A", "B"), rows=rows, note=note)
+
+
+def _figures(o: Opposed) -> Sheet:
+    rows = [
+        (
+            x.line,
+            with_interval(x.a),
+            with_interval(x.b),
+            signed(x.change),
+            p_text(x.p_holm),
+            " > ".join(f"{t:.0f}" if t else "?" for t in x.tokens),
+            " > ".join(f"{s:.2f}" if s else "?" for s in x.seconds),
+        )
+        for x in o.lines
+    ]
+    left = f", {o.left_out} left out" if o.left_out else ""
+    return Sheet(
+        title=f"{o.n} questions{left}, % right [95% interval]",
+        columns=("", "A", "B", "B minus A, paired", "p", "tokens", "seconds"),
+        rows=tuple(rows),
+        tones=tuple(tone(x.change, x.p_holm) for x in o.lines),
+    )
+
+
+def _named(word: str, flips: Sequence[Flip]) -> str:
+    ids = [f.question.id for f in flips]
+    more = f" and {len(ids) - FLIPS} more" if len(ids) > FLIPS else ""
+    return f"  {word}: {', '.join(ids[:FLIPS])}{more}"
+
+
+def _texts_of(word: str, f: Flip) -> Iterator[str]:
+    yield f"\n{word} in B: {f.question.id}, right is {f.question.gold}"
+    yield f.question.question
+    for name, value, texts in (("A", f.a, f.texts_a), ("B", f.b, f.texts_b)):
+        mark = "right" if value == 1 else "wrong" if value == 0 else f"{value:.2f} right"
+        yield f"{name} {mark}{_said(texts)}"
+
+
+def _said(texts: Sequence[Answer]) -> str:
+    """A text; of several the ballots and the first text of the winner."""
+    if not texts:
+        return "; the texts are no longer there"
+    ballots = Counter(t.predicted_answer or "none" for t in texts)
+    most = ballots.most_common(1)[0][0]
+    first = next(t for t in texts if (t.predicted_answer or "none") == most)
+    counts = ", ".join(f"{a} {n} times" for a, n in ballots.most_common())
+    return f", {counts if len(texts) > 1 else most}:\n  {first.text.strip()}"

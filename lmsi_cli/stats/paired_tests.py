@@ -1,6 +1,6 @@
 """The same questions before and after: the difference, its interval, and the chance of it.
 
-Knows nothing of what happened in between.
+Knows nothing of what happened in between, nor how many comparisons there are but for ``holm``.
 
     paired([0, 0, 1, 1], [1, 0, 1, 1])
     -> Paired(difference=0.25, gained=1, lost=0, p_value=1.0, ...)
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmsi_cli.records import Paired
-from lmsi_cli.stats.basics import Floats, Groups, alike, cluster_sums, fractions, tail
-from lmsi_cli.stats.planning import smallest_visible
+from lmsi_cli.stats.intervals import Floats, Groups, alike, cluster_sums, fractions
+from lmsi_cli.stats.power import smallest_visible
 
 RESAMPLES = 10_000
 BLOCK = 2_000_000  # resampled counts held in memory at once (16 MB)
@@ -25,31 +25,13 @@ TINY = 1e-12  # a change that is none but for rounding
 MOST_STEPS = 20_000_000  # additions that an exact sign-flip test may take (some 20 ms)
 
 
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
-    """Exact two-sided p that the same questions are right equally often before and after.
-
-    A sign test on the questions that changed (McNemar 1947, Psychometrika 12:153). 1 where none
-    changed, so also for no questions.
-
-    Raises:
-        ValueError: The lengths differ.
-    """
-    changes = _changes(before, after)
-    gained, lost = int((changes > 0).sum()), int((changes < 0).sum())
-    if gained + lost == 0:
-        return 1.0
-    from scipy.stats import binomtest
-
-    return float(binomtest(gained, gained + lost, 0.5).pvalue)
-
-
 def paired(
     before: Sequence[float], after: Sequence[float], seed: int = 0, groups: Groups = None
 ) -> Paired:
     """Compare the same questions before and after; positive is better after.
 
     The interval is the bootstrap over questions (Efron and Tibshirani 1993, chapter 13), with its
-    tails cut for few questions (``basics.tail``), of the changes and two more of typical size, one
+    tails cut for few questions (``_tail``), of the changes and two more of typical size, one
     up and one down (after Bonett and Price 2012, J. Educ. Behav. Stat. 37:479). Without those two
     it is far too narrow where few questions change, and a point where none does.
 
@@ -89,6 +71,30 @@ def paired(
     )
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values of several tests, so that the chance of any false finding keeps its level.
+
+    Step-down Bonferroni (Holm 1979, Scand. J. Stat. 6:65); needs no independence. Written out,
+    since scipy's ``false_discovery_control`` holds another rate.
+
+    Args:
+        p_values: Each in [0, 1].
+
+    Returns:
+        The adjusted values in the given order, to be held against the same 5%.
+
+    Raises:
+        ValueError: A value is not within [0, 1].
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise ValueError("p-values must lie within [0, 1]")
+    adjusted, highest, n = [0.0] * len(p_values), 0.0, len(p_values)
+    for rank, i in enumerate(sorted(range(n), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (n - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
 def _changes(before: ArrayLike, after: ArrayLike) -> Floats:
     """Subtract per question; positive where the question got better."""
     old, new = alike(fractions(before), after, ("values before", "after"))
@@ -114,9 +120,21 @@ def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[f
     for done in range(0, RESAMPLES, rows):
         drawn = rng.multinomial(n, counts / n, size=min(rows, RESAMPLES - done))
         means.append((drawn @ kinds[0]) / (drawn @ kinds[1]))
-    cut, mean = 100 * tail(n), float(sums.sum() / sizes.sum())
+    cut, mean = 100 * _tail(n), float(sums.sum() / sizes.sum())
     low, high = np.percentile(np.concatenate(means), [cut, 100 - cut])
     return min(float(low), mean), max(float(high), mean)
+
+
+def _tail(n: int) -> float:
+    """Part of a bootstrap to cut off at each end for 95% over n items.
+
+    It is 2.5% of many; of few it is less, since a resample's spread is divided by n and not by
+    n - 1, and since Student's quantile is beyond the normal one (Hesterberg 2015, Am. Stat.
+    69:371, section 5.3).
+    """
+    from scipy.special import ndtr, stdtrit
+
+    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
 
 
 def _sign_flip(changes: Floats, rng: np.random.Generator) -> float:

@@ -1,0 +1,117 @@
+r"""How single figures are written: shares, intervals, differences, p-values, sizes, times.
+
+The one place for it, so that a figure looks the same in the terminal, in Markdown and on the page.
+Text of models and files is made harmless for a terminal here, too:
+
+    with_interval(Interval(value=0.543, low=0.49, high=0.60, n=300)) -> "54.3 [49, 60]"
+    printable("4\x1b[2J2") -> "4\\x1b[2J2"
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from lmsi_cli.records import Interval, Paired
+
+CLEAR = 0.05  # p below which a change is called one
+SMALLEST_P = 0.001  # shown as it is; beyond three zeros the digits of a p-value say nothing
+NONE = "-"  # no figure
+
+# All control characters but tab and line end; marks of direction; halves of surrogate pairs.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Replace what steers a terminal by its escape; line ends and tabs stay."""
+    return _STEERING.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+
+
+def percent(x: float) -> str:
+    """A fraction as a percentage with one decimal."""
+    return f"{100 * x:.1f}%"
+
+
+def with_interval(i: Interval | None) -> str:
+    """A figure with its 95% interval, in percent."""
+    return "" if i is None else f"{100 * i.value:.1f} [{100 * i.low:.0f}, {100 * i.high:.0f}]"
+
+
+def decimal(i: Interval | None) -> str:
+    """A figure that is no share of questions, such as an AUROC, with its interval."""
+    return NONE if i is None else f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]"
+
+
+def signed(c: Paired) -> str:
+    """A paired difference in percentage points with its interval."""
+    return f"{100 * c.difference:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+
+
+def points(c: Paired) -> str:
+    """The same in a sentence."""
+    return f"{100 * c.difference:+.1f} points [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value in a table."""
+    return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"
+
+
+def p_words(p: float) -> str:
+    """A p-value in a sentence, after the letter p."""
+    return f"= {p:.3f}" if p >= SMALLEST_P else f"< {SMALLEST_P}"
+
+
+def tone(c: Paired, p: float) -> str:
+    """How a row with a change is coloured: only where the change is clear."""
+    return "" if p >= CLEAR else "good" if c.difference > 0 else "bad"
+
+
+def size(count: int) -> str:
+    """Bytes as ``96.0 KiB``, ``612 MiB`` or ``1.4 GiB``."""
+    mib = count / 2**20
+    if mib < 1 / 8:
+        return f"{count / 2**10:.1f} KiB"
+    return f"{mib / 1024:.1f} GiB" if mib >= 1000 else f"{mib:,.0f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+def number(value: float, as_percent: bool = False) -> str:
+    """A tick or a figure of a chart, short: ``0.25``, ``25%``, ``1,200``."""
+    if as_percent:
+        return f"{100 * value:.3g}%"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def figures_line(figures: Mapping[str, float | str], memory: int, left: float | None) -> str:
+    """One moment of a long command: ``21.4 paths/s  parsed 96%  612 MiB  left 3:59``.
+
+    Args:
+        figures: By name; a name that ends in ``_s`` is a rate per second.
+        memory: In bytes.
+        left: Seconds to the end; None: not known.
+    """
+    shown = [_moment(name, value) for name, value in figures.items()]
+    return "  ".join([*shown, size(memory), f"left {'?' if left is None else clock(left)}"])
+
+
+def _moment(name: str, value: float | str) -> str:
+    if isinstance(value, str):
+        return f"{name} {value}"
+    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{shown} {name[:-2]}/s" if name.endswith("_s") else f"{name} {shown}"

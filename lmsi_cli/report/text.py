@@ -1,0 +1,170 @@
+"""Sections and tables in the terminal and as Markdown, from the records that the page is made of.
+
+Knows Rich and Markdown; nothing of runs. Charts become tables. A section in Markdown:
+
+    ## The vote
+
+    1,212 paths of 303 of 400 questions are kept; ...
+
+    |  | all | kept |
+    |---|---|---|
+    | sound | 2,521 | 1,212 |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from lmsi_cli.report.digest import Chart, Digest, Section, Series, Sheet
+from lmsi_cli.report.formats import number, printable
+
+Part = Digest | Section | Sheet | Chart | Text | str
+ROWS = 12  # of a long curve's table
+BAR = 24  # characters of the longest bar
+COLOURS = {"good": "green", "care": "yellow", "bad": "red"}
+VERDICTS = {"train": "good", "train with care": "care", "do not train": "bad"}
+_FIGURE = re.compile(r"[-+<?]?\d|[-?]?$")  # what a column of figures holds
+# What Markdown, or HTML within it, would take for more than text.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
+
+
+def rendered(*parts: Part) -> Iterator[Table | Text]:
+    """What a command shows as Rich renderables, with an empty line around every table.
+
+    No text of it is taken for markup.
+    """
+    before: object = None
+    for part in _flat(parts):
+        if before is not None and Sheet in (type(before), type(part)):
+            yield Text("")
+        if isinstance(part, Sheet):
+            yield _table(part)
+            if part.note:
+                yield Text(printable(part.note))
+        else:
+            yield part if isinstance(part, Text) else Text(printable(part))
+        before = part
+
+
+def _flat(parts: Iterable[Part]) -> Iterator[Sheet | Text | str]:
+    for part in parts:
+        if isinstance(part, Digest):
+            yield from _flat(_digest(part))
+        elif isinstance(part, Section):
+            yield from part.lines
+            yield from _flat((*part.sheets, *part.charts))
+        else:
+            yield _chart(part) if isinstance(part, Chart) else part
+
+
+def _digest(digest: Digest) -> Iterator[Part]:
+    yield digest.title
+    if digest.verdict:
+        yield verdict_line(digest.verdict, "verdict before training: ")
+    yield from digest.headline
+    yield from (f"missing: {m}" for m in digest.missing)
+    for section in digest.sections:
+        yield f"\n{section.title}\n{'-' * len(section.title)}"
+        yield section
+
+
+def verdict_line(verdict: str, before: str = "verdict: ") -> Text:
+    """The verdict in its colour."""
+    return Text.assemble(before, (verdict, COLOURS.get(VERDICTS.get(verdict, ""), "")))
+
+
+def _table(sheet: Sheet) -> Table:
+    table = Table(title=Text(printable(sheet.title)), title_justify="left", box=None)
+    table.pad_edge, table.padding = False, (0, 2, 0, 0)
+    table.show_header = bool(sheet.columns)
+    table.min_width = min(len(sheet.title), 80)  # a title is folded to its table's width
+    for place in range(len(sheet.columns or (sheet.rows or ((),))[0])):
+        name = sheet.columns[place] if sheet.columns else ""
+        figures = bool(sheet.columns and place) and all(_FIGURE.match(r[place]) for r in sheet.rows)
+        table.add_column(
+            Text(printable(name)),
+            justify="right" if figures else "left",
+            no_wrap=figures or place == 0,
+            overflow="fold",
+        )
+    tones = sheet.tones or ("",) * len(sheet.rows)
+    for row, tone in zip(sheet.rows, tones, strict=True):
+        table.add_row(*(Text(printable(cell)) for cell in row), style=COLOURS.get(tone))
+    return table
+
+
+def _chart(chart: Chart) -> Sheet:
+    """A chart's table; counts get bars of block characters beside them."""
+    sheet = msgspec.structs.replace(chart_sheet(chart), note=chart.note)
+    if not chart.bars or len(chart.series) > 1:
+        return sheet
+    counts = chart.series[0].y
+    most = max(1.0, *counts)
+    rows = [(*row, "█" * round(BAR * n / most)) for row, n in zip(sheet.rows, counts, strict=True)]
+    return msgspec.structs.replace(sheet, columns=(*sheet.columns, ""), rows=tuple(rows))
+
+
+def chart_sheet(chart: Chart) -> Sheet:
+    """A chart's figures: a row for each place, a column for each series; long curves thinned."""
+    places = list(dict.fromkeys(x for s in chart.series for x in s.x))
+    step = max(1, -(-len(places) // ROWS))
+    at = [dict(zip(s.x, _values(s, chart), strict=True)) for s in chart.series]
+    rows = [(_place(chart, x), *(a.get(x, "") for a in at)) for x in places[::step]]
+    names = (s.name for s in chart.series)
+    return Sheet(title=chart.title, columns=(chart.x_label, *names), rows=tuple(rows))
+
+
+def _place(chart: Chart, x: float) -> str:
+    return chart.ticks[round(x)] if chart.bars else number(x, "x" in chart.percent)
+
+
+def _values(series: Series, chart: Chart) -> list[str]:
+    """Each point's value, with its interval and its name if it has them."""
+    percent = "y" in chart.percent
+    shown = [number(y, percent) for y in series.y]
+    if series.low:
+        ends = zip(shown, series.low, series.high, strict=True)
+        shown = [f"{v} [{number(a, percent)}, {number(b, percent)}]" for v, a, b in ends]
+    if series.labels:
+        shown = [f"{v} {label}" for v, label in zip(shown, series.labels, strict=True)]
+    return shown
+
+
+def markdown(digest: Digest) -> str:
+    """The report as Markdown; text of models and files is escaped."""
+    return "\n".join(_markdown(digest)).rstrip() + "\n"
+
+
+def _markdown(digest: Digest) -> Iterator[str]:
+    yield f"# {escaped(digest.title)}\n"
+    if digest.verdict:
+        yield f"Verdict before training: **{escaped(digest.verdict)}**\n"
+    for line in digest.headline:
+        yield f"{escaped(line)}\n"
+    for line in digest.missing:
+        yield f"- missing: {escaped(line)}"
+    for section in digest.sections:
+        yield f"\n## {escaped(section.title)}\n"
+        for line in section.lines:
+            yield f"{escaped(line)}\n"
+        for sheet in (*section.sheets, *map(chart_sheet, section.charts)):
+            yield f"### {escaped(sheet.title)}\n"
+            yield markdown_table(sheet)
+            yield f"\n{escaped(sheet.note)}\n" if sheet.note else ""
+
+
+def markdown_table(sheet: Sheet) -> str:
+    """A table without its title, on lines of its own."""
+    head = sheet.columns or ("",) * len(sheet.rows[0])
+    rows = ["| " + " | ".join(map(escaped, row)) + " |" for row in (head, *sheet.rows)]
+    return "\n".join([rows[0], "|" + "---|" * len(head), *rows[1:]])
+
+
+def escaped(text: str) -> str:
+    """A stranger's text as harmless Markdown on one line."""
+    return _SPECIAL.sub(r"\\\1", printable(" ".join(text.split())))

@@ -1,0 +1,183 @@
+"""Intervals, reliability and AUROC against scipy, statsmodels and published examples."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+
+from lmsi_cli.stats import (
+    auroc,
+    ece,
+    evenness,
+    intervals,
+    mean_interval,
+    paired,
+    reliability,
+    replicates,
+    wilson,
+)
+
+fractions = st.floats(0, 1).map(lambda x: round(x, 3))
+counts_of = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+marked = st.lists(st.tuples(st.integers(1, 10), st.booleans()), min_size=1, max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "bounds"),
+    [  # Newcombe 1998 (Stat. Med. 17:857), table I, method 3.
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_wilson_published(successes, n, bounds):
+    found = wilson(successes, n)
+    assert (found.low, found.high) == pytest.approx(bounds, abs=5e-5)
+    assert (found.value, found.n) == (successes / n, n)
+
+
+@given(counts_of)
+def test_wilson_and_our_own_bounds_are_scipys(case):
+    successes, n = case
+    found, ci = wilson(*case), binomtest(successes, n).proportion_ci(method="wilson")
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert (found.low, found.high) == pytest.approx((ci.low, ci.high), abs=1e-6)
+    assert intervals.score_bounds(successes / n, n) == pytest.approx((ci.low, ci.high), abs=1e-6)
+
+
+def test_nothing_is_known_without_questions():
+    found = [wilson(0, 0), mean_interval([])]
+    assert [(i.value, i.low, i.high, i.n) for i in found] == [(0.0, 0.0, 1.0, 0)] * 2
+    nothing = paired([], [])
+    assert (nothing.difference, nothing.low, nothing.high) == (0.0, -1.0, 1.0)
+    assert (nothing.p_value, nothing.smallest_visible, nothing.n) == (1.0, 1.0, 0)
+    assert (reliability([], []), ece(()), auroc([], [])) == ((), 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: wilson(4, 3), "successes"),
+        (lambda: wilson(-1, 3), "successes"),
+        (lambda: mean_interval([1.2]), "within"),
+        (lambda: mean_interval([math.nan]), "within"),
+        (lambda: mean_interval([1, 0, 1], ["a", "b"]), "2 group labels, 3 values"),
+        (lambda: paired([-0.1], [0.5]), "within"),
+        (lambda: paired([1], [1, 0]), "1 values before, 2 after"),
+        (lambda: auroc([0.1, 0.2], [True]), "2 scores, 1 marks"),
+        (lambda: replicates([]), "no replicates"),
+    ],
+)
+def test_bad_values_are_refused(call, told):
+    with pytest.raises(ValueError, match=told):
+        call()
+
+
+@given(st.lists(fractions, min_size=1, max_size=50))
+def test_a_mean_lies_in_its_interval_and_a_cluster_each_is_no_cluster(values):
+    found = mean_interval(values)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.value == pytest.approx(np.mean(values))
+    assert found.low < found.high
+    assert mean_interval(values, list(range(len(values)))) == found
+
+
+def test_a_mean_covers_and_goes_by_question_not_by_path():
+    rng = np.random.default_rng(1)
+    found = [mean_interval(rng.binomial(8, rng.beta(0.5, 1.5, size=40)) / 8) for _ in range(400)]
+    assert np.mean([i.low <= 0.25 <= i.high for i in found]) > 0.92
+    one, plain = mean_interval([1.0, 0.0] * 50), wilson(50, 100)
+    assert (one.low, one.high) == pytest.approx((plain.low, plain.high), abs=0.005)
+    certain = mean_interval([1.0] * 10 + [0.0] * 10)  # 8 paths each that agree are 20 trials
+    naive = wilson(80, 160)
+    assert certain.high - certain.low > 2 * (naive.high - naive.low)
+
+
+def test_the_clustered_error_is_statsmodels():
+    """Sandwich variance of a mean, clusters of unequal size; ours adds four clusters first."""
+    from statsmodels.api import OLS
+
+    rng = np.random.default_rng(0)
+    labels = np.sort(rng.integers(0, 200, 1000))
+    values = (rng.random(200)[labels] > rng.random(1000)).astype(float)
+    fit = OLS(values, np.ones(1000)).fit(
+        cov_type="cluster", cov_kwds={"groups": labels, "use_correction": False}
+    )
+    found = mean_interval(values, labels.tolist())
+    assert (found.high - found.low) / 3.92 == pytest.approx(float(fit.bse[0]), rel=0.03)
+
+
+def test_replicates_against_scipy():
+    values = [0.041, 0.058, 0.023]
+    found, ci = replicates(values), ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((ci.low, ci.high))
+    assert (found.smallest, found.largest, found.n) == (0.023, 0.058, 3)
+    one = replicates([0.1])
+    assert (one.mean, one.low, one.high, one.sd) == (0.1, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "value"),
+    [([1] * 8, 1.0), ([8], 0.0), ([4, 4], 1 / 3), ([], 0.0), ([1], 0.0)],
+)
+def test_evenness(counts, value):
+    """Two halves of eight are one bit of three."""
+    found = evenness(counts)
+    assert found.value == pytest.approx(value)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.n == sum(counts)
+
+
+def test_evenness_of_the_source_is_within_the_interval():
+    """Thirty draws from a hundred even answers repeat some; the source is still nearly even."""
+    rng = np.random.default_rng(0)
+    drawn = [np.unique(rng.integers(0, 100, 30), return_counts=True)[1] for _ in range(40)]
+    found = [evenness(counts.tolist()) for counts in drawn]
+    assert sum(i.low <= 1.0 <= i.high + 1e-9 for i in found) >= 36
+
+
+@given(marked, st.integers(1, 12))
+def test_every_question_is_in_one_range(rows, bins):
+    shares, right = [x / 10 for x, _ in rows], [float(y) for _, y in rows]
+    table = reliability(shares, right, bins)
+    assert sum(b.n for b in table) == len(rows)
+    assert sum(b.n * b.accuracy.value for b in table) == pytest.approx(sum(right))
+    assert all(b.low - 1e-9 <= b.confidence <= b.high + 1e-9 for b in table)
+    gap = sum(b.n * abs(b.confidence - b.accuracy.value) for b in table) / len(rows)
+    assert ece(table) == pytest.approx(gap)
+
+
+def test_a_share_of_three_in_five_begins_its_range():
+    table = reliability([3 / 5, 0.59, 1.0], [1, 0, 1])
+    assert [(b.low, b.n) for b in table] == [(0.5, 1), (0.6, 1), (0.9, 1)]
+
+
+@given(marked)
+@settings(deadline=None)
+def test_auroc_is_the_share_of_pairs_in_order(rows):
+    right, wrong = [x for x, y in rows if y], [x for x, y in rows if not y]
+    found = auroc([x for x, _ in rows], [y for _, y in rows])
+    if not right or not wrong:
+        assert found is None
+        return
+    pairs = [(a > b) + 0.5 * (a == b) for a in right for b in wrong]
+    assert found.value == pytest.approx(sum(pairs) / len(pairs))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.n == len(rows)
+
+
+def test_auroc_published():
+    """DeLong's variance by its definition, over all pairs (DeLong et al. 1988, equation 5)."""
+    rng = np.random.default_rng(0)
+    right, wrong = rng.normal(1, 1, 80), rng.normal(0, 1, 60)
+    order = np.subtract.outer(right, wrong) > 0
+    spread = order.mean(1).var(ddof=1) / 80 + order.mean(0).var(ddof=1) / 60
+    found = auroc([*right, *wrong], [True] * 80 + [False] * 60)
+    assert found.value == pytest.approx(order.mean())
+    assert (found.high - found.low) / 3.92 == pytest.approx(math.sqrt(spread), rel=0.06)
+    few = auroc([1, 2, 3, 4], [False, False, True, True])
+    assert few.value == 1 and few.low < 0.6  # a perfect order of few is no certainty
