@@ -48,7 +48,7 @@ class TwoMinds(ScriptedEngine):
         super().use_adapter(path, scale)
         self.script = BASE if path is None else ADAPTED
 
-    def generate(self, requests, sampling, trigger):
+    def generate(self, requests, sampling, trigger, watch=None):
         self.asked.append((self.adapter, sampling, [r for r in requests if r.wanted]))
         for generated in super().generate(requests, sampling, trigger):
             if self.left is not None:
