@@ -28,7 +28,7 @@ PerRequest = Annotated[
 ]
 Timeout = Annotated[float, opt("openai: seconds until a request is given up.", gt=0, le=86_400)]
 Retries = Annotated[
-    int, opt("openai: failures in a row that are borne, each waited for longer.", ge=0, le=100)
+    int, opt("openai: how often a failed request is tried again, after longer waits.", ge=0, le=100)
 ]
 ApiKeyFile = Annotated[
     str, opt("openai: a file with the key, for your eyes only; none: LMSI_API_KEY.")

@@ -6,7 +6,7 @@ import served
 from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
-from lmsi_cli.engine.server import retry
+from lmsi_cli.engine.server import client
 
 QUESTIONS = """{"id": "a", "question": "Tom has 3 pens. Tom gets 4 more. How many pens now?"}
 {"id": "b", "question": "Anna buys 2 boxes of 5 pens each. How many pens?"}
@@ -49,7 +49,7 @@ def lmsi():
 def here(tmp_path, monkeypatch):
     """Stand in a folder with questions, without keys, and wait a hundredth of the time."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(retry, "FIRST", 0.005)
+    monkeypatch.setattr(client, "FIRST", 0.005)
     for name in ("LMSI_API_KEY", "OPENAI_API_KEY", "SSL_CERT_FILE", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "q.jsonl").write_text(served.QUESTIONS)

@@ -72,7 +72,11 @@ def found(monkeypatch, tmp_path, flags, features, works, usable=True):
     told = CpuCheck(build="", extra_buffers=works, usable=usable, note="" if works else "it died")
     monkeypatch.setattr(builds, "CPU", tmp_path / "cpu")
     monkeypatch.setattr(doctor, "cpu_check", lambda: told)
-    lib = SimpleNamespace(llama_print_system_info=features.encode)
+    lib = SimpleNamespace(
+        __file__="",
+        llama_print_system_info=features.encode,
+        llama_supports_gpu_offload=lambda: False,
+    )
     monkeypatch.setattr(doctor, "library", lambda: lib)
     return next(c for c in doctor._llama() if c.name == "quantised models")
 

@@ -29,26 +29,12 @@ def test_one_by_one_where_the_server_gives_one_whatever_it_is_asked(here, lmsi):
         sample(lmsi, front)
     drawn = paths(here)
     assert drawn.keys() == ALL
-    assert len(front.posts) == 1 + 3 + 12  # two trials: of n, of seeds
+    assert len(front.posts) == 1 + 12
     assert found(here) == {
-        "per_request": 1, "seeds": "honoured", "logprobs": "told", "answers_as": "tiny",
+        "per_request": 1, "seeds": "sent", "logprobs": "told", "answers_as": "tiny",
     }  # fmt: skip
     for p in drawn.values():
         assert p["text"].startswith(f" It is {p['seed'] & 0x7FFFFFFF}.")  # its own seed
-
-
-def test_seeds_that_are_not_heard_are_recorded(here, lmsi, caplog):
-    with Front(Model(seeds=False)) as front:
-        sample(lmsi, front, "--per-request", "1")
-    assert paths(here).keys() == ALL
-    assert found(here)["seeds"] == "not honoured"
-    assert "does not honour seeds" in caplog.text
-
-
-def test_seeds_of_a_model_that_is_sure_are_unknown(here, lmsi):
-    with Front(Model(say=lambda body, i: " The answer is 4.")) as front:
-        sample(lmsi, front, "--per-request", "1")
-    assert found(here)["seeds"] == "unknown"
 
 
 def test_greedy_paths_are_not_asked_for_together(here, lmsi):
@@ -349,7 +335,7 @@ def test_one_bad_question_does_not_stop_the_others(here, lmsi):
         return (500, {}, {"error": "cannot"}) if bad else model(seen)
 
     with Front(poisoned) as front:
-        done = sample(lmsi, front, "--concurrency", "1", "--per-request", "1", code=1)
+        done = sample(lmsi, front, "--concurrency", "1", "--retries", "1", code=1)
     assert {q for q, _ in paths(here)} == {"q0", "q2"}
     assert "skipped: question 'q1'" in done.stderr
     assert "failed again and again: HTTP 500: cannot" in done.stderr

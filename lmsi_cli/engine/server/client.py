@@ -13,26 +13,31 @@ import json
 import random
 import re
 import ssl
-import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from lmsi_cli.config import ServerConfig
-from lmsi_cli.engine.server.address import Address
-from lmsi_cli.engine.server.api_key import Key
-from lmsi_cli.engine.server.retry import Circuit, backoff, retry_after
+from lmsi_cli.engine.server.api_key import Address, Key
 from lmsi_cli.errors import LmsiError
 
 T = TypeVar("T")
 Json = dict[str, Any] | None
-TRIES = 3  # of one request, before others have their turn
+FIRST, LONGEST = (
+    0.5,
+    30.0,
+)  # seconds to wait after a failure: doubled each time, and a bit by chance
 CONNECT = 15.0  # seconds
 MOST_ASKED = 900.0  # seconds; a server that wants a longer rest is better asked another day
-MOST_BYTES = 64 << 20  # of a reply; thousands of long paths fit
 PASSING = (408, 409, 425, 429)  # and all from 500 on
 SHOWN = 200  # characters of what a server says
 ERRORS = ("error", "message", "detail")  # where servers put what they complain of
@@ -66,20 +71,12 @@ class FailedError(Exception):
         self.hint, self.status, self.after = hint, status, after
 
 
-class _Answer(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
-
-
 class Client:
     """A connection pool to one server, for use in one event loop."""
 
     def __init__(self, address: Address, key: Key, config: ServerConfig) -> None:
         self.address, self.key, self.config = address, key, config
-        self.circuit = Circuit(config.retries)
-        self._heard = self._reached = False  # whether anything came, whether a reply did
-        self._resume = 0.0  # monotonic time before which nobody calls
+        self._answered = False  # whether the server has ever said something in JSON
         several = config.concurrency + 1
         self._http = httpx.AsyncClient(
             follow_redirects=False,
@@ -95,7 +92,7 @@ class Client:
         await self._http.aclose()
 
     async def call(
-        self, method: str, path: str, body: Json, kind: type[T], tries: int = TRIES
+        self, method: str, path: str, body: Json, kind: type[T], tries: int | None = None
     ) -> T:
         """Send a request until it is answered.
 
@@ -104,7 +101,7 @@ class Client:
             path: Behind the base address.
             body: Sent as JSON; None: nothing.
             kind: What the reply must be; fields that it does not name are passed over.
-            tries: How often it is sent at most.
+            tries: How often it is sent at most; not given: once, and as often again as configured.
 
         Raises:
             LmsiError: No request can succeed as things are.
@@ -113,55 +110,30 @@ class Client:
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(FailedError),
-            stop=stop_after_attempt(tries),
-            wait=self._wait,
+            stop=stop_after_attempt(tries or self.config.retries + 1),
+            wait=_wait,
             reraise=True,
         )
         return await retrying(self._attempt, method, path, body, kind)
 
-    def _wait(self, state: RetryCallState) -> float:
-        """A request that is new to a server in trouble does not begin with the shortest wait."""
-        return backoff(max(state.attempt_number, self.circuit.in_a_row), random.random())
-
     async def _attempt(self, method: str, path: str, body: Json, kind: type[T]) -> T:
-        left = self._resume - time.monotonic()
-        if left > 0:  # the server asked everybody to wait; not all come back at once
-            await asyncio.sleep(left + random.random() * min(1.0, left / 10))
-        begun = time.monotonic()
+        url = self.address.url
         try:
-            reply = self._read(await self._exchange(method, path, body), path, kind)
+            return self._read(await self._exchange(method, path, body), path, kind)
         except FailedError as e:
-            self._count(e, begun)
+            if e.hint and not self._answered:
+                raise LmsiError(f"{url}: {e}", e.hint) from None
+            if e.after > MOST_ASKED:
+                told = f"it asks to be left alone for {e.after / 60:.0f} minutes ({e})"
+                raise LmsiError(f"{url}: {told}", AGAIN) from None
             raise
-        self.circuit.succeeded()
-        self._reached = True
-        return reply
 
-    def _count(self, failure: FailedError, begun: float) -> None:
-        """Count a failure; LmsiError if it was one too many."""
-        now, url, after = time.monotonic(), self.address.url, failure.after
-        if failure.hint and not self._reached:
-            raise LmsiError(f"{url}: {failure}", failure.hint)
-        if self.circuit.failed(begun, now):
-            times = f"{self.circuit.in_a_row} failures in a row, the last: "
-            raise LmsiError(f"{url}: {times}{failure}", AGAIN)
-        if after > MOST_ASKED:
-            told = f"it asks to be left alone for {after / 60:.0f} minutes"
-            raise LmsiError(f"{url}: {told} ({failure})", AGAIN)
-        self._resume = max(self._resume, now + after)
-
-    async def _exchange(self, method: str, path: str, body: Json) -> _Answer:
-        """One request and its reply, which is read up to a limit, however it is packed."""
-        content, data = None if body is None else msgspec.json.encode(body), bytearray()
+    async def _exchange(self, method: str, path: str, body: Json) -> httpx.Response:
+        """One request and its whole reply."""
+        content = None if body is None else msgspec.json.encode(body)
         try:
-            async with (
-                asyncio.timeout(self.config.timeout),
-                self._http.stream(method, self.address.url + path, content=content) as reply,
-            ):
-                async for part in reply.aiter_bytes():
-                    data += part
-                    if len(data) > MOST_BYTES:
-                        raise httpx.DecodingError(f"over {MOST_BYTES >> 20} MiB")
+            async with asyncio.timeout(self.config.timeout):
+                return await self._http.request(method, self.address.url + path, content=content)
         except TimeoutError:
             told = f"no whole reply within {self.config.timeout:g} seconds (--timeout)"
             raise FailedError(told) from None
@@ -172,8 +144,6 @@ class Client:
             raise LmsiError(told, ASTRAY) from None
         except httpx.HTTPError as e:  # a body that does not unpack
             raise FailedError(f"a damaged reply: {self.said(str(e))}") from None
-        self._heard = True
-        return _Answer(reply.status_code, reply.headers, bytes(data))
 
     def _unreached(self, told: str) -> Exception:
         """A certificate that is not trusted will not be so in a minute."""
@@ -182,29 +152,32 @@ class Client:
                 f"{self.address.url}: no secure connection: {told}",
                 "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address",
             )
-        return FailedError(f"the connection failed: {told}", "" if self._heard else ASTRAY)
+        return FailedError(f"the connection failed: {told}", ASTRAY)
 
-    def _read(self, answer: _Answer, path: str, kind: type[T]) -> T:
+    def _read(self, answer: httpx.Response, path: str, kind: type[T]) -> T:
         """Decode a reply, or raise what it is instead of one."""
-        found = _parsed(answer.data)
-        if not 200 <= answer.status < 300:
-            raise self._complaint(answer, found, path)
+        found, page = _parsed(answer.content), answer.content.lstrip()[:1] == b"<"
+        told = self.said("an HTML page" if page else _reason(answer, found))
+        if not answer.is_success:
+            self._answered = self._answered or found is not None
+            raise self._complaint(answer, told, path)
         try:
-            return msgspec.convert(found, kind)
+            reply = msgspec.convert(found, kind)
         except msgspec.ValidationError as e:
-            why = f"a reply that cannot be read: {self.said(str(e))}"
-        if isinstance(found, dict) and any(found.get(name) for name in ERRORS):
-            raise self._complaint(answer, found, path)
-        if _is_page(answer.data):
-            raise FailedError("HTML instead of JSON", self._elsewhere())
-        raise FailedError(why)
+            if isinstance(found, dict) and any(found.get(name) for name in ERRORS):
+                # LM Studio tells a wrong path so
+                why = f"HTTP {answer.status_code} with an error: {told}"
+                raise FailedError(why, self._elsewhere()) from None
+            if page:
+                raise FailedError("HTML instead of JSON", self._elsewhere()) from None
+            raise FailedError(f"a reply that cannot be read: {self.said(str(e))}") from None
+        self._answered = True
+        return reply
 
-    def _complaint(self, answer: _Answer, found: Any, path: str) -> Exception:  # noqa: ANN401 - JSON
+    def _complaint(self, answer: httpx.Response, told: str, path: str) -> Exception:
         """Sort what is not a reply: final, refused, or passing."""
-        told = self.said(_reason(answer.data, found))
-        status, where = answer.status, f"{self.address.url}: HTTP {answer.status}"
-        if status < 300:  # LM Studio tells a wrong path so
-            return FailedError(f"HTTP {status} with an error: {told}", self._elsewhere())
+        status = answer.status_code
+        where = f"{self.address.url}: HTTP {status}"
         if status < 400:
             to = self.said(answer.headers.get("location", "another place"))
             hint = "give that address if it is right"
@@ -234,6 +207,22 @@ class Client:
         return flat if len(flat) <= SHOWN else flat[:SHOWN] + " ..."
 
 
+def _wait(state: RetryCallState) -> float:
+    """Seconds until the next try: what the server asks for, and at least a wait that grows."""
+    failure = state.outcome.exception() if state.outcome else None
+    asked = failure.after if isinstance(failure, FailedError) else 0.0
+    grown = wait_exponential(multiplier=FIRST, max=LONGEST)(state)
+    return max(asked, grown * random.uniform(0.5, 1))
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that a reply asks to wait, or 0; a date, which is rare, is passed over."""
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:
+        return 0.0
+
+
 def _authorities() -> ssl.SSLContext:
     """Authorities as certifi lists them, or those of SSL_CERT_FILE."""
     try:
@@ -259,14 +248,10 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON
         return None
 
 
-def _is_page(data: bytes) -> bool:
-    return data.lstrip()[:1] == b"<"
-
-
-def _reason(data: bytes, found: Any) -> str:  # noqa: ANN401 - JSON
+def _reason(answer: httpx.Response, found: Any) -> str:  # noqa: ANN401 - JSON
     """The message in an error's body, in the forms that servers write it; else its beginning."""
     if found is None:
-        return "an HTML page" if _is_page(data) else data[:1000].decode(errors="replace")
+        return answer.content[:1000].decode(errors="replace")
     for name in ERRORS:
         if isinstance(found, dict) and found.get(name):
             found = found[name]

@@ -21,14 +21,12 @@ from typing import Any, TypeVar
 
 from lmsi_cli.config import SamplingConfig, ServerConfig, Variables
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
-from lmsi_cli.engine.server.address import Address
-from lmsi_cli.engine.server.api_key import find_key
-from lmsi_cli.engine.server.capabilities import Capabilities, find
-from lmsi_cli.engine.server.client import TRIES, Client, FailedError, MissingError, RefusedError
-from lmsi_cli.engine.server.context import TOO_LONG, limit_in, too_many
-from lmsi_cli.engine.server.reply_checks import ReplyChecks
+from lmsi_cli.engine.server.api_key import Address, find_key
+from lmsi_cli.engine.server.capabilities import Capabilities
+from lmsi_cli.engine.server.client import AGAIN, Client, FailedError, MissingError, RefusedError
+from lmsi_cli.engine.server.reply_checks import TOO_LONG, ReplyChecks, limit_in, too_many
 from lmsi_cli.engine.server.scheduler import Paths, Scheduler
-from lmsi_cli.engine.server.wire import Ask, Listed, Models, Reply, body_of
+from lmsi_cli.engine.server.wire import LOGPROBS, Ask, Listed, Models, Reply, body_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
@@ -56,15 +54,15 @@ class ServerEngine:
             LmsiError: No address, no key where one is wanted, no server there, or no such model.
         """
         self.address = Address.parse(config.base_url)
-        self.key = find_key(config.api_key_file, self.address)
+        key = find_key(config.api_key_file, self.address)
         self.base, self.model, self.config = model, model, config
         self.named = {model: answers_as} if answers_as else {}
-        self.can: dict[str, Capabilities] = {}
+        self.can: dict[str, Capabilities] = {}  # by the form of the prompt
         self._refused: list[Refusal] = []
         self._shortest = 0  # tokens of the shortest prompt that was looked at; 0: not known
-        if self.key and self.address.open:
+        if key and self.address.open:
             LOG.warning("note: the key goes to %s unencrypted; https hides it", self.address.url)
-        self.client = Client(self.address, self.key, config)
+        self.client = Client(self.address, key, config)
         self.checks = ReplyChecks(self.client.said)
         self.loop = asyncio.new_event_loop()
         try:
@@ -101,7 +99,7 @@ class ServerEngine:
     @property
     def settled(self) -> dict[str, int | str]:
         """What the server was found to do; the last form of prompt that was asked."""
-        told = next(reversed(self.can.values())).told() if self.can else {}
+        told = next(reversed(self.can.values())).settings() if self.can else {}
         named = self.named.get(self.base, "")
         return {**told, **({ANSWERS_AS: named} if named else {})}
 
@@ -148,12 +146,15 @@ class ServerEngine:
         if any(r.follow for r in wanted):
             raise LmsiError("two stages in one cache need llama.cpp, not a server", STAGES)
         draw, can = partial(self._draw, sampling=sampling), self._capabilities(wanted[0].asked)
-        scheduler = Scheduler(wanted, draw, can, self.config, watch)
+        together = sampling.temperature > 0  # servers refuse several greedy paths: they are equal
+        scheduler = Scheduler(wanted, draw, can, self.config.concurrency, watch, together)
         try:
             self._run(self._prepare(wanted, sampling))
             while (ended := self._run(scheduler.step(trigger))) is not None:
                 yield from ended
                 scheduler.settle({g.question_id for g in ended})
+        except FailedError as e:
+            raise self._gone(e) from None
         finally:
             self._run(scheduler.stop())
             self._refused += scheduler.refusals.values()
@@ -176,17 +177,28 @@ class ServerEngine:
         return Ask(self.model, request.asked, len(wanted), seed, sampling, variables)
 
     async def _prepare(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
-        """Find out what has to be known first, by the shortest prompts that the server takes.
+        """Ask for one token after the shortest prompt that the server takes, to know it.
+
+        Two paths are asked for where several are wanted, and the choices that come are counted.
+        Some servers fail without a word while log-probabilities are asked for.
 
         Raises:
             LmsiError: Not even the shortest prompt leaves room for ``--max-tokens``.
         """
-        asks = [self._ask(r, r.wanted[:1], sampling) for r in requests]
-        can, most = self._capabilities(asks[0].prompt), max(len(r.wanted) for r in requests)
-        for ask in sorted(asks, key=lambda ask: ask.letters)[:ATTEMPTS]:
+        several = sampling.temperature > 0 and max(len(r.wanted) for r in requests) > 1
+        asks = [self._ask(r, r.wanted[:1], sampling).short(1, 1 + several) for r in requests]
+        can, proven = self._capabilities(asks[0].prompt), False
+        for ask in sorted(asks, key=lambda ask: ask.letters)[: 0 if can.proven else ATTEMPTS]:
             with suppress(RefusedError, FailedError):  # the scheduler meets it again, and says so
-                if reply := await find(can, ask, most, self._send):
-                    self._shortest = reply.prompt_tokens
+                try:
+                    reply = await self._send(ask, tries=2)
+                except FailedError as e:
+                    if e.status < 500:
+                        raise
+                    reply = await self._send(ask, tries=1, without=LOGPROBS)
+                    can.drop(LOGPROBS, str(e))
+                self._shortest, proven = reply.prompt_tokens, True
+            if proven:
                 break
         if error := too_many(self.context, self._shortest, sampling.max_tokens):
             raise error
@@ -217,11 +229,13 @@ class ServerEngine:
         unfit = too_many(self.context, self._shortest, wanted)
         return unfit or RefusedError(refused.status, told)
 
-    async def _send(self, ask: Ask, tries: int = TRIES, without: Set[str] = frozenset()) -> Reply:
+    async def _send(
+        self, ask: Ask, tries: int | None = None, without: Set[str] = frozenset()
+    ) -> Reply:
         """Send a request, written anew while there is a remedy for what the server dislikes."""
         can = self._capabilities(ask.prompt)
         while True:
-            ask = ask._replace(n=min(ask.n, can.most or ask.n))
+            ask = ask._replace(n=min(ask.n, can.most))
             body = body_of(ask, can.dropped | without, can.limit)
             try:
                 reply = await self.client.call("POST", ask.path, body, Reply, tries)
@@ -229,7 +243,7 @@ class ServerEngine:
             except RefusedError as e:
                 if not can.remedy(e, ask, body):
                     raise
-        can.answered(reply)
+        can.answered(ask, reply)
         self._check_named(ask.model, reply.model)
         return reply
 
@@ -248,12 +262,17 @@ class ServerEngine:
 
     async def _list(self) -> list[Listed] | None:
         """The server's models, or None if it does not tell; one that still loads is waited for."""
-        try:  # as long as the circuit lets it
-            told = await self.client.call("GET", "/models", None, Models, self.config.retries + 2)
-            return told.data or []
+        try:
+            return (await self.client.call("GET", "/models", None, Models)).data or []
+        except FailedError as e:
+            raise self._gone(e) from None
         except (MissingError, RefusedError):
             LOG.warning("note: %s does not list its models", self.address.url)
             return None
+
+    def _gone(self, last: FailedError) -> LmsiError:
+        told = f"the server fails again and again, the last time with: {last}"
+        return LmsiError(f"{self.address.url}: {told}", AGAIN)
 
     def _find(self, model: str) -> Listed | None:
         """A model in the server's list; Ollama lets its tag ``:latest`` be left out."""

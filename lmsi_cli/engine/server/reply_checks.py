@@ -1,21 +1,29 @@
-"""Replies that are valid and still not what was asked for: told once, while a run goes on.
+"""Replies and refusals that mean more than they say: told once, or with the flag that helps.
 
-Knows prompts and replies; sends nothing and changes no path. Three things are looked for: a
-``finish_reason`` that nobody knows, replies that hold thoughts and no answer, and prompts that the
-server cut before the model saw them:
+Knows prompts, replies and what servers write when a context is too short; sends nothing and changes
+no path. Looked for in valid replies: a ``finish_reason`` that nobody knows, thoughts without an
+answer, and prompts that the server cut before the model saw them:
 
     checks = ReplyChecks(client.said)
     checks.look(ask, reply)      # warns where there is something to say
     checks.close()               # says how many replies held only thoughts
+
+Some servers count ``max_tokens`` into the context, so that a short prompt is refused for a long
+path that may never be written:
+
+    limit_in("maximum context length is 600 tokens. However, you requested 700", 56, 700) -> 600
+    too_many(600, 56, 700) -> LmsiError("--max-tokens 700 does not fit the server's context ...")
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 
 from lmsi_cli.engine.server.truncate import CUT_OFF, ENDED, reason_of
 from lmsi_cli.engine.server.wire import Ask, Choice, Reply
+from lmsi_cli.errors import LmsiError
 
 LOG = logging.getLogger(__name__)
 LETTERS = 200  # more letters are more tokens; fewer may be as many
@@ -28,6 +36,12 @@ REASONING = (
 CONTEXT = (
     "it seems to cut prompts to its context and to drop their beginning; give it a longer one "
     "(Ollama: OLLAMA_CONTEXT_LENGTH=16384)"
+)
+TOO_LONG = re.compile(
+    r"context.?(length|window|size)|exceed_context|exceeds? the (available )?context"
+    r"|maximum context|longer than the (model's )?(maximum|context)"
+    r"|max_(completion_|new_)?tokens\W.{0,60}(too large|must be <=|at most|exceed)",
+    re.IGNORECASE,
 )
 
 
@@ -77,3 +91,27 @@ class ReplyChecks:
         if subject not in self._told:
             self._told.add(subject)
             LOG.warning("note: %s", told)
+
+
+def limit_in(told: str, prompt: int, wanted: int) -> int | None:
+    """Find the context's length in a refusal, however that is worded.
+
+    It alone is more than the prompt, less than both together, and not what was wanted. Lengths are
+    in tokens; the prompt alone was not refused.
+    """
+    numbers = {int(n) for n in re.findall(r"(?<![\d.])\d{1,9}(?![\d.]*\d)", told)} - {wanted}
+    return min((n for n in numbers if prompt < n < prompt + wanted), default=None)
+
+
+def too_many(context: int | None, prompt: int, wanted: int) -> LmsiError | None:
+    """What to say of ``--max-tokens`` if it does not fit beside a prompt; None if it may.
+
+    A context that the prompt itself does not fit was told wrongly, for the prompt was taken.
+    """
+    if context is None or not prompt < context < prompt + wanted:
+        return None
+    beside = f" beside the shortest prompt, of {prompt}" if prompt else ""
+    return LmsiError(
+        f"--max-tokens {wanted} does not fit the server's context of {context} tokens",
+        hint=f"--max-tokens {context - prompt} is the most{beside}",
+    )

@@ -25,6 +25,7 @@ SEED_BITS = 31  # what every server takes
 EXTRA = ("top_k", "min_p", "repeat_penalty", "repetition_penalty")
 OPTIONAL = (*EXTRA, "logprobs", "top_logprobs", "stop", "seed", "top_p")
 LOGPROBS = {"logprobs", "top_logprobs"}
+ALL = 1 << 16  # paths in one request: as many as a question wants
 
 
 class Ask(NamedTuple):
