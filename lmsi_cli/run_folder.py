@@ -276,46 +276,20 @@ def discard(run: RunDir) -> None:
         LmsiError: A file cannot be deleted.
     """
     discard_adapter(run)
-    _delete(
-        [
-            run.run_toml,
-            run.questions,
-            run.paths,
-            run.votes,
-            run.vote_summary,
-            run.train,
-            run.pairs,
-            run.verdict,
-            run.rounds,
-            run.report,
-            run.seeds,
-            run.drafts,
-            run.generated,
-            run.generation,
-            run.status,
-            *run.eval_dir.glob(f"*{RESULT}"),
-            *run.eval_dir.glob(f"*{ANSWERS}"),
-        ],
-        run.eval_dir,
-    )
+    results = [f for end in (RESULT, ANSWERS) for f in run.eval_dir.glob(f"*{end}")]
+    _delete([*_named_in(run.root, run), *results], run.eval_dir)
 
 
 def discard_adapter(run: RunDir) -> None:
     """Delete what training wrote, and nothing else."""
-    _delete(
-        [
-            *(run.adapter / n for n in PEFT_FILES),
-            run.adapter_gguf,
-            run.adapter_origin,
-            run.train_log,
-            run.validation_log,
-            run.loss_curve,
-            run.checkpoint,
-            run.best_checkpoint,
-            run.reference,
-        ],
-        run.adapter,
-    )
+    by_peft = (run.adapter / name for name in PEFT_FILES)
+    _delete([*_named_in(run.adapter, run), *by_peft], run.adapter)
+
+
+def _named_in(folder: Path, run: RunDir) -> list[Path]:
+    """The files of a folder that ``RunDir`` names, but for those of the lock."""
+    kept = {run.root, run.adapter, run.eval_dir, run.lock, run.lock_owner}
+    return [p for p in vars(run).values() if p.parent == folder and p not in kept]
 
 
 def _delete(files: Iterable[Path], folder: Path) -> None:

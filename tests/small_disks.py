@@ -8,37 +8,22 @@ import pytest
 from lmsi_cli import jsonl
 
 
-class _Disk:
-    """The bytes that are left, for all files together."""
-
-    def __init__(self, room):
-        self.room = room
-
-    def take(self, data):
-        if not self.room:
-            raise OSError(28, "No space left on device")
-        part = bytes(data)[: self.room]
-        self.room -= len(part)
-        return part
-
-
-class _File(io.FileIO):
-    disk: _Disk
-
-    def write(self, data):
-        return super().write(self.disk.take(data))
-
-
 @contextmanager
 def small_disk(room):
     """Let ``jsonl.appender`` write ``room`` more bytes, and then meet what a full disk says."""
-    open_mended, disk = jsonl.open_mended, _Disk(room)
+    left, open_mended = [room], jsonl.open_mended
+
+    class File(io.FileIO):
+        def write(self, data):
+            if not left[0]:
+                raise OSError(28, "No space left on device")
+            part = bytes(data)[: left[0]]
+            left[0] -= len(part)
+            return super().write(part)
 
     def open_small(path, kind):
         open_mended(path, kind).close()
-        file = _File(path, "ab")
-        file.disk = disk
-        return file
+        return File(path, "ab")
 
     with pytest.MonkeyPatch.context() as m:
         m.setattr(jsonl, "open_mended", open_small)

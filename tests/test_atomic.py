@@ -1,13 +1,36 @@
-"""A folder comes to its place whole or not at all, and replaces nothing unasked."""
+"""Files and folders come to their place whole or not at all, and replace nothing unasked."""
+
+import errno
+import os
 
 import pytest
 
-from lmsi_cli.atomic import check_place, check_room, replacing_folder
+from lmsi_cli.atomic import check_place, check_room, replacing_folder, write_atomic
 from lmsi_cli.errors import LmsiError
 
 
 def names(folder):
     return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "report.html"
+    write_atomic(path, "½")
+    assert path.read_bytes() == "½".encode()
+
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "fsync", fail)
+        with pytest.raises(LmsiError, match=r"report.html: cannot be written: No space"):
+            write_atomic(path, b"new")
+    assert path.read_bytes() == "½".encode()
+    assert names(path.parent) == ["report.html"]
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    with pytest.raises(LmsiError, match="cannot be written"):
+        write_atomic(path / "x", "")
 
 
 def test_a_finished_folder_is_in_its_place_and_nothing_else(tmp_path):

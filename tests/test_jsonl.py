@@ -6,18 +6,23 @@ import random
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_disks import small_disk
 
-from lmsi_cli import atomic, jsonl
-from lmsi_cli.atomic import write_atomic
+from lmsi_cli import jsonl
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import Appender, appender, read_records, write_records
-from lmsi_cli.records import Interval, Path, Question, Vote
-from lmsi_cli.run_folder import RunDir
+from lmsi_cli.jsonl import (
+    appender,
+    read_object,
+    read_records,
+    record_writer,
+    shuffled_writer,
+    write_records,
+)
+from lmsi_cli.records import Interval, Path, Question, TrainExample
 
 QUESTIONS = [
     Question(id="a", question="Was ist ½ + ½?"),
@@ -42,21 +47,16 @@ def file(tmp_path):
     return tmp_path / "run" / "questions.jsonl"
 
 
-def test_append_and_read(file):
-    append(file, QUESTIONS[:1])
-    append(file, QUESTIONS[1:])
-    assert read(file) == QUESTIONS
-    first = file.read_text(encoding="utf-8").splitlines()[0]
-    assert (
-        first == '{"answer":null,"family":null,"group":null,"id":"a","question":"Was ist ½ + ½?"}'
-    )
-
-
 def test_a_line_is_on_the_disk_before_the_next_is_written(file):
+    append(file, QUESTIONS[:1])
     with appender(file, Question) as lines:
-        for n, question in enumerate(QUESTIONS, 1):
-            lines.write(question)
-            assert read(file) == QUESTIONS[:n]
+        lines.write(QUESTIONS[1])
+        assert read(file) == QUESTIONS[:2]
+        lines.write(QUESTIONS[2])
+        assert read(file) == QUESTIONS
+    first = file.read_text(encoding="utf-8").splitlines()[0]
+    line = '{"answer":null,"family":null,"group":null,"id":"a","question":"Was ist ½ + ½?"}'
+    assert first == line
 
 
 def test_torn_at_every_byte_offset(file):
@@ -82,67 +82,59 @@ def test_rubbish_at_the_end_is_cut_off(file, tail):
 
 
 GOOD = b'{"id":"a","question":"b"}\n'
-BAD_LINES = [
-    (b"nonsense\n" + GOOD, ":1: not valid JSON"),
-    (GOOD + b'{"id":"\xff"}\n' + GOOD, ":2: not valid JSON"),
-    (GOOD + b'{"id": "a", "question": "b\n' + GOOD, ":2: not valid JSON"),
-    (GOOD * 16 + b'{"id":"a"}\n' + GOOD, ":17: missing field 'question'"),
-    (GOOD + b'{"id":"a"}\n', ":2: missing field 'question'"),
-    (GOOD + b'{"id":"a"}', ":2: missing field 'question'"),
-    (GOOD + b'\n{"id":1,"question":"b"}\n', ":3: field 'id': expected 'str', got 'int'"),
-    (b'{"id":"a","question":"b","qestion":1}\n', ":1: unknown field 'qestion'"),
-    (b"[1]\n", ":1: expected 'object', got 'array'"),
-]
+BAD_LINES = {
+    "no JSON": (b"nonsense\n" + GOOD, 1, "not valid JSON"),
+    "not UTF-8": (GOOD + b'{"id":"\xff"}\n' + GOOD, 2, "not valid JSON"),
+    "torn in the middle": (GOOD + b'{"id": "a", "question": "b\n' + GOOD, 2, "not valid JSON"),
+    "a field is missing": (GOOD * 16 + b'{"id":"a"}\n' + GOOD, 17, "'question'"),
+    "in the last line": (GOOD + b'{"id":"a"}\n', 2, "'question'"),
+    "in a last line without its end": (GOOD + b'{"id":"a"}', 2, "'question'"),
+    "another type": (GOOD + b'\n{"id":1,"question":"b"}\n', 3, "'id': expected 'str', got 'int'"),
+    "an unknown field": (b'{"id":"a","question":"b","qestion":1}\n', 1, "'qestion'"),
+    "no object": (b"[1]\n", 1, "expected 'object', got 'array'"),
+}
 
 
-@pytest.mark.parametrize(("content", "message"), BAD_LINES)
-def test_bad_lines_are_named_and_kept(file, content, message):
+@pytest.mark.parametrize(("content", "line", "field"), BAD_LINES.values(), ids=BAD_LINES)
+@pytest.mark.parametrize("use", [read, lambda file: append(file, [])], ids=["read", "append"])
+def test_bad_lines_are_named_and_kept(file, use, content, line, field):
     file.parent.mkdir()
     file.write_bytes(content)
-    for use in (lambda: read(file), lambda: append(file, QUESTIONS)):
-        with pytest.raises(LmsiError) as e:
-            use()
-        assert str(e.value).startswith(f"{file}{message}")
+    with pytest.raises(LmsiError) as e:
+        use(file)
+    assert str(e.value).startswith(f"{file}:{line}: ")
+    assert field in str(e.value)
     assert file.read_bytes() == content
 
 
-def test_bad_fields_deep_inside_are_named(file):
-    vote = Vote(
-        question_id="q",
-        predicted_answer="1",
-        majority_votes=2,
-        runner_up_votes=0,
-        total_votes=2,
-        num_paths=2,
-        no_answer=0,
-        truncated=0,
-        refuted=0,
-        tie=False,
-        share=1.0,
-        share_of_all=1.0,
-        margin=1.0,
-        ballots={"1": 2},
-        kept=(0, 1),
+def test_a_bad_field_deep_inside_is_named(file):
+    talk = ({"role": "user", "content": "Q"}, {"role": "nobody", "content": "Q"})
+    write_records(
+        file,
+        [TrainExample(prompt=talk, completion="A", format="cot-zero", question_id="q", path=0)],
     )
-    append(file, [vote], Vote)
-    assert read(file, Vote) == [vote]
-    file.write_text(file.read_text().replace("[0,1]", '[0,"x"]'))
-    with pytest.raises(LmsiError, match=r":1: field 'kept\[1\]': expected 'int', got 'str'"):
-        read(file, Vote)
+    with pytest.raises(LmsiError, match=r":1: field 'prompt\[1\].role'"):
+        read(file, TrainExample)
 
 
-def test_missing_file_and_folder_in_the_way(file, tmp_path):
-    with pytest.raises(LmsiError, match=r"questions.jsonl: cannot be read: No such file"):
+def test_a_missing_file_and_a_folder_in_its_place_are_told(file, tmp_path):
+    with pytest.raises(LmsiError, match=r"questions.jsonl: cannot be read"):
         read(file)
-    with pytest.raises(LmsiError, match="cannot be read: Is a directory"):
+    with pytest.raises(LmsiError, match="cannot be read"):
         read(tmp_path)
-    with pytest.raises(LmsiError, match="cannot be written: Is a directory"):
-        append(tmp_path, [])
-    (tmp_path / "file").touch()
-    with pytest.raises(LmsiError, match="cannot make this folder: File exists"):
-        RunDir(tmp_path / "file").create()
     with pytest.raises(LmsiError, match="cannot be written"):
-        write_atomic(tmp_path / "file" / "x", "")
+        append(tmp_path, [])
+
+
+def test_a_file_of_one_object(file):
+    with pytest.raises(LmsiError, match=r"questions.jsonl: cannot be read"):
+        read_object(file)
+    file.parent.mkdir()
+    file.write_text('{"a": [1]}')
+    assert read_object(file) == {"a": [1]}
+    file.write_text("[1]")
+    with pytest.raises(LmsiError, match=r"questions.jsonl: not a JSON object"):
+        read_object(file)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -191,56 +183,27 @@ done = sum(1 for _ in read_records(path, Question)) if path.exists() else 0
 with appender(path, Question) as lines:
     for i in range(done, 10**7):
         lines.write(Question(id=str(i), question="x" * (i * 7919 % 3000)))
+        print(i, flush=True)
 """
 
 
 def test_kill_9_while_writing(file):
     rng = random.Random(0)
-    seen = 0
+    command = [sys.executable, "-c", WRITER, str(file)]
     for _ in range(4):
-        child = subprocess.Popen([sys.executable, "-c", WRITER, str(file)])
-        try:
-            deadline = time.monotonic() + 20
-            while not (file.exists() and len(read(file)) > seen) and time.monotonic() < deadline:
-                time.sleep(0.01)
-            time.sleep(rng.random() * 0.05)
-        finally:
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            written = [int(child.stdout.readline()) for _ in range(rng.randrange(1, 200))]
             child.send_signal(signal.SIGKILL)
-            child.wait()
-        found = read(file)
-        assert [q.id for q in found] == [str(i) for i in range(len(found))]
-        assert len(found) > seen
-        seen = len(found)
-
-
-class FullDisk:
-    """A file that takes ``room`` more bytes, a part of a write if need be, then fails."""
-
-    def __init__(self, file, room):
-        self.file, self.room = file, room
-
-    def write(self, data):
-        if not self.room:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        part = data[: self.room]
-        self.room -= len(part)
-        return self.file.write(part)
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
+        found = [int(q.id) for q in read(file)]
+        assert found == list(range(len(found)))
+        assert len(found) > written[-1]
 
 
 @pytest.mark.parametrize("room", [0, 1, 40, 80, 100])
-def test_full_disk_leaves_whole_lines(file, room):
-    file.parent.mkdir()
-    with file.open("ab", buffering=0) as raw:
-        lines = Appender(FullDisk(raw, room), file)
-        with pytest.raises(LmsiError) as e:
-            for question in QUESTIONS * 9:
-                lines.write(question)
-    assert str(e.value) == (
-        f"{file}: cannot be written: No space left on device; what was written before stays"
-    )
+def test_a_full_disk_leaves_whole_lines(file, room):
+    with small_disk(room), pytest.raises(LmsiError, match="No space left") as e:
+        append(file, QUESTIONS * 9)
+    assert str(file) in str(e.value)
     assert "same command again" in e.value.hint
     content = file.read_bytes()
     assert content.endswith(b"\n") or not content
@@ -254,13 +217,13 @@ def test_fsync_that_fails_is_told(file, monkeypatch):
 
     with pytest.raises(LmsiError, match="Input/output error"), appender(file, Question) as lines:
         lines.write(QUESTIONS[0])
-        monkeypatch.setattr(jsonl.os, "fsync", fail)
+        monkeypatch.setattr(os, "fsync", fail)
     assert read(file) == QUESTIONS[:1]
 
 
 def test_fsync_at_most_once_a_second(file, monkeypatch):
     calls = []
-    monkeypatch.setattr(jsonl.os, "fsync", calls.append)
+    monkeypatch.setattr(os, "fsync", calls.append)
     append(file, QUESTIONS * 50)
     assert len(calls) == 1  # on closing
     monkeypatch.setattr(jsonl, "FSYNC_SECONDS", 0.0)
@@ -275,21 +238,29 @@ def test_an_error_of_the_caller_is_not_blamed_on_the_file(file):
     assert read(file) == QUESTIONS[:1]
 
 
-def test_write_atomic_replaces_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    write_atomic(path, "½")
-    assert path.read_bytes() == "½".encode()
+@given(st.integers(0, 40), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, count, seed):
+    long = "?" * 5000  # more than one reading takes
+    records = [Question(id=f"q{i}", question=long * (i % 3 == 1)) for i in range(count)]
+    path = tmp_path_factory.mktemp("s") / "q.jsonl"
+    with shuffled_writer(path, seed) as file:
+        file.write(*records[:3])
+        file.write(*records[3:])
+    random.Random(seed).shuffle(records)
+    assert read(path) == records
 
-    def fail(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as m:
-        m.setattr(atomic.os, "fsync", fail)
-        with pytest.raises(LmsiError, match=r"report.html: cannot be written: No space"):
-            write_atomic(path, b"new")
-    with pytest.raises(KeyError):
-        write_records(path, (QUESTIONS[i] if i < 2 else {}["no"] for i in range(3)))
-    assert path.read_bytes() == "½".encode()
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    write_atomic(path, b"new")
-    assert path.read_bytes() == b"new"
+@pytest.mark.parametrize("writer", [record_writer, lambda path: shuffled_writer(path, 0)])
+def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path, writer):
+    path = tmp_path / "q.jsonl"
+    write_records(path, QUESTIONS[:1])
+    before = path.read_bytes()
+    with pytest.raises(KeyError), writer(path) as file:
+        file.write(QUESTIONS[1])
+        raise KeyError
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["q.jsonl"]
+    with writer(path) as file:
+        file.write(QUESTIONS[1])
+    assert read(path) == QUESTIONS[1:2]

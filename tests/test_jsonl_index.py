@@ -1,19 +1,19 @@
-"""Files in the order of a key, and files that appear when they are whole."""
+"""Records of a file by their key, in memory that does not grow with the file."""
 
-import random
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_records, record_writer, shuffled_writer, write_records
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.records import Question
 
 
-def question(key, number):
-    return Question(id=key, question=f"What is {number}?", answer=str(number))
+def question(key, number, text=""):
+    return Question(id=key, question=text, answer=str(number))
 
 
 def indexed(path):
@@ -33,10 +33,22 @@ def test_groups_come_in_order_whole_and_once(tmp_path_factory, rows):
         groups = [(key, [int(q.answer) for q in group]) for key, group in found]
         assert [(key, n) for key, numbers in groups for n in numbers] == sorted(rows)
         assert [key for key, _ in groups] == sorted({key for key, _ in rows})
+        assert len(found) == len(groups)
         assert found.largest == max((n for _, n in rows), default=-1)
-        for key, numbers in groups:
-            assert [int(q.answer) for q in found.get(key)] == numbers
+        assert [(k, [int(q.answer) for q in found.get(k)]) for k, _ in groups] == groups
         assert found.get("no such key") == []
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    path = tmp_path / "q.jsonl"
+    text = "x" * 4_000
+    write_records(path, (question(f"q{i % 500}", i // 500, text) for i in range(5_000)))
+    tracemalloc.start()
+    with indexed(path) as found:
+        assert sum(len(group) for _, group in found) == 5_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < path.stat().st_size / 20
 
 
 def test_a_key_that_is_there_twice_is_named(tmp_path):
@@ -66,33 +78,3 @@ def test_a_file_that_changes_meanwhile_is_told(tmp_path):
         path.write_bytes(b"x" * 9)
         with pytest.raises(LmsiError, match="was changed while it was read"):
             found.get("a")
-
-
-@given(st.integers(0, 40), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
-def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, count, seed):
-    long = "?" * 5000  # more than one reading takes
-    records = [question(f"q{i}" + long * (i % 3 == 1), i) for i in range(count)]
-    path = tmp_path_factory.mktemp("s") / "q.jsonl"
-    with shuffled_writer(path, seed) as file:
-        for record in records[::2]:
-            file.write(record)
-        file.write(*records[1::2])
-    records = records[::2] + records[1::2]
-    random.Random(seed).shuffle(records)
-    assert list(read_records(path, Question)) == records
-
-
-@pytest.mark.parametrize("opened", [record_writer, lambda path: shuffled_writer(path, 0)])
-def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path, opened):
-    path = tmp_path / "q.jsonl"
-    write_records(path, [question("old", 1)])
-    before = path.read_bytes()
-    with pytest.raises(ZeroDivisionError), opened(path) as file:
-        file.write(question("new", 2))
-        1 / 0  # noqa: B018 - any exception
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["q.jsonl"]
-    with opened(path) as file:
-        file.write(question("new", 2))
-    assert [q.id for q in read_records(path, Question)] == ["new"]

@@ -1,9 +1,15 @@
-"""Keys of drawn paths as bits: what a set of tuples would say, in a fraction of its memory."""
+"""A run goes on from the paths that are there, and under the same settings alone."""
 
 import random
 import tracemalloc
 
-from lmsi_cli.resume import MOST, DrawnPaths
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.resume import MOST, DrawnPaths, check_same
+from lmsi_cli.run_folder import RunDir
 
 
 def test_bits_say_what_a_set_would():
@@ -16,11 +22,11 @@ def test_bits_say_what_a_set_would():
     assert drawn.paths == len(keys)
     assert drawn.parsed == sum(keys.values())
     assert drawn.questions == {q for q, _ in keys}
-    for q in [*drawn.questions, "other"]:
-        lacking = [i for i in range(40) if (q, i) not in keys]
-        assert list(drawn.lacks(q, 40)) == lacking
-        assert drawn.lacking(q, 40) == len(lacking)
-        assert drawn.lacking(q, 9) == len([i for i in lacking if i < 9])
+    asked = [*drawn.questions, "other"]
+    lacking = {q: [i for i in range(40) if (q, i) not in keys] for q in asked}
+    assert {q: list(drawn.lacks(q, 40)) for q in asked} == lacking
+    counts = {q: (len(own), sum(i < 9 for i in own)) for q, own in lacking.items()}
+    assert {q: (drawn.lacking(q, 40), drawn.lacking(q, 9)) for q in asked} == counts
 
 
 def test_a_number_no_run_uses_is_no_path_but_its_question_is_known():
@@ -41,3 +47,54 @@ def test_a_path_costs_a_few_bytes_at_most():
     tracemalloc.stop()
     assert drawn.paths == 64_000
     assert held < 8 * drawn.paths  # tuples in a dict: some 160
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | texts
+    | st.floats(allow_nan=False)
+    | st.tuples(texts, texts)
+)
+
+
+@given(st.dictionaries(texts, scalars, max_size=6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_saved_settings_are_the_same(tmp_path, values):
+    run = RunDir(tmp_path)
+    run.save_settings("sample", values)
+    check_same(run.load_settings()["sample"], values, "the run")  # raises where one is another
+
+
+OTHER_SETTINGS = {
+    "changed": ({"t": 0.7}, {"t": 1.0}, ["t: 0.7 in the run folder, 1.0 now"]),
+    "left out": ({"t": 0.7}, {}, ["t: 0.7 in the run folder, not set now"]),
+    "new": ({}, {"t": "x"}, ["t: not set in the run folder, x now"]),
+    "several": ({"a": 1, "b": 2, "c": 3}, {"c": 4, "b": 2, "a": 2}, ["a: 1 in", "c: 3 in"]),
+    "list": ({"f": ["a"]}, {"f": ("b",)}, ["f: ['a'] in the run folder, ['b'] now"]),
+    "another file": (
+        {"model": "a.gguf", "model_sha256": "1"},
+        {"model": "b.gguf", "model_sha256": "2"},
+        ["model: a.gguf in the run folder, b.gguf now"],
+    ),
+    "the same name": (
+        {"model": "a.gguf", "model_sha256": "1"},
+        {"model": "a.gguf", "model_sha256": "2"},
+        ["model: a.gguf has changed since"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("saved", "now", "told"), OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)
+def test_other_settings_are_refused_with_their_names(saved, now, told):
+    with pytest.raises(LmsiError, match="the paths in r had other settings") as e:
+        check_same(saved, now, "the paths in r")
+    assert [part for part in told if part not in str(e.value)] == []
+    assert "--overwrite" in e.value.hint
+
+
+def test_a_file_may_be_moved():
+    moved = ({"model": "a.gguf", "model_sha256": "1"}, {"model": "b.gguf", "model_sha256": "1"})
+    check_same(*moved, "the paths in r")

@@ -97,6 +97,14 @@ def test_every_path_has_its_own_seed_and_answer(tmp_path):
     assert (answers["q0", 2], answers["q1", 0], answers["q1", 1]) == ("1", "2", None)
 
 
+def test_a_folder_that_names_a_format_of_paths_goes_on(tmp_path):
+    """Settings of earlier versions hold ``format``; JSON lines are read whatever it says."""
+    sampled(tmp_path)
+    run = RunDir(tmp_path)
+    run.save_settings("sample", {**run.load_settings()["sample"], "format": "auto"})
+    assert sampled(tmp_path).new_paths == 0
+
+
 def test_gold_answers_stay_outside(tmp_path):
     sampled(tmp_path)
     everything = b"".join(f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
