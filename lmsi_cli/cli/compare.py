@@ -66,7 +66,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi compare runs/first runs/second --data test --show flips
     """
     if distilled:
-        from lmsi_cli.report.distillation import distillation_section
+        from lmsi_cli.report.rivals import distillation_section
         from lmsi_cli.stages.compare import distilled as fair
 
         table = fair(a, b, data, line, own)

@@ -51,14 +51,13 @@ class Point(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A bar, what it says when it is pointed at, and the ends of its whisker, if it has one."""
+    """A bar, and what it says when it is pointed at."""
 
     x: float
     y: float
     width: float
     height: float
     says: str
-    whisker: tuple[float, float] | None
 
 
 class Drawn(NamedTuple):
@@ -169,7 +168,7 @@ def _drawn(chart: Chart, place: int, x: Scale, y: Scale, legend: float) -> Drawn
             for (a, b), label in zip(places, labels, strict=True)
             if few and not chart.bars
         ],
-        bars=_bars(chart, place, x, y) if chart.bars else [],
+        bars=_bars(chart, x, y) if chart.bars else [],
         legend=legend,
     )
 
@@ -178,14 +177,12 @@ def _joined(places: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
 
-def _bars(chart: Chart, place: int, x: Scale, y: Scale) -> list[Bar]:
-    s, slot = chart.series[place], x(1.0) - x(0.0)
-    width = slot * 0.8 / len(chart.series)
+def _bars(chart: Chart, x: Scale, y: Scale) -> list[Bar]:
+    series = chart.series[0]
+    width = 0.8 * (x(1.0) - x(0.0))
     found = []
-    for i, value in enumerate(s.y):
+    for i, value in enumerate(series.y):
         top, bottom = sorted((y(value), y(0.0)))
-        left = x(float(i)) - slot * 0.4 + place * width
-        says = f"{s.name}, {chart.ticks[i]}: {number(value)}"
-        whisker = (y(s.low[i]), y(s.high[i])) if s.low else None
-        found.append(Bar(left, top, width * 0.94, bottom - top, says, whisker))
+        says = f"{series.name}, {chart.ticks[i]}: {number(value)}"
+        found.append(Bar(x(float(i)) - width / 2, top, width, bottom - top, says))
     return found

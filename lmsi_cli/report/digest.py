@@ -37,7 +37,7 @@ class Series(Record, frozen=True, kw_only=True):
 class Chart(Record, frozen=True, kw_only=True):
     """One picture; axes named in ``percent`` show shares as percentages.
 
-    ``bars`` draws bars over the categories ``ticks``: of each, every series has one value (``y``).
+    ``bars`` draws bars over the categories ``ticks``: the one series has a value (``y``) for each.
     ``diagonal`` adds the line where both axes are equal.
     """
 

@@ -86,7 +86,7 @@ def result_section(e: Evaluation, number: int = 1) -> Section:
         key=f"result-{number}",
         title=f"Result: {e.data}",
         lines=tuple(lines),
-        sheets=(_accuracy(e), _cost(e), *_seeds(e)),
+        sheets=(accuracy_sheet(e), _cost(e), *_seeds(e)),
         charts=(*_curves(e), *_costs(e), *_temperatures(e)),
     )
 
@@ -100,7 +100,7 @@ def _disagreements(e: Evaluation) -> Iterator[str]:
             yield f"{name}: {own} by {e.imported.program}, {n} marked otherwise here."
 
 
-def _accuracy(e: Evaluation) -> Sheet:
+def accuracy_sheet(e: Evaluation) -> Sheet:
     """A row per line, and of many models per line and model."""
     title = f"{e.data}: {e.n} questions, % right [95% interval]"
     note = ""

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from lmsi_cli.equations import equations
 from lmsi_cli.records import Interval, Mode
 from lmsi_cli.report.comparison import score
 from lmsi_cli.report.confidence import confidence_of
@@ -46,8 +45,6 @@ GREEDY_NAMES: dict[Mode, str] = {
 }
 ORDER: tuple[Mode, ...] = ("direct", "cot", "cot-few", "sc")  # of the lines of a table
 ONE = "one sampled path"
-LENGTHS = ("short", "middle", "long")  # thirds of the questions by their number of words
-MOST_STEPS = 6  # equations; more are one stratum
 
 Sorted = dict[Mode, dict[str, list[Answer]]]
 Answers = Mapping[str, Sequence[Answer]]  # question id -> its answers in one mode, by path number
@@ -125,24 +122,24 @@ class Marking:
             task=task,
             questions=self.questions,
             variants=tuple(self.variants),
-            strata=tuple(self._strata(next(iter(answers.values()), []))),
+            strata=tuple(self._strata()),
             confidence=confidence_of(answers, self.gold, seed),
             rivals=dict(self._rivals(seed)),
         )
 
-    def _strata(self, base: Sequence[Answer]) -> Iterator[Stratum]:
-        """The line that decides on parts of the questions: who gained where."""
+    def _strata(self) -> Iterator[Stratum]:
+        """The line that decides by family of the questions: who gained where."""
+        families = sorted({q.family for q in self.questions if q.family is not None})
         scores = {v.model: score([v], self.primary) for v in self.variants if v.main}
-        for by, labels in labels_of(self.questions, base).items():
-            for name in sorted(set(labels.values())):
-                places = [i for i, q in enumerate(self.gold) if labels.get(q) == name]
-                groups = [self.clusters[i] for i in places] if self.clusters else None
-                figures = {
-                    model: accuracy([row[i] for i in places], groups)
-                    for model, row in scores.items()
-                    if row is not None
-                }
-                yield Stratum(by=by, name=name, n=len(places), accuracy=figures)
+        for name in families if len(families) > 1 else ():
+            places = [i for i, q in enumerate(self.questions) if q.family == name]
+            groups = [self.clusters[i] for i in places] if self.clusters else None
+            figures = {
+                model: accuracy([row[i] for i in places], groups)
+                for model, row in scores.items()
+                if row is not None
+            }
+            yield Stratum(by="family", name=name, n=len(places), accuracy=figures)
 
     def _rivals(self, seed: int) -> Iterator[tuple[str, Rivalry]]:
         """Each adapter's greedy answer against votes of the base."""
@@ -198,43 +195,6 @@ def accuracy(scores: Sequence[float], clusters: Clusters = None) -> Interval:
     if clusters is None and all(s in (0.0, 1.0) for s in scores):
         return wilson(round(sum(scores)), len(scores))
     return mean_interval(scores, clusters)
-
-
-def labels_of(
-    questions: Sequence[Labelled], answers: Iterable[Answer]
-) -> dict[str, dict[str, str]]:
-    """Label questions by family, by length, and by the steps that their solutions take.
-
-    Args:
-        questions: Those of the data set.
-        answers: Of one model, the base, so that all models' strata hold the same questions.
-
-    Returns:
-        Label by question id, per kind. The number of steps is the median number of equations over
-        the sampled paths that gave an answer; questions without any have none.
-    """
-    found = {
-        "family": {q.id: q.family for q in questions if q.family is not None},
-        "length": _lengths(questions),
-        "steps": _steps(answers),
-    }
-    return {by: labels for by, labels in found.items() if len(set(labels.values())) > 1}
-
-
-def _lengths(questions: Sequence[Labelled]) -> dict[str, str]:
-    words = {q.id: len(q.question.split()) for q in questions}
-    ordered = sorted(words.values())
-    cuts = [ordered[len(ordered) * i // 3] for i in (1, 2)] if ordered else []
-    return {q: LENGTHS[sum(n >= cut for cut in cuts)] for q, n in words.items()}
-
-
-def _steps(answers: Iterable[Answer]) -> dict[str, str]:
-    counts: dict[str, list[int]] = {}
-    for a in answers:
-        if a.mode == "sc" and a.predicted_answer is not None:
-            counts.setdefault(a.question_id, []).append(len(equations(a.text)))
-    middle = {q: sorted(c)[len(c) // 2] for q, c in counts.items()}
-    return {q: f"{n}" if n < MOST_STEPS else f"{MOST_STEPS} or more" for q, n in middle.items()}
 
 
 def _curve(

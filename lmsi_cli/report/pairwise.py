@@ -14,8 +14,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from lmsi_cli.config import EngineConfig, ServerConfig
 from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
@@ -114,14 +112,13 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
     line = line or primary
     if line not in lines:
         raise LmsiError(f"no line {line!r} in both", hint=f"lines: {', '.join(lines)}")
-    found = [_line(name, a, b, common, seed) for name in lines]
     return Opposed(
-        a=_label(a),
-        b=_label(b),
+        a=f"{a.name}: {a.variant.name} on {a.evaluation.data}",
+        b=f"{b.name}: {b.variant.name} on {b.evaluation.data}",
         n=len(common),
         left_out=len({*a.evaluation.gold, *b.evaluation.gold}) - len(common),
         differences=tuple(differences(a, b)),
-        lines=tuple(_corrected(found, primary)),
+        lines=tuple(_lines(lines, primary, (a, b), common, seed)),
         unpaired=tuple(
             f.name for v in (a.variant, b.variant) for f in v.figures if f.name not in lines
         ),
@@ -168,10 +165,6 @@ def _plain(value: Any) -> str:  # noqa: ANN401 - any setting
     return UNKNOWN if value in (None, "") else str(value)
 
 
-def _label(side: Side) -> str:
-    return f"{side.name}: {side.variant.name} on {side.evaluation.data}"
-
-
 def _told(variant: Variant) -> str:
     return ", ".join(f.name for f in variant.figures) or NONE
 
@@ -187,19 +180,15 @@ def _common(a: Side, b: Side, intersect: bool) -> list[Labelled]:
             hint="questions are matched by id, words and right answer",
         )
     if odd and not intersect:
-        changed = sorted(q for q in odd if q in a.evaluation.gold and q in theirs)
-        raise LmsiError(_odd(a, b, sorted(odd), changed), hint=(
-            f"--intersect compares the {len(common)} that are the same"))  # fmt: skip
+        changed = sum(q in a.evaluation.gold and q in theirs for q in odd)
+        why = f" ({changed} with other words or another right answer)" if changed else ""
+        more = f" and {len(odd) - NAMED} more" if len(odd) > NAMED else ""
+        raise LmsiError(
+            f"{a.name} has {a.evaluation.n} questions and {b.name} {b.evaluation.n}, and "
+            f"{len(odd)} are not in both{why}: {', '.join(sorted(odd)[:NAMED])}{more}",
+            hint=f"--intersect compares the {len(common)} that are the same",
+        )
     return common
-
-
-def _odd(a: Side, b: Side, odd: Sequence[str], changed: Sequence[str]) -> str:
-    more = f" and {len(odd) - NAMED} more" if len(odd) > NAMED else ""
-    why = f" ({len(changed)} with other words or another right answer)" if changed else ""
-    return (
-        f"{a.name} has {a.evaluation.n} questions and {b.name} {b.evaluation.n}, and {len(odd)} "
-        f"are not in both{why}: {', '.join(odd[:NAMED])}{more}"
-    )
 
 
 def _same(one: Labelled, other: Labelled) -> bool:
@@ -217,28 +206,30 @@ def _figure(side: Side, line: str) -> Figure:
     return found
 
 
-def _line(line: str, a: Side, b: Side, common: Sequence[Labelled], seed: int) -> OpposedLine:
-    one, two = ([_scores(s, line)[q.id] for q in common] for s in (a, b))
-    left, right = _figure(a, line), _figure(b, line)
+def _lines(
+    lines: Sequence[str],
+    primary: str,
+    sides: tuple[Side, Side],
+    common: Sequence[Labelled],
+    seed: int,
+) -> Iterator[OpposedLine]:
+    """Both sides of each line; those that do not decide are corrected among themselves."""
     clusters = clusters_of(common)
-    return OpposedLine(
-        line=line,
-        a=accuracy(one, clusters),
-        b=accuracy(two, clusters),
-        tokens=(left.tokens, right.tokens),
-        seconds=(left.seconds, right.seconds),
-        change=paired(one, two, seed, clusters),
-        p_holm=1.0,
-    )
-
-
-def _corrected(lines: Sequence[OpposedLine], primary: str) -> Iterator[OpposedLine]:
-    """Correct the lines that do not decide among themselves."""
-    others = [x.line for x in lines if x.line != primary]
-    adjusted = holm([x.change.p_value for x in lines if x.line in others])
-    values = dict(zip(others, adjusted, strict=True))
-    for x in lines:
-        yield msgspec.structs.replace(x, p_holm=values.get(x.line, x.change.p_value))
+    scores = [[[_scores(s, x)[q.id] for q in common] for s in sides] for x in lines]
+    changes = [paired(one, two, seed, clusters) for one, two in scores]
+    others = [c.p_value for x, c in zip(lines, changes, strict=True) if x != primary]
+    corrected = iter(holm(others))
+    for line, (one, two), change in zip(lines, scores, changes, strict=True):
+        left, right = (_figure(s, line) for s in sides)
+        yield OpposedLine(
+            line=line,
+            a=accuracy(one, clusters),
+            b=accuracy(two, clusters),
+            tokens=(left.tokens, right.tokens),
+            seconds=(left.seconds, right.seconds),
+            change=change,
+            p_holm=change.p_value if line == primary else next(corrected),
+        )
 
 
 def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[Flip]:

@@ -19,8 +19,7 @@ from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record, Vote
 from lmsi_cli.report.breakdowns import GAINED, LOST, RIGHT, WRONG, kinds_of
 from lmsi_cli.report.grading import GREEDY_NAMES
-from lmsi_cli.report.results import Answer, Labelled
-from lmsi_cli.report.stored import Exam
+from lmsi_cli.report.results import Answer, Exam, Labelled
 from lmsi_cli.thinking import answer_part
 
 

@@ -25,11 +25,15 @@ statistics but their records. Shortened, with one question and the base alone:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Interval, Mode, Paired, Record, StopReason
+from lmsi_cli.run_folder import RESULT, RunDir
 from lmsi_cli.stats import Bin, Replicates
 
 BASE = "base"
@@ -150,8 +154,7 @@ class Replicated(Record, frozen=True, kw_only=True):
 class Stratum(Record, frozen=True, kw_only=True):
     """The primary line on a part of the questions: one interval per model, in their order.
 
-    ``by`` and ``name`` are those of ``grading.labels_of``: the family, the length of the question
-    in thirds, the number of equations that the base's sampled paths hold.
+    ``by`` is ``family``, ``name`` the family.
     """
 
     by: str
@@ -295,3 +298,45 @@ def clusters_of(questions: Sequence[Labelled]) -> list[str] | None:
     if not any(q.group for q in questions):
         return None
     return [f"group {q.group}" if q.group else f"question {q.id}" for q in questions]
+
+
+class Exam(NamedTuple):
+    """One data set: its newest evaluation, and the answers of each model."""
+
+    evaluation: Evaluation
+    answers: dict[str, list[Answer]]
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read a result file.
+
+    Raises:
+        LmsiError: It is missing, or no result of `lmsi eval`.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Evaluation)
+    except OSError as e:
+        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+    except msgspec.DecodeError as e:
+        raise LmsiError(
+            f"{path}: not a result of `lmsi eval`: {e}",
+            hint="give a file that ends in .result.json, or a run folder",
+        ) from None
+
+
+def answers_of(variant: Variant, folder: Path) -> list[Answer]:
+    """The answers of a variant from the files beside its result; empty if they are gone."""
+    files = [folder / name for name in variant.answers if name]
+    return [a for f in files if f.exists() for a in read_records(f, Answer)]
+
+
+def exams_of(run: RunDir) -> list[Exam]:
+    """The newest evaluation of each data set; those with a comparison first.
+
+    Raises:
+        LmsiError: A result file cannot be read.
+    """
+    files = sorted(run.eval_dir.glob(f"*{RESULT}"), key=lambda f: (f.stat().st_mtime, f.name))
+    newest = {e.data: e for e in map(read_evaluation, files)}
+    found = sorted(newest.values(), key=lambda e: not e.pairs)
+    return [Exam(e, {v.model: answers_of(v, run.eval_dir) for v in e.mains}) for e in found]

@@ -29,8 +29,8 @@ BAR = 24  # characters of the longest bar
 COLOURS = {"good": "green", "care": "yellow", "bad": "red"}
 VERDICTS = {"train": "good", "train with care": "care", "do not train": "bad"}
 _FIGURE = re.compile(r"[-+<?]?\d|[-?]?$")  # what a column of figures holds
-# What Markdown, or HTML within it, would take for more than text.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
+# What Markdown, HTML within it, or a hub that makes links of addresses would take for more.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|!~&^$@]|(?<=www)\.|:(?=//))")
 
 
 def rendered(*parts: Part) -> Iterator[Table | Text]:
@@ -101,7 +101,7 @@ def _table(sheet: Sheet) -> Table:
 def _chart(chart: Chart) -> Sheet:
     """A chart's table; counts get bars of block characters beside them."""
     sheet = msgspec.structs.replace(chart_sheet(chart), note=chart.note)
-    if not chart.bars or len(chart.series) > 1:
+    if not chart.bars:
         return sheet
     counts = chart.series[0].y
     most = max(1.0, *counts)

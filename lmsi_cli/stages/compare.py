@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.report.distillation import Contestant, Contestants, Distillation, distillation
 from lmsi_cli.report.pairwise import Opposed, Side, opposed
-from lmsi_cli.report.results import Evaluation, Variant
-from lmsi_cli.report.stored import answers_of, read_evaluation
+from lmsi_cli.report.results import Evaluation, Variant, answers_of, read_evaluation
+from lmsi_cli.report.rivals import Contestant, Contestants, Distillation, distillation
 from lmsi_cli.run_folder import RESULT, RunDir, teacher_of
 
 SAMPLED = ("temperature", "sample_seed", "seed", "top_k", "top_p", "min_p")

@@ -29,8 +29,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
-from lmsi_cli.report.card import LIBRARY, WHAT, Card, card_of, markdown, whose
-from lmsi_cli.report.modelfile import modelfile
+from lmsi_cli.report.export_texts import LIBRARY, WHAT, Card, card_of, markdown, modelfile, whose
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, chosen_scale, sha256_file
 from lmsi_cli.splits import stem_of

@@ -25,6 +25,7 @@ from lmsi_cli.report.breakdowns import confidence_section, details_section, flip
 from lmsi_cli.report.digest import Digest, Section, Series
 from lmsi_cli.report.evaluation import headline, result_section
 from lmsi_cli.report.questions import QuestionSet, QuestionView, exam_set, run_question
+from lmsi_cli.report.results import Exam, exams_of
 from lmsi_cli.report.rounds import kept_round_line, rounds_section, rounds_table
 from lmsi_cli.report.sections import (
     kept_line,
@@ -33,7 +34,6 @@ from lmsi_cli.report.sections import (
     verdict_section,
     vote_section,
 )
-from lmsi_cli.report.stored import Exam, exams_of
 from lmsi_cli.rounds.records import Rounds
 from lmsi_cli.run_folder import (
     ANSWERS,

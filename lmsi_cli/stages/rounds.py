@@ -23,9 +23,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Question, TrainExample, Vote
-from lmsi_cli.report.results import Answer, Evaluation
+from lmsi_cli.report.results import Answer, Evaluation, answers_of
 from lmsi_cli.report.rounds import RoundsTable, rounds_table
-from lmsi_cli.report.stored import answers_of
 from lmsi_cli.rounds.best import best
 from lmsi_cli.rounds.figures import Said, figures
 from lmsi_cli.rounds.records import By, Figures, Gate, Round, Rounds

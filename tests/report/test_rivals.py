@@ -6,10 +6,16 @@ import pytest
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.comparison import corrected
 from lmsi_cli.report.confidence import confidence_of
-from lmsi_cli.report.distillation import Contestant, Contestants, distillation, distillation_section
-from lmsi_cli.report.grading import labels_of
-from lmsi_cli.report.results import Answer, Confidence, Labelled
-from lmsi_cli.report.rivals import Sampled, Single, rivalry
+from lmsi_cli.report.results import Answer, Confidence
+from lmsi_cli.report.rivals import (
+    Contestant,
+    Contestants,
+    Sampled,
+    Single,
+    distillation,
+    distillation_section,
+    rivalry,
+)
 
 GOLD = {f"q{i}": "7" for i in range(120)}
 
@@ -74,20 +80,6 @@ def test_questions_without_a_vote_are_counted_apart():
 @pytest.mark.parametrize("answers", [[], paths("q0", "7", mode="cot"), paths("q0", [None])])
 def test_without_sampled_answers_there_is_no_confidence(answers):
     assert confidence_of({"base": answers}, GOLD) is None
-
-
-def test_questions_are_labelled_by_family_length_and_steps():
-    asked = [
-        Labelled(id=q, question="how many " * (1 + i % 3), gold="7", family="abc"[i % 3])
-        for i, q in enumerate(GOLD)
-    ]
-    found = labels_of(asked, base())
-    assert set(found["family"].values()) == set("abc")
-    assert set(found["length"].values()) == {"short", "middle", "long"}
-    assert (found["steps"]["q1"], found["steps"]["q2"]) == ("2", "1")
-    same = [msgspec.structs.replace(q, family=None) for q in asked]
-    assert "family" not in labels_of(same, [])
-    assert labels_of([], []) == {}
 
 
 def sampled(right):

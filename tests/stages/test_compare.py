@@ -7,7 +7,7 @@ from test_evaluate import BASE, LABELLED, TwoMinds, variants
 
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.report.stored import read_evaluation
+from lmsi_cli.report.results import read_evaluation
 from lmsi_cli.run_folder import TEACHER, RunDir
 from lmsi_cli.stages.compare import Place, compare, distilled, find_result
 from lmsi_cli.stages.evaluate import Exam, evaluate

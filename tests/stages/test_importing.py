@@ -5,7 +5,7 @@ import json
 import pytest
 from stage_helpers import TASK
 
-from lmsi_cli.report.stored import read_evaluation
+from lmsi_cli.report.results import read_evaluation
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import Place, compare
 from lmsi_cli.stages.importing import import_evaluation

@@ -1,0 +1,255 @@
+"""What an export says of itself: the model card, and the Modelfile for Ollama.
+
+The card is README.md with the header that model hubs read. All that comes out of files (a model's
+name, a licence, a data set's name) is a stranger's text: in the header it is a quoted string, in
+the text it is escaped. Computes nothing. The header of a card, and a Modelfile:
+
+    ---                                          FROM ./model.gguf
+    base_model: "tinymath-f16.gguf"              PARAMETER temperature 0.7
+    tags: ["lora", "self-improvement", "lmsi"]   TEMPLATE ...
+    ---
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lmsi_cli.config import SamplingConfig, TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import read_object
+from lmsi_cli.prompts import TWO_STAGES, Task, render
+from lmsi_cli.records import Record
+from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.evaluation import accuracy_sheet
+from lmsi_cli.report.results import BASE, read_evaluation
+from lmsi_cli.report.text import escaped, markdown_table
+from lmsi_cli.run_folder import RESULT, SCALE, RunDir, sha256_file, teacher_of
+
+LONGEST = 200  # characters of a stranger's text
+KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
+WHAT = {
+    "adapter": "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base.",
+    "gguf": "A GGUF model: the base with the adapter merged into it.",
+    "hf": "A model for transformers: the base's weights with the adapter merged into them.",
+    "ollama": "A model for Ollama, with the Modelfile that makes it.",
+}
+LIBRARY = {"adapter": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
+QUOTES = '"""'
+ONE_STAGE = "# The run asked twice; a template asks once, so the answer ends the rationale."
+PROMPT = "{{ .Prompt }}"  # what Ollama's templates put the user's words in place of
+
+Rows = tuple[tuple[str, str], ...]
+
+
+class Card(Record, frozen=True, kw_only=True):
+    """What a card says; all but ``kind`` and ``use`` may be strangers' text until escaped.
+
+    ``data``, ``settings`` and ``measured`` come out of the run folder (``card_of``).
+    """
+
+    title: str
+    kind: str
+    use: str
+    base: str
+    base_sha256: str
+    base_name: str
+    licence: str
+    library: str
+    scale: float
+    checks: Rows
+    remarks: tuple[str, ...]
+    data: Rows = ()
+    settings: Rows = ()
+    measured: tuple[Sheet, ...] = ()
+
+
+def card_of(run: RunDir, card: Card) -> Card:
+    """Fill in what the run folder knows: its data, the training's settings, what was measured."""
+    origin = read_object(run.adapter_origin)
+    proof = _section(origin, "result", "proof")
+    checks = [
+        (f"after training: {name.replace('_', ' ')}", f"{proof[name]:.2%}")
+        for name in ("moved", "base_gap", "adapted_gap")
+        if isinstance(proof.get(name), float)
+    ]
+    known = TrainConfig.__struct_fields__
+    return msgspec.structs.replace(
+        card,
+        data=tuple(_data(run, origin, card.scale)),
+        settings=tuple((n, str(origin[n])) for n in known if n in origin),
+        measured=tuple(_measured(run, card.scale)),
+        checks=(*checks, *card.checks),
+    )
+
+
+def whose(run: RunDir) -> str:
+    """Whose votes the adapter of a run learned from, in the genitive."""
+    told = teacher_of(run)
+    return f"{Path(str(told['model'])).name}'s" if told else "its own"
+
+
+def _data(run: RunDir, origin: dict[str, Any], scale: float) -> Iterator[tuple[str, str]]:
+    """What the adapter learned from, and how strongly it acts."""
+    summary = read_object(run.vote_summary) if run.vote_summary.exists() else {}
+    for name in ("questions", "paths", "kept_questions", "kept_paths"):
+        if name in summary:
+            yield name.replace("_", " "), str(summary[name])
+    if taught := teacher_of(run):
+        yield "teacher", Path(str(taught["model"])).name
+        yield "SHA-256 of the teacher", str(taught["model_sha256"])
+    training = _section(origin, "result", "summary")
+    yield from ((n, str(training[n])) for n in ("examples", "steps", "final_loss") if n in training)
+    sweep = _section(origin, SCALE)
+    why = f" ({sweep['why']})" if sweep.get("chosen") == scale and "why" in sweep else ""
+    yield "adapter scale", f"{scale:g}{why}"
+
+
+def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A part of a JSON object; empty if it is not there or no object."""
+    found: Any = told
+    for name in names:
+        found = found.get(name, {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _measured(run: RunDir, scale: float) -> Iterator[Sheet]:
+    """What was measured with this very adapter at this scale; other models are left out."""
+    own = sha256_file(run.adapter_gguf)
+    whole = RunDir(run.root.parent)  # rounds are measured in the folder of the run
+    folders = [run.eval_dir, *([whole.eval_dir] if whole.rounds.exists() else [])]
+    for file in sorted(f for folder in folders for f in folder.glob(f"*{RESULT}")):
+        try:
+            found = read_evaluation(file)
+        except LmsiError:  # of another version; the export is none the worse for it
+            continue
+        adapted = [v for v in found.mains if v.adapter_sha256 == own and v.scale == scale]
+        base = [v for v in found.mains if v.model == BASE]
+        if base and adapted:
+            yield accuracy_sheet(msgspec.structs.replace(found, variants=(*base, *adapted[:1])))
+
+
+def markdown(card: Card) -> str:
+    """Write the whole file."""
+    base = (
+        ("base file", card.base),
+        ("its name for itself", card.base_name or "none"),
+        ("SHA-256", card.base_sha256),
+        ("licence of the base", card.licence or "not stated in the base's file"),
+    )
+    parts = [_header(card), f"# {plain(card.title)}", card.kind, card.use]
+    parts += ["## What it is made of", _table((*base, *card.data))]
+    if card.settings:
+        parts += ["## Settings of the training", _table(card.settings)]
+    parts.append("## Measured")
+    for sheet in card.measured:
+        parts += [plain(sheet.title), markdown_table(sheet)]
+    if not card.measured:
+        parts.append("Nothing was measured on labelled questions.")
+    parts += ["## Checked", _table(card.checks)]
+    if card.remarks:
+        parts += ["## Remarks", "\n".join(f"- {plain(r)}" for r in card.remarks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(card: Card) -> str:
+    lines = ["---", f"base_model: {quoted(card.base_name or card.base)}"]
+    if KNOWN_LICENCE.fullmatch(card.licence):
+        lines.append(f"license: {quoted(card.licence)}")
+    lines += [f"library_name: {quoted(card.library)}"]
+    lines += ['tags: ["lora", "self-improvement", "lmsi"]', "---"]
+    return "\n".join(lines)
+
+
+def _table(rows: Rows) -> str:
+    return markdown_table(Sheet(title="", rows=tuple((_short(a), _short(b)) for a, b in rows)))
+
+
+def plain(text: str) -> str:
+    """A stranger's text as harmless Markdown on one line, cut where it is very long."""
+    return escaped(_short(text))
+
+
+def _short(text: str) -> str:
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."
+
+
+def quoted(text: str) -> str:
+    """A stranger's text as a string of YAML, which JSON's is for printable characters."""
+    shown = "".join(c if c.isprintable() else " " for c in text)[:LONGEST]
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def modelfile(source: str | Path, adapter: str, task: Task, settings: SamplingConfig) -> str:
+    """Write the Modelfile that `ollama create` reads.
+
+    It is written for the grammar of Ollama's own parser (``parser/parser.go``): a value goes to the
+    end of its line, or between three quotes, without any escapes.
+
+    Args:
+        source: The model's file, as the Modelfile shall name it.
+        adapter: The adapter's; empty: it is merged.
+        task: Plain prompts become a template with their exemplars, being known to the letter. Of a
+            conversation Ollama makes its own from the file's chat template, and only the system
+            message is told.
+        settings: How the run's paths were drawn.
+
+    Raises:
+        LmsiError: A path or the system message cannot be written in this grammar.
+    """
+    lines = [ONE_STAGE] if task.format == TWO_STAGES else []
+    lines += [f"FROM {_one_line(str(source))}"]
+    if adapter:
+        lines.append(f"ADAPTER {_one_line(adapter)}")
+    lines += [f"PARAMETER {name} {value}" for name, value in _parameters(settings).items()]
+    if task.chat is None:
+        lines.append(f"PARAMETER stop {_quoted(chr(10) + 'Q:')}")
+        lines.append(f"TEMPLATE {_quoted(template(task))}")
+    elif task.chat.system.strip():
+        lines.append(f"SYSTEM {_quoted(task.chat.system.strip())}")
+    return "\n".join(lines) + "\n"
+
+
+def template(task: Task) -> str:
+    """The run's plain prompt with a place for the question.
+
+    Raises:
+        LmsiError: The prompt's own words look like a place.
+    """
+    text = render(task, PROMPT, task.format)
+    if not isinstance(text, str) or text.count("{{") != 1:
+        raise LmsiError("the task's prompt cannot be written as an Ollama template")
+    return text
+
+
+def _parameters(s: SamplingConfig) -> Mapping[str, str]:
+    """Ollama's own defaults are others, so all are told; it penalises repetition, lmsi does not."""
+    return {
+        "temperature": f"{s.temperature:g}",
+        "top_k": f"{s.top_k}",
+        "top_p": f"{s.top_p:g}",
+        "min_p": f"{s.min_p:g}",
+        "repeat_penalty": "1",
+        "num_predict": f"{s.max_tokens}",
+    }
+
+
+def _quoted(text: str) -> str:
+    if QUOTES in text or text.endswith('"'):
+        raise LmsiError(
+            "a text with three quotes, or a quote at its end, has no place in a Modelfile"
+        )
+    return f"{QUOTES}{text}{QUOTES}"
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or '"' in text or text != text.strip():
+        raise LmsiError(f"{text!r}: this path has no place in a Modelfile", hint="rename it")
+    return text
