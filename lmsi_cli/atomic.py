@@ -65,9 +65,9 @@ def write_error(path: Path, e: OSError) -> LmsiError:
 
 @contextmanager
 def replacing_folder(place: Path) -> Iterator[Path]:
-    """An empty folder that takes its place if all goes well, and else is gone.
+    """Give an empty folder that takes its place if all goes well, and is deleted if not.
 
-    What a killed process left of it is removed first.
+    What a killed process left behind is deleted first.
 
     Raises:
         LmsiError: The disk is full, or the place cannot be written to.
@@ -94,10 +94,10 @@ def _remove(folder: Path) -> None:
 
 
 def check_place(place: Path, own: str, overwrite: bool) -> None:
-    """Refuse to replace a folder unasked, and one that is not ours at all.
+    """Refuse to replace a folder unasked, and one that lmsi did not make at all.
 
     Args:
-        place: Where a new folder shall come.
+        place: Where the new folder is to go.
         own: A file that every folder of this kind has.
         overwrite: Whether a folder of this kind may be replaced.
 
@@ -115,7 +115,7 @@ def check_place(place: Path, own: str, overwrite: bool) -> None:
 
 
 def check_room(place: Path, need: int) -> None:
-    """Ask for the room on the disk before the work.
+    """Check before the work that the disk has room.
 
     Args:
         place: An existing folder.

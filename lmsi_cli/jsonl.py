@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import BufferedRandom, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar, cast, get_type_hints
+from typing import Any, BinaryIO, Generic, TypeVar, cast, get_type_hints
 
 import msgspec
 
@@ -105,7 +105,7 @@ def open_mended(path: Path, kind: type[Record]) -> FileIO:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with path.open("r+b") as old:
-            end = max((line.end for line in _scan(old, path, kind)), default=0)
+            end = max((end for _, end, _ in _scan(old, path, kind)), default=0)
             old.truncate(end)
             old.seek(max(end - 1, 0))
             if old.read(1) not in (b"", b"\n"):  # a complete record that only lacks its newline
@@ -131,7 +131,7 @@ def read_placed(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
     """Yield each record as ``read_records`` does, after the byte offset where its line begins."""
     try:
         with path.open("rb") as file:
-            yield from ((line.start, line.record) for line in _scan(file, path, kind))
+            yield from ((start, record) for start, _, record in _scan(file, path, kind))
     except OSError as e:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
 
@@ -225,16 +225,8 @@ def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
         writer.finish(file, seed)
 
 
-class _Line(NamedTuple, Generic[R]):
-    """A record and the byte offsets where its line begins and ends."""
-
-    start: int
-    end: int
-    record: R
-
-
-def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[_Line[R]]:
-    """Yield each record with its place; stop before a torn last line.
+def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, int, R]]:
+    """Yield where each line begins and ends, and its record; stop before a torn last line.
 
     A prefix of a record is never valid JSON, so a bad last line that *is* JSON is no tear but a
     mistake, and is reported like one in the middle.
@@ -254,7 +246,7 @@ def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[_Line[R]]:
                 return
             found = str(e).removeprefix("JSON is malformed: ")
             raise LmsiError(f"{path}:{number}: not valid JSON: {found}") from None
-        yield _Line(end - len(line), end, record)
+        yield end - len(line), end, record
 
 
 def _plain(message: str) -> str:

@@ -62,7 +62,7 @@ class JsonlIndex(Generic[R]):
             kind: What its lines are.
             key: A record's group, and its number there.
             what: What a record is called in a message, with ``{key}`` and ``{number}``.
-            progress: Is told after each MiB how many have been read.
+            progress: Called after each MiB with how many have been read.
 
         Raises:
             LmsiError: The file is missing, a line is not a ``kind``, or two have one key.
@@ -91,7 +91,7 @@ class JsonlIndex(Generic[R]):
         self.close()
 
     def close(self) -> None:
-        """Let go of the file and delete the notes."""
+        """Close the file and delete the index."""
         self._file.close()
         self._places.close()
 

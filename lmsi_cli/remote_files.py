@@ -1,7 +1,7 @@
-"""Files at the addresses that fsspec knows, such as object stores.
+"""Files in object stores, and wherever else fsspec reaches.
 
-Knows addresses, and what the errors of a store's client mean; nothing of what is in a file.
-Credentials come from where that client looks and are never part of an address:
+Knows addresses and the errors of the stores' clients; nothing of what is in a file. Credentials
+come from where the client looks for them and are never part of an address:
 
     read_remote("s3://bucket/questions.jsonl")                          # b'{"question": ...'
     write_remote(Path("paths.parquet"), "s3://bucket/a/paths.parquet")
@@ -39,7 +39,7 @@ def read_remote(address: str) -> bytes:
 
 
 def write_remote(file: Path, address: str) -> None:
-    """Upload a file of this machine; in an object store it is seen whole or not at all.
+    """Upload a file; in an object store others see it whole or not at all.
 
     Raises:
         LmsiError: As ``read_remote``.

@@ -67,7 +67,7 @@ def drawn_paths(file: Path, each: Callable[[Sampled], None] | None = None) -> Dr
 
     Args:
         file: Its ``paths.jsonl``.
-        each: Is given every path.
+        each: Called with every path.
 
     Raises:
         LmsiError: A line is no path.

@@ -1,8 +1,8 @@
 """The run folder: its file names, its lock, and the settings that a run is tied to.
 
 The only place that knows what a file of a run is called. Knows nothing of what the records mean;
-how lines survive a killed writer is in ``jsonl.py``, what makes a run go on in ``resume.py``. A
-folder belongs to one process at a time:
+how lines survive a killed writer is in ``jsonl.py``, what a resumed run checks in ``resume.py``.
+One process at a time holds a folder:
 
     with locked(run), appender(run.paths, Path) as paths:
         paths.write(path)            # runs/first/paths.jsonl grows by a line
@@ -39,7 +39,7 @@ PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
 class RunDir:
-    """Where each file of one run lies; making one touches no disk."""
+    """The path of each file of a run; creating one reads and writes nothing."""
 
     def __init__(self, root: Path | str) -> None:
         _refuse_address(root)
@@ -111,7 +111,7 @@ class RunDir:
             raise LmsiError(f"{self.run_toml}: {e}", hint="mend it, or use another folder") from e
 
     def save_settings(self, section: str, values: dict[str, Any]) -> None:
-        """Replace one section of run.toml, leaving the others; None is left out (not in TOML)."""
+        """Replace one section of run.toml and keep the others; None is left out (TOML has none)."""
         merged = {**self.load_settings(), section: as_toml(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
 
@@ -136,17 +136,19 @@ def refuse_student(run: RunDir) -> None:
     if teacher := teacher_of(run):
         raise LmsiError(
             f"{run.root}: in this folder a student learns from the votes of {teacher['run']}",
-            hint="paths of its own belong into a folder of their own: "
+            hint="sample its own paths into another folder: "
             "`lmsi sample QUESTIONS -m STUDENT -o FOLDER`",
         )
 
 
 @contextmanager
 def locked(run: RunDir) -> Iterator[None]:
-    """Hold the folder for this process, making it if need be; even kill -9 frees it.
+    """Hold the folder for this process, creating it if need be.
+
+    The lock goes with the process, so ``kill -9`` frees it, too.
 
     Raises:
-        LmsiError: Another process holds it; names the process. Or its paths are Parquet shards.
+        LmsiError: Another process holds it (the message names it), or its paths are Parquet shards.
     """
     import filelock
 
@@ -177,7 +179,7 @@ def _in_use(run: RunDir) -> LmsiError:
 
 
 def in_use(run: RunDir) -> bool:
-    """Whether a process holds the folder now; takes the lock for an instant at most."""
+    """Whether a process holds the folder now; takes the lock for a moment to find out."""
     import filelock
 
     if not run.lock.exists():
@@ -185,15 +187,15 @@ def in_use(run: RunDir) -> bool:
     try:
         with filelock.FileLock(run.lock, timeout=0):
             return False
-    except (filelock.Timeout, OSError):  # a folder that may not be written to: nobody can tell
+    except (filelock.Timeout, OSError):  # OSError: a read-only folder, whose lock cannot be tried
         return run.lock_owner.exists()
 
 
 def open_run(root: Path | str) -> RunDir:
-    """The run folder of a name, to be read.
+    """Open a run folder to read from it, without taking its lock.
 
     Raises:
-        LmsiError: Its paths are Parquet shards, or the name is an address.
+        LmsiError: Its paths are Parquet shards, or the name is an address such as ``s3://...``.
     """
     run = RunDir(root)
     _refuse_shards(run)
@@ -226,7 +228,7 @@ def paths_by_question(
 
     Args:
         run: A folder with ``paths.jsonl``.
-        progress: Is told how many MiB were read so far.
+        progress: Called with the MiB read so far.
 
     Raises:
         LmsiError: The file is missing, a line is no path, or a path is there twice.
@@ -241,13 +243,13 @@ def questions_by_id(run: RunDir) -> JsonlIndex[Question]:
 
 
 def chosen_scale(adapter: Path) -> float:
-    """How strongly an adapter is to act, as the sweep after its training chose; else 1.
+    """The scale of an adapter that the sweep after training chose; 1 if there was no sweep.
 
     Args:
         adapter: A GGUF adapter; the choice is in the ``lmsi.json`` beside it.
 
     Raises:
-        LmsiError: What is written there is no scale.
+        LmsiError: What is written there is not a scale, above 0 and at most 100.
     """
     file = adapter.with_name(ORIGIN)
     sweep = read_object(file).get(SCALE, {}) if file.exists() else {}

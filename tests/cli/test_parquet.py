@@ -201,6 +201,17 @@ def test_questions_from_a_bucket(lmsi, folder, bucket):
     assert json.loads(RunDir("r").questions.read_text())["question"] == "What is 2 + 2?"
 
 
+@pytest.mark.parametrize("command", ["vote", "report", "show", "watch", "train", "export"])
+def test_a_run_in_parquet_of_an_earlier_version_gets_one_line(lmsi, run, command):
+    (run.root / "paths").mkdir()
+    (run.root / "paths" / "part-000000.parquet").touch()
+    done = lmsi(command, "r")
+    assert done.exit_code == 1
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: ") and "Parquet" in error
+    assert "lmsi convert r --to jsonl" in hint
+
+
 NOT_THERE = {
     "no bucket": ("s3://no-such-bucket-here/a", "no-such-bucket-here"),
     "no such store": ("nosuch://bucket/a", "nosuch"),
