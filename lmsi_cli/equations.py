@@ -65,12 +65,6 @@ def equations(text: str) -> tuple[str, ...]:
     return tuple(map(str, read_equations(text)))
 
 
-def equations_hold(text: str) -> bool | None:
-    """Say whether every equation of a rationale is exactly true; ``None`` if it has none."""
-    found = read_equations(text)
-    return all(e.holds for e in found) if found else None
-
-
 def read_equations(text: str) -> tuple[Equation, ...]:
     """Read the equations of a rationale in order, with their values."""
     if "=" not in text:

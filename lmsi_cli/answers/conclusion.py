@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lmsi_cli.answers.places import Extraction, Span
-from lmsi_cli.answers.refusals import declines
+from lmsi_cli.answers.rules import declines
 
 CONTRADICTION, MARKER, HASH = "contradiction", "marker", "hash"
 _CORRECTION = re.compile(

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmsi_cli.answers import choice, date, latex, number, span, text, yesno
+from lmsi_cli.answers import choice, date, latex, number, span, yesno
 from lmsi_cli.answers.conclusion import CONTRADICTION, Step, concluded, rest
-from lmsi_cli.answers.digits import ascii_digits
 from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Finder, Kind, Rule, Said, Span
 from lmsi_cli.answers.turns import before_run_on
+from lmsi_cli.answers.words import ascii_digits
 from lmsi_cli.errors import LmsiError
 
 KINDS: dict[str, Kind] = {
@@ -28,7 +28,7 @@ KINDS: dict[str, Kind] = {
     "latex": latex.KIND,
     "number": number.KIND,
     "span": span.KIND,
-    "text": text.KIND,
+    "text": span.TEXT,
     "yesno": yesno.KIND,
 }
 NOTHING = Asked()

@@ -1,10 +1,13 @@
-"""Short free answers, compared as SQuAD compares them: no case, articles or punctuation.
+"""Free answers: short ones, compared as SQuAD compares them, and whole texts, word for word.
 
-Knows words, not meanings. Numbers inside a span and whole dates have their own one spelling, as
-DROP needs it:
+Knows words, not meanings. A span has no case, articles or punctuation. Numbers inside a span and
+whole dates have their own one spelling, as DROP needs it:
 
     canonical: "The Eiffel Tower!" -> "eiffel tower"   "1,200 yards" -> "1200 yards"
                "May 4, 1863" -> "1863-05-04"
+
+A text that is itself the answer (``TEXT``) has its blanks collapsed; a vote over such texts says
+little.
 
 Sources: the normalisation of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250) and of DROP (Dua et
 al. 2019, arXiv 1903.00161).
@@ -18,8 +21,8 @@ import unicodedata
 from lmsi_cli.answers import date
 from lmsi_cli.answers.number import number_value
 from lmsi_cli.answers.numerals import spell
-from lmsi_cli.answers.places import Asked, Kind, Rule, Span, short_reply, unwrapped
-from lmsi_cli.answers.rules import rules
+from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, short_reply, unwrapped
+from lmsi_cli.answers.rules import MARKER, REFUSAL, rules
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
@@ -58,4 +61,20 @@ def _is_punctuation(c: str) -> bool:
     return unicodedata.category(c).startswith("P") or c in "$+<=>^`|~"
 
 
+def _whole(text: str, place: Span, _asked: Asked) -> Span | None:
+    """Take the whole place without its outer blanks."""
+    inner = text[place.start : place.end]
+    start = place.end - len(inner.lstrip())
+    end = place.start + len(inner.rstrip())
+    return Span(start, end) if start < end else None
+
+
+def _collapsed(text: str, _asked: Asked) -> str | None:
+    """Collapse blanks; None if nothing else is there."""
+    return " ".join(text.split()) or None
+
+
 KIND = Kind(rules(Rule("short-reply", short_reply, states=False, find=_find)), _find, _canonical)
+TEXT = Kind(
+    (MARKER, REFUSAL, Rule("whole", anywhere, states=False)), _whole, _collapsed, reach=10**9
+)

@@ -1,13 +1,15 @@
-"""Whole numbers in English words, from zero to millions.
+r"""Numbers that are not written in ASCII digits: in English words, and in other scripts' digits.
 
-Knows nothing of digits or of answer rules:
+Knows nothing of answer rules. Digits are replaced one for one, so that positions in a text stay:
 
     words_value("three thousand two hundred and five") -> Fraction(3205)
+    ascii_digits("\uff14\uff12 pens, \u0663 each") -> "42 pens, 3 each"
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 
 _SMALL = re.findall(
@@ -31,6 +33,23 @@ WORDS = re.compile(
     rf"(?! (?:and|or|to) )(?! [a-z]+,? (?:and|or|to) (?:a |an )?(?:{_ANY}|half|quarter)\b)",
     re.IGNORECASE,
 )
+_WIDE = range(0xFF01, 0xFF5F)  # full-width forms of ASCII
+_SCRIPTS = (
+    range(0x0660, 0x066A),  # Arabic
+    range(0x06F0, 0x06FA),  # Persian, Urdu
+    range(0x0966, 0x0970),  # Devanagari
+    range(0x09E6, 0x09F0),  # Bengali
+    range(0x1D7CE, 0x1D800),  # mathematical: bold, double-struck, sans-serif, monospace
+)
+_ASCII = {code: chr(code - 0xFEE0) for code in _WIDE} | {
+    code: str(unicodedata.decimal(chr(code))) for block in _SCRIPTS for code in block
+}
+_FOREIGN = re.compile(f"[{''.join(f'{chr(b[0])}-{chr(b[-1])}' for b in (_WIDE, *_SCRIPTS))}]")
+
+
+def ascii_digits(text: str) -> str:
+    """Replace each of these digits, and each full-width sign, by its ASCII form."""
+    return text if text.isascii() or not _FOREIGN.search(text) else text.translate(_ASCII)
 
 
 def words_value(text: str) -> Fraction | None:

@@ -189,7 +189,7 @@ def _adapter_file(given: Path) -> Path:
 def _check_overlap(variants: Sequence[Variant], exams: Sequence[Exam]) -> None:
     """Refuse to measure on what an adapter's run was trained on."""
     from lmsi_cli.contamination import check_measured
-    from lmsi_cli.tasks.trained import trained_on
+    from lmsi_cli.tasks.readers import trained_on
 
     asked = {exam.name: exam.asked for exam in exams}
     for file in dict.fromkeys(v.adapter for v in variants if v.adapter):

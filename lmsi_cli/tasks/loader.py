@@ -42,7 +42,7 @@ def task_file(name: str) -> Path:
 
 def summaries() -> list[Task]:
     """All tasks of the package, unchecked: listing them needs no package that one of them needs."""
-    return [msgspec.convert(_decoded(task_file(name)), Task) for name in task_names()]
+    return [msgspec.convert(read_toml(task_file(name)), Task) for name in task_names()]
 
 
 def load_task(name_or_path: str) -> Task:
@@ -69,7 +69,7 @@ def find_task(name_or_path: str) -> Path:
 
 def _read(path: Path) -> Task:
     """Decode and check one file; tell of all its mistakes at once."""
-    fields = _decoded(path)
+    fields = read_toml(path)
     found = mistakes(fields)
     if not found:
         return task_from(fields)
@@ -90,7 +90,12 @@ def task_from(fields: dict[str, Any]) -> Task:
     return msgspec.convert({**fields, **first}, Task)
 
 
-def _decoded(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The fields of a TOML file.
+
+    Raises:
+        LmsiError: It cannot be read, or is none.
+    """
     try:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as e:

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Question
+from lmsi_cli.jsonl import read_records
+from lmsi_cli.records import Question, TrainExample
 from lmsi_cli.remote_files import is_address, read_remote
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.entries import LINE_END, STDIN, Row, decoded, json_rows, lines, text_entries
 from lmsi_cli.tasks.fields import FIELDS, HINT, Placed, placed
 from lmsi_cli.tasks.published import LAYOUTS, plain_rows
@@ -81,6 +83,24 @@ def _read(source: str) -> list[Placed]:
     if not found:
         raise LmsiError(f"{_name(source)}: no questions in it", hint=HINT)
     return found
+
+
+def trained_on(adapter: Path) -> list[Question]:
+    """Questions of the run that made an adapter and of which it kept a path.
+
+    Where the examples are gone, all questions of the run count.
+
+    Returns:
+        Empty for an adapter that lies in no run folder: nothing is known of it.
+    """
+    run = RunDir(adapter.absolute().parent.parent)
+    if run.adapter_gguf != adapter.absolute() or not run.questions.exists():
+        return []
+    asked = list(read_records(run.questions, Question))
+    if not run.train.exists():
+        return asked
+    kept = {e.question_id for e in read_records(run.train, TrainExample)}
+    return [q for q in asked if q.id in kept]
 
 
 def json_lines(file: str) -> Iterator[Row]:

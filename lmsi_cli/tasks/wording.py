@@ -14,7 +14,6 @@ the same:
 from __future__ import annotations
 
 import difflib
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -24,6 +23,7 @@ from msgspec import Meta
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, PromptFormat, Record
+from lmsi_cli.tasks.loader import read_toml
 
 AUTO = "auto"
 FORMATS = get_args(PromptFormat)
@@ -111,7 +111,7 @@ def read_wordings(file: Path) -> list[Wording]:
     Raises:
         LmsiError: It is missing, no TOML, or an entry is not sound; names entry and field.
     """
-    fields = _decoded(file)
+    fields = read_toml(file)
     entries = fields.get("wordings")
     if not isinstance(entries, list) or not entries or len(fields) > 1:
         raise LmsiError(f"{file}: expected entries headed [[wordings]] and nothing else", _hint())
@@ -120,15 +120,6 @@ def read_wordings(file: Path) -> list[Wording]:
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise LmsiError(f"{file}: two wordings are called {twice!r}", "give each its own name")
     return found
-
-
-def _decoded(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_bytes().decode())
-    except OSError as e:
-        raise LmsiError(f"{file}: cannot be read: {e.strerror}") from None
-    except ValueError as e:
-        raise LmsiError(f"{file}: not a TOML file: {e}") from None
 
 
 def _wording(entry: Any, where: str) -> Wording:  # noqa: ANN401 - whatever TOML holds

@@ -28,11 +28,9 @@ STRICTER: tuple[Word, ...] = (TRAIN, CARE, STOP)
 FEWEST = 20  # questions with a winner; below, the interval of a share is some 40 points wide
 FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
 FALSE_STEPS = 0.50  # winners' equations that hold; measured: 0.50 and more where the vote is right
-LIFT = 0.25  # measured: 0.47 and more where the vote is right, 0.20 and less where it is wrong,
-# but for two families of which all paths leave out an item; those are told by
-FALSE_STEPS = (
-    0.50  # of the winners' equations; measured: 0.50 and more hold where the vote is right
-)
+# Measured: 0.47 and more where the vote is right, 0.20 and less where it is wrong, but for two
+# families of which all paths leave out an item; those are told by USED.
+LIFT = 0.25
 USED = 0.75  # measured: 0.84 and more where the vote is right; 0.67 and 0.47 in those two
 SAME_WINNER = (
     0.50  # measured: 0.62 and more where the vote is right; 0.00 to 0.78 where it is wrong

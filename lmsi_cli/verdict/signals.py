@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.records import Interval
-from lmsi_cli.stats import evenness, mean_interval, paired, wilson
+from lmsi_cli.stats import mean_interval, paired, wilson
 from lmsi_cli.verdict.question_stats import Seen
 
 Signals = dict[str, Interval]
@@ -27,26 +27,19 @@ GUESSES = 400  # simulated questions per number of ballots, for what agreement c
 WORDS = {
     "share": "mean share of the winner among ballots",
     "share of all": "mean share of the winner among all paths",
-    "margin": "mean lead of the winner over the runner-up",
     "above chance": "share of the winner beyond what answers drawn at random would give",
     "ties": "questions without a single winner",
-    "distinct": "distinct answers per ballot of a question",
     "parsed": "paths with a ballot",
     "truncated": "paths cut off at the token limit",
     "commonest": "questions that the commonest winner wins",
-    "evenness": "entropy of the winners over questions; 1 if all differ",
     "steps": "paths whose equations all hold, among those that state any",
     "winners' steps": "the same among the paths of the winner",
-    "losers' steps": "the same among the paths of other answers",
     "steps lift": "winners' steps minus losers' steps, by question",
-    "check agrees": "questions where refuting false equations leaves the winner as it is",
-    "one route": "winning paths that write the commonest list of equations",
     "numbers used": "numbers of the question that the winner's equations use",
-    "likelihood": "mean probability of a token",
     "second prompt": "questions where another prompt has the same winner",
     "kept": "questions with a kept path",
 }
-SHARES = ("share", "share of all", "margin", "above chance", "ties", "distinct")
+SHARES = ("share", "share of all", "above chance", "ties")
 
 
 def label_free(
@@ -69,11 +62,7 @@ def label_free(
         "truncated": [s.truncated for s in seen],
         "steps": [s.true for s in seen],
         "winners' steps": [s.winners_true for s in seen],
-        "losers' steps": [s.losers_true for s in seen],
-        "check agrees": [_check_agrees(s) for s in seen],
-        "one route": [s.one_route for s in seen],
         "numbers used": [s.numbers_used for s in seen],
-        "likelihood": [s.likelihood for s in seen],
         "second prompt": [_same_winner(s, second or {}) for s in seen],
         "kept": [float(s.kept) for s in seen],
     }
@@ -93,9 +82,7 @@ def _shares(seen: Sequence[Seen], chance: float | None) -> dict[str, Interval | 
     return {
         "share": _mean([s.share for s in seen]),
         "share of all": _mean([s.share_of_all for s in seen]),
-        "margin": _mean([s.margin for s in seen]),
         "ties": _mean([float(s.tie) for s in seen if s.ballots]),
-        "distinct": _mean([s.distinct for s in seen]),
         "above chance": _above_chance(seen, chance),
     }
 
@@ -108,7 +95,6 @@ def _winners(seen: Sequence[Seen]) -> dict[str, Interval | None]:
     total = counts.total()
     return {
         "commonest": wilson(max(counts.values()), total),
-        "evenness": evenness(sorted(counts.values())),
     }
 
 
@@ -123,13 +109,6 @@ def difference(before: Sequence[float], after: Sequence[float]) -> Interval:
     """A mean difference of paired values, with the interval of ``stats.paired``."""
     change = paired(before, after)
     return Interval(value=change.difference, low=change.low, high=change.high, n=change.n)
-
-
-def _check_agrees(seen: Seen) -> float | None:
-    """Say whether both votes have the same winner; ``None`` if no path could be checked."""
-    if seen.true is None:
-        return None
-    return float(seen.plain_answer is not None and seen.plain_answer == seen.checked_answer)
 
 
 def _same_winner(seen: Seen, second: Mapping[str, str | None]) -> float | None:

@@ -14,7 +14,7 @@ of files, formats or models. A question takes part if the winner's share of the 
     weight    (V(chosen) - V(rejected)) / k, above 0
 
     choose(vote, paths, VoteConfig())   # answers 42 (5 of 8 paths), 40 (2), 7 (1)
-    -> [Choice(chosen=<path 0>, rejected=<path 6>, weight=0.5)]
+    -> [Pair(chosen=<path 0>, rejected=<path 6>, weight=0.5)]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lmsi_cli.records import Path, Vote
 from lmsi_cli.voting.ballots import agrees, is_complete
 
 
-class Choice(NamedTuple):
+class Pair(NamedTuple):
     """Two paths of a question, the better one first, and how much the pair counts, 0 to 1."""
 
     chosen: Path
@@ -36,7 +36,7 @@ class Choice(NamedTuple):
     weight: float
 
 
-def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Choice]:
+def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Pair]:
     """Pair one question's paths; each path is in one pair at most.
 
     Args:
@@ -53,9 +53,9 @@ def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Choice
     winner = vote.predicted_answer
     chosen = [p for p in ordered if p.path in vote.kept and agrees(p, winner)]
     pairs = zip(chosen, _rejected(vote, ordered), strict=False)
-    found = [Choice(good, bad, _weight(vote, bad)) for good, bad in pairs]
+    found = [Pair(good, bad, _weight(vote, bad)) for good, bad in pairs]
     # Weighted ballots can overrule the count: then the winner is not the most consistent answer.
-    return [choice for choice in found if choice.weight > 0][: config.pairs]
+    return [pair for pair in found if pair.weight > 0][: config.pairs]
 
 
 def _rejected(vote: Vote, ordered: Sequence[Path]) -> list[Path]:

@@ -17,7 +17,7 @@ from lmsi_cli.stages.sample import bind
 from lmsi_cli.stages.train import within
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.stages.watch import scene
-from lmsi_cli.tasks.trained import trained_on
+from lmsi_cli.tasks.readers import trained_on
 
 CHAT = Chat(few_shot="turns", system="Be brief.")
 SMALL = {**IDENTITY, "model": "small.gguf", "model_sha256": "5a11", "chat": "off"}

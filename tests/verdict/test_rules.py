@@ -109,7 +109,7 @@ def test_shares_of_a_stopped_run_are_not_used():
     verdict = observer.finish()
     assert verdict.verdict == CARE
     assert "30 questions were stopped early, so no shares" in verdict.reasons[0].text
-    assert not {"share", "share of all", "margin", "above chance"} & set(verdict.evidence.signals)
+    assert not {"share", "share of all", "above chance"} & set(verdict.evidence.signals)
 
 
 def test_paths_that_were_cut_off_are_a_warning():
