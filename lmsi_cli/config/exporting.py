@@ -22,7 +22,8 @@ class ExportConfig(Config, frozen=True, kw_only=True):
     to: Annotated[
         Target,
         opt(
-            "adapter alone, merged gguf or hf folder, ollama Modelfile; or its records as parquet."
+            "adapter alone, merged gguf or hf folder, ollama Modelfile; parquet: paths, votes and "
+            "training examples instead."
         ),
     ] = "adapter"
     type: Annotated[

@@ -212,29 +212,25 @@ def test_a_run_in_parquet_of_an_earlier_version_gets_one_line(lmsi, run, command
     assert "lmsi convert r --to jsonl" in hint
 
 
-NOT_THERE = {
-    "no bucket": ("s3://no-such-bucket-here/a", "no-such-bucket-here"),
-    "no such store": ("nosuch://bucket/a", "nosuch"),
-    "password": ("s3://key:s3cret@bucket/a", "AWS_PROFILE"),
+UNUSABLE = {
+    "no bucket": ("s3://no-such-bucket-here/a", {}, "no-such-bucket-here"),
+    "no server": ("s3://b/a", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "127.0.0.1:9"),
+    "no such store": ("nosuch://bucket/a", {}, "nosuch"),
+    "password": ("s3://key:s3cret@bucket/a", {}, "AWS_PROFILE"),
 }
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize(("address", "told"), NOT_THERE.values(), ids=NOT_THERE)
-def test_an_address_that_cannot_be_used_is_told(lmsi, run, bucket, address, told):
-    for call in (("export", "r", "--to", "parquet", "-o", address), ("sample", address, "-o", "s")):
-        done = lmsi(*call)
-        assert done.exit_code == 1
-        assert told in done.stderr
-        assert "s3cret" not in done.stderr
-
-
-@pytest.mark.s3
-def test_a_server_that_is_not_there(lmsi, run, bucket, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    done = lmsi("export", "r", "--to", "parquet", "-o", f"s3://{bucket[1]}/a")
+@pytest.mark.parametrize("case", UNUSABLE)
+@pytest.mark.parametrize("call", ["export r --to parquet -o", "sample -o s"])
+def test_an_unusable_address_is_told(lmsi, run, bucket, monkeypatch, call, case):
+    address, env, told = UNUSABLE[case]
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    done = lmsi(*call.split(), address)
     assert done.exit_code == 1
-    assert "127.0.0.1:9" in done.stderr
+    assert told in done.stderr
+    assert "s3cret" not in done.stderr
 
 
 def test_without_the_client_the_line_to_type(lmsi, run, monkeypatch):
