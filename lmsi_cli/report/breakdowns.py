@@ -15,7 +15,7 @@ from lmsi_cli.records import Interval
 from lmsi_cli.report.comparison import score
 from lmsi_cli.report.digest import Chart, Section, Sheet, bars, curve
 from lmsi_cli.report.formats import decimal, p_text, points, signed, tone, with_interval
-from lmsi_cli.report.results import Evaluation
+from lmsi_cli.report.results import Evaluation, Pair
 
 GAINED, LOST, BOTH, NEITHER = "gained", "lost", "right before and after", "wrong before and after"
 RIGHT, WRONG = "right", "wrong"
@@ -31,13 +31,15 @@ def details_section(e: Evaluation, number: int) -> Section | None:
         e: The evaluation.
         number: Makes the section's key unique.
     """
-    sheets = tuple(s for s in (_changes(e), *_rivals(e), _strata(e)) if s.rows)
+    changes = changes_sheet("Changes, paired by question", e.pairs)
+    sheets = tuple(s for s in (changes, *_rivals(e), _strata(e)) if s.rows)
     if not sheets:
         return None
     return Section(key=f"details-{number}", title=f"In detail: {e.data}", sheets=sheets)
 
 
-def _changes(e: Evaluation) -> Sheet:
+def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
+    """Every change with its own p-value and the corrected one."""
     rows = [
         (
             p.line + ("" if p.temperature is None else f", t {p.temperature:g}"),
@@ -47,13 +49,13 @@ def _changes(e: Evaluation) -> Sheet:
             p_text(p.change.p_value),
             p_text(p.p_holm),
         )
-        for p in e.pairs
+        for p in pairs
     ]
     return Sheet(
-        title="Changes, paired by question",
+        title=title,
         columns=("", "models", "points [95% interval]", "questions", "p", "p, Holm"),
         rows=tuple(rows),
-        tones=tuple(tone(p.change, p.p_holm) for p in e.pairs),
+        tones=tuple(tone(p.change, p.p_holm) for p in pairs),
     )
 
 

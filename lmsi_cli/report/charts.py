@@ -18,7 +18,7 @@ from lmsi_cli.report.digest import Chart, Series
 from lmsi_cli.report.formats import number
 
 WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 62, 544, 34, 274  # edges of the axes
+LEFT, RIGHT, TOP, BOTTOM = 62, 544, 52, 274  # edges of the axes
 KINDS = 4  # series that look different
 LOG_TICKS = 8
 MARKED = 60  # points; a longer line has no markers
@@ -42,11 +42,12 @@ class Tick(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A marker with the text beside it, which ends there if ``left``."""
+    """A marker with the text above or below it, which ends there if ``left``."""
 
     x: float
     y: float
     label: str
+    label_y: float
     left: bool
 
 
@@ -61,7 +62,7 @@ class Bar(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A series: points of a line and of a band around it, markers, bars; and its legend's place."""
+    """A series: points of a line and of a band around it, markers, bars; its legend's x and y."""
 
     name: str
     kind: int
@@ -69,7 +70,7 @@ class Drawn(NamedTuple):
     band: str
     points: list[Point]
     bars: list[Bar]
-    legend: float
+    legend: tuple[float, float]
 
 
 class Plot(NamedTuple):
@@ -90,8 +91,7 @@ def plotted(chart: Chart) -> Plot:
     y = _scale(y_values, BOTTOM, TOP)
     names = chart.ticks if chart.bars else [number(v, "x" in chart.percent) for v in x_values]
     low, high = max(x_values[0], y_values[0]), min(x_values[-1], y_values[-1])
-    legend = [LEFT + sum(44 + CHARACTER * len(s.name) for s in chart.series[:n])
-              for n in range(len(chart.series))]  # fmt: skip
+    legend = _legend(chart)
     return Plot(
         says=_described(chart),
         x_ticks=[Tick(x(v), name) for v, name in zip(x_values, names, strict=True)],
@@ -100,6 +100,18 @@ def plotted(chart: Chart) -> Plot:
         diagonal=(x(low), y(low), x(high), y(high)) if chart.diagonal else None,
         series=[_drawn(chart, n, x, y, legend[n]) for n in range(len(chart.series))],
     )
+
+
+def _legend(chart: Chart) -> list[tuple[float, float]]:
+    """Places of the names of the series, in a second row where the first one is full."""
+    places, x, y = [], float(LEFT), 15.0
+    for series in chart.series:
+        width = 44 + CHARACTER * len(series.name)
+        if x + width > WIDTH and x > LEFT:
+            x, y = float(LEFT), y + 16
+        places.append((x, y))
+        x += width
+    return places
 
 
 def _described(chart: Chart) -> str:
@@ -152,7 +164,7 @@ def _scale(values: Sequence[float], start: float, end: float) -> Scale:
     return lambda v: start + (v - low) / span * (end - start)
 
 
-def _drawn(chart: Chart, place: int, x: Scale, y: Scale, legend: float) -> Drawn:
+def _drawn(chart: Chart, place: int, x: Scale, y: Scale, legend: tuple[float, float]) -> Drawn:
     s = chart.series[place]
     places = [(x(a), y(b)) for a, b in zip(s.x, s.y, strict=True)]
     edge = [*zip(s.x, s.high, strict=False), *reversed([*zip(s.x, s.low, strict=False)])]
@@ -164,8 +176,8 @@ def _drawn(chart: Chart, place: int, x: Scale, y: Scale, legend: float) -> Drawn
         line="" if chart.bars or not s.joined else _joined(places),
         band="" if chart.bars else _joined([(x(a), y(b)) for a, b in edge]),
         points=[
-            Point(a, b, label, left=a > WIDTH * 0.7)
-            for (a, b), label in zip(places, labels, strict=True)
+            Point(a, b, label, b + (14 if n % 2 else -7), left=a > WIDTH * 0.7)
+            for n, ((a, b), label) in enumerate(zip(places, labels, strict=True))
             if few and not chart.bars
         ],
         bars=_bars(chart, x, y) if chart.bars else [],

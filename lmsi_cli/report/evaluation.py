@@ -242,7 +242,7 @@ def _temperatures(e: Evaluation) -> Iterator[Chart]:
     if not means:
         return
     yield Chart(
-        title=f"% right by temperature: {e.data}",
+        title=f"by temperature: {e.data}",
         series=tuple(
             Series(name=f"{model}: {line}", x=tuple(by), y=tuple(by.values()))
             for (model, line), by in means.items()

@@ -3,7 +3,7 @@
 Knows the records of rounds and evaluations; reads no file. What comes out:
 
     RoundsTable(data="test", n=300, lines=("CoT greedy", ...), rows=(RoundRow(model="base", ...),),
-                changes=(RoundChange(line="CoT greedy", before="base", after="adapter", ...), ...))
+                changes=(Pair(line="CoT greedy", before="base", after="adapter", ...), ...))
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from statistics import fmean
 
 import msgspec
 
-from lmsi_cli.records import Interval, Paired, Record
+from lmsi_cli.records import Interval, Record
+from lmsi_cli.report.breakdowns import changes_sheet
 from lmsi_cli.report.comparison import score
 from lmsi_cli.report.digest import Chart, Section, Sheet, curve
-from lmsi_cli.report.formats import p_text, signed, tone, with_interval
-from lmsi_cli.report.results import Answer, Evaluation, Variant
+from lmsi_cli.report.formats import with_interval
+from lmsi_cli.report.results import Answer, Evaluation, Pair, Variant
 from lmsi_cli.rounds.records import By, Figures, Round, Rounds
 from lmsi_cli.stats import holm, paired
 
@@ -46,24 +47,17 @@ class RoundRow(Record, frozen=True, kw_only=True):
     tokens: dict[str, float]
 
 
-class RoundChange(Record, frozen=True, kw_only=True):
-    """One line from one model to another; ``p_holm`` is corrected over all changes of the table."""
-
-    line: str
-    before: str
-    after: str
-    change: Paired
-    p_holm: float = 1.0
-
-
 class RoundsTable(Record, frozen=True, kw_only=True):
-    """Base and rounds on one data set, and every paired change: to the base and to the last one."""
+    """Base and rounds on one data set, and every paired change: to the base and to the last one.
+
+    ``p_holm`` of the changes is corrected over all of the table.
+    """
 
     data: str
     n: int
     lines: tuple[str, ...]
     rows: tuple[RoundRow, ...]
-    changes: tuple[RoundChange, ...]
+    changes: tuple[Pair, ...]
 
 
 def rounds_table(e: Evaluation, answers: Mapping[str, Sequence[Answer]]) -> RoundsTable:
@@ -75,8 +69,12 @@ def rounds_table(e: Evaluation, answers: Mapping[str, Sequence[Answer]]) -> Roun
     """
     lines = tuple(dict.fromkeys(f.name for v in e.mains for f in v.figures))
     rows = tuple(_row(v, answers.get(v.model, ())) for v in e.mains)
-    changes = _corrected(list(_changes(e, lines)))
-    return RoundsTable(data=e.data, n=e.n, lines=lines, rows=rows, changes=tuple(changes))
+    changes = list(_changes(e, lines))
+    adjusted = holm([c.change.p_value for c in changes])
+    corrected = [
+        msgspec.structs.replace(c, p_holm=p) for c, p in zip(changes, adjusted, strict=True)
+    ]
+    return RoundsTable(data=e.data, n=e.n, lines=lines, rows=rows, changes=tuple(corrected))
 
 
 def _row(v: Variant, answers: Sequence[Answer]) -> RoundRow:
@@ -94,7 +92,7 @@ def _row(v: Variant, answers: Sequence[Answer]) -> RoundRow:
     )
 
 
-def _changes(e: Evaluation, lines: Sequence[str]) -> Iterator[RoundChange]:
+def _changes(e: Evaluation, lines: Sequence[str]) -> Iterator[Pair]:
     """Every model against the base, and from the second round on against the one before."""
     for line in lines:
         scores = {v.model: score(_seeds(e, v), line) for v in e.mains}
@@ -103,18 +101,20 @@ def _changes(e: Evaluation, lines: Sequence[str]) -> Iterator[RoundChange]:
             for before in dict.fromkeys((names[0], names[place - 1])):
                 then, now = scores[before], scores[after]
                 if then is not None and now is not None:
-                    c = paired(then, now, 0, e.groups)
-                    yield RoundChange(line=line, before=before, after=after, change=c)
+                    yield Pair(
+                        line=line,
+                        before=before,
+                        after=after,
+                        temperature=None,
+                        primary=line == e.primary,
+                        change=paired(then, now, 0, e.groups),
+                        p_holm=1.0,
+                    )
 
 
 def _seeds(e: Evaluation, main: Variant) -> list[Variant]:
     """A model's seeds at its first temperature."""
     return [v for v in e.of_model(main.model) if v.temperature == main.temperature]
-
-
-def _corrected(found: list[RoundChange]) -> list[RoundChange]:
-    adjusted = holm([c.change.p_value for c in found])
-    return [msgspec.structs.replace(c, p_holm=p) for c, p in zip(found, adjusted, strict=True)]
 
 
 def rounds_section(rounds: Rounds, tables: Sequence[RoundsTable]) -> Section:
@@ -126,7 +126,8 @@ def rounds_section(rounds: Rounds, tables: Sequence[RoundsTable]) -> Section:
     """
     sheets = [_courses(rounds), *_checkups(rounds)]
     for t in tables:
-        sheets += [_accuracy(t), _compared(t)]
+        title = f"{t.data}: changes against the base and the round before, paired by question"
+        sheets += [_accuracy(t), changes_sheet(title, t.changes)]
     return Section(
         key="rounds",
         title="Rounds",
@@ -226,24 +227,6 @@ def _accuracy(t: RoundsTable) -> Sheet:
 def _tokens(row: RoundRow, t: RoundsTable) -> str:
     """Of the first line that has any; what any-of-k and votes cost follows from it."""
     return next((f"{row.tokens[x]:,.0f}" for x in t.lines if row.tokens.get(x)), "")
-
-
-def _compared(t: RoundsTable) -> Sheet:
-    rows = [
-        (
-            c.line,
-            f"{c.before} to {c.after}",
-            signed(c.change),
-            f"+{c.change.gained} -{c.change.lost}",
-            p_text(c.change.p_value),
-            p_text(c.p_holm),
-        )
-        for c in t.changes
-    ]
-    columns = ("", "models", "points [95% interval]", "questions", "p", "p, Holm")
-    title = f"{t.data}: changes against the base and the round before, paired by question"
-    tones = tuple(tone(c.change, c.p_holm) for c in t.changes)
-    return Sheet(title=title, columns=columns, rows=tuple(rows), tones=tones)
 
 
 def _chart(t: RoundsTable) -> Chart:

@@ -111,28 +111,31 @@ def _chart(chart: Chart) -> Sheet:
 
 def chart_sheet(chart: Chart) -> Sheet:
     """A chart's figures: a row for each place, a column for each series; long curves thinned."""
-    places = list(dict.fromkeys(x for s in chart.series for x in s.x))
+    places = sorted({x for s in chart.series for x in s.x})
     step = max(1, -(-len(places) // ROWS))
-    at = [dict(zip(s.x, _values(s, chart), strict=True)) for s in chart.series]
-    rows = [(_place(chart, x), *(a.get(x, "") for a in at)) for x in places[::step]]
-    names = (s.name for s in chart.series)
-    return Sheet(title=chart.title, columns=(chart.x_label, *names), rows=tuple(rows))
+    at = [_values(s, chart) for s in chart.series]
+    rows = [(_place(chart, x), *("; ".join(a.get(x, ())) for a in at)) for x in places[::step]]
+    title = f"{chart.title}, %" if "y" in chart.percent else chart.title
+    columns = (chart.x_label, *(s.name for s in chart.series))
+    return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
 def _place(chart: Chart, x: float) -> str:
     return chart.ticks[round(x)] if chart.bars else number(x, "x" in chart.percent)
 
 
-def _values(series: Series, chart: Chart) -> list[str]:
-    """Each point's value, with its interval and its name if it has them."""
-    percent = "y" in chart.percent
-    shown = [number(y, percent) for y in series.y]
-    if series.low:
-        ends = zip(shown, series.low, series.high, strict=True)
-        shown = [f"{v} [{number(a, percent)}, {number(b, percent)}]" for v, a, b in ends]
-    if series.labels:
-        shown = [f"{v} {label}" for v, label in zip(shown, series.labels, strict=True)]
-    return shown
+def _values(series: Series, chart: Chart) -> dict[float, list[str]]:
+    """What stands at each place: the value, with its interval and its name if it has them."""
+    found: dict[float, list[str]] = {}
+    scale, digits = (100, ".1f") if "y" in chart.percent else (1, ",.4g")
+    for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+        shown = f"{scale * y:{digits}}"
+        if series.low:
+            shown += f" [{scale * series.low[n]:.0f}, {scale * series.high[n]:.0f}]"
+        if series.labels:
+            shown += f" {series.labels[n]}"
+        found.setdefault(x, []).append(shown)
+    return found
 
 
 def markdown(digest: Digest) -> str:

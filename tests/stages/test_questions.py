@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from small_disks import small_disk
 from stage_helpers import IDENTITY, Silent
 
+from lmsi_cli.cli.questions import generation_sheets, next_step
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import Draft
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Exemplar, Path, Question, TrainExample
-from lmsi_cli.report.generation import generation_sheets, next_step
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import questions as stage
 from lmsi_cli.stages import sample as sampling
