@@ -79,7 +79,6 @@ class Plot(NamedTuple):
     says: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
-    slanted: bool
     diagonal: tuple[float, float, float, float] | None
     series: list[Drawn]
 
@@ -96,7 +95,6 @@ def plotted(chart: Chart) -> Plot:
         says=_described(chart),
         x_ticks=[Tick(x(v), name) for v, name in zip(x_values, names, strict=True)],
         y_ticks=[Tick(y(v), number(v, "y" in chart.percent)) for v in y_values],
-        slanted=sum(7 * len(t) + 8 for t in chart.ticks) > RIGHT - LEFT,
         diagonal=(x(low), y(low), x(high), y(high)) if chart.diagonal else None,
         series=[_drawn(chart, n, x, y, legend[n]) for n in range(len(chart.series))],
     )

@@ -26,10 +26,11 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
         evaluations: Of one call, one per data set, with their variants.
         seed: Of the bootstrap.
     """
-    found = [
-        msgspec.structs.replace(e, pairs=tuple(_pairs(e, seed)), replicated=tuple(_replicated(e)))
-        for e in evaluations
-    ]
+    found = []
+    for e in evaluations:
+        base, *others = _models(e) or [""]
+        pairs = tuple(p for model in others for p in pairs_between(e, base, model, seed))
+        found.append(msgspec.structs.replace(e, pairs=pairs, replicated=tuple(_replicated(e))))
     return _corrected(found)
 
 
@@ -76,26 +77,32 @@ def corrected(p_values: Mapping[str, float]) -> str:
     return told
 
 
-def _pairs(e: Evaluation, seed: int) -> Iterator[Pair]:
-    """Each line of each other model against the base, at equal temperature."""
-    if not e.variants:
-        return
-    base, *others = dict.fromkeys(v.model for v in e.variants)
+def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iterator[Pair]:
+    """Each line of a model against another one, at equal temperature; ``p_holm`` is still 1."""
     first = e.variants[0].temperature
-    for model in others:
-        for line, temperature in _lines(e, model):
-            scores = [score(_at(e, m, temperature), line) for m in (base, model)]
-            if scores[0] is None or scores[1] is None:
-                continue
+    for line, temperature in _lines(e, after):
+        then, now = (score(_at(e, model, temperature), line) for model in (before, after))
+        if then is not None and now is not None:
             yield Pair(
                 line=line,
-                before=base,
-                after=model,
+                before=before,
+                after=after,
                 temperature=temperature,
                 primary=line == e.primary and temperature in (None, first),
-                change=paired(scores[0], scores[1], seed, e.groups),
+                change=paired(then, now, seed, e.groups),
                 p_holm=1.0,
             )
+
+
+def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    """Correct the p-values of pairs that belong to one family."""
+    adjusted = holm([p.change.p_value for p in pairs])
+    return [msgspec.structs.replace(p, p_holm=x) for p, x in zip(pairs, adjusted, strict=True)]
+
+
+def _models(e: Evaluation) -> list[str]:
+    """The base first."""
+    return list(dict.fromkeys(v.model for v in e.variants))
 
 
 def _lines(e: Evaluation, model: str) -> list[tuple[str, float | None]]:
@@ -119,7 +126,7 @@ def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
 def _replicated(e: Evaluation) -> Iterator[Replicated]:
     """Sampled lines that were drawn with several seeds."""
     base = e.variants[0].model if e.variants else ""
-    for model in dict.fromkeys(v.model for v in e.variants):
+    for model in _models(e):
         for line, temperature in _lines(e, model):
             if temperature is None or len(mine := _at(e, model, temperature)) < 2:
                 continue
@@ -142,18 +149,16 @@ def _by_seed(variants: Sequence[Variant], line: str) -> dict[int, float]:
 
 def _corrected(evaluations: list[Evaluation]) -> list[Evaluation]:
     """Correct by Holm: primary pairs among themselves, all the others among themselves."""
-    everywhere = [p for e in evaluations for p in e.pairs]
-    adjusted: dict[int, float] = {}
+    adjusted: dict[int, Pair] = {}
     for primary in (True, False):
-        family = [p for p in everywhere if p.primary == primary]
-        values = holm([p.change.p_value for p in family])
-        adjusted |= {id(p): value for p, value in zip(family, values, strict=True)}
+        family = [p for e in evaluations for p in e.pairs if p.primary == primary]
+        adjusted |= {id(p): new for p, new in zip(family, holm_corrected(family), strict=True)}
     words = _words(evaluations)
     return [
         msgspec.structs.replace(
             e,
             corrected=words if e.pairs else "",
-            pairs=tuple(msgspec.structs.replace(p, p_holm=adjusted[id(p)]) for p in e.pairs),
+            pairs=tuple(adjusted[id(p)] for p in e.pairs),
         )
         for e in evaluations
     ]

@@ -11,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
-import msgspec
-
 from lmsi_cli.records import Interval, Record
 from lmsi_cli.report.breakdowns import changes_sheet
-from lmsi_cli.report.comparison import score
+from lmsi_cli.report.comparison import holm_corrected, pairs_between
 from lmsi_cli.report.digest import Chart, Section, Sheet, curve
 from lmsi_cli.report.formats import with_interval
 from lmsi_cli.report.results import Answer, Evaluation, Pair, Variant
 from lmsi_cli.rounds.records import By, Figures, Round, Rounds
-from lmsi_cli.stats import holm, paired
 
 HOW: dict[By, str] = {
     "probe": "by the probe",
@@ -68,13 +65,14 @@ def rounds_table(e: Evaluation, answers: Mapping[str, Sequence[Answer]]) -> Roun
         answers: Of each model's main variant.
     """
     lines = tuple(dict.fromkeys(f.name for v in e.mains for f in v.figures))
-    rows = tuple(_row(v, answers.get(v.model, ())) for v in e.mains)
-    changes = list(_changes(e, lines))
-    adjusted = holm([c.change.p_value for c in changes])
-    corrected = [
-        msgspec.structs.replace(c, p_holm=p) for c, p in zip(changes, adjusted, strict=True)
-    ]
-    return RoundsTable(data=e.data, n=e.n, lines=lines, rows=rows, changes=tuple(corrected))
+    changes = sorted(_changes(e), key=lambda p: lines.index(p.line))
+    return RoundsTable(
+        data=e.data,
+        n=e.n,
+        lines=lines,
+        rows=tuple(_row(v, answers.get(v.model, ())) for v in e.mains),
+        changes=tuple(holm_corrected(changes)),
+    )
 
 
 def _row(v: Variant, answers: Sequence[Answer]) -> RoundRow:
@@ -92,29 +90,13 @@ def _row(v: Variant, answers: Sequence[Answer]) -> RoundRow:
     )
 
 
-def _changes(e: Evaluation, lines: Sequence[str]) -> Iterator[Pair]:
-    """Every model against the base, and from the second round on against the one before."""
-    for line in lines:
-        scores = {v.model: score(_seeds(e, v), line) for v in e.mains}
-        names = [m for m, values in scores.items() if values is not None]
-        for place, after in enumerate(names[1:], 1):
-            for before in dict.fromkeys((names[0], names[place - 1])):
-                then, now = scores[before], scores[after]
-                if then is not None and now is not None:
-                    yield Pair(
-                        line=line,
-                        before=before,
-                        after=after,
-                        temperature=None,
-                        primary=line == e.primary,
-                        change=paired(then, now, 0, e.groups),
-                        p_holm=1.0,
-                    )
-
-
-def _seeds(e: Evaluation, main: Variant) -> list[Variant]:
-    """A model's seeds at its first temperature."""
-    return [v for v in e.of_model(main.model) if v.temperature == main.temperature]
+def _changes(e: Evaluation) -> Iterator[Pair]:
+    """Every model against the base and the one before, at the first temperature."""
+    models = [v.model for v in e.mains]
+    for place, after in enumerate(models[1:], 1):
+        for before in dict.fromkeys((models[0], models[place - 1])):
+            pairs = pairs_between(e, before, after)
+            yield from (p for p in pairs if p.temperature in (None, e.mains[0].temperature))
 
 
 def rounds_section(rounds: Rounds, tables: Sequence[RoundsTable]) -> Section:

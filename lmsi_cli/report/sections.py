@@ -97,8 +97,8 @@ def vote_section(s: VoteSummary) -> Section:
         charts=(
             bars(
                 "agreement (share of the winner)",
-                {f"{i / BINS:.1f} to {(i + 1) / BINS:.1f}": n for i, n in enumerate(s.histogram)},
-                ("share of the winner", "questions"),
+                {f"{i / BINS:.1f}": n for i, n in enumerate(s.histogram)},
+                ("share of the winner, from", "questions"),
                 f"stopped early: {s.stopped} questions; {INCOMPARABLE}" if s.stopped else "",
             ),
         ),

@@ -9,11 +9,11 @@ training example is made from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lmsi_cli.records import Interval, Path, Record, Vote
-from lmsi_cli.stats import auroc, mean_interval, wilson
+from lmsi_cli.stats import auroc, mean_interval, reliability, wilson
 from lmsi_cli.verdict.signals import difference
 from lmsi_cli.voting import is_complete
 
@@ -104,18 +104,8 @@ def labelled(marked: Sequence[Marked]) -> ProbeFigures:
         vote_gap=difference([m.right for m in marked], [m.vote_right for m in marked]),
         any_path=wilson(sum(m.any_right for m in marked), len(marked)),
         auroc=auroc([m.share for m in shared], [m.vote_right == 1 for m in shared]),
-        reliability=tuple(_bins(shared)),
+        reliability=tuple(
+            Bin(low=b.low, high=b.high, share=b.confidence, right=b.accuracy)
+            for b in reliability([m.share for m in shared], [m.vote_right for m in shared], BINS)
+        ),
     )
-
-
-def _bins(marked: Sequence[Marked]) -> Iterable[Bin]:
-    """Group by share; an empty bin is left out, and the last one holds a share of exactly 1."""
-    for i in range(BINS):
-        own = [m for m in marked if min(int(m.share * BINS + 1e-9), BINS - 1) == i]
-        if own:
-            yield Bin(
-                low=i / BINS,
-                high=(i + 1) / BINS,
-                share=sum(m.share for m in own) / len(own),
-                right=mean_interval([m.vote_right for m in own]),
-            )

@@ -80,7 +80,7 @@ def test_a_run_that_is_not_finished_says_what_is_missing(run):
         "nothing measured yet",
     ]
     assert told.digest.verdict is None
-    assert all(q.kinds == ("no vote yet",) for q in told.sets[0].questions)
+    assert [q.kinds for q in told.sets[0].questions] == [("no vote yet",)] * 30
     run.paths.unlink()
     assert reading(run).digest.missing[0].startswith("no paths yet")
 

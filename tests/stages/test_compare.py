@@ -53,10 +53,8 @@ def test_other_questions_are_refused_and_intersected(tmp_path):
     places = Place(tmp_path / "a"), Place(tmp_path / "b")
     with pytest.raises(LmsiError) as e:
         compare(*places)
-    assert "and 2 are not in both (1 with other words or another right answer): t2, t3" in str(
-        e.value
-    )
-    assert e.value.hint == "--intersect compares the 2 that are the same"
+    assert "2 are not in both (1 with other words" in str(e.value) and "t2, t3" in str(e.value)
+    assert "--intersect" in (e.value.hint or "")
     found = compare(*places, intersect=True)
     assert (found.n, found.left_out) == (2, 2)
     assert found.lines[0].a.n == 2
