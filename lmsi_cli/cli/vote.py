@@ -72,8 +72,12 @@ def vote(  # noqa: PLR0913 - one parameter per flag
         summary = vote_run(folder, task, settings, exams, observer.gold, observer, progress)
         verdict = conclude(folder, observer)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
-    sections = vote_section(summary), verdict_section(verdict)
-    show(told if json else summary, json, *sections, verdict_line(verdict.verdict))
+    count = msgspec.structs.replace(vote_section(summary), lines=())  # warnings go to stderr
+    judged = verdict_section(verdict)
+    shown = told if json else summary
+    # the verdict comes last: it is what the screen ends on
+    word = verdict_line(verdict.verdict)
+    show(shown, json, count, *judged.sheets, *judged.charts, word, *judged.lines)
     for warning in summary.warnings:
         err().print(f"warning: {warning}", markup=False)
     if nothing := nothing_kept(folder, summary):
