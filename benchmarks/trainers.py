@@ -24,7 +24,8 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import TrainExample
-from lmsi_cli.training import attention, data, load, schedule
+from lmsi_cli.training import attention, data, load
+from lmsi_cli.training.step import plan
 
 WARM = 1  # steps that are not counted
 
@@ -193,7 +194,7 @@ def _steps(job: Job) -> list[list[data.TokenExample]]:
     """The very examples that lmsi's plan puts into each step."""
     with _codec(job) as codec:
         ids = data.tokenize(job.examples, codec, job.config.max_length).examples
-    return [[ids[i] for i in step] for step in schedule.plan(len(ids), job.config)]
+    return [[ids[i] for i in step] for step in plan(len(ids), job.config)]
 
 
 def _targets(job: Job) -> list[str]:

@@ -64,10 +64,8 @@ class RunDir:
         self.adapter_origin = self.adapter / ORIGIN  # what it was made of; written last
         self.train_log = self.adapter / "log.jsonl"
         self.validation_log = self.adapter / "validation.jsonl"
-        self.loss_curve = self.adapter / "loss.png"
         self.checkpoint = self.adapter / "checkpoint.safetensors"
         self.best_checkpoint = self.adapter / "best.safetensors"
-        self.reference = self.adapter / "reference.json"  # the base's figures of unfinished pairs
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file

@@ -12,7 +12,7 @@ import pytest
 from lmsi_cli import aside
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent
-from lmsi_cli.training.alarms import DestroyedError
+from lmsi_cli.training.validation import DestroyedError
 
 
 def counting(up_to, progress):

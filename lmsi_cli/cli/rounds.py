@@ -226,7 +226,7 @@ class _Loop:
     def _train(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """Training and the choice of a scale; an adapter that was destroyed ends later rounds."""
         from lmsi_cli.rounds.gates import alarmed
-        from lmsi_cli.training.alarms import DestroyedError, alarming
+        from lmsi_cli.training.validation import DestroyedError, alarming
 
         plan, progress = self.plan, self.progress
         try:

@@ -82,7 +82,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
         model, task = model_of(folder).path, task_of(folder)
     labelled = read_labelled(probe) if probe else []
     gold_answers(labelled, task)  # before an hour of training
-    with joined() as here:
+    with joined(settings.device) as here:
         if here.rank:
             assist(folder, model, task, settings, overwrite)
             return

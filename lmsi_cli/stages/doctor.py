@@ -137,14 +137,14 @@ def _torch() -> list[Check]:
                 advice="pip install torch",
             )
         ]
-    from lmsi_cli.training.load import pick_dtype
+    from lmsi_cli.training.devices import pick_dtype
 
     device = "cuda" if torch.cuda.is_available() else "cpu only"
     return [
         Check(
             name="torch features",
             value=f"{torch.backends.cpu.get_cpu_capability()}, "
-            f"{device}, trains in {pick_dtype('auto')}",
+            f"{device}, trains in {pick_dtype('auto', 'cpu')}",
         )
     ]
 

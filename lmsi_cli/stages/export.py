@@ -33,10 +33,18 @@ from lmsi_cli.report.export_texts import LIBRARY, WHAT, Card, card_of, markdown,
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, chosen_scale, sha256_file
 from lmsi_cli.splits import stem_of
-from lmsi_cli.training import folder as hf
-from lmsi_cli.training.agreement import agree, lost, told, widened
+from lmsi_cli.training import hf_export as hf
+from lmsi_cli.training.lora import with_adapter
 from lmsi_cli.training.merge import Facts, describe, merge, read_lora, rescale, tensor_types
-from lmsi_cli.training.verify import SAME, gap, torch_logits
+from lmsi_cli.training.verify import (
+    SAME,
+    agree,
+    distances,
+    gap,
+    lost,
+    torch_logits,
+    widened,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -230,7 +238,7 @@ def _both(job: Job) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def _adapter(job: Job, out: Path, kind: str) -> Made:
     job.progress.say("checking: PEFT against llama.cpp")
     base, wanted = _both(job)
-    peft = torch_logits(hf.adapted(job.model, out), "fp32")
+    peft = torch_logits(with_adapter(job.model, out, "fp32"), "fp32")
     apart, moved = gap(wanted, peft(job.prompts, True)), gap(wanted, base)
     noise = gap(base, peft(job.prompts, False))
     agree("PEFT's model", apart, moved, noise)
@@ -238,7 +246,7 @@ def _adapter(job: Job, out: Path, kind: str) -> Made:
         f"llama.cpp: `llama-cli -m {job.model.name} --lora {ADAPTER}`; PEFT: "
         "`PeftModel.from_pretrained(base, folder)`. The scale is folded in: use both at 1."
     )
-    return Made(told(moved, apart, noise, "PEFT from llama.cpp"), [], use)
+    return Made(distances(moved, apart, noise, "PEFT from llama.cpp"), [], use)
 
 
 def _gguf(job: Job, out: Path, kind: str) -> Made:
@@ -298,7 +306,7 @@ def _hf(job: Job, out: Path, kind: str) -> Made:
     if not tokenizer.written:
         remark = f"No tokenizer is in this folder: {tokenizer.told}. Take the original model's."
     use = "transformers: `AutoModelForCausalLM.from_pretrained(folder)`."
-    return Made(told(moved, apart, noise, "PyTorch from llama.cpp"), [remark], use, kind)
+    return Made(distances(moved, apart, noise, "PyTorch from llama.cpp"), [remark], use, kind)
 
 
 def _proof(job: Job) -> dict[str, float]:

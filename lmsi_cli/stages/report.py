@@ -46,7 +46,7 @@ from lmsi_cli.run_folder import (
     teacher_of,
 )
 from lmsi_cli.training import validation
-from lmsi_cli.training.state import LogLine
+from lmsi_cli.training.loop import LogLine
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting import VoteSummary
 

@@ -30,7 +30,7 @@ from lmsi_cli.rounds.figures import Said, figures
 from lmsi_cli.rounds.records import By, Figures, Gate, Round, Rounds
 from lmsi_cli.rounds.settings import Settings, seed_of
 from lmsi_cli.run_folder import RunDir, chosen_scale, sha256_file
-from lmsi_cli.training import validation
+from lmsi_cli.training.examples import split
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting import VoteSummary, path_key
 
@@ -77,7 +77,7 @@ def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
     """Ids of the questions that a round's adapter was trained on; those it validated on are not."""
     if not folder.train.exists():
         return frozenset()
-    sides = validation.split(list(read_records(folder.train, TrainExample)), val_share)
+    sides = split(list(read_records(folder.train, TrainExample)), val_share)
     return frozenset(e.question_id for e in sides.train)
 
 

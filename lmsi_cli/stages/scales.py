@@ -30,7 +30,7 @@ from lmsi_cli.records import Paired, Progress, Question, Record, Vote
 from lmsi_cli.run_folder import SCALE, RunDir
 from lmsi_cli.stats import paired
 from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.training import lessons, validation
+from lmsi_cli.training import examples
 
 SCALES = (0.25, 0.5, 0.75, 1.0, 1.25)
 PATHS = 3  # sampled answers a question besides the greedy one, if the cost allows
@@ -91,7 +91,7 @@ def candidates(
         val_share: Of the questions in ``train.jsonl``, what training set apart.
         loss: Of the training; one on pairs sees the questions of these.
     """
-    sides = validation.split(lessons.read(run, loss), val_share)
+    sides = examples.split(examples.read(run, loss), val_share)
     trained, unseen = ({e.question_id for e in side} for side in sides)
     apart = [q for q in labelled if q.id not in trained]
     votes = [v for v in read_records(run.votes, Vote)] if run.votes.exists() else []

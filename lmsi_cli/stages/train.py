@@ -22,7 +22,7 @@ from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import ORIGINAL, SPEED_ONLY, TrainConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.llama import vocabulary
+from lmsi_cli.engine.llama import LlamaModel, vocabulary
 from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
@@ -30,11 +30,12 @@ from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, lessons, processes, starting
-from lmsi_cli.training.bases import adapted
+from lmsi_cli.training import checkpoint, examples, original_weights, processes
 from lmsi_cli.training.data import Codec
+from lmsi_cli.training.examples import Example
 from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.header import read_meta
+from lmsi_cli.training.lora import with_adapter
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
 
@@ -76,9 +77,9 @@ def train_run(
             cannot load the model, it is not the one that was sampled or changed meanwhile, the
             training diverged, or a proof failed; says which.
     """
-    lessons.check(run, config)
+    examples.check(run, config)
     mark = Mark.of(model)
-    _check_start(run, model, config)
+    _check_start(run, config, sha256_file(model))
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
     if overwrite:
@@ -86,27 +87,25 @@ def train_run(
     if run.adapter_origin.exists():
         return _finished(run, origin)
     processes.wait()  # the others begin with what is in the folder now
-    examples = lessons.weighted(run, config)
+    found = examples.weighted(run, config)
     with vocabulary(model) as words:
-        encoder = Encoder(words, task.variables)
-        codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        prompts = within(model, [codec.prompt(p) for p in held_out(run, task, examples)])
+        codec = _codec(words, task)
+        prompts = within(model, [codec.prompt(p) for p in held_out(run, task, found)])
         seen = witness(model, prompts)
-        trained = train(examples, model, config, run.adapter, codec, progress, seen)
+        trained = train(found, model, config, run.adapter, codec, progress, seen)
     mark.check()
-    with checkpoint.writing(run.adapter_gguf):
-        to_gguf(run.adapter, model, run.adapter_gguf)
+    to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
     summary = trained.summary
     if config.base:  # llama.cpp runs the adapter over the file, so the proof does, too
         del trained
-        again = adapted(model, run.adapter, summary.dtype)
+        again = with_adapter(model, run.adapter, summary.dtype)
         trained = Trained(summary, again, torch_logits(again, summary.dtype))
     proof = prove(trained, model, run.adapter_gguf, prompts)
     result = TrainResult(summary=summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
-    told = {**origin, "result": msgspec.to_builtins(result)}
-    write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
+    note = {**origin, "result": msgspec.to_builtins(result)}
+    write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(note, order="sorted")))
     checkpoint.remove(run.adapter)
     return result
 
@@ -119,34 +118,35 @@ def assist(run: RunDir, model: Path, task: Task, config: TrainConfig, overwrite:
     if run.adapter_origin.exists() and not overwrite:
         return
     processes.wait()
-    examples = lessons.weighted(run, config)
+    found = examples.weighted(run, config)
     with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
         if run.adapter.is_dir():
             shutil.copytree(run.adapter, own, dirs_exist_ok=True)
-        encoder = Encoder(words, task.variables)
-        codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        train(examples, model, config, Path(own), codec, Silent())
+        train(found, model, config, Path(own), _codec(words, task), Silent())
 
 
-def _check_start(run: RunDir, model: Path, config: TrainConfig) -> None:
+def _codec(words: LlamaModel, task: Task) -> Codec:
+    encoder = Encoder(words, task.variables)
+    return Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
+
+
+def _check_start(run: RunDir, config: TrainConfig, base_sha256: str) -> None:
     """Refuse an adapter that this training cannot start from."""
-    if not config.init:
-        return
-    if Path(config.init).resolve() == run.adapter.resolve():
+    if config.init and Path(config.init).resolve() == run.adapter.resolve():
         raise LmsiError(
             f"--init {config.init}: that is where the new adapter is to be written",
             hint="copy it elsewhere first, or train in another run folder",
         )
-    starting.check(config, model, sha256_file(model))
+    original_weights.check_adapter(config, base_sha256)
 
 
 def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
     """What makes an adapter what it is: settings, examples, base and what it started from."""
-    start = {"init_sha256": starting.fingerprint(config)} if config.init else {}
+    start = {"init_sha256": original_weights.fingerprint(config)} if config.init else {}
     return {
         **msgspec.to_builtins(config),
         **start,
-        **lessons.origin(run, config),
+        **examples.origin(run, config),
         "base_file": model.name,
         "base_sha256": sha256_file(model),
     }
@@ -154,18 +154,17 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
 
 def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
     """The result of an adapter that is there already, if it is the one asked for."""
-    told = read_object(run.adapter_origin)
-    # An adapter of an older version knows nothing of settings that came since.
-    known = {**msgspec.to_builtins(TrainConfig()), **told}
+    known = read_object(run.adapter_origin)
+    decisive = origin.keys() - set(SPEED_ONLY)
     check_same(
-        {k: known.get(k) for k in origin.keys() - set(SPEED_ONLY)},
-        {k: origin[k] for k in origin.keys() - set(SPEED_ONLY)},
+        {k: known.get(k) for k in decisive},
+        {k: origin[k] for k in decisive},
         f"the adapter in {run.adapter}",
     )
-    return msgspec.convert(told["result"], TrainResult)
+    return msgspec.convert(known["result"], TrainResult)
 
 
-def held_out(run: RunDir, task: Task, examples: Sequence[lessons.Lesson]) -> list[Prompt]:
+def held_out(run: RunDir, task: Task, examples: Sequence[Example]) -> list[Prompt]:
     """Prompts that the adapter was not trained on: questions that lost the vote, if there are any.
 
     Where every question was kept, the bare exemplars serve, in a format of their own.

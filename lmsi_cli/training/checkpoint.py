@@ -1,9 +1,8 @@
 """Two files that hold a training run between two steps: where it stands, and its best adapter.
 
-Tensors (adapter, both AdamW moments, the random state) go into a safetensors file, everything
-else into that file's header as JSON; nothing is pickled, so a checkpoint cannot run code. Written
-beside its place, forced onto the disk and renamed, so a kill or a power cut leaves the old one or
-the new one. The header says
+Tensors (the adapter and both AdamW moments) go into a safetensors file, everything else into that
+file's header as JSON; nothing is pickled, so a checkpoint cannot run code. A kill or a power cut
+leaves the old one or the new one. The header says
 
     {"fingerprint": "9f2c...", "step": 300, "threads": 2, "settings": {"rank": 16, ...}}
 """
@@ -11,16 +10,13 @@ the new one. The header says
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lmsi_cli.atomic import unfinished, write_error
+from lmsi_cli.atomic import unfinished, write_atomic
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
@@ -33,9 +29,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     Tensors = dict[str, torch.Tensor]
+    Parameters = dict[str, nn.Parameter]
 
 NAME, BEST = "checkpoint.safetensors", "best.safetensors"
-REFERENCE = "reference.json"  # of preference.py
 MOMENTS = ("exp_avg", "exp_avg_sq")
 # Enough of a model file to tell two apart without reading gigabytes.
 HEAD_BYTES = 1 << 20
@@ -54,7 +50,7 @@ class Header(Record, frozen=True, kw_only=True):
     threads: int = 0
 
 
-def told(config: TrainConfig) -> dict[str, Any]:
+def decisive(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide a run's result, as a checkpoint carries them."""
     return {k: v for k, v in msgspec.to_builtins(config).items() if k not in SPEED_ONLY}
 
@@ -68,14 +64,13 @@ def fingerprint(
         gguf: The base model; its files' sizes, heads and tails stand for it. None in some tests.
         examples: The token ids and weights in order.
         config: All settings.
-        start: From ``starting.fingerprint``: what ``config.init`` holds.
+        start: From ``original_weights.fingerprint``: what ``config.init`` holds.
     """
+    encode = msgspec.json.Encoder(order="sorted").encode
     # Where the adapter to start from lies is no matter, what it says is.
-    decisive = {k: v for k, v in told(config).items() if k != "init"}
-    digest = hashlib.sha256(msgspec.json.encode(decisive, order="sorted"))
-    digest.update(start.encode())
-    for piece in _spelled(examples):
-        digest.update(piece)
+    digest = hashlib.sha256(encode(decisive(config) | {"init": start}))
+    for e in sequences(examples):
+        digest.update(encode((e.prompt, e.completion, e.weight)))
     for part in parts_of(gguf) if gguf is not None else ():
         size = part.stat().st_size
         with part.open("rb") as f:
@@ -85,22 +80,8 @@ def fingerprint(
     return digest.hexdigest()
 
 
-def _spelled(examples: Sequence[Unit]) -> Iterator[bytes]:
-    """One JSON array of all their sequences, never in memory as a whole."""
-    encode, before = msgspec.json.Encoder().encode, b"["
-    for unit in examples:
-        for e in sequences([unit]):
-            yield before + encode((e.prompt, e.completion, e.weight))
-            before = b","
-    yield b"]" if before == b"," else b"[]"
-
-
 def save(
-    folder: Path,
-    header: Header,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    rng: Tensors,
+    folder: Path, header: Header, parameters: Parameters, optimizer: torch.optim.Optimizer
 ) -> None:
     """Write the checkpoint of ``folder``, replacing the last one in one rename.
 
@@ -109,73 +90,37 @@ def save(
         header: What it belongs to, and where the run stands.
         parameters: The adapter's, by name.
         optimizer: AdamW over exactly these.
-        rng: From ``random_state`` after the last finished step.
 
     Raises:
         LmsiError: The disk is full or fails; the last checkpoint stays.
     """
-    tensors = {**rng, **_weights(parameters)}
-    for name, p in parameters.items():
-        for moment in MOMENTS:
-            if moment in optimizer.state[p]:
-                tensors[f"{moment}/{name}"] = optimizer.state[p][moment]
-    _write(folder / NAME, tensors, header)
+    moments = {
+        f"{moment}/{name}": optimizer.state[p][moment]
+        for name, p in parameters.items()
+        for moment in MOMENTS
+        if moment in optimizer.state[p]
+    }
+    _write(folder / NAME, _weights(parameters) | moments, header)
 
 
-def save_best(folder: Path, header: Header, parameters: dict[str, nn.Parameter]) -> None:
+def save_best(folder: Path, header: Header, parameters: Parameters) -> None:
     """Keep the adapter of this step as the best one so far; as ``save``."""
     _write(folder / BEST, _weights(parameters), header)
 
 
-def _weights(parameters: dict[str, nn.Parameter]) -> Tensors:
+def _weights(parameters: Parameters) -> Tensors:
     return {f"weight/{name}": p.detach() for name, p in parameters.items()}
 
 
 def _write(path: Path, tensors: Tensors, header: Header) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save as encode
 
-    fresh = unfinished(path)
-    with writing(path):
-        save_file(
-            {k: t.contiguous() for k, t in tensors.items()},
-            fresh,
-            metadata={"header": msgspec.json.encode(header).decode()},
-        )
-        with fresh.open("rb+") as file:  # else a power cut may keep the new name without its bytes
-            os.fsync(file.fileno())
-        fresh.replace(path)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failing disk into one line, whoever of the libraries meets it.
-
-    Raises:
-        LmsiError: Nothing could be written; an older ``path`` stays as it was.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as e:
-        with suppress(OSError):
-            unfinished(path).unlink(missing_ok=True)
-        raise write_error(path, _os_error(e)) from e
-
-
-def _os_error(e: Exception) -> OSError:
-    """Read what safetensors only tells as text: ``... (os error 28)``."""
-    number = re.search(r"os error (\d+)", str(e))
-    if isinstance(e, OSError):
-        return e
-    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(0, str(e))
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, encode(whole, {"header": msgspec.json.encode(header).decode()}))
 
 
 def load(
-    folder: Path,
-    wanted: Header,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    folder: Path, wanted: Header, parameters: Parameters, optimizer: torch.optim.Optimizer
 ) -> Header | None:
     """Restore a run and return where it stands; None if there is nothing of it, or only a torso.
 
@@ -199,16 +144,14 @@ def load(
     _fill(parameters, tensors)
     for name, p in parameters.items():
         if f"{MOMENTS[0]}/{name}" in tensors:
-            moments = {m: tensors[f"{m}/{name}"].to(p.device) for m in MOMENTS}
             optimizer.state[p] = {
-                **moments,
                 "step": torch.tensor(float(header.step), device=p.device),
+                **{moment: tensors[f"{moment}/{name}"].to(p.device) for moment in MOMENTS},
             }
-    _restore_random(tensors)
     return header
 
 
-def load_best(folder: Path, wanted: str, step: int, parameters: dict[str, nn.Parameter]) -> None:
+def load_best(folder: Path, wanted: str, step: int, parameters: Parameters) -> None:
     """Bring the best adapter of the run ``wanted`` back, that of ``step``.
 
     Raises:
@@ -223,7 +166,14 @@ def load_best(folder: Path, wanted: str, step: int, parameters: dict[str, nn.Par
     _fill(parameters, found[1])
 
 
-def _fill(parameters: dict[str, nn.Parameter], tensors: Tensors) -> None:
+def remove(folder: Path) -> None:
+    """Delete the checkpoints of a finished run."""
+    for name in (NAME, BEST):
+        (folder / name).unlink(missing_ok=True)
+        unfinished(folder / name).unlink(missing_ok=True)
+
+
+def _fill(parameters: Parameters, tensors: Tensors) -> None:
     import torch
 
     with torch.no_grad():
@@ -246,40 +196,10 @@ def _another(path: Path, found: Header, wanted: Header) -> LmsiError:
     """Say what differs between the run that a checkpoint holds and the one that was asked for."""
     whose = f"{path} (step {found.step} of an unfinished training)"
     try:
-        check_same({**told(TrainConfig()), **found.settings}, wanted.settings, whose)
+        check_same(found.settings, wanted.settings, whose)
     except LmsiError as e:
         return e
     return LmsiError(
         f"{whose} belongs to other examples or another model",
         hint="start over with `--overwrite`, or use another folder",
     )
-
-
-def random_state() -> Tensors:
-    """The random state of the processor and of the devices that dropout draws on."""
-    import torch
-
-    states = {"rng": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"rng/cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-    if torch.backends.mps.is_available():
-        states["rng/mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def _restore_random(tensors: Tensors) -> None:
-    import torch
-
-    torch.set_rng_state(tensors["rng"])
-    for i in range(torch.cuda.device_count()):
-        if f"rng/cuda{i}" in tensors:
-            torch.cuda.set_rng_state(tensors[f"rng/cuda{i}"], i)
-    if "rng/mps" in tensors and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(tensors["rng/mps"])
-
-
-def remove(folder: Path) -> None:
-    """Delete the checkpoints of a finished run."""
-    for name in (NAME, BEST, REFERENCE):
-        (folder / name).unlink(missing_ok=True)
-        unfinished(folder / name).unlink(missing_ok=True)

@@ -46,8 +46,7 @@ class TokenExample(NamedTuple):
     """Token ids of one prompt and its completion, and how much they count in the loss.
 
     The first ``shared`` prompt ids are common to its format, the first ``stem`` to it and the other
-    completion of its pair. ``reference`` is what the base makes of the completion, a sum of natural
-    logs; only pairs need it.
+    completion of its pair.
     """
 
     prompt: list[int]
@@ -56,12 +55,16 @@ class TokenExample(NamedTuple):
     name: str = ""
     weight: float = 1.0
     stem: int = 0
-    reference: float = 0.0
 
     @property
     def length(self) -> int:
         """Tokens of prompt and completion together."""
         return len(self.prompt) + len(self.completion)
+
+    @property
+    def predicted(self) -> int:
+        """Completion tokens that have a predictor: the first token of a text has none."""
+        return len(self.completion) - (not self.prompt)
 
 
 class TokenPair(NamedTuple):
@@ -107,11 +110,10 @@ class TokenSet(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One sequence of a row: how many labels are its own; the rest as in ``TokenExample``."""
+    """One sequence of a row: how many labels are its own, and how much each of them counts."""
 
     labels: int
     weight: float = 1.0
-    reference: float = 0.0
 
 
 class Row(NamedTuple):
@@ -275,7 +277,7 @@ def _row(examples: Sequence[TokenExample]) -> Row:
         first = max(len(e.prompt) - done, 1)
         row.keep.extend(range(start + first - 1, start + len(tail) - 1))
         row.labels.extend(tail[first:])
-        row.parts.append(Part(len(tail) - first, e.weight, e.reference))
+        row.parts.append(Part(len(tail) - first, e.weight))
     return row
 
 

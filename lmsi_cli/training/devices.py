@@ -1,7 +1,7 @@
-"""Where training runs: on the processor, or on a GPU that torch can use.
+"""Where training runs and in which arithmetic: on the processor, or on a GPU that torch can use.
 
-Chooses device and arithmetic and moves what must be moved; one code path for all of them. Knows
-models only by their parameters, and nothing of files. On a laptop without a GPU,
+Chooses device and type and moves what must be moved; one code path for all of them. Knows models
+only by their parameters, and nothing of files. On a laptop without a GPU,
 
     pick("auto") == "cpu"
     pick_dtype("auto", "cpu") == "fp32"
@@ -9,22 +9,40 @@ models only by their parameters, and nothing of files. On a laptop without a GPU
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import data, load
+from lmsi_cli.training.data import Batch
+from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-GPUS = ("cuda", "mps")
 # One pass over all parameters instead of hundreds of small kernels.
 FUSED = ("cpu", "cuda")
 # NVIDIA's first generation that multiplies bf16 natively (Ampere); torch emulates it below.
 BF16_CAPABILITY = (8, 0)
+TOKENS = 256  # of a product that is timed: enough rows for the kernel that a training row gets
+TURNS = 5
+# By this much bf16 must win on a CPU. Where it is native it wins two to eight times, where not it
+# loses, so a noisy machine changes no answer, and a run that goes on gets the same one.
+MARGIN = 1.3
+
+
+class Rates(NamedTuple):
+    """Operations per second of one product in both types, the best of some turns."""
+
+    bf16: float
+    fp32: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether bf16 is worth its rounding."""
+        return self.bf16 > MARGIN * self.fp32
 
 
 def pick(wanted: str, number: int = 0) -> str:
@@ -40,53 +58,84 @@ def pick(wanted: str, number: int = 0) -> str:
     Raises:
         LmsiError: torch cannot use such a device here, or not so many of them.
     """
-    there = {"cuda": _cuda_count(), "mps": int(_has_mps())}
+    import torch
+
+    found = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+    }
     if wanted == "auto":
-        wanted = next((kind for kind in GPUS if there[kind]), "cpu")
+        wanted = next((kind for kind, count in found.items() if count), "cpu")
     if wanted == "cpu":
         return wanted
-    if not there[wanted]:
+    if not found[wanted]:
         raise LmsiError(
             f"--device {wanted}: torch finds no such device here",
             hint="use --device auto or cpu; `lmsi doctor` shows what torch can do",
         )
-    if number >= there[wanted]:
+    if number >= found[wanted]:
         raise LmsiError(
             f"--device {wanted}: process {number + 1} on this machine has none left,"
-            f" torch finds {there[wanted]}",
-            hint=f"start {there[wanted]} processes, or use --device cpu",
+            f" torch finds {found[wanted]}",
+            hint=f"start {found[wanted]} processes, or use --device cpu",
         )
     return f"cuda:{number}" if wanted == "cuda" else wanted
 
 
-def _cuda_count() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _has_mps() -> bool:
-    import torch
-
-    return torch.backends.mps.is_available()
-
-
-def pick_dtype(wanted: str, device: str) -> load.Dtype:
+def pick_dtype(wanted: str, device: str, matrix: tuple[int, int] | None = None) -> Dtype:
     """Choose the arithmetic; ``auto`` takes bf16 only where the device multiplies it natively.
 
-    fp16 is not offered: its gradients overflow without a scaler. On MPS ``auto`` takes fp32.
+    A CPU may know bf16 and still be slower with it (a virtual machine that emulates, a build of
+    torch without the kernels), so a product of the model's is timed. fp16 is not offered: its
+    gradients overflow without a scaler. On MPS ``auto`` takes fp32.
 
     Args:
         wanted: auto, bf16 or fp32.
         device: From ``pick``.
+        matrix: Outputs and inputs of a typical layer; without one nothing is timed.
     """
     import torch
 
-    if wanted != "auto" or device == "cpu":
-        return load.pick_dtype(wanted)
-    if not device.startswith("cuda"):
-        return "fp32"
-    return "bf16" if torch.cuda.get_device_capability(device) >= BF16_CAPABILITY else "fp32"
+    if wanted != "auto":
+        return cast(Dtype, wanted)
+    if device.startswith("cuda"):
+        native = torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
+    else:
+        native = device == "cpu" and native_bf16()
+        native = native and (matrix is None or compare(*matrix).pays)
+    return "bf16" if native else "fp32"
+
+
+def native_bf16() -> bool:
+    """Whether this CPU has instructions for bf16."""
+    import torch
+
+    # get_capabilities came with torch 2.10; the private names answer for older ones.
+    read = getattr(torch.cpu, "get_capabilities", None)
+    if read is not None:
+        flags = read()
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def compare(out: int, into: int) -> Rates:
+    """Multiply ``TOKENS`` rows with a matrix (out, into) in both types by turns; some 0.2 s."""
+    import torch
+
+    kinds = (torch.bfloat16, torch.float32)
+    pairs = {k: (torch.ones(TOKENS, into, dtype=k), torch.ones(out, into, dtype=k)) for k in kinds}
+    best = dict.fromkeys(kinds, float("inf"))
+    with torch.inference_mode():
+        for turn in range(1 + TURNS):
+            for kind, (x, w) in pairs.items():
+                begun = time.perf_counter()
+                _ = x @ w.t()
+                spent = time.perf_counter() - begun
+                if turn:  # the first prepares the kernel
+                    best[kind] = min(best[kind], spent)
+    work = 2 * TOKENS * out * into
+    return Rates(work / best[torch.bfloat16], work / best[torch.float32])
 
 
 def of(model: nn.Module) -> torch.device:
@@ -94,7 +143,7 @@ def of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def put(batch: data.Batch, device: torch.device) -> data.Batch:
+def put(batch: Batch, device: torch.device) -> Batch:
     """A row's tensors on ``device``."""
     return batch._replace(
         ids=batch.ids.to(device),
@@ -104,7 +153,7 @@ def put(batch: data.Batch, device: torch.device) -> data.Batch:
     )
 
 
-def autocast(device: torch.device, dtype: load.Dtype) -> torch.autocast:
+def autocast(device: torch.device, dtype: Dtype) -> torch.autocast:
     """Matrix products in bf16 within this block, if ``dtype`` says so."""
     import torch
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmsi_cli.atomic import unfinished, write_atomic, write_error
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.architectures import order
 from lmsi_cli.training.header import GgufMeta, read_meta
@@ -72,18 +72,22 @@ def save_adapter(model: nn.Module, out: Path) -> None:
     Args:
         model: From ``lora.add_lora``.
         out: Folder for adapter_config.json and adapter_model.safetensors.
+
+    Raises:
+        LmsiError: The disk is full or fails.
     """
-    fresh = out / "adapter.tmp"
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save
+
     # "auto" would ask the Hugging Face hub whether the vocabulary has grown.
-    model.save_pretrained(str(fresh), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
-    settings = json.loads((fresh / CONFIG).read_text(encoding="utf-8"))
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    settings = model.peft_config["default"].to_dict() | {"inference_mode": True}  # type: ignore[index, union-attr]
     settings["target_modules"] = sorted(settings["target_modules"])
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-    (fresh / CONFIG).write_text(text, encoding="utf-8")
     (out / CONFIG).unlink(missing_ok=True)
-    for name in (WEIGHTS, CONFIG):
-        (fresh / name).replace(out / name)
-    shutil.rmtree(fresh)
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_atomic(out / WEIGHTS, save(whole, metadata={"format": "pt"}))
+    write_atomic(out / CONFIG, text)
 
 
 def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
@@ -95,7 +99,7 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
         out_file: Replaced in one rename.
 
     Raises:
-        LmsiError: A tensor has no counterpart in the base, or is no LoRA matrix.
+        LmsiError: A tensor has no counterpart in the base, or is no LoRA matrix; the disk fails.
     """
     import gguf
     from safetensors.numpy import load_file
@@ -103,7 +107,7 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
     meta = read_meta(gguf_base)
     settings = json.loads((adapter_dir / CONFIG).read_text(encoding="utf-8"))
     pairs = _pairs(load_file(adapter_dir / WEIGHTS))
-    fresh = out_file.with_name(out_file.name + ".tmp")
+    fresh = unfinished(out_file)
     writer = gguf.GGUFWriter(fresh, meta.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
@@ -112,11 +116,14 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
         name = _tensor_name(layer, (b.shape[0], a.shape[1]), meta)
         writer.add_tensor(f"{name}.lora_a", a)
         writer.add_tensor(f"{name}.lora_b", reorder(b, name, meta))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    fresh.replace(out_file)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        fresh.replace(out_file)
+    except OSError as e:
+        raise write_error(out_file, e) from e
 
 
 Pair = tuple["NDArray[np.float32]", "NDArray[np.float32]"]

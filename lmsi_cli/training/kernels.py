@@ -112,32 +112,12 @@ def gate() -> Any:
 
 
 @cache
-def head_loss() -> Any:
-    """The summed cross-entropy of ``W h`` with the labels, in nats, a few rows of logits at a time.
+def head_losses() -> Any:
+    """The cross-entropy of ``W h`` with each label, (C,) in nats, a few rows of logits at a time.
 
     The gradient is computed on the way forward, while the logits are there; C x V logits are never
     held. Arguments: h (C, width), W (V, width) frozen, labels (C,), dtype of the product.
     """
-    import torch
-
-    class HeadLoss(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, h: Tensor, w: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
-            losses, grads = _head(h, w, labels, dtype)
-            ctx.save_for_backward(torch.cat(grads).to(h.dtype))
-            return torch.stack([part.sum() for part in losses]).sum()
-
-        @staticmethod
-        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-            (g_h,) = ctx.saved_tensors
-            return g_h * grad, None, None, None
-
-    return HeadLoss
-
-
-@cache
-def head_losses() -> Any:
-    """As ``head_loss``, but the cross-entropy of every token, (C,), where they count unequally."""
     import torch
 
     class HeadLosses(torch.autograd.Function):

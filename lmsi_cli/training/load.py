@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.architectures import family, settings
-from lmsi_cli.training.header import GgufMeta as GgufMeta
-from lmsi_cli.training.header import read_meta as read_meta
+from lmsi_cli.training.header import GgufMeta, read_meta
 from lmsi_cli.training.weights import check_types, fill
 
 if TYPE_CHECKING:
@@ -28,34 +27,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 Dtype = Literal["bf16", "fp32"]
-
-
-def pick_dtype(wanted: str) -> Dtype:
-    """Choose the arithmetic of training.
-
-    ``auto`` takes bf16 only where the CPU multiplies it natively: emulated bf16 is slower than
-    fp32 (PEFT issue 1977 saw a factor of 65).
-
-    Raises:
-        LmsiError: ``wanted`` is none of auto, bf16, fp32.
-    """
-    if wanted in ("bf16", "fp32"):
-        return cast(Dtype, wanted)
-    if wanted != "auto":
-        raise LmsiError(f"dtype '{wanted}' is unknown", hint="use auto, bf16 or fp32")
-    return "bf16" if _native_bf16() else "fp32"
-
-
-def _native_bf16() -> bool:
-    import torch
-
-    # get_capabilities came with torch 2.10; the private names answer for older ones.
-    tell = getattr(torch.cpu, "get_capabilities", None)
-    if tell is not None:
-        flags = tell()
-        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def skeleton(gguf: Path) -> nn.Module:
@@ -105,7 +76,7 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
 
     Args:
         gguf: A model file of any type that the gguf package can dequantise.
-        dtype: From ``pick_dtype``.
+        dtype: From ``devices.pick_dtype``.
 
     Raises:
         LmsiError: The architecture cannot be loaded, or the file has tensors too many or too few.
@@ -116,7 +87,7 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     fill(model, gguf, meta, narrow)
     model.tie_weights()  # type: ignore[operator]
     if meta.rope_factors is not None:
-        _scale_rope(model, meta.rope_factors)
+        scale_rope(model, meta.rope_factors)
     return model.requires_grad_(False).eval()
 
 
@@ -153,8 +124,12 @@ def sizes(layer: nn.Module) -> tuple[int, int]:
     return (rows, columns) if hasattr(layer, "out_features") else (columns, rows)
 
 
-def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
-    # llama.cpp divides the rotary angles by the file's factors; no configuration has room for them.
+def scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
+    """Divide the rotary angles by the file's factors, which no configuration has room for.
+
+    Raises:
+        LmsiError: The model turns its positions in another way.
+    """
     import torch
 
     found = 0

@@ -1,7 +1,7 @@
-"""The training loop: from checkpoint to checkpoint, one line per step in ``log.jsonl``.
+"""The training loop: steps, validations and checkpoints of one run, from the first to the last.
 
-Picks up its own checkpoint when the same command runs again. Knows nothing of llama.cpp, of the
-command line, of GGUF files or of where the examples come from. A line of the log:
+Goes on from its own checkpoint when the same command runs again. Knows nothing of llama.cpp, of the
+command line, of GGUF files or of where the examples come from. A line of ``log.jsonl``:
 
     {"step": 1, "loss": 1.92, "lr": 0.0005, "grad_norm": 0.8, "tokens": 1180,
      "unpacked_tokens": 2410, "completion_tokens": 312, "seconds": 0.61}
@@ -10,38 +10,99 @@ command line, of GGUF files or of where the examples come from. A line of the lo
 from __future__ import annotations
 
 import math
+import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from lmsi_cli.jsonl import Appender, appender
-from lmsi_cli.records import Progress
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.jsonl import Appender, appender, read_records, write_records
+from lmsi_cli.records import Progress, Record
 from lmsi_cli.training import (
-    alarms,
     attention,
     checkpoint,
+    data,
     devices,
     lora,
     preference,
     processes,
-    schedule,
     validation,
 )
-from lmsi_cli.training.data import sequences
-from lmsi_cli.training.state import LOG, Job, LogLine, Outcome, State, header, keep, resume, save
-from lmsi_cli.training.step import accumulate, speed_up
+from lmsi_cli.training.load import Dtype
+from lmsi_cli.training.memory import Trimmer
+from lmsi_cli.training.step import (
+    StepFigures,
+    accumulate,
+    learning_rate,
+    plan,
+    row_loss,
+    speed_up,
+)
 from lmsi_cli.training.validation import Reading, Validator, Watched
 
 if TYPE_CHECKING:
     from torch import nn
 
+LOG = "log.jsonl"
 # A kill costs this much at most, however slow the steps are.
 SAVE_SECONDS = 60.0
+R = TypeVar("R", "LogLine", Reading)
 
 
-class _Broken(Exception):
-    """A step whose loss or gradient is not a number; says where."""
+class LogLine(Record, frozen=True, kw_only=True):
+    """One finished step: mean loss over its completion tokens, and what it cost.
+
+    ``tokens`` went through the model; ``unpacked_tokens`` would have, had every example had a
+    row of its own. ``seconds`` is wall time. The rewards are those of ``step.Rewards``, under
+    TRL's names, and only of a step of pairs; its loss is the mean over these.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    unpacked_tokens: int
+    completion_tokens: int
+    seconds: float
+    rewards_chosen: float | UnsetType = msgspec.field(default=UNSET, name="rewards/chosen")
+    rewards_rejected: float | UnsetType = msgspec.field(default=UNSET, name="rewards/rejected")
+    rewards_accuracies: float | UnsetType = msgspec.field(default=UNSET, name="rewards/accuracies")
+    rewards_margins: float | UnsetType = msgspec.field(default=UNSET, name="rewards/margins")
+
+
+class Job(NamedTuple):
+    """What a run trains on and where it keeps its state; ``name`` is its fingerprint."""
+
+    examples: Sequence[data.Unit]
+    config: TrainConfig
+    dtype: Dtype
+    out: Path
+    name: str
+    watched: Watched | None = None
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it is validated on questions that it is not trained on."""
+        return self.watched is not None and self.watched.unseen
+
+
+class Outcome(NamedTuple):
+    """All steps and validations of a run, whose weights were taken, and what ended it early.
+
+    ``best`` is None where nothing was validated: then the last step's weights were taken.
+    """
+
+    log: list[LogLine]
+    readings: list[Reading]
+    best: int | None
+    stopped: str
 
 
 def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
@@ -58,173 +119,223 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
         KeyboardInterrupt: Passed on after a checkpoint is written.
     """
     job.out.mkdir(parents=True, exist_ok=True)
-    state = _begin(model, job, progress)
-    progress.start("training", len(state.steps))
-    if state.done:
-        progress.say(f"going on after step {state.done} of {len(state.steps)}")
-    job = _referred(model, job, state, progress)
+    run = _Run(model, job, progress)
     model.train()
     try:
-        with appender(job.out / LOG, LogLine) as log, _readings(job) as readings:
-            _run(model, state, job, log, readings, progress)
-        save(job, state)
+        run.finish()
     except KeyboardInterrupt:
         # Torn between two steps, the last regular checkpoint is the truth.
-        if state.whole and state.done:
-            save(job, state)
+        if run.whole and run.done:
+            run.save()
         raise
     finally:
         model.eval()
-    return _settle(state, job, progress)
+    return run.outcome()
 
 
-def _readings(job: Job) -> AbstractContextManager[Appender[Reading] | None]:
-    return appender(job.out / validation.LOG, Reading) if job.watched else nullcontext()
+class _Run:
+    """Where the loop stands; ``whole`` is False while the weights are between two steps."""
 
+    def __init__(self, model: nn.Module, job: Job, progress: Progress) -> None:
+        self.model, self.job, self.progress = model, job, progress
+        self.parameters = lora.trainable(model)
+        self.optimizer = devices.adamw(self.parameters.values(), job.config)
+        self.row_tokens = self._rows()
+        if devices.of(model).type == "cpu":  # where the kernels were measured
+            speed_up(model, job.dtype, self.row_tokens)
+        self.steps = plan(len(job.examples), job.config)
+        self.done = self._resume()
+        self.whole, self.saved, self.stopped = True, time.monotonic(), ""
+        self.heap = Trimmer()
+        self.log = _kept(job.out / LOG, LogLine, self.done)
+        self.readings: list[Reading] = []
+        self.validator: Validator | None = None
+        if job.watched:
+            self.readings = _kept(job.out / validation.LOG, Reading, self.done)
+            self.validator = Validator(model, job.watched, self.row_tokens, job.dtype)
 
-def _referred(model: nn.Module, job: Job, state: State, progress: Progress) -> Job:
-    """The job with what the base makes of its pairs, if these are what is trained on."""
-    if job.config.loss == "sft":
-        return job
-    kept = preference.refer(model, job.examples, job, state.row_tokens, progress)
-    progress.start("training", len(state.steps))
-    return job._replace(examples=kept)
+    def _rows(self) -> int:
+        """The longest packed row; 0 where the model takes one example a row."""
+        watched = self.job.watched.examples if self.job.watched else []
+        longest = max(unit.length for unit in [*self.job.examples, *watched])
+        if not attention.supports(getattr(self.model, "config", None), longest):
+            return 0
+        attention.install(self.model)
+        return self.job.config.row_tokens
 
+    def _resume(self) -> int:
+        """Bring back what the checkpoint holds, and the threads it was computed with."""
+        import torch
 
-def _begin(model: nn.Module, job: Job, progress: Progress) -> State:
-    import torch
+        found = checkpoint.load(self.job.out, self._header(0), self.parameters, self.optimizer)
+        if found is None:
+            (self.job.out / checkpoint.BEST).unlink(missing_ok=True)
+            return 0
+        now = torch.get_num_threads()
+        if found.threads <= max(now, _cores()):
+            torch.set_num_threads(found.threads)
+        else:  # more threads than cores would spin
+            self.progress.say(
+                f"begun with {found.threads} threads, {now} now: "
+                "the loss may differ in its last digits"
+            )
+        return found.step
 
-    torch.manual_seed(job.config.seed)
-    parameters = lora.trainable(model)
-    optimizer = devices.adamw(parameters.values(), job.config)
-    watched = (job.watched or Watched([], True)).examples
-    longest = max(unit.length for unit in [*job.examples, *watched])
-    packs = attention.supports(getattr(model, "config", None), longest)
-    if packs:
-        attention.install(model)
-    steps = schedule.plan(len(job.examples), job.config)
-    state = State(parameters, optimizer, job.config.row_tokens if packs else 0, steps)
-    if devices.of(model).type == "cpu":  # where the kernels were measured
-        speed_up(model, job.dtype, state.row_tokens)
-    resume(state, job, progress)
-    state.rng = checkpoint.random_state()
-    state.log = keep(job.out / LOG, LogLine, state.done)
-    if job.watched:
-        state.readings = keep(job.out / validation.LOG, Reading, state.done)
-        state.validator = Validator(model, job.watched, state.row_tokens, job.dtype)
-    return state
+    def finish(self) -> None:
+        """Steps and validations in turn; one that the checkpoint lacks comes first."""
+        job, total = self.job, len(self.steps)
+        self.progress.start("training", total)
+        if self.done:
+            self.progress.say(f"going on after step {self.done} of {total}")
+        with (
+            appender(job.out / LOG, LogLine) as log,
+            appender(job.out / validation.LOG, Reading)
+            if job.watched
+            else nullcontext() as readings,
+        ):
+            self._validate(readings)
+            while not self.stopped and self.done < total:
+                line = self._step()
+                if line is None:
+                    break
+                log.write(line)
+                self.log.append(line)
+                self.done, self.whole = self.done + 1, True
+                self.heap.after_step()
+                self._report()
+                late = time.monotonic() - self.saved > SAVE_SECONDS
+                if late or self.done % job.config.checkpoint_every == 0:
+                    self.save()
+                self._validate(readings)
+        self.save()
 
+    def _step(self) -> LogLine | None:
+        """One optimiser step; None, with ``stopped`` set, where its figures are no numbers."""
+        import torch
 
-def _run(
-    model: nn.Module,
-    state: State,
-    job: Job,
-    log: Appender[LogLine],
-    readings: Appender[Reading] | None,
-    progress: Progress,
-) -> None:
-    """Steps and validations in turn; one that the checkpoint lacks comes first."""
-    while True:
-        _look(state, job, readings, progress)
-        if state.stopped or state.done == len(state.steps):
-            return
-        rate = schedule.learning_rate(state.done, len(state.steps), job.config)
-        try:
-            line = _step(model, state, job, state.steps[state.done], rate)
-        except _Broken as e:
-            state.stopped = str(e)
-            return
-        log.write(line)
-        _commit(state, line)
-        state.heap.after_step()
-        _report(progress, state)
-        if _save_due(state, job):
-            save(job, state)
-
-
-def _step(model: nn.Module, state: State, job: Job, indices: list[int], rate: float) -> LogLine:
-    import torch
-
-    started = time.perf_counter()
-    batch = [job.examples[i] for i in indices]
-    processes.seed_dropout(job.config.seed, state.done)
-    learn = preference.learner(job.config) if job.config.loss == "scpo" else accumulate
-    own = learn(model, processes.part(batch), state.row_tokens, job.dtype)
-    figures = processes.merge(own, state.parameters.values())
-    norm = float(
-        torch.nn.utils.clip_grad_norm_(
-            state.parameters.values(), job.config.max_grad_norm or math.inf
+        started, config = time.perf_counter(), self.job.config
+        batch = [self.job.examples[i] for i in self.steps[self.done]]
+        rate = learning_rate(self.done, len(self.steps), config)
+        # Dropout draws what no other step and no other process draws, resumed or not.
+        torch.manual_seed(hash((config.seed, self.done, processes.place().rank)) % 2**63)
+        figures = processes.merge(self._gradient(batch), self.parameters.values())
+        longest = config.max_grad_norm or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), longest))
+        if not (math.isfinite(figures.loss) and math.isfinite(norm)):
+            self.stopped = f"step {self.done + 1}: {self._blame(data.sequences(batch))}"
+            return None
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.whole = False
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return LogLine(
+            step=self.done + 1,
+            lr=rate,
+            grad_norm=norm,
+            seconds=time.perf_counter() - started,
+            **figures.named(),
         )
-    )
-    if not (math.isfinite(figures.loss) and math.isfinite(norm)):
-        each = sequences(batch)
-        broken = alarms.culprits(model, each, job.dtype)
-        raise _Broken(alarms.blame(state.done + 1, each, broken))
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.whole = False
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - started
-    return LogLine(step=state.done + 1, lr=rate, grad_norm=norm, seconds=seconds, **figures.told())
 
+    def _gradient(self, batch: Sequence[data.Unit]) -> StepFigures:
+        """Add this process's part of the gradient of the step's mean loss."""
+        job, own = self.job, processes.part(batch)
+        if job.config.loss == "scpo":
+            count = len(batch)
+            return preference.accumulate(
+                self.model, own, self.row_tokens, job.dtype, job.config, count
+            )
+        count = sum(e.predicted for e in data.sequences(batch))
+        return accumulate(self.model, own, self.row_tokens, job.dtype, count)
 
-def _commit(state: State, line: LogLine) -> None:
-    state.log.append(line)
-    state.rng = checkpoint.random_state()
-    state.done += 1
-    state.whole = True
+    def _blame(self, batch: Sequence[data.TokenExample]) -> str:
+        """At which examples of a step the loss is not a number, each computed alone."""
+        import torch
 
+        with torch.no_grad():
+            broken = [e for e in batch if not math.isfinite(self._loss_of(e))]
+        if not broken:
+            return f"the gradient is not a number; examples: {', '.join(e.name for e in batch)}"
+        if len(broken) == len(batch) > 1:
+            return "the loss is not a number, at every example: the adapter is destroyed"
+        return f"the loss is not a number at {', '.join(e.name for e in broken)}"
 
-def _look(state: State, job: Job, log: Appender[Reading] | None, progress: Progress) -> None:
-    """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
-    total, every = len(state.steps), job.config.eval_every
-    taken = state.readings[-1].step if state.readings else -1
-    if state.validator and log and taken < state.done and validation.due(state.done, total, every):
-        draw = validation.drawing(state.done, total, every)
-        reading = state.validator.read(state.done, draw)
-        if not math.isfinite(reading.loss):
-            state.stopped = f"step {state.done}: {alarms.NAN}"
-            return
-        state.readings.append(reading)
-        if state.done and reading is alarms.best(state.readings, job.config, job.unseen):
-            save(job, state)  # first, so that no kill leaves a best one of steps yet to come
-            checkpoint.save_best(job.out, header(job, state), state.parameters)
-        log.write(reading)
-        if not state.done and (why := alarms.strange(reading, state.validator.vocabulary)):
-            progress.say(why)
-    state.stopped = alarms.judge(state.readings, job.config, job.unseen)
+    def _loss_of(self, example: data.TokenExample) -> float:
+        [row] = data.pack([example], 0)
+        placed = devices.put(data.to_batch(row), devices.of(self.model))
+        return float(row_loss(self.model, placed, self.job.dtype))
 
+    def _validate(self, log: Appender[Reading] | None) -> None:
+        """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
+        job, taken = self.job, self.readings[-1].step if self.readings else -1
+        due = validation.due(self.done, len(self.steps), job.config.eval_every)
+        if self.validator and log and taken < self.done and due:
+            reading = self.validator.read(self.done)
+            if not math.isfinite(reading.loss):
+                self.stopped = f"step {self.done}: the adapted model computes NaN"
+                return
+            self.readings.append(reading)
+            if self.done and reading is validation.best(self.readings, job.config, job.unseen):
+                self.save()  # first, so that no kill leaves a best one of steps yet to come
+                checkpoint.save_best(job.out, self._header(self.done), self.parameters)
+            log.write(reading)
+            if not self.done and (why := validation.strange(reading, self.validator.vocabulary)):
+                self.progress.say(why)
+        self.stopped = validation.judge(self.readings, job.config, job.unseen)
 
-def _save_due(state: State, job: Job) -> bool:
-    late = time.monotonic() - state.saved > SAVE_SECONDS
-    return late or state.done % job.config.checkpoint_every == 0
+    def save(self) -> None:
+        """Write the checkpoint; the weights must not be between two steps."""
+        checkpoint.save(self.job.out, self._header(self.done), self.parameters, self.optimizer)
+        self.saved = time.monotonic()
 
+    def _header(self, step: int) -> checkpoint.Header:
+        import torch
 
-def _settle(state: State, job: Job, progress: Progress) -> Outcome:
-    """Bring the best weights back, if others came after them."""
-    best = alarms.best(state.readings, job.config, job.unseen)
-    if state.stopped:
-        progress.say(f"stopped: {state.stopped}")
-    if best is None and state.stopped:
-        raise alarms.DestroyedError(
-            f"training stopped before there was any sound adapter: {state.stopped}",
-            hint="start over with `--overwrite` and a lower --lr, or with --dtype fp32",
+        return checkpoint.Header(
+            fingerprint=self.job.name,
+            step=step,
+            threads=torch.get_num_threads(),
+            settings=checkpoint.decisive(self.job.config),
         )
-    if best is not None and best.step != state.done:
-        checkpoint.load_best(job.out, job.name, best.step, state.parameters)
-        progress.say(f"taken: the adapter after step {best.step} of {state.done}")
-    if best is not None and job.unseen and best.loss >= state.readings[0].loss:
-        progress.say(
-            f"no adapter was better than the base on held-out questions: loss "
-            f"{state.readings[0].loss:.3f} before, {best.loss:.3f} after; try a lower --lr"
-        )
-    return Outcome(state.log, state.readings, best.step if best else None, state.stopped)
+
+    def _report(self) -> None:
+        recent = self.log[-20:]
+        rate = sum(line.tokens for line in recent) / sum(line.seconds for line in recent)
+        loss = round(fmean(line.loss for line in recent), 4)
+        self.progress.advance(self.done, loss=loss, tokens_s=round(rate))
+
+    def outcome(self) -> Outcome:
+        """Bring the best weights back, if others came after them."""
+        job, say = self.job, self.progress.say
+        best = validation.best(self.readings, job.config, job.unseen)
+        if self.stopped:
+            say(f"stopped: {self.stopped}")
+        if best is None and self.stopped:
+            raise validation.DestroyedError(
+                f"training stopped before there was any sound adapter: {self.stopped}",
+                hint="start over with `--overwrite` and a lower --lr, or with --dtype fp32",
+            )
+        if best is not None and best.step != self.done:
+            checkpoint.load_best(job.out, job.name, best.step, self.parameters)
+            say(f"taken: the adapter after step {best.step} of {self.done}")
+        if best is not None and job.unseen and best.loss >= self.readings[0].loss:
+            say(
+                f"no adapter was better than the base on held-out questions: loss "
+                f"{self.readings[0].loss:.3f} before, {best.loss:.3f} after; try a lower --lr"
+            )
+        return Outcome(self.log, self.readings, best.step if best else None, self.stopped)
 
 
-def _report(progress: Progress, state: State) -> None:
-    recent = state.log[-20:]
-    rate = sum(line.tokens for line in recent) / sum(line.seconds for line in recent)
-    progress.advance(
-        state.done, loss=round(fmean(line.loss for line in recent), 4), tokens_s=round(rate)
-    )
+def _cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _kept(path: Path, kind: type[R], done: int) -> list[R]:
+    """Cut a log to what the checkpoint holds; a killed run may have written more."""
+    found = list(read_records(path, kind)) if path.exists() and done else []
+    kept = [r for r in found if r.step <= done]
+    write_records(path, kept)
+    return kept

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.load import block_linears, quiet, sizes
+from lmsi_cli.training.load import Dtype, block_linears, load_base, quiet, sizes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -170,6 +171,24 @@ def _only(model: nn.Module, layers: int | str) -> dict[str, Any]:
         return {}
     pattern = _block(next(iter(block_linears(model))))[0]
     return {"layers_to_transform": blocks, "layers_pattern": pattern}
+
+
+def with_adapter(gguf: Path, folder: Path, dtype: Dtype) -> nn.Module:
+    """The file's own weights with a saved adapter, as PEFT reads it: what llama.cpp will run.
+
+    Args:
+        gguf: The base.
+        folder: The adapter in PEFT's format.
+        dtype: Of the matrix products.
+
+    Raises:
+        LmsiError: transformers cannot load the base.
+    """
+    import peft
+
+    base = load_base(gguf, dtype)
+    with quiet():
+        return cast("nn.Module", peft.PeftModel.from_pretrained(base, str(folder)).eval())
 
 
 def gguf_alpha(settings: Mapping[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""How much memory a training run will take, by a formula, and whether that much is free.
+"""How much memory a training run will take, whether that much is free, and how it stays so.
 
 The formula needs the file's header, the longest example and the settings; no weight is read. For
 its backward pass a block keeps about what goes into and comes out of its matrices, once each in
@@ -6,12 +6,21 @@ the type of the products, and the shares of attention. docs/training-memory.md h
 measured peaks. A need, in bytes:
 
     Need(weights=1260000000, adapter=140000000, row=2800000000, libraries=610000000)
+
+Rows differ in length from step to step, and two things grow with every new length though nothing
+is kept on purpose: glibc's heap gets holes that the next, slightly longer tensor does not fit
+into, and oneDNN keeps up to 1,024 prepared products of half a megabyte, one for each shape. So
+holes are given back when the process has grown by a fifth (``Trimmer``), and oneDNN keeps fewer.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +32,6 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.attention import SMALL
 from lmsi_cli.training.data import Unit, sequences
 from lmsi_cli.training.header import GgufMeta
-from lmsi_cli.training.heap import resident
 from lmsi_cli.training.kernels import HEAD_ROWS
 from lmsi_cli.training.load import Dtype
 
@@ -33,6 +41,8 @@ ADAM = 16  # bytes per number of the adapter: itself, its gradient and two momen
 LIBRARIES = {"fp32": 150 << 20, "bf16": 550 << 20}
 HOLES = 0.1  # measured: of what stays, the share that holes in the heap take beside it
 PARTS = {"attn": "attn", "mlp": "ffn"}  # of tensors' names, by --target; other targets count all
+PRODUCTS = 64  # that oneDNN keeps: a layer has about fifty shapes
+GROWTH = 1.2  # from here on giving back is worth it; mapping a GB again takes 0.3 s
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -149,3 +159,38 @@ def _groups() -> Iterator[int]:
                 stat = dict(s.split() for s in (folder / "memory.stat").read_text().splitlines())
                 used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
                 yield int((folder / "memory.max").read_text()) - used
+
+
+def prepare() -> None:
+    """Limit oneDNN's store of prepared products; call it before torch multiplies anything."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRODUCTS))
+
+
+@dataclass
+class Trimmer:
+    """Gives free memory back to the system between two steps, where the C library can."""
+
+    low: int = 0  # bytes resident after the step that followed the last return; 0: not known yet
+
+    def after_step(self) -> None:
+        """Give back what lies idle if it has become much."""
+        now = resident()
+        if not self.low:
+            self.low = now
+        elif now > GROWTH * self.low:
+            give_back()
+            self.low = 0
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def give_back() -> None:
+    """Return the heap's free pages to the system; nothing happens without glibc."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -6,46 +6,27 @@ With M(y) the probability of completion y, M0(y) that of the base, and w the wei
            - rpo_alpha w / |chosen| log M(chosen)
 
 The step's loss is the mean over its pairs, in however many rows these are. The base is the same
-model with its adapter off: what it makes of every pair is computed once, before the first step,
-and kept in the folder until the run is done, so that a resumed run goes on with the very same
-numbers. Knows no run folder and not how pairs are chosen. A pair, and the file of the base's logs:
+model with its adapter off; what it makes of a row is computed beside what the adapter makes of it.
+Knows no run folder and not how pairs are chosen. A pair of token ids:
 
-    TokenPair(chosen=TokenExample([5, 6, 7], [8, 2], weight=0.5, stem=2, reference=-1.25), ...)
-    {"fingerprint": "9f2c...", "logs": {"0": [-1.25, -3.5], ...}}
+    TokenPair(chosen=TokenExample([5, 6, 7], [8, 2], weight=0.5, stem=2), rejected=...)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.records import Preference, Progress, Record, TrainExample
-from lmsi_cli.training import checkpoint, data, devices, load, processes, schedule
+from lmsi_cli.records import Preference
+from lmsi_cli.training import data, devices
+from lmsi_cli.training.load import Dtype
 from lmsi_cli.training.step import Rewards, StepFigures, token_losses
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-    from lmsi_cli.training.state import Job
-
-T = TypeVar("T")
-Learner = Callable[["nn.Module", Sequence[data.Unit], int, load.Dtype], StepFigures]
-
-
-class References(Record, frozen=True, kw_only=True):
-    """What the base makes of a run's pairs: natural logs of chosen and rejected, by their number.
-
-    JSON spells a float so that it is read back bit for bit.
-    """
-
-    fingerprint: str
-    logs: dict[int, tuple[float, float]]
 
 
 class Terms(NamedTuple):
@@ -54,17 +35,6 @@ class Terms(NamedTuple):
     losses: torch.Tensor
     chosen: torch.Tensor
     rejected: torch.Tensor
-
-
-def chosen_of(preference: Preference) -> TrainExample:
-    """The better half of a pair, as plain fine-tuning would learn it."""
-    return TrainExample(
-        prompt=preference.prompt,
-        completion=preference.chosen,
-        format=preference.format,
-        question_id=preference.question_id,
-        path=preference.chosen_path,
-    )
 
 
 def tokenize(pairs: Iterable[Preference], codec: data.Codec, max_length: int) -> data.TokenSet:
@@ -96,38 +66,30 @@ def _tokens(pair: Preference, codec: data.Codec) -> data.TokenPair:
     )
 
 
-def learner(config: TrainConfig) -> Learner:
-    """What a step of pairs does in the place of ``step.accumulate``."""
-
-    def learn(
-        model: nn.Module, batch: Sequence[data.Unit], row_tokens: int, dtype: load.Dtype
-    ) -> StepFigures:
-        return accumulate(model, batch, row_tokens, dtype, config)
-
-    return learn
-
-
 def accumulate(
     model: nn.Module,
     batch: Sequence[data.Unit],
     row_tokens: int,
-    dtype: load.Dtype,
+    dtype: Dtype,
     config: TrainConfig,
+    over: int,
 ) -> StepFigures:
     """Add the gradient of a step's mean loss to the adapter's parameters.
 
     Args:
         model: With an adapter; only that collects gradients.
-        batch: The step's pairs, with their references.
+        batch: The step's pairs, or a process's part of them.
         row_tokens: Longest packed row; 0 packs nothing, and both rows of a pair are held at once.
         dtype: Of the matrix products.
         config: Supplies beta and rpo_alpha.
+        over: Pairs of the whole step, which its loss is the mean over.
     """
-    rows, count = data.pack(batch, row_tokens), len(batch)
+    rows, over = data.pack(batch, row_tokens), max(1, over)
+    held = 1 if row_tokens else 2  # rows that hold whole pairs together
     loss, sums = 0.0, [0.0] * len(Rewards._fields)
-    for group in _groups(rows, row_tokens):
-        terms = pair_terms(model, group, dtype, config)
-        part = terms.losses.sum() / max(1, count)
+    for start in range(0, len(rows), held):
+        terms = pair_terms(model, rows[start : start + held], dtype, config)
+        part = terms.losses.sum() / over
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
         sums = [a + b for a, b in zip(sums, _sums(terms), strict=True)]
@@ -136,18 +98,8 @@ def accumulate(
         tokens=sum(len(row.ids) for row in rows),
         unpacked_tokens=sum(e.length for e in data.sequences(batch)),
         completion_tokens=sum(len(row.labels) for row in rows),
-        pairs=count,
-        rewards=Rewards(*(value / max(1, count) for value in sums)),
+        rewards=Rewards(*(value / over for value in sums)),
     )
-
-
-def _groups(rows: Sequence[data.Row], row_tokens: int) -> Iterator[Sequence[data.Row]]:
-    """Rows that hold whole pairs together: each one, or two and two."""
-    return _chunks(rows, 1 if row_tokens else 2)
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[i : i + size] for i in range(0, len(items), size))
 
 
 def _sums(terms: Terms) -> list[float]:
@@ -157,21 +109,23 @@ def _sums(terms: Terms) -> list[float]:
 
 
 def pair_terms(
-    model: nn.Module, rows: Sequence[data.Row], dtype: load.Dtype, config: TrainConfig
+    model: nn.Module, rows: Sequence[data.Row], dtype: Dtype, config: TrainConfig
 ) -> Terms:
     """Loss and rewards of the pairs that some rows hold.
 
     Args:
-        model: Any causal model of transformers.
+        model: Any causal model of transformers, with an adapter.
         rows: From ``data.pack``; together they hold whole pairs.
         dtype: Of the matrix products; sums and loss are fp32.
         config: Supplies beta and rpo_alpha.
     """
     parts = [part for row in rows for part in row.parts]
+    with _base(model):
+        references = sequence_logs(model, rows, dtype)
     logs = sequence_logs(model, rows, dtype)
     return terms_of(
         logs,
-        logs.new_tensor([part.reference for part in parts]),
+        references,
         logs.new_tensor([part.weight for part in parts]),
         logs.new_tensor([max(1, part.labels) for part in parts]),
         config,
@@ -203,7 +157,7 @@ def terms_of(
     return Terms(losses, chosen.detach(), rejected.detach())
 
 
-def sequence_logs(model: nn.Module, rows: Sequence[data.Row], dtype: load.Dtype) -> torch.Tensor:
+def sequence_logs(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype) -> torch.Tensor:
     """Log-probabilities of whole completions, one for each part of the rows, in nats."""
     import torch
 
@@ -213,97 +167,6 @@ def sequence_logs(model: nn.Module, rows: Sequence[data.Row], dtype: load.Dtype)
         losses = token_losses(model, devices.put(data.to_batch(row), device), dtype)
         sums += [-part.sum() for part in torch.split(losses, [p.labels for p in row.parts])]
     return torch.stack(sums)
-
-
-def refer(
-    model: nn.Module,
-    pairs: Sequence[data.Unit],
-    job: Job,
-    row_tokens: int,
-    progress: Progress,
-) -> Sequence[data.Unit]:
-    """Give every pair that the run's plan will see the logs that the base has for it.
-
-    Args:
-        model: With an adapter, which is off meanwhile.
-        pairs: All of the run.
-        job: Its settings, folder and name.
-        row_tokens: As the steps pack them.
-        progress: Is told of every batch.
-    """
-    path = job.out / checkpoint.REFERENCE
-    found = _read(path.read_bytes() if path.exists() else b"", job.name)
-    if found is None:
-        logs = _computed(model, pairs, job, row_tokens, progress)
-        found = References(fingerprint=job.name, logs=logs)
-        write_atomic(path, msgspec.json.encode(found))
-    logs = found.logs
-    return [_with(pair, logs[i]) if i in logs else pair for i, pair in enumerate(pairs)]
-
-
-def _read(text: bytes, name: str) -> References | None:
-    try:
-        found = msgspec.json.decode(text, type=References)
-    except msgspec.DecodeError:
-        return None
-    return found if found.fingerprint == name else None
-
-
-def _with(pair: data.Unit, logs: tuple[float, float]) -> data.Unit:
-    chosen, rejected = logs
-    if not isinstance(pair, data.TokenPair):
-        return pair
-    return data.TokenPair(
-        pair.chosen._replace(reference=chosen), pair.rejected._replace(reference=rejected)
-    )
-
-
-def planned(count: int, config: TrainConfig) -> list[int]:
-    """The numbers of the pairs that a run sees at all."""
-    return sorted({i for step in schedule.plan(count, config) for i in step})
-
-
-def _computed(
-    model: nn.Module,
-    pairs: Sequence[data.Unit],
-    job: Job,
-    row_tokens: int,
-    progress: Progress,
-) -> dict[int, tuple[float, float]]:
-    """The base's logs, each process's share of them computed by itself."""
-    import torch
-
-    wanted = planned(len(pairs), job.config)
-    progress.start("pairs through the base", len(wanted))
-    logs = torch.zeros(len(pairs), 2, dtype=torch.float64)
-    done = 0
-    with _base(model):
-        for numbers in _chunks(processes.part(wanted), job.config.batch_size):
-            logs[list(numbers)] = _logs(model, [pairs[i] for i in numbers], row_tokens, job.dtype)
-            done += len(numbers)
-            progress.advance(done)
-    logs = processes.total(logs)
-    return {i: (float(logs[i, 0]), float(logs[i, 1])) for i in wanted}
-
-
-def _logs(
-    model: nn.Module, pairs: Sequence[data.Unit], row_tokens: int, dtype: load.Dtype
-) -> torch.Tensor:
-    """Logs of some pairs, (P, 2), in their own order whatever that of the rows is."""
-    import torch
-
-    # A sequence's place travels as its weight through the packing.
-    marked = [
-        data.TokenPair(*(side._replace(weight=float(i)) for side in pair))
-        for i, pair in enumerate(pairs)
-        if isinstance(pair, data.TokenPair)
-    ]
-    logs = torch.zeros(len(pairs), 2, dtype=torch.float64)
-    for group in _groups(data.pack(marked, row_tokens), row_tokens):
-        found = sequence_logs(model, group, dtype).double().cpu().view(-1, 2)
-        places = [int(part.weight) for row in group for part in row.parts][0::2]
-        logs[places] = found.detach()
-    return logs
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Several processes that train one adapter, as `torchrun` or `accelerate launch` starts them.
+"""Several processes that train one adapter, as `accelerate launch` or `torchrun` starts them.
 
-Each holds the model and works off its part of every step's examples. Gradients are summed before
-they are clipped, weighted by completion tokens, so a step is the one that a single process would
-have taken, up to rounding. The first process alone writes and reports. What is read of a launcher:
+Each holds the model and works off its part of every step's examples; gradients are summed before
+they are clipped, so a step is the one that a single process would have taken, up to rounding. The
+first process alone writes and reports. What is read of a launcher:
 
     RANK=1 WORLD_SIZE=2 LOCAL_RANK=1  ->  Place(rank=1, world=2, local=1)
 """
@@ -10,10 +10,10 @@ have taken, up to rounding. The first process alone writes and reports. What is 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from lmsi_cli.errors import LmsiError
 
@@ -38,8 +38,8 @@ class Place(NamedTuple):
 
 def place() -> Place:
     """Read this process's place from the environment; a single one's if no launcher set it."""
-    told = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
-    return Place(*map(int, told)) if all(text.isdigit() for text in told) else Place()
+    found = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    return Place(*map(int, found)) if all(text.isdigit() for text in found) else Place()
 
 
 def check(command: str | None) -> None:
@@ -52,25 +52,32 @@ def check(command: str | None) -> None:
 
 
 @contextmanager
-def joined() -> Iterator[Place]:
-    """Meet the other processes, if there are any, and part when the work is done."""
+def joined(device: str) -> Iterator[Place]:
+    """Meet the other processes, if there are any, and part when the work is done.
+
+    Args:
+        device: As ``--device`` asks for it.
+    """
     if place().world == 1:
         yield place()
         return
-    import torch.distributed as dist
+    from accelerate import PartialState
 
-    backend = "cpu:gloo,cuda:nccl" if dist.is_nccl_available() else "gloo"
-    _exchange(dist.init_process_group, backend, timeout=PATIENCE)
+    from lmsi_cli.training.devices import pick
+
+    with _together():
+        state = PartialState(cpu=pick(device, place().local) == "cpu", timeout=PATIENCE)
     try:
         yield place()
     finally:
-        dist.destroy_process_group()
+        state.destroy_process_group()
 
 
-def _exchange(what: Callable[..., object], *args: Any, **named: Any) -> None:  # noqa: ANN401
-    """Call a function of torch.distributed, which fails where another process is gone."""
+@contextmanager
+def _together() -> Iterator[None]:
+    """Turn what torch raises where another process is gone into one line."""
     try:
-        what(*args, **named)
+        yield
     except RuntimeError as e:
         raise LmsiError(
             "training stopped: another of its processes has ended",
@@ -90,21 +97,10 @@ def part(batch: Sequence[T]) -> Sequence[T]:
     return batch[place().rank :: place().world]
 
 
-def seed_dropout(seed: int, step: int) -> None:
-    """Give dropout numbers that no other process draws and that a resumed run draws again.
-
-    A process that is alone draws on: its random state is in the checkpoint.
-    """
-    import torch
-
-    if place().world > 1:
-        torch.manual_seed(hash((seed, step, place().rank)) % 2**63)
-
-
 def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigures:
     """Make one step out of all processes' parts: ``parameters`` get the gradient of its mean loss.
 
-    Each part's loss and gradient are means over its own completion tokens, or pairs.
+    Each part's loss, gradient and rewards are already its share of the whole step's means.
     """
     if place().world == 1:
         return figures
@@ -112,25 +108,22 @@ def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigur
 
     from lmsi_cli.training.step import Rewards, StepFigures
 
-    own = figures.over
-    rewards = figures.rewards or (0.0,) * 4  # as many numbers in every process
-    means, counts = (figures.loss, *rewards), (own, *figures[1:5])
-    summed = total(torch.tensor([*counts, *(own * m for m in means)], dtype=torch.float64)).tolist()
-    over = max(1.0, summed[0])
-    grads = [(p, torch.zeros_like(p) if p.grad is None else p.grad) for p in parameters]
-    flat = total(torch.cat([g.flatten() for _, g in grads]) * (own / over))
-    parts = torch.split(flat, [g.numel() for _, g in grads])
-    for (p, g), new in zip(grads, parts, strict=True):
-        p.grad = new.view_as(g).clone()
-    loss, *rest = (value / over for value in summed[5:])
-    tokens, unpacked, predicted, pairs = map(int, summed[1:5])
-    return StepFigures(loss, tokens, unpacked, predicted, pairs, Rewards(*rest) if pairs else None)
+    rewards = figures.rewards or ()
+    summed = total(torch.tensor([*figures[:4], *rewards], dtype=torch.float64)).tolist()
+    for p in parameters:  # of a part without examples there is no gradient at all
+        p.grad = total(torch.zeros_like(p) if p.grad is None else p.grad)
+    tokens, unpacked, predicted = map(int, summed[1:4])
+    together = Rewards(*summed[4:]) if rewards else None
+    return StepFigures(summed[0], tokens, unpacked, predicted, together)
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:
     """The sum of all processes' tensors, in all of them; of one that is alone, its own."""
-    import torch.distributed as dist
+    if place().world == 1:
+        return tensor
+    from accelerate import PartialState
+    from accelerate.utils import reduce
 
-    if place().world > 1:
-        _exchange(dist.all_reduce, tensor)
-    return tensor
+    with _together():
+        summed = reduce(tensor.to(PartialState().device), "sum")
+    return summed.to(tensor.device)  # type: ignore[no-any-return]

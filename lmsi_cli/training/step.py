@@ -1,16 +1,21 @@
-"""One optimiser step: rows in, gradients and figures out.
+"""One optimiser step: which examples it sees, their gradient, and how far it moves.
 
-Knows neither files nor checkpoints nor how many steps there are. What a step tells:
+Knows neither files nor checkpoints; plan and rate are pure functions of the settings, so a resumed
+run computes those of an uninterrupted one. What a step says of itself:
 
     StepFigures(loss=1.92, tokens=1180, unpacked_tokens=2410, completion_tokens=312)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lmsi_cli.training import attention, data, devices, fused, kernels, load, processes
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.training import attention, data, devices, fused, kernels, processes
+from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
     import torch
@@ -39,35 +44,71 @@ class Rewards(NamedTuple):
 
 
 class StepFigures(NamedTuple):
-    """Mean loss over the step's completion tokens, and what went through the model for it.
-
-    Of a step of ``pairs`` the loss is the mean over these.
-    """
+    """Mean loss over the step's completion tokens or pairs, and what went through the model."""
 
     loss: float
     tokens: int
     unpacked_tokens: int
     completion_tokens: int
-    pairs: int = 0
     rewards: Rewards | None = None
 
-    @property
-    def over(self) -> int:
-        """What the loss is the mean over: pairs, or completion tokens."""
-        return self.pairs or self.completion_tokens
-
-    def told(self) -> dict[str, Any]:
+    def named(self) -> dict[str, Any]:
         """The figures by their names in the log."""
-        found = {name: getattr(self, name) for name in LOGGED}
-        rewards = self.rewards._asdict() if self.rewards else {}
-        return found | {f"rewards_{name}": value for name, value in rewards.items()}
+        found = self._asdict()
+        rewards = found.pop("rewards")
+        return found | {
+            f"rewards_{k}": v for k, v in (rewards._asdict() if rewards else {}).items()
+        }
 
 
-LOGGED = ("loss", "tokens", "unpacked_tokens", "completion_tokens")
+def plan(count: int, config: TrainConfig) -> list[list[int]]:
+    """The example indices of every step.
+
+    Each epoch is its own shuffle; a step may span two. ``max_steps`` beats ``epochs`` and goes
+    round as often as it needs. With five examples, two epochs and four to a step,
+
+        plan(5, TrainConfig(epochs=2, batch_size=4)) == [[2, 0, 4, 1], [3, 0, 3, 1], [4, 2]]
+
+    Args:
+        count: Number of examples, at least one.
+        config: Seed, batch size, and epochs or steps.
+    """
+    size = config.batch_size
+    total = config.max_steps * size if config.max_steps else max(1, round(config.epochs * count))
+    order: list[int] = []
+    for epoch in range(-(-total // count)):
+        indices = list(range(count))
+        random.Random(f"{config.seed}/{epoch}").shuffle(indices)
+        order.extend(indices)
+    return [order[at : min(at + size, total)] for at in range(0, total, size)]
+
+
+# From the share of the steps after the warm-up that are done to a share of the peak rate.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "constant": lambda _: 1.0,
+}
+
+
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """The learning rate of a step: linear warm-up, then as ``config.schedule`` says.
+
+    A cosine and a line both fall to nearly zero; the last step still moves.
+
+    Args:
+        step: Counted from 0.
+        steps: All steps of the run.
+        config: Peak rate, share of warm-up steps, and schedule.
+    """
+    warm = math.ceil(config.warmup * steps)
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    return config.lr * SCHEDULES[config.schedule]((step - warm) / max(1, steps - warm))
 
 
 def accumulate(
-    model: nn.Module, batch: Sequence[data.Unit], row_tokens: int, dtype: load.Dtype
+    model: nn.Module, batch: Sequence[data.Unit], row_tokens: int, dtype: Dtype, over: int
 ) -> StepFigures:
     """Add the gradient of a step's mean loss to the adapter's parameters, row by row.
 
@@ -76,49 +117,40 @@ def accumulate(
 
     Args:
         model: With an adapter; only that collects gradients.
-        batch: The step's examples.
+        batch: The step's examples, or a process's part of them.
         row_tokens: Longest packed row; 0 packs nothing.
         dtype: Of the matrix products.
+        over: Completion tokens of the whole step, which its loss is the mean over.
     """
-    rows = data.pack(batch, row_tokens)
-    predicted, device = sum(len(row.labels) for row in rows), devices.of(model)
+    rows, device = data.pack(batch, row_tokens), devices.of(model)
     loss = 0.0
     for row in rows:
         # Each row adds its share, so the step's loss is the mean over all its completion tokens.
-        placed = devices.put(data.to_batch(row), device)
-        part = row_loss(model, placed, dtype) / max(1, predicted)
+        part = row_loss(model, devices.put(data.to_batch(row), device), dtype) / max(1, over)
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
     return StepFigures(
         loss=loss,
         tokens=sum(len(row.ids) for row in rows),
         unpacked_tokens=sum(e.length for e in data.sequences(batch)),
-        completion_tokens=predicted,
+        completion_tokens=sum(len(row.labels) for row in rows),
     )
 
 
-def recompute(model: nn.Module, wanted: bool) -> None:
-    """Keep only each block's input for the backward pass, or stop doing so.
+def recompute(model: nn.Module) -> None:
+    """Keep only each block's input for the backward pass, and compute the block again there.
 
     Takes a third more time and a fraction of the memory; the gradient is the same.
-
-    Args:
-        model: Of transformers, with an adapter.
-        wanted: Whether blocks are computed again going back.
     """
     # Newer transformers say "activation", and warn at the old name.
-    kind = next(
-        k for k in ("activation", "gradient") if hasattr(model, f"{k}_checkpointing_enable")
-    )
-    if wanted:
-        settings = {"use_reentrant": False}  # the other way needs inputs that want a gradient
-        enable = getattr(model, f"{kind}_checkpointing_enable")
-        enable(**{f"{kind}_checkpointing_kwargs": settings})
-    else:
-        getattr(model, f"{kind}_checkpointing_disable")()
+    kinds = ("activation", "gradient")
+    kind = next(k for k in kinds if hasattr(model, f"{k}_checkpointing_enable"))
+    settings = {"use_reentrant": False}  # the other way needs inputs that want a gradient
+    enable = getattr(model, f"{kind}_checkpointing_enable")
+    enable(**{f"{kind}_checkpointing_kwargs": settings})
 
 
-def speed_up(model: nn.Module, dtype: load.Dtype, row_tokens: int) -> bool:
+def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
     """Let the model compute with fewer passes over memory where that is the same; says if it is.
 
     Call it after ``attention.install`` and before anything is trained.
@@ -131,7 +163,7 @@ def speed_up(model: nn.Module, dtype: load.Dtype, row_tokens: int) -> bool:
 
     def probe() -> fused.Probe:
         model.zero_grad()
-        figures = accumulate(model, _SAMPLE, row_tokens, dtype)
+        figures = accumulate(model, _SAMPLE, row_tokens, dtype, over=7)
         wanted = [p for p in model.parameters() if p.requires_grad]
         figures = processes.merge(figures, wanted)  # so that all processes come to one end
         probed = fused.Probe.of(figures.loss, model)
@@ -145,7 +177,7 @@ def speed_up(model: nn.Module, dtype: load.Dtype, row_tokens: int) -> bool:
     return same
 
 
-def row_loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Tensor:
+def row_loss(model: nn.Module, batch: data.Batch, dtype: Dtype) -> torch.Tensor:
     """The summed cross-entropy of a row's completion tokens, each sequence's times its weight.
 
     A scalar in nats.
@@ -155,41 +187,28 @@ def row_loss(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Te
         batch: From ``data.to_batch``.
         dtype: bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
     """
-    if all(part.weight == 1 for part in batch.parts):
-        with devices.autocast(batch.ids.device, dtype):
-            return _loss(model, batch, dtype, "sum")
     losses = token_losses(model, batch, dtype)
-    weights = [part.weight for part in batch.parts for _ in range(part.labels)]
-    return (losses * losses.new_tensor(weights)).sum()
+    if any(part.weight != 1 for part in batch.parts):
+        weights = [part.weight for part in batch.parts for _ in range(part.labels)]
+        losses = losses * losses.new_tensor(weights)
+    return losses.sum()
 
 
-def token_losses(model: nn.Module, batch: data.Batch, dtype: load.Dtype) -> torch.Tensor:
+def token_losses(model: nn.Module, batch: data.Batch, dtype: Dtype) -> torch.Tensor:
     """The cross-entropy of each completion token of a row, (C,); arguments as of ``row_loss``."""
-    with devices.autocast(batch.ids.device, dtype):
-        return _loss(model, batch, dtype, "none")
-
-
-def _loss(
-    model: nn.Module, batch: data.Batch, dtype: load.Dtype, reduction: Literal["sum", "none"]
-) -> torch.Tensor:
     import torch
     from torch.nn.functional import cross_entropy
 
     pieces = attention.argument(model, batch.pieces)
-    row = {
-        "input_ids": batch.ids,
-        "position_ids": batch.positions,
-        "use_cache": False,
-        **pieces,
-    }
+    row = {"input_ids": batch.ids, "position_ids": batch.positions, "use_cache": False, **pieces}
     parts = fused.head_of(model)
-    if parts is None:
-        logits = model(**row, logits_to_keep=batch.keep).logits[0].float()
+    with devices.autocast(batch.ids.device, dtype):
+        if parts is None:
+            logits = model(**row, logits_to_keep=batch.keep).logits[0].float()
+            attention.check(pieces)
+            return cross_entropy(logits, batch.labels, reduction="none")
+        decoder, head = parts
+        hidden = decoder(**row).last_hidden_state[0, batch.keep]
         attention.check(pieces)
-        return cross_entropy(logits, batch.labels, reduction=reduction)
-    decoder, head = parts
-    hidden = decoder(**row).last_hidden_state[0, batch.keep]
-    attention.check(pieces)
-    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
-    kernel = kernels.head_loss() if reduction == "sum" else kernels.head_losses()
-    return kernel.apply(hidden, head.weight, batch.labels, kind)  # type: ignore[no-any-return]
+        kind = torch.bfloat16 if dtype == "bf16" else torch.float32
+        return kernels.head_losses().apply(hidden, head.weight, batch.labels, kind)  # type: ignore[no-any-return]

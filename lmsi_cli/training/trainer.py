@@ -1,6 +1,6 @@
-"""From pairs and a GGUF file to a LoRA adapter in PEFT's format, and what that took.
+"""From examples and a GGUF file to a LoRA adapter in PEFT's format, and what that took.
 
-Knows nothing of llama.cpp, of the command line or of where the pairs come from. What it hands over:
+Knows nothing of llama.cpp, of the command line or of where the examples come from. What it gives:
 
     Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), model, logits)
 """
@@ -11,46 +11,92 @@ import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from msgspec import UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Preference, Progress, Prompt, TrainExample
+from lmsi_cli.records import Preference, Progress, Record
 from lmsi_cli.training import (
-    arithmetic,
     attention,
-    bases,
     checkpoint,
-    curve,
     data,
     devices,
     export,
-    heap,
     load,
     lora,
     memory,
+    original_weights,
     preference,
     processes,
-    schedule,
-    starting,
-    summary,
     validation,
     verify,
 )
-from lmsi_cli.training.lessons import Lesson
-from lmsi_cli.training.loop import fit
-from lmsi_cli.training.origin import Original
-from lmsi_cli.training.state import Job, Outcome
-from lmsi_cli.training.step import recompute
-from lmsi_cli.training.summary import TrainSummary as TrainSummary
-from lmsi_cli.training.verify import Witness
+from lmsi_cli.training.examples import (
+    FEWEST,
+    Example,
+    Split,
+    chosen,
+    one_each,
+    refuse_empty,
+    split,
+)
+from lmsi_cli.training.header import GgufMeta, read_meta
+from lmsi_cli.training.loop import Job, Outcome, fit
+from lmsi_cli.training.original_weights import Original
+from lmsi_cli.training.step import plan, recompute
 
 if TYPE_CHECKING:
     from torch import nn
 
 VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
+
+
+class Validation(Record, frozen=True, kw_only=True):
+    """Losses on held-out questions, in nats per completion token, and whose adapter was taken.
+
+    ``divergence`` is that of the adapter taken, as in ``validation.Reading``.
+    """
+
+    questions: int
+    base_loss: float
+    best_loss: float
+    last_loss: float
+    best_step: int
+    divergence: float
+    seconds: float
+
+
+class TrainSummary(Record, frozen=True, kw_only=True):
+    """What a training run did; losses are means over the first and the last few steps.
+
+    ``stopped`` says why it ended before its last step; empty if it did not. ``reward_margin`` and
+    ``reward_accuracy`` (``step.Rewards``) are those of pairs, over the last few steps.
+    """
+
+    steps: int
+    examples: int
+    dropped_too_long: int
+    tokens: int
+    unpacked_tokens: int
+    completion_tokens: int
+    first_loss: float
+    final_loss: float
+    seconds: float
+    tokens_per_second: float
+    dtype: load.Dtype
+    peak_rss_mib: int
+    validation: Validation | None = None
+    stopped: str = ""
+    device: str = "cpu"
+    peak_device_mib: int = 0
+    processes: int = 1
+    original: Original | None = None  # the folder of --base
+    reward_margin: float | None = None
+    reward_accuracy: float | None = None
 
 
 class Trained(NamedTuple):
@@ -61,40 +107,14 @@ class Trained(NamedTuple):
     logits: verify.LogitsFn
 
 
-class _Task(NamedTuple):
-    """What is trained on, as it was given."""
-
-    gguf: Path
-    config: TrainConfig
-    out: Path
-    codec: data.Codec
-    progress: Progress
-
-
-class _Material(NamedTuple):
-    """Examples in both forms, and the longest that the model can take, in tokens."""
-
-    parts: validation.Split
-    tokens: data.TokenSet
-    limit: int
-
-
-class _Ready(NamedTuple):
-    """A model to train, where its weights come from, and all that decides the run."""
-
-    model: nn.Module
-    original: Original | None
-    job: Job
-
-
 def train(  # noqa: PLR0913 - the base and what is known of it
-    examples: Sequence[Lesson],
+    examples: Sequence[Example],
     gguf: Path,
     config: TrainConfig,
     out: Path,
     codec: data.Codec,
     progress: Progress,
-    witness: Witness | None = None,
+    witness: verify.Witness | None = None,
 ) -> Trained:
     """Train an adapter over ``gguf`` and save it in ``out``; goes on where a killed run stopped.
 
@@ -114,155 +134,97 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     Raises:
         LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
-    heap.prepare()
-    heap.give_back()  # what sampling has left
-    task = _Task(gguf, config, out, codec, progress)
-    material = _material(task, examples)
-    dtype, recomputing = _planned(task, material)
-    ready = _ready(task, material, dtype, witness)
-    recompute(ready.model, recomputing)
-    _announce(ready.job, material, progress)
-    outcome = fit(ready.model, ready.job, progress)
-    _write(ready, outcome)
-    logits = verify.torch_logits(ready.model, dtype)
-    return Trained(_summary(ready, material, outcome), ready.model, logits)
-
-
-def _material(task: _Task, examples: Sequence[Lesson]) -> _Material:
-    """Token ids of what is trained on."""
-    _complete(examples)
-    parts = validation.split(examples, task.config.val_share)
-    limit = min(task.config.max_length, _context(task.gguf))
-    tokens = _tokens(parts.train, task.codec, limit)
-    if not tokens.examples:
-        raise _nothing(len(parts.train), tokens.dropped, limit)
-    return _Material(parts, tokens, limit)
-
-
-def _planned(task: _Task, material: _Material) -> tuple[load.Dtype, bool]:
-    """The arithmetic, and whether activations are computed twice, where all fits the memory."""
-    gguf, config = task.gguf, task.config
+    memory.prepare()
+    memory.give_back()  # what sampling has left
+    # 1. What is trained on, as token ids.
+    refuse_empty(examples)
+    meta, parts = read_meta(gguf), split(examples, config.val_share)
+    limit = min(config.max_length, int(meta.values.get("context_length", 0)) or sys.maxsize)
+    tokens = _tokens(parts.train, codec, limit)
+    units = data.weighed(tokens.examples)
+    # 2. Whether the model can be trained, in which arithmetic, and whether that fits.
     export.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
-    dtype = _dtype(config, gguf, device)
-    if device == "cpu":  # a GPU has a memory of its own
-        run = memory.Run(load.read_meta(gguf), material.tokens.examples, dtype)
-        longest = max(u.length for u in run.units)
-        if not attention.supports(load.configuration(run.meta), longest):
-            config = msgspec.structs.replace(config, row_tokens=0)
-        config = memory.choose_checkpointing(run, config, task.progress.say)
+    dtype = devices.pick_dtype(config.dtype, device, _typical(meta))
+    recomputing = _fits(memory.Run(meta, units, dtype), config, device, progress)
     processes.wait()  # no checkpoint is written before all have read the last one
-    return dtype, config.gradient_checkpointing == "on"
-
-
-def _ready(task: _Task, material: _Material, dtype: load.Dtype, witness: Witness | None) -> _Ready:
-    """The model with its adapter, and the run."""
-    config, progress = task.config, task.progress
-    device = devices.pick(config.device, processes.place().local)
-    base, original = bases.load_proven(task.gguf, config.base, dtype, witness, progress.say)
-    model = lora.add_lora(base, config, task.gguf.name).to(device)
-    starting.fill(model, config)
-    lessons = data.weighed(material.tokens.examples)
-    name = checkpoint.fingerprint(task.gguf, lessons, config, starting.fingerprint(config))
-    watched = _watched(material, config, task.codec)
-    return _Ready(model, original, Job(lessons, config, dtype, task.out, name, watched))
-
-
-def _write(ready: _Ready, outcome: Outcome) -> None:
-    """The adapter in PEFT's format, and the curve of its losses."""
-    out = ready.job.out
-    with checkpoint.writing(out / export.WEIGHTS):
-        export.save_adapter(ready.model, out)
-    _draw(ready.job, outcome)
-
-
-def _summary(ready: _Ready, material: _Material, outcome: Outcome) -> TrainSummary:
-    where = devices.of(ready.model)
-    return msgspec.structs.replace(
-        summary.summarise(ready.job, outcome, material.tokens.dropped),
-        original=ready.original,
-        device=str(where),
-        peak_device_mib=devices.peak_mib(where),
+    # 3. The model with its adapter.
+    base, original = original_weights.load_proven(gguf, config.base, dtype, witness, progress.say)
+    model = lora.add_lora(base, config, gguf.name).to(device)
+    original_weights.fill_adapter(model, config)
+    if recomputing:
+        recompute(model)
+    # 4. The steps.
+    name = checkpoint.fingerprint(gguf, units, config, original_weights.fingerprint(config))
+    job = Job(units, config, dtype, out, name, _watched(parts, config, codec, limit))
+    _announce(job, parts, tokens.dropped, limit, progress)
+    outcome = fit(model, job, progress)
+    export.save_adapter(model, out)
+    summary = msgspec.structs.replace(
+        summarise(job, outcome, tokens.dropped),
+        original=original,
+        device=device,
+        peak_device_mib=devices.peak_mib(devices.of(model)),
         processes=processes.place().world,
     )
+    return Trained(summary, model, verify.torch_logits(model, dtype))
 
 
-def _draw(job: Job, outcome: Outcome) -> None:
-    path = job.out / curve.NAME
-    if job.config.loss == "scpo":  # its readings are in nats per token of the chosen side
-        curve.draw(outcome.log, [], outcome.best, path, "mean over pairs")
-        return
-    curve.draw(outcome.log, outcome.readings if job.unseen else [], outcome.best, path)
-
-
-def _tokens(lessons: Sequence[Lesson], codec: data.Codec, limit: int) -> data.TokenSet:
+def _tokens(examples: Sequence[Example], codec: data.Codec, limit: int) -> data.TokenSet:
     """The ids of examples or of pairs, whichever they are."""
-    if lessons and isinstance(lessons[0], Preference):
-        pairs = (e for e in lessons if isinstance(e, Preference))
-        return preference.tokenize(pairs, codec, limit)
-    return data.tokenize(_examples(lessons), codec, limit)
-
-
-def _examples(lessons: Iterable[Lesson]) -> Iterable[TrainExample]:
-    """Examples as they are, and of pairs the chosen side."""
-    return (preference.chosen_of(e) if isinstance(e, Preference) else e for e in lessons)
-
-
-def _complete(lessons: Sequence[Lesson]) -> None:
-    """Refuse an example with nothing to learn; lmsi never writes one."""
-    for number, e in enumerate(lessons, 1):
-        sides = (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,)
-        if any(_is_empty(side) for side in sides):
-            raise LmsiError(
-                f"training example {number}, question '{e.question_id}' ({e.format}): "
-                "its completion is empty",
-                hint="run `lmsi vote` again, or delete that line",
-            )
-
-
-def _is_empty(completion: Prompt) -> bool:
-    texts = [completion] if isinstance(completion, str) else [m.content for m in completion]
-    return not any(text.strip() for text in texts)
-
-
-def _context(gguf: Path) -> int:
-    """Tokens of the model's context; no limit where the file does not say."""
-    return int(load.read_meta(gguf).values.get("context_length", 0)) or sys.maxsize
-
-
-def _nothing(count: int, dropped: int, limit: int) -> LmsiError:
-    if not count:
-        return LmsiError(
-            "nothing to train on: 0 examples", hint="loosen the filters of `lmsi vote`"
-        )
-    return LmsiError(
-        f"nothing to train on: {dropped} of {count} examples are longer than {limit} tokens",
+    if examples and isinstance(examples[0], Preference):
+        pairs = (e for e in examples if isinstance(e, Preference))
+        found = preference.tokenize(pairs, codec, limit)
+    else:
+        found = data.tokenize(chosen(examples), codec, limit)
+    if found.examples:
+        return found
+    if not examples:
+        raise LmsiError("nothing to train on: 0 examples", hint="loosen the filters of `lmsi vote`")
+    raise LmsiError(
+        f"nothing to train on: {found.dropped} of {len(examples)} examples are longer than "
+        f"{limit} tokens",
         hint="raise --max-length as far as the model's context goes",
     )
 
 
+def _typical(meta: GgufMeta) -> tuple[int, int]:
+    """Outputs and inputs of the largest matrix inside the blocks."""
+    shapes = [s for s in meta.shapes.values() if len(s) == 2]
+    inner = [s for s in shapes if max(s) < VOCABULARY] or shapes
+    out, into = max(inner, key=math.prod)
+    return out, into
+
+
+def _fits(run: memory.Run, config: TrainConfig, device: str, progress: Progress) -> bool:
+    """Whether activations are computed twice, once it is clear that all fits the memory."""
+    if device == "cpu":  # a GPU has a memory of its own
+        longest = max(unit.length for unit in run.units)
+        if not attention.supports(load.configuration(run.meta), longest):
+            config = msgspec.structs.replace(config, row_tokens=0)
+        config = memory.choose_checkpointing(run, config, progress.say)
+    return config.gradient_checkpointing == "on"
+
+
 def _watched(
-    material: _Material, config: TrainConfig, codec: data.Codec
+    parts: Split, config: TrainConfig, codec: data.Codec, limit: int
 ) -> validation.Watched | None:
     """What to measure on: held-out questions; without any, alarms are read off trained ones.
 
     A run that is over at once has nothing to save.
     """
-    train, held = material.parts
-    chosen = validation.one_each(_examples(held))
-    steps = len(schedule.plan(len(train), config))
-    if not chosen and config.alarms and steps >= validation.SELDOM:
-        chosen = validation.one_each(_examples(train), validation.FEWEST)
-    tokens = data.tokenize(chosen, codec, material.limit)
-    return validation.watched(data.sequences(tokens.examples), unseen=bool(held))
+    examples = one_each(chosen(parts.held))
+    steps = len(plan(len(parts.train), config))
+    if not examples and config.alarms and steps >= validation.SELDOM:
+        examples = one_each(chosen(parts.train), FEWEST)
+    tokens = data.tokenize(examples, codec, limit)
+    return validation.watched(data.sequences(tokens.examples), unseen=bool(parts.held))
 
 
-def _announce(job: Job, material: _Material, progress: Progress) -> None:
-    parts = material.parts
-    if dropped := material.tokens.dropped:
+def _announce(job: Job, parts: Split, dropped: int, limit: int, progress: Progress) -> None:
+    if dropped:
         progress.say(
-            f"{dropped} of {len(parts.train)} examples are longer than {material.limit} tokens "
-            "and left out"
+            f"{dropped} of {len(parts.train)} examples are longer than {limit} tokens and left out"
         )
     if job.watched and job.unseen:
         progress.say(
@@ -271,12 +233,65 @@ def _announce(job: Job, material: _Material, progress: Progress) -> None:
         )
 
 
-def _dtype(config: TrainConfig, gguf: Path, device: str) -> load.Dtype:
-    """As asked for; left to us, bf16 where the device has it and a CPU is seen to be faster."""
-    dtype = devices.pick_dtype(config.dtype, device)
-    if config.dtype != "auto" or dtype == "fp32" or device != "cpu":
-        return dtype
-    shapes = [s for s in load.read_meta(gguf).shapes.values() if len(s) == 2]
-    inner = [s for s in shapes if max(s) < VOCABULARY] or shapes
-    out, into = max(inner, key=math.prod)
-    return "bf16" if arithmetic.compare(out, into).pays else "fp32"
+def summarise(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
+    """The figures that follow from a finished run.
+
+    Args:
+        job: What was trained on.
+        outcome: What the loop made of it.
+        dropped: Examples that were too long.
+    """
+    # One step's loss is noisy (its formats vary), so both ends are means over a tenth of the run.
+    log = outcome.log
+    few = max(1, min(20, len(log) // 10))
+    seconds = sum(line.seconds for line in log)
+    tokens = sum(line.tokens for line in log)
+    return TrainSummary(
+        steps=len(log),
+        examples=len(job.examples),
+        dropped_too_long=dropped,
+        tokens=tokens,
+        unpacked_tokens=sum(line.unpacked_tokens for line in log),
+        completion_tokens=sum(line.completion_tokens for line in log),
+        first_loss=fmean(line.loss for line in log[:few]),
+        final_loss=fmean(line.loss for line in log[-few:]),
+        seconds=seconds,
+        tokens_per_second=tokens / seconds,
+        dtype=job.dtype,
+        peak_rss_mib=_peak_rss_mib(),
+        validation=_validated(job, outcome),
+        stopped=outcome.stopped,
+        reward_margin=_mean(line.rewards_margins for line in log[-few:]),
+        reward_accuracy=_mean(line.rewards_accuracies for line in log[-few:]),
+    )
+
+
+def _mean(values: Iterable[float | UnsetType]) -> float | None:
+    """Their mean; None of steps that have no such figure."""
+    found = [v for v in values if isinstance(v, float)]
+    return fmean(found) if found else None
+
+
+def _validated(job: Job, outcome: Outcome) -> Validation | None:
+    if not (job.watched and job.unseen and outcome.readings):
+        return None
+    taken = next(r for r in outcome.readings if r.step == outcome.best)
+    return Validation(
+        questions=len(job.watched.examples),
+        base_loss=outcome.readings[0].loss,
+        best_loss=taken.loss,
+        last_loss=outcome.readings[-1].loss,
+        best_step=taken.step,
+        divergence=taken.divergence,
+        seconds=sum(r.seconds for r in outcome.readings),
+    )
+
+
+def _peak_rss_mib() -> int:
+    """The process's largest resident size; on Windows the present one."""
+    try:
+        import resource
+    except ImportError:
+        return memory.resident() >> 20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, Linux KiB

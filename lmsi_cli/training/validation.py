@@ -1,52 +1,44 @@
-"""What training may not see: questions set apart, and what is measured on them now and then.
+"""What is measured while a model trains, and from where on that is alarming.
 
 No labels: the paths of the held-out questions were kept by the vote like all others. Knows nothing
-of the loop, of files or of what is alarming. A line of ``validation.jsonl``, in nats per token:
+of the loop or of files; what it decides follows from the readings alone, so that a resumed run
+comes to the same end. A line of ``validation.jsonl``, in nats per completion token:
 
-    {"step": 120, "loss": 0.231, "divergence": 0.041, "evenness": 0.98, "seconds": 1.3}
+    {"step": 120, "loss": 0.231, "divergence": 0.041, "seconds": 1.3}
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from lmsi_cli.records import Record, TrainExample
-from lmsi_cli.stats import evenness
-from lmsi_cli.training import attention, data, load
-from lmsi_cli.training.lessons import Lesson
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Record
+from lmsi_cli.training import attention, data, devices
+from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 LOG = "validation.jsonl"
-# Fewer held-out questions say nothing; below ten times as many, they would cost more than a tenth
-# of the data. More than the most change no decision: their mean is known well enough.
-FEWEST, MOST = 8, 64
-TRAINABLE = 10 * FEWEST
-# Answers to watch for sameness: drawn token by token, hence few and short.
-PROMPTS, PATHS, TOKENS = 4, 4, 16
-TEMPERATURE = 0.7
-# Cells of the base's next-token distribution that are kept apart; all other tokens share one.
-CELLS = 64
-
 # Validations of a run where --eval-every does not say; one costs about as much as half a step.
 TIMES, SELDOM = 10, 20
-# Answers are drawn at every fifth validation, and at the last: that costs more than a step.
-DRAWN = 5
+# Cells of the base's next-token distribution that are kept apart; all other tokens share one.
+CELLS = 64
+# Nats per completion token. Measured on tinymath at rank 16, 30 steps: up to a rate of 0.01, ten
+# times the default, the loss rises by at most 0.2 and the divergence to 0.9, and both come back;
+# from 0.03 on they are 3.4 and 10.9 at least, and never do.
+WORSE, FAR = 0.5, 2.0
+PATIENCE = "no lower loss on held-out questions"
 
 
-class Split(NamedTuple):
-    """Examples or pairs to train on, and those of questions that training does not see."""
-
-    train: Sequence[Lesson]
-    held: list[Lesson]
+class DestroyedError(LmsiError):
+    """Training ended before there was any sound adapter."""
 
 
 class Watched(NamedTuple):
@@ -61,163 +53,78 @@ class Reading(Record, frozen=True, kw_only=True):
 
     ``loss`` is the mean over the completion tokens. ``divergence`` is the mean Kullback-Leibler
     divergence of the adapted from the base's next-token distribution, at these tokens: a lower
-    bound, since all but the base's likeliest tokens are lumped together. ``evenness`` is that of a
-    few short drawn answers, 1 if no two are the same; None where none were drawn.
+    bound, since all but the base's likeliest tokens are lumped together.
     """
 
     step: int
     loss: float
     divergence: float
-    evenness: float | None
     seconds: float
 
 
-def split(examples: Sequence[Lesson], share: float) -> Split:
-    """Set questions apart, with all their examples: a question is on one side only.
-
-    Which ones follows from their ids alone, so runs of other settings are measured on the same.
-
-    Args:
-        examples: Training examples or pairs; the order of those that stay is kept.
-        share: Of the questions, 0 to 0.5; at least ``FEWEST`` and at most ``MOST`` are taken, and
-            none below ``TRAINABLE`` questions.
-    """
-    if not share:
-        return Split(examples, [])
-    marks = [_mark(e.question_id) for e in examples]
-    ids = sorted(set(marks))
-    if len(ids) < TRAINABLE:
-        return Split(examples, [])
-    held = set(ids[: min(MOST, max(FEWEST, round(share * len(ids))))])
-    sides: tuple[list[Lesson], list[Lesson]] = ([], [])
-    for example, mark in zip(examples, marks, strict=True):
-        sides[mark in held].append(example)
-    return Split(*sides)
-
-
-def one_each(examples: Iterable[TrainExample], most: int = MOST) -> list[TrainExample]:
-    """One example of each question, of a format drawn by its hash; at most ``most`` questions."""
-    best: dict[bytes, tuple[bytes, TrainExample]] = {}  # by question, the first by its own mark
-    for e in examples:
-        question, own = _mark(e.question_id), _mark(f"{e.question_id}/{e.format}/{e.path}")
-        if question not in best or own < best[question][0]:
-            best[question] = own, e
-        if len(best) > most:
-            del best[max(best)]
-    return [best[question][1] for question in sorted(best)]
-
-
-def _mark(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+def watched(examples: Iterable[data.TokenExample], unseen: bool) -> Watched | None:
+    """The examples to measure on that predict anything; None if there are none."""
+    found = [e for e in examples if e.completion and len(e.prompt) + len(e.completion) > 1]
+    return Watched(found, unseen) if found else None
 
 
 def due(step: int, total: int, every: int) -> bool:
     """Whether to validate after ``step`` of ``total`` steps; ``every`` 0: some ten times a run."""
-    return step in (0, total) or step % _gap(total, every) == 0
-
-
-def drawing(step: int, total: int, every: int) -> bool:
-    """Whether answers are drawn there, too."""
-    return step in (0, total) or step % (DRAWN * _gap(total, every)) == 0
-
-
-def _gap(total: int, every: int) -> int:
-    return every or max(SELDOM, math.ceil(total / TIMES))
+    gap = every or max(SELDOM, math.ceil(total / TIMES))
+    return step in (0, total) or step % gap == 0
 
 
 class Validator:
-    """Measures a model with an adapter on the same examples again and again.
+    """Measures a model with an adapter on the same examples again and again."""
 
-    Draws its own random numbers and leaves torch's as they were, so that a run that is watched
-    computes what it would unwatched.
-    """
-
-    def __init__(
-        self, model: nn.Module, watched: Watched, row_tokens: int, dtype: load.Dtype
-    ) -> None:
+    def __init__(self, model: nn.Module, watched: Watched, row_tokens: int, dtype: Dtype) -> None:
+        started = time.perf_counter()
         self.model, self.dtype = model, dtype
         self.rows = [data.to_batch(row) for row in data.pack(watched.examples, row_tokens)]
-        shortest = sorted(watched.examples, key=lambda e: e.length)
-        self.prompts = [e.prompt for e in shortest[:PROMPTS]]
-        self.ends = sorted({e.completion[-1] for e in watched.examples})
+        self.tokens = sum(len(row.labels) for row in self.rows)
         with _resting(model), model.disable_adapter():  # type: ignore[operator]
-            self.base = [_cells(self._logits(row)) for row in self.rows]
+            found = [_base(self._logs(row), row.labels) for row in self.rows]
+        self.cells = [cells for cells, _ in found]
+        self.base = Reading(
+            step=0,
+            loss=sum(loss for _, loss in found) / self.tokens,
+            divergence=0.0,
+            seconds=time.perf_counter() - started,
+        )
         self.vocabulary = int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
 
-    def read(self, step: int, draw: bool) -> Reading:
-        """Measure the model as it is now.
-
-        Args:
-            step: Finished steps; at 0 the base is measured, whatever the adapter starts from.
-            draw: Also draw answers, which takes longer than all the rest.
-        """
+    def read(self, step: int) -> Reading:
+        """Measure the model as it is now; at step 0 the base, whatever the adapter starts from."""
+        if not step:
+            return self.base
         started = time.perf_counter()
-        off = nullcontext() if step else self.model.disable_adapter()  # type: ignore[operator]
-        with _resting(self.model), off:
-            figures = [
-                _figures(self._logits(row), row.labels, base)
-                for row, base in zip(self.rows, self.base, strict=True)
-            ]
-            loss = sum(f.loss for f in figures)
-            drawn = self.evenness() if draw and math.isfinite(loss) else None
-        tokens = sum(len(row.labels) for row in self.rows)
+        loss = divergence = 0.0
+        with _resting(self.model):
+            for row, base in zip(self.rows, self.cells, strict=True):
+                logs = self._logs(row)
+                own = _lump(logs, base.ids)
+                loss += _loss(logs, row.labels)
+                divergence += float((own.exp() * (own - base.logs)).sum())
         return Reading(
             step=step,
-            loss=loss / tokens,
-            divergence=sum(f.divergence for f in figures) / tokens,
-            evenness=drawn,
+            loss=loss / self.tokens,
+            divergence=divergence / self.tokens,
             seconds=time.perf_counter() - started,
         )
 
-    def evenness(self) -> float:
-        """How different the answers to a few prompts are, by their tokens: 0 all the same, 1 none.
-
-        Over all prompts at once: what a collapsed model writes is the same whatever is asked.
-        """
-        import torch
-
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            texts = [text for prompt in self.prompts for text in self._draw(prompt)]
-        return evenness(list(Counter(texts).values())).value
-
-    def _draw(self, prompt: list[int]) -> list[tuple[int, ...]]:
-        import torch
-        from transformers import GenerationConfig
-
-        settings = GenerationConfig(
-            do_sample=True,
-            temperature=TEMPERATURE,
-            top_k=0,
-            top_p=1.0,
-            num_return_sequences=PATHS,
-            max_new_tokens=TOKENS,
-            use_cache=True,
-            eos_token_id=self.ends,
-            pad_token_id=self.ends[0],
-        )
-        ids = torch.tensor([prompt], device=next(self.model.parameters()).device)
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
-            out = self.model.generate(  # type: ignore[operator]
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                generation_config=settings,
-            )
-        return [tuple(row[len(prompt) :]) for row in out.tolist()]
-
-    def _logits(self, row: data.Batch) -> torch.Tensor:
-        import torch
-
-        device = next(self.model.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == "bf16"):
+    def _logs(self, row: data.Batch) -> torch.Tensor:
+        """Log-probabilities of every word at each predicted token, (C, vocabulary)."""
+        device = devices.of(self.model)
+        placed = devices.put(row, device)
+        with devices.autocast(device, self.dtype):
             out = self.model(
-                input_ids=row.ids.to(device),
-                position_ids=row.positions.to(device),
+                input_ids=placed.ids,
+                position_ids=placed.positions,
                 use_cache=False,
-                logits_to_keep=row.keep.to(device),
-                **attention.argument(self.model, row.pieces),
+                logits_to_keep=placed.keep,
+                **attention.argument(self.model, placed.pieces),
             )
-        return out.logits[0]  # type: ignore[no-any-return]
+        return out.logits[0].float().log_softmax(-1)  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -241,17 +148,14 @@ class _Cells(NamedTuple):
     logs: torch.Tensor
 
 
-class _Figures(NamedTuple):
-    """Sums over the completion tokens of a row, in nats."""
-
-    loss: float
-    divergence: float
-
-
-def _cells(logits: torch.Tensor) -> _Cells:
-    logs = logits.float().log_softmax(-1)
+def _base(logs: torch.Tensor, labels: torch.Tensor) -> tuple[_Cells, float]:
     ids = logs.topk(min(CELLS, logs.shape[-1] - 1)).indices
-    return _Cells(ids, _lump(logs, ids))
+    return _Cells(ids, _lump(logs, ids)), _loss(logs, labels)
+
+
+def _loss(logs: torch.Tensor, labels: torch.Tensor) -> float:
+    """The summed cross-entropy of a row's completion tokens, in nats."""
+    return float(-logs.gather(-1, labels.to(logs.device)[:, None]).sum())
 
 
 def _lump(logs: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -263,14 +167,79 @@ def _lump(logs: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return torch.cat((kept, rest), dim=-1)
 
 
-def _figures(logits: torch.Tensor, labels: torch.Tensor, base: _Cells) -> _Figures:
-    logs = logits.float().log_softmax(-1)
-    loss = -logs.gather(-1, labels.to(logs.device)[:, None]).sum()
-    own = _lump(logs, base.ids)
-    return _Figures(float(loss), float((own.exp() * (own - base.logs)).sum()))
+def alarm(reading: Reading, base: Reading) -> str:
+    """Why this reading is no longer that of a working model; empty if it is.
+
+    Args:
+        reading: After some steps.
+        base: At step 0.
+    """
+    if reading.loss > base.loss + WORSE:
+        return (
+            f"kept paths are less likely than to the base "
+            f"(loss {reading.loss:.3g}, base {base.loss:.3g})"
+        )
+    if reading.divergence > FAR and reading.loss >= base.loss:
+        return (
+            f"the model is far from the base ({reading.divergence:.3g} nats a token) "
+            f"and no better at kept paths"
+        )
+    return ""
 
 
-def watched(examples: Iterable[data.TokenExample], unseen: bool) -> Watched | None:
-    """The examples to measure on that predict anything; None if there are none."""
-    found = [e for e in examples if e.completion and len(e.prompt) + len(e.completion) > 1]
-    return Watched(found, unseen) if found else None
+def alarming(stopped: str) -> str:
+    """Why training ended early, if that is an alarm; empty if it was only out of patience."""
+    return "" if PATIENCE in stopped else stopped
+
+
+def strange(base: Reading, vocabulary: int) -> str:
+    """A warning where the base finds the completions too unlikely to have written them; or empty.
+
+    Half of what a uniform guess would lose: kept paths lie far below, text for another tokenizer
+    or of another language above.
+
+    Args:
+        base: At step 0.
+        vocabulary: Tokens that the model knows.
+    """
+    guess = math.log(vocabulary)
+    if base.loss < guess / 2:
+        return ""
+    return (
+        f"these examples do not look like this model's own: {base.loss:.1f} nats a token, "
+        f"a blind guess has {guess:.1f}; were they made with another model?"
+    )
+
+
+def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str:
+    """Why to stop after the last of these readings; empty: go on.
+
+    Args:
+        readings: In order, the base first.
+        config: Whether alarms count, and how patient it is.
+        unseen: Whether they were taken on held-out questions; only then is a higher loss a reason.
+    """
+    if len(readings) < 2:
+        return ""
+    last = readings[-1]
+    if config.alarms and (why := alarm(last, readings[0])):
+        return f"step {last.step}: {why}"
+    lowest = min(readings, key=lambda r: r.loss)
+    since = sum(r.step > lowest.step for r in readings)
+    if unseen and config.patience and since >= config.patience:
+        return f"step {last.step}: {PATIENCE} since step {lowest.step}"
+    return ""
+
+
+def best(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> Reading | None:
+    """The reading whose adapter is taken: the lowest loss without an alarm; None: none is sound.
+
+    Args:
+        readings: In order, the base first.
+        config: Whether alarms count.
+        unseen: Whether they were taken on held-out questions; else the last one is taken.
+    """
+    sound = [r for r in readings[1:] if not (config.alarms and alarm(r, readings[0]))]
+    if not sound:
+        return None
+    return min(sound, key=lambda r: r.loss) if unseen else sound[-1]

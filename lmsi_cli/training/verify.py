@@ -1,4 +1,4 @@
-"""Two proofs about a trained adapter: it acts, and llama.cpp runs the same adapter as PyTorch.
+"""Proofs by logits: an adapter acts, and what was trained, exported or merged computes the same.
 
 Compares next-token logits on a few prompts; the caller brings both sides as functions, so this
 knows neither llama.cpp nor files. Distances are relative norms of centred logits (a constant added
@@ -10,7 +10,7 @@ to all logits changes no probability). The record:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lmsi_cli.errors import LmsiError
@@ -155,3 +155,50 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
         return cast("NDArray[np.float32]", torch.stack(rows).cpu().numpy())
 
     return logits
+
+
+def agree(what: str, apart: float, moved: float, noise: float) -> None:
+    """Judge as ``verify`` does: 2%, or three times what rounding does, and a third of the move.
+
+    Args:
+        what: The exported model, in words.
+        apart: Its distance from the base with the adapter on.
+        moved: What the adapter does to the base.
+        noise: The same distance without the adapter on either side.
+
+    Raises:
+        LmsiError: They compute different models.
+    """
+    if not (apart <= max(SAME, 3 * noise) and apart <= EFFECT * moved + 2 * noise):
+        raise LmsiError(
+            f"{what} is {apart:.2%} apart from the base with its adapter (rounding: {noise:.2%}, "
+            f"the adapter: {moved:.2%}); nothing was exported",
+            hint="this is a fault of lmsi or llama.cpp; please report it",
+        )
+
+
+def distances(moved: float, apart: float, noise: float, what: str) -> dict[str, float]:
+    """Name the distances for the card."""
+    return {
+        "the adapter moves the logits by": moved,
+        f"apart: {what}, with the adapter": apart,
+        f"apart: {what}, without": noise,
+    }
+
+
+def lost(kind: str, rounded: float, moved: float) -> Iterator[str]:
+    """Warn if rounding to a type does half of what the adapter does, or more."""
+    if not rounded <= moved / 2:
+        yield (
+            f"Rounding to {kind} moves the logits by {rounded:.1%}, the adapter by {moved:.1%}: "
+            "much of what was learnt may be lost. A finer type, or the base with the adapter "
+            "beside it, keeps it."
+        )
+
+
+def widened(own: str | None, kind: str) -> Iterator[str]:
+    """Say why the merged weights are of a wider type than the base's own."""
+    yield (
+        f"The base's own type{f' {own}' if own else ''} would round much of the adapter away; "
+        f"{kind} keeps it, in a larger file."
+    )

@@ -75,7 +75,7 @@ def test_only_questions_that_were_not_trained_on_are_asked_the_surest_first(run)
 
 
 def test_questions_that_training_set_apart_come_before_all_others(run):
-    from lmsi_cli.training.validation import TRAINABLE, split
+    from lmsi_cli.training.examples import TRAINABLE, split
 
     examples = [
         TrainExample(prompt="", completion="", format="cot-zero", question_id=f"q{n}", path=0)

@@ -15,7 +15,7 @@ from toys import Watcher
 from lmsi_cli.cli import signals
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import checkpoint, loop, processes, state
+from lmsi_cli.training import checkpoint, loop, processes
 from lmsi_cli.training.data import TokenExample, TokenPair, share_prefixes
 from lmsi_cli.training.lora import add_lora, trainable
 
@@ -61,7 +61,7 @@ def pairs():
 def train(config, out, until=None):
     net, items = model(config), examples() if config.loss == "sft" else pairs()
     name = checkpoint.fingerprint(None, items, config)
-    loop.fit(net, state.Job(items, config, "fp32", out, name), Watcher(until))
+    loop.fit(net, loop.Job(items, config, "fp32", out, name), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
 
 
@@ -79,7 +79,7 @@ def settings(case):
 
 def main(case, folder):
     config = settings(case)
-    with processes.joined() as here:
+    with processes.joined("cpu") as here:
         out = folder / str(here.rank)
         if here.rank != LEADER:
             shutil.rmtree(out, ignore_errors=True)

@@ -72,7 +72,7 @@ def test_bf16_where_the_device_multiplies_it(machine, capability, wanted, device
 def test_on_the_processor_the_processor_decides(machine, monkeypatch):
     machine(cuda=1, capability=(9, 0))
     for native in (True, False):
-        monkeypatch.setattr("lmsi_cli.training.load._native_bf16", lambda yes=native: yes)
+        monkeypatch.setattr(devices, "native_bf16", lambda yes=native: yes)
         assert devices.pick_dtype("auto", "cpu") == ("bf16" if native else "fp32")
 
 
@@ -106,3 +106,9 @@ def test_the_processor_has_no_memory_of_its_own_to_tell():
     import torch
 
     assert devices.peak_mib(torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize(("bf16", "pays"), [(400e9, True), (131e9, True), (129e9, False)])
+def test_on_the_processor_bf16_must_win_by_a_margin(bf16, pays):
+    assert devices.Rates(bf16=bf16, fp32=100e9).pays is pays
+    assert min(devices.compare(64, 64)) > 0

@@ -11,6 +11,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training import export, load
 from lmsi_cli.training.data import Codec
+from lmsi_cli.training.header import GgufMeta
 from lmsi_cli.training.lora import add_lora, trainable
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import check_base, torch_logits, verify
@@ -81,7 +82,6 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
         "adapter_model.safetensors",
         "checkpoint.safetensors",  # until the adapter is proven
         "log.jsonl",
-        "loss.png",
     ]
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (told["base_model_name_or_path"], told["r"]) == (gguf.name, 2)
@@ -127,7 +127,7 @@ def test_tensors_that_cannot_go_into_a_gguf_are_named(tmp_path, key, message):
 
 
 def test_a_layer_without_a_counterpart_is_named():
-    meta = load.GgufMeta("llama", 1, 2, 1, {"blk.0.attn_q.weight": (8, 8)}, None)
+    meta = GgufMeta("llama", 1, 2, 1, {"blk.0.attn_q.weight": (8, 8)}, None)
     assert export._tensor_name("model.layers.0.self_attn.q_proj", (8, 8), meta)
     for layer, shape in (("self_attn.q_proj", (8, 4)), ("nose", (8, 8))):
         with pytest.raises(LmsiError, match=f"{layer}.*has no counterpart"):
@@ -136,7 +136,7 @@ def test_a_layer_without_a_counterpart_is_named():
 
 def test_interleaving_turns_halves_into_pairs():
     shapes = {f"blk.0.attn_{x}.weight": (8, 1) for x in "qkv"}
-    meta = load.GgufMeta("llama", 1, 2, 1, shapes, None)
+    meta = GgufMeta("llama", 1, 2, 1, shapes, None)
     rows = np.arange(8.0, dtype=np.float32)[:, None]  # two heads of four rows
     q = export.reorder(rows, "blk.0.attn_q.weight", meta)
     assert q[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]

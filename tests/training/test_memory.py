@@ -189,9 +189,34 @@ def test_checkpointing_changes_no_gradient_of_packed_rows(tiny, examples):
         for name, p in lora.trainable(model).items():
             torch.nn.init.normal_(p, std=0.1) if "lora_B" in name else None
         attention.install(model)
-        step.recompute(model, checkpointing)
+        if checkpointing:
+            step.recompute(model)
         step.row_loss(model, data.to_batch(row), "fp32").backward()
         gradients.append([p.grad for p in lora.trainable(model).values()])
         torch.manual_seed(0)
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b) and a.abs().sum() > 0
+
+
+def test_idle_memory_is_given_back_after_it_has_grown(monkeypatch):
+    sizes, given = [100, 110, 119, 121, 80, 90, 97, 60], []
+    monkeypatch.setattr(memory, "resident", lambda: sizes.pop(0))
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(len(sizes)))
+    trimmer = memory.Trimmer()
+    for _ in range(8):
+        trimmer.after_step()
+    assert given == [4, 1]  # at 121, against 100; at 97, against 80
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another C library")
+def test_holes_in_the_heap_are_really_returned():
+    import torch
+
+    torch.ones(1_000_000)  # freed at once: from now on glibc maps nothing below 4 MB by itself
+    pairs = [(torch.ones(250_000), torch.ones(75_000)) for _ in range(100)]  # 1 MB and 0.3
+    kept = [small for _, small in pairs]  # so that the heap cannot shrink from its end
+    del pairs
+    full = memory.resident()
+    memory.give_back()
+    assert full - memory.resident() > 50e6
+    assert len(kept) == 100

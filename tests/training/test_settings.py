@@ -6,17 +6,17 @@ import msgspec
 import pytest
 from test_export import PROMPTS, exported, random_llama, write_gguf
 from toys import Watcher
+from toys import job as toy_job
 
 from lmsi_cli.cli.options import read_tables
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message, TrainExample
 from lmsi_cli.settings import resolve
-from lmsi_cli.training import checkpoint, data, export, load
+from lmsi_cli.training import data, export, load
 from lmsi_cli.training.loop import fit
-from lmsi_cli.training.lora import add_lora, gguf_alpha, last, trainable
-from lmsi_cli.training.schedule import learning_rate
-from lmsi_cli.training.state import Job
+from lmsi_cli.training.lora import add_lora, gguf_alpha, last, trainable, with_adapter
+from lmsi_cli.training.step import learning_rate
 from lmsi_cli.training.verify import gap, torch_logits, verify
 
 # One value other than the default for every option there is.
@@ -140,8 +140,7 @@ def test_schedules(schedule, rates):
 
 
 def job(examples, out, **config):
-    settings = TrainConfig(**{"lr": 0.02, "max_steps": 3, "batch_size": 9, "rank": 4, **config})
-    return Job(examples, settings, "fp32", out, checkpoint.fingerprint(None, examples, settings))
+    return toy_job(examples, out, **{"max_steps": 3, "batch_size": 9, **config})
 
 
 def weights(model):
@@ -235,11 +234,7 @@ def names_in(adapter):
 
 
 def reloaded(gguf, folder):
-    import peft
-
-    base = load.load_base(gguf, "fp32")
-    with load.quiet():
-        return torch_logits(peft.PeftModel.from_pretrained(base, folder).eval(), "fp32")
+    return torch_logits(with_adapter(gguf, folder, "fp32"), "fp32")
 
 
 CHAT = (Message(role="user", content="x" * 30),)

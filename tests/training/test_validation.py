@@ -1,52 +1,24 @@
-"""What is measured on questions that training does not see, and what that measuring must not do."""
+"""What is measured on questions that training does not see, and what follows from it."""
 
 import random
 
 import pytest
-from toys import Watcher
+from toys import Watcher, job, losses
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.records import TrainExample
-from lmsi_cli.training import checkpoint, validation
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import checkpoint, step, validation
 from lmsi_cli.training.data import TokenExample, share_prefixes
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.lora import trainable
-from lmsi_cli.training.state import Job
-from lmsi_cli.training.validation import Validator, Watched, due, one_each, split
+from lmsi_cli.training.validation import FAR, WORSE, Reading, Validator, Watched, alarm, due
 
 
-def pairs(questions, each=3):
-    """Training examples of several formats per question."""
-    return [
-        TrainExample(prompt="Q", completion=" A", format=kind, question_id=f"q{n}", path=k)
-        for n in range(questions)
-        for k, kind in zip(range(each), ["cot-few", "cot-zero", "cot-zero"], strict=True)
-    ]
+def reading(step=20, loss=0.3, divergence=0.05):
+    return Reading(step=step, loss=loss, divergence=divergence, seconds=1.0)
 
 
-@pytest.mark.parametrize(
-    ("questions", "share", "held"),
-    [(79, 0.05, 0), (80, 0.05, 8), (400, 0.05, 20), (4000, 0.05, 64), (400, 0.0, 0)],
-)
-def test_questions_are_set_apart_whole(questions, share, held):
-    parts = split(pairs(questions), share)
-    sides = [{e.question_id for e in side} for side in parts]
-    assert len(sides[1]) == held and not sides[0] & sides[1]
-    assert len(parts.held) == 3 * held and len(parts.train) == 3 * (questions - held)
-
-
-def test_those_that_stay_keep_their_order_and_more_questions_hold_out_the_same_ones():
-    few, many = split(pairs(400), 0.05), split(pairs(800), 0.05)
-    assert few.train == [e for e in pairs(400) if e in few.train]
-    ids = {e.question_id for e in many.held}
-    assert sum(e.question_id in ids for e in few.held) > len(few.held) / 2
-
-
-def test_one_example_per_question_of_either_format():
-    found = one_each(pairs(60))
-    assert len(found) == len({e.question_id for e in found}) == 60
-    assert {e.format for e in found} == {"cot-few", "cot-zero"}
-    assert found == one_each(list(reversed(pairs(60))))
+BASE = reading(step=0, divergence=0.0)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +34,35 @@ def test_some_ten_validations_and_the_last_step(total, every, steps):
     assert [s for s in range(total + 1) if due(s, total, every)] == steps
 
 
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (reading(), ""),
+        (reading(loss=0.3 + WORSE + 0.01), "less likely than to the base"),
+        (reading(loss=0.31, divergence=FAR + 0.01), "far from the base"),
+        (reading(loss=0.29, divergence=FAR + 0.01), ""),
+    ],
+)
+def test_what_is_alarming(found, why):
+    assert why in alarm(found, BASE) and bool(why) == bool(alarm(found, BASE))
+
+
+def test_the_best_is_the_lowest_before_the_alarm():
+    taken = [BASE, reading(20, 0.2), reading(40, 0.25), reading(60, 9.0)]
+    config = TrainConfig()
+    assert validation.judge(taken[:3], config, True) == ""
+    assert validation.judge(taken, config, True).startswith("step 60: ")
+    assert validation.best(taken, config, True).step == 20
+    assert validation.best(taken, config, False).step == 40
+    assert validation.best([BASE, taken[3]], config, True) is None
+    assert validation.judge(taken, TrainConfig(alarms=False), True) == ""
+
+
+def test_text_that_the_model_would_not_write_is_noticed():
+    assert validation.strange(reading(0, 0.14), 4096) == ""
+    assert "4.5 nats" in validation.strange(reading(0, 4.5), 4096)
+
+
 def held(examples, seed=1):
     """Examples of the same kind as the fixture's, with other tails."""
     rng = random.Random(seed)
@@ -71,78 +72,105 @@ def held(examples, seed=1):
     )
 
 
-def test_the_base_has_no_divergence_from_itself_and_packing_changes_nothing(tiny, examples):
+def moved(model, std):
     import torch
 
-    model = tiny()
-    packed = Validator(model, Watched(examples, True), 0, "fp32")
-    first = packed.read(0, draw=True)
-    assert first.divergence == pytest.approx(0, abs=1e-6) and 0 < first.evenness <= 1
+    torch.manual_seed(0)
     for p in trainable(model).values():
-        torch.nn.init.normal_(p, std=0.3)
-    moved = packed.read(1, draw=False)
-    assert moved.divergence > 0.05 and moved.loss != first.loss and moved.evenness is None
+        torch.nn.init.normal_(p, std=std)
+
+
+def test_the_base_is_measured_at_step_0_whatever_the_adapter_does(tiny, examples):
+    fresh, later = tiny(), tiny()
+    moved(later, 0.3)
+    first, second = (Validator(m, Watched(examples, True), 0, "fp32") for m in (fresh, later))
+    assert first.read(0).loss == second.read(0).loss and second.read(0).divergence == 0
+    assert first.read(1).divergence == pytest.approx(0, abs=1e-6)
+    assert first.read(1).loss == pytest.approx(first.read(0).loss)
+    assert second.read(1).divergence > 0.05 and second.read(1).loss != first.read(0).loss
 
 
 def test_the_divergence_is_a_lower_bound_and_nearly_the_whole(tiny, examples, monkeypatch):
-    import torch
-
     def measured(cells):
         monkeypatch.setattr(validation, "CELLS", cells)
         model = tiny()
         validator = Validator(model, Watched(examples, True), 0, "fp32")
-        torch.manual_seed(0)
-        for p in trainable(model).values():
-            torch.nn.init.normal_(p, std=0.2)
-        return validator.read(1, draw=False).divergence
+        moved(model, 0.2)
+        return validator.read(1).divergence
 
-    whole, lumped = measured(63), measured(16)
-    assert 0 < lumped < whole
-
-
-def run(model, examples, out, watched, **config):
-    settings = TrainConfig(
-        **{"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, "dropout": 0.2, **config}
-    )
-    name = checkpoint.fingerprint(None, examples, settings)
-    return fit(model, Job(examples, settings, "fp32", out, name, watched), Watcher())
+    assert 0 < measured(16) < measured(63)
 
 
 def test_a_watched_run_computes_what_an_unwatched_one_does(tiny, examples, tmp_path):
-    """Dropout draws from the same generator as the drawn answers would."""
-    plain = run(tiny(dropout=0.2), examples, tmp_path / "a", None)
-    seen = run(tiny(dropout=0.2), examples, tmp_path / "b", Watched(examples, False), eval_every=3)
-    assert [x.loss for x in plain.log] == [x.loss for x in seen.log]
+    plain = fit(tiny(dropout=0.2), job(examples, tmp_path / "a", dropout=0.2), Watcher())
+    task = job(examples, tmp_path / "b", Watched(examples, False), dropout=0.2, eval_every=3)
+    seen = fit(tiny(dropout=0.2), task, Watcher())
+    assert losses(plain) == losses(seen)
     assert [r.step for r in seen.readings] == [0, 3, 6, 9, 12] and not plain.readings
+    assert (plain.best, plain.stopped) == (None, "")
+    assert not (tmp_path / "a" / checkpoint.BEST).exists()
+    assert not (tmp_path / "a" / validation.LOG).exists()
 
 
 def test_the_best_adapter_is_the_one_that_is_left(tiny, examples, tmp_path):
     model = tiny()
     watched = Watched(held(examples), True)  # other completions: learning the first ones hurts
-    done = run(model, examples, tmp_path, watched, eval_every=2, max_steps=30, alarms=False)
+    task = job(examples, tmp_path, watched, eval_every=2, max_steps=30, alarms=False)
+    done = fit(model, task, Watcher())
     lowest = min(done.readings[1:], key=lambda r: r.loss)
     assert done.best == lowest.step < 30
-    again = Validator(model, watched, 1536, "fp32").read(lowest.step, draw=False)
+    again = Validator(model, watched, 1536, "fp32").read(lowest.step)
     assert again.loss == pytest.approx(lowest.loss, abs=1e-6)
     assert not model.training
 
 
 def test_patience_ends_a_run_that_no_longer_gains(tiny, examples, tmp_path):
-    watched = Watched(held(examples), True)
     config = {"eval_every": 2, "max_steps": 40, "alarms": False, "patience": 3}
-    done = run(tiny(), examples, tmp_path, watched, **config)
-    assert "no lower loss on held-out questions since step" in done.stopped
+    task = job(examples, tmp_path, Watched(held(examples), True), **config)
+    done = fit(tiny(), task, Watcher())
+    assert validation.PATIENCE in done.stopped and validation.alarming(done.stopped) == ""
     assert len(done.log) < 40
-    again = run(tiny(), examples, tmp_path, watched, **config)  # the same end, at once
-    assert again == done
-
-
-def test_without_held_out_questions_nothing_is_called_best(tiny, examples, tmp_path):
-    done = run(tiny(), examples, tmp_path, None)
-    assert (done.best, done.stopped, done.readings) == (None, "", [])
-    assert not (tmp_path / checkpoint.BEST).exists()
-    assert not (tmp_path / validation.LOG).exists()
+    assert fit(tiny(), task, Watcher()) == done  # the same end, at once
 
 
 def test_a_text_of_one_token_cannot_be_measured():
     assert validation.watched([TokenExample([], [5])], True) is None
+
+
+@pytest.fixture
+def own(tiny, examples):
+    """Examples whose completions are what the base itself would write, as kept paths are."""
+    import torch
+
+    model, made = tiny(), []
+    for e in examples:
+        ids = list(e.prompt)
+        with torch.no_grad():
+            for _ in e.completion:
+                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        made.append(e._replace(completion=ids[len(e.prompt) :]))
+    return made
+
+
+def test_a_collapse_keeps_the_last_good_adapter(tiny, own, tmp_path, monkeypatch):
+    """By a schedule of the test's own, the rate is an absurd one from the twenty-first step on."""
+    monkeypatch.setitem(step.SCHEDULES, "constant", lambda done: 5e4 if done > 0.29 else 0.5)
+    config = {"lr": 1e-3, "max_steps": 60, "eval_every": 10, "schedule": "constant"}
+    task = job(own, tmp_path, Watched(own, True), **config)
+    watcher = Watcher()
+    done = fit(tiny(), task, watcher)
+    assert done.stopped.startswith("step 30: ") and done.best == 20 and len(done.log) == 30
+    assert any("the adapter after step 20 of 30" in line for line in watcher.said)
+
+
+def test_a_collapse_from_the_start_leaves_no_adapter(tiny, own, tmp_path):
+    task = job(own, tmp_path, Watched(own, True), lr=50.0, eval_every=10, max_steps=20)
+    for _ in range(2):  # the second call finds the same end, and trains nothing
+        with pytest.raises(LmsiError, match="before there was any sound adapter: step 10: "):
+            fit(tiny(), task, Watcher())
+
+
+def test_learning_what_the_base_would_never_write_is_no_collapse(tiny, examples, tmp_path):
+    config = {"lr": 0.02, "eval_every": 10, "max_steps": 60}
+    done = fit(tiny(), job(examples, tmp_path, Watched(examples, True), **config), Watcher())
+    assert done.stopped == "" and done.readings[-1].divergence > FAR

@@ -9,7 +9,7 @@ from lmsi_cli.jsonl import encode_line, write_records
 from lmsi_cli.records import Preference, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training.data import TokenExample, TokenPair, weighed
-from lmsi_cli.training.lessons import check, origin, weighted
+from lmsi_cli.training.examples import check, chosen, one_each, origin, split, weighted
 
 SCPO = TrainConfig(loss="scpo")
 
@@ -144,3 +144,41 @@ def test_weights_are_scaled_to_a_mean_of_one():
     assert weighed([pair]) == [pair]
     with pytest.raises(LmsiError, match="every example has the weight 0"):
         weighed([units[2]])
+
+
+def test_of_a_pair_the_chosen_side_is_an_example(run):
+    assert chosen([preference(), example("q2")]) == [example("q1"), example("q2")]
+
+
+def many(questions):
+    """Three examples of two formats for each question."""
+    return [
+        TrainExample(prompt="Q", completion=" A", format=kind, question_id=f"q{n}", path=k)
+        for n in range(questions)
+        for k, kind in enumerate(["cot-few", "cot-zero", "cot-zero"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("questions", "share", "held"),
+    [(79, 0.05, 0), (80, 0.05, 8), (400, 0.05, 20), (4000, 0.05, 64), (400, 0.0, 0)],
+)
+def test_questions_are_set_apart_whole(questions, share, held):
+    parts = split(many(questions), share)
+    sides = [{e.question_id for e in side} for side in parts]
+    assert len(sides[1]) == held and not sides[0] & sides[1]
+    assert len(parts.held) == 3 * held and len(parts.train) == 3 * (questions - held)
+
+
+def test_those_that_stay_keep_their_order_and_more_questions_hold_out_the_same_ones():
+    few, more = split(many(400), 0.05), split(many(800), 0.05)
+    assert few.train == [e for e in many(400) if e in few.train]
+    ids = {e.question_id for e in more.held}
+    assert sum(e.question_id in ids for e in few.held) > len(few.held) / 2
+
+
+def test_one_example_per_question_of_either_format():
+    found = one_each(many(60))
+    assert len(found) == len({e.question_id for e in found}) == 60
+    assert {e.format for e in found} == {"cot-few", "cot-zero"}
+    assert found == one_each(list(reversed(many(60))))

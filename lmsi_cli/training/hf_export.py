@@ -17,7 +17,9 @@ from unicodedata import is_normalized
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.export import CONFIG, WEIGHTS
-from lmsi_cli.training.load import load_base, quiet, read_meta
+from lmsi_cli.training.header import read_meta
+from lmsi_cli.training.load import quiet
+from lmsi_cli.training.lora import with_adapter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,19 +68,6 @@ def save_scaled(adapter_dir: Path, out: Path, scale: float) -> None:
     (out / CONFIG).write_text(text, encoding="utf-8")
 
 
-def adapted(gguf: Path, adapter_dir: Path) -> nn.Module:
-    """The base in fp32 with an adapter as PEFT reads it from a folder.
-
-    Raises:
-        LmsiError: transformers cannot load the base.
-    """
-    import peft
-
-    with quiet():
-        model = peft.PeftModel.from_pretrained(load_base(gguf, "fp32"), str(adapter_dir))
-    return cast("nn.Module", model.eval())
-
-
 def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """Write the merged model's weights and configuration.
 
@@ -99,7 +88,7 @@ def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
             f"{gguf}: its rotary factors have no place in a Hugging Face configuration",
             hint="export a merged GGUF: --to gguf",
         )
-    merged = adapted(gguf, adapter_dir).merge_and_unload()  # type: ignore[operator]
+    merged = with_adapter(gguf, adapter_dir, "fp32").merge_and_unload()  # type: ignore[operator]
     dtype = getattr(torch, DTYPES[kind])
     with torch.no_grad():
         merged = merged.to(dtype)

@@ -2,29 +2,20 @@
 
 import json
 import math
+import os
 
 import pytest
-from toys import Watcher
+from toys import Watcher, job, losses
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message, TrainExample
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.loop import fit
+from lmsi_cli.training.loop import LOG, fit
 from lmsi_cli.training.lora import choose, trainable
-from lmsi_cli.training.schedule import learning_rate, plan
-from lmsi_cli.training.state import LOG, Job
+from lmsi_cli.training.step import learning_rate, plan
 from lmsi_cli.training.trainer import train
-
-
-def job(examples, out, **config):
-    settings = TrainConfig(**{"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, **config})
-    return Job(examples, settings, "fp32", out, checkpoint.fingerprint(None, examples, settings))
-
-
-def losses(outcome):
-    return [line.loss for line in outcome.log]
 
 
 def test_the_loss_falls_on_a_toy_set(tiny, examples, tmp_path):
@@ -89,6 +80,68 @@ def test_a_checkpoint_of_another_run_is_not_overwritten(tiny, examples, tmp_path
     with pytest.raises(LmsiError, match="belongs to other examples or another model"):
         fit(tiny(), job(examples[:-1], tmp_path), Watcher())
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
+
+
+@pytest.fixture
+def small_disk():
+    """Files may not grow beyond 20,000 bytes, by the system's own limit."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(on):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]) if on else before)
+
+    yield limit
+    limit(False)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_same_command_goes_on(
+    tiny, examples, tmp_path, small_disk
+):
+    whole = fit(tiny(), job(examples, tmp_path / "a"), Watcher())
+    task = job(examples, tmp_path / "b", checkpoint_every=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny(), task, Watcher(until=4))
+    kept = (tmp_path / "b" / checkpoint.NAME).read_bytes()
+    assert len(kept) > 20_000
+    small_disk(True)
+    with pytest.raises(LmsiError, match=r"checkpoint.safetensors: cannot be written: File too"):
+        fit(tiny(), task, Watcher())
+    small_disk(False)
+    assert (tmp_path / "b" / checkpoint.NAME).read_bytes() == kept
+    assert [p.name for p in (tmp_path / "b").glob("*.tmp")] == []
+    watcher = Watcher()
+    assert losses(fit(tiny(), task, watcher)) == losses(whole)
+    assert watcher.steps[0][0] == 5
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tiny, examples, tmp_path, monkeypatch):
+    seen, sync = [], os.fsync
+
+    def spy(number):
+        seen.append((tmp_path / f"{checkpoint.NAME}.tmp").exists())
+        sync(number)
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "fsync", spy)
+        fit(tiny(), job(examples, tmp_path, max_steps=2), Watcher())
+    assert True in seen
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(tiny, examples, tmp_path):
+    import torch
+
+    began = torch.get_num_threads()
+    task = job(examples, tmp_path)
+    try:
+        torch.set_num_threads(1)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tiny(), task, Watcher(until=3))
+        torch.set_num_threads(2)
+        fit(tiny(), task, Watcher())
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(began)
 
 
 def test_saving_more_often_is_the_same_run(examples, tmp_path):

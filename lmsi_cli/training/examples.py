@@ -1,0 +1,199 @@
+"""What a run folder gives to train on: examples with their weight, or preference pairs.
+
+Knows the run's files and the settings; nothing of tokens or models. With ``loss`` sft these are the
+lines of ``train.jsonl``, where wished with a weight looked up in ``votes.jsonl``; with scpo those
+of ``pairs.jsonl``. Weights are relative: training scales them to a mean of 1.
+
+    weighted(RunDir("runs/first"), TrainConfig(example_weight="share"))
+    -> [TrainExample(question_id="q7", weight=0.75, ...), ...]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import read_records
+from lmsi_cli.records import Preference, Prompt, TrainExample, Vote
+from lmsi_cli.run_folder import RunDir, sha256_file
+
+Example = TrainExample | Preference
+# Fewer held-out questions say nothing; below ten times as many, they would cost more than a tenth
+# of the data. More than the most change no decision: their mean is known well enough.
+FEWEST, MOST = 8, 64
+TRAINABLE = 10 * FEWEST
+
+
+class Split(NamedTuple):
+    """Examples or pairs to train on, and those of questions that training does not see."""
+
+    train: Sequence[Example]
+    held: list[Example]
+
+
+def check(run: RunDir, config: TrainConfig) -> None:
+    """See that what a training needs is there, before any work; reads nothing.
+
+    Args:
+        run: A run folder.
+        config: Loss and weighting.
+
+    Raises:
+        LmsiError: A file is missing, or the settings contradict each other; says what to type.
+    """
+    again = f"run `lmsi vote {run.root}` first"
+    if config.loss == "scpo" and not run.pairs.exists():
+        raise LmsiError(
+            f"{run.pairs}: no such file, and --loss scpo trains on its pairs", hint=again
+        )
+    if config.loss == "sft" and not run.train.exists():
+        raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
+    if config.example_weight == "none":
+        return
+    weighting = f"--example-weight {config.example_weight}"
+    if config.loss == "scpo":
+        raise LmsiError(
+            f"{weighting}: --loss scpo weighs pairs by its own rule",
+            hint="leave one of the two out",
+        )
+    if not run.votes.exists():
+        raise LmsiError(f"{run.votes}: no such file, and {weighting} needs it", hint=again)
+
+
+def read(run: RunDir, loss: str) -> Sequence[Example]:
+    """What the vote has written for a loss.
+
+    Args:
+        run: A voted run folder.
+        loss: sft or scpo.
+
+    Raises:
+        LmsiError: There is no pair that counts; says what to type.
+    """
+    if loss == "sft":
+        return list(read_records(run.train, TrainExample))
+    pairs = list(read_records(run.pairs, Preference))
+    if any(pair.weight for pair in pairs):
+        return pairs
+    settings = run.load_settings().get("vote", {})
+    asked = settings.get("pair_share", 0.0)
+    hint = f"`lmsi vote {run.root} --pair-share {asked / 2:g}`, more paths, or --loss sft"
+    why = f"no question has a winner with {asked:.0%} of the ballots and a path of another answer"
+    if settings.get("pairs") == 0:
+        why, hint = "the vote was asked for none", f"`lmsi vote {run.root} --pairs 1`"
+    elif pairs:
+        why, hint = "every pair has the weight 0", f"run `lmsi vote {run.root}` again"
+    raise LmsiError(f"{run.pairs}: no pairs to train on: {why}", hint=hint)
+
+
+def weighted(run: RunDir, config: TrainConfig) -> Sequence[Example]:
+    """What to train on by these settings, examples with the weight of their vote where wished.
+
+    Args:
+        run: A voted run folder.
+        config: Loss and weighting, as ``check`` passes them.
+
+    Raises:
+        LmsiError: As ``read``, or a question has no vote.
+    """
+    if config.example_weight == "none":
+        return read(run, config.loss)
+    # Where weighted ballots overruled the count, a margin is below 0.
+    votes = {
+        v.question_id: max(0.0, getattr(v, config.example_weight))
+        for v in read_records(run.votes, Vote)
+    }
+    examples = list(read_records(run.train, TrainExample))
+    if unknown := [e.question_id for e in examples if e.question_id not in votes]:
+        raise LmsiError(
+            f"{run.votes}: no vote on question {unknown[0]!r} of {run.train.name}",
+            hint=f"run `lmsi vote {run.root}` again, or leave --example-weight out",
+        )
+    return [msgspec.structs.replace(e, weight=votes[e.question_id]) for e in examples]
+
+
+def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
+    """Hashes of the files that decide what is trained on, as ``lmsi.json`` keeps them."""
+    if config.loss == "scpo":
+        return {"pairs_sha256": sha256_file(run.pairs)}
+    found = {"train_sha256": sha256_file(run.train)}
+    if config.example_weight != "none":
+        found["votes_sha256"] = sha256_file(run.votes)
+    return found
+
+
+def refuse_empty(examples: Sequence[Example]) -> None:
+    """Refuse an example with nothing to learn; lmsi never writes one.
+
+    Raises:
+        LmsiError: Names the first one.
+    """
+    for number, e in enumerate(examples, 1):
+        sides = (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,)
+        if any(_is_empty(side) for side in sides):
+            raise LmsiError(
+                f"training example {number}, question '{e.question_id}' ({e.format}): "
+                "its completion is empty",
+                hint="run `lmsi vote` again, or delete that line",
+            )
+
+
+def _is_empty(completion: Prompt) -> bool:
+    texts = [completion] if isinstance(completion, str) else [m.content for m in completion]
+    return not any(text.strip() for text in texts)
+
+
+def chosen(examples: Iterable[Example]) -> list[TrainExample]:
+    """Examples as they are, and of pairs the better side, as plain fine-tuning would learn it."""
+    return [
+        TrainExample(
+            prompt=e.prompt,
+            completion=e.chosen,
+            format=e.format,
+            question_id=e.question_id,
+            path=e.chosen_path,
+        )
+        if isinstance(e, Preference)
+        else e
+        for e in examples
+    ]
+
+
+def split(examples: Sequence[Example], share: float) -> Split:
+    """Set questions apart, with all their examples: a question is on one side only.
+
+    Which ones follows from their ids alone, so runs of other settings are measured on the same.
+
+    Args:
+        examples: Training examples or pairs; the order of those that stay is kept.
+        share: Of the questions, 0 to 0.5; at least ``FEWEST`` and at most ``MOST`` are taken, and
+            none below ``TRAINABLE`` questions.
+    """
+    marks = [_mark(e.question_id) for e in examples]
+    ids = sorted(set(marks))
+    if not share or len(ids) < TRAINABLE:
+        return Split(examples, [])
+    held = set(ids[: min(MOST, max(FEWEST, round(share * len(ids))))])
+    sides: tuple[list[Example], list[Example]] = ([], [])
+    for example, mark in zip(examples, marks, strict=True):
+        sides[mark in held].append(example)
+    return Split(*sides)
+
+
+def one_each(examples: Iterable[TrainExample], most: int = MOST) -> list[TrainExample]:
+    """One example of each question, of a format drawn by its hash; at most ``most`` questions."""
+    best: dict[bytes, tuple[bytes, TrainExample]] = {}  # by question, the first by its own mark
+    for e in examples:
+        question, own = _mark(e.question_id), _mark(f"{e.question_id}/{e.format}/{e.path}")
+        if question not in best or own < best[question][0]:
+            best[question] = own, e
+    return [best[question][1] for question in sorted(best)[:most]]
+
+
+def _mark(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
