@@ -198,7 +198,7 @@ def _steps(job: Job) -> list[list[data.TokenExample]]:
 
 
 def _targets(job: Job) -> list[str]:
-    from lmsi_cli.training.lora import choose
+    from lmsi_cli.training.adapter import choose
 
     return choose(load.skeleton(Path(job.gguf)), job.config.target)
 

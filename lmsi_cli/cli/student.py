@@ -90,7 +90,7 @@ def enrolled(teacher: RunDir, wish: Wish, settings: TrainConfig) -> Student | No
 
 def _check_trainable(model: Path, settings: TrainConfig) -> None:
     """Refuse a file before anything is written for it, and name it: two models are at hand."""
-    from lmsi_cli.training.export import preflight
+    from lmsi_cli.training.adapter import preflight
 
     try:
         preflight(model, settings.target, settings.layers, settings.rank)

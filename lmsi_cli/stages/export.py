@@ -34,7 +34,7 @@ from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, chosen_scale, sha256_file
 from lmsi_cli.splits import stem_of
 from lmsi_cli.training import hf_export as hf
-from lmsi_cli.training.lora import with_adapter
+from lmsi_cli.training.adapter import with_adapter
 from lmsi_cli.training.merge import Facts, describe, merge, read_lora, rescale, tensor_types
 from lmsi_cli.training.verify import (
     SAME,

@@ -31,11 +31,10 @@ from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
 from lmsi_cli.training import checkpoint, examples, original_weights, processes
+from lmsi_cli.training.adapter import to_gguf, with_adapter
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.examples import Example
-from lmsi_cli.training.export import to_gguf
 from lmsi_cli.training.header import read_meta
-from lmsi_cli.training.lora import with_adapter
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
 

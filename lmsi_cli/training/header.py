@@ -111,13 +111,3 @@ def _field(reader: Any, key: str, default: object) -> Any:  # noqa: ANN401 - unt
 
 def _one(value: Any) -> int:  # noqa: ANN401 - a number, or one number per layer
     return int(max(value)) if isinstance(value, list) else int(value)
-
-
-def words(gguf: Path) -> tuple[list[str], list[int]]:
-    """The vocabulary as the file spells it, and the type of each token; empty if it has none."""
-    from gguf import GGUFReader
-
-    reader = GGUFReader(gguf)
-    told = (_field(reader, f"tokenizer.ggml.{key}", []) for key in ("tokens", "token_type"))
-    tokens, types = (list(values) for values in told)
-    return tokens, types or [1] * len(tokens)

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from unicodedata import is_normalized
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.export import CONFIG, WEIGHTS
+from lmsi_cli.training.adapter import CONFIG, WEIGHTS, with_adapter
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.load import quiet
-from lmsi_cli.training.lora import with_adapter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,8 +60,6 @@ def save_scaled(adapter_dir: Path, out: Path, scale: float) -> None:
     """
     settings = json.loads((adapter_dir / CONFIG).read_text(encoding="utf-8"))
     settings["lora_alpha"] = settings["lora_alpha"] * scale
-    own = settings.get("alpha_pattern") or {}
-    settings["alpha_pattern"] = {name: alpha * scale for name, alpha in own.items()}
     shutil.copyfile(adapter_dir / WEIGHTS, out / WEIGHTS)
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     (out / CONFIG).write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.architectures import family, settings
 from lmsi_cli.training.header import GgufMeta, read_meta
-from lmsi_cli.training.weights import check_types, fill
+from lmsi_cli.training.weights import fill
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,6 @@ def skeleton(gguf: Path) -> nn.Module:
 
     meta = read_meta(gguf)
     family(meta)
-    check_types(meta)
     with _refusing(meta), quiet(), init_empty_weights(include_buffers=False):
         model = AutoModelForCausalLM.from_config(configuration(meta))
     model.tie_weights()  # again: without numbers, each end got a parameter of its own

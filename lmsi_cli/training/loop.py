@@ -25,11 +25,11 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import Appender, appender, read_records, write_records
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.training import (
+    adapter,
     attention,
     checkpoint,
     data,
     devices,
-    lora,
     preference,
     processes,
     validation,
@@ -138,7 +138,7 @@ class _Run:
 
     def __init__(self, model: nn.Module, job: Job, progress: Progress) -> None:
         self.model, self.job, self.progress = model, job, progress
-        self.parameters = lora.trainable(model)
+        self.parameters = adapter.trainable(model)
         self.optimizer = devices.adamw(self.parameters.values(), job.config)
         self.row_tokens = self._rows()
         if devices.of(model).type == "cpu":  # where the kernels were measured

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import readers, size_of, tensors
+from lmsi_cli.training.weights import numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -206,7 +207,7 @@ def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator
         if tensor.name not in lora.pairs:
             yield tensor.data
             continue
-        merged = _dequantised(tensor) + lora.change(tensor.name, scale)
+        merged = numbers(tensor, tensor.data) + lora.change(tensor.name, scale)
         with np.errstate(over="ignore"):
             data = merged.astype(_float(tensor, wide))
         if not np.isfinite(data).all():
@@ -214,17 +215,3 @@ def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator
                 f"'{tensor.name}' holds numbers that F16 cannot", hint="export with --type F32"
             )
         yield data
-
-
-def _dequantised(tensor: Any) -> NDArray[np.float32]:  # noqa: ANN401 - untyped library
-    import numpy as np
-    from gguf.quants import dequantize
-
-    try:
-        data = dequantize(tensor.data, tensor.tensor_type)
-    except NotImplementedError:
-        raise LmsiError(
-            f"'{tensor.name}' is of type {tensor.tensor_type.name}, which cannot be merged",
-            hint="export the adapter alone: --to adapter",
-        ) from None
-    return np.asarray(data, np.float32)

@@ -26,8 +26,8 @@ from lmsi_cli.records import Record
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, chosen_scale, sha256_file
 from lmsi_cli.splits import tensors
-from lmsi_cli.training import lora, verify
-from lmsi_cli.training.export import CONFIG, WEIGHTS
+from lmsi_cli.training import adapter, verify
+from lmsi_cli.training.adapter import CONFIG, WEIGHTS
 from lmsi_cli.training.header import GgufMeta, read_meta
 from lmsi_cli.training.load import Dtype, configuration, load_base, narrow_names, quiet, scale_rope
 from lmsi_cli.training.weights import part, places, slabs
@@ -127,7 +127,7 @@ def load_original(folder: Path, gguf: Path, dtype: Dtype) -> tuple[nn.Module, Or
     """Load the folder's weights as ``load.load_base`` does, once it is proven to be this model.
 
     Args:
-        folder: config.json and safetensors; of config.json nothing is used.
+        folder: Safetensors; of config.json nothing is used.
         gguf: The file that was sampled and will run the adapter.
         dtype: Of the matrix products.
 
@@ -136,8 +136,12 @@ def load_original(folder: Path, gguf: Path, dtype: Dtype) -> tuple[nn.Module, Or
     """
     import torch
 
+    if (folder / CONFIG).exists() or not any(folder.glob("*.safetensors")):
+        raise LmsiError(
+            f"{folder}: no model in safetensors here",  # a pickle can run code
+            hint="--base takes a model's local folder in Hugging Face's format, not an adapter's",
+        )
     meta = read_meta(gguf)
-    check_files(folder)
     model = _read(folder, meta)
     if meta.rope_factors is not None:
         scale_rope(model, meta.rope_factors)
@@ -147,26 +151,6 @@ def load_original(folder: Path, gguf: Path, dtype: Dtype) -> tuple[nn.Module, Or
         parameter = model.get_parameter(name)
         parameter.data = parameter.data.to(torch.bfloat16)
     return model.eval(), found
-
-
-def check_files(folder: Path) -> None:
-    """Refuse a folder without whole weights that can be read without running code.
-
-    Raises:
-        LmsiError: Says what is missing or not allowed.
-    """
-    if not (folder / "config.json").is_file():
-        raise LmsiError(
-            f"{folder}: no config.json here",
-            hint="--base takes a local folder in Hugging Face's format",
-        )
-    if (folder / CONFIG).exists():
-        raise LmsiError(f"{folder} holds an adapter", hint="--base takes the model without one")
-    if not any(folder.glob("*.safetensors")):
-        raise LmsiError(
-            f"{folder}: no weights in safetensors (a pickle can run code)",
-            hint="take the same model in safetensors",
-        )
 
 
 def _read(folder: Path, meta: GgufMeta) -> nn.Module:
@@ -273,7 +257,7 @@ def fill_adapter(model: nn.Module, config: TrainConfig) -> None:
     so the first step sees the model that would answer.
 
     Args:
-        model: From ``lora.add_lora``, with the same settings.
+        model: From ``adapter.add_lora``, with the same settings.
         config: ``init`` names the folder, which ``check_adapter`` has passed.
 
     Raises:
@@ -286,7 +270,7 @@ def fill_adapter(model: nn.Module, config: TrainConfig) -> None:
 
     folder = Path(config.init)
     saved, scale = load_file(folder / WEIGHTS), chosen_scale(folder / GGUF)
-    fresh = {n.replace(".default.", "."): p for n, p in lora.trainable(model).items()}
+    fresh = {n.replace(".default.", "."): p for n, p in adapter.trainable(model).items()}
     if {n: p.shape for n, p in fresh.items()} != {n: t.shape for n, t in saved.items()}:
         raise LmsiError(
             f"--init {folder}: this adapter acts on other matrices than --target {config.target} "

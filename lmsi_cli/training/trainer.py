@@ -21,13 +21,12 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Preference, Progress, Record
 from lmsi_cli.training import (
+    adapter,
     attention,
     checkpoint,
     data,
     devices,
-    export,
     load,
-    lora,
     memory,
     original_weights,
     preference,
@@ -143,14 +142,14 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     tokens = _tokens(parts.train, codec, limit)
     units = data.weighed(tokens.examples)
     # 2. Whether the model can be trained, in which arithmetic, and whether that fits.
-    export.preflight(gguf, config.target, config.layers, config.rank)
+    adapter.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
     dtype = devices.pick_dtype(config.dtype, device, _typical(meta))
     recomputing = _fits(memory.Run(meta, units, dtype), config, device, progress)
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
     base, original = original_weights.load_proven(gguf, config.base, dtype, witness, progress.say)
-    model = lora.add_lora(base, config, gguf.name).to(device)
+    model = adapter.add_lora(base, config, gguf.name).to(device)
     original_weights.fill_adapter(model, config)
     if recomputing:
         recompute(model)
@@ -159,7 +158,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     job = Job(units, config, dtype, out, name, _watched(parts, config, codec, limit))
     _announce(job, parts, tokens.dropped, limit, progress)
     outcome = fit(model, job, progress)
-    export.save_adapter(model, out)
+    adapter.save_adapter(model, out)
     summary = msgspec.structs.replace(
         summarise(job, outcome, tokens.dropped),
         original=original,

@@ -206,38 +206,15 @@ def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: AN
     try:
         told = dequantize(np.ascontiguousarray(data), tensor.tensor_type)
     except NotImplementedError:
-        raise _unreadable(tensor.name, tensor.tensor_type.name) from None
+        raise LmsiError(
+            f"{tensor.name} is stored as {tensor.tensor_type.name}, which cannot be dequantised "
+            "here; sampling and voting work",
+            hint="take a file in another quantisation, such as Q8_0 or Q4_K_M",
+        ) from None
     if not np.isfinite(told).all():
         raise LmsiError(
-            f"training is not possible: {tensor.name} holds numbers that are infinite or none "
-            "at all (a weight beyond 65,504 does not fit F16)",
+            f"{tensor.name} holds numbers that are infinite or none at all (a weight beyond "
+            "65,504 does not fit F16)",
             hint="convert the model to BF16 or Q8_0 again",
         )
     return np.array(told, dtype=np.float32)
-
-
-def _unreadable(name: str, kind: str) -> LmsiError:
-    return LmsiError(
-        f"training is not possible: {name} is stored as {kind}, which cannot be dequantised "
-        "here; sampling and voting work",
-        hint="take a file in another quantisation, such as Q8_0 or Q4_K_M",
-    )
-
-
-def check_types(meta: GgufMeta) -> None:
-    """Refuse, before anything is loaded, types that cannot be dequantised.
-
-    Raises:
-        LmsiError: There is one; names the first tensor of that type.
-    """
-    import numpy as np
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
-
-    first = {kind: name for name, kind in reversed(list(meta.types.items()))}
-    for kind, name in first.items():
-        number = GGMLQuantizationType[kind]
-        block = np.zeros((1, GGML_QUANT_SIZES[number][1]), np.uint8)
-        try:
-            dequantize(block, number)
-        except NotImplementedError:
-            raise _unreadable(name, kind) from None

@@ -17,7 +17,7 @@ def tiny():
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from lmsi_cli.training.lora import add_lora
+    from lmsi_cli.training.adapter import add_lora
 
     def build(**config):
         torch.manual_seed(0)

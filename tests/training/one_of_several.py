@@ -16,8 +16,8 @@ from lmsi_cli.cli import signals
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, loop, processes
+from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import TokenExample, TokenPair, share_prefixes
-from lmsi_cli.training.lora import add_lora, trainable
 
 LEADER, SECOND = 0, 1
 

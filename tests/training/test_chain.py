@@ -9,10 +9,10 @@ from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import TrainExample
-from lmsi_cli.training import export
+from lmsi_cli.training import adapter
+from lmsi_cli.training.adapter import adapted, add_lora, choose, trainable
 from lmsi_cli.training.attention import FAMILIES, install, supports
 from lmsi_cli.training.data import Codec, pack, to_batch
-from lmsi_cli.training.lora import adapted, add_lora, choose, trainable
 from lmsi_cli.training.step import row_loss
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import gap, torch_logits, verify
@@ -52,7 +52,7 @@ def test_the_chain_holds(case, tmp_path):
         # The file is the model, so the tests' own writer is right.
         assert gap(wanted, torch_side(original, ids)) < CLOSE
         trained = train(pairs(), path, settings, tmp_path, codec, Watcher())
-    export.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
+    adapter.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
     with opened(path, tmp_path / "adapter.gguf") as llama:
         proof = verify(torch_logits(trained.model, "fp32"), llama.logits, ids)
         assert (llama.logits(ids, False) == wanted).all()  # off again, it is the base again

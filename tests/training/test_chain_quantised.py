@@ -9,7 +9,7 @@ from test_chain import TEXTS, torch_side
 from test_export import write_gguf
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import export, load
+from lmsi_cli.training import adapter, load
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.verify import SAME, check_base, gap
 
@@ -81,7 +81,7 @@ def test_bf16_training_holds_the_blocks_in_half_the_memory(whole):
     assert kinds["model.embed_tokens.weight"] is kinds["model.norm.weight"] is torch.float32
 
 
-def test_a_type_that_cannot_be_dequantised_is_refused_before_loading(whole, monkeypatch):
+def test_a_type_that_cannot_be_dequantised_is_refused(whole, monkeypatch):
     import gguf
 
     real = gguf.dequantize
@@ -93,7 +93,7 @@ def test_a_type_that_cannot_be_dequantised_is_refused_before_loading(whole, monk
 
     monkeypatch.setattr(gguf, "dequantize", lacking)
     with pytest.raises(LmsiError, match="is stored as F32, which cannot be dequantised") as e:
-        export.preflight(whole[1])
+        load.load_base(whole[1], "fp32")
     assert "another quantisation" in e.value.hint
 
 
@@ -138,7 +138,7 @@ def test_a_tensor_that_transformers_has_no_place_for_is_refused(tmp_path):
 def test_an_architecture_out_of_reach_is_refused_with_its_reason(arch, reason, tmp_path):
     path = write_gguf(tmp_path / "x.gguf", arch, {})
     with pytest.raises(LmsiError, match=f"architecture '{arch}'.*{reason}.*sampling and voting"):
-        export.preflight(path)
+        adapter.preflight(path)
 
 
 def test_yarn_with_a_scale_of_its_own_is_refused(tmp_path, monkeypatch):
@@ -148,4 +148,4 @@ def test_yarn_with_a_scale_of_its_own_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(EXTRA, "odd", "add_rope_scaling_yarn_attn_factor")
     path = write(tmp_path / "x.gguf", "qwen2", model)
     with pytest.raises(LmsiError, match="yarn with yarn_attn_factor"):
-        export.preflight(path)
+        adapter.preflight(path)

@@ -13,7 +13,7 @@ from test_chain import TEXTS, pairs
 from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import export
+from lmsi_cli.training import adapter
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import torch_logits, verify
@@ -59,7 +59,7 @@ def test_the_chain_holds_with_the_words_of_a_real_model(case, tmp_path):
         codec = Codec(llama.encode, lambda _, text: llama.encode(text))
         ids = [codec.prompt(text) for text in TEXTS]
         trained = train(pairs(), path, settings, tmp_path, codec, Watcher())
-    export.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
+    adapter.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
     with opened(path, tmp_path / "adapter.gguf") as llama:
         proof = verify(torch_logits(trained.model, "fp32"), llama.logits, ids)
     print(f"{name}: base {proof.base_gap:.3%}, adapted {proof.adapted_gap:.3%}")  # pytest -s

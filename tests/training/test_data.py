@@ -102,7 +102,7 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
     import torch
 
     from lmsi_cli.training import attention
-    from lmsi_cli.training.lora import trainable
+    from lmsi_cli.training.adapter import trainable
     from lmsi_cli.training.step import row_loss
 
     monkeypatch.setattr(attention, "SMALL", small)

@@ -95,7 +95,7 @@ def test_attention_makes_its_mask_where_the_queries_are():
 
 
 def test_the_optimiser_is_fused_where_there_are_such_kernels(tiny):
-    from lmsi_cli.training.lora import trainable
+    from lmsi_cli.training.adapter import trainable
 
     optimizer = devices.adamw(trainable(tiny()).values(), TrainConfig(lr=0.5, weight_decay=0.25))
     group = optimizer.param_groups[0]

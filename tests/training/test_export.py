@@ -9,10 +9,10 @@ from toys import Watcher
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import TrainExample
-from lmsi_cli.training import export, load
+from lmsi_cli.training import adapter, load
+from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.header import GgufMeta
-from lmsi_cli.training.lora import add_lora, trainable
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import check_base, torch_logits, verify
 
@@ -32,8 +32,8 @@ def with_random_b(gguf, **config):
 
 def exported(model, gguf, folder):
     folder.mkdir(exist_ok=True)
-    export.save_adapter(model, folder)
-    export.to_gguf(folder, gguf, folder / "adapter.gguf")
+    adapter.save_adapter(model, folder)
+    adapter.to_gguf(folder, gguf, folder / "adapter.gguf")
     return folder / "adapter.gguf"
 
 
@@ -51,7 +51,7 @@ def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch
     assert proof.moved > 0.02
     assert proof.base_gap < 0.002 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
 
-    monkeypatch.setattr(export, "reorder", lambda b, *_: b)
+    monkeypatch.setattr(adapter, "reorder", lambda b, *_: b)
     wrong = exported(model, gguf, tmp_path / "wrong")
     with opened(gguf, wrong) as llama, pytest.raises(LmsiError, match="disagree on the adapter"):
         verify(torch_logits(model, "fp32"), llama.logits, ids)
@@ -94,19 +94,19 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
 
 @pytest.mark.model
 def test_preflight_names_what_the_adapter_will_act_on(gguf):
-    names = export.preflight(gguf, "attn")
+    names = adapter.preflight(gguf, "attn")
     assert len(names) == 8 * 4
     assert names[:4] == [f"blk.0.attn_{x}.weight" for x in ("k", "output", "q", "v")]
     with pytest.raises(LmsiError, match="names no layer"):
-        export.preflight(gguf, "nose")
+        adapter.preflight(gguf, "nose")
 
 
 def test_an_unknown_architecture_is_refused_in_words(tmp_path):
     path = write_gguf(tmp_path / "x.gguf", "nonesuch", {})
     with pytest.raises(LmsiError, match="architecture 'nonesuch': lmsi does not know"):
-        export.preflight(path)
+        adapter.preflight(path)
     with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):
-        export.preflight(tmp_path / "missing.gguf")
+        adapter.preflight(tmp_path / "missing.gguf")
 
 
 @pytest.mark.parametrize(
@@ -119,32 +119,32 @@ def test_an_unknown_architecture_is_refused_in_words(tmp_path):
 def test_tensors_that_cannot_go_into_a_gguf_are_named(tmp_path, key, message):
     from safetensors.numpy import save_file
 
-    (tmp_path / export.CONFIG).write_text('{"lora_alpha": 8}')
-    save_file({key: np.zeros((2, 2), np.float32)}, tmp_path / export.WEIGHTS)
+    (tmp_path / adapter.CONFIG).write_text('{"lora_alpha": 8}')
+    save_file({key: np.zeros((2, 2), np.float32)}, tmp_path / adapter.WEIGHTS)
     base = write_gguf(tmp_path / "base.gguf", "llama", {})
     with pytest.raises(LmsiError, match=message):
-        export.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
+        adapter.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
 
 
 def test_a_layer_without_a_counterpart_is_named():
     meta = GgufMeta("llama", 1, 2, 1, {"blk.0.attn_q.weight": (8, 8)}, None)
-    assert export._tensor_name("model.layers.0.self_attn.q_proj", (8, 8), meta)
+    assert adapter._tensor_name("model.layers.0.self_attn.q_proj", (8, 8), meta)
     for layer, shape in (("self_attn.q_proj", (8, 4)), ("nose", (8, 8))):
         with pytest.raises(LmsiError, match=f"{layer}.*has no counterpart"):
-            export._tensor_name(f"model.layers.0.{layer}", shape, meta)
+            adapter._tensor_name(f"model.layers.0.{layer}", shape, meta)
 
 
 def test_interleaving_turns_halves_into_pairs():
     shapes = {f"blk.0.attn_{x}.weight": (8, 1) for x in "qkv"}
     meta = GgufMeta("llama", 1, 2, 1, shapes, None)
     rows = np.arange(8.0, dtype=np.float32)[:, None]  # two heads of four rows
-    q = export.reorder(rows, "blk.0.attn_q.weight", meta)
+    q = adapter.reorder(rows, "blk.0.attn_q.weight", meta)
     assert q[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    k = export.reorder(rows, "blk.0.attn_k.weight", meta)  # one head of eight
+    k = adapter.reorder(rows, "blk.0.attn_k.weight", meta)  # one head of eight
     assert k[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
-    assert export.reorder(rows, "blk.0.attn_v.weight", meta) is rows
+    assert adapter.reorder(rows, "blk.0.attn_v.weight", meta) is rows
     other = meta._replace(architecture="qwen2")
-    assert export.reorder(rows, "blk.0.attn_q.weight", other) is rows
+    assert adapter.reorder(rows, "blk.0.attn_q.weight", other) is rows
 
 
 @pytest.mark.model

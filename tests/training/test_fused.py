@@ -4,8 +4,8 @@ import pytest
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import attention, fused
+from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import pack, to_batch
-from lmsi_cli.training.lora import add_lora, trainable
 from lmsi_cli.training.step import recompute, row_loss, speed_up
 
 SIZES = {

@@ -11,9 +11,9 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message, TrainExample
 from lmsi_cli.training import checkpoint
+from lmsi_cli.training.adapter import choose, trainable
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.loop import LOG, fit
-from lmsi_cli.training.lora import choose, trainable
 from lmsi_cli.training.step import learning_rate, plan
 from lmsi_cli.training.trainer import train
 

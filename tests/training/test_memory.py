@@ -9,7 +9,7 @@ import pytest
 from benchmarks.fits import texts
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import data, load, lora, memory, step
+from lmsi_cli.training import adapter, data, load, memory, step
 from lmsi_cli.training.data import TokenExample, TokenPair
 from lmsi_cli.training.header import GgufMeta
 
@@ -186,13 +186,13 @@ def test_checkpointing_changes_no_gradient_of_packed_rows(tiny, examples):
     gradients = []
     for checkpointing in (False, True):
         model = tiny().train()
-        for name, p in lora.trainable(model).items():
+        for name, p in adapter.trainable(model).items():
             torch.nn.init.normal_(p, std=0.1) if "lora_B" in name else None
         attention.install(model)
         if checkpointing:
             step.recompute(model)
         step.row_loss(model, data.to_batch(row), "fp32").backward()
-        gradients.append([p.grad for p in lora.trainable(model).values()])
+        gradients.append([p.grad for p in adapter.trainable(model).values()])
         torch.manual_seed(0)
     for a, b in zip(*gradients, strict=True):
         assert torch.equal(a, b) and a.abs().sum() > 0

@@ -13,7 +13,7 @@ from toys import Watcher, job
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import checkpoint, data, export, lora, original_weights
+from lmsi_cli.training import adapter, checkpoint, data, original_weights
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.original_weights import check_adapter, fill_adapter, load_original
@@ -51,8 +51,8 @@ def test_the_originals_train_and_the_adapter_runs_over_the_file(pair, tmp_path):
     assert (found.folder, found.file_type) == ("hf", "Q4_K")
     assert 0.05 < found.weights < 0.12 and 0.02 < found.logits < 0.3
     # Trained on the originals, proven on what will run it.
-    export.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
-    ours = torch_logits(lora.with_adapter(path, tmp_path, "fp32"), "fp32")
+    adapter.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
+    ours = torch_logits(adapter.with_adapter(path, tmp_path, "fp32"), "fp32")
     with opened(path, tmp_path / "adapter.gguf") as llama:
         assert verify(ours, llama.logits, ids).moved > 0.2
 
@@ -128,7 +128,7 @@ def test_the_embedded_model_written_out_is_its_own_original(gguf, tmp_path):
 
 def saved(model, folder, scale=1.0):
     folder.mkdir(exist_ok=True)
-    export.save_adapter(model, folder)
+    adapter.save_adapter(model, folder)
     origin = {"base_sha256": "b", "base_file": "m", "scale": {"chosen": scale}}
     (folder / "lmsi.json").write_text(json.dumps(origin))
     return {"init": str(folder), "alpha": 32.0, "rank": 4}
@@ -157,9 +157,9 @@ def test_a_weaker_scale_is_kept_and_decides_the_name(tiny, examples, tmp_path):
     fit(model, job(examples, tmp_path / "a"), Watcher())
     config = TrainConfig(**saved(model, tmp_path / "adapter", 0.5))
     fill_adapter(half, config)
-    other = lora.trainable(half)
+    other = adapter.trainable(half)
     assert other
-    for name, weights in lora.trainable(model).items():
+    for name, weights in adapter.trainable(model).items():
         assert (other[name] == (weights / 2 if "lora_B" in name else weights)).all()
     copy = shutil.copytree(tmp_path / "adapter", tmp_path / "copy")
 

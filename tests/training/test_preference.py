@@ -11,9 +11,9 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Preference
 from lmsi_cli.training import attention, preference
+from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import Codec, TokenPair, pack, sequences
 from lmsi_cli.training.loop import LOG, LogLine, fit
-from lmsi_cli.training.lora import trainable
 from lmsi_cli.training.step import speed_up
 
 CONFIG = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0)
@@ -274,7 +274,7 @@ def test_the_embedded_model_s_pairs_have_the_loss_of_the_slow_way(gguf):
     from lmsi_cli.engine.encode import Encoder
     from lmsi_cli.engine.llama import vocabulary
     from lmsi_cli.training import load
-    from lmsi_cli.training.lora import add_lora
+    from lmsi_cli.training.adapter import add_lora
 
     ask = "Q: Tom has 3 pens and gets {}. How many pens?\nA: Let's think step by step."
     voted_pairs = [

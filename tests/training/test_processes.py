@@ -19,9 +19,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent
 from lmsi_cli.training import examples as lessons
 from lmsi_cli.training import processes
+from lmsi_cli.training.adapter import WEIGHTS, trainable
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.export import WEIGHTS
-from lmsi_cli.training.lora import trainable
 from lmsi_cli.training.step import StepFigures, accumulate
 from lmsi_cli.training.trainer import train
 

@@ -13,9 +13,9 @@ from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message, TrainExample
 from lmsi_cli.settings import resolve
-from lmsi_cli.training import data, export, load
+from lmsi_cli.training import adapter, data, load
+from lmsi_cli.training.adapter import add_lora, gguf_alpha, last, trainable, with_adapter
 from lmsi_cli.training.loop import fit
-from lmsi_cli.training.lora import add_lora, gguf_alpha, last, trainable, with_adapter
 from lmsi_cli.training.step import learning_rate
 from lmsi_cli.training.verify import gap, torch_logits, verify
 
@@ -120,11 +120,11 @@ def test_more_layers_than_there_are_is_refused(tiny):
 
 def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_path):
     gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama())
-    assert export.preflight(gguf, rank=32)
+    assert adapter.preflight(gguf, rank=32)
     with pytest.raises(LmsiError, match=r"--rank 33 is more than .*k_proj' \(32 x 64\) itself has"):
-        export.preflight(gguf, rank=33)
-    assert export.preflight(gguf, "mlp", rank=33)
-    assert len(export.preflight(gguf, "mlp", "last:1")) == 3
+        adapter.preflight(gguf, rank=33)
+    assert adapter.preflight(gguf, "mlp", rank=33)
+    assert len(adapter.preflight(gguf, "mlp", "last:1")) == 3
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
         if "lora_B" in name:
             torch.nn.init.normal_(p, std=0.1)
     right = exported(model, gguf, tmp_path / "right")
-    told = msgspec.json.decode((tmp_path / "right" / export.CONFIG).read_bytes())
+    told = msgspec.json.decode((tmp_path / "right" / adapter.CONFIG).read_bytes())
     assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
-    assert export.preflight(gguf, "attn", "last:3") == names_in(right)
+    assert adapter.preflight(gguf, "attn", "last:3") == names_in(right)
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
         proof = verify(torch_logits(model, "fp32"), llama.logits, ids)

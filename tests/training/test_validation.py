@@ -8,9 +8,9 @@ from toys import Watcher, job, losses
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, step, validation
+from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import TokenExample, share_prefixes
 from lmsi_cli.training.loop import fit
-from lmsi_cli.training.lora import trainable
 from lmsi_cli.training.validation import FAR, WORSE, Reading, Validator, Watched, alarm, due
 
 

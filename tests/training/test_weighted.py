@@ -3,7 +3,7 @@
 import pytest
 
 from lmsi_cli.training import attention, kernels
-from lmsi_cli.training.lora import trainable
+from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.step import accumulate, speed_up
 
 
