@@ -24,7 +24,7 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import TrainExample
-from lmsi_cli.training import attention, data, load
+from lmsi_cli.training import attention, data, devices, load
 from lmsi_cli.training.step import plan
 
 WARM = 1  # steps that are not counted
@@ -151,7 +151,7 @@ def floor(job: Job) -> Measurement:
     """No training: the arithmetic of lmsi's rows over the measured rate of the products."""
     from benchmarks import floor as least
 
-    steps, dtype = _steps(job), load.pick_dtype("auto")
+    steps, dtype = _steps(job), devices.pick_dtype("auto", "cpu")
     model = load.skeleton(Path(job.gguf))
     longest = max(e.length for step in steps for e in step)
     packs = attention.supports(model.config, longest)

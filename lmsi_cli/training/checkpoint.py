@@ -4,7 +4,7 @@ Tensors (the adapter and both AdamW moments) go into a safetensors file, everyth
 file's header as JSON; nothing is pickled, so a checkpoint cannot run code. A kill or a power cut
 leaves the old one or the new one. The header says
 
-    {"fingerprint": "9f2c...", "step": 300, "threads": 2, "settings": {"rank": 16, ...}}
+    {"fingerprint": "9f2c...", "step": 300, "settings": {"rank": 16, ...}}
 """
 
 from __future__ import annotations
@@ -38,16 +38,11 @@ HEAD_BYTES = 1 << 20
 
 
 class Header(Record, frozen=True, kw_only=True):
-    """What a checkpoint belongs to, and where the run stands.
-
-    ``step`` counts finished steps. ``threads`` decides in which order sums are taken, and so the
-    last digits.
-    """
+    """What a checkpoint belongs to, and how many steps of it are finished."""
 
     fingerprint: str
     step: int
     settings: dict[str, Any]
-    threads: int = 0
 
 
 def decisive(config: TrainConfig) -> dict[str, Any]:

@@ -10,7 +10,6 @@ command line, of GGUF files or of where the examples come from. A line of ``log.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -164,21 +163,11 @@ class _Run:
         return self.job.config.row_tokens
 
     def _resume(self) -> int:
-        """Bring back what the checkpoint holds, and the threads it was computed with."""
-        import torch
-
+        """Bring back what the checkpoint holds; the number of steps that it has done."""
         found = checkpoint.load(self.job.out, self._header(0), self.parameters, self.optimizer)
         if found is None:
             (self.job.out / checkpoint.BEST).unlink(missing_ok=True)
             return 0
-        now = torch.get_num_threads()
-        if found.threads <= max(now, _cores()):
-            torch.set_num_threads(found.threads)
-        else:  # more threads than cores would spin
-            self.progress.say(
-                f"begun with {found.threads} threads, {now} now: "
-                "the loss may differ in its last digits"
-            )
         return found.step
 
     def finish(self) -> None:
@@ -279,8 +268,6 @@ class _Run:
                 self.save()  # first, so that no kill leaves a best one of steps yet to come
                 checkpoint.save_best(job.out, self._header(self.done), self.parameters)
             log.write(reading)
-            if not self.done and (why := validation.strange(reading, self.validator.vocabulary)):
-                self.progress.say(why)
         self.stopped = validation.judge(self.readings, job.config, job.unseen)
 
     def save(self) -> None:
@@ -289,14 +276,8 @@ class _Run:
         self.saved = time.monotonic()
 
     def _header(self, step: int) -> checkpoint.Header:
-        import torch
-
-        return checkpoint.Header(
-            fingerprint=self.job.name,
-            step=step,
-            threads=torch.get_num_threads(),
-            settings=checkpoint.decisive(self.job.config),
-        )
+        settings = checkpoint.decisive(self.job.config)
+        return checkpoint.Header(fingerprint=self.job.name, step=step, settings=settings)
 
     def _report(self) -> None:
         recent = self.log[-20:]
@@ -324,13 +305,6 @@ class _Run:
                 f"{self.readings[0].loss:.3f} before, {best.loss:.3f} after; try a lower --lr"
             )
         return Outcome(self.log, self.readings, best.step if best else None, self.stopped)
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _kept(path: Path, kind: type[R], done: int) -> list[R]:

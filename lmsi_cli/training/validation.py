@@ -91,7 +91,6 @@ class Validator:
             divergence=0.0,
             seconds=time.perf_counter() - started,
         )
-        self.vocabulary = int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
 
     def read(self, step: int) -> Reading:
         """Measure the model as it is now; at step 0 the base, whatever the adapter starts from."""
@@ -190,25 +189,6 @@ def alarm(reading: Reading, base: Reading) -> str:
 def alarming(stopped: str) -> str:
     """Why training ended early, if that is an alarm; empty if it was only out of patience."""
     return "" if PATIENCE in stopped else stopped
-
-
-def strange(base: Reading, vocabulary: int) -> str:
-    """A warning where the base finds the completions too unlikely to have written them; or empty.
-
-    Half of what a uniform guess would lose: kept paths lie far below, text for another tokenizer
-    or of another language above.
-
-    Args:
-        base: At step 0.
-        vocabulary: Tokens that the model knows.
-    """
-    guess = math.log(vocabulary)
-    if base.loss < guess / 2:
-        return ""
-    return (
-        f"these examples do not look like this model's own: {base.loss:.1f} nats a token, "
-        f"a blind guess has {guess:.1f}; were they made with another model?"
-    )
 
 
 def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str:

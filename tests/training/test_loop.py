@@ -128,22 +128,6 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tiny, examples, tmp_
     assert True in seen
 
 
-def test_a_run_goes_on_with_the_threads_that_it_began_with(tiny, examples, tmp_path):
-    import torch
-
-    began = torch.get_num_threads()
-    task = job(examples, tmp_path)
-    try:
-        torch.set_num_threads(1)
-        with pytest.raises(KeyboardInterrupt):
-            fit(tiny(), task, Watcher(until=3))
-        torch.set_num_threads(2)
-        fit(tiny(), task, Watcher())
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(began)
-
-
 def test_saving_more_often_is_the_same_run(examples, tmp_path):
     often, seldom = (job(examples, tmp_path, checkpoint_every=n).name for n in (1, 50))
     assert often == seldom != job(examples[:-1], tmp_path).name

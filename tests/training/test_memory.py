@@ -11,7 +11,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, data, load, memory, step
 from lmsi_cli.training.data import TokenExample, TokenPair
-from lmsi_cli.training.header import GgufMeta
+from lmsi_cli.training.header import GgufMeta, read_meta
 
 MIB, GIB = 1 << 20, 1 << 30
 STARTED = 421 * MIB  # what the process held before the runs that were measured
@@ -51,7 +51,7 @@ def total(units, config, dtype="bf16", meta=TINYMATH):
 @pytest.mark.model
 def test_the_shapes_above_are_those_of_the_embedded_model(gguf):
     """Of its matrices; norms and biases are too small to matter."""
-    found = load.read_meta(gguf)
+    found = read_meta(gguf)
     assert {n: s for n, s in found.shapes.items() if len(s) > 1} == TINYMATH.shapes
     assert (found.blocks, found.heads, found.width) == (8, 8, 512)
 
@@ -107,7 +107,7 @@ def test_a_pair_is_two_sequences():
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_weights_take_what_was_estimated(gguf, dtype):
     held = sum(p.numel() * p.element_size() for p in load.load_base(gguf, dtype).parameters())
-    run = memory.Run(load.read_meta(gguf), units_of(), dtype)
+    run = memory.Run(read_meta(gguf), units_of(), dtype)
     assert memory.need(run, CONFIG).weights == held
 
 

@@ -58,11 +58,6 @@ def test_the_best_is_the_lowest_before_the_alarm():
     assert validation.judge(taken, TrainConfig(alarms=False), True) == ""
 
 
-def test_text_that_the_model_would_not_write_is_noticed():
-    assert validation.strange(reading(0, 0.14), 4096) == ""
-    assert "4.5 nats" in validation.strange(reading(0, 4.5), 4096)
-
-
 def held(examples, seed=1):
     """Examples of the same kind as the fixture's, with other tails."""
     rng = random.Random(seed)
