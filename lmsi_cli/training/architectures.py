@@ -54,7 +54,10 @@ def family(meta: GgufMeta) -> Family:
 
 
 def settings(meta: GgufMeta) -> Settings:
-    """The keyword arguments of transformers' configuration that the header stands for."""
+    """The keyword arguments of transformers' configurations that the header stands for.
+
+    One model's configuration has some of these names, and ``load.configuration`` takes those.
+    """
     v = meta.values
     rms, layer = v.get("attention.layer_norm_rms_epsilon"), v.get("attention.layer_norm_epsilon")
     common = {
@@ -75,6 +78,16 @@ def settings(meta: GgufMeta) -> Settings:
         "attention_bias": has(meta, "attn_q.bias") or has(meta, "attn_output.bias"),
         "mlp_bias": has(meta, "ffn_up.bias"),
         "rope_parameters": rope(meta),
+        "n_inner": v.get("feed_forward_length"),
+        "multi_query": meta.kv_heads == 1,
+        "clip_qkv": v.get("attention.clamp_kqv"),
+        "use_qk_norm": has(meta, "attn_q_norm.weight"),
+        "use_parallel_residual": v.get("use_parallel_residual"),
+        "logit_scale": v.get("logit_scale"),
+        "logits_scaling": v.get("logit_scale"),
+        "embedding_multiplier": v.get("embedding_scale"),
+        "residual_multiplier": v.get("residual_scale"),
+        "attention_multiplier": v.get("attention.scale", meta.head_size**-0.5),
     }
     more = family(meta).more
     return {k: x for k, x in common.items() if x is not None} | (more(meta) if more else {})
@@ -140,14 +153,6 @@ def _falcon(meta: GgufMeta) -> Settings:
         "bias": has(meta, "ffn_up.bias"),
         "alibi": False,
     }
-
-
-def _gpt2(meta: GgufMeta) -> Settings:
-    return {"n_inner": meta.values.get("feed_forward_length")}
-
-
-def _bigcode(meta: GgufMeta) -> Settings:
-    return _gpt2(meta) | {"multi_query": meta.kv_heads == 1}
 
 
 def _starcoder2(meta: GgufMeta) -> Settings:
@@ -217,16 +222,6 @@ def _gemma3(meta: GgufMeta) -> Settings:
     }
 
 
-def _granite(meta: GgufMeta) -> Settings:
-    v = meta.values
-    return {
-        "embedding_multiplier": v.get("embedding_scale", 1.0),
-        "residual_multiplier": v.get("residual_scale", 1.0),
-        "attention_multiplier": v.get("attention.scale", meta.head_size**-0.5),
-        "logits_scaling": v.get("logit_scale", 1.0),
-    }
-
-
 def _experts(meta: GgufMeta) -> Settings:
     v = meta.values
     expert = v.get("expert_feed_forward_length")
@@ -242,35 +237,20 @@ def _experts(meta: GgufMeta) -> Settings:
     }
 
 
-def _olmo(meta: GgufMeta) -> Settings:
-    return {"clip_qkv": meta.values.get("attention.clamp_kqv")}
-
-
-def _cohere(meta: GgufMeta) -> Settings:
-    return {
-        "logit_scale": meta.values.get("logit_scale"),
-        "use_qk_norm": has(meta, "attn_q_norm.weight"),
-    }
-
-
-def _neox(meta: GgufMeta) -> Settings:
-    return {"use_parallel_residual": meta.values.get("use_parallel_residual", True)}
-
-
 FAMILIES = {
     "arcee": Family("arcee", layout="rotary"),
     "bloom": Family("bloom", layout="grouped"),
-    "command-r": Family("cohere", more=_cohere),
+    "command-r": Family("cohere"),
     "falcon": Family("falcon", layout="grouped", more=_falcon),
     "gemma": Family("gemma", shifted=True, more=_gemma),
     "gemma2": Family("gemma2", shifted=True, more=_gemma2),
     "gemma3": Family("gemma3_text", shifted=True, more=_gemma3),
-    "gpt2": Family("gpt2", more=_gpt2),
-    "gptneox": Family("gpt_neox", layout="grouped", more=_neox),
-    "granite": Family("granite", layout="rotary", more=_granite),
+    "gpt2": Family("gpt2"),
+    "gptneox": Family("gpt_neox", layout="grouped"),
+    "granite": Family("granite", layout="rotary"),
     "llama": Family("llama", layout="rotary"),
     "nemotron": Family("nemotron", shifted=True),
-    "olmo": Family("olmo", layout="rotary", more=_olmo),
+    "olmo": Family("olmo", layout="rotary"),
     "olmo2": Family("olmo2"),
     "phi2": Family("phi"),
     "phi3": Family("phi3", more=_phi3),
@@ -280,7 +260,7 @@ FAMILIES = {
     "qwen3moe": Family("qwen3_moe", more=_experts),
     "smollm3": Family("smollm3", layout="rotary"),
     "stablelm": Family("stablelm", more=_stablelm),
-    "starcoder": Family("gpt_bigcode", more=_bigcode),
+    "starcoder": Family("gpt_bigcode"),
     "starcoder2": Family("starcoder2", more=_starcoder2),
 }
 

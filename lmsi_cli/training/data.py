@@ -78,23 +78,13 @@ class TokenPair(NamedTuple):
         """Tokens of the longer sequence."""
         return max(self.chosen.length, self.rejected.length)
 
-    @property
-    def shared(self) -> int:
-        """As that of its examples."""
-        return self.chosen.shared
-
-    @property
-    def prompt(self) -> list[int]:
-        """As that of its examples."""
-        return self.chosen.prompt
-
-    @property
-    def weight(self) -> float:
-        """As that of its examples."""
-        return self.chosen.weight
-
 
 Unit = TokenExample | TokenPair  # what a step is made of; all of one run are of one kind
+
+
+def first(unit: Unit) -> TokenExample:
+    """The example itself, or the chosen one of a pair; their prompts and weights are the same."""
+    return unit.chosen if isinstance(unit, TokenPair) else unit
 
 
 def sequences(units: Iterable[Unit]) -> list[TokenExample]:
@@ -199,7 +189,7 @@ def share_prefixes(units: Sequence[Unit], formats: Sequence[str]) -> list[Unit]:
     """Set ``shared`` to the longest prompt prefix common to all examples of a format."""
     prompts: dict[str, list[list[int]]] = {}
     for unit, kind in zip(units, formats, strict=True):
-        prompts.setdefault(kind, []).append(unit.prompt)
+        prompts.setdefault(kind, []).append(first(unit).prompt)
     shared = {kind: _common(found) for kind, found in prompts.items()}
     return [_sharing(unit, shared[kind]) for unit, kind in zip(units, formats, strict=True)]
 
@@ -229,7 +219,7 @@ def pack(units: Sequence[Unit], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
     whose attention is more than a mask: one sequence a row, those of a pair one after the other.
     """
     # Equal prefixes next to each other, so that they meet in one row.
-    ordered = sorted(units, key=lambda u: (-u.shared, u.prompt[: u.shared]))
+    ordered = sorted(units, key=lambda u: _front(first(u)))
     if not max_tokens:
         return [_row([e]) for e in sequences(ordered)]
     bins: list[list[TokenExample]] = []
@@ -241,6 +231,11 @@ def pack(units: Sequence[Unit], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
         else:
             home.extend(own)
     return [_row(b) for b in bins]
+
+
+def _front(example: TokenExample) -> tuple[int, list[int]]:
+    """Orders the examples by what they share with others, the longest first."""
+    return -example.shared, example.prompt[: example.shared]
 
 
 def _heads(example: TokenExample) -> list[tuple[int, ...]]:

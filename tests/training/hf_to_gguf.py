@@ -5,9 +5,6 @@ Written anew from what the converter does (its ``conversion/`` folder), and kept
 llama.cpp's logits would tell.
 """
 
-import contextlib
-import json
-
 import gguf
 import numpy as np
 
@@ -34,10 +31,7 @@ def vocabulary(size):
     return tokens, merges, types + [5] * padding
 
 
-def add_vocabulary(writer, size, source=None):
-    """The toy vocabulary, or a copy of what the GGUF file ``source`` has."""
-    if source is not None:
-        return copy_vocabulary(writer, source)
+def add_vocabulary(writer, size):
     tokens, merges, types = vocabulary(size)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
@@ -46,16 +40,6 @@ def add_vocabulary(writer, size, source=None):
     writer.add_token_merges(merges)
     writer.add_bos_token_id(BYTES + len(WORDS))
     writer.add_eos_token_id(BYTES + len(WORDS) + 1)
-    return None
-
-
-def copy_vocabulary(writer, source):
-    reader = gguf.GGUFReader(source)
-    for key, field in reader.fields.items():
-        if key.startswith("tokenizer."):
-            kind = field.types[0]
-            inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(key, field.contents(), kind, inner)
 
 
 def rotary(w, heads):
@@ -214,14 +198,14 @@ def rope_tensors(config):
         yield "rope_factors_long.weight", np.array(rope["long_factor"], np.float32)
 
 
-def write(path, arch, model, kind="F32", source=None, more=None):
+def write(path, arch, model, kind="F32", more=None):
     """Write ``model`` as a GGUF file; matrices as ``kind`` (F32, F16, BF16 or Q8_0).
 
     ``more`` adds tensors by name; where it has None, tensors with that in their name stay out.
     """
     writer = gguf.GGUFWriter(path, arch)
     header(writer, model.config, arch)
-    add_vocabulary(writer, model.config.vocab_size, source)
+    add_vocabulary(writer, model.config.vocab_size)
     number = gguf.GGMLQuantizationType[kind]
     for name, w in [*tensors(model, arch), *rope_tensors(model.config)]:
         if any(part in name for part, what in (more or {}).items() if what is None):
@@ -275,21 +259,3 @@ SHAPE = {
     "max_position_embeddings": 256,
     "initializer_range": 0.15,
 }
-
-
-def save_folder(model, folder, size=None):
-    """The Hugging Face folder of a model, with a tokenizer.json of the toy vocabulary."""
-    model.save_pretrained(folder)
-    tokens, merges, types = vocabulary(size or model.config.vocab_size)
-    added = [
-        {"id": i, "content": t, "special": True, "single_word": False, "lstrip": False,
-         "rstrip": False, "normalized": False}
-        for i, (t, kind) in enumerate(zip(tokens, types, strict=True))
-        if kind == 3
-    ]  # fmt: skip
-    plain = {t: i for i, (t, kind) in enumerate(zip(tokens, types, strict=True)) if kind == 1}
-    told = {"added_tokens": added, "model": {"type": "BPE", "vocab": plain, "merges": merges}}
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir()
-    (folder / "tokenizer.json").write_text(json.dumps(told))
-    return folder

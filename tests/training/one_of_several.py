@@ -4,62 +4,34 @@ RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=29511 python one_of_severa
 """
 
 import json
-import random
 import shutil
 import sys
 import warnings
 from pathlib import Path
 
-from toys import Watcher
+from toys import Watcher, toy_examples, toy_model
 
 from lmsi_cli.cli import signals
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, loop, processes
-from lmsi_cli.training.adapter import add_lora, trainable
-from lmsi_cli.training.data import TokenExample, TokenPair, share_prefixes
+from lmsi_cli.training.adapter import trainable
+from lmsi_cli.training.data import TokenPair
 
 LEADER, SECOND = 0, 1
-
-
-def model(config):
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    shape = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-    )
-    return add_lora(LlamaForCausalLM(shape).requires_grad_(False), config, "tiny.gguf")
-
-
-def examples():
-    rng = random.Random(0)
-    head = [rng.randrange(64) for _ in range(20)]
-    pairs = [
-        TokenExample(head + [rng.randrange(64) for _ in range(4 + i)], [i, i + 1, 0], name=f"q{i}")
-        for i in range(9)
-    ]
-    return share_prefixes(pairs, ["f"] * 9)
 
 
 def pairs():
     """Every example's completion against a longer one."""
     found = []
-    for i, e in enumerate(examples()):
+    for i, e in enumerate(toy_examples()):
         e = e._replace(weight=(i + 1) / 9, stem=len(e.prompt) - 1)
         found.append(TokenPair(e, e._replace(completion=[i + 9, i, i + 1, 0])))
     return found
 
 
 def train(config, out, until=None):
-    net, items = model(config), examples() if config.loss == "sft" else pairs()
+    net, items = toy_model(config), toy_examples() if config.loss == "sft" else pairs()
     name = checkpoint.fingerprint(None, items, config)
     loop.fit(net, loop.Job(items, config, "fp32", out, name), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}

@@ -13,7 +13,6 @@ from lmsi_cli.training.data import (
     share_prefixes,
     to_batch,
     tokenize,
-    weighed,
 )
 
 CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
@@ -48,13 +47,6 @@ def test_each_format_gets_its_own_longest_common_prefix():
     ]
     kept, _ = tokenize(texts, CODEC, 100)
     assert [e.shared for e in kept] == [22, 22, 21, 21, 0, 0]  # BOS counts; 7 are not worth it
-
-
-def test_weights_are_scaled_to_a_mean_of_one():
-    kept, _ = tokenize([pair("ab", "c"), pair("b", "c")], CODEC, 16)
-    assert weighed(kept) is kept
-    heavy = weighed([e._replace(weight=w) for e, w in zip(kept, (3.0, 1.0), strict=True)])
-    assert [e.weight for e in heavy] == [1.5, 0.5]
 
 
 def test_the_last_prompt_token_is_never_shared():

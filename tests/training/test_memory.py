@@ -9,7 +9,7 @@ import pytest
 from benchmarks.fits import texts
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import adapter, data, load, memory, step
+from lmsi_cli.training import load, memory
 from lmsi_cli.training.data import TokenExample, TokenPair
 from lmsi_cli.training.header import GgufMeta, read_meta
 
@@ -174,28 +174,6 @@ def test_a_control_group_is_heeded(tmp_path, monkeypatch):
     assert memory.free_bytes() == 900_000
     own.write_text("4:memory:/a\n")
     assert memory.free_bytes() > 900_000
-
-
-@pytest.mark.model
-def test_checkpointing_changes_no_gradient_of_packed_rows(tiny, examples):
-    import torch
-
-    from lmsi_cli.training import attention
-
-    row = data.pack(examples)[0]
-    gradients = []
-    for checkpointing in (False, True):
-        model = tiny().train()
-        for name, p in adapter.trainable(model).items():
-            torch.nn.init.normal_(p, std=0.1) if "lora_B" in name else None
-        attention.install(model)
-        if checkpointing:
-            step.recompute(model)
-        step.row_loss(model, data.to_batch(row), "fp32").backward()
-        gradients.append([p.grad for p in adapter.trainable(model).values()])
-        torch.manual_seed(0)
-    for a, b in zip(*gradients, strict=True):
-        assert torch.equal(a, b) and a.abs().sum() > 0
 
 
 def test_idle_memory_is_given_back_after_it_has_grown(monkeypatch):

@@ -5,7 +5,7 @@ import shutil
 
 import msgspec
 import pytest
-from hf_to_gguf import build, save_folder, write
+from hf_to_gguf import build, write
 from llama_side import opened
 from test_chain import TEXTS, pairs
 from test_chain_quantised import quantise
@@ -30,7 +30,8 @@ def pair(tmp_path_factory):
     home = tmp_path_factory.mktemp("pair")
     model = build("llama", **WIDE)
     whole = write(home / "f32.gguf", "llama", model)
-    return save_folder(model, home / "hf"), quantise(whole, home / "q4.gguf", 15)
+    model.save_pretrained(home / "hf")
+    return home / "hf", quantise(whole, home / "q4.gguf", 15)
 
 
 @pytest.mark.model
@@ -100,7 +101,8 @@ def words_swapped(model):
     ],
 )
 def test_another_model_is_refused(pair, tmp_path, change, what):
-    folder = save_folder(change(build("llama", **WIDE)), tmp_path / "hf")
+    folder = tmp_path / "hf"
+    change(build("llama", **WIDE)).save_pretrained(folder)
     with pytest.raises(LmsiError, match="is not the model of the GGUF file") as e:
         load_original(folder, pair[1], "fp32")
     assert what in str(e.value)

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from one_of_several import examples as toy_examples
-from one_of_several import model as toy_model
 from one_of_several import pairs as toy_pairs
 from one_of_several import settings as toy_settings
+from toys import Watcher, toy_examples, toy_model
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
@@ -78,8 +77,6 @@ def apart(a, b):
 @pytest.mark.parametrize("case", ["plain", "pairs"])
 def test_two_processes_train_what_one_does(tmp_path, case):
     """One of them has nothing to do in the last step."""
-    from toys import Watcher
-
     from lmsi_cli.training import checkpoint
     from lmsi_cli.training.loop import Job, fit
 

@@ -1,8 +1,45 @@
-"""A watcher of training that can interrupt it, as Ctrl-C does, and a short run's settings."""
+"""A Llama of two tiny layers, examples for it, a short run's settings, and who watches the run."""
+
+import random
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import checkpoint, original_weights
+from lmsi_cli.training.adapter import add_lora
+from lmsi_cli.training.data import TokenExample, share_prefixes
 from lmsi_cli.training.loop import Job
+
+
+def toy_model(config):
+    """A random Llama (vocabulary 64) with an adapter whose B is zero, as training has it."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.2,  # at the usual 0.02 a frozen head is never sure of anything
+    )
+    return add_lora(LlamaForCausalLM(shape).requires_grad_(False), config, "tiny.gguf")
+
+
+def toy_examples():
+    """Nine examples: two formats with shared prefixes of 20 and 30 ids, and one without."""
+    rng = random.Random(0)
+
+    def ids(n):
+        return [rng.randrange(64) for _ in range(n)]
+
+    heads = [ids(20), ids(30), []]
+    pairs = [
+        TokenExample(heads[i % 3] + ids(4 + i), ids(3 + i % 5), name=f"q{i}") for i in range(9)
+    ]
+    return share_prefixes(pairs, [str(i % 3) for i in range(9)])
 
 
 class Watcher:
