@@ -84,16 +84,16 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
         sections.append(vote_section(votes))
     sections += _training(run)
     sections.append(settings_section(settings, list(commands(run, settings)), version))
+    data = {"settings": settings, "verdict": verdict, "vote": votes}
+    data |= {"evaluations": [exam.evaluation for exam in exams]}
+    data |= {} if rounds is None else {"rounds": rounds}
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         verdict=None if verdict is None else verdict.verdict,
         headline=(*_origin(run), *kept_round_line(rounds), *_headline(votes, exams)),
         missing=tuple(_missing(run)),
         sections=tuple(sections),
-        data={
-            **_data(settings, verdict, votes, exams),
-            **({} if rounds is None else {"rounds": msgspec.to_builtins(rounds)}),
-        },
+        data=msgspec.to_builtins(data),
     )
     browsed, told = _questions(run, task, questions)
     sets = [QuestionSet("questions of the run", "run", browsed)]
@@ -124,20 +124,6 @@ def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
         raise LmsiError(
             f"{path}: is of another version of lmsi: {e}", hint="run `lmsi vote` again"
         ) from None
-
-
-def _data(
-    settings: Mapping[str, Any],
-    verdict: Verdict | None,
-    votes: VoteSummary | None,
-    exams: Sequence[Exam],
-) -> dict[str, Any]:
-    return {
-        "settings": dict(settings),
-        "verdict": msgspec.to_builtins(verdict),
-        "vote": msgspec.to_builtins(votes),
-        "evaluations": [msgspec.to_builtins(e.evaluation) for e in exams],
-    }
 
 
 def _origin(run: RunDir) -> Iterator[str]:
