@@ -10,12 +10,12 @@ report, is in ``report/``. Of `lmsi sample`:
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.digest import Chart, Sheet, bars
 from lmsi_cli.report.formats import duration, figures_line, percent, printable, size
 from lmsi_cli.report.sections import INCOMPARABLE
 
@@ -44,7 +44,6 @@ NO_VALUE = {  # what it means that a rule fired
 }
 NO_VALUE_ELSE = "{} found its place, and no value stands in it"
 SEEN = 60  # characters of a place that are shown
-BAR = 24  # characters of the longest bar
 STALE = 30.0  # seconds without a report after which its age is told
 AGAINST = {"labels": "right answers", "vote": "answers as the vote's", "nothing": ""}
 
@@ -258,14 +257,15 @@ def marked(text: str, start: int | None, end: int | None) -> str:
     return f"{text[:start]}{OPEN}{text[start:end]}{CLOSE}{text[end:]}"
 
 
-def shown_parts(s: Shown) -> list[Sheet | str]:
+def shown_parts(s: Shown) -> list[Sheet | Chart | str]:
     """A question, its paths, its ballots and its vote."""
-    parts: list[Sheet | str] = [f"{s.question.id}  ({s.questions} questions in the run)"]
+    parts: list[Sheet | Chart | str] = [f"{s.question.id}  ({s.questions} questions in the run)"]
     parts.append(f"{s.question.question}\n")
     parts += [_path(p, s.vote) for p in s.paths]
     if s.vote is None:
         return [*parts, "no vote yet: `lmsi vote` counts the ballots"]
-    return [*parts, *_ballots(s.vote), _vote(s.vote)]
+    ballots = bars("", s.vote.ballots, ("ballot", "paths"))
+    return [*parts, *([ballots] if s.vote.ballots else []), _vote(s.vote)]
 
 
 def _path(p: ShownPath, vote: Vote | None) -> str:
@@ -275,15 +275,6 @@ def _path(p: ShownPath, vote: Vote | None) -> str:
     cut = ", cut off" if p.path.stop_reason == "length" else ""
     head = f"path {p.path.path}   {found}, {p.path.num_generated_tokens} tokens{cut}{kept}\n"
     return head + marked(p.path.text.rstrip() + "\n", p.start, p.end)
-
-
-def _ballots(vote: Vote) -> Iterator[Sheet]:
-    if vote.ballots:
-        rows = [
-            (answer, f"{count}", "█" * round(BAR * count / vote.majority_votes))
-            for answer, count in vote.ballots.items()
-        ]
-        yield Sheet(title="", columns=("ballot", "paths", ""), rows=tuple(rows))
 
 
 def _vote(vote: Vote) -> str:

@@ -11,7 +11,7 @@ A section:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from lmsi_cli.records import Interval, Record
 
 
 class Series(Record, frozen=True, kw_only=True):
-    """Points (x, y) of one kind, with a band from ``low`` to ``high`` if these are given.
+    """Points (x, y) of one kind; shares may have a band from ``low`` to ``high``.
 
     ``joined`` points get a line; ``labels`` name single points.
     """
@@ -105,7 +105,7 @@ def curve(name: str, points: Iterable[tuple[float, Interval]]) -> Series:
     )
 
 
-def bars(title: str, counts: dict[str, int], axes: tuple[str, str], note: str = "") -> Chart:
+def bars(title: str, counts: Mapping[str, int], axes: tuple[str, str], note: str = "") -> Chart:
     """Counts by name as bars; ``axes`` are the labels of the names and of the counts."""
     places = tuple(float(i) for i in range(len(counts)))
     series = Series(name=axes[1], x=places, y=tuple(float(n) for n in counts.values()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lmsi_cli.report.breakdowns import confidence_lines
+from lmsi_cli.report.breakdowns import DRAWN, confidence_lines
 from lmsi_cli.report.digest import Chart, Section, Series, Sheet, curve
 from lmsi_cli.report.formats import (
     CLEAR,
@@ -26,7 +26,6 @@ from lmsi_cli.report.grading import ONE
 from lmsi_cli.report.results import Evaluation, Pair, Variant
 
 SIDE_BY_SIDE = 2  # models; more of them go below one another
-DRAWN = 2  # models in one picture: before and after
 
 
 def eval_parts(e: Evaluation) -> list[Sheet | Chart | str]:

@@ -127,11 +127,11 @@ def _place(chart: Chart, x: float) -> str:
 def _values(series: Series, chart: Chart) -> dict[float, list[str]]:
     """What stands at each place: the value, with its interval and its name if it has them."""
     found: dict[float, list[str]] = {}
-    scale, digits = (100, ".1f") if "y" in chart.percent else (1, ",.4g")
     for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-        shown = f"{scale * y:{digits}}"
+        whole = f"{y:,.0f}" if y == round(y) else f"{y:.4g}"
+        shown = f"{100 * y:.1f}" if "y" in chart.percent else whole
         if series.low:
-            shown += f" [{scale * series.low[n]:.0f}, {scale * series.high[n]:.0f}]"
+            shown += f" [{100 * series.low[n]:.0f}, {100 * series.high[n]:.0f}]"
         if series.labels:
             shown += f" {series.labels[n]}"
         found.setdefault(x, []).append(shown)

@@ -15,7 +15,7 @@ from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
 from lmsi_cli.report.charts import round_values
-from lmsi_cli.report.digest import Chart, Digest, Section, Series
+from lmsi_cli.report.digest import Chart, Digest, Section, Series, bars
 from lmsi_cli.report.page import page
 from lmsi_cli.report.text import markdown as as_markdown
 from lmsi_cli.report.text import rendered
@@ -172,6 +172,14 @@ def test_charts_are_drawn_from_hostile_names_and_one_point():
     html = pictured(one, bars)
     assert html.count("<svg") == 2 and '<rect class="bar"' in html
     assert "nan" not in html and "<img" not in html and html.count("<script") == 1
+
+
+def test_counts_stay_whole_numbers_with_bars_beside_them():
+    console = Console(width=80, record=True, file=io.StringIO())
+    for part in rendered(bars("", {"42": 12345, "41": 4115}, ("ballot", "paths"))):
+        console.print(part)
+    rows = [line.split() for line in console.export_text().splitlines()]
+    assert rows == [["ballot", "paths"], ["42", "12,345", "█" * 24], ["41", "4,115", "█" * 8]]
 
 
 def test_of_several_evaluations_of_a_set_the_newest_is_shown(run):
