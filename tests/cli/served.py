@@ -28,7 +28,7 @@ def sample(lmsi, front, *more, code=0):
 def paths(here):
     lines = [json.loads(line) for line in (here / "run" / "paths.jsonl").read_text().splitlines()]
     keys = [(p["question_id"], p["path"]) for p in lines]
-    assert len(keys) == len(set(keys))  # nothing twice
+    assert keys and len(keys) == len(set(keys))  # nothing twice
     return dict(zip(keys, lines, strict=True))
 
 

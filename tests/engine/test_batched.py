@@ -18,8 +18,6 @@ QUESTIONS = [
     "There are 40 chairs at the school. A quarter of them are red. How many chairs are not red?",
 ]
 
-ids = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1)
-
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1))
 def test_shared_prefix_is_common_and_leaves_a_token(prompts):
@@ -100,28 +98,14 @@ def test_logprob_is_that_of_the_text(engine):
 @pytest.mark.model
 def test_paths_end_at_their_answer(engine):
     paths, _ = draw_all(engine, 8)
-    for g in paths.values():
-        if g.stop_reason == "answer":
-            assert g.text.endswith(".") and g.text.count(TRIGGER) == 1
-        assert "\nQ:" not in g.text
-
-
-@pytest.mark.model
-def test_token_limit_is_kept(engine):
-    paths, _ = draw_all(engine, 2, max_tokens=5)
-    assert {g.tokens for g in paths.values()} == {5}
-    assert {g.stop_reason for g in paths.values()} == {"length"}
+    answered = [g.text for g in paths.values() if g.stop_reason == "answer"]
+    assert answered and not any("\nQ:" in g.text for g in paths.values())
+    assert all(text.endswith(".") and text.count(TRIGGER) == 1 for text in answered)
 
 
 @pytest.mark.model
 def test_equal_seeds_equal_paths(engine):
     assert draw_all(engine, 6) == draw_all(engine, 6)
-
-
-@pytest.mark.model
-def test_paths_of_one_question_differ(engine):
-    paths, _ = draw_all(engine, 16, temperature=1.5)
-    assert len({g.text for g in paths.values() if g.question_id == "q0"}) > 3
 
 
 @pytest.mark.model

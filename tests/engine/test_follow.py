@@ -50,7 +50,9 @@ def drawn(engine, task=TASK, paths=3, **settings):
             [Wanted(k, path_seed(0, q.id, k)) for k in range(paths)], config.max_tokens,
         )
     ]  # fmt: skip
-    return asked, list(draw(engine, asked, config, task.trigger))
+    found = list(draw(engine, asked, config, task.trigger))
+    assert len(found) == paths * len(ASKED)
+    return asked, found
 
 
 def read_anew(engine, request, first):

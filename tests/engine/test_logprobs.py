@@ -10,7 +10,6 @@ from lmsi_cli.engine.base import Generated, Request, Token, Wanted
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.parse_output import logprob_of, to_path
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Path
 
 TASK = Task(name="number", kind="number", exemplars=())
 QUESTIONS = [
@@ -130,22 +129,6 @@ def test_pytorch_gives_the_same_tokens_the_same_log_probability(gguf, paths):
             assert path.answer_logprob == pytest.approx(math.fsum(own), abs=ANSWER)
             answers += 1
     assert answers >= 12
-
-
-# -- old run folders ---------------------------------------------------------------------------
-
-
-def test_paths_of_older_run_folders_load(tmp_path):
-    from lmsi_cli.jsonl import read_records
-
-    file = tmp_path / "paths.jsonl"
-    file.write_text(
-        '{"extract_rule":"marker","logprob":-4.1,"num_generated_tokens":38,"path":3,'
-        '"predicted_answer":"42","question_id":"q7","seed":812733,"stop_reason":"answer",'
-        '"text":" The answer is 42."}\n'
-    )
-    (path,) = read_records(file, Path)
-    assert (path.logprob, path.mean_logprob, path.answer_logprob) == (-4.1, None, None)
 
 
 def test_the_answer_of_a_thinking_path_is_found_behind_its_thoughts():

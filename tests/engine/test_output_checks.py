@@ -3,11 +3,8 @@
 import math
 import os
 import shutil
-import subprocess
-import sys
 from logging import WARNING
 from pathlib import Path
-from types import SimpleNamespace
 
 import broken_models
 import numpy as np
@@ -16,9 +13,7 @@ import pytest
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import engine as module
 from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.batched import BatchedSampler, Slot
-from lmsi_cli.engine.cache_layout import Need, lay_out
-from lmsi_cli.engine.engine import ONE, LlamaEngine
+from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.output_checks import Mark, NoMemoryError, first_nan, widest
 from lmsi_cli.errors import LmsiError
 
@@ -118,9 +113,8 @@ def test_damaged_weights_are_told_with_the_file(one_block, tmp_path, value, temp
     bad = broken_models.poisoned(one_block, tmp_path / "bad.gguf", value)
     with LlamaEngine(bad, EngineConfig(threads=1)) as engine, pytest.raises(LmsiError) as e:
         list(draw(engine, SamplingConfig(temperature=temperature, max_tokens=8)))
-    told = "the model computes NaN instead of logits (at question 'q0')"
-    assert str(e.value) == f"{bad}: {told}"
-    assert "download or convert it again" in e.value.hint
+    assert all(word in str(e.value) for word in (str(bad), "NaN", "'q0'"))
+    assert "\n" not in str(e.value) and e.value.hint
 
 
 @pytest.mark.model
@@ -135,26 +129,6 @@ def test_a_damaged_adapter_is_told_with_both_files(one_block, tmp_path):
 
 
 # -- too little memory -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("most", "width"), [(32, 32), (31, 16), (5, 4), (1, 1)])
-def test_the_widest_that_fits(most, width, caplog):
-    def open_(n):
-        if n > most:
-            raise NoMemoryError(f"no room for {n}")
-        return n * 10
-
-    assert widest(32, open_) == (width * 10, width)
-    told = [f"note: {width} paths are drawn side by side, not 32: no room for {2 * width}"]
-    assert [r.message for r in warnings(caplog)] == (told if width < 32 else [])
-
-
-def test_not_even_one_is_the_error():
-    def open_(n):
-        raise NoMemoryError(f"no room for {n}")
-
-    with pytest.raises(NoMemoryError, match=r"no room for 1$"):
-        widest(5, open_)
 
 
 @pytest.mark.model
@@ -175,36 +149,20 @@ def test_a_narrower_cache_draws_every_path_and_says_so_once(one_block, monkeypat
     ]
 
 
-POOR = """
-import resource, sys
-from pathlib import Path
-from lmsi_cli.config import EngineConfig, SamplingConfig
-from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.batched import Slot
-with LlamaEngine(Path(sys.argv[1]), EngineConfig(threads=1, parallel=64, kv="unified")) as engine:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 400 * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    wanted = tuple(Wanted(i, i) for i in range(64))
-    asked = [Request("q", tuple(engine.encode("Q: What is 2 + 3?")), wanted)]
-    # the first ends the test, not the longest: 64 times 1900 cells are asked for all the same
-    first = next(engine.generate(asked, SamplingConfig(max_tokens=1900, temperature=1.0), "a"))
-    print(engine._fits)
-"""
+@pytest.mark.parametrize(("most", "width"), [(32, 32), (31, 16), (5, 4), (1, 1), (0, None)])
+def test_the_widest_that_fits(most, width, caplog):
+    def open_(n):
+        if n > most:
+            raise NoMemoryError(f"no room for {n}")
+        return n * 10
 
-
-@pytest.mark.model
-@pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
-def test_real_scarcity_narrows_the_cache(one_block):
-    done = subprocess.run(
-        [sys.executable, "-c", POOR, one_block], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    fits = int(done.stdout)
-    assert 1 <= fits < 64
-    assert done.stderr.startswith(f"note: {fits} paths are drawn side by side, not 64: ")
-    assert done.stderr.count("\n") == 1
+    if width is None:  # not even one
+        with pytest.raises(NoMemoryError):
+            widest(32, open_)
+        return
+    assert widest(32, open_) == (width * 10, width)
+    told = [r.message for r in warnings(caplog)]
+    assert len(told) == (width < 32) and all(f"no room for {2 * width}" in line for line in told)
 
 
 # -- paths that never stop ---------------------------------------------------------------------
@@ -236,22 +194,3 @@ def test_a_path_that_never_stops_ends_at_the_limit(one_block, monkeypatch, piece
         (found,) = draw(engine, SamplingConfig(max_tokens=300), paths=1)
     assert (found.stop_reason, found.tokens, found.text) == ("length", 300, text)
     assert len(found.drawn) == 300
-
-
-def test_the_text_of_a_long_path_costs_the_same_per_token():
-    """No look back at all that was written; a copy of the text, far below a decode, is allowed."""
-    import time
-
-    model = SimpleNamespace(ends=lambda _: False, piece=lambda _: b" The answer is\xf0")
-    sampler = BatchedSampler(
-        SimpleNamespace(model=model, layout=lay_out(Need(0, 1, 9, 1), ONE)),
-        SamplingConfig(max_tokens=10**9),
-        TRIGGER,
-    )
-    slot, times = Slot(Request("q", (1,), ()), 0, 0, ""), []
-    for _ in range(40):
-        begun = time.process_time()
-        for _ in range(200):
-            assert sampler._write(slot, 1, -1.0) is None
-        times.append(time.process_time() - begun)
-    assert min(times[-10:]) < 3 * min(times[:10])

@@ -1,12 +1,11 @@
 """The sampler under a watch: decided questions are left, and nothing else is disturbed."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import pytest
 from test_batched import TRIGGER, requests
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.engine import LlamaEngine
 
 pytestmark = pytest.mark.model
@@ -92,18 +91,3 @@ def test_a_watch_that_decides_nothing_changes_nothing(engine):
     engine.config = config
     plain = list(engine.generate(requests(engine, 4), config, TRIGGER))
     assert list(engine.generate(requests(engine, 4), config, TRIGGER, Watch({}))) == plain
-
-
-def test_the_batch_stays_full_across_questions(engine, monkeypatch):
-    running = []
-    step_ = BatchedSampler._step
-
-    def spy(self, live):
-        running.append(Counter(s.request.question_id for s in self.slots if s is not None))
-        return step_(self, live)
-
-    monkeypatch.setattr(BatchedSampler, "_step", spy)
-    drawn(engine, Watch({"q0": 2, "q1": 2}), parallel=4, kv="unified")
-    assert {"q0": 2, "q1": 2} in running
-    full = [step.total() == 4 for step in running]
-    assert sum(full) / len(full) > 0.5

@@ -32,7 +32,6 @@ from lmsi_cli.records import Prompt
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-ATTEMPTS = 3  # questions that may serve to find out what the server offers
 LASTING = ("n_params", "n_vocab", "size")  # what llama-server tells of a file, as long as it is one
 ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies name
 STAGES = "choose another --prompt, or sample without --engine openai"
@@ -180,28 +179,29 @@ class ServerEngine:
         """Ask for one token after the shortest prompt that the server takes, to know it.
 
         Two paths are asked for where several are wanted, and the choices that come are counted.
-        Some servers fail without a word while log-probabilities are asked for.
 
         Raises:
             LmsiError: Not even the shortest prompt leaves room for ``--max-tokens``.
         """
         several = sampling.temperature > 0 and max(len(r.wanted) for r in requests) > 1
         asks = [self._ask(r, r.wanted[:1], sampling).short(1, 1 + several) for r in requests]
-        can, proven = self._capabilities(asks[0].prompt), False
-        for ask in sorted(asks, key=lambda ask: ask.letters)[: 0 if can.proven else ATTEMPTS]:
+        shortest = min(asks, key=lambda ask: ask.letters)
+        if not self._capabilities(shortest.prompt).proven:
             with suppress(RefusedError, FailedError):  # the scheduler meets it again, and says so
-                try:
-                    reply = await self._send(ask, tries=2)
-                except FailedError as e:
-                    if e.status < 500:
-                        raise
-                    reply = await self._send(ask, tries=1, without=LOGPROBS)
-                    can.drop(LOGPROBS, str(e))
-                self._shortest, proven = reply.prompt_tokens, True
-            if proven:
-                break
+                self._shortest = (await self._first(shortest)).prompt_tokens
         if error := too_many(self.context, self._shortest, sampling.max_tokens):
             raise error
+
+    async def _first(self, ask: Ask) -> Reply:
+        """The first reply; some servers fail without a word while log-probabilities are asked."""
+        try:
+            return await self._send(ask, tries=2)
+        except FailedError as e:
+            if e.status < 500:
+                raise
+            reply = await self._send(ask, tries=1, without=LOGPROBS)
+            self._capabilities(ask.prompt).drop(LOGPROBS, str(e))
+            return reply
 
     async def _draw(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Reply:
         """Ask for paths of one prompt."""
