@@ -58,25 +58,6 @@ class VoteConfig(Config, frozen=True, kw_only=True):
     preset: Annotated[
         Preset, opt("Where the other settings begin: default, or paper (every majority path).")
     ] = "default"
-    min_margin: Annotated[
-        float, opt("Drop questions whose winner leads by a smaller share.", ge=0, le=1)
-    ] = 0.0
-    max_length_ratio: Annotated[
-        float,
-        opt("Drop paths so many times longer or shorter than their median; 0: none.", ge=0),
-    ] = 0.0
-    max_repetition: Annotated[
-        float, opt("Drop paths of which a larger share repeats itself; 1: none.", ge=0, le=1)
-    ] = 1.0
-    same_script: Annotated[
-        bool, opt("Drop paths that change to a script foreign to their question.")
-    ] = False
-    supported: Annotated[
-        bool, opt("Drop paths whose answer is not what their last equation comes to.")
-    ] = False
-    max_likeness: Annotated[
-        float, opt("Drop paths more like another one than this; 1: none.", ge=0, le=1)
-    ] = 1.0
     distinct_equations: Annotated[bool, opt("One path per distinct list of equations.")] = False
     drop: Annotated[
         tuple[DropClass, ...], opt("Classes of paths not to train on, comma-separated.")
@@ -103,13 +84,7 @@ PAPER: dict[str, Any] = {
     "weight": MAJORITY,
     "min_share": 0.0,
     "min_votes": 1,
-    "min_margin": 0.0,
-    "max_length_ratio": 0.0,
-    "max_repetition": 1.0,
-    "same_script": False,
-    "supported": False,
     "distinct_equations": False,
-    "max_likeness": 1.0,
     "max_paths_per_question": 0,
     "drop": (),
     "keep": (),

@@ -20,7 +20,6 @@ from lmsi_cli.answers import answer_end, listed
 from lmsi_cli.prompts import Task, clean
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_part
-from lmsi_cli.voting.texts import repetition
 
 Fault = Literal[
     "truncated",
@@ -33,6 +32,7 @@ Fault = Literal[
     "no options",
     "repeats itself",
 ]
+RUN = 4  # words; a phrase such as "how many" comes back in good texts too
 LOOPING = 0.5  # of the runs of four words; real questions of templates reach 0.1
 _LABELS = r"(?:new |next )?(?:question|problem|q)(?: ?#?\d+)?"
 _OPENING = re.compile(rf"(?:[\s*_#>\"\u201c]*(?:{_LABELS}\s*[:.)]|\d{{1,3}}[.)](?=\s)))+", re.I)
@@ -160,3 +160,13 @@ def _unreadable(character: str) -> bool:
 def _answered(text: str, rules: Rules) -> bool:
     said = not rules.lettered and _SAID.search(text)
     return bool(said or _ANSWER.search(text)) or answer_end(f"{text}\n", rules.trigger) is not None
+
+
+def repetition(text: str) -> float:
+    """Share of the runs of four words that stood in the text before; 0 for fewer words.
+
+    repetition("so it is 4 so it is 4 so it is 4")  # 0.56: 5 of 9 runs came before
+    """
+    words = text.lower().split()
+    runs = [tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0

@@ -1,8 +1,8 @@
 """How like the nearest of many texts is: runs of three words that two texts have in common.
 
-Knows words; nothing of questions or files. The same measure as ``voting.texts.likeness`` over the
-normalised words of ``contamination``, but through an index, so that a thousand texts are compared
-with a thousand others in seconds.
+Knows words; nothing of questions or files. The share of runs in common (Jaccard) over the
+normalised words of ``contamination``, through an index, so that a thousand texts are compared with
+a thousand others in seconds.
 
     index = Nearness()
     index.add("Tom has 3 pens and buys 4.")
@@ -15,8 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from lmsi_cli.contamination import same_words
-from lmsi_cli.voting.texts import SHINGLE
 
+SHINGLE = 3  # words; as usual for near-duplicates (Broder 1997)
 Runs = frozenset[tuple[str, ...]]
 
 

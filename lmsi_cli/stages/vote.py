@@ -147,11 +147,6 @@ def _check_settings(config: VoteConfig) -> None:
         raise LmsiError(
             f"--keep and --drop both name {both[0]}", hint="take it out of one of the two"
         )
-    if 0 < config.max_length_ratio < 1:
-        raise LmsiError(
-            f"--max-length-ratio: expected 0 or at least 1, got {config.max_length_ratio:g}",
-            hint="3 drops what is three times as long or short as the median",
-        )
 
 
 def _paths(run: RunDir, progress: Progress) -> JsonlIndex[Path]:
@@ -236,8 +231,7 @@ class Voting:
         voted = vote(question.id, paths, self.config.check_equations, self.weighting)
         self._check_kind(voted)
         voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
-        asked = f"{question.question} {self.task.cot_cue} {self.task.trigger}"
-        return select(voted, paths, self.config, asked)
+        return select(voted, paths, self.config)
 
     def examples(self, question: Question, paths: list[Path], voted: Vote) -> list[TrainExample]:
         """Every kept path in every format."""

@@ -55,16 +55,6 @@ def classify(paths: Sequence[Path], winner: str | None) -> dict[int, PathClass]:
     return {p.path: _class_of(p, winner, answers) for p in paths}
 
 
-def is_supported(path: Path) -> bool | None:
-    """Say whether a path's answer is what its last equation comes to.
-
-    Returns:
-        ``None`` if that cannot be said: no equation, or an answer that is no number.
-    """
-    steps, answer = steps_of(path), _number(path.predicted_answer)
-    return None if answer is None or not steps else steps[-1].values[-1] == answer
-
-
 def _class_of(path: Path, winner: str | None, answers: Counter[str | None]) -> PathClass:
     if path.stop_reason == "length":
         return "truncated"

@@ -10,7 +10,6 @@ Knows votes, classes and settings; nothing of files, tasks or models. Filters ru
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -20,10 +19,7 @@ from lmsi_cli.config import VoteConfig
 from lmsi_cli.equations import equations
 from lmsi_cli.records import Path, PathClass, Vote
 from lmsi_cli.voting.ballots import agrees, is_complete, is_cut_thinking, is_refuted, solution
-from lmsi_cli.voting.classes import classify, is_supported
-from lmsi_cli.voting.texts import foreign_share, likeness, repetition
-
-FOREIGN = 0.1  # of a path's letters; a Greek letter or a name is no other language
+from lmsi_cli.voting.classes import classify
 
 
 class Selection(NamedTuple):
@@ -40,33 +36,30 @@ class Selection(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What a filter may look at besides the paths that are left; ``asked`` as in ``select``."""
+    """What a filter may look at besides the paths that are left."""
 
     vote: Vote
     config: VoteConfig
     classes: dict[int, PathClass]
-    asked: str
 
     def admits(self, path: Path) -> bool:
         """Say whether a path is trained on for its class, though it would be left out."""
         return self.classes[path.path] in self.config.keep
 
 
-def select(vote: Vote, paths: Sequence[Path], config: VoteConfig, asked: str = "") -> Selection:
+def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> Selection:
     """Narrow the paths of one question to those worth training on.
 
     Args:
         vote: The vote over exactly these paths.
         paths: All paths of the question, in any order.
         config: The limits. Those of ``--preset paper`` keep every path of the majority.
-        asked: The words that the model was to answer: its question, cue and trigger. Their
-            scripts are the ones at home; without any word no path is held for foreign.
 
     Returns:
         The vote with its new ``kept`` and its ``classes``, and what each filter removed.
     """
     left = sorted(paths, key=lambda p: p.path)
-    case = Case(vote, config, classify(left, vote.predicted_answer), asked)
+    case = Case(vote, config, classify(left, vote.predicted_answer))
     removed: dict[str, int] = {}
     samples: dict[str, Path] = {}
     for name, keep in FILTERS.items():
@@ -122,41 +115,12 @@ def _enough_share(paths: list[Path], case: Case) -> list[Path]:
     return paths if case.vote.share >= case.config.min_share else []
 
 
-def _enough_margin(paths: list[Path], case: Case) -> list[Path]:
-    return paths if case.vote.margin >= case.config.min_margin else []
-
-
 def _majority(paths: list[Path], case: Case) -> list[Path]:
     return [p for p in paths if case.admits(p) or agrees(p, case.vote.predicted_answer)]
 
 
 def _of_wanted_class(paths: list[Path], case: Case) -> list[Path]:
     return [p for p in paths if case.classes[p.path] not in case.config.drop]
-
-
-def _usual_length(paths: list[Path], case: Case) -> list[Path]:
-    """Drop what is many times longer or shorter than the median of the paths that are left."""
-    ratio = case.config.max_length_ratio
-    if not ratio or not paths:
-        return paths
-    usual = statistics.median(p.num_generated_tokens for p in paths)
-    return [p for p in paths if usual / ratio <= p.num_generated_tokens <= usual * ratio]
-
-
-def _not_repeating(paths: list[Path], case: Case) -> list[Path]:
-    most = case.config.max_repetition
-    return paths if most == 1 else [p for p in paths if repetition(solution(p.text)) <= most]
-
-
-def _same_script(paths: list[Path], case: Case) -> list[Path]:
-    if not case.config.same_script or not case.asked:
-        return paths
-    return [p for p in paths if foreign_share(solution(p.text), case.asked) <= FOREIGN]
-
-
-def _supported(paths: list[Path], case: Case) -> list[Path]:
-    """A path without equations, or whose answer is no number, cannot be judged and stays."""
-    return [p for p in paths if is_supported(p) is not False] if case.config.supported else paths
 
 
 def _distinct(paths: list[Path], case: Case) -> list[Path]:
@@ -167,19 +131,6 @@ def _distinct(paths: list[Path], case: Case) -> list[Path]:
     for path in paths:
         first.setdefault(path_key(path.text), path)
     return list(first.values())
-
-
-def _unlike(paths: list[Path], case: Case) -> list[Path]:
-    """Of paths that are more alike than the limit the one with the lowest index stays."""
-    most = case.config.max_likeness
-    if most == 1:
-        return paths
-    left: list[Path] = []
-    for path in paths:
-        text = solution(path.text)
-        if all(likeness(text, solution(other.text)) <= most for other in left):
-            left.append(path)
-    return left
 
 
 def _capped(paths: list[Path], case: Case) -> list[Path]:
@@ -198,14 +149,8 @@ FILTERS: dict[str, Filter] = {
     "tie": _untied,
     "min-votes": _enough_votes,
     "min-share": _enough_share,
-    "min-margin": _enough_margin,
     "minority": _majority,
     "class": _of_wanted_class,
-    "length-outlier": _usual_length,
-    "repetition": _not_repeating,
-    "language-switch": _same_script,
-    "unsupported": _supported,
     "duplicate-equations": _distinct,
-    "near-duplicate": _unlike,
     "cap": _capped,
 }

@@ -7,14 +7,18 @@ from generation_helpers import SEEDS, TASK, draft, invented, settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.contamination import same_words
-from lmsi_cli.generation.nearness import Nearness
+from lmsi_cli.generation.nearness import Nearness, runs
 from lmsi_cli.generation.sieve import Sieve, question_id
 from lmsi_cli.records import Question
-from lmsi_cli.voting.texts import likeness
 
 EXAM = "A farm has 8 cows and sells 3 of them on Monday. How many cows has the farm?"
 EXAMS = {"test.jsonl": [Question(id="t", question=EXAM, answer="5")]}
+
+
+def likeness(one, other):
+    """Share of the runs of three words in common."""
+    a, b = runs(one), runs(other)
+    return len(a & b) / len(a | b)
 
 
 def sieved(texts, exams=EXAMS, **given):
@@ -66,7 +70,7 @@ def test_nothing_is_lost_and_nothing_stands_twice(texts):
     known = [EXAM, *(q.question for q in SEEDS)]
     assert len({q.id for q in sieve.candidates}) == len(asked)
     for one, other in [*itertools.combinations(asked, 2), *itertools.product(asked, known)]:
-        assert likeness(same_words(one), same_words(other)) <= 0.6
+        assert likeness(one, other) <= 0.6
 
 
 @given(st.lists(TEXTS, max_size=12), st.lists(TEXTS, max_size=12))
@@ -78,7 +82,7 @@ def test_more_drafts_change_nothing_before_them(first, more):
 @given(st.lists(TEXTS, min_size=1, max_size=8), TEXTS)
 def test_the_index_finds_the_likeness_of_the_pair(texts, text):
     nearest = Nearness(texts).nearest(text)
-    pairs = [likeness(same_words(text), same_words(t)) for t in texts]
+    pairs = [likeness(text, t) for t in texts]
     assert nearest == pytest.approx(max(pairs))
 
 
