@@ -30,7 +30,7 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-INDEPENDENT = {"stages"}
+INDEPENDENT: set[str] = set()
 MODULES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
 
 

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmsi_cli.cli.asking import examined, sample_config, task_of
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import (
-    Json,
-    Quiet,
-    RunFolder,
-    about,
-    chosen_round,
-    labelled_sets,
-    model_of,
-    show,
-    watched,
-)
-from lmsi_cli.config import DEFAULT_TASK, EvalConfig
+from lmsi_cli.cli.session import Json, Quiet, RunFolder, chosen_round, show, watched
+from lmsi_cli.config import LLAMA, EvalConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task
-from lmsi_cli.run_folder import RunDir, locked, open_run
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.report.results import Evaluation
-    from lmsi_cli.stages.evaluate import Exam, Variant
+    from lmsi_cli.run_folder import RunDir
+    from lmsi_cli.stages.measure import Measurement
 
 NO_GAIN = 3
 Data = Annotated[
@@ -41,10 +28,10 @@ Data = Annotated[
     ),
 ]
 Adapters = Annotated[
-    list[Path] | None,
+    list[str] | None,
     typer.Option(
         "--adapter",
-        help="One more GGUF adapter, or a run folder with one; may be repeated.",
+        help="One more GGUF adapter, run folder with one, or name on a server; may be repeated.",
         show_default=False,
     ),
 ]
@@ -91,126 +78,56 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
-    from lmsi_cli.cli.serving import measure_there, refuse_local, refuse_served
     from lmsi_cli.engine.context_check import skipped_error, unfinished_error
+    from lmsi_cli.report.evaluation import eval_parts
+    from lmsi_cli.run_folder import locked, open_run
+    from lmsi_cli.stages.measure import measure, prepare
 
     folder = open_run(run)
     if imported is not None:
-        from lmsi_cli.cli.importing import import_samples
-
-        import_samples(folder, imported, settings, json)
+        _import(folder, imported, settings, json)
         return
-    if settings.engine == "openai":
-        refuse_local(settings, adapter, dry_run, require_gain)
-        _told(measure_there(folder, _exams(folder, data or [], settings), settings, quiet), json,
-              require_gain, unfinished_error)  # fmt: skip
-        return
-    refuse_served(settings)
-    job = _Job(folder, settings, data or [], adapter or [], allow_overlap)
-    if require_gain and len(job.variants) == 1:
+    local = settings.engine == LLAMA
+    if dry_run and not local:
+        raise LmsiError("--dry-run: what it would cost only the server knows", "leave it out")
+    if require_gain and not (local or adapter):
+        raise LmsiError("no adapter to require a gain of", hint="give --adapter NAME")
+    wanted = prepare(folder, settings, data or [], adapter or [], allow_overlap)
+    if require_gain and local and len(wanted.variants) < 2:
         raise LmsiError(f"{folder.root}: no adapter to require a gain of", hint="`lmsi train` it")
-    if dry_run:
-        job.preview(json)
-        return
-    _told(job.measure(quiet), json, require_gain, skipped_error)
-
-
-class _Job:
-    """What is to be measured; made before a model is loaded, so that mistakes cost nothing."""
-
-    def __init__(
-        self,
-        folder: RunDir,
-        settings: EvalConfig,
-        data: Sequence[str],
-        adapters: Sequence[Path],
-        allow_overlap: bool,
-    ) -> None:
-        from lmsi_cli.engine.pinned_settings import same_file
-        from lmsi_cli.stages.evaluate import variants_of
-
-        settings = same_file(folder, settings)
-        self.folder, self.settings, self.model = folder, settings, model_of(folder)
-        self.exams = _exams(folder, data, settings)
-        files = [_adapter_file(a) for a in adapters]
+    if local:
         chosen_round(folder)
-        self.variants: list[Variant] = variants_of(folder, self.model.path, files, settings.scale)
-        if not allow_overlap:
-            _check_overlap(self.variants, self.exams)
-
-    def measure(self, quiet: bool) -> list[Evaluation]:
-        """Ask the questions that have no answer yet."""
-        from lmsi_cli.engine.engine import LlamaEngine
-        from lmsi_cli.stages.evaluate import evaluate as examine
-
-        with (
-            locked(self.folder),
-            LlamaEngine(self.model.path, self.settings) as engine,
-            watched(quiet, self.folder) as progress,
-        ):
-            told = about(self.model, engine)
-            return examine(self.exams, self.variants, engine, self.folder, progress, told)
-
-    def preview(self, json: bool) -> None:
-        """Show what would be asked, what it could show and what it would cost."""
-        from lmsi_cli.cli.planning import plan, plan_sheet
-        from lmsi_cli.engine.engine import LlamaEngine
-
-        with LlamaEngine(self.model.path, self.settings) as engine:
-            plans = [plan(exam, len(self.variants), engine) for exam in self.exams]
-        show(plans, json, *map(plan_sheet, plans))
-
-
-def _exams(folder: RunDir, data: Sequence[str], settings: EvalConfig) -> list[Exam]:
-    from lmsi_cli.stages.evaluate import Exam
-    from lmsi_cli.tasks.golds import gold_answers
-    from lmsi_cli.tasks.readers import set_name
-
-    if not data:
-        raise LmsiError("no questions to measure on", hint="give --data FILE")
-    sets, sample = labelled_sets(data), sample_config(folder)
-    found = [
-        Exam(name, sets[name], *examined(_task(folder, source, settings.task), sample, settings))
-        for source, name in zip(data, map(set_name, data), strict=True)
-    ]
-    for exam in found:
-        gold_answers(exam.asked, exam.task)
-    return found
-
-
-def _adapter_file(given: Path) -> Path:
-    """A GGUF adapter, or that of a run folder."""
-    file = RunDir(given).adapter_gguf if given.is_dir() else given
-    if not file.is_file():
-        raise LmsiError(f"{file}: no such adapter", hint="give a GGUF adapter or a run folder")
-    return file
-
-
-def _check_overlap(variants: Sequence[Variant], exams: Sequence[Exam]) -> None:
-    """Refuse to measure on what an adapter's run was trained on."""
-    from lmsi_cli.contamination import check_measured
-    from lmsi_cli.tasks.readers import trained_on
-
-    asked = {exam.name: exam.asked for exam in exams}
-    for file in dict.fromkeys(v.adapter for v in variants if v.adapter):
-        check_measured(trained_on(Path(file)), asked)
-
-
-def _told(
-    results: Sequence[Evaluation],
-    json: bool,
-    require_gain: bool,
-    error: Callable[[int, int], LmsiError],
-) -> None:
-    """Show what was measured, and end as the figures ask for."""
-    from lmsi_cli.report.evaluation import eval_parts
-
-    show(list(results), json, *(part for r in results for part in eval_parts(r)))
-    skipped = sum(len(r.skipped) for r in results)
-    if skipped:
-        raise error(skipped, sum(r.n for r in results))
+    if dry_run:
+        _preview(wanted, json)
+        return
+    with locked(folder), watched(quiet, folder) as progress:
+        results = measure(wanted, progress)
+    show(results, json, *(part for r in results for part in eval_parts(r)))
+    if skipped := sum(len(r.skipped) for r in results):
+        raise (skipped_error if local else unfinished_error)(skipped, sum(r.n for r in results))
     if require_gain:
         _require(results)
+
+
+def _preview(wanted: Measurement, json: bool) -> None:
+    """Show what would be asked, what it could show and what it would cost."""
+    from lmsi_cli.cli.tables import plan_sheet
+    from lmsi_cli.stages.dry_run import plans_of
+
+    plans = plans_of(wanted)
+    show(plans, json, *map(plan_sheet, plans))
+
+
+def _import(folder: RunDir, source: str, settings: EvalConfig, json: bool) -> None:
+    """Mark the samples of another program, and show what came of it."""
+    from lmsi_cli.report.evaluation import eval_parts
+    from lmsi_cli.run_folder import locked
+    from lmsi_cli.stages.importing import import_samples
+
+    with locked(folder):
+        result, target = import_samples(folder, source, settings)
+    told = f"written to {target}; `lmsi compare` takes it"
+    show(result, json, *eval_parts(result), told)
 
 
 def _require(results: Sequence[Evaluation]) -> None:
@@ -220,14 +137,3 @@ def _require(results: Sequence[Evaluation]) -> None:
     if gained(results) is None:
         err().print(f"no significant gain: {results[0].corrected}", markup=False)
         raise typer.Exit(NO_GAIN)
-
-
-def _task(folder: RunDir, data: str, name: str) -> Task:
-    """The task by name; by default as sampled, but the set's own where its answers are others."""
-    from lmsi_cli.tasks.readers import split_source
-
-    sampled, layout = task_of(folder, name), split_source(data)[0]
-    if name != DEFAULT_TASK or layout is None:
-        return sampled
-    own = task_of(folder, layout)
-    return sampled if own.kind == sampled.kind else own

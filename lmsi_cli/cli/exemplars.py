@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
-from lmsi_cli.catalog import Model, find_model
-from lmsi_cli.cli.asking import ask, keep, pick_task
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import (
-    Json,
-    Quiet,
-    identity,
-    questions_in,
-    show,
-    watched,
-)
-from lmsi_cli.config import ExemplarsConfig, SampleConfig
+from lmsi_cli.cli.session import Json, Quiet, files_of, questions_in, show, watched
+from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task
-from lmsi_cli.records import Progress, Question
-from lmsi_cli.run_folder import RunDir, discard, locked
-
-if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.stages.sample import SampleSummary
+from lmsi_cli.records import Question
 
 Seeds = Annotated[
     str | None,
@@ -60,15 +46,6 @@ Overwrite = Annotated[
 ]
 
 
-class _Job(NamedTuple):
-    """What is drawn."""
-
-    seeds: Sequence[Question]
-    model: Model
-    task: Task
-    settings: SampleConfig
-
-
 @configured(ExemplarsConfig)
 def exemplars(  # noqa: PLR0913 - one parameter per flag
     out: Out,
@@ -88,20 +65,17 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.cli.tables import exemplars_sheet
     from lmsi_cli.engine.context_check import skipped_error
-    from lmsi_cli.stages.exemplars import write_exemplars
-    from lmsi_cli.tasks.golds import check_options
+    from lmsi_cli.run_folder import RunDir, locked
+    from lmsi_cli.stages.exemplars import make_exemplars
+    from lmsi_cli.stages.pipeline import job_of
 
     _check_file(out, overwrite)
-    model = find_model(settings.model)
-    source = _source(seeds, model)
-    task = pick_task(settings.task, model, source)
+    source, _ = files_of(seeds, settings.model, "lmsi exemplars SEEDS -m MODEL -o FILE.toml")
     asked = _seeds(source, settings, exclude or [])
-    check_options(asked, task)
+    job = job_of(settings.sampling(), asked, source)
     run = RunDir(work or out.with_suffix(".run"))
     with locked(run), watched(quiet, run) as progress:
-        job = _Job(asked, model, task, settings.sampling())
-        drawn = _draw(job, run, overwrite, progress)
-        made = write_exemplars(run, asked, task, settings, out)
+        made, drawn = make_exemplars(job, settings, out, run, progress, overwrite)
     show(made, json, exemplars_sheet(made, drawn))
     if drawn.skipped:
         raise skipped_error(len(drawn.skipped), drawn.questions)
@@ -119,14 +93,6 @@ def _check_file(out: Path, overwrite: bool) -> None:
         )
 
 
-def _source(seeds: str | None, model: Model) -> str:
-    if seeds is not None:
-        return seeds
-    if model.card is None:
-        raise LmsiError("no seeds given", hint="lmsi exemplars SEEDS -m MODEL -o FILE.toml")
-    return str(model.path.parent / model.card.questions)
-
-
 def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> list[Question]:
     """The seeds, if there are enough of them and none is kept for measuring."""
     from lmsi_cli.contamination import check_shown
@@ -141,25 +107,3 @@ def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> li
             hint="a seed is used once: give more of them, or lower --templates or --shots",
         )
     return asked
-
-
-def _draw(job: _Job, run: RunDir, overwrite: bool, progress: Progress) -> SampleSummary:
-    """Draw the paths of the seeds that the folder lacks."""
-    from lmsi_cli.engine.encode import choose
-    from lmsi_cli.engine.engine import LlamaEngine
-    from lmsi_cli.stages import sample as stage
-
-    settings = job.settings
-    with LlamaEngine(job.model.path, stage.as_begun(run, settings)) as engine:
-        choice = choose(settings.chat, engine.encoder)
-        asking = ask(job.task, choice, settings, job.seeds, None if overwrite else run)
-        told = identity(job.model, asking)
-        try:
-            stage.bind(run, asking.config, told)
-        except LmsiError:
-            if not overwrite:
-                raise
-            discard(run)
-            stage.bind(run, asking.config, told)
-        keep(run, asking)
-        return stage.sample(job.seeds, engine, asking.task, asking.config, run, progress)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
     Json,
@@ -15,12 +14,12 @@ from lmsi_cli.cli.session import (
     Quiet,
     RunFolder,
     chosen_round,
-    model_of,
     show,
     watched,
 )
 from lmsi_cli.config import ExportConfig
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.asking import task_of
 
 Out = Annotated[
     str | None,
@@ -63,6 +62,7 @@ def export(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.cli.tables import export_sheet
     from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.export import export_run
+    from lmsi_cli.stages.pipeline import model_of
 
     if settings.to == "parquet":
         _export_parquet(open_run(run), number, out, overwrite, json)

@@ -24,10 +24,10 @@ from lmsi_cli.cli import (
     exemplars,
     explain,
     export,
-    loop,
     models,
     questions,
     report,
+    run,
     sample,
     show,
     signals,
@@ -110,7 +110,7 @@ def lmsi(
     processes.check(ctx.invoked_subcommand)
 
 
-app.command("run")(loop.run)
+app.command("run")(run.run)
 app.command("sample")(sample.sample)
 app.command("vote")(vote.vote)
 app.command("train")(train.train)

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.stages.asking import task_of
 
 Text = Annotated[bool, typer.Option("--text", help="In the terminal; writes no file.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="As Markdown on stdout.")]

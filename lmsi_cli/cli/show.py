@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.session import Json, RunFolder
 from lmsi_cli.cli.session import show as print_
+from lmsi_cli.stages.asking import task_of
 
 QuestionId = Annotated[
     str, typer.Option("--question", help="A question's id; the first one if left out.")

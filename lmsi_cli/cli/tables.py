@@ -26,10 +26,9 @@ if TYPE_CHECKING:  # nothing of a stage is imported only to show what it returne
     from lmsi_cli.records import Status, Vote
     from lmsi_cli.report.questions import ShownPath
     from lmsi_cli.stages.doctor import Check
-    from lmsi_cli.stages.estimate import Estimate
+    from lmsi_cli.stages.dry_run import Estimate, Plan, Preview
     from lmsi_cli.stages.exemplars import ExemplarsSummary
     from lmsi_cli.stages.export import Export
-    from lmsi_cli.stages.preview import Preview
     from lmsi_cli.stages.sample import SampleSummary
     from lmsi_cli.stages.scales import Sweep
     from lmsi_cli.stages.show import Shown
@@ -110,17 +109,22 @@ def cost_sheet(e: Estimate) -> Sheet:
     return Sheet(title="cost", rows=rows)
 
 
-def trial_line(trial: Trial) -> str:
-    """What was chosen, with its figures, and what came next."""
-    best = trial.tried[trial.best]
-    others = [t for t in trial.tried if t is not best]
-    then = max(others, key=lambda t: t.agreement, default=None)
-    after = f"; next best `{then.name}` with {then.agreement:.2f}" if then else ""
-    return (
-        f"asked as `{best.name}` ({best.prompt}): agreement {best.agreement:.2f}, "
-        f"{percent(best.parsed)} parsed, {percent(best.cut_off)} cut off, "
-        f"{best.tokens:.0f} tokens a path{after}"
+def plan_sheet(p: Plan) -> Sheet:
+    """A plan as names and values."""
+    bound = "at most " if p.at_most else "about "
+    groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
+    visible = (
+        f"{100 * p.smallest_visible:.1f} points, at 80% power if a quarter of the questions changes"
     )
+    rows = (
+        ("questions", f"{p.questions}{groups}"),
+        ("smallest difference it can show", visible),
+        ("models", f"{p.models}"),
+        ("answers", f"{p.answers:,}"),
+        ("tokens", f"{bound}{p.tokens:,.0f}"),
+        ("time", f"{bound}{duration(p.seconds)}"),
+    )
+    return Sheet(title=f"{p.data}: plan", rows=rows)
 
 
 def trial_sheet(trial: Trial) -> Sheet:

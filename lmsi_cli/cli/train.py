@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
 
-from lmsi_cli import aside
-from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Force, Json, Overwrite, Quiet, RunFolder, model_of, show, watched
-from lmsi_cli.cli.student import AUTO, StudentChat, StudentFolder, StudentModel, Wish, enrolled
-from lmsi_cli.config import EngineConfig, TrainConfig
-from lmsi_cli.engine.cpu_check import torch_is_here
-from lmsi_cli.prompts import Task
-from lmsi_cli.records import Progress, Question
-from lmsi_cli.run_folder import RunDir
+from lmsi_cli.cli.session import Force, Json, Overwrite, Quiet, RunFolder, show, watched
+from lmsi_cli.config import TrainConfig
 
-if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.stages.scales import Sweep
-    from lmsi_cli.stages.train import TrainResult
-
+StudentModel = Annotated[
+    str,
+    typer.Option(
+        "--student",
+        help="Train this model on the run's votes instead: a GGUF file, or a name.",
+        show_default=False,
+    ),
+]
+StudentFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        help="The student's run folder.  [default: students/NAME in the run]",
+        show_default=False,
+    ),
+]
 Probe = Annotated[
     str | None,
     typer.Option(
@@ -43,7 +47,6 @@ def train(  # noqa: PLR0913 - one parameter per flag
     probe: Probe = None,
     student: StudentModel = "",
     out: StudentFolder = None,
-    student_chat: StudentChat = AUTO,
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
@@ -63,8 +66,11 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.cli.tables import scales_sheet
     from lmsi_cli.report.sections import training_sheet
     from lmsi_cli.run_folder import locked, open_run
-    from lmsi_cli.stages.distil import teach
-    from lmsi_cli.stages.train import assist
+    from lmsi_cli.stages.asking import task_of
+    from lmsi_cli.stages.distil import enrolled, teach
+    from lmsi_cli.stages.pipeline import model_of
+    from lmsi_cli.stages.scales import choose_scale
+    from lmsi_cli.stages.train import assist, train_apart
     from lmsi_cli.stages.verdict import permit
     from lmsi_cli.tasks.golds import gold_answers
     from lmsi_cli.tasks.readers import read_labelled
@@ -74,7 +80,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     if not force:
         who = f" --student {student}" if student else ""
         permit(folder, f"lmsi train {run}{who} --force")
-    taught = enrolled(folder, Wish(student, out, student_chat), settings)
+    taught = enrolled(folder, student, out, settings)
     if taught:
         model, task = taught.pupil.model, taught.pupil.task
         teacher, folder = folder, taught.run
@@ -89,55 +95,8 @@ def train(  # noqa: PLR0913 - one parameter per flag
         with locked(folder), watched(quiet, folder) as progress:
             if taught:
                 teach(teacher, taught.pupil, folder, progress, overwrite)
-            result = trained(folder, model, task, settings, progress, overwrite)
+            result = train_apart(folder, model, task, settings, progress, overwrite)
             sweep = choose_scale(folder, model, task, settings, labelled, progress)
     told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}
     scales = [scales_sheet(sweep)] if sweep else []
     show(told, json, training_sheet(told), *scales)
-
-
-def trained(
-    folder: RunDir,
-    model: Path,
-    task: Task,
-    settings: TrainConfig,
-    progress: Progress,
-    overwrite: bool = False,
-) -> TrainResult:
-    """Train in a process of its own, since PyTorch may not share one with llama.cpp.
-
-    Where several train together PyTorch is here already: then llama.cpp does without what it
-    cannot share, and only the choice of a scale is slower for it.
-    """
-    from lmsi_cli.stages.train import train_run
-
-    if torch_is_here():
-        return train_run(folder, model, task, settings, progress, overwrite)
-    work = partial(train_run, overwrite=overwrite)
-    result: TrainResult = aside.run(
-        work, folder, model, task, settings, progress=progress, name="training"
-    )
-    return result
-
-
-def choose_scale(
-    folder: RunDir,
-    model: Path,
-    task: Task,
-    settings: TrainConfig,
-    labelled: Sequence[Question],
-    progress: Progress,
-) -> Sweep | None:
-    """Try adapter scales once, if that is wished; None if it is not."""
-    from lmsi_cli.engine.engine import LlamaEngine
-    from lmsi_cli.stages import scales
-
-    if not settings.sweep:
-        return None
-    if done := scales.finished(folder):
-        return done
-    asked = scales.candidates(folder, task, labelled, settings.val_share, settings.loss)
-    if len(asked.questions) < scales.FEWEST:
-        return scales.too_few(folder, len(asked.questions))
-    with LlamaEngine(model, EngineConfig()) as engine:
-        return scales.sweep(folder, task, asked, engine, progress)

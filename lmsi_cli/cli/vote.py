@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from lmsi_cli.cli.asking import task_of
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Force, Json, Quiet, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
+from lmsi_cli.stages.asking import task_of
 
 Exclude = Annotated[
     list[str] | None,

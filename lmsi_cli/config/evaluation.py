@@ -77,10 +77,6 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
     model: Annotated[str, opt("openai: the base's name on the server; none: as sampled.")] = ""
-    adapter_model: Annotated[
-        tuple[str, ...],
-        opt("openai: names of adapters on the server, comma-separated, to compare with the base."),
-    ] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:

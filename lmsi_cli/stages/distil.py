@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lmsi_cli.atomic import replacing
-from lmsi_cli.config import ServerConfig, VoteConfig
+from lmsi_cli.catalog import find_model
+from lmsi_cli.config import SampleConfig, ServerConfig, TrainConfig, VoteConfig, name_of
+from lmsi_cli.engine.encode import Encoder, choose
+from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, shuffled_writer
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
-from lmsi_cli.records import Path, Progress, Question, Record, TrainExample, Vote
+from lmsi_cli.records import ChatChoice, Path, Progress, Question, Record, TrainExample, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import (
     TEACHER,
@@ -39,12 +42,16 @@ from lmsi_cli.run_folder import (
     sha256_file,
     teacher_of,
 )
-from lmsi_cli.voting.pairs import choose
+from lmsi_cli.stages.asking import formed, task_of, wording_of
+from lmsi_cli.stages.pipeline import identity
+from lmsi_cli.training.adapter import preflight
+from lmsi_cli.voting import pairs
 
 FOLDER = "students"  # in the teacher's run
 ADAPTER = ("adapter", "adapter_sha256", "adapter_scale")  # that drew the teacher's paths
 # where a server drew the teacher's paths; the student is a file
 SERVER = (*ServerConfig.__struct_fields__, "engine", "server", "model_stated", "model_facts")
+CHAT: ChatChoice = "auto"  # a student talks if its file has a chat template
 # of the student's prompts
 FORM = ("task_name", "task_sha256", "chat", "few_shot", "system", "template_var")
 
@@ -64,6 +71,71 @@ class Lesson(Record, frozen=True, kw_only=True):
     teacher: str
     examples: int
     questions: int
+
+
+class Student(NamedTuple):
+    """A student and its folder, both looked at and nothing written yet."""
+
+    run: RunDir
+    pupil: Pupil
+
+
+def enrolled(
+    teacher: RunDir, model: str, out: File | None, settings: TrainConfig
+) -> Student | None:
+    """Look at a student and at its place, before an hour is spent on it.
+
+    Args:
+        teacher: The run whose votes it learns from.
+        model: Its file, or a name; empty: there is no student.
+        out: Its run folder; None: in the teacher's, by its name.
+        settings: Of the training to come.
+
+    Raises:
+        LmsiError: -o without a student, a run that cannot teach, a place that is taken, or a file
+            that cannot be trained or asked in the same way.
+    """
+    if not model:
+        if out:
+            raise LmsiError("-o is a student's", hint="give --student MODEL with it")
+        return None
+    pupil = _pupil(teacher, model)
+    check_teacher(teacher, pupil.model, pupil.identity["model_sha256"])
+    run = RunDir(out) if out else place_of(teacher, pupil.name)
+    check_place(teacher, run)
+    _check_trainable(pupil.model, settings)
+    return Student(run, pupil)
+
+
+def _check_trainable(model: File, settings: TrainConfig) -> None:
+    """Refuse a file before anything is written for it, and name it: two models are at hand."""
+    try:
+        preflight(model, settings.target, settings.layers, settings.rank)
+    except LmsiError as e:
+        named = str(e) if str(model) in str(e) else f"{model}: {e}"
+        raise LmsiError(named, hint=e.hint) from None
+
+
+def _pupil(teacher: RunDir, name_or_path: str) -> Pupil:
+    """The student as it will be asked: the teacher's task in the student's own form."""
+    model = find_model(name_or_path)
+    task, wording = task_of(teacher), wording_of(teacher)
+    with vocabulary(model.path) as words:
+        encoder = Encoder(words)
+        choice = choose(CHAT, encoder)
+        talk = _talk(teacher, encoder.template.knows) if choice.chat else SampleConfig()
+        choose(CHAT, encoder, talk.template_var)
+    asking = formed(task, wording, choice, talk)
+    name = model.card.name if model.card else model.path.stem
+    return Pupil(name, model.path, asking.task, identity(model, asking))
+
+
+def _talk(teacher: RunDir, knows: Collection[str]) -> SampleConfig:
+    """How a conversation is held: as with the teacher, as far as a template knows its variables."""
+    saved = teacher.load_settings()["sample"]
+    same: dict[str, Any] = {k: saved[k] for k in ("few_shot", "system") if k in saved}
+    variables = [v for v in saved.get("template_var", ()) if name_of(v) in knows]
+    return msgspec.convert({**same, "template_var": variables}, SampleConfig)
 
 
 def place_of(teacher: RunDir, name: str) -> RunDir:
@@ -203,16 +275,16 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
         questions_by_id(teacher) as asked,
         paths_by_question(teacher) as paths,
         shuffled_writer(run.train, config.seed) as train,
-        shuffled_writer(run.pairs, config.seed) as pairs,
+        shuffled_writer(run.pairs, config.seed) as preferred,
     ):
         for voted in _kept(teacher):
             material = _material(voted, asked, paths)
             found = _examples(material, task, config)
             for example in found:
                 train.write(example)
-            choices = choose(voted, material.paths, config)
+            choices = pairs.choose(voted, material.paths, config)
             for pair in preferences(task, material.question, choices, config.formats):
-                pairs.write(pair)
+                preferred.write(pair)
             count, questions = count + len(found), questions + bool(found)
         if not count:
             raise LmsiError(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,17 +29,15 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.grading import Marking, Model, Way, line_of
-from lmsi_cli.report.results import BASE, Answer, Evaluation, Labelled
-from lmsi_cli.resume import check_base, check_model
-from lmsi_cli.rounds.kept import adapters_of
-from lmsi_cli.run_folder import RunDir, chosen_scale, sha256_file
+from lmsi_cli.report.results import Answer, Evaluation, Labelled
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 # These change the speed or how much is asked for, or stand in the task or in the way of a sitting.
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "engine", "modes",
         "limit", "paths", "scale", "temperature", "seed", "sample_seed", "task", "chat", "few_shot",
-        "system", "model", "adapter_model"}  # fmt: skip
+        "system", "model"}  # fmt: skip
 FILTERS = {"top_k", "top_p", "min_p"}  # leave the likeliest token as it is
 
 
@@ -104,52 +101,6 @@ def evaluate(
             file = run.eval_result(f"{done.name}-{_result_key(done, variants)}")
             write_atomic(file, msgspec.json.format(msgspec.json.encode(result)))
     return results
-
-
-def variants_of(
-    run: RunDir,
-    model: Path,
-    adapters: Sequence[Path] = (),
-    scales: Sequence[float] = (),
-    rounds: Sequence[RunDir] | None = None,
-) -> list[Variant]:
-    """The base model, the run's adapter if it has one, and others; each at every scale.
-
-    Args:
-        run: The run folder.
-        model: Its base model.
-        adapters: More GGUF adapters, for the same base.
-        scales: How strongly they act; none: as chosen for each when it was trained, else 1.
-        rounds: Folders of the run's own rounds; not given: of several, the one that is kept.
-
-    Raises:
-        LmsiError: The paths were drawn, or an adapter was trained, with another base.
-    """
-    base = {"model_sha256": sha256_file(model)}
-    check_model(run, model, base["model_sha256"])
-    own = adapters_of(run, rounds)
-    found = [Variant(BASE, None, base)]
-    for name, file in {**own, **_named(adapters, own)}.items():
-        check_base(file, base["model_sha256"])
-        identity = {**base, "adapter_sha256": sha256_file(file)}
-        several = len(scales) > 1
-        for scale in scales or (chosen_scale(file),):
-            label = f"{name} x{scale:g}" if several else name
-            found.append(Variant(label, str(file), identity, scale))
-    return found
-
-
-def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Path]:
-    """Name adapters by their run folder or file; of equal names the later ones get a number."""
-    found: dict[str, Path] = {}
-    for file in adapters:
-        named = file.parent.parent.name if file.parent.name == "adapter" else ""
-        stem = named or file.stem
-        name, n = stem, 2
-        while name in found or name in (BASE, "adapter", *own):
-            name, n = f"{stem}-{n}", n + 1
-        found[name] = file
-    return found
 
 
 def ways(config: EvalConfig) -> list[Way]:

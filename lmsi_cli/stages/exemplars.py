@@ -30,8 +30,10 @@ from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task, clean, rationale_of
-from lmsi_cli.records import Exemplar, Path, PathClass, Question, Record
+from lmsi_cli.records import Exemplar, Path, PathClass, Progress, Question, Record
 from lmsi_cli.run_folder import RunDir, paths_by_question
+from lmsi_cli.stages.pipeline import Job, Old, draw, opened
+from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.checking import wrong_exemplar
 from lmsi_cli.voting import classify, is_complete, vote
 
@@ -66,6 +68,40 @@ class Choice(NamedTuple):
     exemplar: Exemplar
     kind: PathClass
     share: float
+
+
+class Made(NamedTuple):
+    """The exemplars, and the paths that were drawn for them."""
+
+    exemplars: ExemplarsSummary
+    drawn: SampleSummary
+
+
+def make_exemplars(
+    job: Job,
+    config: ExemplarsConfig,
+    out: File,
+    run: RunDir,
+    progress: Progress,
+    overwrite: bool = False,
+) -> Made:
+    """Draw the paths that the seeds lack, and write a task file with the exemplars made of them.
+
+    Args:
+        job: How the paths are drawn; its questions are the seeds.
+        config: Shots, templates, and the share that is asked for.
+        out: The task file; one that is there is replaced.
+        run: The folder of the paths, held by the caller (``locked``).
+        progress: Is told of everything.
+        overwrite: Discard paths that were drawn in another way; those drawn in this one stay.
+
+    Raises:
+        LmsiError: As ``pipeline.opened`` and ``write_exemplars``.
+    """
+    old: Old = "discarded if different" if overwrite else "kept"
+    with opened(job, run, progress, old, trial=False) as drawing:
+        drawn = draw(drawing, job.questions, run, progress)
+    return Made(write_exemplars(run, job.questions, job.task, config, out), drawn)
 
 
 def write_exemplars(

@@ -17,6 +17,7 @@ import msgspec
 
 from lmsi_cli.answers import extract
 from lmsi_cli.atomic import write_atomic
+from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode
@@ -24,12 +25,38 @@ from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.grading import Marking, Model, Way, line_of
 from lmsi_cli.report.results import Answer, Evaluation, Imported, Labelled
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.asking import GENERIC_TASK, task_of
 from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.tasks.harness import Sample
+from lmsi_cli.tasks.harness import Sample, read_samples
+from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.readers import set_name, split_source
 from lmsi_cli.thinking import answer_part
 
 PROGRAM = "lm-evaluation-harness"
 NAME = "imported"
+
+
+def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Evaluation, Path]:
+    """Read samples and make an evaluation of them, as ``import_evaluation``.
+
+    Args:
+        run: Held by the caller (``locked``).
+        source: The file, with the set's name before a colon where it is a known one.
+        settings: Task, mode and limit.
+    """
+    samples = read_samples(source)[: settings.limit or None]
+    task, file = _task(run, source, settings.task), split_source(source)[1]
+    return import_evaluation(set_name(source), file, samples, task, settings.modes[0], run)
+
+
+def _task(run: RunDir, source: str, name: str) -> Task:
+    """The task by name; by default the set's, else the run's, else numbers."""
+    layout = split_source(source)[0]
+    if name != DEFAULT_TASK:
+        return load_task(name)
+    if layout is not None:
+        return load_task(layout)
+    return task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
 
 
 def import_evaluation(

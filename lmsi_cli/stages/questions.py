@@ -14,10 +14,12 @@ So the questions are the first confident candidates, however the work was cut up
 
 from __future__ import annotations
 
+import hashlib
 import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,6 +37,7 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages import pipeline
 from lmsi_cli.voting import vote
 
 FEWEST = 32  # drafts of a turn: a batch for the engine, and enough to tell that none is new
@@ -109,6 +112,51 @@ def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> Q
         )
     run.save_settings(SECTION, now)
     return msgspec.structs.replace(config, **{name: now[name] for name in GROWING})
+
+
+def make_questions(  # noqa: PLR0913 - what to write, from what, and where
+    job: pipeline.Job,
+    config: QuestionsConfig,
+    exams: Mapping[str, Sequence[Question]],
+    source: str,
+    run: RunDir,
+    progress: Progress,
+    overwrite: bool = False,
+) -> Generation:
+    """Let a model write questions in a run folder, and vote on them.
+
+    Args:
+        job: How paths are drawn; its questions are the seeds.
+        config: How questions are drawn, and how many.
+        exams: Questions that must not be asked, by the name of their file.
+        source: The file of the seeds.
+        run: Held by the caller (``locked``).
+        progress: Is told of everything.
+        overwrite: Discard what the folder holds, once the model has been loaded.
+
+    Raises:
+        LmsiError: As ``pipeline.opened``, ``bind`` and ``generate``.
+    """
+    seeds = job.questions
+    old: pipeline.Old = "discarded" if overwrite else "kept"
+    with pipeline.opened(job, run, progress, old, trial=False) as drawing:
+        config = bind(run, config, {**drawing.identity, **_origin(source, seeds, exams)})
+        settings = msgspec.structs.replace(drawing.asking.config, paths=config.paths)
+        drawing = drawing._replace(asking=drawing.asking._replace(config=settings))
+        draw = partial(pipeline.draw, drawing, run=run, progress=progress)
+        task = drawing.asking.task
+        return generate(Job(seeds, exams, drawing.engine, task, config, run, draw, progress))
+
+
+def _origin(
+    source: str, seeds: Sequence[Question], exams: Mapping[str, Sequence[Question]]
+) -> dict[str, Any]:
+    """What a generation is tied to besides its settings."""
+    return {
+        "seed_questions_file": source,
+        "seed_questions_sha256": hashlib.sha256(msgspec.json.encode(seeds)).hexdigest(),
+        "exclude": sorted(pathlib.Path(file).name for file in exams),
+    }
 
 
 def generate(job: Job) -> Generation:

@@ -15,14 +15,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from lmsi_cli.atomic import write_atomic
-from lmsi_cli.config import SampleConfig, SamplingConfig
+from lmsi_cli.config import EngineConfig, SampleConfig, SamplingConfig, TrainConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import split
+from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
@@ -67,6 +69,35 @@ class Asked(NamedTuple):
     wanted: dict[str, str]
     paths: int
     marks: Literal["labels", "vote"]
+
+
+def choose_scale(
+    run: RunDir,
+    model: Path,
+    task: Task,
+    settings: TrainConfig,
+    labelled: Sequence[Question],
+    progress: Progress,
+) -> Sweep | None:
+    """Try adapter scales once, if that is wished; None if it is not.
+
+    Args:
+        run: Held by the caller (``locked``); with a finished adapter.
+        model: The base.
+        task: As the run was sampled.
+        settings: Of the training.
+        labelled: A probe, if there is one.
+        progress: Is told of every answer.
+    """
+    if not settings.sweep:
+        return None
+    if done := finished(run):
+        return done
+    asked = candidates(run, task, labelled, settings.val_share, settings.loss)
+    if len(asked.questions) < FEWEST:
+        return too_few(run, len(asked.questions))
+    with LlamaEngine(model, EngineConfig()) as engine:
+        return sweep(run, task, asked, engine, progress)
 
 
 def finished(run: RunDir) -> Sweep | None:

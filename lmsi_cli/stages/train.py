@@ -12,14 +12,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from lmsi_cli import aside
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import ORIGINAL, SPEED_ONLY, TrainConfig
+from lmsi_cli.engine.cpu_check import torch_is_here
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import LlamaModel, vocabulary
@@ -106,6 +109,28 @@ def train_run(
     note = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(note, order="sorted")))
     checkpoint.remove(run.adapter)
+    return result
+
+
+def train_apart(
+    run: RunDir,
+    model: Path,
+    task: Task,
+    config: TrainConfig,
+    progress: Progress,
+    overwrite: bool = False,
+) -> TrainResult:
+    """Train in a process of its own, since PyTorch may not share one with llama.cpp.
+
+    Where several train together PyTorch is here already: then llama.cpp does without what it
+    cannot share, and only the choice of a scale is slower for it.
+    """
+    if torch_is_here():
+        return train_run(run, model, task, config, progress, overwrite)
+    work = partial(train_run, overwrite=overwrite)
+    result: TrainResult = aside.run(
+        work, run, model, task, config, progress=progress, name="training"
+    )
     return result
 
 

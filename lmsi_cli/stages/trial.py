@@ -24,6 +24,7 @@ from lmsi_cli.engine.context_check import split_for
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, Path, Progress, PromptFormat, Question, Record
+from lmsi_cli.report.formats import percent
 from lmsi_cli.tasks.wording import Wording
 from lmsi_cli.thinking import answer_start
 
@@ -196,3 +197,16 @@ def budget_of(tried: Tried, limit: int, room: int) -> int:
     if tried.cut_off > CUT:
         wanted = THINKING if tried.thinking > CUT else 2 * limit
     return max(1, min(-(-int(wanted) // STEP) * STEP, room))
+
+
+def trial_line(trial: Trial) -> str:
+    """What was chosen, with its figures, and what came next."""
+    best = trial.tried[trial.best]
+    others = [t for t in trial.tried if t is not best]
+    then = max(others, key=lambda t: t.agreement, default=None)
+    after = f"; next best `{then.name}` with {then.agreement:.2f}" if then else ""
+    return (
+        f"asked as `{best.name}` ({best.prompt}): agreement {best.agreement:.2f}, "
+        f"{percent(best.parsed)} parsed, {percent(best.cut_off)} cut off, "
+        f"{best.tokens:.0f} tokens a path{after}"
+    )

@@ -15,7 +15,7 @@ from lmsi_cli.engine import builds
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.evaluate import variants_of
+from lmsi_cli.stages.measure import variants_of
 from lmsi_cli.stages.train import train_run
 from lmsi_cli.tasks.loader import load_task
 

@@ -63,7 +63,7 @@ BAD = {
     "too few seeds": (MAKE.replace("--templates 2", "--templates 20"),
                       "seeds.jsonl: 14 seeds, and 20 templates of 2 need 40",
                       "a seed is used once: give more of them, or lower --templates or --shots"),
-    "no seeds": ("exemplars -m m.gguf -o e.toml", "no seeds given",
+    "no seeds": ("exemplars -m m.gguf -o e.toml", "no questions given",
                  "lmsi exemplars SEEDS -m MODEL -o FILE.toml"),
     "kept for measuring": (
         f"{MAKE} --exclude exam.jsonl", "exam.jsonl holds 1 of the 14 seeds: q-000001",

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.asking import pick_task
-from lmsi_cli.cli.evaluate import _task as examined_as
 from lmsi_cli.cli.main import app
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.stages.asking import pick_task
+from lmsi_cli.stages.measure import _task as examined_as
 from lmsi_cli.tasks.loader import task_names
 from lmsi_cli.tasks.readers import set_name
 from lmsi_cli.voting import vote

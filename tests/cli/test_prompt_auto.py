@@ -6,11 +6,11 @@ import chat_models as chat
 import msgspec
 import pytest
 
-from lmsi_cli.cli.asking import wording_of
 from lmsi_cli.engine import parse_output
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.asking import wording_of
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.wording import AUTO, candidates
 

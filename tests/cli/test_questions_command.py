@@ -43,7 +43,7 @@ REFUSED = {
     ),
     "no file": (
         SMALL.replace(" s.jsonl", ""),
-        "no seed questions given",
+        "no questions given",
         "lmsi questions SEEDS_FILE -m MODEL -o RUN",
     ),
     "missing file": (

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from lmsi_cli.catalog import cards
-from lmsi_cli.cli.rounds import _Loop
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, TrainExample
+from lmsi_cli.stages import rounds
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -76,15 +76,15 @@ def kept():
 
 
 def test_a_run_that_is_interrupted_between_rounds_goes_on(call, place, kept, monkeypatch):
-    sample = _Loop._sample
+    opened = rounds.opened
 
-    def stop(self, folder, settings, teacher):
+    def stop(job, folder, *more, **other):
         if folder.root.name == "round-2":
             raise KeyboardInterrupt
-        sample(self, folder, settings, teacher)
+        return opened(job, folder, *more, **other)
 
     with monkeypatch.context() as m:
-        m.setattr(_Loop, "_sample", stop)
+        m.setattr(rounds, "opened", stop)
         assert "interrupted" in call(*RUN, code=130)
     assert json.loads((place / "two/rounds.json").read_text())["best"]["number"] == 1
     first = contents(place / "two")
@@ -114,8 +114,8 @@ def test_the_probe_decides_and_is_not_trained_on(place, kept):
     for file in ("two/train.jsonl", "two/round-2/train.jsonl"):
         trained = {e.question_id for e in read_records(place / file, TrainExample)}
         assert trained and not trained & ids
-    rounds = kept["told"]["rounds"]
-    assert (rounds["by"], rounds["questions"], rounds["best"]["by"]) == ("probe", PROBE, "probe")
+    book = kept["told"]["rounds"]
+    assert (book["by"], rounds["questions"], rounds["best"]["by"]) == ("probe", PROBE, "probe")
     found = [rounds["base"], *(r["figures"] for r in rounds["rounds"])]
     assert [f["model"] for f in found] == ["base", "adapter", "round-2"]
     means = [sum(f["scores"]) / PROBE for f in found[1:]]

@@ -272,14 +272,14 @@ def test_eval_compares_the_base_with_adapters_by_their_names(here, lmsi):
         sample(lmsi, front)
         before = len(front.posts)
         how = ["--data", "test.jsonl", "--modes", "cot,sc", "--paths", "2", "--json", "-q"]
-        done = lmsi("eval", "run", *how, "--engine", "openai", "--adapter-model", "tiny/lora")
+        done = lmsi("eval", "run", *how, "--engine", "openai", "--adapter", "tiny/lora")
     assert done.exit_code == 0, done.stderr
     (result,) = json.loads(done.stdout)
     assert [v["name"] for v in result["variants"]] == ["base", "tiny-lora"]
     assert {p["model"] for p in front.posts[before:]} == {"tiny", "tiny/lora"}
     assert result["source"]["file"] == "tiny on 127.0.0.1"
     with Front(Model()) as front:
-        there = ["--engine", "openai", "--base-url", front.url, "--adapter-model", "gone"]
+        there = ["--engine", "openai", "--base-url", front.url, "--adapter", "gone"]
         done = lmsi("eval", "run", *how, *there)
     assert "the server has no model 'gone'; it has: tiny" in done.stderr
 
@@ -347,9 +347,7 @@ def test_one_bad_question_does_not_stop_the_others(here, lmsi):
         (["sample", "q.jsonl", "-o", "x", "--base-url", "http://gpu/v1"], "--base-url: that is a"),
         (["sample", "q.jsonl", "-o", "x", "--api-key-file", "k"], "--api-key-file: that is a"),
         (["eval", "run", "--data", "test.jsonl", "--model", "tiny"], "--model: that is a server's"),
-        (["eval", "run", "--data", "test.jsonl", "--adapter-model", "a"], "--adapter-model: that"),
         (["eval", "run", "--engine", "openai", "--dry-run"], "--dry-run: what it would cost only"),
-        (["eval", "run", "--engine", "openai", "--adapter", "a.gguf"], "give --adapter-model NAME"),
         (["eval", "run", "--engine", "openai", "--adapter-scale", "2"], "act as it was told"),
         (["eval", "run", "--engine", "openai", "--require-gain"], "no adapter to require a gain"),
         (["sample", "q.jsonl", "-o", "x", "--engine", "openai"], "needs the server's address"),

@@ -18,13 +18,13 @@ import pytest
 from chat_models import CHATML, SWITCH, chat_model
 
 from lmsi_cli.catalog import Model
-from lmsi_cli.cli.asking import formed, keep
-from lmsi_cli.cli.session import identity
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Vote
 from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.stages.asking import formed, keep
+from lmsi_cli.stages.pipeline import identity
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.wording import candidates
 from lmsi_cli.verdict.observer import Observer
@@ -95,7 +95,6 @@ def refused(done, *words):
     ("flags", "words"),
     [
         (["-o", "s"], ["-o is a student's", "give --student MODEL with it"]),
-        (["--student-chat", "on"], ["--student-chat is a student's"]),
         (["--student", "no.gguf"], ["no.gguf: no such model file", "names: tinymath"]),
         (["--student", "tinymath"], ["the very model that drew the paths", "`lmsi train t`"]),
         (["--student", "q.jsonl"], ["q.jsonl"]),
@@ -103,7 +102,6 @@ def refused(done, *words):
         (["--student", "cut.gguf"], ["cut.gguf", "cut short"]),
         (["--student", "m.gguf", "-o", "t"], ["t: this is the teacher's own folder"]),
         (["--student", "m.gguf", "-o", "u"], ["u: this folder holds a run of its own"]),
-        (["--student", "m.gguf", "--student-chat", "on"], ["chat template"]),
         (["--student", "m.gguf", "--rank", "4000"], ["rank"]),
         (["--student", "m.gguf", "--target", "nothing"], ["nothing"]),
         (["--student", "m.gguf", "--base", "nowhere"], ["nowhere"]),
@@ -252,8 +250,6 @@ def test_a_chat_student_of_a_plain_teacher(teacher, folder, gguf, lmsi):
     assert run.load_settings()["sample"]["chat"] == "on"
     assert {type(e["prompt"]) for e in examples(run)} == {list}
     assert told["summary"]["examples"] == 64 and told["proof"]["adapted_gap"] < 0.02
-    told, _ = trained(lmsi, "--student", student, "-o", "plain", "--student-chat", "off")
-    assert {type(e["prompt"]) for e in examples(RunDir(folder / "plain"))} == {str}
 
 
 @pytest.mark.model

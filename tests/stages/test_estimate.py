@@ -8,8 +8,8 @@ from lmsi_cli.engine.cache_layout import bytes_of
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
-from lmsi_cli.stages import estimate as module
-from lmsi_cli.stages.estimate import BESIDES_DECODING, estimate
+from lmsi_cli.stages import dry_run as module
+from lmsi_cli.stages.dry_run import BESIDES_DECODING, estimate
 from lmsi_cli.stages.sample import requests_of
 from lmsi_cli.tasks.loader import load_task
 

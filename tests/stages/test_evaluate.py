@@ -17,7 +17,8 @@ from lmsi_cli.records import Question
 from lmsi_cli.report.comparison import gained
 from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir, sha256_file
-from lmsi_cli.stages.evaluate import Exam, Variant, evaluate, variants_of
+from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
+from lmsi_cli.stages.measure import variants_of
 from lmsi_cli.tasks.golds import gold_answers
 from tests.scripted import ScriptedEngine
 

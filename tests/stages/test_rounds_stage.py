@@ -15,7 +15,7 @@ from lmsi_cli.report.rounds import rounds_section, rounds_table
 from lmsi_cli.rounds.kept import adapters_of, kept_round
 from lmsi_cli.rounds.records import Best, Rounds
 from lmsi_cli.run_folder import RunDir, sha256_file
-from lmsi_cli.stages.rounds import figures_of, leave_out, manner, to_ask, trained_on
+from lmsi_cli.stages.checkup import figures_of, leave_out, manner, to_ask, trained_on
 from lmsi_cli.tasks.loader import load_task
 
 TASK = load_task("number")

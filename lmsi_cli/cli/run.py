@@ -1,7 +1,7 @@
 """`lmsi run`: sample, vote, train and measure in one go, for one or more rounds.
 
-Reads the command line into a plan and shows what came of it; the rounds are in ``rounds.py``.
-With no arguments it runs the embedded default.
+Reads the command line into a plan and shows what came of it; the rounds are in
+``stages/rounds.py``. With no arguments it runs the embedded default.
 """
 
 from __future__ import annotations
@@ -13,31 +13,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.asking import pick_task
-from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.rounds import Plan, examination, run_rounds
+from lmsi_cli.cli.options import Tables, configured
 from lmsi_cli.cli.session import (
     Force,
     Json,
     Overwrite,
     Quiet,
-    labelled_sets,
+    files_of,
     questions_in,
     show,
     watched,
 )
 from lmsi_cli.cli.vote import Probe
 from lmsi_cli.config import EvalConfig, RunConfig, SampleConfig, TrainConfig, VoteConfig
-from lmsi_cli.contamination import check_apart, check_probe_apart
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Question
 from lmsi_cli.rounds.settings import Settings, check
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import resolve
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.cli.rounds import Outcome
+    from lmsi_cli.records import Question
+    from lmsi_cli.stages.rounds import Outcome, Plan
 
 Questions = Annotated[
     str | None,
@@ -57,7 +53,7 @@ Data = Annotated[
 @configured(RunConfig)
 def run(  # noqa: PLR0913 - one parameter per flag
     settings: RunConfig,
-    tables: dict[str, dict[str, Any]],
+    tables: Tables,
     questions: Questions = None,
     out: Out = None,
     data: Data = None,
@@ -76,10 +72,11 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
+    from lmsi_cli.stages.rounds import run_rounds
+
     check(settings)
-    plan = _plan(settings, tables, questions, data)._replace(force=force)
-    plan = plan._replace(probe=_probe(probe, plan), excluded={} if force else plan.excluded)
-    check_apart(_asked_of(plan), plan.excluded)
+    plan = _plan(settings, tables, questions, data, probe)
+    plan = plan._replace(force=force, excluded={} if force else plan.exams)
     _check(plan)
     model = plan.model
     root = RunDir(out or Path("runs") / (model.card.name if model.card else model.path.stem))
@@ -118,73 +115,71 @@ def _ended(root: RunDir, done: Outcome) -> LmsiError:
     )
 
 
-def _asked_of(plan: Plan) -> Sequence[Question]:
-    """The questions that are sampled."""
-    return plan.questions[: plan.settings.sample.limit or None]
-
-
 def _plan(
     settings: RunConfig,
-    tables: dict[str, dict[str, Any]],
+    tables: Tables,
     questions: str | None,
     data: list[str] | None,
+    probe: str | None,
 ) -> Plan:
-    names = ("parallel", "threads", "gpu_layers", "seed")
-    speed = {name: getattr(settings, name) for name in names}
-    asked = {
-        name: getattr(settings, name)
-        for name in ("model", "paths", "limit", "stop", "template_var")
-    }
-    asked["chat"] = None if settings.chat == "auto" else settings.chat
-    sample = resolve(SampleConfig, tables.get("sample", {}), speed, asked)
-    if "openai" in (sample.engine, tables.get("eval", {}).get("engine")):
-        raise LmsiError(
-            "lmsi run trains the model that it samples, so llama.cpp has to draw its paths",
-            hint="take `engine` out of the config file; `lmsi sample` and `lmsi eval` know servers",
-        )
-    model = find_model(sample.model)
-    own = model.card if questions is None else None
-    if questions is None and own is None:
-        raise LmsiError("no questions given", hint="lmsi run QUESTIONS -m MODEL")
-    folder = model.path.parent
-    exams = labelled_sets(data or ([str(folder / t) for t in own.tests] if own else []))
+    """Read all files and settle all settings before a model is loaded."""
+    from lmsi_cli.stages.measure import labelled_sets
+    from lmsi_cli.stages.pipeline import here, job_of
+    from lmsi_cli.stages.rounds import Plan
+    from lmsi_cli.tasks.readers import read_labelled
+
     seed = {"seed": settings.seed}
+    sample = here(_sample_settings(settings, tables), "run")
+    here(resolve(SampleConfig, {"engine": tables.get("eval", {}).get("engine")}), "run")
+    source, tests = files_of(questions, sample.model, "lmsi run QUESTIONS -m MODEL")
+    job = job_of(sample, questions_in(source), questions or "")
+    assert job.model is not None  # ``here`` refuses servers
+    exams = labelled_sets(data or tests)
     return Plan(
-        model=model,
-        task=pick_task(sample.task, model, str(questions or "")),
+        model=job.model,
+        task=job.task,
         options=settings,
         settings=Settings(
             sample,
             resolve(VoteConfig, tables.get("vote", {}), seed),
             resolve(TrainConfig, tables.get("train", {}), seed),
         ),
-        eval=resolve(EvalConfig, tables.get("eval", {}), speed),
-        questions=questions_in(str(folder / own.questions) if own else str(questions)),
+        eval=resolve(EvalConfig, tables.get("eval", {}), _speed(settings)),
+        questions=job.questions,
         exams=exams,
         excluded=exams,
-        probe=(),
+        probe=read_labelled(probe) if probe else (),
         force=False,
     )
 
 
-def _probe(file: str | None, plan: Plan) -> Sequence[Question]:
-    """Read the probe; whether it fits is known before an hour of sampling, not after."""
-    from lmsi_cli.stages.verdict import check_probe
-    from lmsi_cli.tasks.readers import read_labelled
+def _speed(settings: RunConfig) -> dict[str, Any]:
+    names = ("parallel", "threads", "gpu_layers", "seed")
+    return {name: getattr(settings, name) for name in names}
 
-    if file is None:
-        return ()
-    probe = read_labelled(file)
-    check_probe_apart(probe, plan.exams)
-    check_probe(probe, _asked_of(plan), "the questions")
-    return probe
+
+def _sample_settings(settings: RunConfig, tables: Tables) -> SampleConfig:
+    names = ("model", "paths", "limit", "stop", "template_var")
+    asked = {name: getattr(settings, name) for name in names}
+    asked["chat"] = None if settings.chat == "auto" else settings.chat
+    return resolve(SampleConfig, tables.get("sample", {}), _speed(settings), asked)
 
 
 def _check(plan: Plan) -> None:
-    """Refuse questions that do not fit their task, before hours are spent on them."""
-    from lmsi_cli.tasks.golds import check_options, gold_answers
+    """Refuse questions that do not fit their task or one another, before hours are spent on them.
 
-    check_options(_asked_of(plan), plan.task)
+    Whether the probe fits is known before an hour of sampling, too, not after.
+    """
+    from lmsi_cli.contamination import check_apart, check_probe_apart
+    from lmsi_cli.stages.rounds import examination
+    from lmsi_cli.stages.verdict import check_probe
+    from lmsi_cli.tasks.golds import gold_answers
+
+    asked: Sequence[Question] = plan.questions[: plan.settings.sample.limit or None]
+    if plan.probe:
+        check_probe_apart(plan.probe, plan.exams)
+        check_probe(plan.probe, asked, "the questions")
+    check_apart(asked, plan.excluded)
     gold_answers(plan.probe, plan.task)
     for questions in plan.exams.values():
         gold_answers(questions[: plan.eval.limit or None], examination(plan)[0])

@@ -8,7 +8,6 @@ the trial that chose them in ``[trial]``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -35,11 +34,15 @@ WORDING, TRIAL = "wording", "trial"  # sections of run.toml
 
 
 class Asking(NamedTuple):
-    """A task in words and form, and the settings of ``lmsi sample`` with nothing left open."""
+    """A task in words and form, and the settings of ``lmsi sample`` with nothing left open.
+
+    ``why`` says what decided between a conversation and plain text.
+    """
 
     task: Task
     config: SampleConfig
     wording: Wording
+    why: str = ""
     trial: Trial | None = None
 
     @property
@@ -95,15 +98,6 @@ def ask(
     return formed(task, wording, choice, config)._replace(trial=trial)
 
 
-def form_of(model: Path, config: SampleConfig) -> ChatMode:
-    """Whether a model is asked in conversations; loads the vocabulary alone."""
-    from lmsi_cli.engine.encode import Encoder, choose
-    from lmsi_cli.engine.llama import vocabulary
-
-    with vocabulary(model) as words:
-        return choose(config.chat, Encoder(words), config.template_var)
-
-
 def _fewest() -> int:
     from lmsi_cli.stages.trial import FEWEST
 
@@ -131,8 +125,7 @@ def _tried(
     found: Sequence[Wording],
     trying: tuple[Engine, Progress],
 ) -> Trial:
-    from lmsi_cli.cli.tables import trial_line
-    from lmsi_cli.stages.trial import Candidate, hold_trial
+    from lmsi_cli.stages.trial import Candidate, hold_trial, trial_line
 
     engine, progress = trying
     open_ = [Candidate(w, formed(task, w, choice, config).task) for w in found]
@@ -157,7 +150,9 @@ def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig)
             if value:
                 raise _nowhere(choice.why, flag)
     config = msgspec.structs.replace(config, prompt=wording.prompt, few_shot=wording.few_shot)
-    return Asking(msgspec.structs.replace(worded(task, wording), chat=chat), config, wording)
+    return Asking(
+        msgspec.structs.replace(worded(task, wording), chat=chat), config, wording, choice.why
+    )
 
 
 def _chat(few_shot: FewShot, system: str, variables: Sequence[str]) -> Chat:

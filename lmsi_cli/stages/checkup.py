@@ -1,0 +1,144 @@
+"""The check-ups between rounds: what is asked of each adapter, and what its answers show.
+
+Needs no model: says what to ask and puts the answers in figures; the rules are in ``rounds/``. A
+probe's questions are not trained on where there are several rounds, since they decide which one
+is kept:
+
+    to_ask(root, task, probe, val_share=0.0)     # after the first round's training
+    -> Asked(questions=[Question(id="q8", answer="9", ...)], by="agreement")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from lmsi_cli.answers import canonical
+from lmsi_cli.config import EngineConfig, EvalConfig, SampleConfig
+from lmsi_cli.jsonl import read_object, read_records, write_records
+from lmsi_cli.prompts import Task, asked
+from lmsi_cli.records import Question, TrainExample, Vote
+from lmsi_cli.report.results import Answer, Evaluation, answers_of
+from lmsi_cli.rounds.figures import Said, figures
+from lmsi_cli.rounds.records import By, Figures
+from lmsi_cli.rounds.settings import seed_of
+from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.training.examples import split
+from lmsi_cli.voting import path_key
+
+PATHS = 4  # sampled answers a question besides the greedy one
+MOST, FEWEST = 60, 20  # questions without labels; a probe is asked whole
+SHARE = 10  # a check-up draws at most one answer for so many paths of the first round
+NAME = "checkup"
+STREAM = 0x5EED  # other random numbers than those of any round's paths
+
+
+class Asked(NamedTuple):
+    """The questions of the check-ups, answered as they should be, and by what that is known."""
+
+    questions: list[Question]
+    by: By
+
+
+def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
+    """Ids of the questions that a round's adapter was trained on; those it validated on are not."""
+    if not folder.train.exists():
+        return frozenset()
+    sides = split(list(read_records(folder.train, TrainExample)), val_share)
+    return frozenset(e.question_id for e in sides.train)
+
+
+def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
+    """Take the probe's questions out of ``train.jsonl`` where they will decide between rounds.
+
+    An adapter that is there already keeps its examples, whichever they were.
+
+    Args:
+        folder: A round that was just voted on.
+        probe: Labelled questions of the run.
+        several: Whether there is more than one round.
+
+    Returns:
+        How many examples were taken out.
+    """
+    ids = {q.id for q in probe}
+    examples = list(read_records(folder.train, TrainExample)) if ids else []
+    left = [e for e in examples if e.question_id not in ids]
+    out = len(examples) - len(left)
+    if not out or not left:
+        return 0
+    made_of = _made_of(folder)
+    if made_of == sha256_file(folder.train) or (made_of is None and not several):
+        return 0
+    write_records(folder.train, left)
+    return out
+
+
+def _made_of(folder: RunDir) -> str | None:
+    """Hash of the examples of the adapter that is there, if one is."""
+    there = folder.adapter_origin.exists()
+    return read_object(folder.adapter_origin).get("train_sha256") if there else None
+
+
+def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float) -> Asked:
+    """Choose the questions of the check-ups, the same ones for all rounds.
+
+    Args:
+        run: The first round, trained.
+        task: Supplies the kind of answer.
+        probe: Labelled questions; without any, questions that the first round was not trained on
+            are held against the winners of its vote, which the base made.
+        val_share: Of the questions in ``train.jsonl``, what training set apart.
+    """
+    if probe:
+        return Asked(list(probe), "probe")
+    votes = list(read_records(run.votes, Vote))
+    seen = trained_on(run, val_share)
+    winners = {
+        v.question_id: v.predicted_answer
+        for v in sorted(votes, key=lambda v: -v.posterior)
+        if v.predicted_answer is not None and not v.tie and v.question_id not in seen
+    }
+    texts = {q.id: q for q in read_records(run.questions, Question) if q.id in winners}
+    found = [_with(texts[q], winner) for q, winner in winners.items() if q in texts]
+    budget = sum(v.num_paths for v in votes) // SHARE // (1 + PATHS)
+    fit = [q for q in found if _reads(q, task)][: max(FEWEST, min(MOST, budget))]
+    return Asked(fit, "agreement" if fit else "nothing")
+
+
+def _with(question: Question, winner: str) -> Question:
+    return msgspec.structs.replace(question, answer=winner)
+
+
+def _reads(question: Question, task: Task) -> bool:
+    """Whether a winner is read as itself, as a right answer would be."""
+    answer = question.answer or ""
+    return canonical(answer, task.kind, asked(task, question.question)) == answer
+
+
+def manner(sample: SampleConfig) -> EvalConfig:
+    """How a check-up asks: as the run was sampled, with a stream of its own for all rounds."""
+    shared = ("top_k", "top_p", "min_p", "max_tokens", "prompt", *EngineConfig.__struct_fields__)
+    return EvalConfig(
+        modes=("cot", "sc"),
+        paths=PATHS,
+        temperature=(sample.temperature,),
+        sample_seed=(seed_of(sample.seed, STREAM),),
+        **{name: getattr(sample, name) for name in shared},
+    )
+
+
+def figures_of(found: Evaluation, folder: RunDir) -> dict[str, Figures]:
+    """Each model's check-up in numbers, by its name, from an evaluation and its answers."""
+    return {v.model: _figures(v.model, answers_of(v, folder.eval_dir), found) for v in found.mains}
+
+
+def _figures(model: str, answers: Sequence[Answer], found: Evaluation) -> Figures:
+    said: dict[str, list[Said]] = {q: [] for q in found.gold}
+    for a in answers:
+        if a.question_id in said:
+            route = path_key(a.text)
+            said[a.question_id].append(Said(a.predicted_answer, route, a.mode != "sc"))
+    return figures(model, said, found.gold)

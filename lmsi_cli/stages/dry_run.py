@@ -1,0 +1,280 @@
+r"""What `lmsi sample` and `lmsi eval` would ask and what that would cost, without doing it.
+
+Draws a few trial paths to see how long one is; the speed is that of the very cache which the run
+would take. Writes nothing. The first prompt is spelt from its ids, so that a control token is told
+from a text that looks like one:
+
+    Preview(chat=True, why="the file has a chat template", folds_system=False, questions=400,
+            prompt=(Piece(text="<|im_start|>", mark=True), Piece(text="user\nTom has", mark=False),
+            ...), ids=(151644, 872, ...), shortest=96, median=118.0, longest=164, shared_prefix=3,
+            cost=Estimate(width=64, unified=False, cells=16896, seconds=151.2, ...), ...)
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+from lmsi_cli.config import SamplingConfig
+from lmsi_cli.engine.base import Encoded, Request, blocks
+from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
+from lmsi_cli.engine.context_check import split_for
+from lmsi_cli.engine.encode import Encoder
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import TWO_STAGES, render, rotates, second_words
+from lmsi_cli.records import Mode, Progress, Prompt, Record
+from lmsi_cli.stages.asking import Asking
+from lmsi_cli.stages.evaluate import Exam, paths_of, sampling_of, ways
+from lmsi_cli.stages.evaluate import requests_of as requests_of_mode
+from lmsi_cli.stages.measure import Measurement
+from lmsi_cli.stages.pipeline import Job, open_engine, settle
+from lmsi_cli.stages.sample import requests_of
+from lmsi_cli.stages.trial import Trial
+from lmsi_cli.stats import smallest_visible
+from lmsi_cli.tasks.wording import Wording
+
+TRIAL_PATHS = 24
+TRIAL_SECONDS = 30.0  # then the paths that still run count with all the tokens they may have
+BESIDES_DECODING = 1.08  # drawing, text and copies of prompts, as measured on the embedded model
+
+
+class Piece(Record, frozen=True, kw_only=True):
+    """A stretch of a prompt; ``mark``: one token that stands for no text of the messages."""
+
+    text: str
+    mark: bool
+
+
+class Estimate(Record, frozen=True, kw_only=True):
+    """Bytes, tokens and seconds of a run to come; ``at_most``: some trial paths were not done."""
+
+    width: int
+    unified: bool
+    cells: int
+    cache_bytes: int
+    model_bytes: int
+    trial_paths: int
+    tokens_per_path: float
+    tokens_s: float
+    seconds: float
+    at_most: bool
+
+
+class Preview(Record, frozen=True, kw_only=True):
+    """The prompts of a run; lengths and ``shared_prefix`` (common to all prompts) in tokens.
+
+    ``folds_system``: the template knows no system message, so its text opens the first turn.
+    ``begun``: what the prompt's end already says of the reply, an opened thinking block.
+    ``second``: the words of the first question's second stage, if there is one; ``templates``: how
+    many different prompts the paths of a question take in turn, of which the first are counted.
+    """
+
+    chat: bool
+    why: str
+    folds_system: bool
+    begun: str
+    prompt: tuple[Piece, ...]
+    ids: tuple[int, ...]
+    questions: int
+    shortest: int
+    median: float
+    longest: int
+    shared_prefix: int
+    wording: Wording
+    trial: Trial | None
+    cost: Estimate
+    second: str = ""
+    templates: int = 1
+
+
+def preview(job: Job, progress: Progress) -> Preview:
+    """Write all prompts, count their tokens, and reckon up what their paths would cost.
+
+    Args:
+        job: Of a model file.
+        progress: Is told of a trial of wordings, which is held as the run would hold it.
+
+    Raises:
+        LmsiError: There are no questions, none fits, or the chat template refuses the prompt.
+    """
+    with open_engine(job) as engine:
+        assert isinstance(engine, LlamaEngine)  # a server's prompts are its own
+        asking = settle(job, engine, None, progress)
+        requests = requests_of(job.asked, engine, asking.task, asking.config)
+        if not requests:
+            raise LmsiError("no questions to show a prompt for")
+        cost = estimate(requests, engine, asking.config, asking.task.trigger)
+        return _preview(job, asking, engine.encoder.given(asking.task.variables), cost)
+
+
+def _preview(job: Job, asking: Asking, encoder: Encoder, cost: Estimate) -> Preview:
+    task, words = asking.task, [q.question for q in job.asked]
+    prompts = [render(task, text, task.format) for text in words]
+    encoded = [encoder.prompt(p) for p in prompts]
+    lengths = [len(e.ids) for e in encoded]
+    return Preview(
+        chat=task.chat is not None,
+        why=asking.why,
+        folds_system=_folds(prompts[0], encoder),
+        begun=encoded[0].begun,
+        prompt=tuple(Piece(text=t, mark=m) for t, m in encoder.runs(encoded[0].ids) if t),
+        ids=tuple(encoded[0].ids),
+        questions=len(prompts),
+        shortest=min(lengths),
+        median=statistics.median(lengths),
+        longest=max(lengths),
+        shared_prefix=_shared(encoded),
+        wording=asking.wording,
+        trial=asking.trial,
+        cost=cost,
+        second=second_words(task, words[0]) if task.format == TWO_STAGES else "",
+        templates=rotates(task, task.format),
+    )
+
+
+def _folds(prompt: Prompt, encoder: Encoder) -> bool:
+    return not isinstance(prompt, str) and encoder.frame(prompt).folds
+
+
+def _shared(encoded: Sequence[Encoded]) -> int:
+    """Tokens that the KV cache holds once for all prompts."""
+    return shared_prefix([tuple(e.ids) for e in encoded])
+
+
+def request_there(job: Job, progress: Progress) -> dict[str, object]:
+    """The first request that a server would get; what it costs only the server knows.
+
+    Raises:
+        LmsiError: The server is not there, or there is no question.
+    """
+    with open_engine(job) as engine:
+        assert not isinstance(engine, LlamaEngine)
+        asking = settle(job, engine, None, progress, trial=False)
+        first = requests_of(job.asked[:1], engine, asking.task, asking.config)
+        if not first:
+            raise LmsiError("no questions to show a prompt for")
+        body = engine.first_body(first[0], asking.config)
+    return {"request": body, "paths": len(job.asked) * job.settings.paths}
+
+
+def estimate(
+    requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
+) -> Estimate:
+    """Try a few paths and reckon up the rest.
+
+    Args:
+        requests: All of the run, none of them drawn yet.
+        engine: The loaded model.
+        config: Settings of the run; an early stop makes the time an upper bound.
+        trigger: The task's words before an answer.
+
+    Raises:
+        LmsiError: No question fits the context, or the cache does not fit the memory.
+    """
+    fitting = split_for(engine, requests, config).fitting
+    parts = blocks(fitting)
+    need = max((need_of(part, config.max_tokens) for part in parts), key=lambda n: n.longest)
+    layout, pace = engine.pace(need)
+    lengths, open_ = _trial(fitting, engine, config, trigger)
+    length = (sum(lengths) + open_ * config.max_tokens) / (len(lengths) + open_)
+    paths = sum(len(r.wanted) for r in fitting)
+    read = sum(_to_read(part) for part in parts)
+    return Estimate(
+        width=layout.width,
+        unified=layout.unified,
+        cells=layout.cells,
+        cache_bytes=bytes_of(layout, engine.model.sizes),
+        model_bytes=engine.info.bytes,
+        trial_paths=len(lengths),
+        tokens_per_path=length,
+        tokens_s=pace.write / BESIDES_DECODING,
+        seconds=paths * length * BESIDES_DECODING / pace.write + read / pace.read,
+        at_most=open_ > 0,
+    )
+
+
+def _to_read(block: Sequence[Request]) -> int:
+    """Tokens of prompts, of which the common start is read once."""
+    prefix = shared_prefix([r.prompt for r in block])
+    return prefix + sum(len(r.prompt) - prefix for r in block)
+
+
+def _trial(
+    requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
+) -> tuple[list[int], int]:
+    """Tokens of finished trial paths, and how many were not finished in time."""
+    requests = [r for r in requests if r.block == requests[0].block]
+    spread = requests[:: max(1, len(requests) // TRIAL_PATHS)][:TRIAL_PATHS]
+    each = max(1, TRIAL_PATHS // len(spread))
+    asked = [r._replace(wanted=r.wanted[:each]) for r in spread]
+    begun, lengths = time.monotonic(), list[int]()
+    paths = engine.generate(asked, config, trigger)
+    for path in paths:
+        lengths.append(path.tokens + (path.first.tokens if path.first else 0))
+        if time.monotonic() - begun > TRIAL_SECONDS:
+            break
+    return lengths, sum(len(r.wanted) for r in asked) - len(lengths)
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """One data set to come.
+
+    ``smallest_visible`` is the smallest true difference, as a fraction, that exact McNemar shows in
+    4 of 5 repeats at 5% if a quarter of the questions changes; with several data sets or adapters
+    Holm's correction asks for more. Where questions cluster, ``groups`` counts the clusters and
+    stands for the questions. ``tokens`` and ``seconds`` are of all models.
+    """
+
+    data: str
+    questions: int
+    models: int
+    answers: int
+    groups: int | None
+    smallest_visible: float
+    tokens: float
+    seconds: float
+    at_most: bool
+
+
+def plans_of(wanted: Measurement) -> list[Plan]:
+    """Reckon up every data set of an evaluation by a model file."""
+    assert wanted.model is not None  # what a server takes only the server knows
+    with LlamaEngine(wanted.model.path, wanted.settings) as engine:
+        return [plan(exam, len(wanted.variants), engine) for exam in wanted.exams]
+
+
+def plan(exam: Exam, models: int, engine: LlamaEngine) -> Plan:
+    """Reckon up one data set.
+
+    Raises:
+        LmsiError: No question fits the context, or the cache does not fit the memory.
+    """
+    engine.use_adapter(None)
+    jobs = [(mode, way) for way in ways(exam.config) for mode in _modes(exam, way.greedy)]
+    costs: dict[Mode, Estimate] = {}
+    for mode, way in jobs:
+        if mode not in costs:  # another temperature or seed costs as much
+            requests = requests_of_mode(exam, engine, mode, way.seed)
+            sampling = sampling_of(exam.config, mode, way)
+            costs[mode] = estimate(requests, engine, sampling, exam.task.trigger)
+    n = len(exam.asked)
+    clusters = {q.group or q.id for q in exam.asked}
+    return Plan(
+        data=exam.name,
+        questions=n,
+        models=models,
+        answers=models * n * sum(paths_of(exam.config, mode) for mode, _ in jobs),
+        groups=len(clusters) if len(clusters) < n else None,
+        smallest_visible=smallest_visible(len(clusters)),
+        tokens=models
+        * n
+        * sum(paths_of(exam.config, mode) * costs[mode].tokens_per_path for mode, _ in jobs),
+        seconds=models * sum(costs[mode].seconds for mode, _ in jobs),
+        at_most=any(c.at_most for c in costs.values()),
+    )
+
+
+def _modes(exam: Exam, greedy: bool) -> list[Mode]:
+    return [m for m in dict.fromkeys(exam.config.modes) if (m == "sc") != greedy]

@@ -1,0 +1,230 @@
+"""`lmsi eval` before and around the asking: which sets, which models, here or on a server.
+
+Makes sure of all that can be wrong before a model is loaded; what is asked and how it is marked is
+in ``evaluate.py``:
+
+    measure(prepare(run, EvalConfig(), ["test.jsonl"]), progress)
+    -> [Evaluation(data="test", n=300, variants=(...), ...)]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lmsi_cli.catalog import Model
+from lmsi_cli.config import DEFAULT_TASK, LLAMA, EvalConfig
+from lmsi_cli.contamination import check_measured
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.pinned_settings import same_file
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Progress, Question
+from lmsi_cli.report.results import BASE, Evaluation
+from lmsi_cli.resume import check_base, check_model
+from lmsi_cli.rounds.kept import adapters_of
+from lmsi_cli.run_folder import RunDir, chosen_scale, sha256_file
+from lmsi_cli.splits import parts_of
+from lmsi_cli.stages import servers
+from lmsi_cli.stages.asking import examined, sample_config, task_of
+from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
+from lmsi_cli.stages.pipeline import model_of
+from lmsi_cli.tasks.golds import gold_answers
+from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
+
+if TYPE_CHECKING:  # needs packages that only servers need
+    from lmsi_cli.engine.server.engine import ServerEngine
+
+
+class Measurement(NamedTuple):
+    """What is to be measured; ``model`` is None on a server, whose adapters go by their names."""
+
+    run: RunDir
+    settings: EvalConfig
+    exams: Sequence[Exam]
+    model: Model | None
+    variants: Sequence[Variant] = ()
+    adapters: Sequence[str] = ()
+
+
+def prepare(
+    run: RunDir,
+    settings: EvalConfig,
+    data: Sequence[str],
+    adapters: Sequence[str] = (),
+    allow_overlap: bool = False,
+) -> Measurement:
+    """Read the labelled sets and find the models; loads none.
+
+    Args:
+        run: The run folder.
+        settings: How it is asked.
+        data: Files of labelled questions.
+        adapters: More GGUF adapters, or run folders with one; of a server, their names there.
+        allow_overlap: Measure on questions that were trained on, too.
+
+    Raises:
+        LmsiError: A set, an adapter or the model is not as it should be, an adapter was trained on
+            a question of a set, or a setting does not go with what draws.
+    """
+    if settings.engine != LLAMA:
+        _check_server(settings)
+        settings = servers.as_sampled(run, settings)
+        return Measurement(run, settings, _exams(run, data, settings), None, adapters=adapters)
+    servers.refuse_settings(settings)
+    settings = same_file(run, settings)
+    model, exams = model_of(run), _exams(run, data, settings)
+    files = [_adapter_file(Path(a)) for a in adapters]
+    variants = variants_of(run, model.path, files, settings.scale)
+    if not allow_overlap:
+        _check_overlap(variants, exams)
+    return Measurement(run, settings, exams, model, variants)
+
+
+def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
+    """Ask the questions that have no answer yet; the folder is held by the caller (``locked``)."""
+    run, settings, exams, model, variants, adapters = wanted
+    if model is None:
+        with servers.reach(settings.model, settings) as there:
+            variants = _variants_there(there, adapters)
+            return evaluate(exams, variants, there, run, progress, servers.about(there))
+    with LlamaEngine(model.path, settings) as engine:
+        return evaluate(exams, variants, engine, run, progress, about(model, engine))
+
+
+def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
+    """Read labelled sets; their names, which name the results, must differ.
+
+    Raises:
+        LmsiError: They do not, or a file is not sound.
+    """
+    found: dict[str, Sequence[Question]] = {}
+    for place, file in enumerate(files):
+        name = set_name(file)
+        if file in files[:place]:
+            raise LmsiError(f"{file}: --data names it twice", hint="name each file once")
+        if name in found:
+            raise LmsiError(f"{file}: another --data file is called {name} too", hint="rename one")
+        found[name] = read_labelled(file)
+    return found
+
+
+def _exams(run: RunDir, data: Sequence[str], settings: EvalConfig) -> list[Exam]:
+    if not data:
+        raise LmsiError("no questions to measure on", hint="give --data FILE")
+    sets, sample = labelled_sets(data), sample_config(run)
+    found = [
+        Exam(name, sets[name], *examined(_task(run, source, settings.task), sample, settings))
+        for source, name in zip(data, map(set_name, data), strict=True)
+    ]
+    for exam in found:
+        gold_answers(exam.asked, exam.task)
+    return found
+
+
+def _task(run: RunDir, data: str, name: str) -> Task:
+    """The task by name; by default as sampled, but the set's own where its answers are others."""
+    sampled, layout = task_of(run, name), split_source(data)[0]
+    if name != DEFAULT_TASK or layout is None:
+        return sampled
+    own = task_of(run, layout)
+    return sampled if own.kind == sampled.kind else own
+
+
+def _check_overlap(variants: Sequence[Variant], exams: Sequence[Exam]) -> None:
+    """Refuse to measure on what an adapter's run was trained on."""
+    asked = {exam.name: exam.asked for exam in exams}
+    for file in dict.fromkeys(v.adapter for v in variants if v.adapter):
+        check_measured(trained_on(Path(file)), asked)
+
+
+def _adapter_file(given: Path) -> Path:
+    """A GGUF adapter, or that of a run folder."""
+    file = RunDir(given).adapter_gguf if given.is_dir() else given
+    if not file.is_file():
+        raise LmsiError(f"{file}: no such adapter", hint="give a GGUF adapter or a run folder")
+    return file
+
+
+def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
+    """What an evaluation's record says of its model, and versions."""
+    info = engine.info
+    words = (engine.model.piece(token) for token in range(engine.model.n_vocab))
+    source = {
+        "file": model.path.name,
+        "sha256": sha256_file(model.path),
+        # two tokenizers are one if they spell all tokens alike
+        "tokenizer_sha256": hashlib.sha256(b"\0".join(words)).hexdigest(),
+        "architecture": info.architecture,
+        "parameters": info.parameters,
+        # of the file itself, even where a faster copy of it answers
+        "bytes": sum(part.stat().st_size for part in parts_of(model.path)),
+    }
+    versions = {"lmsi": version("lmsi"), "llama_cpp_python": version("llama-cpp-python")}
+    return {"source": source, "versions": versions}
+
+
+def variants_of(
+    run: RunDir,
+    model: Path,
+    adapters: Sequence[Path] = (),
+    scales: Sequence[float] = (),
+    rounds: Sequence[RunDir] | None = None,
+) -> list[Variant]:
+    """The base model, the run's adapter if it has one, and others; each at every scale.
+
+    Args:
+        run: The run folder.
+        model: Its base model.
+        adapters: More GGUF adapters, for the same base.
+        scales: How strongly they act; none: as chosen for each when it was trained, else 1.
+        rounds: Folders of the run's own rounds; not given: of several, the one that is kept.
+
+    Raises:
+        LmsiError: The paths were drawn, or an adapter was trained, with another base.
+    """
+    base = {"model_sha256": sha256_file(model)}
+    check_model(run, model, base["model_sha256"])
+    own = adapters_of(run, rounds)
+    found = [Variant(BASE, None, base)]
+    for name, file in {**own, **_named(adapters, own)}.items():
+        check_base(file, base["model_sha256"])
+        identity = {**base, "adapter_sha256": sha256_file(file)}
+        several = len(scales) > 1
+        for scale in scales or (chosen_scale(file),):
+            label = f"{name} x{scale:g}" if several else name
+            found.append(Variant(label, str(file), identity, scale))
+    return found
+
+
+def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Path]:
+    """Name adapters by their run folder or file; of equal names the later ones get a number."""
+    found: dict[str, Path] = {}
+    for file in adapters:
+        named = file.parent.parent.name if file.parent.name == "adapter" else ""
+        stem = named or file.stem
+        name, n = stem, 2
+        while name in found or name in (BASE, "adapter", *own):
+            name, n = f"{stem}-{n}", n + 1
+        found[name] = file
+    return found
+
+
+def _check_server(settings: EvalConfig) -> None:
+    """Refuse what a server cannot be asked for."""
+    if settings.scale:
+        raise LmsiError("--adapter-scale: a server's adapters act as it was told", "leave it out")
+
+
+def _variants_there(engine: ServerEngine, adapters: Sequence[str]) -> list[Variant]:
+    """The base, and the adapters that the server offers under names of their own."""
+    found = [Variant(BASE, None, engine.identity)]
+    for name in dict.fromkeys(adapters):
+        engine.use_adapter(name)  # whether it is there is known before an hour of asking
+        label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+        found.append(Variant(label, name, {**engine.identity, "adapter_model": name}))
+    engine.use_adapter(None)
+    return found

@@ -1,0 +1,321 @@
+"""How every command that draws paths begins: model opened, wording settled, run folder bound.
+
+A job is a model, a task, settings and questions. Its paths are drawn by llama.cpp in this process,
+by an OpenAI-compatible server or by Ray workers; what comes before and after is the same for all:
+
+    with opened(job, run, progress) as drawing:  # nothing is left open in its settings
+        draw(drawing, job.questions, run, progress)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+
+from lmsi_cli import cluster
+from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.config import LLAMA, SampleConfig
+from lmsi_cli.engine.encode import ChatMode, Encoder, choose
+from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.llama import vocabulary
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Progress, Question
+from lmsi_cli.resume import check_model
+from lmsi_cli.run_folder import RunDir, discard, sha256_file, teacher_of
+from lmsi_cli.stages import servers
+from lmsi_cli.stages.asking import Asking, ask, keep, pick_task, sampled
+from lmsi_cli.stages.sample import (
+    SampleSummary,
+    as_begun,
+    bind,
+    drawn_by,
+    put_on,
+    sample,
+    sample_in_pool,
+)
+from lmsi_cli.tasks.golds import check_options
+
+if TYPE_CHECKING:  # needs packages that only servers need
+    from lmsi_cli.engine.server.engine import ServerEngine
+
+# what becomes of the paths that a folder holds already
+Old = Literal["kept", "discarded", "discarded if different"]
+
+
+class Job(NamedTuple):
+    """What is to be drawn; ``model`` is None where a server has it."""
+
+    model: Model | None
+    task: Task
+    settings: SampleConfig
+    questions: Sequence[Question]
+
+    @property
+    def asked(self) -> Sequence[Question]:
+        """The questions within the limit."""
+        return self.questions[: self.settings.limit or None]
+
+
+class Drawing(NamedTuple):
+    """An open engine, how it is asked, and what a run of it is tied to besides its settings."""
+
+    engine: LlamaEngine | ServerEngine
+    asking: Asking
+    identity: dict[str, Any]
+
+
+def job_of(settings: SampleConfig, questions: Sequence[Question], source: str = "") -> Job:
+    """Find the model and the task of a run; loads nothing.
+
+    Args:
+        settings: How paths are drawn.
+        questions: What is asked.
+        source: The file that they come from, whose layout may name a task.
+
+    Raises:
+        LmsiError: There is no such model or task, a question does not fit the task, or a setting
+            does not go with what draws the paths.
+    """
+    _check_engine(settings)
+    model = find_model(settings.model) if settings.engine == LLAMA else None
+    job = Job(model, pick_task(settings.task, model, source), settings, questions)
+    check_options(job.asked, job.task)
+    return job
+
+
+def here(settings: SampleConfig, command: str) -> SampleConfig:
+    """The settings of a command whose paths are drawn in this process, whatever [sample] says.
+
+    Raises:
+        LmsiError: They name a server.
+    """
+    if settings.engine != LLAMA:
+        raise LmsiError(
+            f"lmsi {command}: llama.cpp has to draw the paths, not --engine {settings.engine}",
+            hint="take `engine` out of the config file; `lmsi sample` and `lmsi eval` know servers",
+        )
+    return msgspec.structs.replace(settings, cluster="", workers=0)
+
+
+def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = False) -> SampleSummary:
+    """Draw the paths that a run folder lacks.
+
+    Args:
+        job: From ``job_of``.
+        run: Held by the caller (``locked``).
+        progress: Is told of everything.
+        overwrite: Discard what the folder holds, once the model has been loaded.
+
+    Raises:
+        LmsiError: As ``opened`` and ``sample``.
+    """
+    old: Old = "discarded" if overwrite else "kept"
+    if job.settings.cluster:
+        return _draw_in_cluster(job, run, progress, old)
+    with opened(job, run, progress, old) as drawing:
+        return draw(drawing, job.questions, run, progress)
+
+
+def draw(
+    drawing: Drawing, questions: Sequence[Question], run: RunDir, progress: Progress
+) -> SampleSummary:
+    """Draw the paths of some questions that the folder lacks."""
+    asking = drawing.asking
+    return sample(questions, drawing.engine, asking.task, asking.config, run, progress)
+
+
+@contextmanager
+def opened(
+    job: Job,
+    run: RunDir,
+    progress: Progress,
+    old: Old = "kept",
+    trial: bool = True,
+    asking: Asking | None = None,
+) -> Iterator[Drawing]:
+    """Open what draws, settle how questions are asked, and tie the folder to that.
+
+    Args:
+        job: From ``job_of``.
+        run: Held by the caller (``locked``).
+        progress: Is told of a trial of wordings.
+        old: What becomes of paths that are there.
+        trial: Whether wordings may be tried where the settings leave them open.
+        asking: How questions are asked, where another folder has settled that.
+
+    Raises:
+        LmsiError: The model does not load, the server is not there, or the folder holds paths of
+            other settings.
+    """
+    known = None if old == "discarded" else run
+    with open_engine(job, known) as engine:
+        asking = asking or settle(job, engine, known, progress, trial)
+        tied = _identity(job, asking, engine)
+        _begin(asking, run, tied, old)
+        yield Drawing(engine, asking, tied)
+
+
+def open_engine(job: Job, run: RunDir | None = None) -> LlamaEngine | ServerEngine:
+    """Load the model or reach the server; as the folder was begun, if one is given."""
+    settings = as_begun(run, job.settings) if run else job.settings
+    if job.model is None:
+        return servers.reach(settings.model, settings, run)
+    return LlamaEngine(job.model.path, settings)
+
+
+def settle(
+    job: Job,
+    engine: LlamaEngine | ServerEngine,
+    run: RunDir | None,
+    progress: Progress,
+    trial: bool = True,
+) -> Asking:
+    """Settle how questions are asked, with the adapter on that draws the paths."""
+    settings = job.settings
+    put_on(engine, settings.adapter)
+    choice = _form(engine, settings)
+    if choice.why == servers.UNSEEN:
+        progress.say(f"asked in conversations: {choice.why}")
+    trying = (engine, progress) if trial else None
+    return ask(job.task, choice, settings, job.questions, run, trying)
+
+
+def _form(engine: LlamaEngine | ServerEngine, settings: SampleConfig) -> ChatMode:
+    if isinstance(engine, LlamaEngine):
+        return choose(settings.chat, engine.encoder, settings.template_var)
+    return servers.form_of(settings)
+
+
+def _identity(job: Job, asking: Asking, engine: LlamaEngine | ServerEngine) -> dict[str, Any]:
+    """What a run is tied to besides its settings."""
+    if isinstance(engine, LlamaEngine):
+        return _identity_here(job, asking)
+    return {**engine.identity, **asking.named}
+
+
+def _identity_here(job: Job, asking: Asking) -> dict[str, Any]:
+    assert job.model is not None  # only a server's job has none
+    return {
+        **identity(job.model, asking),
+        **drawn_by(asking.config.adapter, job.model.path),
+    }
+
+
+def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
+    """Bind the folder; only now, for a model that does not load must not cost the old paths."""
+    if old == "discarded":
+        _discard(run)
+    try:
+        bind(run, asking.config, tied)
+    except LmsiError:
+        if old != "discarded if different":
+            raise
+        _discard(run)
+        bind(run, asking.config, tied)
+    keep(run, asking)
+
+
+def _discard(run: RunDir) -> None:
+    """Delete what lmsi wrote in a folder, later rounds and their check-ups included."""
+    for inner in (run.checkup.root, *sorted(run.root.glob("round-*"))):
+        if inner.is_dir():
+            discard(RunDir(inner))
+    discard(run)
+
+
+def identity(model: Model, asking: Asking) -> dict[str, Any]:
+    """What a run is tied to besides its settings: hashes, and versions for the record."""
+    return {
+        "model": str(model.path.absolute()),
+        "model_sha256": sha256_file(model.path),
+        **asking.named,
+        "llama_cpp_python": version("llama-cpp-python"),
+    }
+
+
+def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> SampleSummary:
+    """Let Ray workers draw; no engine is here for a trial, so the first wording serves."""
+    assert job.model is not None  # a server refuses --cluster
+    settings, known = job.settings, None if old == "discarded" else run
+    with cluster.connected(settings) as (ray, room):
+        with vocabulary(job.model.path) as words:
+            choice = choose(settings.chat, Encoder(words), settings.template_var)
+        asking = ask(job.task, choice, settings, job.questions, known)
+        begun = as_begun(run, settings) if known else settings
+        pool = cluster.Pool(ray, _worker_job(job, asking, begun, room.threads), room)
+        progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
+        pool.ready()
+        alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
+        _begin(asking._replace(config=alone), run, _identity_here(job, asking), old)
+        return sample_in_pool(job.questions, pool, asking.task, alone, run, progress)
+
+
+def _worker_job(job: Job, asking: Asking, begun: SampleConfig, threads: int) -> cluster.Job:
+    """What each worker does: as the run was begun, with its own share of the CPUs."""
+    assert job.model is not None
+    kind = {name: getattr(begun, name) for name in ("kv", "flash_attn", "fast_copy")}
+    settings = msgspec.structs.replace(asking.config, threads=threads, **kind)
+    drawing = drawn_by(settings.adapter, job.model.path)
+    files = {str(job.model.path.absolute()): sha256_file(job.model.path)}
+    if drawing:
+        files[drawing["adapter"]] = drawing["adapter_sha256"]
+    scale, shown = drawing.get("adapter_scale", 1.0), cluster.shown_of(job.asked)
+    return cluster.Job(files, scale, settings, asking.task, shown)
+
+
+def _check_engine(settings: SampleConfig) -> None:
+    """Refuse settings that do not go with what draws the paths."""
+    if settings.engine == LLAMA:
+        servers.refuse_settings(settings)
+        if settings.workers and not settings.cluster:
+            raise LmsiError("workers: that is a cluster's", hint="give --cluster local with it")
+    elif settings.cluster:
+        raise LmsiError(
+            f"--cluster {settings.cluster}: with --engine openai the server is what is shared",
+            hint="leave --cluster out; `concurrency` says how many requests are under way",
+        )
+    elif settings.adapter:
+        raise LmsiError(
+            f"--adapter {settings.adapter}: a server has its adapters under names of their own",
+            hint="ask for one with --model NAME",
+        )
+
+
+def model_of(run: RunDir) -> Model:
+    """The model that drew a run's paths, still the same file.
+
+    Args:
+        run: A run folder that ``lmsi sample`` has begun.
+
+    Raises:
+        LmsiError: The folder holds no run, or the file is gone or has changed.
+    """
+    saved = sampled(run)
+    if saved.get("engine", LLAMA) != LLAMA:
+        raise LmsiError(
+            f"{run.root}: its paths were drawn by a server ({saved['model']} on "
+            f"{saved.get('server')}), so there is no model file",
+            hint=f"`lmsi eval {run.root} --engine openai` measures it; "
+            f"`lmsi train {run.root} --student FILE` lets a model file learn from its votes",
+        )
+    model = Path(saved["model"])
+    if not model.is_file():
+        raise LmsiError(
+            f"{model}: the model of {run.root} is no longer there",
+            hint=f"tell where it is now: `{_again(run)}`",
+        )
+    check_model(run, model, sha256_file(model))
+    return find_model(str(model))
+
+
+def _again(run: RunDir) -> str:
+    """The command that takes a run folder up again with its model in another place."""
+    if told := teacher_of(run):
+        return f"lmsi train {told['run']} --student MODEL -o {run.root}"
+    return f"lmsi sample {run.questions} -m MODEL -o {run.root}"
