@@ -43,6 +43,8 @@ def rendered(*parts: Part) -> Iterator[Table | Text]:
         if before is not None and Sheet in (type(before), type(part)):
             yield Text("")
         if isinstance(part, Sheet):
+            if part.title:  # not Rich's, which folds it to the width of the table
+                yield Text(printable(part.title), style="italic")
             yield _table(part)
             if part.note:
                 yield Text(printable(part.note))
@@ -79,10 +81,7 @@ def verdict_line(verdict: str, before: str = "verdict: ") -> Text:
 
 
 def _table(sheet: Sheet) -> Table:
-    table = Table(title=Text(printable(sheet.title)), title_justify="left", box=None)
-    table.pad_edge, table.padding = False, (0, 2, 0, 0)
-    table.show_header = bool(sheet.columns)
-    table.min_width = min(len(sheet.title), 80)  # a title is folded to its table's width
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(sheet.columns))
     for place in range(len(sheet.columns or (sheet.rows or ((),))[0])):
         name = sheet.columns[place] if sheet.columns else ""
         figures = bool(sheet.columns and place) and all(_FIGURE.match(r[place]) for r in sheet.rows)
