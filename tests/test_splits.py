@@ -131,3 +131,19 @@ def test_merging_writes_one_file(whole, parts, tmp_path):
     [reader] = readers(tmp_path / "out.gguf")
     assert not [name for name in reader.fields if name.startswith("split.")]
     LlamaModel(tmp_path / "out.gguf").close()
+
+
+@pytest.mark.model
+def test_a_skimmed_header_has_all_but_the_words_themselves(gguf):
+    [skimmed], [whole] = readers(gguf), readers(gguf, whole=True)
+    assert [(t.name, t.data_offset) for t in skimmed.tensors] == [
+        (t.name, t.data_offset) for t in whole.tensors
+    ]
+    assert skimmed.fields.keys() == whole.fields.keys()
+    words = "tokenizer.ggml.tokens"
+    assert len(skimmed.fields[words].data) == len(whole.fields[words].contents()) > 1024
+    short = [name for name, field in whole.fields.items() if len(field.data) < 1024]
+    assert len(short) > 10
+    assert all(skimmed.fields[n].contents() == whole.fields[n].contents() for n in short)
+    with pytest.raises(IndexError):
+        skimmed.fields[words].contents()

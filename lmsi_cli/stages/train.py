@@ -103,7 +103,7 @@ def train_run(
         del trained
         again = with_adapter(model, run.adapter, summary.dtype)
         trained = Trained(summary, again, torch_logits(again, summary.dtype))
-    proof = prove(trained, model, run.adapter_gguf, prompts)
+    proof = prove(trained, model, run.adapter_gguf, seen)
     result = TrainResult(summary=summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     note = {**origin, "result": msgspec.to_builtins(result)}
@@ -215,14 +215,17 @@ def witness(model: Path, prompts: Sequence[list[int]]) -> Witness:
         return Witness(prompts, engine.last_logits(prompts))
 
 
-def prove(
-    trained: Trained, model: Path, adapter: Path, prompts: Sequence[list[int]]
-) -> AdapterProof:
-    """Compare PyTorch with llama.cpp on the same prompts, adapter off and on."""
+def prove(trained: Trained, model: Path, adapter: Path, seen: Witness) -> AdapterProof:
+    """Compare PyTorch with llama.cpp on the same prompts, adapter off and on.
+
+    What llama.cpp makes of them without the adapter was seen before the training.
+    """
 
     def llama(ids: Sequence[list[int]], adapted: bool) -> NDArray[np.float32]:
-        engine.use_adapter(str(adapter) if adapted else None)
+        if not adapted:
+            return seen.logits
+        engine.use_adapter(str(adapter))
         return engine.last_logits(ids)
 
     with LlamaEngine(model, ORIGINAL) as engine:
-        return verify(trained.logits, llama, prompts)
+        return verify(trained.logits, llama, seen.prompts)

@@ -79,7 +79,7 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     """
     import gguf
 
-    parts = readers(base)
+    parts = readers(base, whole=True)
     reader, whole = parts[0], [t for part in parts for t in part.tensors]
     _check(whole, base, lora)
     writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"), endianess=reader.endianess)
@@ -100,7 +100,7 @@ def rescale(adapter: Path, out: Path, scale: float) -> None:
     """Write an adapter that acts at scale 1 as this one does at ``scale``."""
     import gguf
 
-    lora, reader = read_lora(adapter), readers(adapter)[0]
+    lora, reader = read_lora(adapter), readers(adapter, whole=True)[0]
     if not lora.alpha and scale != 1.0:  # llama.cpp then scales by no rank
         raise LmsiError(f"{adapter}: its alpha is 0; it cannot be scaled")
     writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"))
