@@ -274,8 +274,8 @@ def save_adapter(model: nn.Module, out: Path) -> None:
     # "auto" would ask the Hugging Face hub whether the vocabulary has grown.
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     settings = model.peft_config["default"].to_dict() | {"inference_mode": True}  # type: ignore[index, union-attr]
-    settings["target_modules"] = sorted(settings["target_modules"])
-    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    plain = {k: sorted(v) if isinstance(v, set) else v for k, v in settings.items()}
+    text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
     (out / CONFIG).unlink(missing_ok=True)
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomic(out / WEIGHTS, save(whole, metadata={"format": "pt"}))
