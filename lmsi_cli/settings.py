@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from lmsi_cli.config import PRESETS, Config
+from lmsi_cli.config import PRESETS, RARE, Config
 from lmsi_cli.errors import LmsiError
 
 C = TypeVar("C", bound=Config)
@@ -61,9 +61,18 @@ def _zero_words(kind: type[Config]) -> dict[str, str]:
 
 
 def flags(name: str, meta: Meta) -> list[str]:
-    """Spell a setting as flags, the long one last: ``["-n", "--paths"]``."""
+    """Spell a setting as flags, the long one last: ``["-n", "--paths"]``, ``["--set top_k"]``."""
     told = (meta.extra or {}).get("flag", "")
+    if told == RARE:
+        return [f"{RARE} {name}"]
     return told.split("/") if told else [f"--{name.replace('_', '-')}"]
+
+
+def typed(kind: type[Config], name: str, value: object) -> str:
+    """Spell a setting as it is typed: ``--layers 2``, or ``--set row_tokens=512``."""
+    meta = typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])[1]
+    flag = flags(name, meta)[-1]
+    return f"{flag}{'=' if flag.startswith(RARE) else ' '}{value}"
 
 
 def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: str) -> LmsiError:

@@ -19,7 +19,7 @@ pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
 pytestmark = [pytest.mark.ray, pytest.mark.model]
 ROOT = Path(__file__).parent.parent
 QUESTIONS, PATHS = 24, 12
-ARGS = ["-n", PATHS, "--max-tokens", 32, "--kv", "split", "--seed", 3, "--threads", 1]
+ARGS = ["-n", PATHS, "--max-tokens", 32, "--set", "kv=split", "--seed", 3, "--threads", 1]
 INTERRUPTED = 130
 
 
@@ -156,7 +156,7 @@ def listening(processes):
 
 def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
     asked = ["sample", questions, "-n", 100, *ARGS[2:], "-o", tmp_path / "out", "-q"]
-    driver = begin(*asked, "--cluster", "local", "--workers", 2)
+    driver = begin(*asked, "--cluster", "local", "--set", "workers=2")
     try:
         wait_for(lambda: paths_in(tmp_path / "out") or driver.poll() is not None)
         processes = below(driver.pid)

@@ -19,8 +19,6 @@ SecondPlace = Annotated[
 DataName = Annotated[
     str, typer.Option("--data", help="Name of the data set, where a folder has several.")
 ]
-ModelA = Annotated[str, typer.Option("--model-a", help="Model of A; by default the last one.")]
-ModelB = Annotated[str, typer.Option("--model-b", help="Model of B; by default the last one.")]
 LineName = Annotated[
     str, typer.Option("--line", help="Whose flips to tell; by default the line that decides.")
 ]
@@ -52,8 +50,6 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     a: FirstPlace,
     b: SecondPlace,
     data: DataName = "",
-    model_a: ModelA = "",
-    model_b: ModelB = "",
     line: LineName = "",
     shown: Shown = None,
     intersect: Intersect = False,
@@ -75,8 +71,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     if own:
         raise LmsiError("--own belongs to --distilled", hint="give both, or leave it out")
     from lmsi_cli.report.pairwise import opposed_parts
-    from lmsi_cli.stages.compare import Place
     from lmsi_cli.stages.compare import compare as stage
 
-    result = stage(Place(a, model_a), Place(b, model_b), data, line, intersect)
+    result = stage(a, b, data, line, intersect)
     show(result, json, *opposed_parts(result, shown == "flips"))

@@ -9,7 +9,7 @@ import typer
 
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Quiet, RunFolder, chosen_round, show, watched
+from lmsi_cli.cli.session import Json, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import LLAMA, EvalConfig
 from lmsi_cli.errors import LmsiError
 
@@ -67,7 +67,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     dry_run: DryRun = False,
     imported: Import = None,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Measure the model before and after, on the same questions.
 

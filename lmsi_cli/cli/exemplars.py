@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Quiet, files_of, questions_in, show, watched
+from lmsi_cli.cli.session import Json, files_of, questions_in, show, watched
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
@@ -23,12 +23,6 @@ Seeds = Annotated[
 ]
 Out = Annotated[
     Path, typer.Option("-o", "--out", help="The task file to write (.toml).", show_default=False)
-]
-Work = Annotated[
-    Path | None,
-    typer.Option(
-        "--work", help="Run folder of the seeds' paths.", show_default="beside the file, as .run"
-    ),
 ]
 Exclude = Annotated[
     list[str] | None,
@@ -51,11 +45,10 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
     out: Out,
     settings: ExemplarsConfig,
     seeds: Seeds = None,
-    work: Work = None,
     exclude: Exclude = None,
     overwrite: Overwrite = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Let a model write its own exemplars: zero-shot rationales, chosen by vote.
 
@@ -73,7 +66,7 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
     source, _ = files_of(seeds, settings.model, "lmsi exemplars SEEDS -m MODEL -o FILE.toml")
     asked = _seeds(source, settings, exclude or [])
     job = job_of(settings.sampling(), asked, source)
-    run = RunDir(work or out.with_suffix(".run"))
+    run = RunDir(out.with_suffix(".run"))
     with locked(run), watched(quiet, run) as progress:
         made, drawn = make_exemplars(job, settings, out, run, progress, overwrite)
     show(made, json, exemplars_sheet(made, drawn))

@@ -18,19 +18,15 @@ TextArgument = Annotated[
 Kind = Annotated[
     str, typer.Option("--kind", help="number, choice, yesno, date, span, latex or text.")
 ]
-Trigger = Annotated[str, typer.Option("--trigger", help="The words before an answer.")]
 Asking = Annotated[
     str, typer.Option("--question", help="The question, if its options matter: (A) ... a line.")
 ]
-Percent = Annotated[bool, typer.Option("--percent", help="50% is the same number as 0.5.")]
 
 
 def explain(
     text: TextArgument,
     kind: Kind = DEFAULT_KIND,
-    trigger: Trigger = TRIGGER,
     question: Asking = "",
-    percent: Percent = False,
     json: Json = False,
 ) -> None:
     """Show every rule that looks for an answer, where it looks, and which one decides.
@@ -43,7 +39,7 @@ def explain(
     from lmsi_cli.thinking import answer_part
 
     said = answer_part(_unicode(text))
-    steps = steps_of(said, kind, trigger, Asked(listed(question), percent))
+    steps = steps_of(said, kind, TRIGGER, Asked(listed(question)))
     show(explained(said, steps), json, *explanation(said, steps))
 
 

@@ -11,7 +11,6 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import (
     Json,
     Overwrite,
-    Quiet,
     RunFolder,
     chosen_round,
     show,
@@ -49,7 +48,7 @@ def export(  # noqa: PLR0913 - one parameter per flag
     out: Out = None,
     overwrite: Overwrite = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
     number: Number = None,
 ) -> None:
     """Write the adapter alone, or merged into its base, with a model card and a check.

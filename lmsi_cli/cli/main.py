@@ -7,10 +7,12 @@ Anything else that escapes is a bug and shows its traceback.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,15 +39,21 @@ from lmsi_cli.cli import (
     watch,
 )
 from lmsi_cli.cli.console import err
+from lmsi_cli.cli.options import Common
+from lmsi_cli.config import RARE
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import processes
 
 INTERRUPTED = 130
+SWITCHES, VALUED = {"-q", "--quiet", "-v", "--verbose"}, {"--config", RARE}  # common options
 OVERWRITE = "--overwrite"
 
 
 class _Group(TyperGroup):
-    """Turns what the user can fix into a message, for every command."""
+    """Takes common options from wherever they stand; turns what the user can fix into a message."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's own signature
+        return super().parse_args(ctx, _common_first(args))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own signature
         try:
@@ -57,6 +65,20 @@ class _Group(TyperGroup):
             ended = isinstance(e, signals.Terminated)
             err().print(_goes_on("terminated" if ended else "interrupted"), markup=False)
             raise typer.Exit(signals.TERMINATED if ended else INTERRUPTED) from None
+
+
+def _common_first(args: Sequence[str]) -> list[str]:
+    """Move common options to where the group reads them: of ``sample -q`` make ``-q sample``."""
+    common, other, rest = list[str](), list[str](), iter(args)
+    for arg in rest:
+        name = arg.partition("=")[0]
+        if arg == "--":
+            return [*common, *other, arg, *rest]
+        if name in VALUED:
+            common += [arg] if "=" in arg else [arg, *islice(rest, 1)]
+        else:
+            (common if arg in SWITCHES else other).append(arg)
+    return [*common, *other]
 
 
 def _goes_on(how: str) -> str:
@@ -82,7 +104,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -101,13 +123,35 @@ def lmsi(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A TOML file of defaults; flags win.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            RARE,
+            metavar="NAME=VALUE",
+            help="A setting of the command, or of another one: sample.top_k=20. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what is chosen, and why.")
+    ] = False,
 ) -> None:
     """Make a language model on your laptop better at questions that have no answers.
 
     Sample many chains of thought per question, let them vote, train a small adapter on the
     majority, measure whether it helped.
+
+    The options below may also stand behind a command's name.
     """
     processes.check(ctx.invoked_subcommand)
+    ctx.obj = Common(config, settings or (), quiet)
+    if verbose:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("lmsi_cli").setLevel(logging.INFO)  # not what libraries say
 
 
 app.command("run")(run.run)

@@ -25,15 +25,6 @@ def models(context: typer.Context, json: Json = False) -> None:
         _list(json)
 
 
-@app.command("list")
-def list_(json: Json = False) -> None:
-    """List the models that come with lmsi.
-
-    Example: lmsi models list --json
-    """
-    _list(json)
-
-
 @app.command("show")
 def show_(name: Name, json: Json = False) -> None:
     """Print a model's card and its file's metadata.

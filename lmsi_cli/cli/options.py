@@ -10,58 +10,98 @@ help text exist once, in ``config/``, and a command's function stays short:
 from __future__ import annotations
 
 import inspect
-import logging
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
 
-from lmsi_cli.config import TABLES, Config
+from lmsi_cli.config import PANELS, RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import flags, resolve
 
 Command = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
-SETTINGS = "settings"  # the parameter that receives the resolved struct
-OTHERS = "tables"  # the parameter, if there is one, that receives all tables of the config file
 EMPTY = "none"  # an empty list, as it is typed and shown
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="A TOML file of defaults; flags win.")
-]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what is chosen, and why.")]
+ELSE = "Options"  # the panel of flags that no other one has
+
+
+class Common(NamedTuple):
+    """The options that all commands share; they may stand before or behind the command's name.
+
+    ``settings`` are those given by ``--set NAME=VALUE``.
+    """
+
+    config: Path | None = None
+    settings: Sequence[str] = ()
+    quiet: bool = False
 
 
 def configured(kind: type[Config]) -> Callable[[Command], Command]:
-    """Give a command one option per field of ``kind`` and pass it the resolved struct."""
+    """Give a command one option per field of ``kind`` and pass it the resolved struct.
+
+    The command's parameter ``settings`` receives the struct; ``quiet`` and ``tables``, if there are
+    such, what was said of progress, and all tables of the config file.
+    """
     names = kind.__struct_fields__
     table = next(name for name, its in TABLES.items() if its is kind)
 
     def wrap(command: Command) -> Command:
-        def run(config: Path | None = None, verbose: bool = False, **given: Any) -> None:  # noqa: ANN401 - any option
-            if verbose:
-                logging.basicConfig(format="%(message)s")
-                logging.getLogger("lmsi_cli").setLevel(logging.INFO)  # not what libraries say
-            typed = _lists(kind, {name: given.pop(name) for name in names})
-            tables = read_tables(config)
-            given[SETTINGS] = resolve(kind, tables.get(table, {}), typed)
-            if any(p.name == OTHERS for p in own):
-                given[OTHERS] = tables
-            command(**given)
+        def run(ctx: typer.Context, **given: Any) -> None:  # noqa: ANN401 - any option
+            common: Common = ctx.find_root().obj
+            typed = _lists(kind, {name: given.pop(name) for name in names if name in given})
+            tables = read_tables(common.config)
+            for name, values in _set(common.settings, table).items():
+                tables[name] = {**tables.get(name, {}), **values}
+                resolve(TABLES[name], values, where=RARE)
+            told: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
+            told |= {"tables": tables, "quiet": common.quiet}
+            command(**given, **{name: told[name] for name in told if name in own})
 
-        own = list(inspect.signature(command, eval_str=True).parameters.values())
-        parameters = [p for p in own if p.name not in (SETTINGS, OTHERS)]
-        parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
-        parameters += [*_options(kind), _keyword("config", ConfigFile)]
-        parameters += [_keyword("verbose", Verbose).replace(default=False)]
+        own = inspect.signature(command, eval_str=True).parameters
+        injected = ("settings", "tables", "quiet")
+        parameters = [p for p in own.values() if p.name not in injected]
+        parameters = [_keyword("ctx", typer.Context).replace(default=inspect.Parameter.empty)] + [
+            p.replace(kind=p.KEYWORD_ONLY) for p in parameters
+        ]
+        parameters += _options(kind)
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__name__, run.__doc__ = command.__name__, f"{inspect.getdoc(command)}{_further(kind)}"
         return run
 
     return wrap
+
+
+def _set(given: Sequence[str], table: str) -> Tables:
+    """Settings by table from ``NAME=VALUE``, or ``TABLE.NAME=VALUE`` for another command's."""
+    found: Tables = {}
+    for setting in given:
+        name, equals, value = setting.partition("=")
+        place, dot, inner = name.rpartition(".")
+        if not equals or not inner or (dot and place not in TABLES):
+            raise LmsiError(
+                f"{RARE} {setting}: expected NAME=VALUE or TABLE.NAME=VALUE",
+                hint=f"tables: {', '.join(TABLES)}",
+            )
+        there = place or table
+        inner = inner.replace("-", "_")
+        found.setdefault(there, {}).update(_lists(TABLES[there], {inner: value}))
+    return found
+
+
+def _further(kind: type[Config]) -> str:
+    """Name the settings without a flag, below a command's help."""
+    rare = [
+        f.name for f in msgspec.structs.fields(kind) if _meta(kind, f.name).extra["flag"] == RARE
+    ]
+    return f"\n\nFurther settings, for {RARE} NAME=VALUE: {', '.join(rare)}.\n" if rare else ""
+
+
+def _meta(kind: type[Config], name: str) -> Any:  # noqa: ANN401 - msgspec's Meta
+    return typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])[1]
 
 
 def read_tables(file: Path | None) -> Tables:
@@ -109,12 +149,13 @@ def _parts(value: str) -> list[str]:
 
 
 def _options(kind: type[Config]) -> list[inspect.Parameter]:
-    """One option per field; an absent flag is None, so that a config file can fill it."""
+    """One option per field with a flag; if absent it is None, so that a config file can fill it."""
     hints = typing.get_type_hints(kind, include_extras=True)
     found = []
     for field in msgspec.structs.fields(kind):
         type_, meta = typing.get_args(hints[field.name])
-        found.append(_option(field.name, type_, meta, field.default))
+        if meta.extra["flag"] != RARE:
+            found.append(_option(field.name, type_, meta, field.default))
     return found
 
 
@@ -124,10 +165,11 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
     # Typer would put parentheses around a default that only the config knows
     zero = meta.extra["zero"]
     told = f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
-    option = typer.Option(*spelt, help=told, show_default=False)
+    panel = next((p for p, names in PANELS.items() if name in names), ELSE)
+    option = typer.Option(*spelt, help=told, show_default=False, rich_help_panel=panel)
     found = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
     scalar = str if zero else next(found, str)
-    kind = list[str] if (meta.extra or {}).get("repeated") else scalar
+    kind = list[str] if meta.extra["repeated"] else scalar
     return _keyword(name, Annotated[kind | None, option])
 
 

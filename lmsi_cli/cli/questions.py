@@ -10,7 +10,7 @@ import typer
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.sample import Out
-from lmsi_cli.cli.session import Json, Overwrite, Quiet, files_of, questions_in, show, watched
+from lmsi_cli.cli.session import Json, Overwrite, files_of, questions_in, show, watched
 from lmsi_cli.config import NO_STOP, EngineConfig, QuestionsConfig, SampleConfig
 from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import NONE, percent
@@ -37,7 +37,7 @@ Exclude = Annotated[
 ]
 ENDED = {
     "enough": "as many as were asked for",
-    "effort": "--effort is used up",
+    "effort": "the effort is used up",
     "no new questions": "the last drafts brought no new question",
 }
 
@@ -51,7 +51,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     exclude: Exclude = None,
     overwrite: Overwrite = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Let the model write new questions, and keep those that its own paths agree on.
 

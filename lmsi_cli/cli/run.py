@@ -18,7 +18,6 @@ from lmsi_cli.cli.session import (
     Force,
     Json,
     Overwrite,
-    Quiet,
     files_of,
     questions_in,
     show,
@@ -61,7 +60,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Let a model improve itself: sample, vote, train, measure.
 
@@ -154,14 +153,13 @@ def _plan(
 
 
 def _speed(settings: RunConfig) -> dict[str, Any]:
-    names = ("parallel", "threads", "gpu_layers", "seed")
+    names = ("threads", "gpu_layers", "seed")
     return {name: getattr(settings, name) for name in names}
 
 
 def _sample_settings(settings: RunConfig, tables: Tables) -> SampleConfig:
-    names = ("model", "paths", "limit", "stop", "template_var")
+    names = ("model", "paths", "limit")
     asked = {name: getattr(settings, name) for name in names}
-    asked["chat"] = None if settings.chat == "auto" else settings.chat
     return resolve(SampleConfig, tables.get("sample", {}), _speed(settings), asked)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Overwrite, Quiet, questions_in, show, shown, watched
+from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, shown, watched
 from lmsi_cli.config import LLAMA, SampleConfig
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
@@ -38,7 +38,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Draw many chain-of-thought paths per question.
 

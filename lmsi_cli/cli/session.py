@@ -33,7 +33,6 @@ RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on in spite of what would be refused.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
 @contextmanager

@@ -25,15 +25,6 @@ def tasks(context: typer.Context, json: Json = False) -> None:
         _list(json)
 
 
-@app.command("list")
-def list_(json: Json = False) -> None:
-    """List the tasks that come with lmsi.
-
-    Example: lmsi tasks list --json
-    """
-    _list(json)
-
-
 @app.command("show")
 def show_(name: Name, json: Json = False) -> None:
     """Check a task and print its file: a pattern for one of your own.

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Force, Json, Overwrite, Quiet, RunFolder, show, watched
+from lmsi_cli.cli.session import Force, Json, Overwrite, RunFolder, show, watched
 from lmsi_cli.config import TrainConfig
 
 StudentModel = Annotated[
@@ -50,7 +50,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Train a LoRA adapter on the kept paths and prove that it works.
 

@@ -9,7 +9,7 @@ import typer
 
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Force, Json, Quiet, RunFolder, show, watched
+from lmsi_cli.cli.session import Force, Json, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.stages.asking import task_of
 
@@ -48,7 +48,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     second: Second = None,
     force: Force = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: bool = False,
 ) -> None:
     """Let the paths vote, keep those that agree, and say whether to train on them.
 

@@ -11,21 +11,20 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 
 from __future__ import annotations
 
+from lmsi_cli.config.commands import ExemplarsConfig, ExportConfig, QuestionsConfig, RunConfig
 from lmsi_cli.config.evaluation import EvalConfig
-from lmsi_cli.config.exemplars import ExemplarsConfig
-from lmsi_cli.config.exporting import ExportConfig
 from lmsi_cli.config.options import (
     DEFAULT_KIND,
     DEFAULT_MODEL,
     DEFAULT_TASK,
+    PANELS,
+    RARE,
     Config,
     opt,
 )
-from lmsi_cli.config.questions import QuestionsConfig
-from lmsi_cli.config.running import RunConfig
 from lmsi_cli.config.sampling import (
-    CHAT,
     FEW_SHOT,
+    LLAMA,
     NO_STOP,
     ORIGINAL,
     STOP_FORMS,
@@ -33,6 +32,7 @@ from lmsi_cli.config.sampling import (
     SYSTEM,
     Criterion,
     EngineConfig,
+    EngineName,
     FastCopy,
     FilterConfig,
     FlashMode,
@@ -40,8 +40,9 @@ from lmsi_cli.config.sampling import (
     Layers,
     SampleConfig,
     SamplingConfig,
+    ServerConfig,
+    serving,
 )
-from lmsi_cli.config.serving import LLAMA, EngineName, ServerConfig, serving
 from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
 from lmsi_cli.config.variables import Variables, name_of, values_of
 from lmsi_cli.config.voting import (
@@ -58,7 +59,6 @@ from lmsi_cli.config.voting import (
 )
 
 __all__ = [
-    "CHAT",
     "DEFAULT_KIND",
     "DEFAULT_MODEL",
     "DEFAULT_TASK",
@@ -68,8 +68,10 @@ __all__ = [
     "MAJORITY",
     "NO_STOP",
     "ORIGINAL",
+    "PANELS",
     "PAPER",
     "PRESETS",
+    "RARE",
     "SPEED_ONLY",
     "STOP_FORMS",
     "STOP_PATTERN",

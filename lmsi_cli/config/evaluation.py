@@ -13,17 +13,20 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lmsi_cli.config.options import DEFAULT_TASK, opt
-from lmsi_cli.config.sampling import HOTTEST, TEMPERATURE, FilterConfig, SamplingConfig
-from lmsi_cli.config.serving import (
+from lmsi_cli.config.options import DEFAULT_TASK, opt, rare
+from lmsi_cli.config.sampling import (
     DEFAULT,
+    HOTTEST,
     LLAMA,
+    TEMPERATURE,
     ApiKeyFile,
     BaseUrl,
     Concurrency,
     EngineChoice,
+    FilterConfig,
     PerRequest,
     Retries,
+    SamplingConfig,
     Timeout,
 )
 from lmsi_cli.records import ChatChoice, Mode
@@ -45,29 +48,33 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
         tuple[Temperature, ...],
         opt("Temperatures of the sampled paths, comma-separated.", min_length=1),
     ] = (TEMPERATURE,)
-    sample_seed: Annotated[
+    seed: Annotated[
         tuple[Seed, ...],
-        opt("Seeds of the sampled paths, comma-separated; none: that of --seed."),
-    ] = ()
-    seed: Annotated[int, opt("Seed of the resampled intervals.", ge=0)] = 0
+        opt("Seeds of the sampled paths, comma-separated; the first also resamples.", min_length=1),
+    ] = (0,)
     prompt: Annotated[
-        str, opt("How the modes cot and sc ask: a format, a wording or a file; none: as sampled.")
+        str, opt("How cot and sc ask: a format, a wording or a file; none: as sampled.")
     ] = ""
     max_tokens: Annotated[
         int, opt("Longest path, in tokens; auto: as sampled.", zero="auto", ge=0)
     ] = 0
     task: Annotated[str, opt("Answer kind and exemplars; auto: as sampled.")] = DEFAULT_TASK
-    chat: Annotated[ChatChoice, opt("Ask in conversations: on, off, or auto: as sampled.")] = "auto"
+    chat: Annotated[ChatChoice, rare("Ask in conversations: on, off, or auto: as sampled.")] = (
+        "auto"
+    )
     few_shot: Annotated[
         Literal["auto", "turns", "message"],
-        opt("Exemplars of a conversation: as turns, in one message, or auto: as sampled."),
+        rare("Exemplars of a conversation: as turns, in one message, or auto: as sampled."),
     ] = "auto"
-    system: Annotated[str | None, opt("System message of a conversation; none: as sampled.")] = None
+    system: Annotated[str | None, rare("System message of a conversation; none: as sampled.")] = (
+        None
+    )
     scale: Annotated[
         tuple[Scale, ...],
-        opt("Adapter scales, comma-separated; none: as chosen for each, else 1.",
-            "--adapter-scale"),
-    ] = ()  # fmt: skip
+        opt(
+            "Adapter scales, comma-separated; none: as chosen for each, else 1.", "--adapter-scale"
+        ),
+    ] = ()
     limit: Annotated[int, opt("Only the first questions of each set; 0 takes all.", ge=0)] = 0
     engine: EngineChoice = LLAMA
     base_url: BaseUrl = DEFAULT.base_url
@@ -76,12 +83,12 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     timeout: Timeout = DEFAULT.timeout
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
-    model: Annotated[str, opt("openai: the base's name on the server; none: as sampled.")] = ""
+    model: Annotated[str, rare("The base's name on a server; none: as sampled.")] = ""
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the sampled paths, each once."""
-        return tuple(dict.fromkeys(self.sample_seed or (self.seed,)))
+        return tuple(dict.fromkeys(self.seed))
 
     @property
     def temperatures(self) -> tuple[float, ...]:

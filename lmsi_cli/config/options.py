@@ -14,6 +14,18 @@ from msgspec import Meta
 
 DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
+RARE = "--set"  # in place of a setting's own flag
+PANELS = {  # of a help page, with the settings that each shows; the others stand above them
+    "Model and questions": ("model", "task", "prompt", "chat", "system", "template_var", "limit",
+                            "scale", "seeds"),
+    "Sampling": ("paths", "stop", "temperature", "top_p", "max_tokens", "seed"),
+    "What is kept": ("min_share", "min_votes", "weight", "max_paths_per_question",
+                     "check_equations", "preset", "drop", "keep", "formats", "number", "shots",
+                     "templates"),
+    "Training": ("rank", "alpha", "lr", "epochs", "max_steps", "batch_size", "max_length", "layers",
+                 "val_share", "loss", "base"),
+    "Machine": ("engine", "base_url", "cluster", "threads", "gpu_layers", "device"),
+}  # fmt: skip
 DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 
 
@@ -31,6 +43,12 @@ def opt(
     a word that means 0.
     """
     extra = {"flag": flag, "forms": forms, "repeated": repeated, "zero": zero}
+    return Meta(description=help_, extra=extra, **limits)
+
+
+def rare(help_: str, forms: str = "", zero: str = "", **limits: Any) -> Meta:  # noqa: ANN401
+    """Describe a setting without a flag of its own: ``--set NAME=VALUE``, or the config file."""
+    extra = {"flag": RARE, "forms": forms, "repeated": False, "zero": zero}
     return Meta(description=help_, extra=extra, **limits)
 
 

@@ -11,20 +11,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
-from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt
-from lmsi_cli.config.serving import (
-    DEFAULT,
-    LLAMA,
-    ApiKeyFile,
-    BaseUrl,
-    Concurrency,
-    EngineChoice,
-    PerRequest,
-    Retries,
-    Timeout,
-)
+from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt, rare
 from lmsi_cli.config.variables import TEMPLATE_VAR, Variables
 from lmsi_cli.records import ChatChoice
 
@@ -46,22 +36,18 @@ Criterion = Annotated[str, Meta(pattern=STOP_PATTERN)]
 class EngineConfig(Config, frozen=True, kw_only=True):
     """How llama.cpp runs; nothing here changes what is asked of the model."""
 
-    parallel: Annotated[
-        int, opt("Paths decoded together.", "-np/--parallel", zero="auto", ge=0, le=240)
-    ] = 0
+    parallel: Annotated[int, rare("Paths decoded together.", zero="auto", ge=0, le=240)] = 0
     kv: Annotated[
-        KVMode, opt("One KV cache for all paths (unified), one for each (split), or auto.")
+        KVMode, rare("One KV cache for all paths (unified), one for each (split), or auto.")
     ] = "auto"
-    flash_attn: Annotated[
-        FlashMode, opt("Fused attention: on, off, or auto.", "-fa/--flash-attn")
-    ] = "auto"
-    ctx: Annotated[int, opt("KV cells for all paths together.", zero="auto", ge=0)] = 0
+    flash_attn: Annotated[FlashMode, rare("Fused attention: on, off, or auto.")] = "auto"
+    ctx: Annotated[int, rare("KV cells for all paths together.", zero="auto", ge=0)] = 0
     threads: Annotated[
         int, opt("CPU threads; auto: the physical cores.", zero="auto", ge=0, le=512)
     ] = 0
     fast_copy: Annotated[
         FastCopy,
-        opt("Draw from a Q8_0 copy of a file whose types are slow here: auto, if it is the same."),
+        rare("Draw from a Q8_0 copy of a file whose types are slow here: auto, if it is the same."),
     ] = "auto"
     gpu_layers: Annotated[
         Layers, opt("Layers on the GPU: all, none or a number.", "-ngl/--gpu-layers")
@@ -76,10 +62,12 @@ TEMPERATURE, HOTTEST = 0.7, 10
 class FilterConfig(EngineConfig, frozen=True, kw_only=True):
     """Which tokens may be drawn, in llama.cpp's order: top-k, top-p, min-p; and how many."""
 
-    top_k: Annotated[int, opt("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
-    top_p: Annotated[float, opt("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
-    min_p: Annotated[float, opt("Drop tokens below this share of the likeliest.", ge=0, le=1)] = 0.0
-    max_tokens: Annotated[int, opt("Longest path, in tokens.", ge=1)] = 256
+    top_k: Annotated[int, rare("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
+    top_p: Annotated[float, rare("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
+    min_p: Annotated[float, rare("Drop tokens below this share of the likeliest.", ge=0, le=1)] = (
+        0.0
+    )
+    max_tokens: Annotated[int, rare("Longest path, in tokens.", ge=1)] = 256
 
 
 class SamplingConfig(FilterConfig, frozen=True, kw_only=True):
@@ -91,15 +79,55 @@ class SamplingConfig(FilterConfig, frozen=True, kw_only=True):
     seed: Annotated[int, opt("Seed of the run; every path derives its own.", ge=0)] = 0
 
 
-CHAT = opt("Ask in conversations: auto (if the file has a chat template), on or off.")
+CHAT_HELP = "Ask in conversations: auto (if the file has a chat template), on or off."
 PROMPT = opt(
     "How to ask: auto (a short trial chooses), a format (cot-few), a wording, or a TOML file of "
     "wordings; none: as the task says, else auto from 5 questions on."
 )
 BUDGET = opt("Longest path, in tokens; auto: from what the trial's paths take.", zero="auto", ge=0)
 FewShotChoice = Literal["auto", "turns", "message"]
-FEW_SHOT = opt("Exemplars of a conversation: as turns, in one message, or auto: by the wording.")
+FEW_SHOT = rare("Exemplars of a conversation: as turns, in one message, or auto: by the wording.")
 SYSTEM = opt("System message of a conversation; empty: none.")
+
+
+EngineName = Literal["llama", "openai"]
+LLAMA: EngineName = "llama"
+EngineChoice = Annotated[
+    EngineName,
+    opt("What draws: llama.cpp here (llama), or an OpenAI-compatible server (openai)."),
+]
+BaseUrl = Annotated[str, opt("openai: the server's address, with its /v1.")]
+Concurrency = Annotated[int, rare("A server's requests under way at once.", ge=1, le=1024)]
+PerRequest = Annotated[
+    int, rare("Paths in one request; 1 gives each its own seed; 0: all, if it can.", ge=0)
+]
+Timeout = Annotated[float, rare("Seconds until a server's request is given up.", gt=0, le=86_400)]
+Retries = Annotated[
+    int, rare("How often a failed request is tried again, after longer waits.", ge=0, le=100)
+]
+ApiKeyFile = Annotated[
+    str, rare("A file with the server's key, for your eyes only; none: LMSI_API_KEY.")
+]
+
+
+class ServerConfig(Config, frozen=True, kw_only=True):
+    """How a server is reached and asked; nothing here changes what is asked of the model."""
+
+    base_url: BaseUrl = ""
+    concurrency: Concurrency = 8
+    per_request: PerRequest = 0
+    timeout: Timeout = 600.0
+    retries: Retries = 8
+    api_key_file: ApiKeyFile = ""
+
+
+DEFAULT = ServerConfig()
+
+
+def serving(settings: Config) -> ServerConfig:
+    """The part of a command's settings that is about its server."""
+    names = ServerConfig.__struct_fields__
+    return msgspec.structs.replace(DEFAULT, **{name: getattr(settings, name) for name in names})
 
 
 class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
@@ -112,8 +140,9 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
         DEFAULT_TASK
     )
     prompt: Annotated[str, PROMPT] = ""
+    top_p: Annotated[float, opt("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, BUDGET] = 0
-    chat: Annotated[ChatChoice, CHAT] = "auto"
+    chat: Annotated[ChatChoice, opt(CHAT_HELP)] = "auto"
     few_shot: Annotated[FewShotChoice, FEW_SHOT] = "auto"
     system: Annotated[str, SYSTEM] = ""
     template_var: Annotated[Variables, TEMPLATE_VAR] = ()
@@ -126,7 +155,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
             pattern=STOP_PATTERN,
         ),
     ] = NO_STOP
-    adapter: Annotated[str, opt("GGUF adapter that draws the paths; empty: the base does.")] = ""
+    adapter: Annotated[str, rare("GGUF adapter that draws the paths; empty: the base does.")] = ""
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
     engine: EngineChoice = LLAMA
     base_url: BaseUrl = DEFAULT.base_url
@@ -139,5 +168,5 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
         str, opt("Draw with Ray workers: local, auto or HOST:PORT; empty: in this process.")
     ] = ""
     workers: Annotated[
-        int, opt("Workers of a cluster, at most.", zero="as many as fit", ge=0, le=100_000)
+        int, rare("Workers of a cluster, at most.", zero="as many as fit", ge=0, le=100_000)
     ] = 0

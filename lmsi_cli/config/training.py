@@ -13,20 +13,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lmsi_cli.config.options import Config, opt
+from lmsi_cli.config.options import Config, opt, rare
 
 LAYER_FORMS = "all, a number of layers from the last one, or last:N (last:8)"
 LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(last:)?[1-9]\d*)$")]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
 # that was cut short may go on with others.
-SPEED_ONLY = (
-    "checkpoint_every",
-    "device",
-    "row_tokens",
-    "sweep",
-    "gradient_checkpointing",
-)
+SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "sweep", "gradient_checkpointing")
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -34,39 +28,37 @@ class TrainConfig(Config, frozen=True, kw_only=True):
 
     rank: Annotated[int, opt("LoRA rank.", ge=1, le=4096)] = 16
     alpha: Annotated[float, opt("LoRA alpha; the scale is alpha / rank.", gt=0, le=65536)] = 32.0
-    dropout: Annotated[float, opt("LoRA dropout.", ge=0, lt=1)] = 0.0
-    target: Annotated[str, opt("Matrices to adapt: all, attn, mlp, or names.")] = "all"
+    dropout: Annotated[float, rare("LoRA dropout.", ge=0, lt=1)] = 0.0
+    target: Annotated[str, rare("Matrices to adapt: all, attn, mlp, or names.")] = "all"
     lr: Annotated[float, opt("Peak learning rate.", gt=0, le=1)] = 1e-3
     epochs: Annotated[float, opt("Passes over the training examples.", gt=0, le=1_000_000)] = 1.0
     max_steps: Annotated[int, opt("Stop after this many steps; 0: by epochs.", ge=0)] = 0
     batch_size: Annotated[int, opt("Examples per step.", ge=1)] = 8
-    warmup: Annotated[float, opt("Share of steps that warm up.", ge=0, le=1)] = 0.05
-    weight_decay: Annotated[float, opt("AdamW weight decay.", ge=0, le=1)] = 0.0
+    warmup: Annotated[float, rare("Share of steps that warm up.", ge=0, le=1)] = 0.05
+    weight_decay: Annotated[float, rare("AdamW weight decay.", ge=0, le=1)] = 0.0
     max_length: Annotated[
         int, opt("Longest example in tokens; longer ones are counted and left out.", ge=16)
     ] = 2048
     dtype: Annotated[
         Literal["auto", "bf16", "fp32"],
-        opt("auto, bf16 or fp32; auto takes bf16 where the device multiplies it natively."),
+        rare("auto, bf16 or fp32; auto takes bf16 where the device multiplies it natively."),
     ] = "auto"
-    checkpoint_every: Annotated[int, opt("Steps between checkpoints.", ge=1)] = 100
+    checkpoint_every: Annotated[int, rare("Steps between checkpoints.", ge=1)] = 100
     seed: Annotated[int, opt("Seed of initialisation and order.", ge=0)] = 0
     layers: Annotated[
-        LastLayers,
-        opt("Layers to adapt: all, or the last N (8 or last:8).", forms=LAYER_FORMS),
+        LastLayers, opt("Layers to adapt: all, or the last N (8 or last:8).", forms=LAYER_FORMS)
     ] = "all"
     schedule: Annotated[
         Literal["cosine", "linear", "constant"],
-        opt("How the rate falls after the warm-up: cosine, linear or constant."),
+        rare("How the rate falls after the warm-up: cosine, linear or constant."),
     ] = "cosine"
     max_grad_norm: Annotated[
-        float, opt("Longest gradient; a longer one is scaled down. 0: any.", ge=0, le=1_000_000)
+        float, rare("Longest gradient; a longer one is scaled down. 0: any.", ge=0, le=1_000_000)
     ] = 1.0
     row_tokens: Annotated[
-        int,
-        opt("Tokens of a forward pass (micro-batch); 0: one example each.", ge=0, le=1 << 20),
+        int, rare("Tokens of a forward pass (micro-batch); 0: one example each.", ge=0, le=1 << 20)
     ] = 1536
-    rslora: Annotated[bool, opt("Scale by alpha / sqrt(rank), for high ranks.")] = False
+    rslora: Annotated[bool, rare("Scale by alpha / sqrt(rank), for high ranks.")] = False
     device: Annotated[
         DeviceName, opt("auto, cpu, cuda or mps; auto takes a GPU that torch can use.")
     ] = "auto"
@@ -74,37 +66,37 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         float,
         opt("Share of the questions to validate on, 8 to 64; none of fewer than 80.", ge=0, le=0.5),
     ] = 0.0
-    eval_every: Annotated[int, opt("Steps between validations; 0: some ten of them.", ge=0)] = 0
+    eval_every: Annotated[int, rare("Steps between validations; 0: some ten of them.", ge=0)] = 0
     patience: Annotated[
-        int, opt("Stop after this many validations without a lower loss; 0: never.", ge=0)
+        int, rare("Stop after this many validations without a lower loss; 0: never.", ge=0)
     ] = 0
     alarms: Annotated[
-        bool, opt("Stop where training destroys the model, and keep the last good adapter.")
+        bool, rare("Stop where training destroys the model, and keep the last good adapter.")
     ] = True
     base: Annotated[
         str, opt("Folder with the model's original weights; empty: those of the GGUF file.")
     ] = ""
     sweep: Annotated[
-        bool, opt("Try adapter scales on questions that were not trained on, and keep the best.")
+        bool, rare("Try adapter scales on questions that were not trained on, and keep the best.")
     ] = True
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"],
-        opt("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),
+        rare("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),
     ] = "auto"
     loss: Annotated[
         Literal["sft", "scpo"],
         opt("sft: learn kept paths; scpo: prefer them to the least supported ones."),
     ] = "sft"
     beta: Annotated[
-        float, opt("Of scpo: how firmly the base holds the adapter.", gt=0, le=1000)
+        float, rare("Of scpo: how firmly the base holds the adapter.", gt=0, le=1000)
     ] = 0.5
     rpo_alpha: Annotated[
-        float, opt("Of scpo: weight of learning the chosen path as well; 0: none.", ge=0, le=1000)
+        float, rare("Of scpo: weight of learning the chosen path as well; 0: none.", ge=0, le=1000)
     ] = 1.0
     example_weight: Annotated[
         Literal["none", "share", "margin"],
-        opt("Of sft: weigh an example by its vote's share or margin, or not: none."),
+        rare("Of sft: weigh an example by its vote's share or margin, or not: none."),
     ] = "none"
     init: Annotated[
-        str, opt("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
+        str, rare("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
     ] = ""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from lmsi_cli.config.options import Config, opt
+from lmsi_cli.config.options import Config, opt, rare
 from lmsi_cli.records import TrainFormat
 
 MAJORITY, FITTED = "majority", "cisc:auto"
@@ -58,7 +58,7 @@ class VoteConfig(Config, frozen=True, kw_only=True):
     preset: Annotated[
         Preset, opt("Where the other settings begin: default, or paper (every majority path).")
     ] = "default"
-    distinct_equations: Annotated[bool, opt("One path per distinct list of equations.")] = False
+    distinct_equations: Annotated[bool, rare("One path per distinct list of equations.")] = False
     drop: Annotated[
         tuple[DropClass, ...], opt("Classes of paths not to train on, comma-separated.")
     ] = ()
@@ -69,12 +69,12 @@ class VoteConfig(Config, frozen=True, kw_only=True):
     formats: Annotated[
         tuple[TrainFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
-    seed: Annotated[int, opt("Order of the training examples.", ge=0)] = 0
+    seed: Annotated[int, rare("Order of the training examples.", ge=0)] = 0
     pairs: Annotated[
-        int, opt("Preference pairs of a question, at most, for train --loss scpo; 0: none.", ge=0)
+        int, rare("Preference pairs of a question, at most, for train --loss scpo; 0: none.", ge=0)
     ] = 1
     pair_share: Annotated[
-        float, opt("Pairs only where the winner has this share of the ballots.", ge=0, le=1)
+        float, rare("Pairs only where the winner has this share of the ballots.", ge=0, le=1)
     ] = 0.5
 
 

@@ -105,7 +105,7 @@ def sized(
         wanted, free = bytes_of(layout, model.sizes), psutil.virtual_memory().available
         raise NoMemoryError(
             f"the KV cache needs {wanted / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
-            hint="lower --ctx, --parallel or --max-tokens, or close other programs",
+            hint="lower --max-tokens, --set ctx or --set parallel, or close other programs",
         )
     return layout
 

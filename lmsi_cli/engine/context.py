@@ -87,7 +87,7 @@ class LlamaContext:
             why = last_complaint() or "out of memory?"
             raise NoMemoryError(
                 f"{model.path}: no KV cache of {layout.cells} cells: {why}",
-                hint="lower --ctx or --max-tokens, close other programs, or use a smaller model",
+                hint="lower --max-tokens or --set ctx, close programs, or take a smaller model",
             )
         self.memory = self.lib.llama_get_memory(self.raw)
         self.batch = Batch(params.n_batch)
@@ -100,7 +100,7 @@ class LlamaContext:
         if code == 1:
             cells = self.lib.llama_n_ctx(self.raw)
             raise LmsiError(
-                f"the KV cache of {cells} cells is full", hint="raise --ctx, or leave it out"
+                f"the KV cache of {cells} cells is full", hint="raise --set ctx, or leave it out"
             )
         if code != 0:
             raise LmsiError(

@@ -133,7 +133,7 @@ class Encoder:
             raise LmsiError(
                 f"{self.model.path}: its chat template leaves out the {written[lost].role}'s words"
                 f" (message {lost + 1} of {len(written)})",
-                hint=f"try `--few-shot message`, or {OFF}",
+                hint=f"try `--set few_shot=message`, or {OFF}",
             )
         return Frame(parts, folds)
 

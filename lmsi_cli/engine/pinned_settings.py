@@ -89,4 +89,4 @@ def _pinned(settled: Settled) -> Settled:
 
 
 def _flags(pinned: Settled) -> str:
-    return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in pinned.items())
+    return " ".join(f"--set {k}={v}" for k, v in pinned.items())

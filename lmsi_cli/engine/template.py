@@ -103,7 +103,7 @@ class ChatTemplate:
         if self.variables:
             known = f"another value, or none; its variables: {', '.join(self.knows)}"
             return LmsiError(f"{told} with {', '.join(self.variables)}: {e}", hint=known)
-        return LmsiError(f"{told}: {e}", hint=f"try `--few-shot message`, or {OFF}")
+        return LmsiError(f"{told}: {e}", hint=f"try `--set few_shot=message`, or {OFF}")
 
     @cached_property
     def _wants_lists(self) -> bool:

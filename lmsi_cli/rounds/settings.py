@@ -38,7 +38,7 @@ def check(config: RunConfig) -> None:
     given = len(config.round_temperature)
     if given > config.rounds:
         raise LmsiError(
-            f"--round-temperature: {given} temperatures for {config.rounds} "
+            f"--set round_temperature: {given} temperatures for {config.rounds} "
             f"round{'s' if config.rounds > 1 else ''}",
             hint="give one per round at most; the last one goes on",
         )

@@ -125,7 +125,7 @@ def manner(sample: SampleConfig) -> EvalConfig:
         modes=("cot", "sc"),
         paths=PATHS,
         temperature=(sample.temperature,),
-        sample_seed=(seed_of(sample.seed, STREAM),),
+        seed=(seed_of(sample.seed, STREAM),),
         **{name: getattr(sample, name) for name in shared},
     )
 

@@ -3,7 +3,7 @@
 Knows where results lie in a run folder. A place is a result file, or a run folder with the name of
 a data set; of several results on one data set the newest counts.
 
-    compare(Place("runs/a"), Place("runs/b"), data="test") -> Opposed(n=300, lines=(...), ...)
+    compare(Path("runs/a"), Path("runs/b"), data="test") -> Opposed(n=300, lines=(...), ...)
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.pairwise import Opposed, Side, opposed
-from lmsi_cli.report.results import Evaluation, Variant, answers_of, read_evaluation
+from lmsi_cli.report.results import Evaluation, answers_of, read_evaluation
 from lmsi_cli.report.rivals import Contestant, Contestants, Distillation, distillation
 from lmsi_cli.run_folder import RESULT, RunDir, teacher_of
 
-SAMPLED = ("temperature", "sample_seed", "seed", "top_k", "top_p", "min_p")
+SAMPLED = ("temperature", "seed", "top_k", "top_p", "min_p")
 WAYS: dict[str, tuple[str, ...]] = {  # what the answers of a mode depend on
     "cot": ("prompt", "max_tokens"),
     "cot-few": ("max_tokens",),
@@ -29,27 +29,23 @@ WAYS: dict[str, tuple[str, ...]] = {  # what the answers of a mode depend on
 KEY = re.compile(r"-[0-9a-f]{8}\Z")  # ends the name of a result
 
 
-class Place(NamedTuple):
-    """A result file or a run folder, and which model of it; empty: the last one."""
-
-    path: Path
-    model: str = ""
-
-
-def compare(a: Place, b: Place, data: str = "", line: str = "", intersect: bool = False) -> Opposed:
+def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = False) -> Opposed:
     """Compare two evaluations; of one and the same, its base with its last model.
+
+    Args:
+        a: A result file or a run folder, whose last model is compared.
+        b: Another, or the same.
+        data: As in ``find_result``.
+        line: Whose flips are told; by default the one that decides.
+        intersect: Compare the questions that both have.
 
     Raises:
         LmsiError: A place holds no result, or several of them and ``data`` names none; there is
-            no such model or line; the questions differ and ``intersect`` is off.
+            no such line; the questions differ and ``intersect`` is off.
     """
-    files = [find_result(p.path, data) for p in (a, b)]
+    files = [find_result(place, data) for place in (a, b)]
     same = files[0].samefile(files[1])
-    sides = [
-        _side(file, place, first=same and place is a)
-        for file, place in zip(files, (a, b), strict=True)
-    ]
-    return opposed(sides[0], sides[1], line, intersect)
+    return opposed(_side(files[0], a, base=same), _side(files[1], b), line, intersect)
 
 
 def distilled(
@@ -170,17 +166,7 @@ def find_result(place: Path, data: str = "") -> Path:
     return max(found[name], key=lambda f: f.stat().st_mtime)
 
 
-def _side(file: Path, place: Place, first: bool) -> Side:
+def _side(file: Path, place: Path, base: bool = False) -> Side:
     evaluation = read_evaluation(file)
-    variant = _variant(evaluation, place, first)
-    return Side(str(place.path), evaluation, variant, answers_of(variant, file.parent))
-
-
-def _variant(e: Evaluation, place: Place, first: bool) -> Variant:
-    if not place.model:
-        return e.mains[0 if first else -1]
-    for variant in e.variants:
-        if variant.name == place.model:
-            return variant
-    names = ", ".join(v.name for v in e.variants)
-    raise LmsiError(f"{place.path}: no model {place.model!r} in it", hint=f"there are: {names}")
+    variant = evaluation.mains[0 if base else -1]
+    return Side(str(place), evaluation, variant, answers_of(variant, file.parent))

@@ -36,7 +36,7 @@ from lmsi_cli.tasks.golds import gold_answers
 DIRECT_TOKENS = 32  # an answer sentence, no more
 # These change the speed or how much is asked for, or stand in the task or in the way of a sitting.
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "engine", "modes",
-        "limit", "paths", "scale", "temperature", "seed", "sample_seed", "task", "chat", "few_shot",
+        "limit", "paths", "scale", "temperature", "seed", "task", "chat", "few_shot",
         "system", "model"}  # fmt: skip
 FILTERS = {"top_k", "top_p", "min_p"}  # leave the likeliest token as it is
 
@@ -95,7 +95,7 @@ def evaluate(
     for exam, right in zip(exams, gold, strict=True):
         results.append(_examined(exam, right, variants, engine, run, progress))
         results = compared(
-            [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seed
+            [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seeds[0]
         )
         for done, result in zip(exams, results, strict=False):
             file = run.eval_result(f"{done.name}-{_result_key(done, variants)}")
@@ -169,7 +169,7 @@ def _examined(
         marking.add(model, [(s.way, s.file.name, s.answers(progress)) for s in sittings])
         skipped |= {q: None for s in sittings for _, q in s.skipped}
     return msgspec.structs.replace(
-        marking.result(exam.task.kind, exam.task.name, config.seed),
+        marking.result(exam.task.kind, exam.task.name, config.seeds[0]),
         skipped=tuple(skipped),
         settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
@@ -192,7 +192,7 @@ def _result_key(exam: Exam, variants: Sequence[Variant]) -> str:
     config = exam.config
     keys = [_key(exam, v, way) for v in variants for way in ways(config)]
     asked = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
-    return _hash([keys, config.modes, config.paths, config.seed, asked])
+    return _hash([keys, config.modes, config.paths, config.seeds[0], asked])
 
 
 def _hash(told: Any) -> str:  # noqa: ANN401 - whatever JSON holds

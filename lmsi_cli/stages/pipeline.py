@@ -282,7 +282,7 @@ def _check_engine(settings: SampleConfig) -> None:
         )
     elif settings.adapter:
         raise LmsiError(
-            f"--adapter {settings.adapter}: a server has its adapters under names of their own",
+            f"adapter {settings.adapter}: a server has its adapters under names of their own",
             hint="ask for one with --model NAME",
         )
 

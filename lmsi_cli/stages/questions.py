@@ -316,7 +316,7 @@ class _Desk:
                 f"a prompt of {min(self.config.shots, len(self.job.seeds))} seed questions has "
                 f"{long.prompt} tokens or more; with {long.path} for the new one it does not fit "
                 f"the model's context of {room}",
-                hint="lower --shots or --max-tokens, or take shorter seeds",
+                hint="lower `--set shots` or `--set max_tokens`, or take shorter seeds",
             )
         self.too_long += len(found.skipped)
         return found.fitting

@@ -60,7 +60,7 @@ def refuse_settings(settings: SampleConfig | EvalConfig) -> None:
     for name in ("base_url", "api_key_file", "model"):
         sampled = name == "model" and isinstance(settings, SampleConfig)
         if getattr(settings, name, None) and not sampled:
-            flag = f"--{name.replace('_', '-')}"
+            flag = "--base-url" if name == "base_url" else f"--set {name}"
             raise LmsiError(f"{flag}: that is a server's", hint="give --engine openai with it")
 
 

@@ -158,7 +158,7 @@ def _check_start(run: RunDir, config: TrainConfig, base_sha256: str) -> None:
     """Refuse an adapter that this training cannot start from."""
     if config.init and Path(config.init).resolve() == run.adapter.resolve():
         raise LmsiError(
-            f"--init {config.init}: that is where the new adapter is to be written",
+            f"--set init={config.init}: that is where the new adapter is to be written",
             hint="copy it elsewhere first, or train in another run folder",
         )
     original_weights.check_adapter(config, base_sha256)

@@ -29,7 +29,7 @@ def mistakes(fields: dict[str, Any]) -> list[str]:
     """
     has = {**fields, "exemplars": ()} if "templates" in fields else fields  # in each of them
     found = [*_names(has, Task)]
-    found += ["chat: no field of a task; use --chat and --few-shot"] * ("chat" in fields)
+    found += ["chat: no field of a task; use --chat and --set few_shot"] * ("chat" in fields)
     for name in Task.__struct_fields__:
         if name in fields and name not in ("chat", "exemplars", "templates"):
             found += _wrong_type(name, fields[name], _TYPES[name])

@@ -137,7 +137,7 @@ def adapted(
             shape = " x ".join(map(str, sizes(layer)))
             raise LmsiError(
                 f"--rank {rank} is more than layer '{name}' ({shape}) itself has",
-                hint="8 to 64 is usual; --target leaves layers out",
+                hint="8 to 64 is usual; --set target leaves layers out",
             )
     return found
 
@@ -253,7 +253,7 @@ def _tensor_name(layer: str, shape: tuple[object, ...], meta: GgufMeta) -> str:
         raise LmsiError(
             f"training is not possible: layer '{layer}' {shape} has no counterpart in the GGUF "
             f"file (architecture '{meta.architecture}')",
-            hint="adapt fewer layers with --target",
+            hint="adapt fewer layers with --set target=attn",
         )
     return name
 

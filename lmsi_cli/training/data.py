@@ -180,7 +180,7 @@ def weighed(units: Sequence[Unit]) -> Sequence[Unit]:
     if not mean:
         raise LmsiError(
             "nothing to train on: every example has the weight 0",
-            hint="use --example-weight none, or run `lmsi vote` again",
+            hint="use --set example_weight=none, or run `lmsi vote` again",
         )
     return [u if isinstance(u, TokenPair) else u._replace(weight=u.weight / mean) for u in units]
 

@@ -55,7 +55,7 @@ def check(run: RunDir, config: TrainConfig) -> None:
         raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
     if config.example_weight == "none":
         return
-    weighting = f"--example-weight {config.example_weight}"
+    weighting = f"--set example_weight={config.example_weight}"
     if config.loss == "scpo":
         raise LmsiError(
             f"{weighting}: --loss scpo weighs pairs by its own rule",
@@ -82,10 +82,10 @@ def read(run: RunDir, loss: str) -> Sequence[Example]:
         return pairs
     settings = run.load_settings().get("vote", {})
     asked = settings.get("pair_share", 0.0)
-    hint = f"`lmsi vote {run.root} --pair-share {asked / 2:g}`, more paths, or --loss sft"
+    hint = f"`lmsi vote {run.root} --set pair_share={asked / 2:g}`, more paths, or --loss sft"
     why = f"no question has a winner with {asked:.0%} of the ballots and a path of another answer"
     if settings.get("pairs") == 0:
-        why, hint = "the vote was asked for none", f"`lmsi vote {run.root} --pairs 1`"
+        why, hint = "the vote was asked for none", f"`lmsi vote {run.root} --set pairs=1`"
     elif pairs:
         why, hint = "every pair has the weight 0", f"run `lmsi vote {run.root}` again"
     raise LmsiError(f"{run.pairs}: no pairs to train on: {why}", hint=hint)
@@ -112,7 +112,7 @@ def weighted(run: RunDir, config: TrainConfig) -> Sequence[Example]:
     if unknown := [e.question_id for e in examples if e.question_id not in votes]:
         raise LmsiError(
             f"{run.votes}: no vote on question {unknown[0]!r} of {run.train.name}",
-            hint=f"run `lmsi vote {run.root}` again, or leave --example-weight out",
+            hint=f"run `lmsi vote {run.root}` again, or leave example_weight out",
         )
     return [msgspec.structs.replace(e, weight=votes[e.question_id]) for e in examples]
 

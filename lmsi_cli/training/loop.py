@@ -294,7 +294,7 @@ class _Run:
         if best is None and self.stopped:
             raise validation.DestroyedError(
                 f"training stopped before there was any sound adapter: {self.stopped}",
-                hint="start over with `--overwrite` and a lower --lr, or with --dtype fp32",
+                hint="start over with `--overwrite` and a lower --lr, or with --set dtype=fp32",
             )
         if best is not None and best.step != self.done:
             checkpoint.load_best(job.out, job.name, best.step, self.parameters)

@@ -29,6 +29,7 @@ import msgspec
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.settings import typed
 from lmsi_cli.training.attention import SMALL
 from lmsi_cli.training.data import Unit, sequences
 from lmsi_cli.training.header import GgufMeta
@@ -135,7 +136,7 @@ def _too_little(run: Run, config: TrainConfig, free: int) -> LmsiError:
     ):
         config = msgspec.structs.replace(config, **{name: value})
         if (now := sum(need(run, config))) < least and least > free:
-            flags.append(f"--{name.replace('_', '-')} {value} (then {now / GIB:.1f} GiB)")
+            flags.append(f"{typed(TrainConfig, name, value)} (then {now / GIB:.1f} GiB)")
             least = now
     hints = [f"add {', '.join(flags)}"] if flags else []
     hints += [] if least <= free else ["close other programs, or take a smaller model"]

@@ -228,16 +228,16 @@ def check_adapter(config: TrainConfig, base_sha256: str) -> None:
     for name in (CONFIG, WEIGHTS, ORIGIN):
         if not (folder / name).is_file():
             inner = folder / "adapter"
-            hint = f"--init {inner}" if (inner / CONFIG).is_file() else FINISHED
-            raise LmsiError(f"--init {folder}: no finished adapter (no {name})", hint=hint)
+            hint = f"--set init={inner}" if (inner / CONFIG).is_file() else FINISHED
+            raise LmsiError(f"--set init={folder}: no finished adapter (no {name})", hint=hint)
     check_base(folder / GGUF, base_sha256)
     saved = read_object(folder / CONFIG)
     # Weights of another rank do not fit, and of another alpha they act otherwise.
     for flag, name in (("rank", "r"), ("alpha", "lora_alpha"), ("rslora", "use_rslora")):
         if saved.get(name) != (now := getattr(config, flag)):
             raise LmsiError(
-                f"--init {folder}: this adapter has --{flag} {saved.get(name)}, {now} now",
-                hint=f"train with its --{flag}, or start afresh without --init",
+                f"--set init={folder}: this adapter has {flag} {saved.get(name)}, {now} now",
+                hint=f"train with its {flag}, or start afresh without `init`",
             )
 
 
@@ -273,9 +273,9 @@ def fill_adapter(model: nn.Module, config: TrainConfig) -> None:
     fresh = {n.replace(".default.", "."): p for n, p in adapter.trainable(model).items()}
     if {n: p.shape for n, p in fresh.items()} != {n: t.shape for n, t in saved.items()}:
         raise LmsiError(
-            f"--init {folder}: this adapter acts on other matrices than --target {config.target} "
+            f"--set init={folder}: this adapter acts on other matrices than target={config.target} "
             f"--layers {config.layers}",
-            hint="train with its --target and --layers, or start afresh without --init",
+            hint="train with its target and --layers, or start afresh without `init`",
         )
     with torch.no_grad():
         for name, parameter in fresh.items():

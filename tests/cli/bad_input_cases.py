@@ -265,8 +265,8 @@ SETTINGS = {
         "--temperature -1", "--temperature: expected a number, at least 0 and at most 10, got -1.0"
     ),
     "flag above": flag(
-        "-np 241",
-        "--parallel: expected auto or a whole number, at least 0 and at most 240, got '241'",
+        "--set parallel=241",
+        "--set parallel: expected auto or a whole number, at least 0 and at most 240, got '241'",
     ),
     "no criterion": flag("--stop beta:2", f"--stop: expected {STOPS}, got 'beta:2'"),
     "no number": flag("--top-p nan", "--top-p: expected a number, above 0 and at most 1, got nan"),
@@ -281,7 +281,7 @@ SETTINGS = {
         "[sample]\ngpu_layers = -1\n",
         " [sample] gpu_layers: expected all, none or a whole number, at least 0, got -1",
     ),
-    "flag choice": flag("--kv x", "--kv: expected one of auto, unified, split, got 'x'"),
+    "flag choice": flag("--set kv=x", "--set kv: expected one of auto, unified, split, got 'x'"),
     "wording": flag(
         "--prompt x",
         "--prompt x: no such format or wording",
@@ -318,7 +318,7 @@ SETTINGS = {
         "correct the answer, or choose another --task",
     ),
     "criterion of run": Case(
-        "run q.jsonl -m m.gguf --stop x", {}, f"--stop: expected {STOPS}, got 'x'"
+        "run q.jsonl -m m.gguf --set sample.stop=x", {}, f"--set stop: expected {STOPS}, got 'x'"
     ),
     "unknown task": Case(
         f"{SAMPLE} --task x",
@@ -357,9 +357,9 @@ FOLDERS = {
         "rename one",
     ),
     "a criterion that run does not know": Case(
-        "run q.jsonl -m m.gguf --stop beta:2",
+        "run q.jsonl -m m.gguf --set sample.stop=beta:2",
         {},
-        f"--stop: expected {STOPS}, got 'beta:2'",
+        f"--set stop: expected {STOPS}, got 'beta:2'",
     ),
     "trained on and measured on": Case(
         "run more.jsonl -m m.gguf --data test.jsonl -o r",
@@ -385,15 +385,15 @@ ROUNDS = {
         "--rounds: expected a whole number, at least 1, got 0",
     ),
     "more temperatures than rounds": Case(
-        "run q.jsonl -m m.gguf -o r --rounds 2 --round-temperature 0.7,1,1.2",
+        "run q.jsonl -m m.gguf -o r --rounds 2 --set round_temperature=0.7,1,1.2",
         {},
-        "--round-temperature: 3 temperatures for 2 rounds",
+        "--set round_temperature: 3 temperatures for 2 rounds",
         "give one per round at most; the last one goes on",
     ),
     "a temperature that is none": Case(
-        "run q.jsonl -m m.gguf -o r --rounds 2 --round-temperature 0.7,hot",
+        "run q.jsonl -m m.gguf -o r --rounds 2 --set round_temperature=0.7,hot",
         {},
-        "--round-temperature: expected one or more, each a number, at least 0 and at most 10, "
+        "--set round_temperature: expected one or more, each a number, at least 0 and at most 10, "
         "got '0.7,hot'",
     ),
     "a probe in an exam": Case(

@@ -66,7 +66,7 @@ REFUSED = {
     "broken": (("broken",), "broken.gguf: its chat template is broken: "),
     "refuses": (("refuses",), "refuses.gguf: its chat template refuses the prompt: only tools"),
     "system": (("m", "--system", "x"), "--system needs a conversation, and prompts are plain text"),
-    "form": (("chatml", "--few-shot", "both"), "--few-shot: expected one of auto, turns, message"),
+    "form": (("chatml", "--set", "few_shot=both"), "--set few_shot: expected one of auto, turns"),
     "choice": (("chatml", "--chat", "yes"), "--chat: expected one of auto, on, off"),
     "variable, plain": (
         ("m", "--template-var", "a=1"), "--template-var needs a conversation, and prompts are"
@@ -129,7 +129,7 @@ OFF = ("--template-var", "enable_thinking=false")
     ("model", "more"),
     [
         ("chatml", ()),
-        ("chatml", ("--few-shot", "message")),
+        ("chatml", ("--set", "few_shot=message")),
         ("chatml", ("--system", "Be brief.")),
         ("listens", ("--system", "/no_think")),
         ("lists", ("--system", "Be brief.")),
@@ -171,9 +171,9 @@ def test_a_talker_trains_and_is_examined_in_its_own_form(talks, lmsi):
     told = lmsi("train", "r", "--max-steps", "1", "--rank", "1", "--json", "--quiet")
     assert told.exit_code == 0, told.stderr
     evaluate = ["eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"]
-    for more in ([], ["--chat", "off"], ["--few-shot", "message", "--prompt", "cot-few"]):
+    for more in ([], ["--set", "chat=off"], ["--set", "few_shot=message", "--prompt", "cot-few"]):
         assert lmsi(*evaluate, *more, "--json", "--quiet").exit_code == 0
-    done = lmsi(*evaluate, "--chat", "off", "--system", "x")
+    done = lmsi(*evaluate, "--set", "chat=off", "--set", "system=x")
     assert done.stderr.startswith("error: --system needs a conversation")
     results = list(RunDir("r").eval_dir.glob("*.result.json"))
     assert len(results) == 3  # each form is another evaluation
@@ -212,7 +212,11 @@ def test_a_variable_comes_from_the_config_file_too(talks, lmsi):
 
 
 @pytest.mark.parametrize(
-    ("text", "more"), [("", OFF), ('[sample]\ntemplate_var = ["enable_thinking=false"]\n', ())]
+    ("text", "more"),
+    [
+        ("", ("--set", "sample.template_var=enable_thinking=false")),
+        ('[sample]\ntemplate_var = ["enable_thinking=false"]\n', ()),
+    ],
 )
 def test_run_takes_variables_from_the_flag_and_from_the_file(talks, lmsi, text, more):
     (talks / "c.toml").write_text(f"{text}\n[run]\npaths = 1\n")
@@ -298,7 +302,7 @@ def test_a_dry_run_tells_of_folding_and_of_thinking(talks, lmsi):
 
 def test_the_forms_of_a_few_shot_prompt(talks, lmsi):
     turns = dry(lmsi, "chatml", "--prompt", "cot-few")
-    one = dry(lmsi, "chatml", "--prompt", "cot-few", "--few-shot", "message")
+    one = dry(lmsi, "chatml", "--prompt", "cot-few", "--set", "few_shot=message")
     assert spelt(turns).count("<|im_start|>assistant") == 9
     assert spelt(one).count("<|im_start|>assistant") == 1
     assert spelt(one).count("\nA: ") == 8 and "\nA: " not in spelt(turns)
@@ -309,5 +313,16 @@ def test_chat_is_taken_from_the_config_file_by_run(talks, lmsi):
     (talks / "c.toml").write_text('[sample]\nchat = "off"\npaths = 1\nmax_tokens = 4\n')
     lmsi("run", "q.jsonl", "-m", "chatml.gguf", "-o", "x", "--config", "c.toml")
     assert settings("x")["chat"] == "off"
-    lmsi("run", "q.jsonl", "-m", "chatml.gguf", "-o", "y", "--config", "c.toml", "--chat", "on")
+    lmsi(
+        "run",
+        "q.jsonl",
+        "-m",
+        "chatml.gguf",
+        "-o",
+        "y",
+        "--config",
+        "c.toml",
+        "--set",
+        "sample.chat=on",
+    )
     assert settings("y")["chat"] == "on"

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
 ]
-EVAL = ["--limit", "6", "--modes", "sc,cot", "-n", "8", "--max-tokens", "64", "-np", "4",
+EVAL = ["--limit", "6", "--modes", "sc,cot", "-n", "8", "--max-tokens", "64", "--set", "parallel=4",
         "--threads", "1", "-q"]  # fmt: skip
 
 

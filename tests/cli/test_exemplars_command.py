@@ -69,10 +69,10 @@ BAD = {
         f"{MAKE} --exclude exam.jsonl", "exam.jsonl holds 1 of the 14 seeds: q-000001",
         "a question that is shown as solved cannot be measured on: take them out of one of the two",
     ),
-    "a share": (f"{MAKE} --min-share 2", "--min-share: expected a number, at least 0 and at most 1,"
-                " got 2.0", ""),
-    "another format": (f"{MAKE} --prompt cot-few",
-                       "--prompt: expected one of cot-zero, cot-zero-2, got 'cot-few'", ""),
+    "a share": (f"{MAKE} --set min_share=2",
+                "--set min_share: expected a number, at least 0 and at most 1, got '2'", ""),
+    "another format": (f"{MAKE} --set prompt=cot-few",
+                       "--set prompt: expected one of cot-zero, cot-zero-2, got 'cot-few'", ""),
 }  # fmt: skip
 
 
@@ -87,8 +87,8 @@ def test_bad_input_gets_one_clear_line_before_anything_is_drawn(seeds, lmsi, arg
 
 def test_paths_of_other_settings_are_refused_and_overwrite_draws_anew(seeds, lmsi):
     few = MAKE.replace("--templates 2", "--templates 1").replace("--shots 2", "--shots 1")
-    assert lmsi(*few.split(), "--limit", "3", "--min-share", "0").exit_code == 0
-    other = [*few.split(), "--limit", "3", "--min-share", "0", "--seed", "1"]
+    assert lmsi(*few.split(), "--limit", "3", "--set", "min_share=0").exit_code == 0
+    other = [*few.split(), "--limit", "3", "--set", "min_share=0", "--seed", "1"]
     (seeds / "e.toml").unlink()
     done = lmsi(*other)
     assert "the paths in e.run had other settings: seed: 0 in the run folder, 1 now" in done.stderr

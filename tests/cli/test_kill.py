@@ -21,7 +21,7 @@ QUESTIONS, PATHS = 12, 10
 def sampling(folder, *more):
     return [
         "sample", str(TINYMATH / "questions.jsonl"), "-o", str(folder), "--limit", str(QUESTIONS),
-        "-n", str(PATHS), "--parallel", "8", "--threads", "1", "--quiet", *more,
+        "-n", str(PATHS), "--set", "parallel=8", "--threads", "1", "--quiet", *more,
     ]  # fmt: skip
 
 

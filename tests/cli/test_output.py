@@ -33,7 +33,7 @@ def test_results_go_to_stdout_and_progress_to_stderr(folder, lmsi):
     assert quiet.stderr == ""
 
 
-@pytest.mark.parametrize("command", [SAMPLE, "models", "models list", "models show m.gguf"])
+@pytest.mark.parametrize("command", [SAMPLE, "models", "models show m.gguf"])
 def test_json_is_one_value_on_stdout(folder, lmsi, command):
     assert json.loads(lmsi(*command.split(), "--json").stdout)
 

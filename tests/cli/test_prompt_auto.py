@@ -123,7 +123,9 @@ def test_vote_train_and_eval_ask_in_the_wording_of_the_run(place, lmsi, monkeypa
     examples = [json.loads(line) for line in run.train.read_text().splitlines()]
     zero = [e["prompt"] for e in examples if e["format"] == "cot-zero"]
     assert zero and all(prompt.endswith(cue) for prompt in zero)
-    done = lmsi("train", "r", "--max-steps", 1, "--rank", 1, "--no-sweep", "--force", "-q")
+    done = lmsi(
+        "train", "r", "--max-steps", 1, "--rank", 1, "--set", "sweep=false", "--force", "-q"
+    )
     assert done.exit_code == 0, done.stderr
     written, render = [], parse_output.render
     monkeypatch.setattr(
@@ -147,7 +149,7 @@ def test_a_folder_is_held_to_its_wording(place, lmsi):
     for more, told in (
         (("--prompt", "cot-few"), "prompt: cot-zero in the run folder, cot-few now"),
         (("--prompt", "one.toml"), "in the run folder, mine now"),
-        (("--few-shot", "message"), "few_shot: turns in the run folder, message now"),
+        (("--set", "few_shot=message"), "few_shot: turns in the run folder, message now"),
     ):
         done = lmsi(*argv, *more)
         one_line(done, "the paths in r had other settings: ")

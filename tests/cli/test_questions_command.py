@@ -18,8 +18,8 @@ SEEDS = """{"id": "a", "question": "Tom has 31 pens. Tom gets 4 more pens. How m
 {"id": "b", "question": "Anna buys 2 boxes of 5 cups each. How many cups does Anna have?"}
 {"id": "c", "question": "Sam sold 12, 15 and 9 hats on 3 days. How many hats in total?"}
 """
-SMALL = "questions s.jsonl -m m.gguf -o r --threads 1 --seeds 3 -n 2 --max-tokens 8 --quiet"
-REAL = "questions -o r --threads 1 --kv split -n 4 --paths 4 --quiet"
+SMALL = "questions s.jsonl -m m.gguf -o r --threads 1 --seeds 3 -n 2 --set max_tokens=8 --quiet"
+REAL = "questions -o r --threads 1 --set kv=split -n 4 --paths 4 --quiet"
 MORE = "-o r -n 5 --threads 1 --quiet"
 
 
@@ -57,15 +57,15 @@ REFUSED = {
         "give a question file, or `-`",
     ),
     "choices without options": (
-        f"{SMALL} --task arc",
+        f"{SMALL} --set task=arc",
         "question 'a' lists no options, and arc is a task of choices (3 of 3 questions)",
         "write (A) ..., (B) ... below the question, one a line; or choose another --task",
     ),
     "longer than the context": (
-        SMALL.replace("--max-tokens 8", "--max-tokens 4000"),
+        SMALL.replace("max_tokens=8", "max_tokens=4000"),
         "a prompt of 3 seed questions has 75 tokens or more; with 4000 for the new one it does not "
         "fit the model's context of 2048",
-        "lower --shots or --max-tokens, or take shorter seeds",
+        "lower `--set shots` or `--set max_tokens`, or take shorter seeds",
     ),
 }
 
@@ -78,7 +78,7 @@ def test_bad_input_gets_one_clear_line(place, lmsi, argv, told, hint):
 OUT_OF_RANGE = {
     "-n 0": "-n/--number",
     "--seeds 0": "--seeds",
-    "--max-likeness 0": "--max-likeness",
+    "--set max_likeness=0": "--set max_likeness",
     "--min-share 1.1": "--min-share",
 }
 

@@ -33,7 +33,7 @@ modes = ["cot", "sc"]
 """
 PROBE, OTHERS = 10, 6
 RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.jsonl",
-       "--round-temperature", "0.7,1.0", "--rounds", "2", "--force")  # fmt: skip
+       "--set", "round_temperature=0.7,1.0", "--rounds", "2", "--force")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_report_and_eval_take_the_round_that_is_kept(call, lmsi, place, kept):
 def test_changed_rounds_are_refused_and_fewer_change_nothing(call, place):
     warmer = [x.replace("0.7,1.0", "0.7,1.2") for x in RUN]
     assert "temperature: 1.0 in the run folder, 1.2 now" in call(*warmer, code=1)
-    assert "init: none in the run folder" in call(*RUN, "--continue-from-last", code=1)
+    assert "init: none in the run folder" in call(*RUN, "--set", "continue_from_last=true", code=1)
     before = (place / "two/rounds.json").read_bytes()
     one = [x for x in RUN if x != "0.7,1.0" and x != "--round-temperature"]
     told = call(*("1" if x == "2" else x for x in one))
@@ -160,7 +160,9 @@ def test_training_may_start_from_the_first_rounds_adapter(call, place):
     again = ("train", "two/round-2", "--overwrite", "--force")
     call(*again)
     from_base = first_loss()
-    trained = call(*again, "--init", "two/adapter")
+    trained = call(*again, "--set", "init=two/adapter")
     assert trained["proof"]["ok"] and first_loss() < from_base
-    told = call("train", "two/round-2", "--init", "two/adapter", "--rank", "8", "--force", code=1)
-    assert "--init two/adapter: this adapter has --rank 4, 8 now" in told
+    told = call(
+        "train", "two/round-2", "--set", "init=two/adapter", "--rank", "8", "--force", code=1
+    )
+    assert "--set init=two/adapter: this adapter has rank 4, 8 now" in told

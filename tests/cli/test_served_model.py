@@ -66,7 +66,7 @@ def test_a_bad_line_loses_no_path_and_doubles_none(asked, lmsi, served):
         fails(429, {"Retry-After": "0.1"}), servers.page, servers.cuts_a_character, None,
         fails(503),
     ]  # fmt: skip
-    more = ["--paths", "3", "--max-tokens", "48", "--timeout", "4", "--concurrency", "3"]
+    more = ["--paths", "3", "--max-tokens", "48", "--set", "timeout=4", "--set", "concurrency=3"]
     with Front(behind(served), misdeeds) as front:
         sample(lmsi, front.url, *more)
         assert not front.misdeeds
@@ -89,14 +89,14 @@ def test_replies_of_another_model_on_the_way(asked, lmsi, served):
         return status, headers, data
 
     with Front(swapped) as front:
-        more = ["--paths", "2", "--max-tokens", "8", "--concurrency", "1"]
+        more = ["--paths", "2", "--max-tokens", "8", "--set", "concurrency=1"]
         done = sample(lmsi, front.url, *more, code=1)
     assert "answers with another model, huge; it was tiny before" in done.stderr
     assert len(paths(asked)) == 1  # the list and the look before the run came first
 
 
 def test_a_server_that_dies_and_comes_back_elsewhere(asked, lmsi, gguf, tmp_path):
-    more = ["--paths", "2", "--max-tokens", "8", "--concurrency", "2", "--retries", "3"]
+    more = ["--paths", "2", "--max-tokens", "8", "--set", "concurrency=2", "--set", "retries=3"]
     with llama_server(gguf, tmp_path / "first") as first:
         real, count = behind(first), []
 

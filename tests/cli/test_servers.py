@@ -207,7 +207,7 @@ def test_a_decided_question_is_left(here, lmsi):
 
 def test_no_more_requests_at_once_than_asked_for(here, lmsi):
     with Front(Model()) as front:
-        sample(lmsi, front, "--paths", "20", "--per-request", "1", "--concurrency", "3")
+        sample(lmsi, front, "--paths", "20", "--set", "per_request=1", "--set", "concurrency=3")
     assert front.most <= 3
     assert len(paths(here)) == 60
 
@@ -287,7 +287,7 @@ def test_eval_compares_the_base_with_adapters_by_their_names(here, lmsi):
 def test_what_needs_the_model_file_says_that_there_is_none(here, lmsi):
     with Front(Model()) as front:
         sample(lmsi, front)
-        adapter = sample(lmsi, front, "--adapter", "a.gguf", code=1)
+        adapter = sample(lmsi, front, "--set", "adapter=a.gguf", code=1)
     assert "a server has its adapters under names of their own" in adapter.stderr
     for command in (["eval", "run", "--data", "test.jsonl"], ["train", "run"]):
         done = lmsi(*command)
@@ -296,7 +296,7 @@ def test_what_needs_the_model_file_says_that_there_is_none(here, lmsi):
     (here / "c.toml").write_text('[sample]\nengine = "openai"\n')
     done = lmsi("run", "q.jsonl", "--config", "c.toml", "--data", "test.jsonl")
     assert done.exit_code == 1
-    assert "llama.cpp has to draw its paths" in done.stderr
+    assert "llama.cpp has to draw the paths" in done.stderr
 
 
 def test_a_dry_run_shows_the_request_and_sends_none(here, lmsi):
@@ -335,7 +335,7 @@ def test_one_bad_question_does_not_stop_the_others(here, lmsi):
         return (500, {}, {"error": "cannot"}) if bad else model(seen)
 
     with Front(poisoned) as front:
-        done = sample(lmsi, front, "--concurrency", "1", "--retries", "1", code=1)
+        done = sample(lmsi, front, "--set", "concurrency=1", "--set", "retries=1", code=1)
     assert {q for q, _ in paths(here)} == {"q0", "q2"}
     assert "skipped: question 'q1'" in done.stderr
     assert "failed again and again: HTTP 500: cannot" in done.stderr
@@ -345,8 +345,8 @@ def test_one_bad_question_does_not_stop_the_others(here, lmsi):
     ("command", "complaint"),
     [
         (["sample", "q.jsonl", "-o", "x", "--base-url", "http://gpu/v1"], "--base-url: that is a"),
-        (["sample", "q.jsonl", "-o", "x", "--api-key-file", "k"], "--api-key-file: that is a"),
-        (["eval", "run", "--data", "test.jsonl", "--model", "tiny"], "--model: that is a server's"),
+        (["sample", "q.jsonl", "-o", "x", "--set", "api_key_file=k"], "api_key_file: that is a"),
+        (["eval", "run", "--data", "test.jsonl", "--set", "model=tiny"], "--set model: that is"),
         (["eval", "run", "--engine", "openai", "--dry-run"], "--dry-run: what it would cost only"),
         (["eval", "run", "--engine", "openai", "--adapter-scale", "2"], "act as it was told"),
         (["eval", "run", "--engine", "openai", "--require-gain"], "no adapter to require a gain"),

@@ -253,7 +253,7 @@ def test_replies_with_an_answer_are_not_counted_among_thoughts(here, lmsi, caplo
 # -- log-probabilities -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("more", [(), ("--temperature", "0"), ("--per-request", "1")])
+@pytest.mark.parametrize("more", [(), ("--temperature", "0"), ("--set", "per_request=1")])
 def test_a_server_that_fails_while_log_probabilities_are_asked_for(here, lmsi, caplog, more):
     with Front(fails_with("logprobs", Model(logprobs=False))) as front:
         sample(lmsi, front, *more)

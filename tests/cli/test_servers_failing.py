@@ -58,7 +58,7 @@ def test_a_passing_failure_costs_no_path(here, lmsi, misdeed):
 def test_a_reply_that_drips_is_given_up_in_time(here, lmsi):
     with Front(Model(), misdeeds=[None, servers.drips]) as front:
         begun = time.monotonic()
-        sample(lmsi, front, "--timeout", "0.5")
+        sample(lmsi, front, "--set", "timeout=0.5")
         assert time.monotonic() - begun < 5
     assert paths(here).keys() == ALL
 
@@ -80,7 +80,7 @@ def test_half_a_character_is_replaced_and_not_asked_for_again(here, lmsi):
 def test_retry_after_is_waited_for(here, lmsi):
     waits = fails(429, {"Retry-After": "0.6"})
     with Front(Model(), misdeeds=[None, waits]) as front:
-        sample(lmsi, front, "--per-request", "2", "--concurrency", "1")
+        sample(lmsi, front, "--set", "per_request=2", "--set", "concurrency=1")
     times = [s.at for s in front.seen if s.method == "POST"]
     assert times[2] - times[1] >= 0.6
 
@@ -89,7 +89,9 @@ def test_retry_after_is_waited_for(here, lmsi):
 def test_a_server_that_is_gone_ends_the_run_and_the_same_command_goes_on(here, lmsi, concurrency):
     """One question may be at fault itself; with a second one in a row it is the server."""
     with Front(Model(), misdeeds=[None, None, *[fails(500)] * 50]) as front:
-        done = sample(lmsi, front, "--concurrency", concurrency, "--retries", "3", code=1)
+        done = sample(
+            lmsi, front, "--set", f"concurrency={concurrency}", "--set", "retries=3", code=1
+        )
         assert "HTTP 500: out of order" in done.stderr
         assert "give the same command again" in done.stderr
         assert len(paths(here)) == 4
@@ -101,7 +103,7 @@ def test_a_server_that_is_gone_ends_the_run_and_the_same_command_goes_on(here, l
 
 def test_a_server_that_wants_a_long_rest_gets_it(here, lmsi):
     with Front(Model(), misdeeds=[None, fails(429, {"Retry-After": "7200"})]) as front:
-        done = sample(lmsi, front, "--concurrency", "1", code=1)
+        done = sample(lmsi, front, "--set", "concurrency=1", code=1)
     assert "120 minutes" in done.stderr
 
 
@@ -169,7 +171,7 @@ def test_a_signal_ends_a_run_that_waits_for_a_reply(here, number, code):
 )  # fmt: skip
 def test_one_clear_message(here, lmsi, answer, complaint, hint):
     with Front(lambda seen: answer) as front:
-        done = sample(lmsi, front, "--retries", "2", code=1)
+        done = sample(lmsi, front, "--set", "retries=2", code=1)
     assert complaint in done.stderr
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
@@ -266,7 +268,7 @@ def test_the_key_is_sent_and_nowhere_written(here, lmsi, monkeypatch, caplog):
         shown = [sample(lmsi, front, "--limit", "2", "-v")]
         assert {s.headers["Authorization"] for s in front.seen} == {f"Bearer {KEY}"}
         front.answer = lambda s: echoing(s) if s.method == "POST" else model(s)
-        shown.append(sample(lmsi, front, "--retries", "1", code=1))
+        shown.append(sample(lmsi, front, "--set", "retries=1", code=1))
         front.answer = lambda s: (401, {}, echoing(s)[2])
         shown.append(sample(lmsi, front, code=1))
     lmsi("vote", "run", "-q")
@@ -283,11 +285,11 @@ def test_the_key_of_a_file(here, lmsi):
     file.write_text(KEY + "\n")
     with Front(Model()) as front:
         file.chmod(0o644)
-        done = sample(lmsi, front, "--api-key-file", "key", code=1)
+        done = sample(lmsi, front, "--set", "api_key_file=key", code=1)
         assert "chmod 600 key" in done.stderr
         assert not front.seen
         file.chmod(0o600)
-        sample(lmsi, front, "--api-key-file", "key")
+        sample(lmsi, front, "--set", "api_key_file=key")
         assert {s.headers["Authorization"] for s in front.seen} == {f"Bearer {KEY}"}
     assert "geheim" not in everything(here / "run")
 

@@ -34,8 +34,8 @@ def start(*argv):
 
 def sampling(run, model, *more):
     return ["sample", TINYMATH / "questions.jsonl", "-m", model, "-o", run.root, "--limit", "12",
-            "-n", "16", "--prompt", "cot-zero", "--max-tokens", "64", "-np", "16", "--threads", "1",
-            "-q", *more]  # fmt: skip
+            "-n", "16", "--prompt", "cot-zero", "--max-tokens", "64", "--threads", "1",
+            "--set", "parallel=16", "-q", *more]  # fmt: skip
 
 
 def said(err):
@@ -112,7 +112,7 @@ def test_sampling_ends_at_once_and_goes_on(run, one_block):
 def test_evaluation_ends_at_once(run, one_block):
     assert finished(sampling(run, one_block, "--limit", "1", "-n", "1")) == (0, [])
     process = start("eval", run.root, "--data", TINYMATH / "test.jsonl", "--modes", "cot",
-                    "--task", "number", "--threads", "1", "-q", "-np", "4")  # fmt: skip
+                    "--task", "number", "--threads", "1", "-q", "--set", "parallel=4")  # fmt: skip
     while not (found := list(run.eval_dir.glob("*.answers.jsonl"))):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)

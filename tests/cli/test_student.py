@@ -35,7 +35,7 @@ from hf_to_gguf import build, write
 
 COUNT = 24  # questions; two of three are kept
 MODELS = Path(os.environ.get("LMSI_LLAMA_CPP_SOURCE", "")) / "models"
-QUICK = ("--max-steps", 3, "--rank", 2, "--batch-size", 4, "--dtype", "fp32", "-q")
+QUICK = ("--max-steps", 3, "--rank", 2, "--batch-size", 4, "--set", "dtype=fp32", "-q")
 
 
 def question(n):
@@ -103,7 +103,7 @@ def refused(done, *words):
         (["--student", "m.gguf", "-o", "t"], ["t: this is the teacher's own folder"]),
         (["--student", "m.gguf", "-o", "u"], ["u: this folder holds a run of its own"]),
         (["--student", "m.gguf", "--rank", "4000"], ["rank"]),
-        (["--student", "m.gguf", "--target", "nothing"], ["nothing"]),
+        (["--student", "m.gguf", "--set", "target=nothing"], ["nothing"]),
         (["--student", "m.gguf", "--base", "nowhere"], ["nowhere"]),
     ],
 )
@@ -220,7 +220,17 @@ def test_a_student_of_another_make_goes_the_whole_way(teacher, folder, lmsi, qwe
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_a_killed_student_goes_on(teacher, folder, lmsi):
     """By the same command, and by the plain one in the student's folder."""
-    steps = ("--max-steps", 12, "--rank", 2, "--checkpoint-every", 3, "--no-sweep", "-q")
+    steps = (
+        "--max-steps",
+        12,
+        "--rank",
+        2,
+        "--set",
+        "checkpoint_every=3",
+        "--set",
+        "sweep=false",
+        "-q",
+    )
     done = lmsi("train", "t", "--student", "m.gguf", "-o", "whole", *steps)
     assert done.exit_code == 0, done.stderr
     whole, killed = RunDir(folder / "whole"), RunDir(folder / "killed")

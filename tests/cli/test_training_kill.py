@@ -16,8 +16,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
 ]
 
-SETTINGS = ["--max-steps", "24", "--rank", "4", "--dropout", "0.1", "--checkpoint-every", "3",
-            "--eval-every", "6", "--batch-size", "4"]  # fmt: skip
+SETTINGS = ["--max-steps", "24", "--rank", "4", "--set", "dropout=0.1", "--batch-size", "4",
+            "--set", "checkpoint_every=3", "--set", "eval_every=6"]  # fmt: skip
 SAMPLE = "sample q.jsonl -m m.gguf -o whole -n 1 --max-tokens 4 --threads 1 -q"
 
 

@@ -51,8 +51,10 @@ def test_of_a_crew_only_what_all_share_is_kept(run):
 
 def test_workers_that_differ_are_told_once_with_the_flags(run):
     (told,) = call(run, SPLIT, UNIFIED, {**UNIFIED, "cells": 7}, SPLIT)
-    assert told.startswith("a worker draws with --kv unified --flash-attn off, another with ")
-    assert "--kv split --flash-attn on makes them alike" in told
+    assert told.startswith(
+        "a worker draws with --set kv=unified --set flash_attn=off, another with "
+    )
+    assert "--set kv=split --set flash_attn=on makes them alike" in told
     assert run.load_settings()[ENGINE] == SHARED
 
 
@@ -65,7 +67,7 @@ def test_a_run_goes_on_as_it_was_begun_or_says_that_it_does_not(run, alone, befo
     assert (begun.kv, begun.flash_attn, begun.parallel) == ("split", "on", 0)
     assert call(run, {**SPLIT, "parallel": 2}, alone=alone) == []
     (told,) = call(run, UNIFIED, alone=alone)
-    assert "so far drawn with --kv split --flash-attn on, now with --kv unified" in told
+    assert "so far drawn with --set kv=split --set flash_attn=on, now with --set kv=unified" in told
     assert as_begun(run, SampleConfig()).kv == "unified"
 
 

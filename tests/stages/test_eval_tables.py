@@ -37,7 +37,7 @@ def test_base_and_adapter_stand_side_by_side_and_the_deciding_line_has_a_star(tm
 
 
 def test_sweeps_have_tables_of_their_own(tmp_path):
-    config = {"temperature": (0.7, 1.2), "sample_seed": (0, 1), "modes": ("sc",)}
+    config = {"temperature": (0.7, 1.2), "seed": (0, 1), "modes": ("sc",)}
     text = "\n".join(shown(eval_parts(examined(tmp_path, **config))))
     assert "The figures are of seed 0, the changes of all seeds." in text
     assert "by temperature: test, %" in text

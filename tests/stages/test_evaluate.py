@@ -127,7 +127,7 @@ def test_the_result_is_a_file_that_names_those_of_the_answers(tmp_path):
 
 def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_path):
     engine = TwoMinds()
-    config = {"temperature": (0.7, 1.2), "sample_seed": (3, 4)}
+    config = {"temperature": (0.7, 1.2), "seed": (3, 4)}
     result = examined(tmp_path, engine, modes=("sc", "cot"), **config)
     assert result.primary == "majority of 2"
     ways = [("", 0.7, 3), (" t0.7-s4", 0.7, 4), (" t1.2-s3", 1.2, 3), (" t1.2-s4", 1.2, 4)]
@@ -245,7 +245,7 @@ def test_a_mode_named_twice_counts_once(tmp_path):
     [
         {"adapter_hash": "bb"},
         {"temperature": (1.0,)},
-        {"sample_seed": (1,)},
+        {"seed": (1,)},
         {"prompt": "cot-few"},
         {"max_tokens": 99},
     ],
@@ -259,7 +259,7 @@ def test_older_answers_stay_beside_those_of_another_adapter_or_setting(tmp_path,
     assert after.items() >= before.items()
     new = [f.name for f in after.keys() - before.keys()]
     # the base does not depend on the adapter, nor a greedy answer on a temperature or a seed
-    each = 1 if change.keys() & {"temperature", "sample_seed"} else 2
+    each = 1 if change.keys() & {"temperature", "seed"} else 2
     of_base = 0 if "adapter_hash" in change else each
     assert len([n for n in new if n.startswith("base-")]) == of_base
     assert len([n for n in new if n.startswith("adapter-")]) == each

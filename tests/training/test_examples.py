@@ -110,9 +110,9 @@ def test_a_folder_of_an_older_version_has_no_pairs(run):
 def test_no_pair_says_why_and_what_to_type(run):
     run.pairs.write_text("")
     run.save_settings("vote", {"pair_share": 0.5, "pairs": 1})
-    refused(run, SCPO, "no question has a winner with 50% of the ballots", "--pair-share 0.25")
+    refused(run, SCPO, "no question has a winner with 50% of the ballots", "--set pair_share=0.25")
     run.save_settings("vote", {"pair_share": 0.5, "pairs": 0})
-    refused(run, SCPO, "the vote was asked for none", "--pairs 1")
+    refused(run, SCPO, "the vote was asked for none", "--set pairs=1")
 
 
 def test_pairs_that_weigh_nothing_are_refused(run):
@@ -128,7 +128,7 @@ def test_two_weightings_contradict_each_other(run):
 def test_an_example_without_a_vote_is_named(run):
     write_records(run.votes, [ballots("q1", 0.5, 0.2)])
     told = "no vote on question 'q2' of train.jsonl"
-    refused(run, TrainConfig(example_weight="share"), told, "leave --example-weight out")
+    refused(run, TrainConfig(example_weight="share"), told, "leave --set example_weight=out")
     run.votes.unlink()
     refused(run, TrainConfig(example_weight="share"), "votes.jsonl: no such file", "lmsi vote")
     run.train.unlink()

@@ -129,13 +129,15 @@ def test_checkpointing_is_switched_on_where_only_that_fits(monkeypatch, watcher)
     assert choose(monkeypatch, watcher, 3).gradient_checkpointing == "on"
     with pytest.raises(LmsiError, match=r"about 4\.\d GiB more memory, and 3\.0 are free") as e:
         choose(monkeypatch, watcher, 3, gradient_checkpointing="off")
-    assert e.value.hint.startswith("add --gradient-checkpointing on (then 2.")
+    assert e.value.hint.startswith("add --set gradient_checkpointing=on (then 2.")
 
 
 def test_too_little_lists_flags_up_to_what_is_enough(monkeypatch, watcher):
     with pytest.raises(LmsiError) as e:
         choose(monkeypatch, watcher, 2.55, gradient_checkpointing="off")
-    assert "--gradient-checkpointing on" in e.value.hint and "--row-tokens 512" in e.value.hint
+    assert (
+        "--set gradient_checkpointing=on" in e.value.hint and "--set row_tokens=512" in e.value.hint
+    )
     assert "--layers" not in e.value.hint and "close" not in e.value.hint
     with pytest.raises(LmsiError) as e:
         choose(monkeypatch, watcher, 0.5)

@@ -180,7 +180,7 @@ def test_a_weaker_scale_is_kept_and_decides_the_name(tiny, examples, tmp_path):
     [
         ({"rank": 16}, "--rank 4, 16 now"),
         ({"alpha": 16.0}, "--alpha 32.0, 16.0 now"),
-        ({"rslora": True}, "--rslora False, True now"),
+        ({"rslora": True}, "--set rslora=true False, True now"),
     ],
 )
 def test_other_settings_are_refused(tiny, tmp_path, config, what):

@@ -181,7 +181,9 @@ def test_torchrun_starts_the_command_twice(run, gguf, tmp_path):
     from lmsi_cli.engine.llama import vocabulary
 
     launch = "-m torch.distributed.run --standalone --nproc-per-node 2"
-    settings = "--force --device cpu --dtype fp32 --rank 2 --max-steps 2 --batch-size 3 --lr 0.01"
+    settings = (
+        "--force --device cpu --set dtype=fp32 --rank 2 --max-steps 2 --batch-size 3 --lr 0.01"
+    )
     command = f"{launch} -m lmsi_cli train {run.root} {settings} --json"
     done = subprocess.run(
         [sys.executable, *command.split()], capture_output=True, text=True, timeout=500, check=False

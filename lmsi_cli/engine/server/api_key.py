@@ -56,7 +56,7 @@ class Address(NamedTuple):
         if parts.username or parts.password:
             raise LmsiError(
                 "--base-url: a name or password in the address would be written to the run folder",
-                hint="give the key as LMSI_API_KEY or --api-key-file",
+                hint="give the key as LMSI_API_KEY or --set api_key_file=FILE",
             )
         if parts.query or parts.fragment:
             raise LmsiError(f"--base-url{shown}: an address with ? or # cannot be built on", FORM)
@@ -127,7 +127,9 @@ def _read(file: Path) -> str:
                 raise LmsiError(told, f"chmod 600 {file}")
             return opened.read(LONGEST).decode("ascii", "replace")
     except OSError as e:
-        raise LmsiError(f"{file}: cannot be read: {e.strerror}", "--api-key-file FILE") from None
+        raise LmsiError(
+            f"{file}: cannot be read: {e.strerror}", "--set api_key_file=FILE"
+        ) from None
 
 
 def _checked(text: str, where: str) -> Key:

@@ -135,7 +135,7 @@ class Client:
             async with asyncio.timeout(self.config.timeout):
                 return await self._http.request(method, self.address.url + path, content=content)
         except TimeoutError:
-            told = f"no whole reply within {self.config.timeout:g} seconds (--timeout)"
+            told = f"no whole reply within {self.config.timeout:g} seconds (--set timeout)"
             raise FailedError(told) from None
         except httpx.TransportError as e:
             raise self._unreached(self.said(str(e)) or type(e).__name__) from None
@@ -184,7 +184,7 @@ class Client:
             return LmsiError(f"{where}: sent on to {to}, which is not followed", hint)
         if status in (401, 403):
             state = "refuses the key" if self.key else "wants a key"
-            hint = "set LMSI_API_KEY, or --api-key-file FILE"
+            hint = "set LMSI_API_KEY, or --set api_key_file=FILE"
             return LmsiError(f"{where}: the server {state}: {told}", hint)
         if status in PASSING or status >= 500:
             after = retry_after(answer.headers)

@@ -1,0 +1,159 @@
+"""The settings of ``lmsi run``, ``questions``, ``exemplars`` and ``export``.
+
+Their paths are drawn as [sample] says, but for what is given here. In a config file:
+
+    [run]
+    rounds = 3
+    [questions]
+    seeds = 10
+    [exemplars]
+    templates = 20
+    [export]
+    to = "gguf"
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from lmsi_cli.config.evaluation import Temperature
+from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt, rare
+from lmsi_cli.config.sampling import (
+    CHAT_HELP,
+    HOTTEST,
+    TEMPERATURE,
+    FilterConfig,
+    Layers,
+    SampleConfig,
+    SamplingConfig,
+)
+from lmsi_cli.records import ChatChoice, PromptFormat
+
+Target = Literal["adapter", "gguf", "hf", "ollama", "parquet"]
+
+
+class RunConfig(Config, frozen=True, kw_only=True):
+    """Settings of ``lmsi run``; the stages' own tables in the config file hold the rest."""
+
+    model: Annotated[
+        str | None, opt("A GGUF file or a name; not given: as [sample].", "-m/--model")
+    ] = None
+    rounds: Annotated[int, opt("Rounds; each samples with the last good adapter.", ge=1)] = 1
+    paths: Annotated[
+        int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
+    ] = None
+    limit: Annotated[int | None, opt("Only the first questions; not given: as [sample].")] = None
+    seed: Annotated[int | None, opt("Seed of all stages; not given: each its own.")] = None
+    threads: Annotated[int | None, opt("CPU threads; not given: as [sample].")] = None
+    gpu_layers: Annotated[
+        Layers | None,
+        opt(
+            "Layers on the GPU: all, none or a number; not given: as [sample].", "-ngl/--gpu-layers"
+        ),
+    ] = None
+    round_temperature: Annotated[
+        tuple[Temperature, ...],
+        rare("Temperature of each round, comma-separated; the last goes on; none: as [sample]."),
+    ] = ()
+    continue_from_last: Annotated[
+        bool, rare("Train on from the last good round's adapter instead of from the base.")
+    ] = False
+
+
+class QuestionsConfig(SamplingConfig, frozen=True, kw_only=True):
+    """Settings of ``lmsi questions``; where the defaults come from is in ``docs/questions.md``.
+
+    The temperature and the filters hold for the questions' own words; those of paths are
+    [sample]'s.
+    """
+
+    temperature: Annotated[
+        float, opt("Temperature of the questions; that of paths: [sample].", ge=0, le=HOTTEST)
+    ] = 1.0
+    max_tokens: Annotated[int, rare("Longest question, in tokens.", ge=1)] = 256
+    model: Annotated[
+        str | None, opt("A GGUF file or a name; not given: as [sample].", "-m/--model")
+    ] = None
+    number: Annotated[int, opt("Questions to keep.", "-n/--number", ge=1)] = 100
+    seeds: Annotated[int, opt("Questions to take from the file, at random.", ge=1)] = 10
+    shots: Annotated[int, rare("Seed questions in each prompt, in random order.", ge=1)] = 4
+    drafts: Annotated[int, rare("Questions drawn from each prompt.", ge=1)] = 4
+    effort: Annotated[int, rare("Drafts at most, for each question to keep.", ge=1, le=10_000)] = 10
+    min_words: Annotated[int, rare("Drop questions of fewer words.", ge=1)] = 5
+    max_likeness: Annotated[
+        float, rare("Drop questions more like a seed, another one or an excluded one.", gt=0, le=1)
+    ] = 0.7
+    paths: Annotated[int, opt("Paths that vote on each question.", "--paths", ge=1)] = 8
+    min_share: Annotated[
+        float, opt("Drop questions whose winner has fewer of all paths.", ge=0, le=1)
+    ] = 0.5
+    prompt: Annotated[
+        PromptFormat | None, rare("Prompt format of the paths; not given: as [sample].")
+    ] = None
+    task: Annotated[str | None, rare("Answer kind and exemplars; not given: as [sample].")] = None
+    chat: Annotated[
+        ChatChoice | None, rare("Ask in conversations: auto, on, off; not given: as [sample].")
+    ] = None
+    adapter: Annotated[
+        str | None, rare("GGUF adapter that writes and answers; not given: as [sample].")
+    ] = None
+
+
+class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
+    """Settings of ``lmsi exemplars``; the runs behind its defaults are in ``docs/exemplars.md``."""
+
+    temperature: Annotated[float, rare("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
+        TEMPERATURE
+    )
+    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = (
+        DEFAULT_MODEL
+    )
+    task: Annotated[str, opt("Answer kind and words; auto: by the set or the model.")] = (
+        DEFAULT_TASK
+    )
+    prompt: Annotated[
+        Literal["cot-zero", "cot-zero-2"],
+        rare("How rationales are asked for: cot-zero, or cot-zero-2 with its second stage."),
+    ] = "cot-zero"
+    chat: Annotated[ChatChoice, rare(CHAT_HELP)] = "auto"
+    paths: Annotated[
+        int, opt("Paths per seed; 1: the greedy one, as in the paper.", "-n/--paths", ge=1)
+    ] = 16
+    shots: Annotated[int, opt("Exemplars of a template.", ge=1)] = 4
+    templates: Annotated[int, opt("Templates, which paths take in turn.", ge=1)] = 1
+    min_share: Annotated[
+        float, rare("Leave out seeds whose winner has a smaller share.", ge=0, le=1)
+    ] = 0.5
+    check_equations: Annotated[
+        bool, rare("Paths that state a false equation do not vote; of one path it never counts.")
+    ] = True
+    limit: Annotated[int, opt("Only the first seeds; 0 takes all.", ge=0)] = 0
+
+    @property
+    def needed(self) -> int:
+        """Exemplars in all."""
+        return self.shots * self.templates
+
+    def sampling(self) -> SampleConfig:
+        """How the rationales are drawn; a single path greedily."""
+        names = (*FilterConfig.__struct_fields__, "temperature", "seed", "model", "task", "prompt")
+        shared: dict[str, Any] = {n: getattr(self, n) for n in (*names, "chat", "paths", "limit")}
+        return SampleConfig(**shared | ({"temperature": 0.0} if self.paths == 1 else {}))
+
+
+class ExportConfig(Config, frozen=True, kw_only=True):
+    """Settings of ``lmsi export``."""
+
+    to: Annotated[
+        Target,
+        opt(
+            "adapter alone, merged gguf or hf folder, ollama Modelfile; or its records as parquet."
+        ),
+    ] = "adapter"
+    type: Annotated[
+        str, opt("Type of the merged weights, by llama.cpp's names; not given: the base's own.")
+    ] = ""
+    scale: Annotated[float, rare("Adapter scale; 0: as chosen after training.", ge=0, le=100)] = 0.0
+    merge: Annotated[
+        bool, rare("ollama: merge; else base and adapter stay apart, which new versions refuse.")
+    ] = True
