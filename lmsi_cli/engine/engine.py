@@ -28,7 +28,7 @@ from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.context_check import HINT, split
 from lmsi_cli.engine.encode import Encoder
-from lmsi_cli.engine.fast_copy import fastest
+from lmsi_cli.engine.fast_copy import fastest, measured
 from lmsi_cli.engine.llama import (
     LlamaModel,
     check_file,
@@ -78,8 +78,9 @@ class LlamaEngine:
         """What came of ``auto``, under the names of the settings; empty before the first path."""
         if self._layout is None:
             return {}
-        copied = "off" if self.file == self.path else "on"
-        return {**self._layout.settings, "fast_copy": copied}
+        if self.file == self.path:
+            return {**self._layout.settings, "fast_copy": "off"}
+        return {**self._layout.settings, "fast_copy": "on", **measured(self.path)}
 
     def refusals(self) -> tuple[Refusal, ...]:
         """None: what does not fit is known before."""

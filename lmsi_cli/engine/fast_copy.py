@@ -85,6 +85,22 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
         return model
 
 
+def measured(model: Path) -> dict[str, str]:
+    """What is known of a file's copy, for run.toml; empty where nothing is.
+
+    The copy's speed as a multiple of the original's, the divergence in nats, and the share of
+    tokens whose likeliest successor is the same.
+    """
+    verdict = recall(_file(model), Verdict)
+    if verdict is None or not verdict.copy:
+        return {}
+    return {
+        "fast_copy_speed": f"{verdict.faster:.2f}",
+        "fast_copy_divergence": f"{verdict.divergence:.5f}",
+        "fast_copy_agreeing": f"{verdict.agreeing:.4f}",
+    }
+
+
 def told(verdict: Verdict, good: bool) -> str:
     """A verdict in words, for ``-v``."""
     if not verdict.copy:

@@ -9,7 +9,7 @@ from gguf import GGUFReader
 from lmsi_cli.config import ORIGINAL, EngineConfig
 from lmsi_cli.engine import fast_copy
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fast_copy import fastest
+from lmsi_cli.engine.fast_copy import fastest, measured
 from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.run_folder import RunDir
@@ -56,8 +56,12 @@ def test_one_that_is_not_the_same_model_is_never_used(slow, monkeypatch):
 
 def test_one_that_is_no_faster_is_used_only_if_asked_for(slow, monkeypatch):
     monkeypatch.setattr(fast_copy, "FASTER", 1000.0)
+    assert measured(slow) == {}
     assert fastest(slow, "auto") == slow
     assert fastest(slow, "on") != slow
+    told = {name: float(figure) for name, figure in measured(slow).items()}
+    assert told["fast_copy_speed"] > 0 and 0 <= told["fast_copy_divergence"] < 0.01
+    assert 0.9 < told["fast_copy_agreeing"] <= 1
 
 
 def test_files_that_need_no_copy_are_left_alone(gguf, slow, own_cache, monkeypatch):
