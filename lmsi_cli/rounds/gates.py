@@ -29,7 +29,7 @@ from lmsi_cli.verdict.rules import (
 CLEAR = 0.05
 # Of the answers that could be read before; a model that forgets the form does so for most.
 UNREAD = 0.10
-# Of the base's evenness, as in training/alarms.py: the same answer to every question.
+# Of the base's evenness: below it, the model gives the same answer to every question.
 SAME = 0.5
 WHAT: dict[By, str] = {
     "probe": "right answers",

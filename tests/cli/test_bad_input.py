@@ -274,7 +274,7 @@ def test_nothing_parsed_at_all(folder, lmsi):
     refused(
         lmsi("train", "r", "--loss", "scpo"),
         "r/pairs.jsonl: no such file, and --loss scpo trains on its pairs",
-        "run `lmsi vote r` (again, if an older version did)",
+        "run `lmsi vote r` first",
     )
 
 

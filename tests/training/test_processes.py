@@ -16,8 +16,7 @@ from toys import Watcher, toy_examples, toy_model
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent
-from lmsi_cli.training import examples as lessons
-from lmsi_cli.training import processes
+from lmsi_cli.training import examples, processes
 from lmsi_cli.training.adapter import WEIGHTS, trainable
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.step import StepFigures, accumulate
@@ -197,7 +196,7 @@ def test_torchrun_starts_the_command_twice(run, gguf, tmp_path):
     with vocabulary(gguf) as words:
         encoder = Encoder(words)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        alone = train(lessons.read(run, "sft"), gguf, config, tmp_path / "one", codec, Silent())
+        alone = train(examples.read(run, "sft"), gguf, config, tmp_path / "one", codec, Silent())
     assert result["summary"]["final_loss"] == pytest.approx(alone.summary.final_loss, rel=1e-4)
     both, one = (load_file(folder / WEIGHTS) for folder in (run.adapter, tmp_path / "one"))
     assert both.keys() == one.keys()
