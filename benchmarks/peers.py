@@ -52,7 +52,7 @@ def lmsi(job: Job) -> tuple[int, int]:
         command = [sys.executable, "-m", "lmsi_cli", "sample", job.source, "-m", job.model]
         command += ["-o", f"{folder}/run", "--limit", len(job.prompts), "--paths", job.paths]
         command += ["--prompt", "boxed", "--max-tokens", job.max_tokens, "--threads", job.threads]
-        command += ["--temperature", CHAIN["temperature"], "--top-k", CHAIN["top_k"], "--quiet"]
+        command += ["--temperature", CHAIN["temperature"], "--set", f"top_k={CHAIN['top_k']}", "-q"]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         lines = Path(folder, "run", "paths.jsonl").read_text().splitlines()
     tokens = [json.loads(line)["tokens"] for line in lines]

@@ -29,7 +29,7 @@ OWN = {
     "rounds": "Rounds one to three",
     "rounds-continued": "The same, each from the last adapter, ever hotter",
 }
-CONTINUED = ("--continue-from-last", "--round-temperature", "0.7,1.0,1.2")
+CONTINUED = ("--set", "continue_from_last=true", "--set", "round_temperature=0.7,1.0,1.2")
 RESULTS = Path(__file__).parents[1] / "results" / "paper"
 
 

@@ -76,7 +76,7 @@ def _outside(seeds: Seeds) -> list[Run]:
 def _variant(name: str, seed: int, vote: tuple[str, ...] = (), **more: object) -> Run:
     """As ``_half``, but trained on the one format that it is asked in, and used at scale 1."""
     run = _half(name, seed, vote=(*PLAIN, *vote), eval=("--modes", "cot"), **more)
-    return msgspec.structs.replace(run, train=("--no-sweep", *(run.train or ())))
+    return msgspec.structs.replace(run, train=("--set", "sweep=false", *(run.train or ())))
 
 
 def _filters(seeds: Seeds) -> list[Run]:
@@ -151,8 +151,8 @@ def _distillation(seeds: Seeds) -> list[Run]:
 def _beyond(seeds: Seeds) -> list[Run]:
     ways = {
         "plain": (),
-        "weighted by share": ("--example-weight", "share"),
-        "weighted by margin": ("--example-weight", "margin"),
+        "weighted by share": ("--set", "example_weight=share"),
+        "weighted by margin": ("--set", "example_weight=margin"),
         "ScPO pairs": ("--loss", "scpo"),
         "ScPO pairs, lr 3e-4": ("--loss", "scpo", "--lr", "3e-4"),
     }

@@ -36,6 +36,5 @@ def _made(steps: Steps, seed: int, templates: int) -> str:
     if steps.missing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         how = ["--shots", SHOTS, "--templates", templates, "--limit", SEEDS, "--seed", seed]
-        work = ["--work", steps.work / "exemplars" / f"s{seed}.run"]
-        lmsi("exemplars", steps.sets.bare("half"), "-m", "tinymath", "-o", file, *how, *work, "-q")
+        lmsi("exemplars", steps.sets.bare("half"), "-m", "tinymath", "-o", file, *how, "-q")
     return str(file)

@@ -81,7 +81,14 @@ class Steps:
         done = folder / "sampled.json"
         if self.missing(done):
             file = self.sets.bare(run.questions)
-            how = ["--task", self.sets.task(run.questions), "--seed", run.seed, "--paths", paths]
+            how = [
+                "--set",
+                f"task={self.sets.task(run.questions)}",
+                "--seed",
+                run.seed,
+                "--paths",
+                paths,
+            ]
             if run.generated:
                 found = lmsi("questions", file, "-m", run.model, "-o", folder, "--seeds", 10,
                              "-n", count, *how, *self._apart(run), "--quiet")  # fmt: skip
@@ -150,8 +157,8 @@ class Steps:
         for file in pool.glob("base-*"):
             shutil.copy(file, folder / "eval" / file.name)
         asked = ["--task", run.task or self.sets.task(exam), "--limit", run.limit]
-        if "--seed" not in run.eval and "--sample-seed" not in run.eval:
-            asked += ["--sample-seed", run.seed]
+        if "--seed" not in run.eval:
+            asked += ["--seed", run.seed]
         also = ["--allow-overlap"]
         (found,) = lmsi("eval", folder, "--data", self.sets.labelled(exam), *asked, *also,
                         *run.eval, "--quiet")  # fmt: skip
