@@ -131,6 +131,6 @@ def test_the_second_round_samples_with_the_first_adapter_and_trains_the_base(cal
 
 def test_what_is_given_to_run_beats_the_sample_table():
     table = {"sample": {"stop": "beta:0.9", "paths": 8}}
-    plan = _plan(RunConfig(stop="window:2"), table, None, None, None)
+    plan = _plan(RunConfig(paths=4), table, None, None, None)
     sample = plan.settings.sample
-    assert (sample.stop, sample.paths) == ("window:2", 8)
+    assert (sample.stop, sample.paths) == ("beta:0.9", 4)
