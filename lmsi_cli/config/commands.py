@@ -61,7 +61,7 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
 
 class QuestionsConfig(SamplingConfig, frozen=True, kw_only=True):
-    """Settings of ``lmsi questions``; where the defaults come from is in ``docs/questions.md``.
+    """Settings of ``lmsi questions``; where the defaults come from is in ``docs/methods.md``.
 
     The temperature and the filters hold for the questions' own words; those of paths are
     [sample]'s.
@@ -100,7 +100,7 @@ class QuestionsConfig(SamplingConfig, frozen=True, kw_only=True):
 
 
 class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
-    """Settings of ``lmsi exemplars``; the runs behind its defaults are in ``docs/exemplars.md``."""
+    """Settings of ``lmsi exemplars``; the runs behind its defaults are in ``docs/methods.md``."""
 
     temperature: Annotated[float, rare("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
         TEMPERATURE

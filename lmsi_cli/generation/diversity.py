@@ -22,7 +22,7 @@ from lmsi_cli.generation.sieve import REPEATS
 from lmsi_cli.records import Record
 
 TAIL = 0.05  # below and above the quantiles that are told
-# Alarms. Measured runs are far from all of them (docs/questions.md).
+# Alarms. Measured runs are far from all of them (docs/methods.md#questions-of-the-models-own).
 NARROW = 0.5  # of the seeds' share of distinct pairs of words
 COPIES = 0.5  # median likeness to the nearest seed
 REPEATED = 0.5  # of the drafts

@@ -1,6 +1,6 @@
 """Which model of transformers a GGUF file is, and where the two order their rows differently.
 
-One entry per architecture that is proven by test (docs/architectures.md). Knows headers, not
+One entry per architecture that is proven by test (docs/models.md#what-trains). Knows headers, not
 weights. transformers' own reader is not used: it drops what many headers say (rotary scaling,
 soft caps, partial rotation, biases) and takes the defaults of one checkpoint instead. The entry
 of Llama, whose q and k rows llama.cpp stores with the rotary halves interleaved:

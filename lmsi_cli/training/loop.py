@@ -39,6 +39,7 @@ from lmsi_cli.training.step import (
     StepFigures,
     accumulate,
     learning_rate,
+    merge,
     plan,
     row_loss,
     speed_up,
@@ -207,7 +208,7 @@ class _Run:
         rate = learning_rate(self.done, len(self.steps), config)
         # Dropout draws what no other step and no other process draws, resumed or not.
         torch.manual_seed(hash((config.seed, self.done, processes.place().rank)) % 2**63)
-        figures = processes.merge(self._gradient(batch), self.parameters.values())
+        figures = merge(self._gradient(batch), self.parameters.values())
         longest = config.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), longest))
         if not (math.isfinite(figures.loss) and math.isfinite(norm)):

@@ -2,7 +2,7 @@
 
 The formula needs the file's header, the longest example and the settings; no weight is read. For
 its backward pass a block keeps about what goes into and comes out of its matrices, once each in
-the type of the products, and the shares of attention. docs/training-memory.md holds it against
+the type of the products, and the shares of attention. docs/training.md holds it against
 measured peaks. A need, in bytes:
 
     Need(weights=1260000000, adapter=140000000, row=2800000000, libraries=610000000)

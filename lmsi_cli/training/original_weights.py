@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 GGUF = "adapter.gguf"  # need not be there: settings of an adapter are found by this name
 FINISHED = "give the `adapter` folder of a run whose training is finished"
 # The largest share of a tensor's norm that a type may have lost. Measured on tinymath with
-# llama.cpp's quantiser: half to two thirds of these (docs/architectures.md); what is not here was
+# llama.cpp's quantiser: half to two thirds of these (docs/models.md); what is not here was
 # not measured.
 LOSS = {
     "F32": 0.0005,  # rounding of a file that was made by way of F16

@@ -10,7 +10,7 @@ first process alone writes and reports. What is read of a launcher:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -19,9 +19,6 @@ from lmsi_cli.errors import LmsiError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
-
-    from lmsi_cli.training.step import StepFigures
 
 T = TypeVar("T")
 # The others wait while the first one reads a large file; one that died is noticed at once.
@@ -95,26 +92,6 @@ def wait() -> None:
 def part(batch: Sequence[T]) -> Sequence[T]:
     """This process's examples of a step, every n-th of them."""
     return batch[place().rank :: place().world]
-
-
-def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigures:
-    """Make one step out of all processes' parts: ``parameters`` get the gradient of its mean loss.
-
-    Each part's loss, gradient and rewards are already its share of the whole step's means.
-    """
-    if place().world == 1:
-        return figures
-    import torch
-
-    from lmsi_cli.training.step import Rewards, StepFigures
-
-    rewards = figures.rewards or ()
-    summed = total(torch.tensor([*figures[:4], *rewards], dtype=torch.float64)).tolist()
-    for p in parameters:  # of a part without examples there is no gradient at all
-        p.grad = total(torch.zeros_like(p) if p.grad is None else p.grad)
-    tokens, unpacked, predicted = map(int, summed[1:4])
-    together = Rewards(*summed[4:]) if rewards else None
-    return StepFigures(summed[0], tokens, unpacked, predicted, together)
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.config import TrainConfig
@@ -59,6 +59,24 @@ class StepFigures(NamedTuple):
         return found | {
             f"rewards_{k}": v for k, v in (rewards._asdict() if rewards else {}).items()
         }
+
+
+def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigures:
+    """Make one step out of all processes' parts: ``parameters`` get the gradient of its mean loss.
+
+    Each part's loss, gradient and rewards are already its share of the whole step's means.
+    """
+    if processes.place().world == 1:
+        return figures
+    import torch
+
+    rewards = figures.rewards or ()
+    summed = processes.total(torch.tensor([*figures[:4], *rewards], dtype=torch.float64)).tolist()
+    for p in parameters:  # of a part without examples there is no gradient at all
+        p.grad = processes.total(torch.zeros_like(p) if p.grad is None else p.grad)
+    tokens, unpacked, predicted = map(int, summed[1:4])
+    together = Rewards(*summed[4:]) if rewards else None
+    return StepFigures(summed[0], tokens, unpacked, predicted, together)
 
 
 def plan(count: int, config: TrainConfig) -> list[list[int]]:
@@ -165,7 +183,7 @@ def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
         model.zero_grad()
         figures = accumulate(model, _SAMPLE, row_tokens, dtype, over=7)
         wanted = [p for p in model.parameters() if p.requires_grad]
-        figures = processes.merge(figures, wanted)  # so that all processes come to one end
+        figures = merge(figures, wanted)  # so that all processes come to one end
         probed = fused.Probe.of(figures.loss, model)
         model.zero_grad()
         return probed

@@ -146,7 +146,7 @@ def cut_off_line(cut: int, thinking: int, paths: int) -> str:
         return f"{line}: raise --max-tokens"
     return (
         f"{line}, {thinking} of {cut} inside their thinking: raise --max-tokens, or switch "
-        "thinking off (docs/chat.md)"
+        "thinking off (docs/models.md#chat-models)"
     )
 
 

@@ -71,7 +71,7 @@ def test_the_shapes_above_are_those_of_the_embedded_model(gguf):
     ],
 )
 def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dtype, peak):
-    """Peaks in MiB of `python -m benchmarks.fits`, as docs/training-memory.md has them."""
+    """Peaks in MiB of `python -m benchmarks.fits`, as docs/training.md has them."""
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     way = "on" if settings.pop("recompute", False) else "off"
     config = TrainConfig(gradient_checkpointing=way, **settings)

@@ -19,7 +19,7 @@ from lmsi_cli.records import Silent
 from lmsi_cli.training import examples, processes
 from lmsi_cli.training.adapter import WEIGHTS, trainable
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.step import StepFigures, accumulate
+from lmsi_cli.training.step import StepFigures, accumulate, merge
 from lmsi_cli.training.trainer import train
 
 HERE = Path(__file__).parent
@@ -132,7 +132,7 @@ def test_a_process_that_is_alone_changes_nothing(tiny, examples):
     model = tiny()
     figures = accumulate(model, examples, 0, "fp32", 40)
     grads = [p.grad.clone() for p in trainable(model).values()]
-    assert processes.merge(figures, trainable(model).values()) is figures
+    assert merge(figures, trainable(model).values()) is figures
     assert all(map(torch.equal, grads, (p.grad for p in trainable(model).values())))
 
 
@@ -143,7 +143,7 @@ def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
     model = tiny()
     empty = accumulate(model, [], 1536, "fp32", 40)
     assert empty == StepFigures(0.0, 0, 0, 0)
-    assert processes.merge(empty, trainable(model).values()) == empty
+    assert merge(empty, trainable(model).values()) == empty
     assert all(not p.grad.any() for p in trainable(model).values())
 
 
