@@ -16,7 +16,6 @@ import sys
 IMPORTED = [
     "lmsi_cli.cli.main",
     "lmsi_cli.stages.train",
-    "matplotlib.pyplot",
     "peft",
     "transformers.models.llama.modeling_llama",
 ]

@@ -197,20 +197,20 @@ MODELS = {
 }
 ADAPTERS = {
     "other shapes": Case(
-        f"{SAMPLE} --adapter a.gguf",
+        f"{SAMPLE} --set adapter=a.gguf",
         {"a.gguf": lambda _, target: broken_models.adapter(target, 64)},
         "a.gguf: no adapter for m.gguf: tensor 'blk.0.attn_q.weight' has incorrect shape "
         "(hint: maybe wrong base model?)",
         "an adapter fits only the base it was trained on; train one for this base",
     ),
     "other architecture": Case(
-        f"{SAMPLE} --adapter a.gguf",
+        f"{SAMPLE} --set adapter=a.gguf",
         {"a.gguf": lambda _, target: broken_models.adapter(target, 512, "qwen2")},
         "a.gguf: no adapter for m.gguf: model arch and LoRA arch mismatch",
         "an adapter fits only the base it was trained on; train one for this base",
     ),
     "of another base": Case(
-        f"{SAMPLE} --adapter a.gguf",
+        f"{SAMPLE} --set adapter=a.gguf",
         {
             "a.gguf": lambda _, target: broken_models.adapter(target, 512),
             "lmsi.json": '{"base_sha256": "00", "base_file": "other.gguf"}',
@@ -219,7 +219,7 @@ ADAPTERS = {
         "use it with that one, or train this one with `lmsi train`",
     ),
     "no adapter": Case(
-        f"{SAMPLE} --adapter q.jsonl",
+        f"{SAMPLE} --set adapter=q.jsonl",
         {},
         "q.jsonl: not a GGUF file",
         "convert it with llama.cpp's converter",

@@ -115,11 +115,11 @@ def test_the_probe_decides_and_is_not_trained_on(place, kept):
         trained = {e.question_id for e in read_records(place / file, TrainExample)}
         assert trained and not trained & ids
     book = kept["told"]["rounds"]
-    assert (book["by"], rounds["questions"], rounds["best"]["by"]) == ("probe", PROBE, "probe")
-    found = [rounds["base"], *(r["figures"] for r in rounds["rounds"])]
+    assert (book["by"], book["questions"], book["best"]["by"]) == ("probe", PROBE, "probe")
+    found = [book["base"], *(r["figures"] for r in book["rounds"])]
     assert [f["model"] for f in found] == ["base", "adapter", "round-2"]
     means = [sum(f["scores"]) / PROBE for f in found[1:]]
-    assert rounds["best"]["number"] == 1 + means.index(max(means))
+    assert book["best"]["number"] == 1 + means.index(max(means))
 
 
 def test_all_rounds_are_in_the_table(kept):
@@ -147,7 +147,7 @@ def test_changed_rounds_are_refused_and_fewer_change_nothing(call, place):
     assert "temperature: 1.0 in the run folder, 1.2 now" in call(*warmer, code=1)
     assert "init: none in the run folder" in call(*RUN, "--set", "continue_from_last=true", code=1)
     before = (place / "two/rounds.json").read_bytes()
-    one = [x for x in RUN if x != "0.7,1.0" and x != "--round-temperature"]
+    one = [x for x in RUN if x not in ("--set", "round_temperature=0.7,1.0")]
     told = call(*("1" if x == "2" else x for x in one))
     assert [v["name"] for v in told[0]["variants"]] == ["base", "adapter"]
     assert (place / "two/rounds.json").read_bytes() == before

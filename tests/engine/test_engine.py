@@ -89,7 +89,7 @@ def test_the_cache_must_fit_the_memory(engine):
     engine.config = EngineConfig(ctx=10**9)
     with pytest.raises(LmsiError, match=r"the KV cache needs .* GiB, .* GiB are free") as e:
         list(engine.generate([request(engine)], SAMPLING, TRIGGER))
-    assert "--ctx" in e.value.hint
+    assert "--set ctx" in e.value.hint
 
 
 def test_a_small_cache_that_was_asked_for_fills_up(engine):

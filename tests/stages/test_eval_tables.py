@@ -12,7 +12,7 @@ from lmsi_cli.report.evaluation import eval_parts
 from lmsi_cli.report.pairwise import opposed_parts
 from lmsi_cli.report.text import rendered
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.compare import Place, compare
+from lmsi_cli.stages.compare import compare
 from lmsi_cli.stages.evaluate import Exam, evaluate
 
 
@@ -60,18 +60,18 @@ def test_many_models_go_below_one_another(tmp_path):
 def test_a_comparison_tells_settings_first_and_flips_with_their_texts(tmp_path):
     examined(tmp_path / "a", modes=("cot", "sc"))
     examined(tmp_path / "b", modes=("cot", "sc"), temperature=(1.0,))
-    places = Place(tmp_path / "a", "base"), Place(tmp_path / "b")
-    found = compare(*places)
-    lines = shown(opposed_parts(found, texts=False))
-    text = "\n".join(lines)
+    text = "\n".join(shown(opposed_parts(compare(tmp_path / "a", tmp_path / "b"), texts=False)))
     assert text.index("what differs") < text.index("4 questions, % right")
+    itself = tmp_path / "a", tmp_path / "a"  # its base and its adapter
+    found = compare(*itself)
+    lines = shown(opposed_parts(found, texts=False))
     assert "CoT greedy, of 4 questions: better in B 1, worse 1" in lines
     assert "  better: t2" in lines and "  worse: t0" in lines
     told = "\n".join(shown(opposed_parts(found, texts=True)))
     assert (
         "better in B: t2, right is 4\nWhat is 2 + 2?\nA wrong, 99:\n  The answer is 99.\nB " in told
     )
-    votes = shown(opposed_parts(compare(*places, line="any of 2"), texts=True))
+    votes = shown(opposed_parts(compare(*itself, line="any of 2"), texts=True))
     assert "A right, 0 2 times:" in votes
 
 
@@ -80,6 +80,6 @@ def test_markup_in_a_question_is_only_text(tmp_path):
     exam = Exam("[b]x", [hostile, *LABELLED[1:]], TASK, settled(EvalConfig(modes=("cot",))))
     result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), Silent())[0]
     assert "[b]x: 4 questions" in shown(eval_parts(result))[0]
-    found = compare(Place(tmp_path), Place(tmp_path))
+    found = compare(tmp_path, tmp_path)
     told = "\n".join(shown(opposed_parts(found, texts=True)))
     assert "[red]What[/] is 0 + 0?" in told and "\x1b" not in told

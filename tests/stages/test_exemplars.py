@@ -149,7 +149,7 @@ def test_too_few_agreeing_seeds_say_how_many_templates_fit(tmp_path):
     assert e.value.hint == "--templates 2 fits; or lower --min-share, or give more seeds"
     with pytest.raises(LmsiError) as e:
         made(tmp_path, few, shots=7)
-    assert e.value.hint.startswith("--set shots=5 --templates 1 fits; or ")
+    assert e.value.hint.startswith("--shots 5 --templates 1 fits; or ")
 
 
 def test_paths_are_all_there_is_to_read(tmp_path):

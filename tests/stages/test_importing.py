@@ -7,7 +7,7 @@ from stage_helpers import TASK
 
 from lmsi_cli.report.results import read_evaluation
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.compare import Place, compare
+from lmsi_cli.stages.compare import compare
 from lmsi_cli.stages.importing import import_evaluation
 from lmsi_cli.tasks.harness import read_samples
 from lmsi_cli.tasks.readers import read_labelled
@@ -76,7 +76,7 @@ def test_texts_are_marked_anew_and_disagreements_counted(tmp_path):
     better = [line(1, [" The answer is 4."], "none", 1.0), line(0, [" 2."], "none", 1.0)]
     samples = read_samples(f"gsm8k:{written(tmp_path, *better)}")
     other = import_evaluation("gsm8k", "s.jsonl", samples, TASK, "cot-few", run)[1]
-    found = compare(Place(file), Place(other))
+    found = compare(file, other)
     assert [(f.question.gold, f.texts_b[0].text) for f in found.flips] == [
         ("4", " The answer is 4.")
     ]

@@ -128,7 +128,7 @@ def test_two_weightings_contradict_each_other(run):
 def test_an_example_without_a_vote_is_named(run):
     write_records(run.votes, [ballots("q1", 0.5, 0.2)])
     told = "no vote on question 'q2' of train.jsonl"
-    refused(run, TrainConfig(example_weight="share"), told, "leave --set example_weight=out")
+    refused(run, TrainConfig(example_weight="share"), told, "leave example_weight out")
     run.votes.unlink()
     refused(run, TrainConfig(example_weight="share"), "votes.jsonl: no such file", "lmsi vote")
     run.train.unlink()

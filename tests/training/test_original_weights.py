@@ -109,14 +109,16 @@ def test_another_model_is_refused(pair, tmp_path, change, what):
 
 
 def test_folders_that_cannot_be_read_safely_are_refused(tmp_path):
-    for file, what in [
-        ("pytorch_model.bin", "no config.json"),
-        ("config.json", "no weights in safetensors"),
-        ("adapter_config.json", "holds an adapter"),
-    ]:
-        (tmp_path / file).write_text("{}")
-        with pytest.raises(LmsiError, match=what):
-            original_weights.check_files(tmp_path)
+    def refused():
+        with pytest.raises(LmsiError, match="no model in safetensors here") as e:
+            original_weights.load_original(tmp_path, tmp_path / "m.gguf", "fp32")
+        assert "--base" in e.value.hint
+
+    (tmp_path / "pytorch_model.bin").write_text("a pickle can run code")
+    refused()
+    (tmp_path / "adapter_model.safetensors").write_text("")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    refused()
 
 
 @pytest.mark.model
@@ -178,9 +180,9 @@ def test_a_weaker_scale_is_kept_and_decides_the_name(tiny, examples, tmp_path):
 @pytest.mark.parametrize(
     ("config", "what"),
     [
-        ({"rank": 16}, "--rank 4, 16 now"),
-        ({"alpha": 16.0}, "--alpha 32.0, 16.0 now"),
-        ({"rslora": True}, "--set rslora=true False, True now"),
+        ({"rank": 16}, "rank 4, 16 now"),
+        ({"alpha": 16.0}, "alpha 32.0, 16.0 now"),
+        ({"rslora": True}, "rslora False, True now"),
     ],
 )
 def test_other_settings_are_refused(tiny, tmp_path, config, what):

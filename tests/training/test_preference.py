@@ -78,7 +78,9 @@ def slow_loss(model, pairs, config):
         chosen, rejected = (slow_logs(model, side) for side in pair)
         delta = (chosen - ref_chosen) - (rejected - ref_rejected)
         nll = -chosen / len(pair.chosen.completion)
-        total = total + pair.weight * (-logsigmoid(config.beta * delta) + config.rpo_alpha * nll)
+        total = total + pair.chosen.weight * (
+            -logsigmoid(config.beta * delta) + config.rpo_alpha * nll
+        )
     return total / len(pairs)
 
 
@@ -144,9 +146,9 @@ def test_packed_pairs_have_the_loss_and_gradient_of_the_slow_way(tiny, pairs, li
 def test_a_pair_holds_its_prompt_once_and_below_the_format_s_prefix(pairs):
     both = [pairs[0], pairs[3]]  # of one format, with 20 ids in common
     [row] = pack(both)
-    prompts = sum(len(p.prompt) - 1 - p.shared for p in both)
+    prompts = sum(len(p.chosen.prompt) - 1 - p.chosen.shared for p in both)
     tails = sum(1 + len(e.completion) for e in sequences(both))
-    assert len(row.ids) == both[0].shared + prompts + tails
+    assert len(row.ids) == both[0].chosen.shared + prompts + tails
     chains = [attention.seen(row.pieces, i) for i in range(len(row.pieces))]
     assert chains == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4], [0, 4, 5], [0, 4, 6]]
     assert [part.weight for part in row.parts] == [0.125, 0.125, 0.5, 0.5]
@@ -253,7 +255,7 @@ def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
     assert dropped == 1
     assert pair.chosen.prompt == pair.rejected.prompt == [1, 97, 98]
     assert (pair.chosen.completion, pair.rejected.completion) == ([99, 2], [100, 101, 2])
-    assert (pair.chosen.stem, pair.weight) == (2, 0.5)
+    assert (pair.chosen.stem, pair.chosen.weight) == (2, 0.5)
     assert pair.chosen.name == "q1 (cot-zero), chosen"
 
 
@@ -262,10 +264,10 @@ def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
     kept, _ = preference.tokenize(
         [voted(few + "a", "c", "d"), voted(few + "bcd", "c", "d", "q2")], CODEC, 100
     )
-    assert [p.shared for p in kept] == [21, 21]
+    assert [p.chosen.shared for p in kept] == [21, 21]
     [row] = pack(kept)
     assert [piece.length for piece in row.pieces] == [21, 3, 3, 2, 5, 5] or len(row.ids) == 21 + (
-        sum(len(p.prompt) - 1 - 21 for p in kept) + 3 * 4
+        sum(len(p.chosen.prompt) - 1 - 21 for p in kept) + 3 * 4
     )
 
 

@@ -85,11 +85,15 @@ def test_a_number_of_layers_is_a_number_in_a_file_and_text_on_the_command_line(t
         ("lr", math.inf, "--lr: expected a number, above 0 and at most 1, got inf"),
         ("alpha", -1.0, "--alpha: expected a number, above 0 and at most 65536, got -1.0"),
         ("rank", 0, "--rank: expected a whole number, at least 1 and at most 4096, got 0"),
-        ("schedule", "sine", "--schedule: expected one of cosine, linear, constant, got 'sine'"),
+        (
+            "schedule",
+            "sine",
+            "schedule: expected one of cosine, linear, constant, got 'sine'",
+        ),
         ("device", "tpu", "--device: expected one of auto, cpu, cuda, mps, got 'tpu'"),
-        ("dtype", "fp8", "--dtype: expected one of auto, bf16, fp32, got 'fp8'"),
+        ("dtype", "fp8", "--set dtype: expected one of auto, bf16, fp32, got 'fp8'"),
         ("max_grad_norm", -1, "expected a number, at least 0 and at most 1e+06, got -1"),
-        ("row_tokens", -1, "--row-tokens: expected a whole number, at least 0 and"),
+        ("row_tokens", -1, "--set row_tokens: expected a whole number, at least 0 and"),
     ],
 )
 def test_values_out_of_range_are_refused(name, value, told):

@@ -140,9 +140,10 @@ class Scheduler:
 
         If another one failed, too, and no reply has come since, the server itself is in trouble.
         """
-        own, other = sent.request.question_id, max(self._postponed.values(), default=NEVER)
+        own = sent.request.question_id
         first = self._postponed.get(own)
-        if first is None and self._answered < min(sent.begun, other):
+        other = max((at for q, at in self._postponed.items() if q != own), default=NEVER)
+        if self._answered < min(sent.begun, other):
             self.error = self.error or error
         elif first is not None and first <= sent.begun:
             self._refuse(sent.request, f"the server failed again and again: {error}")
