@@ -158,7 +158,7 @@ RECORDS = {"paths": Path, "votes": Vote, "train": TrainExample}
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_columns_are_as_documented(name):
-    doc = (File(__file__).parents[2] / "docs" / "storage.md").read_text()
+    doc = (File(__file__).parents[2] / "docs" / "run-folder.md").read_text()
     part = doc.partition(f"`{name}.parquet`:\n\n")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in part.splitlines()[2:]]
     told = [
