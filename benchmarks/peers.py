@@ -55,7 +55,7 @@ def lmsi(job: Job) -> tuple[int, int]:
         command += ["--temperature", CHAIN["temperature"], "--set", f"top_k={CHAIN['top_k']}", "-q"]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         lines = Path(folder, "run", "paths.jsonl").read_text().splitlines()
-    tokens = [json.loads(line)["tokens"] for line in lines]
+    tokens = [json.loads(line)["num_generated_tokens"] for line in lines]
     return len(tokens), sum(tokens)
 
 
