@@ -92,7 +92,9 @@ def _skimming_reader() -> Any:  # noqa: ANN401 - a class, made here since gguf i
             else:
                 number = self.gguf_scalar_to_np[GGUFValueType(kind)]
                 end += count * np.dtype(number).itemsize
-            return end - orig_offs, [], list(range(count)), [GGUFValueType.ARRAY]
+            if end > len(self.data):  # before anything is made of a count that may be a lie
+                raise ValueError("an array ends behind the file")
+            return end - orig_offs, [], range(count), [GGUFValueType.ARRAY]
 
     return SkimmingReader
 

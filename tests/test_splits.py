@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import struct
 
 import broken_models
 import pytest
@@ -131,6 +132,19 @@ def test_merging_writes_one_file(whole, parts, tmp_path):
     [reader] = readers(tmp_path / "out.gguf")
     assert not [name for name in reader.fields if name.startswith("split.")]
     LlamaModel(tmp_path / "out.gguf").close()
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("words", [2**60, 2**31])
+def test_an_array_that_ends_behind_the_file_is_damage(gguf, tmp_path, words):
+    data = bytearray(gguf.read_bytes())
+    [reader] = readers(gguf)
+    field = reader.fields["tokenizer.ggml.token_type"]
+    name = len(b"tokenizer.ggml.token_type") + 8
+    struct.pack_into("<Q", data, field.offset + name + 4 + 4, words)  # behind its two types
+    (tmp_path / "long.gguf").write_bytes(data)
+    with pytest.raises(LmsiError, match="cut short or damaged"):
+        readers(tmp_path / "long.gguf")
 
 
 @pytest.mark.model

@@ -61,7 +61,7 @@ def read_anew(engine, request, first):
     alone = Request("q", tuple(encoded.ids), (Wanted(0, 0),), begun=encoded.begun)
     config = SamplingConfig(threads=1, temperature=0, max_tokens=request.follow.max_tokens)
     [reply] = engine.generate([alone], config, request.follow.trigger)
-    return reply.text, reply.stop_reason
+    return reply
 
 
 @pytest.mark.parametrize(("kv", "parallel"), [("split", 8), ("unified", 2), ("unified", 32)])
@@ -71,14 +71,25 @@ def test_the_reply_is_that_to_the_whole_prompt(engine, kv, parallel, max_tokens)
     assert sorted((g.question_id, g.path) for g in found) == [
         (q.id, k) for q, k in itertools.product(ASKED, range(3))
     ]
-    others = 0
     for g in found:
         request = next(r for r in asked if r.question_id == g.question_id)
-        others += (g.text, g.stop_reason) != read_anew(engine, request, g.first)
+        alone = read_anew(engine, request, g.first)
+        same = (g.text, g.stop_reason) == (alone.text, alone.stop_reason)
+        assert same or (kv == "unified" and parted_by_rounding(engine, request, g, alone))
         assert g.tokens <= REPLY and g.first.tokens <= max_tokens
         assert g.text.startswith(AGAIN)
-    # in a unified cache sums depend on where cells lie: two words that are nearly tied may swap
-    assert others <= (kv == "unified")
+
+
+def parted_by_rounding(engine, request, one, other):
+    """Whether two replies part at two tokens that are nearly tied.
+
+    In a unified cache sums depend on where the cells lie (docs/performance.md).
+    """
+    ids = [[t.id for t in g.drawn] for g in (one, other)]
+    at = next(i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b)
+    before = [*request.follow.ask(one.first.text).ids, *ids[0][:at]]
+    [logits] = engine.last_logits([before])
+    return abs(logits[ids[0][at]] - logits[ids[1][at]]) < 0.01
 
 
 def test_a_conversation_is_asked_in_a_further_turn(talker):
@@ -86,7 +97,8 @@ def test_a_conversation_is_asked_in_a_further_turn(talker):
     asked, found = drawn(talker, task, max_tokens=24)
     for g in found:
         request = next(r for r in asked if r.question_id == g.question_id)
-        assert (g.text, g.stop_reason) == read_anew(talker, request, g.first)
+        alone = read_anew(talker, request, g.first)
+        assert (g.text, g.stop_reason) == (alone.text, alone.stop_reason)
         path = to_path(g, task, ASKED[0].question)
         head = f"{rationale(g.first.text)}\n{AGAIN} "
         assert path.text == head + g.text.strip()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lmsi_cli.generation.cleaning import Dropped, read_draft, rules_of
 from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.thinking import answer_part
 
 TEXTS = [q.question for q in SEEDS]
 RULES = rules_of(TEXTS, TASK, 5)
@@ -127,6 +128,6 @@ def test_a_question_that_was_found_is_found_again(text, ended):
         assert read_draft(f" {found}\n", "next_question", RULES) == found
 
 
-@given(st.text(max_size=40).filter(lambda t: "<" not in t and "[" not in t))  # marks of thinking
+@given(st.text(max_size=40).filter(lambda t: answer_part(t) == t))  # no thoughts, which go first
 def test_what_follows_a_question_does_not_matter(more):
     assert read_draft(f" {GOOD}\nA:{more}", "length", RULES) == GOOD
