@@ -207,7 +207,7 @@ def _work(job: Job, desk: _Desk) -> Ended:
 
 
 def _most(config: QuestionsConfig) -> int:
-    """Prompts at most: what ``--effort`` allows, and one turn in any case."""
+    """Prompts at most: what the setting ``effort`` allows, and one turn in any case."""
     return math.ceil(max(config.effort * config.number, FEWEST) / config.drafts)
 
 

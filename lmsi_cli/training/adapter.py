@@ -37,7 +37,7 @@ GROUPS = ("all", "attn", "mlp")
 
 
 def choose(model: nn.Module, target: str) -> list[str]:
-    """Turn ``--target`` into the layers' own short names, sorted.
+    """Turn the setting ``target`` into the layers' own short names, sorted.
 
     Args:
         model: The base model; its weights may be on the meta device.

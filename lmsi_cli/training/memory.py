@@ -41,7 +41,7 @@ ADAM = 16  # bytes per number of the adapter: itself, its gradient and two momen
 # Measured: what the libraries take when first used; in bf16 also what oneDNN prepares over a run.
 LIBRARIES = {"fp32": 150 << 20, "bf16": 550 << 20}
 HOLES = 0.1  # measured: of what stays, the share that holes in the heap take beside it
-PARTS = {"attn": "attn", "mlp": "ffn"}  # of tensors' names, by --target; other targets count all
+PARTS = {"attn": "attn", "mlp": "ffn"}  # of tensors' names, by `target`; others count all
 PRODUCTS = 64  # that oneDNN keeps: a layer has about fifty shapes
 GROWTH = 1.2  # from here on giving back is worth it; mapping a GB again takes 0.3 s
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")

@@ -3,7 +3,7 @@
 The file's weights are checked against llama.cpp's logits before a step is taken. Originals are a
 local folder in Hugging Face's format (``--base``): safetensors only, no network, no code of the
 folder. They are run by the file's own configuration, and every tensor must lie within what its
-type loses, so folder and file are shown to be one model. An adapter to start from (``--init``)
+type loses, so folder and file are shown to be one model. An adapter to start from (``--set init``)
 begins at the scale that was chosen for it. What was found of a folder:
 
     Original(folder="Qwen2.5-0.5B", file_type="Q4_K", weights=0.0782, worst="blk.3.ffn_up.weight",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOG = "validation.jsonl"
-# Validations of a run where --eval-every does not say; one costs about as much as half a step.
+# Validations of a run where eval_every does not say; one costs about as much as half a step.
 TIMES, SELDOM = 10, 20
 # Cells of the base's next-token distribution that are kept apart; all other tokens share one.
 CELLS = 64
