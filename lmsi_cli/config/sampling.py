@@ -47,7 +47,7 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     ] = 0
     fast_copy: Annotated[
         FastCopy,
-        rare("Draw from a Q8_0 copy of a file whose types are slow here: auto, if it is the same."),
+        rare("Draw from a copy in a type that is faster here: auto, if it is the same model."),
     ] = "auto"
     gpu_layers: Annotated[
         Layers, opt("Layers on the GPU: all, none or a number.", "-ngl/--gpu-layers")

@@ -9,7 +9,8 @@ from gguf import GGUFReader
 from lmsi_cli.config import ORIGINAL, EngineConfig
 from lmsi_cli.engine import fast_copy
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fast_copy import fastest, measured
+from lmsi_cli.engine.fast_copy import copy_type, fastest, measured
+from lmsi_cli.engine.llama import library
 from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.run_folder import RunDir
@@ -36,11 +37,26 @@ def types(file):
     return {t.tensor_type.name for t in GGUFReader(file).tensors if len(t.shape) > 1}
 
 
-def test_the_copy_is_made_once_and_is_the_same_model(slow, own_cache, caplog):
+@pytest.mark.parametrize(
+    ("features", "type_"),
+    [
+        (b"CPU : AVX2 = 1 | F16C = 1 | REPACK = 1 | ", "F16"),
+        (b"CPU : AVX2 = 1 | AVX512_VNNI = 1 | ", "Q8_0"),
+        (b"CPU : NEON = 1 | DOTPROD = 1 | ", "Q8_0"),
+    ],
+)
+def test_its_type_is_the_one_that_this_cpu_multiplies_fastest(monkeypatch, features, type_):
+    monkeypatch.setattr(library(), "llama_print_system_info", lambda: features)
+    assert copy_type() == type_
+
+
+@pytest.mark.parametrize("type_", ["Q8_0", "F16"])
+def test_the_copy_is_made_once_and_is_the_same_model(slow, own_cache, caplog, monkeypatch, type_):
+    monkeypatch.setattr(fast_copy, "copy_type", lambda: type_)
     with caplog.at_level(logging.INFO):
         copy = fastest(slow, "on")
-        assert types(copy) == {"Q8_0"}
-        assert "used" in caplog.messages[-1]
+        assert types(copy) == {type_}
+        assert f"in {type_} is" in caplog.messages[-1]
         made = copy.stat().st_ino
         os.utime(slow)  # touched, not changed: judged again
         assert fastest(slow, "on") == copy
