@@ -119,8 +119,8 @@ def told(verdict: Verdict, good: bool) -> str:
     type_ = verdict.copy.removesuffix(".gguf").rpartition("-")[2].upper()
     return (
         f"a copy in {type_} is {verdict.faster:.1f} times as fast; the next token's distribution "
-        f"is {verdict.divergence:.4f} nats off, the likeliest is the same for {verdict.agreeing:.1%} "
-        f"of {LENGTH} tokens: {'used' if good else 'not used'}"
+        f"is {verdict.divergence:.4f} nats off, the likeliest is the same for "
+        f"{verdict.agreeing:.1%} of {LENGTH} tokens: {'used' if good else 'not used'}"
     )
 
 
