@@ -58,7 +58,6 @@ class Job(NamedTuple):
     """What each worker has to be; the files lie at the same place on every machine."""
 
     files: dict[str, str]  # hashes: of the model, and of the adapter if there is one
-    adapter_scale: float
     settings: SampleConfig
     task: Task
     shown: Sequence[str]  # see ``shown_of``
@@ -108,7 +107,7 @@ def open_engine(job: Job) -> Engine:
             raise LmsiError(f"{here}{file}: another file than the driver's", "copy it anew")
     model, *adapter = job.files
     engine = LlamaEngine(File(model), job.settings)
-    engine.use_adapter(adapter[0] if adapter else None, job.adapter_scale)
+    engine.use_adapter(adapter[0] if adapter else None)
     return engine
 
 

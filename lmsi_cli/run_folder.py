@@ -24,14 +24,12 @@ import msgspec
 
 from lmsi_cli.atomic import unfinished, write_atomic, write_error
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Question
 from lmsi_cli.splits import parts_of
 
 ORIGIN = "lmsi.json"
-SCALE = "scale"  # in ORIGIN: what stages/scales.py chose
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 # sections of a student's run.toml: whose votes it learns from, and how these came about
 TEACHER, TEACHER_SAMPLE, TEACHER_VOTE = "teacher", "teacher_sample", "teacher_vote"
@@ -238,23 +236,6 @@ def paths_by_question(
 def questions_by_id(run: RunDir) -> JsonlIndex[Question]:
     """The questions of a run by their ids; LmsiError as ``paths_by_question``."""
     return JsonlIndex(run.questions, Question, lambda q: (q.id, 0), "question {key!r}")
-
-
-def chosen_scale(adapter: Path) -> float:
-    """The scale of an adapter that the sweep after training chose; 1 if there was no sweep.
-
-    Args:
-        adapter: A GGUF adapter; the choice is in the ``lmsi.json`` beside it.
-
-    Raises:
-        LmsiError: What is written there is not a scale, above 0 and at most 100.
-    """
-    file = adapter.with_name(ORIGIN)
-    sweep = read_object(file).get(SCALE, {}) if file.exists() else {}
-    scale = sweep.get("chosen", 1.0) if isinstance(sweep, dict) else None
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 100:
-        raise LmsiError(f"{file}: no adapter scale: {scale!r}", hint="give --adapter-scale")
-    return float(scale)
 
 
 def sha256_file(path: Path) -> str:

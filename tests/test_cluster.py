@@ -112,7 +112,7 @@ def alone(root, config, questions=QUESTIONS, task=TASK):
 def together(root, config, ray=None, questions=QUESTIONS, progress=None, task=TASK):
     run, task = RunDir(root), formed(task, config)
     bind(run, config, IDENTITY)
-    job = Job({"m": ""}, 1.0, config, task, shown_of(questions))
+    job = Job({"m": ""}, config, task, shown_of(questions))
     pool = Pool(ray or FakeRay(SCRIPT), job, Room(1, 3))
     return sample_in_pool(questions, pool, task, config, run, progress or Silent())
 
@@ -226,6 +226,6 @@ def test_nobody_answers(address):
     ],
 )
 def test_a_machine_that_cannot_work_says_so(change, told):
-    job = Job({__file__: sha256_file(Path(__file__))}, 1.0, SampleConfig(), TASK, ())
+    job = Job({__file__: sha256_file(Path(__file__))}, SampleConfig(), TASK, ())
     with pytest.raises(LmsiError, match=f"^on .*{told}"):
         open_engine(job._replace(**change))

@@ -134,7 +134,7 @@ from lmsi_cli.errors import LmsiError
 settings = SampleConfig(cluster={cluster.address!r}, threads=1, workers=1)
 with connected(settings) as (ray, room):
     try:
-        Pool(ray, Job({{"/nowhere/m.gguf": "aa"}}, 1.0, settings, None, ()), room).ready()
+        Pool(ray, Job({{"/nowhere/m.gguf": "aa"}}, settings, None, ()), room).ready()
     except LmsiError as e:
         print(e, "|", e.hint)
 """

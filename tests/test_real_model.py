@@ -80,7 +80,7 @@ def run(tmp_path_factory, smollm2):
     done(*sample)
     assert (run / "paths.jsonl").read_bytes().startswith(before)
     done("vote", run, "--formats", "cot-zero", "--min-share", 0)
-    done("train", run, "--max-steps", 2, "--batch-size", 4, "--lr", 0.001, "--set", "sweep=false")
+    done("train", run, "--max-steps", 2, "--batch-size", 4, "--lr", 0.001)
     return run
 
 

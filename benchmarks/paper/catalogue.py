@@ -74,9 +74,8 @@ def _outside(seeds: Seeds) -> list[Run]:
 
 
 def _variant(name: str, seed: int, vote: tuple[str, ...] = (), **more: object) -> Run:
-    """As ``_half``, but trained on the one format that it is asked in, and used at scale 1."""
-    run = _half(name, seed, vote=(*PLAIN, *vote), eval=("--modes", "cot"), **more)
-    return msgspec.structs.replace(run, train=("--set", "sweep=false", *(run.train or ())))
+    """As ``_half``, but trained on the one format that it is asked in."""
+    return _half(name, seed, vote=(*PLAIN, *vote), eval=("--modes", "cot"), **more)
 
 
 def _filters(seeds: Seeds) -> list[Run]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # nothing of a stage is imported only to show what it returne
     from lmsi_cli.stages.exemplars import ExemplarsSummary
     from lmsi_cli.stages.export import Export
     from lmsi_cli.stages.sample import SampleSummary
-    from lmsi_cli.stages.scales import Sweep
     from lmsi_cli.stages.show import Shown
     from lmsi_cli.stages.trial import Trial
     from lmsi_cli.stages.watch import Scene
@@ -44,7 +43,6 @@ NO_VALUE = {  # what it means that a rule fired
 NO_VALUE_ELSE = "{} found its place, and no value stands in it"
 SEEN = 60  # characters of a place that are shown
 STALE = 30.0  # seconds without a report after which its age is told
-AGAINST = {"labels": "right answers", "vote": "answers as the vote's", "nothing": ""}
 
 
 def sample_sheet(s: SampleSummary) -> Sheet:
@@ -146,19 +144,9 @@ def trial_sheet(trial: Trial) -> Sheet:
     return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
-def scales_sheet(sweep: Sweep) -> Sheet:
-    """One adapter scale a line, then which one was chosen, why, and what that cost."""
-    rows = [(f"{t.scale:g}", f"{percent(t.agreement)} {AGAINST[sweep.marks]}") for t in sweep.tried]
-    rows.append(("chosen", f"{sweep.chosen:g}: {sweep.why}"))
-    if sweep.tried:
-        asked = f"{sweep.answers} answers to {sweep.questions} questions"
-        rows.append(("cost", f"{asked}, {sweep.seconds:.0f} s"))
-    return Sheet(title="adapter scale", rows=tuple(rows))
-
-
 def export_sheet(e: Export) -> Sheet:
     """Where it is, the files with their sizes, the checks, and what is to be known."""
-    rows = [("folder", e.folder), ("adapter scale", f"{e.scale:g}")]
+    rows = [("folder", e.folder)]
     rows += [(name, size(count)) for name, count in e.files.items()]
     rows += [(name, f"{apart:.2%}") for name, apart in e.checks.items()]
     rows += [("note", remark) for remark in e.remarks]

@@ -29,22 +29,12 @@ StudentFolder = Annotated[
         show_default=False,
     ),
 ]
-Probe = Annotated[
-    str | None,
-    typer.Option(
-        "--probe",
-        help="Labelled questions to choose the adapter's scale by; without: agreement with the "
-        "vote.",
-        show_default=False,
-    ),
-]
 
 
 @configured(TrainConfig)
 def train(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: TrainConfig,
-    probe: Probe = None,
     student: StudentModel = "",
     out: StudentFolder = None,
     overwrite: Overwrite = False,
@@ -63,17 +53,13 @@ def train(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
-    from lmsi_cli.cli.tables import scales_sheet
     from lmsi_cli.report.sections import training_sheet
     from lmsi_cli.run_folder import locked, open_run
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.distil import enrolled, teach
     from lmsi_cli.stages.pipeline import model_of
-    from lmsi_cli.stages.scales import choose_scale
     from lmsi_cli.stages.train import assist, train_apart
     from lmsi_cli.stages.verdict import permit
-    from lmsi_cli.tasks.golds import gold_answers
-    from lmsi_cli.tasks.readers import read_labelled
     from lmsi_cli.training.processes import joined
 
     folder = open_run(run)
@@ -86,8 +72,6 @@ def train(  # noqa: PLR0913 - one parameter per flag
         teacher, folder = folder, taught.run
     else:
         model, task = model_of(folder).path, task_of(folder)
-    labelled = read_labelled(probe) if probe else []
-    gold_answers(labelled, task)  # before an hour of training
     with joined(settings.device) as here:
         if here.rank:
             assist(folder, model, task, settings, overwrite)
@@ -96,7 +80,4 @@ def train(  # noqa: PLR0913 - one parameter per flag
             if taught:
                 teach(teacher, taught.pupil, folder, progress, overwrite)
             result = train_apart(folder, model, task, settings, progress, overwrite)
-            sweep = choose_scale(folder, model, task, settings, labelled, progress)
-    told = {**msgspec.to_builtins(result), "scale": msgspec.to_builtins(sweep)}
-    scales = [scales_sheet(sweep)] if sweep else []
-    show(told, json, training_sheet(told), *scales)
+    show(result, json, training_sheet(msgspec.to_builtins(result)))

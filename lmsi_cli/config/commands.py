@@ -153,7 +153,3 @@ class ExportConfig(Config, frozen=True, kw_only=True):
     type: Annotated[
         str, opt("Type of the merged weights, by llama.cpp's names; not given: the base's own.")
     ] = ""
-    scale: Annotated[float, rare("Adapter scale; 0: as chosen after training.", ge=0, le=100)] = 0.0
-    merge: Annotated[
-        bool, rare("ollama: merge; else base and adapter stay apart, which new versions refuse.")
-    ] = True

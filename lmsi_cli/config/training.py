@@ -20,7 +20,7 @@ LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(l
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
 # that was cut short may go on with others.
-SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "sweep", "gradient_checkpointing")
+SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "gradient_checkpointing")
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -76,9 +76,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     base: Annotated[
         str, opt("Folder with the model's original weights; empty: those of the GGUF file.")
     ] = ""
-    sweep: Annotated[
-        bool, rare("Try adapter scales on questions that were not trained on, and keep the best.")
-    ] = True
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"],
         rare("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),

@@ -29,7 +29,7 @@ from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.evaluation import accuracy_sheet
 from lmsi_cli.report.results import BASE, read_evaluation
 from lmsi_cli.report.text import escaped, markdown_table
-from lmsi_cli.run_folder import RESULT, SCALE, RunDir, sha256_file, teacher_of
+from lmsi_cli.run_folder import RESULT, RunDir, sha256_file, teacher_of
 
 LONGEST = 200  # characters of a stranger's text
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
@@ -61,7 +61,6 @@ class Card(Record, frozen=True, kw_only=True):
     base_name: str
     licence: str
     library: str
-    scale: float
     checks: Rows
     remarks: tuple[str, ...]
     data: Rows = ()
@@ -81,9 +80,9 @@ def card_of(run: RunDir, card: Card) -> Card:
     known = TrainConfig.__struct_fields__
     return msgspec.structs.replace(
         card,
-        data=tuple(_data(run, origin, card.scale)),
+        data=tuple(_data(run, origin)),
         settings=tuple((n, str(origin[n])) for n in known if n in origin),
-        measured=tuple(_measured(run, card.scale)),
+        measured=tuple(_measured(run)),
         checks=(*checks, *card.checks),
     )
 
@@ -94,8 +93,8 @@ def whose(run: RunDir) -> str:
     return f"{Path(str(told['model'])).name}'s" if told else "its own"
 
 
-def _data(run: RunDir, origin: dict[str, Any], scale: float) -> Iterator[tuple[str, str]]:
-    """What the adapter learned from, and how strongly it acts."""
+def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the adapter learned from."""
     summary = read_object(run.vote_summary) if run.vote_summary.exists() else {}
     for name in ("questions", "paths", "kept_questions", "kept_paths"):
         if name in summary:
@@ -105,9 +104,6 @@ def _data(run: RunDir, origin: dict[str, Any], scale: float) -> Iterator[tuple[s
         yield "SHA-256 of the teacher", str(taught["model_sha256"])
     training = _section(origin, "result", "summary")
     yield from ((n, str(training[n])) for n in ("examples", "steps", "final_loss") if n in training)
-    sweep = _section(origin, SCALE)
-    why = f" ({sweep['why']})" if sweep.get("chosen") == scale and "why" in sweep else ""
-    yield "adapter scale", f"{scale:g}{why}"
 
 
 def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -118,8 +114,8 @@ def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _measured(run: RunDir, scale: float) -> Iterator[Sheet]:
-    """What was measured with this very adapter at this scale; other models are left out."""
+def _measured(run: RunDir) -> Iterator[Sheet]:
+    """What was measured with this very adapter; other models are left out."""
     own = sha256_file(run.adapter_gguf)
     whole = RunDir(run.root.parent)  # rounds are measured in the folder of the run
     folders = [run.eval_dir, *([whole.eval_dir] if whole.rounds.exists() else [])]
@@ -128,7 +124,7 @@ def _measured(run: RunDir, scale: float) -> Iterator[Sheet]:
             found = read_evaluation(file)
         except LmsiError:  # of another version; the export is none the worse for it
             continue
-        adapted = [v for v in found.mains if v.adapter_sha256 == own and v.scale == scale]
+        adapted = [v for v in found.mains if v.adapter_sha256 == own and v.scale == 1]
         base = [v for v in found.mains if v.model == BASE]
         if base and adapted:
             yield accuracy_sheet(msgspec.structs.replace(found, variants=(*base, *adapted[:1])))
@@ -187,7 +183,7 @@ def quoted(text: str) -> str:
     return json.dumps(shown, ensure_ascii=False)
 
 
-def modelfile(source: str | Path, adapter: str, task: Task, settings: SamplingConfig) -> str:
+def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
     """Write the Modelfile that `ollama create` reads.
 
     It is written for the grammar of Ollama's own parser (``parser/parser.go``): a value goes to the
@@ -195,7 +191,6 @@ def modelfile(source: str | Path, adapter: str, task: Task, settings: SamplingCo
 
     Args:
         source: The model's file, as the Modelfile shall name it.
-        adapter: The adapter's; empty: it is merged.
         task: Plain prompts become a template with their exemplars, being known to the letter. Of a
             conversation Ollama makes its own from the file's chat template, and only the system
             message is told.
@@ -205,9 +200,7 @@ def modelfile(source: str | Path, adapter: str, task: Task, settings: SamplingCo
         LmsiError: A path or the system message cannot be written in this grammar.
     """
     lines = [ONE_STAGE] if task.format == TWO_STAGES else []
-    lines += [f"FROM {_one_line(str(source))}"]
-    if adapter:
-        lines.append(f"ADAPTER {_one_line(adapter)}")
+    lines += [f"FROM {_one_line(source)}"]
     lines += [f"PARAMETER {name} {value}" for name, value in _parameters(settings).items()]
     if task.chat is None:
         lines.append(f"PARAMETER stop {_quoted(chr(10) + 'Q:')}")

@@ -158,14 +158,14 @@ def _courses(rounds: Rounds) -> Sheet:
         for r in rounds.rounds
     ]
     columns = ("round", "folder", "T", "drawn by", "verdict", "kept paths", "share", "trained from",
-               "loss", "scale")  # fmt: skip
+               "loss")  # fmt: skip
     return Sheet(title="What each round did; * is kept", columns=columns, rows=tuple(rows))
 
 
-def _training(r: Round) -> tuple[str, str, str]:
-    if r.first_loss is None or r.final_loss is None or r.scale is None:
-        return ("not trained", "", "")
-    return (_who(r.started_from), f"{r.first_loss:.3f} to {r.final_loss:.3f}", f"{r.scale:g}")
+def _training(r: Round) -> tuple[str, str]:
+    if r.first_loss is None or r.final_loss is None:
+        return ("not trained", "")
+    return (_who(r.started_from), f"{r.first_loss:.3f} to {r.final_loss:.3f}")
 
 
 def _who(number: int) -> str:

@@ -49,8 +49,8 @@ class Round(Record, frozen=True, kw_only=True):
     """One round.
 
     ``drawn_by`` and ``started_from`` are numbers of rounds, 0 being the base: whose adapter drew
-    the paths, and whose weights training began with. ``scale`` is the one chosen for its adapter;
-    None where there is none. ``figures`` are its check-up's, None without one.
+    the paths, and whose weights training began with. ``figures`` are its check-up's, None without
+    one.
     """
 
     number: int
@@ -65,7 +65,6 @@ class Round(Record, frozen=True, kw_only=True):
     kept_paths: int
     mean_share: float
     trained: bool
-    scale: float | None = None
     first_loss: float | None = None
     final_loss: float | None = None
     stopped: str = ""

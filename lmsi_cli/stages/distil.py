@@ -48,7 +48,7 @@ from lmsi_cli.training.adapter import preflight
 from lmsi_cli.voting import pairs
 
 FOLDER = "students"  # in the teacher's run
-ADAPTER = ("adapter", "adapter_sha256", "adapter_scale")  # that drew the teacher's paths
+ADAPTER = ("adapter", "adapter_sha256")  # that drew the teacher's paths
 # where a server drew the teacher's paths; the student is a file
 SERVER = (*ServerConfig.__struct_fields__, "engine", "server", "model_stated", "model_facts")
 CHAT: ChatChoice = "auto"  # a student talks if its file has a chat template
@@ -216,7 +216,7 @@ def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
     """The sections of the student's run.toml.
 
     Its ``[sample]`` says what model the folder is about and how that is asked; all else in it is
-    how the teacher's paths were drawn, which a sweep of scales repeats.
+    how the teacher's paths were drawn.
     """
     saved = teacher.load_settings()
     sample = saved["sample"]

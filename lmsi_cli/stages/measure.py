@@ -26,7 +26,7 @@ from lmsi_cli.records import Progress, Question
 from lmsi_cli.report.results import BASE, Evaluation
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds.kept import adapters_of
-from lmsi_cli.run_folder import RunDir, chosen_scale, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import examined, sample_config, task_of
@@ -180,7 +180,7 @@ def variants_of(
         run: The run folder.
         model: Its base model.
         adapters: More GGUF adapters, for the same base.
-        scales: How strongly they act; none: as chosen for each when it was trained, else 1.
+        scales: How strongly they act; none: 1.
         rounds: Folders of the run's own rounds; not given: of several, the one that is kept.
 
     Raises:
@@ -194,7 +194,7 @@ def variants_of(
         check_base(file, base["model_sha256"])
         identity = {**base, "adapter_sha256": sha256_file(file)}
         several = len(scales) > 1
-        for scale in scales or (chosen_scale(file),):
+        for scale in scales or (1.0,):
             label = f"{name} x{scale:g}" if several else name
             found.append(Variant(label, str(file), identity, scale))
     return found

@@ -35,7 +35,6 @@ from lmsi_cli.stages.sample import (
     as_begun,
     bind,
     drawn_by,
-    put_on,
     sample,
     sample_in_pool,
 )
@@ -178,7 +177,7 @@ def settle(
 ) -> Asking:
     """Settle how questions are asked, with the adapter on that draws the paths."""
     settings = job.settings
-    put_on(engine, settings.adapter)
+    engine.use_adapter(settings.adapter or None)
     choice = _form(engine, settings)
     if choice.why == servers.UNSEEN:
         progress.say(f"asked in conversations: {choice.why}")
@@ -265,8 +264,7 @@ def _worker_job(job: Job, asking: Asking, begun: SampleConfig, threads: int) -> 
     files = {str(job.model.path.absolute()): sha256_file(job.model.path)}
     if drawing:
         files[drawing["adapter"]] = drawing["adapter_sha256"]
-    scale, shown = drawing.get("adapter_scale", 1.0), cluster.shown_of(job.asked)
-    return cluster.Job(files, scale, settings, asking.task, shown)
+    return cluster.Job(files, settings, asking.task, cluster.shown_of(job.asked))
 
 
 def _check_engine(settings: SampleConfig) -> None:

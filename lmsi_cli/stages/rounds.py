@@ -32,14 +32,13 @@ from lmsi_cli.rounds.best import best
 from lmsi_cli.rounds.gates import Ground, alarmed, checked, voted
 from lmsi_cli.rounds.records import Figures, Gate, Round, Rounds, last_good
 from lmsi_cli.rounds.settings import Settings, of_round
-from lmsi_cli.run_folder import RunDir, chosen_scale, locked
+from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.stages import checkup
 from lmsi_cli.stages.asking import Asking, examined
 from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.measure import about, variants_of
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
-from lmsi_cli.stages.scales import choose_scale
 from lmsi_cli.stages.train import train_apart
 from lmsi_cli.stages.verdict import conclude, observer_of, permit
 from lmsi_cli.stages.vote import nothing_kept, vote_run
@@ -198,7 +197,7 @@ class _Loop:
         return (msgspec.structs.replace(gate, ends=gate.ends and not passes),)
 
     def _train(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
-        """Training and the choice of a scale; an adapter that was destroyed ends later rounds."""
+        """Training; an adapter that was destroyed ends later rounds."""
         plan, progress = self.plan, self.progress
         try:
             result = train_apart(folder, plan.model.path, plan.task, settings.train, progress)
@@ -206,7 +205,6 @@ class _Loop:
             if number == 1:
                 raise
             return alarmed(str(e))
-        choose_scale(folder, plan.model.path, plan.task, settings.train, plan.probe, progress)
         return alarmed(alarming(result.summary.stopped))
 
     def _check_up(self, found: Round, gates: tuple[Gate, ...]) -> tuple[Round, tuple[Gate, ...]]:
@@ -349,7 +347,6 @@ def _trained(folder: RunDir) -> dict[str, Any]:
     summary = read_object(folder.adapter_origin)["result"]["summary"]
     return {
         "trained": True,
-        "scale": chosen_scale(folder.adapter_gguf),
         "first_loss": summary["first_loss"],
         "final_loss": summary["final_loss"],
         "stopped": summary.get("stopped", ""),

@@ -27,7 +27,7 @@ from lmsi_cli.jsonl import appender
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.resume import DrawnPaths, check_base, check_same, drawn_paths, keep_questions
-from lmsi_cli.run_folder import RunDir, chosen_scale, refuse_student, sha256_file
+from lmsi_cli.run_folder import RunDir, refuse_student, sha256_file
 from lmsi_cli.stopping import Stop
 from lmsi_cli.voting import MANY_CUT, cut_off_line, is_cut_thinking
 
@@ -213,17 +213,7 @@ def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, Any]:
         return {}
     file = pathlib.Path(adapter)
     check_base(file, sha256_file(model))
-    named = {"adapter": str(file.absolute()), "adapter_sha256": sha256_file(file)}
-    scale = chosen_scale(file)  # 1 is not written down: folders of older versions lack it
-    return named if scale == 1.0 else {**named, "adapter_scale": scale}
-
-
-def put_on(engine: Engine, adapter: str) -> None:
-    """Switch an adapter on at the scale that was chosen for it; an empty name: none."""
-    if adapter:
-        engine.use_adapter(adapter, chosen_scale(pathlib.Path(adapter)))
-    else:
-        engine.use_adapter(None)
+    return {"adapter": str(file.absolute()), "adapter_sha256": sha256_file(file)}
 
 
 def requests_of(

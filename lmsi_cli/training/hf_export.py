@@ -8,15 +8,13 @@ tokenizer. Never touches the network. The folder:
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 from unicodedata import is_normalized
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.adapter import CONFIG, WEIGHTS, with_adapter
+from lmsi_cli.training.adapter import with_adapter
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.load import quiet
 
@@ -53,24 +51,12 @@ class Tokenizer(NamedTuple):
     told: str
 
 
-def save_scaled(adapter_dir: Path, out: Path, scale: float) -> None:
-    """Copy an adapter in PEFT's format so that it acts at scale 1 as this one does at ``scale``.
-
-    PEFT divides alpha by the rank, or by its root; either way its effect is in proportion to alpha.
-    """
-    settings = json.loads((adapter_dir / CONFIG).read_text(encoding="utf-8"))
-    settings["lora_alpha"] = settings["lora_alpha"] * scale
-    shutil.copyfile(adapter_dir / WEIGHTS, out / WEIGHTS)
-    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-    (out / CONFIG).write_text(text, encoding="utf-8")
-
-
 def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """Write the merged model's weights and configuration.
 
     Args:
         gguf: The base.
-        adapter_dir: In PEFT's format, at the scale it is to act at.
+        adapter_dir: In PEFT's format.
         out: An empty folder.
         kind: F16, BF16 or F32.
 

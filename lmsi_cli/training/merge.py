@@ -96,25 +96,6 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
         writer.close()
 
 
-def rescale(adapter: Path, out: Path, scale: float) -> None:
-    """Write an adapter that acts at scale 1 as this one does at ``scale``."""
-    import gguf
-
-    lora, reader = read_lora(adapter), readers(adapter, whole=True)[0]
-    if not lora.alpha and scale != 1.0:  # llama.cpp then scales by no rank
-        raise LmsiError(f"{adapter}: its alpha is 0; it cannot be scaled")
-    writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"))
-    try:
-        _copy_metadata(reader, writer, {ALPHA: lora.alpha * scale})
-        for tensor in reader.tensors:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
-
-
 class Facts(NamedTuple):
     """What a model's file says of itself; empty where it says nothing."""
 

@@ -3,8 +3,8 @@
 The file's weights are checked against llama.cpp's logits before a step is taken. Originals are a
 local folder in Hugging Face's format (``--base``): safetensors only, no network, no code of the
 folder. They are run by the file's own configuration, and every tensor must lie within what its
-type loses, so folder and file are shown to be one model. An adapter to start from (``--set init``)
-begins at the scale that was chosen for it. What was found of a folder:
+type loses, so folder and file are shown to be one model. What was found of a
+folder:
 
     Original(folder="Qwen2.5-0.5B", file_type="Q4_K", weights=0.0782, worst="blk.3.ffn_up.weight",
              logits=0.047)
@@ -12,7 +12,6 @@ begins at the scale that was chosen for it. What was found of a folder:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +23,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.records import Record
 from lmsi_cli.resume import check_base
-from lmsi_cli.run_folder import ORIGIN, chosen_scale, sha256_file
+from lmsi_cli.run_folder import ORIGIN, sha256_file
 from lmsi_cli.splits import tensors
 from lmsi_cli.training import adapter, verify
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS
@@ -242,19 +241,12 @@ def check_adapter(config: TrainConfig, base_sha256: str) -> None:
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """Name what a training starts from: the weights and the scale they act at; empty: afresh."""
-    if not config.init:
-        return ""
-    folder = Path(config.init)
-    start = f"{sha256_file(folder / WEIGHTS)} {chosen_scale(folder / GGUF)!r}"
-    return hashlib.sha256(start.encode()).hexdigest()
+    """Name the weights that a training starts from; empty: afresh."""
+    return sha256_file(Path(config.init) / WEIGHTS) if config.init else ""
 
 
 def fill_adapter(model: nn.Module, config: TrainConfig) -> None:
     """Give a fresh adapter the weights of the one to start from; without one, leave it as it is.
-
-    B is multiplied by the scale that was chosen for it, since the effect is in proportion to it:
-    so the first step sees the model that would answer.
 
     Args:
         model: From ``adapter.add_lora``, with the same settings.
@@ -269,7 +261,7 @@ def fill_adapter(model: nn.Module, config: TrainConfig) -> None:
     from safetensors.torch import load_file
 
     folder = Path(config.init)
-    saved, scale = load_file(folder / WEIGHTS), chosen_scale(folder / GGUF)
+    saved = load_file(folder / WEIGHTS)
     fresh = {n.replace(".default.", "."): p for n, p in adapter.trainable(model).items()}
     if {n: p.shape for n, p in fresh.items()} != {n: t.shape for n, t in saved.items()}:
         raise LmsiError(
@@ -279,4 +271,4 @@ def fill_adapter(model: nn.Module, config: TrainConfig) -> None:
         )
     with torch.no_grad():
         for name, parameter in fresh.items():
-            parameter.copy_(saved[name] * (scale if ".lora_B." in name else 1.0))
+            parameter.copy_(saved[name])

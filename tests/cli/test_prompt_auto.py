@@ -123,9 +123,7 @@ def test_vote_train_and_eval_ask_in_the_wording_of_the_run(place, lmsi, monkeypa
     examples = [json.loads(line) for line in run.train.read_text().splitlines()]
     zero = [e["prompt"] for e in examples if e["format"] == "cot-zero"]
     assert zero and all(prompt.endswith(cue) for prompt in zero)
-    done = lmsi(
-        "train", "r", "--max-steps", 1, "--rank", 1, "--set", "sweep=false", "--force", "-q"
-    )
+    done = lmsi("train", "r", "--max-steps", 1, "--rank", 1, "--force", "-q")
     assert done.exit_code == 0, done.stderr
     written, render = [], parse_output.render
     monkeypatch.setattr(

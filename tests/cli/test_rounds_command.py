@@ -23,7 +23,6 @@ formats = ["cot-zero", "direct-zero"]
 max_steps = 3
 batch_size = 2
 rank = 4
-sweep = false
 [eval]
 threads = 1
 paths = 2

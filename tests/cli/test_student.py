@@ -227,8 +227,6 @@ def test_a_killed_student_goes_on(teacher, folder, lmsi):
         2,
         "--set",
         "checkpoint_every=3",
-        "--set",
-        "sweep=false",
         "-q",
     )
     done = lmsi("train", "t", "--student", "m.gguf", "-o", "whole", *steps)

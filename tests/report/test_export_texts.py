@@ -22,7 +22,7 @@ TASK = Task(name="n", kind="number", exemplars=(SIX,))
 def card(**changed):
     told = {
         "title": "m", "kind": "A model.", "use": "Use it.", "base": "m.gguf", "base_sha256": "aa",
-        "base_name": "", "licence": "", "library": "gguf", "scale": 1.0,
+        "base_name": "", "licence": "", "library": "gguf",
         "checks": (("apart", "1%"),), "remarks": (),
     }  # fmt: skip
     return Card(**{**told, **changed})
@@ -85,7 +85,7 @@ def parse(text):
 
 
 def test_the_modelfile_says_how_the_paths_were_drawn():
-    found = parse(modelfile("./m.gguf", "", TASK, SamplingConfig(temperature=0.5)))
+    found = parse(modelfile("./m.gguf", TASK, SamplingConfig(temperature=0.5)))
     assert found[0] == ("FROM", "./m.gguf")
     assert ("temperature", "0.5") in found and ("repeat_penalty", "1") in found
     assert ("stop", "\nQ:") in found
@@ -104,22 +104,22 @@ def test_a_conversation_has_no_template_of_ours():
         exemplars=(),
         chat=Chat(few_shot="turns", system='Say "7".\nAlways.'),
     )
-    found = parse(modelfile("./m.gguf", "./a.gguf", task, SamplingConfig()))
-    assert found[1] == ("ADAPTER", "./a.gguf") and found[-1] == ("SYSTEM", 'Say "7".\nAlways.')
+    found = parse(modelfile("./m.gguf", task, SamplingConfig()))
+    assert found[-1] == ("SYSTEM", 'Say "7".\nAlways.')
     assert "TEMPLATE" not in dict(found)
 
 
 @pytest.mark.parametrize("path", ['a"b.gguf', "a\nADAPTER x", " a.gguf", "a\u202eb"])
 def test_a_path_that_the_grammar_cannot_hold_is_refused(path):
     with pytest.raises(LmsiError, match="no place in a Modelfile"):
-        modelfile(path, "", TASK, SamplingConfig())
+        modelfile(path, TASK, SamplingConfig())
 
 
 @pytest.mark.parametrize("system", ['a """ b', 'ends with "'])
 def test_a_system_message_that_would_end_early_is_refused(system):
     task = Task(name="n", kind="number", exemplars=(), chat=Chat(few_shot="turns", system=system))
     with pytest.raises(LmsiError, match="no place in a Modelfile"):
-        modelfile("./m.gguf", "", task, SamplingConfig())
+        modelfile("./m.gguf", task, SamplingConfig())
 
 
 def test_exemplars_with_ollamas_own_marks_are_refused():

@@ -5,7 +5,7 @@ import pytest
 from test_export import random_llama, write_gguf
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.merge import describe, merge, read_lora, rescale, tensor_types
+from lmsi_cli.training.merge import describe, merge, read_lora, tensor_types
 
 Q = "blk.0.attn_q.weight"
 
@@ -69,12 +69,6 @@ def test_scale_zero_is_the_base(files):
     merge(base, read_lora(adapter), out, 0.0)
     assert (tensors(out)[Q].data == tensors(base)[Q].data).all()
     assert tensor_types(out) == tensor_types(base)
-
-
-def test_a_rescaled_adapter_adds_at_scale_1_what_the_old_one_did_at_its_own(files, tmp_path):
-    _, adapter, out = files
-    rescale(adapter, out, 0.25)
-    assert read_lora(out).change(Q, 1.0) == pytest.approx(read_lora(adapter).change(Q, 0.25))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,6 @@ OTHERS = {
     "eval_every": 4,
     "patience": 2,
     "alarms": False,
-    "sweep": False,
     "gradient_checkpointing": "on",
     "loss": "scpo",
     "beta": 0.1,
