@@ -10,7 +10,7 @@ Measured, each part by itself and on one core:
 
     vote     from path records in memory to votes, by answers alone (``vote``)
     checked  the same with every equation read and checked, nothing remembered from before
-    select   classes and filters, after a checked vote
+    select   the filters, after a checked vote
     command  ``lmsi vote`` in a process of its own: reading, voting, writing all that it writes,
              with the default settings and with ``--preset paper``; wall time and peak memory
 

@@ -7,23 +7,21 @@ from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Path, Preference
 from lmsi_cli.voting import select, vote
 from lmsi_cli.voting.pairs import choose
-from lmsi_cli.voting.weights import Weighting
 
 LOOSE = {"min_votes": 1, "min_share": 0.0, "max_paths_per_question": 0}
 
 
-def path(index, answer, text=None, stop="answer", logprob=-1.0):
+def path(index, answer, text=None, stop="answer"):
     return Path(
         question_id="q",
         path=index,
         seed=index,
         num_generated_tokens=9,
-        logprob=logprob,
+        logprob=-1.0,
         text=f" {index} + 1 = {index + 1}. The answer is {answer}." if text is None else text,
         stop_reason=stop,
         predicted_answer=answer,
         extract_rule="marker" if answer else None,
-        mean_logprob=logprob,
     )
 
 
@@ -31,10 +29,10 @@ def paths(*answers):
     return [path(i, answer) for i, answer in enumerate(answers)]
 
 
-def chosen(own, weighting=None, **settings):
+def chosen(own, **settings):
     """(chosen, rejected, weight) of every pair."""
     config = VoteConfig(**{**LOOSE, **settings})
-    voted = vote("q", own, config.check_equations, weighting)
+    voted = vote("q", own, config.check_equations)
     found = choose(select(voted, own, config).vote, own, config)
     return [(c.chosen.path, c.rejected.path, c.weight) for c in found]
 
@@ -81,19 +79,6 @@ def test_among_answers_without_a_ballot_the_rarest_is_rejected():
     said = ["41", "41", "39"]
     own = [*paths("42", "42"), *(path(i + 2, a, false.format(a)) for i, a in enumerate(said))]
     assert chosen(own) == [(0, 4, 2 / 5)]
-
-
-def test_what_the_filters_drop_is_not_chosen_and_what_is_kept_is_not_rejected():
-    own = [path(0, "42", " It is 42."), *paths("x", "42", "42")[1:], path(3, "40"), path(4, "41")]
-    assert chosen(own, drop=("unchecked",), pair_share=0.0)[0][0] == 1
-    own = paths("42", "42", "42", "40", "7")
-    assert chosen(own, keep=("rival",), pairs=9) == []  # both others are trained on
-
-
-def test_no_pair_where_weights_overruled_the_count():
-    own = [path(0, "42", logprob=-0.1), *(path(i, "40", logprob=-9.0) for i in (1, 2, 3))]
-    assert chosen(own, Weighting("logprob"), pair_share=0.0) == []
-    assert chosen(own, pair_share=0.0) == [(1, 0, 2 / 4)]
 
 
 def test_a_weight_is_at_most_one():

@@ -2,16 +2,18 @@
 
 from collections import Counter
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.config import VoteConfig
+from lmsi_cli.config import PAPER as PAPER_PRESET
+from lmsi_cli.config import PRESETS, VoteConfig
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path
+from lmsi_cli.settings import resolve
 from lmsi_cli.voting import FILTERS, Tally, path_key, select, vote
 
-PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0, distinct_equations=False)
+PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
 
 
 def path(index=0, answer="42", stop="answer", text=None):
@@ -40,7 +42,7 @@ def groups(draw):
 
 configs = st.builds(
     VoteConfig, min_share=st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_votes=st.integers(1, 4),
-    max_paths_per_question=st.integers(0, 3), distinct_equations=st.booleans(),
+    max_paths_per_question=st.integers(0, 3),
 )  # fmt: skip
 
 
@@ -86,15 +88,12 @@ def test_every_path_is_kept_or_counted_once(paths, config):
     assert set(chosen.kept) <= set(v.kept)
     summary = summed([selection])
     assert sum(summary.removed.values()) + summary.kept_paths == summary.paths
-    assert sum(summary.classes.values()) == summary.paths
-    assert sum(summary.kept_classes.values()) == summary.kept_paths
 
 
 @given(groups())
 def test_without_limits_select_keeps_what_the_paper_keeps(paths):
     v = vote("q", paths)
-    chosen = select(v, paths, PAPER).vote
-    assert chosen == msgspec.structs.replace(v, classes=chosen.classes)
+    assert select(v, paths, PAPER).vote == v
 
 
 def test_the_literal_record():
@@ -130,11 +129,6 @@ WRONG = " 1 + 1 = 3. The answer is 3."
         ("min-votes", [path(0)], {"min_votes": 2}, (), 1),
         ("min-share", [path(0), path(1), path(2, "1")], {"min_share": 0.7}, (), 3),
         ("minority", [path(0), path(1, "1"), path(2)], {}, (0, 2), 1),
-        ("class", [path(0, "2", text=SUM), path(1, "2", text=" It is 2."),
-                   path(2, "2", text=OTHER)], {"drop": ("unchecked",)}, (0, 2), 1),
-        ("duplicate-equations", [path(0, "2", text=SUM), path(1, "2", text=SAME),
-                                 path(2, "2", text=OTHER)],
-         {"distinct_equations": True}, (0, 2), 1),
         ("cap", [path(i) for i in range(5)], {"max_paths_per_question": 3}, (0, 1, 2), 2),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
@@ -152,13 +146,7 @@ def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
     checked = vote("q", paths, check_equations=True)
     assert (checked.predicted_answer, checked.refuted, checked.total_votes) == ("2", 2, 1)
     assert checked.kept == (2,)
-    paper = VoteConfig(
-        check_equations=False,
-        min_votes=1,
-        min_share=0,
-        distinct_equations=False,
-        max_paths_per_question=0,
-    )
+    paper = resolve(VoteConfig, {"preset": "paper"})
     assert select(vote("q", paths), paths, paper).vote.kept == (0, 1)
 
 
@@ -170,31 +158,6 @@ ROUND = [
     path(4, "5", text=" 2 + 3 = 5. The answer is 5."),
     path(5, None, text=" Who knows?"),
 ]
-
-
-@pytest.mark.parametrize(
-    ("settings", "kept"),
-    [
-        ({}, (0, 3)),
-        ({"keep": ("lucky",)}, (0, 1, 3)),
-        ({"keep": ("near-miss",)}, (0, 2, 3)),
-        ({"keep": ("rival", "lucky")}, (0, 1, 3, 4)),
-        ({"keep": ("lucky",), "max_paths_per_question": 2}, (0, 1)),
-        ({"check_equations": False}, (0, 1, 3)),
-        ({"check_equations": False, "drop": ("lucky",)}, (0, 3)),
-        ({"drop": ("sound",)}, ()),
-    ],
-    ids=str,
-)
-def test_a_class_is_trained_on_or_not_as_it_is_asked(settings, kept):
-    config = VoteConfig(min_share=0.0, **settings)
-    selection = select(vote("q", ROUND, config.check_equations), ROUND, config)
-    assert selection.vote.predicted_answer == "2"
-    assert selection.vote.kept == kept
-    assert sum(selection.removed.values()) + len(kept) == len(ROUND)
-    assert selection.vote.classes == {
-        "sound": (0, 3), "lucky": (1,), "near-miss": (2,), "rival": (4,), "unparsed": (5,)
-    }  # fmt: skip
 
 
 def test_each_filter_shows_one_path_that_it_removed():
@@ -238,3 +201,29 @@ def test_histogram_edges_are_exact():
 def test_tally_of_nothing():
     summary = summed([])
     assert (summary.questions, summary.mean_share, sum(summary.histogram)) == (0, 0.0, 0)
+
+
+def test_the_paper_keeps_every_majority_path_and_names_every_filter():
+    about_files = {"preset", "formats", "seed", "pairs", "pair_share"}
+    assert set(PAPER_PRESET) == set(VoteConfig.__struct_fields__) - about_files
+    assert PRESETS["default"].keys() == PAPER_PRESET.keys()
+    texts = [" 1 + 1 = 3.", " 1 + 1 = 3.", " Это", " 2 + 5 = 7."]
+    paths = [path(i, text=text) for i, text in enumerate(texts)]
+    bare = resolve(VoteConfig, {"preset": "paper"})
+    assert select(vote("q", paths), paths, bare).vote.kept == (0, 1, 2, 3)
+
+
+def test_what_is_given_beats_a_preset_and_a_later_preset_beats_both():
+    paper = {"preset": "paper"}
+    own = resolve(VoteConfig, {**paper, "min_votes": 3})
+    assert (own.min_votes, own.check_equations, own.max_paths_per_question) == (3, False, 0)
+    assert resolve(VoteConfig, paper, {"min_share": 0.5}).min_share == 0.5
+    assert resolve(VoteConfig, {"min_share": 0.5}, paper).min_share == 0
+    back = resolve(VoteConfig, {**paper, "seed": 4}, {"preset": "default"})
+    assert back == VoteConfig(seed=4)
+    assert resolve(VoteConfig, {**paper, "min_votes": None}).min_votes == 1
+
+
+def test_an_unknown_preset_is_refused_with_what_there_is():
+    with pytest.raises(LmsiError, match=r"--preset.*default, paper.*'best'"):
+        resolve(VoteConfig, {"preset": "best"})

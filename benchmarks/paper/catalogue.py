@@ -21,7 +21,6 @@ TESTED = 150  # questions of a test with sampled paths; greedy ones take whole f
 PLAIN = ("--formats", "cot-zero")  # what variants learn that are asked only so: a third of the time
 STUDENT = "tinymath-small"
 CONFIDENT = ("--min-share", "0.5", "--min-votes", "8")  # as `lmsi questions` keeps them
-EVERY = "near-miss,systematic,rival,other"
 Seeds = Sequence[int]
 
 
@@ -83,7 +82,6 @@ def _filters(seeds: Seeds) -> list[Run]:
         "checked vote, filtered": (),
         "plain vote, filtered": ("--no-check-equations",),
         "plain vote, every path": ("--preset", "paper"),
-        "every path there is": ("--preset", "paper", "--keep", EVERY),
     }
     return [_variant(name, s, vote) for s in seeds for name, vote in ways.items()]
 

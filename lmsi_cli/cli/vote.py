@@ -25,7 +25,7 @@ Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
-        help="Right answers to some questions of the run, for the verdict and --weight cisc:auto.",
+        help="Right answers to some questions of the run, for the verdict.",
         show_default=False,
     ),
 ]
@@ -69,7 +69,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder), watched(quiet, folder) as progress:
         observer = observer_of(folder, task, labelled, open_run(second) if second else None)
-        summary = vote_run(folder, task, settings, exams, observer.gold, observer, progress)
+        summary = vote_run(folder, task, settings, exams, observer, progress)
         verdict = conclude(folder, observer)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     count = msgspec.structs.replace(vote_section(summary), lines=())  # warnings go to stderr

@@ -21,6 +21,7 @@ from lmsi_cli.report.breakdowns import GAINED, LOST, RIGHT, WRONG, kinds_of
 from lmsi_cli.report.grading import GREEDY_NAMES
 from lmsi_cli.report.results import Answer, Exam, Labelled
 from lmsi_cli.thinking import answer_part
+from lmsi_cli.voting import is_refuted
 
 
 class PathView(Record, frozen=True, kw_only=True):
@@ -34,7 +35,7 @@ class PathView(Record, frozen=True, kw_only=True):
 
 
 class QuestionView(Record, frozen=True, kw_only=True):
-    """A question as it is shown; ``kinds`` and ``classes`` are what it can be found by.
+    """A question as it is shown; ``kinds`` are what it can be found by.
 
     ``ballots`` are answers and their counts; ``share`` is 0 to 1.
     """
@@ -48,7 +49,6 @@ class QuestionView(Record, frozen=True, kw_only=True):
     winner: str | None = None
     share: float = 0.0
     ballots: tuple[tuple[str, int], ...] = ()
-    classes: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class QuestionSet(NamedTuple):
@@ -106,11 +106,10 @@ def run_question(
         family=question.family,
         told=f"{len(paths)} paths, no vote yet",
         kinds=("no vote yet",),
-        paths=tuple(_path(p, question, task, "", False) for p in paths),
+        paths=tuple(_path(p, question, task, False) for p in paths),
     )
     if vote is None:
         return view
-    classes = {number: name for name, numbers in vote.classes.items() for number in numbers}
     return msgspec.structs.replace(
         view,
         told=_vote(vote),
@@ -118,10 +117,7 @@ def run_question(
         winner=vote.predicted_answer,
         share=vote.share,
         ballots=tuple(sorted(vote.ballots.items(), key=lambda b: -b[1])),
-        classes={name: len(numbers) for name, numbers in vote.classes.items() if numbers},
-        paths=tuple(
-            _path(p, question, task, classes.get(p.path, ""), p.path in vote.kept) for p in paths
-        ),
+        paths=tuple(_path(p, question, task, p.path in vote.kept) for p in paths),
     )
 
 
@@ -145,14 +141,14 @@ def _kinds(vote: Vote) -> Iterator[str]:
         yield "stopped early"
 
 
-def _path(path: Path, question: Question, task: Task, kind: str, kept: bool) -> PathView:
+def _path(path: Path, question: Question, task: Task, kept: bool) -> PathView:
     start, end = locate(path.text, path.predicted_answer, question, task)
     answer = path.predicted_answer or "no answer"
-    facts = [f"path {path.path}: {answer}", kind, f"{path.num_generated_tokens} tokens"]
+    facts = [f"path {path.path}: {answer}", f"{path.num_generated_tokens} tokens"]
     facts += ["cut off"] if path.stop_reason == "length" else []
+    facts += ["a false equation"] if is_refuted(path) else []
     facts += ["kept"] if kept else []
-    told = ", ".join(f for f in facts if f)
-    return PathView(told=told, text=path.text, start=start, end=end, kept=kept)
+    return PathView(told=", ".join(facts), text=path.text, start=start, end=end, kept=kept)
 
 
 def exam_set(exam: Exam, task: Task, most: int) -> QuestionSet:

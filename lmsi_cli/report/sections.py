@@ -27,19 +27,6 @@ ENDING = 40  # characters of a path that are shown of it; its answer stands at t
 INCOMPARABLE = "their shares are not comparable with full ones"
 SAYS = {TRAIN: "for it", CARE: "with care", STOP: "against it", None: "note"}
 SIGNED = ("above chance", "steps lift")  # signals that are differences
-KINDS = {
-    "sound": "every step holds",
-    "unchecked": "no step could be checked",
-    "corrected": "a slip that was corrected",
-    "lucky": "a false step, and yet the winning answer",
-    "systematic": "the same other answer again and again",
-    "near-miss": "one slip away from the winning answer",
-    "rival": "every step holds, but another answer",
-    "other": "another answer, and none of these",
-    "undecided": "the question has no winner",
-    "unparsed": "no answer could be read",
-    "truncated": "cut off",
-}
 
 
 def verdict_section(v: Verdict) -> Section:
@@ -93,7 +80,7 @@ def vote_section(s: VoteSummary) -> Section:
         key="vote",
         title="The vote",
         lines=tuple(f"warning: {warning}" for warning in s.warnings),
-        sheets=(Sheet(title="vote", rows=tuple(_counts(s))), _classes(s), *_removed(s)),
+        sheets=(Sheet(title="vote", rows=tuple(_counts(s))), *_removed(s)),
         charts=(
             bars(
                 "agreement (share of the winner)",
@@ -119,16 +106,6 @@ def _counts(s: VoteSummary) -> Iterator[tuple[str, str]]:
     yield "preference pairs", f"{s.pairs}"
     if s.stopped:
         yield "stopped early", f"{s.stopped} questions; {INCOMPARABLE}"
-
-
-def _classes(s: VoteSummary) -> Sheet:
-    """What kinds of paths there are, the vote's winner standing for the truth."""
-    rows = [
-        (f"{name}: {KINDS[name]}", f"{n}", percent(n / max(1, s.paths)), f"{s.kept_classes[name]}")
-        for name, n in s.classes.items()
-    ]
-    title = "kinds of paths, by the winner of the vote"
-    return Sheet(title=title, columns=("", "paths", "of all", "trained on"), rows=tuple(rows))
 
 
 def _removed(s: VoteSummary) -> Iterator[Sheet]:

@@ -30,15 +30,17 @@ from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task, clean, rationale_of
-from lmsi_cli.records import Exemplar, Path, PathClass, Progress, Question, Record
+from lmsi_cli.records import Exemplar, Path, Progress, Question, Record
 from lmsi_cli.run_folder import RunDir, paths_by_question
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.checking import wrong_exemplar
-from lmsi_cli.voting import classify, is_complete, vote
+from lmsi_cli.voting import holds, is_complete, vote
 
 UNDECIDED, BELOW, UNFIT, TAKEN = "undecided", "below the share", "no fit rationale", "taken"
-RANK: dict[PathClass, int] = {"sound": 0, "unchecked": 1}  # any other class comes after them
+# What the arithmetic says of a path: all its equations hold, it states none, one is false.
+KINDS = {True: "sound", None: "unchecked", False: "lucky"}
+RANK = {"sound": 0, "unchecked": 1, "lucky": 2}
 STREAM = "exemplars"  # other random numbers than the paths'
 
 
@@ -58,15 +60,15 @@ class ExemplarsSummary(Record, frozen=True, kw_only=True):
     spare: int
     templates: int
     shots: int
-    classes: dict[PathClass, int]
+    classes: dict[str, int]
     share: float
 
 
 class Choice(NamedTuple):
-    """A seed's exemplar, the class of the path that it is made of, and the winner's share."""
+    """A seed's exemplar, the kind of the path that it is made of, and the winner's share."""
 
     exemplar: Exemplar
-    kind: PathClass
+    kind: str
     share: float
 
 
@@ -159,20 +161,19 @@ def choose(
         return UNDECIDED
     if held.share < config.min_share:
         return BELOW
-    classes = classify(paths, winner)
-    for path in _in_order([p for p in paths if p.path in held.kept and is_complete(p)], classes):
+    for path in _in_order([p for p in paths if p.path in held.kept and is_complete(p)]):
         rationale = re.sub(r"\s*\n\s*", "\n", rationale_of(task, path))
         made = Exemplar(question=clean(question.question), rationale=rationale, answer=winner)
         if path.extract_rule != CUT_OFF and not wrong_exemplar(made, task):
-            return Choice(made, classes[path.path], held.share)
+            return Choice(made, KINDS[holds(path)], held.share)
     return UNFIT
 
 
-def _in_order(paths: Sequence[Path], classes: dict[int, PathClass]) -> list[Path]:
+def _in_order(paths: Sequence[Path]) -> list[Path]:
     usual = statistics.median(p.num_generated_tokens for p in paths)
 
     def key(p: Path) -> tuple[int, float, int]:
-        return RANK.get(classes[p.path], len(RANK)), abs(p.num_generated_tokens - usual), p.path
+        return RANK[KINDS[holds(p)]], abs(p.num_generated_tokens - usual), p.path
 
     return sorted(paths, key=key)
 

@@ -176,10 +176,7 @@ class _Loop:
         """The vote and its verdict; the first round's is refused as ever, a later one's ends."""
         plan, say = self.plan, self.progress.say
         observer = observer_of(folder, plan.task, plan.probe)
-        summary = vote_run(
-            folder, plan.task, settings.vote, plan.excluded, observer.gold, observer,
-            self.progress,
-        )  # fmt: skip
+        summary = vote_run(folder, plan.task, settings.vote, plan.excluded, observer, self.progress)
         verdict = conclude(folder, observer)
         for line in (kept_line(summary), *(f"warning: {w}" for w in summary.warnings)):
             say(line)

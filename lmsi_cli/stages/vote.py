@@ -1,9 +1,8 @@
 r"""Stage two: sampled paths in, one vote per question and the training examples out.
 
 Knows which file goes where; the vote and its filters are in ``voting/``, the formats in
-``prompts.py``. Needs no model and no gold answer but those of a probe, which fit a temperature and
-nothing else. One question goes by at a time, so memory does not grow with the number of paths, but
-for eight bytes an example. One line of ``train.jsonl``:
+``prompts.py``. Needs no model and no gold answer. One question goes by at a time, so memory does
+not grow with the number of paths, but for eight bytes an example. One line of ``train.jsonl``:
 
     {"completion": " 2 + 2 = 4. The answer is 4.", "format": "cot-zero", "path": 3,
      "prompt": "Q: ...\\nA: Let's think step by step.", "question_id": "q7"}
@@ -21,7 +20,7 @@ import msgspec
 
 from lmsi_cli.answers import canonical
 from lmsi_cli.atomic import write_atomic
-from lmsi_cli.config import FITTED, MAJORITY, NO_STOP, VoteConfig
+from lmsi_cli.config import NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
@@ -37,14 +36,12 @@ from lmsi_cli.voting import (
     Selection,
     Tally,
     VoteSummary,
-    ballot,
     cut_off_line,
     select,
     tell,
     vote,
 )
 from lmsi_cli.voting.pairs import choose
-from lmsi_cli.voting.weights import Ballots, Fit, Weighting, confidence, fit
 
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()
@@ -52,12 +49,11 @@ NONE: Mapping[str, Any] = MappingProxyType({})
 EVERY = 256  # questions between two looks at the progress
 
 
-def vote_run(  # noqa: PLR0913 - all but the first three may be left out
+def vote_run(
     run: RunDir,
     task: Task,
     config: VoteConfig,
     exams: Mapping[str, Sequence[Question]] = NONE,
-    gold: Mapping[str, str] = NONE,
     watch: Observer | None = None,
     progress: Progress = SILENT,
 ) -> VoteSummary:
@@ -68,8 +64,6 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         task: What was sampled.
         config: Who votes, and what of the majority is kept.
         exams: Questions that must not be trained on, by the name of their file.
-        gold: Right answers of some questions by id, canonical; only ``--weight cisc:auto`` reads
-            them.
         watch: Is told every question with its vote and all of its paths.
         progress: Is told of every question.
 
@@ -80,18 +74,15 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         LmsiError: There are no paths, not one of them votes, they are of another run or task, or a
             question is also in an exam; nothing is written then.
     """
-    _check_settings(config)
     if exams:
         check_apart(read_records(run.questions, Question), exams)
     with _paths(run, progress) as paths:
         sampled = run.load_settings().get("sample", {})
         voting = Voting(task, config, sampled, paths.largest, run.paths)
-        fitted = _fitted(run, voting, paths, gold) if config.weight == FITTED else None
         tally = _write(run, voting, paths, watch, progress)
     summary = tally.summary()
-    summary = msgspec.structs.replace(
-        summary, fit=fitted, warnings=(*_cut_off(summary), *_warnings(run, config))
-    )
+    warnings = (*_cut_off(summary), *_warnings(run, config))
+    summary = msgspec.structs.replace(summary, warnings=warnings)
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
     write_atomic(run.vote_summary, text)
     run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams)})
@@ -114,39 +105,6 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
         f"{name} removed {summary.removed[name]} of {summary.paths}",
         hint="loosen it, see `lmsi vote --help`, or draw more paths",
     )
-
-
-def _fitted(run: RunDir, voting: Voting, paths: JsonlIndex[Path], gold: Mapping[str, str]) -> Fit:
-    """Fit the temperature of the weights on labelled questions."""
-    if not gold:
-        raise LmsiError(
-            f"--weight {FITTED} needs labels", hint="--probe FILE, with questions of this run"
-        )
-    checks = voting.config.check_equations
-    fitted = fit([_ballots(run, paths, checks, *labelled) for labelled in gold.items()])
-    voting.weighting = Weighting("cisc", fitted.temperature)
-    return fitted
-
-
-def _ballots(
-    run: RunDir, paths: JsonlIndex[Path], check_equations: bool, question_id: str, answer: str
-) -> Ballots:
-    group = paths.get(question_id)
-    if not group:
-        raise LmsiError(
-            f"--probe: question {question_id!r} has no paths in {run.root}",
-            hint="a probe labels questions of the run, by their ids",
-        )
-    voters = [p for p in group if ballot(p, check_equations) is not None]
-    return Ballots([confidence(p) for p in voters], [p.predicted_answer == answer for p in voters])
-
-
-def _check_settings(config: VoteConfig) -> None:
-    both = sorted({*config.keep} & {*config.drop})
-    if both:
-        raise LmsiError(
-            f"--keep and --drop both name {both[0]}", hint="take it out of one of the two"
-        )
 
 
 def _paths(run: RunDir, progress: Progress) -> JsonlIndex[Path]:
@@ -200,7 +158,7 @@ def _question(questions: JsonlIndex[Question], key: str) -> Question:
 
 
 class Voting:
-    """How each question is voted on; ``weighting`` may be set once it is fitted."""
+    """How each question is voted on."""
 
     def __init__(
         self, task: Task, config: VoteConfig, sampled: Mapping[str, Any], most: int, place: File
@@ -215,7 +173,6 @@ class Voting:
             place: Where the paths are, for messages.
         """
         self.task, self.config, self.place = task, config, place
-        self.weighting = None if config.weight == FITTED else Weighting.parse(config.weight)
         self.seed: int | None = sampled.get("seed")
         self.stop = Stop.parse(sampled.get("stop", NO_STOP))
         # a later call may have asked for fewer
@@ -228,7 +185,7 @@ class Voting:
             LmsiError: The paths are of another run or task.
         """
         self._check_seeds(paths)
-        voted = vote(question.id, paths, self.config.check_equations, self.weighting)
+        voted = vote(question.id, paths, self.config.check_equations)
         self._check_kind(voted)
         voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
         return select(voted, paths, self.config)
@@ -291,15 +248,10 @@ def _cut_off(summary: VoteSummary) -> Iterator[str]:
 def _warnings(run: RunDir, config: VoteConfig) -> Iterator[str]:
     """What does not stop a vote but may mislead."""
     stop = run.load_settings().get("sample", {}).get("stop", NO_STOP)
-    if stop == NO_STOP:
-        return
-    counted = VoteConfig().check_equations
-    other = [] if config.check_equations == counted else ["--no-check-equations"]
-    other += [] if config.weight == MAJORITY else [f"--weight {config.weight}"]
-    if other:
+    if stop != NO_STOP and config.check_equations != VoteConfig().check_equations:
         yield (
             f"sampled with --stop {stop}, which counted the ballots of the default vote; with "
-            f"{' and '.join(other)} some questions were left before this vote was decided"
+            "--no-check-equations some questions were left before this vote was decided"
         )
 
 

@@ -84,8 +84,7 @@ def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
 
 def _score(vote: Vote, gold: str) -> float:
     """1 or 0, or the gold answer's part of a tie for first place."""
-    counts = vote.weights or vote.ballots
-    first = [a for a, n in counts.items() if n == max(counts.values())]
+    first = [a for a, n in vote.ballots.items() if n == vote.majority_votes]
     return 1 / len(first) if gold in first else 0.0
 
 

@@ -1,7 +1,14 @@
 """From ballots to a vote, and from a vote to the paths that may be trained on. Pure functions."""
 
-from lmsi_cli.voting.ballots import ballot, is_complete, is_cut_thinking, is_refuted, tell, vote
-from lmsi_cli.voting.classes import classify
+from lmsi_cli.voting.ballots import (
+    ballot,
+    holds,
+    is_complete,
+    is_cut_thinking,
+    is_refuted,
+    tell,
+    vote,
+)
 from lmsi_cli.voting.filters import FILTERS, Selection, path_key, select
 from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
 
@@ -12,8 +19,8 @@ __all__ = [
     "Tally",
     "VoteSummary",
     "ballot",
-    "classify",
     "cut_off_line",
+    "holds",
     "is_complete",
     "is_cut_thinking",
     "is_refuted",

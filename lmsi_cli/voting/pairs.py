@@ -7,10 +7,10 @@ of files, formats or models. A question takes part if the winner's share of the 
 
     chosen    the kept paths with the winning answer, by path number: whatever the vote's settings
               keep off training (false equations, filters) is not chosen either
-    rejected  the paths that ended with another answer and are not kept, those of the answer with
-              the fewest ballots first; among equals the answer that fewer paths give, then the
-              lower path number. A path that does not vote for its false equation may be rejected,
-              and an answer that only such paths give has V = 0
+    rejected  the paths that ended with another answer, those of the answer with the fewest ballots
+              first; among equals the answer that fewer paths give, then the lower path number. A
+              path that does not vote for its false equation may be rejected, and an answer that
+              only such paths give has V = 0
     weight    (V(chosen) - V(rejected)) / k, above 0
 
     choose(vote, paths, VoteConfig())   # answers 42 (5 of 8 paths), 40 (2), 7 (1)
@@ -50,21 +50,17 @@ def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Pair]:
     if vote.predicted_answer is None or vote.share < config.pair_share:
         return []
     ordered = sorted(paths, key=lambda p: p.path)
-    winner = vote.predicted_answer
-    chosen = [p for p in ordered if p.path in vote.kept and agrees(p, winner)]
+    chosen = [p for p in ordered if p.path in vote.kept]
     pairs = zip(chosen, _rejected(vote, ordered), strict=False)
     found = [Pair(good, bad, _weight(vote, bad)) for good, bad in pairs]
-    # Weighted ballots can overrule the count: then the winner is not the most consistent answer.
-    return [pair for pair in found if pair.weight > 0][: config.pairs]
+    return found[: config.pairs]
 
 
 def _rejected(vote: Vote, ordered: Sequence[Path]) -> list[Path]:
     """Paths of other answers, the least supported first."""
     complete = [p for p in ordered if is_complete(p)]
     said = Counter(p.predicted_answer for p in complete)
-    others = [
-        p for p in complete if not agrees(p, vote.predicted_answer) and p.path not in vote.kept
-    ]
+    others = [p for p in complete if not agrees(p, vote.predicted_answer)]
     return sorted(others, key=lambda p: (_ballots(vote, p), said[p.predicted_answer]))
 
 

@@ -3,21 +3,17 @@
 Knows votes and what filters removed; nothing of files or tables. What is left when a run's paths
 have gone by is a few counters and one sample a filter, however many paths there were:
 
-    VoteSummary(questions=400, paths=6400, classes={"sound": 2521, "lucky": 24, ...},
-                kept_classes={"sound": 1212}, removed={"cap": 1349, ...}, ...)
+    VoteSummary(questions=400, paths=6400, parsed=3733, removed={"cap": 1349, ...}, ...)
 """
 
 from __future__ import annotations
 
-import typing
 from collections import Counter
 
-from lmsi_cli.records import Path, PathClass, Record, Vote
+from lmsi_cli.records import Path, Record
 from lmsi_cli.voting.filters import FILTERS, Selection
-from lmsi_cli.voting.weights import Fit
 
 BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
-CLASSES: tuple[PathClass, ...] = typing.get_args(PathClass)
 
 
 class Sample(Record, frozen=True, kw_only=True):
@@ -37,11 +33,9 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     bins from 0 to 1) cover the questions with at least one ballot, ties included; those of the
     ``stopped`` questions are not comparable with the others.
     ``sum(removed.values()) + kept_paths == paths``, and ``samples`` has a path for each filter that
-    removed any. ``classes`` says of what kind all paths are
-    (their sum is ``paths``), ``kept_classes`` of what kind those that are trained on. ``fit`` is
-    there if a temperature was fitted; ``warnings`` are sentences. ``pairs`` counts pairs of paths;
-    each stands in ``pairs.jsonl`` once a chain-of-thought format. Of the ``truncated`` paths
-    ``thinking`` were cut off inside their thinking.
+    removed any. ``warnings`` are sentences. ``pairs`` counts pairs of paths; each stands in
+    ``pairs.jsonl`` once a chain-of-thought format. Of the ``truncated`` paths ``thinking`` were cut
+    off inside their thinking.
     """
 
     questions: int
@@ -57,9 +51,6 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     histogram: list[int]
     removed: dict[str, int]
     samples: dict[str, Sample]
-    classes: dict[PathClass, int]
-    kept_classes: dict[PathClass, int]
-    fit: Fit | None = None
     warnings: tuple[str, ...] = ()
     pairs: int = 0
     thinking: int = 0
@@ -71,8 +62,6 @@ class Tally:
     def __init__(self) -> None:
         self.sums: Counter[str] = Counter()
         self.removed: Counter[str] = Counter()
-        self.classes: Counter[PathClass] = Counter()
-        self.kept_classes: Counter[PathClass] = Counter()
         self.samples: dict[str, Path] = {}
         self.shares = 0.0
         self.histogram = [0] * BINS
@@ -83,7 +72,6 @@ class Tally:
         self.sums["pairs"] += pairs
         self.removed.update(selection.removed)
         self.samples = {**selection.samples, **self.samples}  # the first one stays
-        self._count_classes(vote)
         self.sums["questions"] += 1
         self.sums["paths"] += vote.num_paths
         self.sums["parsed"] += vote.total_votes
@@ -106,12 +94,6 @@ class Tally:
         share = self.shares / max(1, self.sums["voted"])
         return {"voting": f"{parsed:.0%}", "share": share, "kept": f"{self.sums['kept_paths']:,}"}
 
-    def _count_classes(self, vote: Vote) -> None:
-        kept = set(vote.kept)
-        for name, members in vote.classes.items():
-            self.classes[name] += len(members)
-            self.kept_classes[name] += len(kept.intersection(members))
-
     def summary(self) -> VoteSummary:
         """The figures of all questions so far."""
         n = self.sums
@@ -130,8 +112,6 @@ class Tally:
             histogram=list(self.histogram),
             removed={name: self.removed[name] for name in FILTERS},
             samples={name: _sample(self.samples[name]) for name in FILTERS if name in self.samples},
-            classes={name: self.classes[name] for name in CLASSES},
-            kept_classes={name: self.kept_classes[name] for name in CLASSES},
             pairs=n["pairs"],
         )
 

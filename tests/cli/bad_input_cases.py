@@ -250,8 +250,8 @@ SETTINGS = {
         "got 'cot-few,x'",
     ),
     "wrong truth value": config(
-        "[vote]\ndistinct_equations = 'often'\n",
-        " [vote] distinct_equations: expected true or false, got 'often'",
+        "[vote]\ncheck_equations = 'often'\n",
+        " [vote] check_equations: expected true or false, got 'often'",
     ),
     "no TOML": config(
         "[sample\n",

@@ -45,7 +45,6 @@ VOTE = Vote(
     margin=1 / 3,
     ballots={"2": 2, "4": 1},
     kept=(0, 2),
-    classes={"sound": (0, 2), "rival": (1,)},
 )
 TALK = (Message(role="user", content="What is 1 + 1?"),)
 REPLY = (Message(role="assistant", content="The answer is 2."),)

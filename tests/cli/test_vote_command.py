@@ -1,7 +1,5 @@
 """`lmsi vote` from its command line: what is shown, what is refused, what a flag beats."""
 
-import json
-
 import pytest
 from typer.testing import CliRunner
 
@@ -13,7 +11,7 @@ from lmsi_cli.run_folder import RunDir
 
 TRUE, FALSE = " 2 * 2 = 4. The answer is 4.", " 2 * 2 = 5. The answer is 4."
 SLIP, REPEATED = " 2 * 2 = 3. The answer is 3.", " 2 * 2 = 6. The answer is 6."
-# of each question: three sound, one lucky, one near miss, three times the same wrong answer
+# of each question: three sound paths, a false step to the winner, four wrong answers
 SAID = [(TRUE, "4")] * 3 + [(FALSE, "4"), (SLIP, "3")] + [(REPEATED, "6")] * 3
 
 
@@ -33,10 +31,9 @@ def run(tmp_path, monkeypatch):
 
 
 def path(question, index, text, answer):
-    right = answer == "4"
     return Path(
         question_id=question, path=index, seed=path_seed(0, question, index), text=text,
-        num_generated_tokens=9, logprob=-9.0, mean_logprob=-0.2 if right else -0.9,
+        num_generated_tokens=9, logprob=-9.0, mean_logprob=-0.2,
         stop_reason="answer", predicted_answer=answer, extract_rule="marker",
     )  # fmt: skip
 
@@ -50,14 +47,10 @@ def kept(run):
     return {v.question_id: v.kept for v in read_records(run.votes, Vote)}
 
 
-def test_the_tables_show_classes_and_what_was_removed(run):
+def test_the_tables_show_what_was_removed(run):
     code, out, err = call()
     assert (code, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert "sound: every step holds 6 37.5% 6" in lines
-    assert "lucky: a false step, and yet the winning answer 2 12.5% 0" in lines
-    assert "near-miss: one slip away from the winning answer 2 12.5% 0" in lines
-    assert "systematic: the same other answer again and again 6 37.5% 0" in lines
     (removed,) = [line for line in lines if line.startswith("false-equation")]
     assert removed == "false-equation 10 q1 path 3: \u20262 * 2 = 5. The answer is 4."
 
@@ -66,11 +59,7 @@ def test_the_tables_show_classes_and_what_was_removed(run):
     ("words", "paths"),
     [
         ("", (0, 1, 2)),
-        ("--keep lucky", (0, 1, 2, 3)),
-        ("--keep near-miss --max-paths-per-question 9", (0, 1, 2, 4)),
-        ("--keep systematic,near-miss --max-paths-per-question 0", (0, 1, 2, 4, 5, 6, 7)),
         ("--preset paper", (0, 1, 2, 3)),
-        ("--preset paper --drop lucky", (0, 1, 2)),
         ("--preset paper --max-paths-per-question 2", (0, 1)),
         ("--config c.toml", (0,)),
         ("--config c.toml --preset paper", (0, 1, 2, 3)),
@@ -92,18 +81,6 @@ def test_questions_kept_for_measuring_are_refused_unless_forced(run):
     assert call("--exclude", "test.jsonl", "--force")[0] == 0
 
 
-def test_weights_by_name_and_the_temperature_of_a_probe(run):
-    code, out, _ = call("--weight", "cisc:auto", "--probe", "probe.jsonl", "--preset", "paper",
-                        "--json")  # fmt: skip
-    assert code == 0
-    fit = json.loads(out)["fit"]
-    assert fit["questions"] == 1 and 0.001 <= fit["temperature"] <= 10
-    (one, _) = read_records(run.votes, Vote)
-    assert sum(one.weights.values()) == pytest.approx(1)
-    assert one.weights["4"] > one.ballots["4"] / 8
-    assert call("--weight", "cisc:auto")[2].startswith("error: --weight cisc:auto needs labels\n")
-
-
 def test_nothing_to_train_on_ends_with_the_figures_and_one_line(run):
     code, out, err = call("--min-share", "1", "--no-check-equations")
     assert code == 1
@@ -112,11 +89,3 @@ def test_nothing_to_train_on_ends_with_the_figures_and_one_line(run):
         "error: r/paths.jsonl: nothing to train on: no path passed the filters; min-share removed "
         "16 of 16\n"
     )
-
-
-def test_a_list_can_be_emptied_on_the_command_line(run, tmp_path):
-    (tmp_path / "c.toml").write_text("[vote]\nkeep = ['lucky']\n")
-    assert call("--config", "c.toml")[0] == 0
-    assert kept(run)["q1"] == (0, 1, 2, 3)
-    assert call("--config", "c.toml", "--keep", "none")[0] == 0
-    assert kept(run)["q1"] == (0, 1, 2)

@@ -61,6 +61,6 @@ def sampled(root, config=None, fail_after=None, questions=QUESTIONS, progress=No
     return sample(questions, engine, formed(TASK, config), config, run, progress or Silent())
 
 
-def voted(root, exams=None, gold=None, **settings):
+def voted(root, exams=None, **settings):
     """One call of the voting stage."""
-    return vote_run(RunDir(root), TASK, VoteConfig(**settings), exams or {}, gold or {})
+    return vote_run(RunDir(root), TASK, VoteConfig(**settings), exams or {})

@@ -163,23 +163,9 @@ def test_questions_of_an_exam_are_refused_and_nothing_is_written(run):
     assert run.train.exists()
 
 
-def test_a_class_in_both_lists_is_refused(run):
-    with pytest.raises(LmsiError, match="--keep and --drop both name lucky"):
-        voted(run.root, keep=("lucky", "rival"), drop=("lucky",))
-
-
-def test_what_is_kept_for_its_class_is_written_as_it_was_sampled(run):
-    """Also with its wrong answer; the direct formats hold the winner all the same."""
-    voted(run.root, **LOOSE, keep=("near-miss",))
-    own = {(e.format, e.completion) for e in examples_of(run) if e.question_id == "q2"}
-    assert ("cot-zero", " 2 + 2 = 5. The answer is 5.") in own
-    assert {c for f, c in own if f.startswith("direct")} == {" The answer is 4."}
-
-
 def test_the_summary_stays_in_the_run_folder(run):
     summary = voted(run.root)
     assert msgspec.json.decode(run.vote_summary.read_bytes(), type=VoteSummary) == summary
-    assert sum(summary.classes.values()) == 16
     assert set(summary.samples) == {name for name, n in summary.removed.items() if n}
 
 
@@ -224,43 +210,15 @@ def test_answers_of_another_kind_than_the_task_are_told(run):
 def test_another_vote_than_stopping_counted_is_warned_of(tmp_path):
     sampled(tmp_path, SampleConfig(paths=4, stop="window:2"))
     assert not any("--stop" in told for told in voted(tmp_path, **LOOSE).warnings)
-    found = voted(tmp_path, **LOOSE, check_equations=False, weight="logprob").warnings
+    found = voted(tmp_path, **LOOSE, check_equations=False).warnings
     (warning,) = [told for told in found if "--stop" in told]
     assert warning.startswith("sampled with --stop window:2, which counted")
-    assert "--no-check-equations and --weight logprob" in warning
+    assert "--no-check-equations" in warning
 
 
 def test_without_stopping_any_vote_will_do(run):
-    (warning,) = voted(run.root, **LOOSE, check_equations=False, weight="logprob").warnings
+    (warning,) = voted(run.root, **LOOSE, check_equations=False).warnings
     assert warning.startswith("6% of 16 paths are cut off")  # and nothing of --stop
-
-
-def test_a_temperature_is_fitted_on_the_probe_and_used(run):
-    def told(path):
-        right = path.predicted_answer == "6"
-        return altered(mean_logprob=-0.1 if right else -1.0)(path)
-
-    rewrite(run, told)
-    assert voted(run.root, **LOOSE).fit is None
-    summary = voted(run.root, **LOOSE, weight="cisc:auto", gold={"q3": "6"})
-    assert (summary.fit.questions, summary.ties) == (1, 0)
-    votes = {v.question_id: v for v in read_records(run.votes, Vote)}
-    assert votes["q3"].predicted_answer == "6"  # two ballots against two, and the surer ones
-    assert votes["q3"].weights["6"] > 0.99
-    assert run.load_settings()["vote"]["weight"] == "cisc:auto"
-
-
-@pytest.mark.parametrize(
-    ("gold", "told"),
-    [
-        ({}, "--weight cisc:auto needs labels"),
-        ({"q9": "1"}, "--probe: question 'q9' has no paths in"),
-    ],
-)
-def test_a_fit_needs_labels_of_this_run(run, gold, told):
-    rewrite(run, altered(mean_logprob=-0.5))
-    with pytest.raises(LmsiError, match=told):
-        voted(run.root, weight="cisc:auto", gold=gold)
 
 
 def test_pairs_stand_beside_the_examples(run):

@@ -57,9 +57,3 @@ def test_shares_of_stopped_questions_rank_nothing():
     p = labelled([good] * 6 + [bad] * 3)
     assert (p.auroc, p.reliability) == (None, ())
     assert p.questions == 9
-
-
-def test_weighted_ballots_are_marked_as_plain_ones():
-    made, paths = question(0, [("42", None), ("40", None)])
-    weighted = msgspec.structs.replace(made, weights={"42": 0.7, "40": 0.3})
-    assert mark(weighted, paths, "42").vote_right == 1

@@ -5,7 +5,7 @@
   const at = (id) => document.getElementById(id);
   if (!at("questions")) return;
   const boxes = { search: at("search"), set: at("set"), kind: at("kind"), family: at("family"),
-    "class": at("class"), order: at("order") };
+    order: at("order") };
   const ORDERS = {
     run: { "as in the file": null, "least agreement first": (q) => q.share, "most agreement first": (q) => -q.share,
       "longest question first": (q) => -q.question.length },
@@ -48,16 +48,14 @@
     chunk = index.chunk;
     options(boxes.kind, ["all", ...names((q) => q.kinds)]);
     options(boxes.family, ["all", ...names((q) => [q.family])]);
-    options(boxes.class, ["all", ...names((q) => Object.keys(q.classes || {}))]);
     options(boxes.order, Object.keys(ORDERS[index.kind]));
     boxes.order.dataset.kind = index.kind;
     sift();
   }
 
   function fits(q, words) {
-    const kind = boxes.kind.value, family = boxes.family.value, cls = boxes.class.value;
+    const kind = boxes.kind.value, family = boxes.family.value;
     return (kind === "all" || q.kinds.includes(kind)) && (family === "all" || q.family === family)
-      && (cls === "all" || (q.classes || {})[cls])
       && words.every((w) => q.words.includes(w));
   }
 
@@ -141,7 +139,7 @@
 
   at("filters").addEventListener("submit", (event) => event.preventDefault());
   boxes.search.addEventListener("input", sift);
-  for (const name of ["kind", "family", "class", "order"]) boxes[name].addEventListener("change", sift);
+  for (const name of ["kind", "family", "order"]) boxes[name].addEventListener("change", sift);
   boxes.set.addEventListener("change", choose);
   boxes.set.parentElement.hidden = boxes.set.options.length < 2;
   at("more").addEventListener("click", () => { limit += PAGE; list(); });
