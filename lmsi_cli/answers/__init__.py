@@ -9,11 +9,9 @@ and its one canonical spelling.
 """
 
 from lmsi_cli.answers.choice import listed
-from lmsi_cli.answers.conclusion import Step
-from lmsi_cli.answers.kinds import KINDS, canonical, explain, extract
+from lmsi_cli.answers.kinds import KINDS, Step, canonical, explain, extract
 from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Span
-from lmsi_cli.answers.sentences import answer_end
-from lmsi_cli.answers.turns import before_run_on, next_turn
+from lmsi_cli.answers.sentences import answer_end, before_run_on, next_turn
 from lmsi_cli.answers.two_stage import (
     CUT_OFF,
     SECOND,

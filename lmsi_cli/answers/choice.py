@@ -29,8 +29,8 @@ from lmsi_cli.answers.places import (
     short_reply,
     unwrapped,
 )
-from lmsi_cli.answers.rules import rules
 from lmsi_cli.answers.sentences import sentences
+from lmsi_cli.answers.statements import rules
 
 _LISTED = tuple(
     re.compile(rf"^[ \t]*\(?([{letters}])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)

@@ -12,7 +12,7 @@ import datetime
 import re
 
 from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere
-from lmsi_cli.answers.rules import NO_ANSWER, rules
+from lmsi_cli.answers.statements import NO_ANSWER, rules
 
 _MONTHS = re.findall(
     r"\w+",

@@ -1,8 +1,8 @@
 r"""One LaTeX expression to its one spelling, through math-verify: the work of a child process.
 
-Knows notation and sympy, nothing of answers. It runs apart from lmsi (``apart.py``) because sympy
-can think for hours about a line of text, and much of that inside C, where only the death of the
-process ends it. A line in is a JSON string, a line out its spelling, or null:
+Knows notation and sympy, nothing of answers. It runs apart from lmsi (``latex.Apart``) because
+sympy can think for hours about a line of text, and much of that inside C, where only the death of
+the process ends it. A line in is a JSON string, a line out its spelling, or null:
 
     "\\frac{2}{1+\\sqrt{3}}"  ->  "-1 + \\sqrt{3}"
 

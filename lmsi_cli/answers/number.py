@@ -18,15 +18,16 @@ from lmsi_cli.answers.numerals import (
     CURRENCY,
     MINUS,
     SYMBOLIC,
+    WORDS,
     find_numbers,
     number_of,
     spell,
     value_of,
+    words_value,
 )
 from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere
-from lmsi_cli.answers.rules import NO_ANSWER, rules
 from lmsi_cli.answers.sentences import sentences
-from lmsi_cli.answers.words import WORDS, words_value
+from lmsi_cli.answers.statements import NO_ANSWER, rules
 
 Numeral = re.Match[str]
 _EQUALS = re.compile(r"(?<![<>!=:])=(?!=)|\u2248|\\approx\b")

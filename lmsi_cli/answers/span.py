@@ -22,7 +22,7 @@ from lmsi_cli.answers import date
 from lmsi_cli.answers.number import number_value
 from lmsi_cli.answers.numerals import spell
 from lmsi_cli.answers.places import Asked, Kind, Rule, Span, anywhere, short_reply, unwrapped
-from lmsi_cli.answers.rules import MARKER, REFUSAL, rules
+from lmsi_cli.answers.statements import MARKER, REFUSAL, rules
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lmsi_cli.answers.places import WRAPPED, Asked, Kind, Rule, Span, anywhere
-from lmsi_cli.answers.rules import rules
 from lmsi_cli.answers.sentences import sentences
+from lmsi_cli.answers.statements import rules
 
 UNKNOWN = "it is not possible to tell"
 _UNKNOWN = (

@@ -1,0 +1,92 @@
+"""Expressions in LaTeX: one spelling for equal ones, by a child process that has its time."""
+
+import sys
+import threading
+import time
+
+import pytest
+
+from lmsi_cli.answers import Asked, canonical, extract
+from lmsi_cli.answers.latex import Apart
+from lmsi_cli.errors import LmsiError
+
+
+@pytest.fixture
+def apart():
+    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    child = Apart("lmsi_cli.answers.formula", 0.5)
+    yield child
+    child.stop()
+
+
+@pytest.mark.parametrize("hang", ["10^{10^{10}}", "(a+b+c+d+f+g+h)^{90}"])
+def test_an_expression_has_its_time_and_no_more_on_any_thread(apart, hang):
+    """The first ends inside C, where no Python signal handler is ever called."""
+    assert apart.ask("4 + 1") == "5"
+    first, told, began = apart.child.pid, [], time.monotonic()
+    thread = threading.Thread(target=lambda: told.append(apart.ask(hang)))
+    thread.start()
+    thread.join(30)
+    assert told == [None]
+    assert time.monotonic() - began < 10
+    assert apart.ask("4 + 2") == "6"  # by a new child
+    assert apart.child.pid != first
+
+
+def test_a_child_that_dies_while_it_is_idle_is_replaced(apart):
+    assert apart.ask("4 + 1") == "5"
+    apart.child.kill()
+    apart.child.wait()
+    assert apart.ask("x^{2}") is None  # the question that finds it dead has no answer
+    assert apart.ask("4 + 2") == "6"
+
+
+def test_a_child_that_cannot_start_is_told():
+    with pytest.raises(LmsiError, match="none does not start") as error:
+        Apart("lmsi_cli.answers.none", 1).ask("1")
+    assert "python -m" in error.value.hint
+
+
+LATEX = [
+    [r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", r"\dfrac{\sqrt 2}2"],
+    [r"a^2-b^2", "(a-b)(a+b)"],
+    [r"\frac{x^2-1}{x-1}", "x + 1", "1+x"],
+    [r"\frac{2}{1+\sqrt{3}}", r"\sqrt{3}-1"],
+    [r"\sqrt{3+2\sqrt{2}}", r"1+\sqrt{2}"],
+    ["0.5x", r"\frac x2", r"\frac{1}{2}x"],
+    [r"\{2, 1\}", "1,2", r"x \in \{1,2\}"],
+    [r"3 \pm \sqrt{2}", r"3-\sqrt2, 3+\sqrt2"],
+    [r"\frac{\sqrt4}{4}", "0.5", r"\frac12"],
+    ["5!", "120"],
+]
+
+
+@pytest.mark.parametrize("same", LATEX, ids=[same[0] for same in LATEX])
+def test_equal_expressions_have_one_spelling_that_reads_back(same):
+    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    (value,) = {canonical(text, "latex") for text in same}
+    assert canonical(value, "latex") == value
+    assert extract(f"The answer is ${value}$.", "latex").value == value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("(2,1)", "(1,2)"), ("(2,1)", "(5,3)"), ("[0,1)", "[0,1]"), ("11_6", "11"), ("5!", "5"),
+     (r"\frac{1", "1"), ("a^2", "a^3"), (r"\{1,2\}", r"\{1,3\}")],
+)  # fmt: skip
+def test_different_expressions_have_different_spellings(one, other):
+    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    assert canonical(one, "latex") != canonical(other, "latex")
+
+
+def test_percent_in_latex_is_a_number_where_the_task_says_so():
+    assert canonical(r"50\%", "latex") == "50"
+    assert canonical(r"50\%", "latex", Asked(percent=True)) == "0.5"
+
+
+def test_latex_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "math_verify", None)
+    with pytest.raises(LmsiError, match="math-verify") as error:
+        canonical(r"\sqrt{17} + \sqrt{19}", "latex")
+    assert "lmsi[latex]" in error.value.hint
+    assert canonical("3/4", "latex") == "0.75"

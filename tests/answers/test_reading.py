@@ -1,0 +1,130 @@
+"""What must hold for any number, any text around it, and any kind of answer."""
+
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmsi_cli.answers import (
+    KINDS,
+    Asked,
+    answer_end,
+    before_run_on,
+    canonical,
+    extract,
+    extract_second,
+    listed,
+)
+from lmsi_cli.errors import LmsiError
+
+TRIGGER = "The answer is"
+LONG = 20_000  # characters
+NUMBERS = st.one_of(
+    st.integers(-(10**12), 10**12).map(Fraction),
+    st.decimals(-(10**6), 10**6, places=3).map(Fraction),
+)
+PROSE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+def test_options_are_read_from_the_question():
+    assert listed("Which is wet?\n(A) sand\n(B) the sea") == ("sand", "the sea")
+    assert listed("Which?\nA) 5\nB) 6 (C) or so\nC. 7") == ("5", "6 (C) or so", "7")
+    assert (
+        listed("Which?\n(a) sand\n(b) sea") == listed("Which?\na) sand\nb) sea") == ("sand", "sea")
+    )
+    assert listed("Which?\n(A) sand\n(C) sea") == ()
+    assert listed("Is (A) or (B) wet?") == ()
+    assert listed("Which?\nI. A point\nC. B\n(A) I only\n(B) II only") == ("I only", "II only")
+
+
+@given(PROSE, st.sampled_from(sorted(set(KINDS) - {"latex"})))
+def test_any_text_is_survived_by_every_kind(text, kind):
+    asked = Asked(("sand", "12", "none of these"))
+    for prefix in ("", TRIGGER + " ", "#### ", "\\boxed{"):
+        found = extract(prefix + text, kind, asked=asked)
+        assert found is None or canonical(found.raw, kind, asked) == found.value
+
+
+def write(number: Fraction, style: str) -> str:
+    """Spell a number as models do; ``style`` is a format specification or a sign of currency."""
+    sign = "-" if number < 0 else ""
+    digits = f"{float(abs(number)):.3f}" if number.denominator > 1 else str(abs(number))
+    whole, point, rest = digits.partition(".")
+    grouped = f"{int(whole):,}" if "," in style else whole
+    return f"{sign}{'$' * ('$' in style)}{grouped}{point}{rest}"
+
+
+@given(NUMBERS, st.sampled_from(["", ",", "$", "$,"]), st.sampled_from([".", "", " dollars.", "%"]))
+def test_a_number_after_the_trigger_is_recovered(number, style, close):
+    found = extract(f"So it grows by 17. {TRIGGER} {write(number, style)}{close}")
+    assert found is not None
+    assert found.rule == "marker"
+    assert Fraction(found.value) == number
+
+
+@given(NUMBERS, st.sampled_from(["\nQ:", "\n\nQ: ", "\nQuestion:", "\n### Question 3: "]), PROSE)
+def test_run_on_text_never_changes_the_answer(number, opening, prose):
+    for text in (f" {TRIGGER} {write(number, ',')}.", f"#### {number}", "It is 5", "no idea"):
+        assert extract(text + opening + prose) == extract(text)
+        assert before_run_on(text + opening + prose).rstrip("\n") == text
+
+
+@given(st.fractions())
+def test_canonical_is_idempotent_and_exact(number):
+    value = canonical(str(number))
+    assert value is not None
+    assert canonical(value) == value
+    assert Fraction(value) == number
+    assert "." not in value or "/" not in value
+
+
+@given(NUMBERS, st.integers(1, 60))
+def test_equal_values_are_spelled_alike(number, factor):
+    ratio = f"{number.numerator * factor}/{number.denominator * factor}"
+    assert canonical(write(number, ",")) == canonical(write(number, "$")) == canonical(ratio)
+
+
+@pytest.mark.parametrize(
+    ("gold", "value"),
+    [
+        ("42", "42"), ("$1,200.00", "1200"), ("5.0", "5"), ("-0.50", "-0.5"), ("6/8", "0.75"),
+        ("12 apples", "12"), ("25%", "25"), ("1/1024", "0.0009765625"), ("", None), ("cat", None),
+        ("3 or 4", None), ("3,5", None), ("1/0", None),
+    ],
+)  # fmt: skip
+def test_canonical_gold(gold, value):
+    assert canonical(gold) == value
+
+
+def test_another_trigger():
+    assert extract("5 and 6. So the total: 11.", trigger="the total:").value == "11"
+
+
+def test_unknown_kind_is_the_users_to_fix():
+    with pytest.raises(LmsiError, match="unknown answer kind 'colour'") as error:
+        extract("red", "colour")
+    assert "number" in error.value.hint
+
+
+SEEDS = [
+    "1 ", "1,", "11,", "111 ", "$1 ", "- ", "\n- 1", "= 1 ", "x = 1, ", "(1) ", "\\frac{",
+    "\\boxed{", "\\sqrt{", "\\(", "$", "{", "answer: ", "Answer: 1\n", "The answer is 1. ",
+    "is the answer ", "the final answer to the ", "**", "**1** ", "#### ", "because 1 ", "not 1 ",
+    "1 or 2 ", "one hundred ", "(A) ", "(A) is not ", "option A ", "is not true ", "no, ",
+    "Jan. 5, ", "J. R. ", "Rs. ", "\n1. ", "\nQuestion: ", "Sure:\nQuestion: ", "cannot be ",
+    "I'm sorry ", "<answer>", "<think>", "3 x 10^8 ", "\u00bd ", " ", "\n", "_",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_text_takes_long(seed):
+    text = (seed * LONG)[:LONG]
+    began = time.process_time()
+    for opening in ("", "The answer is:\n", "#### ", "\\boxed{"):
+        for kind in set(KINDS) - {"latex"}:
+            extract(opening + text, kind, asked=Asked(("sand", "12", "none of these")))
+        answer_end(opening + text)
+        extract_second(f"{opening}\nTherefore, the answer (arabic numerals) is {text}")
+    assert time.process_time() - began < 3  # some 30 readings, each far below a tenth of a second
