@@ -11,52 +11,48 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 
 from __future__ import annotations
 
-from lmsi_cli.config.commands import ExemplarsConfig, ExportConfig, QuestionsConfig, RunConfig
-from lmsi_cli.config.evaluation import EvalConfig
+from lmsi_cli.config.commands import (
+    EvalConfig,
+    ExemplarsConfig,
+    ExportConfig,
+    QuestionsConfig,
+    RunConfig,
+)
 from lmsi_cli.config.options import (
     DEFAULT_KIND,
-    DEFAULT_MODEL,
     DEFAULT_TASK,
     PANELS,
     RARE,
     Config,
-    opt,
+    Variables,
+    name_of,
+    values_of,
 )
 from lmsi_cli.config.sampling import (
-    FEW_SHOT,
     LLAMA,
     NO_STOP,
     ORIGINAL,
     STOP_FORMS,
     STOP_PATTERN,
-    SYSTEM,
-    Criterion,
     EngineConfig,
-    EngineName,
     FastCopy,
-    FilterConfig,
-    FlashMode,
-    KVMode,
     Layers,
     SampleConfig,
     SamplingConfig,
     ServerConfig,
     serving,
 )
-from lmsi_cli.config.training import SPEED_ONLY, DeviceName, LastLayers, TrainConfig
-from lmsi_cli.config.variables import Variables, name_of, values_of
-from lmsi_cli.config.voting import (
+from lmsi_cli.config.training import (
     PAPER,
     PRESETS,
-    Preset,
+    SPEED_ONLY,
+    TrainConfig,
     VoteConfig,
 )
 
 __all__ = [
     "DEFAULT_KIND",
-    "DEFAULT_MODEL",
     "DEFAULT_TASK",
-    "FEW_SHOT",
     "LLAMA",
     "NO_STOP",
     "ORIGINAL",
@@ -67,23 +63,14 @@ __all__ = [
     "SPEED_ONLY",
     "STOP_FORMS",
     "STOP_PATTERN",
-    "SYSTEM",
     "TABLES",
     "Config",
-    "Criterion",
-    "DeviceName",
     "EngineConfig",
-    "EngineName",
     "EvalConfig",
     "ExemplarsConfig",
     "ExportConfig",
     "FastCopy",
-    "FilterConfig",
-    "FlashMode",
-    "KVMode",
-    "LastLayers",
     "Layers",
-    "Preset",
     "QuestionsConfig",
     "RunConfig",
     "SampleConfig",
@@ -93,7 +80,6 @@ __all__ = [
     "Variables",
     "VoteConfig",
     "name_of",
-    "opt",
     "serving",
     "values_of",
 ]

@@ -1,16 +1,25 @@
-"""How one option is described, and the base of every table of settings.
+"""How one option is described, the base of every table of settings, and values of templates.
 
 Knows no command. One option:
 
     paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
+
+Values for the variables of a chat template are typed ``NAME=VALUE``; which variables there are is a
+template's to say. A value is JSON where it can be read as that, else the text itself:
+
+    values_of(("enable_thinking=false", "mode=brief"))
+    -> {"enable_thinking": False, "mode": "brief"}
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+
+from lmsi_cli.errors import LmsiError
 
 DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
@@ -53,3 +62,53 @@ def rare(help_: str, forms: str = "", zero: str = "", **limits: Any) -> Meta:  #
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every command's settings."""
+
+
+TEMPLATE_FLAG = "--template-var"
+VARIABLE_FORMS = "NAME=VALUE (enable_thinking=false), of a name in letters, digits and underscores"
+PYTHON_WORDS = {
+    "True": "true",
+    "False": "false",
+    "None": "null",
+}  # as texts, all of them count as true
+
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=")]
+Variables = tuple[Variable, ...]
+TEMPLATE_VAR = opt(
+    "Set a variable of the chat template: enable_thinking=false; may be repeated.",
+    forms=VARIABLE_FORMS,
+    repeated=True,
+)
+
+
+def name_of(variable: str) -> str:
+    """The name in front of the equals sign."""
+    return variable.partition("=")[0]
+
+
+def values_of(variables: Iterable[str]) -> dict[str, Any]:
+    """Read the values, by their names.
+
+    Raises:
+        LmsiError: A name is given twice, or a value is spelt as in Python.
+    """
+    found: dict[str, Any] = {}
+    for variable in variables:
+        name, _, text = variable.partition("=")
+        if name in found:
+            raise LmsiError(f"{TEMPLATE_FLAG} {variable}: {name} is given twice", "give it once")
+        if text in PYTHON_WORDS:
+            typed = f"{TEMPLATE_FLAG} {name}={PYTHON_WORDS[text]}"
+            raise LmsiError(
+                f"{TEMPLATE_FLAG} {variable}: would be the word {text}, not the value",
+                hint=f"{typed}; or, for the word, {TEMPLATE_FLAG} '{name}=\"{text}\"'",
+            )
+        found[name] = _value(text)
+    return found
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return text

@@ -14,8 +14,15 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt, rare
-from lmsi_cli.config.variables import TEMPLATE_VAR, Variables
+from lmsi_cli.config.options import (
+    DEFAULT_MODEL,
+    DEFAULT_TASK,
+    TEMPLATE_VAR,
+    Config,
+    Variables,
+    opt,
+    rare,
+)
 from lmsi_cli.records import ChatChoice
 
 KVMode = Literal["auto", "unified", "split"]
@@ -30,7 +37,6 @@ STOP_FORMS = (
 )
 
 Layers = Annotated[int, Meta(ge=0)] | Literal["all", "none"]
-Criterion = Annotated[str, Meta(pattern=STOP_PATTERN)]
 
 
 class EngineConfig(Config, frozen=True, kw_only=True):

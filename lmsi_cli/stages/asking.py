@@ -14,7 +14,7 @@ import msgspec
 
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig, values_of
-from lmsi_cli.config.variables import FLAG
+from lmsi_cli.config.options import TEMPLATE_FLAG
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import FewShot, Progress, Question
@@ -146,7 +146,7 @@ def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig)
         values_of(config.template_var)  # before a server is asked
         chat = _chat(wording.few_shot, config.system, config.template_var)
     else:
-        for flag, value in (("--system", config.system), (FLAG, config.template_var)):
+        for flag, value in (("--system", config.system), (TEMPLATE_FLAG, config.template_var)):
             if value:
                 raise _nowhere(choice.why, flag)
     config = msgspec.structs.replace(config, prompt=wording.prompt, few_shot=wording.few_shot)
