@@ -34,7 +34,7 @@ from lmsi_cli.records import Exemplar, Path, Progress, Question, Record
 from lmsi_cli.run_folder import RunDir, paths_by_question
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
-from lmsi_cli.tasks.checking import wrong_exemplar
+from lmsi_cli.tasks.loader import wrong_exemplar
 from lmsi_cli.voting import holds, is_complete, vote
 
 UNDECIDED, BELOW, UNFIT, TAKEN = "undecided", "below the share", "no fit rationale", "taken"

@@ -16,18 +16,23 @@ with ``[[templates.exemplars]]`` of its own.
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from lmsi_cli.answers import KINDS
+from lmsi_cli.answers import KINDS, canonical, extract, listed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Task
-from lmsi_cli.tasks.checking import mistakes
+from lmsi_cli.prompts import Task, asked
+from lmsi_cli.records import Exemplar, Record, Template
 
 _FOLDER = Path(__file__).parent
+SOUND = "`lmsi tasks show number` prints a sound task"
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def task_names() -> list[str]:
@@ -68,26 +73,83 @@ def find_task(name_or_path: str) -> Path:
 
 
 def _read(path: Path) -> Task:
-    """Decode and check one file; tell of all its mistakes at once."""
+    """Decode and check one file."""
     fields = read_toml(path)
-    found = mistakes(fields)
-    if not found:
-        return task_from(fields)
-    told = found[0]
-    if len(found) > 1:
-        numbered = (f"({i}) {m}" for i, m in enumerate(found, 1))
-        told = f"{len(found)} mistakes: {'; '.join(numbered)}"
-    raise LmsiError(f"{path}: {told}", hint=_hint(told))
+    if "chat" in fields:
+        raise _unsound(path, "chat: no field of a task; use --chat and --set few_shot")
+    if fields.get("templates") and "exemplars" in fields:
+        raise _unsound(path, "templates: a task has exemplars or templates, not both")
+    task = converted({**_first_template(fields), **fields}, Task, str(path), SOUND)
+    if task.kind not in KINDS:
+        hint = f"kinds: {', '.join(sorted(KINDS))}"
+        raise LmsiError(f"{path}: kind: unknown answer kind {task.kind!r}", hint=hint)
+    if wrong := next(_mistakes(task), ""):
+        raise _unsound(path, wrong)
+    return task
 
 
-def task_from(fields: dict[str, Any]) -> Task:
-    """A task of sound fields; where one set of exemplars is asked for, it is the first template's.
+def _first_template(fields: dict[str, Any]) -> dict[str, Any]:
+    """Where one set of exemplars is asked for, it is the first template's."""
+    templates = fields.get("templates")
+    first = templates[0] if isinstance(templates, list) and templates else None
+    return {"exemplars": first.get("exemplars", ())} if isinstance(first, dict) else {}
+
+
+def _unsound(path: Path, told: str) -> LmsiError:
+    return LmsiError(f"{path}: {told}", hint=SOUND)
+
+
+def _mistakes(task: Task) -> Iterator[str]:
+    """Exemplars that would teach a model a form which the reader of answers misreads."""
+    for n, template in enumerate(task.templates, 1):
+        if not template.exemplars:
+            yield f"template {n}: exemplars: there is none"
+        yield from (f"template {n}: {told}" for told in _misread(template.exemplars, task))
+    if not task.templates:
+        yield from _misread(task.exemplars, task)
+
+
+def _misread(exemplars: Iterable[Exemplar], task: Task) -> Iterator[str]:
+    for n, exemplar in enumerate(exemplars, 1):
+        if wrong := wrong_exemplar(exemplar, task):
+            yield f"exemplar {n}: {wrong}"
+
+
+def wrong_exemplar(exemplar: Exemplar, task: Task) -> str:
+    """What keeps an exemplar from standing in a task; empty: nothing."""
+    for name in Exemplar.__struct_fields__:
+        if not getattr(exemplar, name).strip():
+            return f"{name}: is blank"
+    if task.kind == "choice" and not listed(exemplar.question):
+        return "question: lists no options; write (A), (B), ... one a line"
+    said = asked(task, exemplar.question)
+    gold = canonical(exemplar.answer, task.kind, said)
+    if gold is None:
+        return f"answer: {exemplar.answer!r} is not a {task.kind}"
+    if task.trigger.strip().lower() in exemplar.rationale.lower():
+        return f"rationale: holds the trigger {task.trigger!r}, which is added for you"
+    sentence = f"{exemplar.rationale.strip()} {task.trigger.strip()} {exemplar.answer}."
+    found = extract(sentence, task.kind, task.trigger, said)
+    if found is None or found.value != gold:
+        return f"rationale: its text hides the answer {exemplar.answer!r}"
+    return ""
+
+
+def converted(fields: Any, kind: type[AnyRecord], where: str, hint: str) -> AnyRecord:  # noqa: ANN401
+    """Make a record of the fields of a TOML file.
 
     Raises:
-        msgspec.ValidationError: They are not sound; see ``mistakes``.
+        LmsiError: A field is unknown, missing or of a wrong type; says where, and what was meant.
     """
-    first = {"exemplars": fields["templates"][0]["exemplars"]} if fields.get("templates") else {}
-    return msgspec.convert({**fields, **first}, Task)
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as e:
+        unknown = re.search(r"unknown field `(.*?)`", str(e))
+        known = {*kind.__struct_fields__, *Template.__struct_fields__, *Exemplar.__struct_fields__}
+        near = difflib.get_close_matches(unknown[1], sorted(known), 1) if unknown else []
+        meant = f" (did you mean `{near[0]}`?)" if near else ""
+        told = str(e).removeprefix("Object contains ")
+        raise LmsiError(f"{where}: {told}{meant}", hint=hint) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -102,11 +164,3 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from None
     except ValueError as e:
         raise LmsiError(f"{path}: not a TOML file: {e}") from None
-
-
-def _hint(told: str) -> str:
-    if "kind" in told:
-        return f"kinds: {', '.join(sorted(KINDS))}"
-    if "hides" in told or "trigger" in told:
-        return "leave the answer sentence out of the rationale; it is added for you"
-    return "`lmsi tasks show number` prints a sound task"

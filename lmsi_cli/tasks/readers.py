@@ -21,10 +21,20 @@ from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, TrainExample
 from lmsi_cli.remote_files import is_address, read_remote
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.tasks.entries import LINE_END, STDIN, Row, decoded, json_rows, lines, text_entries
+from lmsi_cli.tasks.entries import (
+    LINE_END,
+    STDIN,
+    Row,
+    decoded,
+    is_table,
+    json_rows,
+    lines,
+    saved_files,
+    table_rows,
+    text_entries,
+)
 from lmsi_cli.tasks.fields import FIELDS, HINT, Placed, placed
 from lmsi_cli.tasks.published import LAYOUTS, plain_rows
-from lmsi_cli.tasks.tables import is_table, saved_files, table_rows
 
 DELIMITERS = ",;\t"  # as spreadsheets export, by country
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "text"}

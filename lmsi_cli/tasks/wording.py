@@ -13,9 +13,8 @@ the same:
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta
@@ -23,7 +22,7 @@ from msgspec import Meta
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, PromptFormat, Record
-from lmsi_cli.tasks.loader import read_toml
+from lmsi_cli.tasks.loader import converted, read_toml
 
 AUTO = "auto"
 FORMATS = get_args(PromptFormat)
@@ -113,26 +112,11 @@ def read_wordings(file: Path) -> list[Wording]:
     """
     fields = read_toml(file)
     entries = fields.get("wordings")
+    hint = f"fields of a wording: {', '.join(Wording.__struct_fields__)}"
     if not isinstance(entries, list) or not entries or len(fields) > 1:
-        raise LmsiError(f"{file}: expected entries headed [[wordings]] and nothing else", _hint())
-    found = [_wording(entry, f"{file}: wording {i}") for i, entry in enumerate(entries, 1)]
+        raise LmsiError(f"{file}: expected entries headed [[wordings]] and nothing else", hint)
+    found = [converted(e, Wording, f"{file}: wording {i}", hint) for i, e in enumerate(entries, 1)]
     names = [w.name for w in found]
     if twice := next((n for n in names if names.count(n) > 1), None):
         raise LmsiError(f"{file}: two wordings are called {twice!r}", "give each its own name")
     return found
-
-
-def _wording(entry: Any, where: str) -> Wording:  # noqa: ANN401 - whatever TOML holds
-    known = Wording.__struct_fields__
-    try:
-        return msgspec.convert(entry, Wording)
-    except msgspec.ValidationError as e:
-        unknown = next((k for k in entry if k not in known), "") if isinstance(entry, dict) else ""
-        near = difflib.get_close_matches(unknown, known, 1)
-        told = f"unknown field `{unknown}`" if unknown else str(e)
-        meant = f" (did you mean `{near[0]}`?)" if near else ""
-        raise LmsiError(f"{where}: {told}{meant}", _hint()) from None
-
-
-def _hint() -> str:
-    return f"fields of a wording: {', '.join(Wording.__struct_fields__)}"
