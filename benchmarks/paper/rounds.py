@@ -11,7 +11,7 @@ import msgspec
 from benchmarks.commands import lmsi
 from benchmarks.paper.catalogue import PATHS, QUESTIONS, TESTED
 from benchmarks.paper.records import Point, Result
-from benchmarks.paper.steps import Steps, curve, greedy, lines
+from benchmarks.paper.steps import Steps, curve, greedy, lines, shares_of
 from lmsi_cli.report.results import Evaluation
 
 ROUNDS, EXAM = 3, "half test"
@@ -44,10 +44,9 @@ def rounds(steps: Steps, seed: int, *more: str) -> list[Result]:
 
 
 def _result(found: Evaluation, number: int, seed: int) -> Result:
-    variants = (found.mains[0], found.mains[number])
-    own: dict[str, tuple[Point, ...]] = {
-        name: curve(v) for name, v in zip(("base", "adapter"), variants, strict=True)
-    }
+    named = {"base": found.mains[0], "adapter": found.mains[number]}
+    own: dict[str, tuple[Point, ...]] = {name: curve(v) for name, v in named.items()}
+    shares = shares_of(found)
     return Result(
         name=f"round {number}",
         seed=seed,
@@ -62,5 +61,5 @@ def _result(found: Evaluation, number: int, seed: int) -> Result:
         lines=dict(lines(found, number)),
         greedy=greedy(found, number),
         curves=own,
-        shares={"base": variants[0].mean_share, "adapter": variants[1].mean_share},
+        shares={name: shares[v.model] for name, v in named.items()},
     )

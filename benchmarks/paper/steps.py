@@ -186,7 +186,7 @@ class Steps:
             sampled_tokens=sampled.get("tokens", 0),
             lines=dict(lines(found)),
             greedy=greedy(found),
-            shares={v.model: v.mean_share for v in found.mains if v.curve},
+            shares=shares_of(found),
             **self._rightness(run, folder),
         )
 
@@ -272,6 +272,12 @@ def greedy(found: Evaluation, model: int = 1) -> tuple[str, str] | None:
 def curve(variant: Variant) -> tuple[Point, ...]:
     """What a variant's sampled paths are worth, by their number."""
     return tuple(Point(k=p.k, majority=p.majority.value, any=p.any.value) for p in variant.curve)
+
+
+def shares_of(found: Evaluation) -> dict[str, float]:
+    """Mean share of the commonest answer of each model; empty where nothing was sampled."""
+    trusts = found.confidence.models if found.confidence else {}
+    return {model: t.confidence for model, t in trusts.items()}
 
 
 def cut(whole: Path, folder: Path, count: int, paths: int) -> None:

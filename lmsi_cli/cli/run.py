@@ -88,16 +88,15 @@ def _show(root: RunDir, done: Outcome, json: bool) -> None:
     """The measurements; of several rounds also what each one did, and why there are no more."""
     from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.report.evaluation import eval_parts
-    from lmsi_cli.report.rounds import rounds_section
-    from lmsi_cli.stages.rounds import tables_of
+    from lmsi_cli.report.rounds import round_changes, rounds_section
 
     parts = [part for e in done.results for part in eval_parts(e)]
     if done.rounds.asked == 1:
         show(done.results, json, *parts)
     else:
-        tables = tables_of(root, done.results)
-        told = {"rounds": done.rounds, "tables": tables, "evaluations": done.results}
-        show(told, json, *parts, rounds_section(done.rounds, tables))
+        changes = {e.data: round_changes(e) for e in done.results}
+        told = {"rounds": done.rounds, "changes": changes, "evaluations": done.results}
+        show(told, json, *parts, rounds_section(done.rounds, done.results))
     if done.rounds.ended:
         raise _ended(root, done)
     if done.skipped:

@@ -17,14 +17,14 @@ from rich.text import Text
 
 from lmsi_cli.report.digest import Chart, Sheet, bars
 from lmsi_cli.report.formats import duration, figures_line, percent, printable, size
+from lmsi_cli.report.questions import path_line, vote_line
 from lmsi_cli.report.sections import INCOMPARABLE
 
 if TYPE_CHECKING:  # nothing of a stage is imported only to show what it returned
     from lmsi_cli.answers import Step
     from lmsi_cli.parquet import Exported
     from lmsi_cli.prompts import Task
-    from lmsi_cli.records import Status, Vote
-    from lmsi_cli.report.questions import ShownPath
+    from lmsi_cli.records import Status
     from lmsi_cli.stages.doctor import Check
     from lmsi_cli.stages.dry_run import Estimate, Plan, Preview
     from lmsi_cli.stages.exemplars import ExemplarsSummary
@@ -253,29 +253,13 @@ def shown_parts(s: Shown) -> list[Sheet | Chart | str]:
     """A question, its paths, its ballots and its vote."""
     parts: list[Sheet | Chart | str] = [f"{s.question.id}  ({s.questions} questions in the run)"]
     parts.append(f"{s.question.question}\n")
-    parts += [_path(p, s.vote) for p in s.paths]
+    for p in s.paths:
+        text = marked(p.path.text.rstrip() + "\n", p.start, p.end)
+        parts.append(f"{path_line(p.path, s.vote)}\n{text}")
     if s.vote is None:
         return [*parts, "no vote yet: `lmsi vote` counts the ballots"]
     ballots = bars("", s.vote.ballots, ("ballot", "paths"))
-    return [*parts, *([ballots] if s.vote.ballots else []), _vote(s.vote)]
-
-
-def _path(p: ShownPath, vote: Vote | None) -> str:
-    answer = p.path.predicted_answer
-    found = "no answer" if answer is None else f"{answer} by {p.path.extract_rule}"
-    kept = ", kept" if vote and p.path.path in vote.kept else ""
-    cut = ", cut off" if p.path.stop_reason == "length" else ""
-    head = f"path {p.path.path}   {found}, {p.path.num_generated_tokens} tokens{cut}{kept}\n"
-    return head + marked(p.path.text.rstrip() + "\n", p.start, p.end)
-
-
-def _vote(vote: Vote) -> str:
-    left = f"{vote.no_answer} without an answer, {vote.truncated} cut off, {vote.refuted} refuted"
-    counted = f"{vote.total_votes} ballots of {vote.num_paths} paths ({left})"
-    if vote.predicted_answer is None:
-        return f"no winner: {'a tie; ' if vote.tie else ''}{counted}"
-    figures = f"share {vote.share:.0%}, margin {vote.margin:.0%}, {len(vote.kept)} paths kept"
-    return f"winner {vote.predicted_answer}: {figures}; {counted}"
+    return [*parts, *([ballots] if s.vote.ballots else []), vote_line(s.vote)]
 
 
 def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:

@@ -77,7 +77,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     shown = told if json else summary
     # the verdict comes last: it is what the screen ends on
     word = verdict_line(verdict.verdict)
-    show(shown, json, count, *judged.sheets, *judged.charts, word, *judged.lines)
+    show(shown, json, count, *judged.sheets, word, *judged.lines)
     for warning in summary.warnings:
         err().print(f"warning: {warning}", markup=False)
     if nothing := nothing_kept(folder, summary):

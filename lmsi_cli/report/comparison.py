@@ -124,12 +124,14 @@ def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
 
 
 def _replicated(e: Evaluation) -> Iterator[Replicated]:
-    """Sampled lines that were drawn with several seeds."""
+    """Sampled lines that were drawn at several temperatures or with several seeds."""
     base = e.variants[0].model if e.variants else ""
     for model in _models(e):
+        several = len(list(e.of_model(model))) > 1
         for line, temperature in _lines(e, model):
-            if temperature is None or len(mine := _at(e, model, temperature)) < 2:
+            if temperature is None or not several:
                 continue
+            mine = _at(e, model, temperature)
             values = _by_seed(mine, line)
             before = _by_seed(_at(e, base, temperature), line)
             changes = [v - before[s] for s, v in values.items() if s in before]

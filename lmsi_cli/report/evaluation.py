@@ -1,4 +1,4 @@
-"""The result of an evaluation in words, tables and charts: accuracy, changes, cost, curves.
+"""An evaluation in words, tables and charts: accuracy, changes, cost, curves, confidence.
 
 Pure functions from ``Evaluation`` to ``Section``; computes nothing that is not in the record.
 
@@ -8,12 +8,13 @@ Pure functions from ``Evaluation`` to ``Section``; computes nothing that is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from lmsi_cli.report.breakdowns import DRAWN, confidence_lines
+from lmsi_cli.records import Interval
 from lmsi_cli.report.digest import Chart, Section, Series, Sheet, curve
 from lmsi_cli.report.formats import (
     CLEAR,
+    decimal,
     p_text,
     p_words,
     percent,
@@ -22,10 +23,10 @@ from lmsi_cli.report.formats import (
     tone,
     with_interval,
 )
-from lmsi_cli.report.grading import ONE
 from lmsi_cli.report.results import Evaluation, Pair, Variant
 
 SIDE_BY_SIDE = 2  # models; more of them go below one another
+DRAWN = 2  # models in one picture: before and after
 
 
 def eval_parts(e: Evaluation) -> list[Sheet | Chart | str]:
@@ -85,8 +86,8 @@ def result_section(e: Evaluation, number: int = 1) -> Section:
         key=f"result-{number}",
         title=f"Result: {e.data}",
         lines=tuple(lines),
-        sheets=(accuracy_sheet(e), _cost(e), *_seeds(e)),
-        charts=(*_curves(e), *_costs(e), *_temperatures(e)),
+        sheets=(accuracy_sheet(e), cost_sheet(e), *_replicated(e)),
+        charts=(*_curves(e), *_costs(e)),
     )
 
 
@@ -103,7 +104,7 @@ def accuracy_sheet(e: Evaluation) -> Sheet:
     """A row per line, and of many models per line and model."""
     title = f"{e.data}: {e.n} questions, % right [95% interval]"
     note = ""
-    if e.replicated:
+    if any(len(r.seeds) > 1 for r in e.replicated):
         note = f"The figures are of seed {e.mains[0].seed}, the changes of all seeds."
     rows: list[tuple[str, ...]] = []
     tones: list[str] = []
@@ -137,7 +138,7 @@ def _lines(e: Evaluation) -> list[str]:
     return list(dict.fromkeys(f.name for v in e.mains for f in v.figures))
 
 
-def _cost(e: Evaluation) -> Sheet:
+def cost_sheet(e: Evaluation) -> Sheet:
     """What each figure costs; the ceiling costs as much as the vote and is left out."""
     rows = []
     for line in (n for n in _lines(e) if not n.startswith("any of")):
@@ -150,22 +151,26 @@ def _cost(e: Evaluation) -> Sheet:
     return Sheet(title="parsed, and the cost of a question", columns=columns, rows=tuple(rows))
 
 
-def _seeds(e: Evaluation) -> Iterator[Sheet]:
-    """Sampled lines over several seeds."""
+def _replicated(e: Evaluation) -> Iterator[Sheet]:
+    """Sampled lines at each temperature, over the seeds."""
     rows = []
     for r in e.replicated:
         v, c = r.values, r.changes
         least_to_most = f"{100 * v.smallest:.1f} to {100 * v.largest:.1f}"
         change = ""
         if c is not None:
-            low, high = 100 * (c.low or 0), 100 * (c.high or 0)
-            change = f"{100 * c.mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-        where, mean, sd = f"{r.line}, t {r.temperature:g}", 100 * v.mean, 100 * (v.sd or 0)
-        rows.append((where, r.model, f"{mean:.1f}", f"{sd:.1f}", least_to_most, change))
+            change = f"{100 * c.mean:+.1f}"
+            change += "" if c.low is None else f" [{100 * c.low:+.1f}, {100 * (c.high or 0):+.1f}]"
+        sd = "" if v.sd is None else f"{100 * v.sd:.1f}"
+        where = f"{r.line}, t {r.temperature:g}"
+        rows.append((where, r.model, f"{100 * v.mean:.1f}", sd, least_to_most, change))
     if rows:
-        title = f"over {len(e.replicated[0].seeds)} seeds of the paths"
+        seeds = len(e.replicated[0].seeds)
+        title = f"by temperature, over {seeds} seed{'s' * (seeds > 1)} of the paths"
         columns = ("", "model", "mean", "sd", "least to most", "change [95%]")
-        yield Sheet(title=title, columns=columns, rows=tuple(rows))
+        note = "The best of several temperatures is chosen on these questions: a little too good."
+        note = note if len({r.temperature for r in e.replicated}) > 1 else ""
+        yield Sheet(title=title, columns=columns, rows=tuple(rows), note=note)
 
 
 def _curves(e: Evaluation) -> Iterator[Chart]:
@@ -225,42 +230,116 @@ def _priced(v: Variant) -> Iterator[tuple[float, float, str]]:
             yield p.tokens, p.majority.value, f"vote of {p.k}" if p.k > 1 else "one path"
 
 
-def _temperatures(e: Evaluation) -> Iterator[Chart]:
-    """Sampled lines by temperature, the mean over seeds."""
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
-    for v in sorted(e.variants, key=lambda v: v.temperature):
-        for f in v.figures:
-            if f.mode == "sc" and not f.name.startswith("any of"):
-                values = found.setdefault((v.model, f.name), {})
-                values.setdefault(v.temperature, []).append(f.accuracy.value)
-    means = {
-        key: {t: sum(own) / len(own) for t, own in values.items()}
-        for key, values in found.items()
-        if len(values) > 1
-    }
-    if not means:
-        return
-    yield Chart(
-        title=f"by temperature: {e.data}",
-        series=tuple(
-            Series(name=f"{model}: {line}", x=tuple(by), y=tuple(by.values()))
-            for (model, line), by in means.items()
-        ),
-        x_label="temperature",
-        y_label="right",
-        percent="y",
-        note=_best_temperatures(means),
+def details_section(e: Evaluation, number: int) -> Section | None:
+    """Every change with its own p-value, and parts of the questions; None if there is neither.
+
+    Args:
+        e: The evaluation.
+        number: Makes the section's key unique.
+    """
+    changes = changes_sheet("Changes, paired by question", e.pairs)
+    sheets = tuple(s for s in (changes, _strata(e)) if s.rows)
+    if not sheets:
+        return None
+    return Section(key=f"details-{number}", title=f"In detail: {e.data}", sheets=sheets)
+
+
+def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
+    """Every change with its own p-value and the corrected one."""
+    rows = [
+        (
+            p.line + ("" if p.temperature is None else f", t {p.temperature:g}"),
+            f"{p.before} to {p.after}",
+            signed(p.change),
+            f"+{p.change.gained} -{p.change.lost}",
+            p_text(p.change.p_value),
+            p_text(p.p_holm),
+        )
+        for p in pairs
+    ]
+    return Sheet(
+        title=title,
+        columns=("", "models", "points [95% interval]", "questions", "p", "p, Holm"),
+        rows=tuple(rows),
+        tones=tuple(tone(p.change, p.p_holm) for p in pairs),
     )
 
 
-def _best_temperatures(means: dict[tuple[str, str], dict[float, float]]) -> str:
-    """Where the vote is best, per model."""
-    best = []
-    for (model, line), by in means.items():
-        if line != ONE:
-            t = max(by, key=lambda t: by[t])
-            best.append(f"{model} {percent(by[t])} at {t:g}")
-    return (
-        f"best temperature of the vote: {', '.join(best)}; chosen on these questions, so a "
-        "little too good."
+def _strata(e: Evaluation) -> Sheet:
+    models = [v.model for v in e.mains]
+    rows = [
+        (s.name, s.by, f"{s.n:,}", *(with_interval(s.accuracy.get(m)) for m in models))
+        for s in e.strata
+    ]
+    columns = ("", "by", "questions", *models)
+    title = f"{e.primary} by part of the questions, % right [95% interval]"
+    return Sheet(title=title, columns=columns, rows=tuple(rows))
+
+
+def confidence_lines(e: Evaluation) -> Iterator[str]:
+    """What training did to agreement and to right votes; models whose order is upside down."""
+    c = e.confidence
+    if c is None:
+        return
+    if c.surer is not None and c.righter is not None:
+        yield (
+            f"Agreement {points(c.surer)}, votes that are right {points(c.righter)}, on "
+            f"{c.surer.n} questions."
+        )
+    yield from c.findings
+
+
+def confidence_section(e: Evaluation, number: int) -> Section | None:
+    """Whether agreement is worth anything, per model; None where nothing was sampled.
+
+    Args:
+        e: The evaluation.
+        number: Makes the section's key unique.
+    """
+    if e.confidence is None:
+        return None
+    rows = [
+        (
+            name,
+            f"{t.questions:,}" + (f" and {t.silent:,} without an answer" if t.silent else ""),
+            f"{t.confidence:.2f}",
+            with_interval(t.accuracy),
+            f"{t.ece:.3f}",
+            decimal(t.auroc),
+        )
+        for name, t in e.confidence.models.items()
+    ]
+    columns = ("", "questions", "mean share", "vote right, %", "ECE", "AUROC")
+    drawn = list(e.confidence.models.items())[:DRAWN]
+    return Section(
+        key=f"confidence-{number}",
+        title=f"Is agreement worth anything? {e.data}",
+        lines=tuple(confidence_lines(e)),
+        sheets=(
+            Sheet(
+                title="Share of the winner as confidence",
+                columns=columns,
+                rows=tuple(rows),
+                note="ECE: 0 is best. AUROC: 0.5 tells nothing, less is upside down.",
+            ),
+        ),
+        charts=(
+            reliability_chart(
+                "Reliability: share of the winner against accuracy",
+                {name: [(b.confidence, b.accuracy) for b in t.reliability] for name, t in drawn},
+            ),
+        ),
+    )
+
+
+def reliability_chart(title: str, tables: Mapping[str, Sequence[tuple[float, Interval]]]) -> Chart:
+    """How often the winner is right by its share; ``tables`` holds (share, right) per name."""
+    return Chart(
+        title=title,
+        series=tuple(curve(name, table) for name, table in tables.items()),
+        x_label="share of the winner",
+        y_label="winner is right",
+        percent="xy",
+        diagonal=True,
+        note="Below the dotted line the model is surer than right. Bands: 95%.",
     )

@@ -10,7 +10,6 @@ answers of another program are graded by the same code.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ from lmsi_cli.report.results import (
     Variant,
     clusters_of,
 )
-from lmsi_cli.report.rivals import Sampled, Single, rivalry
+from lmsi_cli.report.rivals import rivalry
 from lmsi_cli.stats import (
     curve_ks,
     majority_at_k,
@@ -147,13 +146,12 @@ class Marking:
         one, paths = base.figure(ONE), self.main[base.model].get("sc", {})
         if one is None or not all(paths.values()):
             return
-        values = {q: [a.predicted_answer for a in g] for q, g in paths.items()}
-        sampled = Sampled(values, self.gold, one.tokens, one.seconds)
+        values = [[a.predicted_answer for a in g] for g in paths.values()]
+        gold = list(self.gold.values())
         for v in others:
             greedy = [f for f in v.figures if f.mode not in ("sc", "direct")]
             for f in greedy[:1]:
-                single = Single(dict(zip(self.gold, f.scores, strict=True)), f.tokens, f.seconds)
-                yield v.model, rivalry(single, sampled, seed, self.clusters)
+                yield v.model, rivalry(f, one, values, gold, seed, self.clusters)
 
     def _variant(
         self, model: Model, way: Way, answers: Sorted, files: tuple[str, ...], main: bool
@@ -171,7 +169,6 @@ class Marking:
             main=main,
             figures=tuple(figure for lines in modes for figure in lines.figures(self.gold)),
             curve=_curve(sampled, self.gold, self.clusters),
-            mean_share=_mean_share(sampled),
             answers=files,
         )
 
@@ -218,13 +215,6 @@ def _curve(
         )
         for k in curve_ks(n)
     )
-
-
-def _mean_share(answers: Answers) -> float:
-    """Mean share of the most frequent answer among a question's parsed paths; 0 without any."""
-    ballots = [Counter(filter(None, (a.predicted_answer for a in g))) for g in answers.values()]
-    shares = [max(c.values()) / c.total() for c in ballots if c]
-    return sum(shares) / len(shares) if shares else 0.0
 
 
 class _Lines(NamedTuple):

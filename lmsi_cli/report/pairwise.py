@@ -4,7 +4,7 @@ Knows the record of an evaluation and pairing; the statistics are in ``stats``. 
 same if id, words and right answer are.
 
     opposed(Side("runs/a", before, base), Side("runs/b", after, adapter), intersect=False)
-    -> Opposed(n=300, lines=(OpposedLine(line="CoT greedy", change=Paired(...), ...),),
+    -> Opposed(evaluation=Evaluation(n=300, pairs=(Pair(line="CoT greedy", ...),), ...),
                differences=(Difference(name="temperature", a="0.7", b="1"),), flips=(...))
 """
 
@@ -14,15 +14,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from lmsi_cli.config import EngineConfig, ServerConfig
 from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Interval, Paired, Record
+from lmsi_cli.records import Record
+from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.digest import Sheet
-from lmsi_cli.report.formats import p_text, signed, tone, with_interval
+from lmsi_cli.report.evaluation import accuracy_sheet, cost_sheet
 from lmsi_cli.report.grading import accuracy
 from lmsi_cli.report.results import Answer, Evaluation, Figure, Labelled, Variant, clusters_of
-from lmsi_cli.stats import holm, paired
 
 NAMED = 5  # of the questions that differ; the rest are counted
 FLIPS = 20  # ids that are named where their texts are not shown
@@ -47,18 +49,6 @@ class Difference(Record, frozen=True, kw_only=True):
     b: str
 
 
-class OpposedLine(Record, frozen=True, kw_only=True):
-    """One line of both; ``p_holm`` as in ``results.Pair``: the line that decides stands alone."""
-
-    line: str
-    a: Interval
-    b: Interval
-    tokens: tuple[float, float]
-    seconds: tuple[float, float]
-    change: Paired
-    p_holm: float
-
-
 class Flip(Record, frozen=True, kw_only=True):
     """A question whose score changed, with the texts behind it; none where the files are gone."""
 
@@ -72,16 +62,16 @@ class Flip(Record, frozen=True, kw_only=True):
 class Opposed(Record, frozen=True, kw_only=True):
     """A compared with B; positive changes are for B.
 
+    ``evaluation`` is that of the common questions, with both sides as its models ``A`` and ``B``.
     ``left_out`` counts questions that only one of them has; ``unpaired`` are lines of one alone.
     ``flips`` are those of ``line``, gains first.
     """
 
     a: str
     b: str
-    n: int
+    evaluation: Evaluation
     left_out: int
     differences: tuple[Difference, ...]
-    lines: tuple[OpposedLine, ...]
     unpaired: tuple[str, ...]
     line: str
     flips: tuple[Flip, ...]
@@ -102,12 +92,7 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
             common line.
     """
     common = _common(a, b, intersect)
-    lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
-    if not lines:
-        raise LmsiError(
-            f"{a.name} and {b.name} have no line in common: {_told(a.variant)}; {_told(b.variant)}",
-            hint="evaluate both with the same --modes and --paths",
-        )
+    lines = _common_lines(a, b)
     primary = next((p for x in (b, a) if (p := x.evaluation.primary) in lines), lines[0])
     line = line or primary
     if line not in lines:
@@ -115,16 +100,59 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
     return Opposed(
         a=f"{a.name}: {a.variant.name} on {a.evaluation.data}",
         b=f"{b.name}: {b.variant.name} on {b.evaluation.data}",
-        n=len(common),
+        evaluation=_beside(a, b, lines, primary, common, seed),
         left_out=len({*a.evaluation.gold, *b.evaluation.gold}) - len(common),
         differences=tuple(differences(a, b)),
-        lines=tuple(_lines(lines, primary, (a, b), common, seed)),
         unpaired=tuple(
             f.name for v in (a.variant, b.variant) for f in v.figures if f.name not in lines
         ),
         line=line,
         flips=tuple(sorted(_flips(line, a, b, common), key=lambda f: f.a - f.b)),
     )
+
+
+def _beside(
+    a: Side, b: Side, lines: Sequence[str], primary: str, common: Sequence[Labelled], seed: int
+) -> Evaluation:
+    """One evaluation of the common questions, in which both sides are models."""
+    both = tuple(_restricted(s, name, lines, common) for s, name in ((a, "A"), (b, "B")))
+    e = b.evaluation
+    joint = Evaluation(
+        data="A and B",
+        n=len(common),
+        primary=primary,
+        kind=e.kind,
+        task=e.task,
+        questions=tuple(common),
+        variants=both,
+    )
+    return compared([joint], seed)[0]
+
+
+def _restricted(side: Side, name: str, lines: Sequence[str], common: Sequence[Labelled]) -> Variant:
+    """A side's figures on the common questions alone; both count as drawn in one way."""
+    clusters = clusters_of(common)
+    figures = []
+    for line in lines:
+        own = _scores(side, line)
+        scores = tuple(own[q.id] for q in common)
+        figure = _figure(side, line)
+        interval = accuracy(scores, clusters)
+        figures.append(msgspec.structs.replace(figure, scores=scores, accuracy=interval))
+    drawn = {"temperature": 0.0, "seed": 0, "main": True, "curve": ()}
+    return msgspec.structs.replace(
+        side.variant, name=name, model=name, figures=tuple(figures), **drawn
+    )
+
+
+def _common_lines(a: Side, b: Side) -> list[str]:
+    lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
+    if not lines:
+        raise LmsiError(
+            f"{a.name} and {b.name} have no line in common: {_told(a.variant)}; {_told(b.variant)}",
+            hint="evaluate both with the same --modes and --paths",
+        )
+    return lines
 
 
 def differences(a: Side, b: Side) -> Iterator[Difference]:
@@ -206,32 +234,6 @@ def _figure(side: Side, line: str) -> Figure:
     return found
 
 
-def _lines(
-    lines: Sequence[str],
-    primary: str,
-    sides: tuple[Side, Side],
-    common: Sequence[Labelled],
-    seed: int,
-) -> Iterator[OpposedLine]:
-    """Both sides of each line; those that do not decide are corrected among themselves."""
-    clusters = clusters_of(common)
-    scores = [[[_scores(s, x)[q.id] for q in common] for s in sides] for x in lines]
-    changes = [paired(one, two, seed, clusters) for one, two in scores]
-    others = [c.p_value for x, c in zip(lines, changes, strict=True) if x != primary]
-    corrected = iter(holm(others))
-    for line, (one, two), change in zip(lines, scores, changes, strict=True):
-        left, right = (_figure(s, line) for s in sides)
-        yield OpposedLine(
-            line=line,
-            a=accuracy(one, clusters),
-            b=accuracy(two, clusters),
-            tokens=(left.tokens, right.tokens),
-            seconds=(left.seconds, right.seconds),
-            change=change,
-            p_holm=change.p_value if line == primary else next(corrected),
-        )
-
-
 def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[Flip]:
     one, two = _scores(a, line), _scores(b, line)
     texts_a, texts_b = _texts(a, line), _texts(b, line)
@@ -264,12 +266,17 @@ def opposed_parts(o: Opposed, texts: bool) -> list[Sheet | str]:
         o: The comparison.
         texts: Show the texts of the questions that flipped; else their ids.
     """
-    parts: list[Sheet | str] = [f"A  {o.a}", f"B  {o.b}", "", *_differing(o), "", _figures(o), ""]
+    figures = (accuracy_sheet(o.evaluation), cost_sheet(o.evaluation))
+    parts: list[Sheet | str] = [f"A  {o.a}", f"B  {o.b}", "", *_differing(o), "", *figures, ""]
+    if o.left_out:
+        parts.append(f"left out, since only one of them has them: {o.left_out} questions")
     if o.unpaired:
         parts.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
     up = [f for f in o.flips if f.b > f.a]
     down = [f for f in o.flips if f.b < f.a]
-    parts.append(f"{o.line}, of {o.n} questions: better in B {len(up)}, worse {len(down)}")
+    parts.append(
+        f"{o.line}, of {o.evaluation.n} questions: better in B {len(up)}, worse {len(down)}"
+    )
     both = (("better", up), ("worse", down))
     if texts:
         return parts + [part for word, own in both for f in own for part in _texts_of(word, f)]
@@ -285,28 +292,6 @@ def _differing(o: Opposed) -> Iterator[Sheet | str]:
     tokenizers = [d for d in o.differences if d.name == "tokenizer" and UNKNOWN not in (d.a, d.b)]
     note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
     yield Sheet(title="what differs", columns=("", "A", "B"), rows=rows, note=note)
-
-
-def _figures(o: Opposed) -> Sheet:
-    rows = [
-        (
-            x.line,
-            with_interval(x.a),
-            with_interval(x.b),
-            signed(x.change),
-            p_text(x.p_holm),
-            " > ".join(f"{t:.0f}" if t else "?" for t in x.tokens),
-            " > ".join(f"{s:.2f}" if s else "?" for s in x.seconds),
-        )
-        for x in o.lines
-    ]
-    left = f", {o.left_out} left out" if o.left_out else ""
-    return Sheet(
-        title=f"{o.n} questions{left}, % right [95% interval]",
-        columns=("", "A", "B", "B minus A, paired", "p", "tokens", "seconds"),
-        rows=tuple(rows),
-        tones=tuple(tone(x.change, x.p_holm) for x in o.lines),
-    )
 
 
 def _named(word: str, flips: Sequence[Flip]) -> str:

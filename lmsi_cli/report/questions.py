@@ -17,11 +17,15 @@ import msgspec
 from lmsi_cli.answers import extract, extract_second
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record, Vote
-from lmsi_cli.report.breakdowns import GAINED, LOST, RIGHT, WRONG, kinds_of
+from lmsi_cli.report.comparison import score
 from lmsi_cli.report.grading import GREEDY_NAMES
-from lmsi_cli.report.results import Answer, Exam, Labelled
+from lmsi_cli.report.results import Answer, Evaluation, Exam, Labelled
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.voting import is_refuted
+
+GAINED, LOST, BOTH, NEITHER = "gained", "lost", "right before and after", "wrong before and after"
+RIGHT, WRONG = "right", "wrong"
+HALF = 0.5
 
 
 class PathView(Record, frozen=True, kw_only=True):
@@ -106,29 +110,39 @@ def run_question(
         family=question.family,
         told=f"{len(paths)} paths, no vote yet",
         kinds=("no vote yet",),
-        paths=tuple(_path(p, question, task, False) for p in paths),
+        paths=tuple(_path(p, question, task, vote) for p in paths),
     )
     if vote is None:
         return view
     return msgspec.structs.replace(
         view,
-        told=_vote(vote),
+        told=vote_line(vote),
         kinds=tuple(_kinds(vote)),
         winner=vote.predicted_answer,
         share=vote.share,
         ballots=tuple(sorted(vote.ballots.items(), key=lambda b: -b[1])),
-        paths=tuple(_path(p, question, task, p.path in vote.kept) for p in paths),
     )
 
 
-def _vote(vote: Vote) -> str:
+def vote_line(vote: Vote) -> str:
+    """Who won, how clearly, and among how many."""
+    left = f"{vote.no_answer} without an answer, {vote.truncated} cut off, {vote.refuted} refuted"
+    counted = f"{vote.total_votes} ballots of {vote.num_paths} paths ({left})"
     if vote.predicted_answer is None:
-        why = "a tie" if vote.tie else "no ballots"
-        return f"no winner: {why} among {vote.total_votes} ballots of {vote.num_paths} paths"
-    return (
-        f"winner {vote.predicted_answer}, share {vote.share:.0%} of {vote.total_votes} ballots, "
-        f"{len(vote.kept)} paths kept"
-    )
+        return f"no winner: {'a tie; ' if vote.tie else ''}{counted}"
+    figures = f"share {vote.share:.0%}, margin {vote.margin:.0%}, {len(vote.kept)} paths kept"
+    return f"winner {vote.predicted_answer}: {figures}; {counted}"
+
+
+def path_line(path: Path, vote: Vote | None) -> str:
+    """What a path says, by which rule it was read, and what became of it."""
+    answer = path.predicted_answer
+    facts = ["no answer" if answer is None else f"{answer} by {path.extract_rule}"]
+    facts.append(f"{path.num_generated_tokens} tokens")
+    facts += ["cut off"] if path.stop_reason == "length" else []
+    facts += ["a false equation"] if is_refuted(path) else []
+    facts += ["kept"] if vote and path.path in vote.kept else []
+    return f"path {path.path}   {', '.join(facts)}"
 
 
 def _kinds(vote: Vote) -> Iterator[str]:
@@ -141,14 +155,11 @@ def _kinds(vote: Vote) -> Iterator[str]:
         yield "stopped early"
 
 
-def _path(path: Path, question: Question, task: Task, kept: bool) -> PathView:
+def _path(path: Path, question: Question, task: Task, vote: Vote | None) -> PathView:
     start, end = locate(path.text, path.predicted_answer, question, task)
-    answer = path.predicted_answer or "no answer"
-    facts = [f"path {path.path}: {answer}", f"{path.num_generated_tokens} tokens"]
-    facts += ["cut off"] if path.stop_reason == "length" else []
-    facts += ["a false equation"] if is_refuted(path) else []
-    facts += ["kept"] if kept else []
-    return PathView(told=", ".join(facts), text=path.text, start=start, end=end, kept=kept)
+    kept = vote is not None and path.path in vote.kept
+    told = path_line(path, vote)
+    return PathView(told=told, text=path.text, start=start, end=end, kept=kept)
 
 
 def exam_set(exam: Exam, task: Task, most: int) -> QuestionSet:
@@ -168,6 +179,21 @@ def exam_set(exam: Exam, task: Task, most: int) -> QuestionSet:
     by_question = {model: _grouped(answers) for model, answers in exam.answers.items()}
     views = [_examined(q, kind, by_question, task) for q, kind in chosen]
     return QuestionSet(f"{e.data}, evaluated", "exam", views)
+
+
+def kinds_of(e: Evaluation) -> list[str]:
+    """What became of each question on the line that decides, from the base to the last model."""
+    rows = [score([v], e.primary) for v in e.mains]
+    known = [r for r in rows if r is not None]
+    if len(known) < 2:
+        return [RIGHT if s > HALF else WRONG for s in known[0]] if known else ["asked"] * e.n
+    return [_kind(a, b) for a, b in zip(known[0], known[-1], strict=True)]
+
+
+def _kind(before: float, after: float) -> str:
+    if before != after:
+        return GAINED if after > before else LOST
+    return BOTH if after > HALF else NEITHER
 
 
 def _grouped(answers: Sequence[Answer]) -> dict[str, list[Answer]]:

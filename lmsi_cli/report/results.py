@@ -9,7 +9,7 @@ statistics but their records. Shortened, with one question and the base alone:
      "questions": [{"id": "t9", "question": "What is 84 / 2?", "gold": "42",
                     "family": "halves", "group": null}],
      "variants": [{"name": "base", "model": "base", "adapter": null, "scale": 1.0,
-                   "temperature": 0.7, "seed": 0, "main": true, "mean_share": 0.8,
+                   "temperature": 0.7, "seed": 0, "main": true,
                    "figures": [{"name": "CoT greedy", "mode": "cot", "parsed": 1.0,
                                 "accuracy": {"value": 1.0, "low": 0.2, "high": 1.0, "n": 1},
                                 "tokens": 61.0, "seconds": 0.05, "scores": [1.0]}],
@@ -100,9 +100,8 @@ class Variant(Record, frozen=True, kw_only=True):
 
     ``model`` is the base or an adapter at a scale (``base``, ``adapter``, ``adapter x0.5``); the
     first variant of each model is its ``main`` one. Only that has figures of the greedy modes,
-    which neither temperature nor seed can change. ``curve`` and ``mean_share`` (of the most
-    frequent answer) are of the sampled paths; empty and 0 without any. ``answers`` are files
-    beside the result.
+    which neither temperature nor seed can change. ``curve`` is of the sampled paths, empty without
+    any. ``answers`` are files beside the result.
     """
 
     name: str
@@ -115,7 +114,6 @@ class Variant(Record, frozen=True, kw_only=True):
     main: bool
     figures: tuple[Figure, ...]
     curve: tuple[CurvePoint, ...] = ()
-    mean_share: float = 0.0
     answers: tuple[str, ...] = ()
 
     def figure(self, line: str) -> Figure | None:
@@ -141,7 +139,7 @@ class Pair(Record, frozen=True, kw_only=True):
 
 
 class Replicated(Record, frozen=True, kw_only=True):
-    """A sampled line of one model over several seeds, and its change against the base's."""
+    """A sampled line of a model at one temperature over its seeds, and its change to the base's."""
 
     line: str
     model: str

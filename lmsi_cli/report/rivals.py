@@ -5,7 +5,7 @@ learns from a large one's paths has beaten its teacher only if it passes the tea
 trained on those paths, too; and the teacher was worth asking only if the student that learned from
 its own votes stays behind.
 
-    rivalry(adapter, base).sentence
+    rivalry(single, path, values, gold).sentence
     -> "The adapter's single answer is as good as 8 votes of the base (...), at 1/9 of ..."
 """
 
@@ -20,46 +20,34 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Interval, Paired, Record
 from lmsi_cli.report.digest import Section, Sheet
 from lmsi_cli.report.formats import CLEAR, p_words, points, size, with_interval
-from lmsi_cli.report.results import Rivalry, Rung
+from lmsi_cli.report.results import Figure, Rivalry, Rung
 from lmsi_cli.stats import Groups, curve_ks, holm, majority_at_k, mean_interval, paired
 
 
-class Single(NamedTuple):
-    """One answer per question: its score by question id, and what it costs per question."""
-
-    scores: Mapping[str, float]
-    tokens: float
-    seconds: float
-
-
-class Sampled(NamedTuple):
-    """Sampled paths per question: canonical answers by question id, and the cost of one path."""
-
-    values: Mapping[str, Sequence[str | None]]
-    gold: Mapping[str, str]
-    tokens: float
-    seconds: float
-
-
-def rivalry(adapter: Single, base: Sampled, seed: int = 0, groups: Groups = None) -> Rivalry:
+def rivalry(
+    single: Figure,
+    path: Figure,
+    values: Sequence[Sequence[str | None]],
+    gold: Sequence[str],
+    seed: int = 0,
+    groups: Groups = None,
+) -> Rivalry:
     """Find how many votes of the base one answer of the adapter is worth.
 
     Args:
-        adapter: Its greedy answers.
-        base: Its sampled paths, of the same questions; k goes up to the fewest that any has.
+        single: The adapter's greedy answers.
+        path: One sampled path of the base, for its cost.
+        values: Canonical answers of the base's sampled paths, at least one for each question in the
+            order of the figures' scores; k goes up to the fewest that any has.
+        gold: The right answers in the same order.
         seed: Of the bootstrap.
-        groups: The cluster of each question, in the order of ``base.gold``.
-
-    Raises:
-        LmsiError: The questions differ, or one has no paths.
+        groups: The cluster of each question.
     """
-    same_questions({"adapter": adapter.scores, "base": base.values, "answers": base.gold})
-    single = [adapter.scores[q] for q in base.gold]
-    rungs = _rungs(single, base, seed, groups)
+    rungs = _rungs(single, path, values, gold, seed, groups)
     found = Rivalry(
-        accuracy=mean_interval(single, groups),
-        tokens=adapter.tokens,
-        seconds=adapter.seconds,
+        accuracy=mean_interval(single.scores, groups),
+        tokens=single.tokens,
+        seconds=single.seconds,
         rungs=rungs,
         votes=_climb(rungs, [r.change.difference >= 0 for r in rungs]),
         beaten=_climb(rungs, [r.p_value < CLEAR and r.change.difference > 0 for r in rungs]),
@@ -69,21 +57,23 @@ def rivalry(adapter: Single, base: Sampled, seed: int = 0, groups: Groups = None
     return msgspec.structs.replace(found, sentence=_sentence(found))
 
 
-def _rungs(single: list[float], base: Sampled, seed: int, groups: Groups) -> tuple[Rung, ...]:
-    ks = curve_ks(min((len(base.values[q]) for q in base.gold), default=0))
-    if not ks:
-        raise LmsiError(
-            "the base has questions without sampled paths, so there is no vote to compare with",
-            "evaluate it with `--modes cot,sc`",
-        )
-    scores = [[majority_at_k(base.values[q], base.gold[q], k) for q in base.gold] for k in ks]
-    changes = [paired(s, single, seed, groups) for s in scores]
+def _rungs(
+    single: Figure,
+    path: Figure,
+    values: Sequence[Sequence[str | None]],
+    gold: Sequence[str],
+    seed: int,
+    groups: Groups,
+) -> tuple[Rung, ...]:
+    ks = curve_ks(min(map(len, values)))
+    scores = [[majority_at_k(v, g, k) for v, g in zip(values, gold, strict=True)] for k in ks]
+    changes = [paired(s, single.scores, seed, groups) for s in scores]
     return tuple(
         Rung(
             k=k,
             accuracy=mean_interval(s, groups),
-            tokens=k * base.tokens,
-            seconds=k * base.seconds,
+            tokens=k * path.tokens,
+            seconds=k * path.seconds,
             change=c,
             p_value=p,
         )
@@ -187,19 +177,14 @@ class Row(Record, frozen=True, kw_only=True):
 class Distillation(Record, frozen=True, kw_only=True):
     """The table, the paired differences behind the verdict, and the verdict in words.
 
-    ``over_teacher`` is the trained student minus the teacher, ``over_trained_teacher`` minus the
-    teacher after its own training, ``over_own_student`` minus the student after its own.
+    ``over`` is the trained student minus each of the others, by the name of its row.
     """
 
     mode: str
     n: int
     rows: tuple[Row, ...]
-    teacher_gain: Paired | None
-    student_gain: Paired
-    over_teacher: Paired
-    over_trained_teacher: Paired | None
+    over: dict[str, Paired]
     sentence: str
-    over_own_student: Paired | None = None
 
 
 def distillation(who: Contestants, mode: str, seed: int = 0, groups: Groups = None) -> Distillation:
@@ -222,19 +207,15 @@ def distillation(who: Contestants, mode: str, seed: int = 0, groups: Groups = No
     same_questions({name: c.scores for name, c in named.items()})
     order = list(who.teacher.scores)
     scores = {name: [c.scores[q] for q in order] for name, c in named.items()}
-    over = {name: paired(s, scores["trained student"], seed, groups) for name, s in scores.items()}
+    last = scores["trained student"]
+    over = {n: paired(s, last, seed, groups) for n, s in scores.items() if s is not last}
     trained, own = over.get("trained teacher"), over.get(LABELS["own_student"])
-    gain = paired(scores["teacher"], scores["trained teacher"], seed, groups) if trained else None
     return Distillation(
         mode=mode,
         n=len(order),
         rows=tuple(_row(name, c, scores[name], groups) for name, c in named.items()),
-        teacher_gain=gain,
-        student_gain=over["student"],
-        over_teacher=over["teacher"],
-        over_trained_teacher=trained,
+        over=over,
         sentence=_lesson(over["teacher"], trained) + _beside(own),
-        over_own_student=own,
     )
 
 

@@ -1,22 +1,19 @@
 """All rounds of a run side by side: what each one did, what it came to, and which one is kept.
 
-Knows the records of rounds and evaluations; reads no file. What comes out:
+Knows the records of rounds and evaluations; reads no file. The changes of a data set:
 
-    RoundsTable(data="test", n=300, lines=("CoT greedy", ...), rows=(RoundRow(model="base", ...),),
-                changes=(Pair(line="CoT greedy", before="base", after="adapter", ...), ...))
+    round_changes(evaluation) -> [Pair(line="CoT greedy", before="base", after="adapter", ...), ...]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lmsi_cli.records import Interval, Record
-from lmsi_cli.report.breakdowns import changes_sheet
 from lmsi_cli.report.comparison import holm_corrected, pairs_between
 from lmsi_cli.report.digest import Chart, Section, Sheet, curve
-from lmsi_cli.report.formats import with_interval
-from lmsi_cli.report.results import Answer, Evaluation, Pair, Variant
+from lmsi_cli.report.evaluation import changes_sheet
+from lmsi_cli.report.results import Evaluation, Pair
 from lmsi_cli.rounds.records import By, Figures, Round, Rounds
 
 HOW: dict[By, str] = {
@@ -30,64 +27,14 @@ CAUTION = (
 )
 
 
-class RoundRow(Record, frozen=True, kw_only=True):
-    """One model on one data set.
-
-    ``accuracy`` by line; ``share`` of a question's commonest answer and the number of ``distinct``
-    answers among the sampled paths (0 without any); ``tokens`` of an answer by line.
-    """
-
-    model: str
-    accuracy: dict[str, Interval]
-    share: float
-    distinct: float
-    tokens: dict[str, float]
-
-
-class RoundsTable(Record, frozen=True, kw_only=True):
-    """Base and rounds on one data set, and every paired change: to the base and to the last one.
-
-    ``p_holm`` of the changes is corrected over all of the table.
-    """
-
-    data: str
-    n: int
-    lines: tuple[str, ...]
-    rows: tuple[RoundRow, ...]
-    changes: tuple[Pair, ...]
-
-
-def rounds_table(e: Evaluation, answers: Mapping[str, Sequence[Answer]]) -> RoundsTable:
-    """Put the rounds of an evaluation beside one another.
+def round_changes(e: Evaluation) -> list[Pair]:
+    """Every round against the base and the round before, corrected over all of them (Holm).
 
     Args:
         e: With the base and the rounds' adapters as its models, in order.
-        answers: Of each model's main variant.
     """
-    lines = tuple(dict.fromkeys(f.name for v in e.mains for f in v.figures))
-    changes = sorted(_changes(e), key=lambda p: lines.index(p.line))
-    return RoundsTable(
-        data=e.data,
-        n=e.n,
-        lines=lines,
-        rows=tuple(_row(v, answers.get(v.model, ())) for v in e.mains),
-        changes=tuple(holm_corrected(changes)),
-    )
-
-
-def _row(v: Variant, answers: Sequence[Answer]) -> RoundRow:
-    said: dict[str, set[str]] = {}
-    for a in answers:
-        if a.mode == "sc":
-            found = said.setdefault(a.question_id, set())
-            found |= {a.predicted_answer} if a.predicted_answer is not None else set()
-    return RoundRow(
-        model=v.model,
-        accuracy={f.name: f.accuracy for f in v.figures},
-        share=v.mean_share,
-        distinct=fmean(map(len, said.values())) if said else 0.0,
-        tokens={f.name: f.tokens for f in v.figures},
-    )
+    lines = [f.name for v in e.mains for f in v.figures]
+    return holm_corrected(sorted(_changes(e), key=lambda p: lines.index(p.line)))
 
 
 def _changes(e: Evaluation) -> Iterator[Pair]:
@@ -99,23 +46,23 @@ def _changes(e: Evaluation) -> Iterator[Pair]:
             yield from (p for p in pairs if p.temperature in (None, e.mains[0].temperature))
 
 
-def rounds_section(rounds: Rounds, tables: Sequence[RoundsTable]) -> Section:
-    """The rounds as a part of the report.
+def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
+    """The rounds as a part of the report; accuracies stand in the result of each data set.
 
     Args:
         rounds: Of the run.
-        tables: One per data set that base and rounds were measured on.
+        measured: One per data set that base and rounds were measured on.
     """
     sheets = [_courses(rounds), *_checkups(rounds)]
-    for t in tables:
-        title = f"{t.data}: changes against the base and the round before, paired by question"
-        sheets += [_accuracy(t), changes_sheet(title, t.changes)]
+    for e in measured:
+        title = f"{e.data}: changes against the base and the round before, paired by question"
+        sheets.append(changes_sheet(title, round_changes(e)))
     return Section(
         key="rounds",
         title="Rounds",
         lines=tuple(_lines(rounds)),
         sheets=tuple(s for s in sheets if s.rows),
-        charts=tuple(_chart(t) for t in tables if len(t.rows) > 1),
+        charts=tuple(_chart(e) for e in measured if len(e.mains) > 1),
     )
 
 
@@ -190,34 +137,13 @@ def _checkup(f: Figures) -> tuple[str, ...]:
     return (f.model, *means, f"{100 * f.commonest:.1f}%", f"{f.evenness:.2f}")
 
 
-def _accuracy(t: RoundsTable) -> Sheet:
-    rows = [
-        (
-            row.model,
-            *(with_interval(row.accuracy.get(x)) for x in t.lines),
-            f"{row.share:.2f}",
-            f"{row.distinct:.2f}",
-            _tokens(row, t),
-        )
-        for row in t.rows
-    ]
-    columns = ("", *t.lines, "share", "distinct answers", "tokens an answer")
-    title = f"{t.data}: {t.n:,} questions, % right [95% interval]"
-    return Sheet(title=title, columns=columns, rows=tuple(rows))
-
-
-def _tokens(row: RoundRow, t: RoundsTable) -> str:
-    """Of the first line that has any; what any-of-k and votes cost follows from it."""
-    return next((f"{row.tokens[x]:,.0f}" for x in t.lines if row.tokens.get(x)), "")
-
-
-def _chart(t: RoundsTable) -> Chart:
-    rows = list(enumerate(t.rows))
+def _chart(e: Evaluation) -> Chart:
+    names = dict.fromkeys(f.name for v in e.mains for f in v.figures)
+    rows = list(enumerate(e.mains))
     return Chart(
-        title=f"Accuracy by round: {t.data}",
+        title=f"Accuracy by round: {e.data}",
         series=tuple(
-            curve(x, ((float(n), row.accuracy[x]) for n, row in rows if x in row.accuracy))
-            for x in t.lines
+            curve(x, ((float(n), f.accuracy) for n, v in rows if (f := v.figure(x)))) for x in names
         ),
         x_label="round (0: the base)",
         y_label="right",

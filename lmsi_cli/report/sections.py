@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lmsi_cli.records import Interval
-from lmsi_cli.report.breakdowns import reliability_chart
 from lmsi_cli.report.digest import Chart, Section, Series, Sheet, bars
 from lmsi_cli.report.formats import decimal, percent, with_interval
 from lmsi_cli.verdict.probe import ProbeFigures
@@ -35,18 +34,13 @@ def verdict_section(v: Verdict) -> Section:
     looked = f", from {e.looked_at} of {e.questions}" if e.looked_at < e.questions else ""
     signals = tuple((WORDS.get(n, n), _signal(n, i)) for n, i in e.signals.items())
     sheets = [Sheet(title=f"signals, % [95% interval]{looked}", rows=signals)]
-    charts: list[Chart] = []
-    if (p := e.probe) is not None:
-        sheets.append(Sheet(title="probe, % right [95% interval]", rows=tuple(_probe(p))))
-        if p.reliability:
-            table = {"probe": [(b.share, b.right) for b in p.reliability]}
-            charts.append(reliability_chart("Is agreement worth anything? (probe)", table))
+    if e.probe is not None:
+        sheets.append(Sheet(title="probe, % right [95% interval]", rows=tuple(_probe(e.probe))))
     return Section(
         key="verdict",
         title="The verdict",
         lines=tuple(f"{SAYS[r.says]}: {r.text}" for r in v.reasons),
         sheets=tuple(sheets),
-        charts=tuple(charts),
     )
 
 

@@ -46,7 +46,7 @@ def figures(model: str, said: Mapping[str, Sequence[Said]], wanted: Mapping[str,
         routes=tuple(len({s.route for s in own}) / max(1, len(own)) for own in sampled),
         entropy=tuple(_entropy([s.answer for s in own]) for own in sampled),
         commonest=max(greedy.values()) / greedy.total() if greedy else 0.0,
-        evenness=evenness(sorted(greedy.values())).value,
+        evenness=evenness(sorted(greedy.values())),
     )
 
 

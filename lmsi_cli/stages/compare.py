@@ -3,7 +3,7 @@
 Knows where results lie in a run folder. A place is a result file, or a run folder with the name of
 a data set; of several results on one data set the newest counts.
 
-    compare(Path("runs/a"), Path("runs/b"), data="test") -> Opposed(n=300, lines=(...), ...)
+    compare(Path("runs/a"), Path("runs/b"), data="test") -> Opposed(evaluation=..., flips=...)
 """
 
 from __future__ import annotations

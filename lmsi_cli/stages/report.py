@@ -21,12 +21,16 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question, Vote
-from lmsi_cli.report.breakdowns import confidence_section, details_section, flips_section
 from lmsi_cli.report.digest import Digest, Section, Series
-from lmsi_cli.report.evaluation import headline, result_section
+from lmsi_cli.report.evaluation import (
+    confidence_section,
+    details_section,
+    headline,
+    result_section,
+)
 from lmsi_cli.report.questions import QuestionSet, QuestionView, exam_set, run_question
 from lmsi_cli.report.results import Exam, exams_of
-from lmsi_cli.report.rounds import kept_round_line, rounds_section, rounds_table
+from lmsi_cli.report.rounds import kept_round_line, rounds_section
 from lmsi_cli.report.sections import (
     kept_line,
     settings_section,
@@ -103,14 +107,14 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
 
 def _rounds(rounds: Rounds, exams: Sequence[Exam]) -> Section:
     """All rounds; the sets are those that the base and a round at least were measured on."""
-    asked = [exam for exam in exams if len(exam.evaluation.mains) > 1]
-    return rounds_section(rounds, [rounds_table(e.evaluation, e.answers) for e in asked])
+    measured = [exam.evaluation for exam in exams]
+    return rounds_section(rounds, [e for e in measured if len(e.mains) > 1])
 
 
 def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
     e = exam.evaluation
     yield result_section(e, number)
-    for part in (flips_section, details_section, confidence_section):
+    for part in (details_section, confidence_section):
         if (section := part(e, number)) is not None:
             yield section
 

@@ -25,8 +25,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.report.results import Evaluation, answers_of
-from lmsi_cli.report.rounds import RoundsTable, rounds_table
+from lmsi_cli.report.results import Evaluation
 from lmsi_cli.report.sections import kept_line, verdict_line
 from lmsi_cli.rounds.best import best
 from lmsi_cli.rounds.gates import Ground, alarmed, checked, voted
@@ -348,13 +347,6 @@ def _trained(folder: RunDir) -> dict[str, Any]:
         "final_loss": summary["final_loss"],
         "stopped": summary.get("stopped", ""),
     }
-
-
-def tables_of(run: RunDir, results: Sequence[Evaluation]) -> list[RoundsTable]:
-    """Base and rounds side by side, per data set; the answers are those of the run folder."""
-    return [
-        rounds_table(e, {v.model: answers_of(v, run.eval_dir) for v in e.mains}) for e in results
-    ]
 
 
 def ended_by(number: int, gates: Sequence[Gate]) -> str:

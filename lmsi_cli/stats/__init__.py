@@ -10,8 +10,7 @@ is, and what it was measured to keep, is told in ``docs/evaluation.md``.
 
 from lmsi_cli.stats.intervals import Groups, Replicates, evenness, mean_interval, replicates, wilson
 from lmsi_cli.stats.maj_at_k import curve_ks, majority_at_k, majority_score, pass_at_k
-from lmsi_cli.stats.paired_tests import holm, paired
-from lmsi_cli.stats.power import MOVED_SHARE, smallest_visible
+from lmsi_cli.stats.paired_tests import MOVED_SHARE, holm, paired, smallest_visible
 from lmsi_cli.stats.reliability import Bin, auroc, ece, reliability
 
 __all__ = [

@@ -22,7 +22,6 @@ Floats: TypeAlias = NDArray[np.float64]
 Groups: TypeAlias = Sequence[Hashable] | None
 
 Z_TWO_SIDED = 1.959964  # normal quantile of 0.975: a two-sided test at 5%
-RESAMPLES = 1000
 
 
 class Replicates(Record, frozen=True, kw_only=True):
@@ -80,11 +79,10 @@ def mean_interval(values: ArrayLike, groups: Groups = None) -> Interval:
         ValueError: A value is not within [0, 1], or there is not one label per value.
     """
     array = fractions(values)
-    n = len(array)
-    if n == 0:
+    if len(array) == 0:
         return Interval(value=0.0, low=0.0, high=1.0, n=0)
-    mean = float(array.mean())
-    return interval(mean, *score_bounds(mean, _effective_size(*cluster_sums(array, groups))), n)
+    mean, size = float(array.mean()), _effective_size(*cluster_sums(array, groups))
+    return interval(mean, *score_bounds(mean, size), len(array))
 
 
 def replicates(values: Sequence[float]) -> Replicates:
@@ -115,28 +113,17 @@ def replicates(values: Sequence[float]) -> Replicates:
     )
 
 
-def evenness(counts: Sequence[int], seed: int = 0) -> Interval:
-    """Entropy of a distribution over answers as a share of its most: 1 if no two are the same.
-
-    Shannon's entropy of the counts divided by the logarithm of their sum. A resample holds fewer
-    kinds than the sample, as the sample holds fewer than its source; so the interval is the basic
-    bootstrap (Davison and Hinkley 1997, section 5.2), which turns that bias around.
+def evenness(counts: Sequence[int]) -> float:
+    """Shannon entropy of answers as a share of its most: 1 if no two are the same.
 
     Args:
-        counts: How often each answer occurs, each at least 1.
-        seed: Of the resamples.
-
-    Returns:
-        With fewer than two items: value 0 in [0, 1].
+        counts: How often each answer occurs, each at least 1; of fewer than two in all it is 0.
     """
-    n = int(sum(counts))
-    if n < 2:
-        return Interval(value=0.0, low=0.0, high=1.0, n=n)
-    rng, shares = np.random.default_rng((seed, 3)), np.asarray(counts) / n
-    value = _evenness(np.asarray(counts))
-    drawn = [_evenness(rng.multinomial(n, shares)) for _ in range(RESAMPLES)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return interval(value, 2 * value - float(high), 2 * value - float(low), n)
+    shares = np.asarray(counts) / max(1, sum(counts))
+    if sum(counts) < 2:
+        return 0.0
+    entropy = float(-(shares * np.log(shares)).sum())
+    return min(1.0, max(0.0, entropy / math.log(sum(counts))))
 
 
 def interval(value: float, low: float, high: float, n: int) -> Interval:
@@ -210,9 +197,3 @@ def _effective_size(sums: Floats, sizes: Floats) -> float:
     squares = float(((sums - sizes * mean) ** 2).sum()) * clusters / (clusters - 1)
     t = float(stdtrit(clusters - 1, 0.975))
     return n * mean * (1 - mean) * total / squares * (Z_TWO_SIDED / t) ** 2
-
-
-def _evenness(counts: NDArray[np.int64]) -> float:
-    n = counts.sum()
-    shares = counts[counts > 0] / n
-    return min(1.0, float(-(shares * np.log(shares)).sum()) / math.log(n))

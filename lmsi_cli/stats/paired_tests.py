@@ -1,6 +1,7 @@
-"""The same questions before and after: the difference, its interval, and the chance of it.
+"""The same questions before and after: the difference, its interval, its chance, and the power.
 
 Knows nothing of what happened in between, nor how many comparisons there are but for ``holm``.
+What a set of questions could show before anything is run is ``smallest_visible``.
 
     paired([0, 0, 1, 1], [1, 0, 1, 1])
     -> Paired(difference=0.25, gained=1, lost=0, p_value=1.0, ...)
@@ -10,19 +11,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lmsi_cli.records import Paired
 from lmsi_cli.stats.intervals import Floats, Groups, alike, cluster_sums, fractions
-from lmsi_cli.stats.power import smallest_visible
 
 RESAMPLES = 10_000
 BLOCK = 2_000_000  # resampled counts held in memory at once (16 MB)
 FINEST = 64  # changes that are multiples of one part in so many are counted, not simulated
 TINY = 1e-12  # a change that is none but for rounding
 MOST_STEPS = 20_000_000  # additions that an exact sign-flip test may take (some 20 ms)
+POWER = 0.8
+LEVEL = 0.05
+# Share of questions whose greedy answer changed between right and wrong by training: 0 to 21% in
+# this project's own runs (benchmarks/results/verdict.json); more makes for a more careful plan.
+MOVED_SHARE = 0.2
+STEP = 1e-4  # a hundredth of a point is finer than anyone plans
 
 
 def paired(
@@ -195,3 +202,55 @@ def _smallest_visible(changes: Floats, sums: Floats, sizes: Floats) -> float:
     worth = n * min(1.0, spread / clustered) if clustered > TINY else len(sums)
     size = float(np.sqrt((moved**2).mean()))
     return min(1.0, size * smallest_visible(math.floor(worth), round(len(moved) / n, 3)))
+
+
+@lru_cache(maxsize=1024)
+def smallest_visible(n: int, moved_share: float = MOVED_SHARE) -> float:
+    """Smallest true difference that exact McNemar at 5% shows in at least 4 of 5 repeats.
+
+    The power is the exact one, summed over how many questions change and how many of them for the
+    better (Connor 1987, Biometrics 43:207, has it as an approximation, which promises too much of
+    few questions). A difference needs changes: where it is larger than ``moved_share``, that many
+    questions are taken to change, all one way.
+
+    Args:
+        n: Questions.
+        moved_share: Share of them whose answer changes between right and wrong, either way. The
+            fewer change, the smaller the difference that shows.
+
+    Returns:
+        In (0, 1]; 1 below six questions: no test can tell.
+
+    Raises:
+        ValueError: ``n`` is negative, or ``moved_share`` not within [0, 1].
+    """
+    if n < 0 or not 0 <= moved_share <= 1:
+        raise ValueError(f"needs n >= 0 and a share within [0, 1], got {n=}, {moved_share=}")
+    least, enough = 0, round(1 / STEP)
+    if mcnemar_power(n, 1.0, 1.0) < POWER:
+        return 1.0
+    while enough - least > 1:
+        middle = (least + enough) // 2
+        difference = middle * STEP
+        seen = mcnemar_power(n, max(moved_share, difference), difference) >= POWER
+        least, enough = (least, middle) if seen else (middle, enough)
+    return round(enough * STEP, 4)
+
+
+def mcnemar_power(n: int, moved_share: float, difference: float) -> float:
+    """Chance that exact McNemar at 5% is significant, in either direction.
+
+    Args:
+        n: Questions.
+        moved_share: Chance that a question changes, in (0, 1].
+        difference: Chance of a gain minus that of a loss; no larger than ``moved_share``.
+    """
+    from scipy.stats import binom
+
+    moved = np.arange(n + 1)
+    chance = binom.pmf(moved, n, moved_share)
+    moved, chance = moved[chance > 1e-12], chance[chance > 1e-12]
+    needed = binom.isf(LEVEL / 2, moved, 0.5) + 1  # gains; fewest with a tail of 2.5% or less
+    up = 0.5 + difference / moved_share / 2
+    seen = binom.sf(needed - 1, moved, up) + binom.cdf(moved - needed, moved, up)
+    return float(chance @ seen)

@@ -16,9 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from lmsi_cli.records import Path, Question, Vote
 from lmsi_cli.verdict.probe import Marked, labelled, mark
-from lmsi_cli.verdict.question_stats import Seen, look
 from lmsi_cli.verdict.rules import Evidence, Verdict, judge
-from lmsi_cli.verdict.signals import label_free
+from lmsi_cli.verdict.signals import Seen, label_free, look
 
 MOST = 2048  # questions looked at; the interval of a share is then 4 points wide
 

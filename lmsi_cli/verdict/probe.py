@@ -9,15 +9,14 @@ training example is made from them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lmsi_cli.records import Interval, Path, Record, Vote
-from lmsi_cli.stats import auroc, mean_interval, reliability, wilson
+from lmsi_cli.stats import auroc, majority_score, mean_interval, wilson
 from lmsi_cli.verdict.signals import difference
 from lmsi_cli.voting import is_complete
-
-BINS = 5  # of the reliability table; a probe has some tens of questions
 
 
 class Marked(NamedTuple):
@@ -36,23 +35,13 @@ class Marked(NamedTuple):
     stopped: bool
 
 
-class Bin(Record, frozen=True, kw_only=True):
-    """Probe questions whose winner has a share from ``low`` up to ``high``."""
-
-    low: float
-    high: float
-    share: float
-    right: Interval
-
-
 class ProbeFigures(Record, frozen=True, kw_only=True):
     """The labelled signals.
 
     ``gap`` is accuracy of the kept paths minus accuracy of all paths, both of the same kept
     questions: what training can teach there. ``vote_gap`` is that of the vote against a path, over
     all questions, one without a ballot being wrong. ``vote`` is the ceiling (maj@m), ``any_path``
-    the oracle (pass@m). ``auroc`` and ``reliability`` need shares, so no question that was stopped
-    early.
+    the oracle (pass@m). ``auroc`` needs shares, so no question that was stopped early.
     """
 
     questions: int
@@ -64,7 +53,6 @@ class ProbeFigures(Record, frozen=True, kw_only=True):
     vote_gap: Interval
     any_path: Interval
     auroc: Interval | None
-    reliability: tuple[Bin, ...]
 
 
 def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
@@ -74,18 +62,12 @@ def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
     return Marked(
         right=sum(right.values()) / len(right),
         kept_right=sum(kept) / len(kept) if kept else None,
-        vote_right=_score(vote, gold),
+        vote_right=majority_score(list(Counter(vote.ballots).elements()), gold),
         any_right=any(right.values()),
         voted=bool(vote.ballots),
         share=vote.share,
         stopped=vote.stopped,
     )
-
-
-def _score(vote: Vote, gold: str) -> float:
-    """1 or 0, or the gold answer's part of a tie for first place."""
-    first = [a for a, n in vote.ballots.items() if n == vote.majority_votes]
-    return 1 / len(first) if gold in first else 0.0
 
 
 def labelled(marked: Sequence[Marked]) -> ProbeFigures:
@@ -103,8 +85,4 @@ def labelled(marked: Sequence[Marked]) -> ProbeFigures:
         vote_gap=difference([m.right for m in marked], [m.vote_right for m in marked]),
         any_path=wilson(sum(m.any_right for m in marked), len(marked)),
         auroc=auroc([m.share for m in shared], [m.vote_right == 1 for m in shared]),
-        reliability=tuple(
-            Bin(low=b.low, high=b.high, share=b.confidence, right=b.accuracy)
-            for b in reliability([m.share for m in shared], [m.vote_right for m in shared], BINS)
-        ),
     )

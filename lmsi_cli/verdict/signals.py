@@ -1,24 +1,35 @@
-"""The label-free signals: what a sample of questions shows without one right answer.
+"""The label-free signals: what a run's paths show without one right answer.
 
-Knows questions as ``Seen`` and draws no conclusion; ``judge.py`` does. Questions are the unit of
-every interval, since paths of one question are alike. A signal is left out where nothing can be
-said: no equations, no second prompt, or questions that ``--stop`` left early.
+Knows votes and the equations of texts; no thresholds, and draws no conclusion: ``rules.py`` does.
+Each question is looked at once and reduced to a few small numbers, then its paths can be forgotten.
+Whatever the run's own settings, the vote that is looked at is the plain one, in which every
+complete path with an answer has its ballot: checking equations would make all winners true by rule,
+and so hide whether winning goes with being true.
 
+    look(question, vote, paths)   # answers 42, 42, 40; those of 42 state true equations, 40 not
+    -> Seen(question_id="q7", plain_answer="42", share=0.67, winners_true=1.0, losers_true=0.0, ...)
     label_free(seen, chance=None)
     -> {"share": Interval(value=0.43, low=0.40, high=0.46, n=280), "steps lift": ..., ...}
+
+Questions are the unit of every interval, since paths of one question are alike. A signal is left
+out where nothing can be said: no equations, no second prompt, or questions that ``--stop`` left.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.records import Interval
+from lmsi_cli.records import Interval, Path, Vote
 from lmsi_cli.stats import mean_interval, paired, wilson
-from lmsi_cli.verdict.question_stats import Seen
+from lmsi_cli.voting import is_complete
+from lmsi_cli.voting import vote as plain_vote
+from lmsi_cli.voting.ballots import holds, steps_of
 
 Signals = dict[str, Interval]
 GUESSES = 400  # simulated questions per number of ballots, for what agreement chance alone gives
@@ -40,6 +51,83 @@ WORDS = {
     "kept": "questions with a kept path",
 }
 SHARES = ("share", "share of all", "above chance", "ties")
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
+
+
+class Seen(NamedTuple):
+    """One question; fractions of one where nothing else is said, ``None`` where undefined.
+
+    ``ballots`` are the plain vote's. ``true`` is the share of paths whose equations all hold, among
+    those that state any; ``winners_true`` and ``losers_true`` are its parts by the plain vote.
+    ``numbers_used`` is the share of the question's numbers that the equations of a plain winner's
+    path use, averaged over those paths.
+    """
+
+    question_id: str
+    plain_answer: str | None
+    ballots: dict[str, int]
+    kept: bool
+    stopped: bool
+    tie: bool
+    share: float | None
+    share_of_all: float
+    parsed: float
+    truncated: float
+    true: float | None
+    winners_true: float | None
+    losers_true: float | None
+    numbers_used: float | None
+
+
+def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
+    """Reduce a question to what the signals need.
+
+    Args:
+        question: Its own words.
+        vote: The run's vote over exactly these paths; of it only ``kept`` and ``stopped`` count.
+        paths: All paths of the question, at least one.
+    """
+    plain = plain_vote(vote.question_id, paths)
+    complete = [p for p in paths if is_complete(p)]
+    winner, total = plain.predicted_answer, plain.total_votes
+    winners = [p for p in complete if winner is not None and p.predicted_answer == winner]
+    losers = [p for p in complete if winner is not None and p.predicted_answer != winner]
+    routes = [" ".join(map(str, steps)) for p in winners if (steps := steps_of(p))]
+    return Seen(
+        question_id=vote.question_id,
+        plain_answer=winner,
+        ballots=plain.ballots,
+        kept=bool(vote.kept),
+        stopped=vote.stopped,
+        tie=plain.tie,
+        share=plain.share if total else None,
+        share_of_all=plain.share_of_all,
+        parsed=total / len(paths),
+        truncated=plain.truncated / len(paths),
+        true=_mean(map(holds, complete)),
+        winners_true=_mean(map(holds, winners)),
+        losers_true=_mean(map(holds, losers)),
+        numbers_used=_numbers_used(question, routes),
+    )
+
+
+def _numbers_used(question: str, routes: Sequence[str]) -> float | None:
+    """Mean share of the numbers in a question that occur in a list of equations.
+
+    What is left out of every rationale is invisible to any vote: all paths that forget the fifth
+    item of a shopping list agree, and their sums are true.
+    """
+    asked = set(_NUMBER.findall(_THOUSANDS.sub("", question)))
+    if not asked:
+        return None
+    return _mean(len(asked & set(_NUMBER.findall(route))) / len(asked) for route in routes)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    found = [float(v) for v in values if v is not None]
+    return sum(found) / len(found) if found else None
 
 
 def label_free(
@@ -66,36 +154,31 @@ def label_free(
         "second prompt": [_same_winner(s, second or {}) for s in seen],
         "kept": [float(s.kept) for s in seen],
     }
-    found = {name: _mean(values) for name, values in means.items()}
-    found |= _winners(seen) | {"steps lift": _lift(seen)}
+    found = {name: _interval(values) for name, values in means.items()}
+    found |= {"commonest": _commonest(seen), "steps lift": _lift(seen)}
     if not any(s.stopped for s in seen):
         found |= _shares(seen, chance)
     return {name: told for name in WORDS if (told := found.get(name)) is not None}
 
 
-def _mean(values: Sequence[float | None]) -> Interval | None:
+def _interval(values: Sequence[float | None]) -> Interval | None:
     told = [v for v in values if v is not None]
     return mean_interval(told) if told else None
 
 
 def _shares(seen: Sequence[Seen], chance: float | None) -> dict[str, Interval | None]:
     return {
-        "share": _mean([s.share for s in seen]),
-        "share of all": _mean([s.share_of_all for s in seen]),
-        "ties": _mean([float(s.tie) for s in seen if s.ballots]),
+        "share": _interval([s.share for s in seen]),
+        "share of all": _interval([s.share_of_all for s in seen]),
+        "ties": _interval([float(s.tie) for s in seen if s.ballots]),
         "above chance": _above_chance(seen, chance),
     }
 
 
-def _winners(seen: Sequence[Seen]) -> dict[str, Interval | None]:
+def _commonest(seen: Sequence[Seen]) -> Interval | None:
     """How alike the winners of different questions are; a collapsed model says one thing."""
     counts = Counter(s.plain_answer for s in seen if s.plain_answer is not None)
-    if not counts:
-        return {}
-    total = counts.total()
-    return {
-        "commonest": wilson(max(counts.values()), total),
-    }
+    return wilson(max(counts.values()), counts.total()) if counts else None
 
 
 def _lift(seen: Sequence[Seen]) -> Interval | None:

@@ -121,14 +121,11 @@ def test_the_probe_decides_and_is_not_trained_on(place, kept):
     assert book["best"]["number"] == 1 + means.index(max(means))
 
 
-def test_all_rounds_are_in_the_table(kept):
-    (table,), (evaluation,) = kept["told"]["tables"], kept["told"]["evaluations"]
-    assert [row["model"] for row in table["rows"]] == ["base", "adapter", "round-2"]
-    assert table["lines"] == ["CoT greedy", "one sampled path", "majority of 2", "any of 2"]
-    pairs = [(c["before"], c["after"]) for c in table["changes"] if c["line"] == "CoT greedy"]
+def test_all_rounds_are_measured(kept):
+    (changes,), (evaluation,) = kept["told"]["changes"].values(), kept["told"]["evaluations"]
+    pairs = [(c["before"], c["after"]) for c in changes if c["line"] == "CoT greedy"]
     assert pairs == [("base", "adapter"), ("base", "round-2"), ("adapter", "round-2")]
     assert [v["name"] for v in evaluation["variants"]] == ["base", "adapter", "round-2"]
-    assert all(0 < row["distinct"] <= 2 for row in table["rows"])
 
 
 def test_report_and_eval_take_the_round_that_is_kept(call, lmsi, place, kept):

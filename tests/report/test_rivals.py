@@ -6,16 +6,15 @@ import pytest
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.comparison import corrected
 from lmsi_cli.report.confidence import confidence_of
-from lmsi_cli.report.results import Answer, Confidence
+from lmsi_cli.report.results import Answer, Confidence, Figure
 from lmsi_cli.report.rivals import (
     Contestant,
     Contestants,
-    Sampled,
-    Single,
     distillation,
     distillation_section,
     rivalry,
 )
+from lmsi_cli.stats import wilson
 
 GOLD = {f"q{i}": "7" for i in range(120)}
 
@@ -82,19 +81,23 @@ def test_without_sampled_answers_there_is_no_confidence(answers):
     assert confidence_of({"base": answers}, GOLD) is None
 
 
-def sampled(right):
+def figure(right, tokens, seconds):
+    scores = tuple(float(right(i)) for i in range(len(GOLD)))
+    return Figure(
+        name="", mode="cot", accuracy=wilson(1, 2), parsed=1.0, tokens=tokens, seconds=seconds,
+        scores=scores,
+    )  # fmt: skip
+
+
+def rivals(single, right):
     """Eight paths per question, of which so many are right, the wrong ones agreeing by pairs."""
-    values = {q: ["7"] * right(i) + list("11223344")[: 8 - right(i)] for i, q in enumerate(GOLD)}
-    return Sampled(values, GOLD, tokens=60.0, seconds=0.06)
-
-
-def single(right):
-    scores = {q: float(right(i)) for i, q in enumerate(GOLD)}
-    return Single(scores, tokens=70.0, seconds=0.05)
+    values = [["7"] * right(i) + list("11223344")[: 8 - right(i)] for i in range(len(GOLD))]
+    path = figure(lambda i: right(i) / 8, 60.0, 0.06)
+    return rivalry(figure(single, 70.0, 0.05), path, values, list(GOLD.values()))
 
 
 def test_an_answer_worth_some_votes():
-    found = rivalry(single(lambda i: i % 4 != 0), sampled(lambda i: 1 if i % 8 == 0 else 3))
+    found = rivals(lambda i: i % 4 != 0, lambda i: 1 if i % 8 == 0 else 3)
     assert [r.k for r in found.rungs] == [1, 2, 4, 8]
     assert 1 <= found.votes < 8
     assert found.beaten <= found.votes <= found.within
@@ -103,27 +106,19 @@ def test_an_answer_worth_some_votes():
 
 
 def test_an_answer_worth_all_votes():
-    found = rivalry(single(lambda i: True), sampled(lambda i: i % 5))
+    found = rivals(lambda i: True, lambda i: i % 5)
     assert (found.votes, found.beaten) == (8, 8)
     assert "at least as good as 8 votes of the base" in found.sentence
     assert "1/7 of the tokens and 1/10 of the time" in found.sentence
 
 
 def test_an_answer_worth_less_than_a_path():
-    found = rivalry(single(lambda i: i % 5 == 0), sampled(lambda i: 6))
+    found = rivals(lambda i: i % 5 == 0, lambda i: 6)
     assert (found.votes, found.within) == (0, 0)
     assert "is not as good as one sampled path of the base" in found.sentence
-    close = rivalry(single(lambda i: i % 8 != 0 and i % 3 != 0), sampled(lambda i: 5))
+    close = rivals(lambda i: i % 8 != 0 and i % 3 != 0, lambda i: 5)
     assert (close.votes, close.within > 0) == (0, True)
     assert "cannot be told apart from one sampled path" in close.sentence
-
-
-def test_rivals_must_have_answered_the_same():
-    short = Single({"q0": 1.0}, 1.0, 1.0)
-    with pytest.raises(LmsiError, match="119 are only in one of them, such as q1"):
-        rivalry(short, sampled(lambda i: 6))
-    with pytest.raises(LmsiError, match="without sampled paths"):
-        rivalry(single(bool), Sampled({q: [] for q in GOLD}, GOLD, 1.0, 1.0))
 
 
 def contestant(right):
@@ -144,7 +139,7 @@ def test_a_student_that_passes_its_teacher(scores, words):
     found = distillation(four, "CoT greedy")
     assert words in found.sentence
     assert len(found.rows) == 4 - scores.count(None)
-    assert found.student_gain.difference == pytest.approx((scores[3] - 30) / 120)
+    assert found.over["student"].difference == pytest.approx((scores[3] - 30) / 120)
     (sheet,) = distillation_section(found).sheets
     assert "CoT greedy: the same 120 questions" in sheet.title
     assert [row[0] for row in sheet.rows] == [row.name for row in found.rows]

@@ -22,10 +22,10 @@ def evaluated(root, questions=LABELLED, name="test", **config):
 def test_base_and_adapter_of_one_evaluation(tmp_path):
     evaluated(tmp_path)
     found = compare(tmp_path, tmp_path)
-    assert [x.line for x in found.lines] == [
+    assert [p.line for p in found.evaluation.pairs] == [
         "CoT greedy", "one sampled path", "majority of 2", "any of 2",
     ]  # fmt: skip
-    assert (found.n, found.left_out, found.line, found.unpaired) == (4, 0, "CoT greedy", ())
+    assert (found.left_out, found.line, found.unpaired) == (0, "CoT greedy", ())
     assert [(f.question.id, f.a, f.b) for f in found.flips] == [("t2", 0, 1), ("t0", 1, 0)]
     gained = found.flips[0]
     assert (gained.texts_a[0].text, gained.texts_b[0].predicted_answer) == (BASE["t2"][0], "4")
@@ -38,7 +38,7 @@ def test_settings_that_differ_are_named(tmp_path):
     found = compare(tmp_path / "a", tmp_path / "b")
     told = {d.name: (d.a, d.b) for d in found.differences}
     assert told == {"temperature": ("0.7", "1.2"), "prompt": ("cot-zero", "cot-few")}
-    assert all(x.change.difference == 0 and x.p_holm == 1 for x in found.lines)
+    assert {(p.change.difference, p.p_holm) for p in found.evaluation.pairs} == {(0, 1)}
 
 
 def test_other_questions_are_refused_and_intersected(tmp_path):
@@ -51,8 +51,8 @@ def test_other_questions_are_refused_and_intersected(tmp_path):
     assert "2 are not in both (1 with other words" in str(e.value) and "t2, t3" in str(e.value)
     assert "--intersect" in (e.value.hint or "")
     found = compare(*places, intersect=True)
-    assert (found.n, found.left_out) == (2, 2)
-    assert found.lines[0].a.n == 2
+    assert (found.evaluation.n, found.left_out) == (2, 2)
+    assert found.evaluation.mains[0].figures[0].accuracy.n == 2
     evaluated(tmp_path / "c", [msgspec.structs.replace(LABELLED[0], answer="5")])
     with pytest.raises(LmsiError, match="no question in common"):
         compare(places[0], tmp_path / "c", intersect=True)
@@ -104,7 +104,7 @@ def test_a_student_is_set_beside_its_teacher_trained_and_not(tmp_path):
     found = distilled(tmp_path / "teacher", tmp_path / "student")
     names = ["teacher", "trained teacher", "student", "trained student"]
     assert [row.name for row in found.rows] == names
-    assert found.over_trained_teacher.difference == 0
+    assert found.over["trained teacher"].difference == 0
     assert "the teacher after its own training" in found.sentence
 
 
@@ -116,7 +116,7 @@ def test_an_untrained_student_is_no_student(tmp_path):
     with pytest.raises(LmsiError, match="without an adapter"):
         distilled(tmp_path / "teacher", tmp_path / "student")
     alone = distilled(tmp_path / "student", tmp_path / "teacher")
-    assert alone.over_trained_teacher is None and "not trained on its own paths" in alone.sentence
+    assert "trained teacher" not in alone.over and "not trained on its own paths" in alone.sentence
 
 
 def sourced(root, sha256, **config):
@@ -137,7 +137,7 @@ def test_the_student_on_its_own_votes_stands_beside_the_taught_one(tmp_path):
     assert [row.name for row in found.rows][-1] == "student on its own votes"
     assert {(row.parameters, row.size) for row in found.rows} == {(4_000_000, 8 << 20)}
     assert all(row.tokens > 0 for row in found.rows)
-    assert found.over_own_student.difference == 0
+    assert found.over["student on its own votes"].difference == 0
     assert "cannot be told apart from" in found.sentence.rpartition(" It ")[2]
     assert found.sentence.endswith("the student that learned from its own votes.")
     with pytest.raises(LmsiError, match=r"measures a\.gguf, and the student .* is b\.gguf"):

@@ -40,9 +40,10 @@ def test_sweeps_have_tables_of_their_own(tmp_path):
     config = {"temperature": (0.7, 1.2), "seed": (0, 1), "modes": ("sc",)}
     text = "\n".join(shown(eval_parts(examined(tmp_path, **config))))
     assert "The figures are of seed 0, the changes of all seeds." in text
-    assert "by temperature: test, %" in text
-    assert "over 2 seeds of the paths" in text
-    assert "best temperature of the vote: base 37.5% at 0.7, adapter 50.0% at 0.7" in text
+    assert "by temperature, over 2 seeds of the paths" in text
+    assert "a little too good" in text
+    rows = [line for line in text.splitlines() if ", t 1.2" in line]
+    assert rows and rows[0].startswith("one sampled path, t 1.2")
 
 
 def test_many_models_go_below_one_another(tmp_path):

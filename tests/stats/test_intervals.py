@@ -126,18 +126,7 @@ def test_replicates_against_scipy():
 )
 def test_evenness(counts, value):
     """Two halves of eight are one bit of three."""
-    found = evenness(counts)
-    assert found.value == pytest.approx(value)
-    assert 0 <= found.low <= found.value <= found.high <= 1
-    assert found.n == sum(counts)
-
-
-def test_evenness_of_the_source_is_within_the_interval():
-    """Thirty draws from a hundred even answers repeat some; the source is still nearly even."""
-    rng = np.random.default_rng(0)
-    drawn = [np.unique(rng.integers(0, 100, 30), return_counts=True)[1] for _ in range(40)]
-    found = [evenness(counts.tolist()) for counts in drawn]
-    assert sum(i.low <= 1.0 <= i.high + 1e-9 for i in found) >= 36
+    assert evenness(counts) == pytest.approx(value)
 
 
 @given(marked, st.integers(1, 12))

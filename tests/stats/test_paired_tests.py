@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import NormalIndPower
 
 from lmsi_cli.stats import MOVED_SHARE, holm, paired, paired_tests, smallest_visible
-from lmsi_cli.stats.power import mcnemar_power
+from lmsi_cli.stats.paired_tests import mcnemar_power
 
 fractions = st.floats(0, 1).map(lambda x: round(x, 3))
 pairs = st.lists(st.tuples(fractions, fractions), max_size=30)

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
 from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.question_stats import look
-from lmsi_cli.verdict.signals import SHARES, WORDS, label_free
+from lmsi_cli.verdict.signals import SHARES, WORDS, label_free, look
 from lmsi_cli.voting import vote
 
 WORDING = "Tom has 1 pen, 3 caps and 1,200 stamps. How many are that?"
@@ -23,47 +22,48 @@ def signals_of(kind, chance=None, questions=60, **more):
     return label_free([look("", v, p) for v, p in run_of(kind, questions)], chance, **more)
 
 
-def test_one_question_by_hand():
-    s = seen_of(("42", True), ("42", True), ("42", False), ("40", False), ("41", None))
-    assert (s.plain_answer, s.tie, s.share) == ("42", False, 0.6)
-    assert s.true == 0.5
-    assert s.winners_true == pytest.approx(2 / 3)
-    assert s.losers_true == 0.0  # "41" states no equation and does not count
+ONE = pytest.approx(1 / 3)
+BY_HAND = [  # answers, each with a true equation, a false one or none; what is read off them
+    (
+        [("42", True), ("42", True), ("42", False), ("40", False), ("41", None)],
+        {"plain_answer": "42", "tie": False, "share": 0.6, "true": 0.5,
+         "winners_true": pytest.approx(2 / 3), "losers_true": 0.0},
+    ),
+    # the plain vote counts whatever its equations
+    (
+        [("7", False), ("7", False), ("8", True)],
+        {"plain_answer": "7", "winners_true": 0.0, "losers_true": 1.0},
+    ),
+    # a tie has neither winners nor losers
+    (
+        [("7", False), ("8", True)],
+        {"tie": True, "plain_answer": None, "winners_true": None, "losers_true": None},
+    ),
+    # 0 + 1 = 1 uses one number of three; 2 + 1 = 3 two, and loses
+    ([("1", True)], {"numbers_used": ONE}),
+    ([("1", True), ("1", True), ("3", True)], {"numbers_used": ONE}),
+    ([("1", None)], {"numbers_used": None}),
+]  # fmt: skip
 
 
-def test_numbers_that_the_winners_leave_out():
-    """0 + 1 = 1 uses one number of three; 2 + 1 = 3 two, and loses."""
-    assert seen_of(("1", True)).numbers_used == pytest.approx(1 / 3)
-    s = seen_of(("1", True), ("1", True), ("3", True))
-    assert s.numbers_used == pytest.approx(1 / 3)
-    assert seen_of(("1", None)).numbers_used is None
+@pytest.mark.parametrize(("answers", "told"), BY_HAND)
+def test_one_question_by_hand(answers, told):
+    seen = seen_of(*answers)
+    assert {name: getattr(seen, name) for name in told} == told
+
+
+def test_numbers_of_a_question_in_whatever_spelling():
     assert look("How many?", *question(0, [("1", True)])).numbers_used is None
     all_of_it = msgspec.structs.replace(path(0, "1204"), text=" 1 + 3 + 1200 = 1204.")
     assert look(WORDING, vote("q", [all_of_it]), [all_of_it]).numbers_used == 1.0
 
 
-def test_the_plain_vote_counts_whatever_its_equations():
-    s = seen_of(("7", False), ("7", False), ("8", True))
-    assert s.plain_answer == "7"
-    assert (s.winners_true, s.losers_true) == (0.0, 1.0)
-
-
-def test_a_tie_has_neither_winners_nor_losers():
-    s = seen_of(("7", False), ("8", True))
-    assert s.tie and s.plain_answer is None
-    assert (s.winners_true, s.losers_true) == (None, None)
-
-
 def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
     paths = [path(0, "7", True, stop="length"), path(1, None, True), path(2, "8", True)]
     s = look("", vote("q", paths), paths)
-    assert (s.parsed, s.truncated) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
-    assert (s.plain_answer, s.share, s.share_of_all) == ("8", 1.0, pytest.approx(1 / 3))
-
-
-def test_paths_without_an_answer_leave_shares_undefined():
-    paths = [path(0, None), path(1, None)]
-    s = look("", vote("q", paths), paths)
+    assert (s.parsed, s.truncated, s.share_of_all) == (ONE, ONE, ONE)
+    assert (s.plain_answer, s.share) == ("8", 1.0)
+    s = look("", vote("q", paths[1:2]), paths[1:2])
     assert (s.share, s.true) == (None, None)
     assert label_free([s], None)["parsed"].value == 0.0
 
