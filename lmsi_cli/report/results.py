@@ -209,8 +209,9 @@ class Rung(Record, frozen=True, kw_only=True):
 class Rivalry(Record, frozen=True, kw_only=True):
     """The adapter's single answer against votes of the base.
 
-    ``votes`` is the largest k that it is as good as (0: not even one path), ``beaten`` the largest
-    that it clearly beats, ``within`` the largest that is not clearly better than it.
+    ``votes`` is the largest k that it is shown to be as good as, but for a margin (0: not even one
+    path), ``beaten`` the largest that it clearly beats, ``within`` the largest that is not clearly
+    better.
     """
 
     accuracy: Interval

@@ -6,7 +6,7 @@ trained on those paths, too; and the teacher was worth asking only if the studen
 its own votes stays behind.
 
     rivalry(single, path, values, gold).sentence
-    -> "The adapter's single answer is as good as 8 votes of the base (...), at 1/9 of ..."
+    -> "The adapter's single answer is as good as 8 votes of the base or at most 5 points worse ..."
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from lmsi_cli.report.formats import CLEAR, p_words, points, size, with_interval
 from lmsi_cli.report.results import Figure, Rivalry, Rung
 from lmsi_cli.stats import Groups, curve_ks, holm, majority_at_k, mean_interval, paired
 
+MARGIN = 0.05  # of all questions: what an answer may be worse by and still count as as good
+
 
 def rivalry(
     single: Figure,
@@ -33,6 +35,10 @@ def rivalry(
     groups: Groups = None,
 ) -> Rivalry:
     """Find how many votes of the base one answer of the adapter is worth.
+
+    As good is a test of non-inferiority: the 95% interval of the change must lie above ``-MARGIN``,
+    for this k and every smaller one. Without a margin that a few questions cannot pass, two figures
+    that happen to be equal would be called so, however few the questions are.
 
     Args:
         single: The adapter's greedy answers.
@@ -49,7 +55,7 @@ def rivalry(
         tokens=single.tokens,
         seconds=single.seconds,
         rungs=rungs,
-        votes=_climb(rungs, [r.change.difference >= 0 for r in rungs]),
+        votes=_climb(rungs, [r.change.low > -MARGIN for r in rungs]),
         beaten=_climb(rungs, [r.p_value < CLEAR and r.change.difference > 0 for r in rungs]),
         within=_climb(rungs, [r.p_value >= CLEAR or r.change.difference >= 0 for r in rungs]),
         sentence="",
@@ -92,24 +98,36 @@ def _climb(rungs: Sequence[Rung], holds: Sequence[bool]) -> int:
 
 
 def _sentence(r: Rivalry) -> str:
-    first, best = r.rungs[0], max(r.rungs, key=lambda x: x.accuracy.value)
     if r.votes == 0:
-        worse = "is not as good as" if r.within == 0 else "cannot be told apart from"
-        return (
-            f"The adapter's single answer {worse} one sampled path of the base: "
-            f"{points(first.change)}, p {p_words(first.p_value)}; it replaces no votes."
-        )
+        return _no_votes(r)
+    best = max(r.rungs, key=lambda x: x.accuracy.value)
     at = next(x for x in r.rungs if x.k == r.votes)
-    bound = "at least as good as" if r.votes == r.rungs[-1].k else "as good as"
     span = f" (it clearly beats {r.beaten}; up to {r.within} are not clearly better)"
     told = (
-        f"The adapter's single answer is {bound} {_votes(r.votes)} of the base"
+        f"The adapter's single answer is as good as {_votes(r.votes)} of the base or at most "
+        f"{100 * MARGIN:.0f} points worse: {points(at.change)}"
         f"{'' if r.beaten == r.within else span}, at {_part(r.tokens, at.tokens)} of the tokens "
         f"and {_part(r.seconds, at.seconds)} of the time."
     )
     if best.k > r.within:
         told += f" {_votes(best.k)} of the base are clearly better: {points(best.change)}."
     return told
+
+
+def _no_votes(r: Rivalry) -> str:
+    """Clearly worse than one path, or too few questions to tell."""
+    first = r.rungs[0]
+    told = f"{points(first.change)}, p {p_words(first.p_value)}"
+    if r.within == 0:
+        return (
+            f"The adapter's single answer is not as good as one sampled path of the base: {told}; "
+            "it replaces no votes."
+        )
+    return (
+        f"{first.change.n} questions are too few to tell whether the adapter's single answer is "
+        f"as good as one sampled path of the base or more than {100 * MARGIN:.0f} points worse: "
+        f"{told}."
+    )
 
 
 def _votes(k: int) -> str:

@@ -108,7 +108,7 @@ def test_an_answer_worth_some_votes():
 def test_an_answer_worth_all_votes():
     found = rivals(lambda i: True, lambda i: i % 5)
     assert (found.votes, found.beaten) == (8, 8)
-    assert "at least as good as 8 votes of the base" in found.sentence
+    assert "as good as 8 votes of the base or at most 5 points worse" in found.sentence
     assert "1/7 of the tokens and 1/10 of the time" in found.sentence
 
 
@@ -118,7 +118,20 @@ def test_an_answer_worth_less_than_a_path():
     assert "is not as good as one sampled path of the base" in found.sentence
     close = rivals(lambda i: i % 8 != 0 and i % 3 != 0, lambda i: 5)
     assert (close.votes, close.within > 0) == (0, True)
-    assert "cannot be told apart from one sampled path" in close.sentence
+    assert "120 questions are too few to tell" in close.sentence
+
+
+def test_equal_on_a_few_questions_is_not_as_good():
+    """Twelve questions cannot show that five points are not lost, though none was."""
+    few = {f"q{i}": "7" for i in range(12)}
+    values = [["7", "7"] if i % 2 else ["8", "8"] for i in range(12)]
+    swapped = tuple(float(i % 2 == (i > 1)) for i in range(12))
+    single = msgspec.structs.replace(figure(bool, 70.0, 0.05), scores=swapped)
+    path = msgspec.structs.replace(figure(bool, 60.0, 0.06), scores=swapped)
+    found = rivalry(single, path, values, list(few.values()))
+    assert found.rungs[-1].change.difference == 0
+    assert found.votes == 0
+    assert "12 questions are too few to tell" in found.sentence
 
 
 def contestant(right):
