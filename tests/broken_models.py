@@ -7,7 +7,31 @@ the embedded model with something changed.
 import gguf
 import numpy as np
 
-SKIPPED = ("GGUF.", "general.architecture", "llama.block_count")
+SKIPPED = ("GGUF.", "general.architecture")
+
+
+def copied(reader, writer, blocks, renamed=str, own=None, skipped=()):
+    """Copy a Llama's header and its first blocks into another file.
+
+    Args:
+        reader: The Llama.
+        writer: The other file; its number of blocks is written, too.
+        blocks: Keep this many.
+        renamed: The name there of a field here.
+        own: Other values for some fields.
+        skipped: What the names of fields begin with that are left out.
+    """
+    for name, field in reader.fields.items():
+        if not name.startswith((*SKIPPED, *skipped, "llama.block_count")):
+            kinds = field.types
+            value = (own or {}).get(name, field.contents())
+            kind = kinds[-1] if len(kinds) > 1 else None
+            writer.add_key_value(renamed(name), value, kinds[0], kind)
+    writer.add_block_count(blocks)
+    for t in reader.tensors:
+        part = t.name.split(".")
+        if part[0] != "blk" or int(part[1]) < blocks:
+            writer.add_tensor(t.name, t.data)
 
 
 def truncated(source, target, keep):
@@ -28,26 +52,14 @@ def relabelled(source, target, arch="llama", blocks=1, **extra):
         extra: More metadata below the architecture's name; dots as double underscores.
     """
     reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, arch)
-    for name, field in reader.fields.items():
-        if not name.startswith(SKIPPED):
-            kinds = field.types
-            writer.add_key_value(
-                name.replace("llama.", f"{arch}."),
-                field.contents(),
-                kinds[0],
-                kinds[-1] if len(kinds) > 1 else None,
-            )
-    writer.add_block_count(blocks)
+    copied(reader, writer, blocks, lambda name: name.replace("llama.", f"{arch}."))
     for key, value in extra.items():
         kind = gguf.GGUFValueType.BOOL if isinstance(value, bool) else gguf.GGUFValueType.UINT32
         writer.add_key_value(f"{arch}.{key.replace('__', '.')}", value, kind)
-    for t in reader.tensors:
-        part = t.name.split(".")
-        if part[0] != "blk" or int(part[1]) < blocks:
-            writer.add_tensor(t.name, t.data)
-        if t.name == "token_embd.weight" and arch != "llama":  # they do not share the head
-            writer.add_tensor("output.weight", t.data.copy())
-    return _finish(writer, target)
+    if arch != "llama":  # they do not share the head
+        (head,) = (t.data for t in reader.tensors if t.name == "token_embd.weight")
+        writer.add_tensor("output.weight", head.copy())
+    return finish(writer, target)
 
 
 def poisoned(source, target, value, tensor="blk.0.attn_norm.weight"):
@@ -65,13 +77,13 @@ def split(source, target, tensors=4):
     arch = reader.fields["general.architecture"].contents()
     writer = gguf.GGUFWriter(target, arch, split_max_tensors=tensors)
     for name, field in reader.fields.items():
-        if not name.startswith(("GGUF.", "general.architecture")):
+        if not name.startswith(SKIPPED):
             kinds = field.types
             kind = kinds[-1] if len(kinds) > 1 else None
             writer.add_key_value(name, field.contents(), kinds[0], kind)
     for t in reader.tensors:
         writer.add_tensor(t.name, t.data, raw_dtype=t.tensor_type)
-    _finish(writer, target)
+    finish(writer, target)
     return sorted(target.parent.glob(f"{target.stem}-0*.gguf"))
 
 
@@ -80,7 +92,7 @@ def vision(target):
     writer = gguf.GGUFWriter(target, "clip")
     writer.add_type("mmproj")
     writer.add_tensor("v.patch_embd.weight", np.zeros((4, 4), np.float32))
-    return _finish(writer, target)
+    return finish(writer, target)
 
 
 def bert(target, width=32, vocabulary=8):
@@ -111,7 +123,7 @@ def bert(target, width=32, vocabulary=8):
             writer.add_tensor(f"{name}.{end}", np.ones(width, np.float32))
     for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
         writer.add_tensor(f"blk.0.{name}.bias", np.zeros(width, np.float32))
-    return _finish(writer, target)
+    return finish(writer, target)
 
 
 def adapter(target, width, arch="llama", rank=2, value=0.0):
@@ -123,10 +135,10 @@ def adapter(target, width, arch="llama", rank=2, value=0.0):
     down, up = np.ones((rank, width)), np.full((width, rank), value / rank)
     for name, matrix in {"lora_a": down, "lora_b": up}.items():
         writer.add_tensor(f"blk.0.attn_q.weight.{name}", matrix.astype(np.float32))
-    return _finish(writer, target)
+    return finish(writer, target)
 
 
-def _finish(writer, target):
+def finish(writer, target):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -6,6 +6,7 @@ own, each with a habit of the templates in the field.
 """
 
 import gguf
+from broken_models import copied, finish
 
 # Rare words of the embedded vocabulary make room for these: control tokens, and two words that a
 # vocabulary sets apart without calling them control tokens, as files in the field do.
@@ -91,24 +92,10 @@ def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEF
         kind = gguf.TokenType.CONTROL if word in CONTROL else apart
         words[i], types[i] = word, int(kind)
     own = {"tokenizer.ggml.tokens": words, "tokenizer.ggml.token_type": types}
-    skipped = ("GGUF.", "general.architecture", "llama.block_count", "tokenizer.ggml.add_bos")
-    for name, field in reader.fields.items():
-        if name.startswith(skipped) or name.endswith(("bos_token_id", "eos_token_id")):
-            continue
-        kinds = field.types
-        value = own.get(name, field.contents())
-        writer.add_key_value(name, value, kinds[0], kinds[-1] if len(kinds) > 1 else None)
-    writer.add_block_count(blocks)
+    ends = [f"tokenizer.ggml.{x}" for x in ("add_bos", "bos_token_id", "eos_token_id")]
+    copied(reader, writer, blocks, own=own, skipped=ends)
     writer.add_add_bos_token(True)
     writer.add_bos_token_id(words.index("<s>"))
     writer.add_eos_token_id(words.index("</s>"))
     writer.add_chat_template(template)
-    for t in reader.tensors:
-        part = t.name.split(".")
-        if part[0] != "blk" or int(part[1]) < blocks:
-            writer.add_tensor(t.name, t.data)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target
+    return finish(writer, target)

@@ -3,8 +3,13 @@
 import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
+import broken_models
+import forked
 import pytest
+
+from lmsi_cli import aside
 
 ROOT = Path(__file__).parent.parent
 TINYMATH = ROOT / "models" / "tinymath"
@@ -34,9 +39,23 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def imported_once():
+    """Fork the processes that train from one that has PyTorch, which takes seconds to import."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(aside, "multiprocessing", SimpleNamespace(get_context=lambda _: forked.CONTEXT))
+        yield
+
+
 @pytest.fixture(scope="session")
 def gguf():
     return TINYMATH / "tinymath-f16.gguf"
+
+
+@pytest.fixture(scope="session")
+def one_block(gguf, tmp_path_factory):
+    """The embedded model's first block: it writes nonsense, but at once."""
+    return broken_models.relabelled(gguf, tmp_path_factory.mktemp("models") / "one.gguf")
 
 
 class Watcher:

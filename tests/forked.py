@@ -31,9 +31,9 @@ def lmsi(*argv, err):
     return _start(_lmsi, argv, os.devnull, err)
 
 
-def script(file, *argv, out, err):
-    """Start a Python file as a script."""
-    return _start(_script, (file, *argv), out, err)
+def script(file, *argv, out, err, env=None):
+    """Start a Python file as a script, in an environment with ``env`` added."""
+    return _start(_script, (file, *argv), out, err, env)
 
 
 def ended(process):
@@ -42,27 +42,29 @@ def ended(process):
     return process.exitcode
 
 
-def _start(main, argv, out, err):
-    process = CONTEXT.Process(target=main, args=([*map(str, argv)], str(out), str(err)))
+def _start(main, argv, out, err, env=None):
+    told = [*map(str, argv)], str(out), str(err), env or {}
+    process = CONTEXT.Process(target=main, args=told)
     process.start()
     return process
 
 
-def _lmsi(argv, out, err):
-    _settle(["lmsi", *argv], out, err)
+def _lmsi(argv, out, err, env):
+    _settle(["lmsi", *argv], out, err, env)
     from lmsi_cli.cli.main import main
 
     main()
 
 
-def _script(argv, out, err):
-    _settle(argv, out, err)
+def _script(argv, out, err, env):
+    _settle(argv, out, err, env)
     runpy.run_path(argv[0], run_name="__main__")
 
 
-def _settle(argv, out, err):
-    """What a shell would have done: arguments and files."""
+def _settle(argv, out, err, env):
+    """What a shell would have done: arguments, environment and files."""
     sys.argv = argv
+    os.environ.update(env)
     for number, file in ((1, out), (2, err)):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, number)

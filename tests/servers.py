@@ -204,20 +204,27 @@ def told(message):
     return {"error": {"message": message}}
 
 
-def lm_studio(answer):
+def unless(bad, reply, answer=None):
+    """A server that gives ``reply`` to whatever request is ``bad``."""
+    answer = answer or Model()
+    return lambda seen: reply if bad(seen) else answer(seen)
+
+
+def rejects(field, status=500, words="Internal Server Error", answer=None):
+    """A server that fails as long as something is asked for."""
+    return unless(lambda seen: field in seen.body, (status, {}, told(words)), answer)
+
+
+def lm_studio(seen):
     """A wrong path is an error with the status of success."""
-
-    def guarded(seen):
-        if seen.path in ("/v1/models", "/v1/completions", "/v1/chat/completions"):
-            return answer(seen)
-        words = f"Unexpected endpoint or method. ({seen.method} {seen.path})"
-        return 200, {}, {"error": words}
-
-    return guarded
+    if seen.path in ("/v1/models", "/v1/completions", "/v1/chat/completions"):
+        return Model()(seen)
+    return 200, {}, {"error": f"Unexpected endpoint or method. ({seen.method} {seen.path})"}
 
 
-def with_context(answer, context, words, listed=None):
+def with_context(context, words, listed=None):
     """As vLLM: ``max_tokens`` counts into the context, which the list of models may tell."""
+    answer = Model()
 
     def counting(seen):
         status, headers, found = answer(seen)
@@ -233,18 +240,14 @@ def with_context(answer, context, words, listed=None):
     return counting
 
 
-def fails_with(field, answer):
-    """A bare 500 as long as something is asked for."""
-    return lambda s: (500, {}, told("Internal Server Error")) if field in s.body else answer(s)
-
-
-def changed(answer, change):
-    """``change`` is made to every choice."""
+def changed(change, answer=None):
+    """A server of which every reply is changed."""
+    answer = answer or Model()
 
     def changing(seen):
         status, headers, found = answer(seen)
-        for choice in found.get("choices", ()):
-            change(choice)
+        if "choices" in found:
+            change(found)
         return status, headers, found
 
     return changing

@@ -1,5 +1,6 @@
 """Work in a process of its own: what it says and returns comes back, and it never outlives us."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +14,12 @@ from lmsi_cli import aside
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent
 from lmsi_cli.training.validation import DestroyedError
+
+
+@pytest.fixture(autouse=True)
+def spawned(monkeypatch):
+    """As users have it, and not as the other tests do."""
+    monkeypatch.setattr(aside, "multiprocessing", multiprocessing)
 
 
 def counting(up_to, progress):

@@ -45,7 +45,7 @@ def test_those_in_both_are_named_with_the_file():
     check_apart(asked, {"a.jsonl": apart, "b.jsonl": []})
     with pytest.raises(LmsiError) as e:
         check_apart(asked, {"a.jsonl": apart, "b.jsonl": [question(5, "what is 2 + 2")]})
-    assert str(e.value) == "b.jsonl holds 1 of the 9 questions to train on: q2"
+    assert "b.jsonl holds 1 of the 9 questions" in str(e.value) and ": q2" in str(e.value)
     assert "--force" in e.value.hint
     with pytest.raises(LmsiError, match=r"9 of the 9 .*: q0, q1, q2, q3, q4 and 4 more$"):
         check_apart(asked, {"b.jsonl": asked})

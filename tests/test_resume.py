@@ -74,17 +74,13 @@ OTHER_SETTINGS = {
     "new": ({}, {"t": "x"}, ["t: not set in the run folder, x now"]),
     "several": ({"a": 1, "b": 2, "c": 3}, {"c": 4, "b": 2, "a": 2}, ["a: 1 in", "c: 3 in"]),
     "list": ({"f": ["a"]}, {"f": ("b",)}, ["f: ['a'] in the run folder, ['b'] now"]),
-    "another file": (
-        {"model": "a.gguf", "model_sha256": "1"},
-        {"model": "b.gguf", "model_sha256": "2"},
-        ["model: a.gguf in the run folder, b.gguf now"],
-    ),
-    "the same name": (
-        {"model": "a.gguf", "model_sha256": "1"},
-        {"model": "a.gguf", "model_sha256": "2"},
-        ["model: a.gguf has changed since"],
-    ),
-}
+    "another file": ({"model": "a.gguf", "model_sha256": "1"},
+                     {"model": "b.gguf",
+                      "model_sha256": "2"}, ["model: a.gguf in the run folder, b.gguf now"]),
+    "the same name": ({"model": "a.gguf", "model_sha256": "1"},
+                      {"model": "a.gguf",
+                       "model_sha256": "2"}, ["model: a.gguf has changed since"]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("saved", "now", "told"), OTHER_SETTINGS.values(), ids=OTHER_SETTINGS)

@@ -13,10 +13,6 @@ from lmsi_cli.settings import resolve
 from lmsi_cli.stopping import Decision, Stop, lead_probability
 
 SETTINGS = ["beta:0.5", "beta:0.8", "beta:0.95", "beta:.99", "window:2", "window:5"]
-FORMS = (
-    "none, beta:P with P from 0.5 to below 1 (beta:0.95), "
-    "or window:W with W from 2 to 999 (window:5)"
-)
 BAD = [
     "", "beta", "beta:1", "beta:0.49", "beta:95", "beta:0.95 ", "beta:0.95\n", "window:1",
     "window:-5", "window:5.5", "window:1000", "median:5", "None", "beta:0.9999999",
@@ -144,10 +140,9 @@ def test_settings():
 
 @pytest.mark.parametrize("setting", BAD)
 def test_a_bad_setting_is_refused_with_what_may_be_written(setting):
-    message = f"--stop: expected {FORMS}, got {setting!r}"
-    with pytest.raises(LmsiError) as e:
-        Stop.parse(setting)
-    assert str(e.value) == message
-    with pytest.raises(LmsiError) as e:
-        resolve(SampleConfig, {"stop": setting})
-    assert str(e.value) == message
+    for parse in (Stop.parse, lambda text: resolve(SampleConfig, {"stop": text})):
+        with pytest.raises(LmsiError) as e:
+            parse(setting)
+        told = str(e.value)
+        assert told.startswith("--stop: ") and told.endswith(f"got {setting!r}")
+        assert "beta:P" in told and "window:W" in told

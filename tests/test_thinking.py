@@ -1,8 +1,8 @@
 """Thinking blocks: what is the answer's, and when there is none."""
 
 import pytest
+from builders import path
 
-from lmsi_cli.records import Path
 from lmsi_cli.thinking import answer_part, answer_start, closing, left_open
 from lmsi_cli.voting import is_refuted, path_key
 
@@ -63,17 +63,10 @@ def test_a_block_that_a_prompt_leaves_open(prompt, begun):
     assert left_open(prompt) == begun
 
 
-def path(text):
-    return Path(
-        question_id="q", path=0, seed=0, text=text, num_generated_tokens=9, logprob=-1.0,
-        stop_reason="answer", predicted_answer="4", extract_rule="marker",
-    )  # fmt: skip
-
-
 def test_what_is_thought_neither_refutes_nor_tells_paths_apart():
     wrong = "<think>2 + 2 = 5? No.</think> 2 + 2 = 4. The answer is 4."
-    assert not is_refuted(path(wrong))
-    assert is_refuted(path(wrong.replace("2 + 2 = 4.", "2 + 2 = 6.")))
+    assert not is_refuted(path(text=wrong))
+    assert is_refuted(path(text=wrong.replace("2 + 2 = 4.", "2 + 2 = 6.")))
     assert path_key(wrong) == path_key(" 2 + 2 = 4. The answer is 4.") == ("2+2=4",)
 
 

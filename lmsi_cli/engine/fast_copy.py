@@ -184,7 +184,7 @@ def _made(model: Path, name: str) -> Path:
         os.utime(copy)  # used now
         return copy
     copy.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(copy.parent, KEPT - 2 * model.stat().st_size)
+    sweep(copy.parent, KEPT - 2 * model.stat().st_size)
     fresh = copy.with_suffix(f".{os.getpid()}.tmp")
     try:
         quantise(model, fresh, check_kind(copy_type()))
@@ -194,7 +194,7 @@ def _made(model: Path, name: str) -> Path:
     return copy
 
 
-def _sweep(folder: Path, kept: int) -> None:
+def sweep(folder: Path, kept: int) -> None:
     """Delete the copies used longest ago until the others take no more than ``kept`` bytes."""
     room = min(kept, shutil.disk_usage(folder).free // 2)
     for copy in sorted(folder.glob("*.gguf"), key=lambda f: f.stat().st_mtime, reverse=True):

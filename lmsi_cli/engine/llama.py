@@ -44,7 +44,7 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
 
     if _callback is None:
         _callback = llama_cpp.llama_log_callback(_remember)
-        sys.unraisablehook = _keep_interrupt
+        sys.unraisablehook = keep_interrupt
         llama_cpp.llama_backend_init()
     # each time: whoever else uses llama_cpp in this process may have set another
     llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
@@ -56,7 +56,7 @@ def _remember(level: int, text: bytes, _data: object) -> None:
         _log.append(text.decode(errors="replace").strip())
 
 
-def _keep_interrupt(dropped: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs
+def keep_interrupt(dropped: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs
     """Keep an interrupt that arrived in ``_remember``: Python can only drop it there."""
     if issubclass(dropped.exc_type, KeyboardInterrupt):
         _interrupts.append(dropped.exc_value or dropped.exc_type())

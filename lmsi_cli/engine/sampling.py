@@ -65,7 +65,7 @@ def draw(logits: Floats, u: NDArray[np.float64], config: SamplingConfig) -> Draw
 
 def _candidates(logits: Floats, config: SamplingConfig) -> tuple[NDArray[np.int64], Floats]:
     """Candidate ids and logits, likeliest first; what a filter drops becomes -inf."""
-    ids = _top(logits, config.top_k)
+    ids = largest(logits, config.top_k)
     kept = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
     if config.top_p < 1.0:
         p = _softmax(kept)
@@ -76,7 +76,7 @@ def _candidates(logits: Floats, config: SamplingConfig) -> tuple[NDArray[np.int6
     return ids, kept
 
 
-def _top(logits: Floats, k: int) -> NDArray[np.int64]:
+def largest(logits: Floats, k: int) -> NDArray[np.int64]:
     """Ids of the k largest logits per row, largest first; all of them when k is 0."""
     if not 0 < k < logits.shape[1]:
         return np.argsort(-logits, axis=1, kind="stable")

@@ -1,438 +1,304 @@
-"""The table of bad input: which command meets which files, and the whole of what it says.
+"""The table of bad input: a command, the files it meets, and what its one line must tell.
 
-Every message is compared as a whole: a change of words is a change of what people see.
+What is told names the file, the line, the field and the setting; `` ... `` stands for the words in
+between. A hint is held to the command or the flag that it gives.
 """
 
+import json
 from typing import NamedTuple
 
 import broken_models
-
-from lmsi_cli.tasks.loader import load_task
-from lmsi_cli.tasks.wording import FORMATS, candidates
+from commands import SAMPLE
 
 ONE = '{"question": "How many?"}\n'
-FORMS = (
-    'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, or text '
-    "with one question a line"
+LONG = "x" * 120 + ".txt"
+SEEDS = "".join(f'{{"id": "s{n}", "question": "Tom has {n} pens and 4 cups. How many?"}}\n'
+                for n in range(3))  # fmt: skip
+QUESTIONS = "questions s.jsonl -m m.gguf -o r --threads 1 --seeds 3 -n 2 --set max_tokens=8 --quiet"
+EXEMPLARS = "exemplars s.jsonl -m m.gguf -o e.toml --paths 2 --shots 1 --templates 2 --threads 1"
+EVAL = "eval r --data test.jsonl --modes cot --threads 1 --max-tokens 4 --quiet"
+SEEN = (
+    '{"id": "t", "question": "tom has 3 pens, tom gets 4 more: how many pens now", "answer": 7}\n'
 )
-TABLES = "[sample], [vote], [train], [eval], [run], [export], [questions], [exemplars]"
-SAMPLE = "sample q.jsonl -m m.gguf -o r --threads 1 -n 2 --max-tokens 8"
-CUT = "cut.gguf: this GGUF file of {size} bytes is cut short or damaged: {why}"
-STOPS = (
-    "none, beta:P with P from 0.5 to below 1 (beta:0.95), "
-    "or window:W with W from 2 to 999 (window:5)"
-)
-AGAIN = "download or copy it again"
-EMBEDDER = "e.gguf: this is an embedding model; it cannot write text"
-WRITER = "use a model made for text generation"
+SAME = '{"id": "x", "question": "Sam has 6 pens; sam gets 2 more: how many", "answer": 8}\n'
+COMMAND = {"s": "sample q.jsonl -m m.gguf", "r": "run q.jsonl -m m.gguf"}
 
 
 class Case(NamedTuple):
-    """A command, the files it meets, and the message: the error's text and the hint's."""
+    """A command, what its error tells, what its hint gives, and files: text, bytes or a maker."""
 
     argv: str
-    files: dict
     told: str
     hint: str = ""
+    files: dict = {}  # noqa: RUF012 - never changed
 
 
-def questions(content, told, hint=FORMS, name="bad.jsonl"):
-    return Case(f"sample {name} -m m.gguf -o r", {name: content}, told, hint)
+def asking(name, content, told, hint=""):
+    return Case(f"sample {name} -m m.gguf -o r", f"{name}{told}", hint, {name: content})
 
 
-def written(data):
-    """A file of these bytes."""
+def model(make, told, hint="", command="sample q.jsonl -m e.gguf -o r"):
+    return Case(command, f"e.gguf: {told}", hint, {"e.gguf": make})
 
-    def make(_source, target):
-        target.write_bytes(data)
 
-    return make
+def cut(keep, command="sample q.jsonl -m e.gguf -o r"):
+    told = f"this GGUF file of {keep:,} bytes is cut short or damaged"
+    return model(lambda a, b: broken_models.truncated(a, b, keep), told, "again", command)
+
+
+def alike(told, hint, *named, **more):
+    """The embedded model under other labels."""
+    return model(lambda a, b: broken_models.relabelled(a, b, *named, **more), told, hint)
+
+
+def adapter(told, hint="", *, width=512, arch="llama", **files):
+    make = {"a.gguf": lambda _, b: broken_models.adapter(b, width, arch)}
+    files = {name.replace("_", "."): text for name, text in files.items()}
+    return Case(f"{SAMPLE} --set adapter=a.gguf", f"a.gguf: {told}", hint, make | files)
 
 
 def config(content, told, hint=""):
-    return Case(f"{SAMPLE} --config c.toml", {"c.toml": content}, f"c.toml{told}", hint)
+    return Case(f"{SAMPLE} --config c.toml", f"c.toml{told}", hint, {"c.toml": content})
 
 
-def cut(keep, why, command="sample q.jsonl -m cut.gguf -o r"):
-    def make(source, target):
-        broken_models.truncated(source, target, keep)
-
-    return Case(command, {"cut.gguf": make}, CUT.format(size=f"{keep:,}", why=why), AGAIN)
+def flag(typed, told, hint="", command=SAMPLE):
+    return Case(f"{command} {typed}", told, hint)
 
 
-def flag(typed, told, hint=""):
-    return Case(f"{SAMPLE} {typed}", {}, told, hint)
+def measured(data, told, hint="", name="t.jsonl"):
+    """A labelled file, as `lmsi eval` meets it."""
+    return Case(f"eval r --data {name}", told, hint, {name.rpartition(":")[2]: data})
 
 
-def model(make, told, hint, command="sample q.jsonl -m e.gguf -o r"):
-    return Case(command, {"e.gguf": make}, told, hint)
+def imported(told, hint="--log_samples", *, before="", **fields):
+    """A file of lm-evaluation-harness with one sample, some fields of it otherwise."""
+    line = {"doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]], **fields}
+    line = json.dumps({k: v for k, v in line.items() if v is not None}) + "\n"
+    return Case("eval r --import s.jsonl", f"s.jsonl{told}", hint, {"s.jsonl": before + line})
+
+
+def trained(line, told, hint=""):
+    """A file of examples, as `lmsi train` meets it."""
+    return Case("train r -q", told, hint, {"r/train.jsonl": line})
+
+
+def placed(width, told, **origin):
+    """An adapter of another base in the run folder."""
+    files = {"r/adapter/adapter.gguf": lambda _, b: broken_models.adapter(b, width)}
+    files["r/adapter/lmsi.json"] = json.dumps(origin) if origin else None
+    return Case(EVAL, f"r/adapter/adapter.gguf: ... {told}", "", files)
 
 
 QUESTION_FILES = {
-    "missing": questions(None, "bad.jsonl: no such file", "give a question file, or `-`"),
-    "empty": questions("", "bad.jsonl: no questions in it"),
-    "blank": questions("\n \n", "bad.jsonl: no questions in it"),
-    "line 17": questions(
-        "".join(f'{{"question": "{i}?"}}\n' for i in range(16)) + '{"text": "x"}\n',
-        "bad.jsonl:17: missing field 'question'",
-    ),
-    "no JSON": questions(
-        ONE + "How many?\n", "bad.jsonl:2: not valid JSON: invalid character (byte 0)"
-    ),
-    "duplicate id": questions(
-        '{"id": "a", "question": "x"}\n{"id": "a", "question": "y"}\n',
-        "bad.jsonl:2: id 'a' is also at bad.jsonl:1, with another question",
-        "give each question its own id, or none at all",
-    ),
-    "CSV without the column": questions(
-        "text\nx\n", "bad.csv:1: no column 'question' in the header", name="bad.csv"
-    ),
-    "carriage returns": questions(
-        "id,question\ra,x\rb,y,z\r",
-        "bad.csv:3: 3 columns, the header has 2",
-        'text with a comma or a line break needs quotes: "..."',
-        name="bad.csv",
-    ),
-    "UTF-16": questions(
-        written("1 + 1?\n".encode("utf-16-le")),
-        "bad.txt: UTF-16LE text, not UTF-8",
-        "iconv -f UTF-16LE -t UTF-8 bad.txt > utf8.txt",
-        name="bad.txt",
-    ),
-    "a NUL byte": questions(
-        f"{ONE}\0\n",
-        "bad.jsonl:2: holds a NUL byte",
-        "text has none: look with `file` what this is, or delete them with `tr -d '\\0'`",
-    ),
-    "an id that is NaN": questions(
-        '{"question": "x", "id": NaN}',
-        "bad.jsonl:1: field 'id': expected text or a whole number, got NaN",
-        "",
-    ),
-    "a passage that is no text": questions(
-        '{"question": "x", "context": {"y": 1}}',
-        "bad.jsonl:1: field 'context': expected text, got an object",
-        "",
-    ),
-    "Parquet by name alone": questions(
-        "",
-        "bad.parquet: not a Parquet or Arrow table: Tried reading schema message, was null or "
-        "length 0",
-        "write it again, or save it as JSONL",
-        name="bad.parquet",
-    ),
-    "several splits": Case(
-        "sample d -m m.gguf -o r",
-        {"d/dataset_dict.json": '{"splits": ["train", "test"]}'},
-        "d: holds several splits",
-        "name one: d/train, d/test",
-    ),
-    "a folder": Case("sample . -m m.gguf -o r", {}, ".: is a folder", "name a file in it"),
-    "markup in the name": questions("", "[red]x[/].txt: no questions in it", name="[red]x[/].txt"),
-    "a long name": questions("", f"{'x' * 120}.txt: no questions in it", name=f"{'x' * 120}.txt"),
-    "no answers": Case(
-        "eval r --data q.jsonl",
-        {},
-        "r: not a run folder (no [sample] in run.toml)",
-        "run `lmsi sample QUESTIONS -o r` first",
-    ),
-}
+    "missing": asking("bad.jsonl", None, ": no such file", "`-`"),
+    "empty": asking("bad.jsonl", "", ": no questions in it", "JSONL"),
+    "blank": asking("bad.jsonl", "\n \n", ": no questions in it"),
+    "line 17": asking("bad.jsonl", ONE * 16 + '{"text": "x"}\n', ":17: ... 'question'"),
+    "no JSON": asking("bad.jsonl", ONE + "How many?\n", ":2: not valid JSON"),
+    "an id twice": asking("bad.jsonl", '{"id": "a", "question": "x"}\n{"id": "a", "question": "y"}',
+                          ":2: id 'a' ... bad.jsonl:1", "id"),
+    "CSV without the column": asking("bad.csv", "text\nx\n", ":1: ... 'question'"),
+    "carriage returns": asking("bad.csv", "id,question\ra,x\rb,y,z\r", ":3: 3 columns", '"..."'),
+    "UTF-16": asking("bad.txt", "1 + 1?\n".encode("utf-16-le"), ": UTF-16LE", "iconv -f"),
+    "a NUL byte": asking("bad.jsonl", f"{ONE}\0\n", ":2: ... NUL", "tr -d"),
+    "an id that is NaN": asking("bad.jsonl", '{"question": "x", "id": NaN}',
+                                ":1: field 'id' ... NaN"),
+    "a passage that is no text": asking("bad.jsonl", '{"question": "x", "context": {"y": 1}}',
+                                        ":1: field 'context' ... an object"),
+    "Parquet by name alone": asking("bad.parquet", "", ": not a Parquet", "JSONL"),
+    "several splits": Case("sample d -m m.gguf -o r", "d: ", "d/train, d/test",
+                           {"d/dataset_dict.json": '{"splits": ["train", "test"]}'}),
+    "a folder": Case("sample . -m m.gguf -o r", ".: is a folder"),
+    "markup in the name": asking("[red]x[/].txt", "", ": no questions in it"),
+    "a long name": asking(LONG, "", ": no questions in it"),
+}  # fmt: skip
 MODELS = {
-    "missing": Case(
-        "sample q.jsonl -m none.gguf -o r",
-        {},
-        "none.gguf: no such model file, and no model of that name",
-        "names: tinymath, tinymath-small; or give the path of a GGUF file",
-    ),
-    "text": model(
-        "Hello, I am a model.",
-        "e.gguf: not a GGUF file",
-        "convert it with llama.cpp's converter",
-    ),
-    "Git LFS": model(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-        "e.gguf: a pointer of Git LFS, not the model",
-        "run `git lfs pull`",
-    ),
-    "cut in the first header": cut(20, "failed to read header"),
-    "cut in the vocabulary": cut(3000, "failed to read key-value pairs"),
-    "cut before the weights": cut(
-        40_000,
-        "tensor 'token_embd.weight' data is not within the file bounds, "
-        "model is corrupted or incomplete",
-    ),
-    "cut in the last weights": cut(
-        7_000_000,
-        "tensor 'blk.0.attn_q.weight' data is not within the file bounds, "
-        "model is corrupted or incomplete",
-    ),
-    "cut, shown": cut(
-        40_000, "its header or its tensors are not whole", command="models show cut.gguf"
-    ),
-    "cut in the header, shown": cut(
-        100, "its header or its tensors are not whole", command="models show cut.gguf"
-    ),
-    "BERT": model(lambda _, target: broken_models.bert(target), EMBEDDER, WRITER),
-    "not causal": model(
-        lambda source, target: broken_models.relabelled(source, target, attention__causal=False),
-        EMBEDDER,
-        WRITER,
-    ),
-    "pooled": model(
-        lambda source, target: broken_models.relabelled(source, target, pooling_type=3),
-        EMBEDDER,
-        WRITER,
-    ),
-    "unknown architecture": model(
-        lambda source, target: broken_models.relabelled(source, target, "nonesuch"),
-        "e.gguf: llama.cpp cannot load it: unknown model architecture: 'nonesuch'",
-        "upgrade llama-cpp-python, or use another model",
-    ),
-    "unknown to models show": Case(
-        "models show none",
-        {},
-        "none: no such model file, and no model of that name",
-        "names: tinymath, tinymath-small; or give the path of a GGUF file",
-    ),
-}
-ADAPTERS = {
-    "other shapes": Case(
-        f"{SAMPLE} --set adapter=a.gguf",
-        {"a.gguf": lambda _, target: broken_models.adapter(target, 64)},
-        "a.gguf: no adapter for m.gguf: tensor 'blk.0.attn_q.weight' has incorrect shape "
-        "(hint: maybe wrong base model?)",
-        "an adapter fits only the base it was trained on; train one for this base",
-    ),
-    "other architecture": Case(
-        f"{SAMPLE} --set adapter=a.gguf",
-        {"a.gguf": lambda _, target: broken_models.adapter(target, 512, "qwen2")},
-        "a.gguf: no adapter for m.gguf: model arch and LoRA arch mismatch",
-        "an adapter fits only the base it was trained on; train one for this base",
-    ),
-    "of another base": Case(
-        f"{SAMPLE} --set adapter=a.gguf",
-        {
-            "a.gguf": lambda _, target: broken_models.adapter(target, 512),
-            "lmsi.json": '{"base_sha256": "00", "base_file": "other.gguf"}',
-        },
-        "a.gguf: this adapter was trained on another model, other.gguf",
-        "use it with that one, or train this one with `lmsi train`",
-    ),
-    "no adapter": Case(
-        f"{SAMPLE} --set adapter=q.jsonl",
-        {},
-        "q.jsonl: not a GGUF file",
-        "convert it with llama.cpp's converter",
-    ),
-}
+    "missing": flag("-m none.gguf", "none.gguf: no such model file", "tinymath, tinymath-small"),
+    "unknown to models show": Case("models show none", "none: no such model file", "tinymath"),
+    "text": model("Hello, I am a model.", "not a GGUF file", "convert"),
+    "Git LFS": model("version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+                     "a pointer of Git LFS", "git lfs pull"),
+    "cut in the first header": cut(20),
+    "cut in the vocabulary": cut(3000),
+    "cut before the weights": cut(40_000),
+    "cut in the last weights": cut(7_000_000),
+    "cut, shown": cut(40_000, "models show e.gguf"),
+    "cut in the header, shown": cut(100, "models show e.gguf"),
+    "BERT": model(lambda _, b: broken_models.bert(b), "this is an embedding model"),
+    "not causal": alike("this is an embedding model", "generation", attention__causal=False),
+    "pooled": alike("this is an embedding model", "generation", pooling_type=3),
+    "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
+    "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q.weight'", "base",
+                                       width=64),
+    "adapter of another architecture": adapter("no adapter for m.gguf", "base", arch="qwen2"),
+    "adapter of another base": adapter("... trained on another model, other.gguf", "lmsi train",
+                                       lmsi_json='{"base_sha256": "0", "base_file": "other.gguf"}'),
+    "damaged weights": model(lambda a, b: broken_models.poisoned(a, b, float("nan")),
+                             "the model computes NaN ... 'a'", "download",
+                             SAMPLE.replace("m.gguf", "e.gguf") + " --quiet"),
+    "no adapter": flag("--set adapter=q.jsonl", "q.jsonl: not a GGUF file"),
+}  # fmt: skip
+NUMBER = "expected a whole number, at least 1"
 SETTINGS = {
-    "unknown setting": config(
-        "[sample]\npats = 3\n", " [sample]: unknown setting 'pats'", "did you mean 'paths'?"
-    ),
-    "unknown table": config(
-        "[sampel]\npaths = 3\n", ": unknown table [sampel]", f"tables: {TABLES}"
-    ),
-    "no table": config(
-        "paths = 3\n", ": setting 'paths' is in no table", f"put it below one of {TABLES}"
-    ),
-    "out of range": config(
-        "[sample]\npaths = 0\n", " [sample] paths: expected a whole number, at least 1, got 0"
-    ),
-    "another command's": config(
-        "[train]\nlr = -1\n", " [train] lr: expected a number, above 0 and at most 1, got -1"
-    ),
-    "wrong type": config(
-        "[sample]\npaths = 'x'\n", " [sample] paths: expected a whole number, at least 1, got 'x'"
-    ),
-    "wrong choice": config(
-        "[vote]\nformats = ['cot-few', 'x']\n",
-        " [vote] formats: expected one or more of cot-few, cot-zero, direct-few, direct-zero, "
-        "got 'cot-few,x'",
-    ),
-    "wrong truth value": config(
-        "[vote]\ncheck_equations = 'often'\n",
-        " [vote] check_equations: expected true or false, got 'often'",
-    ),
-    "no TOML": config(
-        "[sample\n",
-        ": not a TOML file: Expected ']' at the end of a table declaration (at line 1, column 8)",
-        f"tables: {TABLES}",
-    ),
-    "no file": config(
-        None, ": cannot be read: No such file or directory", "--config takes a TOML file"
-    ),
-    "flag below": flag(
-        "--temperature -1", "--temperature: expected a number, at least 0 and at most 10, got -1.0"
-    ),
-    "flag above": flag(
-        "--set parallel=241",
-        "--set parallel: expected auto or a whole number, at least 0 and at most 240, got '241'",
-    ),
-    "no criterion": flag("--stop beta:2", f"--stop: expected {STOPS}, got 'beta:2'"),
-    "no number": flag("--top-p nan", "--top-p: expected a number, above 0 and at most 1, got nan"),
-    "more threads than llama.cpp survives": flag(
-        "--threads 513",
-        "--threads: expected auto or a whole number, at least 0 and at most 512, got '513'",
-    ),
-    "GPU layers": flag(
-        "-ngl some", "--gpu-layers: expected all, none or a whole number, at least 0, got 'some'"
-    ),
-    "GPU layers in a file": config(
-        "[sample]\ngpu_layers = -1\n",
-        " [sample] gpu_layers: expected all, none or a whole number, at least 0, got -1",
-    ),
-    "flag choice": flag("--set kv=x", "--set kv: expected one of auto, unified, split, got 'x'"),
-    "wording": flag(
-        "--prompt x",
-        "--prompt x: no such format or wording",
-        f"auto; a format: {', '.join(FORMATS)}; a wording for plain text: "
-        f"{', '.join(w.name for w in candidates('auto', load_task('number'), False))}; "
-        "or FILE.toml",
-    ),
-    "flag of a list": Case(
-        "eval r --data test.jsonl --modes cot,x",
-        {},
-        "--modes: expected one or more of direct, cot, cot-few, sc, got 'cot,x'",
-    ),
-    "empty list": Case(
-        "eval r --data test.jsonl --modes=",
-        {},
-        "--modes: expected one or more of direct, cot, cot-few, sc, got ''",
-    ),
-    "flag of run": Case(
-        "run q.jsonl -m m.gguf --paths 0",
-        {},
-        "--paths: expected a whole number, at least 1, got 0",
-    ),
-    "choices without letters": Case(
-        f"{SAMPLE} --task arc",
-        {"q.jsonl": ONE + '{"id": "q7", "question": "Which?\\n(A) sand\\n(B) sea"}\n'},
-        "question 'q-ba352e24c64c' lists no options, and arc is a task of choices"
-        " (1 of 2 questions)",
-        "write (A) ..., (B) ... below the question, one a line; or choose another --task",
-    ),
-    "a labelled set of another kind, told before sampling": Case(
-        "run q.jsonl -m m.gguf --data t.jsonl -o r",
-        {"t.jsonl": '{"id": "t1", "question": "Who?", "answer": "Anna"}\n'},
-        "question 't1': its answer 'Anna' is not a number (1 of 1 questions)",
-        "correct the answer, or choose another --task",
-    ),
-    "criterion of run": Case(
-        "run q.jsonl -m m.gguf --set sample.stop=x", {}, f"--set stop: expected {STOPS}, got 'x'"
-    ),
-    "unknown task": Case(
-        f"{SAMPLE} --task x",
-        {},
-        "no task 'x'",
-        "tasks: anli, aqua, arc, boolq, drop, gsm8k, math, mnli, number, openbookqa, rte, "
-        "strategyqa, svamp, text, tinymath; or give the path of a .toml file",
-    ),
-}
+    "unknown setting": config("[sample]\npats = 3\n", " [sample]: ... 'pats'", "'paths'"),
+    "unknown table": config("[sampel]\npaths = 3\n", ": unknown table [sampel]", "[sample]"),
+    "no table": config("paths = 3\n", ": setting 'paths'", "[sample], [vote]"),
+    "out of range": config("[sample]\npaths = 0\n", f" [sample] paths: {NUMBER}, got 0"),
+    "another command's": config("[train]\nlr = -1\n", " [train] lr: ... above 0 ... got -1"),
+    "wrong type": config("[sample]\npaths = 'x'\n", f" [sample] paths: {NUMBER}, got 'x'"),
+    "wrong choice": config("[vote]\nformats = ['cot-few', 'x']\n", " [vote] formats: ... few,x'"),
+    "wrong truth value": config("[vote]\ndistinct_equations = 'often'\n",
+                                " [vote] distinct_equations: ... true or false, got 'often'"),
+    "no TOML": config("[sample\n", ": not a TOML file ... line 1", "[sample], [vote]"),
+    "no file": config(None, ": cannot be read", "--config"),
+    "GPU layers in a file": config("[sample]\ngpu_layers = -1\n", " [sample] gpu_layers: ... -1"),
+    "below": flag("--temperature -1", "--temperature: ... at least 0 and at most 10, got -1.0"),
+    "above": flag("--set parallel=241", "--set parallel: ... at most 240, got '241'"),
+    "no criterion": flag("--stop beta:2", "--stop: ... beta:P ... window:W ... got 'beta:2'"),
+    "no number": flag("--top-p nan", "--top-p: ... at most 1, got nan"),
+    "more threads than llama.cpp survives": flag("--threads 513", "--threads: ... 512, got '513'"),
+    "GPU layers": flag("-ngl some", "--gpu-layers: expected all, none ... got 'some'"),
+    "a choice": flag("--set kv=x", "--set kv: ... auto, unified, split, got 'x'"),
+    "a wording": flag("--prompt x", "--prompt x: ", "cot-few"),
+    "a task": flag("--task x", "no task 'x'", "gsm8k, math"),
+    "no letters": Case(f"{SAMPLE} --task arc", "question 'q-", "(A)", {"q.jsonl": ONE}),
+    "a list": flag("--data test.jsonl --modes cot,x", "--modes: ... got 'cot,x'", command="eval r"),
+    "an empty list": flag("--data test.jsonl --modes=", "--modes: ... got ''", command="eval r"),
+}  # fmt: skip
 FOLDERS = {
-    "a file in the way": Case(
-        "sample q.jsonl -m m.gguf -o q.jsonl",
-        {},
-        "q.jsonl: cannot make this folder: File exists",
-        "choose another one",
+    "a file in the way": flag(
+        "-o q.jsonl", "q.jsonl: cannot make this folder", command=COMMAND["s"]
     ),
-    "vote without a run": Case(
-        "vote r",
-        {},
-        "r: not a run folder (no [sample] in run.toml)",
-        "run `lmsi sample QUESTIONS -o r` first",
-    ),
-    "train without a run": Case(
-        "train r",
-        {},
-        "r: not a run folder (no [sample] in run.toml)",
-        "run `lmsi sample QUESTIONS -o r` first",
-    ),
-    "run without questions": Case(
-        "run -m m.gguf", {}, "no questions given", "lmsi run QUESTIONS -m MODEL"
-    ),
-    "two sets of one name": Case(
-        "run q.jsonl -m m.gguf --data test.jsonl --data ./test.jsonl",
-        {},
-        "./test.jsonl: another --data file is called test too",
-        "rename one",
-    ),
-    "a criterion that run does not know": Case(
-        "run q.jsonl -m m.gguf --set sample.stop=beta:2",
-        {},
-        f"--set stop: expected {STOPS}, got 'beta:2'",
-    ),
-    "trained on and measured on": Case(
-        "run more.jsonl -m m.gguf --data test.jsonl -o r",
-        {
-            "more.jsonl": '{"question": "Who?"}\n'
-            '{"id": "x", "question": "Sam has 6 pens; sam gets 2 more: how many"}\n'
-        },
-        "test holds 1 of the 2 questions to train on: x",
-        "what is trained on cannot be measured on: take them out of one of the two; "
-        "--force goes on",
-    ),
-    "a broken run.toml": Case(
-        "vote r",
-        {"r/run.toml": "[sample"},
-        "r/run.toml: Expected ']' at the end of a table declaration (at end of document)",
-        "mend it, or use another folder",
-    ),
+    "eval without a run": Case("eval r --data q.jsonl", "r: not a run folder", "`lmsi sample"),
+    "vote without a run": Case("vote r", "r: not a run folder", "`lmsi sample"),
+    "train without a run": Case("train r", "r: not a run folder", "`lmsi sample"),
+    "a broken run.toml": Case("vote r", "r/run.toml: ", "", {"r/run.toml": "[sample"}),
 }
-ROUNDS = {
-    "none": Case(
-        "run q.jsonl -m m.gguf --rounds 0",
-        {},
-        "--rounds: expected a whole number, at least 1, got 0",
-    ),
-    "more temperatures than rounds": Case(
-        "run q.jsonl -m m.gguf -o r --rounds 2 --set round_temperature=0.7,1,1.2",
-        {},
-        "--set round_temperature: 3 temperatures for 2 rounds",
-        "give one per round at most; the last one goes on",
-    ),
-    "a temperature that is none": Case(
-        "run q.jsonl -m m.gguf -o r --rounds 2 --set round_temperature=0.7,hot",
-        {},
-        "--set round_temperature: expected one or more, each a number, at least 0 and at most 10, "
-        "got '0.7,hot'",
-    ),
+RUN = {
+    "a flag": flag("--paths 0", f"--paths: {NUMBER}, got 0", command=COMMAND["r"]),
+    "a criterion": flag("--set sample.stop=x", "--set stop: ... got 'x'", command=COMMAND["r"]),
+    "no questions": Case("run -m m.gguf", "no questions given", "lmsi run QUESTIONS"),
+    "two sets of one name": flag("--data test.jsonl --data ./test.jsonl", "./test.jsonl: ... test",
+                                 "rename", COMMAND["r"]),
+    "a set of another kind, told before sampling": Case(
+        f"{COMMAND['r']} --data t.jsonl -o r", "question 't1': its answer 'Anna'", "--task",
+        {"t.jsonl": '{"id": "t1", "question": "Who?", "answer": "Anna"}\n'}),
+    "trained on and measured on": Case(
+        "run more.jsonl -m m.gguf --data test.jsonl -o r", "test holds 1 of the 2 ... : x",
+        "--force", {"more.jsonl": ONE + SAME}),
+    "no rounds": flag("--rounds 0", f"--rounds: {NUMBER}, got 0", command=COMMAND["r"]),
+    "more temperatures than rounds": flag(
+        "-o r --rounds 2 --set round_temperature=0.7,1,1.2", "--set round_temperature: 3",
+        command=COMMAND["r"]),
+    "a temperature that is none": flag(
+        "-o r --rounds 2 --set round_temperature=0.7,hot", "--set round_temperature: ... '0.7,hot'",
+        command=COMMAND["r"]),
     "a probe in an exam": Case(
         "run both.jsonl -m m.gguf -o r --rounds 2 --probe test.jsonl --data exam.jsonl --force",
-        {
-            "both.jsonl": '{"id": "t", "question": "Sam has 6 pens. Sam gets 2 more. How many?"}\n',
-            "exam.jsonl": '{"question": "Sam has 6 pens; sam gets 2 more: how many", '
-            '"answer": 8}\n',
-        },
-        "exam holds 1 of the 1 questions of the probe: t",
-        "a probe decides what is trained on and kept, so an exam must not hold its questions: "
-        "take them out of one of the two",
-    ),
-    "a probe of other questions": Case(
-        "run q.jsonl -m m.gguf -o r --rounds 2 --probe test.jsonl",
-        {},
-        "--probe: 1 of 1 questions are not in the questions: t",
-        "a probe gives right answers to questions that were sampled: sample them with the others, "
-        "under the same ids",
-    ),
+        "exam holds 1 of the 1 questions of the probe: t", "",
+        {"both.jsonl": '{"id": "t", "question": "Sam has 6 pens. Sam gets 2 more. How many?"}\n',
+         "exam.jsonl": SAME}),
+    "a probe of other questions": flag("-o r --rounds 2 --probe test.jsonl",
+                                       "--probe: 1 of 1 questions ... : t", command=COMMAND["r"]),
     "a file of rounds that names none": Case(
-        "eval r --data test.jsonl",
-        {
-            "r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'number'\ntask_name = 'number'\n",
-            "r/rounds.json": '{"best": {"number": "x"}}',
-        },
-        "r/rounds.json: names no round to keep",
-        "run `lmsi run` again",
-    ),
-}
+        "eval r --data test.jsonl", "r/rounds.json: ", "`lmsi run`",
+        {"r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'number'\ntask_name = 'number'\n",
+         "r/rounds.json": '{"best": {"number": "x"}}'}),
+}  # fmt: skip
+GENERATION = {
+    "fewer seeds than asked for": flag("--seeds 10", "s.jsonl: 3 questions, and --seeds",
+                                       "--seeds 3", QUESTIONS),
+    "questions without seeds": Case(QUESTIONS.replace(" s.jsonl", ""), "no questions given",
+                                    "lmsi questions SEEDS_FILE"),
+    "missing seeds": Case(QUESTIONS.replace("s.jsonl", "none.jsonl"), "none.jsonl: no such file"),
+    "empty seeds": Case(QUESTIONS, "s.jsonl: no questions", "", {"s.jsonl": ""}),
+    "missing exam": flag("--exclude none.jsonl", "none.jsonl: no such file", "", QUESTIONS),
+    "seeds without options": flag("--set task=arc", "question 's0' lists no", "(A)", QUESTIONS),
+    "seeds longer than the context": flag("--set max_tokens=4000", "3 seed questions ... 2048",
+                                          "`--set shots`", QUESTIONS),
+    "no drafts": flag("-n 0", "--number: expected a", "", QUESTIONS),
+    "no seed": flag("--seeds 0", "--seeds: expected a", "", QUESTIONS),
+    "no likeness": flag("--set max_likeness=0", "--set max_likeness: expected a", "", QUESTIONS),
+    "more than all": flag("--min-share 1.1", "--min-share: expected a", "", QUESTIONS),
+    "no task file": Case(EXEMPLARS.replace("e.toml", "e.json"), "e.json: ", "-o e.json.toml"),
+    "too few seeds": flag("--templates 20", "s.jsonl: 3 seeds ... 20", "--shots", EXEMPLARS),
+    "exemplars without seeds": Case("exemplars -m m.gguf -o e.toml", "no questions given",
+                                    "lmsi exemplars SEEDS"),
+    "kept for measuring": Case(f"{EXEMPLARS} --exclude exam.jsonl", "exam.jsonl holds 1 ... : s0",
+                               "", {"exam.jsonl": SEEDS.splitlines()[0]}),
+    "a share": flag("--set min_share=2", "--set min_share: ... got '2'", "", EXEMPLARS),
+    "another format": flag("--set prompt=cot-few", "--set prompt: ... 'cot-few'", "", EXEMPLARS),
+}  # fmt: skip
+TWICE = (
+    '{"id": "t", "question": "1 + 1?", "answer": 2}\n{"id": "t", "question": "1 + 1?", "answer": 3}'
+)
+GAP = '{"question": "x", "answer": 1}\n{"question": "y", "answer": NaN}\n'
+NO_BOX = '{"problem": "x", "solution": "$\\\\boxed 2$"}\n{"problem": "y", "solution": "3"}\n'
+LIKELIHOODS = [[[-1.5, False]], [[-2.5, True]]]
+# Each meets a run folder ``r`` with paths and an adapter.
+WITH_A_RUN = {
+    "no data": Case("eval r", "no questions", "--data FILE"),
+    "a file twice": flag("--data test.jsonl", "test.jsonl: --data", "once", EVAL),
+    "two sets of one name": flag("--data ./test.jsonl", "./test.jsonl: ... test", "rename", EVAL),
+    "an id for two answers": measured(TWICE, "t.jsonl:2: id 't' ... t.jsonl:1", "id"),
+    "an answer of another kind": measured('{"id": "w", "question": "Who?", "answer": "Anna"}\n',
+                                          "question 'w': ... 'Anna' ... (1 of 1", "--task"),
+    "dates that were fractions": measured("id,question,answer\na,How much?,2-Jan\n",
+                                          "question 'a': ... '2-Jan'", "1/2", "t.csv"),
+    "an answer that is NaN": measured(GAP, "t.jsonl:2: no 'answer': ... NaN (1 of 2"),
+    "an entry without a box": measured(NO_BOX, "m.jsonl:2: no 'answer' ... \\boxed",
+                                       name="math:m.jsonl"),
+    "yes for a number": measured('{"id": "w", "question": "Is it?", "answer": true}\n',
+                                 "question 'w': ... 'yes'", "--task"),
+    "trained on": measured(SEEN, "t holds 1 of the 2 questions ... : a", "--allow-overlap"),
+    "no adapter to gain by": Case(f"{EVAL} --require-gain", "r: no adapter", "`lmsi train`",
+                                  {"r/adapter/adapter.gguf": None}),
+    "no such adapter": flag("--adapter none.gguf", "none.gguf: no such adapter", "", EVAL),
+    "a temperature": flag("--temperature 0.7,hot", "--temperature: ... '0.7,hot'", "", EVAL),
+    "a scale": flag("--adapter-scale 0", "--adapter-scale: ... above 0 ... got '0'", "", EVAL),
+    "no samples": Case("eval r --import s.jsonl", "s.jsonl: no samples", "--log_samples",
+                       {"s.jsonl": "\n"}),
+    "other lines": imported(":1: no field 'resps'", resps=None),
+    "likelihoods": imported(":1: ... likelihoods", "generates", resps=LIKELIHOODS),
+    "samples without right answers": imported(":1: no right answer", "--import gsm8k:FILE",
+                                              doc={"question": "1 + 1?"}),
+    "samples of two runs": imported(":2: question 'q-", "one run", resps=[["3"]],
+                                    before='{"doc": {"question": "1 + 1?", "answer": "2"}, '
+                                    '"resps": [["2"]]}\n'),
+    "an adapter of other shapes": placed(64, "'blk.0.attn_q.weight'"),
+    "an adapter of another base": placed(512, "o.gguf", base_sha256="0", base_file="o.gguf"),
+    "paths that were cut off": Case("vote r -q", "r/paths.jsonl: ... 4 cut off", "--max-tokens"),
+    "training without a vote": Case("train r", "r/train.jsonl: no such file", "`lmsi vote`"),
+    "no pairs": Case("train r --loss scpo", "r/pairs.jsonl: ... --loss scpo", "`lmsi vote r`"),
+    "no examples": trained("", "nothing to train on: 0 examples", "`lmsi vote`"),
+    "an example without a completion": trained(
+        '{"prompt": "Q", "completion": "", "format": "cot-zero", "question_id": "a", "path": 0}\n',
+        "training example 1, question 'a' (cot-zero)", "`lmsi vote`"),
+    "an example of other fields": trained('{"prompt": 3}\n', "r/train.jsonl:1: "),
+    "nothing to compare": Case("compare r r", "r: no evaluation in it", "`lmsi eval r --data"),
+    "no result": Case("compare x.json x.json", "x.json: ... variants", ".result.json",
+                      {"x.json": '{"variants": 3}'}),
+}  # fmt: skip
 CASES = {
     f"{group}: {name}": case
     for group, cases in {
-        "questions": QUESTION_FILES,
-        "model": MODELS,
-        "adapter": ADAPTERS,
-        "settings": SETTINGS,
-        "folder": FOLDERS,
-        "rounds": ROUNDS,
+        "questions": QUESTION_FILES, "model": MODELS, "settings": SETTINGS, "folder": FOLDERS,
+        "run": RUN, "generation": GENERATION,
     }.items()
     for name, case in cases.items()
-}
+}  # fmt: skip
+
+
+def put(folder, files, source):
+    """Write a case's files; what is None is taken away."""
+    for name, content in files.items():
+        file = folder / name
+        file.parent.mkdir(exist_ok=True)
+        if callable(content):
+            content(source, file)
+        elif isinstance(content, bytes):
+            file.write_bytes(content)
+        elif content is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_text(content)

@@ -1,8 +1,9 @@
 """What the command line's tests share: a folder to stand in, small files, and a way to call."""
 
-import broken_models
+import shutil
+
+import commands
 import pytest
-import served
 from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
@@ -13,12 +14,6 @@ QUESTIONS = """{"id": "a", "question": "Tom has 3 pens. Tom gets 4 more. How man
 """
 LABELLED = """{"id": "t", "question": "Sam has 6 pens. Sam gets 2 more. How many?", "answer": 8}
 """
-
-
-@pytest.fixture(scope="session")
-def one_block(gguf, tmp_path_factory):
-    """The embedded model's first block: it writes nonsense, but at once."""
-    return broken_models.relabelled(gguf, tmp_path_factory.mktemp("models") / "one.gguf")
 
 
 @pytest.fixture
@@ -32,17 +27,37 @@ def folder(tmp_path, monkeypatch, one_block):
     return tmp_path
 
 
+def call(*argv, stdin=None):
+    """Call the command; an unexpected exception is let out."""
+    done = CliRunner().invoke(app, [str(a) for a in argv], input=stdin)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
 @pytest.fixture
 def lmsi():
-    """Call the command; an unexpected exception is let out."""
-
-    def call(*argv, stdin=None):
-        done = CliRunner().invoke(app, [str(a) for a in argv], input=stdin)
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done
-
     return call
+
+
+@pytest.fixture(scope="session")
+def drawn(one_block, tmp_path_factory):
+    """Where ``SAMPLE`` was called, once for all tests."""
+    place = tmp_path_factory.mktemp("drawn")
+    (place / "q.jsonl").write_text(QUESTIONS)
+    (place / "m.gguf").symlink_to(one_block)
+    own = {"q.jsonl": place / "q.jsonl", "m.gguf": place / "m.gguf", "r": place / "r"}
+    assert call(*(own.get(word, word) for word in commands.SAMPLE.split())).exit_code == 0
+    return place
+
+
+@pytest.fixture
+def sampled(folder, drawn):
+    """The folder with a run ``r``, as ``SAMPLE`` leaves it."""
+    shutil.copytree(drawn / "r", folder / "r")
+    file = folder / "r" / "run.toml"
+    file.write_text(file.read_text().replace(str(drawn), str(folder)))
+    return folder
 
 
 @pytest.fixture
@@ -52,6 +67,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(client, "FIRST", 0.005)
     for name in ("LMSI_API_KEY", "OPENAI_API_KEY", "SSL_CERT_FILE", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
-    (tmp_path / "q.jsonl").write_text(served.QUESTIONS)
-    (tmp_path / "test.jsonl").write_text(served.LABELLED)
+    (tmp_path / "q.jsonl").write_text(commands.QUESTIONS)
+    (tmp_path / "test.jsonl").write_text(commands.LABELLED)
     return tmp_path

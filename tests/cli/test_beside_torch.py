@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 SMALL = """
 [sample]
 threads = 1
-paths = 4
-max_tokens = 96
+paths = 2
+max_tokens = 64
 [vote]
 min_votes = 1
 [train]
@@ -29,7 +29,7 @@ rank = 4
 [eval]
 threads = 1
 modes = ["cot"]
-max_tokens = 96
+max_tokens = 64
 """
 QUESTIONS = [
     ("Tom has 3 pens. Tom gets 4 more. How many pens does Tom have now?", 7),

@@ -4,15 +4,14 @@ import json
 
 import chat_models as chat
 import pytest
-from bad_input_cases import SAMPLE
+from commands import SAMPLE, give_answers, refused, settings
 
 from lmsi_cli import aside
-from lmsi_cli.engine.base import path_seed
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.template import ChatTemplate
-from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Path, TrainExample
+from lmsi_cli.jsonl import read_records
+from lmsi_cli.records import TrainExample
 from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
@@ -39,98 +38,51 @@ def sample(model, *more):
     return [*SAMPLE.replace("m.gguf", f"{model}.gguf").split(), "--json", *more]
 
 
-def settings(root="r"):
-    return RunDir(root).load_settings()["sample"]
-
-
-def test_the_choice_is_the_files_and_is_written_down(talks, lmsi):
-    lmsi(*sample("chatml"))
-    assert settings()["chat"] == "on"
-    lmsi(*sample("m"), "-o", "plain")
-    assert settings("plain")["chat"] == "off"
-    lmsi(*sample("chatml"), "-o", "off", "--chat", "off")
-    assert settings("off")["chat"] == "off"
+@pytest.mark.parametrize(
+    ("argv", "chat"), [(("chatml",), "on"), (("m",), "off"), (("chatml", "--chat", "off"), "off")]
+)
+def test_the_choice_is_the_files_and_is_written_down(talks, lmsi, argv, chat):
+    lmsi(*sample(*argv))
+    assert settings()["chat"] == chat
 
 
 def test_a_run_goes_on_in_its_own_form_only(talks, lmsi):
     lmsi(*sample("chatml"))
     assert lmsi(*sample("chatml", "--chat", "on")).exit_code == 0
-    done = lmsi(*sample("chatml", "--chat", "off"))
-    assert "chat: on in the run folder, off now" in done.stderr
+    refused(lmsi(*sample("chatml", "--chat", "off")), "chat: on in the run folder, off now")
     done = lmsi(*sample("chatml", "--system", "Be brief."))
-    assert "system:  in the run folder, Be brief. now" in done.stderr
-
-
-REFUSED = {
-    "no template": (("m", "--chat", "on"), "m.gguf: this file has no chat template"),
-    "broken": (("broken",), "broken.gguf: its chat template is broken: "),
-    "refuses": (("refuses",), "refuses.gguf: its chat template refuses the prompt: only tools"),
-    "system": (("m", "--system", "x"), "--system needs a conversation, and prompts are plain text"),
-    "form": (("chatml", "--set", "few_shot=both"), "--set few_shot: expected one of auto, turns"),
-    "choice": (("chatml", "--chat", "yes"), "--chat: expected one of auto, on, off"),
-    "variable, plain": (
-        ("m", "--template-var", "a=1"), "--template-var needs a conversation, and prompts are"
-    ),
-    "variable, off": (
-        ("switch", "--chat", "off", "--template-var", "enable_thinking=false"),
-        "--template-var needs a conversation, and prompts are plain text: --chat off",
-    ),
-    "unknown variable": (
-        ("switch", "--template-var", "enable_thinkin=false"),
-        "switch.gguf: its chat template has no variable 'enable_thinkin' to set\n"
-        "hint: it has: enable_thinking\n",
-    ),
-    "refused value": (
-        ("switch", "--template-var", "enable_thinking=no"),
-        "switch.gguf: its chat template refuses the prompt with enable_thinking=no: true or false\n"
-        "hint: another value, or none; its variables: enable_thinking\n",
-    ),
-    "no value": (("switch", "--template-var", "x"), "--template-var: expected NAME=VALUE"),
-    "Python's": (
-        ("switch", "--template-var", "enable_thinking=False"),
-        "--template-var enable_thinking=False: would be the word False",
-    ),
-    "twice": (
-        ("switch", "--template-var", "x=0", "--template-var", "x=1"),
-        "--template-var x=1: x is given twice",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=["draw", "dry"])
-@pytest.mark.parametrize(("argv", "told"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_asked_is_one_line(talks, lmsi, argv, told, dry):
-    done = lmsi(*sample(argv[0], *argv[1:], *dry))
-    assert done.exit_code == 1 and done.stdout == ""
-    assert done.stderr.startswith(f"error: {told}")
-    assert not RunDir("r").paths.exists()
-
-
-def give_answers(run):
-    """An untrained talker says nothing; put words into its mouth."""
-    write_records(
-        run.paths,
-        [
-            Path(
-                question_id=q, path=i, seed=path_seed(0, q, i),
-                num_generated_tokens=9, logprob=-1.0,
-                text="<think>4 + 3 = 9</think>\n\n3 + 4 = 7. The answer is 7.",
-                stop_reason="answer", predicted_answer="7", extract_rule="marker",
-            )
-            for q in "ab" for i in range(2)
-        ],
-    )  # fmt: skip
+    refused(done, "system:  in the run folder, Be brief. now")
 
 
 OFF = ("--template-var", "enable_thinking=false")
+REFUSED = {
+    "no template": (("m", "--chat", "on"), "m.gguf: this file has no chat template", ""),
+    "broken": (("broken",), "broken.gguf: its chat template is broken: ", "--chat off"),
+    "refuses": (("refuses",), "refuses.gguf: its chat template refuses ... only tools", ""),
+    "system": (("m", "--system", "x"), "--system needs a conversation", ""),
+    "form": (("chatml", "--set", "few_shot=both"), "--set few_shot: ... auto, turns", ""),
+    "variable, off": (("switch", "--chat", "off", *OFF), "--template-var ... --chat off", ""),
+    "unknown variable": (("switch", "--template-var", "enable_thinkin=false"),
+                         "switch.gguf: ... no variable 'enable_thinkin'", "enable_thinking"),
+    "refused value": (("switch", "--template-var", "enable_thinking=no"),
+                      "switch.gguf: ... refuses ... enable_thinking=no", "enable_thinking"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "told", "hint"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_asked_is_one_line(talks, lmsi, argv, told, hint):
+    for dry in ([], ["--dry-run"]):
+        refused(lmsi(*sample(*argv, *dry)), *told.split(" ... "), hint=hint)
+    assert not RunDir("r").paths.exists()
+
+
+THOUGHT = "<think>4 + 3 = 9</think>\n\n3 + 4 = 7. The answer is 7."
 
 
 @pytest.mark.parametrize(
     ("model", "more"),
     [
-        ("chatml", ()),
         ("chatml", ("--set", "few_shot=message")),
-        ("chatml", ("--system", "Be brief.")),
         ("listens", ("--system", "/no_think")),
         ("lists", ("--system", "Be brief.")),
         ("switch", OFF),
@@ -141,7 +93,7 @@ def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
     lmsi(*sample(model, "--prompt", "cot-few", *more))
     dry = json.loads(lmsi(*sample(model, "--prompt", "cot-few", *more, "--dry-run")).stdout)
     run = RunDir("r")
-    give_answers(run)
+    give_answers(run, THOUGHT)
     assert lmsi("vote", "r").exit_code == 0
     examples = list(read_records(run.train, TrainExample))
     assert {e.format for e in examples} == {"cot-few", "direct-few", "cot-zero", "direct-zero"}
@@ -166,15 +118,14 @@ def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
 
 def test_a_talker_trains_and_is_examined_in_its_own_form(talks, lmsi):
     lmsi(*sample("chatml"))
-    give_answers(RunDir("r"))
+    give_answers(RunDir("r"), THOUGHT)
     lmsi("vote", "r")
     told = lmsi("train", "r", "--max-steps", "1", "--rank", "1", "--json", "--quiet")
     assert told.exit_code == 0, told.stderr
     evaluate = ["eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"]
     for more in ([], ["--set", "chat=off"], ["--set", "few_shot=message", "--prompt", "cot-few"]):
         assert lmsi(*evaluate, *more, "--json", "--quiet").exit_code == 0
-    done = lmsi(*evaluate, "--set", "chat=off", "--set", "system=x")
-    assert done.stderr.startswith("error: --system needs a conversation")
+    refused(lmsi(*evaluate, "--set", "chat=off", "--set", "system=x", "-q"), "--system needs")
     results = list(RunDir("r").eval_dir.glob("*.result.json"))
     assert len(results) == 3  # each form is another evaluation
 
@@ -183,21 +134,18 @@ def test_a_talker_trains_and_is_examined_in_its_own_form(talks, lmsi):
 
 
 def test_a_variable_belongs_to_the_run(talks, lmsi):
+    lmsi(*sample("switch", "-o", "none"))
+    assert "template_var" not in settings("none")
     lmsi(*sample("switch", *OFF))
     assert settings()["template_var"] == ["enable_thinking=false"]
     assert lmsi(*sample("switch", *OFF, "-n", "3")).exit_code == 0
-    for other, told in (((), "not set"), (("--template-var", "enable_thinking=true"), "true")):
-        done = lmsi(*sample("switch", *other))
-        assert done.exit_code == 1
-        assert "template_var: ['enable_thinking=false'] in the run folder" in done.stderr
-        assert told in done.stderr.partition("in the run folder")[2]
-
-
-def test_a_folder_from_before_there_were_variables_goes_on(talks, lmsi):
-    lmsi(*sample("switch"))
-    assert "template_var" not in settings()
-    done = lmsi(*sample("switch", *OFF))
-    assert "template_var: not set in the run folder, ['enable_thinking=false'] now" in done.stderr
+    own, on = "['enable_thinking=false']", ("--template-var", "enable_thinking=true")
+    for more, told in (
+        ((), f"template_var: {own} in the run folder, not set now"),
+        (on, f"template_var: {own} in the run folder, ['enable_thinking=true'] now"),
+        (("-o", "none", *OFF), f"template_var: not set in the run folder, {own} now"),
+    ):
+        refused(lmsi(*sample("switch", *more)), told)
 
 
 def test_a_variable_comes_from_the_config_file_too(talks, lmsi):
@@ -207,21 +155,24 @@ def test_a_variable_comes_from_the_config_file_too(talks, lmsi):
     shown = dry(lmsi, "switch", "--config", "c.toml", "--template-var", "enable_thinking=true")
     assert spelt(shown).endswith("<think>\n") and shown["begun"] == "<think>\n"
     (talks / "c.toml").write_text("[sample]\ntemplate_var = { enable_thinking = false }\n")
-    done = lmsi(*sample("switch", "--config", "c.toml"))
-    assert done.stderr.startswith("error: c.toml [sample] template_var: expected NAME=VALUE")
+    told = "c.toml [sample] template_var: expected NAME=VALUE"
+    refused(lmsi(*sample("switch", "--config", "c.toml")), told)
 
 
 @pytest.mark.parametrize(
-    ("text", "more"),
+    ("text", "flag", "kept"),
     [
-        ("", ("--set", "sample.template_var=enable_thinking=false")),
-        ('[sample]\ntemplate_var = ["enable_thinking=false"]\n', ()),
+        ("", "template_var=enable_thinking=false", {"template_var": [OFF[1]]}),
+        ('template_var = ["enable_thinking=false"]', "", {"template_var": [OFF[1]]}),
+        ('chat = "off"', "", {"chat": "off"}),
+        ('chat = "off"', "chat=on", {"chat": "on"}),
     ],
 )
-def test_run_takes_variables_from_the_flag_and_from_the_file(talks, lmsi, text, more):
-    (talks / "c.toml").write_text(f"{text}\n[run]\npaths = 1\n")
+def test_run_takes_the_form_from_the_flag_or_else_from_the_file(talks, lmsi, text, flag, kept):
+    (talks / "c.toml").write_text(f"[sample]\npaths = 1\nmax_tokens = 4\n{text}\n")
+    more = ("--set", f"sample.{flag}") if flag else ()
     lmsi("run", "q.jsonl", "-m", "switch.gguf", "-o", "x", "--config", "c.toml", *more)
-    assert settings("x")["template_var"] == ["enable_thinking=false"]
+    assert settings("x").items() >= kept.items()
 
 
 def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch):
@@ -235,7 +186,7 @@ def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch
         return text
 
     lmsi(*sample("switch", *OFF))
-    give_answers(RunDir("r"))
+    give_answers(RunDir("r"), THOUGHT)
     lmsi("vote", "r")
     monkeypatch.setattr(ChatTemplate, "write", write)
     # training here, and not in a process of its own, where nobody could listen
@@ -307,22 +258,3 @@ def test_the_forms_of_a_few_shot_prompt(talks, lmsi):
     assert spelt(one).count("<|im_start|>assistant") == 1
     assert spelt(one).count("\nA: ") == 8 and "\nA: " not in spelt(turns)
     assert turns["shared_prefix"] > 100 and one["shared_prefix"] > 100
-
-
-def test_chat_is_taken_from_the_config_file_by_run(talks, lmsi):
-    (talks / "c.toml").write_text('[sample]\nchat = "off"\npaths = 1\nmax_tokens = 4\n')
-    lmsi("run", "q.jsonl", "-m", "chatml.gguf", "-o", "x", "--config", "c.toml")
-    assert settings("x")["chat"] == "off"
-    lmsi(
-        "run",
-        "q.jsonl",
-        "-m",
-        "chatml.gguf",
-        "-o",
-        "y",
-        "--config",
-        "c.toml",
-        "--set",
-        "sample.chat=on",
-    )
-    assert settings("y")["chat"] == "on"

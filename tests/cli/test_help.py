@@ -71,20 +71,20 @@ def test_help_shows_every_setting_and_its_default(command):
 
 
 @pytest.mark.parametrize(
-    ("argv", "code", "told"),
+    ("argv", "told"),
     [
-        (["sample", "q", "-o", "r", "--set", "paths"], 1, "--set paths: expected NAME=VALUE"),
-        (["sample", "q", "-o", "r", "--set", "nowhere.paths=1"], 1, "tables: sample, vote"),
-        (["sample", "q", "-o", "r", "--set", "path=1"], 1, "did you mean 'paths'?"),
-        (["sample", "q", "-o", "r", "--set", "top_k=-1"], 1, "top_k: expected a whole number"),
-        (["run", "q", "-o", "r", "--set", "vote.min_share=2"], 1, "min_share: expected a number"),
-        (["-q", "sample", "q", "--set=top_k=3", "-o", "r", "-v"], 1, "q: "),
+        ("sample q -o r --set paths", "--set paths: expected NAME=VALUE"),
+        ("sample q -o r --set nowhere.paths=1", "tables: sample, vote"),
+        ("sample q -o r --set path=1", "did you mean 'paths'?"),
+        ("sample q -o r --set top_k=-1", "top_k: expected a whole number"),
+        ("run q -o r --set vote.min_share=2", "min_share: expected a number"),
+        ("-q sample q --set=top_k=3 -o r -v", "q: "),
     ],
 )
-def test_a_setting_without_a_flag_goes_by_name(tmp_path, monkeypatch, argv, code, told):
+def test_a_setting_without_a_flag_goes_by_name(tmp_path, monkeypatch, argv, told):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, argv)
-    assert done.exit_code == code and told in done.stderr
+    done = CliRunner().invoke(app, argv.split())
+    assert done.exit_code == 1 and told in done.stderr
 
 
 def test_defaults_are_shown_as_they_would_be_typed():
@@ -97,15 +97,13 @@ def test_defaults_are_shown_as_they_would_be_typed():
         assert told in text
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_needs_no_heavy_package(command):
-    code = (
-        "import sys; from lmsi_cli.cli.main import app; from typer.testing import CliRunner; "
-        "done = CliRunner().invoke(app, sys.argv[1:]); "
-        f"sys.exit(str(done.exit_code or {HEAVY} & set(sys.modules) or ''))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, "--help"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stderr.strip() == ""
+def test_help_needs_no_heavy_package():
+    code = f"""
+import sys
+from typer.testing import CliRunner
+from lmsi_cli.cli.main import app
+for command in {[[], *COMMANDS]}:
+    assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0, command
+    assert not {HEAVY} & set(sys.modules), command
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,16 +3,16 @@
 import json
 import shutil
 
+import builders
 import pytest
 from typer.testing import CliRunner
 
 from lmsi_cli.catalog import find_model
 from lmsi_cli.cli.main import app
 from lmsi_cli.jsonl import write_records
-from lmsi_cli.records import Path, Question
-from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.records import Question
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import pick_task
-from lmsi_cli.stages.measure import _task as examined_as
 from lmsi_cli.tasks.loader import task_names
 from lmsi_cli.tasks.readers import set_name
 from lmsi_cli.voting import vote
@@ -63,11 +63,6 @@ def test_explain_ends_with_the_answer(words, last):
     assert out.strip().splitlines()[-1].startswith(last)
 
 
-def test_explain_reads_stdin():
-    done = CliRunner().invoke(app, ["explain", "-"], input="The answer is [bold]3.")
-    assert "answer 3: The answer is [bold]>>3<<." in done.stdout
-
-
 HOSTILE = "\x1b[2J\x9b31m[red]:smiley: The answer is 4\x07\u202e."
 
 
@@ -89,8 +84,10 @@ def test_a_mistake_of_a_hostile_file_cannot_either(tmp_path):
 
 
 def test_explain_takes_bytes_that_are_no_text():
-    done = CliRunner().invoke(app, ["explain", "-"], input=b"\xff\xfe The answer is 3.")
-    assert done.exit_code == 0 and "answer 3: " in done.stdout
+    done = CliRunner().invoke(app, ["explain", "-"], input=b"\xff\xfe The answer is [bold]3.")
+    assert (
+        done.exit_code == 0 and "answer 3: \ufffd\ufffd The answer is [bold]>>3<<." in done.stdout
+    )
     assert call("explain", "\udcff The answer is 3.", "--json")[0] == 0
 
 
@@ -101,12 +98,7 @@ def test_explain_knows_its_kinds():
 
 
 def path(index, text, answer, **other):
-    rule = "marker" if answer else None
-    fields = dict(seed=1, num_generated_tokens=9, logprob=-1.0, stop_reason="answer") | other
-    return Path(
-        question_id="q7", path=index, text=text, predicted_answer=answer, extract_rule=rule,
-        **fields,
-    )  # fmt: skip
+    return builders.path(index, answer, text, question_id="q7", **other)
 
 
 @pytest.fixture
@@ -191,22 +183,3 @@ def test_a_set_names_its_task_and_its_results(tmp_path, gguf):
     assert pick_task("auto", model, "strategyqa:dev.json").name == "strategyqa"
     assert pick_task("svamp", model, "strategyqa:dev.json").name == "svamp"
     assert pick_task("auto", model, "dev.jsonl").name in ("number", "tinymath")
-
-
-def test_a_set_is_examined_as_sampled_unless_its_answers_are_others(run):
-    folder = run[0]
-    assert examined_as(folder, "gsm8k:test.jsonl", "auto").name == "number"
-    assert examined_as(folder, "strategyqa:dev.json", "auto").name == "strategyqa"
-    assert examined_as(folder, "strategyqa:dev.json", "svamp").name == "svamp"
-    assert examined_as(folder, "test.jsonl", "auto").name == "number"
-
-
-def test_eval_refuses_answers_of_another_kind_before_a_model_is_loaded(run, gguf, tmp_path):
-    folder = run[0]
-    saved = {"task": "arc", "task_name": "arc", "chat": "off", "model": str(gguf)}
-    folder.save_settings("sample", {**saved, "model_sha256": sha256_file(gguf)})
-    data = tmp_path / "t.jsonl"
-    data.write_text(json.dumps({"id": "a", "question": OPTIONS, "answer": "yes"}))
-    code, _, err = call("eval", str(folder.root), "--data", str(data))
-    assert code == 1
-    assert "question 'a': its answer 'yes' is not a choice (1 of 1 questions)" in err

@@ -1,124 +1,128 @@
-"""A sampling run that is killed again and again loses nothing and draws nothing twice."""
+"""Sampling and training under kill -9: nothing is lost or done twice, and the numbers agree."""
 
 import json
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import forked
 import pytest
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+from lmsi_cli.catalog import cards
+from lmsi_cli.run_folder import RunDir
 
-TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
-KILLS = 20
-QUESTIONS, PATHS = 12, 10
-
-
-def sampling(folder, *more):
-    return [
-        "sample", str(TINYMATH / "questions.jsonl"), "-o", str(folder), "--limit", str(QUESTIONS),
-        "-n", str(PATHS), "--set", "parallel=8", "--threads", "1", "--quiet", *more,
-    ]  # fmt: skip
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
+]
 
 
-def command(folder, *more):
-    code = "from lmsi_cli.cli.main import main; main()"
-    return [sys.executable, "-c", code, *sampling(folder, *more)]
-
-
-def start(folder):
-    return forked.lmsi(*sampling(folder), err=folder.with_suffix(".err"))
-
-
-def finish(folder):
-    assert forked.ended(start(folder)) == 0, folder.with_suffix(".err").read_text()
-
-
-def lines(folder):
-    file = folder / "paths.jsonl"
+def lines(file):
+    """The lines of a file that are whole."""
     data = file.read_bytes() if file.exists() else b""
     return data[: data.rfind(b"\n") + 1].splitlines()
 
 
-def by_key(folder):
-    found = [json.loads(line) for line in lines(folder)]
+class Command:
+    """One command on one run folder, to be killed and given again."""
+
+    def __init__(self, root, *argv):
+        self.run, self.argv, self.err = RunDir(root), argv, root.with_suffix(".err")
+
+    def start(self):
+        return forked.lmsi(*self.argv, err=self.err)
+
+    def finish(self):
+        """Work to the end; what was said meanwhile."""
+        assert forked.ended(self.start()) == 0, self.err.read_text()
+        return self.err.read_text()
+
+    def kill_when(self, there, pause=0.0):
+        """Start it, and kill it ``pause`` seconds after something is the case."""
+        process = self.start()
+        while not there() and process.is_alive():
+            time.sleep(0.0005)
+        time.sleep(pause)
+        process.kill()
+        ended = forked.ended(process)
+        assert ended == -signal.SIGKILL, self.err.read_text()  # it had not ended by itself
+
+
+KILLS, QUESTIONS, PATHS = 8, 12, 6
+
+
+def sampling(folder, model):
+    asked = cards()["tinymath"].parent / "questions.jsonl"
+    size = ["--limit", QUESTIONS, "-n", PATHS, "--max-tokens", 48, "--threads", 1, "-q"]
+    how = ["--prompt", "cot-zero", "--set", "parallel=8", "--set", "kv=split"]
+    return Command(folder, "sample", asked, "-m", model, "-o", folder, *size, *how)
+
+
+def by_key(command):
+    found = [json.loads(line) for line in lines(command.run.paths)]
     keys = [(p["question_id"], p["path"]) for p in found]
-    assert len(keys) == len(set(keys))
+    assert len(keys) == len(set(keys)) == QUESTIONS * PATHS
     return dict(zip(keys, found, strict=True))
 
 
-def live(folder, rng):
-    """One life: let it write one to seven more lines, go on for a moment, kill it.
-
-    Counted in lines and not in seconds, so that a fast machine is not done before the last kill.
-    """
-    goal = len(lines(folder)) + rng.randint(1, 7)
-    process = start(folder)
-    while len(lines(folder)) < goal and process.is_alive():
-        time.sleep(0.005)
-    time.sleep(rng.uniform(0, 0.1))
-    process.kill()
-    assert forked.ended(process) == -signal.SIGKILL  # it had not ended by itself
-    return lines(folder)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    finish(folder)
-    return by_key(folder)
-
-
-def test_twenty_kills(tmp_path, uninterrupted):
+def test_sampling_that_is_killed_again_and_again(tmp_path, one_block):
     """Every line that was there at a kill is kept as it was, and all paths are the same in the end.
 
     To the last bit of every log-probability: in a split cache what a path is does not depend on
-    what shares its batches.
+    what shares its batches. Kills are counted in lines and not in seconds, so that a fast machine
+    is not done before the last one.
     """
-    folder, rng, seen = tmp_path / "run", random.Random(7), []
+    whole, killed = (sampling(tmp_path / name, one_block) for name in ("whole", "killed"))
+    rng, seen = random.Random(7), []
     for _ in range(KILLS):
-        now = live(folder, rng)
+        goal = len(seen) + rng.randint(1, 7)
+        killed.kill_when(lambda goal=goal: len(lines(killed.run.paths)) >= goal, rng.random() / 10)
+        now = lines(killed.run.paths)
         assert now[: len(seen)] == seen
         seen = now
-    finish(folder)
-    assert (folder / "paths.jsonl").read_bytes().endswith(b"\n")
-    assert lines(folder)[: len(seen)] == seen
-    resumed = by_key(folder)
-    assert resumed == uninterrupted
+    killed.finish()
+    assert killed.run.paths.read_bytes().endswith(b"\n")
+    assert lines(killed.run.paths)[: len(seen)] == seen
+    whole.finish()
+    assert by_key(killed) == by_key(whole)
 
 
-def test_ctrl_c_says_so_and_the_same_command_goes_on(tmp_path):
-    folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+SETTINGS = ["--max-steps", "24", "--rank", "4", "--set", "dropout=0.1", "--batch-size", "4",
+            "--set", "checkpoint_every=3", "--set", "eval_every=6"]  # fmt: skip
+
+
+def example(n):
+    return {"prompt": f"Q: Tom has {n} pens. Tom gets 4 more. How many pens?\nA:",
+            "completion": f" Tom has {n} + 4 = {n + 4}. The answer is {n + 4}.",
+            "format": "cot-zero", "question_id": f"q{n}", "path": 0}  # fmt: skip
+
+
+def numbers(file):
+    """The lines of a log without what a clock says."""
+    found = [json.loads(line) for line in lines(file)]
+    assert found
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in found]
+
+
+def test_a_killed_training_ends_with_the_same_numbers(sampled):
+    """Of two run folders with the same 90 examples, the training of one is killed four times."""
+    RunDir("r").train.write_text("".join(json.dumps(example(n)) + "\n" for n in range(90)))
+    whole, killed = (
+        Command(shutil.copytree("r", sampled / name), "train", name, "-q", *SETTINGS)
+        for name in ("whole", "killed")
     )
-    while not lines(folder):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130
-    assert out == ""
-    assert err == "interrupted; what was finished is saved, the same command goes on\n"
-    kept = lines(folder)
-    subprocess.run(command(folder, "--limit", "4"), check=True, capture_output=True)
-    assert lines(folder)[: len(kept)] == kept
-
-
-def test_two_processes_do_not_share_a_folder(tmp_path):
-    folder = tmp_path / "run"
-    first = subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        while not lines(folder):
-            assert first.poll() is None
-            time.sleep(0.01)
-        second = subprocess.run(command(folder), capture_output=True, text=True, check=False)
-        assert second.returncode == 1
-        assert f"is in use by process {first.pid}" in second.stderr
-    finally:
-        first.kill()
-        first.communicate()
+    whole.finish()
+    run, half = killed.run, killed.run.checkpoint.with_name(f"{killed.run.checkpoint.name}.tmp")
+    killed.kill_when(lambda: len(lines(run.train_log)) == 2)  # before any checkpoint of its own
+    killed.kill_when(lambda: len(lines(run.train_log)) >= 5)  # in mid-step
+    killed.kill_when(half.exists)  # in mid-write
+    killed.kill_when(lambda: len(lines(run.validation_log)) >= 4)
+    assert "going on after step" in killed.finish()
+    assert numbers(run.train_log) == numbers(whole.run.train_log)
+    assert numbers(run.validation_log) == numbers(whole.run.validation_log)
+    for name in ("adapter_model.safetensors", "adapter.gguf", "adapter_config.json"):
+        assert (run.adapter / name).read_bytes() == (whole.run.adapter / name).read_bytes(), name
+    assert not run.checkpoint.exists() and not run.best_checkpoint.exists()

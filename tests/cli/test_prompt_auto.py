@@ -5,6 +5,7 @@ import json
 import chat_models as chat
 import msgspec
 import pytest
+from commands import refused
 
 from lmsi_cli.engine import parse_output
 from lmsi_cli.jsonl import read_records, write_records
@@ -35,13 +36,6 @@ def place(folder):
     write(folder / "four.jsonl", ASKED[:4])
     (folder / "w.toml").write_text(FILE)
     return folder
-
-
-def one_line(done, told):
-    assert (done.exit_code, done.stdout) == (1, "")
-    lines = done.stderr.splitlines()
-    assert lines[0].startswith(f"error: {told}") and lines[1].startswith("hint: ")
-    assert len(lines) == 2
 
 
 @pytest.mark.slow
@@ -75,9 +69,9 @@ def test_a_trial_is_told_kept_and_held_once(place, lmsi):
     ("source", "more"), [("four.jsonl", ()), ("six.jsonl", ("--limit", 4))], ids=["four", "limit"]
 )
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["draw", "dry"])
-def test_too_few_questions_for_a_trial_are_one_line(place, lmsi, source, more, dry):
+def test_too_few_questions_for_a_trial_are_refused(place, lmsi, source, more, dry):
     done = lmsi("sample", source, "-m", "m.gguf", "-o", "r", *AUTO_SET, *more, *dry)
-    one_line(done, "--prompt auto: 4 questions are too few to try wordings on")
+    refused(done, "--prompt auto: 4 questions are too few to try wordings on")
     assert not RunDir("r").paths.exists()
 
 
@@ -150,7 +144,7 @@ def test_a_folder_is_held_to_its_wording(place, lmsi):
         (("--set", "few_shot=message"), "few_shot: turns in the run folder, message now"),
     ):
         done = lmsi(*argv, *more)
-        one_line(done, "the paths in r had other settings: ")
+        refused(done, "the paths in r had other settings: ")
         assert told in done.stderr
 
 
@@ -162,5 +156,5 @@ def test_a_variable_that_the_template_does_not_take_ends_before_a_trial(place, g
         ("enable_thinking=no", "switch.gguf: its chat template refuses the prompt with"),
     ):
         for dry in ((), ("--dry-run",)):
-            one_line(lmsi(*argv, given, *dry), told)
+            refused(lmsi(*argv, given, *dry), told)
     assert not RunDir("r").paths.exists()

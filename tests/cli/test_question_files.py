@@ -1,87 +1,99 @@
-"""Question files as programs and authors write them, from the command line to the run folder."""
+"""The matrix of question files: every format through every command that reads one."""
 
 import io
 import json
 
 import pytest
+from commands import SAMPLE
 
 from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
-DRAW = "-m m.gguf -o r --threads 1 -n 1 --max-tokens 4 --quiet"
+ROWS = [{"id": "a", "question": "1?", "answer": "4"}, {"id": "b", "question": "2?", "answer": "6"}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+PANDAS = (
+    '{"id": 1.0, "question": "1?", "answer": 4.0}\n{"id": 2.0, "question": "2?", "answer": NaN}\n'
+)
 MATH = (
     '{"problem": "3 * 4?", "solution": "It is $\\\\boxed{12}$."}\n'
     '{"problem": "1 + 1?", "solution": "We want $\\\\boxed 2$."}\n'
 )
-MEASURE = "--modes cot --threads 1 --max-tokens 4 --json --quiet"
 BOOLQ = '{"question": "is it wet", "title": "Rain", "answer": true, "passage": "It rains."}\n'
-FILES = {
-    "carriage returns, CSV": ("q.csv", "id,question,answer\rq1,1?,4\rq2,2?,6\r", ["1?", "2?"]),
-    "carriage returns, text": ("q.txt", "1?\r2?\r", ["1?", "2?"]),
-    "true and false": ("q.jsonl --task strategyqa", BOOLQ, ["It rains.\n\nis it wet"]),
-    "BoolQ": ("boolq:q.jsonl", BOOLQ, ["It rains.\n\nIs it wet?"]),
-    "boxes without braces": ("math:q.jsonl", MATH, ["3 * 4?", "1 + 1?"]),
-}
+SPANS = {"spans": ["4", "4 yard", "4"], "types": ["number", "span", "number"]}
+DROP = {"query_id": "v1", "passage": "A 4 yard kick.", "question": "How far?"}
 
 
-def asked():
-    return [json.loads(line)["question"] for line in RunDir("r").questions.read_text().splitlines()]
-
-
-@pytest.mark.parametrize(("source", "content", "expected"), FILES.values(), ids=FILES.keys())
-def test_the_questions_are_those_of_the_file(folder, lmsi, source, content, expected):
-    if source.startswith("math:"):
-        pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
-    name = source.split()[0].rpartition(":")[2]
-    (folder / name).write_text(content)
-    done = lmsi("sample", *source.split(), *DRAW.split())
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert asked() == expected
-
-
-def test_what_pandas_wrote_is_read_and_a_missing_answer_is_told(folder, lmsi):
-    rows = [
-        '{"id": 1.0, "question": "1?", "answer": 4.0}',
-        '{"id": 2.0, "question": "2?", "answer": NaN}',
-    ]
-    (folder / "p.jsonl").write_text("\n".join(rows))
-    done = lmsi("sample", "p.jsonl", *DRAW.split())
-    assert (done.exit_code, asked()) == (0, ["1?", "2?"])
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("p.jsonl:2: ") and "NaN" in done.stderr
-
-
-@pytest.mark.parametrize("source", ["own.parquet", "own.arrow", "saved"])
-def test_tables_and_saved_folders_are_read(folder, lmsi, source):
-    pa = pytest.importorskip("pyarrow", reason="tables need the extra `parquet`")
+def parquet(file):
+    from pyarrow import Table
     from pyarrow.parquet import write_table
 
-    table = pa.table({"question": ["1?", "2?"], "answer": ["4", "6"]})
-    write_table(table, folder / "own.parquet")
-    with pa.ipc.new_stream(stream := io.BytesIO(), table.schema) as file:
-        file.write_table(table)
-    (folder / "saved").mkdir()
-    for target in ("own.arrow", "saved/data-00000-of-00001.arrow"):
-        (folder / target).write_bytes(stream.getvalue())
-    assert lmsi("sample", source, *DRAW.split()).exit_code == 0
-    assert asked() == ["1?", "2?"]
+    write_table(Table.from_pylist(ROWS), file)
 
 
-def measured(lmsi, *argv):
-    done = lmsi("eval", "r", *argv, *MEASURE.split())
+def arrow(file):
+    import pyarrow as pa
+
+    file.parent.mkdir(exist_ok=True)
+    table = pa.Table.from_pylist(ROWS)
+    with pa.ipc.new_stream(stream := io.BytesIO(), table.schema) as writer:
+        writer.write_table(table)
+    file.write_bytes(stream.getvalue())
+
+
+MEASURE = "--modes cot --threads 1 --max-tokens 4 --json --quiet"
+BOTH = {"1?": "4", "2?": "6"}
+# The argument, the file, what is in it, and the questions with their right answers.
+FILES = [
+    ("q.jsonl", "q.jsonl", LINES, BOTH),
+    ("q.json", "q.json", LINES, BOTH),
+    ("q.csv", "q.csv", "id;question;answer\na;1?;4\nb;2?;6\n", BOTH),
+    ("cr.csv", "cr.csv", "id,question,answer\ra,1?,4\rb,2?,6\r", BOTH),
+    ("q.tsv", "q.tsv", "question\tid\tanswer\n1?\ta\t4\n2?\tb\t6\n", BOTH),
+    ("q.parquet", "q.parquet", parquet, BOTH),
+    ("q.arrow", "q.arrow", arrow, BOTH),
+    ("saved", "saved/data-00000-of-00001.arrow", arrow, BOTH),
+    ("math:m.jsonl", "m.jsonl", MATH, {"3 * 4?": "12", "1 + 1?": "2"}),
+    ("boolq:b.jsonl", "b.jsonl", BOOLQ, {"It rains.\n\nIs it wet?": "yes"}),
+    ("b.jsonl --task strategyqa", "b.jsonl", BOOLQ, {"It rains.\n\nis it wet": "yes"}),
+    ("drop:d.jsonl", "d.jsonl", json.dumps({**DROP, "answers_spans": SPANS}),
+     {"A 4 yard kick.\nHow far?": "4"}),
+    ("q.txt", "q.txt", "1?\n\n2?\n", {"1?": None, "2?": None}),
+    ("cr.txt", "cr.txt", "1?\r2?\r", {"1?": None, "2?": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FILES, ids=[case[0] for case in FILES])
+def test_sample_and_eval_read_every_format(sampled, lmsi, case):
+    source, name, content, expected = case
+    if callable(content):
+        pytest.importorskip("pyarrow", reason="tables need the extra `parquet`")
+        content(sampled / name)
+    else:
+        (sampled / name).write_text(content)
+    if source.startswith("math:"):
+        pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    draw = SAMPLE.replace("q.jsonl", source).replace("-o r", "-o drawn").split()
+    done = lmsi(*draw, "--quiet")
+    assert (done.exit_code, done.stderr) == (0, "")
+    kept = [json.loads(line) for line in RunDir("drawn").questions.read_text().splitlines()]
+    assert [q["question"] for q in kept] == list(expected)
+    assert {q["answer"] for q in kept} == {None}  # no right answer is near the paths
+    if None not in expected.values():
+        told = lmsi("eval", "r", "--data", *source.split(), *MEASURE.split())
+        assert told.exit_code == 0, told.stderr
+        (result,) = json.loads(told.stdout)
+        assert [q["gold"] for q in result["questions"]] == list(expected.values())
+
+
+@pytest.mark.parametrize("text", ["1?\n\n2?\n", LINES], ids=["text", "jsonl"])
+def test_questions_from_stdin(folder, lmsi, text):
+    done = lmsi(*SAMPLE.replace("q.jsonl", "-").split(), "--json", stdin=text)
+    assert json.loads(done.stdout)["paths"] == 4
+
+
+def test_a_missing_answer_is_told(folder, lmsi):
+    (folder / "p.jsonl").write_text(PANDAS)
+    done = lmsi(*SAMPLE.replace("q.jsonl", "p.jsonl").split(), "--quiet")
     assert done.exit_code == 0
-    (result,) = json.loads(done.stdout)
-    return {q["id"]: q["gold"] for q in result["questions"]}
-
-
-def test_right_answers_are_read_as_published(folder, lmsi):
-    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
-    assert lmsi("sample", "q.jsonl", *DRAW.split()).exit_code == 0
-    (folder / "m.jsonl").write_text(MATH)
-    assert list(measured(lmsi, "--data", "math:m.jsonl").values()) == ["12", "2"]
-    (folder / "b.jsonl").write_text(BOOLQ)
-    assert list(measured(lmsi, "--data", "boolq:b.jsonl").values()) == ["yes"]
-    said = {"spans": ["4", "4 yard", "4"], "types": ["number", "span", "number"]}
-    row = {"query_id": "v1", "passage": "A 4 yard kick.", "question": "How far?"}
-    (folder / "d.jsonl").write_text(json.dumps({**row, "answers_spans": said}))
-    assert measured(lmsi, "--data", "drop:d.jsonl") == {"v1": "4"}
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("p.jsonl:2: ") and "NaN" in done.stderr

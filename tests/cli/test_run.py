@@ -3,28 +3,26 @@
 import json
 
 import pytest
-
-from lmsi_cli.cli.run import _plan
-from lmsi_cli.config import RunConfig
+from commands import refused
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 SMALL = """
 [sample]
 threads = 1
-paths = 4
+paths = 3
 limit = 4
 max_tokens = 128
 [vote]
 min_votes = 1
 [train]
-max_steps = 3
+max_steps = 2
 batch_size = 4
 rank = 4
 [eval]
 threads = 1
 paths = 2
-limit = 3
+limit = 2
 max_tokens = 128
 """
 
@@ -64,7 +62,7 @@ def test_one_command_does_it_all(call, place):
     for variant in test["variants"]:
         assert [f["name"] for f in variant["figures"]] == names
     assert [p["line"] for p in test["pairs"]] == names
-    assert all(p["change"]["n"] == 3 for p in test["pairs"])
+    assert all(p["change"]["n"] == 2 for p in test["pairs"])
     written = {p.relative_to(place / "all").as_posix() for p in (place / "all").rglob("*")}
     assert {
         "run.toml", "questions.jsonl", "paths.jsonl", "votes.jsonl", "train.jsonl", "adapter",
@@ -72,7 +70,7 @@ def test_one_command_does_it_all(call, place):
         "adapter/log.jsonl", "adapter/lmsi.json", "eval",
     } <= written  # fmt: skip
     assert "adapter/checkpoint.safetensors" not in written
-    assert len((place / "all" / "paths.jsonl").read_text().splitlines()) == 4 * 4
+    assert len((place / "all" / "paths.jsonl").read_text().splitlines()) == 4 * 3
 
 
 def test_a_second_call_does_nothing_again(call, place):
@@ -81,7 +79,7 @@ def test_a_second_call_does_nothing_again(call, place):
     after = contents(place / "all"), contents(place / "all" / "adapter")
     assert after == before
     files = [place / "all" / "eval" / name for name in test["variants"][1]["answers"]]
-    assert sum(len(f.read_text().splitlines()) for f in files) == 3 * (1 + 1 + 2)
+    assert sum(len(f.read_text().splitlines()) for f in files) == 2 * (1 + 1 + 2)
 
 
 def test_single_commands_make_the_same_run(call, place):
@@ -91,7 +89,7 @@ def test_single_commands_make_the_same_run(call, place):
     models = cards()["tinymath"].parent
     call("sample", models / "questions.jsonl", "-o", "steps")
     summary = call("vote", "steps")
-    assert summary["paths"] == 4 * 4
+    assert summary["paths"] == 4 * 3
     trained = call("train", "steps")
     assert trained["proof"]["ok"] and trained["proof"]["moved"] > 0.001
     (test,) = call("eval", "steps", "--data", models / "test.jsonl")
@@ -107,30 +105,10 @@ def test_single_commands_make_the_same_run(call, place):
 
 def test_no_gold_answer_enters_training(place):
     for name in ("questions.jsonl", "paths.jsonl", "train.jsonl"):
-        for line in (place / "all" / name).read_text().splitlines():
-            assert json.loads(line).get("answer") is None
+        lines = (place / "all" / name).read_text().splitlines()
+        assert lines and not any(json.loads(line).get("answer") for line in lines), name
 
 
-def test_other_settings_are_refused_until_overwrite(call, lmsi, place):
+def test_other_settings_are_refused(call, lmsi):
     done = lmsi("train", "steps", "--rank", "2", "--config", "small.toml")
-    assert done.exit_code == 1
-    assert "rank: 4 in the run folder, 2 now" in done.stderr
-    trained = call("train", "steps", "--rank", "2", "--max-steps", "2", "--overwrite")
-    assert trained["summary"]["steps"] == 2
-
-
-def test_the_second_round_samples_with_the_first_adapter_and_trains_the_base(call, place):
-    call("run", "-o", "all", "--rounds", "2")
-    second = place / "all" / "round-2"
-    settings = (second / "run.toml").read_text()
-    assert str(place / "all" / "adapter" / "adapter.gguf") in settings
-    first = json.loads((place / "all" / "adapter" / "lmsi.json").read_text())
-    again = json.loads((second / "adapter" / "lmsi.json").read_text())
-    assert first["base_sha256"] == again["base_sha256"]
-
-
-def test_what_is_given_to_run_beats_the_sample_table():
-    table = {"sample": {"stop": "beta:0.9", "paths": 8}}
-    plan = _plan(RunConfig(paths=4), table, None, None, None)
-    sample = plan.settings.sample
-    assert (sample.stop, sample.paths) == ("beta:0.9", 4)
+    refused(done, "rank: 4 in the run folder, 2 now", hint="--overwrite", notes=1)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import servers
-from served import found, paths
+from commands import by_key, settings
 from servers import Front, behind, fails, llama_server
 
 pytest.importorskip("fastapi")
@@ -47,13 +47,11 @@ def sample(lmsi, url, *more, code=0):
 def test_greedy_paths_are_those_of_the_local_engine(asked, lmsi, served, gguf):
     with Front(behind(served)) as front:
         sample(lmsi, front.url, "--temperature", "0", "--paths", "1")
-    there = paths(asked)
+    there = by_key()
     here = ["--task", "tinymath", "-m", gguf, "--threads", "1", "--temperature", "0"]
     done = lmsi("sample", "q.jsonl", "-o", "local", "-q", *here, *SHORT, "--paths", "1")
     assert done.exit_code == 0, done.stderr
-    (asked / "run").rename(asked / "there")
-    (asked / "local").rename(asked / "run")
-    for key, local in paths(asked).items():
+    for key, local in by_key("local").items():
         for field in ("text", "predicted_answer", "extract_rule", "stop_reason"):
             assert there[key][field] == local[field]
         for field in ("logprob", "mean_logprob", "answer_logprob"):
@@ -70,29 +68,12 @@ def test_a_bad_line_loses_no_path_and_doubles_none(asked, lmsi, served):
     with Front(behind(served), misdeeds) as front:
         sample(lmsi, front.url, *more)
         assert not front.misdeeds
-    drawn = paths(asked)
+    drawn = by_key()
     assert drawn.keys() == {(f"q{i}", j) for i in range(3) for j in range(3)}
-    assert found(asked) == {
+    assert settings("run", "engine") == {
         "per_request": 1, "seeds": "sent", "logprobs": "told", "answers_as": "tiny",
     }  # fmt: skip
     assert all(p["logprob"] < 0 for p in drawn.values())
-
-
-def test_replies_of_another_model_on_the_way(asked, lmsi, served):
-    real, count = behind(served), []
-
-    def swapped(seen):
-        status, headers, data = real(seen)
-        count.append(seen)
-        if len(count) > 3:
-            data = data.replace(b'"model":"tiny"', b'"model":"huge"')
-        return status, headers, data
-
-    with Front(swapped) as front:
-        more = ["--paths", "2", "--max-tokens", "8", "--set", "concurrency=1"]
-        done = sample(lmsi, front.url, *more, code=1)
-    assert "answers with another model, huge; it was tiny before" in done.stderr
-    assert len(paths(asked)) == 1  # the list and the look before the run came first
 
 
 def test_a_server_that_dies_and_comes_back_elsewhere(asked, lmsi, gguf, tmp_path):
@@ -109,10 +90,10 @@ def test_a_server_that_dies_and_comes_back_elsewhere(asked, lmsi, gguf, tmp_path
         with Front(dies) as front:
             done = sample(lmsi, front.url, *more, code=1)
     assert "the same command again" in done.stderr
-    begun = paths(asked)
+    begun = by_key()
     assert 0 < len(begun) < 6
     with llama_server(gguf, tmp_path / "second") as second:
         sample(lmsi, f"http://127.0.0.1:{second.port}/v1", *more)
-    whole = paths(asked)
+    whole = by_key()
     assert whole.keys() == {(f"q{i}", j) for i in range(3) for j in range(2)}
     assert all(whole[key] == path for key, path in begun.items())

@@ -16,216 +16,80 @@ from pathlib import Path
 
 import pytest
 import servers
-from served import ALL, options, paths, sample
-from servers import Front, Model, fails
+from commands import ALL, PLAIN, ask, by_key, options, refused
+from servers import LETTERS, Front, Model, fails, lm_studio, rejects, told, unless, with_context
 
 import lmsi_cli
 
 KEY = "sk-geheim-0123456789"
 
 
-def everything(folder):
-    """All that was written, as one text."""
-    return "\n".join(
-        f.read_bytes().decode(errors="replace") for f in sorted(folder.rglob("*")) if f.is_file()
-    )
+def always(status, body, headers=None):
+    return lambda seen: (status, headers or {}, body)
 
 
-@pytest.mark.parametrize(
-    "misdeed",
-    [
-        fails(500),
-        fails(503, body=b"<html>Bad gateway</html>"),
-        fails(429, {"Retry-After": "0"}),
-        fails(200, body={"error": {"message": "overloaded"}}),
-        fails(200, body={"choices": []}),
-        fails(200, body=b"null"),
-        servers.resets,
-        servers.halves,
-        servers.page,
-        servers.cuts_a_character,
-    ],
-    ids=["500", "503", "429", "error", "no choices", "null", "reset", "half", "page", "utf-8"],
-)
-def test_a_passing_failure_costs_no_path(here, lmsi, misdeed):
-    with Front(Model(), misdeeds=[None, misdeed, misdeed, None, misdeed]) as front:
-        sample(lmsi, front)
-    assert paths(here).keys() == ALL
-    assert all(p["predicted_answer"] in "012" for p in paths(here).values())
-    assert len(front.posts) == 1 + 3 + 3  # the trial, the questions, and one more for each failure
+def posts(status, body):
+    """A server that lists its model, and fails at all else."""
+    return unless(lambda s: s.method == "POST", (status, {}, body))
 
 
-def test_a_reply_that_drips_is_given_up_in_time(here, lmsi):
-    with Front(Model(), misdeeds=[None, servers.drips]) as front:
-        begun = time.monotonic()
-        sample(lmsi, front, "--set", "timeout=0.5")
-        assert time.monotonic() - begun < 5
-    assert paths(here).keys() == ALL
+VARIABLES = ("--chat", "on", "--template-var", "effort=low")
+CLEAR = {
+    "401": (always(401, told("bad key")), (), ["HTTP 401: ", "bad key"], "LMSI_API_KEY"),
+    "302": (always(302, b"", {"Location": "http://elsewhere/v1"}), (),
+            ["http://elsewhere/v1, which is not followed"], "that address"),
+    "page": (always(200, b"<html>Open WebUI</html>"), (), ["HTML instead of JSON"], "/v1?"),
+    "400": (always(400, {"error": "go\x1b[2Jaway"}), (), ["(HTTP 400): go [2Jaway"], "--dry-run"),
+    "other JSON": (always(200, b'{"data": [{"id": 3}]}'), (), ["a reply that"], "same command"),
+    "never loads": (always(503, told("Loading model")), (), ["HTTP 503: Loading model"], ""),
+    "no plain completions": (posts(404, {"detail": "no"}), (), ["HTTP 404"], "--chat on"),
+    "always fails": (posts(500, told("no GPU")), (), ["HTTP 500: no GPU"], ""),
+    "an unknown variable": (
+        rejects("chat_template_kwargs", 400, "Unrecognized argument: chat_template_kwargs"),
+        VARIABLES, ["(HTTP 400)", "chat_template_kwargs"], ""),
+    "no variables": (rejects("chat_template_kwargs", 400, "no"), VARIABLES, ["(HTTP 400)"], ""),
+}  # fmt: skip
 
 
-def test_half_a_character_is_replaced_and_not_asked_for_again(here, lmsi):
-    model = Model(logprobs=False)
-    model.choice = lambda text, index, talks, body: {"text": r"\ud83d" + text}
-
-    def answer(seen):
-        status, headers, told = model(seen)
-        return status, headers, json.dumps(told).replace(r"\\ud83d", r"\ud83d").encode()
-
+@pytest.mark.parametrize(("answer", "flags", "words", "hint"), CLEAR.values(), ids=CLEAR.keys())
+def test_one_clear_message(here, lmsi, answer, flags, words, hint):
     with Front(answer) as front:
-        sample(lmsi, front)
-    assert {p["text"][:2] for p in paths(here).values()} == {"\ufffd "}
-    assert len(front.posts) == 4
-
-
-def test_retry_after_is_waited_for(here, lmsi):
-    waits = fails(429, {"Retry-After": "0.6"})
-    with Front(Model(), misdeeds=[None, waits]) as front:
-        sample(lmsi, front, "--set", "per_request=2", "--set", "concurrency=1")
-    times = [s.at for s in front.seen if s.method == "POST"]
-    assert times[2] - times[1] >= 0.6
-
-
-@pytest.mark.parametrize("concurrency", [1, 8])
-def test_a_server_that_is_gone_ends_the_run_and_the_same_command_goes_on(here, lmsi, concurrency):
-    """One question may be at fault itself; with a second one in a row it is the server."""
-    with Front(Model(), misdeeds=[None, None, *[fails(500)] * 50]) as front:
-        done = sample(
-            lmsi, front, "--set", f"concurrency={concurrency}", "--set", "retries=3", code=1
-        )
-        assert "HTTP 500: out of order" in done.stderr
-        assert "give the same command again" in done.stderr
-        assert len(paths(here)) == 4
-        # side by side, both were sent before the last good reply, so one is tried once more
-        again = 0 if concurrency == 1 else 4
-        assert 2 + 4 + 4 + again <= len(front.posts) <= 2 + 4 + 4 + 2 * again
-        front.misdeeds.clear()
-        sample(lmsi, front)
-    assert paths(here).keys() == ALL
-
-
-def test_a_server_that_wants_a_long_rest_gets_it(here, lmsi):
-    with Front(Model(), misdeeds=[None, fails(429, {"Retry-After": "7200"})]) as front:
-        done = sample(lmsi, front, "--set", "concurrency=1", code=1)
-    assert "120 minutes" in done.stderr
-
-
-def test_an_interrupted_run_loses_no_finished_path(here, lmsi, monkeypatch):
-    from lmsi_cli.stages import sample as stage
-
-    count, tell = [], stage._Tally.count
-
-    def interrupted(tally, path):
-        tell(tally, path)
-        count.append(path)
-        if len(count) == 3:
-            raise KeyboardInterrupt
-
-    with Front(Model()) as front:
-        monkeypatch.setattr(stage._Tally, "count", interrupted)
-        sample(lmsi, front, code=130)
-        assert len(paths(here)) == 3
-        monkeypatch.setattr(stage._Tally, "count", tell)
-        sample(lmsi, front)
-    assert paths(here).keys() == ALL
-
-
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_that_waits_for_a_reply(here, number, code):
-    model, asked, told = Model(), threading.Event(), threading.Event()
-
-    def hangs(seen):
-        if seen.method == "POST":
-            asked.set()
-            told.wait(30)
-        return model(seen)
-
-    command = [sys.executable, "-m", "lmsi_cli", "sample", "q.jsonl", "-o", "run", "-q"]
-    env = {**os.environ, "PYTHONPATH": str(Path(lmsi_cli.__file__).parent.parent)}
-    with Front(hangs) as front:
-        process = subprocess.Popen([*command, *options(front)], env=env, stderr=subprocess.PIPE)
-        assert asked.wait(30)
-        process.send_signal(number)
-        begun = time.monotonic()
-        assert process.wait(10) == code
-        assert time.monotonic() - begun < 5
-        told.set()
-        assert b"Traceback" not in process.stderr.read()
-        process.stderr.close()
-
-
-# -- a server that is not what it seems ------------------------------------------------------
+        refused(ask(lmsi, front, "--set", "retries=2", *flags, code=1), *words, hint=hint)
+    if flags:  # never without them: another prompt would be asked than was wished for
+        assert all("chat_template_kwargs" in p for p in front.posts)
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint", "hint"),
+    ("answer", "base", "words"),
     [
-        ((401, {}, {"error": {"message": "bad key"}}), "HTTP 401: the server wants a key: bad key",
-         "set LMSI_API_KEY"),
-        ((302, {"Location": "http://elsewhere/v1"}, b""),
-         "sent on to http://elsewhere/v1, which is not followed", "give that address"),
-        ((200, {}, b"<html>Open WebUI</html>"), "HTML instead of JSON", "with its /v1?"),
-        ((400, {}, {"error": "go\x1b[2Jaway"}), "the request (HTTP 400): go [2Jaway", "--dry-run"),
-        ((200, {}, b'{"data": [{"id": 3}]}'),
-         "a reply that cannot be read", "same command"),
+        (always(404, {"detail": "Not Found"}), "", "HTTP 404 for /completions: Not Found"),
+        (lm_studio, "", "Unexpected endpoint or method. (GET /models)"),
+        (lm_studio, "/api/v1", "(GET /api/v1/models)"),
     ],
-    ids=["401", "302", "page", "400", "other JSON"],
-)  # fmt: skip
-def test_one_clear_message(here, lmsi, answer, complaint, hint):
-    with Front(lambda seen: answer) as front:
-        done = sample(lmsi, front, "--set", "retries=2", code=1)
-    assert complaint in done.stderr
-    assert hint in done.stderr
-    assert "Traceback" not in done.stderr
+    ids=["404", "an error with the status of success", "v1 is there"],
+)
+def test_an_address_without_v1_is_guessed_and_said(here, lmsi, answer, base, words):
+    with Front(answer, base=base) as front:
+        done = ask(lmsi, front, code=1)
+    refused(done, words, hint="" if base else f"--base-url {front.url}/v1")
+    assert "/v1/v1" not in done.stderr
+    if answer is lm_studio:  # seen before the run is begun
+        assert len(front.seen) == 1 and not (here / "run" / "paths.jsonl").exists()
 
 
-def test_a_server_that_still_loads_its_model_is_waited_for(here, lmsi):
-    model, count = Model(), []
-
-    def loads(seen):
-        count.append(seen)
-        loading = 503, {}, {"error": {"message": "Loading model"}}
-        return loading if len(count) <= 5 else model(seen)
-
-    with Front(loads) as front:
-        sample(lmsi, front)
-    assert paths(here).keys() == ALL
-    with Front(lambda seen: (503, {}, {"error": {"message": "Loading model"}})) as front:
-        done = sample(lmsi, front, code=1)
-    assert "HTTP 503: Loading model" in done.stderr
-
-
-def test_an_address_without_v1_is_guessed_and_said(here, lmsi):
-    with Front(lambda seen: (404, {}, {"detail": "Not Found"}), base="") as front:
-        done = sample(lmsi, front, code=1)
-    assert "HTTP 404 for /completions: Not Found" in done.stderr
-    assert f"--base-url {front.url}/v1" in done.stderr
-
-
-def test_a_server_without_plain_completions(here, lmsi):
-    model = Model()
-    with Front(lambda s: model(s) if s.method == "GET" else (404, {}, {"detail": "no"})) as front:
-        done = sample(lmsi, front, code=1)
-    assert "or try the other form: --chat on" in done.stderr
-
-
-def test_an_address_where_nobody_listens(here, lmsi):
-    url = f"http://127.0.0.1:{servers.free_port()}/v1"
-    begun = time.monotonic()
-    done = lmsi("sample", "q.jsonl", "-o", "run", "--engine", "openai", "--base-url", url)
-    assert done.exit_code == 1
-    assert f"{url}: the connection failed" in done.stderr
-    assert "is the server running there" in done.stderr
+@pytest.mark.parametrize(
+    ("scheme", "words"),
+    [("https", "no secure connection"), ("http", "the connection failed")],
+)
+def test_an_address_where_nobody_listens_or_speaks_tls(here, lmsi, scheme, words):
+    with Front(Model()) as front:
+        there = front.url if scheme == "https" else f"http://127.0.0.1:{servers.free_port()}/v1"
+        url = there.replace("http:", f"{scheme}:")
+        begun = time.monotonic()
+        done = lmsi("sample", "q.jsonl", "-o", "run", "-q", "--engine", "openai", "--base-url", url)
+    refused(done, f"{url}: {words}")
     assert time.monotonic() - begun < 5
     assert not (here / "run" / "paths.jsonl").exists()
-
-
-def test_a_server_that_speaks_no_tls(here, lmsi):
-    with Front(Model()) as front:
-        url = front.url.replace("http:", "https:")
-        done = lmsi("sample", "q.jsonl", "-o", "run", "--engine", "openai", "--base-url", url)
-    assert done.exit_code == 1
-    assert f"{url}: no secure connection" in done.stderr
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
@@ -238,23 +102,188 @@ def test_a_certificate_has_to_be_trusted(here, lmsi, monkeypatch):
     with Front(Model()) as front:
         front.socket = context.wrap_socket(front.socket, server_side=True)
         more = ["--base-url", front.url.replace("http:", "https:"), "--chat", "off"]
-        done = sample(lmsi, front, *more, code=1)
-        assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
-        assert "SSL_CERT_FILE=FILE" in done.stderr
+        done = ask(lmsi, front, *more, code=1)
+        refused(done, "CERTIFICATE_VERIFY_FAILED", hint="SSL_CERT_FILE=FILE")
         monkeypatch.setenv("SSL_CERT_FILE", "c.pem")
-        sample(lmsi, front, *more)
-    assert len(paths(here)) == 12
+        ask(lmsi, front, *more)
+    assert len(by_key()) == 12
 
 
 @pytest.mark.parametrize("package", ["httpx", "tenacity"])
 def test_without_a_package_the_line_to_type_is_said(here, lmsi, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with Front(Model()) as front:
-        done = sample(lmsi, front, code=1)
-    assert "pip install 'lmsi[server]'" in done.stderr
+        refused(ask(lmsi, front, code=1), hint="pip install 'lmsi[server]'")
+
+
+# -- the model, the context ------------------------------------------------------------------
+
+
+def renamed(name):
+    """A server of the same list whose replies name another model."""
+    return servers.changed(lambda found: found.update(model=name))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Model("other"), "the server has no model 'tiny'; it has: other"),
+        (Model("tiny:latest"), "model_stated: tiny in the run folder, tiny:latest now"),
+        (renamed("tiny-2"), "answers with another model, tiny-2; it was tiny before"),
+    ],
+    ids=["gone", "stated", "answering"],
+)
+def test_a_server_that_has_another_model_now(here, lmsi, answer, words):
+    with Front(Model()) as front:
+        ask(lmsi, front, "--limit", "1")
+        front.answer = answer
+        refused(ask(lmsi, front, code=1), words)
+    assert len(by_key()) == 4
+
+
+def test_a_run_of_llama_cpp_is_not_gone_on_with(here, lmsi):
+    with Front(Model()) as front:
+        ask(lmsi, front, "--limit", "1")
+        file = here / "run" / "run.toml"
+        file.write_text(file.read_text().replace('engine = "openai"\n', ""))
+        refused(ask(lmsi, front, code=1), "engine: llama in the run folder, openai now")
+
+
+VLLM = (
+    "This model's maximum context length is {c} tokens. However, you requested {w} output tokens "
+    "and your prompt contains at least {p} input tokens."
+)
+REFUSALS = {
+    "vllm": VLLM,
+    "vllm-old": "This model's maximum context length is {c} tokens. However, you requested {t} "
+    "tokens ({p} in the messages, {w} in the completion). Please reduce the length.",
+    "vllm-chat": "'max_tokens' or 'max_completion_tokens' is too large: {w}. This model's maximum "
+    "context length is {c} tokens and your request has {p} input tokens ({w} > {c} - {p}).",
+    "sglang": "Requested token count exceeds the model's maximum context length of {c} tokens. You "
+    "requested a total of {t} tokens: {p} tokens from the input and {w} for the completion",
+    "tgi": "`inputs` tokens + `max_new_tokens` must be <= {c}. Given: {p} `inputs` tokens and {w} "
+    "`max_new_tokens`",
+}
+LISTED = ("max_model_len", "context_length", "max_context_length", "context_window")
+SHORTEST = len("Q: What is 0 + 0?\nA: Let's think step by step.") // LETTERS
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [*((VLLM, {name: 600}) for name in LISTED), *((words, {}) for words in REFUSALS.values())],
+    ids=[*LISTED, *REFUSALS],
+)
+def test_max_tokens_beyond_the_context_is_told_once(here, lmsi, words, listed):
+    """By the context that the server lists, or else by what its refusal says."""
+    fits = f"{600 - SHORTEST}"
+    with Front(with_context(600, words, listed)) as front:
+        done = ask(lmsi, front, "--max-tokens", "700", code=1)
+        assert done.stderr.count("--max-tokens 700") == 1
+        assert f"--max-tokens {fits} " in done.stderr and "skipped" not in done.stderr
+        if listed:
+            assert max(p["max_tokens"] for p in front.posts) <= 24  # nothing was asked in vain
+            ask(lmsi, front, "--max-tokens", fits)  # the folder is still free
+            assert by_key().keys() == ALL
+
+
+def test_questions_that_are_too_long_are_named_and_the_others_drawn(here, lmsi):
+    """One leaves no room for ``--max-tokens``, one does not fit by itself."""
+    lengths = {"q0": 10, "q1": 1600, "q2": 4000}
+    lines = [{"id": q, "question": "ha " * (n // 3)} for q, n in lengths.items()]
+    (here / "q.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    for listed in ({}, {"max_model_len": 600}):
+        with Front(with_context(600, VLLM, listed)) as front:
+            done = ask(lmsi, front, "--overwrite", code=1)
+        assert {q for q, _ in by_key()} == {"q0"}
+        skipped = [x for x in done.stderr.splitlines() if x.startswith("skipped: ")]
+        blamed = {x.split("'")[1]: "--max-tokens 256" in x for x in skipped}
+        assert blamed == {"q1": True, "q2": False}
+
+
+def test_a_limit_on_the_path_alone(here, lmsi):
+    words = "max_tokens is too large: 5000. This model supports at most 4096 completion tokens"
+    limited = unless(lambda s: s.body.get("max_tokens", 0) > 4096, (400, {}, told(words)))
+    with Front(limited) as front:
+        done = ask(lmsi, front, "--max-tokens", "5000", code=1)
+        assert "--max-tokens 5000" in done.stderr
+        most = int(done.stderr.split("hint: --max-tokens ")[1].split()[0])
+        assert 4000 < most <= 4096
+        ask(lmsi, front, "--max-tokens", most)
+
+
+# -- going on --------------------------------------------------------------------------------
+
+
+def test_one_bad_question_does_not_stop_the_others(here, lmsi):
+    poisoned = unless(lambda s: "1 + 1" in s.body.get("prompt", ""), (500, {}, {"error": "cannot"}))
+    with Front(poisoned) as front:
+        done = ask(lmsi, front, "--set", "concurrency=1", "--set", "retries=1", code=1)
+    assert {q for q, _ in by_key()} == {"q0", "q2"}
+    assert "skipped: question 'q1'" in done.stderr and "HTTP 500: cannot" in done.stderr
+    assert "1 of 3 questions are not finished" in done.stderr
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_a_server_that_is_gone_ends_the_run_and_the_same_command_goes_on(here, lmsi, concurrency):
+    """One question may be at fault itself; with a second one in a row it is the server."""
+    with Front(Model(), misdeeds=[None, None, *[fails(500)] * 50]) as front:
+        more = ["--set", f"concurrency={concurrency}", "--set", "retries=3"]
+        done = ask(lmsi, front, *more, code=1)
+        assert "HTTP 500: out of order" in done.stderr
+        assert "the same command again" in done.stderr
+        assert len(by_key()) == 4
+        # side by side, both were sent before the last good reply, so one is tried once more
+        again = 0 if concurrency == 1 else 4
+        assert 2 + 4 + 4 + again <= len(front.posts) <= 2 + 4 + 4 + 2 * again
+        front.misdeeds.clear()
+        ask(lmsi, front)
+    assert by_key().keys() == ALL
+
+
+def test_a_server_that_wants_a_long_rest_gets_it(here, lmsi):
+    with Front(Model(), misdeeds=[None, fails(429, {"Retry-After": "7200"})]) as front:
+        done = ask(lmsi, front, "--set", "concurrency=1", code=1)
+    assert "120 minutes" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_that_waits_for_a_reply_and_no_path_is_lost(here, lmsi, number, code):
+    model, waits, goes_on = Model(), threading.Event(), threading.Event()
+
+    def hangs(seen):
+        if len(front.posts) > 2:  # the trial and the first question are answered
+            waits.set()
+            goes_on.wait(30)
+        return model(seen)
+
+    with Front(hangs) as front:
+        more = [*options(front, *PLAIN), "-n", "4", "-q", "--set", "concurrency=1"]
+        command = [sys.executable, "-m", "lmsi_cli", "sample", "q.jsonl", "-o", "run", *more]
+        env = {**os.environ, "PYTHONPATH": str(Path(lmsi_cli.__file__).parent.parent)}
+        process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+        assert waits.wait(30)
+        process.send_signal(number)
+        begun = time.monotonic()
+        assert process.wait(10) == code
+        assert time.monotonic() - begun < 5
+        goes_on.set()
+        assert b"Traceback" not in process.stderr.read()
+        process.stderr.close()
+        kept = by_key()
+        assert len(kept) == 4
+        ask(lmsi, front)
+    assert by_key().keys() == ALL and by_key().items() >= kept.items()
 
 
 # -- the key ---------------------------------------------------------------------------------
+
+
+def everything(folder):
+    """All that was written, as one text."""
+    files = [f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()]
+    assert files
+    return "\n".join(data.decode(errors="replace") for data in files)
 
 
 def echoing(seen):
@@ -267,19 +296,20 @@ def test_the_key_is_sent_and_nowhere_written(here, lmsi, monkeypatch, caplog):
     monkeypatch.setenv("LMSI_API_KEY", KEY)
     model = Model()
     with Front(model) as front:
-        shown = [sample(lmsi, front, "--limit", "2", "-v")]
+        shown = [ask(lmsi, front, "--limit", "2", "-v")]
         assert {s.headers["Authorization"] for s in front.seen} == {f"Bearer {KEY}"}
         front.answer = lambda s: echoing(s) if s.method == "POST" else model(s)
-        shown.append(sample(lmsi, front, "--set", "retries=1", code=1))
-        front.answer = lambda s: (401, {}, echoing(s)[2])
-        shown.append(sample(lmsi, front, code=1))
+        shown.append(ask(lmsi, front, "--set", "retries=1", code=1))
+        for status in (401, 200):
+            front.answer = lambda s, status=status: (status, {}, echoing(s)[2])
+            shown.append(ask(lmsi, front, code=1))
     lmsi("vote", "run", "-q")
     lmsi("report", "run")
     assert "for Bearer [key] there is nothing, [key]" in shown[1].stderr
     assert "the server refuses the key" in shown[2].stderr
-    told = everything(here) + caplog.text + "".join(d.stdout + d.stderr for d in shown)
-    assert KEY not in told
-    assert "geheim" not in told
+    assert "Bearer [key]" in shown[3].stderr
+    said = everything(here) + caplog.text + "".join(d.stdout + d.stderr for d in shown)
+    assert KEY not in said and "geheim" not in said
 
 
 def test_the_key_of_a_file(here, lmsi):
@@ -287,16 +317,15 @@ def test_the_key_of_a_file(here, lmsi):
     file.write_text(KEY + "\n")
     with Front(Model()) as front:
         file.chmod(0o644)
-        done = sample(lmsi, front, "--set", "api_key_file=key", code=1)
-        assert "chmod 600 key" in done.stderr
+        refused(ask(lmsi, front, "--set", "api_key_file=key", code=1), hint="chmod 600 key")
         assert not front.seen
         file.chmod(0o600)
-        sample(lmsi, front, "--set", "api_key_file=key")
+        ask(lmsi, front, "--set", "api_key_file=key")
         assert {s.headers["Authorization"] for s in front.seen} == {f"Bearer {KEY}"}
     assert "geheim" not in everything(here / "run")
 
 
-def test_the_key_does_not_show_in_a_bugs_traceback(here, monkeypatch):
+def test_the_key_does_not_show_in_a_bugs_traceback(here):
     code = (
         "import lmsi_cli.engine.server.wire as w, sys\n"
         "from lmsi_cli.cli.main import main\n"
@@ -317,11 +346,9 @@ def test_the_key_goes_to_no_other_host(here, lmsi, monkeypatch):
         monkeypatch.setenv("LMSI_API_KEY", KEY)
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):  # asked for nothing
             monkeypatch.setenv(name, other.url.removesuffix("/v1"))
-        front.answer = lambda seen: (307, {"Location": other.url + "/models"}, b"")
-        done = sample(lmsi, front, code=1)
-        assert "which is not followed" in done.stderr
-        assert front.seen
-        assert not other.seen
+        front.answer = always(307, b"", {"Location": other.url + "/models"})
+        refused(ask(lmsi, front, code=1), "which is not followed")
+        assert front.seen and not other.seen
 
 
 def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):
@@ -329,5 +356,5 @@ def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):
     (here / ".netrc").write_text(f"machine 127.0.0.1 login me password {KEY}\n")
     monkeypatch.setenv("NETRC", str(here / ".netrc"))
     with Front(Model()) as front:
-        sample(lmsi, front)
-        assert not any("Authorization" in s.headers for s in front.seen)
+        ask(lmsi, front)
+        assert front.seen and not any("Authorization" in s.headers for s in front.seen)

@@ -18,7 +18,7 @@ resource = pytest.importorskip("resource", reason="Windows counts otherwise")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
-WORDS = ["terminated; what was finished is saved, the same command goes on"]
+SAVED = "what was finished is saved, the same command goes on"
 SECONDS = 2.0  # from the signal to the end, of a core's time: other work on the machine is not ours
 
 
@@ -67,19 +67,19 @@ def children():
     return usage.ru_utime + usage.ru_stime
 
 
-def terminated(process):
-    """Send SIGTERM; what the process says, once it is gone in time."""
+def ended(process, number=signal.SIGTERM):
+    """Send a signal; what the process says, once it is gone in time."""
     here = psutil.Process(process.pid)
     working = [here, *here.children(recursive=True)]  # training works in a process of its own
     used = sum(sum(p.cpu_times()[:2]) for p in working)
     before = children()
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     try:
         out, err = process.communicate(timeout=10 * SECONDS)
     finally:
         process.kill()
     assert children() - before - used < SECONDS
-    assert (process.returncode, out) == (143, "")
+    assert (process.returncode, out) == (128 + number, "")
     return said(err)
 
 
@@ -95,10 +95,13 @@ def run(tmp_path):
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_sampling_ends_at_once_and_goes_on(run, one_block):
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGTERM, "terminated"), (signal.SIGINT, "interrupted")]
+)
+def test_sampling_ends_at_once_and_goes_on(run, one_block, number, word):
     process = start(*sampling(run, one_block))
     wait(process, run.paths, 5)
-    assert terminated(process) == WORDS
+    assert ended(process, number) == [f"{word}; {SAVED}"]
     with locked(run):  # nobody holds the folder
         kept = lines(run.paths)
     assert 5 <= len(kept) < 12 * 16
@@ -109,16 +112,25 @@ def test_sampling_ends_at_once_and_goes_on(run, one_block):
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_evaluation_ends_at_once(run, one_block):
+def test_evaluation_ends_at_once_and_goes_on(run, one_block):
     assert finished(sampling(run, one_block, "--limit", "1", "-n", "1")) == (0, [])
-    process = start("eval", run.root, "--data", TINYMATH / "test.jsonl", "--modes", "cot",
-                    "--task", "number", "--threads", "1", "-q", "--set", "parallel=4")  # fmt: skip
-    while not (found := list(run.eval_dir.glob("*.answers.jsonl"))):
+    command = ["eval", run.root, "--data", TINYMATH / "test.jsonl", "--task", "number", "-q",
+               "--limit", "6", "--modes", "sc", "-n", "8", "--threads", "1",
+               "--set", "parallel=4"]  # fmt: skip
+    process = start(*command)
+    while not (files := list(run.eval_dir.glob("*.answers.jsonl"))):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    wait(process, found[0], 3)
-    assert terminated(process) == WORDS
-    assert all(json.loads(line)["mode"] == "cot" for line in lines(found[0]))
+    wait(process, files[0], 3)
+    assert ended(process) == [f"terminated; {SAVED}"]
+    assert not list(run.eval_dir.glob("*.result.json"))
+    kept = lines(files[0])
+    assert 3 <= len(kept) < 6 * 8
+    assert finished(command)[0] == 0
+    assert lines(files[0])[: len(kept)] == kept
+    keys = [(a["question_id"], a["path"]) for a in map(json.loads, lines(files[0]))]
+    assert len(keys) == len(set(keys)) == 6 * 8
+    assert len(list(run.eval_dir.glob("*.result.json"))) == 1
 
 
 STUCK = """
@@ -130,22 +142,25 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # minutes in C
 """
 
 
-def test_a_call_into_c_that_does_not_return_is_ended_too():
-    """As a long decode or a training step would be: Python's own handler never gets its turn."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.3)  # until it is inside
-    assert terminated(process) == ["ended late"]
-
-
-def test_ctrl_c_is_left_to_python():
-    code = STUCK.replace("hashlib.pbkdf2", "__import__('time').sleep(9); hashlib.pbkdf2")
+def stuck(code=STUCK):
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_a_call_into_c_that_does_not_return_is_ended_too():
+    """As a long decode or a training step would be: Python's own handler never gets its turn."""
+    process = stuck()
+    here = psutil.Process(process.pid)
+    while here.cpu_times().user < 0.2:  # until it is inside
+        time.sleep(0.01)
+    assert ended(process) == ["ended late"]
+
+
+def test_ctrl_c_is_left_to_python():
+    process = stuck(STUCK.replace("hashlib.pbkdf2", "__import__('time').sleep(9); hashlib.pbkdf2"))
     process.send_signal(signal.SIGINT)
     assert "KeyboardInterrupt" in process.communicate()[1]
     assert process.returncode == -signal.SIGINT
@@ -162,7 +177,9 @@ def test_training_ends_at_once_with_a_checkpoint(run, one_block):
     run.train.write_text((json.dumps(example) + "\n") * 8)
     process = start("train", run.root, "-q", "--max-steps", "3000")
     wait(process, run.train_log, 3)
-    assert terminated(process)[-1:] == WORDS  # above it stands what the memory will be
+    assert ended(process)[-1:] == [
+        f"terminated; {SAVED}"
+    ]  # above it stands what the memory will be
     steps = [json.loads(line)["step"] for line in lines(run.train_log)]
     assert steps == list(range(1, len(steps) + 1))
     with safe_open(run.checkpoint, framework="numpy") as file:

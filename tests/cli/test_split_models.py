@@ -4,11 +4,8 @@ import json
 
 import broken_models
 import pytest
-from bad_input_cases import SAMPLE
+from commands import SAMPLE, give_answers, refused
 
-from lmsi_cli.engine.base import path_seed
-from lmsi_cli.jsonl import write_records
-from lmsi_cli.records import Path
 from lmsi_cli.run_folder import RunDir, sha256_file
 
 pytestmark = pytest.mark.model
@@ -21,21 +18,6 @@ def parts(folder):
 
 def sample(model, *more):
     return [*SAMPLE.replace("m.gguf", model.name).split(), "--json", *more]
-
-
-def give_answers(run):
-    """One block of a model says nothing; put words into its mouth."""
-    write_records(
-        run.paths,
-        [
-            Path(
-                question_id=q, path=i, seed=path_seed(0, q, i), num_generated_tokens=9,
-                logprob=-1.0, text=" 3 + 4 = 7. The answer is 7.", stop_reason="answer",
-                predicted_answer="7", extract_rule="marker",
-            )
-            for q in "ab" for i in range(2)
-        ],
-    )  # fmt: skip
 
 
 def test_it_is_sampled_trained_and_merged_as_one(lmsi, parts):
@@ -56,17 +38,12 @@ def test_another_second_part_is_another_model(lmsi, parts):
     data = bytearray(parts[1].read_bytes())
     data[-1] ^= 1
     parts[1].write_bytes(data)
-    done = lmsi(*sample(parts[0]))
-    assert done.exit_code == 1 and f"{parts[0].name} has changed since" in done.stderr
+    refused(lmsi(*sample(parts[0])), f"{parts[0].name} has changed since")
 
 
 @pytest.mark.parametrize("command", ["models show {}", "sample q.jsonl -o r -m {}"])
 def test_what_is_no_model_is_one_line(lmsi, parts, folder, command):
     vision = broken_models.vision(folder / "mmproj-s.gguf")
     for file, told in ((parts[1], "part 2 of 3"), (vision, "(mmproj)")):
-        done = lmsi(*command.format(file.name).split())
-        assert done.exit_code == 1 and done.stdout == ""
-        first, hint = done.stderr.splitlines()
-        assert first.startswith(f"error: {file.name}: ") and told in first
-        assert hint.startswith("hint: give the ")
+        refused(lmsi(*command.format(file.name).split()), f"{file.name}: ", told, hint="give the ")
     assert not RunDir("r").paths.exists()

@@ -8,13 +8,13 @@ import time
 
 import msgspec
 import pytest
-from bad_input_cases import SAMPLE
+from commands import SAMPLE, refused
 
 from lmsi_cli.cli.beacon import Beacon
 from lmsi_cli.cli.session import watched
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent, Status
-from lmsi_cli.run_folder import RunDir, in_use, locked
+from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
 
@@ -23,19 +23,14 @@ def status(root="r"):
     return msgspec.json.decode(RunDir(root).status.read_bytes(), type=Status)
 
 
-def test_a_finished_run_is_shown_stage_by_stage(folder, lmsi):
-    assert lmsi(*SAMPLE.split()).exit_code == 0
+def test_a_finished_run_is_shown_stage_by_stage(sampled, lmsi):
     seen = lmsi("watch", "r")
     assert "4 of 4 paths of 2 questions" in seen.stdout
-    assert "lmsi " in seen.stdout and ": done" in seen.stdout
+    assert ": done" in seen.stdout
     told = json.loads(lmsi("watch", "r", "--json").stdout)
     assert told["working"] is False and told["status"]["ended"] == "done"
     assert [s["there"] is None for s in told["stages"]] == [False, True, True, True]
-
-
-def test_a_folder_that_is_no_run_is_one_line(folder, lmsi):
-    done = lmsi("watch", ".")
-    assert done.exit_code == 1 and "not a run folder" in done.stderr
+    refused(lmsi("watch", "."), "not a run folder")
 
 
 def test_a_running_command_is_seen_and_a_killed_one_too(folder, lmsi):
@@ -43,10 +38,9 @@ def test_a_running_command_is_seen_and_a_killed_one_too(folder, lmsi):
     argv = SAMPLE.replace("-n 2", "-n 4000").replace("--max-tokens 8", "--max-tokens 64").split()
     child = subprocess.Popen([sys.executable, "-c", main, *argv], stderr=subprocess.DEVNULL)
     try:
-        for _ in range(300):
-            time.sleep(0.1)
-            if RunDir("r").status.exists() and RunDir("r").paths.stat().st_size:
-                break
+        while not (RunDir("r").paths.exists() and RunDir("r").paths.stat().st_size):
+            assert child.poll() is None
+            time.sleep(0.02)
         told = json.loads(lmsi("watch", "r", "--json").stdout)
         assert told["working"] and told["status"]["ended"] is None
         assert told["status"]["pid"] == child.pid and told["status"]["memory"] > 1 << 20
@@ -80,11 +74,3 @@ def test_how_a_command_ends_is_told(tmp_path, error, ended):
         progress.start("voting", 1)
         raise error
     assert status(tmp_path).ended == ended
-
-
-def test_looking_takes_no_folder_away(tmp_path):
-    run = RunDir(tmp_path)
-    assert not in_use(run)
-    with locked(run):
-        assert in_use(run)
-    assert not in_use(run)

@@ -55,6 +55,7 @@ def exact(path, out):
 
 def _write(path, matrices):
     import gguf
+    from broken_models import finish
 
     w = gguf.GGUFWriter(path, "llama")
     w.add_context_length(2 * TOKENS)
@@ -71,10 +72,7 @@ def _write(path, matrices):
         w.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
     for name, values in matrices.items():
         w.add_tensor(name, np.ascontiguousarray(values, np.float32))
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish(w, path)
 
 
 def logits(path, repacked, widths):

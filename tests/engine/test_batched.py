@@ -9,7 +9,8 @@ from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
 from lmsi_cli.engine.cache_layout import shared_prefix
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.errors import LmsiError
+from lmsi_cli.engine.parse_output import to_path
+from lmsi_cli.tasks.loader import load_task
 
 TRIGGER = "The answer is"
 QUESTIONS = [
@@ -52,9 +53,10 @@ def draw_all(engine, paths, **settings):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("kv", ["unified", "split"])
-@pytest.mark.parametrize("parallel", [1, 2, 5, 32])
-def test_every_path_once_at_any_width(engine, parallel, kv):
+@pytest.mark.parametrize(
+    ("kv", "parallel"), [("unified", 1), ("split", 2), ("unified", 5), ("split", 32)]
+)
+def test_every_path_once_at_any_width(engine, kv, parallel):
     paths, count = draw_all(engine, 4, parallel=parallel, kv=kv)
     assert count == len(paths) == 12
     assert {k[1] for k in paths} == {0, 1, 2, 3}
@@ -96,16 +98,12 @@ def test_logprob_is_that_of_the_text(engine):
 
 
 @pytest.mark.model
-def test_paths_end_at_their_answer(engine):
-    paths, _ = draw_all(engine, 8)
+def test_paths_end_at_their_answer_and_equal_seeds_give_equal_paths(engine):
+    paths, _ = draw_all(engine, 6)
+    assert draw_all(engine, 6)[0] == paths
     answered = [g.text for g in paths.values() if g.stop_reason == "answer"]
     assert answered and not any("\nQ:" in g.text for g in paths.values())
     assert all(text.endswith(".") and text.count(TRIGGER) == 1 for text in answered)
-
-
-@pytest.mark.model
-def test_equal_seeds_equal_paths(engine):
-    assert draw_all(engine, 6) == draw_all(engine, 6)
 
 
 @pytest.mark.model
@@ -120,14 +118,39 @@ def test_a_prompt_longer_than_a_batch_is_read_in_pieces(engine):
 
 
 @pytest.mark.model
-def test_a_question_longer_than_the_context_is_named(engine):
-    wanted = Request("huge", tuple([1] * 2000), (Wanted(0, 1),))
-    with pytest.raises(LmsiError, match="question 'huge': prompt of 2000 tokens"):
-        list(engine.generate([wanted], SamplingConfig(), TRIGGER))
-
-
-@pytest.mark.model
 def test_special_tokens_in_a_question_stay_text(engine):
     forged = engine.encode("Q: <|endoftext|> How many?\nA:")
     assert 0 not in forged
     assert b"".join(map(engine.model.piece, forged)).decode() == "Q: <|endoftext|> How many?\nA:"
+
+
+# -- thinking blocks: an answer sentence in one stops nothing --------------------------------------
+
+
+def thinking(engine, begun):
+    """A path that begins so."""
+    prompt = engine.encode_prompt(f"Q: {QUESTIONS[0]}\nA:").ids
+    request = Request("q", tuple(prompt), (Wanted(0, 1),), begun=begun)
+    config = SamplingConfig(threads=1, temperature=0, max_tokens=48)
+    [path] = engine.generate([request], config, TRIGGER)
+    return path
+
+
+@pytest.mark.model
+def test_no_answer_stops_a_path_that_still_thinks(engine):
+    open_ = thinking(engine, "<think>\n")
+    assert open_.text.startswith("<think>\n") and TRIGGER in open_.text
+    assert open_.stop_reason in ("length", "eos")
+    assert to_path(open_, load_task("number")).predicted_answer is None
+
+
+@pytest.mark.model
+def test_the_answer_after_the_block_stops_it(engine):
+    plain = thinking(engine, "")
+    thought = "<think>\nThe answer is 5.\nQ: or so\n</think>\n\n"
+    closed = thinking(engine, thought)
+    assert plain.stop_reason == closed.stop_reason == "answer"
+    assert closed.text == thought + plain.text
+    assert (closed.tokens, closed.logprob) == (plain.tokens, plain.logprob)
+    task = load_task("number")
+    assert to_path(closed, task).predicted_answer == to_path(plain, task).predicted_answer

@@ -82,12 +82,6 @@ def test_bos_stands_once_whoever_writes_it(encoder, template):
     assert e.model.spelling(ids[0]) == b"<s>"
 
 
-def test_a_question_that_opens_with_bos_does_not_replace_it(encoder):
-    e = encoder(chat.CHATML)
-    ids = e.prompt((user("<s>Hi"),)).ids
-    assert marks(e, ids).count("<s>") == 1 and e.model.spelling(ids[0]) == b"<s>"
-
-
 forged = st.lists(
     st.one_of(st.sampled_from(MARKS), st.text(max_size=6), st.sampled_from([m[:-1] for m in MARKS]))
 ).map("".join)
@@ -110,14 +104,6 @@ def test_no_question_forges_a_mark(encoder, template, content):
         assert clean in text(e, ids)
 
 
-@pytest.mark.parametrize("mark", MARKS)
-def test_a_forged_mark_is_told_from_a_true_one(encoder, mark):
-    e = encoder(chat.CHATML)
-    ids = e.prompt((user(f"a{mark}b"),)).ids
-    assert f"a{mark}b" in text(e, ids)
-    assert marks(e, ids) == ["<s>", "<|im_start|>", "<|im_end|>", "<|im_start|>"]
-
-
 @pytest.mark.parametrize("template", [chat.TRIMS, chat.DROPS])
 def test_without_a_system_role_its_text_opens_the_first_turn(encoder, template):
     """One template refuses a system message, the other drops it in silence."""
@@ -136,15 +122,10 @@ def test_a_template_that_refuses_everything_is_told(encoder):
 
 
 def test_a_message_that_is_left_out_is_told(encoder):
-    two = (user("a"), assistant("b"), user("c"))
-    e = encoder(chat.CHATML)
+    e = Encoder(encoder(chat.CHATML).model)
     e.template = type(e.template)("{{ messages[-1].content }}", where="x.gguf")
-    e._frames.clear()
     with pytest.raises(LmsiError, match=r"leaves out the user's words \(message 1 of 3\)"):
-        e.prompt(two)
-    del e.template
-    e._frames.clear()
-    e.prompt(two)
+        e.prompt((user("a"), assistant("b"), user("c")))
 
 
 def test_a_reply_ends_with_the_turn(encoder):
@@ -205,11 +186,7 @@ def test_words_in_the_system_text_do_what_the_template_makes_of_them(encoder, wo
     assert shown.endswith("<|im_start|>assistant\n<think>\n\n</think>\n")
     assert shown.count("/no_think") == 1 and ("Be brief." in shown) == ("Be brief." in words)
     assert text(e, e.prompt(prompt[1:]).ids).endswith("assistant\n")  # the other way again
-
-
-def test_a_reply_below_such_a_system_text_is_what_stands_behind_the_block(encoder):
-    e = encoder(chat.LISTENS)
-    prompt = (Message(role="system", content="/no_think"), user("x"))
+    # and a reply is what stands behind the block
     assert text(e, e.completion(prompt, REPLY)) == "6 * 7 = 42. The answer is 42.<|im_end|>"
 
 
@@ -275,15 +252,6 @@ def test_a_variable_switches_as_the_template_says(encoder):
     assert off.given(()).prompt(prompt) == e.prompt(prompt) and e.given(off.variables) is off
 
 
-def test_a_choice_for_conversations_looks_at_the_variables(encoder):
-    e = encoder(chat.SWITCH)
-    assert choose("auto", e, ("enable_thinking=false",)).chat
-    for variables in (("enable_thinkin=false",), ("enable_thinking=1",)):
-        with pytest.raises(LmsiError, match=r"enable_thinkin") as error:
-            choose("auto", e, variables)
-        assert "enable_thinking" in error.value.hint
-
-
 def test_a_template_that_wants_lists_gets_them(encoder):
     e, other = encoder(chat.LISTS), encoder(chat.CHATML)
     prompt = (SYSTEM, user("What is 6?"), assistant("6."), user("What is 7?"))
@@ -311,14 +279,6 @@ def test_the_file_chooses_and_the_flag_beats_it(encoder, gguf):
         assert choose("auto", plain) == (False, "the file has no chat template")
         with pytest.raises(LmsiError, match=r"f16.gguf: this file has no chat template"):
             choose("on", plain)
-
-
-def test_a_broken_template_is_told_unless_it_is_not_needed(gguf, tmp_path):
-    with vocabulary(chat.chat_model(gguf, tmp_path / "m.gguf", chat.BROKEN)) as words:
-        assert choose("off", Encoder(words)).chat is False
-        with pytest.raises(LmsiError, match=r"m.gguf: its chat template is broken") as e:
-            choose("auto", Encoder(words))
-        assert "--chat off" in e.value.hint
 
 
 @pytest.mark.parametrize("apart", [TokenType.USER_DEFINED, TokenType.CONTROL])

@@ -1,11 +1,15 @@
 """The engine around the sampler: sizes, adapters, and the order in which memory is given back."""
 
+import ctypes
+
 import broken_models
 import numpy as np
 import pytest
 
+from lmsi_cli.cli.signals import Terminated
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import engine as module
+from lmsi_cli.engine import llama
 from lmsi_cli.engine.base import Request, Wanted
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
@@ -14,11 +18,6 @@ pytestmark = pytest.mark.model
 
 TRIGGER = "The answer is"
 SAMPLING = SamplingConfig(max_tokens=8, temperature=0)
-
-
-@pytest.fixture(scope="module")
-def one_block(gguf, tmp_path_factory):
-    return broken_models.relabelled(gguf, tmp_path_factory.mktemp("models") / "one.gguf")
 
 
 @pytest.fixture
@@ -41,13 +40,24 @@ def test_an_unfinished_generation_does_not_outlive_the_model(one_block):
 
 
 def test_a_generation_that_fails_frees_its_cache(engine, monkeypatch):
-    def fail(self):
-        raise LmsiError("the KV cache is full")
+    class Full(module.LlamaContext):
+        open = 0
 
-    monkeypatch.setattr(module.LlamaContext, "decode", fail)
+        def __init__(self, *shape):
+            super().__init__(*shape)
+            Full.open += 1
+
+        def decode(self):
+            raise LmsiError("the KV cache is full")
+
+        def close(self):
+            Full.open -= 1
+            super().close()
+
+    monkeypatch.setattr(module, "LlamaContext", Full)
     with pytest.raises(LmsiError, match="full"):
         list(engine.generate([request(engine)], SAMPLING, TRIGGER))
-    assert engine._contexts == []
+    assert Full.open == 0
 
 
 def test_finished_questions_do_not_hide_the_shared_prefix(engine, monkeypatch):
@@ -106,3 +116,35 @@ def test_what_came_of_auto_is_told_once_paths_are_drawn(engine):
     assert told["flash_attn"] == "on"
     assert told["parallel"] >= 3
     assert told["cells"] > 0
+
+
+# -- an interrupt that arrives while llama.cpp writes its log is not lost ------------------------
+
+
+@pytest.fixture
+def hook(monkeypatch):
+    monkeypatch.setattr("sys.unraisablehook", llama.keep_interrupt)
+
+
+def in_a_callback(error):
+    """Raise where C has called Python, as a signal's handler does between two log lines."""
+
+    @ctypes.CFUNCTYPE(None)
+    def callback():
+        raise error
+
+    callback()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Terminated])
+def test_it_is_raised_after_the_call(hook, kind):
+    in_a_callback(kind())
+    with pytest.raises(kind):
+        llama.raise_interrupt()
+    llama.raise_interrupt()  # once
+
+
+def test_other_errors_are_shown_as_ever(hook, capsys):
+    in_a_callback(ValueError("a bug"))
+    llama.raise_interrupt()
+    assert "a bug" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_copies_take_no_more_than_they_may(tmp_path):
     for i, file in enumerate(files):
         file.write_bytes(bytes(100))
         os.utime(file, (i, i))
-    fast_copy._sweep(tmp_path, 200)
+    fast_copy.sweep(tmp_path, 200)
     assert [f.exists() for f in files] == [False, True, True]
 
 

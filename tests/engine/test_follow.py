@@ -6,6 +6,7 @@ import chat_models
 import msgspec
 import pytest
 from test_batched import QUESTIONS
+from test_watch import Watch
 
 from lmsi_cli.answers import second_stage
 from lmsi_cli.config import SamplingConfig
@@ -64,8 +65,9 @@ def read_anew(engine, request, first):
     return reply
 
 
-@pytest.mark.parametrize(("kv", "parallel"), [("split", 8), ("unified", 2), ("unified", 32)])
-@pytest.mark.parametrize("max_tokens", [256, 12])
+@pytest.mark.parametrize(
+    ("kv", "parallel", "max_tokens"), [("split", 8, 128), ("unified", 2, 128), ("unified", 32, 12)]
+)
 def test_the_reply_is_that_to_the_whole_prompt(engine, kv, parallel, max_tokens):
     asked, found = drawn(engine, kv=kv, parallel=parallel, max_tokens=max_tokens)
     assert sorted((g.question_id, g.path) for g in found) == [
@@ -143,31 +145,15 @@ def test_a_memory_without_parts_is_read_anew(engine, monkeypatch):
     assert [g.text for g in anew] == [g.text for g in cut]
 
 
-class Enough:
-    """Calls every question decided after its first path."""
-
-    def __init__(self):
-        self.done, self.lost = set(), []
-
-    def needed(self, question_id):
-        return 99
-
-    def decided(self, question_id):
-        return question_id in self.done
-
-    def cancelled(self, question_id, path, tokens):
-        self.lost.append((question_id, path, tokens))
-
-
 def test_a_decided_question_leaves_its_second_stages(engine):
     config = SamplingConfig(threads=1, parallel=16, kv="split")
-    engine.config, watch = config, Enough()
+    engine.config, watch = config, Watch({"q0": 1}, blind=True)
     wanted = [Wanted(k, path_seed(0, "q0", k)) for k in range(16)]
     asked = to_requests(engine, TASK, ASKED[0], TWO_STAGES, wanted)
     found = []
     for g in engine.generate(asked, config, TASK.trigger, watch):
         found.append(g.path)
-        watch.done.add(g.question_id)
+        watch.seen[g.question_id][g.path] = g.text
     assert found and watch.lost
     assert len(found) + len(watch.lost) == 16
     assert not {p for _, p, _ in watch.lost} & set(found)

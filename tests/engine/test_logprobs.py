@@ -79,6 +79,7 @@ def paths(gguf):
             for g in engine.generate(asked, config, TASK.trigger):
                 found.append((prompts[g.question_id], g))
         pieces = {t.id: engine.model.piece(t.id) for _, g in found for t in g.drawn}
+    assert len(found) == 2 * 2 * 2 * len(QUESTIONS)
     return found, pieces
 
 

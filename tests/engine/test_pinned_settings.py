@@ -1,11 +1,11 @@
 """The kind of cache that a run is drawn in is written down, and told where it changes."""
 
 import pytest
+from builders import path
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.pinned_settings import ENGINE, Settling, as_begun
 from lmsi_cli.jsonl import write_records
-from lmsi_cli.records import Path
 from lmsi_cli.run_folder import RunDir
 
 SPLIT = {"parallel": 8, "kv": "split", "flash_attn": "on", "cells": 512}
@@ -30,18 +30,7 @@ def call(run, *settled, alone=False):
 
 
 def draw(run):
-    path = Path(
-        question_id="q",
-        path=0,
-        seed=7,
-        text=" 1.",
-        num_generated_tokens=3,
-        logprob=-0.5,
-        stop_reason="eos",
-        predicted_answer="1",
-        extract_rule="last",
-    )
-    write_records(run.paths, [path])
+    write_records(run.paths, [path()])
 
 
 def test_of_a_crew_only_what_all_share_is_kept(run):

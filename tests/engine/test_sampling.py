@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import path_seed
-from lmsi_cli.engine.sampling import _top, draw, uniforms
+from lmsi_cli.engine.sampling import draw, largest, uniforms
 
 U64 = st.integers(0, 2**53 - 1)
 
@@ -123,7 +123,7 @@ def test_large_vocabularies_are_cut_to_the_same_candidates(k, size, seed, coarse
     logits = np.random.default_rng(seed).normal(size=(3, size)).astype(np.float32)
     if coarse:  # many equal logits
         logits = np.round(logits * 4) / 4
-    ids = _top(logits, k)
+    ids = largest(logits, k)
     assert all(len(set(row)) == k for row in ids.tolist())
     found = np.take_along_axis(logits, ids, axis=1)
     assert np.array_equal(found, -np.sort(-logits, axis=1)[:, :k])

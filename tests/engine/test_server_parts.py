@@ -10,7 +10,7 @@ from lmsi_cli.engine.server.api_key import Address, Key, find_key
 from lmsi_cli.engine.server.client import retry_after
 from lmsi_cli.engine.server.reply_checks import limit_in
 from lmsi_cli.engine.server.truncate import costs, cut_of, finished, placed
-from lmsi_cli.engine.server.wire import Choice, Logprobs, Reply, Said, TokenLogprob
+from lmsi_cli.engine.server.wire import Choice, Logprobs, Reply, TokenLogprob
 from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"
@@ -70,18 +70,6 @@ def test_a_path_keeps_the_tokens_before_its_cut_and_pays_for_all():
     assert (path.path, path.seed, path.logprob, len(path.drawn)) == (3, 7, -1.75, 3)
     bare = finished(Request("q", (), ()), Wanted(0, 1), Choice(text=" 4.\n"), 2, TRIGGER)
     assert (bare.logprob, bare.drawn) == (None, ())
-
-
-@pytest.mark.parametrize(
-    ("said", "whole"),
-    [
-        (Said(content=" 4.", reasoning="2 + 2"), "<think>2 + 2</think> 4."),
-        (Said(reasoning_content="2 + "), "<think>2 + "),
-        (Said(), ""),
-    ],
-)
-def test_thinking_that_a_server_put_apart_is_told_in_its_marks(said, whole):
-    assert Choice(message=said).whole == whole
 
 
 @pytest.mark.parametrize(

@@ -104,10 +104,12 @@ def test_a_value_is_json_or_else_its_text(typed, text):
     assert given("{{ v | tojson }}", typed).write(HI, True) == text
 
 
-def test_a_variable_that_is_not_given_is_not_defined():
-    assert given(SWITCH).write(HI, True) == "on"
-    assert given(SWITCH, "enable_thinking=false").write(HI, True) == "off"
-    assert given(SWITCH, "enable_thinking=true").write(HI, True) == "on"
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [((), "on"), (("enable_thinking=false",), "off"), (("enable_thinking=true",), "on")],
+)
+def test_a_variable_that_is_not_given_is_not_defined(variables, text):
+    assert given(SWITCH, *variables).write(HI, True) == text
 
 
 @pytest.mark.parametrize("name", ["enable_thinkin", "messages", "range", "eos_token", "local"])
@@ -116,10 +118,10 @@ def test_what_the_template_does_not_ask_for_cannot_be_set(name):
     source = "{% set local = 1 %}{{ messages[0].content ~ range(2) ~ eos_token ~ b ~ a ~ local }}"
     with pytest.raises(LmsiError, match=rf"m.gguf: .* no variable '{name}' to set") as e:
         given(source, f"{name}=1")
-    assert e.value.hint == "it has: a, b"
+    assert e.value.hint.endswith(": a, b")
     with pytest.raises(LmsiError) as e:
         given("x", f"{name}=1")
-    assert e.value.hint == "it has: none"
+    assert e.value.hint.endswith(": none")
 
 
 def test_a_default_that_the_template_sets_itself_can_be_set():

@@ -48,8 +48,7 @@ def drawn(engine, watch, **settings):
     return watch
 
 
-@pytest.mark.parametrize("blind", [False, True])
-@pytest.mark.parametrize("parallel", [1, 2, 6, 32])
+@pytest.mark.parametrize(("parallel", "blind"), [(1, False), (2, True), (6, False), (32, True)])
 def test_a_decided_question_is_left_and_the_others_are_complete(engine, parallel, blind):
     watch = drawn(engine, Watch({"q0": 3, "q1": 1}, blind), parallel=parallel)
     assert watch.seen["q2"].keys() == set(range(PATHS))

@@ -36,29 +36,23 @@ def test_choices_without_letters(check):
 )
 def test_a_month_is_no_number(kind, answer):
     dated = Question(id="d", question="?", answer=answer)
-    with pytest.raises(
-        LmsiError, match=f"question 'd': its answer '{answer}' is not a {kind}"
-    ) as e:
+    with pytest.raises(LmsiError, match=f"question 'd': its answer '{answer}'") as e:
         gold_answers([dated], Task(name="n", kind=kind, exemplars=()))
     assert "format the column as text" in e.value.hint
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold"),
-    [("2 marbles", "2"), ("3 decks", "3"), ("5-foot", "5"), ("12 mares", "12"), ("1/2", "0.5"),
-     ("-2", "-2"), ("4 apricots", "4")],
+    ("kind", "answer", "gold"),
+    [("number", "2 marbles", "2"), ("number", "3 decks", "3"), ("number", "5-foot", "5"),
+     ("number", "12 mares", "12"), ("number", "1/2", "0.5"), ("number", "-2", "-2"),
+     ("number", "4 apricots", "4"), ("date", "5 May", "--05-05")],
 )  # fmt: skip
-def test_a_unit_is_no_month(answer, gold):
+def test_a_unit_is_no_month_and_a_date_is_an_answer_where_dates_are_asked_for(kind, answer, gold):
     asked = Question(id="u", question="?", answer=answer)
-    assert gold_answers([asked], Task(name="n", kind="number", exemplars=())) == {"u": gold}
-
-
-def test_a_date_is_an_answer_where_dates_are_asked_for():
-    asked = Question(id="u", question="?", answer="5 May")
-    assert gold_answers([asked], Task(name="d", kind="date", exemplars=())) == {"u": "--05-05"}
+    assert gold_answers([asked], Task(name="n", kind=kind, exemplars=())) == {"u": gold}
 
 
 def test_an_answer_that_is_no_option():
     beyond = Question(id="c", question=GOOD.question, answer="C")
-    with pytest.raises(LmsiError, match="question 'c': its answer 'C' is not a choice"):
+    with pytest.raises(LmsiError, match="question 'c': its answer 'C'"):
         gold_answers([beyond], CHOICE)

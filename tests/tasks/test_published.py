@@ -77,134 +77,60 @@ SCIENCE = {
     "answerKey": "B",
 }
 HUB_CHOICES = {"text": ["sand", "the sea"], "label": ["1", "2"]}
-DROP = {
-    "p1": {
-        "passage": "In 1918 the Bears kicked 3 goals.",
-        "qa_pairs": [
-            {
-                "query_id": "a",
-                "question": "How many goals?",
-                "answer": {"number": "3", "date": {}, "spans": []},
-            },
-            {
-                "query_id": "b",
-                "question": "When?",
-                "answer": {"number": "", "date": {"day": "", "year": "1918"}, "spans": []},
-            },
-            {
-                "query_id": "c",
-                "question": "Who?",
-                "answer": {"number": "", "date": {}, "spans": ["the Bears"]},
-            },
-        ],
-    }
-}
+QA = [
+    ("a", "How many goals?", {"number": "3", "date": {}, "spans": []}),
+    ("b", "When?", {"number": "", "date": {"day": "", "year": "1918"}, "spans": []}),
+    ("c", "Who?", {"number": "", "date": {}, "spans": ["the Bears"]}),
+]
+PAIRS = [{"query_id": i, "question": q, "answer": a} for i, q, a in QA]
+DROP = {"p1": {"passage": "In 1918 the Bears kicked 3 goals.", "qa_pairs": PAIRS}}
+RAIN = {"premise": "It rains.", "hypothesis": "It is wet."}
+MNLI = {"pairID": "1e", "sentence1": "It rains.", "sentence2": "It is wet."}
+BEARS = {"spans": ["Bears", "Bears"], "types": ["span", "span"]}
+BOXED = [
+    (r"The roots are $1$ and $2$, so it is $\boxed 2$. Done.", "2"),
+    (r"So $x=\boxed2$", "2"),
+    (r"\[\boxed -3\] is it.", "-3"),
+    (r"$\boxed\frac12$", r"\frac12"),
+    (r"$\boxed \text{(C)}.$", r"\text{(C)}"),
+    (r"$\boxed{1}$, no: $\boxed 2.$", "2"),
+    (r"$\boxed 1$, no: $\boxed{2}$", "2"),
+    (r"$\boxed 1, \boxed 2$", "2"),
+    (r"$\boxed{1}$ and $\boxedness 2$", "1"),
+]
 ROWS = [
     ("gsm8k", {"question": "6 * 7?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"}, ("6 * 7?", "42")),
-    (
-        "svamp",
-        {"ID": "c1", "Body": "If Dan has 4", "Question": "How many?", "Answer": 4.0},
-        ("If Dan has 4, How many?", "4"),
-    ),
-    (
-        "svamp",
-        {"ID": "c1", "Body": "Dan has 4.", "Question": "Half?", "Answer": 2.5},
-        ("Dan has 4. Half?", "2.5"),
-    ),
-    (
-        "aqua",
-        {"question": "Which is wet?", "options": ["A)sand", "B)the sea"], "correct": "B"},
-        (OPTIONS, "B"),
-    ),
+    ("svamp", {"ID": "c1", "Body": "If Dan has 4", "Question": "How many?", "Answer": 4.0},
+     ("If Dan has 4, How many?", "4")),
+    ("svamp", {"ID": "c1", "Body": "Dan has 4.", "Question": "Half?", "Answer": 2.5},
+     ("Dan has 4. Half?", "2.5")),
+    ("aqua", {"question": "Which is wet?", "options": ["A)sand", "B)the sea"], "correct": "B"},
+     (OPTIONS, "B")),
     ("strategyqa", {"qid": "s", "question": "Is it?", "answer": False}, ("Is it?", "no")),
-    (
-        "boolq",
-        {"question": "is it wet", "title": "Rain", "answer": True, "passage": "It rains. "},
-        ("It rains.\n\nIs it wet?", "yes"),
-    ),
-    (
-        "boolq",
-        {"question": "Is it wet?", "passage": "It rains.", "idx": 3, "label": 0},
-        ("It rains.\n\nIs it wet?", "no"),
-    ),
-    (
-        "boolq",
-        {"question": "is it", "passage": "It rains.", "label": -1},
-        ("It rains.\n\nIs it?", None),
-    ),
+    ("boolq", {"question": "is it wet", "title": "Rain", "answer": True, "passage": "It rains. "},
+     ("It rains.\n\nIs it wet?", "yes")),
+    ("boolq", {"question": "Is it wet?", "passage": "It rains.", "idx": 3, "label": 0},
+     ("It rains.\n\nIs it wet?", "no")),
+    ("boolq", {"question": "is it", "passage": "It rains.", "label": -1},
+     ("It rains.\n\nIs it?", None)),
     ("openbookqa", SCIENCE, (OPTIONS, "B")),
     ("arc", SCIENCE, (OPTIONS, "B")),
-    (
-        "arc",
-        {"id": "a", "question": "Which is wet?", "choices": HUB_CHOICES, "answerKey": "2"},
-        (OPTIONS, "B"),
-    ),
-    (
-        "openbookqa",
-        {"id": "a", "question_stem": "Which is wet?", "choices": HUB_CHOICES, "answerKey": "1"},
-        (OPTIONS, "A"),
-    ),
-    (
-        "drop",
-        {
-            "query_id": "a",
-            "passage": "The Bears won.",
-            "question": "Who?",
-            "answers_spans": {"spans": ["Bears", "Bears"], "types": ["span", "span"]},
-        },
-        ("The Bears won.\nWho?", "Bears"),
-    ),
-    (
-        "rte",
-        {"idx": 3, "premise": "It rains.", "hypothesis": "It is wet.", "label": "not_entailment"},
-        (f'{PREMISE}"yes", "no".', "no"),
-    ),
-    (
-        "mnli",
-        {
-            "pairID": "1e",
-            "sentence1": "It rains.",
-            "sentence2": "It is wet.",
-            "gold_label": "entailment",
-            "genre": "talk",
-        },
-        (THREE, "yes"),
-    ),
-    (
-        "mnli",
-        {"pairID": "1e", "sentence1": "It rains.", "sentence2": "It is wet.", "gold_label": "-"},
-        (THREE, None),
-    ),
-    (
-        "anli",
-        {"uid": "u", "context": "It rains.", "hypothesis": "It is wet.", "label": "n"},
-        (THREE, UNKNOWN),
-    ),
-    (
-        "anli",
-        {"uid": "u", "premise": "It rains.", "hypothesis": "It is wet.", "label": 2},
-        (THREE, "no"),
-    ),
-    (
-        "math",
-        {"problem": "$1/2$?", "type": "Algebra", "solution": r"It is $\boxed{\frac{1}{2}}$."},
-        ("$1/2$?", r"\frac{1}{2}"),
-    ),
-    *[
-        ("math", {"problem": "?", "solution": solution}, ("?", answer))
-        for solution, answer in [
-            (r"The roots are $1$ and $2$, so it is $\boxed 2$. Done.", "2"),
-            (r"So $x=\boxed2$", "2"),
-            (r"\[\boxed -3\] is it.", "-3"),
-            (r"$\boxed\frac12$", r"\frac12"),
-            (r"$\boxed \text{(C)}.$", r"\text{(C)}"),
-            (r"$\boxed{1}$, no: $\boxed 2.$", "2"),
-            (r"$\boxed 1$, no: $\boxed{2}$", "2"),
-            (r"$\boxed 1, \boxed 2$", "2"),
-            (r"$\boxed{1}$ and $\boxedness 2$", "1"),
-        ]
-    ],
-]
+    ("arc", {"id": "a", "question": "Which is wet?", "choices": HUB_CHOICES, "answerKey": "2"},
+     (OPTIONS, "B")),
+    ("openbookqa", {"question_stem": "Which is wet?", "choices": HUB_CHOICES, "answerKey": "1",
+                    "id": "a"}, (OPTIONS, "A")),
+    ("drop", {"query_id": "a", "passage": "The Bears won.", "question": "Who?",
+              "answers_spans": BEARS}, ("The Bears won.\nWho?", "Bears")),
+    ("rte", {**RAIN, "idx": 3, "label": "not_entailment"}, (f'{PREMISE}"yes", "no".', "no")),
+    ("mnli", {**MNLI, "gold_label": "entailment", "genre": "talk"}, (THREE, "yes")),
+    ("mnli", {**MNLI, "gold_label": "-"}, (THREE, None)),
+    ("anli", {"uid": "u", "context": "It rains.", "hypothesis": "It is wet.", "label": "n"},
+     (THREE, UNKNOWN)),
+    ("anli", {**RAIN, "uid": "u", "label": 2}, (THREE, "no")),
+    ("math", {"problem": "$1/2$?", "type": "Algebra", "solution": r"It is $\boxed{\frac{1}{2}}$."},
+     ("$1/2$?", r"\frac{1}{2}")),
+    *(("math", {"problem": "?", "solution": text}, ("?", answer)) for text, answer in BOXED),
+]  # fmt: skip
 SPANS = [  # spans of the hub's DROP, their types if not all spans, the one answer
     (["4", "4 yard", "4"], ["number", "span", "number"], "4"),
     (["3", "4", "4"], ["number"] * 3, "4"),
@@ -325,7 +251,7 @@ def test_parquet(tmp_path):
 def test_a_misspelt_set_is_suggested():
     with pytest.raises(LmsiError, match="no such file") as error:
         read_questions("gms8k:test.jsonl")
-    assert error.value.hint == "did you mean gsm8k:test.jsonl?"
+    assert "gsm8k:test.jsonl" in error.value.hint
 
 
 def test_a_drive_is_no_set():

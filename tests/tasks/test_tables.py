@@ -37,12 +37,8 @@ def stream(table):
 
 
 FORMATS = {
-    "q.parquet": parquet,
-    "q.arrow": arrow,
-    "q.feather": arrow,
-    "s.arrow": stream,
-    "q": stream,
-}
+    "q.parquet": parquet, "q.arrow": arrow, "q.feather": arrow, "s.arrow": stream, "q": stream,
+}  # fmt: skip
 
 
 def put(folder, table, name="q.parquet"):
@@ -165,12 +161,6 @@ class TestSavedFolders:
         with pytest.raises(LmsiError) as e:
             read_questions(str(tmp_path))
         assert str(e.value).startswith(f"{file}: row 1: ")
-
-    def test_of_several_splits_one_must_be_named(self, tmp_path):
-        (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-        with pytest.raises(LmsiError, match="several splits") as e:
-            read_questions(str(tmp_path))
-        assert f"{tmp_path}/train, {tmp_path}/test" in e.value.hint
 
     @pytest.mark.parametrize(
         ("state", "message"),

@@ -55,8 +55,8 @@ def test_a_format_is_one_wording_in_this_format(format, chat):
 
 @FORMS
 def test_a_name_is_that_wording(chat):
-    for wording in candidates(AUTO, OWN, chat):
-        assert candidates(wording.name, OWN, chat) == [wording]
+    found = candidates(AUTO, OWN, chat)
+    assert found and all(candidates(w.name, OWN, chat) == [w] for w in found)
 
 
 @FORMS
@@ -79,28 +79,23 @@ def test_a_file_s_wordings_are_taken_as_they_are(tmp_path):
     assert worded(PLAIN, one).cot_request == "{cue} Now."
 
 
-GOOD = '[[wordings]]\nname = "good"\n'
+ONE = '[[wordings]]\nname = "b"\n'
 BAD = {
-    "a misspelt key": (
-        GOOD + '[[wordings]]\nname = "b"\ncot_reqest = "x"\n',
-        "wording 2: unknown field `cot_reqest` (did you mean `cot_request`?)",
-    ),
-    "another key": ('[[wordings]]\nname = "b"\nzzz = 1\n', "wording 1: unknown field `zzz`"),
-    "a number": ("[[wordings]]\nname = 3\n", "wording 1: Expected `str`, got `int` - at `$.name`"),
-    "no name": ("[[wordings]]\n", "wording 1: Object missing required field `name`"),
-    "a format": (
-        '[[wordings]]\nname = "b"\nprompt = "cot"\n',
-        "wording 1: Invalid enum value 'cot' - at `$.prompt`",
-    ),
-    "twice": (GOOD + GOOD, "two wordings are called 'good'"),
-    "a table": ('[wordings]\nname = "b"\n', "expected entries headed [[wordings]]"),
-    "a word": ('wordings = ["b"]\n', "wording 1: Expected `object`, got `str`"),
-    "none": ("wordings = []\n", "expected entries headed [[wordings]]"),
-    "more": (f"temperature = 1\n{GOOD}", "expected entries headed [[wordings]] and nothing else"),
+    "a misspelt key": (ONE + '[[wordings]]\nname = "c"\ncot_reqest = "x"\n',
+                       "wording 2: unknown field `cot_reqest` (did you mean `cot_request`?)"),
+    "another key": (f"{ONE}zzz = 1\n", "wording 1: unknown field `zzz`"),
+    "a number": ("[[wordings]]\nname = 3\n", "wording 1: ... `$.name`"),
+    "no name": ("[[wordings]]\n", "wording 1: ... `name`"),
+    "a format": (f'{ONE}prompt = "cot"\n', "wording 1: ... 'cot' ... `$.prompt`"),
+    "twice": (ONE + ONE, "'b'"),
+    "a table": ('[wordings]\nname = "b"\n', "[[wordings]]"),
+    "a word": ('wordings = ["b"]\n', "wording 1: "),
+    "none": ("wordings = []\n", "[[wordings]]"),
+    "more": (f"temperature = 1\n{ONE}", "[[wordings]] and nothing else"),
     "no TOML": ("[[wordings\n", "not a TOML file: "),
     "no UTF-8": (b'[[wordings]]\nname = "\xff"\n', "not a TOML file: "),
-    "no file": (None, "cannot be read: No such file or directory"),
-}
+    "no file": (None, "cannot be read: "),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "told"), BAD.values(), ids=BAD.keys())
@@ -110,4 +105,5 @@ def test_a_bad_file_is_one_line_that_names_file_entry_and_field(tmp_path, text, 
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(LmsiError) as e:
         candidates(str(file), PLAIN, True)
-    assert str(e.value).startswith(f"{file}: {told}") and "\n" not in str(e.value)
+    assert str(e.value).startswith(f"{file}: ") and "\n" not in str(e.value)
+    assert all(word in str(e.value) for word in told.split(" ... "))

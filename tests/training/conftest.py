@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
+from builders import example
 from toys import toy_examples, toy_model
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.records import TrainExample
 from lmsi_cli.run_folder import RunDir, sha256_file
 
 
@@ -28,15 +28,10 @@ def run(gguf, tmp_path):
     told = {"model": str(gguf), "model_sha256": sha256_file(gguf), "chat": "off"}
     folder.save_settings("sample", {**told, "task": "auto", "task_name": "number"})
     folder.questions.write_text('{"id":"x","question":"How many legs have 3 dogs?"}\n')
-    pairs = [
-        TrainExample(
-            prompt=f"Q: Ann has {n} pens and buys {n}. How many pens?\nA:",
-            completion=f" {n} + {n} = {2 * n}. The answer is {2 * n}.",
-            format="cot-zero",
-            question_id=f"q{n}",
-            path=0,
-        )
-        for n in range(2, 8)
-    ]
+    asks, says = (
+        "Q: Ann has {0} pens and buys {0}. How many pens?\nA:",
+        " {0} + {0} = {1}. It is {1}.",
+    )
+    pairs = [example(f"q{n}", asks.format(n), says.format(n, 2 * n)) for n in range(2, 8)]
     folder.train.write_bytes(msgspec.json.Encoder().encode_lines(pairs))
     return folder

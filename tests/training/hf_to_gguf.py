@@ -7,6 +7,7 @@ llama.cpp's logits would tell.
 
 import gguf
 import numpy as np
+from broken_models import finish
 
 BYTES = 256
 SPECIAL = ["<s>", "</s>", "<pad>", "<|im_start|>"]
@@ -217,11 +218,7 @@ def write(path, arch, model, kind="F32", more=None):
     for name, w in (more or {}).items():
         if w is not None:
             writer.add_tensor(name, w)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return finish(writer, path)
 
 
 def build(model_type, seed=0, **config):
@@ -249,13 +246,7 @@ def build(model_type, seed=0, **config):
 
 
 SHAPE = {
-    "vocab_size": 272,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.15,
-}
+    "vocab_size": 272, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "max_position_embeddings": 256, "initializer_range": 0.15,
+}  # fmt: skip

@@ -50,6 +50,9 @@ def settings(case):
 
 
 def main(case, folder):
+    import torch
+
+    torch.set_num_threads(1)
     config = settings(case)
     with processes.joined("cpu") as here:
         out = folder / str(here.rank)

@@ -4,11 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from builders import example
 from hf_to_gguf import build, write
 from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.records import TrainExample
 from lmsi_cli.training import adapter
 from lmsi_cli.training.adapter import adapted, add_lora, choose, trainable
 from lmsi_cli.training.attention import FAMILIES, install, supports
@@ -26,16 +26,7 @@ TEXTS = ["Q: What is 2 + 2?\nA:", "the answer is the other", "x" * 40, "Ann has 
 
 
 def pairs():
-    return [
-        TrainExample(
-            prompt=f"Q: {n} + {n}?\nA:",
-            completion=f" It is {2 * n}.",
-            format="cot-zero",
-            question_id=f"q{n}",
-            path=0,
-        )
-        for n in range(6)
-    ]
+    return [example(f"q{n}", f"Q: {n} + {n}?\nA:", f" It is {2 * n}.") for n in range(6)]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -133,12 +133,14 @@ def test_a_tensor_that_transformers_has_no_place_for_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("arch", "reason"),
-    [("mamba", "no attention"), ("t5", "no causal"), ("rwkv6", "does not know how")],
+    [("mamba", "no attention"), ("t5", "no causal"), ("nonesuch", "does not know how")],
 )
 def test_an_architecture_out_of_reach_is_refused_with_its_reason(arch, reason, tmp_path):
     path = write_gguf(tmp_path / "x.gguf", arch, {})
     with pytest.raises(LmsiError, match=f"architecture '{arch}'.*{reason}.*sampling and voting"):
         adapter.preflight(path)
+    with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):
+        adapter.preflight(tmp_path / "missing.gguf")
 
 
 def test_yarn_with_a_scale_of_its_own_is_refused(tmp_path, monkeypatch):

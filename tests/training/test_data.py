@@ -1,8 +1,10 @@
 """Packing is only a matter of speed: same ids, same loss, same gradient."""
 
 import pytest
+from builders import example
+from toys import gradient, moved
 
-from lmsi_cli.records import TrainExample
+from lmsi_cli.training import attention
 from lmsi_cli.training.attention import NAME, Piece, install, supports
 from lmsi_cli.training.data import (
     Codec,
@@ -14,25 +16,19 @@ from lmsi_cli.training.data import (
     to_batch,
     tokenize,
 )
+from lmsi_cli.training.step import accumulate, row_loss, speed_up
 
 CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
 
 
-def pair(prompt, completion, kind="cot-zero", question="q1"):
-    return TrainExample(
-        prompt=prompt, completion=completion, format=kind, question_id=question, path=0
-    )
+def pair(prompt, completion, kind="cot-zero"):
+    return example("q1", prompt, completion, format=kind)
 
 
 def test_a_pair_becomes_prompt_ids_with_bos_and_completion_ids_with_eos():
     [example], dropped = tokenize([pair("ab", "c")], CODEC, 16)
     assert (example.prompt, example.completion, dropped) == ([1, 97, 98], [99, 2], 0)
     assert example.name == "q1 (cot-zero)"
-
-
-def test_too_long_examples_are_counted_and_left_out():
-    kept, dropped = tokenize([pair("ab", "c"), pair("abc", "c"), pair("a", "cde")], CODEC, 5)
-    assert (len(kept), dropped) == (1, 2)
 
 
 def test_each_format_gets_its_own_longest_common_prefix():
@@ -91,22 +87,14 @@ def test_one_plain_sequence_needs_no_pieces(examples):
 @pytest.mark.parametrize("limit", [60, 100, 1000])
 @pytest.mark.parametrize("small", [0, 1 << 19], ids=["fused kernel", "by hand"])
 def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypatch, limit, small):
-    import torch
-
-    from lmsi_cli.training import attention
-    from lmsi_cli.training.adapter import trainable
-    from lmsi_cli.training.step import row_loss
-
     monkeypatch.setattr(attention, "SMALL", small)
-    model = tiny()
-    for p in trainable(model).values():
-        torch.nn.init.normal_(p, std=0.2)  # with B zero, A would have no gradient
+    model = moved(tiny())
 
     def run(rows):
         model.zero_grad()
         losses = [row_loss(model, to_batch(row), "fp32") for row in rows]
         sum(losses).backward()
-        return sum(losses).item(), torch.cat([p.grad.flatten() for p in trainable(model).values()])
+        return sum(losses).item(), gradient(model)
 
     plain, wanted = run(pack(examples, 0))  # transformers' own causal attention
     install(model)
@@ -117,8 +105,6 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
 
 
 def test_a_packed_row_is_refused_without_its_attention(tiny, examples):
-    from lmsi_cli.training.step import row_loss
-
     with pytest.raises(ValueError, match=NAME):
         row_loss(tiny(), to_batch(pack(examples)[0]), "fp32")
 
@@ -142,3 +128,43 @@ class Shape:
 )
 def test_only_plain_causal_attention_is_packed(config, fits):
     assert supports(config, 2048) is fits
+
+
+# -- examples of unequal weight --------------------------------------------------------------------
+
+
+def tokens_of(examples):
+    return sum(e.predicted for e in examples)
+
+
+def slow(model, examples):
+    """The weighted mean over all completion tokens, an example at a time, by the model's code."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    total, tokens = 0.0, 0
+    for e in examples:
+        ids = torch.tensor([e.prompt + e.completion])
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(e.prompt) - 1 : -1]
+        total = total + e.weight * cross_entropy(
+            logits, torch.tensor(e.completion), reduction="sum"
+        )
+        tokens += len(e.completion)
+    return total / tokens
+
+
+@pytest.mark.parametrize("limit", [0, 60, 1000], ids=["a row each", "some rows", "one row"])
+@pytest.mark.parametrize("by_hand", [False, True], ids=["libraries", "fused"])
+def test_weighted_examples_count_so_much_however_packed(tiny, examples, limit, by_hand):
+    model = moved(tiny())
+    examples = [e._replace(weight=i / 4) for i, e in enumerate(examples)]
+    wanted = slow(model, examples)
+    wanted.backward()
+    theirs = gradient(model)
+    model.zero_grad()
+    install(model)
+    if by_hand:
+        assert speed_up(model, "fp32", limit)
+    figures = accumulate(model, examples, limit, "fp32", tokens_of(examples))
+    assert figures.loss == pytest.approx(wanted.item(), rel=1e-5)
+    assert (gradient(model) - theirs).norm() < 2e-5 * theirs.norm()

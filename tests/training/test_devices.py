@@ -86,12 +86,15 @@ def test_all_tensors_of_a_row_follow_the_model(examples):
     assert placed.pieces == row.pieces
 
 
-def test_attention_makes_its_mask_where_the_queries_are():
+def test_attention_makes_its_mask_where_the_queries_are(monkeypatch):
     """A mask of the processor would not add to the scores of a GPU."""
     import torch
 
-    mask = attention._tail_mask(torch.zeros(4, 3, 8, device="meta"), 5)
-    assert mask.device.type == "meta" and mask.shape == (3, 5)
+    monkeypatch.setattr(attention, "SMALL", 0)
+    q = torch.zeros(1, 4, 8, 8, device="meta")
+    pieces = attention.Pieces([attention.Piece(5, None), attention.Piece(3, 0)])
+    out, _ = attention.attend(None, q, q, q, None, pieces=pieces)
+    assert (out.device.type, out.shape) == ("meta", (1, 8, 4, 8))
 
 
 def test_the_optimiser_is_fused_where_there_are_such_kernels(tiny):

@@ -2,11 +2,12 @@
 
 import msgspec
 import pytest
+from builders import example, vote
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import encode_line, write_records
-from lmsi_cli.records import Preference, TrainExample, Vote
+from lmsi_cli.records import Preference
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training.data import TokenExample, TokenPair, weighed
 from lmsi_cli.training.examples import check, chosen, one_each, origin, split, weighted
@@ -14,43 +15,15 @@ from lmsi_cli.training.examples import check, chosen, one_each, origin, split, w
 SCPO = TrainConfig(loss="scpo")
 
 
-def example(question="q1", **fields):
-    return TrainExample(
-        prompt="Q", completion=" 4", format="cot-zero", question_id=question, path=0, **fields
-    )
-
-
 def preference(weight=0.5):
     return Preference(
-        prompt="Q",
-        chosen=" 4",
-        rejected=" 5",
-        weight=weight,
-        format="cot-zero",
-        question_id="q1",
-        chosen_path=0,
-        rejected_path=1,
-    )
+        prompt="Q", chosen=" 4", rejected=" 5", weight=weight, format="cot-zero",
+        question_id="q1", chosen_path=0, rejected_path=1,
+    )  # fmt: skip
 
 
 def ballots(question, share, margin):
-    return Vote(
-        question_id=question,
-        predicted_answer="4",
-        majority_votes=1,
-        runner_up_votes=0,
-        total_votes=1,
-        num_paths=1,
-        no_answer=0,
-        truncated=0,
-        refuted=0,
-        tie=False,
-        share=share,
-        share_of_all=share,
-        margin=margin,
-        ballots={},
-        kept=(0,),
-    )
+    return vote(question, share=share, margin=margin)
 
 
 @pytest.fixture
@@ -102,11 +75,6 @@ def refused(run, config, told, hint):
     assert hint in e.value.hint
 
 
-def test_a_folder_of_an_older_version_has_no_pairs(run):
-    run.pairs.unlink()
-    refused(run, SCPO, "pairs.jsonl: no such file", f"run `lmsi vote {run.root}`")
-
-
 def test_no_pair_says_why_and_what_to_type(run):
     run.pairs.write_text("")
     run.save_settings("vote", {"pair_share": 0.5, "pairs": 1})
@@ -153,7 +121,7 @@ def test_of_a_pair_the_chosen_side_is_an_example(run):
 def many(questions):
     """Three examples of two formats for each question."""
     return [
-        TrainExample(prompt="Q", completion=" A", format=kind, question_id=f"q{n}", path=k)
+        example(f"q{n}", format=kind, path=k)
         for n in range(questions)
         for k, kind in enumerate(["cot-few", "cot-zero", "cot-zero"])
     ]

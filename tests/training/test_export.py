@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from broken_models import finish
+from builders import example
 from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import TrainExample
 from lmsi_cli.training import adapter, load
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec
@@ -63,26 +64,15 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
 
     with opened(gguf) as llama:
         codec = Codec(llama.encode, lambda _, text: [*llama.encode(text), 0])
-        pairs = [
-            TrainExample(
-                prompt=f"Q: What is {n} + {n}?\nA:",
-                completion=f" It is {2 * n}.",
-                format="cot-zero",
-                question_id=f"q{n}",
-                path=0,
-            )
-            for n in range(8)
-        ]
+        pairs = [example(f"q{n}", f"Q: {n} + {n}?\nA:", f" It is {2 * n}.") for n in range(8)]
         config = TrainConfig(rank=2, max_steps=2, batch_size=4, lr=1e-2)
         summary, model, _ = train(pairs, gguf, config, tmp_path, codec, Watcher())
         ids = [llama.encode(p) for p in PROMPTS]
     out = sorted(p.name for p in tmp_path.iterdir())
+    there_until_it_is_proven = "checkpoint.safetensors"
     assert out == [
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "checkpoint.safetensors",  # until the adapter is proven
-        "log.jsonl",
-    ]
+        "adapter_config.json", "adapter_model.safetensors", there_until_it_is_proven, "log.jsonl"
+    ]  # fmt: skip
     told = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (told["base_model_name_or_path"], told["r"]) == (gguf.name, 2)
     assert told["target_modules"] == sorted(told["target_modules"])
@@ -99,14 +89,6 @@ def test_preflight_names_what_the_adapter_will_act_on(gguf):
     assert names[:4] == [f"blk.0.attn_{x}.weight" for x in ("k", "output", "q", "v")]
     with pytest.raises(LmsiError, match="names no layer"):
         adapter.preflight(gguf, "nose")
-
-
-def test_an_unknown_architecture_is_refused_in_words(tmp_path):
-    path = write_gguf(tmp_path / "x.gguf", "nonesuch", {})
-    with pytest.raises(LmsiError, match="architecture 'nonesuch': lmsi does not know"):
-        adapter.preflight(path)
-    with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):
-        adapter.preflight(tmp_path / "missing.gguf")
 
 
 @pytest.mark.parametrize(
@@ -126,12 +108,21 @@ def test_tensors_that_cannot_go_into_a_gguf_are_named(tmp_path, key, message):
         adapter.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
 
 
-def test_a_layer_without_a_counterpart_is_named():
-    meta = GgufMeta("llama", 1, 2, 1, {"blk.0.attn_q.weight": (8, 8)}, None)
-    assert adapter._tensor_name("model.layers.0.self_attn.q_proj", (8, 8), meta)
-    for layer, shape in (("self_attn.q_proj", (8, 4)), ("nose", (8, 8))):
+def test_a_layer_without_a_counterpart_is_named(tmp_path):
+    from safetensors.numpy import save_file
+
+    base = write_gguf(tmp_path / "base.gguf", "llama", random_llama())
+    (tmp_path / adapter.CONFIG).write_text('{"lora_alpha": 8, "r": 2}')
+    for layer, rows in (("self_attn.q_proj", 32), ("nose", 64)):
+        name = f"base_model.model.model.layers.0.{layer}"
+        halves = {
+            "lora_A": np.zeros((2, 64), np.float32),
+            "lora_B": np.zeros((rows, 2), np.float32),
+        }
+        tensors = {f"{name}.{half}.weight": values for half, values in halves.items()}
+        save_file(tensors, tmp_path / adapter.WEIGHTS)
         with pytest.raises(LmsiError, match=f"{layer}.*has no counterpart"):
-            adapter._tensor_name(f"model.layers.0.{layer}", shape, meta)
+            adapter.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
 
 
 def test_interleaving_turns_halves_into_pairs():
@@ -160,26 +151,13 @@ def test_rotary_factors_of_the_file_are_heeded(tmp_path, factors):
     assert check_base(torch_logits(model, "fp32")(ids, False), wanted) < 0.002
 
 
-def test_a_file_without_all_its_weights_is_refused(tmp_path):
-    tensors = random_llama()
-    del tensors["blk.1.ffn_up.weight"]
-    gguf = write_gguf(tmp_path / "x.gguf", "llama", tensors)
-    with pytest.raises(LmsiError, match=r"no weights for blk\.1\.ffn_up\.weight"):
-        load.load_base(gguf, "fp32")
-
-
 def random_llama():
     """Two layers of width 64, four heads of 16 on two KV heads, 64 tokens, tied head."""
     rng = np.random.default_rng(0)
     shapes = {
-        "attn_q": (64, 64),
-        "attn_k": (32, 64),
-        "attn_v": (32, 64),
-        "attn_output": (64, 64),
-        "ffn_gate": (96, 64),
-        "ffn_up": (96, 64),
-        "ffn_down": (64, 96),
-    }
+        "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
+        "ffn_gate": (96, 64), "ffn_up": (96, 64), "ffn_down": (64, 96),
+    }  # fmt: skip
     tensors = {"token_embd.weight": rng.normal(size=(64, 64)), "output_norm.weight": np.ones(64)}
     for i in range(2):
         tensors |= {f"blk.{i}.{n}.weight": rng.normal(size=s) / 4 for n, s in shapes.items()}
@@ -207,8 +185,4 @@ def write_gguf(path, architecture, tensors, factors=None):
         tensors = tensors | {"rope_freqs.weight": np.array(factors, np.float32)}
     for name, tensor in tensors.items():
         w.add_tensor(name, tensor)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-    return path
+    return finish(w, path)

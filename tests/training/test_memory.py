@@ -1,12 +1,14 @@
 """The formula against measured peaks, and a run that does not fit is refused before it starts."""
 
-import subprocess
 import sys
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.fits import texts
+from lmsi_cli import aside
+from lmsi_cli.cli.main import app
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import load, memory
@@ -21,14 +23,10 @@ CONFIG = TrainConfig(rank=4, batch_size=3, row_tokens=200)
 def header(blocks, width, heads, keys, inner, vocabulary):
     """The matrices of a Qwen or a Llama whose head is its embedding; ``keys`` is their width."""
     block = {
-        "attn_q": (width, width),
-        "attn_k": (keys, width),
-        "attn_v": (keys, width),
-        "attn_output": (width, width),
-        "ffn_gate": (inner, width),
-        "ffn_up": (inner, width),
+        "attn_q": (width, width), "attn_k": (keys, width), "attn_v": (keys, width),
+        "attn_output": (width, width), "ffn_gate": (inner, width), "ffn_up": (inner, width),
         "ffn_down": (width, inner),
-    }
+    }  # fmt: skip
     shapes = {f"blk.{i}.{name}.weight": s for i in range(blocks) for name, s in block.items()}
     shapes["token_embd.weight"] = (vocabulary, width)
     values = {"embedding_length": width}
@@ -82,16 +80,11 @@ def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dty
 @pytest.mark.parametrize(
     "gentler",
     [
-        {"gradient_checkpointing": "on"},
-        {"row_tokens": 50},
-        {"rank": 2},
-        {"layers": 2},
-        {"layers": "last:2"},
-        {"max_length": 84},
-        {"target": "attn"},
+        {"gradient_checkpointing": "on"}, {"row_tokens": 50}, {"rank": 2}, {"layers": "last:2"},
+        {"max_length": 84}, {"target": "attn"},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_gentler_settings_need_less(gentler):
     less = msgspec.structs.replace(CONFIG, **gentler)
     assert total(units_of(tail=60), less) < total(units_of(tail=60), CONFIG)
@@ -146,18 +139,15 @@ def test_too_little_lists_flags_up_to_what_is_enough(monkeypatch, watcher):
 
 
 @pytest.mark.model
-def test_a_run_that_does_not_fit_ends_with_one_line_and_leaves_nothing(run):
-    code = (
-        "import sys; from lmsi_cli import aside; from lmsi_cli.training import memory;"
-        "from lmsi_cli.cli.main import main;"  # training in this process, which has little memory
-        "aside.run = lambda work, *given, progress, name: work(*given, progress=progress);"
-        f"memory.free_bytes = lambda: {50 * MIB}; sys.argv[0] = 'lmsi'; main()"
+def test_a_run_that_does_not_fit_ends_with_one_line_and_leaves_nothing(run, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 50 * MIB)
+    monkeypatch.setattr(  # in this process, which has little memory
+        aside, "run", lambda work, *given, progress, name: work(*given, progress=progress)
     )
-    command = [sys.executable, "-c", code, "train", str(run.root), "--force", "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stdout == ""
+    done = CliRunner().invoke(app, ["train", str(run.root), "--force", "--device", "cpu"])
+    assert (done.exit_code, done.stdout) == (1, "")
     [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "GiB more memory, and 0.0 are free" in error and "Traceback" not in done.stderr
+    assert "GiB more memory, and 0.0 are free" in error
     assert "hint: add --layers 2 (then 0." in done.stderr
     assert not run.adapter_origin.exists() and not list(run.adapter.glob("*"))
 

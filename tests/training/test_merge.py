@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from broken_models import finish
 from test_export import random_llama, write_gguf
 
 from lmsi_cli.errors import LmsiError
@@ -21,11 +22,7 @@ def write_adapter(path, alpha=8.0, shapes=((Q, 64, 64), ("blk.1.ffn_up.weight", 
     for name, rows, columns in shapes:
         for half, shape in (("lora_a", (rank, columns)), ("lora_b", (rows, rank))):
             w.add_tensor(f"{name}.{half}", rng.normal(size=shape).astype(np.float32) / 8)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
-    return path
+    return finish(w, path)
 
 
 @pytest.fixture

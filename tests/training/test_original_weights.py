@@ -121,19 +121,10 @@ def test_folders_that_cannot_be_read_safely_are_refused(tmp_path):
     refused()
 
 
-@pytest.mark.model
-def test_the_embedded_model_written_out_is_its_own_original(gguf, tmp_path):
-    """An HF folder made of tinymath in F16 has the file's weights to the last digit."""
-    from lmsi_cli.training import load
-
-    load.load_base(gguf, "fp32").save_pretrained(tmp_path / "hf")
-    assert load_original(tmp_path / "hf", gguf, "fp32")[1].weights == 0
-
-
-def saved(model, folder):
+def saved(model, folder, scale=1.0):
     folder.mkdir(exist_ok=True)
     adapter.save_adapter(model, folder)
-    origin = {"base_sha256": "b", "base_file": "m"}
+    origin = {"base_sha256": "b", "base_file": "m", "scale": {"chosen": scale}}
     (folder / "lmsi.json").write_text(json.dumps(origin))
     return {"init": str(folder), "alpha": 32.0, "rank": 4}
 
@@ -156,10 +147,15 @@ def test_the_first_loss_is_the_last_adapters(tiny, examples, tmp_path):
     assert begun < log[0].loss / 2  # and not that of the base
 
 
-def test_weights_to_start_from_decide_the_checkpoints_name(tiny, examples, tmp_path):
-    model, other = tiny(), tiny()
+def test_a_weaker_scale_is_kept_and_decides_the_name(tiny, examples, tmp_path):
+    model, half = tiny(), tiny()
     fit(model, job(examples, tmp_path / "a"), Watcher())
-    config = TrainConfig(**saved(model, tmp_path / "adapter"))
+    config = TrainConfig(**saved(model, tmp_path / "adapter", 0.5))
+    fill_adapter(half, config)
+    other = adapter.trainable(half)
+    assert other
+    for name, weights in adapter.trainable(model).items():
+        assert (other[name] == (weights / 2 if "lora_B" in name else weights)).all()
     copy = shutil.copytree(tmp_path / "adapter", tmp_path / "copy")
 
     def name(config):
@@ -168,7 +164,7 @@ def test_weights_to_start_from_decide_the_checkpoints_name(tiny, examples, tmp_p
 
     moved = msgspec.structs.replace(config, init=str(copy))
     assert name(config) == name(moved) != name(TrainConfig(rank=4))
-    saved(other, copy)
+    saved(model, copy, 1.0)
     assert name(config) != name(moved)
 
 

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from toys import Watcher, losses
+from toys import Watcher, gradient, moved
 from toys import job as toy_job
 
 from lmsi_cli.config import TrainConfig
@@ -13,7 +13,7 @@ from lmsi_cli.records import Preference
 from lmsi_cli.training import attention, preference
 from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import Codec, TokenPair, pack, sequences
-from lmsi_cli.training.loop import LOG, LogLine, fit
+from lmsi_cli.training.loop import LOG, fit
 from lmsi_cli.training.step import speed_up
 
 CONFIG = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0)
@@ -25,31 +25,11 @@ def pairs(examples):
     """Six pairs of three formats: each example's completion against another one."""
     made = []
     for i, e in enumerate(examples[:6]):
-        both = (e.completion, [*e.completion[:2], (e.completion[-1] + 7) % 64, i + 1])
-        made.append(
-            TokenPair(
-                *(
-                    e._replace(
-                        completion=c,
-                        weight=(i + 1) / 8,
-                        stem=len(e.prompt) - 1,
-                        name=f"q{i}, {side}",
-                    )
-                    for c, side in zip(both, ("chosen", "rejected"), strict=True)
-                )
-            )
-        )
+        other = [*e.completion[:2], (e.completion[-1] + 7) % 64, i + 1]
+        e = e._replace(weight=(i + 1) / 8, stem=len(e.prompt) - 1)
+        rejected = e._replace(completion=other, name=f"q{i}, rejected")
+        made.append(TokenPair(e._replace(name=f"q{i}, chosen"), rejected))
     return made
-
-
-def moved(model, spread=0.2):
-    """Let the adapter act, as after some steps."""
-    import torch
-
-    torch.manual_seed(1)
-    for p in trainable(model).values():
-        torch.nn.init.normal_(p, std=spread)
-    return model
 
 
 def job(pairs, out, **config):
@@ -82,42 +62,6 @@ def slow_loss(model, pairs, config):
             -logsigmoid(config.beta * delta) + config.rpo_alpha * nll
         )
     return total / len(pairs)
-
-
-def gradient(model):
-    import torch
-
-    return torch.cat([p.grad.flatten() for p in trainable(model).values()])
-
-
-def test_the_loss_of_random_logits_is_trl_s_formula():
-    import torch
-    from torch.nn.functional import logsigmoid
-
-    torch.manual_seed(0)
-    logits = torch.randn(6, 9, 30, requires_grad=True)  # chosen and rejected in turn
-    base = torch.randn(6, 9, 30)
-    labels, lengths = torch.randint(30, (6, 9)), torch.tensor([9.0, 4.0, 7.0, 9.0, 2.0, 5.0])
-    mask = torch.arange(9) < lengths[:, None]
-    weights = torch.tensor([0.5, 0.5, 1.0, 1.0, 0.25, 0.25])
-
-    def logs(values):
-        own = values.log_softmax(-1).gather(2, labels[..., None])[..., 0]
-        return (own * mask).sum(1)
-
-    terms = preference.terms_of(logs(logits), logs(base), weights, lengths, CONFIG)
-    terms.losses.mean().backward()
-    got = logits.grad.clone()
-    logits.grad = None
-
-    ratios = logs(logits) - logs(base)
-    delta = ratios[0::2] - ratios[1::2]
-    nll = -logs(logits)[0::2] / lengths[0::2]
-    wanted = (weights[0::2] * (-logsigmoid(0.5 * delta) + nll)).mean()
-    wanted.backward()
-    assert terms.losses.mean().item() == pytest.approx(wanted.item(), rel=1e-6)
-    assert (got - logits.grad).norm() < 1e-5 * logits.grad.norm()
-    assert (terms.chosen - terms.rejected).tolist() == pytest.approx((0.5 * delta).tolist())
 
 
 @pytest.mark.parametrize("limit", [0, 60, 1000], ids=["a row each", "some rows", "one row"])
@@ -185,24 +129,6 @@ def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny,
     assert set(REWARDS) < lines[0].keys()
 
 
-def test_plain_training_logs_no_rewards(tiny, examples, tmp_path):
-    fit(tiny(), toy_job(examples, tmp_path, max_steps=2), Watcher())
-    line = json.loads((tmp_path / LOG).read_text().splitlines()[0])
-    assert line.keys() == {f for f in LogLine.__struct_fields__ if not f.startswith("rewards")}
-
-
-def test_an_interrupted_run_goes_on_bit_for_bit(tiny, pairs, tmp_path):
-    whole = fit(tiny(dropout=0.2), job(pairs, tmp_path / "a", dropout=0.2), Watcher())
-    task = job(pairs, tmp_path / "b", dropout=0.2)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny(dropout=0.2), task, Watcher(until=3))
-    watcher = Watcher()
-    again = fit(tiny(dropout=0.2), task, watcher)
-    assert losses(again) == losses(whole)
-    assert [line.grad_norm for line in again.log] == [line.grad_norm for line in whole.log]
-    assert watcher.steps[0][0] == 4
-
-
 def test_what_decides_the_result_is_in_the_run_s_name(pairs, tmp_path):
     heavier = [TokenPair(*(e._replace(weight=1.0) for e in pair)) for pair in pairs]
     swapped = [TokenPair(pair.rejected, pair.chosen) for pair in pairs]
@@ -236,15 +162,9 @@ CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text
 
 def voted(prompt, chosen, rejected, question="q1"):
     return Preference(
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        weight=0.5,
-        format="cot-zero",
-        question_id=question,
-        chosen_path=0,
-        rejected_path=1,
-    )
+        prompt=prompt, chosen=chosen, rejected=rejected, weight=0.5, format="cot-zero",
+        question_id=question, chosen_path=0, rejected_path=1,
+    )  # fmt: skip
 
 
 def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
@@ -269,31 +189,3 @@ def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
     assert [piece.length for piece in row.pieces] == [21, 3, 3, 2, 5, 5] or len(row.ids) == 21 + (
         sum(len(p.chosen.prompt) - 1 - 21 for p in kept) + 3 * 4
     )
-
-
-@pytest.mark.model
-def test_the_embedded_model_s_pairs_have_the_loss_of_the_slow_way(gguf):
-    from lmsi_cli.engine.encode import Encoder
-    from lmsi_cli.engine.llama import vocabulary
-    from lmsi_cli.training import load
-    from lmsi_cli.training.adapter import add_lora
-
-    ask = "Q: Tom has 3 pens and gets {}. How many pens?\nA: Let's think step by step."
-    voted_pairs = [
-        voted(ask.format(4), " 3 + 4 = 7. The answer is 7.", " 3 + 4 = 8. The answer is 8."),
-        voted(ask.format(9), " It is 3 + 9 = 12. The answer is 12.", " The answer is 39.", "q2"),
-    ]
-    with vocabulary(gguf) as words:
-        encoder = Encoder(words)
-        codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        both, _ = preference.tokenize(voted_pairs, codec, 2048)
-    model = moved(add_lora(load.load_base(gguf, "fp32"), TrainConfig(rank=4), "x"), 0.02)
-    slow = slow_loss(model, both, CONFIG)
-    slow.backward()
-    wanted = gradient(model)
-    model.zero_grad()
-    attention.install(model)
-    assert speed_up(model, "fp32", 1000)
-    figures = preference.accumulate(model, both, 1000, "fp32", CONFIG, len(both))
-    assert figures.loss == pytest.approx(slow.item(), rel=1e-5)
-    assert (gradient(model) - wanted).norm() < 1e-5 * wanted.norm()

@@ -4,6 +4,7 @@ import math
 
 import msgspec
 import pytest
+from builders import example
 from test_export import PROMPTS, exported, random_llama, write_gguf
 from toys import Watcher
 from toys import job as toy_job
@@ -11,7 +12,7 @@ from toys import job as toy_job
 from lmsi_cli.cli.options import read_tables
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Message, TrainExample
+from lmsi_cli.records import Message
 from lmsi_cli.settings import resolve
 from lmsi_cli.training import adapter, data, load
 from lmsi_cli.training.adapter import add_lora, gguf_alpha, last, trainable, with_adapter
@@ -21,38 +22,14 @@ from lmsi_cli.training.verify import gap, torch_logits, verify
 
 # One value other than the default for every option there is.
 OTHERS = {
-    "rank": 8,
-    "alpha": 24.0,
-    "dropout": 0.1,
-    "target": "attn",
-    "lr": 0.0005,
-    "epochs": 2.5,
-    "max_steps": 7,
-    "batch_size": 3,
-    "warmup": 0.2,
-    "weight_decay": 0.01,
-    "max_length": 512,
-    "dtype": "fp32",
-    "checkpoint_every": 9,
-    "seed": 5,
-    "layers": "last:3",
-    "schedule": "linear",
-    "max_grad_norm": 0.5,
-    "row_tokens": 700,
-    "rslora": True,
-    "base": "originals",
-    "device": "cpu",
-    "val_share": 0.1,
-    "eval_every": 4,
-    "patience": 2,
-    "alarms": False,
-    "gradient_checkpointing": "on",
-    "loss": "scpo",
-    "beta": 0.1,
-    "rpo_alpha": 0.5,
-    "example_weight": "share",
-    "init": "runs/a/adapter",
-}
+    "rank": 8, "alpha": 24.0, "dropout": 0.1, "target": "attn", "lr": 0.0005, "epochs": 2.5,
+    "max_steps": 7, "batch_size": 3, "warmup": 0.2, "weight_decay": 0.01, "max_length": 512,
+    "dtype": "fp32", "checkpoint_every": 9, "seed": 5, "layers": "last:3", "schedule": "linear",
+    "max_grad_norm": 0.5, "row_tokens": 700, "rslora": True, "base": "originals", "device": "cpu",
+    "val_share": 0.1, "eval_every": 4, "patience": 2, "alarms": False,
+    "gradient_checkpointing": "on", "loss": "scpo", "beta": 0.1, "rpo_alpha": 0.5,
+    "example_weight": "share", "init": "runs/a/adapter",
+}  # fmt: skip
 
 
 def of_file(tmp_path, values):
@@ -82,29 +59,17 @@ def test_a_number_of_layers_is_a_number_in_a_file_and_text_on_the_command_line(t
         ("lr", 0, "--lr: expected a number, above 0 and at most 1, got 0"),
         ("lr", math.nan, "--lr: expected a number, above 0 and at most 1, got nan"),
         ("lr", math.inf, "--lr: expected a number, above 0 and at most 1, got inf"),
-        ("alpha", -1.0, "--alpha: expected a number, above 0 and at most 65536, got -1.0"),
-        ("rank", 0, "--rank: expected a whole number, at least 1 and at most 4096, got 0"),
-        (
-            "schedule",
-            "sine",
-            "schedule: expected one of cosine, linear, constant, got 'sine'",
-        ),
-        ("device", "tpu", "--device: expected one of auto, cpu, cuda, mps, got 'tpu'"),
-        ("dtype", "fp8", "--set dtype: expected one of auto, bf16, fp32, got 'fp8'"),
-        ("max_grad_norm", -1, "expected a number, at least 0 and at most 1e+06, got -1"),
-        ("row_tokens", -1, "--set row_tokens: expected a whole number, at least 0 and"),
+        ("alpha", -1.0, "--alpha: expected a number, above 0"),
+        ("rank", 0, "--rank: expected a whole number, at least 1"),
+        ("schedule", "sine", "schedule: expected one of cosine, linear, constant"),
+        ("device", "tpu", "--device: expected one of auto, cpu, cuda, mps"),
+        *(("layers", x, "--layers: expected all") for x in ("first:2", "last:0", "0", "last:")),
     ],
-)
+)  # fmt: skip
 def test_values_out_of_range_are_refused(name, value, told):
     with pytest.raises(LmsiError) as e:
         resolve(TrainConfig, {name: value})
     assert told in str(e.value)
-
-
-@pytest.mark.parametrize("layers", ["first:2", "last:0", "last:-1", "0", "none", "last:"])
-def test_layers_in_other_words_are_refused(layers):
-    with pytest.raises(LmsiError, match=r"--layers: expected all, a number of layers .*last:8\)"):
-        resolve(TrainConfig, {"layers": layers})
 
 
 @pytest.mark.parametrize(("layers", "blocks"), [("all", {0, 1}), ("last:1", {1}), (1, {1})])
@@ -118,7 +83,7 @@ def test_more_layers_than_there_are_is_refused(tiny):
     assert last(model, 2) == [0, 1]
     with pytest.raises(LmsiError, match="--layers last:3: this model has 2 layers") as e:
         last(model, "last:3")
-    assert e.value.hint == "use all, or a number up to 2"
+    assert "up to 2" in e.value.hint
 
 
 def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_path):
@@ -144,27 +109,6 @@ def test_schedules(schedule, rates):
 
 def job(examples, out, **config):
     return toy_job(examples, out, **{"max_steps": 3, "batch_size": 9, **config})
-
-
-def weights(model):
-    return {name: p.detach().clone() for name, p in trainable(model).items()}
-
-
-def test_smaller_rows_are_the_same_run_by_rounding(tiny, examples, tmp_path):
-    import torch
-
-    ends = []
-    for tokens in (1536, 60, 0):
-        model = tiny()
-        task = job(examples, tmp_path / str(tokens), row_tokens=tokens)
-        ends.append((fit(model, task, Watcher()).log, weights(model)))
-    (whole, end), *others = ends
-    # Micro-batches of one example pass each prefix anew; the step is the same.
-    assert whole[0].tokens < others[1][0][0].tokens == whole[0].unpacked_tokens
-    for log, got in others:
-        assert [x.loss for x in log] == pytest.approx([x.loss for x in whole], rel=1e-4)
-        for name, p in got.items():
-            torch.testing.assert_close(p, end[name], rtol=1e-2, atol=1e-4)
 
 
 def test_a_run_goes_on_with_other_rows_and_on_another_device(examples, tmp_path):
@@ -195,16 +139,6 @@ def test_a_gradient_is_cut_to_its_longest(tiny, examples, tmp_path, monkeypatch)
     assert seen[1] == pytest.approx(told[1][0].grad_norm, rel=1e-3) and seen[1] > 0.1
 
 
-def test_rslora_scales_by_the_root_of_the_rank(tiny):
-    scales = {
-        on: {m.scaling["default"] for m in tiny(rslora=on).modules() if hasattr(m, "lora_A")}
-        for on in (False, True)
-    }
-    assert scales == {False: {32 / 4}, True: {32 / 2}}
-    told = {"lora_alpha": 32.0, "r": 4}
-    assert gguf_alpha(told) == 32 and gguf_alpha({**told, "use_rslora": True}) == 64
-
-
 @pytest.mark.model
 def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
     """The scale and the layers survive the export: the logits of both sides agree."""
@@ -219,6 +153,7 @@ def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
     right = exported(model, gguf, tmp_path / "right")
     told = msgspec.json.decode((tmp_path / "right" / adapter.CONFIG).read_bytes())
     assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
+    assert gguf_alpha(told) == told["lora_alpha"] * 2  # the root of the rank
     assert adapter.preflight(gguf, "attn", "last:3") == names_in(right)
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
@@ -246,14 +181,10 @@ CHAT = (Message(role="user", content="x" * 30),)
 @pytest.mark.parametrize("prompt", ["x" * 30, CHAT], ids=["plain", "chat"])
 def test_too_long_examples_are_counted_whole_and_never_cut(prompt):
     def ids(text):
-        return (
-            [1] * sum(len(m.content) for m in text) if isinstance(text, tuple) else [1] * len(text)
-        )
+        whole = text if isinstance(text, str) else "".join(m.content for m in text)
+        return [1] * len(whole)
 
     codec = data.Codec(ids, lambda _, text: ids(text))
-    long, fits = (
-        TrainExample(prompt=prompt, completion="y" * n, format="f", question_id="q", path=0)
-        for n in (11, 10)
-    )
-    told = data.tokenize([long, fits], codec, 40)
+    both = [example(prompt=prompt, completion="y" * n) for n in (11, 10)]
+    told = data.tokenize(both, codec, 40)
     assert told.dropped == 1 and [e.length for e in told.examples] == [40]

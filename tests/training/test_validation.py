@@ -3,12 +3,11 @@
 import random
 
 import pytest
-from toys import Watcher, job, losses
+from toys import Watcher, job, losses, moved
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, step, validation
-from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import TokenExample, share_prefixes
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.validation import FAR, WORSE, Reading, Validator, Watched, alarm, due
@@ -65,14 +64,6 @@ def held(examples, seed=1):
         [e._replace(completion=[rng.randrange(64) for _ in e.completion]) for e in examples],
         [str(i % 3) for i in range(len(examples))],
     )
-
-
-def moved(model, std):
-    import torch
-
-    torch.manual_seed(0)
-    for p in trainable(model).values():
-        torch.nn.init.normal_(p, std=std)
 
 
 def test_the_base_is_measured_at_step_0_whatever_the_adapter_does(tiny, examples):

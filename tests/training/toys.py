@@ -4,7 +4,7 @@ import random
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import checkpoint, original_weights
-from lmsi_cli.training.adapter import add_lora
+from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import TokenExample, share_prefixes
 from lmsi_cli.training.loop import Job
 
@@ -70,3 +70,20 @@ def job(examples, out, watched=None, **config):
 
 def losses(outcome):
     return [line.loss for line in outcome.log]
+
+
+def moved(model, spread=0.2):
+    """Let the adapter act, as after some steps: with B zero, A would have no gradient."""
+    import torch
+
+    torch.manual_seed(0)
+    for p in trainable(model).values():
+        torch.nn.init.normal_(p, std=spread)
+    return model
+
+
+def gradient(model):
+    """The gradient of all that is trained, as one vector."""
+    import torch
+
+    return torch.cat([p.grad.flatten() for p in trainable(model).values()])

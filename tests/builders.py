@@ -1,0 +1,31 @@
+"""Records for tests, with all that does not matter to them filled in."""
+
+from lmsi_cli.records import Path, TrainExample, Vote
+
+
+def path(index=0, answer="42", text=None, **more):
+    """A path of question ``q`` that ended with its answer; ``more`` fields otherwise."""
+    fields = {
+        "question_id": "q", "path": index, "seed": index, "num_generated_tokens": 9,
+        "logprob": -1.0, "stop_reason": "answer", "predicted_answer": answer,
+        "extract_rule": "marker" if answer else None,
+        "text": f" {index} + 1 = {index + 1}. The answer is {answer}." if text is None else text,
+    }  # fmt: skip
+    return Path(**fields | more)
+
+
+def vote(question="q", answer="4", **more):
+    """One path, one ballot, and that path is kept."""
+    fields = {
+        "question_id": question, "predicted_answer": answer, "majority_votes": 1,
+        "runner_up_votes": 0, "total_votes": 1, "num_paths": 1, "no_answer": 0, "truncated": 0,
+        "refuted": 0, "tie": False, "share": 1.0, "share_of_all": 1.0, "margin": 1.0,
+        "ballots": {answer: 1}, "kept": (0,),
+    }  # fmt: skip
+    return Vote(**fields | more)
+
+
+def example(question="q1", prompt="Q", completion=" 4", **more):
+    """A line of train.jsonl."""
+    fields = {"prompt": prompt, "completion": completion, "question_id": question}
+    return TrainExample(**{"format": "cot-zero", "path": 0} | fields | more)
