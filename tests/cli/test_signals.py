@@ -112,8 +112,8 @@ def test_sampling_ends_at_once_and_goes_on(run, one_block, number, word):
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_evaluation_ends_at_once_and_goes_on(run, one_block):
-    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1")) == (0, [])
+def test_evaluation_ends_at_once_and_goes_on(sampled):
+    run = RunDir(sampled / "r")
     command = ["eval", run.root, "--data", TINYMATH / "test.jsonl", "--task", "number", "-q",
                "--limit", "6", "--modes", "sc", "-n", "8", "--threads", "1",
                "--set", "parallel=4"]  # fmt: skip
@@ -168,10 +168,10 @@ def test_ctrl_c_is_left_to_python():
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_training_ends_at_once_with_a_checkpoint(run, one_block):
+def test_training_ends_at_once_with_a_checkpoint(sampled):
     from safetensors import safe_open
 
-    assert finished(sampling(run, one_block, "--limit", "1", "-n", "1")) == (0, [])
+    run = RunDir(sampled / "r")
     example = {"prompt": "Q: 1 + 1?\nA:", "completion": " The answer is 2.",
                "format": "direct-zero", "question_id": "a", "path": None}  # fmt: skip
     run.train.write_text((json.dumps(example) + "\n") * 8)
