@@ -27,7 +27,6 @@ PATHS = [
 VOTE = builders.vote(
     "q0", "2", majority_votes=2, runner_up_votes=1, total_votes=3, num_paths=3, share=2 / 3,
     share_of_all=2 / 3, margin=1 / 3, ballots={"2": 2, "4": 1}, kept=(0, 2),
-    classes={"sound": (0, 2), "rival": (1,)},
 )  # fmt: skip
 TALK = (Message(role="user", content="What is 1 + 1?"),)
 REPLY = (Message(role="assistant", content="The answer is 2."),)

@@ -125,7 +125,6 @@ def test_log_probabilities_that_a_server_cannot_tell_are_none(here, lmsi):
     assert len([p for p in front.posts if "logprobs" in p]) == 2  # both in the look before the run
     assert {p["logprob"] for p in by_key().values()} == {None}
     assert lmsi("vote", "run", "-q").exit_code == 0
-    refused(lmsi("vote", "run", "-q", "--weight", "logprob"), "has no 'logprob'")
 
 
 def test_log_probabilities_belong_to_the_kept_text(here, lmsi):
