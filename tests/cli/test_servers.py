@@ -243,7 +243,7 @@ MEANINGLESS = {
 def test_settings_that_have_no_meaning_are_refused(here, lmsi, command, words):
     (here / "c.toml").write_text('[sample]\nengine = "openai"\n')
     with Front(Model()) as front:
-        refused(lmsi(*command.replace("URL", front.url).split(), "-q"), words)
+        refused(lmsi(*command.replace("URL", front.url).split(), "-q"), words, notes=1)
     assert not front.posts
 
 
