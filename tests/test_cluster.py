@@ -114,7 +114,7 @@ def together(root, config, ray=None, questions=QUESTIONS, progress=None, task=TA
     bind(run, config, IDENTITY)
     job = Job({"m": ""}, config, task, shown_of(questions))
     pool = Pool(ray or FakeRay(SCRIPT), job, Room(1, 3))
-    return sample_in_pool(questions, pool, task, config, run, progress or Silent())
+    return sample_in_pool(questions, pool, config, run, progress or Silent())
 
 
 def lines(root):

@@ -1,36 +1,40 @@
 """What a person sees: progress and messages on stderr, results on stdout.
 
-Knows Rich; nothing of stages. Implements ``records.Progress`` twice: a live bar on a terminal, a
-plain line every few seconds elsewhere:
+Knows Rich and the run folder's ``status.json``; nothing of stages. Implements ``records.Progress``:
+a live bar on a terminal, a plain line every few seconds elsewhere, and around either of them what
+lets another terminal see how far a command is (`lmsi watch`):
 
     sampling  1280/6400  20.0%  21.4 paths/s  1,420 tokens/s  parsed 96%  612 MiB  left 3:59
+    {"command": "sample q.jsonl -o runs/a", "pid": 4711, "phase": "sampling", "done": 1280,
+     "total": 6400, "figures": {"parsed": "96%"}, "left": 239.1, "memory": 641728512, ...}
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
 
+import msgspec
+from rich import progress as rich
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
+from lmsi_cli.atomic import write_atomic
+from lmsi_cli.records import Progress, Status
 from lmsi_cli.report.formats import figures_line
+from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
 MEMORY_EVERY = 1.0  # seconds; asking costs more than moving the bar
+STATUS_EVERY = 2.0  # seconds between two writes of status.json
+SAID = 8  # lines that it keeps
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
 
 
@@ -76,15 +80,15 @@ class Bar:
     """Progress on a terminal."""
 
     def __init__(self) -> None:
-        self.live = Progress(
-            TextColumn("{task.description:<22}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
+        self.live = rich.Progress(
+            rich.TextColumn("{task.description:<22}"),
+            rich.BarColumn(bar_width=24),
+            rich.MofNCompleteColumn(),
+            rich.TextColumn("{task.fields[figures]}"),
+            rich.TimeElapsedColumn(),
             console=err(),
         )
-        self.task: TaskID | None = None
+        self.task: rich.TaskID | None = None
         self.total, self.rate = 0, Rate()
         self.used, self.measured = 0, float("-inf")
         self.live.start()
@@ -155,3 +159,65 @@ def watcher(quiet: bool = False) -> Bar | Lines:
         return Quiet(sys.stderr)
     fancy = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     return Bar() if fancy else Lines(sys.stderr)
+
+
+class Beacon:
+    """A progress view that passes all on to another one, and writes ``status.json`` meanwhile.
+
+    Writes only once work has begun, so a command that finds the folder in use leaves the file of
+    the one that works there.
+    """
+
+    def __init__(self, view: Progress, run: RunDir, argv: Sequence[str]) -> None:
+        self.view, self.run, self.rate = view, run, Rate()
+        self.written = float("-inf")
+        self._last: dict[str, object] = {}  # what was told since the file was written
+        self.status = Status(
+            command=shlex.join(argv),
+            pid=os.getpid(),
+            phase="",
+            done=0,
+            total=0,
+            figures={},
+            left=None,
+            memory=0,
+            begun=time.time(),
+            updated=0.0,
+        )
+
+    def start(self, label: str, total: int) -> None:
+        """A phase begins."""
+        self.view.start(label, total)
+        self.rate = Rate()
+        self._tell(phase=label, total=total, done=0, figures={}, left=None)
+        self._write()
+
+    def advance(self, done: int, **figures: float | str) -> None:
+        """Units are finished; the file follows every other second."""
+        self.view.advance(done, **figures)
+        left = self.rate.left(done, self.status.total)
+        if time.monotonic() - self.written >= STATUS_EVERY:
+            self._tell(done=done, figures=figures, left=left)
+            self._write()
+        else:
+            self._last = {"done": done, "figures": figures, "left": left}
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.view.say(text)
+        self._tell(said=(*self.status.said, text)[-SAID:])
+
+    def end(self, how: str) -> None:
+        """Note how the command ended, if it had begun to work."""
+        if self.status.phase:
+            self._tell(ended=how, **self._last)
+            self._write()
+
+    def _tell(self, **now: object) -> None:
+        self.status = msgspec.structs.replace(self.status, **now)
+        self._last = {}
+
+    def _write(self) -> None:
+        self.written = time.monotonic()
+        told = msgspec.structs.replace(self.status, memory=memory(), updated=time.time())
+        write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(told)))

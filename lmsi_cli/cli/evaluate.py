@@ -12,10 +12,13 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import LLAMA, EvalConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.formats import duration
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.report.results import Evaluation
     from lmsi_cli.run_folder import RunDir
+    from lmsi_cli.stages.dry_run import Plan
     from lmsi_cli.stages.measure import Measurement
 
 NO_GAIN = 3
@@ -111,7 +114,6 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
 def _preview(wanted: Measurement, json: bool) -> None:
     """Show what would be asked, what it could show and what it would cost."""
-    from lmsi_cli.cli.tables import plan_sheet
     from lmsi_cli.stages.dry_run import plans_of
 
     plans = plans_of(wanted)
@@ -137,3 +139,21 @@ def _require(results: Sequence[Evaluation]) -> None:
     if gained(results) is None:
         err().print(f"no significant gain: {results[0].corrected}", markup=False)
         raise typer.Exit(NO_GAIN)
+
+
+def plan_sheet(p: Plan) -> Sheet:
+    """A plan as names and values."""
+    bound = "at most " if p.at_most else "about "
+    groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
+    visible = (
+        f"{100 * p.smallest_visible:.1f} points, at 80% power if a quarter of the questions changes"
+    )
+    rows = (
+        ("questions", f"{p.questions}{groups}"),
+        ("smallest difference it can show", visible),
+        ("models", f"{p.models}"),
+        ("answers", f"{p.answers:,}"),
+        ("tokens", f"{bound}{p.tokens:,.0f}"),
+        ("time", f"{bound}{duration(p.seconds)}"),
+    )
+    return Sheet(title=f"{p.data}: plan", rows=rows)

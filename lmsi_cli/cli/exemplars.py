@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, files_of, questions_in, show, watched
+from lmsi_cli.cli.session import Exclude, Json, files_of, questions_in, show, watched
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
+from lmsi_cli.report.digest import Sheet
+
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.stages.exemplars import ExemplarsSummary
+    from lmsi_cli.stages.sample import SampleSummary
 
 Seeds = Annotated[
     str | None,
@@ -23,14 +28,6 @@ Seeds = Annotated[
 ]
 Out = Annotated[
     Path, typer.Option("-o", "--out", help="The task file to write (.toml).", show_default=False)
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude",
-        help="Questions kept for measuring; refuse to show any of them. May be repeated.",
-        show_default=False,
-    ),
 ]
 Overwrite = Annotated[
     bool,
@@ -56,7 +53,6 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi exemplars seeds.jsonl -m model.gguf -o exemplars.toml --shots 4 --templates 20
     """
-    from lmsi_cli.cli.tables import exemplars_sheet
     from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.exemplars import make_exemplars
@@ -100,3 +96,18 @@ def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> li
             hint="a seed is used once: give more of them, or lower --templates or --shots",
         )
     return asked
+
+
+def exemplars_sheet(made: ExemplarsSummary, drawn: SampleSummary) -> Sheet:
+    """What became of the seeds, and which file holds the exemplars."""
+    sound = ", ".join(f"{n} {name}" for name, n in made.classes.items())
+    left = f"{made.undecided} undecided, {made.below} below the share, {made.unfit} unfit"
+    rows = (
+        ("seeds", f"{made.seeds} ({left}, {made.spare} not needed)"),
+        ("paths", f"{drawn.paths:,} ({drawn.new_paths:,} new)"),
+        ("templates", f"{made.templates} of {made.shots} exemplars"),
+        ("rationales", f"{sound}; mean share of their winners {made.share:.0%}"),
+        ("written", made.file),
+        ("to use it", f"--task {made.file} --prompt cot-few"),
+    )
+    return Sheet(title="exemplars", rows=rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,8 +17,13 @@ from lmsi_cli.cli.session import (
     watched,
 )
 from lmsi_cli.config import ExportConfig
+from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.formats import size
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.asking import task_of
+
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.parquet import Exported
+    from lmsi_cli.stages.export import Export
 
 Out = Annotated[
     str | None,
@@ -58,8 +63,8 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
-    from lmsi_cli.cli.tables import export_sheet
     from lmsi_cli.run_folder import locked, open_run
+    from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of
 
@@ -78,7 +83,6 @@ def _export_parquet(
     run: RunDir, number: int | None, out: str | None, overwrite: bool, json: bool
 ) -> None:
     """Write the records of a run, or of one of its later rounds; needs no model."""
-    from lmsi_cli.cli.tables import parquet_sheet
     from lmsi_cli.parquet import export_parquet
     from lmsi_cli.run_folder import locked
 
@@ -87,3 +91,18 @@ def _export_parquet(
         place = out or str(folder.root / "export" / "parquet")
         result = export_parquet(folder, place, overwrite)
     show(result, json, parquet_sheet(result))
+
+
+def export_sheet(e: Export) -> Sheet:
+    """Where it is, the files with their sizes, the checks, and what is to be known."""
+    rows = [("folder", e.folder)]
+    rows += [(name, size(count)) for name, count in e.files.items()]
+    rows += [(name, f"{apart:.2%}") for name, apart in e.checks.items()]
+    rows += [("note", remark) for remark in e.remarks]
+    return Sheet(title="export", rows=tuple(rows))
+
+
+def parquet_sheet(e: Exported) -> Sheet:
+    """Where the files are, and how many rows each has."""
+    rows = [("folder", e.address), *((name, f"{n:,} rows") for name, n in e.rows.items())]
+    return Sheet(title="export", rows=tuple(rows))

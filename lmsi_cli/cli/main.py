@@ -21,19 +21,15 @@ from typer.core import TyperGroup
 
 from lmsi_cli.cli import (
     compare,
-    doctor,
     evaluate,
     exemplars,
-    explain,
     export,
-    models,
+    inspect,
     questions,
     report,
     run,
     sample,
-    show,
     signals,
-    tasks,
     train,
     vote,
     watch,
@@ -165,11 +161,11 @@ app.command("exemplars")(exemplars.exemplars)
 app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
-app.command("show")(show.show)
-app.command("explain")(explain.explain)
-app.add_typer(tasks.app, name="tasks")
-app.command("doctor")(doctor.doctor)
-app.add_typer(models.app, name="models")
+app.command("show")(inspect.show)
+app.command("explain")(inspect.explain)
+app.add_typer(inspect.tasks_app, name="tasks")
+app.command("doctor")(inspect.doctor)
+app.add_typer(inspect.models_app, name="models")
 
 
 def main() -> None:

@@ -10,28 +10,19 @@ import typer
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.sample import Out
-from lmsi_cli.cli.session import Json, Overwrite, files_of, questions_in, show, watched
+from lmsi_cli.cli.session import Exclude, Json, Overwrite, files_of, questions_in, show, watched
 from lmsi_cli.config import NO_STOP, EngineConfig, QuestionsConfig, SampleConfig
 from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import NONE, percent
 from lmsi_cli.settings import resolve
 
 if TYPE_CHECKING:
-    from lmsi_cli.generation.diversity import Quantiles, Spread
-    from lmsi_cli.generation.outcome import Generation
+    from lmsi_cli.generation.summary import Generation, Quantiles, Variety
 
 Seeds = Annotated[
     str | None,
     typer.Argument(
         help="Questions to begin with; without any, those of the embedded model.",
-        show_default=False,
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude",
-        help="Questions kept for measuring; nothing like them is kept. May be repeated.",
         show_default=False,
     ),
 ]
@@ -71,19 +62,19 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     exams = {file: read_questions(file) for file in [*tests, *(exclude or [])]}
     run = RunDir(out)
     with locked(run), watched(quiet, run) as progress:
-        told = make_questions(job, settings, exams, source, run, progress, overwrite)
-    show(told, json, *generation_sheets(told))
-    if nothing := nothing_kept(run, told):
+        made = make_questions(job, settings, exams, source, run, progress, overwrite)
+    show(made, json, *generation_sheets(made))
+    if nothing := nothing_kept(run, made):
         raise nothing
-    for warning in told.warnings:
+    for warning in made.warnings:
         err().print(f"warning: {warning}", markup=False)
-    err().print(next_step(told, str(out)), markup=False)
+    err().print(next_step(made, str(out)), markup=False)
 
 
 def _path_settings(settings: QuestionsConfig, tables: dict[str, dict[str, Any]]) -> SampleConfig:
     """How the paths are drawn: as [sample] says, but for what is given here."""
-    own = ("model", "task", "prompt", "chat", "adapter", "seed", "paths")
-    shared = {name: getattr(settings, name) for name in (*EngineConfig.__struct_fields__, *own)}
+    own = (*EngineConfig.__struct_fields__, "model", "seed", "paths")
+    shared = {name: getattr(settings, name) for name in own}
     whole = {"stop": NO_STOP, "limit": 0}  # a share counts only if all paths are drawn
     return resolve(SampleConfig, tables.get("sample", {}), shared, whole)
 
@@ -95,11 +86,11 @@ def generation_sheets(g: Generation) -> list[Sheet]:
         for whole, reasons in (("drafts", g.dropped), ("candidates", g.rejected))
         for reason, count in reasons.items()
     )
-    spread = ("", f"{g.seeds} seeds", f"{g.kept} kept")
+    columns = ("", f"{g.seeds} seeds", f"{g.kept} kept")
     return [
         Sheet(title="questions", rows=tuple(_made(g))),
         Sheet(title="dropped", columns=("", "number", "of"), rows=lost),
-        Sheet(title="how varied", columns=spread, rows=tuple(_varied(g))),
+        Sheet(title="how varied", columns=columns, rows=tuple(_varied(g))),
     ]
 
 
@@ -125,32 +116,21 @@ def _made(g: Generation) -> Iterator[tuple[str, str]]:
 
 
 def _varied(g: Generation) -> Iterator[tuple[str, str, str]]:
-    own, made = g.seed_spread, g.spread
-    yield "words, median", *_both(own, made, lambda s: f"{s.words.median:g}")
-    yield "  5% to 95%", *_both(own, made, lambda s: f"{s.words.low:g} to {s.words.high:g}")
-    for i, what in enumerate(("words", "pairs of words", "triples of words")):
-        before, after = percent(own.distinct[i]), percent(made.distinct[i]) if made else NONE
-        yield f"distinct {what}", before, after
-        grouped = made.grouped_distinct if made else None
-        yield f"  by {g.seeds} questions", before, percent(grouped[i]) if grouped else NONE
-    yield "nearest other one, median and 95%", *_both(own, made, lambda s: _near(s.nearest))
-    by_group = made.grouped_nearest if made else None
-    near = own.nearest.median if own.nearest else None
-    yield f"  median by {g.seeds} questions", _share(near), _share(by_group)
+    own, made = g.seed_variety, g.variety
+    group = f"of {g.seeds} questions"  # sets of one size: of more, fewer pairs are new
+    yield "words, median", *_both(own, made, lambda v: f"{v.words.median:g}")
+    yield "  5% to 95%", *_both(own, made, lambda v: f"{v.words.low:g} to {v.words.high:g}")
+    yield f"distinct pairs of words {group}", *_both(own, made, lambda v: percent(v.distinct))
+    yield f"likeness to the nearest {group}", *_both(own, made, lambda v: f"{v.nearest:.2f}")
     yield "nearest seed, median and 95%", NONE, _near(g.to_seeds)
     if a := g.answers:
         yield "different answers", NONE, f"{a.distinct}"
         yield "commonest answer", NONE, f"{a.commonest[:20]}: {percent(a.commonest_share)}"
-        yield "entropy of the answers, nats", NONE, f"{a.entropy:.2f}"
 
 
-def _both(own: Spread, made: Spread | None, tell: Callable[[Spread], str]) -> tuple[str, str]:
-    return tell(own), NONE if made is None else tell(made)
+def _both(own: Variety, made: Variety | None, show: Callable[[Variety], str]) -> tuple[str, str]:
+    return show(own), NONE if made is None else show(made)
 
 
 def _near(q: Quantiles | None) -> str:
     return NONE if q is None else f"{q.median:.2f}, {q.high:.2f}"
-
-
-def _share(x: float | None) -> str:
-    return NONE if x is None else f"{x:.2f}"

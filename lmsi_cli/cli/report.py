@@ -10,7 +10,6 @@ import typer
 
 from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.stages.asking import task_of
 
 Text = Annotated[bool, typer.Option("--text", help="In the terminal; writes no file.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="As Markdown on stdout.")]
@@ -44,6 +43,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.page import page
     from lmsi_cli.report.text import markdown as as_markdown
     from lmsi_cli.run_folder import open_run
+    from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.report import read_run
 
     folder = open_run(run)

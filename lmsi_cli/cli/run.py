@@ -26,7 +26,7 @@ from lmsi_cli.cli.session import (
 from lmsi_cli.cli.vote import Probe
 from lmsi_cli.config import EvalConfig, RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.rounds.settings import Settings, check
+from lmsi_cli.rounds.records import Settings
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import resolve
 
@@ -73,9 +73,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.stages.rounds import run_rounds
 
-    check(settings)
-    plan = _plan(settings, tables, questions, data, probe)
-    plan = plan._replace(force=force, excluded={} if force else plan.exams)
+    plan = _plan(settings, tables, questions, data, probe, force)
     _check(plan)
     model = plan.model
     root = RunDir(out or Path("runs") / (model.card.name if model.card else model.path.stem))
@@ -119,6 +117,7 @@ def _plan(
     questions: str | None,
     data: list[str] | None,
     probe: str | None,
+    force: bool,
 ) -> Plan:
     """Read all files and settle all settings before a model is loaded."""
     from lmsi_cli.stages.measure import labelled_sets
@@ -126,13 +125,17 @@ def _plan(
     from lmsi_cli.stages.rounds import Plan
     from lmsi_cli.tasks.readers import read_labelled
 
+    if len(settings.round_temperature) > settings.rounds:
+        raise LmsiError(
+            f"--set round_temperature: more temperatures than rounds ({settings.rounds})",
+            hint="give one per round at most; the last one goes on",
+        )
     seed = {"seed": settings.seed}
     sample = here(_sample_settings(settings, tables), "run")
     here(resolve(SampleConfig, {"engine": tables.get("eval", {}).get("engine")}), "run")
     source, tests = files_of(questions, sample.model, "lmsi run QUESTIONS -m MODEL")
     job = job_of(sample, questions_in(source), questions or "")
     assert job.model is not None  # ``here`` refuses servers
-    exams = labelled_sets(data or tests)
     return Plan(
         model=job.model,
         task=job.task,
@@ -144,10 +147,9 @@ def _plan(
         ),
         eval=resolve(EvalConfig, tables.get("eval", {}), _speed(settings)),
         questions=job.questions,
-        exams=exams,
-        excluded=exams,
+        exams=labelled_sets(data or tests),
         probe=read_labelled(probe) if probe else (),
-        force=False,
+        force=force,
     )
 
 

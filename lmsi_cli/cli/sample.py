@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from rich.text import Text
 
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, shown, watched
 from lmsi_cli.config import LLAMA, SampleConfig
+from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.formats import duration, percent, printable, size
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.records import Progress
+    from lmsi_cli.stages.dry_run import Estimate, Preview
     from lmsi_cli.stages.pipeline import Job
+    from lmsi_cli.stages.sample import SampleSummary
+    from lmsi_cli.stages.trial import Trial
 
 Questions = Annotated[
     str,
@@ -46,7 +52,6 @@ def sample(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
-    from lmsi_cli.cli.tables import sample_sheet
     from lmsi_cli.engine.context_check import skipped_error, unfinished_error
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import draw_paths, job_of
@@ -68,9 +73,6 @@ def sample(  # noqa: PLR0913 - one parameter per flag
 
 def _preview(job: Job, progress: Progress, json: bool) -> None:
     """Show what would be asked and what it would cost; writes nothing."""
-    from rich.text import Text
-
-    from lmsi_cli.cli.tables import cost_sheet, preview_parts, trial_sheet
     from lmsi_cli.stages.dry_run import preview, request_there
 
     if job.model is None:
@@ -81,3 +83,86 @@ def _preview(job: Job, progress: Progress, json: bool) -> None:
     found = preview(job, progress)
     tables = [trial_sheet(found.trial)] if found.trial else []
     show(found, json, *tables, *preview_parts(found), cost_sheet(found.cost))
+
+
+def sample_sheet(s: SampleSummary) -> Sheet:
+    """What one call of the sampler did."""
+    from lmsi_cli.report.sections import INCOMPARABLE
+
+    pace = max(s.seconds, 1e-9)
+    rows = [
+        ("questions", f"{s.questions}"),
+        ("paths", f"{s.paths} ({s.new_paths} new)"),
+        ("parsed", f"{s.parsed} ({percent(s.parsed / max(1, s.paths))})"),
+        ("cut off", f"{s.cut_off} ({percent(s.cut_off / max(1, s.new_paths))} of the new)"),
+        ("speed", f"{s.new_paths / pace:.1f} paths/s, {s.tokens / pace:,.0f} tokens/s"),
+        ("time", f"{s.seconds:.0f} s"),
+    ]
+    if s.stopped:
+        lost = percent(s.cancelled_tokens / max(1, s.tokens))
+        rows += [
+            ("stopped early", f"{s.stopped} questions; {INCOMPARABLE}"),
+            ("paths never drawn", f"{s.never_drawn}"),
+            ("paths cancelled", f"{s.cancelled}, {s.cancelled_tokens} tokens ({lost} of all)"),
+        ]
+    if s.skipped:
+        rows.append(("skipped, too long", f"{len(s.skipped)}"))
+    return Sheet(title="sample", rows=tuple(rows))
+
+
+def preview_parts(p: Preview) -> list[Sheet | Text]:
+    """What a run would ask: the form, the token counts, then the first prompt as tokenised."""
+    form = "conversation" if p.chat else "plain text"
+    rows = [("form", f"{form}: {p.why}")]
+    if p.folds_system:
+        rows.append(("system message", "opens the first turn: the template has no such role"))
+    if p.begun:
+        rows.append(("the reply begins inside", repr(p.begun)))
+    rows.append(("questions", f"{p.questions}"))
+    if p.templates > 1:
+        rows.append(("templates in turn", f"{p.templates}; the first one's prompts are counted"))
+    if p.second:
+        rows.append(("then asked", repr(p.second)))
+    rows += [
+        ("prompt tokens", f"{p.shortest} to {p.longest}, median {p.median:g}"),
+        ("  shared by all prompts", f"{p.shared_prefix}"),
+        ("  control tokens in the first", f"{sum(piece.mark for piece in p.prompt)}"),
+    ]
+    title = Text("the first prompt; control tokens stand in reverse\n", style="bold")
+    prompt = Text.assemble(*((printable(x.text), "reverse" if x.mark else "") for x in p.prompt))
+    return [Sheet(title="prompts", rows=tuple(rows)), title, prompt]
+
+
+def cost_sheet(e: Estimate) -> Sheet:
+    """What a run would take, from a small trial."""
+    bound = "at most " if e.at_most else "about "
+    kind = "one for all (unified)" if e.unified else "one for each (split)"
+    memory = f"{size(e.model_bytes)} for the model and {size(e.cache_bytes)} beside it"
+    rows = (
+        ("paths side by side", f"{e.width}"),
+        ("KV cache", f"{kind}, {e.cells:,} cells"),
+        ("memory", memory),
+        ("tokens a path", f"{bound}{e.tokens_per_path:.0f}, from {e.trial_paths} trial paths"),
+        ("speed", f"{e.tokens_s:,.0f} tokens/s"),
+        ("time", f"{bound}{duration(e.seconds)}"),
+    )
+    return Sheet(title="cost", rows=rows)
+
+
+def trial_sheet(trial: Trial) -> Sheet:
+    """All candidates, the chosen one marked."""
+    rows = [
+        (
+            t.name + (" *" if number == trial.best else ""),
+            f"{t.prompt}, {t.few_shot}" if t.prompt.endswith("few") else t.prompt,
+            f"{t.agreement:.2f}",
+            percent(t.parsed),
+            percent(t.cut_off),
+            f"{t.tokens:.0f}",
+            f"{t.paths}",
+        )
+        for number, t in enumerate(trial.tried)
+    ]
+    columns = ("wording", "prompt", "agreement", "parsed", "cut off", "tokens", "paths")
+    title = f"wordings, tried on {trial.questions} questions"
+    return Sheet(title=title, columns=columns, rows=tuple(rows))

@@ -18,11 +18,10 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.beacon import Beacon
-from lmsi_cli.cli.console import err, out, watcher
+from lmsi_cli.cli.console import Beacon, err, out, watcher
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rounds.kept import kept_round
+from lmsi_cli.rounds.records import kept_round
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.readers import read_questions
 
@@ -31,6 +30,14 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
 
 RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        help="Questions kept for measuring: none of them is trained on or shown. May be repeated.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on in spite of what would be refused.")]
 

@@ -68,8 +68,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
         permit(folder, f"lmsi train {run}{who} --force")
     taught = enrolled(folder, student, out, settings)
     if taught:
-        model, task = taught.pupil.model, taught.pupil.task
-        teacher, folder = folder, taught.run
+        teacher, (folder, model, task, _) = folder, taught
     else:
         model, task = model_of(folder).path, task_of(folder)
     with joined(settings.device) as here:
@@ -78,6 +77,6 @@ def train(  # noqa: PLR0913 - one parameter per flag
             return
         with locked(folder), watched(quiet, folder) as progress:
             if taught:
-                teach(teacher, taught.pupil, folder, progress, overwrite)
+                teach(teacher, taught, progress, overwrite)
             result = train_apart(folder, model, task, settings, progress, overwrite)
     show(result, json, training_sheet(msgspec.to_builtins(result)))

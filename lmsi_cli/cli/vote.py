@@ -9,18 +9,9 @@ import typer
 
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Force, Json, RunFolder, show, watched
+from lmsi_cli.cli.session import Exclude, Force, Json, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.stages.asking import task_of
 
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--exclude",
-        help="Questions kept for measuring; refuse to train on any of them. May be repeated.",
-        show_default=False,
-    ),
-]
 Probe = Annotated[
     str | None,
     typer.Option(
@@ -59,7 +50,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.report.sections import verdict_section, vote_section
     from lmsi_cli.report.text import verdict_line
     from lmsi_cli.run_folder import locked, open_run
-    from lmsi_cli.stages.verdict import conclude, observer_of
+    from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run
     from lmsi_cli.tasks.readers import read_labelled, read_questions
 
@@ -68,9 +59,8 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     labelled = read_labelled(probe) if probe else []
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder), watched(quiet, folder) as progress:
-        observer = observer_of(folder, task, labelled, open_run(second) if second else None)
-        summary = vote_run(folder, task, settings, exams, observer, progress)
-        verdict = conclude(folder, observer)
+        other = open_run(second) if second else None
+        summary, verdict = vote_run(folder, task, settings, progress, exams, labelled, other)
     told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     count = msgspec.structs.replace(vote_section(summary), lines=())  # warnings go to stderr
     judged = verdict_section(verdict)

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmsi_cli.cli.session import Json, RunFolder, show
+from lmsi_cli.report.digest import Sheet
+from lmsi_cli.report.formats import figures_line
 
 if TYPE_CHECKING:
-    from lmsi_cli.stages.watch import Scene
+    from lmsi_cli.records import Status
+    from lmsi_cli.stages.inspect import Scene
 
 Look = Callable[[], "Scene"]
 Once = Annotated[bool, typer.Option("--once", help="Look once; do not wait for the end.")]
 EVERY = 2.0  # seconds, as often as a command reports
+STALE = 30.0  # seconds without a report after which its age is told
 QUIET = 30.0  # seconds between looks where stdout is no terminal: each is printed below the last
 
 
@@ -27,9 +31,8 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
 
     Example: lmsi watch runs/first
     """
-    from lmsi_cli.cli.tables import scene_parts
     from lmsi_cli.run_folder import open_run
-    from lmsi_cli.stages.watch import scene
+    from lmsi_cli.stages.inspect import scene
 
     folder = open_run(run)
     seen = scene(folder)
@@ -44,7 +47,6 @@ def _follow(seen: Scene, look: Look) -> Scene:
     from rich.live import Live
 
     from lmsi_cli.cli.console import out
-    from lmsi_cli.cli.tables import scene_parts
     from lmsi_cli.report.text import rendered
 
     fancy = sys.stdout.isatty()
@@ -58,3 +60,32 @@ def _follow(seen: Scene, look: Look) -> Scene:
             time.sleep(EVERY if fancy else QUIET)
             seen = look()
     return seen
+
+
+def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:
+    """The stages of a run folder, and what the last command does or how it ended.
+
+    Args:
+        scene: What was seen.
+        now: Seconds since 1970.
+    """
+    rows = tuple((stage.name, stage.there or "-") for stage in scene.stages)
+    said = [] if scene.status is None else _said(scene.status, scene.working, now)
+    return [Sheet(title=scene.folder, rows=rows), *said]
+
+
+def _said(status: Status, working: bool, now: float) -> list[str]:
+    head = f"lmsi {status.command}"
+    if status.ended is not None:
+        return [*status.said, f"{head}: {status.ended}"]
+    if not working:
+        return [*status.said, f"{head}: killed; the same command goes on"]
+    return [head, *status.said, _moment(status, now)]
+
+
+def _moment(status: Status, now: float) -> str:
+    total = f"/{status.total}  {status.done / status.total:.1%}" if status.total else ""
+    rest = figures_line(status.figures, status.memory, status.left)
+    age = now - status.updated
+    old = f"  (reported {age:.0f} s ago)" if age > STALE else ""
+    return f"{status.phase}  {status.done}{total}  {rest}{old}"

@@ -41,7 +41,7 @@ from lmsi_cli.config.sampling import (
     SamplingConfig,
     Timeout,
 )
-from lmsi_cli.records import ChatChoice, Mode, PromptFormat
+from lmsi_cli.records import ChatChoice, Mode
 
 Target = Literal["adapter", "gguf", "hf", "ollama", "parquet"]
 
@@ -160,27 +160,10 @@ class QuestionsConfig(SamplingConfig, frozen=True, kw_only=True):
     ] = None
     number: Annotated[int, opt("Questions to keep.", "-n/--number", ge=1)] = 100
     seeds: Annotated[int, opt("Questions to take from the file, at random.", ge=1)] = 10
-    shots: Annotated[int, rare("Seed questions in each prompt, in random order.", ge=1)] = 4
-    drafts: Annotated[int, rare("Questions drawn from each prompt.", ge=1)] = 4
-    effort: Annotated[int, rare("Drafts at most, for each question to keep.", ge=1, le=10_000)] = 10
-    min_words: Annotated[int, rare("Drop questions of fewer words.", ge=1)] = 5
-    max_likeness: Annotated[
-        float, rare("Drop questions more like a seed, another one or an excluded one.", gt=0, le=1)
-    ] = 0.7
     paths: Annotated[int, opt("Paths that vote on each question.", "--paths", ge=1)] = 8
     min_share: Annotated[
         float, opt("Drop questions whose winner has fewer of all paths.", ge=0, le=1)
     ] = 0.5
-    prompt: Annotated[
-        PromptFormat | None, rare("Prompt format of the paths; not given: as [sample].")
-    ] = None
-    task: Annotated[str | None, rare("Answer kind and exemplars; not given: as [sample].")] = None
-    chat: Annotated[
-        ChatChoice | None, rare("Ask in conversations: auto, on, off; not given: as [sample].")
-    ] = None
-    adapter: Annotated[
-        str | None, rare("GGUF adapter that writes and answers; not given: as [sample].")
-    ] = None
 
 
 class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
@@ -208,9 +191,6 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
     min_share: Annotated[
         float, rare("Leave out seeds whose winner has a smaller share.", ge=0, le=1)
     ] = 0.5
-    check_equations: Annotated[
-        bool, rare("Paths that state a false equation do not vote; of one path it never counts.")
-    ] = True
     limit: Annotated[int, opt("Only the first seeds; 0 takes all.", ge=0)] = 0
 
     @property

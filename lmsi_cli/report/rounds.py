@@ -124,16 +124,14 @@ def _checkups(rounds: Rounds) -> Iterator[Sheet]:
     found = [rounds.base, *(r.figures for r in rounds.rounds)]
     rows = [_checkup(f) for f in found if f is not None]
     what = {"probe": "right", "agreement": "as the first vote", "nothing": "as the first vote"}
-    columns = ("", what[rounds.by], "read", "distinct answers", "distinct solutions", "entropy",
-               "commonest", "evenness")  # fmt: skip
+    columns = ("", what[rounds.by], "read", "commonest", "evenness")
     title = f"Check-ups: the same {rounds.questions} questions to every round, no test set"
     if rows:
         yield Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
 def _checkup(f: Figures) -> tuple[str, ...]:
-    parts = (f.scores, f.parsed, f.distinct, f.routes, f.entropy)
-    means = [f"{100 * fmean(p):.1f}%" if p else "" for p in parts]
+    means = [f"{100 * fmean(p):.1f}%" if p else "" for p in (f.scores, f.parsed)]
     return (f.model, *means, f"{100 * f.commonest:.1f}%", f"{f.evenness:.2f}")
 
 

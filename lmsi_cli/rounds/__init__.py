@@ -1,4 +1,4 @@
-"""What one round does with another: its settings, its figures, whether to go on, which one to keep.
+"""What one round does with another: its settings, whether to go on, which one to keep.
 
-Pure functions of records; ``kept`` alone reads a file. Knows no engine and no order of work.
+Functions of records; nothing but ``rounds.json`` is read. Knows no engine and no order of work.
 """

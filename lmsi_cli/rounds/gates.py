@@ -1,4 +1,4 @@
-"""Between two rounds: whether to go on, each reason in words with its figure.
+"""Between two rounds: whether to go on, and which one is kept; each reason in words.
 
 Three gates: the verdict on the round's vote, the alarms of its training, and its check-up against
 the round before. Right answers, where there are enough, speak for themselves; without them only
@@ -11,11 +11,12 @@ better: agreement rises under training whether the answers get better or not. Kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from lmsi_cli.records import Paired
-from lmsi_cli.rounds.records import By, Figures, Gate
+from lmsi_cli.rounds.records import Best, By, Figures, Gate, Round
 from lmsi_cli.stats import paired
 from lmsi_cli.verdict.rules import (
     COLLAPSED,
@@ -31,6 +32,7 @@ CLEAR = 0.05
 UNREAD = 0.10
 # Of the base's evenness: below it, the model gives the same answer to every question.
 SAME = 0.5
+UNSOUND = "no round is sound; the first one is kept for want of a better one"
 WHAT: dict[By, str] = {
     "probe": "right answers",
     "agreement": "agreement with the first vote",
@@ -77,15 +79,14 @@ def comparable(found: Sequence[Figures], ground: Ground) -> list[str]:
     return apart if ground.by == "agreement" and len(apart) >= FEWEST else []
 
 
-def scores(found: Figures, questions: Sequence[str]) -> list[float]:
-    """A model's scores of some questions, in their order."""
-    told = dict(zip(found.questions, found.scores, strict=True))
-    return [told[q] for q in questions]
+def _scores(found: Figures, questions: Sequence[str]) -> list[float]:
+    by_id = dict(zip(found.questions, found.scores, strict=True))
+    return [by_id[q] for q in questions]
 
 
-def change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired:
+def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired:
     """Scores of the same questions before and after; the test is exact."""
-    return paired(scores(before, questions), scores(after, questions))
+    return paired(_scores(before, questions), _scores(after, questions))
 
 
 def checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> tuple[Gate, ...]:
@@ -104,13 +105,12 @@ def _checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> 
     questions = comparable((before, after), ground)
     whom = "the base" if before.model == base.model else "the round before"
     if questions:
-        yield _scored(change(before, after, questions), ground, whom)
+        yield _scored(_change(before, after, questions), ground, whom)
     else:
         yield _remark(f"too few questions for a comparison with {whom}")
     labelled = bool(questions) and ground.by == "probe"
     for text in _collapse(before, after, base, ground.chance, whom):
         yield Gate(name="check-up", ends=not labelled, text=text)
-    yield from (_remark(text) for text in _narrowed(before, after, whom))
 
 
 def _remark(text: str) -> Gate:
@@ -119,10 +119,10 @@ def _remark(text: str) -> Gate:
 
 def _scored(c: Paired, ground: Ground, whom: str) -> Gate:
     fell = c.difference < 0 and c.p_value < CLEAR
-    told = f"{WHAT[ground.by]} against {whom}: {points(c)}"
+    text = f"{WHAT[ground.by]} against {whom}: {points(c)}"
     if ground.by != "probe":
-        told += "; a rise would be no evidence of a gain"
-    return Gate(name="check-up", ends=fell, text=told)
+        text += "; a rise would be no evidence of a gain"
+    return Gate(name="check-up", ends=fell, text=text)
 
 
 def _collapse(
@@ -145,20 +145,79 @@ def _collapse(
         )
 
 
-def _narrowed(before: Figures, after: Figures, whom: str) -> Iterator[str]:
-    """Less diversity: later rounds then find less, but it foretells no failure by itself."""
-    for name, then, now in (
-        ("distinct answers of a question", before.distinct, after.distinct),
-        ("distinct solutions of a question", before.routes, after.routes),
-        ("entropy of a question's answers", before.entropy, after.entropy),
-    ):
-        c = paired(then, now)
-        if c.difference < 0 and c.p_value < CLEAR:
-            yield f"{name} against {whom}: {points(c)}; less is left to vote on"
-
-
 def points(c: Paired) -> str:
     """A change in points with its interval and p."""
     p = f"p = {c.p_value:.3f}" if c.p_value >= 0.001 else "p < 0.001"
     interval = f"[{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
     return f"{100 * c.difference:+.1f} {interval} points, {p}, n = {c.n}"
+
+
+def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By) -> Best | None:
+    """Choose among the rounds that have an adapter; None if none has.
+
+    No test set has a say: choosing by it would spoil its figures. With a probe it is the round
+    with the most right answers, of equal ones the earlier. Without labels the first round stays
+    unless a later one agrees clearly more with the first vote on questions that none was trained
+    on: a later round costs diversity, so it must earn its place.
+
+    Args:
+        rounds: In order.
+        trained: Ids of the questions that each round was trained on, by its number.
+        by: What the check-ups' answers are held against.
+    """
+    there = [r for r in rounds if r.trained]
+    sound = [r for r in there if r.sound]
+    if not there:
+        return None
+    if len(sound) < 2:
+        why = "the only round that is sound" if sound else UNSOUND
+        return Best(number=(sound or there)[0].number, by="nothing", why=why)
+    compared = [r for r in sound if r.figures is not None]
+    seen = (trained.get(r.number, frozenset[str]()) for r in compared)
+    ground = Ground(by, frozenset[str]().union(*seen))
+    questions = comparable(list(map(_figures, compared)), ground) if len(compared) > 1 else []
+    if not questions:
+        why = "too few questions to compare the rounds on, so the first one is kept"
+        return Best(number=sound[0].number, by="nothing", why=why)
+    return (_by_labels if by == "probe" else _by_agreement)(compared, questions)
+
+
+def _by_labels(rounds: Sequence[Round], questions: Sequence[str]) -> Best:
+    means = {r.number: fmean(_scores(_figures(r), questions)) for r in rounds}
+    chosen = max(rounds, key=lambda r: (means[r.number], -r.number))
+    each = ", ".join(f"{100 * mean:.1f}% in round {n}" for n, mean in means.items())
+    why = f"most {WHAT['probe']} on {len(questions)} questions of the probe: {each}"
+    return _against_first(rounds[0], chosen, questions, "probe", why)
+
+
+def _by_agreement(rounds: Sequence[Round], questions: Sequence[str]) -> Best:
+    """The first round, or a later one that is better than it beyond chance (Bonferroni)."""
+    first, *later = rounds
+    changes = {r.number: _change(_figures(first), _figures(r), questions) for r in later}
+    clear = [
+        r
+        for r in later
+        if changes[r.number].difference > 0 and changes[r.number].p_value < CLEAR / len(later)
+    ]
+    chosen = max(clear, key=lambda r: changes[r.number].difference, default=first)
+    what = f"{WHAT['agreement']} on {len(questions)} questions that no round was trained on"
+    if chosen is first:
+        why = f"no later round is clearly better in {what}, so the first one is kept"
+        return Best(number=first.number, by="agreement", why=why)
+    why = f"clearly more {what}; no labels, so that is no proof of a gain"
+    return _against_first(first, chosen, questions, "agreement", why)
+
+
+def _against_first(first: Round, chosen: Round, questions: Sequence[str], by: By, why: str) -> Best:
+    if chosen.number == first.number:
+        return Best(number=chosen.number, by=by, why=why)
+    found = _change(_figures(first), _figures(chosen), questions)
+    why = f"{why}; {points(found)} against round {first.number}"
+    if found.p_value >= CLEAR:
+        why += ": that may be chance"
+    return Best(number=chosen.number, by=by, why=why, change=found)
+
+
+def _figures(r: Round) -> Figures:
+    assert r.figures is not None  # ``best`` compares no others
+    return r.figures

@@ -1,6 +1,6 @@
-"""What is kept of the rounds of a run: ``rounds.json`` in its folder.
+"""The rounds of a run: their settings, what is kept of them, and which one stands for the run.
 
-Knows nothing of how they came about. Shortened, with one round:
+Knows nothing of how they came about. ``rounds.json``, shortened, with one round:
 
     {"asked": 3, "by": "probe", "questions": 40, "base": {...}, "best": {"number": 1, ...},
      "ended": "round 2: the verdict is not to train: ...", "rounds": [{"number": 1,
@@ -9,30 +9,36 @@ Knows nothing of how they came about. Shortened, with one round:
 
 from __future__ import annotations
 
-from typing import Literal
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
 
+import msgspec
+
+from lmsi_cli.config import RunConfig, SampleConfig, TrainConfig, VoteConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import read_object
 from lmsi_cli.records import Paired, Record
+from lmsi_cli.run_folder import RunDir
 
 # What a check-up's answers are held against: right answers of a probe, or the first vote's winners.
 By = Literal["probe", "agreement", "nothing"]
+SEED_BITS = 31  # a number that every library takes as a seed, and a person can type
 
 
 class Figures(Record, frozen=True, kw_only=True):
     """One model's check-up; tuples have a fraction of one per question.
 
-    ``scores``: answers that are as wanted. ``parsed``: answers that could be read. Of the sampled
-    answers alone: ``distinct`` answers and ``routes`` (solutions that differ in their equations)
-    per path, and the ``entropy`` of the answers as a share of its most. Over all questions, of the
-    greedy answers: the share of the ``commonest`` one, and their ``evenness``, 1 if all differ.
+    ``scores``: answers that are as wanted. ``parsed``: answers that could be read. Over all
+    questions, of the greedy answers: the share of the ``commonest`` one, and their ``evenness``, 1
+    if all differ.
     """
 
     model: str
     questions: tuple[str, ...]
     scores: tuple[float, ...]
     parsed: tuple[float, ...]
-    distinct: tuple[float, ...]
-    routes: tuple[float, ...]
-    entropy: tuple[float, ...]
     commonest: float
     evenness: float
 
@@ -105,3 +111,79 @@ class Rounds(Record, frozen=True, kw_only=True):
 def last_good(rounds: tuple[Round, ...]) -> int:
     """Number of the last round whose adapter may draw paths; 0: only the base may."""
     return max((r.number for r in rounds if r.sound), default=0)
+
+
+def read_rounds(run: RunDir) -> Rounds | None:
+    """What is told of a run's rounds; None if it had only one.
+
+    Raises:
+        LmsiError: The file is of another version.
+    """
+    if not run.rounds.exists():
+        return None
+    try:
+        return msgspec.convert(read_object(run.rounds), Rounds)
+    except msgspec.ValidationError as e:
+        raise LmsiError(f"{run.rounds}: {e}", hint="run `lmsi run` again") from None
+
+
+def kept_round(run: RunDir) -> RunDir:
+    """The folder whose adapter stands for a run: of several rounds, the one that is kept."""
+    rounds = read_rounds(run)
+    return run.round(rounds.best.number) if rounds and rounds.best else run
+
+
+def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str, Path]:
+    """A run's own adapters by name: ``adapter`` in the run folder itself, else ``round-2``.
+
+    Args:
+        run: The run folder.
+        rounds: Folders of its rounds; not given: of several, the one that is kept.
+    """
+    return {
+        "adapter" if r.root == run.root else r.root.name: r.adapter_gguf
+        for r in ([kept_round(run)] if rounds is None else rounds)
+        if r.adapter_gguf.exists()
+    }
+
+
+class Settings(NamedTuple):
+    """What a round samples, votes and trains with."""
+
+    sample: SampleConfig
+    vote: VoteConfig
+    train: TrainConfig
+
+
+def of_round(settings: Settings, config: RunConfig, number: int, init: str = "") -> Settings:
+    """The settings of a round; the first round's are those that are given.
+
+    So the first round is the run that the single commands make. A later one has seeds of its own.
+
+    Args:
+        settings: As given, for the whole run.
+        config: Temperatures by round; the last one goes on.
+        number: 1 for the first.
+        init: The adapter folder that its training starts from; empty: as ``settings`` say.
+    """
+    sample, vote, train = settings
+    given = config.round_temperature
+    temperature = given[min(number, len(given)) - 1] if given else sample.temperature
+    replace = msgspec.structs.replace
+    return Settings(
+        replace(sample, temperature=temperature, seed=seed_of(sample.seed, number)),
+        replace(vote, seed=seed_of(vote.seed, number)),
+        replace(train, seed=seed_of(train.seed, number), init=init or train.init),
+    )
+
+
+def seed_of(seed: int, number: int) -> int:
+    """A round's seed: the given one in the first round, below 2**31 in later ones.
+
+    A hash, since added numbers would give the second round of seed 0 the streams of the first
+    round of seed 1.
+    """
+    if number == 1:
+        return seed
+    digest = hashlib.blake2b(f"{seed}\x1fround {number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> (64 - SEED_BITS)

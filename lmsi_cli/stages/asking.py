@@ -8,25 +8,23 @@ the trial that chose them in ``[trial]``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, SampleConfig, values_of
 from lmsi_cli.config.options import TEMPLATE_FLAG
+from lmsi_cli.engine.base import Engine
+from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import FewShot, Progress, Question
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.trial import FEWEST, Candidate, Trial, hold_trial, trial_line
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 from lmsi_cli.tasks.wording import AUTO, Wording, candidates, of_task, worded
-
-if TYPE_CHECKING:  # the engine is imported by the commands that run it
-    from lmsi_cli.engine.base import Engine
-    from lmsi_cli.engine.encode import ChatMode
-    from lmsi_cli.stages.trial import Trial
 
 GENERIC_TASK = "number"
 BUDGET = 512  # tokens of a path where no trial tells
@@ -83,25 +81,19 @@ def ask(
     begun = run.load_settings() if run is not None and run.has_paths() else {}
     questions = questions[: config.limit or None]
     found, trial = _wordings(task, choice, config, begun), None
-    if config.prompt == AUTO and len(questions) < _fewest() and not begun:
+    if config.prompt == AUTO and len(questions) < FEWEST and not begun:
         raise LmsiError(
             f"--prompt auto: {len(questions)} questions are too few to try wordings on",
-            hint=f"give at least {_fewest()}, or choose one: --prompt {found[0].name}",
+            hint=f"give at least {FEWEST}, or choose one: --prompt {found[0].name}",
         )
     wording = found[0]
-    if trying and len(found) > 1 and len(questions) >= _fewest():
+    if trying and len(found) > 1 and len(questions) >= FEWEST:
         trial = _tried(task, choice, config, questions, found, trying)
         wording = found[trial.best]
     saved = begun.get("sample", {}).get("max_tokens")
     budget = config.max_tokens or saved or (trial.budget if trial else BUDGET)
     config = msgspec.structs.replace(config, max_tokens=budget)
     return formed(task, wording, choice, config)._replace(trial=trial)
-
-
-def _fewest() -> int:
-    from lmsi_cli.stages.trial import FEWEST
-
-    return FEWEST
 
 
 def _wordings(
@@ -125,8 +117,6 @@ def _tried(
     found: Sequence[Wording],
     trying: tuple[Engine, Progress],
 ) -> Trial:
-    from lmsi_cli.stages.trial import Candidate, hold_trial, trial_line
-
     engine, progress = trying
     open_ = [Candidate(w, formed(task, w, choice, config).task) for w in found]
     trial = hold_trial(questions, open_, engine, config, progress)

@@ -10,7 +10,9 @@ is kept:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import msgspec
@@ -21,12 +23,10 @@ from lmsi_cli.jsonl import read_object, read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.report.results import Answer, Evaluation, answers_of
-from lmsi_cli.rounds.figures import Said, figures
-from lmsi_cli.rounds.records import By, Figures
-from lmsi_cli.rounds.settings import seed_of
+from lmsi_cli.rounds.records import By, Figures, seed_of
 from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.stats import evenness
 from lmsi_cli.training.examples import split
-from lmsi_cli.voting import path_key
 
 PATHS = 4  # sampled answers a question besides the greedy one
 MOST, FEWEST = 60, 20  # questions without labels; a probe is asked whole
@@ -69,17 +69,12 @@ def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
     out = len(examples) - len(left)
     if not out or not left:
         return 0
-    made_of = _made_of(folder)
+    adapter = read_object(folder.adapter_origin) if folder.adapter_origin.exists() else {}
+    made_of = adapter.get("train_sha256")
     if made_of == sha256_file(folder.train) or (made_of is None and not several):
         return 0
     write_records(folder.train, left)
     return out
-
-
-def _made_of(folder: RunDir) -> str | None:
-    """Hash of the examples of the adapter that is there, if one is."""
-    there = folder.adapter_origin.exists()
-    return read_object(folder.adapter_origin).get("train_sha256") if there else None
 
 
 def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float) -> Asked:
@@ -102,14 +97,14 @@ def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float)
         if v.predicted_answer is not None and not v.tie and v.question_id not in seen
     }
     texts = {q.id: q for q in read_records(run.questions, Question) if q.id in winners}
-    found = [_with(texts[q], winner) for q, winner in winners.items() if q in texts]
+    found = [
+        msgspec.structs.replace(texts[q], answer=winner)
+        for q, winner in winners.items()
+        if q in texts
+    ]
     budget = sum(v.num_paths for v in votes) // SHARE // (1 + PATHS)
     fit = [q for q in found if _reads(q, task)][: max(FEWEST, min(MOST, budget))]
     return Asked(fit, "agreement" if fit else "nothing")
-
-
-def _with(question: Question, winner: str) -> Question:
-    return msgspec.structs.replace(question, answer=winner)
 
 
 def _reads(question: Question, task: Task) -> bool:
@@ -132,13 +127,33 @@ def manner(sample: SampleConfig) -> EvalConfig:
 
 def figures_of(found: Evaluation, folder: RunDir) -> dict[str, Figures]:
     """Each model's check-up in numbers, by its name, from an evaluation and its answers."""
-    return {v.model: _figures(v.model, answers_of(v, folder.eval_dir), found) for v in found.mains}
+    return {
+        v.model: figures(v.model, answers_of(v, folder.eval_dir), found.gold) for v in found.mains
+    }
 
 
-def _figures(model: str, answers: Sequence[Answer], found: Evaluation) -> Figures:
-    said: dict[str, list[Said]] = {q: [] for q in found.gold}
+def figures(model: str, answers: Sequence[Answer], wanted: Mapping[str, str]) -> Figures:
+    """Put one model's check-up in numbers; draws no conclusion.
+
+    Args:
+        model: Who answered.
+        answers: A greedy one and some sampled ones to each question.
+        wanted: What they are held against by question: right answers, or winners of the vote.
+    """
+    by_question: dict[str, list[str | None]] = {q: [] for q in wanted}
+    greedy = Counter[str]()
     for a in answers:
-        if a.question_id in said:
-            route = path_key(a.text)
-            said[a.question_id].append(Said(a.predicted_answer, route, a.mode != "sc"))
-    return figures(model, said, found.gold)
+        if a.question_id not in wanted:
+            continue
+        by_question[a.question_id].append(a.predicted_answer)
+        if a.mode != "sc" and a.predicted_answer is not None:
+            greedy[a.predicted_answer] += 1
+    found = {q: given for q, given in by_question.items() if given}
+    return Figures(
+        model=model,
+        questions=tuple(found),
+        scores=tuple(fmean(a == wanted[q] for a in given) for q, given in found.items()),
+        parsed=tuple(fmean(a is not None for a in given) for given in found.values()),
+        commonest=max(greedy.values()) / greedy.total() if greedy else 0.0,
+        evenness=evenness(sorted(greedy.values())),
+    )

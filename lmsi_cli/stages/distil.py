@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lmsi_cli.atomic import replacing
-from lmsi_cli.catalog import find_model
+from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.config import SampleConfig, ServerConfig, TrainConfig, VoteConfig, name_of
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.llama import vocabulary
@@ -28,7 +28,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, shuffled_writer
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
-from lmsi_cli.records import ChatChoice, Path, Progress, Question, Record, TrainExample, Vote
+from lmsi_cli.records import ChatChoice, Path, Progress, Question, Record, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import (
     TEACHER,
@@ -56,10 +56,10 @@ CHAT: ChatChoice = "auto"  # a student talks if its file has a chat template
 FORM = ("task_name", "task_sha256", "chat", "few_shot", "system", "template_var")
 
 
-class Pupil(NamedTuple):
-    """A student: its name and file, how it is asked, what a run of it is tied to (``identity``)."""
+class Student(NamedTuple):
+    """A student's folder, its file, how it is asked, and what a run of it is tied to."""
 
-    name: str
+    run: RunDir
     model: File
     task: Task
     identity: dict[str, Any]
@@ -71,13 +71,6 @@ class Lesson(Record, frozen=True, kw_only=True):
     teacher: str
     examples: int
     questions: int
-
-
-class Student(NamedTuple):
-    """A student and its folder, both looked at and nothing written yet."""
-
-    run: RunDir
-    pupil: Pupil
 
 
 def enrolled(
@@ -99,12 +92,11 @@ def enrolled(
         if out:
             raise LmsiError("-o is a student's", hint="give --student MODEL with it")
         return None
-    pupil = _pupil(teacher, model)
-    check_teacher(teacher, pupil.model, pupil.identity["model_sha256"])
-    run = RunDir(out) if out else place_of(teacher, pupil.name)
-    check_place(teacher, run)
-    _check_trainable(pupil.model, settings)
-    return Student(run, pupil)
+    student = _student(teacher, find_model(model), out)
+    check_teacher(teacher, student.model, student.identity["model_sha256"])
+    check_place(teacher, student.run)
+    _check_trainable(student.model, settings)
+    return student
 
 
 def _check_trainable(model: File, settings: TrainConfig) -> None:
@@ -116,18 +108,17 @@ def _check_trainable(model: File, settings: TrainConfig) -> None:
         raise LmsiError(named, hint=e.hint) from None
 
 
-def _pupil(teacher: RunDir, name_or_path: str) -> Pupil:
+def _student(teacher: RunDir, model: Model, out: File | None) -> Student:
     """The student as it will be asked: the teacher's task in the student's own form."""
-    model = find_model(name_or_path)
-    task, wording = task_of(teacher), wording_of(teacher)
     with vocabulary(model.path) as words:
         encoder = Encoder(words)
         choice = choose(CHAT, encoder)
         talk = _talk(teacher, encoder.template.knows) if choice.chat else SampleConfig()
         choose(CHAT, encoder, talk.template_var)
-    asking = formed(task, wording, choice, talk)
+    asking = formed(task_of(teacher), wording_of(teacher), choice, talk)
     name = model.card.name if model.card else model.path.stem
-    return Pupil(name, model.path, asking.task, identity(model, asking))
+    run = RunDir(out) if out else place_of(teacher, name)
+    return Student(run, model.path, asking.task, identity(model, asking))
 
 
 def _talk(teacher: RunDir, knows: Collection[str]) -> SampleConfig:
@@ -179,17 +170,14 @@ def check_place(teacher: RunDir, run: RunDir) -> None:
         raise LmsiError(f"{run.root}: this folder holds a run of its own", hint=hint)
 
 
-def teach(
-    teacher: RunDir, pupil: Pupil, run: RunDir, progress: Progress, overwrite: bool = False
-) -> Lesson:
+def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool = False) -> Lesson:
     """Write the student's folder: whose it is, the teacher's votes, the student's examples.
 
     Equal calls write the same bytes, so a killed one is simply given again.
 
     Args:
         teacher: A run that was voted on.
-        pupil: From ``check_teacher``'s model.
-        run: Held by the caller (``locked``); from ``check_place``.
+        student: From ``enrolled``; its folder is held by the caller (``locked``).
         progress: Is told what there is to learn.
         overwrite: Discard an adapter that learned from other votes, and all of another student's.
 
@@ -197,11 +185,11 @@ def teach(
         LmsiError: The folder is another student's or another teacher's, the vote has changed since,
             nothing is kept, or a kept path is not there.
     """
-    settings = _settings(teacher, pupil)
+    run, settings = student.run, _settings(teacher, student)
     _take(run, settings, overwrite)
     for section, values in settings.items():
         run.save_settings(section, values)
-    lesson = _write(teacher, pupil.task, run)
+    lesson = _write(teacher, student.task, run)
     if sha256_file(teacher.votes) != settings[TEACHER]["votes_sha256"]:
         raise LmsiError(f"{teacher.votes}: was changed while it was read", hint="try again")
     _copy(teacher, run)
@@ -212,7 +200,7 @@ def teach(
     return lesson
 
 
-def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
+def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
     """The sections of the student's run.toml.
 
     Its ``[sample]`` says what model the folder is about and how that is asked; all else in it is
@@ -220,9 +208,9 @@ def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
     """
     saved = teacher.load_settings()
     sample = saved["sample"]
-    chat = pupil.task.chat
+    chat = student.task.chat
     own = {"few_shot": chat.few_shot, "system": chat.system} if chat else {"system": ""}
-    variables = {"template_var": pupil.task.variables} if pupil.task.variables else {}
+    variables = {"template_var": student.task.variables} if student.task.variables else {}
     asked = {k: v for k, v in sample.items() if k not in (*ADAPTER, *SERVER, "template_var")}
     origin = {
         "run": str(teacher.root.absolute()),
@@ -232,7 +220,7 @@ def _settings(teacher: RunDir, pupil: Pupil) -> dict[str, dict[str, Any]]:
         "votes_sha256": sha256_file(teacher.votes),
     }
     return {
-        "sample": {**asked, **own, **variables, **pupil.identity},
+        "sample": {**asked, **own, **variables, **student.identity},
         **{name: saved[name] for name in ("wording",) if name in saved},
         TEACHER: origin,
         TEACHER_SAMPLE: sample,
@@ -269,7 +257,11 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
     """Write every kept path and every pair in the student's form; the files appear whole."""
-    config = _vote_config(teacher)
+    saved = teacher.load_settings()
+    known = VoteConfig.__struct_fields__
+    config = msgspec.convert(
+        {k: v for k, v in saved.get("vote", {}).items() if k in known}, VoteConfig
+    )
     count = questions = 0
     with (
         questions_by_id(teacher) as asked,
@@ -277,44 +269,29 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
         shuffled_writer(run.train, config.seed) as train,
         shuffled_writer(run.pairs, config.seed) as preferred,
     ):
-        for voted in _kept(teacher):
-            material = _material(voted, asked, paths)
-            found = _examples(material, task, config)
-            for example in found:
-                train.write(example)
-            choices = pairs.choose(voted, material.paths, config)
-            for pair in preferences(task, material.question, choices, config.formats):
-                preferred.write(pair)
+        for voted in read_records(teacher.votes, Vote):
+            if not voted.kept or voted.predicted_answer is None:
+                continue
+            question, own = _sampled(voted, asked, paths)
+            kept = [p for p in own if p.path in voted.kept]
+            found = examples(task, question, kept, voted.predicted_answer, config.formats)
+            train.write(*found)
+            chosen = pairs.choose(voted, own, config)
+            preferred.write(*preferences(task, question, chosen, config.formats))
             count, questions = count + len(found), questions + bool(found)
         if not count:
             raise LmsiError(
                 f"{teacher.votes}: nothing to learn: the vote kept no path",
                 hint=f"`lmsi vote {teacher.root}` says why",
             )
-    name = File(str(teacher.load_settings()["sample"]["model"])).name
+    name = File(str(saved["sample"]["model"])).name
     return Lesson(teacher=name, examples=count, questions=questions)
 
 
-def _vote_config(teacher: RunDir) -> VoteConfig:
-    saved = teacher.load_settings().get("vote", {})
-    known = {k: v for k, v in saved.items() if k in VoteConfig.__struct_fields__}
-    return msgspec.convert(known, VoteConfig)
-
-
-def _kept(teacher: RunDir) -> Iterator[Vote]:
-    return (v for v in read_records(teacher.votes, Vote) if v.kept)
-
-
-class _Material(NamedTuple):
-    """A question, all of its paths, and the vote over them."""
-
-    question: Question
-    paths: list[Path]
-    voted: Vote
-
-
-def _material(voted: Vote, asked: JsonlIndex[Question], paths: JsonlIndex[Path]) -> _Material:
-    """Find what a vote was about."""
+def _sampled(
+    voted: Vote, asked: JsonlIndex[Question], paths: JsonlIndex[Path]
+) -> tuple[Question, list[Path]]:
+    """The question that a vote was about, and all of its paths."""
     question = next(iter(asked.get(voted.question_id)), None)
     found = paths.get(voted.question_id)
     if question is None or {*voted.kept} - {p.path for p in found}:
@@ -322,15 +299,7 @@ def _material(voted: Vote, asked: JsonlIndex[Question], paths: JsonlIndex[Path])
             f"question {voted.question_id!r}: paths that the vote kept are not there any more",
             hint="`lmsi vote` again, then this",
         )
-    return _Material(question, found, voted)
-
-
-def _examples(m: _Material, task: Task, config: VoteConfig) -> list[TrainExample]:
-    """The examples of one question, as the vote itself would write them for this task."""
-    if m.voted.predicted_answer is None:
-        return []
-    kept = [p for p in m.paths if p.path in m.voted.kept]
-    return examples(task, m.question, kept, m.voted.predicted_answer, config.formats)
+    return question, found
 
 
 def _copy(teacher: RunDir, run: RunDir) -> None:

@@ -41,54 +41,40 @@ class Check(Record, frozen=True, kw_only=True):
 
 def examine() -> list[Check]:
     """All checks, in the order a person reads them."""
-    return [*_versions(), *_machine(), *_llama(), *_torch(), _models()]
-
-
-def _versions() -> list[Check]:
-    found = [Check(name="python", value=platform.python_version())]
-    for package in PACKAGES:
-        try:
-            found.append(Check(name=package, value=version(package)))
-        except PackageNotFoundError:
-            found.append(
-                Check(
-                    name=package,
-                    value="missing",
-                    problem="not installed",
-                    fatal=True,
-                    advice=f"pip install {package}",
-                )
-            )
-    return found
-
-
-def _machine() -> list[Check]:
-    memory = psutil.virtual_memory()
-    free = memory.available / 2**30
-    short = free < LITTLE_MEMORY
-    return [
-        Check(
-            name="cores",
-            value=f"{psutil.cpu_count(logical=False)} physical, "
-            f"{os.cpu_count()} logical, lmsi uses {default_threads()} threads",
-        ),
-        Check(
-            name="memory",
-            value=f"{memory.total / 2**30:.1f} GiB, {free:.1f} GiB free",
-            problem="little free memory" if short else "",
-            advice="close other programs before training" if short else "",
-        ),
-    ]
-
-
-def _llama() -> list[Check]:
     lib = library()
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
+    python = Check(name="python", value=platform.python_version())
+    llama = Check(name="llama.cpp features", value=features)
     return [
-        Check(name="llama.cpp features", value=features),
-        _quantised(features),
-        _gpu(),
-    ]
+        python, *map(_version, PACKAGES), _cores(), _memory(), llama, _quantised(features), _gpu(),
+        _torch(), _models(),
+    ]  # fmt: skip
+
+
+def _version(package: str) -> Check:
+    try:
+        return Check(name=package, value=version(package))
+    except PackageNotFoundError:
+        return _missing(package, "missing", "not installed", f"pip install {package}")
+
+
+def _missing(name: str, value: str, problem: str, advice: str) -> Check:
+    return Check(name=name, value=value, problem=problem, advice=advice, fatal=True)
+
+
+def _cores() -> Check:
+    cores = f"{psutil.cpu_count(logical=False)} physical, {os.cpu_count()} logical"
+    return Check(name="cores", value=f"{cores}, lmsi uses {default_threads()} threads")
+
+
+def _memory() -> Check:
+    memory = psutil.virtual_memory()
+    free = memory.available / 2**30
+    value = f"{memory.total / 2**30:.1f} GiB, {free:.1f} GiB free"
+    if free >= LITTLE_MEMORY:
+        return Check(name="memory", value=value)
+    advice = "close other programs before training"
+    return Check(name="memory", value=value, problem="little free memory", advice=advice)
 
 
 def _gpu() -> Check:
@@ -103,10 +89,11 @@ def _quantised(features: str) -> Check:
     """Whether quantised models work, and with the CPU's units for them, where it has any."""
     name, found, amx = "quantised models", cpu_check(), builds.amx(features)
     if not found.usable:
-        return Check(name=name, value="broken", problem=found.note, advice=REBUILD, fatal=True)
+        return _missing(name, "broken", found.note, REBUILD)
+    repair = builds.repair_line(builds.backends(library()))
     if not found.extra_buffers:
         lacking = "work without repacked weights" + (", and so without AMX" if amx.built else "")
-        line = _repair() if amx.built else REBUILD
+        line = repair if amx.built else REBUILD
         return Check(name=name, value=lacking, problem=found.note, advice=SLOWER, command=line)
     if not amx.cpu:
         return Check(name=name, value="work (no AMX in this CPU)")
@@ -116,44 +103,24 @@ def _quantised(features: str) -> Check:
         name=name,
         value="work, without AMX: this llama.cpp was built for other CPUs",
         advice="the line below builds it for this one",
-        command=_repair(),
+        command=repair,
     )
 
 
-def _repair() -> str:
-    return builds.repair_line(builds.backends(library()))
-
-
-def _torch() -> list[Check]:
+def _torch() -> Check:
     try:
         import torch
     except ImportError as e:
-        return [
-            Check(
-                name="torch",
-                value="does not import",
-                problem=str(e),
-                fatal=True,
-                advice="pip install torch",
-            )
-        ]
+        return _missing("torch", "does not import", str(e), "pip install torch")
     from lmsi_cli.training.devices import pick_dtype
 
     device = "cuda" if torch.cuda.is_available() else "cpu only"
-    return [
-        Check(
-            name="torch features",
-            value=f"{torch.backends.cpu.get_cpu_capability()}, "
-            f"{device}, trains in {pick_dtype('auto', 'cpu')}",
-        )
-    ]
+    cpu, dtype = torch.backends.cpu.get_cpu_capability(), pick_dtype("auto", "cpu")
+    return Check(name="torch features", value=f"{cpu}, {device}, trains in {dtype}")
 
 
 def _models() -> Check:
-    found = ", ".join(cards())
-    return Check(
-        name="models",
-        value=found or "none",
-        problem="" if found else "no model found",
-        advice="" if found else "reinstall lmsi, or give a GGUF file with --model",
-    )
+    if found := ", ".join(cards()):
+        return Check(name="models", value=found)
+    advice = "reinstall lmsi, or give a GGUF file with --model"
+    return Check(name="models", value="none", problem="no model found", advice=advice)

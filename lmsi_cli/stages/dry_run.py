@@ -17,16 +17,14 @@ import time
 from collections.abc import Sequence
 
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Encoded, Request, blocks
+from lmsi_cli.engine.base import Request, blocks
 from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.engine.context_check import split_for
-from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import TWO_STAGES, render, rotates, second_words
-from lmsi_cli.records import Mode, Progress, Prompt, Record
-from lmsi_cli.stages.asking import Asking
-from lmsi_cli.stages.evaluate import Exam, paths_of, sampling_of, ways
+from lmsi_cli.records import Mode, Progress, Record
+from lmsi_cli.stages.evaluate import Exam, modes_of, paths_of, sampling_of, ways
 from lmsi_cli.stages.evaluate import requests_of as requests_of_mode
 from lmsi_cli.stages.measure import Measurement
 from lmsi_cli.stages.pipeline import Job, open_engine, settle
@@ -102,45 +100,33 @@ def preview(job: Job, progress: Progress) -> Preview:
     with open_engine(job) as engine:
         assert isinstance(engine, LlamaEngine)  # a server's prompts are its own
         asking = settle(job, engine, None, progress)
-        requests = requests_of(job.asked, engine, asking.task, asking.config)
+        task = asking.task
+        requests = requests_of(job.asked, engine, task, asking.config)
         if not requests:
             raise LmsiError("no questions to show a prompt for")
-        cost = estimate(requests, engine, asking.config, asking.task.trigger)
-        return _preview(job, asking, engine.encoder.given(asking.task.variables), cost)
-
-
-def _preview(job: Job, asking: Asking, encoder: Encoder, cost: Estimate) -> Preview:
-    task, words = asking.task, [q.question for q in job.asked]
-    prompts = [render(task, text, task.format) for text in words]
-    encoded = [encoder.prompt(p) for p in prompts]
-    lengths = [len(e.ids) for e in encoded]
-    return Preview(
-        chat=task.chat is not None,
-        why=asking.why,
-        folds_system=_folds(prompts[0], encoder),
-        begun=encoded[0].begun,
-        prompt=tuple(Piece(text=t, mark=m) for t, m in encoder.runs(encoded[0].ids) if t),
-        ids=tuple(encoded[0].ids),
-        questions=len(prompts),
-        shortest=min(lengths),
-        median=statistics.median(lengths),
-        longest=max(lengths),
-        shared_prefix=_shared(encoded),
-        wording=asking.wording,
-        trial=asking.trial,
-        cost=cost,
-        second=second_words(task, words[0]) if task.format == TWO_STAGES else "",
-        templates=rotates(task, task.format),
-    )
-
-
-def _folds(prompt: Prompt, encoder: Encoder) -> bool:
-    return not isinstance(prompt, str) and encoder.frame(prompt).folds
-
-
-def _shared(encoded: Sequence[Encoded]) -> int:
-    """Tokens that the KV cache holds once for all prompts."""
-    return shared_prefix([tuple(e.ids) for e in encoded])
+        cost = estimate(requests, engine, asking.config, task.trigger)
+        encoder = engine.encoder.given(task.variables)
+        prompts = [render(task, q.question, task.format) for q in job.asked]
+        encoded = [encoder.prompt(p) for p in prompts]
+        lengths, first = [len(e.ids) for e in encoded], prompts[0]
+        return Preview(
+            chat=task.chat is not None,
+            why=asking.why,
+            folds_system=not isinstance(first, str) and encoder.frame(first).folds,
+            begun=encoded[0].begun,
+            prompt=tuple(Piece(text=t, mark=m) for t, m in encoder.runs(encoded[0].ids) if t),
+            ids=tuple(encoded[0].ids),
+            questions=len(prompts),
+            shortest=min(lengths),
+            median=statistics.median(lengths),
+            longest=max(lengths),
+            shared_prefix=shared_prefix([tuple(e.ids) for e in encoded]),
+            wording=asking.wording,
+            trial=asking.trial,
+            cost=cost,
+            second=second_words(task, job.asked[0].question) if task.format == TWO_STAGES else "",
+            templates=rotates(task, task.format),
+        )
 
 
 def request_there(job: Job, progress: Progress) -> dict[str, object]:
@@ -252,29 +238,24 @@ def plan(exam: Exam, models: int, engine: LlamaEngine) -> Plan:
         LmsiError: No question fits the context, or the cache does not fit the memory.
     """
     engine.use_adapter(None)
-    jobs = [(mode, way) for way in ways(exam.config) for mode in _modes(exam, way.greedy)]
+    sittings = [(mode, way) for way in ways(exam.config) for mode in modes_of(exam.config, way)]
     costs: dict[Mode, Estimate] = {}
-    for mode, way in jobs:
+    for mode, way in sittings:
         if mode not in costs:  # another temperature or seed costs as much
             requests = requests_of_mode(exam, engine, mode, way.seed)
             sampling = sampling_of(exam.config, mode, way)
             costs[mode] = estimate(requests, engine, sampling, exam.task.trigger)
     n = len(exam.asked)
     clusters = {q.group or q.id for q in exam.asked}
+    answers = [(models * n * paths_of(exam.config, mode), costs[mode]) for mode, _ in sittings]
     return Plan(
         data=exam.name,
         questions=n,
         models=models,
-        answers=models * n * sum(paths_of(exam.config, mode) for mode, _ in jobs),
+        answers=sum(count for count, _ in answers),
         groups=len(clusters) if len(clusters) < n else None,
         smallest_visible=smallest_visible(len(clusters)),
-        tokens=models
-        * n
-        * sum(paths_of(exam.config, mode) * costs[mode].tokens_per_path for mode, _ in jobs),
-        seconds=models * sum(costs[mode].seconds for mode, _ in jobs),
+        tokens=sum(count * cost.tokens_per_path for count, cost in answers),
+        seconds=models * sum(cost.seconds for _, cost in answers),
         at_most=any(c.at_most for c in costs.values()),
     )
-
-
-def _modes(exam: Exam, greedy: bool) -> list[Mode]:
-    return [m for m in dict.fromkeys(exam.config.modes) if (m == "sc") != greedy]

@@ -112,6 +112,11 @@ def ways(config: EvalConfig) -> list[Way]:
     return [*greedy, *sampled]
 
 
+def modes_of(config: EvalConfig, way: Way) -> list[Mode]:
+    """The modes that are drawn in a way: sampled paths, or all others; each once."""
+    return [m for m in dict.fromkeys(config.modes) if (m == "sc") != way.greedy]
+
+
 def requests_of(
     exam: Exam, engine: Engine, mode: Mode, seed: int, have: Collection[tuple[str, str, int]] = ()
 ) -> list[Request]:
@@ -212,8 +217,7 @@ class _Sitting:
         run: RunDir,
     ) -> None:
         self.exam, self.gold, self.variant, self.way, self.engine = exam, gold, variant, way, engine
-        asked = dict.fromkeys(exam.config.modes)  # each once, however often it is named
-        self.modes: list[Mode] = [m for m in asked if (m == "sc") != way.greedy]
+        self.modes = modes_of(exam.config, way)
         name = f"{variant.name}-{exam.name}-{way}-{_key(exam, variant, way)}"
         self.file = run.eval_answers(name.replace(" ", "-"))
         self.skipped: set[tuple[Mode, str]] = set()  # questions that do not fit in a mode

@@ -155,7 +155,7 @@ def choose(
 
     A single path is the paper's greedy one and is taken as it is, whatever its arithmetic.
     """
-    held = vote(question.id, paths, config.check_equations and config.paths > 1)
+    held = vote(question.id, paths, config.paths > 1)
     winner = held.predicted_answer
     if winner is None:
         return UNDECIDED

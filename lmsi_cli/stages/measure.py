@@ -25,7 +25,7 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.report.results import BASE, Evaluation
 from lmsi_cli.resume import check_base, check_model
-from lmsi_cli.rounds.kept import adapters_of
+from lmsi_cli.rounds.records import adapters_of
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import servers
@@ -71,7 +71,10 @@ def prepare(
             a question of a set, or a setting does not go with what draws.
     """
     if settings.engine != LLAMA:
-        _check_server(settings)
+        if settings.scale:
+            raise LmsiError(
+                "--adapter-scale: a server's adapters act as it was told", hint="leave it out"
+            )
         settings = servers.as_sampled(run, settings)
         return Measurement(run, settings, _exams(run, data, settings), None, adapters=adapters)
     servers.refuse_settings(settings)
@@ -211,12 +214,6 @@ def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Pat
             name, n = f"{stem}-{n}", n + 1
         found[name] = file
     return found
-
-
-def _check_server(settings: EvalConfig) -> None:
-    """Refuse what a server cannot be asked for."""
-    if settings.scale:
-        raise LmsiError("--adapter-scale: a server's adapters act as it was told", "leave it out")
 
 
 def _variants_there(engine: ServerEngine, adapters: Sequence[str]) -> list[Variant]:

@@ -252,7 +252,7 @@ def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> Sam
         pool.ready()
         alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
         _begin(asking._replace(config=alone), run, _identity_here(job, asking), old)
-        return sample_in_pool(job.questions, pool, asking.task, alone, run, progress)
+        return sample_in_pool(job.questions, pool, alone, run, progress)
 
 
 def _worker_job(job: Job, asking: Asking, begun: SampleConfig, threads: int) -> cluster.Job:

@@ -20,7 +20,7 @@ import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -29,9 +29,18 @@ from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
 from lmsi_cli.engine.base import Engine, Generated, Request, Wanted, path_seed
 from lmsi_cli.engine.context_check import split
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.generation import Draft, Generation, Sieve, choose, draft_prompt
-from lmsi_cli.generation.diversity import alarms, answers, spread, to_seeds
-from lmsi_cli.generation.outcome import Ended, votes_needed
+from lmsi_cli.generation.drafts import Draft, draft_prompt
+from lmsi_cli.generation.filters import Sieve
+from lmsi_cli.generation.summary import (
+    Ended,
+    Generation,
+    alarms,
+    answers,
+    choose,
+    to_seeds,
+    variety,
+    votes_needed,
+)
 from lmsi_cli.jsonl import appender, read_records, write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Vote
@@ -40,29 +49,19 @@ from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import pipeline
 from lmsi_cli.voting import vote
 
+SHOTS = 4  # seed questions in a prompt, as in ScPO; variety hardly depends on it (docs/methods.md)
+DRAFTS = 4  # from each prompt
+EFFORT = 10  # drafts at most for each question to keep; the embedded model needs two
 FEWEST = 32  # drafts of a turn: a batch for the engine, and enough to tell that none is new
 LOWEST_YIELD = 0.1  # candidates a draft, as the next turn is planned
 # These change how much is made and what is kept of it, never what a draft says.
 FREE = {
     *EngineConfig.__struct_fields__,
-    *("number", "effort", "paths", "min_share", "llama_cpp_python", "lmsi"),
+    *("number", "paths", "min_share", "llama_cpp_python", "lmsi"),
 }
 GROWING = ("number", "paths")
 SECTION = "questions"  # of run.toml
 Draw = Callable[[Sequence[Question]], object]
-
-
-class Job(NamedTuple):
-    """What a generation needs: ``exams`` must not be asked, ``draw`` samples a folder's paths."""
-
-    seeds: Sequence[Question]
-    exams: Mapping[str, Sequence[Question]]
-    engine: Engine
-    task: Task
-    config: QuestionsConfig
-    run: RunDir
-    draw: Draw
-    progress: Progress
 
 
 def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str) -> list[Question]:
@@ -145,7 +144,7 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
         drawing = drawing._replace(asking=drawing.asking._replace(config=settings))
         draw = partial(pipeline.draw, drawing, run=run, progress=progress)
         task = drawing.asking.task
-        return generate(Job(seeds, exams, drawing.engine, task, config, run, draw, progress))
+        return generate(Desk(seeds, exams, drawing.engine, task, config, run, draw, progress))
 
 
 def _origin(
@@ -159,72 +158,81 @@ def _origin(
     }
 
 
-def generate(job: Job) -> Generation:
+def generate(desk: Desk) -> Generation:
     """Write, sift and vote until enough questions are kept, or no more are to be had.
 
     Raises:
         LmsiError: No prompt fits the context, or a write fails.
     """
-    begun = time.monotonic()
-    write_records(job.run.seeds, job.seeds)
-    desk = _Desk(job)
-    ended = _work(job, desk)
-    kept = set(choose(desk.votes.values(), job.config.min_share).kept)
+    begun, run = time.monotonic(), desk.run
+    write_records(run.seeds, desk.seeds)
+    ended = desk.work()
+    kept = set(choose(desk.votes.values(), desk.config.min_share).kept)
     questions = [q for q in desk.sieve.candidates if q.id in kept]
-    write_records(job.run.generated, questions)
-    told = _report(job, desk, questions, ended, time.monotonic() - begun)
-    write_atomic(job.run.generation, msgspec.json.format(msgspec.json.encode(told, order="sorted")))
-    return told
+    write_records(run.generated, questions)
+    found = _report(desk, questions, ended, time.monotonic() - begun)
+    write_atomic(run.generation, msgspec.json.format(msgspec.json.encode(found, order="sorted")))
+    return found
 
 
-def nothing_kept(run: RunDir, told: Generation) -> LmsiError | None:
+def nothing_kept(run: RunDir, found: Generation) -> LmsiError | None:
     """Say why there is no question at all; ``None`` if there is one."""
-    if told.kept:
+    if found.kept:
         return None
-    reasons = {**told.dropped, **told.rejected}
+    reasons = {**found.dropped, **found.rejected}
     most = max(reasons, key=lambda name: reasons[name])
     hint = "another model, other seeds, or another --temperature"
-    if told.sampled:
+    if found.sampled:
         hint = "--min-share lower than it is, or questions that the model can answer"
     return LmsiError(
-        f"{run.root}: no question was kept of {told.drafts} drafts; most often "
+        f"{run.root}: no question was kept of {found.drafts} drafts; most often "
         f"({reasons[most]}): {most}",
         hint=hint,
     )
 
 
-def _work(job: Job, desk: _Desk) -> Ended:
-    """Take turns; returns why they ended."""
-    while (need := job.config.number - desk.kept()) > 0:
-        waiting = desk.sieve.candidates[len(desk.votes) :]
-        if waiting:
-            desk.vote_on(waiting[:need])
-        elif desk.taken >= _most(job.config):
-            return "effort"
-        elif not desk.draft(need):
-            return "no new questions"
-    return "enough"
+def _most(number: int) -> int:
+    """Prompts at most for so many questions: what ``EFFORT`` allows, one turn in any case."""
+    return math.ceil(max(EFFORT * number, FEWEST) / DRAFTS)
 
 
-def _most(config: QuestionsConfig) -> int:
-    """Prompts at most: what the setting ``effort`` allows, and one turn in any case."""
-    return math.ceil(max(config.effort * config.number, FEWEST) / config.drafts)
-
-
-class _Desk:
+class Desk:
     """What is written and voted on so far.
 
     ``taken`` counts the prompts whose drafts went through the sieve, ``votes`` is in the order of
-    the candidates.
+    the candidates. ``exams`` must not be asked, ``draw`` samples the paths of some questions.
     """
 
-    def __init__(self, job: Job) -> None:
-        self.job, self.config = job, job.config
-        self.sieve = Sieve(job.seeds, job.exams, job.task, job.config)
-        there = read_records(job.run.drafts, Draft) if job.run.drafts.exists() else ()
+    def __init__(  # noqa: PLR0913 - all that a generation needs
+        self,
+        seeds: Sequence[Question],
+        exams: Mapping[str, Sequence[Question]],
+        engine: Engine,
+        task: Task,
+        config: QuestionsConfig,
+        run: RunDir,
+        draw: Draw,
+        progress: Progress,
+    ) -> None:
+        self.seeds, self.engine, self.task, self.config = seeds, engine, task, config
+        self.run, self.draw, self.progress = run, draw, progress
+        self.sieve = Sieve(seeds, exams, task)
+        there = read_records(run.drafts, Draft) if run.drafts.exists() else ()
         self.drafts = {(d.prompt, d.path): d for d in there}
         self.votes: dict[str, Vote] = {}
         self.taken = self.new = self.tokens = self.too_long = 0
+
+    def work(self) -> Ended:
+        """Take turns; returns why they ended."""
+        while (need := self.config.number - self.kept()) > 0:
+            waiting = self.sieve.candidates[len(self.votes) :]
+            if waiting:
+                self.vote_on(waiting[:need])
+            elif self.taken >= _most(self.config.number):
+                return "effort"
+            elif not self.draft(need):
+                return "no new questions"
+        return "enough"
 
     def kept(self) -> int:
         """Count the confident votes."""
@@ -236,7 +244,7 @@ class _Desk:
         share = before / self.sieve.taken if self.sieve.taken else 1.0
         drafts = max(FEWEST, need / max(share, LOWEST_YIELD))
         first = self.taken
-        self.taken = min(first + math.ceil(drafts / self.config.drafts), _most(self.config))
+        self.taken = min(first + math.ceil(drafts / DRAFTS), _most(self.config.number))
         turn = range(first, self.taken)
         self._write(turn)
         for key in sorted(k for k in self.drafts if k[0] in turn):
@@ -245,9 +253,9 @@ class _Desk:
 
     def vote_on(self, questions: Sequence[Question]) -> None:
         """Draw the paths of some candidates and hold their votes."""
-        self.job.draw(questions)
+        self.draw(questions)
         wanted = {q.id: list[Path]() for q in questions}
-        for path in read_records(self.job.run.paths, Path):
+        for path in read_records(self.run.paths, Path):
             if path.question_id in wanted:
                 wanted[path.question_id].append(path)
         checked = VoteConfig().check_equations
@@ -262,32 +270,32 @@ class _Desk:
         if not asked:
             return
         done, begun = 0, time.monotonic()
-        self.job.progress.start("writing questions", asked)
-        with appender(self.job.run.drafts, Draft) as lines:
-            for text in self.job.engine.generate(fitting, self.config, self.job.task.trigger):
+        self.progress.start("writing questions", asked)
+        with appender(self.run.drafts, Draft) as lines:
+            for text in self.engine.generate(fitting, self.config, self.task.trigger):
                 draft = self._draft(text)
                 lines.write(draft)
                 self.drafts[draft.prompt, draft.path] = draft
                 done, self.new = done + 1, self.new + 1
                 self.tokens += text.tokens
                 pace = done / max(time.monotonic() - begun, 1e-9)
-                self.job.progress.advance(done, drafts_s=pace)
+                self.progress.advance(done, drafts_s=pace)
 
     def _request(self, number: int) -> Request:
         wanted = tuple(
             Wanted(path, path_seed(self.config.seed, f"prompt {number}", path))
-            for path in range(self.config.drafts)
+            for path in range(DRAFTS)
             if (number, path) not in self.drafts
         )
         shown = self._shown(number)
-        prompt = draft_prompt([q.question for q in shown], self.job.task.chat)
-        encoded = self.job.engine.encode_prompt(prompt, self.job.task.variables)
+        prompt = draft_prompt([q.question for q in shown], self.task.chat)
+        encoded = self.engine.encode_prompt(prompt, self.task.variables)
         return Request(str(number), tuple(encoded.ids), wanted, begun=encoded.begun)
 
     def _shown(self, number: int) -> list[Question]:
         """The seeds of one prompt, in their order."""
-        order = _shuffled(self.job.seeds, self.config.seed, f"prompt {number}")
-        return order[: self.config.shots]
+        order = _shuffled(self.seeds, self.config.seed, f"prompt {number}")
+        return order[:SHOTS]
 
     def _draft(self, text: Generated) -> Draft:
         number = int(text.question_id)
@@ -307,34 +315,29 @@ class _Desk:
         Raises:
             LmsiError: Not one fits.
         """
-        context = self.job.engine.info.context
+        context = self.engine.info.context
         room = min(context, self.config.ctx or context)
         found = split(requests, self.config.max_tokens, room)
         if found.skipped and not found.fitting:
             long = min(found.skipped, key=lambda s: s.prompt)
             raise LmsiError(
-                f"a prompt of {min(self.config.shots, len(self.job.seeds))} seed questions has "
+                f"a prompt of {min(SHOTS, len(self.seeds))} seed questions has "
                 f"{long.prompt} tokens or more; with {long.path} for the new one it does not fit "
                 f"the model's context of {room}",
-                hint="lower `--set shots` or `--set max_tokens`, or take shorter seeds",
+                hint="lower `--set max_tokens`, or take shorter seeds",
             )
         self.too_long += len(found.skipped)
         return found.fitting
 
 
-def _report(
-    job: Job, desk: _Desk, questions: Sequence[Question], ended: Ended, seconds: float
-) -> Generation:
+def _report(desk: Desk, questions: Sequence[Question], ended: Ended, seconds: float) -> Generation:
     """Measure what was made."""
-    config, sieve = job.config, desk.sieve
-    texts, seeds = [q.question for q in questions], [q.question for q in job.seeds]
-    winners = [str(desk.votes[q.id].predicted_answer) for q in questions]
-    own, made = spread(seeds, len(seeds)), spread(texts, len(seeds))
+    config, sieve, votes = desk.config, desk.sieve, desk.votes
+    texts, seeds = [q.question for q in questions], [q.question for q in desk.seeds]
+    own = variety(seeds, len(seeds))
     assert own is not None  # there is a seed
-    told, copied = answers(winners), to_seeds(texts, seeds)
-    shares = [v.share_of_all for v in desk.votes.values()]
-    chance = job.task.chance or 0.0
-    return Generation(
+    shares = [v.share_of_all for v in votes.values()]
+    found = Generation(
         wanted=config.number,
         kept=len(questions),
         ended=ended,
@@ -343,9 +346,9 @@ def _report(
         new_drafts=desk.new,
         dropped=dict(sieve.dropped.most_common()),
         candidates=len(sieve.candidates),
-        sampled=len(desk.votes),
-        waiting=len(sieve.candidates) - len(desk.votes),
-        rejected=choose(desk.votes.values(), config.min_share).rejected,
+        sampled=len(votes),
+        waiting=len(sieve.candidates) - len(votes),
+        rejected=choose(votes.values(), config.min_share).rejected,
         prompts_too_long=desk.too_long,
         paths=config.paths,
         min_share=config.min_share,
@@ -353,12 +356,13 @@ def _report(
         mean_share=sum(shares) / len(shares) if shares else 0.0,
         tokens=desk.tokens,
         seconds=seconds,
-        seed_spread=own,
-        spread=made,
-        to_seeds=copied,
-        answers=told,
-        warnings=tuple(alarms(sieve.taken, sieve.dropped, own, made, copied, told, chance)),
+        seed_variety=own,
+        variety=variety(texts, len(seeds)),
+        to_seeds=to_seeds(texts, seeds),
+        answers=answers([str(votes[q.id].predicted_answer) for q in questions]),
     )
+    warnings = tuple(alarms(found, desk.task.chance or 0.0))
+    return msgspec.structs.replace(found, warnings=warnings)
 
 
 def _shuffled(questions: Sequence[Question], seed: int, name: str) -> list[Question]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,16 +21,21 @@ from lmsi_cli.atomic import write_atomic
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig, SampleConfig
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.report.results import Evaluation
 from lmsi_cli.report.sections import kept_line, verdict_line
-from lmsi_cli.rounds.best import best
-from lmsi_cli.rounds.gates import Ground, alarmed, checked, voted
-from lmsi_cli.rounds.records import Figures, Gate, Round, Rounds, last_good
-from lmsi_cli.rounds.settings import Settings, of_round
+from lmsi_cli.rounds.gates import Ground, alarmed, best, checked, voted
+from lmsi_cli.rounds.records import (
+    Gate,
+    Round,
+    Rounds,
+    Settings,
+    last_good,
+    of_round,
+    read_rounds,
+)
 from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.stages import checkup
 from lmsi_cli.stages.asking import Asking, examined
@@ -39,7 +44,7 @@ from lmsi_cli.stages.measure import about, variants_of
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.stages.train import train_apart
-from lmsi_cli.stages.verdict import conclude, observer_of, permit
+from lmsi_cli.stages.verdict import permit
 from lmsi_cli.stages.vote import nothing_kept, vote_run
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.training.validation import DestroyedError, alarming
@@ -51,8 +56,9 @@ SETTLED = ("prompt", "few_shot", "max_tokens")  # by the first round, for all of
 class Plan(NamedTuple):
     """What every stage needs; ``exams`` are labelled sets by name.
 
-    ``settings`` are those of the first round. Questions of the ``excluded`` sets must not be
-    trained on. The ``probe`` serves the verdict and, of several rounds, decides which is kept.
+    ``settings`` are those of the first round. Unless ``force`` is given, questions of the exams
+    must not be trained on, and a gate ends the rounds. The ``probe`` serves the verdict and, of
+    several rounds, decides which is kept.
     """
 
     model: Model
@@ -62,9 +68,13 @@ class Plan(NamedTuple):
     eval: EvalConfig
     questions: Sequence[Question]
     exams: dict[str, Sequence[Question]]
-    excluded: dict[str, Sequence[Question]]
     probe: Sequence[Question]
     force: bool
+
+    @property
+    def excluded(self) -> dict[str, Sequence[Question]]:
+        """Sets whose questions must not be trained on."""
+        return {} if self.force else self.exams
 
     @property
     def several(self) -> bool:
@@ -102,7 +112,9 @@ def run_rounds(plan: Plan, root: RunDir, overwrite: bool, progress: Progress) ->
             loop.close(done)
             if loop.book.ended:
                 break
-    return loop.outcome()
+    skipped = [len(d.skipped) for d in loop.drawn] + [len(e.skipped) for e in loop.results]
+    asked = sum(d.questions for d in loop.drawn) + sum(e.n for e in loop.results)
+    return Outcome(loop.book, loop.results, asked, sum(skipped))
 
 
 class _Loop:
@@ -128,7 +140,7 @@ class _Loop:
         gates = self._vote(number, folder, settings)
         if not any(g.ends for g in gates):
             gates += self._train(number, folder, settings)
-        found = read_round(folder, number, settings, teacher, start)
+        found = read_round(folder, number, settings.sample, teacher, start)
         if found.trained and self.plan.several:
             found, gates = self._check_up(found, gates)
         return msgspec.structs.replace(found, gates=gates)
@@ -136,47 +148,41 @@ class _Loop:
     def close(self, done: Round) -> None:
         """Measure what a round has trained, and write down what it came to."""
         rounds = (*self.book.rounds, done)
+        end = next((f"round {done.number}: {g.text}" for g in done.gates if g.ends), "")
         # --force goes on past every gate, but what has no adapter leads nowhere
-        end = "" if self.plan.force and done.trained else ended_by(done.number, done.gates)
-        last = done.number == self.plan.options.rounds and done.trained
-        self.book = msgspec.structs.replace(self.book, rounds=rounds, ended="" if last else end)
+        last = done.number == self.plan.options.rounds or self.plan.force
+        ended = "" if last and done.trained else end
+        self.book = msgspec.structs.replace(self.book, rounds=rounds, ended=ended)
         if done.trained:
-            self._measure(rounds)
+            self._measure()
         self._write()
-        if self.book.ended:
-            self.progress.say(f"the rounds end here: {self.book.ended}")
-
-    def outcome(self) -> Outcome:
-        """What all rounds came to."""
-        asked = sum(d.questions for d in self.drawn) + sum(e.n for e in self.results)
-        skipped = [d.skipped for d in self.drawn] + [e.skipped for e in self.results]
-        return Outcome(self.book, self.results, asked, sum(map(len, skipped)))
+        if ended:
+            self.progress.say(f"the rounds end here: {ended}")
 
     def _sample(self, folder: RunDir, config: SampleConfig, teacher: int) -> None:
         """Draw the paths; the first round settles how questions are asked, for all of them."""
         plan = self.plan
         adapter = str(self.root.round(teacher).adapter_gguf) if teacher else ""
         config = msgspec.structs.replace(config, adapter=adapter)
-        asking = self.asking and self.asking._replace(config=_as_settled(config, self.asking))
+        asking = self.asking
+        if asking is not None:
+            settled = {name: getattr(asking.config, name) for name in SETTLED}
+            asking = asking._replace(config=msgspec.structs.replace(config, **settled))
         job = Job(plan.model, plan.task, config, plan.questions)
         old: Old = "discarded" if self.overwrite else "kept"
         with opened(job, folder, self.progress, old, asking=asking) as drawing:
             if self.asking is None:
-                self._settle(drawing.asking)
+                self.asking = drawing.asking
+                settings = plan.settings._replace(sample=drawing.asking.config)
+                self.plan = plan._replace(task=drawing.asking.task, settings=settings)
             self.drawn.append(draw(drawing, plan.questions, folder, self.progress))
-
-    def _settle(self, asking: Asking) -> None:
-        """Ask as in the first round from here on, and measure so."""
-        self.asking = asking
-        settings = self.plan.settings._replace(sample=asking.config)
-        self.plan = self.plan._replace(task=asking.task, settings=settings)
 
     def _vote(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """The vote and its verdict; the first round's is refused as ever, a later one's ends."""
         plan, say = self.plan, self.progress.say
-        observer = observer_of(folder, plan.task, plan.probe)
-        summary = vote_run(folder, plan.task, settings.vote, plan.excluded, observer, self.progress)
-        verdict = conclude(folder, observer)
+        summary, verdict = vote_run(
+            folder, plan.task, settings.vote, self.progress, plan.excluded, plan.probe
+        )
         for line in (kept_line(summary), *(f"warning: {w}" for w in summary.warnings)):
             say(line)
         say(verdict_line(verdict))
@@ -194,9 +200,9 @@ class _Loop:
 
     def _train(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """Training; an adapter that was destroyed ends later rounds."""
-        plan, progress = self.plan, self.progress
+        plan = self.plan
         try:
-            result = train_apart(folder, plan.model.path, plan.task, settings.train, progress)
+            result = train_apart(folder, plan.model.path, plan.task, settings.train, self.progress)
         except DestroyedError as e:
             if number == 1:
                 raise
@@ -205,41 +211,33 @@ class _Loop:
 
     def _check_up(self, found: Round, gates: tuple[Gate, ...]) -> tuple[Round, tuple[Gate, ...]]:
         """Ask base and adapters the same questions, and hold this round against the one before."""
-        seen = self._figures(found)
-        if not seen:
+        if self.asked is None:  # chosen once, after the first round
+            plan = self.plan
+            val_share = plan.settings.train.val_share
+            self.asked = checkup.to_ask(self.root, plan.task, plan.probe, val_share)
+            self.book = msgspec.structs.replace(
+                self.book, by=self.asked.by, questions=len(self.asked.questions)
+            )
+        if not self.asked.questions:
             return found, gates
-        base, *_, after = seen
-        before = seen[-2]
-        val_share = self.plan.settings.train.val_share
-        pair = {found.number, max((r.number for r in self.book.rounds if r.trained), default=0)}
-        trained = [checkup.trained_on(self.root.round(n), val_share) for n in pair if n]
-        ground = Ground(self.book.by, frozenset().union(*trained), self.plan.task.chance)
+        config = checkup.manner(self.plan.settings.sample)
+        exam = Exam(checkup.NAME, self.asked.questions, self.plan.task, config)
+        [result] = self._evaluated([exam], (*self.book.rounds, found), config, self.root.checkup)
+        figures = list(checkup.figures_of(result, self.root.checkup).values())
+        base, before, after = figures[0], figures[-2], figures[-1]
+        last = max((r.number for r in self.book.rounds if r.trained), default=0)
+        trained = self._trained_on(found.number) | self._trained_on(last)
+        ground = Ground(self.book.by, trained, self.plan.task.chance)
         self.book = msgspec.structs.replace(self.book, base=base)
         found = msgspec.structs.replace(found, figures=after)
         return found, (*gates, *checked(before, after, base, ground))
 
-    def _figures(self, found: Round) -> list[Figures]:
-        """The check-ups of the base, of every round before with an adapter, and of this one."""
-        questions = self._to_ask()
-        if not questions:
-            return []
-        config = checkup.manner(self.plan.settings.sample)
-        rounds, folder = (*self.book.rounds, found), self.root.checkup
-        exam = Exam(checkup.NAME, questions, self.plan.task, config)
-        [result] = self._evaluated([exam], rounds, config, folder)
-        return list(checkup.figures_of(result, folder).values())
+    def _trained_on(self, number: int) -> frozenset[str]:
+        """Ids of the questions that a round was trained on; of round 0, the base, none."""
+        val_share = self.plan.settings.train.val_share
+        return checkup.trained_on(self.root.round(number), val_share) if number else frozenset()
 
-    def _to_ask(self) -> list[Question]:
-        """The questions of the check-ups; chosen once, after the first round."""
-        if self.asked is None:
-            plan = self.plan
-            val_share = plan.settings.train.val_share
-            self.asked = checkup.to_ask(self.root, plan.task, plan.probe, val_share)
-            questions, by = self.asked
-            self.book = msgspec.structs.replace(self.book, by=by, questions=len(questions))
-        return self.asked.questions
-
-    def _measure(self, rounds: Sequence[Round]) -> None:
+    def _measure(self) -> None:
         """All rounds so far on the labelled sets, in the run folder; nothing is asked twice."""
         plan = self.plan
         if not plan.exams:
@@ -248,7 +246,7 @@ class _Loop:
             return
         task, config = examination(plan)
         exams = [Exam(name, questions, task, config) for name, questions in plan.exams.items()]
-        self.results = self._evaluated(exams, rounds, plan.eval, self.root)
+        self.results = self._evaluated(exams, self.book.rounds, plan.eval, self.root)
 
     def _evaluated(
         self, exams: Sequence[Exam], rounds: Sequence[Round], config: EvalConfig, folder: RunDir
@@ -258,25 +256,20 @@ class _Loop:
         folders = [self.root.round(r.number) for r in rounds if r.trained]
         variants = variants_of(self.root, model.path, scales=config.scale, rounds=folders)
         with LlamaEngine(model.path, config) as engine:
-            told = about(model, engine)
-            return evaluate(exams, variants, engine, folder, self.progress, told)
+            record = about(model, engine)
+            return evaluate(exams, variants, engine, folder, self.progress, record)
 
     def _write(self) -> None:
-        """Tell of the rounds, and of later ones that an earlier call has made."""
+        """Tell of the rounds, later ones of an earlier call included, and which one is kept."""
         if not self.plan.several:
             return
         old = None if self.overwrite else read_rounds(self.root)
-        number = len(self.book.rounds)
-        later = [r for r in old.rounds if r.number > number] if old else []
-        whole = msgspec.structs.replace(self.book, rounds=(*self.book.rounds, *later))
-        whole = concluded(self.root, whole, self.plan.settings.train.val_share)
+        made = len(self.book.rounds)
+        rounds = (*self.book.rounds, *(r for r in (old.rounds if old else ()) if r.number > made))
+        kept = best(rounds, {r.number: self._trained_on(r.number) for r in rounds}, self.book.by)
+        self.book = msgspec.structs.replace(self.book, best=kept)
+        whole = msgspec.structs.replace(self.book, rounds=rounds)
         write_atomic(self.root.rounds, msgspec.json.format(msgspec.json.encode(whole)))
-        self.book = msgspec.structs.replace(self.book, best=whole.best)
-
-
-def _as_settled(config: SampleConfig, asking: Asking) -> SampleConfig:
-    settled = {name: getattr(asking.config, name) for name in SETTLED}
-    return msgspec.structs.replace(config, **settled)
 
 
 def examination(plan: Plan) -> tuple[Task, EvalConfig]:
@@ -287,44 +280,26 @@ def examination(plan: Plan) -> tuple[Task, EvalConfig]:
     return examined(task, plan.settings.sample, plan.eval)
 
 
-def read_rounds(run: RunDir) -> Rounds | None:
-    """What is told of a run's rounds; None if it had only one.
-
-    Raises:
-        LmsiError: The file is of another version.
-    """
-    if not run.rounds.exists():
-        return None
-    try:
-        return msgspec.convert(read_object(run.rounds), Rounds)
-    except msgspec.ValidationError as e:
-        raise LmsiError(f"{run.rounds}: {e}", hint="run `lmsi run` again") from None
-
-
-def concluded(run: RunDir, rounds: Rounds, val_share: float) -> Rounds:
-    """Add which round is kept."""
-    trained = {r.number: checkup.trained_on(run.round(r.number), val_share) for r in rounds.rounds}
-    return msgspec.structs.replace(rounds, best=best(rounds.rounds, trained, rounds.by))
-
-
 def read_round(
-    folder: RunDir, number: int, settings: Settings, drawn_by: int, started_from: int
+    folder: RunDir, number: int, sample: SampleConfig, drawn_by: int, started_from: int
 ) -> Round:
     """What a round's files say of it, as far as it has come.
 
     Args:
         folder: Voted on; trained or not.
         number: Of the round.
-        settings: It was sampled and trained with.
+        sample: How it was sampled.
         drawn_by: The round whose adapter drew its paths; 0: the base.
         started_from: The round whose weights its training began with; 0: the base.
     """
     votes = msgspec.convert(read_object(folder.vote_summary), VoteSummary)
+    trained = folder.adapter_origin.exists()
+    training = read_object(folder.adapter_origin)["result"]["summary"] if trained else {}
     return Round(
         number=number,
         folder="." if number == 1 else folder.root.name,
-        temperature=settings.sample.temperature,
-        seed=settings.sample.seed,
+        temperature=sample.temperature,
+        seed=sample.seed,
         drawn_by=drawn_by,
         started_from=started_from,
         verdict=read_object(folder.verdict)["verdict"],
@@ -332,23 +307,8 @@ def read_round(
         kept_questions=votes.kept_questions,
         kept_paths=votes.kept_paths,
         mean_share=votes.mean_share,
-        **_trained(folder),
+        trained=trained,
+        first_loss=training.get("first_loss"),
+        final_loss=training.get("final_loss"),
+        stopped=training.get("stopped", ""),
     )
-
-
-def _trained(folder: RunDir) -> dict[str, Any]:
-    """What is told of a finished adapter."""
-    if not folder.adapter_origin.exists():
-        return {"trained": False}
-    summary = read_object(folder.adapter_origin)["result"]["summary"]
-    return {
-        "trained": True,
-        "first_loss": summary["first_loss"],
-        "final_loss": summary["final_loss"],
-        "stopped": summary.get("stopped", ""),
-    }
-
-
-def ended_by(number: int, gates: Sequence[Gate]) -> str:
-    """Why the rounds end after this one; empty if they go on."""
-    return next((f"round {number}: {g.text}" for g in gates if g.ends), "")

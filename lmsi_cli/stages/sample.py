@@ -10,13 +10,13 @@ from __future__ import annotations
 import pathlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from lmsi_cli.cluster import Lacking, Pool
-from lmsi_cli.config import LLAMA, NO_STOP, EngineConfig, SampleConfig, ServerConfig
+from lmsi_cli.config import EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import TooLong, split_for, tell
 from lmsi_cli.engine.early_stopping import BallotWatch
@@ -34,7 +34,7 @@ from lmsi_cli.voting import MANY_CUT, cut_off_line, is_cut_thinking
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FIRST_LOOK = 40  # paths after which a share of them is worth a line
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "cluster", "workers",
-        "paths", "limit", "format", "llama_cpp_python", "lmsi"}  # fmt: skip
+        "paths", "limit", "llama_cpp_python", "lmsi"}  # fmt: skip
 
 
 class SampleSummary(Record, frozen=True, kw_only=True):
@@ -91,21 +91,20 @@ def sample(
     numbers, decide it; those that a former call has left in the folder are counted first, so that
     an interrupted run ends with the same decisions.
     """
-    chosen = _chosen(questions, config)
-    watch = BallotWatch(Stop.parse(config.stop))
-    have = drawn_paths(run.paths, watch.tell if watch.stop else None)
-    asked = [r for q in chosen for r in _requests(q, engine, task, config, have)]
+    call = _Call(questions, config, run, progress)
+    watch = call.watch
+    asked = [r for q in call.questions for r in _requests(q, engine, task, config, call.have)]
     asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
-    fitting = [q for q in chosen if q.id not in left_out]
-    keep_questions(run.questions, fitting, have.questions)
+    fitting = [q for q in call.questions if q.id not in left_out]
+    keep_questions(run.questions, fitting, call.have.questions)
     tell(skipped, progress)
-    words = {q.id: q.question for q in chosen}
+    words = {q.id: q.question for q in call.questions}
     left = Counter[str]()
     for r in requests:
         left[r.question_id] += len(r.wanted)
-    tally = _Tally(left, have, watch, progress)
+    call.begin(left)
     settling = Settling(run, progress.say)
     with appender(run.paths, Path) as lines:
         early = watch.stop is not None
@@ -113,19 +112,15 @@ def sample(
             settling.alone(engine.settled)
             path = to_path(generated, task, words[generated.question_id])
             lines.write(path)
-            watch.tell(path)
-            tally.count(path)
-    summary = tally.summary(chosen, config)
+            call.count(path)
     refused = engine.refusals()
     tell(refused, progress)
-    named = dict.fromkeys([s.question_id for s in skipped] + [r.question_id for r in refused])
-    return msgspec.structs.replace(summary, skipped=tuple(named))
+    return call.summary([s.question_id for s in skipped] + [r.question_id for r in refused])
 
 
 def sample_in_pool(
     questions: Sequence[Question],
     pool: Pool,
-    task: Task,
     config: SampleConfig,
     run: RunDir,
     progress: Progress,
@@ -138,40 +133,31 @@ def sample_in_pool(
     Raises:
         LmsiError: A question's text changed under its id, drawing or a write fails.
     """
-    chosen = _chosen(questions, config)
-    watch = BallotWatch(Stop.parse(config.stop))
-    have = drawn_paths(run.paths, watch.tell if watch.stop else None)
-    keep_questions(run.questions, chosen, have.questions)
-    lacking = [q for q in chosen if not watch.decided(q.id) and have.lacking(q.id, config.paths)]
-    left = Counter[str]({q.id: have.lacking(q.id, config.paths) for q in lacking})
+    call = _Call(questions, config, run, progress)
+    watch, have = call.watch, call.have
+    keep_questions(run.questions, call.questions, have.questions)
+    left = Counter[str](
+        {q.id: n for q in call.questions
+         if (n := have.lacking(q.id, config.paths)) and not watch.decided(q.id)}
+    )  # fmt: skip
     work = (
         Lacking(q, tuple(have.lacks(q.id, config.paths)), watch.decisions.get(q.id))
-        for q in lacking
+        for q in call.questions
+        if q.id in left
     )
     refused, settling = list[TooLong | Refusal](), Settling(run, progress.say)
-    tally = _Tally(left, have, watch, progress)
+    call.begin(left.copy())
     with appender(run.paths, Path) as lines:
         for result in pool.draw(work, left.total()):
             for path in result.paths:
                 lines.write(path)
-                watch.tell(path)
-                tally.count(path)
+                call.count(path)
             settling.of_worker(result.settled or {})
             watch.paths += result.cancelled[0]
             watch.tokens += result.cancelled[1]
             refused += [result.refused] if result.refused else []
     tell(refused, progress)
-    summary = tally.summary(chosen, config)
-    skipped = dict.fromkeys(r.question_id for r in refused)
-    return msgspec.structs.replace(summary, skipped=tuple(skipped))
-
-
-def _chosen(questions: Sequence[Question], config: SampleConfig) -> list[Question]:
-    """The questions of this call; their answers are dropped here."""
-    return [
-        Question(id=q.id, question=q.question, family=q.family, group=q.group)
-        for q in questions[: config.limit or None]
-    ]
+    return call.summary([r.question_id for r in refused])
 
 
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
@@ -190,11 +176,8 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """
     refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
-    if not config.template_var:  # folders of older versions lack it
-        del now["template_var"]
     if run.has_paths():
-        # a folder from before there was --stop or --engine holds full samples of llama.cpp
-        saved = {"stop": NO_STOP, "engine": LLAMA, **run.load_settings().get("sample", {})}
+        saved = run.load_settings().get("sample", {})
         check_same(
             {k: v for k, v in saved.items() if k not in FREE},
             {k: v for k, v in now.items() if k not in FREE},
@@ -231,29 +214,35 @@ def _requests(
     return to_requests(engine, task, q, task.format, wanted, config.max_tokens)
 
 
-class _Tally:
-    """Counts for the progress view and the summary.
+class _Call:
+    """One call of the stage: its questions, what is there of them, and what it counts.
 
     A path that is not needed any more counts as done for the progress, or it would never end.
     """
 
     def __init__(
-        self,
-        left: Counter[str],
-        have: DrawnPaths,
-        watch: BallotWatch,
-        progress: Progress,
+        self, questions: Sequence[Question], config: SampleConfig, run: RunDir, progress: Progress
     ) -> None:
-        """Begin with what undecided questions lack, and with what is there."""
-        self.before = self.done = have.paths
-        self.parsed, self.watch, self.progress = have.parsed, watch, progress
-        self.left = left
-        self.tokens, self.spared, self.begun = 0, 0, time.monotonic()
+        self.questions = [  # their answers are dropped here
+            Question(id=q.id, question=q.question, family=q.family, group=q.group)
+            for q in questions[: config.limit or None]
+        ]
+        self.config, self.progress = config, progress
+        self.watch = BallotWatch(Stop.parse(config.stop))
+        self.have = drawn_paths(run.paths, self.watch.tell if self.watch.stop else None)
+        self.before = self.done = self.have.paths
+        self.parsed, self.tokens, self.spared = self.have.parsed, 0, 0
         self.cut, self.thinking, self.warned = 0, 0, False
-        progress.start("sampling", self.done + sum(self.left.values()))
+        self.left, self.begun = Counter[str](), 0.0
+
+    def begin(self, left: Counter[str]) -> None:
+        """Show the progress; ``left`` are the paths that undecided questions lack."""
+        self.left, self.begun = left, time.monotonic()
+        self.progress.start("sampling", self.done + left.total())
 
     def count(self, path: Path) -> None:
-        """One more path, which the watch has been told of."""
+        """Take account of one more path, which is on the disk."""
+        self.watch.tell(path)
         self.done += 1
         self.parsed += path.predicted_answer is not None
         self.tokens += path.num_generated_tokens
@@ -285,19 +274,20 @@ class _Tally:
         if self.watch.decided(question_id):
             self.spared += self.left.pop(question_id, 0)
 
-    def summary(self, questions: Sequence[Question], config: SampleConfig) -> SampleSummary:
-        """The figures of this call."""
+    def summary(self, skipped: Iterable[str]) -> SampleSummary:
+        """The figures of this call; ``skipped`` are ids of questions that were not asked."""
         return SampleSummary(
-            questions=len(questions),
+            questions=len(self.questions),
             paths=self.done,
             new_paths=self.done - self.before,
             parsed=self.parsed,
             tokens=self.tokens + self.watch.tokens,
             seconds=time.monotonic() - self.begun,
-            width=config.parallel,
-            stopped=sum(self.watch.stopped(q.id, config.paths) for q in questions),
+            width=self.config.parallel,
+            stopped=sum(self.watch.stopped(q.id, self.config.paths) for q in self.questions),
             cancelled=self.watch.paths,
             cancelled_tokens=self.watch.tokens,
             never_drawn=self.spared - self.watch.paths,
             cut_off=self.cut,
+            skipped=tuple(dict.fromkeys(skipped)),
         )

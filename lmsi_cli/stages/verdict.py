@@ -3,9 +3,8 @@
 Knows which file goes where; the signals and the rules are in ``verdict/``. The vote is watched by
 an observer, and its verdict lies beside what it judges:
 
-    observer = observer_of(run, task, probe, None)
-    vote_run(run, task, config, watch=observer)
-    conclude(run, observer)  # verdict.json
+    permit(run, "lmsi train runs/a --force")
+    -> LmsiError: runs/a: the verdict is not to train: 97% of the paths agree already ...
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from lmsi_cli.atomic import write_atomic
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
@@ -68,13 +66,6 @@ def check_probe(probe: Sequence[Question], questions: Iterable[Question], where:
                 hint="a probe gives right answers to questions that were sampled: "
                 "sample them with the others, under the same ids",
             )
-
-
-def conclude(run: RunDir, observer: Observer) -> Verdict:
-    """Reach the verdict on the vote that was observed, and write it."""
-    verdict = observer.finish()
-    write_atomic(run.verdict, msgspec.json.format(msgspec.json.encode(verdict)))
-    return verdict
 
 
 def permit(run: RunDir, how: str) -> None:

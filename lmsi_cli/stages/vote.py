@@ -1,8 +1,9 @@
-r"""Stage two: sampled paths in, one vote per question and the training examples out.
+r"""Stage two: sampled paths in; one vote per question, the training examples and a verdict out.
 
 Knows which file goes where; the vote and its filters are in ``voting/``, the formats in
-``prompts.py``. Needs no model and no gold answer. One question goes by at a time, so memory does
-not grow with the number of paths, but for eight bytes an example. One line of ``train.jsonl``:
+``prompts.py``, what the verdict rests on in ``verdict/``. Needs no model and no gold answer but
+those of a probe, which reach no training file. One question goes by at a time, so memory does not
+grow with the number of paths, but for eight bytes an example. One line of ``train.jsonl``:
 
     {"completion": " 2 + 2 = 4. The answer is 4.", "format": "cot-zero", "path": 3,
      "prompt": "Q: ...\\nA: Let's think step by step.", "question_id": "q7"}
@@ -12,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path as File
-from types import MappingProxyType
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
@@ -29,8 +28,10 @@ from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
+from lmsi_cli.stages.verdict import observer_of
 from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting import (
     MANY_CUT,
     Selection,
@@ -45,48 +46,57 @@ from lmsi_cli.voting.pairs import choose
 
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()
-NONE: Mapping[str, Any] = MappingProxyType({})
 EVERY = 256  # questions between two looks at the progress
 
 
-def vote_run(
+class Voted(NamedTuple):
+    """What a vote came to."""
+
+    summary: VoteSummary
+    verdict: Verdict
+
+
+def vote_run(  # noqa: PLR0913 - all but the first three may be left out
     run: RunDir,
     task: Task,
     config: VoteConfig,
-    exams: Mapping[str, Sequence[Question]] = NONE,
-    watch: Observer | None = None,
     progress: Progress = SILENT,
-) -> VoteSummary:
-    """Vote over every question of a run folder; write votes, training examples and the summary.
+    exams: Mapping[str, Sequence[Question]] | None = None,
+    probe: Sequence[Question] = (),
+    second: RunDir | None = None,
+) -> Voted:
+    """Vote over every question of a run folder; write votes, examples, the summary and the verdict.
 
     Args:
         run: Held by the caller (``locked``).
         task: What was sampled.
         config: Who votes, and what of the majority is kept.
-        exams: Questions that must not be trained on, by the name of their file.
-        watch: Is told every question with its vote and all of its paths.
         progress: Is told of every question.
+        exams: Questions that must not be trained on, by the name of their file.
+        probe: Questions of the run with right answers, for the verdict.
+        second: A run on the same questions with another prompt, for the verdict.
 
     Returns:
         The figures. If nothing is kept, which ``nothing_kept`` tells, they say why.
 
     Raises:
-        LmsiError: There are no paths, not one of them votes, they are of another run or task, or a
-            question is also in an exam; nothing is written then.
+        LmsiError: There are no paths, not one of them votes, they are of another run or task, a
+            question is also in an exam, or as ``observer_of``; nothing is written then.
     """
     if exams:
         check_apart(read_records(run.questions, Question), exams)
+    observer = observer_of(run, task, probe, second)
     with _paths(run, progress) as paths:
-        sampled = run.load_settings().get("sample", {})
-        voting = Voting(task, config, sampled, paths.largest, run.paths)
-        tally = _write(run, voting, paths, watch, progress)
-    summary = tally.summary()
-    warnings = (*_cut_off(summary), *_warnings(run, config))
-    summary = msgspec.structs.replace(summary, warnings=warnings)
+        voting = Voting(run, task, config, paths.largest)
+        tally = _write(run, voting, paths, observer, progress)
+    found, verdict = tally.summary(), observer.finish()
+    warnings = (*_cut_off(found), *_warnings(run, config))
+    summary = msgspec.structs.replace(found, warnings=warnings)
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
     write_atomic(run.vote_summary, text)
-    run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams)})
-    return summary
+    write_atomic(run.verdict, msgspec.json.format(msgspec.json.encode(verdict)))
+    run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams or ())})
+    return Voted(summary, verdict)
 
 
 def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
@@ -120,7 +130,7 @@ def _paths(run: RunDir, progress: Progress) -> JsonlIndex[Path]:
 
 
 def _write(
-    run: RunDir, voting: Voting, paths: JsonlIndex[Path], watch: Observer | None, progress: Progress
+    run: RunDir, voting: Voting, paths: JsonlIndex[Path], observer: Observer, progress: Progress
 ) -> Tally:
     """Vote on question after question; the files appear when all is done."""
     tally, seed = Tally(), voting.config.seed
@@ -140,8 +150,7 @@ def _write(
             votes.write(voted)
             train.write(*voting.examples(question, group, voted))
             pairs.write(*chosen)
-            if watch is not None:
-                watch.observe(question, voted, group)
+            observer.observe(question, voted, group)
             if tally.sums["questions"] % EVERY == 0:
                 progress.advance(tally.sums["questions"], **tally.figures())
         progress.advance(tally.sums["questions"], **tally.figures())
@@ -160,19 +169,10 @@ def _question(questions: JsonlIndex[Question], key: str) -> Question:
 class Voting:
     """How each question is voted on."""
 
-    def __init__(
-        self, task: Task, config: VoteConfig, sampled: Mapping[str, Any], most: int, place: File
-    ) -> None:
-        """Prepare.
-
-        Args:
-            task: What was sampled.
-            config: Who votes, and what of the majority is kept.
-            sampled: How it was sampled: ``seed``, ``stop`` and ``paths``, where known.
-            most: The largest path number.
-            place: Where the paths are, for messages.
-        """
-        self.task, self.config, self.place = task, config, place
+    def __init__(self, run: RunDir, task: Task, config: VoteConfig, most: int) -> None:
+        """Prepare; ``most`` is the largest path number of the run."""
+        sampled = run.load_settings().get("sample", {})
+        self.task, self.config, self.place = task, config, run.paths
         self.seed: int | None = sampled.get("seed")
         self.stop = Stop.parse(sampled.get("stop", NO_STOP))
         # a later call may have asked for fewer

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from commands import SAMPLE, refused
 
-from lmsi_cli.cli.beacon import Beacon
+from lmsi_cli.cli.console import Beacon
 from lmsi_cli.cli.session import watched
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent, Status

@@ -1,7 +1,6 @@
 """What the tests of generated questions share: seeds, a task, and a model that writes by rote."""
 
-from lmsi_cli.config import QuestionsConfig
-from lmsi_cli.generation.drafting import Draft
+from lmsi_cli.generation.drafts import Draft
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Exemplar, Question
 
@@ -32,8 +31,3 @@ def draft(text, ended="next_question", prompt=0, path=0):
         prompt=prompt, path=path, seed=0, shown=("s0",), text=text, num_generated_tokens=9,
         stop_reason=ended,
     )  # fmt: skip
-
-
-def settings(**given):
-    """Settings with small prompts."""
-    return QuestionsConfig(**{"seeds": 3, "shots": 2, "drafts": 2, "paths": 4, **given})

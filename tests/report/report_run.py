@@ -11,7 +11,6 @@ from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.grading import Marking, Model, Way
 from lmsi_cli.report.results import Answer, Labelled
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.verdict import conclude, observer_of
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.tasks.loader import load_task
 
@@ -64,9 +63,7 @@ def run(tmp_path):
     write_records(folder.paths, paths)
     settings = {**msgspec.to_builtins(SampleConfig(paths=8)), "task": "number", "model": HOSTILE}
     folder.save_settings("sample", {**settings, "task_name": "number"})
-    observer = observer_of(folder, TASK, [])
-    vote_run(folder, TASK, VoteConfig(), watch=observer)
-    conclude(folder, observer)
+    vote_run(folder, TASK, VoteConfig())
     evaluated(folder)
     return folder
 

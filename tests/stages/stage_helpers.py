@@ -61,6 +61,7 @@ def sampled(root, config=None, fail_after=None, questions=QUESTIONS, progress=No
     return sample(questions, engine, formed(TASK, config), config, run, progress or Silent())
 
 
-def voted(root, exams=None, **settings):
-    """One call of the voting stage."""
-    return vote_run(RunDir(root), TASK, VoteConfig(**settings), exams or {})
+def voted(root, exams=None, probe=(), **settings):
+    """The summary of one call of the voting stage."""
+    config = VoteConfig(**settings)
+    return vote_run(RunDir(root), TASK, config, exams=exams, probe=probe).summary

@@ -76,21 +76,6 @@ def test_a_line_that_is_not_there_is_named(tmp_path):
         compare(tmp_path, tmp_path, line="none")
 
 
-def test_modes_without_a_common_line_are_refused(tmp_path):
-    evaluated(tmp_path / "a", modes=("cot",))
-    evaluated(tmp_path / "b", modes=("direct",))
-    with pytest.raises(LmsiError, match="no line in common: CoT greedy; direct"):
-        compare(tmp_path / "a", tmp_path / "b")
-
-
-def test_without_the_answers_only_the_texts_are_missing(tmp_path):
-    evaluated(tmp_path)
-    for file in RunDir(tmp_path).eval_dir.glob("*.answers.jsonl"):
-        file.unlink()
-    found = compare(tmp_path, tmp_path)
-    assert [f.texts_a for f in found.flips] == [(), ()]
-
-
 def test_what_is_no_result_is_refused_in_a_line(tmp_path):
     other = tmp_path / "old.result.json"
     other.write_text('{"data": "test", "n": 4, "lines": []}')

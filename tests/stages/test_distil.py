@@ -12,11 +12,11 @@ from lmsi_cli.prompts import Chat
 from lmsi_cli.records import Message, Path, TrainExample
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.run_folder import RunDir, teacher_of
-from lmsi_cli.stages.distil import Pupil, check_place, check_teacher, place_of, teach
+from lmsi_cli.stages.distil import Student, check_place, check_teacher, place_of, teach
+from lmsi_cli.stages.inspect import scene
 from lmsi_cli.stages.sample import bind
 from lmsi_cli.stages.train import within
 from lmsi_cli.stages.vote import vote_run
-from lmsi_cli.stages.watch import scene
 from lmsi_cli.tasks.readers import trained_on
 
 CHAT = Chat(few_shot="turns", system="Be brief.")
@@ -31,14 +31,10 @@ def teacher(tmp_path):
     return RunDir(tmp_path / "t")
 
 
-def pupil(tmp_path, task=TASK, **identity):
-    return Pupil("small", tmp_path / "small.gguf", task, {**SMALL, **identity})
-
-
-def taught(teacher, tmp_path, overwrite=False, to="s", **changed):
-    run = RunDir(tmp_path / to)
-    lesson = teach(teacher, pupil(tmp_path, **changed), run, Silent(), overwrite)
-    return run, lesson
+def taught(teacher, tmp_path, overwrite=False, task=TASK, **identity):
+    run = RunDir(tmp_path / "s")
+    student = Student(run, tmp_path / "small.gguf", task, {**SMALL, **identity})
+    return run, teach(teacher, student, Silent(), overwrite)
 
 
 def written(run):
@@ -126,13 +122,6 @@ def test_an_adapter_of_the_student_is_known_to_have_learned_the_teacher_s_questi
     assert len(known) == lesson.questions and known <= {q.id for q in QUESTIONS}
     with pytest.raises(LmsiError, match="another model"):  # the teacher cannot wear it
         check_base(run.adapter_gguf, "aa")
-
-
-def test_the_same_call_again_writes_the_same(teacher, tmp_path):
-    run, _ = taught(teacher, tmp_path)
-    before = tree(run.root)
-    taught(teacher, tmp_path)
-    assert tree(run.root) == before
 
 
 def test_another_vote_is_refused_and_taken_on_demand(teacher, tmp_path):

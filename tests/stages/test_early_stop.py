@@ -6,16 +6,14 @@ import tempfile
 from collections import Counter
 from pathlib import Path as File
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from stage_helpers import IDENTITY, sampled, settled, voted
 
-from lmsi_cli.cli.tables import sample_sheet
+from lmsi_cli.cli.sample import sample_sheet
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Vote
 from lmsi_cli.report.sections import vote_section
@@ -106,30 +104,6 @@ def test_the_progress_ends_at_its_total(tmp_path, watcher):
     assert watcher.done[-1] == watcher.labels[0][1]
 
 
-def test_the_setting_belongs_to_the_run(tmp_path):
-    sampled(tmp_path, STOPPING)
-    with pytest.raises(LmsiError, match=r"stop: window:2 in the run folder, none now"):
-        sampled(tmp_path, SampleConfig(paths=12))
-
-
-def test_a_folder_from_before_there_was_the_setting_is_a_full_one(tmp_path):
-    sampled(tmp_path)
-    run = RunDir(tmp_path)
-    old = {k: v for k, v in run.load_settings()["sample"].items() if k != "stop"}
-    run.save_settings("sample", old)
-    voted(tmp_path)
-    assert marked(tmp_path) == set()
-    with pytest.raises(LmsiError, match=r"stop: none in the run folder, window:2 now"):
-        sampled(tmp_path, SampleConfig(paths=3, stop="window:2"))
-    assert sampled(tmp_path).new_paths == 0
-
-
-def test_a_setting_that_is_none_is_refused_before_anything_is_drawn(tmp_path):
-    with pytest.raises(LmsiError, match="--stop: expected none, beta:P"):
-        sampled(tmp_path, msgspec.structs.replace(STOPPING, stop="sometimes"))
-    assert not RunDir(tmp_path).paths.exists()
-
-
 def test_the_vote_marks_the_stopped_questions(tmp_path):
     sampling = sampled(tmp_path, STOPPING)
     summary = voted(tmp_path)
@@ -145,13 +119,6 @@ def test_an_interrupted_question_is_not_a_stopped_one(tmp_path):
         sampled(tmp_path, STOPPING, fail_after=3)  # one of q1
     voted(tmp_path)
     assert (drawn(tmp_path), marked(tmp_path)) == ({"q0": 2, "q1": 1}, {"q0"})
-
-
-def test_a_later_call_for_fewer_paths_unmarks_nothing(tmp_path):
-    sampled(tmp_path, STOPPING)
-    sampled(tmp_path, SampleConfig(paths=2, stop="window:2"))
-    voted(tmp_path)
-    assert marked(tmp_path) == {"q0", "q1", "q2"}
 
 
 @given(st.sampled_from(["beta:0.8", "beta:0.9", "window:2", "window:3"]), st.integers(1, 12))

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from stage_helpers import TASK, Silent, settled
 
 from lmsi_cli.config import EvalConfig
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question
 from lmsi_cli.report.comparison import gained
@@ -19,7 +18,6 @@ from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
 from lmsi_cli.stages.measure import variants_of
-from lmsi_cli.tasks.golds import gold_answers
 from tests.scripted import ScriptedEngine
 
 LABELLED = [
@@ -217,13 +215,6 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives):
         assert len(keys) == len(set(keys)) == 32
 
 
-def test_a_finished_evaluation_asks_nothing(tmp_path):
-    examined(tmp_path)
-    engine = TwoMinds(fail_after=0)
-    examined(tmp_path, engine)
-    assert not any(requests for _, _, requests in engine.asked)
-
-
 def test_more_paths_and_modes_extend(tmp_path):
     examined(tmp_path, modes=("cot",))
     engine = TwoMinds()
@@ -233,11 +224,6 @@ def test_more_paths_and_modes_extend(tmp_path):
     result = examined(tmp_path, engine, modes=("cot", "sc"))
     assert sum(len(r.wanted) for _, _, rs in engine.asked for r in rs) == 8
     assert timeless(result) == timeless(examined(tmp_path / "whole", modes=("cot", "sc")))
-
-
-def test_a_mode_named_twice_counts_once(tmp_path):
-    result = examined(tmp_path, modes=("sc", "sc"))
-    assert [f.name for f in result.variants[0].figures][1] == "majority of 2"
 
 
 @pytest.mark.parametrize(
@@ -305,19 +291,6 @@ def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, wa
     assert len(watcher.said) == 2 * 2 * 3 and watcher.said[0].startswith("skipped: question 'long'")
 
 
-def test_the_base_alone_has_no_change(tmp_path):
-    exam = Exam("test", LABELLED, TASK, settled(EvalConfig(modes=("cot",))))
-    result = evaluate([exam], variants()[:1], TwoMinds(), RunDir(tmp_path), Silent())[0]
-    assert (result.pairs, result.corrected, gained([result])) == ((), "", None)
-
-
-def test_a_gold_answer_of_another_kind_is_named():
-    bad = [*LABELLED, Question(id="t9", question="Who?", answer="Anna")]
-    told = rf"question 't9': its answer 'Anna' is not a number \(1 of {len(bad)} questions\)"
-    with pytest.raises(LmsiError, match=told):
-        gold_answers(bad, TASK)
-
-
 @pytest.fixture
 def trained(tmp_path):
     """A run folder with an adapter, and a model file."""
@@ -356,20 +329,3 @@ def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):
         ("base", 1), ("adapter x0.5", 0.5), ("adapter x1", 1), ("other x0.5", 0.5),
         ("other x1", 1),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b'{"base_sha256": "ff", "base_file": "o.gguf"}', "was trained on another model, o.gguf"),
-        (b'{"base_sha', "lmsi.json: not a JSON object: Input data was truncated"),
-        (b"[]", "lmsi.json: not a JSON object"),
-    ],
-    ids=["base", "torn", "list"],
-)
-def test_an_adapter_of_another_base_is_refused(trained, content, told):
-    run, model = trained
-    run.adapter_origin.write_bytes(content)
-    with pytest.raises(LmsiError) as e:
-        variants_of(run, model)
-    assert told in str(e.value)

@@ -108,8 +108,3 @@ def test_a_passage_stands_above_the_docs_own_question_and_in_the_prompt_already(
         "It has 2.\n\nHow many?",
         "It has 2. How many?",
     ]
-
-
-def test_a_mark_that_is_no_number_is_none(tmp_path):
-    (sample,) = read_samples(f"gsm8k:{written(tmp_path, line(0, [' 2.'], 'none', float('nan')))}")
-    assert sample.marks == {}

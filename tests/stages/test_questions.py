@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
-from small_disks import small_disk
 from stage_helpers import IDENTITY, Silent
 
 from lmsi_cli.cli.questions import generation_sheets, next_step
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.generation import Draft
+from lmsi_cli.generation.drafts import Draft
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Exemplar, Path, Question, TrainExample
@@ -60,11 +59,11 @@ class Author(dict):
             return [" The answer is 5."] * 4 if sure else [f" The answer is {n}." for n in range(4)]
         first = number_of(key, 100)
         bad = [" Tom has 3 pens and", " Because.\nA: 3."][number_of(key, 2)]
-        return [f" {invented(first)}\nA: no.", bad if number_of(key, 5) == 0 else
-                f" {invented((first + 37) % 100)}\nA: no."]  # fmt: skip
+        good = [f" {invented((first + more) % 100)}\nA: no." for more in (0, 37, 59, 83)]
+        return [*good[:3], bad] if number_of(key, 3) == 0 else good
 
 
-CONFIG = stage.QuestionsConfig(seeds=3, shots=2, drafts=2, paths=4, number=6)
+CONFIG = stage.QuestionsConfig(seeds=3, paths=4, number=6)
 
 
 def written(root, config=CONFIG, fail_after=None, author=None, exams=None, seeds=SEEDS):
@@ -78,7 +77,7 @@ def written(root, config=CONFIG, fail_after=None, author=None, exams=None, seeds
         sampling.sample, engine=engine, task=TASK, config=paths, run=run, progress=Silent()
     )
     exams = exams or {}
-    return stage.generate(stage.Job(seeds, exams, engine, TASK, config, run, draw, Silent()))
+    return stage.generate(stage.Desk(seeds, exams, engine, TASK, config, run, draw, Silent()))
 
 
 def drafts_of(root):
@@ -101,7 +100,7 @@ def test_the_counts_add_up(tmp_path):
     assert told.candidates == told.sampled + told.waiting
     assert told.sampled == told.kept + sum(told.rejected.values())
     assert len(paths_of(tmp_path)) == 4 * told.sampled
-    assert told.dropped.keys() & {"truncated", "no question mark"}
+    assert told.dropped.keys() & {"truncated", "short"}
     assert [s.title for s in generation_sheets(told)] == ["questions", "dropped", "how varied"]
     stored = msgspec.json.decode(RunDir(tmp_path).generation.read_bytes(), type=type(told))
     assert stored == told
@@ -118,8 +117,8 @@ def test_the_result_is_an_ordinary_question_file(tmp_path):
 def test_a_draft_tells_which_seeds_it_was_shown(tmp_path):
     written(tmp_path)
     shown = [d.shown for d in drafts_of(tmp_path).values()]
-    assert all(len(s) == 2 and set(s) <= {"s0", "s1", "s2"} for s in shown)
-    assert set(shown) == set(itertools.permutations(["s0", "s1", "s2"], 2))  # in any order
+    assert shown and set(shown) <= set(itertools.permutations(["s0", "s1", "s2"]))
+    assert len(set(shown)) > 1  # in an order of its own
 
 
 @given(st.lists(st.integers(0, 40), max_size=5), st.integers(0, 120))
@@ -141,13 +140,6 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, tear):
         assert paths_of(root) == paths_of(whole)
         for name in ("generated.jsonl", "questions.jsonl", "seeds.jsonl"):
             assert (root / name).read_bytes() == (whole / name).read_bytes()
-
-
-def test_a_finished_generation_draws_nothing(tmp_path):
-    told = written(tmp_path)
-    again = written(tmp_path, fail_after=0)  # asked for a single path, it would raise
-    assert (again.new_drafts, again.tokens) == (0, 0)
-    assert figures(again) == figures(told)
 
 
 def test_more_questions_extend_and_fewer_take_nothing_away(tmp_path):
@@ -242,15 +234,15 @@ class Doubter(Author):
 
 
 def test_the_effort_is_bounded_and_its_end_is_told(tmp_path):
-    told = written(tmp_path, msgspec.structs.replace(CONFIG, effort=8), author=Doubter())
-    assert (told.kept, told.ended, told.drafts) == (0, "effort", 48)
+    told = written(tmp_path, CONFIG, author=Doubter())
+    assert (told.kept, told.ended, told.drafts) == (0, "effort", 60)
     assert told.rejected == {"tie": told.sampled}
     assert "most often" in str(stage.nothing_kept(RunDir(tmp_path), told))
     assert "--min-share" in stage.nothing_kept(RunDir(tmp_path), told).hint
 
 
 def test_fewer_than_wanted_is_told(tmp_path):
-    told = written(tmp_path, msgspec.structs.replace(CONFIG, number=90, effort=1))
+    told = written(tmp_path, msgspec.structs.replace(CONFIG, number=90))
     assert 0 < told.kept < 90
     assert next_step(told, "r").startswith(f"{told.kept} of 90 questions: ")
     assert stage.nothing_kept(RunDir(tmp_path), told) is None
@@ -260,8 +252,7 @@ def test_fewer_than_wanted_is_told(tmp_path):
     ("changes", "told"),
     [
         ({"temperature": 0.5}, "temperature: 1.0 in the run folder, 0.5 now"),
-        ({"shots": 1}, "shots: 2 in the run folder, 1 now"),
-        ({"max_likeness": 0.9}, "max_likeness: 0.7 in the run folder, 0.9 now"),
+        ({"top_k": 7}, "top_k: 40 in the run folder, 7 now"),
         ({"seed": 4}, "seed: 0 in the run folder, 4 now"),
     ],
 )
@@ -275,24 +266,13 @@ def test_other_settings_are_refused(tmp_path, changes, told):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"number": 7}, {"min_share": 0.75}, {"effort": 30}, {"threads": 3}, {"paths": 6}]
+    "changes", [{"number": 7}, {"min_share": 0.75}, {"threads": 3}, {"paths": 6}]
 )
 def test_what_changes_no_draft_may_change(tmp_path, changes):
     written(tmp_path)
     kept = drafts_of(tmp_path)
     written(tmp_path, msgspec.structs.replace(CONFIG, **changes))
     assert drafts_of(tmp_path).items() >= kept.items()
-
-
-def test_a_full_disk_keeps_the_drafts_and_the_same_command_goes_on(tmp_path):
-    expected = written(tmp_path / "whole")
-    full = pytest.raises(LmsiError, match=r"drafts.jsonl: cannot be written: No space left")
-    with small_disk(3000), full:
-        written(tmp_path / "r")
-    kept = drafts_of(tmp_path / "r")
-    assert 0 < len(kept) < expected.drafts
-    assert figures(written(tmp_path / "r")) == figures(expected)
-    assert drafts_of(tmp_path / "r").items() >= kept.items()
 
 
 def test_a_folder_of_other_paths_is_left_alone(tmp_path):
@@ -306,10 +286,10 @@ def test_a_folder_of_other_paths_is_left_alone(tmp_path):
 def test_prompts_that_do_not_fit_are_left_out(tmp_path):
     """The scripted engine has a token per byte and a context of 4096."""
     long = Question(id="long", question="Tom has 3 pens. " * 250 + "How many pens?")
-    config = msgspec.structs.replace(CONFIG, number=2, shots=1)
-    told = written(tmp_path / "some", config, seeds=[*SEEDS[:2], long])
-    assert told.kept == 2
+    more = [Question(id=f"m{n}", question=f"Eva has {n} cups. How many?") for n in range(2, 5)]
+    told = written(tmp_path / "some", CONFIG, seeds=[*SEEDS, *more, long])
+    assert told.kept == 6
     assert told.prompts_too_long > 0
     assert "long" not in {s for d in drafts_of(tmp_path / "some").values() for s in d.shown}
     with pytest.raises(LmsiError, match=r"a prompt of 1 seed questions has 4021 tokens or more"):
-        written(tmp_path / "none", config, seeds=[long])
+        written(tmp_path / "none", CONFIG, seeds=[long])

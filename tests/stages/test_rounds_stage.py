@@ -12,10 +12,9 @@ from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.grading import Marking, Model, Way
 from lmsi_cli.report.results import Answer, Labelled
 from lmsi_cli.report.rounds import round_changes, rounds_section
-from lmsi_cli.rounds.kept import adapters_of, kept_round
-from lmsi_cli.rounds.records import Best, Rounds
+from lmsi_cli.rounds.records import Best, Rounds, adapters_of, kept_round
 from lmsi_cli.run_folder import RunDir, sha256_file
-from lmsi_cli.stages.checkup import figures_of, leave_out, manner, to_ask, trained_on
+from lmsi_cli.stages.checkup import figures, figures_of, leave_out, manner, to_ask, trained_on
 from lmsi_cli.tasks.loader import load_task
 
 TASK = load_task("number")
@@ -101,12 +100,14 @@ def test_the_round_that_is_kept_stands_for_the_run(run):
         file = run.round(number).adapter_gguf
         file.parent.mkdir(parents=True)
         file.write_text("")
-    run.rounds.write_text('{"best": {"number": 2}}')
+    run.rounds.write_text(
+        '{"asked": 2, "rounds": [], "best": {"number": 2, "by": "probe", "why": ""}}'
+    )
     assert kept_round(run).root == run.root / "round-2"
     assert list(adapters_of(run)) == ["round-2"]
     assert list(adapters_of(run, [run, run.round(2)])) == ["adapter", "round-2"]
     run.rounds.write_text('{"best": {"number": 0}}')
-    with pytest.raises(LmsiError, match="names no round"):
+    with pytest.raises(LmsiError, match=r"rounds\.json"):
         kept_round(run)
 
 
@@ -147,8 +148,22 @@ def test_figures_come_from_the_answers_beside_an_evaluation(run, evaluation):
     found = figures_of(evaluation, run)
     assert list(found) == ["base", "adapter", "round-2"]
     assert found["round-2"].scores == (1.0, 1.0, 1.0, 0.0)
-    assert found["base"].distinct == (0.5, 1.0, 1.0, 1.0)
-    assert found["base"].routes == (1.0,) * 4
+    assert found["base"].commonest == 0.75  # three of four greedy answers are 0
+
+
+def test_figures_of_two_questions():
+    def said(question, mode, answer):
+        return Answer(
+            question_id=question, mode=mode, path=0, text="", predicted_answer=answer,
+            correct=False, num_generated_tokens=1, seconds=0.1,
+        )  # fmt: skip
+
+    given = [said("a", "cot", "1"), said("a", "sc", "1"), said("a", "sc", "2")]
+    given += [said("b", "cot", None), said("b", "sc", None), said("other", "cot", "7")]
+    f = figures("base", given, {"a": "1", "b": "9", "unasked": "3"})
+    assert f.questions == ("a", "b")
+    assert f.scores == (pytest.approx(2 / 3), 0.0) and f.parsed == (1.0, 0.0)
+    assert f.commonest == 1.0  # one greedy answer, once
 
 
 def test_every_round_is_held_against_the_base_and_the_one_before(evaluation):

@@ -97,14 +97,6 @@ def test_every_path_has_its_own_seed_and_answer(tmp_path):
     assert (answers["q0", 2], answers["q1", 0], answers["q1", 1]) == ("1", "2", None)
 
 
-def test_a_folder_that_names_a_format_of_paths_goes_on(tmp_path):
-    """Settings of earlier versions hold ``format``; JSON lines are read whatever it says."""
-    sampled(tmp_path)
-    run = RunDir(tmp_path)
-    run.save_settings("sample", {**run.load_settings()["sample"], "format": "auto"})
-    assert sampled(tmp_path).new_paths == 0
-
-
 def test_gold_answers_stay_outside(tmp_path):
     sampled(tmp_path)
     everything = b"".join(f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
@@ -176,15 +168,6 @@ def test_other_settings_are_refused_each_by_name(tmp_path, changes, told):
     assert RunDir(tmp_path).run_toml.read_bytes() == before
 
 
-def test_an_adapter_that_is_gone_from_the_command_is_missed(tmp_path):
-    sampled(tmp_path)
-    bind(RunDir(tmp_path / "adapted"), settled(SampleConfig()), {**IDENTITY, **OTHERS[-1][0]})
-    sample_one = RunDir(tmp_path).paths.read_bytes()
-    RunDir(tmp_path / "adapted").paths.write_bytes(sample_one)
-    with pytest.raises(LmsiError, match=r"adapter: x.gguf in the run folder, none now"):
-        bind(RunDir(tmp_path / "adapted"), settled(SampleConfig()), IDENTITY)
-
-
 FREE = [
     {"threads": 7}, {"parallel": 3}, {"ctx": 512}, {"gpu_layers": "all"}, {"paths": 9},
     {"limit": 2}, {"model": "moved/a.gguf"}, {"llama_cpp_python": "9.9"}, {"lmsi": "9.9"},
@@ -251,10 +234,3 @@ def test_a_resumed_run_keeps_the_kind_of_cache_that_it_began_with(tmp_path):
     assert (begun.kv, begun.flash_attn, begun.parallel) == ("unified", "off", 0)
     by_hand = as_begun(run, SampleConfig(kv="split", flash_attn="on"))
     assert (by_hand.kv, by_hand.flash_attn) == ("split", "on")
-
-
-def test_a_folder_without_paths_has_begun_nothing(tmp_path):
-    run = RunDir(tmp_path)
-    run.create()
-    run.save_settings("engine", {"kv": "unified"})
-    assert as_begun(run, SampleConfig()) == SampleConfig()

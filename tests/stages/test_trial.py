@@ -91,14 +91,6 @@ def test_paths_that_are_cut_off_do_not_vote():
     assert mixed.cut_off == 0 and trial.best == 1
 
 
-def test_the_figures_are_those_of_the_paths():
-    trial, wanted = held(MIXED)
-    (tried,) = trial.tried
-    assert tried.paths == wanted == EACH * trial.questions
-    shortest, longest = len(MIXED["q0"][0]), len(MIXED["q50"][0])
-    assert shortest <= tried.tokens <= tried.longest <= longest
-
-
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("questions", [FEWEST, 23, 60])
 def test_a_trial_of_up_to_four_wordings_costs_no_more_than_its_paths(count, questions):

@@ -105,11 +105,6 @@ def test_with_an_early_stop_the_paths_come_in_their_order(tmp_path):
     assert [set(call) for call in engine.calls if call] == [{0}, {1}]
 
 
-def test_other_formats_of_a_task_with_templates_have_one_prompt(tmp_path):
-    engine, _ = drawn(tmp_path, SampleConfig(paths=3), TURNS)
-    assert len([call for call in engine.calls if call]) == 1
-
-
 def test_kept_paths_of_two_stages_are_trained_on_in_the_usual_formats(tmp_path):
     drawn(tmp_path)
     vote_run(RunDir(tmp_path), TASK, VoteConfig(min_votes=1))

@@ -14,7 +14,7 @@ from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample
 from lmsi_cli.run_folder import RunDir, discard
 from lmsi_cli.stages.sample import bind
-from lmsi_cli.stages.verdict import conclude, observer_of, permit
+from lmsi_cli.stages.verdict import permit
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.verdict.rules import CARE, STOP, Verdict
 
@@ -35,9 +35,7 @@ def lmsi(*argv):
 
 
 def judged(run, probe=(), second=None, **settings):
-    observer = observer_of(run, TASK, probe, second)
-    vote_run(run, TASK, VoteConfig(**settings), watch=observer)
-    return conclude(run, observer)
+    return vote_run(run, TASK, VoteConfig(**settings), probe=probe, second=second).verdict
 
 
 def labelled_file(folder, questions):
@@ -89,35 +87,21 @@ def test_questions_that_were_stopped_early_are_told(tmp_path):
     assert "share" not in verdict.evidence.signals
 
 
-BAD_PROBES = [
-    (
-        [*RIGHT, *(Question(id=f"x{i}", question="?", answer="1") for i in range(5))],
-        "--probe: 5 of 9 questions are not in {run}: x0, x1, x2, ...",
-        "a probe gives right answers to questions that were sampled: sample them with the others, "
-        "under the same ids",
-    ),
-    (
-        [msgspec.structs.replace(RIGHT[1], question="What is 1 + 2?")],
-        "--probe: 1 of 1 questions are in other words in {run}: q1",
-        "a probe gives right answers to questions that were sampled: sample them with the others, "
-        "under the same ids",
-    ),
-    (
-        [msgspec.structs.replace(RIGHT[2], answer="maybe")],
-        "question 'q2': its answer 'maybe' is not a number (1 of 1 questions)",
-        "correct the answer, or choose another --task",
-    ),
-    ([Question(id="q1", question="?")], "{probe}:1: no 'answer' (1 of 1 questions have none)",
-     "every question needs its right answer here"),
-]  # fmt: skip
+BAD_PROBES = {
+    "ids": ([*RIGHT, *(Question(id=f"x{i}", question="?", answer="1") for i in range(5))],
+            "5 of 9 questions are not in {run}: x0, x1, x2, ..."),
+    "words": ([msgspec.structs.replace(RIGHT[1], question="What is 1 + 2?")],
+              "1 of 1 questions are in other words in {run}: q1"),
+    "kind": ([msgspec.structs.replace(RIGHT[2], answer="maybe")], "question 'q2': its answer"),
+    "none": ([Question(id="q1", question="?")], "{probe}:1: no 'answer'"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("probe", "told", "hint"), BAD_PROBES, ids=["ids", "words", "kind", "no"])
-def test_a_probe_that_does_not_fit_is_refused_and_nothing_is_written(run, probe, told, hint):
+@pytest.mark.parametrize(("probe", "words"), BAD_PROBES.values(), ids=BAD_PROBES)
+def test_a_probe_that_does_not_fit_is_refused_and_nothing_is_written(run, probe, words):
     file = labelled_file(run.root.parent, probe)
     done = lmsi("vote", run.root, "--probe", file)
-    expected = told.format(run=run.root, probe=file)
-    assert done.stderr == f"error: {expected}\nhint: {hint}\n"
+    assert words.format(run=run.root, probe=file) in done.stderr and "\nhint: " in done.stderr
     assert (done.exit_code, done.stdout) == (1, "")
     assert not run.votes.exists() and not run.verdict.exists()
 
@@ -161,9 +145,9 @@ def test_training_against_the_verdict_needs_force(run):
     assert "a.gguf: the model of" in lmsi("train", run.root).stderr
 
 
-def test_a_folder_of_an_older_version_has_no_verdict_and_passes(run):
-    vote_run(run, TASK, VoteConfig())
-    assert not run.verdict.exists()
+def test_a_folder_without_a_verdict_passes(run):
+    judged(run)
+    run.verdict.unlink()
     permit(run, "")  # raises nothing
 
 

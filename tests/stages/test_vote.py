@@ -2,7 +2,6 @@
 
 import random
 
-import msgspec
 import pytest
 from stage_helpers import QUESTIONS, sampled, voted
 
@@ -12,7 +11,6 @@ from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Preference, Question, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.vote import nothing_kept
-from lmsi_cli.voting import VoteSummary
 
 FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 LOOSE = {"min_votes": 1, "min_share": 0.0, "max_paths_per_question": 0}
@@ -69,11 +67,6 @@ def test_every_kept_path_in_all_four_formats(run):
             assert question.question in e.prompt
             assert e.format.endswith("zero") == ("What is 6 * 7?" not in e.prompt)
             assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
-
-
-def test_only_the_formats_that_were_asked_for(run):
-    voted(run.root, formats=("cot-zero",))
-    assert {e.format for e in examples_of(run)} == {"cot-zero"}
 
 
 def test_no_losing_path_is_an_example(run):
@@ -163,12 +156,6 @@ def test_questions_of_an_exam_are_refused_and_nothing_is_written(run):
     assert run.train.exists()
 
 
-def test_the_summary_stays_in_the_run_folder(run):
-    summary = voted(run.root)
-    assert msgspec.json.decode(run.vote_summary.read_bytes(), type=VoteSummary) == summary
-    assert set(summary.samples) == {name for name, n in summary.removed.items() if n}
-
-
 def test_all_ties_leave_nothing_to_train_on_and_that_is_told(run):
     def even(path):
         said = str(path.path % 2)
@@ -214,11 +201,6 @@ def test_another_vote_than_stopping_counted_is_warned_of(tmp_path):
     (warning,) = [told for told in found if "--stop" in told]
     assert warning.startswith("sampled with --stop window:2, which counted")
     assert "--no-check-equations" in warning
-
-
-def test_without_stopping_any_vote_will_do(run):
-    (warning,) = voted(run.root, **LOOSE, check_equations=False).warnings
-    assert warning.startswith("6% of 16 paths are cut off")  # and nothing of --stop
 
 
 def test_pairs_stand_beside_the_examples(run):

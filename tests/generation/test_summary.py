@@ -1,70 +1,58 @@
 """How varied a set is: figures that can be checked by hand, and alarms that can be heard."""
 
-import math
-
 import pytest
 from generation_helpers import SEEDS, invented
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.generation.diversity import alarms, answers, distinct, spread, to_seeds
+from lmsi_cli.generation.summary import Generation, alarms, answers, to_seeds, variety
 
 OWN = [q.question for q in SEEDS]
 MADE = [invented(n) for n in range(30)]
 
 
-def test_distinct_runs_by_hand():
-    one, two, three = distinct(["a b a b", "a b c"])
-    assert (one, two, three) == (3 / 7, 3 / 5, 1.0)
-
-
-def test_a_spread_by_hand():
-    found = spread(["a b c d", "a b c e", "x y z"], 3)
-    assert found.count == 3
-    assert (found.words.low, found.words.median, found.words.high) == (3, 4, 4)
-    assert found.nearest.median == pytest.approx(1 / 3)
-    assert found.grouped_distinct == found.distinct
-    assert found.grouped_nearest == pytest.approx(1 / 3)
+def test_variety_by_hand():
+    found = variety(["a b a b", "a b c"], 2)
+    assert found.count == 2 and found.distinct == 3 / 5
+    assert (found.words.low, found.words.median, found.words.high) == (3, 3.5, 4)
+    assert variety(["a b c d", "a b c e", "x y z"], 3).nearest == pytest.approx(1 / 3)
 
 
 def test_groups_make_sets_of_different_sizes_comparable():
-    """Repeating a vocabulary over and over is no loss of variety within ten questions."""
-    few, many = spread(MADE[:10], 10), spread(MADE * 1, 10)
-    assert many.distinct[0] < few.distinct[0]
-    assert many.grouped_distinct[0] == pytest.approx(few.grouped_distinct[0], abs=0.05)
-    assert spread(MADE[:5], 10).grouped_distinct is None
+    """A vocabulary that comes back is no loss of variety within ten questions."""
+    few, many = variety(MADE[:10], 10), variety(MADE, 10)
+    assert many.distinct == pytest.approx(few.distinct, abs=0.05)
+    assert variety(MADE, 30).distinct < few.distinct
 
 
 def test_a_single_text_has_no_neighbour():
-    assert spread(["a b c"], 1).nearest is None
-    assert spread([], 3) is None
-    assert to_seeds([], OWN) is None
+    assert variety(["a b c"], 1).nearest == 0
+    assert variety([], 3) is None and to_seeds([], OWN) is None
 
 
 def test_answers_by_hand():
     found = answers(["4", "4", "7", "9"])
     assert (found.count, found.distinct, found.commonest) == (4, 3, "4")
     assert found.commonest_share == 0.5
-    assert found.entropy == pytest.approx(1.5 * math.log(2))
     assert answers([]) is None
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=12), st.integers(1, 5))
 def test_shares_stay_shares(texts, size):
-    found = spread(texts, size)
-    near = [] if found.nearest is None else [found.nearest.low, found.nearest.high]
-    grouped = found.grouped_distinct or ()
-    for share in (*found.distinct, *near, *grouped, found.grouped_nearest or 0.0):
-        assert 0 <= share <= 1
+    found = variety(texts, size)
+    assert 0 <= found.distinct <= 1 and 0 <= found.nearest <= 1
     assert found.words.low <= found.words.median <= found.words.high
 
 
-def heard(texts, drafts=100, dropped=None, winners=(), chance=0.0):
-    copied = to_seeds(texts, OWN)
-    found = alarms(
-        drafts, dropped or {}, spread(OWN, 3), spread(texts, 3), copied, answers(winners), chance
-    )
-    return " | ".join(found)
+def heard(texts, dropped=None, winners=(), chance=0.0):
+    made = Generation(
+        wanted=30, kept=30, ended="enough", seeds=3, drafts=100, new_drafts=0,
+        dropped=dropped or {}, candidates=30, sampled=30, waiting=0, rejected={},
+        prompts_too_long=0, paths=8, min_share=0.5, min_votes=4, mean_share=0.8, tokens=0,
+        seconds=0.0, seed_variety=variety(OWN, 3), variety=variety(texts, 3),
+        to_seeds=to_seeds(texts, OWN), answers=answers(winners),
+    )  # fmt: skip
+    return " | ".join(alarms(made, chance))
 
 
 def test_a_varied_set_raises_no_alarm():

@@ -3,12 +3,11 @@
 import itertools
 
 import pytest
-from generation_helpers import SEEDS, TASK, draft, invented, settings
+from generation_helpers import SEEDS, TASK, draft, invented
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmsi_cli.generation.nearness import Nearness, runs
-from lmsi_cli.generation.sieve import Sieve, question_id
+from lmsi_cli.generation.filters import LIKENESS, Nearness, Sieve, question_id, runs
 from lmsi_cli.records import Question
 
 EXAM = "A farm has 8 cows and sells 3 of them on Monday. How many cows has the farm?"
@@ -21,8 +20,8 @@ def likeness(one, other):
     return len(a & b) / len(a | b)
 
 
-def sieved(texts, exams=EXAMS, **given):
-    sieve = Sieve(SEEDS, exams, TASK, settings(**given))
+def sieved(texts, exams=EXAMS):
+    sieve = Sieve(SEEDS, exams, TASK)
     for text in texts:
         sieve.take(draft(f" {text}"))
     return sieve
@@ -64,13 +63,13 @@ TEXTS = WORDS.map(lambda words: " ".join(words) + "?")
 
 @given(st.lists(st.one_of(TEXTS, st.text(), st.sampled_from(list(KNOWN.values()))), max_size=30))
 def test_nothing_is_lost_and_nothing_stands_twice(texts):
-    sieve = sieved(texts, max_likeness=0.6)
+    sieve = sieved(texts)
     assert sieve.taken == len(texts) == len(sieve.candidates) + sum(sieve.dropped.values())
     asked = [q.question for q in sieve.candidates]
     known = [EXAM, *(q.question for q in SEEDS)]
     assert len({q.id for q in sieve.candidates}) == len(asked)
     for one, other in [*itertools.combinations(asked, 2), *itertools.product(asked, known)]:
-        assert likeness(one, other) <= 0.6
+        assert likeness(one, other) <= LIKENESS
 
 
 @given(st.lists(TEXTS, max_size=12), st.lists(TEXTS, max_size=12))

@@ -1,9 +1,12 @@
-r"""From what a model wrote to one clean question, or to the reason why there is none.
+r"""What a model is shown so that it writes one more question, and the question in what it wrote.
 
-Pure functions of text. Knows drafts, tasks and what the seed questions have in common; nothing of
-other drafts, models or files. What every seed has, a generated question must have, too: a question
-mark, a digit where answers are numbers, options where they are letters.
+Pure functions of text. Knows seed questions, tasks and what the seeds have in common; nothing of
+other drafts, models or files. A base model goes on with a list, a chat model is told to. What every
+seed has, a generated question must have, too: a question mark, a digit where answers are numbers,
+options where they are letters.
 
+    draft_prompt(["What is 1 + 2?", "What is 3 * 4?"], None)
+    -> "Q: What is 1 + 2?\n\nQ: What is 3 * 4?\n\nQ:"
     read_draft(" 1. Tom has 3 pens and buys 4. How many has he?\nA: 3 + 4 = 7.", "answer", rules)
     -> "Tom has 3 pens and buys 4. How many has he?"
     read_draft(" Tom has 3 pens and", "length", rules)  ->  Dropped("truncated")
@@ -17,8 +20,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from lmsi_cli.answers import answer_end, listed
-from lmsi_cli.prompts import Task, clean
-from lmsi_cli.records import StopReason
+from lmsi_cli.prompts import Chat, Task, clean
+from lmsi_cli.records import Message, Prompt, Record, StopReason
 from lmsi_cli.thinking import answer_part
 
 Fault = Literal[
@@ -32,6 +35,7 @@ Fault = Literal[
     "no options",
     "repeats itself",
 ]
+MIN_WORDS = 5  # a question of fewer asks for nothing that has to be worked out
 RUN = 4  # words; a phrase such as "how many" comes back in good texts too
 LOOPING = 0.5  # of the runs of four words; real questions of templates reach 0.1
 _LABELS = r"(?:new |next )?(?:question|problem|q)(?: ?#?\d+)?"
@@ -48,6 +52,42 @@ _BLANK = re.compile(r"\n[ \t]*\n")
 _DIGIT = re.compile(r"\d")
 
 
+REQUEST = (
+    "Write one new question of the same kind. It must not repeat any of these; change what it is "
+    "about. Write the question alone, without its answer."
+)
+
+
+class Draft(Record, frozen=True, kw_only=True):
+    """One text that a model wrote where a question was due, as it left the engine.
+
+    ``prompt`` is the number of its prompt, ``shown`` the ids of the seeds in that.
+    """
+
+    prompt: int
+    path: int
+    seed: int
+    shown: tuple[str, ...]
+    text: str
+    num_generated_tokens: int
+    stop_reason: StopReason
+
+
+def draft_prompt(shown: Sequence[str], chat: Chat | None) -> Prompt:
+    """Write a prompt whose continuation is a question.
+
+    Args:
+        shown: The seed questions, in the order in which they stand; at least one.
+        chat: How a conversation is held; ``None`` for plain text.
+    """
+    blocks = [f"Q: {clean(question)}" for question in shown]
+    if chat is None:
+        return "\n\n".join([*blocks, "Q:"])
+    system = [Message(role="system", content=chat.system.strip())] if chat.system.strip() else []
+    text = "\n\n".join(["Here are some questions.", *blocks, REQUEST])
+    return (*system, Message(role="user", content=text))
+
+
 class Dropped(NamedTuple):
     """A draft that holds no question, and why."""
 
@@ -58,7 +98,6 @@ class Rules(NamedTuple):
     """What a question must have; made by ``rules_of`` from the seeds."""
 
     trigger: str
-    min_words: int
     question_mark: bool
     digit: bool
     options: bool
@@ -68,18 +107,16 @@ class Rules(NamedTuple):
     chat: bool
 
 
-def rules_of(seeds: Sequence[str], task: Task, min_words: int) -> Rules:
+def rules_of(seeds: Sequence[str], task: Task) -> Rules:
     """See what all seeds have in common, and which of them have several lines or paragraphs.
 
     Args:
         seeds: Texts of the seed questions; at least one.
         task: Its kind says whether digits or options matter.
-        min_words: Fewest words of a question.
     """
     texts = [clean(s) for s in seeds]
     return Rules(
         trigger=task.trigger,
-        min_words=min_words,
         question_mark=all("?" in t for t in texts),
         digit=task.kind == "number" and all(_DIGIT.search(t) for t in texts),
         options=task.kind == "choice",
@@ -143,7 +180,7 @@ def _fault(text: str, rules: Rules) -> Fault | None:
         ("empty", not text),
         ("garbled", any(_unreadable(c) for c in text)),
         ("answered", _answered(text, rules)),
-        ("short", len(text.split()) < rules.min_words),
+        ("short", len(text.split()) < MIN_WORDS),
         ("no question mark", rules.question_mark and "?" not in text),
         ("no number", rules.digit and not _DIGIT.search(text)),
         ("no options", rules.options and not listed(text)),

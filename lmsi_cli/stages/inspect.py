@@ -1,26 +1,78 @@
-"""How far a run is, read from its folder while another process works there, or after it.
+"""What a run folder holds, for `lmsi show` and `lmsi watch`: one question, or how far it all is.
 
-Reads only, takes no lock and needs no model. Counts lines instead of parsing them, so a long run is
-looked at in an instant. What comes out:
+Reads only, takes no lock and needs no model, so another process may work there. How far a run is
+is seen by counting lines instead of parsing them, so a long run is looked at in an instant. What
+comes out:
 
+    Shown(question=Question(id="q7", ...), paths=(ShownPath(path=Path(...), start=61, end=63),),
+          vote=Vote(predicted_answer="42", ...), questions=400)
     Scene(status=Status(phase="sampling", done=1280, total=6400, ...), working=True,
           stages=(Stage("sample", "1,280 of 6,400 paths"), Stage("vote", None), ...))
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path as File
 from typing import Any
 
 import msgspec
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object
-from lmsi_cli.records import Record, Status
+from lmsi_cli.jsonl import read_object, read_records
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Path, Question, Record, Status, Vote
+from lmsi_cli.report.questions import ShownPath, located
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, teacher_of
 
 CHUNK = 1 << 20
+
+
+class Shown(Record, frozen=True, kw_only=True):
+    """A question with its paths by number; ``vote`` is None before `lmsi vote`."""
+
+    question: Question
+    paths: tuple[ShownPath, ...]
+    vote: Vote | None
+    questions: int
+
+
+def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
+    """Gather what a run knows of one question.
+
+    Args:
+        run: A folder that `lmsi sample` has begun.
+        task: The one it was sampled with: it tells how answers are read.
+        question_id: Which question; the first of the run if empty.
+
+    Raises:
+        LmsiError: There are no questions yet, or none has this id; suggests one.
+    """
+    questions = list(read_records(run.questions, Question)) if run.questions.exists() else []
+    question = _pick(questions, question_id, run)
+    votes = read_records(run.votes, Vote) if run.votes.exists() else ()
+    sampled = read_records(run.paths, Path) if run.paths.exists() else ()
+    own = sorted((p for p in sampled if p.question_id == question.id), key=lambda p: p.path)
+    return Shown(
+        question=question,
+        paths=tuple(located(p, question, task) for p in own),
+        vote=next((v for v in votes if v.question_id == question.id), None),
+        questions=len(questions),
+    )
+
+
+def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
+    if not questions:
+        raise LmsiError(f"{run.root}: no questions in it yet", hint="run `lmsi sample` first")
+    ids = [q.id for q in questions]
+    if not question_id:
+        return questions[0]
+    if question_id in ids:
+        return questions[ids.index(question_id)]
+    near = difflib.get_close_matches(question_id, ids, 3) or ids[:3]
+    hint = f"ids here: {', '.join(near)}, ... ({len(ids)} in {run.questions})"
+    raise LmsiError(f"{run.root}: no question {question_id!r}", hint=hint)
 
 
 class Stage(Record, frozen=True, kw_only=True):
@@ -79,7 +131,7 @@ def _status(run: RunDir) -> Status | None:
 
 def _sampled(run: RunDir) -> str | None:
     if told := teacher_of(run):
-        return f"a student of {Path(told['model']).name}, by the votes of {told['run']}"
+        return f"a student of {File(told['model']).name}, by the votes of {told['run']}"
     if not run.paths.exists():
         return None
     asked = run.load_settings().get("sample", {}).get("paths", 0)
@@ -113,6 +165,6 @@ def _measured(run: RunDir) -> str | None:
     return f"{len(results)} results, {answers:,} answers"
 
 
-def _lines(path: Path) -> int:
+def _lines(path: File) -> int:
     with path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(CHUNK), b""))

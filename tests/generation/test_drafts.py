@@ -1,4 +1,4 @@
-"""Whatever a model writes, what comes out is one clean question or the reason why there is none."""
+"""A prompt asks for a question; whatever is written, one clean question comes out, or a reason."""
 
 import re
 
@@ -8,12 +8,13 @@ from generation_helpers import SEEDS, TASK
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lmsi_cli.generation.cleaning import Dropped, read_draft, rules_of
+from lmsi_cli.generation.drafts import REQUEST, Dropped, draft_prompt, read_draft, rules_of
 from lmsi_cli.prompts import Chat, Task
+from lmsi_cli.records import Message
 from lmsi_cli.thinking import answer_part
 
 TEXTS = [q.question for q in SEEDS]
-RULES = rules_of(TEXTS, TASK, 5)
+RULES = rules_of(TEXTS, TASK)
 GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
 
 FOUND = {
@@ -64,7 +65,7 @@ def test_the_reason_is_told(text, ended, reason):
 
 
 def test_what_no_seed_has_is_not_asked_for():
-    rules = rules_of([*TEXTS, "Name the largest number."], TASK, 5)
+    rules = rules_of([*TEXTS, "Name the largest number."], TASK)
     text = "Tell me which of the primes is the largest."
     assert read_draft(text, "eos", rules) == text
 
@@ -72,7 +73,7 @@ def test_what_no_seed_has_is_not_asked_for():
 def test_options_stand_on_lines_of_their_own():
     task = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
     seeds = ["Which one is a fruit?\n(A) pear\n(B) hammer"]
-    rules = rules_of(seeds, task, 5)
+    rules = rules_of(seeds, task)
     own = "Which one of these is a bird?\n(A) owl\n(B) spoon"
     assert read_draft(f" {own}\nA: The answer is (A).", "answer", rules) == own
     assert read_draft(" Which one of these is a bird?\n", "eos", rules) == Dropped("no options")
@@ -80,20 +81,20 @@ def test_options_stand_on_lines_of_their_own():
 
 def test_options_may_be_marked_by_colons():
     task = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
-    rules = rules_of(["Which one is a fruit?\nA: pear\nB: hammer"], task, 5)
+    rules = rules_of(["Which one is a fruit?\nA: pear\nB: hammer"], task)
     own = "Which one of these is a bird?\nA: owl\nB: spoon"
     assert read_draft(f" {own}\nAnswer: A", "eos", rules) == own
 
 
 def test_passages_keep_their_paragraphs():
-    rules = rules_of(["The war lasted 3 years.\n\nHow long did it last?"], TASK, 5)
+    rules = rules_of(["The war lasted 3 years.\n\nHow long did it last?"], TASK)
     own = "The race took 4 hours.\n\nHow long did the race take?"
     assert read_draft(f" {own}\nA: 4", "eos", rules) == own
 
 
 def test_what_a_chat_model_says_first_is_cut_off():
     chat = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=""))
-    rules = rules_of(TEXTS, chat, 5)
+    rules = rules_of(TEXTS, chat)
     said = f"Here is a new question of the same kind:\n\n**Question:** {GOOD}"
     assert read_draft(said, "eos", rules) == GOOD
 
@@ -131,3 +132,18 @@ def test_a_question_that_was_found_is_found_again(text, ended):
 @given(st.text(max_size=40).filter(lambda t: answer_part(t) == t))  # no thoughts, which go first
 def test_what_follows_a_question_does_not_matter(more):
     assert read_draft(f" {GOOD}\nA:{more}", "length", RULES) == GOOD
+
+
+SHOWN = ["What is 1 + 2?\r\n", " What is 3 * 4?"]
+
+
+def test_a_base_model_goes_on_with_a_list():
+    assert draft_prompt(SHOWN, None) == "Q: What is 1 + 2?\n\nQ: What is 3 * 4?\n\nQ:"
+
+
+def test_a_chat_model_is_asked():
+    blocks = "Q: What is 1 + 2?\n\nQ: What is 3 * 4?"
+    asked = Message(role="user", content=f"Here are some questions.\n\n{blocks}\n\n{REQUEST}")
+    assert draft_prompt(SHOWN, Chat(few_shot="turns", system="")) == (asked,)
+    system = Message(role="system", content="Be brief.")
+    assert draft_prompt(SHOWN, Chat(few_shot="turns", system=" Be brief. ")) == (system, asked)

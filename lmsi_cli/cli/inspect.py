@@ -1,0 +1,259 @@
+"""Commands that show and change nothing: `show`, `explain`, `tasks`, `models`, `doctor`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lmsi_cli.answers import TRIGGER
+from lmsi_cli.cli.console import out
+from lmsi_cli.cli.session import Json, RunFolder
+from lmsi_cli.cli.session import show as print_result
+from lmsi_cli.config import DEFAULT_KIND
+from lmsi_cli.report.digest import Chart, Sheet, bars
+
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.answers import Step
+    from lmsi_cli.prompts import Task
+    from lmsi_cli.stages.doctor import Check
+    from lmsi_cli.stages.inspect import Shown
+
+tasks_app = typer.Typer(invoke_without_command=True)
+models_app = typer.Typer(invoke_without_command=True)
+
+QuestionId = Annotated[
+    str, typer.Option("--question", help="A question's id; the first one if left out.")
+]
+TextArgument = Annotated[
+    str, typer.Argument(help="What a model wrote; - reads stdin.", show_default=False)
+]
+Kind = Annotated[
+    str, typer.Option("--kind", help="number, choice, yesno, date, span, latex or text.")
+]
+Asking = Annotated[
+    str, typer.Option("--question", help="The question, if its options matter: (A) ... a line.")
+]
+TaskName = Annotated[
+    str,
+    typer.Argument(help="A name from the list, or the path of a .toml file.", show_default=False),
+]
+ModelName = Annotated[
+    str,
+    typer.Argument(help="A name from the list, or the path of a GGUF file.", show_default=False),
+]
+OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
+NO_VALUE = {  # what it means that a rule fired
+    "contradiction": "two different ones are stated side by side",
+    "refusal": "the reply refuses to give one",
+    "no-answer": "the reply says that there is none",
+}
+NO_VALUE_ELSE = "{} found its place, and no value stands in it"
+SEEN = 60  # characters of a place that are shown
+
+
+def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
+    """Show one question's paths with the answers marked, the ballots and the vote.
+
+    Example: lmsi show runs/first --question q7
+    """
+    from lmsi_cli.run_folder import open_run
+    from lmsi_cli.stages.asking import task_of
+    from lmsi_cli.stages.inspect import show_question
+
+    folder = open_run(run)
+    found = show_question(folder, task_of(folder), question)
+    print_result(found, json, *shown_parts(found))
+
+
+def shown_parts(s: Shown) -> list[Sheet | Chart | str]:
+    """A question, its paths, its ballots and its vote."""
+    from lmsi_cli.report.questions import path_line, vote_line
+
+    parts: list[Sheet | Chart | str] = [f"{s.question.id}  ({s.questions} questions in the run)"]
+    parts.append(f"{s.question.question}\n")
+    for p in s.paths:
+        text = marked(p.path.text.rstrip() + "\n", p.start, p.end)
+        parts.append(f"{path_line(p.path, s.vote)}\n{text}")
+    if s.vote is None:
+        return [*parts, "no vote yet: `lmsi vote` counts the ballots"]
+    ballots = bars("", s.vote.ballots, ("ballot", "paths"))
+    return [*parts, *([ballots] if s.vote.ballots else []), vote_line(s.vote)]
+
+
+def explain(
+    text: TextArgument,
+    kind: Kind = DEFAULT_KIND,
+    question: Asking = "",
+    json: Json = False,
+) -> None:
+    """Show every rule that looks for an answer, where it looks, and which one decides.
+
+    Example: lmsi explain "She has 6 * 7 = 42. The answer is 42." --kind number
+    """
+    from lmsi_cli.answers import Asked, listed
+    from lmsi_cli.answers import explain as steps_of
+    from lmsi_cli.thinking import answer_part
+
+    said = answer_part(_unicode(text))
+    steps = steps_of(said, kind, TRIGGER, Asked(listed(question)))
+    print_result(explained(said, steps), json, *explanation(said, steps))
+
+
+def _unicode(text: str) -> str:
+    """The text, or standard input for ``-``; bytes that are not UTF-8 are replaced."""
+    data = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+    return data.decode("utf-8", "replace")
+
+
+def explained(text: str, steps: Sequence[Step]) -> dict[str, Any]:
+    """The rules of one text as plain data: the answer, and each rule's place, words and value."""
+    fired = next((s for s in steps if s.fired), None)
+    rules = [
+        {
+            "rule": s.rule,
+            "place": list(s.place) if s.place else None,
+            "found": s.found._asdict() if s.found else None,
+            "fired": s.fired,
+        }
+        for s in steps
+    ]
+    answer = fired.found.value if fired and fired.found else None
+    return {"answer": answer, "text": text, "rules": rules}
+
+
+def explanation(text: str, steps: Sequence[Step]) -> list[Sheet | str]:
+    """A line per rule, and the answer with the words it was read from."""
+    rows = []
+    for s in steps:
+        seen = "no such place"
+        if s.place:
+            place = text[s.place.start : s.place.end]
+            seen = textwrap.shorten(place, SEEN, placeholder=" ...") or "nothing"
+        raw, value = (s.found.raw, s.found.value) if s.found else ("nothing" if s.place else "", "")
+        rows.append((s.rule, seen, raw, value, "fired" if s.fired else ""))
+    columns = ("rule", "looked at", "found", "value", "")
+    fired = next((s for s in steps if s.fired), None)
+    return [Sheet(title="", columns=columns, rows=tuple(rows)), _answer(text, fired)]
+
+
+def _answer(text: str, fired: Step | None) -> str:
+    if fired is None:
+        return "no answer: no rule found its place"
+    if fired.found is None:
+        return f"no answer: {NO_VALUE.get(fired.rule, NO_VALUE_ELSE.format(fired.rule))}"
+    return f"answer {fired.found.value}: {marked(text, fired.found.start, fired.found.end)}"
+
+
+def marked(text: str, start: int | None, end: int | None) -> str:
+    """A text with the answer's words between marks, which show in a file, too."""
+    if start is None or end is None:
+        return text
+    return f"{text[:start]}{OPEN}{text[start:end]}{CLOSE}{text[end:]}"
+
+
+@tasks_app.callback()
+def tasks(context: typer.Context, json: Json = False) -> None:
+    """Show the tasks that come with lmsi, or check one of your own.
+
+    Example: lmsi tasks
+    """
+    if context.invoked_subcommand is None:
+        from lmsi_cli.tasks.loader import summaries
+
+        found = summaries()
+        print_result(list(found), json, tasks_sheet(found))
+
+
+@tasks_app.command("show")
+def show_task(name: TaskName, json: Json = False) -> None:
+    """Check a task and print its file: a pattern for one of your own.
+
+    Example: lmsi tasks show gsm8k
+    """
+    from lmsi_cli.tasks.loader import find_task, load_task
+
+    task = load_task(name)
+    print_result(task, json, find_task(name).read_text(encoding="utf-8").rstrip())
+
+
+def tasks_sheet(tasks: Sequence[Task]) -> Sheet:
+    """A line per task; chance is what guessing would get."""
+    rows = [
+        (
+            t.name,
+            t.kind,
+            f"{len(t.exemplars)}",
+            "" if t.chance is None else f"{t.chance:.0%}",
+            t.description,
+        )
+        for t in tasks
+    ]
+    columns = ("task", "kind", "examples", "chance", "")
+    return Sheet(title="", columns=columns, rows=tuple(rows))
+
+
+@models_app.callback()
+def models(context: typer.Context, json: Json = False) -> None:
+    """Show the models that come with lmsi, or what a file says of itself.
+
+    Example: lmsi models
+    """
+    if context.invoked_subcommand is None:
+        from lmsi_cli.catalog import cards, find_model
+
+        found = [card for name in cards() if (card := find_model(name).card)]
+        rows = tuple((card.name, card.summary) for card in found)
+        print_result(found, json, Sheet(title="models", rows=rows))
+
+
+@models_app.command("show")
+def show_model(name: ModelName, json: Json = False) -> None:
+    """Print a model's card and its file's metadata.
+
+    Example: lmsi models show tinymath
+    """
+    from lmsi_cli.catalog import card_text, find_model
+    from lmsi_cli.engine.metadata import read_metadata
+
+    model = find_model(name)
+    meta = read_metadata(model.path)
+    rows = tuple(
+        (k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in meta.items()
+    )
+    card = [card_text(model.card.name)] if model.card else []
+    found = {"card": model.card, "file": str(model.path), "metadata": meta}
+    print_result(found, json, *card, Sheet(title=str(model.path), rows=rows))
+
+
+def doctor(json: Json = False) -> None:
+    """Check this machine: versions, memory, llama.cpp, torch, GPU.
+
+    Example: lmsi doctor
+    """
+    from lmsi_cli.stages.doctor import examine
+
+    checks = examine()
+    print_result(checks, json, doctor_sheet(checks))
+    for check in checks:
+        if check.command and not json:  # not in the table, which would break it to pieces
+            out().print(f"\n{check.command}", markup=False, emoji=False, soft_wrap=True)
+    if any(c.fatal for c in checks):
+        raise typer.Exit(1)
+
+
+def doctor_sheet(checks: Sequence[Check]) -> Sheet:
+    """One check a line; problems and advice below the line they belong to."""
+    rows, tones = [], []
+    for c in checks:
+        tone = "bad" if c.fatal else "care" if c.problem else "good"
+        mark = {"bad": "x", "care": "!", "good": "ok"}[tone]
+        told = [f"{name}: {text}" for name, text in (("problem", c.problem), ("advice", c.advice))
+                if text]  # fmt: skip
+        rows += [(mark, c.name, c.value), *(("", "", text) for text in told)]
+        tones += [tone, *[""] * len(told)]
+    return Sheet(title="lmsi doctor", rows=tuple(rows), tones=tuple(tones))
