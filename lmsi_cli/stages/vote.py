@@ -185,7 +185,7 @@ class Voting:
             LmsiError: The paths are of another run or task.
         """
         self._check_seeds(paths)
-        voted = vote(question.id, paths, self.config.check_equations)
+        voted = vote(question.id, paths, self.config.check_equations, self.config.weight)
         self._check_kind(voted)
         voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
         return select(voted, paths, self.config)
@@ -248,10 +248,13 @@ def _cut_off(summary: VoteSummary) -> Iterator[str]:
 def _warnings(run: RunDir, config: VoteConfig) -> Iterator[str]:
     """What does not stop a vote but may mislead."""
     stop = run.load_settings().get("sample", {}).get("stop", NO_STOP)
-    if stop != NO_STOP and config.check_equations != VoteConfig().check_equations:
+    usual = VoteConfig()
+    other = [] if config.check_equations == usual.check_equations else ["--no-check-equations"]
+    other += [] if config.weight == usual.weight else [f"--weight {config.weight}"]
+    if stop != NO_STOP and other:
         yield (
             f"sampled with --stop {stop}, which counted the ballots of the default vote; with "
-            "--no-check-equations some questions were left before this vote was decided"
+            f"{' and '.join(other)} some questions were left before this vote was decided"
         )
 
 

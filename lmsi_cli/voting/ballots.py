@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from lmsi_cli.answers import before_run_on
@@ -24,6 +24,7 @@ from lmsi_cli.equations import Equation, read_equations
 from lmsi_cli.records import Path, Vote
 from lmsi_cli.stopping import Decision, lead_probability
 from lmsi_cli.thinking import answer_part, answer_start
+from lmsi_cli.voting.weights import shares
 
 
 def is_cut_thinking(path: Path) -> bool:
@@ -86,11 +87,13 @@ def vote(
     question_id: str,
     paths: Sequence[Path],
     check_equations: bool = False,
+    weight: str = "majority",
 ) -> Vote:
     """Let one question's paths vote; the order of the paths does not matter.
 
     With ``check_equations`` a path that states a false equation does not vote. That is no part of
     the paper: it uses a calculator, though no label, and only where rationales hold equations.
+    With a ``weight`` the answer with the largest share of the weight wins, not of the ballots.
 
     On a tie no answer wins (``predicted_answer`` is ``None``, nothing is kept) and
     ``majority_votes`` is the count that the tied answers share. A truncated path counts as
@@ -99,10 +102,13 @@ def vote(
     complete = [p for p in paths if is_complete(p)]
     voters = [p for p in complete if not (check_equations and is_refuted(p))]
     ballots = Counter(str(p.predicted_answer) for p in voters)
-    ranked = sorted(ballots, key=lambda answer: (-ballots[answer], answer))
-    first, second, *_ = [*(ballots[answer] for answer in ranked), 0, 0]
-    tie = first == second > 0
+    weights = {} if weight == "majority" else _weights(voters, weight)
+    counts: Mapping[str, float] = weights or ballots
+    ranked = sorted(counts, key=lambda answer: (-counts[answer], answer))
+    tie = len(ranked) > 1 and counts[ranked[0]] == counts[ranked[1]]
     winner = ranked[0] if ranked and not tie else None
+    first = ballots[ranked[0]] if ranked else 0
+    second = max((ballots[answer] for answer in ranked[1:]), default=0)
     total, truncated = len(voters), sum(p.stop_reason == "length" for p in paths)
     return Vote(
         question_id=question_id,
@@ -121,8 +127,17 @@ def vote(
         ballots={answer: ballots[answer] for answer in ranked},
         entropy=entropy(tuple(ballots[answer] for answer in ranked)),
         posterior=posterior(first, second),
+        weights={answer: weights[answer] for answer in ranked} if weights else {},
         kept=tuple(sorted(p.path for p in voters if agrees(p, winner))),
     )
+
+
+def _weights(voters: Sequence[Path], weight: str) -> dict[str, float]:
+    """Each answer's share of the weight; sums are exact, so the order of paths changes nothing."""
+    own: dict[str, list[float]] = {}
+    for path, share in zip(voters, shares(voters, weight), strict=True):
+        own.setdefault(str(path.predicted_answer), []).append(share)
+    return {answer: math.fsum(parts) for answer, parts in own.items()}
 
 
 @lru_cache(maxsize=4096)  # of 16 paths there are 915 ways to count, and few of them are common

@@ -53,7 +53,8 @@ def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Pair]:
     chosen = [p for p in ordered if p.path in vote.kept]
     pairs = zip(chosen, _rejected(vote, ordered), strict=False)
     found = [Pair(good, bad, _weight(vote, bad)) for good, bad in pairs]
-    return found[: config.pairs]
+    # Weighted ballots can overrule the count: then the winner is not the most consistent answer.
+    return [pair for pair in found if pair.weight > 0][: config.pairs]
 
 
 def _rejected(vote: Vote, ordered: Sequence[Path]) -> list[Path]:
