@@ -9,12 +9,11 @@ training example is made from them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lmsi_cli.records import Interval, Path, Record, Vote
-from lmsi_cli.stats import auroc, majority_score, mean_interval, wilson
+from lmsi_cli.stats import auroc, mean_interval, wilson
 from lmsi_cli.verdict.signals import difference
 from lmsi_cli.voting import is_complete
 
@@ -62,12 +61,19 @@ def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
     return Marked(
         right=sum(right.values()) / len(right),
         kept_right=sum(kept) / len(kept) if kept else None,
-        vote_right=majority_score(list(Counter(vote.ballots).elements()), gold),
+        vote_right=_score(vote, gold),
         any_right=any(right.values()),
         voted=bool(vote.ballots),
         share=vote.share,
         stopped=vote.stopped,
     )
+
+
+def _score(vote: Vote, gold: str) -> float:
+    """1 or 0, or the right answer's part of a tie for first place."""
+    counts = vote.weights or vote.ballots
+    first = [answer for answer, n in counts.items() if n == max(counts.values())]
+    return 1 / len(first) if gold in first else 0.0
 
 
 def labelled(marked: Sequence[Marked]) -> ProbeFigures:
