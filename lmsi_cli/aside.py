@@ -61,12 +61,12 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
 
 def _heard(pipe: Connection[Any, Any], progress: Progress) -> Any:  # noqa: ANN401 - as the work
     while True:
-        kind, told, *figures = pipe.recv()
+        kind, content, *figures = pipe.recv()
         if kind == "done":
-            return told
+            return content
         if kind == "failed":
-            raise told
-        getattr(progress, kind)(*told, **figures[0])
+            raise content
+        getattr(progress, kind)(*content, **figures[0])
 
 
 def _died(process: Any, name: str) -> LmsiError:  # noqa: ANN401 - a context's own Process
@@ -127,10 +127,10 @@ def _serve(
         logging.getLogger(OURS).setLevel(level)
     with suppress(KeyboardInterrupt):
         try:
-            told = ("done", work(*given, progress=_Telling(pipe)))
+            message = ("done", work(*given, progress=_Telling(pipe)))
         except LmsiError as e:
-            told = ("failed", e)
-        pipe.send(told)
+            message = ("failed", e)
+        pipe.send(message)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

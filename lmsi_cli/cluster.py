@@ -5,7 +5,7 @@ the settings, its question, the seed and its number, so workers need no coordina
 one was at is drawn again, by Ray's own restarts and retries.
 
     with connected(settings) as (ray, room):
-        Pool(ray, job, room).draw([Lacking(question, paths=(3, 5))], paths=2)
+        Pool(ray, setup, room).draw([Lacking(question, paths=(3, 5))], paths=2)
     -> Result("q7", paths=[Path(path=3, ...), Path(path=5, ...)]), ...
 """
 
@@ -54,7 +54,7 @@ class Room(NamedTuple):
     gpus: int = 0
 
 
-class Job(NamedTuple):
+class WorkerSetup(NamedTuple):
     """What each worker has to be; the files lie at the same place on every machine."""
 
     files: dict[str, str]  # hashes: of the model, and of the adapter if there is one
@@ -93,20 +93,20 @@ def shown_of(questions: Sequence[Question]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(some))
 
 
-def open_engine(job: Job) -> Engine:
+def open_engine(setup: WorkerSetup) -> Engine:
     """Check this machine and load the model; LmsiError says where what is missing."""
     here = f"on {platform.node()}: "
-    if version("lmsi") != job.lmsi:
-        hint = f'on that machine: pip install "lmsi[ray]=={job.lmsi}"'
-        raise LmsiError(f"{here}lmsi {version('lmsi')} is installed there, {job.lmsi} here", hint)
-    for file, sha256 in job.files.items():
+    if version("lmsi") != setup.lmsi:
+        hint = f'on that machine: pip install "lmsi[ray]=={setup.lmsi}"'
+        raise LmsiError(f"{here}lmsi {version('lmsi')} is installed there, {setup.lmsi} here", hint)
+    for file, sha256 in setup.files.items():
         if not File(file).is_file():
             hint = "every machine needs it at the same place: copy it there, or use a shared disk"
             raise LmsiError(f"{here}{file}: no such file", hint)
         if sha256_file(File(file)) != sha256:
             raise LmsiError(f"{here}{file}: another file than the driver's", "copy it anew")
-    model, *adapter = job.files
-    engine = LlamaEngine(File(model), job.settings)
+    model, *adapter = setup.files
+    engine = LlamaEngine(File(model), setup.settings)
     engine.use_adapter(adapter[0] if adapter else None)
     return engine
 
@@ -114,8 +114,10 @@ def open_engine(job: Job) -> Engine:
 class Worker:
     """One engine, in a Ray actor; knows nothing of Ray."""
 
-    def __init__(self, job: Job, opener: Callable[[Job], Engine] = open_engine) -> None:
-        self._job, self._opener = job, opener
+    def __init__(
+        self, setup: WorkerSetup, opener: Callable[[WorkerSetup], Engine] = open_engine
+    ) -> None:
+        self._setup, self._opener = setup, opener
 
     def ready(self) -> None:
         """Load the model; LmsiError as ``open_engine``."""
@@ -123,18 +125,21 @@ class Worker:
 
     @cached_property
     def _engine(self) -> Engine:
-        return self._opener(self._job)  # not at the start: Ray tells only a method's errors in full
+        # not at the start: Ray tells only a method's errors in full
+        return self._opener(self._setup)
 
     @cached_property
     def _shown(self) -> list[Request]:
-        return [r for t in self._job.shown for r in self._requests(Question(id="", question=t), ())]
+        return [
+            r for t in self._setup.shown for r in self._requests(Question(id="", question=t), ())
+        ]
 
     def draw(self, batch: Sequence[Lacking]) -> Iterator[Result]:
         """Draw what questions lack; yields one result for each, and one with counts.
 
         Always in the same order, so that Ray can repeat the call and leave out what has come.
         """
-        engine, settings, task = self._engine, self._job.settings, self._job.task
+        engine, settings, task = self._engine, self._setup.settings, self._setup.task
         asked = [r for x in batch for r in self._requests(x.question, x.paths)]
         requests, skipped = split_for(engine, [*self._shown, *asked], settings)
         yield from (Result(s.question_id, refused=s) for s in skipped)
@@ -152,7 +157,7 @@ class Worker:
         yield Result("", (), None, (watch.paths, watch.tokens), engine.settled)
 
     def _requests(self, q: Question, paths: Sequence[int]) -> list[Request]:
-        settings, task = self._job.settings, self._job.task
+        settings, task = self._setup.settings, self._setup.task
         wanted = tuple(Wanted(i, path_seed(settings.seed, q.id, i)) for i in paths)
         return to_requests(self._engine, task, q, task.format, wanted, settings.max_tokens)
 
@@ -160,11 +165,11 @@ class Worker:
 class Pool:
     """The workers of one run; Ray ends them with the driver, however that ends."""
 
-    def __init__(self, ray: Any, job: Job, room: Room) -> None:  # noqa: ANN401 - a module
+    def __init__(self, ray: Any, setup: WorkerSetup, room: Room) -> None:  # noqa: ANN401 - a module
         self._ray, self._most = ray, room.workers + RETRIES
         lasting = {"max_restarts": -1, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         actor = ray.remote(Worker).options(num_cpus=room.threads, num_gpus=room.gpus, **lasting)
-        self._idle = [actor.remote(job) for _ in range(room.workers)]
+        self._idle = [actor.remote(setup) for _ in range(room.workers)]
         self._calls: dict[Any, tuple[Any, dict[str, Lacking]]] = {}  # worker, and what has not come
         self._again: deque[list[Lacking]] = deque()
         self._failures = 0  # in a row
@@ -269,20 +274,20 @@ def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
 
 
 def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:  # noqa: ANN401 - a module
-    told, hint = "no Ray cluster answers there", "`ray start --head` prints HOST:PORT"
+    problem, hint = "no Ray cluster answers there", "`ray start --head` prints HOST:PORT"
     if own:
-        told, hint = "Ray does not start", "it needs free memory, and a TMPDIR with a short name"
+        problem, hint = "Ray does not start", "it needs free memory, and a TMPDIR with a short name"
     try:
         if ":" in address:  # where nobody listens Ray itself despairs after minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), 5).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except Exception as e:  # so bare are those that Ray raises
-        raise LmsiError(f"--cluster {address}: {told}: {_line(e)}", hint) from e
+        raise LmsiError(f"--cluster {address}: {problem}: {_line(e)}", hint) from e
 
 
 def room_of(settings: SampleConfig, nodes: Sequence[dict[str, Any]]) -> Room:
-    """Count the workers that fit the machines, told as by ``ray.nodes()``; LmsiError: not one.
+    """Count the workers that fit the machines, listed as by ``ray.nodes()``; LmsiError: not one.
 
     Without --threads each has all CPUs of the smallest machine, or its share of this one.
     """
@@ -293,6 +298,6 @@ def room_of(settings: SampleConfig, nodes: Sequence[dict[str, Any]]) -> Room:
     gpus = int(settings.gpu_layers not in ("none", 0))
     fit = sum(int(min(r["CPU"] // threads, r.get("GPU", 0) if gpus else r["CPU"])) for r in alive)
     if not fit:
-        told = f"no machine there has {threads} CPUs{' and a GPU' * gpus} for a worker"
-        raise LmsiError(f"--cluster {settings.cluster}: {told}", hint="lower --threads")
+        problem = f"no machine there has {threads} CPUs{' and a GPU' * gpus} for a worker"
+        raise LmsiError(f"--cluster {settings.cluster}: {problem}", hint="lower --threads")
     return Room(threads, min(settings.workers or fit, fit), gpus)

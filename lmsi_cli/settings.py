@@ -62,10 +62,10 @@ def _zero_words(kind: type[Config]) -> dict[str, str]:
 
 def flags(name: str, meta: Meta) -> list[str]:
     """Spell a setting as flags, the long one last: ``["-n", "--paths"]``, ``["--set top_k"]``."""
-    told = (meta.extra or {}).get("flag", "")
-    if told == RARE:
+    flag = (meta.extra or {}).get("flag", "")
+    if flag == RARE:
         return [f"{RARE} {name}"]
-    return told.split("/") if told else [f"--{name.replace('_', '-')}"]
+    return flag.split("/") if flag else [f"--{name.replace('_', '-')}"]
 
 
 def typed(kind: type[Config], name: str, value: object) -> str:
@@ -108,8 +108,8 @@ def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
     zero = (meta.extra or {}).get("zero")
     word = f"{zero} or {word}" if zero else word
     limits = {"at least": meta.ge, "above": meta.gt, "at most": meta.le, "below": meta.lt}
-    told = " and ".join(f"{how} {x:g}" for how, x in limits.items() if x is not None)
-    return word + (f", {told}" if told else "")
+    bounds = " and ".join(f"{how} {x:g}" for how, x in limits.items() if x is not None)
+    return word + (f", {bounds}" if bounds else "")
 
 
 def _several(type_: Any) -> str:  # noqa: ANN401 - any annotation

@@ -124,18 +124,18 @@ def tensors(model: Path) -> list[Any]:
 
 
 def _check_model(reader: Any, model: Path) -> None:  # noqa: ANN401 - untyped library
-    def told(key: str) -> Any:  # noqa: ANN401 - any value
+    def value(key: str) -> Any:  # noqa: ANN401 - any value
         field = reader.get_field(key)
         return None if field is None else field.contents()
 
-    if "mmproj" in (told("general.type"), told("general.architecture")) or (
-        told("general.architecture") == "clip"
+    if "mmproj" in (value("general.type"), value("general.architecture")) or (
+        value("general.architecture") == "clip"
     ):
         raise LmsiError(
             f"{model}: the part of a model that reads images or sound (mmproj), not the model",
             hint="give the file of the model itself, without mmproj in its name",
         )
-    count = int(told("split.count") or 1)
+    count = int(value("split.count") or 1)
     if count > 1 and not NAME.fullmatch(model.name):
         raise LmsiError(
             f"{model}: one of {count} parts of a model, under a name that hides the others",

@@ -103,20 +103,20 @@ class Decision:
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
         self.after: int | None = None
-        self._told: dict[int, str | None] = {}
+        self._by_path: dict[int, str | None] = {}
         self._ballots: list[str] = []
         self._next = 0
         self.needed = stop.lacks([])
 
     def stopped(self, paths: int) -> bool:
         """Say whether some of the first ``paths`` paths are missing since they are not needed."""
-        return self.after is not None and any(i not in self._told for i in range(paths))
+        return self.after is not None and any(i not in self._by_path for i in range(paths))
 
     def tell(self, path: int, ballot: str | None) -> None:
         """Say that a path has ended; ``None`` if it does not vote, which decides nothing."""
-        self._told[path] = ballot
-        while self.after is None and self._next in self._told:
-            cast = self._told[self._next]
+        self._by_path[path] = ballot
+        while self.after is None and self._next in self._by_path:
+            cast = self._by_path[self._next]
             self._next += 1
             if cast is not None:
                 self._ballots.append(cast)

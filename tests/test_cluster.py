@@ -9,11 +9,11 @@ import pytest
 
 from lmsi_cli.cluster import (
     FEWEST,
-    Job,
     Lacking,
     Pool,
     Room,
     Worker,
+    WorkerSetup,
     _batches,
     connected,
     open_engine,
@@ -59,7 +59,7 @@ class FakeRay:
         return self
 
     def options(self, **_how):
-        return Made(lambda job: Actor(self, Worker(job, lambda _: ScriptedEngine(self.script))))
+        return Made(lambda setup: Actor(self, Worker(setup, lambda _: ScriptedEngine(self.script))))
 
     def wait(self, calls, timeout):
         return calls[-1:], calls[:-1]  # the latest first: order must not matter
@@ -112,8 +112,8 @@ def alone(root, config, questions=QUESTIONS, task=TASK):
 def together(root, config, ray=None, questions=QUESTIONS, progress=None, task=TASK):
     run, task = RunDir(root), formed(task, config)
     bind(run, config, IDENTITY)
-    job = Job({"m": ""}, config, task, shown_of(questions))
-    pool = Pool(ray or FakeRay(SCRIPT), job, Room(1, 3))
+    setup = WorkerSetup({"m": ""}, config, task, shown_of(questions))
+    pool = Pool(ray or FakeRay(SCRIPT), setup, Room(1, 3))
     return sample_in_pool(questions, pool, config, run, progress or Silent())
 
 
@@ -226,6 +226,6 @@ def test_nobody_answers(address):
     ],
 )
 def test_a_machine_that_cannot_work_says_so(change, told):
-    job = Job({__file__: sha256_file(Path(__file__))}, SampleConfig(), TASK, ())
+    setup = WorkerSetup({__file__: sha256_file(Path(__file__))}, SampleConfig(), TASK, ())
     with pytest.raises(LmsiError, match=f"^on .*{told}"):
-        open_engine(job._replace(**change))
+        open_engine(setup._replace(**change))

@@ -128,13 +128,13 @@ def test_a_worker_a_node_and_the_driver_die_and_nothing_is_lost_or_twice(
 
 def test_a_mistake_at_a_worker_is_one_line(cluster):
     code = f"""
-from lmsi_cli.cluster import Job, Pool, connected
+from lmsi_cli.cluster import Pool, WorkerSetup, connected
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 settings = SampleConfig(cluster={cluster.address!r}, threads=1, workers=1)
 with connected(settings) as (ray, room):
     try:
-        Pool(ray, Job({{"/nowhere/m.gguf": "aa"}}, settings, None, ()), room).ready()
+        Pool(ray, WorkerSetup({{"/nowhere/m.gguf": "aa"}}, settings, None, ()), room).ready()
     except LmsiError as e:
         print(e, "|", e.hint)
 """

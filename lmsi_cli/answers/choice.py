@@ -96,8 +96,8 @@ def listed(question: str) -> tuple[str, ...]:
 def _lettered(found: list[tuple[str, str]]) -> tuple[str, ...]:
     letters = "".join(letter.upper() for letter, _ in found)
     first = max(letters.rfind("A"), 0)
-    told = letters[first:]
-    if len(told) < 2 or told != ascii_uppercase[: len(told)]:
+    tail = letters[first:]
+    if len(tail) < 2 or tail != ascii_uppercase[: len(tail)]:
         return ()
     return tuple(text for _, text in found[first:])
 
@@ -198,10 +198,10 @@ def _by_value(text: str, place: Span, asked: Asked) -> Span | None:
     options = [re.escape(c.strip()) for c in sorted(asked.choices, key=len, reverse=True)]
     pattern = re.compile(rf"(?<!\w)(?:{'|'.join(options)})(?!\w)", re.IGNORECASE)
     spans = [Span(*m.span()) for m in pattern.finditer(text, *place)]
-    told = {_index(text[slice(*s)], asked) for s in spans}
-    if len(told) == 1:
+    indices = {_index(text[slice(*s)], asked) for s in spans}
+    if len(indices) == 1:
         return spans[0]
-    return None if told else number.KIND.find(text, place, asked)
+    return None if indices else number.KIND.find(text, place, asked)
 
 
 def _canonical(text: str, asked: Asked) -> str | None:

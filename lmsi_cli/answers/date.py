@@ -1,7 +1,7 @@
 """Dates, whole or in part, to the ISO 8601 spelling.
 
 Knows English month names and the American order of 07/04/2012, unless its first part cannot be a
-month. A part that is not told is left out:
+month. A part that is not given is left out:
 
     canonical: "July 4th, 2012" -> "2012-07-04"   "July 2012" -> "2012-07"   "May 24" -> "--05-24"
 """

@@ -180,7 +180,7 @@ class _Text:
 def _apart(found: list[tuple[Said, Rule]]) -> list[tuple[Said, Rule]]:
     """Sort statements. Of one within another the inner counts, but a box is the outer's value.
 
-    Two that begin with the same words are one, by the rule that is told first.
+    Two that begin with the same words are one, by the rule that is listed first.
     """
     kept: list[tuple[Said, Rule]] = []
     for said, rule in sorted(found, key=lambda pair: pair[0].place.start):

@@ -80,7 +80,7 @@ class Apart:
             LmsiError: The child cannot be started.
         """
         with self.lock:
-            answer = self._told(self.child or self._started(), json.dumps(question))
+            answer = self._reply(self.child or self._started(), json.dumps(question))
             if not answer:
                 self.stop()
             return json.loads(answer) if answer else None
@@ -117,7 +117,7 @@ class Apart:
             )
         return self.child
 
-    def _told(self, child: subprocess.Popen[str], line: str) -> str:
+    def _reply(self, child: subprocess.Popen[str], line: str) -> str:
         assert child.stdin is not None
         try:
             child.stdin.write(line + "\n")

@@ -171,7 +171,7 @@ class Beacon:
     def __init__(self, view: Progress, run: RunDir, argv: Sequence[str]) -> None:
         self.view, self.run, self.rate = view, run, Rate()
         self.written = float("-inf")
-        self._last: dict[str, object] = {}  # what was told since the file was written
+        self._last: dict[str, object] = {}  # what was reported since the file was written
         self.status = Status(
             command=shlex.join(argv),
             pid=os.getpid(),
@@ -219,5 +219,5 @@ class Beacon:
 
     def _write(self) -> None:
         self.written = time.monotonic()
-        told = msgspec.structs.replace(self.status, memory=memory(), updated=time.time())
-        write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(told)))
+        status = msgspec.structs.replace(self.status, memory=memory(), updated=time.time())
+        write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(status)))

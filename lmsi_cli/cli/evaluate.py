@@ -128,8 +128,8 @@ def _import(folder: RunDir, source: str, settings: EvalConfig, json: bool) -> No
 
     with locked(folder):
         result, target = import_samples(folder, source, settings)
-    told = f"written to {target}; `lmsi compare` takes it"
-    show(result, json, *eval_parts(result), told)
+    line = f"written to {target}; `lmsi compare` takes it"
+    show(result, json, *eval_parts(result), line)
 
 
 def _require(results: Sequence[Evaluation]) -> None:

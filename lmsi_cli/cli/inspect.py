@@ -252,8 +252,8 @@ def doctor_sheet(checks: Sequence[Check]) -> Sheet:
     for c in checks:
         tone = "bad" if c.fatal else "care" if c.problem else "good"
         mark = {"bad": "x", "care": "!", "good": "ok"}[tone]
-        told = [f"{name}: {text}" for name, text in (("problem", c.problem), ("advice", c.advice))
+        lines = [f"{name}: {text}" for name, text in (("problem", c.problem), ("advice", c.advice))
                 if text]  # fmt: skip
-        rows += [(mark, c.name, c.value), *(("", "", text) for text in told)]
-        tones += [tone, *[""] * len(told)]
+        rows += [(mark, c.name, c.value), *(("", "", text) for text in lines)]
+        tones += [tone, *[""] * len(lines)]
     return Sheet(title="lmsi doctor", rows=tuple(rows), tones=tuple(tones))

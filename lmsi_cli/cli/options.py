@@ -56,9 +56,9 @@ def configured(kind: type[Config]) -> Callable[[Command], Command]:
             for name, values in _set(common.settings, table).items():
                 tables[name] = {**tables.get(name, {}), **values}
                 resolve(TABLES[name], values, where=RARE)
-            told: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
-            told |= {"tables": tables, "quiet": common.quiet}
-            command(**given, **{name: told[name] for name in told if name in own})
+            arguments: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
+            arguments |= {"tables": tables, "quiet": common.quiet}
+            command(**given, **{name: arguments[name] for name in arguments if name in own})
 
         own = inspect.signature(command, eval_str=True).parameters
         injected = ("settings", "tables", "quiet")
@@ -164,9 +164,11 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
     spelt = [f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)
     # Typer would put parentheses around a default that only the config knows
     zero = meta.extra["zero"]
-    told = f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
+    description = (
+        f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
+    )
     panel = next((p for p, names in PANELS.items() if name in names), ELSE)
-    option = typer.Option(*spelt, help=told, show_default=False, rich_help_panel=panel)
+    option = typer.Option(*spelt, help=description, show_default=False, rich_help_panel=panel)
     found = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
     scalar = str if zero else next(found, str)
     kind = list[str] if meta.extra["repeated"] else scalar

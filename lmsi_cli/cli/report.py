@@ -57,7 +57,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     elif not as_page:
         show(reading.digest, json, reading.digest)
     else:
-        _write(target, page(reading.digest, reading.sets, reading.told, version("lmsi")))
+        _write(target, page(reading.digest, reading.sets, reading.sentence, version("lmsi")))
 
 
 def _check(target: Path, own: bool) -> None:

@@ -93,8 +93,8 @@ def _show(root: RunDir, done: Outcome, json: bool) -> None:
         show(done.results, json, *parts)
     else:
         changes = {e.data: round_changes(e) for e in done.results}
-        told = {"rounds": done.rounds, "changes": changes, "evaluations": done.results}
-        show(told, json, *parts, rounds_section(done.rounds, done.results))
+        fields = {"rounds": done.rounds, "changes": changes, "evaluations": done.results}
+        show(fields, json, *parts, rounds_section(done.rounds, done.results))
     if done.rounds.ended:
         raise _ended(root, done)
     if done.skipped:

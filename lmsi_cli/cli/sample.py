@@ -76,9 +76,9 @@ def _preview(job: Job, progress: Progress, json: bool) -> None:
     from lmsi_cli.stages.dry_run import preview, request_there
 
     if job.model is None:
-        told = request_there(job, progress)
-        text = msgspec.json.format(msgspec.json.encode(told["request"])).decode()
-        show(told, json, Text(text), f"{told['paths']} paths in all")
+        fields = request_there(job, progress)
+        text = msgspec.json.format(msgspec.json.encode(fields["request"])).decode()
+        show(fields, json, Text(text), f"{fields['paths']} paths in all")
         return
     found = preview(job, progress)
     tables = [trial_sheet(found.trial)] if found.trial else []

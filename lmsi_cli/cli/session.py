@@ -71,7 +71,7 @@ def watched(quiet: bool, run: RunDir) -> Iterator[Progress]:
 
 def questions_in(source: str) -> list[Question]:
     """Read a question file; says on stderr what of it could not be taken as it was meant."""
-    return read_questions(source, lambda told: err().print(told, markup=False))
+    return read_questions(source, lambda remark: err().print(remark, markup=False))
 
 
 def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]:
@@ -103,8 +103,8 @@ def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
     if number is not None and not found.root.is_dir():
         raise LmsiError(f"{found.root}: no such round", hint=f"`lmsi report {run.root}` lists them")
     if number is None and found.root != run.root:
-        told = f"{found.root}: its adapter is taken, that of the round that is kept"
-        err().print(told, markup=False)
+        line = f"{found.root}: its adapter is taken, that of the round that is kept"
+        err().print(line, markup=False)
     return found
 
 

@@ -61,10 +61,10 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     with locked(folder), watched(quiet, folder) as progress:
         other = open_run(second) if second else None
         summary, verdict = vote_run(folder, task, settings, progress, exams, labelled, other)
-    told = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
+    fields = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     count = msgspec.structs.replace(vote_section(summary), lines=())  # warnings go to stderr
     judged = verdict_section(verdict)
-    shown = told if json else summary
+    shown = fields if json else summary
     # the verdict comes last: it is what the screen ends on
     word = verdict_line(verdict.verdict)
     show(shown, json, count, *judged.sheets, word, *judged.lines)

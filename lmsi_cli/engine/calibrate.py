@@ -134,8 +134,8 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
         rates = measure_all(model, need, threads, lambda layout: _fits(model, layout))
         if rates:
             known = best(rates)
-            told = {f"{kind.words} {kind.width}": f"{rate:,.0f}" for kind, rate in rates.items()}
-            LOG.info("calibration, tokens/s: %s", told)
+            speeds = {f"{kind.words} {kind.width}": f"{rate:,.0f}" for kind, rate in rates.items()}
+            LOG.info("calibration, tokens/s: %s", speeds)
             remember(file, known)
     return CacheKind(known.width, known.unified, Flash(known.flash)) if known else None
 

@@ -292,8 +292,8 @@ class Encoder:
     @cached_property
     def source(self) -> str:
         """The file's chat template, or an empty string."""
-        told = self.lib.llama_model_chat_template(self.model.raw, None)
-        return str(told.decode(errors="replace")) if told else ""
+        template = self.lib.llama_model_chat_template(self.model.raw, None)
+        return str(template.decode(errors="replace")) if template else ""
 
     @cached_property
     def template(self) -> ChatTemplate:

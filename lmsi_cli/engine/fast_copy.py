@@ -89,7 +89,7 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
     try:
         verdict = recall(_file(model), Verdict) or _judge(model, threads)
         good = verdict.same and (wish == "on" or verdict.faster >= FASTER)
-        LOG.info("%s", told(verdict, good))
+        LOG.info("%s", verdict_words(verdict, good))
         return _made(model, verdict.copy) if good else model
     except (OSError, LmsiError) as e:
         LOG.warning("note: no faster copy of %s: %s", model.name, e)
@@ -112,7 +112,7 @@ def measured(model: Path) -> dict[str, str]:
     }
 
 
-def told(verdict: Verdict, good: bool) -> str:
+def verdict_words(verdict: Verdict, good: bool) -> str:
     """A verdict in words, for ``-v``."""
     if not verdict.copy:
         return "no faster copy: this file's types are fast here, or a copy would be too large"

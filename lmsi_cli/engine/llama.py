@@ -219,9 +219,9 @@ class LlamaModel:
     def piece(self, token: int) -> bytes:
         """The bytes a token writes; control tokens write nothing, but for a thinking block's."""
         if token not in self._pieces:
-            told = self.spelling(token)
-            shown = told in THINKING or not self.is_control(token)
-            self._pieces[token] = told if shown else b""
+            spelt = self.spelling(token)
+            shown = spelt in THINKING or not self.is_control(token)
+            self._pieces[token] = spelt if shown else b""
         return self._pieces[token]
 
     def spelling(self, token: int) -> bytes:

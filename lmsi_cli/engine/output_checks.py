@@ -40,12 +40,12 @@ def first_nan(logprobs: NDArray[np.floating[Any]]) -> int | None:
 
 def not_numbers(question_id: str, model: Path, adapter: str | None) -> LmsiError:
     """Name the files that can be the reason."""
-    told = f"the model computes NaN instead of logits (at question {question_id!r})"
+    problem = f"the model computes NaN instead of logits (at question {question_id!r})"
     if adapter is None:
         hint = "download or convert it again, or use another quantisation of it"
-        return LmsiError(f"{model}: {told}", hint=f"its weights are damaged or overflow: {hint}")
+        return LmsiError(f"{model}: {problem}", hint=f"its weights are damaged or overflow: {hint}")
     hint = "leave the adapter out to see which of the two it is; train it again if it is damaged"
-    return LmsiError(f"{model} with {adapter}: {told}", hint=hint)
+    return LmsiError(f"{model} with {adapter}: {problem}", hint=hint)
 
 
 class Mark:
@@ -114,15 +114,15 @@ def widest(width: int, open_: Callable[[int], T]) -> tuple[T, int]:
     Raises:
         NoMemoryError: Not even one path fits.
     """
-    tried, told = width, ""
+    tried, reason = width, ""
     while True:
         try:
             opened = open_(tried)
         except NoMemoryError as e:
             if tried == 1:
                 raise
-            tried, told = tried // 2, str(e)
+            tried, reason = tried // 2, str(e)
             continue
-        if told:
-            LOG.warning("note: %d paths are drawn side by side, not %d: %s", tried, width, told)
+        if reason:
+            LOG.warning("note: %d paths are drawn side by side, not %d: %s", tried, width, reason)
         return opened, tried

@@ -99,11 +99,11 @@ class ChatTemplate:
             raise self._refusal(e) from None
 
     def _refusal(self, e: Exception) -> LmsiError:
-        told = f"{self.where}: its chat template refuses the prompt"
+        problem = f"{self.where}: its chat template refuses the prompt"
         if self.variables:
             known = f"another value, or none; its variables: {', '.join(self.knows)}"
-            return LmsiError(f"{told} with {', '.join(self.variables)}: {e}", hint=known)
-        return LmsiError(f"{told}: {e}", hint=f"try `--set few_shot=message`, or {OFF}")
+            return LmsiError(f"{problem} with {', '.join(self.variables)}: {e}", hint=known)
+        return LmsiError(f"{problem}: {e}", hint=f"try `--set few_shot=message`, or {OFF}")
 
     @cached_property
     def _wants_lists(self) -> bool:

@@ -25,7 +25,7 @@ from lmsi_cli.generation.filters import REPEATS, Nearness
 from lmsi_cli.records import Record, Vote
 
 Ended = Literal["enough", "effort", "no new questions"]
-TAIL = 0.05  # below and above the quantiles that are told
+TAIL = 0.05  # below and above the quantiles that are shown
 # Alarms. Measured runs are far from all of them (docs/methods.md#questions-of-the-models-own).
 NARROW = 0.5  # of the seeds' share of distinct pairs of words
 COPIES = 0.5  # median likeness to the nearest seed

@@ -114,8 +114,8 @@ def _legend(chart: Chart) -> list[tuple[float, float]]:
 
 def _described(chart: Chart) -> str:
     """The chart in words: what each series begins and ends with."""
-    told = [f"{s.name}: {_ends(s, 'y' in chart.percent)}" for s in chart.series if s.y]
-    return f"{chart.y_label} by {chart.x_label}. " + "; ".join(told)
+    ends = [f"{s.name}: {_ends(s, 'y' in chart.percent)}" for s in chart.series if s.y]
+    return f"{chart.y_label} by {chart.x_label}. " + "; ".join(ends)
 
 
 def _ends(series: Series, percent: bool) -> str:

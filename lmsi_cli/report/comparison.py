@@ -70,11 +70,13 @@ def corrected(p_values: Mapping[str, float]) -> str:
     clear = [f"{name} (p {p_words(p)})" for name, p in adjusted.items() if p < CLEAR]
     lost = [name for name, p in adjusted.items() if p >= CLEAR > p_values[name]]
     count = {0: "none is", 1: "1 is"}.get(len(clear), f"{len(clear)} are")
-    told = f"Of {len(p_values)} comparisons {count} clear after Holm's correction"
-    told += f": {', '.join(clear)}." if clear else "."
+    sentence = f"Of {len(p_values)} comparisons {count} clear after Holm's correction"
+    sentence += f": {', '.join(clear)}." if clear else "."
     if lost:
-        told += f" Alone {' and '.join(lost)} would look clear; among so many chance makes such."
-    return told
+        sentence += (
+            f" Alone {' and '.join(lost)} would look clear; among so many chance makes such."
+        )
+    return sentence
 
 
 def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iterator[Pair]:
@@ -171,8 +173,8 @@ def _words(evaluations: Sequence[Evaluation]) -> str:
     pairs = [(e, p) for e in evaluations for p in e.pairs]
     first = {f"{p.after} on {e.data}": p for e, p in pairs if p.primary}
     lines = " and ".join(dict.fromkeys(p.line for p in first.values())) or "No line"
-    told = [f"{lines} decides.", corrected({n: p.change.p_value for n, p in first.items()})]
+    sentences = [f"{lines} decides.", corrected({n: p.change.p_value for n, p in first.items()})]
     others = len(pairs) - len(first)
     if others > 1:
-        told.append(f"The p-values of the {others} others are corrected among themselves.")
-    return " ".join(filter(None, told))
+        sentences.append(f"The p-values of the {others} others are corrected among themselves.")
+    return " ".join(filter(None, sentences))

@@ -43,12 +43,12 @@ def headline(e: Evaluation) -> Iterator[str]:
             if (f := v.figure(e.primary)) is not None:
                 yield f"{e.data}: {v.model}, {e.primary}: {with_interval(f.accuracy)}% right."
     for p in first:
-        yield _told(p, e)
+        yield _pair_sentence(p, e)
     for model, r in e.rivals.items():
         yield f"{e.data}: {model}: {r.sentence}" if len(e.rivals) > 1 else f"{e.data}: {r.sentence}"
 
 
-def _told(p: Pair, e: Evaluation) -> str:
+def _pair_sentence(p: Pair, e: Evaluation) -> str:
     """One comparison as a sentence."""
     c = p.change
     word = "not clearly different from"

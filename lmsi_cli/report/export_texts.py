@@ -89,8 +89,8 @@ def card_of(run: RunDir, card: Card) -> Card:
 
 def whose(run: RunDir) -> str:
     """Whose votes the adapter of a run learned from, in the genitive."""
-    told = teacher_of(run)
-    return f"{Path(str(told['model'])).name}'s" if told else "its own"
+    teacher = teacher_of(run)
+    return f"{Path(str(teacher['model'])).name}'s" if teacher else "its own"
 
 
 def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -106,9 +106,9 @@ def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield from ((n, str(training[n])) for n in ("examples", "steps", "final_loss") if n in training)
 
 
-def _section(told: dict[str, Any], *names: str) -> dict[str, Any]:
+def _section(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     """A part of a JSON object; empty if it is not there or no object."""
-    found: Any = told
+    found: Any = fields
     for name in names:
         found = found.get(name, {}) if isinstance(found, dict) else {}
     return found if isinstance(found, dict) else {}
@@ -223,7 +223,7 @@ def template(task: Task) -> str:
 
 
 def _parameters(s: SamplingConfig) -> Mapping[str, str]:
-    """Ollama's own defaults are others, so all are told; it penalises repetition, lmsi does not."""
+    """Ollama's defaults are others, so all are given; it penalises repetition, lmsi does not."""
     return {
         "temperature": f"{s.temperature:g}",
         "top_k": f"{s.top_k}",

@@ -31,18 +31,18 @@ CHUNK = 20  # questions whose paths are unpacked together
 class Packed(NamedTuple):
     """What the template needs of the questions."""
 
-    told: str
+    sentence: str
     sets: list[str]
     blobs: dict[str, str]
 
 
-def page(digest: Digest, sets: Sequence[QuestionSet], told: str, version: str) -> str:
+def page(digest: Digest, sets: Sequence[QuestionSet], sentence: str, version: str) -> str:
     """The whole file.
 
     Args:
         digest: All but the questions.
         sets: Questions to browse; sets without any are left out.
-        told: A sentence on what can be browsed.
+        sentence: A sentence on what can be browsed.
         version: Of lmsi.
     """
     import jinja2
@@ -60,7 +60,7 @@ def page(digest: Digest, sets: Sequence[QuestionSet], told: str, version: str) -
     return env.get_template("page.html.j2").render(
         digest=digest,
         verdict_tone=VERDICTS.get(digest.verdict or "", ""),
-        questions=_packed([s for s in sets if s.questions], told),
+        questions=_packed([s for s in sets if s.questions], sentence),
         version=version,
         plotted=plotted,
         figures=chart_sheet,
@@ -81,7 +81,7 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _packed(sets: Sequence[QuestionSet], told: str) -> Packed | None:
+def _packed(sets: Sequence[QuestionSet], sentence: str) -> Packed | None:
     if not sets:
         return None
     blobs: dict[str, str] = {}
@@ -91,7 +91,7 @@ def _packed(sets: Sequence[QuestionSet], told: str) -> Packed | None:
         for first in range(0, len(one.questions), CHUNK):
             paths = [q.paths for q in one.questions[first : first + CHUNK]]
             blobs[f"set{number}-{first // CHUNK}"] = _pack(paths)
-    return Packed(told, [s.name for s in sets], blobs)
+    return Packed(sentence, [s.name for s in sets], blobs)
 
 
 def _row(number: int, question: QuestionView) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
     Args:
         a: The first, "before".
         b: The second, "after".
-        line: Whose flips are told; empty: the line that decides, or the first that both have.
+        line: Whose flips are listed; empty: the line that decides, or the first that both have.
         intersect: Compare the questions that both have, where they differ.
         seed: Of the bootstrap.
 
@@ -149,7 +149,8 @@ def _common_lines(a: Side, b: Side) -> list[str]:
     lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
     if not lines:
         raise LmsiError(
-            f"{a.name} and {b.name} have no line in common: {_told(a.variant)}; {_told(b.variant)}",
+            f"{a.name} and {b.name} have no line in common: "
+            f"{_figure_names(a.variant)}; {_figure_names(b.variant)}",
             hint="evaluate both with the same --modes and --paths",
         )
     return lines
@@ -168,7 +169,7 @@ def _made_of(side: Side) -> dict[str, str]:
     e, v = side.evaluation, side.variant
     source, sampled = e.source, any(f.mode == "sc" for f in v.figures)
     settings = {k: x for k, x in e.settings.items() if k not in SPEED | {"temperature", "scale"}}
-    told: dict[str, Any] = {
+    parts: dict[str, Any] = {
         "program": e.imported.program if e.imported else "lmsi",
         "model": _file(source.get("file"), source.get("sha256")),
         "tokenizer": str(source.get("tokenizer_sha256") or UNKNOWN)[:8],
@@ -180,7 +181,7 @@ def _made_of(side: Side) -> dict[str, str]:
         **settings,
         **{f"version of {k}": x for k, x in e.versions.items()},
     }
-    return {k: _plain(x) for k, x in told.items()}
+    return {k: _plain(x) for k, x in parts.items()}
 
 
 def _file(name: object, sha256: object) -> str:
@@ -193,7 +194,7 @@ def _plain(value: Any) -> str:  # noqa: ANN401 - any setting
     return UNKNOWN if value in (None, "") else str(value)
 
 
-def _told(variant: Variant) -> str:
+def _figure_names(variant: Variant) -> str:
     return ", ".join(f.name for f in variant.figures) or NONE
 
 

@@ -2,8 +2,8 @@
 
 Knows records, words, and the task's way of reading answers; no files. A question of the run:
 
-    QuestionView(id="q7", question="...", told="winner 42, share 81% ...", kinds=("kept",),
-                 ballots=(("42", 13), ("44", 3)), paths=(PathView(told="path 0: 42 ..."),), ...)
+    QuestionView(id="q7", question="...", line="winner 42, share 81% ...", kinds=("kept",),
+                 ballots=(("42", 13), ("44", 3)), paths=(PathView(line="path 0: 42 ..."),), ...)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HALF = 0.5
 class PathView(Record, frozen=True, kw_only=True):
     """A path as it is shown; ``text[start:end]`` is its answer, if that was found."""
 
-    told: str
+    line: str
     text: str
     start: int | None = None
     end: int | None = None
@@ -46,7 +46,7 @@ class QuestionView(Record, frozen=True, kw_only=True):
 
     id: str
     question: str
-    told: str
+    line: str
     kinds: tuple[str, ...]
     paths: tuple[PathView, ...]
     family: str | None = None
@@ -81,12 +81,12 @@ def locate(
     text: str, answer: str | None, question: Question, task: Task
 ) -> tuple[int | None, int | None]:
     """The place of ``answer`` in ``text``; a text that is read otherwise now has none."""
-    told = asked(task, question.question)
-    second = extract_second(text, task.kind, told, task.second_trigger, task.trigger)
+    asked_question = asked(task, question.question)
+    second = extract_second(text, task.kind, asked_question, task.second_trigger, task.trigger)
     if second is not None and second.value == answer:
         return second.start, second.end
     said = answer_part(text)
-    found = extract(said, task.kind, task.trigger, told)
+    found = extract(said, task.kind, task.trigger, asked_question)
     if found is None or found.value != answer:
         return None, None
     thought = len(text) - len(said)
@@ -108,7 +108,7 @@ def run_question(
         id=question.id,
         question=question.question,
         family=question.family,
-        told=f"{len(paths)} paths, no vote yet",
+        line=f"{len(paths)} paths, no vote yet",
         kinds=("no vote yet",),
         paths=tuple(_path(p, question, task, vote) for p in paths),
     )
@@ -116,7 +116,7 @@ def run_question(
         return view
     return msgspec.structs.replace(
         view,
-        told=vote_line(vote),
+        line=vote_line(vote),
         kinds=tuple(_kinds(vote)),
         winner=vote.predicted_answer,
         share=vote.share,
@@ -158,8 +158,8 @@ def _kinds(vote: Vote) -> Iterator[str]:
 def _path(path: Path, question: Question, task: Task, vote: Vote | None) -> PathView:
     start, end = locate(path.text, path.predicted_answer, question, task)
     kept = vote is not None and path.path in vote.kept
-    told = path_line(path, vote)
-    return PathView(told=told, text=path.text, start=start, end=end, kept=kept)
+    line = path_line(path, vote)
+    return PathView(line=line, text=path.text, start=start, end=end, kept=kept)
 
 
 def exam_set(exam: Exam, task: Task, most: int) -> QuestionSet:
@@ -215,7 +215,7 @@ def _examined(
         id=q.id,
         question=q.question,
         family=q.family,
-        told=f"{kind}; right answer {q.gold}; {firsts}",
+        line=f"{kind}; right answer {q.gold}; {firsts}",
         kinds=(kind,),
         winner=q.gold,
         share=ballots[0][1] / sum(n for _, n in ballots) if ballots else 0.0,
@@ -238,5 +238,5 @@ def _answers(
             way = GREEDY_NAMES.get(a.mode, f"path {a.path}")
             mark = RIGHT if a.correct else WRONG
             start, end = locate(a.text, a.predicted_answer, question, task)
-            told = f"{model}, {way}: {a.predicted_answer or 'no answer'}, {mark}"
-            yield PathView(told=told, text=a.text, start=start, end=end, kept=a.correct)
+            line = f"{model}, {way}: {a.predicted_answer or 'no answer'}, {mark}"
+            yield PathView(line=line, text=a.text, start=start, end=end, kept=a.correct)

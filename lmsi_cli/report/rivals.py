@@ -103,30 +103,30 @@ def _sentence(r: Rivalry) -> str:
     best = max(r.rungs, key=lambda x: x.accuracy.value)
     at = next(x for x in r.rungs if x.k == r.votes)
     span = f" (it clearly beats {r.beaten}; up to {r.within} are not clearly better)"
-    told = (
+    sentence = (
         f"The adapter's single answer is as good as {_votes(r.votes)} of the base or at most "
         f"{100 * MARGIN:.0f} points worse: {points(at.change)}"
         f"{'' if r.beaten == r.within else span}, at {_part(r.tokens, at.tokens)} of the tokens "
         f"and {_part(r.seconds, at.seconds)} of the time."
     )
     if best.k > r.within:
-        told += f" {_votes(best.k)} of the base are clearly better: {points(best.change)}."
-    return told
+        sentence += f" {_votes(best.k)} of the base are clearly better: {points(best.change)}."
+    return sentence
 
 
 def _no_votes(r: Rivalry) -> str:
     """Clearly worse than one path, or too few questions to tell."""
     first = r.rungs[0]
-    told = f"{points(first.change)}, p {p_words(first.p_value)}"
+    figures = f"{points(first.change)}, p {p_words(first.p_value)}"
     if r.within == 0:
         return (
-            f"The adapter's single answer is not as good as one sampled path of the base: {told}; "
-            "it replaces no votes."
+            f"The adapter's single answer is not as good as one sampled path of the base: "
+            f"{figures}; it replaces no votes."
         )
     return (
         f"{first.change.n} questions are too few to tell whether the adapter's single answer is "
         f"as good as one sampled path of the base or more than {100 * MARGIN:.0f} points worse: "
-        f"{told}."
+        f"{figures}."
     )
 
 
@@ -268,18 +268,18 @@ def _row(name: str, c: Contestant, scores: list[float], groups: Groups) -> Row:
 
 
 def _lesson(over: Paired, trained: Paired | None) -> str:
-    told = f"The trained student {_against(over)} the teacher that it learned from"
+    sentence = f"The trained student {_against(over)} the teacher that it learned from"
     if trained is None:
         return (
-            f"{told}. The teacher was not trained on its own paths: with that it might have gained "
-            "as much or more, so this is no comparison of the two."
+            f"{sentence}. The teacher was not trained on its own paths: with that it might have "
+            "gained as much or more, so this is no comparison of the two."
         )
-    told += f", and {_against(trained)} the teacher after its own training"
+    sentence += f", and {_against(trained)} the teacher after its own training"
     if _clear(trained) > 0:
-        return f"{told}: it has beaten its teacher, trained or not."
+        return f"{sentence}: it has beaten its teacher, trained or not."
     if _clear(over) > 0:
-        return f"{told}: it passed an untrained teacher, which is no victory over the teacher."
-    return f"{told}: what it has learned is the teacher's, in a smaller size."
+        return f"{sentence}: it passed an untrained teacher, which is no victory over the teacher."
+    return f"{sentence}: what it has learned is the teacher's, in a smaller size."
 
 
 def _beside(own: Paired | None) -> str:

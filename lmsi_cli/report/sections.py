@@ -124,12 +124,14 @@ def kept_line(s: VoteSummary) -> str:
 
 
 def training_section(
-    told: Mapping[str, Any] | None, losses: Sequence[tuple[float, float]], others: Sequence[Series]
+    result: Mapping[str, Any] | None,
+    losses: Sequence[tuple[float, float]],
+    others: Sequence[Series],
 ) -> Section:
     """What was trained, and that it works.
 
     Args:
-        told: The adapter's own ``result``: ``summary`` and ``proof``; None while it trains.
+        result: The adapter's own ``result``: ``summary`` and ``proof``; None while it trains.
         losses: Step and loss of each step.
         others: Further curves over steps, such as the loss on held-out questions.
     """
@@ -137,15 +139,15 @@ def training_section(
     return Section(
         key="training",
         title="Training",
-        lines=(unfinished,) if told is None else (),
-        sheets=() if told is None else (training_sheet(told),),
+        lines=(unfinished,) if result is None else (),
+        sheets=() if result is None else (training_sheet(result),),
         charts=tuple(_loss(losses, others)),
     )
 
 
-def training_sheet(told: Mapping[str, Any]) -> Sheet:
-    """What was trained, and the proof that it works; ``told`` as in ``training_section``."""
-    t, p = told["summary"], told["proof"]
+def training_sheet(result: Mapping[str, Any]) -> Sheet:
+    """What was trained, and the proof that it works; ``result`` as in ``training_section``."""
+    t, p = result["summary"], result["proof"]
     on_device = "" if t["device"] == "cpu" else f", {t['peak_device_mib']} MiB on {t['device']}"
     if t.get("processes", 1) > 1:
         on_device += f", in each of {t['processes']} processes"

@@ -36,7 +36,7 @@ def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = 
         a: A result file or a run folder, whose last model is compared.
         b: Another, or the same.
         data: As in ``find_result``.
-        line: Whose flips are told; by default the one that decides.
+        line: Whose flips are listed; by default the one that decides.
         intersect: Compare the questions that both have.
 
     Raises:
@@ -102,12 +102,12 @@ def _self_taught(other: Evaluation, student: Path, own: Path, data: str, line: s
 
 def _check_taught(one: Evaluation, teacher: Path, student: Path) -> None:
     """Refuse a teacher that is known not to be this student's."""
-    told = teacher_of(RunDir(student)) if student.is_dir() else None
-    if told and one.source and one.source.get("sha256") != told["model_sha256"]:
+    origin = teacher_of(RunDir(student)) if student.is_dir() else None
+    if origin and one.source and one.source.get("sha256") != origin["model_sha256"]:
         raise LmsiError(
-            f"{student}: learned from the votes of {told['run']}, not from those of "
+            f"{student}: learned from the votes of {origin['run']}, not from those of "
             f"{one.source.get('file')}",
-            hint=f"`lmsi compare {told['run']} {student} --distilled`",
+            hint=f"`lmsi compare {origin['run']} {student} --distilled`",
         )
 
 

@@ -142,10 +142,10 @@ def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:
         LmsiError: There is no vote yet, the paths are not there, the run is itself a student's, or
             the student is the model that drew its paths.
     """
-    if told := teacher_of(teacher):
+    if origin := teacher_of(teacher):
         raise LmsiError(
             f"{teacher.root}: this is a student's folder; the paths are its teacher's",
-            hint=f"give the teacher's run: `lmsi train {told['run']} --student {model}`",
+            hint=f"give the teacher's run: `lmsi train {origin['run']} --student {model}`",
         )
     for file in (teacher.votes, teacher.paths, teacher.questions):
         if not file.exists():

@@ -200,8 +200,8 @@ def _result_key(exam: Exam, variants: Sequence[Variant]) -> str:
     return _hash([keys, config.modes, config.paths, config.seeds[0], asked])
 
 
-def _hash(told: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:8]
+def _hash(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:8]
 
 
 class _Sitting:

@@ -64,7 +64,7 @@ class ExemplarsSummary(Record, frozen=True, kw_only=True):
     share: float
 
 
-class Choice(NamedTuple):
+class SeedExemplar(NamedTuple):
     """A seed's exemplar, the kind of the path that it is made of, and the winner's share."""
 
     exemplar: Exemplar
@@ -124,22 +124,22 @@ def write_exemplars(
     Raises:
         LmsiError: No seed's winner has the share, or too few seeds do; nothing is written then.
     """
-    told, chosen = Counter[str](), list[Choice]()
+    counts, chosen = Counter[str](), list[SeedExemplar]()
     with paths_by_question(run) as paths:
         for q in sorted(seeds, key=lambda q: path_seed(config.seed, f"{STREAM} {q.id}", 0)):
             own = [p for p in paths.get(q.id) if p.path < config.paths]
             found = choose(q, own, task, config) if own else ""
-            chosen += [found] if isinstance(found, Choice) else []
-            told[TAKEN if isinstance(found, Choice) else found] += 1
-    _check_enough(len(chosen), told, config, run)
+            chosen += [found] if isinstance(found, SeedExemplar) else []
+            counts[TAKEN if isinstance(found, SeedExemplar) else found] += 1
+    _check_enough(len(chosen), counts, config, run)
     used = chosen[: config.needed]
     write_atomic(out, task_text([c.exemplar for c in used], task, config, out.stem))
     return ExemplarsSummary(
         file=str(out),
-        seeds=told.total() - told[""],
-        undecided=told[UNDECIDED],
-        below=told[BELOW],
-        unfit=told[UNFIT],
+        seeds=counts.total() - counts[""],
+        undecided=counts[UNDECIDED],
+        below=counts[BELOW],
+        unfit=counts[UNFIT],
         spare=len(chosen) - len(used),
         templates=config.templates,
         shots=config.shots,
@@ -150,7 +150,7 @@ def write_exemplars(
 
 def choose(
     question: Question, paths: Sequence[Path], task: Task, config: ExemplarsConfig
-) -> Choice | str:
+) -> SeedExemplar | str:
     """The exemplar that a seed's paths make; or why there is none.
 
     A single path is the paper's greedy one and is taken as it is, whatever its arithmetic.
@@ -165,7 +165,7 @@ def choose(
         rationale = re.sub(r"\s*\n\s*", "\n", rationale_of(task, path))
         made = Exemplar(question=clean(question.question), rationale=rationale, answer=winner)
         if path.extract_rule != CUT_OFF and not wrong_exemplar(made, task):
-            return Choice(made, KINDS[holds(path)], held.share)
+            return SeedExemplar(made, KINDS[holds(path)], held.share)
     return UNFIT
 
 
@@ -178,10 +178,10 @@ def _in_order(paths: Sequence[Path]) -> list[Path]:
     return sorted(paths, key=key)
 
 
-def _check_enough(found: int, told: Counter[str], config: ExemplarsConfig, run: RunDir) -> None:
+def _check_enough(found: int, counts: Counter[str], config: ExemplarsConfig, run: RunDir) -> None:
     if found >= config.needed:
         return
-    why = ", ".join(f"{told[name]} {name}" for name in (UNDECIDED, BELOW, UNFIT) if told[name])
+    why = ", ".join(f"{counts[name]} {name}" for name in (UNDECIDED, BELOW, UNFIT) if counts[name])
     share = f"{config.min_share:.0%}"
     if not found:
         raise LmsiError(
@@ -205,9 +205,9 @@ def task_text(exemplars: Sequence[Exemplar], task: Task, config: ExemplarsConfig
     """Write a task file: the words of ``task``, and exemplars in templates of ``config.shots``."""
     import tomli_w
 
-    told = [msgspec.to_builtins(e) for e in exemplars]
-    sets = [told[i : i + config.shots] for i in range(0, len(told), config.shots)]
-    own: dict[str, Any] = {"exemplars": told}
+    entries = [msgspec.to_builtins(e) for e in exemplars]
+    sets = [entries[i : i + config.shots] for i in range(0, len(entries), config.shots)]
+    own: dict[str, Any] = {"exemplars": entries}
     if len(sets) > 1:
         own = {"templates": [{"exemplars": s} for s in sets]}
     text: str = tomli_w.dumps({**_words(task, name), **own}, multiline_strings=True)

@@ -228,9 +228,9 @@ class _Exporter:
         apart = gap(torch_logits(hf.load_merged(self.folder), "fp32")(self.prompts, True), wanted)
         noise = _noise_of_training(self.run)
         agree("the merged folder", apart, moved, noise)
-        remark = f"Tokenizer: {tokenizer.told}."
+        remark = f"Tokenizer: {tokenizer.note}."
         if not tokenizer.written:
-            remark = f"No tokenizer is in this folder: {tokenizer.told}. Take the original model's."
+            remark = f"No tokenizer is in this folder: {tokenizer.note}. Take the original model's."
         use = "transformers: `AutoModelForCausalLM.from_pretrained(folder)`."
         return _Made(distances(moved, apart, noise, "PyTorch from llama.cpp"), [remark], use)
 

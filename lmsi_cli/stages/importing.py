@@ -87,8 +87,8 @@ def import_evaluation(
     paths = max(len(s.texts) for s in samples)
     mode = "sc" if paths > 1 else mode
     answers = [a for s in samples for a in _answers(s, task, gold[s.question.id], mode)]
-    told = msgspec.json.encode([answers, msgspec.to_builtins(task), list(gold.items())])
-    key = hashlib.sha256(told).hexdigest()[:8]
+    content = msgspec.json.encode([answers, msgspec.to_builtins(task), list(gold.items())])
+    key = hashlib.sha256(content).hexdigest()[:8]
     kept = run.eval_answers(f"{NAME}-{name}-{key}")
     marking = Marking(name, questions, line_of(mode, paths))
     marking.add(Model(NAME), [(Way(0.0, 0, mode != "sc"), kept.name, answers)])
@@ -104,8 +104,8 @@ def import_evaluation(
 def _answers(sample: Sample, task: Task, gold: str, mode: Mode) -> list[Answer]:
     """Read each text; what it cost is not known."""
     question = sample.question
-    told = asked(task, question.question)
-    found = [extract(answer_part(t), task.kind, task.trigger, told) for t in sample.texts]
+    asked_question = asked(task, question.question)
+    found = [extract(answer_part(t), task.kind, task.trigger, asked_question) for t in sample.texts]
     return [
         Answer(
             question_id=question.id,

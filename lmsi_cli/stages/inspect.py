@@ -130,8 +130,8 @@ def _status(run: RunDir) -> Status | None:
 
 
 def _sampled(run: RunDir) -> str | None:
-    if told := teacher_of(run):
-        return f"a student of {File(told['model']).name}, by the votes of {told['run']}"
+    if teacher := teacher_of(run):
+        return f"a student of {File(teacher['model']).name}, by the votes of {teacher['run']}"
     if not run.paths.exists():
         return None
     asked = run.load_settings().get("sample", {}).get("paths", 0)
@@ -142,16 +142,17 @@ def _sampled(run: RunDir) -> str | None:
 def _voted(run: RunDir) -> str | None:
     if not run.vote_summary.exists():
         return None
-    told = read_object(run.vote_summary)
-    kept = f"{told['kept_paths']:,} paths of {told['kept_questions']:,} questions kept"
+    summary = read_object(run.vote_summary)
+    kept = f"{summary['kept_paths']:,} paths of {summary['kept_questions']:,} questions kept"
     verdict = read_object(run.verdict)["verdict"] if run.verdict.exists() else None
     return f"{kept}; verdict: {verdict}" if verdict else kept
 
 
 def _trained(run: RunDir) -> str | None:
     if run.adapter_origin.exists():
-        told: dict[str, Any] = read_object(run.adapter_origin)["result"]["summary"]
-        return f"{told['steps']:,} steps, loss {told['first_loss']:.3g} to {told['final_loss']:.3g}"
+        summary: dict[str, Any] = read_object(run.adapter_origin)["result"]["summary"]
+        first, final = summary["first_loss"], summary["final_loss"]
+        return f"{summary['steps']:,} steps, loss {first:.3g} to {final:.3g}"
     if run.train_log.exists():
         return f"{_lines(run.train_log):,} steps so far"
     return None

@@ -247,7 +247,7 @@ def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> Sam
             choice = choose(settings.chat, Encoder(words), settings.template_var)
         asking = ask(job.task, choice, settings, job.questions, known)
         begun = as_begun(run, settings) if known else settings
-        pool = cluster.Pool(ray, _worker_job(job, asking, begun, room.threads), room)
+        pool = cluster.Pool(ray, _worker_setup(job, asking, begun, room.threads), room)
         progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
         pool.ready()
         alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
@@ -255,7 +255,9 @@ def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> Sam
         return sample_in_pool(job.questions, pool, alone, run, progress)
 
 
-def _worker_job(job: Job, asking: Asking, begun: SampleConfig, threads: int) -> cluster.Job:
+def _worker_setup(
+    job: Job, asking: Asking, begun: SampleConfig, threads: int
+) -> cluster.WorkerSetup:
     """What each worker does: as the run was begun, with its own share of the CPUs."""
     assert job.model is not None
     kind = {name: getattr(begun, name) for name in ("kv", "flash_attn", "fast_copy")}
@@ -264,7 +266,7 @@ def _worker_job(job: Job, asking: Asking, begun: SampleConfig, threads: int) -> 
     files = {str(job.model.path.absolute()): sha256_file(job.model.path)}
     if drawing:
         files[drawing["adapter"]] = drawing["adapter_sha256"]
-    return cluster.Job(files, settings, asking.task, cluster.shown_of(job.asked))
+    return cluster.WorkerSetup(files, settings, asking.task, cluster.shown_of(job.asked))
 
 
 def _check_engine(settings: SampleConfig) -> None:
@@ -314,6 +316,6 @@ def model_of(run: RunDir) -> Model:
 
 def _again(run: RunDir) -> str:
     """The command that takes a run folder up again with its model in another place."""
-    if told := teacher_of(run):
-        return f"lmsi train {told['run']} --student MODEL -o {run.root}"
+    if teacher := teacher_of(run):
+        return f"lmsi train {teacher['run']} --student MODEL -o {run.root}"
     return f"lmsi sample {run.questions} -m MODEL -o {run.root}"

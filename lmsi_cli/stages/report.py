@@ -56,11 +56,11 @@ from lmsi_cli.voting import VoteSummary
 
 
 class Reading(NamedTuple):
-    """What a report is made of; ``told`` says what can be browsed."""
+    """What a report is made of; ``sentence`` says what can be browsed."""
 
     digest: Digest
     sets: list[QuestionSet]
-    told: str
+    sentence: str
 
 
 def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
@@ -99,10 +99,10 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
         sections=tuple(sections),
         data=msgspec.to_builtins(data),
     )
-    browsed, told = _questions(run, task, questions)
+    browsed, sentence = _questions(run, task, questions)
     sets = [QuestionSet("questions of the run", "run", browsed)]
     sets += [exam_set(exam, task, questions) for exam in exams]
-    return Reading(digest, sets, told)
+    return Reading(digest, sets, sentence)
 
 
 def _rounds(rounds: Rounds, exams: Sequence[Exam]) -> Section:
@@ -131,9 +131,9 @@ def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
 
 
 def _origin(run: RunDir) -> Iterator[str]:
-    if told := teacher_of(run):
-        name = File(told["model"]).name
-        yield f"A student: it learned from the votes of {name} in {told['run']}."
+    if teacher := teacher_of(run):
+        name = File(teacher["model"]).name
+        yield f"A student: it learned from the votes of {name} in {teacher['run']}."
 
 
 def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]:
@@ -159,13 +159,13 @@ def _missing(run: RunDir) -> Iterator[str]:
 
 
 def _training(run: RunDir) -> Iterator[Section]:
-    told = read_object(run.adapter_origin)["result"] if run.adapter_origin.exists() else None
+    result = read_object(run.adapter_origin)["result"] if run.adapter_origin.exists() else None
     losses = [
         (float(line.step), line.loss)
         for line in (read_records(run.train_log, LogLine) if run.train_log.exists() else ())
     ]
-    if told is not None or losses:
-        yield training_section(told, losses, list(_validated(run)))
+    if result is not None or losses:
+        yield training_section(result, losses, list(_validated(run)))
 
 
 def _validated(run: RunDir) -> Iterator[Series]:
@@ -179,8 +179,8 @@ def _validated(run: RunDir) -> Iterator[Series]:
 
 def commands(run: RunDir, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The commands that repeat a run; settings that are as by default are left out."""
-    if told := settings.get(TEACHER):
-        yield from _taught(run, told, settings)
+    if teacher := settings.get(TEACHER):
+        yield from _taught(run, teacher, settings)
         return
     name = shlex.quote(str(run.root))
     for stage, kind in TABLES.items():
@@ -190,16 +190,16 @@ def commands(run: RunDir, settings: Mapping[str, Mapping[str, Any]]) -> Iterator
 
 
 def _taught(
-    run: RunDir, told: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
+    run: RunDir, teacher: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
     """The same for a student: the teacher's commands first."""
     others = {"sample": TEACHER_SAMPLE, "vote": TEACHER_VOTE}
     own = {stage: settings[name] for stage, name in others.items() if name in settings}
-    yield from commands(RunDir(told["run"]), own)
+    yield from commands(RunDir(teacher["run"]), own)
     student = {"student": settings["sample"]["model"], "out": str(run.root)}
     flags = [f"--{name} {shlex.quote(value)}" for name, value in student.items()]
     flags += _flags(settings.get("train", {}), TABLES["train"])
-    yield " ".join(["lmsi train", shlex.quote(told["run"]), *flags])
+    yield " ".join(["lmsi train", shlex.quote(teacher["run"]), *flags])
 
 
 def _flags(table: Mapping[str, Any], kind: type[Config]) -> Iterator[str]:
@@ -211,8 +211,8 @@ def _flags(table: Mapping[str, Any], kind: type[Config]) -> Iterator[str]:
         if isinstance(value, bool):
             yield flag if value else f"--no-{flag[2:]}"
         else:
-            told = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield f"{flag} {shlex.quote(told)}"
+            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{flag} {shlex.quote(text)}"
 
 
 def _questions(run: RunDir, task: Task, most: int) -> tuple[list[QuestionView], str]:

@@ -274,7 +274,7 @@ def _nobody_votes(run: RunDir, tally: Tally, task: Task) -> LmsiError:
             "--no-check-equations lets them vote",
         ),
     }
-    told = ", ".join(f"{n} {what}" for what, (n, _) in reasons.items() if n)
+    counts = ", ".join(f"{n} {what}" for what, (n, _) in reasons.items() if n)
     hint = max(reasons.values())[1]
     paths = tally.sums["paths"]
-    return LmsiError(f"{run.paths}: none of {paths} paths can vote: {told}", hint=hint)
+    return LmsiError(f"{run.paths}: none of {paths} paths can vote: {counts}", hint=hint)

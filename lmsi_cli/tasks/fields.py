@@ -86,8 +86,8 @@ def _answer(where: str, value: object) -> tuple[str | None, str]:
         return None, value.why
     if value is not None and not _filled(value):
         return None, "it is NaN"
-    told = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-    return _text(where, "answer", told), ""
+    answer = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+    return _text(where, "answer", answer), ""
 
 
 def _id(where: str, value: object) -> str | None:

@@ -94,10 +94,10 @@ def _entry(row: Row, layout: str | None) -> dict[str, Any]:
 
 def _prompt(fields: dict[str, Any]) -> object:
     """What the model was shown; older files hold lists, newer ones named arguments."""
-    told = fields.get("arguments")
-    while isinstance(told, list | dict) and told:
-        told = next(iter(told.values() if isinstance(told, dict) else told))
-    return told or ""
+    prompt = fields.get("arguments")
+    while isinstance(prompt, list | dict) and prompt:
+        prompt = next(iter(prompt.values() if isinstance(prompt, dict) else prompt))
+    return prompt or ""
 
 
 def _texts(row: Row) -> Iterator[str]:

@@ -95,8 +95,8 @@ def _first_template(fields: dict[str, Any]) -> dict[str, Any]:
     return {"exemplars": first.get("exemplars", ())} if isinstance(first, dict) else {}
 
 
-def _unsound(path: Path, told: str) -> LmsiError:
-    return LmsiError(f"{path}: {told}", hint=SOUND)
+def _unsound(path: Path, problem: str) -> LmsiError:
+    return LmsiError(f"{path}: {problem}", hint=SOUND)
 
 
 def _mistakes(task: Task) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _mistakes(task: Task) -> Iterator[str]:
     for n, template in enumerate(task.templates, 1):
         if not template.exemplars:
             yield f"template {n}: exemplars: there is none"
-        yield from (f"template {n}: {told}" for told in _misread(template.exemplars, task))
+        yield from (f"template {n}: {mistake}" for mistake in _misread(template.exemplars, task))
     if not task.templates:
         yield from _misread(task.exemplars, task)
 
@@ -148,8 +148,8 @@ def converted(fields: Any, kind: type[AnyRecord], where: str, hint: str) -> AnyR
         known = {*kind.__struct_fields__, *Template.__struct_fields__, *Exemplar.__struct_fields__}
         near = difflib.get_close_matches(unknown[1], sorted(known), 1) if unknown else []
         meant = f" (did you mean `{near[0]}`?)" if near else ""
-        told = str(e).removeprefix("Object contains ")
-        raise LmsiError(f"{where}: {told}{meant}", hint=hint) from None
+        message = str(e).removeprefix("Object contains ")
+        raise LmsiError(f"{where}: {message}{meant}", hint=hint) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -179,10 +179,10 @@ def _drop_answer(answer: Fields) -> str | None:
 def _inference(
     premise: str, hypothesis: str, label: object, labels: dict[str, str]
 ) -> dict[str, str | None]:
-    told = ", ".join(f'"{word}"' for word in dict.fromkeys(labels.values()))
+    choices = ", ".join(f'"{word}"' for word in dict.fromkeys(labels.values()))
     question = (
         f"Premise: {premise.strip()}\nHypothesis: {hypothesis.strip()}\n"
-        f"Does the premise show that the hypothesis is true? Answer with one of {told}."
+        f"Does the premise show that the hypothesis is true? Answer with one of {choices}."
     )
     return {"question": question, "answer": _label(label, labels)}
 

@@ -76,10 +76,10 @@ def _owners(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         home, leaf = name.split(".")[-2:]
         homes.setdefault(leaf, {})[f"{home}.{leaf}"] = name
-    told: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for leaf, places in homes.items():
-        told |= {leaf: next(iter(places.values()))} if len(places) == 1 else places
-    return told
+        owners |= {leaf: next(iter(places.values()))} if len(places) == 1 else places
+    return owners
 
 
 def last(model: nn.Module, layers: int | str) -> list[int] | None:

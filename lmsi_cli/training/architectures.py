@@ -102,17 +102,17 @@ def rope(meta: GgufMeta) -> Settings:
     """Rotary settings in transformers' spelling, without Llama 3's factors: those are a tensor."""
     v = meta.values
     width = int(v.get("rope.dimension_count", meta.head_size))
-    told: Settings = {
+    rotary: Settings = {
         "rope_theta": float(v.get("rope.freq_base", 10_000.0)),
         "rope_type": "default",
         "partial_rotary_factor": width / max(1, meta.head_size),
     }
     kind, factor = v.get("rope.scaling.type", "none"), v.get("rope.scaling.factor")
     if kind in ("linear", "yarn") and factor:
-        told |= {"rope_type": kind, "factor": float(factor)}
+        rotary |= {"rope_type": kind, "factor": float(factor)}
     if kind == "yarn" and factor:
-        told |= _yarn(meta)
-    return told
+        rotary |= _yarn(meta)
+    return rotary
 
 
 def _yarn(meta: GgufMeta) -> Settings:
@@ -163,13 +163,13 @@ def _starcoder2(meta: GgufMeta) -> Settings:
 def _phi3(meta: GgufMeta) -> Settings:
     v = meta.values
     original = int(v.get("rope.scaling.original_context_length", v["context_length"]))
-    told = rope(meta)
+    rotary = rope(meta)
     if meta.long_rope is not None:
-        told["rope_type"] = "longrope"
-        told["short_factor"], told["long_factor"] = meta.long_rope
-        told["attention_factor"] = float(v.get("rope.scaling.attn_factor", 1.0))
+        rotary["rope_type"] = "longrope"
+        rotary["short_factor"], rotary["long_factor"] = meta.long_rope
+        rotary["attention_factor"] = float(v.get("rope.scaling.attn_factor", 1.0))
     return {
-        "rope_parameters": told,
+        "rope_parameters": rotary,
         "original_max_position_embeddings": original,
         "sliding_window": None,  # llama.cpp attends to everything
     }

@@ -48,7 +48,7 @@ class Tokenizer(NamedTuple):
     """Whether there is one in the folder, and how it compares or why it is missing."""
 
     written: bool
-    told: str
+    note: str
 
 
 def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
@@ -123,10 +123,10 @@ def save_tokenizer(
     if [t for t in other if t not in loose]:
         _forget(out)
         return Tokenizer(False, f"transformers' own gives other ids, as for {other[0][:40]!r}")
-    told = f"the same ids as llama.cpp's on {len(TEXTS) + len(texts) - len(other)} texts"
+    note = f"the same ids as llama.cpp's on {len(TEXTS) + len(texts) - len(other)} texts"
     if other or list(read(DECOMPOSED)["input_ids"]) != encode(DECOMPOSED):
-        told += "; other ones for characters that are written as letter and accent apart"
-    return Tokenizer(True, told)
+        note += "; other ones for characters that are written as letter and accent apart"
+    return Tokenizer(True, note)
 
 
 def _forget(out: Path) -> None:

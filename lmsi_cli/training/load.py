@@ -54,7 +54,7 @@ def configuration(meta: GgufMeta) -> Any:  # noqa: ANN401 - transformers is unty
     plain = AutoConfig.for_model(kind)
     known = {*plain.to_dict(), *plain.attribute_map, "rope_parameters", "head_dim"}
     fixed = {name for name in known if isinstance(getattr(type(plain), name, None), property)}
-    told = {
+    fields = {
         plain.attribute_map.get(name, name): value
         for name, value in settings(meta).items()
         if name in known - fixed
@@ -62,7 +62,7 @@ def configuration(meta: GgufMeta) -> Any:  # noqa: ANN401 - transformers is unty
     # The base is frozen and llama.cpp drops nothing out; token numbers are llama.cpp's business.
     off = {name: 0.0 for name in known if name.endswith(("dropout", "pdrop"))}
     none = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
-    return AutoConfig.for_model(kind, **{**off, **none, **told, "use_cache": False})
+    return AutoConfig.for_model(kind, **{**off, **none, **fields, "use_cache": False})
 
 
 def load_base(gguf: Path, dtype: Dtype) -> nn.Module:

@@ -77,7 +77,7 @@ class LogLine(Record, frozen=True, kw_only=True):
     rewards_margins: float | UnsetType = msgspec.field(default=UNSET, name="rewards/margins")
 
 
-class Job(NamedTuple):
+class TrainingRun(NamedTuple):
     """What a run trains on and where it keeps its state; ``name`` is its fingerprint."""
 
     examples: Sequence[data.Unit]
@@ -105,12 +105,12 @@ class Outcome(NamedTuple):
     stopped: str
 
 
-def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
+def fit(model: nn.Module, training: TrainingRun, progress: Progress) -> Outcome:
     """Run every step that is not done yet, with checkpoints; the model ends with the best weights.
 
     Args:
         model: With an adapter; its trainable parameters are changed in place.
-        job: Examples, settings and folder.
+        training: Examples, settings and folder.
         progress: Told of every step.
 
     Raises:
@@ -118,8 +118,8 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
             file cannot be written; or the folder holds another unfinished run.
         KeyboardInterrupt: Passed on after a checkpoint is written.
     """
-    job.out.mkdir(parents=True, exist_ok=True)
-    run = _Run(model, job, progress)
+    training.out.mkdir(parents=True, exist_ok=True)
+    run = _Run(model, training, progress)
     model.train()
     try:
         run.finish()
@@ -136,51 +136,51 @@ def fit(model: nn.Module, job: Job, progress: Progress) -> Outcome:
 class _Run:
     """Where the loop stands; ``whole`` is False while the weights are between two steps."""
 
-    def __init__(self, model: nn.Module, job: Job, progress: Progress) -> None:
-        self.model, self.job, self.progress = model, job, progress
+    def __init__(self, model: nn.Module, training: TrainingRun, progress: Progress) -> None:
+        self.model, self.training, self.progress = model, training, progress
         self.parameters = adapter.trainable(model)
-        self.optimizer = devices.adamw(self.parameters.values(), job.config)
+        self.optimizer = devices.adamw(self.parameters.values(), training.config)
         self.row_tokens = self._rows()
         if devices.of(model).type == "cpu":  # where the kernels were measured
-            speed_up(model, job.dtype, self.row_tokens)
-        self.steps = plan(len(job.examples), job.config)
+            speed_up(model, training.dtype, self.row_tokens)
+        self.steps = plan(len(training.examples), training.config)
         self.done = self._resume()
         self.whole, self.saved, self.stopped = True, time.monotonic(), ""
         self.heap = Trimmer()
-        self.log = _kept(job.out / LOG, LogLine, self.done)
+        self.log = _kept(training.out / LOG, LogLine, self.done)
         self.readings: list[Reading] = []
         self.validator: Validator | None = None
-        if job.watched:
-            self.readings = _kept(job.out / validation.LOG, Reading, self.done)
-            self.validator = Validator(model, job.watched, self.row_tokens, job.dtype)
+        if training.watched:
+            self.readings = _kept(training.out / validation.LOG, Reading, self.done)
+            self.validator = Validator(model, training.watched, self.row_tokens, training.dtype)
 
     def _rows(self) -> int:
         """The longest packed row; 0 where the model takes one example a row."""
-        watched = self.job.watched.examples if self.job.watched else []
-        longest = max(unit.length for unit in [*self.job.examples, *watched])
+        watched = self.training.watched.examples if self.training.watched else []
+        longest = max(unit.length for unit in [*self.training.examples, *watched])
         if not attention.supports(getattr(self.model, "config", None), longest):
             return 0
         attention.install(self.model)
-        return self.job.config.row_tokens
+        return self.training.config.row_tokens
 
     def _resume(self) -> int:
         """Bring back what the checkpoint holds; the number of steps that it has done."""
-        found = checkpoint.load(self.job.out, self._header(0), self.parameters, self.optimizer)
+        found = checkpoint.load(self.training.out, self._header(0), self.parameters, self.optimizer)
         if found is None:
-            (self.job.out / checkpoint.BEST).unlink(missing_ok=True)
+            (self.training.out / checkpoint.BEST).unlink(missing_ok=True)
             return 0
         return found.step
 
     def finish(self) -> None:
         """Steps and validations in turn; one that the checkpoint lacks comes first."""
-        job, total = self.job, len(self.steps)
+        training, total = self.training, len(self.steps)
         self.progress.start("training", total)
         if self.done:
             self.progress.say(f"going on after step {self.done} of {total}")
         with (
-            appender(job.out / LOG, LogLine) as log,
-            appender(job.out / validation.LOG, Reading)
-            if job.watched
+            appender(training.out / LOG, LogLine) as log,
+            appender(training.out / validation.LOG, Reading)
+            if training.watched
             else nullcontext() as readings,
         ):
             self._validate(readings)
@@ -194,7 +194,7 @@ class _Run:
                 self.heap.after_step()
                 self._report()
                 late = time.monotonic() - self.saved > SAVE_SECONDS
-                if late or self.done % job.config.checkpoint_every == 0:
+                if late or self.done % training.config.checkpoint_every == 0:
                     self.save()
                 self._validate(readings)
         self.save()
@@ -203,8 +203,8 @@ class _Run:
         """One optimiser step; None, with ``stopped`` set, where its figures are no numbers."""
         import torch
 
-        started, config = time.perf_counter(), self.job.config
-        batch = [self.job.examples[i] for i in self.steps[self.done]]
+        started, config = time.perf_counter(), self.training.config
+        batch = [self.training.examples[i] for i in self.steps[self.done]]
         rate = learning_rate(self.done, len(self.steps), config)
         # Dropout draws what no other step and no other process draws, resumed or not.
         torch.manual_seed(hash((config.seed, self.done, processes.place().rank)) % 2**63)
@@ -229,14 +229,14 @@ class _Run:
 
     def _gradient(self, batch: Sequence[data.Unit]) -> StepFigures:
         """Add this process's part of the gradient of the step's mean loss."""
-        job, own = self.job, processes.part(batch)
-        if job.config.loss == "scpo":
+        training, own = self.training, processes.part(batch)
+        if training.config.loss == "scpo":
             count = len(batch)
             return preference.accumulate(
-                self.model, own, self.row_tokens, job.dtype, job.config, count
+                self.model, own, self.row_tokens, training.dtype, training.config, count
             )
         count = sum(e.predicted for e in data.sequences(batch))
-        return accumulate(self.model, own, self.row_tokens, job.dtype, count)
+        return accumulate(self.model, own, self.row_tokens, training.dtype, count)
 
     def _blame(self, batch: Sequence[data.TokenExample]) -> str:
         """At which examples of a step the loss is not a number, each computed alone."""
@@ -253,32 +253,34 @@ class _Run:
     def _loss_of(self, example: data.TokenExample) -> float:
         [row] = data.pack([example], 0)
         placed = devices.put(data.to_batch(row), devices.of(self.model))
-        return float(row_loss(self.model, placed, self.job.dtype))
+        return float(row_loss(self.model, placed, self.training.dtype))
 
     def _validate(self, log: Appender[Reading] | None) -> None:
         """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
-        job, taken = self.job, self.readings[-1].step if self.readings else -1
-        due = validation.due(self.done, len(self.steps), job.config.eval_every)
+        training, taken = self.training, self.readings[-1].step if self.readings else -1
+        due = validation.due(self.done, len(self.steps), training.config.eval_every)
         if self.validator and log and taken < self.done and due:
             reading = self.validator.read(self.done)
             if not math.isfinite(reading.loss):
                 self.stopped = f"step {self.done}: the adapted model computes NaN"
                 return
             self.readings.append(reading)
-            if self.done and reading is validation.best(self.readings, job.config, job.unseen):
+            if self.done and reading is validation.best(
+                self.readings, training.config, training.unseen
+            ):
                 self.save()  # first, so that no kill leaves a best one of steps yet to come
-                checkpoint.save_best(job.out, self._header(self.done), self.parameters)
+                checkpoint.save_best(training.out, self._header(self.done), self.parameters)
             log.write(reading)
-        self.stopped = validation.judge(self.readings, job.config, job.unseen)
+        self.stopped = validation.judge(self.readings, training.config, training.unseen)
 
     def save(self) -> None:
         """Write the checkpoint; the weights must not be between two steps."""
-        checkpoint.save(self.job.out, self._header(self.done), self.parameters, self.optimizer)
+        checkpoint.save(self.training.out, self._header(self.done), self.parameters, self.optimizer)
         self.saved = time.monotonic()
 
     def _header(self, step: int) -> checkpoint.Header:
-        settings = checkpoint.decisive(self.job.config)
-        return checkpoint.Header(fingerprint=self.job.name, step=step, settings=settings)
+        settings = checkpoint.decisive(self.training.config)
+        return checkpoint.Header(fingerprint=self.training.name, step=step, settings=settings)
 
     def _report(self) -> None:
         recent = self.log[-20:]
@@ -288,8 +290,8 @@ class _Run:
 
     def outcome(self) -> Outcome:
         """Bring the best weights back, if others came after them."""
-        job, say = self.job, self.progress.say
-        best = validation.best(self.readings, job.config, job.unseen)
+        training, say = self.training, self.progress.say
+        best = validation.best(self.readings, training.config, training.unseen)
         if self.stopped:
             say(f"stopped: {self.stopped}")
         if best is None and self.stopped:
@@ -298,9 +300,9 @@ class _Run:
                 hint="start over with `--overwrite` and a lower --lr, or with --set dtype=fp32",
             )
         if best is not None and best.step != self.done:
-            checkpoint.load_best(job.out, job.name, best.step, self.parameters)
+            checkpoint.load_best(training.out, training.name, best.step, self.parameters)
             say(f"taken: the adapter after step {best.step} of {self.done}")
-        if best is not None and job.unseen and best.loss >= self.readings[0].loss:
+        if best is not None and training.unseen and best.loss >= self.readings[0].loss:
             say(
                 f"no adapter was better than the base on held-out questions: loss "
                 f"{self.readings[0].loss:.3f} before, {best.loss:.3f} after; try a lower --lr"

@@ -44,7 +44,7 @@ from lmsi_cli.training.examples import (
     split,
 )
 from lmsi_cli.training.header import GgufMeta, read_meta
-from lmsi_cli.training.loop import Job, Outcome, fit
+from lmsi_cli.training.loop import Outcome, TrainingRun, fit
 from lmsi_cli.training.original_weights import Original
 from lmsi_cli.training.step import plan, recompute
 
@@ -155,12 +155,12 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         recompute(model)
     # 4. The steps.
     name = checkpoint.fingerprint(gguf, units, config, original_weights.fingerprint(config))
-    job = Job(units, config, dtype, out, name, _watched(parts, config, codec, limit))
-    _announce(job, parts, tokens.dropped, limit, progress)
-    outcome = fit(model, job, progress)
+    training = TrainingRun(units, config, dtype, out, name, _watched(parts, config, codec, limit))
+    _announce(training, parts, tokens.dropped, limit, progress)
+    outcome = fit(model, training, progress)
     adapter.save_adapter(model, out)
     summary = msgspec.structs.replace(
-        summarise(job, outcome, tokens.dropped),
+        summarise(training, outcome, tokens.dropped),
         original=original,
         device=device,
         peak_device_mib=devices.peak_mib(devices.of(model)),
@@ -220,23 +220,25 @@ def _watched(
     return validation.watched(data.sequences(tokens.examples), unseen=bool(parts.held))
 
 
-def _announce(job: Job, parts: Split, dropped: int, limit: int, progress: Progress) -> None:
+def _announce(
+    training: TrainingRun, parts: Split, dropped: int, limit: int, progress: Progress
+) -> None:
     if dropped:
         progress.say(
             f"{dropped} of {len(parts.train)} examples are longer than {limit} tokens and left out"
         )
-    if job.watched and job.unseen:
+    if training.watched and training.unseen:
         progress.say(
-            f"validated on {len(job.watched.examples)} questions, set apart with their "
+            f"validated on {len(training.watched.examples)} questions, set apart with their "
             f"{len(parts.held)} of {len(parts.train) + len(parts.held)} examples"
         )
 
 
-def summarise(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
+def summarise(training: TrainingRun, outcome: Outcome, dropped: int) -> TrainSummary:
     """The figures that follow from a finished run.
 
     Args:
-        job: What was trained on.
+        training: What was trained on.
         outcome: What the loop made of it.
         dropped: Examples that were too long.
     """
@@ -247,7 +249,7 @@ def summarise(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
     tokens = sum(line.tokens for line in log)
     return TrainSummary(
         steps=len(log),
-        examples=len(job.examples),
+        examples=len(training.examples),
         dropped_too_long=dropped,
         tokens=tokens,
         unpacked_tokens=sum(line.unpacked_tokens for line in log),
@@ -256,9 +258,9 @@ def summarise(job: Job, outcome: Outcome, dropped: int) -> TrainSummary:
         final_loss=fmean(line.loss for line in log[-few:]),
         seconds=seconds,
         tokens_per_second=tokens / seconds,
-        dtype=job.dtype,
+        dtype=training.dtype,
         peak_rss_mib=_peak_rss_mib(),
-        validation=_validated(job, outcome),
+        validation=_validated(training, outcome),
         stopped=outcome.stopped,
         reward_margin=_mean(line.rewards_margins for line in log[-few:]),
         reward_accuracy=_mean(line.rewards_accuracies for line in log[-few:]),
@@ -271,12 +273,12 @@ def _mean(values: Iterable[float | UnsetType]) -> float | None:
     return fmean(found) if found else None
 
 
-def _validated(job: Job, outcome: Outcome) -> Validation | None:
-    if not (job.watched and job.unseen and outcome.readings):
+def _validated(training: TrainingRun, outcome: Outcome) -> Validation | None:
+    if not (training.watched and training.unseen and outcome.readings):
         return None
     taken = next(r for r in outcome.readings if r.step == outcome.best)
     return Validation(
-        questions=len(job.watched.examples),
+        questions=len(training.watched.examples),
         base_loss=outcome.readings[0].loss,
         best_loss=taken.loss,
         last_loss=outcome.readings[-1].loss,

@@ -67,18 +67,17 @@ def _table(architecture: str, blocks: int) -> Any:  # noqa: ANN401 - untyped lib
 def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
     """Where each tensor of the file goes, by its name there."""
     name = namer(meta)
-    told: dict[str, Place] = {}
+    by_name: dict[str, Place] = {}
     for ours, _ in model.named_parameters():
         theirs = name(ours) or ours
         if ours.endswith("experts.gate_up_proj"):
             block = next(step for step in ours.split(".") if step.isdigit())
-            told[f"blk.{block}.ffn_gate_exps.weight"] = Place(ours, 0)
-            told[f"blk.{block}.ffn_up_exps.weight"] = Place(ours, 1)
+            by_name[f"blk.{block}.ffn_gate_exps.weight"] = Place(ours, 0)
+            by_name[f"blk.{block}.ffn_up_exps.weight"] = Place(ours, 1)
         else:
-            told[theirs if theirs.endswith((".weight", ".bias")) else f"{theirs}.weight"] = Place(
-                ours
-            )
-    return told
+            whole = theirs.endswith((".weight", ".bias"))
+            by_name[theirs if whole else f"{theirs}.weight"] = Place(ours)
+    return by_name
 
 
 def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -> None:
@@ -94,9 +93,9 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
         LmsiError: A tensor has no place, a parameter no tensor, the type cannot be dequantised,
             or a weight is infinite or not a number; says which.
     """
-    told = places(model, meta)
-    absent = set(told) - set(meta.shapes)
-    _complete(told, meta)
+    by_name = places(model, meta)
+    absent = set(by_name) - set(meta.shapes)
+    _complete(by_name, meta)
     made: dict[str, torch.Tensor] = {}
 
     def target(place: Place) -> torch.Tensor:
@@ -105,16 +104,16 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
         return part(model, made[place.parameter], place)
 
     for name in absent:  # llama.cpp adds no bias where the file has none
-        target(told[name]).zero_()
+        target(by_name[name]).zero_()
     for tensor in tensors(gguf):
-        if place := told.get(tensor.name):
+        if place := by_name.get(tensor.name):
             _pour(tensor, target(place), meta)
 
 
-def _complete(told: dict[str, Place], meta: GgufMeta) -> None:
+def _complete(by_name: dict[str, Place], meta: GgufMeta) -> None:
     """Refuse a file that holds more or less than the model computes with."""
-    lost = sorted(set(meta.shapes) - set(told) - set(ROPE))
-    missing = sorted(n for n in set(told) - set(meta.shapes) if not n.endswith(".bias"))
+    lost = sorted(set(meta.shapes) - set(by_name) - set(ROPE))
+    missing = sorted(n for n in set(by_name) - set(meta.shapes) if not n.endswith(".bias"))
     if lost or missing:
         what = f"no place for {lost[0]}" if lost else f"no weights for {missing[0]}"
         raise LmsiError(
@@ -204,17 +203,17 @@ def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: AN
     from gguf import dequantize
 
     try:
-        told = dequantize(np.ascontiguousarray(data), tensor.tensor_type)
+        values = dequantize(np.ascontiguousarray(data), tensor.tensor_type)
     except NotImplementedError:
         raise LmsiError(
             f"{tensor.name} is stored as {tensor.tensor_type.name}, which cannot be dequantised "
             "here; sampling and voting work",
             hint="take a file in another quantisation, such as Q8_0 or Q4_K_M",
         ) from None
-    if not np.isfinite(told).all():
+    if not np.isfinite(values).all():
         raise LmsiError(
             f"{tensor.name} holds numbers that are infinite or none at all (a weight beyond "
             "65,504 does not fit F16)",
             hint="convert the model to BF16 or Q8_0 again",
         )
-    return np.array(told, dtype=np.float32)
+    return np.array(values, dtype=np.float32)

@@ -112,7 +112,9 @@ def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
     enough = probe.kept_questions >= FEWEST_PAIRS
     gap, right = (probe.gap, probe.kept) if enough else (probe.vote_gap, probe.vote)
     what = "kept paths" if enough else "the votes"
-    told = f"{what} are right {_points(gap)} points more often than all paths of {gap.n} questions"
+    finding = (
+        f"{what} are right {_points(gap)} points more often than all paths of {gap.n} questions"
+    )
     if probe.one_path.value >= SOLVED:
         yield Reason(
             says=STOP, text=f"a path is right on {_percent(probe.one_path)}: little to gain"
@@ -121,16 +123,16 @@ def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
         guess = f"guessing gives {100 * chance:.0f}%"
         yield Reason(says=STOP, text=f"the vote is right on {_percent(probe.vote)}; {guess}")
     if gap.value < SMALLEST_GAP:
-        yield Reason(says=STOP, text=f"{told}: nothing can be learnt from them")
+        yield Reason(says=STOP, text=f"{finding}: nothing can be learnt from them")
     elif gap.low <= 0:
         hopeless = probe.vote.high < MOSTLY_WRONG
-        yield Reason(says=STOP if hopeless else CARE, text=f"{told}: that may be chance")
+        yield Reason(says=STOP if hopeless else CARE, text=f"{finding}: that may be chance")
     elif right.value < MOSTLY_WRONG:
         yield Reason(
             says=CARE, text=f"{what} are right on {_percent(right)}: most labels are wrong"
         )
     else:
-        yield Reason(says=TRAIN, text=told)
+        yield Reason(says=TRAIN, text=finding)
 
 
 def _agreement(e: Evidence) -> Iterator[Reason]:
@@ -168,20 +170,20 @@ def _steps(e: Evidence) -> Iterator[Reason]:
     if lift is None or winners is None or lift.n < FEWEST_PAIRS:
         yield Reason(says=CARE, text=f"{NO_STEPS}; --probe FILE with right answers would tell")
         return
-    told = (
+    finding = (
         f"equations hold in {_percent(winners)} of the paths that agree with the majority, "
         f"{_points(lift)} points more than in the others"
     )
     if lift.low >= LIFT:
-        yield Reason(says=TRAIN, text=told)
+        yield Reason(says=TRAIN, text=finding)
     elif lift.high < LIFT and winners.high < FALSE_STEPS:
         text = "most of what the majority states is false, so it has nothing right to teach"
-        yield Reason(says=STOP, text=f"{told}: {text}")
+        yield Reason(says=STOP, text=f"{finding}: {text}")
     elif lift.high < LIFT:
         text = "winning does not go with being true, as where the majority is wrong"
-        yield Reason(says=CARE, text=f"{told}: {text}")
+        yield Reason(says=CARE, text=f"{finding}: {text}")
     else:
-        yield Reason(says=CARE, text=f"{told}: too little, or on too few questions, to rely on")
+        yield Reason(says=CARE, text=f"{finding}: too little, or on too few questions, to rely on")
 
 
 def _second(e: Evidence) -> Iterator[Reason]:
@@ -189,11 +191,13 @@ def _second(e: Evidence) -> Iterator[Reason]:
     same = e.signals.get("second prompt")
     if same is None or same.n < FEWEST_PAIRS:
         return
-    told = f"another prompt has the same winner on {_percent(same)} of {same.n} questions"
+    finding = f"another prompt has the same winner on {_percent(same)} of {same.n} questions"
     if same.high < SAME_WINNER:
-        yield Reason(says=CARE, text=f"{told}: the majority hangs on the wording")
+        yield Reason(says=CARE, text=f"{finding}: the majority hangs on the wording")
     else:
-        yield Reason(says=None, text=f"{told}; that shows nothing wrong, and proves nothing right")
+        yield Reason(
+            says=None, text=f"{finding}; that shows nothing wrong, and proves nothing right"
+        )
 
 
 def _left_out(e: Evidence) -> Iterator[Reason]:

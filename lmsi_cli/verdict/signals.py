@@ -158,12 +158,12 @@ def label_free(
     found |= {"commonest": _commonest(seen), "steps lift": _lift(seen)}
     if not any(s.stopped for s in seen):
         found |= _shares(seen, chance)
-    return {name: told for name in WORDS if (told := found.get(name)) is not None}
+    return {name: value for name in WORDS if (value := found.get(name)) is not None}
 
 
 def _interval(values: Sequence[float | None]) -> Interval | None:
-    told = [v for v in values if v is not None]
-    return mean_interval(told) if told else None
+    known = [v for v in values if v is not None]
+    return mean_interval(known) if known else None
 
 
 def _shares(seen: Sequence[Seen], chance: float | None) -> dict[str, Interval | None]:

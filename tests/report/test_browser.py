@@ -38,7 +38,7 @@ def opened(browser, run, tmp_path):
     """Open the report of the hostile run; every complaint of the browser is kept."""
     reading = read_run(run, load_task("number"), 0, "1")
     file = tmp_path / "report.html"
-    file.write_text(page(reading.digest, reading.sets, reading.told, "1"), encoding="utf-8")
+    file.write_text(page(reading.digest, reading.sets, reading.sentence, "1"), encoding="utf-8")
     complaints: list[str] = []
 
     def open_(**settings):

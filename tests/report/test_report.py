@@ -96,7 +96,7 @@ def test_flips_can_be_browsed_with_the_paths_behind_them(run):
     assert kinds["t0"] == "right before and after" and kinds["t2"] == "gained"
     assert kinds["t3"] == "lost" and kinds["t1"] == "wrong before and after"
     shown = views[2].paths
-    assert shown[0].told == "base, CoT greedy: 41, wrong"
+    assert shown[0].line == "base, CoT greedy: 41, wrong"
     assert shown[0].text[shown[0].start : shown[0].end] == "41"
 
 
@@ -112,13 +112,13 @@ def test_a_thousand_questions_stay_under_three_mib(run, tmp_path):
     call("vote", run.root)
     told = reading(run)
     assert len(told.sets[0].questions) == 1000
-    assert len(page(told.digest, told.sets, told.told, "1").encode()) < 3 << 20
+    assert len(page(told.digest, told.sets, told.sentence, "1").encode()) < 3 << 20
 
 
 def test_fewer_questions_are_taken_evenly_and_it_is_said(run):
     told = reading(run, 10)
     assert [q.id for q in told.sets[0].questions] == [f"q{i}" for i in range(0, 30, 3)]
-    assert "20 more are left out" in told.told
+    assert "20 more are left out" in told.sentence
 
 
 def test_the_command_writes_reads_and_refuses(run, tmp_path):

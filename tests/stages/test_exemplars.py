@@ -9,7 +9,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.exemplars import Choice, choose, write_exemplars
+from lmsi_cli.stages.exemplars import SeedExemplar, choose, write_exemplars
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.tasks.loader import load_task
 from tests.scripted import ScriptedEngine
@@ -42,7 +42,7 @@ def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
         " 6 * 7 = 42, so there. The answer is 42.",
         " 6 * 8 = 48. The answer is 48.",
     )
-    assert isinstance(found, Choice)
+    assert isinstance(found, SeedExemplar)
     assert found.exemplar.rationale == "6 * 7 = 42, so there."
     assert (found.exemplar.question, found.exemplar.answer) == ("What is 6 * 7?", "42")
     assert (found.kind, found.share) == ("sound", 0.8)
@@ -58,7 +58,7 @@ def test_seeds_without_agreement_make_none():
     assert chosen(*low) == "undecided"
     three = [*low, " 2 + 1 = 3. The answer is 3.", " 2 + 2 = 4. The answer is 4.", " 5. So 5."]
     assert chosen(*three) == "below the share"
-    assert isinstance(chosen(*three, min_share=0.4), Choice)
+    assert isinstance(chosen(*three, min_share=0.4), SeedExemplar)
 
 
 def test_a_path_that_may_not_stand_in_a_task_gives_way_to_the_next():

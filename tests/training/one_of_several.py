@@ -33,7 +33,7 @@ def pairs():
 def train(config, out, until=None):
     net, items = toy_model(config), toy_examples() if config.loss == "sft" else pairs()
     name = checkpoint.fingerprint(None, items, config)
-    loop.fit(net, loop.Job(items, config, "fp32", out, name), Watcher(until))
+    loop.fit(net, loop.TrainingRun(items, config, "fp32", out, name), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
 
 

@@ -75,11 +75,13 @@ def apart(a, b):
 def test_two_processes_train_what_one_does(tmp_path):
     """On pairs; one of them has nothing to do in the last step."""
     from lmsi_cli.training import checkpoint
-    from lmsi_cli.training.loop import Job, fit
+    from lmsi_cli.training.loop import TrainingRun, fit
 
     config = toy_settings("pairs")
     net, items = toy_model(config), toy_pairs()
-    job = Job(items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(None, items, config))
+    job = TrainingRun(
+        items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(None, items, config)
+    )
     log = fit(net, job, Watcher()).log
     whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
     assert two("pairs", tmp_path) == [(0, ""), (0, "")]

@@ -6,7 +6,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import checkpoint, original_weights
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import TokenExample, share_prefixes
-from lmsi_cli.training.loop import Job
+from lmsi_cli.training.loop import TrainingRun
 
 
 def toy_model(config):
@@ -65,7 +65,7 @@ def job(examples, out, watched=None, **config):
     settings = TrainConfig(**{"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, **config})
     start = original_weights.fingerprint(settings)
     name = checkpoint.fingerprint(None, examples, settings, start)
-    return Job(examples, settings, "fp32", out, name, watched)
+    return TrainingRun(examples, settings, "fp32", out, name, watched)
 
 
 def losses(outcome):

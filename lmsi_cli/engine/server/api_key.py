@@ -123,8 +123,8 @@ def _read(file: Path) -> str:
         with file.open("rb") as opened:
             mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
             if os.name != "nt" and mode & OTHERS:
-                told = f"{file}: others may read this key (its mode is {mode:04o})"
-                raise LmsiError(told, f"chmod 600 {file}")
+                message = f"{file}: others may read this key (its mode is {mode:04o})"
+                raise LmsiError(message, f"chmod 600 {file}")
             return opened.read(LONGEST).decode("ascii", "replace")
     except OSError as e:
         raise LmsiError(

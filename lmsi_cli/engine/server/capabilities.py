@@ -53,25 +53,27 @@ class Capabilities:
 
         A request that is too long has no remedy, and its complaint may name other fields.
         """
-        if TOO_LONG.search(refused.told):
+        if TOO_LONG.search(refused.reason):
             return False
-        if NEW_LIMIT in refused.told and self.limit != NEW_LIMIT:
+        if NEW_LIMIT in refused.reason and self.limit != NEW_LIMIT:
             self.limit = NEW_LIMIT
             return True
-        drop = named(refused.told, body)
+        drop = named(refused.reason, body)
         if not drop and ask.n > 1:
             self.most = ask.n // 2
             return True
         if not drop and not self.proven:  # it does not say what it dislikes
             drop = {f for f in EXTRA if f in body}
-        self.drop(drop, refused.told)
+        self.drop(drop, refused.reason)
         return bool(drop)
 
-    def drop(self, fields: set[str], told: str) -> None:
+    def drop(self, fields: set[str], reason: str) -> None:
         """Leave fields out from now on, and say so once."""
         new = fields - self.dropped
         if not new:
             return
         self.dropped |= new
         lost = ", so paths have no log-probabilities" if new & LOGPROBS else ""
-        LOG.warning("note: the server does not take %s%s (%s)", ", ".join(sorted(new)), lost, told)
+        LOG.warning(
+            "note: the server does not take %s%s (%s)", ", ".join(sorted(new)), lost, reason
+        )

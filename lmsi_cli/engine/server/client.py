@@ -48,11 +48,11 @@ _CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2
 
 
 class RefusedError(Exception):
-    """The server understood the request and does not want it; ``told`` is its reason."""
+    """The server understood the request and does not want it; ``reason`` says why."""
 
-    def __init__(self, status: int, told: str) -> None:
-        super().__init__(told)
-        self.status, self.told = status, told
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
 
 
 class MissingError(LmsiError):
@@ -124,8 +124,8 @@ class Client:
             if e.hint and not self._answered:
                 raise LmsiError(f"{url}: {e}", e.hint) from None
             if e.after > MOST_ASKED:
-                told = f"it asks to be left alone for {e.after / 60:.0f} minutes ({e})"
-                raise LmsiError(f"{url}: {told}", AGAIN) from None
+                message = f"it asks to be left alone for {e.after / 60:.0f} minutes ({e})"
+                raise LmsiError(f"{url}: {message}", AGAIN) from None
             raise
 
     async def _exchange(self, method: str, path: str, body: Json) -> httpx.Response:
@@ -135,38 +135,38 @@ class Client:
             async with asyncio.timeout(self.config.timeout):
                 return await self._http.request(method, self.address.url + path, content=content)
         except TimeoutError:
-            told = f"no whole reply within {self.config.timeout:g} seconds (--set timeout)"
-            raise FailedError(told) from None
+            message = f"no whole reply within {self.config.timeout:g} seconds (--set timeout)"
+            raise FailedError(message) from None
         except httpx.TransportError as e:
             raise self._unreached(self.said(str(e)) or type(e).__name__) from None
         except (httpx.InvalidURL, UnicodeError) as e:  # a host that no name can be
-            told = f"{self.address.url}: no address: {self.said(str(e))}"
-            raise LmsiError(told, ASTRAY) from None
+            message = f"{self.address.url}: no address: {self.said(str(e))}"
+            raise LmsiError(message, ASTRAY) from None
         except httpx.HTTPError as e:  # a body that does not unpack
             raise FailedError(f"a damaged reply: {self.said(str(e))}") from None
 
-    def _unreached(self, told: str) -> Exception:
+    def _unreached(self, reason: str) -> Exception:
         """A certificate that is not trusted will not be so in a minute."""
-        if any(word in told for word in ("CERTIFICATE_VERIFY_FAILED", "SSL", "TLS")):
+        if any(word in reason for word in ("CERTIFICATE_VERIFY_FAILED", "SSL", "TLS")):
             return LmsiError(
-                f"{self.address.url}: no secure connection: {told}",
+                f"{self.address.url}: no secure connection: {reason}",
                 "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address",
             )
-        return FailedError(f"the connection failed: {told}", ASTRAY)
+        return FailedError(f"the connection failed: {reason}", ASTRAY)
 
     def _read(self, answer: httpx.Response, path: str, kind: type[T]) -> T:
         """Decode a reply, or raise what it is instead of one."""
         found, page = _parsed(answer.content), answer.content.lstrip()[:1] == b"<"
-        told = self.said("an HTML page" if page else _reason(answer, found))
+        reason = self.said("an HTML page" if page else _reason(answer, found))
         if not answer.is_success:
             self._answered = self._answered or found is not None
-            raise self._complaint(answer, told, path)
+            raise self._complaint(answer, reason, path)
         try:
             reply = msgspec.convert(found, kind)
         except msgspec.ValidationError as e:
             if isinstance(found, dict) and any(found.get(name) for name in ERRORS):
                 # LM Studio tells a wrong path so
-                why = f"HTTP {answer.status_code} with an error: {told}"
+                why = f"HTTP {answer.status_code} with an error: {reason}"
                 raise FailedError(why, self._elsewhere()) from None
             if page:
                 raise FailedError("HTML instead of JSON", self._elsewhere()) from None
@@ -174,7 +174,7 @@ class Client:
         self._answered = True
         return reply
 
-    def _complaint(self, answer: httpx.Response, told: str, path: str) -> Exception:
+    def _complaint(self, answer: httpx.Response, reason: str, path: str) -> Exception:
         """Sort what is not a reply: final, refused, or passing."""
         status = answer.status_code
         where = f"{self.address.url}: HTTP {status}"
@@ -185,15 +185,15 @@ class Client:
         if status in (401, 403):
             state = "refuses the key" if self.key else "wants a key"
             hint = "set LMSI_API_KEY, or --set api_key_file=FILE"
-            return LmsiError(f"{where}: the server {state}: {told}", hint)
+            return LmsiError(f"{where}: the server {state}: {reason}", hint)
         if status in PASSING or status >= 500:
             after = retry_after(answer.headers)
-            return FailedError(f"HTTP {status}: {told}", status=status, after=after)
-        if status in (404, 405) and "model" not in told.lower():
+            return FailedError(f"HTTP {status}: {reason}", status=status, after=after)
+        if status in (404, 405) and "model" not in reason.lower():
             other = "off" if path.startswith("/chat") else "on"
             form = f"is this the API's address? or try the other form: --chat {other}"
-            return MissingError(f"{where} for {path}: {told}", self._elsewhere(form))
-        return RefusedError(status, told)
+            return MissingError(f"{where} for {path}: {reason}", self._elsewhere(form))
+        return RefusedError(status, reason)
 
     def _elsewhere(self, hint: str = ASTRAY) -> str:
         """A hint for an address at which there is something else."""

@@ -86,21 +86,21 @@ class ServerEngine:
     @property
     def identity(self) -> dict[str, Any]:
         """What ties a run to this server and model: names, and facts that outlive a restart."""
-        told: dict[str, Any] = {"server": self.address.host, "model": self.base}
+        fields: dict[str, Any] = {"server": self.address.host, "model": self.base}
         if self.stated is not None:
             meta = self.stated.meta or {}
             facts = {k: meta[k] for k in LASTING if k in meta}
             facts |= {"root": self.stated.root} if self.stated.root else {}
-            told["model_stated"] = self.stated.id
-            told |= {"model_facts": json.dumps(facts, sort_keys=True)} if facts else {}
-        return told
+            fields["model_stated"] = self.stated.id
+            fields |= {"model_facts": json.dumps(facts, sort_keys=True)} if facts else {}
+        return fields
 
     @property
     def settled(self) -> dict[str, int | str]:
         """What the server was found to do; the last form of prompt that was asked."""
-        told = next(reversed(self.can.values())).settings() if self.can else {}
+        settings = next(reversed(self.can.values())).settings() if self.can else {}
         named = self.named.get(self.base, "")
-        return {**told, **({ANSWERS_AS: named} if named else {})}
+        return {**settings, **({ANSWERS_AS: named} if named else {})}
 
     def refusals(self) -> list[Refusal]:
         """Questions that could not be finished since this was last asked."""
@@ -215,19 +215,19 @@ class ServerEngine:
 
     async def _blame(self, ask: Ask, refused: RefusedError) -> Exception:
         """Of what is too long, name the prompt or ``--max-tokens``; a path of 1 token tells."""
-        wanted, told = ask.sampling.max_tokens, refused.told
-        if not TOO_LONG.search(told):
+        wanted, reason = ask.sampling.max_tokens, refused.reason
+        if not TOO_LONG.search(reason):
             return refused
         try:
             prompt = (await self._send(ask.short(1))).prompt_tokens
         except RefusedError:
-            return RefusedError(refused.status, f"its prompt is too long: {told}")
+            return RefusedError(refused.status, f"its prompt is too long: {reason}")
         except FailedError:
             return refused
-        self.context = self.context or limit_in(told, prompt, wanted)
-        told = f"beside its prompt --max-tokens {wanted} is too much: {told}"
+        self.context = self.context or limit_in(reason, prompt, wanted)
+        reason = f"beside its prompt --max-tokens {wanted} is too much: {reason}"
         unfit = too_many(self.context, self._shortest, wanted)
-        return unfit or RefusedError(refused.status, told)
+        return unfit or RefusedError(refused.status, reason)
 
     async def _send(
         self, ask: Ask, tries: int | None = None, without: Set[str] = frozenset()
@@ -271,8 +271,8 @@ class ServerEngine:
             return None
 
     def _gone(self, last: FailedError) -> LmsiError:
-        told = f"the server fails again and again, the last time with: {last}"
-        return LmsiError(f"{self.address.url}: {told}", AGAIN)
+        problem = f"the server fails again and again, the last time with: {last}"
+        return LmsiError(f"{self.address.url}: {problem}", AGAIN)
 
     def _find(self, model: str) -> Listed | None:
         """A model in the server's list; Ollama lets its tag ``:latest`` be left out."""

@@ -51,7 +51,7 @@ class ReplyChecks:
     def __init__(self, said: Callable[[str], str]) -> None:
         self.said = said
         self.replies = self.only_thoughts = 0
-        self._told: set[str] = set()
+        self._subjects: set[str] = set()
         self._letters: dict[int, tuple[int, int]] = {}  # of prompts, by their tokens: least, most
 
     def look(self, ask: Ask, reply: Reply) -> None:
@@ -69,8 +69,8 @@ class ReplyChecks:
     def _look_at_path(self, choice: Choice) -> None:
         reason = reason_of(choice)
         if reason not in ENDED + CUT_OFF:
-            told = f"the server gives {self.said(reason)!r} as finish_reason, which is not known"
-            self._tell("reason", f"{told}: such a path votes only where it states its answer")
+            problem = f"the server gives {self.said(reason)!r} as finish_reason, which is not known"
+            self._tell("reason", f"{problem}: such a path votes only where it states its answer")
         self.replies += 1
         if choice.only_thoughts and reason not in CUT_OFF:
             self.only_thoughts += 1
@@ -83,23 +83,23 @@ class ReplyChecks:
         least, most = self._letters[tokens] = min(least, letters), max(most, letters)
         if most - least >= LETTERS or letters > LETTERS_PER_TOKEN * tokens:
             prompts = f"a prompt of {most}" if most == least else f"prompts of {least} and {most}"
-            told = f"the server counts {tokens} tokens in {prompts} letters"
-            self._tell("context", f"{told}: {CONTEXT}")
+            problem = f"the server counts {tokens} tokens in {prompts} letters"
+            self._tell("context", f"{problem}: {CONTEXT}")
 
-    def _tell(self, subject: str, told: str) -> None:
+    def _tell(self, subject: str, sentence: str) -> None:
         """Say something on a subject, once."""
-        if subject not in self._told:
-            self._told.add(subject)
-            LOG.warning("note: %s", told)
+        if subject not in self._subjects:
+            self._subjects.add(subject)
+            LOG.warning("note: %s", sentence)
 
 
-def limit_in(told: str, prompt: int, wanted: int) -> int | None:
+def limit_in(refusal: str, prompt: int, wanted: int) -> int | None:
     """Find the context's length in a refusal, however that is worded.
 
     It alone is more than the prompt, less than both together, and not what was wanted. Lengths are
     in tokens; the prompt alone was not refused.
     """
-    numbers = {int(n) for n in re.findall(r"(?<![\d.])\d{1,9}(?![\d.]*\d)", told)} - {wanted}
+    numbers = {int(n) for n in re.findall(r"(?<![\d.])\d{1,9}(?![\d.]*\d)", refusal)} - {wanted}
     return min((n for n in numbers if prompt < n < prompt + wanted), default=None)
 
 

@@ -127,11 +127,11 @@ class Scheduler:
     def _failed(self, sent: _Sent, error: BaseException) -> None:
         if isinstance(error, FailedError):
             self._postpone(sent, error)
-        elif isinstance(error, RefusedError) and (self.can.proven or TOO_LONG.search(error.told)):
-            self._refuse(sent.request, f"the server refuses it: {error.told}")
+        elif isinstance(error, RefusedError) and (self.can.proven or TOO_LONG.search(error.reason)):
+            self._refuse(sent.request, f"the server refuses it: {error.reason}")
         elif isinstance(error, RefusedError):
-            told = f"the server refuses the request (HTTP {error.status}): {error.told}"
-            self.error = self.error or LmsiError(told, hint="`--dry-run` shows what is sent")
+            message = f"the server refuses the request (HTTP {error.status}): {error.reason}"
+            self.error = self.error or LmsiError(message, hint="`--dry-run` shows what is sent")
         else:
             self.error = self.error or error
 

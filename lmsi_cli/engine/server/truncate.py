@@ -87,17 +87,17 @@ def reason_of(choice: Choice) -> str:
     return (choice.finish_reason or "").lower()
 
 
-def placed(told: list[TokenLogprob], text: str) -> list[Token]:
+def placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
     """Place tokens in a text; none where they do not spell it or a number is missing.
 
     Tokens behind the text's end are left out: they are those of a stop sequence on one server, the
     end-of-text token on another, and missing on most.
     """
-    if not told or any(t.logprob is None or not math.isfinite(t.logprob) for t in told):
+    if not tokens or any(t.logprob is None or not math.isfinite(t.logprob) for t in tokens):
         return []
     drawn, spelt, decode = list[Token](), "", UTF8(errors="replace").decode
-    bytewise = all(t.bytes for t in told)  # a character may be split over several tokens
-    for t in told:
+    bytewise = all(t.bytes for t in tokens)  # a character may be split over several tokens
+    for t in tokens:
         drawn.append(Token(NO_ID, len(spelt), t.logprob or 0.0))
         spelt += decode(bytes(b & 255 for b in t.bytes or ())) if bytewise else t.token
     return [t for t in drawn if t.start < len(text)] if spelt.startswith(text) else []

@@ -50,8 +50,8 @@ class Ask(NamedTuple):
     @property
     def letters(self) -> int:
         """How long the prompt is, without what the server's template adds."""
-        told = self.prompt
-        return len(told) if isinstance(told, str) else sum(len(m.content) for m in told)
+        prompt = self.prompt
+        return len(prompt) if isinstance(prompt, str) else sum(len(m.content) for m in prompt)
 
     def short(self, tokens: int, n: int = 1) -> Ask:
         """The same prompt with shorter paths, to find something out."""
@@ -70,7 +70,7 @@ def body_of(ask: Ask, dropped: set[str], limit: str = "max_tokens") -> dict[str,
     """
     talks = not isinstance(ask.prompt, str)
     sampling, variables = ask.sampling, values_of(ask.variables)
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "model": ask.model,
         **({"messages": msgspec.to_builtins(ask.prompt)} if talks else {"prompt": ask.prompt}),
         **({"chat_template_kwargs": variables} if variables else {}),  # no server may leave it out
@@ -84,12 +84,12 @@ def body_of(ask: Ask, dropped: set[str], limit: str = "max_tokens") -> dict[str,
         **({"logprobs": True, "top_logprobs": 1} if talks else {"logprobs": 1, "stop": [RUN_ON]}),
         **({"n": ask.n} if ask.n > 1 else {"seed": ask.seed & ((1 << SEED_BITS) - 1)}),
     }
-    return {name: value for name, value in told.items() if name not in dropped}
+    return {name: value for name, value in fields.items() if name not in dropped}
 
 
-def named(told: str, body: dict[str, Any]) -> set[str]:
+def named(complaint: str, body: dict[str, Any]) -> set[str]:
     """Optional fields of a body that a complaint names."""
-    found = {f for f in OPTIONAL if f in body and re.search(rf"(?<!\w){f}(?!\w)", told)}
+    found = {f for f in OPTIONAL if f in body and re.search(rf"(?<!\w){f}(?!\w)", complaint)}
     return found | LOGPROBS if found & LOGPROBS else found
 
 
@@ -210,7 +210,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A model in a server's list; what is besides ``id`` is told by some servers only."""
+    """A model in a server's list; what is besides ``id`` is given by some servers only."""
 
     id: str
     root: str | None = None
@@ -223,8 +223,8 @@ class Listed(msgspec.Struct, frozen=True):
     @property
     def context(self) -> int | None:
         """Tokens that a prompt and its path may have together, if the server tells it."""
-        told = (self.max_model_len, self.context_length, self.max_context_length)
-        return next((n for n in (*told, self.context_window) if type(n) is int and n > 0), None)
+        lengths = (self.max_model_len, self.context_length, self.max_context_length)
+        return next((n for n in (*lengths, self.context_window) if type(n) is int and n > 0), None)
 
 
 class Models(msgspec.Struct, frozen=True):

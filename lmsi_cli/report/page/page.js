@@ -80,7 +80,7 @@
   function row(q, i) {
     const item = make("li"), button = make("button", q.question.slice(0, 110));
     button.type = "button";
-    button.append(make("small", q.told));
+    button.append(make("small", q.line));
     button.setAttribute("aria-current", String(i === current));
     button.addEventListener("click", () => open(i));
     item.append(button);
@@ -101,9 +101,9 @@
   }
 
   function show(q, paths) {
-    const parts = [make("h3", q.id), make("p", q.question, "question"), make("p", q.told)];
+    const parts = [make("h3", q.id), make("p", q.question, "question"), make("p", q.line)];
     if (q.ballots) parts.push(ballots(q.ballots));
-    for (const p of paths) parts.push(make("h4", p.told), path(p));
+    for (const p of paths) parts.push(make("h4", p.line), path(p));
     at("detail").replaceChildren(...parts);
     at("detail").scrollTop = 0;
   }
