@@ -14,10 +14,11 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 SMALL = """
 [sample]
 threads = 1
-paths = 2
+paths = 4
 max_tokens = 96
 [vote]
 min_votes = 1
+check_equations = false
 formats = ["cot-zero", "direct-zero"]
 [train]
 max_steps = 2
@@ -103,7 +104,7 @@ def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, kep
         {json.loads(line)["seed"] for line in (place / "two" / f).read_text().splitlines()}
         for f in ("paths.jsonl", "round-2/paths.jsonl")
     ]
-    assert len(seeds[0]) == len(seeds[1]) == 2 * (PROBE + OTHERS) and not seeds[0] & seeds[1]
+    assert len(seeds[0]) == len(seeds[1]) == 4 * (PROBE + OTHERS) and not seeds[0] & seeds[1]
     bases = [
         json.loads((place / "two" / f / "adapter" / "lmsi.json").read_text())["base_sha256"]
         for f in (".", "round-2")
