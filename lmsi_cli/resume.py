@@ -137,7 +137,8 @@ def _names(key: str) -> list[str]:
 
 def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
     """How a setting differs; a hash says nothing to a person, so files go by their names."""
-    label, before, now = key.removesuffix(HASH), old.get(key, "not set"), new.get(key, "not set")
+    label = key.removesuffix(HASH)
+    before, now = ("not set" if s.get(key, []) == [] else s[key] for s in (old, new))
     if key.endswith(HASH):
         before, now = _file_name(key, old), _file_name(key, new)
         if before == now:

@@ -188,7 +188,7 @@ RUN = {
         "--force", {"more.jsonl": ONE + SAME}),
     "no rounds": flag("--rounds 0", f"--rounds: {NUMBER}, got 0", command=COMMAND["r"]),
     "more temperatures than rounds": flag(
-        "-o r --rounds 2 --set round_temperature=0.7,1,1.2", "--set round_temperature: 3",
+        "-o r --rounds 2 --set round_temperature=0.7,1,1.2", "--set round_temperature: ... (2)",
         command=COMMAND["r"]),
     "a temperature that is none": flag(
         "-o r --rounds 2 --set round_temperature=0.7,hot", "--set round_temperature: ... '0.7,hot'",

@@ -135,7 +135,7 @@ def test_a_talker_trains_and_is_examined_in_its_own_form(talks, lmsi):
 
 def test_a_variable_belongs_to_the_run(talks, lmsi):
     lmsi(*sample("switch", "-o", "none"))
-    assert "template_var" not in settings("none")
+    assert settings("none")["template_var"] == []
     lmsi(*sample("switch", *OFF))
     assert settings()["template_var"] == ["enable_thinking=false"]
     assert lmsi(*sample("switch", *OFF, "-n", "3")).exit_code == 0

@@ -14,24 +14,23 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 SMALL = """
 [sample]
 threads = 1
-paths = 4
-max_tokens = 96
+paths = 3
+max_tokens = 128
 [vote]
 min_votes = 1
-check_equations = false
 formats = ["cot-zero", "direct-zero"]
 [train]
-max_steps = 2
+max_steps = 3
 batch_size = 2
 rank = 4
 [eval]
 threads = 1
 paths = 2
-limit = 2
-max_tokens = 96
+limit = 3
+max_tokens = 128
 modes = ["cot", "sc"]
 """
-PROBE, OTHERS = 5, 3
+PROBE, OTHERS = 10, 6
 RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.jsonl",
        "--set", "round_temperature=0.7,1.0", "--rounds", "2", "--force")  # fmt: skip
 
@@ -104,7 +103,7 @@ def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, kep
         {json.loads(line)["seed"] for line in (place / "two" / f).read_text().splitlines()}
         for f in ("paths.jsonl", "round-2/paths.jsonl")
     ]
-    assert len(seeds[0]) == len(seeds[1]) == 4 * (PROBE + OTHERS) and not seeds[0] & seeds[1]
+    assert len(seeds[0]) == len(seeds[1]) == 3 * (PROBE + OTHERS) and not seeds[0] & seeds[1]
     bases = [
         json.loads((place / "two" / f / "adapter" / "lmsi.json").read_text())["base_sha256"]
         for f in (".", "round-2")

@@ -145,7 +145,7 @@ def test_a_run_of_llama_cpp_is_not_gone_on_with(here, lmsi):
     with Front(Model()) as front:
         ask(lmsi, front, "--limit", "1")
         file = here / "run" / "run.toml"
-        file.write_text(file.read_text().replace('engine = "openai"\n', ""))
+        file.write_text(file.read_text().replace('engine = "openai"\n', 'engine = "llama"\n'))
         refused(ask(lmsi, front, code=1), "engine: llama in the run folder, openai now")
 
 
