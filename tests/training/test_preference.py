@@ -79,8 +79,8 @@ def test_packed_pairs_have_the_loss_and_gradient_of_the_slow_way(tiny, pairs, li
         assert speed_up(model, "fp32", limit)
     figures = preference.accumulate(model, pairs, limit, "fp32", config, len(pairs))
     assert figures.loss == pytest.approx(slow.item(), rel=1e-5)
-    # The hand-written kernels round a little differently: by 1.3e-5 here, in packed rows.
-    close = 5e-5 if fused and limit else 1e-5
+    # Packed rows are summed in another order: 1.8e-5 here, by the libraries and by own kernels.
+    close = 5e-5 if limit else 1e-5
     assert (gradient(model) - wanted).norm() < close * wanted.norm()
     assert figures.rewards.margins == pytest.approx(
         figures.rewards.chosen - figures.rewards.rejected
