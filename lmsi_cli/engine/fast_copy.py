@@ -46,7 +46,7 @@ BYTE_PRODUCTS = (
     "MATMUL_INT8",
     "SVE",
 )  # features, as llama.cpp names them
-SHARE = 0.25  # of a model's weights in slow types, below which a copy is not tried
+SHARE = {"Q8_0": 0.25, "F16": 0.5}  # of the weights in slow types, below which none is tried
 FASTER = 1.3  # times as fast as the original that a copy has to be
 DIVERGENCE = 0.01  # nats: mean Kullback-Leibler divergence of the next token's distribution
 SMALLEST = 64 << 20  # bytes of a file; smaller ones are fast in any type
@@ -152,7 +152,7 @@ def _worth_a_try(model: Path) -> bool:
     weights = sum(int(t.n_elements) for t in found)
     slow = sum(int(t.n_elements) for t in found if _is_slow(t.tensor_type.name, type_))
     room = min(LARGEST, psutil.virtual_memory().available // 2)
-    return slow >= SHARE * weights and weights * BYTES[type_] <= room
+    return slow >= SHARE[type_] * weights and weights * BYTES[type_] <= room
 
 
 def _is_slow(type_: str, fastest: str) -> bool:
