@@ -125,9 +125,9 @@ def _plan(
     from lmsi_cli.stages.rounds import Plan
     from lmsi_cli.tasks.readers import read_labelled
 
-    if len(settings.round_temperature) > settings.rounds:
+    if (given := len(settings.round_temperature)) > settings.rounds:
         raise LmsiError(
-            f"--set round_temperature: more temperatures than rounds ({settings.rounds})",
+            f"--set round_temperature: {given} temperatures for {settings.rounds} rounds",
             hint="give one per round at most; the last one goes on",
         )
     seed = {"seed": settings.seed}

@@ -188,7 +188,8 @@ RUN = {
         "--force", {"more.jsonl": ONE + SAME}),
     "no rounds": flag("--rounds 0", f"--rounds: {NUMBER}, got 0", command=COMMAND["r"]),
     "more temperatures than rounds": flag(
-        "-o r --rounds 2 --set round_temperature=0.7,1,1.2", "--set round_temperature: ... (2)",
+        "-o r --rounds 2 --set round_temperature=0.7,1,1.2",
+        "--set round_temperature: 3 temperatures for 2 rounds",
         command=COMMAND["r"]),
     "a temperature that is none": flag(
         "-o r --rounds 2 --set round_temperature=0.7,hot", "--set round_temperature: ... '0.7,hot'",

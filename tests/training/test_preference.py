@@ -69,7 +69,7 @@ def slow_loss(model, pairs, config):
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 def test_packed_pairs_have_the_loss_and_gradient_of_the_slow_way(tiny, pairs, limit, fused, alpha):
     config = TrainConfig(loss="scpo", rpo_alpha=alpha)
-    model = moved(tiny())
+    model = moved(tiny(), seed=1)
     slow = slow_loss(model, pairs, config)
     slow.backward()
     wanted = gradient(model)
@@ -79,8 +79,8 @@ def test_packed_pairs_have_the_loss_and_gradient_of_the_slow_way(tiny, pairs, li
         assert speed_up(model, "fp32", limit)
     figures = preference.accumulate(model, pairs, limit, "fp32", config, len(pairs))
     assert figures.loss == pytest.approx(slow.item(), rel=1e-5)
-    # Packed rows are summed in another order: 1.8e-5 here, by the libraries and by own kernels.
-    close = 5e-5 if limit else 1e-5
+    # The hand-written kernels round a little differently: by 1.3e-5 here, in packed rows.
+    close = 5e-5 if fused and limit else 1e-5
     assert (gradient(model) - wanted).norm() < close * wanted.norm()
     assert figures.rewards.margins == pytest.approx(
         figures.rewards.chosen - figures.rewards.rejected
