@@ -109,10 +109,10 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
 
     Args:
         saved: Flat settings from run.toml.
-        now: Flat settings of this call. A missing key equals None, and a tuple equals a list,
-            since TOML keeps neither None nor tuples. Of a ``model_sha256`` the user is told as
-            ``model``, by the name beside it (``model_name``, ``model_file`` or ``model``), which
-            itself may differ: a file may be moved.
+        now: Flat settings of this call. A missing key equals None and an empty list, and a tuple
+            equals a list, since TOML keeps neither None nor tuples. Of a ``model_sha256`` the user
+            is told as ``model``, by the name beside it (``model_name``, ``model_file`` or
+            ``model``), which itself may differ: a file may be moved.
         what: What the settings belong to: ``"the paths in runs/a"``.
 
     Raises:
@@ -121,7 +121,8 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
     old, new = as_toml(saved), as_toml(now)
     keys = dict.fromkeys([*new, *old])
     names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
-    other = [_difference(k, old, new) for k in keys if k not in names and old.get(k) != new.get(k)]
+    changed = [k for k in keys if k not in names and old.get(k, []) != new.get(k, [])]
+    other = [_difference(k, old, new) for k in changed]
     if other:
         raise LmsiError(
             f"{what} had other settings: {'; '.join(other)}",

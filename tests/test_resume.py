@@ -91,6 +91,13 @@ def test_other_settings_are_refused_with_their_names(saved, now, told):
     assert "--overwrite" in e.value.hint
 
 
+def test_an_empty_list_is_not_set():
+    check_same({}, {"f": ()}, "the paths in r")
+    check_same({"f": []}, {}, "the paths in r")
+    with pytest.raises(LmsiError, match=r"f: \['a'\] in the run folder, not set now"):
+        check_same({"f": ["a"]}, {"f": ()}, "the paths in r")
+
+
 def test_a_file_may_be_moved():
     moved = ({"model": "a.gguf", "model_sha256": "1"}, {"model": "b.gguf", "model_sha256": "1"})
     check_same(*moved, "the paths in r")

@@ -1,5 +1,6 @@
 """Votes and filters: what must hold for any set of paths, and each filter by itself."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -12,6 +13,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path
 from lmsi_cli.settings import resolve
 from lmsi_cli.voting import FILTERS, Tally, path_key, select, vote
+from lmsi_cli.voting.ballots import entropy
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
 
@@ -103,6 +105,12 @@ def test_the_literal_record():
     assert (v.total_votes, v.num_paths, v.no_answer, v.truncated) == (4, 5, 1, 0)
     assert (v.tie, v.share, v.share_of_all, v.margin) == (False, 0.75, 0.6, 0.5)
     assert (v.ballots, v.kept) == ({"42": 3, "40": 1}, (0, 1, 2))
+    assert (v.entropy, v.posterior) == (pytest.approx(0.5623, 1e-3), 0.8125)
+
+
+def test_entropy():
+    assert entropy(()) == entropy((7,)) == 0
+    assert entropy((2, 2)) == pytest.approx(math.log(2))
 
 
 def test_a_tie_has_no_winner():

@@ -124,6 +124,13 @@ def test_an_adapter_of_the_student_is_known_to_have_learned_the_teacher_s_questi
         check_base(run.adapter_gguf, "aa")
 
 
+def test_the_same_call_again_writes_the_same(teacher, tmp_path):
+    run, _ = taught(teacher, tmp_path)
+    before = tree(run.root)
+    taught(teacher, tmp_path)
+    assert tree(run.root) == before
+
+
 def test_another_vote_is_refused_and_taken_on_demand(teacher, tmp_path):
     run, _ = taught(teacher, tmp_path)
     write_atomic(run.adapter_gguf, b"")

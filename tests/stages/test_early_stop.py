@@ -121,6 +121,13 @@ def test_an_interrupted_question_is_not_a_stopped_one(tmp_path):
     assert (drawn(tmp_path), marked(tmp_path)) == ({"q0": 2, "q1": 1}, {"q0"})
 
 
+def test_a_later_call_for_fewer_paths_unmarks_nothing(tmp_path):
+    sampled(tmp_path, STOPPING)
+    sampled(tmp_path, SampleConfig(paths=2, stop="window:2"))
+    voted(tmp_path)
+    assert marked(tmp_path) == {"q0", "q1", "q2"}
+
+
 @given(st.sampled_from(["beta:0.8", "beta:0.9", "window:2", "window:3"]), st.integers(1, 12))
 @settings(max_examples=20, deadline=None)
 def test_the_sampler_and_the_vote_agree_on_what_was_stopped(stop, paths):

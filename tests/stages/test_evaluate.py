@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stage_helpers import TASK, Silent, settled
 
 from lmsi_cli.config import EvalConfig
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question
 from lmsi_cli.report.comparison import gained
@@ -313,6 +314,22 @@ def test_variants_are_named_by_their_bytes(trained, tmp_path):
             "adapter_sha256": sha256_file(run.adapter_gguf),
         }
     assert len(variants_of(RunDir(tmp_path / "other"), model)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"base_sha256": "ff", "base_file": "o.gguf"}', "was trained on another model, o.gguf"),
+        (b'{"base_sha', "lmsi.json: not a JSON object"),
+        (b"[]", "lmsi.json: not a JSON object"),
+    ],
+    ids=["base", "torn", "list"],
+)
+def test_an_adapter_of_another_base_is_refused(trained, content, words):
+    run, model = trained
+    run.adapter_origin.write_bytes(content)
+    with pytest.raises(LmsiError, match=words):
+        variants_of(run, model)
 
 
 def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
+from small_disks import small_disk
 from stage_helpers import IDENTITY, Silent
 
 from lmsi_cli.cli.questions import generation_sheets, next_step
@@ -112,6 +113,24 @@ def test_the_result_is_an_ordinary_question_file(tmp_path):
     assert len(found) == 6
     assert all(q.answer is None and q.id.startswith("gen-") for q in found)
     assert {q.question for q in found} <= {invented(n) for n in range(100)}
+
+
+def test_a_finished_generation_draws_nothing(tmp_path):
+    told = written(tmp_path)
+    again = written(tmp_path, fail_after=0)  # asked for a single path, it would raise
+    assert (again.new_drafts, again.tokens) == (0, 0)
+    assert figures(again) == figures(told)
+
+
+def test_a_full_disk_keeps_the_drafts_and_the_same_command_goes_on(tmp_path):
+    expected = written(tmp_path / "whole")
+    full = pytest.raises(LmsiError, match=r"drafts.jsonl: cannot be written: No space left")
+    with small_disk(3000), full:
+        written(tmp_path / "r")
+    kept = drafts_of(tmp_path / "r")
+    assert 0 < len(kept) < expected.drafts
+    assert figures(written(tmp_path / "r")) == figures(expected)
+    assert drafts_of(tmp_path / "r").items() >= kept.items()
 
 
 def test_a_draft_tells_which_seeds_it_was_shown(tmp_path):

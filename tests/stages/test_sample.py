@@ -168,6 +168,14 @@ def test_other_settings_are_refused_each_by_name(tmp_path, changes, told):
     assert RunDir(tmp_path).run_toml.read_bytes() == before
 
 
+def test_an_adapter_that_is_gone_from_the_command_is_missed(tmp_path):
+    sampled(tmp_path)
+    bound(tmp_path / "adapted", OTHERS[-1][0])
+    RunDir(tmp_path / "adapted").paths.write_bytes(RunDir(tmp_path).paths.read_bytes())
+    with pytest.raises(LmsiError, match=r"adapter: x.gguf in the run folder, none now"):
+        bound(tmp_path / "adapted", {})
+
+
 FREE = [
     {"threads": 7}, {"parallel": 3}, {"ctx": 512}, {"gpu_layers": "all"}, {"paths": 9},
     {"limit": 2}, {"model": "moved/a.gguf"}, {"llama_cpp_python": "9.9"}, {"lmsi": "9.9"},
