@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
@@ -21,6 +22,28 @@ from lmsi_cli.records import Question
 NAMED = 5  # of the questions that are found; the rest are counted
 # A point or comma between digits is part of a number.
 _PUNCTUATION = re.compile(r"(?<![0-9])[.,]|[.,](?![0-9])|[;:!?\"'`\u2018\u2019\u201c\u201d\u2026]")
+# What the questions are in a message, and what to do about them.
+USES = {
+    "train": (
+        "questions to train on",
+        "what is trained on cannot be measured on: take them out of one of the two; "
+        "--force goes on",
+    ),
+    "measure": (
+        "questions that the adapter was trained on",
+        "take them out of the set: an answer that was learned shows nothing; "
+        "--allow-overlap measures all the same",
+    ),
+    "show": (
+        "seeds",
+        "a question that is shown as solved cannot be measured on: take them out of one of the two",
+    ),
+    "probe": (
+        "questions of the probe",
+        "a probe decides what is trained on and kept, so an exam must not hold its questions: "
+        "take them out of one of the two",
+    ),
+}
 
 
 def same_words(text: str) -> str:
@@ -29,72 +52,22 @@ def same_words(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", plain).split())
 
 
-def check_apart(questions: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
-    """Refuse to train on questions that an evaluation will ask.
+def check_apart(
+    questions: Iterable[Question],
+    exams: Mapping[str, Iterable[Question]],
+    use: Literal["train", "measure", "show", "probe"] = "train",
+) -> None:
+    """Refuse to use questions for one thing that an evaluation will ask, or has asked.
 
     Args:
-        questions: Those that are trained on.
-        exams: Those that are kept for measuring, by the name of their file.
-
-    Raises:
-        LmsiError: Some occur in both; names them and the first file that holds them.
-    """
-    _check(
-        questions,
-        exams,
-        "questions to train on",
-        "what is trained on cannot be measured on: take them out of one of the two; "
-        "--force goes on",
-    )
-
-
-def check_measured(trained: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
-    """Refuse to measure an adapter on questions that it was trained on.
-
-    Raises:
-        LmsiError: Some occur in both; names them and the first set that holds them.
-    """
-    _check(
-        trained,
-        exams,
-        "questions that the adapter was trained on",
-        "take them out of the set: an answer that was learned shows nothing; "
-        "--allow-overlap measures all the same",
-    )
-
-
-def check_shown(seeds: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
-    """Refuse to make exemplars of questions that an evaluation will ask.
-
-    Raises:
-        LmsiError: Some occur in both; names them and the first file that holds them.
-    """
-    _check(
-        seeds,
-        exams,
-        "seeds",
-        "a question that is shown as solved cannot be measured on: take them out of one of the two",
-    )
-
-
-def check_probe_apart(probe: Iterable[Question], exams: Mapping[str, Iterable[Question]]) -> None:
-    """Refuse a probe that shares questions with an exam, which it would spoil.
+        questions: Those that are trained on, shown as solved, or marked by a probe.
+        exams: Those that are kept for measuring, by the name of their file or set.
+        use: What the questions are for.
 
     Raises:
         LmsiError: Some occur in both; names them and the first exam that holds them.
     """
-    _check(
-        probe,
-        exams,
-        "questions of the probe",
-        "a probe decides what is trained on and kept, so an exam must not hold its questions: "
-        "take them out of one of the two",
-    )
-
-
-def _check(
-    questions: Iterable[Question], exams: Mapping[str, Iterable[Question]], what: str, hint: str
-) -> None:
+    what, hint = USES[use]
     asked = {name: {same_words(q.question) for q in exam} for name, exam in exams.items()}
     both: dict[str, list[str]] = {name: [] for name in asked}
     count = 0

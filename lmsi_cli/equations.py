@@ -4,8 +4,8 @@ Knows no records, votes or models, and evaluates with its own small parser over 
 with ``eval``. What it cannot read for certain (units between the numbers, powers, unknowns) it
 leaves out rather than guess:
 
-    equations("5 * $3 = $15 and 2 apples + 3 = 5, so 1,000 - 15 = 985.")
-    -> ("5*3=15", "1000-15=985")
+    map(str, read_equations("5 * $3 = $15 and 2 apples + 3 = 5, so 1,000 - 15 = 985."))
+    -> "5*3=15", "1000-15=985"
 """
 
 from __future__ import annotations
@@ -53,16 +53,6 @@ class Equation(NamedTuple):
 
     def __str__(self) -> str:
         return "=".join("".join(side) for side in self.sides)
-
-
-def equations(text: str) -> tuple[str, ...]:
-    """List the equations of a rationale in order, without spaces, commas and currency.
-
-    The key for one path per distinct solution, after RFT (Yuan et al. 2023, arXiv 2308.01825): the
-    order of equations and of operands matters, ``3+4=7`` is not ``4+3=7``. Chains stay whole:
-    ``2+3=5*4=20``.
-    """
-    return tuple(map(str, read_equations(text)))
 
 
 def read_equations(text: str) -> tuple[Equation, ...]:

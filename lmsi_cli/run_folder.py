@@ -144,11 +144,10 @@ def locked(run: RunDir) -> Iterator[None]:
     The lock goes with the process, so ``kill -9`` frees it, too.
 
     Raises:
-        LmsiError: Another process holds it (the message names it), or its paths are Parquet shards.
+        LmsiError: Another process holds it; the message names it.
     """
     import filelock
 
-    _refuse_shards(run)
     run.create()
     lock = filelock.FileLock(run.lock, timeout=0)
     try:
@@ -187,33 +186,12 @@ def in_use(run: RunDir) -> bool:
         return run.lock_owner.exists()
 
 
-def open_run(root: Path | str) -> RunDir:
-    """Open a run folder to read from it, without taking its lock.
-
-    Raises:
-        LmsiError: Its paths are Parquet shards, or the name is an address such as ``s3://...``.
-    """
-    run = RunDir(root)
-    _refuse_shards(run)
-    return run
-
-
 def _refuse_address(root: Path | str) -> None:
     """Refuse ``s3://bucket/run``; a ``Path`` has folded its two slashes into one."""
     if address := re.match(r"[a-z][a-z0-9+.-]+:/", str(root)):  # one letter is a Windows drive
         raise LmsiError(
             f"{address[0]}/...: a run folder has to be on this machine",
             hint="to bring a run elsewhere: `lmsi export RUN --to parquet -o ADDRESS`",
-        )
-
-
-def _refuse_shards(run: RunDir) -> None:
-    """Refuse a folder of an earlier version whose paths are Parquet, not lines."""
-    shards = run.root / "paths"
-    if any(shards.glob("part-*.parquet")) or any(shards.glob("_open-*.jsonl")):
-        raise LmsiError(
-            f"{shards}: these paths are Parquet shards of an earlier version, which are not read",
-            hint=f"`lmsi convert {run.root} --to jsonl` with that version, or use another folder",
         )
 
 

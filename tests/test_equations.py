@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsi_cli import equations as module
-from lmsi_cli.equations import equations, read_equations
+from lmsi_cli.equations import read_equations
+
+
+def equations(text):
+    return tuple(map(str, read_equations(text)))
 
 
 def equations_hold(text):

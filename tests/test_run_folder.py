@@ -10,7 +10,7 @@ import pytest
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.run_folder import RunDir, discard, in_use, locked, open_run, sha256_file
+from lmsi_cli.run_folder import RunDir, discard, in_use, locked, sha256_file
 
 HOLDER = """
 import sys
@@ -122,20 +122,9 @@ def test_each_file_has_a_name_of_its_own_in_the_folder(tmp_path):
     assert not [p for p in names if p != tmp_path and tmp_path not in p.parents]
 
 
-@pytest.mark.parametrize("shard", ["part-000000.parquet", "_open-000000.jsonl"])
-def test_parquet_shards_of_an_earlier_version_are_refused(tmp_path, shard):
-    (tmp_path / "paths").mkdir()
-    (tmp_path / "paths" / shard).touch()
-    with pytest.raises(LmsiError, match="Parquet shards") as e:
-        open_run(tmp_path)
-    assert "lmsi convert" in e.value.hint
-    with pytest.raises(LmsiError, match="Parquet shards"), locked(RunDir(tmp_path)):
-        pass
-
-
 @pytest.mark.parametrize("address", ["s3://key:secret@bucket/run", Path("s3://bucket/run")])
 def test_a_run_folder_has_no_address(address):
     with pytest.raises(LmsiError, match="s3://") as e:
-        open_run(address)
+        RunDir(address)
     assert "lmsi export" in e.value.hint
     assert "secret" not in str(e.value)

@@ -4,7 +4,7 @@ import pytest
 from builders import path
 
 from lmsi_cli.thinking import answer_part, answer_start, closing, left_open
-from lmsi_cli.voting import is_refuted, path_key
+from lmsi_cli.voting import is_refuted
 
 CHANNEL, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
 
@@ -63,11 +63,10 @@ def test_a_block_that_a_prompt_leaves_open(prompt, begun):
     assert left_open(prompt) == begun
 
 
-def test_what_is_thought_neither_refutes_nor_tells_paths_apart():
+def test_what_is_thought_refutes_nothing():
     wrong = "<think>2 + 2 = 5? No.</think> 2 + 2 = 4. The answer is 4."
     assert not is_refuted(path(text=wrong))
     assert is_refuted(path(text=wrong.replace("2 + 2 = 4.", "2 + 2 = 6.")))
-    assert path_key(wrong) == path_key(" 2 + 2 = 4. The answer is 4.") == ("2+2=4",)
 
 
 @pytest.mark.parametrize(

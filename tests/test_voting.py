@@ -12,7 +12,7 @@ from lmsi_cli.config import PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Path
 from lmsi_cli.settings import resolve
-from lmsi_cli.voting import FILTERS, Tally, path_key, select, vote
+from lmsi_cli.voting import FILTERS, Tally, select, vote
 from lmsi_cli.voting.ballots import entropy
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
@@ -123,7 +123,7 @@ def test_no_paths_at_all():
     assert (v.tie, v.predicted_answer, v.share, v.margin, v.kept) == (False, None, 0.0, 0.0, ())
 
 
-SUM, SAME, OTHER = " 1 + 1 = 2. It is 2.", " We add 1 + 1 = 2.", " 2 + 0 = 2."
+SUM, OTHER = " 1 + 1 = 2. It is 2.", " 2 + 0 = 2."
 WRONG = " 1 + 1 = 3. The answer is 3."
 
 
@@ -173,12 +173,6 @@ def test_each_filter_shows_one_path_that_it_removed():
     selection = select(vote("q", ROUND, True), ROUND, config)
     shown = {name: p.path for name, p in selection.samples.items()}
     assert shown == {"no-vote": 5, "false-equation": 1, "minority": 4, "cap": 3}
-
-
-def test_path_key():
-    assert path_key(SUM) == path_key(SAME) == ("1+1=2",)
-    assert path_key(" so  it\nis two.") == path_key("so it is two.") != path_key("so it is three.")
-    assert path_key(SUM + "\nQ: What is 3 + 4 = 7?") == path_key(SUM)
 
 
 def test_tally():

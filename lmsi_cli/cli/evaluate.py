@@ -83,10 +83,10 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.engine.context_check import skipped_error, unfinished_error
     from lmsi_cli.report.evaluation import eval_parts
-    from lmsi_cli.run_folder import locked, open_run
+    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.measure import measure, prepare
 
-    folder = open_run(run)
+    folder = RunDir(run)
     if imported is not None:
         _import(folder, imported, settings, json)
         return

@@ -84,11 +84,11 @@ def _check_file(out: Path, overwrite: bool) -> None:
 
 def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> list[Question]:
     """The seeds, if there are enough of them and none is kept for measuring."""
-    from lmsi_cli.contamination import check_shown
+    from lmsi_cli.contamination import check_apart
     from lmsi_cli.tasks.readers import read_questions
 
     asked = questions_in(source)[: settings.limit or None]
-    check_shown(asked, {file: read_questions(file) for file in exclude})
+    check_apart(asked, {file: read_questions(file) for file in exclude}, "show")
     if len(asked) < settings.needed:
         raise LmsiError(
             f"{source}: {len(asked)} seeds, and {settings.templates} templates of "

@@ -63,15 +63,15 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
-    from lmsi_cli.run_folder import locked, open_run
+    from lmsi_cli.run_folder import locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of
 
     if settings.to == "parquet":
-        _export_parquet(open_run(run), number, out, overwrite, json)
+        _export_parquet(RunDir(run), number, out, overwrite, json)
         return
-    folder = chosen_round(open_run(run), number)
+    folder = chosen_round(RunDir(run), number)
     model, task = model_of(folder).path, task_of(folder)
     with locked(folder), watched(quiet, folder) as progress:
         place = Path(out) if out else None

@@ -61,11 +61,11 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 
     Example: lmsi show runs/first --question q7
     """
-    from lmsi_cli.run_folder import open_run
+    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.inspect import show_question
 
-    folder = open_run(run)
+    folder = RunDir(run)
     found = show_question(folder, task_of(folder), question)
     print_result(found, json, *shown_parts(found))
 

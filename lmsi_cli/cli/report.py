@@ -42,11 +42,11 @@ def report(  # noqa: PLR0913 - one parameter per flag
 
     from lmsi_cli.report.page import page
     from lmsi_cli.report.text import markdown as as_markdown
-    from lmsi_cli.run_folder import open_run
+    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.report import read_run
 
-    folder = open_run(run)
+    folder = RunDir(run)
     as_page = not (text or markdown or json)
     target = out or folder.report
     if as_page:

@@ -169,14 +169,14 @@ def _check(plan: Plan) -> None:
 
     Whether the probe fits is known before an hour of sampling, too, not after.
     """
-    from lmsi_cli.contamination import check_apart, check_probe_apart
+    from lmsi_cli.contamination import check_apart
     from lmsi_cli.stages.rounds import examination
     from lmsi_cli.stages.verdict import check_probe
     from lmsi_cli.tasks.golds import gold_answers
 
     asked: Sequence[Question] = plan.questions[: plan.settings.sample.limit or None]
     if plan.probe:
-        check_probe_apart(plan.probe, plan.exams)
+        check_apart(plan.probe, plan.exams, "probe")
         check_probe(plan.probe, asked, "the questions")
     check_apart(asked, plan.excluded)
     gold_answers(plan.probe, plan.task)

@@ -54,7 +54,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
     from lmsi_cli.report.sections import training_sheet
-    from lmsi_cli.run_folder import locked, open_run
+    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.distil import enrolled, teach
     from lmsi_cli.stages.pipeline import model_of
@@ -62,7 +62,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages.verdict import permit
     from lmsi_cli.training.processes import joined
 
-    folder = open_run(run)
+    folder = RunDir(run)
     if not force:
         who = f" --student {student}" if student else ""
         permit(folder, f"lmsi train {run}{who} --force")

@@ -49,17 +49,17 @@ def vote(  # noqa: PLR0913 - one parameter per flag
 
     from lmsi_cli.report.sections import verdict_section, vote_section
     from lmsi_cli.report.text import verdict_line
-    from lmsi_cli.run_folder import locked, open_run
+    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run
     from lmsi_cli.tasks.readers import read_labelled, read_questions
 
-    folder = open_run(run)
+    folder = RunDir(run)
     task = task_of(folder)
     labelled = read_labelled(probe) if probe else []
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder), watched(quiet, folder) as progress:
-        other = open_run(second) if second else None
+        other = RunDir(second) if second else None
         summary, verdict = vote_run(folder, task, settings, progress, exams, labelled, other)
     fields = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     count = msgspec.structs.replace(vote_section(summary), lines=())  # warnings go to stderr

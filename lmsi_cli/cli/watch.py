@@ -31,13 +31,13 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
 
     Example: lmsi watch runs/first
     """
-    from lmsi_cli.run_folder import open_run
+    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.inspect import scene
 
-    folder = open_run(run)
+    folder = RunDir(run)
     seen = scene(folder)
     if seen.working and not once and not json:
-        seen = _follow(seen, lambda: scene(open_run(run)))
+        seen = _follow(seen, lambda: scene(RunDir(run)))
     show(seen, json, *scene_parts(seen, time.time()))
 
 

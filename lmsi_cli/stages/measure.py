@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, LLAMA, EvalConfig
-from lmsi_cli.contamination import check_measured
+from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.errors import LmsiError
@@ -141,7 +141,7 @@ def _check_overlap(variants: Sequence[Variant], exams: Sequence[Exam]) -> None:
     """Refuse to measure on what an adapter's run was trained on."""
     asked = {exam.name: exam.asked for exam in exams}
     for file in dict.fromkeys(v.adapter for v in variants if v.adapter):
-        check_measured(trained_on(Path(file)), asked)
+        check_apart(trained_on(Path(file)), asked, "measure")
 
 
 def _adapter_file(given: Path) -> Path:

@@ -9,7 +9,7 @@ from lmsi_cli.voting.ballots import (
     tell,
     vote,
 )
-from lmsi_cli.voting.filters import FILTERS, Selection, path_key, select
+from lmsi_cli.voting.filters import FILTERS, Selection, select
 from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "is_complete",
     "is_cut_thinking",
     "is_refuted",
-    "path_key",
     "select",
     "tell",
     "vote",

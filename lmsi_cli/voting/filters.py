@@ -16,9 +16,27 @@ from typing import NamedTuple
 import msgspec
 
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.equations import equations
 from lmsi_cli.records import Path, Vote
-from lmsi_cli.voting.ballots import agrees, is_complete, is_cut_thinking, is_refuted, solution
+from lmsi_cli.voting.ballots import agrees, is_complete, is_cut_thinking, is_refuted
+
+Filter = Callable[[list[Path], Vote, VoteConfig], list[Path]]
+
+# First what cannot vote, then whole questions, then single paths. The cap keeps the lowest numbers:
+# every path had the same chance of any number, so this is fair, and ranking by length or
+# probability would teach the model that preference.
+FILTERS: dict[str, Filter] = {
+    "no-vote": lambda paths, _vote, _config: [p for p in paths if is_complete(p)],
+    "false-equation": lambda paths, _vote, config: [
+        p for p in paths if not (config.check_equations and is_refuted(p))
+    ],
+    "tie": lambda paths, vote, _config: [] if vote.tie else paths,
+    "min-votes": lambda paths, vote, config: (
+        paths if vote.majority_votes >= config.min_votes else []
+    ),
+    "min-share": lambda paths, vote, config: paths if vote.share >= config.min_share else [],
+    "minority": lambda paths, vote, _config: [p for p in paths if agrees(p, vote.predicted_answer)],
+    "cap": lambda paths, _vote, config: paths[: config.max_paths_per_question or None],
+}
 
 
 class Selection(NamedTuple):
@@ -52,65 +70,8 @@ def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> Selection:
         before, left = left, keep(left, vote, config)
         removed[name] = len(before) - len(left)
         if removed[name]:
-            samples[name] = _first_missing(before, left)
+            here = {p.path for p in left}
+            samples[name] = next(p for p in before if p.path not in here)
     kept = tuple(p.path for p in left)
     voted = msgspec.structs.replace(vote, kept=kept)
     return Selection(voted, removed, samples, sum(map(is_cut_thinking, paths)))
-
-
-def path_key(text: str) -> tuple[str, ...]:
-    """Tell solutions apart: the ordered list of equations, or else the words."""
-    text = solution(text)
-    return equations(text) or (" ".join(text.split()),)
-
-
-Filter = Callable[[list[Path], Vote, VoteConfig], list[Path]]
-
-
-def _first_missing(before: Sequence[Path], left: Sequence[Path]) -> Path:
-    here = {p.path for p in left}
-    return next(p for p in before if p.path not in here)
-
-
-def _complete(paths: list[Path], _vote: Vote, _config: VoteConfig) -> list[Path]:
-    return [p for p in paths if is_complete(p)]
-
-
-def _true(paths: list[Path], _vote: Vote, config: VoteConfig) -> list[Path]:
-    return [p for p in paths if not (config.check_equations and is_refuted(p))]
-
-
-def _untied(paths: list[Path], vote: Vote, _config: VoteConfig) -> list[Path]:
-    return [] if vote.tie else paths
-
-
-def _enough_votes(paths: list[Path], vote: Vote, config: VoteConfig) -> list[Path]:
-    return paths if vote.majority_votes >= config.min_votes else []
-
-
-def _enough_share(paths: list[Path], vote: Vote, config: VoteConfig) -> list[Path]:
-    return paths if vote.share >= config.min_share else []
-
-
-def _majority(paths: list[Path], vote: Vote, _config: VoteConfig) -> list[Path]:
-    return [p for p in paths if agrees(p, vote.predicted_answer)]
-
-
-def _capped(paths: list[Path], _vote: Vote, config: VoteConfig) -> list[Path]:
-    """Keep the lowest indices: every path had the same chance of any index, so this is fair.
-
-    Ranking by length or probability instead would teach the model that preference.
-    """
-    return paths[: config.max_paths_per_question or None]
-
-
-# First what cannot vote, then whole questions, then single paths.
-FILTERS: dict[str, Filter] = {
-    "no-vote": _complete,
-    "false-equation": _true,
-    "tie": _untied,
-    "min-votes": _enough_votes,
-    "min-share": _enough_share,
-    "minority": _majority,
-    "cap": _capped,
-}

@@ -9,6 +9,7 @@ have gone by is a few counters and one sample a filter, however many paths there
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from lmsi_cli.records import Path, Record
 from lmsi_cli.voting.filters import FILTERS, Selection
@@ -56,6 +57,10 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     thinking: int = 0
 
 
+COUNTS = ("questions", "paths", "parsed", "truncated", "thinking", "refuted", "ties", "stopped",
+          "kept_paths", "kept_questions", "pairs")  # fmt: skip
+
+
 class Tally:
     """The running sums of a vote; its size does not depend on the number of questions."""
 
@@ -69,20 +74,22 @@ class Tally:
     def add(self, selection: Selection, pairs: int = 0) -> None:
         """Count one question, and the preference pairs that its paths make."""
         vote = selection.vote
-        self.sums["pairs"] += pairs
         self.removed.update(selection.removed)
         self.samples = {**selection.samples, **self.samples}  # the first one stays
-        self.sums["questions"] += 1
-        self.sums["paths"] += vote.num_paths
-        self.sums["parsed"] += vote.total_votes
-        self.sums["no_answer"] += vote.no_answer
-        self.sums["truncated"] += vote.truncated
-        self.sums["thinking"] += selection.thinking
-        self.sums["refuted"] += vote.refuted
-        self.sums["ties"] += vote.tie
-        self.sums["stopped"] += vote.stopped
-        self.sums["kept_paths"] += len(vote.kept)
-        self.sums["kept_questions"] += bool(vote.kept)
+        self.sums.update(
+            questions=1,
+            paths=vote.num_paths,
+            parsed=vote.total_votes,
+            no_answer=vote.no_answer,
+            truncated=vote.truncated,
+            thinking=selection.thinking,
+            refuted=vote.refuted,
+            ties=int(vote.tie),
+            stopped=int(vote.stopped),
+            kept_paths=len(vote.kept),
+            kept_questions=int(bool(vote.kept)),
+            pairs=pairs,
+        )
         if vote.total_votes:  # in whole numbers: 0.7 * 10 is not exactly 7 everywhere
             self.sums["voted"] += 1
             self.shares += vote.share
@@ -96,23 +103,14 @@ class Tally:
 
     def summary(self) -> VoteSummary:
         """The figures of all questions so far."""
-        n = self.sums
+        voted = self.sums["voted"]
+        counts: dict[str, Any] = {name: self.sums[name] for name in COUNTS}
         return VoteSummary(
-            questions=n["questions"],
-            paths=n["paths"],
-            parsed=n["parsed"],
-            truncated=n["truncated"],
-            thinking=n["thinking"],
-            refuted=n["refuted"],
-            ties=n["ties"],
-            stopped=n["stopped"],
-            kept_paths=n["kept_paths"],
-            kept_questions=n["kept_questions"],
-            mean_share=self.shares / n["voted"] if n["voted"] else 0.0,
+            **counts,
+            mean_share=self.shares / voted if voted else 0.0,
             histogram=list(self.histogram),
             removed={name: self.removed[name] for name in FILTERS},
             samples={name: _sample(self.samples[name]) for name in FILTERS if name in self.samples},
-            pairs=n["pairs"],
         )
 
 
