@@ -1,6 +1,6 @@
 """Records for tests, with all that does not matter to them filled in."""
 
-from lmsi_cli.records import Path, TrainExample, Vote
+from lmsi_cli.records import Path, Preference, TrainExample, Vote
 
 
 def path(index=0, answer="42", text=None, **more):
@@ -29,3 +29,11 @@ def example(question="q1", prompt="Q", completion=" 4", **more):
     """A line of train.jsonl."""
     fields = {"prompt": prompt, "completion": completion, "question_id": question}
     return TrainExample(**{"format": "cot-zero", "path": 0} | fields | more)
+
+
+def preference(weight=0.5, question="q1", prompt="Q", chosen=" 4", rejected=" 5"):
+    """A line of pairs.jsonl."""
+    return Preference(
+        prompt=prompt, chosen=chosen, rejected=rejected, weight=weight, format="cot-zero",
+        question_id=question, chosen_path=0, rejected_path=1,
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.splits import parts_of, readers, size_of, stem_of
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.load import load_base
-from lmsi_cli.training.merge import Lora, describe, merge, tensor_types
+from lmsi_cli.training.merge import Lora, merge, tensor_types
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_facts_are_those_of_the_whole(whole, parts):
     assert read_meta(parts[0])._replace(rope_factors=None) == read_meta(whole)._replace(
         rope_factors=None
     )
-    assert describe(parts[0]).parameters == describe(whole).parameters
+    assert read_meta(parts[0]).parameters == read_meta(whole).parameters
     assert tensor_types(parts[0]) == tensor_types(whole)
 
 

@@ -31,12 +31,13 @@ from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.report.export_texts import LIBRARY, WHAT, Card, card_of, markdown, modelfile, whose
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
-from lmsi_cli.splits import stem_of
+from lmsi_cli.splits import size_of, stem_of
 from lmsi_cli.stages.asking import sample_config
 from lmsi_cli.training import hf_export as hf
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS, with_adapter
-from lmsi_cli.training.merge import Facts, describe, merge, read_lora, tensor_types
-from lmsi_cli.training.verify import SAME, agree, distances, gap, lost, torch_logits, widened
+from lmsi_cli.training.header import GgufMeta, read_meta
+from lmsi_cli.training.merge import merge, read_lora, tensor_types
+from lmsi_cli.training.verify import SAME, agree, distances, gap, torch_logits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,14 +99,14 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
         raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
-    facts = describe(model)
+    facts = read_meta(model)
     kind = "" if config.to == "adapter" else _kind(config, facts)
     base_sha256 = sha256_file(model)
     check_base(run.adapter_gguf, base_sha256)
     place = out or run.root / "export" / "-".join(x for x in (config.to, kind) if x)
     check_place(place, ORIGIN, overwrite)
     with replacing_folder(place) as folder:
-        check_room(folder, _need(config, facts, kind))
+        check_room(folder, _need(config, facts, kind, size_of(model)))
         exporter = _Exporter(run, model, task, facts, kind, folder, progress)
         forms = {
             "adapter": exporter.adapter,
@@ -127,7 +128,7 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     )
 
 
-def _kind(config: ExportConfig, facts: Facts) -> str:
+def _kind(config: ExportConfig, facts: GgufMeta) -> str:
     """The type of the merged weights; not asked for: the base's own, if that is fine enough."""
     own = _own_kind(facts)
     if config.to == "hf":
@@ -141,18 +142,19 @@ def _kind(config: ExportConfig, facts: Facts) -> str:
     return own if own in FINE else WIDEST
 
 
-def _own_kind(facts: Facts) -> str | None:
-    return None if facts.file_type is None else kind_name(facts.file_type)
+def _own_kind(facts: GgufMeta) -> str | None:
+    number = facts.general.get("file_type")
+    return None if number is None else kind_name(number)
 
 
-def _need(config: ExportConfig, facts: Facts, kind: str) -> int:
+def _need(config: ExportConfig, facts: GgufMeta, kind: str, size: int) -> int:
     """Bytes of the result and of what is there on the way."""
     floats = facts.parameters * (4 if kind in EXACT else 2)
     if config.to == "adapter":
         return SPARE
     if config.to == "hf":
         return SPARE + floats
-    return SPARE + floats + (floats if kind in FINE else facts.bytes)
+    return SPARE + floats + (floats if kind in FINE else size)
 
 
 class _Exporter:
@@ -166,7 +168,7 @@ class _Exporter:
         run: RunDir,
         model: Path,
         task: Task,
-        facts: Facts,
+        facts: GgufMeta,
         kind: str,
         folder: Path,
         progress: Progress,
@@ -252,15 +254,26 @@ class _Exporter:
             f"apart: the base alone, as {self.kind}": rounding,
         }
         own = _own_kind(self.facts)
-        wider = widened(own, self.kind) if not chosen and own not in FINE else ()
-        return _Made(checks, [*wider, *lost(self.kind, rounded, moved)], "")
+        remarks: list[str] = []
+        if not chosen and own not in FINE:
+            remarks.append(
+                f"The base's own type{f' {own}' if own else ''} would round much of the adapter "
+                f"away; {self.kind} keeps it, in a larger file."
+            )
+        if not rounded <= moved / 2:
+            remarks.append(
+                f"Rounding to {self.kind} moves the logits by {rounded:.1%}, the adapter by "
+                f"{moved:.1%}: much of what was learnt may be lost. A finer type, or the base with "
+                "the adapter beside it, keeps it."
+            )
+        return _Made(checks, remarks, "")
 
     def _merge(self, scale: float, wanted: NDArray[np.float32], words: str) -> tuple[float, float]:
         """Merge at a scale; the distances from what is wanted before and after quantising."""
         self.progress.say(words)
         target, number = self.folder / self._merged_name(), check_kind(self.kind)
         whole = target.with_suffix(".whole")
-        own = tensor_types(self.model) if number == self.facts.file_type else None
+        own = tensor_types(self.model) if number == self.facts.general.get("file_type") else None
         merge(self.model, read_lora(self.run.adapter_gguf), whole, scale, self.kind in EXACT)
         before = gap(self._logits(whole), wanted)
         quantise(whole, target, number, own)
@@ -292,16 +305,17 @@ def _noise_of_training(run: RunDir) -> float:
 
 def _card(exporter: _Exporter, config: ExportConfig, made: _Made, base_sha256: str) -> Card:
     facts, model, run = exporter.facts, exporter.model, exporter.run
+    name = facts.general.get("name", "")
     return card_of(
         run,
         Card(
-            title=f"{facts.name or model.stem}, taught by {whose(run)} votes",
+            title=f"{name or model.stem}, taught by {whose(run)} votes",
             kind=WHAT[config.to],
             use=made.use,
             base=model.name,
             base_sha256=base_sha256,
-            base_name=facts.name,
-            licence=facts.licence,
+            base_name=name,
+            licence=facts.general.get("license", ""),
             library=LIBRARY[config.to],
             checks=tuple((name, f"{x:.2%}") for name, x in made.checks.items()),
             remarks=tuple(made.remarks),

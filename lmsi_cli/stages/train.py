@@ -35,8 +35,7 @@ from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
 from lmsi_cli.training import checkpoint, examples, original_weights, processes
 from lmsi_cli.training.adapter import to_gguf, with_adapter
-from lmsi_cli.training.data import Codec
-from lmsi_cli.training.examples import Example
+from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
@@ -79,7 +78,7 @@ def train_run(
             cannot load the model, it is not the one that was sampled or changed meanwhile, the
             training diverged, or a proof failed; says which.
     """
-    examples.check(run, config)
+    found = examples.read(run, config)
     mark = Mark.of(model)
     _check_start(run, config, sha256_file(model))
     origin = _origin(run, model, config)
@@ -89,7 +88,6 @@ def train_run(
     if run.adapter_origin.exists():
         return _finished(run, origin)
     processes.wait()  # the others begin with what is in the folder now
-    found = examples.weighted(run, config)
     with vocabulary(model) as words:
         codec = _codec(words, task)
         prompts = within(model, [codec.prompt(p) for p in held_out(run, task, found)])
@@ -142,7 +140,7 @@ def assist(run: RunDir, model: Path, task: Task, config: TrainConfig, overwrite:
     if run.adapter_origin.exists() and not overwrite:
         return
     processes.wait()
-    found = examples.weighted(run, config)
+    found = examples.read(run, config)
     with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
         if run.adapter.is_dir():
             shutil.copytree(run.adapter, own, dirs_exist_ok=True)

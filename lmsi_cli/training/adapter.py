@@ -153,12 +153,14 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
         base_name: What the adapter's own configuration calls the base: the GGUF's file name.
 
     Raises:
-        LmsiError: As ``adapted``.
+        LmsiError: As ``choose`` and ``last``; ``preflight`` has refused a rank that is too high.
     """
     import peft
     import torch
 
-    adapted(model, config.target, config.layers, config.rank)
+    blocks = last(model, config.layers)
+    # Without the pattern PEFT would count experts as blocks.
+    pattern = _block(next(iter(block_linears(model))))[0] if blocks else None
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -168,22 +170,14 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
         target_modules=choose(model, config.target),
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_name,
-        **_only(model, config.layers),
+        layers_to_transform=blocks,
+        layers_pattern=pattern,
     )
     # PEFT would put this in place of our name: the folder on this machine, of no use elsewhere.
     model.name_or_path = base_name  # type: ignore[assignment]
     torch.manual_seed(config.seed)
     with quiet():
         return cast("nn.Module", peft.get_peft_model(model, settings, autocast_adapter_dtype=True))
-
-
-def _only(model: nn.Module, layers: int | str) -> dict[str, Any]:
-    """PEFT's words for some of the blocks; without the pattern it would count experts as blocks."""
-    blocks = last(model, layers)
-    if blocks is None:
-        return {}
-    pattern = _block(next(iter(block_linears(model))))[0]
-    return {"layers_to_transform": blocks, "layers_pattern": pattern}
 
 
 def with_adapter(gguf: Path, folder: Path, dtype: Dtype) -> nn.Module:

@@ -98,6 +98,13 @@ def has(meta: GgufMeta, part: str) -> bool:
     return f"blk.0.{part}" in meta.shapes
 
 
+YARN = {
+    "original_max_position_embeddings": "rope.scaling.original_context_length",
+    "beta_fast": "rope.scaling.yarn_beta_fast",
+    "beta_slow": "rope.scaling.yarn_beta_slow",
+}
+
+
 def rope(meta: GgufMeta) -> Settings:
     """Rotary settings in transformers' spelling, without Llama 3's factors: those are a tensor."""
     v = meta.values
@@ -111,26 +118,15 @@ def rope(meta: GgufMeta) -> Settings:
     if kind in ("linear", "yarn") and factor:
         rotary |= {"rope_type": kind, "factor": float(factor)}
     if kind == "yarn" and factor:
-        rotary |= _yarn(meta)
+        # llama.cpp takes these on top of yarn's own scale, transformers instead of it.
+        for odd in ("yarn_attn_factor", "attn_factor", "yarn_ext_factor", "yarn_log_multiplier"):
+            if f"rope.scaling.{odd}" in v:
+                raise LmsiError(
+                    f"training is not possible: the file scales positions by yarn with {odd}, "
+                    "which llama.cpp and transformers read differently; sampling and voting work"
+                )
+        rotary |= {name: v[key] for name, key in YARN.items() if key in v}
     return rotary
-
-
-def _yarn(meta: GgufMeta) -> Settings:
-    names = {
-        "original_max_position_embeddings": "original_context_length",
-        "beta_fast": "yarn_beta_fast",
-        "beta_slow": "yarn_beta_slow",
-    }
-    v = meta.values
-    keys = {name: f"rope.scaling.{key}" for name, key in names.items()}
-    # llama.cpp takes these on top of yarn's own scale, transformers instead of it.
-    for odd in ("yarn_attn_factor", "attn_factor", "yarn_ext_factor", "yarn_log_multiplier"):
-        if f"rope.scaling.{odd}" in v:
-            raise LmsiError(
-                f"training is not possible: the file scales positions by yarn with {odd}, "
-                "which llama.cpp and transformers read differently; sampling and voting work"
-            )
-    return {name: v[key] for name, key in keys.items() if key in v}
 
 
 def _stablelm(meta: GgufMeta) -> Settings:

@@ -112,13 +112,14 @@ def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Piec
     return {"pieces": Pieces(pieces)}
 
 
-def check(argument: dict[str, Pieces]) -> None:
-    """See that the pieces arrived; call it after the forward pass.
+def check(arguments: dict[str, Any]) -> None:
+    """See that the pieces of a forward call arrived; call it afterwards with all its keywords.
 
     Raises:
         ValueError: Some layer between dropped them, so examples saw one another.
     """
-    if any(not pieces.reached for pieces in argument.values()):
+    pieces: Pieces | None = arguments.get("pieces")
+    if pieces is not None and not pieces.reached:
         raise ValueError("this family does not hand the pieces of a row to its attention")
 
 

@@ -1,8 +1,8 @@
 """Two files that hold a training run between two steps: where it stands, and its best adapter.
 
-Tensors (the adapter and both AdamW moments) go into a safetensors file, everything else into that
-file's header as JSON; nothing is pickled, so a checkpoint cannot run code. A kill or a power cut
-leaves the old one or the new one. The header says
+Tensors (the adapter; of where it stands also the moments of AdamW) go into a safetensors file, all
+else into its header as JSON; nothing is pickled, so a checkpoint cannot run code. A kill or a power
+cut leaves the old one or the new one. The header says
 
     {"fingerprint": "9f2c...", "step": 300, "settings": {"rank": 16, ...}}
 """
@@ -76,42 +76,30 @@ def fingerprint(
 
 
 def save(
-    folder: Path, header: Header, parameters: Parameters, optimizer: torch.optim.Optimizer
+    path: Path,
+    header: Header,
+    parameters: Parameters,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
-    """Write the checkpoint of ``folder``, replacing the last one in one rename.
+    """Write a checkpoint, replacing the last one in one rename.
 
     Args:
-        folder: The training run's folder.
+        path: ``NAME`` or ``BEST`` in the training run's folder.
         header: What it belongs to, and where the run stands.
         parameters: The adapter's, by name.
-        optimizer: AdamW over exactly these.
+        optimizer: AdamW over exactly these; without it only the weights are kept.
 
     Raises:
         LmsiError: The disk is full or fails; the last checkpoint stays.
     """
-    moments = {
-        f"{moment}/{name}": optimizer.state[p][moment]
-        for name, p in parameters.items()
-        for moment in MOMENTS
-        if moment in optimizer.state[p]
-    }
-    _write(folder / NAME, _weights(parameters) | moments, header)
-
-
-def save_best(folder: Path, header: Header, parameters: Parameters) -> None:
-    """Keep the adapter of this step as the best one so far; as ``save``."""
-    _write(folder / BEST, _weights(parameters), header)
-
-
-def _weights(parameters: Parameters) -> Tensors:
-    return {f"weight/{name}": p.detach() for name, p in parameters.items()}
-
-
-def _write(path: Path, tensors: Tensors, header: Header) -> None:
     from safetensors.torch import save as encode
 
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, encode(whole, {"header": msgspec.json.encode(header).decode()}))
+    tensors = {f"weight/{name}": p.detach().contiguous() for name, p in parameters.items()}
+    if optimizer is not None:
+        for name, p in parameters.items():
+            state = optimizer.state[p]
+            tensors |= {f"{key}/{name}": state[key].contiguous() for key in MOMENTS if key in state}
+    write_atomic(path, encode(tensors, {"header": msgspec.json.encode(header).decode()}))
 
 
 def load(
@@ -135,7 +123,12 @@ def load(
         return None
     header, tensors = found
     if header.fingerprint != wanted.fingerprint:
-        raise _another(folder / NAME, header, wanted)
+        whose = f"{folder / NAME} (step {header.step} of an unfinished training)"
+        check_same(header.settings, wanted.settings, whose)
+        raise LmsiError(
+            f"{whose} belongs to other examples or another model",
+            hint="start over with `--overwrite`, or use another folder",
+        )
     _fill(parameters, tensors)
     for name, p in parameters.items():
         if f"{MOMENTS[0]}/{name}" in tensors:
@@ -185,16 +178,3 @@ def _read(path: Path) -> tuple[Header, Tensors] | None:
             return header, {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 - not a dict
     except (FileNotFoundError, SafetensorError, KeyError, TypeError, msgspec.DecodeError):
         return None
-
-
-def _another(path: Path, found: Header, wanted: Header) -> LmsiError:
-    """Say what differs between the run that a checkpoint holds and the one that was asked for."""
-    whose = f"{path} (step {found.step} of an unfinished training)"
-    try:
-        check_same(found.settings, wanted.settings, whose)
-    except LmsiError as e:
-        return e
-    return LmsiError(
-        f"{whose} belongs to other examples or another model",
-        hint="start over with `--overwrite`, or use another folder",
-    )

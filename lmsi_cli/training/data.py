@@ -16,15 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Prompt, TrainExample
+from lmsi_cli.records import Preference, Prompt, TrainExample
 from lmsi_cli.training.attention import Piece
 
-if TYPE_CHECKING:
-    import torch
-
+Example = TrainExample | Preference
 # A prefix shorter than this saves less than the bookkeeping costs.
 MIN_SHARED = 16
 # Activations of a row are held until its backward pass; longer rows gain no speed.
@@ -120,51 +118,49 @@ class Row(NamedTuple):
     labels: list[int]
     parts: list[Part]
 
-
-class Batch(NamedTuple):
-    """A row as tensors: ids and positions (1, T), keep and labels (C,).
-
-    ``pieces`` is None for a row of one plain sequence, which any model can take.
-    """
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    pieces: list[Piece] | None
-    keep: torch.Tensor
-    labels: torch.Tensor
-    parts: list[Part]
+    @property
+    def plain(self) -> bool:
+        """Whether it is one plain sequence, which any model can take."""
+        return self.positions == list(range(len(self.ids)))
 
 
-def tokenize(examples: Iterable[TrainExample], codec: Codec, max_length: int) -> TokenSet:
-    """Turn pairs into ids, leave out the too long ones, and find each format's shared prefix.
+def tokenize(examples: Iterable[Example], codec: Codec, max_length: int) -> TokenSet:
+    """Turn examples or pairs into ids, and find each format's shared prefix.
+
+    What is too long is left out; a pair is, if one of its sides is.
 
     Args:
-        examples: The pairs.
+        examples: Prompts with one completion each, or all of them with two.
         codec: The tokenizer.
         max_length: Longest prompt and completion together, in tokens.
     """
-    return keep(((e.format, _ids(e, codec)) for e in examples), max_length)
-
-
-def _ids(example: TrainExample, codec: Codec) -> TokenExample:
-    return TokenExample(
-        codec.prompt(example.prompt),
-        codec.completion(example.prompt, example.completion),
-        name=f"{example.question_id} ({example.format})",
-        weight=example.weight,
-    )
-
-
-def keep(found: Iterable[tuple[str, Unit]], max_length: int) -> TokenSet:
-    """Keep the examples or pairs that fit; each comes after the name of its format."""
-    kept: list[tuple[str, Unit]] = []
+    kept: list[Unit] = []
+    formats: list[str] = []
     dropped = 0
-    for kind, unit in found:
+    for example in examples:
+        unit = _unit(example, codec)
         if unit.length <= max_length:
-            kept.append((kind, unit))
+            kept.append(unit)
+            formats.append(example.format)
         else:
             dropped += 1
-    return TokenSet(share_prefixes([u for _, u in kept], [kind for kind, _ in kept]), dropped)
+    return TokenSet(share_prefixes(kept, formats), dropped)
+
+
+def _unit(example: Example, codec: Codec) -> Unit:
+    prompt, name = codec.prompt(example.prompt), f"{example.question_id} ({example.format})"
+    # The last prompt token predicts the first one of a completion, so each has its own.
+    stem = max(0, len(prompt) - 1) if isinstance(example, Preference) else 0
+
+    def ids(completion: Prompt, name: str) -> TokenExample:
+        learned = codec.completion(example.prompt, completion)
+        return TokenExample(prompt, learned, name=name, weight=example.weight, stem=stem)
+
+    if isinstance(example, TrainExample):
+        return ids(example.completion, name)
+    return TokenPair(
+        ids(example.chosen, f"{name}, chosen"), ids(example.rejected, f"{name}, rejected")
+    )
 
 
 def weighed(units: Sequence[Unit]) -> Sequence[Unit]:
@@ -191,13 +187,12 @@ def share_prefixes(units: Sequence[Unit], formats: Sequence[str]) -> list[Unit]:
     for unit, kind in zip(units, formats, strict=True):
         prompts.setdefault(kind, []).append(first(unit).prompt)
     shared = {kind: _common(found) for kind, found in prompts.items()}
-    return [_sharing(unit, shared[kind]) for unit, kind in zip(units, formats, strict=True)]
-
-
-def _sharing(unit: Unit, shared: int) -> Unit:
-    if isinstance(unit, TokenPair):
-        return TokenPair(*(e._replace(shared=shared) for e in unit))
-    return unit._replace(shared=shared)
+    return [
+        TokenPair(*(e._replace(shared=shared[kind]) for e in unit))
+        if isinstance(unit, TokenPair)
+        else unit._replace(shared=shared[kind])
+        for unit, kind in zip(units, formats, strict=True)
+    ]
 
 
 def _common(prompts: Sequence[list[int]]) -> int:
@@ -218,8 +213,8 @@ def pack(units: Sequence[Unit], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
     One that is longer than that gets a row of its own. ``max_tokens=0`` packs nothing, for models
     whose attention is more than a mask: one sequence a row, those of a pair one after the other.
     """
-    # Equal prefixes next to each other, so that they meet in one row.
-    ordered = sorted(units, key=lambda u: _front(first(u)))
+    # Equal prefixes next to each other, the longest first, so that they meet in one row.
+    ordered = sorted(units, key=lambda u: (-first(u).shared, first(u).prompt[: first(u).shared]))
     if not max_tokens:
         return [_row([e]) for e in sequences(ordered)]
     bins: list[list[TokenExample]] = []
@@ -233,11 +228,6 @@ def pack(units: Sequence[Unit], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
     return [_row(b) for b in bins]
 
 
-def _front(example: TokenExample) -> tuple[int, list[int]]:
-    """Orders the examples by what they share with others, the longest first."""
-    return -example.shared, example.prompt[: example.shared]
-
-
 def _heads(example: TokenExample) -> list[tuple[int, ...]]:
     """The beginnings of its prompt that others may share, the shorter one first."""
     ends = [example.shared, example.stem] if example.stem > example.shared else [example.shared]
@@ -246,14 +236,12 @@ def _heads(example: TokenExample) -> list[tuple[int, ...]]:
 
 def _tokens(examples: Sequence[TokenExample]) -> int:
     """What ``_row`` makes of them, in tokens."""
-    heads = {head: inner for e in examples for head, inner in _nested(_heads(e))}
-    tails = sum(e.length - max(e.shared, e.stem) for e in examples)
-    return tails + sum(len(head) - inner for head, inner in heads.items())
-
-
-def _nested(heads: Sequence[tuple[int, ...]]) -> list[tuple[tuple[int, ...], int]]:
-    """Each head with the length of the one inside it, which stands there already."""
-    return [(head, len(heads[i - 1]) if i else 0) for i, head in enumerate(heads)]
+    own: dict[tuple[int, ...], int] = {}  # of each head, the tokens that no shorter one holds
+    for e in examples:
+        inner = 0
+        for head in _heads(e):
+            own[head], inner = len(head) - inner, len(head)
+    return sum(own.values()) + sum(e.length - max(e.shared, e.stem) for e in examples)
 
 
 def _row(examples: Sequence[TokenExample]) -> Row:
@@ -281,18 +269,3 @@ def _add(row: Row, ids: list[int], position: int, parent: int | None) -> int:
     row.positions.extend(range(position, position + len(ids)))
     row.pieces.append(Piece(len(ids), parent))
     return len(row.pieces) - 1
-
-
-def to_batch(row: Row) -> Batch:
-    """Turn a row into tensors; a row of one plain sequence needs no pieces."""
-    import torch
-
-    whole = row.positions == list(range(len(row.ids)))
-    return Batch(
-        ids=torch.tensor([row.ids]),
-        positions=torch.tensor([row.positions]),
-        pieces=None if whole else row.pieces,
-        keep=torch.tensor(row.keep, dtype=torch.long),
-        labels=torch.tensor(row.labels, dtype=torch.long),
-        parts=row.parts,
-    )

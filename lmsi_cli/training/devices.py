@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.data import Batch
 from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
@@ -31,18 +30,6 @@ TURNS = 5
 # By this much bf16 must win on a CPU. Where it is native it wins two to eight times, where not it
 # loses, so a noisy machine changes no answer, and a run that goes on gets the same one.
 MARGIN = 1.3
-
-
-class Rates(NamedTuple):
-    """Operations per second of one product in both types, the best of some turns."""
-
-    bf16: float
-    fp32: float
-
-    @property
-    def pays(self) -> bool:
-        """Whether bf16 is worth its rounding."""
-        return self.bf16 > MARGIN * self.fp32
 
 
 def pick(wanted: str, number: int = 0) -> str:
@@ -102,7 +89,7 @@ def pick_dtype(wanted: str, device: str, matrix: tuple[int, int] | None = None) 
         native = torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
     else:
         native = device == "cpu" and native_bf16()
-        native = native and (matrix is None or compare(*matrix).pays)
+        native = native and (matrix is None or bf16_gain(*matrix) > MARGIN)
     return "bf16" if native else "fp32"
 
 
@@ -119,8 +106,8 @@ def native_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
-def compare(out: int, into: int) -> Rates:
-    """Multiply ``TOKENS`` rows with a matrix (out, into) in both types by turns; some 0.2 s."""
+def bf16_gain(out: int, into: int) -> float:
+    """How many times as fast bf16 multiplies ``TOKENS`` rows with a matrix (out, into); 0.2 s."""
     import torch
 
     kinds = (torch.bfloat16, torch.float32)
@@ -131,26 +118,14 @@ def compare(out: int, into: int) -> Rates:
             for kind, (x, w) in pairs.items():
                 begun = time.perf_counter()
                 _ = x @ w.t()
-                spent = time.perf_counter() - begun
                 if turn:  # the first prepares the kernel
-                    best[kind] = min(best[kind], spent)
-    work = 2 * TOKENS * out * into
-    return Rates(work / best[torch.bfloat16], work / best[torch.float32])
+                    best[kind] = min(best[kind], time.perf_counter() - begun)
+    return best[torch.float32] / best[torch.bfloat16]
 
 
 def of(model: nn.Module) -> torch.device:
     """The device that a model's parameters lie on."""
     return next(model.parameters()).device
-
-
-def put(batch: Batch, device: torch.device) -> Batch:
-    """A row's tensors on ``device``."""
-    return batch._replace(
-        ids=batch.ids.to(device),
-        positions=batch.positions.to(device),
-        keep=batch.keep.to(device),
-        labels=batch.labels.to(device),
-    )
 
 
 def autocast(device: torch.device, dtype: Dtype) -> torch.autocast:
@@ -169,12 +144,10 @@ def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.opti
     return torch.optim.AdamW(own, lr=config.lr, fused=fused, weight_decay=config.weight_decay)
 
 
-def peak_mib(device: torch.device) -> int:
+def peak_mib(device: str) -> int:
     """The largest memory that torch held on a GPU, in MiB; on MPS the present one, 0 on a CPU."""
     import torch
 
-    readers: dict[str, Any] = {
-        "cuda": lambda: torch.cuda.max_memory_allocated(device),
-        "mps": torch.mps.driver_allocated_memory,
-    }
-    return int(readers.get(device.type, int)()) >> 20
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device)) >> 20
+    return int(torch.mps.driver_allocated_memory()) >> 20 if device == "mps" else 0

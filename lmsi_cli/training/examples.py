@@ -4,7 +4,7 @@ Knows the run's files and the settings; nothing of tokens or models. With ``loss
 lines of ``train.jsonl``, where wished with a weight looked up in ``votes.jsonl``; with scpo those
 of ``pairs.jsonl``. Weights are relative: training scales them to a mean of 1.
 
-    weighted(RunDir("runs/first"), TrainConfig(example_weight="share"))
+    read(RunDir("runs/first"), TrainConfig(example_weight="share"))
     -> [TrainExample(question_id="q7", weight=0.75, ...), ...]
 """
 
@@ -19,10 +19,10 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Preference, Prompt, TrainExample, Vote
+from lmsi_cli.records import Preference, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.training.data import Example
 
-Example = TrainExample | Preference
 # Fewer held-out questions say nothing; below ten times as many, they would cost more than a tenth
 # of the data. More than the most change no decision: their mean is known well enough.
 FEWEST, MOST = 8, 64
@@ -36,47 +36,54 @@ class Split(NamedTuple):
     held: list[Example]
 
 
-def check(run: RunDir, config: TrainConfig) -> None:
-    """See that what a training needs is there, before any work; reads nothing.
+def weighs(config: TrainConfig) -> bool:
+    """Whether examples count by their votes."""
+    return config.example_weight != "none"
+
+
+def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
+    """What to train on by these settings, examples with the weight of their vote where wished.
 
     Args:
-        run: A run folder.
+        run: A voted run folder.
         config: Loss and weighting.
 
     Raises:
-        LmsiError: A file is missing, or the settings contradict each other; says what to type.
+        LmsiError: A file is missing, the settings contradict each other, there is no pair that
+            counts, or a question has no vote; says what to type.
     """
-    again = f"run `lmsi vote {run.root}` first"
-    if config.loss == "scpo" and not run.pairs.exists():
-        raise LmsiError(
-            f"{run.pairs}: no such file, and --loss scpo trains on its pairs", hint=again
-        )
-    if config.loss == "sft" and not run.train.exists():
-        raise LmsiError(f"{run.train}: no such file", hint="run `lmsi vote` first")
-    if config.example_weight == "none":
-        return
     weighting = f"--set example_weight={config.example_weight}"
-    if config.loss == "scpo":
+    if config.loss == "scpo" and weighs(config):
         raise LmsiError(
             f"{weighting}: --loss scpo weighs pairs by its own rule",
             hint="leave one of the two out",
         )
-    if not run.votes.exists():
-        raise LmsiError(f"{run.votes}: no such file, and {weighting} needs it", hint=again)
+    wanted = {run.pairs: ", and --loss scpo trains on its pairs"}
+    if config.loss == "sft":
+        wanted = {run.train: ""}
+        wanted |= {run.votes: f", and {weighting} needs it"} if weighs(config) else {}
+    for file, why in wanted.items():
+        if not file.exists():
+            raise LmsiError(f"{file}: no such file{why}", hint=f"run `lmsi vote {run.root}` first")
+    if config.loss == "scpo":
+        return _pairs(run)
+    examples = list(read_records(run.train, TrainExample))
+    if not weighs(config):
+        return examples
+    # Where weighted ballots overruled the count, a margin is below 0.
+    votes = {
+        v.question_id: max(0.0, getattr(v, config.example_weight))
+        for v in read_records(run.votes, Vote)
+    }
+    if unknown := [e.question_id for e in examples if e.question_id not in votes]:
+        raise LmsiError(
+            f"{run.votes}: no vote on question {unknown[0]!r} of {run.train.name}",
+            hint=f"run `lmsi vote {run.root}` again, or leave example_weight out",
+        )
+    return [msgspec.structs.replace(e, weight=votes[e.question_id]) for e in examples]
 
 
-def read(run: RunDir, loss: str) -> Sequence[Example]:
-    """What the vote has written for a loss.
-
-    Args:
-        run: A voted run folder.
-        loss: sft or scpo.
-
-    Raises:
-        LmsiError: There is no pair that counts; says what to type.
-    """
-    if loss == "sft":
-        return list(read_records(run.train, TrainExample))
+def _pairs(run: RunDir) -> Sequence[Preference]:
     pairs = list(read_records(run.pairs, Preference))
     if any(pair.weight for pair in pairs):
         return pairs
@@ -91,38 +98,12 @@ def read(run: RunDir, loss: str) -> Sequence[Example]:
     raise LmsiError(f"{run.pairs}: no pairs to train on: {why}", hint=hint)
 
 
-def weighted(run: RunDir, config: TrainConfig) -> Sequence[Example]:
-    """What to train on by these settings, examples with the weight of their vote where wished.
-
-    Args:
-        run: A voted run folder.
-        config: Loss and weighting, as ``check`` passes them.
-
-    Raises:
-        LmsiError: As ``read``, or a question has no vote.
-    """
-    if config.example_weight == "none":
-        return read(run, config.loss)
-    # Where weighted ballots overruled the count, a margin is below 0.
-    votes = {
-        v.question_id: max(0.0, getattr(v, config.example_weight))
-        for v in read_records(run.votes, Vote)
-    }
-    examples = list(read_records(run.train, TrainExample))
-    if unknown := [e.question_id for e in examples if e.question_id not in votes]:
-        raise LmsiError(
-            f"{run.votes}: no vote on question {unknown[0]!r} of {run.train.name}",
-            hint=f"run `lmsi vote {run.root}` again, or leave example_weight out",
-        )
-    return [msgspec.structs.replace(e, weight=votes[e.question_id]) for e in examples]
-
-
 def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
     """Hashes of the files that decide what is trained on, as ``lmsi.json`` keeps them."""
     if config.loss == "scpo":
         return {"pairs_sha256": sha256_file(run.pairs)}
     found = {"train_sha256": sha256_file(run.train)}
-    if config.example_weight != "none":
+    if weighs(config):
         found["votes_sha256"] = sha256_file(run.votes)
     return found
 
@@ -134,18 +115,14 @@ def refuse_empty(examples: Sequence[Example]) -> None:
         LmsiError: Names the first one.
     """
     for number, e in enumerate(examples, 1):
-        sides = (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,)
-        if any(_is_empty(side) for side in sides):
-            raise LmsiError(
-                f"training example {number}, question '{e.question_id}' ({e.format}): "
-                "its completion is empty",
-                hint="run `lmsi vote` again, or delete that line",
-            )
-
-
-def _is_empty(completion: Prompt) -> bool:
-    texts = [completion] if isinstance(completion, str) else [m.content for m in completion]
-    return not any(text.strip() for text in texts)
+        for side in (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,):
+            texts = [side] if isinstance(side, str) else [m.content for m in side]
+            if not any(text.strip() for text in texts):
+                raise LmsiError(
+                    f"training example {number}, question '{e.question_id}' ({e.format}): "
+                    "its completion is empty",
+                    hint="run `lmsi vote` again, or delete that line",
+                )
 
 
 def chosen(examples: Iterable[Example]) -> list[TrainExample]:

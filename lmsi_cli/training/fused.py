@@ -73,7 +73,12 @@ def install(model: nn.Module, dtype: str, probe: Callable[[], Probe]) -> bool:
 def replace(model: nn.Module) -> None:
     """Replace what can be replaced, unproven."""
     for module in model.modules():
-        _replace(module)
+        if _is_plain_lora(module):
+            _stand_in(module, _lora(module))
+        elif _is_rms_norm(module):
+            _stand_in(module, _norm(module))
+        elif _is_gated(module):
+            _stand_in(module, _gate(module))
     model.__dict__[HEAD] = _head_is_plain(model)
 
 
@@ -101,24 +106,14 @@ def _head_is_plain(model: nn.Module) -> bool:
     return type(head) is nn.Linear and head.bias is None
 
 
-def _replace(module: nn.Module) -> None:
-    if _is_plain_lora(module):
-        _stand_in(module, _lora(module), lambda: not (module.disable_adapters or module.merged))
-    elif _is_rms_norm(module):
-        _stand_in(module, _norm(module), lambda: True)
-    elif _is_gated(module):
-        _stand_in(module, _gate(module), lambda: True)
-
-
-def _stand_in(
-    module: nn.Module, fused: Callable[[Tensor], Tensor], fits: Callable[[], bool]
-) -> None:
+def _stand_in(module: Any, fused: Callable[[Tensor], Tensor]) -> None:  # noqa: ANN401
     import torch
 
     own = module.forward
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the module's own
-        if args or kwargs or not torch.is_grad_enabled() or not fits():
+        off = getattr(module, "disable_adapters", False) or getattr(module, "merged", False)
+        if args or kwargs or off or not torch.is_grad_enabled():
             return own(x, *args, **kwargs)
         return fused(x)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,9 +33,10 @@ class GgufMeta(NamedTuple):
 
     ``shapes`` maps a tensor's name to its sizes as PyTorch counts them, (rows, columns) for a
     matrix; ``rope_factors`` divides the rotary frequencies (Llama 3.1 and later), shape
-    (head_dim / 2,); ``values`` are the architecture's own entries without its name in front;
-    ``types`` names how each tensor is stored; ``long_rope`` holds the two sets of factors of a
-    model whose positions were stretched (Phi-3), short and long, head_dim / 2 each.
+    (head_dim / 2,); ``values`` are the architecture's own entries without its name in front, and
+    ``general`` those without ``general.``, such as the model's name; ``types`` names how each
+    tensor is stored; ``long_rope`` holds the two sets of factors of a model whose positions were
+    stretched (Phi-3), short and long, head_dim / 2 each.
     """
 
     architecture: str
@@ -46,6 +48,7 @@ class GgufMeta(NamedTuple):
     values: Mapping[str, Any] = NOTHING
     types: Mapping[str, str] = NOTHING
     long_rope: tuple[list[float], list[float]] | None = None
+    general: Mapping[str, Any] = NOTHING
 
     @property
     def head_size(self) -> int:
@@ -56,6 +59,11 @@ class GgufMeta(NamedTuple):
     def width(self) -> int:
         """Numbers per token between the blocks."""
         return int(self.values.get("embedding_length", 0))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors."""
+        return sum(prod(shape) for shape in self.shapes.values())
 
     @property
     def file_type(self) -> str:
@@ -82,12 +90,9 @@ def read_meta(gguf: Path) -> GgufMeta:
 def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
     parts = readers(gguf)
     reader, tensors = parts[0], [t for part in parts for t in part.tensors]
-    arch = str(_field(reader, "general.architecture", "unknown"))
-    values = {
-        key.removeprefix(f"{arch}."): reader.get_field(key).contents()
-        for key in reader.fields
-        if key.startswith(f"{arch}.")
-    }
+    general = _entries(reader, "general.")
+    arch = str(general.get("architecture", "unknown"))
+    values = _entries(reader, f"{arch}.")
     heads = _one(values.get("attention.head_count", 0))
     found = {t.name: t.data.astype("float32") for t in tensors if t.name in ROPE}
     short, long = (found.get(f"rope_factors_{kind}.weight") for kind in ("short", "long"))
@@ -100,13 +105,18 @@ def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
         rope_factors=found.get("rope_freqs.weight"),
         values=values,
         types={t.name: t.tensor_type.name for t in tensors},
+        general=general,
         long_rope=None if short is None or long is None else (short.tolist(), long.tolist()),
     )
 
 
-def _field(reader: Any, key: str, default: object) -> Any:  # noqa: ANN401 - untyped library
-    field = reader.get_field(key)
-    return default if field is None else field.contents()
+def _entries(reader: Any, prefix: str) -> dict[str, Any]:  # noqa: ANN401 - untyped library
+    """The entries whose keys begin so, without that beginning."""
+    return {
+        key.removeprefix(prefix): reader.get_field(key).contents()
+        for key in reader.fields
+        if key.startswith(prefix)
+    }
 
 
 def _one(value: Any) -> int:  # noqa: ANN401 - a number, or one number per layer

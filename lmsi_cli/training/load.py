@@ -40,8 +40,15 @@ def skeleton(gguf: Path) -> nn.Module:
 
     meta = read_meta(gguf)
     family(meta)
-    with _refusing(meta), quiet(), init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(configuration(meta))
+    try:
+        with quiet(), init_empty_weights(include_buffers=False):
+            model = AutoModelForCausalLM.from_config(configuration(meta))
+    except (ValueError, NotImplementedError, KeyError, RuntimeError, TypeError, ImportError) as e:
+        raise LmsiError(
+            f"training is not possible: transformers cannot build architecture "
+            f"'{meta.architecture}' of this file; sampling and voting work",
+            hint=f"{type(e).__name__}: {e}".splitlines()[0],
+        ) from e
     model.tie_weights()  # again: without numbers, each end got a parameter of its own
     return cast("nn.Module", model)
 
@@ -142,19 +149,6 @@ def scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
             "training is not possible: the file scales positions by rope_freqs in a way that "
             "transformers does not; sampling and voting work"
         )
-
-
-@contextmanager
-def _refusing(meta: GgufMeta) -> Iterator[None]:
-    """Turn transformers' ways of refusing a configuration into one message."""
-    try:
-        yield
-    except (ValueError, NotImplementedError, KeyError, RuntimeError, TypeError, ImportError) as e:
-        raise LmsiError(
-            f"training is not possible: transformers cannot build architecture "
-            f"'{meta.architecture}' of this file; sampling and voting work",
-            hint=f"{type(e).__name__}: {e}".splitlines()[0],
-        ) from e
 
 
 @contextmanager

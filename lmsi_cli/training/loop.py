@@ -18,22 +18,21 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import Appender, appender, read_records, write_records
-from lmsi_cli.records import Progress, Record
+from lmsi_cli.records import Progress
 from lmsi_cli.training import (
     adapter,
     attention,
     checkpoint,
     data,
     devices,
-    preference,
     processes,
     validation,
 )
 from lmsi_cli.training.load import Dtype
+from lmsi_cli.training.losses import row_loss
 from lmsi_cli.training.memory import Trimmer
 from lmsi_cli.training.step import (
     StepFigures,
@@ -41,7 +40,6 @@ from lmsi_cli.training.step import (
     learning_rate,
     merge,
     plan,
-    row_loss,
     speed_up,
 )
 from lmsi_cli.training.validation import Reading, Validator, Watched
@@ -55,26 +53,13 @@ SAVE_SECONDS = 60.0
 R = TypeVar("R", "LogLine", Reading)
 
 
-class LogLine(Record, frozen=True, kw_only=True):
-    """One finished step: mean loss over its completion tokens, and what it cost.
-
-    ``tokens`` went through the model; ``unpacked_tokens`` would have, had every example had a
-    row of its own. ``seconds`` is wall time. The rewards are those of ``step.Rewards``, under
-    TRL's names, and only of a step of pairs; its loss is the mean over these.
-    """
+class LogLine(StepFigures, frozen=True, kw_only=True):
+    """One finished step: its figures, its rate and the norm of its gradient; wall time."""
 
     step: int
-    loss: float
     lr: float
     grad_norm: float
-    tokens: int
-    unpacked_tokens: int
-    completion_tokens: int
     seconds: float
-    rewards_chosen: float | UnsetType = msgspec.field(default=UNSET, name="rewards/chosen")
-    rewards_rejected: float | UnsetType = msgspec.field(default=UNSET, name="rewards/rejected")
-    rewards_accuracies: float | UnsetType = msgspec.field(default=UNSET, name="rewards/accuracies")
-    rewards_margins: float | UnsetType = msgspec.field(default=UNSET, name="rewards/margins")
 
 
 class TrainingRun(NamedTuple):
@@ -224,36 +209,31 @@ class _Run:
             lr=rate,
             grad_norm=norm,
             seconds=time.perf_counter() - started,
-            **figures.named(),
+            **msgspec.structs.asdict(figures),
         )
 
     def _gradient(self, batch: Sequence[data.Unit]) -> StepFigures:
         """Add this process's part of the gradient of the step's mean loss."""
-        training, own = self.training, processes.part(batch)
-        if training.config.loss == "scpo":
-            count = len(batch)
-            return preference.accumulate(
-                self.model, own, self.row_tokens, training.dtype, training.config, count
-            )
-        count = sum(e.predicted for e in data.sequences(batch))
-        return accumulate(self.model, own, self.row_tokens, training.dtype, count)
+        own, config = processes.part(batch), self.training.config
+        pairs = config if config.loss == "scpo" else None
+        over = len(batch) if pairs else sum(e.predicted for e in data.sequences(batch))
+        return accumulate(self.model, own, self.row_tokens, self.training.dtype, over, pairs)
 
     def _blame(self, batch: Sequence[data.TokenExample]) -> str:
         """At which examples of a step the loss is not a number, each computed alone."""
         import torch
 
+        broken: list[data.TokenExample] = []
         with torch.no_grad():
-            broken = [e for e in batch if not math.isfinite(self._loss_of(e))]
+            for e in batch:
+                [row] = data.pack([e], 0)
+                if not math.isfinite(float(row_loss(self.model, row, self.training.dtype))):
+                    broken.append(e)
         if not broken:
             return f"the gradient is not a number; examples: {', '.join(e.name for e in batch)}"
         if len(broken) == len(batch) > 1:
             return "the loss is not a number, at every example: the adapter is destroyed"
         return f"the loss is not a number at {', '.join(e.name for e in broken)}"
-
-    def _loss_of(self, example: data.TokenExample) -> float:
-        [row] = data.pack([example], 0)
-        placed = devices.put(data.to_batch(row), devices.of(self.model))
-        return float(row_loss(self.model, placed, self.training.dtype))
 
     def _validate(self, log: Appender[Reading] | None) -> None:
         """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
@@ -269,13 +249,15 @@ class _Run:
                 self.readings, training.config, training.unseen
             ):
                 self.save()  # first, so that no kill leaves a best one of steps yet to come
-                checkpoint.save_best(training.out, self._header(self.done), self.parameters)
+                best = training.out / checkpoint.BEST
+                checkpoint.save(best, self._header(self.done), self.parameters)
             log.write(reading)
         self.stopped = validation.judge(self.readings, training.config, training.unseen)
 
     def save(self) -> None:
         """Write the checkpoint; the weights must not be between two steps."""
-        checkpoint.save(self.training.out, self._header(self.done), self.parameters, self.optimizer)
+        path = self.training.out / checkpoint.NAME
+        checkpoint.save(path, self._header(self.done), self.parameters, self.optimizer)
         self.saved = time.monotonic()
 
     def _header(self, step: int) -> checkpoint.Header:

@@ -190,6 +190,16 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def peak_resident() -> int:
+    """The process's largest resident size in bytes; on Windows the present one."""
+    try:
+        import resource
+    except ImportError:
+        return resident()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10  # macOS counts bytes, Linux KiB
+
+
 def give_back() -> None:
     """Return the heap's free pages to the system; nothing happens without glibc."""
     if sys.platform == "linux":

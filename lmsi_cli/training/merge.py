@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.splits import readers, size_of, tensors
+from lmsi_cli.splits import readers, tensors
+from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.weights import numbers
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     parts = readers(base, whole=True)
     reader, whole = parts[0], [t for part in parts for t in part.tensors]
     _check(whole, base, lora)
-    writer = gguf.GGUFWriter(out, _text(reader, "general.architecture"), endianess=reader.endianess)
+    writer = gguf.GGUFWriter(out, read_meta(base).architecture, endianess=reader.endianess)
     try:
         _copy_metadata(reader, writer)
         for tensor in whole:
@@ -96,44 +97,9 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
         writer.close()
 
 
-class Facts(NamedTuple):
-    """What a model's file says of itself; empty where it says nothing."""
-
-    name: str
-    architecture: str
-    licence: str
-    file_type: int | None
-    bytes: int
-    parameters: int
-
-
-def describe(model: Path) -> Facts:
-    """Read the header of a GGUF file.
-
-    Raises:
-        LmsiError: It is none.
-    """
-    parts = readers(model)
-    reader = parts[0]
-    kind = reader.get_field("general.file_type")
-    return Facts(
-        name=_text(reader, "general.name"),
-        architecture=_text(reader, "general.architecture"),
-        licence=_text(reader, "general.license"),
-        file_type=None if kind is None else int(kind.contents()),
-        bytes=size_of(model),
-        parameters=sum(int(t.n_elements) for part in parts for t in part.tensors),
-    )
-
-
 def tensor_types(model: Path) -> dict[str, int]:
     """GGML's number of each tensor's type, by name."""
     return {t.name: int(t.tensor_type) for t in tensors(model)}
-
-
-def _text(reader: Any, key: str) -> str:  # noqa: ANN401 - untyped library
-    field = reader.get_field(key)
-    return "" if field is None else str(field.contents())
 
 
 def _check(whole: list[Any], base: Path, lora: Lora) -> None:
@@ -146,8 +112,8 @@ def _check(whole: list[Any], base: Path, lora: Lora) -> None:
             )
 
 
-def _copy_metadata(reader: Any, writer: Any, other: dict[str, Any] | None = None) -> None:  # noqa: ANN401 - untyped library
-    """Copy every key with its type, but none of a split; ``other`` holds values to replace."""
+def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped library
+    """Copy every key with its type, but none of a split."""
     from gguf import GGUFValueType, Keys
 
     own = Keys.General.ARCHITECTURE  # the writer sets it
@@ -156,8 +122,7 @@ def _copy_metadata(reader: Any, writer: Any, other: dict[str, Any] | None = None
             continue
         kind = field.types[0]
         sub = field.types[-1] if kind == GGUFValueType.ARRAY else None
-        value = (other or {}).get(field.name, field.contents())
-        writer.add_key_value(field.name, value, kind, sub_type=sub)
+        writer.add_key_value(field.name, field.contents(), kind, sub_type=sub)
 
 
 def _float(tensor: Any, wide: bool) -> Any:  # noqa: ANN401 - untyped library

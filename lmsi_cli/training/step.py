@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import attention, data, devices, fused, kernels, processes
+from lmsi_cli.records import Record
+from lmsi_cli.training import data, fused, losses, processes
 from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
 
@@ -29,36 +32,26 @@ _SAMPLE = [
 ]
 
 
-class Rewards(NamedTuple):
-    """Means over a step's pairs, in TRL's words.
+class StepFigures(Record, frozen=True, kw_only=True):
+    """Mean loss over a step's completion tokens or pairs, and what went through the model.
 
-    A completion's reward is beta times how many nats likelier it is than to the base;
-    ``accuracies`` is the share of pairs whose chosen one has the higher reward, ``margins`` the
-    mean of how much higher it is.
+    ``tokens`` went through it; ``unpacked_tokens`` would have, had every example had a row of its
+    own. The rewards are means over a step's pairs, under TRL's names: ``losses.PairTerms`` says
+    what a reward is, ``accuracies`` is the share of pairs whose chosen one has the higher one,
+    ``margins`` the mean of how much higher it is.
     """
-
-    chosen: float
-    rejected: float
-    accuracies: float
-    margins: float
-
-
-class StepFigures(NamedTuple):
-    """Mean loss over the step's completion tokens or pairs, and what went through the model."""
 
     loss: float
     tokens: int
     unpacked_tokens: int
     completion_tokens: int
-    rewards: Rewards | None = None
+    rewards_chosen: float | UnsetType = msgspec.field(default=UNSET, name="rewards/chosen")
+    rewards_rejected: float | UnsetType = msgspec.field(default=UNSET, name="rewards/rejected")
+    rewards_accuracies: float | UnsetType = msgspec.field(default=UNSET, name="rewards/accuracies")
+    rewards_margins: float | UnsetType = msgspec.field(default=UNSET, name="rewards/margins")
 
-    def named(self) -> dict[str, Any]:
-        """The figures by their names in the log."""
-        found = self._asdict()
-        rewards = found.pop("rewards")
-        return found | {
-            f"rewards_{k}": v for k, v in (rewards._asdict() if rewards else {}).items()
-        }
+
+REWARDS = ("rewards_chosen", "rewards_rejected", "rewards_accuracies", "rewards_margins")
 
 
 def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigures:
@@ -70,13 +63,11 @@ def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigur
         return figures
     import torch
 
-    rewards = figures.rewards or ()
-    summed = processes.total(torch.tensor([*figures[:4], *rewards], dtype=torch.float64)).tolist()
+    own = {k: v for k, v in msgspec.structs.asdict(figures).items() if v is not UNSET}
+    sums = processes.total(torch.tensor([*own.values()], dtype=torch.float64)).tolist()
     for p in parameters:  # of a part without examples there is no gradient at all
         p.grad = processes.total(torch.zeros_like(p) if p.grad is None else p.grad)
-    tokens, unpacked, predicted = map(int, summed[1:4])
-    together = Rewards(*summed[4:]) if rewards else None
-    return StepFigures(summed[0], tokens, unpacked, predicted, together)
+    return StepFigures(**{k: type(v)(x) for (k, v), x in zip(own.items(), sums, strict=True)})
 
 
 def plan(count: int, config: TrainConfig) -> list[list[int]]:
@@ -126,7 +117,12 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def accumulate(
-    model: nn.Module, batch: Sequence[data.Unit], row_tokens: int, dtype: Dtype, over: int
+    model: nn.Module,
+    batch: Sequence[data.Unit],
+    row_tokens: int,
+    dtype: Dtype,
+    over: int,
+    pairs: TrainConfig | None = None,
 ) -> StepFigures:
     """Add the gradient of a step's mean loss to the adapter's parameters, row by row.
 
@@ -135,16 +131,23 @@ def accumulate(
 
     Args:
         model: With an adapter; only that collects gradients.
-        batch: The step's examples, or a process's part of them.
-        row_tokens: Longest packed row; 0 packs nothing.
+        batch: The step's examples or pairs, or a process's part of them.
+        row_tokens: Longest packed row; 0 packs nothing, and both rows of a pair are held at once.
         dtype: Of the matrix products.
-        over: Completion tokens of the whole step, which its loss is the mean over.
+        over: What the step's loss is the mean over: its completion tokens, or its pairs.
+        pairs: Where the batch is of pairs: supplies beta and rpo_alpha.
     """
-    rows, device = data.pack(batch, row_tokens), devices.of(model)
-    loss = 0.0
-    for row in rows:
-        # Each row adds its share, so the step's loss is the mean over all its completion tokens.
-        part = row_loss(model, devices.put(data.to_batch(row), device), dtype) / max(1, over)
+    rows, over = data.pack(batch, row_tokens), max(1, over)
+    held = 2 if pairs and not row_tokens else 1  # rows that hold whole pairs together
+    loss, sums = 0.0, [0.0] * len(REWARDS)
+    for some in (rows[at : at + held] for at in range(0, len(rows), held)):
+        if pairs:
+            terms = losses.pair_terms(model, some, dtype, pairs)
+            part = terms.losses.sum() / over
+            sums = [a + b for a, b in zip(sums, _reward_sums(terms), strict=True)]
+        else:
+            part = losses.row_loss(model, some[0], dtype) / over
+        # Each row adds its share, so the step's loss is the mean over all of them.
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
     return StepFigures(
@@ -152,7 +155,14 @@ def accumulate(
         tokens=sum(len(row.ids) for row in rows),
         unpacked_tokens=sum(e.length for e in data.sequences(batch)),
         completion_tokens=sum(len(row.labels) for row in rows),
+        **({k: v / over for k, v in zip(REWARDS, sums, strict=True)} if pairs else {}),
     )
+
+
+def _reward_sums(terms: losses.PairTerms) -> list[float]:
+    chosen, rejected = terms.chosen.double(), terms.rejected.double()
+    values = (chosen, rejected, (chosen > rejected).double(), chosen - rejected)
+    return [float(value.sum()) for value in values]
 
 
 def recompute(model: nn.Module) -> None:
@@ -193,40 +203,3 @@ def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
     same = fused.install(model, dtype, probe)
     model.train(was)
     return same
-
-
-def row_loss(model: nn.Module, batch: data.Batch, dtype: Dtype) -> torch.Tensor:
-    """The summed cross-entropy of a row's completion tokens, each sequence's times its weight.
-
-    A scalar in nats.
-
-    Args:
-        model: Any causal model of transformers, with or without an adapter.
-        batch: From ``data.to_batch``.
-        dtype: bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
-    """
-    losses = token_losses(model, batch, dtype)
-    if any(part.weight != 1 for part in batch.parts):
-        weights = [part.weight for part in batch.parts for _ in range(part.labels)]
-        losses = losses * losses.new_tensor(weights)
-    return losses.sum()
-
-
-def token_losses(model: nn.Module, batch: data.Batch, dtype: Dtype) -> torch.Tensor:
-    """The cross-entropy of each completion token of a row, (C,); arguments as of ``row_loss``."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    pieces = attention.argument(model, batch.pieces)
-    row = {"input_ids": batch.ids, "position_ids": batch.positions, "use_cache": False, **pieces}
-    parts = fused.head_of(model)
-    with devices.autocast(batch.ids.device, dtype):
-        if parts is None:
-            logits = model(**row, logits_to_keep=batch.keep).logits[0].float()
-            attention.check(pieces)
-            return cross_entropy(logits, batch.labels, reduction="none")
-        decoder, head = parts
-        hidden = decoder(**row).last_hidden_state[0, batch.keep]
-        attention.check(pieces)
-        kind = torch.bfloat16 if dtype == "bf16" else torch.float32
-        return kernels.head_losses().apply(hidden, head.weight, batch.labels, kind)  # type: ignore[no-any-return]

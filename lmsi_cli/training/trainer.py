@@ -19,7 +19,7 @@ from msgspec import UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Preference, Progress, Record
+from lmsi_cli.records import Progress, Record
 from lmsi_cli.training import (
     adapter,
     attention,
@@ -29,14 +29,13 @@ from lmsi_cli.training import (
     load,
     memory,
     original_weights,
-    preference,
     processes,
     validation,
     verify,
 )
+from lmsi_cli.training.data import Example
 from lmsi_cli.training.examples import (
     FEWEST,
-    Example,
     Split,
     chosen,
     one_each,
@@ -144,7 +143,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     # 2. Whether the model can be trained, in which arithmetic, and whether that fits.
     adapter.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
-    dtype = devices.pick_dtype(config.dtype, device, _typical(meta))
+    dtype = devices.pick_dtype(config.dtype, device, _largest_product(meta))
     recomputing = _fits(memory.Run(meta, units, dtype), config, device, progress)
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
@@ -159,23 +158,13 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     _announce(training, parts, tokens.dropped, limit, progress)
     outcome = fit(model, training, progress)
     adapter.save_adapter(model, out)
-    summary = msgspec.structs.replace(
-        summarise(training, outcome, tokens.dropped),
-        original=original,
-        device=device,
-        peak_device_mib=devices.peak_mib(devices.of(model)),
-        processes=processes.place().world,
-    )
+    summary = _summary(training, outcome, tokens.dropped, device, original)
     return Trained(summary, model, verify.torch_logits(model, dtype))
 
 
 def _tokens(examples: Sequence[Example], codec: data.Codec, limit: int) -> data.TokenSet:
-    """The ids of examples or of pairs, whichever they are."""
-    if examples and isinstance(examples[0], Preference):
-        pairs = (e for e in examples if isinstance(e, Preference))
-        found = preference.tokenize(pairs, codec, limit)
-    else:
-        found = data.tokenize(chosen(examples), codec, limit)
+    """Their ids; LmsiError if nothing is left to train on."""
+    found = data.tokenize(examples, codec, limit)
     if found.examples:
         return found
     if not examples:
@@ -187,12 +176,10 @@ def _tokens(examples: Sequence[Example], codec: data.Codec, limit: int) -> data.
     )
 
 
-def _typical(meta: GgufMeta) -> tuple[int, int]:
+def _largest_product(meta: GgufMeta) -> tuple[int, int]:
     """Outputs and inputs of the largest matrix inside the blocks."""
-    shapes = [s for s in meta.shapes.values() if len(s) == 2]
-    inner = [s for s in shapes if max(s) < VOCABULARY] or shapes
-    out, into = max(inner, key=math.prod)
-    return out, into
+    shapes = [(s[0], s[1]) for s in meta.shapes.values() if len(s) == 2]
+    return max([s for s in shapes if max(s) < VOCABULARY] or shapes, key=math.prod)
 
 
 def _fits(run: memory.Run, config: TrainConfig, device: str, progress: Progress) -> bool:
@@ -234,19 +221,17 @@ def _announce(
         )
 
 
-def summarise(training: TrainingRun, outcome: Outcome, dropped: int) -> TrainSummary:
-    """The figures that follow from a finished run.
-
-    Args:
-        training: What was trained on.
-        outcome: What the loop made of it.
-        dropped: Examples that were too long.
-    """
+def _summary(
+    training: TrainingRun,
+    outcome: Outcome,
+    dropped: int,
+    device: str,
+    original: Original | None,
+) -> TrainSummary:
     # One step's loss is noisy (its formats vary), so both ends are means over a tenth of the run.
     log = outcome.log
     few = max(1, min(20, len(log) // 10))
-    seconds = sum(line.seconds for line in log)
-    tokens = sum(line.tokens for line in log)
+    seconds, tokens = sum(line.seconds for line in log), sum(line.tokens for line in log)
     return TrainSummary(
         steps=len(log),
         examples=len(training.examples),
@@ -259,9 +244,13 @@ def summarise(training: TrainingRun, outcome: Outcome, dropped: int) -> TrainSum
         seconds=seconds,
         tokens_per_second=tokens / seconds,
         dtype=training.dtype,
-        peak_rss_mib=_peak_rss_mib(),
+        peak_rss_mib=memory.peak_resident() >> 20,
         validation=_validated(training, outcome),
         stopped=outcome.stopped,
+        device=device,
+        peak_device_mib=devices.peak_mib(device),
+        processes=processes.place().world,
+        original=original,
         reward_margin=_mean(line.rewards_margins for line in log[-few:]),
         reward_accuracy=_mean(line.rewards_accuracies for line in log[-few:]),
     )
@@ -286,13 +275,3 @@ def _validated(training: TrainingRun, outcome: Outcome) -> Validation | None:
         divergence=taken.divergence,
         seconds=sum(r.seconds for r in outcome.readings),
     )
-
-
-def _peak_rss_mib() -> int:
-    """The process's largest resident size; on Windows the present one."""
-    try:
-        import resource
-    except ImportError:
-        return memory.resident() >> 20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, Linux KiB

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
-from lmsi_cli.training import attention, data, devices
+from lmsi_cli.training import data, losses
 from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Reading(Record, frozen=True, kw_only=True):
 
 def watched(examples: Iterable[data.TokenExample], unseen: bool) -> Watched | None:
     """The examples to measure on that predict anything; None if there are none."""
-    found = [e for e in examples if e.completion and len(e.prompt) + len(e.completion) > 1]
+    found = [e for e in examples if e.predicted > 0]
     return Watched(found, unseen) if found else None
 
 
@@ -80,17 +80,18 @@ class Validator:
     def __init__(self, model: nn.Module, watched: Watched, row_tokens: int, dtype: Dtype) -> None:
         started = time.perf_counter()
         self.model, self.dtype = model, dtype
-        self.rows = [data.to_batch(row) for row in data.pack(watched.examples, row_tokens)]
-        self.tokens = sum(len(row.labels) for row in self.rows)
+        self.rows = data.pack(watched.examples, row_tokens)
+        # Of the base at a row's C tokens: its likeliest next tokens, (C, cells), and their
+        # log-probabilities with a last cell for all others, (C, cells + 1).
+        self.cells: list[tuple[torch.Tensor, torch.Tensor]] = []
+        loss = 0.0
         with _resting(model), model.disable_adapter():  # type: ignore[operator]
-            found = [_base(self._logs(row), row.labels) for row in self.rows]
-        self.cells = [cells for cells, _ in found]
-        self.base = Reading(
-            step=0,
-            loss=sum(loss for _, loss in found) / self.tokens,
-            divergence=0.0,
-            seconds=time.perf_counter() - started,
-        )
+            for row in self.rows:
+                logs = self._logs(row)
+                ids = logs.topk(min(CELLS, logs.shape[-1] - 1)).indices
+                self.cells.append((ids, _lump(logs, ids)))
+                loss += _loss(logs, row.labels)
+        self.base = self._reading(0, loss, 0.0, started)
 
     def read(self, step: int) -> Reading:
         """Measure the model as it is now; at step 0 the base, whatever the adapter starts from."""
@@ -99,31 +100,24 @@ class Validator:
         started = time.perf_counter()
         loss = divergence = 0.0
         with _resting(self.model):
-            for row, base in zip(self.rows, self.cells, strict=True):
+            for row, (ids, base) in zip(self.rows, self.cells, strict=True):
                 logs = self._logs(row)
-                own = _lump(logs, base.ids)
+                own = _lump(logs, ids)
                 loss += _loss(logs, row.labels)
-                divergence += float((own.exp() * (own - base.logs)).sum())
+                divergence += float((own.exp() * (own - base)).sum())
+        return self._reading(step, loss, divergence, started)
+
+    def _reading(self, step: int, loss: float, divergence: float, started: float) -> Reading:
+        """A reading of what all tokens sum to."""
+        tokens = sum(len(row.labels) for row in self.rows)
+        seconds = time.perf_counter() - started
         return Reading(
-            step=step,
-            loss=loss / self.tokens,
-            divergence=divergence / self.tokens,
-            seconds=time.perf_counter() - started,
+            step=step, loss=loss / tokens, divergence=divergence / tokens, seconds=seconds
         )
 
-    def _logs(self, row: data.Batch) -> torch.Tensor:
+    def _logs(self, row: data.Row) -> torch.Tensor:
         """Log-probabilities of every word at each predicted token, (C, vocabulary)."""
-        device = devices.of(self.model)
-        placed = devices.put(row, device)
-        with devices.autocast(device, self.dtype):
-            out = self.model(
-                input_ids=placed.ids,
-                position_ids=placed.positions,
-                use_cache=False,
-                logits_to_keep=placed.keep,
-                **attention.argument(self.model, placed.pieces),
-            )
-        return out.logits[0].float().log_softmax(-1)  # type: ignore[no-any-return]
+        return losses.logits(self.model, row, self.dtype).log_softmax(-1)
 
 
 @contextmanager
@@ -140,21 +134,11 @@ def _resting(model: nn.Module) -> Iterator[None]:
         model.train(busy)
 
 
-class _Cells(NamedTuple):
-    """The base at C tokens: its likeliest next tokens (C, cells), with a last cell for the rest."""
-
-    ids: torch.Tensor
-    logs: torch.Tensor
-
-
-def _base(logs: torch.Tensor, labels: torch.Tensor) -> tuple[_Cells, float]:
-    ids = logs.topk(min(CELLS, logs.shape[-1] - 1)).indices
-    return _Cells(ids, _lump(logs, ids)), _loss(logs, labels)
-
-
-def _loss(logs: torch.Tensor, labels: torch.Tensor) -> float:
+def _loss(logs: torch.Tensor, labels: Sequence[int]) -> float:
     """The summed cross-entropy of a row's completion tokens, in nats."""
-    return float(-logs.gather(-1, labels.to(logs.device)[:, None]).sum())
+    import torch
+
+    return float(-logs.gather(-1, torch.tensor(labels, device=logs.device)[:, None]).sum())
 
 
 def _lump(logs: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ to all logits changes no probability). The record:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lmsi_cli.errors import LmsiError
@@ -184,21 +184,3 @@ def distances(moved: float, apart: float, noise: float, what: str) -> dict[str, 
         f"apart: {what}, with the adapter": apart,
         f"apart: {what}, without": noise,
     }
-
-
-def lost(kind: str, rounded: float, moved: float) -> Iterator[str]:
-    """Warn if rounding to a type does half of what the adapter does, or more."""
-    if not rounded <= moved / 2:
-        yield (
-            f"Rounding to {kind} moves the logits by {rounded:.1%}, the adapter by {moved:.1%}: "
-            "much of what was learnt may be lost. A finer type, or the base with the adapter "
-            "beside it, keeps it."
-        )
-
-
-def widened(own: str | None, kind: str) -> Iterator[str]:
-    """Say why the merged weights are of a wider type than the base's own."""
-    yield (
-        f"The base's own type{f' {own}' if own else ''} would round much of the adapter away; "
-        f"{kind} keeps it, in a larger file."
-    )

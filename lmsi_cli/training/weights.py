@@ -107,7 +107,9 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
         target(by_name[name]).zero_()
     for tensor in tensors(gguf):
         if place := by_name.get(tensor.name):
-            _pour(tensor, target(place), meta)
+            whole = target(place)
+            for where, values in slabs(tensor, whole.shape, meta):
+                whole[where] = values.to(whole.dtype)
 
 
 def _complete(by_name: dict[str, Place], meta: GgufMeta) -> None:
@@ -136,24 +138,14 @@ def _empty(model: nn.Module, name: str, narrow: frozenset[str]) -> torch.Tensor:
 
 def part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
     """The part of a parameter that one tensor of the file fills, in the file's order of axes."""
+    from transformers.pytorch_utils import Conv1D  # stores its matrix as (in, out); GPT-2's layers
+
     if place.half is not None:
         size = target.shape[1] // 2
         return target[:, place.half * size : (place.half + 1) * size]
-    return target.T if transposed(model, place.parameter) else target
-
-
-def transposed(model: nn.Module, parameter: str) -> bool:
-    """Whether transformers stores this matrix as (in, out), as GPT-2's layers do."""
-    from transformers.pytorch_utils import Conv1D
-
-    owner, _, leaf = parameter.rpartition(".")
-    return leaf == "weight" and isinstance(model.get_submodule(owner), Conv1D)
-
-
-def _pour(tensor: Any, target: torch.Tensor, meta: GgufMeta) -> None:  # noqa: ANN401 - untyped
-    """Dequantise a tensor of the file into ``target``, rows in transformers' order."""
-    for where, values in slabs(tensor, target.shape, meta):
-        target[where] = values.to(target.dtype)
+    owner, _, leaf = place.parameter.rpartition(".")
+    turned = leaf == "weight" and isinstance(model.get_submodule(owner), Conv1D)
+    return target.T if turned else target
 
 
 def slabs(

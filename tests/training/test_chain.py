@@ -12,8 +12,8 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import adapter
 from lmsi_cli.training.adapter import adapted, add_lora, choose, trainable
 from lmsi_cli.training.attention import FAMILIES, install, supports
-from lmsi_cli.training.data import Codec, pack, to_batch
-from lmsi_cli.training.step import row_loss
+from lmsi_cli.training.data import Codec, pack
+from lmsi_cli.training.losses import row_loss
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import gap, torch_logits, verify
 
@@ -81,9 +81,9 @@ def test_packing_changes_nothing(case, examples):
     """Every family that packs sees in a packed row what it sees in a row of its own."""
     model = build(case["model"], **case["config"]).requires_grad_(False)
     assert supports(model.config, 100)
-    plain = sum(float(row_loss(model, to_batch(row), "fp32")) for row in pack(examples, 0))
+    plain = sum(float(row_loss(model, row, "fp32")) for row in pack(examples, 0))
     install(model)
-    packed = sum(float(row_loss(model, to_batch(row), "fp32")) for row in pack(examples, 200))
+    packed = sum(float(row_loss(model, row, "fp32")) for row in pack(examples, 200))
     assert packed == pytest.approx(plain, rel=1e-5)
 
 

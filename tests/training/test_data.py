@@ -2,23 +2,20 @@
 
 import pytest
 from builders import example
-from toys import gradient, moved
+from toys import CODEC, gradient, moved
 
 from lmsi_cli.training import attention
 from lmsi_cli.training.attention import NAME, Piece, install, supports
 from lmsi_cli.training.data import (
-    Codec,
     Part,
     Row,
     TokenExample,
     pack,
     share_prefixes,
-    to_batch,
     tokenize,
 )
-from lmsi_cli.training.step import accumulate, row_loss, speed_up
-
-CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
+from lmsi_cli.training.losses import row_loss
+from lmsi_cli.training.step import accumulate, speed_up
 
 
 def pair(prompt, completion, kind="cot-zero"):
@@ -80,8 +77,8 @@ def test_a_text_without_a_prompt_cannot_predict_its_first_token():
 
 
 def test_one_plain_sequence_needs_no_pieces(examples):
-    assert all(to_batch(row).pieces is None for row in pack(examples, 0))
-    assert to_batch(pack(examples)[0]).pieces is not None
+    assert all(row.plain for row in pack(examples, 0))
+    assert not pack(examples)[0].plain
 
 
 @pytest.mark.parametrize("limit", [60, 100, 1000])
@@ -92,7 +89,7 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
 
     def run(rows):
         model.zero_grad()
-        losses = [row_loss(model, to_batch(row), "fp32") for row in rows]
+        losses = [row_loss(model, row, "fp32") for row in rows]
         sum(losses).backward()
         return sum(losses).item(), gradient(model)
 
@@ -106,7 +103,7 @@ def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypa
 
 def test_a_packed_row_is_refused_without_its_attention(tiny, examples):
     with pytest.raises(ValueError, match=NAME):
-        row_loss(tiny(), to_batch(pack(examples)[0]), "fp32")
+        row_loss(tiny(), pack(examples)[0], "fp32")
 
 
 class Shape:

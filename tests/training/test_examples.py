@@ -2,24 +2,16 @@
 
 import msgspec
 import pytest
-from builders import example, vote
+from builders import example, preference, vote
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import encode_line, write_records
-from lmsi_cli.records import Preference
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training.data import TokenExample, TokenPair, weighed
-from lmsi_cli.training.examples import check, chosen, one_each, origin, split, weighted
+from lmsi_cli.training.examples import chosen, one_each, origin, read, split
 
 SCPO = TrainConfig(loss="scpo")
-
-
-def preference(weight=0.5):
-    return Preference(
-        prompt="Q", chosen=" 4", rejected=" 5", weight=weight, format="cot-zero",
-        question_id="q1", chosen_path=0, rejected_path=1,
-    )  # fmt: skip
 
 
 def ballots(question, share, margin):
@@ -36,7 +28,7 @@ def run(tmp_path):
 
 
 def test_plain_examples_weigh_one_and_their_file_is_as_it_was(run):
-    assert [e.weight for e in weighted(run, TrainConfig())] == [1.0, 1.0, 1.0]
+    assert [e.weight for e in read(run, TrainConfig())] == [1.0, 1.0, 1.0]
     assert b"weight" not in run.train.read_bytes()
     assert b'"weight":0.5' in encode_line(example(weight=0.5))
 
@@ -45,11 +37,11 @@ def test_plain_examples_weigh_one_and_their_file_is_as_it_was(run):
     ("kind", "wanted"), [("share", [0.5, 1.0, 0.5]), ("margin", [0.2, 0, 0.2])]
 )
 def test_the_weight_of_an_example_is_looked_up_in_its_vote(run, kind, wanted):
-    assert [e.weight for e in weighted(run, TrainConfig(example_weight=kind))] == wanted
+    assert [e.weight for e in read(run, TrainConfig(example_weight=kind))] == wanted
 
 
 def test_pairs_are_read_for_scpo(run):
-    assert list(weighted(run, SCPO)) == [preference(), preference(0.0)]
+    assert list(read(run, SCPO)) == [preference(), preference(0.0)]
 
 
 def test_what_decides_is_named_by_its_hash(run):
@@ -70,8 +62,7 @@ def test_what_decides_is_named_by_its_hash(run):
 
 def refused(run, config, told, hint):
     with pytest.raises(LmsiError, match=told) as e:
-        check(run, config)
-        weighted(run, config)
+        read(run, config)
     assert hint in e.value.hint
 
 
@@ -100,7 +91,7 @@ def test_an_example_without_a_vote_is_named(run):
     run.votes.unlink()
     refused(run, TrainConfig(example_weight="share"), "votes.jsonl: no such file", "lmsi vote")
     run.train.unlink()
-    refused(run, TrainConfig(), "train.jsonl: no such file", "run `lmsi vote` first")
+    refused(run, TrainConfig(), "train.jsonl: no such file", "lmsi vote")
 
 
 def test_weights_are_scaled_to_a_mean_of_one():

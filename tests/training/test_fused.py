@@ -6,8 +6,9 @@ from toys import gradient, moved
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import attention, fused
 from lmsi_cli.training.adapter import add_lora
-from lmsi_cli.training.data import pack, to_batch
-from lmsi_cli.training.step import recompute, row_loss, speed_up
+from lmsi_cli.training.data import pack
+from lmsi_cli.training.losses import row_loss
+from lmsi_cli.training.step import recompute, speed_up
 
 SIZES = {
     "vocab_size": 64,
@@ -61,7 +62,7 @@ def build(family, dtype="fp32", spread=0.2, **settings):
 def result(model, rows, dtype="fp32"):
     """Loss and gradient of some rows."""
     model.zero_grad()
-    loss = sum(row_loss(model, to_batch(row), dtype) for row in rows)
+    loss = sum(row_loss(model, row, dtype) for row in rows)
     loss.backward()
     return loss.item(), gradient(model)
 

@@ -16,8 +16,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, checkpoint, data, original_weights
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.loop import fit
+from lmsi_cli.training.losses import row_loss
 from lmsi_cli.training.original_weights import check_adapter, fill_adapter, load_original
-from lmsi_cli.training.step import row_loss
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import Witness, torch_logits, verify
 
@@ -131,7 +131,7 @@ def saved(model, folder):
 
 def loss_of(model, examples):
     """Over all examples as one batch, as the first step takes it."""
-    rows = [data.to_batch(row) for row in data.pack(examples, 1536)]
+    rows = data.pack(examples, 1536)
     total = sum(float(row_loss(model, row, "fp32").detach()) for row in rows)
     return total / sum(len(row.labels) for row in rows)
 

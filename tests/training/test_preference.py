@@ -4,17 +4,17 @@ import json
 import math
 
 import pytest
-from toys import Watcher, gradient, moved
+from builders import preference
+from toys import CODEC, Watcher, gradient, moved, tame
 from toys import job as toy_job
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Preference
-from lmsi_cli.training import attention, preference
+from lmsi_cli.training import attention
 from lmsi_cli.training.adapter import trainable
-from lmsi_cli.training.data import Codec, TokenPair, pack, sequences
+from lmsi_cli.training.data import TokenPair, pack, sequences, tokenize
 from lmsi_cli.training.loop import LOG, fit
-from lmsi_cli.training.step import speed_up
+from lmsi_cli.training.step import accumulate, speed_up
 
 CONFIG = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0)
 REWARDS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"]
@@ -77,14 +77,13 @@ def test_packed_pairs_have_the_loss_and_gradient_of_the_slow_way(tiny, pairs, li
     attention.install(model)
     if fused:
         assert speed_up(model, "fp32", limit)
-    figures = preference.accumulate(model, pairs, limit, "fp32", config, len(pairs))
+    figures = accumulate(model, pairs, limit, "fp32", len(pairs), config)
     assert figures.loss == pytest.approx(slow.item(), rel=1e-5)
     # The hand-written kernels round a little differently: by 1.3e-5 here, in packed rows.
     close = 5e-5 if fused and limit else 1e-5
     assert (gradient(model) - wanted).norm() < close * wanted.norm()
-    assert figures.rewards.margins == pytest.approx(
-        figures.rewards.chosen - figures.rewards.rejected
-    )
+    apart = figures.rewards_chosen - figures.rewards_rejected
+    assert figures.rewards_margins == pytest.approx(apart)
 
 
 def test_a_pair_holds_its_prompt_once_and_below_the_format_s_prefix(pairs):
@@ -113,11 +112,12 @@ def test_the_base_does_not_depend_on_the_adapter_and_is_free_to_train_again(tiny
     rewards = []
     for model in (fresh, later):
         attention.install(model)
-        figures = preference.accumulate(model, pairs, 1000, "fp32", CONFIG, len(pairs))
-        rewards.append(figures.rewards)
+        figures = accumulate(model, pairs, 1000, "fp32", len(pairs), CONFIG)
+        rewards.append(figures)
         assert all(p.requires_grad for p in trainable(model).values())
-    assert rewards[0][:2] == (0.0, 0.0) and rewards[0].accuracies == 0  # B is zero: nothing moved
-    assert abs(rewards[1].chosen) > 0.1
+    still, away = rewards  # at first B is zero, and nothing moved
+    assert still.rewards_chosen == still.rewards_rejected == still.rewards_accuracies == 0
+    assert abs(away.rewards_chosen) > 0.1
 
 
 def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny, pairs, tmp_path):
@@ -143,11 +143,6 @@ def test_what_decides_the_result_is_in_the_run_s_name(pairs, tmp_path):
 
 
 def test_a_loss_that_is_no_number_names_the_side_of_the_pair(tiny, pairs, tmp_path):
-    def tame(side):
-        return side._replace(
-            prompt=[i % 60 for i in side.prompt], completion=[i % 60 for i in side.completion]
-        )
-
     pairs = [TokenPair(*map(tame, pair)) for pair in pairs]
     bad = pairs[2].rejected
     pairs[2] = pairs[2]._replace(rejected=bad._replace(completion=[63, 1]))
@@ -157,20 +152,12 @@ def test_a_loss_that_is_no_number_names_the_side_of_the_pair(tiny, pairs, tmp_pa
         fit(model, job(pairs, tmp_path, batch_size=6), Watcher())
 
 
-CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
-
-
 def voted(prompt, chosen, rejected, question="q1"):
-    return Preference(
-        prompt=prompt, chosen=chosen, rejected=rejected, weight=0.5, format="cot-zero",
-        question_id=question, chosen_path=0, rejected_path=1,
-    )  # fmt: skip
+    return preference(0.5, question, prompt, chosen, rejected)
 
 
 def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
-    both, dropped = preference.tokenize(
-        [voted("ab", "c", "de"), voted("ab", "c", "d" * 20)], CODEC, 10
-    )
+    both, dropped = tokenize([voted("ab", "c", "de"), voted("ab", "c", "d" * 20)], CODEC, 10)
     [pair] = both
     assert dropped == 1
     assert pair.chosen.prompt == pair.rejected.prompt == [1, 97, 98]
@@ -181,9 +168,7 @@ def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
 
 def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
     few = "x" * 20
-    kept, _ = preference.tokenize(
-        [voted(few + "a", "c", "d"), voted(few + "bcd", "c", "d", "q2")], CODEC, 100
-    )
+    kept, _ = tokenize([voted(few + "a", "c", "d"), voted(few + "bcd", "c", "d", "q2")], CODEC, 100)
     assert [p.chosen.shared for p in kept] == [21, 21]
     [row] = pack(kept)
     assert [piece.length for piece in row.pieces] == [21, 3, 3, 2, 5, 5] or len(row.ids) == 21 + (

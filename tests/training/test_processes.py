@@ -142,7 +142,7 @@ def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
     monkeypatch.setattr(processes, "total", lambda t: t)
     model = tiny()
     empty = accumulate(model, [], 1536, "fp32", 40)
-    assert empty == StepFigures(0.0, 0, 0, 0)
+    assert empty == StepFigures(loss=0.0, tokens=0, unpacked_tokens=0, completion_tokens=0)
     assert merge(empty, trainable(model).values()) == empty
     assert all(not p.grad.any() for p in trainable(model).values())
 
@@ -196,7 +196,7 @@ def test_torchrun_starts_the_command_twice(run, gguf, tmp_path):
     with vocabulary(gguf) as words:
         encoder = Encoder(words)
         codec = Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
-        alone = train(examples.read(run, "sft"), gguf, config, tmp_path / "one", codec, Silent())
+        alone = train(examples.read(run, config), gguf, config, tmp_path / "one", codec, Silent())
     assert result["summary"]["final_loss"] == pytest.approx(alone.summary.final_loss, rel=1e-4)
     both, one = (load_file(folder / WEIGHTS) for folder in (run.adapter, tmp_path / "one"))
     assert both.keys() == one.keys()
