@@ -41,7 +41,8 @@ from lmsi_cli.jsonl import write_records
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.records import Path, Question, Record
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.voting import select, vote
+from lmsi_cli.voting.ballots import vote
+from lmsi_cli.voting.filters import select
 
 PER_QUESTION, SIDE_BY_SIDE = 16, 96
 Group = tuple[str, list[Path]]

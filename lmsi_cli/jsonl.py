@@ -2,7 +2,7 @@ r"""Files of records, one JSON object a line: appended to, read, and written who
 
 Knows JSON lines; nothing of what a file is for. Where a file grows while work goes on, each record
 is one line in one write (``appender``), so that a killed writer loses nothing; other files are
-written beside their place and then renamed (``record_writer``, ``shuffled_writer``).
+written beside their place and then renamed (``write_records``, ``shuffled_writer``).
 
     with appender(run.paths, Path) as paths:
         paths.write(path)              # {"logprob":-4.1,...,"text":" 84 / 2 = 42. ..."}\n
@@ -156,17 +156,6 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
         file.writelines(map(encode_line, records))
 
 
-class RecordWriter:
-    """Takes records; made by ``record_writer``."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def write(self, *records: Record) -> None:
-        """Add records."""
-        self._file.writelines(map(encode_line, records))
-
-
 class ShuffledWriter:
     """Takes records, and gives their lines in another order; made by ``shuffled_writer``.
 
@@ -200,21 +189,13 @@ class ShuffledWriter:
 
 
 @contextmanager
-def record_writer(path: Path) -> Iterator[RecordWriter]:
-    """Write a JSONL file record by record; it takes its place once it is whole.
+def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
+    """Write a JSONL file in an order that a seed decides; it takes its place once it is whole.
+
+    It takes its room on the disk twice meanwhile.
 
     Raises:
         LmsiError: It cannot be written; an older file stays.
-    """
-    with replacing(path) as file:
-        yield RecordWriter(file)
-
-
-@contextmanager
-def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
-    """Write a JSONL file in an order that a seed decides, as ``record_writer`` does.
-
-    It takes its room on the disk twice meanwhile.
     """
     with (
         replacing(path) as file,

@@ -148,7 +148,8 @@ def render(task: Task, question: str, format: PromptFormat) -> Prompt:
     if task.chat is not None:
         return tuple(_conversation(task, task.chat, clean(question), format))
     cue = f" {task.cot_cue.strip()}" if format in ("cot-zero", TWO_STAGES) else ""
-    return "\n\n".join([*_blocks(task, format), f"Q: {clean(question)}\nA:{cue}"])
+    blocks = [f"Q: {asks}\nA: {says}" for asks, says in _turns(task, format)]
+    return "\n\n".join([*blocks, f"Q: {clean(question)}\nA:{cue}"])
 
 
 def second_words(task: Task, question: str) -> str:
@@ -288,35 +289,24 @@ def _sentence(task: Task, answer: str) -> str:
     return task.sentence.replace("{trigger}", task.trigger.strip()).replace("{answer}", answer)
 
 
-def _shown(task: Task, format: PromptFormat) -> tuple[Exemplar, ...]:
-    return task.exemplars if format.endswith("few") else ()
-
-
-def _solution(task: Task, exemplar: Exemplar, format: PromptFormat) -> str:
-    """Write an exemplar's reply, with or without its rationale."""
-    rationale = f"{exemplar.rationale.strip()} " if format == "cot-few" else ""
-    return rationale + _sentence(task, exemplar.answer)
-
-
-def _blocks(task: Task, format: PromptFormat) -> list[str]:
-    """Write the exemplars as ``Q: ... A: ...`` blocks; none for the zero-shot formats."""
-    return [
-        f"Q: {clean(e.question)}\nA: {_solution(task, e, format)}" for e in _shown(task, format)
-    ]
+def _turns(task: Task, format: PromptFormat) -> Iterator[tuple[str, str]]:
+    """The exemplars as question and reply, with or without the rationale; none for zero-shot."""
+    for e in task.exemplars if format.endswith("few") else ():
+        rationale = f"{e.rationale.strip()} " if format == "cot-few" else ""
+        yield clean(e.question), rationale + _sentence(task, e.answer)
 
 
 def _conversation(task: Task, chat: Chat, question: str, format: PromptFormat) -> Iterator[Message]:
     """Write the messages for one question, the system's first."""
     if chat.system.strip():
         yield Message(role="system", content=chat.system.strip())
-    if chat.few_shot == "message":
-        blocks = _blocks(task, format)
-        text = "\n\n".join([*blocks, f"Q: {question}" if blocks else question])
-        yield _asked(task, text, format)
-        return
-    for e in _shown(task, format):
-        yield _asked(task, clean(e.question), format)
-        yield Message(role="assistant", content=_solution(task, e, format))
+    turns = list(_turns(task, format))
+    if chat.few_shot == "message" and turns:
+        blocks = [f"Q: {asks}\nA: {says}" for asks, says in turns]
+        turns, question = [], "\n\n".join([*blocks, f"Q: {question}"])
+    for asks, says in turns:
+        yield _asked(task, asks, format)
+        yield Message(role="assistant", content=says)
     yield _asked(task, question, format)
 
 

@@ -75,8 +75,7 @@ class Path(Record, frozen=True, kw_only=True):
     end-of-text token that closed it, ``mean_logprob`` divides by their number (None if there are
     none), ``answer_logprob`` sums those that share a character with the answer (None without one).
     ``num_generated_tokens`` is the cost of the path and so counts tokens, too, whose text was cut
-    off behind the answer. Run folders of older versions lack the two derived fields. All three are
-    None where a server gave no log-probabilities.
+    off behind the answer. All three are None where a server gave no log-probabilities.
     """
 
     question_id: str

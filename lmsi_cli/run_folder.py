@@ -153,7 +153,14 @@ def locked(run: RunDir) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise _in_use(run) from None
+        try:
+            owner = f"process {int(run.lock_owner.read_text())}"
+        except (OSError, ValueError):  # the holder has not named itself yet
+            owner = "another process"
+        raise LmsiError(
+            f"run folder {run.root} is in use by {owner}",
+            hint="wait for it, stop it, or use another folder",
+        ) from None
     except OSError as e:
         raise write_error(run.lock, e) from e
     try:
@@ -162,15 +169,6 @@ def locked(run: RunDir) -> Iterator[None]:
     finally:
         run.lock_owner.unlink(missing_ok=True)  # before the release: after it, the next one's
         lock.release()
-
-
-def _in_use(run: RunDir) -> LmsiError:
-    try:
-        owner = f"process {int(run.lock_owner.read_text())}"
-    except (OSError, ValueError):  # the holder has not named itself yet
-        owner = "another process"
-    message = f"run folder {run.root} is in use by {owner}"
-    return LmsiError(message, hint="wait for it, stop it, or use another folder")
 
 
 def in_use(run: RunDir) -> bool:

@@ -18,7 +18,6 @@ from lmsi_cli.jsonl import (
     appender,
     read_object,
     read_records,
-    record_writer,
     shuffled_writer,
     write_records,
 )
@@ -251,16 +250,24 @@ def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, coun
     assert read(path) == records
 
 
-@pytest.mark.parametrize("writer", [record_writer, lambda path: shuffled_writer(path, 0)])
-def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path, writer):
+def shuffled(path, records):
+    with shuffled_writer(path, 0) as file:
+        for record in records:
+            file.write(record)
+
+
+@pytest.mark.parametrize("write", [write_records, shuffled])
+def test_a_file_that_is_not_finished_leaves_the_old_one(tmp_path, write):
+    def unfinished():
+        yield QUESTIONS[1]
+        raise KeyError
+
     path = tmp_path / "q.jsonl"
     write_records(path, QUESTIONS[:1])
     before = path.read_bytes()
-    with pytest.raises(KeyError), writer(path) as file:
-        file.write(QUESTIONS[1])
-        raise KeyError
+    with pytest.raises(KeyError):
+        write(path, unfinished())
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["q.jsonl"]
-    with writer(path) as file:
-        file.write(QUESTIONS[1])
+    write(path, QUESTIONS[1:2])
     assert read(path) == QUESTIONS[1:2]

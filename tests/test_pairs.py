@@ -2,27 +2,19 @@
 
 import msgspec
 import pytest
+from builders import path as made
 
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.records import Path, Preference
-from lmsi_cli.voting import select, vote
+from lmsi_cli.records import Preference
+from lmsi_cli.voting.ballots import vote
+from lmsi_cli.voting.filters import select
 from lmsi_cli.voting.pairs import choose
 
 LOOSE = {"min_votes": 1, "min_share": 0.0, "max_paths_per_question": 0}
 
 
 def path(index, answer, text=None, stop="answer"):
-    return Path(
-        question_id="q",
-        path=index,
-        seed=index,
-        num_generated_tokens=9,
-        logprob=-1.0,
-        text=f" {index} + 1 = {index + 1}. The answer is {answer}." if text is None else text,
-        stop_reason=stop,
-        predicted_answer=answer,
-        extract_rule="marker" if answer else None,
-    )
+    return made(index, answer, text, stop_reason=stop)
 
 
 def paths(*answers):

@@ -2,12 +2,13 @@
 
 import msgspec
 import pytest
+from builders import path as made
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsi_cli.answers import extract
 from lmsi_cli.prompts import Chat, Task, completion, direct_completion, examples, render
-from lmsi_cli.records import Exemplar, Message, Path, Question
+from lmsi_cli.records import Exemplar, Message, Question
 
 FORMATS = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 TASK = Task(
@@ -22,10 +23,7 @@ QUESTION = Question(id="q7", question="What is 6 * 7?", answer="secret")
 
 
 def path(index, text):
-    return Path(
-        question_id="q7", path=index, seed=0, text=text, num_generated_tokens=9, logprob=-1.0,
-        stop_reason="answer", predicted_answer="42", extract_rule="marker",
-    )  # fmt: skip
+    return made(index, "42", text, question_id="q7")
 
 
 PATH = path(3, " 6 * 7 = 42. The answer is 42.")

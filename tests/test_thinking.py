@@ -4,7 +4,7 @@ import pytest
 from builders import path
 
 from lmsi_cli.thinking import answer_part, answer_start, closing, left_open
-from lmsi_cli.voting import is_refuted
+from lmsi_cli.voting.ballots import is_refuted
 
 CHANNEL, FINAL = "<|channel|>analysis<|message|>", "<|channel|>final<|message|>"
 

@@ -4,26 +4,23 @@ import math
 from collections import Counter
 
 import pytest
+from builders import path as made
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsi_cli.config import PAPER as PAPER_PRESET
 from lmsi_cli.config import PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Path
 from lmsi_cli.settings import resolve
-from lmsi_cli.voting import FILTERS, Tally, select, vote
-from lmsi_cli.voting.ballots import entropy
+from lmsi_cli.voting.ballots import entropy, vote
+from lmsi_cli.voting.filters import FILTERS, select
+from lmsi_cli.voting.summary import Tally
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
 
 
 def path(index=0, answer="42", stop="answer", text=None):
-    return Path(
-        question_id="q", path=index, seed=index, num_generated_tokens=9, logprob=-1.0,
-        text=f" {index} + 1 = {index + 1}. The answer is {answer}." if text is None else text,
-        stop_reason=stop, predicted_answer=answer, extract_rule="marker" if answer else None,
-    )  # fmt: skip
+    return made(index, answer, text, stop_reason=stop)
 
 
 def summed(selections):

@@ -4,23 +4,19 @@ import math
 
 import msgspec
 import pytest
+from builders import path as made
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Path
 from lmsi_cli.settings import resolve
-from lmsi_cli.voting import vote
+from lmsi_cli.voting.ballots import vote
 from lmsi_cli.voting.weights import softmax
 
 
 def path(index, answer="2", logprob=-1.0, mean=-0.1):
-    return Path(
-        question_id="q", path=index, seed=index, num_generated_tokens=9, logprob=logprob,
-        mean_logprob=mean, text=" So.", stop_reason="answer", predicted_answer=answer,
-        extract_rule="marker",
-    )  # fmt: skip
+    return made(index, answer, " So.", logprob=logprob, mean_logprob=mean)
 
 
 def voted(weight, *paths):

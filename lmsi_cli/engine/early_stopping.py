@@ -12,7 +12,7 @@ import sys
 
 from lmsi_cli.records import Path
 from lmsi_cli.stopping import Decision, Stop
-from lmsi_cli.voting import tell
+from lmsi_cli.voting.ballots import tell
 
 
 class BallotWatch:

@@ -21,7 +21,7 @@ from lmsi_cli.report.comparison import score
 from lmsi_cli.report.grading import GREEDY_NAMES
 from lmsi_cli.report.results import Answer, Evaluation, Exam, Labelled
 from lmsi_cli.thinking import answer_part
-from lmsi_cli.voting import is_refuted
+from lmsi_cli.voting.ballots import is_refuted
 
 GAINED, LOST, BOTH, NEITHER = "gained", "lost", "right before and after", "wrong before and after"
 RIGHT, WRONG = "right", "wrong"

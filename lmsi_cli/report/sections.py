@@ -18,8 +18,7 @@ from lmsi_cli.report.formats import decimal, percent, with_interval
 from lmsi_cli.verdict.probe import ProbeFigures
 from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
 from lmsi_cli.verdict.signals import WORDS
-from lmsi_cli.voting import VoteSummary
-from lmsi_cli.voting.summary import BINS
+from lmsi_cli.voting.summary import BINS, VoteSummary
 
 POINTS = 240  # of a loss curve; more are averaged, so that a long run's page stays small
 ENDING = 40  # characters of a path that are shown of it; its answer stands at the end

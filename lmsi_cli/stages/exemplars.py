@@ -35,7 +35,7 @@ from lmsi_cli.run_folder import RunDir, paths_by_question
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.loader import wrong_exemplar
-from lmsi_cli.voting import holds, is_complete, vote
+from lmsi_cli.voting.ballots import holds, is_complete, vote
 
 UNDECIDED, BELOW, UNFIT, TAKEN = "undecided", "below the share", "no fit rationale", "taken"
 # What the arithmetic says of a path: all its equations hold, it states none, one is false.

@@ -47,7 +47,7 @@ from lmsi_cli.records import Path, Progress, Question, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import pipeline
-from lmsi_cli.voting import vote
+from lmsi_cli.voting.ballots import vote
 
 SHOTS = 4  # seed questions in a prompt, as in ScPO; variety hardly depends on it (docs/methods.md)
 DRAFTS = 4  # from each prompt

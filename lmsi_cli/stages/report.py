@@ -52,7 +52,7 @@ from lmsi_cli.run_folder import (
 from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
 from lmsi_cli.verdict.rules import Verdict
-from lmsi_cli.voting import VoteSummary
+from lmsi_cli.voting.summary import VoteSummary
 
 
 class Reading(NamedTuple):

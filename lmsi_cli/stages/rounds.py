@@ -48,7 +48,7 @@ from lmsi_cli.stages.verdict import permit
 from lmsi_cli.stages.vote import nothing_kept, vote_run
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.training.validation import DestroyedError, alarming
-from lmsi_cli.voting import VoteSummary
+from lmsi_cli.voting.summary import VoteSummary
 
 SETTLED = ("prompt", "few_shot", "max_tokens")  # by the first round, for all of them
 

@@ -22,7 +22,7 @@ from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.rules import STOP, Verdict
-from lmsi_cli.voting import is_complete
+from lmsi_cli.voting.ballots import is_complete
 
 NAMED = 3  # ids told of those that are missing
 

@@ -18,12 +18,12 @@ from typing import NamedTuple
 import msgspec
 
 from lmsi_cli.answers import canonical
-from lmsi_cli.atomic import write_atomic
+from lmsi_cli.atomic import replacing, write_atomic
 from lmsi_cli.config import NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_records, record_writer, shuffled_writer
+from lmsi_cli.jsonl import encode_line, read_records, shuffled_writer
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
@@ -32,17 +32,10 @@ from lmsi_cli.stages.verdict import observer_of
 from lmsi_cli.stopping import Decision, Stop
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.rules import Verdict
-from lmsi_cli.voting import (
-    MANY_CUT,
-    Selection,
-    Tally,
-    VoteSummary,
-    cut_off_line,
-    select,
-    tell,
-    vote,
-)
+from lmsi_cli.voting.ballots import tell, vote
+from lmsi_cli.voting.filters import Selection, select
 from lmsi_cli.voting.pairs import choose
+from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
 
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()
@@ -137,7 +130,7 @@ def _write(
     progress.start("voting", len(paths))
     with (
         questions_by_id(run) as questions,
-        record_writer(run.votes) as votes,
+        replacing(run.votes) as votes,
         shuffled_writer(run.train, seed) as train,
         shuffled_writer(run.pairs, seed) as pairs,
     ):
@@ -147,7 +140,7 @@ def _write(
             voted = selection.vote
             chosen = voting.preferences(question, group, voted)
             tally.add(selection, pairs=len({p.chosen_path for p in chosen}))
-            votes.write(voted)
+            votes.write(encode_line(voted))
             train.write(*voting.examples(question, group, voted))
             pairs.write(*chosen)
             observer.observe(question, voted, group)

@@ -10,7 +10,6 @@ Knows no files but the place that an entry names:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple, TypeGuard
 
@@ -46,24 +45,17 @@ def placed(row: Row) -> Placed:
     asked = _words(where, "question", fields["question"])
     if not asked:
         raise LmsiError(f"{where}: field 'question': is blank", hint="fill it in, or delete it")
-    text = "\n\n".join([*_above(row), asked])
+    passages = [_words(where, p, fields[p]) for p in PASSAGES if _filled(fields.get(p))]
+    text = "\n\n".join(filter(None, [*passages, asked]))
     answer, gap = _answer(where, fields.get("answer"))
     question = Question(
-        id=_id(where, fields.get("id")) or _derived_id(text),
+        id=_id(where, fields.get("id")) or f"q-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
         question=text,
         answer=answer,
         family=_text(where, "family", fields.get("family")),
         group=_text(where, "group", fields.get("group")),
     )
     return Placed(where, question, gap)
-
-
-def _above(row: Row) -> Iterator[str]:
-    """What stands above the question: the passages that are filled in."""
-    for name in PASSAGES:
-        value = row.fields.get(name)
-        if _filled(value) and (text := _words(row.where, name, value)):
-            yield text
 
 
 def _filled(value: object) -> bool:
@@ -98,10 +90,6 @@ def _id(where: str, value: object) -> str | None:
     if value is None or isinstance(value, str):
         return _text(where, "id", value)
     raise LmsiError(f"{where}: field 'id': expected text or a whole number, got {named(value)}")
-
-
-def _derived_id(text: str) -> str:
-    return "q-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _text(where: str, field: str, value: object) -> str | None:

@@ -52,23 +52,20 @@ def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
         LmsiError: An answer is not of the task's kind; says how many are not.
     """
     check_options(questions, task)
-    read = {q.id: _gold(q, task) for q in questions}
-    gold = {question_id: value for question_id, value in read.items() if value is not None}
-    wrong = [q for q in questions if q.id not in gold]
-    if wrong:
+    gold = {}
+    # To these two kinds a month is a unit or a product.
+    dated = {q.id for q in questions if task.kind in ("number", "latex") and _is_dated(q)}
+    for q in questions:
+        value = canonical(q.answer or "", task.kind, asked(task, q.question))
+        if value is not None and q.id not in dated:
+            gold[q.id] = value
+    if wrong := [q for q in questions if q.id not in gold]:
         raise LmsiError(
             f"question {wrong[0].id!r}: its answer {wrong[0].answer!r} is not a {task.kind}"
             f" ({len(wrong)} of {len(questions)} questions)",
             hint=DATED if _is_dated(wrong[0]) else "correct the answer, or choose another --task",
         )
     return gold
-
-
-def _gold(question: Question, task: Task) -> str | None:
-    """Spell a right answer; None if it is not of the task's kind."""
-    if task.kind in ("number", "latex") and _is_dated(question):
-        return None  # to both kinds a month is a unit or a product
-    return canonical(question.answer or "", task.kind, asked(task, question.question))
 
 
 def _is_dated(question: Question) -> bool:

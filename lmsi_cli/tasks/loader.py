@@ -19,7 +19,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,44 +75,32 @@ def find_task(name_or_path: str) -> Path:
 def _read(path: Path) -> Task:
     """Decode and check one file."""
     fields = read_toml(path)
+    templates = fields.get("templates")
     if "chat" in fields:
-        raise _unsound(path, "chat: no field of a task; use --chat and --set few_shot")
-    if fields.get("templates") and "exemplars" in fields:
-        raise _unsound(path, "templates: a task has exemplars or templates, not both")
-    task = converted({**_first_template(fields), **fields}, Task, str(path), SOUND)
+        raise LmsiError(f"{path}: chat: no field of a task; use --chat and --set few_shot", SOUND)
+    if templates and "exemplars" in fields:
+        raise LmsiError(f"{path}: templates: a task has exemplars or templates, not both", SOUND)
+    if isinstance(templates, list) and templates and isinstance(templates[0], dict):
+        # Where one set of exemplars is asked for, it is the first template's.
+        fields["exemplars"] = templates[0].get("exemplars", ())
+    task = converted(fields, Task, str(path), SOUND)
     if task.kind not in KINDS:
         hint = f"kinds: {', '.join(sorted(KINDS))}"
         raise LmsiError(f"{path}: kind: unknown answer kind {task.kind!r}", hint=hint)
     if wrong := next(_mistakes(task), ""):
-        raise _unsound(path, wrong)
+        raise LmsiError(f"{path}: {wrong}", SOUND)
     return task
-
-
-def _first_template(fields: dict[str, Any]) -> dict[str, Any]:
-    """Where one set of exemplars is asked for, it is the first template's."""
-    templates = fields.get("templates")
-    first = templates[0] if isinstance(templates, list) and templates else None
-    return {"exemplars": first.get("exemplars", ())} if isinstance(first, dict) else {}
-
-
-def _unsound(path: Path, problem: str) -> LmsiError:
-    return LmsiError(f"{path}: {problem}", hint=SOUND)
 
 
 def _mistakes(task: Task) -> Iterator[str]:
     """Exemplars that would teach a model a form which the reader of answers misreads."""
-    for n, template in enumerate(task.templates, 1):
-        if not template.exemplars:
-            yield f"template {n}: exemplars: there is none"
-        yield from (f"template {n}: {mistake}" for mistake in _misread(template.exemplars, task))
-    if not task.templates:
-        yield from _misread(task.exemplars, task)
-
-
-def _misread(exemplars: Iterable[Exemplar], task: Task) -> Iterator[str]:
-    for n, exemplar in enumerate(exemplars, 1):
-        if wrong := wrong_exemplar(exemplar, task):
-            yield f"exemplar {n}: {wrong}"
+    sets = {f"template {n}: ": t.exemplars for n, t in enumerate(task.templates, 1)}
+    for place, exemplars in (sets or {"": task.exemplars}).items():
+        if sets and not exemplars:
+            yield f"{place}exemplars: there is none"
+        for n, exemplar in enumerate(exemplars, 1):
+            if wrong := wrong_exemplar(exemplar, task):
+                yield f"{place}exemplar {n}: {wrong}"
 
 
 def wrong_exemplar(exemplar: Exemplar, task: Task) -> str:

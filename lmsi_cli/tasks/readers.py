@@ -158,8 +158,10 @@ def _rows(layout: str | None, name: str, data: bytes) -> Iterator[Row]:
 def _own(name: str, text: str) -> Iterator[Row]:
     """Tell the kind of file by its name, else by how it starts; stdin is JSONL or text."""
     kind = KINDS.get(Path(name).suffix.lower())
-    if kind == "jsonl" or (kind is None and text.lstrip()[:1] in ("{", "[")):
-        return json_rows(name, text, _array_hint(text))
+    start = text.lstrip()[:1]
+    if kind == "jsonl" or (kind is None and start in ("{", "[")):
+        array = "one JSON object a line, not an array: jq -c '.[]' FILE > FILE.jsonl"
+        return json_rows(name, text, array if start == "[" else HINT)
     if kind == "csv" or (kind is None and name != STDIN and _delimiter(text)):
         return _csv_rows(name, text)
     return (Row(where, {"question": line}) for where, line in lines(name, text))
@@ -236,12 +238,6 @@ def _delimiter(text: str) -> str | None:
 
 def _names(header: list[str]) -> list[str]:
     return [cell.strip().lower() for cell in header]
-
-
-def _array_hint(text: str) -> str:
-    if text.lstrip().startswith("["):
-        return "one JSON object a line, not an array: jq -c '.[]' FILE > FILE.jsonl"
-    return HINT
 
 
 def _unique(found: Iterator[Placed]) -> list[Placed]:

@@ -52,7 +52,9 @@ class Observer:
             self._marked[vote.question_id] = mark(vote, paths, self.gold[vote.question_id])
         if self._wanted(vote.question_id):
             self._seen.append(look(question.question, vote, paths))
-            self._thin()
+        while len(self._seen) > MOST:
+            self._every *= 2
+            self._seen = [s for s in self._seen if self._wanted(s.question_id)]
 
     def finish(self) -> Verdict:
         """Reach the verdict; at least one question must have been observed."""
@@ -73,8 +75,3 @@ class Observer:
     def _wanted(self, question_id: str) -> bool:
         """Draw by a hash: every n-th in order would meet one kind only, where kinds take turns."""
         return zlib.crc32(question_id.encode()) % self._every == 0
-
-    def _thin(self) -> None:
-        while len(self._seen) > MOST:
-            self._every *= 2
-            self._seen = [s for s in self._seen if self._wanted(s.question_id)]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lmsi_cli.records import Interval, Path, Record, Vote
 from lmsi_cli.stats import auroc, mean_interval, wilson
 from lmsi_cli.verdict.signals import difference
-from lmsi_cli.voting import is_complete
+from lmsi_cli.voting.ballots import is_complete
 
 
 class Marked(NamedTuple):

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-import msgspec
-
 from lmsi_cli.records import Interval, Record
 from lmsi_cli.verdict.probe import ProbeFigures
 
@@ -78,12 +76,12 @@ class Verdict(Record, frozen=True, kw_only=True):
 
 def judge(evidence: Evidence) -> Verdict:
     """Reach a verdict; the reasons stand in the order of their weight, remarks last."""
-    reasons = list(_reasons(evidence))
-    weight = {word: i for i, word in enumerate(reversed(STRICTER))}
-    reasons.sort(key=lambda r: weight[r.says] if r.says else len(weight))
-    said = [r.says for r in reasons if r.says]
-    verdict = max(said, key=STRICTER.index) if said else CARE
-    return Verdict(verdict=verdict, reasons=tuple(reasons), evidence=evidence)
+    reasons = sorted(
+        _reasons(evidence),
+        key=lambda r: STRICTER.index(r.says) if r.says else -1,
+        reverse=True,
+    )
+    return Verdict(verdict=reasons[0].says or CARE, reasons=tuple(reasons), evidence=evidence)
 
 
 def _reasons(e: Evidence) -> Iterator[Reason]:
@@ -92,7 +90,8 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
         return
     if e.probe is not None and e.probe.questions >= FEWEST_PAIRS:
         yield from _labels(e.probe, e.chance)
-        yield from (_warning(r) for r in _agreement(e) if r.says == STOP)
+        # What would stop training without labels is a warning beside them.
+        yield from (Reason(says=CARE, text=r.text) for r in _agreement(e) if r.says == STOP)
         yield from _cut_off(e)
         return
     if e.probe is not None:
@@ -100,11 +99,6 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
         yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
     yield from (*_agreement(e), *_cut_off(e), *_steps(e), *_left_out(e), *_second(e))
     yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
-
-
-def _warning(reason: Reason) -> Reason:
-    """What would stop training without labels is a warning beside them."""
-    return msgspec.structs.replace(reason, says=CARE)
 
 
 def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:

@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 
 from lmsi_cli.records import Interval, Path, Vote
 from lmsi_cli.stats import mean_interval, paired, wilson
-from lmsi_cli.voting import is_complete
-from lmsi_cli.voting import vote as plain_vote
-from lmsi_cli.voting.ballots import holds, steps_of
+from lmsi_cli.voting.ballots import holds, is_complete, steps_of
+from lmsi_cli.voting.ballots import vote as plain_vote
 
 Signals = dict[str, Interval]
 GUESSES = 400  # simulated questions per number of ballots, for what agreement chance alone gives
@@ -154,25 +153,23 @@ def label_free(
         "second prompt": [_same_winner(s, second or {}) for s in seen],
         "kept": [float(s.kept) for s in seen],
     }
-    found = {name: _interval(values) for name, values in means.items()}
-    found |= {"commonest": _commonest(seen), "steps lift": _lift(seen)}
     if not any(s.stopped for s in seen):
-        found |= _shares(seen, chance)
+        means |= {
+            "share": [s.share for s in seen],
+            "share of all": [s.share_of_all for s in seen],
+            "ties": [float(s.tie) for s in seen if s.ballots],
+        }
+        found = {"above chance": _above_chance(seen, chance)}
+    else:
+        found = {}
+    found |= {name: _interval(values) for name, values in means.items()}
+    found |= {"commonest": _commonest(seen), "steps lift": _lift(seen)}
     return {name: value for name in WORDS if (value := found.get(name)) is not None}
 
 
 def _interval(values: Sequence[float | None]) -> Interval | None:
     known = [v for v in values if v is not None]
     return mean_interval(known) if known else None
-
-
-def _shares(seen: Sequence[Seen], chance: float | None) -> dict[str, Interval | None]:
-    return {
-        "share": _interval([s.share for s in seen]),
-        "share of all": _interval([s.share_of_all for s in seen]),
-        "ties": _interval([float(s.tie) for s in seen if s.ballots]),
-        "above chance": _above_chance(seen, chance),
-    }
 
 
 def _commonest(seen: Sequence[Seen]) -> Interval | None:
@@ -211,19 +208,17 @@ def _above_chance(seen: Sequence[Seen], chance: float | None) -> Interval | None
     asked = [s for s in seen if s.share is not None]
     if not asked:
         return None
-    pool = _pool(asked)
-    sizes = {sum(s.ballots.values()) for s in asked}
-    expected = {n: max(_share_by_chance(pool, n), _even_share(chance, n)) for n in sizes}
+    totals: Counter[str] = Counter()
+    for s in asked:
+        totals.update(s.ballots)
+    pool = np.repeat(np.arange(len(totals)), list(totals.values()))  # each answer as a number
+    even = np.arange(max(1, round(1 / chance))) if chance else None
+    expected: dict[int, float] = {}
+    for n in {sum(s.ballots.values()) for s in asked}:
+        equal = 0.0 if even is None else _share_by_chance(even, n)
+        expected[n] = max(_share_by_chance(pool, n), equal)
     before = [expected[sum(s.ballots.values())] for s in asked]
     return difference(before, [s.share or 0.0 for s in asked])
-
-
-def _pool(seen: Sequence[Seen]) -> NDArray[np.int64]:
-    """All ballots of all questions, each answer as a number."""
-    totals: Counter[str] = Counter()
-    for s in seen:
-        totals.update(s.ballots)
-    return np.repeat(np.arange(len(totals)), list(totals.values()))
 
 
 def _share_by_chance(pool: NDArray[np.int64], ballots: int) -> float:
@@ -232,9 +227,3 @@ def _share_by_chance(pool: NDArray[np.int64], ballots: int) -> float:
     drawn = rng.choice(pool, size=(GUESSES, ballots))
     most = [int(np.unique(row, return_counts=True)[1].max()) for row in drawn]
     return float(np.mean(most)) / ballots
-
-
-def _even_share(chance: float | None, ballots: int) -> float:
-    if not chance:
-        return 0.0
-    return _share_by_chance(np.arange(max(1, round(1 / chance))), ballots)

@@ -15,7 +15,7 @@ from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import pick_task
 from lmsi_cli.tasks.loader import task_names
 from lmsi_cli.tasks.readers import set_name
-from lmsi_cli.voting import vote
+from lmsi_cli.voting.ballots import vote
 
 TEXT = "6 * 7 = 42.\nThe answer is $42.00. #### 5"
 OPTIONS = "Which is wet?\n(A) sand\n(B) the sea"

@@ -1,12 +1,12 @@
 """Task files: those of the package are sound, and a person's mistake gets one clear answer."""
 
 import pytest
+from builders import path
 
 from lmsi_cli.answers import canonical, extract
 from lmsi_cli.equations import read_equations
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import asked, completion, render
-from lmsi_cli.records import Path
 from lmsi_cli.tasks.loader import load_task, summaries, task_names
 from lmsi_cli.tasks.published import LAYOUTS
 
@@ -60,16 +60,12 @@ def test_inference_is_asked_as_its_questions_are(name):
 @pytest.mark.parametrize(
     ("name", "shots"), [("number", 8), ("tinymath", 4), ("gsm8k", 6), ("svamp", 5)]
 )
-def test_own_tasks_are_sound(name, shots):
+def test_own_tasks_show_how_the_last_step_arrives_at_the_answer(name, shots):
     task = load_task(name)
-    assert (task.name, task.kind, task.trigger) == (name, "number", "The answer is")
-    assert len(task.exemplars) == shots
+    assert (task.kind, task.trigger, len(task.exemplars)) == ("number", "The answer is", shots)
     for e in task.exemplars:
         assert e.answer == canonical(e.answer)
-        steps = read_equations(e.rationale)
-        assert steps and all(step.holds for step in steps)
-        assert extract(e.rationale).value == e.answer  # the last step arrives at the answer
-        assert e.rationale.endswith(".") and task.trigger not in e.rationale
+        assert read_equations(e.rationale) and extract(e.rationale).value == e.answer
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -78,11 +74,7 @@ def test_an_exemplar_reads_back_as_the_model_would_write_it(name):
     *_, last, end = render(task, "What?", "cot-few").split("\n\n")
     assert end == "Q: What?\nA:"
     text = last.partition("\nA:")[2]
-    path = Path(
-        question_id="q", path=0, seed=0, text=text, num_generated_tokens=1, logprob=0.0,
-        stop_reason="eos", predicted_answer=None, extract_rule=None,
-    )  # fmt: skip
-    assert completion(task, path) == text
+    assert completion(task, path(text=text, stop_reason="eos", extract_rule=None)) == text
 
 
 def test_a_file_of_ones_own(tmp_path):
@@ -124,33 +116,22 @@ def test_missing_file(name):
         ),
         (('kind = "number"', 'kind = "number"\nchance = 2.0'), "chance"),
         (("[[exemplars]]", "[[exemplars"), "not a TOML file"),
+        (('"42"', "'\udcff'"), "not a TOML file"),
+        # That follows from the model and the command line; vote and train could not know of it.
+        (
+            ('"mine"', '"mine"\nchat = {few_shot = "turns", system = ""}'),
+            "chat: no field of a task",
+        ),
     ],
 )
 def test_a_mistake_names_the_file(tmp_path, change, message):
     file = tmp_path / "mine.toml"
     assert change[0] in GOOD
-    file.write_text(GOOD.replace(*change))
+    file.write_bytes(GOOD.replace(*change).encode(errors="surrogateescape"))
     with pytest.raises(LmsiError, match=message) as error:
         load_task(str(file))
     assert str(error.value).startswith(f"{file}: ")
     assert "\n" not in str(error.value)
-
-
-def test_a_file_that_is_not_text(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_bytes(b"name = '\xff\xfe'")
-    with pytest.raises(LmsiError, match="not a TOML file"):
-        load_task(str(file))
-
-
-def test_a_task_file_does_not_choose_the_form(tmp_path):
-    """That follows from the model and the command line; vote and train could not know of it."""
-    file = tmp_path / "t.toml"
-    file.write_text(
-        'name = "x"\nkind = "number"\nexemplars = []\nchat = {few_shot = "turns", system = ""}\n'
-    )
-    with pytest.raises(LmsiError, match=r"t.toml: chat: no field of a task"):
-        load_task(str(file))
 
 
 HEAD = 'name = "x"\nkind = "number"\n'
@@ -188,6 +169,8 @@ WRONG = {
         f"[[templates]]\n{exemplar()}{exemplar('many')}",
         "template 1: exemplar 2: answer: 'many' is not a number",
     ),
+    "none at all": ("", "missing required field `exemplars`"),
+    "an empty list": ("templates = []", "missing required field `exemplars`"),
     "a trigger of a wrong type": ("second_trigger = 3\nexemplars = []", "`$.second_trigger`"),
 }
 
@@ -197,10 +180,3 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path, text, told):
     with pytest.raises(LmsiError) as e:
         load_text(tmp_path, text)
     assert str(e.value).startswith(f"{tmp_path / 't.toml'}: ") and told in str(e.value)
-
-
-def test_no_exemplars_and_no_templates_is_still_a_mistake(tmp_path):
-    with pytest.raises(LmsiError, match="missing required field `exemplars`"):
-        load_text(tmp_path, "")
-    with pytest.raises(LmsiError, match="missing required field `exemplars`"):
-        load_text(tmp_path, "templates = []")

@@ -5,7 +5,7 @@ import pytest
 from verdict_helpers import path, question
 
 from lmsi_cli.verdict.probe import labelled, mark
-from lmsi_cli.voting import vote
+from lmsi_cli.voting.ballots import vote
 
 
 def marked(*answers, gold="42", **changes):

@@ -10,7 +10,7 @@ from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Question
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.rules import CARE, FEWEST_PAIRS, STOP, STRICTER, TRAIN, Verdict, judge
-from lmsi_cli.voting import select
+from lmsi_cli.voting.filters import select
 
 NO = ("yes", "no")
 

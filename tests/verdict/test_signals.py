@@ -8,7 +8,7 @@ from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.signals import SHARES, WORDS, label_free, look
-from lmsi_cli.voting import vote
+from lmsi_cli.voting.ballots import vote
 
 WORDING = "Tom has 1 pen, 3 caps and 1,200 stamps. How many are that?"
 

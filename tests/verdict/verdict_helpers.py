@@ -2,10 +2,13 @@
 
 import random
 
+from builders import path as built
+
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.records import Path, Question
+from lmsi_cli.records import Question
 from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.voting import select, vote
+from lmsi_cli.voting.ballots import vote
+from lmsi_cli.voting.filters import select
 
 PATHS = 12
 BARE = Question(id="q", question="How many?")
@@ -14,11 +17,9 @@ BARE = Question(id="q", question="How many?")
 def path(index, answer, true=None, stop="answer", question="q", logprob=-0.1):
     """A path that states an equation (true or false) or none at all (``true=None``)."""
     steps = {None: "So it is.", True: f"{index} + 1 = {index + 1}.", False: f"{index} + 1 = 0."}
-    return Path(
-        question_id=question, path=index, seed=index, num_generated_tokens=9, logprob=-1.0,
-        text=f" {steps[true]} The answer is {answer}.", stop_reason=stop, predicted_answer=answer,
-        extract_rule="marker" if answer else None, mean_logprob=logprob,
-    )  # fmt: skip
+    text = f" {steps[true]} The answer is {answer}."
+    fields = {"question_id": question, "stop_reason": stop, "mean_logprob": logprob}
+    return built(index, answer, text, **fields)
 
 
 def question(number, answers, kept=True):
