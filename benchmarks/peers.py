@@ -24,6 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,13 +47,14 @@ class Job(NamedTuple):
     mean: tuple[int, int] = (0, 0)
 
 
-def lmsi(job: Job) -> tuple[int, int]:
+def lmsi(job: Job, engine: str = "llama") -> tuple[int, int]:
     """The command, as a user types it; returns the paths and the tokens that were drawn."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lmsi_cli", "sample", job.source, "-m", job.model]
         command += ["-o", f"{folder}/run", "--limit", len(job.prompts), "--paths", job.paths]
         command += ["--prompt", "boxed", "--max-tokens", job.max_tokens, "--threads", job.threads]
         command += ["--temperature", CHAIN["temperature"], "--set", f"top_k={CHAIN['top_k']}", "-q"]
+        command += ["--engine", engine]
         subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
         lines = Path(folder, "run", "paths.jsonl").read_text().splitlines()
     tokens = [json.loads(line)["num_generated_tokens"] for line in lines]
@@ -182,6 +184,7 @@ def ceiling(job: Job) -> tuple[int, int]:
 
 PEERS: dict[str, Callable[[Job], tuple[int, int]]] = {
     "lmsi": lmsi,
+    "lmsi-openvino": partial(lmsi, engine="openvino"),
     "ceiling": ceiling,
     "server": server,
     "server-n": server_n,

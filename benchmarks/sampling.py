@@ -19,6 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     given = parser.parse_args()
     lacking = {"openvino"} if not given.openvino else set()
     lacking |= {"server", "server-n", "ceiling"} if not given.tools else set()
+    lacking |= {"lmsi-openvino"} if find_spec("openvino_genai") is None else set()
     given.peers = [p for p in given.peers if p not in lacking]
     return given
 

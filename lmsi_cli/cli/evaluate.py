@@ -10,7 +10,7 @@ import typer
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, RunFolder, chosen_round, show, watched
-from lmsi_cli.config import LLAMA, EvalConfig
+from lmsi_cli.config import SERVER, EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import duration
@@ -90,7 +90,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     if imported is not None:
         _import(folder, imported, settings, json)
         return
-    local = settings.engine == LLAMA
+    local = settings.engine != SERVER
     if dry_run and not local:
         raise LmsiError("--dry-run: what it would cost only the server knows", "leave it out")
     if require_gain and not (local or adapter):

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, shown, watched
-from lmsi_cli.config import LLAMA, SampleConfig
+from lmsi_cli.config import SERVER, SampleConfig
 from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import duration, percent, printable, size
 
@@ -66,7 +66,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
         summary = draw_paths(job, run, progress, overwrite)
     show(summary, json, sample_sheet(summary))
     if summary.skipped:
-        alone = settings.engine == LLAMA and not settings.cluster
+        alone = settings.engine != SERVER and not settings.cluster
         error = skipped_error if alone else unfinished_error
         raise error(len(summary.skipped), summary.questions)
 

@@ -96,11 +96,13 @@ FEW_SHOT = rare("Exemplars of a conversation: as turns, in one message, or auto:
 SYSTEM = opt("System message of a conversation; empty: none.")
 
 
-EngineName = Literal["llama", "openai"]
+EngineName = Literal["llama", "openvino", "openai"]
 LLAMA: EngineName = "llama"
+SERVER: EngineName = "openai"
+OPENVINO: EngineName = "openvino"
 EngineChoice = Annotated[
     EngineName,
-    opt("What draws: llama.cpp here (llama), or an OpenAI-compatible server (openai)."),
+    opt("What draws: llama.cpp (llama) or OpenVINO here, or an OpenAI-compatible server (openai)."),
 ]
 BaseUrl = Annotated[str, opt("openai: the server's address, with its /v1.")]
 Concurrency = Annotated[int, rare("A server's requests under way at once.", ge=1, le=1024)]

@@ -1,17 +1,15 @@
 """The batched sampler: many paths of many questions in one decode, sharing every prompt.
 
-Knows tokens, slots and one LlamaContext; nothing of files, votes or answers beyond where to stop.
-Each path owns one slot and pays only for the tokens it writes; one sequence holds the prefix that
-all prompts share, and each open question has one for its prompt. A watch may call a question
-decided: its running paths are cancelled and their slots go on. Width 3, at some moment:
+Knows slots and one LlamaContext; how a path is written and where it ends is the ``Writer``'s. Each
+path owns one slot and pays only for the tokens it writes; one sequence holds the prefix that all
+prompts share, and each open question has one for its prompt. A watch may call a question decided:
+its running paths are cancelled and their slots go on. Width 3, at some moment:
 
     0: q7 path 0, 31 tokens | 1: q7 path 1, 8 | 2: free | 3: the prefix | 4: the prompt of q7
 """
 
 from __future__ import annotations
 
-import codecs
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -19,20 +17,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, Request, Token, Watch
+from lmsi_cli.engine.base import Generated, Request, Watch
 from lmsi_cli.engine.cache_layout import ROWS, shared_prefix
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.output_checks import NotNumbersError, first_nan
 from lmsi_cli.engine.sampling import Draw, draw, uniforms
-from lmsi_cli.records import StopReason
-from lmsi_cli.thinking import answer_start
+from lmsi_cli.engine.writing import Slot, Writer
 
-RUN_ON = "\nQ:"  # the model starts asking itself the next question
 GREEDY = SamplingConfig(temperature=0)
-UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
-LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
 
 
 class Opened(NamedTuple):
@@ -44,48 +37,7 @@ class Opened(NamedTuple):
     waiting: deque[int]
 
 
-class Slot:
-    """One running path, or the reply to what followed it."""
-
-    def __init__(
-        self, request: Request, path: int, seed: int, begun: str, first: Generated | None = None
-    ) -> None:
-        self.request, self.path, self.seed, self.first = request, path, seed, first
-        self.text, self.decode = begun, UTF8(errors="replace").decode
-        self.tokens = 0
-        self.drawn: list[Token] = []
-
-    def finished(self, reason: StopReason, end: int | None = None) -> Generated:
-        """The path as it leaves the engine, cut before character ``end``.
-
-        A token is kept if it begins before the cut; the others only showed that the path is over
-        (the 3 in "is 3.5" would not have).
-        """
-        kept = self.drawn if end is None else [t for t in self.drawn if t.start < end]
-        return Generated(
-            self.request.question_id,
-            self.path,
-            self.seed,
-            self.text[:end],
-            self.tokens,
-            math.fsum(t.logprob for t in kept),
-            reason,
-            tuple(kept),
-            self.first,
-        )
-
-    @property
-    def spent(self) -> int:
-        """Tokens drawn for it, those of the path before it included."""
-        return self.tokens + (self.first.tokens if self.first else 0)
-
-    @property
-    def in_cache(self) -> tuple[int, ...]:
-        """The tokens that its sequence holds: all but the last, which was never decoded."""
-        return self.request.prompt + tuple(t.id for t in self.drawn[:-1])
-
-
-class BatchedSampler:
+class BatchedSampler(Writer):
     """Continuous batching over one context; iterate ``run()`` for finished paths.
 
     Slot i is sequence i, so that the running paths are neighbours: a split cache decodes only
@@ -99,8 +51,8 @@ class BatchedSampler:
         trigger: str,
         watch: Watch | None = None,
     ) -> None:
-        self.context, self.model, self.width = context, context.model, context.layout.width
-        self.sampling, self.trigger, self.watch = sampling, trigger, watch
+        super().__init__(context.model, sampling, trigger, watch)
+        self.context, self.width = context, context.layout.width
         self.slots: list[Slot | None] = [None] * self.width
         self.token = np.zeros(self.width, np.int32)  # next token to decode, per slot
         self.pos = np.zeros(self.width, np.int32)  # its position
@@ -160,20 +112,13 @@ class BatchedSampler:
     def _next_question(self) -> Opened | None:
         """The oldest question with a needed path; any, in turn, if its slot would else be idle."""
         while True:
-            needed = next((o for o in self.opened if self._needed(o.request, o.waiting)), None)
+            needed = next((o for o in self.opened if self.needed(o.request, o.waiting)), None)
             if needed is not None:
                 return needed
             if not (self.queue and self.free_sequences):
                 break
             self._open_question()
         return min(self.opened, key=lambda o: o.request.wanted[o.waiting[0]].path, default=None)
-
-    def _needed(self, request: Request, waiting: Sequence[int]) -> int:
-        """Count the waiting paths of a question that are needed for certain."""
-        if self.watch is None:
-            return len(waiting)
-        end = self.watch.needed(request.question_id)
-        return sum(request.wanted[i].path < end for i in waiting)
 
     def _start_one(self, slot: int, opened: Opened) -> Iterator[Generated]:
         wanted = opened.request.wanted[opened.waiting.popleft()]
@@ -190,24 +135,18 @@ class BatchedSampler:
             self.free_sequences.append(drained.sequence)
         self.opened = deque(o for o in self.opened if o.waiting)
 
-    def _hand_over(self, ended: Sequence[Generated]) -> Iterator[Generated]:
-        """Yield the paths that one step ended; asks only then, so that none of them is lost."""
-        yield from ended
-        if self.watch is not None:
-            touched = {g.question_id for g in ended}
-            self._cancel({q for q in touched if self.watch.decided(q)})
-
-    def _cancel(self, decided: set[str]) -> None:
-        """Give up all that runs or waits for these questions."""
-        assert self.watch is not None
+    def cancel(self, decided: set[str]) -> list[Slot]:
+        """Give up all that runs or waits for these questions; returns what ran."""
+        given_up = list[Slot]()
         for i, slot in enumerate(self.slots):
             if slot is not None and slot.request.question_id in decided:
-                self.watch.cancelled(slot.request.question_id, slot.path, slot.spent)
+                given_up.append(slot)
                 self._free(i)
         for opened in self.opened:
             if opened.request.question_id in decided:
                 opened.waiting.clear()
         self._close_drained()
+        return given_up
 
     def _free(self, slot: int) -> None:
         self.slots[slot] = None
@@ -260,13 +199,13 @@ class BatchedSampler:
         for slot, token, logprob in zip(slots, tokens.tolist(), logprobs.tolist(), strict=True):
             held = self.slots[slot]
             assert held is not None
-            path = self._write(held, token, logprob)
+            path = self.write(held, token, logprob)
             if path is not None and path.first is None and held.request.follow:
                 asked.append((int(slot), path))
             elif path is not None:
                 self._free(int(slot))
                 ended.append(path)
-        yield from self._hand_over(ended)
+        yield from self.hand_over(ended)
         for at, path in asked:
             yield from self._follow(at, path)
 
@@ -295,7 +234,7 @@ class BatchedSampler:
         room = len(slot.request.prompt) + self.sampling.max_tokens + follow.room
         if len(encoded.ids) + follow.max_tokens > room:  # spelt longer than it was drawn
             self._free(at)
-            yield from self._hand_over([second.finished("length", 0)])
+            yield from self.hand_over([second.finished("length", 0)])
             return
         same = shared_prefix([slot.in_cache, tuple(encoded.ids)])
         if not self.context.cut(at, same):
@@ -304,41 +243,3 @@ class BatchedSampler:
         self.context.read(tuple(encoded.ids[same:]), same, at)
         self.slots[at], self.pos[at] = second, len(encoded.ids) - 1
         yield from self._take(np.array([at]), self.context.logits(1))
-
-    def _write(self, slot: Slot, token: int, logprob: float) -> Generated | None:
-        """Append a token to a path; returns the path if that ends it."""
-        slot.tokens += 1
-        before = len(slot.text)
-        slot.drawn.append(Token(token, before, logprob))
-        if self.model.ends(token):
-            return slot.finished("eos")
-        slot.text += slot.decode(self.model.piece(token))
-        ended = self._stop(slot, before)
-        if ended is None and slot.tokens >= self._limit(slot):
-            return slot.finished("length")
-        return ended
-
-    def _limit(self, slot: Slot) -> int:
-        follow = slot.request.follow
-        return follow.max_tokens if follow and slot.first else self.sampling.max_tokens
-
-    def _trigger(self, slot: Slot) -> str | None:
-        """The words whose sentence ends a text; none for a path that is asked further."""
-        follow = slot.request.follow
-        return self.trigger if follow is None else follow.trigger if slot.first else None
-
-    def _stop(self, slot: Slot, before: int) -> Generated | None:
-        """End a path at its answer sentence, or where it goes on to another question or speaker."""
-        answer = answer_start(slot.text)
-        if answer is None:  # still thinking: no answer sentence in there is the answer
-            return None
-        start = max(answer, before - LOOK_BACK)
-        trigger = self._trigger(slot)
-        end = answer_end(slot.text, trigger, start) if trigger else None
-        reason: StopReason = "answer"
-        if end is None:
-            at = next_turn(slot.text, start, answer)
-            if at is None:
-                return None
-            end, reason = at, "next_question"
-        return slot.finished(reason, end)

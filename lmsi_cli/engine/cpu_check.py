@@ -35,6 +35,7 @@ from lmsi_cli.records import Record
 LOG = logging.getLogger(__name__)
 CHILD = "lmsi_cli.engine.cpu_check_child"
 R = TypeVar("R", bound=Record)
+OPENVINO = "openvino"  # shapes the tiles as PyTorch does, with the same library
 TIMEOUT = 120  # seconds; a healthy child needs about one
 
 
@@ -96,7 +97,7 @@ def may_repack() -> bool:
             f"llama.cpp does not work on this machine: {found.note}",
             hint="reinstall llama-cpp-python; `lmsi doctor` shows the line",
         )
-    return found.extra_buffers and not torch_is_here()
+    return found.extra_buffers and not torch_is_here() and OPENVINO not in sys.modules
 
 
 def torch_is_here() -> bool:

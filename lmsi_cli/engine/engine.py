@@ -28,7 +28,7 @@ from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.context_check import HINT, split
 from lmsi_cli.engine.encode import Encoder
-from lmsi_cli.engine.fast_copy import fastest, measured
+from lmsi_cli.engine.fast_copy import fastest, logits_along, measured
 from lmsi_cli.engine.llama import (
     LlamaModel,
     check_file,
@@ -200,6 +200,11 @@ class LlamaEngine:
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
         return np.stack([self._logits_of(p) for p in prompts])
+
+    def logits_along(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after each of some tokens, shape (tokens, vocabulary), float32."""
+        found = logits_along(self.model, tokens, self.config.threads, self._active)
+        return np.concatenate([some.copy() for some in found])
 
     def _logits_of(self, prompt: Sequence[int]) -> NDArray[np.float32]:
         with self._open(lay_out(Need(0, len(prompt), 1, 1), ONE)) as context:

@@ -16,8 +16,9 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -87,7 +88,7 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
     if wish == "off" or len(parts_of(model)) > 1 or model.stat().st_size < SMALLEST:
         return model
     try:
-        verdict = recall(_file(model), Verdict) or _judge(model, threads)
+        verdict = recall(verdict_file(model), Verdict) or _judge(model, threads)
         good = verdict.same and (wish == "on" or verdict.faster >= FASTER)
         LOG.info("%s", verdict_words(verdict, good))
         return _made(model, verdict.copy) if good else model
@@ -102,7 +103,7 @@ def measured(model: Path) -> dict[str, str]:
     The copy's speed as a multiple of the original's, the divergence in nats, and the share of
     tokens whose likeliest successor is the same.
     """
-    verdict = recall(_file(model), Verdict)
+    verdict = recall(verdict_file(model), Verdict)
     if verdict is None or not verdict.copy:
         return {}
     return {
@@ -124,12 +125,12 @@ def verdict_words(verdict: Verdict, good: bool) -> str:
     )
 
 
-def _file(model: Path) -> Path:
-    """Where the verdict on a file is kept; it holds for this machine and llama.cpp's build."""
+def verdict_file(model: Path, of: str = "") -> Path:
+    """Where a verdict on a file is kept; it holds for this machine and llama.cpp's build."""
     stat = model.stat()
     facts = (str(model.resolve()), stat.st_size, stat.st_mtime_ns, copy_type())
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-    return cache_folder() / "copies" / f"{name}-{build_id()}.json"
+    return cache_folder() / "copies" / f"{name}-{build_id()}{of}.json"
 
 
 def _judge(model: Path, threads: int) -> Verdict:
@@ -137,7 +138,7 @@ def _judge(model: Path, threads: int) -> Verdict:
     if _worth_a_try(model):
         LOG.warning("note: trying a faster copy of %s, this once", model.name)
         verdict = _compared(model, _name(model), threads)
-    remember(_file(model), verdict)
+    remember(verdict_file(model), verdict)
     return verdict
 
 
@@ -163,6 +164,12 @@ def _name(model: Path) -> str:
     with model.open("rb") as f:
         digest = hashlib.file_digest(f, "sha256").hexdigest()[:16]
     return f"{digest}-{copy_type().lower()}.gguf"
+
+
+def copy_of(model: Path) -> Path:
+    """The copy, for a program that cannot read the original's types."""
+    verdict = recall(verdict_file(model), Verdict)
+    return _made(model, (verdict.copy if verdict else "") or _name(model))
 
 
 def _compared(model: Path, name: str, threads: int) -> Verdict:
@@ -218,18 +225,21 @@ def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[
     """
     tokens = original.encode(TEXT.read_text())[:LENGTH]
     apart, same = list[NDArray[np.float64]](), list[NDArray[np.bool_]]()
-    pairs = zip(_logits(original, tokens, threads), _logits(other, tokens, threads), strict=True)
-    for a, b in pairs:
-        p, q = _log_softmax(a), _log_softmax(b)
+    both = (logits_along(model, tokens, threads) for model in (original, other))
+    for a, b in zip(*both, strict=True):
+        p, q = log_softmax(a), log_softmax(b)
         apart.append((np.exp(p) * (p - q)).sum(axis=1))
         same.append(a.argmax(axis=1) == b.argmax(axis=1))
     return float(np.concatenate(apart).mean()), float(np.concatenate(same).mean())
 
 
-def _logits(model: LlamaModel, tokens: list[int], threads: int) -> Iterator[NDArray[np.float32]]:
+def logits_along(
+    model: LlamaModel, tokens: Sequence[int], threads: int, adapter: tuple[Any, float] = (None, 1)
+) -> Iterator[NDArray[np.float32]]:
     """Logits after each token, some tokens at a time: shape (tokens, vocabulary)."""
     need = Need(0, len(tokens), 1, CHUNK)
     context = LlamaContext(model, lay_out(need, CacheKind(CHUNK, True, Flash.OFF)), threads)
+    context.set_adapter(*adapter)
     try:
         for at in range(0, len(tokens), CHUNK):
             chunk = np.asarray(tokens[at : at + CHUNK], np.int32)
@@ -241,7 +251,8 @@ def _logits(model: LlamaModel, tokens: list[int], threads: int) -> Iterator[NDAr
         context.close()
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Natural log-probabilities of each row."""
     values = logits.astype(np.float64)
     values -= values.max(axis=1, keepdims=True)
     normal: NDArray[np.float64] = values - np.log(np.exp(values).sum(axis=1, keepdims=True))

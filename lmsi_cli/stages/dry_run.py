@@ -16,7 +16,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from lmsi_cli.config import SamplingConfig
+import msgspec
+
+from lmsi_cli.config import LLAMA, OPENVINO, SamplingConfig
 from lmsi_cli.engine.base import Request, blocks
 from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.engine.context_check import split_for
@@ -97,6 +99,9 @@ def preview(job: Job, progress: Progress) -> Preview:
     Raises:
         LmsiError: There are no questions, none fits, or the chat template refuses the prompt.
     """
+    if job.settings.engine == OPENVINO:
+        progress.say("reckoned as llama.cpp would draw")
+        job = job._replace(settings=msgspec.structs.replace(job.settings, engine=LLAMA))
     with open_engine(job) as engine:
         assert isinstance(engine, LlamaEngine)  # a server's prompts are its own
         asking = settle(job, engine, None, progress)

@@ -20,7 +20,7 @@ import msgspec
 
 from lmsi_cli import records
 from lmsi_cli.atomic import write_atomic
-from lmsi_cli.config import EngineConfig, EvalConfig, SamplingConfig, ServerConfig
+from lmsi_cli.config import OPENVINO, EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import split_for, tell
 from lmsi_cli.engine.parse_output import to_path, to_requests
@@ -186,6 +186,8 @@ def _key(exam: Exam, variant: Variant, way: Way) -> str:
     kept = {
         k: v for k, v in settings.items() if k not in FREE and not (way.greedy and k in FILTERS)
     }
+    if exam.config.engine == OPENVINO:
+        kept["engine"] = OPENVINO
     if variant.adapter is not None:
         kept["scale"] = variant.scale
     texts = [(q.id, q.question) for q in exam.questions]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.catalog import Model
-from lmsi_cli.config import DEFAULT_TASK, LLAMA, EvalConfig
+from lmsi_cli.config import DEFAULT_TASK, SERVER, EvalConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.pinned_settings import same_file
@@ -31,7 +31,7 @@ from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import examined, sample_config, task_of
 from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
-from lmsi_cli.stages.pipeline import model_of
+from lmsi_cli.stages.pipeline import model_of, open_file
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
 
@@ -70,7 +70,7 @@ def prepare(
         LmsiError: A set, an adapter or the model is not as it should be, an adapter was trained on
             a question of a set, or a setting does not go with what draws.
     """
-    if settings.engine != LLAMA:
+    if settings.engine == SERVER:
         if settings.scale:
             raise LmsiError(
                 "--adapter-scale: a server's adapters act as it was told", hint="leave it out"
@@ -94,7 +94,7 @@ def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
         with servers.reach(settings.model, settings) as there:
             variants = _variants_there(there, adapters)
             return evaluate(exams, variants, there, run, progress, servers.about(there))
-    with LlamaEngine(model.path, settings) as engine:
+    with open_file(model.path, settings, settings.engine) as engine:
         return evaluate(exams, variants, engine, run, progress, about(model, engine))
 
 

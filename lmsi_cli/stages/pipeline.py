@@ -19,7 +19,7 @@ import msgspec
 
 from lmsi_cli import cluster
 from lmsi_cli.catalog import Model, find_model
-from lmsi_cli.config import LLAMA, SampleConfig
+from lmsi_cli.config import LLAMA, OPENVINO, SERVER, EngineConfig, EngineName, SampleConfig
 from lmsi_cli.engine.encode import ChatMode, Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
@@ -82,7 +82,7 @@ def job_of(settings: SampleConfig, questions: Sequence[Question], source: str = 
             does not go with what draws the paths.
     """
     _check_engine(settings)
-    model = find_model(settings.model) if settings.engine == LLAMA else None
+    model = None if settings.engine == SERVER else find_model(settings.model)
     job = Job(model, pick_task(settings.task, model, source), settings, questions)
     check_options(job.asked, job.task)
     return job
@@ -165,7 +165,20 @@ def open_engine(job: Job, run: RunDir | None = None) -> LlamaEngine | ServerEngi
     settings = as_begun(run, job.settings) if run else job.settings
     if job.model is None:
         return servers.reach(settings.model, settings, run)
-    return LlamaEngine(job.model.path, settings)
+    return open_file(job.model.path, settings, settings.engine)
+
+
+def open_file(model: Path, config: EngineConfig, engine: EngineName) -> LlamaEngine:
+    """Load a model file into what draws here."""
+    if engine == LLAMA:
+        return LlamaEngine(model, config)
+    from lmsi_cli.engine.openvino import OpenVinoEngine
+    from lmsi_cli.training.merge import merge, read_lora
+
+    def merged(base: Path, adapter: Path, out: Path, scale: float) -> None:
+        merge(base, read_lora(adapter), out, scale)
+
+    return OpenVinoEngine(model, config, merged)
 
 
 def settle(
@@ -271,8 +284,10 @@ def _worker_setup(
 
 def _check_engine(settings: SampleConfig) -> None:
     """Refuse settings that do not go with what draws the paths."""
-    if settings.engine == LLAMA:
+    if settings.engine != SERVER:
         servers.refuse_settings(settings)
+        if settings.cluster and settings.engine == OPENVINO:
+            raise LmsiError("--cluster: workers draw with llama.cpp, not with OpenVINO")
         if settings.workers and not settings.cluster:
             raise LmsiError("workers: that is a cluster's", hint="give --cluster local with it")
     elif settings.cluster:
@@ -297,7 +312,7 @@ def model_of(run: RunDir) -> Model:
         LmsiError: The folder holds no run, or the file is gone or has changed.
     """
     saved = sampled(run)
-    if saved.get("engine", LLAMA) != LLAMA:
+    if saved.get("engine") == SERVER:
         raise LmsiError(
             f"{run.root}: its paths were drawn by a server ({saved['model']} on "
             f"{saved.get('server')}), so there is no model file",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lmsi_cli.config import EvalConfig, SampleConfig, serving
+from lmsi_cli.config import SERVER, EvalConfig, SampleConfig, serving
 from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.engine.pinned_settings import ENGINE
 from lmsi_cli.errors import LmsiError
@@ -71,7 +71,7 @@ def as_sampled(run: RunDir, settings: EvalConfig) -> EvalConfig:
         LmsiError: Neither the command nor the run folder names a model.
     """
     saved = run.load_settings().get("sample", {})
-    saved = saved if saved.get("engine") == "openai" else {}
+    saved = saved if saved.get("engine") == SERVER else {}
     model = settings.model or saved.get("model", "")
     if not model:
         raise LmsiError(f"{run.root}: no server drew these paths", "name its model with --model")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli.config import SamplingConfig, Variables, values_of
-from lmsi_cli.engine.batched import RUN_ON
+from lmsi_cli.engine.writing import RUN_ON
 from lmsi_cli.records import Prompt
 
 SEED_BITS = 31  # what every server takes
