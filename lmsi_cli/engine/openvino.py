@@ -70,7 +70,11 @@ class OpenVinoEngine(LlamaEngine):
         self.weights, self._merge, self._folder = self.base, merge, TemporaryDirectory()
         self._pipe: Any = None
         self._width = 0
-        self._prove()
+        try:
+            self._prove()
+        except BaseException:  # nobody else can close what was not returned
+            self.close()
+            raise
 
     @property
     def settled(self) -> dict[str, int | str]:
