@@ -16,7 +16,7 @@ import statistics
 from collections import defaultdict
 from pathlib import Path as File
 
-from benchmarks.wordings.table import Read, cells, voice
+from benchmarks.wordings.table import Read, cells, merge, voice
 from lmsi_cli.stages.trial import EACH, FEWEST, PATHS, best_of, figures
 from lmsi_cli.tasks.wording import candidates
 
@@ -69,7 +69,7 @@ def main() -> None:
     for what in ("best", "default", "trial"):
         print(what, round(statistics.fmean(float(str(x[what])) for x in lines), 3))
     if options.json:
-        options.json.write_text(json.dumps(lines, indent=1) + "\n")
+        merge(options.json, lines, ("model", "set"))
 
 
 if __name__ == "__main__":

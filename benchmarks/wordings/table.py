@@ -2,6 +2,7 @@
 
     python -m benchmarks.wordings.table --temperature 0.7 qwen
 
+A JSON file that is there keeps what it says of other cells: paths are drawn on many machines.
 ``right`` is the share of right paths with Wilson's interval over them, at one path a question;
 ``vote`` and ``any`` are over the questions: the most frequent answer, and any of the answers.
 """
@@ -92,6 +93,13 @@ def cells(pattern: str, temperature: float) -> list[Read]:
     return [Read(f) for f in files if f.stat().st_size]
 
 
+def merge(file: File, found: Sequence[dict[str, Any]], key: Sequence[str]) -> None:
+    """Write lines beside those of a file, in place of those with the same values under ``key``."""
+    old = json.loads(file.read_text()) if file.exists() else []
+    lines = {tuple(line[k] for k in key): line for line in [*old, *found]}
+    file.write_text(json.dumps([lines[k] for k in sorted(lines)], indent=1) + "\n")
+
+
 def main() -> None:
     """Print the table, or write it as JSON."""
     parser = argparse.ArgumentParser()
@@ -101,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     found = [c.figures() for c in cells(options.pattern, options.temperature)]
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        merge(options.json, found, ("model", "set", "wording", "temperature"))
     for f in found:
         print(f"{f['model']:11s} {f['set']:10s} {f['wording']:14s} {f['questions']:4d} q "
               f"right {f['right']:.3f} [{f['low']:.2f}, {f['high']:.2f}] vote {f['vote']:.2f} "
