@@ -132,7 +132,7 @@ def rotates(task: Task, format: PromptFormat) -> int:
 def asked(task: Task, question: str) -> Asked:
     """Tell the reader of answers what a question and its task say of them."""
     choices = listed(clean(question)) if task.kind == "choice" else ()
-    return Asked(choices, task.percent)
+    return Asked(choices, task.percent, question)
 
 
 def render(task: Task, question: str, format: PromptFormat) -> Prompt:

@@ -26,7 +26,7 @@ from lmsi_cli.answers.numerals import (
     words_value,
 )
 from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere
-from lmsi_cli.answers.sentences import sentences
+from lmsi_cli.answers.sentences import asks, sentences
 from lmsi_cli.answers.statements import NO_ANSWER, rules
 
 Numeral = re.Match[str]
@@ -91,7 +91,13 @@ _PLACEHOLDER = re.compile(
 _EARLIER = 2000  # characters before a sentence in which its numbers are looked for
 _NEAR = 120  # characters between numbers that stand beside each other
 _FEW = 4  # words of a value in bold
+_BARE = 3  # words of a sentence that is an answer by itself
 _STEPS = 8  # sentences before the last one whose results it may repeat
+# What opens a sentence that says a result, even one that the question gives, too.
+_CONCLUDES = re.compile(
+    r"\W*(?i:so|thus|hence|therefore|consequently|finally|overall|altogether|as a result"
+    r"|in (?:total|conclusion)|(?:this|that|which) means)\b"
+)
 # Four hashes are also a Markdown heading ("#### Step 2", "#### 1. Costs"): only a number counts.
 _HASHED = re.compile(
     rf"(?:[*_`]+|\\[(\[])?[ \t]*+(?![0-9]+[.)][ \t]+[^\W\d])(?=[{MINUS}+.0-9\\{CURRENCY}])"
@@ -113,7 +119,8 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
         return None
     place, numbers = _before(_REMARK, text, place)
     if not numbers:
-        return _in_words(text, place)
+        words = WORDS.match(text, *place)  # at the beginning; elsewhere "one" is a pronoun
+        return Span(*words.span("number")) if words else None
     if _SINCE.search(text, place.start, numbers[0].start()):  # "reasonable, since 5 is small"
         return None
     signs = _signs(text, place)
@@ -136,13 +143,16 @@ def _last(text: str, place: Span, asked: Asked) -> Span | None:
     steps = sentences(text, place)
     for at in range(len(steps) - 1, -1, -1):
         whole, numbers = _before(_BECAUSE, text, steps[at])
+        if numbers and asks(text, steps[at]):
+            return None
         if numbers:
             signs = _signs(text, whole)
             if signs:
                 found = _result(text, whole, numbers, signs)
             else:
                 reason = Span(whole.end, steps[at].end)
-                found = _concluded(text, whole, numbers, [*steps[max(0, at - _STEPS) : at], reason])
+                before = [*steps[max(0, at - _STEPS) : at], reason]
+                found = _concluded(text, whole, numbers, before, asked)
             return _span(text, found, place, asked)
     return None
 
@@ -239,7 +249,7 @@ def _denied(text: str, number: Numeral, place: Span) -> bool:
 
 
 def _concluded(
-    text: str, place: Span, numbers: Sequence[Numeral], steps: Sequence[Span]
+    text: str, place: Span, numbers: Sequence[Numeral], steps: Sequence[Span], asked: Asked
 ) -> Numeral | None:
     """The number of a concluding sentence: a new one, or one that a step came to, or the last."""
     kept = [n for n in numbers if not _denied(text, n, place)]
@@ -250,14 +260,31 @@ def _concluded(
     if len({number_of(n) for n in kept}) > 1:
         if _is_range(text, *kept[-2:]):
             return None
-        kept = [_new(text, kept, place) or _repeated(text, kept, steps) or kept[-1]]
-    return kept[-1] if _finished(text, kept[-1], place) else None
+        kept = [_new(text, kept, place, asked) or _repeated(text, kept, steps) or kept[-1]]
+    told_again = _only_given(text, kept[-1], place, steps, asked)
+    return kept[-1] if _finished(text, kept[-1], place) and not told_again else None
 
 
-def _new(text: str, numbers: Sequence[Numeral], place: Span) -> Numeral | None:
-    """The last number of a sentence that no earlier one has: what it came to."""
+def _only_given(
+    text: str, number: Numeral, place: Span, steps: Sequence[Span], asked: Asked
+) -> bool:
+    """Whether a number is one of the question's that nothing came to and nothing concludes."""
+    if number_of(number) not in _given(asked) or _CONCLUDES.match(text, *place):
+        return False
+    alone = len(text[slice(*place)].split()) <= _BARE
+    reasoned = any(find_numbers(text, *steps[-1]))  # "8 ounces because 32 minus 24 equals 8"
+    worked_out = _repeated(text, [number], [s for s in steps if _signs(text, s)])
+    return not (alone or reasoned or worked_out)
+
+
+def _given(asked: Asked) -> set[Fraction | None]:
+    return {number_of(n) for n in find_numbers(asked.question[:_EARLIER])}
+
+
+def _new(text: str, numbers: Sequence[Numeral], place: Span, asked: Asked) -> Numeral | None:
+    """The last number of a sentence that neither an earlier one nor the question has."""
     before = {number_of(n) for n in find_numbers(text, max(0, place.start - _EARLIER), place.start)}
-    new = [n for n in numbers if number_of(n) not in before]
+    new = [n for n in numbers if number_of(n) not in before | _given(asked)]
     return new[-1] if before and new else None
 
 
@@ -288,12 +315,6 @@ def _span(text: str, found: Numeral | None, place: Span, asked: Asked) -> Span |
         return None
     sign = _PERCENT.match(text, found.end(), place.end) if asked.percent else None
     return Span(found.start(), (sign or found).end())
-
-
-def _in_words(text: str, place: Span) -> Span | None:
-    """Find a number in words, where the answer begins with it; elsewhere "one" is a pronoun."""
-    found = WORDS.match(text, place.start, place.end)
-    return Span(*found.span("number")) if found else None
 
 
 def _canonical(text: str, asked: Asked) -> str | None:

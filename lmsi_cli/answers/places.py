@@ -58,10 +58,12 @@ class Asked(NamedTuple):
 
     ``choices`` are the options' own texts in the order of their letters, empty if unknown.
     ``percent`` makes 50% the same number as 0.5 and 1/2; else a percent sign is a unit.
+    ``question`` is its text: a number that it gives is nothing new in a conclusion.
     """
 
     choices: tuple[str, ...] = ()
     percent: bool = False
+    question: str = ""
 
 
 class Said(NamedTuple):

@@ -226,6 +226,11 @@ def sentences(text: str, place: Span) -> list[Span]:
     return found
 
 
+def asks(text: str, sentence: Span) -> bool:
+    """Whether a sentence is a question: a model without an answer tells its own again."""
+    return text[sentence.start : sentence.end + 1].rstrip().endswith("?")
+
+
 def _programs(text: str, place: Span) -> list[Span]:
     """Where a text holds programs, of the last few."""
     if text.find("```", *place) < 0:

@@ -100,7 +100,7 @@ def explain(
     from lmsi_cli.thinking import answer_part
 
     said = answer_part(_unicode(text))
-    steps = steps_of(said, kind, TRIGGER, Asked(listed(question)))
+    steps = steps_of(said, kind, TRIGGER, Asked(listed(question), question=question))
     print_result(explained(said, steps), json, *explanation(said, steps))
 
 

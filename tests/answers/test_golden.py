@@ -27,7 +27,8 @@ CASES = [*records("answers"), *records("kinds"), *REPLIES]
 def asked_of(case):
     if case["kind"] == "latex":
         pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
-    return Asked(tuple(case.get("choices", ())), case.get("percent", False))
+    choices = tuple(case.get("choices", ()))
+    return Asked(choices, case.get("percent", False), case.get("question", ""))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
