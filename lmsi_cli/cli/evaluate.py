@@ -96,7 +96,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     if require_gain and not (local or adapter):
         raise LmsiError("no adapter to require a gain of", hint="give --adapter NAME")
     wanted = prepare(folder, settings, data or [], adapter or [], allow_overlap)
-    if require_gain and local and len(wanted.variants) < 2:
+    if require_gain and local and len(wanted.candidates) < 2:
         raise LmsiError(f"{folder.root}: no adapter to require a gain of", hint="`lmsi train` it")
     if local:
         chosen_round(folder)

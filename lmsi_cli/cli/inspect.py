@@ -19,7 +19,6 @@ from lmsi_cli.report.digest import Chart, Sheet, bars
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.answers import Step
-    from lmsi_cli.prompts import Task
     from lmsi_cli.stages.doctor import Check
     from lmsi_cli.stages.inspect import Shown
 
@@ -99,15 +98,10 @@ def explain(
     from lmsi_cli.answers import explain as steps_of
     from lmsi_cli.thinking import answer_part
 
-    said = answer_part(_unicode(text))
+    data = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
+    said = answer_part(data.decode("utf-8", "replace"))
     steps = steps_of(said, kind, TRIGGER, Asked(listed(question), question=question))
     print_result(explained(said, steps), json, *explanation(said, steps))
-
-
-def _unicode(text: str) -> str:
-    """The text, or standard input for ``-``; bytes that are not UTF-8 are replaced."""
-    data = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
-    return data.decode("utf-8", "replace")
 
 
 def explained(text: str, steps: Sequence[Step]) -> dict[str, Any]:
@@ -166,7 +160,18 @@ def tasks(context: typer.Context, json: Json = False) -> None:
         from lmsi_cli.tasks.loader import summaries
 
         found = summaries()
-        print_result(list(found), json, tasks_sheet(found))
+        rows = [
+            (
+                t.name,
+                t.kind,
+                f"{len(t.exemplars)}",
+                "" if t.chance is None else f"{t.chance:.0%}",  # what guessing would get
+                t.description,
+            )
+            for t in found
+        ]
+        columns = ("task", "kind", "examples", "chance", "")
+        print_result(list(found), json, Sheet(title="", columns=columns, rows=tuple(rows)))
 
 
 @tasks_app.command("show")
@@ -179,22 +184,6 @@ def show_task(name: TaskName, json: Json = False) -> None:
 
     task = load_task(name)
     print_result(task, json, find_task(name).read_text(encoding="utf-8").rstrip())
-
-
-def tasks_sheet(tasks: Sequence[Task]) -> Sheet:
-    """A line per task; chance is what guessing would get."""
-    rows = [
-        (
-            t.name,
-            t.kind,
-            f"{len(t.exemplars)}",
-            "" if t.chance is None else f"{t.chance:.0%}",
-            t.description,
-        )
-        for t in tasks
-    ]
-    columns = ("task", "kind", "examples", "chance", "")
-    return Sheet(title="", columns=columns, rows=tuple(rows))
 
 
 @models_app.callback()

@@ -40,6 +40,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     """
     from importlib.metadata import version
 
+    from lmsi_cli.atomic import write_atomic
     from lmsi_cli.report.page import page
     from lmsi_cli.report.text import markdown as as_markdown
     from lmsi_cli.run_folder import RunDir
@@ -49,27 +50,16 @@ def report(  # noqa: PLR0913 - one parameter per flag
     folder = RunDir(run)
     as_page = not (text or markdown or json)
     target = out or folder.report
-    if as_page:
-        _check(target, own=out is None or overwrite)
+    if as_page and target.is_dir():
+        raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
+    if as_page and target.exists() and out is not None and not overwrite:
+        raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
     reading = read_run(folder, task_of(folder), questions if as_page else 1, version("lmsi"))
     if markdown:
         sys.stdout.write(as_markdown(reading.digest))
     elif not as_page:
         show(reading.digest, json, reading.digest)
     else:
-        _write(target, page(reading.digest, reading.sets, reading.sentence, version("lmsi")))
-
-
-def _check(target: Path, own: bool) -> None:
-    """Refuse to replace a file that may not be ours; the run's own report is made anew."""
-    if target.is_dir():
-        raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
-    if target.exists() and not own:
-        raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
-
-
-def _write(target: Path, html: str) -> None:
-    from lmsi_cli.atomic import write_atomic
-
-    write_atomic(target, html)
-    sys.stdout.write(f"{target}  {target.stat().st_size / 2**20:.2f} MiB\n")
+        html = page(reading.digest, reading.sets, reading.sentence, version("lmsi"))
+        write_atomic(target, html)
+        sys.stdout.write(f"{target}  {target.stat().st_size / 2**20:.2f} MiB\n")

@@ -1,21 +1,21 @@
-"""Where everything of a chart stands in its picture: axes, ticks, lines, bands, bars, markers.
+"""A chart as SVG that needs nothing else: no script, no font, no colour of its own.
 
-The picture is SVG (``page/chart.svg.j2``) that needs nothing else: no script, no font, no colour
-of its own. Colours come from the page's style sheet by class (``s0``, ``s1``, ...), so one picture
-serves light, dark and print; series also differ in dash, marker and filling, for those who see no
-colour. Knows ``Chart`` and nothing of runs. All places are pixels of a picture 560 by 320:
+Colours come from the page's style sheet by class (``s0``, ``s1``, ...), so one picture serves
+light, dark and print; series also differ in dash, marker and filling, for those who see no colour.
+Every text is escaped. Knows ``Chart`` and nothing of runs. Pictures are 560 by 320 pixels:
 
-    plotted(Chart(title="Loss", ...)).y_ticks -> [Tick(at=274.0, name="0"), ...]
+    svg(Chart(title="Loss", ...), "training-1") -> Markup('<svg class="chart" ...>...</svg>')
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from markupsafe import Markup
 
 from lmsi_cli.report.digest import Chart, Series
-from lmsi_cli.report.formats import number
+from lmsi_cli.report.formats import number, printable
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 62, 544, 52, 274  # edges of the axes
@@ -30,97 +30,94 @@ MARKERS = (
     "M0,-5L4.5,3.6h-9z",
     "M0,-5.4L5.4,0L0,5.4L-5.4,0z",
 )
+FRAME = Markup(
+    f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+    'aria-labelledby="{key}-t {key}-d">\n'
+    '<title id="{key}-t">{title}</title><desc id="{key}-d">{says}</desc>\n{parts}\n</svg>'
+)
+UPRIGHT = Markup('<g transform="translate(14 163) rotate(-90)">{}</g>')
+BAND = Markup('<polygon class="band" points="{}"/>')
+CURVE = Markup('<polyline class="curve" points="{}"/>')
+MARK = Markup('<path class="mark" d="{}" transform="translate({:.1f} {:.1f})"/>')
+BAR = Markup(
+    '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
+    "<title>{}</title></rect>"
+)
 
 Scale = Callable[[float], float]
+Place = tuple[float, float]
 
 
-class Tick(NamedTuple):
-    """A value of an axis: its pixel and how it is written."""
+def svg(chart: Chart, key: str) -> Markup:
+    """Draw a chart.
 
-    at: float
-    name: str
-
-
-class Point(NamedTuple):
-    """A marker with the text above or below it, which ends there if ``left``."""
-
-    x: float
-    y: float
-    label: str
-    label_y: float
-    left: bool
-
-
-class Bar(NamedTuple):
-    """A bar, and what it says when it is pointed at."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    says: str
-
-
-class Drawn(NamedTuple):
-    """A series: points of a line and of a band around it, markers, bars; its legend's x and y."""
-
-    name: str
-    kind: int
-    line: str
-    band: str
-    points: list[Point]
-    bars: list[Bar]
-    legend: tuple[float, float]
-
-
-class Plot(NamedTuple):
-    """A whole picture; ``diagonal`` is x1, y1, x2, y2."""
-
-    says: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    diagonal: tuple[float, float, float, float] | None
-    series: list[Drawn]
-
-
-def plotted(chart: Chart) -> Plot:
-    """Place everything; the chart has at least one series with at least one point."""
+    Args:
+        chart: With at least one series of at least one point.
+        key: Begins the ids of its elements.
+    """
     x, x_values = _x_axis(chart)
     y_values = _y_values(chart)
     y = _scale(y_values, BOTTOM, TOP)
+    parts = []
+    for v in y_values:
+        name = number(v, "y" in chart.percent)
+        parts += [_line("grid", LEFT, y(v), RIGHT, y(v))]
+        parts += [_text("tick", LEFT - 6, y(v) + 4, "end", name)]
     names = chart.ticks if chart.bars else [number(v, "x" in chart.percent) for v in x_values]
-    low, high = max(x_values[0], y_values[0]), min(x_values[-1], y_values[-1])
-    legend = _legend(chart)
-    return Plot(
-        says=_described(chart),
-        x_ticks=[Tick(x(v), name) for v, name in zip(x_values, names, strict=True)],
-        y_ticks=[Tick(y(v), number(v, "y" in chart.percent)) for v in y_values],
-        diagonal=(x(low), y(low), x(high), y(high)) if chart.diagonal else None,
-        series=[_drawn(chart, n, x, y, legend[n]) for n in range(len(chart.series))],
+    parts += [
+        *(_text("tick", x(v), 290, "middle", n) for v, n in zip(x_values, names, strict=True)),
+        _line("axis", LEFT, BOTTOM, RIGHT, BOTTOM),
+        _text("label", (LEFT + RIGHT) / 2, 312, "middle", chart.x_label),
+        UPRIGHT.format(_text("label", 0, 0, "middle", chart.y_label)),
+    ]
+    if chart.diagonal:
+        low, high = max(x_values[0], y_values[0]), min(x_values[-1], y_values[-1])
+        parts.append(_line("equal", x(low), y(low), x(high), y(high)))
+    for place, (s, legend) in enumerate(zip(chart.series, _legends(chart), strict=True)):
+        drawn = _bars(chart, x, y) if chart.bars else _points(s, place % KINDS, x, y)
+        named = legend if len(chart.series) > 1 else ()
+        parts.append(Markup('<g class="s{}">{}</g>').format(place % KINDS, _all(*drawn, *named)))
+    return FRAME.format(
+        key=key, title=printable(chart.title), says=printable(_described(chart)), parts=_all(*parts)
     )
 
 
-def _legend(chart: Chart) -> list[tuple[float, float]]:
-    """Places of the names of the series, in a second row where the first one is full."""
-    places, x, y = [], float(LEFT), 15.0
-    for series in chart.series:
+def _all(*parts: Markup) -> Markup:
+    return Markup("\n").join(parts)
+
+
+def _text(kind: str, x: float, y: float, anchor: str, text: str) -> Markup:
+    element = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+    return element.format(kind, x, y, anchor, printable(text))
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    element = Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>')
+    return element.format(kind, x1, y1, x2, y2)
+
+
+def _legends(chart: Chart) -> Iterator[list[Markup]]:
+    """The names of the series, in a second row where the first one is full."""
+    x, y = float(LEFT), 15.0
+    for place, series in enumerate(chart.series):
         width = 44 + CHARACTER * len(series.name)
         if x + width > WIDTH and x > LEFT:
             x, y = float(LEFT), y + 16
-        places.append((x, y))
+        yield [
+            CURVE.format(_joined([(x, y), (x + 22, y)])),
+            MARK.format(MARKERS[place % KINDS], x + 11, y),
+            _text("tick", x + 28, y + 4, "start", series.name),
+        ]
         x += width
-    return places
 
 
 def _described(chart: Chart) -> str:
     """The chart in words: what each series begins and ends with."""
-    ends = [f"{s.name}: {_ends(s, 'y' in chart.percent)}" for s in chart.series if s.y]
+    ends = []
+    for s in (s for s in chart.series if s.y):
+        first, last = (number(y, "y" in chart.percent) for y in (s.y[0], s.y[-1]))
+        ends.append(f"{s.name}: {first if len(s.y) == 1 else f'from {first} to {last}'}")
     return f"{chart.y_label} by {chart.x_label}. " + "; ".join(ends)
-
-
-def _ends(series: Series, percent: bool) -> str:
-    first, last = number(series.y[0], percent), number(series.y[-1], percent)
-    return first if len(series.y) == 1 else f"from {first} to {last}"
 
 
 def round_values(low: float, high: float, count: int = 5) -> list[float]:
@@ -162,37 +159,31 @@ def _scale(values: Sequence[float], start: float, end: float) -> Scale:
     return lambda v: start + (v - low) / span * (end - start)
 
 
-def _drawn(chart: Chart, place: int, x: Scale, y: Scale, legend: tuple[float, float]) -> Drawn:
-    s = chart.series[place]
-    places = [(x(a), y(b)) for a, b in zip(s.x, s.y, strict=True)]
+def _points(s: Series, kind: int, x: Scale, y: Scale) -> Iterator[Markup]:
+    """A series' band and line, and its markers with their names above and below by turns."""
     edge = [*zip(s.x, s.high, strict=False), *reversed([*zip(s.x, s.low, strict=False)])]
-    labels = s.labels or ("",) * len(places)
-    few = len(places) <= MARKED
-    return Drawn(
-        name=s.name,
-        kind=place % KINDS,
-        line="" if chart.bars or not s.joined else _joined(places),
-        band="" if chart.bars else _joined([(x(a), y(b)) for a, b in edge]),
-        points=[
-            Point(a, b, label, b + (14 if n % 2 else -7), left=a > WIDTH * 0.7)
-            for n, ((a, b), label) in enumerate(zip(places, labels, strict=True))
-            if few and not chart.bars
-        ],
-        bars=_bars(chart, x, y) if chart.bars else [],
-        legend=legend,
-    )
+    if edge:
+        yield BAND.format(_joined([(x(a), y(b)) for a, b in edge]))
+    places = [(x(a), y(b)) for a, b in zip(s.x, s.y, strict=True)]
+    if s.joined and places:
+        yield CURVE.format(_joined(places))
+    for n, (a, b) in enumerate(places if len(places) <= MARKED else ()):
+        yield MARK.format(MARKERS[kind], a, b)
+        if s.labels and s.labels[n]:
+            left = a > WIDTH * 0.7  # there is no room to the right
+            side = (a - 8, "end") if left else (a + 8, "start")
+            yield _text("point", side[0], b + (14 if n % 2 else -7), side[1], s.labels[n])
 
 
-def _joined(places: Sequence[tuple[float, float]]) -> str:
+def _joined(places: Iterable[Place]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
 
 
-def _bars(chart: Chart, x: Scale, y: Scale) -> list[Bar]:
+def _bars(chart: Chart, x: Scale, y: Scale) -> Iterator[Markup]:
+    """Bars that say their figure when they are pointed at."""
     series = chart.series[0]
     width = 0.8 * (x(1.0) - x(0.0))
-    found = []
     for i, value in enumerate(series.y):
         top, bottom = sorted((y(value), y(0.0)))
-        says = f"{series.name}, {chart.ticks[i]}: {number(value)}"
-        found.append(Bar(x(float(i)) - width / 2, top, width, bottom - top, says))
-    return found
+        says = printable(f"{series.name}, {chart.ticks[i]}: {number(value)}")
+        yield BAR.format(x(float(i)) - width / 2, top, width, bottom - top, says)

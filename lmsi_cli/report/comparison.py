@@ -28,7 +28,7 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
     """
     found = []
     for e in evaluations:
-        base, *others = _models(e) or [""]
+        base, *others = dict.fromkeys(v.model for v in e.variants)
         pairs = tuple(p for model in others for p in pairs_between(e, base, model, seed))
         found.append(msgspec.structs.replace(e, pairs=pairs, replicated=tuple(_replicated(e))))
     return _corrected(found)
@@ -102,11 +102,6 @@ def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
     return [msgspec.structs.replace(p, p_holm=x) for p, x in zip(pairs, adjusted, strict=True)]
 
 
-def _models(e: Evaluation) -> list[str]:
-    """The base first."""
-    return list(dict.fromkeys(v.model for v in e.variants))
-
-
 def _lines(e: Evaluation, model: str) -> list[tuple[str, float | None]]:
     """Lines of a model with their temperature, None for a greedy one, each once."""
     return list(
@@ -127,15 +122,20 @@ def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
 
 def _replicated(e: Evaluation) -> Iterator[Replicated]:
     """Sampled lines that were drawn at several temperatures or with several seeds."""
-    base = e.variants[0].model if e.variants else ""
-    for model in _models(e):
+    base = e.variants[0].model
+    for model in dict.fromkeys(v.model for v in e.variants):
         several = len(list(e.of_model(model))) > 1
-        for line, temperature in _lines(e, model):
-            if temperature is None or not several:
+        for line, temperature in _lines(e, model) if several else ():
+            if temperature is None:
                 continue
-            mine = _at(e, model, temperature)
-            values = _by_seed(mine, line)
-            before = _by_seed(_at(e, base, temperature), line)
+            values, before = (
+                {
+                    v.seed: f.accuracy.value
+                    for v in _at(e, m, temperature)
+                    if (f := v.figure(line)) is not None
+                }
+                for m in (model, base)
+            )
             changes = [v - before[s] for s, v in values.items() if s in before]
             yield Replicated(
                 line=line,
@@ -147,34 +147,26 @@ def _replicated(e: Evaluation) -> Iterator[Replicated]:
             )
 
 
-def _by_seed(variants: Sequence[Variant], line: str) -> dict[int, float]:
-    return {v.seed: f.accuracy.value for v in variants if (f := v.figure(line)) is not None}
-
-
 def _corrected(evaluations: list[Evaluation]) -> list[Evaluation]:
-    """Correct by Holm: primary pairs among themselves, all the others among themselves."""
+    """Correct by Holm: primary pairs among themselves, all the others among themselves.
+
+    Says in words which line decides, and what the correction covers.
+    """
     adjusted: dict[int, Pair] = {}
     for primary in (True, False):
         family = [p for e in evaluations for p in e.pairs if p.primary == primary]
         adjusted |= {id(p): new for p, new in zip(family, holm_corrected(family), strict=True)}
-    words = _words(evaluations)
+    pairs = [(e, p) for e in evaluations for p in e.pairs]
+    first = {f"{p.after} on {e.data}": p for e, p in pairs if p.primary}
+    lines = " and ".join(dict.fromkeys(p.line for p in first.values())) or "No line"
+    words = [f"{lines} decides.", corrected({n: p.change.p_value for n, p in first.items()})]
+    if (others := len(pairs) - len(first)) > 1:
+        words.append(f"The p-values of the {others} others are corrected among themselves.")
     return [
         msgspec.structs.replace(
             e,
-            corrected=words if e.pairs else "",
+            corrected=" ".join(filter(None, words)) if e.pairs else "",
             pairs=tuple(adjusted[id(p)] for p in e.pairs),
         )
         for e in evaluations
     ]
-
-
-def _words(evaluations: Sequence[Evaluation]) -> str:
-    """Say which line decides, and what the correction covers."""
-    pairs = [(e, p) for e in evaluations for p in e.pairs]
-    first = {f"{p.after} on {e.data}": p for e, p in pairs if p.primary}
-    lines = " and ".join(dict.fromkeys(p.line for p in first.values())) or "No line"
-    sentences = [f"{lines} decides.", corrected({n: p.change.p_value for n, p in first.items()})]
-    others = len(pairs) - len(first)
-    if others > 1:
-        sentences.append(f"The p-values of the {others} others are corrected among themselves.")
-    return " ".join(filter(None, sentences))

@@ -8,9 +8,8 @@ Pure functions from ``Evaluation`` to ``Section``; computes nothing that is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from lmsi_cli.records import Interval
 from lmsi_cli.report.digest import Chart, Section, Series, Sheet, curve
 from lmsi_cli.report.formats import (
     CLEAR,
@@ -23,7 +22,7 @@ from lmsi_cli.report.formats import (
     tone,
     with_interval,
 )
-from lmsi_cli.report.results import Evaluation, Pair, Variant
+from lmsi_cli.report.results import Evaluation, Pair
 
 SIDE_BY_SIDE = 2  # models; more of them go below one another
 DRAWN = 2  # models in one picture: before and after
@@ -49,24 +48,21 @@ def headline(e: Evaluation) -> Iterator[str]:
 
 
 def _pair_sentence(p: Pair, e: Evaluation) -> str:
-    """One comparison as a sentence."""
+    """One comparison as a sentence; accuracies are means over seeds."""
     c = p.change
     word = "not clearly different from"
     if p.p_holm < CLEAR:
         word = "better than" if c.difference > 0 else "worse than"
-    ends = [_mean(e, model, p) for model in (p.before, p.after)]
+    ends = []
+    for model in (p.before, p.after):
+        variants = [v for v in e.of_model(model) if p.temperature in (None, v.temperature)]
+        values = [f.accuracy.value for v in variants if (f := v.figure(p.line)) is not None]
+        ends.append(percent(sum(values) / len(values)))
     return (
         f"{p.line} on {e.data}: {p.after} is {word} {p.before}: {' to '.join(ends)}, {points(c)}, "
         f"p {p_words(p.p_holm)}; smallest difference that these {c.n} questions could show: "
         f"{100 * c.smallest_visible:.1f} points."
     )
-
-
-def _mean(e: Evaluation, model: str, p: Pair) -> str:
-    """Accuracy of a line, the mean over seeds."""
-    variants = [v for v in e.of_model(model) if p.temperature in (None, v.temperature)]
-    values = [f.accuracy.value for v in variants if (f := v.figure(p.line)) is not None]
-    return percent(sum(values) / len(values))
 
 
 def result_section(e: Evaluation, number: int = 1) -> Section:
@@ -79,9 +75,11 @@ def result_section(e: Evaluation, number: int = 1) -> Section:
     lines = [*headline(e), *([e.corrected] if e.corrected else [])]
     if e.skipped:
         lines.append(f"{len(e.skipped)} too long for the model's context; they count as wrong.")
-    if e.imported is not None:
-        lines.append(f"Answers imported from {e.imported.program}: {e.imported.file}.")
-        lines += _disagreements(e)
+    if (other := e.imported) is not None:
+        lines.append(f"Answers imported from {other.program}: {other.file}.")
+        for name, n in other.disagreements.items():
+            own = percent(sum(other.marks[name]) / max(1, len(other.marks[name])))
+            lines.append(f"{name}: {own} by {other.program}, {n} marked otherwise here.")
     return Section(
         key=f"result-{number}",
         title=f"Result: {e.data}",
@@ -89,15 +87,6 @@ def result_section(e: Evaluation, number: int = 1) -> Section:
         sheets=(accuracy_sheet(e), cost_sheet(e), *_replicated(e)),
         charts=(*_curves(e), *_costs(e)),
     )
-
-
-def _disagreements(e: Evaluation) -> Iterator[str]:
-    """Where the program that the answers come from marked them otherwise."""
-    if e.imported is not None:
-        for name, n in e.imported.disagreements.items():
-            marks = e.imported.marks[name]
-            own = percent(sum(marks) / max(1, len(marks)))
-            yield f"{name}: {own} by {e.imported.program}, {n} marked otherwise here."
 
 
 def accuracy_sheet(e: Evaluation) -> Sheet:
@@ -111,27 +100,22 @@ def accuracy_sheet(e: Evaluation) -> Sheet:
     long = len(e.mains) > SIDE_BY_SIDE
     for line in _lines(e):
         name = f"{line} *" if line == e.primary and e.pairs else line
-        pairs = [p for v in e.mains[1:] if (p := e.pair(line, v.model))]
-        if long:
-            found = [_model_row(e, line, v) for v in e.mains if v.figure(line)]
-            rows += [(name if n == 0 else "", *row) for n, (row, _) in enumerate(found)]
-            tones += [own for _, own in found]
-        else:
-            figures = [f.accuracy if (f := v.figure(line)) else None for v in e.mains]
-            changes = [x for p in pairs for x in (signed(p.change), p_text(p.p_holm))]
-            change = changes or [""] * 2 * (len(e.mains) - 1)
-            rows.append((name, *map(with_interval, figures), *change))
-            tones.append("".join(tone(p.change, p.p_holm) for p in pairs))
+        figures = [(v, v.figure(line), e.pair(line, v.model)) for v in e.mains]
+        shares = [with_interval(f.accuracy if f else None) for _, f, _ in figures]
+        changes = [(signed(p.change), p_text(p.p_holm)) if p else ("", "") for _, _, p in figures]
+        colours = [tone(p.change, p.p_holm) if p else "" for _, _, p in figures]
+        if not long:
+            rows.append((name, *shares, *(cell for pair in changes[1:] for cell in pair)))
+            tones.append("".join(colours))
+            continue
+        for place, (v, figure, _) in enumerate(figures):
+            if figure is not None:
+                rows.append((name, v.model, shares[place], *changes[place]))
+                tones.append(colours[place])
+                name = ""
     models = ["model", "% right"] if long else [v.model for v in e.mains]
     columns = ("", *models, *(["change, paired", "p"] if len(e.mains) > 1 else []))
     return Sheet(title=title, columns=columns, rows=tuple(rows), tones=tuple(tones), note=note)
-
-
-def _model_row(e: Evaluation, line: str, v: Variant) -> tuple[tuple[str, ...], str]:
-    figure, pair = v.figure(line), e.pair(line, v.model)
-    change = ("", "") if pair is None else (signed(pair.change), p_text(pair.p_holm))
-    own = "" if pair is None else tone(pair.change, pair.p_holm)
-    return (v.model, with_interval(figure.accuracy if figure else None), *change), own
 
 
 def _lines(e: Evaluation) -> list[str]:
@@ -175,18 +159,14 @@ def _replicated(e: Evaluation) -> Iterator[Sheet]:
 
 def _curves(e: Evaluation) -> Iterator[Chart]:
     """What k paths are worth, by their vote and by the best of them."""
-    drawn = [v for v in e.mains if len(v.curve) > 1][:DRAWN]
-    if drawn:
+    series = []
+    for v in [v for v in e.mains if len(v.curve) > 1][:DRAWN]:
+        series.append(curve(f"{v.model}, maj@k", [(float(p.k), p.majority) for p in v.curve]))
+        series.append(curve(f"{v.model}, pass@k", [(float(p.k), p.any) for p in v.curve]))
+    if series:
         yield Chart(
             title=f"What more paths give: {e.data}",
-            series=tuple(
-                series
-                for v in drawn
-                for series in (
-                    curve(f"{v.model}, maj@k", ((float(p.k), p.majority) for p in v.curve)),
-                    curve(f"{v.model}, pass@k", ((float(p.k), p.any) for p in v.curve)),
-                )
-            ),
+            series=tuple(series),
             x_label="paths a question (k)",
             y_label="right",
             log_x=True,
@@ -196,38 +176,27 @@ def _curves(e: Evaluation) -> Iterator[Chart]:
 
 
 def _costs(e: Evaluation) -> Iterator[Chart]:
-    drawn = {v.model: sorted(_priced(v)) for v in e.mains}
-    if sum(map(len, drawn.values())) < 2:
-        return
-    yield Chart(
-        title=f"Cost against accuracy: {e.data}",
-        series=tuple(
-            Series(
-                name=model,
-                x=tuple(x for x, _, _ in of),
-                y=tuple(y for _, y, _ in of),
-                labels=tuple(label for _, _, label in of),
-                joined=False,
-            )
-            for model, of in drawn.items()
-            if of
-        ),
-        x_label="tokens a question",
-        y_label="right",
-        log_x=True,
-        percent="y",
-        note="Up and to the left is better: more right answers for fewer tokens.",
-    )
-
-
-def _priced(v: Variant) -> Iterator[tuple[float, float, str]]:
     """Single answers by mode, and votes by k; the best of k is no method of answering."""
-    for f in v.figures:
-        if f.mode != "sc" and f.tokens > 0:
-            yield f.tokens, f.accuracy.value, f.name
-    for p in v.curve:
-        if p.tokens > 0:
-            yield p.tokens, p.majority.value, f"vote of {p.k}" if p.k > 1 else "one path"
+    series = []
+    for v in e.mains:
+        found = [(f.tokens, f.accuracy.value, f.name) for f in v.figures if f.mode != "sc"]
+        for p in v.curve:
+            name = f"vote of {p.k}" if p.k > 1 else "one path"
+            found.append((p.tokens, p.majority.value, name))
+        priced = sorted(spot for spot in found if spot[0] > 0)
+        if priced:
+            x, y, labels = zip(*priced, strict=True)
+            series.append(Series(name=v.model, x=x, y=y, labels=labels, joined=False))
+    if sum(len(s.x) for s in series) > 1:
+        yield Chart(
+            title=f"Cost against accuracy: {e.data}",
+            series=tuple(series),
+            x_label="tokens a question",
+            y_label="right",
+            log_x=True,
+            percent="y",
+            note="Up and to the left is better: more right answers for fewer tokens.",
+        )
 
 
 def details_section(e: Evaluation, number: int) -> Section | None:
@@ -237,11 +206,20 @@ def details_section(e: Evaluation, number: int) -> Section | None:
         e: The evaluation.
         number: Makes the section's key unique.
     """
-    changes = changes_sheet("Changes, paired by question", e.pairs)
-    sheets = tuple(s for s in (changes, _strata(e)) if s.rows)
+    models = [v.model for v in e.mains]
+    strata = Sheet(
+        title=f"{e.primary} by part of the questions, % right [95% interval]",
+        columns=("", "by", "questions", *models),
+        rows=tuple(
+            (s.name, s.by, f"{s.n:,}", *(with_interval(s.accuracy.get(m)) for m in models))
+            for s in e.strata
+        ),
+    )
+    sheets = [s for s in (changes_sheet("Changes, paired by question", e.pairs), strata) if s.rows]
     if not sheets:
         return None
-    return Section(key=f"details-{number}", title=f"In detail: {e.data}", sheets=sheets)
+    title = f"In detail: {e.data}"
+    return Section(key=f"details-{number}", title=title, sheets=tuple(sheets))
 
 
 def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
@@ -263,17 +241,6 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
         rows=tuple(rows),
         tones=tuple(tone(p.change, p.p_holm) for p in pairs),
     )
-
-
-def _strata(e: Evaluation) -> Sheet:
-    models = [v.model for v in e.mains]
-    rows = [
-        (s.name, s.by, f"{s.n:,}", *(with_interval(s.accuracy.get(m)) for m in models))
-        for s in e.strata
-    ]
-    columns = ("", "by", "questions", *models)
-    title = f"{e.primary} by part of the questions, % right [95% interval]"
-    return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
 def confidence_lines(e: Evaluation) -> Iterator[str]:
@@ -310,36 +277,28 @@ def confidence_section(e: Evaluation, number: int) -> Section | None:
         for name, t in e.confidence.models.items()
     ]
     columns = ("", "questions", "mean share", "vote right, %", "ECE", "AUROC")
-    drawn = list(e.confidence.models.items())[:DRAWN]
-    return Section(
-        key=f"confidence-{number}",
-        title=f"Is agreement worth anything? {e.data}",
-        lines=tuple(confidence_lines(e)),
-        sheets=(
-            Sheet(
-                title="Share of the winner as confidence",
-                columns=columns,
-                rows=tuple(rows),
-                note="ECE: 0 is best. AUROC: 0.5 tells nothing, less is upside down.",
-            ),
-        ),
-        charts=(
-            reliability_chart(
-                "Reliability: share of the winner against accuracy",
-                {name: [(b.confidence, b.accuracy) for b in t.reliability] for name, t in drawn},
-            ),
-        ),
+    sheet = Sheet(
+        title="Share of the winner as confidence",
+        columns=columns,
+        rows=tuple(rows),
+        note="ECE: 0 is best. AUROC: 0.5 tells nothing, less is upside down.",
     )
-
-
-def reliability_chart(title: str, tables: Mapping[str, Sequence[tuple[float, Interval]]]) -> Chart:
-    """How often the winner is right by its share; ``tables`` holds (share, right) per name."""
-    return Chart(
-        title=title,
-        series=tuple(curve(name, table) for name, table in tables.items()),
+    chart = Chart(
+        title="Reliability: share of the winner against accuracy",
+        series=tuple(
+            curve(name, [(b.confidence, b.accuracy) for b in t.reliability])
+            for name, t in list(e.confidence.models.items())[:DRAWN]
+        ),
         x_label="share of the winner",
         y_label="winner is right",
         percent="xy",
         diagonal=True,
         note="Below the dotted line the model is surer than right. Bands: 95%.",
+    )
+    return Section(
+        key=f"confidence-{number}",
+        title=f"Is agreement worth anything? {e.data}",
+        lines=tuple(confidence_lines(e)),
+        sheets=(sheet,),
+        charts=(chart,),
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Card(Record, frozen=True, kw_only=True):
 def card_of(run: RunDir, card: Card) -> Card:
     """Fill in what the run folder knows: its data, the training's settings, what was measured."""
     origin = read_object(run.adapter_origin)
-    proof = _section(origin, "result", "proof")
+    proof = origin.get("result", {}).get("proof", {})
     checks = [
         (f"after training: {name.replace('_', ' ')}", f"{proof[name]:.2%}")
         for name in ("moved", "base_gap", "adapted_gap")
@@ -102,16 +102,8 @@ def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if taught := teacher_of(run):
         yield "teacher", Path(str(taught["model"])).name
         yield "SHA-256 of the teacher", str(taught["model_sha256"])
-    training = _section(origin, "result", "summary")
+    training = origin.get("result", {}).get("summary", {})
     yield from ((n, str(training[n])) for n in ("examples", "steps", "final_loss") if n in training)
-
-
-def _section(fields: dict[str, Any], *names: str) -> dict[str, Any]:
-    """A part of a JSON object; empty if it is not there or no object."""
-    found: Any = fields
-    for name in names:
-        found = found.get(name, {}) if isinstance(found, dict) else {}
-    return found if isinstance(found, dict) else {}
 
 
 def _measured(run: RunDir) -> Iterator[Sheet]:
@@ -200,8 +192,18 @@ def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
         LmsiError: A path or the system message cannot be written in this grammar.
     """
     lines = [ONE_STAGE] if task.format == TWO_STAGES else []
-    lines += [f"FROM {_one_line(source)}"]
-    lines += [f"PARAMETER {name} {value}" for name, value in _parameters(settings).items()]
+    if not source.isprintable() or '"' in source or source != source.strip():
+        raise LmsiError(f"{source!r}: this path has no place in a Modelfile", hint="rename it")
+    lines.append(f"FROM {source}")
+    # Ollama's defaults are others, so all are given; it penalises repetition, lmsi does not
+    lines += [
+        f"PARAMETER temperature {settings.temperature:g}",
+        f"PARAMETER top_k {settings.top_k}",
+        f"PARAMETER top_p {settings.top_p:g}",
+        f"PARAMETER min_p {settings.min_p:g}",
+        "PARAMETER repeat_penalty 1",
+        f"PARAMETER num_predict {settings.max_tokens}",
+    ]
     if task.chat is None:
         lines.append(f"PARAMETER stop {_quoted(chr(10) + 'Q:')}")
         lines.append(f"TEMPLATE {_quoted(template(task))}")
@@ -222,27 +224,9 @@ def template(task: Task) -> str:
     return text
 
 
-def _parameters(s: SamplingConfig) -> Mapping[str, str]:
-    """Ollama's defaults are others, so all are given; it penalises repetition, lmsi does not."""
-    return {
-        "temperature": f"{s.temperature:g}",
-        "top_k": f"{s.top_k}",
-        "top_p": f"{s.top_p:g}",
-        "min_p": f"{s.min_p:g}",
-        "repeat_penalty": "1",
-        "num_predict": f"{s.max_tokens}",
-    }
-
-
 def _quoted(text: str) -> str:
     if QUOTES in text or text.endswith('"'):
         raise LmsiError(
             "a text with three quotes, or a quote at its end, has no place in a Modelfile"
         )
     return f"{QUOTES}{text}{QUOTES}"
-
-
-def _one_line(text: str) -> str:
-    if not text.isprintable() or '"' in text or text != text.strip():
-        raise LmsiError(f"{text!r}: this path has no place in a Modelfile", hint="rename it")
-    return text

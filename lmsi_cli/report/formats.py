@@ -106,12 +106,11 @@ def figures_line(figures: Mapping[str, float | str], memory: int, left: float | 
         memory: In bytes.
         left: Seconds to the end; None: not known.
     """
-    shown = [_moment(name, value) for name, value in figures.items()]
+    shown = []
+    for name, value in figures.items():
+        if isinstance(value, str):
+            shown.append(f"{name} {value}")
+            continue
+        text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        shown.append(f"{text} {name[:-2]}/s" if name.endswith("_s") else f"{name} {text}")
     return "  ".join([*shown, size(memory), f"left {'?' if left is None else clock(left)}"])
-
-
-def _moment(name: str, value: float | str) -> str:
-    if isinstance(value, str):
-        return f"{name} {value}"
-    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return f"{shown} {name[:-2]}/s" if name.endswith("_s") else f"{name} {shown}"

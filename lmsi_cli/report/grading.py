@@ -3,38 +3,44 @@
 Knows models by name and ways of drawing; the statistics are in ``stats``. Needs no engine, so
 answers of another program are graded by the same code.
 
-    marking = Marking("test", questions, primary="CoT greedy")
-    marking.add(Model("base"), [(Way(0.0, 0, True), "base-test-greedy-1f.answers.jsonl", answers)])
-    marking.result("number", "tinymath") -> Evaluation(data="test", variants=(...), ...)
+    sat = [(Way(0.0, 0, True), "base-test-greedy-1f.answers.jsonl", answers)]
+    graded(Evaluation(data="test", questions=questions, ...), [(Candidate("base", None, {}), sat)])
+    -> Evaluation(data="test", variants=(...), ...)
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lmsi_cli.records import Interval, Mode
-from lmsi_cli.report.comparison import score
-from lmsi_cli.report.confidence import confidence_of
+import msgspec
+
+from lmsi_cli.records import Mode, Paired
+from lmsi_cli.report.formats import decimal
 from lmsi_cli.report.results import (
     Answer,
+    Confidence,
     CurvePoint,
     Evaluation,
     Figure,
-    Labelled,
     Rivalry,
     Stratum,
+    Trust,
     Variant,
-    clusters_of,
 )
 from lmsi_cli.report.rivals import rivalry
 from lmsi_cli.stats import (
+    auroc,
     curve_ks,
+    ece,
     majority_at_k,
     majority_score,
     mean_interval,
+    paired,
     pass_at_k,
-    wilson,
+    reliability,
+    score_interval,
 )
 
 GREEDY_NAMES: dict[Mode, str] = {
@@ -45,9 +51,7 @@ GREEDY_NAMES: dict[Mode, str] = {
 ORDER: tuple[Mode, ...] = ("direct", "cot", "cot-few", "sc")  # of the lines of a table
 ONE = "one sampled path"
 
-Sorted = dict[Mode, dict[str, list[Answer]]]
 Answers = Mapping[str, Sequence[Answer]]  # question id -> its answers in one mode, by path number
-Clusters = Sequence[str] | None
 
 
 class Way(NamedTuple):
@@ -61,116 +65,52 @@ class Way(NamedTuple):
         return "greedy" if self.greedy else f"t{self.temperature:g}-s{self.seed}"
 
 
-class Model(NamedTuple):
-    """Who answered: the base, or an adapter at a scale."""
+class Candidate(NamedTuple):
+    """Who answers: the base, or an adapter at a scale.
+
+    ``identity`` holds hashes of all that could change the answers.
+    """
 
     name: str
-    adapter: str | None = None
-    adapter_sha256: str | None = None
+    adapter: str | None
+    identity: Mapping[str, Any]
     scale: float = 1.0
 
 
 Sat = tuple[Way, str, Sequence[Answer]]  # a way, the name of its answers file, the answers
 
 
-class Marking:
-    """Collects what was answered, and makes the record of it."""
+def graded(
+    blank: Evaluation, sat: Iterable[tuple[Candidate, Sequence[Sat]]], seed: int = 0
+) -> Evaluation:
+    """Grade all models' sittings; what needs other data sets comes by ``comparison.compared``.
 
-    def __init__(self, data: str, questions: Sequence[Labelled], primary: str) -> None:
-        """Begin with a data set.
-
-        Args:
-            data: What it is called.
-            questions: With their right answers; their order is that of all scores.
-            primary: The line that decides.
-        """
-        self.data, self.questions, self.primary = data, tuple(questions), primary
-        self.gold = {q.id: q.gold for q in questions}
-        self.clusters = clusters_of(questions)
-        self.variants: list[Variant] = []
-        self.main: dict[str, Sorted] = {}  # per model what its main variant answered
-
-    def add(self, model: Model, sat: Sequence[Sat]) -> None:
-        """One model's sittings, a greedy one first; that becomes part of the main variant."""
-        found: list[tuple[Way, tuple[str, ...], Sorted]] = [
-            (way, (file,), by_mode(answers, self.gold)) for way, file, answers in sat
+    Args:
+        blank: The data set, without any variant; the order of its questions is that of all scores.
+        sat: Each model's sittings, the base first. A greedy one stands first among a model's own
+            and becomes part of its main variant.
+        seed: Of the resampled intervals.
+    """
+    gold = blank.gold
+    variants: list[Variant] = []
+    sampled: dict[str, Answers] = {}  # per model the paths of its main variant
+    for candidate, sittings in sat:
+        found: list[tuple[Way, tuple[str, ...], dict[Mode, Answers]]] = [
+            (way, (file,), by_mode(answers, gold)) for way, file, answers in sittings
         ]
         if len(found) > 1 and found[0][0].greedy:
-            (_, file, greedy), (way, other, sampled), *rest = found
-            found = [(way, (*file, *other), {**greedy, **sampled}), *rest]
+            (_, file, greedy), (way, other, paths), *rest = found
+            found = [(way, (*file, *other), {**greedy, **paths}), *rest]
         for number, (way, files, answers) in enumerate(found):
-            self.variants.append(self._variant(model, way, answers, files, number == 0))
-        self.main |= {model.name: found[0][2]} if found else {}
-
-    def result(self, kind: str, task: str, seed: int = 0) -> Evaluation:
-        """The record, without what needs other data sets (``comparison.compared``).
-
-        Args:
-            kind: Of the answers.
-            task: What the task is called.
-            seed: Of the resampled intervals.
-        """
-        answers = {
-            m: [a for g in own.get("sc", {}).values() for a in g] for m, own in self.main.items()
-        }
-        return Evaluation(
-            data=self.data,
-            n=len(self.questions),
-            primary=self.primary,
-            kind=kind,
-            task=task,
-            questions=self.questions,
-            variants=tuple(self.variants),
-            strata=tuple(self._strata()),
-            confidence=confidence_of(answers, self.gold, seed),
-            rivals=dict(self._rivals(seed)),
-        )
-
-    def _strata(self) -> Iterator[Stratum]:
-        """The line that decides by family of the questions: who gained where."""
-        families = sorted({q.family for q in self.questions if q.family is not None})
-        scores = {v.model: score([v], self.primary) for v in self.variants if v.main}
-        for name in families if len(families) > 1 else ():
-            places = [i for i, q in enumerate(self.questions) if q.family == name]
-            groups = [self.clusters[i] for i in places] if self.clusters else None
-            figures = {
-                model: accuracy([row[i] for i in places], groups)
-                for model, row in scores.items()
-                if row is not None
-            }
-            yield Stratum(by="family", name=name, n=len(places), accuracy=figures)
-
-    def _rivals(self, seed: int) -> Iterator[tuple[str, Rivalry]]:
-        """Each adapter's greedy answer against votes of the base."""
-        base, *others = (v for v in self.variants if v.main)
-        one, paths = base.figure(ONE), self.main[base.model].get("sc", {})
-        if one is None or not all(paths.values()):
-            return
-        values = [[a.predicted_answer for a in g] for g in paths.values()]
-        gold = list(self.gold.values())
-        for v in others:
-            greedy = [f for f in v.figures if f.mode not in ("sc", "direct")]
-            for f in greedy[:1]:
-                yield v.model, rivalry(f, one, values, gold, seed, self.clusters)
-
-    def _variant(
-        self, model: Model, way: Way, answers: Sorted, files: tuple[str, ...], main: bool
-    ) -> Variant:
-        sampled = answers.get("sc", {})
-        modes = [_Lines(mode, answers[mode], self.clusters) for mode in ORDER if mode in answers]
-        return Variant(
-            name=model.name if main else f"{model.name} {way}",
-            model=model.name,
-            adapter=model.adapter,
-            adapter_sha256=model.adapter_sha256,
-            scale=model.scale,
-            temperature=way.temperature,
-            seed=way.seed,
-            main=main,
-            figures=tuple(figure for lines in modes for figure in lines.figures(self.gold)),
-            curve=_curve(sampled, self.gold, self.clusters),
-            answers=files,
-        )
+            variants.append(_variant(candidate, way, answers, files, number == 0, blank))
+        sampled |= {candidate.name: found[0][2].get("sc", {})} if found else {}
+    whole = msgspec.structs.replace(blank, variants=tuple(variants))
+    return msgspec.structs.replace(
+        whole,
+        strata=tuple(_strata(whole)),
+        confidence=confidence_of(sampled, gold, seed),
+        rivals=dict(_rivals(whole, sampled, seed)),
+    )
 
 
 def line_of(mode: Mode, paths: int) -> str:
@@ -178,82 +118,89 @@ def line_of(mode: Mode, paths: int) -> str:
     return GREEDY_NAMES.get(mode, f"majority of {paths}")
 
 
-def by_mode(answers: Iterable[Answer], gold: Mapping[str, str]) -> Sorted:
+def by_mode(answers: Iterable[Answer], gold: Mapping[str, str]) -> dict[Mode, Answers]:
     """Sort answers by mode and question, in the order of the questions and the path numbers."""
-    found: Sorted = {}
+    found: dict[Mode, dict[str, list[Answer]]] = {}
     for a in sorted(answers, key=lambda a: a.path):
         if a.question_id in gold:
             found.setdefault(a.mode, {q: [] for q in gold})[a.question_id].append(a)
     return {mode: found[mode] for mode in ORDER if mode in found}
 
 
-def accuracy(scores: Sequence[float], clusters: Clusters = None) -> Interval:
-    """Mean score with Wilson's interval; where questions cluster or votes tie, a robust one."""
-    if clusters is None and all(s in (0.0, 1.0) for s in scores):
-        return wilson(round(sum(scores)), len(scores))
-    return mean_interval(scores, clusters)
-
-
-def _curve(
-    answers: Answers, gold: Mapping[str, str], clusters: Clusters = None
-) -> tuple[CurvePoint, ...]:
-    """What k of the sampled paths are worth, for k = 1, 2, 4, ... and all of them."""
-    n = min((len(g) for g in answers.values()), default=0)
-    tokens, seconds = _cost(answers)
-    values = {q: [a.predicted_answer for a in g][:n] for q, g in answers.items()}
-    right = [sum(a.correct for a in g[:n]) for g in answers.values()]
-    most = max((len(g) for g in answers.values()), default=1)
-    return tuple(
-        CurvePoint(
-            k=k,
-            majority=mean_interval(
-                [majority_at_k(v, gold[q], k) for q, v in values.items()], clusters
-            ),
-            any=mean_interval([pass_at_k(n, c, k) for c in right], clusters),
-            tokens=tokens * k / most,
-            seconds=seconds * k / most,
-        )
-        for k in curve_ks(n)
+def _variant(
+    candidate: Candidate,
+    way: Way,
+    answers: Mapping[Mode, Answers],
+    files: tuple[str, ...],
+    main: bool,
+    blank: Evaluation,
+) -> Variant:
+    """One model at one temperature and seed, with the figures of every mode."""
+    return Variant(
+        name=candidate.name if main else f"{candidate.name} {way}",
+        model=candidate.name,
+        adapter=candidate.adapter,
+        adapter_sha256=candidate.identity.get("adapter_sha256"),
+        scale=candidate.scale,
+        temperature=way.temperature,
+        seed=way.seed,
+        main=main,
+        figures=tuple(f for mode, own in answers.items() for f in _figures(mode, own, blank)),
+        curve=tuple(_curve(answers.get("sc", {}), blank)),
+        answers=files,
     )
 
 
-class _Lines(NamedTuple):
-    """The lines of one mode."""
-
-    mode: Mode
-    answers: Answers
-    clusters: Clusters
-
-    def figures(self, gold: Mapping[str, str]) -> list[Figure]:
-        """A greedy answer; or what k sampled paths say: one, their vote, and the best of them."""
-        groups = self.answers
-        if self.mode != "sc":
-            scores = [float(g[0].correct) if g else 0.0 for g in groups.values()]
-            return [self._figure(GREEDY_NAMES[self.mode], scores)]
-        k = max((len(g) for g in groups.values()), default=1)
-        right = [sum(a.correct for a in g) for g in groups.values()]
-        votes = [
-            majority_score([a.predicted_answer for a in g], gold[q]) for q, g in groups.items()
-        ]
-        return [
-            self._figure(ONE, [c / k for c in right], paths=k),
-            self._figure(line_of("sc", k), votes),
-            self._figure(f"any of {k}", [float(c > 0) for c in right]),
-        ]
-
-    def _figure(self, name: str, scores: list[float], paths: int = 1) -> Figure:
-        """Make a figure; ``paths`` splits the cost of a question among that many answers."""
-        flat = [a for g in self.answers.values() for a in g]
-        tokens, seconds = _cost(self.answers)
-        return Figure(
+def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure]:
+    """A greedy answer; or what k sampled paths say: one, their vote, and the best of them."""
+    groups, paths = answers.values(), 1
+    if mode != "sc":
+        lines = {GREEDY_NAMES[mode]: [float(g[0].correct) if g else 0.0 for g in groups]}
+    else:
+        paths = max(map(len, groups))
+        right = [sum(a.correct for a in g) for g in groups]
+        lines = {
+            ONE: [c / paths for c in right],
+            line_of("sc", paths): [
+                majority_score(_values(g), gold)
+                for g, gold in zip(groups, blank.gold.values(), strict=True)
+            ],
+            f"any of {paths}": [float(c > 0) for c in right],
+        }
+    flat = [a for g in groups for a in g]
+    tokens, seconds = _cost(answers)
+    for name, scores in lines.items():
+        drawn = paths if name == ONE else 1  # of the paths that the cost is of, one is used
+        yield Figure(
             name=name,
-            mode=self.mode,
-            accuracy=accuracy(scores, self.clusters),
+            mode=mode,
+            accuracy=score_interval(scores, blank.groups),
             parsed=sum(a.predicted_answer is not None for a in flat) / max(1, len(flat)),
-            tokens=tokens / paths,
-            seconds=seconds / paths,
+            tokens=tokens / drawn,
+            seconds=seconds / drawn,
             scores=tuple(scores),
         )
+
+
+def _curve(answers: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
+    """What k of the sampled paths are worth, for k = 1, 2, 4, ... and all of them."""
+    n, most = (f(map(len, answers.values()), default=0) for f in (min, max))
+    tokens, seconds = _cost(answers)
+    values = [_values(g)[:n] for g in answers.values()]
+    right = [sum(a.correct for a in g[:n]) for g in answers.values()]
+    for k in curve_ks(n):
+        votes = [majority_at_k(v, g, k) for v, g in zip(values, blank.gold.values(), strict=True)]
+        yield CurvePoint(
+            k=k,
+            majority=mean_interval(votes, blank.groups),
+            any=mean_interval([pass_at_k(n, c, k) for c in right], blank.groups),
+            tokens=tokens * k / most,
+            seconds=seconds * k / most,
+        )
+
+
+def _values(answers: Sequence[Answer]) -> list[str | None]:
+    return [a.predicted_answer for a in answers]
 
 
 def _cost(answers: Answers) -> tuple[float, float]:
@@ -261,3 +208,107 @@ def _cost(answers: Answers) -> tuple[float, float]:
     flat = [a for g in answers.values() for a in g]
     n = max(1, len(answers))
     return sum(a.num_generated_tokens for a in flat) / n, sum(a.seconds for a in flat) / n
+
+
+def _strata(e: Evaluation) -> Iterator[Stratum]:
+    """The line that decides by family of the questions: who gained where."""
+    families = sorted({q.family for q in e.questions if q.family is not None})
+    figures = {v.model: f for v in e.mains if (f := v.figure(e.primary)) is not None}
+    clusters = e.groups
+    for name in families if len(families) > 1 else ():
+        places = [i for i, q in enumerate(e.questions) if q.family == name]
+        groups = [clusters[i] for i in places] if clusters else None
+        shares = {
+            m: score_interval([f.scores[i] for i in places], groups) for m, f in figures.items()
+        }
+        yield Stratum(by="family", name=name, n=len(places), accuracy=shares)
+
+
+def _rivals(
+    e: Evaluation, sampled: Mapping[str, Answers], seed: int
+) -> Iterator[tuple[str, Rivalry]]:
+    """Each adapter's greedy answer against votes of the base."""
+    base, *others = e.mains
+    one, paths = base.figure(ONE), sampled[base.model].values()
+    if one is None or not all(paths):
+        return
+    values, gold = [_values(g) for g in paths], list(e.gold.values())
+    for v in others:
+        greedy = [f for f in v.figures if f.mode not in ("sc", "direct")]
+        if greedy:
+            yield v.model, rivalry(greedy[0], one, values, gold, seed, e.groups)
+
+
+class Ballot(NamedTuple):
+    """One question's vote: the share of its first answer, and its score (0 to 1)."""
+
+    share: float
+    score: float
+
+
+Ballots = Mapping[str, Ballot | None]  # by question id; None where no path gave an answer
+
+
+def confidence_of(
+    sampled: Mapping[str, Answers], gold: Mapping[str, str], seed: int = 0
+) -> Confidence | None:
+    """Find out whether each model's agreement with itself is worth anything.
+
+    A question's confidence is the share of its most frequent answer among the paths that gave one;
+    it is right as its vote is, a tie being shared out.
+
+    Args:
+        sampled: Per model its sampled paths. The last model is compared with the first.
+        gold: Canonical right answer per question.
+        seed: Of the resamples.
+
+    Returns:
+        ``None`` where a model has no sampled path with an answer.
+    """
+    models = {
+        name: {q: _ballot(_values(g), gold[q]) for q, g in own.items() if g}
+        for name, own in sampled.items()
+    }
+    if not models or not all(any(b is not None for b in m.values()) for m in models.values()):
+        return None
+    trusts = {name: _trust(m) for name, m in models.items()}
+    first, *_, last = [*models.values()] * 2
+    two = len(models) > 1
+    return Confidence(
+        models=trusts,
+        surer=_change(first, last, 0, seed) if two else None,
+        righter=_change(first, last, 1, seed) if two else None,
+        findings=tuple(
+            f"{name}: more agreement, fewer right answers. The order is upside down: AUROC "
+            f"{decimal(t.auroc)}. Filters by share keep the wrong paths."
+            for name, t in trusts.items()
+            if t.auroc is not None and t.auroc.high < 0.5
+        ),
+    )
+
+
+def _ballot(values: Sequence[str | None], gold: str) -> Ballot | None:
+    counts = Counter(v for v in values if v is not None)
+    if not counts:
+        return None
+    return Ballot(max(counts.values()) / counts.total(), majority_score(values, gold))
+
+
+def _trust(ballots: Ballots) -> Trust:
+    known = [b for b in ballots.values() if b is not None]
+    shares, scores = [b.share for b in known], [b.score for b in known]
+    table = reliability(shares, scores)
+    return Trust(
+        questions=len(known),
+        silent=len(ballots) - len(known),
+        confidence=sum(shares) / max(1, len(known)),
+        accuracy=mean_interval(scores),
+        reliability=table,
+        ece=ece(table),
+        auroc=auroc(shares, [s == 1 for s in scores]),  # to rank, a tie is not right
+    )
+
+
+def _change(first: Ballots, last: Ballots, field: int, seed: int) -> Paired:
+    pairs = [(a, b) for q, a in first.items() if a is not None and (b := last.get(q)) is not None]
+    return paired([a[field] for a, _ in pairs], [b[field] for _, b in pairs], seed)

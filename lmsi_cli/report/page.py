@@ -13,27 +13,19 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
-from lmsi_cli.report.charts import MARKERS, plotted
+from lmsi_cli.report.charts import svg
 from lmsi_cli.report.digest import Digest
 from lmsi_cli.report.formats import printable
-from lmsi_cli.report.questions import QuestionSet, QuestionView
+from lmsi_cli.report.questions import QuestionSet
 from lmsi_cli.report.text import VERDICTS, chart_sheet
 
 SHORT = 12  # rows of a table that is open at first
 CHUNK = 20  # questions whose paths are unpacked together
-
-
-class Packed(NamedTuple):
-    """What the template needs of the questions."""
-
-    sentence: str
-    sets: list[str]
-    blobs: dict[str, str]
 
 
 def page(digest: Digest, sets: Sequence[QuestionSet], sentence: str, version: str) -> str:
@@ -55,16 +47,17 @@ def page(digest: Digest, sets: Sequence[QuestionSet], sentence: str, version: st
         loader=jinja2.PackageLoader(__package__, "page"),
     )
     env.finalize = lambda value: printable(value) if type(value) is str else value
-    env.filters["px"] = lambda value: f"{value:.1f}"
+    browsed = [s for s in sets if s.questions]
     css, js = (_own(env, name) for name in ("page.css", "page.js"))
     return env.get_template("page.html.j2").render(
         digest=digest,
         verdict_tone=VERDICTS.get(digest.verdict or "", ""),
-        questions=_packed([s for s in sets if s.questions], sentence),
+        sentence=sentence,
+        sets=[s.name for s in browsed],
+        blobs=dict(_blobs(browsed)),
         version=version,
-        plotted=plotted,
+        svg=svg,
         figures=chart_sheet,
-        markers=MARKERS,
         short=SHORT,
         css=Markup(css),
         js=Markup(js),
@@ -81,23 +74,18 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _packed(sets: Sequence[QuestionSet], sentence: str) -> Packed | None:
-    if not sets:
-        return None
-    blobs: dict[str, str] = {}
+def _blobs(sets: Sequence[QuestionSet]) -> Iterator[tuple[str, str]]:
+    """All questions of a set in one blob, their paths in others, by what the script calls them."""
     for number, one in enumerate(sets):
-        rows = [_row(n, q) for n, q in enumerate(one.questions)]
-        blobs[f"set{number}"] = _pack({"kind": one.kind, "chunk": CHUNK, "rows": rows})
+        rows = []
+        for n, question in enumerate(one.questions):
+            row: dict[str, Any] = msgspec.to_builtins(question)
+            del row["paths"]
+            rows.append({**row, "n": n})
+        yield f"set{number}", _pack({"kind": one.kind, "chunk": CHUNK, "rows": rows})
         for first in range(0, len(one.questions), CHUNK):
             paths = [q.paths for q in one.questions[first : first + CHUNK]]
-            blobs[f"set{number}-{first // CHUNK}"] = _pack(paths)
-    return Packed(sentence, [s.name for s in sets], blobs)
-
-
-def _row(number: int, question: QuestionView) -> dict[str, Any]:
-    row: dict[str, Any] = msgspec.to_builtins(question)
-    del row["paths"]
-    return {**row, "n": number}
+            yield f"set{number}-{first // CHUNK}", _pack(paths)
 
 
 def _pack(value: Any) -> str:  # noqa: ANN401 - anything that is JSON

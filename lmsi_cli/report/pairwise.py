@@ -11,7 +11,7 @@ same if id, words and right answer are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,8 +23,8 @@ from lmsi_cli.records import Record
 from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.evaluation import accuracy_sheet, cost_sheet
-from lmsi_cli.report.grading import accuracy
-from lmsi_cli.report.results import Answer, Evaluation, Figure, Labelled, Variant, clusters_of
+from lmsi_cli.report.results import Answer, Evaluation, Figure, Labelled, Variant
+from lmsi_cli.stats import score_interval
 
 NAMED = 5  # of the questions that differ; the rest are counted
 FLIPS = 20  # ids that are named where their texts are not shown
@@ -39,6 +39,26 @@ class Side(NamedTuple):
     evaluation: Evaluation
     variant: Variant
     answers: Sequence[Answer] = ()
+
+    def figure(self, line: str) -> Figure:
+        """That of a line which both sides have."""
+        found = self.variant.figure(line)
+        assert found is not None
+        return found
+
+    def scores(self, line: str) -> dict[str, float]:
+        """The same by question id, 0 to 1."""
+        return dict(zip(self.evaluation.gold, self.figure(line).scores, strict=True))
+
+    def texts(self, line: str) -> dict[str, list[Answer]]:
+        """The answers behind a line by question id; the file may hold more than were asked."""
+        mode = self.figure(line).mode
+        paths = int(self.evaluation.settings.get("paths", 0)) if mode == "sc" else 1
+        found: dict[str, list[Answer]] = {}
+        for x in sorted(self.answers, key=lambda x: x.path):
+            if x.mode == mode and (x.path < paths or not paths):
+                found.setdefault(x.question_id, []).append(x)
+        return found
 
 
 class Difference(Record, frozen=True, kw_only=True):
@@ -92,68 +112,50 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
             common line.
     """
     common = _common(a, b, intersect)
-    lines = _common_lines(a, b)
+    lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
+    if not lines:
+        one, two = (", ".join(f.name for f in s.variant.figures) or NONE for s in (a, b))
+        raise LmsiError(
+            f"{a.name} and {b.name} have no line in common: {one}; {two}",
+            hint="evaluate both with the same --modes and --paths",
+        )
     primary = next((p for x in (b, a) if (p := x.evaluation.primary) in lines), lines[0])
     line = line or primary
     if line not in lines:
         raise LmsiError(f"no line {line!r} in both", hint=f"lines: {', '.join(lines)}")
+    joint = Evaluation(
+        data="A and B",
+        n=len(common),
+        primary=primary,
+        kind=b.evaluation.kind,
+        task=b.evaluation.task,
+        questions=tuple(common),
+    )
+    both = tuple(_restricted(s, name, lines, joint) for s, name in ((a, "A"), (b, "B")))
     return Opposed(
         a=f"{a.name}: {a.variant.name} on {a.evaluation.data}",
         b=f"{b.name}: {b.variant.name} on {b.evaluation.data}",
-        evaluation=_beside(a, b, lines, primary, common, seed),
+        evaluation=compared([msgspec.structs.replace(joint, variants=both)], seed)[0],
         left_out=len({*a.evaluation.gold, *b.evaluation.gold}) - len(common),
         differences=tuple(differences(a, b)),
-        unpaired=tuple(
-            f.name for v in (a.variant, b.variant) for f in v.figures if f.name not in lines
-        ),
+        unpaired=tuple(f.name for s in (a, b) for f in s.variant.figures if f.name not in lines),
         line=line,
         flips=tuple(sorted(_flips(line, a, b, common), key=lambda f: f.a - f.b)),
     )
 
 
-def _beside(
-    a: Side, b: Side, lines: Sequence[str], primary: str, common: Sequence[Labelled], seed: int
-) -> Evaluation:
-    """One evaluation of the common questions, in which both sides are models."""
-    both = tuple(_restricted(s, name, lines, common) for s, name in ((a, "A"), (b, "B")))
-    e = b.evaluation
-    joint = Evaluation(
-        data="A and B",
-        n=len(common),
-        primary=primary,
-        kind=e.kind,
-        task=e.task,
-        questions=tuple(common),
-        variants=both,
-    )
-    return compared([joint], seed)[0]
-
-
-def _restricted(side: Side, name: str, lines: Sequence[str], common: Sequence[Labelled]) -> Variant:
+def _restricted(side: Side, name: str, lines: Sequence[str], joint: Evaluation) -> Variant:
     """A side's figures on the common questions alone; both count as drawn in one way."""
-    clusters = clusters_of(common)
     figures = []
     for line in lines:
-        own = _scores(side, line)
-        scores = tuple(own[q.id] for q in common)
-        figure = _figure(side, line)
-        interval = accuracy(scores, clusters)
-        figures.append(msgspec.structs.replace(figure, scores=scores, accuracy=interval))
+        own = side.scores(line)
+        scores = tuple(own[q.id] for q in joint.questions)
+        interval = score_interval(scores, joint.groups)
+        figures.append(msgspec.structs.replace(side.figure(line), scores=scores, accuracy=interval))
     drawn = {"temperature": 0.0, "seed": 0, "main": True, "curve": ()}
     return msgspec.structs.replace(
         side.variant, name=name, model=name, figures=tuple(figures), **drawn
     )
-
-
-def _common_lines(a: Side, b: Side) -> list[str]:
-    lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
-    if not lines:
-        raise LmsiError(
-            f"{a.name} and {b.name} have no line in common: "
-            f"{_figure_names(a.variant)}; {_figure_names(b.variant)}",
-            hint="evaluate both with the same --modes and --paths",
-        )
-    return lines
 
 
 def differences(a: Side, b: Side) -> Iterator[Difference]:
@@ -194,14 +196,16 @@ def _plain(value: Any) -> str:  # noqa: ANN401 - any setting
     return UNKNOWN if value in (None, "") else str(value)
 
 
-def _figure_names(variant: Variant) -> str:
-    return ", ".join(f.name for f in variant.figures) or NONE
-
-
 def _common(a: Side, b: Side, intersect: bool) -> list[Labelled]:
     """The questions that both answered, in the order of A."""
     theirs = {q.id: q for q in b.evaluation.questions}
-    common = [q for q in a.evaluation.questions if q.id in theirs and _same(q, theirs[q.id])]
+    common = [
+        q
+        for q in a.evaluation.questions
+        if (other := theirs.get(q.id)) is not None
+        and same_words(q.question) == same_words(other.question)
+        and q.gold == other.gold
+    ]
     odd = {*a.evaluation.gold, *b.evaluation.gold} - {q.id for q in common}
     if not common:
         raise LmsiError(
@@ -220,24 +224,9 @@ def _common(a: Side, b: Side, intersect: bool) -> list[Labelled]:
     return common
 
 
-def _same(one: Labelled, other: Labelled) -> bool:
-    return same_words(one.question) == same_words(other.question) and one.gold == other.gold
-
-
-def _scores(side: Side, line: str) -> dict[str, float]:
-    figure = _figure(side, line)
-    return dict(zip(side.evaluation.gold, figure.scores, strict=True))
-
-
-def _figure(side: Side, line: str) -> Figure:
-    found = side.variant.figure(line)
-    assert found is not None  # the lines are those of both
-    return found
-
-
 def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[Flip]:
-    one, two = _scores(a, line), _scores(b, line)
-    texts_a, texts_b = _texts(a, line), _texts(b, line)
+    one, two = a.scores(line), b.scores(line)
+    texts_a, texts_b = a.texts(line), b.texts(line)
     for q in common:
         if one[q.id] != two[q.id]:
             yield Flip(
@@ -249,17 +238,6 @@ def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[
             )
 
 
-def _texts(side: Side, line: str) -> Mapping[str, list[Answer]]:
-    """The answers behind a line, by question; more of them may be in the file than were asked."""
-    mode = _figure(side, line).mode
-    paths = int(side.evaluation.settings.get("paths", 0)) if mode == "sc" else 1
-    found: dict[str, list[Answer]] = {}
-    for x in sorted(side.answers, key=lambda x: x.path):
-        if x.mode == mode and (x.path < paths or not paths):
-            found.setdefault(x.question_id, []).append(x)
-    return found
-
-
 def opposed_parts(o: Opposed, texts: bool) -> list[Sheet | str]:
     """The comparison as it is shown: what differs, the figures, the flips.
 
@@ -267,54 +245,47 @@ def opposed_parts(o: Opposed, texts: bool) -> list[Sheet | str]:
         o: The comparison.
         texts: Show the texts of the questions that flipped; else their ids.
     """
-    figures = (accuracy_sheet(o.evaluation), cost_sheet(o.evaluation))
-    parts: list[Sheet | str] = [f"A  {o.a}", f"B  {o.b}", "", *_differing(o), "", *figures, ""]
+    parts: list[Sheet | str] = [f"A  {o.a}", f"B  {o.b}", "", _differing(o), ""]
+    parts += [accuracy_sheet(o.evaluation), cost_sheet(o.evaluation), ""]
     if o.left_out:
         parts.append(f"left out, since only one of them has them: {o.left_out} questions")
     if o.unpaired:
         parts.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
     up = [f for f in o.flips if f.b > f.a]
     down = [f for f in o.flips if f.b < f.a]
-    parts.append(
-        f"{o.line}, of {o.evaluation.n} questions: better in B {len(up)}, worse {len(down)}"
-    )
-    both = (("better", up), ("worse", down))
-    if texts:
-        return parts + [part for word, own in both for f in own for part in _texts_of(word, f)]
-    named = [_named(word, own) for word, own in both if own]
-    return [*parts, *named, *(["--show flips shows their texts"] if named else [])]
+    n = o.evaluation.n
+    parts.append(f"{o.line}, of {n} questions: better in B {len(up)}, worse {len(down)}")
+    for word, flips in (("better", up), ("worse", down)):
+        if texts:
+            parts += [part for f in flips for part in _texts_of(word, f)]
+        elif flips:
+            more = f" and {len(flips) - FLIPS} more" if len(flips) > FLIPS else ""
+            parts.append(f"  {word}: {', '.join(f.question.id for f in flips[:FLIPS])}{more}")
+    if o.flips and not texts:
+        parts.append("--show flips shows their texts")
+    return parts
 
 
-def _differing(o: Opposed) -> Iterator[Sheet | str]:
+def _differing(o: Opposed) -> Sheet | str:
     if not o.differences:
-        yield "no setting differs"
-        return
+        return "no setting differs"
     rows = tuple((d.name, d.a, d.b) for d in o.differences)
     tokenizers = [d for d in o.differences if d.name == "tokenizer" and UNKNOWN not in (d.a, d.b)]
     note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
-    yield Sheet(title="what differs", columns=("", "A", "B"), rows=rows, note=note)
-
-
-def _named(word: str, flips: Sequence[Flip]) -> str:
-    ids = [f.question.id for f in flips]
-    more = f" and {len(ids) - FLIPS} more" if len(ids) > FLIPS else ""
-    return f"  {word}: {', '.join(ids[:FLIPS])}{more}"
+    return Sheet(title="what differs", columns=("", "A", "B"), rows=rows, note=note)
 
 
 def _texts_of(word: str, f: Flip) -> Iterator[str]:
+    """The question, and each side's text; of several the ballots and the winner's first text."""
     yield f"\n{word} in B: {f.question.id}, right is {f.question.gold}"
     yield f.question.question
     for name, value, texts in (("A", f.a, f.texts_a), ("B", f.b, f.texts_b)):
         mark = "right" if value == 1 else "wrong" if value == 0 else f"{value:.2f} right"
-        yield f"{name} {mark}{_said(texts)}"
-
-
-def _said(texts: Sequence[Answer]) -> str:
-    """A text; of several the ballots and the first text of the winner."""
-    if not texts:
-        return "; the texts are no longer there"
-    ballots = Counter(t.predicted_answer or "none" for t in texts)
-    most = ballots.most_common(1)[0][0]
-    first = next(t for t in texts if (t.predicted_answer or "none") == most)
-    counts = ", ".join(f"{a} {n} times" for a, n in ballots.most_common())
-    return f", {counts if len(texts) > 1 else most}:\n  {first.text.strip()}"
+        ballots = Counter(t.predicted_answer or "none" for t in texts).most_common()
+        if not ballots:
+            yield f"{name} {mark}; the texts are no longer there"
+            continue
+        most = ballots[0][0]
+        first = next(t for t in texts if (t.predicted_answer or "none") == most)
+        counts = ", ".join(f"{a} {n} times" for a, n in ballots)
+        yield f"{name} {mark}, {counts if len(texts) > 1 else most}:\n  {first.text.strip()}"

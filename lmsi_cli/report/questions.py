@@ -12,14 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from lmsi_cli.answers import extract, extract_second
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record, Vote
-from lmsi_cli.report.comparison import score
 from lmsi_cli.report.grading import GREEDY_NAMES
-from lmsi_cli.report.results import Answer, Evaluation, Exam, Labelled
+from lmsi_cli.report.results import Answer, Evaluation, Labelled
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.voting.ballots import is_refuted
 
@@ -71,12 +68,6 @@ class ShownPath(Record, frozen=True, kw_only=True):
     end: int | None
 
 
-def located(path: Path, question: Question, task: Task) -> ShownPath:
-    """A path with the place of its answer."""
-    start, end = locate(path.text, path.predicted_answer, question, task)
-    return ShownPath(path=path, start=start, end=end)
-
-
 def locate(
     text: str, answer: str | None, question: Question, task: Task
 ) -> tuple[int | None, int | None]:
@@ -104,23 +95,23 @@ def run_question(
         vote: None before `lmsi vote`.
         task: Tells how answers are read.
     """
-    view = QuestionView(
+    shown = []
+    for p in paths:
+        start, end = locate(p.text, p.predicted_answer, question, task)
+        kept = vote is not None and p.path in vote.kept
+        line = path_line(p, vote)
+        shown.append(PathView(line=line, text=p.text, start=start, end=end, kept=kept))
+    ballots = sorted(vote.ballots.items(), key=lambda b: -b[1]) if vote else ()
+    return QuestionView(
         id=question.id,
         question=question.question,
         family=question.family,
-        line=f"{len(paths)} paths, no vote yet",
-        kinds=("no vote yet",),
-        paths=tuple(_path(p, question, task, vote) for p in paths),
-    )
-    if vote is None:
-        return view
-    return msgspec.structs.replace(
-        view,
-        line=vote_line(vote),
-        kinds=tuple(_kinds(vote)),
-        winner=vote.predicted_answer,
-        share=vote.share,
-        ballots=tuple(sorted(vote.ballots.items(), key=lambda b: -b[1])),
+        line=vote_line(vote) if vote else f"{len(paths)} paths, no vote yet",
+        kinds=tuple(_kinds(vote)) if vote else ("no vote yet",),
+        winner=vote.predicted_answer if vote else None,
+        share=vote.share if vote else 0.0,
+        ballots=tuple(ballots),
+        paths=tuple(shown),
     )
 
 
@@ -155,88 +146,76 @@ def _kinds(vote: Vote) -> Iterator[str]:
         yield "stopped early"
 
 
-def _path(path: Path, question: Question, task: Task, vote: Vote | None) -> PathView:
-    start, end = locate(path.text, path.predicted_answer, question, task)
-    kept = vote is not None and path.path in vote.kept
-    line = path_line(path, vote)
-    return PathView(line=line, text=path.text, start=start, end=end, kept=kept)
-
-
-def exam_set(exam: Exam, task: Task, most: int) -> QuestionSet:
+def exam_set(
+    e: Evaluation, answers: Mapping[str, Sequence[Answer]], task: Task, most: int
+) -> QuestionSet:
     """The questions of an evaluation, to be browsed; the flips first if not all are taken.
 
     Args:
-        exam: With its answers; without any there is nothing to browse.
+        e: The evaluation.
+        answers: Of each model; without any there is nothing to browse.
         task: Tells where answers stand.
         most: How many questions; 0: all.
     """
-    e = exam.evaluation
-    if not any(exam.answers.values()):
+    if not any(answers.values()):
         return QuestionSet(e.data, "exam", [])
     chosen = list(zip(e.questions, kinds_of(e), strict=True))
     if most and len(chosen) > most:
         chosen = sorted(chosen, key=lambda a: a[1] not in (GAINED, LOST))[:most]
-    by_question = {model: _grouped(answers) for model, answers in exam.answers.items()}
-    views = [_examined(q, kind, by_question, task) for q, kind in chosen]
+    by_question: dict[str, dict[str, list[Answer]]] = {}
+    for model, given in answers.items():
+        for a in given:
+            by_question.setdefault(a.question_id, {}).setdefault(model, []).append(a)
+    views = [
+        _examined(q, kind, {m: by_question.get(q.id, {}).get(m, []) for m in answers}, task)
+        for q, kind in chosen
+    ]
     return QuestionSet(f"{e.data}, evaluated", "exam", views)
 
 
 def kinds_of(e: Evaluation) -> list[str]:
     """What became of each question on the line that decides, from the base to the last model."""
-    rows = [score([v], e.primary) for v in e.mains]
-    known = [r for r in rows if r is not None]
-    if len(known) < 2:
-        return [RIGHT if s > HALF else WRONG for s in known[0]] if known else ["asked"] * e.n
-    return [_kind(a, b) for a, b in zip(known[0], known[-1], strict=True)]
-
-
-def _kind(before: float, after: float) -> str:
-    if before != after:
-        return GAINED if after > before else LOST
-    return BOTH if after > HALF else NEITHER
-
-
-def _grouped(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
-    found: dict[str, list[Answer]] = {}
-    for a in answers:
-        found.setdefault(a.question_id, []).append(a)
-    return found
+    known = [f.scores for v in e.mains if (f := v.figure(e.primary)) is not None]
+    if not known:
+        return ["asked"] * e.n
+    if len(known) == 1:
+        return [RIGHT if s > HALF else WRONG for s in known[0]]
+    kinds = []
+    for before, after in zip(known[0], known[-1], strict=True):
+        same = BOTH if after > HALF else NEITHER
+        kinds.append(same if before == after else GAINED if after > before else LOST)
+    return kinds
 
 
 def _examined(
-    q: Labelled, kind: str, models: Mapping[str, Mapping[str, list[Answer]]], task: Task
+    q: Labelled, kind: str, own: Mapping[str, Sequence[Answer]], task: Task
 ) -> QuestionView:
-    own = {model: answers.get(q.id, []) for model, answers in models.items()}
-    sampled = [a.predicted_answer for a in next(iter(own.values()), []) if a.mode == "sc"]
-    ballots = Counter(v for v in sampled if v is not None).most_common()
+    """One question with each model's answers to it."""
+    first, *_ = [*own.values(), []]
+    ballots = Counter(
+        a.predicted_answer for a in first if a.mode == "sc" and a.predicted_answer is not None
+    ).most_common()
     question = Question(id=q.id, question=q.question, family=q.family)
-    firsts = ", ".join(f"{m} {_first(a)}" for m, a in own.items())
+    firsts, paths = [], []
+    for model, answers in own.items():
+        # its single answer: the greedy one, or its first path
+        best = sorted(answers, key=lambda a: (a.mode in ("sc", "direct"), a.path))
+        said = (best[0].predicted_answer or "no answer") if best else "not asked"
+        firsts.append(f"{model} {said}")
+        for a in answers:
+            way = GREEDY_NAMES.get(a.mode, f"path {a.path}")
+            start, end = locate(a.text, a.predicted_answer, question, task)
+            mark = RIGHT if a.correct else WRONG
+            line = f"{model}, {way}: {a.predicted_answer or 'no answer'}, {mark}"
+            paths.append(PathView(line=line, text=a.text, start=start, end=end, kept=a.correct))
     return QuestionView(
         id=q.id,
         question=q.question,
         family=q.family,
-        line=f"{kind}; right answer {q.gold}; {firsts}",
+        line=f"{kind}; right answer {q.gold}; {', '.join(firsts)}",
         kinds=(kind,),
         winner=q.gold,
         share=ballots[0][1] / sum(n for _, n in ballots) if ballots else 0.0,
         ballots=tuple(ballots),
-        paths=tuple(_answers(own, question, task)),
+        paths=tuple(paths),
     )
-
-
-def _first(answers: Sequence[Answer]) -> str:
-    """The single answer of a model: greedy, or its first path."""
-    best = sorted(answers, key=lambda a: (a.mode in ("sc", "direct"), a.path))
-    return (best[0].predicted_answer or "no answer") if best else "not asked"
-
-
-def _answers(
-    own: Mapping[str, Sequence[Answer]], question: Question, task: Task
-) -> Iterator[PathView]:
-    for model, answers in own.items():
-        for a in answers:
-            way = GREEDY_NAMES.get(a.mode, f"path {a.path}")
-            mark = RIGHT if a.correct else WRONG
-            start, end = locate(a.text, a.predicted_answer, question, task)
-            line = f"{model}, {way}: {a.predicted_answer or 'no answer'}, {mark}"
-            yield PathView(line=line, text=a.text, start=start, end=end, kept=a.correct)

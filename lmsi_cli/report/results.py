@@ -24,9 +24,9 @@ statistics but their records. Shortened, with one question and the base alone:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -255,7 +255,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     kind: str
     task: str
     questions: tuple[Labelled, ...]
-    variants: tuple[Variant, ...]
+    variants: tuple[Variant, ...] = ()
     pairs: tuple[Pair, ...] = ()
     replicated: tuple[Replicated, ...] = ()
     strata: tuple[Stratum, ...] = ()
@@ -281,7 +281,9 @@ class Evaluation(Record, frozen=True, kw_only=True):
     @property
     def groups(self) -> list[str] | None:
         """Each question's cluster; one without is its own. None where no question has any."""
-        return clusters_of(self.questions)
+        if not any(q.group for q in self.questions):
+            return None
+        return [f"group {q.group}" if q.group else f"question {q.id}" for q in self.questions]
 
     def of_model(self, model: str) -> Iterator[Variant]:
         """All temperatures and seeds of a model."""
@@ -290,20 +292,6 @@ class Evaluation(Record, frozen=True, kw_only=True):
     def pair(self, line: str, after: str) -> Pair | None:
         """The change of a line from the base to a model; at the first temperature if several."""
         return next((p for p in self.pairs if (p.line, p.after) == (line, after)), None)
-
-
-def clusters_of(questions: Sequence[Labelled]) -> list[str] | None:
-    """Each question's cluster; None where no question has any."""
-    if not any(q.group for q in questions):
-        return None
-    return [f"group {q.group}" if q.group else f"question {q.id}" for q in questions]
-
-
-class Exam(NamedTuple):
-    """One data set: its newest evaluation, and the answers of each model."""
-
-    evaluation: Evaluation
-    answers: dict[str, list[Answer]]
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -329,7 +317,7 @@ def answers_of(variant: Variant, folder: Path) -> list[Answer]:
     return [a for f in files if f.exists() for a in read_records(f, Answer)]
 
 
-def exams_of(run: RunDir) -> list[Exam]:
+def newest_evaluations(run: RunDir) -> list[Evaluation]:
     """The newest evaluation of each data set; those with a comparison first.
 
     Raises:
@@ -337,5 +325,4 @@ def exams_of(run: RunDir) -> list[Exam]:
     """
     files = sorted(run.eval_dir.glob(f"*{RESULT}"), key=lambda f: (f.stat().st_mtime, f.name))
     newest = {e.data: e for e in map(read_evaluation, files)}
-    found = sorted(newest.values(), key=lambda e: not e.pairs)
-    return [Exam(e, {v.model: answers_of(v, run.eval_dir) for v in e.mains}) for e in found]
+    return sorted(newest.values(), key=lambda e: not e.pairs)

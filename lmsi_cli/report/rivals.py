@@ -11,7 +11,8 @@ its own votes stays behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import msgspec
@@ -20,10 +21,11 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Interval, Paired, Record
 from lmsi_cli.report.digest import Section, Sheet
 from lmsi_cli.report.formats import CLEAR, p_words, points, size, with_interval
-from lmsi_cli.report.results import Figure, Rivalry, Rung
+from lmsi_cli.report.results import Evaluation, Figure, Rivalry, Rung
 from lmsi_cli.stats import Groups, curve_ks, holm, majority_at_k, mean_interval, paired
 
 MARGIN = 0.05  # of all questions: what an answer may be worse by and still count as as good
+OWN_STUDENT = "student on its own votes"
 
 
 def rivalry(
@@ -49,32 +51,11 @@ def rivalry(
         seed: Of the bootstrap.
         groups: The cluster of each question.
     """
-    rungs = _rungs(single, path, values, gold, seed, groups)
-    found = Rivalry(
-        accuracy=mean_interval(single.scores, groups),
-        tokens=single.tokens,
-        seconds=single.seconds,
-        rungs=rungs,
-        votes=_climb(rungs, [r.change.low > -MARGIN for r in rungs]),
-        beaten=_climb(rungs, [r.p_value < CLEAR and r.change.difference > 0 for r in rungs]),
-        within=_climb(rungs, [r.p_value >= CLEAR or r.change.difference >= 0 for r in rungs]),
-        sentence="",
-    )
-    return msgspec.structs.replace(found, sentence=_sentence(found))
-
-
-def _rungs(
-    single: Figure,
-    path: Figure,
-    values: Sequence[Sequence[str | None]],
-    gold: Sequence[str],
-    seed: int,
-    groups: Groups,
-) -> tuple[Rung, ...]:
     ks = curve_ks(min(map(len, values)))
-    scores = [[majority_at_k(v, g, k) for v, g in zip(values, gold, strict=True)] for k in ks]
-    changes = [paired(s, single.scores, seed, groups) for s in scores]
-    return tuple(
+    votes = [[majority_at_k(v, g, k) for v, g in zip(values, gold, strict=True)] for k in ks]
+    changes = [paired(s, single.scores, seed, groups) for s in votes]
+    adjusted = holm([c.p_value for c in changes])
+    rungs = tuple(
         Rung(
             k=k,
             accuracy=mean_interval(s, groups),
@@ -83,23 +64,40 @@ def _rungs(
             change=c,
             p_value=p,
         )
-        for k, s, c, p in zip(ks, scores, changes, holm([c.p_value for c in changes]), strict=True)
+        for k, s, c, p in zip(ks, votes, changes, adjusted, strict=True)
     )
+    found = Rivalry(
+        accuracy=mean_interval(single.scores, groups),
+        tokens=single.tokens,
+        seconds=single.seconds,
+        rungs=rungs,
+        votes=_climb(rungs, lambda r: r.change.low > -MARGIN),
+        beaten=_climb(rungs, lambda r: r.p_value < CLEAR and r.change.difference > 0),
+        within=_climb(rungs, lambda r: r.p_value >= CLEAR or r.change.difference >= 0),
+        sentence="",
+    )
+    return msgspec.structs.replace(found, sentence=_sentence(found))
 
 
-def _climb(rungs: Sequence[Rung], holds: Sequence[bool]) -> int:
-    """The last k up to which something holds for every k."""
-    last = 0
-    for rung, held in zip(rungs, holds, strict=True):
-        if not held:
-            break
-        last = rung.k
-    return last
+def _climb(rungs: Sequence[Rung], holds: Callable[[Rung], bool]) -> int:
+    """The last k up to which something holds for every k; 0 if not even for the first."""
+    return max((r.k for r in takewhile(holds, rungs)), default=0)
 
 
 def _sentence(r: Rivalry) -> str:
+    first = r.rungs[0]
+    figures = f"{points(first.change)}, p {p_words(first.p_value)}"
+    if r.votes == 0 and r.within == 0:
+        return (
+            f"The adapter's single answer is not as good as one sampled path of the base: "
+            f"{figures}; it replaces no votes."
+        )
     if r.votes == 0:
-        return _no_votes(r)
+        return (
+            f"{first.change.n} questions are too few to tell whether the adapter's single answer "
+            f"is as good as one sampled path of the base or more than {100 * MARGIN:.0f} points "
+            f"worse: {figures}."
+        )
     best = max(r.rungs, key=lambda x: x.accuracy.value)
     at = next(x for x in r.rungs if x.k == r.votes)
     span = f" (it clearly beats {r.beaten}; up to {r.within} are not clearly better)"
@@ -114,22 +112,6 @@ def _sentence(r: Rivalry) -> str:
     return sentence
 
 
-def _no_votes(r: Rivalry) -> str:
-    """Clearly worse than one path, or too few questions to tell."""
-    first = r.rungs[0]
-    figures = f"{points(first.change)}, p {p_words(first.p_value)}"
-    if r.within == 0:
-        return (
-            f"The adapter's single answer is not as good as one sampled path of the base: "
-            f"{figures}; it replaces no votes."
-        )
-    return (
-        f"{first.change.n} questions are too few to tell whether the adapter's single answer is "
-        f"as good as one sampled path of the base or more than {100 * MARGIN:.0f} points worse: "
-        f"{figures}."
-    )
-
-
 def _votes(k: int) -> str:
     return "1 vote" if k == 1 else f"{k} votes"
 
@@ -142,47 +124,20 @@ def _part(own: float, other: float) -> str:
     return f"1/{1 / ratio:.0f}" if 0 < ratio < 2 / 3 else f"{ratio:.1f} times"
 
 
-def same_questions(sets: Mapping[str, Mapping[str, object]]) -> None:
-    """Refuse to compare what was not asked the same."""
-    (first, questions), *others = sets.items()
-    for name, other in others:
-        if other.keys() != questions.keys():
-            odd = sorted(other.keys() ^ questions.keys())
-            raise LmsiError(
-                f"{first} and {name} answered different questions: {len(odd)} are only in one of "
-                f"them, such as {odd[0]}",
-                "evaluate all of them on the same file",
-            )
-
-
 class Contestant(NamedTuple):
-    """One model in one mode: scores by question id, size, and cost per question."""
+    """One model in one mode: an evaluation, and its line there."""
 
-    scores: Mapping[str, float]
-    size: int  # bytes of the model's weights, without an adapter's
-    tokens: float
-    seconds: float
-    parameters: int = 0
+    evaluation: Evaluation
+    figure: Figure
 
-
-class Contestants(NamedTuple):
-    """The four, and the student trained on its own votes; the trained teacher may be missing.
-
-    Without it ``Distillation.sentence`` draws no conclusion.
-    """
-
-    teacher: Contestant
-    trained_teacher: Contestant | None
-    student: Contestant
-    trained_student: Contestant
-    own_student: Contestant | None = None
-
-
-LABELS = {"own_student": "student on its own votes"}  # else the field's name
+    @property
+    def scores(self) -> dict[str, float]:
+        """By question id, 0 to 1."""
+        return dict(zip(self.evaluation.gold, self.figure.scores, strict=True))
 
 
 class Row(Record, frozen=True, kw_only=True):
-    """One line: accuracy, size in bytes and in parameters, and cost per question."""
+    """One line: accuracy, size in bytes without an adapter's, parameters, cost per question."""
 
     name: str
     accuracy: Interval
@@ -205,36 +160,43 @@ class Distillation(Record, frozen=True, kw_only=True):
     sentence: str
 
 
-def distillation(who: Contestants, mode: str, seed: int = 0, groups: Groups = None) -> Distillation:
-    """Build the table from four evaluations of the same questions in the same mode.
+def distillation(who: Mapping[str, Contestant], mode: str, seed: int = 0) -> Distillation:
+    """Build the table from evaluations of the same questions in the same mode.
 
     Args:
-        who: The contestants.
+        who: ``teacher``, ``student`` and ``trained student``; and ``trained teacher``, without
+            which no conclusion is drawn, and ``student on its own votes`` where there are such.
         mode: What the answers are, for the title: "CoT greedy".
         seed: Of the bootstrap.
-        groups: The cluster of each question, in the order of the teacher's scores.
 
     Raises:
         LmsiError: The questions differ.
     """
-    named = {
-        LABELS.get(name, name.replace("_", " ")): c
-        for name, c in who._asdict().items()
-        if c is not None
-    }
-    same_questions({name: c.scores for name, c in named.items()})
-    order = list(who.teacher.scores)
-    scores = {name: [c.scores[q] for q in order] for name, c in named.items()}
-    last = scores["trained student"]
-    over = {n: paired(s, last, seed, groups) for n, s in scores.items() if s is not last}
-    trained, own = over.get("trained teacher"), over.get(LABELS["own_student"])
-    return Distillation(
-        mode=mode,
-        n=len(order),
-        rows=tuple(_row(name, c, scores[name], groups) for name, c in named.items()),
-        over=over,
-        sentence=_lesson(over["teacher"], trained) + _beside(own),
-    )
+    order, groups = who["teacher"].scores, who["teacher"].evaluation.groups
+    rows, scores = [], {}
+    for name, c in who.items():
+        if odd := sorted(c.scores.keys() ^ order.keys()):
+            raise LmsiError(
+                f"teacher and {name} answered different questions: {len(odd)} are only in one of "
+                f"them, such as {odd[0]}",
+                "evaluate all of them on the same file",
+            )
+        scores[name] = [c.scores[q] for q in order]
+        row = Row(
+            name=name,
+            accuracy=mean_interval(scores[name], groups),
+            size=int(c.evaluation.source.get("bytes") or 0),
+            tokens=c.figure.tokens,
+            seconds=c.figure.seconds,
+            parameters=int(c.evaluation.source.get("parameters") or 0),
+        )
+        rows.append(row)
+    last = scores.pop("trained student")
+    over = {name: paired(s, last, seed, groups) for name, s in scores.items()}
+    sentence = _lesson(over["teacher"], over.get("trained teacher"))
+    if (own := over.get(OWN_STUDENT)) is not None:  # whether a teacher was worth having
+        sentence += f" It {_against(own)} the student that learned from its own votes."
+    return Distillation(mode=mode, n=len(order), rows=tuple(rows), over=over, sentence=sentence)
 
 
 def distillation_section(d: Distillation) -> Section:
@@ -256,17 +218,6 @@ def distillation_section(d: Distillation) -> Section:
     return Section(key="distillation", title="Distillation", lines=(d.sentence,), sheets=(sheet,))
 
 
-def _row(name: str, c: Contestant, scores: list[float], groups: Groups) -> Row:
-    return Row(
-        name=name,
-        accuracy=mean_interval(scores, groups),
-        size=c.size,
-        tokens=c.tokens,
-        seconds=c.seconds,
-        parameters=c.parameters,
-    )
-
-
 def _lesson(over: Paired, trained: Paired | None) -> str:
     sentence = f"The trained student {_against(over)} the teacher that it learned from"
     if trained is None:
@@ -280,13 +231,6 @@ def _lesson(over: Paired, trained: Paired | None) -> str:
     if _clear(over) > 0:
         return f"{sentence}: it passed an untrained teacher, which is no victory over the teacher."
     return f"{sentence}: what it has learned is the teacher's, in a smaller size."
-
-
-def _beside(own: Paired | None) -> str:
-    """Whether a teacher was worth having."""
-    if own is None:
-        return ""
-    return f" It {_against(own)} the student that learned from its own votes."
 
 
 def _clear(c: Paired) -> int:

@@ -14,7 +14,7 @@ from lmsi_cli.report.comparison import holm_corrected, pairs_between
 from lmsi_cli.report.digest import Chart, Section, Sheet, curve
 from lmsi_cli.report.evaluation import changes_sheet
 from lmsi_cli.report.results import Evaluation, Pair
-from lmsi_cli.rounds.records import By, Figures, Round, Rounds
+from lmsi_cli.rounds.records import By, Rounds
 
 HOW: dict[By, str] = {
     "probe": "by the probe",
@@ -31,19 +31,19 @@ def round_changes(e: Evaluation) -> list[Pair]:
     """Every round against the base and the round before, corrected over all of them (Holm).
 
     Args:
-        e: With the base and the rounds' adapters as its models, in order.
+        e: With the base and the rounds' adapters as its models, in order. Of several temperatures
+            the first one counts.
     """
-    lines = [f.name for v in e.mains for f in v.figures]
-    return holm_corrected(sorted(_changes(e), key=lambda p: lines.index(p.line)))
-
-
-def _changes(e: Evaluation) -> Iterator[Pair]:
-    """Every model against the base and the one before, at the first temperature."""
     models = [v.model for v in e.mains]
-    for place, after in enumerate(models[1:], 1):
-        for before in dict.fromkeys((models[0], models[place - 1])):
-            pairs = pairs_between(e, before, after)
-            yield from (p for p in pairs if p.temperature in (None, e.mains[0].temperature))
+    lines = [f.name for v in e.mains for f in v.figures]
+    found = [
+        p
+        for place, after in enumerate(models[1:], 1)
+        for before in dict.fromkeys((models[0], models[place - 1]))
+        for p in pairs_between(e, before, after)
+        if p.temperature in (None, e.mains[0].temperature)
+    ]
+    return holm_corrected(sorted(found, key=lambda p: lines.index(p.line)))
 
 
 def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
@@ -53,7 +53,7 @@ def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
         rounds: Of the run.
         measured: One per data set that base and rounds were measured on.
     """
-    sheets = [_courses(rounds), *_checkups(rounds)]
+    sheets = [_courses(rounds), _checkups(rounds)]
     for e in measured:
         title = f"{e.data}: changes against the base and the round before, paired by question"
         sheets.append(changes_sheet(title, round_changes(e)))
@@ -91,48 +91,43 @@ def _lines(rounds: Rounds) -> Iterator[str]:
 
 
 def _courses(rounds: Rounds) -> Sheet:
-    rows = [
-        (
-            f"{r.number}{' *' if rounds.best and rounds.best.number == r.number else ''}",
-            r.folder,
-            f"{r.temperature:g}",
-            _who(r.drawn_by),
-            r.verdict,
-            f"{r.kept_paths:,} of {r.kept_questions:,} questions",
-            f"{r.mean_share:.2f}",
-            *_training(r),
+    best, rows = rounds.best, []
+    for r in rounds.rounds:
+        trained = ("not trained", "")
+        if r.first_loss is not None and r.final_loss is not None:
+            trained = (_who(r.started_from), f"{r.first_loss:.3f} to {r.final_loss:.3f}")
+        rows.append(
+            (
+                f"{r.number} *" if best and best.number == r.number else f"{r.number}",
+                r.folder,
+                f"{r.temperature:g}",
+                _who(r.drawn_by),
+                r.verdict,
+                f"{r.kept_paths:,} of {r.kept_questions:,} questions",
+                f"{r.mean_share:.2f}",
+                *trained,
+            )
         )
-        for r in rounds.rounds
-    ]
     columns = ("round", "folder", "T", "drawn by", "verdict", "kept paths", "share", "trained from",
                "loss")  # fmt: skip
     return Sheet(title="What each round did; * is kept", columns=columns, rows=tuple(rows))
-
-
-def _training(r: Round) -> tuple[str, str]:
-    if r.first_loss is None or r.final_loss is None:
-        return ("not trained", "")
-    return (_who(r.started_from), f"{r.first_loss:.3f} to {r.final_loss:.3f}")
 
 
 def _who(number: int) -> str:
     return f"round {number}" if number else "base"
 
 
-def _checkups(rounds: Rounds) -> Iterator[Sheet]:
+def _checkups(rounds: Rounds) -> Sheet:
     """What the gates and the choice saw, one model a row."""
-    found = [rounds.base, *(r.figures for r in rounds.rounds)]
-    rows = [_checkup(f) for f in found if f is not None]
-    what = {"probe": "right", "agreement": "as the first vote", "nothing": "as the first vote"}
-    columns = ("", what[rounds.by], "read", "commonest", "evenness")
+    rows = []
+    for f in (rounds.base, *(r.figures for r in rounds.rounds)):
+        if f is not None:
+            means = [f"{100 * fmean(p):.1f}%" if p else "" for p in (f.scores, f.parsed)]
+            rows.append((f.model, *means, f"{100 * f.commonest:.1f}%", f"{f.evenness:.2f}"))
+    what = "right" if rounds.by == "probe" else "as the first vote"
+    columns = ("", what, "read", "commonest", "evenness")
     title = f"Check-ups: the same {rounds.questions} questions to every round, no test set"
-    if rows:
-        yield Sheet(title=title, columns=columns, rows=tuple(rows))
-
-
-def _checkup(f: Figures) -> tuple[str, ...]:
-    means = [f"{100 * fmean(p):.1f}%" if p else "" for p in (f.scores, f.parsed)]
-    return (f.model, *means, f"{100 * f.commonest:.1f}%", f"{f.evenness:.2f}")
+    return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
 def _chart(e: Evaluation) -> Chart:

@@ -73,7 +73,7 @@ def vote_section(s: VoteSummary) -> Section:
         key="vote",
         title="The vote",
         lines=tuple(f"warning: {warning}" for warning in s.warnings),
-        sheets=(Sheet(title="vote", rows=tuple(_counts(s))), *_removed(s)),
+        sheets=(_counts(s), *([_removed(s)] if s.samples else [])),
         charts=(
             bars(
                 "agreement (share of the winner)",
@@ -85,32 +85,34 @@ def vote_section(s: VoteSummary) -> Section:
     )
 
 
-def _counts(s: VoteSummary) -> Iterator[tuple[str, str]]:
+def _counts(s: VoteSummary) -> Sheet:
     paths, questions = max(1, s.paths), max(1, s.questions)
-    yield "questions", f"{s.questions}"
-    yield "paths", f"{s.paths}"
-    yield "paths that voted", f"{s.parsed} ({percent(s.parsed / paths)})"
-    yield "truncated", f"{s.truncated}"
-    yield "refuted by their own arithmetic", f"{s.refuted}"
-    yield "ties", f"{s.ties}"
-    yield "mean share of the winner", f"{s.mean_share:.2f}"
-    yield "kept questions", f"{s.kept_questions} ({percent(s.kept_questions / questions)})"
-    yield "kept paths", f"{s.kept_paths} ({percent(s.kept_paths / paths)})"
-    yield "preference pairs", f"{s.pairs}"
+    rows = [
+        ("questions", f"{s.questions}"),
+        ("paths", f"{s.paths}"),
+        ("paths that voted", f"{s.parsed} ({percent(s.parsed / paths)})"),
+        ("truncated", f"{s.truncated}"),
+        ("refuted by their own arithmetic", f"{s.refuted}"),
+        ("ties", f"{s.ties}"),
+        ("mean share of the winner", f"{s.mean_share:.2f}"),
+        ("kept questions", f"{s.kept_questions} ({percent(s.kept_questions / questions)})"),
+        ("kept paths", f"{s.kept_paths} ({percent(s.kept_paths / paths)})"),
+        ("preference pairs", f"{s.pairs}"),
+    ]
     if s.stopped:
-        yield "stopped early", f"{s.stopped} questions; {INCOMPARABLE}"
+        rows.append(("stopped early", f"{s.stopped} questions; {INCOMPARABLE}"))
+    return Sheet(title="vote", rows=tuple(rows))
 
 
-def _removed(s: VoteSummary) -> Iterator[Sheet]:
+def _removed(s: VoteSummary) -> Sheet:
     """What each filter that removed anything removed, with the end of one such path."""
     rows = []
     for name, sample in s.samples.items():
         end = " ".join(sample.text.split())[-ENDING:]
         shown = f"{sample.question_id} path {sample.path}: \u2026{end}"
         rows.append((name, f"{s.removed[name]}", shown))
-    if rows:
-        title, columns = "removed, with one path of each", ("", "paths", "for example")
-        yield Sheet(title=title, columns=columns, rows=tuple(rows))
+    title, columns = "removed, with one path of each", ("", "paths", "for example")
+    return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
 def kept_line(s: VoteSummary) -> str:
@@ -154,39 +156,31 @@ def training_sheet(result: Mapping[str, Any]) -> Sheet:
         ("examples", f"{t['examples']} ({t['dropped_too_long']} too long, left out)"),
         ("steps", f"{t['steps']}"),
         ("loss", f"{t['first_loss']:.3f} to {t['final_loss']:.3f}"),
-        *_preferred(t),
-        *_validated(t),
+    ]
+    margin, accuracy = t.get("reward_margin"), t.get("reward_accuracy")
+    if margin is not None and accuracy is not None:  # training on pairs has drawn them apart
+        ahead = f"the chosen path ahead in {percent(accuracy)} of pairs"
+        rows.append(("reward margin", f"{margin:.2f}; {ahead}"))
+    if t.get("stopped"):
+        rows.append(("stopped", t["stopped"]))
+    if v := t.get("validation"):
+        losses = (
+            f"{v['base_loss']:.3f} before, {v['best_loss']:.3f} after step {v['best_step']}, "
+            f"taken; {v['last_loss']:.3f} at the end ({v['questions']} questions)"
+        )
+        rows.append(("held-out loss", losses))
+        rows.append(("from the base", f"{v['divergence']:.3f} nats a token"))
+    apart = (
+        f"{percent(p['adapted_gap'])} apart with the adapter, {percent(p['base_gap'])} without; "
+        f"tolerance {percent(p['tolerance'])}"
+    )
+    rows += [
         ("speed", f"{t['tokens_per_second']:,.0f} tokens/s in {t['dtype']}, {t['seconds']:.0f} s"),
         ("peak memory", f"{t['peak_rss_mib']} MiB{on_device}"),
         ("adapter acts", f"moves the logits by {percent(p['moved'])} on {p['prompts']} prompts"),
-        (
-            "llama.cpp agrees",
-            f"{percent(p['adapted_gap'])} apart with the adapter, {percent(p['base_gap'])} "
-            f"without; tolerance {percent(p['tolerance'])}",
-        ),
+        ("llama.cpp agrees", apart),
     ]
     return Sheet(title="train", rows=tuple(rows))
-
-
-def _preferred(t: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """How far training on pairs has drawn their sides apart."""
-    margin, accuracy = t.get("reward_margin"), t.get("reward_accuracy")
-    if margin is not None and accuracy is not None:
-        ahead = f"the chosen path ahead in {percent(accuracy)} of pairs"
-        yield "reward margin", f"{margin:.2f}; {ahead}"
-
-
-def _validated(t: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What held-out questions say of the adapter, and why training ended early, if it did."""
-    if t.get("stopped"):
-        yield "stopped", t["stopped"]
-    if v := t.get("validation"):
-        yield (
-            "held-out loss",
-            f"{v['base_loss']:.3f} before, {v['best_loss']:.3f} after step {v['best_step']}, "
-            f"taken; {v['last_loss']:.3f} at the end ({v['questions']} questions)",
-        )
-        yield "from the base", f"{v['divergence']:.3f} nats a token"
 
 
 def _loss(losses: Sequence[tuple[float, float]], others: Sequence[Series]) -> Iterator[Chart]:

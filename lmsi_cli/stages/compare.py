@@ -11,12 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.pairwise import Opposed, Side, opposed
 from lmsi_cli.report.results import Evaluation, answers_of, read_evaluation
-from lmsi_cli.report.rivals import Contestant, Contestants, Distillation, distillation
+from lmsi_cli.report.rivals import OWN_STUDENT, Contestant, Distillation, distillation
 from lmsi_cli.run_folder import RESULT, RunDir, teacher_of
 
 SAMPLED = ("temperature", "seed", "top_k", "top_p", "min_p")
@@ -44,8 +43,13 @@ def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = 
             no such line; the questions differ and ``intersect`` is off.
     """
     files = [find_result(place, data) for place in (a, b)]
-    same = files[0].samefile(files[1])
-    return opposed(_side(files[0], a, base=same), _side(files[1], b), line, intersect)
+    base = files[0].samefile(files[1])
+    sides = []
+    for place, file, number in zip((a, b), files, (0 if base else -1, -1), strict=True):
+        e = read_evaluation(file)
+        variant = e.mains[number]
+        sides.append(Side(str(place), e, variant, answers_of(variant, file.parent)))
+    return opposed(*sides, line, intersect)
 
 
 def distilled(
@@ -68,14 +72,22 @@ def distilled(
     line = line or other.primary
     _check_taught(one, teacher, student)
     _check_alike({str(teacher): one, str(student): other}, line)
-    who = Contestants(
-        teacher=_contestant(one, 0, line),
-        trained_teacher=_contestant(one, -1, line) if len(one.mains) > 1 else None,
-        student=_contestant(other, 0, line),
-        trained_student=_trained(other, student, line),
-        own_student=_self_taught(other, student, own, data, line) if own else None,
-    )
-    return distillation(who, line, groups=one.groups)
+    who = {"teacher": _contestant(one, 0, line)}
+    if len(one.mains) > 1:
+        who["trained teacher"] = _contestant(one, -1, line)
+    who["student"] = _contestant(other, 0, line)
+    who["trained student"] = _trained(other, student, line)
+    if own:
+        found = read_evaluation(find_result(own, data))
+        if found.source.get("sha256") != other.source.get("sha256"):
+            raise LmsiError(
+                f"{own}: measures {found.source.get('file')}, and the student of {student} is "
+                f"{other.source.get('file')}",
+                hint="--own takes a run of the student's own file",
+            )
+        _check_alike({str(student): other, str(own): found}, line)
+        who[OWN_STUDENT] = _trained(found, own, line)
+    return distillation(who, line)
 
 
 def _trained(e: Evaluation, place: Path, line: str) -> Contestant:
@@ -85,19 +97,6 @@ def _trained(e: Evaluation, place: Path, line: str) -> Contestant:
             hint=f"`lmsi eval {place}` after it was trained",
         )
     return _contestant(e, -1, line)
-
-
-def _self_taught(other: Evaluation, student: Path, own: Path, data: str, line: str) -> Contestant:
-    """The same model after it learned from its own paths."""
-    found = read_evaluation(find_result(own, data))
-    if found.source.get("sha256") != other.source.get("sha256"):
-        raise LmsiError(
-            f"{own}: measures {found.source.get('file')}, and the student of {student} is "
-            f"{other.source.get('file')}",
-            hint="--own takes a run of the student's own file",
-        )
-    _check_alike({str(student): other, str(own): found}, line)
-    return _trained(found, own, line)
 
 
 def _check_taught(one: Evaluation, teacher: Path, student: Path) -> None:
@@ -114,7 +113,12 @@ def _check_taught(one: Evaluation, teacher: Path, student: Path) -> None:
 def _check_alike(both: Mapping[str, Evaluation], line: str) -> None:
     """Refuse to set side by side what was asked in two ways."""
     (a, one), (b, other) = both.items()
-    ways = [{**_way(e, line), "task": e.task, "right answers": e.gold} for e in (one, other)]
+    ways = []
+    for e in (one, other):
+        figure = e.mains[0].figure(line)
+        names = WAYS[figure.mode] if figure else ()
+        own = {name: e.settings[name] for name in names if name in e.settings}
+        ways.append({**own, "task": e.task, "right answers": e.gold})
     same = one.gold.keys() == other.gold.keys()  # else the table says which questions differ
     for name in ways[0].keys() & ways[1].keys():
         if ways[0][name] != ways[1][name] and (same or name != "right answers"):
@@ -125,21 +129,12 @@ def _check_alike(both: Mapping[str, Evaluation], line: str) -> None:
             )
 
 
-def _way(e: Evaluation, line: str) -> dict[str, Any]:
-    """The settings that a line's answers depend on; empty for results of older versions."""
-    figure = e.mains[0].figure(line)
-    names = WAYS[figure.mode] if figure else ()
-    return {name: e.settings[name] for name in names if name in e.settings}
-
-
 def _contestant(e: Evaluation, which: int, line: str) -> Contestant:
     figure = e.mains[which].figure(line)
     if figure is None:
         lines = ", ".join(f.name for f in e.mains[which].figures)
         raise LmsiError(f"{e.data}: no line {line!r}", hint=f"--line; there are: {lines}")
-    scores = dict(zip((q.id for q in e.questions), figure.scores, strict=True))
-    size, parameters = (int(e.source.get(name) or 0) for name in ("bytes", "parameters"))
-    return Contestant(scores, size, figure.tokens, figure.seconds, parameters)
+    return Contestant(e, figure)
 
 
 def find_result(place: Path, data: str = "") -> Path:
@@ -164,9 +159,3 @@ def find_result(place: Path, data: str = "") -> Path:
     if name not in found:
         raise LmsiError(f"{place}: no evaluation on {name}", hint=f"there are: {names}")
     return max(found[name], key=lambda f: f.stat().st_mtime)
-
-
-def _side(file: Path, place: Path, base: bool = False) -> Side:
-    evaluation = read_evaluation(file)
-    variant = evaluation.mains[0 if base else -1]
-    return Side(str(place), evaluation, variant, answers_of(variant, file.parent))

@@ -233,7 +233,7 @@ def plans_of(wanted: Measurement) -> list[Plan]:
     """Reckon up every data set of an evaluation by a model file."""
     assert wanted.model is not None  # what a server takes only the server knows
     with LlamaEngine(wanted.model.path, wanted.settings) as engine:
-        return [plan(exam, len(wanted.variants), engine) for exam in wanted.exams]
+        return [plan(exam, len(wanted.candidates), engine) for exam in wanted.exams]
 
 
 def plan(exam: Exam, models: int, engine: LlamaEngine) -> Plan:

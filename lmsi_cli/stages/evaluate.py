@@ -18,17 +18,16 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli import records
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import OPENVINO, EngineConfig, EvalConfig, SamplingConfig, ServerConfig
-from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
-from lmsi_cli.engine.context_check import split_for, tell
+from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.context_check import TooLong, split_for, tell
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Marking, Model, Way, line_of
+from lmsi_cli.report.grading import Candidate, Way, graded, line_of
 from lmsi_cli.report.results import Answer, Evaluation, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
@@ -55,24 +54,15 @@ class Exam(NamedTuple):
         return self.questions[: self.config.limit or None]
 
 
-class Variant(NamedTuple):
-    """A model to examine; ``identity`` holds hashes of all that could change its answers."""
-
-    name: str
-    adapter: str | None
-    identity: dict[str, Any]
-    scale: float = 1.0
-
-
 def evaluate(
     exams: Sequence[Exam],
-    variants: Sequence[Variant],
+    candidates: Sequence[Candidate],
     engine: Engine,
     run: RunDir,
     progress: Progress,
     about: dict[str, Any] | None = None,
 ) -> list[Evaluation]:
-    """Answer every question with every variant; the others are compared with the first.
+    """Ask every candidate every question; the others are compared with the first.
 
     A question that does not fit the model's context is told, skipped, and counted as unanswered:
     leaving it out would make all models look better than they are on the set. Nothing is stored
@@ -81,7 +71,7 @@ def evaluate(
 
     Args:
         exams: The data sets.
-        variants: The models, the base first.
+        candidates: The base first.
         engine: The loaded base.
         run: Held by the caller (``locked``).
         progress: Is told of every answer.
@@ -93,12 +83,12 @@ def evaluate(
     gold = [gold_answers(exam.asked, exam.task) for exam in exams]
     results: list[Evaluation] = []
     for exam, right in zip(exams, gold, strict=True):
-        results.append(_examined(exam, right, variants, engine, run, progress))
+        results.append(_examined(exam, right, candidates, engine, run, progress))
         results = compared(
             [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seeds[0]
         )
         for done, result in zip(exams, results, strict=False):
-            file = run.eval_result(f"{done.name}-{_result_key(done, variants)}")
+            file = run.eval_result(f"{done.name}-{_result_key(done, candidates)}")
             write_atomic(file, msgspec.json.format(msgspec.json.encode(result)))
     return results
 
@@ -153,7 +143,7 @@ def _format(task: Task, mode: Mode) -> PromptFormat:
 def _examined(
     exam: Exam,
     gold: dict[str, str],
-    variants: Sequence[Variant],
+    candidates: Sequence[Candidate],
     engine: Engine,
     run: RunDir,
     progress: Progress,
@@ -164,23 +154,27 @@ def _examined(
         for q in exam.asked
     )
     config = exam.config
-    marking = Marking(exam.name, questions, line_of(config.modes[0], config.paths))
+    sat = []
     skipped: dict[str, None] = {}  # in order, each once
-    for variant in variants:
-        engine.use_adapter(variant.adapter, variant.scale)
-        sittings = [_Sitting(exam, gold, variant, way, engine, run) for way in ways(config)]
-        sha256 = variant.identity.get("adapter_sha256")
-        model = Model(variant.name, variant.adapter, sha256, variant.scale)
-        marking.add(model, [(s.way, s.file.name, s.answers(progress)) for s in sittings])
+    for candidate in candidates:
+        engine.use_adapter(candidate.adapter, candidate.scale)
+        sittings = [_Sitting(exam, gold, candidate, way, engine, run) for way in ways(config)]
+        sat.append((candidate, [(s.way, s.file.name, s.answers(progress)) for s in sittings]))
         skipped |= {q: None for s in sittings for _, q in s.skipped}
-    return msgspec.structs.replace(
-        marking.result(exam.task.kind, exam.task.name, config.seeds[0]),
+    blank = Evaluation(
+        data=exam.name,
+        n=len(questions),
+        primary=line_of(config.modes[0], config.paths),
+        kind=exam.task.kind,
+        task=exam.task.name,
+        questions=questions,
         skipped=tuple(skipped),
         settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
+    return graded(blank, sat, config.seeds[0])
 
 
-def _key(exam: Exam, variant: Variant, way: Way) -> str:
+def _key(exam: Exam, candidate: Candidate, way: Way) -> str:
     """Name everything that could change an answer, in eight hex digits."""
     settings = msgspec.to_builtins(exam.config)
     kept = {
@@ -188,16 +182,16 @@ def _key(exam: Exam, variant: Variant, way: Way) -> str:
     }
     if exam.config.engine == OPENVINO:
         kept["engine"] = OPENVINO
-    if variant.adapter is not None:
-        kept["scale"] = variant.scale
+    if candidate.adapter is not None:
+        kept["scale"] = candidate.scale
     texts = [(q.id, q.question) for q in exam.questions]
-    return _hash([kept, way, variant.identity, exam.task, texts])
+    return _hash([kept, way, candidate.identity, exam.task, texts])
 
 
-def _result_key(exam: Exam, variants: Sequence[Variant]) -> str:
+def _result_key(exam: Exam, candidates: Sequence[Candidate]) -> str:
     """Name everything that could change a figure."""
     config = exam.config
-    keys = [_key(exam, v, way) for v in variants for way in ways(config)]
+    keys = [_key(exam, c, way) for c in candidates for way in ways(config)]
     asked = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
     return _hash([keys, config.modes, config.paths, config.seeds[0], asked])
 
@@ -213,42 +207,40 @@ class _Sitting:
         self,
         exam: Exam,
         gold: dict[str, str],
-        variant: Variant,
+        candidate: Candidate,
         way: Way,
         engine: Engine,
         run: RunDir,
     ) -> None:
-        self.exam, self.gold, self.variant, self.way, self.engine = exam, gold, variant, way, engine
-        self.modes = modes_of(exam.config, way)
-        name = f"{variant.name}-{exam.name}-{way}-{_key(exam, variant, way)}"
+        self.exam, self.gold, self.way, self.engine = exam, gold, way, engine
+        self.who, self.modes = candidate.name, modes_of(exam.config, way)
+        name = f"{self.who}-{exam.name}-{way}-{_key(exam, candidate, way)}"
         self.file = run.eval_answers(name.replace(" ", "-"))
         self.skipped: set[tuple[Mode, str]] = set()  # questions that do not fit in a mode
 
     def answers(self, progress: Progress) -> list[Answer]:
-        """Draw what the answers file lacks; return what these settings ask for, in order."""
+        """Draw what the answers file lacks; return what these settings ask for, in order.
+
+        All are marked anew: a right answer may have been corrected since they were written.
+        """
         have: dict[tuple[str, str, int], Answer] = {}
         for a in read_records(self.file, Answer) if self.file.exists() else ():
             have[a.mode, a.question_id, a.path] = a
         with appender(self.file, Answer) as lines:
             for mode in self.modes:
-                for answer in self._missing(mode, have.keys(), progress):
-                    lines.write(answer)
-                    have[answer.mode, answer.question_id, answer.path] = answer
-        asked = [
-            (m, q, i)
-            for m in self.modes
-            for q in self.gold
-            for i in range(paths_of(self.exam.config, m))
-        ]
+                for a in self._missing(mode, have.keys(), progress):
+                    lines.write(a)
+                    have[a.mode, a.question_id, a.path] = a
         return [
-            _unanswered(*key) if key[:2] in self.skipped else self._marked(have[key])
-            for key in asked
+            _unanswered(mode, q, path)
+            if (mode, q) in self.skipped
+            else msgspec.structs.replace(
+                have[mode, q, path], correct=have[mode, q, path].predicted_answer == gold
+            )
+            for mode in self.modes
+            for q, gold in self.gold.items()
+            for path in range(paths_of(self.exam.config, mode))
         ]
-
-    def _marked(self, answer: Answer) -> Answer:
-        """Mark anew: the right answer may have been corrected since the answer was written."""
-        right = answer.predicted_answer == self.gold[answer.question_id]
-        return answer if right == answer.correct else msgspec.structs.replace(answer, correct=right)
 
     def _missing(
         self, mode: Mode, have: Collection[tuple[str, str, int]], progress: Progress
@@ -257,56 +249,43 @@ class _Sitting:
         exam, sampling = self.exam, sampling_of(self.exam.config, mode, self.way)
         asked = requests_of(exam, self.engine, mode, self.way.seed, have)
         requests, skipped = split_for(self.engine, asked, sampling)
-        tell(skipped, progress)
-        self.skipped |= {(mode, s.question_id) for s in skipped}
-        fitting = {r.question_id for r in requests}
-        total, before = len(fitting) * paths_of(exam.config, mode), time.monotonic()
+        self._skip(mode, skipped, progress)
+        total = len({r.question_id for r in requests}) * paths_of(exam.config, mode)
         done = total - sum(len(r.wanted) for r in requests)
         words = {q.id: q.question for q in exam.asked}
         where = "" if self.way.greedy else f" {self.way}"
-        progress.start(f"{self.variant.name} on {exam.name}: {mode}{where}", total)
-        rates = _Rates()
-        for generated in draw(self.engine, requests, sampling, exam.task.trigger):
-            path = to_path(generated, exam.task, words[generated.question_id])
-            now, done = time.monotonic(), done + 1
-            progress.advance(done, **rates.after(path))
-            yield self._answer(mode, path, now - before)
+        progress.start(f"{self.who} on {exam.name}: {mode}{where}", total)
+        begun = before = time.monotonic()
+        parsed = tokens = 0
+        for count, drawn in enumerate(draw(self.engine, requests, sampling, exam.task.trigger), 1):
+            path = to_path(drawn, exam.task, words[drawn.question_id])
+            now = time.monotonic()
+            parsed += path.predicted_answer is not None
+            tokens += path.num_generated_tokens
+            seconds = max(now - begun, 1e-9)
+            progress.advance(
+                done + count,
+                paths_s=count / seconds,
+                tokens_s=tokens / seconds,
+                parsed=f"{parsed / count:.0%}",
+            )
+            yield Answer(
+                question_id=path.question_id,
+                mode=mode,
+                path=path.path,
+                text=path.text,
+                predicted_answer=path.predicted_answer,
+                correct=path.predicted_answer == self.gold[path.question_id],
+                num_generated_tokens=path.num_generated_tokens,
+                seconds=now - before,
+                stop_reason=path.stop_reason,
+            )
             before = now
-        refused = self.engine.refusals()
-        tell(refused, progress)
-        self.skipped |= {(mode, r.question_id) for r in refused}
+        self._skip(mode, self.engine.refusals(), progress)
 
-    def _answer(self, mode: Mode, path: records.Path, seconds: float) -> Answer:
-        return Answer(
-            question_id=path.question_id,
-            mode=mode,
-            path=path.path,
-            text=path.text,
-            predicted_answer=path.predicted_answer,
-            correct=path.predicted_answer == self.gold[path.question_id],
-            num_generated_tokens=path.num_generated_tokens,
-            seconds=seconds,
-            stop_reason=path.stop_reason,
-        )
-
-
-class _Rates:
-    """What is worth seeing while answers are drawn."""
-
-    def __init__(self) -> None:
-        self.begun, self.paths, self.parsed, self.tokens = time.monotonic(), 0, 0, 0
-
-    def after(self, path: records.Path) -> dict[str, float | str]:
-        """Count a path; paths and tokens per second, and the share of paths with an answer."""
-        self.paths += 1
-        self.parsed += path.predicted_answer is not None
-        self.tokens += path.num_generated_tokens
-        seconds = max(time.monotonic() - self.begun, 1e-9)
-        return {
-            "paths_s": self.paths / seconds,
-            "tokens_s": self.tokens / seconds,
-            "parsed": f"{self.parsed / self.paths:.0%}",
-        }
+    def _skip(self, mode: Mode, skipped: Sequence[TooLong | Refusal], progress: Progress) -> None:
+        tell(skipped, progress)
+        self.skipped |= {(mode, s.question_id) for s in skipped}
 
 
 def _unanswered(mode: Mode, question_id: str, path: int) -> Answer:

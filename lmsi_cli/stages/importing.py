@@ -22,7 +22,7 @@ from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Marking, Model, Way, line_of
+from lmsi_cli.report.grading import Candidate, Way, graded, line_of
 from lmsi_cli.report.results import Answer, Evaluation, Imported, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import GENERIC_TASK, task_of
@@ -90,9 +90,16 @@ def import_evaluation(
     content = msgspec.json.encode([answers, msgspec.to_builtins(task), list(gold.items())])
     key = hashlib.sha256(content).hexdigest()[:8]
     kept = run.eval_answers(f"{NAME}-{name}-{key}")
-    marking = Marking(name, questions, line_of(mode, paths))
-    marking.add(Model(NAME), [(Way(0.0, 0, mode != "sc"), kept.name, answers)])
-    found = compared([marking.result(task.kind, task.name)])[0]
+    blank = Evaluation(
+        data=name,
+        n=len(questions),
+        primary=line_of(mode, paths),
+        kind=task.kind,
+        task=task.name,
+        questions=tuple(questions),
+    )
+    sat = [(Way(0.0, 0, mode != "sc"), kept.name, answers)]
+    found = compared([graded(blank, [(Candidate(NAME, None, {}), sat)])])[0]
     imported = _imported(file, samples, found.variants[0].figures[0].scores)
     result = msgspec.structs.replace(found, imported=imported)
     write_records(kept, answers)

@@ -23,7 +23,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Record, Status, Vote
-from lmsi_cli.report.questions import ShownPath, located
+from lmsi_cli.report.questions import ShownPath, locate
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, teacher_of
 
 CHUNK = 1 << 20
@@ -54,9 +54,13 @@ def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
     votes = read_records(run.votes, Vote) if run.votes.exists() else ()
     sampled = read_records(run.paths, Path) if run.paths.exists() else ()
     own = sorted((p for p in sampled if p.question_id == question.id), key=lambda p: p.path)
+    places = [locate(p.text, p.predicted_answer, question, task) for p in own]
     return Shown(
         question=question,
-        paths=tuple(located(p, question, task) for p in own),
+        paths=tuple(
+            ShownPath(path=p, start=start, end=end)
+            for p, (start, end) in zip(own, places, strict=True)
+        ),
         vote=next((v for v in votes if v.question_id == question.id), None),
         questions=len(questions),
     )

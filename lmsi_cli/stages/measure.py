@@ -4,7 +4,7 @@ Makes sure of all that can be wrong before a model is loaded; what is asked and 
 in ``evaluate.py``:
 
     measure(prepare(run, EvalConfig(), ["test.jsonl"]), progress)
-    -> [Evaluation(data="test", n=300, variants=(...), ...)]
+    -> [Evaluation(data="test", n=300, candidates=(...), ...)]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
+from lmsi_cli.report.grading import Candidate
 from lmsi_cli.report.results import BASE, Evaluation
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds.records import adapters_of
@@ -30,7 +31,7 @@ from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import examined, sample_config, task_of
-from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
+from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.pipeline import model_of, open_file
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
@@ -46,7 +47,7 @@ class Measurement(NamedTuple):
     settings: EvalConfig
     exams: Sequence[Exam]
     model: Model | None
-    variants: Sequence[Variant] = ()
+    candidates: Sequence[Candidate] = ()
     adapters: Sequence[str] = ()
 
 
@@ -80,22 +81,29 @@ def prepare(
     servers.refuse_settings(settings)
     settings = same_file(run, settings)
     model, exams = model_of(run), _exams(run, data, settings)
-    files = [_adapter_file(Path(a)) for a in adapters]
-    variants = variants_of(run, model.path, files, settings.scale)
+    files = []
+    for given in map(Path, adapters):
+        file = RunDir(given).adapter_gguf if given.is_dir() else given
+        if not file.is_file():
+            raise LmsiError(f"{file}: no such adapter", hint="give a GGUF adapter or a run folder")
+        files.append(file)
+    candidates = candidates_of(run, model.path, files, settings.scale)
     if not allow_overlap:
-        _check_overlap(variants, exams)
-    return Measurement(run, settings, exams, model, variants)
+        asked = {exam.name: exam.asked for exam in exams}
+        for trained in dict.fromkeys(c.adapter for c in candidates if c.adapter):
+            check_apart(trained_on(Path(trained)), asked, "measure")
+    return Measurement(run, settings, exams, model, candidates)
 
 
 def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
     """Ask the questions that have no answer yet; the folder is held by the caller (``locked``)."""
-    run, settings, exams, model, variants, adapters = wanted
+    run, settings, exams, model, candidates, adapters = wanted
     if model is None:
         with servers.reach(settings.model, settings) as there:
-            variants = _variants_there(there, adapters)
-            return evaluate(exams, variants, there, run, progress, servers.about(there))
+            candidates = _candidates_there(there, adapters)
+            return evaluate(exams, candidates, there, run, progress, servers.about(there))
     with open_file(model.path, settings, settings.engine) as engine:
-        return evaluate(exams, variants, engine, run, progress, about(model, engine))
+        return evaluate(exams, candidates, engine, run, progress, about(model, engine))
 
 
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
@@ -137,21 +145,6 @@ def _task(run: RunDir, data: str, name: str) -> Task:
     return sampled if own.kind == sampled.kind else own
 
 
-def _check_overlap(variants: Sequence[Variant], exams: Sequence[Exam]) -> None:
-    """Refuse to measure on what an adapter's run was trained on."""
-    asked = {exam.name: exam.asked for exam in exams}
-    for file in dict.fromkeys(v.adapter for v in variants if v.adapter):
-        check_apart(trained_on(Path(file)), asked, "measure")
-
-
-def _adapter_file(given: Path) -> Path:
-    """A GGUF adapter, or that of a run folder."""
-    file = RunDir(given).adapter_gguf if given.is_dir() else given
-    if not file.is_file():
-        raise LmsiError(f"{file}: no such adapter", hint="give a GGUF adapter or a run folder")
-    return file
-
-
 def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
     """What an evaluation's record says of its model, and versions."""
     info = engine.info
@@ -170,13 +163,13 @@ def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
     return {"source": source, "versions": versions}
 
 
-def variants_of(
+def candidates_of(
     run: RunDir,
     model: Path,
     adapters: Sequence[Path] = (),
     scales: Sequence[float] = (),
     rounds: Sequence[RunDir] | None = None,
-) -> list[Variant]:
+) -> list[Candidate]:
     """The base model, the run's adapter if it has one, and others; each at every scale.
 
     Args:
@@ -192,14 +185,14 @@ def variants_of(
     base = {"model_sha256": sha256_file(model)}
     check_model(run, model, base["model_sha256"])
     own = adapters_of(run, rounds)
-    found = [Variant(BASE, None, base)]
+    found = [Candidate(BASE, None, base)]
     for name, file in {**own, **_named(adapters, own)}.items():
         check_base(file, base["model_sha256"])
         identity = {**base, "adapter_sha256": sha256_file(file)}
         several = len(scales) > 1
         for scale in scales or (1.0,):
             label = f"{name} x{scale:g}" if several else name
-            found.append(Variant(label, str(file), identity, scale))
+            found.append(Candidate(label, str(file), identity, scale))
     return found
 
 
@@ -216,12 +209,12 @@ def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Pat
     return found
 
 
-def _variants_there(engine: ServerEngine, adapters: Sequence[str]) -> list[Variant]:
+def _candidates_there(engine: ServerEngine, adapters: Sequence[str]) -> list[Candidate]:
     """The base, and the adapters that the server offers under names of their own."""
-    found = [Variant(BASE, None, engine.identity)]
+    found = [Candidate(BASE, None, engine.identity)]
     for name in dict.fromkeys(adapters):
         engine.use_adapter(name)  # whether it is there is known before an hour of asking
         label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-        found.append(Variant(label, name, {**engine.identity, "adapter_model": name}))
+        found.append(Candidate(label, name, {**engine.identity, "adapter_model": name}))
     engine.use_adapter(None)
     return found

@@ -10,7 +10,7 @@ sections is in ``report/``. What comes out:
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from lmsi_cli.report.evaluation import (
     result_section,
 )
 from lmsi_cli.report.questions import QuestionSet, QuestionView, exam_set, run_question
-from lmsi_cli.report.results import Exam, exams_of
+from lmsi_cli.report.results import answers_of, newest_evaluations
 from lmsi_cli.report.rounds import kept_round_line, rounds_section
 from lmsi_cli.report.sections import (
     kept_line,
@@ -78,10 +78,14 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     settings = run.load_settings()
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
-    exams = exams_of(run)
+    measured = newest_evaluations(run)
     rounds = _file(run.rounds, Rounds)
-    sections = [] if rounds is None else [_rounds(rounds, exams)]
-    sections += [s for n, exam in enumerate(exams, 1) for s in _exam_sections(exam, n)]
+    sections: list[Section] = []
+    if rounds is not None:  # on the sets that the base and a round at least were measured on
+        sections.append(rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
+    for number, e in enumerate(measured, 1):
+        parts = (result_section, details_section, confidence_section)
+        sections += [s for part in parts if (s := part(e, number)) is not None]
     if verdict is not None:
         sections.append(verdict_section(verdict))
     if votes is not None:
@@ -89,34 +93,27 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     sections += _training(run)
     sections.append(settings_section(settings, list(commands(run, settings)), version))
     data = {"settings": settings, "verdict": verdict, "vote": votes}
-    data |= {"evaluations": [exam.evaluation for exam in exams]}
-    data |= {} if rounds is None else {"rounds": rounds}
+    data |= {"evaluations": measured, **({} if rounds is None else {"rounds": rounds})}
+    lines = []
+    if teacher := teacher_of(run):
+        model = File(teacher["model"]).name
+        lines.append(f"A student: it learned from the votes of {model} in {teacher['run']}.")
+    lines += [*kept_round_line(rounds), *(line for e in measured for line in headline(e))]
+    lines += [] if votes is None else [kept_line(votes)]
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         verdict=None if verdict is None else verdict.verdict,
-        headline=(*_origin(run), *kept_round_line(rounds), *_headline(votes, exams)),
+        headline=tuple(lines),
         missing=tuple(_missing(run)),
         sections=tuple(sections),
         data=msgspec.to_builtins(data),
     )
     browsed, sentence = _questions(run, task, questions)
     sets = [QuestionSet("questions of the run", "run", browsed)]
-    sets += [exam_set(exam, task, questions) for exam in exams]
+    for e in measured:
+        answers = {v.model: answers_of(v, run.eval_dir) for v in e.mains}
+        sets.append(exam_set(e, answers, task, questions))
     return Reading(digest, sets, sentence)
-
-
-def _rounds(rounds: Rounds, exams: Sequence[Exam]) -> Section:
-    """All rounds; the sets are those that the base and a round at least were measured on."""
-    measured = [exam.evaluation for exam in exams]
-    return rounds_section(rounds, [e for e in measured if len(e.mains) > 1])
-
-
-def _exam_sections(exam: Exam, number: int) -> Iterator[Section]:
-    e = exam.evaluation
-    yield result_section(e, number)
-    for part in (details_section, confidence_section):
-        if (section := part(e, number)) is not None:
-            yield section
 
 
 def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
@@ -128,19 +125,6 @@ def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
         raise LmsiError(
             f"{path}: is of another version of lmsi: {e}", hint="run `lmsi vote` again"
         ) from None
-
-
-def _origin(run: RunDir) -> Iterator[str]:
-    if teacher := teacher_of(run):
-        name = File(teacher["model"]).name
-        yield f"A student: it learned from the votes of {name} in {teacher['run']}."
-
-
-def _headline(votes: VoteSummary | None, exams: Sequence[Exam]) -> Iterator[str]:
-    for exam in exams:
-        yield from headline(exam.evaluation)
-    if votes is not None:
-        yield kept_line(votes)
 
 
 def _missing(run: RunDir) -> Iterator[str]:
@@ -159,22 +143,17 @@ def _missing(run: RunDir) -> Iterator[str]:
 
 
 def _training(run: RunDir) -> Iterator[Section]:
+    """What was trained so far, with the loss on questions that were held out."""
     result = read_object(run.adapter_origin)["result"] if run.adapter_origin.exists() else None
-    losses = [
-        (float(line.step), line.loss)
-        for line in (read_records(run.train_log, LogLine) if run.train_log.exists() else ())
-    ]
-    if result is not None or losses:
-        yield training_section(result, losses, list(_validated(run)))
-
-
-def _validated(run: RunDir) -> Iterator[Series]:
-    """The loss on questions that were held out."""
-    file = run.adapter / validation.LOG
-    read = list(read_records(file, validation.Reading)) if file.exists() else []
-    if read:
+    lines = read_records(run.train_log, LogLine) if run.train_log.exists() else ()
+    losses = [(float(line.step), line.loss) for line in lines]
+    file, others = run.adapter / validation.LOG, []
+    if read := list(read_records(file, validation.Reading)) if file.exists() else []:
         steps = tuple(float(r.step) for r in read)
-        yield Series(name="held-out questions", x=steps, y=tuple(r.loss for r in read))
+        held_out = Series(name="held-out questions", x=steps, y=tuple(r.loss for r in read))
+        others.append(held_out)
+    if result is not None or losses:
+        yield training_section(result, losses, others)
 
 
 def commands(run: RunDir, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -40,7 +40,7 @@ from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.stages import checkup
 from lmsi_cli.stages.asking import Asking, examined
 from lmsi_cli.stages.evaluate import Exam, evaluate
-from lmsi_cli.stages.measure import about, variants_of
+from lmsi_cli.stages.measure import about, candidates_of
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.stages.train import train_apart
@@ -254,10 +254,10 @@ class _Loop:
         """Ask the base and the rounds' adapters; the results go into a folder."""
         model = self.plan.model
         folders = [self.root.round(r.number) for r in rounds if r.trained]
-        variants = variants_of(self.root, model.path, scales=config.scale, rounds=folders)
+        candidates = candidates_of(self.root, model.path, scales=config.scale, rounds=folders)
         with LlamaEngine(model.path, config) as engine:
             record = about(model, engine)
-            return evaluate(exams, variants, engine, folder, self.progress, record)
+            return evaluate(exams, candidates, engine, folder, self.progress, record)
 
     def _write(self) -> None:
         """Tell of the rounds, later ones of an earlier call included, and which one is kept."""

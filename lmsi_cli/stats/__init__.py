@@ -8,7 +8,15 @@ is, and what it was measured to keep, is in ``docs/evaluation.md``.
     wilson(8, 10) -> Interval(value=0.8, low=0.490, high=0.943, n=10)
 """
 
-from lmsi_cli.stats.intervals import Groups, Replicates, evenness, mean_interval, replicates, wilson
+from lmsi_cli.stats.intervals import (
+    Groups,
+    Replicates,
+    evenness,
+    mean_interval,
+    replicates,
+    score_interval,
+    wilson,
+)
 from lmsi_cli.stats.maj_at_k import curve_ks, majority_at_k, majority_score, pass_at_k
 from lmsi_cli.stats.paired_tests import MOVED_SHARE, holm, paired, smallest_visible
 from lmsi_cli.stats.reliability import Bin, auroc, ece, reliability
@@ -30,6 +38,7 @@ __all__ = [
     "pass_at_k",
     "reliability",
     "replicates",
+    "score_interval",
     "smallest_visible",
     "wilson",
 ]

@@ -85,6 +85,14 @@ def mean_interval(values: ArrayLike, groups: Groups = None) -> Interval:
     return interval(mean, *score_bounds(mean, size), len(array))
 
 
+def score_interval(scores: ArrayLike, groups: Groups = None) -> Interval:
+    """Mean score: ``wilson`` where all are 0 or 1 and none cluster, else ``mean_interval``."""
+    array = np.asarray(scores, dtype=np.float64)
+    if groups is None and bool(np.isin(array, [0, 1]).all()):
+        return wilson(round(float(array.sum())), len(array))
+    return mean_interval(array, groups)
+
+
 def replicates(values: Sequence[float]) -> Replicates:
     """Mean over seeds with Student's t interval; the seeds are the trials, not the questions.
 

@@ -10,11 +10,12 @@ What a set of questions could show before anything is run is ``smallest_visible`
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lmsi_cli.records import Paired
 from lmsi_cli.stats.intervals import Floats, Groups, alike, cluster_sums, fractions
@@ -62,7 +63,8 @@ def paired(
     Raises:
         ValueError: The lengths differ, or a value is not within [0, 1].
     """
-    changes = _changes(before, after)
+    old, new = alike(fractions(before), after, ("values before", "after"))
+    changes = np.asarray(new - old, dtype=np.float64)
     sums, sizes = cluster_sums(changes, groups)
     n = len(changes)
     low, high = _bootstrap(sums, sizes, np.random.default_rng((seed, 0)))
@@ -100,12 +102,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (n - rank) * p_values[i]))
         adjusted[i] = highest
     return adjusted
-
-
-def _changes(before: ArrayLike, after: ArrayLike) -> Floats:
-    """Subtract per question; positive where the question got better."""
-    old, new = alike(fractions(before), after, ("values before", "after"))
-    return np.asarray(new - old, dtype=np.float64)
 
 
 def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[float, float]:
@@ -226,15 +222,16 @@ def smallest_visible(n: int, moved_share: float = MOVED_SHARE) -> float:
     """
     if n < 0 or not 0 <= moved_share <= 1:
         raise ValueError(f"needs n >= 0 and a share within [0, 1], got {n=}, {moved_share=}")
-    least, enough = 0, round(1 / STEP)
     if mcnemar_power(n, 1.0, 1.0) < POWER:
         return 1.0
-    while enough - least > 1:
-        middle = (least + enough) // 2
-        difference = middle * STEP
-        seen = mcnemar_power(n, max(moved_share, difference), difference) >= POWER
-        least, enough = (least, middle) if seen else (middle, enough)
-    return round(enough * STEP, 4)
+    steps = range(1, round(1 / STEP) + 1)
+    found = bisect_left(
+        steps,
+        POWER,
+        hi=len(steps) - 1,
+        key=lambda step: mcnemar_power(n, max(moved_share, step * STEP), step * STEP),
+    )
+    return round(steps[found] * STEP, 4)
 
 
 def mcnemar_power(n: int, moved_share: float, difference: float) -> float:

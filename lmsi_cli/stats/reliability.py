@@ -21,8 +21,7 @@ from lmsi_cli.stats.intervals import (
     alike,
     fractions,
     interval,
-    mean_interval,
-    wilson,
+    score_interval,
 )
 
 BINS = 10
@@ -49,8 +48,7 @@ def reliability(
         bins: Ranges of equal width, each without its upper end but the last.
 
     Returns:
-        The ranges with at least one question, from low to high; intervals are Wilson's, or with
-        ties those of ``mean_interval``.
+        The ranges with at least one question, from low to high.
 
     Raises:
         ValueError: The lengths differ, or a value is not within [0, 1].
@@ -64,7 +62,7 @@ def reliability(
             high=(i + 1) / bins,
             n=int((index == i).sum()),
             confidence=float(x[index == i].mean()),
-            accuracy=_accuracy(y[index == i]),
+            accuracy=score_interval(y[index == i]),
         )
         for i in range(bins)
         if (index == i).any()
@@ -129,8 +127,3 @@ def _area_bounds(table: Floats) -> tuple[float, float]:
     odds, half = math.log(area / (1 - area)), Z_TWO_SIDED * math.sqrt(spread)
     half /= area * (1 - area)
     return 1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))
-
-
-def _accuracy(right: Floats) -> Interval:
-    binary = bool(np.isin(right, [0, 1]).all())
-    return wilson(round(right.sum()), len(right)) if binary else mean_interval(right)

@@ -15,7 +15,7 @@ from lmsi_cli.engine import builds
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.measure import variants_of
+from lmsi_cli.stages.measure import candidates_of
 from lmsi_cli.stages.train import train_run
 from lmsi_cli.tasks.loader import load_task
 
@@ -111,7 +111,7 @@ def test_a_model_that_changed_between_sampling_and_training_is_refused(sampled, 
     with pytest.raises(LmsiError, match=told):
         train_run(run, model, load_task("number"), TrainConfig(), None)
     with pytest.raises(LmsiError, match=told):
-        variants_of(run, model)
+        candidates_of(run, model)
 
 
 def test_overwriting_for_a_model_that_does_not_load_loses_nothing(sampled, lmsi, one_block):

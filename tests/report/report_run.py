@@ -8,8 +8,8 @@ from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Marking, Model, Way
-from lmsi_cli.report.results import Answer, Labelled
+from lmsi_cli.report.grading import Candidate, Way, graded
+from lmsi_cli.report.results import Answer, Evaluation, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.tasks.loader import load_task
@@ -71,15 +71,19 @@ def run(tmp_path):
 def evaluated(folder, count=60):
     """Add an evaluation with greedy and sampled answers of two models."""
     folder.eval_dir.mkdir()
-    labelled = [
+    labelled = tuple(
         Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42", family=f"f{i % 5}")
         for i in range(count)
-    ]
-    marking = Marking(f"set {HOSTILE}", labelled, primary="CoT greedy")
+    )
+    blank = Evaluation(
+        data=f"set {HOSTILE}", n=count, primary="CoT greedy", kind="number", task="number",
+        questions=labelled,
+    )  # fmt: skip
+    sat = []
     for model in ("base", "adapter"):
         both = [*answers("cot", model, count), *answers("sc", model, count, 8)]
         name = f"{model}.answers.jsonl"
         write_records(folder.eval_dir / name, both)
-        marking.add(Model(model), [(Way(0.7, 0, True), name, both)])
-    result = compared([marking.result("number", "number")])[0]
+        sat.append((Candidate(model, None, {}), [(Way(0.7, 0, True), name, both)]))
+    result = compared([graded(blank, sat)])[0]
     folder.eval_result("test").write_bytes(msgspec.json.encode(result))

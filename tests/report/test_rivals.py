@@ -5,11 +5,10 @@ import pytest
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.comparison import corrected
-from lmsi_cli.report.confidence import confidence_of
-from lmsi_cli.report.results import Answer, Confidence, Figure
+from lmsi_cli.report.grading import by_mode, confidence_of
+from lmsi_cli.report.results import Answer, Confidence, Evaluation, Figure, Labelled
 from lmsi_cli.report.rivals import (
     Contestant,
-    Contestants,
     distillation,
     distillation_section,
     rivalry,
@@ -50,8 +49,12 @@ def inverted():
     return model(lambda i: "8" * 5 if i % 4 else "7" * 5, lambda i: "77788")
 
 
+def confidence(models, gold=GOLD):
+    return confidence_of({m: by_mode(a, gold).get("sc", {}) for m, a in models.items()}, gold)
+
+
 def test_shares_that_tell_right_from_wrong():
-    found = confidence_of({"base": base()}, GOLD)
+    found = confidence({"base": base()})
     trust = found.models["base"]
     assert (trust.questions, trust.silent, trust.confidence) == (120, 0, pytest.approx(0.8))
     assert trust.accuracy.value == 0.75
@@ -62,7 +65,7 @@ def test_shares_that_tell_right_from_wrong():
 
 
 def test_an_order_that_training_turned_upside_down_is_named():
-    found = confidence_of({"base": base(), "adapter": inverted()}, GOLD)
+    found = confidence({"base": base(), "adapter": inverted()})
     (finding,) = found.findings
     assert finding.startswith("adapter: more agreement, fewer right answers.")
     assert found.surer.difference == 0
@@ -72,13 +75,13 @@ def test_an_order_that_training_turned_upside_down_is_named():
 
 def test_questions_without_a_vote_are_counted_apart():
     answers = base() + [a for q in ("x1", "x2") for a in paths(q, [None] * 5)]
-    trust = confidence_of({"base": answers}, GOLD | {"x1": "7", "x2": "7"}).models["base"]
+    trust = confidence({"base": answers}, GOLD | {"x1": "7", "x2": "7"}).models["base"]
     assert (trust.questions, trust.silent) == (120, 2)
 
 
 @pytest.mark.parametrize("answers", [[], paths("q0", "7", mode="cot"), paths("q0", [None])])
 def test_without_sampled_answers_there_is_no_confidence(answers):
-    assert confidence_of({"base": answers}, GOLD) is None
+    assert confidence({"base": answers}) is None
 
 
 def figure(right, tokens, seconds):
@@ -134,8 +137,12 @@ def test_equal_on_a_few_questions_is_not_as_good():
     assert "12 questions are too few to tell" in found.sentence
 
 
-def contestant(right):
-    return Contestant({q: float(i < right) for i, q in enumerate(GOLD)}, 2**20 * 400, 60, 0.1)
+def contestant(right, ids=tuple(GOLD)):
+    asked = tuple(Labelled(id=q, question="?", gold="7") for q in ids)
+    told = {"data": "test", "primary": "", "kind": "number", "task": "number"}
+    e = Evaluation(n=len(ids), questions=asked, source={"bytes": 2**20 * 400}, **told)
+    scores = tuple(float(i < right) for i in range(len(ids)))
+    return Contestant(e, msgspec.structs.replace(figure(bool, 60, 0.1), scores=scores))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +155,8 @@ def contestant(right):
     ],
 )
 def test_a_student_that_passes_its_teacher(scores, words):
-    four = Contestants(*(None if s is None else contestant(s) for s in scores))
+    names = ("teacher", "trained teacher", "student", "trained student")
+    four = {n: contestant(s) for n, s in zip(names, scores, strict=True) if s is not None}
     found = distillation(four, "CoT greedy")
     assert words in found.sentence
     assert len(found.rows) == 4 - scores.count(None)
@@ -159,9 +167,9 @@ def test_a_student_that_passes_its_teacher(scores, words):
 
 
 def test_contestants_must_have_answered_the_same():
-    odd = contestant(60)._replace(scores={"z": 1.0})
+    four = {"teacher": contestant(6), "student": contestant(1, ["z"])}
     with pytest.raises(LmsiError, match="different questions"):
-        distillation(Contestants(contestant(6), None, odd, contestant(9)), "direct")
+        distillation({**four, "trained student": contestant(9)}, "direct")
 
 
 def test_many_comparisons_in_words():

@@ -15,10 +15,11 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question
 from lmsi_cli.report.comparison import gained
+from lmsi_cli.report.grading import Candidate
 from lmsi_cli.report.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir, sha256_file
-from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
-from lmsi_cli.stages.measure import variants_of
+from lmsi_cli.stages.evaluate import Exam, evaluate
+from lmsi_cli.stages.measure import candidates_of
 from tests.scripted import ScriptedEngine
 
 LABELLED = [
@@ -59,8 +60,8 @@ class TwoMinds(ScriptedEngine):
 
 
 def variants(adapter_hash="aa"):
-    base = Variant("base", None, {"model_sha256": "mm"})
-    return [base, Variant("adapter", "x.gguf", {**base.identity, "adapter_sha256": adapter_hash})]
+    base = Candidate("base", None, {"model_sha256": "mm"})
+    return [base, Candidate("adapter", "x.gguf", {**base.identity, "adapter_sha256": adapter_hash})]
 
 
 def examined_all(root, engine=None, adapter_hash="aa", progress=None, sets=("test",), **config):
@@ -308,12 +309,12 @@ def test_variants_are_named_by_their_bytes(trained, tmp_path):
     for told in (None, origin):  # an adapter from elsewhere, and one of our own
         if told:
             run.adapter_origin.write_bytes(msgspec.json.encode(told))
-        base, adapter = variants_of(run, model)
+        base, adapter = candidates_of(run, model)
         assert adapter.identity == {
             **base.identity,
             "adapter_sha256": sha256_file(run.adapter_gguf),
         }
-    assert len(variants_of(RunDir(tmp_path / "other"), model)) == 1
+    assert len(candidates_of(RunDir(tmp_path / "other"), model)) == 1
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_an_adapter_of_another_base_is_refused(trained, content, words):
     run, model = trained
     run.adapter_origin.write_bytes(content)
     with pytest.raises(LmsiError, match=words):
-        variants_of(run, model)
+        candidates_of(run, model)
 
 
 def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):
@@ -340,8 +341,8 @@ def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):
     (tmp_path / "base.gguf").write_bytes(b"third")
     files = [other.adapter_gguf, other.adapter_gguf, tmp_path / "base.gguf"]
     names = ["base", "adapter", "other", "other-2", "base-2"]
-    assert [v.name for v in variants_of(run, model, files)] == names
-    scaled = variants_of(run, model, files[:1], (0.5, 1))
+    assert [v.name for v in candidates_of(run, model, files)] == names
+    scaled = candidates_of(run, model, files[:1], (0.5, 1))
     assert [(v.name, v.scale) for v in scaled] == [
         ("base", 1), ("adapter x0.5", 0.5), ("adapter x1", 1), ("other x0.5", 0.5),
         ("other x1", 1),

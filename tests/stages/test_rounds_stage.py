@@ -9,8 +9,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Marking, Model, Way
-from lmsi_cli.report.results import Answer, Labelled
+from lmsi_cli.report.grading import Candidate, Way, graded
+from lmsi_cli.report.results import Answer, Evaluation, Labelled
 from lmsi_cli.report.rounds import round_changes, rounds_section
 from lmsi_cli.rounds.records import Best, Rounds, adapters_of, kept_round
 from lmsi_cli.run_folder import RunDir, sha256_file
@@ -135,13 +135,16 @@ def answers(right):
 @pytest.fixture
 def evaluation(run):
     run.eval_dir.mkdir()
-    labelled = [Labelled(id=f"t{i}", question="?", gold="42") for i in range(4)]
-    marking = Marking("test", labelled, primary="CoT greedy")
+    labelled = tuple(Labelled(id=f"t{i}", question="?", gold="42") for i in range(4))
+    blank = Evaluation(
+        data="test", n=4, primary="CoT greedy", kind="number", task="number", questions=labelled
+    )
+    sat = []
     for model, right in (("base", 1), ("adapter", 2), ("round-2", 3)):
         write_records(run.eval_dir / f"{model}.answers.jsonl", answers(right))
         ways = [(Way(0.7, 0, True), f"{model}.answers.jsonl", answers(right))]
-        marking.add(Model(model), ways)
-    return compared([marking.result("number", "number")])[0]
+        sat.append((Candidate(model, None, {}), ways))
+    return compared([graded(blank, sat)])[0]
 
 
 def test_figures_come_from_the_answers_beside_an_evaluation(run, evaluation):

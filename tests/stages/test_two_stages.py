@@ -11,9 +11,10 @@ from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent, formed, settled
 from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Exemplar, Path, Question, Template, TrainExample
-from lmsi_cli.report.questions import located
+from lmsi_cli.report.grading import Candidate
+from lmsi_cli.report.questions import locate
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.evaluate import Exam, Variant, evaluate
+from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
 from tests.scripted import ScriptedEngine
@@ -66,9 +67,9 @@ def test_a_path_of_two_stages_is_one_record(tmp_path):
     assert last.stop_reason == "length"  # "9" might have become "95"
     for p in paths_of(tmp_path):
         question = next(q for q in QUESTIONS if q.id == p.question_id)
-        shown = located(p, question, TASK)
-        assert p.text[shown.start : shown.end] == p.predicted_answer
-        assert shown.start > p.text.index(AGAIN)
+        start, end = locate(p.text, p.predicted_answer, question, TASK)
+        assert p.text[start:end] == p.predicted_answer
+        assert start > p.text.index(AGAIN)
 
 
 @given(st.lists(st.integers(0, 12), max_size=3))
@@ -116,7 +117,7 @@ def test_kept_paths_of_two_stages_are_trained_on_in_the_usual_formats(tmp_path):
 
 LABELLED = [Question(id=q.id, question=q.question, answer=str(2 * i))
             for i, q in enumerate(QUESTIONS)]  # fmt: skip
-BASE = [Variant("base", None, {"model_sha256": "mm"})]
+BASE = [Candidate("base", None, {"model_sha256": "mm"})]
 
 
 def examined(root, task, engine, **config):
