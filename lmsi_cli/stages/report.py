@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.config import TABLES, Config
+from lmsi_cli.config import RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
@@ -49,6 +49,7 @@ from lmsi_cli.run_folder import (
     paths_by_question,
     teacher_of,
 )
+from lmsi_cli.settings import typed
 from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
 from lmsi_cli.verdict.rules import Verdict
@@ -186,12 +187,11 @@ def _flags(table: Mapping[str, Any], kind: type[Config]) -> Iterator[str]:
         value, usual = table.get(field.name), field.default
         if value is None or value == (list(usual) if isinstance(usual, tuple) else usual):
             continue
-        flag = f"--{field.name.replace('_', '-')}"
         if isinstance(value, bool):
-            yield flag if value else f"--no-{flag[2:]}"
+            yield f"{RARE} {field.name}={str(value).lower()}"
         else:
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield f"{flag} {shlex.quote(text)}"
+            yield typed(kind, field.name, shlex.quote(text))
 
 
 def _questions(run: RunDir, task: Task, most: int) -> tuple[list[QuestionView], str]:

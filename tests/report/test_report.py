@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 
 import pytest
 from report_run import HOSTILE
@@ -11,6 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
+from lmsi_cli.config import VoteConfig
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
@@ -20,7 +22,8 @@ from lmsi_cli.report.page import page
 from lmsi_cli.report.text import markdown as as_markdown
 from lmsi_cli.report.text import rendered
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.report import read_run
+from lmsi_cli.settings import resolve
+from lmsi_cli.stages.report import commands, read_run
 from lmsi_cli.tasks.loader import load_task
 
 TASK: Task = load_task("number")
@@ -136,6 +139,18 @@ def test_the_command_writes_reads_and_refuses(run, tmp_path):
     assert call("report", run.root, "--markdown").stdout.startswith("# lmsi report")
     assert "The vote" in call("report", run.root, "--text").stdout
     assert call("report", tmp_path).exit_code == 1
+
+
+def test_the_commands_that_repeat_a_run_are_commands(run):
+    run.save_settings("sample", {"temperature": 0.5, "top_k": 20, "model": "a b.gguf"})
+    run.save_settings("vote", {"check_equations": False, "formats": ["cot-few"]})
+    sampled, voted = commands(RunDir("r"), run.load_settings())
+    assert "--temperature 0.5" in sampled and "--set top_k=20" in sampled
+    for command in (sampled, voted):
+        name, *words = shlex.split(command)
+        assert (name, call(*words, "--help").exit_code) == ("lmsi", 0)
+    table = dict(word.split("=") for word in shlex.split(voted) if "=" in word)
+    assert resolve(VoteConfig, table).check_equations is False
 
 
 def test_a_vote_of_another_version_is_one_line(run):
