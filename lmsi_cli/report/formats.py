@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from lmsi_cli.records import Interval, Paired
 
@@ -34,9 +35,12 @@ def percent(x: float) -> str:
     return f"{100 * x:.1f}%"
 
 
-def with_interval(i: Interval | None) -> str:
-    """A figure with its 95% interval, in percent."""
-    return "" if i is None else f"{100 * i.value:.1f} [{100 * i.low:.0f}, {100 * i.high:.0f}]"
+def with_interval(i: Interval | None, sign: Literal["", "+"] = "") -> str:
+    """A figure with its 95% interval, in percent; ``+``: a difference, which has its sign."""
+    if i is None:
+        return ""
+    value, low, high = 100 * i.value, 100 * i.low, 100 * i.high
+    return f"{value:{sign}.1f} [{low:{sign}.0f}, {high:{sign}.0f}]"
 
 
 def decimal(i: Interval | None) -> str:

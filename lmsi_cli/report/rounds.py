@@ -13,6 +13,7 @@ from statistics import fmean
 from lmsi_cli.report.comparison import holm_corrected, pairs_between
 from lmsi_cli.report.digest import Chart, Section, Sheet, curve
 from lmsi_cli.report.evaluation import changes_sheet
+from lmsi_cli.report.formats import percent
 from lmsi_cli.report.results import Evaluation, Pair
 from lmsi_cli.rounds.records import By, Rounds
 
@@ -122,8 +123,8 @@ def _checkups(rounds: Rounds) -> Sheet:
     rows = []
     for f in (rounds.base, *(r.figures for r in rounds.rounds)):
         if f is not None:
-            means = [f"{100 * fmean(p):.1f}%" if p else "" for p in (f.scores, f.parsed)]
-            rows.append((f.model, *means, f"{100 * f.commonest:.1f}%", f"{f.evenness:.2f}"))
+            means = [percent(fmean(p)) if p else "" for p in (f.scores, f.parsed)]
+            rows.append((f.model, *means, percent(f.commonest), f"{f.evenness:.2f}"))
     what = "right" if rounds.by == "probe" else "as the first vote"
     columns = ("", what, "read", "commonest", "evenness")
     title = f"Check-ups: the same {rounds.questions} questions to every round, no test set"

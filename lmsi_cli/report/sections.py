@@ -50,8 +50,7 @@ def verdict_line(v: Verdict) -> str:
 
 def _signal(name: str, i: Interval) -> str:
     """A signal that rests on fewer questions says on how many; a difference has its sign."""
-    sign = "+" if name in SIGNED else ""
-    return f"{100 * i.value:{sign}.1f} [{100 * i.low:{sign}.0f}, {100 * i.high:{sign}.0f}] n={i.n}"
+    return f"{with_interval(i, '+' if name in SIGNED else '')} n={i.n}"
 
 
 def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:

@@ -2,21 +2,17 @@
 
 import msgspec
 import pytest
-from stage_helpers import TASK, Silent, settled
-from test_evaluate import BASE, LABELLED, TwoMinds, variants
+from test_evaluate import BASE, LABELLED, examined, variants
 
-from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.report.results import read_evaluation
 from lmsi_cli.run_folder import TEACHER, RunDir
 from lmsi_cli.stages.compare import compare, distilled, find_result
-from lmsi_cli.stages.evaluate import Exam, evaluate
 
 
 def evaluated(root, questions=LABELLED, name="test", **config):
-    settings = settled(EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config}))
-    exam = Exam(name, questions, TASK, settings)
-    return evaluate([exam], variants(), TwoMinds(), RunDir(root), Silent())[0]
+    config = {"modes": ("cot", "sc"), **config}
+    return examined(root, sets={name: questions}, **config)
 
 
 def test_base_and_adapter_of_one_evaluation(tmp_path):
@@ -95,9 +91,7 @@ def test_a_student_is_set_beside_its_teacher_trained_and_not(tmp_path):
 
 def test_an_untrained_student_is_no_student(tmp_path):
     evaluated(tmp_path / "teacher")
-    settings = settled(EvalConfig(paths=2, modes=("cot",)))
-    exam = Exam("test", LABELLED, TASK, settings)
-    evaluate([exam], variants()[:1], TwoMinds(), RunDir(tmp_path / "student"), Silent())
+    evaluated(tmp_path / "student", models=variants()[:1], modes=("cot",))
     with pytest.raises(LmsiError, match="without an adapter"):
         distilled(tmp_path / "teacher", tmp_path / "student")
     alone = distilled(tmp_path / "student", tmp_path / "teacher")
@@ -106,11 +100,8 @@ def test_an_untrained_student_is_no_student(tmp_path):
 
 def sourced(root, sha256, **config):
     """An evaluation whose result says which file it measured."""
-    settings = settled(EvalConfig(**{"paths": 2, "modes": ("cot", "sc"), **config}))
-    about = {"source": {"file": f"{sha256}.gguf", "sha256": sha256, "bytes": 8 << 20,
-                        "parameters": 4_000_000}}  # fmt: skip
-    exam = Exam("test", LABELLED, TASK, settings)
-    evaluate([exam], variants(), TwoMinds(), RunDir(root), Silent(), about)
+    source = {"sha256": sha256, "bytes": 8 << 20, "parameters": 4_000_000}
+    evaluated(root, about={"source": {"file": f"{sha256}.gguf", **source}}, **config)
     return root
 
 

@@ -3,17 +3,13 @@
 import io
 
 from rich.console import Console
-from stage_helpers import TASK, Silent, settled
-from test_evaluate import LABELLED, TwoMinds, examined, variants
+from test_evaluate import LABELLED, examined, variants
 
-from lmsi_cli.config import EvalConfig
 from lmsi_cli.records import Question
 from lmsi_cli.report.evaluation import eval_parts
 from lmsi_cli.report.pairwise import opposed_parts
 from lmsi_cli.report.text import rendered
-from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import compare
-from lmsi_cli.stages.evaluate import Exam, evaluate
 
 
 def shown(parts):
@@ -49,9 +45,7 @@ def test_sweeps_have_tables_of_their_own(tmp_path):
 def test_many_models_go_below_one_another(tmp_path):
     base, adapter = variants()
     models = [base, *(adapter._replace(name=f"adapter x{s}", scale=s) for s in (0.5, 1))]
-    exam = Exam("test", LABELLED, TASK, settled(EvalConfig(modes=("cot",))))
-    result = evaluate([exam], models, TwoMinds(), RunDir(tmp_path), Silent())[0]
-    lines = shown(eval_parts(result))
+    lines = shown(eval_parts(examined(tmp_path, models=models, modes=("cot",))))
     rows = [line.split("  ")[0] for line in lines[2:5]]
     assert rows == ["CoT greedy *", "", ""]
     assert "adapter x0.5" in lines[3] and "adapter x1" in lines[4]
@@ -78,8 +72,8 @@ def test_a_comparison_tells_settings_first_and_flips_with_their_texts(tmp_path):
 
 def test_markup_in_a_question_is_only_text(tmp_path):
     hostile = Question(id="t0", question="[red]What[/] is 0 + 0?\x1b[2J", answer="0")
-    exam = Exam("[b]x", [hostile, *LABELLED[1:]], TASK, settled(EvalConfig(modes=("cot",))))
-    result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), Silent())[0]
+    asked = [hostile, *LABELLED[1:]]
+    result = examined(tmp_path, sets={"[b]x": asked}, modes=("cot",))
     assert "[b]x: 4 questions" in shown(eval_parts(result))[0]
     found = compare(tmp_path, tmp_path)
     told = "\n".join(shown(opposed_parts(found, texts=True)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from tests.scripted import ScriptedEngine
 LABELLED = [
     Question(id=f"t{i}", question=f"What is {i} + {i}?", answer=f"{2 * i}.0") for i in range(4)
 ]
+SET = {"test": LABELLED}
 WRONG, UNREAD = " The answer is 99.", " Who knows."
 
 
@@ -64,11 +66,11 @@ def variants(adapter_hash="aa"):
     return [base, Candidate("adapter", "x.gguf", {**base.identity, "adapter_sha256": adapter_hash})]
 
 
-def examined_all(root, engine=None, adapter_hash="aa", progress=None, sets=("test",), **config):
+def examined_all(root, engine=None, models=None, progress=None, sets=SET, about=None, **config):
     settings = settled(EvalConfig(**{"paths": 2, "modes": ("direct", "cot", "sc"), **config}))
-    exams = [Exam(name, LABELLED, TASK, settings) for name in sets]
-    return evaluate(exams, variants(adapter_hash), engine or TwoMinds(), RunDir(root),
-                    progress or Silent())  # fmt: skip
+    exams = [Exam(name, questions, TASK, settings) for name, questions in sets.items()]
+    return evaluate(exams, models or variants(), engine or TwoMinds(), RunDir(root),
+                    progress or Silent(), about)  # fmt: skip
 
 
 def examined(root, *args, **kwargs):
@@ -146,7 +148,7 @@ def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_pa
 
 
 def test_holm_counts_all_sets_and_models(tmp_path):
-    results = examined_all(tmp_path, sets=("one", "two"), modes=("cot",))
+    results = examined_all(tmp_path, sets={"one": LABELLED, "two": LABELLED}, modes=("cot",))
     assert [(e.data, p.p_holm) for e in results for p in e.pairs] == [("one", 1.0), ("two", 1.0)]
     assert "CoT greedy decides. Of 2 comparisons none is clear" in results[0].corrected
     assert {f.name.partition("-")[0] for f in (tmp_path / "eval").glob("*.result.json")} == {
@@ -181,21 +183,19 @@ def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path):
 def test_clusters_of_questions_widen_the_interval(tmp_path):
     grouped = [msgspec.structs.replace(q, group="g") if i < 3 else q
                for i, q in enumerate(LABELLED)]  # fmt: skip
-    exam = Exam("test", grouped, TASK, settled(EvalConfig(modes=("cot",))))
-    result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), Silent())[0]
+    result = examined(tmp_path, sets={"test": grouped}, modes=("cot",))
     plain = examined(tmp_path / "plain", modes=("cot",))
     wide, narrow = (r.variants[0].figures[0].accuracy for r in (result, plain))
     assert wide.value == narrow.value and wide.high - wide.low > narrow.high - narrow.low
     assert result.groups == ["group g"] * 3 + ["question t3"]
 
 
-def test_a_limit_takes_over_what_is_there_and_marks_anew(tmp_path):
-    examined(tmp_path, modes=("cot",), limit=2)
+def test_answers_are_marked_anew(tmp_path):
+    examined(tmp_path, modes=("cot",))
     wrong = [msgspec.structs.replace(q, answer="99") for q in LABELLED]
     engine = TwoMinds()
-    exam = Exam("test", wrong, TASK, settled(EvalConfig(modes=("cot",))))
-    result = evaluate([exam], variants(), engine, RunDir(tmp_path), Silent())[0]
-    assert [[r.question_id for r in rs] for _, _, rs in engine.asked] == [["t2", "t3"]] * 2
+    result = examined(tmp_path, engine, sets={"test": wrong}, modes=("cot",))
+    assert not any(requests for _, _, requests in engine.asked)
     assert result.variants[0].figures[0].scores == (0, 0, 1, 1)
 
 
@@ -217,48 +217,36 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives):
         assert len(keys) == len(set(keys)) == 32
 
 
-def test_more_paths_and_modes_extend(tmp_path):
-    examined(tmp_path, modes=("cot",))
-    engine = TwoMinds()
-    examined(tmp_path, engine, modes=("cot", "sc"), paths=1)
-    assert sum(len(r.wanted) for _, _, rs in engine.asked for r in rs) == 8
-    engine = TwoMinds()
-    result = examined(tmp_path, engine, modes=("cot", "sc"))
-    assert sum(len(r.wanted) for _, _, rs in engine.asked for r in rs) == 8
-    assert timeless(result) == timeless(examined(tmp_path / "whole", modes=("cot", "sc")))
-
-
 @pytest.mark.parametrize(
-    "change",
+    ("before", "after", "of_base", "of_adapter"),
     [
-        {"adapter_hash": "bb"},
-        {"temperature": (1.0,)},
-        {"seed": (1,)},
-        {"prompt": "cot-few"},
-        {"max_tokens": 99},
+        ({"modes": ("cot",)}, {"modes": ("cot", "sc"), "paths": 1}, 4, 4),
+        ({"paths": 1}, {}, 4, 4),
+        ({"modes": ("cot",), "limit": 2}, {"modes": ("cot",)}, 2, 2),
+        ({}, {"threads": 3, "parallel": 2}, 0, 0),
+        # the base does not depend on the adapter, nor a greedy answer on a temperature or a seed
+        ({}, {"models": variants("bb")}, 0, 16),
+        ({}, {"temperature": (1.0,)}, 8, 8),
+        ({}, {"seed": (1,)}, 8, 8),
+        ({}, {"prompt": "cot-few"}, 16, 16),
+        ({}, {"max_tokens": 99}, 16, 16),
     ],
-    ids=lambda c: next(iter(c)),
 )
-def test_older_answers_stay_beside_those_of_another_adapter_or_setting(tmp_path, change):
-    examined(tmp_path)
-    before = {f: f.read_bytes() for f in (tmp_path / "eval").iterdir()}
-    examined(tmp_path, **change)
-    after = {f: f.read_bytes() for f in (tmp_path / "eval").iterdir()}
-    assert after.items() >= before.items()
-    new = [f.name for f in after.keys() - before.keys()]
-    # the base does not depend on the adapter, nor a greedy answer on a temperature or a seed
-    each = 1 if change.keys() & {"temperature", "seed"} else 2
-    of_base = 0 if "adapter_hash" in change else each
-    assert len([n for n in new if n.startswith("base-")]) == of_base
-    assert len([n for n in new if n.startswith("adapter-")]) == each
-    assert len([n for n in new if n.startswith("test-")]) == 1
-
-
-def test_what_changes_no_answer_asks_nothing_again(tmp_path):
-    examined(tmp_path)
-    names = {f.name for f in (tmp_path / "eval").iterdir()}
-    examined(tmp_path, TwoMinds(fail_after=0), threads=3, parallel=2)
-    assert {f.name for f in (tmp_path / "eval").iterdir()} == names
+def test_only_what_could_be_another_answer_is_asked_again(
+    tmp_path, before, after, of_base, of_adapter
+):
+    examined(tmp_path, **before)
+    older = {f: f.read_bytes() for f in (tmp_path / "eval").iterdir()}
+    engine = TwoMinds()
+    result = examined(tmp_path, engine, **after)
+    asked = Counter(a for a, _, requests in engine.asked for r in requests for _ in r.wanted)
+    assert (asked[None], asked["x.gguf"]) == (of_base, of_adapter)
+    kept = {f: f.read_bytes() for f in older if of_adapter or f.suffix == ".jsonl"}
+    assert kept
+    for file, content in kept.items():  # answers are added to, results stay
+        assert content.startswith(older[file])
+    assert of_adapter or older.keys() == set((tmp_path / "eval").iterdir())
+    assert timeless(result) == timeless(examined(tmp_path / "whole", **after))
 
 
 def test_each_mode_asks_in_its_own_way(tmp_path):
@@ -277,10 +265,8 @@ def test_each_mode_asks_in_its_own_way(tmp_path):
 
 def test_a_question_that_does_not_fit_counts_as_unanswered_for_both(tmp_path, watcher):
     long = Question(id="long", question="How many? " * 500, answer="3")  # the context is 4096
-    modes = ("direct", "cot", "sc")
-    exam = Exam("test", [*LABELLED, long], TASK, settled(EvalConfig(paths=2, modes=modes)))
     for _ in range(2):  # the second call finds all other answers, and tells it again
-        result = evaluate([exam], variants(), TwoMinds(), RunDir(tmp_path), watcher)[0]
+        result = examined(tmp_path, progress=watcher, sets={"test": [*LABELLED, long]})
         assert (result.skipped, result.n) == (("long",), 5)
         base, adapter = figures_of(result, "CoT greedy")
         assert (base.accuracy.value, base.parsed) == (2 / 5, 4 / 5)
