@@ -132,15 +132,13 @@ def explanation(text: str, steps: Sequence[Step]) -> list[Sheet | str]:
         rows.append((s.rule, seen, raw, value, "fired" if s.fired else ""))
     columns = ("rule", "looked at", "found", "value", "")
     fired = next((s for s in steps if s.fired), None)
-    return [Sheet(title="", columns=columns, rows=tuple(rows)), _answer(text, fired)]
-
-
-def _answer(text: str, fired: Step | None) -> str:
-    if fired is None:
-        return "no answer: no rule found its place"
-    if fired.found is None:
-        return f"no answer: {NO_VALUE.get(fired.rule, NO_VALUE_ELSE.format(fired.rule))}"
-    return f"answer {fired.found.value}: {marked(text, fired.found.start, fired.found.end)}"
+    answer = "no answer: no rule found its place"
+    if fired and fired.found:
+        words = marked(text, fired.found.start, fired.found.end)
+        answer = f"answer {fired.found.value}: {words}"
+    elif fired:
+        answer = f"no answer: {NO_VALUE.get(fired.rule, NO_VALUE_ELSE.format(fired.rule))}"
+    return [Sheet(title="", columns=columns, rows=tuple(rows)), answer]
 
 
 def marked(text: str, start: int | None, end: int | None) -> str:

@@ -14,7 +14,6 @@ from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import figures_line
 
 if TYPE_CHECKING:
-    from lmsi_cli.records import Status
     from lmsi_cli.stages.inspect import Scene
 
 Look = Callable[[], "Scene"]
@@ -70,22 +69,17 @@ def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:
         now: Seconds since 1970.
     """
     rows = tuple((stage.name, stage.there or "-") for stage in scene.stages)
-    said = [] if scene.status is None else _said(scene.status, scene.working, now)
-    return [Sheet(title=scene.folder, rows=rows), *said]
-
-
-def _said(status: Status, working: bool, now: float) -> list[str]:
+    sheet, status = Sheet(title=scene.folder, rows=rows), scene.status
+    if status is None:
+        return [sheet]
     head = f"lmsi {status.command}"
     if status.ended is not None:
-        return [*status.said, f"{head}: {status.ended}"]
-    if not working:
-        return [*status.said, f"{head}: killed; the same command goes on"]
-    return [head, *status.said, _moment(status, now)]
-
-
-def _moment(status: Status, now: float) -> str:
+        return [sheet, *status.said, f"{head}: {status.ended}"]
+    if not scene.working:
+        return [sheet, *status.said, f"{head}: killed; the same command goes on"]
     total = f"/{status.total}  {status.done / status.total:.1%}" if status.total else ""
     rest = figures_line(status.figures, status.memory, status.left)
     age = now - status.updated
     old = f"  (reported {age:.0f} s ago)" if age > STALE else ""
-    return f"{status.phase}  {status.done}{total}  {rest}{old}"
+    moment = f"{status.phase}  {status.done}{total}  {rest}{old}"
+    return [sheet, head, *status.said, moment]

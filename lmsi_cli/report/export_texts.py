@@ -130,7 +130,13 @@ def markdown(card: Card) -> str:
         ("SHA-256", card.base_sha256),
         ("licence of the base", card.licence or "not stated in the base's file"),
     )
-    parts = [_header(card), f"# {plain(card.title)}", card.kind, card.use]
+    licence = f"license: {quoted(card.licence)}\n" if KNOWN_LICENCE.fullmatch(card.licence) else ""
+    header = (
+        f"---\nbase_model: {quoted(card.base_name or card.base)}\n{licence}"
+        f"library_name: {quoted(card.library)}\n"
+        'tags: ["lora", "self-improvement", "lmsi"]\n---'
+    )
+    parts = [header, f"# {plain(card.title)}", card.kind, card.use]
     parts += ["## What it is made of", _table((*base, *card.data))]
     if card.settings:
         parts += ["## Settings of the training", _table(card.settings)]
@@ -143,15 +149,6 @@ def markdown(card: Card) -> str:
     if card.remarks:
         parts += ["## Remarks", "\n".join(f"- {plain(r)}" for r in card.remarks)]
     return "\n\n".join(parts) + "\n"
-
-
-def _header(card: Card) -> str:
-    lines = ["---", f"base_model: {quoted(card.base_name or card.base)}"]
-    if KNOWN_LICENCE.fullmatch(card.licence):
-        lines.append(f"license: {quoted(card.licence)}")
-    lines += [f"library_name: {quoted(card.library)}"]
-    lines += ['tags: ["lora", "self-improvement", "lmsi"]', "---"]
-    return "\n".join(lines)
 
 
 def _table(rows: Rows) -> str:

@@ -183,17 +183,16 @@ def _made_of(side: Side) -> dict[str, str]:
         **settings,
         **{f"version of {k}": x for k, x in e.versions.items()},
     }
-    return {k: _plain(x) for k, x in parts.items()}
+    found = {}
+    for name, value in parts.items():
+        found[name] = UNKNOWN if value in (None, "") else str(value)
+        if isinstance(value, list | tuple):
+            found[name] = ",".join(map(str, value)) or NONE
+    return found
 
 
 def _file(name: object, sha256: object) -> str:
     return f"{name} ({str(sha256)[:8]})" if name else UNKNOWN
-
-
-def _plain(value: Any) -> str:  # noqa: ANN401 - any setting
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or NONE
-    return UNKNOWN if value in (None, "") else str(value)
 
 
 def _common(a: Side, b: Side, intersect: bool) -> list[Labelled]:

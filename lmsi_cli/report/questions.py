@@ -9,8 +9,10 @@ Knows records, words, and the task's way of reading answers; no files. A questio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from lmsi_cli.answers import extract, extract_second
 from lmsi_cli.prompts import Task, asked
@@ -101,17 +103,29 @@ def run_question(
         kept = vote is not None and p.path in vote.kept
         line = path_line(p, vote)
         shown.append(PathView(line=line, text=p.text, start=start, end=end, kept=kept))
-    ballots = sorted(vote.ballots.items(), key=lambda b: -b[1]) if vote else ()
-    return QuestionView(
+    view = QuestionView(
         id=question.id,
         question=question.question,
         family=question.family,
-        line=vote_line(vote) if vote else f"{len(paths)} paths, no vote yet",
-        kinds=tuple(_kinds(vote)) if vote else ("no vote yet",),
-        winner=vote.predicted_answer if vote else None,
-        share=vote.share if vote else 0.0,
-        ballots=tuple(ballots),
+        line=f"{len(paths)} paths, no vote yet",
+        kinds=("no vote yet",),
         paths=tuple(shown),
+    )
+    if vote is None:
+        return view
+    kinds = {
+        "kept" if vote.kept else "not kept": True,
+        "ties": vote.tie,
+        "no ballots": not vote.total_votes,
+        "stopped early": vote.stopped,
+    }
+    return msgspec.structs.replace(
+        view,
+        line=vote_line(vote),
+        kinds=tuple(kind for kind, holds in kinds.items() if holds),
+        winner=vote.predicted_answer,
+        share=vote.share,
+        ballots=tuple(sorted(vote.ballots.items(), key=lambda b: -b[1])),
     )
 
 
@@ -134,16 +148,6 @@ def path_line(path: Path, vote: Vote | None) -> str:
     facts += ["a false equation"] if is_refuted(path) else []
     facts += ["kept"] if vote and path.path in vote.kept else []
     return f"path {path.path}   {', '.join(facts)}"
-
-
-def _kinds(vote: Vote) -> Iterator[str]:
-    yield "kept" if vote.kept else "not kept"
-    if vote.tie:
-        yield "ties"
-    if not vote.total_votes:
-        yield "no ballots"
-    if vote.stopped:
-        yield "stopped early"
 
 
 def exam_set(

@@ -202,20 +202,16 @@ def settings_section(
         commands: To be typed again, in order.
         version: Of the lmsi that made the report.
     """
-    sheets = [
-        Sheet(
-            title=f"[{name}]",
-            columns=("setting", "value"),
-            rows=tuple((key, _shown(value)) for key, value in table.items()),
-        )
-        for name, table in settings.items()
-    ]
+    sheets = []
+    for name, table in settings.items():
+        rows = []
+        for key, value in table.items():
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            if isinstance(value, list):
+                shown = ", ".join(map(str, value)) or "-"
+            rows.append((key, shown))
+        columns = ("setting", "value")
+        sheets.append(Sheet(title=f"[{name}]", columns=columns, rows=tuple(rows)))
     lines = ("To repeat the run:", *commands, f"Report made by lmsi {version}.")
     title = "Settings and versions"
     return Section(key="settings", title=title, lines=lines, sheets=tuple(sheets))
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -56,23 +56,19 @@ def rendered(*parts: Part) -> Iterator[Table | Text]:
 def _flat(parts: Iterable[Part]) -> Iterator[Sheet | Text | str]:
     for part in parts:
         if isinstance(part, Digest):
-            yield from _flat(_digest(part))
+            yield part.title
+            if part.verdict:
+                yield verdict_line(part.verdict, "verdict before training: ")
+            yield from part.headline
+            yield from (f"missing: {m}" for m in part.missing)
+            for section in part.sections:
+                yield f"\n{section.title}\n{'-' * len(section.title)}"
+                yield from _flat([section])
         elif isinstance(part, Section):
             yield from part.lines
             yield from _flat((*part.sheets, *part.charts))
         else:
             yield _chart(part) if isinstance(part, Chart) else part
-
-
-def _digest(digest: Digest) -> Iterator[Part]:
-    yield digest.title
-    if digest.verdict:
-        yield verdict_line(digest.verdict, "verdict before training: ")
-    yield from digest.headline
-    yield from (f"missing: {m}" for m in digest.missing)
-    for section in digest.sections:
-        yield f"\n{section.title}\n{'-' * len(section.title)}"
-        yield section
 
 
 def verdict_line(verdict: str, before: str = "verdict: ") -> Text:
@@ -113,14 +109,13 @@ def chart_sheet(chart: Chart) -> Sheet:
     places = sorted({x for s in chart.series for x in s.x})
     step = max(1, -(-len(places) // ROWS))
     at = [_values(s, chart) for s in chart.series]
-    rows = [(_place(chart, x), *("; ".join(a.get(x, ())) for a in at)) for x in places[::step]]
+    rows = []
+    for x in places[::step]:
+        name = chart.ticks[round(x)] if chart.bars else number(x, "x" in chart.percent)
+        rows.append((name, *("; ".join(a.get(x, ())) for a in at)))
     title = f"{chart.title}, %" if "y" in chart.percent else chart.title
     columns = (chart.x_label, *(s.name for s in chart.series))
     return Sheet(title=title, columns=columns, rows=tuple(rows))
-
-
-def _place(chart: Chart, x: float) -> str:
-    return chart.ticks[round(x)] if chart.bars else number(x, "x" in chart.percent)
 
 
 def _values(series: Series, chart: Chart) -> dict[float, list[str]]:

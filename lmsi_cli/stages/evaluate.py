@@ -112,6 +112,8 @@ def requests_of(
 ) -> list[Request]:
     """Write the requests of one mode, without the paths that are there already."""
     config = exam.config
+    # direct answers are asked for by example: a bare question leaves the form open
+    formats: dict[Mode, PromptFormat] = {"direct": "direct-few", "cot-few": "cot-few"}
     found: list[Request] = []
     for q in exam.asked:
         wanted = [
@@ -119,7 +121,7 @@ def requests_of(
             for i in range(paths_of(config, mode))
             if (mode, q.id, i) not in have
         ]
-        way = _format(exam.task, mode)
+        way = formats.get(mode, exam.task.format)
         found += to_requests(engine, exam.task, q, way, wanted, config.max_tokens)
     return found
 
@@ -133,11 +135,6 @@ def sampling_of(config: EvalConfig, mode: Mode, way: Way) -> SamplingConfig:
     """How a mode's tokens are drawn."""
     limit = min(config.max_tokens, DIRECT_TOKENS) if mode == "direct" else config.max_tokens
     return config.sampling(way.temperature, way.seed, limit)
-
-
-def _format(task: Task, mode: Mode) -> PromptFormat:
-    """Direct answers are asked for by example: a bare question leaves the form open."""
-    return {"direct": "direct-few", "cot-few": "cot-few"}.get(mode, task.format)  # type: ignore[return-value]
 
 
 def _examined(

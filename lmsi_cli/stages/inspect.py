@@ -13,7 +13,6 @@ comes out:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from pathlib import Path as File
 from typing import Any
 
@@ -111,26 +110,18 @@ def scene(run: RunDir) -> Scene:
             hint=f"`lmsi sample QUESTIONS -o {run.root}` begins one",
         )
     look = {"sample": _sampled, "vote": _voted, "train": _trained, "eval": _measured}
-    return Scene(
-        folder=str(run.root),
-        working=in_use(run),
-        status=_status(run),
-        stages=tuple(Stage(name=name, there=_seen(at, run)) for name, at in look.items()),
-    )
-
-
-def _seen(look: Callable[[RunDir], str | None], run: RunDir) -> str | None:
+    stages = []
+    for name, at in look.items():
+        try:
+            there: str | None = at(run)
+        except (LmsiError, LookupError, TypeError):  # a file in the making, or of another version
+            there = "unreadable"
+        stages.append(Stage(name=name, there=there))
     try:
-        return look(run)
-    except (LmsiError, LookupError, TypeError):  # a file in the making, or of another version
-        return "unreadable"
-
-
-def _status(run: RunDir) -> Status | None:
-    try:
-        return msgspec.json.decode(run.status.read_bytes(), type=Status)
+        status = msgspec.json.decode(run.status.read_bytes(), type=Status)
     except (OSError, msgspec.MsgspecError):
-        return None
+        status = None
+    return Scene(folder=str(run.root), working=in_use(run), status=status, stages=tuple(stages))
 
 
 def _sampled(run: RunDir) -> str | None:

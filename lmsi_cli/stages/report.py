@@ -199,15 +199,11 @@ def _questions(run: RunDir, task: Task, most: int) -> tuple[list[QuestionView], 
         return [], ""
     asked = list(read_records(run.questions, Question))
     votes = {v.question_id: v for v in read_records(run.votes, Vote)} if run.votes.exists() else {}
+    shown = asked
+    if 0 < most < len(asked):
+        shown = [asked[i * len(asked) // most] for i in range(most)]
     with paths_by_question(run) as paths:
-        shown = _evenly(asked, most)
         views = [run_question(q, paths.get(q.id), votes.get(q.id), task) for q in shown]
     left = len(asked) - len(shown)
     more = f"; {left:,} more are left out, --questions takes them in" if left else ""
     return views, f"{len(shown):,} questions of the run with their paths{more}."
-
-
-def _evenly(questions: list[Question], most: int) -> list[Question]:
-    if not most or len(questions) <= most:
-        return questions
-    return [questions[i * len(questions) // most] for i in range(most)]
