@@ -34,7 +34,7 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
     return _corrected(found)
 
 
-def score(variants: Sequence[Variant], line: str) -> list[float] | None:
+def _score(variants: Sequence[Variant], line: str) -> list[float] | None:
     """Scores per question of a line, the mean over variants that differ by their seed alone."""
     rows = [f.scores for v in variants if (f := v.figure(line)) is not None]
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
@@ -83,7 +83,7 @@ def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iter
     """Each line of a model against another one, at equal temperature; ``p_holm`` is still 1."""
     first = e.variants[0].temperature
     for line, temperature in _lines(e, after):
-        then, now = (score(_at(e, model, temperature), line) for model in (before, after))
+        then, now = (_score(_at(e, model, temperature), line) for model in (before, after))
         if then is not None and now is not None:
             yield Pair(
                 line=line,

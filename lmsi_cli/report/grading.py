@@ -3,8 +3,9 @@
 Knows models by name and ways of drawing; the statistics are in ``stats``. Needs no engine, so
 answers of another program are graded by the same code.
 
-    sat = [(Way(0.0, 0, True), "base-test-greedy-1f.answers.jsonl", answers)]
-    graded(Evaluation(data="test", questions=questions, ...), [(Candidate("base", None, {}), sat)])
+    base = Candidate("base", None, {})
+    sittings = [(Way(0.0, 0, True), "base-test-greedy-1f.answers.jsonl", answers)]
+    graded(Evaluation(data="test", questions=questions, ...), [(base, sittings)])
     -> Evaluation(data="test", variants=(...), ...)
 """
 
@@ -77,24 +78,24 @@ class Candidate(NamedTuple):
     scale: float = 1.0
 
 
-Sat = tuple[Way, str, Sequence[Answer]]  # a way, the name of its answers file, the answers
+Sitting = tuple[Way, str, Sequence[Answer]]  # a way, the name of its answers file, the answers
 
 
 def graded(
-    blank: Evaluation, sat: Iterable[tuple[Candidate, Sequence[Sat]]], seed: int = 0
+    blank: Evaluation, answered: Iterable[tuple[Candidate, Sequence[Sitting]]], seed: int = 0
 ) -> Evaluation:
     """Grade all models' sittings; what needs other data sets comes by ``comparison.compared``.
 
     Args:
         blank: The data set, without any variant; the order of its questions is that of all scores.
-        sat: Each model's sittings, the base first. A greedy one stands first among a model's own
-            and becomes part of its main variant.
+        answered: Each model's sittings, the base first. A greedy one stands first among a model's
+            own and becomes part of its main variant.
         seed: Of the resampled intervals.
     """
     gold = blank.gold
     variants: list[Variant] = []
     sampled: dict[str, Answers] = {}  # per model the paths of its main variant
-    for candidate, sittings in sat:
+    for candidate, sittings in answered:
         found: list[tuple[Way, tuple[str, ...], dict[Mode, Answers]]] = [
             (way, (file,), by_mode(answers, gold)) for way, file, answers in sittings
         ]

@@ -48,7 +48,7 @@ class Side(NamedTuple):
 
     def scores(self, line: str) -> dict[str, float]:
         """The same by question id, 0 to 1."""
-        return dict(zip(self.evaluation.gold, self.figure(line).scores, strict=True))
+        return self.evaluation.scores(self.figure(line))
 
     def texts(self, line: str) -> dict[str, list[Answer]]:
         """The answers behind a line by question id; the file may hold more than were asked."""

@@ -130,11 +130,6 @@ class Contestant(NamedTuple):
     evaluation: Evaluation
     figure: Figure
 
-    @property
-    def scores(self) -> dict[str, float]:
-        """By question id, 0 to 1."""
-        return dict(zip(self.evaluation.gold, self.figure.scores, strict=True))
-
 
 class Row(Record, frozen=True, kw_only=True):
     """One line: accuracy, size in bytes without an adapter's, parameters, cost per question."""
@@ -172,16 +167,18 @@ def distillation(who: Mapping[str, Contestant], mode: str, seed: int = 0) -> Dis
     Raises:
         LmsiError: The questions differ.
     """
-    order, groups = who["teacher"].scores, who["teacher"].evaluation.groups
+    first = who["teacher"].evaluation
+    order, groups = list(first.gold), first.groups
     rows, scores = [], {}
     for name, c in who.items():
-        if odd := sorted(c.scores.keys() ^ order.keys()):
+        own = c.evaluation.scores(c.figure)
+        if odd := sorted(own.keys() ^ first.gold.keys()):
             raise LmsiError(
                 f"teacher and {name} answered different questions: {len(odd)} are only in one of "
                 f"them, such as {odd[0]}",
                 "evaluate all of them on the same file",
             )
-        scores[name] = [c.scores[q] for q in order]
+        scores[name] = [own[q] for q in order]
         row = Row(
             name=name,
             accuracy=mean_interval(scores[name], groups),

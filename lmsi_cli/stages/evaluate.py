@@ -151,12 +151,12 @@ def _examined(
         for q in exam.asked
     )
     config = exam.config
-    sat = []
+    answered = []
     skipped: dict[str, None] = {}  # in order, each once
     for candidate in candidates:
         engine.use_adapter(candidate.adapter, candidate.scale)
         sittings = [_Sitting(exam, gold, candidate, way, engine, run) for way in ways(config)]
-        sat.append((candidate, [(s.way, s.file.name, s.answers(progress)) for s in sittings]))
+        answered.append((candidate, [(s.way, s.file.name, s.answers(progress)) for s in sittings]))
         skipped |= {q: None for s in sittings for _, q in s.skipped}
     blank = Evaluation(
         data=exam.name,
@@ -168,7 +168,7 @@ def _examined(
         skipped=tuple(skipped),
         settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )
-    return graded(blank, sat, config.seeds[0])
+    return graded(blank, answered, config.seeds[0])
 
 
 def _key(exam: Exam, candidate: Candidate, way: Way) -> str:

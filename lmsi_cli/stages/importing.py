@@ -98,8 +98,8 @@ def import_evaluation(
         task=task.name,
         questions=tuple(questions),
     )
-    sat = [(Way(0.0, 0, mode != "sc"), kept.name, answers)]
-    found = compared([graded(blank, [(Candidate(NAME, None, {}), sat)])])[0]
+    sittings = [(Way(0.0, 0, mode != "sc"), kept.name, answers)]
+    found = compared([graded(blank, [(Candidate(NAME, None, {}), sittings)])])[0]
     imported = _imported(file, samples, found.variants[0].figures[0].scores)
     result = msgspec.structs.replace(found, imported=imported)
     write_records(kept, answers)

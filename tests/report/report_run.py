@@ -79,11 +79,11 @@ def evaluated(folder, count=60):
         data=f"set {HOSTILE}", n=count, primary="CoT greedy", kind="number", task="number",
         questions=labelled,
     )  # fmt: skip
-    sat = []
+    answered = []
     for model in ("base", "adapter"):
         both = [*answers("cot", model, count), *answers("sc", model, count, 8)]
         name = f"{model}.answers.jsonl"
         write_records(folder.eval_dir / name, both)
-        sat.append((Candidate(model, None, {}), [(Way(0.7, 0, True), name, both)]))
-    result = compared([graded(blank, sat)])[0]
+        answered.append((Candidate(model, None, {}), [(Way(0.7, 0, True), name, both)]))
+    result = compared([graded(blank, answered)])[0]
     folder.eval_result("test").write_bytes(msgspec.json.encode(result))

@@ -4,7 +4,7 @@ import msgspec
 
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import Exemplar, Question
+from lmsi_cli.records import Exemplar, Question, Silent
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
@@ -26,19 +26,6 @@ SCRIPT = {
     "q3": [" The answer is 6.", " The answer is 7."],
 }
 IDENTITY = {"model": "a.gguf", "model_sha256": "aa", "task_name": "number", "task_sha256": "bb"}
-
-
-class Silent:
-    """Progress that nobody watches."""
-
-    def start(self, label, total):
-        pass
-
-    def advance(self, done, **figures):
-        pass
-
-    def say(self, text):
-        pass
 
 
 def settled(config):

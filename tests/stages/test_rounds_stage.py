@@ -139,12 +139,12 @@ def evaluation(run):
     blank = Evaluation(
         data="test", n=4, primary="CoT greedy", kind="number", task="number", questions=labelled
     )
-    sat = []
+    answered = []
     for model, right in (("base", 1), ("adapter", 2), ("round-2", 3)):
         write_records(run.eval_dir / f"{model}.answers.jsonl", answers(right))
         ways = [(Way(0.7, 0, True), f"{model}.answers.jsonl", answers(right))]
-        sat.append((Candidate(model, None, {}), ways))
-    return compared([graded(blank, sat)])[0]
+        answered.append((Candidate(model, None, {}), ways))
+    return compared([graded(blank, answered)])[0]
 
 
 def test_figures_come_from_the_answers_beside_an_evaluation(run, evaluation):
