@@ -191,8 +191,8 @@ def distillation(who: Mapping[str, Contestant], mode: str, seed: int = 0) -> Dis
     last = scores.pop("trained student")
     over = {name: paired(s, last, seed, groups) for name, s in scores.items()}
     sentence = _lesson(over["teacher"], over.get("trained teacher"))
-    if (own := over.get(OWN_STUDENT)) is not None:  # whether a teacher was worth having
-        sentence += f" It {_against(own)} the student that learned from its own votes."
+    if (alone := over.get(OWN_STUDENT)) is not None:  # whether a teacher was worth having
+        sentence += f" It {_against(alone)} the student that learned from its own votes."
     return Distillation(mode=mode, n=len(order), rows=tuple(rows), over=over, sentence=sentence)
 
 

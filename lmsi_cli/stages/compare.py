@@ -49,7 +49,7 @@ def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = 
         e = read_evaluation(file)
         variant = e.mains[number]
         sides.append(Side(str(place), e, variant, answers_of(variant, file.parent)))
-    return opposed(*sides, line, intersect)
+    return opposed(sides[0], sides[1], line, intersect)
 
 
 def distilled(
