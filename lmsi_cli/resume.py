@@ -8,7 +8,7 @@ questions, the same model and the same settings; what a user is told where one d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, KeysView, Sequence
+from collections.abc import Callable, Container, KeysView, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,10 @@ class DrawnPaths:
             self.paths += 1
             self.parsed += parsed
 
-    def lacks(self, question_id: str, paths: int) -> Iterator[int]:
+    def lacks(self, question_id: str, paths: int) -> tuple[int, ...]:
         """The numbers below ``paths`` that are still to be drawn, in order."""
         bits = self._bits.get(question_id, 0)
-        return (i for i in range(paths) if not bits >> i & 1)
-
-    def lacking(self, question_id: str, paths: int) -> int:
-        """How many numbers below ``paths`` are still to be drawn."""
-        there = self._bits.get(question_id, 0) & ((1 << paths) - 1)
-        return paths - there.bit_count()
+        return tuple(i for i in range(paths) if not bits >> i & 1)
 
     @property
     def questions(self) -> KeysView[str]:
@@ -104,7 +99,9 @@ def keep_questions(file: Path, questions: Sequence[Question], sampled: Container
     write_records(file, known.values())
 
 
-def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
+def check_same(
+    saved: dict[str, Any], now: dict[str, Any], what: str, free: Container[str] = ()
+) -> None:
     """Refuse to go on with a run folder under other settings than it was begun with.
 
     Args:
@@ -114,12 +111,13 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], what: str) -> None:
             is told as ``model``, by the name beside it (``model_name``, ``model_file`` or
             ``model``), which itself may differ: a file may be moved.
         what: What the settings belong to: ``"the paths in runs/a"``.
+        free: Settings that may differ.
 
     Raises:
         LmsiError: Names each setting that differs, with both values.
     """
     old, new = as_toml(saved), as_toml(now)
-    keys = dict.fromkeys([*new, *old])
+    keys = [k for k in dict.fromkeys([*new, *old]) if k not in free]
     names = {n for k in keys if k.endswith(HASH) for n in _names(k)}
     changed = [k for k in keys if k not in names and old.get(k, []) != new.get(k, [])]
     other = [_difference(k, old, new) for k in changed]

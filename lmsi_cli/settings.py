@@ -1,6 +1,7 @@
 """From plain values to a command's settings: layers merged, checked, and refused in plain words.
 
-Knows flags and ranges as ``config/`` declares them; nothing of Typer, files or models.
+Makes the settings of a run's later rounds, too. Knows flags and ranges as ``config/`` declares
+them; nothing of Typer, files or models.
 
     resolve(SampleConfig, {"paths": 16}, {"paths": None, "temperature": 0.5})
     -> SampleConfig(paths=16, temperature=0.5, ...)
@@ -9,16 +10,26 @@ Knows flags and ranges as ``config/`` declares them; nothing of Typer, files or 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import typing
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from lmsi_cli.config import PRESETS, RARE, Config
+from lmsi_cli.config import (
+    PRESETS,
+    RARE,
+    Config,
+    RunConfig,
+    SampleConfig,
+    TrainConfig,
+    VoteConfig,
+)
 from lmsi_cli.errors import LmsiError
 
 C = TypeVar("C", bound=Config)
+SEED_BITS = 31  # a number that every library takes as a seed, and a person can type
 
 
 def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
@@ -34,12 +45,10 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
         LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
     """
     merged = {k: v for layer in layers for k, v in _filled(layer).items() if v is not None}
-    listed = {f.name for f in msgspec.structs.fields(kind) if isinstance(f.default, tuple)}
-    merged = {
-        k: [v] if k in listed and isinstance(v, int | float) else v for k, v in merged.items()
-    }
-    words = _zero_words(kind)
-    merged = {k: 0 if v == words.get(k, 0) else v for k, v in merged.items()}
+    lists = kind.lists()
+    merged = {k: [v] if k in lists and isinstance(v, int | float) else v for k, v in merged.items()}
+    words = {name: meta.extra["zero"] for name, (_, meta) in kind.described().items()}
+    merged = {k: 0 if v == (words.get(k) or 0) else v for k, v in merged.items()}
     try:
         return msgspec.convert(merged, kind, strict=False)
     except msgspec.ValidationError as e:
@@ -53,13 +62,6 @@ def _filled(layer: dict[str, Any]) -> dict[str, Any]:
     return {**PRESETS.get(preset, {}), **given} if isinstance(preset, str) else given
 
 
-def _zero_words(kind: type[Config]) -> dict[str, str]:
-    """The words that mean 0, by setting."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    metas = {name: typing.get_args(hints[name])[1] for name in kind.__struct_fields__}
-    return {name: m.extra["zero"] for name, m in metas.items() if m.extra["zero"]}
-
-
 def flags(name: str, meta: Meta) -> list[str]:
     """Spell a setting as flags, the long one last: ``["-n", "--paths"]``, ``["--set top_k"]``."""
     flag = (meta.extra or {}).get("flag", "")
@@ -70,8 +72,7 @@ def flags(name: str, meta: Meta) -> list[str]:
 
 def typed(kind: type[Config], name: str, value: object) -> str:
     """Spell a setting as it is typed: ``--layers 2``, or ``--set row_tokens=512``."""
-    meta = typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])[1]
-    flag = flags(name, meta)[-1]
+    flag = flags(name, kind.described()[name][1])[-1]
     return f"{flag}{'=' if flag.startswith(RARE) else ' '}{value}"
 
 
@@ -84,7 +85,7 @@ def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: s
             hint = f"did you mean '{near[0]}'?" if near else f"settings: {', '.join(names)}"
             return LmsiError(f"{where}: unknown setting '{name}'", hint=hint)
     name = complaint.rpartition("`$.")[2].partition("`")[0].partition("[")[0]
-    type_, meta = typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])
+    type_, meta = kind.described()[name]
     place = f"{where} {name}" if where else flags(name, meta)[-1]
     value = given[name]
     shown = ",".join(map(str, value)) if isinstance(value, list | tuple) else value
@@ -97,7 +98,9 @@ def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
     if forms := (meta.extra or {}).get("forms"):
         return str(forms)
     if typing.get_origin(type_) is tuple:
-        return _several(inner[0])
+        if typing.get_origin(inner[0]) is Annotated:
+            return f"one or more, each {_allowed(*typing.get_args(inner[0]))}"
+        return f"one or more of {', '.join(typing.get_args(inner[0]))}"
     for number in (t for t in inner if typing.get_origin(t) is Annotated):
         words = [w for t in inner if typing.get_origin(t) is Literal for w in typing.get_args(t)]
         return f"{', '.join(words)} or {_allowed(*typing.get_args(number))}"
@@ -112,8 +115,43 @@ def _allowed(type_: Any, meta: Meta) -> str:  # noqa: ANN401 - any annotation
     return word + (f", {bounds}" if bounds else "")
 
 
-def _several(type_: Any) -> str:  # noqa: ANN401 - any annotation
-    """Describe a list by its parts, which are words or numbers."""
-    if typing.get_origin(type_) is Annotated:
-        return f"one or more, each {_allowed(*typing.get_args(type_))}"
-    return f"one or more of {', '.join(typing.get_args(type_))}"
+class Settings(NamedTuple):
+    """What a round samples, votes and trains with."""
+
+    sample: SampleConfig
+    vote: VoteConfig
+    train: TrainConfig
+
+
+def of_round(settings: Settings, config: RunConfig, number: int, init: str = "") -> Settings:
+    """The settings of a round; the first round's are those that are given.
+
+    So the first round is the run that the single commands make. A later one has seeds of its own.
+
+    Args:
+        settings: As given, for the whole run.
+        config: Temperatures by round; the last one goes on.
+        number: 1 for the first.
+        init: The adapter folder that its training starts from; empty: as ``settings`` say.
+    """
+    sample, vote, train = settings
+    given = config.round_temperature
+    temperature = given[min(number, len(given)) - 1] if given else sample.temperature
+    replace = msgspec.structs.replace
+    return Settings(
+        replace(sample, temperature=temperature, seed=seed_of(sample.seed, number)),
+        replace(vote, seed=seed_of(vote.seed, number)),
+        replace(train, seed=seed_of(train.seed, number), init=init or train.init),
+    )
+
+
+def seed_of(seed: int, number: int) -> int:
+    """A round's seed: the given one in the first round, below 2**31 in later ones.
+
+    A hash, since added numbers would give the second round of seed 0 the streams of the first
+    round of seed 1.
+    """
+    if number == 1:
+        return seed
+    digest = hashlib.blake2b(f"{seed}\x1fround {number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> (64 - SEED_BITS)

@@ -26,13 +26,13 @@ from rich import progress as rich
 from rich.console import Console
 
 from lmsi_cli.atomic import write_atomic
-from lmsi_cli.records import Progress, Status
+from lmsi_cli.records import Status
 from lmsi_cli.report.formats import figures_line
 from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
-MEMORY_EVERY = 1.0  # seconds; asking costs more than moving the bar
+MEMORY_EVERY = 1.0  # seconds; asking costs more than showing it
 STATUS_EVERY = 2.0  # seconds between two writes of status.json
 SAID = 8  # lines that it keeps
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
@@ -89,23 +89,16 @@ class Bar:
             console=err(),
         )
         self.task: rich.TaskID | None = None
-        self.total, self.rate = 0, Rate()
-        self.used, self.measured = 0, float("-inf")
         self.live.start()
 
     def start(self, label: str, total: int) -> None:
         """A new bar below the finished ones."""
         self.task = self.live.add_task(label, total=total or None, figures="")
-        self.total, self.rate = total, Rate()
 
-    def advance(self, done: int, **figures: float | str) -> None:
+    def show(self, done: int, figures: str) -> None:
         """Move the bar."""
-        now = time.monotonic()
-        if now - self.measured >= MEMORY_EVERY:
-            self.used, self.measured = memory(), now
-        text = figures_line(figures, self.used, self.rate.left(done, self.total))
         assert self.task is not None
-        self.live.update(self.task, completed=done, figures=text)
+        self.live.update(self.task, completed=done, figures=figures)
 
     def say(self, text: str) -> None:
         """A line above the bars."""
@@ -117,26 +110,24 @@ class Bar:
 
 
 class Lines:
-    """Progress where nobody watches a terminal: a line now and then."""
+    """Progress where nobody watches a terminal: a line now and then; if quiet, what is said."""
 
-    def __init__(self, stream: IO[str], every: float = PLAIN_EVERY) -> None:
-        self.stream, self.every = stream, every
-        self.label, self.total, self.last, self.rate = "", 0, 0.0, Rate()
+    def __init__(self, stream: IO[str], quiet: bool = False) -> None:
+        self.stream, self.quiet = stream, quiet
+        self.label, self.total, self.last = "", 0, 0.0
 
     def start(self, label: str, total: int) -> None:
         """Name the phase."""
-        self.label, self.total, self.rate = label, total, Rate()
-        self.last = time.monotonic()
+        self.label, self.total, self.last = label, total, time.monotonic()
 
-    def advance(self, done: int, **figures: float | str) -> None:
+    def show(self, done: int, figures: str) -> None:
         """Print, if the last line is old enough or this is the last one."""
-        left = self.rate.left(done, self.total)
-        if time.monotonic() - self.last < self.every and done != self.total:
+        now = time.monotonic()
+        if self.quiet or (now - self.last < PLAIN_EVERY and done != self.total):
             return
-        self.last = time.monotonic()
+        self.last = now
         share = f"{done / self.total:6.1%}" if self.total else ""
-        text = figures_line(figures, memory(), left)
-        self.say(f"{self.label}  {done}/{self.total}  {share}  {text}")
+        self.say(f"{self.label}  {done}/{self.total}  {share}  {figures}")
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -146,32 +137,22 @@ class Lines:
         """Nothing is held open."""
 
 
-class Quiet(Lines):
-    """No progress at all; lines that matter still appear."""
-
-    def advance(self, done: int, **figures: float | str) -> None:
-        """Say nothing."""
-
-
 def watcher(quiet: bool = False) -> Bar | Lines:
     """The progress view that fits where stderr goes."""
-    if quiet:
-        return Quiet(sys.stderr)
     fancy = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-    return Bar() if fancy else Lines(sys.stderr)
+    return Bar() if fancy and not quiet else Lines(sys.stderr, quiet)
 
 
 class Beacon:
-    """A progress view that passes all on to another one, and writes ``status.json`` meanwhile.
+    """Tells a view how far a command is, and ``status.json`` where there is a run folder.
 
     Writes only once work has begun, so a command that finds the folder in use leaves the file of
     the one that works there.
     """
 
-    def __init__(self, view: Progress, run: RunDir, argv: Sequence[str]) -> None:
+    def __init__(self, view: Bar | Lines, run: RunDir | None, argv: Sequence[str]) -> None:
         self.view, self.run, self.rate = view, run, Rate()
-        self.written = float("-inf")
-        self._last: dict[str, object] = {}  # what was reported since the file was written
+        self.written = self.measured = float("-inf")
         self.status = Status(
             command=shlex.join(argv),
             pid=os.getpid(),
@@ -189,35 +170,37 @@ class Beacon:
         """A phase begins."""
         self.view.start(label, total)
         self.rate = Rate()
-        self._tell(phase=label, total=total, done=0, figures={}, left=None)
+        self._note(phase=label, total=total, done=0, figures={}, left=None)
         self._write()
 
     def advance(self, done: int, **figures: float | str) -> None:
         """Units are finished; the file follows every other second."""
-        self.view.advance(done, **figures)
-        left = self.rate.left(done, self.status.total)
-        if time.monotonic() - self.written >= STATUS_EVERY:
-            self._tell(done=done, figures=figures, left=left)
+        left, now = self.rate.left(done, self.status.total), time.monotonic()
+        self._note(done=done, figures=figures, left=left)
+        if now - self.measured >= MEMORY_EVERY:
+            self._note(memory=memory())
+            self.measured = now
+        self.view.show(done, figures_line(figures, self.status.memory, left))
+        if now - self.written >= STATUS_EVERY:
             self._write()
-        else:
-            self._last = {"done": done, "figures": figures, "left": left}
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self.view.say(text)
-        self._tell(said=(*self.status.said, text)[-SAID:])
+        self._note(said=(*self.status.said, text)[-SAID:])
 
     def end(self, how: str) -> None:
         """Note how the command ended, if it had begun to work."""
         if self.status.phase:
-            self._tell(ended=how, **self._last)
+            self._note(ended=how)
             self._write()
 
-    def _tell(self, **now: object) -> None:
+    def _note(self, **now: object) -> None:
         self.status = msgspec.structs.replace(self.status, **now)
-        self._last = {}
 
     def _write(self) -> None:
+        if self.run is None:
+            return
         self.written = time.monotonic()
-        status = msgspec.structs.replace(self.status, memory=memory(), updated=time.time())
-        write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(status)))
+        self._note(memory=memory(), updated=time.time())
+        write_atomic(self.run.status, msgspec.json.format(msgspec.json.encode(self.status)))

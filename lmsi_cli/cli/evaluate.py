@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,10 +15,7 @@ from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import duration
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.report.results import Evaluation
-    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.dry_run import Plan
-    from lmsi_cli.stages.measure import Measurement
 
 NO_GAIN = 3
 Data = Annotated[
@@ -82,13 +78,18 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
     from lmsi_cli.engine.context_check import skipped_error, unfinished_error
+    from lmsi_cli.report.comparison import gained
     from lmsi_cli.report.evaluation import eval_parts
     from lmsi_cli.run_folder import RunDir, locked
+    from lmsi_cli.stages.dry_run import plans_of
+    from lmsi_cli.stages.importing import import_samples
     from lmsi_cli.stages.measure import measure, prepare
 
     folder = RunDir(run)
     if imported is not None:
-        _import(folder, imported, settings, json)
+        with locked(folder):
+            result, target = import_samples(folder, imported, settings)
+        show(result, json, *eval_parts(result), f"written to {target}; `lmsi compare` takes it")
         return
     local = settings.engine != SERVER
     if dry_run and not local:
@@ -101,42 +102,15 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     if local:
         chosen_round(folder)
     if dry_run:
-        _preview(wanted, json)
+        plans = plans_of(wanted)
+        show(plans, json, *map(plan_sheet, plans))
         return
     with locked(folder), watched(quiet, folder) as progress:
         results = measure(wanted, progress)
     show(results, json, *(part for r in results for part in eval_parts(r)))
     if skipped := sum(len(r.skipped) for r in results):
         raise (skipped_error if local else unfinished_error)(skipped, sum(r.n for r in results))
-    if require_gain:
-        _require(results)
-
-
-def _preview(wanted: Measurement, json: bool) -> None:
-    """Show what would be asked, what it could show and what it would cost."""
-    from lmsi_cli.stages.dry_run import plans_of
-
-    plans = plans_of(wanted)
-    show(plans, json, *map(plan_sheet, plans))
-
-
-def _import(folder: RunDir, source: str, settings: EvalConfig, json: bool) -> None:
-    """Mark the samples of another program, and show what came of it."""
-    from lmsi_cli.report.evaluation import eval_parts
-    from lmsi_cli.run_folder import locked
-    from lmsi_cli.stages.importing import import_samples
-
-    with locked(folder):
-        result, target = import_samples(folder, source, settings)
-    line = f"written to {target}; `lmsi compare` takes it"
-    show(result, json, *eval_parts(result), line)
-
-
-def _require(results: Sequence[Evaluation]) -> None:
-    """End with 3 unless some adapter gains on a set and loses on none."""
-    from lmsi_cli.report.comparison import gained
-
-    if gained(results) is None:
+    if require_gain and gained(results) is None:
         err().print(f"no significant gain: {results[0].corrected}", markup=False)
         raise typer.Exit(NO_GAIN)
 

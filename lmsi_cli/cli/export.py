@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import (
-    Json,
-    Overwrite,
-    RunFolder,
-    chosen_round,
-    show,
-    watched,
-)
+from lmsi_cli.cli.session import Json, Overwrite, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import ExportConfig
 from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import size
-from lmsi_cli.run_folder import RunDir
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.parquet import Exported
@@ -63,13 +55,18 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
-    from lmsi_cli.run_folder import locked
+    from lmsi_cli.parquet import export_parquet
+    from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of
 
-    if settings.to == "parquet":
-        _export_parquet(RunDir(run), number, out, overwrite, json)
+    if settings.to == "parquet":  # the records need no model
+        folder = chosen_round(RunDir(run), number or 1)  # and are in every round
+        with locked(folder):
+            address = out or str(folder.root / "export" / "parquet")
+            exported = export_parquet(folder, address, overwrite)
+        show(exported, json, parquet_sheet(exported))
         return
     folder = chosen_round(RunDir(run), number)
     model, task = model_of(folder).path, task_of(folder)
@@ -77,20 +74,6 @@ def export(  # noqa: PLR0913 - one parameter per flag
         place = Path(out) if out else None
         result = export_run(folder, model, task, settings, progress, place, overwrite)
     show(result, json, export_sheet(result))
-
-
-def _export_parquet(
-    run: RunDir, number: int | None, out: str | None, overwrite: bool, json: bool
-) -> None:
-    """Write the records of a run, or of one of its later rounds; needs no model."""
-    from lmsi_cli.parquet import export_parquet
-    from lmsi_cli.run_folder import locked
-
-    folder = chosen_round(run, number or 1)
-    with locked(folder):
-        place = out or str(folder.root / "export" / "parquet")
-        result = export_parquet(folder, place, overwrite)
-    show(result, json, parquet_sheet(result))
 
 
 def export_sheet(e: Export) -> Sheet:

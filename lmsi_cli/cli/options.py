@@ -94,14 +94,8 @@ def _set(given: Sequence[str], table: str) -> Tables:
 
 def _further(kind: type[Config]) -> str:
     """Name the settings without a flag, below a command's help."""
-    rare = [
-        f.name for f in msgspec.structs.fields(kind) if _meta(kind, f.name).extra["flag"] == RARE
-    ]
+    rare = [name for name, (_, meta) in kind.described().items() if meta.extra["flag"] == RARE]
     return f"\n\nFurther settings, for {RARE} NAME=VALUE: {', '.join(rare)}.\n" if rare else ""
-
-
-def _meta(kind: type[Config], name: str) -> Any:  # noqa: ANN401 - msgspec's Meta
-    return typing.get_args(typing.get_type_hints(kind, include_extras=True)[name])[1]
 
 
 def read_tables(file: Path | None) -> Tables:
@@ -137,26 +131,23 @@ def _lists(kind: type[Config], typed: dict[str, Any]) -> dict[str, Any]:
 
     Those of repeated flags are lists already.
     """
-    listed = {f.name for f in msgspec.structs.fields(kind) if isinstance(f.default, tuple)}
-    return {
-        name: _parts(value) if name in listed and isinstance(value, str) else value
-        for name, value in typed.items()
-    }
-
-
-def _parts(value: str) -> list[str]:
-    return [] if value in ("", EMPTY) else [part.strip() for part in value.split(",")]
+    found = dict(typed)
+    for name in kind.lists() & typed.keys():
+        value = typed[name]
+        if isinstance(value, str):
+            parts = [] if value in ("", EMPTY) else value.split(",")
+            found[name] = [part.strip() for part in parts]
+    return found
 
 
 def _options(kind: type[Config]) -> list[inspect.Parameter]:
     """One option per field with a flag; if absent it is None, so that a config file can fill it."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    found = []
-    for field in msgspec.structs.fields(kind):
-        type_, meta = typing.get_args(hints[field.name])
-        if meta.extra["flag"] != RARE:
-            found.append(_option(field.name, type_, meta, field.default))
-    return found
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    return [
+        _option(name, type_, meta, defaults[name])
+        for name, (type_, meta) in kind.described().items()
+        if meta.extra["flag"] != RARE
+    ]
 
 
 def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmsi_cli.cli.console import err
-from lmsi_cli.cli.options import configured
+from lmsi_cli.cli.options import Tables, configured
 from lmsi_cli.cli.sample import Out
 from lmsi_cli.cli.session import Exclude, Json, Overwrite, files_of, questions_in, show, watched
 from lmsi_cli.config import NO_STOP, EngineConfig, QuestionsConfig, SampleConfig
@@ -17,7 +17,7 @@ from lmsi_cli.report.formats import NONE, percent
 from lmsi_cli.settings import resolve
 
 if TYPE_CHECKING:
-    from lmsi_cli.generation.summary import Generation, Quantiles, Variety
+    from lmsi_cli.generation.summary import Generation
 
 Seeds = Annotated[
     str | None,
@@ -37,7 +37,7 @@ ENDED = {
 def questions(  # noqa: PLR0913 - one parameter per flag
     out: Out,
     settings: QuestionsConfig,
-    tables: dict[str, dict[str, Any]],
+    tables: Tables,
     seeds_file: Seeds = None,
     exclude: Exclude = None,
     overwrite: Overwrite = False,
@@ -56,7 +56,10 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages.questions import make_questions, nothing_kept, pick_seeds
     from lmsi_cli.tasks.readers import read_questions
 
-    paths = here(_path_settings(settings, tables), "questions")
+    own = (*EngineConfig.__struct_fields__, "model", "seed", "paths")  # for the rest: [sample]
+    shared = {name: getattr(settings, name) for name in own}
+    whole = {"stop": NO_STOP, "limit": 0}  # a share counts only if all paths are drawn
+    paths = here(resolve(SampleConfig, tables.get("sample", {}), shared, whole), "questions")
     source, tests = files_of(seeds_file, paths.model, "lmsi questions SEEDS_FILE -m MODEL -o RUN")
     job = job_of(paths, pick_seeds(questions_in(source), settings, source), source)
     exams = {file: read_questions(file) for file in [*tests, *(exclude or [])]}
@@ -71,16 +74,19 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     err().print(next_step(made, str(out)), markup=False)
 
 
-def _path_settings(settings: QuestionsConfig, tables: dict[str, dict[str, Any]]) -> SampleConfig:
-    """How the paths are drawn: as [sample] says, but for what is given here."""
-    own = (*EngineConfig.__struct_fields__, "model", "seed", "paths")
-    shared = {name: getattr(settings, name) for name in own}
-    whole = {"stop": NO_STOP, "limit": 0}  # a share counts only if all paths are drawn
-    return resolve(SampleConfig, tables.get("sample", {}), shared, whole)
-
-
 def generation_sheets(g: Generation) -> list[Sheet]:
     """All tables of a generation."""
+    share = percent(g.candidates / max(1, g.drafts))
+    made = [
+        ("questions kept", f"{g.kept} of {g.wanted} wanted: {ENDED[g.ended]}"),
+        ("drafts", f"{g.drafts} ({g.new_drafts} new)"),
+        ("candidates", f"{g.candidates} ({share} of the drafts)"),
+        ("voted on", f"{g.sampled}, {g.paths} paths each; {g.waiting} were not needed"),
+        ("mean share of all paths", f"{g.mean_share:.2f}; kept from {g.min_share:g} on"),
+        ("time", f"{g.seconds:.0f} s"),
+    ]
+    if g.prompts_too_long:
+        made.append(("prompts too long", f"{g.prompts_too_long}"))
     lost = tuple(
         (reason, f"{count}", whole)
         for whole, reasons in (("drafts", g.dropped), ("candidates", g.rejected))
@@ -88,10 +94,24 @@ def generation_sheets(g: Generation) -> list[Sheet]:
     )
     columns = ("", f"{g.seeds} seeds", f"{g.kept} kept")
     return [
-        Sheet(title="questions", rows=tuple(_made(g))),
+        Sheet(title="questions", rows=tuple(made)),
         Sheet(title="dropped", columns=("", "number", "of"), rows=lost),
         Sheet(title="how varied", columns=columns, rows=tuple(_varied(g))),
     ]
+
+
+def _varied(g: Generation) -> Iterator[tuple[str, str, str]]:
+    seeds, kept = g.seed_variety, g.variety
+    group = f"of {g.seeds} questions"  # sets of one size: of more, fewer pairs are new
+    yield "words, median", f"{seeds.words:g}", f"{kept.words:g}" if kept else NONE
+    distinct, nearest = percent(seeds.distinct), f"{seeds.nearest:.2f}"
+    yield f"distinct pairs of words {group}", distinct, percent(kept.distinct) if kept else NONE
+    yield f"likeness to the nearest {group}", nearest, f"{kept.nearest:.2f}" if kept else NONE
+    if g.to_seeds is not None:
+        yield "likeness to the nearest seed, median", NONE, f"{g.to_seeds:.2f}"
+    if a := g.answers:
+        yield "different answers", NONE, f"{a.distinct}"
+        yield "commonest answer", NONE, f"{a.commonest[:20]}: {percent(a.commonest_share)}"
 
 
 def next_step(g: Generation, folder: str) -> str:
@@ -101,36 +121,3 @@ def next_step(g: Generation, folder: str) -> str:
         short = f"{g.kept} of {g.wanted} questions: {ENDED[g.ended]}\n"
     flags = f"--min-share {g.min_share:g} --min-votes {g.min_votes}"  # keep the same questions
     return f"{short}next: lmsi vote {folder} {flags}"
-
-
-def _made(g: Generation) -> Iterator[tuple[str, str]]:
-    yield "questions kept", f"{g.kept} of {g.wanted} wanted: {ENDED[g.ended]}"
-    yield "drafts", f"{g.drafts} ({g.new_drafts} new)"
-    share = percent(g.candidates / max(1, g.drafts))
-    yield "candidates", f"{g.candidates} ({share} of the drafts)"
-    yield "voted on", f"{g.sampled}, {g.paths} paths each; {g.waiting} were not needed"
-    yield "mean share of all paths", f"{g.mean_share:.2f}; kept from {g.min_share:g} on"
-    yield "time", f"{g.seconds:.0f} s"
-    if g.prompts_too_long:
-        yield "prompts too long", f"{g.prompts_too_long}"
-
-
-def _varied(g: Generation) -> Iterator[tuple[str, str, str]]:
-    own, made = g.seed_variety, g.variety
-    group = f"of {g.seeds} questions"  # sets of one size: of more, fewer pairs are new
-    yield "words, median", *_both(own, made, lambda v: f"{v.words.median:g}")
-    yield "  5% to 95%", *_both(own, made, lambda v: f"{v.words.low:g} to {v.words.high:g}")
-    yield f"distinct pairs of words {group}", *_both(own, made, lambda v: percent(v.distinct))
-    yield f"likeness to the nearest {group}", *_both(own, made, lambda v: f"{v.nearest:.2f}")
-    yield "nearest seed, median and 95%", NONE, _near(g.to_seeds)
-    if a := g.answers:
-        yield "different answers", NONE, f"{a.distinct}"
-        yield "commonest answer", NONE, f"{a.commonest[:20]}: {percent(a.commonest_share)}"
-
-
-def _both(own: Variety, made: Variety | None, show: Callable[[Variety], str]) -> tuple[str, str]:
-    return show(own), NONE if made is None else show(made)
-
-
-def _near(q: Quantiles | None) -> str:
-    return NONE if q is None else f"{q.median:.2f}, {q.high:.2f}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,9 +26,8 @@ from lmsi_cli.cli.session import (
 from lmsi_cli.cli.vote import Probe
 from lmsi_cli.config import EvalConfig, RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.rounds.records import Settings
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.settings import resolve
+from lmsi_cli.settings import Settings, resolve
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.records import Question
@@ -96,19 +95,15 @@ def _show(root: RunDir, done: Outcome, json: bool) -> None:
         fields = {"rounds": done.rounds, "changes": changes, "evaluations": done.results}
         show(fields, json, *parts, rounds_section(done.rounds, done.results))
     if done.rounds.ended:
-        raise _ended(root, done)
+        best, made = done.rounds.best, len(done.rounds.rounds)
+        kept = f"round {best.number} is kept; " if best else ""
+        raise LmsiError(
+            f"{root.root}: {made} of {done.rounds.asked} rounds: {done.rounds.ended}",
+            hint=f"{kept}`lmsi report {shlex.quote(str(root.root))}` has all rounds; "
+            "--force goes on all the same",
+        )
     if done.skipped:
         raise skipped_error(done.skipped, done.asked)
-
-
-def _ended(root: RunDir, done: Outcome) -> LmsiError:
-    best, made = done.rounds.best, len(done.rounds.rounds)
-    kept = f"round {best.number} is kept; " if best else ""
-    return LmsiError(
-        f"{root.root}: {made} of {done.rounds.asked} rounds: {done.rounds.ended}",
-        hint=f"{kept}`lmsi report {shlex.quote(str(root.root))}` has all rounds; "
-        "--force goes on all the same",
-    )
 
 
 def _plan(
@@ -131,7 +126,9 @@ def _plan(
             hint="give one per round at most; the last one goes on",
         )
     seed = {"seed": settings.seed}
-    sample = here(_sample_settings(settings, tables), "run")
+    speed = {**seed, "threads": settings.threads, "gpu_layers": settings.gpu_layers}
+    asked = {name: getattr(settings, name) for name in ("model", "paths", "limit")}
+    sample = here(resolve(SampleConfig, tables.get("sample", {}), speed, asked), "run")
     here(resolve(SampleConfig, {"engine": tables.get("eval", {}).get("engine")}), "run")
     source, tests = files_of(questions, sample.model, "lmsi run QUESTIONS -m MODEL")
     job = job_of(sample, questions_in(source), questions or "")
@@ -145,23 +142,12 @@ def _plan(
             resolve(VoteConfig, tables.get("vote", {}), seed),
             resolve(TrainConfig, tables.get("train", {}), seed),
         ),
-        eval=resolve(EvalConfig, tables.get("eval", {}), _speed(settings)),
+        eval=resolve(EvalConfig, tables.get("eval", {}), speed),
         questions=job.questions,
         exams=labelled_sets(data or tests),
         probe=read_labelled(probe) if probe else (),
         force=force,
     )
-
-
-def _speed(settings: RunConfig) -> dict[str, Any]:
-    names = ("threads", "gpu_layers", "seed")
-    return {name: getattr(settings, name) for name in names}
-
-
-def _sample_settings(settings: RunConfig, tables: Tables) -> SampleConfig:
-    names = ("model", "paths", "limit")
-    asked = {name: getattr(settings, name) for name in names}
-    return resolve(SampleConfig, tables.get("sample", {}), _speed(settings), asked)
 
 
 def _check(plan: Plan) -> None:

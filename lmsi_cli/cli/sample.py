@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, shown, watched
+from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, watched
 from lmsi_cli.config import SERVER, SampleConfig
 from lmsi_cli.report.digest import Sheet
 from lmsi_cli.report.formats import duration, percent, printable, size
@@ -58,7 +58,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
 
     job = job_of(settings, questions_in(questions), questions)
     if dry_run:
-        with shown(quiet) as progress:
+        with watched(quiet, None) as progress:
             _preview(job, progress, json)
         return
     run = RunDir(out)

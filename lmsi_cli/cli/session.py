@@ -21,7 +21,6 @@ from lmsi_cli.catalog import find_model
 from lmsi_cli.cli.console import Beacon, err, out, watcher
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.rounds.records import kept_round
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.readers import read_questions
 
@@ -43,18 +42,11 @@ Force = Annotated[bool, typer.Option("--force", help="Go on in spite of what wou
 
 
 @contextmanager
-def shown(quiet: bool) -> Iterator[Progress]:
-    """A progress view of what leaves nothing behind."""
-    view = watcher(quiet)
-    try:
-        yield view
-    finally:
-        view.stop()
+def watched(quiet: bool, run: RunDir | None) -> Iterator[Progress]:
+    """A progress view that is taken down whatever happens; `lmsi watch` sees the same.
 
-
-@contextmanager
-def watched(quiet: bool, run: RunDir) -> Iterator[Progress]:
-    """A progress view that is taken down whatever happens; `lmsi watch` sees the same."""
+    Of work that leaves nothing behind there is no run folder, and nothing to be seen elsewhere.
+    """
     view = watcher(quiet)
     beacon = Beacon(view, run, sys.argv[1:])
     ended = "interrupted"
@@ -99,6 +91,8 @@ def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
     Raises:
         LmsiError: There is no such round.
     """
+    from lmsi_cli.rounds import kept_round
+
     found = kept_round(run) if number is None else run.round(number)
     if number is not None and not found.root.is_dir():
         raise LmsiError(f"{found.root}: no such round", hint=f"`lmsi report {run.root}` lists them")

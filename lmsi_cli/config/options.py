@@ -13,6 +13,7 @@ template's to say. A value is JSON where it can be read as that, else the text i
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -63,14 +64,23 @@ def rare(help_: str, forms: str = "", zero: str = "", **limits: Any) -> Meta:  #
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every command's settings."""
 
+    @classmethod
+    def described(cls) -> dict[str, tuple[Any, Any]]:
+        """Each setting's type, and the ``Meta`` that ``opt`` or ``rare`` made for it."""
+        hints = typing.get_type_hints(cls, include_extras=True)
+        types = {name: typing.get_args(hints[name]) for name in cls.__struct_fields__}
+        return {name: (type_, meta) for name, (type_, meta) in types.items()}
+
+    @classmethod
+    def lists(cls) -> set[str]:
+        """The settings that hold several values."""
+        return {f.name for f in msgspec.structs.fields(cls) if isinstance(f.default, tuple)}
+
 
 TEMPLATE_FLAG = "--template-var"
 VARIABLE_FORMS = "NAME=VALUE (enable_thinking=false), of a name in letters, digits and underscores"
-PYTHON_WORDS = {
-    "True": "true",
-    "False": "false",
-    "None": "null",
-}  # as texts, all of them count as true
+# as texts, all of them count as true
+PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
 Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=")]
 Variables = tuple[Variable, ...]

@@ -138,25 +138,18 @@ def read_draft(text: str, ended: StopReason, rules: Rules) -> str | Dropped:
     Returns:
         The question in one line, or in several if seeds have several; else the first fault found.
     """
-    body = _without_preamble(clean(answer_part(text)), rules.chat)
-    body = body[_opening(body) :]
+    body = clean(answer_part(text))
+    first, blank, rest = body.partition("\n\n")
+    if rules.chat and blank and first.rstrip("*_ ").endswith(":"):
+        body = rest.strip()  # the paragraph before it is what a chat model says first
+    opening = _OPENING.match(body)
+    body = body[opening.end() if opening else 0 :]
     end = _end(body, rules)
     if end is None and ended == "length":
         return Dropped("truncated")
     question = _tidy(body[:end], rules)
     fault = _fault(question, rules)
     return Dropped(fault) if fault else question
-
-
-def _without_preamble(text: str, chat: bool) -> str:
-    """Cut off what a chat model says first: a paragraph that ends in a colon."""
-    first, blank, rest = text.partition("\n\n")
-    return rest.strip() if chat and blank and first.rstrip("*_ ").endswith(":") else text
-
-
-def _opening(text: str) -> int:
-    found = _OPENING.match(text)
-    return found.end() if found else 0
 
 
 def _end(text: str, rules: Rules) -> int | None:

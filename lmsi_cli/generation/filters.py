@@ -40,7 +40,7 @@ def runs(text: str) -> Runs:
 
 
 class Nearness:
-    """Texts, and for each run those that hold it."""
+    """Texts, and for each run of words those that hold it."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self._sizes: list[int] = []
@@ -100,34 +100,29 @@ class Sieve:
         found = read_draft(draft.text, draft.stop_reason, self.rules)
         if isinstance(found, Dropped):
             self.dropped[found.reason] += 1
-        elif reason := self._known_by(found):
+        elif reason := next(filter(None, (known.reason(found) for known in self._known)), ""):
             self.dropped[reason] += 1
         else:
             self._own.add(found)
             self.candidates.append(Question(id=question_id(found), question=found))
 
-    def _known_by(self, text: str) -> str:
-        return next(filter(None, (known.reason(text) for known in self._known)), "")
 
-
-class _Known:
+class _Known(Nearness):
     """Texts that must not come again, and what a draft is called that does."""
 
     def __init__(self, texts: Iterable[str], same: str, like: str) -> None:
-        self.words: set[str] = set()
-        self.index = Nearness()
-        self.same, self.like = same, like
-        for text in texts:
-            self.add(text)
+        self._words: set[str] = set()
+        self._same, self._like = same, like
+        super().__init__(texts)
 
     def add(self, text: str) -> None:
-        self.words.add(same_words(text))
-        self.index.add(text)
+        self._words.add(same_words(text))
+        super().add(text)
 
     def reason(self, text: str) -> str:
-        if same_words(text) in self.words:
-            return self.same
-        return self.like if self.index.nearest(text) > LIKENESS else ""
+        if same_words(text) in self._words:
+            return self._same
+        return self._like if self.nearest(text) > LIKENESS else ""
 
 
 def question_id(text: str) -> str:

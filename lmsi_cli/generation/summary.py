@@ -7,7 +7,7 @@ false equation count against it. So one lone answer among eight paths is no conf
     choose(votes, min_share=0.5)
     -> Selected(kept=("gen-38dc46698984",), rejected={"low share": 3, "tie": 1})
     variety(texts, size=10)
-    -> Variety(count=100, words=Quantiles(low=9, median=27, high=52), distinct=0.85, nearest=0.04)
+    -> Variety(words=27, distinct=0.85, nearest=0.04)
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from lmsi_cli.generation.filters import REPEATS, Nearness
 from lmsi_cli.records import Record, Vote
 
 Ended = Literal["enough", "effort", "no new questions"]
-TAIL = 0.05  # below and above the quantiles that are shown
 # Alarms. Measured runs are far from all of them (docs/methods.md#questions-of-the-models-own).
 NARROW = 0.5  # of the seeds' share of distinct pairs of words
 COPIES = 0.5  # median likeness to the nearest seed
@@ -42,33 +41,23 @@ class Selected(NamedTuple):
     rejected: dict[str, int]
 
 
-class Quantiles(Record, frozen=True, kw_only=True):
-    """The middle of some numbers, and what one in twenty lies below and above."""
-
-    low: float
-    median: float
-    high: float
-
-
 class Variety(Record, frozen=True, kw_only=True):
     """How varied some texts are.
 
-    ``words`` counts those of a text. ``distinct`` is the share of distinct ones among all pairs of
-    words (Li et al. 2016, arXiv 1510.03055), ``nearest`` the median likeness to the most similar
-    other text. Of ten questions a larger share of the pairs is new than of five hundred, and each
-    has fewer neighbours, so both are means over groups of as many texts as there are seeds.
+    ``words`` is the median length of a text. ``distinct`` is the share of distinct ones among all
+    pairs of words (Li et al. 2016, arXiv 1510.03055), ``nearest`` the median likeness to the most
+    similar other text. Of ten questions a larger share of the pairs is new than of five hundred,
+    and each has fewer neighbours, so both are means over groups as large as the seeds are many.
     """
 
-    count: int
-    words: Quantiles
+    words: float
     distinct: float
     nearest: float
 
 
 class Answers(Record, frozen=True, kw_only=True):
-    """Winners of the votes: how many there are, how many differ, the commonest and its share."""
+    """Winners of the votes: how many differ, the commonest and its share."""
 
-    count: int
     distinct: int
     commonest: str
     commonest_share: float
@@ -80,7 +69,7 @@ class Generation(Record, frozen=True, kw_only=True):
     ``drafts = sum(dropped) + candidates`` and ``candidates = sampled + waiting``, ``sampled = kept
     + sum(rejected)``. ``min_votes`` is the least number of paths behind a kept question: with it
     (and ``min_share``) ``lmsi vote`` trains on the kept questions and no others. ``mean_share`` is
-    over all sampled candidates. ``to_seeds`` is the likeness to the nearest seed; it and
+    over all sampled candidates. ``to_seeds`` is the median likeness to the nearest seed; it and
     ``answers`` are those of the kept questions.
     """
 
@@ -104,7 +93,7 @@ class Generation(Record, frozen=True, kw_only=True):
     seconds: float
     seed_variety: Variety
     variety: Variety | None
-    to_seeds: Quantiles | None
+    to_seeds: float | None
     answers: Answers | None
     warnings: tuple[str, ...] = ()
 
@@ -148,17 +137,16 @@ def variety(texts: Sequence[str], size: int) -> Variety | None:
     last = max(1, len(texts) - size + 1)
     groups = [texts[at : at + size] for at in range(0, last, size)]
     return Variety(
-        count=len(texts),
-        words=_quantiles([len(t.split()) for t in texts]),
+        words=statistics.median(len(t.split()) for t in texts),
         distinct=statistics.fmean(map(_distinct, groups)),
         nearest=statistics.fmean(map(_nearest, groups)),
     )
 
 
-def to_seeds(texts: Sequence[str], seeds: Sequence[str]) -> Quantiles | None:
-    """Likeness of each text to the most similar seed."""
+def to_seeds(texts: Sequence[str], seeds: Sequence[str]) -> float | None:
+    """Median likeness to the most similar seed; ``None`` without texts."""
     index = Nearness(seeds)
-    return _quantiles([index.nearest(t) for t in texts]) if texts else None
+    return statistics.median(map(index.nearest, texts)) if texts else None
 
 
 def answers(winners: Sequence[str]) -> Answers | None:
@@ -168,7 +156,6 @@ def answers(winners: Sequence[str]) -> Answers | None:
     counts = Counter(winners)
     commonest = min(counts, key=lambda a: (-counts[a], a))
     return Answers(
-        count=len(winners),
         distinct=len(counts),
         commonest=commonest,
         commonest_share=counts[commonest] / len(winners),
@@ -187,24 +174,21 @@ def alarms(g: Generation, chance: float) -> Iterator[str]:
         yield (
             f"{repeats} of {g.drafts} drafts repeat a seed or another draft; --temperature is low?"
         )
-    if g.variety is not None and g.to_seeds is not None and g.variety.count >= FEW:
-        yield from _narrow(g.seed_variety, g.variety, g.to_seeds)
-    usual, own = max(SAME_ANSWER, 2 * chance), g.answers
-    if own is not None and own.count >= FEW and own.commonest_share > usual:
-        yield f"{own.commonest_share:.0%} of the questions have one answer, {own.commonest!r}"
-
-
-def _narrow(seeds: Variety, kept: Variety, copied: Quantiles) -> Iterator[str]:
+    seeds, kept, own = g.seed_variety, g.variety, g.answers
+    if g.kept < FEW or kept is None or g.to_seeds is None:
+        return
     if kept.distinct < NARROW * seeds.distinct:
         yield (
-            f"{kept.distinct:.0%} of the pairs of words of {seeds.count} questions are distinct, "
+            f"{kept.distinct:.0%} of the pairs of words of {g.seeds} questions are distinct, "
             f"{seeds.distinct:.0%} of the seeds': the questions say the same again and again"
         )
-    if copied.median > COPIES:
-        yield f"half of the questions are more than {copied.median:.2f} like a seed: copies"
-    ratio = kept.words.median / seeds.words.median
+    if g.to_seeds > COPIES:
+        yield f"half of the questions are more than {g.to_seeds:.2f} like a seed: copies"
+    ratio = kept.words / seeds.words
     if not 1 / LENGTHS <= ratio <= LENGTHS:
         yield f"the questions are {ratio:.1f} times as long as the seeds"
+    if own is not None and own.commonest_share > max(SAME_ANSWER, 2 * chance):
+        yield f"{own.commonest_share:.0%} of the questions have one answer, {own.commonest!r}"
 
 
 def _nearest(texts: Sequence[str]) -> float:
@@ -218,9 +202,3 @@ def _distinct(texts: Sequence[str]) -> float:
     words = [same_words(t).split() for t in texts]
     pairs = [pair for w in words for pair in pairwise(w)]
     return len(set(pairs)) / len(pairs) if pairs else 0.0
-
-
-def _quantiles(values: Sequence[float]) -> Quantiles:
-    ranked, last = sorted(values), len(values) - 1
-    low, high = ranked[round(TAIL * last)], ranked[round((1 - TAIL) * last)]
-    return Quantiles(low=low, median=statistics.median(ranked), high=high)

@@ -15,7 +15,7 @@ from lmsi_cli.report.digest import Chart, Section, Sheet, curve
 from lmsi_cli.report.evaluation import changes_sheet
 from lmsi_cli.report.formats import percent
 from lmsi_cli.report.results import Evaluation, Pair
-from lmsi_cli.rounds.records import By, Rounds
+from lmsi_cli.rounds import By, Rounds
 
 HOW: dict[By, str] = {
     "probe": "by the probe",

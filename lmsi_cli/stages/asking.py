@@ -7,7 +7,9 @@ the trial that chose them in ``[trial]``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,9 +21,9 @@ from lmsi_cli.engine.base import Engine
 from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
-from lmsi_cli.records import FewShot, Progress, Question
+from lmsi_cli.records import Progress, Question
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.trial import FEWEST, Candidate, Trial, hold_trial, trial_line
+from lmsi_cli.stages.trial import FEWEST, Trial, hold_trial, trial_line
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import split_source
 from lmsi_cli.tasks.wording import AUTO, Wording, candidates, of_task, worded
@@ -45,8 +47,15 @@ class Asking(NamedTuple):
 
     @property
     def named(self) -> dict[str, Any]:
-        """What of it a run is tied to besides its settings."""
-        return {"wording": self.wording.name, **task_identity(self.task)}
+        """What of it a run is tied to besides its settings, whoever draws it."""
+        task_bytes = msgspec.json.encode(msgspec.structs.replace(self.task, chat=None))
+        return {
+            "wording": self.wording.name,
+            "task_name": self.task.name,
+            "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
+            "chat": "off" if self.task.chat is None else "on",  # in place of the setting's "auto"
+            "lmsi": version("lmsi"),
+        }
 
 
 def pick_task(name: str, model: Model | None, source: str = "") -> Task:
@@ -80,48 +89,28 @@ def ask(
     """
     begun = run.load_settings() if run is not None and run.has_paths() else {}
     questions = questions[: config.limit or None]
-    found, trial = _wordings(task, choice, config, begun), None
-    if config.prompt == AUTO and len(questions) < FEWEST and not begun:
-        raise LmsiError(
-            f"--prompt auto: {len(questions)} questions are too few to try wordings on",
-            hint=f"give at least {FEWEST}, or choose one: --prompt {found[0].name}",
-        )
-    wording = found[0]
-    if trying and len(found) > 1 and len(questions) >= FEWEST:
-        trial = _tried(task, choice, config, questions, found, trying)
-        wording = found[trial.best]
-    saved = begun.get("sample", {}).get("max_tokens")
-    budget = config.max_tokens or saved or (trial.budget if trial else BUDGET)
-    config = msgspec.structs.replace(config, max_tokens=budget)
-    return formed(task, wording, choice, config)._replace(trial=trial)
-
-
-def _wordings(
-    task: Task, choice: ChatMode, config: SampleConfig, begun: dict[str, Any]
-) -> list[Wording]:
-    """Those that are left to choose from: one, where the folder was begun with it."""
     if config.prompt in ("", AUTO) and WORDING in begun:
         found = [msgspec.convert(begun[WORDING], Wording)]
     else:
         found = candidates(config.prompt, task, choice.chat)
     if config.few_shot != "auto":
         found = [msgspec.structs.replace(w, few_shot=config.few_shot) for w in found]
-    return found
-
-
-def _tried(
-    task: Task,
-    choice: ChatMode,
-    config: SampleConfig,
-    questions: Sequence[Question],
-    found: Sequence[Wording],
-    trying: tuple[Engine, Progress],
-) -> Trial:
-    engine, progress = trying
-    open_ = [Candidate(w, formed(task, w, choice, config).task) for w in found]
-    trial = hold_trial(questions, open_, engine, config, progress)
-    progress.say(trial_line(trial))
-    return trial
+    if config.prompt == AUTO and len(questions) < FEWEST and not begun:
+        raise LmsiError(
+            f"--prompt auto: {len(questions)} questions are too few to try wordings on",
+            hint=f"give at least {FEWEST}, or choose one: --prompt {found[0].name}",
+        )
+    wording, trial = found[0], None
+    if trying and len(found) > 1 and len(questions) >= FEWEST:
+        engine, progress = trying
+        open_ = [(w, formed(task, w, choice, config).task) for w in found]
+        trial = hold_trial(questions, open_, engine, config, progress)
+        progress.say(trial_line(trial))
+        wording = found[trial.best]
+    saved = begun.get("sample", {}).get("max_tokens")
+    budget = config.max_tokens or saved or (trial.budget if trial else BUDGET)
+    config = msgspec.structs.replace(config, max_tokens=budget)
+    return formed(task, wording, choice, config)._replace(trial=trial)
 
 
 def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig) -> Asking:
@@ -134,7 +123,7 @@ def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig)
     chat = None
     if choice.chat:
         values_of(config.template_var)  # before a server is asked
-        chat = _chat(wording.few_shot, config.system, config.template_var)
+        chat = Chat(few_shot=wording.few_shot, system=config.system, variables=config.template_var)
     else:
         for flag, value in (("--system", config.system), (TEMPLATE_FLAG, config.template_var)):
             if value:
@@ -143,10 +132,6 @@ def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig)
     return Asking(
         msgspec.structs.replace(worded(task, wording), chat=chat), config, wording, choice.why
     )
-
-
-def _chat(few_shot: FewShot, system: str, variables: Sequence[str]) -> Chat:
-    return Chat(few_shot=few_shot, system=system, variables=tuple(variables))
 
 
 def _nowhere(why: str, flag: str = "--system") -> LmsiError:
@@ -161,20 +146,6 @@ def keep(run: RunDir, asking: Asking) -> None:
     run.save_settings(WORDING, msgspec.to_builtins(asking.wording))
     if asking.trial is not None:
         run.save_settings(TRIAL, msgspec.to_builtins(asking.trial))
-
-
-def task_identity(task: Task) -> dict[str, Any]:
-    """What of a run's identity does not depend on who draws it."""
-    import hashlib
-    from importlib.metadata import version
-
-    task_bytes = msgspec.json.encode(msgspec.structs.replace(task, chat=None))
-    return {
-        "task_name": task.name,
-        "task_sha256": hashlib.sha256(task_bytes).hexdigest(),
-        "chat": "off" if task.chat is None else "on",  # in place of the setting's "auto"
-        "lmsi": version("lmsi"),
-    }
 
 
 def sampled(run: RunDir) -> dict[str, Any]:
@@ -200,15 +171,13 @@ def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
     saved = sampled(run)
     own = _own_task(saved)
     task = own if name == DEFAULT_TASK else load_task(name)
-    talks = saved.get("chat") == "on"
-    wording = wording_of(run) if task.kind == own.kind else candidates("", task, talks)[0]
-    system, variables = saved.get("system", ""), saved.get("template_var", ())
-    chat = _chat(wording.few_shot, system, variables) if talks else None
-    return msgspec.structs.replace(worded(task, wording), chat=chat)
+    choice = ChatMode(saved.get("chat") == "on", "as sampled")
+    wording = wording_of(run) if task.kind == own.kind else candidates("", task, choice.chat)[0]
+    return formed(task, wording, choice, sample_config(run)).task
 
 
 def wording_of(run: RunDir) -> Wording:
-    """The words that a run was sampled in; those of its task in a folder of an older version."""
+    """The words that a run was sampled in; those of its task where none are written down yet."""
     settings = run.load_settings()
     if WORDING in settings:
         return msgspec.convert(settings[WORDING], Wording)
@@ -243,7 +212,7 @@ def examined(task: Task, sample: SampleConfig, settings: EvalConfig) -> tuple[Ta
     if settings.few_shot != "auto":
         few_shot = settings.few_shot
     system = sample.system if settings.system is None else settings.system
-    chat = _chat(few_shot, system, sample.template_var) if talks else None
+    chat = Chat(few_shot=few_shot, system=system, variables=sample.template_var) if talks else None
     budget = settings.max_tokens or sample.max_tokens or BUDGET
     open_ = msgspec.structs.replace(settings, prompt=task.format, max_tokens=budget)
     return msgspec.structs.replace(task, chat=chat), open_

@@ -23,8 +23,9 @@ from lmsi_cli.jsonl import read_object, read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.report.results import Answer, Evaluation, answers_of
-from lmsi_cli.rounds.records import By, Figures, seed_of
+from lmsi_cli.rounds import By, Figures
 from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.settings import seed_of
 from lmsi_cli.stats import evenness
 from lmsi_cli.training.examples import split
 
@@ -97,20 +98,14 @@ def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float)
         if v.predicted_answer is not None and not v.tie and v.question_id not in seen
     }
     texts = {q.id: q for q in read_records(run.questions, Question) if q.id in winners}
-    found = [
+    fit = [
         msgspec.structs.replace(texts[q], answer=winner)
-        for q, winner in winners.items()
-        if q in texts
+        for q, winner in winners.items()  # one is asked if it is read as itself
+        if q in texts and canonical(winner, task.kind, asked(task, texts[q].question)) == winner
     ]
     budget = sum(v.num_paths for v in votes) // SHARE // (1 + PATHS)
-    fit = [q for q in found if _reads(q, task)][: max(FEWEST, min(MOST, budget))]
+    fit = fit[: max(FEWEST, min(MOST, budget))]
     return Asked(fit, "agreement" if fit else "nothing")
-
-
-def _reads(question: Question, task: Task) -> bool:
-    """Whether a winner is read as itself, as a right answer would be."""
-    answer = question.answer or ""
-    return canonical(answer, task.kind, asked(task, question.question)) == answer
 
 
 def manner(sample: SampleConfig) -> EvalConfig:
@@ -125,11 +120,9 @@ def manner(sample: SampleConfig) -> EvalConfig:
     )
 
 
-def figures_of(found: Evaluation, folder: RunDir) -> dict[str, Figures]:
-    """Each model's check-up in numbers, by its name, from an evaluation and its answers."""
-    return {
-        v.model: figures(v.model, answers_of(v, folder.eval_dir), found.gold) for v in found.mains
-    }
+def figures_of(found: Evaluation, folder: RunDir) -> list[Figures]:
+    """Each model's check-up in numbers, in order, from an evaluation and its answers."""
+    return [figures(v.model, answers_of(v, folder.eval_dir), found.gold) for v in found.mains]
 
 
 def figures(model: str, answers: Sequence[Answer], wanted: Mapping[str, str]) -> Figures:

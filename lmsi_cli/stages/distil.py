@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
@@ -27,8 +26,8 @@ from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, shuffled_writer
 from lmsi_cli.jsonl_index import JsonlIndex
-from lmsi_cli.prompts import Task, examples, preferences
-from lmsi_cli.records import ChatChoice, Path, Progress, Question, Record, Vote
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import ChatChoice, Path, Progress, Question, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import (
     TEACHER,
@@ -42,10 +41,10 @@ from lmsi_cli.run_folder import (
     sha256_file,
     teacher_of,
 )
-from lmsi_cli.stages.asking import formed, task_of, wording_of
+from lmsi_cli.stages.asking import formed, sampled, task_of, wording_of
 from lmsi_cli.stages.pipeline import identity
+from lmsi_cli.stages.vote import taught
 from lmsi_cli.training.adapter import preflight
-from lmsi_cli.voting import pairs
 
 FOLDER = "students"  # in the teacher's run
 ADAPTER = ("adapter", "adapter_sha256")  # that drew the teacher's paths
@@ -63,14 +62,6 @@ class Student(NamedTuple):
     model: File
     task: Task
     identity: dict[str, Any]
-
-
-class Lesson(Record, frozen=True, kw_only=True):
-    """What a student is given to learn: examples, and the questions that they come of."""
-
-    teacher: str
-    examples: int
-    questions: int
 
 
 def enrolled(
@@ -95,38 +86,34 @@ def enrolled(
     student = _student(teacher, find_model(model), out)
     check_teacher(teacher, student.model, student.identity["model_sha256"])
     check_place(teacher, student.run)
-    _check_trainable(student.model, settings)
+    try:
+        preflight(student.model, settings.target, settings.layers, settings.rank)
+    except LmsiError as e:  # two models are at hand, so it is named
+        named = str(e) if str(student.model) in str(e) else f"{student.model}: {e}"
+        raise LmsiError(named, hint=e.hint) from None
     return student
 
 
-def _check_trainable(model: File, settings: TrainConfig) -> None:
-    """Refuse a file before anything is written for it, and name it: two models are at hand."""
-    try:
-        preflight(model, settings.target, settings.layers, settings.rank)
-    except LmsiError as e:
-        named = str(e) if str(model) in str(e) else f"{model}: {e}"
-        raise LmsiError(named, hint=e.hint) from None
-
-
 def _student(teacher: RunDir, model: Model, out: File | None) -> Student:
-    """The student as it will be asked: the teacher's task in the student's own form."""
+    """The student as it will be asked: the teacher's task in the student's own form.
+
+    A conversation is held as with the teacher, as far as the student's template knows its
+    variables.
+    """
+    saved, talk = sampled(teacher), SampleConfig()
     with vocabulary(model.path) as words:
         encoder = Encoder(words)
         choice = choose(CHAT, encoder)
-        talk = _talk(teacher, encoder.template.knows) if choice.chat else SampleConfig()
-        choose(CHAT, encoder, talk.template_var)
+        if choice.chat:
+            same: dict[str, Any] = {k: saved[k] for k in ("few_shot", "system") if k in saved}
+            known = encoder.template.knows
+            same["template_var"] = [v for v in saved.get("template_var", ()) if name_of(v) in known]
+            talk = msgspec.convert(same, SampleConfig)
+            choose(CHAT, encoder, talk.template_var)
     asking = formed(task_of(teacher), wording_of(teacher), choice, talk)
     name = model.card.name if model.card else model.path.stem
     run = RunDir(out) if out else place_of(teacher, name)
     return Student(run, model.path, asking.task, identity(model, asking))
-
-
-def _talk(teacher: RunDir, knows: Collection[str]) -> SampleConfig:
-    """How a conversation is held: as with the teacher, as far as a template knows its variables."""
-    saved = teacher.load_settings()["sample"]
-    same: dict[str, Any] = {k: saved[k] for k in ("few_shot", "system") if k in saved}
-    variables = [v for v in saved.get("template_var", ()) if name_of(v) in knows]
-    return msgspec.convert({**same, "template_var": variables}, SampleConfig)
 
 
 def place_of(teacher: RunDir, name: str) -> RunDir:
@@ -170,7 +157,7 @@ def check_place(teacher: RunDir, run: RunDir) -> None:
         raise LmsiError(f"{run.root}: this folder holds a run of its own", hint=hint)
 
 
-def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool = False) -> Lesson:
+def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool = False) -> None:
     """Write the student's folder: whose it is, the teacher's votes, the student's examples.
 
     Equal calls write the same bytes, so a killed one is simply given again.
@@ -189,15 +176,18 @@ def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool
     _take(run, settings, overwrite)
     for section, values in settings.items():
         run.save_settings(section, values)
-    lesson = _write(teacher, student.task, run)
+    examples, questions = _write(teacher, student.task, run)
     if sha256_file(teacher.votes) != settings[TEACHER]["votes_sha256"]:
         raise LmsiError(f"{teacher.votes}: was changed while it was read", hint="try again")
-    _copy(teacher, run)
-    progress.say(
-        f"{lesson.examples:,} examples of {lesson.questions:,} questions, by the votes of "
-        f"{lesson.teacher}"
-    )
-    return lesson
+    for name in ("questions", "votes", "vote_summary", "verdict"):  # what later stages read
+        source, target = getattr(teacher, name), getattr(run, name)
+        if source.exists():
+            with source.open("rb") as old, replacing(target) as new:
+                shutil.copyfileobj(old, new)
+        else:
+            target.unlink(missing_ok=True)
+    name = File(str(settings[TEACHER]["model"])).name
+    progress.say(f"{examples:,} examples of {questions:,} questions, by the votes of {name}")
 
 
 def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
@@ -255,13 +245,14 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
-    """Write every kept path and every pair in the student's form; the files appear whole."""
-    saved = teacher.load_settings()
-    known = VoteConfig.__struct_fields__
-    config = msgspec.convert(
-        {k: v for k, v in saved.get("vote", {}).items() if k in known}, VoteConfig
-    )
+def _write(teacher: RunDir, task: Task, run: RunDir) -> tuple[int, int]:
+    """Write every kept path and every pair in the student's form; the files appear whole.
+
+    Returns:
+        How many examples there are, and of how many questions.
+    """
+    held, known = teacher.load_settings().get("vote", {}), VoteConfig.__struct_fields__
+    config = msgspec.convert({k: v for k, v in held.items() if k in known}, VoteConfig)
     count = questions = 0
     with (
         questions_by_id(teacher) as asked,
@@ -273,19 +264,16 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> Lesson:
             if not voted.kept or voted.predicted_answer is None:
                 continue
             question, own = _sampled(voted, asked, paths)
-            kept = [p for p in own if p.path in voted.kept]
-            found = examples(task, question, kept, voted.predicted_answer, config.formats)
+            found, pairs = taught(task, config, question, own, voted)
             train.write(*found)
-            chosen = pairs.choose(voted, own, config)
-            preferred.write(*preferences(task, question, chosen, config.formats))
+            preferred.write(*pairs)
             count, questions = count + len(found), questions + bool(found)
         if not count:
             raise LmsiError(
                 f"{teacher.votes}: nothing to learn: the vote kept no path",
                 hint=f"`lmsi vote {teacher.root}` says why",
             )
-    name = File(str(saved["sample"]["model"])).name
-    return Lesson(teacher=name, examples=count, questions=questions)
+    return count, questions
 
 
 def _sampled(
@@ -300,14 +288,3 @@ def _sampled(
             hint="`lmsi vote` again, then this",
         )
     return question, found
-
-
-def _copy(teacher: RunDir, run: RunDir) -> None:
-    """Copy what the later stages read of a vote, so that the student's folder stands alone."""
-    for name in ("questions", "votes", "vote_summary", "verdict"):
-        source, target = getattr(teacher, name), getattr(run, name)
-        if not source.exists():
-            target.unlink(missing_ok=True)
-            continue
-        with source.open("rb") as old, replacing(target) as new:
-            shutil.copyfileobj(old, new)

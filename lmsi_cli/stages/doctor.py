@@ -43,12 +43,18 @@ def examine() -> list[Check]:
     """All checks, in the order a person reads them."""
     lib = library()
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
-    python = Check(name="python", value=platform.python_version())
-    llama = Check(name="llama.cpp features", value=features)
+    cores = f"{psutil.cpu_count(logical=False)} physical, {os.cpu_count()} logical"
     return [
-        python, *map(_version, PACKAGES), _cores(), _memory(), llama, _quantised(features), _gpu(),
-        _torch(), _models(),
-    ]  # fmt: skip
+        Check(name="python", value=platform.python_version()),
+        *map(_version, PACKAGES),
+        Check(name="cores", value=f"{cores}, lmsi uses {default_threads()} threads"),
+        _memory(),
+        Check(name="llama.cpp features", value=features),
+        _quantised(features),
+        _gpu(),
+        _torch(),
+        _models(),
+    ]
 
 
 def _version(package: str) -> Check:
@@ -60,11 +66,6 @@ def _version(package: str) -> Check:
 
 def _missing(name: str, value: str, problem: str, advice: str) -> Check:
     return Check(name=name, value=value, problem=problem, advice=advice, fatal=True)
-
-
-def _cores() -> Check:
-    cores = f"{psutil.cpu_count(logical=False)} physical, {os.cpu_count()} logical"
-    return Check(name="cores", value=f"{cores}, lmsi uses {default_threads()} threads")
 
 
 def _memory() -> Check:

@@ -170,8 +170,10 @@ def estimate(
     layout, pace = engine.pace(need)
     lengths, open_ = _trial(fitting, engine, config, trigger)
     length = (sum(lengths) + open_ * config.max_tokens) / (len(lengths) + open_)
-    paths = sum(len(r.wanted) for r in fitting)
-    read = sum(_to_read(part) for part in parts)
+    paths, read = sum(len(r.wanted) for r in fitting), 0
+    for part in parts:  # the common start of its prompts is read once
+        prefix = shared_prefix([r.prompt for r in part])
+        read += prefix + sum(len(r.prompt) - prefix for r in part)
     return Estimate(
         width=layout.width,
         unified=layout.unified,
@@ -186,12 +188,6 @@ def estimate(
     )
 
 
-def _to_read(block: Sequence[Request]) -> int:
-    """Tokens of prompts, of which the common start is read once."""
-    prefix = shared_prefix([r.prompt for r in block])
-    return prefix + sum(len(r.prompt) - prefix for r in block)
-
-
 def _trial(
     requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
 ) -> tuple[list[int], int]:
@@ -201,8 +197,7 @@ def _trial(
     each = max(1, TRIAL_PATHS // len(spread))
     asked = [r._replace(wanted=r.wanted[:each]) for r in spread]
     begun, lengths = time.monotonic(), list[int]()
-    paths = engine.generate(asked, config, trigger)
-    for path in paths:
+    for path in engine.generate(asked, config, trigger):
         lengths.append(path.tokens + (path.first.tokens if path.first else 0))
         if time.monotonic() - begun > TRIAL_SECONDS:
             break

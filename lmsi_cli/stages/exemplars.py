@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path as File
 from typing import Any, NamedTuple
 
@@ -72,13 +72,6 @@ class SeedExemplar(NamedTuple):
     share: float
 
 
-class Made(NamedTuple):
-    """The exemplars, and the paths that were drawn for them."""
-
-    exemplars: ExemplarsSummary
-    drawn: SampleSummary
-
-
 def make_exemplars(
     job: Job,
     config: ExemplarsConfig,
@@ -86,7 +79,7 @@ def make_exemplars(
     run: RunDir,
     progress: Progress,
     overwrite: bool = False,
-) -> Made:
+) -> tuple[ExemplarsSummary, SampleSummary]:
     """Draw the paths that the seeds lack, and write a task file with the exemplars made of them.
 
     Args:
@@ -103,7 +96,7 @@ def make_exemplars(
     old: Old = "discarded if different" if overwrite else "kept"
     with opened(job, run, progress, old, trial=False) as drawing:
         drawn = draw(drawing, job.questions, run, progress)
-    return Made(write_exemplars(run, job.questions, job.task, config, out), drawn)
+    return write_exemplars(run, job.questions, job.task, config, out), drawn
 
 
 def write_exemplars(
@@ -161,21 +154,18 @@ def choose(
         return UNDECIDED
     if held.share < config.min_share:
         return BELOW
-    for path in _in_order([p for p in paths if p.path in held.kept and is_complete(p)]):
+    agreed = [p for p in paths if p.path in held.kept and is_complete(p)]
+    usual = statistics.median(p.num_generated_tokens for p in agreed) if agreed else 0
+
+    def rank(p: Path) -> tuple[int, float, int]:
+        return RANK[KINDS[holds(p)]], abs(p.num_generated_tokens - usual), p.path
+
+    for path in sorted(agreed, key=rank):
         rationale = re.sub(r"\s*\n\s*", "\n", rationale_of(task, path))
         made = Exemplar(question=clean(question.question), rationale=rationale, answer=winner)
         if path.extract_rule != CUT_OFF and not wrong_exemplar(made, task):
             return SeedExemplar(made, KINDS[holds(path)], held.share)
     return UNFIT
-
-
-def _in_order(paths: Sequence[Path]) -> list[Path]:
-    usual = statistics.median(p.num_generated_tokens for p in paths)
-
-    def key(p: Path) -> tuple[int, float, int]:
-        return RANK[KINDS[holds(p)]], abs(p.num_generated_tokens - usual), p.path
-
-    return sorted(paths, key=key)
 
 
 def _check_enough(found: int, counts: Counter[str], config: ExemplarsConfig, run: RunDir) -> None:
@@ -189,41 +179,33 @@ def _check_enough(found: int, counts: Counter[str], config: ExemplarsConfig, run
             f"rationale ({why or 'there are no paths'})",
             hint="lower --min-share, draw more --paths, or take easier seeds",
         )
+    fit = found // config.shots
+    flags = f"--templates {fit}" if fit else f"--shots {found} --templates 1"
     raise LmsiError(
         f"{run.paths}: {found} seeds make an exemplar, and {config.templates} templates of "
         f"{config.shots} need {config.needed} ({why or 'no other seeds'})",
-        hint=f"{_fitting(found, config)}lower --min-share, or give more seeds",
+        hint=f"{flags} fits; or lower --min-share, or give more seeds",
     )
-
-
-def _fitting(found: int, config: ExemplarsConfig) -> str:
-    fit = found // config.shots
-    return f"--templates {fit} fits; or " if fit else f"--shots {found} --templates 1 fits; or "
 
 
 def task_text(exemplars: Sequence[Exemplar], task: Task, config: ExemplarsConfig, name: str) -> str:
     """Write a task file: the words of ``task``, and exemplars in templates of ``config.shots``."""
     import tomli_w
 
+    fields: dict[str, Any] = {
+        f.name: value
+        for f in msgspec.structs.fields(Task)
+        if f.name not in ("exemplars", "templates", "chat")
+        and (value := getattr(task, f.name)) != f.default
+    }
+    fields |= {"name": name, "description": f"Exemplars made for {task.name}"}
     entries = [msgspec.to_builtins(e) for e in exemplars]
     sets = [entries[i : i + config.shots] for i in range(0, len(entries), config.shots)]
-    own: dict[str, Any] = {"exemplars": entries}
     if len(sets) > 1:
-        own = {"templates": [{"exemplars": s} for s in sets]}
-    text: str = tomli_w.dumps({**_words(task, name), **own}, multiline_strings=True)
+        fields["templates"] = [{"exemplars": s} for s in sets]
+    else:
+        fields["exemplars"] = entries
+    text: str = tomli_w.dumps(fields, multiline_strings=True)
     how = "the greedy path" if config.paths == 1 else f"the vote of {config.paths} paths"
     model = File(config.model).name
     return f"# Written by `lmsi exemplars`: rationales of {model}, by {how} of each seed.\n{text}"
-
-
-def _words(task: Task, name: str) -> dict[str, Any]:
-    """The fields of a task but its exemplars, without those that say nothing new."""
-    fields = dict[str, Any](_set_fields(task))
-    return {**fields, "name": name, "description": f"Exemplars made for {task.name}"}
-
-
-def _set_fields(task: Task) -> Iterator[tuple[str, Any]]:
-    for field in msgspec.structs.fields(Task):
-        value = getattr(task, field.name)
-        if field.name not in ("exemplars", "templates", "chat") and value != field.default:
-            yield field.name, value

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,7 +38,7 @@ from lmsi_cli.training import hf_export as hf
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS, with_adapter
 from lmsi_cli.training.header import GgufMeta, read_meta
 from lmsi_cli.training.merge import merge, read_lora, tensor_types
-from lmsi_cli.training.verify import SAME, agree, distances, gap, torch_logits
+from lmsi_cli.training.verify import agree, distances, gap, torch_logits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,16 +108,18 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     check_place(place, ORIGIN, overwrite)
     with replacing_folder(place) as folder:
         check_room(folder, _need(config, facts, kind, size_of(model)))
-        exporter = _Exporter(run, model, task, facts, kind, folder, progress)
-        forms = {
-            "adapter": exporter.adapter,
-            "gguf": exporter.gguf,
-            "hf": exporter.hf,
-            "ollama": exporter.ollama,
+        exporter = _Exporter(run, model, task, config, facts, kind, folder, progress)
+        made = exporter.write()
+        write_atomic(folder / CARD, markdown(_card(exporter, made, base_sha256)))
+        note = {  # for programs what the card is for people; other stages then know the base
+            "export": config.to,
+            "base_file": model.name,
+            "base_sha256": base_sha256,
+            "adapter_sha256": sha256_file(run.adapter_gguf),
+            "checks": made.checks,
         }
-        made = forms[config.to](bool(config.type))
-        write_atomic(folder / CARD, markdown(_card(exporter, config, made, base_sha256)))
-        _note(exporter, config, made, base_sha256)
+        text = msgspec.json.format(msgspec.json.encode(note, order="sorted"))
+        write_atomic(folder / ORIGIN, text)
         files = {p.name: p.stat().st_size for p in sorted(folder.iterdir())}
     return Export(
         to=config.to,
@@ -157,30 +160,36 @@ def _need(config: ExportConfig, facts: GgufMeta, kind: str, size: int) -> int:
     return SPARE + floats + (floats if kind in FINE else size)
 
 
+@dataclass
 class _Exporter:
-    """A run with its base, and the folder that is written; one method for each form.
+    """A run with its base, and the folder that is written; one method for each form."""
 
-    A form is told whether the type of its weights was asked for, and returns what came of it.
-    """
+    run: RunDir
+    model: Path
+    task: Task
+    config: ExportConfig
+    facts: GgufMeta
+    kind: str
+    folder: Path
+    progress: Progress
 
-    def __init__(  # noqa: PLR0913 - what each form needs
-        self,
-        run: RunDir,
-        model: Path,
-        task: Task,
-        facts: GgufMeta,
-        kind: str,
-        folder: Path,
-        progress: Progress,
-    ) -> None:
-        self.run, self.model, self.task, self.facts = run, model, task, facts
-        self.kind, self.folder, self.progress = kind, folder, progress
-        texts = [q.question for q in islice(read_records(run.questions, Question), PROMPTS)]
-        with vocabulary(model) as words:
-            encoder = Encoder(words, task.variables)
-            self.prompts = [encoder.prompt(render(task, t, "cot-zero")).ids for t in texts]
+    def __post_init__(self) -> None:
+        texts = [q.question for q in islice(read_records(self.run.questions, Question), PROMPTS)]
+        with vocabulary(self.model) as words:
+            encoder = Encoder(words, self.task.variables)
+            self.prompts = [encoder.prompt(render(self.task, t, "cot-zero")).ids for t in texts]
 
-    def adapter(self, _chosen: bool) -> _Made:
+    def write(self) -> _Made:
+        """Write the form that is asked for."""
+        forms = {
+            "adapter": self.adapter,
+            "gguf": self.gguf,
+            "hf": self.hf,
+            "ollama": self.ollama,
+        }
+        return forms[self.config.to]()
+
+    def adapter(self) -> _Made:
         """The adapter alone, checked in PEFT and in llama.cpp."""
         for file in (self.run.adapter / CONFIG, self.run.adapter / WEIGHTS, self.run.adapter_gguf):
             shutil.copyfile(file, self.folder / file.name)
@@ -196,15 +205,15 @@ class _Exporter:
         )
         return _Made(distances(moved, apart, noise, "PEFT from llama.cpp"), [], use)
 
-    def gguf(self, chosen: bool) -> _Made:
+    def gguf(self) -> _Made:
         """One GGUF file with the adapter merged into it."""
-        made = self._merged(chosen)
+        made = self._merged()
         use = f"llama.cpp: `llama-cli -m {self._merged_name()}`. It needs no adapter beside it."
         return made._replace(use=use)
 
-    def ollama(self, chosen: bool) -> _Made:
+    def ollama(self) -> _Made:
         """The merged file, and a Modelfile that asks as the run did."""
-        made = self._merged(chosen)
+        made = self._merged()
         text = modelfile(f"./{self._merged_name()}", self.task, sample_config(self.run))
         write_atomic(self.folder / MODELFILE, text)
         remarks = [
@@ -217,7 +226,7 @@ class _Exporter:
         use = f"Ollama: `ollama create NAME -f {MODELFILE}` in this folder, then `ollama run NAME`."
         return made._replace(remarks=[*made.remarks, *remarks], use=use)
 
-    def hf(self, _chosen: bool) -> _Made:
+    def hf(self) -> _Made:
         """A folder for transformers, with the tokenizer if it can be written."""
         self.progress.say("merging in PyTorch")
         hf.save_merged(self.model, self.run.adapter, self.folder, self.kind)
@@ -228,7 +237,8 @@ class _Exporter:
         base, wanted = self._reference()
         moved = gap(wanted, base)
         apart = gap(torch_logits(hf.load_merged(self.folder), "fp32")(self.prompts, True), wanted)
-        noise = _noise_of_training(self.run)
+        training = read_object(self.run.adapter_origin)["result"]
+        noise = training["proof"]["base_gap"]  # without the adapter, when training proved it
         agree("the merged folder", apart, moved, noise)
         remark = f"Tokenizer: {tokenizer.note}."
         if not tokenizer.written:
@@ -236,7 +246,7 @@ class _Exporter:
         use = "transformers: `AutoModelForCausalLM.from_pretrained(folder)`."
         return _Made(distances(moved, apart, noise, "PyTorch from llama.cpp"), [remark], use)
 
-    def _merged(self, chosen: bool) -> _Made:
+    def _merged(self) -> _Made:
         """Merge, quantise, and measure what each of the two did, beside the same to the base alone.
 
         The base alone goes first: the file that stays is the last one written.
@@ -255,7 +265,7 @@ class _Exporter:
         }
         own = _own_kind(self.facts)
         remarks: list[str] = []
-        if not chosen and own not in FINE:
+        if not self.config.type and own not in FINE:
             remarks.append(
                 f"The base's own type{f' {own}' if own else ''} would round much of the adapter "
                 f"away; {self.kind} keeps it, in a larger file."
@@ -296,41 +306,21 @@ class _Exporter:
             return base, engine.last_logits(self.prompts)
 
 
-def _noise_of_training(run: RunDir) -> float:
-    """How far apart the back ends were without the adapter, when training proved it."""
-    result = read_object(run.adapter_origin).get("result", {})
-    proof = result.get("proof", {}) if isinstance(result, dict) else {}
-    return float(proof.get("base_gap", SAME / 3))
-
-
-def _card(exporter: _Exporter, config: ExportConfig, made: _Made, base_sha256: str) -> Card:
+def _card(exporter: _Exporter, made: _Made, base_sha256: str) -> Card:
     facts, model, run = exporter.facts, exporter.model, exporter.run
     name = facts.general.get("name", "")
     return card_of(
         run,
         Card(
             title=f"{name or model.stem}, taught by {whose(run)} votes",
-            kind=WHAT[config.to],
+            kind=WHAT[exporter.config.to],
             use=made.use,
             base=model.name,
             base_sha256=base_sha256,
             base_name=name,
             licence=facts.general.get("license", ""),
-            library=LIBRARY[config.to],
+            library=LIBRARY[exporter.config.to],
             checks=tuple((name, f"{x:.2%}") for name, x in made.checks.items()),
             remarks=tuple(made.remarks),
         ),
     )
-
-
-def _note(exporter: _Exporter, config: ExportConfig, made: _Made, base_sha256: str) -> None:
-    """Write for programs what the card says for people; other stages then know the base."""
-    note = {
-        "export": config.to,
-        "base_file": exporter.model.name,
-        "base_sha256": base_sha256,
-        "adapter_sha256": sha256_file(exporter.run.adapter_gguf),
-        "checks": made.checks,
-    }
-    text = msgspec.json.format(msgspec.json.encode(note, order="sorted"))
-    write_atomic(exporter.folder / ORIGIN, text)

@@ -37,47 +37,23 @@ NAME = "imported"
 
 
 def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Evaluation, Path]:
-    """Read samples and make an evaluation of them, as ``import_evaluation``.
+    """Mark another program's samples and write them as an evaluation of a run folder.
 
     Args:
         run: Held by the caller (``locked``).
         source: The file, with the set's name before a colon where it is a known one.
-        settings: Task, mode and limit.
-    """
-    samples = read_samples(source)[: settings.limit or None]
-    task, file = _task(run, source, settings.task), split_source(source)[1]
-    return import_evaluation(set_name(source), file, samples, task, settings.modes[0], run)
-
-
-def _task(run: RunDir, source: str, name: str) -> Task:
-    """The task by name; by default the set's, else the run's, else numbers."""
-    layout = split_source(source)[0]
-    if name != DEFAULT_TASK:
-        return load_task(name)
-    if layout is not None:
-        return load_task(layout)
-    return task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
-
-
-def import_evaluation(
-    name: str, file: str, samples: Sequence[Sample], task: Task, mode: Mode, run: RunDir
-) -> tuple[Evaluation, Path]:
-    """Mark the samples and write them as an evaluation of a run folder.
-
-    Args:
-        name: What the data set is called.
-        file: Where the samples come from.
-        samples: One per question.
-        task: How answers are read.
-        mode: Where a question has one text, the mode that it counts as; several are sampled paths.
-        run: Held by the caller (``locked``).
+        settings: Task and limit; where a question has one text, the first mode is what it counts
+            as. Several are sampled paths.
 
     Returns:
         The evaluation and its file.
 
     Raises:
-        LmsiError: A right answer is not of the task's kind, or a write fails.
+        LmsiError: The file holds no samples, a right answer is not of the task's kind, or a write
+            fails.
     """
+    samples = read_samples(source)[: settings.limit or None]
+    task, name = _task(run, source, settings.task), set_name(source)
     gold = gold_answers([s.question for s in samples], task)
     questions = [
         Labelled(id=s.question.id, question=s.question.question, gold=gold[s.question.id],
@@ -85,7 +61,7 @@ def import_evaluation(
         for s in samples
     ]  # fmt: skip
     paths = max(len(s.texts) for s in samples)
-    mode = "sc" if paths > 1 else mode
+    mode: Mode = "sc" if paths > 1 else settings.modes[0]
     answers = [a for s in samples for a in _answers(s, task, gold[s.question.id], mode)]
     content = msgspec.json.encode([answers, msgspec.to_builtins(task), list(gold.items())])
     key = hashlib.sha256(content).hexdigest()[:8]
@@ -100,12 +76,20 @@ def import_evaluation(
     )
     sittings = [(Way(0.0, 0, mode != "sc"), kept.name, answers)]
     found = compared([graded(blank, [(Candidate(NAME, None, {}), sittings)])])[0]
-    imported = _imported(file, samples, found.variants[0].figures[0].scores)
+    imported = _imported(split_source(source)[1], samples, found.variants[0].figures[0].scores)
     result = msgspec.structs.replace(found, imported=imported)
     write_records(kept, answers)
     target = run.eval_result(f"{name}-{key}")
     write_atomic(target, msgspec.json.format(msgspec.json.encode(result)))
     return result, target
+
+
+def _task(run: RunDir, source: str, name: str) -> Task:
+    """The task by name; by default the set's, else the run's, else numbers."""
+    layout = split_source(source)[0]
+    if name != DEFAULT_TASK or layout is not None:
+        return load_task(layout if name == DEFAULT_TASK and layout else name)
+    return task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
 
 
 def _answers(sample: Sample, task: Task, gold: str, mode: Mode) -> list[Answer]:

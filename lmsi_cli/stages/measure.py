@@ -26,7 +26,7 @@ from lmsi_cli.records import Progress, Question
 from lmsi_cli.report.grading import Candidate
 from lmsi_cli.report.results import BASE, Evaluation
 from lmsi_cli.resume import check_base, check_model
-from lmsi_cli.rounds.records import adapters_of
+from lmsi_cli.rounds import adapters_of
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import servers

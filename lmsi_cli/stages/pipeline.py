@@ -20,9 +20,10 @@ import msgspec
 from lmsi_cli import cluster
 from lmsi_cli.catalog import Model, find_model
 from lmsi_cli.config import LLAMA, OPENVINO, SERVER, EngineConfig, EngineName, SampleConfig
-from lmsi_cli.engine.encode import ChatMode, Encoder, choose
+from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
+from lmsi_cli.engine.pinned_settings import as_begun
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
@@ -30,14 +31,7 @@ from lmsi_cli.resume import check_model
 from lmsi_cli.run_folder import RunDir, discard, sha256_file, teacher_of
 from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import Asking, ask, keep, pick_task, sampled
-from lmsi_cli.stages.sample import (
-    SampleSummary,
-    as_begun,
-    bind,
-    drawn_by,
-    sample,
-    sample_in_pool,
-)
+from lmsi_cli.stages.sample import SampleSummary, bind, drawn_by, sample, sample_in_pool
 from lmsi_cli.tasks.golds import check_options
 
 if TYPE_CHECKING:  # needs packages that only servers need
@@ -155,7 +149,11 @@ def opened(
     known = None if old == "discarded" else run
     with open_engine(job, known) as engine:
         asking = asking or settle(job, engine, known, progress, trial)
-        tied = _identity(job, asking, engine)
+        if isinstance(engine, LlamaEngine):
+            assert job.model is not None  # only a server's job has none
+            tied = identity(job.model, asking)
+        else:
+            tied = {**engine.identity, **asking.named}
         _begin(asking, run, tied, old)
         yield Drawing(engine, asking, tied)
 
@@ -191,32 +189,14 @@ def settle(
     """Settle how questions are asked, with the adapter on that draws the paths."""
     settings = job.settings
     engine.use_adapter(settings.adapter or None)
-    choice = _form(engine, settings)
+    if isinstance(engine, LlamaEngine):
+        choice = choose(settings.chat, engine.encoder, settings.template_var)
+    else:
+        choice = servers.form_of(settings)
     if choice.why == servers.UNSEEN:
         progress.say(f"asked in conversations: {choice.why}")
     trying = (engine, progress) if trial else None
     return ask(job.task, choice, settings, job.questions, run, trying)
-
-
-def _form(engine: LlamaEngine | ServerEngine, settings: SampleConfig) -> ChatMode:
-    if isinstance(engine, LlamaEngine):
-        return choose(settings.chat, engine.encoder, settings.template_var)
-    return servers.form_of(settings)
-
-
-def _identity(job: Job, asking: Asking, engine: LlamaEngine | ServerEngine) -> dict[str, Any]:
-    """What a run is tied to besides its settings."""
-    if isinstance(engine, LlamaEngine):
-        return _identity_here(job, asking)
-    return {**engine.identity, **asking.named}
-
-
-def _identity_here(job: Job, asking: Asking) -> dict[str, Any]:
-    assert job.model is not None  # only a server's job has none
-    return {
-        **identity(job.model, asking),
-        **drawn_by(asking.config.adapter, job.model.path),
-    }
 
 
 def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
@@ -242,12 +222,17 @@ def _discard(run: RunDir) -> None:
 
 
 def identity(model: Model, asking: Asking) -> dict[str, Any]:
-    """What a run is tied to besides its settings: hashes, and versions for the record."""
+    """What a run is tied to besides its settings: hashes, and versions for the record.
+
+    Raises:
+        LmsiError: The adapter that draws was trained on another model.
+    """
     return {
         "model": str(model.path.absolute()),
         "model_sha256": sha256_file(model.path),
         **asking.named,
         "llama_cpp_python": version("llama-cpp-python"),
+        **drawn_by(asking.config.adapter, model.path),
     }
 
 
@@ -264,7 +249,7 @@ def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> Sam
         progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
         pool.ready()
         alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
-        _begin(asking._replace(config=alone), run, _identity_here(job, asking), old)
+        _begin(asking._replace(config=alone), run, identity(job.model, asking), old)
         return sample_in_pool(job.questions, pool, alone, run, progress)
 
 
@@ -321,16 +306,12 @@ def model_of(run: RunDir) -> Model:
         )
     model = Path(saved["model"])
     if not model.is_file():
+        again = f"lmsi sample {run.questions} -m MODEL -o {run.root}"
+        if teacher := teacher_of(run):
+            again = f"lmsi train {teacher['run']} --student MODEL -o {run.root}"
         raise LmsiError(
             f"{model}: the model of {run.root} is no longer there",
-            hint=f"tell where it is now: `{_again(run)}`",
+            hint=f"tell where it is now: `{again}`",
         )
     check_model(run, model, sha256_file(model))
     return find_model(str(model))
-
-
-def _again(run: RunDir) -> str:
-    """The command that takes a run folder up again with its model in another place."""
-    if teacher := teacher_of(run):
-        return f"lmsi train {teacher['run']} --student MODEL -o {run.root}"
-    return f"lmsi sample {run.questions} -m MODEL -o {run.root}"

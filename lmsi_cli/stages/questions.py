@@ -19,6 +19,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ import msgspec
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
-from lmsi_cli.engine.base import Engine, Generated, Request, Wanted, path_seed
+from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
 from lmsi_cli.engine.context_check import split
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation.drafts import Draft, draft_prompt
@@ -34,6 +35,7 @@ from lmsi_cli.generation.filters import Sieve
 from lmsi_cli.generation.summary import (
     Ended,
     Generation,
+    Selected,
     alarms,
     answers,
     choose,
@@ -55,10 +57,7 @@ EFFORT = 10  # drafts at most for each question to keep; the embedded model need
 FEWEST = 32  # drafts of a turn: a batch for the engine, and enough to tell that none is new
 LOWEST_YIELD = 0.1  # candidates a draft, as the next turn is planned
 # These change how much is made and what is kept of it, never what a draft says.
-FREE = {
-    *EngineConfig.__struct_fields__,
-    *("number", "paths", "min_share", "llama_cpp_python", "lmsi"),
-}
+FREE = {*EngineConfig.__struct_fields__, "number", "paths", "min_share", "llama_cpp_python", "lmsi"}
 GROWING = ("number", "paths")
 SECTION = "questions"  # of run.toml
 Draw = Callable[[Sequence[Question]], object]
@@ -96,14 +95,10 @@ def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> Q
         LmsiError: It belongs to others; says why.
     """
     now = {**msgspec.to_builtins(config), **identity}
-    if _filled(run.drafts):
+    if run.drafts.exists() and run.drafts.stat().st_size:
         saved = run.load_settings().get(SECTION, {})
         now |= {name: max(now[name], saved.get(name, 0)) for name in GROWING}
-        check_same(
-            {k: v for k, v in saved.items() if k not in FREE},
-            {k: v for k, v in now.items() if k not in FREE},
-            f"the drafts in {run.root}",
-        )
+        check_same(saved, now, f"the drafts in {run.root}", FREE)
     elif run.has_paths():
         raise LmsiError(
             f"{run.root}: holds the paths of other questions",
@@ -139,23 +134,17 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
     seeds = job.questions
     old: pipeline.Old = "discarded" if overwrite else "kept"
     with pipeline.opened(job, run, progress, old, trial=False) as drawing:
-        config = bind(run, config, {**drawing.identity, **_origin(source, seeds, exams)})
+        origin = {
+            "seed_questions_file": source,
+            "seed_questions_sha256": hashlib.sha256(msgspec.json.encode(seeds)).hexdigest(),
+            "exclude": sorted(pathlib.Path(file).name for file in exams),
+        }
+        config = bind(run, config, {**drawing.identity, **origin})
         settings = msgspec.structs.replace(drawing.asking.config, paths=config.paths)
         drawing = drawing._replace(asking=drawing.asking._replace(config=settings))
         draw = partial(pipeline.draw, drawing, run=run, progress=progress)
         task = drawing.asking.task
         return generate(Desk(seeds, exams, drawing.engine, task, config, run, draw, progress))
-
-
-def _origin(
-    source: str, seeds: Sequence[Question], exams: Mapping[str, Sequence[Question]]
-) -> dict[str, Any]:
-    """What a generation is tied to besides its settings."""
-    return {
-        "seed_questions_file": source,
-        "seed_questions_sha256": hashlib.sha256(msgspec.json.encode(seeds)).hexdigest(),
-        "exclude": sorted(pathlib.Path(file).name for file in exams),
-    }
 
 
 def generate(desk: Desk) -> Generation:
@@ -167,7 +156,7 @@ def generate(desk: Desk) -> Generation:
     begun, run = time.monotonic(), desk.run
     write_records(run.seeds, desk.seeds)
     ended = desk.work()
-    kept = set(choose(desk.votes.values(), desk.config.min_share).kept)
+    kept = set(desk.selected().kept)
     questions = [q for q in desk.sieve.candidates if q.id in kept]
     write_records(run.generated, questions)
     found = _report(desk, questions, ended, time.monotonic() - begun)
@@ -191,11 +180,7 @@ def nothing_kept(run: RunDir, found: Generation) -> LmsiError | None:
     )
 
 
-def _most(number: int) -> int:
-    """Prompts at most for so many questions: what ``EFFORT`` allows, one turn in any case."""
-    return math.ceil(max(EFFORT * number, FEWEST) / DRAFTS)
-
-
+@dataclass
 class Desk:
     """What is written and voted on so far.
 
@@ -203,40 +188,42 @@ class Desk:
     the candidates. ``exams`` must not be asked, ``draw`` samples the paths of some questions.
     """
 
-    def __init__(  # noqa: PLR0913 - all that a generation needs
-        self,
-        seeds: Sequence[Question],
-        exams: Mapping[str, Sequence[Question]],
-        engine: Engine,
-        task: Task,
-        config: QuestionsConfig,
-        run: RunDir,
-        draw: Draw,
-        progress: Progress,
-    ) -> None:
-        self.seeds, self.engine, self.task, self.config = seeds, engine, task, config
-        self.run, self.draw, self.progress = run, draw, progress
-        self.sieve = Sieve(seeds, exams, task)
-        there = read_records(run.drafts, Draft) if run.drafts.exists() else ()
+    seeds: Sequence[Question]
+    exams: Mapping[str, Sequence[Question]]
+    engine: Engine
+    task: Task
+    config: QuestionsConfig
+    run: RunDir
+    draw: Draw
+    progress: Progress
+    taken: int = 0
+    new: int = 0
+    tokens: int = 0
+    too_long: int = 0
+
+    def __post_init__(self) -> None:
+        self.sieve = Sieve(self.seeds, self.exams, self.task)
+        there = read_records(self.run.drafts, Draft) if self.run.drafts.exists() else ()
         self.drafts = {(d.prompt, d.path): d for d in there}
         self.votes: dict[str, Vote] = {}
-        self.taken = self.new = self.tokens = self.too_long = 0
+        # prompts at most: what the effort allows, one turn in any case
+        self.most = math.ceil(max(EFFORT * self.config.number, FEWEST) / DRAFTS)
 
     def work(self) -> Ended:
         """Take turns; returns why they ended."""
-        while (need := self.config.number - self.kept()) > 0:
+        while (need := self.config.number - len(self.selected().kept)) > 0:
             waiting = self.sieve.candidates[len(self.votes) :]
             if waiting:
                 self.vote_on(waiting[:need])
-            elif self.taken >= _most(self.config.number):
+            elif self.taken >= self.most:
                 return "effort"
             elif not self.draft(need):
                 return "no new questions"
         return "enough"
 
-    def kept(self) -> int:
-        """Count the confident votes."""
-        return len(choose(self.votes.values(), self.config.min_share).kept)
+    def selected(self) -> Selected:
+        """The questions whose votes are confident, so far."""
+        return choose(self.votes.values(), self.config.min_share)
 
     def draft(self, need: int) -> int:
         """Take one turn of drafts; returns how many new candidates it brought."""
@@ -244,7 +231,7 @@ class Desk:
         share = before / self.sieve.taken if self.sieve.taken else 1.0
         drafts = max(FEWEST, need / max(share, LOWEST_YIELD))
         first = self.taken
-        self.taken = min(first + math.ceil(drafts / DRAFTS), _most(self.config.number))
+        self.taken = min(first + math.ceil(drafts / DRAFTS), self.most)
         turn = range(first, self.taken)
         self._write(turn)
         for key in sorted(k for k in self.drafts if k[0] in turn):
@@ -258,14 +245,12 @@ class Desk:
         for path in read_records(self.run.paths, Path):
             if path.question_id in wanted:
                 wanted[path.question_id].append(path)
-        checked = VoteConfig().check_equations
         for question_id, paths in wanted.items():
-            self.votes[question_id] = vote(question_id, paths, checked)
+            self.votes[question_id] = vote(question_id, paths, VoteConfig().check_equations)
 
     def _write(self, turn: range) -> None:
         """Draw the drafts of some prompts that are not on the disk yet."""
-        requests = [self._request(number) for number in turn]
-        fitting = self._fitting(requests)
+        fitting = self._fitting([self._request(number) for number in turn])
         asked = sum(len(r.wanted) for r in fitting)
         if not asked:
             return
@@ -273,9 +258,18 @@ class Desk:
         self.progress.start("writing questions", asked)
         with appender(self.run.drafts, Draft) as lines:
             for text in self.engine.generate(fitting, self.config, self.task.trigger):
-                draft = self._draft(text)
+                number = int(text.question_id)
+                draft = Draft(
+                    prompt=number,
+                    path=text.path,
+                    seed=text.seed,
+                    shown=tuple(q.id for q in self._shown(number)),
+                    text=text.text,
+                    num_generated_tokens=text.tokens,
+                    stop_reason=text.stop_reason,
+                )
                 lines.write(draft)
-                self.drafts[draft.prompt, draft.path] = draft
+                self.drafts[number, text.path] = draft
                 done, self.new = done + 1, self.new + 1
                 self.tokens += text.tokens
                 pace = done / max(time.monotonic() - begun, 1e-9)
@@ -287,27 +281,13 @@ class Desk:
             for path in range(DRAFTS)
             if (number, path) not in self.drafts
         )
-        shown = self._shown(number)
-        prompt = draft_prompt([q.question for q in shown], self.task.chat)
+        prompt = draft_prompt([q.question for q in self._shown(number)], self.task.chat)
         encoded = self.engine.encode_prompt(prompt, self.task.variables)
         return Request(str(number), tuple(encoded.ids), wanted, begun=encoded.begun)
 
     def _shown(self, number: int) -> list[Question]:
         """The seeds of one prompt, in their order."""
-        order = _shuffled(self.seeds, self.config.seed, f"prompt {number}")
-        return order[:SHOTS]
-
-    def _draft(self, text: Generated) -> Draft:
-        number = int(text.question_id)
-        return Draft(
-            prompt=number,
-            path=text.path,
-            seed=text.seed,
-            shown=tuple(q.id for q in self._shown(number)),
-            text=text.text,
-            num_generated_tokens=text.tokens,
-            stop_reason=text.stop_reason,
-        )
+        return _shuffled(self.seeds, self.config.seed, f"prompt {number}")[:SHOTS]
 
     def _fitting(self, requests: Sequence[Request]) -> list[Request]:
         """Leave out prompts that do not fit the context: some seeds may be long.
@@ -348,7 +328,7 @@ def _report(desk: Desk, questions: Sequence[Question], ended: Ended, seconds: fl
         candidates=len(sieve.candidates),
         sampled=len(votes),
         waiting=len(sieve.candidates) - len(votes),
-        rejected=choose(votes.values(), config.min_share).rejected,
+        rejected=desk.selected().rejected,
         prompts_too_long=desk.too_long,
         paths=config.paths,
         min_share=config.min_share,
@@ -361,15 +341,10 @@ def _report(desk: Desk, questions: Sequence[Question], ended: Ended, seconds: fl
         to_seeds=to_seeds(texts, seeds),
         answers=answers([str(votes[q.id].predicted_answer) for q in questions]),
     )
-    warnings = tuple(alarms(found, desk.task.chance or 0.0))
-    return msgspec.structs.replace(found, warnings=warnings)
+    return msgspec.structs.replace(found, warnings=tuple(alarms(found, desk.task.chance or 0.0)))
 
 
 def _shuffled(questions: Sequence[Question], seed: int, name: str) -> list[Question]:
     """An order that depends on (seed, name) and on nothing else, in any version of Python."""
     numbers = sorted(range(len(questions)), key=lambda i: path_seed(seed, name, i))
     return [questions[i] for i in numbers]
-
-
-def _filled(file: pathlib.Path) -> bool:
-    return bool(file.exists() and file.stat().st_size)

@@ -38,7 +38,7 @@ from lmsi_cli.report.sections import (
     verdict_section,
     vote_section,
 )
-from lmsi_cli.rounds.records import Rounds
+from lmsi_cli.rounds import Rounds
 from lmsi_cli.run_folder import (
     ANSWERS,
     RESULT,

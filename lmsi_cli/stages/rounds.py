@@ -26,17 +26,20 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.report.results import Evaluation
 from lmsi_cli.report.sections import kept_line, verdict_line
-from lmsi_cli.rounds.gates import Ground, alarmed, best, checked, voted
-from lmsi_cli.rounds.records import (
+from lmsi_cli.rounds import (
     Gate,
+    Ground,
     Round,
     Rounds,
-    Settings,
+    alarmed,
+    best,
+    checked,
     last_good,
-    of_round,
     read_rounds,
+    voted,
 )
 from lmsi_cli.run_folder import RunDir, locked
+from lmsi_cli.settings import Settings, of_round
 from lmsi_cli.stages import checkup
 from lmsi_cli.stages.asking import Asking, examined
 from lmsi_cli.stages.evaluate import Exam, evaluate
@@ -49,8 +52,6 @@ from lmsi_cli.stages.vote import nothing_kept, vote_run
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.training.validation import DestroyedError, alarming
 from lmsi_cli.voting.summary import VoteSummary
-
-SETTLED = ("prompt", "few_shot", "max_tokens")  # by the first round, for all of them
 
 
 class Plan(NamedTuple):
@@ -164,10 +165,7 @@ class _Loop:
         plan = self.plan
         adapter = str(self.root.round(teacher).adapter_gguf) if teacher else ""
         config = msgspec.structs.replace(config, adapter=adapter)
-        asking = self.asking
-        if asking is not None:
-            settled = {name: getattr(asking.config, name) for name in SETTLED}
-            asking = asking._replace(config=msgspec.structs.replace(config, **settled))
+        asking = self.asking._replace(config=config) if self.asking else None
         job = Job(plan.model, plan.task, config, plan.questions)
         old: Old = "discarded" if self.overwrite else "kept"
         with opened(job, folder, self.progress, old, asking=asking) as drawing:
@@ -223,7 +221,7 @@ class _Loop:
         config = checkup.manner(self.plan.settings.sample)
         exam = Exam(checkup.NAME, self.asked.questions, self.plan.task, config)
         [result] = self._evaluated([exam], (*self.book.rounds, found), config, self.root.checkup)
-        figures = list(checkup.figures_of(result, self.root.checkup).values())
+        figures = checkup.figures_of(result, self.root.checkup)
         base, before, after = figures[0], figures[-2], figures[-1]
         last = max((r.number for r in self.book.rounds if r.trained), default=0)
         trained = self._trained_on(found.number) | self._trained_on(last)

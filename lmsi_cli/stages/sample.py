@@ -22,7 +22,6 @@ from lmsi_cli.engine.context_check import TooLong, split_for, tell
 from lmsi_cli.engine.early_stopping import BallotWatch
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.engine.pinned_settings import Settling
-from lmsi_cli.engine.pinned_settings import as_begun as as_begun
 from lmsi_cli.jsonl import appender
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
@@ -94,8 +93,10 @@ def sample(
     """
     call = _Call(questions, config, run, progress)
     watch = call.watch
-    asked = [r for q in call.questions for r in _requests(q, engine, task, config, call.have)]
-    asked = [r._replace(wanted=()) if watch.decided(r.question_id) else r for r in asked]
+    asked = [
+        r._replace(wanted=()) if watch.decided(r.question_id) else r
+        for r in requests_of(call.questions, engine, task, config, call.have)
+    ]
     requests, skipped = split_for(engine, asked, config)
     left_out = {s.question_id for s in skipped}
     fitting = [q for q in call.questions if q.id not in left_out]
@@ -139,10 +140,10 @@ def sample_in_pool(
     keep_questions(run.questions, call.questions, have.questions)
     left = Counter[str](
         {q.id: n for q in call.questions
-         if (n := have.lacking(q.id, config.paths)) and not watch.decided(q.id)}
+         if (n := len(have.lacks(q.id, config.paths))) and not watch.decided(q.id)}
     )  # fmt: skip
     work = (
-        Lacking(q, tuple(have.lacks(q.id, config.paths)), watch.decisions.get(q.id))
+        Lacking(q, have.lacks(q.id, config.paths), watch.decisions.get(q.id))
         for q in call.questions
         if q.id in left
     )
@@ -179,11 +180,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     now = {**msgspec.to_builtins(config), **identity}
     if run.has_paths():
         saved = run.load_settings().get("sample", {})
-        check_same(
-            {k: v for k, v in saved.items() if k not in FREE},
-            {k: v for k, v in now.items() if k not in FREE},
-            f"the paths in {run.root}",
-        )
+        check_same(saved, now, f"the paths in {run.root}", FREE)
     run.save_settings("sample", now)
 
 
@@ -201,18 +198,20 @@ def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, Any]:
 
 
 def requests_of(
-    questions: Sequence[Question], engine: Engine, task: Task, config: SampleConfig
+    questions: Sequence[Question],
+    engine: Engine,
+    task: Task,
+    config: SampleConfig,
+    have: DrawnPaths | None = None,
 ) -> list[Request]:
-    """Write all requests of a run that has not begun."""
-    return [r for q in questions for r in _requests(q, engine, task, config, DrawnPaths())]
-
-
-def _requests(
-    q: Question, engine: Engine, task: Task, config: SampleConfig, have: DrawnPaths
-) -> list[Request]:
-    lacking = have.lacks(q.id, config.paths)
-    wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
-    return to_requests(engine, task, q, task.format, wanted, config.max_tokens)
+    """Write the requests of a run, without the paths that it has already."""
+    have = have or DrawnPaths()
+    found: list[Request] = []
+    for q in questions:
+        lacking = have.lacks(q.id, config.paths)
+        wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
+        found += to_requests(engine, task, q, task.format, wanted, config.max_tokens)
+    return found
 
 
 class _Call:
@@ -248,7 +247,12 @@ class _Call:
         self.parsed += path.predicted_answer is not None
         self.tokens += path.num_generated_tokens
         self._cut_off(path)
-        self._settle(path.question_id)
+        if path.question_id in self.left:
+            self.left[path.question_id] -= 1
+        else:  # it ended in the same step as the path that decided
+            self.spared -= 1
+        if self.watch.decided(path.question_id):
+            self.spared += self.left.pop(path.question_id, 0)
         seconds = max(time.monotonic() - self.begun, 1e-9)
         self.progress.advance(
             self.done + self.spared,
@@ -266,14 +270,6 @@ class _Call:
         if not self.warned and new >= FIRST_LOOK and self.cut > MANY_CUT * new:
             self.warned = True
             self.progress.say(cut_off_line(self.cut, self.thinking, new))
-
-    def _settle(self, question_id: str) -> None:
-        if question_id in self.left:
-            self.left[question_id] -= 1
-        else:  # it ended in the same step as the path that decided
-            self.spared -= 1
-        if self.watch.decided(question_id):
-            self.spared += self.left.pop(question_id, 0)
 
     def summary(self, skipped: Iterable[str]) -> SampleSummary:
         """The figures of this call; ``skipped`` are ids of questions that were not asked."""

@@ -91,7 +91,8 @@ def train_run(
     with vocabulary(model) as words:
         codec = _codec(words, task)
         prompts = within(model, [codec.prompt(p) for p in held_out(run, task, found)])
-        seen = witness(model, prompts)
+        with LlamaEngine(model, ORIGINAL) as engine:  # before PyTorch takes the memory
+            seen = Witness(prompts, engine.last_logits(prompts))
         trained = train(found, model, config, run.adapter, codec, progress, seen)
     mark.check()
     to_gguf(run.adapter, model, run.adapter_gguf)
@@ -125,10 +126,8 @@ def train_apart(
     """
     if torch_is_here():
         return train_run(run, model, task, config, progress, overwrite)
-    work = partial(train_run, overwrite=overwrite)
-    result: TrainResult = aside.run(
-        work, run, model, task, config, progress=progress, name="training"
-    )
+    work, given = partial(train_run, overwrite=overwrite), (run, model, task, config)
+    result: TrainResult = aside.run(work, *given, progress=progress, name="training")
     return result
 
 
@@ -205,12 +204,6 @@ def within(model: Path, prompts: Sequence[list[int]]) -> list[list[int]]:
     """
     context = int(read_meta(model).values.get("context_length", 0)) or sys.maxsize
     return [p for p in prompts if len(p) <= context] or [min(prompts, key=len)[:context]]
-
-
-def witness(model: Path, prompts: Sequence[list[int]]) -> Witness:
-    """What llama.cpp computes from the file, before PyTorch takes the memory."""
-    with LlamaEngine(model, ORIGINAL) as engine:
-        return Witness(prompts, engine.last_logits(prompts))
 
 
 def prove(trained: Trained, model: Path, adapter: Path, seen: Witness) -> AdapterProof:

@@ -14,17 +14,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
 
 import msgspec
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.base import Engine, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.base import Engine, draw
 from lmsi_cli.engine.context_check import split_for
-from lmsi_cli.engine.parse_output import to_path, to_requests
+from lmsi_cli.engine.parse_output import to_path
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, Path, Progress, PromptFormat, Question, Record
 from lmsi_cli.report.formats import percent
+from lmsi_cli.stages.sample import requests_of
 from lmsi_cli.tasks.wording import Wording
 from lmsi_cli.thinking import answer_start
 
@@ -63,16 +63,9 @@ class Trial(Record, frozen=True, kw_only=True):
     budget: int
 
 
-class Candidate(NamedTuple):
-    """A wording, and the task in its words and in the model's form."""
-
-    wording: Wording
-    task: Task
-
-
 def hold_trial(
     questions: Sequence[Question],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[tuple[Wording, Task]],
     engine: Engine,
     config: SampleConfig,
     progress: Progress,
@@ -81,7 +74,7 @@ def hold_trial(
 
     Args:
         questions: All of the run; some of them, evenly spread, are asked.
-        candidates: At least one.
+        candidates: Wordings, at least one, each with the task in its words and the model's form.
         engine: As the run will use it, adapter included.
         config: How paths are drawn. A token limit given there holds for the trial, too.
         progress: Is told of every path.
@@ -91,42 +84,29 @@ def hold_trial(
     """
     each = max(FEWEST, PATHS // EACH // len(candidates))
     asked = questions[:: max(1, len(questions) // each)][:each]
-    sampling = msgspec.structs.replace(config, max_tokens=config.max_tokens or TOKENS)
-    requests = [
-        r._replace(question_id=f"{i} {r.question_id}", block=0 if r.block == 0 else i)
-        for i, c in enumerate(candidates)
-        for r in _requests(asked, c, engine, sampling)
-    ]
+    limit = config.max_tokens or TOKENS
+    sampling = msgspec.structs.replace(config, max_tokens=limit, paths=EACH)
+    requests = []
+    for i, (_, task) in enumerate(candidates):
+        block = i if task.format.endswith("few") else 0  # few-shot prompts share a long prefix
+        for r in requests_of(asked, engine, task, sampling):
+            requests.append(r._replace(question_id=f"{i} {r.question_id}", block=block))
     words = {q.id: q.question for q in asked}
     drawn: list[list[Path]] = [[] for _ in candidates]
     progress.start("trying wordings", sum(len(r.wanted) for r in requests))
     fitting = split_for(engine, requests, sampling).fitting
-    for done, generated in enumerate(
-        draw(engine, fitting, sampling, candidates[0].task.trigger), 1
-    ):
+    trigger = candidates[0][1].trigger
+    for done, generated in enumerate(draw(engine, fitting, sampling, trigger), 1):
         number, _, question_id = generated.question_id.partition(" ")
         own = generated._replace(question_id=question_id)
-        task = candidates[int(number)].task
+        task = candidates[int(number)][1]
         drawn[int(number)].append(to_path(own, task, words[question_id]))
         progress.advance(done)
-    tried = tuple(figures(c.wording, paths) for c, paths in zip(candidates, drawn, strict=True))
+    tried = tuple(figures(w, paths) for (w, _), paths in zip(candidates, drawn, strict=True))
     best = best_of(tried)
     longest = max(len(r.prompt) for r in requests)
-    budget = budget_of(tried[best], sampling.max_tokens, engine.info.context - longest)
+    budget = budget_of(tried[best], limit, engine.info.context - longest)
     return Trial(questions=len(asked), tried=tried, best=best, budget=budget)
-
-
-def _requests(
-    asked: Sequence[Question], candidate: Candidate, engine: Engine, config: SampleConfig
-) -> list[Request]:
-    """Ask for a candidate's paths; few-shot prompts are a block, as they share a long prefix."""
-    task, found = candidate.task, list[Request]()
-    few = task.format.endswith("few")
-    for q in asked:
-        wanted = [Wanted(i, path_seed(config.seed, q.id, i)) for i in range(EACH)]
-        made = to_requests(engine, task, q, task.format, wanted, config.max_tokens)
-        found += [r._replace(block=int(few)) for r in made]
-    return found
 
 
 def figures(wording: Wording, paths: Sequence[Path]) -> Tried:

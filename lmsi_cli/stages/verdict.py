@@ -25,6 +25,9 @@ from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting.ballots import is_complete
 
 NAMED = 3  # ids told of those that are missing
+# What two runs must differ in, for one to say anything about the other.
+ASKED = ("prompt", "model_sha256", "task_sha256", "chat", "few_shot", "system", "template_var",
+         "adapter")  # fmt: skip
 
 
 def observer_of(
@@ -93,35 +96,31 @@ def permit(run: RunDir, how: str) -> None:
 
 
 def _second_winners(run: RunDir, second: RunDir) -> dict[str, str | None]:
-    """Winners of the plain vote in another run, on a tie ``None``."""
-    _check_second(run, second)
+    """Winners of the plain vote in another run, on a tie ``None``.
+
+    A run agrees with itself, and with its like, whatever it says; so those are refused.
+    """
+    if not second.paths.exists():
+        raise LmsiError(f"--second: {second.paths}: no such file", hint="run `lmsi sample` first")
+    hint = "sample the same questions there, with another --prompt"
+    mine, theirs = (r.load_settings().get("sample", {}) for r in (run, second))
+    if all(mine.get(k) == theirs.get(k) for k in ASKED):
+        raise LmsiError(
+            f"--second: {second.root} has the model and prompt of {run.root}, so it would agree",
+            hint=hint,
+        )
     ballots: dict[str, Counter[str]] = defaultdict(Counter)
     for path in read_records(second.paths, Path):
         if path.predicted_answer is not None and is_complete(path):
             ballots[path.question_id][path.predicted_answer] += 1
-    found = {q: _first(counts) for q, counts in ballots.items()}
+    ranked = {q: counts.most_common(2) for q, counts in ballots.items()}
+    found = {
+        q: best[0] if not next_ or best[1] > next_[0][1] else None
+        for q, (best, *next_) in ranked.items()
+    }
     if not any(q.id in found for q in read_records(run.questions, Question)):
         raise LmsiError(
             f"--second: {second.root} has no answer to any question of {run.root}",
-            hint="sample the same questions there, with another --prompt",
+            hint=hint,
         )
     return found
-
-
-def _first(counts: Counter[str]) -> str | None:
-    ranked = counts.most_common(2)
-    return ranked[0][0] if len(ranked) < 2 or ranked[0][1] > ranked[1][1] else None
-
-
-def _check_second(run: RunDir, second: RunDir) -> None:
-    """A run agrees with itself, and with its like, whatever it says."""
-    if not second.paths.exists():
-        raise LmsiError(f"--second: {second.paths}: no such file", hint="run `lmsi sample` first")
-    keys = ("prompt", "model_sha256", "task_sha256", "chat", "few_shot", "system", "template_var",
-            "adapter")  # fmt: skip
-    mine, theirs = (r.load_settings().get("sample", {}) for r in (run, second))
-    if all(mine.get(k) == theirs.get(k) for k in keys):
-        raise LmsiError(
-            f"--second: {second.root} has the model and prompt of {run.root}, so it would agree",
-            hint="sample the same questions there, with another --prompt",
-        )

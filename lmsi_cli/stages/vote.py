@@ -83,8 +83,7 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         voting = Voting(run, task, config, paths.largest)
         tally = _write(run, voting, paths, observer, progress)
     found, verdict = tally.summary(), observer.finish()
-    warnings = (*_cut_off(found), *_warnings(run, config))
-    summary = msgspec.structs.replace(found, warnings=warnings)
+    summary = msgspec.structs.replace(found, warnings=tuple(_warnings(run, config, found)))
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
     write_atomic(run.vote_summary, text)
     write_atomic(run.verdict, msgspec.json.format(msgspec.json.encode(verdict)))
@@ -135,14 +134,17 @@ def _write(
         shuffled_writer(run.pairs, seed) as pairs,
     ):
         for question_id, group in paths:
-            question = _question(questions, question_id)
+            if not (found := questions.get(question_id)):
+                hint = "add it, or delete its paths"
+                raise LmsiError(f"{run.questions}: question {question_id!r} is not there", hint)
+            question = found[0]
             selection = voting.vote(question, group)
             voted = selection.vote
-            chosen = voting.preferences(question, group, voted)
-            tally.add(selection, pairs=len({p.chosen_path for p in chosen}))
+            lessons, preferred = taught(voting.task, voting.config, question, group, voted)
+            tally.add(selection, pairs=len({p.chosen_path for p in preferred}))
             votes.write(encode_line(voted))
-            train.write(*voting.examples(question, group, voted))
-            pairs.write(*chosen)
+            train.write(*lessons)
+            pairs.write(*preferred)
             observer.observe(question, voted, group)
             if tally.sums["questions"] % EVERY == 0:
                 progress.advance(tally.sums["questions"], **tally.figures())
@@ -152,11 +154,17 @@ def _write(
     return tally
 
 
-def _question(questions: JsonlIndex[Question], key: str) -> Question:
-    if found := questions.get(key):
-        return found[0]
-    hint = "add it, or delete its paths"
-    raise LmsiError(f"{questions.path}: question {key!r} is not there", hint)
+def taught(
+    task: Task, config: VoteConfig, question: Question, paths: Sequence[Path], voted: Vote
+) -> tuple[list[TrainExample], list[Preference]]:
+    """What is learned of one question: its kept paths, and its pairs, each in every format."""
+    if voted.predicted_answer is None:
+        return [], []
+    kept = [p for p in paths if p.path in voted.kept]
+    return (
+        examples(task, question, kept, voted.predicted_answer, config.formats),
+        preferences(task, question, choose(voted, paths, config), config.formats),
+    )
 
 
 class Voting:
@@ -182,18 +190,6 @@ class Voting:
         self._check_kind(voted)
         voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
         return select(voted, paths, self.config)
-
-    def examples(self, question: Question, paths: list[Path], voted: Vote) -> list[TrainExample]:
-        """Every kept path in every format."""
-        if voted.predicted_answer is None:
-            return []
-        kept = [p for p in paths if p.path in voted.kept]
-        return examples(self.task, question, kept, voted.predicted_answer, self.config.formats)
-
-    def preferences(self, question: Question, paths: list[Path], voted: Vote) -> list[Preference]:
-        """Every pair of paths in every format that holds a rationale."""
-        choices = choose(voted, paths, self.config)
-        return preferences(self.task, question, choices, self.config.formats)
 
     def _check_seeds(self, paths: list[Path]) -> None:
         """Tell paths of another run: a path's seed is made of the run's."""
@@ -233,13 +229,10 @@ def _is_answer(answer: str, kind: str) -> bool:
     return canonical(answer, kind) is not None
 
 
-def _cut_off(summary: VoteSummary) -> Iterator[str]:
+def _warnings(run: RunDir, config: VoteConfig, summary: VoteSummary) -> Iterator[str]:
+    """What does not stop a vote but may mislead."""
     if summary.truncated > MANY_CUT * summary.paths:
         yield cut_off_line(summary.truncated, summary.thinking, summary.paths)
-
-
-def _warnings(run: RunDir, config: VoteConfig) -> Iterator[str]:
-    """What does not stop a vote but may mislead."""
     stop = run.load_settings().get("sample", {}).get("stop", NO_STOP)
     usual = VoteConfig()
     other = [] if config.check_equations == usual.check_equations else ["--no-check-equations"]

@@ -1,10 +1,6 @@
 """`lmsi questions` on the embedded model: what it makes is a run folder, and nothing is lost."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from bad_input_cases import QUESTIONS, SEEDS
@@ -74,21 +70,3 @@ def test_the_embedded_model_writes_questions_that_the_vote_goes_on_with(made, lm
     more = lmsi("sample", "made/generated.jsonl", *MORE.split())
     assert more.exit_code == 0
     assert "(2 new)" in more.stdout
-
-
-@pytest.mark.slow
-def test_ctrl_c_says_so_and_the_same_command_goes_on(made, lmsi):
-    command = [sys.executable, "-m", "lmsi_cli", *REAL.split(), "r"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    drafts = RunDir("r").drafts
-    while not (drafts.exists() and drafts.stat().st_size):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (130, "")
-    assert err == "interrupted; what was finished is saved, the same command goes on\n"
-    kept = drafts.read_bytes()
-    assert lmsi(*REAL.split(), "r").exit_code == 0
-    assert drafts.read_bytes().startswith(kept)
-    assert RunDir("r").generated.read_bytes() == made.generated.read_bytes()

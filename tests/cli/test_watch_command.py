@@ -1,5 +1,6 @@
 """`lmsi watch`, and the file that a working command leaves for it."""
 
+import io
 import json
 import signal
 import subprocess
@@ -10,10 +11,10 @@ import msgspec
 import pytest
 from commands import SAMPLE, refused
 
-from lmsi_cli.cli.console import Beacon
+from lmsi_cli.cli.console import Beacon, Lines
 from lmsi_cli.cli.session import watched
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Silent, Status
+from lmsi_cli.records import Status
 from lmsi_cli.run_folder import RunDir
 
 pytestmark = pytest.mark.model
@@ -53,7 +54,7 @@ def test_a_running_command_is_seen_and_a_killed_one_too(folder, lmsi):
 
 def test_the_file_is_written_when_work_begins_and_when_it_ends(tmp_path):
     run = RunDir(tmp_path)
-    beacon = Beacon(Silent(), run, ["vote", "my run"])
+    beacon = Beacon(Lines(io.StringIO()), run, ["vote", "my run"])
     beacon.say("before any work")
     beacon.end("done")
     assert not run.status.exists()  # another process may work there

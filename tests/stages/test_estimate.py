@@ -9,7 +9,7 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.stages import dry_run as module
-from lmsi_cli.stages.dry_run import BESIDES_DECODING, estimate
+from lmsi_cli.stages.dry_run import estimate
 from lmsi_cli.stages.sample import requests_of
 from lmsi_cli.tasks.loader import load_task
 
@@ -66,4 +66,3 @@ def test_the_memory_is_that_of_the_layout(engine):
 def test_a_cost_needs_a_question_that_fits(engine):
     with pytest.raises(LmsiError, match="do not fit the model's context"):
         reckon(engine, max_tokens=5000)
-    assert BESIDES_DECODING > 1

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_helpers import TASK, Silent, settled
+from stage_helpers import TASK, settled
 
 from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Question
+from lmsi_cli.records import Question, Silent
 from lmsi_cli.report.comparison import gained
 from lmsi_cli.report.grading import Candidate
 from lmsi_cli.report.results import Answer, Evaluation

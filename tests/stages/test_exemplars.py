@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from stage_helpers import IDENTITY, TASK, Silent
+from stage_helpers import IDENTITY, TASK
 
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Path, Question
+from lmsi_cli.records import Path, Question, Silent
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.exemplars import SeedExemplar, choose, write_exemplars
 from lmsi_cli.stages.sample import bind, sample

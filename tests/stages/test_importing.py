@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from stage_helpers import TASK
 
+from lmsi_cli.config import EvalConfig
 from lmsi_cli.report.results import read_evaluation
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import compare
-from lmsi_cli.stages.importing import import_evaluation
+from lmsi_cli.stages.importing import import_samples
 from lmsi_cli.tasks.harness import read_samples
 from lmsi_cli.tasks.readers import read_labelled
 
@@ -62,20 +62,18 @@ def test_a_question_is_one_whatever_the_filters(tmp_path):
 
 
 def test_texts_are_marked_anew_and_disagreements_counted(tmp_path):
-    samples = read_samples(f"gsm8k:{written(tmp_path, *GREEDY)}")
+    source, settings = f"gsm8k:{written(tmp_path, *GREEDY)}", EvalConfig(modes=("cot-few",))
     run = RunDir(tmp_path / "r")
-    result, file = import_evaluation("gsm8k", "s.jsonl", samples, TASK, "cot-few", run)
+    result, file = import_samples(run, source, settings)
     assert read_evaluation(file) == result
     assert result.primary == "CoT few-shot"
     assert result.variants[0].figures[0].scores == (1.0, 0.0)
     assert result.imported.disagreements == {
         "strict-match exact_match": 1, "flexible-extract exact_match": 0,
     }  # fmt: skip
-    again = import_evaluation("gsm8k", "s.jsonl", samples, TASK, "cot-few", run)[1]
-    assert again == file
+    assert import_samples(run, source, settings)[1] == file
     better = [line(1, [" The answer is 4."], "none", 1.0), line(0, [" 2."], "none", 1.0)]
-    samples = read_samples(f"gsm8k:{written(tmp_path, *better)}")
-    other = import_evaluation("gsm8k", "s.jsonl", samples, TASK, "cot-few", run)[1]
+    other = import_samples(run, f"gsm8k:{written(tmp_path, *better)}", settings)[1]
     found = compare(file, other)
     assert [(f.question.gold, f.texts_b[0].text) for f in found.flips] == [
         ("4", " The answer is 4.")
@@ -84,8 +82,8 @@ def test_texts_are_marked_anew_and_disagreements_counted(tmp_path):
 
 def test_repeats_are_sampled_paths(tmp_path):
     texts = [" The answer is 2.", " The answer is 3.", " The answer is 2."]
-    samples = read_samples(f"gsm8k:{written(tmp_path, line(0, texts, 'maj@3', 1.0))}")
-    result, _ = import_evaluation("g", "s", samples, TASK, "cot", RunDir(tmp_path / "r"))
+    source = f"gsm8k:{written(tmp_path, line(0, texts, 'maj@3', 1.0))}"
+    result, _ = import_samples(RunDir(tmp_path / "r"), source, EvalConfig(modes=("cot",)))
     assert result.primary == "majority of 3"
     assert [f.accuracy.value for f in result.variants[0].figures] == pytest.approx([2 / 3, 1, 1])
 

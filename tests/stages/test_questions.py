@@ -9,19 +9,19 @@ from pathlib import Path as File
 
 import msgspec
 import pytest
+from generation_helpers import NAMES, THINGS
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 from small_disks import small_disk
-from stage_helpers import IDENTITY, Silent
+from stage_helpers import IDENTITY, TASK
 
 from lmsi_cli.cli.questions import generation_sheets, next_step
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation.drafts import Draft
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.prompts import Task
-from lmsi_cli.records import Exemplar, Path, Question, TrainExample
+from lmsi_cli.records import Path, Question, Silent, TrainExample
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import questions as stage
 from lmsi_cli.stages import sample as sampling
@@ -29,17 +29,10 @@ from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.tasks.readers import read_questions
 from tests.scripted import ScriptedEngine
 
-TASK = Task(
-    name="number",
-    kind="number",
-    exemplars=(Exemplar(question="What is 6 * 7?", rationale="6 * 7 = 42.", answer="42"),),
-)
 SEEDS = [
     Question(id=f"s{n}", question=f"{name} has {n + 2} pens and finds {n}. How many pens?")
     for n, name in enumerate(["Tom", "Ida", "Max"])
 ]
-THINGS = ["apples", "boats", "coins", "drums", "eggs", "flags", "gloves", "hats", "kites", "lamps"]
-NAMES = ["Uma", "Vera", "Walt", "Xena", "Yann", "Zoe", "Alma", "Bert", "Cleo", "Dirk"]
 
 
 def invented(number):

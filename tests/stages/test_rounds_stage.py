@@ -12,7 +12,7 @@ from lmsi_cli.report.comparison import compared
 from lmsi_cli.report.grading import Candidate, Way, graded
 from lmsi_cli.report.results import Answer, Evaluation, Labelled
 from lmsi_cli.report.rounds import round_changes, rounds_section
-from lmsi_cli.rounds.records import Best, Rounds, adapters_of, kept_round
+from lmsi_cli.rounds import Best, Rounds, adapters_of, kept_round
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.checkup import figures, figures_of, leave_out, manner, to_ask, trained_on
 from lmsi_cli.tasks.loader import load_task
@@ -148,10 +148,10 @@ def evaluation(run):
 
 
 def test_figures_come_from_the_answers_beside_an_evaluation(run, evaluation):
-    found = figures_of(evaluation, run)
-    assert list(found) == ["base", "adapter", "round-2"]
-    assert found["round-2"].scores == (1.0, 1.0, 1.0, 0.0)
-    assert found["base"].commonest == 0.75  # three of four greedy answers are 0
+    base, adapter, second = figures_of(evaluation, run)
+    assert [f.model for f in (base, adapter, second)] == ["base", "adapter", "round-2"]
+    assert second.scores == (1.0, 1.0, 1.0, 0.0)
+    assert base.commonest == 0.75  # three of four greedy answers are 0
 
 
 def test_figures_of_two_questions():

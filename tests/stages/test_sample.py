@@ -12,11 +12,12 @@ from stage_helpers import IDENTITY, QUESTIONS, SCRIPT, sampled, settled
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import path_seed
+from lmsi_cli.engine.pinned_settings import as_begun
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.sample import as_begun, bind, drawn_by
+from lmsi_cli.stages.sample import bind, drawn_by
 
 TOTAL = 4 * 3  # paths of the helpers' questions at three paths each
 

@@ -5,16 +5,15 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage_helpers import TASK, Silent
+from stage_helpers import TASK
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Question
+from lmsi_cli.records import Question, Silent
 from lmsi_cli.stages.trial import (
     EACH,
     FEWEST,
     PATHS,
-    Candidate,
     Tried,
     agreement,
     budget_of,
@@ -55,7 +54,7 @@ def held(*scripts, questions=QUESTIONS, **config):
     engine = Counting({f"{n} {q}": texts for n, own in enumerate(scripts)
                        for q, texts in own.items()})  # fmt: skip
     wordings = [Wording(name=f"w{n}", chat=False) for n in range(len(scripts))]
-    open_ = [Candidate(w, worded(TASK, w)) for w in wordings]
+    open_ = [(w, worded(TASK, w)) for w in wordings]
     trial = hold_trial(questions, open_, engine, SampleConfig(**config), Silent())
     return trial, engine.wanted
 

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage_helpers import IDENTITY, QUESTIONS, TASK, Silent, formed, settled
+from stage_helpers import IDENTITY, QUESTIONS, TASK, formed, settled
 
 from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Exemplar, Path, Question, Template, TrainExample
+from lmsi_cli.records import Exemplar, Path, Question, Silent, Template, TrainExample
 from lmsi_cli.report.grading import Candidate
 from lmsi_cli.report.questions import locate
 from lmsi_cli.run_folder import RunDir

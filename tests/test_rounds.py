@@ -5,8 +5,19 @@ import pytest
 
 from lmsi_cli.config import RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.records import Interval
-from lmsi_cli.rounds.gates import Ground, alarmed, best, checked, comparable, voted
-from lmsi_cli.rounds.records import Figures, Gate, Round, Settings, last_good, of_round, seed_of
+from lmsi_cli.rounds import (
+    Figures,
+    Gate,
+    Ground,
+    Round,
+    alarmed,
+    best,
+    checked,
+    comparable,
+    last_good,
+    voted,
+)
+from lmsi_cli.settings import Settings, of_round, seed_of
 from lmsi_cli.verdict.rules import Evidence, judge
 
 PLAIN = Settings(SampleConfig(seed=3), VoteConfig(seed=4), TrainConfig(seed=5))

@@ -1,0 +1,326 @@
+"""The rounds of a run: what is known of them, whether another one comes, and which one is kept.
+
+Three gates stand between two rounds: the verdict on the round's vote, the alarms of its training,
+and its check-up against the round before. Right answers, where there are enough, speak for
+themselves; without them only signs of collapse and of straying from the first vote can speak, and
+none can say that a round is better: agreement rises under training whether the answers get better
+or not. Functions of records; reads nothing but ``rounds.json``, of which this is one round:
+
+    {"asked": 3, "by": "probe", "questions": 40, "base": {...}, "best": {"number": 1, ...},
+     "ended": "round 2: the verdict is not to train: ...", "rounds": [{"number": 1,
+     "folder": ".", "temperature": 0.7, "drawn_by": 0, "verdict": "train", "gates": [...], ...}]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import read_object
+from lmsi_cli.records import Paired, Record
+from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stats import paired
+from lmsi_cli.verdict.rules import (
+    COLLAPSED,
+    COLLAPSED_CHOICE,
+    FEWEST,
+    FEWEST_PAIRS,
+    STOP,
+    Verdict,
+)
+
+# What a check-up's answers are held against: right answers of a probe, or the first vote's winners.
+By = Literal["probe", "agreement", "nothing"]
+CLEAR = 0.05
+# Of the answers that could be read before; a model that forgets the form does so for most.
+UNREAD = 0.10
+# Of the base's evenness: below it, the model gives the same answer to every question.
+SAME = 0.5
+UNSOUND = "no round is sound; the first one is kept for want of a better one"
+WHAT: dict[By, str] = {
+    "probe": "right answers",
+    "agreement": "agreement with the first vote",
+    "nothing": "answers",
+}
+
+
+class Figures(Record, frozen=True, kw_only=True):
+    """One model's check-up; tuples have a fraction of one per question.
+
+    ``scores``: answers that are as wanted. ``parsed``: answers that could be read. Over all
+    questions, of the greedy answers: the share of the ``commonest`` one, and their ``evenness``, 1
+    if all differ.
+    """
+
+    model: str
+    questions: tuple[str, ...]
+    scores: tuple[float, ...]
+    parsed: tuple[float, ...]
+    commonest: float
+    evenness: float
+
+
+class Gate(Record, frozen=True, kw_only=True):
+    """One reason to end the rounds, or a remark that does not."""
+
+    name: Literal["verdict", "alarm", "check-up"]
+    ends: bool
+    text: str
+
+
+class Round(Record, frozen=True, kw_only=True):
+    """One round.
+
+    ``drawn_by`` and ``started_from`` are numbers of rounds, 0 being the base: whose adapter drew
+    the paths, and whose weights training began with. ``figures`` are its check-up's, None without
+    one.
+    """
+
+    number: int
+    folder: str
+    temperature: float
+    seed: int
+    drawn_by: int
+    started_from: int
+    verdict: str
+    questions: int
+    kept_questions: int
+    kept_paths: int
+    mean_share: float
+    trained: bool
+    first_loss: float | None = None
+    final_loss: float | None = None
+    stopped: str = ""
+    gates: tuple[Gate, ...] = ()
+    figures: Figures | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether its adapter may draw the next paths: it is there, and nothing speaks against."""
+        return self.trained and not any(g.ends and g.name != "verdict" for g in self.gates)
+
+
+class Best(Record, frozen=True, kw_only=True):
+    """Which round is kept, by what, and why; ``change`` is its check-up against the first one's."""
+
+    number: int
+    by: By
+    why: str
+    change: Paired | None = None
+
+
+class Rounds(Record, frozen=True, kw_only=True):
+    """All rounds of a run folder so far.
+
+    ``asked`` is how many were asked for, ``ended`` why there are fewer. ``by`` says what the
+    ``questions`` of the check-ups are held against; ``base`` is the base model's check-up.
+    """
+
+    asked: int
+    rounds: tuple[Round, ...]
+    by: By = "nothing"
+    questions: int = 0
+    base: Figures | None = None
+    best: Best | None = None
+    ended: str = ""
+
+
+def last_good(rounds: tuple[Round, ...]) -> int:
+    """Number of the last round whose adapter may draw paths; 0: only the base may."""
+    return max((r.number for r in rounds if r.sound), default=0)
+
+
+def read_rounds(run: RunDir) -> Rounds | None:
+    """What is told of a run's rounds; None if it had only one.
+
+    Raises:
+        LmsiError: The file is of another version.
+    """
+    if not run.rounds.exists():
+        return None
+    try:
+        return msgspec.convert(read_object(run.rounds), Rounds)
+    except msgspec.ValidationError as e:
+        raise LmsiError(f"{run.rounds}: {e}", hint="run `lmsi run` again") from None
+
+
+def kept_round(run: RunDir) -> RunDir:
+    """The folder whose adapter stands for a run: of several rounds, the one that is kept."""
+    rounds = read_rounds(run)
+    return run.round(rounds.best.number) if rounds and rounds.best else run
+
+
+def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str, Path]:
+    """A run's own adapters by name: ``adapter`` in the run folder itself, else ``round-2``.
+
+    Args:
+        run: The run folder.
+        rounds: Folders of its rounds; not given: of several, the one that is kept.
+    """
+    return {
+        "adapter" if r.root == run.root else r.root.name: r.adapter_gguf
+        for r in ([kept_round(run)] if rounds is None else rounds)
+        if r.adapter_gguf.exists()
+    }
+
+
+class Ground(NamedTuple):
+    """What a comparison stands on: what answers are held against, and what was trained on.
+
+    ``trained`` are the ids of questions that one of the compared adapters was trained on.
+    """
+
+    by: By
+    trained: frozenset[str]
+    chance: float | None = None
+
+
+def voted(verdict: Verdict) -> Gate:
+    """The gate of the vote: its verdict with the weightiest reason."""
+    text = f"the verdict is {verdict.verdict}"
+    if verdict.verdict == STOP:
+        text = f"the verdict is not to train: {verdict.reasons[0].text}"
+    return Gate(name="verdict", ends=verdict.verdict == STOP, text=text)
+
+
+def alarmed(why: str) -> tuple[Gate, ...]:
+    """The gate of training: an alarm that ended it; none for an empty reason."""
+    return (Gate(name="alarm", ends=True, text=f"training raised an alarm: {why}"),) if why else ()
+
+
+def comparable(found: Sequence[Figures], ground: Ground) -> list[str]:
+    """Questions to compare scores on, in order; empty if there are too few.
+
+    Those that no compared adapter was trained on. A probe that has too few of them is taken whole:
+    its labels were never trained on, though its questions were. Agreement on trained questions
+    shows nothing but that training worked.
+    """
+    asked = [q for q in found[0].questions if all(q in f.questions for f in found)]
+    apart = [q for q in asked if q not in ground.trained]
+    if ground.by == "probe":
+        chosen = apart if len(apart) >= FEWEST_PAIRS else asked
+        return chosen if len(chosen) >= FEWEST_PAIRS else []
+    return apart if ground.by == "agreement" and len(apart) >= FEWEST else []
+
+
+def _scores(found: Figures, questions: Sequence[str]) -> list[float]:
+    by_id = dict(zip(found.questions, found.scores, strict=True))
+    return [by_id[q] for q in questions]
+
+
+def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired:
+    """Scores of the same questions before and after; the test is exact."""
+    return paired(_scores(before, questions), _scores(after, questions))
+
+
+def checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> tuple[Gate, ...]:
+    """The gate of the check-up.
+
+    Args:
+        before: Of the round before; of the base for the first round.
+        after: Of this round.
+        base: Of the base.
+        ground: What they are compared on.
+    """
+    questions = comparable((before, after), ground)
+    whom = "the base" if before.model == base.model else "the round before"
+    fell, text = False, f"too few questions for a comparison with {whom}"
+    if questions:
+        c = _change(before, after, questions)
+        fell = c.difference < 0 and c.p_value < CLEAR
+        text = f"{WHAT[ground.by]} against {whom}: {points(c)}"
+        text += "" if ground.by == "probe" else "; a rise would be no evidence of a gain"
+    labelled = bool(questions) and ground.by == "probe"
+    signs = _collapse(before, after, base, ground.chance, whom)
+    return (
+        Gate(name="check-up", ends=fell, text=text),
+        *(Gate(name="check-up", ends=not labelled, text=sign) for sign in signs),
+    )
+
+
+def _collapse(
+    before: Figures, after: Figures, base: Figures, chance: float | None, whom: str
+) -> Iterator[str]:
+    """Signs that a model no longer works, whatever is right."""
+    read = paired(before.parsed, after.parsed)
+    if read.p_value < CLEAR and read.difference <= -UNREAD:
+        yield f"answers that can be read against {whom}: {points(read)}"
+    most = COLLAPSED_CHOICE if chance else COLLAPSED
+    if after.commonest > most and after.commonest > base.commonest:
+        yield (
+            f"one answer is given to {100 * after.commonest:.0f}% of the questions "
+            f"(base {100 * base.commonest:.0f}%)"
+        )
+    if after.evenness < SAME * base.evenness:
+        yield (
+            f"answers to different questions are the same (evenness {after.evenness:.2f}, "
+            f"base {base.evenness:.2f})"
+        )
+
+
+def points(c: Paired) -> str:
+    """A change in points with its interval and p."""
+    p = f"p = {c.p_value:.3f}" if c.p_value >= 0.001 else "p < 0.001"
+    interval = f"[{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
+    return f"{100 * c.difference:+.1f} {interval} points, {p}, n = {c.n}"
+
+
+def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By) -> Best | None:
+    """Choose among the rounds that have an adapter; None if none has.
+
+    No test set has a say: choosing by it would spoil its figures. With a probe it is the round
+    with the most right answers, of equal ones the earlier. Without labels the first round stays
+    unless a later one agrees clearly more with the first vote on questions that none was trained
+    on: a later round costs diversity, so it must earn its place.
+
+    Args:
+        rounds: In order.
+        trained: Ids of the questions that each round was trained on, by its number.
+        by: What the check-ups' answers are held against.
+    """
+    there = [r for r in rounds if r.trained]
+    sound = [r for r in there if r.sound]
+    if not there:
+        return None
+    if len(sound) < 2:
+        why = "the only round that is sound" if sound else UNSOUND
+        return Best(number=(sound or there)[0].number, by="nothing", why=why)
+    found = {r.number: r.figures for r in sound if r.figures is not None}
+    seen = frozenset[str]().union(*(trained.get(n, ()) for n in found))
+    questions = comparable(list(found.values()), Ground(by, seen)) if len(found) > 1 else []
+    if not questions:
+        why = "too few questions to compare the rounds on, so the first one is kept"
+        return Best(number=sound[0].number, by="nothing", why=why)
+    number, why = (_by_labels if by == "probe" else _by_agreement)(found, questions)
+    first = min(found)
+    if number == first:
+        return Best(number=number, by=by, why=why)
+    change = _change(found[first], found[number], questions)
+    why = f"{why}; {points(change)} against round {first}"
+    why += ": that may be chance" if change.p_value >= CLEAR else ""
+    return Best(number=number, by=by, why=why, change=change)
+
+
+def _by_labels(found: Mapping[int, Figures], questions: Sequence[str]) -> tuple[int, str]:
+    """The round with the most right answers, and why."""
+    means = {n: fmean(_scores(f, questions)) for n, f in found.items()}
+    each = ", ".join(f"{100 * mean:.1f}% in round {n}" for n, mean in means.items())
+    why = f"most {WHAT['probe']} on {len(questions)} questions of the probe: {each}"
+    return max(means, key=lambda n: (means[n], -n)), why
+
+
+def _by_agreement(found: Mapping[int, Figures], questions: Sequence[str]) -> tuple[int, str]:
+    """The first round, or a later one that is better than it beyond chance (Bonferroni)."""
+    first, *later = found
+    changes = {n: _change(found[first], found[n], questions) for n in later}
+    clear = [n for n, c in changes.items() if c.difference > 0 and c.p_value < CLEAR / len(later)]
+    what = f"{WHAT['agreement']} on {len(questions)} questions that no round was trained on"
+    if not clear:
+        return first, f"no later round is clearly better in {what}, so the first one is kept"
+    why = f"clearly more {what}; no labels, so that is no proof of a gain"
+    return max(clear, key=lambda n: changes[n].difference), why
