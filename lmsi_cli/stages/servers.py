@@ -81,6 +81,6 @@ def as_sampled(run: RunDir, settings: EvalConfig) -> EvalConfig:
 
 def about(engine: ServerEngine) -> dict[str, Any]:
     """What an evaluation's record says of its model, and versions."""
-    named = f"{engine.base} on {engine.address.host}"
-    source = {"file": named, "server": engine.address.host, "model": engine.base}
+    named = f"{engine.base} on {engine.url.host}"
+    source = {"file": named, "server": engine.url.host, "model": engine.base}
     return {"source": source, "versions": {"lmsi": version("lmsi")}}

@@ -230,7 +230,7 @@ MEANINGLESS = {
     f"{EVAL} --adapter-scale 2": "act as it was told",
     f"{EVAL} --require-gain": "no adapter to require a gain",
     f"{SAMPLE} --engine openai": "needs the server's address",
-    f"{SAMPLE} --engine openai --base-url http://ä..b/v1": "http://ä..b:80/v1: no address",
+    f"{SAMPLE} --engine openai --base-url http://ä..b/v1": "--base-url: this is no address",
     f"{THERE} --prompt cot-zero-2": "two stages in one cache need llama.cpp",
     f"{THERE} --chat off --set adapter=a.gguf": "adapters under names of their own",
     f"{THERE} --chat off --template-var a=1": "--template-var needs a conversation",

@@ -327,10 +327,9 @@ def test_the_key_of_a_file(here, lmsi):
 
 def test_the_key_does_not_show_in_a_bugs_traceback(here):
     code = (
-        "import lmsi_cli.engine.server.wire as w, sys\n"
         "from lmsi_cli.cli.main import main\n"
-        "from lmsi_cli.engine.server import engine\n"
-        "engine.body_of = lambda *a: 1 / 0\n"
+        "from lmsi_cli.engine.server.wire import Capabilities\n"
+        "Capabilities.body = lambda *a: 1 / 0\n"
         "main()"
     )
     with Front(Model()) as front:

@@ -1,19 +1,24 @@
-"""One server over HTTP: requests that are tried again, and failures told in one line.
+"""One server over HTTP: its address, the key for it, requests that are tried again.
 
 Knows addresses, status codes and JSON; nothing of prompts or paths. Redirects are not followed and
-no proxy is taken from the environment, so the key goes to the one host that was named:
+no proxy is taken from the environment, so the key goes to the one host that was named. There is no
+flag and no setting that holds a key, since both are written down; what a server says goes through
+``said``, for it may repeat what it was sent:
 
-    await Client(address, key, config).call("POST", "/completions", {...}, Reply) -> Reply(...)
+    await Client(url, key, config).call("POST", "/completions", {...}, Reply) -> Reply(...)
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import ssl
+import stat
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -27,24 +32,32 @@ from tenacity import (
 )
 
 from lmsi_cli.config import ServerConfig
-from lmsi_cli.engine.server.api_key import Address, Key
 from lmsi_cli.errors import LmsiError
 
 T = TypeVar("T")
 Json = dict[str, Any] | None
-FIRST, LONGEST = (
-    0.5,
-    30.0,
-)  # seconds to wait after a failure: doubled each time, and a bit by chance
+FORM = "give it as --base-url http://HOST:PORT/v1"
+HERE = ("localhost", "127.0.0.1", "::1")
+OWN, OPENAI, OPENAI_HOST = "LMSI_API_KEY", "OPENAI_API_KEY", "api.openai.com"
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+MOST_PORTS = 65_535
+LONGEST_KEY = 8192  # bytes; nobody's key is longer, but a wrong file may be
+FIRST, LONGEST = 0.5, 30.0  # seconds to wait after a failure: doubled each time, partly by chance
 CONNECT = 15.0  # seconds
 MOST_ASKED = 900.0  # seconds; a server that wants a longer rest is better asked another day
 PASSING = (408, 409, 425, 429)  # and all from 500 on
 SHOWN = 200  # characters of what a server says
 ERRORS = ("error", "message", "detail")  # where servers put what they complain of
 AGAIN = "what was drawn is kept: give the same command again when the server is well"
+UNTRUSTED = "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address"
 ASTRAY = "is the server running there, and is that its address, with its /v1?"
-JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 _CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
+_TOO_LONG = re.compile(
+    r"context.?(length|window|size)|exceed_context|exceeds? the (available )?context"
+    r"|maximum context|longer than the (model's )?(maximum|context)"
+    r"|max_(completion_|new_)?tokens\W.{0,60}(too large|must be <=|at most|exceed)",
+    re.IGNORECASE,
+)
 
 
 class RefusedError(Exception):
@@ -53,6 +66,7 @@ class RefusedError(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
+        self.too_long = _TOO_LONG.search(reason) is not None  # prompt, path, or both together
 
 
 class MissingError(LmsiError):
@@ -71,20 +85,112 @@ class FailedError(Exception):
         self.hint, self.status, self.after = hint, status, after
 
 
+# -- the address and the key ---------------------------------------------------------------------
+
+
+def read_address(text: str) -> httpx.URL:
+    """Read a base URL. It is written to the run folder, so a password in it is refused.
+
+    Raises:
+        LmsiError: It is no http(s) address, or holds a password, a query or a fragment.
+    """
+    if not text:
+        raise LmsiError("--engine openai needs the server's address", FORM)
+    try:
+        url = httpx.URL(text.rstrip("/"))
+    except (httpx.InvalidURL, UnicodeError):
+        raise LmsiError("--base-url: this is no address", FORM) from None
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MOST_PORTS:
+        raise LmsiError("--base-url: expected an http:// or https:// address", FORM)
+    if url.userinfo:
+        raise LmsiError(
+            "--base-url: a name or password in the address would be written to the run folder",
+            hint="give the key as LMSI_API_KEY or --set api_key_file=FILE",
+        )
+    if "?" in text or "#" in text:
+        raise LmsiError("--base-url: an address with ? or # cannot be built on", FORM)
+    return url
+
+
+def is_open(url: httpx.URL) -> bool:
+    """Whether others on the way can read what is sent there."""
+    return url.scheme == "http" and url.host not in HERE
+
+
+class Key:
+    """A secret, or none; printed it is ``Key(hidden)``."""
+
+    def __init__(self, secret: str = "") -> None:
+        self.__secret = secret
+
+    def __bool__(self) -> bool:
+        return bool(self.__secret)
+
+    def __repr__(self) -> str:
+        return "Key(hidden)" if self else "Key()"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not copied into files")
+
+    def hide(self, text: str) -> str:
+        """Take the secret out of a text."""
+        return text.replace(self.__secret, "[key]") if self else text
+
+    def header(self) -> dict[str, str]:
+        """The header that carries it, if there is one."""
+        return {"Authorization": f"Bearer {self.__secret}"} if self else {}
+
+
+def find_key(file: str, url: httpx.URL, environ: Mapping[str, str] = os.environ) -> Key:
+    """Read the key for a server: from the file if there is one, else from the environment.
+
+    ``OPENAI_API_KEY`` belongs to OpenAI: many have it set, and it must not go to whoever runs the
+    server that is asked today.
+
+    Raises:
+        LmsiError: The file cannot be read or others can read it, or what it holds is no key.
+    """
+    theirs = url.host == OPENAI_HOST and url.scheme == "https"
+    where = file or next((n for n in (OWN, OPENAI)[: 1 + theirs] if n in environ), "")
+    if not where:
+        return Key()
+    secret = (_read_key(Path(file)) if file else environ[where]).strip()
+    if not (secret.isascii() and secret.isprintable() and secret) or " " in secret:
+        raise LmsiError(f"{where}: this holds no key", "a key is one word, on one line")
+    return Key(secret)
+
+
+def _read_key(file: Path) -> str:
+    """Read a file that nobody else may; on Windows the bits say nothing."""
+    try:
+        with file.open("rb") as opened:
+            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+            if os.name != "nt" and mode & OTHERS:
+                message = f"{file}: others may read this key (its mode is {mode:04o})"
+                raise LmsiError(message, f"chmod 600 {file}")
+            return opened.read(LONGEST_KEY).decode("ascii", "replace")
+    except OSError as e:
+        message = f"{file}: cannot be read: {e.strerror}"
+        raise LmsiError(message, "--set api_key_file=FILE") from None
+
+
+# -- requests ------------------------------------------------------------------------------------
+
+
 class Client:
     """A connection pool to one server, for use in one event loop."""
 
-    def __init__(self, address: Address, key: Key, config: ServerConfig) -> None:
-        self.address, self.key, self.config = address, key, config
+    def __init__(self, url: httpx.URL, key: Key, config: ServerConfig) -> None:
+        self.url, self.key, self.config = url, key, config
         self._answered = False  # whether the server has ever said something in JSON
         several = config.concurrency + 1
         self._http = httpx.AsyncClient(
             follow_redirects=False,
             trust_env=False,  # no proxies, no .netrc
-            verify=_authorities() if address.scheme == "https" else True,
+            verify=_authorities() if url.scheme == "https" else True,
             timeout=httpx.Timeout(None, connect=min(CONNECT, config.timeout)),
             limits=httpx.Limits(max_connections=several, max_keepalive_connections=several),
-            headers=JSON | ({"Authorization": key.header()} if key else {}),
+            headers=key.header(),
         )
 
     async def close(self) -> None:
@@ -117,42 +223,32 @@ class Client:
         return await retrying(self._attempt, method, path, body, kind)
 
     async def _attempt(self, method: str, path: str, body: Json, kind: type[T]) -> T:
-        url = self.address.url
         try:
             return self._read(await self._exchange(method, path, body), path, kind)
         except FailedError as e:
             if e.hint and not self._answered:
-                raise LmsiError(f"{url}: {e}", e.hint) from None
+                raise LmsiError(f"{self.url}: {e}", e.hint) from None
             if e.after > MOST_ASKED:
                 message = f"it asks to be left alone for {e.after / 60:.0f} minutes ({e})"
-                raise LmsiError(f"{url}: {message}", AGAIN) from None
+                raise LmsiError(f"{self.url}: {message}", AGAIN) from None
             raise
 
     async def _exchange(self, method: str, path: str, body: Json) -> httpx.Response:
         """One request and its whole reply."""
-        content = None if body is None else msgspec.json.encode(body)
         try:
             async with asyncio.timeout(self.config.timeout):
-                return await self._http.request(method, self.address.url + path, content=content)
+                return await self._http.request(method, f"{self.url}{path}", json=body)
         except TimeoutError:
             message = f"no whole reply within {self.config.timeout:g} seconds (--set timeout)"
             raise FailedError(message) from None
         except httpx.TransportError as e:
-            raise self._unreached(self.said(str(e)) or type(e).__name__) from None
-        except (httpx.InvalidURL, UnicodeError) as e:  # a host that no name can be
-            message = f"{self.address.url}: no address: {self.said(str(e))}"
-            raise LmsiError(message, ASTRAY) from None
+            reason = self.said(str(e)) or type(e).__name__
+            if any(word in reason for word in ("CERTIFICATE_VERIFY_FAILED", "SSL", "TLS")):
+                message = f"{self.url}: no secure connection: {reason}"
+                raise LmsiError(message, UNTRUSTED) from None
+            raise FailedError(f"the connection failed: {reason}", ASTRAY) from None
         except httpx.HTTPError as e:  # a body that does not unpack
             raise FailedError(f"a damaged reply: {self.said(str(e))}") from None
-
-    def _unreached(self, reason: str) -> Exception:
-        """A certificate that is not trusted will not be so in a minute."""
-        if any(word in reason for word in ("CERTIFICATE_VERIFY_FAILED", "SSL", "TLS")):
-            return LmsiError(
-                f"{self.address.url}: no secure connection: {reason}",
-                "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address",
-            )
-        return FailedError(f"the connection failed: {reason}", ASTRAY)
 
     def _read(self, answer: httpx.Response, path: str, kind: type[T]) -> T:
         """Decode a reply, or raise what it is instead of one."""
@@ -164,12 +260,11 @@ class Client:
         try:
             reply = msgspec.convert(found, kind)
         except msgspec.ValidationError as e:
-            if isinstance(found, dict) and any(found.get(name) for name in ERRORS):
-                # LM Studio tells a wrong path so
+            complains = isinstance(found, dict) and any(found.get(name) for name in ERRORS)
+            if page or complains:  # LM Studio tells a wrong path so
                 why = f"HTTP {answer.status_code} with an error: {reason}"
+                why = "HTML instead of JSON" if page else why
                 raise FailedError(why, self._elsewhere()) from None
-            if page:
-                raise FailedError("HTML instead of JSON", self._elsewhere()) from None
             raise FailedError(f"a reply that cannot be read: {self.said(str(e))}") from None
         self._answered = True
         return reply
@@ -177,7 +272,7 @@ class Client:
     def _complaint(self, answer: httpx.Response, reason: str, path: str) -> Exception:
         """Sort what is not a reply: final, refused, or passing."""
         status = answer.status_code
-        where = f"{self.address.url}: HTTP {status}"
+        where = f"{self.url}: HTTP {status}"
         if status < 400:
             to = self.said(answer.headers.get("location", "another place"))
             hint = "give that address if it is right"
@@ -197,9 +292,9 @@ class Client:
 
     def _elsewhere(self, hint: str = ASTRAY) -> str:
         """A hint for an address at which there is something else."""
-        if self.address.path.endswith("/v1"):
+        if self.url.path.endswith("/v1"):
             return hint
-        return f"most servers answer below /v1: --base-url {self.address.url}/v1"
+        return f"most servers answer below /v1: --base-url {self.url}/v1"
 
     def said(self, text: str) -> str:
         """What a server says, on one short line, without the key or what steers a screen."""
@@ -237,10 +332,6 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON
     Half a character (``"\ud83d"``) is replaced, for a server that cut a text inside one would send
     the same again, and a number that is none is left. Bytes that are no UTF-8 are damage.
     """
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
     try:
         whole = json.dumps(json.loads(data.decode()), ensure_ascii=False)
         return json.loads(whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))

@@ -14,24 +14,30 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Coroutine, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from lmsi_cli.config import SamplingConfig, ServerConfig, Variables
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
-from lmsi_cli.engine.server.api_key import Address, find_key
-from lmsi_cli.engine.server.capabilities import Capabilities
-from lmsi_cli.engine.server.client import AGAIN, Client, FailedError, MissingError, RefusedError
-from lmsi_cli.engine.server.reply_checks import TOO_LONG, ReplyChecks, limit_in, too_many
+from lmsi_cli.engine.server.client import (
+    AGAIN,
+    Client,
+    FailedError,
+    MissingError,
+    RefusedError,
+    find_key,
+    is_open,
+    read_address,
+)
+from lmsi_cli.engine.server.replies import ReplyChecks, limit_in, too_many
 from lmsi_cli.engine.server.scheduler import Paths, Scheduler
-from lmsi_cli.engine.server.wire import LOGPROBS, Ask, Listed, Models, Reply, body_of
+from lmsi_cli.engine.server.wire import LOGPROBS, Ask, Capabilities, Listed, Models, Reply
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
 LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 LASTING = ("n_params", "n_vocab", "size")  # what llama-server tells of a file, as long as it is one
 ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies name
 STAGES = "choose another --prompt, or sample without --engine openai"
@@ -52,20 +58,20 @@ class ServerEngine:
         Raises:
             LmsiError: No address, no key where one is wanted, no server there, or no such model.
         """
-        self.address = Address.parse(config.base_url)
-        key = find_key(config.api_key_file, self.address)
+        self.url = read_address(config.base_url)
+        key = find_key(config.api_key_file, self.url)
         self.base, self.model, self.config = model, model, config
         self.named = {model: answers_as} if answers_as else {}
-        self.can: dict[str, Capabilities] = {}  # by the form of the prompt
+        self.can = Capabilities(config.per_request)
         self._refused: list[Refusal] = []
         self._shortest = 0  # tokens of the shortest prompt that was looked at; 0: not known
-        if key and self.address.open:
-            LOG.warning("note: the key goes to %s unencrypted; https hides it", self.address.url)
-        self.client = Client(self.address, key, config)
+        if key and is_open(self.url):
+            LOG.warning("note: the key goes to %s unencrypted; https hides it", self.url)
+        self.client = Client(self.url, key, config)
         self.checks = ReplyChecks(self.client.said)
-        self.loop = asyncio.new_event_loop()
+        self.loop = asyncio.Runner()  # Ctrl-C cancels what it runs
         try:
-            self.listed = self._run(self._list())
+            self.listed = self.loop.run(self._list())
             self.stated = self._find(model)
             self.context = self.stated.context if self.stated else None
         except BaseException:  # Ctrl-C, too: nobody else can close what was not returned
@@ -86,7 +92,7 @@ class ServerEngine:
     @property
     def identity(self) -> dict[str, Any]:
         """What ties a run to this server and model: names, and facts that outlive a restart."""
-        fields: dict[str, Any] = {"server": self.address.host, "model": self.base}
+        fields: dict[str, Any] = {"server": self.url.host, "model": self.base}
         if self.stated is not None:
             meta = self.stated.meta or {}
             facts = {k: meta[k] for k in LASTING if k in meta}
@@ -97,10 +103,9 @@ class ServerEngine:
 
     @property
     def settled(self) -> dict[str, int | str]:
-        """What the server was found to do; the last form of prompt that was asked."""
-        settings = next(reversed(self.can.values())).settings() if self.can else {}
+        """What the server was found to do, and the model that its replies name."""
         named = self.named.get(self.base, "")
-        return {**settings, **({ANSWERS_AS: named} if named else {})}
+        return {**self.can.settings(), **({ANSWERS_AS: named} if named else {})}
 
     def refusals(self) -> list[Refusal]:
         """Questions that could not be finished since this was last asked."""
@@ -124,7 +129,7 @@ class ServerEngine:
     def first_body(self, request: Request, sampling: SamplingConfig) -> dict[str, Any]:
         """What would be sent for the first path, for a person to look at."""
         ask = self._ask(request, request.wanted[:1], sampling)
-        return {"POST": self.address.url + ask.path, **body_of(ask, set())}
+        return {"POST": f"{self.url}{ask.path}", **self.can.body(ask)}
 
     def generate(
         self,
@@ -144,32 +149,27 @@ class ServerEngine:
             return
         if any(r.follow for r in wanted):
             raise LmsiError("two stages in one cache need llama.cpp, not a server", STAGES)
-        draw, can = partial(self._draw, sampling=sampling), self._capabilities(wanted[0].asked)
+        draw = partial(self._draw, sampling=sampling)
         together = sampling.temperature > 0  # servers refuse several greedy paths: they are equal
-        scheduler = Scheduler(wanted, draw, can, self.config.concurrency, watch, together)
+        scheduler = Scheduler(wanted, draw, self.can, self.config.concurrency, watch, together)
         try:
-            self._run(self._prepare(wanted, sampling))
-            while (ended := self._run(scheduler.step(trigger))) is not None:
+            self.loop.run(self._prepare(wanted, sampling))
+            while (ended := self.loop.run(scheduler.step(trigger))) is not None:
                 yield from ended
                 scheduler.settle({g.question_id for g in ended})
         except FailedError as e:
             raise self._gone(e) from None
         finally:
-            self._run(scheduler.stop())
+            self.loop.run(scheduler.stop())
             self._refused += scheduler.refusals.values()
 
     def close(self) -> None:
         """Give the connections back; say what is left to say of the replies."""
-        if not self.loop.is_closed():
-            self._run(self.client.close())
-            self.loop.close()
-            self.checks.close()
+        self.loop.run(self.client.close())
+        self.loop.close()
+        self.checks.close()
 
     # -- asking ----------------------------------------------------------------------------
-
-    def _capabilities(self, prompt: Prompt) -> Capabilities:
-        form = "plain" if isinstance(prompt, str) else "chat"
-        return self.can.setdefault(form, Capabilities(self.config.per_request))
 
     def _ask(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Ask:
         seed, variables = wanted[0].seed, request.variables
@@ -184,11 +184,11 @@ class ServerEngine:
             LmsiError: Not even the shortest prompt leaves room for ``--max-tokens``.
         """
         several = sampling.temperature > 0 and max(len(r.wanted) for r in requests) > 1
-        asks = [self._ask(r, r.wanted[:1], sampling).short(1, 1 + several) for r in requests]
-        shortest = min(asks, key=lambda ask: ask.letters)
-        if not self._capabilities(shortest.prompt).proven:
+        asks = [self._ask(r, r.wanted[:1], sampling).short(1 + several) for r in requests]
+        if not self.can.proven:
             with suppress(RefusedError, FailedError):  # the scheduler meets it again, and says so
-                self._shortest = (await self._first(shortest)).prompt_tokens
+                first = await self._first(min(asks, key=lambda ask: ask.letters))
+                self._shortest = first.prompt_tokens
         if error := too_many(self.context, self._shortest, sampling.max_tokens):
             raise error
 
@@ -200,7 +200,7 @@ class ServerEngine:
             if e.status < 500:
                 raise
             reply = await self._send(ask, tries=1, without=LOGPROBS)
-            self._capabilities(ask.prompt).drop(LOGPROBS, str(e))
+            self.can.drop(LOGPROBS, str(e))
             return reply
 
     async def _draw(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Reply:
@@ -216,10 +216,10 @@ class ServerEngine:
     async def _blame(self, ask: Ask, refused: RefusedError) -> Exception:
         """Of what is too long, name the prompt or ``--max-tokens``; a path of 1 token tells."""
         wanted, reason = ask.sampling.max_tokens, refused.reason
-        if not TOO_LONG.search(reason):
+        if not refused.too_long:
             return refused
         try:
-            prompt = (await self._send(ask.short(1))).prompt_tokens
+            prompt = (await self._send(ask.short())).prompt_tokens
         except RefusedError:
             return RefusedError(refused.status, f"its prompt is too long: {reason}")
         except FailedError:
@@ -233,17 +233,16 @@ class ServerEngine:
         self, ask: Ask, tries: int | None = None, without: Set[str] = frozenset()
     ) -> Reply:
         """Send a request, written anew while there is a remedy for what the server dislikes."""
-        can = self._capabilities(ask.prompt)
         while True:
-            ask = ask._replace(n=min(ask.n, can.most))
-            body = body_of(ask, can.dropped | without, can.limit)
+            ask = ask._replace(n=min(ask.n, self.can.most))
+            body = self.can.body(ask, without)
             try:
                 reply = await self.client.call("POST", ask.path, body, Reply, tries)
                 break
             except RefusedError as e:
-                if not can.remedy(e, ask, body):
+                if not self.can.remedy(e, ask, body):
                     raise
-        can.answered(ask, reply)
+        self.can.answered(ask, reply)
         self._check_named(ask.model, reply.model)
         return reply
 
@@ -253,7 +252,7 @@ class ServerEngine:
         before = self.named.setdefault(asked, named)
         if named and before and named != before:
             raise LmsiError(
-                f"{self.address.url}: the server answers with another model, {named}; "
+                f"{self.url}: the server answers with another model, {named}; "
                 f"it was {before} before",
                 hint=OTHER,
             )
@@ -267,12 +266,12 @@ class ServerEngine:
         except FailedError as e:
             raise self._gone(e) from None
         except (MissingError, RefusedError):
-            LOG.warning("note: %s does not list its models", self.address.url)
+            LOG.warning("note: %s does not list its models", self.url)
             return None
 
     def _gone(self, last: FailedError) -> LmsiError:
         problem = f"the server fails again and again, the last time with: {last}"
-        return LmsiError(f"{self.address.url}: {problem}", AGAIN)
+        return LmsiError(f"{self.url}: {problem}", AGAIN)
 
     def _find(self, model: str) -> Listed | None:
         """A model in the server's list; Ollama lets its tag ``:latest`` be left out."""
@@ -282,19 +281,7 @@ class ServerEngine:
         if found is None:
             names = ", ".join(self.client.said(m.id) for m in self.listed) or "none"
             raise LmsiError(
-                f"{self.address.url}: the server has no model {model!r}; it has: {names}",
+                f"{self.url}: the server has no model {model!r}; it has: {names}",
                 hint="choose one with --model NAME",
             )
         return found
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run until done; interrupted, the work is cancelled and not left hanging."""
-        task = self.loop.create_task(work)
-        try:
-            return self.loop.run_until_complete(task)
-        except BaseException:  # Ctrl-C, which comes from outside the task
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    self.loop.run_until_complete(task)
-            raise

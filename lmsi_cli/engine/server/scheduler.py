@@ -14,15 +14,13 @@ import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Set
 from typing import Any, NamedTuple
 
 from lmsi_cli.engine.base import Generated, Refusal, Request, Wanted, Watch
-from lmsi_cli.engine.server.capabilities import Capabilities
 from lmsi_cli.engine.server.client import FailedError, RefusedError
-from lmsi_cli.engine.server.reply_checks import TOO_LONG
-from lmsi_cli.engine.server.truncate import costs, finished
-from lmsi_cli.engine.server.wire import Reply
+from lmsi_cli.engine.server.replies import costs, finished
+from lmsi_cli.engine.server.wire import Capabilities, Reply
 from lmsi_cli.errors import LmsiError
 
 Paths = tuple[Wanted, ...]
@@ -46,11 +44,11 @@ class Scheduler:
         ask: Callable[[Request, Paths], Coroutine[Any, Any, Reply]],
         can: Capabilities,
         concurrency: int,
-        watch: Watch | None = None,
-        together: bool = True,
+        watch: Watch | None,
+        together: bool,
     ) -> None:
         """Take the requests; ``ask`` sends one, for several paths if they may be ``together``."""
-        self.waiting = deque((r, deque(r.wanted)) for r in requests if r.wanted)
+        self.waiting = deque((r, deque(r.wanted)) for r in requests)
         self.ask, self.can, self.concurrency, self.watch = ask, can, concurrency, watch
         self.together = together
         self.running: dict[asyncio.Task[Reply], _Sent] = {}
@@ -84,16 +82,19 @@ class Scheduler:
 
     def settle(self, question_ids: set[str]) -> None:
         """Cancel what is under way or waits for those of these questions that are decided."""
-        watch = self.watch
-        decided = {q for q in question_ids if watch is not None and watch.decided(q)}
-        if watch is None or not decided:
+        if self.watch is None:
             return
-        self.waiting = deque(w for w in self.waiting if w[0].question_id not in decided)
-        for task, sent in list(self.running.items()):
+        decided = set(filter(self.watch.decided, question_ids))
+        self._forget(decided)
+        for task, sent in self.running.items():
             # one that ended meanwhile is done and counts
             if sent.request.question_id in decided and task.cancel():
                 for wanted in sent.wanted:
-                    watch.cancelled(sent.request.question_id, wanted.path, 0)
+                    self.watch.cancelled(sent.request.question_id, wanted.path, 0)
+
+    def _forget(self, question_ids: Set[str]) -> None:
+        """Ask for no more paths of these questions."""
+        self.waiting = deque(w for w in self.waiting if w[0].question_id not in question_ids)
 
     def _next(self) -> _Sent | None:
         """The oldest question's next paths that are needed for certain."""
@@ -127,7 +128,7 @@ class Scheduler:
     def _failed(self, sent: _Sent, error: BaseException) -> None:
         if isinstance(error, FailedError):
             self._postpone(sent, error)
-        elif isinstance(error, RefusedError) and (self.can.proven or TOO_LONG.search(error.reason)):
+        elif isinstance(error, RefusedError) and (self.can.proven or error.too_long):
             self._refuse(sent.request, f"the server refuses it: {error.reason}")
         elif isinstance(error, RefusedError):
             message = f"the server refuses the request (HTTP {error.status}): {error.reason}"
@@ -154,6 +155,5 @@ class Scheduler:
 
     def _refuse(self, request: Request, why: str) -> None:
         """Leave a question; what of it is under way may still end."""
-        own = request.question_id
-        self.waiting = deque(w for w in self.waiting if w[0].question_id != own)
-        self.refusals[own] = Refusal(own, request.words, why)
+        self._forget({request.question_id})
+        self.refusals[request.question_id] = Refusal(request.question_id, request.words, why)
