@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path as File
@@ -120,17 +120,12 @@ def _write(target: BinaryIO, file: File, kind: type[Record]) -> int:
     first = next(read_records(file, kind), None)
     schema = schema_of(kind, not isinstance(getattr(first, "prompt", ""), str))
     with arrow.parquet.ParquetWriter(target, schema, compression="zstd") as writer:
-        for group in _groups(read_records(file, kind)):
+        records = read_records(file, kind)
+        while group := list(islice(records, ROWS)):
             columns = {f.name: [_cell(getattr(r, f.name), f.type) for r in group] for f in schema}
             writer.write_table(arrow.table(columns, schema=schema), row_group_size=ROWS)
             rows += len(group)
     return rows
-
-
-def _groups(records: Iterable[Record]) -> Iterator[list[Record]]:
-    there = iter(records)
-    while group := list(islice(there, ROWS)):
-        yield group
 
 
 def _cell(value: Any, column: pa.DataType) -> Any:  # noqa: ANN401 - of any field

@@ -2,9 +2,10 @@
 
 Knows the settings, a loaded model and the free memory; the arithmetic is in ``cache_layout.py``. A
 long job begins with a second of measuring, in the middle of paths as long as its own. The result is
-remembered per machine, llama.cpp build, model file (repacked or not), threads and prompt length:
+remembered per machine, llama.cpp build, model file (repacked or not), threads and prompt length, as
+width, whether it is unified, and fused attention by llama.cpp's number:
 
-    {"width": 64, "unified": false, "flash": 1}
+    [64, false, 1]
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import numpy as np
 import psutil
 
 from lmsi_cli.config import EngineConfig
-from lmsi_cli.engine.builds import build_id
 from lmsi_cli.engine.cache_layout import (
     MOST_SEQUENCES,
     CacheKind,
@@ -36,10 +36,9 @@ from lmsi_cli.engine.cache_layout import (
     written,
 )
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.cpu_check import cache_folder, recall, remember
+from lmsi_cli.engine.cpu_check import build_id, cache_folder, recall, remember
 from lmsi_cli.engine.llama import LlamaModel, default_threads
 from lmsi_cli.engine.output_checks import NoMemoryError
-from lmsi_cli.records import Record
 
 LOG = logging.getLogger(__name__)
 WIDTHS = (16, 32, 64, 96)
@@ -56,14 +55,6 @@ BUCKET = 64  # tokens; prompts of about the same length share a measurement
 MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 
 
-class Calibration(Record, frozen=True, kw_only=True):
-    """The kind of cache that was the fastest."""
-
-    width: int
-    unified: bool
-    flash: int
-
-
 class Pace(NamedTuple):
     """Tokens per second."""
 
@@ -72,23 +63,21 @@ class Pace(NamedTuple):
 
 
 def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
-    """Width, kind and attention for a job; what the user set by hand stays as set."""
-    found = _found(model, config, need)
+    """Width, kind and attention for a job; what the user set by hand stays as set.
+
+    Measured where it is worth it and something is left to choose; else by the rule.
+    """
+    settled = bool(config.parallel and config.kv != "auto") or bool(config.ctx)
+    found = None
+    if not settled and not model.gpu_layers:
+        found = calibrated(model, need, config.threads)
+    found = found or rule_of_thumb(need, gpu=bool(model.gpu_layers))
     # a number of cells means cells that all paths share
     unified = bool(config.ctx) or found.unified if config.kv == "auto" else config.kv == "unified"
     flash = found.flash if unified == found.unified else usual_attention(need, unified)
     if config.flash_attn != "auto":
         flash = Flash[config.flash_attn.upper()]
     return CacheKind(config.parallel or found.width, unified, flash)
-
-
-def _found(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
-    """Measure where it is worth it and something is left to choose; else go by the rule."""
-    settled = bool(config.parallel and config.kv != "auto") or bool(config.ctx)
-    found = None
-    if not settled and not model.gpu_layers:
-        found = calibrated(model, need, config.threads)
-    return found or rule_of_thumb(need, gpu=bool(model.gpu_layers))
 
 
 def sized(
@@ -129,7 +118,7 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
     if not model.path.exists():  # gone since it was loaded, and so not to be named
         return None
     file = _file(model, need, threads)
-    known = recall(file, Calibration)
+    known = recall(file, CacheKind)
     if known is None and worth_it(need):
         rates = measure_all(model, need, threads, lambda layout: _fits(model, layout))
         if rates:
@@ -137,7 +126,7 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
             speeds = {f"{kind.words} {kind.width}": f"{rate:,.0f}" for kind, rate in rates.items()}
             LOG.info("calibration, tokens/s: %s", speeds)
             remember(file, known)
-    return CacheKind(known.width, known.unified, Flash(known.flash)) if known else None
+    return known
 
 
 def worth_it(need: Need) -> bool:
@@ -146,11 +135,10 @@ def worth_it(need: Need) -> bool:
     return need.paths * written(need) > WORTH * cost
 
 
-def best(rates: dict[CacheKind, float]) -> Calibration:
+def best(rates: dict[CacheKind, float]) -> CacheKind:
     """The narrowest of those that are about as fast as the fastest."""
     top = max(rates.values())
-    kind = min((k for k, rate in rates.items() if rate >= CLOSE * top), key=lambda k: k.width)
-    return Calibration(width=kind.width, unified=kind.unified, flash=int(kind.flash))
+    return min((k for k, rate in rates.items() if rate >= CLOSE * top), key=lambda k: k.width)
 
 
 def _file(model: LlamaModel, need: Need, threads: int) -> Path:
@@ -191,29 +179,21 @@ def measure(
     Some steps are timed in one cache, the widest kind's, in the middle of paths: what is fast
     beside an empty cache may be slow there. Reading prompts is not timed.
     """
-    with _prompted(model, need, kinds[-1], threads) as (context, cells, _):
+    with _prompted(model, need, kinds[-1], threads) as (context, cells):
         return {k: _rate(context, k.width, cells) for k in kinds}
 
 
 def pace(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> Pace:
     """Tokens per second that a kind of cache writes, and that it reads of prompts."""
-    with _prompted(model, need, kind, threads) as (context, cells, read):
-        return Pace(_rate(context, kind.width, cells, MORE_STEPS), read)
-
-
-class _Cells(NamedTuple):
-    """Cells that a path has alone, as bytes; where it goes on; tokens read to make them."""
-
-    own: Any  # a ctypes buffer, or None where all are its own anyway
-    end: int
-    read: int
+    with _prompted(model, need, kind, threads) as (context, cells):
+        return Pace(_rate(context, kind.width, cells, MORE_STEPS), cells.read)
 
 
 @contextmanager
 def _prompted(
     model: LlamaModel, need: Need, kind: CacheKind, threads: int
-) -> Iterator[tuple[LlamaContext, _Cells, float]]:
-    """A cache with a prompt, a path's own cells, and tokens of a prompt read per second.
+) -> Iterator[tuple[LlamaContext, _Cells]]:
+    """A cache with a prompt and a path's own cells.
 
     It has room for what is measured, even where paths may have fewer tokens than that.
     """
@@ -221,11 +201,17 @@ def _prompted(
     job = need._replace(paths=kind.width, max_tokens=room)
     context = LlamaContext(model, lay_out(job, kind), threads)
     try:
-        begun = time.perf_counter()
-        cells = _fill(context, need)
-        yield context, cells, cells.read / (time.perf_counter() - begun)
+        yield context, _fill(context, need)
     finally:
         context.close()
+
+
+class _Cells(NamedTuple):
+    """Cells that a path has alone, as bytes; where it goes on; tokens of a prompt read a second."""
+
+    own: Any  # a ctypes buffer, or None where all are its own anyway
+    end: int
+    read: float
 
 
 def _fill(context: LlamaContext, need: Need) -> _Cells:
@@ -234,20 +220,16 @@ def _fill(context: LlamaContext, need: Need) -> _Cells:
     In a unified cache the prompt is shared, and what a path has written is a copy for each, which
     all others walk past.
     """
-    sequence, own = context.layout.width, written(need)
-    if not context.layout.unified:
-        _read(context, need.longest + own)
-        return _Cells(None, need.longest + own, need.longest + own)
-    _read(context, own)
-    saved = context.saved(sequence)
-    context.drop(sequence)
-    _read(context, need.longest)
-    return _Cells(saved, max(need.longest, own), need.longest + own)
-
-
-def _read(context: LlamaContext, length: int) -> None:
+    sequence, length = context.layout.width, need.longest + written(need)
     ids = np.arange(length, dtype=np.int32) % context.model.n_vocab
-    context.read(ids, 0, context.layout.width)
+    begun, saved, end = time.perf_counter(), None, length
+    if context.layout.unified:
+        context.read(ids[: written(need)], 0, sequence)
+        saved = context.saved(sequence)
+        context.drop(sequence)
+        ids, end = ids[: need.longest], max(need.longest, written(need))
+    context.read(ids, 0, sequence)
+    return _Cells(saved, end, length / (time.perf_counter() - begun))
 
 
 def _rate(context: LlamaContext, width: int, cells: _Cells, steps: int = STEPS) -> float:

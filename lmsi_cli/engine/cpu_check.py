@@ -1,4 +1,10 @@
-"""Whether llama.cpp survives a quantised model on this CPU, and whether it may repack weights.
+"""Which llama.cpp this is, what of this machine it can use, and whether it survives there.
+
+Looks at files and flags, and asks children; loads no model. What is said of this machine:
+
+    build_id() == "0.3.36-1a2b3c4d5e"
+    amx(features) == Amx(cpu=True, built=True)
+    gpu(llama_cpp) == Gpu(usable=False, words="not built in", advice='with an NVIDIA card: ...')
 
 On CPUs with AMX, llama.cpp built by some compilers dies with a segmentation fault at the first
 decode of a quantised model: what GCC gets wrong stands in ``amx.h``. So a child process decodes a
@@ -17,26 +23,153 @@ tests it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from lmsi_cli.engine.builds import build_id
+from lmsi_cli.config import Layers
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 
 LOG = logging.getLogger(__name__)
+CPU = Path("/proc/cpuinfo")
+NAMED = "LLAMA_CPP_LIB_PATH"  # llama-cpp-python loads its libraries from there, if it is set
+MENDED = Path(__file__).with_name("amx.cmake")
+PIP = (
+    "pip install --force-reinstall --no-deps --no-binary llama-cpp-python --no-cache-dir "
+    "llama-cpp-python"
+)
+REBUILD = (
+    'with {card}: CMAKE_ARGS="-DGGML_{kind}=on" pip install llama-cpp-python '
+    "--no-binary llama-cpp-python --force-reinstall --no-cache-dir"
+)
+CARDS = {"CUDA": "an NVIDIA card", "VULKAN": "another card"}
+PLAIN = {"base", "cpu", "blas", "rpc"}  # parts of ggml that use no card of this machine
+ALL = -1  # layers; llama.cpp's own word for it
 CHILD = "lmsi_cli.engine.cpu_check_child"
-R = TypeVar("R", bound=Record)
+R = TypeVar("R")
 OPENVINO = "openvino"  # shapes the tiles as PyTorch does, with the same library
 TIMEOUT = 120  # seconds; a healthy child needs about one
+
+
+# -- the build ------------------------------------------------------------------------------------
+
+
+class Amx(NamedTuple):
+    """Whether this CPU has AMX's tiles, and whether this llama.cpp was built to use them."""
+
+    cpu: bool
+    built: bool
+
+
+class Gpu(NamedTuple):
+    """Whether layers can go to a GPU; in words, and what to do if not."""
+
+    usable: bool
+    words: str
+    advice: str = ""
+
+
+def libraries(package: Any) -> Path:  # noqa: ANN401 - an untyped module
+    """The folder that ``llama_cpp`` loads llama.cpp from."""
+    named = os.environ.get(NAMED)
+    return Path(named) if named else Path(str(package.__file__)).parent / "lib"
+
+
+def build_id() -> str:
+    """Name this llama.cpp on this CPU: version, bytes of its CPU libraries, and the CPU's flags."""
+    import llama_cpp
+
+    files = sorted(libraries(llama_cpp).glob("*ggml-cpu*"))
+    marks = sorted({_hash(f, (s := f.stat()).st_size, s.st_mtime_ns) for f in files})
+    digest = hashlib.sha256("".join([*marks, *sorted(cpu_flags())]).encode()).hexdigest()[:10]
+    return f"{llama_cpp.__version__}-{digest}"
+
+
+@cache
+def _hash(file: Path, size: int, changed: int) -> str:
+    """A file's bytes in short; read again if size or time differ."""
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the CPU can do, by Linux's names; empty where nothing tells."""
+    try:
+        lines = CPU.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    return frozenset(flags.partition(":")[2].split())
+
+
+def amx(features: str) -> Amx:
+    """Whether there is AMX, and whether it would be used; features: ``llama_print_system_info``."""
+    built = "AMX_INT8 = 1" in features
+    return Amx("amx_int8" in cpu_flags() or built, built)
+
+
+def repair_line(kinds: Sequence[str] = ()) -> str:
+    """The line that builds llama.cpp on this machine with what GCC's AMX code lacks.
+
+    Args:
+        kinds: Cards that it has to be built for as well, as ``["cuda"]``.
+    """
+    cards = [f"-DGGML_{kind.upper()}=on" for kind in kinds]
+    arguments = shlex.join([*cards, f"-DCMAKE_PROJECT_INCLUDE={MENDED}"])
+    return f"CMAKE_ARGS={shlex.quote(arguments)} {PIP}"
+
+
+def gpu_layers(asked: Layers, package: Any) -> int:  # noqa: ANN401 - an untyped module
+    """The number of layers that llama.cpp takes: 0 for none, -1 for all.
+
+    llama.cpp itself takes any number and, built without GPU code, silently computes all layers on
+    the CPU; here that is an error with the line that rebuilds it.
+
+    Raises:
+        LmsiError: Layers were asked for, and llama.cpp would leave them on the CPU.
+    """
+    if asked in ("none", 0):
+        return 0
+    found = gpu(package)
+    if not found.usable:
+        raise LmsiError(
+            f"--gpu-layers {asked}: GPU offload is {found.words}",
+            hint=f"leave --gpu-layers out, or {found.advice}",
+        )
+    return ALL if asked == "all" else int(asked)
+
+
+def gpu(package: Any) -> Gpu:  # noqa: ANN401 - an untyped module
+    """Ask llama.cpp for a card that it can use; its libraries tell what it was built for."""
+    kinds = ", ".join(backends(package))
+    if package.llama_supports_gpu_offload():
+        return Gpu(True, f"available ({kinds})" if kinds else "available")
+    if kinds:
+        return Gpu(False, f"built in ({kinds}), but no card is found", "check the card's driver")
+    cards = {"METAL": "an Apple chip"} if sys.platform == "darwin" else CARDS
+    lines = (REBUILD.format(card=card, kind=kind) for kind, card in cards.items())
+    return Gpu(False, "not built in", "; ".join(lines))
+
+
+def backends(package: Any) -> list[str]:  # noqa: ANN401 - an untyped module
+    """Kinds of cards that this llama.cpp was built for, such as ``["cuda"]``."""
+    files = libraries(package).glob("*ggml-*")
+    names = {f.name.partition("ggml-")[2].partition(".")[0] for f in files}
+    return sorted(n for n in names if n and n.partition("-")[0] not in PLAIN)
+
+
+# -- the check, and what is remembered of this machine --------------------------------------------
 
 
 class CpuCheck(Record, frozen=True, kw_only=True):
@@ -54,7 +187,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LMSI_CACHE") or Path(home) / "lmsi")
 
 
-def remember(file: Path, record: Record) -> None:
+def remember(file: Path, record: object) -> None:
     """Keep a record in the cache folder; a read-only home costs a second look, nothing else."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -120,16 +253,14 @@ def check_repacked(repacked: bool) -> None:
 
 def _ask() -> CpuCheck:
     fast = _child_fails(extra_buffers=True)
-    if not fast:
-        return CpuCheck(build=build_id(), extra_buffers=True, usable=True)
-    slow = _child_fails(extra_buffers=False)
-    note = f"with repacked weights llama.cpp {fast}"
+    slow = _child_fails(extra_buffers=False) if fast else ""
+    note = f"with repacked weights llama.cpp {fast}" if fast else ""
     if slow:
         note = f"{note}; without, it {slow}"
-        return CpuCheck(build=build_id(), extra_buffers=False, usable=False, note=note)
-    goes_on = "lmsi goes on without them, slower; `lmsi doctor` tells what mends it"
-    LOG.warning("note: %s on this CPU; %s", note, goes_on)  # here, and so only once
-    return CpuCheck(build=build_id(), extra_buffers=False, usable=True, note=note)
+    elif fast:
+        goes_on = "lmsi goes on without them, slower; `lmsi doctor` tells what mends it"
+        LOG.warning("note: %s on this CPU; %s", note, goes_on)  # here, and so only once
+    return CpuCheck(build=build_id(), extra_buffers=not fast, usable=not slow, note=note)
 
 
 def _child_fails(extra_buffers: bool) -> str:

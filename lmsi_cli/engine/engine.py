@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
-from lmsi_cli.engine.builds import gpu_layers
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, lay_out, need_of, words_of
 from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.context_check import HINT, split
+from lmsi_cli.engine.cpu_check import gpu_layers
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.fast_copy import fastest, logits_along, measured
 from lmsi_cli.engine.llama import (

@@ -14,8 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from lmsi_cli.catalog import cards
-from lmsi_cli.engine import builds
-from lmsi_cli.engine.cpu_check import cpu_check
+from lmsi_cli.engine.cpu_check import amx, backends, cpu_check, gpu, repair_line
 from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
 
@@ -80,7 +79,7 @@ def _memory() -> Check:
 
 def _gpu() -> Check:
     """Having none is no problem; what ``--gpu-layers`` would need is told all the same."""
-    found = builds.gpu(library())
+    found = gpu(library())
     if found.usable:
         return Check(name="GPU offload", value=f"{found.words}; --gpu-layers all uses it")
     return Check(name="GPU offload", value=found.words, advice=found.advice)
@@ -88,17 +87,17 @@ def _gpu() -> Check:
 
 def _quantised(features: str) -> Check:
     """Whether quantised models work, and with the CPU's units for them, where it has any."""
-    name, found, amx = "quantised models", cpu_check(), builds.amx(features)
+    name, found, tiles = "quantised models", cpu_check(), amx(features)
     if not found.usable:
         return _missing(name, "broken", found.note, REBUILD)
-    repair = builds.repair_line(builds.backends(library()))
+    repair = repair_line(backends(library()))
     if not found.extra_buffers:
-        lacking = "work without repacked weights" + (", and so without AMX" if amx.built else "")
-        line = repair if amx.built else REBUILD
+        lacking = "work without repacked weights" + (", and so without AMX" if tiles.built else "")
+        line = repair if tiles.built else REBUILD
         return Check(name=name, value=lacking, problem=found.note, advice=SLOWER, command=line)
-    if not amx.cpu:
+    if not tiles.cpu:
         return Check(name=name, value="work (no AMX in this CPU)")
-    if amx.built:
+    if tiles.built:
         return Check(name=name, value="work, with AMX")
     return Check(
         name=name,

@@ -11,7 +11,7 @@ from commands import SAMPLE, paths_in, refused
 from small_disks import small_disk
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.engine import builds
+from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
@@ -187,7 +187,7 @@ def test_a_labelled_question_longer_than_the_context_counts_as_wrong(sampled, lm
 
 
 def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
-    if builds.gpu(library()).usable:
+    if cpu_check.gpu(library()).usable:
         pytest.skip("this build has a GPU")
     (folder / "c.toml").write_text("[sample]\ngpu_layers = 12\n")
     for more, layers in (("--gpu-layers all", "all"), ("-ngl 3", "3"), ("--config c.toml", "12")):

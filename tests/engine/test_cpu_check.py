@@ -1,6 +1,7 @@
 """Which llama.cpp is here: its build, its CPU and its GPU, and what to type where it lacks one."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,9 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
-from lmsi_cli.engine import builds
 from lmsi_cli.engine import cpu_check as module
-from lmsi_cli.engine.cpu_check import CpuCheck, cpu_check, may_repack
+from lmsi_cli.engine.cpu_check import CpuCheck, amx, build_id, cpu_check, may_repack, repair_line
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.stages import doctor
@@ -25,46 +25,46 @@ def lib(tmp_path, monkeypatch):
     """A folder that llama.cpp is loaded from, by LLAMA_CPP_LIB_PATH."""
     import llama_cpp  # noqa: F401 - loaded before, or it would look there
 
-    monkeypatch.setenv(builds.NAMED, str(tmp_path))
+    monkeypatch.setenv(module.NAMED, str(tmp_path))
     (tmp_path / "libggml-cpu.so").write_bytes(b"old")
     return tmp_path
 
 
 def test_a_library_that_changed_is_another_build(lib):
     file = lib / "libggml-cpu.so"
-    first = builds.build_id()
-    assert first == builds.build_id()
+    first = build_id()
+    assert first == build_id()
     (lib / "libggml-cpu.so.0").write_bytes(b"old")  # the same under another name
-    assert builds.build_id() == first
+    assert build_id() == first
     (lib / "libggml-cpu.so.0").unlink()
     file.write_bytes(b"new")  # of the same size, as a rebuilt one may be
     os.utime(file, ns=(1, 1))
-    assert builds.build_id() != first
+    assert build_id() != first
 
 
 def test_the_folder_that_is_named_counts(lib, monkeypatch):
-    named = builds.build_id()
-    monkeypatch.delenv(builds.NAMED)
-    assert builds.build_id() != named
-    assert builds.libraries(SimpleNamespace(__file__="/a/llama_cpp/__init__.py")).name == "lib"
+    named = build_id()
+    monkeypatch.delenv(module.NAMED)
+    assert build_id() != named
+    assert module.libraries(SimpleNamespace(__file__="/a/llama_cpp/__init__.py")).name == "lib"
 
 
 def test_the_cpu_counts(lib, monkeypatch, tmp_path):
-    monkeypatch.setattr(builds, "CPU", tmp_path / "none")
-    nothing = builds.build_id()
+    monkeypatch.setattr(module, "CPU", tmp_path / "none")
+    nothing = build_id()
     (tmp_path / "cpu").write_text(AMX)
-    monkeypatch.setattr(builds, "CPU", tmp_path / "cpu")
-    assert builds.build_id() != nothing
-    assert builds.amx("REPACK = 1 |") == (True, False)
-    assert builds.amx("AMX_INT8 = 1 | REPACK = 1 |") == (True, True)
+    monkeypatch.setattr(module, "CPU", tmp_path / "cpu")
+    assert build_id() != nothing
+    assert amx("REPACK = 1 |") == (True, False)
+    assert amx("AMX_INT8 = 1 | REPACK = 1 |") == (True, True)
 
 
 @pytest.mark.parametrize("name", ["plain", "with 'quotes\" $HOME"])
 def test_the_line_survives_a_shell(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(builds, "MENDED", tmp_path / name / "amx.cmake")
-    line = builds.repair_line(["cuda"])
-    assert line.endswith(f" {builds.PIP}")
-    shown = line.removesuffix(builds.PIP) + "sh -c 'printf %s \"$CMAKE_ARGS\"'"
+    monkeypatch.setattr(module, "MENDED", tmp_path / name / "amx.cmake")
+    line = repair_line(["cuda"])
+    assert line.endswith(f" {module.PIP}")
+    shown = line.removesuffix(module.PIP) + "sh -c 'printf %s \"$CMAKE_ARGS\"'"
     args = subprocess.run(["sh", "-c", shown], capture_output=True, text=True, check=True).stdout
     assert shlex.split(args) == [
         "-DGGML_CUDA=on", f"-DCMAKE_PROJECT_INCLUDE={tmp_path / name / 'amx.cmake'}",
@@ -75,8 +75,8 @@ BUILT, ELSE = "AMX_INT8 = 1 | REPACK = 1", "REPACK = 1"
 STATES = [  # the CPU, the build, whether repacking and anything works; what doctor tells
     ("avx2", ELSE, (True, True), "work (no AMX in this CPU)", ""),
     ("amx_int8", BUILT, (True, True), "work, with AMX", ""),
-    ("amx_int8", ELSE, (True, True), "work, without AMX", builds.repair_line()),
-    ("amx_int8", BUILT, (False, True), "and so without AMX", builds.repair_line()),
+    ("amx_int8", ELSE, (True, True), "work, without AMX", repair_line()),
+    ("amx_int8", BUILT, (False, True), "and so without AMX", repair_line()),
     ("avx2", ELSE, (False, True), "work without repacked weights", doctor.REBUILD),
     ("amx_int8", BUILT, (False, False), "broken", doctor.REBUILD),
 ]
@@ -89,7 +89,7 @@ def test_doctor_tells_the_states_apart(monkeypatch, tmp_path, state):
     (tmp_path / "cpu").write_text(f"flags : {flags}\n")
     note = "" if works[0] else "it died"
     found = CpuCheck(build="", extra_buffers=works[0], usable=works[1], note=note)
-    monkeypatch.setattr(builds, "CPU", tmp_path / "cpu")
+    monkeypatch.setattr(module, "CPU", tmp_path / "cpu")
     monkeypatch.setattr(doctor, "cpu_check", lambda: found)
     lib = SimpleNamespace(
         __file__="",
@@ -112,7 +112,7 @@ def test_the_line_is_shown_whole(monkeypatch):
 def test_the_header_stores_all_of_a_tile_s_shape(tmp_path):
     """Compiled as llama.cpp is: without it GCC 12 drops the stores behind the first eight bytes."""
     (tmp_path / "t.cpp").write_text(CODE)
-    header = builds.MENDED.with_name("amx.h")
+    header = module.MENDED.with_name("amx.h")
     command = ["g++", "-O3", "-mamx-tile", "-include", str(header), "-S", "-o", "-", "t.cpp"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     if done.returncode and "amx" in done.stderr:
@@ -147,7 +147,7 @@ def build(tmp_path, monkeypatch):
     """Play a build of llama.cpp: its libraries by name, and whether it finds a card."""
 
     def play(*kinds, card):
-        monkeypatch.delenv(builds.NAMED, raising=False)  # else that folder would be looked at
+        monkeypatch.delenv(module.NAMED, raising=False)  # else that folder would be looked at
         (tmp_path / "lib").mkdir()
         for kind in ("base", "cpu", *kinds):
             (tmp_path / "lib" / f"libggml-{kind}.so.0.25").touch()
@@ -159,8 +159,8 @@ def build(tmp_path, monkeypatch):
 
 def test_with_a_card_layers_go_to_it(build):
     lib = build("cuda", card=True)
-    assert [builds.gpu_layers(n, lib) for n in ("all", 7, 0, "none")] == [-1, 7, 0, 0]
-    assert builds.gpu(lib) == (True, "available (cuda)", "")
+    assert [module.gpu_layers(n, lib) for n in ("all", 7, 0, "none")] == [-1, 7, 0, 0]
+    assert module.gpu(lib) == (True, "available (cuda)", "")
 
 
 @pytest.mark.parametrize("asked", ["all", 1])
@@ -171,23 +171,24 @@ def test_with_a_card_layers_go_to_it(build):
 def test_without_a_card_that_can_be_used_the_way_to_one_is_told(build, asked, kinds, told, hint):
     lib = build(*kinds, card=False)
     with pytest.raises(LmsiError) as e:
-        builds.gpu_layers(asked, lib)
+        module.gpu_layers(asked, lib)
     assert f"--gpu-layers {asked}" in str(e.value) and told in str(e.value)
     assert hint in e.value.hint and (hint == "driver") is ("pip" not in e.value.hint)
-    assert builds.gpu_layers("none", lib) == builds.gpu_layers(0, lib) == 0
+    assert module.gpu_layers("none", lib) == module.gpu_layers(0, lib) == 0
 
 
 @pytest.mark.parametrize(
     ("platform", "kinds"), [("linux", ["CUDA", "VULKAN"]), ("darwin", ["METAL"])]
 )
-def test_each_platform_has_its_lines(platform, kinds):
-    lines = builds.rebuild_lines(platform)
-    assert [f"-DGGML_{kind}=on" in line for kind, line in zip(kinds, lines, strict=True)]
+def test_each_platform_has_its_lines(build, monkeypatch, platform, kinds):
+    monkeypatch.setattr("sys.platform", platform)
+    lines = module.gpu(build(card=False)).advice.split("; ")
+    assert [re.search(r"-DGGML_(\w+)=on", line)[1] for line in lines] == kinds
 
 
 @pytest.mark.model
 def test_this_build_answers():
-    assert builds.gpu(library()).words
+    assert module.gpu(library()).words
 
 
 # -- the CPU: a child that dies takes nothing with it ---------------------------------------------
