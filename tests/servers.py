@@ -100,14 +100,19 @@ def as_bytes(found):
     return found if isinstance(found, bytes) else json.dumps(found).encode()
 
 
-def good(to, status, headers, data):
-    """What a server should do."""
+def begin(to, status, headers, data):
+    """Send the status and the headers; returns the body that they announce."""
     data = as_bytes(data)
     to.send_response(status)
     for name, value in {**headers, "Content-Length": str(len(data))}.items():
         to.send_header(name, value)
     to.end_headers()
-    to.wfile.write(data)
+    return data
+
+
+def good(to, *answer):
+    """What a server should do."""
+    to.wfile.write(begin(to, *answer))
 
 
 def fails(status=500, headers=None, body=None):
@@ -115,12 +120,9 @@ def fails(status=500, headers=None, body=None):
     return lambda to, *_: good(to, status, headers or {}, told)
 
 
-def resets(to, status, headers, data):
+def resets(to, *answer):
     """Half a body, then the connection is torn."""
-    data = as_bytes(data)
-    to.send_response(status)
-    to.send_header("Content-Length", str(len(data)))
-    to.end_headers()
+    data = begin(to, *answer)
     to.wfile.write(data[: len(data) // 2])
     to.wfile.flush()
     to.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -128,14 +130,10 @@ def resets(to, status, headers, data):
     to.connection.close()
 
 
-def drips(to, status, headers, data):
+def drips(to, *answer):
     """A byte every now and then: no pause is long, the whole is."""
-    data = as_bytes(data)
-    to.send_response(status)
-    to.send_header("Content-Length", str(len(data)))
-    to.end_headers()
-    for i in range(len(data)):
-        to.wfile.write(data[i : i + 1])
+    for byte in begin(to, *answer):
+        to.wfile.write(bytes([byte]))
         to.wfile.flush()
         time.sleep(0.05)
 

@@ -69,7 +69,10 @@ class BatchedSampler(Writer):
         Requests with nothing wanted are there for the prefix alone.
         """
         self.queue = deque(r for r in requests if r.wanted)
-        self._read_prefix([r.prompt for r in requests if r.prompt])  # finished ones, too
+        prompts = [r.prompt for r in requests if r.prompt]  # finished ones, too
+        self.prefix = shared_prefix(prompts)
+        if self.prefix:
+            self.context.read(prompts[0][: self.prefix], 0, self.prefix_sequence)
         while True:
             yield from self._start_paths()
             live = self._close_gaps()
@@ -78,11 +81,6 @@ class BatchedSampler(Writer):
             yield from self._step(live)
 
     # -- prompts ---------------------------------------------------------------------------
-
-    def _read_prefix(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        self.prefix = shared_prefix(prompts)
-        if self.prefix:
-            self.context.read(prompts[0][: self.prefix], 0, self.prefix_sequence)
 
     def _open_question(self) -> None:
         """Read the next question's own part of its prompt.
@@ -172,7 +170,8 @@ class BatchedSampler(Writer):
         that, since its sums also depend on where the cells lie.
         """
         slots = np.arange(live)
-        idle = np.arange(live, live if self.context.layout.unified else self._filled_up(live))
+        full = live if self.context.layout.unified else min(-(-live // ROWS) * ROWS, self.width)
+        idle = np.arange(live, full)
         batch = self.context.batch
         batch.clear()
         batch.add(self.token[:live], self.pos[:live], slots, 1)
@@ -181,9 +180,6 @@ class BatchedSampler(Writer):
         for slot in idle:
             self.context.drop(int(slot))
         yield from self._take(slots, self.context.logits(live))
-
-    def _filled_up(self, live: int) -> int:
-        return min(-(-live // ROWS) * ROWS, self.width)
 
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""

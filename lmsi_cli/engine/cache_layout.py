@@ -55,11 +55,6 @@ class CacheKind(NamedTuple):
     unified: bool
     flash: Flash
 
-    @property
-    def words(self) -> str:
-        """The kind without its width."""
-        return ("unified" if self.unified else "split") + " fused" * (self.flash == Flash.ON)
-
 
 class Layout(NamedTuple):
     """A cache: paths side by side, sequences, cells in all, its kind, and tokens read at once."""
@@ -172,15 +167,6 @@ def bytes_of(layout: Layout, sizes: Sizes) -> int:
         mask + IN_FEED_FORWARD * row,
     )
     return cache + outputs + layout.batch * step
-
-
-def words_of(layout: Layout, sizes: Sizes) -> str:
-    """The layout in words, for ``-v``."""
-    kind = "unified" if layout.unified else "split"
-    return (
-        f"{layout.width} paths side by side, {kind} KV cache of {layout.cells} cells, fused "
-        f"attention {layout.flash.name.lower()}, {bytes_of(layout, sizes) / 2**20:.0f} MiB"
-    )
 
 
 def _paged(cells: int) -> int:

@@ -123,8 +123,8 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
         rates = measure_all(model, need, threads, lambda layout: _fits(model, layout))
         if rates:
             known = best(rates)
-            speeds = {f"{kind.words} {kind.width}": f"{rate:,.0f}" for kind, rate in rates.items()}
-            LOG.info("calibration, tokens/s: %s", speeds)
+            speeds = [(k.width, k.unified, k.flash.name, round(r)) for k, r in rates.items()]
+            LOG.info("calibration (width, unified, fused, tokens/s): %s", speeds)
             remember(file, known)
     return known
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count, pairwise
 from typing import NamedTuple
 
@@ -87,9 +87,10 @@ class Encoder:
         self.model, self.lib, self.vocab = model, model.lib, model.vocab
         self.variables = variables
         self._others: dict[Variables, Encoder] = {}
-        self._frames: dict[Marked, Frame] = {}
-        self._endings: dict[Marked, Ending] = {}
         self._marks: dict[int, bool] = {}
+        # conversations of the same roles, below the same system text, have these in common
+        self._frame = cache(self._read_frame)
+        self._ending = cache(self._read_ending)
 
     def given(self, variables: Variables) -> Encoder:
         """The encoder whose template gets these variables."""
@@ -118,10 +119,7 @@ class Encoder:
 
     def frame(self, messages: Sequence[Message]) -> Frame:
         """Read what the template writes around messages of these roles, below this system text."""
-        marked = _marked(messages)
-        if marked not in self._frames:
-            self._frames[marked] = self._read_frame(marked)
-        return self._frames[marked]
+        return self._frame(_marked(messages))
 
     def _read_frame(self, marked: Marked) -> Frame:
         folds = marked[0].role == "system" and not self._takes_system(marked)
@@ -166,18 +164,14 @@ class Encoder:
             assert isinstance(completion, str) and isinstance(prompt, str)
             eos = self.model.eos
             return self.model.encode_tail(completion) + ([] if eos is None else [eos])
-        frame, ending, content = self.frame(prompt), self._ending(prompt), completion[0].content
+        frame, ending = self.frame(prompt), self._ending(_marked(prompt))
+        content = completion[0].content
         fresh = any(map(self._is_apart, self._own(frame.tail)[-1:]))
         whole = ending.before + content
         return self._guarded((ending.before, 0), [content], whole, fresh) + ending.end
 
-    def _ending(self, prompt: tuple[Message, ...]) -> Ending:
-        marked = _marked(prompt)
-        if marked not in self._endings:
-            self._endings[marked] = self._read_ending(marked, self.frame(marked))
-        return self._endings[marked]
-
-    def _read_ending(self, marked: Marked, frame: Frame) -> Ending:
+    def _read_ending(self, marked: Marked) -> Ending:
+        frame = self._frame(marked)
         asked = _folded(marked) if frame.folds else marked
         place = PLACE.format(len(asked))
         reply = Message(role="assistant", content=place)

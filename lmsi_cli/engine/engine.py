@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
-from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, lay_out, need_of, words_of
+from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, bytes_of, lay_out, need_of
 from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.context_check import HINT, split
@@ -100,11 +100,7 @@ class LlamaEngine:
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on (loading it once), or off with ``None``."""
-        self._active = (None if path is None else self._adapter(path), scale)
-        self._adapter_name = path
-
-    def _adapter(self, path: str) -> Any:  # noqa: ANN401 - ctypes
-        if path not in self._adapters:
+        if path is not None and path not in self._adapters:
             check_file(Path(path))
             forget_complaints()
             raw = self.model.lib.llama_adapter_lora_init(self.model.raw, path.encode())
@@ -114,7 +110,8 @@ class LlamaEngine:
                     hint="an adapter fits only the base it was trained on; train one for this base",
                 )
             self._adapters[path] = raw
-        return self._adapters[path]
+        self._active = (self._adapters.get(path or ""), scale)
+        self._adapter_name = path
 
     def generate(
         self,
@@ -163,7 +160,8 @@ class LlamaEngine:
             context, fits = widest(width, open_)
             self._fits = fits if fits < width else self._fits  # said once is enough
             self._layout = context.layout
-            LOG.info("%s", words_of(context.layout, self.model.sizes))
+            mib = bytes_of(context.layout, self.model.sizes) / 2**20
+            LOG.info("KV cache: %s, %.0f MiB", context.layout.settings, mib)
             yield context
 
     def _guarded(self, paths: Iterator[Generated]) -> Iterator[Generated]:
@@ -199,18 +197,17 @@ class LlamaEngine:
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
-        return np.stack([self._logits_of(p) for p in prompts])
+        found = []
+        for prompt in prompts:
+            with self._open(lay_out(Need(0, len(prompt), 1, 1), ONE)) as context:
+                context.read(prompt, 0, 0)
+                found.append(context.logits(1)[0].copy())
+        return np.stack(found)
 
     def logits_along(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits after each of some tokens, shape (tokens, vocabulary), float32."""
         found = logits_along(self.model, tokens, self.config.threads, self._active)
         return np.concatenate([some.copy() for some in found])
-
-    def _logits_of(self, prompt: Sequence[int]) -> NDArray[np.float32]:
-        with self._open(lay_out(Need(0, len(prompt), 1, 1), ONE)) as context:
-            context.read(prompt, 0, 0)
-            last: NDArray[np.float32] = context.logits(1)[0].copy()
-            return last
 
     def close(self) -> None:
         """Give the memory back."""

@@ -98,19 +98,15 @@ def check_file(path: Path) -> None:
     if not path.is_file():
         raise LmsiError(f"{path}: no such model file", hint="`lmsi models` lists what is available")
     for part in parts_of(path):
-        _check_start(part)
-
-
-def _check_start(path: Path) -> None:
-    try:
-        with path.open("rb") as f:
-            start = f.read(len(LFS_POINTER))
-    except OSError as e:
-        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
-    if start == LFS_POINTER:
-        raise LmsiError(f"{path}: a pointer of Git LFS, not the model", hint="run `git lfs pull`")
-    if not start.startswith(GGUF_MAGIC):
-        raise LmsiError(f"{path}: not a GGUF file", hint="convert it with llama.cpp's converter")
+        try:
+            with part.open("rb") as f:
+                start = f.read(len(LFS_POINTER))
+        except OSError as e:
+            raise LmsiError(f"{part}: cannot be read: {e.strerror}") from e
+        if start == LFS_POINTER:
+            raise LmsiError(f"{part}: a pointer of Git LFS, not the model", "run `git lfs pull`")
+        if not start.startswith(GGUF_MAGIC):
+            raise LmsiError(f"{part}: not a GGUF file", "convert it with llama.cpp's converter")
 
 
 class LlamaModel:

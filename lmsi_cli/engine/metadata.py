@@ -26,10 +26,7 @@ def read_metadata(path: Path) -> dict[str, Value]:
         LmsiError: It is missing, no GGUF, truncated, or only a part of a model.
     """
     check_file(path)
-    return _facts(readers(path), size_of(path))
-
-
-def _facts(parts: list[Any], size: int) -> dict[str, Value]:
+    parts = readers(path)
     reader, tensors = parts[0], [t for part in parts for t in part.tensors]
 
     def get(key: str, default: Value = "not stated") -> Value:
@@ -44,7 +41,7 @@ def _facts(parts: list[Any], size: int) -> dict[str, Value]:
         "name": get("general.name"),
         "architecture": arch,
         "parameters": sum(int(t.n_elements) for t in tensors),
-        "file_bytes": size,
+        "file_bytes": size_of(path),
         **({"parts": len(parts)} if len(parts) > 1 else {}),
         "quantisation": _quantisation(tensors),
         "context": get(f"{arch}.context_length"),

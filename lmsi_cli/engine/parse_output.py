@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from lmsi_cli.answers import CUT_OFF, Extraction, before_run_on, extract, extract_second
 from lmsi_cli.config import SamplingConfig
@@ -29,7 +28,7 @@ from lmsi_cli.prompts import (
     rotates,
     second_words,
 )
-from lmsi_cli.records import Path, PromptFormat, Question, StopReason
+from lmsi_cli.records import Path, PromptFormat, Question
 from lmsi_cli.thinking import answer_part
 
 WORDS = 60  # characters of a question that are enough to find it in a file
@@ -93,51 +92,40 @@ def rationale(text: str) -> str:
     return before_run_on(text).rstrip()
 
 
-class _Written(NamedTuple):
-    """A path as it is kept, whichever way it was written; ``drawn`` begin at places of ``text``."""
-
-    text: str
-    drawn: tuple[Token, ...]
-    logprob: float | None
-    tokens: int
-    stop_reason: StopReason
-    found: Extraction | None
-
-
 def to_path(generated: Generated, task: Task, question: str = "") -> Path:
     """Read the answer of a generated text, after its thinking if it thinks.
 
     The question's own words tell its options, if it has any. A truncated text is read too, but
     will not vote. In two stages it is the second one that may be truncated.
     """
-    one = generated.first is None
-    written = _in_one(generated, task, question) if one else _in_two(generated, task, question)
-    found = written.found
+    read = _in_one if generated.first is None else _in_two
+    whole, found = read(generated, task, question)
+    mean = None if whole.logprob is None or not whole.drawn else whole.logprob / len(whole.drawn)
     return Path(
-        question_id=generated.question_id,
-        path=generated.path,
-        seed=generated.seed,
-        text=written.text,
-        num_generated_tokens=written.tokens,
-        logprob=written.logprob,
-        stop_reason=written.stop_reason,
+        question_id=whole.question_id,
+        path=whole.path,
+        seed=whole.seed,
+        text=whole.text,
+        num_generated_tokens=whole.tokens,
+        logprob=whole.logprob,
+        stop_reason=whole.stop_reason,
         predicted_answer=found.value if found else None,
         extract_rule=found.rule if found else None,
-        mean_logprob=_mean(written),
-        answer_logprob=logprob_of(written.drawn, found.start, found.end) if found else None,
+        mean_logprob=mean,
+        answer_logprob=logprob_of(whole.drawn, found.start, found.end) if found else None,
     )
 
 
-def _in_one(g: Generated, task: Task, question: str) -> _Written:
+def _in_one(g: Generated, task: Task, question: str) -> tuple[Generated, Extraction | None]:
     said = answer_part(g.text)
     found = extract(said, task.kind, task.trigger, asked(task, question))
     thought = len(g.text) - len(said)  # positions begin after it
     if found:
         found = found._replace(start=found.start + thought, end=found.end + thought)
-    return _Written(g.text, g.drawn, g.logprob, g.tokens, g.stop_reason, found)
+    return g, found
 
 
-def _in_two(g: Generated, task: Task, question: str) -> _Written:
+def _in_two(g: Generated, task: Task, question: str) -> tuple[Generated, Extraction | None]:
     """Join a rationale, the words after it and the reply, of which its thinking is left out."""
     assert g.first is not None
     head, words = rationale(g.first.text), second_words(task, question)
@@ -154,20 +142,15 @@ def _in_two(g: Generated, task: Task, question: str) -> _Written:
     )
     if found and g.first.stop_reason == "length":
         found = found._replace(rule=CUT_OFF)
-    return _Written(
-        text,
-        tuple(drawn),
-        math.fsum(t.logprob for t in drawn) if drawn else _sum(g.first.logprob, g.logprob),
-        g.first.tokens + g.tokens,
-        "answer" if found and found.end < len(text) else g.stop_reason,  # whole if text follows it
-        found,
+    whole = g._replace(
+        text=text,
+        drawn=tuple(drawn),
+        logprob=math.fsum(t.logprob for t in drawn) if drawn else _sum(g.first.logprob, g.logprob),
+        tokens=g.first.tokens + g.tokens,
+        # whole if text follows it
+        stop_reason="answer" if found and found.end < len(text) else g.stop_reason,
     )
-
-
-def _mean(written: _Written) -> float | None:
-    if written.logprob is None or not written.drawn:
-        return None
-    return written.logprob / len(written.drawn)
+    return whole, found
 
 
 def _sum(first: float | None, second: float | None) -> float | None:
