@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import TooLong, split_for
-from lmsi_cli.engine.early_stopping import BallotWatch
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.errors import LmsiError
@@ -35,6 +34,7 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.stopping import Decision, Stop
+from lmsi_cli.voting.ballots import BallotWatch
 
 FEWEST, MOST = 16, 256  # paths of a batch, as far as whole questions allow
 RETRIES = 2  # times that Ray repeats a batch whose worker died

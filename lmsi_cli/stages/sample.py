@@ -19,7 +19,6 @@ from lmsi_cli.cluster import Lacking, Pool
 from lmsi_cli.config import EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.context_check import TooLong, split_for, tell
-from lmsi_cli.engine.early_stopping import BallotWatch
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.engine.pinned_settings import Settling
 from lmsi_cli.jsonl import appender
@@ -28,7 +27,7 @@ from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.resume import DrawnPaths, check_base, check_same, drawn_paths, keep_questions
 from lmsi_cli.run_folder import RunDir, refuse_student, sha256_file
 from lmsi_cli.stopping import Stop
-from lmsi_cli.voting.ballots import is_cut_thinking
+from lmsi_cli.voting.ballots import BallotWatch, is_cut_thinking
 from lmsi_cli.voting.summary import MANY_CUT, cut_off_line
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.

@@ -29,10 +29,10 @@ from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
 from lmsi_cli.stages.verdict import observer_of
-from lmsi_cli.stopping import Decision, Stop
+from lmsi_cli.stopping import Stop
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.rules import Verdict
-from lmsi_cli.voting.ballots import tell, vote
+from lmsi_cli.voting.ballots import BallotWatch, vote
 from lmsi_cli.voting.filters import Selection, select
 from lmsi_cli.voting.pairs import choose
 from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
@@ -218,10 +218,10 @@ class Voting:
         """
         if self.stop is None:
             return False
-        decision = Decision(self.stop)
+        watch = BallotWatch(self.stop)
         for path in paths:
-            tell(decision, path)
-        return decision.stopped(self.asked)
+            watch.tell(path)
+        return bool(paths) and watch.stopped(paths[0].question_id, self.asked)
 
 
 @lru_cache(maxsize=4096)  # winners are small numbers and letters, as a rule

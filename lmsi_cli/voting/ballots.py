@@ -1,4 +1,4 @@
-"""From the paths of a question to its vote: who votes, for what, and who wins. Pure functions.
+"""From the paths of a question to its vote: who votes, for what, who wins, and when that is sure.
 
 Knows no gold answers, models or files. A ballot is a path that has an answer and was not cut off;
 an unparsed or truncated path never votes. ``vote`` counts and keeps all paths of the majority (the
@@ -14,6 +14,7 @@ paper's rule); ``filters.select`` then narrows them.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -22,7 +23,7 @@ from lmsi_cli.answers import before_run_on
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.equations import Equation, read_equations
 from lmsi_cli.records import Path, Vote
-from lmsi_cli.stopping import Decision, lead_probability
+from lmsi_cli.stopping import Decision, Stop, lead_probability
 from lmsi_cli.thinking import answer_part, answer_start
 from lmsi_cli.voting.weights import shares
 
@@ -75,12 +76,44 @@ def ballot(path: Path, check_equations: bool) -> str | None:
     return path.predicted_answer if votes else None
 
 
-def tell(decision: Decision, path: Path) -> None:
-    """Tell a decision what a path says.
+class BallotWatch:
+    """Which questions are decided while paths are drawn; without ``stop`` none ever is.
 
-    Sampling comes before the vote and cannot know its settings; it counts as the default vote does.
+    ``decisions`` are by question; ``paths`` and ``tokens`` count what was given up on them.
     """
-    decision.tell(path.path, ballot(path, VoteConfig().check_equations))
+
+    def __init__(self, stop: Stop | None) -> None:
+        self.stop, self.decisions = stop, dict[str, Decision]()
+        self.paths = self.tokens = 0
+
+    def tell(self, path: Path) -> None:
+        """Count a finished path as the default vote does, whose settings come only later."""
+        if self.stop is not None:
+            cast = ballot(path, VoteConfig().check_equations)
+            self._decision(path.question_id, self.stop).tell(path.path, cast)
+
+    def _decision(self, question_id: str, stop: Stop) -> Decision:
+        if question_id not in self.decisions:
+            self.decisions[question_id] = Decision(stop)
+        return self.decisions[question_id]
+
+    def needed(self, question_id: str) -> int:
+        """So many paths a question needs at least."""
+        return sys.maxsize if self.stop is None else self._decision(question_id, self.stop).needed
+
+    def decided(self, question_id: str) -> bool:
+        """Say whether a question needs no more paths."""
+        decision = self.decisions.get(question_id)
+        return decision is not None and decision.after is not None
+
+    def cancelled(self, question_id: str, path: int, tokens: int) -> None:
+        """Count a path that was given up."""
+        self.paths += 1
+        self.tokens += tokens
+
+    def stopped(self, question_id: str, paths: int) -> bool:
+        """Say whether a question has fewer paths for being decided."""
+        return self.decided(question_id) and self.decisions[question_id].stopped(paths)
 
 
 def vote(
