@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
-from lmsi_cli.engine.context_check import TooLong, split_for
+from lmsi_cli.engine.context_check import split_for
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.errors import LmsiError
@@ -77,7 +77,7 @@ class Result(NamedTuple):
 
     question_id: str
     paths: Sequence[Path] = ()
-    refused: TooLong | Refusal | None = None
+    refused: Refusal | None = None
     cancelled: tuple[int, int] = (0, 0)  # paths, and their tokens
     settled: dict[str, int | str] | None = None
 

@@ -106,7 +106,7 @@ class Generated(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A question that a server did not answer to the end, and why."""
+    """A question that does not fit, or that was not answered to the end, and why."""
 
     question_id: str
     words: str

@@ -4,7 +4,7 @@ One question that is too long must not stop the others. Knows requests and lengt
 llama.cpp or files. A stage draws what fits and ends with the error of ``skipped_error``:
 
     split(requests, max_tokens=256, room=2048)
-    -> Split(fitting=[Request("q1", ...)], skipped=[TooLong("q7", '"Tom ..."', 2005, 256, 2048)])
+    -> Split(fitting=[Request("q1", ...)], skipped=[Refusal("q7", '"Tom ..."', "prompt ...")])
 """
 
 from __future__ import annotations
@@ -21,28 +21,11 @@ SHOWN = 5  # skipped questions that are told each; the result names all of them
 HINT = "shorten or remove the question, or lower --max-tokens"
 
 
-class TooLong(NamedTuple):
-    """A question whose prompt and path need more than ``room`` tokens."""
-
-    question_id: str
-    words: str
-    prompt: int
-    path: int
-    room: int
-
-    def __str__(self) -> str:
-        words = f" ({self.words})" if self.words else ""
-        return (
-            f"question {self.question_id!r}{words}: prompt of {self.prompt} tokens and {self.path} "
-            f"for the path do not fit the model's context of {self.room}"
-        )
-
-
 class Split(NamedTuple):
     """Requests that can be drawn, and questions that cannot."""
 
     fitting: list[Request]
-    skipped: list[TooLong]
+    skipped: list[Refusal]
 
 
 def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
@@ -56,12 +39,21 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
         max_tokens: Longest path.
         room: Tokens that prompt and path may have together.
     """
-    skipped: dict[str, TooLong] = {}
+    longest: dict[str, Request] = {}  # of each question that does not fit
     for r in requests:
-        path, seen = max_tokens + r.room, skipped.get(r.question_id)
-        if r.wanted and len(r.prompt) + path > max(room, seen.prompt + path if seen else 0):
-            skipped[r.question_id] = TooLong(r.question_id, r.words, len(r.prompt), path, room)
-    return Split([r for r in requests if r.question_id not in skipped], list(skipped.values()))
+        seen, need = longest.get(r.question_id, r), len(r.prompt) + max_tokens + r.room
+        if r.wanted and need > room and len(r.prompt) >= len(seen.prompt):
+            longest[r.question_id] = r
+    skipped = [
+        Refusal(
+            r.question_id,
+            r.words,
+            f"prompt of {len(r.prompt)} tokens and {max_tokens + r.room} for the path do not fit "
+            f"the model's context of {room}",
+        )
+        for r in longest.values()
+    ]
+    return Split([r for r in requests if r.question_id not in longest], skipped)
 
 
 def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:
@@ -79,7 +71,7 @@ def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfi
     return found
 
 
-def tell(skipped: Sequence[TooLong | Refusal], progress: Progress) -> None:
+def tell(skipped: Sequence[Refusal], progress: Progress) -> None:
     """Say which questions are skipped, the first few with their lengths."""
     for one in skipped[:SHOWN]:
         progress.say(f"skipped: {one}")

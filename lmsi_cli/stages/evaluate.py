@@ -21,7 +21,7 @@ import msgspec
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import OPENVINO, EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
-from lmsi_cli.engine.context_check import TooLong, split_for, tell
+from lmsi_cli.engine.context_check import split_for, tell
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task
@@ -280,7 +280,7 @@ class _Sitting:
             before = now
         self._skip(mode, self.engine.refusals(), progress)
 
-    def _skip(self, mode: Mode, skipped: Sequence[TooLong | Refusal], progress: Progress) -> None:
+    def _skip(self, mode: Mode, skipped: Sequence[Refusal], progress: Progress) -> None:
         tell(skipped, progress)
         self.skipped |= {(mode, s.question_id) for s in skipped}
 

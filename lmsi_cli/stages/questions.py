@@ -299,11 +299,11 @@ class Desk:
         room = min(context, self.config.ctx or context)
         found = split(requests, self.config.max_tokens, room)
         if found.skipped and not found.fitting:
-            long = min(found.skipped, key=lambda s: s.prompt)
+            shortest = min(len(r.prompt) for r in requests)
             raise LmsiError(
                 f"a prompt of {min(SHOTS, len(self.seeds))} seed questions has "
-                f"{long.prompt} tokens or more; with {long.path} for the new one it does not fit "
-                f"the model's context of {room}",
+                f"{shortest} tokens or more; with {self.config.max_tokens} for the new one it does "
+                f"not fit the model's context of {room}",
                 hint="lower `--set max_tokens`, or take shorter seeds",
             )
         self.too_long += len(found.skipped)

@@ -18,7 +18,7 @@ import msgspec
 from lmsi_cli.cluster import Lacking, Pool
 from lmsi_cli.config import EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
-from lmsi_cli.engine.context_check import TooLong, split_for, tell
+from lmsi_cli.engine.context_check import split_for, tell
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.engine.pinned_settings import Settling
 from lmsi_cli.jsonl import appender
@@ -146,7 +146,7 @@ def sample_in_pool(
         for q in call.questions
         if q.id in left
     )
-    refused, settling = list[TooLong | Refusal](), Settling(run, progress.say)
+    refused, settling = list[Refusal](), Settling(run, progress.say)
     call.begin(left.copy())
     with appender(run.paths, Path) as lines:
         for result in pool.draw(work, left.total()):

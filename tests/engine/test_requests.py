@@ -80,7 +80,8 @@ def test_prompt_and_path_must_fit_together():
 def test_a_question_of_which_one_prompt_is_too_long_is_skipped_whole_and_told_once():
     found = split([request("a", 70), request("b", 9), request("a", 9), request("a", 90)], 40, 100)
     assert [r.question_id for r in found.fitting] == ["b"]
-    assert [(s.question_id, s.prompt) for s in found.skipped] == [("a", 90)]
+    (skipped,) = found.skipped
+    assert skipped.question_id == "a" and "90 tokens" in str(skipped)
 
 
 @pytest.mark.parametrize(("ctx", "skipped"), [(0, ["b"]), (80, ["b", "a"])])
