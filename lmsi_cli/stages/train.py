@@ -78,7 +78,7 @@ def train_run(
             cannot load the model, it is not the one that was sampled or changed meanwhile, the
             training diverged, or a proof failed; says which.
     """
-    found = examples.read(run, config)
+    examples.check(run, config)
     mark = Mark.of(model)
     _check_start(run, config, sha256_file(model))
     origin = _origin(run, model, config)
@@ -88,6 +88,7 @@ def train_run(
     if run.adapter_origin.exists():
         return _finished(run, origin)
     processes.wait()  # the others begin with what is in the folder now
+    found = examples.read(run, config)
     with vocabulary(model) as words:
         codec = _codec(words, task)
         prompts = within(model, [codec.prompt(p) for p in held_out(run, task, found)])

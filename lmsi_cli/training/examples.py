@@ -41,16 +41,11 @@ def weighs(config: TrainConfig) -> bool:
     return config.example_weight != "none"
 
 
-def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
-    """What to train on by these settings, examples with the weight of their vote where wished.
-
-    Args:
-        run: A voted run folder.
-        config: Loss and weighting.
+def check(run: RunDir, config: TrainConfig) -> None:
+    """See that what a training needs is there, before any work; reads nothing.
 
     Raises:
-        LmsiError: A file is missing, the settings contradict each other, there is no pair that
-            counts, or a question has no vote; says what to type.
+        LmsiError: A file is missing, or the settings contradict each other; says what to type.
     """
     weighting = f"--set example_weight={config.example_weight}"
     if config.loss == "scpo" and weighs(config):
@@ -65,6 +60,19 @@ def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
     for file, why in wanted.items():
         if not file.exists():
             raise LmsiError(f"{file}: no such file{why}", hint=f"run `lmsi vote {run.root}` first")
+
+
+def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
+    """What to train on by these settings, examples with the weight of their vote where wished.
+
+    Args:
+        run: A voted run folder.
+        config: Loss and weighting.
+
+    Raises:
+        LmsiError: As ``check``, or there is no pair that counts, or a question has no vote.
+    """
+    check(run, config)
     if config.loss == "scpo":
         return _pairs(run)
     examples = list(read_records(run.train, TrainExample))

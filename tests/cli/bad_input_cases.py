@@ -269,7 +269,7 @@ WITH_A_RUN = {
     "an adapter of other shapes": placed(64, "'blk.0.attn_q.weight'"),
     "an adapter of another base": placed(512, "o.gguf", base_sha256="0", base_file="o.gguf"),
     "paths that were cut off": Case("vote r -q", "r/paths.jsonl: ... 4 cut off", "--max-tokens"),
-    "training without a vote": Case("train r", "r/train.jsonl: no such file", "`lmsi vote`"),
+    "training without a vote": Case("train r", "r/train.jsonl: no such file", "`lmsi vote r`"),
     "no pairs": Case("train r --loss scpo", "r/pairs.jsonl: ... --loss scpo", "`lmsi vote r`"),
     "no examples": trained("", "nothing to train on: 0 examples", "`lmsi vote`"),
     "an example without a completion": trained(
