@@ -143,10 +143,10 @@ def _last(text: str, place: Span, asked: Asked) -> Span | None:
     steps = sentences(text, place)
     for at in range(len(steps) - 1, -1, -1):
         whole, numbers = _before(_BECAUSE, text, steps[at])
-        if numbers and asks(text, steps[at]):
-            return None
         if numbers:
             signs = _signs(text, whole)
+            if not signs and asks(text, steps[at]):
+                return None
             if signs:
                 found = _result(text, whole, numbers, signs)
             else:
