@@ -134,9 +134,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     alarms: Annotated[
         bool, rare("Stop where training destroys the model, and keep the last good adapter.")
     ] = True
-    base: Annotated[
-        str, opt("Folder with the model's original weights; empty: those of the GGUF file.")
-    ] = ""
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"],
         rare("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),

@@ -33,12 +33,12 @@ from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, examples, original_weights, processes
-from lmsi_cli.training.adapter import to_gguf, with_adapter
+from lmsi_cli.training import checkpoint, examples, initial_adapter, processes
+from lmsi_cli.training.adapter import to_gguf
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
-from lmsi_cli.training.verify import AdapterProof, Witness, torch_logits, verify
+from lmsi_cli.training.verify import AdapterProof, Witness, verify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,10 +99,6 @@ def train_run(
     to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
     summary = trained.summary
-    if config.base:  # llama.cpp runs the adapter over the file, so the proof does, too
-        del trained
-        again = with_adapter(model, run.adapter, summary.dtype)
-        trained = Trained(summary, again, torch_logits(again, summary.dtype))
     proof = prove(trained, model, run.adapter_gguf, seen)
     result = TrainResult(summary=summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
@@ -159,12 +155,12 @@ def _check_start(run: RunDir, config: TrainConfig, base_sha256: str) -> None:
             f"--set init={config.init}: that is where the new adapter is to be written",
             hint="copy it elsewhere first, or train in another run folder",
         )
-    original_weights.check_adapter(config, base_sha256)
+    initial_adapter.check_adapter(config, base_sha256)
 
 
 def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
     """What makes an adapter what it is: settings, examples, base and what it started from."""
-    start = {"init_sha256": original_weights.fingerprint(config)} if config.init else {}
+    start = {"init_sha256": initial_adapter.fingerprint(config)} if config.init else {}
     return {
         **msgspec.to_builtins(config),
         **start,

@@ -59,7 +59,7 @@ def fingerprint(
         gguf: The base model; its files' sizes, heads and tails stand for it. None in some tests.
         examples: The token ids and weights in order.
         config: All settings.
-        start: From ``original_weights.fingerprint``: what ``config.init`` holds.
+        start: From ``initial_adapter.fingerprint``: what ``config.init`` holds.
     """
     encode = msgspec.json.Encoder(order="sorted").encode
     # Where the adapter to start from lies is no matter, what it says is.

@@ -26,9 +26,9 @@ from lmsi_cli.training import (
     checkpoint,
     data,
     devices,
+    initial_adapter,
     load,
     memory,
-    original_weights,
     processes,
     validation,
     verify,
@@ -44,7 +44,6 @@ from lmsi_cli.training.examples import (
 )
 from lmsi_cli.training.header import GgufMeta, read_meta
 from lmsi_cli.training.loop import Outcome, TrainingRun, fit
-from lmsi_cli.training.original_weights import Original
 from lmsi_cli.training.step import plan, recompute
 
 if TYPE_CHECKING:
@@ -92,7 +91,6 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     device: str = "cpu"
     peak_device_mib: int = 0
     processes: int = 1
-    original: Original | None = None  # the folder of --base
     reward_margin: float | None = None
     reward_accuracy: float | None = None
 
@@ -147,18 +145,21 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     recomputing = _fits(memory.Run(meta, units, dtype), config, device, progress)
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
-    base, original = original_weights.load_proven(gguf, config.base, dtype, witness, progress.say)
+    base = load.load_base(gguf, dtype)
+    if witness is not None:
+        ours = verify.torch_logits(base, dtype)(witness.prompts, True)
+        verify.check_base(ours, witness.logits)
     model = adapter.add_lora(base, config, gguf.name).to(device)
-    original_weights.fill_adapter(model, config)
+    initial_adapter.fill_adapter(model, config)
     if recomputing:
         recompute(model)
     # 4. The steps.
-    name = checkpoint.fingerprint(gguf, units, config, original_weights.fingerprint(config))
+    name = checkpoint.fingerprint(gguf, units, config, initial_adapter.fingerprint(config))
     training = TrainingRun(units, config, dtype, out, name, _watched(parts, config, codec, limit))
     _announce(training, parts, tokens.dropped, limit, progress)
     outcome = fit(model, training, progress)
     adapter.save_adapter(model, out)
-    summary = _summary(training, outcome, tokens.dropped, device, original)
+    summary = _summary(training, outcome, tokens.dropped, device)
     return Trained(summary, model, verify.torch_logits(model, dtype))
 
 
@@ -226,7 +227,6 @@ def _summary(
     outcome: Outcome,
     dropped: int,
     device: str,
-    original: Original | None,
 ) -> TrainSummary:
     # One step's loss is noisy (its formats vary), so both ends are means over a tenth of the run.
     log = outcome.log
@@ -250,7 +250,6 @@ def _summary(
         device=device,
         peak_device_mib=devices.peak_mib(device),
         processes=processes.place().world,
-        original=original,
         reward_margin=_mean(line.rewards_margins for line in log[-few:]),
         reward_accuracy=_mean(line.rewards_accuracies for line in log[-few:]),
     )

@@ -90,7 +90,6 @@ def tree(folder):
         ("--student m.gguf -o u", "u: this folder holds a run of its own", ""),
         ("--student m.gguf --rank 4000", "rank", ""),
         ("--student m.gguf --set target=nothing", "nothing", ""),
-        ("--student m.gguf --base nowhere", "nowhere", ""),
     ],
 )
 def test_bad_wishes_cost_nothing(teacher, lmsi, gguf, flags, words, hint):
@@ -255,18 +254,6 @@ def test_a_student_gets_the_variables_that_its_template_knows(
     assert run.load_settings()["sample"].get("template_var") == kept
     values = {"enable_thinking": False} if kept else None
     assert all(e.get("chat_template_kwargs") == values for e in examples(run))
-
-
-@pytest.mark.model
-@pytest.mark.slow
-def test_the_originals_of_a_student_are_its_own(teacher, folder, lmsi, qwen2, gguf):
-    """--base serves a student, too: with the student's weights, and with no others."""
-    shape(vocab_size=300, max_position_embeddings=512).save_pretrained(folder / "originals")
-    told, _ = trained(lmsi, "--student", qwen2, "-o", "s", "--base", folder / "originals")
-    assert told["summary"]["original"] is not None
-    shape(vocab_size=300, hidden_size=32).save_pretrained(folder / "others")
-    done = lmsi("train", "t", "--student", qwen2, "-o", "s2", "--base", folder / "others", *QUICK)
-    refused(done, "others", notes=2)
 
 
 @pytest.mark.model

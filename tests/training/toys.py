@@ -3,7 +3,7 @@
 import random
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import checkpoint, original_weights
+from lmsi_cli.training import checkpoint, initial_adapter
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec, TokenExample, share_prefixes
 from lmsi_cli.training.loop import TrainingRun
@@ -73,7 +73,7 @@ class Watcher:
 def job(examples, out, watched=None, **config):
     """Twelve steps of four examples on the toy model, unless ``config`` says otherwise."""
     settings = TrainConfig(**{"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, **config})
-    start = original_weights.fingerprint(settings)
+    start = initial_adapter.fingerprint(settings)
     name = checkpoint.fingerprint(None, examples, settings, start)
     return TrainingRun(examples, settings, "fp32", out, name, watched)
 

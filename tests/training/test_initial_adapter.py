@@ -1,0 +1,89 @@
+"""The adapter that a training starts from must fit what is trained."""
+
+import json
+import shutil
+
+import msgspec
+import pytest
+from toys import Watcher, job
+
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.training import adapter, checkpoint, data, initial_adapter
+from lmsi_cli.training.initial_adapter import check_adapter, fill_adapter
+from lmsi_cli.training.loop import fit
+from lmsi_cli.training.losses import row_loss
+
+
+def saved(model, folder):
+    folder.mkdir(exist_ok=True)
+    adapter.save_adapter(model, folder)
+    origin = {"base_sha256": "b", "base_file": "m"}
+    (folder / "lmsi.json").write_text(json.dumps(origin))
+    return {"init": str(folder), "alpha": 32.0, "rank": 4}
+
+
+def loss_of(model, examples):
+    """Over all examples as one batch, as the first step takes it."""
+    rows = data.pack(examples, 1536)
+    total = sum(float(row_loss(model, row, "fp32").detach()) for row in rows)
+    return total / sum(len(row.labels) for row in rows)
+
+
+def test_the_first_loss_is_the_last_adapters(tiny, examples, tmp_path):
+    first, again = tiny(), tiny()
+    log = fit(first, job(examples, tmp_path / "a", batch_size=9), Watcher()).log
+    config = saved(first, tmp_path / "adapter")
+    fill_adapter(again, TrainConfig(**config))
+    task = job(examples, tmp_path / "b", max_steps=1, batch_size=9, **config)
+    begun = fit(again, task, Watcher()).log[0].loss
+    assert begun == pytest.approx(loss_of(first, examples), abs=1e-5)
+    assert begun < log[0].loss / 2  # and not that of the base
+
+
+def test_weights_to_start_from_decide_the_checkpoints_name(tiny, examples, tmp_path):
+    model, other = tiny(), tiny()
+    fit(model, job(examples, tmp_path / "a"), Watcher())
+    config = TrainConfig(**saved(model, tmp_path / "adapter"))
+    copy = shutil.copytree(tmp_path / "adapter", tmp_path / "copy")
+
+    def name(config):
+        start = initial_adapter.fingerprint(config)
+        return checkpoint.fingerprint(None, examples, config, start)
+
+    moved = msgspec.structs.replace(config, init=str(copy))
+    assert name(config) == name(moved) != name(TrainConfig(rank=4))
+    saved(other, copy)
+    assert name(config) != name(moved)
+
+
+@pytest.mark.parametrize(
+    ("config", "what"),
+    [
+        ({"rank": 16}, "rank 4, 16 now"),
+        ({"alpha": 16.0}, "alpha 32.0, 16.0 now"),
+        ({"rslora": True}, "rslora False, True now"),
+    ],
+)
+def test_other_settings_are_refused(tiny, tmp_path, config, what):
+    right = saved(tiny(), tmp_path / "adapter")
+    check_adapter(TrainConfig(**right), "b")
+    with pytest.raises(LmsiError, match=what):
+        check_adapter(TrainConfig(**right | config), "b")
+    with pytest.raises(LmsiError, match="trained on another model, m"):
+        check_adapter(TrainConfig(**right), "c")
+
+
+@pytest.mark.parametrize("config", [{"target": "mlp"}, {"layers": 1}], ids=str)
+def test_other_matrices_are_refused(tiny, tmp_path, config):
+    right = saved(tiny(), tmp_path / "adapter")
+    with pytest.raises(LmsiError, match="acts on other matrices"):
+        fill_adapter(tiny(**config), TrainConfig(**right | config))
+
+
+@pytest.mark.parametrize("missing", ["adapter_config.json", "lmsi.json"])
+def test_an_unfinished_adapter_is_refused(tiny, tmp_path, missing):
+    config = TrainConfig(**saved(tiny(), tmp_path / "adapter"))
+    (tmp_path / "adapter" / missing).unlink()
+    with pytest.raises(LmsiError, match=f"no {missing}"):
+        check_adapter(config, "b")
