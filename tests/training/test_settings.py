@@ -25,7 +25,7 @@ OTHERS = {
     "rank": 8, "alpha": 24.0, "dropout": 0.1, "target": "attn", "lr": 0.0005, "epochs": 2.5,
     "max_steps": 7, "batch_size": 3, "warmup": 0.2, "weight_decay": 0.01, "max_length": 512,
     "dtype": "fp32", "checkpoint_every": 9, "seed": 5, "layers": "last:3", "schedule": "linear",
-    "max_grad_norm": 0.5, "row_tokens": 700, "rslora": True, "base": "originals", "device": "cpu",
+    "max_grad_norm": 0.5, "row_tokens": 700, "rslora": True, "device": "cpu",
     "val_share": 0.1, "eval_every": 4, "patience": 2, "alarms": False,
     "gradient_checkpointing": "on", "loss": "scpo", "beta": 0.1, "rpo_alpha": 0.5,
     "example_weight": "share", "init": "runs/a/adapter",
