@@ -90,8 +90,7 @@ _PLACEHOLDER = re.compile(
 )
 _EARLIER = 2000  # characters before a sentence in which its numbers are looked for
 _NEAR = 120  # characters between numbers that stand beside each other
-_FEW = 4  # words of a value in bold
-_BARE = 3  # words of a sentence that is an answer by itself
+_FEW, _BARE = 4, 3  # words of a value in bold, of a sentence that is an answer by itself
 _STEPS = 8  # sentences before the last one whose results it may repeat
 # What opens a sentence that says a result, even one that the question gives, too.
 _CONCLUDES = re.compile(
@@ -261,8 +260,8 @@ def _concluded(
         if _is_range(text, *kept[-2:]):
             return None
         kept = [_new(text, kept, place, asked) or _repeated(text, kept, steps) or kept[-1]]
-    told_again = _only_given(text, kept[-1], place, steps, asked)
-    return kept[-1] if _finished(text, kept[-1], place) and not told_again else None
+    repeats = _only_given(text, kept[-1], place, steps, asked)
+    return kept[-1] if _finished(text, kept[-1], place) and not repeats else None
 
 
 def _only_given(
@@ -278,6 +277,7 @@ def _only_given(
 
 
 def _given(asked: Asked) -> set[Fraction | None]:
+    """The numbers that the question gives."""
     return {number_of(n) for n in find_numbers(asked.question[:_EARLIER])}
 
 

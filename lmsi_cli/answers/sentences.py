@@ -227,7 +227,7 @@ def sentences(text: str, place: Span) -> list[Span]:
 
 
 def asks(text: str, sentence: Span) -> bool:
-    """Whether a sentence is a question: a model without an answer tells its own again."""
+    """Whether a sentence is a question: a model without an answer repeats the one it was asked."""
     return text[sentence.start : sentence.end + 1].rstrip().endswith("?")
 
 

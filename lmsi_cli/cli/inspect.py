@@ -35,7 +35,10 @@ Kind = Annotated[
     str, typer.Option("--kind", help="number, choice, yesno, date, span, latex or text.")
 ]
 Asking = Annotated[
-    str, typer.Option("--question", help="The question, if its options matter: (A) ... a line.")
+    str,
+    typer.Option(
+        "--question", help="The question: its numbers and options (a line each, (A) ...) matter."
+    ),
 ]
 TaskName = Annotated[
     str,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 from lmsi_cli.answers import answer_end, next_turn
@@ -67,7 +68,7 @@ class Slot:
         return self.request.prompt + tuple(t.id for t in self.drawn[:-1])
 
 
-class Writer:
+class Writer(ABC):
     """Appends tokens to paths, of which a watch may call some needless."""
 
     def __init__(
@@ -90,9 +91,9 @@ class Writer:
             for slot in self.cancel({q for q in touched if self.watch.decided(q)}):
                 self.watch.cancelled(slot.request.question_id, slot.path, slot.spent)
 
+    @abstractmethod
     def cancel(self, decided: set[str]) -> list[Slot]:
         """Give up all that runs or waits for these questions; returns what ran."""
-        raise NotImplementedError
 
     def write(self, slot: Slot, token: int, logprob: float) -> Generated | None:
         """Append a token to a path; returns the path if that ends it."""

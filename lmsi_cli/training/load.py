@@ -89,15 +89,15 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     """
     meta = read_meta(gguf)
     model = skeleton(gguf)
-    narrow = narrow_names(model) if dtype == "bf16" else frozenset()
+    narrow = _narrow_names(model) if dtype == "bf16" else frozenset()
     fill(model, gguf, meta, narrow)
     model.tie_weights()  # type: ignore[operator]
     if meta.rope_factors is not None:
-        scale_rope(model, meta.rope_factors)
+        _scale_rope(model, meta.rope_factors)
     return model.requires_grad_(False).eval()
 
 
-def narrow_names(model: nn.Module) -> frozenset[str]:
+def _narrow_names(model: nn.Module) -> frozenset[str]:
     """The parameters that bf16 training holds as bf16: those of the linear layers in the blocks."""
     return frozenset(
         f"{name}.{leaf}"
@@ -130,7 +130,7 @@ def sizes(layer: nn.Module) -> tuple[int, int]:
     return (rows, columns) if hasattr(layer, "out_features") else (columns, rows)
 
 
-def scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
+def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
     """Divide the rotary angles by the file's factors, which no configuration has room for.
 
     Raises:

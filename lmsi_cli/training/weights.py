@@ -108,7 +108,7 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
     for tensor in tensors(gguf):
         if place := by_name.get(tensor.name):
             whole = target(place)
-            for where, values in slabs(tensor, whole.shape, meta):
+            for where, values in _slabs(tensor, whole.shape, meta):
                 whole[where] = values.to(whole.dtype)
 
 
@@ -148,7 +148,7 @@ def part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
     return target.T if turned else target
 
 
-def slabs(
+def _slabs(
     tensor: Any,  # noqa: ANN401 - untyped
     shape: Sequence[int],
     meta: GgufMeta,
