@@ -23,7 +23,7 @@ LAYERS = [
     {"prompts", "voting", "stats", "catalog", "contamination", "resume"},
     {"verdict", "generation", "parquet"},
     {"rounds"},
-    {"engine", "training", "tasks", "report"},
+    {"engine", "training", "tasks", "reporting"},
     {"cluster"},
     {"stages"},
     {"cli"},

@@ -12,7 +12,7 @@ from benchmarks.commands import lmsi
 from benchmarks.paper.catalogue import PATHS, QUESTIONS, TESTED
 from benchmarks.paper.records import Point, Result
 from benchmarks.paper.steps import Steps, curve, greedy, lines, shares_of
-from lmsi_cli.report.results import Evaluation
+from lmsi_cli.reporting.results import Evaluation
 
 ROUNDS, EXAM = 3, "half test"
 CONFIG = f"""

@@ -22,7 +22,7 @@ from benchmarks.paper.sets import Sets
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Question, Vote
-from lmsi_cli.report.results import Evaluation, Variant
+from lmsi_cli.reporting.results import Evaluation, Variant
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.tasks.loader import load_task

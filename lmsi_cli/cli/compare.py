@@ -62,7 +62,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi compare runs/first runs/second --data test --show flips
     """
     if distilled:
-        from lmsi_cli.report.rivals import distillation_section
+        from lmsi_cli.reporting.rivals import distillation_section
         from lmsi_cli.stages.compare import distilled as fair
 
         table = fair(a, b, data, line, own)
@@ -70,7 +70,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag
         return
     if own:
         raise LmsiError("--own belongs to --distilled", hint="give both, or leave it out")
-    from lmsi_cli.report.pairwise import opposed_parts
+    from lmsi_cli.reporting.pairwise import opposed_parts
     from lmsi_cli.stages.compare import compare as stage
 
     result = stage(a, b, data, line, intersect)

@@ -11,8 +11,8 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import SERVER, EvalConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.report.digest import Sheet
-from lmsi_cli.report.formats import duration
+from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.reporting.formats import duration
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.dry_run import Plan
@@ -78,8 +78,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
     from lmsi_cli.engine.context_check import skipped_error, unfinished_error
-    from lmsi_cli.report.comparison import gained
-    from lmsi_cli.report.evaluation import eval_parts
+    from lmsi_cli.reporting.comparison import gained
+    from lmsi_cli.reporting.evaluation import eval_parts
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.dry_run import plans_of
     from lmsi_cli.stages.importing import import_samples

@@ -13,7 +13,7 @@ from lmsi_cli.cli.session import Exclude, Json, files_of, questions_in, show, wa
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
-from lmsi_cli.report.digest import Sheet
+from lmsi_cli.reporting.digest import Sheet
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.exemplars import ExemplarsSummary

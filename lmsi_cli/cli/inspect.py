@@ -15,7 +15,7 @@ from lmsi_cli.cli.console import out
 from lmsi_cli.cli.session import Json, RunFolder
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
-from lmsi_cli.report.digest import Chart, Sheet, bars
+from lmsi_cli.reporting.digest import Chart, Sheet, bars
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.answers import Step
@@ -74,7 +74,7 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 
 def shown_parts(s: Shown) -> list[Sheet | Chart | str]:
     """A question, its paths, its ballots and its vote."""
-    from lmsi_cli.report.questions import path_line, vote_line
+    from lmsi_cli.reporting.questions import path_line, vote_line
 
     parts: list[Sheet | Chart | str] = [f"{s.question.id}  ({s.questions} questions in the run)"]
     parts.append(f"{s.question.question}\n")

@@ -41,8 +41,8 @@ def report(  # noqa: PLR0913 - one parameter per flag
     from importlib.metadata import version
 
     from lmsi_cli.atomic import write_atomic
-    from lmsi_cli.report.page import page
-    from lmsi_cli.report.text import markdown as as_markdown
+    from lmsi_cli.reporting.page import page
+    from lmsi_cli.reporting.text import markdown as as_markdown
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.report import read_run

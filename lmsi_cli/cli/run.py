@@ -84,8 +84,8 @@ def run(  # noqa: PLR0913 - one parameter per flag
 def _show(root: RunDir, done: Outcome, json: bool) -> None:
     """The measurements; of several rounds also what each one did, and why there are no more."""
     from lmsi_cli.engine.context_check import skipped_error
-    from lmsi_cli.report.evaluation import eval_parts
-    from lmsi_cli.report.rounds import round_changes, rounds_section
+    from lmsi_cli.reporting.evaluation import eval_parts
+    from lmsi_cli.reporting.rounds import round_changes, rounds_section
 
     parts = [part for e in done.results for part in eval_parts(e)]
     if done.rounds.asked == 1:

@@ -12,8 +12,8 @@ from rich.text import Text
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, watched
 from lmsi_cli.config import SERVER, SampleConfig
-from lmsi_cli.report.digest import Sheet
-from lmsi_cli.report.formats import duration, percent, printable, size
+from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.reporting.formats import duration, percent, printable, size
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.records import Progress
@@ -87,7 +87,7 @@ def _preview(job: Job, progress: Progress, json: bool) -> None:
 
 def sample_sheet(s: SampleSummary) -> Sheet:
     """What one call of the sampler did."""
-    from lmsi_cli.report.sections import INCOMPARABLE
+    from lmsi_cli.reporting.sections import INCOMPARABLE
 
     pace = max(s.seconds, 1e-9)
     rows = [

@@ -53,7 +53,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi train runs/first --rank 16 --epochs 2
     """
-    from lmsi_cli.report.sections import training_sheet
+    from lmsi_cli.reporting.sections import training_sheet
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.distil import enrolled, teach

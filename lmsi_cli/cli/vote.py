@@ -47,8 +47,8 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     """
     import msgspec
 
-    from lmsi_cli.report.sections import verdict_section, vote_section
-    from lmsi_cli.report.text import verdict_line
+    from lmsi_cli.reporting.sections import verdict_section, vote_section
+    from lmsi_cli.reporting.text import verdict_line
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmsi_cli.cli.session import Json, RunFolder, show
-from lmsi_cli.report.digest import Sheet
-from lmsi_cli.report.formats import figures_line
+from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.reporting.formats import figures_line
 
 if TYPE_CHECKING:
     from lmsi_cli.stages.inspect import Scene
@@ -46,7 +46,7 @@ def _follow(seen: Scene, look: Look) -> Scene:
     from rich.live import Live
 
     from lmsi_cli.cli.console import out
-    from lmsi_cli.report.text import rendered
+    from lmsi_cli.reporting.text import rendered
 
     fancy = sys.stdout.isatty()
     with Live(console=out(), auto_refresh=False, transient=True) as live:

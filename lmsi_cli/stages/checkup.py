@@ -22,7 +22,7 @@ from lmsi_cli.config import EngineConfig, EvalConfig, SampleConfig
 from lmsi_cli.jsonl import read_object, read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Question, TrainExample, Vote
-from lmsi_cli.report.results import Answer, Evaluation, answers_of
+from lmsi_cli.reporting.results import Answer, Evaluation, answers_of
 from lmsi_cli.rounds import By, Figures
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.settings import seed_of

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.report.pairwise import Opposed, Side, opposed
-from lmsi_cli.report.results import Evaluation, answers_of, read_evaluation
-from lmsi_cli.report.rivals import OWN_STUDENT, Contestant, Distillation, distillation
+from lmsi_cli.reporting.pairwise import Opposed, Side, opposed
+from lmsi_cli.reporting.results import Evaluation, answers_of, read_evaluation
+from lmsi_cli.reporting.rivals import OWN_STUDENT, Contestant, Distillation, distillation
 from lmsi_cli.run_folder import RESULT, RunDir, teacher_of
 
 SAMPLED = ("temperature", "seed", "top_k", "top_p", "min_p")

@@ -3,7 +3,7 @@
 The only stage that reads gold answers. A sitting is one model in one data set, greedy or at one
 temperature and seed. Its answers are appended as they end, under a name made of everything that
 could change them, so an interrupted evaluation goes on, a longer one takes over what is there, and
-an older one is never overwritten. The records are in ``report/results.py``:
+an older one is never overwritten. The records are in ``reporting/results.py``:
 
     eval/base-test-greedy-1f0c9a2b.answers.jsonl  eval/base-test-t0.7-s0-5e0c11d4.answers.jsonl
     eval/test-77d01e5c.result.json
@@ -26,9 +26,9 @@ from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
-from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Candidate, Way, graded, line_of
-from lmsi_cli.report.results import Answer, Evaluation, Labelled
+from lmsi_cli.reporting.comparison import compared
+from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of
+from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
 

@@ -29,7 +29,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
-from lmsi_cli.report.export_texts import LIBRARY, WHAT, Card, card_of, markdown, modelfile, whose
+from lmsi_cli.reporting.export_texts import LIBRARY, WHAT, Card, card_of, markdown, modelfile, whose
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
 from lmsi_cli.splits import size_of, stem_of

@@ -21,9 +21,9 @@ from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode
-from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Candidate, Way, graded, line_of
-from lmsi_cli.report.results import Answer, Evaluation, Imported, Labelled
+from lmsi_cli.reporting.comparison import compared
+from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of
+from lmsi_cli.reporting.results import Answer, Evaluation, Imported, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import GENERIC_TASK, task_of
 from lmsi_cli.tasks.golds import gold_answers

@@ -22,7 +22,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Record, Status, Vote
-from lmsi_cli.report.questions import ShownPath, locate
+from lmsi_cli.reporting.questions import ShownPath, locate
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, teacher_of
 
 CHUNK = 1 << 20

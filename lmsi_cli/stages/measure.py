@@ -23,8 +23,8 @@ from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.report.grading import Candidate
-from lmsi_cli.report.results import BASE, Evaluation
+from lmsi_cli.reporting.grading import Candidate
+from lmsi_cli.reporting.results import BASE, Evaluation
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds import adapters_of
 from lmsi_cli.run_folder import RunDir, sha256_file

@@ -1,7 +1,7 @@
 """A run folder, read once for its report: the digest, and the questions to browse.
 
 Reads what is there and says what is not; writes nothing and needs no model. How figures become
-sections is in ``report/``. What comes out:
+sections is in ``reporting/``. What comes out:
 
     Reading(digest=Digest(title="runs/first", verdict="train", ...),
             sets=[QuestionSet("questions of the run", "run", [...]), QuestionSet("test: ...", ...)])
@@ -21,17 +21,17 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question, Vote
-from lmsi_cli.report.digest import Digest, Section, Series
-from lmsi_cli.report.evaluation import (
+from lmsi_cli.reporting.digest import Digest, Section, Series
+from lmsi_cli.reporting.evaluation import (
     confidence_section,
     details_section,
     headline,
     result_section,
 )
-from lmsi_cli.report.questions import QuestionSet, QuestionView, exam_set, run_question
-from lmsi_cli.report.results import answers_of, newest_evaluations
-from lmsi_cli.report.rounds import kept_round_line, rounds_section
-from lmsi_cli.report.sections import (
+from lmsi_cli.reporting.questions import QuestionSet, QuestionView, exam_set, run_question
+from lmsi_cli.reporting.results import answers_of, newest_evaluations
+from lmsi_cli.reporting.rounds import kept_round_line, rounds_section
+from lmsi_cli.reporting.sections import (
     kept_line,
     settings_section,
     training_section,

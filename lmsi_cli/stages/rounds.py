@@ -24,8 +24,8 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.report.results import Evaluation
-from lmsi_cli.report.sections import kept_line, verdict_line
+from lmsi_cli.reporting.results import Evaluation
+from lmsi_cli.reporting.sections import kept_line, verdict_line
 from lmsi_cli.rounds import (
     Gate,
     Ground,

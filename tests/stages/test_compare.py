@@ -5,7 +5,7 @@ import pytest
 from test_evaluate import BASE, LABELLED, examined, variants
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.report.results import read_evaluation
+from lmsi_cli.reporting.results import read_evaluation
 from lmsi_cli.run_folder import TEACHER, RunDir
 from lmsi_cli.stages.compare import compare, distilled, find_result
 

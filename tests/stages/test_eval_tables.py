@@ -6,9 +6,9 @@ from rich.console import Console
 from test_evaluate import LABELLED, examined, variants
 
 from lmsi_cli.records import Question
-from lmsi_cli.report.evaluation import eval_parts
-from lmsi_cli.report.pairwise import opposed_parts
-from lmsi_cli.report.text import rendered
+from lmsi_cli.reporting.evaluation import eval_parts
+from lmsi_cli.reporting.pairwise import opposed_parts
+from lmsi_cli.reporting.text import rendered
 from lmsi_cli.stages.compare import compare
 
 

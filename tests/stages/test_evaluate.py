@@ -15,9 +15,9 @@ from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, Silent
-from lmsi_cli.report.comparison import gained
-from lmsi_cli.report.grading import Candidate
-from lmsi_cli.report.results import Answer, Evaluation
+from lmsi_cli.reporting.comparison import gained
+from lmsi_cli.reporting.grading import Candidate
+from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.measure import candidates_of

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lmsi_cli.config import EvalConfig
-from lmsi_cli.report.results import read_evaluation
+from lmsi_cli.reporting.results import read_evaluation
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import compare
 from lmsi_cli.stages.importing import import_samples

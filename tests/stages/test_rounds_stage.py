@@ -8,10 +8,10 @@ from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample, Vote
-from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Candidate, Way, graded
-from lmsi_cli.report.results import Answer, Evaluation, Labelled
-from lmsi_cli.report.rounds import round_changes, rounds_section
+from lmsi_cli.reporting.comparison import compared
+from lmsi_cli.reporting.grading import Candidate, Way, graded
+from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
+from lmsi_cli.reporting.rounds import round_changes, rounds_section
 from lmsi_cli.rounds import Best, Rounds, adapters_of, kept_round
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.checkup import figures, figures_of, leave_out, manner, to_ask, trained_on

@@ -11,8 +11,8 @@ from stage_helpers import IDENTITY, QUESTIONS, TASK, formed, settled
 from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Exemplar, Path, Question, Silent, Template, TrainExample
-from lmsi_cli.report.grading import Candidate
-from lmsi_cli.report.questions import locate
+from lmsi_cli.reporting.grading import Candidate
+from lmsi_cli.reporting.questions import locate
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.sample import bind, sample

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from lmsi_cli.report.page import page
+from lmsi_cli.reporting.page import page
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.tasks.loader import load_task
 

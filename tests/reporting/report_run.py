@@ -7,9 +7,9 @@ from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Path, Question
-from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.grading import Candidate, Way, graded
-from lmsi_cli.report.results import Answer, Evaluation, Labelled
+from lmsi_cli.reporting.comparison import compared
+from lmsi_cli.reporting.grading import Candidate, Way, graded
+from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.tasks.loader import load_task

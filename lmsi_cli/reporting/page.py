@@ -18,11 +18,11 @@ from typing import Any
 
 import msgspec
 
-from lmsi_cli.report.charts import svg
-from lmsi_cli.report.digest import Digest
-from lmsi_cli.report.formats import printable
-from lmsi_cli.report.questions import QuestionSet
-from lmsi_cli.report.text import VERDICTS, chart_sheet
+from lmsi_cli.reporting.charts import svg
+from lmsi_cli.reporting.digest import Digest
+from lmsi_cli.reporting.formats import printable
+from lmsi_cli.reporting.questions import QuestionSet
+from lmsi_cli.reporting.text import VERDICTS, chart_sheet
 
 SHORT = 12  # rows of a table that is open at first
 CHUNK = 20  # questions whose paths are unpacked together

@@ -25,10 +25,10 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.prompts import TWO_STAGES, Task, render
 from lmsi_cli.records import Record
-from lmsi_cli.report.digest import Sheet
-from lmsi_cli.report.evaluation import accuracy_sheet
-from lmsi_cli.report.results import BASE, read_evaluation
-from lmsi_cli.report.text import escaped, markdown_table
+from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.reporting.evaluation import accuracy_sheet
+from lmsi_cli.reporting.results import BASE, read_evaluation
+from lmsi_cli.reporting.text import escaped, markdown_table
 from lmsi_cli.run_folder import RESULT, RunDir, sha256_file, teacher_of
 
 LONGEST = 200  # characters of a stranger's text

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lmsi_cli.report.digest import Chart, Section, Series, Sheet, curve
-from lmsi_cli.report.formats import (
+from lmsi_cli.reporting.digest import Chart, Section, Series, Sheet, curve
+from lmsi_cli.reporting.formats import (
     CLEAR,
     decimal,
     p_text,
@@ -22,7 +22,7 @@ from lmsi_cli.report.formats import (
     tone,
     with_interval,
 )
-from lmsi_cli.report.results import Evaluation, Pair
+from lmsi_cli.reporting.results import Evaluation, Pair
 
 SIDE_BY_SIDE = 2  # models; more of them go below one another
 DRAWN = 2  # models in one picture: before and after

@@ -20,8 +20,8 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from lmsi_cli.report.digest import Chart, Digest, Section, Series, Sheet
-from lmsi_cli.report.formats import number, printable
+from lmsi_cli.reporting.digest import Chart, Digest, Section, Series, Sheet
+from lmsi_cli.reporting.formats import number, printable
 
 Part = Digest | Section | Sheet | Chart | Text | str
 ROWS = 12  # of a long curve's table

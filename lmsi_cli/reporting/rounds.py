@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from lmsi_cli.report.comparison import holm_corrected, pairs_between
-from lmsi_cli.report.digest import Chart, Section, Sheet, curve
-from lmsi_cli.report.evaluation import changes_sheet
-from lmsi_cli.report.formats import percent
-from lmsi_cli.report.results import Evaluation, Pair
+from lmsi_cli.reporting.comparison import holm_corrected, pairs_between
+from lmsi_cli.reporting.digest import Chart, Section, Sheet, curve
+from lmsi_cli.reporting.evaluation import changes_sheet
+from lmsi_cli.reporting.formats import percent
+from lmsi_cli.reporting.results import Evaluation, Pair
 from lmsi_cli.rounds import By, Rounds
 
 HOW: dict[By, str] = {

@@ -20,10 +20,10 @@ from lmsi_cli.config import EngineConfig, ServerConfig
 from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
-from lmsi_cli.report.comparison import compared
-from lmsi_cli.report.digest import Sheet
-from lmsi_cli.report.evaluation import accuracy_sheet, cost_sheet
-from lmsi_cli.report.results import Answer, Evaluation, Figure, Labelled, Variant
+from lmsi_cli.reporting.comparison import compared
+from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet
+from lmsi_cli.reporting.results import Answer, Evaluation, Figure, Labelled, Variant
 from lmsi_cli.stats import score_interval
 
 NAMED = 5  # of the questions that differ; the rest are counted

@@ -16,11 +16,11 @@ from lmsi_cli.config import VoteConfig
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
-from lmsi_cli.report.charts import round_values
-from lmsi_cli.report.digest import Chart, Digest, Section, Series, bars
-from lmsi_cli.report.page import page
-from lmsi_cli.report.text import markdown as as_markdown
-from lmsi_cli.report.text import rendered
+from lmsi_cli.reporting.charts import round_values
+from lmsi_cli.reporting.digest import Chart, Digest, Section, Series, bars
+from lmsi_cli.reporting.page import page
+from lmsi_cli.reporting.text import markdown as as_markdown
+from lmsi_cli.reporting.text import rendered
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import resolve
 from lmsi_cli.stages.report import commands, read_run

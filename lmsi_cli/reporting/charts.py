@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
-from lmsi_cli.report.digest import Chart, Series
-from lmsi_cli.report.formats import number, printable
+from lmsi_cli.reporting.digest import Chart, Series
+from lmsi_cli.reporting.formats import number, printable
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 62, 544, 52, 274  # edges of the axes

@@ -4,10 +4,10 @@ import msgspec
 import pytest
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.report.comparison import corrected
-from lmsi_cli.report.grading import by_mode, confidence_of
-from lmsi_cli.report.results import Answer, Confidence, Evaluation, Figure, Labelled
-from lmsi_cli.report.rivals import (
+from lmsi_cli.reporting.comparison import corrected
+from lmsi_cli.reporting.grading import by_mode, confidence_of
+from lmsi_cli.reporting.results import Answer, Confidence, Evaluation, Figure, Labelled
+from lmsi_cli.reporting.rivals import (
     Contestant,
     distillation,
     distillation_section,

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli.records import Mode, Paired
-from lmsi_cli.report.formats import decimal
-from lmsi_cli.report.results import (
+from lmsi_cli.reporting.formats import decimal
+from lmsi_cli.reporting.results import (
     Answer,
     Confidence,
     CurvePoint,
@@ -30,7 +30,7 @@ from lmsi_cli.report.results import (
     Trust,
     Variant,
 )
-from lmsi_cli.report.rivals import rivalry
+from lmsi_cli.reporting.rivals import rivalry
 from lmsi_cli.stats import (
     auroc,
     curve_ks,

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from lmsi_cli.report.formats import CLEAR, p_words
-from lmsi_cli.report.results import Evaluation, Pair, Replicated, Variant
+from lmsi_cli.reporting.formats import CLEAR, p_words
+from lmsi_cli.reporting.results import Evaluation, Pair, Replicated, Variant
 from lmsi_cli.stats import holm, paired, replicates
 
 

@@ -17,8 +17,8 @@ import msgspec
 from lmsi_cli.answers import extract, extract_second
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record, Vote
-from lmsi_cli.report.grading import GREEDY_NAMES
-from lmsi_cli.report.results import Answer, Evaluation, Labelled
+from lmsi_cli.reporting.grading import GREEDY_NAMES
+from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.voting.ballots import is_refuted
 

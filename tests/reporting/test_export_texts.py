@@ -9,7 +9,7 @@ from lmsi_cli.config import SamplingConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Exemplar
-from lmsi_cli.report.export_texts import Card, markdown, modelfile, plain, quoted, template
+from lmsi_cli.reporting.export_texts import Card, markdown, modelfile, plain, quoted, template
 
 HOSTILE = (
     'x"\n---\nlicense: mit\n# Owned | <img src=x onerror=alert(1)> '
