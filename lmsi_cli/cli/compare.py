@@ -70,8 +70,10 @@ def compare(  # noqa: PLR0913 - one parameter per flag
         return
     if own:
         raise LmsiError("--own belongs to --distilled", hint="give both, or leave it out")
-    from lmsi_cli.reporting.pairwise import opposed_parts
+    from lmsi_cli.reporting.pairwise import flip_texts, opposed_section
     from lmsi_cli.stages.compare import compare as stage
 
     result = stage(a, b, data, line, intersect)
-    show(result, json, *opposed_parts(result, shown == "flips"))
+    more = "--show flips shows their texts" if result.flips else ""
+    texts = flip_texts(result) if shown == "flips" else [more]
+    show(result, json, opposed_section(result), *filter(None, texts))

@@ -12,7 +12,7 @@ from lmsi_cli.cli.session import Json, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import SERVER, EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.reporting.digest import Sheet
-from lmsi_cli.reporting.formats import duration
+from lmsi_cli.reporting.formats import duration, least_change
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.dry_run import Plan
@@ -120,11 +120,11 @@ def plan_sheet(p: Plan) -> Sheet:
     bound = "at most " if p.at_most else "about "
     groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
     visible = (
-        f"{100 * p.smallest_visible:.1f} points, at 80% power if a quarter of the questions changes"
+        f"{least_change(p.smallest_visible)}, at 80% power if a quarter of the questions changes"
     )
     rows = (
         ("questions", f"{p.questions}{groups}"),
-        ("smallest difference it can show", visible),
+        ("what it can show", visible),
         ("models", f"{p.models}"),
         ("answers", f"{p.answers:,}"),
         ("tokens", f"{bound}{p.tokens:,.0f}"),

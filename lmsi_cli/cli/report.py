@@ -20,6 +20,10 @@ Out = Annotated[
 Most = Annotated[
     int, typer.Option("--questions", min=0, help="How many questions can be browsed; 0: all.")
 ]
+Against = Annotated[
+    Path | None,
+    typer.Option("--against", help="Another run, to compare this one with.", show_default=False),
+]
 DEFAULT_QUESTIONS = 1000
 
 
@@ -27,6 +31,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     out: Out = None,
     questions: Most = DEFAULT_QUESTIONS,
+    against: Against = None,
     text: Text = False,
     markdown: Markdown = False,
     overwrite: Overwrite = False,
@@ -54,7 +59,8 @@ def report(  # noqa: PLR0913 - one parameter per flag
         raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
     if as_page and target.exists() and out is not None and not overwrite:
         raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
-    reading = read_run(folder, task_of(folder), questions if as_page else 1, version("lmsi"))
+    most = questions if as_page else 1
+    reading = read_run(folder, task_of(folder), most, version("lmsi"), against)
     if markdown:
         sys.stdout.write(as_markdown(reading.digest))
     elif not as_page:

@@ -1,8 +1,10 @@
-"""A chart as SVG that needs nothing else: no script, no font, no colour of its own.
+"""Charts as SVG that needs nothing else: no script, no font, no colour of its own.
 
 Colours come from the page's style sheet by class (``s0``, ``s1``, ...), so one picture serves
 light, dark and print; series also differ in dash, marker and filling, for those who see no colour.
-Every text is escaped. Knows ``Chart`` and nothing of runs. Pictures are 560 by 320 pixels:
+Every text is escaped. In a picture stand figures only, of which those that would touch are left
+out; names are the page's, which folds them. Knows ``Chart`` and nothing of runs. Pictures are 560
+by 296 pixels:
 
     svg(Chart(title="Loss", ...), "training-1") -> Markup('<svg class="chart" ...>...</svg>')
 """
@@ -17,12 +19,13 @@ from markupsafe import Markup
 from lmsi_cli.reporting.digest import Chart, Series
 from lmsi_cli.reporting.formats import number, printable
 
-WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 62, 544, 52, 274  # edges of the axes
+WIDTH, HEIGHT = 560, 296
+LEFT, RIGHT, TOP, BOTTOM = 62, 536, 14, 250  # edges of the axes
 KINDS = 4  # series that look different
 LOG_TICKS = 8
 MARKED = 60  # points; a longer line has no markers
-CHARACTER = 6.6  # width of one in a legend
+CHARACTER = 8.0  # width of one under an axis, at most
+NAMED = 8  # characters of a name there
 # A circle, square, triangle and diamond around the point.
 MARKERS = (
     "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0",
@@ -35,13 +38,26 @@ FRAME = Markup(
     'aria-labelledby="{key}-t {key}-d">\n'
     '<title id="{key}-t">{title}</title><desc id="{key}-d">{says}</desc>\n{parts}\n</svg>'
 )
-UPRIGHT = Markup('<g transform="translate(14 163) rotate(-90)">{}</g>')
+UPRIGHT = Markup('<g transform="translate(14 132) rotate(-90)">{}</g>')
 BAND = Markup('<polygon class="band" points="{}"/>')
 CURVE = Markup('<polyline class="curve" points="{}"/>')
 MARK = Markup('<path class="mark" d="{}" transform="translate({:.1f} {:.1f})"/>')
 BAR = Markup(
     '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
     "<title>{}</title></rect>"
+)
+
+SWATCH = Markup(
+    '<svg class="swatch s{0}" viewBox="-12 -7 24 14" width="24" height="14" aria-hidden="true">'
+    '<polyline class="curve" points="-12,0 12,0"/><path class="mark" d="{1}"/></svg>'
+)
+# Places in percent need no width, so a row is as wide as the page lets it be.
+SPAN = Markup(
+    '<svg class="span s{0}" width="100%" height="16" aria-hidden="true">'
+    '<line class="grid" x1="0" x2="0" y2="16"/><line class="grid" x1="50%" x2="50%" y2="16"/>'
+    '<line class="grid" x1="100%" x2="100%" y2="16"/>'
+    '<line class="reach" x1="{1:.1f}%" x2="{2:.1f}%" y1="8" y2="8"/>'
+    '<svg x="{3:.1f}%" y="8" overflow="visible"><path class="mark" d="{4}"/></svg></svg>'
 )
 
 Scale = Callable[[float], float]
@@ -63,23 +79,33 @@ def svg(chart: Chart, key: str) -> Markup:
         name = number(v, "y" in chart.percent)
         parts += [_line("grid", LEFT, y(v), RIGHT, y(v))]
         parts += [_text("tick", LEFT - 6, y(v) + 4, "end", name)]
-    names = chart.ticks if chart.bars else [number(v, "x" in chart.percent) for v in x_values]
+    names = chart.ticks or [number(v, "x" in chart.percent) for v in x_values]
     parts += [
-        *(_text("tick", x(v), 290, "middle", n) for v, n in zip(x_values, names, strict=True)),
+        *_apart([(x(v), name) for v, name in zip(x_values, names, strict=True)]),
         _line("axis", LEFT, BOTTOM, RIGHT, BOTTOM),
-        _text("label", (LEFT + RIGHT) / 2, 312, "middle", chart.x_label),
+        _text("label", (LEFT + RIGHT) / 2, 288, "middle", chart.x_label),
         UPRIGHT.format(_text("label", 0, 0, "middle", chart.y_label)),
     ]
     if chart.diagonal:
         low, high = max(x_values[0], y_values[0]), min(x_values[-1], y_values[-1])
         parts.append(_line("equal", x(low), y(low), x(high), y(high)))
-    for place, (s, legend) in enumerate(zip(chart.series, _legends(chart), strict=True)):
-        drawn = _bars(chart, x, y) if chart.bars else _points(s, place % KINDS, x, y)
-        named = legend if len(chart.series) > 1 else ()
-        parts.append(Markup('<g class="s{}">{}</g>').format(place % KINDS, _all(*drawn, *named)))
+    for place, s in enumerate(chart.series):
+        drawn = _bars(chart, x, y) if chart.kind == "bars" else _points(s, place % KINDS, x, y)
+        parts.append(Markup('<g class="s{}">{}</g>').format(place % KINDS, _all(*drawn)))
     return FRAME.format(
         key=key, title=printable(chart.title), says=printable(_described(chart)), parts=_all(*parts)
     )
+
+
+def swatch(place: int) -> Markup:
+    """What the series of that number looks like, for a legend."""
+    return SWATCH.format(place % KINDS, MARKERS[place % KINDS])
+
+
+def span(series: Series, n: int, place: int) -> Markup:
+    """One value with its interval on a line from 0 to 100%, as the series of that number looks."""
+    low, high, value = (100 * v[n] for v in (series.low, series.high, series.y))
+    return SPAN.format(place % KINDS, low, high, value, MARKERS[place % KINDS])
 
 
 def _all(*parts: Markup) -> Markup:
@@ -96,19 +122,15 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
     return element.format(kind, x1, y1, x2, y2)
 
 
-def _legends(chart: Chart) -> Iterator[list[Markup]]:
-    """The names of the series, in a second row where the first one is full."""
-    x, y = float(LEFT), 15.0
-    for place, series in enumerate(chart.series):
-        width = 44 + CHARACTER * len(series.name)
-        if x + width > WIDTH and x > LEFT:
-            x, y = float(LEFT), y + 16
-        yield [
-            CURVE.format(_joined([(x, y), (x + 22, y)])),
-            MARK.format(MARKERS[place % KINDS], x + 11, y),
-            _text("tick", x + 28, y + 4, "start", series.name),
-        ]
-        x += width
+def _apart(names: Iterable[tuple[float, str]]) -> Iterator[Markup]:
+    """The names below an axis, cut short; one that would touch its neighbour is left out."""
+    end = LEFT - 6.0
+    for x, whole in names:
+        name = whole if len(whole) <= NAMED else f"{whole[: NAMED - 1]}\u2026"
+        half = CHARACTER * len(name) / 2
+        if x - half > end:
+            yield _text("tick", x, 266, "middle", name)
+            end = x + half + CHARACTER
 
 
 def _described(chart: Chart) -> str:
@@ -132,7 +154,7 @@ def round_values(low: float, high: float, count: int = 5) -> list[float]:
 
 def _x_axis(chart: Chart) -> tuple[Scale, list[float]]:
     """The scale and the values of the ticks; of a logarithmic axis, values that occur."""
-    if chart.bars:
+    if chart.ticks:
         places = [float(i) for i in range(len(chart.ticks))]
         return _scale([-0.5, len(places) - 0.5], LEFT, RIGHT), places
     values = sorted({x for s in chart.series for x in s.x})
@@ -147,7 +169,7 @@ def _x_axis(chart: Chart) -> tuple[Scale, list[float]]:
 def _y_values(chart: Chart) -> list[float]:
     """Values of the ticks; shares and bars begin at zero."""
     values = [v for s in chart.series for v in (*s.y, *s.low, *s.high)]
-    floor = min(0.0, *values) if chart.bars or "y" in chart.percent else min(values)
+    floor = min(0.0, *values) if chart.kind == "bars" or "y" in chart.percent else min(values)
     top = max(values)
     if "y" in chart.percent and floor >= 0:
         top = min(1.0, top) or 1.0
@@ -160,19 +182,15 @@ def _scale(values: Sequence[float], start: float, end: float) -> Scale:
 
 
 def _points(s: Series, kind: int, x: Scale, y: Scale) -> Iterator[Markup]:
-    """A series' band and line, and its markers with their names above and below by turns."""
+    """A series' band, line and markers."""
     edge = [*zip(s.x, s.high, strict=False), *reversed([*zip(s.x, s.low, strict=False)])]
     if edge:
         yield BAND.format(_joined([(x(a), y(b)) for a, b in edge]))
     places = [(x(a), y(b)) for a, b in zip(s.x, s.y, strict=True)]
-    if s.joined and places:
+    if places:
         yield CURVE.format(_joined(places))
-    for n, (a, b) in enumerate(places if len(places) <= MARKED else ()):
+    for a, b in places if len(places) <= MARKED else ():
         yield MARK.format(MARKERS[kind], a, b)
-        if s.labels and s.labels[n]:
-            left = a > WIDTH * 0.7  # there is no room to the right
-            side = (a - 8, "end") if left else (a + 8, "start")
-            yield _text("point", side[0], b + (14 if n % 2 else -7), side[1], s.labels[n])
 
 
 def _joined(places: Iterable[Place]) -> str:

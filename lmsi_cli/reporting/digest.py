@@ -12,7 +12,7 @@ A section:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,24 +20,19 @@ from lmsi_cli.records import Interval, Record
 
 
 class Series(Record, frozen=True, kw_only=True):
-    """Points (x, y) of one kind; shares may have a band from ``low`` to ``high``.
-
-    ``joined`` points get a line; ``labels`` name single points.
-    """
+    """Points (x, y) of one kind; shares may have a band from ``low`` to ``high``."""
 
     name: str
     x: tuple[float, ...]
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
-    joined: bool = True
-    labels: tuple[str, ...] = ()
 
 
 class Chart(Record, frozen=True, kw_only=True):
     """One picture; axes named in ``percent`` show shares as percentages.
 
-    ``bars`` draws bars over the categories ``ticks``: the one series has a value (``y``) for each.
+    Of ``bars`` and ``intervals`` x counts the categories ``ticks``; ``bars`` have one series.
     ``diagonal`` adds the line where both axes are equal.
     """
 
@@ -46,7 +41,7 @@ class Chart(Record, frozen=True, kw_only=True):
     x_label: str = ""
     y_label: str = ""
     ticks: tuple[str, ...] = ()
-    bars: bool = False
+    kind: Literal["curves", "bars", "intervals"] = "curves"
     log_x: bool = False
     diagonal: bool = False
     percent: str = ""  # "x", "y" or "xy"
@@ -77,18 +72,26 @@ class Section(Record, frozen=True, kw_only=True):
     charts: tuple[Chart, ...] = ()
 
 
+class Step(Record, frozen=True):
+    """What to do next: the reason, and the command to type."""
+
+    why: str
+    command: str
+
+
 class Digest(Record, frozen=True, kw_only=True):
     """The whole report but for the single questions.
 
-    ``verdict`` is None before the vote; ``headline`` are the sentences of the first screen;
-    ``missing`` says what the run lacks, and the command that makes it. ``data`` holds the records
-    behind it, for programs.
+    The first screen is ``headline`` (what happened, in a sentence), ``picture`` (None before
+    anything is measured) and ``next``, with ``notes`` where a sentence is not enough. ``data``
+    holds the records behind it, for programs.
     """
 
     title: str
-    verdict: str | None
-    headline: tuple[str, ...]
-    missing: tuple[str, ...]
+    headline: str
+    picture: Chart | None
+    next: Step
+    notes: tuple[str, ...]
     sections: tuple[Section, ...]
     data: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -115,6 +118,6 @@ def bars(title: str, counts: Mapping[str, int], axes: tuple[str, str], note: str
         x_label=axes[0],
         y_label=axes[1],
         ticks=tuple(counts),
-        bars=True,
+        kind="bars",
         note=note,
     )

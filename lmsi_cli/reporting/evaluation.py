@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lmsi_cli.reporting.digest import Chart, Section, Series, Sheet, curve
+from lmsi_cli.reporting.digest import Chart, Section, Sheet, curve
 from lmsi_cli.reporting.formats import (
     CLEAR,
     decimal,
+    least_change,
     p_text,
     p_words,
     percent,
@@ -42,26 +43,34 @@ def headline(e: Evaluation) -> Iterator[str]:
             if (f := v.figure(e.primary)) is not None:
                 yield f"{e.data}: {v.model}, {e.primary}: {with_interval(f.accuracy)}% right."
     for p in first:
-        yield _pair_sentence(p, e)
+        yield pair_sentence(p, e)
     for model, r in e.rivals.items():
         yield f"{e.data}: {model}: {r.sentence}" if len(e.rivals) > 1 else f"{e.data}: {r.sentence}"
 
 
-def _pair_sentence(p: Pair, e: Evaluation) -> str:
+def outcome(p: Pair) -> str:
+    """What a change came to: better, worse, or no clear change."""
+    if p.p_holm >= CLEAR:
+        return "no clear change"
+    return "better" if p.change.difference > 0 else "worse"
+
+
+def pair_sentence(p: Pair, e: Evaluation) -> str:
     """One comparison as a sentence; accuracies are means over seeds."""
     c = p.change
-    word = "not clearly different from"
-    if p.p_holm < CLEAR:
-        word = "better than" if c.difference > 0 else "worse than"
+    word = f"{outcome(p)} than"
+    visible = ""
+    if p.p_holm >= CLEAR:
+        word = "not clearly different from"
+        visible = f"; this set could only have shown {least_change(c.smallest_visible)}"
     ends = []
     for model in (p.before, p.after):
         variants = [v for v in e.of_model(model) if p.temperature in (None, v.temperature)]
         values = [f.accuracy.value for v in variants if (f := v.figure(p.line)) is not None]
         ends.append(percent(sum(values) / len(values)))
     return (
-        f"{p.line} on {e.data}: {p.after} is {word} {p.before}: {' to '.join(ends)}, {points(c)}, "
-        f"p {p_words(p.p_holm)}; smallest difference that these {c.n} questions could show: "
-        f"{100 * c.smallest_visible:.1f} points."
+        f"{p.line} on {e.data}: {p.after} is {word} {p.before}: {' to '.join(ends)} of {c.n} "
+        f"questions right, {points(c)}, p {p_words(p.p_holm)}{visible}."
     )
 
 
@@ -85,7 +94,7 @@ def result_section(e: Evaluation, number: int = 1) -> Section:
         title=f"Result: {e.data}",
         lines=tuple(lines),
         sheets=(accuracy_sheet(e), cost_sheet(e), *_replicated(e)),
-        charts=(*_curves(e), *_costs(e)),
+        charts=tuple(_curves(e)),
     )
 
 
@@ -172,30 +181,6 @@ def _curves(e: Evaluation) -> Iterator[Chart]:
             log_x=True,
             percent="y",
             note="maj@k: what voting gives; pass@k: what any selection could give. Bands: 95%.",
-        )
-
-
-def _costs(e: Evaluation) -> Iterator[Chart]:
-    """Single answers by mode, and votes by k; the best of k is no method of answering."""
-    series = []
-    for v in e.mains:
-        found = [(f.tokens, f.accuracy.value, f.name) for f in v.figures if f.mode != "sc"]
-        for p in v.curve:
-            name = f"vote of {p.k}" if p.k > 1 else "one path"
-            found.append((p.tokens, p.majority.value, name))
-        priced = sorted(spot for spot in found if spot[0] > 0)
-        if priced:
-            x, y, labels = zip(*priced, strict=True)
-            series.append(Series(name=v.model, x=x, y=y, labels=labels, joined=False))
-    if sum(len(s.x) for s in series) > 1:
-        yield Chart(
-            title=f"Cost against accuracy: {e.data}",
-            series=tuple(series),
-            x_label="tokens a question",
-            y_label="right",
-            log_x=True,
-            percent="y",
-            note="Up and to the left is better: more right answers for fewer tokens.",
         )
 
 

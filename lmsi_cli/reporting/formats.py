@@ -58,6 +58,13 @@ def points(c: Paired) -> str:
     return f"{100 * c.difference:+.1f} points [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
 
 
+def least_change(smallest: float) -> str:
+    """The smallest difference that a set can show, a fraction, in words; 1: it can show none."""
+    if smallest >= 1:
+        return "nothing, with so few questions"
+    return f"a change of {100 * smallest:.{0 if smallest >= 0.02 else 1}f} points or more"
+
+
 def p_text(p: float) -> str:
     """A p-value in a table."""
     return f"{p:.3f}" if p >= SMALLEST_P else f"<{SMALLEST_P}"

@@ -18,11 +18,11 @@ from typing import Any
 
 import msgspec
 
-from lmsi_cli.reporting.charts import svg
+from lmsi_cli.reporting.charts import span, svg, swatch
 from lmsi_cli.reporting.digest import Digest
 from lmsi_cli.reporting.formats import printable
 from lmsi_cli.reporting.questions import QuestionSet
-from lmsi_cli.reporting.text import VERDICTS, chart_sheet
+from lmsi_cli.reporting.text import chart_sheet
 
 SHORT = 12  # rows of a table that is open at first
 CHUNK = 20  # questions whose paths are unpacked together
@@ -51,12 +51,13 @@ def page(digest: Digest, sets: Sequence[QuestionSet], sentence: str, version: st
     css, js = (_own(env, name) for name in ("page.css", "page.js"))
     return env.get_template("page.html.j2").render(
         digest=digest,
-        verdict_tone=VERDICTS.get(digest.verdict or "", ""),
         sentence=sentence,
         sets=[s.name for s in browsed],
         blobs=dict(_blobs(browsed)),
         version=version,
         svg=svg,
+        span=span,
+        swatch=swatch,
         figures=chart_sheet,
         short=SHORT,
         css=Markup(css),

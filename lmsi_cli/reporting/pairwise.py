@@ -21,8 +21,9 @@ from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 from lmsi_cli.reporting.comparison import compared
-from lmsi_cli.reporting.digest import Sheet
-from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet
+from lmsi_cli.reporting.digest import Section, Sheet
+from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet, headline
+from lmsi_cli.reporting.first_screen import picture
 from lmsi_cli.reporting.results import Answer, Evaluation, Figure, Labelled, Variant
 from lmsi_cli.stats import score_interval
 
@@ -237,37 +238,49 @@ def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[
             )
 
 
-def opposed_parts(o: Opposed, texts: bool) -> list[Sheet | str]:
-    """The comparison as it is shown: what differs, the figures, the flips.
+def opposed_section(o: Opposed, number: int = 1) -> Section:
+    """The comparison as it is shown: what came of it, what differs, the figures.
 
     Args:
         o: The comparison.
-        texts: Show the texts of the questions that flipped; else their ids.
+        number: Of the data set in a report; makes the section's key unique.
     """
-    parts: list[Sheet | str] = [f"A  {o.a}", f"B  {o.b}", "", _differing(o), ""]
-    parts += [accuracy_sheet(o.evaluation), cost_sheet(o.evaluation), ""]
+    lines = [f"A  {o.a}", f"B  {o.b}", *headline(o.evaluation)]
     if o.left_out:
-        parts.append(f"left out, since only one of them has them: {o.left_out} questions")
+        lines.append(f"left out, since only one of them has them: {o.left_out} questions")
     if o.unpaired:
-        parts.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
-    up = [f for f in o.flips if f.b > f.a]
-    down = [f for f in o.flips if f.b < f.a]
+        lines.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
+    up, down = _directions(o)
     n = o.evaluation.n
-    parts.append(f"{o.line}, of {n} questions: better in B {len(up)}, worse {len(down)}")
+    lines.append(f"{o.line}, of {n} questions: better in B {len(up)}, worse {len(down)}")
     for word, flips in (("better", up), ("worse", down)):
-        if texts:
-            parts += [part for f in flips for part in _texts_of(word, f)]
-        elif flips:
+        if flips:
             more = f" and {len(flips) - FLIPS} more" if len(flips) > FLIPS else ""
-            parts.append(f"  {word}: {', '.join(f.question.id for f in flips[:FLIPS])}{more}")
-    if o.flips and not texts:
-        parts.append("--show flips shows their texts")
-    return parts
-
-
-def _differing(o: Opposed) -> Sheet | str:
+            lines.append(f"  {word}: {', '.join(f.question.id for f in flips[:FLIPS])}{more}")
     if not o.differences:
-        return "no setting differs"
+        lines.append("no setting differs")
+    sheets = (_differing(o), accuracy_sheet(o.evaluation), cost_sheet(o.evaluation))
+    return Section(
+        key=f"against-{number}",
+        title=f"A and B: {o.a.rpartition(' on ')[2]}",
+        lines=tuple(lines),
+        sheets=tuple(s for s in sheets if s.rows),
+        charts=(picture(o.evaluation),),
+    )
+
+
+def _directions(o: Opposed) -> tuple[list[Flip], list[Flip]]:
+    return [f for f in o.flips if f.b > f.a], [f for f in o.flips if f.b < f.a]
+
+
+def flip_texts(o: Opposed) -> Iterator[str]:
+    """The texts of the questions that flipped, gains first."""
+    for word, flips in zip(("better", "worse"), _directions(o), strict=True):
+        for flip in flips:
+            yield from _texts_of(word, flip)
+
+
+def _differing(o: Opposed) -> Sheet:
     rows = tuple((d.name, d.a, d.b) for d in o.differences)
     tokenizers = [d for d in o.differences if d.name == "tokenizer" and UNKNOWN not in (d.a, d.b)]
     note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from lmsi_cli.reporting.comparison import holm_corrected, pairs_between
-from lmsi_cli.reporting.digest import Chart, Section, Sheet, curve
+from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.evaluation import changes_sheet
 from lmsi_cli.reporting.formats import percent
 from lmsi_cli.reporting.results import Evaluation, Pair
@@ -63,25 +63,17 @@ def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
         title="Rounds",
         lines=tuple(_lines(rounds)),
         sheets=tuple(s for s in sheets if s.rows),
-        charts=tuple(_chart(e) for e in measured if len(e.mains) > 1),
     )
-
-
-def kept_round_line(rounds: Rounds | None) -> Iterator[str]:
-    """Which round is kept and by what, and where the rest of the report stands."""
-    if rounds is not None and (best := rounds.best) is not None:
-        how = HOW[best.by]
-        yield (
-            f"Round {best.number} of {len(rounds.rounds)} is kept, chosen {how}: {best.why}. "
-            "Vote, training and questions below are those of round 1; each later round has a "
-            "report of its own."
-        )
 
 
 def _lines(rounds: Rounds) -> Iterator[str]:
     best, made = rounds.best, f"{len(rounds.rounds)} of {rounds.asked} rounds were made"
     if best is not None:
-        yield f"{made}. Kept is round {best.number}, chosen {HOW[best.by]}: {best.why}."
+        yield (
+            f"{made}. Round {best.number} is kept, chosen {HOW[best.by]}: {best.why}. "
+            "Vote, training and questions below are those of round 1; each later round has a "
+            "report of its own."
+        )
     if rounds.ended:
         yield f"Ended early, {rounds.ended}."
     yield CAUTION
@@ -129,17 +121,3 @@ def _checkups(rounds: Rounds) -> Sheet:
     columns = ("", what, "read", "commonest", "evenness")
     title = f"Check-ups: the same {rounds.questions} questions to every round, no test set"
     return Sheet(title=title, columns=columns, rows=tuple(rows))
-
-
-def _chart(e: Evaluation) -> Chart:
-    names = dict.fromkeys(f.name for v in e.mains for f in v.figures)
-    rows = list(enumerate(e.mains))
-    return Chart(
-        title=f"Accuracy by round: {e.data}",
-        series=tuple(
-            curve(x, ((float(n), f.accuracy) for n, v in rows if (f := v.figure(x)))) for x in names
-        ),
-        x_label="round (0: the base)",
-        y_label="right",
-        percent="y",
-    )

@@ -37,7 +37,7 @@ def verdict_section(v: Verdict) -> Section:
         sheets.append(Sheet(title="probe, % right [95% interval]", rows=tuple(_probe(e.probe))))
     return Section(
         key="verdict",
-        title="The verdict",
+        title=f"The verdict: {v.verdict}",
         lines=tuple(f"{SAYS[r.says]}: {r.text}" for r in v.reasons),
         sheets=tuple(sheets),
     )
@@ -115,7 +115,7 @@ def _removed(s: VoteSummary) -> Sheet:
 
 
 def kept_line(s: VoteSummary) -> str:
-    """The vote in one line, for the progress view and the headline."""
+    """The vote in one line, for the progress view and the first screen."""
     return (
         f"vote: {s.kept_paths} paths of {s.kept_questions} of {s.questions} questions kept, "
         f"mean share {s.mean_share:.2f}, {percent(s.parsed / max(1, s.paths))} of the paths voted"

@@ -57,16 +57,15 @@ def _flat(parts: Iterable[Part]) -> Iterator[Sheet | Text | str]:
     for part in parts:
         if isinstance(part, Digest):
             yield part.title
-            if part.verdict:
-                yield verdict_line(part.verdict, "verdict before training: ")
-            yield from part.headline
-            yield from (f"missing: {m}" for m in part.missing)
+            yield part.headline
+            yield from _flat([part.picture] if part.picture else [])
+            yield from (f"next: {part.next.why}: {part.next.command}", *part.notes)
             for section in part.sections:
                 yield f"\n{section.title}\n{'-' * len(section.title)}"
                 yield from _flat([section])
         elif isinstance(part, Section):
             yield from part.lines
-            yield from _flat((*part.sheets, *part.charts))
+            yield from _flat((*part.sheets, *_charts(part)))
         else:
             yield _chart(part) if isinstance(part, Chart) else part
 
@@ -93,10 +92,15 @@ def _table(sheet: Sheet) -> Table:
     return table
 
 
+def _charts(section: Section) -> list[Chart]:
+    """Those that say more than the tables beside them, as text."""
+    return [c for c in section.charts if c.kind != "intervals"]
+
+
 def _chart(chart: Chart) -> Sheet:
     """A chart's table; counts get bars of block characters beside them."""
     sheet = msgspec.structs.replace(chart_sheet(chart), note=chart.note)
-    if not chart.bars:
+    if chart.kind != "bars":
         return sheet
     counts = chart.series[0].y
     most = max(1.0, *counts)
@@ -111,24 +115,22 @@ def chart_sheet(chart: Chart) -> Sheet:
     at = [_values(s, chart) for s in chart.series]
     rows = []
     for x in places[::step]:
-        name = chart.ticks[round(x)] if chart.bars else number(x, "x" in chart.percent)
-        rows.append((name, *("; ".join(a.get(x, ())) for a in at)))
+        name = chart.ticks[round(x)] if chart.ticks else number(x, "x" in chart.percent)
+        rows.append((name, *(a.get(x, "") for a in at)))
     title = f"{chart.title}, %" if "y" in chart.percent else chart.title
     columns = (chart.x_label, *(s.name for s in chart.series))
     return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
-def _values(series: Series, chart: Chart) -> dict[float, list[str]]:
-    """What stands at each place: the value, with its interval and its name if it has them."""
-    found: dict[float, list[str]] = {}
+def _values(series: Series, chart: Chart) -> dict[float, str]:
+    """What stands at each place: the value, with its interval if it has one."""
+    found: dict[float, str] = {}
     for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
         whole = f"{y:,.0f}" if y == round(y) else f"{y:.4g}"
         shown = f"{100 * y:.1f}" if "y" in chart.percent else whole
         if series.low:
             shown += f" [{100 * series.low[n]:.0f}, {100 * series.high[n]:.0f}]"
-        if series.labels:
-            shown += f" {series.labels[n]}"
-        found.setdefault(x, []).append(shown)
+        found[x] = shown
     return found
 
 
@@ -139,17 +141,17 @@ def markdown(digest: Digest) -> str:
 
 def _markdown(digest: Digest) -> Iterator[str]:
     yield f"# {escaped(digest.title)}\n"
-    if digest.verdict:
-        yield f"Verdict before training: **{escaped(digest.verdict)}**\n"
-    for line in digest.headline:
+    yield f"**{escaped(digest.headline)}**\n"
+    if digest.picture:
+        yield markdown_table(chart_sheet(digest.picture))
+    yield f"\nNext: {escaped(digest.next.why)}: {escaped(digest.next.command)}\n"
+    for line in digest.notes:
         yield f"{escaped(line)}\n"
-    for line in digest.missing:
-        yield f"- missing: {escaped(line)}"
     for section in digest.sections:
         yield f"\n## {escaped(section.title)}\n"
         for line in section.lines:
             yield f"{escaped(line)}\n"
-        for sheet in (*section.sheets, *map(chart_sheet, section.charts)):
+        for sheet in (*section.sheets, *map(chart_sheet, _charts(section))):
             yield f"### {escaped(sheet.title)}\n"
             yield markdown_table(sheet)
             yield f"\n{escaped(sheet.note)}\n" if sheet.note else ""

@@ -52,6 +52,27 @@ def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = 
     return opposed(sides[0], sides[1], line, intersect)
 
 
+def against(run: Path, other: Path) -> list[Opposed]:
+    """Compare a run with another on each data set that both were measured on.
+
+    Args:
+        run: The folder of B; positive changes are for it.
+        other: That of A.
+
+    Raises:
+        LmsiError: One of them is not measured, or no data set is common.
+    """
+    one, two = _newest(other), _newest(run)
+    common = [name for name in two if name in one]
+    if not common:
+        sets = f"{', '.join(sorted(one))}; {', '.join(sorted(two))}"
+        raise LmsiError(
+            f"{other} and {run} are measured on different sets: {sets}",
+            hint="measure one on the other's: `lmsi eval`",
+        )
+    return [compare(other, run, name, intersect=True) for name in common]
+
+
 def distilled(
     teacher: Path, student: Path, data: str = "", line: str = "", own: Path | None = None
 ) -> Distillation:
@@ -145,17 +166,22 @@ def find_result(place: Path, data: str = "") -> Path:
     """
     if place.is_file():
         return place
-    found: dict[str, list[Path]] = {}
-    for file in RunDir(place).eval_dir.glob(f"*{RESULT}"):
-        found.setdefault(KEY.sub("", file.name.removesuffix(RESULT)), []).append(file)
-    if not found:
-        raise LmsiError(
-            f"{place}: no evaluation in it", hint=f"run `lmsi eval {place} --data FILE` first"
-        )
+    found = _newest(place)
     names = ", ".join(sorted(found))
     if not data and len(found) > 1:
         raise LmsiError(f"{place}: evaluations on {names}", hint="say which: --data NAME")
     name = data or next(iter(found))
     if name not in found:
         raise LmsiError(f"{place}: no evaluation on {name}", hint=f"there are: {names}")
-    return max(found[name], key=lambda f: f.stat().st_mtime)
+    return found[name]
+
+
+def _newest(place: Path) -> dict[str, Path]:
+    """The newest result file of each data set of a run folder, at least one; else LmsiError."""
+    files = RunDir(place).eval_dir.glob(f"*{RESULT}")
+    by_age = sorted(files, key=lambda f: (f.stat().st_mtime, f.name))
+    if not by_age:
+        raise LmsiError(
+            f"{place}: no evaluation in it", hint=f"run `lmsi eval {place} --data FILE` first"
+        )
+    return {KEY.sub("", f.name.removesuffix(RESULT)): f for f in by_age}

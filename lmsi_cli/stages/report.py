@@ -21,16 +21,17 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question, Vote
-from lmsi_cli.reporting.digest import Digest, Section, Series
+from lmsi_cli.reporting.digest import Digest, Section, Series, Step
 from lmsi_cli.reporting.evaluation import (
     confidence_section,
     details_section,
-    headline,
     result_section,
 )
+from lmsi_cli.reporting.first_screen import headline, next_step, picture
+from lmsi_cli.reporting.pairwise import opposed_section
 from lmsi_cli.reporting.questions import QuestionSet, QuestionView, exam_set, run_question
 from lmsi_cli.reporting.results import answers_of, newest_evaluations
-from lmsi_cli.reporting.rounds import kept_round_line, rounds_section
+from lmsi_cli.reporting.rounds import rounds_section
 from lmsi_cli.reporting.sections import (
     kept_line,
     settings_section,
@@ -50,9 +51,10 @@ from lmsi_cli.run_folder import (
     teacher_of,
 )
 from lmsi_cli.settings import typed
+from lmsi_cli.stages.compare import against
 from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
-from lmsi_cli.verdict.rules import Verdict
+from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting.summary import VoteSummary
 
 
@@ -64,7 +66,9 @@ class Reading(NamedTuple):
     sentence: str
 
 
-def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
+def read_run(
+    run: RunDir, task: Task, questions: int, version: str, other: File | None = None
+) -> Reading:
     """Gather a report from whatever the run has so far.
 
     Args:
@@ -72,16 +76,18 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
         task: The one it was sampled with; tells where answers stand in the paths.
         questions: How many can be browsed, evenly over the run; 0: all.
         version: Of lmsi.
+        other: Another run's folder, to compare this one with.
 
     Raises:
-        LmsiError: A file of the folder cannot be read.
+        LmsiError: A file of the folder cannot be read, or there is nothing to compare.
     """
     settings = run.load_settings()
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
     measured = newest_evaluations(run)
     rounds = _file(run.rounds, Rounds)
-    sections: list[Section] = []
+    compared = against(run.root, other) if other else []
+    sections = [opposed_section(o, number) for number, o in enumerate(compared, 1)]
     if rounds is not None:  # on the sets that the base and a round at least were measured on
         sections.append(rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
     for number, e in enumerate(measured, 1):
@@ -95,17 +101,14 @@ def read_run(run: RunDir, task: Task, questions: int, version: str) -> Reading:
     sections.append(settings_section(settings, list(commands(run, settings)), version))
     data = {"settings": settings, "verdict": verdict, "vote": votes}
     data |= {"evaluations": measured, **({} if rounds is None else {"rounds": rounds})}
-    lines = []
-    if teacher := teacher_of(run):
-        model = File(teacher["model"]).name
-        lines.append(f"A student: it learned from the votes of {model} in {teacher['run']}.")
-    lines += [*kept_round_line(rounds), *(line for e in measured for line in headline(e))]
-    lines += [] if votes is None else [kept_line(votes)]
+    data |= {"against": compared} if other else {}
+    said, notes = headline(measured, _kept(rounds)) if measured else (_said(verdict, votes), ())
     digest = Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
-        verdict=None if verdict is None else verdict.verdict,
-        headline=tuple(lines),
-        missing=tuple(_missing(run)),
+        headline=said,
+        picture=picture(measured[0]) if measured else None,
+        next=_missing(run, verdict) or next_step(measured, shlex.quote(str(run.root))),
+        notes=(*_taught_by(run), *notes),
         sections=tuple(sections),
         data=msgspec.to_builtins(data),
     )
@@ -128,19 +131,44 @@ def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
         ) from None
 
 
-def _missing(run: RunDir) -> Iterator[str]:
+def _said(verdict: Verdict | None, votes: VoteSummary | None) -> str:
+    """What happened so far, before anything is measured."""
+    if votes is None:
+        return "Nothing has been voted on yet."
+    return kept_line(votes) + (f"; verdict: {verdict.verdict}" if verdict else "")
+
+
+def _kept(rounds: Rounds | None) -> str:
+    """What the adapter of the round that is kept is called in an evaluation."""
+    best = rounds.best if rounds else None
+    return f"round-{best.number}" if best and best.number > 1 else ""
+
+
+def _taught_by(run: RunDir) -> Iterator[str]:
+    if teacher := teacher_of(run):
+        model = File(teacher["model"]).name
+        yield f"A student: it learned from the votes of {model} in {teacher['run']}."
+
+
+def _missing(run: RunDir, verdict: Verdict | None) -> Step | None:
+    """The first stage that the run lacks, as the next step; None if it has all of them."""
     name = shlex.quote(str(run.root))
     student = teacher_of(run) is not None
     if not run.paths.exists() and not student:
-        yield f"no paths yet: lmsi sample QUESTIONS -o {name}"
-    elif not run.vote_summary.exists() and not student:
-        yield f"no vote yet: lmsi vote {name}"
-    elif not run.adapter_origin.exists():
+        return Step("no paths yet", f"lmsi sample QUESTIONS -o {name}")
+    if not run.vote_summary.exists() and not student:
+        return Step("no vote yet", f"lmsi vote {name}")
+    if not run.adapter_origin.exists():
+        if verdict is not None and verdict.verdict == STOP:
+            return Step(
+                "the verdict is against training; see what was voted on", f"lmsi show {name}"
+            )
         begun = "training is not finished" if run.train_log.exists() else "no adapter yet"
-        yield f"{begun}: lmsi train {name}"
-    if (run.paths.exists() or student) and not any(run.eval_dir.glob(f"*{RESULT}")):
+        return Step(begun, f"lmsi train {name}")
+    if not any(run.eval_dir.glob(f"*{RESULT}")):
         begun = "an evaluation is not finished" if any(run.eval_dir.glob(f"*{ANSWERS}")) else ""
-        yield f"{begun or 'nothing measured yet'}: lmsi eval {name} --data FILE"
+        return Step(begun or "nothing measured yet", f"lmsi eval {name} --data FILE")
+    return None
 
 
 def _training(run: RunDir) -> Iterator[Section]:

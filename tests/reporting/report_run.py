@@ -33,9 +33,9 @@ def path(question, number, answer, seed=0):
     )
 
 
-def answers(mode, model, count, paths=1):
+def answers(mode, model, count, paths=1, right=2):
     """Every third question is right before, every second after."""
-    every = 3 if model == "base" else 2
+    every = 3 if model == "base" else right
     return [
         Answer(
             question_id=f"t{i}",
@@ -68,9 +68,9 @@ def run(tmp_path):
     return folder
 
 
-def evaluated(folder, count=60):
+def evaluated(folder, count=60, right=2):
     """Add an evaluation with greedy and sampled answers of two models."""
-    folder.eval_dir.mkdir()
+    folder.eval_dir.mkdir(exist_ok=True)
     labelled = tuple(
         Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42", family=f"f{i % 5}")
         for i in range(count)
@@ -81,7 +81,10 @@ def evaluated(folder, count=60):
     )  # fmt: skip
     answered = []
     for model in ("base", "adapter"):
-        both = [*answers("cot", model, count), *answers("sc", model, count, 8)]
+        both = [
+            *answers("cot", model, count, right=right),
+            *answers("sc", model, count, 8, right),
+        ]
         name = f"{model}.answers.jsonl"
         write_records(folder.eval_dir / name, both)
         answered.append((Candidate(model, None, {}), [(Way(0.7, 0, True), name, both)]))

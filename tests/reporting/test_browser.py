@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from lmsi_cli.reporting.digest import Chart, Digest, Section, Series, Step
 from lmsi_cli.reporting.page import page
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.tasks.loader import load_task
@@ -109,6 +110,61 @@ def test_accessible_by_axe(opened, scheme):
 def test_narrow_screens_do_not_scroll_sideways(opened):
     tab = opened(viewport={"width": 360, "height": 700})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+LONG = "a run with a long name/adapter x0.25 of another_model-with-no-place-to-break_anywhere"
+TEXTS = """() => {
+    const found = [];
+    const at = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (at.nextNode()) {
+        const range = document.createRange();
+        const figure = at.currentNode.parentElement.closest("figure");
+        range.selectNodeContents(at.currentNode);
+        if (!figure || !at.currentNode.parentElement.checkVisibility()) continue;
+        for (const r of range.getClientRects())
+            if (r.width) found.push([at.currentNode.textContent.trim(), r.left, r.top, r.right,
+                r.bottom, figure.getBoundingClientRect().right]);
+    }
+    return found;
+}"""
+
+
+def pictures(name):
+    """Every kind of chart, with names like this one and places close to each other."""
+    ks = (1.0, 2.0, 4.0, 8.0, 16.0, 31.0, 32.0, 33.0)
+    places = tuple(range(len(ks)))
+    values = tuple(i / 8 for i in places)
+    names = [f"{word} {name}" for word in ("base", "adapter", "round-2", "another")]
+    ends = {"low": values, "high": tuple(min(1.0, v + 0.3) for v in values)}
+    lines = tuple(Series(name=n, x=ks, y=values, **ends) for n in names)
+    rows = tuple(Series(name=n, x=tuple(map(float, places)), y=values, **ends) for n in names)
+    kinds = {
+        "curves": {"series": lines, "log_x": True, "percent": "y"},
+        "bars": {"series": rows[:1], "ticks": tuple(names[i % 4] for i in places)},
+        "intervals": {"series": rows, "ticks": tuple(f"{i} {name}" for i in places)},
+    }
+    return [Chart(title=name, note=name, kind=k, **rest) for k, rest in kinds.items()]
+
+
+@pytest.mark.parametrize("name", ["", "of 5 questions", LONG])
+@pytest.mark.parametrize("width", [360, 800, 1400])
+def test_no_two_labels_of_a_picture_touch(browser, tmp_path, name, width):
+    first, *others = reversed(pictures(name))
+    section = Section(key="s", title=name, charts=(*others, first))
+    digest = Digest(
+        title=name, headline=name, picture=first, next=Step("", ""), notes=(), sections=(section,)
+    )
+    file = tmp_path / "charts.html"
+    file.write_text(page(digest, [], "", "1"), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.goto(file.as_uri())
+    texts = tab.evaluate(TEXTS)
+    assert len(texts) > 60
+    for i, (one, left, top, right, bottom, edge) in enumerate(texts):
+        assert right <= edge + 1, one
+        for other, x0, y0, x1, y1, _ in texts[:i]:
+            apart = x0 >= right - 1 or x1 <= left + 1 or y0 >= bottom - 1 or y1 <= top + 1
+            assert apart, (one, other)
 
 
 def test_print_has_the_figures_and_not_the_browser(opened):

@@ -5,9 +5,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 
 import pytest
-from report_run import HOSTILE
+from report_run import HOSTILE, evaluated
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -17,7 +18,7 @@ from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
 from lmsi_cli.reporting.charts import round_values
-from lmsi_cli.reporting.digest import Chart, Digest, Section, Series, bars
+from lmsi_cli.reporting.digest import Chart, Digest, Section, Series, Step, bars
 from lmsi_cli.reporting.page import page
 from lmsi_cli.reporting.text import markdown as as_markdown
 from lmsi_cli.reporting.text import rendered
@@ -49,7 +50,7 @@ def test_every_form_says_the_same(run):
         console.print(part)
     text, markdown = console.export_text(), as_markdown(digest)
     html = paged(run)
-    figures = ["+16.7 points", "33.3% to 50.0%", "30 of 30 questions kept"]
+    figures = ["+16.7 points", "33.3% to 50.0%", "30 (100.0%)"]
     for figure in figures:
         for form in (text, markdown.replace("\\", ""), html):
             assert figure in form, figure
@@ -80,18 +81,55 @@ def test_a_run_that_is_not_finished_says_what_is_missing(run):
     for file in (run.votes, run.vote_summary, run.verdict, run.train):
         file.unlink()
     run.eval_result("test").unlink()
-    assert "an evaluation is not finished: " in reading(run).digest.missing[-1]
-    for file in run.eval_dir.iterdir():
-        file.unlink()
     told = reading(run)
-    assert [m.partition(":")[0] for m in told.digest.missing] == [
-        "no vote yet",
-        "nothing measured yet",
-    ]
-    assert told.digest.verdict is None
+    assert (told.digest.next.why, told.digest.picture) == ("no vote yet", None)
     assert [q.kinds for q in told.sets[0].questions] == [("no vote yet",)] * 30
     run.paths.unlink()
-    assert reading(run).digest.missing[0].startswith("no paths yet")
+    assert reading(run).digest.next.command.startswith("lmsi sample QUESTIONS -o ")
+
+
+@pytest.mark.parametrize(
+    ("there", "said", "command"),
+    [
+        ("vote", "kept, mean share 0.62, 100.0% of the paths voted; verdict: do", "lmsi show"),
+        ("adapter", "verdict: ", "lmsi eval"),
+        ("few right", "this set could only have shown a change of", "lmsi eval"),
+        (
+            "all right",
+            "adapter is better than base: 33.3% to 100.0% of 60 questions",
+            "lmsi export",
+        ),
+        ("none right", "adapter is worse than base", "lmsi compare"),
+    ],
+)
+def test_the_first_screen_is_a_sentence_a_picture_and_the_next_step(run, there, said, command):
+    if there != "vote":
+        run.adapter.mkdir()
+        run.adapter_origin.write_text('{"result": null}')
+    if there in ("vote", "adapter"):
+        run.eval_result("test").unlink()
+    else:
+        evaluated(run, right={"few right": 2, "all right": 1, "none right": 99}[there])
+    digest = reading(run).digest
+    assert said in digest.headline and digest.next.command.startswith(command)
+    assert (digest.picture is None) == (there in ("vote", "adapter"))
+    if digest.picture:
+        assert digest.picture.ticks == ("CoT greedy", "majority of 8", "any of 8")
+        assert [s.name for s in digest.picture.series] == ["base", "adapter"]
+    assert "could have been seen" not in paged(run)
+
+
+def test_a_run_stands_beside_another_as_compare_shows_it(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run.root, other)
+    told = json.loads(call("report", run.root, "--against", other, "--json").stdout)
+    compared = json.loads(call("compare", other, run.root, "--json").stdout)
+    assert told["data"]["against"] == [compared]
+    assert told["sections"][0]["key"] == "against-1"
+    assert call("report", run.root, "--against", other).exit_code == 0
+    assert "B is not clearly different from A" in run.report.read_text()
+    refused = call("report", run.root, "--against", tmp_path / "none")
+    assert refused.exit_code == 1 and "no evaluation in it" in refused.stderr
 
 
 def test_flips_can_be_browsed_with_the_paths_behind_them(run):
@@ -174,13 +212,14 @@ def test_ticks_are_round_and_cover_the_ends(ends, ticks):
 def pictured(*charts):
     """The page of nothing but charts."""
     section = Section(key="s", title="t", charts=charts)
-    digest = Digest(title="t", verdict=None, headline=(), missing=(), sections=(section,))
+    step = Step("why", "lmsi")
+    digest = Digest(title="t", headline="h", picture=None, next=step, notes=(), sections=(section,))
     return page(digest, [], "", "1")
 
 
 def test_charts_are_drawn_from_hostile_names_and_one_point():
     one = Chart(title=HOSTILE, series=(Series(name=HOSTILE, x=(1,), y=(0,)),), log_x=True)
-    bars = Chart(title="b", series=(Series(name="n", x=(0,), y=(0,)),), ticks=("a",), bars=True)
+    bars = Chart(title="b", series=(Series(name="n", x=(0,), y=(0,)),), ticks=("a",), kind="bars")
     html = pictured(one, bars)
     assert html.count("<svg") == 2 and '<rect class="bar"' in html
     assert "nan" not in html and "<img" not in html and html.count("<script") == 1

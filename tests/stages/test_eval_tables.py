@@ -7,7 +7,7 @@ from test_evaluate import LABELLED, examined, variants
 
 from lmsi_cli.records import Question
 from lmsi_cli.reporting.evaluation import eval_parts
-from lmsi_cli.reporting.pairwise import opposed_parts
+from lmsi_cli.reporting.pairwise import flip_texts, opposed_section
 from lmsi_cli.reporting.text import rendered
 from lmsi_cli.stages.compare import compare
 
@@ -29,7 +29,7 @@ def test_base_and_adapter_stand_side_by_side_and_the_deciding_line_has_a_star(tm
     assert not any("seeds" in line or "temperature of" in line for line in lines)
     text = "\n".join(lines)
     assert "CoT greedy on test: adapter is not clearly different from base" in text
-    assert "50.0% to 50.0%, +0.0 points" in text
+    assert "50.0% to 50.0% of 4 questions right, +0.0 points" in text
 
 
 def test_sweeps_have_tables_of_their_own(tmp_path):
@@ -55,18 +55,18 @@ def test_many_models_go_below_one_another(tmp_path):
 def test_a_comparison_tells_settings_first_and_flips_with_their_texts(tmp_path):
     examined(tmp_path / "a", modes=("cot", "sc"))
     examined(tmp_path / "b", modes=("cot", "sc"), temperature=(1.0,))
-    text = "\n".join(shown(opposed_parts(compare(tmp_path / "a", tmp_path / "b"), texts=False)))
+    text = "\n".join(shown([opposed_section(compare(tmp_path / "a", tmp_path / "b"))]))
     assert text.index("what differs") < text.index("4 questions, % right")
     itself = tmp_path / "a", tmp_path / "a"  # its base and its adapter
     found = compare(*itself)
-    lines = shown(opposed_parts(found, texts=False))
+    lines = shown([opposed_section(found)])
     assert "CoT greedy, of 4 questions: better in B 1, worse 1" in lines
     assert "  better: t2" in lines and "  worse: t0" in lines
-    told = "\n".join(shown(opposed_parts(found, texts=True)))
+    told = "\n".join(shown(flip_texts(found)))
     assert (
         "better in B: t2, right is 4\nWhat is 2 + 2?\nA wrong, 99:\n  The answer is 99.\nB " in told
     )
-    votes = shown(opposed_parts(compare(*itself, line="any of 2"), texts=True))
+    votes = shown(flip_texts(compare(*itself, line="any of 2")))
     assert "A right, 0 2 times:" in votes
 
 
@@ -76,5 +76,5 @@ def test_markup_in_a_question_is_only_text(tmp_path):
     result = examined(tmp_path, sets={"[b]x": asked}, modes=("cot",))
     assert "[b]x: 4 questions" in shown(eval_parts(result))[0]
     found = compare(tmp_path, tmp_path)
-    told = "\n".join(shown(opposed_parts(found, texts=True)))
+    told = "\n".join(shown(flip_texts(found)))
     assert "[red]What[/] is 0 + 0?" in told and "\x1b" not in told
