@@ -13,10 +13,12 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from types import ModuleType
 from typing import Any, NoReturn
 
 from lmsi_cli.errors import LmsiError
@@ -43,7 +45,7 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
     level = logging.getLogger(OURS).level
     process = spawn.Process(target=_serve, args=(theirs, level, work, given), daemon=True)
     try:
-        with undisturbed():
+        with undisturbed(), _no_script():
             process.start()
             theirs.close()
         return _heard(mine, progress)
@@ -78,6 +80,17 @@ def _died(process: Any, name: str) -> LmsiError:  # noqa: ANN401 - a context's o
         hint="the same command goes on from what was saved; signal 9 mostly means that the "
         "memory ran out",
     )
+
+
+@contextmanager
+def _no_script() -> Iterator[None]:
+    """Start a process that does not run the user's script again, as multiprocessing would."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager

@@ -20,3 +20,7 @@ class LmsiError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback."""
+        return [f"error: {self}", *([f"hint: {self.hint}"] if self.hint else [])]

@@ -27,7 +27,7 @@ LAYERS = [
     {"cluster"},
     {"stages"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "api"},
 ]
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 MODULES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import IO
 
 import msgspec
@@ -140,6 +141,8 @@ class Lines:
 def watcher(quiet: bool = False) -> Bar | Lines:
     """The progress view that fits where stderr goes."""
     fancy = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if err().is_jupyter:  # where Rich draws with widgets
+        fancy = find_spec("ipywidgets") is not None
     return Bar() if fancy and not quiet else Lines(sys.stderr, quiet)
 
 

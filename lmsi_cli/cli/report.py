@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show
 from lmsi_cli.errors import LmsiError
+
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.stages.report import Reading
 
 Text = Annotated[bool, typer.Option("--text", help="In the terminal; writes no file.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="As Markdown on stdout.")]
@@ -45,8 +48,6 @@ def report(  # noqa: PLR0913 - one parameter per flag
     """
     from importlib.metadata import version
 
-    from lmsi_cli.atomic import write_atomic
-    from lmsi_cli.reporting.page import page
     from lmsi_cli.reporting.text import markdown as as_markdown
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
@@ -55,10 +56,6 @@ def report(  # noqa: PLR0913 - one parameter per flag
     folder = RunDir(run)
     as_page = not (text or markdown or json)
     target = out or folder.report
-    if as_page and target.is_dir():
-        raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
-    if as_page and target.exists() and out is not None and not overwrite:
-        raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
     most = questions if as_page else 1
     reading = read_run(folder, task_of(folder), most, version("lmsi"), against)
     if markdown:
@@ -66,6 +63,23 @@ def report(  # noqa: PLR0913 - one parameter per flag
     elif not as_page:
         show(reading.digest, json, reading.digest)
     else:
-        html = page(reading.digest, reading.sets, reading.sentence, version("lmsi"))
-        write_atomic(target, html)
+        write_page(reading, target, overwrite or out is None)
         sys.stdout.write(f"{target}  {target.stat().st_size / 2**20:.2f} MiB\n")
+
+
+def write_page(reading: Reading, target: Path, overwrite: bool) -> None:
+    """Write a report's HTML page.
+
+    Raises:
+        LmsiError: There is something at its place, which is not to be overwritten.
+    """
+    from importlib.metadata import version
+
+    from lmsi_cli.atomic import write_atomic
+    from lmsi_cli.reporting.page import page
+
+    if target.is_dir():
+        raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
+    if target.exists() and not overwrite:
+        raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
+    write_atomic(target, page(reading.digest, reading.sets, reading.sentence, version("lmsi")))

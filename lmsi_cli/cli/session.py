@@ -9,7 +9,7 @@ Knows the command line; nothing of any one command.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -42,13 +42,16 @@ Force = Annotated[bool, typer.Option("--force", help="Go on in spite of what wou
 
 
 @contextmanager
-def watched(quiet: bool, run: RunDir | None) -> Iterator[Progress]:
+def watched(
+    quiet: bool, run: RunDir | None, command: Sequence[str] | None = None
+) -> Iterator[Progress]:
     """A progress view that is taken down whatever happens; `lmsi watch` sees the same.
 
     Of work that leaves nothing behind there is no run folder, and nothing to be seen elsewhere.
+    What is done is told as it was typed, or as ``command`` says.
     """
     view = watcher(quiet)
-    beacon = Beacon(view, run, sys.argv[1:])
+    beacon = Beacon(view, run, sys.argv[1:] if command is None else command)
     ended = "interrupted"
     try:
         yield beacon

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,11 @@ from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Exclude, Force, Json, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
+
+if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
+    from lmsi_cli.reporting.text import Part
+    from lmsi_cli.verdict.rules import Verdict
+    from lmsi_cli.voting.summary import VoteSummary
 
 Probe = Annotated[
     str | None,
@@ -47,8 +52,6 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     """
     import msgspec
 
-    from lmsi_cli.reporting.sections import verdict_section, vote_section
-    from lmsi_cli.reporting.text import verdict_line
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.vote import nothing_kept, vote_run
@@ -62,13 +65,20 @@ def vote(  # noqa: PLR0913 - one parameter per flag
         other = RunDir(second) if second else None
         summary, verdict = vote_run(folder, task, settings, progress, exams, labelled, other)
     fields = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
-    count = msgspec.structs.replace(vote_section(summary), lines=())  # warnings go to stderr
-    judged = verdict_section(verdict)
-    shown = fields if json else summary
-    # the verdict comes last: it is what the screen ends on
-    word = verdict_line(verdict.verdict)
-    show(shown, json, count, *judged.sheets, word, *judged.lines)
+    show(fields, json, *vote_parts(summary, verdict))
     for warning in summary.warnings:
         err().print(f"warning: {warning}", markup=False)
     if nothing := nothing_kept(folder, summary):
         raise nothing
+
+
+def vote_parts(summary: VoteSummary, verdict: Verdict) -> list[Part]:
+    """A vote's figures and the verdict, which comes last: it is what the screen ends on."""
+    from msgspec.structs import replace
+
+    from lmsi_cli.reporting.sections import verdict_section, vote_section
+    from lmsi_cli.reporting.text import verdict_line
+
+    count = replace(vote_section(summary), lines=())  # warnings go to stderr
+    judged = verdict_section(verdict)
+    return [count, *judged.sheets, verdict_line(verdict.verdict), *judged.lines]

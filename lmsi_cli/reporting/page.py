@@ -14,15 +14,19 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from rich.text import Text
 
 from lmsi_cli.reporting.charts import span, svg, swatch
 from lmsi_cli.reporting.digest import Digest
 from lmsi_cli.reporting.formats import printable
 from lmsi_cli.reporting.questions import QuestionSet
-from lmsi_cli.reporting.text import chart_sheet
+from lmsi_cli.reporting.text import Part, chart_sheet, flat
+
+if TYPE_CHECKING:
+    import jinja2
 
 SHORT = 12  # rows of a table that is open at first
 CHUNK = 20  # questions whose paths are unpacked together
@@ -37,16 +41,9 @@ def page(digest: Digest, sets: Sequence[QuestionSet], sentence: str, version: st
         sentence: A sentence on what can be browsed.
         version: Of lmsi.
     """
-    import jinja2
     from markupsafe import Markup
 
-    env = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        loader=jinja2.PackageLoader(__package__, "page"),
-    )
-    env.finalize = lambda value: printable(value) if type(value) is str else value
+    env = _environment()
     browsed = [s for s in sets if s.questions]
     css, js = (_own(env, name) for name in ("page.css", "page.js"))
     return env.get_template("page.html.j2").render(
@@ -67,7 +64,27 @@ def page(digest: Digest, sets: Sequence[QuestionSet], sentence: str, version: st
     )
 
 
-def _own(env: Any, name: str) -> str:  # noqa: ANN401 - jinja2's environment, imported late
+def fragment(*parts: Part) -> str:
+    """What a command shows as HTML, for a notebook: sentences and tables without a style."""
+    shown = [str(part) if isinstance(part, Text) else part for part in flat(parts)]
+    return _environment().get_template("fragment.html.j2").render(parts=shown)
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    env = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        loader=jinja2.PackageLoader(__package__, "page"),
+    )
+    env.finalize = lambda value: printable(value) if type(value) is str else value
+    return env
+
+
+def _own(env: jinja2.Environment, name: str) -> str:
+    assert env.loader is not None
     return str(env.loader.get_source(env, name)[0])
 
 

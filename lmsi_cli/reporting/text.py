@@ -39,7 +39,7 @@ def rendered(*parts: Part) -> Iterator[Table | Text]:
     No text of it is taken for markup.
     """
     before: object = None
-    for part in _flat(parts):
+    for part in flat(parts):
         if before is not None and Sheet in (type(before), type(part)):
             yield Text("")
         if isinstance(part, Sheet):
@@ -53,19 +53,20 @@ def rendered(*parts: Part) -> Iterator[Table | Text]:
         before = part
 
 
-def _flat(parts: Iterable[Part]) -> Iterator[Sheet | Text | str]:
+def flat(parts: Iterable[Part]) -> Iterator[Sheet | Text | str]:
+    """Digests, sections and charts taken apart, in the order in which they are read."""
     for part in parts:
         if isinstance(part, Digest):
             yield part.title
             yield part.headline
-            yield from _flat([part.picture] if part.picture else [])
+            yield from flat([part.picture] if part.picture else [])
             yield from (f"next: {part.next.why}: {part.next.command}", *part.notes)
             for section in part.sections:
                 yield f"\n{section.title}\n{'-' * len(section.title)}"
-                yield from _flat([section])
+                yield from flat([section])
         elif isinstance(part, Section):
             yield from part.lines
-            yield from _flat((*part.sheets, *_charts(part)))
+            yield from flat((*part.sheets, *_charts(part)))
         else:
             yield _chart(part) if isinstance(part, Chart) else part
 

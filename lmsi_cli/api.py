@@ -1,0 +1,282 @@
+"""lmsi from Python and in notebooks: six functions that do what the commands of their names do.
+
+Each takes the command's settings by keyword, writes the same run folder, and returns the record
+that the command's ``--json`` prints; a notebook shows it as the command's tables. The stages do the
+work and the command line's own view shows the progress, so `lmsi watch` sees a notebook's run, too.
+
+    import lmsi_cli
+    lmsi_cli.sample("questions.jsonl", "runs/first", model="model.gguf", paths=8)
+    lmsi_cli.vote("runs/first").verdict.verdict                          -> "train"
+    lmsi_cli.train("runs/first", epochs=2)
+    lmsi_cli.evaluate("runs/first", ["test.jsonl"], modes=["cot"])[0].pairs[0].change.difference
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from lmsi_cli.cli.report import DEFAULT_QUESTIONS, write_page
+from lmsi_cli.cli.sample import sample_sheet
+from lmsi_cli.cli.session import questions_in, watched
+from lmsi_cli.cli.vote import vote_parts
+from lmsi_cli.config import Config, EvalConfig, SampleConfig, TrainConfig, VoteConfig
+from lmsi_cli.records import Progress
+from lmsi_cli.reporting.digest import Digest
+from lmsi_cli.reporting.evaluation import eval_parts
+from lmsi_cli.reporting.page import fragment
+from lmsi_cli.reporting.pairwise import Opposed, opposed_section
+from lmsi_cli.reporting.results import Evaluation
+from lmsi_cli.reporting.sections import training_sheet
+from lmsi_cli.run_folder import RunDir, locked
+from lmsi_cli.settings import resolve
+from lmsi_cli.stages.asking import task_of
+from lmsi_cli.stages.compare import compare as compare_places
+from lmsi_cli.stages.measure import measure, prepare
+from lmsi_cli.stages.pipeline import draw_paths, job_of, model_of
+from lmsi_cli.stages.report import read_run
+from lmsi_cli.stages.sample import SampleSummary
+from lmsi_cli.stages.train import TrainResult, train_apart
+from lmsi_cli.stages.verdict import permit
+from lmsi_cli.stages.vote import Voted, vote_run
+from lmsi_cli.tasks.readers import read_labelled, read_questions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Place = str | Path
+Places = Place | Sequence[Place]
+
+
+class Sampled(SampleSummary, frozen=True, kw_only=True):
+    """What one call of ``sample`` did."""
+
+    def _repr_html_(self) -> str:
+        return fragment(sample_sheet(self))
+
+
+class Votes(Voted):
+    """A vote's ``summary`` and ``verdict``."""
+
+    def _repr_html_(self) -> str:
+        return fragment(*vote_parts(*self))
+
+
+class Trained(TrainResult, frozen=True, kw_only=True):
+    """What was trained, and the proof that it works."""
+
+    def _repr_html_(self) -> str:
+        return fragment(training_sheet(msgspec.to_builtins(self)))
+
+
+class Evaluations(list[Evaluation]):
+    """One evaluation for each set of questions."""
+
+    def _repr_html_(self) -> str:
+        return fragment(*(part for e in self for part in eval_parts(e)))
+
+
+class Comparison(Opposed, frozen=True, kw_only=True):
+    """Two evaluations side by side."""
+
+    def _repr_html_(self) -> str:
+        return fragment(opposed_section(self))
+
+
+class Report(Digest, frozen=True, kw_only=True):
+    """All that a run has so far."""
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
+
+
+def _takes(kind: type[Config]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Show a function's settings with their defaults, to ``help`` and to what completes names."""
+
+    def wrap(function: Callable[P, R]) -> Callable[P, R]:
+        own = inspect.signature(function)
+        named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        named += [
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default)
+            for f in msgspec.structs.fields(kind)
+        ]
+        function.__signature__ = own.replace(parameters=named)  # type: ignore[attr-defined]
+        return function
+
+    return wrap
+
+
+@_takes(SampleConfig)
+def sample(
+    questions: Place,
+    out: Place,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **settings: object,
+) -> Sampled:
+    """Draw many chain-of-thought paths per question; called again, it goes on.
+
+    Args:
+        questions: A file as `lmsi sample` takes it, or ``SET:FILE``.
+        out: The run folder.
+        overwrite: Discard what the folder holds.
+        quiet: Show no progress.
+        settings: Those of [sample] in a config file.
+
+    Raises:
+        LmsiError: As `lmsi sample`; questions that do not fit are in the result's ``skipped``.
+    """
+    config = resolve(SampleConfig, settings, where="sample()")
+    job = job_of(config, questions_in(str(questions)), str(questions))
+    run = RunDir(Path(out))
+    with _at_work(run, quiet, f"sample {questions} -o") as progress:
+        return Sampled(**_fields(draw_paths(job, run, progress, overwrite)))
+
+
+@_takes(VoteConfig)
+def vote(
+    run: Place,
+    *,
+    exclude: Places = (),
+    probe: Place | None = None,
+    second: Place | None = None,
+    quiet: bool = False,
+    **settings: object,
+) -> Votes:
+    """Let a run's paths vote, keep those that agree, and say whether to train on them.
+
+    Args:
+        run: The run folder.
+        exclude: Files of questions that must not be trained on.
+        probe: A file of right answers to some of the questions, for the verdict.
+        second: A run on the same questions with another prompt, for the verdict.
+        quiet: Show no progress.
+        settings: Those of [vote] in a config file.
+
+    Raises:
+        LmsiError: As `lmsi vote`; but a vote that keeps nothing is a result, too.
+    """
+    config, folder = resolve(VoteConfig, settings, where="vote()"), RunDir(Path(run))
+    task, labelled = task_of(folder), read_labelled(str(probe)) if probe else []
+    exams = {file: read_questions(file) for file in _several(exclude)}
+    other = RunDir(Path(second)) if second else None
+    with _at_work(folder, quiet, "vote") as progress:
+        return Votes(*vote_run(folder, task, config, progress, exams, labelled, other))
+
+
+@_takes(TrainConfig)
+def train(
+    run: Place,
+    *,
+    overwrite: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+    **settings: object,
+) -> Trained:
+    """Train a LoRA adapter on a run's kept paths and prove that it works.
+
+    Args:
+        run: The run folder.
+        overwrite: Discard an adapter that is there.
+        force: Train where the verdict is not to.
+        quiet: Show no progress.
+        settings: Those of [train] in a config file.
+
+    Raises:
+        LmsiError: As `lmsi train`.
+    """
+    config = resolve(TrainConfig, settings, where="train()")
+    folder = RunDir(Path(run))
+    if not force:
+        permit(folder, "train(..., force=True)")
+    model, task = model_of(folder).path, task_of(folder)
+    with _at_work(folder, quiet, "train") as progress:
+        return Trained(**_fields(train_apart(folder, model, task, config, progress, overwrite)))
+
+
+@_takes(EvalConfig)
+def evaluate(
+    run: Place,
+    data: Places,
+    *,
+    adapter: Places = (),
+    allow_overlap: bool = False,
+    quiet: bool = False,
+    **settings: object,
+) -> Evaluations:
+    """Measure a run's model before and after, on the same questions.
+
+    Args:
+        run: The run folder.
+        data: Files of labelled questions, or ``SET:FILE``.
+        adapter: More GGUF adapters, or run folders with one.
+        allow_overlap: Measure on questions that were trained on.
+        quiet: Show no progress.
+        settings: Those of [eval] in a config file.
+
+    Raises:
+        LmsiError: As `lmsi eval`; questions that do not fit are in each result's ``skipped``.
+    """
+    config, folder = resolve(EvalConfig, settings, where="evaluate()"), RunDir(Path(run))
+    wanted = prepare(folder, config, _several(data), _several(adapter), allow_overlap)
+    with _at_work(folder, quiet, "eval") as progress:
+        return Evaluations(measure(wanted, progress))
+
+
+def compare(
+    a: Place, b: Place, data: str = "", line: str = "", intersect: bool = False
+) -> Comparison:
+    """Compare two evaluations on the same questions; positive changes are for ``b``.
+
+    Args:
+        a: A run folder, or a file of its eval/.
+        b: Another; the same: its base and adapter.
+        data: Name of the data set, where a folder has several.
+        line: Whose flips are listed; by default the line that decides.
+        intersect: Compare the questions that both have.
+
+    Raises:
+        LmsiError: As `lmsi compare`.
+    """
+    return Comparison(**_fields(compare_places(Path(a), Path(b), data, line, intersect)))
+
+
+def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> Report:
+    """Gather all that a run has so far.
+
+    Args:
+        run: The run folder.
+        out: Write the HTML page there, too.
+        overwrite: Write it over a file that is there.
+
+    Raises:
+        LmsiError: As `lmsi report`.
+    """
+    folder = RunDir(Path(run))
+    reading = read_run(folder, task_of(folder), DEFAULT_QUESTIONS, version("lmsi"))
+    if out is not None:
+        write_page(reading, Path(out), overwrite)
+    return Report(**_fields(reading.digest))
+
+
+@contextmanager
+def _at_work(run: RunDir, quiet: bool, command: str) -> Iterator[Progress]:
+    """Hold a run folder and show what is done in it."""
+    with locked(run), watched(quiet, run, [*command.split(), str(run.root)]) as progress:
+        yield progress
+
+
+def _several(given: Places) -> list[str]:
+    """Files by name; one may stand alone."""
+    return [str(file) for file in ([given] if isinstance(given, Place) else given)]
+
+
+def _fields(record: msgspec.Struct) -> dict[str, Any]:
+    """What makes a record of a kind with a look of its own."""
+    return msgspec.structs.asdict(record)

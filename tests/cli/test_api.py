@@ -1,0 +1,81 @@
+"""lmsi from Python: six functions, their results as a notebook shows them, and mistakes."""
+
+import inspect
+import subprocess
+import sys
+
+import commands
+import msgspec
+import pytest
+
+import lmsi_cli
+from lmsi_cli.config import TABLES
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.run_folder import RunDir
+
+SETTINGS = {"sample": "sample", "vote": "vote", "train": "train", "evaluate": "eval"}
+
+
+def test_importing_loads_nothing():
+    code = """
+import sys, lmsi_cli
+assert not [name for name in sys.modules if name.startswith("lmsi_cli.")]
+assert set(lmsi_cli.__all__) <= set(dir(lmsi_cli)) and not hasattr(lmsi_cli, "sampel")
+lmsi_cli.report
+assert not {"torch", "transformers", "llama_cpp"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("name", "table"), SETTINGS.items())
+def test_settings_are_those_of_the_command(name, table):
+    parameters = inspect.signature(getattr(lmsi_cli, name)).parameters
+    defaults = {f.name: f.default for f in msgspec.structs.fields(TABLES[table])}
+    assert defaults.items() <= {p.name: p.default for p in parameters.values()}.items()
+
+
+def test_results_show_their_tables(sampled, capfd):
+    run, test = RunDir("r"), sampled / "te<b>st.jsonl"
+    (sampled / "test.jsonl").rename(test)
+    drawn = lmsi_cli.sample("q.jsonl", "r", model="m.gguf", threads=1, paths=2, max_tokens=8)
+    commands.give_answers(run, " 3 + 4 = 8. <b> The answer is 7.")
+    measured = lmsi_cli.evaluate("r", test, modes=["cot"], threads=1, max_tokens=8, quiet=True)
+    quiet = capfd.readouterr()
+    votes = lmsi_cli.vote("r", check_equations=False, max_paths_per_question=1)
+    told = capfd.readouterr()
+    results = {
+        "paths": drawn,
+        "&lt;b&gt; The answer is 7": votes,
+        "te&lt;b&gt;st": measured,
+        "CoT greedy": lmsi_cli.compare("r", "r"),
+        "te&lt;b&gt;st:": lmsi_cli.report("r"),
+    }
+    for words, result in results.items():
+        html = result._repr_html_()
+        assert words in html and "<table>" in html and "<b>" not in html
+    assert (drawn.paths, votes.summary.kept_paths, measured[0].n) == (4, 2, 1)
+    assert (quiet.err, told.out) == ("", "") and "voting  2/2" in told.err
+    assert msgspec.json.decode(run.status.read_bytes())["command"] == "vote r"  # for `lmsi watch`
+    with pytest.raises(LmsiError, match="is there already"):
+        lmsi_cli.report("r", test)
+    lmsi_cli.report("r", "page.html")
+    assert "<html" in (sampled / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("call", "told", "hint"),
+    [
+        (lambda: lmsi_cli.sample("q.jsonl", "new", path=3), "unknown setting 'path'", "'paths'"),
+        (lambda: lmsi_cli.vote("r", min_share=2), "vote() min_share: expected a number", ""),
+        (lambda: lmsi_cli.train("q.jsonl"), "q.jsonl", ""),
+        (lambda: lmsi_cli.evaluate("r", []), "no questions to measure on", "--data"),
+        (lambda: lmsi_cli.compare("r", "r"), "no evaluation in it", "lmsi eval r"),
+        (lambda: lmsi_cli.report("nowhere"), "not a run folder", "lmsi sample"),
+    ],
+)
+def test_a_mistake_is_one_line_in_a_notebook(sampled, call, told, hint):
+    with pytest.raises(LmsiError) as e:
+        call()
+    lines = e.value._render_traceback_()
+    assert told in lines[0] and len(lines) <= 2 and hint in lines[-1]
+    assert not (sampled / "new").exists() and not (sampled / "nowhere").exists()
