@@ -78,7 +78,9 @@ class Handler(BaseHTTPRequestHandler):
         self.reply({})
 
     def do_POST(self):
-        self.reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        lines = "ndjson" in self.headers["Content-Type"]
+        self.reply([*map(json.loads, data.splitlines())] if lines else json.loads(data))
 
     def reply(self, body):
         front = self.server

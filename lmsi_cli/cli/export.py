@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +52,7 @@ def export(  # noqa: PLR0913 - one parameter per flag
     """Write the adapter alone, or merged into its base, with a model card and a check.
 
     Of a run of several rounds that is the adapter of the round that is kept. With --to parquet
-    the sampled paths, the votes and the training examples are written instead.
+    the sampled paths, the votes and the training examples are written instead. Nothing is uploaded.
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
@@ -82,6 +83,8 @@ def export_sheet(e: Export) -> Sheet:
     rows += [(name, size(count)) for name, count in e.files.items()]
     rows += [(name, f"{apart:.2%}") for name, apart in e.checks.items()]
     rows += [("note", remark) for remark in e.remarks]
+    if e.to == "hub":
+        rows.append(("next", f"hf upload OWNER/NAME {shlex.quote(e.folder)}"))
     return Sheet(title="export", rows=tuple(rows))
 
 

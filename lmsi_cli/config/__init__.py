@@ -12,6 +12,7 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
 from __future__ import annotations
 
 from lmsi_cli.config.commands import (
+    REPOSITORY,
     EvalConfig,
     ExemplarsConfig,
     ExportConfig,
@@ -64,6 +65,7 @@ __all__ = [
     "PAPER",
     "PRESETS",
     "RARE",
+    "REPOSITORY",
     "SERVER",
     "SPEED_ONLY",
     "STOP_FORMS",

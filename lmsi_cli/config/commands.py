@@ -43,7 +43,8 @@ from lmsi_cli.config.sampling import (
 )
 from lmsi_cli.records import ChatChoice, Mode
 
-Target = Literal["adapter", "gguf", "hf", "ollama", "parquet"]
+REPOSITORY = r"[a-zA-Z0-9][\w.-]*/[a-zA-Z0-9][\w.-]*"  # as hubs name models
+Target = Literal["adapter", "hub", "gguf", "hf", "ollama", "parquet"]
 
 
 Temperature = Annotated[float, Meta(ge=0, le=HOTTEST)]
@@ -211,9 +212,18 @@ class ExportConfig(Config, frozen=True, kw_only=True):
     to: Annotated[
         Target,
         opt(
-            "adapter alone, merged gguf or hf folder, ollama Modelfile; or its records as parquet."
+            "adapter alone, or for the hub; merged gguf or hf folder, ollama Modelfile; "
+            "or its records as parquet."
         ),
     ] = "adapter"
     type: Annotated[
         str, opt("Type of the merged weights, by llama.cpp's names; not given: the base's own.")
+    ] = ""
+    base_name: Annotated[
+        str,
+        opt(
+            "The base on the hub, OWNER/NAME; not given: as its file says.",
+            forms="OWNER/NAME, as on the Hugging Face hub",
+            pattern=rf"^(?:{REPOSITORY})\Z",
+        ),
     ] = ""

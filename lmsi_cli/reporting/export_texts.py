@@ -5,14 +5,13 @@ name, a licence, a data set's name) is a stranger's text: in the header it is a 
 the text it is escaped. Computes nothing. The header of a card, and a Modelfile:
 
     ---                                          FROM ./model.gguf
-    base_model: "tinymath-f16.gguf"              PARAMETER temperature 0.7
-    tags: ["lora", "self-improvement", "lmsi"]   TEMPLATE ...
+    base_model: HuggingFaceTB/SmolLM2-135M       PARAMETER temperature 0.7
+    library_name: peft                           TEMPLATE ...
     ---
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,19 +26,23 @@ from lmsi_cli.prompts import TWO_STAGES, Task, render
 from lmsi_cli.records import Record
 from lmsi_cli.reporting.digest import Sheet
 from lmsi_cli.reporting.evaluation import accuracy_sheet
-from lmsi_cli.reporting.results import BASE, read_evaluation
+from lmsi_cli.reporting.results import BASE, Evaluation, read_evaluation
 from lmsi_cli.reporting.text import escaped, markdown_table
 from lmsi_cli.run_folder import RESULT, RunDir, sha256_file, teacher_of
 
 LONGEST = 200  # characters of a stranger's text
+TASK = "text-generation"
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
+ADAPTER = "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base."
 WHAT = {
-    "adapter": "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base.",
+    "adapter": ADAPTER,
+    "hub": ADAPTER,
     "gguf": "A GGUF model: the base with the adapter merged into it.",
     "hf": "A model for transformers: the base's weights with the adapter merged into them.",
     "ollama": "A model for Ollama, with the Modelfile that makes it.",
 }
-LIBRARY = {"adapter": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
+LIBRARY = {"gguf": "gguf", "hf": "transformers", "ollama": "gguf"}  # an adapter's is PEFT
+TAGS = ["lora", "self-improvement", "lmsi"]
 QUOTES = '"""'
 ONE_STAGE = "# The run asked twice; a template asks once, so the answer ends the rationale."
 PROMPT = "{{ .Prompt }}"  # what Ollama's templates put the user's words in place of
@@ -59,13 +62,14 @@ class Card(Record, frozen=True, kw_only=True):
     base: str
     base_sha256: str
     base_name: str
+    repository: str = ""
     licence: str
     library: str
     checks: Rows
     remarks: tuple[str, ...]
     data: Rows = ()
     settings: Rows = ()
-    measured: tuple[Sheet, ...] = ()
+    measured: tuple[Evaluation, ...] = ()
 
 
 def card_of(run: RunDir, card: Card) -> Card:
@@ -106,7 +110,7 @@ def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield from ((n, str(training[n])) for n in ("examples", "steps", "final_loss") if n in training)
 
 
-def _measured(run: RunDir) -> Iterator[Sheet]:
+def _measured(run: RunDir) -> Iterator[Evaluation]:
     """What was measured with this very adapter; other models are left out."""
     own = sha256_file(run.adapter_gguf)
     whole = RunDir(run.root.parent)  # rounds are measured in the folder of the run
@@ -119,7 +123,7 @@ def _measured(run: RunDir) -> Iterator[Sheet]:
         adapted = [v for v in found.mains if v.adapter_sha256 == own and v.scale == 1]
         base = [v for v in found.mains if v.model == BASE]
         if base and adapted:
-            yield accuracy_sheet(msgspec.structs.replace(found, variants=(*base, *adapted[:1])))
+            yield msgspec.structs.replace(found, variants=(*base, *adapted[:1]))
 
 
 def markdown(card: Card) -> str:
@@ -130,18 +134,12 @@ def markdown(card: Card) -> str:
         ("SHA-256", card.base_sha256),
         ("licence of the base", card.licence or "not stated in the base's file"),
     )
-    licence = f"license: {quoted(card.licence)}\n" if KNOWN_LICENCE.fullmatch(card.licence) else ""
-    header = (
-        f"---\nbase_model: {quoted(card.base_name or card.base)}\n{licence}"
-        f"library_name: {quoted(card.library)}\n"
-        'tags: ["lora", "self-improvement", "lmsi"]\n---'
-    )
-    parts = [header, f"# {plain(card.title)}", card.kind, card.use]
+    parts = [header(card), f"# {plain(card.title)}", card.kind, card.use]
     parts += ["## What it is made of", _table((*base, *card.data))]
     if card.settings:
         parts += ["## Settings of the training", _table(card.settings)]
     parts.append("## Measured")
-    for sheet in card.measured:
+    for sheet in map(accuracy_sheet, card.measured):
         parts += [plain(sheet.title), markdown_table(sheet)]
     if not card.measured:
         parts.append("Nothing was measured on labelled questions.")
@@ -149,6 +147,34 @@ def markdown(card: Card) -> str:
     if card.remarks:
         parts += ["## Remarks", "\n".join(f"- {plain(r)}" for r in card.remarks)]
     return "\n\n".join(parts) + "\n"
+
+
+def header(card: Card) -> str:
+    """What hubs read of a card, between its lines of dashes."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type=_short(e.data),
+            dataset_name=_short(e.data),
+            metric_type="accuracy",
+            metric_name=figure.name,
+            metric_value=round(figure.accuracy.value, 4),
+        )
+        for e in card.measured
+        for figure in e.mains[-1].figures
+    ]
+    data = ModelCardData(
+        base_model=card.repository or None,
+        license=card.licence if KNOWN_LICENCE.fullmatch(card.licence) else None,
+        library_name=card.library,
+        pipeline_tag=TASK,
+        tags=TAGS,
+        model_name=_short(card.title),
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _table(rows: Rows) -> str:
@@ -164,12 +190,6 @@ def _short(text: str) -> str:
     shown = "".join(c if c.isprintable() else " " for c in text)
     shown = " ".join(shown.split())
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."
-
-
-def quoted(text: str) -> str:
-    """A stranger's text as a string of YAML, which JSON's is for printable characters."""
-    shown = "".join(c if c.isprintable() else " " for c in text)[:LONGEST]
-    return json.dumps(shown, ensure_ascii=False)
 
 
 def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:

@@ -35,8 +35,8 @@ from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
 from lmsi_cli.splits import size_of, stem_of
 from lmsi_cli.stages.asking import sample_config
 from lmsi_cli.training import hf_export as hf
-from lmsi_cli.training.adapter import CONFIG, WEIGHTS, with_adapter
-from lmsi_cli.training.header import GgufMeta, read_meta
+from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base, with_adapter
+from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.merge import merge, read_lora, tensor_types
 from lmsi_cli.training.verify import agree, distances, gap, torch_logits
 
@@ -51,6 +51,7 @@ PROMPTS = 8  # that the checks compare logits on
 FINE = frozenset({"F32", "F16", "BF16", "Q8_0"})
 WIDEST = "Q8_0"
 EXACT = frozenset({"F32", "BF16"})
+ALONE = ("adapter", "hub")  # forms that hold no weights of the base
 SPARE = 64 << 20  # bytes on the disk beside the weights
 TYPE_IN_NAME = re.compile(r"[-._](?:I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
 
@@ -95,13 +96,21 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
         overwrite: Replace an earlier export.
 
     Raises:
-        LmsiError: There is no finished adapter, it is for another base, something is in the way,
+        LmsiError: There is no finished adapter, it is for another base, the hub asks for a name of
+            the base and there is none, something is in the way,
             the disk is too small, or what was written does not compute what it should.
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
         raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
     facts = read_meta(model)
-    kind = "" if config.to == "adapter" else _kind(config, facts)
+    kind = "" if config.to in ALONE else _kind(config, facts)
+    named = config.base_name or repository(facts.general)
+    if config.to == "hub" and not named:
+        raise LmsiError(
+            f"{model.name} does not say which model of the hub it is",
+            hint=f"lmsi export {run.root} --to hub --base-name OWNER/NAME",
+        )
+    config = msgspec.structs.replace(config, base_name=named)
     base_sha256 = sha256_file(model)
     check_base(run.adapter_gguf, base_sha256)
     place = out or run.root / "export" / "-".join(x for x in (config.to, kind) if x)
@@ -153,7 +162,7 @@ def _own_kind(facts: GgufMeta) -> str | None:
 def _need(config: ExportConfig, facts: GgufMeta, kind: str, size: int) -> int:
     """Bytes of the result and of what is there on the way."""
     floats = facts.parameters * (4 if kind in EXACT else 2)
-    if config.to == "adapter":
+    if config.to in ALONE:
         return SPARE
     if config.to == "hf":
         return SPARE + floats
@@ -183,6 +192,7 @@ class _Exporter:
         """Write the form that is asked for."""
         forms = {
             "adapter": self.adapter,
+            "hub": self.adapter,
             "gguf": self.gguf,
             "hf": self.hf,
             "ollama": self.ollama,
@@ -193,6 +203,7 @@ class _Exporter:
         """The adapter alone, checked in PEFT and in llama.cpp."""
         for file in (self.run.adapter / CONFIG, self.run.adapter / WEIGHTS, self.run.adapter_gguf):
             shutil.copyfile(file, self.folder / file.name)
+        name_base(self.folder, self.config.base_name or self.model.name)
         self.progress.say("checking: PEFT against llama.cpp")
         base, wanted = self._reference()
         peft = torch_logits(with_adapter(self.model, self.folder, "fp32"), "fp32")
@@ -318,8 +329,9 @@ def _card(exporter: _Exporter, made: _Made, base_sha256: str) -> Card:
             base=model.name,
             base_sha256=base_sha256,
             base_name=name,
+            repository=exporter.config.base_name,
             licence=facts.general.get("license", ""),
-            library=LIBRARY[exporter.config.to],
+            library=LIBRARY.get(exporter.config.to, "peft"),
             checks=tuple((name, f"{x:.2%}") for name, x in made.checks.items()),
             remarks=tuple(made.remarks),
         ),

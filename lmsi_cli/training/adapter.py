@@ -150,7 +150,8 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
     Args:
         model: From ``load_base``.
         config: Rank, alpha and its scaling, dropout, target, layers and seed.
-        base_name: What the adapter's own configuration calls the base: the GGUF's file name.
+        base_name: What the adapter's own configuration calls the base: its repository on the hub,
+            or the GGUF's file name.
 
     Raises:
         LmsiError: As ``choose`` and ``last``; ``preflight`` has refused a rank that is too high.
@@ -274,6 +275,13 @@ def save_adapter(model: nn.Module, out: Path) -> None:
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_atomic(out / WEIGHTS, save(whole, metadata={"format": "pt"}))
     write_atomic(out / CONFIG, text)
+
+
+def name_base(folder: Path, base_name: str) -> None:
+    """Let the configuration of a saved adapter call its base by another name."""
+    settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = base_name
+    write_atomic(folder / CONFIG, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:

@@ -9,6 +9,7 @@ Knows nothing of PyTorch or of what an architecture means. The record:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lmsi_cli.config import REPOSITORY
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import parts_of, readers
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 # What the file holds about positions; part of no layer.
 ROPE = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+HUB = re.compile(rf"(?:https://(?:huggingface\.co|hf\.co)/)?({REPOSITORY})/?")
 
 
 class GgufMeta(NamedTuple):
@@ -108,6 +111,29 @@ def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
         general=general,
         long_rope=None if short is None or long is None else (short.tolist(), long.tolist()),
     )
+
+
+def repository(general: Mapping[str, Any]) -> str:
+    """Where a file's model lies on the Hugging Face hub, OWNER/NAME; empty if it does not say.
+
+    Args:
+        general: As ``GgufMeta`` holds it. Converters call a fine-tuned model's parent its base, and
+            that has other weights: it counts only where it bears the file's own name.
+    """
+    name, parent = (str(general.get(key, "")) for key in ("name", "base_model.0.repo_url"))
+    same = _letters(name) == _letters(parent.rstrip("/").rpartition("/")[2])
+    told = (
+        *(general.get(f"source.{key}") for key in ("repo_url", "huggingface.repository", "url")),
+        parent if same else "",
+        f"{general.get('organization', '')}/{name}",
+        name,
+    )
+    found = (HUB.fullmatch(text) for text in told if isinstance(text, str))
+    return next((match[1] for match in found if match), "")
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum()).removesuffix("gguf")
 
 
 def _entries(reader: Any, prefix: str) -> dict[str, Any]:  # noqa: ANN401 - untyped library

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unicodedata import is_normalized
 
 from lmsi_cli.errors import LmsiError
@@ -41,6 +41,7 @@ TEXTS = (
 )  # fmt: skip
 
 
+ROUNDING = 1e-5  # of rotary frequencies in fp32, which are powers of a base
 DECOMPOSED = "Caf" + "e\u0301"
 
 
@@ -66,11 +67,6 @@ def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """
     import torch
 
-    if read_meta(gguf).rope_factors is not None:
-        raise LmsiError(
-            f"{gguf}: its rotary factors have no place in a Hugging Face configuration",
-            hint="export a merged GGUF: --to gguf",
-        )
     merged = with_adapter(gguf, adapter_dir, "fp32").merge_and_unload()  # type: ignore[operator]
     dtype = getattr(torch, DTYPES[kind])
     with torch.no_grad():
@@ -78,8 +74,49 @@ def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     if not all(bool(torch.isfinite(p).all()) for p in merged.parameters()):
         raise LmsiError(f"a weight does not fit {kind}", hint="export with --type F32")
     merged.config.use_cache, merged.config.dtype = True, dtype
+    _scale_positions(merged.config, gguf)
     with quiet():
         merged.save_pretrained(str(out), safe_serialization=True)
+
+
+def _scale_positions(config: Any, gguf: Path) -> None:  # noqa: ANN401 - transformers is untyped
+    """Put the file's rotary factors into the configuration, in the terms of Llama 3.
+
+    There a factor f is 1 for the fast frequencies and ``factor`` for the slow ones; in between,
+    1 / f rises with the turns that a frequency makes in the original context, evenly, from
+    ``low_freq_factor`` turns to ``high_freq_factor``. Only the ratios of those three lengths are
+    in the factors, so the lower one is set to 1, as in all models of that kind.
+
+    Raises:
+        LmsiError: The factors are others.
+    """
+    import numpy as np
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    factors = read_meta(gguf).rope_factors
+    if factors is None:
+        return
+    plain = float(config.rope_parameters["rope_theta"]) ** -np.arange(0, 1, 1 / len(factors))
+    top = float(factors.max())
+    between = (factors > 1 + ROUNDING) & (factors < top * (1 - ROUNDING))
+    if np.count_nonzero(between) > 1:
+        rise = (1 / factors[between].astype(float) - 1 / top) / (1 - 1 / top)
+        turns = plain[between] / (2 * np.pi)  # per token
+        slope, start = map(float, np.polyfit(turns, rise, 1))
+        config.rope_parameters |= {
+            "rope_type": "llama3",
+            "factor": round(top, 4),
+            "low_freq_factor": 1.0,
+            "high_freq_factor": round(1 - 1 / min(start, -1e-9), 4),
+            "original_max_position_embeddings": round(-slope / min(start, -1e-9)),
+        }
+        made, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+        if np.allclose(made.numpy() * factors, plain, rtol=ROUNDING, atol=0):
+            return
+    raise LmsiError(
+        f"{gguf}: its rotary factors have no place in a Hugging Face configuration",
+        hint="export a merged GGUF: --to gguf",
+    )
 
 
 def load_merged(folder: Path) -> nn.Module:

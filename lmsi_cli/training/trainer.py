@@ -42,7 +42,7 @@ from lmsi_cli.training.examples import (
     refuse_empty,
     split,
 )
-from lmsi_cli.training.header import GgufMeta, read_meta
+from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.loop import Outcome, TrainingRun, fit
 from lmsi_cli.training.step import plan, recompute
 
@@ -149,7 +149,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     if witness is not None:
         ours = verify.torch_logits(base, dtype)(witness.prompts, True)
         verify.check_base(ours, witness.logits)
-    model = adapter.add_lora(base, config, gguf.name).to(device)
+    model = adapter.add_lora(base, config, repository(meta.general) or gguf.name).to(device)
     initial_adapter.fill_adapter(model, config)
     if recomputing:
         recompute(model)

@@ -1,7 +1,5 @@
 """The model card: a stranger's text stays text, in the header and in the page."""
 
-import json
-
 import msgspec
 import pytest
 
@@ -9,7 +7,8 @@ from lmsi_cli.config import SamplingConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Exemplar
-from lmsi_cli.reporting.export_texts import Card, markdown, modelfile, plain, quoted, template
+from lmsi_cli.reporting.export_texts import Card, markdown, modelfile, plain, template
+from lmsi_cli.reporting.results import read_evaluation
 
 HOSTILE = (
     'x"\n---\nlicense: mit\n# Owned | <img src=x onerror=alert(1)> '
@@ -46,10 +45,18 @@ def test_hostile_metadata_breaks_neither_header_nor_page(field):
     assert all(x.replace(r"\|", "").count("|") == 3 for x in lines if x.startswith("|"))
 
 
-def test_a_quoted_text_is_one_line_that_json_reads_back():
-    assert json.loads(quoted(HOSTILE)).startswith('x" --- license: mit')
-    assert "\n" not in quoted(HOSTILE)
-    assert json.loads(quoted("Qwen 通义")) == "Qwen 通义"
+def test_the_hub_finds_what_was_measured(run):
+    from huggingface_hub import ModelCard
+
+    [file] = run.eval_dir.glob("*.result.json")
+    measured = read_evaluation(file)
+    told = card(title=HOSTILE, repository="a/b", licence="mit", measured=(measured,))
+    data = ModelCard(markdown(told)).data
+    assert (data.base_model, data.license, data.pipeline_tag) == ("a/b", "mit", "text-generation")
+    after = {f.name: round(f.accuracy.value, 4) for f in measured.mains[-1].figures}
+    assert {r.metric_name: r.metric_value for r in data.eval_results} == after
+    assert {r.metric_type for r in data.eval_results} == {"accuracy"}
+    assert ModelCard(markdown(card())).data.get("model-index") is None
 
 
 def test_plain_figures_stay_readable():
@@ -58,7 +65,7 @@ def test_plain_figures_stay_readable():
     assert len(plain("a" * 999)) < 210
 
 
-@pytest.mark.parametrize(("licence", "shown"), [("apache-2.0", 'license: "apache-2.0"'), ("", "")])
+@pytest.mark.parametrize(("licence", "shown"), [("apache-2.0", "license: apache-2.0"), ("", "")])
 def test_the_licence_is_that_of_the_file_or_said_to_be_missing(licence, shown):
     text = markdown(card(licence=licence))
     assert shown in header(text) and ("license" in header(text)) == bool(licence)

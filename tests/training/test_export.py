@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from broken_models import finish
 from builders import example
+from hf_to_gguf import build, write
 from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
@@ -13,7 +14,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.header import GgufMeta
+from lmsi_cli.training.header import GgufMeta, repository
+from lmsi_cli.training.hf_export import load_merged, save_merged
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import check_base, torch_logits, verify
 
@@ -80,6 +82,26 @@ def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
     assert summary.tokens <= summary.unpacked_tokens and summary.peak_rss_mib > 100
     on, off = (torch_logits(model, summary.dtype)(ids, adapted) for adapted in (True, False))
     assert np.abs(on - off).max() > 0
+
+
+LLAMA = "https://huggingface.co/meta-llama/Llama-3.2-1B-Instruct"
+
+
+@pytest.mark.parametrize(
+    ("general", "told"),
+    [
+        ({"name": "Llama 3.2 1B Instruct GGUF", "base_model.0.repo_url": LLAMA}, LLAMA[23:]),
+        ({"name": "My Tune", "base_model.0.repo_url": LLAMA}, ""),  # a parent has other weights
+        ({"name": "My Tune", "source.repo_url": f"{LLAMA}/"}, LLAMA[23:]),
+        ({"name": "SmolLM2-135M", "organization": "HuggingFaceTB"}, "HuggingFaceTB/SmolLM2-135M"),
+        ({"name": "Smollm2 135M", "organization": "HuggingFaceTB"}, ""),
+        ({"name": "meta-llama/Llama-2-7b"}, "meta-llama/Llama-2-7b"),
+        ({"name": "../x", "source.url": "https://github.com/a/b", "organization": [1]}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_base_is_named_as_the_file_tells(general, told):
+    assert repository(general) == told
 
 
 @pytest.mark.model
@@ -149,6 +171,38 @@ def test_rotary_factors_of_the_file_are_heeded(tmp_path, factors):
         wanted = llama.logits(ids, False)
     model = add_lora(load.load_base(gguf, "fp32"), TrainConfig(), "x")
     assert check_base(torch_logits(model, "fp32")(ids, False), wanted) < 0.002
+
+
+LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(("factor", "original"), [(8.0, 8192), (32.0, 64)])  # 3.1's; short
+def test_llama_3_goes_into_a_hugging_face_folder_as_it_came(tmp_path, factor, original):
+    import torch
+
+    rope = {**LLAMA3, "factor": factor, "original_max_position_embeddings": original}
+    llama = build("llama", head_dim=64, rope_parameters=rope, max_position_embeddings=1 << 17)
+    gguf = write(tmp_path / "base.gguf", "llama", llama)
+    exported(with_random_b(gguf), gguf, tmp_path / "adapter")
+    save_merged(gguf, tmp_path / "adapter", tmp_path, "F32")
+    made = load_merged(tmp_path)
+    assert {k: made.config.rope_parameters[k] for k in rope} == rope
+    merged = adapter.with_adapter(gguf, tmp_path / "adapter", "fp32")
+    ids = torch.arange(200)[None] % 256
+    with torch.no_grad():
+        got, wanted, base = (model(ids).logits.numpy() for model in (made, merged, llama))
+    assert got == pytest.approx(wanted, abs=1e-4) and np.abs(got - base).max() > 1
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("factors", [[1, 1, 2, 3, 2, 3, 4, 8], [1, 1, 2, 8, 8, 8, 8, 8], [0] * 8])
+def test_other_factors_have_no_place_there(tmp_path, factors):
+    gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama(), factors)
+    exported(with_random_b(gguf), gguf, tmp_path / "adapter")
+    with pytest.raises(LmsiError, match="no place in a Hugging Face") as e:
+        save_merged(gguf, tmp_path / "adapter", tmp_path, "F32")
+    assert "--to gguf" in e.value.hint
 
 
 def random_llama():
