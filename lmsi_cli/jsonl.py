@@ -32,6 +32,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 
 R = TypeVar("R", bound=Record)
+S = TypeVar("S", bound=msgspec.Struct)
 
 FSYNC_SECONDS = 1.0
 SHORT_LINE = 2_048  # bytes read for one line; a longer one takes a second call
@@ -134,6 +135,32 @@ def read_placed(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
             yield from ((start, record) for start, _, record in _scan(file, path, kind))
     except OSError as e:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
+
+
+class Tail(Generic[S]):
+    """The records that another process appends to a file, each once; begins near its end."""
+
+    def __init__(self, path: Path, kind: type[S], back: int = 1 << 20) -> None:
+        """Nothing is read yet; of a longer file the last ``back`` bytes will be."""
+        self.path, self._decoder = path, msgspec.json.Decoder(kind)
+        self._at = max(0, path.stat().st_size - back) if path.exists() else 0
+
+    def read(self) -> list[S]:
+        """What has come since; a line that is no record, or not whole yet, is left out."""
+        try:
+            with self.path.open("rb") as file:
+                if file.seek(0, 2) < self._at:  # it was begun anew
+                    self._at = 0
+                file.seek(self._at)
+                *lines, _ = file.read().split(b"\n")
+        except OSError:
+            return []
+        self._at += sum(len(line) + 1 for line in lines)
+        found = []
+        for line in lines:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                found.append(self._decoder.decode(line))
+        return found
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -6,19 +6,21 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsi_cli.answers import TRIGGER
-from lmsi_cli.cli.console import out
+from lmsi_cli.cli.console import full_screen, out
 from lmsi_cli.cli.session import Json, RunFolder
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
-from lmsi_cli.reporting.digest import Chart, Sheet, bars
+from lmsi_cli.reporting.digest import Sheet, bars
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.answers import Step
+    from lmsi_cli.reporting.text import Part
     from lmsi_cli.stages.doctor import Check
     from lmsi_cli.stages.inspect import Shown
 
@@ -26,7 +28,10 @@ tasks_app = typer.Typer(invoke_without_command=True)
 models_app = typer.Typer(invoke_without_command=True)
 
 QuestionId = Annotated[
-    str, typer.Option("--question", help="A question's id; the first one if left out.")
+    str,
+    typer.Option(
+        "--question", help="A question's id; without it, a browser, or the first where none fits."
+    ),
 ]
 TextArgument = Annotated[
     str, typer.Argument(help="What a model wrote; - reads stdin.", show_default=False)
@@ -61,30 +66,43 @@ SEEN = 60  # characters of a place that are shown
 def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
     """Show one question's paths with the answers marked, the ballots and the vote.
 
+    Without a question, a terminal shows all of them, to be searched and filtered.
+
     Example: lmsi show runs/first --question q7
     """
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
-    from lmsi_cli.stages.inspect import show_question
+    from lmsi_cli.stages.inspect import browsed, show_question
 
     folder = RunDir(run)
+    if not question and not json and full_screen():
+        from lmsi_cli.cli.question_browser import QuestionBrowser
+
+        with browsed(folder, task_of(folder)) as all_of_them:
+            QuestionBrowser(all_of_them, partial(shown_parts, vote_first=True)).run()
+        return
     found = show_question(folder, task_of(folder), question)
     print_result(found, json, *shown_parts(found))
 
 
-def shown_parts(s: Shown) -> list[Sheet | Chart | str]:
-    """A question, its paths, its ballots and its vote."""
+def shown_parts(s: Shown, vote_first: bool = False) -> list[Part]:
+    """A question, its paths, its ballots and its vote; on a screen of its own the vote first."""
+    from rich.text import Text
+
+    from lmsi_cli.reporting.formats import printable
     from lmsi_cli.reporting.questions import path_line, vote_line
 
-    parts: list[Sheet | Chart | str] = [f"{s.question.id}  ({s.questions} questions in the run)"]
-    parts.append(f"{s.question.question}\n")
+    asked = [f"{s.question.id}  ({s.questions} questions in the run)", f"{s.question.question}\n"]
+    paths: list[Part] = []
     for p in s.paths:
-        text = marked(p.path.text.rstrip() + "\n", p.start, p.end)
-        parts.append(f"{path_line(p.path, s.vote)}\n{text}")
-    if s.vote is None:
-        return [*parts, "no vote yet: `lmsi vote` counts the ballots"]
-    ballots = bars("", s.vote.ballots, ("ballot", "paths"))
-    return [*parts, *([ballots] if s.vote.ballots else []), vote_line(s.vote)]
+        style = "bold green" if s.vote and p.path.path in s.vote.kept else "bold"
+        paths.append(Text(printable(path_line(p.path, s.vote)), style))
+        paths.append(marked(p.path.text.rstrip() + "\n", p.start, p.end))
+    votes: list[Part] = ["no vote yet: `lmsi vote` counts the ballots"]
+    if s.vote is not None:
+        ballots = bars("", s.vote.ballots, ("ballot", "paths"))
+        votes = [*([ballots] if s.vote.ballots else []), vote_line(s.vote)]
+    return [*asked, *votes, "", *paths] if vote_first else [*asked, *paths, *votes]
 
 
 def explain(

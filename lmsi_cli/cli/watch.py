@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,19 +12,19 @@ from lmsi_cli.reporting.digest import Sheet
 from lmsi_cli.reporting.formats import figures_line
 
 if TYPE_CHECKING:
+    from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.inspect import Scene
 
-Look = Callable[[], "Scene"]
 Once = Annotated[bool, typer.Option("--once", help="Look once; do not wait for the end.")]
-EVERY = 2.0  # seconds, as often as a command reports
 STALE = 30.0  # seconds without a report after which its age is told
-QUIET = 30.0  # seconds between looks where stdout is no terminal: each is printed below the last
+QUIET = 30.0  # seconds between looks outside a terminal: each is printed below the last
 
 
 def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
     """Show a running or finished run; reads only, so it disturbs nothing.
 
-    Ends when the command that works in the folder ends. Ctrl-C ends the watching alone.
+    In a terminal a run at work fills the screen. Ends when the command that works in the folder
+    ends; q ends the watching alone.
 
     Example: lmsi watch runs/first
     """
@@ -36,28 +34,29 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
     folder = RunDir(run)
     seen = scene(folder)
     if seen.working and not once and not json:
-        seen = _follow(seen, lambda: scene(RunDir(run)))
+        seen = _follow(seen, folder)
     show(seen, json, *scene_parts(seen, time.time()))
 
 
-def _follow(seen: Scene, look: Look) -> Scene:
-    """Redraw until the work ends; return what is left to be shown."""
+def _follow(seen: Scene, run: RunDir) -> Scene:
+    """Look until the work ends or the user has seen enough; return what is left to be shown."""
     from rich.console import Group
-    from rich.live import Live
 
-    from lmsi_cli.cli.console import out
+    from lmsi_cli.cli.console import full_screen, out
     from lmsi_cli.reporting.text import rendered
+    from lmsi_cli.stages.inspect import Follower, scene
 
-    fancy = sys.stdout.isatty()
-    with Live(console=out(), auto_refresh=False, transient=True) as live:
-        while seen.working:
-            parts = Group(*rendered(*scene_parts(seen, time.time())))
-            if fancy:
-                live.update(parts, refresh=True)
-            else:
-                out().print(parts)
-            time.sleep(EVERY if fancy else QUIET)
-            seen = look()
+    def parts(seen: Scene) -> list[Sheet | str]:
+        return scene_parts(seen, time.time())
+
+    if full_screen():
+        from lmsi_cli.cli.watch_screen import WatchScreen
+
+        return WatchScreen(seen, lambda: scene(run), parts, Follower(run)).run() or seen
+    while seen.working:
+        out().print(Group(*rendered(*parts(seen))))
+        time.sleep(QUIET)
+        seen = scene(run)
     return seen
 
 

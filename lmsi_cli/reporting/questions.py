@@ -108,25 +108,31 @@ def run_question(
         question=question.question,
         family=question.family,
         line=f"{len(paths)} paths, no vote yet",
-        kinds=("no vote yet",),
+        kinds=kinds_of_vote(vote),
         paths=tuple(shown),
     )
     if vote is None:
         return view
+    return msgspec.structs.replace(
+        view,
+        line=vote_line(vote),
+        winner=vote.predicted_answer,
+        share=vote.share,
+        ballots=tuple(sorted(vote.ballots.items(), key=lambda b: -b[1])),
+    )
+
+
+def kinds_of_vote(vote: Vote | None) -> tuple[str, ...]:
+    """What a question of a run can be found by."""
+    if vote is None:
+        return ("no vote yet",)
     kinds = {
         "kept" if vote.kept else "not kept": True,
         "ties": vote.tie,
         "no ballots": not vote.total_votes,
         "stopped early": vote.stopped,
     }
-    return msgspec.structs.replace(
-        view,
-        line=vote_line(vote),
-        kinds=tuple(kind for kind, holds in kinds.items() if holds),
-        winner=vote.predicted_answer,
-        share=vote.share,
-        ballots=tuple(sorted(vote.ballots.items(), key=lambda b: -b[1])),
-    )
+    return tuple(kind for kind, holds in kinds.items() if holds)
 
 
 def vote_line(vote: Vote) -> str:

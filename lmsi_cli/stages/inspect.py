@@ -13,19 +13,27 @@ comes out:
 from __future__ import annotations
 
 import difflib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path as File
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import msgspec
 
+from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object, read_records
+from lmsi_cli.jsonl import Tail, read_object, read_records
+from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Record, Status, Vote
 from lmsi_cli.reporting.questions import ShownPath, locate
-from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, teacher_of
+from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_question, teacher_of
+from lmsi_cli.voting.ballots import ballot
 
 CHUNK = 1 << 20
+STEPS = 400  # of a training, whose loss is drawn
 
 
 class Shown(Record, frozen=True, kw_only=True):
@@ -37,37 +45,60 @@ class Shown(Record, frozen=True, kw_only=True):
     questions: int
 
 
-def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
-    """Gather what a run knows of one question.
+class Browsed(NamedTuple):
+    """The questions of a run with their votes by id, and their paths, which are read on demand."""
+
+    questions: list[Question]
+    votes: dict[str, Vote]
+    paths: JsonlIndex[Path] | None
+    task: Task
+
+    def show(self, question: Question) -> Shown:
+        """What the run knows of one of them."""
+        own = self.paths.get(question.id) if self.paths else []
+        places = [locate(p.text, p.predicted_answer, question, self.task) for p in own]
+        return Shown(
+            question=question,
+            paths=tuple(
+                ShownPath(path=p, start=start, end=end)
+                for p, (start, end) in zip(own, places, strict=True)
+            ),
+            vote=self.votes.get(question.id),
+            questions=len(self.questions),
+        )
+
+
+@contextmanager
+def browsed(run: RunDir, task: Task) -> Iterator[Browsed]:
+    """Open a run to look at its questions.
 
     Args:
         run: A folder that `lmsi sample` has begun.
         task: The one it was sampled with: it tells how answers are read.
-        question_id: Which question; the first of the run if empty.
+
+    Raises:
+        LmsiError: There are no questions yet, or a file cannot be read.
+    """
+    questions = list(read_records(run.questions, Question)) if run.questions.exists() else []
+    if not questions:
+        raise LmsiError(f"{run.root}: no questions in it yet", hint="run `lmsi sample` first")
+    votes = read_records(run.votes, Vote) if run.votes.exists() else ()
+    by_id = {v.question_id: v for v in votes}
+    with paths_by_question(run) if run.paths.exists() else nullcontext() as paths:
+        yield Browsed(questions, by_id, paths, task)
+
+
+def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
+    """Gather what a run knows of one question; as ``browsed``.
 
     Raises:
         LmsiError: There are no questions yet, or none has this id; suggests one.
     """
-    questions = list(read_records(run.questions, Question)) if run.questions.exists() else []
-    question = _pick(questions, question_id, run)
-    votes = read_records(run.votes, Vote) if run.votes.exists() else ()
-    sampled = read_records(run.paths, Path) if run.paths.exists() else ()
-    own = sorted((p for p in sampled if p.question_id == question.id), key=lambda p: p.path)
-    places = [locate(p.text, p.predicted_answer, question, task) for p in own]
-    return Shown(
-        question=question,
-        paths=tuple(
-            ShownPath(path=p, start=start, end=end)
-            for p, (start, end) in zip(own, places, strict=True)
-        ),
-        vote=next((v for v in votes if v.question_id == question.id), None),
-        questions=len(questions),
-    )
+    with browsed(run, task) as found:
+        return found.show(_pick(found.questions, question_id, run))
 
 
 def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
-    if not questions:
-        raise LmsiError(f"{run.root}: no questions in it yet", hint="run `lmsi sample` first")
     ids = [q.id for q in questions]
     if not question_id:
         return questions[0]
@@ -122,6 +153,46 @@ def scene(run: RunDir) -> Scene:
     except (OSError, msgspec.MsgspecError):
         status = None
     return Scene(folder=str(run.root), working=in_use(run), status=status, stages=tuple(stages))
+
+
+class News(NamedTuple):
+    """What came since the last look, and what it comes to.
+
+    ``agreement`` is the mean share of the first answer, 0 to 1, over ``questions`` with at least
+    two ballots; None without any. ``losses`` are of the last steps of the training.
+    """
+
+    paths: list[Path]
+    agreement: float | None
+    questions: int
+    losses: list[float]
+
+
+class Follower:
+    """Follows a run that another process works on; of a long one it begins near the end."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run, self._ballots = run, dict[str, Counter[str]]()
+        self._paths = Tail(run.paths, Path)
+        self._steps = Tail(run.train_log, _Step)
+        self._losses: list[float] = []
+
+    def look(self) -> News:
+        """Read what is new; ballots are those of the default vote."""
+        paths = self._paths.read()
+        for path in paths:
+            counts = self._ballots.setdefault(path.question_id, Counter())
+            if (cast := ballot(path, VoteConfig().check_equations)) is not None:
+                counts[cast] += 1
+        shares = [max(c.values()) / c.total() for c in self._ballots.values() if c.total() > 1]
+        self._losses = [*self._losses, *(step.loss for step in self._steps.read())][-STEPS:]
+        return News(paths, fmean(shares) if shares else None, len(shares), self._losses)
+
+
+class _Step(msgspec.Struct, frozen=True):
+    """Of a line of the training's log, what is drawn."""
+
+    loss: float
 
 
 def _sampled(run: RunDir) -> str | None:

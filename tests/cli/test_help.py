@@ -17,7 +17,7 @@ COMMANDS = [
     ["questions"], ["exemplars"], ["export"], ["report"], ["show"], ["explain"],
     ["tasks"], ["tasks", "show"], ["models"], ["models", "show"],
 ]  # fmt: skip
-HEAVY = {"torch", "transformers", "peft", "llama_cpp", "numpy", "scipy", "gguf"}
+HEAVY = {"torch", "transformers", "peft", "llama_cpp", "numpy", "scipy", "gguf", "textual"}
 
 
 def help_of(*command):

@@ -136,7 +136,7 @@ def test_all_rounds_are_measured(kept):
 def test_report_and_eval_take_the_round_that_is_kept(call, lmsi, place, kept):
     done = lmsi("report", "two", "--markdown")
     number = kept["told"]["rounds"]["best"]["number"]
-    assert f"Round {number} of 2 is kept, chosen by the probe" in done.stdout
+    assert f"Round {number} is kept, chosen by the probe" in done.stdout
     assert "## Rounds" in done.stdout and "| round-2 |" in done.stdout
     (evaluation,) = call("eval", "two", "--data", "exam.jsonl")
     names = [v["name"] for v in evaluation["variants"]]
