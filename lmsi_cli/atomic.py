@@ -114,12 +114,15 @@ def check_place(place: Path, own: str, overwrite: bool) -> None:
     raise LmsiError(f"{place}: is there already{'' if ours else ', and no export'}", hint=hint)
 
 
-def check_room(place: Path, need: int) -> None:
+def check_room(
+    place: Path, need: int, hint: str = "free some space, or choose another --out"
+) -> None:
     """Check before the work that the disk has room.
 
     Args:
         place: An existing folder.
         need: Bytes.
+        hint: What to do where there is less.
 
     Raises:
         LmsiError: There is less.
@@ -128,5 +131,11 @@ def check_room(place: Path, need: int) -> None:
     if free < need:
         raise LmsiError(
             f"{place.parent}: {free >> 20:,} MiB free, {need >> 20:,} MiB needed",
-            hint="free some space, or choose another --out",
+            hint=hint,
         )
+
+
+def cache_folder() -> Path:
+    """Where lmsi keeps what it can make again; ``LMSI_CACHE`` moves it."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("LMSI_CACHE") or Path(home) / "lmsi")

@@ -21,26 +21,30 @@ LONG = 1024  # entries of an array that is passed over; one for every layer is s
 JOIN = "join them with `llama-gguf-split --merge`"
 
 
+def names_of_parts(name: str) -> tuple[str, ...]:
+    """The names of a model's parts in their order, by that of any one; its own, if it is whole."""
+    found = NAME.fullmatch(name)
+    if not found or not 1 <= int(found[2]) <= int(found[3]):
+        return (name,)
+    return tuple(f"{found[1]}-{n:05}-of-{found[3]}.gguf" for n in range(1, int(found[3]) + 1))
+
+
 def parts_of(model: Path) -> tuple[Path, ...]:
     """The files of a model in their order: the one that is given, or those that it is the first of.
 
     Raises:
         LmsiError: It is another part than the first, or a part is missing.
     """
-    found = NAME.fullmatch(model.name)
-    stem, number, count = (found[1], int(found[2]), int(found[3])) if found else ("", 1, 1)
-    if not 1 <= number <= count or count == 1:
-        return (model,)
-    names = (f"{stem}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1))
-    parts = tuple(map(model.with_name, names))
-    if number > 1:
+    parts = tuple(map(model.with_name, names_of_parts(model.name)))
+    if (number := parts.index(model) + 1) > 1:
         raise LmsiError(
-            f"{model}: part {number} of {count} of a model",
+            f"{model}: part {number} of {len(parts)} of a model",
             hint=f"give the first part, {parts[0]}; the others are found beside it",
         )
     if missing := [part for part in parts[1:] if not part.is_file()]:
         raise LmsiError(
-            f"{missing[0]}: no such file; {model.name} is the first of {count} parts of a model",
+            f"{missing[0]}: no such file; {model.name} is the first of {len(parts)} parts of a "
+            "model",
             hint="put all parts into one folder",
         )
     return parts

@@ -61,7 +61,8 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
     _check_file(out, overwrite)
     source, _ = files_of(seeds, settings.model, "lmsi exemplars SEEDS -m MODEL -o FILE.toml")
     asked = _seeds(source, settings, exclude or [])
-    job = job_of(settings.sampling(), asked, source)
+    with watched(quiet, None) as progress:
+        job = job_of(settings.sampling(), asked, source, progress)
     run = RunDir(out.with_suffix(".run"))
     with locked(run), watched(quiet, run) as progress:
         made, drawn = make_exemplars(job, settings, out, run, progress, overwrite)

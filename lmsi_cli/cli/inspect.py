@@ -13,7 +13,7 @@ import typer
 
 from lmsi_cli.answers import TRIGGER
 from lmsi_cli.cli.console import full_screen, out
-from lmsi_cli.cli.session import Json, RunFolder
+from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
 from lmsi_cli.reporting.digest import Sheet, bars
@@ -207,20 +207,23 @@ def show_task(name: TaskName, json: Json = False) -> None:
 
 @models_app.callback()
 def models(context: typer.Context, json: Json = False) -> None:
-    """Show the models that come with lmsi, or what a file says of itself.
+    """Show the models that come with lmsi and those of other programs, or what a file says.
 
     Example: lmsi models
     """
     if context.invoked_subcommand is None:
         from lmsi_cli.catalog import cards, find_model
+        from lmsi_cli.model_files import at_hand
 
-        found = [card for name in cards() if (card := find_model(name).card)]
-        rows = tuple((card.name, card.summary) for card in found)
-        print_result(found, json, Sheet(title="models", rows=rows))
+        own = [card for name in cards() if (card := find_model(name).card)]
+        found = [model._asdict() | {"file": str(model.file)} for model in at_hand()]
+        rows = [(card.name, card.summary) for card in own]
+        rows += [(model["name"], model["place"]) for model in found]
+        print_result([*own, *found], json, Sheet(title="models", rows=tuple(rows)))
 
 
 @models_app.command("show")
-def show_model(name: ModelName, json: Json = False) -> None:
+def show_model(context: typer.Context, name: ModelName, json: Json = False) -> None:
     """Print a model's card and its file's metadata.
 
     Example: lmsi models show tinymath
@@ -228,7 +231,8 @@ def show_model(name: ModelName, json: Json = False) -> None:
     from lmsi_cli.catalog import card_text, find_model
     from lmsi_cli.engine.metadata import read_metadata
 
-    model = find_model(name)
+    with watched(context.find_root().obj.quiet, None) as progress:
+        model = find_model(name, progress)
     meta = read_metadata(model.path)
     rows = tuple(
         (k.replace("_", " "), f"{v:,}" if isinstance(v, int) else str(v)) for k, v in meta.items()

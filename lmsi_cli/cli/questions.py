@@ -61,8 +61,10 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     whole = {"stop": NO_STOP, "limit": 0}  # a share counts only if all paths are drawn
     paths = here(resolve(SampleConfig, tables.get("sample", {}), shared, whole), "questions")
     source, tests = files_of(seeds_file, paths.model, "lmsi questions SEEDS_FILE -m MODEL -o RUN")
-    job = job_of(paths, pick_seeds(questions_in(source), settings, source), source)
+    asked = pick_seeds(questions_in(source), settings, source)
     exams = {file: read_questions(file) for file in [*tests, *(exclude or [])]}
+    with watched(quiet, None) as progress:
+        job = job_of(paths, asked, source, progress)
     run = RunDir(out)
     with locked(run), watched(quiet, run) as progress:
         made = make_questions(job, settings, exams, source, run, progress, overwrite)

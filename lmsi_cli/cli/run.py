@@ -30,7 +30,7 @@ from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import Settings, resolve
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.records import Question
+    from lmsi_cli.records import Progress, Question
     from lmsi_cli.stages.rounds import Outcome, Plan
 
 Questions = Annotated[
@@ -72,7 +72,8 @@ def run(  # noqa: PLR0913 - one parameter per flag
     """
     from lmsi_cli.stages.rounds import run_rounds
 
-    plan = _plan(settings, tables, questions, data, probe, force)
+    with watched(quiet, None) as progress:
+        plan = _plan(settings, tables, questions, data, probe, progress)._replace(force=force)
     _check(plan)
     model = plan.model
     root = RunDir(out or Path("runs") / (model.card.name if model.card else model.path.stem))
@@ -112,7 +113,7 @@ def _plan(
     questions: str | None,
     data: list[str] | None,
     probe: str | None,
-    force: bool,
+    progress: Progress,
 ) -> Plan:
     """Read all files and settle all settings before a model is loaded."""
     from lmsi_cli.stages.measure import labelled_sets
@@ -131,7 +132,8 @@ def _plan(
     sample = here(resolve(SampleConfig, tables.get("sample", {}), speed, asked), "run")
     here(resolve(SampleConfig, {"engine": tables.get("eval", {}).get("engine")}), "run")
     source, tests = files_of(questions, sample.model, "lmsi run QUESTIONS -m MODEL")
-    job = job_of(sample, questions_in(source), questions or "")
+    exams, known = labelled_sets(data or tests), read_labelled(probe) if probe else ()
+    job = job_of(sample, questions_in(source), questions or "", progress)
     assert job.model is not None  # ``here`` refuses servers
     return Plan(
         model=job.model,
@@ -144,9 +146,8 @@ def _plan(
         ),
         eval=resolve(EvalConfig, tables.get("eval", {}), speed),
         questions=job.questions,
-        exams=labelled_sets(data or tests),
-        probe=read_labelled(probe) if probe else (),
-        force=force,
+        exams=exams,
+        probe=known,
     )
 
 

@@ -56,7 +56,9 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import draw_paths, job_of
 
-    job = job_of(settings, questions_in(questions), questions)
+    asked = questions_in(questions)
+    with watched(quiet, None) as progress:
+        job = job_of(settings, asked, questions, progress)
     if dry_run:
         with watched(quiet, None) as progress:
             _preview(job, progress, json)

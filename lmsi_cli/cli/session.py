@@ -20,6 +20,7 @@ import typer
 from lmsi_cli.catalog import find_model
 from lmsi_cli.cli.console import Beacon, err, out, watcher
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.hub import PREFIX
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.readers import read_questions
@@ -77,8 +78,7 @@ def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]
     """
     if given is not None:
         return given, []
-    found = find_model(model)
-    if found.card is None:
+    if model.startswith(PREFIX) or (found := find_model(model)).card is None:
         raise LmsiError("no questions given", hint=usage)
     folder = found.path.parent
     return str(folder / found.card.questions), [str(folder / test) for test in found.card.tests]

@@ -66,7 +66,8 @@ def train(  # noqa: PLR0913 - one parameter per flag
     if not force:
         who = f" --student {student}" if student else ""
         permit(folder, f"lmsi train {run}{who} --force")
-    taught = enrolled(folder, student, out, settings)
+    with watched(quiet, None) as progress:
+        taught = enrolled(folder, student, out, settings, progress)
     if taught:
         teacher, (folder, model, task, _) = folder, taught
     else:

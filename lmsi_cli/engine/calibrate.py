@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+from lmsi_cli.atomic import cache_folder
 from lmsi_cli.config import EngineConfig
 from lmsi_cli.engine.cache_layout import (
     MOST_SEQUENCES,
@@ -36,7 +37,7 @@ from lmsi_cli.engine.cache_layout import (
     written,
 )
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.cpu_check import build_id, cache_folder, recall, remember
+from lmsi_cli.engine.cpu_check import build_id, recall, remember
 from lmsi_cli.engine.llama import LlamaModel, default_threads
 from lmsi_cli.engine.output_checks import NoMemoryError
 

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from lmsi_cli.atomic import cache_folder
 from lmsi_cli.config import Layers
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
@@ -179,12 +180,6 @@ class CpuCheck(Record, frozen=True, kw_only=True):
     extra_buffers: bool
     usable: bool
     note: str = ""
-
-
-def cache_folder() -> Path:
-    """Where lmsi remembers facts about this machine; ``LMSI_CACHE`` moves it."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("LMSI_CACHE") or Path(home) / "lmsi")
 
 
 def remember(file: Path, record: object) -> None:

@@ -24,11 +24,12 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from lmsi_cli.atomic import cache_folder
 from lmsi_cli.config import FastCopy
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, lay_out
 from lmsi_cli.engine.calibrate import measure
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.cpu_check import build_id, cache_folder, recall, remember
+from lmsi_cli.engine.cpu_check import build_id, recall, remember
 from lmsi_cli.engine.llama import LlamaModel, library
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.errors import LmsiError

@@ -65,7 +65,11 @@ class Student(NamedTuple):
 
 
 def enrolled(
-    teacher: RunDir, model: str, out: File | None, settings: TrainConfig
+    teacher: RunDir,
+    model: str,
+    out: File | None,
+    settings: TrainConfig,
+    progress: Progress | None = None,
 ) -> Student | None:
     """Look at a student and at its place, before an hour is spent on it.
 
@@ -74,6 +78,7 @@ def enrolled(
         model: Its file, or a name; empty: there is no student.
         out: Its run folder; None: in the teacher's, by its name.
         settings: Of the training to come.
+        progress: Is told of a download.
 
     Raises:
         LmsiError: -o without a student, a run that cannot teach, a place that is taken, or a file
@@ -83,7 +88,7 @@ def enrolled(
         if out:
             raise LmsiError("-o is a student's", hint="give --student MODEL with it")
         return None
-    student = _student(teacher, find_model(model), out)
+    student = _student(teacher, find_model(model, progress), out)
     check_teacher(teacher, student.model, student.identity["model_sha256"])
     check_place(teacher, student.run)
     try:

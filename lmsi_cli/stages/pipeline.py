@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from lmsi_cli import cluster
-from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.catalog import Model, find_again, find_model
 from lmsi_cli.config import LLAMA, OPENVINO, SERVER, EngineConfig, EngineName, SampleConfig
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
@@ -63,20 +63,26 @@ class Drawing(NamedTuple):
     identity: dict[str, Any]
 
 
-def job_of(settings: SampleConfig, questions: Sequence[Question], source: str = "") -> Job:
+def job_of(
+    settings: SampleConfig,
+    questions: Sequence[Question],
+    source: str = "",
+    progress: Progress | None = None,
+) -> Job:
     """Find the model and the task of a run; loads nothing.
 
     Args:
         settings: How paths are drawn.
         questions: What is asked.
         source: The file that they come from, whose layout may name a task.
+        progress: Is told of a model's download.
 
     Raises:
         LmsiError: There is no such model or task, a question does not fit the task, or a setting
             does not go with what draws the paths.
     """
     _check_engine(settings)
-    model = None if settings.engine == SERVER else find_model(settings.model)
+    model = None if settings.engine == SERVER else find_model(settings.model, progress)
     job = Job(model, pick_task(settings.task, model, source), settings, questions)
     check_options(job.asked, job.task)
     return job
@@ -229,6 +235,7 @@ def identity(model: Model, asking: Asking) -> dict[str, Any]:
     """
     return {
         "model": str(model.path.absolute()),
+        "model_name": model.name or None,
         "model_sha256": sha256_file(model.path),
         **asking.named,
         "llama_cpp_python": version("llama-cpp-python"),
@@ -304,11 +311,13 @@ def model_of(run: RunDir) -> Model:
             hint=f"`lmsi eval {run.root} --engine openai` measures it; "
             f"`lmsi train {run.root} --student FILE` lets a model file learn from its votes",
         )
-    model = Path(saved["model"])
+    name, model = saved.get("model_name", "MODEL"), Path(saved["model"])
     if not model.is_file():
-        again = f"lmsi sample {run.questions} -m MODEL -o {run.root}"
+        model = find_again(name) or model
+    if not model.is_file():
+        again = f"lmsi sample {run.questions} -m {name} -o {run.root}"
         if teacher := teacher_of(run):
-            again = f"lmsi train {teacher['run']} --student MODEL -o {run.root}"
+            again = f"lmsi train {teacher['run']} --student {name} -o {run.root}"
         raise LmsiError(
             f"{model}: the model of {run.root} is no longer there",
             hint=f"tell where it is now: `{again}`",

@@ -70,7 +70,7 @@ class Plan(NamedTuple):
     questions: Sequence[Question]
     exams: dict[str, Sequence[Question]]
     probe: Sequence[Question]
-    force: bool
+    force: bool = False
 
     @property
     def excluded(self) -> dict[str, Sequence[Question]]:

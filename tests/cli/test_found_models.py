@@ -1,0 +1,124 @@
+"""Models that Ollama, LM Studio and the hub's cache have on this machine, by the names there."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+from commands import SAMPLE, refused, settings
+
+from lmsi_cli.model_files import ADAPTER, MODEL
+
+
+@pytest.fixture
+def home(folder, monkeypatch):
+    """A home of its own, with an empty cache of the hub."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("LMSI_CACHE", str(folder / "cache"))
+    monkeypatch.delenv("OLLAMA_MODELS", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
+    return folder
+
+
+def layer(kind, digest):
+    return {"mediaType": kind, "digest": digest, "size": 1}
+
+
+def ollama(root, place, content, *more, digest=None):
+    """Put a model into a store as ``ollama create`` does: a manifest, and blobs by their hashes."""
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    digest = digest or f"sha256:{hashlib.sha256(data).hexdigest()}"
+    blob, manifest = root / "blobs" / digest.replace(":", "-"), root / "manifests" / place
+    for file in (blob, manifest):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    blob.write_bytes(data)
+    layers = [layer(MODEL, digest), *more]
+    config = layer("application/vnd.docker.container.image.v1+json", "sha256:" + "0" * 64)
+    manifest.write_text(json.dumps({"schemaVersion": 2, "config": config, "layers": layers}))
+    return digest.removeprefix("sha256:")
+
+
+NAMES = {
+    "latest": ("ollama:small", "registry.ollama.ai/library/small/latest", "small-latest"),
+    "a tag": ("ollama:small:1b", "registry.ollama.ai/library/small/1b", "small-1b"),
+    "an owner": ("ollama:me/Small", "registry.ollama.ai/me/small/latest", "me-small-latest"),
+    "of the hub": ("ollama:hf.co/me/m-GGUF:Q8_0", "hf.co/me/m-GGUF/Q8_0", "hf.co-me-m-GGUF-Q8_0"),
+    "in full": ("ollama:registry.ollama.ai/me/x:2b", "registry.ollama.ai/me/x/2b", "me-x-2b"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "place", "called"), NAMES.values(), ids=NAMES.keys())
+def test_a_model_of_ollama_is_read_where_it_lies(lmsi, home, one_block, name, place, called):
+    sha256 = ollama(home / ".ollama/models", place, one_block)
+    shown = json.loads(lmsi("models", "show", name, "--json").stdout)
+    file = home / "cache" / "ollama" / f"sha256-{sha256}" / f"{called}.gguf"
+    assert shown["file"] == str(file)
+    assert file.resolve() == home / ".ollama/models/blobs" / f"sha256-{sha256}"
+
+
+def test_a_run_keeps_the_name_and_finds_the_model_again(lmsi, home, one_block, monkeypatch):
+    store, evaluated = home / "elsewhere", "eval r --data test.jsonl --modes cot --max-tokens 4 -q"
+    sha256 = ollama(store, "registry.ollama.ai/library/small/latest", one_block)
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+    assert lmsi(*SAMPLE.replace("m.gguf", "ollama:small").split(), "-q").exit_code == 0
+    assert settings()["model_name"] == "ollama:small:latest"
+    assert settings()["model_sha256"] == sha256
+    shutil.rmtree(home / "cache")
+    assert lmsi(*evaluated.split()).exit_code == 0
+    shutil.rmtree(home / "cache")
+    shutil.rmtree(store)
+    refused(lmsi(*evaluated.split()), "no longer there", hint="-m ollama:small:latest -o r")
+
+
+STRANGE = {
+    "not there": ("ollama:none:1b", "not in Ollama's store", "`ollama pull none:1b`"),
+    "a path out of the store": ("ollama:../../blobs", "not in Ollama's store", "small:latest"),
+    "no JSON": ("ollama:broken", "not a manifest", ""),
+    "of the cloud": ("ollama:cloud", "no GGUF file", "lmsi models"),
+    "an odd digest": ("ollama:odd", "no GGUF file", "lmsi models"),
+    "with an adapter": ("ollama:tuned", "adapter", "base"),
+    "its blob is gone": ("ollama:gone", "cannot be read", "ollama pull gone"),
+}
+
+
+@pytest.mark.parametrize(("name", "told", "hint"), STRANGE.values(), ids=STRANGE.keys())
+def test_what_ollama_has_not_is_one_line(lmsi, home, one_block, name, told, hint):
+    store, library = home / ".ollama/models", "registry.ollama.ai/library"
+    ollama(store, f"{library}/small/latest", one_block)
+    ollama(store, f"{library}/tuned/latest", one_block, layer(ADAPTER, "sha256:" + "1" * 64))
+    ollama(store, f"{library}/odd/latest", b"x", digest="sha256:../../x")
+    gone = ollama(store, f"{library}/gone/latest", b"gone")
+    (store / f"blobs/sha256-{gone}").unlink()
+    for bad, text in (("broken", "{"), ("cloud", '{"layers": []}')):
+        (store / f"manifests/{library}/{bad}").mkdir()
+        (store / f"manifests/{library}/{bad}/latest").write_text(text)
+    refused(lmsi("models", "show", name), told, hint=hint)
+    assert "ollama:small:latest" in lmsi("models").stdout
+
+
+PLACES = {
+    "LM Studio": ".lmstudio/models/me/m-GGUF",
+    "LM Studio, formerly": ".cache/lm-studio/models/me/m-GGUF",
+    "hub cache": f"hub/models--me--m/snapshots/{'a' * 40}",
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
+def test_a_bare_file_name_is_looked_for_where_others_keep_models(lmsi, home, one_block, place):
+    file = home / place / "x-Q4_0.gguf"
+    file.parent.mkdir(parents=True)
+    file.symlink_to(one_block)
+    assert json.loads(lmsi("models", "show", file.name, "--json").stdout)["file"] == str(file)
+    refused(lmsi("models", "show", "x-Q8_0.gguf"), "no such model file", hint="x-Q4_0.gguf")
+    listed = json.loads(lmsi("models", "--json").stdout)
+    assert [m["file"] for m in listed if m["name"] == file.name] == [str(file)]
+
+
+def test_different_files_of_one_name_are_refused_with_their_paths(lmsi, home, one_block):
+    files = [home / place / "x.gguf" for place in PLACES.values()]
+    for file, size in zip(files, (9, 9, 8), strict=True):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(bytes(size))
+    refused(lmsi("models", "show", "x.gguf"), "different files", hint=str(files[2]))
