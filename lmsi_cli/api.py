@@ -133,8 +133,9 @@ def sample(
         LmsiError: As `lmsi sample`; questions that do not fit are in the result's ``skipped``.
     """
     config = resolve(SampleConfig, settings, where="sample()")
-    job = job_of(config, questions_in(str(questions)), str(questions))
-    run = RunDir(Path(out))
+    asked, run = questions_in(str(questions)), RunDir(Path(out))
+    with watched(quiet, None) as progress:
+        job = job_of(config, asked, str(questions), progress)
     with _at_work(run, quiet, f"sample {questions} -o") as progress:
         return Sampled(**_fields(draw_paths(job, run, progress, overwrite)))
 
