@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lmsi_cli.training.devices import PACKAGES
+
 ROOT = Path(__file__).parent.parent
 
 pytestmark = pytest.mark.slow
@@ -26,7 +28,10 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def elsewhere(wheel, tmp_path_factory):
-    """A fresh environment with the wheel alone; its dependencies are lent by this one."""
+    """A fresh environment with the wheel alone; its dependencies are lent by this one.
+
+    Those of training are not: `pip install lmsi` does without.
+    """
     home = tmp_path_factory.mktemp("elsewhere")
     venv.create(home / "env", with_pip=False)
     site = next((home / "env").glob("lib*/python*/site-packages"))
@@ -34,19 +39,23 @@ def elsewhere(wheel, tmp_path_factory):
     subprocess.run(command, check=True, capture_output=True)
     # a .pth line adds a folder behind our own and does not run the .pth files that lie in it, so
     # the checkout that this environment knows of stays unknown there
-    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (home / "lent").mkdir()
+    for part in Path(sysconfig.get_path("purelib")).iterdir():
+        if part.name.partition("-")[0] not in PACKAGES:
+            (home / "lent" / part.name).symlink_to(part)
+    (site / "lent.pth").write_text(f"{home / 'lent'}\n")
     return home
 
 
-def lmsi(home, *arguments):
-    code = "from lmsi_cli.cli.main import main; main()"
+def lmsi(home, *arguments, code=0):
+    script = "from lmsi_cli.cli.main import main; main()"
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(
-        [home / "env" / "bin" / "python", "-c", code, *arguments],
+        [home / "env" / "bin" / "python", "-c", script, *arguments],
         cwd=home, env=clean, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 def test_the_model_is_found_inside_the_environment(elsewhere):
@@ -64,6 +73,12 @@ def test_it_samples_there(elsewhere):
     (elsewhere / "q.txt").write_text("Tom has 3 apples and gets 4 more. How many has Tom now?\n")
     lmsi(elsewhere, "sample", "q.txt", "-o", "run", "-n", "1", "--max-tokens", "64")
     assert len((elsewhere / "run" / "paths.jsonl").read_text().splitlines()) == 1
+    lmsi(elsewhere, "vote", "run", "--preset", "paper")
+    assert lmsi(elsewhere, "doctor").splitlines()[-1].endswith("pip install 'lmsi[train]'")
+    for command in ("train run --force", "run q.txt"):
+        told = lmsi(elsewhere, *command.split(), code=1).splitlines()
+        assert told == [f"error: training needs {', '.join(PACKAGES)}: not installed",
+                        "hint: type: pip install 'lmsi[train]'"]  # fmt: skip
 
 
 def test_what_is_packed(wheel):

@@ -243,17 +243,16 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
 
 
 def doctor(json: Json = False) -> None:
-    """Check this machine: versions, memory, llama.cpp, torch, GPU.
+    """Check this machine: versions, memory, llama.cpp, torch, GPU; the last line says what to do.
 
     Example: lmsi doctor
     """
-    from lmsi_cli.stages.doctor import examine
+    from lmsi_cli.stages.doctor import conclusion, examine
 
     checks = examine()
     print_result(checks, json, doctor_sheet(checks))
-    for check in checks:
-        if check.command and not json:  # not in the table, which would break it to pieces
-            out().print(f"\n{check.command}", markup=False, emoji=False, soft_wrap=True)
+    if not json:  # a line to type is whole only where nothing wraps it
+        out().print(f"\n{conclusion(checks)}", markup=False, emoji=False, soft_wrap=True)
     if any(c.fatal for c in checks):
         raise typer.Exit(1)
 

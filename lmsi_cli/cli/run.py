@@ -71,7 +71,9 @@ def run(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
     from lmsi_cli.stages.rounds import run_rounds
+    from lmsi_cli.training.devices import check_packages
 
+    check_packages()
     with watched(quiet, None) as progress:
         plan = _plan(settings, tables, questions, data, probe, progress)._replace(force=force)
     _check(plan)

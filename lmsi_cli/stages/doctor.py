@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
@@ -17,17 +18,19 @@ from lmsi_cli.catalog import cards
 from lmsi_cli.engine.cpu_check import amx, backends, cpu_check, gpu, repair_line
 from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
+from lmsi_cli.training.devices import INSTALL, PACKAGES
 
 LITTLE_MEMORY = 4.0  # GiB free; less than this stops even a half-billion-parameter model
 REBUILD = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
 SLOWER = "lmsi avoids the crash and is slower for it; the line below builds a llama.cpp without it"
-PACKAGES = ("lmsi", "llama-cpp-python", "torch", "transformers", "peft", "gguf", "numpy")
+UNTRAINED = "no training without it"
+OURS = ("lmsi", "llama-cpp-python", "gguf", "numpy")
 
 
 class Check(Record, frozen=True, kw_only=True):
     """One fact; ``problem`` is empty if all is well, ``fatal`` means nothing works before.
 
-    ``command`` is one line to type, shown whole below all checks.
+    ``command`` is one line to type, which makes it better.
     """
 
     name: str
@@ -45,7 +48,7 @@ def examine() -> list[Check]:
     cores = f"{psutil.cpu_count(logical=False)} physical, {os.cpu_count()} logical"
     return [
         Check(name="python", value=platform.python_version()),
-        *map(_version, PACKAGES),
+        *map(_version, (*OURS, *PACKAGES)),
         Check(name="cores", value=f"{cores}, lmsi uses {default_threads()} threads"),
         _memory(),
         Check(name="llama.cpp features", value=features),
@@ -56,10 +59,25 @@ def examine() -> list[Check]:
     ]
 
 
+def conclusion(checks: Sequence[Check]) -> str:
+    """One line below the checks: this machine is fit, or what to type."""
+    if bad := next((c for c in checks if c.fatal), None):
+        return f"not fit: {bad.name}: {bad.problem}; type: {bad.advice}"
+    if slow := next((c for c in checks if c.command), None):
+        return f"fit; faster after: {slow.command}"
+    if any(c.problem == UNTRAINED for c in checks):
+        return f"fit to sample, vote and measure; to train as well, type: {INSTALL}"
+    if doubt := next((c for c in checks if c.problem), None):
+        return f"fit, but: {doubt.problem}; {doubt.advice}"
+    return "fit; type: lmsi run"
+
+
 def _version(package: str) -> Check:
     try:
         return Check(name=package, value=version(package))
     except PackageNotFoundError:
+        if package in PACKAGES:  # of training, which not everybody wants
+            return Check(name=package, value="missing", problem=UNTRAINED, advice=INSTALL)
         return _missing(package, "missing", "not installed", f"pip install {package}")
 
 
@@ -110,8 +128,10 @@ def _quantised(features: str) -> Check:
 def _torch() -> Check:
     try:
         import torch
+    except ModuleNotFoundError:
+        return Check(name="torch features", value="none")
     except ImportError as e:
-        return _missing("torch", "does not import", str(e), "pip install torch")
+        return _missing("torch", "does not import", str(e), "pip install --force-reinstall torch")
     from lmsi_cli.training.devices import pick_dtype
 
     device = "cuda" if torch.cuda.is_available() else "cpu only"

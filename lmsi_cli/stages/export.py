@@ -36,6 +36,7 @@ from lmsi_cli.splits import size_of, stem_of
 from lmsi_cli.stages.asking import sample_config
 from lmsi_cli.training import hf_export as hf
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base, with_adapter
+from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.merge import merge, read_lora, tensor_types
 from lmsi_cli.training.verify import agree, distances, gap, torch_logits
@@ -111,6 +112,8 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
             hint=f"lmsi export {run.root} --to hub --base-name OWNER/NAME",
         )
     config = msgspec.structs.replace(config, base_name=named)
+    if config.to not in ("gguf", "ollama"):  # llama.cpp alone checks those
+        check_packages(f"export --to {config.to}")
     base_sha256 = sha256_file(model)
     check_base(run.adapter_gguf, base_sha256)
     place = out or run.root / "export" / "-".join(x for x in (config.to, kind) if x)

@@ -36,6 +36,7 @@ from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
 from lmsi_cli.training import checkpoint, examples, initial_adapter, processes
 from lmsi_cli.training.adapter import to_gguf
 from lmsi_cli.training.data import Codec, Example
+from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.trainer import Trained, TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, verify
@@ -120,7 +121,11 @@ def train_apart(
 
     Where several train together PyTorch is here already: then llama.cpp does without what it
     cannot share, and only the choice of a scale is slower for it.
+
+    Raises:
+        LmsiError: As ``train_run``, or packages are missing.
     """
+    check_packages()
     if torch_is_here():
         return train_run(run, model, task, config, progress, overwrite)
     work, given = partial(train_run, overwrite=overwrite), (run, model, task, config)

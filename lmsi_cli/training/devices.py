@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from lmsi_cli.config import TrainConfig
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+PACKAGES = ("torch", "transformers", "peft", "accelerate")
+INSTALL = "pip install 'lmsi[train]'"
 # One pass over all parameters instead of hundreds of small kernels.
 FUSED = ("cpu", "cuda")
 # NVIDIA's first generation that multiplies bf16 natively (Ampere); torch emulates it below.
@@ -30,6 +33,16 @@ TURNS = 5
 # By this much bf16 must win on a CPU. Where it is native it wins two to eight times, where not it
 # loses, so a noisy machine changes no answer, and a run that goes on gets the same one.
 MARGIN = 1.3
+
+
+def check_packages(what: str = "training") -> None:
+    """Refuse what cannot be done with the packages that are here, before an hour is spent on it.
+
+    Raises:
+        LmsiError: One that training needs is missing.
+    """
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise LmsiError(f"{what} needs {', '.join(missing)}: not installed", f"type: {INSTALL}")
 
 
 def pick(wanted: str, number: int = 0) -> str:

@@ -102,10 +102,20 @@ def test_doctor_tells_the_states_apart(monkeypatch, tmp_path, state):
     assert works[1] is False or check.command == command
 
 
-def test_the_line_is_shown_whole(monkeypatch):
-    check = doctor.Check(name="quantised models", value="", command="x " * 200 + "end")
-    monkeypatch.setattr(doctor, "examine", lambda: [check])
-    assert "x " * 200 + "end" in CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
+@pytest.mark.parametrize(
+    ("check", "told", "code"),
+    [
+        ({}, "fit; type: lmsi run", 0),
+        ({"problem": "little", "advice": "close"}, "fit, but: little; close", 0),
+        ({"problem": doctor.UNTRAINED, "advice": "this"}, "type: pip install 'lmsi[train]'", 0),
+        ({"problem": "it died", "advice": "pip this", "fatal": True}, "type: pip this", 1),
+        ({"command": "x " * 200 + "end"}, "fit; faster after: " + "x " * 200 + "end", 0),
+    ],
+)
+def test_doctor_ends_in_one_line(monkeypatch, check, told, code):
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Check(name="one", value="", **check)])
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.stdout.splitlines()[-1].endswith(told) and done.exit_code == code
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs GCC")
