@@ -51,7 +51,7 @@ TaskName = Annotated[
 ]
 ModelName = Annotated[
     str,
-    typer.Argument(help="A name from the list, or the path of a GGUF file.", show_default=False),
+    typer.Argument(help="A GGUF file, or a name as `lmsi sample -m` takes it.", show_default=False),
 ]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
 NO_VALUE = {  # what it means that a rule fired

@@ -173,7 +173,7 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
     temperature: Annotated[float, rare("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
         TEMPERATURE
     )
-    model: Annotated[str, opt("A GGUF file, or a name from `lmsi models`.", "-m/--model")] = (
+    model: Annotated[str, opt("A GGUF file or a name, as of `lmsi sample`.", "-m/--model")] = (
         DEFAULT_MODEL
     )
     task: Annotated[str, opt("Answer kind and words; auto: by the set or the model.")] = (

@@ -142,7 +142,11 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     """Settings of ``lmsi sample``."""
 
     model: Annotated[
-        str, opt("A GGUF file, a name from `lmsi models`, or the server's.", "-m/--model")
+        str,
+        opt(
+            "A GGUF file, or a name: hf:OWNER/REPO:QUANT, ollama:NAME, of `lmsi models`, a server's.",
+            "-m/--model",
+        ),
     ] = DEFAULT_MODEL
     task: Annotated[str, opt("Answer kind and exemplars; auto: by the set or the model.")] = (
         DEFAULT_TASK
