@@ -144,7 +144,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     model: Annotated[
         str,
         opt(
-            "A GGUF file, or a name: hf:OWNER/REPO:QUANT, ollama:NAME, of `lmsi models`, a server's.",
+            "A GGUF file, or a name: hf:OWNER/REPO:QUANT, ollama:NAME, `lmsi models`; a server's.",
             "-m/--model",
         ),
     ] = DEFAULT_MODEL
