@@ -44,6 +44,7 @@ class QuestionBrowser(App[None]):
 
     CSS = """
     #search { border: none; height: 1; padding: 0 1; background: $surface; }
+    #search > .input--placeholder { color: $text-muted; }
     #count { padding: 0 1; color: $text-muted; }
     QuestionList { width: 1fr; height: 1fr; overflow-x: hidden; }
     #one { padding: 0 1; }

@@ -44,8 +44,8 @@ class WatchScreen(App[Scene]):
     Static { height: auto; padding: 0 1; }
     ProgressBar { padding: 0 1; width: 100%; }
     #bar { width: 1fr; }
-    Sparkline { height: 2; margin: 0 1; }
-    RichLog { border-top: solid $primary; padding: 0 1; scrollbar-size-vertical: 1; }
+    Sparkline { margin: 0 1; max-width: 100%; }
+    RichLog { width: 100%; height: 1fr; border-top: solid $primary; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit; the run goes on"),
@@ -108,6 +108,7 @@ class WatchScreen(App[Scene]):
         told.display, line.display = bool(words), bool(news.losses)
         told.update("   ".join(words))
         line.data = news.losses
+        line.styles.width = len(news.losses)  # a step is a column, until there are too many
         for path in news.paths[-KEPT:]:
             self.query_one(RichLog).write(path_text(path), expand=True)
 

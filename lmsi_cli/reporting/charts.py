@@ -83,7 +83,7 @@ def svg(chart: Chart, key: str) -> Markup:
     parts += [
         *_apart([(x(v), name) for v, name in zip(x_values, names, strict=True)]),
         _line("axis", LEFT, BOTTOM, RIGHT, BOTTOM),
-        _text("label", (LEFT + RIGHT) / 2, 288, "middle", chart.x_label),
+        _text("label", (LEFT + RIGHT) / 2, 290, "middle", chart.x_label),
         UPRIGHT.format(_text("label", 0, 0, "middle", chart.y_label)),
     ]
     if chart.diagonal:
@@ -124,12 +124,12 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
 
 def _apart(names: Iterable[tuple[float, str]]) -> Iterator[Markup]:
     """The names below an axis, cut short; one that would touch its neighbour is left out."""
-    end = LEFT - 6.0
+    end = 0.0
     for x, whole in names:
         name = whole if len(whole) <= NAMED else f"{whole[: NAMED - 1]}\u2026"
         half = CHARACTER * len(name) / 2
         if x - half > end:
-            yield _text("tick", x, 266, "middle", name)
+            yield _text("tick", x, 270, "middle", name)
             end = x + half + CHARACTER
 
 

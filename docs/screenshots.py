@@ -1,0 +1,132 @@
+"""Makes the pictures of docs/images from runs of the embedded model.
+
+    M=models/tinymath
+    lmsi run $M/questions.jsonl -m tinymath --data $M/test.jsonl -o runs/first --limit 100 \
+        --paths 8 --set train.max_steps=16 --set eval.limit=60
+    (the same with max_steps=4 into runs/second)
+    python docs/screenshots.py runs/first runs/second
+
+The page is pictured by Chromium, the views of the terminal by Textual; for `lmsi watch` a small run
+is begun, pictured while it trains, and ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any
+
+from lmsi_cli.cli.inspect import shown_parts
+from lmsi_cli.cli.question_browser import QuestionBrowser
+from lmsi_cli.cli.watch import scene_parts
+from lmsi_cli.cli.watch_screen import WatchScreen
+from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.asking import task_of
+from lmsi_cli.stages.inspect import Follower, browsed, scene
+
+HERE = Path(__file__).resolve().parent
+IMAGES, MODEL = HERE / "images", HERE.parent / "models" / "tinymath"
+NARROW, WIDE = (80, 24), (130, 32)  # columns and rows
+FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # addresses that nothing should be asked of
+
+
+def pictured_page(run: Path, other: Path) -> None:
+    """The first screen in light and dark, and the part that compares two runs."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as p:
+        page = Path(folder) / "report.html"
+        command = [sys.executable, "-m", "lmsi_cli", "report", str(run), "--against", str(other)]
+        subprocess.run([*command, "-o", str(page)], check=True)
+        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        size: Any = {"width": 1000, "height": 640}
+        for scheme in ("light", "dark"):
+            tab = browser.new_page(viewport=size, color_scheme=scheme)
+            tab.goto(page.as_uri())
+            tab.screenshot(path=IMAGES / f"report-{scheme}.png")
+        tab = browser.new_page(viewport=size, color_scheme="light")
+        tab.goto(f"{page.as_uri()}#against-1")
+        tab.screenshot(path=IMAGES / "report-against.png")
+
+
+def pictured(app: Any, size: tuple[int, int], name: str, *keys: str) -> None:  # noqa: ANN401
+    """A view of the terminal, after some keys."""
+
+    async def play() -> str:
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause(1)
+            await pilot.press(*keys)
+            await pilot.pause(1)
+            return str(app.export_screenshot(title=app.title))
+
+    (IMAGES / f"{name}.svg").write_text(FONTS.sub("", asyncio.run(play())), encoding="utf-8")
+
+
+def pictured_questions(run: RunDir) -> None:
+    """The questions of a run, on a narrow and on a wide terminal."""
+
+    def shown(one: Any) -> Any:  # noqa: ANN401
+        return shown_parts(one, vote_first=True)
+
+    with browsed(run, task_of(run)) as found:
+        pictured(QuestionBrowser(found, shown), NARROW, "show-80", *"jj")
+        pictured(QuestionBrowser(found, shown), WIDE, "show", *"ssj")
+
+
+@contextmanager
+def training_run() -> Iterator[RunDir]:
+    """A small run that trains now, in a folder of its own; it is ended afterwards."""
+    words = [str(MODEL / "questions.jsonl"), "-m", "tinymath", "--limit", "24", "--paths", "4"]
+    command = [
+        sys.executable,
+        "-m",
+        "lmsi_cli",
+        "run",
+        *words,
+        "-o",
+        "runs/third",
+        "--threads",
+        "1",
+        "--force",
+    ]
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        child, run = subprocess.Popen(command), RunDir("runs/third")
+        try:
+            _until(lambda: run.train_log.exists() and run.train_log.read_bytes().count(b"\n") > 4)
+            yield run
+        finally:
+            child.terminate()
+            child.wait()
+
+
+def _until(holds: Callable[[], bool], limit: float = 600.0) -> None:
+    end = time.monotonic() + limit
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(1)
+
+
+def pictured_watch() -> None:
+    """A run at work, at 80 columns."""
+    with training_run() as run:
+        app = WatchScreen(
+            scene(run), lambda: scene(run), lambda s: scene_parts(s, time.time()), Follower(run)
+        )
+        pictured(app, NARROW, "watch")
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    first, second = map(Path, sys.argv[1:])
+    pictured_page(first, second)
+    pictured_questions(RunDir(first))
+    pictured_watch()
