@@ -30,7 +30,7 @@ models_app = typer.Typer(invoke_without_command=True)
 QuestionId = Annotated[
     str,
     typer.Option(
-        "--question", help="A question's id; without it, a browser, or the first where none fits."
+        "--question", help="A question's id; left out: all of them in a terminal, else the first."
     ),
 ]
 TextArgument = Annotated[
