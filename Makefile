@@ -17,7 +17,7 @@ AMX = $(shell grep -qw amx_int8 $(CPUINFO) 2>/dev/null && $${CXX:-c++} --version
 MENDED = CMAKE_ARGS="$$CMAKE_ARGS -DCMAKE_PROJECT_INCLUDE='$(CURDIR)/lmsi_cli/engine/amx.cmake'"
 FROM_SOURCE := --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 
-.PHONY: demo test check install clean
+.PHONY: demo test check docs install clean
 
 demo: install
 	$(BIN)/lmsi run
@@ -31,6 +31,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 install: $(INSTALLED)
 

@@ -81,7 +81,7 @@ LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(l
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
 # that was cut short may go on with others.
-SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "gradient_checkpointing")
+SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "gradient_checkpointing", "track")
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -134,6 +134,10 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     alarms: Annotated[
         bool, rare("Stop where training destroys the model, and keep the last good adapter.")
     ] = True
+    track: Annotated[
+        Literal["none", "tensorboard", "trackio", "wandb"],
+        opt("Show the figures of each step in tensorboard, trackio or wandb (offline)."),
+    ] = "none"
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"],
         rare("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),

@@ -33,7 +33,7 @@ from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, examples, initial_adapter, processes
+from lmsi_cli.training import checkpoint, examples, initial_adapter, processes, tracking
 from lmsi_cli.training.adapter import to_gguf
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages
@@ -75,11 +75,12 @@ def train_run(
         overwrite: Discard an adapter that is there, finished or not.
 
     Raises:
-        LmsiError: There are no examples, an adapter of other settings is there, transformers
-            cannot load the model, it is not the one that was sampled or changed meanwhile, the
-            training diverged, or a proof failed; says which.
+        LmsiError: There are no examples, an adapter of other settings is there, the tracker is not
+            installed, transformers cannot load the model, it is not the one that was sampled or
+            changed meanwhile, the training diverged, or a proof failed; says which.
     """
     examples.check(run, config)
+    tracking.check(config)
     mark = Mark.of(model)
     _check_start(run, config, sha256_file(model))
     origin = _origin(run, model, config)

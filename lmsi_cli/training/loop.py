@@ -29,6 +29,7 @@ from lmsi_cli.training import (
     data,
     devices,
     processes,
+    tracking,
     validation,
 )
 from lmsi_cli.training.load import Dtype
@@ -167,6 +168,7 @@ class _Run:
             appender(training.out / validation.LOG, Reading)
             if training.watched
             else nullcontext() as readings,
+            tracking.tracked(training.config, training.out.parent, training.name[:8]) as self.tell,
         ):
             self._validate(readings)
             while not self.stopped and self.done < total:
@@ -174,6 +176,7 @@ class _Run:
                 if line is None:
                     break
                 log.write(line)
+                self.tell("train", line)
                 self.log.append(line)
                 self.done, self.whole = self.done + 1, True
                 self.heap.after_step()
@@ -252,6 +255,7 @@ class _Run:
                 best = training.out / checkpoint.BEST
                 checkpoint.save(best, self._header(self.done), self.parameters)
             log.write(reading)
+            self.tell("eval", reading)
         self.stopped = validation.judge(self.readings, training.config, training.unseen)
 
     def save(self) -> None:

@@ -1,0 +1,116 @@
+"""The files of a run go into `datasets` and TRL as they are, in processes without network."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path as File
+
+import builders
+import msgspec
+import pytest
+from commands import give_answers
+
+from lmsi_cli.engine.base import path_seed
+from lmsi_cli.jsonl import read_records, write_records
+from lmsi_cli.records import Message, Path
+from lmsi_cli.run_folder import RunDir
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("datasets", "trl")),
+        reason="needs datasets and trl: pip install datasets trl",
+    ),
+]
+
+TINYMATH = File(__file__).parents[2] / "models" / "tinymath"
+LOADED = """
+import json
+from datasets import load_dataset
+names = ("paths", "votes", "train", "pairs")
+data = {n: load_dataset("json", data_files=f"r/{n}.jsonl", split="train") for n in names}
+print(json.dumps({n: list(d) for n, d in data.items()}))
+"""
+TRAINED = f"""
+from datasets import load_dataset
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+words = PreTrainedTokenizerFast(
+    tokenizer_file={str(TINYMATH / "tokenizer.json")!r},
+    eos_token="<|endoftext|>", pad_token="<|endoftext|>",
+)
+words.chat_template = (
+    "{{% for m in messages %}}{{{{ m.role }}}}: {{{{ m.content }}}}<|endoftext|>{{% endfor %}}"
+    "{{% if add_generation_prompt %}}assistant: {{% endif %}}{{{{ mood.upper() if mood else '' }}}}"
+)
+shape = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **shape)).save_pretrained("tiny")
+small = dict(output_dir="out", max_steps=1, per_device_train_batch_size=2, report_to="none",
+             use_cpu=True, save_strategy="no", disable_tqdm=True)
+for folder in ("r", "talk"):
+    for Config, Trainer, file in (
+        (SFTConfig, SFTTrainer, "train"), (DPOConfig, DPOTrainer, "pairs")
+    ):
+        data = load_dataset("json", data_files=f"{{folder}}/{{file}}.jsonl", split="train")
+        trainer = Trainer(
+            "tiny", args=Config(**small), train_dataset=data, processing_class=words
+        )
+        assert trainer.train().training_loss > 0
+        ids = trainer.train_dataset[0]
+        print(folder, file, words.decode(ids.get("input_ids") or ids["chosen_ids"]))
+"""
+
+
+@pytest.fixture
+def run(sampled, lmsi):
+    """A run folder as `lmsi vote` leaves it, with a path that lost."""
+    run = RunDir("r")
+    give_answers(run)
+    worse = " 3 + 5 = 8. The answer is 8."
+    lost = [builders.path(2, "8", worse, question_id=q, seed=path_seed(0, q, 2)) for q in "ab"]
+    write_records(run.paths, [*read_records(run.paths, Path), *lost])
+    done = lmsi("vote", "r")
+    assert done.exit_code == 0, done.stderr
+    return run
+
+
+def alone(code):
+    """What a program prints that asks nobody."""
+    env = {**os.environ, "HF_HOME": "hf", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_datasets_reads_what_the_files_hold(run):
+    read = partial(json.loads, parse_float=lambda x: round(float(x), 9))  # it keeps ten places
+    found = read(alone(LOADED).splitlines()[-1])
+    for file in (run.paths, run.votes, run.train, run.pairs):
+        written = [read(line) for line in file.read_text().splitlines()]
+        assert written and found[file.stem] == written
+
+
+def test_trl_trains_on_examples_and_pairs(run):
+    """Plain text, and conversations with a variable of their template."""
+    asked, said, worse = (
+        (Message(role=role, content=text),)
+        for role, text in (("user", "1 + 1?"), ("assistant", "2."), ("assistant", "3."))
+    )
+    more = {"chat_template_kwargs": {"mood": "calm"}}
+    talk = RunDir("talk")
+    talk.create()
+    write_records(talk.train, [builders.example("a", asked, said, **more)] * 2)
+    pair = msgspec.structs.replace(
+        builders.preference(), prompt=asked, chosen=said, rejected=worse, **more
+    )
+    write_records(talk.pairs, [pair] * 2)
+    lines = [x.split(maxsplit=2) for x in alone(TRAINED).splitlines()]
+    texts = {(folder, file): text for folder, file, text in lines if folder in ("r", "talk")}
+    assert texts.keys() == {
+        (folder, file) for folder in ("r", "talk") for file in ("train", "pairs")
+    }
+    assert texts["r", "train"].startswith("Q: ")
+    assert "CALM" in texts["talk", "train"]
