@@ -12,6 +12,7 @@ from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
 from lmsi_cli.cli.main import app
+from lmsi_cli.cli.options import Command
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,4 +37,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:  # noqa: ANN401 - MkDocs' 
 def commands() -> str:
     """The reference of all commands, as Markdown."""
     command = typer.main.get_command(app)
+    for one in command.commands.values():
+        if isinstance(one, Command):
+            one.open()
     return get_docs_for_click(obj=command, ctx=typer.Context(command), name="lmsi")

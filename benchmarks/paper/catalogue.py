@@ -88,7 +88,7 @@ def _filters(seeds: Seeds) -> list[Run]:
 
 def _ranks(seeds: Seeds) -> list[Run]:
     return [
-        _variant(f"rank {r}", s, train=("--rank", str(r), "--alpha", str(2 * r)))
+        _variant(f"rank {r}", s, train=("--rank", str(r), "--set", f"alpha={2 * r}"))
         for s in seeds
         for r in (2, 4, 8, 16, 64)
     ]

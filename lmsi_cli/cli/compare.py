@@ -24,7 +24,9 @@ LineName = Annotated[
 ]
 Shown = Annotated[
     Literal["flips"] | None,
-    typer.Option("--show", help="Show the texts of the questions that flipped."),
+    typer.Option(
+        "--show", help="Show the texts of the questions that flipped.", envvar="LMSI_COMPARE_SHOW"
+    ),
 ]
 Intersect = Annotated[
     bool, typer.Option("--intersect", help="Compare the questions that both have.")

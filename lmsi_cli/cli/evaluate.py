@@ -49,6 +49,7 @@ Import = Annotated[
     str | None,
     typer.Option(
         "--import",
+        envvar="LMSI_EVAL_IMPORT",
         help="Read a samples_*.jsonl of lm-evaluation-harness instead; SET:FILE as for --data.",
         show_default=False,
     ),

@@ -32,6 +32,7 @@ Number = Annotated[
     int | None,
     typer.Option(
         "--round",
+        envvar="LMSI_EXPORT_ROUND",
         min=1,
         help="Of several rounds, which one.",
         show_default="the one that is kept",

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmsi_cli.answers import TRIGGER
+from lmsi_cli.cli import completion
 from lmsi_cli.cli.console import full_screen, out
+from lmsi_cli.cli.options import Command, Group
 from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
@@ -24,8 +26,8 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.doctor import Check
     from lmsi_cli.stages.inspect import Shown
 
-tasks_app = typer.Typer(invoke_without_command=True)
-models_app = typer.Typer(invoke_without_command=True)
+tasks_app = typer.Typer(cls=Group, invoke_without_command=True)
+models_app = typer.Typer(cls=Group, invoke_without_command=True)
 
 QuestionId = Annotated[
     str,
@@ -47,11 +49,19 @@ Asking = Annotated[
 ]
 TaskName = Annotated[
     str,
-    typer.Argument(help="A name from the list, or the path of a .toml file.", show_default=False),
+    typer.Argument(
+        help="A name from the list, or the path of a .toml file.",
+        show_default=False,
+        autocompletion=completion.tasks,
+    ),
 ]
 ModelName = Annotated[
     str,
-    typer.Argument(help="A GGUF file, or a name as `lmsi sample -m` takes it.", show_default=False),
+    typer.Argument(
+        help="A GGUF file, or a name as `lmsi sample -m` takes it.",
+        show_default=False,
+        autocompletion=completion.models,
+    ),
 ]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
 NO_VALUE = {  # what it means that a rule fired
@@ -193,7 +203,7 @@ def tasks(context: typer.Context, json: Json = False) -> None:
         print_result(list(found), json, Sheet(title="", columns=columns, rows=tuple(rows)))
 
 
-@tasks_app.command("show")
+@tasks_app.command("show", cls=Command)
 def show_task(name: TaskName, json: Json = False) -> None:
     """Check a task and print its file: a pattern for one of your own.
 
@@ -222,7 +232,7 @@ def models(context: typer.Context, json: Json = False) -> None:
         print_result([*own, *found], json, Sheet(title="models", rows=tuple(rows)))
 
 
-@models_app.command("show")
+@models_app.command("show", cls=Command)
 def show_model(context: typer.Context, name: ModelName, json: Json = False) -> None:
     """Print a model's card and its file's metadata.
 

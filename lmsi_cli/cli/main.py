@@ -10,20 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from lmsi_cli.cli import (
     compare,
     evaluate,
     exemplars,
     export,
+    init,
     inspect,
     questions,
     report,
@@ -35,8 +35,8 @@ from lmsi_cli.cli import (
     watch,
 )
 from lmsi_cli.cli.console import err
-from lmsi_cli.cli.options import Common
-from lmsi_cli.config import RARE
+from lmsi_cli.cli.options import HELP_ALL, Command, Common, Group
+from lmsi_cli.config import PREFIX, RARE
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import processes
 
@@ -45,10 +45,11 @@ SWITCHES, VALUED = {"-q", "--quiet", "-v", "--verbose"}, {"--config", RARE}  # c
 OVERWRITE = "--overwrite"
 
 
-class _Group(TyperGroup):
+class _Group(Group):
     """Takes common options from wherever they stand; turns what the user can fix into a message."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's own signature
+        ctx.meta[HELP_ALL] = HELP_ALL in args
         return super().parse_args(ctx, _common_first(args))
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own signature
@@ -73,7 +74,7 @@ def _common_first(args: Sequence[str]) -> list[str]:
         if name in VALUED:
             common += [arg] if "=" in arg else [arg, *islice(rest, 1)]
         else:
-            (common if arg in SWITCHES else other).append(arg)
+            (common if arg in SWITCHES else other).append("--help" if arg == HELP_ALL else arg)
     return [*common, *other]
 
 
@@ -98,10 +99,10 @@ def _tell(e: LmsiError) -> None:
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": PREFIX},
+    epilog=f"`lmsi COMMAND {HELP_ALL}` shows all options and settings of a command.",
 )
 
 
@@ -117,7 +118,14 @@ def _version(wanted: bool) -> None:
 def lmsi(
     ctx: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            allow_from_autoenv=False,
+            help="Print the version.",
+        ),
     ] = False,
     config: Annotated[
         Path | None, typer.Option("--config", help="A TOML file of defaults; flags win.")
@@ -127,6 +135,7 @@ def lmsi(
         typer.Option(
             RARE,
             metavar="NAME=VALUE",
+            envvar=f"{PREFIX}_SET",
             help="A setting of the command, or of another one: sample.top_k=20. May be repeated.",
             show_default=False,
         ),
@@ -150,21 +159,26 @@ def lmsi(
         logging.getLogger("lmsi_cli").setLevel(logging.INFO)  # not what libraries say
 
 
-app.command("run")(run.run)
-app.command("sample")(sample.sample)
-app.command("vote")(vote.vote)
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("questions")(questions.questions)
-app.command("watch")(watch.watch)
-app.command("exemplars")(exemplars.exemplars)
-app.command("export")(export.export)
-app.command("report")(report.report)
-app.command("compare")(compare.compare)
-app.command("show")(inspect.show)
-app.command("explain")(inspect.explain)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init.init,
+    "run": run.run,
+    "sample": sample.sample,
+    "vote": vote.vote,
+    "train": train.train,
+    "eval": evaluate.evaluate,
+    "questions": questions.questions,
+    "watch": watch.watch,
+    "exemplars": exemplars.exemplars,
+    "export": export.export,
+    "report": report.report,
+    "compare": compare.compare,
+    "show": inspect.show,
+    "explain": inspect.explain,
+    "doctor": inspect.doctor,
+}
+for name, command in COMMANDS.items():
+    app.command(name, cls=Command)(command)
 app.add_typer(inspect.tasks_app, name="tasks")
-app.command("doctor")(inspect.doctor)
 app.add_typer(inspect.models_app, name="models")
 
 

@@ -10,6 +10,7 @@ help text exist once, in ``config/``, and a command's function stays short:
 from __future__ import annotations
 
 import inspect
+import os
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,15 +18,19 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from lmsi_cli.config import PANELS, RARE, TABLES, Config
+from lmsi_cli.cli.completion import models, tasks
+from lmsi_cli.config import EVERYDAY, PANELS, PREFIX, RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import flags, resolve
 
-Command = Callable[..., None]
+Function = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
 EMPTY = "none"  # an empty list, as it is typed and shown
 ELSE = "Options"  # the panel of flags that no other one has
+HELP_ALL = "--help-all"
+COMPLETED = {"model": models, "task": tasks}  # by the shell
 
 
 class Common(NamedTuple):
@@ -39,7 +44,7 @@ class Common(NamedTuple):
     quiet: bool = False
 
 
-def configured(kind: type[Config]) -> Callable[[Command], Command]:
+def configured(kind: type[Config]) -> Callable[[Function], Function]:
     """Give a command one option per field of ``kind`` and pass it the resolved struct.
 
     The command's parameter ``settings`` receives the struct; ``quiet`` and ``tables``, if there are
@@ -48,14 +53,14 @@ def configured(kind: type[Config]) -> Callable[[Command], Command]:
     names = kind.__struct_fields__
     table = next(name for name, its in TABLES.items() if its is kind)
 
-    def wrap(command: Command) -> Command:
+    def wrap(command: Function) -> Function:
         def run(ctx: typer.Context, **given: Any) -> None:  # noqa: ANN401 - any option
             common: Common = ctx.find_root().obj
             typed = _lists(kind, {name: given.pop(name) for name in names if name in given})
             tables = read_tables(common.config)
-            for name, values in _set(common.settings, table).items():
-                tables[name] = {**tables.get(name, {}), **values}
-                resolve(TABLES[name], values, where=RARE)
+            for layer in (environment(), _set(common.settings, table)):
+                for name, values in layer.items():
+                    tables[name] = {**tables.get(name, {}), **values}
             arguments: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
             arguments |= {"tables": tables, "quiet": common.quiet}
             command(**given, **{name: arguments[name] for name in arguments if name in own})
@@ -69,7 +74,7 @@ def configured(kind: type[Config]) -> Callable[[Command], Command]:
         parameters += _options(kind)
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        run.__name__, run.__doc__ = command.__name__, f"{inspect.getdoc(command)}{_further(kind)}"
+        run.__name__, run.__doc__ = command.__name__, inspect.getdoc(command)
         return run
 
     return wrap
@@ -89,13 +94,80 @@ def _set(given: Sequence[str], table: str) -> Tables:
         there = place or table
         inner = inner.replace("-", "_")
         found.setdefault(there, {}).update(_lists(TABLES[there], {inner: value}))
+    for there, values in found.items():
+        resolve(TABLES[there], values, where=RARE)
     return found
 
 
-def _further(kind: type[Config]) -> str:
-    """Name the settings without a flag, below a command's help."""
-    rare = [name for name, (_, meta) in kind.described().items() if meta.extra["flag"] == RARE]
-    return f"\n\nFurther settings, for {RARE} NAME=VALUE: {', '.join(rare)}.\n" if rare else ""
+def environment() -> Tables:
+    """Settings by table from variables such as ``LMSI_SAMPLE_PATHS``; an empty one is none.
+
+    Raises:
+        LmsiError: A value is not allowed.
+    """
+    found: Tables = {}
+    for table, kind in TABLES.items():
+        for name in kind.__struct_fields__:
+            variable = _variable(table, name)
+            if value := os.environ.get(variable):
+                given = _lists(kind, {name: value})
+                resolve(kind, given, where=f"{variable}:")
+                found.setdefault(table, {}).update(given)
+    return found
+
+
+class Group(TyperGroup):
+    """A group of commands whose help page does not name the variable of each option."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, D102 - Typer's own
+        show(self.params, hidden=False)
+        super().format_help(ctx, formatter)
+
+
+class Command(TyperCommand):
+    """A command whose --help shows everyday options; --help-all shows all, and all settings."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, D102 - Typer's own
+        if ctx.meta.get(HELP_ALL):
+            self.open()
+        elif self.name in TABLES:
+            self.epilog = f"All options and settings: {ctx.command_path} {HELP_ALL}"
+        show(self.params, hidden=True)
+        super().format_help(ctx, formatter)
+
+    def open(self) -> None:
+        """Show everything on the help page."""
+        show(self.params, hidden=False)
+        if self.name in TABLES:
+            self.epilog = _further(self.name)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401, D102 - Typer's own
+        show(self.params, hidden=False)
+        return super().shell_complete(ctx, incomplete)
+
+
+def show(options: Sequence[Any], hidden: bool) -> None:
+    """Set what a help page shows of each option: those that may be hidden, and no variables."""
+    for option in options:
+        option.hidden, option.show_envvar = hidden and option.hidden, False
+
+
+def _further(table: str) -> str:
+    """What stands below all options, as Markdown: settings without a flag, and variables."""
+    kind = TABLES[table]
+    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    rare = [
+        f"- {RARE} {name}: {_help(meta, defaults[name])}"
+        for name, (_, meta) in kind.described().items()
+        if meta.extra["flag"] == RARE
+    ]
+    first = next(iter(defaults))
+    variables = f"Each has a variable, too, which flags and {RARE} beat: {_variable(table, first)}."
+    return "\n".join([f"Settings without a flag, {RARE} NAME=VALUE:\n", *rare, "\n\n" + variables])
+
+
+def _variable(table: str, name: str) -> str:
+    return f"{PREFIX}_{table}_{name}".upper()
 
 
 def read_tables(file: Path | None) -> Tables:
@@ -153,17 +225,26 @@ def _options(kind: type[Config]) -> list[inspect.Parameter]:
 def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter:  # noqa: ANN401
     dashed = name.replace("_", "-")
     spelt = [f"--{dashed}/--no-{dashed}"] if type_ is bool else flags(name, meta)
-    # Typer would put parentheses around a default that only the config knows
     zero = meta.extra["zero"]
-    description = (
-        f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
+    option = typer.Option(
+        *spelt,
+        help=_help(meta, default),
+        show_default=False,
+        rich_help_panel=next((p for p, names in PANELS.items() if name in names), ELSE),
+        hidden=name not in EVERYDAY,
+        allow_from_autoenv=False,  # ``environment`` reads it, so that --set can win
+        autocompletion=COMPLETED.get(name),
     )
-    panel = next((p for p, names in PANELS.items() if name in names), ELSE)
-    option = typer.Option(*spelt, help=description, show_default=False, rich_help_panel=panel)
     found = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
     scalar = str if zero else next(found, str)
     kind = list[str] if meta.extra["repeated"] else scalar
     return _keyword(name, Annotated[kind | None, option])
+
+
+def _help(meta: Any, default: Any) -> str:  # noqa: ANN401 - any default
+    """A setting's words; Typer would put a default that only the config knows in parentheses."""
+    zero = meta.extra["zero"]
+    return f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
 
 
 def _shown(default: Any) -> str:  # noqa: ANN401 - any default

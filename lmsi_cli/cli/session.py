@@ -18,6 +18,7 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import find_model
+from lmsi_cli.cli.completion import run_folders
 from lmsi_cli.cli.console import Beacon, err, out, watcher
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.hub import PREFIX
@@ -28,7 +29,10 @@ from lmsi_cli.tasks.readers import read_questions
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.reporting.text import Part
 
-RunFolder = Annotated[Path, typer.Argument(help="The run folder.", show_default=False)]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(help="The run folder.", show_default=False, autocompletion=run_folders),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
 Exclude = Annotated[
     list[str] | None,

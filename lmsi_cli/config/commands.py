@@ -87,7 +87,7 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     )
     scale: Annotated[
         tuple[Scale, ...],
-        opt("Adapter scales, comma-separated; none: 1.", "--adapter-scale"),
+        rare("Adapter scales, comma-separated; none: 1."),
     ] = ()
     limit: Annotated[int, opt("Only the first questions of each set; 0 takes all.", ge=0)] = 0
     engine: EngineChoice = LLAMA

@@ -27,14 +27,19 @@ DEFAULT_TASK = "auto"
 RARE = "--set"  # in place of a setting's own flag
 PANELS = {  # of a help page, with the settings that each shows; the others stand above them
     "Model and questions": ("model", "task", "prompt", "chat", "system", "template_var", "limit",
-                            "scale", "seeds"),
-    "Sampling": ("paths", "stop", "temperature", "top_p", "max_tokens", "seed"),
+                            "seeds"),
+    "Sampling": ("paths", "stop", "temperature", "max_tokens", "seed"),
     "What is kept": ("weight", "min_share", "min_votes", "max_paths_per_question",
                      "check_equations", "preset", "formats", "number", "shots", "templates"),
-    "Training": ("rank", "alpha", "lr", "epochs", "max_steps", "batch_size", "max_length", "layers",
+    "Training": ("rank", "lr", "epochs", "max_steps", "batch_size", "max_length", "layers",
                  "val_share", "loss", "track"),
     "Machine": ("engine", "base_url", "cluster", "threads", "gpu_layers", "device"),
 }  # fmt: skip
+# of a short help page (--help); --help-all shows the others as well
+EVERYDAY = {"model", "paths", "limit", "prompt", "temperature", "stop", "engine", "modes",
+            "min_share", "check_equations", "preset", "rank", "lr", "epochs", "device", "rounds",
+            "number", "seeds", "shots", "templates", "to"}  # fmt: skip
+PREFIX = "LMSI"  # of variables: LMSI_SAMPLE_PATHS=8 is --paths 8 of every `lmsi sample`
 DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 
 

@@ -152,7 +152,6 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
         DEFAULT_TASK
     )
     prompt: Annotated[str, PROMPT] = ""
-    top_p: Annotated[float, opt("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, BUDGET] = 0
     chat: Annotated[ChatChoice, opt(CHAT_HELP)] = "auto"
     few_shot: Annotated[FewShotChoice, FEW_SHOT] = "auto"

@@ -88,7 +88,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi train``."""
 
     rank: Annotated[int, opt("LoRA rank.", ge=1, le=4096)] = 16
-    alpha: Annotated[float, opt("LoRA alpha; the scale is alpha / rank.", gt=0, le=65536)] = 32.0
+    alpha: Annotated[float, rare("LoRA alpha; the scale is alpha / rank.", gt=0, le=65536)] = 32.0
     dropout: Annotated[float, rare("LoRA dropout.", ge=0, lt=1)] = 0.0
     target: Annotated[str, rare("Matrices to adapt: all, attn, mlp, or names.")] = "all"
     lr: Annotated[float, opt("Peak learning rate.", gt=0, le=1)] = 1e-3

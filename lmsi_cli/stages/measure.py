@@ -74,7 +74,7 @@ def prepare(
     if settings.engine == SERVER:
         if settings.scale:
             raise LmsiError(
-                "--adapter-scale: a server's adapters act as it was told", hint="leave it out"
+                "--set scale: a server's adapters act as it was told", hint="leave it out"
             )
         settings = servers.as_sampled(run, settings)
         return Measurement(run, settings, _exams(run, data, settings), None, adapters=adapters)

@@ -15,13 +15,13 @@ from lmsi_cli.config import TABLES
 COMMANDS = [
     ["run"], ["sample"], ["vote"], ["train"], ["eval"], ["compare"], ["watch"], ["doctor"],
     ["questions"], ["exemplars"], ["export"], ["report"], ["show"], ["explain"],
-    ["tasks"], ["tasks", "show"], ["models"], ["models", "show"],
+    ["init"], ["tasks"], ["tasks", "show"], ["models"], ["models", "show"],
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "peft", "llama_cpp", "numpy", "scipy", "gguf", "textual"}
 
 
-def help_of(*command):
-    done = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "250"})
+def help_of(*command, which="--help"):
+    done = CliRunner().invoke(app, [*command, which], env={"COLUMNS": "250"})
     assert done.exit_code == 0
     assert done.stderr == ""
     return done.stdout
@@ -45,6 +45,18 @@ def test_the_help_stays_readable():
     assert sum(counts.values()) <= 150 and max(counts.values()) <= 25, counts
 
 
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
+def test_an_option_s_variable_has_its_flag_s_name(command):
+    found = typer.main.get_command(app)
+    for name in command:
+        found = found.commands[name]
+    auto = [p for p in found.params if p.param_type_name == "option" and p.allow_from_autoenv]
+    for option in auto:
+        own = option.envvar or "_".join(["lmsi", *command, option.name]).upper()
+        flag = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
+        assert own.endswith(f"_{flag}")
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_has_an_example_that_parses(command):
     example = re.search(r"Example: (lmsi .*)", help_of(*command))
@@ -60,13 +72,15 @@ def test_help_has_an_example_that_parses(command):
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] in TABLES], ids=" ".join)
 def test_help_shows_every_setting_and_its_default(command):
-    text = help_of(*command)
+    text, short = help_of(*command, which="--help-all"), help_of(*command)
     missing = [
         name
         for name in TABLES[command[0]].__struct_fields__
-        if not re.search(rf"--(adapter-)?{name.replace('_', '-')}\b|[:,]\s+{name}[,.]", text)
+        if not re.search(rf"--{name.replace('_', '-')}\b|--set {name}: \w", text)
     ]
     assert not missing
+    assert text.count("--") > short.count("--") and "--help-all" in short
+    assert sum(line.startswith("│ -") for line in short.splitlines()) <= 16
     assert text.count("[default: ") >= len(options_of(*command)) - 8  # files and switches have none
 
 
@@ -88,7 +102,7 @@ def test_a_setting_without_a_flag_goes_by_name(tmp_path, monkeypatch, argv, told
 
 
 def test_defaults_are_shown_as_they_would_be_typed():
-    text = " ".join(help_of("vote").split())
+    text = " ".join(help_of("vote", which="--help-all").split())
     for told in (
         "[default: 0.25]",
         "[default: yes]",

@@ -227,7 +227,7 @@ MEANINGLESS = {
     f"{SAMPLE} --set api_key_file=k": "api_key_file: that is a",
     "eval run --data test.jsonl --set model=tiny": "--set model: that is",
     f"{EVAL} --dry-run": "--dry-run: ",
-    f"{EVAL} --adapter-scale 2": "act as it was told",
+    f"{EVAL} --set scale=2": "act as it was told",
     f"{EVAL} --require-gain": "no adapter to require a gain",
     f"{SAMPLE} --engine openai": "needs the server's address",
     f"{SAMPLE} --engine openai --base-url http://ä..b/v1": "--base-url: this is no address",

@@ -28,7 +28,7 @@ OTHERS = {
     "max_grad_norm": 0.5, "row_tokens": 700, "rslora": True, "device": "cpu",
     "val_share": 0.1, "eval_every": 4, "patience": 2, "alarms": False,
     "gradient_checkpointing": "on", "loss": "scpo", "beta": 0.1, "rpo_alpha": 0.5,
-    "example_weight": "share", "init": "runs/a/adapter",
+    "example_weight": "share", "init": "runs/a/adapter", "track": "tensorboard",
 }  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def test_a_number_of_layers_is_a_number_in_a_file_and_text_on_the_command_line(t
         ("lr", 0, "--lr: expected a number, above 0 and at most 1, got 0"),
         ("lr", math.nan, "--lr: expected a number, above 0 and at most 1, got nan"),
         ("lr", math.inf, "--lr: expected a number, above 0 and at most 1, got inf"),
-        ("alpha", -1.0, "--alpha: expected a number, above 0"),
+        ("alpha", -1.0, "--set alpha: expected a number, above 0"),
         ("rank", 0, "--rank: expected a whole number, at least 1"),
         ("schedule", "sine", "schedule: expected one of cosine, linear, constant"),
         ("device", "tpu", "--device: expected one of auto, cpu, cuda, mps"),
