@@ -90,9 +90,7 @@ def find_model(given: str, progress: Progress | None = None) -> Model:
 def find_again(name: str) -> Path | None:
     """A model's file by the ``Model.name`` that a run has kept, if it is here; asks no network."""
     with suppress(LmsiError):
-        return hub.cached(name)
-    with suppress(LmsiError):
-        return model_files.ollama_model(name).file
+        return hub.cached(name) or model_files.ollama_model(name).file
     return None
 
 

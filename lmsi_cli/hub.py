@@ -15,7 +15,8 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -76,24 +77,26 @@ def hub_model(name: str, progress: Progress) -> Path:
         try:
             commit, files = _listed(wanted)
         except (HTTPError, OSError) as e:
-            there = cached(name) if _status(e) in (None, *range(500, 600)) else None
-            if there is None:
+            down = isinstance(e, HTTPError | ConnectionError) and not 0 < _answer(e) < 500
+            if not down or not (there := cached(name)):
                 raise
             progress.say(f"{name}: the hub is out of reach, so its cache is taken")
             return there
         return _downloaded(wanted, commit, files, progress)
-    except (HTTPError, OSError, ValueError) as e:
+    except (HTTPError, OSError, ValueError, KeyError, TypeError) as e:
         raise _refusal(wanted, e) from None
 
 
 def cached(name: str) -> Path | None:
     """As ``hub_model``, of what the cache has at the revision that it knows; asks no network."""
-    wanted = _wanted(name)
-    folder, revision = _folder(wanted.repo), wanted.revision or "main"
-    ref = folder / "refs" / revision
-    snapshot = folder / "snapshots" / (ref.read_text() if ref.is_file() else revision)
-    files = sorted(p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*.gguf"))
-    return snapshot / chosen(wanted, files) if files else None
+    with suppress(LmsiError):
+        wanted = _wanted(name)
+        folder, revision = _folder(wanted.repo), wanted.revision or "main"
+        ref = folder / "refs" / revision
+        snapshot = folder / "snapshots" / (ref.read_text() if ref.is_file() else revision)
+        files = sorted(p.relative_to(snapshot).as_posix() for p in snapshot.rglob("*.gguf"))
+        return snapshot / chosen(wanted, files)
+    return None
 
 
 def cached_files() -> list[Path]:
@@ -182,15 +185,13 @@ def _downloaded(wanted: Wanted, commit: str, files: dict[str, Any], progress: Pr
 
 
 def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None:  # noqa: ANN401
-    """Put a file into the cache, whole and with the hash that the hub announces.
+    """Put a file into the cache, once it is whole and has the hash that the hub announces.
 
-    huggingface_hub begins anew in every process and looks at no hash; this goes on with what an
-    earlier call has brought. It finds the file then, links it, and notes the revision.
+    huggingface_hub finds it there, links it and notes the revision; by itself it would begin anew
+    in every process, and look at no hash.
     """
     from filelock import FileLock
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
 
     sha256 = file.lfs.sha256 if file.lfs else ""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
@@ -202,23 +203,8 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
     with FileLock(locks / f"{sha256}.lock"):
         if part.with_suffix("").exists():  # brought by another process meanwhile
             return
-        have = part.stat().st_size if part.exists() else 0
-        check_room(part.parent, file.lfs.size - have, ROOM)
-        try:
-            with part.open("ab") as out:
-                http_get(
-                    hf_hub_url(wanted.repo, file.rfilename, revision=commit),
-                    out,
-                    resume_size=have,
-                    headers=build_hf_headers(library_name=US),
-                    expected_size=file.lfs.size,
-                    tqdm_class=partial(_Bar, progress, file.rfilename),
-                )
-                os.fsync(out.fileno())
-        except OSError as e:
-            if e.errno in FULL or not 0 < part.stat().st_size <= file.lfs.size:
-                part.unlink()
-            raise
+        url = hf_hub_url(wanted.repo, file.rfilename, revision=commit)
+        _fetch(url, part, file.lfs.size, partial(_Bar, progress, file.rfilename))
         with part.open("rb") as data:
             came = hashlib.file_digest(data, "sha256").hexdigest()
         if came != sha256:
@@ -226,6 +212,26 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
             what = f"{file.rfilename} has come with SHA-256 {came[:12]}, not {sha256[:12]}"
             raise wanted.error(f"{what}, and is deleted", "try again; or does HF_ENDPOINT err?")
         part.replace(part.with_suffix(""))
+
+
+def _fetch(url: str, part: Path, size: int, bar: Callable[..., _Bar]) -> None:
+    """Bring what a file lacks of its bytes; what cannot be gone on with is deleted."""
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    have = part.stat().st_size if part.exists() else 0
+    check_room(part.parent, size - have, ROOM)
+    headers = build_hf_headers(library_name=US)
+    try:
+        with part.open("ab") as out:
+            http_get(
+                url, out, resume_size=have, headers=headers, expected_size=size, tqdm_class=bar
+            )
+            os.fsync(out.fileno())
+    except OSError as e:
+        if e.errno in FULL or not 0 < part.stat().st_size <= size:
+            part.unlink()
+        raise
 
 
 class _Bar:
@@ -248,13 +254,9 @@ class _Bar:
         self.progress.advance(self.done >> 20)
 
 
-def _status(e: Exception) -> int | None:
-    """The hub's answer; None where there is none, 0 for what has happened here."""
-    from huggingface_hub.errors import HTTPError
-
-    if isinstance(e, HTTPError | ConnectionError):
-        return getattr(getattr(e, "response", None), "status_code", None)
-    return 0
+def _answer(e: Exception) -> int:
+    """The status that the hub has answered with; 0 if it has not."""
+    return int(getattr(getattr(e, "response", None), "status_code", 0))
 
 
 def _refusal(wanted: Wanted, e: Exception) -> LmsiError:
@@ -272,7 +274,7 @@ def _refusal(wanted: Wanted, e: Exception) -> LmsiError:
             "no such repository, or a private one",
             f"look for {page}; a private one needs a token: {LOGIN}",
         )
-    if _status(e) in (401, 403):
+    if _answer(e) in (401, 403):
         return wanted.error("the hub refuses your token", f"give a new one: {LOGIN}")
     if isinstance(e, OSError) and e.errno in FULL:
         return wanted.error(f"no space left in {_folder(wanted.repo)}", ROOM)
@@ -280,6 +282,9 @@ def _refusal(wanted: Wanted, e: Exception) -> LmsiError:
         hint = "once without HF_HUB_OFFLINE, it is downloaded"
         return wanted.error("not in the hub's cache, and HF_HUB_OFFLINE is set", hint)
     reason = f"{e}".strip().partition("\n")[0] or type(e).__name__
-    if isinstance(e, ValueError):
+    if isinstance(e, errors.HFValidationError):
         return wanted.error(reason)
+    if not isinstance(e, OSError | errors.HTTPError):
+        hint = "is HF_ENDPOINT right, or does a page to log in stand in between?"
+        return wanted.error(f"{constants.ENDPOINT} answers unlike a hub: {reason}", hint)
     return wanted.error(f"not to be had: {reason}", "the same command goes on with what has come")

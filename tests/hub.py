@@ -34,7 +34,10 @@ class Seen(NamedTuple):
 
 
 class Hub:
-    """``with serving({"me/small": Repo({"a" * 40: {"x.gguf": b"..."}})}) as hub: hub.url``."""
+    """A repository that is None is answered with a page.
+
+    ``with serving({"me/small": Repo({"a" * 40: {"x.gguf": b"..."}})}) as hub: hub.url``.
+    """
 
     def __init__(self, repos):
         self.repos, self.seen, self.cuts, self.instead, self.down = repos, [], [], None, False
@@ -95,6 +98,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(404, {"X-Error-Code": "RepoNotFound"})
 
     def listing(self, repo, revision):
+        if self.hub.repos[repo] is None:
+            return self.answer(200, {}, b"<html>Please log in</html>")
         commit = self.hub.commit(repo, revision)
         files = self.hub.repos[repo].commits.get(commit)
         if files is None:
@@ -117,8 +122,9 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(302, about)
 
     def bytes_of(self, digest, asked):
-        every = [d for r in self.hub.repos.values() for c in r.commits.values() for d in c.values()]
-        data = next(data for data in every if sha256(data) == digest)
+        commits = [files for repo in filter(None, self.hub.repos.values())
+                   for files in repo.commits.values()]  # fmt: skip
+        data = next(d for files in commits for d in files.values() if sha256(d) == digest)
         data = self.hub.instead or data
         start = int(re.search(r"\d+", asked)[0]) if asked else 0
         part = data[start:]

@@ -49,7 +49,8 @@ def elsewhere(wheel, tmp_path_factory):
 
 def lmsi(home, *arguments, code=0):
     script = "from lmsi_cli.cli.main import main; main()"
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "HF_", "OLLAMA"))}
+    clean |= {"HOME": str(home)}  # without models of other programs
     done = subprocess.run(
         [home / "env" / "bin" / "python", "-c", script, *arguments],
         cwd=home, env=clean, capture_output=True, text=True, check=False,

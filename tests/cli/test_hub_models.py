@@ -42,6 +42,7 @@ def there(files):
         "me/whole": hub.Repo({OLD: {"m-F16.gguf": small}}),
         "me/parts": hub.Repo({OLD: parts}),
         "me/asked": hub.Repo({OLD: {"m-Q8_0.gguf": block}}, gated=True),
+        "me/page": None,
         "me/none": hub.Repo({OLD: {"model.safetensors": block, "mmproj-F16.gguf": block}}),
     }
     with hub.serving(repos) as there:
@@ -126,6 +127,7 @@ REFUSED = {
     "no such revision": (f"hf:me/m@{NEW}", "no such revision", "me/m"),
     "no name": ("hf:me", "not a name", "hf:OWNER/REPO"),
     "no name that the hub allows": ("hf:me/a--b", "Cannot have", ""),
+    "no hub behind the address": ("hf:me/page", "unlike a hub", "HF_ENDPOINT"),
     "gated": ("hf:me/asked", "gated", "hf auth login"),
 }
 
@@ -219,11 +221,12 @@ def test_out_of_reach_the_cache_serves(lmsi, named, monkeypatch):
     named.down = True
     done = lmsi("models", "show", "hf:me/m", "-q")
     assert done.exit_code == 0 and "cache" in done.stderr
-    refused(lmsi("models", "show", "hf:me/whole"), "503")
+    refused(lmsi("models", "show", "hf:me/whole"), "503", hint="goes on")
     before = len(named.seen)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert lmsi("models", "show", "hf:me/m", "-q").exit_code == 0
-    refused(lmsi("models", "show", "hf:me/whole"), "HF_HUB_OFFLINE")
+    for name in ("hf:me/whole", "hf:me/m:Q8_0"):
+        refused(lmsi("models", "show", name), "HF_HUB_OFFLINE")
     assert len(named.seen) == before
 
 
