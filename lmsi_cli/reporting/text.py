@@ -144,8 +144,8 @@ def _markdown(digest: Digest) -> Iterator[str]:
     yield f"# {escaped(digest.title)}\n"
     yield f"**{escaped(digest.headline)}**\n"
     if digest.picture:
-        yield markdown_table(chart_sheet(digest.picture))
-    yield f"\nNext: {escaped(digest.next.why)}: {escaped(digest.next.command)}\n"
+        yield from _titled(_chart(digest.picture))
+    yield f"Next: {escaped(digest.next.why)}: {escaped(digest.next.command)}\n"
     for line in digest.notes:
         yield f"{escaped(line)}\n"
     for section in digest.sections:
@@ -153,9 +153,13 @@ def _markdown(digest: Digest) -> Iterator[str]:
         for line in section.lines:
             yield f"{escaped(line)}\n"
         for sheet in (*section.sheets, *map(chart_sheet, _charts(section))):
-            yield f"### {escaped(sheet.title)}\n"
-            yield markdown_table(sheet)
-            yield f"\n{escaped(sheet.note)}\n" if sheet.note else ""
+            yield from _titled(sheet)
+
+
+def _titled(sheet: Sheet) -> Iterator[str]:
+    yield f"### {escaped(sheet.title)}\n"
+    yield markdown_table(sheet)
+    yield f"\n{escaped(sheet.note)}\n" if sheet.note else ""
 
 
 def markdown_table(sheet: Sheet) -> str:
