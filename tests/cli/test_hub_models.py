@@ -138,6 +138,19 @@ def test_what_the_hub_has_not_is_one_line(lmsi, named, folder, name, told, hint)
     assert not finished(folder) and not named.fetched
 
 
+COMMANDS = [
+    "sample q.jsonl -o x -m", "sample q.jsonl -o x --dry-run -m", "run q.jsonl --data test.jsonl -m",
+    "questions q.jsonl -o x --seeds 2 -m", "exemplars q.jsonl -o x.toml --shots 2 -m",
+    "train r --force --student",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_that_takes_a_model_takes_its_name(lmsi, named, sampled, words):
+    refused(lmsi(*words.split(), "hf:me/none"), "hf:me/none: no GGUF")
+    assert not Path("x").exists()
+
+
 TOKENS = {"bad": "refuses your token", hub.STRANGER: "gated", hub.TOKEN: None}
 
 
