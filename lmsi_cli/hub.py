@@ -108,7 +108,7 @@ def cached_files() -> list[Path]:
 
 def hub_name(file: Path) -> str:
     """The name that finds a file of the hub's cache again, revision and all; empty for others."""
-    found = SNAPSHOT.search(file.as_posix())
+    found = SNAPSHOT.search(file.absolute().as_posix())
     return "{}{}/{}@{}/{}".format(PREFIX, *found.groups()) if found else ""
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import hub
 import pytest
@@ -139,7 +140,7 @@ def test_what_the_hub_has_not_is_one_line(lmsi, named, folder, name, told, hint)
 
 
 COMMANDS = [
-    "sample q.jsonl -o x -m", "sample q.jsonl -o x --dry-run -m", "run q.jsonl --data test.jsonl -m",
+    "sample q.jsonl -o x -m", "sample q.jsonl -o x --dry-run -m", "run q.jsonl -o x -m",
     "questions q.jsonl -o x --seeds 2 -m", "exemplars q.jsonl -o x.toml --shots 2 -m",
     "train r --force --student",
 ]  # fmt: skip
@@ -198,6 +199,12 @@ def test_an_interrupted_download_goes_on_and_counts_as_nothing_before(there, fol
     done = subprocess.run(**started, capture_output=True, check=True)
     assert there.fetched == ["", f"bytes={HALF}-"]
     assert Path(json.loads(done.stdout)["file"]).read_bytes() == SMALL.read_bytes()
+
+
+def test_a_disk_that_is_too_small_is_known_before(lmsi, named, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=HALF))
+    refused(lmsi("models", "show", "hf:me/whole"), "10 MiB free, 16 MiB needed", hint="HF_HOME")
+    assert not named.fetched
 
 
 def test_a_full_disk_leaves_nothing_behind(there, folder):
