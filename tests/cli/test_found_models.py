@@ -65,9 +65,9 @@ def test_a_run_keeps_the_name_and_finds_the_model_again(lmsi, home, one_block, m
     assert lmsi(*SAMPLE.replace("m.gguf", "ollama:small").split(), "-q").exit_code == 0
     assert settings()["model_name"] == "ollama:small:latest"
     assert settings()["model_sha256"] == sha256
-    shutil.rmtree(home / "cache")
+    shutil.rmtree(home / "cache" / "ollama")
     assert lmsi(*evaluated.split()).exit_code == 0
-    shutil.rmtree(home / "cache")
+    shutil.rmtree(home / "cache" / "ollama")
     shutil.rmtree(store)
     refused(lmsi(*evaluated.split()), "no longer there", hint="-m ollama:small:latest -o r")
 
