@@ -10,6 +10,7 @@ Knows where the models folder lies and what a card must hold; never loads a mode
 from __future__ import annotations
 
 import difflib
+import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from lmsi_cli import hub, model_files
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Silent
 
+LOG = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent
 FOLDERS = (PACKAGE / "models", PACKAGE.parent / "models")  # in a wheel, in a checkout
 CARD = "card.toml"
@@ -83,6 +85,7 @@ def find_model(given: str, progress: Progress | None = None) -> Model:
     if card := cards().get(given):
         return Model(_file(card), _read(card))
     if len(path.parts) == 1 and (known := model_files.named(given)):
+        LOG.info("%s: %s", given, known)
         return Model(known, None, hub.hub_name(known))
     raise _unknown(given)
 
