@@ -89,6 +89,11 @@ class RunDir:
         """A folder whose ``eval/`` holds the check-ups between rounds, apart from real exams."""
         return RunDir(self.root / "checkup")
 
+    @property
+    def null(self) -> RunDir:
+        """A folder with an adapter that was trained on shuffled votes, as a control."""
+        return RunDir(self.root / "null")
+
     def create(self) -> None:
         """Make the folder if need be; LmsiError if a file is in the way or it may not be made."""
         try:

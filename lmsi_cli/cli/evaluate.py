@@ -41,6 +41,10 @@ RequireGain = Annotated[
 AllowOverlap = Annotated[
     bool, typer.Option("--allow-overlap", help="Measure on questions that were trained on.")
 ]
+Null = Annotated[
+    bool,
+    typer.Option("--null", help="Measure controls, too: the base again, and `lmsi train --null`."),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show what the sets could show, and the cost; no more."),
@@ -64,6 +68,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     adapter: Adapters = None,
     require_gain: RequireGain = False,
     allow_overlap: AllowOverlap = False,
+    null: Null = False,
     dry_run: DryRun = False,
     imported: Import = None,
     json: Json = False,
@@ -75,6 +80,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
     The first mode decides. --require-gain asks for a significant gain (p below 0.05, by Holm over
     all data sets and adapters) on at least one data set, and no significant loss on any.
+
+    With --null every change stands beside those of controls, which are no gain.
 
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
@@ -97,7 +104,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
         raise LmsiError("--dry-run: what it would cost only the server knows", "leave it out")
     if require_gain and not (local or adapter):
         raise LmsiError("no adapter to require a gain of", hint="give --adapter NAME")
-    wanted = prepare(folder, settings, data or [], adapter or [], allow_overlap)
+    wanted = prepare(folder, settings, data or [], adapter or [], allow_overlap, null)
     if require_gain and local and len(wanted.candidates) < 2:
         raise LmsiError(f"{folder.root}: no adapter to require a gain of", hint="`lmsi train` it")
     if local:

@@ -11,6 +11,7 @@ import typer
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Force, Json, Overwrite, RunFolder, show, watched
 from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
 
 StudentModel = Annotated[
     str,
@@ -31,12 +32,19 @@ StudentFolder = Annotated[
 ]
 
 
+Null = Annotated[
+    bool,
+    typer.Option("--null", help="Train a control on shuffled votes, for `lmsi eval --null`."),
+]
+
+
 @configured(TrainConfig)
 def train(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     settings: TrainConfig,
     student: StudentModel = "",
     out: StudentFolder = None,
+    null: Null = False,
     overwrite: Overwrite = False,
     force: Force = False,
     json: Json = False,
@@ -47,6 +55,9 @@ def train(  # noqa: PLR0913 - one parameter per flag
     Interrupted, the same command goes on from the last checkpoint. Where the verdict of `lmsi
     vote` is "do not train", only --force trains.
 
+    With --null the same model learns from as many paths that the vote did not choose, in the folder
+    null of the run: what it gains, it gains from form alone.
+
     With --student another model learns from the run's votes, in a run folder of its own.
 
     Several devices: accelerate launch -m lmsi_cli train runs/first
@@ -56,7 +67,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.reporting.sections import training_sheet
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.asking import task_of
-    from lmsi_cli.stages.distil import enrolled, teach
+    from lmsi_cli.stages.distil import control, enrolled, teach
     from lmsi_cli.stages.pipeline import model_of
     from lmsi_cli.stages.train import assist, train_apart
     from lmsi_cli.stages.verdict import permit
@@ -64,14 +75,17 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.training.processes import joined
 
     check_packages()
+    if null and (student or out):
+        raise LmsiError("--null is for the run's own model", hint="leave --student and -o out")
     folder = RunDir(run)
     if not force:
-        who = f" --student {student}" if student else ""
+        who = f" --student {student}" if student else " --null" if null else ""
         permit(folder, f"lmsi train {run}{who} --force")
     with watched(quiet, None) as progress:
-        taught = enrolled(folder, student, out, settings, progress)
+        given = (folder, student, out, settings, progress)
+        taught = control(folder) if null else enrolled(*given)
     if taught:
-        teacher, (folder, model, task, _) = folder, taught
+        teacher, (folder, model, task, *_) = folder, taught
     else:
         model, task = model_of(folder).path, task_of(folder)
     with joined(settings.device) as here:

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from lmsi_cli.records import Paired
 from lmsi_cli.reporting.formats import CLEAR, p_words
-from lmsi_cli.reporting.results import Evaluation, Pair, Replicated, Variant
+from lmsi_cli.reporting.results import Evaluation, Figure, Pair, Replicated, Variant
 from lmsi_cli.stats import holm, paired, replicates
 
 
@@ -29,8 +30,14 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
     found = []
     for e in evaluations:
         base, *others = dict.fromkeys(v.model for v in e.variants)
-        pairs = tuple(p for model in others for p in pairs_between(e, base, model, seed))
-        found.append(msgspec.structs.replace(e, pairs=pairs, replicated=tuple(_replicated(e))))
+        pairs = [p for model in others for p in pairs_between(e, base, model, seed)]
+        controls = {v.model for v in e.variants if v.null}
+        changed = {
+            "pairs": tuple(p for p in pairs if p.after not in controls),
+            "nulls": tuple(p for p in pairs if p.after in controls),
+            "replicated": tuple(_replicated(e)),
+        }
+        found.append(msgspec.structs.replace(e, **changed))
     return _corrected(found)
 
 
@@ -93,7 +100,21 @@ def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iter
                 primary=line == e.primary and temperature in (None, first),
                 change=paired(then, now, seed, e.groups),
                 p_holm=1.0,
+                whole=_change_of_whole(
+                    e, _at(e, before, temperature)[0].figure(line), then, now, seed
+                ),
             )
+
+
+def _change_of_whole(
+    e: Evaluation, figure: Figure | None, then: Sequence[float], now: Sequence[float], seed: int
+) -> Paired | None:
+    """The change on the questions whose answer before was whole."""
+    if figure is None or not figure.whole:
+        return None
+    places = [i for i, whole in enumerate(figure.whole) if whole]
+    groups = [e.groups[i] for i in places] if e.groups else None
+    return paired([then[i] for i in places], [now[i] for i in places], seed, groups)
 
 
 def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
@@ -123,7 +144,7 @@ def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
 def _replicated(e: Evaluation) -> Iterator[Replicated]:
     """Sampled lines that were drawn at several temperatures or with several seeds."""
     base = e.variants[0].model
-    for model in dict.fromkeys(v.model for v in e.variants):
+    for model in dict.fromkeys(v.model for v in e.variants if not v.null):
         several = len(list(e.of_model(model))) > 1
         for line, temperature in _lines(e, model) if several else ():
             if temperature is None:

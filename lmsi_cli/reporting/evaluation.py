@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lmsi_cli.reporting.controls import control_lines, control_sheet
 from lmsi_cli.reporting.digest import Chart, Section, Sheet, curve
 from lmsi_cli.reporting.formats import (
     CLEAR,
@@ -81,7 +82,7 @@ def result_section(e: Evaluation, number: int = 1) -> Section:
         e: The evaluation.
         number: Of the data set in the report; makes the section's key unique.
     """
-    lines = [*headline(e), *([e.corrected] if e.corrected else [])]
+    lines = [*headline(e), *control_lines(e), *([e.corrected] if e.corrected else [])]
     if e.skipped:
         lines.append(f"{len(e.skipped)} too long for the model's context; they count as wrong.")
     if (other := e.imported) is not None:
@@ -93,7 +94,12 @@ def result_section(e: Evaluation, number: int = 1) -> Section:
         key=f"result-{number}",
         title=f"Result: {e.data}",
         lines=tuple(lines),
-        sheets=(accuracy_sheet(e), cost_sheet(e), *_replicated(e)),
+        sheets=(
+            accuracy_sheet(e),
+            cost_sheet(e),
+            *([control_sheet(e)] if e.nulls else []),
+            *_replicated(e),
+        ),
         charts=tuple(_curves(e)),
     )
 
@@ -137,11 +143,13 @@ def cost_sheet(e: Evaluation) -> Sheet:
     for line in (n for n in _lines(e) if not n.startswith("any of")):
         figures = [f for v in e.mains if (f := v.figure(line)) is not None]
         parsed = " > ".join(f"{100 * f.parsed:.0f}%" for f in figures)
+        cut_off = " > ".join(f"{100 * f.cut_off:.0f}%" for f in figures)
         tokens = " > ".join(f"{f.tokens:.0f}" for f in figures)
         seconds = " > ".join(f"{f.seconds:.2f}" for f in figures)
-        rows.append((line, parsed, tokens, seconds))
-    columns = ("", "parsed", "tokens", "seconds")
-    return Sheet(title="parsed, and the cost of a question", columns=columns, rows=tuple(rows))
+        rows.append((line, parsed, cut_off, tokens, seconds))
+    columns = ("", "parsed", "cut off", "tokens", "seconds")
+    title = "form and cost of a question's answer"
+    return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
 def _replicated(e: Evaluation) -> Iterator[Sheet]:

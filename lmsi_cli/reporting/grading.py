@@ -69,13 +69,15 @@ class Way(NamedTuple):
 class Candidate(NamedTuple):
     """Who answers: the base, or an adapter at a scale.
 
-    ``identity`` holds hashes of all that could change the answers.
+    ``identity`` holds hashes of all that could change the answers. A ``null`` one is a control,
+    whose changes show what is no gain.
     """
 
     name: str
     adapter: str | None
     identity: Mapping[str, Any]
     scale: float = 1.0
+    null: bool = False
 
 
 Sitting = tuple[Way, str, Sequence[Answer]]  # a way, the name of its answers file, the answers
@@ -104,7 +106,8 @@ def graded(
             found = [(way, (*file, *other), {**greedy, **paths}), *rest]
         for number, (way, files, answers) in enumerate(found):
             variants.append(_variant(candidate, way, answers, files, number == 0, blank))
-        sampled |= {candidate.name: found[0][2].get("sc", {})} if found else {}
+        if found and not candidate.null:
+            sampled[candidate.name] = found[0][2].get("sc", {})
     whole = msgspec.structs.replace(blank, variants=tuple(variants))
     return msgspec.structs.replace(
         whole,
@@ -146,6 +149,7 @@ def _variant(
         temperature=way.temperature,
         seed=way.seed,
         main=main,
+        null=candidate.null,
         figures=tuple(f for mode, own in answers.items() for f in _figures(mode, own, blank)),
         curve=tuple(_curve(answers.get("sc", {}), blank)),
         answers=files,
@@ -169,6 +173,7 @@ def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure
             f"any of {paths}": [float(c > 0) for c in right],
         }
     flat = [a for g in groups for a in g]
+    whole = tuple(sum(map(_is_whole, g)) * 2 >= max(1, len(g)) for g in groups)
     tokens, seconds = _cost(answers)
     for name, scores in lines.items():
         drawn = paths if name == ONE else 1  # of the paths that the cost is of, one is used
@@ -177,10 +182,17 @@ def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure
             mode=mode,
             accuracy=score_interval(scores, blank.groups),
             parsed=sum(a.predicted_answer is not None for a in flat) / max(1, len(flat)),
+            cut_off=sum(a.stop_reason == "length" for a in flat) / max(1, len(flat)),
             tokens=tokens / drawn,
             seconds=seconds / drawn,
             scores=tuple(scores),
+            whole=whole,
         )
+
+
+def _is_whole(answer: Answer) -> bool:
+    """Whether an answer could be read and was not cut off, be it right or wrong."""
+    return answer.predicted_answer is not None and answer.stop_reason != "length"
 
 
 def _curve(answers: Answers, blank: Evaluation) -> Iterator[CurvePoint]:

@@ -151,8 +151,13 @@ def _restricted(side: Side, name: str, lines: Sequence[str], joint: Evaluation) 
     for line in lines:
         own = side.scores(line)
         scores = tuple(own[q.id] for q in joint.questions)
-        interval = score_interval(scores, joint.groups)
-        figures.append(msgspec.structs.replace(side.figure(line), scores=scores, accuracy=interval))
+        whole = dict(zip(own, side.figure(line).whole, strict=False))
+        changed = {
+            "scores": scores,
+            "whole": tuple(whole[q.id] for q in joint.questions) if whole else (),
+            "accuracy": score_interval(scores, joint.groups),
+        }
+        figures.append(msgspec.structs.replace(side.figure(line), **changed))
     drawn = {"temperature": 0.0, "seed": 0, "main": True, "curve": ()}
     return msgspec.structs.replace(
         side.variant, name=name, model=name, figures=tuple(figures), **drawn

@@ -69,8 +69,10 @@ class Labelled(Record, frozen=True, kw_only=True):
 class Figure(Record, frozen=True, kw_only=True):
     """One line of the table for one variant.
 
-    ``scores`` (0 to 1) stand in the order of the questions; ``parsed`` is the share of its paths
-    with an answer; ``tokens`` and ``seconds`` are what it costs per question.
+    ``scores`` (0 to 1) stand in the order of the questions; ``whole`` says of each whether half of
+    its answers at least could be read and were not cut off. ``parsed`` is the share of the paths
+    with an answer, ``cut_off`` that of those that reached the limit; ``tokens`` and ``seconds``
+    are what it costs per question.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Figure(Record, frozen=True, kw_only=True):
     tokens: float
     seconds: float
     scores: tuple[float, ...]
+    cut_off: float = 0.0
+    whole: tuple[bool, ...] = ()
 
 
 class CurvePoint(Record, frozen=True, kw_only=True):
@@ -101,7 +105,8 @@ class Variant(Record, frozen=True, kw_only=True):
     ``model`` is the base or an adapter at a scale (``base``, ``adapter``, ``adapter x0.5``); the
     first variant of each model is its ``main`` one. Only that has figures of the greedy modes,
     which neither temperature nor seed can change. ``curve`` is of the sampled paths, empty without
-    any. ``answers`` are files beside the result.
+    any. ``answers`` are files beside the result. A ``null`` one is a control, not a candidate: the
+    base with other seeds, or an adapter that learned from shuffled votes.
     """
 
     name: str
@@ -115,6 +120,7 @@ class Variant(Record, frozen=True, kw_only=True):
     figures: tuple[Figure, ...]
     curve: tuple[CurvePoint, ...] = ()
     answers: tuple[str, ...] = ()
+    null: bool = False
 
     def figure(self, line: str) -> Figure | None:
         """The figure of a line, if this variant has it."""
@@ -126,7 +132,8 @@ class Pair(Record, frozen=True, kw_only=True):
 
     Scores of several seeds are averaged per question first. ``temperature`` is None for a greedy
     line. ``p_holm`` is the p-value after Holm's correction: the ``primary`` pairs of all data sets
-    and models are one family, all others together are another.
+    and models are one family, all others together are another. ``whole`` is the change on the
+    questions whose answer before was whole (``Figure.whole``); None where that is not known.
     """
 
     line: str
@@ -136,6 +143,7 @@ class Pair(Record, frozen=True, kw_only=True):
     primary: bool
     change: Paired
     p_holm: float
+    whole: Paired | None = None
 
 
 class Replicated(Record, frozen=True, kw_only=True):
@@ -241,7 +249,8 @@ class Evaluation(Record, frozen=True, kw_only=True):
     """One data set, evaluated.
 
     ``primary`` is the line that decides, that of the first mode asked for; ``corrected`` says in
-    words what Holm's correction covers. ``skipped`` are ids of questions too long for the model's
+    words what Holm's correction covers. ``nulls`` are the changes of the controls, uncorrected: a
+    gain has to be larger than theirs. ``skipped`` are ids of questions too long for the model's
     context in one mode at least; there they count as unanswered and so as wrong. ``source`` tells
     the model's file (name, hashes of it and of its tokenizer, size), ``settings`` those of
     ``lmsi eval`` as resolved. ``confidence`` says whether agreement is worth anything, ``rivals``
@@ -257,6 +266,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
     questions: tuple[Labelled, ...]
     variants: tuple[Variant, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    nulls: tuple[Pair, ...] = ()
     replicated: tuple[Replicated, ...] = ()
     strata: tuple[Stratum, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -270,8 +280,8 @@ class Evaluation(Record, frozen=True, kw_only=True):
 
     @property
     def mains(self) -> tuple[Variant, ...]:
-        """The main variant of each model, the base first."""
-        return tuple(v for v in self.variants if v.main)
+        """The main variant of each model, the base first; without controls."""
+        return tuple(v for v in self.variants if v.main and not v.null)
 
     @property
     def gold(self) -> dict[str, str]:

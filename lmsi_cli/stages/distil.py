@@ -1,5 +1,7 @@
 """Beside stage three: a teacher's votes in, a run folder in which a student learns from them out.
 
+A control is a student, too: the run's own model, taught by shuffled votes.
+
 The teacher's run is only read. Every example is written anew in the student's form: plain text for
 a model without a chat template, a conversation for one with it. The student's folder is an ordinary
 run folder but for the paths, which are the teacher's and stay there:
@@ -42,9 +44,10 @@ from lmsi_cli.run_folder import (
     teacher_of,
 )
 from lmsi_cli.stages.asking import formed, sampled, task_of, wording_of
-from lmsi_cli.stages.pipeline import identity
+from lmsi_cli.stages.pipeline import identity, model_of
 from lmsi_cli.stages.vote import taught
 from lmsi_cli.training.adapter import preflight
+from lmsi_cli.voting.filters import shuffled
 
 FOLDER = "students"  # in the teacher's run
 ADAPTER = ("adapter", "adapter_sha256")  # that drew the teacher's paths
@@ -56,12 +59,16 @@ FORM = ("task_name", "task_sha256", "chat", "few_shot", "system", "template_var"
 
 
 class Student(NamedTuple):
-    """A student's folder, its file, how it is asked, and what a run of it is tied to."""
+    """A student's folder, its file, how it is asked, and what a run of it is tied to.
+
+    ``shuffled``: it is a control, which learns from as many paths that were not chosen by the vote.
+    """
 
     run: RunDir
     model: File
     task: Task
     identity: dict[str, Any]
+    shuffled: bool = False
 
 
 def enrolled(
@@ -97,6 +104,13 @@ def enrolled(
         named = str(e) if str(student.model) in str(e) else f"{student.model}: {e}"
         raise LmsiError(named, hint=e.hint) from None
     return student
+
+
+def control(teacher: RunDir) -> Student:
+    """The run's own model, asked as it was, in the run's folder ``null``."""
+    _check_voted(teacher)
+    saved = {k: v for k, v in sampled(teacher).items() if k not in ADAPTER}
+    return Student(teacher.null, model_of(teacher).path, task_of(teacher), saved, shuffled=True)
 
 
 def _student(teacher: RunDir, model: Model, out: File | None) -> Student:
@@ -139,14 +153,18 @@ def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:
             f"{teacher.root}: this is a student's folder; the paths are its teacher's",
             hint=f"give the teacher's run: `lmsi train {origin['run']} --student {model}`",
         )
-    for file in (teacher.votes, teacher.paths, teacher.questions):
-        if not file.exists():
-            raise LmsiError(f"{file}: no such file", hint=f"run `lmsi vote {teacher.root}` first")
+    _check_voted(teacher)
     if teacher.load_settings().get("sample", {}).get("model_sha256") == model_sha256:
         raise LmsiError(
             f"{model}: this is the very model that drew the paths of {teacher.root}",
             hint=f"to train it on its own votes: `lmsi train {teacher.root}`",
         )
+
+
+def _check_voted(teacher: RunDir) -> None:
+    for file in (teacher.votes, teacher.paths, teacher.questions):
+        if not file.exists():
+            raise LmsiError(f"{file}: no such file", hint=f"run `lmsi vote {teacher.root}` first")
 
 
 def check_place(teacher: RunDir, run: RunDir) -> None:
@@ -181,7 +199,7 @@ def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool
     _take(run, settings, overwrite)
     for section, values in settings.items():
         run.save_settings(section, values)
-    examples, questions = _write(teacher, student.task, run)
+    examples, questions = _write(teacher, student)
     if sha256_file(teacher.votes) != settings[TEACHER]["votes_sha256"]:
         raise LmsiError(f"{teacher.votes}: was changed while it was read", hint="try again")
     for name in ("questions", "votes", "vote_summary", "verdict"):  # what later stages read
@@ -191,8 +209,9 @@ def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool
                 shutil.copyfileobj(old, new)
         else:
             target.unlink(missing_ok=True)
-    name = File(str(settings[TEACHER]["model"])).name
-    progress.say(f"{examples:,} examples of {questions:,} questions, by the votes of {name}")
+    votes = f"the votes of {File(str(settings[TEACHER]['model'])).name}"
+    votes = "shuffled votes" if student.shuffled else votes
+    progress.say(f"{examples:,} examples of {questions:,} questions, by {votes}")
 
 
 def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
@@ -250,7 +269,7 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _write(teacher: RunDir, task: Task, run: RunDir) -> tuple[int, int]:
+def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
     """Write every kept path and every pair in the student's form; the files appear whole.
 
     Returns:
@@ -258,7 +277,7 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> tuple[int, int]:
     """
     held, known = teacher.load_settings().get("vote", {}), VoteConfig.__struct_fields__
     config = msgspec.convert({k: v for k, v in held.items() if k in known}, VoteConfig)
-    count = questions = 0
+    count, questions, run = 0, 0, student.run
     with (
         questions_by_id(teacher) as asked,
         paths_by_question(teacher) as paths,
@@ -269,7 +288,8 @@ def _write(teacher: RunDir, task: Task, run: RunDir) -> tuple[int, int]:
             if not voted.kept or voted.predicted_answer is None:
                 continue
             question, own = _sampled(voted, asked, paths)
-            found, pairs = taught(task, config, question, own, voted)
+            chosen = shuffled(voted, own, config.seed) if student.shuffled else voted
+            found, pairs = taught(student.task, config, question, own, chosen)
             train.write(*found)
             preferred.write(*pairs)
             count, questions = count + len(found), questions + bool(found)

@@ -93,12 +93,21 @@ def evaluate(
     return results
 
 
-def ways(config: EvalConfig) -> list[Way]:
-    """The sittings of one model: greedy first, then every temperature with every seed."""
+def ways(config: EvalConfig, who: Candidate | None = None) -> list[Way]:
+    """The sittings of one model: greedy first, then every temperature with every seed.
+
+    A control without an adapter is the base once more, with other seeds; greedily it would say
+    the same again.
+    """
+    again = who is not None and who.null and who.adapter is None
+    first = max(config.seeds) + 1 if again else 0
     sampled = [
-        Way(t, s, False) for t in config.temperatures for s in config.seeds if "sc" in config.modes
+        Way(t, first + s, False)
+        for t in config.temperatures
+        for s in config.seeds
+        if "sc" in config.modes
     ]
-    greedy = [Way(0.0, 0, True)] if set(config.modes) - {"sc"} else []
+    greedy = [Way(0.0, 0, True)] if set(config.modes) - {"sc"} and not again else []
     return [*greedy, *sampled]
 
 
@@ -155,7 +164,9 @@ def _examined(
     skipped: dict[str, None] = {}  # in order, each once
     for candidate in candidates:
         engine.use_adapter(candidate.adapter, candidate.scale)
-        sittings = [_Sitting(exam, gold, candidate, way, engine, run) for way in ways(config)]
+        sittings = [
+            _Sitting(exam, gold, candidate, way, engine, run) for way in ways(config, candidate)
+        ]
         answered.append((candidate, [(s.way, s.file.name, s.answers(progress)) for s in sittings]))
         skipped |= {q: None for s in sittings for _, q in s.skipped}
     blank = Evaluation(
@@ -188,7 +199,7 @@ def _key(exam: Exam, candidate: Candidate, way: Way) -> str:
 def _result_key(exam: Exam, candidates: Sequence[Candidate]) -> str:
     """Name everything that could change a figure."""
     config = exam.config
-    keys = [_key(exam, c, way) for c in candidates for way in ways(config)]
+    keys = [_key(exam, c, way) for c in candidates for way in ways(config, c)]
     asked = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
     return _hash([keys, config.modes, config.paths, config.seeds[0], asked])
 

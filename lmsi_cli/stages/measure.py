@@ -49,6 +49,7 @@ class Measurement(NamedTuple):
     model: Model | None
     candidates: Sequence[Candidate] = ()
     adapters: Sequence[str] = ()
+    null: bool = False
 
 
 def prepare(
@@ -57,6 +58,7 @@ def prepare(
     data: Sequence[str],
     adapters: Sequence[str] = (),
     allow_overlap: bool = False,
+    null: bool = False,
 ) -> Measurement:
     """Read the labelled sets and find the models; loads none.
 
@@ -66,6 +68,7 @@ def prepare(
         data: Files of labelled questions.
         adapters: More GGUF adapters, or run folders with one; of a server, their names there.
         allow_overlap: Measure on questions that were trained on, too.
+        null: Measure controls, too.
 
     Raises:
         LmsiError: A set, an adapter or the model is not as it should be, an adapter was trained on
@@ -77,7 +80,8 @@ def prepare(
                 "--set scale: a server's adapters act as it was told", hint="leave it out"
             )
         settings = servers.as_sampled(run, settings)
-        return Measurement(run, settings, _exams(run, data, settings), None, adapters=adapters)
+        exams = _exams(run, data, settings)
+        return Measurement(run, settings, exams, None, adapters=adapters, null=null)
     servers.refuse_settings(settings)
     settings = same_file(run, settings)
     model, exams = model_of(run), _exams(run, data, settings)
@@ -88,6 +92,8 @@ def prepare(
             raise LmsiError(f"{file}: no such adapter", hint="give a GGUF adapter or a run folder")
         files.append(file)
     candidates = candidates_of(run, model.path, files, settings.scale)
+    if null:
+        candidates += controls(run, candidates[0])
     if not allow_overlap:
         asked = {exam.name: exam.asked for exam in exams}
         for trained in dict.fromkeys(c.adapter for c in candidates if c.adapter):
@@ -97,10 +103,11 @@ def prepare(
 
 def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
     """Ask the questions that have no answer yet; the folder is held by the caller (``locked``)."""
-    run, settings, exams, model, candidates, adapters = wanted
+    run, settings, exams, model, candidates, adapters, _ = wanted
     if model is None:
         with servers.reach(settings.model, settings) as there:
             candidates = _candidates_there(there, adapters)
+            candidates += [again(candidates[0])] if wanted.null else []
             return evaluate(exams, candidates, there, run, progress, servers.about(there))
     with open_file(model.path, settings, settings.engine) as engine:
         return evaluate(exams, candidates, engine, run, progress, about(model, engine))
@@ -194,6 +201,24 @@ def candidates_of(
             label = f"{name} x{scale:g}" if several else name
             found.append(Candidate(label, str(file), identity, scale))
     return found
+
+
+def controls(run: RunDir, base: Candidate) -> list[Candidate]:
+    """What shows how large a change is that is no gain; the second one where it was trained.
+
+    The base with other seeds, and the adapter of ``lmsi train --null``.
+    """
+    found, file = [again(base)], run.null.adapter_gguf
+    if file.exists():
+        check_base(file, base.identity["model_sha256"])
+        identity = {**base.identity, "adapter_sha256": sha256_file(file)}
+        found.append(Candidate("shuffled votes", str(file), identity, null=True))
+    return found
+
+
+def again(base: Candidate) -> Candidate:
+    """The base once more, as a control of itself."""
+    return base._replace(name="base again", null=True)
 
 
 def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Path]:

@@ -10,6 +10,7 @@ Knows votes and settings; nothing of files, tasks or models. Filters run in the 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -75,3 +76,23 @@ def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> Selection:
     kept = tuple(p.path for p in left)
     voted = msgspec.structs.replace(vote, kept=kept)
     return Selection(voted, removed, samples, sum(map(is_cut_thinking, paths)))
+
+
+def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
+    """The vote as a control has it: as many paths are kept, whatever they answer.
+
+    What a model gains by them it gains from its own form, not from the majority.
+
+    Args:
+        vote: A vote that was selected from, with a winner.
+        paths: All paths of the question, in any order.
+        seed: Of the choice; with the question's id it says which ones are kept.
+
+    Returns:
+        The vote with other ``kept``, any of the paths that can vote, and the first one's answer.
+    """
+    complete = sorted((p for p in paths if is_complete(p)), key=lambda p: p.path)
+    kept = random.Random(f"{seed} {vote.question_id}").sample(complete, len(vote.kept))
+    answer = kept[0].predicted_answer if kept else vote.predicted_answer
+    numbers = tuple(sorted(p.path for p in kept))
+    return msgspec.structs.replace(vote, kept=numbers, predicted_answer=answer)
