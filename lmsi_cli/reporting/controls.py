@@ -1,10 +1,10 @@
-"""Whether a change is a gain: beside it the changes of controls, and where the base was well formed.
+"""Whether a change is a gain: controls beside it, and the change where the base was well formed.
 
 Two things look like a gain and are none: another draw of the same model, and a model that learned
 to end its answers. Knows changes; computes none. As sentences:
 
     Controls, CoT greedy on test: adapter +31 -22 questions; shuffled votes +25 -24.
-    CoT greedy on test: on the 212 questions that base answered in full: +1.4 [-2.1, +4.9] points ...
+    CoT greedy on test: on the 212 questions that base answered in full: +1.4 points ...
 """
 
 from __future__ import annotations

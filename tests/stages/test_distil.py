@@ -1,5 +1,7 @@
 """A student's folder: what it learns, in whose form, and whom it belongs to."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 from stage_helpers import IDENTITY, QUESTIONS, TASK, sampled, voted
@@ -57,6 +59,23 @@ def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, tmp_p
         assert (run.root / name).read_bytes() == (teacher.root / name).read_bytes()
     assert not run.paths.exists()
     assert tree(teacher.root) == before
+
+
+def test_a_control_learns_from_as_many_paths_whatever_they_answer(teacher, tmp_path):
+    run, said = teacher.null, {}
+    student = Student(run, tmp_path / "a.gguf", TASK, {**IDENTITY, "chat": "off"}, shuffled=True)
+    before = tree(teacher.root)
+    teach(teacher, student, Silent())
+    assert {p: x for p, x in tree(teacher.root).items() if run.root not in p.parents} == before
+    for p in read_records(teacher.paths, Path):
+        said[p.question_id, p.path] = p.predicted_answer
+    kept = {(e.question_id, e.path) for e in written(run) if e.path is not None}
+    own = {(e.question_id, e.path) for e in written(teacher) if e.path is not None}
+    assert Counter(q for q, _ in kept) == Counter(q for q, _ in own)
+    assert kept != own and all(said[place] is not None for place in kept)
+    first = run.train.read_bytes()
+    teach(teacher, student, Silent())  # a killed one is simply given again
+    assert run.train.read_bytes() == first
 
 
 def test_a_chat_student_of_a_plain_teacher_is_taught_in_conversations(teacher, tmp_path):

@@ -16,11 +16,12 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, Silent
 from lmsi_cli.reporting.comparison import gained
+from lmsi_cli.reporting.controls import control_lines
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.evaluate import Exam, evaluate
-from lmsi_cli.stages.measure import candidates_of
+from lmsi_cli.stages.measure import again, candidates_of
 from tests.scripted import ScriptedEngine
 
 LABELLED = [
@@ -101,6 +102,46 @@ def test_base_and_adapter_are_compared_on_the_same_questions(tmp_path):
     assert (base.parsed, adapter.parsed) == (1.0, 0.75)
     change = result.pair("CoT greedy", "adapter").change
     assert (change.gained, change.lost, change.n, change.difference) == (1, 1, 4, 0)
+
+
+def test_controls_are_asked_too_and_count_as_no_candidate(tmp_path):
+    """Here the one that learned from shuffled votes says what the adapter says."""
+    engine, who = TwoMinds(), variants()
+    shuffled = who[1]._replace(name="shuffled votes", null=True)
+    result = examined(tmp_path, engine, [*who, again(who[0]), shuffled], seed=(3, 5))
+    assert [v.model for v in result.mains] == ["base", "adapter"]
+    assert {p.after for p in result.pairs} == {"adapter"}
+    assert result.pairs == examined(tmp_path / "without", models=who, seed=(3, 5)).pairs
+    changes = {(n.after, n.line): n.change for n in result.nulls}
+    drawn = ["one sampled path", "majority of 2", "any of 2"]
+    assert [line for name, line in changes if name == "base again"] == drawn  # greedy is the same
+    assert [line for name, line in changes if name == "shuffled votes"] == [
+        p.line for p in result.pairs
+    ]
+    seeds = {s.seed for a, s, _ in engine.asked if s.temperature and a is None}
+    assert len(seeds) == 4 and {3, 5} < seeds  # the base's own, and two others
+    [line] = (x for x in control_lines(result) if x.startswith("Controls"))
+    assert "adapter +1 -1" in line and "shuffled votes +1 -1" in line
+
+
+def test_a_gain_of_form_is_told_from_a_gain(tmp_path):
+    """The adapter is right wherever the base had no answer, and nowhere else."""
+    labelled = [Question(id=f"t{i}", question="What is 1 + 1?", answer="2") for i in range(24)]
+    silent = {f"t{i}": [UNREAD if i < 8 else WRONG if i < 16 else right(1)] for i in range(24)}
+    spoken = {q: [right(1)] if texts == [UNREAD] else texts for q, texts in silent.items()}
+
+    class Scripted(TwoMinds):
+        def use_adapter(self, path, scale=1.0):
+            super().use_adapter(path, scale)
+            self.script = silent if path is None else spoken
+
+    result = examined(tmp_path, Scripted(), sets={"test": labelled}, modes=("cot",))
+    [pair] = result.pairs
+    assert (pair.change.gained, pair.change.lost) == (8, 0) and pair.p_holm < 0.05
+    assert pair.whole is not None
+    assert (pair.whole.n, pair.whole.gained, pair.whole.lost) == (16, 0, 0)
+    [line] = control_lines(result)
+    assert "16 questions" in line and "gained form" in line
 
 
 def test_a_tie_counts_half(tmp_path):
