@@ -37,14 +37,14 @@ class VoteConfig(Config, frozen=True, kw_only=True):
     min_votes: Annotated[int, opt("Drop questions whose winner has fewer votes.", ge=1)] = 2
     weight: Annotated[
         str,
-        opt(
+        rare(
             "How much a ballot counts: majority, logprob, mean_logprob or cisc:T.",
             forms=WEIGHT_FORMS,
             pattern=WEIGHT_PATTERN,
         ),
     ] = "majority"
     max_paths_per_question: Annotated[
-        int, opt("At most this many paths a question; 0: all.", ge=0)
+        int, rare("At most this many paths a question; 0: all.", ge=0)
     ] = 4
     check_equations: Annotated[bool, opt("Paths that state a false equation do not vote.")] = True
     preset: Annotated[

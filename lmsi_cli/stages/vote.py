@@ -236,7 +236,7 @@ def _warnings(run: RunDir, config: VoteConfig, summary: VoteSummary) -> Iterator
     stop = run.load_settings().get("sample", {}).get("stop", NO_STOP)
     usual = VoteConfig()
     other = [] if config.check_equations == usual.check_equations else ["--no-check-equations"]
-    other += [] if config.weight == usual.weight else [f"--weight {config.weight}"]
+    other += [] if config.weight == usual.weight else [f"--set weight={config.weight}"]
     if stop != NO_STOP and other:
         yield (
             f"sampled with --stop {stop}, which counted the ballots of the default vote; with "

@@ -32,7 +32,7 @@ def shares(paths: Sequence[Path], weight: str) -> list[float]:
 
     Args:
         paths: Those that vote.
-        weight: A setting of ``--weight`` other than ``majority``.
+        weight: A setting ``weight`` other than ``majority``.
 
     Raises:
         LmsiError: A path has no log-probability.
@@ -50,8 +50,8 @@ def _known(path: Path, value: float | None) -> float:
     if value is None:
         raise LmsiError(
             f"path {path.path} of question {path.question_id!r} has no log-probability, "
-            "which --weight needs",
-            hint="a server without log-probabilities drew it: sample again, or --weight majority",
+            "which weighted ballots need",
+            hint="a server without log-probabilities drew it: sample again, or --set weight=majority",
         )
     return value
 

@@ -60,7 +60,7 @@ def test_the_tables_show_what_was_removed(run):
     [
         ("", (0, 1, 2)),
         ("--preset paper", (0, 1, 2, 3)),
-        ("--preset paper --max-paths-per-question 2", (0, 1)),
+        ("--preset paper --set max_paths_per_question=2", (0, 1)),
         ("--config c.toml", (0,)),
         ("--config c.toml --preset paper", (0, 1, 2, 3)),
         ("--config c.toml --preset default", (0, 1, 2)),
