@@ -58,9 +58,12 @@ def configured(kind: type[Config]) -> Callable[[Function], Function]:
             common: Common = ctx.find_root().obj
             typed = _lists(kind, {name: given.pop(name) for name in names if name in given})
             tables = read_tables(common.config)
-            for layer in (environment(), _set(common.settings, table)):
+            by_name = _set(common.settings, table)
+            for layer in (environment(), by_name):
                 for name, values in layer.items():
                     tables[name] = {**tables.get(name, {}), **values}
+            # a preset that was typed does not undo what was typed beside it, by whatever flag
+            typed = {**by_name.get(table, {}), **{k: v for k, v in typed.items() if v is not None}}
             arguments: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
             arguments |= {"tables": tables, "quiet": common.quiet}
             command(**given, **{name: arguments[name] for name in arguments if name in own})

@@ -51,7 +51,7 @@ def _known(path: Path, value: float | None) -> float:
         raise LmsiError(
             f"path {path.path} of question {path.question_id!r} has no log-probability, "
             "which weighted ballots need",
-            hint="a server without log-probabilities drew it: sample again, or --set weight=majority",
+            hint="a server without them drew it: sample again, or --set weight=majority",
         )
     return value
 
