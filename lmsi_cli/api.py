@@ -208,6 +208,7 @@ def evaluate(
     *,
     adapter: Places = (),
     allow_overlap: bool = False,
+    null: bool = False,
     quiet: bool = False,
     **settings: object,
 ) -> Evaluations:
@@ -218,6 +219,7 @@ def evaluate(
         data: Files of labelled questions, or ``SET:FILE``.
         adapter: More GGUF adapters, or run folders with one.
         allow_overlap: Measure on questions that were trained on.
+        null: Measure controls, too.
         quiet: Show no progress.
         settings: Those of [eval] in a config file.
 
@@ -225,7 +227,7 @@ def evaluate(
         LmsiError: As `lmsi eval`; questions that do not fit are in each result's ``skipped``.
     """
     config, folder = resolve(EvalConfig, settings, where="evaluate()"), RunDir(Path(run))
-    wanted = prepare(folder, config, _several(data), _several(adapter), allow_overlap)
+    wanted = prepare(folder, config, _several(data), _several(adapter), allow_overlap, null)
     with _at_work(folder, quiet, "eval") as progress:
         return Evaluations(measure(wanted, progress))
 
