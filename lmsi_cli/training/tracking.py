@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,15 @@ def check(config: TrainConfig) -> None:
     Raises:
         LmsiError: It is not.
     """
-    if config.track != NONE and find_spec(config.track) is None:
+    if config.track == NONE:
+        return
+    try:
+        metadata.version(config.track)  # a folder of that name could be imported, too
+    except metadata.PackageNotFoundError:
         raise LmsiError(
             f"--track {config.track}: {config.track} is not installed",
             hint=f"pip install {config.track}",
-        )
+        ) from None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`--track`: a training's figures in TensorBoard are those of its logs, and nothing unasked."""
 
 import json
+from importlib import metadata
 
 import pytest
 from toys import Watcher, job
@@ -47,8 +48,11 @@ def test_nothing_is_tracked_unasked(tiny, examples, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
 
 
-def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch):
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+def test_a_tracker_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
+    """A folder that another run of it has left is no package."""
+    (tmp_path / "trackio").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(metadata, "version", lambda name: metadata.distribution(f"no-{name}"))
     tracking.check(TrainConfig())
     with pytest.raises(LmsiError, match="trackio is not installed") as e:
         tracking.check(TrainConfig(track="trackio"))
