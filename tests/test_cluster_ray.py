@@ -162,7 +162,7 @@ def test_ctrl_c_ends_a_local_cluster_with_the_command(questions, tmp_path):
         processes = below(driver.pid)
         open_ = listening([psutil.Process(driver.pid), *processes])
         os.killpg(driver.pid, signal.SIGINT)
-        told = driver.communicate(timeout=60)[1]
+        told = driver.communicate(timeout=120)[1]
     finally:
         driver.kill()
     assert driver.returncode == INTERRUPTED, told

@@ -190,8 +190,7 @@ def test_the_section_says_which_round_is_kept_by_what_and_why_there_are_no_more(
     )
     section = rounds_section(rounds, [evaluation])
     text = "\n".join(section.lines)
-    assert "Kept is round 1, chosen by the probe: most right answers." in text
+    assert "Round 1 is kept, chosen by the probe: most right answers." in text
     assert "Ended early, round 2: the verdict is not to train." in text
     assert "no evidence of a gain" in text
     assert [s.title.split(":")[0] for s in section.sheets] == ["test"]
-    assert [chart.title for chart in section.charts] == ["Accuracy by round: test"]
