@@ -23,7 +23,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     outputs = [cell.get("outputs", []) for cell in notebook.cells]
     shown = [o.data for cell in outputs for o in cell if o.output_type == "execute_result"]
     tables = "".join(data.get("text/html", "") for data in shown)
-    for title in ("sample", "vote", "train", "form and cost of a question's answer"):
+    for title in ("sample", "vote", "train", "form and cost of an answer"):
         assert f"<caption>{title}</caption>" in tables
     assert (tmp_path / "runs" / "notebook" / "adapter" / "adapter.gguf").exists()
     [error] = outputs[-1]

@@ -148,7 +148,7 @@ def cost_sheet(e: Evaluation) -> Sheet:
         seconds = " > ".join(f"{f.seconds:.2f}" for f in figures)
         rows.append((line, parsed, cut_off, tokens, seconds))
     columns = ("", "parsed", "cut off", "tokens", "seconds")
-    title = "form and cost of a question's answer"
+    title = "form and cost of an answer"
     return Sheet(title=title, columns=columns, rows=tuple(rows))
 
 
