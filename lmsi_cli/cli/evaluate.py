@@ -105,7 +105,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     if require_gain and not (local or adapter):
         raise LmsiError("no adapter to require a gain of", hint="give --adapter NAME")
     wanted = prepare(folder, settings, data or [], adapter or [], allow_overlap, null)
-    if require_gain and local and len(wanted.candidates) < 2:
+    if require_gain and local and not any(c.adapter and not c.null for c in wanted.candidates):
         raise LmsiError(f"{folder.root}: no adapter to require a gain of", hint="`lmsi train` it")
     if local:
         chosen_round(folder)
@@ -128,7 +128,7 @@ def plan_sheet(p: Plan) -> Sheet:
     bound = "at most " if p.at_most else "about "
     groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
     visible = (
-        f"{least_change(p.smallest_visible)}, at 80% power if a quarter of the questions changes"
+        f"{least_change(p.smallest_visible)}, at 80% power if a fifth of the questions changes"
     )
     rows = (
         ("questions", f"{p.questions}{groups}"),

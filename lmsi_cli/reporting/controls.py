@@ -32,10 +32,19 @@ def _beside(p: Pair, nulls: list[Pair], e: Evaluation) -> str:
         f"Controls, {p.line} on {e.data}: {p.after} +{p.change.gained} -{p.change.lost} questions; "
         f"{each}."
     )
-    as_much = [n.after for n in nulls if n.change.difference >= p.change.difference]
-    if p.change.difference > 0 and as_much:
-        sentence += f" {' and '.join(as_much)} gained as much, so this is no gain by the vote."
+    if as_much := gained_as_much(p, e):
+        sentence += f" {' and '.join(as_much)} gained as much, so this shows no gain by the vote."
     return sentence
+
+
+def gained_as_much(p: Pair, e: Evaluation) -> list[str]:
+    """The controls whose gain is no smaller than this one; none where there is no gain."""
+    return [
+        n.after
+        for n in e.nulls
+        if (n.line, n.temperature) == (p.line, p.temperature)
+        and n.change.difference >= p.change.difference > 0
+    ]
 
 
 def _in_full(p: Pair, e: Evaluation) -> str:

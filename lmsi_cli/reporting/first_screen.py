@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lmsi_cli.reporting.controls import control_lines, gained_as_much
 from lmsi_cli.reporting.digest import Chart, Step, curve
 from lmsi_cli.reporting.evaluation import headline as sentences
 from lmsi_cli.reporting.evaluation import outcome, pair_sentence
@@ -32,8 +33,8 @@ def headline(measured: Sequence[Evaluation], kept: str = "") -> tuple[str, tuple
         return (said or [f"{measured[0].data} is measured."])[0], tuple(said[1:])
     first = next(((p, e) for p, e in primary if p.after == kept), primary[0])
     others = [f"{p.after} on {e.data}: {outcome(p)}" for p, e in primary if (p, e) != first]
-    notes = (f"Measured, too: {'; '.join(others)}.",) if others else ()
-    return pair_sentence(*first), notes
+    notes = [f"Measured, too: {'; '.join(others)}."] if others else []
+    return pair_sentence(*first), (*control_lines(first[1]), *notes)
 
 
 def picture(e: Evaluation) -> Chart:
@@ -69,6 +70,8 @@ def next_step(measured: Sequence[Evaluation], run: str) -> Step:
         if "worse" in found:
             why = f"leave the adapter; look at the questions of {e.data} that it lost"
             return Step(why, f"lmsi compare {run} {run} --data {e.data} --show flips")
+    if any(gained_as_much(p, e) for e in measured for p in e.pairs if p.primary):
+        return Step("a control gained as much; see what was learned", f"lmsi show {run}")
     if "better" in found:
         return Step("the gain is clear; take the adapter along", f"lmsi export {run}")
     if found:

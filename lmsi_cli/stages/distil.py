@@ -107,8 +107,18 @@ def enrolled(
 
 
 def control(teacher: RunDir) -> Student:
-    """The run's own model, asked as it was, in the run's folder ``null``."""
+    """The run's own model, asked as it was, in the run's folder ``null``.
+
+    Raises:
+        LmsiError: The run has no votes of its own, or something else is in that folder.
+    """
+    if teacher_of(teacher):
+        raise LmsiError(
+            f"{teacher.root}: what was voted on is its teacher's",
+            hint="a control is of a run that has sampled paths of its own",
+        )
     _check_voted(teacher)
+    check_place(teacher, teacher.null)
     saved = {k: v for k, v in sampled(teacher).items() if k not in ADAPTER}
     return Student(teacher.null, model_of(teacher).path, task_of(teacher), saved, shuffled=True)
 

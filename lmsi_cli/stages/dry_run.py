@@ -26,6 +26,7 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import TWO_STAGES, render, rotates, second_words
 from lmsi_cli.records import Mode, Progress, Record
+from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.stages.evaluate import Exam, modes_of, paths_of, sampling_of, ways
 from lmsi_cli.stages.evaluate import requests_of as requests_of_mode
 from lmsi_cli.stages.measure import Measurement
@@ -208,7 +209,7 @@ class Plan(Record, frozen=True, kw_only=True):
     """One data set to come.
 
     ``smallest_visible`` is the smallest true difference, as a fraction, that exact McNemar shows in
-    4 of 5 repeats at 5% if a quarter of the questions changes; with several data sets or adapters
+    4 of 5 repeats at 5% if a fifth of the questions changes; with several data sets or adapters
     Holm's correction asks for more. Where questions cluster, ``groups`` counts the clusters and
     stands for the questions. ``tokens`` and ``seconds`` are of all models.
     """
@@ -228,34 +229,39 @@ def plans_of(wanted: Measurement) -> list[Plan]:
     """Reckon up every data set of an evaluation by a model file."""
     assert wanted.model is not None  # what a server takes only the server knows
     with LlamaEngine(wanted.model.path, wanted.settings) as engine:
-        return [plan(exam, len(wanted.candidates), engine) for exam in wanted.exams]
+        return [plan(exam, wanted.candidates, engine) for exam in wanted.exams]
 
 
-def plan(exam: Exam, models: int, engine: LlamaEngine) -> Plan:
+def plan(exam: Exam, candidates: Sequence[Candidate], engine: LlamaEngine) -> Plan:
     """Reckon up one data set.
 
     Raises:
         LmsiError: No question fits the context, or the cache does not fit the memory.
     """
     engine.use_adapter(None)
-    sittings = [(mode, way) for way in ways(exam.config) for mode in modes_of(exam.config, way)]
+    sittings = [
+        (mode, way)
+        for candidate in candidates
+        for way in ways(exam.config, candidate)
+        for mode in modes_of(exam.config, way)
+    ]
     costs: dict[Mode, Estimate] = {}
     for mode, way in sittings:
-        if mode not in costs:  # another temperature or seed costs as much
+        if mode not in costs:  # another model, temperature or seed costs as much
             requests = requests_of_mode(exam, engine, mode, way.seed)
             sampling = sampling_of(exam.config, mode, way)
             costs[mode] = estimate(requests, engine, sampling, exam.task.trigger)
     n = len(exam.asked)
     clusters = {q.group or q.id for q in exam.asked}
-    answers = [(models * n * paths_of(exam.config, mode), costs[mode]) for mode, _ in sittings]
+    answers = [(n * paths_of(exam.config, mode), costs[mode]) for mode, _ in sittings]
     return Plan(
         data=exam.name,
         questions=n,
-        models=models,
+        models=len(candidates),
         answers=sum(count for count, _ in answers),
         groups=len(clusters) if len(clusters) < n else None,
         smallest_visible=smallest_visible(len(clusters)),
         tokens=sum(count * cost.tokens_per_path for count, cost in answers),
-        seconds=models * sum(cost.seconds for _, cost in answers),
+        seconds=sum(cost.seconds for _, cost in answers),
         at_most=any(c.at_most for c in costs.values()),
     )

@@ -98,20 +98,14 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
 
     Raises:
         LmsiError: There is no finished adapter, it is for another base, the hub asks for a name of
-            the base and there is none, something is in the way,
-            the disk is too small, or what was written does not compute what it should.
+            the base and there is none, something is in the way, the disk is too small, or what was
+            written does not compute what it should.
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
         raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
     facts = read_meta(model)
     kind = "" if config.to in ALONE else _kind(config, facts)
-    named = config.base_name or repository(facts.general)
-    if config.to == "hub" and not named:
-        raise LmsiError(
-            f"{model.name} does not say which model of the hub it is",
-            hint=f"lmsi export {run.root} --to hub --base-name OWNER/NAME",
-        )
-    config = msgspec.structs.replace(config, base_name=named)
+    config = _with_base_name(config, facts, run, model)
     if config.to not in ("gguf", "ollama"):  # llama.cpp alone checks those
         check_packages(f"export --to {config.to}")
     base_sha256 = sha256_file(model)
@@ -141,6 +135,19 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
         checks=made.checks,
         remarks=tuple(made.remarks),
     )
+
+
+def _with_base_name(
+    config: ExportConfig, facts: GgufMeta, run: RunDir, model: Path
+) -> ExportConfig:
+    """The settings with the base's repository, as given or as its file says."""
+    named = config.base_name or repository(facts.general)
+    if config.to == "hub" and not named:
+        raise LmsiError(
+            f"{model.name} does not say which model of the hub it is",
+            hint=f"lmsi export {run.root} --to hub --base-name OWNER/NAME",
+        )
+    return msgspec.structs.replace(config, base_name=named)
 
 
 def _kind(config: ExportConfig, facts: GgufMeta) -> str:

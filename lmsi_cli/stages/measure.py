@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.catalog import Model
-from lmsi_cli.config import DEFAULT_TASK, SERVER, EvalConfig
+from lmsi_cli.config import DEFAULT_TASK, SERVER, SPEED_ONLY, EvalConfig, TrainConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import read_object
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.reporting.results import BASE, Evaluation
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds import adapters_of
-from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir, sha256_file, teacher_of
 from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import examined, sample_config, task_of
@@ -93,7 +94,7 @@ def prepare(
         files.append(file)
     candidates = candidates_of(run, model.path, files, settings.scale)
     if null:
-        candidates += controls(run, candidates[0])
+        candidates += controls(run, candidates[0], settings.scale)
     if not allow_overlap:
         asked = {exam.name: exam.asked for exam in exams}
         for trained in dict.fromkeys(c.adapter for c in candidates if c.adapter):
@@ -203,17 +204,38 @@ def candidates_of(
     return found
 
 
-def controls(run: RunDir, base: Candidate) -> list[Candidate]:
+def controls(run: RunDir, base: Candidate, scales: Sequence[float] = ()) -> list[Candidate]:
     """What shows how large a change is that is no gain; the second one where it was trained.
 
-    The base with other seeds, and the adapter of ``lmsi train --null``.
+    The base with other seeds, and the adapter of ``lmsi train --null``, at the first scale.
+
+    Raises:
+        LmsiError: That adapter was not trained as the run's own is.
     """
     found, file = [again(base)], run.null.adapter_gguf
     if file.exists():
+        _check_control(run)
         check_base(file, base.identity["model_sha256"])
         identity = {**base.identity, "adapter_sha256": sha256_file(file)}
-        found.append(Candidate("shuffled votes", str(file), identity, null=True))
+        scale = scales[0] if scales else 1.0
+        found.append(Candidate("shuffled votes", str(file), identity, scale, null=True))
     return found
+
+
+def _check_control(run: RunDir) -> None:
+    """Refuse a control that differs from the run's adapter by more than the shuffling."""
+    control = read_object(run.null.adapter_origin)
+    own = read_object(run.adapter_origin) if run.adapter_origin.exists() else control
+    fields = [name for name in TrainConfig.__struct_fields__ if name not in SPEED_ONLY]
+    other = [name for name in fields if control.get(name) != own.get(name)]
+    taught = teacher_of(run.null) or {}
+    if run.votes.exists() and taught.get("votes_sha256") != sha256_file(run.votes):
+        other.append("votes")
+    if other:
+        raise LmsiError(
+            f"{run.null.root}: the control has other {', '.join(other)} than the adapter",
+            hint=f"`lmsi train {run.root} --null --overwrite`, with the settings of the adapter",
+        )
 
 
 def again(base: Candidate) -> Candidate:

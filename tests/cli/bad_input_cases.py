@@ -254,6 +254,8 @@ WITH_A_RUN = {
     "trained on": measured(SEEN, "t holds 1 of the 2 questions ... : a", "--allow-overlap"),
     "no adapter to gain by": Case(f"{EVAL} --require-gain", "r: no adapter", "`lmsi train`",
                                   {"r/adapter/adapter.gguf": None}),
+    "a control is none to gain by": Case(f"{EVAL} --require-gain --null", "r: no adapter",
+                                         "`lmsi train`", {"r/adapter/adapter.gguf": None}),
     "no such adapter": flag("--adapter none.gguf", "none.gguf: no such adapter", "", EVAL),
     "a temperature": flag("--temperature 0.7,hot", "--temperature: ... '0.7,hot'", "", EVAL),
     "a scale": flag("--set scale=0", "--set scale: ... above 0 ... got '0'", "", EVAL),

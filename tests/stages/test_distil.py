@@ -14,7 +14,7 @@ from lmsi_cli.prompts import Chat
 from lmsi_cli.records import Message, Path, Silent, TrainExample
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.run_folder import RunDir, teacher_of
-from lmsi_cli.stages.distil import Student, check_place, place_of, teach
+from lmsi_cli.stages.distil import Student, check_place, control, place_of, teach
 from lmsi_cli.stages.inspect import scene
 from lmsi_cli.stages.train import within
 from lmsi_cli.stages.vote import vote_run
@@ -76,6 +76,8 @@ def test_a_control_learns_from_as_many_paths_whatever_they_answer(teacher, tmp_p
     first = run.train.read_bytes()
     teach(teacher, student, Silent())  # a killed one is simply given again
     assert run.train.read_bytes() == first
+    with pytest.raises(LmsiError, match="its teacher's"):  # it has no paths of its own
+        control(run)
 
 
 def test_a_chat_student_of_a_plain_teacher_is_taught_in_conversations(teacher, tmp_path):

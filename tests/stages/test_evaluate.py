@@ -17,11 +17,12 @@ from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, Silent
 from lmsi_cli.reporting.comparison import gained
 from lmsi_cli.reporting.controls import control_lines
+from lmsi_cli.reporting.first_screen import headline, next_step
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.reporting.results import Answer, Evaluation
-from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.run_folder import TEACHER, RunDir, sha256_file
 from lmsi_cli.stages.evaluate import Exam, evaluate
-from lmsi_cli.stages.measure import again, candidates_of
+from lmsi_cli.stages.measure import again, candidates_of, controls
 from tests.scripted import ScriptedEngine
 
 LABELLED = [
@@ -125,7 +126,7 @@ def test_controls_are_asked_too_and_count_as_no_candidate(tmp_path):
 
 
 def test_a_gain_of_form_is_told_from_a_gain(tmp_path):
-    """The adapter is right wherever the base had no answer, and nowhere else."""
+    """The adapter is right wherever the base had no answer, and nowhere else; so is a control."""
     labelled = [Question(id=f"t{i}", question="What is 1 + 1?", answer="2") for i in range(24)]
     silent = {f"t{i}": [UNREAD if i < 8 else WRONG if i < 16 else right(1)] for i in range(24)}
     spoken = {q: [right(1)] if texts == [UNREAD] else texts for q, texts in silent.items()}
@@ -135,13 +136,20 @@ def test_a_gain_of_form_is_told_from_a_gain(tmp_path):
             super().use_adapter(path, scale)
             self.script = silent if path is None else spoken
 
-    result = examined(tmp_path, Scripted(), sets={"test": labelled}, modes=("cot",))
+    sets = {"test": labelled}
+    result = examined(tmp_path, Scripted(), sets=sets, modes=("cot",))
     [pair] = result.pairs
     assert (pair.change.gained, pair.change.lost) == (8, 0) and pair.p_holm < 0.05
     assert pair.whole is not None
     assert (pair.whole.n, pair.whole.gained, pair.whole.lost) == (16, 0, 0)
     [line] = control_lines(result)
     assert "16 questions" in line and "gained form" in line
+    assert "clear" in next_step([result], "r").why
+    who = variants()
+    shuffled = who[1]._replace(name="shuffled votes", null=True)
+    result = examined(tmp_path, Scripted(), [*who, shuffled], sets=sets, modes=("cot",))
+    assert next_step([result], "r").why.startswith("a control")
+    assert any("no gain by the vote" in note for note in headline([result])[1])
 
 
 def test_a_tie_counts_half(tmp_path):
@@ -342,6 +350,31 @@ def test_variants_are_named_by_their_bytes(trained, tmp_path):
             "adapter_sha256": sha256_file(run.adapter_gguf),
         }
     assert len(candidates_of(RunDir(tmp_path / "other"), model)) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "votes", "words"),
+    [({}, b"v", ""), ({"lr": 0.1}, b"v", "lr"), ({"device": "x"}, b"v", ""), ({}, b"w", "votes")],
+)
+def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own, votes, words):
+    run, model = trained
+    origin = {"base_sha256": sha256_file(model), "base_file": "m.gguf", "lr": 0.2}
+    run.votes.write_bytes(b"v")
+    run.null.adapter.mkdir(parents=True)
+    run.null.adapter_gguf.write_bytes(b"control")
+    run.null.save_settings(TEACHER, {"votes_sha256": sha256_file(run.votes)})
+    run.null.adapter_origin.write_bytes(msgspec.json.encode(origin))
+    run.adapter_origin.write_bytes(msgspec.json.encode(origin | own))
+    run.votes.write_bytes(votes)
+    base = candidates_of(run, model)[0]
+    if words:
+        with pytest.raises(LmsiError, match=words) as refused:
+            controls(run, base)
+        assert "--null --overwrite" in refused.value.hint
+        return
+    once_more, control = controls(run, base, (0.5, 1.0))
+    assert once_more.adapter is None and once_more.null
+    assert control.adapter == str(run.null.adapter_gguf) and control.null and control.scale == 0.5
 
 
 @pytest.mark.parametrize(
