@@ -2,7 +2,7 @@
 #
 #   docker build -t lmsi .
 #   docker run --rm lmsi make test
-#   docker run --rm -v "$PWD:/work" -w /work lmsi lmsi sample questions.jsonl -m model.gguf -o runs/first
+#   docker run --rm -v "$PWD:/data" -w /data lmsi lmsi sample questions.jsonl -m model.gguf -o runs/first
 #
 # llama.cpp is compiled for the CPU that builds the image; build it where it is to run.
 FROM debian:bookworm-slim
