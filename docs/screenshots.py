@@ -6,8 +6,8 @@
     (the same with max_steps=4 into runs/second)
     python docs/screenshots.py runs/first runs/second
 
-The page is pictured by Chromium, the views of the terminal by Textual; for `lmsi watch` a small run
-is begun, pictured while it trains, and ended.
+The page is pictured by Chromium, the views of the terminal by Textual, all in light and dark; for
+`lmsi watch` a small run is begun, pictured while it trains, and ended.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 
 from lmsi_cli.cli.inspect import shown_parts
 from lmsi_cli.cli.question_browser import QuestionBrowser
@@ -35,6 +40,7 @@ from lmsi_cli.stages.inspect import Follower, browsed, scene
 HERE = Path(__file__).resolve().parent
 IMAGES, MODEL = HERE / "images", HERE.parent / "models" / "tinymath"
 NARROW, WIDE = (80, 24), (130, 32)  # columns and rows
+TERMINALS = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
 FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # addresses that nothing should be asked of
 
 
@@ -58,16 +64,20 @@ def pictured_page(run: Path, other: Path) -> None:
 
 
 def pictured(app: Any, size: tuple[int, int], name: str, *keys: str) -> None:  # noqa: ANN401
-    """A view of the terminal, after some keys."""
+    """A view of the terminal, after some keys, in light and dark."""
 
-    async def play() -> str:
+    async def play() -> None:
         async with app.run_test(size=size) as pilot:
             await pilot.pause(1)
             await pilot.press(*keys)
             await pilot.pause(1)
-            return str(app.export_screenshot(title=app.title))
+            for scheme, colours in TERMINALS.items():
+                export = partialmethod(Console.export_svg, theme=colours)
+                with patch.object(Console, "export_svg", export):
+                    picture = FONTS.sub("", app.export_screenshot(title=app.title))
+                (IMAGES / f"{name}-{scheme}.svg").write_text(picture, encoding="utf-8")
 
-    (IMAGES / f"{name}.svg").write_text(FONTS.sub("", asyncio.run(play())), encoding="utf-8")
+    asyncio.run(play())
 
 
 def pictured_questions(run: RunDir) -> None:

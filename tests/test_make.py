@@ -1,12 +1,19 @@
-"""`make install` with a Python that only notes what it is asked: which llama.cpp is installed."""
+"""`make install` with a Python that only notes what it is asked: which llama.cpp is installed.
+
+And the pins that it installs.
+"""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
@@ -58,3 +65,14 @@ def test_with_amx_and_gcc_llama_cpp_is_built_with_our_header(install):
     mended = f"-DCMAKE_PROJECT_INCLUDE={folder}/lmsi_cli/engine/amx.cmake"
     assert shlex.split(args) == ["-DGGML_BLAS=on", mended]
     assert what.endswith("--no-cache-dir --no-binary llama-cpp-python llama-cpp-python")
+
+
+def test_pinned_packages_install_on_the_oldest_python_that_is_promised():
+    """Debian 12 has 3.11.2; a package may ask for more than the project does."""
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.M))
+    assert len(pins) > 100
+    for name, pinned in pins.items():
+        with suppress(PackageNotFoundError):  # some pins are of platforms
+            if version(name) == pinned:
+                asked = SpecifierSet(metadata(name).get("Requires-Python") or "")
+                assert asked.contains("3.11.0"), f"{name} {pinned} asks for Python {asked}"

@@ -10,15 +10,16 @@ wide screen list and question stand side by side, on a narrow one the question c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rich.console import Group
 from rich.text import Text
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import DataTable, Footer, Input, Static
 
+from lmsi_cli.cli.full_screen import FullScreen
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.reporting.formats import NONE, printable
@@ -30,23 +31,32 @@ ALL = "all"
 SHARES = {ALL: (0.0, 2.0), "under 50%": (0.0, 0.5), "50 to 90%": (0.5, 0.9),
           "90% and more": (0.9, 2.0)}  # fmt: skip
 MOST = 1000  # rows; more of them are for the search
+WINNER = 20  # characters of an answer in the list
 WIDE = 120  # columns from which list and question stand side by side
 
 
 class QuestionList(DataTable[Text]):
-    """A row for each question that is found."""
+    """A row for each question that is found; what does not fit on a line ends in an ellipsis."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Open")]
 
+    def on_resize(self) -> None:
+        """Give the question what the other columns leave of the line."""
+        *others, question = self.ordered_columns
+        taken = sum(c.get_render_width(self) for c in others) + 2 * self.cell_padding
+        question.width = max(1, self.scrollable_content_region.width - taken)
+        self.notify_style_update()
 
-class QuestionBrowser(App[None]):
+
+class QuestionBrowser(FullScreen[None]):
     """Takes the questions, and what is shown of one."""
 
     CSS = """
     #search { border: none; height: 1; padding: 0 1; background: $surface; }
     #search > .input--placeholder { color: $text-muted; }
     #count { padding: 0 1; color: $text-muted; }
-    QuestionList { width: 1fr; height: 1fr; overflow-x: hidden; }
+    QuestionList { width: 1fr; height: 1fr; overflow-x: hidden; scrollbar-gutter: stable; }
+    QuestionList > .datatable--header { background: $panel; }
     #one { padding: 0 1; }
     VerticalScroll { width: 1fr; border-left: solid $primary; display: none; }
     .-wide VerticalScroll, .reading VerticalScroll { display: block; }
@@ -61,9 +71,8 @@ class QuestionBrowser(App[None]):
         Binding("k", "step(-1)", "Previous"),
         Binding("escape", "to_list", "Back"),
         Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
-    TITLE, ENABLE_COMMAND_PALETTE = "lmsi show", False
+    TITLE = "lmsi show"
 
     def __init__(self, run: Browsed, parts: Callable[[Shown], Sequence[Part]]) -> None:
         super().__init__()
@@ -85,7 +94,11 @@ class QuestionBrowser(App[None]):
     def on_mount(self) -> None:
         """Show all of them."""
         table = self.query_one(QuestionList)
-        table.add_columns("share", "winner", "kept", "question")
+        answers = [v.predicted_answer or "" for v in self.browsed.votes.values()]
+        winner = min(WINNER, max(map(len, ["winner", *answers])))
+        widths = {"share": 5, "winner": winner, "kept": 4, "question": 1}
+        for name, width in widths.items():
+            table.add_column(name, width=width)
         table.focus()
         self._sift()
 
@@ -159,12 +172,11 @@ class QuestionBrowser(App[None]):
 
     def _row(self, question: Question) -> tuple[Text, ...]:
         vote = self.browsed.votes.get(question.id)
-        words = Text(printable(" ".join(question.question.split())))
+        words = _cell(" ".join(question.question.split()), "left")
         if vote is None:
-            return Text(NONE), Text(NONE), Text(NONE), words
-        winner = Text(printable(vote.predicted_answer or NONE), justify="right")
-        share, kept = (Text(t, justify="right") for t in (f"{vote.share:.0%}", f"{len(vote.kept)}"))
-        return share, winner, kept, words
+            return _cell(NONE), _cell(NONE), _cell(NONE), words
+        winner = vote.predicted_answer or NONE
+        return _cell(f"{vote.share:.0%}"), _cell(winner), _cell(f"{len(vote.kept)}"), words
 
     def _show(self, row: int) -> None:
         if not 0 <= row < len(self.found):
@@ -175,6 +187,10 @@ class QuestionBrowser(App[None]):
             parts = [str(e)]
         self.query_one("#one", Static).update(Group(*rendered(*parts)))
         self.query_one(VerticalScroll).scroll_home(animate=False)
+
+
+def _cell(text: str, side: Literal["left", "right"] = "right") -> Text:
+    return Text(printable(text), justify=side, no_wrap=True, overflow="ellipsis")
 
 
 def _after(now: str, choices: list[str]) -> str:

@@ -19,10 +19,11 @@ from typing import ClassVar
 
 from rich.console import Group
 from rich.text import Text
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer, ProgressBar, RichLog, Sparkline, Static
 
+from lmsi_cli.cli.full_screen import FullScreen
 from lmsi_cli.records import Path
 from lmsi_cli.reporting.formats import printable
 from lmsi_cli.reporting.text import Part, rendered
@@ -33,7 +34,7 @@ KEPT = 2000  # paths that can be scrolled back to
 SAID = 2  # lines of the command's that stay
 
 
-class WatchScreen(App[Scene]):
+class WatchScreen(FullScreen[Scene]):
     """Ends by itself when the work does; ``run`` returns what was seen last.
 
     Takes what was seen, how to look again, a scene's parts as `lmsi watch` prints them, the moment
@@ -49,9 +50,8 @@ class WatchScreen(App[Scene]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit; the run goes on"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
-    TITLE, ENABLE_COMMAND_PALETTE = "lmsi watch", False
+    TITLE = "lmsi watch"
 
     def __init__(
         self,

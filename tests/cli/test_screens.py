@@ -6,14 +6,16 @@ import re
 import time
 
 import builders
+import msgspec
 import pytest
+from rich.color import ColorType
 
 from lmsi_cli.cli.inspect import shown_parts
 from lmsi_cli.cli.question_browser import QuestionBrowser, QuestionList
 from lmsi_cli.cli.watch import scene_parts
 from lmsi_cli.cli.watch_screen import WatchScreen
-from lmsi_cli.jsonl import appender, write_records
-from lmsi_cli.records import Path, Question, Status
+from lmsi_cli.jsonl import appender, read_records, write_records
+from lmsi_cli.records import Path, Question, Status, Vote
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.inspect import Follower, Scene, Stage, browsed
 from lmsi_cli.tasks.loader import load_task
@@ -46,6 +48,13 @@ def seen(app):
     """What stands on the screen; a character that steers would make the picture no XML."""
     text = re.sub(r"<style.*?</style>|<[^>]*>", "", app.export_screenshot(), flags=re.DOTALL)
     return html.unescape(text).replace("\xa0", " ")
+
+
+def lines(app):
+    """What stands on each line of the screen, cell by cell."""
+    wide, high = app.size
+    strips = app.screen._compositor.render_strips()
+    return [strip.text[:wide] for strip in strips[:high]]
 
 
 def played(app, size, *steps):
@@ -93,6 +102,41 @@ def test_questions_are_searched_filtered_and_opened(run, size):
             check(lambda app: "class: kept" in seen(app) and len(app.found) == 10),
             "q",
         )
+
+
+def test_a_long_question_and_answer_end_in_an_ellipsis(run):
+    """However wide the screen is, and with a scroll bar as without one."""
+    [first, *others] = read_records(run.votes, Vote)
+    write_records(run.votes, [msgspec.structs.replace(first, predicted_answer="7" * 99), *others])
+    write_records(run.questions, [Question(id=f"q{n}", question="so " * 99) for n in range(30)])
+
+    def cut(app):
+        table = app.query_one(QuestionList)
+        listed = [line[: table.region.width].rstrip(" ▁▂▃▄▅▆▇█") for line in lines(app)]
+        first, *others = [line for line in listed if "so so" in line]
+        last = table.scrollable_content_region.width - 1
+        return "777…" in first and all(line.find("…", last - 1) == last - 1 for line in others)
+
+    async def widen(pilot):
+        await pilot.resize_terminal(200, 50)
+
+    with browsed(run, load_task("number")) as found:
+        look = check(cut)
+        played(QuestionBrowser(found, shown_parts), (80, 24), look, widen, look, "/q0", look)
+
+
+def test_views_keep_to_the_colours_of_the_terminal(run):
+    """A colour of their own would not fit both a light and a dark one."""
+
+    def plain(app):
+        cells = [app.screen.get_style_at(x, y) for x in range(80) for y in range(24)]
+        colours = {colour.type for s in cells for colour in (s.color, s.bgcolor) if colour}
+        return colours <= {ColorType.DEFAULT, ColorType.STANDARD} and len(colours) == 2
+
+    watching = WatchScreen(scene(), scene, lambda s: scene_parts(s, 0.0), Follower(run))
+    played(watching, (80, 24), check(plain))
+    with browsed(run, load_task("number")) as found:
+        played(QuestionBrowser(found, shown_parts), (80, 24), check(plain), "/q", check(plain))
 
 
 def test_nothing_of_a_text_steers_the_terminal(run):
