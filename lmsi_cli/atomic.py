@@ -70,8 +70,35 @@ def replacing_folder(place: Path) -> Iterator[Path]:
     What a killed process left behind is deleted first.
 
     Raises:
-        LmsiError: The disk is full, or the place cannot be written to.
+        LmsiError: The disk is full, the place cannot be written to, or another process does it now.
     """
+    with _alone(place):
+        yield from _replaced(place)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Be the only process that writes a folder of this name."""
+    import filelock
+
+    lock = filelock.FileLock(place.with_name(f".{place.name}.lock"), timeout=0)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout:
+        message = f"{place}: another process is writing it"
+        raise LmsiError(message, hint="wait for it, or choose another --out") from None
+    except OSError as e:
+        raise write_error(place, e) from e
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps a file that is open
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _replaced(place: Path) -> Iterator[Path]:
     fresh, old = (place.with_name(f".{place.name}.{x}") for x in ("unfinished", "old"))
     try:
         _remove(fresh)

@@ -10,15 +10,16 @@ One process at a time holds a folder:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,6 +30,10 @@ from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Question
 from lmsi_cli.splits import parts_of
 
+if TYPE_CHECKING:
+    import filelock
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # as some network folders have it
 ORIGIN = "lmsi.json"
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 # sections of a student's run.toml: whose votes it learns from, and how these came about
@@ -154,9 +159,8 @@ def locked(run: RunDir) -> Iterator[None]:
     import filelock
 
     run.create()
-    lock = filelock.FileLock(run.lock, timeout=0)
     try:
-        lock.acquire()
+        lock = _acquired(run.lock)
     except filelock.Timeout:
         try:
             owner = f"process {int(run.lock_owner.read_text())}"
@@ -172,8 +176,24 @@ def locked(run: RunDir) -> Iterator[None]:
         write_atomic(run.lock_owner, f"{os.getpid()}\n")
         yield
     finally:
-        run.lock_owner.unlink(missing_ok=True)  # before the release: after it, the next one's
+        with suppress(OSError):  # the folder may be gone or read-only by now
+            run.lock_owner.unlink()  # before the release: after it, the next one's
         lock.release()
+
+
+def _acquired(file: Path) -> filelock.BaseFileLock:
+    """The kernel's lock, or where the file system has none a file that names its holder."""
+    import filelock
+
+    lock: filelock.BaseFileLock = filelock.FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except OSError as e:
+        if e.errno not in NO_LOCKS:
+            raise
+        lock = filelock.SoftFileLock(file.with_suffix(".held"), timeout=0)
+        lock.acquire()
+    return lock
 
 
 def in_use(run: RunDir) -> bool:

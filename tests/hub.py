@@ -41,7 +41,7 @@ class Hub:
 
     def __init__(self, repos):
         self.repos, self.seen, self.cuts, self.instead, self.down = repos, [], [], None, False
-        self.stall_at = None
+        self.stall_at, self.slow = None, 0.0  # seconds for each of its MiB
 
     def commit(self, repo, revision):
         commits = self.repos[repo].commits
@@ -138,13 +138,18 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data[: self.hub.stall_at or cut])
+            self.parts(data[: self.hub.stall_at or cut])
             while self.hub.stall_at and len(data) > self.hub.stall_at:
                 time.sleep(0.01)
         if cut is not None:
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
+
+    def parts(self, data):
+        for at in range(0, len(data), 1 << 20):
+            self.wfile.write(data[at : at + (1 << 20)])
+            time.sleep(self.hub.slow)
 
 
 def sha256(data):

@@ -54,6 +54,9 @@ class ScriptedEngine:
         """Nothing to choose."""
         return {}
 
+    def pin(self, kind: Mapping[str, int | str]) -> None:
+        """Nothing to choose."""
+
     def refusals(self) -> tuple[Refusal, ...]:
         """None: what does not fit is known before."""
         return ()

@@ -62,6 +62,15 @@ def test_what_a_killed_process_left_is_removed_and_an_older_one_replaced(tmp_pat
     assert names(tmp_path) == ["b"] and names(place) == ["new"]
 
 
+def test_two_that_write_one_folder_are_kept_apart(tmp_path):
+    with replacing_folder(tmp_path / "b") as fresh:
+        (fresh / "first").write_text("")
+        second = replacing_folder(tmp_path / "b")
+        with pytest.raises(LmsiError, match="another process is writing it"), second:
+            pass
+    assert names(tmp_path) == ["b"] and names(tmp_path / "b") == ["first"]
+
+
 def test_only_our_own_folder_may_be_replaced_and_only_if_asked(tmp_path):
     place = tmp_path / "b"
     check_place(place, "mark", False)

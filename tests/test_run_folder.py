@@ -1,6 +1,7 @@
 """The run folder: one process at a time, its settings, what may be discarded, what is refused."""
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,11 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir, discard, in_use, locked, sha256_file
 
 HOLDER = """
-import sys
+import errno, fcntl, sys
+def none(fd, how):
+    raise OSError(errno.ENOLCK, "No locks available")
+if sys.argv[2:]:
+    fcntl.flock = none
 from lmsi_cli.run_folder import RunDir, locked
 with locked(RunDir(sys.argv[1])):
     print("held", flush=True)
@@ -21,14 +26,37 @@ with locked(RunDir(sys.argv[1])):
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
+@contextlib.contextmanager
+def holding(*told):
     """Another process that holds a folder."""
-    command = [sys.executable, "-c", HOLDER, tmp_path / "r"]
+    command = [sys.executable, "-c", HOLDER, *told]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"held\n"
         yield child
         child.kill()
+
+
+@pytest.fixture
+def holder(tmp_path):
+    with holding(tmp_path / "r") as child:
+        yield child
+
+
+def test_a_file_system_without_locks_keeps_two_processes_apart_as_well(tmp_path, monkeypatch):
+    def none(fd, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    run = RunDir(tmp_path / "r")
+    with holding(run.root, "without locks") as child:
+        with pytest.raises(LmsiError, match=f"in use by process {child.pid}"), locked(run):
+            pass
+        assert in_use(run)
+        child.kill()
+        child.wait()
+    with locked(run):  # what a killed holder has left is in nobody's way
+        assert run.lock_owner.read_text() == f"{os.getpid()}\n"
+    assert not in_use(run)
 
 
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path, holder):

@@ -10,7 +10,7 @@ from it; the engine yields each path when it ends, in any order:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from lmsi_cli.config import SamplingConfig, Variables
@@ -154,6 +154,9 @@ class Engine(Protocol):
     @property
     def settled(self) -> dict[str, int | str]:
         """What came of ``auto``, under the names of the settings; empty before the first path."""
+
+    def pin(self, kind: Mapping[str, int | str]) -> None:
+        """Go on in this kind of cache; an engine that has no choice ignores it."""
 
     def refusals(self) -> Sequence[Refusal]:
         """Questions left unfinished since this was last asked, with the server's reasons."""

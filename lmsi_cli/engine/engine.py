@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,6 +82,10 @@ class LlamaEngine:
         if self.file == self.path:
             return {**self._layout.settings, "fast_copy": "off"}
         return {**self._layout.settings, "fast_copy": "on", **measured(self.path)}
+
+    def pin(self, kind: Mapping[str, int | str]) -> None:
+        """Draw all later paths in this kind of cache, however long they are."""
+        self.config = msgspec.structs.replace(self.config, **kind)
 
     def refusals(self) -> tuple[Refusal, ...]:
         """None: what does not fit is known before."""

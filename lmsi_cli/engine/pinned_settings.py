@@ -47,15 +47,21 @@ def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
 class Settling:
     """Writes down what came of ``auto``, and says where a run is not drawn in one kind of cache."""
 
-    def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
-        self._run, self._say = run, say
+    def __init__(
+        self,
+        run: RunDir,
+        say: Callable[[str], None],
+        pin: Callable[[Settled], None] = lambda _: None,
+    ) -> None:
+        self._run, self._say, self._pin = run, say, pin
         self._now: Settled = {}
         self._others: list[Settled] = []
 
     def alone(self, settled: Settled) -> None:
-        """Of the one engine, whenever it may have changed: all of it is kept."""
+        """Of the one engine, whenever it may have changed: all of it is kept, and it goes on so."""
         if settled and settled != self._now:
             self._save(settled)
+            self._pin(_pinned(settled))
 
     def of_worker(self, settled: Settled) -> None:
         """Of one of many: kept is what they share, as the first one has it."""

@@ -106,7 +106,7 @@ def sample(
     for r in requests:
         left[r.question_id] += len(r.wanted)
     call.begin(left)
-    settling = Settling(run, progress.say)
+    settling = Settling(run, progress.say, engine.pin)
     with appender(run.paths, Path) as lines:
         early = watch.stop is not None
         for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):

@@ -1,9 +1,12 @@
 """The kind of cache that a run is drawn in is written down, and told where it changes."""
 
+from types import SimpleNamespace
+
 import pytest
 from builders import path
 
-from lmsi_cli.config import SampleConfig
+from lmsi_cli.config import EngineConfig, SampleConfig
+from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.pinned_settings import ENGINE, Settling, as_begun
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.run_folder import RunDir
@@ -63,6 +66,17 @@ def test_a_run_goes_on_as_it_was_begun_or_says_that_it_does_not(run, alone, befo
 def test_one_process_keeps_all_of_it_and_news(run):
     assert call(run, {}, SPLIT, SPLIT, {**SPLIT, "parallel": 4}, alone=True) == []
     assert run.load_settings()[ENGINE] == {**SPLIT, "parallel": 4}
+
+
+def test_all_calls_of_one_engine_draw_in_the_kind_of_the_first(run):
+    """Those of generated questions, and of several formats, have prompts of different lengths."""
+    pinned = []
+    settling = Settling(run, print, pinned.append)
+    settling.alone({**SPLIT, "fast_copy": "off"})
+    assert pinned == [{"kv": "split", "flash_attn": "on", "fast_copy": "off"}]
+    engine = SimpleNamespace(config=EngineConfig())
+    LlamaEngine.pin(engine, pinned[0])
+    assert (engine.config.kv, engine.config.flash_attn) == ("split", "on")
 
 
 def test_without_paths_nothing_was_begun(run):

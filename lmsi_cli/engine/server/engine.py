@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -106,6 +106,9 @@ class ServerEngine:
         """What the server was found to do, and the model that its replies name."""
         named = self.named.get(self.base, "")
         return {**self.can.settings(), **({ANSWERS_AS: named} if named else {})}
+
+    def pin(self, kind: Mapping[str, int | str]) -> None:
+        """Nothing to choose here."""
 
     def refusals(self) -> list[Refusal]:
         """Questions that could not be finished since this was last asked."""
