@@ -8,6 +8,8 @@ exit code 1, in one place; anything else that escapes is a bug and shows its tra
 
 from __future__ import annotations
 
+LONGEST = 1_000  # characters of a message
+
 
 class LmsiError(Exception):
     """A mistake or a state of the machine that the user can put right.
@@ -18,9 +20,15 @@ class LmsiError(Exception):
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(_line(message))
+        self.hint = _line(hint)
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows in place of a traceback."""
         return [f"error: {self}", *([f"hint: {self.hint}"] if self.hint else [])]
+
+
+def _line(text: str) -> str:
+    """Bring it to a line that a person reads: what it quotes of a file may have any length."""
+    flat, half = " ".join(text.splitlines()), LONGEST // 2
+    return flat if len(flat) <= LONGEST else f"{flat[:half]} ... {flat[-half:]}"

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "lmsi_cli"
 # import each other, but never in a circle.
 LAYERS = [
     {"errors"},
-    {"records"},
+    {"records", "apart"},
     {"config"},
     {"settings"},
     {"answers", "atomic", "equations", "remote_files", "splits", "stopping", "thinking"},

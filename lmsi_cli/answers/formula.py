@@ -1,6 +1,6 @@
 r"""One LaTeX expression to its one spelling, through math-verify: the work of a child process.
 
-Knows notation and sympy, nothing of answers. It runs apart from lmsi (``latex.Apart``) because
+Knows notation and sympy, nothing of answers. It runs apart from lmsi (``apart.py``) because
 sympy can think for hours about a line of text, and much of that inside C, where only the death of
 the process ends it. A line in is a JSON string, a line out its spelling, or null:
 
@@ -11,29 +11,14 @@ Only math-verify's LaTeX grammar reads the text: its other reader hands text to 
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
-from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
 from lmsi_cli.answers.numerals import spell
+from lmsi_cli.apart import serve
 
 MEMORY = 4 << 30  # bytes of address space; the child of an honest expression needs a tenth
-
-
-def serve(seconds: float) -> None:
-    """Answer line by line until standard input ends; an expression has ``seconds`` of CPU time."""
-    _bound_memory()
-    spelled("x^2")  # the grammar's tables are made once
-    _say(True)
-    for line in sys.stdin:
-        _allow(seconds)
-        with suppress(Exception):  # whatever sympy cannot digest is no expression
-            _say(spelled(json.loads(line)))
-            continue
-        _say(None)
 
 
 def spelled(latex: str) -> str | None:
@@ -65,24 +50,6 @@ def _form(expression: Any) -> str | None:  # noqa: ANN401 - sympy's own types
     return str(sympy.latex(plain))
 
 
-def _say(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
-    sys.stdout.flush()
-
-
-def _allow(seconds: float) -> None:
-    """Let the system end this process after so much CPU time; Python need not be asked."""
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-
-
-def _bound_memory() -> None:
-    with suppress(ImportError, ValueError, OSError):  # not every system has the limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-
-
 if __name__ == "__main__":
-    serve(float(sys.argv[1]))
+    spelled("x^2")  # the grammar's tables are made once
+    serve(spelled, float(sys.argv[1]), MEMORY)

@@ -1,8 +1,8 @@
 r"""A chat template: messages in, the text that a chat model was trained on out.
 
-Knows Jinja and the names that chat templates expect; nothing of tokens or questions. A template is
-a program out of a downloaded file, so it runs in Jinja's sandbox. What it writes depends on
-nothing but its input: its clock stands still.
+Knows the names that chat templates expect; nothing of tokens or questions. A template is a program
+out of a downloaded file, which may loop for ever, so it runs in a process of its own
+(``rendering.py``). What it writes depends on nothing but its input: its clock stands still.
 
     ChatTemplate(source, bos="<s>", eos="</s>").write((Message(role="user", content="Hi"),), True)
     -> "<s><|user|>\nHi<|end|>\n<|assistant|>\n"
@@ -10,33 +10,21 @@ nothing but its input: its clock stands still.
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import jinja2
-from jinja2 import meta, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from lmsi_cli.apart import Apart
 from lmsi_cli.config import Variables, name_of, values_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
 
-# A path is a function of the model, the settings and the question, not of the day. Llama 3's
-# template names this day itself where nobody tells it another one.
-TODAY = datetime.datetime(2024, 7, 26)
-# What a template that does not fit its input can raise, besides Jinja's own errors.
-FAILURES = (
-    jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError,
-    RecursionError,
-)  # fmt: skip
+SECONDS = 1.0  # of CPU time for a conversation; an honest one needs a hundredth
 OFF = "`--chat off` asks in plain text"
 OWN = {"messages", "add_generation_prompt", "bos_token", "eos_token"}  # not for a user to set
 NEEDLE = "lmsi needle"
+TOO_MUCH = f"it takes over {SECONDS:g} s, or too much memory"
+_CHILD = Apart("lmsi_cli.engine.rendering", SECONDS)
 
 
 class ChatTemplate:
@@ -67,13 +55,11 @@ class ChatTemplate:
         """
         self.names = {"bos_token": bos, "eos_token": eos, **values_of(variables)}
         self.where, self.variables = where or "chat template", variables
-        environment = _environment()
-        try:
-            parsed = environment.parse(source)
-            self.template = environment.from_string(parsed)
-        except FAILURES as e:
-            raise LmsiError(f"{self.where}: its chat template is broken: {e}", hint=OFF) from None
-        self.knows = sorted(meta.find_undeclared_variables(parsed) - OWN)
+        self.source = source
+        found = _CHILD.ask({"source": source}) or {"fails": TOO_MUCH}
+        if "fails" in found:
+            raise LmsiError(f"{self.where}: its chat template is broken: {found['fails']}", OFF)
+        self.knows = [name for name in found["knows"] if name not in OWN]
         for name in map(name_of, variables):
             if name not in self.knows:
                 raise LmsiError(
@@ -93,17 +79,25 @@ class ChatTemplate:
         """
         form = _listed if self._wants_lists else str
         turns = [{"role": m.role, "content": form(m.content)} for m in messages]
-        try:
-            return self.template.render(messages=turns, add_generation_prompt=reply, **self.names)
-        except FAILURES as e:
-            raise self._refusal(e) from None
+        found = self._rendered(turns, reply)
+        if "fails" in found:
+            raise self._refusal(found["fails"])
+        return str(found["text"])
 
-    def _refusal(self, e: Exception) -> LmsiError:
+    def _rendered(self, turns: list[dict[str, Any]], reply: bool) -> dict[str, str]:
+        """What the template writes (``text``), or why it does not (``fails``)."""
+        given = {"messages": turns, "add_generation_prompt": reply, **self.names}
+        found: dict[str, str] | None = _CHILD.ask({"source": self.source, "given": given})
+        if found is None:
+            raise self._refusal(TOO_MUCH)
+        return found
+
+    def _refusal(self, why: str) -> LmsiError:
         problem = f"{self.where}: its chat template refuses the prompt"
         if self.variables:
             known = f"another value, or none; its variables: {', '.join(self.knows)}"
-            return LmsiError(f"{problem} with {', '.join(self.variables)}: {e}", hint=known)
-        return LmsiError(f"{problem}: {e}", hint=f"try `--set few_shot=message`, or {OFF}")
+            return LmsiError(f"{problem} with {', '.join(self.variables)}: {why}", hint=known)
+        return LmsiError(f"{problem}: {why}", hint=f"try `--set few_shot=message`, or {OFF}")
 
     @cached_property
     def _wants_lists(self) -> bool:
@@ -114,55 +108,9 @@ class ChatTemplate:
         return not self._shows(NEEDLE) and self._shows(_listed(NEEDLE))
 
     def _shows(self, content: str | list[dict[str, str]]) -> bool:
-        turn = {"role": "user", "content": content}
-        try:
-            return NEEDLE in self.template.render(
-                messages=[turn], add_generation_prompt=False, **self.names
-            )
-        except FAILURES:
-            return False
-
-
-class _Generation(Extension):
-    """Reads ``{% generation %}``, which marks the model's own words for trainers, as nothing."""
-
-    tags = {"generation"}  # noqa: RUF012 - Jinja's own spelling
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Keep what stands between the tags."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-    )
-    env.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
-    env.filters["tojson"] = _tojson
-    return env
+        found = self._rendered([{"role": "user", "content": content}], reply=False)
+        return NEEDLE in found.get("text", "")
 
 
 def _listed(text: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": text}]
-
-
-def _raise(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _tojson(
-    value: Any,  # noqa: ANN401 - any JSON value
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Plain JSON: Jinja's own filter escapes for HTML, which no model was trained on."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )

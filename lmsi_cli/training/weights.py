@@ -198,14 +198,14 @@ def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: AN
         values = dequantize(np.ascontiguousarray(data), tensor.tensor_type)
     except NotImplementedError:
         raise LmsiError(
-            f"{tensor.name} is stored as {tensor.tensor_type.name}, which cannot be dequantised "
-            "here; sampling and voting work",
+            f"{tensor.data.filename}: {tensor.name} is stored as {tensor.tensor_type.name}, which "
+            "cannot be dequantised here; sampling and voting work",
             hint="take a file in another quantisation, such as Q8_0 or Q4_K_M",
         ) from None
     if not np.isfinite(values).all():
         raise LmsiError(
-            f"{tensor.name} holds numbers that are infinite or none at all (a weight beyond "
-            "65,504 does not fit F16)",
+            f"{tensor.data.filename}: {tensor.name} holds numbers that are infinite or none at all "
+            "(a weight beyond 65,504 does not fit F16)",
             hint="convert the model to BF16 or Q8_0 again",
         )
     return np.array(values, dtype=np.float32)

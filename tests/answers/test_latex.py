@@ -7,7 +7,7 @@ import time
 import pytest
 
 from lmsi_cli.answers import Asked, canonical, extract
-from lmsi_cli.answers.latex import Apart
+from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
 
 

@@ -60,6 +60,27 @@ def test_a_template_cannot_leave_its_box(source):
 @pytest.mark.parametrize(
     ("source", "told"),
     [
+        (
+            "{% for i in range(9**5) %}{% for j in range(9**5) %}{% endfor %}{% endfor %}",
+            "over 1 s",
+        ),
+        ("{{ 9**9999999 }}", "broken: it takes over 1 s"),  # while it is compiled
+        ("{{ 'x' * 10**9 }}", "too much memory"),
+        ("{% set n = 10**7 %}{{ 'Hi' * n }}", "20,000,000 letters"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("(" * 5000 + "{{" + "(" * 5000 + "1" + ")" * 5000 + "}}", "recursion"),
+        (r"{{ '\ud83d' }}", "surrogates"),
+    ],
+)
+def test_a_template_has_its_time_and_memory_and_no_more(source, told):
+    with pytest.raises(LmsiError, match=told):
+        write(source)
+    assert write("{{ messages[0].content }}") == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
         ("{{ messages[0].content + 1 }}", "can only concatenate str"),
         ("{{ messages[3].content }}", "no element 3"),

@@ -1,0 +1,148 @@
+r"""Work that nobody can foresee the end of, in a child process with bounds on time and memory.
+
+Knows JSON lines and processes; nothing of the work. A question is a line in, its answer a line out;
+the system ends a child that takes more than its CPU time, and the next question starts another:
+
+    Apart("lmsi_cli.answers.formula", 1.0).ask("\\sqrt{4}") -> "2"
+    serve(spelled, seconds=1.0, memory=4 << 30)    # what the child does
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Any
+
+from lmsi_cli.errors import LmsiError
+
+STARTING = 60.0  # seconds by the clock to start and import
+GRACE = 10  # times its CPU seconds a question may take by the clock: a machine may be busy
+
+
+class Apart:
+    """A child process that answers line by line, and is replaced when it does not.
+
+    One child at most; started by the first question, on whichever thread. Unlike an alarm signal
+    this works on every thread and system, and ends what runs inside C.
+    """
+
+    def __init__(self, module: str, seconds: float) -> None:
+        """Name the module to run and the CPU seconds that a question has."""
+        self.module, self.seconds = module, seconds
+        self.lock = threading.Lock()
+        self.child: subprocess.Popen[str] | None = None
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.reader = threading.Thread()
+        atexit.register(self.stop)
+
+    def ask(self, question: object) -> Any:  # noqa: ANN401 - what the child says
+        """Ask, and wait for the answer; None if the child dies of it or its time is up.
+
+        Raises:
+            LmsiError: The child cannot be started.
+        """
+        with self.lock:
+            answer = self._reply(self.child or self._started(), json.dumps(question))
+            if not answer:
+                self.stop()
+            return json.loads(answer) if answer else None
+
+    def stop(self) -> None:
+        """End the child, if there is one."""
+        child, self.child = self.child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            self.reader.join()  # it has met the end of the child's output
+            for stream in (child.stdin, child.stdout):
+                with suppress(OSError):  # a line that the child did not live to read
+                    stream.close()  # type: ignore[union-attr]
+
+    def _started(self) -> subprocess.Popen[str]:
+        """Start the child and wait until it is ready."""
+        command = [sys.executable, "-P", "-m", self.module, str(self.seconds)]
+        pipe, silent = subprocess.PIPE, subprocess.DEVNULL
+        self.child = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=silent, text=True, encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            start_new_session=True,  # Ctrl-C is for lmsi; the child ends with its standard input
+        )  # fmt: skip
+        self.lines = queue.Queue()
+        pipes = (self.child.stdout, self.lines)
+        self.reader = threading.Thread(target=_pass_on, args=pipes, daemon=True)
+        self.reader.start()
+        if not self._next(STARTING):
+            self.stop()
+            raise LmsiError(
+                f"the child process {self.module} does not start",
+                hint=f"see why: python -m {self.module} 1",
+            )
+        return self.child
+
+    def _reply(self, child: subprocess.Popen[str], line: str) -> str:
+        assert child.stdin is not None
+        try:
+            child.stdin.write(line + "\n")
+            child.stdin.flush()
+        except OSError:
+            return ""
+        return self._next(GRACE * self.seconds)
+
+    def _next(self, seconds: float) -> str:
+        """The child's next line; empty if it died or is too late."""
+        try:
+            return self.lines.get(timeout=seconds)
+        except queue.Empty:
+            return ""
+
+
+def _pass_on(stream: IO[str], lines: queue.Queue[str]) -> None:
+    """Hand over each line, and an empty one when the child has ended."""
+    for line in stream:
+        lines.put(line)
+    lines.put("")
+
+
+def serve(answer: Callable[[Any], Any], seconds: float, memory: int) -> None:
+    """Be the child: answer line by line until standard input ends; null where that fails.
+
+    Args:
+        answer: From a question to its answer, both as JSON has them.
+        seconds: CPU time for each.
+        memory: Bytes of address space for all, the program itself included.
+    """
+    _bound_memory(memory)
+    _say(True)
+    for line in sys.stdin:
+        _allow(seconds)
+        with suppress(Exception):  # whatever it cannot digest has no answer
+            _say(answer(json.loads(line)))
+            continue
+        _say(None)
+
+
+def _say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _allow(seconds: float) -> None:
+    """Let the system end this process after so much CPU time; Python need not be asked."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+def _bound_memory(memory: int) -> None:
+    with suppress(ImportError, ValueError, OSError):  # not every system has the limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

@@ -1,0 +1,127 @@
+"""Bytes that were a good file, spoiled: flipped, cut, doubled, swapped, with numbers made huge.
+
+Knows bytes, JSON and TOML; nothing of what a file is for. The same chance gives the same file:
+
+    spoiled(Random("run:17"), b'{"paths": 3}', others=[...]) -> b'{"paths": 1e999999}'
+"""
+
+import json
+import re
+import tomllib
+
+import tomli_w
+
+HUGE = ["1e999999", "-1", "0", "NaN", "Infinity", str(2**31), str(2**60), str(2**64), "9" * 5000]
+NASTY = [
+    None, True, -1, 2**60, 1e300, "", "x", "\0", "\ud83d", "../../x", "/etc/passwd", "\x1b[2J",
+    [], {}, ["x"], {"x": 1}, [[[]]], "9" * 5000,
+]  # fmt: skip
+TOKENS = [
+    b"\0", b"\n", b"\r", b'"', b"'", b"{", b"[", b"]", b"}", b",", b"\\ud83d", b"\\u0000", b"\xff",
+    b"\xef\xbb\xbf", b"[" * 100_000, b'{"a":' * 100_000, b"#", b"=", b"<", b"\t", b"-",
+    "\u2028".encode(), b"x" * 200_000,
+]  # fmt: skip
+COUNTS = [0, 1, 2, 3, 8, 9, 2**7, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**60, 2**63, 2**64 - 1]
+
+
+def spoiled(rng, data, others=()):
+    """Spoil a file once or a few times.
+
+    Args:
+        rng: Where chance comes from.
+        data: The file as it was.
+        others: Files that may take its place, or lend a part.
+    """
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
+        data = rng.choice(WAYS)(rng, data, others)
+    return data
+
+
+def _place(rng, data):
+    """A place in a file, near its beginning as often as anywhere."""
+    most = len(data) if rng.random() < 0.5 else min(len(data), 4096)
+    return rng.randrange(most + 1)
+
+
+def _flip(rng, data, _):
+    data = bytearray(data)
+    for _ in range(rng.choice((1, 2, 16))):
+        if data:
+            data[min(_place(rng, data), len(data) - 1)] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def _cut(rng, data, _):
+    at, end = sorted((_place(rng, data), _place(rng, data)))
+    return rng.choice((data[:at], data[at:], data[:at] + data[end:]))
+
+
+def _double(rng, data, _):
+    at, end = sorted((_place(rng, data), _place(rng, data)))
+    return data[:end] + data[at:end] * rng.choice((1, 2)) + data[end:]
+
+
+def _insert(rng, data, _):
+    at = _place(rng, data)
+    return data[:at] + rng.choice(TOKENS) + data[at:]
+
+
+def _swap(rng, data, others):
+    """Another file's bytes, or its end behind this one's beginning."""
+    other = rng.choice(others) if others else b""
+    return rng.choice((other, data[: len(data) // 2] + other[len(other) // 2 :]))
+
+
+def _count(rng, data, _):
+    """A whole number of a binary format overwritten, as it counts tensors, words or bytes."""
+    at, size = _place(rng, data), rng.choice((4, 8))
+    number = rng.choice(COUNTS) & (1 << 8 * size) - 1
+    return data[:at] + number.to_bytes(size, "little") + data[at + size :]
+
+
+def _number(rng, data, _):
+    found = list(re.finditer(rb"-?\d+(?:\.\d+)?", data[:100_000]))
+    if not found:
+        return data
+    one = rng.choice(found)
+    return data[: one.start()] + rng.choice(HUGE).encode() + data[one.end() :]
+
+
+def _line(rng, data, _):
+    lines = data.splitlines(keepends=True) or [b""]
+    at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
+    lines[at] = rng.choice((b"", lines[other], lines[at] * 2))
+    return b"".join(lines)
+
+
+def _value(rng, data, _):
+    """One value of a JSON or TOML file is another one, or its name is."""
+    try:
+        text = data.decode()
+        lines = text.split("\n")
+        at = rng.randrange(len(lines))
+        if text.lstrip()[:1] != "{":
+            return tomli_w.dumps(_changed(rng, tomllib.loads(text))).encode()
+        try:
+            return json.dumps(_changed(rng, json.loads(text))).encode()
+        except ValueError:
+            lines[at] = json.dumps(_changed(rng, json.loads(lines[at])))
+            return "\n".join(lines).encode()
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return data
+
+
+def _changed(rng, value):
+    if not isinstance(value, list | dict) or not value or rng.random() < 0.1:
+        return rng.choice(NASTY)
+    key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    if rng.random() < 0.2:
+        gone = value.pop(key)
+        if isinstance(value, dict) and rng.random() < 0.5:
+            value["nonesuch"] = gone
+    else:
+        value[key] = _changed(rng, value[key])
+    return value
+
+
+WAYS = (_flip, _cut, _double, _insert, _swap, _count, _number, _line, _value, _value, _value)
