@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from lmsi_cli.cli.report import DEFAULT_QUESTIONS, write_page
-from lmsi_cli.cli.sample import sample_sheet
+from lmsi_cli.cli.sample import preview_parts, sample_sheet
 from lmsi_cli.cli.session import questions_in, watched
 from lmsi_cli.cli.vote import vote_parts
 from lmsi_cli.config import Config, EvalConfig, SampleConfig, TrainConfig, VoteConfig
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress
 from lmsi_cli.reporting.digest import Digest
 from lmsi_cli.reporting.evaluation import eval_parts
@@ -38,6 +39,8 @@ from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.settings import resolve
 from lmsi_cli.stages.asking import task_of
 from lmsi_cli.stages.compare import compare as compare_places
+from lmsi_cli.stages.distil import enrolled, teach
+from lmsi_cli.stages.dry_run import Preview, preview
 from lmsi_cli.stages.measure import measure, prepare
 from lmsi_cli.stages.pipeline import draw_paths, job_of, model_of
 from lmsi_cli.stages.report import read_run
@@ -58,6 +61,13 @@ class Sampled(SampleSummary, frozen=True, kw_only=True):
 
     def _repr_html_(self) -> str:
         return fragment(sample_sheet(self))
+
+
+class Previewed(Preview, frozen=True, kw_only=True):
+    """What ``sample`` would ask, and what that would cost; ``trial``: of wordings."""
+
+    def _repr_html_(self) -> str:
+        return fragment(*preview_parts(self))
 
 
 class Votes(Voted):
@@ -111,21 +121,43 @@ def _takes(kind: type[Config]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return wrap
 
 
+@overload
+def sample(
+    questions: Place,
+    out: Place,
+    *,
+    overwrite: bool = ...,
+    dry_run: Literal[True],
+    quiet: bool = ...,
+    **settings: object,
+) -> Previewed: ...
+@overload
+def sample(
+    questions: Place,
+    out: Place,
+    *,
+    overwrite: bool = ...,
+    dry_run: Literal[False] = ...,
+    quiet: bool = ...,
+    **settings: object,
+) -> Sampled: ...
 @_takes(SampleConfig)
 def sample(
     questions: Place,
     out: Place,
     *,
     overwrite: bool = False,
+    dry_run: bool = False,
     quiet: bool = False,
     **settings: object,
-) -> Sampled:
+) -> Sampled | Previewed:
     """Draw many chain-of-thought paths per question; called again, it goes on.
 
     Args:
         questions: A file as `lmsi sample` takes it, or ``SET:FILE``.
         out: The run folder.
         overwrite: Discard what the folder holds.
+        dry_run: Only try the wordings and tell the first prompt, memory and time.
         quiet: Show no progress.
         settings: Those of [sample] in a config file.
 
@@ -136,6 +168,10 @@ def sample(
     asked, run = questions_in(str(questions)), RunDir(Path(out))
     with watched(quiet, None) as progress:
         job = job_of(config, asked, str(questions), progress)
+        if dry_run and job.model is None:
+            raise LmsiError("dry_run: what it would cost only the server knows", "leave it out")
+        if dry_run:
+            return Previewed(**_fields(preview(job, progress)))
     with _at_work(run, quiet, f"sample {questions} -o") as progress:
         return Sampled(**_fields(draw_paths(job, run, progress, overwrite)))
 
@@ -175,6 +211,8 @@ def vote(
 def train(
     run: Place,
     *,
+    student: str = "",
+    out: Place | None = None,
     overwrite: bool = False,
     force: bool = False,
     quiet: bool = False,
@@ -184,6 +222,8 @@ def train(
 
     Args:
         run: The run folder.
+        student: Train this model on the run's votes instead: a GGUF file, or a name.
+        out: The student's run folder, to be evaluated; by default students/NAME in the run.
         overwrite: Discard an adapter that is there.
         force: Train where the verdict is not to.
         quiet: Show no progress.
@@ -193,11 +233,15 @@ def train(
         LmsiError: As `lmsi train`.
     """
     config = resolve(TrainConfig, settings, where="train()")
-    folder = RunDir(Path(run))
+    teacher, place = RunDir(Path(run)), Path(out) if out else None
     if not force:
-        permit(folder, "train(..., force=True)")
-    model, task = model_of(folder).path, task_of(folder)
+        permit(teacher, "train(..., force=True)")
+    with watched(quiet, None) as progress:
+        taught = enrolled(teacher, student, place, config, progress)
+    folder, model, task, *_ = taught or (teacher, model_of(teacher).path, task_of(teacher))
     with _at_work(folder, quiet, "train") as progress:
+        if taught:
+            teach(teacher, taught, progress, overwrite)
         return Trained(**_fields(train_apart(folder, model, task, config, progress, overwrite)))
 
 

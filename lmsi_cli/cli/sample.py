@@ -83,8 +83,7 @@ def _preview(job: Job, progress: Progress, json: bool) -> None:
         show(fields, json, Text(text), f"{fields['paths']} paths in all")
         return
     found = preview(job, progress)
-    tables = [trial_sheet(found.trial)] if found.trial else []
-    show(found, json, *tables, *preview_parts(found), cost_sheet(found.cost))
+    show(found, json, *preview_parts(found))
 
 
 def sample_sheet(s: SampleSummary) -> Sheet:
@@ -113,7 +112,7 @@ def sample_sheet(s: SampleSummary) -> Sheet:
 
 
 def preview_parts(p: Preview) -> list[Sheet | Text]:
-    """What a run would ask: the form, the token counts, then the first prompt as tokenised."""
+    """What a run would ask and cost: the trial, the form, the first prompt as tokenised."""
     form = "conversation" if p.chat else "plain text"
     rows = [("form", f"{form}: {p.why}")]
     if p.folds_system:
@@ -132,7 +131,8 @@ def preview_parts(p: Preview) -> list[Sheet | Text]:
     ]
     title = Text("the first prompt; control tokens stand in reverse\n", style="bold")
     prompt = Text.assemble(*((printable(x.text), "reverse" if x.mark else "") for x in p.prompt))
-    return [Sheet(title="prompts", rows=tuple(rows)), title, prompt]
+    trial = [trial_sheet(p.trial)] if p.trial else []
+    return [*trial, Sheet(title="prompts", rows=tuple(rows)), title, prompt, cost_sheet(p.cost)]
 
 
 def cost_sheet(e: Estimate) -> Sheet:

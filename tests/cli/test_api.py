@@ -15,6 +15,8 @@ from lmsi_cli.run_folder import RunDir
 
 SETTINGS = {"sample": "sample", "vote": "vote", "train": "train", "evaluate": "eval"}
 
+SERVER = {"engine": "openai", "base_url": "http://127.0.0.1:9", "model": "x"}
+
 
 def test_importing_loads_nothing():
     code = """
@@ -62,12 +64,26 @@ def test_results_show_their_tables(sampled, capfd):
     assert "<html" in (sampled / "page.html").read_text()
 
 
+def test_a_dry_run_tells_and_leaves_nothing(folder):
+    (folder / "q.txt").write_text("".join(f"Tom has {n} pens. How many?\n" for n in range(5)))
+    settings = {"model": "m.gguf", "threads": 1, "paths": 2, "max_tokens": 4, "prompt": "auto"}
+    told = lmsi_cli.sample("q.txt", "new", dry_run=True, quiet=True, **settings)
+    assert told.trial.questions == 5 and told.cost.seconds > 0 and "Tom has" in told.prompt[0].text
+    html = told._repr_html_()
+    for title in ("wordings, tried on 5 questions", "prompts", "cost"):
+        assert f"<caption>{title}</caption>" in html
+    assert not (folder / "new").exists()
+
+
 @pytest.mark.parametrize(
     ("call", "told", "hint"),
     [
         (lambda: lmsi_cli.sample("q.jsonl", "new", path=3), "unknown setting 'path'", "'paths'"),
         (lambda: lmsi_cli.vote("r", min_share=2), "vote() min_share: expected a number", ""),
         (lambda: lmsi_cli.train("q.jsonl"), "q.jsonl", ""),
+        (lambda: lmsi_cli.train("r", out="s"), "-o is a student's", "--student"),
+        (lambda: lmsi_cli.train("r", student="m.gguf"), "no such file", "lmsi vote r"),
+        (lambda: lmsi_cli.sample("q.jsonl", "new", dry_run=True, **SERVER), "only the server", ""),
         (lambda: lmsi_cli.evaluate("r", []), "no questions to measure on", "--data"),
         (lambda: lmsi_cli.compare("r", "r"), "no evaluation in it", "lmsi eval r"),
         (lambda: lmsi_cli.report("nowhere"), "not a run folder", "lmsi sample"),

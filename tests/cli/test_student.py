@@ -19,6 +19,7 @@ import pytest
 from chat_models import CHATML, SWITCH, chat_model
 from commands import refused
 
+import lmsi_cli
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.encode import ChatMode
@@ -128,6 +129,11 @@ def test_a_folder_goes_on_with_its_own_student_alone(teacher, folder, lmsi, gguf
     done = lmsi("train", "t", "--student", "m.gguf", "-o", "s", *QUICK, "--lr", "0.01",
                 "--overwrite")  # fmt: skip
     assert done.exit_code == 0, done.stderr
+    adapter = (folder / "s" / "adapter" / "adapter.gguf").read_bytes()
+    same = {"max_steps": 3, "rank": 2, "batch_size": 4, "dtype": "fp32", "lr": 0.01}
+    python = lmsi_cli.train("t", student="m.gguf", out="s", quiet=True, **same)  # done already
+    assert python.summary.steps == 3 and not (teacher.root / "adapter").exists()
+    assert (folder / "s" / "adapter" / "adapter.gguf").read_bytes() == adapter
     for argv in (("vote", "s"), ("sample", "q.jsonl", "-m", "m.gguf", "-o", "s", "-n", 1)):
         refused(lmsi(*argv), "a student learns from the votes of")
     refused(lmsi("train", "s", "--student", other), "a student's", hint=f"lmsi train {folder}/t")
