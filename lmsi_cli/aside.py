@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any, NoReturn
 
+from lmsi_cli.atomic import refusal
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress
 
@@ -143,6 +144,8 @@ def _serve(
             message = ("done", work(*given, progress=_Telling(pipe)))
         except LmsiError as e:
             message = ("failed", e)
+        except OSError as e:
+            message = ("failed", refusal(e))
         pipe.send(message)
 
 

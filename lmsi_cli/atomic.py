@@ -10,6 +10,7 @@ onto the disk, and renamed; so a killed process leaves the old one, and ``NAME.t
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lmsi_cli.errors import LmsiError
+
+# a full, failing or read-only disk, a missing right, too many open files
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+           errno.EMFILE, errno.ENFILE}  # fmt: skip
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -61,6 +66,17 @@ def write_error(path: Path, e: OSError) -> LmsiError:
     """Say which file could not be written, and that nothing is lost."""
     message = f"{path}: cannot be written: {e.strerror}; what was written before stays"
     return LmsiError(message, hint="put this right and give the same command again: it goes on")
+
+
+def refusal(e: OSError) -> LmsiError:
+    """Say what the machine refuses, wherever it was met.
+
+    Raises:
+        OSError: The error itself, if nobody but us can mend it.
+    """
+    if e.errno not in REFUSED or e.filename is None:
+        raise e
+    return write_error(Path(os.fsdecode(e.filename)), e)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Work in a process of its own: what it says and returns comes back, and it never outlives us."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -33,6 +34,10 @@ def failing(progress):
     raise DestroyedError("it diverged", hint="lower --lr")
 
 
+def refused(progress):
+    raise OSError(errno.EROFS, "Read-only file system", "r/adapter")
+
+
 def dying(progress):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -59,6 +64,8 @@ def test_an_error_comes_back_as_it_is():
     with pytest.raises(DestroyedError, match="it diverged") as e:
         aside.run(failing, progress=Silent(), name="failing")
     assert e.value.hint == "lower --lr"
+    with pytest.raises(LmsiError, match=r"r/adapter: cannot be written: Read-only"):
+        aside.run(refused, progress=Silent(), name="refused")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lmsi_cli.atomic import check_place, check_room, replacing_folder, write_atomic
+from lmsi_cli.atomic import check_place, check_room, refusal, replacing_folder, write_atomic
 from lmsi_cli.errors import LmsiError
 
 
@@ -83,6 +83,13 @@ def test_only_our_own_folder_may_be_replaced_and_only_if_asked(tmp_path):
         check_place(place, "mark", False)
     assert "--overwrite" in e.value.hint
     check_place(place, "mark", True)
+
+
+def test_what_the_machine_refuses_is_the_users_to_mend_and_nothing_else_is():
+    e = OSError(errno.EROFS, "Read-only file system", "r/adapter")
+    assert str(refusal(e)).startswith("r/adapter: cannot be written: Read-only")
+    with pytest.raises(FileNotFoundError):
+        refusal(FileNotFoundError(errno.ENOENT, "No such file", "r/adapter"))
 
 
 def test_a_small_disk_is_told_before_the_work(tmp_path):

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.records import Status
-from lmsi_cli.reporting.formats import figures_line
+from lmsi_cli.reporting.formats import figures_line, printable
 from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file
@@ -88,7 +88,7 @@ class Bar:
 
     def __init__(self) -> None:
         self.live = rich.Progress(
-            rich.TextColumn("{task.description:<22}"),
+            rich.TextColumn("{task.description:<22}", markup=False),
             rich.BarColumn(bar_width=24),
             rich.MofNCompleteColumn(),
             rich.TextColumn("{task.fields[figures]}"),
@@ -177,6 +177,7 @@ class Beacon:
 
     def start(self, label: str, total: int) -> None:
         """A phase begins."""
+        label = printable(label)  # it may name a file
         self.view.start(label, total)
         self.rate = Rate()
         self._note(phase=label, total=total, done=0, figures={}, left=None)
@@ -195,6 +196,7 @@ class Beacon:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        text = printable(text)
         self.view.say(text)
         self._note(said=(*self.status.said, text)[-SAID:])
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lmsi_cli.atomic import refusal
 from lmsi_cli.cli import (
     compare,
     evaluate,
@@ -55,8 +56,8 @@ class _Group(Group):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own signature
         try:
             return super().invoke(ctx)
-        except LmsiError as e:
-            _tell(e)
+        except (LmsiError, OSError) as e:
+            _tell(refusal(e) if isinstance(e, OSError) else e)
             raise typer.Exit(1) from None
         except KeyboardInterrupt as e:
             ended = isinstance(e, signals.Terminated)

@@ -48,6 +48,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     """
     from importlib.metadata import version
 
+    from lmsi_cli.reporting.formats import printable
     from lmsi_cli.reporting.text import markdown as as_markdown
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
@@ -64,7 +65,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
         show(reading.digest, json, reading.digest)
     else:
         write_page(reading, target, overwrite or out is None)
-        sys.stdout.write(f"{target}  {target.stat().st_size / 2**20:.2f} MiB\n")
+        sys.stdout.write(f"{printable(str(target))}  {target.stat().st_size / 2**20:.2f} MiB\n")
 
 
 def write_page(reading: Reading, target: Path, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ place in one rename. Knows the order of work; how weights are merged, quantised 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +31,7 @@ from lmsi_cli.jsonl import read_object, read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.reporting.export_texts import LIBRARY, WHAT, Card, card_of, markdown, modelfile, whose
+from lmsi_cli.reporting.formats import printable
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
 from lmsi_cli.splits import size_of, stem_of
@@ -220,8 +222,9 @@ class _Exporter:
         apart, moved = gap(wanted, peft(self.prompts, True)), gap(wanted, base)
         noise = gap(base, peft(self.prompts, False))
         agree("PEFT's model", apart, moved, noise)
+        name = shlex.quote(printable(self.model.name))
         use = (
-            f"llama.cpp: `llama-cli -m {self.model.name} --lora {self.run.adapter_gguf.name}`; "
+            f"llama.cpp: `llama-cli -m {name} --lora {self.run.adapter_gguf.name}`; "
             "PEFT: `PeftModel.from_pretrained(base, folder)`."
         )
         return _Made(distances(moved, apart, noise, "PEFT from llama.cpp"), [], use)

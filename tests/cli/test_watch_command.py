@@ -67,6 +67,16 @@ def test_the_file_is_written_when_work_begins_and_when_it_ends(tmp_path):
     assert status(tmp_path).figures == {"share": 0.5}
 
 
+def test_names_of_files_in_progress_do_not_steer_the_terminal(tmp_path):
+    stream = io.StringIO()
+    beacon = Beacon(Lines(stream), RunDir(tmp_path), [])
+    beacon.start("base on q\x1b[2J", 1)
+    beacon.advance(1)
+    beacon.say("in r\x9b31m")
+    assert not set(stream.getvalue()) & set("\x1b\x9b")
+    assert "base on q\\x1b[2J" in stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("error", "ended"), [(LmsiError("no room"), "no room"), (KeyboardInterrupt(), "interrupted")]
 )

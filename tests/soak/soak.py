@@ -28,7 +28,7 @@ from soak_blows import BLOWS
 
 LIVES = {"status.json", "run.lock", "run.pid"}  # say what works there, not what is done
 PINNED = {"kv", "flash_attn", "fast_copy"}  # the width is each call's own
-CLOCKS = {"seconds", "tokens_per_second"}
+CLOCKS = {"seconds", "tokens_per_second", "peak_rss_mib"}
 HANG = 600  # seconds
 # of 100 moments; the short commands get more, since a moment costs the command twice
 SHARES = {"sample": 20, "vote": 18, "train": 15, "eval": 12, "export": 7, "questions": 8, "run": 7,
@@ -38,16 +38,16 @@ SHARES = {"sample": 20, "vote": 18, "train": 15, "eval": 12, "export": 7, "quest
 def state(run):
     """What a run folder says, file by file, without what a clock says; paths in any order."""
     files = (f for f in sorted(run.rglob("*")) if f.is_file() and f.name not in LIVES)
-    return {str(f.relative_to(run)): _content(f) for f in files}
+    return {str(f.relative_to(run)): _content(f, str(run.parent)) for f in files}
 
 
-def _content(file):
+def _content(file, place):
     if file.suffix == ".jsonl":
         return sorted(json.dumps(_timeless(json.loads(line))) for line in whole_lines(file))
     if file.suffix == ".json":
         return _timeless(json.loads(file.read_text()))
     if file.suffix == ".toml":
-        found = tomllib.loads(file.read_text())
+        found = tomllib.loads(file.read_text().replace(place, ""))
         return {**found, "engine": {k: found["engine"][k] for k in PINNED if k in found["engine"]}}
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
