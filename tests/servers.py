@@ -275,11 +275,12 @@ def free_port():
 
 
 @contextmanager
-def llama_server(gguf, log):
+def llama_server(gguf, log, *more):
     """llama-cpp-python's own server with a model; yields (host, port, stop), stopped at the end."""
     port = free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port)]
     command += ["--n_ctx", "512", "--n_threads", "1", "--verbose", "false", "--model_alias", "tiny"]
+    command += more
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
