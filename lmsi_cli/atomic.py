@@ -44,7 +44,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     tmp = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tmp.open("wb") as file:
+        tmp.unlink(missing_ok=True)  # it may be a link to somewhere else
+        with tmp.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -20,7 +20,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BufferedRandom, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar, cast, get_type_hints
@@ -29,13 +29,15 @@ import msgspec
 
 from lmsi_cli.atomic import replacing, write_error
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Record
+from lmsi_cli.records import UNREADABLE, Record
 
 R = TypeVar("R", bound=Record)
 S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 FSYNC_SECONDS = 1.0
 SHORT_LINE = 2_048  # bytes read for one line; a longer one takes a second call
+LONGEST_LINE = 1 << 27  # bytes; a longer line is no record of anything
 ONE_WRITE = 1 << 18  # bytes that are gathered before they are written
 
 
@@ -158,7 +160,7 @@ class Tail(Generic[S]):
         self._at += sum(len(line) + 1 for line in lines)
         found = []
         for line in lines:
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            with suppress(*UNREADABLE):
                 found.append(self._decoder.decode(line))
         return found
 
@@ -169,12 +171,28 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         LmsiError: It is missing, or holds anything else.
     """
+    return read_struct(path, dict[str, Any])
+
+
+def read_struct(path: Path, kind: type[T], hint: str = "") -> T:
+    """Read a file that holds one value of a kind.
+
+    Args:
+        path: A file of JSON.
+        kind: A struct, mostly.
+        hint: What makes the file again.
+
+    Raises:
+        LmsiError: It is missing, or holds anything else, such as what another version wrote.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as e:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as e:
-        raise LmsiError(f"{path}: not a JSON object: {e}") from None
+    except msgspec.ValidationError as e:
+        raise LmsiError(f"{path}: not of this version of lmsi: {_plain(str(e))}", hint) from None
+    except UNREADABLE as e:
+        raise LmsiError(f"{path}: not a JSON object: {e}", hint) from None
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -241,7 +259,7 @@ def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, int,
     """
     decoder = msgspec.json.Decoder(kind)
     end = 0
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(bounded_lines(file, path), 1):
         end += len(line)
         if not line.strip():
             continue
@@ -249,12 +267,20 @@ def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, int,
             record = decoder.decode(line)
         except msgspec.ValidationError as e:
             raise LmsiError(f"{path}:{number}: {_plain(str(e))}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except UNREADABLE as e:
             if not line.endswith(b"\n") or not file.read(1):  # the end, or a writer at work
                 return
             found = str(e).removeprefix("JSON is malformed: ")
             raise LmsiError(f"{path}:{number}: not valid JSON: {found}") from None
         yield end - len(line), end, record
+
+
+def bounded_lines(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
+    """The lines of a file; LmsiError at one that would fill the memory."""
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            raise LmsiError(f"{name}:{number}: a line of over {LONGEST_LINE >> 20} MiB")
+        yield line
 
 
 def _plain(message: str) -> str:

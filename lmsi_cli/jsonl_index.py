@@ -26,7 +26,7 @@ import msgspec
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_placed
-from lmsi_cli.records import Record
+from lmsi_cli.records import UNREADABLE, Record
 
 R = TypeVar("R", bound=Record)
 Key = tuple[str, int]
@@ -113,7 +113,7 @@ class JsonlIndex(Generic[R]):
         self._file.seek(start)
         try:
             return self._decoder.decode(self._file.readline())
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             raise LmsiError(
                 f"{self.path}: was changed while it was read", hint="give the command again"
             ) from None

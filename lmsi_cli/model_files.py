@@ -21,6 +21,7 @@ import msgspec
 from lmsi_cli import hub
 from lmsi_cli.atomic import cache_folder
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import UNREADABLE
 
 OLLAMA = "ollama:"
 REGISTRY, OFFICIAL, LATEST = "registry.ollama.ai/", "library/", "latest"
@@ -113,7 +114,7 @@ def _blob(manifest: Path, name: str) -> Path:
     """The GGUF file that a manifest names."""
     try:
         layers = msgspec.json.decode(manifest.read_bytes(), type=_Manifest).layers
-    except (OSError, msgspec.DecodeError) as e:
+    except (OSError, *UNREADABLE) as e:
         raise LmsiError(f"{manifest}: not a manifest of Ollama: {e}") from None
     files = [layer.digest for layer in layers if layer.media_type == MODEL]
     if len(files) != 1 or not DIGEST.fullmatch(files[0]):

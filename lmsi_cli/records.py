@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
+# What a decoder of JSON or TOML raises of a file that it cannot read; nesting may be too deep.
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 StopReason = Literal["answer", "next_question", "eos", "length"]
 TrainFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
 PromptFormat = Literal["cot-few", "cot-zero", "cot-zero-2", "direct-few", "direct-zero"]

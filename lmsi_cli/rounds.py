@@ -18,10 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-import msgspec
-
-from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object
+from lmsi_cli.jsonl import read_struct
 from lmsi_cli.records import Paired, Record
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stats import paired
@@ -143,10 +140,7 @@ def read_rounds(run: RunDir) -> Rounds | None:
     """
     if not run.rounds.exists():
         return None
-    try:
-        return msgspec.convert(read_object(run.rounds), Rounds)
-    except msgspec.ValidationError as e:
-        raise LmsiError(f"{run.rounds}: {e}", hint="run `lmsi run` again") from None
+    return read_struct(run.rounds, Rounds, "run `lmsi run` again")
 
 
 def kept_round(run: RunDir) -> RunDir:

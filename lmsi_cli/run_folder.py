@@ -17,6 +17,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lmsi_cli.atomic import unfinished, write_atomic, write_error
+from lmsi_cli.config import TABLES, Config, EngineConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl_index import JsonlIndex
+from lmsi_cli.records import UNREADABLE, Question
 from lmsi_cli.records import Path as Sampled
-from lmsi_cli.records import Question
+from lmsi_cli.settings import check
 from lmsi_cli.splits import parts_of
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ ORIGIN = "lmsi.json"
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 # sections of a student's run.toml: whose votes it learns from, and how these came about
 TEACHER, TEACHER_SAMPLE, TEACHER_VOTE = "teacher", "teacher_sample", "teacher_vote"
+KINDS: dict[str, type[Config]] = {**TABLES, "engine": EngineConfig}  # of sections of run.toml
+RELIED_ON = {TEACHER: ("run", "model", "model_sha256")}
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
 
@@ -110,16 +115,29 @@ class RunDir:
     def load_settings(self) -> dict[str, dict[str, Any]]:
         """Read run.toml, section by section; empty if there is none yet."""
         try:
-            return tomllib.loads(self.run_toml.read_text(encoding="utf-8"))
+            found = tomllib.loads(self.run_toml.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as e:
+        except (OSError, *UNREADABLE) as e:
             raise LmsiError(f"{self.run_toml}: {e}", hint="mend it, or use another folder") from e
+        for name, table in found.items():
+            _check_table(name, table, f"{self.run_toml} [{name}]")
+        return found
 
     def save_settings(self, section: str, values: dict[str, Any]) -> None:
         """Replace one section of run.toml and keep the others; None is left out (TOML has none)."""
         merged = {**self.load_settings(), section: as_toml(values)}
         write_atomic(self.run_toml, msgspec.toml.encode(merged))
+
+
+def _check_table(name: str, table: Any, where: str) -> None:  # noqa: ANN401 - of a TOML file
+    """Refuse a table whose settings are none, or that lacks a name that is relied on."""
+    if not isinstance(table, dict):
+        raise LmsiError(f"{where}: expected a table, got {table!r}")
+    check(KINDS.get(name, Config), table, where)
+    for key in RELIED_ON.get(name, ()):
+        if not isinstance(table.get(key), str):
+            raise LmsiError(f"{where} {key}: expected text, got {table.get(key)!r}")
 
 
 def as_toml(values: dict[str, Any]) -> dict[str, Any]:
@@ -154,11 +172,12 @@ def locked(run: RunDir) -> Iterator[None]:
     The lock goes with the process, so ``kill -9`` frees it, too.
 
     Raises:
-        LmsiError: Another process holds it; the message names it.
+        LmsiError: Another process holds it, which the message names, or a file in it is a link.
     """
     import filelock
 
     run.create()
+    _refuse_links(run)
     try:
         lock = _acquired(run.lock)
     except filelock.Timeout:
@@ -194,6 +213,17 @@ def _acquired(file: Path) -> filelock.BaseFileLock:
         lock = filelock.SoftFileLock(file.with_suffix(".held"), timeout=0)
         lock.acquire()
     return lock
+
+
+def _refuse_links(run: RunDir) -> None:
+    """Refuse a folder, perhaps from a stranger, in which writing would change files elsewhere."""
+    inner = (run.root.glob("round-*"), run.adapter.glob("*"), run.eval_dir.glob("*"))
+    for file in chain(vars(run).values(), (run.null.root, run.checkup.root), *inner):
+        if file.is_symlink() and not file.resolve().is_relative_to(run.root.resolve()):
+            raise LmsiError(
+                f"{file}: a symbolic link out of the run folder, which nothing is written through",
+                hint="put the file itself there; the run folder as a whole may be a link",
+            )
 
 
 def in_use(run: RunDir) -> bool:

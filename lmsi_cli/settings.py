@@ -55,6 +55,15 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
         raise _refusal(kind, merged, str(e), where) from None
 
 
+def check(kind: type[Config], values: dict[str, Any], where: str) -> None:
+    """Refuse values of a kind's settings that these may not have; LmsiError says which."""
+    known = {k: values[k] for k in kind.__struct_fields__ if k in values}
+    try:
+        msgspec.convert(known, kind)
+    except msgspec.ValidationError as e:
+        raise _refusal(kind, known, str(e), where) from None
+
+
 def _filled(layer: dict[str, Any]) -> dict[str, Any]:
     """Put a layer's preset, if it has one, below what it gives."""
     given = {k: v for k, v in layer.items() if v is not None}

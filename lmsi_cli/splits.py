@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,17 +74,37 @@ def readers(model: Path, whole: bool = False) -> list[Any]:
         LmsiError: As ``parts_of``, a part cannot be read, or the file is no model of its own.
     """
     opened = [_reader(part, whole) for part in parts_of(model)]
-    _check_model(opened[0], model)
+    with sound(model):
+        _check_model(opened[0], model)
     return opened
 
 
+@contextmanager
+def sound(model: Path) -> Iterator[None]:
+    """Turn what reading a broken header raises into LmsiError."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, struct.error) as e:
+        raise damaged(model, "its header or its tensors are not whole") from e
+
+
 @cache
-def _skimming_reader() -> Any:  # noqa: ANN401 - a class, made here since gguf is imported late
-    """Passes over long arrays, for gguf's own reader takes 15 s for 150,000 words."""
+def _reader_class(whole: bool) -> Any:  # noqa: ANN401 - made here since gguf is imported late
+    """Reads nothing behind the file's end, where gguf's own reader finds 2^60 empty numbers.
+
+    Unless ``whole``, it passes over long arrays, for 150,000 words take 15 s.
+    """
     import numpy as np
     from gguf import GGUFReader, GGUFValueType
 
-    class SkimmingReader(GGUFReader):  # type: ignore[misc]
+    class BoundedReader(GGUFReader):  # type: ignore[misc]
+        def _get(self, offset: int, dtype: Any, count: int = 1, **order: Any) -> Any:  # noqa: ANN401
+            found = super()._get(offset, dtype, count, **order)
+            if len(found) < count:
+                raise ValueError("the file ends before")
+            return found
+
+    class SkimmingReader(BoundedReader):
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:  # noqa: ANN401
             if raw_type != GGUFValueType.ARRAY or self.byte_order != "I":
                 return super()._get_field_parts(orig_offs, raw_type)
@@ -100,18 +122,15 @@ def _skimming_reader() -> Any:  # noqa: ANN401 - a class, made here since gguf i
                 raise ValueError("an array ends behind the file")
             return end - orig_offs, [], range(count), [GGUFValueType.ARRAY]
 
-    return SkimmingReader
+    return BoundedReader if whole else SkimmingReader
 
 
 def _reader(part: Path, whole: bool) -> Any:  # noqa: ANN401 - untyped library
-    from gguf import GGUFReader
-
     try:
-        return GGUFReader(part) if whole else _skimming_reader()(part)
+        with sound(part):
+            return _reader_class(whole)(part)
     except OSError as e:
         raise LmsiError(f"{part}: not a readable GGUF file: {e}") from None
-    except (ValueError, IndexError, KeyError, OverflowError, struct.error) as e:
-        raise damaged(part, "its header or its tensors are not whole") from e
 
 
 def damaged(path: Path, why: object) -> LmsiError:

@@ -4,6 +4,8 @@ Each function writes one small file. They are real files for llama.cpp, not stan
 the embedded model with something changed.
 """
 
+import struct
+
 import gguf
 import numpy as np
 
@@ -38,6 +40,21 @@ def truncated(source, target, keep):
     """Write what a download that stopped leaves: the first ``keep`` bytes."""
     with source.open("rb") as file:
         target.write_bytes(file.read(keep))
+    return target
+
+
+def header(target, tensors=0, entries=1, body=b""):
+    """Write a header that claims what it likes, and what follows it; one entry is called ``x``."""
+    name = struct.pack("<Qc", 1, b"x")
+    target.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, entries) + name + body)
+    return target
+
+
+def sparse(target, begins, size):
+    """Write a text and zeros behind it that take no room on the disk."""
+    with target.open("w") as file:
+        file.write(begins)
+        file.truncate(size)
     return target
 
 

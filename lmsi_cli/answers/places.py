@@ -28,7 +28,7 @@ _HASHES = re.compile(r"####[ \t]*+")
 # What models wrap around a value: blanks, quotes, emphasis, code, formula marks, commands.
 WRAPPED = (
     r"(?:\\(?:text(?:bf|it|rm)?|math(?:bf|rm|sf)|mbox|f?box(?:ed)?)[ ]?\{"
-    r"|\\[(\[]|[\s\"'`$*_\[\u201c])*"
+    r"|\\[(\[]|[\s\"'`$*_\[\u201c])*+"  # possessive: two of them would share out a run of marks
 )
 _WRAPPED = re.compile(WRAPPED)
 _CLOSING = re.compile(r"[}$]|\\[)\]]")

@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from lmsi_cli.cli.completion import models, tasks
 from lmsi_cli.config import EVERYDAY, PANELS, PREFIX, RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import UNREADABLE
 from lmsi_cli.settings import flags, resolve
 
 Function = Callable[..., None]
@@ -188,7 +189,7 @@ def read_tables(file: Path | None) -> Tables:
         raise LmsiError(
             f"{file}: cannot be read: {e.strerror}", hint="--config takes a TOML file"
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except UNREADABLE as e:
         raise LmsiError(f"{file}: not a TOML file: {e}", hint=f"tables: {known}") from None
     for name, values in tables.items():
         if not isinstance(values, dict):

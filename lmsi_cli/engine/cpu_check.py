@@ -40,7 +40,7 @@ import msgspec
 from lmsi_cli.atomic import cache_folder
 from lmsi_cli.config import Layers
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Record
+from lmsi_cli.records import UNREADABLE, Record
 
 LOG = logging.getLogger(__name__)
 CPU = Path("/proc/cpuinfo")
@@ -197,7 +197,7 @@ def recall(file: Path, kind: type[R]) -> R | None:
     """Read a kept record; None if there is none that can be read."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

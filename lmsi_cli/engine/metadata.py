@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lmsi_cli.engine.llama import check_file
-from lmsi_cli.splits import readers, size_of
+from lmsi_cli.splits import readers, size_of, sound
 
 Value = int | str
 
@@ -26,7 +26,11 @@ def read_metadata(path: Path) -> dict[str, Value]:
         LmsiError: It is missing, no GGUF, truncated, or only a part of a model.
     """
     check_file(path)
-    parts = readers(path)
+    with sound(path):
+        return _facts(path, readers(path))
+
+
+def _facts(path: Path, parts: list[Any]) -> dict[str, Value]:
     reader, tensors = parts[0], [t for part in parts for t in part.tensors]
 
     def get(key: str, default: Value = "not stated") -> Value:

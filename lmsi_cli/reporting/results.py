@@ -30,8 +30,7 @@ from typing import Any
 
 import msgspec
 
-from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_records
+from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.records import Interval, Mode, Paired, Record, StopReason
 from lmsi_cli.run_folder import RESULT, RunDir
 from lmsi_cli.stats import Bin, Replicates
@@ -314,15 +313,7 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         LmsiError: It is missing, or no result of `lmsi eval`.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Evaluation)
-    except OSError as e:
-        raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
-    except msgspec.DecodeError as e:
-        raise LmsiError(
-            f"{path}: not a result of `lmsi eval`: {e}",
-            hint="give a file that ends in .result.json, or a run folder",
-        ) from None
+    return read_struct(path, Evaluation, "give a file that ends in .result.json, or a run folder")
 
 
 def answers_of(variant: Variant, folder: Path) -> list[Answer]:

@@ -24,7 +24,7 @@ from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.trial import FEWEST, Trial, hold_trial, trial_line
-from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.loader import converted, load_task
 from lmsi_cli.tasks.readers import split_source
 from lmsi_cli.tasks.wording import AUTO, Wording, candidates, of_task, worded
 
@@ -89,8 +89,8 @@ def ask(
     """
     begun = run.load_settings() if run is not None and run.has_paths() else {}
     questions = questions[: config.limit or None]
-    if config.prompt in ("", AUTO) and WORDING in begun:
-        found = [msgspec.convert(begun[WORDING], Wording)]
+    if run is not None and config.prompt in ("", AUTO) and WORDING in begun:
+        found = [wording_of(run)]
     else:
         found = candidates(config.prompt, task, choice.chat)
     if config.few_shot != "auto":
@@ -160,6 +160,9 @@ def sampled(run: RunDir) -> dict[str, Any]:
             f"{run.root}: not a run folder (no [sample] in run.toml)",
             hint=f"run `lmsi sample QUESTIONS -o {run.root}` first",
         )
+    for name in ("model", "task", "task_name"):
+        if not isinstance(saved.get(name), str):
+            raise LmsiError(f"{run.run_toml} [sample] {name}: expected text, got {saved.get(name)}")
     return saved
 
 
@@ -180,7 +183,8 @@ def wording_of(run: RunDir) -> Wording:
     """The words that a run was sampled in; those of its task where none are written down yet."""
     settings = run.load_settings()
     if WORDING in settings:
-        return msgspec.convert(settings[WORDING], Wording)
+        where, hint = f"{run.run_toml} [{WORDING}]", "mend it, or use another folder"
+        return converted(settings[WORDING], Wording, where, hint)
     saved = sampled(run)
     form = {k: saved[k] for k in ("prompt", "few_shot") if saved.get(k)}
     own = of_task(_own_task(saved), saved.get("chat") == "on")

@@ -27,7 +27,7 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.quantise import check_kind, kind_name, quantise
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object, read_records
+from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.reporting.export_texts import LIBRARY, WHAT, Card, card_of, markdown, modelfile, whose
@@ -36,6 +36,7 @@ from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
 from lmsi_cli.splits import size_of, stem_of
 from lmsi_cli.stages.asking import sample_config
+from lmsi_cli.stages.train import finished
 from lmsi_cli.training import hf_export as hf
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base, with_adapter
 from lmsi_cli.training.devices import check_packages
@@ -105,6 +106,7 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
         raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
+    finished(run)  # is told of on the card
     facts = read_meta(model)
     kind = "" if config.to in ALONE else _kind(config, facts)
     config = _with_base_name(config, facts, run, model)
@@ -261,8 +263,7 @@ class _Exporter:
         base, wanted = self._reference()
         moved = gap(wanted, base)
         apart = gap(torch_logits(hf.load_merged(self.folder), "fp32")(self.prompts, True), wanted)
-        training = read_object(self.run.adapter_origin)["result"]
-        noise = training["proof"]["base_gap"]  # without the adapter, when training proved it
+        noise = finished(self.run).proof.base_gap  # without the adapter, when training proved it
         agree("the merged folder", apart, moved, noise)
         remark = f"Tokenizer: {tokenizer.note}."
         if not tokenizer.written:

@@ -18,19 +18,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path as File
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import Tail, read_object, read_records
+from lmsi_cli.jsonl import Tail, read_records, read_struct
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question, Record, Status, Vote
 from lmsi_cli.reporting.questions import ShownPath, locate
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_question, teacher_of
+from lmsi_cli.stages.train import finished
+from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting.ballots import ballot
+from lmsi_cli.voting.summary import VoteSummary
 
 CHUNK = 1 << 20
 STEPS = 400  # of a training, whose loss is drawn
@@ -145,12 +148,12 @@ def scene(run: RunDir) -> Scene:
     for name, at in look.items():
         try:
             there: str | None = at(run)
-        except (LmsiError, LookupError, TypeError):  # a file in the making, or of another version
+        except LmsiError:  # a file in the making, or of another version
             there = "unreadable"
         stages.append(Stage(name=name, there=there))
     try:
-        status = msgspec.json.decode(run.status.read_bytes(), type=Status)
-    except (OSError, msgspec.MsgspecError):
+        status = read_struct(run.status, Status)
+    except LmsiError:
         status = None
     return Scene(folder=str(run.root), working=in_use(run), status=status, stages=tuple(stages))
 
@@ -208,17 +211,17 @@ def _sampled(run: RunDir) -> str | None:
 def _voted(run: RunDir) -> str | None:
     if not run.vote_summary.exists():
         return None
-    summary = read_object(run.vote_summary)
-    kept = f"{summary['kept_paths']:,} paths of {summary['kept_questions']:,} questions kept"
-    verdict = read_object(run.verdict)["verdict"] if run.verdict.exists() else None
+    summary = read_struct(run.vote_summary, VoteSummary)
+    kept = f"{summary.kept_paths:,} paths of {summary.kept_questions:,} questions kept"
+    verdict = read_struct(run.verdict, Verdict).verdict if run.verdict.exists() else None
     return f"{kept}; verdict: {verdict}" if verdict else kept
 
 
 def _trained(run: RunDir) -> str | None:
     if run.adapter_origin.exists():
-        summary: dict[str, Any] = read_object(run.adapter_origin)["result"]["summary"]
-        first, final = summary["first_loss"], summary["final_loss"]
-        return f"{summary['steps']:,} steps, loss {first:.3g} to {final:.3g}"
+        summary = finished(run).summary
+        losses = f"{summary.first_loss:.3g} to {summary.final_loss:.3g}"
+        return f"{summary.steps:,} steps, loss {losses}"
     if run.train_log.exists():
         return f"{_lines(run.train_log):,} steps so far"
     return None

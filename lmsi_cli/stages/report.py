@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli.config import RARE, TABLES, Config
-from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object, read_records
+from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question, Vote
 from lmsi_cli.reporting.digest import Digest, Section, Series, Step
@@ -52,6 +51,7 @@ from lmsi_cli.run_folder import (
 )
 from lmsi_cli.settings import typed
 from lmsi_cli.stages.compare import against
+from lmsi_cli.stages.train import finished
 from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
 from lmsi_cli.verdict.rules import STOP, Verdict
@@ -121,14 +121,7 @@ def read_run(
 
 
 def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
-    if not path.exists():
-        return None
-    try:
-        return msgspec.convert(read_object(path), kind)
-    except msgspec.ValidationError as e:
-        raise LmsiError(
-            f"{path}: is of another version of lmsi: {e}", hint="run `lmsi vote` again"
-        ) from None
+    return read_struct(path, kind, "run `lmsi vote` again") if path.exists() else None
 
 
 def _said(verdict: Verdict | None, votes: VoteSummary | None) -> str:
@@ -173,7 +166,7 @@ def _missing(run: RunDir, verdict: Verdict | None) -> Step | None:
 
 def _training(run: RunDir) -> Iterator[Section]:
     """What was trained so far, with the loss on questions that were held out."""
-    result = read_object(run.adapter_origin)["result"] if run.adapter_origin.exists() else None
+    result = msgspec.to_builtins(finished(run)) if run.adapter_origin.exists() else None
     lines = read_records(run.train_log, LogLine) if run.train_log.exists() else ()
     losses = [(float(line.step), line.loss) for line in lines]
     file, others = run.adapter / validation.LOG, []

@@ -21,7 +21,7 @@ from lmsi_cli.atomic import write_atomic
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig, SampleConfig
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.jsonl import read_object
+from lmsi_cli.jsonl import read_struct
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.reporting.results import Evaluation
@@ -46,11 +46,12 @@ from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.measure import about, candidates_of
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
-from lmsi_cli.stages.train import train_apart
+from lmsi_cli.stages.train import finished, train_apart
 from lmsi_cli.stages.verdict import permit
 from lmsi_cli.stages.vote import nothing_kept, vote_run
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.training.validation import DestroyedError, alarming
+from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting.summary import VoteSummary
 
 
@@ -290,9 +291,9 @@ def read_round(
         drawn_by: The round whose adapter drew its paths; 0: the base.
         started_from: The round whose weights its training began with; 0: the base.
     """
-    votes = msgspec.convert(read_object(folder.vote_summary), VoteSummary)
+    votes = read_struct(folder.vote_summary, VoteSummary)
     trained = folder.adapter_origin.exists()
-    training = read_object(folder.adapter_origin)["result"]["summary"] if trained else {}
+    training = finished(folder).summary if trained else None
     return Round(
         number=number,
         folder="." if number == 1 else folder.root.name,
@@ -300,13 +301,13 @@ def read_round(
         seed=sample.seed,
         drawn_by=drawn_by,
         started_from=started_from,
-        verdict=read_object(folder.verdict)["verdict"],
+        verdict=read_struct(folder.verdict, Verdict).verdict,
         questions=votes.questions,
         kept_questions=votes.kept_questions,
         kept_paths=votes.kept_paths,
         mean_share=votes.mean_share,
         trained=trained,
-        first_loss=training.get("first_loss"),
-        final_loss=training.get("final_loss"),
-        stopped=training.get("stopped", ""),
+        first_loss=training.first_loss if training else None,
+        final_loss=training.final_loss if training else None,
+        stopped=training.stopped if training else "",
     )

@@ -28,7 +28,7 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import LlamaModel, vocabulary
 from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object, read_records
+from lmsi_cli.jsonl import read_object, read_records, read_struct
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
@@ -185,7 +185,21 @@ def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
         {k: origin[k] for k in decisive},
         f"the adapter in {run.adapter}",
     )
-    return msgspec.convert(known["result"], TrainResult)
+    return finished(run)
+
+
+class _Origin(msgspec.Struct):
+    result: TrainResult
+
+
+def finished(run: RunDir) -> TrainResult:
+    """What was trained, of a finished adapter.
+
+    Raises:
+        LmsiError: The file that tells of it is damaged, or another version's.
+    """
+    again = f"`lmsi train {run.root} --overwrite` makes the adapter again"
+    return read_struct(run.adapter_origin, _Origin, again).result
 
 
 def held_out(run: RunDir, task: Task, examples: Sequence[Example]) -> list[Prompt]:

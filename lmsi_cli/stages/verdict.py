@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object, read_records
+from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.run_folder import RunDir
@@ -83,10 +81,7 @@ def permit(run: RunDir, how: str) -> None:
     """
     if not run.verdict.exists():
         return
-    try:
-        verdict = msgspec.convert(read_object(run.verdict), Verdict)
-    except msgspec.ValidationError as e:
-        raise LmsiError(f"{run.verdict}: {e}", hint="run `lmsi vote` again") from None
+    verdict = read_struct(run.verdict, Verdict, "run `lmsi vote` again")
     if verdict.verdict == STOP:
         reason = verdict.reasons[0].text
         raise LmsiError(

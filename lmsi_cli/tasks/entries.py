@@ -19,11 +19,12 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import UNREADABLE
 
 _JSON = msgspec.json.Decoder(float_hook=Decimal)  # keeps a gold answer of 3.50 as it was written
 STDIN = "stdin"  # what standard input is called
@@ -135,7 +136,7 @@ def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
     """
     try:
         return _JSON.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as e:
+    except UNREADABLE as e:
         found = str(e).removeprefix("JSON is malformed: ")
     if "NaN" in text or "Infinity" in text:
         with suppress(ValueError, RecursionError):
@@ -170,7 +171,7 @@ def _table(name: str, text: str) -> Iterator[Row]:
 
 
 class _Shard(msgspec.Struct):
-    filename: str
+    filename: Annotated[str, msgspec.Meta(pattern=r"^[^\0]+$")]
 
 
 class _State(msgspec.Struct):
@@ -234,7 +235,7 @@ def _read(file: Path, kind: type[Any]) -> Any:  # noqa: ANN401 - one of the stru
         return msgspec.json.decode(file.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (OSError, *UNREADABLE) as e:
         hint = "name one of the folder's Arrow files"
         raise LmsiError(f"{file}: cannot be read: {e}", hint=hint) from None
 

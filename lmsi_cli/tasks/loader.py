@@ -28,7 +28,7 @@ import msgspec
 from lmsi_cli.answers import KINDS, canonical, extract, listed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task, asked
-from lmsi_cli.records import Exemplar, Record, Template
+from lmsi_cli.records import UNREADABLE, Exemplar, Record, Template
 
 _FOLDER = Path(__file__).parent
 SOUND = "`lmsi tasks show number` prints a sound task"
@@ -150,5 +150,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode())
     except OSError as e:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from None
-    except ValueError as e:
+    except UNREADABLE as e:
         raise LmsiError(f"{path}: not a TOML file: {e}") from None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_records
+from lmsi_cli.jsonl import bounded_lines, read_records
 from lmsi_cli.records import Question, TrainExample
 from lmsi_cli.remote_files import is_address, read_remote
 from lmsi_cli.run_folder import RunDir
@@ -187,7 +187,9 @@ def _load(source: str) -> bytes:
     if is_address(source):
         return read_remote(source)
     try:
-        return Path(source).read_bytes()
+        with Path(source).open("rb") as file:
+            table = is_table(source, file.peek())
+            return file.read() if table else b"".join(bounded_lines(file, source))
     except FileNotFoundError:
         raise LmsiError(f"{source}: no such file", hint=_missing(source)) from None
     except IsADirectoryError:

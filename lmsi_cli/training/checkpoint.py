@@ -19,7 +19,7 @@ import msgspec
 from lmsi_cli.atomic import unfinished, write_atomic
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Record
+from lmsi_cli.records import UNREADABLE, Record
 from lmsi_cli.resume import check_same
 from lmsi_cli.splits import parts_of
 from lmsi_cli.training.data import Unit, sequences
@@ -176,5 +176,5 @@ def _read(path: Path) -> tuple[Header, Tensors] | None:
         with safe_open(path, framework="pt") as f:
             header = msgspec.json.decode(f.metadata()["header"], type=Header)
             return header, {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 - not a dict
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, msgspec.DecodeError):
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, *UNREADABLE):
         return None

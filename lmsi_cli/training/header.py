@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lmsi_cli.config import REPOSITORY
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.splits import parts_of, readers
+from lmsi_cli.splits import parts_of, readers, sound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,8 @@ def read_meta(gguf: Path) -> GgufMeta:
         stats = [part.stat() for part in parts_of(gguf)]
     except OSError as e:
         raise LmsiError(f"{gguf}: not a readable GGUF file: {e}") from None
-    return _read(gguf, tuple((s.st_mtime_ns, s.st_size) for s in stats))
+    with sound(gguf):
+        return _read(gguf, tuple((s.st_mtime_ns, s.st_size) for s in stats))
 
 
 # A vocabulary of 150,000 tokens takes a second to walk past, and a training asks several times.

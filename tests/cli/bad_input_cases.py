@@ -5,6 +5,7 @@ between. A hint is held to the command or the flag that it gives.
 """
 
 import json
+import struct
 from typing import NamedTuple
 
 import broken_models
@@ -31,6 +32,20 @@ class Case(NamedTuple):
     told: str
     hint: str = ""
     files: dict = {}  # noqa: RUF012 - never changed
+
+
+LOADS = "sample q.jsonl -m e.gguf -o r"
+HUGE = 2**60
+CLAIMS = {
+    "2^60 tensors": {"tensors": HUGE, "entries": 0},
+    "2^60 entries": {"entries": HUGE},
+    "a text of 2^60 bytes": {"body": struct.pack("<IQ", 8, HUGE)},
+    "2^60 numbers": {"body": struct.pack("<IIQ", 9, 4, HUGE)},
+    "2^60 words": {"body": struct.pack("<IIQ", 9, 8, HUGE)},
+    "lists in lists": {"body": struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9999},
+    "a tensor of 2^80 numbers": {
+        "tensors": 1, "entries": 0, "body": struct.pack("<IQQIQ", 2, 2**40, 2**40, 0, 0)},
+}  # fmt: skip
 
 
 def asking(name, content, told, hint=""):
@@ -94,6 +109,12 @@ QUESTION_FILES = {
     "empty": asking("bad.jsonl", "", ": no questions in it", "JSONL"),
     "blank": asking("bad.jsonl", "\n \n", ": no questions in it"),
     "line 17": asking("bad.jsonl", ONE * 16 + '{"text": "x"}\n', ":17: ... 'question'"),
+    "a line of 1 GB": Case("sample bad.jsonl -m m.gguf -o r", "bad.jsonl:2: a line of over 128 MiB",
+                           "", {"bad.jsonl": lambda _, b: broken_models.sparse(b, ONE, 1 << 30)}),
+    "nested deep": asking("bad.jsonl", "[" * 9999 + "]" * 9999, ":1: not valid JSON"),
+    "a number without end": asking("bad.jsonl", '{"question": "x", "id": ' + "9" * 9999 + "}",
+                                   ":1: not valid JSON"),
+    "a name that is half a character": asking("bad.jsonl", r'{"question": "\ud83d"}', ":1: "),
     "no JSON": asking("bad.jsonl", ONE + "How many?\n", ":2: not valid JSON"),
     "an id twice": asking("bad.jsonl", '{"id": "a", "question": "x"}\n{"id": "a", "question": "y"}',
                           ":2: id 'a' ... bad.jsonl:1", "id"),
@@ -108,6 +129,8 @@ QUESTION_FILES = {
     "Parquet by name alone": asking("bad.parquet", "", ": not a Parquet", "JSONL"),
     "several splits": Case("sample d -m m.gguf -o r", "d: ", "d/train, d/test",
                            {"d/dataset_dict.json": '{"splits": ["train", "test"]}'}),
+    "a NUL in a shard's name": Case("sample d -m m.gguf -o r", "d/state.json: ... _data_files", "",
+                                    {"d/state.json": r'{"_data_files":[{"filename":"\u0000"}]}'}),
     "a folder": Case("sample . -m m.gguf -o r", ".: is a folder"),
     "markup in the name": asking("[red]x[/].txt", "", ": no questions in it"),
     "a long name": asking(LONG, "", ": no questions in it"),
@@ -124,6 +147,9 @@ MODELS = {
     "cut in the last weights": cut(7_000_000),
     "cut, shown": cut(40_000, "models show e.gguf"),
     "cut in the header, shown": cut(100, "models show e.gguf"),
+    **{f"{name} in the header": model(
+        lambda _, b, told=told: broken_models.header(b, **told), "this GGUF file", "again", command)
+       for name, told in CLAIMS.items() for command in ("models show e.gguf", LOADS)},
     "BERT": model(lambda _, b: broken_models.bert(b), "this is an embedding model"),
     "not causal": alike("this is an embedding model", "generation", attention__causal=False),
     "pooled": alike("this is an embedding model", "generation", pooling_type=3),
@@ -150,6 +176,11 @@ SETTINGS = {
     "wrong truth value": config("[vote]\ncheck_equations = 'often'\n",
                                 " [vote] check_equations: ... true or false, got 'often'"),
     "no TOML": config("[sample\n", ": not a TOML file ... line 1", "[sample], [vote]"),
+    "nested deep": config("a = " + "[" * 9999, ": not a TOML file", "[sample]"),
+    "a task nested deep": Case(f"{SAMPLE} --task ./t.toml", "t.toml: not a TOML file", "",
+                               {"t.toml": "a = " + "[" * 9999}),
+    "a value without end": Case(f"{SAMPLE} --task ./t.toml", "t.toml: kind: ... ' ... 9", "",
+                                {"t.toml": f"name = 'x'\nexemplars = []\nkind = '{'9' * 9999}'"}),
     "no file": config(None, ": cannot be read", "--config"),
     "GPU layers in a file": config("[sample]\ngpu_layers = -1\n", " [sample] gpu_layers: ... -1"),
     "below": flag("--temperature -1", "--temperature: ... at least 0 and at most 10, got -1.0"),
@@ -172,6 +203,37 @@ FOLDERS = {
     "eval without a run": Case("eval r --data q.jsonl", "r: not a run folder", "`lmsi sample"),
     "vote without a run": Case("vote r", "r: not a run folder", "`lmsi sample"),
     "train without a run": Case("train r", "r: not a run folder", "`lmsi sample"),
+    "a run.toml nested deep": Case("vote r", "r/run.toml: ", "", {"r/run.toml": "a=" + "[" * 9999}),
+    "a run.toml without a task": Case(
+        "vote r",
+        "r/run.toml [sample] task: ... got None",
+        "",
+        {"r/run.toml": "[sample]\nmodel = 'm'\n"},
+    ),
+    "a section that is no table": Case(
+        "vote r", "r/run.toml [sample]: ... got 3", "", {"r/run.toml": "sample = 3"}
+    ),
+    "settings of another version": Case(
+        "vote r",
+        "r/run.toml [sample] flash_attn: ... got 'x'",
+        "",
+        {"r/run.toml": "[sample]\nflash_attn = 'x'\n"},
+    ),
+    "a link out of it": Case(
+        "vote r",
+        "r/eval/x.jsonl: a symbolic link",
+        "itself",
+        {"r/eval/x.jsonl": lambda _, b: (b.parent.mkdir(parents=True), b.symlink_to("/tmp/x"))},
+    ),
+    "a link out of it, drawn into": Case(
+        SAMPLE,
+        "r/paths.jsonl: a symbolic link",
+        "itself",
+        {"r/paths.jsonl": lambda _, b: b.symlink_to(b.parent.parent / "q.jsonl")},
+    ),
+    "a teacher without a name": Case(
+        "vote r", "r/run.toml [teacher] run: ... got 3", "", {"r/run.toml": "[teacher]\nrun = 3\n"}
+    ),
     "a broken run.toml": Case("vote r", "r/run.toml: ", "", {"r/run.toml": "[sample"}),
 }
 RUN = {
@@ -278,6 +340,19 @@ WITH_A_RUN = {
         '{"prompt": "Q", "completion": "", "format": "cot-zero", "question_id": "a", "path": 0}\n',
         "training example 1, question 'a' (cot-zero)", "`lmsi vote`"),
     "an example of other fields": trained('{"prompt": 3}\n', "r/train.jsonl:1: "),
+    "a wording of another version": Case(
+        "vote r", "r/run.toml [wording]: ... sentence", "",
+        {"r/run.toml": "[sample]\nmodel = 'm.gguf'\ntask = 'auto'\ntask_name = 'number'\n"
+         "[wording]\nname = 'x'\nsentence = 3\n"}),
+    "rounds nested deep": Case("eval r --data test.jsonl", "r/rounds.json: ", "`lmsi run`",
+                               {"r/rounds.json": '{"a":' * 9999}),
+    "an adapter of another version": Case("report r", "r/adapter/lmsi.json: ... 'result'",
+                                          "--overwrite", {"r/adapter/lmsi.json": "{}"}),
+    "an adapter's record that is torn": Case(
+        "export r --to adapter", "r/adapter/lmsi.json: not of this version ... 'steps'",
+        "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
+    "an example of 1 GB": Case("train r -q", "r/train.jsonl:2: a line of over 128 MiB", "", {
+        "r/train.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
     "nothing to compare": Case("compare r r", "r: no evaluation in it", "`lmsi eval r --data"),
     "no result": Case("compare x.json x.json", "x.json: ... variants", ".result.json",
                       {"x.json": '{"variants": 3}'}),

@@ -3,6 +3,7 @@
 The key must be nowhere but in the header of requests to the one server that was named.
 """
 
+import gzip
 import json
 import os
 import shutil
@@ -43,6 +44,9 @@ CLEAR = {
     "other JSON": (always(200, b'{"data": [{"id": 3}]}'), (), ["a reply that"], "same command"),
     "never loads": (always(503, told("Loading model")), (), ["HTTP 503: Loading model"], ""),
     "no plain completions": (posts(404, {"detail": "no"}), (), ["HTTP 404"], "--chat on"),
+    "a packed reply without end": (
+        always(200, gzip.compress(b'{"data": "' + b"x" * (65 << 20)), {"Content-Encoding": "gzip"}),
+        (), ["a reply of over 64 MiB"], "per_request=1"),
     "always fails": (posts(500, told("no GPU")), (), ["HTTP 500: no GPU"], ""),
     "an unknown variable": (
         rejects("chat_template_kwargs", 400, "Unrecognized argument: chat_template_kwargs"),

@@ -120,11 +120,11 @@ def _watched(place):
         if event == "open":
             file, _, flags = given
             written = isinstance(file, str) and (flags or 0) & WRITES
-        else:
-            file, written = given[0], event in CHANGES
+        elif written := event in CHANGES:
+            file = given[0]
         if written and not str(Path(os.fsdecode(file)).resolve()).startswith(places):
             found.append(f"writes {file!r}")
-        if event == "socket.connect":
+        if event == "socket.connect" and given[1][0] != "127.0.0.1":
             found.append(f"connects to {given[1]!r}")
 
     sys.addaudithook(look)

@@ -266,8 +266,50 @@ def template(place):
     return target
 
 
+def replies(place):
+    """What a server replies; the run is begun anew for each."""
+    from servers import Front, Model
+
+    from lmsi_cli.engine.server import client
+
+    client.FIRST = 0.001
+    good, chance = Model(), []
+    front = Front(lambda seen: (200, {}, one_spoiled(seen))).__enter__()
+    Path("q.jsonl").write_bytes(lines([{"id": "q", "question": "What is 1 + 1?"}]))
+    argv = (
+        "sample",
+        "q.jsonl",
+        "-o",
+        "r",
+        "-q",
+        "--engine",
+        "openai",
+        "--base-url",
+        front.url,
+        "--model",
+        "tiny",
+        "--paths",
+        "2",
+        "--set",
+        "retries=1",
+        "--set",
+        "timeout=5",
+    )
+
+    def one_spoiled(seen):
+        data = json.dumps(good(seen)[2]).encode()
+        return spoiled(chance[0], data) if chance[0].random() < 0.5 else data
+
+    def target(rng):
+        chance[:] = [rng]
+        shutil.rmtree("r", ignore_errors=True)
+        return called(*argv, "--chat", rng.choice(("on", "off")), "--prompt", "cot-zero")
+
+    return target
+
+
 KINDS = {
     "questions": questions, "tables": tables, "run": run_folder,
     "trained": partial(run_folder, trained=True), "model": model, "loaded": loaded,
-    "template": template,
+    "template": template, "replies": replies,
 }  # fmt: skip

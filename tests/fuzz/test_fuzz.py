@@ -11,7 +11,8 @@ import pytest
 
 # Inputs of each kind where no number is asked for; those of a run folder are whole commands.
 FEW = {"questions": 200, "tables": 60, "run": 40, "trained": 0, "model": 60, "loaded": 30,
-       "template": 80}  # fmt: skip
+       "template": 80,
+       "replies": 30}  # fmt: skip
 
 
 @pytest.mark.model

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 
+import msgspec
 import pytest
 from report_run import HOSTILE, evaluated
 from rich.console import Console
@@ -25,7 +26,10 @@ from lmsi_cli.reporting.text import rendered
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import resolve
 from lmsi_cli.stages.report import commands, read_run
+from lmsi_cli.stages.train import TrainResult
 from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.training.trainer import TrainSummary
+from lmsi_cli.training.verify import AdapterProof
 
 TASK: Task = load_task("number")
 
@@ -88,6 +92,18 @@ def test_a_run_that_is_not_finished_says_what_is_missing(run):
     assert reading(run).digest.next.command.startswith("lmsi sample QUESTIONS -o ")
 
 
+TRAINED = TrainResult(
+    summary=TrainSummary(
+        steps=1, examples=8, dropped_too_long=0, tokens=80, unpacked_tokens=80,
+        completion_tokens=40, first_loss=2.0, final_loss=1.0, seconds=1.0, tokens_per_second=80.0,
+        dtype="fp32", peak_rss_mib=900,
+    ),
+    proof=AdapterProof(
+        prompts=8, moved=0.2, base_gap=0.0, adapted_gap=0.0, effect_gap=0.0, tolerance=0.1, ok=True
+    ),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("there", "said", "command"),
     [
@@ -105,7 +121,7 @@ def test_a_run_that_is_not_finished_says_what_is_missing(run):
 def test_the_first_screen_is_a_sentence_a_picture_and_the_next_step(run, there, said, command):
     if there != "vote":
         run.adapter.mkdir()
-        run.adapter_origin.write_text('{"result": null}')
+        run.adapter_origin.write_bytes(msgspec.json.encode({"result": TRAINED}))
     if there in ("vote", "adapter"):
         run.eval_result("test").unlink()
     else:
@@ -194,7 +210,7 @@ def test_the_commands_that_repeat_a_run_are_commands(run):
 def test_a_vote_of_another_version_is_one_line(run):
     run.vote_summary.write_text('{"questions": 1}')
     done = call("report", run.root)
-    assert done.exit_code == 1 and "another version" in done.stderr
+    assert done.exit_code == 1 and "not of this version" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_line_that_is_not_there_is_named(tmp_path):
 def test_what_is_no_result_is_refused_in_a_line(tmp_path):
     other = tmp_path / "old.result.json"
     other.write_text('{"data": "test", "n": 4, "lines": []}')
-    with pytest.raises(LmsiError, match=r"old\.result\.json: not a result of `lmsi eval`"):
+    with pytest.raises(LmsiError, match=r"old\.result\.json: not of this version"):
         read_evaluation(other)
 
 

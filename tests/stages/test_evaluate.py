@@ -382,7 +382,7 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
     [
         (b'{"base_sha256": "ff", "base_file": "o.gguf"}', "was trained on another model, o.gguf"),
         (b'{"base_sha', "lmsi.json: not a JSON object"),
-        (b"[]", "lmsi.json: not a JSON object"),
+        (b"[]", "lmsi.json: not of this version"),
     ],
     ids=["base", "torn", "list"],
 )

@@ -42,6 +42,7 @@ OWN, OPENAI, OPENAI_HOST = "LMSI_API_KEY", "OPENAI_API_KEY", "api.openai.com"
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 MOST_PORTS = 65_535
 LONGEST_KEY = 8192  # bytes; nobody's key is longer, but a wrong file may be
+LONGEST_REPLY = 64 << 20  # bytes; eight paths of 32,000 tokens with their log-probabilities
 FIRST, LONGEST = 0.5, 30.0  # seconds to wait after a failure: doubled each time, partly by chance
 CONNECT = 15.0  # seconds
 MOST_ASKED = 900.0  # seconds; a server that wants a longer rest is better asked another day
@@ -224,7 +225,7 @@ class Client:
 
     async def _attempt(self, method: str, path: str, body: Json, kind: type[T]) -> T:
         try:
-            return self._read(await self._exchange(method, path, body), path, kind)
+            return self._read(*await self._exchange(method, path, body), path, kind)
         except FailedError as e:
             if e.hint and not self._answered:
                 raise LmsiError(f"{self.url}: {e}", e.hint) from None
@@ -233,11 +234,17 @@ class Client:
                 raise LmsiError(f"{self.url}: {message}", AGAIN) from None
             raise
 
-    async def _exchange(self, method: str, path: str, body: Json) -> httpx.Response:
-        """One request and its whole reply."""
+    async def _exchange(self, method: str, path: str, body: Json) -> tuple[httpx.Response, bytes]:
+        """One request and its whole reply, unpacked."""
+        request, data = self._http.stream(method, f"{self.url}{path}", json=body), bytearray()
         try:
-            async with asyncio.timeout(self.config.timeout):
-                return await self._http.request(method, f"{self.url}{path}", json=body)
+            async with asyncio.timeout(self.config.timeout), request as answer:
+                async for part in answer.aiter_bytes():
+                    data += part
+                    if len(data) > LONGEST_REPLY:
+                        message = f"{self.url}: a reply of over {LONGEST_REPLY >> 20} MiB"
+                        raise LmsiError(message, "fewer paths at once: --set per_request=1")
+                return answer, bytes(data)
         except TimeoutError:
             message = f"no whole reply within {self.config.timeout:g} seconds (--set timeout)"
             raise FailedError(message) from None
@@ -250,10 +257,10 @@ class Client:
         except httpx.HTTPError as e:  # a body that does not unpack
             raise FailedError(f"a damaged reply: {self.said(str(e))}") from None
 
-    def _read(self, answer: httpx.Response, path: str, kind: type[T]) -> T:
+    def _read(self, answer: httpx.Response, data: bytes, path: str, kind: type[T]) -> T:
         """Decode a reply, or raise what it is instead of one."""
-        found, page = _parsed(answer.content), answer.content.lstrip()[:1] == b"<"
-        reason = self.said("an HTML page" if page else _reason(answer, found))
+        found, page = _parsed(data), data.lstrip()[:1] == b"<"
+        reason = self.said("an HTML page" if page else _reason(data, found))
         if not answer.is_success:
             self._answered = self._answered or found is not None
             raise self._complaint(answer, reason, path)
@@ -339,10 +346,10 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON
         return None
 
 
-def _reason(answer: httpx.Response, found: Any) -> str:  # noqa: ANN401 - JSON
+def _reason(data: bytes, found: Any) -> str:  # noqa: ANN401 - JSON
     """The message in an error's body, in the forms that servers write it; else its beginning."""
     if found is None:
-        return answer.content[:1000].decode(errors="replace")
+        return data[:1000].decode(errors="replace")
     for name in ERRORS:
         if isinstance(found, dict) and found.get(name):
             found = found[name]
