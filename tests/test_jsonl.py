@@ -132,7 +132,7 @@ def test_a_file_of_one_object(file):
     file.write_text('{"a": [1]}')
     assert read_object(file) == {"a": [1]}
     file.write_text("[1]")
-    with pytest.raises(LmsiError, match=r"questions.jsonl: not a JSON object"):
+    with pytest.raises(LmsiError, match=r"questions.jsonl: not of this version of lmsi: expected"):
         read_object(file)
 
 

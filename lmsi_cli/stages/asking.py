@@ -160,7 +160,7 @@ def sampled(run: RunDir) -> dict[str, Any]:
             f"{run.root}: not a run folder (no [sample] in run.toml)",
             hint=f"run `lmsi sample QUESTIONS -o {run.root}` first",
         )
-    for name in ("model", "task", "task_name"):
+    for name in ("task", "task_name"):
         if not isinstance(saved.get(name), str):
             raise LmsiError(f"{run.run_toml} [sample] {name}: expected text, got {saved.get(name)}")
     return saved

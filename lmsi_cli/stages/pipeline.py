@@ -306,12 +306,12 @@ def model_of(run: RunDir) -> Model:
     saved = sampled(run)
     if saved.get("engine") == SERVER:
         raise LmsiError(
-            f"{run.root}: its paths were drawn by a server ({saved['model']} on "
+            f"{run.root}: its paths were drawn by a server ({saved.get('model')} on "
             f"{saved.get('server')}), so there is no model file",
             hint=f"`lmsi eval {run.root} --engine openai` measures it; "
             f"`lmsi train {run.root} --student FILE` lets a model file learn from its votes",
         )
-    name, model = saved.get("model_name", "MODEL"), Path(saved["model"])
+    name, model = saved.get("model_name", "MODEL"), Path(saved.get("model", "MODEL"))
     if not model.is_file():
         model = find_again(name) or model
     if not model.is_file():

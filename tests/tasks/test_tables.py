@@ -19,10 +19,10 @@ ROWS = [
 ]
 
 
-def parquet(table):
+def parquet(table, **more):
     from pyarrow.parquet import write_table
 
-    write_table(table, target := io.BytesIO())
+    write_table(table, target := io.BytesIO(), **more)
     return target.getvalue()
 
 
@@ -125,6 +125,17 @@ def test_what_is_only_called_a_table_is_refused(tmp_path, name, data):
         read_questions(str(file))
     assert str(e.value).startswith(f"{file}: not a Parquet or Arrow table")
     assert "\n" not in str(e.value)
+
+
+BOMBS = {"rows": pa.nulls(3_000_000, pa.string()), "text": pa.array(["x" * (65 << 20)])}
+
+
+@pytest.mark.parametrize("column", BOMBS.values(), ids=BOMBS)
+def test_a_small_table_that_unpacks_without_end_is_refused(tmp_path, column):
+    file = tmp_path / "q.parquet"
+    file.write_bytes(parquet(pa.table({"question": column}), compression="zstd"))
+    with pytest.raises(LmsiError, match=r"q.parquet: .* bytes would unpack to"):
+        read_questions(str(file))
 
 
 @pytest.mark.parametrize("write", [parquet, arrow, stream])
