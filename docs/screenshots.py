@@ -94,7 +94,7 @@ def pictured_questions(run: RunDir) -> None:
 @contextmanager
 def training_run() -> Iterator[RunDir]:
     """A small run that trains now, in a folder of its own; it is ended afterwards."""
-    words = [str(MODEL / "questions.jsonl"), "-m", "tinymath", "--limit", "24", "--paths", "4"]
+    words = [str(MODEL / "questions.jsonl"), "-m", "tinymath", "--limit", "12", "--paths", "4"]
     command = [
         sys.executable,
         "-m",
@@ -110,7 +110,7 @@ def training_run() -> Iterator[RunDir]:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         child, run = subprocess.Popen(command), RunDir("runs/third")
         try:
-            _until(lambda: run.train_log.exists() and run.train_log.read_bytes().count(b"\n") > 4)
+            _until(lambda: run.train_log.exists() and run.train_log.read_bytes().count(b"\n") > 2)
             yield run
         finally:
             child.terminate()
