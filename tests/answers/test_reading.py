@@ -17,6 +17,7 @@ from lmsi_cli.answers import (
     extract_second,
     listed,
 )
+from lmsi_cli.equations import read_equations
 from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"
@@ -128,3 +129,18 @@ def test_no_text_takes_long(seed):
         answer_end(opening + text)
         extract_second(f"{opening}\nTherefore, the answer (arabic numerals) is {text}")
     assert time.process_time() - began < 3  # some 30 readings, each far below a tenth of a second
+
+
+# What nearly opens a value, ends a sentence or begins a formula, again and again.
+NEAR = ["*", "Dr. ", "\\frac{A", "``` \u201c"]
+
+
+@pytest.mark.parametrize("unit", NEAR)
+def test_a_long_text_of_near_matches_is_read_in_time_that_grows_with_it(unit):
+    text = unit * (100_000 // len(unit))
+    began = time.process_time()
+    for kind in KINDS:
+        extract(f"The answer is {text}", kind)
+        canonical(text, kind)
+    read_equations(text)
+    assert time.process_time() - began < 10
