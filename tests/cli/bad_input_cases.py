@@ -345,8 +345,8 @@ WITH_A_RUN = {
     "an adapter's record that is torn": Case(
         "export r --to adapter", "r/adapter/lmsi.json: not of this version ... 'steps'",
         "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
-    "an example of 1 GB": Case("train r -q", "r/train.jsonl:2: a line of over 128 MiB", "", {
-        "r/train.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
+    "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
+        "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
     "nothing to compare": Case("compare r r", "r: no evaluation in it", "`lmsi eval r --data"),
     "no result": Case("compare x.json x.json", "x.json: ... variants", ".result.json",
                       {"x.json": '{"variants": 3}'}),
