@@ -17,7 +17,7 @@ AMX = $(shell grep -qw amx_int8 $(CPUINFO) 2>/dev/null && $${CXX:-c++} --version
 MENDED = CMAKE_ARGS="$$CMAKE_ARGS -DCMAKE_PROJECT_INCLUDE='$(CURDIR)/lmsi_cli/engine/amx.cmake'"
 FROM_SOURCE := --no-cache-dir --no-binary llama-cpp-python llama-cpp-python
 
-.PHONY: demo test check docs install clean
+.PHONY: demo test check docs audit install clean
 
 demo: install
 	$(BIN)/lmsi run
@@ -35,6 +35,14 @@ check: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo build/site/index.html
+
+audit: build/audit
+	build/audit/bin/python .ci/audit.py
+
+# In an environment of its own: its packages are none of lmsi's.
+build/audit:
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet pip-audit || (rm -r $@; false)
 
 install: $(INSTALLED)
 

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any, NoReturn
@@ -102,6 +103,8 @@ def undisturbed() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM) if leads else ()
     before = {n: signal.signal(n, lambda number, _: late.append(number)) for n in numbers}
     masks = hasattr(signal, "pthread_sigmask")  # a process inherits it, for good
+    if masks:
+        resource_tracker.ensure_running()  # else the first start begins it, which lifts the mask
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
     try:
         yield

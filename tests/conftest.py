@@ -1,6 +1,7 @@
 """Shared by all tests: the embedded model, a cache folder of their own, and a silent watcher."""
 
 import os
+import socket
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +37,22 @@ def own_cache(tmp_path_factory):
     """Keep what lmsi remembers of this machine out of the user's home."""
     with pytest.MonkeyPatch.context() as m:
         m.setenv("LMSI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """No call that the user did not ask for: from this process only this machine is reached."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        stream = self.family != socket.AF_UNIX and self.type == socket.SOCK_STREAM
+        if stream and not str(address[0]).startswith(("127.", "localhost", "::1")):
+            pytest.fail(f"a connection to {address}")
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(socket.socket, "connect", guarded)
         yield
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -38,6 +39,10 @@ def refused(progress):
     raise OSError(errno.EROFS, "Read-only file system", "r/adapter")
 
 
+def deaf(progress):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def dying(progress):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -58,6 +63,15 @@ def test_progress_and_the_result_come_back(watcher):
     assert (watcher.labels, watcher.done, watcher.said) == (
         [("counting", 7)], [7], ["counted to 7"],
     )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no masks")
+def test_ctrl_c_never_meets_the_first_process_either():
+    """Only in a fresh interpreter is it the first, which starts multiprocessing's tracker, too."""
+    code = "import test_aside as t; print(t.aside.run(t.deaf, progress=t.Silent(), name='deaf'))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_an_error_comes_back_as_it_is():
@@ -88,7 +102,7 @@ if __name__ == "__main__":
 
 def begun(folder):
     """A process whose work has begun aside, and the number of that other one."""
-    here = os.pathsep.join([os.getcwd(), os.path.dirname(__file__)])  # noqa: PTH109, PTH120
+    here = os.pathsep.join([os.getcwd(), str(Path(__file__).parent)])  # noqa: PTH109
     outer = subprocess.Popen(
         [sys.executable, "-c", OUTER, str(folder)],
         env={**os.environ, "PYTHONPATH": here},

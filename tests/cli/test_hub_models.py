@@ -43,6 +43,8 @@ def there(files):
         "me/whole": hub.Repo({OLD: {"m-F16.gguf": small}}),
         "me/parts": hub.Repo({OLD: parts}),
         "me/asked": hub.Repo({OLD: {"m-Q8_0.gguf": block}}, gated=True),
+        "me/out": hub.Repo({OLD: {"../../../../../out-Q8_0.gguf": small}}),
+        "me/up": hub.Repo({"../../../up": {"m-Q8_0.gguf": small}}),
         "me/page": None,
         "me/none": hub.Repo({OLD: {"model.safetensors": block, "mmproj-F16.gguf": block}}),
     }
@@ -150,6 +152,15 @@ COMMANDS = [
 def test_every_command_that_takes_a_model_takes_its_name(lmsi, named, sampled, words):
     refused(lmsi(*words.split(), "hf:me/none"), "hf:me/none: no GGUF")
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize("name", ["hf:me/out", "hf:me/up"])
+def test_a_repository_writes_nothing_outside_the_cache(lmsi, named, folder, name):
+    before = {*folder.parent.rglob("*")}
+    refused(lmsi("models", "show", name, "-q"), name)
+    new = {*folder.parent.rglob("*")} - before
+    assert not [f for f in new if not f.is_relative_to(folder / "hub")]
+    assert not list((folder / "hub").rglob("*.gguf"))
 
 
 TOKENS = {"bad": "refuses your token", hub.STRANGER: "gated", hub.TOKEN: None}

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 from gguf import GGUFReader
@@ -9,7 +11,7 @@ from gguf import GGUFReader
 from lmsi_cli.config import ORIGINAL, EngineConfig
 from lmsi_cli.engine import fast_copy
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fast_copy import copy_type, fastest, measured
+from lmsi_cli.engine.fast_copy import copy_of, copy_type, fastest, measured
 from lmsi_cli.engine.llama import library
 from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.engine.quantise import check_kind, quantise
@@ -63,6 +65,13 @@ def test_the_copy_is_made_once_and_is_the_same_model(slow, own_cache, caplog, mo
     assert copy.stat().st_ino == made
     assert sum("trying" in m for m in caplog.messages) == 2
     assert not list(own_cache.glob("*.tmp"))
+
+
+def test_two_processes_that_make_it_leave_one(slow, own_cache):
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        one, other = pool.map(copy_of, [slow, slow])
+    assert one == other and list(own_cache.iterdir()) == [one]
+    assert types(one) == {copy_type()}
 
 
 def test_one_that_is_not_the_same_model_is_never_used(slow, monkeypatch):

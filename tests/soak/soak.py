@@ -29,6 +29,10 @@ from soak_blows import BLOWS
 LIVES = {"status.json", "run.lock", "run.pid"}  # say what works there, not what is done
 PINNED = {"kv", "flash_attn", "fast_copy"}  # the width is each call's own
 CLOCKS = {"seconds", "tokens_per_second", "peak_rss_mib"}
+OF_THE_CALL = {"generation.json": {"new_drafts", "tokens"}}  # what it did itself
+# A single path left of a question is decoded alone, by other kernels than two are; where nothing
+# but batches is shared, tests/cli/test_kill.py holds all bits.
+BITS = {"logprob", "mean_logprob"}
 HANG = 600  # seconds
 # of 100 moments; the short commands get more, since a moment costs the command twice
 SHARES = {"sample": 20, "vote": 18, "train": 15, "eval": 12, "export": 7, "questions": 8, "run": 7,
@@ -45,7 +49,8 @@ def _content(file, place):
     if file.suffix == ".jsonl":
         return sorted(json.dumps(_timeless(json.loads(line))) for line in whole_lines(file))
     if file.suffix == ".json":
-        return _timeless(json.loads(file.read_text()))
+        found = _timeless(json.loads(file.read_text()))
+        return {k: v for k, v in found.items() if k not in OF_THE_CALL.get(file.name, ())}
     if file.suffix == ".toml":
         found = tomllib.loads(file.read_text().replace(place, ""))
         return {**found, "engine": {k: found["engine"][k] for k in PINNED if k in found["engine"]}}
@@ -54,7 +59,8 @@ def _content(file, place):
 
 def _timeless(value):
     if isinstance(value, dict):
-        return {k: _timeless(v) for k, v in value.items() if k not in CLOCKS}
+        kept = {k: v for k, v in value.items() if k not in CLOCKS}
+        return {k: f"{v:.2g}" if k in BITS else _timeless(v) for k, v in kept.items()}
     return [_timeless(v) for v in value] if isinstance(value, list) else value
 
 
@@ -168,12 +174,12 @@ def table(records):
     rows = defaultdict(Counter)
     for r in records:
         for key in (("command", r["job"]), ("blow", r["blow"])):
-            rows[key].update(tried=1, late=not r["hit"], lost=bool(r["faults"]))
+            rows[key].update(tried=1, late=int(not r["hit"]), faults=int(bool(r["faults"])))
     lines = [
-        f"| {name} | {n['tried']} | {n['late']} | {n['tried'] - n['lost']} | {n['lost']} |"
+        f"| {name} | {n['tried']} | {n['late']} | {n['tried'] - n['faults']} | {n['faults']} |"
         for (_, name), n in sorted(rows.items())
     ]
-    head = ["| | tried | ended before it fell | survived | lost |", "|---|---|---|---|---|"]
+    head = ["| | tried | ended before it fell | all well | a fault |", "|---|---|---|---|---|"]
     return "\n".join([*head, *lines])
 
 

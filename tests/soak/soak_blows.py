@@ -22,13 +22,16 @@ JUMPS = ("-1d", "+3600d")  # of the clock, from what it says
 
 
 class Blow:
-    """A signal to the process, or to all that it has started; ``codes`` are how it may end."""
+    """A signal to the process, or to all that it has started; ``codes`` are how it may end.
+
+    Before Python runs our own lines a signal ends it as it ends any program.
+    """
 
     codes: ClassVar = set()
 
     def __init__(self, name, number=None, code=None, group=False):
         self.name, self.number, self.group = name, number, group
-        self.codes = {code}
+        self.codes = {code, -number if number else code}
 
     def possible(self):
         """Whether this machine can do it."""
