@@ -110,7 +110,8 @@ def make(run: RunDir, count: int) -> None:
     run.create()
     write_records(run.questions, (question(i) for i in range(questions)))
     write_records(run.paths, _finishing(questions))
-    run.save_settings("sample", {"task": "number", "seed": 0, "paths": PER_QUESTION})
+    settings = {"task": "number", "task_name": "number", "seed": 0, "paths": PER_QUESTION}
+    run.save_settings("sample", settings)
 
 
 def _finishing(questions: int) -> Iterator[Path]:

@@ -24,7 +24,7 @@ def run(tmp_path, monkeypatch):
     ids = ("q1", "q2")
     write_records(run.questions, [Question(id=q, question=f"What is {q}?") for q in ids])
     write_records(run.paths, [path(q, i, *said) for q in ids for i, said in enumerate(SAID)])
-    run.save_settings("sample", {"task": "number", "seed": 0, "paths": 8})
+    run.save_settings("sample", {"task": "number", "task_name": "number", "seed": 0, "paths": 8})
     (tmp_path / "test.jsonl").write_text('{"question": "what is q2", "answer": 4}\n')
     (tmp_path / "probe.jsonl").write_text('{"id": "q1", "question": "What is q1?", "answer": 4}\n')
     return run

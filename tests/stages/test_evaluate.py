@@ -362,7 +362,8 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
     run.votes.write_bytes(b"v")
     run.null.adapter.mkdir(parents=True)
     run.null.adapter_gguf.write_bytes(b"control")
-    run.null.save_settings(TEACHER, {"votes_sha256": sha256_file(run.votes)})
+    whose = {"run": "r", "model": "m.gguf", "model_sha256": "aa"}
+    run.null.save_settings(TEACHER, {**whose, "votes_sha256": sha256_file(run.votes)})
     run.null.adapter_origin.write_bytes(msgspec.json.encode(origin))
     run.adapter_origin.write_bytes(msgspec.json.encode(origin | own))
     run.votes.write_bytes(votes)
