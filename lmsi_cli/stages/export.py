@@ -41,6 +41,7 @@ from lmsi_cli.training import hf_export as hf
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base, with_adapter
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
+from lmsi_cli.training.initial_adapter import check_files
 from lmsi_cli.training.merge import merge, read_lora, tensor_types
 from lmsi_cli.training.verify import agree, distances, gap, torch_logits
 
@@ -215,6 +216,7 @@ class _Exporter:
 
     def adapter(self) -> _Made:
         """The adapter alone, checked in PEFT and in llama.cpp."""
+        check_files(self.run.adapter)
         for file in (self.run.adapter / CONFIG, self.run.adapter / WEIGHTS, self.run.adapter_gguf):
             shutil.copyfile(file, self.folder / file.name)
         name_base(self.folder, self.config.base_name or self.model.name)

@@ -10,7 +10,7 @@ from toys import Watcher, job
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, checkpoint, data, initial_adapter
-from lmsi_cli.training.initial_adapter import check_adapter, fill_adapter
+from lmsi_cli.training.initial_adapter import check_adapter, check_files, fill_adapter
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.losses import row_loss
 
@@ -87,3 +87,24 @@ def test_an_unfinished_adapter_is_refused(tiny, tmp_path, missing):
     (tmp_path / "adapter" / missing).unlink()
     with pytest.raises(LmsiError, match=f"no {missing}"):
         check_adapter(config, "b")
+
+
+TORN = {
+    "weights cut off": (adapter.WEIGHTS, lambda data: data[:1000]),
+    "weights that are none": (adapter.WEIGHTS, lambda data: b"x" * 100),
+    "settings cut off": (adapter.CONFIG, lambda data: data[:20]),
+    "settings of nothing": (adapter.CONFIG, lambda data: b"{}"),
+    "settings that are a list": (adapter.CONFIG, lambda data: b"[1]"),
+}
+
+
+@pytest.mark.parametrize(("name", "torn"), TORN.values(), ids=TORN.keys())
+def test_torn_files_are_named(tiny, tmp_path, name, torn):
+    saved(tiny(), tmp_path)
+    assert check_files(tmp_path)["r"] == 4
+    (tmp_path / name).write_bytes(torn((tmp_path / name).read_bytes()))
+    with pytest.raises(LmsiError, match=name):
+        check_files(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(LmsiError, match=name):
+        check_files(tmp_path)
