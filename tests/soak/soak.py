@@ -32,7 +32,7 @@ CLOCKS = {"seconds", "tokens_per_second", "peak_rss_mib"}
 OF_THE_CALL = {"generation.json": {"new_drafts", "tokens"}}  # what it did itself
 # A single path left of a question is decoded alone, by other kernels than two are; where nothing
 # but batches is shared, tests/cli/test_kill.py holds all bits.
-BITS = {"logprob", "mean_logprob"}
+BITS = {"logprob", "mean_logprob", "answer_logprob"}
 HANG = 600  # seconds
 # of 100 moments; the short commands get more, since a moment costs the command twice
 SHARES = {"sample": 20, "vote": 18, "train": 15, "eval": 12, "export": 7, "questions": 8, "run": 7,
@@ -60,7 +60,7 @@ def _content(file, place):
 def _timeless(value):
     if isinstance(value, dict):
         kept = {k: v for k, v in value.items() if k not in CLOCKS}
-        return {k: f"{v:.2g}" if k in BITS else _timeless(v) for k, v in kept.items()}
+        return {k: f"{v or 0:.2g}" if k in BITS else _timeless(v) for k, v in kept.items()}
     return [_timeless(v) for v in value] if isinstance(value, list) else value
 
 

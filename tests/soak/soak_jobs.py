@@ -8,6 +8,7 @@ work alike. Models: the embedded one, or any GGUF file.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,8 @@ class Job(NamedTuple):
             return subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "lmsi_cli", *map(str, self.argv)],
                 cwd=folder, env=env, stdout=err, stderr=err, start_new_session=True,
+                # a shell that starts us in the background has us ignore Ctrl-C
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
 
     def finish(self, folder):
