@@ -29,6 +29,7 @@ from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_se
 from lmsi_cli.engine.context_check import split_for
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.parse_output import to_path, to_requests
+from lmsi_cli.engine.pinned_settings import pinned
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
@@ -154,6 +155,7 @@ class Worker:
             while due and len(found[due[0].question.id]) == len(due[0].paths):
                 yield Result(due[0].question.id, found[due.popleft().question.id])
         yield from (Result(x.question.id, found[x.question.id]) for x in due)
+        engine.pin(pinned(engine.settled))  # the next batch may be of another length
         yield Result("", (), None, (watch.paths, watch.tokens), engine.settled)
 
     def _requests(self, q: Question, paths: Sequence[int]) -> list[Request]:

@@ -217,6 +217,23 @@ def test_nobody_answers(address):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+class Settled(ScriptedEngine):
+    """An engine that has settled on a kind of cache."""
+
+    settled = {"kv": "split", "flash_attn": "on", "parallel": 3}  # noqa: RUF012 - never changed
+
+    def pin(self, kind):
+        self.pinned = kind
+
+
+def test_a_worker_draws_all_its_batches_in_the_kind_of_cache_of_the_first():
+    engine = Settled(SCRIPT)
+    config = settled(SampleConfig(paths=2))
+    worker = Worker(WorkerSetup({"m": ""}, config, formed(TASK, config), ()), lambda _: engine)
+    assert len([*worker.draw([Lacking(QUESTIONS[0], (0, 1))])]) == 2
+    assert engine.pinned == {"kv": "split", "flash_attn": "on"}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -61,22 +61,22 @@ class Settling:
         """Of the one engine, whenever it may have changed: all of it is kept, and it goes on so."""
         if settled and settled != self._now:
             self._save(settled)
-            self._pin(_pinned(settled))
+            self._pin(pinned(settled))
 
     def of_worker(self, settled: Settled) -> None:
         """Of one of many: kept is what they share, as the first one has it."""
-        pinned = _pinned(settled)
-        if pinned and not self._now:
-            self._save(pinned)
-        elif pinned and pinned not in (self._now, *self._others):
-            self._others.append(pinned)
+        kind = pinned(settled)
+        if kind and not self._now:
+            self._save(kind)
+        elif kind and kind not in (self._now, *self._others):
+            self._others.append(kind)
             self._say(
-                f"a worker draws with {_flags(pinned)}, another with {_flags(self._now)}: their "
+                f"a worker draws with {_flags(kind)}, another with {_flags(self._now)}: their "
                 f"last bits differ; {_flags(self._now)} makes them alike"
             )
 
     def _save(self, settled: Settled) -> None:
-        begun, now = _begun(self._run), _pinned(settled)
+        begun, now = _begun(self._run), pinned(settled)
         if begun not in ({}, now) and not self._now and self._run.has_paths():
             self._say(
                 f"{self._run.root}: so far drawn with {_flags(begun)}, now with {_flags(now)}: "
@@ -87,12 +87,13 @@ class Settling:
 
 
 def _begun(run: RunDir) -> Settled:
-    return _pinned(run.load_settings().get(ENGINE, {}))
+    return pinned(run.load_settings().get(ENGINE, {}))
 
 
-def _pinned(settled: Settled) -> Settled:
+def pinned(settled: Settled) -> Settled:
+    """The part that a path's last bits depend on."""
     return {k: settled[k] for k in PINNED if k in settled}
 
 
-def _flags(pinned: Settled) -> str:
-    return " ".join(f"--set {k}={v}" for k, v in pinned.items())
+def _flags(kind: Settled) -> str:
+    return " ".join(f"--set {k}={v}" for k, v in kind.items())
