@@ -16,13 +16,19 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lmsi_cli.errors import LmsiError
+
+if TYPE_CHECKING:
+    import filelock
 
 # a full, failing or read-only disk, a missing right, too many open files
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
            errno.EMFILE, errno.ENFILE}  # fmt: skip
+
+GOES_ON = "put this right and give the same command again: it goes on"
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # as some network folders have it
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -66,18 +72,19 @@ def unfinished(path: Path) -> Path:
 def write_error(path: Path, e: OSError) -> LmsiError:
     """Say which file could not be written, and that nothing is lost."""
     message = f"{path}: cannot be written: {e.strerror}; what was written before stays"
-    return LmsiError(message, hint="put this right and give the same command again: it goes on")
+    return LmsiError(message, hint=GOES_ON)
 
 
 def refusal(e: OSError) -> LmsiError:
-    """Say what the machine refuses, wherever it was met.
+    """Say what the machine refuses, wherever it was met: a full disk has no file's name.
 
     Raises:
         OSError: The error itself, if nobody but us can mend it.
     """
-    if e.errno not in REFUSED or e.filename is None:
+    if e.errno not in REFUSED:
         raise e
-    return write_error(Path(os.fsdecode(e.filename)), e)
+    where = "" if e.filename is None else f"{os.fsdecode(e.filename)}: "
+    return LmsiError(f"{where}{e.strerror}; what was written before stays", hint=GOES_ON)
 
 
 @contextmanager
@@ -98,10 +105,9 @@ def _alone(place: Path) -> Iterator[None]:
     """Be the only process that writes a folder of this name."""
     import filelock
 
-    lock = filelock.FileLock(place.with_name(f".{place.name}.lock"), timeout=0)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = acquired(place.with_name(f".{place.name}.lock"))
     except filelock.Timeout:
         message = f"{place}: another process is writing it"
         raise LmsiError(message, hint="wait for it, or choose another --out") from None
@@ -113,6 +119,26 @@ def _alone(place: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows keeps a file that is open
             Path(lock.lock_file).unlink()
         lock.release()
+
+
+def acquired(file: Path) -> filelock.BaseFileLock:
+    """Lock by the kernel, or where the file system cannot by a file that names its holder.
+
+    Raises:
+        filelock.Timeout: Another process holds it.
+        OSError: The file cannot be made.
+    """
+    import filelock
+
+    lock: filelock.BaseFileLock = filelock.FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except OSError as e:
+        if e.errno not in NO_LOCKS:
+            raise
+        lock = filelock.SoftFileLock(file.with_suffix(".held"), timeout=0)
+        lock.acquire()
+    return lock
 
 
 def _replaced(place: Path) -> Iterator[Path]:

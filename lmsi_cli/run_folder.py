@@ -10,7 +10,6 @@ One process at a time holds a folder:
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -20,11 +19,11 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from lmsi_cli.atomic import unfinished, write_atomic, write_error
+from lmsi_cli.atomic import acquired, unfinished, write_atomic, write_error
 from lmsi_cli.config import TABLES, Config, EngineConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl_index import JsonlIndex
@@ -33,10 +32,6 @@ from lmsi_cli.records import Path as Sampled
 from lmsi_cli.settings import check
 from lmsi_cli.splits import parts_of
 
-if TYPE_CHECKING:
-    import filelock
-
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # as some network folders have it
 ORIGIN = "lmsi.json"
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
 # sections of a student's run.toml: whose votes it learns from, and how these came about
@@ -179,7 +174,7 @@ def locked(run: RunDir) -> Iterator[None]:
     run.create()
     _refuse_links(run)
     try:
-        lock = _acquired(run.lock)
+        lock = acquired(run.lock)
     except filelock.Timeout:
         try:
             owner = f"process {int(run.lock_owner.read_text())}"
@@ -198,21 +193,6 @@ def locked(run: RunDir) -> Iterator[None]:
         with suppress(OSError):  # the folder may be gone or read-only by now
             run.lock_owner.unlink()  # before the release: after it, the next one's
         lock.release()
-
-
-def _acquired(file: Path) -> filelock.BaseFileLock:
-    """The kernel's lock, or where the file system has none a file that names its holder."""
-    import filelock
-
-    lock: filelock.BaseFileLock = filelock.FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except OSError as e:
-        if e.errno not in NO_LOCKS:
-            raise
-        lock = filelock.SoftFileLock(file.with_suffix(".held"), timeout=0)
-        lock.acquire()
-    return lock
 
 
 def _refuse_links(run: RunDir) -> None:

@@ -87,7 +87,10 @@ def test_only_our_own_folder_may_be_replaced_and_only_if_asked(tmp_path):
 
 def test_what_the_machine_refuses_is_the_users_to_mend_and_nothing_else_is():
     e = OSError(errno.EROFS, "Read-only file system", "r/adapter")
-    assert str(refusal(e)).startswith("r/adapter: cannot be written: Read-only")
+    assert str(refusal(e)).startswith("r/adapter: Read-only")
+    assert str(refusal(OSError(errno.ENOSPC, "No space left"))).startswith(
+        "No space left; what was"
+    )
     with pytest.raises(FileNotFoundError):
         refusal(FileNotFoundError(errno.ENOENT, "No such file", "r/adapter"))
 
