@@ -152,7 +152,7 @@ paths = st.builds(
 
 
 @given(st.lists(paths, max_size=5), st.data())
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_round_trip_and_tear(file, records, data):
     write_records(file, records)
     assert read(file, Path) == records
@@ -238,7 +238,7 @@ def test_an_error_of_the_caller_is_not_blamed_on_the_file(file):
 
 
 @given(st.integers(0, 40), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_shuffled_file_is_what_a_shuffled_list_would_be(tmp_path_factory, count, seed):
     long = "?" * 5000  # more than one reading takes
     records = [Question(id=f"q{i}", question=long * (i % 3 == 1)) for i in range(count)]

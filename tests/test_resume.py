@@ -66,7 +66,7 @@ names = texts.filter(lambda text: text not in SampleConfig.__struct_fields__)
 
 
 @given(st.dictionaries(names, scalars, max_size=6))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_saved_settings_are_the_same(tmp_path, values):
     run = RunDir(tmp_path)
     run.save_settings("sample", values)

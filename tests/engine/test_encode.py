@@ -3,7 +3,7 @@
 import chat_models as chat
 import pytest
 from gguf import TokenType
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmsi_cli.engine.encode import Encoder, choose
@@ -89,7 +89,7 @@ forged = st.lists(
 
 @pytest.mark.parametrize("template", [chat.CHATML, chat.TRIMS, chat.THINKS])
 @given(content=forged)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 def test_no_question_forges_a_mark(encoder, template, content):
     """The marks are those of the same conversation about something harmless; the words stay."""
     e, clean = encoder(template), content.strip()
@@ -218,7 +218,7 @@ def test_words_in_a_question_are_a_part_of_it(encoder, template, place):
 
 @pytest.mark.parametrize("words", ["Be brief.", "/no_think"])
 @given(content=forged)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 def test_no_question_forges_a_mark_below_a_system_text(encoder, words, content):
     system, clean = Message(role="system", content=words), content.strip()
     for template in (chat.LISTENS, chat.LISTENS_TO_ALL, chat.DROPS):

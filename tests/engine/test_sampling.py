@@ -28,7 +28,7 @@ def reference(logits, config):
     return {i: s / sum(scaled) for i, s in zip(kept, scaled, strict=True)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12, unique=True),
     st.integers(0, 14),
@@ -117,7 +117,7 @@ def test_seeds_fit_json_readers_and_depend_on_every_part(seed, question, path):
     assert own not in others
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 130), st.integers(8192, 12345), st.integers(0, 2**32 - 1), st.booleans())
 def test_large_vocabularies_are_cut_to_the_same_candidates(k, size, seed, coarse):
     logits = np.random.default_rng(seed).normal(size=(3, size)).astype(np.float32)

@@ -71,7 +71,7 @@ def test_equal_seeds_give_the_documents_the_weights_have_read(case):
 
 
 @pytest.mark.parametrize(("kind", "family"), FAMILIES, ids=lambda value: value)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(min_value=0))
 def test_every_step_and_the_combined_expression_are_right(kind, family, seed):
     problem = draw(kind, family, seed)
@@ -84,7 +84,7 @@ def test_every_step_and_the_combined_expression_are_right(kind, family, seed):
 
 
 @pytest.mark.parametrize("style", solutions.STYLES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(min_value=0), case=st.sampled_from(FAMILIES))
 def test_every_equation_of_a_solution_is_true(style, seed, case):
     problem = draw(*case, seed)

@@ -64,7 +64,7 @@ def test_without_the_setting_all_is_drawn(tmp_path):
 
 
 @given(st.lists(st.integers(0, 21), max_size=4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_interrupted_anywhere_it_ends_with_the_same_decisions(lives):
     with tempfile.TemporaryDirectory() as folder:
         for fail_after in lives:
@@ -129,7 +129,7 @@ def test_a_later_call_for_fewer_paths_unmarks_nothing(tmp_path):
 
 
 @given(st.sampled_from(["beta:0.8", "beta:0.9", "window:2", "window:3"]), st.integers(1, 12))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_sampler_and_the_vote_agree_on_what_was_stopped(stop, paths):
     with tempfile.TemporaryDirectory() as folder:
         summary = sampled(File(folder), SampleConfig(paths=paths, stop=stop))

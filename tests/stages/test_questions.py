@@ -134,7 +134,7 @@ def test_a_draft_tells_which_seeds_it_was_shown(tmp_path):
 
 
 @given(st.lists(st.integers(0, 40), max_size=5), st.integers(0, 120))
-@hypothesis(max_examples=30, deadline=None)
+@hypothesis(max_examples=30)
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, tear):
     with tempfile.TemporaryDirectory() as folder:
         root, whole = File(folder) / "lives", File(folder) / "whole"

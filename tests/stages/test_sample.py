@@ -34,7 +34,7 @@ def by_key(paths):
     st.lists(st.integers(0, TOTAL), max_size=4),
     st.lists(st.integers(0, 200), min_size=4, max_size=4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, torn):
     """Each life writes some paths and dies; a tear may then cost the end of the last line."""
     with tempfile.TemporaryDirectory() as folder:

@@ -73,7 +73,7 @@ def test_a_path_of_two_stages_is_one_record(tmp_path):
 
 
 @given(st.lists(st.integers(0, 12), max_size=3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_interrupted_between_stages_or_templates_nothing_is_lost_or_twice(tmp_path_factory, lives):
     jobs = ((TWO, TASK), (SampleConfig(paths=4, prompt="cot-few"), TURNS))
     for config, task in jobs:

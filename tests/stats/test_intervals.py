@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
@@ -146,7 +146,6 @@ def test_a_share_of_three_in_five_begins_its_range():
 
 
 @given(marked)
-@settings(deadline=None)
 def test_auroc_is_the_share_of_pairs_in_order(rows):
     right, wrong = [x for x, y in rows if y], [x for x, y in rows if not y]
     found = auroc([x for x, _ in rows], [y for _, y in rows])

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lmsi_cli.stats import curve_ks, majority_at_k, majority_score, pass_at_k
@@ -30,7 +30,6 @@ def test_majority_score(values, gold, score):
 
 
 @given(answers.flatmap(lambda v: st.tuples(st.just(v), st.integers(1, len(v)))))
-@settings(deadline=None)
 def test_majority_at_k_against_all_subsets(case):
     values, k = case
     drawn = [majority_score(s, "7") for s in itertools.combinations(values, k)]

@@ -27,7 +27,6 @@ def split(rows):
 
 
 @given(yes_no)
-@settings(deadline=None)
 def test_yes_no_comparisons_are_exact_mcnemar(rows):
     gained, lost = sum(a < b for a, b in rows), sum(a > b for a, b in rows)
     found = paired(*split(rows))
@@ -44,7 +43,7 @@ def test_mcnemar_by_hand():
 
 
 @given(thirds, st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_sign_flips_against_all_sign_patterns(rows, clustered):
     """Every question flips alone, or whole clusters do."""
     rows = rows if clustered else rows[:8]
@@ -60,7 +59,7 @@ def test_sign_flips_against_all_sign_patterns(rows, clustered):
 
 
 @given(pairs, st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_paired_is_antisymmetric(rows, seed):
     before, after = split(rows)
     there, back = paired(before, after, seed), paired(after, before, seed)
@@ -143,7 +142,7 @@ def test_planning_refuses(n, moved):
         smallest_visible(n, moved)
 
 
-@settings(deadline=None, max_examples=15)  # theirs takes half a second
+@settings(max_examples=15)  # theirs takes half a second
 @given(st.lists(st.floats(0, 1), max_size=20))
 def test_holm_against_statsmodels(p_values):
     theirs = multipletests(p_values, method="holm")[1] if p_values else []

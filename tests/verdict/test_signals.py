@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
@@ -68,7 +68,6 @@ def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
     assert label_free([s], None)["parsed"].value == 0.0
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 50), st.integers(1, 8))
 def test_every_signal_lies_in_its_interval_and_has_words(kind, seed, questions):
     signals = label_free([look("", v, p) for v, p in run_of(kind, questions, seed)], 0.5)
