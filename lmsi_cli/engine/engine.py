@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
+from lmsi_cli.engine.abort import loading
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, bytes_of, lay_out, need_of
@@ -108,7 +109,8 @@ class LlamaEngine:
         if path is not None and path not in self._adapters:
             check_file(Path(path))
             forget_complaints()
-            raw = self.model.lib.llama_adapter_lora_init(self.model.raw, path.encode())
+            with loading(Path(path)):
+                raw = self.model.lib.llama_adapter_lora_init(self.model.raw, path.encode())
             if not raw:
                 raise LmsiError(
                     f"{path}: no adapter for {self.path}: {last_complaint() or 'no reason given'}",

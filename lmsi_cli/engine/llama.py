@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from lmsi_cli.engine.abort import catch_aborts, loading
 from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.cache_layout import Sizes
 from lmsi_cli.engine.cpu_check import may_repack
@@ -45,6 +46,7 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
     if _callback is None:
         _callback = llama_cpp.llama_log_callback(_remember)
         sys.unraisablehook = keep_interrupt
+        catch_aborts(llama_cpp)
         llama_cpp.llama_backend_init()
     # each time: whoever else uses llama_cpp in this process may have set another
     llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
@@ -120,7 +122,8 @@ class LlamaModel:
         self.repacked = not vocab_only and may_repack()
         params.use_extra_bufts = vocab_only or self.repacked
         forget_complaints()
-        self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)
+        with loading(path):
+            self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)
         raise_interrupt()
         if not self.raw:
             raise _cannot_load(path)

@@ -38,11 +38,11 @@ from lmsi_cli.splits import size_of, stem_of
 from lmsi_cli.stages.asking import sample_config
 from lmsi_cli.stages.train import finished
 from lmsi_cli.training import hf_export as hf
-from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base, with_adapter
+from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
-from lmsi_cli.training.initial_adapter import check_files
 from lmsi_cli.training.merge import merge, read_lora, tensor_types
+from lmsi_cli.training.saved_adapter import check_files, with_adapter
 from lmsi_cli.training.verify import agree, distances, gap, torch_logits
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training.architectures import order
 from lmsi_cli.training.header import GgufMeta, read_meta
-from lmsi_cli.training.load import Dtype, block_linears, load_base, quiet, sizes, skeleton
+from lmsi_cli.training.load import block_linears, quiet, sizes, skeleton
 from lmsi_cli.training.weights import namer
 
 if TYPE_CHECKING:
@@ -179,24 +179,6 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
     torch.manual_seed(config.seed)
     with quiet():
         return cast("nn.Module", peft.get_peft_model(model, settings, autocast_adapter_dtype=True))
-
-
-def with_adapter(gguf: Path, folder: Path, dtype: Dtype) -> nn.Module:
-    """The file's own weights with a saved adapter, as PEFT reads it: what llama.cpp will run.
-
-    Args:
-        gguf: The base.
-        folder: The adapter in PEFT's format.
-        dtype: Of the matrix products.
-
-    Raises:
-        LmsiError: transformers cannot load the base.
-    """
-    import peft
-
-    base = load_base(gguf, dtype)
-    with quiet():
-        return cast("nn.Module", peft.PeftModel.from_pretrained(base, str(folder)).eval())
 
 
 def gguf_alpha(settings: Mapping[str, Any]) -> float:

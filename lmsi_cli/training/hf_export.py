@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unicodedata import is_normalized
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.adapter import with_adapter
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.load import quiet
+from lmsi_cli.training.saved_adapter import with_adapter
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,21 +7,20 @@ the same file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, sha256_file
 from lmsi_cli.training import adapter
 from lmsi_cli.training.adapter import CONFIG, WEIGHTS
+from lmsi_cli.training.saved_adapter import check_files
 
 if TYPE_CHECKING:
     from torch import nn
 
 GGUF = "adapter.gguf"  # need not be there: settings of an adapter are found by this name
-ANEW = "bring the file back, or train again: lmsi train RUN --overwrite"
 FINISHED = "give the `adapter` folder of a run whose training is finished"
 
 
@@ -53,24 +52,6 @@ def check_adapter(config: TrainConfig, base_sha256: str) -> None:
                 f"--set init={folder}: this adapter has {flag} {saved.get(name)}, {now} now",
                 hint=f"train with its {flag}, or start afresh without `init`",
             )
-
-
-def check_files(folder: Path) -> dict[str, Any]:
-    """Refuse an adapter whose files are missing, torn or another kind's; returns its settings.
-
-    Raises:
-        LmsiError: Names the file.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    saved = read_object(folder / CONFIG)
-    if saved.get("peft_type") != "LORA" or not isinstance(saved.get("r"), int):
-        raise LmsiError(f"{folder / CONFIG}: not the settings of a LoRA adapter", hint=ANEW)
-    try:
-        with safe_open(folder / WEIGHTS, "np"):
-            return saved
-    except (OSError, SafetensorError) as e:
-        raise LmsiError(f"{folder / WEIGHTS}: cannot be read: {e}", hint=ANEW) from e
 
 
 def fingerprint(config: TrainConfig) -> str:

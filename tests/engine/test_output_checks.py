@@ -3,6 +3,8 @@
 import math
 import os
 import shutil
+import subprocess
+import sys
 from logging import WARNING
 from pathlib import Path
 
@@ -121,6 +123,17 @@ def test_a_damaged_adapter_is_told_with_both_files(one_block, tmp_path):
             list(draw(engine))
         engine.use_adapter(None)
         assert len(list(draw(engine))) == 3
+
+
+@pytest.mark.model
+def test_where_llama_cpp_kills_the_process_a_line_tells_of_the_file(one_block, tmp_path):
+    twice = tmp_path / "twice.gguf"  # it asserts that no word is there twice
+    twice.write_bytes(one_block.read_bytes().replace("Ġmany".encode(), "Ġeach".encode()))
+    load = "import sys, lmsi_cli.engine.llama as llama; llama.LlamaModel(llama.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", load, twice], capture_output=True, text=True)
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert (done.returncode, str(twice) in error, "GGML_ASSERT" in error) == (1, True, True)
+    assert "hint: " in done.stderr and "#0" not in done.stderr
 
 
 # -- too little memory -------------------------------------------------------------------------

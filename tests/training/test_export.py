@@ -16,6 +16,7 @@ from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.header import GgufMeta, repository
 from lmsi_cli.training.hf_export import load_merged, save_merged
+from lmsi_cli.training.saved_adapter import with_adapter
 from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import check_base, torch_logits, verify
 
@@ -188,7 +189,7 @@ def test_llama_3_goes_into_a_hugging_face_folder_as_it_came(tmp_path, factor, or
     save_merged(gguf, tmp_path / "adapter", tmp_path, "F32")
     made = load_merged(tmp_path)
     assert {k: made.config.rope_parameters[k] for k in rope} == rope
-    merged = adapter.with_adapter(gguf, tmp_path / "adapter", "fp32")
+    merged = with_adapter(gguf, tmp_path / "adapter", "fp32")
     ids = torch.arange(200)[None] % 256
     with torch.no_grad():
         got, wanted, base = (model(ids).logits.numpy() for model in (made, merged, llama))

@@ -10,9 +10,10 @@ from toys import Watcher, job
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, checkpoint, data, initial_adapter
-from lmsi_cli.training.initial_adapter import check_adapter, check_files, fill_adapter
+from lmsi_cli.training.initial_adapter import check_adapter, fill_adapter
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.losses import row_loss
+from lmsi_cli.training.saved_adapter import check_files
 
 
 def saved(model, folder):

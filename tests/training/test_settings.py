@@ -15,8 +15,9 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
 from lmsi_cli.settings import resolve
 from lmsi_cli.training import adapter, data, load
-from lmsi_cli.training.adapter import add_lora, gguf_alpha, last, trainable, with_adapter
+from lmsi_cli.training.adapter import add_lora, gguf_alpha, last, trainable
 from lmsi_cli.training.loop import fit
+from lmsi_cli.training.saved_adapter import with_adapter
 from lmsi_cli.training.step import learning_rate
 from lmsi_cli.training.verify import gap, torch_logits, verify
 
