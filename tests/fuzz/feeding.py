@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,8 @@ def _heard(pipe, child, numbers):
             done = pipe.recv()
         except EOFError:
             child.join()
-            yield Outcome(left[0], None, f"dies ({child.exitcode})", 0.0, 0.0)
+            if child.exitcode != 1 or len(left) == len(numbers):  # else it left, and told so
+                yield Outcome(left[0], None, f"dies ({child.exitcode})", 0.0, 0.0)
             return
         left.remove(done.number)
         yield done
@@ -79,13 +81,22 @@ def _serve(pipe, kind, numbers):
         tempfile.tempdir = place
         target = kinds.KINDS[kind](Path(place))
         os.dup2(nowhere.fileno(), 2)  # llama.cpp and pyarrow may write there
-        _bound()
-        writes = _watched(Path(place))
+        bound()
+        writes = watched(Path(place))
+        leave = os._exit
         for number in numbers:
-            pipe.send(_outcome(target, random.Random(f"{kind}:{number}"), number, writes))
+            os._exit = partial(_leave, pipe, number, leave)
+            pipe.send(outcome(target, random.Random(f"{kind}:{number}"), number, writes))
 
 
-def _outcome(target, rng, number, writes):
+def _leave(pipe, number, leave, code):
+    """Where llama.cpp would kill the process, it leaves with a line: engine/abort.py."""
+    pipe.send(Outcome(number, code, "", 0.0, 0.0))
+    leave(code)
+
+
+def outcome(target, rng, number, writes):
+    """What comes of one input in this process; ``writes`` is a list from ``watched``."""
     writes.clear()
     before, begun = _peak(), time.process_time()
     code, fault = None, ""
@@ -107,12 +118,13 @@ def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _bound():
+def bound():
+    """Bound this process's memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, [pages * resource.getpagesize() + ROOM] * 2)
 
 
-def _watched(place):
+def watched(place):
     """A list that is told of every write outside a folder."""
     found, places = [], (str(place), os.devnull, "/dev/shm", "/proc/self", "/dev/pts")
 

@@ -164,14 +164,24 @@ COSTLY = [
 ]
 
 
-def run_folder(place, trained=False):
+OF_ADAPTER = [
+    *(("export", "r", "--to", to, "--overwrite") for to in ("adapter", "hub", "gguf", "hf")),
+    ("train", "b", "-q", "--force", "--set", "max_steps=1", "--set", "init=r/adapter",
+     "--overwrite"),
+    COSTLY[1],
+]  # fmt: skip
+
+
+def run_folder(place, trained=False, inside=".", commands=COMMANDS):
     """A run folder of which one file is spoiled, and the commands that read it."""
     from whole_run import whole_run
 
     whole_run(place, ROOT, trained)
-    good = [f for f in sorted((place / "r").rglob("*")) if f.is_file() and f.suffix != ".html"]
+    found = sorted((place / "r" / inside).rglob("*"))
+    good = [f for f in found if f.is_file() and f.suffix != ".html"]
     contents = {f: f.read_bytes() for f in good}
-    shutil.copytree(place / "r", place / "good")
+    for copy in ("good", "b"):  # what is put back, and a run that starts from r's adapter
+        shutil.copytree(place / "r", place / copy)
 
     def target(rng):
         file = rng.choice(good)
@@ -179,7 +189,7 @@ def run_folder(place, trained=False):
         shutil.rmtree("r")
         shutil.copytree("good", "r")
         file.write_bytes(spoiled(rng, contents[file], others))
-        return called(*rng.choice(COMMANDS + COSTLY * trained))
+        return called(*rng.choice(commands))
 
     return target
 
@@ -310,6 +320,8 @@ def replies(place):
 
 KINDS = {
     "questions": questions, "tables": tables, "run": run_folder,
-    "trained": partial(run_folder, trained=True), "model": model, "loaded": loaded,
+    "trained": partial(run_folder, trained=True, commands=COMMANDS + COSTLY),
+    "adapter": partial(run_folder, trained=True, inside="adapter", commands=OF_ADAPTER),
+    "model": model, "loaded": loaded,
     "template": template, "replies": replies,
 }  # fmt: skip

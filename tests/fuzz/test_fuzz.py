@@ -7,12 +7,14 @@ from collections import Counter
 from operator import attrgetter
 
 import feeding
+import kinds
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 # Inputs of each kind where no number is asked for; those of a run folder are whole commands.
-FEW = {"questions": 200, "tables": 60, "run": 40, "trained": 0, "model": 60, "loaded": 30,
-       "template": 80,
-       "replies": 30}  # fmt: skip
+FEW = {"questions": 200, "tables": 60, "run": 40, "trained": 0, "adapter": 0, "model": 60,
+       "loaded": 30, "template": 80, "replies": 30}  # fmt: skip
 
 
 @pytest.mark.model
@@ -27,3 +29,17 @@ def test_rubbish_is_read_rightly_or_refused_in_a_line(kind, request):
     print(f"\n{kind}: {count} inputs, exit codes {dict(codes)}, slowest {slowest.seconds:.2f} s, "
           f"most memory {largest.mib:.0f} MiB")  # fmt: skip
     assert not [f"{kind}:{o.number}: {o.fault}" for o in told if o.fault]
+
+
+@pytest.mark.parametrize("kind", ["questions", "tables"])
+def test_hypothesis_finds_no_smaller_fault(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = kinds.KINDS[kind](tmp_path)
+
+    @given(st.randoms(use_true_random=False))  # chance that it can shrink
+    @settings(deadline=None)
+    def fed(rng):
+        code, fault = target(rng)
+        assert code in (0, 1) and not fault
+
+    fed()

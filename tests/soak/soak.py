@@ -25,6 +25,7 @@ from pathlib import Path
 import hub
 import soak_jobs
 from soak_blows import BLOWS
+from soak_jobs import SETTINGS
 
 LIVES = {"status.json", "run.lock", "run.pid"}  # say what works there, not what is done
 PINNED = {"kv", "flash_attn", "fast_copy"}  # the width is each call's own
@@ -184,14 +185,14 @@ def table(records):
 
 
 @contextmanager
-def around(place, model, wanted):
+def around(place, model, wanted, settings):
     """All jobs that are wanted, beside a hub that is slow and a Ray of one node if they need it."""
     with ExitStack() as stack:
         served = hub.Repo({"a" * 40: {"m-F16.gguf": model.read_bytes()}})
         there = stack.enter_context(hub.serving({"me/m": served}))
         there.slow = 0.05
         address = stack.enter_context(ray_node()) if "cluster" in wanted else ""
-        yield soak_jobs.made(place, model, wanted, hub=there.url, cluster=address)
+        yield soak_jobs.made(place, model, wanted, settings, there.url, address)
 
 
 @contextmanager
@@ -213,6 +214,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", type=Path, default=soak_jobs.TINYMATH / "tinymath-f16.gguf")
     parser.add_argument("--jobs", nargs="*", default=[*SHARES], choices=[*SHARES])
+    parser.add_argument("--sample", type=json.loads, default={}, help='{"max_tokens": 96}')
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--table", type=Path)
     told = parser.parse_args()
@@ -221,7 +223,9 @@ def main():
         return
     place = Path(tempfile.mkdtemp(prefix="soak-"))
     os.environ.setdefault("LMSI_CACHE", str(place / "cache"))
-    with told.out.open("a") as out, around(place, told.model, {*told.jobs}) as jobs:
+    settings = SETTINGS | {"sample": SETTINGS["sample"] | told.sample}
+    wanted = place, told.model.resolve(), {*told.jobs}, settings
+    with told.out.open("a") as out, around(*wanted) as jobs:
         for record in soak(jobs, place, told.moments, told.seed):
             print(json.dumps(record), file=out, flush=True)
             print(*record.values(), flush=True)
