@@ -214,7 +214,9 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", type=Path, default=soak_jobs.TINYMATH / "tinymath-f16.gguf")
     parser.add_argument("--jobs", nargs="*", default=[*SHARES], choices=[*SHARES])
-    parser.add_argument("--sample", type=json.loads, default={}, help='{"max_tokens": 96}')
+    parser.add_argument(
+        "--settings", type=json.loads, default={}, help='others, as {"sample": {"max_tokens": 96}}'
+    )
     parser.add_argument("-o", "--out", type=Path)
     parser.add_argument("--table", type=Path)
     told = parser.parse_args()
@@ -223,7 +225,7 @@ def main():
         return
     place = Path(tempfile.mkdtemp(prefix="soak-"))
     os.environ.setdefault("LMSI_CACHE", str(place / "cache"))
-    settings = SETTINGS | {"sample": SETTINGS["sample"] | told.sample}
+    settings = {name: SETTINGS[name] | told.settings.get(name, {}) for name in SETTINGS}
     wanted = place, told.model.resolve(), {*told.jobs}, settings
     with told.out.open("a") as out, around(*wanted) as jobs:
         for record in soak(jobs, place, told.moments, told.seed):
