@@ -1,6 +1,7 @@
 """Shared by all tests: the embedded model, a cache folder of their own, and a silent watcher."""
 
 import os
+import signal
 import socket
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,8 @@ TINYMATH = ROOT / "models" / "tinymath"
 # A machine busy with something else is no failure: an example takes what it takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+# A shell's background jobs ignore Ctrl-C, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure():

@@ -89,8 +89,7 @@ def test_a_death_is_told():
 
 
 OUTER = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+import sys
 from pathlib import Path
 from lmsi_cli import aside
 from lmsi_cli.records import Silent
