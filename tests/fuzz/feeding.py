@@ -55,7 +55,7 @@ def feed(kind, numbers):
 
 def _heard(pipe, child, numbers):
     """Outcomes until the child ends; its death or silence is the outcome of the next number."""
-    left = list(numbers)
+    left, said = list(numbers), False
     while left:
         try:
             if not pipe.poll(CLOCK):
@@ -65,10 +65,11 @@ def _heard(pipe, child, numbers):
             done = pipe.recv()
         except EOFError:
             child.join()
-            if child.exitcode != 1 or len(left) == len(numbers):  # else it left, and told so
+            if child.exitcode != 1 or not said:  # else it left as ``_leave`` does
                 yield Outcome(left[0], None, f"dies ({child.exitcode})", 0.0, 0.0)
             return
         left.remove(done.number)
+        said = True
         yield done
 
 
