@@ -178,6 +178,39 @@ LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "low_freq_factor": 1.0, "hig
 
 
 @pytest.mark.model
+def without_a_matrix(folder):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / adapter.WEIGHTS)
+    tensors.pop(next(iter(tensors)))
+    save_file(tensors, folder / adapter.WEIGHTS)
+
+
+def with_setting(**changed):
+    def change(folder):
+        saved = json.loads((folder / adapter.CONFIG).read_text())
+        (folder / adapter.CONFIG).write_text(json.dumps(saved | changed))
+
+    return change
+
+
+SPOILED = {
+    "a matrix is missing": (without_a_matrix, "not the matrices that"),
+    "of another rank": (with_setting(r=2), "PEFT cannot read this adapter"),
+    "a setting of another kind": (with_setting(lora_alpha=[]), "PEFT cannot read this adapter"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), SPOILED.values(), ids=SPOILED)
+def test_an_adapter_is_read_whole_or_refused(tmp_path, spoil, said):
+    gguf = write(tmp_path / "base.gguf", "llama", build("llama", head_dim=64))
+    exported(with_random_b(gguf), gguf, tmp_path / "a")
+    with_adapter(gguf, tmp_path / "a", "fp32")
+    spoil(tmp_path / "a")
+    with pytest.raises(LmsiError, match=f"{tmp_path / 'a'}.*{said}"):
+        with_adapter(gguf, tmp_path / "a", "fp32")
+
+
 @pytest.mark.parametrize(("factor", "original"), [(8.0, 8192), (32.0, 64)])  # 3.1's; short
 def test_llama_3_goes_into_a_hugging_face_folder_as_it_came(tmp_path, factor, original):
     import torch
