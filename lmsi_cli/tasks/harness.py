@@ -117,7 +117,7 @@ def _marks(fields: dict[str, Any]) -> dict[str, float]:
     named = fields.get("metrics")
     names: Iterable[Any] = named if isinstance(named, list) else ("exact_match", "acc")
     filter_ = fields.get("filter", "none")
-    values = {name: fields.get(name) for name in names}
+    values = {name: fields.get(name) for name in names if isinstance(name, str)}
     return {
         f"{filter_} {name}": float(value)
         for name, value in values.items()

@@ -58,7 +58,7 @@ def with_adapter(gguf: Path, folder: Path, dtype: Dtype) -> nn.Module:
     try:
         with quiet():
             model = peft.PeftModel.from_pretrained(base, str(folder)).eval()
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as e:
         reason = f"{type(e).__name__}: {e}".splitlines()[0]
         raise LmsiError(f"{folder}: PEFT cannot read this adapter: {reason}", hint=ANEW) from e
     # PEFT leaves what it does not find as it begins, with no more than a warning.

@@ -50,6 +50,12 @@ GREEDY = [
 ]
 
 
+def test_metrics_that_are_no_names_are_passed_over(tmp_path):
+    odd = GREEDY[2] | {"metrics": [["exact_match"], {}, None, "exact_match"]}
+    (one,) = read_samples(f"gsm8k:{written(tmp_path, odd)}")
+    assert one.marks == {"flexible-extract exact_match": 1.0}
+
+
 def test_a_question_is_one_whatever_the_filters(tmp_path):
     one, two = read_samples(f"gsm8k:{written(tmp_path, *GREEDY)}")
     assert (one.question.question, one.question.answer) == ("What is 1 + 1?", "2")

@@ -186,6 +186,13 @@ def without_a_matrix(folder):
     save_file(tensors, folder / adapter.WEIGHTS)
 
 
+def flat(folder):
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(folder / adapter.WEIGHTS)
+    save_file({k: t.reshape(-1) for k, t in tensors.items()}, folder / adapter.WEIGHTS)
+
+
 def with_setting(**changed):
     def change(folder):
         saved = json.loads((folder / adapter.CONFIG).read_text())
@@ -196,6 +203,7 @@ def with_setting(**changed):
 
 SPOILED = {
     "a matrix is missing": (without_a_matrix, "not the matrices that"),
+    "lists in place of matrices": (flat, "PEFT cannot read this adapter"),
     "of another rank": (with_setting(r=2), "PEFT cannot read this adapter"),
     "a setting of another kind": (with_setting(lora_alpha=[]), "PEFT cannot read this adapter"),
 }
