@@ -1,9 +1,20 @@
-"""`python -m lmsi_cli`: the command `lmsi` for launchers that start a module in each process.
+"""The command `lmsi`, and `python -m lmsi_cli` for launchers that start a module in each process.
 
 accelerate launch -m lmsi_cli train runs/first
 """
 
-from lmsi_cli.cli.main import main
+import signal
+import sys
+
+
+def main() -> None:
+    """Entry point: Ctrl-C ends it in silence from the beginning, while it is still loading, too."""
+    try:
+        from lmsi_cli.cli.main import main as command
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -184,7 +184,7 @@ app.add_typer(inspect.models_app, name="models")
 
 
 def main() -> None:
-    """Entry point of the installed script."""
+    """The command, from its signals on."""
     with _one_voice(), signals.at_once(processes.place().world > 1):
         signals.obey(_goes_on("terminated"))
         app()

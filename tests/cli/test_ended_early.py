@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import lmsi_cli.__main__
 from lmsi_cli.run_folder import RunDir, locked
 
 resource = pytest.importorskip("resource", reason="Windows counts otherwise")
@@ -20,6 +21,23 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 TINYMATH = Path(__file__).parents[2] / "models" / "tinymath"
 SAVED = "what was finished is saved, the same command goes on"
 SECONDS = 2.0  # from the signal to the end, of a core's time: other work on the machine is not ours
+
+
+class CtrlC:
+    """A finder of modules to which Ctrl-C comes while it looks for one."""
+
+    @staticmethod
+    def find_spec(name, *_):
+        if name == "lmsi_cli.cli.main":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_the_command_loads_is_no_traceback(monkeypatch):
+    monkeypatch.delitem(sys.modules, "lmsi_cli.cli.main", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [CtrlC, *sys.meta_path])
+    with pytest.raises(SystemExit) as e:
+        lmsi_cli.__main__.main()
+    assert e.value.code == 130
 
 
 def start(*argv):
