@@ -42,7 +42,7 @@ from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.merge import merge, read_lora, tensor_types
-from lmsi_cli.training.saved_adapter import check_files, with_adapter
+from lmsi_cli.training.saved_adapter import with_adapter
 from lmsi_cli.training.verify import agree, distances, gap, torch_logits
 
 if TYPE_CHECKING:
@@ -216,13 +216,14 @@ class _Exporter:
 
     def adapter(self) -> _Made:
         """The adapter alone, checked in PEFT and in llama.cpp."""
-        check_files(self.run.adapter)
+        # read where it lies, so that a refusal names that file and not a copy that will be gone
+        adapter = with_adapter(self.model, self.run.adapter, "fp32")
         for file in (self.run.adapter / CONFIG, self.run.adapter / WEIGHTS, self.run.adapter_gguf):
             shutil.copyfile(file, self.folder / file.name)
         name_base(self.folder, self.config.base_name or self.model.name)
         self.progress.say("checking: PEFT against llama.cpp")
         base, wanted = self._reference()
-        peft = torch_logits(with_adapter(self.model, self.folder, "fp32"), "fp32")
+        peft = torch_logits(adapter, "fp32")
         apart, moved = gap(wanted, peft(self.prompts, True)), gap(wanted, base)
         noise = gap(base, peft(self.prompts, False))
         agree("PEFT's model", apart, moved, noise)

@@ -47,3 +47,7 @@ def test_a_folder_for_the_hub_is_uploaded_as_it_is(lmsi, sampled, monkeypatch):
     sent = {line["value"]["path"] for line in commit if line["key"] == "file"}
     assert sent == {file.name for file in folder.iterdir()}
     assert {"README.md", "adapter.gguf", "adapter_model.safetensors"} < sent
+    weights = RunDir("r").adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    refused(lmsi("export", "r", "--to", "adapter", "-q"), str(weights))
+    assert not (sampled / "r" / "export" / "adapter").exists()

@@ -202,6 +202,8 @@ def called(*argv):
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     if done.exit_code == 1 and not any(w in e for e in errors for w in ("r/", "r:", "q")):
         return 1, f"names no file: {done.stderr[:200]!r}"
+    if any(".unfinished" in line for line in errors):
+        return 1, f"names a file that is gone by now: {errors}"
     if done.exit_code not in (0, 1):
         return done.exit_code, f"exit code {done.exit_code}: {done.stderr[:200]!r}"
     return done.exit_code, ""
