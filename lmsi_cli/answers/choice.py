@@ -81,6 +81,7 @@ _REASON = re.compile(r",?[ ](?:because|since|as|while|whereas|but)\b")
 _THIS = re.compile(r"[\s*_]*(?:this|that|it|which) (?:is|must be)\b", re.IGNORECASE)
 _SO = re.compile(r"[\s*_]*(?:so|therefore|thus|hence|in conclusion|consequently)\b", re.IGNORECASE)
 _ITEM = re.compile(r"[ \t>*_#\-\u2022]*(?i:option[ ])?\(?[A-Za-z][).:]")
+_BEHIND = re.compile(r"[).:*_]{1,4}[ \t]?([^\n]{1,80})(?:\n|\Z)")
 _NONE = re.compile(r"\bnone of (?:the above|these|those|the others|them)\b", re.IGNORECASE)
 _HASHED = re.compile(r"[*_`$]*\(?[A-Za-z]\)?[ \t.*_`$]*+\Z")
 
@@ -104,7 +105,17 @@ def _lettered(found: list[tuple[str, str]]) -> tuple[str, ...]:
 
 def _find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the option that a statement names, by letter or by its own text."""
-    return _own_text(text, place, asked) or _by_letter(text, place) or _by_value(text, place, asked)
+    letter = _by_letter(text, place)
+    if letter and _gainsaid(text, letter, place, asked):
+        return None
+    return _own_text(text, place, asked) or letter or _by_value(text, place, asked)
+
+
+def _gainsaid(text: str, letter: Span, place: Span, asked: Asked) -> bool:
+    """Whether the text of another option stands behind a letter: "(A) 21" where that is (C)."""
+    behind = _BEHIND.match(text, letter.end, place.end)
+    index = behind and _same_text(behind[1], asked)
+    return index is not None and index != _in_range(text[letter.start], asked)
 
 
 def _reply(text: str, place: Span, asked: Asked) -> Span | None:
@@ -169,7 +180,8 @@ def _letters(text: str, place: Span, asked: Asked) -> Iterator[Span]:
     """All letters of options that a place names."""
     for m in _ANYWHERE.finditer(text, *place):
         letter = Span(*m.span(m.lastgroup or 0))
-        if _in_range(text[letter.start], asked) is not None:
+        known = _in_range(text[letter.start], asked) is not None
+        if known and not _gainsaid(text, letter, place, asked):
             yield letter
 
 
