@@ -1,12 +1,12 @@
 """The formula against measured peaks, and a run that does not fit is refused before it starts."""
 
+import random
 import sys
 
 import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.fits import texts
 from lmsi_cli import aside
 from lmsi_cli.cli.main import app
 from lmsi_cli.config import TrainConfig
@@ -42,6 +42,21 @@ def units_of(count=6, tail=8):
     return [TokenExample([*range(20), i], [2] * (tail + i), shared=20) for i in range(count)]
 
 
+def texts(count, prefix, tail):
+    """Prompts and completions of random tokens; every other format begins with a common prefix."""
+    rng = random.Random(0)
+
+    def some(n):
+        return [rng.randrange(5, 1000) for _ in range(n)]
+
+    formats = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+    heads = {"cot-few": some(prefix), "direct-few": some(prefix), "cot-zero": [], "direct-zero": []}
+    for i in range(count):
+        name = formats[i % 4]
+        answer = 4 if name.startswith("direct") else rng.randrange(tail // 2, tail * 3 // 2)
+        yield heads[name] + some(rng.randrange(tail // 2, tail)), some(answer)
+
+
 def total(units, config, dtype="bf16", meta=TINYMATH):
     return sum(memory.need(memory.Run(meta, units, dtype), config))
 
@@ -69,7 +84,7 @@ def test_the_shapes_above_are_those_of_the_embedded_model(gguf):
     ],
 )
 def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dtype, peak):
-    """Peaks in MiB of `python -m benchmarks.fits`, as docs/training.md has them."""
+    """Peaks in MiB of `benchmarks/fits.py` of 27fa0f4, as docs/training.md has them."""
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     way = "on" if settings.pop("recompute", False) else "off"
     config = TrainConfig(gradient_checkpointing=way, **settings)
