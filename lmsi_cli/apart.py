@@ -12,14 +12,13 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, Any
+from typing import Any
 
 from lmsi_cli.errors import LmsiError
 
@@ -39,8 +38,6 @@ class Apart:
         self.module, self.seconds = module, seconds
         self.lock = threading.Lock()
         self.child: subprocess.Popen[str] | None = None
-        self.lines: queue.Queue[str] = queue.Queue()
-        self.reader = threading.Thread()
         atexit.register(self.stop)
 
     def ask(self, question: object) -> Any:  # noqa: ANN401 - what the child says
@@ -50,7 +47,9 @@ class Apart:
             LmsiError: The child cannot be started.
         """
         with self.lock:
-            answer = self._reply(self.child or self._started(), json.dumps(question))
+            if self.child is None:
+                self._start()
+            answer = self._exchange(json.dumps(question) + "\n", GRACE * self.seconds)
             if not answer:
                 self.stop()
             return json.loads(answer) if answer else None
@@ -60,13 +59,10 @@ class Apart:
         child, self.child = self.child, None
         if child is not None:
             child.kill()
-            child.wait()
-            self.reader.join()  # it has met the end of the child's output
-            for stream in (child.stdin, child.stdout):
-                with suppress(OSError):  # a line that the child did not live to read
-                    stream.close()  # type: ignore[union-attr]
+            with suppress(OSError):  # a line that the child did not live to read
+                child.communicate()
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _start(self) -> None:
         """Start the child and wait until it is ready."""
         command = [sys.executable, "-P", "-m", self.module, str(self.seconds)]
         pipe, silent = subprocess.PIPE, subprocess.DEVNULL
@@ -75,40 +71,28 @@ class Apart:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             start_new_session=True,  # Ctrl-C is for lmsi; the child ends with its standard input
         )  # fmt: skip
-        self.lines = queue.Queue()
-        pipes = (self.child.stdout, self.lines)
-        self.reader = threading.Thread(target=_pass_on, args=pipes, daemon=True)
-        self.reader.start()
-        if not self._next(STARTING):
+        if not self._exchange("", STARTING):
             self.stop()
             raise LmsiError(
                 f"the child process {self.module} does not start",
                 hint=f"see why: python -m {self.module} 1",
             )
-        return self.child
 
-    def _reply(self, child: subprocess.Popen[str], line: str) -> str:
-        assert child.stdin is not None
+    def _exchange(self, line: str, seconds: float) -> str:
+        """Write to the child and read its next line; empty if it died or was too late."""
+        child = self.child
+        assert child and child.stdin and child.stdout
+        late = threading.Timer(seconds, child.kill)
+        late.start()
         try:
-            child.stdin.write(line + "\n")
+            child.stdin.write(line)
             child.stdin.flush()
+            answer = child.stdout.readline()
         except OSError:
             return ""
-        return self._next(GRACE * self.seconds)
-
-    def _next(self, seconds: float) -> str:
-        """The child's next line; empty if it died or is too late."""
-        try:
-            return self.lines.get(timeout=seconds)
-        except queue.Empty:
-            return ""
-
-
-def _pass_on(stream: IO[str], lines: queue.Queue[str]) -> None:
-    """Hand over each line, and an empty one when the child has ended."""
-    for line in stream:
-        lines.put(line)
-    lines.put("")
+        finally:
+            late.cancel()
+        return answer if answer.endswith("\n") else ""
 
 
 def serve(answer: Callable[[Any], Any], seconds: float, memory: int) -> None:

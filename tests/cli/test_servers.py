@@ -169,7 +169,8 @@ def test_a_run_goes_on_with_what_is_missing(here, lmsi):
         ask(lmsi, front, "--paths", "6")
     assert len(by_key()) == 18
     asked = [p["n"] for p in front.posts]
-    assert asked == [2, 4, 2, 2, 6, 6]  # a trial each time; then q0's two, and all of q1 and q2
+    assert asked[:3] == [2, 4, 2]  # a trial each time
+    assert sorted(asked[3:]) == [2, 6, 6]  # q0's last two, and all of q1 and q2
 
 
 def test_retry_after_is_waited_for_and_a_reply_that_drips_is_given_up(here, lmsi):

@@ -1,22 +1,18 @@
-"""The parts of the server engine that need no server: waits, cuts, places, addresses, keys."""
+"""The parts of the server engine that need no server: ends, places of tokens, addresses, keys."""
 
-import pickle
-
-import msgspec
 import pytest
 
 from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.server.client import Key, find_key, is_open, read_address, retry_after
-from lmsi_cli.engine.server.replies import costs, cut_of, finished, limit_in, placed
-from lmsi_cli.engine.server.wire import Choice, Logprobs, Reply, TokenLogprob
+from lmsi_cli.engine.server.client import find_key, read_address
+from lmsi_cli.engine.server.replies import Choice, Logprobs, Reply, TokenLogprob, Usage, finished
+from lmsi_cli.engine.server.requests import context_in
 from lmsi_cli.errors import LmsiError
 
-TRIGGER = "The answer is"
 
-
-@pytest.mark.parametrize(("told", "seconds"), [("20", 20.0), ("-3", 0.0), ("soon", 0.0), ("", 0.0)])
-def test_retry_after(told, seconds):
-    assert retry_after({"retry-after": told} if told else {}) == seconds
+def path_of(text, why=None, tokens=None, **more):
+    logprobs = tokens and Logprobs(content=tokens)
+    choice = Choice(text=text, finish_reason=why, logprobs=logprobs, **more)
+    return finished(Request("q", (), ()), Wanted(3, 7), choice, 5, "The answer is")
 
 
 @pytest.mark.parametrize(
@@ -33,22 +29,24 @@ def test_retry_after(told, seconds):
     ],
 )
 def test_a_text_is_cut_where_a_path_drawn_by_token_ends(text, why, kept, reason):
-    assert cut_of(text, Choice(text=text, finish_reason=why), TRIGGER) == (kept, reason)
+    path = path_of(text, why)
+    assert (path.text, path.stop_reason, path.logprob) == (text[:kept], reason, None)
 
 
 def test_a_stop_sequence_that_vllm_names_is_told_from_the_end_of_the_text():
-    choice = Choice(text=" 4", finish_reason="stop", stop_reason="\nQ:")
-    assert cut_of(" 4", choice, TRIGGER).reason == "next_question"
+    assert path_of(" 4", "stop", stop_reason="\nQ:").stop_reason == "next_question"
 
 
 A_MINUS = [TokenLogprob("a", -1.0, [97])]
 A_MINUS += [TokenLogprob("?", -2.0, [b]) for b in "\u2212".encode()]
+WORDS = [TokenLogprob(t, -1.0) for t in (" The answer is", " 4", ".", "\n", "So")]
 
 
 @pytest.mark.parametrize(
     ("tokens", "text", "starts"),
     [
         (A_MINUS, "a\u2212", [0, 1, 1, 1]),  # by their bytes, if these are told
+        (WORDS, " The answer is 4.\nSo", [0, 14, 16]),  # up to the cut
         ([TokenLogprob(" The", -1.0), TokenLogprob("</s>", -1.0)], " The", [0]),
         ([TokenLogprob(" The", -1.0), TokenLogprob(" answer", -1.0)], " The question", []),
         ([TokenLogprob(" The", None)], " The", []),
@@ -56,18 +54,9 @@ A_MINUS += [TokenLogprob("?", -2.0, [b]) for b in "\u2212".encode()]
     ],
 )
 def test_tokens_are_placed_where_they_spell_the_text(tokens, text, starts):
-    assert [t.start for t in placed(tokens, text)] == starts
-
-
-def test_a_path_keeps_the_tokens_before_its_cut_and_pays_for_all():
-    logprobs = Logprobs(tokens=[" The answer is", " 4", ".", "\n", "So"],
-                        token_logprobs=[-1.0, -0.5, -0.25, -8.0, -8.0])  # fmt: skip
-    choice = Choice(text=" The answer is 4.\nSo", finish_reason="length", logprobs=logprobs)
-    path = finished(Request("q", (), ()), Wanted(3, 7), choice, 5, TRIGGER)
-    assert (path.text, path.stop_reason, path.tokens) == (" The answer is 4.", "answer", 5)
-    assert (path.path, path.seed, path.logprob, len(path.drawn)) == (3, 7, -1.75, 3)
-    bare = finished(Request("q", (), ()), Wanted(0, 1), Choice(text=" 4.\n"), 2, TRIGGER)
-    assert (bare.logprob, bare.drawn) == (None, ())
+    path = path_of(text, "stop", tokens)
+    assert [t.start for t in path.drawn] == starts
+    assert path.logprob == (sum(t.logprob for t in path.drawn) if starts else None)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +70,14 @@ def test_a_path_keeps_the_tokens_before_its_cut_and_pays_for_all():
     ],
 )
 def test_the_context_is_found_in_a_refusal_whatever_its_words(told, prompt, wanted, found):
-    assert limit_in(told, prompt, wanted) == found
+    assert context_in(told, prompt, wanted) == found
 
 
 def test_a_bill_for_several_paths_is_shared_whole():
-    told = {"choices": [{"text": "aaa"}, {"text": "b"}, {"text": ""}]}
-    reply = msgspec.convert({**told, "usage": {"completion_tokens": 11}}, Reply)
-    assert sum(costs(reply)) == 11
-    assert costs(reply)[0] > costs(reply)[2]
-    assert costs(Reply(choices=[Choice(text="a")])) == [0]
+    choices = [Choice(text=text) for text in ("aaa", "b", "")]
+    costs = Reply(choices, usage=Usage(completion_tokens=11)).costs
+    assert sum(costs) == 11 and costs[0] > costs[2]
+    assert Reply(choices[:1]).costs == [0]
 
 
 @pytest.mark.parametrize(
@@ -117,38 +105,27 @@ def test_addresses_that_are_none(text, complaint):
 def test_addresses():
     assert str(read_address("HTTP://GPU/v1/")) == "http://gpu/v1"
     assert str(read_address("https://[::1]:8443")) == "https://[::1]:8443"
-    assert is_open(read_address("http://gpu"))
-    assert not is_open(read_address("http://localhost"))
-    assert not is_open(read_address("https://gpu"))
-
-
-def test_a_key_does_not_show():
-    key = Key("sk-123")
-    assert "123" not in f"{key} {key!r}"
-    assert key.hide("no such key: sk-123!") == "no such key: [key]!"
-    with pytest.raises(TypeError):
-        pickle.dumps(key)
 
 
 OWN, THEIRS = {"LMSI_API_KEY": "own"}, {"OPENAI_API_KEY": "theirs"}
 
 
 @pytest.mark.parametrize(
-    ("file", "url", "environ", "header"),
+    ("file", "url", "environ", "key"),
     [
-        ("key", "http://gpu/v1", OWN | THEIRS, {"Authorization": "Bearer filed"}),
-        ("", "http://gpu/v1", OWN | THEIRS, {"Authorization": "Bearer own"}),
-        ("", "https://api.openai.com/v1", OWN | THEIRS, {"Authorization": "Bearer own"}),
-        ("", "https://api.openai.com/v1", THEIRS, {"Authorization": "Bearer theirs"}),
-        ("", "http://gpu/v1", THEIRS, {}),
-        ("", "http://api.openai.com", THEIRS, {}),
+        ("key", "http://gpu/v1", OWN | THEIRS, "filed"),
+        ("", "http://gpu/v1", OWN | THEIRS, "own"),
+        ("", "https://api.openai.com/v1", OWN | THEIRS, "own"),
+        ("", "https://api.openai.com/v1", THEIRS, "theirs"),
+        ("", "http://gpu/v1", THEIRS, ""),
+        ("", "http://api.openai.com", THEIRS, ""),
     ],
 )
-def test_where_a_key_comes_from(tmp_path, monkeypatch, file, url, environ, header):
+def test_where_a_key_comes_from(tmp_path, monkeypatch, file, url, environ, key):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "key").write_text("filed\n")
     (tmp_path / "key").chmod(0o600)
-    assert find_key(file, read_address(url), environ).header() == header
+    assert find_key(file, read_address(url), environ) == key
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o606])

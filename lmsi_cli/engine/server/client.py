@@ -5,13 +5,14 @@ no proxy is taken from the environment, so the key goes to the one host that was
 flag and no setting that holds a key, since both are written down; what a server says goes through
 ``said``, for it may repeat what it was sent:
 
-    await Client(url, key, config).call("POST", "/completions", {...}, Reply) -> Reply(...)
+    await Client(config).call("POST", "/completions", {...}, Reply) -> Reply(...)
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import re
@@ -34,13 +35,12 @@ from tenacity import (
 from lmsi_cli.config import ServerConfig
 from lmsi_cli.errors import LmsiError
 
+LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 Json = dict[str, Any] | None
 FORM = "give it as --base-url http://HOST:PORT/v1"
-HERE = ("localhost", "127.0.0.1", "::1")
 OWN, OPENAI, OPENAI_HOST = "LMSI_API_KEY", "OPENAI_API_KEY", "api.openai.com"
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-MOST_PORTS = 65_535
 LONGEST_KEY = 8192  # bytes; nobody's key is longer, but a wrong file may be
 LONGEST_REPLY = 64 << 20  # bytes; eight paths of 32,000 tokens with their log-probabilities
 FIRST, LONGEST = 0.5, 30.0  # seconds to wait after a failure: doubled each time, partly by chance
@@ -50,7 +50,6 @@ PASSING = (408, 409, 425, 429)  # and all from 500 on
 SHOWN = 200  # characters of what a server says
 ERRORS = ("error", "message", "detail")  # where servers put what they complain of
 AGAIN = "what was drawn is kept: give the same command again when the server is well"
-UNTRUSTED = "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address"
 ASTRAY = "is the server running there, and is that its address, with its /v1?"
 _CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 _TOO_LONG = re.compile(
@@ -86,9 +85,6 @@ class FailedError(Exception):
         self.hint, self.status, self.after = hint, status, after
 
 
-# -- the address and the key ---------------------------------------------------------------------
-
-
 def read_address(text: str) -> httpx.URL:
     """Read a base URL. It is written to the run folder, so a password in it is refused.
 
@@ -101,52 +97,24 @@ def read_address(text: str) -> httpx.URL:
         url = httpx.URL(text.rstrip("/"))
     except (httpx.InvalidURL, UnicodeError):
         raise LmsiError("--base-url: this is no address", FORM) from None
-    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) > MOST_PORTS:
+    if url.scheme not in ("http", "https") or not url.host or (url.port or 0) >= 1 << 16:
         raise LmsiError("--base-url: expected an http:// or https:// address", FORM)
     if url.userinfo:
-        raise LmsiError(
-            "--base-url: a name or password in the address would be written to the run folder",
-            hint="give the key as LMSI_API_KEY or --set api_key_file=FILE",
-        )
+        problem = "--base-url: a name or password in the address would be written to the run folder"
+        raise LmsiError(problem, "give the key as LMSI_API_KEY or --set api_key_file=FILE")
     if "?" in text or "#" in text:
         raise LmsiError("--base-url: an address with ? or # cannot be built on", FORM)
     return url
 
 
-def is_open(url: httpx.URL) -> bool:
-    """Whether others on the way can read what is sent there."""
-    return url.scheme == "http" and url.host not in HERE
-
-
-class Key:
-    """A secret, or none; printed it is ``Key(hidden)``."""
-
-    def __init__(self, secret: str = "") -> None:
-        self.__secret = secret
-
-    def __bool__(self) -> bool:
-        return bool(self.__secret)
-
-    def __repr__(self) -> str:
-        return "Key(hidden)" if self else "Key()"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a key is not copied into files")
-
-    def hide(self, text: str) -> str:
-        """Take the secret out of a text."""
-        return text.replace(self.__secret, "[key]") if self else text
-
-    def header(self) -> dict[str, str]:
-        """The header that carries it, if there is one."""
-        return {"Authorization": f"Bearer {self.__secret}"} if self else {}
-
-
-def find_key(file: str, url: httpx.URL, environ: Mapping[str, str] = os.environ) -> Key:
-    """Read the key for a server: from the file if there is one, else from the environment.
+def find_key(file: str, url: httpx.URL, environ: Mapping[str, str] = os.environ) -> str:
+    """Read the key for a server from the file if there is one, else from the environment.
 
     ``OPENAI_API_KEY`` belongs to OpenAI: many have it set, and it must not go to whoever runs the
     server that is asked today.
+
+    Returns:
+        The key, or an empty text if there is none.
 
     Raises:
         LmsiError: The file cannot be read or others can read it, or what it holds is no key.
@@ -154,11 +122,11 @@ def find_key(file: str, url: httpx.URL, environ: Mapping[str, str] = os.environ)
     theirs = url.host == OPENAI_HOST and url.scheme == "https"
     where = file or next((n for n in (OWN, OPENAI)[: 1 + theirs] if n in environ), "")
     if not where:
-        return Key()
+        return ""
     secret = (_read_key(Path(file)) if file else environ[where]).strip()
     if not (secret.isascii() and secret.isprintable() and secret) or " " in secret:
         raise LmsiError(f"{where}: this holds no key", "a key is one word, on one line")
-    return Key(secret)
+    return secret
 
 
 def _read_key(file: Path) -> str:
@@ -175,23 +143,25 @@ def _read_key(file: Path) -> str:
         raise LmsiError(message, "--set api_key_file=FILE") from None
 
 
-# -- requests ------------------------------------------------------------------------------------
-
-
 class Client:
     """A connection pool to one server, for use in one event loop."""
 
-    def __init__(self, url: httpx.URL, key: Key, config: ServerConfig) -> None:
-        self.url, self.key, self.config = url, key, config
+    def __init__(self, config: ServerConfig) -> None:
+        """Read address and key; LmsiError if they are not to be used. Asks for nothing."""
+        self.url, self.config = read_address(config.base_url), config
+        self._key = find_key(config.api_key_file, self.url)
         self._answered = False  # whether the server has ever said something in JSON
+        here = self.url.host in ("localhost", "127.0.0.1", "::1")
+        if self._key and self.url.scheme == "http" and not here:
+            LOG.warning("note: the key goes to %s unencrypted; https hides it", self.url)
         several = config.concurrency + 1
         self._http = httpx.AsyncClient(
             follow_redirects=False,
             trust_env=False,  # no proxies, no .netrc
-            verify=_authorities() if url.scheme == "https" else True,
+            verify=_authorities() if self.url.scheme == "https" else True,
             timeout=httpx.Timeout(None, connect=min(CONNECT, config.timeout)),
             limits=httpx.Limits(max_connections=several, max_keepalive_connections=several),
-            headers=key.header(),
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
         )
 
     async def close(self) -> None:
@@ -251,8 +221,10 @@ class Client:
         except httpx.TransportError as e:
             reason = self.said(str(e)) or type(e).__name__
             if any(word in reason for word in ("CERTIFICATE_VERIFY_FAILED", "SSL", "TLS")):
-                message = f"{self.url}: no secure connection: {reason}"
-                raise LmsiError(message, UNTRUSTED) from None
+                hint = (
+                    "name the authority's certificate with SSL_CERT_FILE=FILE, or mend the address"
+                )
+                raise LmsiError(f"{self.url}: no secure connection: {reason}", hint) from None
             raise FailedError(f"the connection failed: {reason}", ASTRAY) from None
         except httpx.HTTPError as e:  # a body that does not unpack
             raise FailedError(f"a damaged reply: {self.said(str(e))}") from None
@@ -267,10 +239,10 @@ class Client:
         try:
             reply = msgspec.convert(found, kind)
         except msgspec.ValidationError as e:
-            complains = isinstance(found, dict) and any(found.get(name) for name in ERRORS)
-            if page or complains:  # LM Studio tells a wrong path so
+            if page:
+                raise FailedError("HTML instead of JSON", self._elsewhere()) from None
+            if isinstance(found, dict) and any(map(found.get, ERRORS)):  # LM Studio's wrong path
                 why = f"HTTP {answer.status_code} with an error: {reason}"
-                why = "HTML instead of JSON" if page else why
                 raise FailedError(why, self._elsewhere()) from None
             raise FailedError(f"a reply that cannot be read: {self.said(str(e))}") from None
         self._answered = True
@@ -285,11 +257,11 @@ class Client:
             hint = "give that address if it is right"
             return LmsiError(f"{where}: sent on to {to}, which is not followed", hint)
         if status in (401, 403):
-            state = "refuses the key" if self.key else "wants a key"
+            state = "refuses the key" if self._key else "wants a key"
             hint = "set LMSI_API_KEY, or --set api_key_file=FILE"
             return LmsiError(f"{where}: the server {state}: {reason}", hint)
         if status in PASSING or status >= 500:
-            after = retry_after(answer.headers)
+            after = _seconds(answer.headers.get("retry-after", ""))
             return FailedError(f"HTTP {status}: {reason}", status=status, after=after)
         if status in (404, 405) and "model" not in reason.lower():
             other = "off" if path.startswith("/chat") else "on"
@@ -305,7 +277,8 @@ class Client:
 
     def said(self, text: str) -> str:
         """What a server says, on one short line, without the key or what steers a screen."""
-        flat = _CONTROL.sub(" ", self.key.hide(text)).strip()
+        hidden = text.replace(self._key, "[key]") if self._key else text
+        flat = _CONTROL.sub(" ", hidden).strip()
         return flat if len(flat) <= SHOWN else flat[:SHOWN] + " ..."
 
 
@@ -317,10 +290,10 @@ def _wait(state: RetryCallState) -> float:
     return max(asked, grown * random.uniform(0.5, 1))
 
 
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a reply asks to wait, or 0; a date, which is rare, is passed over."""
+def _seconds(asked: str) -> float:
+    """Seconds of a ``Retry-After``; a date, which is rare, is passed over."""
     try:
-        return max(0.0, float(headers.get("retry-after", "")))
+        return max(0.0, float(asked))
     except ValueError:
         return 0.0
 

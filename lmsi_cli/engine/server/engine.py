@@ -20,28 +20,17 @@ from functools import partial
 from typing import Any
 
 from lmsi_cli.config import SamplingConfig, ServerConfig, Variables
-from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
-from lmsi_cli.engine.server.client import (
-    AGAIN,
-    Client,
-    FailedError,
-    MissingError,
-    RefusedError,
-    find_key,
-    is_open,
-    read_address,
-)
-from lmsi_cli.engine.server.replies import ReplyChecks, limit_in, too_many
-from lmsi_cli.engine.server.scheduler import Paths, Scheduler
-from lmsi_cli.engine.server.wire import LOGPROBS, Ask, Capabilities, Listed, Models, Reply
+from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Wanted, Watch
+from lmsi_cli.engine.server.client import AGAIN, Client, FailedError, MissingError, RefusedError
+from lmsi_cli.engine.server.replies import Listed, Models, Reply, ReplyChecks
+from lmsi_cli.engine.server.requests import LOGPROBS, Ask, Capabilities, context_in, too_many
+from lmsi_cli.engine.server.scheduler import Scheduler
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
 LOG = logging.getLogger(__name__)
 LASTING = ("n_params", "n_vocab", "size")  # what llama-server tells of a file, as long as it is one
 ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies name
-STAGES = "choose another --prompt, or sample without --engine openai"
-OTHER = "one run folder holds the paths of one model: ask the old one, or use another folder"
 
 
 class ServerEngine:
@@ -58,25 +47,21 @@ class ServerEngine:
         Raises:
             LmsiError: No address, no key where one is wanted, no server there, or no such model.
         """
-        self.url = read_address(config.base_url)
-        key = find_key(config.api_key_file, self.url)
         self.base, self.model, self.config = model, model, config
         self.named = {model: answers_as} if answers_as else {}
         self.can = Capabilities(config.per_request)
+        self.client = Client(config)
+        self.url, self.checks = self.client.url, ReplyChecks(self.client.said)
         self._refused: list[Refusal] = []
         self._shortest = 0  # tokens of the shortest prompt that was looked at; 0: not known
-        if key and is_open(self.url):
-            LOG.warning("note: the key goes to %s unencrypted; https hides it", self.url)
-        self.client = Client(self.url, key, config)
-        self.checks = ReplyChecks(self.client.said)
         self.loop = asyncio.Runner()  # Ctrl-C cancels what it runs
         try:
             self.listed = self.loop.run(self._list())
             self.stated = self._find(model)
-            self.context = self.stated.context if self.stated else None
         except BaseException:  # Ctrl-C, too: nobody else can close what was not returned
             self.close()
             raise
+        self.context = self.stated.context if self.stated else None
 
     def __enter__(self) -> ServerEngine:
         return self
@@ -131,7 +116,7 @@ class ServerEngine:
 
     def first_body(self, request: Request, sampling: SamplingConfig) -> dict[str, Any]:
         """What would be sent for the first path, for a person to look at."""
-        ask = self._ask(request, request.wanted[:1], sampling)
+        ask = Ask(self.model, request, request.wanted[:1], sampling, sampling.max_tokens)
         return {"POST": f"{self.url}{ask.path}", **self.can.body(ask)}
 
     def generate(
@@ -151,12 +136,13 @@ class ServerEngine:
         if not wanted:
             return
         if any(r.follow for r in wanted):
-            raise LmsiError("two stages in one cache need llama.cpp, not a server", STAGES)
-        draw = partial(self._draw, sampling=sampling)
+            hint = "choose another --prompt, or sample without --engine openai"
+            raise LmsiError("two stages in one cache need llama.cpp, not a server", hint)
+        ask = partial(self._draw, sampling=sampling)
         together = sampling.temperature > 0  # servers refuse several greedy paths: they are equal
-        scheduler = Scheduler(wanted, draw, self.can, self.config.concurrency, watch, together)
+        scheduler = Scheduler(wanted, ask, self.can, self.config.concurrency, watch, together)
         try:
-            self.loop.run(self._prepare(wanted, sampling))
+            self.loop.run(self._look(wanted, sampling))
             while (ended := self.loop.run(scheduler.step(trigger))) is not None:
                 yield from ended
                 scheduler.settle({g.question_id for g in ended})
@@ -174,12 +160,8 @@ class ServerEngine:
 
     # -- asking ----------------------------------------------------------------------------
 
-    def _ask(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Ask:
-        seed, variables = wanted[0].seed, request.variables
-        return Ask(self.model, request.asked, len(wanted), seed, sampling, variables)
-
-    async def _prepare(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
-        """Ask for one token after the shortest prompt that the server takes, to know it.
+    async def _look(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
+        """Ask for one token after the shortest prompt, to know what the server takes.
 
         Two paths are asked for where several are wanted, and the choices that come are counted.
 
@@ -187,7 +169,7 @@ class ServerEngine:
             LmsiError: Not even the shortest prompt leaves room for ``--max-tokens``.
         """
         several = sampling.temperature > 0 and max(len(r.wanted) for r in requests) > 1
-        asks = [self._ask(r, r.wanted[:1], sampling).short(1 + several) for r in requests]
+        asks = [Ask(self.model, r, r.wanted[:1] * (1 + several), sampling, 1) for r in requests]
         if not self.can.proven:
             with suppress(RefusedError, FailedError):  # the scheduler meets it again, and says so
                 first = await self._first(min(asks, key=lambda ask: ask.letters))
@@ -206,30 +188,32 @@ class ServerEngine:
             self.can.drop(LOGPROBS, str(e))
             return reply
 
-    async def _draw(self, request: Request, wanted: Paths, sampling: SamplingConfig) -> Reply:
+    async def _draw(
+        self, request: Request, wanted: tuple[Wanted, ...], sampling: SamplingConfig
+    ) -> Reply:
         """Ask for paths of one prompt."""
-        ask = self._ask(request, wanted, sampling)
+        ask = Ask(self.model, request, wanted, sampling, sampling.max_tokens)
         try:
             reply = await self._send(ask)
         except RefusedError as e:
             raise await self._blame(ask, e) from None
-        self.checks.look(ask, reply)
+        self.checks.look(ask.letters, reply)
         return reply
 
     async def _blame(self, ask: Ask, refused: RefusedError) -> Exception:
         """Of what is too long, name the prompt or ``--max-tokens``; a path of 1 token tells."""
-        wanted, reason = ask.sampling.max_tokens, refused.reason
+        reason = refused.reason
         if not refused.too_long:
             return refused
         try:
-            prompt = (await self._send(ask.short())).prompt_tokens
+            prompt = (await self._send(ask._replace(wanted=ask.wanted[:1], tokens=1))).prompt_tokens
         except RefusedError:
             return RefusedError(refused.status, f"its prompt is too long: {reason}")
         except FailedError:
             return refused
-        self.context = self.context or limit_in(reason, prompt, wanted)
-        reason = f"beside its prompt --max-tokens {wanted} is too much: {reason}"
-        unfit = too_many(self.context, self._shortest, wanted)
+        self.context = self.context or context_in(reason, prompt, ask.tokens)
+        reason = f"beside its prompt --max-tokens {ask.tokens} is too much: {reason}"
+        unfit = too_many(self.context, self._shortest, ask.tokens)
         return unfit or RefusedError(refused.status, reason)
 
     async def _send(
@@ -237,7 +221,7 @@ class ServerEngine:
     ) -> Reply:
         """Send a request, written anew while there is a remedy for what the server dislikes."""
         while True:
-            ask = ask._replace(n=min(ask.n, self.can.most))
+            ask = ask._replace(wanted=ask.wanted[: self.can.most])
             body = self.can.body(ask, without)
             try:
                 reply = await self.client.call("POST", ask.path, body, Reply, tries)
@@ -246,19 +230,16 @@ class ServerEngine:
                 if not self.can.remedy(e, ask, body):
                     raise
         self.can.answered(ask, reply)
-        self._check_named(ask.model, reply.model)
-        return reply
-
-    def _check_named(self, asked: str, named: str | None) -> None:
-        """Refuse replies of another model than the first one's."""
-        named = self.client.said(named or "")
-        before = self.named.setdefault(asked, named)
+        named = self.client.said(reply.model or "")
+        before = self.named.setdefault(ask.model, named)
         if named and before and named != before:
             raise LmsiError(
                 f"{self.url}: the server answers with another model, {named}; "
                 f"it was {before} before",
-                hint=OTHER,
+                hint="one run folder holds the paths of one model: ask the old one, or use "
+                "another folder",
             )
+        return reply
 
     # -- the server ------------------------------------------------------------------------
 
@@ -283,8 +264,6 @@ class ServerEngine:
         found = next((m for m in self.listed if m.id in (model, f"{model}:latest")), None)
         if found is None:
             names = ", ".join(self.client.said(m.id) for m in self.listed) or "none"
-            raise LmsiError(
-                f"{self.url}: the server has no model {model!r}; it has: {names}",
-                hint="choose one with --model NAME",
-            )
+            problem = f"the server has no model {model!r}; it has: {names}"
+            raise LmsiError(f"{self.url}: {problem}", hint="choose one with --model NAME")
         return found

@@ -1,17 +1,11 @@
-r"""From a server's reply to finished paths, and what is said where it is not what was asked for.
+r"""A server's replies: what they hold, the paths that come of them, and what is said of odd ones.
 
-Knows whole texts and where an answer sentence ends; sends nothing. A server stops at the end of its
-text, at a stop sequence or at the limit, but not behind an answer; so what follows the answer is
-cut off here, as a path that is drawn token by token ends there.
+Sends nothing. Fields that a reply has besides those named here are passed over. A server stops at
+the end of its text, at a stop sequence or at the limit, but not behind an answer; so what follows
+the answer is cut off here, as a path that is drawn token by token ends there.
 
     finished(request, wanted, Choice(text=" 2 + 3 = 5. The answer is 5.\n\nThat", ...), 12, "...")
     -> Generated("q7", path=0, text=" 2 + 3 = 5. The answer is 5.", stop_reason="answer", ...)
-
-Some servers count ``max_tokens`` into the context, so that a short prompt is refused for a long
-path that may never be written:
-
-    limit_in("maximum context length is 600 tokens. However, you requested 700", 56, 700) -> 600
-    too_many(600, 56, 700) -> LmsiError("--max-tokens 700 does not fit the server's context ...")
 """
 
 from __future__ import annotations
@@ -19,18 +13,17 @@ from __future__ import annotations
 import codecs
 import logging
 import math
-import re
-from collections.abc import Callable
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from itertools import accumulate, pairwise
+from typing import Any
+
+import msgspec
 
 from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.answers.places import in_box
 from lmsi_cli.answers.sentences import after_marker
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
-from lmsi_cli.engine.server.wire import Ask, Choice, Reply, TokenLogprob
 from lmsi_cli.engine.writing import RUN_ON
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
 
@@ -52,11 +45,156 @@ CONTEXT = (
 )
 
 
-class Cut(NamedTuple):
-    """Where a text ends, and why; ``end`` is None if nothing is cut off."""
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A token of a chat reply; a character may be split over the ``bytes`` of several."""
 
-    end: int | None
-    reason: StopReason
+    token: str
+    logprob: float | None = None
+    bytes: list[int] | None = None
+
+
+class Logprobs(msgspec.Struct, frozen=True):
+    """Log-probabilities in one of two forms: chat's ``content``, or completions' two lists."""
+
+    content: list[TokenLogprob] | None = None
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A piece of a message; Magistral's thinking is made of pieces itself."""
+
+    type: str = "text"
+    text: str | None = None
+    thinking: str | list[Part] | None = None
+
+    @property
+    def thought(self) -> str:
+        """Its thinking; empty if it is part of the answer."""
+        if isinstance(self.thinking, list):
+            return "".join(part.text or "" for part in self.thinking)
+        return self.thinking or (self.text or "" if "reasoning" in self.type else "")
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A chat reply's message; servers that read thinking blocks put them apart, in three ways."""
+
+    content: str | list[str | Part] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One path; ``stop_reason`` is vLLM's: the stop sequence, or None for the end of the text."""
+
+    text: str | None = None
+    message: Message | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    logprobs: Logprobs | None = None
+
+    @property
+    def parted(self) -> tuple[str, str | None]:
+        """What was thought apart, and what was said besides: None if that was not begun."""
+        if (message := self.message) is None:
+            return "", self.text
+        several = message.content if isinstance(message.content, list) else [message.content]
+        parts = [Part(text=p) if isinstance(p, str) else p for p in several if p is not None]
+        thought = message.reasoning_content or message.reasoning
+        said = [p.text or "" for p in parts if not p.thought]
+        return thought or "".join(p.thought for p in parts), "".join(said) if said else None
+
+    @property
+    def whole(self) -> str:
+        """The text, with thinking in its usual marks where the server put it apart."""
+        thought, said = self.parted
+        closed = "" if said is None else f"</think>{said}"
+        return f"<think>{thought}{closed}" if thought else said or ""
+
+    @property
+    def tokens(self) -> list[TokenLogprob]:
+        """Its tokens, in whichever form they come; empty if the server tells none."""
+        told = self.logprobs or Logprobs()
+        if told.content is not None:
+            return told.content
+        pairs = zip(told.tokens or [], told.token_logprobs or [], strict=False)
+        return [TokenLogprob(token, logprob) for token, logprob in pairs]
+
+    @property
+    def reason(self) -> str:
+        """The server's word for why the text ended; empty if it gives none."""
+        return (self.finish_reason or "").lower()
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a request cost, in tokens; all choices together. None where it is not told."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The reply to a request for paths."""
+
+    choices: list[Choice]
+    model: str | None = None
+    usage: Usage | None = None
+
+    def __post_init__(self) -> None:
+        if not self.choices:
+            raise ValueError("no choices")
+        if any(c.text is None and c.message is None for c in self.choices):
+            raise ValueError("a choice without text")
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt; 0 where the server does not tell it."""
+        return (self.usage.prompt_tokens if self.usage else None) or 0
+
+    @property
+    def costs(self) -> list[int]:
+        """Tokens of each choice: counted where they are listed, else the bill shared by length."""
+        whole = (self.usage.completion_tokens if self.usage else None) or 0
+        listed = [len(c.tokens) for c in self.choices]
+        if all(listed) and (len(listed) > 1 or not whole):
+            return listed
+        lengths = [*accumulate((len(c.whole) + 1 for c in self.choices), initial=0)]
+        return [whole * b // lengths[-1] - whole * a // lengths[-1] for a, b in pairwise(lengths)]
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A model in a server's list; what is besides ``id`` is given by some servers only."""
+
+    id: str
+    root: str | None = None
+    meta: dict[str, Any] | None = None
+    max_model_len: Any = None  # vLLM, SGLang
+    context_length: Any = None  # OpenRouter, Together
+    max_context_length: Any = None  # Mistral
+    context_window: Any = None  # Groq
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that a prompt and its path may have together, if the server tells it."""
+        lengths = (self.max_model_len, self.context_length, self.max_context_length)
+        return next((n for n in (*lengths, self.context_window) if type(n) is int and n > 0), None)
+
+
+class Models(msgspec.Struct, frozen=True):
+    """A server's list of models; Ollama tells an empty one as null."""
+
+    data: list[Listed] | None
+
+
+# -- paths ---------------------------------------------------------------------------------------
+
+
+def paths_of(
+    reply: Reply, request: Request, wanted: tuple[Wanted, ...], trigger: str
+) -> Iterator[Generated]:
+    """Make a path of each choice, as far as paths are wanted."""
+    for path, choice, cost in zip(wanted, reply.choices, reply.costs, strict=False):
+        yield finished(request, path, choice, cost, trigger)
 
 
 def finished(
@@ -64,54 +202,38 @@ def finished(
 ) -> Generated:
     """Make a path of a choice; ``tokens`` is what it cost."""
     text = choice.whole
-    cut = cut_of(text, choice, trigger)
-    drawn = placed(choice.tokens, text)
-    kept = [t for t in drawn if cut.end is None or t.start < cut.end]
-    return Generated(
-        request.question_id,
-        wanted.path,
-        wanted.seed,
-        text[: cut.end],
-        tokens,
-        math.fsum(t.logprob for t in kept) if drawn else None,
-        cut.reason,
-        tuple(kept),
-    )
+    end, reason = _end_of(text, choice, trigger)
+    drawn = _placed(choice.tokens, text)
+    kept = tuple(t for t in drawn if end is None or t.start < end)
+    logprob = math.fsum(t.logprob for t in kept) if drawn else None
+    path = request.question_id, wanted.path, wanted.seed, text[:end]
+    return Generated(*path, tokens, logprob, reason, kept)
 
 
-def cut_of(text: str, choice: Choice, trigger: str) -> Cut:
-    """Find the end that a path drawn token by token would have had."""
+def _end_of(text: str, choice: Choice, trigger: str) -> tuple[int | None, StopReason]:
+    """Find the end that a path drawn token by token would have had; None: that of the text.
+
+    A reason that is not known may mean either. A text that was cut off would vote for a number from
+    its middle, so such a one counts as ended only where it states its answer.
+    """
     start = answer_start(text)
+    said = "" if start is None else text[start:]
     if start is not None:  # no thinking block is open
         at = next_turn(text, start, start)
         end = answer_end(text if at is None else f"{text[:at]}\n", trigger, start)
         if end is not None:
-            return Cut(end, "answer")
+            return end, "answer"
         if at is not None:
-            return Cut(at, "next_question")
-    if _ended("" if start is None else text[start:], choice, trigger):
-        return Cut(None, "next_question" if choice.stop_reason == RUN_ON else "eos")
-    return Cut(None, "length")
+            return at, "next_question"
+    ended = choice.reason in ENDED
+    if choice.reason not in ENDED + CUT_OFF:
+        ended = bool(after_marker(said, trigger) or in_box(said, trigger))
+    if not ended:
+        return None, "length"
+    return None, "next_question" if choice.stop_reason == RUN_ON else "eos"
 
 
-def _ended(said: str, choice: Choice, trigger: str) -> bool:
-    """Whether the model ended by itself.
-
-    A word that is not known may mean either. A text that was cut off would vote for a number from
-    its middle, so such a one counts as ended only where it states its answer.
-    """
-    word = _reason(choice)
-    if word in ENDED + CUT_OFF:
-        return word in ENDED
-    return any(stated(said, trigger) for stated in (after_marker, in_box))
-
-
-def _reason(choice: Choice) -> str:
-    """The server's word for why a text ended; empty if it gives none."""
-    return (choice.finish_reason or "").lower()
-
-
-def placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
+def _placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
     """Place tokens in a text; none where they do not spell it or a number is missing.
 
     Tokens behind the text's end are left out: they are those of a stop sequence on one server, the
@@ -127,25 +249,14 @@ def placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
     return [t for t in drawn if t.start < len(text)] if spelt.startswith(text) else []
 
 
-def costs(reply: Reply) -> list[int]:
-    """Tokens of each choice: counted where they are listed, else the bill shared by length."""
-    whole = reply.usage.completion_tokens if reply.usage else None
-    if len(reply.choices) == 1 and whole is not None:
-        return [whole]
-    listed = [len(c.tokens) for c in reply.choices]
-    if all(listed):
-        return listed
-    lengths = [len(c.whole) + 1 for c in reply.choices]
-    ends = [(whole or 0) * sum(lengths[:i]) // sum(lengths) for i in range(len(lengths) + 1)]
-    return [end - begin for begin, end in pairwise(ends)]
+# -- what is said --------------------------------------------------------------------------------
 
 
 class ReplyChecks:
-    """Looks at each reply of one server, and says once what is wrong with it.
+    """Looks at valid replies of one server, and says once what is wrong with them.
 
-    Looked for in valid replies: a ``finish_reason`` that nobody knows, thoughts without an answer,
-    and prompts that the server cut before the model saw them. ``said`` makes a server's words fit
-    to be shown.
+    Looked for: a ``finish_reason`` that nobody knows, thoughts without an answer, and prompts that
+    the server cut before the model saw them. ``said`` makes a server's words fit to be shown.
     """
 
     def __init__(self, said: Callable[[str], str]) -> None:
@@ -154,12 +265,30 @@ class ReplyChecks:
         self._subjects: set[str] = set()
         self._letters: dict[int, tuple[int, int]] = {}  # of prompts, by their tokens: least, most
 
-    def look(self, ask: Ask, reply: Reply) -> None:
-        """Check a reply to a request for whole paths."""
-        if reply.prompt_tokens >= FEWEST:
-            self._look_at_prompt(ask.letters, reply.prompt_tokens)
+    def look(self, letters: int, reply: Reply) -> None:
+        """Check a reply to a prompt of so many letters."""
         for choice in reply.choices:
-            self._look_at_path(choice)
+            thought, said = choice.parted
+            self.replies += 1
+            if choice.reason not in ENDED + CUT_OFF:
+                problem = f"the server gives {self.said(choice.reason)!r} as finish_reason"
+                self._tell(
+                    "reason",
+                    f"{problem}, which is not known: such a path votes only where it states its "
+                    "answer",
+                )
+            elif choice.reason in CUT_OFF:
+                continue
+            if thought and not (said or "").strip():
+                self.only_thoughts += 1
+                self._tell("thoughts", f"a reply holds thoughts only and no answer; {REASONING}")
+        if (tokens := reply.prompt_tokens) >= FEWEST:
+            least, most = self._letters.get(tokens, (letters, letters))
+            least, most = self._letters[tokens] = min(least, letters), max(most, letters)
+            if most - least >= LETTERS or letters > LETTERS_PER_TOKEN * tokens:
+                which = f"a prompt of {most}" if most == least else f"prompts of {least} and {most}"
+                problem = f"the server counts {tokens} tokens in {which} letters"
+                self._tell("context", f"{problem}: {CONTEXT}")
 
     def close(self) -> None:
         """Say what all replies together were."""
@@ -167,50 +296,8 @@ class ReplyChecks:
             share = f"{self.only_thoughts} of {self.replies} replies hold thoughts only"
             LOG.warning("note: %s; %s", share, REASONING)
 
-    def _look_at_path(self, choice: Choice) -> None:
-        reason = _reason(choice)
-        if reason not in ENDED + CUT_OFF:
-            problem = f"the server gives {self.said(reason)!r} as finish_reason, which is not known"
-            self._tell("reason", f"{problem}: such a path votes only where it states its answer")
-        self.replies += 1
-        if choice.only_thoughts and reason not in CUT_OFF:
-            self.only_thoughts += 1
-            self._tell("thoughts", f"a reply holds thoughts only and no answer; {REASONING}")
-
-    def _look_at_prompt(self, letters: int, tokens: int) -> None:
-        least, most = self._letters.get(tokens, (letters, letters))
-        least, most = self._letters[tokens] = min(least, letters), max(most, letters)
-        if most - least >= LETTERS or letters > LETTERS_PER_TOKEN * tokens:
-            prompts = f"a prompt of {most}" if most == least else f"prompts of {least} and {most}"
-            problem = f"the server counts {tokens} tokens in {prompts} letters"
-            self._tell("context", f"{problem}: {CONTEXT}")
-
     def _tell(self, subject: str, sentence: str) -> None:
         """Say something on a subject, once."""
         if subject not in self._subjects:
             self._subjects.add(subject)
             LOG.warning("note: %s", sentence)
-
-
-def limit_in(refusal: str, prompt: int, wanted: int) -> int | None:
-    """Find the context's length in a refusal, however that is worded.
-
-    It alone is more than the prompt, less than both together, and not what was wanted. Lengths are
-    in tokens; the prompt alone was not refused.
-    """
-    numbers = {int(n) for n in re.findall(r"(?<![\d.])\d{1,9}(?![\d.]*\d)", refusal)} - {wanted}
-    return min((n for n in numbers if prompt < n < prompt + wanted), default=None)
-
-
-def too_many(context: int | None, prompt: int, wanted: int) -> LmsiError | None:
-    """What to say of ``--max-tokens`` if it does not fit beside a prompt; None if it may.
-
-    A context that the prompt itself does not fit was told wrongly, for the prompt was taken.
-    """
-    if context is None or not prompt < context < prompt + wanted:
-        return None
-    beside = f" beside the shortest prompt, of {prompt}" if prompt else ""
-    return LmsiError(
-        f"--max-tokens {wanted} does not fit the server's context of {context} tokens",
-        hint=f"--max-tokens {context - prompt} is the most{beside}",
-    )

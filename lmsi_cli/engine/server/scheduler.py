@@ -12,27 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence, Set
 from typing import Any, NamedTuple
 
 from lmsi_cli.engine.base import Generated, Refusal, Request, Wanted, Watch
 from lmsi_cli.engine.server.client import FailedError, RefusedError
-from lmsi_cli.engine.server.replies import costs, finished
-from lmsi_cli.engine.server.wire import Capabilities, Reply
+from lmsi_cli.engine.server.replies import Reply, paths_of
+from lmsi_cli.engine.server.requests import Capabilities
 from lmsi_cli.errors import LmsiError
 
-Paths = tuple[Wanted, ...]
-NEVER = float("-inf")
+Asking = Callable[[Request, tuple[Wanted, ...]], Coroutine[Any, Any, Reply]]
 
 
 class _Sent(NamedTuple):
-    """A request under way, and since when (monotonic seconds)."""
+    """A request under way; ``again``: its question has failed before."""
 
     request: Request
-    wanted: Paths
-    begun: float
+    wanted: tuple[Wanted, ...]
+    again: bool
 
 
 class Scheduler:
@@ -41,7 +39,7 @@ class Scheduler:
     def __init__(
         self,
         requests: Sequence[Request],
-        ask: Callable[[Request, Paths], Coroutine[Any, Any, Reply]],
+        ask: Asking,
         can: Capabilities,
         concurrency: int,
         watch: Watch | None,
@@ -54,8 +52,8 @@ class Scheduler:
         self.running: dict[asyncio.Task[Reply], _Sent] = {}
         self.refusals: dict[str, Refusal] = {}
         self.error: BaseException | None = None
-        self._answered = NEVER  # when the last reply came
-        self._postponed: dict[str, float] = {}  # when a question was put behind the others
+        self._failed = set[str]()  # questions with a request that has failed
+        self._failing = set[str]()  # those of them that failed since the last reply
 
     async def step(self, trigger: str) -> list[Generated] | None:
         """Wait for replies; return the paths that they hold, or None if all is done.
@@ -106,7 +104,7 @@ class Scheduler:
                 wanted = tuple(left.popleft() for _ in range(count))
                 if not left:
                     del self.waiting[at]
-                return _Sent(request, wanted, time.monotonic())
+                return _Sent(request, wanted, request.question_id in self._failed)
         return None
 
     def _ended(self, task: asyncio.Task[Reply], trigger: str) -> list[Generated]:
@@ -115,41 +113,35 @@ class Scheduler:
         if task.cancelled():
             return []
         if error := task.exception():
-            self._failed(sent, error)
+            self._take_error(sent, error)
             return []
-        self._answered, reply = time.monotonic(), task.result()
-        several = zip(sent.wanted, reply.choices, costs(reply), strict=False)
-        paths = [finished(sent.request, w, c, cost, trigger) for w, c, cost in several]
+        self._failing.clear()
+        paths = list(paths_of(task.result(), sent.request, sent.wanted, trigger))
         lacking = sent.wanted[len(paths) :]
         if lacking and sent.request.question_id not in self.refusals:
             self.waiting.appendleft((sent.request, deque(lacking)))
         return paths
 
-    def _failed(self, sent: _Sent, error: BaseException) -> None:
-        if isinstance(error, FailedError):
-            self._postpone(sent, error)
-        elif isinstance(error, RefusedError) and (self.can.proven or error.too_long):
-            self._refuse(sent.request, f"the server refuses it: {error.reason}")
-        elif isinstance(error, RefusedError):
-            message = f"the server refuses the request (HTTP {error.status}): {error.reason}"
-            self.error = self.error or LmsiError(message, hint="`--dry-run` shows what is sent")
-        else:
-            self.error = self.error or error
+    def _take_error(self, sent: _Sent, error: BaseException) -> None:
+        """Leave or postpone the question; another error ends all, once what came is taken.
 
-    def _postpone(self, sent: _Sent, error: FailedError) -> None:
-        """Put a question that failed behind the others, once; the second time it is left.
-
-        If another one failed, too, and no reply has come since, the server itself is in trouble.
+        A question that fails waits behind the others, once. If another one has failed, too, and no
+        reply has come since, the server itself is in trouble.
         """
         own = sent.request.question_id
-        first = self._postponed.get(own)
-        other = max((at for q, at in self._postponed.items() if q != own), default=NEVER)
-        if self._answered < min(sent.begun, other):
+        if isinstance(error, RefusedError):
+            if self.can.proven or error.too_long:
+                self._refuse(sent.request, f"the server refuses it: {error.reason}")
+                return
+            message = f"the server refuses the request (HTTP {error.status}): {error.reason}"
+            error = LmsiError(message, hint="`--dry-run` shows what is sent")
+        self._failing.add(own)
+        if not isinstance(error, FailedError) or len(self._failing) > 1:
             self.error = self.error or error
-        elif first is not None and first <= sent.begun:
+        elif sent.again:
             self._refuse(sent.request, f"the server failed again and again: {error}")
         elif own not in self.refusals:
-            self._postponed.setdefault(own, time.monotonic())
+            self._failed.add(own)
             self.waiting = deque(sorted(self.waiting, key=lambda w: w[0].question_id == own))
             self.waiting.append((sent.request, deque(sent.wanted)))
 
