@@ -3,8 +3,7 @@
     M=models/tinymath
     lmsi run $M/questions.jsonl -m tinymath --data $M/test.jsonl -o runs/first --limit 100 \
         --paths 8 --set train.max_steps=16 --set eval.limit=60
-    (the same with max_steps=4 into runs/second)
-    python docs/screenshots.py runs/first runs/second
+    python docs/screenshots.py runs/first
 
 The page is pictured by Chromium, the views of the terminal by Textual, all in light and dark; for
 `lmsi watch` a small run is begun, pictured while it trains, and ended.
@@ -44,23 +43,20 @@ TERMINALS = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
 FONTS = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # addresses that nothing should be asked of
 
 
-def pictured_page(run: Path, other: Path) -> None:
-    """The first screen in light and dark, and the part that compares two runs."""
+def pictured_page(run: Path) -> None:
+    """The first screen in light and dark."""
     from playwright.sync_api import sync_playwright
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as p:
         page = Path(folder) / "report.html"
-        command = [sys.executable, "-m", "lmsi_cli", "report", str(run), "--against", str(other)]
-        subprocess.run([*command, "-o", str(page)], check=True)
+        command = [sys.executable, "-m", "lmsi_cli", "report", str(run), "-o", str(page)]
+        subprocess.run(command, check=True)
         browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         size: Any = {"width": 1000, "height": 640}
         for scheme in ("light", "dark"):
             tab = browser.new_page(viewport=size, color_scheme=scheme)
             tab.goto(page.as_uri())
             tab.screenshot(path=IMAGES / f"report-{scheme}.png")
-        tab = browser.new_page(viewport=size, color_scheme="light")
-        tab.goto(f"{page.as_uri()}#against-1")
-        tab.screenshot(path=IMAGES / "report-against.png")
 
 
 def pictured(app: Any, size: tuple[int, int], name: str, *keys: str) -> None:  # noqa: ANN401
@@ -136,7 +132,7 @@ def pictured_watch() -> None:
 
 if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
-    first, second = map(Path, sys.argv[1:])
-    pictured_page(first, second)
+    first = Path(sys.argv[1])
+    pictured_page(first)
     pictured_questions(RunDir(first))
     pictured_watch()

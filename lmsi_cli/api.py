@@ -16,13 +16,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from lmsi_cli.cli.report import DEFAULT_QUESTIONS, write_page
+from lmsi_cli.cli.report import write_page
 from lmsi_cli.cli.sample import preview_parts, sample_sheet
 from lmsi_cli.cli.session import questions_in, watched
 from lmsi_cli.cli.vote import vote_parts
@@ -182,7 +181,6 @@ def vote(
     *,
     exclude: Places = (),
     probe: Place | None = None,
-    second: Place | None = None,
     quiet: bool = False,
     **settings: object,
 ) -> Votes:
@@ -192,7 +190,6 @@ def vote(
         run: The run folder.
         exclude: Files of questions that must not be trained on.
         probe: A file of right answers to some of the questions, for the verdict.
-        second: A run on the same questions with another prompt, for the verdict.
         quiet: Show no progress.
         settings: Those of [vote] in a config file.
 
@@ -202,9 +199,8 @@ def vote(
     config, folder = resolve(VoteConfig, settings, where="vote()"), RunDir(Path(run))
     task, labelled = task_of(folder), read_labelled(str(probe)) if probe else []
     exams = {file: read_questions(file) for file in _several(exclude)}
-    other = RunDir(Path(second)) if second else None
     with _at_work(folder, quiet, "vote") as progress:
-        return Votes(*vote_run(folder, task, config, progress, exams, labelled, other))
+        return Votes(*vote_run(folder, task, config, progress, exams, labelled))
 
 
 @_takes(TrainConfig)
@@ -305,11 +301,10 @@ def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> 
     Raises:
         LmsiError: As `lmsi report`.
     """
-    folder = RunDir(Path(run))
-    reading = read_run(folder, task_of(folder), DEFAULT_QUESTIONS, version("lmsi"))
+    digest = read_run(RunDir(Path(run)))
     if out is not None:
-        write_page(reading, Path(out), overwrite)
-    return Report(**_fields(reading.digest))
+        write_page(digest, Path(out), overwrite)
+    return Report(**_fields(digest))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from lmsi_cli.reporting.digest import Sheet, bars
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.answers import Step
+    from lmsi_cli.records import Path, Vote
     from lmsi_cli.reporting.text import Part
     from lmsi_cli.stages.doctor import Check
     from lmsi_cli.stages.inspect import Shown
@@ -100,7 +101,6 @@ def shown_parts(s: Shown, vote_first: bool = False) -> list[Part]:
     from rich.text import Text
 
     from lmsi_cli.reporting.formats import printable
-    from lmsi_cli.reporting.questions import path_line, vote_line
 
     asked = [f"{s.question.id}  ({s.questions} questions in the run)", f"{s.question.question}\n"]
     paths: list[Part] = []
@@ -113,6 +113,29 @@ def shown_parts(s: Shown, vote_first: bool = False) -> list[Part]:
         ballots = bars("", s.vote.ballots, ("ballot", "paths"))
         votes = [*([ballots] if s.vote.ballots else []), vote_line(s.vote)]
     return [*asked, *votes, "", *paths] if vote_first else [*asked, *paths, *votes]
+
+
+def vote_line(vote: Vote) -> str:
+    """Who won, how clearly, and among how many."""
+    left = f"{vote.no_answer} without an answer, {vote.truncated} cut off, {vote.refuted} refuted"
+    counted = f"{vote.total_votes} ballots of {vote.num_paths} paths ({left})"
+    if vote.predicted_answer is None:
+        return f"no winner: {'a tie; ' if vote.tie else ''}{counted}"
+    figures = f"share {vote.share:.0%}, margin {vote.margin:.0%}, {len(vote.kept)} paths kept"
+    return f"winner {vote.predicted_answer}: {figures}; {counted}"
+
+
+def path_line(path: Path, vote: Vote | None) -> str:
+    """What a path says, by which rule it was read, and what became of it."""
+    from lmsi_cli.voting.ballots import is_refuted
+
+    answer = path.predicted_answer
+    facts = ["no answer" if answer is None else f"{answer} by {path.extract_rule}"]
+    facts.append(f"{path.num_generated_tokens} tokens")
+    facts += ["cut off"] if path.stop_reason == "length" else []
+    facts += ["a false equation"] if is_refuted(path) else []
+    facts += ["kept"] if vote and path.path in vote.kept else []
+    return f"path {path.path}   {', '.join(facts)}"
 
 
 def explain(

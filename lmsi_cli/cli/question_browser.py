@@ -21,9 +21,8 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from lmsi_cli.cli.full_screen import FullScreen
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Question
+from lmsi_cli.records import Question, Vote
 from lmsi_cli.reporting.formats import NONE, printable
-from lmsi_cli.reporting.questions import kinds_of_vote
 from lmsi_cli.reporting.text import Part, rendered
 from lmsi_cli.stages.inspect import Browsed, Shown
 
@@ -195,3 +194,16 @@ def _cell(text: str, side: Literal["left", "right"] = "right") -> Text:
 
 def _after(now: str, choices: list[str]) -> str:
     return choices[(choices.index(now) + 1) % len(choices)]
+
+
+def kinds_of_vote(vote: Vote | None) -> tuple[str, ...]:
+    """What a question of a run can be found by."""
+    if vote is None:
+        return ("no vote yet",)
+    kinds = {
+        "kept" if vote.kept else "not kept": True,
+        "ties": vote.tie,
+        "no ballots": not vote.total_votes,
+        "stopped early": vote.stopped,
+    }
+    return tuple(kind for kind, holds in kinds.items() if holds)

@@ -12,7 +12,7 @@ from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show
 from lmsi_cli.errors import LmsiError
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.stages.report import Reading
+    from lmsi_cli.reporting.digest import Digest
 
 Text = Annotated[bool, typer.Option("--text", help="In the terminal; writes no file.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="As Markdown on stdout.")]
@@ -20,20 +20,15 @@ Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", help="The HTML file.", show_default="RUN/report.html"),
 ]
-Most = Annotated[
-    int, typer.Option("--questions", min=0, help="How many questions can be browsed; 0: all.")
-]
 Against = Annotated[
     Path | None,
     typer.Option("--against", help="Another run, to compare this one with.", show_default=False),
 ]
-DEFAULT_QUESTIONS = 1000
 
 
 def report(  # noqa: PLR0913 - one parameter per flag
     run: RunFolder,
     out: Out = None,
-    questions: Most = DEFAULT_QUESTIONS,
     against: Against = None,
     text: Text = False,
     markdown: Markdown = False,
@@ -46,29 +41,24 @@ def report(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi report runs/first
     """
-    from importlib.metadata import version
-
     from lmsi_cli.reporting.formats import printable
     from lmsi_cli.reporting.text import markdown as as_markdown
     from lmsi_cli.run_folder import RunDir
-    from lmsi_cli.stages.asking import task_of
     from lmsi_cli.stages.report import read_run
 
     folder = RunDir(run)
-    as_page = not (text or markdown or json)
     target = out or folder.report
-    most = questions if as_page else 1
-    reading = read_run(folder, task_of(folder), most, version("lmsi"), against)
+    digest = read_run(folder, against)
     if markdown:
-        sys.stdout.write(as_markdown(reading.digest))
-    elif not as_page:
-        show(reading.digest, json, reading.digest)
+        sys.stdout.write(as_markdown(digest))
+    elif text or json:
+        show(digest, json, digest)
     else:
-        write_page(reading, target, overwrite or out is None)
+        write_page(digest, target, overwrite or out is None)
         sys.stdout.write(f"{printable(str(target))}  {target.stat().st_size / 2**20:.2f} MiB\n")
 
 
-def write_page(reading: Reading, target: Path, overwrite: bool) -> None:
+def write_page(digest: Digest, target: Path, overwrite: bool) -> None:
     """Write a report's HTML page.
 
     Raises:
@@ -83,4 +73,4 @@ def write_page(reading: Reading, target: Path, overwrite: bool) -> None:
         raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
     if target.exists() and not overwrite:
         raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
-    write_atomic(target, page(reading.digest, reading.sets, reading.sentence, version("lmsi")))
+    write_atomic(target, page(digest, version("lmsi")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,19 +16,12 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.verdict.rules import Verdict
     from lmsi_cli.voting.summary import VoteSummary
 
+COLOURS = {"train": "green", "train with care": "yellow", "do not train": "red"}
 Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
         help="Right answers to some questions of the run, for the verdict.",
-        show_default=False,
-    ),
-]
-Second = Annotated[
-    Path | None,
-    typer.Option(
-        "--second",
-        help="A run on the same questions with another --prompt, to compare winners with.",
         show_default=False,
     ),
 ]
@@ -41,7 +33,6 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     settings: VoteConfig,
     exclude: Exclude = None,
     probe: Probe = None,
-    second: Second = None,
     force: Force = False,
     json: Json = False,
     quiet: bool = False,
@@ -62,8 +53,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
     labelled = read_labelled(probe) if probe else []
     exams = {} if force else {file: read_questions(file) for file in exclude or ()}
     with locked(folder), watched(quiet, folder) as progress:
-        other = RunDir(second) if second else None
-        summary, verdict = vote_run(folder, task, settings, progress, exams, labelled, other)
+        summary, verdict = vote_run(folder, task, settings, progress, exams, labelled)
     fields = {**msgspec.to_builtins(summary), "verdict": msgspec.to_builtins(verdict)}
     show(fields, json, *vote_parts(summary, verdict))
     for warning in summary.warnings:
@@ -75,10 +65,11 @@ def vote(  # noqa: PLR0913 - one parameter per flag
 def vote_parts(summary: VoteSummary, verdict: Verdict) -> list[Part]:
     """A vote's figures and the verdict, which comes last: it is what the screen ends on."""
     from msgspec.structs import replace
+    from rich.text import Text
 
     from lmsi_cli.reporting.sections import verdict_section, vote_section
-    from lmsi_cli.reporting.text import verdict_line
 
     count = replace(vote_section(summary), lines=())  # warnings go to stderr
     judged = verdict_section(verdict)
-    return [count, *judged.sheets, verdict_line(verdict.verdict), *judged.lines]
+    said = Text.assemble("verdict: ", (verdict.verdict, COLOURS[verdict.verdict]))
+    return [count, *judged.sheets, said, *judged.lines]

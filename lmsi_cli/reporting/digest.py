@@ -1,58 +1,30 @@
-"""What a report says, once for all its forms: sentences, tables and charts, in sections.
+"""What a command or a report shows, once for all its forms: sentences, tables, one kind of chart.
 
-The terminal, Markdown, JSON and the HTML page are written from the same record, so they cannot
-disagree. Every command's tables are such records, too. Knows no run folder and nothing of drawing.
-A section:
+The terminal, Markdown, JSON and the HTML page are written from the same records, so they cannot
+disagree. Knows no run folder and nothing of drawing. A section:
 
     Section(key="vote", title="The vote", lines=("1,212 paths of 303 questions are kept.",),
-            sheets=(Sheet(title="Kept", columns=("", "paths"), rows=(("sound", "1,212"),)),),
-            charts=(Chart(title="Agreement", series=(Series(name="all", x=(0.05,), y=(3,)),)),))
+            sheets=(Sheet(title="Kept", columns=("", "paths"), rows=(("sound", "1,212"),)),))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from lmsi_cli.records import Interval, Record
 
-
-class Series(Record, frozen=True, kw_only=True):
-    """Points (x, y) of one kind; shares may have a band from ``low`` to ``high``."""
-
-    name: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-
-
-class Chart(Record, frozen=True, kw_only=True):
-    """One picture; axes named in ``percent`` show shares as percentages.
-
-    Of ``bars`` and ``intervals`` x counts the categories ``ticks``; ``bars`` have one series.
-    ``diagonal`` adds the line where both axes are equal.
-    """
-
-    title: str
-    series: tuple[Series, ...]
-    x_label: str = ""
-    y_label: str = ""
-    ticks: tuple[str, ...] = ()
-    kind: Literal["curves", "bars", "intervals"] = "curves"
-    log_x: bool = False
-    diagonal: bool = False
-    percent: str = ""  # "x", "y" or "xy"
-    note: str = ""
+BAR = 24  # characters of the longest bar
 
 
 class Sheet(Record, frozen=True, kw_only=True):
     """A table of finished text; the first column names the rows.
 
     Without ``columns`` it has no head: names and what they are. ``tones`` says of each row whether
-    it is ``good``, ``care``, ``bad`` or neither (empty), for forms with colours.
+    it is ``good``, ``care``, ``bad`` or neither (empty), for forms with colours. ``spans`` are the
+    rows' figures, 0 to 1, for forms that draw; there a row without a name belongs to the one above.
     """
 
     title: str
@@ -60,6 +32,24 @@ class Sheet(Record, frozen=True, kw_only=True):
     rows: tuple[tuple[str, ...], ...] = ()
     note: str = ""
     tones: tuple[str, ...] = ()
+    spans: tuple[Interval, ...] = ()
+
+
+class Series(Record, frozen=True, kw_only=True):
+    """Points (x, y) of one kind, at least one."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class Chart(Record, frozen=True, kw_only=True):
+    """Curves over one axis, for the page alone: what they come to stands in a table."""
+
+    title: str
+    series: tuple[Series, ...]
+    x_label: str
+    y_label: str
 
 
 class Section(Record, frozen=True, kw_only=True):
@@ -69,7 +59,7 @@ class Section(Record, frozen=True, kw_only=True):
     title: str
     lines: tuple[str, ...] = ()
     sheets: tuple[Sheet, ...] = ()
-    charts: tuple[Chart, ...] = ()
+    chart: Chart | None = None
 
 
 class Step(Record, frozen=True):
@@ -89,35 +79,15 @@ class Digest(Record, frozen=True, kw_only=True):
 
     title: str
     headline: str
-    picture: Chart | None
+    picture: Sheet | None
     next: Step
     notes: tuple[str, ...]
     sections: tuple[Section, ...]
     data: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def curve(name: str, points: Iterable[tuple[float, Interval]]) -> Series:
-    """Intervals over places, as a line with a band."""
-    known = list(points)
-    return Series(
-        name=name,
-        x=tuple(x for x, _ in known),
-        y=tuple(i.value for _, i in known),
-        low=tuple(i.low for _, i in known),
-        high=tuple(i.high for _, i in known),
-    )
-
-
-def bars(title: str, counts: Mapping[str, int], axes: tuple[str, str], note: str = "") -> Chart:
-    """Counts by name as bars; ``axes`` are the labels of the names and of the counts."""
-    places = tuple(float(i) for i in range(len(counts)))
-    series = Series(name=axes[1], x=places, y=tuple(float(n) for n in counts.values()))
-    return Chart(
-        title=title,
-        series=(series,),
-        x_label=axes[0],
-        y_label=axes[1],
-        ticks=tuple(counts),
-        kind="bars",
-        note=note,
-    )
+def bars(title: str, counts: Mapping[str, int], columns: tuple[str, str], note: str = "") -> Sheet:
+    """Counts by name with a bar beside each; ``columns`` name the names and the counts."""
+    most = max(1, *counts.values())
+    rows = tuple((name, f"{n:,}", "█" * round(BAR * n / most)) for name, n in counts.items())
+    return Sheet(title=title, columns=(*columns, ""), rows=rows, note=note)

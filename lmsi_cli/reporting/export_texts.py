@@ -27,7 +27,7 @@ from lmsi_cli.records import Record
 from lmsi_cli.reporting.digest import Sheet
 from lmsi_cli.reporting.evaluation import accuracy_sheet
 from lmsi_cli.reporting.results import BASE, Evaluation, read_evaluation
-from lmsi_cli.reporting.text import escaped, markdown_table
+from lmsi_cli.reporting.text import Heading, Part, markdown
 from lmsi_cli.run_folder import RESULT, RunDir, sha256_file, teacher_of
 
 LONGEST = 200  # characters of a stranger's text
@@ -126,7 +126,7 @@ def _measured(run: RunDir) -> Iterator[Evaluation]:
             yield msgspec.structs.replace(found, variants=(*base, *adapted[:1]))
 
 
-def markdown(card: Card) -> str:
+def card_text(card: Card) -> str:
     """Write the whole file."""
     base = (
         ("base file", card.base),
@@ -134,19 +134,18 @@ def markdown(card: Card) -> str:
         ("SHA-256", card.base_sha256),
         ("licence of the base", card.licence or "not stated in the base's file"),
     )
-    parts = [header(card), f"# {plain(card.title)}", card.kind, card.use]
-    parts += ["## What it is made of", _table((*base, *card.data))]
+    parts: list[Part] = [Heading("What it is made of", 2), _sheet((*base, *card.data))]
     if card.settings:
-        parts += ["## Settings of the training", _table(card.settings)]
-    parts.append("## Measured")
-    for sheet in map(accuracy_sheet, card.measured):
-        parts += [plain(sheet.title), markdown_table(sheet)]
+        parts += [Heading("Settings of the training", 2), _sheet(card.settings)]
+    parts += [Heading("Measured", 2), *map(accuracy_sheet, card.measured)]
     if not card.measured:
         parts.append("Nothing was measured on labelled questions.")
-    parts += ["## Checked", _table(card.checks)]
+    parts += [Heading("Checked", 2), _sheet(card.checks)]
     if card.remarks:
-        parts += ["## Remarks", "\n".join(f"- {plain(r)}" for r in card.remarks)]
-    return "\n\n".join(parts) + "\n"
+        parts += [Heading("Remarks", 2), *map(_short, card.remarks)]
+    # how it is used is our own Markdown
+    top = markdown(Heading(_short(card.title), 1), card.kind)
+    return "\n".join([header(card), top, card.use, "", markdown(*parts)])
 
 
 def header(card: Card) -> str:
@@ -177,16 +176,12 @@ def header(card: Card) -> str:
     return f"---\n{data.to_yaml()}\n---"
 
 
-def _table(rows: Rows) -> str:
-    return markdown_table(Sheet(title="", rows=tuple((_short(a), _short(b)) for a, b in rows)))
-
-
-def plain(text: str) -> str:
-    """A stranger's text as harmless Markdown on one line, cut where it is very long."""
-    return escaped(_short(text))
+def _sheet(rows: Rows) -> Sheet:
+    return Sheet(title="", rows=tuple((_short(a), _short(b)) for a, b in rows))
 
 
 def _short(text: str) -> str:
+    """A stranger's text on one line, cut where it is very long."""
     shown = "".join(c if c.isprintable() else " " for c in text)
     shown = " ".join(shown.split())
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."

@@ -58,6 +58,11 @@ def points(c: Paired) -> str:
     return f"{100 * c.difference:+.1f} points [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
 
 
+def moved(c: Paired) -> str:
+    """Questions gained and lost."""
+    return f"+{c.gained} -{c.lost}"
+
+
 def least_change(smallest: float) -> str:
     """The smallest difference that a set can show, a fraction, in words; 1: it can show none."""
     if smallest >= 1:
@@ -100,13 +105,6 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
-
-
-def number(value: float, as_percent: bool = False) -> str:
-    """A tick or a figure of a chart, short: ``0.25``, ``25%``, ``1,200``."""
-    if as_percent:
-        return f"{100 * value:.3g}%"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def figures_line(figures: Mapping[str, float | str], memory: int, left: float | None) -> str:

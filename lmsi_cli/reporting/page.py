@@ -1,72 +1,48 @@
-"""A report as one HTML file that needs no network: text, charts, and every question on demand.
+"""A report as one HTML file that needs no network and runs nothing.
 
-All text from models and files goes through jinja2's autoescaping, or into compressed JSON that the
-page's script puts in as text. A content security policy allows that one script and style sheet, by
-their hashes, and nothing else: were a text ever taken for markup, it could still not run. Knows
-``Digest`` and the questions to browse, nothing of run folders. The blobs of a page:
+All text from models and files goes through jinja2's autoescaping. A content security policy allows
+the one style sheet, by its hash, and nothing else: were a text ever taken for markup, it could
+still not run. Colours come from the style sheet by class (``s0``, ``s1``, ...), so one drawing
+serves light, dark and print. Knows ``Digest``, nothing of run folders.
 
-    {"set0": "H4sIAA...", "set0-0": "H4sIAA...", "set0-1": "H4sIAA...", "set1": "H4sIAA..."}
+    page(digest, "0.1.0") -> '<!DOCTYPE html>...'
 """
 
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-from rich.text import Text
-
-from lmsi_cli.reporting.charts import span, svg, swatch
-from lmsi_cli.reporting.digest import Digest
+from lmsi_cli.reporting.digest import Chart, Digest, Sheet
 from lmsi_cli.reporting.formats import printable
-from lmsi_cli.reporting.questions import QuestionSet
-from lmsi_cli.reporting.text import Part, chart_sheet, flat
+from lmsi_cli.reporting.text import Part, flat
 
 if TYPE_CHECKING:
     import jinja2
 
 SHORT = 12  # rows of a table that is open at first
-CHUNK = 20  # questions whose paths are unpacked together
+LEFT, RIGHT, TOP, BOTTOM = 62, 536, 14, 250  # edges of a chart's axes, of 560 by 296 pixels
 
 
-def page(digest: Digest, sets: Sequence[QuestionSet], sentence: str, version: str) -> str:
-    """The whole file.
-
-    Args:
-        digest: All but the questions.
-        sets: Questions to browse; sets without any are left out.
-        sentence: A sentence on what can be browsed.
-        version: Of lmsi.
-    """
+def page(digest: Digest, version: str) -> str:
+    """The whole file, of a report that was made by this version of lmsi."""
     from markupsafe import Markup
 
     env = _environment()
-    browsed = [s for s in sets if s.questions]
-    css, js = (_own(env, name) for name in ("page.css", "page.js"))
+    assert env.loader is not None
+    css = str(env.loader.get_source(env, "page.css")[0])
+    sha256 = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return env.get_template("page.html.j2").render(
-        digest=digest,
-        sentence=sentence,
-        sets=[s.name for s in browsed],
-        blobs=dict(_blobs(browsed)),
-        version=version,
-        svg=svg,
-        span=span,
-        swatch=swatch,
-        figures=chart_sheet,
-        short=SHORT,
-        css=Markup(css),
-        js=Markup(js),
-        css_hash=_hash(css),
-        js_hash=_hash(js),
+        digest=digest, version=version, plot=plot, short=SHORT, css=Markup(css), sha256=sha256
     )
 
 
 def fragment(*parts: Part) -> str:
     """What a command shows as HTML, for a notebook: sentences and tables without a style."""
-    shown = [str(part) if isinstance(part, Text) else part for part in flat(parts)]
+    shown = [part if isinstance(part, Sheet) else str(part) for part in flat(parts)]
     return _environment().get_template("fragment.html.j2").render(parts=shown)
 
 
@@ -83,29 +59,39 @@ def _environment() -> jinja2.Environment:
     return env
 
 
-def _own(env: jinja2.Environment, name: str) -> str:
-    assert env.loader is not None
-    return str(env.loader.get_source(env, name)[0])
+class Plot(NamedTuple):
+    """A chart in pixels: the names of its ticks with their places, and each series' points."""
+
+    x: list[tuple[float, str]]
+    y: list[tuple[float, str]]
+    points: list[str]
 
 
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+def plot(chart: Chart) -> Plot:
+    """Place a chart's curves between axes with round values."""
+    x_ticks, x = _axis([v for s in chart.series for v in s.x], LEFT, RIGHT)
+    y_ticks, y = _axis([v for s in chart.series for v in s.y], BOTTOM, TOP)
+    points = []
+    for s in chart.series:
+        # a lone point twice is a line without length, whose round ends are a dot
+        places = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(s.x, s.y, strict=True)]
+        points.append(" ".join(places if len(places) > 1 else 2 * places))
+    return Plot(
+        x=[(x(v), f"{v:,.10g}") for v in x_ticks],
+        y=[(y(v), f"{v:,.10g}") for v in y_ticks],
+        points=points,
+    )
 
 
-def _blobs(sets: Sequence[QuestionSet]) -> Iterator[tuple[str, str]]:
-    """All questions of a set in one blob, their paths in others, by what the script calls them."""
-    for number, one in enumerate(sets):
-        rows = []
-        for n, question in enumerate(one.questions):
-            row: dict[str, Any] = msgspec.to_builtins(question)
-            del row["paths"]
-            rows.append({**row, "n": n})
-        yield f"set{number}", _pack({"kind": one.kind, "chunk": CHUNK, "rows": rows})
-        for first in range(0, len(one.questions), CHUNK):
-            paths = [q.paths for q in one.questions[first : first + CHUNK]]
-            yield f"set{number}-{first // CHUNK}", _pack(paths)
-
-
-def _pack(value: Any) -> str:  # noqa: ANN401 - anything that is JSON
-    # mtime=0: the same run gives the same file
-    return base64.b64encode(gzip.compress(msgspec.json.encode(value), 9, mtime=0)).decode()
+def _axis(
+    values: Sequence[float], start: float, end: float
+) -> tuple[list[float], Callable[[float], float]]:
+    """Ticks in steps of 1, 2 or 5 times a power of ten that cover the values, and their scale."""
+    low, high = min(values), max(values)
+    raw = (high - low or abs(high) or 1.0) / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if raw <= m * power * (1 + 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = [round(i * step, 12) for i in range(first, last + 1)]
+    width = ticks[-1] - ticks[0] or 1.0
+    return ticks, lambda v: start + (v - ticks[0]) / width * (end - start)

@@ -21,14 +21,13 @@ from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 from lmsi_cli.reporting.comparison import compared
+from lmsi_cli.reporting.conclusions import sentences
 from lmsi_cli.reporting.digest import Section, Sheet
-from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet, headline
-from lmsi_cli.reporting.first_screen import picture
+from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet, flips_sheet
 from lmsi_cli.reporting.results import Answer, Evaluation, Figure, Labelled, Variant
 from lmsi_cli.stats import score_interval
 
 NAMED = 5  # of the questions that differ; the rest are counted
-FLIPS = 20  # ids that are named where their texts are not shown
 SPEED = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "modes", "limit", "seed"}
 UNKNOWN, NONE = "not known", "none"
 
@@ -250,39 +249,32 @@ def opposed_section(o: Opposed, number: int = 1) -> Section:
         o: The comparison.
         number: Of the data set in a report; makes the section's key unique.
     """
-    lines = [f"A  {o.a}", f"B  {o.b}", *headline(o.evaluation)]
+    lines = [f"A  {o.a}", f"B  {o.b}", *sentences(o.evaluation)]
     if o.left_out:
         lines.append(f"left out, since only one of them has them: {o.left_out} questions")
     if o.unpaired:
         lines.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
-    up, down = _directions(o)
-    n = o.evaluation.n
-    lines.append(f"{o.line}, of {n} questions: better in B {len(up)}, worse {len(down)}")
-    for word, flips in (("better", up), ("worse", down)):
-        if flips:
-            more = f" and {len(flips) - FLIPS} more" if len(flips) > FLIPS else ""
-            lines.append(f"  {word}: {', '.join(f.question.id for f in flips[:FLIPS])}{more}")
     if not o.differences:
         lines.append("no setting differs")
-    sheets = (_differing(o), accuracy_sheet(o.evaluation), cost_sheet(o.evaluation))
+    flips = [(f.question, f.a, f.b) for f in o.flips]
+    sheets = (
+        _differing(o),
+        accuracy_sheet(o.evaluation),
+        cost_sheet(o.evaluation),
+        flips_sheet(o.line, o.evaluation.n, flips),
+    )
     return Section(
         key=f"against-{number}",
         title=f"A and B: {o.a.rpartition(' on ')[2]}",
         lines=tuple(lines),
         sheets=tuple(s for s in sheets if s.rows),
-        charts=(picture(o.evaluation),),
     )
-
-
-def _directions(o: Opposed) -> tuple[list[Flip], list[Flip]]:
-    return [f for f in o.flips if f.b > f.a], [f for f in o.flips if f.b < f.a]
 
 
 def flip_texts(o: Opposed) -> Iterator[str]:
     """The texts of the questions that flipped, gains first."""
-    for word, flips in zip(("better", "worse"), _directions(o), strict=True):
-        for flip in flips:
-            yield from _texts_of(word, flip)
+    for flip in o.flips:
+        yield from _texts_of("better" if flip.b > flip.a else "worse", flip)
 
 
 def _differing(o: Opposed) -> Sheet:

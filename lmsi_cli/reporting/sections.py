@@ -10,11 +10,12 @@ them:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from lmsi_cli.records import Interval
 from lmsi_cli.reporting.digest import Chart, Section, Series, Sheet, bars
-from lmsi_cli.reporting.formats import decimal, percent, with_interval
+from lmsi_cli.reporting.formats import NONE, decimal, percent, with_interval
 from lmsi_cli.verdict.probe import ProbeFigures
 from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
 from lmsi_cli.verdict.signals import WORDS
@@ -68,19 +69,18 @@ def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:
 
 def vote_section(s: VoteSummary) -> Section:
     """What was voted on, what was kept, and what was left out."""
+    shares = {f"{i / BINS:.1f}": n for i, n in enumerate(s.histogram)}
+    agreement = bars(
+        "agreement (share of the winner)",
+        shares,
+        ("share of the winner, from", "questions"),
+        f"stopped early: {s.stopped} questions; {INCOMPARABLE}" if s.stopped else "",
+    )
     return Section(
         key="vote",
         title="The vote",
         lines=tuple(f"warning: {warning}" for warning in s.warnings),
-        sheets=(_counts(s), *([_removed(s)] if s.samples else [])),
-        charts=(
-            bars(
-                "agreement (share of the winner)",
-                {f"{i / BINS:.1f}": n for i, n in enumerate(s.histogram)},
-                ("share of the winner, from", "questions"),
-                f"stopped early: {s.stopped} questions; {INCOMPARABLE}" if s.stopped else "",
-            ),
-        ),
+        sheets=(_counts(s), *([_removed(s)] if s.samples else []), agreement),
     )
 
 
@@ -126,22 +126,31 @@ def kept_line(s: VoteSummary) -> str:
 def training_section(
     result: Mapping[str, Any] | None,
     losses: Sequence[tuple[float, float]],
-    others: Sequence[Series],
+    held_out: Sequence[tuple[float, float]] = (),
 ) -> Section:
     """What was trained, and that it works.
 
     Args:
         result: The adapter's own ``result``: ``summary`` and ``proof``; None while it trains.
         losses: Step and loss of each step.
-        others: Further curves over steps, such as the loss on held-out questions.
+        held_out: Step and loss of each reading of the questions that were held out.
     """
-    unfinished = f"Not finished: {len(losses):,} steps so far."
+    size = max(1, -(-len(losses) // POINTS))
+    groups = [losses[i : i + size] for i in range(0, len(losses), size)]
+    means = [(fmean(s for s, _ in g), fmean(loss for _, loss in g)) for g in groups]
+    curves = {"training": means, "held-out questions": held_out}
+    series = tuple(
+        Series(name=name, x=tuple(x for x, _ in points), y=tuple(y for _, y in points))
+        for name, points in curves.items()
+        if points
+    )
+    chart = Chart(title="Loss", series=series, x_label="step", y_label="loss, nats a token")
     return Section(
         key="training",
         title="Training",
-        lines=(unfinished,) if result is None else (),
-        sheets=() if result is None else (training_sheet(result),),
-        charts=tuple(_loss(losses, others)),
+        lines=() if result else (f"Not finished: {len(losses):,} steps so far.",),
+        sheets=(training_sheet(result),) if result else (),
+        chart=chart if series else None,
     )
 
 
@@ -182,36 +191,16 @@ def training_sheet(result: Mapping[str, Any]) -> Sheet:
     return Sheet(title="train", rows=tuple(rows))
 
 
-def _loss(losses: Sequence[tuple[float, float]], others: Sequence[Series]) -> Iterator[Chart]:
-    if not losses:
-        return
-    size = -(-len(losses) // POINTS)
-    groups = [losses[i : i + size] for i in range(0, len(losses), size)]
-    means = [[sum(v) / len(g) for v in zip(*g, strict=True)] for g in groups]
-    own = Series(name="training", x=tuple(m[0] for m in means), y=tuple(m[1] for m in means))
-    yield Chart(title="Loss", series=(own, *others), x_label="step", y_label="loss, nats a token")
-
-
-def settings_section(
-    settings: Mapping[str, Mapping[str, Any]], commands: Sequence[str], version: str
-) -> Section:
-    """All that is needed to repeat the run.
-
-    Args:
-        settings: run.toml, section by section.
-        commands: To be typed again, in order.
-        version: Of the lmsi that made the report.
-    """
+def settings_section(settings: Mapping[str, Mapping[str, Any]]) -> Section:
+    """run.toml, section by section."""
     sheets = []
     for name, table in settings.items():
         rows = []
         for key, value in table.items():
             shown = f"{value:.4g}" if isinstance(value, float) else str(value)
             if isinstance(value, list):
-                shown = ", ".join(map(str, value)) or "-"
+                shown = ", ".join(map(str, value)) or NONE
             rows.append((key, shown))
         columns = ("setting", "value")
         sheets.append(Sheet(title=f"[{name}]", columns=columns, rows=tuple(rows)))
-    lines = ("To repeat the run:", *commands, f"Report made by lmsi {version}.")
-    title = "Settings and versions"
-    return Section(key="settings", title=title, lines=lines, sheets=tuple(sheets))
+    return Section(key="settings", title="Settings and versions", sheets=tuple(sheets))

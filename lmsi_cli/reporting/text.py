@@ -1,6 +1,6 @@
-"""Sections and tables in the terminal and as Markdown, from the records that the page is made of.
+"""Records of the report in the terminal and as Markdown.
 
-Knows Rich and Markdown; nothing of runs. Charts become tables. A section in Markdown:
+Knows Rich and Markdown; nothing of runs. A section in Markdown:
 
     ## The vote
 
@@ -15,22 +15,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from lmsi_cli.reporting.digest import Chart, Digest, Section, Series, Sheet
-from lmsi_cli.reporting.formats import number, printable
+from lmsi_cli.reporting.digest import Digest, Section, Sheet
+from lmsi_cli.reporting.formats import printable
 
-Part = Digest | Section | Sheet | Chart | Text | str
-ROWS = 12  # of a long curve's table
-BAR = 24  # characters of the longest bar
 COLOURS = {"good": "green", "care": "yellow", "bad": "red"}
-VERDICTS = {"train": "good", "train with care": "care", "do not train": "bad"}
 _FIGURE = re.compile(r"[-+<?]?\d|[-?]?$")  # what a column of figures holds
 # What Markdown, HTML within it, or a hub that makes links of addresses would take for more.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|!~&^$@]|(?<=www)\.|:(?=//))")
+
+
+class Heading(NamedTuple):
+    """The title of a report (level 1) or of a section (2)."""
+
+    text: str
+    level: int
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Part = Digest | Section | Sheet | Heading | Text | str
+
+
+def flat(parts: Iterable[Part]) -> Iterator[Heading | Sheet | Text | str]:
+    """Digests and sections taken apart, in the order in which they are read."""
+    for part in parts:
+        if isinstance(part, Digest):
+            yield Heading(part.title, 1)
+            yield part.headline
+            if part.picture:
+                yield part.picture
+            yield from (f"Next: {part.next.why}: {part.next.command}", *part.notes)
+            for section in part.sections:
+                yield Heading(section.title, 2)
+                yield from flat([section])
+        elif isinstance(part, Section):
+            yield from part.lines
+            yield from part.sheets
+        else:
+            yield part
 
 
 def rendered(*parts: Part) -> Iterator[Table | Text]:
@@ -48,32 +76,12 @@ def rendered(*parts: Part) -> Iterator[Table | Text]:
             yield _table(part)
             if part.note:
                 yield Text(printable(part.note))
+        elif isinstance(part, Heading):
+            title = printable(part.text)
+            yield Text(title if part.level == 1 else f"\n{title}\n{'-' * len(title)}")
         else:
             yield part if isinstance(part, Text) else Text(printable(part))
         before = part
-
-
-def flat(parts: Iterable[Part]) -> Iterator[Sheet | Text | str]:
-    """Digests, sections and charts taken apart, in the order in which they are read."""
-    for part in parts:
-        if isinstance(part, Digest):
-            yield part.title
-            yield part.headline
-            yield from flat([part.picture] if part.picture else [])
-            yield from (f"next: {part.next.why}: {part.next.command}", *part.notes)
-            for section in part.sections:
-                yield f"\n{section.title}\n{'-' * len(section.title)}"
-                yield from flat([section])
-        elif isinstance(part, Section):
-            yield from part.lines
-            yield from flat((*part.sheets, *_charts(part)))
-        else:
-            yield _chart(part) if isinstance(part, Chart) else part
-
-
-def verdict_line(verdict: str, before: str = "verdict: ") -> Text:
-    """The verdict in its colour."""
-    return Text.assemble(before, (verdict, COLOURS.get(VERDICTS.get(verdict, ""), "")))
 
 
 def _table(sheet: Sheet) -> Table:
@@ -93,80 +101,24 @@ def _table(sheet: Sheet) -> Table:
     return table
 
 
-def _charts(section: Section) -> list[Chart]:
-    """Those that say more than the tables beside them, as text."""
-    return [c for c in section.charts if c.kind != "intervals"]
+def markdown(*parts: Part) -> str:
+    """The same as Markdown; text of models and files is escaped."""
+    return "\n\n".join(part for p in flat(parts) for part in _markdown(p)) + "\n"
 
 
-def _chart(chart: Chart) -> Sheet:
-    """A chart's table; counts get bars of block characters beside them."""
-    sheet = msgspec.structs.replace(chart_sheet(chart), note=chart.note)
-    if chart.kind != "bars":
-        return sheet
-    counts = chart.series[0].y
-    most = max(1.0, *counts)
-    rows = [(*row, "█" * round(BAR * n / most)) for row, n in zip(sheet.rows, counts, strict=True)]
-    return msgspec.structs.replace(sheet, columns=(*sheet.columns, ""), rows=tuple(rows))
-
-
-def chart_sheet(chart: Chart) -> Sheet:
-    """A chart's figures: a row for each place, a column for each series; long curves thinned."""
-    places = sorted({x for s in chart.series for x in s.x})
-    step = max(1, -(-len(places) // ROWS))
-    at = [_values(s, chart) for s in chart.series]
-    rows = []
-    for x in places[::step]:
-        name = chart.ticks[round(x)] if chart.ticks else number(x, "x" in chart.percent)
-        rows.append((name, *(a.get(x, "") for a in at)))
-    title = f"{chart.title}, %" if "y" in chart.percent else chart.title
-    columns = (chart.x_label, *(s.name for s in chart.series))
-    return Sheet(title=title, columns=columns, rows=tuple(rows))
-
-
-def _values(series: Series, chart: Chart) -> dict[float, str]:
-    """What stands at each place: the value, with its interval if it has one."""
-    found: dict[float, str] = {}
-    for n, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-        whole = f"{y:,.0f}" if y == round(y) else f"{y:.4g}"
-        shown = f"{100 * y:.1f}" if "y" in chart.percent else whole
-        if series.low:
-            shown += f" [{100 * series.low[n]:.0f}, {100 * series.high[n]:.0f}]"
-        found[x] = shown
-    return found
-
-
-def markdown(digest: Digest) -> str:
-    """The report as Markdown; text of models and files is escaped."""
-    return "\n".join(_markdown(digest)).rstrip() + "\n"
-
-
-def _markdown(digest: Digest) -> Iterator[str]:
-    yield f"# {escaped(digest.title)}\n"
-    yield f"**{escaped(digest.headline)}**\n"
-    if digest.picture:
-        yield from _titled(_chart(digest.picture))
-    yield f"Next: {escaped(digest.next.why)}: {escaped(digest.next.command)}\n"
-    for line in digest.notes:
-        yield f"{escaped(line)}\n"
-    for section in digest.sections:
-        yield f"\n## {escaped(section.title)}\n"
-        for line in section.lines:
-            yield f"{escaped(line)}\n"
-        for sheet in (*section.sheets, *map(chart_sheet, _charts(section))):
-            yield from _titled(sheet)
-
-
-def _titled(sheet: Sheet) -> Iterator[str]:
-    yield f"### {escaped(sheet.title)}\n"
-    yield markdown_table(sheet)
-    yield f"\n{escaped(sheet.note)}\n" if sheet.note else ""
-
-
-def markdown_table(sheet: Sheet) -> str:
-    """A table without its title, on lines of its own."""
-    head = sheet.columns or ("",) * len(sheet.rows[0])
-    rows = ["| " + " | ".join(map(escaped, row)) + " |" for row in (head, *sheet.rows)]
-    return "\n".join([rows[0], "|" + "---|" * len(head), *rows[1:]])
+def _markdown(part: Heading | Sheet | Text | str) -> Iterator[str]:
+    if isinstance(part, Heading):
+        yield f"{'#' * part.level} {escaped(part.text)}"
+    elif isinstance(part, Sheet):
+        if part.title:
+            yield f"### {escaped(part.title)}"
+        head = part.columns or ("",) * len(part.rows[0])
+        rows = ["| " + " | ".join(map(escaped, row)) + " |" for row in (head, *part.rows)]
+        yield "\n".join([rows[0], "|" + "---|" * len(head), *rows[1:]])
+        if part.note:
+            yield escaped(part.note)
+    else:
+        yield escaped(str(part))
 
 
 def escaped(text: str) -> str:

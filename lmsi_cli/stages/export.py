@@ -30,7 +30,15 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
-from lmsi_cli.reporting.export_texts import LIBRARY, WHAT, Card, card_of, markdown, modelfile, whose
+from lmsi_cli.reporting.export_texts import (
+    LIBRARY,
+    WHAT,
+    Card,
+    card_of,
+    card_text,
+    modelfile,
+    whose,
+)
 from lmsi_cli.reporting.formats import printable
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
@@ -121,7 +129,7 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
         check_room(folder, _need(config, facts, kind, size_of(model)))
         exporter = _Exporter(run, model, task, config, facts, kind, folder, progress)
         made = exporter.write()
-        write_atomic(folder / CARD, markdown(_card(exporter, made, base_sha256)))
+        write_atomic(folder / CARD, card_text(_card(exporter, made, base_sha256)))
         note = {  # for programs what the card is for people; other stages then know the base
             "export": config.to,
             "base_file": model.name,

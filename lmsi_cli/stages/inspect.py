@@ -22,21 +22,46 @@ from typing import NamedTuple
 
 import msgspec
 
+from lmsi_cli.answers import extract, extract_second
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import Tail, read_records, read_struct
 from lmsi_cli.jsonl_index import JsonlIndex
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record, Status, Vote
-from lmsi_cli.reporting.questions import ShownPath, locate
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_question, teacher_of
 from lmsi_cli.stages.train import finished
+from lmsi_cli.thinking import answer_part
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting.ballots import ballot
 from lmsi_cli.voting.summary import VoteSummary
 
 CHUNK = 1 << 20
 STEPS = 400  # of a training, whose loss is drawn
+
+
+class ShownPath(Record, frozen=True, kw_only=True):
+    """A path, and where in its text the answer stands: ``text[start:end]``; None without one."""
+
+    path: Path
+    start: int | None
+    end: int | None
+
+
+def locate(
+    text: str, answer: str | None, question: Question, task: Task
+) -> tuple[int | None, int | None]:
+    """The place of ``answer`` in ``text``; a text that is read otherwise now has none."""
+    asked_question = asked(task, question.question)
+    second = extract_second(text, task.kind, asked_question, task.second_trigger, task.trigger)
+    if second is not None and second.value == answer:
+        return second.start, second.end
+    said = answer_part(text)
+    found = extract(said, task.kind, task.trigger, asked_question)
+    if found is None or found.value != answer:
+        return None, None
+    thought = len(text) - len(said)
+    return thought + found.start, thought + found.end
 
 
 class Shown(Record, frozen=True, kw_only=True):

@@ -28,8 +28,9 @@ from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
-from lmsi_cli.stages.verdict import observer_of
+from lmsi_cli.stages.verdict import check_probe
 from lmsi_cli.stopping import Stop
+from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting.ballots import BallotWatch, vote
@@ -49,14 +50,13 @@ class Voted(NamedTuple):
     verdict: Verdict
 
 
-def vote_run(  # noqa: PLR0913 - all but the first three may be left out
+def vote_run(
     run: RunDir,
     task: Task,
     config: VoteConfig,
     progress: Progress = SILENT,
     exams: Mapping[str, Sequence[Question]] | None = None,
     probe: Sequence[Question] = (),
-    second: RunDir | None = None,
 ) -> Voted:
     """Vote over every question of a run folder; write votes, examples, the summary and the verdict.
 
@@ -67,18 +67,20 @@ def vote_run(  # noqa: PLR0913 - all but the first three may be left out
         progress: Is told of every question.
         exams: Questions that must not be trained on, by the name of their file.
         probe: Questions of the run with right answers, for the verdict.
-        second: A run on the same questions with another prompt, for the verdict.
 
     Returns:
         The figures. If nothing is kept, which ``nothing_kept`` tells, they say why.
 
     Raises:
         LmsiError: There are no paths, not one of them votes, they are of another run or task, a
-            question is also in an exam, or as ``observer_of``; nothing is written then.
+            question is also in an exam, a probe question is not in the run
+            or its answer is of another kind; nothing is written then.
     """
     if exams:
         check_apart(read_records(run.questions, Question), exams)
-    observer = observer_of(run, task, probe, second)
+    if probe:
+        check_probe(probe, read_records(run.questions, Question), str(run.root))
+    observer = Observer(gold_answers(probe, task), task.chance)
     with _paths(run, progress) as paths:
         voting = Voting(run, task, config, paths.largest)
         tally = _write(run, voting, paths, observer, progress)

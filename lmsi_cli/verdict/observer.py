@@ -28,16 +28,10 @@ class Observer:
     Args:
         gold: Canonical right answers of the probe by question id; without a probe, none.
         chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
-        second: Winners under another prompt by question id.
     """
 
-    def __init__(
-        self,
-        gold: Mapping[str, str],
-        chance: float | None,
-        second: Mapping[str, str | None] | None = None,
-    ) -> None:
-        self.gold, self.chance, self.second = gold, chance, second
+    def __init__(self, gold: Mapping[str, str], chance: float | None) -> None:
+        self.gold, self.chance = gold, chance
         self.questions = self.kept = self.stopped = 0
         self._every = 1
         self._seen: list[Seen] = []
@@ -66,7 +60,7 @@ class Observer:
                 looked_at=len(seen),
                 kept=self.kept,
                 stopped=self.stopped,
-                signals=label_free(seen, self.chance, self.second),
+                signals=label_free(seen, self.chance),
                 probe=labelled(marked) if marked else None,
                 chance=self.chance,
             )

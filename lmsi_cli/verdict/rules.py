@@ -30,9 +30,6 @@ FALSE_STEPS = 0.50  # winners' equations that hold; measured: 0.50 and more wher
 # families of which all paths leave out an item; those are told by USED.
 LIFT = 0.25
 USED = 0.75  # measured: 0.84 and more where the vote is right; 0.67 and 0.47 in those two
-SAME_WINNER = (
-    0.50  # measured: 0.62 and more where the vote is right; 0.00 to 0.78 where it is wrong
-)
 SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
 COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
 COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few
@@ -97,7 +94,7 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
     if e.probe is not None:
         few = f"the probe has {e.probe.questions} questions, too few to tell anything"
         yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
-    yield from (*_agreement(e), *_cut_off(e), *_steps(e), *_left_out(e), *_second(e))
+    yield from (*_agreement(e), *_cut_off(e), *_steps(e), *_left_out(e))
     yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
 
 
@@ -178,20 +175,6 @@ def _steps(e: Evidence) -> Iterator[Reason]:
         yield Reason(says=CARE, text=f"{finding}: {text}")
     else:
         yield Reason(says=CARE, text=f"{finding}: too little, or on too few questions, to rely on")
-
-
-def _second(e: Evidence) -> Iterator[Reason]:
-    """Another prompt can only warn: two prompts that leave out the same thing agree."""
-    same = e.signals.get("second prompt")
-    if same is None or same.n < FEWEST_PAIRS:
-        return
-    finding = f"another prompt has the same winner on {_percent(same)} of {same.n} questions"
-    if same.high < SAME_WINNER:
-        yield Reason(says=CARE, text=f"{finding}: the majority hangs on the wording")
-    else:
-        yield Reason(
-            says=None, text=f"{finding}; that shows nothing wrong, and proves nothing right"
-        )
 
 
 def _left_out(e: Evidence) -> Iterator[Reason]:

@@ -12,14 +12,14 @@ and so hide whether winning goes with being true.
     -> {"share": Interval(value=0.43, low=0.40, high=0.46, n=280), "steps lift": ..., ...}
 
 Questions are the unit of every interval, since paths of one question are alike. A signal is left
-out where nothing can be said: no equations, no second prompt, or questions that ``--stop`` left.
+out where nothing can be said: no equations, or questions that ``--stop`` left.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +46,6 @@ WORDS = {
     "winners' steps": "the same among the paths of the winner",
     "steps lift": "winners' steps minus losers' steps, by question",
     "numbers used": "numbers of the question that the winner's equations use",
-    "second prompt": "questions where another prompt has the same winner",
     "kept": "questions with a kept path",
 }
 SHARES = ("share", "share of all", "above chance", "ties")
@@ -129,15 +128,12 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def label_free(
-    seen: Sequence[Seen], chance: float | None, second: Mapping[str, str | None] | None = None
-) -> Signals:
+def label_free(seen: Sequence[Seen], chance: float | None) -> Signals:
     """Compute every label-free signal that these questions allow.
 
     Args:
         seen: The questions, at least one.
         chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
-        second: Winners under another prompt by question id, for the questions that have one.
 
     Returns:
         Signals by name, in the order of ``WORDS``. None of ``SHARES`` if a question was stopped
@@ -150,7 +146,6 @@ def label_free(
         "steps": [s.true for s in seen],
         "winners' steps": [s.winners_true for s in seen],
         "numbers used": [s.numbers_used for s in seen],
-        "second prompt": [_same_winner(s, second or {}) for s in seen],
         "kept": [float(s.kept) for s in seen],
     }
     if not any(s.stopped for s in seen):
@@ -189,13 +184,6 @@ def difference(before: Sequence[float], after: Sequence[float]) -> Interval:
     """A mean difference of paired values, with the interval of ``stats.paired``."""
     change = paired(before, after)
     return Interval(value=change.difference, low=change.low, high=change.high, n=change.n)
-
-
-def _same_winner(seen: Seen, second: Mapping[str, str | None]) -> float | None:
-    other = second.get(seen.question_id)
-    if seen.plain_answer is None or other is None:
-        return None
-    return float(other == seen.plain_answer)
 
 
 def _above_chance(seen: Sequence[Seen], chance: float | None) -> Interval | None:

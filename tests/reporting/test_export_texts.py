@@ -7,7 +7,7 @@ from lmsi_cli.config import SamplingConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Exemplar
-from lmsi_cli.reporting.export_texts import Card, markdown, modelfile, plain, template
+from lmsi_cli.reporting.export_texts import Card, card_text, modelfile, template
 from lmsi_cli.reporting.results import read_evaluation
 
 HOSTILE = (
@@ -33,7 +33,7 @@ def header(text):
 
 @pytest.mark.parametrize("field", ["title", "base", "base_name", "licence"])
 def test_hostile_metadata_breaks_neither_header_nor_page(field):
-    text = markdown(card(**{field: HOSTILE}))
+    text = card_text(card(**{field: HOSTILE}))
     lines = text.splitlines()
     assert [n for n, x in enumerate(lines) if x == "---"] == [0, 1 + len(header(text).splitlines())]
     assert not any(x.startswith("license:") for x in lines)
@@ -51,29 +51,29 @@ def test_the_hub_finds_what_was_measured(run):
     [file] = run.eval_dir.glob("*.result.json")
     measured = read_evaluation(file)
     told = card(title=HOSTILE, repository="a/b", licence="mit", measured=(measured,))
-    data = ModelCard(markdown(told)).data
+    data = ModelCard(card_text(told)).data
     assert (data.base_model, data.license, data.pipeline_tag) == ("a/b", "mit", "text-generation")
     after = {f.name: round(f.accuracy.value, 4) for f in measured.mains[-1].figures}
     assert {r.metric_name: r.metric_value for r in data.eval_results} == after
     assert {r.metric_type for r in data.eval_results} == {"accuracy"}
-    assert ModelCard(markdown(card())).data.get("model-index") is None
+    assert ModelCard(card_text(card())).data.get("model-index") is None
 
 
-def test_plain_figures_stay_readable():
-    assert plain("12.5% (-3 to +4)") == r"12.5% \(-3 to +4\)"
-    assert plain("see https://x.y or www.x.y") == r"see https\://x.y or www\.x.y"
-    assert len(plain("a" * 999)) < 210
+def test_figures_and_addresses_stay_readable():
+    text = card_text(card(checks=(("12.5% (-3 to +4)", "https://x.y or www.x.y"), ("a" * 999, ""))))
+    assert r"| 12.5% \(-3 to +4\) | https\://x.y or www\.x.y |" in text
+    assert len(text) < 1500
 
 
 @pytest.mark.parametrize(("licence", "shown"), [("apache-2.0", "license: apache-2.0"), ("", "")])
 def test_the_licence_is_that_of_the_file_or_said_to_be_missing(licence, shown):
-    text = markdown(card(licence=licence))
+    text = card_text(card(licence=licence))
     assert shown in header(text) and ("license" in header(text)) == bool(licence)
     assert ("not stated" in text) == (not licence)
 
 
 def test_nothing_measured_is_said():
-    assert "Nothing was measured" in markdown(card())
+    assert "Nothing was measured" in card_text(card())
 
 
 def parse(text):

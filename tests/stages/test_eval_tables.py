@@ -60,8 +60,8 @@ def test_a_comparison_tells_settings_first_and_flips_with_their_texts(tmp_path):
     itself = tmp_path / "a", tmp_path / "a"  # its base and its adapter
     found = compare(*itself)
     lines = shown([opposed_section(found)])
-    assert "CoT greedy, of 4 questions: better in B 1, worse 1" in lines
-    assert "  better: t2" in lines and "  worse: t0" in lines
+    assert "CoT greedy, of 4 questions: better 1, worse 1" in lines
+    assert [line.split()[:2] for line in lines[-2:]] == [["t2", "better"], ["t0", "worse"]]
     told = "\n".join(shown(flip_texts(found)))
     assert (
         "better in B: t2, right is 4\nWhat is 2 + 2?\nA wrong, 99:\n  The answer is 99.\nB " in told

@@ -12,9 +12,9 @@ from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Exemplar, Path, Question, Silent, Template, TrainExample
 from lmsi_cli.reporting.grading import Candidate
-from lmsi_cli.reporting.questions import locate
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.evaluate import Exam, evaluate
+from lmsi_cli.stages.inspect import locate
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
 from tests.scripted import ScriptedEngine

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from stage_helpers import IDENTITY, QUESTIONS, TASK, sampled
+from stage_helpers import QUESTIONS, TASK, sampled
 from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
@@ -13,7 +13,6 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample
 from lmsi_cli.run_folder import RunDir, discard
-from lmsi_cli.stages.sample import bind
 from lmsi_cli.stages.verdict import permit
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.verdict.rules import CARE, STOP, Verdict
@@ -34,8 +33,8 @@ def lmsi(*argv):
     return done
 
 
-def judged(run, probe=(), second=None, **settings):
-    return vote_run(run, TASK, VoteConfig(**settings), probe=probe, second=second).verdict
+def judged(run, probe=(), **settings):
+    return vote_run(run, TASK, VoteConfig(**settings), probe=probe).verdict
 
 
 def labelled_file(folder, questions):
@@ -104,30 +103,6 @@ def test_a_probe_that_does_not_fit_is_refused_and_nothing_is_written(run, probe,
     assert words.format(run=run.root, probe=file) in done.stderr and "\nhint: " in done.stderr
     assert (done.exit_code, done.stdout) == (1, "")
     assert not run.votes.exists() and not run.verdict.exists()
-
-
-def test_a_second_prompt_is_compared_by_its_plain_winners(run, tmp_path):
-    second = RunDir(tmp_path / "second")
-    sampled(second.root, SampleConfig(paths=2, prompt="cot-few"))
-    told = judged(run, second=second).evidence.signals["second prompt"]
-    assert (told.value, told.n) == (1.0, 2)  # q0 says 0 and q1 says 2 in both; q2, q3 are ties
-
-
-def test_a_second_run_that_could_not_disagree_is_refused(run, tmp_path):
-    (tmp_path / "none").mkdir()
-    other = RunDir(tmp_path / "other")
-    bind(other, SampleConfig(prompt="cot-few"), IDENTITY)
-    write_records(other.questions, [])
-    write_records(other.paths, [])
-    for second, told in (
-        (run.root, "has the model and prompt of"),
-        (tmp_path / "none", "no such file"),
-        (other.root, "has no answer to any question of"),
-    ):
-        done = lmsi("vote", run.root, "--second", second)
-        assert done.stderr.startswith("error: --second: ") and told in done.stderr
-        assert done.stderr.count("\n") == 2
-        assert done.exit_code == 1
 
 
 def test_training_against_the_verdict_needs_force(run):

@@ -55,16 +55,6 @@ def test_the_strictest_reason_decides_and_stands_first():
         assert verdict.verdict == word
 
 
-def test_a_second_prompt_can_warn_and_prove_nothing():
-    same = {f"q{i}": str(100 + i) for i in range(60)}
-    other = {q: "1" for q in same}
-    assert judged("wordy", second=same).verdict == CARE
-    assert judged("half known", second=same).verdict == TRAIN
-    warned = judged("half known", second=other)
-    assert warned.verdict == CARE
-    assert "the majority hangs on the wording" in warned.reasons[0].text
-
-
 def test_without_labels_it_says_what_it_cannot_know():
     for kind in ("half known", "unknown", "wordy"):
         notes = [r.text for r in judged(kind).reasons if r.says is None]

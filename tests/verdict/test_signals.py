@@ -18,8 +18,8 @@ def seen_of(*answers):
     return look(WORDING, made, paths)
 
 
-def signals_of(kind, chance=None, questions=60, **more):
-    return label_free([look("", v, p) for v, p in run_of(kind, questions)], chance, **more)
+def signals_of(kind, chance=None, questions=60):
+    return label_free([look("", v, p) for v, p in run_of(kind, questions)], chance)
 
 
 ONE = pytest.approx(1 / 3)
@@ -94,13 +94,6 @@ def test_the_chance_level_of_the_task_counts_where_the_sample_hides_it():
     runs = [question(i, [("ABCD"[i % 4], None)] * PATHS) for i in range(20)]
     above = label_free([look("", v, p) for v, p in runs], 0.25)["above chance"]
     assert above.low > 0.4
-
-
-def test_a_second_prompt_is_compared_where_both_have_a_winner():
-    second = {"q0": "100", "q1": "7", "q2": None}
-    same = signals_of("solved", second=second)["second prompt"]
-    assert (same.value, same.n) == (0.5, 2)
-    assert "second prompt" not in signals_of("solved", second={})
 
 
 def test_one_stopped_question_takes_all_shares_away():

@@ -90,10 +90,10 @@ KINDS = {
 }
 
 
-def judged(kind, probe=0, chance=None, questions=60, second=None, gold=None):
+def judged(kind, probe=0, chance=None, questions=60, gold=None):
     """The verdict on a made-up run; ``probe`` counts the questions with a right answer."""
     gold = gold or {f"q{i}": str(100 + i) for i in range(probe)}
-    observer = Observer(gold, chance, second)
+    observer = Observer(gold, chance)
     for made, paths in run_of(kind, questions):
         observer.observe(BARE, made, paths)
     return observer.finish()
