@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, NamedTuple
 
+from lmsi_cli.formats import CLEAR, p_words, points
 from lmsi_cli.jsonl import read_struct
 from lmsi_cli.records import Paired, Record
 from lmsi_cli.run_folder import RunDir
@@ -33,7 +34,6 @@ from lmsi_cli.verdict.rules import (
 
 # What a check-up's answers are held against: right answers of a probe, or the first vote's winners.
 By = Literal["probe", "agreement", "nothing"]
-CLEAR = 0.05
 # Of the answers that could be read before; a model that forgets the form does so for most.
 UNREAD = 0.10
 # Of the base's evenness: below it, the model gives the same answer to every question.
@@ -227,7 +227,7 @@ def checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> t
     if questions:
         c = _change(before, after, questions)
         fell = c.difference < 0 and c.p_value < CLEAR
-        text = f"{WHAT[ground.by]} against {whom}: {points(c)}"
+        text = f"{WHAT[ground.by]} against {whom}: {_tested(c)}"
         text += "" if ground.by == "probe" else "; a rise would be no evidence of a gain"
     labelled = bool(questions) and ground.by == "probe"
     signs = _collapse(before, after, base, ground.chance, whom)
@@ -243,7 +243,7 @@ def _collapse(
     """Signs that a model no longer works, whatever is right."""
     read = paired(before.parsed, after.parsed)
     if read.p_value < CLEAR and read.difference <= -UNREAD:
-        yield f"answers that can be read against {whom}: {points(read)}"
+        yield f"answers that can be read against {whom}: {_tested(read)}"
     most = COLLAPSED_CHOICE if chance else COLLAPSED
     if after.commonest > most and after.commonest > base.commonest:
         yield (
@@ -257,11 +257,9 @@ def _collapse(
         )
 
 
-def points(c: Paired) -> str:
-    """A change in points with its interval and p."""
-    p = f"p = {c.p_value:.3f}" if c.p_value >= 0.001 else "p < 0.001"
-    interval = f"[{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
-    return f"{100 * c.difference:+.1f} {interval} points, {p}, n = {c.n}"
+def _tested(c: Paired) -> str:
+    """A change with its test."""
+    return f"{points(c)}, p {p_words(c.p_value)}, n = {c.n}"
 
 
 def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By) -> Best | None:
@@ -295,7 +293,7 @@ def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By)
     if number == first:
         return Best(number=number, by=by, why=why)
     change = _change(found[first], found[number], questions)
-    why = f"{why}; {points(change)} against round {first}"
+    why = f"{why}; {_tested(change)} against round {first}"
     why += ": that may be chance" if change.p_value >= CLEAR else ""
     return Best(number=number, by=by, why=why, change=change)
 

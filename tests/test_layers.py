@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "lmsi_cli"
 LAYERS = [
     {"errors"},
     {"records", "apart"},
-    {"config"},
+    {"config", "formats"},
     {"settings"},
     {"answers", "atomic", "equations", "remote_files", "splits", "stopping", "thinking"},
     {"aside", "hub", "jsonl"},

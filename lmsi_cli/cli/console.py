@@ -27,8 +27,8 @@ from rich import progress as rich
 from rich.console import Console
 
 from lmsi_cli.atomic import write_atomic
+from lmsi_cli.formats import figures_line, printable
 from lmsi_cli.records import Status
-from lmsi_cli.reporting.formats import figures_line, printable
 from lmsi_cli.run_folder import RunDir
 
 FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file

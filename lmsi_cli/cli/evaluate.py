@@ -11,8 +11,8 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import SERVER, EvalConfig
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.formats import duration, least_change
 from lmsi_cli.reporting.digest import Sheet
-from lmsi_cli.reporting.formats import duration, least_change
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.dry_run import Plan
@@ -86,7 +86,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
     from lmsi_cli.engine.context_check import skipped_error, unfinished_error
-    from lmsi_cli.reporting.comparison import gained
+    from lmsi_cli.reporting.conclusions import gained
     from lmsi_cli.reporting.evaluation import eval_parts
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.dry_run import plans_of

@@ -11,8 +11,8 @@ import typer
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import ExportConfig
+from lmsi_cli.formats import size
 from lmsi_cli.reporting.digest import Sheet
-from lmsi_cli.reporting.formats import size
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.parquet import Exported

@@ -100,7 +100,7 @@ def shown_parts(s: Shown, vote_first: bool = False) -> list[Part]:
     """A question, its paths, its ballots and its vote; on a screen of its own the vote first."""
     from rich.text import Text
 
-    from lmsi_cli.reporting.formats import printable
+    from lmsi_cli.formats import printable
 
     asked = [f"{s.question.id}  ({s.questions} questions in the run)", f"{s.question.question}\n"]
     paths: list[Part] = []

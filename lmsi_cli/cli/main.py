@@ -86,7 +86,7 @@ def _goes_on(how: str) -> str:
 
 
 def _tell(e: LmsiError) -> None:
-    from lmsi_cli.reporting.formats import printable
+    from lmsi_cli.formats import printable
 
     place, console = processes.place(), err()
     if place.rank and sys.__stderr__:  # of several processes the others are silent but for this

@@ -21,8 +21,8 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from lmsi_cli.cli.full_screen import FullScreen
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.formats import NONE, printable
 from lmsi_cli.records import Question, Vote
-from lmsi_cli.reporting.formats import NONE, printable
 from lmsi_cli.reporting.text import Part, rendered
 from lmsi_cli.stages.inspect import Browsed, Shown
 

@@ -12,8 +12,8 @@ from lmsi_cli.cli.options import Tables, configured
 from lmsi_cli.cli.sample import Out
 from lmsi_cli.cli.session import Exclude, Json, Overwrite, files_of, questions_in, show, watched
 from lmsi_cli.config import NO_STOP, EngineConfig, QuestionsConfig, SampleConfig
+from lmsi_cli.formats import NONE, percent
 from lmsi_cli.reporting.digest import Sheet
-from lmsi_cli.reporting.formats import NONE, percent
 from lmsi_cli.settings import resolve
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi report runs/first
     """
-    from lmsi_cli.reporting.formats import printable
+    from lmsi_cli.formats import printable
     from lmsi_cli.reporting.text import markdown as as_markdown
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.report import read_run

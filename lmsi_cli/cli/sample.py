@@ -12,8 +12,8 @@ from rich.text import Text
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, watched
 from lmsi_cli.config import SERVER, SampleConfig
+from lmsi_cli.formats import duration, percent, printable, size
 from lmsi_cli.reporting.digest import Sheet
-from lmsi_cli.reporting.formats import duration, percent, printable, size
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.records import Progress

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmsi_cli.cli.session import Json, RunFolder, show
+from lmsi_cli.formats import figures_line
 from lmsi_cli.reporting.digest import Sheet
-from lmsi_cli.reporting.formats import figures_line
 
 if TYPE_CHECKING:
     from lmsi_cli.run_folder import RunDir

@@ -24,8 +24,8 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Footer, ProgressBar, RichLog, Sparkline, Static
 
 from lmsi_cli.cli.full_screen import FullScreen
+from lmsi_cli.formats import printable
 from lmsi_cli.records import Path
-from lmsi_cli.reporting.formats import printable
 from lmsi_cli.reporting.text import Part, rendered
 from lmsi_cli.stages.inspect import Follower, News, Scene
 

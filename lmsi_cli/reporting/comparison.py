@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from lmsi_cli.formats import CLEAR, p_words
 from lmsi_cli.records import Paired
-from lmsi_cli.reporting.formats import CLEAR, p_words
 from lmsi_cli.reporting.results import Evaluation, Figure, Pair, Replicated, Variant
 from lmsi_cli.stats import holm, paired, replicates
 
@@ -45,24 +45,6 @@ def _score(variants: Sequence[Variant], line: str) -> list[float] | None:
     """Scores per question of a line, the mean over variants that differ by their seed alone."""
     rows = [f.scores for v in variants if (f := v.figure(line)) is not None]
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
-
-
-def gained(evaluations: Sequence[Evaluation]) -> str | None:
-    """Name the first model with a significant gain somewhere and a significant loss nowhere.
-
-    Only primary pairs count, with corrected p-values; None if there is no such model.
-    """
-    models = dict.fromkeys(p.after for e in evaluations for p in e.pairs)
-    for model in models:
-        clear = [
-            p.change.difference
-            for e in evaluations
-            for p in e.pairs
-            if p.primary and p.after == model and p.p_holm < CLEAR
-        ]
-        if clear and min(clear) > 0:
-            return model
-    return None
 
 
 def corrected(p_values: Mapping[str, float]) -> str:
@@ -149,14 +131,7 @@ def _replicated(e: Evaluation) -> Iterator[Replicated]:
         for line, temperature in _lines(e, model) if several else ():
             if temperature is None:
                 continue
-            values, before = (
-                {
-                    v.seed: f.accuracy.value
-                    for v in _at(e, m, temperature)
-                    if (f := v.figure(line)) is not None
-                }
-                for m in (model, base)
-            )
+            values, before = (_by_seed(e, m, line, temperature) for m in (model, base))
             changes = [v - before[s] for s, v in values.items() if s in before]
             yield Replicated(
                 line=line,
@@ -166,6 +141,11 @@ def _replicated(e: Evaluation) -> Iterator[Replicated]:
                 values=replicates(list(values.values())),
                 changes=replicates(changes) if changes and model != base else None,
             )
+
+
+def _by_seed(e: Evaluation, model: str, line: str, temperature: float) -> dict[int, float]:
+    drawn = ((v.seed, v.figure(line)) for v in _at(e, model, temperature))
+    return {seed: f.accuracy.value for seed, f in drawn if f is not None}
 
 
 def _corrected(evaluations: list[Evaluation]) -> list[Evaluation]:

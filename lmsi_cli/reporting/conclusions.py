@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lmsi_cli.reporting.digest import Step
-from lmsi_cli.reporting.formats import (
+from lmsi_cli.formats import (
     CLEAR,
     least_change,
     moved,
@@ -20,6 +19,7 @@ from lmsi_cli.reporting.formats import (
     points,
     with_interval,
 )
+from lmsi_cli.reporting.digest import Step
 from lmsi_cli.reporting.results import Evaluation, Pair
 
 
@@ -95,6 +95,15 @@ def gained_as_much(p: Pair, e: Evaluation) -> list[str]:
 
 def _controls_of(p: Pair, e: Evaluation) -> list[Pair]:
     return [n for n in e.nulls if (n.line, n.temperature) == (p.line, p.temperature)]
+
+
+def gained(evaluations: Sequence[Evaluation]) -> str | None:
+    """The first model that is better on the deciding line somewhere and worse nowhere, if any."""
+    for model in dict.fromkeys(p.after for e in evaluations for p in e.pairs):
+        came = {outcome(p) for e in evaluations for p in e.pairs if p.primary and p.after == model}
+        if "better" in came and "worse" not in came:
+            return model
+    return None
 
 
 def headline(measured: Sequence[Evaluation], kept: str = "") -> tuple[str, tuple[str, ...]]:

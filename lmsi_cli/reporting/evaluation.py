@@ -11,9 +11,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from lmsi_cli.reporting.conclusions import control_lines, sentences
-from lmsi_cli.reporting.digest import Section, Sheet
-from lmsi_cli.reporting.formats import (
+from lmsi_cli.formats import (
     decimal,
     moved,
     p_text,
@@ -23,6 +21,8 @@ from lmsi_cli.reporting.formats import (
     tone,
     with_interval,
 )
+from lmsi_cli.reporting.conclusions import control_lines, sentences
+from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.results import Evaluation, Labelled, Pair
 
 SIDE_BY_SIDE = 2  # models; more of them go below one another

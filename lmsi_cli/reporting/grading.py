@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.records import Mode, Paired
-from lmsi_cli.reporting.formats import decimal
+from lmsi_cli.formats import decimal
+from lmsi_cli.records import Mode
 from lmsi_cli.reporting.results import (
     Answer,
     Confidence,
@@ -94,27 +94,47 @@ def graded(
             own and becomes part of its main variant.
         seed: Of the resampled intervals.
     """
-    gold = blank.gold
     variants: list[Variant] = []
     sampled: dict[str, Answers] = {}  # per model the paths of its main variant
-    for candidate, sittings in answered:
-        found: list[tuple[Way, tuple[str, ...], dict[Mode, Answers]]] = [
-            (way, (file,), by_mode(answers, gold)) for way, file, answers in sittings
-        ]
-        if len(found) > 1 and found[0][0].greedy:
-            (_, file, greedy), (way, other, paths), *rest = found
-            found = [(way, (*file, *other), {**greedy, **paths}), *rest]
-        for number, (way, files, answers) in enumerate(found):
-            variants.append(_variant(candidate, way, answers, files, number == 0, blank))
-        if found and not candidate.null:
-            sampled[candidate.name] = found[0][2].get("sc", {})
+    for who, sittings in answered:
+        for number, (way, files, answers) in enumerate(_ways(sittings)):
+            own = by_mode(answers, blank.gold)
+            paths = own.get("sc", {})
+            variant = Variant(
+                name=f"{who.name} {way}" if number else who.name,
+                model=who.name,
+                adapter=who.adapter,
+                adapter_sha256=who.identity.get("adapter_sha256"),
+                scale=who.scale,
+                temperature=way.temperature,
+                seed=way.seed,
+                main=not number,
+                null=who.null,
+                figures=tuple(f for mode in own for f in _figures(mode, own[mode], blank)),
+                curve=tuple(_curve(paths, blank)),
+                answers=files,
+            )
+            variants.append(variant)
+            if not (number or who.null):
+                sampled[who.name] = paths
     whole = msgspec.structs.replace(blank, variants=tuple(variants))
     return msgspec.structs.replace(
         whole,
         strata=tuple(_strata(whole)),
-        confidence=confidence_of(sampled, gold, seed),
+        confidence=confidence_of(sampled, blank.gold, seed),
         rivals=dict(_rivals(whole, sampled, seed)),
     )
+
+
+def _ways(
+    sittings: Sequence[Sitting],
+) -> Iterator[tuple[Way, tuple[str, ...], Sequence[Answer]]]:
+    """A model's sittings with their files, the greedy one as part of the first sampled one."""
+    rest = list(sittings)
+    if len(rest) > 1 and rest[0][0].greedy:
+        (_, file, greedy), (way, other, paths), *rest = rest
+        yield way, (file, other), [*greedy, *paths]
+    yield from ((way, (file,), answers) for way, file, answers in rest)
 
 
 def line_of(mode: Mode, paths: int) -> str:
@@ -129,31 +149,6 @@ def by_mode(answers: Iterable[Answer], gold: Mapping[str, str]) -> dict[Mode, An
         if a.question_id in gold:
             found.setdefault(a.mode, {q: [] for q in gold})[a.question_id].append(a)
     return {mode: found[mode] for mode in ORDER if mode in found}
-
-
-def _variant(
-    candidate: Candidate,
-    way: Way,
-    answers: Mapping[Mode, Answers],
-    files: tuple[str, ...],
-    main: bool,
-    blank: Evaluation,
-) -> Variant:
-    """One model at one temperature and seed, with the figures of every mode."""
-    return Variant(
-        name=candidate.name if main else f"{candidate.name} {way}",
-        model=candidate.name,
-        adapter=candidate.adapter,
-        adapter_sha256=candidate.identity.get("adapter_sha256"),
-        scale=candidate.scale,
-        temperature=way.temperature,
-        seed=way.seed,
-        main=main,
-        null=candidate.null,
-        figures=tuple(f for mode, own in answers.items() for f in _figures(mode, own, blank)),
-        curve=tuple(_curve(answers.get("sc", {}), blank)),
-        answers=files,
-    )
 
 
 def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure]:
@@ -282,15 +277,19 @@ def confidence_of(
         name: {q: _ballot(_values(g), gold[q]) for q, g in own.items() if g}
         for name, own in sampled.items()
     }
-    if not models or not all(any(b is not None for b in m.values()) for m in models.values()):
+    if not models or not all(any(m.values()) for m in models.values()):
         return None
     trusts = {name: _trust(m) for name, m in models.items()}
-    first, *_, last = [*models.values()] * 2
-    two = len(models) > 1
+    surer = righter = None
+    if len(models) > 1:
+        first, *_, last = models.values()
+        both = [(a, b) for q, a in first.items() if a and (b := last.get(q))]
+        surer = paired([a.share for a, _ in both], [b.share for _, b in both], seed)
+        righter = paired([a.score for a, _ in both], [b.score for _, b in both], seed)
     return Confidence(
         models=trusts,
-        surer=_change(first, last, 0, seed) if two else None,
-        righter=_change(first, last, 1, seed) if two else None,
+        surer=surer,
+        righter=righter,
         findings=tuple(
             f"{name}: more agreement, fewer right answers. The order is upside down: AUROC "
             f"{decimal(t.auroc)}. Filters by share keep the wrong paths."
@@ -308,7 +307,7 @@ def _ballot(values: Sequence[str | None], gold: str) -> Ballot | None:
 
 
 def _trust(ballots: Ballots) -> Trust:
-    known = [b for b in ballots.values() if b is not None]
+    known = [b for b in ballots.values() if b]
     shares, scores = [b.share for b in known], [b.score for b in known]
     table = reliability(shares, scores)
     return Trust(
@@ -320,8 +319,3 @@ def _trust(ballots: Ballots) -> Trust:
         ece=ece(table),
         auroc=auroc(shares, [s == 1 for s in scores]),  # to rank, a tie is not right
     )
-
-
-def _change(first: Ballots, last: Ballots, field: int, seed: int) -> Paired:
-    pairs = [(a, b) for q, a in first.items() if a is not None and (b := last.get(q)) is not None]
-    return paired([a[field] for a, _ in pairs], [b[field] for _, b in pairs], seed)

@@ -16,8 +16,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lmsi_cli.formats import printable
 from lmsi_cli.reporting.digest import Chart, Digest, Sheet
-from lmsi_cli.reporting.formats import printable
 from lmsi_cli.reporting.text import Part, flat
 
 if TYPE_CHECKING:

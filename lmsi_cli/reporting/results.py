@@ -24,6 +24,7 @@ statistics but their records. Shortened, with one question and the base alone:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from lmsi_cli.run_folder import RESULT, RunDir
 from lmsi_cli.stats import Bin, Replicates
 
 BASE = "base"
+KEY = re.compile(r"-[0-9a-f]{8}\Z")  # ends the name of a result
 
 
 class Answer(Record, frozen=True, kw_only=True):
@@ -322,12 +324,16 @@ def answers_of(variant: Variant, folder: Path) -> list[Answer]:
     return [a for f in files if f.exists() for a in read_records(f, Answer)]
 
 
+def newest_results(run: RunDir) -> dict[str, Path]:
+    """The newest result file of each data set by its name, the oldest first."""
+    files = sorted(run.eval_dir.glob(f"*{RESULT}"), key=lambda f: (f.stat().st_mtime, f.name))
+    return {KEY.sub("", f.name.removesuffix(RESULT)): f for f in files}
+
+
 def newest_evaluations(run: RunDir) -> list[Evaluation]:
     """The newest evaluation of each data set; those with a comparison first.
 
     Raises:
         LmsiError: A result file cannot be read.
     """
-    files = sorted(run.eval_dir.glob(f"*{RESULT}"), key=lambda f: (f.stat().st_mtime, f.name))
-    newest = {e.data: e for e in map(read_evaluation, files)}
-    return sorted(newest.values(), key=lambda e: not e.pairs)
+    return sorted(map(read_evaluation, newest_results(run).values()), key=lambda e: not e.pairs)

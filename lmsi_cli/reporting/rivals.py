@@ -18,9 +18,9 @@ from typing import NamedTuple
 import msgspec
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.formats import CLEAR, p_words, points, size, with_interval
 from lmsi_cli.records import Interval, Paired, Record
 from lmsi_cli.reporting.digest import Section, Sheet
-from lmsi_cli.reporting.formats import CLEAR, p_words, points, size, with_interval
 from lmsi_cli.reporting.results import Evaluation, Figure, Rivalry, Rung
 from lmsi_cli.stats import Groups, curve_ks, holm, majority_at_k, mean_interval, paired
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
+from lmsi_cli.formats import percent
 from lmsi_cli.reporting.comparison import holm_corrected, pairs_between
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.evaluation import changes_sheet
-from lmsi_cli.reporting.formats import percent
 from lmsi_cli.reporting.results import Evaluation, Pair
 from lmsi_cli.rounds import By, Rounds
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from lmsi_cli.formats import NONE, decimal, percent, with_interval
 from lmsi_cli.records import Interval
 from lmsi_cli.reporting.digest import Chart, Section, Series, Sheet, bars
-from lmsi_cli.reporting.formats import NONE, decimal, percent, with_interval
 from lmsi_cli.verdict.probe import ProbeFigures
 from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
 from lmsi_cli.verdict.signals import WORDS

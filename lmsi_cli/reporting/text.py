@@ -20,8 +20,8 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from lmsi_cli.formats import printable
 from lmsi_cli.reporting.digest import Digest, Section, Sheet
-from lmsi_cli.reporting.formats import printable
 
 COLOURS = {"good": "green", "care": "yellow", "bad": "red"}
 _FIGURE = re.compile(r"[-+<?]?\d|[-?]?$")  # what a column of figures holds

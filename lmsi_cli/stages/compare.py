@@ -8,15 +8,14 @@ a data set; of several results on one data set the newest counts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.reporting.pairwise import Opposed, Side, opposed
-from lmsi_cli.reporting.results import Evaluation, answers_of, read_evaluation
+from lmsi_cli.reporting.results import Evaluation, answers_of, newest_results, read_evaluation
 from lmsi_cli.reporting.rivals import OWN_STUDENT, Contestant, Distillation, distillation
-from lmsi_cli.run_folder import RESULT, RunDir, teacher_of
+from lmsi_cli.run_folder import RunDir, teacher_of
 
 SAMPLED = ("temperature", "seed", "top_k", "top_p", "min_p")
 WAYS: dict[str, tuple[str, ...]] = {  # what the answers of a mode depend on
@@ -25,7 +24,6 @@ WAYS: dict[str, tuple[str, ...]] = {  # what the answers of a mode depend on
     "sc": ("prompt", "max_tokens", *SAMPLED),
     "direct": (),
 }
-KEY = re.compile(r"-[0-9a-f]{8}\Z")  # ends the name of a result
 
 
 def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = False) -> Opposed:
@@ -89,7 +87,7 @@ def distilled(
         LmsiError: A place holds no such result, the student is untrained or had another teacher,
             or questions, models or ways of asking differ.
     """
-    one, other = (read_evaluation(find_result(p, data)) for p in (teacher, student))
+    one, other = read_evaluation(find_result(teacher, data)), _student(student, data)
     line = line or other.primary
     _check_taught(one, teacher, student)
     _check_alike({str(teacher): one, str(student): other}, line)
@@ -97,9 +95,9 @@ def distilled(
     if len(one.mains) > 1:
         who["trained teacher"] = _contestant(one, -1, line)
     who["student"] = _contestant(other, 0, line)
-    who["trained student"] = _trained(other, student, line)
+    who["trained student"] = _contestant(other, -1, line)
     if own:
-        found = read_evaluation(find_result(own, data))
+        found = _student(own, data)
         if found.source.get("sha256") != other.source.get("sha256"):
             raise LmsiError(
                 f"{own}: measures {found.source.get('file')}, and the student of {student} is "
@@ -107,17 +105,8 @@ def distilled(
                 hint="--own takes a run of the student's own file",
             )
         _check_alike({str(student): other, str(own): found}, line)
-        who[OWN_STUDENT] = _trained(found, own, line)
+        who[OWN_STUDENT] = _contestant(found, -1, line)
     return distillation(who, line)
-
-
-def _trained(e: Evaluation, place: Path, line: str) -> Contestant:
-    if len(e.mains) < 2:
-        raise LmsiError(
-            f"{place}: the student was measured without an adapter",
-            hint=f"`lmsi eval {place}` after it was trained",
-        )
-    return _contestant(e, -1, line)
 
 
 def _check_taught(one: Evaluation, teacher: Path, student: Path) -> None:
@@ -158,6 +147,17 @@ def _contestant(e: Evaluation, which: int, line: str) -> Contestant:
     return Contestant(e, figure)
 
 
+def _student(place: Path, data: str) -> Evaluation:
+    """An evaluation of a model with its adapter."""
+    e = read_evaluation(find_result(place, data))
+    if len(e.mains) < 2:
+        raise LmsiError(
+            f"{place}: the student was measured without an adapter",
+            hint=f"`lmsi eval {place}` after it was trained",
+        )
+    return e
+
+
 def find_result(place: Path, data: str = "") -> Path:
     """The result file of a place.
 
@@ -177,11 +177,10 @@ def find_result(place: Path, data: str = "") -> Path:
 
 
 def _newest(place: Path) -> dict[str, Path]:
-    """The newest result file of each data set of a run folder, at least one; else LmsiError."""
-    files = RunDir(place).eval_dir.glob(f"*{RESULT}")
-    by_age = sorted(files, key=lambda f: (f.stat().st_mtime, f.name))
-    if not by_age:
+    """As ``newest_results``, at least one; else LmsiError."""
+    found = newest_results(RunDir(place))
+    if not found:
         raise LmsiError(
             f"{place}: no evaluation in it", hint=f"run `lmsi eval {place} --data FILE` first"
         )
-    return {KEY.sub("", f.name.removesuffix(RESULT)): f for f in by_age}
+    return found

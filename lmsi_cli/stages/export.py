@@ -27,6 +27,7 @@ from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.quantise import check_kind, kind_name, quantise
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.formats import printable
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
@@ -39,7 +40,6 @@ from lmsi_cli.reporting.export_texts import (
     modelfile,
     whose,
 )
-from lmsi_cli.reporting.formats import printable
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
 from lmsi_cli.splits import size_of, stem_of

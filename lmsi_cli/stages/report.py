@@ -37,6 +37,7 @@ from lmsi_cli.run_folder import (
     RunDir,
     teacher_of,
 )
+from lmsi_cli.stages.asking import sampled
 from lmsi_cli.stages.compare import against
 from lmsi_cli.stages.train import finished
 from lmsi_cli.training import validation
@@ -55,6 +56,7 @@ def read_run(run: RunDir, other: File | None = None) -> Digest:
     Raises:
         LmsiError: A file of the folder cannot be read, or there is nothing to compare.
     """
+    sampled(run)  # refuses what is no run folder
     settings = run.load_settings()
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)

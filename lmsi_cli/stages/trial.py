@@ -21,9 +21,9 @@ from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import Engine, draw
 from lmsi_cli.engine.context_check import split_for
 from lmsi_cli.engine.parse_output import to_path
+from lmsi_cli.formats import percent
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, Path, Progress, PromptFormat, Question, Record
-from lmsi_cli.reporting.formats import percent
 from lmsi_cli.stages.sample import requests_of
 from lmsi_cli.tasks.wording import Wording
 from lmsi_cli.thinking import answer_start

@@ -1,10 +1,7 @@
-"""Between stages two and three: what the vote shows, and whether training may go on.
+"""What a vote's verdict asks of others: a probe that fits, and whether training may go on.
 
-Knows which file goes where; the signals and the rules are in ``verdict/``. The vote is watched by
-an observer, and its verdict lies beside what it judges:
-
-    permit(run, "lmsi train runs/a --force")
-    -> LmsiError: runs/a: the verdict is not to train: 97% of the paths agree already ...
+permit(run, "lmsi train runs/a --force")
+-> LmsiError: runs/a: the verdict is not to train: 97% of the paths agree already ...
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
+from lmsi_cli.formats import share, whole_points
 from lmsi_cli.records import Interval, Record
 from lmsi_cli.verdict.probe import ProbeFigures
 
@@ -103,25 +104,20 @@ def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
     enough = probe.kept_questions >= FEWEST_PAIRS
     gap, right = (probe.gap, probe.kept) if enough else (probe.vote_gap, probe.vote)
     what = "kept paths" if enough else "the votes"
-    finding = (
-        f"{what} are right {_points(gap)} points more often than all paths of {gap.n} questions"
-    )
+    finding = f"{what} are right {whole_points(gap)} points more often than all paths"
+    finding += f" of {gap.n} questions"
     if probe.one_path.value >= SOLVED:
-        yield Reason(
-            says=STOP, text=f"a path is right on {_percent(probe.one_path)}: little to gain"
-        )
+        yield Reason(says=STOP, text=f"a path is right on {share(probe.one_path)}: little to gain")
     if chance and probe.vote.low <= chance:
         guess = f"guessing gives {100 * chance:.0f}%"
-        yield Reason(says=STOP, text=f"the vote is right on {_percent(probe.vote)}; {guess}")
+        yield Reason(says=STOP, text=f"the vote is right on {share(probe.vote)}; {guess}")
     if gap.value < SMALLEST_GAP:
         yield Reason(says=STOP, text=f"{finding}: nothing can be learnt from them")
     elif gap.low <= 0:
         hopeless = probe.vote.high < MOSTLY_WRONG
         yield Reason(says=STOP if hopeless else CARE, text=f"{finding}: that may be chance")
     elif right.value < MOSTLY_WRONG:
-        yield Reason(
-            says=CARE, text=f"{what} are right on {_percent(right)}: most labels are wrong"
-        )
+        yield Reason(says=CARE, text=f"{what} are right on {share(right)}: most labels are wrong")
     else:
         yield Reason(says=TRAIN, text=finding)
 
@@ -139,19 +135,19 @@ def _agreement(e: Evidence) -> Iterator[Reason]:
         return
     if above is not None and above.low <= 0:
         text = "the paths agree no more than answers drawn at random from this run would"
-        yield Reason(says=STOP, text=f"{text}: {_points(above)} points above that")
+        yield Reason(says=STOP, text=f"{text}: {whole_points(above)} points above that")
     if common.low > (COLLAPSED_CHOICE if e.chance else COLLAPSED):
-        text = f"one answer wins {_percent(common)} of the questions"
+        text = f"one answer wins {share(common)} of the questions"
         yield Reason(says=STOP, text=f"{text}: the model says the same whatever it is asked")
     if whole is not None and whole.value >= SOLVED:
-        text = f"{_percent(whole)} of the paths agree already"
+        text = f"{share(whole)} of the paths agree already"
         yield Reason(says=STOP, text=f"{text}: right or wrong, their vote has little to add")
 
 
 def _cut_off(e: Evidence) -> Iterator[Reason]:
     cut = e.signals["truncated"]
     if cut.value > CUT_OFF:
-        text = f"{_percent(cut)} of the paths were cut off: sample again with more --max-tokens"
+        text = f"{share(cut)} of the paths were cut off: sample again with more --max-tokens"
         yield Reason(says=CARE, text=text)
 
 
@@ -162,8 +158,8 @@ def _steps(e: Evidence) -> Iterator[Reason]:
         yield Reason(says=CARE, text=f"{NO_STEPS}; --probe FILE with right answers would tell")
         return
     finding = (
-        f"equations hold in {_percent(winners)} of the paths that agree with the majority, "
-        f"{_points(lift)} points more than in the others"
+        f"equations hold in {share(winners)} of the paths that agree with the majority, "
+        f"{whole_points(lift)} points more than in the others"
     )
     if lift.low >= LIFT:
         yield Reason(says=TRAIN, text=finding)
@@ -181,13 +177,5 @@ def _left_out(e: Evidence) -> Iterator[Reason]:
     """What no path mentions, no vote can miss."""
     used = e.signals.get("numbers used")
     if used is not None and used.value < USED:
-        text = f"the majority's equations use {_percent(used)} of the numbers in a question"
+        text = f"the majority's equations use {share(used)} of the numbers in a question"
         yield Reason(says=CARE, text=f"{text}: whatever all paths leave out, they agree on")
-
-
-def _percent(i: Interval) -> str:
-    return f"{100 * i.value:.0f}% [{100 * i.low:.0f}, {100 * i.high:.0f}]"
-
-
-def _points(i: Interval) -> str:
-    return f"{100 * i.value:+.0f} [{100 * i.low:+.0f}, {100 * i.high:+.0f}]"

@@ -36,7 +36,9 @@ def browser():
 def opened(browser, run, tmp_path):
     """Open the report of the hostile run; every complaint of the browser is kept."""
     run.adapter.mkdir()
-    run.train_log.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
+    counts = '"tokens": 9, "unpacked_tokens": 9, "completion_tokens": 5, "seconds": 1'
+    step = f'{{"step": %d, "loss": %g, "lr": 0.1, "grad_norm": 1, {counts}}}\n'
+    run.train_log.write_text(step % (1, 0.5) + step % (2, 0.25))
     file = tmp_path / "report.html"
     file.write_text(page(read_run(run), "1"), encoding="utf-8")
     complaints: list[str] = []

@@ -119,8 +119,13 @@ def test_the_first_screen_is_a_sentence_a_picture_and_the_next_step(run, there, 
 def test_a_training_is_drawn_from_its_first_step_on(run):
     run.adapter.mkdir()
     for steps in (1, 3):
-        lines = [LogLine(step=n, loss=2.0 / n, lr=0.1, tokens=9, grad_norm=1.0, seconds=1.0)
-                 for n in range(1, steps + 1)]  # fmt: skip
+        lines = [
+            LogLine(
+                step=n, loss=2.0 / n, lr=0.1, tokens=9, unpacked_tokens=9, completion_tokens=5,
+                grad_norm=1.0, seconds=1.0,
+            )
+            for n in range(1, steps + 1)
+        ]  # fmt: skip
         write_records(run.train_log, lines)
         html = paged(run)
         assert f"Not finished: {steps} steps so far" in html
@@ -176,7 +181,7 @@ def test_the_command_writes_reads_and_refuses(run, tmp_path):
 def test_of_several_evaluations_of_a_set_the_newest_is_shown(run):
     text = run.eval_result("test").read_text()
     newer = text.replace('"primary":"CoT greedy"', '"primary":"direct"')
-    run.eval_result("test-2").write_text(newer)
+    run.eval_result("test-0000abcd").write_text(newer)
     os.utime(run.eval_result("test"), (1, 1))
     told = json.loads(call("report", run.root, "--json").stdout)
     assert [e["primary"] for e in told["data"]["evaluations"]] == ["direct"]

@@ -7,12 +7,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.reporting.comparison import corrected
 from lmsi_cli.reporting.grading import by_mode, confidence_of
 from lmsi_cli.reporting.results import Answer, Confidence, Evaluation, Figure, Labelled
-from lmsi_cli.reporting.rivals import (
-    Contestant,
-    distillation,
-    distillation_section,
-    rivalry,
-)
+from lmsi_cli.reporting.rivals import Contestant, distillation, distillation_section, rivalry
 from lmsi_cli.stats import wilson
 
 GOLD = {f"q{i}": "7" for i in range(120)}
@@ -21,17 +16,11 @@ GOLD = {f"q{i}": "7" for i in range(120)}
 def paths(question, values, mode="sc"):
     return [
         Answer(
-            question_id=question,
-            mode=mode,
-            path=i,
-            text="1 + 1 = 2. 2 + 5 = 7." if int(question[1:]) % 2 else "3 + 4 = 7.",
-            predicted_answer=v,
-            correct=v == "7",
-            num_generated_tokens=10,
-            seconds=0.1,
+            question_id=question, mode=mode, path=i, text="", predicted_answer=v, correct=v == "7",
+            num_generated_tokens=10, seconds=0.1,
         )
         for i, v in enumerate(values)
-    ]
+    ]  # fmt: skip
 
 
 def model(sure, unsure):
@@ -41,12 +30,8 @@ def model(sure, unsure):
     return first + [a for i, q in enumerate(ids[60:]) for a in paths(q, unsure(i))]
 
 
-def base():
-    return model(lambda i: "7" * 5, lambda i: "77788" if i % 2 else "88877")
-
-
-def inverted():
-    return model(lambda i: "8" * 5 if i % 4 else "7" * 5, lambda i: "77788")
+BASE = model(lambda i: "7" * 5, lambda i: "77788" if i % 2 else "88877")
+INVERTED = model(lambda i: "8" * 5 if i % 4 else "7" * 5, lambda i: "77788")
 
 
 def confidence(models, gold=GOLD):
@@ -54,7 +39,7 @@ def confidence(models, gold=GOLD):
 
 
 def test_shares_that_tell_right_from_wrong():
-    found = confidence({"base": base()})
+    found = confidence({"base": BASE})
     trust = found.models["base"]
     assert (trust.questions, trust.silent, trust.confidence) == (120, 0, pytest.approx(0.8))
     assert trust.accuracy.value == 0.75
@@ -62,21 +47,17 @@ def test_shares_that_tell_right_from_wrong():
     assert trust.ece == pytest.approx(0.05)
     assert trust.auroc.value == pytest.approx(60 / 90 + 30 / 90 / 2)
     assert (found.surer, found.righter, found.findings) == (None, None, ())
+    silent = BASE + [a for q in ("x1", "x2") for a in paths(q, [None] * 5)]
+    trust = confidence({"base": silent}, GOLD | {"x1": "7", "x2": "7"}).models["base"]
+    assert (trust.questions, trust.silent) == (120, 2)
 
 
 def test_an_order_that_training_turned_upside_down_is_named():
-    found = confidence({"base": base(), "adapter": inverted()})
+    found = confidence({"base": BASE, "adapter": INVERTED})
     (finding,) = found.findings
     assert finding.startswith("adapter: more agreement, fewer right answers.")
-    assert found.surer.difference == 0
-    assert found.righter.difference < 0
+    assert found.surer.difference == 0 > found.righter.difference
     assert msgspec.json.decode(msgspec.json.encode(found), type=Confidence) == found
-
-
-def test_questions_without_a_vote_are_counted_apart():
-    answers = base() + [a for q in ("x1", "x2") for a in paths(q, [None] * 5)]
-    trust = confidence({"base": answers}, GOLD | {"x1": "7", "x2": "7"}).models["base"]
-    assert (trust.questions, trust.silent) == (120, 2)
 
 
 @pytest.mark.parametrize("answers", [[], paths("q0", "7", mode="cot"), paths("q0", [None])])
@@ -84,56 +65,50 @@ def test_without_sampled_answers_there_is_no_confidence(answers):
     assert confidence({"base": answers}) is None
 
 
-def figure(right, tokens, seconds):
-    scores = tuple(float(right(i)) for i in range(len(GOLD)))
+def figure(scores, tokens=60.0, seconds=0.06):
     return Figure(
         name="", mode="cot", accuracy=wilson(1, 2), parsed=1.0, tokens=tokens, seconds=seconds,
-        scores=scores,
+        scores=tuple(map(float, scores)),
     )  # fmt: skip
 
 
-def rivals(single, right):
-    """Eight paths per question, of which so many are right, the wrong ones agreeing by pairs."""
-    values = [["7"] * right(i) + list("11223344")[: 8 - right(i)] for i in range(len(GOLD))]
-    path = figure(lambda i: right(i) / 8, 60.0, 0.06)
-    return rivalry(figure(single, 70.0, 0.05), path, values, list(GOLD.values()))
-
-
-def test_an_answer_worth_some_votes():
-    found = rivals(lambda i: i % 4 != 0, lambda i: 1 if i % 8 == 0 else 3)
-    assert [r.k for r in found.rungs] == [1, 2, 4, 8]
-    assert 1 <= found.votes < 8
-    assert found.beaten <= found.votes <= found.within
-    assert f"as good as {found.votes} votes of the base" in found.sentence
-    assert found.rungs[-1].tokens == 480
-
-
-def test_an_answer_worth_all_votes():
-    found = rivals(lambda i: True, lambda i: i % 5)
-    assert (found.votes, found.beaten) == (8, 8)
-    assert "as good as 8 votes of the base or at most 5 points worse" in found.sentence
-    assert "1/7 of the tokens and 1/10 of the time" in found.sentence
-
-
-def test_an_answer_worth_less_than_a_path():
-    found = rivals(lambda i: i % 5 == 0, lambda i: 6)
-    assert (found.votes, found.within) == (0, 0)
-    assert "is not as good as one sampled path of the base" in found.sentence
-    close = rivals(lambda i: i % 8 != 0 and i % 3 != 0, lambda i: 5)
-    assert (close.votes, close.within > 0) == (0, True)
-    assert "120 questions are too few to tell" in close.sentence
+@pytest.mark.parametrize(
+    ("single", "right", "worth", "told"),
+    [  # of eight paths so many are right, the wrong ones agreeing by pairs
+        (
+            lambda i: i % 4 != 0,
+            lambda i: 1 if i % 8 == 0 else 3,
+            range(1, 8),
+            "as good as {} votes",
+        ),
+        (
+            lambda i: True,
+            lambda i: i % 5,
+            [8],
+            "as good as 8 votes of the base",
+        ),
+        (lambda i: i % 5 == 0, lambda i: 6, [0], "not as good as one sampled path of the base"),
+        (lambda i: i % 8 != 0 and i % 3 != 0, lambda i: 5, [0], "120 questions are too few"),
+    ],
+)
+def test_what_an_answer_is_worth_in_votes(single, right, worth, told):
+    values = [["7"] * right(i) + list("11223344")[: 8 - right(i)] for i in range(120)]
+    path = figure(right(i) / 8 for i in range(120))
+    one = figure(map(single, range(120)), 70.0, 0.05)
+    found = rivalry(one, path, values, list(GOLD.values()))
+    assert [r.k for r in found.rungs] == [1, 2, 4, 8] and found.rungs[-1].tokens == 480
+    assert found.votes in worth and found.beaten <= found.votes <= max(found.within, found.votes)
+    assert told.format(found.votes) in found.sentence
+    if found.votes == 8:
+        assert "1/7 of the tokens and 1/10 of the time" in found.sentence
 
 
 def test_equal_on_a_few_questions_is_not_as_good():
     """Twelve questions cannot show that five points are not lost, though none was."""
-    few = {f"q{i}": "7" for i in range(12)}
     values = [["7", "7"] if i % 2 else ["8", "8"] for i in range(12)]
-    swapped = tuple(float(i % 2 == (i > 1)) for i in range(12))
-    single = msgspec.structs.replace(figure(bool, 70.0, 0.05), scores=swapped)
-    path = msgspec.structs.replace(figure(bool, 60.0, 0.06), scores=swapped)
-    found = rivalry(single, path, values, list(few.values()))
-    assert found.rungs[-1].change.difference == 0
-    assert found.votes == 0
+    same = figure(i % 2 == (i > 1) for i in range(12))
+    found = rivalry(same, same, values, ["7"] * 12)
+    assert (found.rungs[-1].change.difference, found.votes) == (0, 0)
     assert "12 questions are too few to tell" in found.sentence
 
 
@@ -141,8 +116,7 @@ def contestant(right, ids=tuple(GOLD)):
     asked = tuple(Labelled(id=q, question="?", gold="7") for q in ids)
     told = {"data": "test", "primary": "", "kind": "number", "task": "number"}
     e = Evaluation(n=len(ids), questions=asked, source={"bytes": 2**20 * 400}, **told)
-    scores = tuple(float(i < right) for i in range(len(ids)))
-    return Contestant(e, msgspec.structs.replace(figure(bool, 60, 0.1), scores=scores))
+    return Contestant(e, figure(i < right for i in range(len(ids))))
 
 
 @pytest.mark.parametrize(
@@ -159,11 +133,10 @@ def test_a_student_that_passes_its_teacher(scores, words):
     four = {n: contestant(s) for n, s in zip(names, scores, strict=True) if s is not None}
     found = distillation(four, "CoT greedy")
     assert words in found.sentence
-    assert len(found.rows) == 4 - scores.count(None)
     assert found.over["student"].difference == pytest.approx((scores[3] - 30) / 120)
     (sheet,) = distillation_section(found).sheets
     assert "CoT greedy: the same 120 questions" in sheet.title
-    assert [row[0] for row in sheet.rows] == [row.name for row in found.rows]
+    assert [row[0] for row in sheet.rows] == list(four)
 
 
 def test_contestants_must_have_answered_the_same():

@@ -1,47 +1,99 @@
-"""Two evaluations compared: settings first, questions matched, flips with their texts."""
+"""Evaluations as a person sees them, and two of them compared: settings, questions, flips."""
+
+import io
 
 import msgspec
 import pytest
+from rich.console import Console
 from test_evaluate import BASE, LABELLED, examined, variants
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import Question
+from lmsi_cli.reporting.evaluation import eval_parts
+from lmsi_cli.reporting.pairwise import flip_texts, opposed_section
 from lmsi_cli.reporting.results import read_evaluation
+from lmsi_cli.reporting.text import rendered
 from lmsi_cli.run_folder import TEACHER, RunDir
 from lmsi_cli.stages.compare import compare, distilled, find_result
 
 
 def evaluated(root, questions=LABELLED, name="test", **config):
-    config = {"modes": ("cot", "sc"), **config}
-    return examined(root, sets={name: questions}, **config)
+    examined(root, sets={name: questions}, **{"modes": ("cot", "sc"), **config})
+    return root
 
 
-def test_base_and_adapter_of_one_evaluation(tmp_path):
-    evaluated(tmp_path)
-    found = compare(tmp_path, tmp_path)
-    assert [p.line for p in found.evaluation.pairs] == [
-        "CoT greedy", "one sampled path", "majority of 2", "any of 2",
-    ]  # fmt: skip
+def shown(parts):
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    for part in rendered(*parts):
+        console.print(part)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_base_and_adapter_stand_side_by_side_and_the_deciding_line_has_a_star(tmp_path):
+    lines = shown(eval_parts(examined(tmp_path, modes=("cot", "sc"))))
+    assert lines[0] == "test: 4 questions, % right [95% interval]"
+    assert lines[1].split() == ["base", "adapter", "change,", "paired", "p"]
+    greedy = next(line for line in lines if line.startswith("CoT greedy *"))
+    assert greedy.split()[3:5] == ["50.0", "[15,"] and greedy.endswith("1.000")
+    assert any(line.startswith("one sampled path") and "37.5 [" in line for line in lines)
+    assert any(line.startswith("adapter, k = 2  50.0 [") for line in lines)
+    text = "\n".join(lines)
+    assert "CoT greedy on test: adapter is not clearly different from base" in text
+    assert "50.0% to 50.0% of 4 questions right, +0.0 points" in text and "seeds" not in text
+
+
+def test_sweeps_have_tables_of_their_own(tmp_path):
+    config = {"temperature": (0.7, 1.2), "seed": (0, 1), "modes": ("sc",)}
+    text = "\n".join(shown(eval_parts(examined(tmp_path, **config))))
+    assert "The figures are of seed 0, the changes of all seeds." in text
+    assert "by temperature, over 2 seeds of the paths" in text
+    assert "\none sampled path, t 1.2" in text and "a little too good" in text
+
+
+def test_many_models_go_below_one_another(tmp_path):
+    base, adapter = variants()
+    models = [base, *(adapter._replace(name=f"adapter x{s}", scale=s) for s in (0.5, 1))]
+    lines = shown(eval_parts(examined(tmp_path, models=models, modes=("cot",))))
+    assert [row.split("  ")[0] for row in lines[2:5]] == ["CoT greedy *", "", ""]
+    assert "adapter x0.5" in lines[3] and "adapter x1" in lines[4]
+    assert "Of 2 comparisons none is clear" in "\n".join(lines)
+
+
+def test_base_and_adapter_of_one_evaluation_are_compared(tmp_path):
+    found = compare(evaluated(tmp_path), tmp_path)
+    lines = ["CoT greedy", "one sampled path", "majority of 2", "any of 2"]
+    assert [p.line for p in found.evaluation.pairs] == lines
     assert (found.left_out, found.line, found.unpaired) == (0, "CoT greedy", ())
     assert [(f.question.id, f.a, f.b) for f in found.flips] == [("t2", 0, 1), ("t0", 1, 0)]
     gained = found.flips[0]
     assert (gained.texts_a[0].text, gained.texts_b[0].predicted_answer) == (BASE["t2"][0], "4")
     assert [d.name for d in found.differences] == ["adapter", "scale"]
+    told = shown([opposed_section(found)])
+    assert "CoT greedy, of 4 questions: better 1, worse 1" in told
+    assert [line.split()[:2] for line in told[-2:]] == [["t2", "better"], ["t0", "worse"]]
+    texts = "\n".join(shown(flip_texts(found)))
+    asked = "better in B: t2, right is 4\nWhat is 2 + 2?\nA wrong, 99:\n  The answer is 99.\nB "
+    assert asked in texts
+    votes = shown(flip_texts(compare(tmp_path, tmp_path, line="any of 2")))
+    assert "A right, 0 2 times:" in votes
+    with pytest.raises(LmsiError, match="no line 'none'"):
+        compare(tmp_path, tmp_path, line="none")
 
 
-def test_settings_that_differ_are_named(tmp_path):
-    evaluated(tmp_path / "a")
-    evaluated(tmp_path / "b", temperature=(1.2,), prompt="cot-few", threads=3)
-    found = compare(tmp_path / "a", tmp_path / "b")
+def test_settings_that_differ_are_named_first(tmp_path):
+    a = evaluated(tmp_path / "a")
+    b = evaluated(tmp_path / "b", temperature=(1.2,), prompt="cot-few", threads=3)
+    found = compare(a, b)
     told = {d.name: (d.a, d.b) for d in found.differences}
     assert told == {"temperature": ("0.7", "1.2"), "prompt": ("cot-zero", "cot-few")}
     assert {(p.change.difference, p.p_holm) for p in found.evaluation.pairs} == {(0, 1)}
+    text = "\n".join(shown([opposed_section(found)]))
+    assert text.index("what differs") < text.index("4 questions, % right")
 
 
 def test_other_questions_are_refused_and_intersected(tmp_path):
-    evaluated(tmp_path / "a")
     changed = [*LABELLED[:2], msgspec.structs.replace(LABELLED[2], question="What else is 2 + 2?")]
-    evaluated(tmp_path / "b", changed)
-    places = tmp_path / "a", tmp_path / "b"
+    places = evaluated(tmp_path / "a"), evaluated(tmp_path / "b", changed)
     with pytest.raises(LmsiError) as e:
         compare(*places)
     assert "2 are not in both (1 with other words" in str(e.value) and "t2, t3" in str(e.value)
@@ -55,73 +107,45 @@ def test_other_questions_are_refused_and_intersected(tmp_path):
 
 
 def test_a_result_is_found_by_the_name_of_its_set(tmp_path):
-    evaluated(tmp_path, name="a")
-    first = find_result(tmp_path)
+    first = find_result(evaluated(tmp_path, name="a"))
     assert find_result(first) == first
     evaluated(tmp_path, name="b-c")
-    with pytest.raises(LmsiError, match="evaluations on a, b-c"):
-        find_result(tmp_path)
     assert find_result(tmp_path, "a") == first
-    with pytest.raises(LmsiError, match="no evaluation on d"):
-        find_result(tmp_path, "d")
+    for data, told in (("", "evaluations on a, b-c"), ("d", "no evaluation on d")):
+        with pytest.raises(LmsiError, match=told):
+            find_result(tmp_path, data)
+    first.write_text('{"data": "test", "n": 4, "lines": []}')
+    with pytest.raises(LmsiError, match=r"result\.json: not of this version"):
+        read_evaluation(first)
 
 
-def test_a_line_that_is_not_there_is_named(tmp_path):
-    evaluated(tmp_path)
-    with pytest.raises(LmsiError, match="no line 'none'"):
-        compare(tmp_path, tmp_path, line="none")
-
-
-def test_what_is_no_result_is_refused_in_a_line(tmp_path):
-    other = tmp_path / "old.result.json"
-    other.write_text('{"data": "test", "n": 4, "lines": []}')
-    with pytest.raises(LmsiError, match=r"old\.result\.json: not of this version"):
-        read_evaluation(other)
-
-
-def test_a_student_is_set_beside_its_teacher_trained_and_not(tmp_path):
-    for name in ("teacher", "student"):
-        evaluated(tmp_path / name)
-    found = distilled(tmp_path / "teacher", tmp_path / "student")
-    names = ["teacher", "trained teacher", "student", "trained student"]
-    assert [row.name for row in found.rows] == names
-    assert found.over["trained teacher"].difference == 0
-    assert "the teacher after its own training" in found.sentence
-
-
-def test_an_untrained_student_is_no_student(tmp_path):
-    evaluated(tmp_path / "teacher")
-    evaluated(tmp_path / "student", models=variants()[:1], modes=("cot",))
-    with pytest.raises(LmsiError, match="without an adapter"):
-        distilled(tmp_path / "teacher", tmp_path / "student")
-    alone = distilled(tmp_path / "student", tmp_path / "teacher")
-    assert "trained teacher" not in alone.over and "not trained on its own paths" in alone.sentence
+def test_markup_in_a_question_is_only_text(tmp_path):
+    hostile = Question(id="t0", question="[red]What[/] is 0 + 0?\x1b[2J", answer="0")
+    result = examined(tmp_path, sets={"[b]x": [hostile, *LABELLED[1:]]}, modes=("cot",))
+    assert "[b]x: 4 questions" in shown(eval_parts(result))[0]
+    told = "\n".join(shown(flip_texts(compare(tmp_path, tmp_path))))
+    assert "[red]What[/] is 0 + 0?" in told and "\x1b" not in told
 
 
 def sourced(root, sha256, **config):
     """An evaluation whose result says which file it measured."""
     source = {"sha256": sha256, "bytes": 8 << 20, "parameters": 4_000_000}
-    evaluated(root, about={"source": {"file": f"{sha256}.gguf", **source}}, **config)
-    return root
+    return evaluated(root, about={"source": {"file": f"{sha256}.gguf", **source}}, **config)
 
 
-def test_the_student_on_its_own_votes_stands_beside_the_taught_one(tmp_path):
-    teacher, student, own = (
-        sourced(tmp_path / x, y) for x, y in (("t", "a"), ("s", "b"), ("o", "b"))
-    )
+def test_a_student_stands_beside_its_teacher_and_beside_itself_on_its_own_votes(tmp_path):
+    places = zip("tso", "abb", strict=True)
+    teacher, student, own = (sourced(tmp_path / x, y) for x, y in places)
     found = distilled(teacher, student, own=own)
-    assert [row.name for row in found.rows][-1] == "student on its own votes"
+    names = ["teacher", "trained teacher", "student", "trained student", "student on its own votes"]
+    assert [row.name for row in found.rows] == names
     assert {(row.parameters, row.size) for row in found.rows} == {(4_000_000, 8 << 20)}
     assert all(row.tokens > 0 for row in found.rows)
-    assert found.over["student on its own votes"].difference == 0
+    assert found.over["trained teacher"].difference == found.over[names[-1]].difference == 0
+    assert "the teacher after its own training" in found.sentence
     assert "cannot be told apart from" in found.sentence.rpartition(" It ")[2]
-    assert found.sentence.endswith("the student that learned from its own votes.")
     with pytest.raises(LmsiError, match=r"measures a\.gguf, and the student .* is b\.gguf"):
         distilled(teacher, student, own=teacher)
-
-
-def test_a_student_s_folder_knows_its_teacher(tmp_path):
-    teacher, student = sourced(tmp_path / "t", "a"), sourced(tmp_path / "s", "b")
     told = {"run": "runs/other", "model": "c.gguf", "model_sha256": "c"}
     RunDir(student).save_settings(TEACHER, told)
     with pytest.raises(LmsiError, match="learned from the votes of runs/other") as e:
@@ -131,6 +155,18 @@ def test_a_student_s_folder_knows_its_teacher(tmp_path):
     assert distilled(teacher, student).n == 4
 
 
+def test_an_untrained_student_is_no_student(tmp_path):
+    bare = evaluated(tmp_path / "bare", models=variants()[:1], modes=("cot",))
+    trained = evaluated(tmp_path / "trained")
+    with pytest.raises(LmsiError, match="without an adapter"):
+        distilled(trained, bare)
+    alone = distilled(bare, trained)
+    assert "trained teacher" not in alone.over and "not trained on its own paths" in alone.sentence
+
+
+OTHER = [msgspec.structs.replace(LABELLED[0], answer="5"), *LABELLED[1:]]
+
+
 @pytest.mark.parametrize(
     ("changed", "line", "told"),
     [
@@ -138,6 +174,8 @@ def test_a_student_s_folder_knows_its_teacher(tmp_path):
         ({"max_tokens": 9}, "", "differ in max_tokens: 256 and 9"),
         ({"temperature": (1.2,)}, "majority of 2", r"differ in temperature: \[0\.7\] and \[1\.2\]"),
         ({"temperature": (1.2,)}, "", None),  # a greedy line does not depend on it
+        ({"questions": OTHER}, "", "differ in right answers"),
+        ({"questions": LABELLED[1:]}, "", "different questions"),
     ],
 )
 def test_what_was_asked_in_two_ways_is_not_set_side_by_side(tmp_path, changed, line, told):
@@ -147,14 +185,3 @@ def test_what_was_asked_in_two_ways_is_not_set_side_by_side(tmp_path, changed, l
         return
     with pytest.raises(LmsiError, match=told):
         distilled(teacher, student, line=line)
-
-
-def test_a_right_answer_that_was_corrected_in_between_is_told(tmp_path):
-    evaluated(tmp_path / "t")
-    changed = [msgspec.structs.replace(LABELLED[0], answer="5"), *LABELLED[1:]]
-    evaluated(tmp_path / "s", changed)
-    with pytest.raises(LmsiError, match="differ in right answers"):
-        distilled(tmp_path / "t", tmp_path / "s")
-    evaluated(tmp_path / "fewer", LABELLED[1:])
-    with pytest.raises(LmsiError, match="different questions"):
-        distilled(tmp_path / "t", tmp_path / "fewer")

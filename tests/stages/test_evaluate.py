@@ -15,8 +15,7 @@ from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, Silent
-from lmsi_cli.reporting.comparison import gained
-from lmsi_cli.reporting.conclusions import control_lines, headline, next_step
+from lmsi_cli.reporting.conclusions import control_lines, gained, headline, next_step
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import TEACHER, RunDir, sha256_file

@@ -48,6 +48,16 @@ def decimal(i: Interval | None) -> str:
     return NONE if i is None else f"{i.value:.2f} [{i.low:.2f}, {i.high:.2f}]"
 
 
+def share(i: Interval) -> str:
+    """A share of questions or paths in a sentence, in whole percent."""
+    return f"{100 * i.value:.0f}% [{100 * i.low:.0f}, {100 * i.high:.0f}]"
+
+
+def whole_points(i: Interval) -> str:
+    """A difference of such shares, before the word points."""
+    return f"{100 * i.value:+.0f} [{100 * i.low:+.0f}, {100 * i.high:+.0f}]"
+
+
 def signed(c: Paired) -> str:
     """A paired difference in percentage points with its interval."""
     return f"{100 * c.difference:+.1f} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
