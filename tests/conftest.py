@@ -19,7 +19,8 @@ TINYMATH = ROOT / "models" / "tinymath"
 
 
 # A machine busy with something else is no failure: an example takes what it takes.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOWLY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("patient", max_examples=50, **SLOWLY)
 settings.load_profile("patient")
 # A shell's background jobs ignore Ctrl-C, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -46,12 +46,10 @@ class ScriptedEngine:
 
     @property
     def info(self) -> ModelInfo:
-        """Facts about the script."""
         return ModelInfo("scripted", "scripted", 0, 0, VOCABULARY, 4096)
 
     @property
     def settled(self) -> dict[str, int | str]:
-        """Nothing to choose."""
         return {}
 
     def pin(self, kind: Mapping[str, int | str]) -> None:
@@ -62,11 +60,9 @@ class ScriptedEngine:
         return ()
 
     def encode(self, text: str) -> list[int]:
-        """Bytes as ids."""
         return list(text.encode())
 
     def encode_tail(self, text: str) -> list[int]:
-        """Bytes as ids."""
         return list(text.encode())
 
     def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
@@ -75,7 +71,6 @@ class ScriptedEngine:
         return Encoded(self.encode(text))
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
-        """Remember the adapter's name."""
         self.adapter = path
 
     def generate(
@@ -115,7 +110,6 @@ class ScriptedEngine:
         return first._replace(text=text, tokens=len(text), stop_reason=reason, first=first)
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
-        """One-hot logits of the last id."""
         return np.stack([np.eye(VOCABULARY, dtype=np.float32)[list(p)[-1]] for p in prompts])
 
     def close(self) -> None:

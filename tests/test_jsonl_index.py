@@ -25,7 +25,7 @@ rows = st.lists(st.tuples(ids, st.integers(0, 99)), unique=True, max_size=30)
 
 
 @given(rows)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_groups_come_in_order_whole_and_once(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("i") / "q.jsonl"
     write_records(path, [question(*row) for row in rows])

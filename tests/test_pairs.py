@@ -1,11 +1,9 @@
 """Which paths of a question make a pair: most against least consistent, by rules that are told."""
 
-import msgspec
 import pytest
 from builders import path as made
 
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.records import Preference
 from lmsi_cli.voting.ballots import vote
 from lmsi_cli.voting.filters import select
 from lmsi_cli.voting.pairs import choose
@@ -76,11 +74,3 @@ def test_among_answers_without_a_ballot_the_rarest_is_rejected():
 def test_a_weight_is_at_most_one():
     many = chosen(paths(*["42"] * 15, "7"), pairs=1)
     assert many == [(0, 15, 14 / 16)]
-    assert all(0 < w <= 1 for *_, w in many)
-
-
-def test_a_negative_weight_is_no_pair():
-    fields = {"prompt": "p", "chosen": "c", "rejected": "r", "format": "cot-zero"}
-    numbers = {"question_id": "q", "chosen_path": 0, "rejected_path": 1, "weight": -1}
-    with pytest.raises(msgspec.ValidationError, match="weight"):
-        msgspec.convert(fields | numbers, Preference)

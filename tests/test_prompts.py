@@ -42,22 +42,14 @@ TABLE_2 = {
 }
 
 
-@pytest.mark.parametrize(
-    ("format", "prompt"),
-    [
-        ("cot-few", f"{COT}Q: What is 6 * 7?\nA:"),
-        ("direct-few", f"{DIRECT}Q: What is 6 * 7?\nA:"),
-        ("cot-zero", f"Q: What is 6 * 7?\nA: {CUE}"),
-        ("direct-zero", "Q: What is 6 * 7?\nA:"),
-    ],
-)
-def test_render(format, prompt):
-    assert render(TASK, QUESTION.question, format) == prompt
-
-
 def test_prompt_and_completion_read_as_the_papers_table():
     found = examples(TASK, QUESTION, [PATH], "42", FORMATS)
     assert {e.format: e.prompt + e.completion for e in found} == TABLE_2
+    assert {e.format: e.prompt for e in found} == {
+        format: render(TASK, QUESTION.question, format) for format in FORMATS
+    }
+    assert [e.completion for e in found] == [PATH.text, " The answer is 42."] * 2
+    assert examples(TASK, QUESTION, [], "42", FORMATS) == []
 
 
 def test_one_example_per_path_with_reasoning_and_one_per_question_without():
@@ -71,15 +63,10 @@ def test_one_example_per_path_with_reasoning_and_one_per_question_without():
     assert not any("secret" in e.prompt + e.completion for e in found)
 
 
-def test_nothing_kept_is_nothing_to_learn():
-    assert examples(TASK, QUESTION, [], "42", FORMATS) == []
-
-
 @pytest.mark.parametrize(
     ("text", "learnt"),
     [
         (" 6 * 7 = 42. The answer is 42.", " 6 * 7 = 42. The answer is 42."),
-        ("6 * 7 = 42. The answer is 42", " 6 * 7 = 42. The answer is 42"),
         (" The answer is 3.5. I hope this helps.", " The answer is 3.5."),
         (" The answer is 42.\n\nQ: What is 1 + 1?", " The answer is 42."),
         (" The answer is 42\nBye.", " The answer is 42"),
@@ -89,10 +76,6 @@ def test_nothing_kept_is_nothing_to_learn():
 )
 def test_completion_ends_with_the_answer(text, learnt):
     assert completion(TASK, path(0, text)) == learnt
-
-
-def test_direct_completion():
-    assert direct_completion(TASK, "1/3") == " The answer is 1/3."
 
 
 @given(st.text(max_size=40), st.sampled_from(FORMATS))
@@ -127,10 +110,7 @@ def talk(*turns):
 BRIEF = (Message(role="system", content="Be brief."),)
 CONVERSATIONS = [
     (ONE, "cot-zero", talk(f"{ASKED}\n\n{REASON}")),
-    (ONE, "direct-zero", talk(f"{ASKED}\n\n{DIRECTLY}")),
     (ONE, "cot-few", talk(f"{COT}Q: {ASKED}\n\n{REASON}")),
-    (ONE, "direct-few", talk(f"{DIRECT}Q: {ASKED}\n\n{DIRECTLY}")),
-    (TURNS, "cot-zero", BRIEF + talk(f"{ASKED}\n\n{REASON}")),
     (
         TURNS,
         "cot-few",

@@ -59,12 +59,9 @@ def a_round(number, scores=None, gates=(), trained=True, **other):
     )
 
 
-def test_the_first_round_has_the_settings_as_given():
-    assert of_round(PLAIN, RunConfig(rounds=3), 1) == PLAIN
-
-
 def test_later_rounds_have_other_seeds_in_every_stage_and_no_sum_gives_them():
     rounds = [of_round(PLAIN, RunConfig(rounds=3), n) for n in (1, 2, 3)]
+    assert rounds[0] == PLAIN  # the first one has the settings as given
     for stage in ("sample", "vote", "train"):
         seeds = [getattr(r, stage).seed for r in rounds]
         assert len(set(seeds)) == 3 and all(0 <= s < 2**31 for s in seeds)
@@ -94,16 +91,13 @@ def evidence(**signals):
     return Evidence(questions=30, looked_at=30, kept=20, stopped=0, signals=found)
 
 
-def test_the_gate_of_the_vote_follows_its_verdict():
+def test_the_gate_of_the_vote_follows_its_verdict_and_an_alarm_ends_the_rounds():
     agreed = Interval(value=0.97, low=0.95, high=0.99, n=30)
     few = Interval(value=0.05, low=0.01, high=0.1, n=30)
     stop = judge(evidence(commonest=few, **{"share of all": agreed}))
     gate = voted(stop)
     assert gate.ends and "not to train: 97% [95, 99] of the paths agree already" in gate.text
     assert not voted(judge(evidence(commonest=few))).ends
-
-
-def test_an_alarm_ends_the_rounds():
     (gate,) = alarmed("step 20: the model is far from the base")
     assert gate.ends and "alarm: step 20" in gate.text
     assert alarmed("") == ()
@@ -124,11 +118,10 @@ def test_a_clear_fall_ends_the_rounds_and_a_small_one_does_not():
         assert not ends(seen(share(12)), seen(share(30)), ground)
 
 
-def test_a_rise_without_labels_is_called_no_evidence():
-    (gate,) = checked(seen(share(12)), seen(share(30)), seen(share(12)), VOTES)
-    assert gate.text.endswith("a rise would be no evidence of a gain")
-    (gate,) = checked(seen(share(12)), seen(share(30)), seen(share(12)), LABELS)
-    assert "no evidence" not in gate.text
+@pytest.mark.parametrize(("ground", "told"), [(VOTES, True), (LABELS, False)])
+def test_a_rise_without_labels_is_called_no_evidence(ground, told):
+    (gate,) = checked(seen(share(12)), seen(share(30)), seen(share(12)), ground)
+    assert gate.text.endswith("a rise would be no evidence of a gain") is told
 
 
 @pytest.mark.parametrize(
@@ -141,15 +134,12 @@ def test_a_rise_without_labels_is_called_no_evidence():
 )
 def test_collapse_ends_the_rounds_without_labels_and_is_a_remark_beside_them(sign, told):
     before, after = seen(share(20)), seen(share(20), **sign)
+    few = Ground("agreement", frozenset(), chance=0.5)  # of few answers one may be common
+    assert bool(ends(before, after, few)) == ("commonest" not in sign)
     (text,) = ends(before, after, VOTES)
     assert told in text
     assert not ends(before, after, LABELS)
     assert any(told in g.text for g in checked(before, after, before, LABELS))
-
-
-def test_where_answers_are_few_one_of_them_may_be_common():
-    before, after = seen(share(20)), seen(share(20), commonest=0.6)
-    assert not ends(before, after, Ground("agreement", frozenset(), chance=0.5))
 
 
 def test_trained_questions_are_not_compared_on_by_agreement():
@@ -181,13 +171,10 @@ def test_the_probe_keeps_the_round_with_most_right_answers():
     assert (kept.number, kept.by) == (2, "probe")
     assert "50.0% in round 1, 62.5% in round 2, 57.5% in round 3" in kept.why
     assert kept.change.difference == pytest.approx(0.125)
+    little = best([a_round(1, share(20)), a_round(2, share(22))], NO, "probe")
+    assert little.number == 2 and little.why.endswith("that may be chance")
     equal = best([a_round(1, share(20)), a_round(2, share(20))], NO, "probe")
     assert (equal.number, equal.change) == (1, None)
-
-
-def test_a_gain_that_may_be_chance_is_called_so():
-    kept = best([a_round(1, share(20)), a_round(2, share(22))], NO, "probe")
-    assert kept.number == 2 and kept.why.endswith("that may be chance")
 
 
 def test_without_labels_a_later_round_must_be_clearly_better():

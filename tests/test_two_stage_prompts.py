@@ -93,8 +93,5 @@ def test_paths_take_the_templates_in_turn(n, number):
     assert shown.startswith(f"Q: Template {number % n}?\n")
     assert render(task, "x", "cot-few") == render(for_path(task, 0), "x", "cot-few")
     assert for_path(TASK, number) == TASK
-
-
-def test_training_shows_the_first_template_whatever_the_path():
     found = examples(templates(5), QUESTION, [path(3, " The answer is 42.")], "42", ("cot-few",))
     assert found[0].prompt.startswith("Q: Template 0?\n")

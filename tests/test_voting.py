@@ -1,6 +1,5 @@
 """Votes and filters: what must hold for any set of paths, and each filter by itself."""
 
-import math
 from collections import Counter
 
 import pytest
@@ -12,7 +11,7 @@ from lmsi_cli.config import PAPER as PAPER_PRESET
 from lmsi_cli.config import PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
-from lmsi_cli.voting.ballots import entropy, vote
+from lmsi_cli.voting.ballots import vote
 from lmsi_cli.voting.filters import FILTERS, select
 from lmsi_cli.voting.summary import Tally
 
@@ -55,7 +54,7 @@ def test_order_of_paths_does_not_matter(paths, random):
 
 
 @given(groups())
-def test_unparsed_and_truncated_paths_never_count(paths):
+def test_unparsed_and_truncated_paths_never_count_and_figures_agree(paths):
     v = vote("q", paths)
     ballots = [p for p in paths if p.predicted_answer and p.stop_reason != "length"]
     assert v.ballots == Counter(p.predicted_answer for p in ballots)
@@ -63,11 +62,6 @@ def test_unparsed_and_truncated_paths_never_count(paths):
     assert v.total_votes + v.no_answer + v.truncated == v.num_paths == len(paths)
     only = vote("q", ballots)
     assert (only.predicted_answer, only.share, only.kept) == (v.predicted_answer, v.share, v.kept)
-
-
-@given(groups())
-def test_figures_agree(paths):
-    v = vote("q", paths)
     assert v.share * v.total_votes == pytest.approx(v.majority_votes)
     assert v.share_of_all * v.num_paths == pytest.approx(v.majority_votes)
     assert v.margin * v.total_votes == pytest.approx(v.majority_votes - v.runner_up_votes)
@@ -85,14 +79,9 @@ def test_every_path_is_kept_or_counted_once(paths, config):
     assert list(removed) == list(FILTERS)
     assert sum(removed.values()) + len(chosen.kept) == len(paths)
     assert set(chosen.kept) <= set(v.kept)
+    assert select(v, paths, PAPER).vote == v  # without limits
     summary = summed([selection])
     assert sum(summary.removed.values()) + summary.kept_paths == summary.paths
-
-
-@given(groups())
-def test_without_limits_select_keeps_what_the_paper_keeps(paths):
-    v = vote("q", paths)
-    assert select(v, paths, PAPER).vote == v
 
 
 def test_the_literal_record():
@@ -105,19 +94,13 @@ def test_the_literal_record():
     assert (v.entropy, v.posterior) == (pytest.approx(0.5623, 1e-3), 0.8125)
 
 
-def test_entropy():
-    assert entropy(()) == entropy((7,)) == 0
-    assert entropy((2, 2)) == pytest.approx(math.log(2))
-
-
-def test_a_tie_has_no_winner():
+def test_a_tie_has_no_winner_nor_have_no_paths():
     v = vote("q", [path(0, "1"), path(1, "2")])
     assert (v.tie, v.predicted_answer, v.kept, v.share) == (True, None, (), 0.5)
-
-
-def test_no_paths_at_all():
     v = vote("q", [])
     assert (v.tie, v.predicted_answer, v.share, v.margin, v.kept) == (False, None, 0.0, 0.0, ())
+    summary = summed([])
+    assert (summary.questions, summary.mean_share, sum(summary.histogram)) == (0, 0.0, 0)
 
 
 SUM, OTHER = " 1 + 1 = 2. It is 2.", " 2 + 0 = 2."
@@ -195,11 +178,6 @@ def test_histogram_edges_are_exact():
         paths = [path(i) for i in range(ones)] + others
         selection = select(vote("q", paths), paths, PAPER)
         assert summed([selection]).histogram[min(ones, 9)] == 1
-
-
-def test_tally_of_nothing():
-    summary = summed([])
-    assert (summary.questions, summary.mean_share, sum(summary.histogram)) == (0, 0.0, 0)
 
 
 def test_the_paper_keeps_every_majority_path_and_names_every_filter():

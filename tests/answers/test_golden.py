@@ -46,11 +46,7 @@ def test_golden(case):
         assert kind == "text" or not found.raw.endswith((" ", "."))
         assert canonical(found.raw, kind, asked) == found.value
 
-
-@pytest.mark.parametrize("case", CASES, ids=[case["source"] for case in CASES])
-def test_canonical_values_are_their_own_spelling(case):
-    """A vote's winner is written into training sentences and read back by later rounds."""
-    asked = asked_of(case)
-    if case["expected"] is not None and case["kind"] not in ("text", "latex"):
-        again = extract(f"{TRIGGER} {case['expected']}.", case["kind"], asked=asked)
+    if case["expected"] is not None and kind not in ("text", "latex"):
+        # a vote's winner is written into training sentences and read back by later rounds
+        again = extract(f"{TRIGGER} {case['expected']}.", kind, asked=asked)
         assert again and again.value == case["expected"]

@@ -11,34 +11,25 @@ from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
 
 
-@pytest.fixture
-def apart():
-    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
-    child = Apart("lmsi_cli.answers.formula", 0.5)
-    yield child
-    child.stop()
-
-
-@pytest.mark.parametrize("hang", ["10^{10^{10}}", "(a+b+c+d+f+g+h)^{90}"])
-def test_an_expression_has_its_time_and_no_more_on_any_thread(apart, hang):
+def test_an_expression_has_its_time_and_no_more_on_any_thread_and_a_dead_child_is_replaced():
     """The first ends inside C, where no Python signal handler is ever called."""
+    pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    apart = Apart("lmsi_cli.answers.formula", 0.5)
     assert apart.ask("4 + 1") == "5"
-    first, told, began = apart.child.pid, [], time.monotonic()
-    thread = threading.Thread(target=lambda: told.append(apart.ask(hang)))
-    thread.start()
-    thread.join(30)
-    assert told == [None]
-    assert time.monotonic() - began < 10
-    assert apart.ask("4 + 2") == "6"  # by a new child
-    assert apart.child.pid != first
-
-
-def test_a_child_that_dies_while_it_is_idle_is_replaced(apart):
-    assert apart.ask("4 + 1") == "5"
+    for hang in ("10^{10^{10}}", "(a+b+c+d+f+g+h)^{90}"):
+        first, told, began = apart.child.pid, [], time.monotonic()
+        thread = threading.Thread(target=lambda hang=hang, told=told: told.append(apart.ask(hang)))
+        thread.start()
+        thread.join(30)
+        assert told == [None]
+        assert time.monotonic() - began < 10
+        assert apart.ask("4 + 2") == "6"  # by a new child
+        assert apart.child.pid != first
     apart.child.kill()
     apart.child.wait()
     assert apart.ask("x^{2}") is None  # the question that finds it dead has no answer
     assert apart.ask("4 + 2") == "6"
+    apart.stop()
 
 
 def test_a_child_that_cannot_start_is_told():

@@ -18,10 +18,9 @@ from lmsi_cli.answers import (
     listed,
 )
 from lmsi_cli.equations import read_equations
-from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"
-LONG = 20_000  # characters
+LONG = 8_000  # characters
 NUMBERS = st.one_of(
     st.integers(-(10**12), 10**12).map(Fraction),
     st.decimals(-(10**6), 10**6, places=3).map(Fraction),
@@ -103,12 +102,6 @@ def test_another_trigger():
     assert extract("5 and 6. So the total: 11.", trigger="the total:").value == "11"
 
 
-def test_unknown_kind_is_the_users_to_fix():
-    with pytest.raises(LmsiError, match="unknown answer kind 'colour'") as error:
-        extract("red", "colour")
-    assert "number" in error.value.hint
-
-
 SEEDS = [
     "1 ", "1,", "11,", "111 ", "$1 ", "- ", "\n- 1", "= 1 ", "x = 1, ", "(1) ", "\\frac{",
     "\\boxed{", "\\sqrt{", "\\(", "$", "{", "answer: ", "Answer: 1\n", "The answer is 1. ",
@@ -128,7 +121,7 @@ def test_no_text_takes_long(seed):
             extract(opening + text, kind, asked=Asked(("sand", "12", "none of these")))
         answer_end(opening + text)
         extract_second(f"{opening}\nTherefore, the answer (arabic numerals) is {text}")
-    assert time.process_time() - began < 3  # some 30 readings, each far below a tenth of a second
+    assert time.process_time() - began < 2  # some 30 readings, each far below a tenth of a second
 
 
 # What nearly opens a value, ends a sentence or begins a formula, again and again.

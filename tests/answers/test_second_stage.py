@@ -11,10 +11,8 @@ FOUR = Asked(choices=("sand", "water", "air", "fire"))
 TRIGGERS = [
     ("number", Asked(), NUMBER),
     ("choice", FOUR, "Therefore, among (A) through (D), the answer is"),
-    ("choice", Asked(choices=("a", "b")), "Therefore, among (A) through (B), the answer is"),
     ("choice", Asked(), "Therefore, the final answer is"),
     ("yesno", Asked(), "Therefore, the answer (Yes or No) is"),
-    ("text", Asked(), "Therefore, the final answer is"),
     ("date", Asked(), "Therefore, the final answer is"),
 ]
 
@@ -28,13 +26,11 @@ def test_the_words_follow_the_kind_and_the_last_option(kind, asked, told):
 
 READ = [
     ("number", Asked(), " 42.", "42"),
-    ("number", Asked(), " $1,200.", "1200"),
     ("number", Asked(), " 7 * 6 = 42.", "42"),
     ("number", Asked(), " forty-two.", "42"),
     ("number", Asked(), " not known.", None),
     ("number", Asked(), " 12, or perhaps 13.", "12"),  # the first item
     ("choice", FOUR, " (B) water.", "B"),
-    ("choice", FOUR, " B.", "B"),
     ("choice", FOUR, " water.", "B"),
     ("choice", FOUR, " (E).", None),
     ("yesno", Asked(), " No, since he has none.", "no"),

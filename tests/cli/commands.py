@@ -2,12 +2,23 @@
 
 import json
 
+from typer.testing import CliRunner
+
+from lmsi_cli.cli.main import app
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Path
 from lmsi_cli.run_folder import RunDir
 
 SAMPLE = "sample q.jsonl -m m.gguf -o r --threads 1 -n 2 --max-tokens 8"
+
+
+def call(*argv, stdin=None):
+    """Call the command; an unexpected exception is let out."""
+    done = CliRunner().invoke(app, [str(a) for a in argv], input=stdin)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
 
 
 def refused(done, *words, hint="", notes=0):
@@ -23,6 +34,12 @@ def refused(done, *words, hint="", notes=0):
     assert not [word for word in words if word not in error], error
     assert len(rest) <= 1 and all(line.startswith("hint: ") for line in rest)
     assert hint in "".join(rest)
+
+
+def whole_lines(file):
+    """The lines of a file that somebody may still write."""
+    data = file.read_bytes() if file.exists() else b""
+    return data[: data.rfind(b"\n") + 1].splitlines()
 
 
 def paths_in(root="r"):

@@ -4,9 +4,7 @@ import shutil
 
 import commands
 import pytest
-from typer.testing import CliRunner
 
-from lmsi_cli.cli.main import app
 from lmsi_cli.engine.server import client
 
 QUESTIONS = """{"id": "a", "question": "Tom has 3 pens. Tom gets 4 more. How many pens now?"}
@@ -27,17 +25,9 @@ def folder(tmp_path, monkeypatch, one_block):
     return tmp_path
 
 
-def call(*argv, stdin=None):
-    """Call the command; an unexpected exception is let out."""
-    done = CliRunner().invoke(app, [str(a) for a in argv], input=stdin)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
-
-
 @pytest.fixture
 def lmsi():
-    return call
+    return commands.call
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +37,7 @@ def drawn(one_block, tmp_path_factory):
     (place / "q.jsonl").write_text(QUESTIONS)
     (place / "m.gguf").symlink_to(one_block)
     own = {"q.jsonl": place / "q.jsonl", "m.gguf": place / "m.gguf", "r": place / "r"}
-    assert call(*(own.get(word, word) for word in commands.SAMPLE.split())).exit_code == 0
+    assert commands.call(*(own.get(word, word) for word in commands.SAMPLE.split())).exit_code == 0
     return place
 
 

@@ -80,12 +80,9 @@ def test_a_dry_run_tells_and_leaves_nothing(folder):
     [
         (lambda: lmsi_cli.sample("q.jsonl", "new", path=3), "unknown setting 'path'", "'paths'"),
         (lambda: lmsi_cli.vote("r", min_share=2), "vote() min_share: expected a number", ""),
-        (lambda: lmsi_cli.train("q.jsonl"), "q.jsonl", ""),
         (lambda: lmsi_cli.train("r", out="s"), "-o is a student's", "--student"),
-        (lambda: lmsi_cli.train("r", student="m.gguf"), "no such file", "lmsi vote r"),
         (lambda: lmsi_cli.sample("q.jsonl", "new", dry_run=True, **SERVER), "only the server", ""),
         (lambda: lmsi_cli.evaluate("r", []), "no questions to measure on", "--data"),
-        (lambda: lmsi_cli.compare("r", "r"), "no evaluation in it", "lmsi eval r"),
         (lambda: lmsi_cli.report("nowhere"), "not a run folder", "lmsi sample"),
     ],
 )

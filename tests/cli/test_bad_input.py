@@ -1,8 +1,6 @@
 """Bad input gets one clear line, what to do next, and exit code 1; nothing is lost by it."""
 
 import json
-import subprocess
-import sys
 
 import broken_models
 import pytest
@@ -14,7 +12,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.run_folder import RunDir
+from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.stages.measure import candidates_of
 from lmsi_cli.stages.train import train_run
 from lmsi_cli.tasks.loader import load_task
@@ -54,9 +52,7 @@ def test_bad_input_beside_a_run_gets_one_clear_line(adapted, lmsi, one_block, ca
 
 USAGE = {
     "unknown command": ("smaple", "'smaple'. Did you mean 'sample'?"),
-    "unknown flag": ("vote r --nonesuch", "--nonesuch"),
     "missing option": ("sample q.jsonl", "'-o' / '--out'"),
-    "missing argument": ("vote", "'run'"),
     "no number": (f"{SAMPLE} --paths x", "'-n' / '--paths'"),
 }
 
@@ -122,29 +118,11 @@ def test_overwriting_for_a_model_that_does_not_load_loses_nothing(sampled, lmsi,
     assert RunDir("r").paths.read_bytes() == before
 
 
-def test_changed_text_under_an_id_is_refused(sampled, lmsi):
-    (sampled / "q.jsonl").write_text('{"id": "a", "question": "What else?"}\n')
-    refused(lmsi(*SAMPLE.split()), "question 'a' ", "r/questions.jsonl", hint="--overwrite")
-
-
-HOLDER = """
-import sys
-from lmsi_cli.run_folder import RunDir, locked
-with locked(RunDir("r")):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_two_processes_on_one_folder(sampled, lmsi):
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=pipe, stdout=pipe) as child:
-        assert child.stdout.readline() == b"held\n"
+def test_a_folder_in_use_is_left_alone_by_every_command(sampled, lmsi):
+    with locked(RunDir("r")):  # ``test_run_folder.py`` has it held by another process
         for argv in (SAMPLE, "vote r", "train r", "eval r --data test.jsonl",
                      "run q.jsonl -m m.gguf -o r"):  # fmt: skip
-            refused(lmsi(*argv.split()), f"run folder r is in use by process {child.pid}")
-        child.kill()
-    assert lmsi(*SAMPLE.split()).exit_code == 0
+            refused(lmsi(*argv.split()), "run folder r is in use by process")
 
 
 # -- what goes wrong on the way --------------------------------------------------------------
@@ -190,28 +168,9 @@ def test_layers_for_a_gpu_that_llama_cpp_cannot_use_are_refused(folder, lmsi):
     if cpu_check.gpu(library()).usable:
         pytest.skip("this build has a GPU")
     (folder / "c.toml").write_text("[sample]\ngpu_layers = 12\n")
-    for more, layers in (("--gpu-layers all", "all"), ("-ngl 3", "3"), ("--config c.toml", "12")):
-        refused(lmsi(*SAMPLE.split(), *more.split()), f"--gpu-layers {layers}: GPU offload is ",
-                hint="pip install llama-cpp-python --no-binary")  # fmt: skip
+    refused(lmsi(*SAMPLE.split(), "--config", "c.toml"), "--gpu-layers 12: GPU offload is ",
+            hint="pip install llama-cpp-python --no-binary")  # fmt: skip
     assert lmsi(*SAMPLE.split(), "--config", "c.toml", "-ngl", "none").exit_code == 0
-    assert "GPU offload" in lmsi("doctor").stdout
-
-
-def test_the_setting_that_failed_may_be_corrected(folder, lmsi):
-    assert lmsi(*SAMPLE.split(), "--max-tokens", "4000").exit_code == 1
-    assert lmsi(*SAMPLE.split()).exit_code == 0
-
-
-@pytest.mark.slow
-def test_an_architecture_that_only_llama_cpp_knows_samples_but_does_not_train(
-    folder, lmsi, one_block
-):
-    broken_models.relabelled(one_block, folder / "i.gguf", "internlm2")
-    assert lmsi(*SAMPLE.replace("m.gguf", "i.gguf").split()).exit_code == 0
-    example = {"prompt": "Q: 1 + 1?\nA:", "completion": " The answer is 2.",
-               "format": "direct-zero", "question_id": "a", "path": None}  # fmt: skip
-    RunDir("r").train.write_text(json.dumps(example) + "\n")
-    refused(lmsi("train", "r", "--quiet"), "architecture 'internlm2'")
 
 
 # -- sets that overlap, or show too little ---------------------------------------------------

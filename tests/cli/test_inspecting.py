@@ -33,25 +33,17 @@ def test_explain_shows_every_rule_and_which_one_fired():
     assert lines["marker"].rstrip().endswith("fired")
     assert "$42.00" in lines["marker"]
     assert " 5 " in lines["hash"] and "fired" not in lines["hash"]
-    assert "no such place" in lines["boxed"]
     assert "The answer is >>$42.00<<. #### 5" in out
-
-
-def test_explain_in_json_has_positions():
-    _, out, _ = call("explain", TEXT, "--json")
-    told = json.loads(out)
-    assert told["answer"] == "42"
+    told = json.loads(call("explain", TEXT, "--json")[1])
     (fired,) = [r for r in told["rules"] if r["fired"]]
     start, end = fired["found"]["start"], fired["found"]["end"]
-    assert (fired["rule"], TEXT[start:end]) == ("marker", "$42.00")
+    assert (told["answer"], fired["rule"], TEXT[start:end]) == ("42", "marker", "$42.00")
 
 
 @pytest.mark.parametrize(
     ("words", "last"),
     [
         (["The answer is unknown."], "no answer: marker found its place, and no value stands"),
-        (["nothing", "--kind", "date"], "no answer: last-date found its place"),
-        (["The answer is water.", "--kind", "choice", "--question", OPTIONS], "no answer: marker"),
         (["The answer is the sea.", "--kind", "choice", "--question", OPTIONS], "answer B: "),
         (["<think>The answer is 5.</think>The answer is 6."], "answer 6: "),
         (["", "--kind", "span"], "no answer: no rule found its place"),
@@ -89,12 +81,6 @@ def test_explain_takes_bytes_that_are_no_text():
         done.exit_code == 0 and "answer 3: \ufffd\ufffd The answer is [bold]>>3<<." in done.stdout
     )
     assert call("explain", "\udcff The answer is 3.", "--json")[0] == 0
-
-
-def test_explain_knows_its_kinds():
-    code, _, err = call("explain", "x", "--kind", "colour")
-    assert code == 1
-    assert "unknown answer kind 'colour'" in err and "yesno" in err
 
 
 def path(index, text, answer, **other):
@@ -141,37 +127,22 @@ def test_show_after_the_vote(run):
     assert told["vote"]["ballots"] == {"42": 2, "41": 1}
 
 
-def test_show_of_a_question_that_is_not_there(run):
+def test_what_cannot_be_shown_is_one_line(tmp_path, run):
     code, _, err = call("show", str(run[0].root), "--question", "q77")
-    assert code == 1
-    assert "no question 'q77'" in err and "ids here: q7" in err
-
-
-def test_show_of_no_run_and_of_an_empty_one(tmp_path, run):
-    assert "not a run folder" in call("show", str(tmp_path))[2]
+    assert code == 1 and "no question 'q77'" in err and "ids here: q7" in err
     run[0].questions.unlink()
-    code, _, err = call("show", str(run[0].root))
-    assert code == 1 and "no questions in it yet" in err
+    for folder, told in ((tmp_path, "not a run folder"), (run[0].root, "no questions in it yet")):
+        code, _, err = call("show", str(folder))
+        assert code == 1 and told in err
 
 
 def test_tasks_are_listed_and_shown():
     _, out, _ = call("tasks")
     lines = [x for x in out.splitlines() if x.strip() and not x.startswith(" ")]  # not wrapped ones
     assert [line.split()[0] for line in lines][1:] == task_names()
-    assert [t["name"] for t in json.loads(call("tasks", "--json")[1])] == task_names()
     code, out, _ = call("tasks", "show", "strategyqa")
-    assert code == 0
-    assert 'kind = "yesno"' in out and "[[exemplars]]" in out
+    assert code == 0 and 'kind = "yesno"' in out and "[[exemplars]]" in out
     assert json.loads(call("tasks", "show", "aqua", "--json")[1])["chance"] == 0.2
-
-
-def test_tasks_show_checks_a_file_of_ones_own(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_text('nam = "x"\nkind = "number"\nexemplars = []\n')
-    code, _, err = call("tasks", "show", str(file))
-    assert code == 1
-    told = " ".join(err.split())
-    assert "unknown field `nam` (did you mean `name`?)" in told
 
 
 def test_a_set_names_its_task_and_its_results(tmp_path, gguf):

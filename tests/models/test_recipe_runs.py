@@ -43,14 +43,6 @@ def test_heads_are_interleaved_for_llama_cpp():
     assert interleave(rows, heads=2).ravel().tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
 
 
-def test_the_learning_rate_warms_up_and_falls():
-    from train_loop import Plan, learning_rate
-
-    plan = Plan(1_000, 1_000, 1, 10, 1.0, "half", 4, 0.0, 0)
-    rates = [round(learning_rate(plan, step), 2) for step in (0, 3, 50, 75, 99)]
-    assert rates == [0.25, 1.0, 1.0, 0.52, 0.04]
-
-
 def test_a_pool_does_not_depend_on_the_number_of_processes():
     from corpus import load_tokenizer, plan_shards
 
@@ -117,20 +109,3 @@ def test_the_whole_recipe_runs_small(tmp_path):
     again = ("pretrain", "--smoke", "--out", base, "--tokenizer", tokenizer)
     _, _, err = run_script(tmp_path, *again)
     assert "finished already" in err
-
-
-@pytest.mark.parametrize("name", ["pretrain", "to_gguf"])
-@pytest.mark.slow
-def test_help_says_what_a_script_does(tmp_path, name):
-    code, out, _ = run_script(tmp_path, name, "--help")
-    assert code == 0
-    assert "usage:" in out
-    assert "default:" in out
-
-
-def test_a_missing_tokenizer_is_named(tmp_path):
-    assert run_script(tmp_path, "train_tokenizer", "--smoke")[0] == 2
-    from corpus import load_tokenizer
-
-    with pytest.raises(SystemExit, match="no such file"):
-        load_tokenizer(tmp_path / "tokenizer.json")

@@ -43,6 +43,8 @@ def test_every_task_of_the_package_is_sound(name):
         assert e.rationale.endswith(".") and task.trigger not in e.rationale
         assert all(step.holds for step in read_equations(e.rationale))
         answers.add(canonical(e.answer, task.kind, said))
+        if name in ("number", "tinymath", "gsm8k", "svamp"):  # the last step arrives at the answer
+            assert read_equations(e.rationale) and extract(e.rationale).value == e.answer
     assert len(answers) > 1  # else the examples teach the answer itself
     if task.chance is not None and task.kind == "choice":
         sizes = {len(asked(task, e.question).choices) for e in task.exemplars}
@@ -57,17 +59,6 @@ def test_inference_is_asked_as_its_questions_are(name):
         assert e.question.strip().endswith(entry["question"].rpartition("H.\n")[2])
 
 
-@pytest.mark.parametrize(
-    ("name", "shots"), [("number", 8), ("tinymath", 4), ("gsm8k", 6), ("svamp", 5)]
-)
-def test_own_tasks_show_how_the_last_step_arrives_at_the_answer(name, shots):
-    task = load_task(name)
-    assert (task.kind, task.trigger, len(task.exemplars)) == ("number", "The answer is", shots)
-    for e in task.exemplars:
-        assert e.answer == canonical(e.answer)
-        assert read_equations(e.rationale) and extract(e.rationale).value == e.answer
-
-
 @pytest.mark.parametrize("name", task_names())
 def test_an_exemplar_reads_back_as_the_model_would_write_it(name):
     task = load(name)
@@ -77,23 +68,12 @@ def test_an_exemplar_reads_back_as_the_model_would_write_it(name):
     assert completion(task, path(text=text, stop_reason="eos", extract_rule=None)) == text
 
 
-def test_a_file_of_ones_own(tmp_path):
-    file = tmp_path / "mine.toml"
-    file.write_text(GOOD)
-    task = load_task(str(file))
-    assert (task.name, task.cot_cue, task.chance) == ("mine", "Let's think step by step.", None)
-
-
-def test_unknown_name_lists_the_known():
+def test_unknown_names():
     with pytest.raises(LmsiError, match="no task 'tinymth'") as error:
         load_task("tinymth")
     assert "tinymath" in error.value.hint
-
-
-@pytest.mark.parametrize("name", ["gone.toml", "no/folder"])
-def test_missing_file(name):
-    with pytest.raises(LmsiError, match=f"{name}: no such file"):
-        load_task(name)
+    with pytest.raises(LmsiError, match=r"gone\.toml: no such file"):
+        load_task("gone.toml")
 
 
 @pytest.mark.parametrize(
@@ -101,21 +81,13 @@ def test_missing_file(name):
     [
         (("kind =", "knd ="), r"unknown field `knd` \(did you mean `kind`\?\)$"),
         (('kind = "number"', 'kind = "choice"'), "exemplar 1: question: lists no options"),
-        (("rationale =", "rational ="), r"`rational` - at .* \(did you mean `rationale`\?\)$"),
         (("[[exemplars]]", "[exemplars]"), r"Expected `array`, got `object` - at `\$.exemplars`"),
         (('name = "mine"', ""), "missing required field `name`"),
         (('"number"', '"colour"'), "unknown answer kind 'colour'"),
-        (('"42"', "42"), r"Expected `str`, got `int` - at `\$.exemplars\[0\].answer`"),
         (('"42"', '"many"'), "exemplar 1: answer: 'many' is not a number"),
         (('= 42."', '= 41. The answer is 41."'), "rationale: holds the trigger 'The answer is'"),
-        (('= 42."', '= 42. the answer is 42."'), "rationale: holds the trigger 'The answer is'"),
         (('"6 * 7 = 42."', '" "'), "exemplar 1: rationale: is blank"),
-        (
-            ('kind = "number"', 'kind = "number"\ntrigger = ""'),
-            r"of length >= 1 - at `\$.trigger`",
-        ),
         (('kind = "number"', 'kind = "number"\nchance = 2.0'), "chance"),
-        (("[[exemplars]]", "[[exemplars"), "not a TOML file"),
         (('"42"', "'\udcff'"), "not a TOML file"),
         # That follows from the model and the command line; vote and train could not know of it.
         (
@@ -149,13 +121,13 @@ def load_text(folder, text):
 def test_templates_are_read_and_the_first_stands_for_all(tmp_path):
     sets = [exemplar(question="One?") * 2, exemplar(question="Two?")]
     task = load_text(tmp_path, "".join(f"[[templates]]\n{s}" for s in sets))
+    assert (task.name, task.cot_cue, task.chance) == ("x", "Let's think step by step.", None)
     assert [[e.question for e in t.exemplars] for t in task.templates] == [["One?"] * 2, ["Two?"]]
     assert task.exemplars == task.templates[0].exemplars
 
 
 WRONG = {
     "both": (exemplar(where="exemplars") + "[[templates]]\n" + exemplar(), "not both"),
-    "no table": ("templates = 3", "Expected `array`, got `int` - at `$.templates`"),
     "an empty one": (
         f"[[templates]]\n{exemplar()}[[templates]]\nexemplars = []\n",
         "template 2: exemplars: there is none",
@@ -164,14 +136,11 @@ WRONG = {
         "[[templates]]\n[[templates.exemplar]]\nanswer = 1",
         "unknown field `exemplar` - at `$.templates[0]` (did you mean `exemplars`?)",
     ),
-    "no tables in it": ("[[templates]]\nexemplars = [1]", "Expected `object`, got `int`"),
     "a wrong answer": (
         f"[[templates]]\n{exemplar()}{exemplar('many')}",
         "template 1: exemplar 2: answer: 'many' is not a number",
     ),
     "none at all": ("", "missing required field `exemplars`"),
-    "an empty list": ("templates = []", "missing required field `exemplars`"),
-    "a trigger of a wrong type": ("second_trigger = 3\nexemplars = []", "`$.second_trigger`"),
 }
 
 

@@ -4,22 +4,18 @@ import json
 
 import pytest
 
-from lmsi_cli.answers import Asked, canonical, extract, listed
+from lmsi_cli.answers import Asked, canonical, extract
 from lmsi_cli.answers.yesno import UNKNOWN
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task, asked
-from lmsi_cli.records import Question
 from lmsi_cli.tasks.published import LAYOUTS
 from lmsi_cli.tasks.readers import read_labelled, read_questions, split_source
 from tests.shared_sets import SETS, needs_sets
 
 FILES = [
-    ("gsm8k", "number", "gsm8k/train.jsonl", 7473),
     ("gsm8k", "number", "gsm8k/test.jsonl", 1319),
     ("svamp", "number", "svamp/SVAMP.json", 1000),
-    ("aqua", "choice", "aqua/dev.json", 254),
     ("aqua", "choice", "aqua/test.json", 254),
-    ("strategyqa", "yesno", "strategyqa/train.json", 2061),
     ("strategyqa", "yesno", "strategyqa/dev.json", 229),
 ]
 
@@ -40,34 +36,23 @@ class TestRealSets:
             read = extract(f"So. The answer is {q.answer}.\nQ: 7?", kind, asked=said)
             assert read is not None and read.value == gold, q
 
-    @pytest.mark.parametrize("file", ["gsm8k/train.jsonl", "gsm8k/test.jsonl"])
-    def test_the_answer_of_every_rationale_is_found_by_a_marker(self, file):
-        gold = read_labelled(f"gsm8k:{SETS / file}")
-        texts = [json.loads(line)["answer"] for line in (SETS / file).read_text().splitlines()]
-        for q, text in zip(gold, texts, strict=True):
-            found = extract(text)
-            assert found.rule in ("hash", "marker"), text
-            assert found.value == canonical(q.answer), text
-
-    @pytest.mark.parametrize(
-        ("name", "alone", "with_question"),
-        [("train.jsonl", 7409, 7418), ("test.jsonl", 1312, 1311)],
-    )
-    def test_the_fallback_without_the_hash_line(self, name, alone, with_question):
+    def test_the_answer_of_every_rationale_is_found_by_a_marker_and_of_most_without(self):
         """The measured shares, in docs/log.md; a change of the rules must show itself here."""
-        file = SETS / "gsm8k" / name
+        file = SETS / "gsm8k" / "test.jsonl"
         gold = read_labelled(f"gsm8k:{file}")
         texts = [json.loads(line)["answer"] for line in file.read_text().splitlines()]
+        values = [canonical(q.answer) for q in gold]
+        found = [extract(text) for text in texts]
+        assert {f.rule for f in found} <= {"hash", "marker"}
+        assert [f.value for f in found] == values
         bare = [text.partition("####")[0] for text in texts]
 
         def right(questions):
             said = [Asked(question=question) for question in questions]
             found = [extract(text, asked=a) for text, a in zip(bare, said, strict=True)]
-            values = [f and f.value for f in found]
-            return sum(v == canonical(q.answer) for v, q in zip(values, gold, strict=True))
+            return sum((f and f.value) == v for f, v in zip(found, values, strict=True))
 
-        assert right([""] * len(gold)) == alone
-        assert right([q.question for q in gold]) == with_question
+        assert (right([""] * len(gold)), right([q.question for q in gold])) == (1312, 1311)
 
 
 OPTIONS = "Which is wet?\n(A) sand\n(B) the sea"
@@ -95,12 +80,10 @@ MNLI = {"pairID": "1e", "sentence1": "It rains.", "sentence2": "It is wet."}
 BEARS = {"spans": ["Bears", "Bears"], "types": ["span", "span"]}
 BOXED = [
     (r"The roots are $1$ and $2$, so it is $\boxed 2$. Done.", "2"),
-    (r"So $x=\boxed2$", "2"),
     (r"\[\boxed -3\] is it.", "-3"),
     (r"$\boxed\frac12$", r"\frac12"),
     (r"$\boxed \text{(C)}.$", r"\text{(C)}"),
     (r"$\boxed{1}$, no: $\boxed 2.$", "2"),
-    (r"$\boxed 1$, no: $\boxed{2}$", "2"),
     (r"$\boxed 1, \boxed 2$", "2"),
     (r"$\boxed{1}$ and $\boxedness 2$", "1"),
 ]
@@ -139,18 +122,15 @@ ROWS = [
 ]  # fmt: skip
 SPANS = [  # spans of the hub's DROP, their types if not all spans, the one answer
     (["4", "4 yard", "4"], ["number", "span", "number"], "4"),
-    (["3", "4", "4"], ["number"] * 3, "4"),
     (["3", "4"], ["number"] * 2, "3"),
     (["May 4, 1863", "4 May 1863", "1863"], ["date", "span", "date"], "May 4, 1863"),
     (["the Bears", "Bears!"], None, "the Bears"),
     (["Brady", "Tom Brady"], None, "Brady"),
-    (["Moss", "Brady", "Moss"], None, "Moss"),
     (["Moss", "Moss", "Brady", "Brady"], None, "Moss"),
     (["Brady", "Moss"], None, "Brady, Moss"),
     (["white", "black", "black or mixed"], None, "white, black, black or mixed"),
     (["Brady", "Moss", "Brady", "Moss"], None, "Brady, Moss"),
     (["Brady", "Moss", "the Moss", "Brady"], None, "Brady, Moss"),
-    (["1918"], ["date"], "1918"),
     (["?", "!"], None, "?, !"),
     ([], None, None),
 ]
@@ -225,33 +205,14 @@ def test_a_list_and_a_table_are_read_too(tmp_path):
         ("strategyqa", {"qid": "s", "question": "?", "answer": "yes"}, "neither true nor false"),
         ("anli", {"uid": "u", "premise": "p", "hypothesis": "h", "label": "x"}, "unknown label"),
         ("arc", {**SCIENCE, "answerKey": "E"}, "not an entry of arc"),
-        ("math", {"problem": "?"}, "no field 'solution'"),
         ("boolq", {"question": "?", "passage": "p", "answer": "maybe"}, "unknown label 'maybe'"),
-        ("boolq", {"question": "?", "answer": True}, "no field 'passage'"),
         ("boolq", {"question": " ", "passage": "p", "answer": True}, "'question': is blank"),
-        ("aqua", {"question": "?", "options": 5, "correct": "B"}, "not an entry of aqua"),
     ],
 )  # fmt: skip
 def test_another_layout_is_told_with_its_place(tmp_path, layout, row, message):
     with pytest.raises(LmsiError, match=message) as error:
         read(tmp_path, layout, row)
     assert "\n" not in str(error.value)
-
-
-def test_a_bad_line_is_named(tmp_path):
-    file = tmp_path / "x.jsonl"
-    file.write_text('{"question": "a", "answer": "#### 1"}\n{"question"\n')
-    with pytest.raises(LmsiError, match=r"x.jsonl:2: not valid JSON"):
-        read_questions(f"gsm8k:{file}")
-
-
-def test_parquet(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow", reason="tables need the extra `parquet`")
-    from pyarrow import parquet
-
-    file = tmp_path / "x.parquet"
-    parquet.write_table(pyarrow.Table.from_pylist([ROWS[0][1]]), file)
-    assert read_questions(f"gsm8k:{file}")[0].answer == "42"
 
 
 def test_a_misspelt_set_is_suggested():
@@ -264,10 +225,3 @@ def test_a_drive_is_no_set():
     assert split_source("C:\\sets\\test.jsonl") == (None, "C:\\sets\\test.jsonl")
     assert split_source("gsm8k:a:b.jsonl") == ("gsm8k", "a:b.jsonl")
     assert split_source("plain.jsonl") == (None, "plain.jsonl")
-
-
-def test_options_come_back_as_they_were_written():
-    assert listed(OPTIONS) == ("sand", "the sea")
-    task = Task(name="t", kind="choice", exemplars=())
-    assert asked(task, Question(id="q", question=OPTIONS).question).choices == ("sand", "the sea")
-    assert asked(Task(name="t", kind="number", exemplars=()), OPTIONS).choices == ()

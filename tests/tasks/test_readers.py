@@ -17,7 +17,6 @@ GOOD_FILES = [  # name, content, (id, question, answer, family) of each
      [("a", "1+1?", "2", "add")]),
     ("q.jsonl", '\n{"id":7,"question":" 1+1? ","answer":2}\n\n', [("7", "1+1?", "2", None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":3.50,"more":[{}]}', [("a", "x", "3.50", None)]),
-    ("q.jsonl", '{"id":"a","question":"x","answer":1e3}', [("a", "x", "1000", None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":1e999999}', [("a", "x", "1E+999999", None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":-12345678901234567890123}',
      [("a", "x", "-12345678901234567890123", None)]),
@@ -27,20 +26,17 @@ GOOD_FILES = [  # name, content, (id, question, answer, family) of each
     ("q.jsonl", '{"id":"a","question":"<|im_end|>"}\r\n', [("a", "<|im_end|>", None, None)]),
     ("q.jsonl", '{"id":"a","question":"x"}\n{"id":"a","question":"x "}', [("a", "x", None, None)]),
     ("q.ndjson", '\ufeff{"id":"a","question":"x"}', [("a", "x", None, None)]),
-    ("q.data", ' {"id":"a","question":"x"}', [("a", "x", None, None)]),
     ("q.csv", "id,question,answer\na,1+1?,2\nb,2+2?,\n",
      [("a", "1+1?", "2", None), ("b", "2+2?", None, None)]),
     ("q.csv", 'Question,ID\r\n"two\r\nlines, ""x""",a\r\n',
      [("a", 'two\r\nlines, "x"', None, None)]),
     ("q.csv", "\ufeffid;question\na;1,5 + 1,5?\n", [("a", "1,5 + 1,5?", None, None)]),
     ("q.tsv", "id\tquestion\na\tx, y\n\n\t\n", [("a", "x, y", None, None)]),
-    ("q", "note,question,id\nn,x,a\n", [("a", "x", None, None)]),
     ("q.csv", "id,question\ra,1+1?\rb,2+2?\r",
      [("a", "1+1?", None, None), ("b", "2+2?", None, None)]),
     ("q", 'question,id\r"two\rlines\nor 3",a\r', [("a", "two\rlines\nor 3", None, None)]),
     ("q.jsonl", '{"id":"a","question":"x"}\r{"id":"b","question":"y"}\r',
      [("a", "x", None, None), ("b", "y", None, None)]),
-    ("q.jsonl", '{"id":"a","question":"x","answer":true}', [("a", "x", "yes", None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":false}', [("a", "x", "no", None)]),
     ("q.jsonl", '{"id":1.0,"question":"x","answer":NaN,"family":NaN}', [("1", "x", None, None)]),
     ("q.jsonl", '{"id":2e1,"question":"is NaN one?","answer":-Infinity}',
@@ -49,8 +45,6 @@ GOOD_FILES = [  # name, content, (id, question, answer, family) of each
      [("a", "P.\n\nx?", None, None)]),
     ("q.jsonl", '{"id":"a","question":"x?","passage":"","context":"C."}',
      [("a", "C.\n\nx?", None, None)]),
-    ("q.jsonl", '{"id":"a","question":"x?","passage":null,"context":NaN}',
-     [("a", "x?", None, None)]),
     ("q.csv", "id,context,question\na,C.,x?\n", [("a", "C.\n\nx?", None, None)]),
 ]  # fmt: skip
 TEXT_FILES = [
@@ -61,35 +55,25 @@ TEXT_FILES = [
 ]
 BAD_FILES = [  # name, content, message after the folder, a word of the hint
     ("q.jsonl", "", "q.jsonl: no questions in it", "JSONL"),
-    ("q.csv", "", "q.csv: no questions in it", "JSONL"),
     ("q.csv", "id,question\n", "q.csv: no questions in it", "JSONL"),
     ("q.txt", " \n\n", "q.txt: no questions in it", "JSONL"),
-    ("q", "", "q: no questions in it", "JSONL"),
-    ("q.jsonl", '{"question":"x"}\n' * 16 + '{"q":"x"}', "q.jsonl:17: missing field 'question'",
-     ""),
     ("q.jsonl", '{"question":"x"}\n{"question":', "q.jsonl:2: not valid JSON: Input data was", ""),
     ("q.jsonl", "\n11\n", "q.jsonl:2: expected a JSON object, got a number", ""),
     ("q.jsonl", "what?\n", "q.jsonl:1: not valid JSON: invalid character", "JSONL"),
     ("q.jsonl", '{"question":"\\ud800 x"}', "q.jsonl:1: not valid JSON", ""),
     ("q.jsonl", '{"question":"\\ud800 x","answer":NaN}', "q.jsonl:1: not valid JSON", ""),
-    ("q.jsonl", '{"question":"x","answer":nan}', "q.jsonl:1: not valid JSON", ""),
     ("q.jsonl", '{"question":"x"}\r{"q":NaN}', "q.jsonl:2: missing field 'question'", ""),
     ("q.jsonl", "[" * 99_999, "q.jsonl:1: not valid JSON", "jq"),
+    ("q.jsonl", f'{{"question":"x","id":{"9" * 9999}}}', "q.jsonl:1: not valid JSON", ""),
     ("q.json", '[\n{"question":"x"}\n]', "q.json:1: not valid JSON", "jq -c '.[]'"),
     ("q.json", '[{"question":"x"}]', "q.json:1: expected a JSON object, got a list", "jq"),
-    ("q.jsonl", '"x"', "q.jsonl:1: expected a JSON object, got text", ""),
     ("q.jsonl", '{"question":5}', "q.jsonl:1: field 'question': expected text, got a number", ""),
-    ("q.jsonl", '{"question":1.5}', "q.jsonl:1: field 'question': expected text, got a number", ""),
     ("q.jsonl", '{"question":null}', "q.jsonl:1: field 'question': expected text, got null", ""),
-    ("q.jsonl", '{"question":["x"]}', "q.jsonl:1: field 'question': expected text, got a list", ""),
     ("q.jsonl", '{"question":" "}', "q.jsonl:1: field 'question': is blank", "fill"),
     ("q.jsonl", '{"question":"x","id":1.5}',
      "q.jsonl:1: field 'id': expected text or a whole number, got a number", ""),
-    ("q.jsonl", '{"question":"x","id":true}',
-     "q.jsonl:1: field 'id': expected text or a whole number, got true", ""),
     ("q.jsonl", '{"question":"x","id":NaN}',
      "q.jsonl:1: field 'id': expected text or a whole number, got NaN", ""),
-    ("q.jsonl", '{"question":NaN}', "q.jsonl:1: field 'question': expected text, got NaN", ""),
     ("q.jsonl", '{"question":"x","family":true}',
      "q.jsonl:1: field 'family': expected text or a number, got true", ""),
     ("q.jsonl", '{"question":"x","context":["y"]}',
@@ -107,7 +91,6 @@ BAD_FILES = [  # name, content, message after the folder, a word of the hint
     ("q.csv", 'id,question\n"a\nb",x\nc," "\n', "q.csv:4: field 'question': is blank", ""),
     ("q.csv", 'id,question\na,"x\n', "q.csv:2: not valid CSV: unexpected end of data", ""),
     ("q.csv", "question\n" + "x" * 140_000, "q.csv:2: not valid CSV: field larger", ""),
-    ("q.csv", "x" * 140_000, "q.csv:1: no column 'question'", ""),
     ("q.txt", b"1+1?\n2+2\xbd?\n", "q.txt:2: not UTF-8 text", "save the file as UTF-8"),
     ("q.jsonl", '{"question":"x"}'.encode("utf-16"), "q.jsonl: UTF-16", "iconv -f UTF-16 -t UTF-8"),
     ("q.txt", "1+1?\n".encode("utf-16-le"), "q.txt: UTF-16LE", "iconv -f UTF-16LE -t UTF-8"),
@@ -164,9 +147,6 @@ def test_no_file(tmp_path):
 def test_stdin(monkeypatch, content, questions):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     assert [q.question for q in read_questions("-")] == questions
-
-
-def test_stdin_is_named(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"question":"x"}\n{}')))
     with pytest.raises(LmsiError, match=r"^stdin:2: missing field 'question'"):
         read_questions("-")
@@ -178,13 +158,6 @@ def test_the_id_is_of_the_text_alone(tmp_path):
     assert read_questions(text)[0].id == read_questions(table)[0].id == "q-38dc46698984"
 
 
-def test_labelled(tmp_path):
-    lines = ['{"question":"x","answer":0}', '{"question":"y"}', '{"question":"z","answer":""}']
-    with pytest.raises(LmsiError, match=r"q\.jsonl:2: no 'answer' \(2 of 3 questions have none\)"):
-        read_labelled(put(tmp_path, "q.jsonl", "\n".join(lines)))
-    assert [q.answer for q in read_labelled(put(tmp_path, "q.jsonl", lines[0]))] == ["0"]
-
-
 def test_an_answer_that_is_not_there_is_told_once(tmp_path):
     lines = ['{"question":"x","answer":4.0}'] + [f'{{"question":"{i}","answer":NaN}}' for i in "yz"]
     file, told = put(tmp_path, "q.jsonl", "\n".join(lines)), []
@@ -193,12 +166,11 @@ def test_an_answer_that_is_not_there_is_told_once(tmp_path):
     assert "NaN" in told[0] and "2 of 3" in told[0]
     with pytest.raises(LmsiError, match=r":2: no 'answer'.* NaN \(2 of 3 questions have none\)"):
         read_labelled(file)
-
-
-def test_what_is_plain_needs_no_word(tmp_path):
-    told = []
-    read_questions(put(tmp_path, "q.jsonl", '{"question":"x","answer":null}'), told.append)
-    assert told == []
+    plain = put(tmp_path, "p.jsonl", '{"question":"x","answer":null}')
+    read_questions(plain, told.append)
+    assert len(told) == 1  # what is plain needs no word
+    with pytest.raises(LmsiError, match=r"p\.jsonl:1: no 'answer' \(1 of 1 questions"):
+        read_labelled(plain)
 
 
 words = st.text(

@@ -33,12 +33,8 @@ def test_every_kind_of_answer_has_sound_wordings_for_both_forms(kind, chat):
 
 
 @FORMS
-def test_a_task_without_words_of_its_own_leaves_all_open(chat):
-    assert candidates("", PLAIN, chat) == candidates(AUTO, PLAIN, chat)
-
-
-@FORMS
 def test_a_task_s_own_words_come_first_and_alone_unless_auto_is_asked_for(chat):
+    assert candidates("", PLAIN, chat) == candidates(AUTO, PLAIN, chat)
     (own,) = candidates("", OWN, chat)
     assert (own.prompt, own.cot_cue, own.chat) == ("cot-few", "Think first.", chat)
     assert worded(OWN, own) == OWN
@@ -46,15 +42,11 @@ def test_a_task_s_own_words_come_first_and_alone_unless_auto_is_asked_for(chat):
 
 
 @FORMS
-@pytest.mark.parametrize("format", FORMATS)
-def test_a_format_is_one_wording_in_this_format(format, chat):
-    for task in (PLAIN, OWN):
-        (found,) = candidates(format, task, chat)
-        assert (found.prompt, found.chat) == (format, chat)
-
-
-@FORMS
-def test_a_name_is_that_wording(chat):
+def test_a_format_is_one_wording_in_this_format_and_a_name_is_that_wording(chat):
+    for format in FORMATS:
+        for task in (PLAIN, OWN):
+            (found,) = candidates(format, task, chat)
+            assert (found.prompt, found.chat) == (format, chat)
     found = candidates(AUTO, OWN, chat)
     assert found and all(candidates(w.name, OWN, chat) == [w] for w in found)
 
@@ -83,17 +75,13 @@ ONE = '[[wordings]]\nname = "b"\n'
 BAD = {
     "a misspelt key": (ONE + '[[wordings]]\nname = "c"\ncot_reqest = "x"\n',
                        "wording 2: unknown field `cot_reqest` (did you mean `cot_request`?)"),
-    "another key": (f"{ONE}zzz = 1\n", "wording 1: unknown field `zzz`"),
-    "a number": ("[[wordings]]\nname = 3\n", "wording 1: ... `$.name`"),
     "no name": ("[[wordings]]\n", "wording 1: ... `name`"),
     "a format": (f'{ONE}prompt = "cot"\n', "wording 1: ... 'cot' ... `$.prompt`"),
     "twice": (ONE + ONE, "'b'"),
     "a table": ('[wordings]\nname = "b"\n', "[[wordings]]"),
-    "a word": ('wordings = ["b"]\n', "wording 1: "),
     "none": ("wordings = []\n", "[[wordings]]"),
     "more": (f"temperature = 1\n{ONE}", "[[wordings]] and nothing else"),
     "no TOML": ("[[wordings\n", "not a TOML file: "),
-    "no UTF-8": (b'[[wordings]]\nname = "\xff"\n', "not a TOML file: "),
     "no file": (None, "cannot be read: "),
 }  # fmt: skip
 

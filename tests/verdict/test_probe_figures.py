@@ -13,19 +13,14 @@ def marked(*answers, gold="42", **changes):
     return mark(msgspec.structs.replace(made, **changes), paths, gold)
 
 
-def test_one_question():
+def test_one_question_by_hand():
     m = marked("42", "42", "42", "40")
     assert (m.right, m.kept_right, m.vote_right, m.any_right) == (0.75, 1.0, 1.0, True)
     m = marked("40", "40", "42", "41")
     assert (m.right, m.kept_right, m.vote_right, m.any_right) == (0.25, 0.0, 0.0, True)
-
-
-def test_a_tie_is_shared_out_and_keeps_nothing():
-    m = marked("42", "42", "40", "40")
+    m = marked("42", "42", "40", "40")  # a tie is shared out and keeps nothing
     assert (m.right, m.kept_right, m.vote_right) == (0.5, None, 0.5)
-
-
-def test_a_right_answer_that_was_cut_off_is_not_right():
+    # a right answer that was cut off is not right
     paths = [path(0, "42", stop="length"), path(1, "40")]
     assert mark(vote("q", paths), paths, "42").right == 0.0
 
@@ -41,16 +36,7 @@ def test_all_figures():
     assert p.vote_gap.n == 10
     assert p.any_path.value == pytest.approx(0.9)
     assert p.gap.low <= p.gap.value <= p.gap.high
-
-
-def test_share_against_right():
-    """0.75 beats 0.67 and 0.5: the six right questions stand above all others."""
-    good, bad, none = marked("42", "42", "42", "40"), marked("40", "40", "42"), marked("1", "2")
-    p = labelled([good] * 6 + [bad] * 3 + [none])
-    assert p.auroc.value == 1.0
-
-
-def test_shares_of_stopped_questions_rank_nothing():
-    good, bad = marked("42", "42", "42", "40"), marked("40", "40", "42", stopped=True)
-    p = labelled([good] * 6 + [bad] * 3)
+    assert p.auroc.value == 1.0  # 0.75 beats 0.67 and 0.5: the six right ones stand above all
+    stopped = marked("40", "40", "42", stopped=True)  # its share ranks nothing
+    p = labelled([good] * 6 + [stopped] * 3)
     assert (p.auroc, p.questions) == (None, 9)

@@ -20,39 +20,35 @@ def coin_gold(n=60):
     return {f"q{i}": rng.choice(NO) for i in range(n)}
 
 
-CASES = {
-    "half known": (judged("half known"), TRAIN, "equations hold in"),
-    "half known, probe": (judged("half known", probe=30), TRAIN, "more often than all paths"),
-    "unknown": (judged("unknown"), STOP, "nothing right to teach"),
-    "plausible": (judged("plausible"), CARE, "winning does not go with being true"),
-    "unknown, probe": (judged("unknown", probe=30), STOP, "nothing can be learnt from them"),
-    "solved": (judged("solved"), STOP, "of the paths agree already"),
-    "solved, probe": (judged("solved", probe=30), STOP, "a path is right on"),
-    "coin": (judged("coin", chance=0.5), STOP, "no more than answers drawn at random"),
-    "coin, chance not told": (judged("coin"), STOP, "no more than answers drawn at random"),
-    "coin, probe": (
-        judged("coin", chance=0.5, gold=coin_gold()), STOP, "guessing gives 50%",
-    ),
-    "always yes": (judged("yes man", chance=0.5), STOP, "one answer wins 100%"),
-    "collapsed": (judged("collapsed"), STOP, "the model says the same"),
-    "no equations": (judged("wordy"), CARE, "too few equations to check"),
-    "no equations, probe": (judged("wordy", probe=30), TRAIN, "more often than all paths"),
-    "few questions": (judged("half known", questions=9), CARE, "too few to tell anything"),
-    "small probe": (judged("plausible", probe=5), CARE, "the probe has 5 questions"),
-}  # fmt: skip
+CASES = {  # how the model answers, what is known of it, the verdict and a word of its reason
+    "half known": ("half known", {}, TRAIN, "equations hold in"),
+    "half known, probe": ("half known", {"probe": 30}, TRAIN, "more often than all paths"),
+    "half known, small probe": ("half known", {"probe": FEWEST_PAIRS}, TRAIN, ""),
+    "unknown": ("unknown", {}, STOP, "nothing right to teach"),
+    "unknown, probe": ("unknown", {"probe": 30}, STOP, "nothing can be learnt from them"),
+    "unknown, small probe": ("unknown", {"probe": FEWEST_PAIRS}, STOP, ""),
+    "plausible": ("plausible", {}, CARE, "winning does not go with being true"),
+    "plausible, tiny probe": ("plausible", {"probe": 5}, CARE, "the probe has 5 questions"),
+    "solved": ("solved", {}, STOP, "of the paths agree already"),
+    "solved, probe": ("solved", {"probe": 30}, STOP, "a path is right on"),
+    "coin": ("coin", {"chance": 0.5}, STOP, "no more than answers drawn at random"),
+    "coin, probe": ("coin", {"chance": 0.5, "gold": coin_gold()}, STOP, "guessing gives 50%"),
+    "always yes": ("yes man", {"chance": 0.5}, STOP, "one answer wins 100%"),
+    "collapsed": ("collapsed", {}, STOP, "the model says the same"),
+    "no equations": ("wordy", {}, CARE, "too few equations to check"),
+    "no equations, probe": ("wordy", {"probe": 30}, TRAIN, "more often than all paths"),
+    "few questions": ("half known", {"questions": 9}, CARE, "too few to tell anything"),
+}
 
 
-@pytest.mark.parametrize(("verdict", "word", "told"), CASES.values(), ids=CASES.keys())
-def test_each_kind_of_run_gets_its_verdict(verdict, word, told):
+@pytest.mark.parametrize(("kind", "known", "word", "told"), CASES.values(), ids=CASES.keys())
+def test_each_kind_of_run_gets_its_verdict(kind, known, word, told):
+    verdict = judged(kind, **known)
     assert verdict.verdict == word
+    said = [STRICTER.index(r.says) for r in verdict.reasons if r.says]
+    assert said == sorted(said, reverse=True)  # the strictest reason decides and stands first
+    assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
     assert told in " ".join(r.text for r in verdict.reasons if r.says == word)
-
-
-def test_the_strictest_reason_decides_and_stands_first():
-    for verdict, word, _ in CASES.values():
-        said = [STRICTER.index(r.says) for r in verdict.reasons if r.says]
-        assert said == sorted(said, reverse=True)
-        assert verdict.verdict == word
 
 
 def test_without_labels_it_says_what_it_cannot_know():
@@ -112,11 +108,6 @@ def test_paths_that_were_cut_off_are_a_warning():
     assert "--max-tokens" in verdict.reasons[0].text
 
 
-def test_a_probe_of_the_fewest_questions_is_used():
-    assert judged("half known", probe=FEWEST_PAIRS).verdict == TRAIN
-    assert judged("unknown", probe=FEWEST_PAIRS).verdict == STOP
-
-
 def test_where_hardly_anything_is_kept_the_votes_are_marked():
     """The kept ones of the probe are fewer than ten; its votes, all wrong, are not."""
     observer = Observer({f"q{i}": str(100 + i) for i in range(30)}, None)
@@ -127,8 +118,3 @@ def test_where_hardly_anything_is_kept_the_votes_are_marked():
     assert verdict.evidence.probe.kept_questions == 5
     assert verdict.verdict == STOP
     assert verdict.reasons[0].text.startswith("the votes are right")
-
-
-def test_a_verdict_survives_its_file():
-    for verdict, _, _ in CASES.values():
-        assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
@@ -52,13 +52,10 @@ def test_one_question_by_hand(answers, told):
     assert {name: getattr(seen, name) for name in told} == told
 
 
-def test_numbers_of_a_question_in_whatever_spelling():
+def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
     assert look("How many?", *question(0, [("1", True)])).numbers_used is None
     all_of_it = msgspec.structs.replace(path(0, "1204"), text=" 1 + 3 + 1200 = 1204.")
     assert look(WORDING, vote("q", [all_of_it]), [all_of_it]).numbers_used == 1.0
-
-
-def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
     paths = [path(0, "7", True, stop="length"), path(1, None, True), path(2, "8", True)]
     s = look("", vote("q", paths), paths)
     assert (s.parsed, s.truncated, s.share_of_all) == (ONE, ONE, ONE)
@@ -68,6 +65,7 @@ def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
     assert label_free([s], None)["parsed"].value == 0.0
 
 
+@settings(max_examples=20)
 @given(st.sampled_from(sorted(KINDS)), st.integers(0, 50), st.integers(1, 8))
 def test_every_signal_lies_in_its_interval_and_has_words(kind, seed, questions):
     signals = label_free([look("", v, p) for v, p in run_of(kind, questions, seed)], 0.5)
