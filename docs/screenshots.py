@@ -52,7 +52,7 @@ def pictured_page(run: Path) -> None:
         command = [sys.executable, "-m", "lmsi_cli", "report", str(run), "-o", str(page)]
         subprocess.run(command, check=True)
         browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        size: Any = {"width": 1000, "height": 640}
+        size: Any = {"width": 1000, "height": 598}
         for scheme in ("light", "dark"):
             tab = browser.new_page(viewport=size, color_scheme=scheme)
             tab.goto(page.as_uri())

@@ -26,7 +26,7 @@ from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.results import Evaluation, Labelled, Pair
 
 SIDE_BY_SIDE = 2  # models; more of them go below one another
-FLIPS, QUESTION = 20, 80  # questions that are listed; characters of one
+FLIPS, QUESTION = 10, 80  # questions that are listed of either kind; characters of one
 
 
 def eval_parts(e: Evaluation) -> list[Sheet | str]:
@@ -157,27 +157,23 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
 
 
 def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, float]]) -> Sheet:
-    """Questions whose score changed, gains first; of very many the first ones.
+    """Questions whose score changed, gains first; of very many the first ones of each kind.
 
     Args:
         line: The line that they changed on.
         n: How many were asked.
         changed: Each with its score before and after.
     """
-    ordered = sorted(changed, key=lambda c: c[1] - c[2])
-    up = sum(after > before for _, before, after in ordered)
-    left = len(ordered) - FLIPS
+    up = [q for q, before, after in changed if after > before]
+    down = [q for q, before, after in changed if after < before]
     rows = [
-        (
-            q.id,
-            "better" if after > before else "worse",
-            q.gold,
-            textwrap.shorten(q.question, QUESTION, placeholder=" ..."),
-        )
-        for q, before, after in ordered[:FLIPS]
+        (q.id, word, q.gold, textwrap.shorten(q.question, QUESTION, placeholder=" ..."))
+        for word, questions in (("better", up), ("worse", down))
+        for q in questions[:FLIPS]
     ]
+    left = len(changed) - len(rows)
     return Sheet(
-        title=f"{line}, of {n} questions: better {up}, worse {len(ordered) - up}",
+        title=f"{line}, of {n} questions: better {len(up)}, worse {len(down)}",
         columns=("", "", "right answer", "question"),
         rows=tuple(rows),
         note=f"and {left} more" if left > 0 else "",

@@ -85,8 +85,8 @@ def _climb(rungs: Sequence[Rung], holds: Callable[[Rung], bool]) -> int:
 
 
 def _sentence(r: Rivalry) -> str:
-    first = r.rungs[0]
-    figures = f"{points(first.change)}, p {p_words(first.p_value)}"
+    first, margin = r.rungs[0].change, f"{100 * MARGIN:.0f} points worse"
+    figures = f"{points(first)}, p {p_words(r.rungs[0].p_value)}"
     if r.votes == 0 and r.within == 0:
         return (
             f"The adapter's single answer is not as good as one sampled path of the base: "
@@ -94,18 +94,17 @@ def _sentence(r: Rivalry) -> str:
         )
     if r.votes == 0:
         return (
-            f"{first.change.n} questions are too few to tell whether the adapter's single answer "
-            f"is as good as one sampled path of the base or more than {100 * MARGIN:.0f} points "
-            f"worse: {figures}."
+            f"{first.n} questions are too few to tell whether the adapter's single answer is as "
+            f"good as one sampled path of the base or more than {margin}: {figures}."
         )
     best = max(r.rungs, key=lambda x: x.accuracy.value)
     at = next(x for x in r.rungs if x.k == r.votes)
     span = f" (it clearly beats {r.beaten}; up to {r.within} are not clearly better)"
     sentence = (
-        f"The adapter's single answer is as good as {_votes(r.votes)} of the base or at most "
-        f"{100 * MARGIN:.0f} points worse: {points(at.change)}"
-        f"{'' if r.beaten == r.within else span}, at {_part(r.tokens, at.tokens)} of the tokens "
-        f"and {_part(r.seconds, at.seconds)} of the time."
+        f"The adapter's single answer is as good as {_votes(r.votes)} of the "
+        f"base or at most {margin}: {points(at.change)}{span * (r.beaten != r.within)}, at "
+        f"{_part(r.tokens, at.tokens)} of the tokens and {_part(r.seconds, at.seconds)} of the "
+        "time."
     )
     if best.k > r.within:
         sentence += f" {_votes(best.k)} of the base are clearly better: {points(best.change)}."
@@ -223,17 +222,17 @@ def _lesson(over: Paired, trained: Paired | None) -> str:
             "gained as much or more, so this is no comparison of the two."
         )
     sentence += f", and {_against(trained)} the teacher after its own training"
-    if _clear(trained) > 0:
+    if _beats(trained):
         return f"{sentence}: it has beaten its teacher, trained or not."
-    if _clear(over) > 0:
+    if _beats(over):
         return f"{sentence}: it passed an untrained teacher, which is no victory over the teacher."
     return f"{sentence}: what it has learned is the teacher's, in a smaller size."
 
 
-def _clear(c: Paired) -> int:
-    return 0 if c.p_value >= CLEAR else 1 if c.difference > 0 else -1
+def _beats(c: Paired) -> bool:
+    return c.p_value < CLEAR and c.difference > 0
 
 
 def _against(c: Paired) -> str:
-    words = {1: "clearly beats", 0: "cannot be told apart from", -1: "clearly stays behind"}
-    return f"{words[_clear(c)]} ({points(c)})"
+    words = "clearly beats" if _beats(c) else "clearly stays behind"
+    return f"{words if c.p_value < CLEAR else 'cannot be told apart from'} ({points(c)})"

@@ -65,15 +65,13 @@ def test_figures_and_addresses_stay_readable():
     assert len(text) < 1500
 
 
-@pytest.mark.parametrize(("licence", "shown"), [("apache-2.0", "license: apache-2.0"), ("", "")])
-def test_the_licence_is_that_of_the_file_or_said_to_be_missing(licence, shown):
-    text = card_text(card(licence=licence))
-    assert shown in header(text) and ("license" in header(text)) == bool(licence)
-    assert ("not stated" in text) == (not licence)
-
-
-def test_nothing_measured_is_said():
-    assert "Nothing was measured" in card_text(card())
+def test_what_is_not_known_is_said():
+    for licence in ("apache-2.0", ""):
+        text = card_text(card(licence=licence))
+        assert ("license: apache-2.0" in header(text), "not stated" in text) == (
+            bool(licence), not licence,
+        )  # fmt: skip
+    assert "Nothing was measured" in text
 
 
 def parse(text):
@@ -97,11 +95,6 @@ def test_the_modelfile_says_how_the_paths_were_drawn():
     assert ("temperature", "0.5") in found and ("repeat_penalty", "1") in found
     assert ("stop", "\nQ:") in found
     assert found[-1] == ("TEMPLATE", "Q: {{ .Prompt }}\nA: Let's think step by step.")
-
-
-def test_exemplars_are_part_of_the_template():
-    text = template(msgspec.structs.replace(TASK, prompt="cot-few"))
-    assert text.startswith("Q: 2 * 3?\nA: 2 * 3 = 6. The answer is 6.\n\nQ: {{ .Prompt }}\nA:")
 
 
 def test_a_conversation_has_no_template_of_ours():
@@ -129,8 +122,9 @@ def test_a_system_message_that_would_end_early_is_refused(system):
         modelfile("./m.gguf", task, SamplingConfig())
 
 
-def test_exemplars_with_ollamas_own_marks_are_refused():
+def test_exemplars_are_part_of_the_template():
+    text = template(msgspec.structs.replace(TASK, prompt="cot-few"))
+    assert text.startswith("Q: 2 * 3?\nA: 2 * 3 = 6. The answer is 6.\n\nQ: {{ .Prompt }}\nA:")
     system = Exemplar(question="{{ .System }}?", rationale="", answer="6")
-    odd = Task(name="n", kind="number", exemplars=(system,), prompt="cot-few")
     with pytest.raises(LmsiError, match="Ollama template"):
-        template(odd)
+        template(Task(name="n", kind="number", exemplars=(system,), prompt="cot-few"))

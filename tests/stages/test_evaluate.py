@@ -101,6 +101,18 @@ def test_base_and_adapter_are_compared_on_the_same_questions(tmp_path):
     assert (base.parsed, adapter.parsed) == (1.0, 0.75)
     change = result.pair("CoT greedy", "adapter").change
     assert (change.gained, change.lost, change.n, change.difference) == (1, 1, 4, 0)
+    drawn = [figures_of(result, line)[0].scores for line in lines[2:]]  # a tie counts half
+    assert drawn == [(1, 0.5, 0, 0), (1, 0.5, 0, 0), (1, 1, 0, 0)]
+    one, two = result.variants[0].curve  # over all subsets
+    assert (one.k, one.majority.value, one.any.value) == (1, 1.5 / 4, 1.5 / 4)
+    assert (two.k, two.majority.value, two.any.value) == (2, 1.5 / 4, 2 / 4)
+    assert two.tokens == 2 * one.tokens
+    file = next((tmp_path / "eval").glob("test-*.result.json"))
+    assert msgspec.json.decode(file.read_bytes(), type=Evaluation) == result
+    for variant in result.variants:
+        answers = [a for f in variant.answers for a in read_records(tmp_path / "eval" / f, Answer)]
+        assert len(answers) == 4 * (1 + 1 + 2)
+    assert result.gold == {"t0": "0", "t1": "2", "t2": "4", "t3": "6"}
 
 
 def test_controls_are_asked_too_and_count_as_no_candidate(tmp_path):
@@ -150,30 +162,6 @@ def test_a_gain_of_form_is_told_from_a_gain(tmp_path):
     assert any("no gain by the vote" in note for note in headline([result])[1])
 
 
-def test_a_tie_counts_half(tmp_path):
-    result = examined(tmp_path)
-    assert figures_of(result, "majority of 2")[0].scores == (1, 0.5, 0, 0)
-    assert figures_of(result, "one sampled path")[0].scores == (1, 0.5, 0, 0)
-    assert figures_of(result, "any of 2")[0].scores == (1, 1, 0, 0)
-
-
-def test_the_curve_is_of_all_subsets(tmp_path):
-    one, two = examined(tmp_path).variants[0].curve
-    assert (one.k, one.majority.value, one.any.value) == (1, 1.5 / 4, 1.5 / 4)
-    assert (two.k, two.majority.value, two.any.value) == (2, 1.5 / 4, 2 / 4)
-    assert two.tokens == 2 * one.tokens
-
-
-def test_the_result_is_a_file_that_names_those_of_the_answers(tmp_path):
-    result = examined(tmp_path)
-    file = next((tmp_path / "eval").glob("test-*.result.json"))
-    assert msgspec.json.decode(file.read_bytes(), type=Evaluation) == result
-    for variant in result.variants:
-        answers = [a for f in variant.answers for a in read_records(tmp_path / "eval" / f, Answer)]
-        assert len(answers) == 4 * (1 + 1 + 2)
-    assert result.gold == {"t0": "0", "t1": "2", "t2": "4", "t3": "6"}
-
-
 def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_path):
     engine = TwoMinds()
     config = {"temperature": (0.7, 1.2), "seed": (3, 4)}
@@ -217,14 +205,22 @@ def pairs(result, *changes):
     return msgspec.structs.replace(result, pairs=tuple(made))
 
 
-def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path):
+UP, DOWN, VAGUE = ("x", 0.1, 0.01), ("x", -0.1, 0.01), ("x", 0.3, 0.06)
+
+
+@pytest.mark.parametrize(
+    ("sets", "model"),
+    [
+        ([[UP]], "x"),
+        ([[VAGUE]], None),
+        ([[UP], [VAGUE]], "x"),
+        ([[UP], [DOWN]], None),
+        ([[DOWN, ("y", 0.2, 0.04)]], "y"),
+    ],
+)
+def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path, sets, model):
     result = examined(tmp_path, modes=("cot",))
-    up, down, vague = ("x", 0.1, 0.01), ("x", -0.1, 0.01), ("x", 0.3, 0.06)
-    assert gained([pairs(result, up)]) == "x"
-    assert gained([pairs(result, vague)]) is None
-    assert gained([pairs(result, up), pairs(result, vague)]) == "x"
-    assert gained([pairs(result, up), pairs(result, down)]) is None
-    assert gained([pairs(result, down, ("y", 0.2, 0.04))]) == "y"
+    assert gained([pairs(result, *changes) for changes in sets]) == model
 
 
 def test_clusters_of_questions_widen_the_interval(tmp_path):

@@ -50,14 +50,9 @@ GREEDY = [
 ]
 
 
-def test_metrics_that_are_no_names_are_passed_over(tmp_path):
-    odd = GREEDY[2] | {"metrics": [["exact_match"], {}, None, "exact_match"]}
-    (one,) = read_samples(f"gsm8k:{written(tmp_path, odd)}")
-    assert one.marks == {"flexible-extract exact_match": 1.0}
-
-
 def test_a_question_is_one_whatever_the_filters(tmp_path):
-    one, two = read_samples(f"gsm8k:{written(tmp_path, *GREEDY)}")
+    odd = GREEDY[2] | {"metrics": [["exact_match"], {}, None, "exact_match"]}
+    one, two = read_samples(f"gsm8k:{written(tmp_path, *GREEDY[:2], odd, GREEDY[3])}")
     assert (one.question.question, one.question.answer) == ("What is 1 + 1?", "2")
     assert one.marks == {"strict-match exact_match": 0.0, "flexible-extract exact_match": 1.0}
     assert two.texts == (" The answer is 5.",)
@@ -94,21 +89,14 @@ def test_repeats_are_sampled_paths(tmp_path):
     assert [f.accuracy.value for f in result.variants[0].figures] == pytest.approx([2 / 3, 1, 1])
 
 
-def test_a_doc_without_a_question_is_told_by_its_prompt(tmp_path):
-    old = line(0, [" 2."], "none", 1, doc={"question": "x", "answer": "2"})
-    old["doc"], old["target"] = {"text": "1 + 1"}, 2
-    old["arguments"] = [["What is 1 + 1?", {"until": ["."]}]]
-    (sample,) = read_samples(str(written(tmp_path, old)))
-    assert (sample.question.question, sample.question.answer) == ("What is 1 + 1?", "2")
-
-
-def test_a_passage_stands_above_the_docs_own_question_and_in_the_prompt_already(tmp_path):
+def test_a_question_is_told_by_the_prompt_and_with_its_passage(tmp_path):
     told = line(0, [" 2."], "none", 1, doc={"question": "How many?", "answer": "2"})
+    text = {**told, "doc": {"text": "1 + 1"}, "target": 2}
+    text["arguments"] = [["What is 1 + 1?", {"until": ["."]}]]
     bare = {**told, "doc": {"context": "It has 2."}, "target": "2"}
     bare["arguments"] = [["It has 2. How many?", {"until": ["."]}]]
-    told["doc"] = {**told["doc"], "passage": "It has 2."}
-    samples = read_samples(str(written(tmp_path, told, bare)))
-    assert [s.question.question for s in samples] == [
-        "It has 2.\n\nHow many?",
-        "It has 2. How many?",
-    ]
+    whole = {**told, "doc": {**told["doc"], "passage": "It has 2."}}
+    samples = read_samples(str(written(tmp_path, text, bare, whole)))
+    assert [(s.question.question, s.question.answer) for s in samples] == [
+        ("What is 1 + 1?", "2"), ("It has 2. How many?", "2"), ("It has 2.\n\nHow many?", "2"),
+    ]  # fmt: skip

@@ -56,13 +56,10 @@ def run(tmp_path):
     return folder
 
 
-def test_without_labels_untrained_questions_with_a_winner_are_asked(run):
+def test_a_probe_is_asked_or_untrained_questions_with_a_winner(run):
     asked = to_ask(run, TASK, (), 0.0)
     assert asked.by == "agreement"
     assert [(q.id, q.answer) for q in asked.questions] == [("q8", "9"), ("q7", "8")]
-
-
-def test_a_probe_is_asked_whole(run):
     probe = [Question(id="q1", question="1?", answer="7")]
     assert to_ask(run, TASK, probe, 0.0) == (probe, "probe")
 
@@ -71,27 +68,24 @@ PROBE = [Question(id="q1", question="1?", answer="7"), Question(id="q8", questio
 
 
 def test_a_probe_that_decides_is_not_trained_on(run):
+    before = run.train.read_bytes()
+    assert leave_out(run, PROBE, several=False) == 0
+    assert run.train.read_bytes() == before
     assert leave_out(run, PROBE, several=True) == 2
     assert trained_on(run, 0.0) == {"q0", "q2", "q3"}
     assert leave_out(run, PROBE, several=True) == 0
 
 
-def test_of_one_round_and_for_an_adapter_that_is_there_nothing_is_left_out(run):
-    before = run.train.read_bytes()
-    assert leave_out(run, PROBE, several=False) == 0
-    run.adapter.mkdir()
-    run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
-    assert leave_out(run, PROBE, several=True) == 0
-    assert run.train.read_bytes() == before
-
-
-def test_an_adapter_that_was_trained_without_the_probe_stays_so_with_fewer_rounds(run):
+@pytest.mark.parametrize(("without", "several", "out"), [(False, True, 0), (True, False, 2)])
+def test_an_adapter_that_is_there_keeps_its_examples(run, without, several, out):
+    """Of one that was trained without the probe they are left out with fewer rounds, too."""
     whole = list(read_records(run.train, TrainExample))
-    leave_out(run, PROBE, several=True)
+    if without:
+        leave_out(run, PROBE, several=True)
     run.adapter.mkdir()
     run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
     write_records(run.train, whole)  # as the next vote does
-    assert leave_out(run, PROBE, several=False) == 2
+    assert leave_out(run, PROBE, several) == out
 
 
 def test_the_round_that_is_kept_stands_for_the_run(run):

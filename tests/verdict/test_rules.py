@@ -67,45 +67,40 @@ def test_labels_overrule_what_agreement_fears_but_keep_its_warning():
     assert [r.says for r in verdict.reasons] == [CARE, TRAIN]
 
 
-def test_a_majority_that_leaves_numbers_out_is_a_warning():
-    """All winners state a true sum; the question has three numbers that none of them uses."""
-    asked = Question(id="q", question="Of 701, 702 and 703 how many?")
+def observed(kind="half known", asked=BARE, vote=lambda i, v: v, paths=lambda ps: ps):
+    """The verdict on a run whose votes and paths are changed on the way."""
     observer = Observer({}, None)
-    for made, paths in run_of("half known"):
-        observer.observe(asked, made, paths)
-    verdict = observer.finish()
-    assert verdict.verdict == CARE
-    assert "whatever all paths leave out" in verdict.reasons[0].text
+    for i, (made, drawn) in enumerate(run_of(kind)):
+        observer.observe(asked, vote(i, made), paths(drawn))
+    return observer.finish()
 
 
-def test_nothing_kept_is_nothing_to_train_on():
-    observer = Observer({}, None)
-    for made, paths in run_of("half known"):
-        observer.observe(BARE, msgspec.structs.replace(made, kept=()), paths)
-    verdict = observer.finish()
-    assert verdict.verdict == STOP
-    assert [r.text for r in verdict.reasons] == ["no path of 60 questions is kept"]
+def cut(paths):
+    return [msgspec.structs.replace(p, stop_reason="length") if p.path < 4 else p for p in paths]
 
 
-def test_shares_of_a_stopped_run_are_not_used():
-    """Solved by its shares, but they are what sampling was stopped for."""
-    observer = Observer({}, None)
-    for i, (made, paths) in enumerate(run_of("solved")):
-        observer.observe(BARE, msgspec.structs.replace(made, stopped=i % 2 == 0), paths)
-    verdict = observer.finish()
-    assert verdict.verdict == CARE
-    assert "30 questions were stopped early, so no shares" in verdict.reasons[0].text
-    assert not {"share", "share of all", "above chance"} & set(verdict.evidence.signals)
+MENTIONED = Question(id="q", question="Of 701, 702 and 703 how many?")  # by no path of a run
+CHANGED = {
+    "numbers left out": ({"asked": MENTIONED}, CARE, "whatever all paths leave out"),
+    "nothing kept": (
+        {"vote": lambda i, v: msgspec.structs.replace(v, kept=())},
+        STOP, "no path of 60 questions is kept",
+    ),
+    # solved by its shares, but they are what sampling was stopped for
+    "stopped": (
+        {"kind": "solved", "vote": lambda i, v: msgspec.structs.replace(v, stopped=i % 2 == 0)},
+        CARE, "30 questions were stopped early, so no shares",
+    ),
+    "cut off": ({"paths": cut}, CARE, "--max-tokens"),
+}  # fmt: skip
 
 
-def test_paths_that_were_cut_off_are_a_warning():
-    observer = Observer({}, None)
-    for made, paths in run_of("half known"):
-        cut = [msgspec.structs.replace(p, stop_reason="length") if p.path < 4 else p for p in paths]
-        observer.observe(BARE, made, cut)
-    verdict = observer.finish()
-    assert verdict.verdict == CARE
-    assert "--max-tokens" in verdict.reasons[0].text
+@pytest.mark.parametrize(("changes", "word", "told"), CHANGED.values(), ids=CHANGED)
+def test_what_a_run_lacks_is_told_first(changes, word, told):
+    verdict = observed(**changes)
+    assert verdict.verdict == word and told in verdict.reasons[0].text
+    if "stopped" in told:
+        assert not {"share", "share of all", "above chance"} & set(verdict.evidence.signals)
 
 
 def test_where_hardly_anything_is_kept_the_votes_are_marked():
