@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli.formats import decimal
-from lmsi_cli.records import Mode
+from lmsi_cli.prompts import Task
+from lmsi_cli.records import Mode, Question
 from lmsi_cli.reporting.results import (
     Answer,
     Confidence,
     CurvePoint,
     Evaluation,
     Figure,
+    Labelled,
     Rivalry,
     Stratum,
     Trust,
@@ -81,6 +83,23 @@ class Candidate(NamedTuple):
 
 
 Sitting = tuple[Way, str, Sequence[Answer]]  # a way, the name of its answers file, the answers
+
+
+def ungraded(
+    name: str, questions: Sequence[Question], gold: Mapping[str, str], task: Task, primary: str
+) -> Evaluation:
+    """A data set before anything is graded, with its right answers in canonical form by id."""
+    return Evaluation(
+        data=name,
+        n=len(questions),
+        primary=primary,
+        kind=task.kind,
+        task=task.name,
+        questions=tuple(
+            Labelled(id=q.id, question=q.question, gold=gold[q.id], family=q.family, group=q.group)
+            for q in questions
+        ),
+    )
 
 
 def graded(

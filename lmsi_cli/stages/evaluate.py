@@ -27,8 +27,8 @@ from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.reporting.comparison import compared
-from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of
-from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
+from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of, ungraded
+from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.golds import gold_answers
 
@@ -155,10 +155,6 @@ def _examined(
     progress: Progress,
 ) -> Evaluation:
     """All sittings of a data set; nothing is compared yet."""
-    questions = tuple(
-        Labelled(id=q.id, question=q.question, gold=gold[q.id], family=q.family, group=q.group)
-        for q in exam.asked
-    )
     config = exam.config
     answered = []
     skipped: dict[str, None] = {}  # in order, each once
@@ -169,13 +165,9 @@ def _examined(
         ]
         answered.append((candidate, [(s.way, s.file.name, s.answers(progress)) for s in sittings]))
         skipped |= {q: None for s in sittings for _, q in s.skipped}
-    blank = Evaluation(
-        data=exam.name,
-        n=len(questions),
-        primary=line_of(config.modes[0], config.paths),
-        kind=exam.task.kind,
-        task=exam.task.name,
-        questions=questions,
+    primary = line_of(config.modes[0], config.paths)
+    blank = msgspec.structs.replace(
+        ungraded(exam.name, exam.asked, gold, exam.task, primary),
         skipped=tuple(skipped),
         settings=msgspec.json.decode(msgspec.json.encode(config)),  # lists, as in the file
     )

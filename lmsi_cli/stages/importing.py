@@ -22,8 +22,8 @@ from lmsi_cli.jsonl import write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode
 from lmsi_cli.reporting.comparison import compared
-from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of
-from lmsi_cli.reporting.results import Answer, Evaluation, Imported, Labelled
+from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of, ungraded
+from lmsi_cli.reporting.results import Answer, Evaluation, Imported
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import GENERIC_TASK, task_of
 from lmsi_cli.tasks.golds import gold_answers
@@ -54,26 +54,15 @@ def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Eval
     """
     samples = read_samples(source)[: settings.limit or None]
     task, name = _task(run, source, settings.task), set_name(source)
-    gold = gold_answers([s.question for s in samples], task)
-    questions = [
-        Labelled(id=s.question.id, question=s.question.question, gold=gold[s.question.id],
-                 family=s.question.family, group=s.question.group)
-        for s in samples
-    ]  # fmt: skip
+    questions = [s.question for s in samples]
+    gold = gold_answers(questions, task)
     paths = max(len(s.texts) for s in samples)
     mode: Mode = "sc" if paths > 1 else settings.modes[0]
     answers = [a for s in samples for a in _answers(s, task, gold[s.question.id], mode)]
     content = msgspec.json.encode([answers, msgspec.to_builtins(task), list(gold.items())])
     key = hashlib.sha256(content).hexdigest()[:8]
     kept = run.eval_answers(f"{NAME}-{name}-{key}")
-    blank = Evaluation(
-        data=name,
-        n=len(questions),
-        primary=line_of(mode, paths),
-        kind=task.kind,
-        task=task.name,
-        questions=tuple(questions),
-    )
+    blank = ungraded(name, questions, gold, task, line_of(mode, paths))
     sittings = [(Way(0.0, 0, mode != "sc"), kept.name, answers)]
     found = compared([graded(blank, [(Candidate(NAME, None, {}), sittings)])])[0]
     imported = _imported(split_source(source)[1], samples, found.variants[0].figures[0].scores)
