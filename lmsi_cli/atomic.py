@@ -41,11 +41,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Give a new file beside ``path``; once whole and on the disk, it takes its place.
 
-    Args:
-        path: Its folder is made if missing.
-
-    Raises:
-        LmsiError: The disk is full, or the place cannot be written to; an older file stays.
+    The folder is made if missing. LmsiError: the disk is full, or the place cannot be written to;
+    an older file stays.
     """
     tmp = unfinished(path)
     try:
@@ -78,8 +75,7 @@ def write_error(path: Path, e: OSError) -> LmsiError:
 def refusal(e: OSError) -> LmsiError:
     """Say what the machine refuses, wherever it was met: a full disk has no file's name.
 
-    Raises:
-        OSError: The error itself, if nobody but us can mend it.
+    An error that nobody but us can mend is raised as it is.
     """
     if e.errno not in REFUSED:
         raise e
@@ -91,20 +87,12 @@ def refusal(e: OSError) -> LmsiError:
 def replacing_folder(place: Path) -> Iterator[Path]:
     """Give an empty folder that takes its place if all goes well, and is deleted if not.
 
-    What a killed process left behind is deleted first.
-
-    Raises:
-        LmsiError: The disk is full, the place cannot be written to, or another process does it now.
+    What a killed process left behind is deleted first. LmsiError: the disk is full, the place
+    cannot be written to, or another process does it now.
     """
-    with _alone(place):
-        yield from _replaced(place)
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Be the only process that writes a folder of this name."""
     import filelock
 
+    fresh, old = (place.with_name(f".{place.name}.{x}") for x in ("unfinished", "old"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = acquired(place.with_name(f".{place.name}.lock"))
@@ -114,8 +102,19 @@ def _alone(place: Path) -> Iterator[None]:
     except OSError as e:
         raise write_error(place, e) from e
     try:
-        yield
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        yield fresh
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+    except OSError as e:
+        raise write_error(place, e) from e
     finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if old.exists() and not place.exists():  # between the two renames
+            old.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
         with suppress(OSError):  # Windows keeps a file that is open
             Path(lock.lock_file).unlink()
         lock.release()
@@ -124,9 +123,7 @@ def _alone(place: Path) -> Iterator[None]:
 def acquired(file: Path) -> filelock.BaseFileLock:
     """Lock by the kernel, or where the file system cannot by a file that names its holder.
 
-    Raises:
-        filelock.Timeout: Another process holds it.
-        OSError: The file cannot be made.
+    filelock.Timeout: another process holds it. OSError: the file cannot be made.
     """
     import filelock
 
@@ -141,38 +138,11 @@ def acquired(file: Path) -> filelock.BaseFileLock:
     return lock
 
 
-def _replaced(place: Path) -> Iterator[Path]:
-    fresh, old = (place.with_name(f".{place.name}.{x}") for x in ("unfinished", "old"))
-    try:
-        _remove(fresh)
-        fresh.mkdir(parents=True)
-        yield fresh
-        if place.exists():
-            place.rename(old)
-        fresh.rename(place)
-    except OSError as e:
-        raise write_error(place, e) from e
-    finally:
-        _remove(fresh)
-        if old.exists() and not place.exists():  # between the two renames
-            old.rename(place)
-        _remove(old)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def check_place(place: Path, own: str, overwrite: bool) -> None:
     """Refuse to replace a folder unasked, and one that lmsi did not make at all.
 
-    Args:
-        place: Where the new folder is to go.
-        own: A file that every folder of this kind has.
-        overwrite: Whether a folder of this kind may be replaced.
-
-    Raises:
-        LmsiError: Something is in the way.
+    ``own`` is a file that every folder of this kind has; ``overwrite`` lets one of them be
+    replaced.
     """
     if not place.exists():
         return
@@ -187,16 +157,7 @@ def check_place(place: Path, own: str, overwrite: bool) -> None:
 def check_room(
     place: Path, need: int, hint: str = "free some space, or choose another --out"
 ) -> None:
-    """Check before the work that the disk has room.
-
-    Args:
-        place: An existing folder.
-        need: Bytes.
-        hint: What to do where there is less.
-
-    Raises:
-        LmsiError: There is less.
-    """
+    """Refuse before the work where the disk of a folder has less than ``need`` bytes."""
     free = shutil.disk_usage(place).free
     if free < need:
         raise LmsiError(

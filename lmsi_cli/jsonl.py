@@ -54,11 +54,7 @@ class Appender(Generic[R]):
         self._synced = time.monotonic()
 
     def write(self, record: R) -> None:
-        """Append one record; all of its line or none of it.
-
-        Raises:
-            LmsiError: The disk is full or fails; the lines before this one stay.
-        """
+        """Append one record; all of its line or none of it, if the disk is full or fails."""
         line = encode_line(record)
         try:
             rest = memoryview(line)
@@ -87,12 +83,8 @@ class Appender(Generic[R]):
 def appender(path: Path, kind: type[R]) -> Iterator[Appender[R]]:
     """Open a JSONL file to add records, mending a last line that a killed writer left torn.
 
-    Args:
-        path: Made, with its folder, if missing.
-        kind: Every line already there must be one of these.
-
-    Raises:
-        LmsiError: A line is not a ``kind`` (``paths.jsonl:17: ...``), or a write fails.
+    It is made, with its folder, if missing. LmsiError: a line there is not a ``kind``
+    (``paths.jsonl:17: ...``), or a write fails.
     """
     with open_mended(path, kind) as file:
         lines = Appender[R](file, path)
@@ -121,11 +113,8 @@ def open_mended(path: Path, kind: type[Record]) -> FileIO:
 def read_records(path: Path, kind: type[R]) -> Iterator[R]:
     """Yield the records of a JSONL file one by one, leaving out a torn last line.
 
-    Blank lines are skipped; a complete last record that only lacks its newline counts.
-
-    Raises:
-        LmsiError: The file is missing or a line is not a ``kind``: ``paths.jsonl:17: missing
-            field 'text'``.
+    Blank lines are skipped; a complete last record that only lacks its newline counts. LmsiError:
+    the file is missing or a line is not a ``kind``: ``paths.jsonl:17: missing field 'text'``.
     """
     return (record for _, record in read_placed(path, kind))
 
@@ -166,24 +155,14 @@ class Tail(Generic[S]):
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises:
-        LmsiError: It is missing, or holds anything else.
-    """
+    """Read a file that holds one JSON object; LmsiError as ``read_struct``."""
     return read_struct(path, dict[str, Any])
 
 
 def read_struct(path: Path, kind: type[T], hint: str = "") -> T:
-    """Read a file that holds one value of a kind.
+    """Read a file that holds one value of a kind; ``hint`` says what makes the file again.
 
-    Args:
-        path: A file of JSON.
-        kind: A struct, mostly.
-        hint: What makes the file again.
-
-    Raises:
-        LmsiError: It is missing, or holds anything else, such as what another version wrote.
+    LmsiError: it is missing, or holds anything else, such as what another version wrote.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -221,26 +200,21 @@ class ShuffledWriter:
         """Write all lines, in the order that ``random.shuffle`` gives a list of as many."""
         self._unordered.flush()
         random.Random(seed).shuffle(self._starts)
+        raw = self._unordered.raw  # past the buffer: the next line is elsewhere
         for start in self._starts:
-            file.write(self._line(start))
-
-    def _line(self, start: int) -> bytes:
-        """Read one line from its place, past the buffer: the next one is elsewhere."""
-        raw, read = self._unordered.raw, b""
-        raw.seek(start)
-        while b"\n" not in read:
-            read += raw.read(max(SHORT_LINE, len(read)))
-        return read[: read.index(b"\n") + 1]
+            raw.seek(start)
+            read = b""
+            while b"\n" not in read:
+                read += raw.read(max(SHORT_LINE, len(read)))
+            file.write(read[: read.index(b"\n") + 1])
 
 
 @contextmanager
 def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
     """Write a JSONL file in an order that a seed decides; it takes its place once it is whole.
 
-    It takes its room on the disk twice meanwhile.
-
-    Raises:
-        LmsiError: It cannot be written; an older file stays.
+    It takes its room on the disk twice meanwhile. LmsiError: it cannot be written; an older one
+    stays.
     """
     with (
         replacing(path) as file,

@@ -29,7 +29,6 @@ from lmsi_cli.jsonl import read_placed
 from lmsi_cli.records import UNREADABLE, Record
 
 R = TypeVar("R", bound=Record)
-Key = tuple[str, int]
 
 # An empty name is a file that SQLite deletes; it spills there once its cache is full.
 _TABLE = """
@@ -51,35 +50,44 @@ class JsonlIndex(Generic[R]):
         self,
         path: Path,
         kind: type[R],
-        key: Callable[[R], Key],
+        key: Callable[[R], tuple[str, int]],
         what: str,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Read the file once.
+        """Read the file once, but for a torn last line; ``progress`` gets the MiB that are read.
 
-        Args:
-            path: A JSONL file; a torn last line is left out.
-            kind: What its lines are.
-            key: A record's group, and its number there.
-            what: What a record is called in a message, with ``{key}`` and ``{number}``.
-            progress: Called after each MiB with how many have been read.
-
-        Raises:
-            LmsiError: The file is missing, a line is not a ``kind``, or two have one key.
+        ``key`` gives a record's group, and its number there; ``what`` is what a record is called in
+        a message, with ``{key}`` and ``{number}``. LmsiError: the file is missing, a line is not a
+        ``kind``, or two have one key.
         """
         self.path, self.largest = path, -1
-        self._key, self._progress = key, progress
-        self._last: Key = ("", 0)
         self._places = sqlite3.connect("")
         self._places.executescript(_TABLE)
+        last, mib = ("", 0), 0
+
+        def rows() -> Iterator[tuple[str, int, int]]:
+            nonlocal last, mib
+            for start, record in read_placed(path, kind):
+                last = key(record)
+                self.largest = max(self.largest, last[1])
+                if start >> 20 > mib:
+                    progress(mib := start >> 20)
+                yield *last, start
+
         try:
-            rows = self._rows(kind)
-            self._places.executemany("INSERT INTO place VALUES (?, ?, ?)", rows)
+            self._places.executemany("INSERT INTO place VALUES (?, ?, ?)", rows())
             self._file, self._decoder = path.open("rb"), msgspec.json.Decoder(kind)
+        except sqlite3.IntegrityError:
+            self._places.close()
+            raise LmsiError(
+                f"{path}: {what.format(key=last[0], number=last[1])} is there twice",
+                hint="delete one of the two lines",
+            ) from None
         except BaseException as e:
             self._places.close()
-            if isinstance(e, sqlite3.Error):
-                raise self._plain_error(e, what) from None
+            if isinstance(e, sqlite3.Error):  # the database has no room
+                hint = "is the disk of TMPDIR full?"
+                raise LmsiError(f"{path}: cannot be sorted: {e}", hint=hint) from None
             raise
 
     def __enter__(self) -> Self:
@@ -117,24 +125,3 @@ class JsonlIndex(Generic[R]):
             raise LmsiError(
                 f"{self.path}: was changed while it was read", hint="give the command again"
             ) from None
-
-    def _rows(self, kind: type[R]) -> Iterator[tuple[str, int, int]]:
-        mib = 0
-        for start, record in read_placed(self.path, kind):
-            self._last = key, number = self._key(record)
-            self.largest = max(self.largest, number)
-            if start >> 20 > mib:
-                self._progress(mib := start >> 20)
-            yield key, number, start
-
-    def _plain_error(self, e: sqlite3.Error, what: str) -> LmsiError:
-        """Say which record is there twice, or that the database has no room."""
-        if not isinstance(e, sqlite3.IntegrityError):
-            return LmsiError(
-                f"{self.path}: cannot be sorted: {e}", hint="is the disk of TMPDIR full?"
-            )
-        key, number = self._last
-        return LmsiError(
-            f"{self.path}: {what.format(key=key, number=number)} is there twice",
-            hint="delete one of the two lines",
-        )

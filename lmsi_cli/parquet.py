@@ -46,14 +46,11 @@ class Exported(Record, frozen=True, kw_only=True):
 def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
     """Write paths, votes and training examples, as far as they are there, a file each.
 
-    Args:
-        run: Held by the caller (``locked``).
-        out: A folder of this machine, or an address (``s3://bucket/folder``).
-        overwrite: Replace files of the same names.
+    ``out`` is a folder of this machine, or an address (``s3://bucket/folder``); ``overwrite``
+    replaces files of the same names. The caller holds the run (``locked``).
 
-    Raises:
-        LmsiError: There is nothing to write, a file is in the way, a line is no record, pyarrow
-            or the store's client is missing, or a write fails.
+    LmsiError: there is nothing to write, a file is in the way, a line is no record, pyarrow or the
+    store's client is missing, or a write fails.
     """
     kinds: dict[File, type[Record]] = {run.paths: Path, run.votes: Vote, run.train: TrainExample}
     names = {file: f"{file.stem}.parquet" for file in kinds if file.exists()}
@@ -74,15 +71,9 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
 
 
 def schema_of(kind: type[Record], conversations: bool = False) -> pa.Schema:
-    """The columns of a record, in its order.
+    """The columns of a record, in its order; prompts may be conversations.
 
-    Args:
-        kind: A record.
-        conversations: Whether prompts are conversations and not plain text.
-
-    Raises:
-        LmsiError: pyarrow is not installed.
-        TypeError: No column can hold a field.
+    LmsiError: pyarrow is not installed. TypeError: no column can hold a field.
     """
     arrow, hints = _pyarrow(), typing.get_type_hints(kind)
     columns = []

@@ -27,11 +27,7 @@ def is_address(name: str) -> bool:
 
 
 def read_remote(address: str) -> bytes:
-    """Read a whole file.
-
-    Raises:
-        LmsiError: The store refuses, has no such file, or its client is not installed.
-    """
+    """Read a whole file; LmsiError: no such file, a refusal, or no client is installed."""
     with _plain_errors(address, "cannot be read"):
         store, path = _connected(address)
         data: bytes = store.cat_file(path)
@@ -39,11 +35,7 @@ def read_remote(address: str) -> bytes:
 
 
 def write_remote(file: Path, address: str) -> None:
-    """Upload a file; in an object store others see it whole or not at all.
-
-    Raises:
-        LmsiError: As ``read_remote``.
-    """
+    """Upload a file; in an object store others see it whole or not at all."""
     with _plain_errors(address, "cannot be written"):
         store, path = _connected(address)
         store.put_file(str(file), path)

@@ -23,13 +23,11 @@ MOST = 1 << 16  # path numbers that runs use; a file edited by hand may hold oth
 
 
 class DrawnPaths:
-    """The (question, path) keys that are done; ``paths`` of them, ``parsed`` with an answer.
+    """The paths that are done; ``paths`` of them, ``parsed`` with an answer, each key once.
 
     A run of a million questions has tens of millions of paths; as Python tuples their keys alone
     would take gigabytes. Here a question is one whole number whose bit k stands for path k:
-    ``{"q7": 0b100001}`` has paths 0 and 5.
-
-    A key that is there twice counts once. A number that no run uses counts for nothing, but its
+    ``{"q7": 0b100001}`` has paths 0 and 5. A number that no run uses counts for nothing, but its
     question has been drawn from.
     """
 
@@ -58,15 +56,7 @@ class DrawnPaths:
 
 
 def drawn_paths(file: Path, each: Callable[[Sampled], None] | None = None) -> DrawnPaths:
-    """Read which paths a run holds; none if the file is not there yet.
-
-    Args:
-        file: Its ``paths.jsonl``.
-        each: Called with every path.
-
-    Raises:
-        LmsiError: A line is no path.
-    """
+    """Read which paths a run holds, none if the file is not there yet; ``each`` gets every path."""
     drawn = DrawnPaths()
     for path in read_records(file, Sampled) if file.exists() else ():
         drawn.add(path.question_id, path.path, path.predicted_answer is not None)
@@ -78,15 +68,8 @@ def drawn_paths(file: Path, each: Callable[[Sampled], None] | None = None) -> Dr
 def keep_questions(file: Path, questions: Sequence[Question], sampled: Container[str]) -> None:
     """Add questions to the run's own copy, so that later stages need no other file.
 
-    A question may change its text as long as there are no paths for it.
-
-    Args:
-        file: Made if missing.
-        questions: In the order of the run.
-        sampled: Ids of those that have paths.
-
-    Raises:
-        LmsiError: A sampled question has another text than the copy.
+    A question may change its text as long as there are no paths for it; ``sampled`` are the ids of
+    those that have some. LmsiError: a sampled question has another text than the copy.
     """
     known = {q.id: q for q in read_records(file, Question)} if file.exists() else {}
     for q in questions:
@@ -104,17 +87,13 @@ def check_same(
 ) -> None:
     """Refuse to go on with a run folder under other settings than it was begun with.
 
-    Args:
-        saved: Flat settings from run.toml.
-        now: Flat settings of this call. A missing key equals None and an empty list, and a tuple
-            equals a list, since TOML keeps neither None nor tuples. Of a ``model_sha256`` the user
-            is told as ``model``, by the name beside it (``model_name``, ``model_file`` or
-            ``model``), which itself may differ: a file may be moved.
-        what: What the settings belong to: ``"the paths in runs/a"``.
-        free: Settings that may differ.
+    A missing key equals None and an empty list, and a tuple equals a list, since TOML keeps neither
+    None nor tuples. Of a ``model_sha256`` the user is told as ``model``, by the name beside it
+    (``model_name``, ``model_file`` or ``model``), which itself may differ: a file may be moved.
+    ``what`` says what the settings belong to: ``"the paths in runs/a"``; those in ``free`` may
+    differ.
 
-    Raises:
-        LmsiError: Names each setting that differs, with both values.
+    LmsiError: names each setting that differs, with both values.
     """
     old, new = as_toml(saved), as_toml(now)
     keys = [k for k in dict.fromkeys([*new, *old]) if k not in free]
@@ -139,28 +118,20 @@ def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
     label = key.removesuffix(HASH)
     before, now = ("not set" if s.get(key, []) == [] else s[key] for s in (old, new))
     if key.endswith(HASH):
-        before, now = _file_name(key, old), _file_name(key, new)
+        before, now = (
+            next((s[n] for n in _names(key) if s.get(n)), "the file") if key in s else "none"
+            for s in (old, new)
+        )
         if before == now:
             return f"{label}: {now} has changed since"
     return f"{label}: {before} in the run folder, {now} now"
 
 
-def _file_name(key: str, settings: dict[str, Any]) -> str:
-    if key not in settings:
-        return "none"
-    return next((settings[n] for n in _names(key) if settings.get(n)), "the file")
-
-
 def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
     """Refuse to train on, or to measure, another model than the one that drew the run's paths.
 
-    Args:
-        run: A run folder; one that nothing was sampled in yet takes any model.
-        model: The model's file.
-        model_sha256: Hash of its bytes as they are now.
-
-    Raises:
-        LmsiError: It is another file, or has changed since.
+    A folder that nothing was sampled in yet takes any model; ``model_sha256`` is its hash as it is
+    now.
     """
     saved = run.load_settings().get("sample", {})
     if "model_sha256" in saved:
@@ -172,14 +143,9 @@ def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
 
 
 def check_base(adapter: Path, model_sha256: str) -> None:
-    """Refuse an adapter that was trained on another model.
+    """Refuse an adapter that was trained on another model than that of this hash.
 
-    Args:
-        adapter: A GGUF adapter; without our ``lmsi.json`` beside it nothing can be said here.
-        model_sha256: Hash of the model it is to be used with.
-
-    Raises:
-        LmsiError: It belongs to another file.
+    Without our ``lmsi.json`` beside the GGUF adapter nothing can be said here.
     """
     file = adapter.with_name(ORIGIN)
     origin = read_object(file) if file.exists() else {}

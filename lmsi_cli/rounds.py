@@ -133,11 +133,7 @@ def last_good(rounds: tuple[Round, ...]) -> int:
 
 
 def read_rounds(run: RunDir) -> Rounds | None:
-    """What is told of a run's rounds; None if it had only one.
-
-    Raises:
-        LmsiError: The file is of another version.
-    """
+    """What is told of a run's rounds; None if it had only one."""
     if not run.rounds.exists():
         return None
     return read_struct(run.rounds, Rounds, "run `lmsi run` again")
@@ -152,9 +148,7 @@ def kept_round(run: RunDir) -> RunDir:
 def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str, Path]:
     """A run's own adapters by name: ``adapter`` in the run folder itself, else ``round-2``.
 
-    Args:
-        run: The run folder.
-        rounds: Folders of its rounds; not given: of several, the one that is kept.
+    Of several rounds it is that of the kept one, unless folders of ``rounds`` are given.
     """
     return {
         "adapter" if r.root == run.root else r.root.name: r.adapter_gguf
@@ -202,25 +196,14 @@ def comparable(found: Sequence[Figures], ground: Ground) -> list[str]:
     return apart if ground.by == "agreement" and len(apart) >= FEWEST else []
 
 
-def _scores(found: Figures, questions: Sequence[str]) -> list[float]:
-    by_id = dict(zip(found.questions, found.scores, strict=True))
-    return [by_id[q] for q in questions]
-
-
 def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired:
     """Scores of the same questions before and after; the test is exact."""
-    return paired(_scores(before, questions), _scores(after, questions))
+    old, new = (dict(zip(f.questions, f.scores, strict=True)) for f in (before, after))
+    return paired([old[q] for q in questions], [new[q] for q in questions])
 
 
 def checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> tuple[Gate, ...]:
-    """The gate of the check-up.
-
-    Args:
-        before: Of the round before; of the base for the first round.
-        after: Of this round.
-        base: Of the base.
-        ground: What they are compared on.
-    """
+    """The gate of the check-up: of this round against the round before, or the base."""
     questions = comparable((before, after), ground)
     whom = "the base" if before.model == base.model else "the round before"
     fell, text = False, f"too few questions for a comparison with {whom}"
@@ -265,15 +248,11 @@ def _tested(c: Paired) -> str:
 def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By) -> Best | None:
     """Choose among the rounds that have an adapter; None if none has.
 
-    No test set has a say: choosing by it would spoil its figures. With a probe it is the round
-    with the most right answers, of equal ones the earlier. Without labels the first round stays
-    unless a later one agrees clearly more with the first vote on questions that none was trained
-    on: a later round costs diversity, so it must earn its place.
-
-    Args:
-        rounds: In order.
-        trained: Ids of the questions that each round was trained on, by its number.
-        by: What the check-ups' answers are held against.
+    No test set has a say: choosing by it would spoil its figures. With a probe it is the round with
+    the most right answers, of equal ones the earlier. Without labels the first round stays unless a
+    later one agrees clearly more with the first vote on questions that none was trained on: a later
+    round costs diversity, so it must earn its place. ``trained`` are the ids of the questions that
+    each round was trained on, by its number.
     """
     there = [r for r in rounds if r.trained]
     sound = [r for r in there if r.sound]
@@ -288,31 +267,27 @@ def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By)
     if not questions:
         why = "too few questions to compare the rounds on, so the first one is kept"
         return Best(number=sound[0].number, by="nothing", why=why)
-    number, why = (_by_labels if by == "probe" else _by_agreement)(found, questions)
-    first = min(found)
+    first, *later = found
+    changes = {n: _change(found[first], found[n], questions) for n in found}
+    if by == "probe":
+        means = {
+            n: fmean(x for q, x in zip(f.questions, f.scores, strict=True) if q in questions)
+            for n, f in found.items()
+        }
+        each = ", ".join(f"{100 * mean:.1f}% in round {n}" for n, mean in means.items())
+        why = f"most {WHAT['probe']} on {len(questions)} questions of the probe: {each}"
+        number = max(means, key=lambda n: (means[n], -n))
+    else:  # better than the first one beyond chance (Bonferroni)
+        clear = [n for n in later if changes[n].p_value < CLEAR / len(later)]
+        clear = [n for n in clear if changes[n].difference > 0]
+        what = f"{WHAT['agreement']} on {len(questions)} questions that no round was trained on"
+        number = max(clear, key=lambda n: changes[n].difference, default=first)
+        why = f"no later round is clearly better in {what}, so the first one is kept"
+        if clear:
+            why = f"clearly more {what}; no labels, so that is no proof of a gain"
     if number == first:
         return Best(number=number, by=by, why=why)
-    change = _change(found[first], found[number], questions)
+    change = changes[number]
     why = f"{why}; {_tested(change)} against round {first}"
     why += ": that may be chance" if change.p_value >= CLEAR else ""
     return Best(number=number, by=by, why=why, change=change)
-
-
-def _by_labels(found: Mapping[int, Figures], questions: Sequence[str]) -> tuple[int, str]:
-    """The round with the most right answers, and why."""
-    means = {n: fmean(_scores(f, questions)) for n, f in found.items()}
-    each = ", ".join(f"{100 * mean:.1f}% in round {n}" for n, mean in means.items())
-    why = f"most {WHAT['probe']} on {len(questions)} questions of the probe: {each}"
-    return max(means, key=lambda n: (means[n], -n)), why
-
-
-def _by_agreement(found: Mapping[int, Figures], questions: Sequence[str]) -> tuple[int, str]:
-    """The first round, or a later one that is better than it beyond chance (Bonferroni)."""
-    first, *later = found
-    changes = {n: _change(found[first], found[n], questions) for n in later}
-    clear = [n for n, c in changes.items() if c.difference > 0 and c.p_value < CLEAR / len(later)]
-    what = f"{WHAT['agreement']} on {len(questions)} questions that no round was trained on"
-    if not clear:
-        return first, f"no later round is clearly better in {what}, so the first one is kept"
-    why = f"clearly more {what}; no labels, so that is no proof of a gain"
-    return max(clear, key=lambda n: changes[n].difference), why

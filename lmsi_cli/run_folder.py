@@ -68,7 +68,6 @@ class RunDir:
         self.train_log = self.adapter / "log.jsonl"
         self.validation_log = self.adapter / "validation.jsonl"
         self.checkpoint = self.adapter / "checkpoint.safetensors"
-        self.best_checkpoint = self.adapter / "best.safetensors"
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
@@ -147,11 +146,7 @@ def teacher_of(run: RunDir) -> dict[str, Any] | None:
 
 
 def refuse_student(run: RunDir) -> None:
-    """Refuse to draw or to count paths in a student's folder: they are its teacher's.
-
-    Raises:
-        LmsiError: It is one; names the teacher's run.
-    """
+    """Refuse to draw or to count paths in a student's folder: they are its teacher's."""
     if teacher := teacher_of(run):
         raise LmsiError(
             f"{run.root}: in this folder a student learns from the votes of {teacher['run']}",
@@ -164,10 +159,8 @@ def refuse_student(run: RunDir) -> None:
 def locked(run: RunDir) -> Iterator[None]:
     """Hold the folder for this process, creating it if need be.
 
-    The lock goes with the process, so ``kill -9`` frees it, too.
-
-    Raises:
-        LmsiError: Another process holds it, which the message names, or a file in it is a link.
+    The lock goes with the process, so ``kill -9`` frees it, too. LmsiError: another process holds
+    it, which the message names, or a file in it is a link.
     """
     import filelock
 
@@ -233,12 +226,8 @@ def paths_by_question(
 ) -> JsonlIndex[Sampled]:
     """All sampled paths of each question, in the order of their numbers.
 
-    Args:
-        run: A folder with ``paths.jsonl``.
-        progress: Called with the MiB read so far.
-
-    Raises:
-        LmsiError: The file is missing, a line is no path, or a path is there twice.
+    ``progress`` gets the MiB read so far. LmsiError: the file is missing, a line is no path, or a
+    path is there twice.
     """
     key = attrgetter("question_id", "path")
     return JsonlIndex(run.paths, Sampled, key, "path {number} of question {key!r}", progress)
@@ -262,11 +251,7 @@ def sha256_file(path: Path) -> str:
 
 
 def discard(run: RunDir) -> None:
-    """Delete what lmsi wrote, for ``--overwrite``; leaves all other files, and the lock.
-
-    Raises:
-        LmsiError: A file cannot be deleted.
-    """
+    """Delete what lmsi wrote, for ``--overwrite``; leaves all other files, and the lock."""
     discard_adapter(run)
     results = [f for end in (RESULT, ANSWERS) for f in run.eval_dir.glob(f"*{end}")]
     _delete([*_named_in(run.root, run), *results], run.eval_dir)

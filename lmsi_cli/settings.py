@@ -35,14 +35,11 @@ SEED_BITS = 31  # a number that every library takes as a seed, and a person can 
 def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
     """Merge layers of plain values, the last one winning, and check them.
 
-    Args:
-        kind: The struct to build.
-        layers: Mappings from field to value; ``None`` means "not given". A layer's preset beats
-            the layers before it, and what the layer itself gives beats its preset.
-        where: The file and table that the values come from; empty for the command line.
+    A value of ``None`` means "not given". A layer's preset beats the layers before it, and what the
+    layer itself gives beats its preset. ``where`` is the file and table that the values come from;
+    empty for the command line.
 
-    Raises:
-        LmsiError: A name is unknown or a value is out of range; says which, and what it may be.
+    LmsiError: a name is unknown or a value is out of range; says which, and what it may be.
     """
     merged = {k: v for layer in layers for k, v in _filled(layer).items() if v is not None}
     lists = kind.lists()
@@ -133,15 +130,11 @@ class Settings(NamedTuple):
 
 
 def of_round(settings: Settings, config: RunConfig, number: int, init: str = "") -> Settings:
-    """The settings of a round; the first round's are those that are given.
+    """The settings of a round, from 1 on; the first round's are those that are given.
 
-    So the first round is the run that the single commands make. A later one has seeds of its own.
-
-    Args:
-        settings: As given, for the whole run.
-        config: Temperatures by round; the last one goes on.
-        number: 1 for the first.
-        init: The adapter folder that its training starts from; empty: as ``settings`` say.
+    So the first round is the run that the single commands make. A later one has seeds of its own;
+    of the temperatures by round the last one goes on. ``init`` is the adapter folder that its
+    training starts from; empty: as the settings say.
     """
     sample, vote, train = settings
     given = config.round_temperature

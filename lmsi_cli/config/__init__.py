@@ -9,92 +9,13 @@ structs. Knows nothing of Typer, files or models. A config file, one table per c
     temperature = 0.7
 """
 
+# ruff: noqa: F403, F405 - all that these modules define is meant for others
 from __future__ import annotations
 
-from lmsi_cli.config.commands import (
-    REPOSITORY,
-    EvalConfig,
-    ExemplarsConfig,
-    ExportConfig,
-    QuestionsConfig,
-    RunConfig,
-)
-from lmsi_cli.config.options import (
-    DEFAULT_KIND,
-    DEFAULT_TASK,
-    EVERYDAY,
-    PANELS,
-    PREFIX,
-    RARE,
-    Config,
-    Variables,
-    name_of,
-    values_of,
-)
-from lmsi_cli.config.sampling import (
-    LLAMA,
-    NO_STOP,
-    OPENVINO,
-    ORIGINAL,
-    SERVER,
-    STOP_FORMS,
-    STOP_PATTERN,
-    EngineConfig,
-    EngineName,
-    FastCopy,
-    Layers,
-    SampleConfig,
-    SamplingConfig,
-    ServerConfig,
-    serving,
-)
-from lmsi_cli.config.training import (
-    PAPER,
-    PRESETS,
-    SPEED_ONLY,
-    TrainConfig,
-    VoteConfig,
-)
-
-__all__ = [
-    "DEFAULT_KIND",
-    "DEFAULT_TASK",
-    "EVERYDAY",
-    "LLAMA",
-    "NO_STOP",
-    "OPENVINO",
-    "ORIGINAL",
-    "PANELS",
-    "PAPER",
-    "PREFIX",
-    "PRESETS",
-    "RARE",
-    "REPOSITORY",
-    "SERVER",
-    "SPEED_ONLY",
-    "STOP_FORMS",
-    "STOP_PATTERN",
-    "TABLES",
-    "Config",
-    "EngineConfig",
-    "EngineName",
-    "EvalConfig",
-    "ExemplarsConfig",
-    "ExportConfig",
-    "FastCopy",
-    "Layers",
-    "QuestionsConfig",
-    "RunConfig",
-    "SampleConfig",
-    "SamplingConfig",
-    "ServerConfig",
-    "TrainConfig",
-    "Variables",
-    "VoteConfig",
-    "name_of",
-    "serving",
-    "values_of",
-]
+from lmsi_cli.config.commands import *
+from lmsi_cli.config.options import *
+from lmsi_cli.config.sampling import *
+from lmsi_cli.config.training import *
 
 TABLES: dict[str, type[Config]] = {
     "sample": SampleConfig,

@@ -76,16 +76,10 @@ def ask(
 ) -> Asking:
     """Settle how questions are asked: as the folder was begun, as was wished, or by a trial.
 
-    Args:
-        task: As picked.
-        choice: Whether the model is asked in conversations.
-        config: What is wished; 0 tokens and an empty prompt leave it open.
-        questions: Those of the run.
-        run: Its folder; not given, or without a path: nothing is settled yet.
-        trying: What a trial draws with; without it the first wording is taken.
+    0 tokens and an empty prompt leave it open. Without ``run``, or without a path in it, nothing is
+    settled yet; ``trying`` is what a trial draws with: without it the first wording is taken.
 
-    Raises:
-        LmsiError: The wish cannot be met, or there are too few questions for the trial it asks for.
+    LmsiError: the wish cannot be met, or there are too few questions for the trial it asks for.
     """
     begun = run.load_settings() if run is not None and run.has_paths() else {}
     questions = questions[: config.limit or None]
@@ -116,9 +110,8 @@ def ask(
 def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig) -> Asking:
     """The task in a wording, and as a conversation if that is the choice.
 
-    Raises:
-        LmsiError: There is a system message or a variable of the chat template, and no
-            conversation to put it in; or a variable cannot be read.
+    LmsiError: there is a system message or a variable of the chat template, and no conversation to
+    put it in; or a variable cannot be read.
     """
     chat = None
     if choice.chat:
@@ -149,11 +142,7 @@ def keep(run: RunDir, asking: Asking) -> None:
 
 
 def sampled(run: RunDir) -> dict[str, Any]:
-    """What `lmsi sample` wrote down about its run.
-
-    Raises:
-        LmsiError: It is no run folder.
-    """
+    """What `lmsi sample` wrote down about its run; LmsiError: it is no run folder."""
     saved = run.load_settings().get("sample")
     if saved is None:
         raise LmsiError(
@@ -198,13 +187,9 @@ def _own_task(saved: dict[str, Any]) -> Task:
 def examined(task: Task, sample: SampleConfig, settings: EvalConfig) -> tuple[Task, EvalConfig]:
     """The task as an evaluation asks it, and the evaluation's settings with nothing left open.
 
-    Args:
-        task: As sampled, or another one in the same form.
-        sample: How the run was sampled.
-        settings: What is given there beats what was sampled.
+    What is given in ``settings`` beats what was sampled.
 
-    Raises:
-        LmsiError: There is a system message, and no conversation to put it in; or no such wording.
+    LmsiError: there is a system message, and no conversation to put it in; or no such wording.
     """
     talks = task.chat is not None if settings.chat == "auto" else settings.chat == "on"
     if settings.system and not talks:

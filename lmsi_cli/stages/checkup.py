@@ -54,15 +54,8 @@ def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
 def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
     """Take the probe's questions out of ``train.jsonl`` where they will decide between rounds.
 
-    An adapter that is there already keeps its examples, whichever they were.
-
-    Args:
-        folder: A round that was just voted on.
-        probe: Labelled questions of the run.
-        several: Whether there is more than one round.
-
-    Returns:
-        How many examples were taken out.
+    An adapter that is there already keeps its examples, whichever they were. Returns how many
+    examples were taken out of a round that was just voted on.
     """
     ids = {q.id for q in probe}
     examples = list(read_records(folder.train, TrainExample)) if ids else []
@@ -79,14 +72,10 @@ def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
 
 
 def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float) -> Asked:
-    """Choose the questions of the check-ups, the same ones for all rounds.
+    """Choose the questions of the check-ups, the same ones for all rounds; the first is trained.
 
-    Args:
-        run: The first round, trained.
-        task: Supplies the kind of answer.
-        probe: Labelled questions; without any, questions that the first round was not trained on
-            are held against the winners of its vote, which the base made.
-        val_share: Of the questions in ``train.jsonl``, what training set apart.
+    Without a probe, questions that the first round was not trained on (``val_share`` of those in
+    ``train.jsonl`` were set apart) are held against the winners of its vote, which the base made.
     """
     if probe:
         return Asked(list(probe), "probe")
@@ -128,10 +117,8 @@ def figures_of(found: Evaluation, folder: RunDir) -> list[Figures]:
 def figures(model: str, answers: Sequence[Answer], wanted: Mapping[str, str]) -> Figures:
     """Put one model's check-up in numbers; draws no conclusion.
 
-    Args:
-        model: Who answered.
-        answers: A greedy one and some sampled ones to each question.
-        wanted: What they are held against by question: right answers, or winners of the vote.
+    There are a greedy answer and some sampled ones to each question; ``wanted`` are right answers
+    by question, or winners of the vote.
     """
     by_question: dict[str, list[str | None]] = {q: [] for q in wanted}
     greedy = Counter[str]()

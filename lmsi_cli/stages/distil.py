@@ -21,15 +21,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from lmsi_cli.atomic import replacing
-from lmsi_cli.catalog import Model, find_model
+from lmsi_cli.catalog import find_model
 from lmsi_cli.config import SampleConfig, ServerConfig, TrainConfig, VoteConfig, name_of
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, shuffled_writer
-from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import ChatChoice, Path, Progress, Question, Vote
+from lmsi_cli.records import ChatChoice, Progress, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import (
     TEACHER,
@@ -43,7 +42,7 @@ from lmsi_cli.run_folder import (
     sha256_file,
     teacher_of,
 )
-from lmsi_cli.stages.asking import formed, sampled, task_of, wording_of
+from lmsi_cli.stages.asking import Asking, formed, sampled, task_of, wording_of
 from lmsi_cli.stages.pipeline import identity, model_of
 from lmsi_cli.stages.vote import taught
 from lmsi_cli.training.adapter import preflight
@@ -78,59 +77,65 @@ def enrolled(
     settings: TrainConfig,
     progress: Progress | None = None,
 ) -> Student | None:
-    """Look at a student and at its place, before an hour is spent on it.
+    """Look at a student and at its place, before an hour is spent on it; None without a ``model``.
 
-    Args:
-        teacher: The run whose votes it learns from.
-        model: Its file, or a name; empty: there is no student.
-        out: Its run folder; None: in the teacher's, by its name.
-        settings: Of the training to come.
-        progress: Is told of a download.
+    ``model`` is its file, or a name; ``out`` its run folder, by default in the teacher's, by its
+    name.
 
-    Raises:
-        LmsiError: -o without a student, a run that cannot teach, a place that is taken, or a file
-            that cannot be trained or asked in the same way.
+    LmsiError: -o without a student, a run that cannot teach, a place that is taken, or a file that
+    cannot be trained or asked in the same way.
     """
     if not model:
         if out:
             raise LmsiError("-o is a student's", hint="give --student MODEL with it")
         return None
-    student = _student(teacher, find_model(model, progress), out)
-    check_teacher(teacher, student.model, student.identity["model_sha256"])
-    check_place(teacher, student.run)
+    found = find_model(model, progress)
+    name = re.sub(r"[^\w.-]", "_", found.card.name if found.card else found.path.stem)
+    run = RunDir(out or teacher.root / FOLDER / name)
+    asking = _asked(teacher, found.path)
+    told = identity(found, asking)
+    if origin := teacher_of(teacher):
+        raise LmsiError(
+            f"{teacher.root}: this is a student's folder; the paths are its teacher's",
+            hint=f"give the teacher's run: `lmsi train {origin['run']} --student {found.path}`",
+        )
+    _check_folders(teacher, run)
+    if sampled(teacher).get("model_sha256") == told["model_sha256"]:
+        raise LmsiError(
+            f"{found.path}: this is the very model that drew the paths of {teacher.root}",
+            hint=f"to train it on its own votes: `lmsi train {teacher.root}`",
+        )
     try:
-        preflight(student.model, settings.target, settings.layers, settings.rank)
+        preflight(found.path, settings.target, settings.layers, settings.rank)
     except LmsiError as e:  # two models are at hand, so it is named
-        named = str(e) if str(student.model) in str(e) else f"{student.model}: {e}"
+        named = str(e) if str(found.path) in str(e) else f"{found.path}: {e}"
         raise LmsiError(named, hint=e.hint) from None
-    return student
+    return Student(run, found.path, asking.task, told)
 
 
 def control(teacher: RunDir) -> Student:
     """The run's own model, asked as it was, in the run's folder ``null``.
 
-    Raises:
-        LmsiError: The run has no votes of its own, or something else is in that folder.
+    LmsiError: the run has no votes of its own, or something else is in that folder.
     """
     if teacher_of(teacher):
         raise LmsiError(
             f"{teacher.root}: what was voted on is its teacher's",
             hint="a control is of a run that has sampled paths of its own",
         )
-    _check_voted(teacher)
-    check_place(teacher, teacher.null)
+    _check_folders(teacher, teacher.null)
     saved = {k: v for k, v in sampled(teacher).items() if k not in ADAPTER}
     return Student(teacher.null, model_of(teacher).path, task_of(teacher), saved, shuffled=True)
 
 
-def _student(teacher: RunDir, model: Model, out: File | None) -> Student:
-    """The student as it will be asked: the teacher's task in the student's own form.
+def _asked(teacher: RunDir, model: File) -> Asking:
+    """How the student is asked: the teacher's task in the student's own form.
 
     A conversation is held as with the teacher, as far as the student's template knows its
     variables.
     """
     saved, talk = sampled(teacher), SampleConfig()
-    with vocabulary(model.path) as words:
+    with vocabulary(model) as words:
         encoder = Encoder(words)
         choice = choose(CHAT, encoder)
         if choice.chat:
@@ -139,50 +144,14 @@ def _student(teacher: RunDir, model: Model, out: File | None) -> Student:
             same["template_var"] = [v for v in saved.get("template_var", ()) if name_of(v) in known]
             talk = msgspec.convert(same, SampleConfig)
             choose(CHAT, encoder, talk.template_var)
-    asking = formed(task_of(teacher), wording_of(teacher), choice, talk)
-    name = model.card.name if model.card else model.path.stem
-    run = RunDir(out) if out else place_of(teacher, name)
-    return Student(run, model.path, asking.task, identity(model, asking))
+    return formed(task_of(teacher), wording_of(teacher), choice, talk)
 
 
-def place_of(teacher: RunDir, name: str) -> RunDir:
-    """Where the folder of a student of that name lies if no other place is asked for."""
-    plain = re.sub(r"[^\w.-]", "_", name)
-    return RunDir(teacher.root / FOLDER / plain)
-
-
-def check_teacher(teacher: RunDir, model: File, model_sha256: str) -> None:
-    """Refuse a run that cannot teach this student; reads little.
-
-    Raises:
-        LmsiError: There is no vote yet, the paths are not there, the run is itself a student's, or
-            the student is the model that drew its paths.
-    """
-    if origin := teacher_of(teacher):
-        raise LmsiError(
-            f"{teacher.root}: this is a student's folder; the paths are its teacher's",
-            hint=f"give the teacher's run: `lmsi train {origin['run']} --student {model}`",
-        )
-    _check_voted(teacher)
-    if teacher.load_settings().get("sample", {}).get("model_sha256") == model_sha256:
-        raise LmsiError(
-            f"{model}: this is the very model that drew the paths of {teacher.root}",
-            hint=f"to train it on its own votes: `lmsi train {teacher.root}`",
-        )
-
-
-def _check_voted(teacher: RunDir) -> None:
+def _check_folders(teacher: RunDir, run: RunDir) -> None:
+    """Refuse a teacher without a vote, and for its student a folder that holds anything else."""
     for file in (teacher.votes, teacher.paths, teacher.questions):
         if not file.exists():
             raise LmsiError(f"{file}: no such file", hint=f"run `lmsi vote {teacher.root}` first")
-
-
-def check_place(teacher: RunDir, run: RunDir) -> None:
-    """Refuse a folder that is not a student's.
-
-    Raises:
-        LmsiError: It is the teacher's own, or one that holds a run with paths of its own.
-    """
     hint = "choose another folder for the student: -o FOLDER"
     if run.root.resolve() == teacher.root.resolve():
         raise LmsiError(f"{run.root}: this is the teacher's own folder", hint=hint)
@@ -193,20 +162,21 @@ def check_place(teacher: RunDir, run: RunDir) -> None:
 def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool = False) -> None:
     """Write the student's folder: whose it is, the teacher's votes, the student's examples.
 
-    Equal calls write the same bytes, so a killed one is simply given again.
+    Equal calls write the same bytes, so a killed one is simply given again. The caller holds the
+    student's folder (``locked``). ``overwrite`` discards an adapter that learned from other votes,
+    and all of another student's.
 
-    Args:
-        teacher: A run that was voted on.
-        student: From ``enrolled``; its folder is held by the caller (``locked``).
-        progress: Is told what there is to learn.
-        overwrite: Discard an adapter that learned from other votes, and all of another student's.
-
-    Raises:
-        LmsiError: The folder is another student's or another teacher's, the vote has changed since,
-            nothing is kept, or a kept path is not there.
+    LmsiError: the folder is another student's or another teacher's, the vote has changed since,
+    nothing is kept, or a kept path is not there.
     """
-    run, settings = student.run, _settings(teacher, student)
-    _take(run, settings, overwrite)
+    run, settings, there = student.run, _settings(teacher, student), student.run.load_settings()
+    if TEACHER in there:
+        if not overwrite:
+            check_same(_bound(there), _bound(settings), f"the student in {run.root}")
+        elif there["sample"]["model_sha256"] != settings["sample"]["model_sha256"]:
+            discard(run)
+        else:
+            discard_adapter(run)
     for section, values in settings.items():
         run.save_settings(section, values)
     examples, questions = _write(teacher, student)
@@ -231,8 +201,7 @@ def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
     how the teacher's paths were drawn.
     """
     saved = teacher.load_settings()
-    sample = saved["sample"]
-    chat = student.task.chat
+    sample, chat = saved["sample"], student.task.chat
     own = {"few_shot": chat.few_shot, "system": chat.system} if chat else {"system": ""}
     variables = {"template_var": student.task.variables} if student.task.variables else {}
     asked = {k: v for k, v in sample.items() if k not in (*ADAPTER, *SERVER, "template_var")}
@@ -252,19 +221,6 @@ def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
     }
 
 
-def _take(run: RunDir, settings: dict[str, dict[str, Any]], overwrite: bool) -> None:
-    """Take a folder for this student and these votes, or refuse."""
-    there = run.load_settings()
-    if TEACHER not in there:
-        return
-    if not overwrite:
-        check_same(_bound(there), _bound(settings), f"the student in {run.root}")
-    elif there["sample"]["model_sha256"] != settings["sample"]["model_sha256"]:
-        discard(run)
-    else:
-        discard_adapter(run)
-
-
 def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What a student's folder is tied to, under names that say whose it is."""
     sample, origin = settings["sample"], settings[TEACHER]
@@ -282,8 +238,7 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
     """Write every kept path and every pair in the student's form; the files appear whole.
 
-    Returns:
-        How many examples there are, and of how many questions.
+    Returns how many examples there are, and of how many questions.
     """
     held, known = teacher.load_settings().get("vote", {}), VoteConfig.__struct_fields__
     config = msgspec.convert({k: v for k, v in held.items() if k in known}, VoteConfig)
@@ -297,9 +252,15 @@ def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
         for voted in read_records(teacher.votes, Vote):
             if not voted.kept or voted.predicted_answer is None:
                 continue
-            question, own = _sampled(voted, asked, paths)
+            question, own = asked.get(voted.question_id), paths.get(voted.question_id)
+            if not question or {*voted.kept} - {p.path for p in own}:
+                raise LmsiError(
+                    f"question {voted.question_id!r}: paths that the vote kept are not there any "
+                    "more",
+                    hint="`lmsi vote` again, then this",
+                )
             chosen = shuffled(voted, own, config.seed) if student.shuffled else voted
-            found, pairs = taught(student.task, config, question, own, chosen)
+            found, pairs = taught(student.task, config, question[0], own, chosen)
             train.write(*found)
             preferred.write(*pairs)
             count, questions = count + len(found), questions + bool(found)
@@ -309,17 +270,3 @@ def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
                 hint=f"`lmsi vote {teacher.root}` says why",
             )
     return count, questions
-
-
-def _sampled(
-    voted: Vote, asked: JsonlIndex[Question], paths: JsonlIndex[Path]
-) -> tuple[Question, list[Path]]:
-    """The question that a vote was about, and all of its paths."""
-    question = next(iter(asked.get(voted.question_id)), None)
-    found = paths.get(voted.question_id)
-    if question is None or {*voted.kept} - {p.path for p in found}:
-        raise LmsiError(
-            f"question {voted.question_id!r}: paths that the vote kept are not there any more",
-            hint="`lmsi vote` again, then this",
-        )
-    return question, found

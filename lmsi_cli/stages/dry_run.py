@@ -91,14 +91,10 @@ class Preview(Record, frozen=True, kw_only=True):
 
 
 def preview(job: Job, progress: Progress) -> Preview:
-    """Write all prompts, count their tokens, and reckon up what their paths would cost.
+    """Write all prompts of a model file, count their tokens, and reckon up what paths would cost.
 
-    Args:
-        job: Of a model file.
-        progress: Is told of a trial of wordings, which is held as the run would hold it.
-
-    Raises:
-        LmsiError: There are no questions, none fits, or the chat template refuses the prompt.
+    A trial of wordings is held as the run would hold it. LmsiError: there are no questions, none
+    fits, or the chat template refuses the prompt.
     """
     if job.settings.engine == OPENVINO:
         progress.say("reckoned as llama.cpp would draw")
@@ -136,11 +132,7 @@ def preview(job: Job, progress: Progress) -> Preview:
 
 
 def request_there(job: Job, progress: Progress) -> dict[str, object]:
-    """The first request that a server would get; what it costs only the server knows.
-
-    Raises:
-        LmsiError: The server is not there, or there is no question.
-    """
+    """The first request that a server would get; what it costs only the server knows."""
     with open_engine(job) as engine:
         assert not isinstance(engine, LlamaEngine)
         asking = settle(job, engine, None, progress, trial=False)
@@ -154,16 +146,10 @@ def request_there(job: Job, progress: Progress) -> dict[str, object]:
 def estimate(
     requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
 ) -> Estimate:
-    """Try a few paths and reckon up the rest.
+    """Try a few paths of a run's requests and reckon up the rest.
 
-    Args:
-        requests: All of the run, none of them drawn yet.
-        engine: The loaded model.
-        config: Settings of the run; an early stop makes the time an upper bound.
-        trigger: The task's words before an answer.
-
-    Raises:
-        LmsiError: No question fits the context, or the cache does not fit the memory.
+    An early stop makes the time an upper bound. LmsiError: no question fits the context, or the
+    cache does not fit the memory.
     """
     fitting = split_for(engine, requests, config).fitting
     parts = blocks(fitting)
@@ -233,11 +219,7 @@ def plans_of(wanted: Measurement) -> list[Plan]:
 
 
 def plan(exam: Exam, candidates: Sequence[Candidate], engine: LlamaEngine) -> Plan:
-    """Reckon up one data set.
-
-    Raises:
-        LmsiError: No question fits the context, or the cache does not fit the memory.
-    """
+    """Reckon up one data set; LmsiError: no question or no cache fits."""
     engine.use_adapter(None)
     sittings = [
         (mode, way)

@@ -82,16 +82,10 @@ def make_exemplars(
 ) -> tuple[ExemplarsSummary, SampleSummary]:
     """Draw the paths that the seeds lack, and write a task file with the exemplars made of them.
 
-    Args:
-        job: How the paths are drawn; its questions are the seeds.
-        config: Shots, templates, and the share that is asked for.
-        out: The task file; one that is there is replaced.
-        run: The folder of the paths, held by the caller (``locked``).
-        progress: Is told of everything.
-        overwrite: Discard paths that were drawn in another way; those drawn in this one stay.
+    The job's questions are the seeds; the caller holds the folder of the paths (``locked``). A file
+    that is there is replaced; ``overwrite`` discards paths that were drawn in another way.
 
-    Raises:
-        LmsiError: As ``pipeline.opened`` and ``write_exemplars``.
+    LmsiError as ``pipeline.opened`` and ``write_exemplars``.
     """
     old: Old = "discarded if different" if overwrite else "kept"
     with opened(job, run, progress, old, trial=False) as drawing:
@@ -104,18 +98,10 @@ def write_exemplars(
 ) -> ExemplarsSummary:
     """Choose the exemplars and write them as a task file, atomically.
 
-    Which seeds are used, and in which template, is drawn by ``config.seed``: by share the easy
-    ones would come first.
+    Which seeds are used, and in which template, is drawn by ``config.seed``: by share the easy ones
+    would come first.
 
-    Args:
-        run: Holds the sampled paths of the seeds.
-        seeds: As they were sampled.
-        task: Gives the kind of answer and the words around it.
-        config: Shots, templates, and the share that is asked for.
-        out: The file; one that is there is replaced.
-
-    Raises:
-        LmsiError: No seed's winner has the share, or too few seeds do; nothing is written then.
+    LmsiError: no seed's winner has the share, or too few seeds do; nothing is written then.
     """
     counts, chosen = Counter[str](), list[SeedExemplar]()
     with paths_by_question(run) as paths:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,12 +45,12 @@ from lmsi_cli.splits import size_of, stem_of
 from lmsi_cli.stages.asking import sample_config
 from lmsi_cli.stages.train import finished
 from lmsi_cli.training import hf_export as hf
-from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base
+from lmsi_cli.training.adapter import CONFIG, WEIGHTS
 from lmsi_cli.training.devices import check_packages
-from lmsi_cli.training.header import GgufMeta, read_meta, repository
+from lmsi_cli.training.header import read_meta, repository
 from lmsi_cli.training.merge import merge, read_lora, tensor_types
-from lmsi_cli.training.saved_adapter import with_adapter
-from lmsi_cli.training.verify import agree, distances, gap, torch_logits
+from lmsi_cli.training.saved_adapter import name_base, with_adapter
+from lmsi_cli.training.verify import agree, gap, torch_logits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,39 +96,29 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     out: Path | None = None,
     overwrite: bool = False,
 ) -> Export:
-    """Write a run's adapter in another form.
+    """Write a run's adapter in another form; the caller holds the folder (``locked``).
 
-    Args:
-        run: Held by the caller (``locked``); with a finished adapter.
-        model: Its base.
-        task: As the run was sampled.
-        config: Which form.
-        progress: Is told of the steps.
-        out: The folder to write; None: in the run folder, by the form's name.
-        overwrite: Replace an earlier export.
+    ``out`` is the folder to write, by default in the run folder, by the form's name; ``overwrite``
+    replaces an earlier export.
 
-    Raises:
-        LmsiError: There is no finished adapter, it is for another base, the hub asks for a name of
-            the base and there is none, something is in the way, the disk is too small, or what was
-            written does not compute what it should.
+    LmsiError: there is no finished adapter, it is for another base, the hub asks for a name of the
+    base and there is none, something is in the way, the disk is too small, or what was written does
+    not compute what it should.
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
         raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
     finished(run)  # is told of on the card
-    facts = read_meta(model)
-    kind = "" if config.to in ALONE else _kind(config, facts)
-    config = _with_base_name(config, facts, run, model)
+    exporter = _Exporter(run, model, task, config, progress)
     if config.to not in ("gguf", "ollama"):  # llama.cpp alone checks those
         check_packages(f"export --to {config.to}")
     base_sha256 = sha256_file(model)
     check_base(run.adapter_gguf, base_sha256)
-    place = out or run.root / "export" / "-".join(x for x in (config.to, kind) if x)
+    place = out or run.root / "export" / "-".join(x for x in (config.to, exporter.kind) if x)
     check_place(place, ORIGIN, overwrite)
     with replacing_folder(place) as folder:
-        check_room(folder, _need(config, facts, kind, size_of(model)))
-        exporter = _Exporter(run, model, task, config, facts, kind, folder, progress)
-        made = exporter.write()
-        write_atomic(folder / CARD, card_text(_card(exporter, made, base_sha256)))
+        check_room(folder, exporter.need())
+        made = exporter.write(folder)
+        write_atomic(folder / CARD, card_text(exporter.card(made, base_sha256)))
         note = {  # for programs what the card is for people; other stages then know the base
             "export": config.to,
             "base_file": model.name,
@@ -144,83 +133,78 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
         to=config.to,
         folder=str(place),
         files=files,
-        type=kind,
+        type=exporter.kind,
         checks=made.checks,
         remarks=tuple(made.remarks),
     )
 
 
-def _with_base_name(
-    config: ExportConfig, facts: GgufMeta, run: RunDir, model: Path
-) -> ExportConfig:
-    """The settings with the base's repository, as given or as its file says."""
-    named = config.base_name or repository(facts.general)
-    if config.to == "hub" and not named:
-        raise LmsiError(
-            f"{model.name} does not say which model of the hub it is",
-            hint=f"lmsi export {run.root} --to hub --base-name OWNER/NAME",
-        )
-    return msgspec.structs.replace(config, base_name=named)
-
-
-def _kind(config: ExportConfig, facts: GgufMeta) -> str:
-    """The type of the merged weights; not asked for: the base's own, if that is fine enough."""
-    own = _own_kind(facts)
-    if config.to == "hf":
-        kind = config.type.upper() or (own if own in hf.DTYPES else "F16")
-        if kind not in hf.DTYPES:
-            raise LmsiError(f"--type {config.type}: a Hugging Face folder holds F16, BF16 or F32")
-        return str(kind)
-    if config.type:
-        check_kind(config.type)
-        return config.type.upper()
-    return own if own in FINE else WIDEST
-
-
-def _own_kind(facts: GgufMeta) -> str | None:
-    number = facts.general.get("file_type")
-    return None if number is None else kind_name(number)
-
-
-def _need(config: ExportConfig, facts: GgufMeta, kind: str, size: int) -> int:
-    """Bytes of the result and of what is there on the way."""
-    floats = facts.parameters * (4 if kind in EXACT else 2)
-    if config.to in ALONE:
-        return SPARE
-    if config.to == "hf":
-        return SPARE + floats
-    return SPARE + floats + (floats if kind in FINE else size)
-
-
-@dataclass
 class _Exporter:
-    """A run with its base, and the folder that is written; one method for each form."""
+    """A run with its base, and the folder that is written; one method for each form.
 
-    run: RunDir
-    model: Path
-    task: Task
-    config: ExportConfig
-    facts: GgufMeta
-    kind: str
-    folder: Path
-    progress: Progress
+    ``kind`` is the type of the merged weights: not asked for, it is the base's own, if that is fine
+    enough. ``base_name`` is the base's repository, as given or as its file says.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, run: RunDir, model: Path, task: Task, config: ExportConfig, progress: Progress
+    ) -> None:
+        self.run, self.model, self.task, self.config = run, model, task, config
+        self.facts, self.progress = read_meta(model), progress
+        number = self.facts.general.get("file_type")
+        self.own_kind = None if number is None else kind_name(number)
+        self.kind = ""
+        if config.to == "hf":
+            self.kind = config.type.upper()
+            self.kind = self.kind or (self.own_kind if self.own_kind in hf.DTYPES else "F16") or ""
+            if self.kind not in hf.DTYPES:
+                raise LmsiError(
+                    f"--type {config.type}: a Hugging Face folder holds F16, BF16 or F32"
+                )
+        elif config.to not in ALONE:
+            self.kind = config.type.upper()
+            if self.kind:
+                check_kind(config.type)
+            else:
+                self.kind = self.own_kind if self.own_kind in FINE else WIDEST
+        self.base_name = config.base_name or repository(self.facts.general)
+        if config.to == "hub" and not self.base_name:
+            raise LmsiError(
+                f"{model.name} does not say which model of the hub it is",
+                hint=f"lmsi export {run.root} --to hub --base-name OWNER/NAME",
+            )
+        stem = re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", stem_of(model)))
+        self.merged_name = f"{stem}-lmsi-{self.kind}.gguf"
+
+    def need(self) -> int:
+        """Bytes of the result and of what is there on the way."""
+        if self.config.to in ALONE:
+            return SPARE
+        floats = self.facts.parameters * (4 if self.kind in EXACT else 2)
+        small = size_of(self.model)
+        return (
+            SPARE
+            + floats
+            + (0 if self.config.to == "hf" else floats if self.kind in FINE else small)
+        )
+
+    def write(self, folder: Path) -> _Made:
+        """Write the form that is asked for."""
+        self.folder = folder
         texts = [q.question for q in islice(read_records(self.run.questions, Question), PROMPTS)]
         with vocabulary(self.model) as words:
             encoder = Encoder(words, self.task.variables)
             self.prompts = [encoder.prompt(render(self.task, t, "cot-zero")).ids for t in texts]
+        forms = {"gguf": self.gguf, "hf": self.hf, "ollama": self.ollama}
+        return forms.get(self.config.to, self.adapter)()
 
-    def write(self) -> _Made:
-        """Write the form that is asked for."""
-        forms = {
-            "adapter": self.adapter,
-            "hub": self.adapter,
-            "gguf": self.gguf,
-            "hf": self.hf,
-            "ollama": self.ollama,
-        }
-        return forms[self.config.to]()
+    def _reference(self) -> None:
+        """The base without and with the adapter, in llama.cpp: what a form is held against."""
+        with LlamaEngine(self.model, ORIGINAL) as engine:
+            self.base = engine.last_logits(self.prompts)
+            engine.use_adapter(str(self.run.adapter_gguf))
+            self.wanted = engine.last_logits(self.prompts)
+        self.moved = gap(self.wanted, self.base)
 
     def adapter(self) -> _Made:
         """The adapter alone, checked in PEFT and in llama.cpp."""
@@ -228,30 +212,26 @@ class _Exporter:
         adapter = with_adapter(self.model, self.run.adapter, "fp32")
         for file in (self.run.adapter / CONFIG, self.run.adapter / WEIGHTS, self.run.adapter_gguf):
             shutil.copyfile(file, self.folder / file.name)
-        name_base(self.folder, self.config.base_name or self.model.name)
+        name_base(self.folder, self.base_name or self.model.name)
         self.progress.say("checking: PEFT against llama.cpp")
-        base, wanted = self._reference()
+        self._reference()
         peft = torch_logits(adapter, "fp32")
-        apart, moved = gap(wanted, peft(self.prompts, True)), gap(wanted, base)
-        noise = gap(base, peft(self.prompts, False))
-        agree("PEFT's model", apart, moved, noise)
+        apart, noise = (
+            gap(self.wanted, peft(self.prompts, True)),
+            gap(self.base, peft(self.prompts, False)),
+        )
+        checks = agree("PEFT's model", "PEFT from llama.cpp", self.moved, apart, noise)
         name = shlex.quote(printable(self.model.name))
         use = (
             f"llama.cpp: `llama-cli -m {name} --lora {self.run.adapter_gguf.name}`; "
             "PEFT: `PeftModel.from_pretrained(base, folder)`."
         )
-        return _Made(distances(moved, apart, noise, "PEFT from llama.cpp"), [], use)
-
-    def gguf(self) -> _Made:
-        """One GGUF file with the adapter merged into it."""
-        made = self._merged()
-        use = f"llama.cpp: `llama-cli -m {self._merged_name()}`. It needs no adapter beside it."
-        return made._replace(use=use)
+        return _Made(checks, [], use)
 
     def ollama(self) -> _Made:
         """The merged file, and a Modelfile that asks as the run did."""
-        made = self._merged()
-        text = modelfile(f"./{self._merged_name()}", self.task, sample_config(self.run))
+        made = self.gguf()
+        text = modelfile(f"./{self.merged_name}", self.task, sample_config(self.run))
         write_atomic(self.folder / MODELFILE, text)
         remarks = [
             "The Modelfile was written for the grammar of Ollama's parser; no Ollama has run it.",
@@ -271,93 +251,80 @@ class _Exporter:
         with vocabulary(self.model) as words:
             tokenizer = hf.save_tokenizer(self.model, self.folder, texts, words.encode)
         self.progress.say("checking: the folder against llama.cpp")
-        base, wanted = self._reference()
-        moved = gap(wanted, base)
-        apart = gap(torch_logits(hf.load_merged(self.folder), "fp32")(self.prompts, True), wanted)
+        self._reference()
+        made = torch_logits(hf.load_merged(self.folder), "fp32")(self.prompts, True)
         noise = finished(self.run).proof.base_gap  # without the adapter, when training proved it
-        agree("the merged folder", apart, moved, noise)
+        apart = gap(made, self.wanted)
+        checks = agree("the merged folder", "PyTorch from llama.cpp", self.moved, apart, noise)
         remark = f"Tokenizer: {tokenizer.note}."
         if not tokenizer.written:
             remark = f"No tokenizer is in this folder: {tokenizer.note}. Take the original model's."
         use = "transformers: `AutoModelForCausalLM.from_pretrained(folder)`."
-        return _Made(distances(moved, apart, noise, "PyTorch from llama.cpp"), [remark], use)
+        return _Made(checks, [remark], use)
 
-    def _merged(self) -> _Made:
-        """Merge, quantise, and measure what each of the two did, beside the same to the base alone.
+    def gguf(self) -> _Made:
+        """One GGUF file with the adapter merged into it.
 
-        The base alone goes first: the file that stays is the last one written.
+        What merging and rounding each did is measured beside the same done to the base alone. That
+        goes first: the file that stays is the last one written.
         """
-        base, wanted = self._reference()
-        noise, rounding = self._merge(0.0, base, "merging and quantising the base alone")
-        apart, rounded = self._merge(1.0, wanted, f"merging and quantising to {self.kind}")
-        moved = gap(wanted, base)
-        agree("the merged model", apart, moved, noise)
+        self._reference()
+        noise, rounding = self._merge(0.0, self.base, "merging and quantising the base alone")
+        apart, rounded = self._merge(1.0, self.wanted, f"merging and quantising to {self.kind}")
+        agree("the merged model", "merged", self.moved, apart, noise)
         checks = {
-            "the adapter moves the logits by": moved,
+            "the adapter moves the logits by": self.moved,
             "apart: merged, before rounding": apart,
             "apart: the base alone, before rounding": noise,
             f"apart: merged, as {self.kind}": rounded,
             f"apart: the base alone, as {self.kind}": rounding,
         }
-        own = _own_kind(self.facts)
-        remarks: list[str] = []
+        remarks, own = list[str](), self.own_kind
         if not self.config.type and own not in FINE:
             remarks.append(
                 f"The base's own type{f' {own}' if own else ''} would round much of the adapter "
                 f"away; {self.kind} keeps it, in a larger file."
             )
-        if not rounded <= moved / 2:
+        if not rounded <= self.moved / 2:
             remarks.append(
                 f"Rounding to {self.kind} moves the logits by {rounded:.1%}, the adapter by "
-                f"{moved:.1%}: much of what was learnt may be lost. A finer type, or the base with "
-                "the adapter beside it, keeps it."
+                f"{self.moved:.1%}: much of what was learnt may be lost. A finer type, or the base "
+                "with the adapter beside it, keeps it."
             )
-        return _Made(checks, remarks, "")
+        use = f"llama.cpp: `llama-cli -m {self.merged_name}`. It needs no adapter beside it."
+        return _Made(checks, remarks, use)
 
     def _merge(self, scale: float, wanted: NDArray[np.float32], words: str) -> tuple[float, float]:
         """Merge at a scale; the distances from what is wanted before and after quantising."""
+
+        def apart(model: Path) -> float:
+            with LlamaEngine(model, ORIGINAL) as engine:
+                return gap(engine.last_logits(self.prompts), wanted)
+
         self.progress.say(words)
-        target, number = self.folder / self._merged_name(), check_kind(self.kind)
+        target, number = self.folder / self.merged_name, check_kind(self.kind)
         whole = target.with_suffix(".whole")
         own = tensor_types(self.model) if number == self.facts.general.get("file_type") else None
         merge(self.model, read_lora(self.run.adapter_gguf), whole, scale, self.kind in EXACT)
-        before = gap(self._logits(whole), wanted)
+        before = apart(whole)
         quantise(whole, target, number, own)
         whole.unlink()
-        return before, gap(self._logits(target), wanted)
+        return before, apart(target)
 
-    def _merged_name(self) -> str:
-        stem = re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", stem_of(self.model)))
-        return f"{stem}-lmsi-{self.kind}.gguf"
-
-    def _logits(self, model: Path) -> NDArray[np.float32]:
-        with LlamaEngine(model, ORIGINAL) as engine:
-            return engine.last_logits(self.prompts)
-
-    def _reference(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The base without and with the adapter, in llama.cpp: what a form is held against."""
-        with LlamaEngine(self.model, ORIGINAL) as engine:
-            base = engine.last_logits(self.prompts)
-            engine.use_adapter(str(self.run.adapter_gguf))
-            return base, engine.last_logits(self.prompts)
-
-
-def _card(exporter: _Exporter, made: _Made, base_sha256: str) -> Card:
-    facts, model, run = exporter.facts, exporter.model, exporter.run
-    name = facts.general.get("name", "")
-    return card_of(
-        run,
-        Card(
-            title=f"{name or model.stem}, taught by {whose(run)} votes",
-            kind=WHAT[exporter.config.to],
+    def card(self, made: _Made, base_sha256: str) -> Card:
+        """What the folder says of itself."""
+        name = self.facts.general.get("name", "")
+        card = Card(
+            title=f"{name or self.model.stem}, taught by {whose(self.run)} votes",
+            kind=WHAT[self.config.to],
             use=made.use,
-            base=model.name,
+            base=self.model.name,
             base_sha256=base_sha256,
             base_name=name,
-            repository=exporter.config.base_name,
-            licence=facts.general.get("license", ""),
-            library=LIBRARY.get(exporter.config.to, "peft"),
+            repository=self.base_name,
+            licence=self.facts.general.get("license", ""),
+            library=LIBRARY.get(self.config.to, "peft"),
             checks=tuple((name, f"{x:.2%}") for name, x in made.checks.items()),
             remarks=tuple(made.remarks),
-        ),
-    )
+        )
+        return card_of(self.run, card)

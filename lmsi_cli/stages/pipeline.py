@@ -71,15 +71,10 @@ def job_of(
 ) -> Job:
     """Find the model and the task of a run; loads nothing.
 
-    Args:
-        settings: How paths are drawn.
-        questions: What is asked.
-        source: The file that they come from, whose layout may name a task.
-        progress: Is told of a model's download.
+    ``source`` is the file that the questions come from, whose layout may name a task.
 
-    Raises:
-        LmsiError: There is no such model or task, a question does not fit the task, or a setting
-            does not go with what draws the paths.
+    LmsiError: there is no such model or task, a question does not fit the task, or a setting does
+    not go with what draws the paths.
     """
     _check_engine(settings)
     model = None if settings.engine == SERVER else find_model(settings.model, progress)
@@ -89,11 +84,7 @@ def job_of(
 
 
 def here(settings: SampleConfig, command: str) -> SampleConfig:
-    """The settings of a command whose paths are drawn in this process, whatever [sample] says.
-
-    Raises:
-        LmsiError: They name a server.
-    """
+    """The settings of a command whose paths are drawn in this process; LmsiError: by a server."""
     if settings.engine != LLAMA:
         raise LmsiError(
             f"lmsi {command}: llama.cpp has to draw the paths, not --engine {settings.engine}",
@@ -103,16 +94,10 @@ def here(settings: SampleConfig, command: str) -> SampleConfig:
 
 
 def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = False) -> SampleSummary:
-    """Draw the paths that a run folder lacks.
+    """Draw the paths that a run folder lacks; the caller holds it (``locked``).
 
-    Args:
-        job: From ``job_of``.
-        run: Held by the caller (``locked``).
-        progress: Is told of everything.
-        overwrite: Discard what the folder holds, once the model has been loaded.
-
-    Raises:
-        LmsiError: As ``opened`` and ``sample``.
+    ``overwrite`` discards what it holds, once the model has been loaded. LmsiError as ``opened``
+    and ``sample``.
     """
     old: Old = "discarded" if overwrite else "kept"
     if job.settings.cluster:
@@ -140,17 +125,12 @@ def opened(
 ) -> Iterator[Drawing]:
     """Open what draws, settle how questions are asked, and tie the folder to that.
 
-    Args:
-        job: From ``job_of``.
-        run: Held by the caller (``locked``).
-        progress: Is told of a trial of wordings.
-        old: What becomes of paths that are there.
-        trial: Whether wordings may be tried where the settings leave them open.
-        asking: How questions are asked, where another folder has settled that.
+    ``old`` says what becomes of paths that are there, ``trial`` whether wordings may be tried where
+    the settings leave them open, ``asking`` how questions are asked, where another folder has
+    settled that. The caller holds the folder (``locked``).
 
-    Raises:
-        LmsiError: The model does not load, the server is not there, or the folder holds paths of
-            other settings.
+    LmsiError: the model does not load, the server is not there, or the folder holds paths of other
+    settings.
     """
     known = None if old == "discarded" else run
     with open_engine(job, known) as engine:
@@ -230,8 +210,7 @@ def _discard(run: RunDir) -> None:
 def identity(model: Model, asking: Asking) -> dict[str, Any]:
     """What a run is tied to besides its settings: hashes, and versions for the record.
 
-    Raises:
-        LmsiError: The adapter that draws was trained on another model.
+    LmsiError: the adapter that draws was trained on another model.
     """
     return {
         "model": str(model.path.absolute()),
@@ -297,11 +276,7 @@ def _check_engine(settings: SampleConfig) -> None:
 def model_of(run: RunDir) -> Model:
     """The model that drew a run's paths, still the same file.
 
-    Args:
-        run: A run folder that ``lmsi sample`` has begun.
-
-    Raises:
-        LmsiError: The folder holds no run, or the file is gone or has changed.
+    LmsiError: the folder holds no run, or the file is gone or has changed.
     """
     saved = sampled(run)
     if saved.get("engine") == SERVER:

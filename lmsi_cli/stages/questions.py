@@ -64,11 +64,7 @@ Draw = Callable[[Sequence[Question]], object]
 
 
 def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str) -> list[Question]:
-    """Choose the seed questions by the seed of the run; nothing else of the file is used.
-
-    Raises:
-        LmsiError: The file has fewer.
-    """
+    """Choose the seed questions by the seed of the run; nothing else of the file is used."""
     if len(questions) < config.seeds:
         raise LmsiError(
             f"{name}: {len(questions)} questions, and --seeds asks for {config.seeds}",
@@ -81,18 +77,9 @@ def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str
 def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> QuestionsConfig:
     """Tie the folder to these settings, or refuse if it holds other drafts or another run's paths.
 
-    More questions or paths extend what is there; fewer take nothing away.
-
-    Args:
-        run: Held by the caller (``locked``).
-        config: The settings of this call.
-        identity: Names and hashes of model, task and seed questions, and versions.
-
-    Returns:
-        The settings, with the most questions and paths that were ever asked for.
-
-    Raises:
-        LmsiError: It belongs to others; says why.
+    More questions or paths extend what is there; fewer take nothing away: the settings that are
+    returned have the most that were ever asked for. ``identity`` has names and hashes of model,
+    task and seed questions, and versions. LmsiError: the folder belongs to others; says why.
     """
     now = {**msgspec.to_builtins(config), **identity}
     if run.drafts.exists() and run.drafts.stat().st_size:
@@ -119,17 +106,11 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
 ) -> Generation:
     """Let a model write questions in a run folder, and vote on them.
 
-    Args:
-        job: How paths are drawn; its questions are the seeds.
-        config: How questions are drawn, and how many.
-        exams: Questions that must not be asked, by the name of their file.
-        source: The file of the seeds.
-        run: Held by the caller (``locked``).
-        progress: Is told of everything.
-        overwrite: Discard what the folder holds, once the model has been loaded.
+    The job's questions are the seeds, of the file ``source``; ``exams`` must not be asked, by the
+    name of their file. The caller holds the folder (``locked``); ``overwrite`` discards what it
+    holds, once the model has been loaded.
 
-    Raises:
-        LmsiError: As ``pipeline.opened``, ``bind`` and ``generate``.
+    LmsiError as ``pipeline.opened``, ``bind`` and ``generate``.
     """
     seeds = job.questions
     old: pipeline.Old = "discarded" if overwrite else "kept"
@@ -148,11 +129,7 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
 
 
 def generate(desk: Desk) -> Generation:
-    """Write, sift and vote until enough questions are kept, or no more are to be had.
-
-    Raises:
-        LmsiError: No prompt fits the context, or a write fails.
-    """
+    """Write, sift and vote until enough questions are kept, or no more are to be had."""
     begun, run = time.monotonic(), desk.run
     write_records(run.seeds, desk.seeds)
     ended = desk.work()
@@ -290,11 +267,7 @@ class Desk:
         return _shuffled(self.seeds, self.config.seed, f"prompt {number}")[:SHOTS]
 
     def _fitting(self, requests: Sequence[Request]) -> list[Request]:
-        """Leave out prompts that do not fit the context: some seeds may be long.
-
-        Raises:
-            LmsiError: Not one fits.
-        """
+        """Leave out prompts that do not fit the context: some seeds may be long."""
         context = self.engine.info.context
         room = min(context, self.config.ctx or context)
         found = split(requests, self.config.max_tokens, room)

@@ -96,14 +96,9 @@ class Outcome(NamedTuple):
 def run_rounds(plan: Plan, root: RunDir, overwrite: bool, progress: Progress) -> Outcome:
     """Do every round that is asked for, or as many as the gates let through.
 
-    Args:
-        plan: What to do.
-        root: The run folder, that of the first round.
-        overwrite: Discard what the folder holds, later rounds included.
-        progress: Is told of everything.
-
-    Raises:
-        LmsiError: As the stages; of the first round also where its verdict is not to train.
+    ``root`` is the run folder, that of the first round; ``overwrite`` discards what it holds, later
+    rounds included. LmsiError as the stages; of the first round also where its verdict is not to
+    train.
     """
     loop = _Loop(plan, root, overwrite, progress)
     with locked(root):
@@ -282,14 +277,10 @@ def examination(plan: Plan) -> tuple[Task, EvalConfig]:
 def read_round(
     folder: RunDir, number: int, sample: SampleConfig, drawn_by: int, started_from: int
 ) -> Round:
-    """What a round's files say of it, as far as it has come.
+    """What a round's files say of it, as far as it has come: voted on, and perhaps trained.
 
-    Args:
-        folder: Voted on; trained or not.
-        number: Of the round.
-        sample: How it was sampled.
-        drawn_by: The round whose adapter drew its paths; 0: the base.
-        started_from: The round whose weights its training began with; 0: the base.
+    ``drawn_by`` and ``started_from`` are rounds: whose adapter drew its paths, and whose weights
+    its training began with; 0: the base.
     """
     votes = read_struct(folder.vote_summary, VoteSummary)
     trained = folder.adapter_origin.exists()

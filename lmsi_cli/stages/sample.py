@@ -72,23 +72,16 @@ def sample(
 ) -> SampleSummary:
     """Draw the paths that the run folder lacks.
 
-    A question that does not fit the model's context is told and skipped; it leaves nothing in the
-    folder, so it may be corrected or dropped when the command is given again.
-
-    Args:
-        questions: Their answers, if any, are not used and not stored.
-        engine: A loaded model, with its adapter on if there is one.
-        task: How the questions are asked and their answers read.
-        config: How many paths, and how they are drawn.
-        run: Held by the caller (``locked``) and bound to these settings (``bind``).
-        progress: Is told of every path.
-
-    Raises:
-        LmsiError: A question's text changed under its id, no question fits, a write fails.
+    The caller holds it (``locked``), bound to these settings (``bind``). A question that does not
+    fit the model's context is told and skipped; it leaves nothing in the folder, so it may be
+    corrected or dropped when the command is given again. Answers of questions are not used and not
+    stored. The engine has its adapter on if there is one.
 
     With ``config.stop`` a question wants nothing more once its paths, counted in the order of their
     numbers, decide it; those that a former call has left in the folder are counted first, so that
     an interrupted run ends with the same decisions.
+
+    LmsiError: a question's text changed under its id, no question fits, a write fails.
     """
     call = _Call(questions, config, run, progress)
     watch = call.watch
@@ -130,9 +123,6 @@ def sample_in_pool(
 
     Questions that do not fit, and those at which workers died again and again, are told and
     skipped.
-
-    Raises:
-        LmsiError: A question's text changed under its id, drawing or a write fails.
     """
     call = _Call(questions, config, run, progress)
     watch, have = call.watch, call.have
@@ -165,15 +155,9 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """Tie the folder to these settings and this model, or refuse if it belongs to others.
 
     A folder without a single path belongs to nobody yet: after a first call that failed, say
-    because ``--max-tokens`` was too large, the corrected one must not be refused.
-
-    Args:
-        run: Held by the caller (``locked``).
-        config: The settings of this call.
-        identity: Names and hashes of the files that make a path what it is, and versions.
-
-    Raises:
-        LmsiError: There are paths of other settings; says which.
+    because ``--max-tokens`` was too large, the corrected one must not be refused. ``identity`` has
+    names and hashes of the files that make a path what it is, and versions. LmsiError: there are
+    paths of other settings; says which.
     """
     refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
@@ -186,8 +170,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
 def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, Any]:
     """Name and hash the adapter for a run's identity; empty for the base.
 
-    Raises:
-        LmsiError: The adapter was trained on another model.
+    LmsiError: the adapter was trained on another model.
     """
     if not adapter:
         return {}
@@ -245,7 +228,12 @@ class _Call:
         self.done += 1
         self.parsed += path.predicted_answer is not None
         self.tokens += path.num_generated_tokens
-        self._cut_off(path)
+        self.cut += path.stop_reason == "length"
+        self.thinking += is_cut_thinking(path)
+        new = self.done - self.before
+        if not self.warned and new >= FIRST_LOOK and self.cut > MANY_CUT * new:
+            self.warned = True  # once: such paths will not vote
+            self.progress.say(cut_off_line(self.cut, self.thinking, new))
         if path.question_id in self.left:
             self.left[path.question_id] -= 1
         else:  # it ended in the same step as the path that decided
@@ -255,20 +243,11 @@ class _Call:
         seconds = max(time.monotonic() - self.begun, 1e-9)
         self.progress.advance(
             self.done + self.spared,
-            paths_s=(self.done - self.before) / seconds,
+            paths_s=new / seconds,
             tokens_s=(self.tokens + self.watch.tokens) / seconds,
             parsed=f"{self.parsed / self.done:.0%}",
             **({"spared": f"{self.spared} paths"} if self.watch.stop else {}),
         )
-
-    def _cut_off(self, path: Path) -> None:
-        """Say it once where the token limit cuts off more than a few paths: they will not vote."""
-        self.cut += path.stop_reason == "length"
-        self.thinking += is_cut_thinking(path)
-        new = self.done - self.before
-        if not self.warned and new >= FIRST_LOOK and self.cut > MANY_CUT * new:
-            self.warned = True
-            self.progress.say(cut_off_line(self.cut, self.thinking, new))
 
     def summary(self, skipped: Iterable[str]) -> SampleSummary:
         """The figures of this call; ``skipped`` are ids of questions that were not asked."""

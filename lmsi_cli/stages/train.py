@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -30,20 +30,16 @@ from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records, read_struct
 from lmsi_cli.prompts import Task, render
-from lmsi_cli.records import Progress, Prompt, Question, Record, Silent
+from lmsi_cli.records import Progress, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
-from lmsi_cli.training import checkpoint, examples, initial_adapter, processes, tracking
+from lmsi_cli.training import examples, processes, saved_adapter, tracking
 from lmsi_cli.training.adapter import to_gguf
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta
-from lmsi_cli.training.trainer import Trained, TrainSummary, train
+from lmsi_cli.training.trainer import TrainSummary, train
 from lmsi_cli.training.verify import AdapterProof, Witness, verify
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 HELD_OUT = 8  # prompts for the proof
 
@@ -65,48 +61,45 @@ def train_run(
 ) -> TrainResult:
     """Train on a run folder's examples and prove the adapter; a finished one is not done again.
 
-    Args:
-        run: Held by the caller (``locked``).
-        model: The base, a GGUF file.
-        task: Supplies the chat template's variables, and the form of the prompts that the proof
-            is made on.
-        config: Settings of the training.
-        progress: Is told of every step.
-        overwrite: Discard an adapter that is there, finished or not.
+    The caller holds the folder (``locked``). The task supplies the chat template's variables, and
+    the form of the prompts that the proof is made on. ``overwrite`` discards an adapter that is
+    there, finished or not.
 
-    Raises:
-        LmsiError: There are no examples, an adapter of other settings is there, the tracker is not
-            installed, transformers cannot load the model, it is not the one that was sampled or
-            changed meanwhile, the training diverged, or a proof failed; says which.
+    LmsiError: there are no examples, an adapter of other settings is there, the tracker is not
+    installed, transformers cannot load the model, it is not the one that was sampled or changed
+    meanwhile, the training diverged, or a proof failed; says which.
     """
     examples.check(run, config)
     tracking.check(config)
     mark = Mark.of(model)
-    _check_start(run, config, sha256_file(model))
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
     if overwrite:
         discard_adapter(run)
     if run.adapter_origin.exists():
-        return _finished(run, origin)
+        known, decisive = read_object(run.adapter_origin), origin.keys() - set(SPEED_ONLY)
+        saved, now = ({k: x.get(k) for k in decisive} for x in (known, origin))
+        check_same(saved, now, f"the adapter in {run.adapter}")
+        return finished(run)
     processes.wait()  # the others begin with what is in the folder now
     found = examples.read(run, config)
     with vocabulary(model) as words:
         codec = _codec(words, task)
-        prompts = within(model, [codec.prompt(p) for p in held_out(run, task, found)])
+        prompts = _unseen(run, model, task, found, codec)
         with LlamaEngine(model, ORIGINAL) as engine:  # before PyTorch takes the memory
             seen = Witness(prompts, engine.last_logits(prompts))
         trained = train(found, model, config, run.adapter, codec, progress, seen)
     mark.check()
     to_gguf(run.adapter, model, run.adapter_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
-    summary = trained.summary
-    proof = prove(trained, model, run.adapter_gguf, seen)
-    result = TrainResult(summary=summary, proof=proof)
+    with LlamaEngine(model, ORIGINAL) as engine:
+        engine.use_adapter(str(run.adapter_gguf))
+        proof = verify(trained.logits, seen, engine.last_logits(prompts))
+    result = TrainResult(summary=trained.summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     note = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(note, order="sorted")))
-    checkpoint.remove(run.adapter)
+    run.checkpoint.unlink(missing_ok=True)
     return result
 
 
@@ -120,11 +113,8 @@ def train_apart(
 ) -> TrainResult:
     """Train in a process of its own, since PyTorch may not share one with llama.cpp.
 
-    Where several train together PyTorch is here already: then llama.cpp does without what it
-    cannot share, and only the choice of a scale is slower for it.
-
-    Raises:
-        LmsiError: As ``train_run``, or packages are missing.
+    Where several train together PyTorch is here already: then llama.cpp does without what it cannot
+    share. LmsiError as ``train_run``, or packages are missing.
     """
     check_packages()
     if torch_is_here():
@@ -154,38 +144,23 @@ def _codec(words: LlamaModel, task: Task) -> Codec:
     return Codec(lambda prompt: encoder.prompt(prompt).ids, encoder.completion)
 
 
-def _check_start(run: RunDir, config: TrainConfig, base_sha256: str) -> None:
-    """Refuse an adapter that this training cannot start from."""
+def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
+    """What makes an adapter what it is: settings, examples, base and what it started from."""
+    base_sha256 = sha256_file(model)
     if config.init and Path(config.init).resolve() == run.adapter.resolve():
         raise LmsiError(
             f"--set init={config.init}: that is where the new adapter is to be written",
             hint="copy it elsewhere first, or train in another run folder",
         )
-    initial_adapter.check_adapter(config, base_sha256)
-
-
-def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
-    """What makes an adapter what it is: settings, examples, base and what it started from."""
-    start = {"init_sha256": initial_adapter.fingerprint(config)} if config.init else {}
+    saved_adapter.check_start(config, base_sha256)
+    start = {"init_sha256": saved_adapter.fingerprint(config)} if config.init else {}
     return {
         **msgspec.to_builtins(config),
         **start,
         **examples.origin(run, config),
         "base_file": model.name,
-        "base_sha256": sha256_file(model),
+        "base_sha256": base_sha256,
     }
-
-
-def _finished(run: RunDir, origin: dict[str, Any]) -> TrainResult:
-    """The result of an adapter that is there already, if it is the one asked for."""
-    known = read_object(run.adapter_origin)
-    decisive = origin.keys() - set(SPEED_ONLY)
-    check_same(
-        {k: known.get(k) for k in decisive},
-        {k: origin[k] for k in decisive},
-        f"the adapter in {run.adapter}",
-    )
-    return finished(run)
 
 
 class _Origin(msgspec.Struct):
@@ -193,47 +168,23 @@ class _Origin(msgspec.Struct):
 
 
 def finished(run: RunDir) -> TrainResult:
-    """What was trained, of a finished adapter.
-
-    Raises:
-        LmsiError: The file that tells of it is damaged, or another version's.
-    """
+    """What was trained, of a finished adapter; LmsiError: the file that tells of it is damaged."""
     again = f"`lmsi train {run.root} --overwrite` makes the adapter again"
     return read_struct(run.adapter_origin, _Origin, again).result
 
 
-def held_out(run: RunDir, task: Task, examples: Sequence[Example]) -> list[Prompt]:
-    """Prompts that the adapter was not trained on: questions that lost the vote, if there are any.
+def _unseen(
+    run: RunDir, model: Path, task: Task, trained: Sequence[Example], codec: Codec
+) -> list[list[int]]:
+    """Prompts that the adapter is not trained on: questions that lost the vote, if there are any.
 
-    Where every question was kept, the bare exemplars serve, in a format of their own.
+    Where every question was kept, the bare exemplars serve, in a format of their own. A student's
+    context may be shorter than that of the model which was asked these questions: where no prompt
+    fits, it is the shortest one's beginning.
     """
-    seen = {e.question_id for e in examples}
-    questions = read_records(run.questions, Question)
-    lost = (q.question for q in questions if q.id not in seen)
+    seen = {e.question_id for e in trained}
+    lost = (q.question for q in read_records(run.questions, Question) if q.id not in seen)
     texts = [*islice(lost, HELD_OUT), *(e.question for e in task.exemplars)][:HELD_OUT]
-    return [render(task, text, "cot-zero") for text in texts]
-
-
-def within(model: Path, prompts: Sequence[list[int]]) -> list[list[int]]:
-    """The prompts that fit a model's context; where none does, the shortest one's beginning.
-
-    A student's context may be shorter than that of the model which was asked these questions.
-    """
+    prompts = [codec.prompt(render(task, text, "cot-zero")) for text in texts]
     context = int(read_meta(model).values.get("context_length", 0)) or sys.maxsize
     return [p for p in prompts if len(p) <= context] or [min(prompts, key=len)[:context]]
-
-
-def prove(trained: Trained, model: Path, adapter: Path, seen: Witness) -> AdapterProof:
-    """Compare PyTorch with llama.cpp on the same prompts, adapter off and on.
-
-    What llama.cpp makes of them without the adapter was seen before the training.
-    """
-
-    def llama(ids: Sequence[list[int]], adapted: bool) -> NDArray[np.float32]:
-        if not adapted:
-            return seen.logits
-        engine.use_adapter(str(adapter))
-        return engine.last_logits(ids)
-
-    with LlamaEngine(model, ORIGINAL) as engine:
-        return verify(trained.logits, llama, seen.prompts)

@@ -70,17 +70,10 @@ def hold_trial(
     config: SampleConfig,
     progress: Progress,
 ) -> Trial:
-    """Draw a few paths of every candidate on the same questions, and compare them.
+    """Draw a few paths of every candidate on the same questions, evenly spread, and compare them.
 
-    Args:
-        questions: All of the run; some of them, evenly spread, are asked.
-        candidates: Wordings, at least one, each with the task in its words and the model's form.
-        engine: As the run will use it, adapter included.
-        config: How paths are drawn. A token limit given there holds for the trial, too.
-        progress: Is told of every path.
-
-    Raises:
-        LmsiError: Not one question fits the context.
+    Each wording comes with the task in its words and the model's form. A token limit in ``config``
+    holds for the trial, too. LmsiError: not one question fits the context.
     """
     each = max(FEWEST, PATHS // EACH // len(candidates))
     asked = questions[:: max(1, len(questions) // each)][:each]
@@ -132,15 +125,12 @@ def figures(wording: Wording, paths: Sequence[Path]) -> Tried:
 
 
 def agreement(answers: Sequence[Sequence[str | None]]) -> float:
-    """Agreement of a question's paths beyond that of paths of different questions.
+    """Agreement of a question's paths beyond that of paths of different questions, at most 1.
 
     The share of pairs of one question that have the same answer, less that of pairs of different
     questions, as a share of what there was to gain: Krippendorff's alpha for nominal data, but with
     a missing answer equal to nothing. So a model that says "yes" to everything agrees by chance
-    only, and each unread answer counts against its wording.
-
-    Returns:
-        At most 1; 0 where answers do not depend on the question.
+    only (0), and each unread answer counts against its wording.
     """
     pairs = [(a, b) for group in answers for a, b in combinations(group, 2)]
     flat = [(i, a) for i, group in enumerate(answers) for a in group]

@@ -60,21 +60,13 @@ def vote_run(
 ) -> Voted:
     """Vote over every question of a run folder; write votes, examples, the summary and the verdict.
 
-    Args:
-        run: Held by the caller (``locked``).
-        task: What was sampled.
-        config: Who votes, and what of the majority is kept.
-        progress: Is told of every question.
-        exams: Questions that must not be trained on, by the name of their file.
-        probe: Questions of the run with right answers, for the verdict.
+    The caller holds the folder (``locked``). ``exams`` must not be trained on, by the name of their
+    file; ``probe`` are questions of the run with right answers, for the verdict. If nothing is
+    kept, which ``nothing_kept`` tells, the figures say why.
 
-    Returns:
-        The figures. If nothing is kept, which ``nothing_kept`` tells, they say why.
-
-    Raises:
-        LmsiError: There are no paths, not one of them votes, they are of another run or task, a
-            question is also in an exam, a probe question is not in the run
-            or its answer is of another kind; nothing is written then.
+    LmsiError: there are no paths, not one of them votes, they are of another run or task, a
+    question is also in an exam, or a probe question is not in the run or of another kind; nothing is
+    written then.
     """
     if exams:
         check_apart(read_records(run.questions, Question), exams)
@@ -152,7 +144,7 @@ def _write(
                 progress.advance(tally.sums["questions"], **tally.figures())
         progress.advance(tally.sums["questions"], **tally.figures())
         if not tally.sums["parsed"]:
-            raise _nobody_votes(run, tally, voting.task)
+            raise _nobody_votes(run, tally.sums, voting.task)
     return tally
 
 
@@ -187,43 +179,30 @@ class Voting:
         Raises:
             LmsiError: The paths are of another run or task.
         """
-        self._check_seeds(paths)
-        voted = vote(question.id, paths, self.config.check_equations, self.config.weight)
-        self._check_kind(voted)
-        voted = msgspec.structs.replace(voted, stopped=self._stopped(paths))
-        return select(voted, paths, self.config)
-
-    def _check_seeds(self, paths: list[Path]) -> None:
-        """Tell paths of another run: a path's seed is made of the run's."""
-        for p in (paths[0], paths[-1]):
+        for p in (paths[0], paths[-1]):  # a path's seed is made of the run's
             if self.seed is not None and p.seed != path_seed(self.seed, p.question_id, p.path):
                 raise LmsiError(
                     f"{self.place}: path {p.path} of question {p.question_id!r} is "
                     f"of another run: its seed does not come from seed {self.seed}",
                     hint="paths of two models or runs cannot vote together: keep a folder for each",
                 )
-
-    def _check_kind(self, voted: Vote) -> None:
-        """Tell answers of another task; the winners suffice, and are few."""
+        voted = vote(question.id, paths, self.config.check_equations, self.config.weight)
         answer, kind = voted.predicted_answer, self.task.kind
-        if answer is not None and not _is_answer(answer, kind):
+        if answer is not None and not _is_answer(answer, kind):  # the winners suffice, and are few
             raise LmsiError(
                 f"{self.place}: question {voted.question_id!r} votes for {answer!r}, "
                 f"which is no answer of the kind {kind!r}",
                 hint="were these paths sampled for another task? sample again with --overwrite",
             )
-
-    def _stopped(self, paths: list[Path]) -> bool:
-        """Say whether ``lmsi sample --stop`` left a question early.
-
-        Fewer paths alone do not show it: the run may have been interrupted, or be going on.
-        """
-        if self.stop is None:
-            return False
-        watch = BallotWatch(self.stop)
-        for path in paths:
-            watch.tell(path)
-        return bool(paths) and watch.stopped(paths[0].question_id, self.asked)
+        if self.stop is not None:
+            # Fewer paths alone do not show that ``lmsi sample --stop`` left a question early: the
+            # run may have been interrupted, or be going on.
+            watch = BallotWatch(self.stop)
+            for path in paths:
+                watch.tell(path)
+            stopped = watch.stopped(question.id, self.asked)
+            voted = msgspec.structs.replace(voted, stopped=stopped)
+        return select(voted, paths, self.config)
 
 
 @lru_cache(maxsize=4096)  # winners are small numbers and letters, as a rule
@@ -246,23 +225,14 @@ def _warnings(run: RunDir, config: VoteConfig, summary: VoteSummary) -> Iterator
         )
 
 
-def _nobody_votes(run: RunDir, tally: Tally, task: Task) -> LmsiError:
+def _nobody_votes(run: RunDir, sums: Mapping[str, int], task: Task) -> LmsiError:
     """Say what keeps every path from voting, and name the setting that the most of them need."""
-    reasons = {
-        "without an answer": (
-            tally.sums["no_answer"],
-            f"is {task.trigger!r} in the texts? --prompt cot-few shows the model how to answer",
-        ),
-        "cut off": (
-            tally.sums["truncated"],
-            "sample again, with more --max-tokens and --overwrite",
-        ),
-        "with a false equation": (
-            tally.sums["refuted"],
-            "--no-check-equations lets them vote",
-        ),
-    }
-    counts = ", ".join(f"{n} {what}" for what, (n, _) in reasons.items() if n)
-    hint = max(reasons.values())[1]
-    paths = tally.sums["paths"]
-    return LmsiError(f"{run.paths}: none of {paths} paths can vote: {counts}", hint=hint)
+    shown = f"is {task.trigger!r} in the texts? --prompt cot-few shows the model how to answer"
+    reasons = [
+        (sums["no_answer"], "without an answer", shown),
+        (sums["truncated"], "cut off", "sample again, with more --max-tokens and --overwrite"),
+        (sums["refuted"], "with a false equation", "--no-check-equations lets them vote"),
+    ]
+    counts = ", ".join(f"{n} {what}" for n, what, _ in reasons if n)
+    hint = max(reasons, key=lambda reason: reason[0])[2]
+    return LmsiError(f"{run.paths}: none of {sums['paths']} paths can vote: {counts}", hint=hint)

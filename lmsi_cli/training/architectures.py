@@ -268,14 +268,9 @@ REFUSED = {
 
 
 def order(name: str, meta: GgufMeta) -> NDArray[np.intp] | None:
-    """Where the rows of a tensor of the file stand in transformers.
+    """Where the rows of a tensor of the file, a weight or a bias, stand in transformers.
 
-    Args:
-        name: The tensor's name in the file, a weight or a bias.
-        meta: The file's header.
-
-    Returns:
-        Row ``i`` of the file is row ``order[i]`` of transformers; None if they are in one order.
+    Row ``i`` of the file is row ``order[i]`` there; None if they are in one order.
     """
     import numpy as np
 

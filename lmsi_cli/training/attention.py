@@ -131,18 +131,10 @@ def attend(
     attention_mask: Tensor | None,
     **settings: Any,  # noqa: ANN401 - the interface's own
 ) -> tuple[Tensor, None]:
-    """Attend within the pieces of one packed row.
+    """Attend within the pieces of one packed row; transformers' own code serves rows without.
 
-    Args:
-        module: The attention layer.
-        query: (1, heads, T, head size).
-        key: (1, key heads, T, head size).
-        value: As ``key``.
-        attention_mask: Only for rows without pieces.
-        settings: ``pieces``, ``scaling``, ``dropout`` and whatever transformers adds.
-
-    Returns:
-        (1, T, heads, head size), and no attention weights.
+    Shapes: query (1, heads, T, head size), key and value (1, key heads, T, head size), the result
+    (1, T, heads, head size), with no attention weights.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -156,18 +148,15 @@ def attend(
     # split, not slices: its backward pass is one concatenation instead of T zeros per piece.
     queries, keys, values = (torch.split(x, lengths, dim=2) for x in (query, key, value))
     scale = settings.get("scaling")
-    out = [
-        _one(queries[i], _seen(keys, i, pieces), _seen(values, i, pieces), scale)
-        for i in range(len(pieces))
-    ]
+    out = []
+    for i, query in enumerate(queries):
+        chain = seen(pieces, i)
+        whole = len(chain) == 1
+        key, value = (
+            x[i] if whole else torch.cat([x[j] for j in chain], dim=2) for x in (keys, values)
+        )
+        out.append(_one(query, key, value, scale))
     return torch.cat(out, dim=2).transpose(1, 2).contiguous(), None
-
-
-def _seen(parts: Sequence[Tensor], number: int, pieces: Sequence[Piece]) -> Tensor:
-    import torch
-
-    chain = seen(pieces, number)
-    return parts[number] if len(chain) == 1 else torch.cat([parts[i] for i in chain], dim=2)
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:

@@ -15,6 +15,7 @@ examples with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from statistics import fmean
 from typing import NamedTuple
 
@@ -41,10 +42,10 @@ class Codec(NamedTuple):
 
 
 class TokenExample(NamedTuple):
-    """Token ids of one prompt and its completion, and how much they count in the loss.
+    """Token ids of a prompt and its completion, and how much they count in the loss.
 
-    The first ``shared`` prompt ids are common to its format, the first ``stem`` to it and the other
-    completion of its pair.
+    The first ``shared`` prompt ids are common to its format. A preference pair has a second,
+    ``rejected`` completion.
     """
 
     prompt: list[int]
@@ -52,53 +53,46 @@ class TokenExample(NamedTuple):
     shared: int = 0
     name: str = ""
     weight: float = 1.0
-    stem: int = 0
+    rejected: list[int] | None = None
+
+    @property
+    def completions(self) -> list[list[int]]:
+        """One, or the two of a pair, the better one first."""
+        return [self.completion] if self.rejected is None else [self.completion, self.rejected]
 
     @property
     def length(self) -> int:
-        """Tokens of prompt and completion together."""
-        return len(self.prompt) + len(self.completion)
+        """Tokens of the prompt and the longer completion together."""
+        return len(self.prompt) + max(map(len, self.completions))
 
     @property
     def predicted(self) -> int:
         """Completion tokens that have a predictor: the first token of a text has none."""
-        return len(self.completion) - (not self.prompt)
-
-
-class TokenPair(NamedTuple):
-    """Two completions of one prompt, of equal weight, the better one first."""
-
-    chosen: TokenExample
-    rejected: TokenExample
+        return sum(len(ids) - (not self.prompt) for ids in self.completions)
 
     @property
-    def length(self) -> int:
-        """Tokens of the longer sequence."""
-        return max(self.chosen.length, self.rejected.length)
+    def heads(self) -> list[tuple[int, ...]]:
+        """The beginnings of its prompt that a row holds once, the shorter one first.
+
+        A pair shares its prompt but for the last token: that predicts the first of a completion.
+        """
+        stem = 0 if self.rejected is None else max(0, len(self.prompt) - 1)
+        ends = [self.shared, stem] if stem > self.shared else [self.shared]
+        return [tuple(self.prompt[:end]) for end in ends if end]
 
 
-Unit = TokenExample | TokenPair  # what a step is made of; all of one run are of one kind
-
-
-def first(unit: Unit) -> TokenExample:
-    """The example itself, or the chosen one of a pair; their prompts and weights are the same."""
-    return unit.chosen if isinstance(unit, TokenPair) else unit
-
-
-def sequences(units: Iterable[Unit]) -> list[TokenExample]:
-    """The single sequences of examples or pairs, in order; a pair's chosen one comes first."""
-    return [e for unit in units for e in (unit if isinstance(unit, TokenPair) else (unit,))]
-
-
-class TokenSet(NamedTuple):
-    """The examples or pairs that fit, and how many did not."""
-
-    examples: Sequence[Unit]
-    dropped: int
+def single(examples: Iterable[TokenExample]) -> list[TokenExample]:
+    """Each completion as an example of its own, those of a pair one after the other."""
+    found = []
+    for e in examples:
+        sides = ("",) if e.rejected is None else (", chosen", ", rejected")
+        for ids, side in zip(e.completions, sides, strict=True):
+            found.append(e._replace(completion=ids, rejected=None, name=e.name + side))
+    return found
 
 
 class Part(NamedTuple):
-    """One sequence of a row: how many labels are its own, and how much each of them counts."""
+    """One completion of a row: how many labels are its own, and how much each of them counts."""
 
     labels: int
     weight: float = 1.0
@@ -107,7 +101,7 @@ class Part(NamedTuple):
 class Row(NamedTuple):
     """One forward pass: T tokens, of which C are predicted.
 
-    ``keep`` are the positions whose output predicts ``labels``; ``parts`` are the sequences that
+    ``keep`` are the positions whose output predicts ``labels``; ``parts`` are the completions that
     these belong to, in their order.
     """
 
@@ -124,75 +118,60 @@ class Row(NamedTuple):
         return self.positions == list(range(len(self.ids)))
 
 
-def tokenize(examples: Iterable[Example], codec: Codec, max_length: int) -> TokenSet:
+def tokenize(
+    examples: Sequence[Example], codec: Codec, max_length: int
+) -> tuple[list[TokenExample], int]:
     """Turn examples or pairs into ids, and find each format's shared prefix.
 
-    What is too long is left out; a pair is, if one of its sides is.
-
-    Args:
-        examples: Prompts with one completion each, or all of them with two.
-        codec: The tokenizer.
-        max_length: Longest prompt and completion together, in tokens.
+    Returns those whose prompt and completion have at most ``max_length`` tokens, and how many have
+    more: a pair does if one of its sides does.
     """
-    kept: list[Unit] = []
-    formats: list[str] = []
-    dropped = 0
-    for example in examples:
-        unit = _unit(example, codec)
-        if unit.length <= max_length:
-            kept.append(unit)
-            formats.append(example.format)
-        else:
-            dropped += 1
-    return TokenSet(share_prefixes(kept, formats), dropped)
+    made = [(_ids(e, codec), e.format) for e in examples]
+    kept = [(e, kind) for e, kind in made if e.length <= max_length]
+    found = share_prefixes([e for e, _ in kept], [kind for _, kind in kept])
+    return found, len(made) - len(kept)
 
 
-def _unit(example: Example, codec: Codec) -> Unit:
-    prompt, name = codec.prompt(example.prompt), f"{example.question_id} ({example.format})"
-    # The last prompt token predicts the first one of a completion, so each has its own.
-    stem = max(0, len(prompt) - 1) if isinstance(example, Preference) else 0
-
-    def ids(completion: Prompt, name: str) -> TokenExample:
-        learned = codec.completion(example.prompt, completion)
-        return TokenExample(prompt, learned, name=name, weight=example.weight, stem=stem)
-
-    if isinstance(example, TrainExample):
-        return ids(example.completion, name)
-    return TokenPair(
-        ids(example.chosen, f"{name}, chosen"), ids(example.rejected, f"{name}, rejected")
+def _ids(example: Example, codec: Codec) -> TokenExample:
+    sides = (
+        (example.chosen, example.rejected)
+        if isinstance(example, Preference)
+        else (example.completion,)
+    )
+    completion, *rejected = (codec.completion(example.prompt, side) for side in sides)
+    return TokenExample(
+        codec.prompt(example.prompt),
+        completion,
+        name=f"{example.question_id} ({example.format})",
+        weight=example.weight,
+        rejected=next(iter(rejected), None),
     )
 
 
-def weighed(units: Sequence[Unit]) -> Sequence[Unit]:
+def weighed(examples: Sequence[TokenExample]) -> Sequence[TokenExample]:
     """Scale the weights of examples so that their mean is 1; those of pairs stay.
 
     Raises:
         LmsiError: All are 0.
     """
-    weights = [1.0 if isinstance(u, TokenPair) else u.weight for u in units]
-    if all(weight == 1 for weight in weights):
-        return units
-    mean = fmean(weights)
+    if all(e.weight == 1 or e.rejected is not None for e in examples):
+        return examples
+    mean = fmean(e.weight for e in examples)
     if not mean:
         raise LmsiError(
             "nothing to train on: every example has the weight 0",
             hint="use --set example_weight=none, or run `lmsi vote` again",
         )
-    return [u if isinstance(u, TokenPair) else u._replace(weight=u.weight / mean) for u in units]
+    return [e._replace(weight=e.weight / mean) for e in examples]
 
 
-def share_prefixes(units: Sequence[Unit], formats: Sequence[str]) -> list[Unit]:
+def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> list[TokenExample]:
     """Set ``shared`` to the longest prompt prefix common to all examples of a format."""
     prompts: dict[str, list[list[int]]] = {}
-    for unit, kind in zip(units, formats, strict=True):
-        prompts.setdefault(kind, []).append(first(unit).prompt)
+    for e, kind in zip(examples, formats, strict=True):
+        prompts.setdefault(kind, []).append(e.prompt)
     shared = {kind: _common(found) for kind, found in prompts.items()}
-    return [
-        TokenPair(*(e._replace(shared=shared[kind]) for e in unit))
-        if isinstance(unit, TokenPair)
-        else unit._replace(shared=shared[kind])
-        for unit, kind in zip(units, formats, strict=True)
-    ]
+    return [e._replace(shared=shared[k]) for e, k in zip(examples, formats, strict=True)]
 
 
 def _common(prompts: Sequence[list[int]]) -> int:
@@ -200,48 +179,41 @@ def _common(prompts: Sequence[list[int]]) -> int:
     # All prompts lie between these two in dictionary order. The last prompt token stays in the
     # tail, for it predicts the first token of the completion.
     low, high = min(prompts), max(prompts)
-    same = next(
-        (i for i, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low)
-    )
+    same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))))
     length = min(same, min(map(len, prompts)) - 1)
     return length if len(prompts) > 1 and length >= MIN_SHARED else 0
 
 
-def pack(units: Sequence[Unit], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
+def pack(examples: Sequence[TokenExample], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
     """Pack one step's examples, or pairs, into as few rows as fit ``max_tokens`` each.
 
     One that is longer than that gets a row of its own. ``max_tokens=0`` packs nothing, for models
     whose attention is more than a mask: one sequence a row, those of a pair one after the other.
     """
     # Equal prefixes next to each other, the longest first, so that they meet in one row.
-    ordered = sorted(units, key=lambda u: (-first(u).shared, first(u).prompt[: first(u).shared]))
+    ordered = sorted(examples, key=lambda e: (-e.shared, e.prompt[: e.shared]))
     if not max_tokens:
-        return [_row([e]) for e in sequences(ordered)]
+        return [_row([e]) for e in single(ordered)]
     bins: list[list[TokenExample]] = []
-    for unit in ordered:
-        own = sequences([unit])
-        home = next((b for b in bins if _tokens([*b, *own]) <= max_tokens), None)
+    for e in ordered:
+        home = next((b for b in bins if _tokens([*b, e]) <= max_tokens), None)
         if home is None:
-            bins.append(own)
+            bins.append([e])
         else:
-            home.extend(own)
+            home.append(e)
     return [_row(b) for b in bins]
-
-
-def _heads(example: TokenExample) -> list[tuple[int, ...]]:
-    """The beginnings of its prompt that others may share, the shorter one first."""
-    ends = [example.shared, example.stem] if example.stem > example.shared else [example.shared]
-    return [tuple(example.prompt[:end]) for end in ends if end]
 
 
 def _tokens(examples: Sequence[TokenExample]) -> int:
     """What ``_row`` makes of them, in tokens."""
     own: dict[tuple[int, ...], int] = {}  # of each head, the tokens that no shorter one holds
+    tails = 0
     for e in examples:
-        inner = 0
-        for head in _heads(e):
-            own[head], inner = len(head) - inner, len(head)
-    return sum(own.values()) + sum(e.length - max(e.shared, e.stem) for e in examples)
+        done = 0
+        for head in e.heads:
+            own[head], done = len(head) - done, len(head)
+        tails += sum(len(e.prompt) - done + len(ids) for ids in e.completions)
+    return sum(own.values()) + tails
 
 
 def _row(examples: Sequence[TokenExample]) -> Row:
@@ -249,18 +221,18 @@ def _row(examples: Sequence[TokenExample]) -> Row:
     found: dict[tuple[int, ...], int] = {}
     for e in examples:
         parent, done = None, 0
-        for head in _heads(e):
+        for head in e.heads:
             if head not in found:
                 found[head] = _add(row, list(head[done:]), done, parent)
             parent, done = found[head], len(head)
-        tail = e.prompt[done:] + e.completion
-        start = len(row.ids)
-        _add(row, tail, done, parent)
-        # The token at k predicts the one at k + 1; the first token of a text has no predictor.
-        first = max(len(e.prompt) - done, 1)
-        row.keep.extend(range(start + first - 1, start + len(tail) - 1))
-        row.labels.extend(tail[first:])
-        row.parts.append(Part(len(tail) - first, e.weight))
+        for completion in e.completions:
+            tail, start = e.prompt[done:] + completion, len(row.ids)
+            _add(row, tail, done, parent)
+            # The token at k predicts the one at k + 1; the first token of a text has no predictor.
+            first = max(len(e.prompt) - done, 1)
+            row.keep.extend(range(start + first - 1, start + len(tail) - 1))
+            row.labels.extend(tail[first:])
+            row.parts.append(Part(len(tail) - first, e.weight))
     return row
 
 

@@ -36,27 +36,16 @@ MARGIN = 1.3
 
 
 def check_packages(what: str = "training") -> None:
-    """Refuse what cannot be done with the packages that are here, before an hour is spent on it.
-
-    Raises:
-        LmsiError: One that training needs is missing.
-    """
+    """Refuse what cannot be done with the packages that are here, before an hour is spent on it."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise LmsiError(f"{what} needs {', '.join(missing)}: not installed", f"type: {INSTALL}")
 
 
 def pick(wanted: str, number: int = 0) -> str:
-    """Choose the device of this process.
+    """Choose the device of this process: ``cpu``, ``mps`` or ``cuda:N``, as torch spells it.
 
-    Args:
-        wanted: auto, cpu, cuda or mps.
-        number: Which of the machine's GPUs, where several processes share the work.
-
-    Returns:
-        ``cpu``, ``mps`` or ``cuda:N``, as torch spells it.
-
-    Raises:
-        LmsiError: torch cannot use such a device here, or not so many of them.
+    ``wanted`` is auto, cpu, cuda or mps; ``number`` says which of the machine's GPUs, where several
+    processes share the work. LmsiError: torch cannot use such a device here, or not so many.
     """
     import torch
 
@@ -86,13 +75,9 @@ def pick_dtype(wanted: str, device: str, matrix: tuple[int, int] | None = None) 
     """Choose the arithmetic; ``auto`` takes bf16 only where the device multiplies it natively.
 
     A CPU may know bf16 and still be slower with it (a virtual machine that emulates, a build of
-    torch without the kernels), so a product of the model's is timed. fp16 is not offered: its
-    gradients overflow without a scaler. On MPS ``auto`` takes fp32.
-
-    Args:
-        wanted: auto, bf16 or fp32.
-        device: From ``pick``.
-        matrix: Outputs and inputs of a typical layer; without one nothing is timed.
+    torch without the kernels), so a product of the model's is timed: ``matrix`` are outputs and
+    inputs of a typical layer. fp16 is not offered: its gradients overflow without a scaler. On MPS
+    ``auto`` takes fp32.
     """
     import torch
 

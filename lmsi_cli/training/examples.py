@@ -44,8 +44,7 @@ def weighs(config: TrainConfig) -> bool:
 def check(run: RunDir, config: TrainConfig) -> None:
     """See that what a training needs is there, before any work; reads nothing.
 
-    Raises:
-        LmsiError: A file is missing, or the settings contradict each other; says what to type.
+    LmsiError: a file is missing, or the settings contradict each other; says what to type.
     """
     weighting = f"--set example_weight={config.example_weight}"
     if config.loss == "scpo" and weighs(config):
@@ -65,12 +64,7 @@ def check(run: RunDir, config: TrainConfig) -> None:
 def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
     """What to train on by these settings, examples with the weight of their vote where wished.
 
-    Args:
-        run: A voted run folder.
-        config: Loss and weighting.
-
-    Raises:
-        LmsiError: As ``check``, or there is no pair that counts, or a question has no vote.
+    LmsiError as ``check``, or there is no pair that counts, or a question has no vote.
     """
     check(run, config)
     if config.loss == "scpo":
@@ -117,11 +111,7 @@ def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
 
 
 def refuse_empty(examples: Sequence[Example]) -> None:
-    """Refuse an example with nothing to learn; lmsi never writes one.
-
-    Raises:
-        LmsiError: Names the first one.
-    """
+    """Refuse an example with nothing to learn, by name; lmsi never writes one."""
     for number, e in enumerate(examples, 1):
         for side in (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,):
             texts = [side] if isinstance(side, str) else [m.content for m in side]
@@ -150,14 +140,10 @@ def chosen(examples: Iterable[Example]) -> list[TrainExample]:
 
 
 def split(examples: Sequence[Example], share: float) -> Split:
-    """Set questions apart, with all their examples: a question is on one side only.
+    """Set a share of the questions apart, with all their examples; the others keep their order.
 
-    Which ones follows from their ids alone, so runs of other settings are measured on the same.
-
-    Args:
-        examples: Training examples or pairs; the order of those that stay is kept.
-        share: Of the questions, 0 to 0.5; at least ``FEWEST`` and at most ``MOST`` are taken, and
-            none below ``TRAINABLE`` questions.
+    Which ones follows from their ids alone, so runs of other settings are measured on the same. At
+    least ``FEWEST`` and at most ``MOST`` are taken, and none below ``TRAINABLE`` questions.
     """
     marks = [_mark(e.question_id) for e in examples]
     ids = sorted(set(marks))

@@ -3,16 +3,14 @@
 Acts on modules whose structure says what they compute, and only while gradients are wanted, so
 that proofs and saving see the libraries' own code. Before it stays, one step on a few tokens must
 agree with that code: a family that computes something else keeps its own. Knows nothing of files
-or of training. A few tokens' result:
-
-    Probe(loss=4.158, gradient=tensor of all the adapter's gradients)
+or of training.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lmsi_cli.training import kernels
 
@@ -27,43 +25,20 @@ SAME = {"bf16": 0.1, "fp32": 1e-3}
 HEAD = "lmsi_fused_head"  # set on a model whose loss may take the decoder and the head apart
 
 
-class Probe(NamedTuple):
-    """Loss and gradient of a few invented tokens."""
+def install(model: nn.Module, dtype: str, probe: Callable[[], tuple[float, Tensor]]) -> bool:
+    """Replace what can be replaced, unless the model then computes something else; says if it is.
 
-    loss: float
-    gradient: Tensor
-
-    @classmethod
-    def of(cls, loss: float, model: nn.Module) -> Probe:
-        """Collect the gradients that a step has left."""
-        import torch
-
-        found = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
-        return cls(loss, torch.cat(found))
-
-    def near(self, other: Probe, tolerance: float) -> bool:
-        """Whether both lie within ``tolerance``, relative; False if either is not a number."""
-        loss = abs(self.loss - other.loss) <= tolerance * abs(other.loss)
-        gradient = (self.gradient - other.gradient).norm() <= tolerance * other.gradient.norm()
-        return bool(loss and gradient)
-
-
-def install(model: nn.Module, dtype: str, probe: Callable[[], Probe]) -> bool:
-    """Replace what can be replaced, unless the model then computes something else.
-
-    Args:
-        model: With an adapter by PEFT.
-        dtype: Of the matrix products, bf16 or fp32.
-        probe: Runs a step on a few tokens, the same each time.
-
-    Returns:
-        Whether the fused code is in use.
+    ``probe`` runs a step on a few tokens, the same each time, and gives its loss and its gradient;
+    ``dtype`` is that of the matrix products, bf16 or fp32.
     """
-    before = probe()
+    loss, gradient = probe()
     replace(model)
     for head in (_head_is_plain(model), False):  # some families scale their logits
         model.__dict__[HEAD] = head
-        if probe().near(before, SAME[dtype]):
+        ours, own = probe()
+        # Written so that a NaN on either side fails.
+        near = (own - gradient).norm() <= SAME[dtype] * gradient.norm()
+        if abs(ours - loss) <= SAME[dtype] * abs(loss) and bool(near):
             return True
     remove(model)
     LOG.info("fused training code differs on this model; its own code is used")

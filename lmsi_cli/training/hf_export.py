@@ -53,17 +53,9 @@ class Tokenizer(NamedTuple):
 
 
 def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
-    """Write the merged model's weights and configuration.
+    """Write the merged model's weights, as ``kind`` F16, BF16 or F32, and its configuration.
 
-    Args:
-        gguf: The base.
-        adapter_dir: In PEFT's format.
-        out: An empty folder.
-        kind: F16, BF16 or F32.
-
-    Raises:
-        LmsiError: transformers cannot load the base, or a folder could not say all that the file
-            says.
+    LmsiError: transformers cannot load the base, or a folder could not say all that the file says.
     """
     import torch
 
@@ -82,13 +74,11 @@ def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
 def _scale_positions(config: Any, gguf: Path) -> None:  # noqa: ANN401 - transformers is untyped
     """Put the file's rotary factors into the configuration, in the terms of Llama 3.
 
-    There a factor f is 1 for the fast frequencies and ``factor`` for the slow ones; in between,
-    1 / f rises with the turns that a frequency makes in the original context, evenly, from
-    ``low_freq_factor`` turns to ``high_freq_factor``. Only the ratios of those three lengths are
-    in the factors, so the lower one is set to 1, as in all models of that kind.
-
-    Raises:
-        LmsiError: The factors are others.
+    There a factor f is 1 for the fast frequencies and ``factor`` for the slow ones; in between, 1 /
+    f rises with the turns that a frequency makes in the original context, evenly, from
+    ``low_freq_factor`` turns to ``high_freq_factor``. Only the ratios of those three lengths are in
+    the factors, so the lower one is set to 1, as in all models of that kind. LmsiError: the factors
+    are others.
     """
     import numpy as np
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -136,11 +126,7 @@ def save_tokenizer(
 ) -> Tokenizer:
     """Write the file's tokenizer for ``transformers``, unless it would give other ids.
 
-    Args:
-        gguf: The base.
-        out: The folder of the model.
-        texts: To compare ids on, besides ``TEXTS``.
-        encode: The GGUF's own tokenizer, through llama.cpp.
+    ``encode`` is the GGUF's own, through llama.cpp; they are compared on ``TEXTS`` and ``texts``.
     """
     from transformers import AutoTokenizer
 

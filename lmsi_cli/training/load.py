@@ -80,30 +80,17 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     unchanged and memory falls to a third; embeddings, norms and the head stay fp32. Beside the
     model itself, no more than a slab of one tensor is in memory at a time.
 
-    Args:
-        gguf: A model file of any type that the gguf package can dequantise.
-        dtype: From ``devices.pick_dtype``.
-
-    Raises:
-        LmsiError: The architecture cannot be loaded, or the file has tensors too many or too few.
+    LmsiError: the architecture cannot be loaded, or the file has tensors too many or too few.
     """
     meta = read_meta(gguf)
     model = skeleton(gguf)
-    narrow = _narrow_names(model) if dtype == "bf16" else frozenset()
-    fill(model, gguf, meta, narrow)
+    narrow = block_linears(model).items() if dtype == "bf16" else ()
+    names = {f"{name}.{leaf}" for name, part in narrow for leaf, _ in part.named_parameters()}
+    fill(model, gguf, meta, frozenset(names))
     model.tie_weights()  # type: ignore[operator]
     if meta.rope_factors is not None:
         _scale_rope(model, meta.rope_factors)
     return model.requires_grad_(False).eval()
-
-
-def _narrow_names(model: nn.Module) -> frozenset[str]:
-    """The parameters that bf16 training holds as bf16: those of the linear layers in the blocks."""
-    return frozenset(
-        f"{name}.{leaf}"
-        for name, part in block_linears(model).items()
-        for leaf, _ in part.named_parameters()
-    )
 
 
 def block_linears(model: nn.Module) -> dict[str, nn.Module]:

@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 def row_loss(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:
     """The summed cross-entropy of a row's completion tokens, each sequence's times its weight.
 
-    A scalar in nats.
-
-    Args:
-        model: Any causal model of transformers, with or without an adapter.
-        row: From ``data.pack``.
-        dtype: bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
+    A scalar in nats. bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
     """
     losses = token_losses(model, row, dtype)
     if any(part.weight != 1 for part in row.parts):
@@ -54,7 +49,7 @@ def token_losses(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:
     if parts is None:
         return cross_entropy(logits(model, row, dtype), labels, reduction="none")
     decoder, head = parts
-    given = arguments(model, row)
+    given = _arguments(model, row)
     with devices.autocast(device, dtype):
         hidden = decoder(**given).last_hidden_state[0, torch.tensor(row.keep, device=device)]
         attention.check(given)
@@ -66,7 +61,7 @@ def logits(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:
     """The logits at each predicted token of a row, fp32 (C, vocabulary)."""
     import torch
 
-    given, device = arguments(model, row), devices.of(model)
+    given, device = _arguments(model, row), devices.of(model)
     with devices.autocast(device, dtype):
         keep = torch.tensor(row.keep, device=device)
         found = model(**given, logits_to_keep=keep).logits[0].float()
@@ -74,22 +69,21 @@ def logits(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:
     return found  # type: ignore[no-any-return]
 
 
-def arguments(model: nn.Module, row: data.Row) -> dict[str, Any]:
+def _arguments(model: nn.Module, row: data.Row) -> dict[str, Any]:
     """What a forward call is given of a row, on the model's device; ids and positions (1, T)."""
     import torch
 
     device = devices.of(model)
-    pieces = attention.argument(model, None if row.plain else row.pieces)
     return {
         "input_ids": torch.tensor([row.ids], device=device),
         "position_ids": torch.tensor([row.positions], device=device),
         "use_cache": False,
-        **pieces,
+        **attention.argument(model, None if row.plain else row.pieces),
     }
 
 
 class PairTerms(NamedTuple):
-    """Of a row's P pairs their losses (P,), and the rewards of either side (P,).
+    """Of some rows' P pairs their losses (P,), and the rewards of either side (P,).
 
     A completion's reward is beta times how many nats likelier it is than to the base.
     """
@@ -102,19 +96,12 @@ class PairTerms(NamedTuple):
 def pair_terms(
     model: nn.Module, rows: Sequence[data.Row], dtype: Dtype, config: TrainConfig
 ) -> PairTerms:
-    """Loss and rewards of the pairs that some rows hold, by the formula above.
-
-    Args:
-        model: Any causal model of transformers, with an adapter.
-        rows: From ``data.pack``; together they hold whole pairs.
-        dtype: Of the matrix products; sums and loss are fp32.
-        config: Supplies beta and rpo_alpha.
-    """
+    """Loss and rewards of the whole pairs that some rows hold, by the formula above, in fp32."""
     from torch.nn.functional import logsigmoid
 
     with _base(model):
-        references = sequence_logs(model, rows, dtype)
-    logs = sequence_logs(model, rows, dtype)  # (2 P,), chosen and rejected in turn
+        references = _completion_logs(model, rows, dtype)
+    logs = _completion_logs(model, rows, dtype)  # (2 P,), chosen and rejected in turn
     parts = [part for row in rows for part in row.parts][0::2]
     weights = logs.new_tensor([part.weight for part in parts])
     lengths = logs.new_tensor([max(1, part.labels) for part in parts])
@@ -125,7 +112,7 @@ def pair_terms(
     return PairTerms(losses, chosen.detach(), rejected.detach())
 
 
-def sequence_logs(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype) -> torch.Tensor:
+def _completion_logs(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype) -> torch.Tensor:
     """Log-probabilities of whole completions, one for each part of the rows, in nats."""
     import torch
 

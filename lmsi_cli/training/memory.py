@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -31,7 +31,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import typed
 from lmsi_cli.training.attention import SMALL
-from lmsi_cli.training.data import Unit, sequences
+from lmsi_cli.training.data import TokenExample
 from lmsi_cli.training.header import GgufMeta
 from lmsi_cli.training.kernels import HEAD_ROWS
 from lmsi_cli.training.load import Dtype
@@ -56,23 +56,21 @@ class Need(NamedTuple):
     libraries: int
 
 
-class Run(NamedTuple):
-    """The model's header, the examples or pairs, and the type of the products."""
-
-    meta: GgufMeta
-    units: Sequence[Unit]
-    dtype: Dtype
-
-
-def need(run: Run, config: TrainConfig) -> Need:
+def need(
+    meta: GgufMeta, examples: Sequence[TokenExample], dtype: Dtype, config: TrainConfig
+) -> Need:
     """Estimate a run; ``row_tokens`` is 0 where the model takes one example a row."""
-    meta, units, dtype = run
     size, trained = (2 if dtype == "bf16" else 4), _layers(meta, config)
     matrices = {n: s for n, s in meta.shapes.items() if n.startswith("blk.") and len(s) > 1}
     weights = sum(prod(s) * (size if n in matrices else 4) for n, s in meta.shapes.items())
     adapted = _ends(meta, matrices, PARTS.get(config.target, ""))
     adapter = ADAM * config.rank * trained * adapted
-    tokens, seen = _longest_row(units, config)
+    # the largest row, and how many tokens each of its own sees whose shares are kept
+    fitting = [e for e in examples if e.length <= config.max_length] or examples
+    longest = max(e.length for e in fitting)
+    span = max(len(e.completions) * len(e.prompt) + sum(map(len, e.completions)) for e in fitting)
+    tokens = max(span, min(config.row_tokens, config.batch_size * span))
+    seen = min(longest, SMALL // longest)
     block = size * tokens * (_ends(meta, matrices) + meta.heads * seen)
     once = config.gradient_checkpointing == "on"  # all blocks keep their input, one at a time all
     kept = block + 4 * trained * tokens * meta.width if once else trained * block
@@ -94,72 +92,64 @@ def _ends(meta: GgufMeta, matrices: dict[str, tuple[int, ...]], part: str = "") 
     return sum(sum(s[-2:]) * (used if len(s) > 2 else 1) for s in shapes) // max(1, meta.blocks)
 
 
-def _longest_row(units: Sequence[Unit], config: TrainConfig) -> tuple[int, int]:
-    """Tokens of the largest row, and how many each of them sees whose shares are kept."""
-    kept = [u for u in units if u.length <= config.max_length] or units
-    longest = max(u.length for u in kept)
-    span = max(sum(e.length for e in sequences([u])) for u in kept)
-    tokens = max(span, min(config.row_tokens, config.batch_size * span))
-    return tokens, min(longest, SMALL // longest)
+def recomputing(
+    meta: GgufMeta,
+    examples: Sequence[TokenExample],
+    dtype: Dtype,
+    config: TrainConfig,
+    say: Callable[[str], None],
+) -> bool:
+    """Whether activations are computed twice: as asked, or for "auto" where only that fits.
 
-
-def choose_checkpointing(run: Run, config: TrainConfig, say: Callable[[str], None]) -> TrainConfig:
-    """The settings with gradient checkpointing on or off; "auto" takes it where only that fits.
-
-    Raises:
-        LmsiError: The run does not fit what is free; lists flags that would help.
+    LmsiError: the run does not fit what is free; lists flags that would help, in the order of their
+    harm, up to the first that is enough.
     """
-    free, auto = free_bytes(), config.gradient_checkpointing == "auto"
-    found = need(run, config)
-    if auto and sum(found) > free:
-        config = msgspec.structs.replace(config, gradient_checkpointing="on")
-        found = need(run, config)
-    if sum(found) > free:
-        raise _too_little(run, config, free)
-    total, weights, adapter, row = (n / GIB for n in (sum(found), *found[:3]))
-    say(
-        f"memory: about {total:.1f} GiB more (weights {weights:.1f}, adapter {adapter:.1f}, "
-        f"longest row {row:.1f})"
-    )
-    return config
 
+    def needed(**other: object) -> int:
+        nonlocal config
+        config = msgspec.structs.replace(config, **other)
+        return sum(need(meta, examples, dtype, config))
 
-def _too_little(run: Run, config: TrainConfig, free: int) -> LmsiError:
-    """List flags that need less, in the order of their harm, up to the first that is enough."""
-    least, flags = sum(need(run, config)), list[str]()
+    free, least = free_bytes(), needed()
+    if least > free and config.gradient_checkpointing == "auto":
+        least = needed(gradient_checkpointing="on")
+    if least <= free:
+        weights, adapter, row, _ = (n / GIB for n in need(meta, examples, dtype, config))
+        say(
+            f"memory: about {least / GIB:.1f} GiB more (weights {weights:.1f}, "
+            f"adapter {adapter:.1f}, longest row {row:.1f})"
+        )
+        return config.gradient_checkpointing == "on"
     text = f"training needs about {least / GIB:.1f} GiB more memory, and {free / GIB:.1f} are free"
+    flags = list[str]()
     for name, value in (
         ("gradient_checkpointing", "on"),
         ("row_tokens", min(512, config.row_tokens)),
-        ("max_length", max(16, max(u.length for u in run.units) // 2)),  # leaves examples out
-        ("layers", max(1, _layers(run.meta, config) // 4)),
+        ("max_length", max(16, max(e.length for e in examples) // 2)),  # leaves examples out
+        ("layers", max(1, _layers(meta, config) // 4)),
     ):
-        config = msgspec.structs.replace(config, **{name: value})
-        if (now := sum(need(run, config))) < least and least > free:
+        if (now := needed(**{name: value})) < least and least > free:
             flags.append(f"{typed(TrainConfig, name, value)} (then {now / GIB:.1f} GiB)")
             least = now
     hints = [f"add {', '.join(flags)}"] if flags else []
     hints += [] if least <= free else ["close other programs, or take a smaller model"]
-    return LmsiError(text, hint="; ".join(hints))
+    raise LmsiError(text, hint="; ".join(hints))
 
 
 def free_bytes() -> int:
     """What the machine has free, or less where a control group (a container, systemd) says so."""
     import psutil
 
-    return max(0, min([int(psutil.virtual_memory().available), *_groups()]))
-
-
-def _groups() -> Iterator[int]:
-    """What each control group around this process leaves; its limit "max" is no number."""
+    free = int(psutil.virtual_memory().available)
     with suppress(OSError):
         lines = OWN_GROUP.read_text().splitlines()
         own = GROUPS / next((s[4:] for s in lines if s.startswith("0::/")), "")
         for folder in (own, *own.parents):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # its limit "max" is no number
                 stat = dict(s.split() for s in (folder / "memory.stat").read_text().splitlines())
                 used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
-                yield int((folder / "memory.max").read_text()) - used
+                free = min(free, int((folder / "memory.max").read_text()) - used)
+    return max(0, free)
 
 
 def prepare() -> None:

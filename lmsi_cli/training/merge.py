@@ -67,27 +67,36 @@ def read_lora(adapter: Path) -> Lora:
 def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -> None:
     """Write the base with the adapter added; adapted tensors become F16 or F32, others stay.
 
-    Args:
-        base: A GGUF file, or the first part of a model in several.
-        lora: For this base; scale 0 gives the base with the same tensors dequantised.
-        out: Written in place: the caller renames.
-        scale: Of the adapter, as ``llama_set_adapters_lora`` takes it.
-        wide: F32 for every adapted tensor.
+    ``base`` may be the first part of a model in several; ``out`` is written in place: the caller
+    renames. ``scale`` is as ``llama_set_adapters_lora`` takes it: 0 gives the base with the same
+    tensors dequantised. ``wide``: F32 for every adapted tensor.
 
-    Raises:
-        LmsiError: The base lacks an adapted tensor or has it in another shape, its type cannot be
-            dequantised, or a sum does not fit F16.
+    LmsiError: the base lacks an adapted tensor or has it in another shape, its type cannot be
+    dequantised, or a sum does not fit F16.
     """
     import gguf
+    import numpy as np
 
     parts = readers(base, whole=True)
     reader, whole = parts[0], [t for part in parts for t in part.tensors]
-    _check(whole, base, lora)
+    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in whole}
+    for name, (a, b) in lora.pairs.items():
+        if shapes.get(name) != (b.shape[0], a.shape[1]):
+            raise LmsiError(
+                f"{base}: the adapter's '{name}' of {b.shape[0]} x {a.shape[1]} has no counterpart",
+                hint="an adapter fits only the base it was trained on",
+            )
+    types = gguf.GGMLQuantizationType
     writer = gguf.GGUFWriter(out, read_meta(base).architecture, endianess=reader.endianess)
     try:
         _copy_metadata(reader, writer)
-        for tensor in whole:
-            _announce(writer, tensor, _float(tensor, wide) if tensor.name in lora.pairs else None)
+        for t in whole:
+            shape, kind, size, number = t.data.shape, t.data.dtype, t.data.nbytes, t.tensor_type
+            if t.name in lora.pairs:
+                shape, kind = shapes[t.name], np.dtype(_float(t, wide))
+                size = int(np.prod(shape)) * kind.itemsize
+                number = types.F32 if kind == np.float32 else types.F16
+            writer.add_tensor_info(t.name, shape, kind, size, number)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
@@ -100,16 +109,6 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
 def tensor_types(model: Path) -> dict[str, int]:
     """GGML's number of each tensor's type, by name."""
     return {t.name: int(t.tensor_type) for t in tensors(model)}
-
-
-def _check(whole: list[Any], base: Path, lora: Lora) -> None:
-    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in whole}
-    for name, (a, b) in lora.pairs.items():
-        if shapes.get(name) != (b.shape[0], a.shape[1]):
-            raise LmsiError(
-                f"{base}: the adapter's '{name}' of {b.shape[0]} x {a.shape[1]} has no counterpart",
-                hint="an adapter fits only the base it was trained on",
-            )
 
 
 def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped library
@@ -129,21 +128,6 @@ def _float(tensor: Any, wide: bool) -> Any:  # noqa: ANN401 - untyped library
     import numpy as np
 
     return np.float32 if wide or tensor.tensor_type.name in WIDE else np.float16
-
-
-def _announce(writer: Any, tensor: Any, kind: Any) -> None:  # noqa: ANN401 - untyped library
-    import gguf
-    import numpy as np
-
-    if kind is None:
-        data = tensor.data
-        writer.add_tensor_info(tensor.name, data.shape, data.dtype, data.nbytes, tensor.tensor_type)
-        return
-    shape = tuple(int(n) for n in reversed(tensor.shape))
-    size = int(np.prod(shape)) * np.dtype(kind).itemsize
-    types = gguf.GGMLQuantizationType
-    number = types.F32 if kind is np.float32 else types.F16
-    writer.add_tensor_info(tensor.name, shape, np.dtype(kind), size, number)
 
 
 def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator[NDArray[Any]]:

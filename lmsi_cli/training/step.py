@@ -22,6 +22,7 @@ from lmsi_cli.training import data, fused, losses, processes
 from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -71,16 +72,12 @@ def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigur
 
 
 def plan(count: int, config: TrainConfig) -> list[list[int]]:
-    """The example indices of every step.
+    """The example indices of every step, of ``count`` examples.
 
     Each epoch is its own shuffle; a step may span two. ``max_steps`` beats ``epochs`` and goes
     round as often as it needs. With five examples, two epochs and four to a step,
 
         plan(5, TrainConfig(epochs=2, batch_size=4)) == [[2, 0, 4, 1], [3, 0, 3, 1], [4, 2]]
-
-    Args:
-        count: Number of examples, at least one.
-        config: Seed, batch size, and epochs or steps.
     """
     size = config.batch_size
     total = config.max_steps * size if config.max_steps else max(1, round(config.epochs * count))
@@ -101,14 +98,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The learning rate of a step: linear warm-up, then as ``config.schedule`` says.
+    """The rate of a step, from 0, of so many: linear warm-up, then as ``config.schedule`` says.
 
     A cosine and a line both fall to nearly zero; the last step still moves.
-
-    Args:
-        step: Counted from 0.
-        steps: All steps of the run.
-        config: Peak rate, share of warm-up steps, and schedule.
     """
     warm = math.ceil(config.warmup * steps)
     if step < warm:
@@ -118,7 +110,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 def accumulate(
     model: nn.Module,
-    batch: Sequence[data.Unit],
+    batch: Sequence[data.TokenExample],
     row_tokens: int,
     dtype: Dtype,
     over: int,
@@ -126,25 +118,24 @@ def accumulate(
 ) -> StepFigures:
     """Add the gradient of a step's mean loss to the adapter's parameters, row by row.
 
-    Examples of unequal weight count so much more or less in that mean, which goes on being over
-    all tokens: weights whose mean is 1 over the run leave the size of its gradients as it was.
+    Examples of unequal weight count so much more or less in that mean, which goes on being over all
+    tokens: weights whose mean is 1 over the run leave the size of its gradients as it was.
 
-    Args:
-        model: With an adapter; only that collects gradients.
-        batch: The step's examples or pairs, or a process's part of them.
-        row_tokens: Longest packed row; 0 packs nothing, and both rows of a pair are held at once.
-        dtype: Of the matrix products.
-        over: What the step's loss is the mean over: its completion tokens, or its pairs.
-        pairs: Where the batch is of pairs: supplies beta and rpo_alpha.
+    ``batch`` may be a process's part of the step. ``row_tokens`` is the longest packed row; 0 packs
+    nothing, and both rows of a pair are held at once. ``over`` is what the mean is over: the step's
+    completion tokens, or its pairs. ``pairs`` supplies beta and rpo_alpha where there are any.
     """
     rows, over = data.pack(batch, row_tokens), max(1, over)
     held = 2 if pairs and not row_tokens else 1  # rows that hold whole pairs together
-    loss, sums = 0.0, [0.0] * len(REWARDS)
+    loss, rewards = 0.0, dict.fromkeys(REWARDS if pairs else (), 0.0)
     for some in (rows[at : at + held] for at in range(0, len(rows), held)):
         if pairs:
             terms = losses.pair_terms(model, some, dtype, pairs)
             part = terms.losses.sum() / over
-            sums = [a + b for a, b in zip(sums, _reward_sums(terms), strict=True)]
+            chosen, rejected = terms.chosen.double(), terms.rejected.double()
+            values = (chosen, rejected, (chosen > rejected).double(), chosen - rejected)
+            for name, value in zip(REWARDS, values, strict=True):
+                rewards[name] += float(value.sum())
         else:
             part = losses.row_loss(model, some[0], dtype) / over
         # Each row adds its share, so the step's loss is the mean over all of them.
@@ -153,16 +144,10 @@ def accumulate(
     return StepFigures(
         loss=loss,
         tokens=sum(len(row.ids) for row in rows),
-        unpacked_tokens=sum(e.length for e in data.sequences(batch)),
+        unpacked_tokens=sum(e.length for e in data.single(batch)),
         completion_tokens=sum(len(row.labels) for row in rows),
-        **({k: v / over for k, v in zip(REWARDS, sums, strict=True)} if pairs else {}),
+        **{name: value / over for name, value in rewards.items()},
     )
-
-
-def _reward_sums(terms: losses.PairTerms) -> list[float]:
-    chosen, rejected = terms.chosen.double(), terms.rejected.double()
-    values = (chosen, rejected, (chosen > rejected).double(), chosen - rejected)
-    return [float(value.sum()) for value in values]
 
 
 def recompute(model: nn.Module) -> None:
@@ -182,21 +167,17 @@ def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
     """Let the model compute with fewer passes over memory where that is the same; says if it is.
 
     Call it after ``attention.install`` and before anything is trained.
-
-    Args:
-        model: With an adapter.
-        dtype: Of the matrix products.
-        row_tokens: As for ``accumulate``.
     """
+    import torch
 
-    def probe() -> fused.Probe:
+    def probe() -> tuple[float, torch.Tensor]:
         model.zero_grad()
         figures = accumulate(model, _SAMPLE, row_tokens, dtype, over=7)
         wanted = [p for p in model.parameters() if p.requires_grad]
-        figures = merge(figures, wanted)  # so that all processes come to one end
-        probed = fused.Probe.of(figures.loss, model)
+        loss = merge(figures, wanted).loss  # so that all processes come to one end
+        gradient = torch.cat([p.grad.flatten() for p in wanted if p.grad is not None])
         model.zero_grad()
-        return probed
+        return loss, gradient
 
     was = model.training
     model.eval()  # dropout would make two runs differ

@@ -24,17 +24,12 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 from lmsi_cli.training.processes import place
 
-PROJECT = "lmsi"
-NONE = "none"
+PROJECT, NONE = "lmsi", "none"
 Tell = Callable[[str, Record], None]
 
 
 def check(config: TrainConfig) -> None:
-    """See that the tracker is installed, before any work.
-
-    Raises:
-        LmsiError: It is not.
-    """
+    """Refuse a tracker that is not installed, before any work."""
     if config.track == NONE:
         return
     try:
@@ -50,13 +45,9 @@ def check(config: TrainConfig) -> None:
 def tracked(config: TrainConfig, run: Path, name: str) -> Iterator[Tell]:
     """Open the tracker that is asked for, if any, and close it.
 
-    Args:
-        config: Which tracker, and the settings that it is told.
-        run: The run folder, where files of the tracker go that have no place of their own.
-        name: Of the training; one that goes on has the same.
-
-    Yields:
-        To be told the figures of each step (``train``) and of each validation (``eval``).
+    ``run`` is the run folder, where files of the tracker go that have no place of their own;
+    ``name`` is the training's: one that goes on has the same. What it yields is told the figures of
+    each step (``train``) and of each validation (``eval``).
     """
     if config.track == NONE or place().rank:
         yield lambda part, figures: None
@@ -64,10 +55,11 @@ def tracked(config: TrainConfig, run: Path, name: str) -> Iterator[Tell]:
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    named = {"run_name": PROJECT, "name": f"{run.name}-{name}"}
     options: dict[str, dict[str, Any]] = {
         "tensorboard": {"run_name": name, "logging_dir": run / "tensorboard"},
-        "trackio": {"run_name": PROJECT, "name": f"{run.name}-{name}", "embed": False},
-        "wandb": {"run_name": PROJECT, "name": f"{run.name}-{name}", "mode": "offline", "dir": run},
+        "trackio": {**named, "embed": False},
+        "wandb": {**named, "mode": "offline", "dir": run},
     }
     PartialState()  # accelerate's trackers ask it which process they are in
     with redirect_stdout(sys.stderr):  # results alone go to stdout

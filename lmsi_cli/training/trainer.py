@@ -9,42 +9,35 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-from msgspec import UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record
+from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.training import (
     adapter,
     attention,
     checkpoint,
     data,
     devices,
-    initial_adapter,
     load,
     memory,
     processes,
-    validation,
+    saved_adapter,
     verify,
 )
 from lmsi_cli.training.data import Example
-from lmsi_cli.training.examples import (
-    FEWEST,
-    Split,
-    chosen,
-    one_each,
-    refuse_empty,
-    split,
-)
+from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
-from lmsi_cli.training.loop import Outcome, TrainingRun, fit
+from lmsi_cli.training.loop import LogLine, Outcome, TrainingRun, fit
 from lmsi_cli.training.step import plan, recompute
+from lmsi_cli.training.validation import SELDOM, Watched
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,7 +64,7 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     """What a training run did; losses are means over the first and the last few steps.
 
     ``stopped`` says why it ended before its last step; empty if it did not. ``reward_margin`` and
-    ``reward_accuracy`` (``step.Rewards``) are those of pairs, over the last few steps.
+    ``reward_accuracy`` (``step.StepFigures``) are those of pairs, over the last few steps.
     """
 
     steps: int
@@ -114,35 +107,27 @@ def train(  # noqa: PLR0913 - the base and what is known of it
 ) -> Trained:
     """Train an adapter over ``gguf`` and save it in ``out``; goes on where a killed run stopped.
 
-    The last checkpoint stays (``checkpoint.remove``), so that a proof that was interrupted, or
-    failed for a reason outside, costs no training.
+    The loss falls on the completions of ``examples`` only. The last checkpoint stays, so that a
+    proof that was interrupted, or failed for a reason outside, costs no training. ``codec`` is the
+    GGUF's own tokenizer, ``witness`` what llama.cpp computes from it: PyTorch must agree before the
+    first step.
 
-    Args:
-        examples: Prompt/completion pairs, or with ``loss`` scpo preference pairs; the loss falls
-            on completions only.
-        gguf: The base model.
-        config: All settings.
-        out: Folder for adapter_config.json, adapter_model.safetensors, the log and checkpoints.
-        codec: The GGUF's own tokenizer.
-        progress: Told of every step.
-        witness: What llama.cpp computes from ``gguf``; PyTorch must agree before the first step.
-
-    Raises:
-        LmsiError: There is nothing to train on, the model cannot be trained, or the loss is NaN.
+    LmsiError: there is nothing to train on, the model cannot be trained, or the loss is NaN.
     """
     memory.prepare()
     memory.give_back()  # what sampling has left
-    # 1. What is trained on, as token ids.
-    refuse_empty(examples)
-    meta, parts = read_meta(gguf), split(examples, config.val_share)
-    limit = min(config.max_length, int(meta.values.get("context_length", 0)) or sys.maxsize)
-    tokens = _tokens(parts.train, codec, limit)
-    units = data.weighed(tokens.examples)
+    # 1. What is trained on, and what is measured on, as token ids.
+    meta = read_meta(gguf)
+    units, watched, dropped = _material(examples, codec, config, meta, progress)
     # 2. Whether the model can be trained, in which arithmetic, and whether that fits.
     adapter.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
     dtype = devices.pick_dtype(config.dtype, device, _largest_product(meta))
-    recomputing = _fits(memory.Run(meta, units, dtype), config, device, progress)
+    recomputing = config.gradient_checkpointing == "on"
+    if device == "cpu":  # a GPU has a memory of its own
+        packs = attention.supports(load.configuration(meta), max(e.length for e in units))
+        plain = config if packs else msgspec.structs.replace(config, row_tokens=0)
+        recomputing = memory.recomputing(meta, units, dtype, plain, progress.say)
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
     base = load.load_base(gguf, dtype)
@@ -150,31 +135,56 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         ours = verify.torch_logits(base, dtype)(witness.prompts, True)
         verify.check_base(ours, witness.logits)
     model = adapter.add_lora(base, config, repository(meta.general) or gguf.name).to(device)
-    initial_adapter.fill_adapter(model, config)
+    saved_adapter.fill(model, config)
     if recomputing:
         recompute(model)
     # 4. The steps.
-    name = checkpoint.fingerprint(gguf, units, config, initial_adapter.fingerprint(config))
-    training = TrainingRun(units, config, dtype, out, name, _watched(parts, config, codec, limit))
-    _announce(training, parts, tokens.dropped, limit, progress)
+    hashes = sha256_file(gguf), saved_adapter.fingerprint(config)
+    name = checkpoint.fingerprint(units, config, *hashes)
+    training = TrainingRun(units, config, dtype, out, name, watched)
     outcome = fit(model, training, progress)
-    adapter.save_adapter(model, out)
-    summary = _summary(training, outcome, tokens.dropped, device)
+    saved_adapter.save_adapter(model, out)
+    summary = _summary(training, outcome, dropped, device)
     return Trained(summary, model, verify.torch_logits(model, dtype))
 
 
-def _tokens(examples: Sequence[Example], codec: data.Codec, limit: int) -> data.TokenSet:
-    """Their ids; LmsiError if nothing is left to train on."""
-    found = data.tokenize(examples, codec, limit)
-    if found.examples:
-        return found
-    if not examples:
-        raise LmsiError("nothing to train on: 0 examples", hint="loosen the filters of `lmsi vote`")
-    raise LmsiError(
-        f"nothing to train on: {found.dropped} of {len(examples)} examples are longer than "
-        f"{limit} tokens",
-        hint="raise --max-length as far as the model's context goes",
-    )
+def _material(
+    examples: Sequence[Example],
+    codec: data.Codec,
+    config: TrainConfig,
+    meta: GgufMeta,
+    progress: Progress,
+) -> tuple[Sequence[data.TokenExample], Watched | None, int]:
+    """What is trained on, what is measured on, and how many examples are too long for either.
+
+    Measured is on held-out questions; without any, alarms are read off trained ones, but not of a
+    run that is over at once: it has nothing to save.
+    """
+    refuse_empty(examples)
+    limit = min(config.max_length, int(meta.values.get("context_length", 0)) or sys.maxsize)
+    parts = split(examples, config.val_share)
+    found, dropped = data.tokenize(parts.train, codec, limit)
+    left_out = f"{dropped} of {len(parts.train)} examples are longer than {limit} tokens"
+    if not found:
+        raise LmsiError(
+            f"nothing to train on: {left_out if examples else '0 examples'}",
+            hint="raise --max-length as far as the model's context goes"
+            if examples
+            else "loosen the filters of `lmsi vote`",
+        )
+    if dropped:
+        progress.say(f"{left_out} and left out")
+    held = one_each(chosen(parts.held))
+    if not held and config.alarms and len(plan(len(parts.train), config)) >= SELDOM:
+        held = one_each(chosen(parts.train), FEWEST)
+    fit_in, _ = data.tokenize(held, codec, limit)
+    watched = Watched([e for e in fit_in if e.predicted > 0], unseen=bool(parts.held))
+    if watched.unseen and watched.examples:
+        progress.say(
+            f"validated on {len(watched.examples)} questions, set apart with their "
+            f"{len(parts.held)} of {len(examples)} examples"
+        )
+    return data.weighed(found), watched if watched.examples else None, dropped
 
 
 def _largest_product(meta: GgufMeta) -> tuple[int, int]:
@@ -183,55 +193,23 @@ def _largest_product(meta: GgufMeta) -> tuple[int, int]:
     return max([s for s in shapes if max(s) < VOCABULARY] or shapes, key=math.prod)
 
 
-def _fits(run: memory.Run, config: TrainConfig, device: str, progress: Progress) -> bool:
-    """Whether activations are computed twice, once it is clear that all fits the memory."""
-    if device == "cpu":  # a GPU has a memory of its own
-        longest = max(unit.length for unit in run.units)
-        if not attention.supports(load.configuration(run.meta), longest):
-            config = msgspec.structs.replace(config, row_tokens=0)
-        config = memory.choose_checkpointing(run, config, progress.say)
-    return config.gradient_checkpointing == "on"
-
-
-def _watched(
-    parts: Split, config: TrainConfig, codec: data.Codec, limit: int
-) -> validation.Watched | None:
-    """What to measure on: held-out questions; without any, alarms are read off trained ones.
-
-    A run that is over at once has nothing to save.
-    """
-    examples = one_each(chosen(parts.held))
-    steps = len(plan(len(parts.train), config))
-    if not examples and config.alarms and steps >= validation.SELDOM:
-        examples = one_each(chosen(parts.train), FEWEST)
-    tokens = data.tokenize(examples, codec, limit)
-    return validation.watched(data.sequences(tokens.examples), unseen=bool(parts.held))
-
-
-def _announce(
-    training: TrainingRun, parts: Split, dropped: int, limit: int, progress: Progress
-) -> None:
-    if dropped:
-        progress.say(
-            f"{dropped} of {len(parts.train)} examples are longer than {limit} tokens and left out"
-        )
-    if training.watched and training.unseen:
-        progress.say(
-            f"validated on {len(training.watched.examples)} questions, set apart with their "
-            f"{len(parts.held)} of {len(parts.train) + len(parts.held)} examples"
-        )
-
-
-def _summary(
-    training: TrainingRun,
-    outcome: Outcome,
-    dropped: int,
-    device: str,
-) -> TrainSummary:
+def _summary(training: TrainingRun, outcome: Outcome, dropped: int, device: str) -> TrainSummary:
     # One step's loss is noisy (its formats vary), so both ends are means over a tenth of the run.
-    log = outcome.log
+    log, readings = outcome.log, outcome.readings
     few = max(1, min(20, len(log) // 10))
     seconds, tokens = sum(line.seconds for line in log), sum(line.tokens for line in log)
+    validation = None
+    if training.watched and training.unseen and readings:
+        taken = next(r for r in readings if r.step == outcome.best)
+        validation = Validation(
+            questions=len(training.watched.examples),
+            base_loss=readings[0].loss,
+            best_loss=taken.loss,
+            last_loss=readings[-1].loss,
+            best_step=taken.step,
+            divergence=taken.divergence,
+            seconds=sum(r.seconds for r in readings),
+        )
     return TrainSummary(
         steps=len(log),
         examples=len(training.examples),
@@ -245,32 +223,17 @@ def _summary(
         tokens_per_second=tokens / seconds,
         dtype=training.dtype,
         peak_rss_mib=memory.peak_resident() >> 20,
-        validation=_validated(training, outcome),
+        validation=validation,
         stopped=outcome.stopped,
         device=device,
         peak_device_mib=devices.peak_mib(device),
         processes=processes.place().world,
-        reward_margin=_mean(line.rewards_margins for line in log[-few:]),
-        reward_accuracy=_mean(line.rewards_accuracies for line in log[-few:]),
+        reward_margin=_mean(log[-few:], "rewards_margins"),
+        reward_accuracy=_mean(log[-few:], "rewards_accuracies"),
     )
 
 
-def _mean(values: Iterable[float | UnsetType]) -> float | None:
-    """Their mean; None of steps that have no such figure."""
-    found = [v for v in values if isinstance(v, float)]
+def _mean(log: Sequence[LogLine], name: str) -> float | None:
+    """The mean of a figure; None of steps that have none."""
+    found = [value for line in log if isinstance(value := getattr(line, name), float)]
     return fmean(found) if found else None
-
-
-def _validated(training: TrainingRun, outcome: Outcome) -> Validation | None:
-    if not (training.watched and training.unseen and outcome.readings):
-        return None
-    taken = next(r for r in outcome.readings if r.step == outcome.best)
-    return Validation(
-        questions=len(training.watched.examples),
-        base_loss=outcome.readings[0].loss,
-        best_loss=taken.loss,
-        last_loss=outcome.readings[-1].loss,
-        best_step=taken.step,
-        divergence=taken.divergence,
-        seconds=sum(r.seconds for r in outcome.readings),
-    )

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.config import TrainConfig
@@ -62,12 +61,6 @@ class Reading(Record, frozen=True, kw_only=True):
     seconds: float
 
 
-def watched(examples: Iterable[data.TokenExample], unseen: bool) -> Watched | None:
-    """The examples to measure on that predict anything; None if there are none."""
-    found = [e for e in examples if e.predicted > 0]
-    return Watched(found, unseen) if found else None
-
-
 def due(step: int, total: int, every: int) -> bool:
     """Whether to validate after ``step`` of ``total`` steps; ``every`` 0: some ten times a run."""
     gap = every or max(SELDOM, math.ceil(total / TIMES))
@@ -78,67 +71,44 @@ class Validator:
     """Measures a model with an adapter on the same examples again and again."""
 
     def __init__(self, model: nn.Module, watched: Watched, row_tokens: int, dtype: Dtype) -> None:
-        started = time.perf_counter()
         self.model, self.dtype = model, dtype
         self.rows = data.pack(watched.examples, row_tokens)
         # Of the base at a row's C tokens: its likeliest next tokens, (C, cells), and their
         # log-probabilities with a last cell for all others, (C, cells + 1).
         self.cells: list[tuple[torch.Tensor, torch.Tensor]] = []
-        loss = 0.0
-        with _resting(model), model.disable_adapter():  # type: ignore[operator]
-            for row in self.rows:
-                logs = self._logs(row)
-                ids = logs.topk(min(CELLS, logs.shape[-1] - 1)).indices
-                self.cells.append((ids, _lump(logs, ids)))
-                loss += _loss(logs, row.labels)
-        self.base = self._reading(0, loss, 0.0, started)
+        with model.disable_adapter():  # type: ignore[operator]
+            self.base = self._measured(0)
 
     def read(self, step: int) -> Reading:
         """Measure the model as it is now; at step 0 the base, whatever the adapter starts from."""
-        if not step:
-            return self.base
-        started = time.perf_counter()
-        loss = divergence = 0.0
-        with _resting(self.model):
-            for row, (ids, base) in zip(self.rows, self.cells, strict=True):
-                logs = self._logs(row)
-                own = _lump(logs, ids)
-                loss += _loss(logs, row.labels)
-                divergence += float((own.exp() * (own - base)).sum())
-        return self._reading(step, loss, divergence, started)
+        return self._measured(step) if step else self.base
 
-    def _reading(self, step: int, loss: float, divergence: float, started: float) -> Reading:
-        """A reading of what all tokens sum to."""
+    def _measured(self, step: int) -> Reading:
+        """A reading without dropout or gradients; the first one, of the base, fills the cells."""
+        import torch
+
+        started, busy = time.perf_counter(), self.model.training
+        loss = divergence = 0.0
+        self.model.eval()
+        with torch.no_grad():
+            for number, row in enumerate(self.rows):
+                # log-probabilities of every word at each predicted token, (C, vocabulary)
+                logs = losses.logits(self.model, row, self.dtype).log_softmax(-1)
+                labels = torch.tensor(row.labels, device=logs.device)[:, None]
+                loss -= float(logs.gather(-1, labels).sum())
+                if not step:
+                    ids = logs.topk(min(CELLS, logs.shape[-1] - 1)).indices
+                    self.cells.append((ids, _lump(logs, ids)))
+                    continue
+                ids, base = self.cells[number]
+                own = _lump(logs, ids)
+                divergence += float((own.exp() * (own - base)).sum())
+        self.model.train(busy)
         tokens = sum(len(row.labels) for row in self.rows)
         seconds = time.perf_counter() - started
         return Reading(
             step=step, loss=loss / tokens, divergence=divergence / tokens, seconds=seconds
         )
-
-    def _logs(self, row: data.Row) -> torch.Tensor:
-        """Log-probabilities of every word at each predicted token, (C, vocabulary)."""
-        return losses.logits(self.model, row, self.dtype).log_softmax(-1)
-
-
-@contextmanager
-def _resting(model: nn.Module) -> Iterator[None]:
-    """Without dropout or gradients; afterwards as it was."""
-    import torch
-
-    busy = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(busy)
-
-
-def _loss(logs: torch.Tensor, labels: Sequence[int]) -> float:
-    """The summed cross-entropy of a row's completion tokens, in nats."""
-    import torch
-
-    return float(-logs.gather(-1, torch.tensor(labels, device=logs.device)[:, None]).sum())
 
 
 def _lump(logs: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -151,12 +121,7 @@ def _lump(logs: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 
 def alarm(reading: Reading, base: Reading) -> str:
-    """Why this reading is no longer that of a working model; empty if it is.
-
-    Args:
-        reading: After some steps.
-        base: At step 0.
-    """
+    """Why this reading is no longer that of a working model; empty if it is."""
     if reading.loss > base.loss + WORSE:
         return (
             f"kept paths are less likely than to the base "
@@ -176,12 +141,9 @@ def alarming(stopped: str) -> str:
 
 
 def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str:
-    """Why to stop after the last of these readings; empty: go on.
+    """Why to stop after the last of these readings, the base's being the first; empty: go on.
 
-    Args:
-        readings: In order, the base first.
-        config: Whether alarms count, and how patient it is.
-        unseen: Whether they were taken on held-out questions; only then is a higher loss a reason.
+    Only of readings on held-out questions (``unseen``) is a higher loss a reason.
     """
     if len(readings) < 2:
         return ""
@@ -198,10 +160,7 @@ def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str
 def best(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> Reading | None:
     """The reading whose adapter is taken: the lowest loss without an alarm; None: none is sound.
 
-    Args:
-        readings: In order, the base first.
-        config: Whether alarms count.
-        unseen: Whether they were taken on held-out questions; else the last one is taken.
+    The base's is the first; where they were not taken on held-out questions, the last one is taken.
     """
     sound = [r for r in readings[1:] if not (config.alarms and alarm(r, readings[0]))]
     if not sound:

@@ -75,25 +75,20 @@ def gap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def verify(
-    torch_logits: LogitsFn, llama_logits: LogitsFn, prompts: Sequence[list[int]]
+    torch_logits: LogitsFn, base: Witness, llama_adapted: NDArray[np.float32]
 ) -> AdapterProof:
     """Prove that the adapter acts and that both back ends agree on it.
 
     The adapted models may lie 2% apart, or three times as far as the bases already do (coarse
-    quantisation shows in both). The two moves may differ by a third, plus what rounding alone
-    puts between them; else the agreement could be that of two bases without any adapter.
+    quantisation shows in both). The two moves may differ by a third, plus what rounding alone puts
+    between them; else the agreement could be that of two bases without any adapter. ``base`` are
+    prompts that were not trained on, eight are plenty, with llama.cpp's logits without the adapter.
 
-    Args:
-        torch_logits: The model as it was trained.
-        llama_logits: The GGUF file with the exported adapter.
-        prompts: Token ids that were not trained on; eight are plenty.
-
-    Raises:
-        LmsiError: One of the proofs fails; says which, with the numbers.
+    LmsiError: one of the proofs fails; says which, with the numbers.
     """
-    base, adapted = torch_logits(prompts, False), torch_logits(prompts, True)
-    llama_base, llama_adapted = llama_logits(prompts, False), llama_logits(prompts, True)
-    moved, base_gap = gap(adapted, base), check_base(base, llama_base)
+    prompts, llama_base = base
+    plain, adapted = torch_logits(prompts, False), torch_logits(prompts, True)
+    moved, base_gap = gap(adapted, plain), check_base(plain, llama_base)
     # Written so that a NaN on either side fails.
     if not moved >= max(STILL, base_gap):
         raise LmsiError(
@@ -102,7 +97,7 @@ def verify(
             hint="train longer or with a higher --lr",
         )
     adapted_gap, tolerance = gap(llama_adapted, adapted), max(SAME, 3 * base_gap)
-    effect_gap = gap(llama_adapted - llama_base, adapted - base)
+    effect_gap = gap(llama_adapted - llama_base, adapted - plain)
     if not (adapted_gap <= tolerance and effect_gap <= EFFECT + base_gap / moved):
         raise LmsiError(
             f"llama.cpp and PyTorch disagree on the adapter: {adapted_gap:.2%} apart "
@@ -123,8 +118,7 @@ def verify(
 def check_base(torch_base: NDArray[np.float32], llama_base: NDArray[np.float32]) -> float:
     """Return how far apart the back ends are without an adapter; worth asking before training.
 
-    Raises:
-        LmsiError: They compute different models.
+    LmsiError: they compute different models.
     """
     apart = gap(llama_base, torch_base)
     if not apart <= STRANGERS:
@@ -157,17 +151,14 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
     return logits
 
 
-def agree(what: str, apart: float, moved: float, noise: float) -> None:
+def agree(what: str, side: str, moved: float, apart: float, noise: float) -> dict[str, float]:
     """Judge as ``verify`` does: 2%, or three times what rounding does, and a third of the move.
 
-    Args:
-        what: The exported model, in words.
-        apart: Its distance from the base with the adapter on.
-        moved: What the adapter does to the base.
-        noise: The same distance without the adapter on either side.
+    ``what`` is the exported model, in words, ``side`` what computes it and what it is held against.
+    ``moved`` is what the adapter does to the base, ``apart`` the model's distance from the base
+    with the adapter on, ``noise`` the same without the adapter on either side.
 
-    Raises:
-        LmsiError: They compute different models.
+    Returns the distances by name, for the card. LmsiError: they compute different models.
     """
     if not (apart <= max(SAME, 3 * noise) and apart <= EFFECT * moved + 2 * noise):
         raise LmsiError(
@@ -175,12 +166,8 @@ def agree(what: str, apart: float, moved: float, noise: float) -> None:
             f"the adapter: {moved:.2%}); nothing was exported",
             hint="this is a fault of lmsi or llama.cpp; please report it",
         )
-
-
-def distances(moved: float, apart: float, noise: float, what: str) -> dict[str, float]:
-    """Name the distances for the card."""
     return {
         "the adapter moves the logits by": moved,
-        f"apart: {what}, with the adapter": apart,
-        f"apart: {what}, without": noise,
+        f"apart: {side}, with the adapter": apart,
+        f"apart: {side}, without": noise,
     }

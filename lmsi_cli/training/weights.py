@@ -81,27 +81,35 @@ def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
 
 
 def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -> None:
-    """Put the file's weights into a model that has none yet.
+    """Put the file's weights into a model on the meta device; its parameters become frozen ones.
 
-    Args:
-        model: On the meta device; its parameters are replaced by frozen ones on the CPU.
-        gguf: The file.
-        meta: Its header.
-        narrow: Parameters to hold as bf16; all others as fp32.
+    Those named in ``narrow`` are held as bf16, all others as fp32.
 
-    Raises:
-        LmsiError: A tensor has no place, a parameter no tensor, the type cannot be dequantised,
-            or a weight is infinite or not a number; says which.
+    LmsiError: a tensor has no place, a parameter no tensor, the type cannot be dequantised, or a
+    weight is infinite or not a number; says which.
     """
+    import torch
+
     by_name = places(model, meta)
     absent = set(by_name) - set(meta.shapes)
-    _complete(by_name, meta)
+    lost = sorted(set(meta.shapes) - set(by_name) - set(ROPE))
+    missing = sorted(name for name in absent if not name.endswith(".bias"))
+    if lost or missing:
+        what = f"no place for {lost[0]}" if lost else f"no weights for {missing[0]}"
+        raise LmsiError(
+            f"training is not possible: {what} and {len(lost or missing) - 1} more tensors of "
+            f"architecture '{meta.architecture}' in transformers; sampling and voting work"
+        )
     made: dict[str, torch.Tensor] = {}
 
     def target(place: Place) -> torch.Tensor:
-        if place.parameter not in made:
-            made[place.parameter] = _empty(model, place.parameter, narrow)
-        return part(model, made[place.parameter], place)
+        if place.parameter not in made:  # a frozen one in place of that without numbers
+            owner, _, leaf = place.parameter.rpartition(".")
+            own = model.get_submodule(owner)._parameters
+            dtype = torch.bfloat16 if place.parameter in narrow else torch.float32
+            made[place.parameter] = torch.empty(own[leaf].shape, dtype=dtype)  # type: ignore[union-attr]
+            own[leaf] = torch.nn.Parameter(made[place.parameter], requires_grad=False)
+        return _part(model, made[place.parameter], place)
 
     for name in absent:  # llama.cpp adds no bias where the file has none
         target(by_name[name]).zero_()
@@ -112,31 +120,7 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
                 whole[where] = values.to(whole.dtype)
 
 
-def _complete(by_name: dict[str, Place], meta: GgufMeta) -> None:
-    """Refuse a file that holds more or less than the model computes with."""
-    lost = sorted(set(meta.shapes) - set(by_name) - set(ROPE))
-    missing = sorted(n for n in set(by_name) - set(meta.shapes) if not n.endswith(".bias"))
-    if lost or missing:
-        what = f"no place for {lost[0]}" if lost else f"no weights for {missing[0]}"
-        raise LmsiError(
-            f"training is not possible: {what} and {len(lost or missing) - 1} more tensors of "
-            f"architecture '{meta.architecture}' in transformers; sampling and voting work"
-        )
-
-
-def _empty(model: nn.Module, name: str, narrow: frozenset[str]) -> torch.Tensor:
-    """A new frozen parameter in place of the weightless one."""
-    import torch
-
-    owner, _, leaf = name.rpartition(".")
-    module = model.get_submodule(owner)
-    dtype = torch.bfloat16 if name in narrow else torch.float32
-    fresh = torch.empty(module._parameters[leaf].shape, dtype=dtype)  # type: ignore[union-attr]
-    module._parameters[leaf] = torch.nn.Parameter(fresh, requires_grad=False)
-    return fresh
-
-
-def part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
+def _part(model: nn.Module, target: torch.Tensor, place: Place) -> torch.Tensor:
     """The part of a parameter that one tensor of the file fills, in the file's order of axes."""
     from transformers.pytorch_utils import Conv1D  # stores its matrix as (in, out); GPT-2's layers
 
@@ -155,16 +139,9 @@ def _slabs(
 ) -> Iterator[tuple[Any, torch.Tensor]]:
     """Dequantise a tensor of the file piece by piece.
 
-    Args:
-        tensor: Of gguf's reader.
-        shape: Of the part of the parameter that it fills, in the file's order of axes.
-        meta: The file's header.
-
-    Yields:
-        Where the piece belongs in that part, an index, and its numbers in fp32.
-
-    Raises:
-        LmsiError: The sizes differ, or the numbers cannot be read.
+    ``shape`` is that of the part of the parameter that it fills, in the file's order of axes.
+    Yields where the piece belongs in that part, an index, and its numbers in fp32. LmsiError: the
+    sizes differ, or the numbers cannot be read.
     """
     import torch
 
@@ -188,8 +165,7 @@ def _slabs(
 def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped
     """Dequantise rows of a tensor.
 
-    Raises:
-        LmsiError: No code for this type, or a number is infinite or none at all.
+    LmsiError: no code for this type, or a number is infinite or none at all.
     """
     import numpy as np
     from gguf import dequantize

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import llama_cpp as c  # noqa: TID253 - imported inside the tests that need it
 import numpy as np
 
+from lmsi_cli.training.verify import Witness, verify
+
 
 class Llama:
     """A loaded model with an adapter that can be switched on."""
@@ -31,6 +33,12 @@ class Llama:
         assert c.llama_decode(self.context, c.llama_batch_get_one(tokens, len(ids))) == 0
         size = c.llama_vocab_n_tokens(self.vocab)
         return np.ctypeslib.as_array(c.llama_get_logits_ith(self.context, -1), (size,)).copy()
+
+
+def proven(torch_logits, llama, ids):
+    """The proof of a training, with llama.cpp straight on its C interface."""
+    witness = Witness(ids, llama.logits(ids, False))
+    return verify(torch_logits, witness, llama.logits(ids, True))
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, loop, processes
 from lmsi_cli.training.adapter import trainable
-from lmsi_cli.training.data import TokenPair
 
 LEADER, SECOND = 0, 1
 
@@ -25,14 +24,13 @@ def pairs():
     """Every example's completion against a longer one."""
     found = []
     for i, e in enumerate(toy_examples()):
-        e = e._replace(weight=(i + 1) / 9, stem=len(e.prompt) - 1)
-        found.append(TokenPair(e, e._replace(completion=[i + 9, i, i + 1, 0])))
+        found.append(e._replace(weight=(i + 1) / 9, rejected=[i + 9, i, i + 1, 0]))
     return found
 
 
 def train(config, out, until=None):
     net, items = toy_model(config), toy_examples() if config.loss == "sft" else pairs()
-    name = checkpoint.fingerprint(None, items, config)
+    name = checkpoint.fingerprint(items, config)
     loop.fit(net, loop.TrainingRun(items, config, "fp32", out, name), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
 

@@ -10,12 +10,12 @@ from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import adapter
-from lmsi_cli.training.adapter import adapted, add_lora, choose, trainable
+from lmsi_cli.training.adapter import add_lora, choose, trainable
 from lmsi_cli.training.attention import FAMILIES, install, supports
 from lmsi_cli.training.data import Codec, pack
 from lmsi_cli.training.losses import row_loss
 from lmsi_cli.training.trainer import train
-from lmsi_cli.training.verify import gap, torch_logits, verify
+from lmsi_cli.training.verify import gap
 
 pytestmark = pytest.mark.model
 
@@ -31,7 +31,7 @@ def pairs():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_chain_holds(case, tmp_path):
-    from llama_side import opened
+    from llama_side import opened, proven
 
     original = build(case["model"], **case["config"])
     path = write(tmp_path / "base.gguf", case["arch"], original)
@@ -45,7 +45,7 @@ def test_the_chain_holds(case, tmp_path):
         trained = train(pairs(), path, settings, tmp_path, codec, Watcher())
     adapter.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
     with opened(path, tmp_path / "adapter.gguf") as llama:
-        proof = verify(torch_logits(trained.model, "fp32"), llama.logits, ids)
+        proof = proven(trained.logits, llama, ids)
         assert (llama.logits(ids, False) == wanted).all()  # off again, it is the base again
     print(f"{case['arch']}: base {proof.base_gap:.3%}, adapted {proof.adapted_gap:.3%}")  # -s
     assert proof.base_gap < CLOSE and proof.adapted_gap < CLOSE and proof.moved > 0.2
@@ -62,8 +62,8 @@ def test_the_chain_holds(case, tmp_path):
 )
 def test_attention_and_the_rest_are_told_apart(model_type, attn, mlp):
     model = build(model_type)
-    assert (choose(model, "attn"), choose(model, "mlp")) == (attn, mlp)
-    halves = [len(adapted(model, part)) for part in ("attn", "mlp", "all")]
+    assert [choose(model, part).targets for part in ("attn", "mlp")] == [attn, mlp]
+    halves = [len(choose(model, part).layers) for part in ("attn", "mlp", "all")]
     assert halves == [4, 4, 8]
     wrapped = add_lora(model, TrainConfig(rank=2, target="attn", layers="1"), "x.gguf")
     assert len(trainable(wrapped)) == 2 * 2

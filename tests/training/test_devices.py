@@ -7,7 +7,6 @@ from contextlib import nullcontext
 
 import pytest
 
-from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import attention, data, devices, losses
 
@@ -107,18 +106,6 @@ def test_attention_makes_its_mask_where_the_queries_are(monkeypatch):
     pieces = attention.Pieces([attention.Piece(5, None), attention.Piece(3, 0)])
     out, _ = attention.attend(None, q, q, q, None, pieces=pieces)
     assert (out.device.type, out.shape) == ("meta", (1, 8, 4, 8))
-
-
-def test_the_optimiser_is_fused_where_there_are_such_kernels(tiny):
-    from lmsi_cli.training.adapter import trainable
-
-    optimizer = devices.adamw(trainable(tiny()).values(), TrainConfig(lr=0.5, weight_decay=0.25))
-    group = optimizer.param_groups[0]
-    assert (group["fused"], group["lr"], group["weight_decay"]) == (True, 0.5, 0.25)
-
-
-def test_the_processor_has_no_memory_of_its_own_to_tell():
-    assert devices.peak_mib("cpu") == 0
 
 
 @pytest.mark.parametrize(("gain", "dtype"), [(4.0, "bf16"), (1.31, "bf16"), (1.29, "fp32")])

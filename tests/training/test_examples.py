@@ -8,7 +8,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import encode_line, write_records
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.training.data import TokenExample, TokenPair, weighed
+from lmsi_cli.training.data import TokenExample, weighed
 from lmsi_cli.training.examples import chosen, one_each, origin, read, split
 
 SCPO = TrainConfig(loss="scpo")
@@ -99,7 +99,7 @@ def test_weights_are_scaled_to_a_mean_of_one():
     assert [u.weight for u in weighed(units)] == [1.0, 2.0, 0.0]
     same = [TokenExample([1], [2])] * 3
     assert weighed(same) == same
-    pair = TokenPair(units[0], units[0])
+    pair = units[0]._replace(rejected=[3])
     assert weighed([pair]) == [pair]
     with pytest.raises(LmsiError, match="every example has the weight 0"):
         weighed([units[2]])

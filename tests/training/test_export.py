@@ -14,11 +14,11 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.header import GgufMeta, repository
+from lmsi_cli.training.header import repository
 from lmsi_cli.training.hf_export import load_merged, save_merged
-from lmsi_cli.training.saved_adapter import with_adapter
+from lmsi_cli.training.saved_adapter import save_adapter, with_adapter
 from lmsi_cli.training.trainer import train
-from lmsi_cli.training.verify import check_base, torch_logits, verify
+from lmsi_cli.training.verify import check_base, torch_logits
 
 PROMPTS = ["Q: Ann has 3 boxes with 4 pens each. How many pens?\nA:", "Q: Tom", "A: 3 + 4 ="]
 
@@ -36,29 +36,29 @@ def with_random_b(gguf, **config):
 
 def exported(model, gguf, folder):
     folder.mkdir(exist_ok=True)
-    adapter.save_adapter(model, folder)
+    save_adapter(model, folder)
     adapter.to_gguf(folder, gguf, folder / "adapter.gguf")
     return folder / "adapter.gguf"
 
 
 @pytest.mark.model
 def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch):
-    from llama_side import opened
+    from llama_side import opened, proven
 
     model = with_random_b(gguf)
     right = exported(model, gguf, tmp_path / "right")
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
         fresh = llama.logits(ids, False)
-        proof = verify(torch_logits(model, "fp32"), llama.logits, ids)
+        proof = proven(torch_logits(model, "fp32"), llama, ids)
         assert (llama.logits(ids, False) == fresh).all()  # off again, it is the base again
     assert proof.moved > 0.02
     assert proof.base_gap < 0.002 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
 
-    monkeypatch.setattr(adapter, "reorder", lambda b, *_: b)
+    monkeypatch.setattr(adapter, "order", lambda *_: None)
     wrong = exported(model, gguf, tmp_path / "wrong")
     with opened(gguf, wrong) as llama, pytest.raises(LmsiError, match="disagree on the adapter"):
-        verify(torch_logits(model, "fp32"), llama.logits, ids)
+        proven(torch_logits(model, "fp32"), llama, ids)
 
 
 @pytest.mark.model
@@ -146,19 +146,6 @@ def test_a_layer_without_a_counterpart_is_named(tmp_path):
         save_file(tensors, tmp_path / adapter.WEIGHTS)
         with pytest.raises(LmsiError, match=f"{layer}.*has no counterpart"):
             adapter.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
-
-
-def test_interleaving_turns_halves_into_pairs():
-    shapes = {f"blk.0.attn_{x}.weight": (8, 1) for x in "qkv"}
-    meta = GgufMeta("llama", 1, 2, 1, shapes, None)
-    rows = np.arange(8.0, dtype=np.float32)[:, None]  # two heads of four rows
-    q = adapter.reorder(rows, "blk.0.attn_q.weight", meta)
-    assert q[:, 0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
-    k = adapter.reorder(rows, "blk.0.attn_k.weight", meta)  # one head of eight
-    assert k[:, 0].tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
-    assert adapter.reorder(rows, "blk.0.attn_v.weight", meta) is rows
-    other = meta._replace(architecture="qwen2")
-    assert adapter.reorder(rows, "blk.0.attn_q.weight", other) is rows
 
 
 @pytest.mark.model

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 import pytest
 from builders import example
@@ -114,19 +113,6 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_same_command_goes_on(
     watcher = Watcher()
     assert losses(fit(tiny(), task, watcher)) == losses(whole)
     assert watcher.steps[0][0] == 5
-
-
-def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tiny, examples, tmp_path, monkeypatch):
-    seen, sync = [], os.fsync
-
-    def spy(number):
-        seen.append((tmp_path / f"{checkpoint.NAME}.tmp").exists())
-        sync(number)
-
-    with monkeypatch.context() as m:
-        m.setattr(os, "fsync", spy)
-        fit(tiny(), job(examples, tmp_path, max_steps=2), Watcher())
-    assert True in seen
 
 
 def damaged(model, token):

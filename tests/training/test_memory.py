@@ -12,7 +12,7 @@ from lmsi_cli.cli.main import app
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import load, memory
-from lmsi_cli.training.data import TokenExample, TokenPair
+from lmsi_cli.training.data import TokenExample
 from lmsi_cli.training.header import GgufMeta, read_meta
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -58,7 +58,7 @@ def texts(count, prefix, tail):
 
 
 def total(units, config, dtype="bf16", meta=TINYMATH):
-    return sum(memory.need(memory.Run(meta, units, dtype), config))
+    return sum(memory.need(meta, units, dtype, config))
 
 
 @pytest.mark.model
@@ -108,33 +108,31 @@ def test_gentler_settings_need_less(gentler):
 def test_a_pair_is_two_sequences():
     alone = units_of(1, tail=60)[0]
     bare = msgspec.structs.replace(CONFIG, row_tokens=0)
-    assert total([TokenPair(alone, alone)], bare) > total([alone], bare)
+    assert total([alone._replace(rejected=alone.completion)], bare) > total([alone], bare)
 
 
 @pytest.mark.model
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_weights_take_what_was_estimated(gguf, dtype):
     held = sum(p.numel() * p.element_size() for p in load.load_base(gguf, dtype).parameters())
-    run = memory.Run(read_meta(gguf), units_of(), dtype)
-    assert memory.need(run, CONFIG).weights == held
+    assert memory.need(read_meta(gguf), units_of(), dtype, CONFIG).weights == held
 
 
 def choose(monkeypatch, watcher, gib, **settings):
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     monkeypatch.setattr(memory, "free_bytes", lambda: int(gib * GIB))
     units = [TokenExample(*ids) for ids in texts(40, 350, 60)]
-    run = memory.Run(QWEN_HALF, units, "bf16")
-    return memory.choose_checkpointing(run, TrainConfig(**settings), watcher.say)
+    return memory.recomputing(QWEN_HALF, units, "bf16", TrainConfig(**settings), watcher.say)
 
 
 def test_what_fits_is_told_and_left_as_it_is(monkeypatch, watcher):
-    assert choose(monkeypatch, watcher, 9).gradient_checkpointing != "on"
+    assert not choose(monkeypatch, watcher, 9)
     [line] = watcher.said
     assert line.startswith("memory: about 4.") and "(weights 1.2, adapter 0.1, " in line
 
 
 def test_checkpointing_is_switched_on_where_only_that_fits(monkeypatch, watcher):
-    assert choose(monkeypatch, watcher, 3).gradient_checkpointing == "on"
+    assert choose(monkeypatch, watcher, 3)
     with pytest.raises(LmsiError, match=r"about 4\.\d GiB more memory, and 3\.0 are free") as e:
         choose(monkeypatch, watcher, 3, gradient_checkpointing="off")
     assert e.value.hint.startswith("add --set gradient_checkpointing=on (then 2.")

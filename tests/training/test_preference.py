@@ -12,7 +12,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import attention
 from lmsi_cli.training.adapter import trainable
-from lmsi_cli.training.data import TokenPair, pack, sequences, tokenize
+from lmsi_cli.training.data import pack, single, tokenize
 from lmsi_cli.training.loop import LOG, fit
 from lmsi_cli.training.step import accumulate, speed_up
 
@@ -26,9 +26,7 @@ def pairs(examples):
     made = []
     for i, e in enumerate(examples[:6]):
         other = [*e.completion[:2], (e.completion[-1] + 7) % 64, i + 1]
-        e = e._replace(weight=(i + 1) / 8, stem=len(e.prompt) - 1)
-        rejected = e._replace(completion=other, name=f"q{i}, rejected")
-        made.append(TokenPair(e._replace(name=f"q{i}, chosen"), rejected))
+        made.append(e._replace(weight=(i + 1) / 8, rejected=other))
     return made
 
 
@@ -54,13 +52,11 @@ def slow_loss(model, pairs, config):
     total = 0.0
     for pair in pairs:
         with torch.no_grad(), model.disable_adapter():
-            ref_chosen, ref_rejected = (slow_logs(model, side) for side in pair)
-        chosen, rejected = (slow_logs(model, side) for side in pair)
+            ref_chosen, ref_rejected = (slow_logs(model, side) for side in single([pair]))
+        chosen, rejected = (slow_logs(model, side) for side in single([pair]))
         delta = (chosen - ref_chosen) - (rejected - ref_rejected)
-        nll = -chosen / len(pair.chosen.completion)
-        total = total + pair.chosen.weight * (
-            -logsigmoid(config.beta * delta) + config.rpo_alpha * nll
-        )
+        nll = -chosen / len(pair.completion)
+        total = total + pair.weight * (-logsigmoid(config.beta * delta) + config.rpo_alpha * nll)
     return total / len(pairs)
 
 
@@ -89,9 +85,9 @@ def test_packed_pairs_have_the_loss_and_gradient_of_the_slow_way(tiny, pairs, li
 def test_a_pair_holds_its_prompt_once_and_below_the_format_s_prefix(pairs):
     both = [pairs[0], pairs[3]]  # of one format, with 20 ids in common
     [row] = pack(both)
-    prompts = sum(len(p.chosen.prompt) - 1 - p.chosen.shared for p in both)
-    tails = sum(1 + len(e.completion) for e in sequences(both))
-    assert len(row.ids) == both[0].chosen.shared + prompts + tails
+    prompts = sum(len(p.prompt) - 1 - p.shared for p in both)
+    tails = sum(1 + len(e.completion) for e in single(both))
+    assert len(row.ids) == both[0].shared + prompts + tails
     chains = [attention.seen(row.pieces, i) for i in range(len(row.pieces))]
     assert chains == [[0], [0, 1], [0, 1, 2], [0, 1, 3], [0, 4], [0, 4, 5], [0, 4, 6]]
     assert [part.weight for part in row.parts] == [0.125, 0.125, 0.5, 0.5]
@@ -130,8 +126,8 @@ def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny,
 
 
 def test_what_decides_the_result_is_in_the_run_s_name(pairs, tmp_path):
-    heavier = [TokenPair(*(e._replace(weight=1.0) for e in pair)) for pair in pairs]
-    swapped = [TokenPair(pair.rejected, pair.chosen) for pair in pairs]
+    heavier = [pair._replace(weight=1.0) for pair in pairs]
+    swapped = [p._replace(completion=p.rejected, rejected=p.completion) for p in pairs]
     names = {
         job(pairs, tmp_path).name,
         job(heavier, tmp_path).name,
@@ -143,9 +139,8 @@ def test_what_decides_the_result_is_in_the_run_s_name(pairs, tmp_path):
 
 
 def test_a_loss_that_is_no_number_names_the_side_of_the_pair(tiny, pairs, tmp_path):
-    pairs = [TokenPair(*map(tame, pair)) for pair in pairs]
-    bad = pairs[2].rejected
-    pairs[2] = pairs[2]._replace(rejected=bad._replace(completion=[63, 1]))
+    pairs = [tame(pair) for pair in pairs]
+    pairs[2] = pairs[2]._replace(rejected=[63, 1])
     model = tiny()
     model.get_input_embeddings().weight.data[63] = math.nan
     with pytest.raises(LmsiError, match=r"step 1: the loss is not a number at q2, rejected$"):
@@ -160,17 +155,16 @@ def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
     both, dropped = tokenize([voted("ab", "c", "de"), voted("ab", "c", "d" * 20)], CODEC, 10)
     [pair] = both
     assert dropped == 1
-    assert pair.chosen.prompt == pair.rejected.prompt == [1, 97, 98]
-    assert (pair.chosen.completion, pair.rejected.completion) == ([99, 2], [100, 101, 2])
-    assert (pair.chosen.stem, pair.chosen.weight) == (2, 0.5)
-    assert pair.chosen.name == "q1 (cot-zero), chosen"
+    assert (pair.prompt, pair.weight, pair.heads) == ([1, 97, 98], 0.5, [(1, 97)])
+    assert (pair.completion, pair.rejected) == ([99, 2], [100, 101, 2])
+    assert [e.name for e in single(both)] == ["q1 (cot-zero), chosen", "q1 (cot-zero), rejected"]
 
 
 def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
     few = "x" * 20
     kept, _ = tokenize([voted(few + "a", "c", "d"), voted(few + "bcd", "c", "d", "q2")], CODEC, 100)
-    assert [p.chosen.shared for p in kept] == [21, 21]
+    assert [p.shared for p in kept] == [21, 21]
     [row] = pack(kept)
     assert [piece.length for piece in row.pieces] == [21, 3, 3, 2, 5, 5] or len(row.ids) == 21 + (
-        sum(len(p.chosen.prompt) - 1 - 21 for p in kept) + 3 * 4
+        sum(len(p.prompt) - 1 - 21 for p in kept) + 3 * 4
     )

@@ -80,7 +80,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     config = toy_settings("pairs")
     net, items = toy_model(config), toy_pairs()
     job = TrainingRun(
-        items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(None, items, config)
+        items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(items, config)
     )
     log = fit(net, job, Watcher()).log
     whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}

@@ -15,11 +15,12 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
 from lmsi_cli.settings import resolve
 from lmsi_cli.training import adapter, data, load
-from lmsi_cli.training.adapter import add_lora, gguf_alpha, last, trainable
+from lmsi_cli.training.adapter import add_lora, choose, trainable
 from lmsi_cli.training.loop import fit
+from lmsi_cli.training.merge import read_lora
 from lmsi_cli.training.saved_adapter import with_adapter
 from lmsi_cli.training.step import learning_rate
-from lmsi_cli.training.verify import gap, torch_logits, verify
+from lmsi_cli.training.verify import gap, torch_logits
 
 # One value other than the default for every option there is.
 OTHERS = {
@@ -81,9 +82,9 @@ def test_layers_are_counted_from_the_last(tiny, layers, blocks):
 
 def test_more_layers_than_there_are_is_refused(tiny):
     model = tiny().get_base_model()
-    assert last(model, 2) == [0, 1]
+    assert choose(model, layers=2).blocks == [0, 1]
     with pytest.raises(LmsiError, match="--layers last:3: this model has 2 layers") as e:
-        last(model, "last:3")
+        choose(model, layers="last:3")
     assert "up to 2" in e.value.hint
 
 
@@ -144,7 +145,7 @@ def test_a_gradient_is_cut_to_its_longest(tiny, examples, tmp_path, monkeypatch)
 def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
     """The scale and the layers survive the export: the logits of both sides agree."""
     import torch
-    from llama_side import opened
+    from llama_side import opened, proven
 
     config = TrainConfig(rank=4, rslora=True, layers="last:3", target="attn")
     model = add_lora(load.load_base(gguf, "fp32"), config, gguf.name)
@@ -154,11 +155,11 @@ def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
     right = exported(model, gguf, tmp_path / "right")
     told = msgspec.json.decode((tmp_path / "right" / adapter.CONFIG).read_bytes())
     assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
-    assert gguf_alpha(told) == told["lora_alpha"] * 2  # the root of the rank
+    assert read_lora(right).alpha == told["lora_alpha"] * 2  # the root of the rank
     assert adapter.preflight(gguf, "attn", "last:3") == names_in(right)
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
-        proof = verify(torch_logits(model, "fp32"), llama.logits, ids)
+        proof = proven(torch_logits(model, "fp32"), llama, ids)
         adapted = llama.logits(ids, True)
     assert proof.moved > 0.02 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
     # PEFT reads the folder back as the same model.
@@ -187,5 +188,5 @@ def test_too_long_examples_are_counted_whole_and_never_cut(prompt):
 
     codec = data.Codec(ids, lambda _, text: ids(text))
     both = [example(prompt=prompt, completion="y" * n) for n in (11, 10)]
-    told = data.tokenize(both, codec, 40)
-    assert told.dropped == 1 and [e.length for e in told.examples] == [40]
+    kept, dropped = data.tokenize(both, codec, 40)
+    assert dropped == 1 and [e.length for e in kept] == [40]

@@ -10,7 +10,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import tracking
 from lmsi_cli.training.loop import LOG, fit
-from lmsi_cli.training.validation import watched
+from lmsi_cli.training.validation import Watched
 
 
 def scalars(folder):
@@ -30,7 +30,7 @@ def logged(file, name):
 def test_tensorboard_shows_what_the_logs_hold(tiny, examples, tmp_path):
     out = tmp_path / "run" / "adapter"
     training = job(examples, out, track="tensorboard", eval_every=4)._replace(
-        watched=watched(examples[:2], unseen=True)
+        watched=Watched(examples[:2], unseen=True)
     )
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), training, Watcher(until=5))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.verify import check_base, gap, verify
+from lmsi_cli.training.verify import Witness, check_base, gap, verify
 
 RNG = np.random.default_rng(0)
 BASE, EFFECT, NOISE, OTHER = RNG.standard_normal((4, 8, 100)).astype(np.float32)
@@ -17,13 +17,17 @@ def side(effect, noise=0.0):
     return lambda prompts, adapted: on if adapted else off
 
 
+def compared(torch, llama):
+    return verify(torch, Witness(PROMPTS, llama(PROMPTS, False)), llama(PROMPTS, True))
+
+
 def test_a_gap_ignores_what_softmax_ignores():
     assert gap(BASE + 7, BASE) == pytest.approx(0, abs=1e-6)
     assert gap(1.1 * BASE, BASE) == pytest.approx(0.1, rel=1e-4)
 
 
 def test_two_back_ends_that_agree_up_to_rounding_pass():
-    proof = verify(side(0.1 * EFFECT), side(0.1 * EFFECT, noise=0.004), PROMPTS)
+    proof = compared(side(0.1 * EFFECT), side(0.1 * EFFECT, noise=0.004))
     assert proof.ok and proof.prompts == 8
     assert proof.moved == pytest.approx(0.1, rel=0.1)
     assert proof.base_gap == pytest.approx(0.004, rel=0.1)
@@ -44,13 +48,13 @@ def test_two_back_ends_that_agree_up_to_rounding_pass():
 )
 def test_each_failure_is_told_apart(trained, exported, noise, message):
     with pytest.raises(LmsiError, match=message):
-        verify(side(trained), side(exported, noise), PROMPTS)
+        compared(side(trained), side(exported, noise))
 
 
 @pytest.mark.parametrize(("effect", "hint"), [(0.05, "higher --lr"), (0.2, "please report it")])
 def test_a_weak_adapter_is_no_fault_of_the_program(effect, hint):
     with pytest.raises(LmsiError, match="disagree on the adapter") as e:
-        verify(side(effect * EFFECT), side(-effect * EFFECT, 0.03), PROMPTS)
+        compared(side(effect * EFFECT), side(-effect * EFFECT, 0.03))
     assert e.value.hint.endswith(hint)
 
 

@@ -3,7 +3,7 @@
 import random
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import checkpoint, initial_adapter
+from lmsi_cli.training import checkpoint, saved_adapter
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec, TokenExample, share_prefixes
 from lmsi_cli.training.loop import TrainingRun
@@ -48,7 +48,8 @@ CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text
 
 def tame(example):
     """Without the tokens from 60 on, one of which a test spoils."""
-    ids = {part: [i % 60 for i in getattr(example, part)] for part in ("prompt", "completion")}
+    parts = ("prompt", "completion", "rejected")
+    ids = {part: [i % 60 for i in found] for part in parts if (found := getattr(example, part))}
     return example._replace(**ids)
 
 
@@ -73,8 +74,7 @@ class Watcher:
 def job(examples, out, watched=None, **config):
     """Twelve steps of four examples on the toy model, unless ``config`` says otherwise."""
     settings = TrainConfig(**{"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, **config})
-    start = initial_adapter.fingerprint(settings)
-    name = checkpoint.fingerprint(None, examples, settings, start)
+    name = checkpoint.fingerprint(examples, settings, "", saved_adapter.fingerprint(settings))
     return TrainingRun(examples, settings, "fp32", out, name, watched)
 
 

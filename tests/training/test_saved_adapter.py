@@ -9,16 +9,21 @@ from toys import Watcher, job
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import adapter, checkpoint, data, initial_adapter
-from lmsi_cli.training.initial_adapter import check_adapter, fill_adapter
+from lmsi_cli.training import adapter, checkpoint, data
 from lmsi_cli.training.loop import fit
 from lmsi_cli.training.losses import row_loss
-from lmsi_cli.training.saved_adapter import check_files
+from lmsi_cli.training.saved_adapter import (
+    check_files,
+    check_start,
+    fill,
+    fingerprint,
+    save_adapter,
+)
 
 
 def saved(model, folder):
     folder.mkdir(exist_ok=True)
-    adapter.save_adapter(model, folder)
+    save_adapter(model, folder)
     origin = {"base_sha256": "b", "base_file": "m"}
     (folder / "lmsi.json").write_text(json.dumps(origin))
     return {"init": str(folder), "alpha": 32.0, "rank": 4}
@@ -35,7 +40,7 @@ def test_the_first_loss_is_the_last_adapters(tiny, examples, tmp_path):
     first, again = tiny(), tiny()
     log = fit(first, job(examples, tmp_path / "a", batch_size=9), Watcher()).log
     config = saved(first, tmp_path / "adapter")
-    fill_adapter(again, TrainConfig(**config))
+    fill(again, TrainConfig(**config))
     task = job(examples, tmp_path / "b", max_steps=1, batch_size=9, **config)
     begun = fit(again, task, Watcher()).log[0].loss
     assert begun == pytest.approx(loss_of(first, examples), abs=1e-5)
@@ -49,8 +54,7 @@ def test_weights_to_start_from_decide_the_checkpoints_name(tiny, examples, tmp_p
     copy = shutil.copytree(tmp_path / "adapter", tmp_path / "copy")
 
     def name(config):
-        start = initial_adapter.fingerprint(config)
-        return checkpoint.fingerprint(None, examples, config, start)
+        return checkpoint.fingerprint(examples, config, "", fingerprint(config))
 
     moved = msgspec.structs.replace(config, init=str(copy))
     assert name(config) == name(moved) != name(TrainConfig(rank=4))
@@ -68,18 +72,18 @@ def test_weights_to_start_from_decide_the_checkpoints_name(tiny, examples, tmp_p
 )
 def test_other_settings_are_refused(tiny, tmp_path, config, what):
     right = saved(tiny(), tmp_path / "adapter")
-    check_adapter(TrainConfig(**right), "b")
+    check_start(TrainConfig(**right), "b")
     with pytest.raises(LmsiError, match=what):
-        check_adapter(TrainConfig(**right | config), "b")
+        check_start(TrainConfig(**right | config), "b")
     with pytest.raises(LmsiError, match="trained on another model, m"):
-        check_adapter(TrainConfig(**right), "c")
+        check_start(TrainConfig(**right), "c")
 
 
 @pytest.mark.parametrize("config", [{"target": "mlp"}, {"layers": 1}], ids=str)
 def test_other_matrices_are_refused(tiny, tmp_path, config):
     right = saved(tiny(), tmp_path / "adapter")
     with pytest.raises(LmsiError, match="acts on other matrices"):
-        fill_adapter(tiny(**config), TrainConfig(**right | config))
+        fill(tiny(**config), TrainConfig(**right | config))
 
 
 @pytest.mark.parametrize("missing", ["adapter_config.json", "lmsi.json"])
@@ -87,7 +91,7 @@ def test_an_unfinished_adapter_is_refused(tiny, tmp_path, missing):
     config = TrainConfig(**saved(tiny(), tmp_path / "adapter"))
     (tmp_path / "adapter" / missing).unlink()
     with pytest.raises(LmsiError, match=f"no {missing}"):
-        check_adapter(config, "b")
+        check_start(config, "b")
 
 
 TORN = {
