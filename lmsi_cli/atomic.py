@@ -160,10 +160,8 @@ def check_room(
     """Refuse before the work where the disk of a folder has less than ``need`` bytes."""
     free = shutil.disk_usage(place).free
     if free < need:
-        raise LmsiError(
-            f"{place.parent}: {free >> 20:,} MiB free, {need >> 20:,} MiB needed",
-            hint=hint,
-        )
+        hint = hint
+        raise LmsiError(f"{place.parent}: {free >> 20:,} MiB free, {need >> 20:,} MiB needed", hint)
 
 
 def cache_folder() -> Path:

@@ -79,10 +79,8 @@ class JsonlIndex(Generic[R]):
             self._file, self._decoder = path.open("rb"), msgspec.json.Decoder(kind)
         except sqlite3.IntegrityError:
             self._places.close()
-            raise LmsiError(
-                f"{path}: {what.format(key=last[0], number=last[1])} is there twice",
-                hint="delete one of the two lines",
-            ) from None
+            message = f"{path}: {what.format(key=last[0], number=last[1])} is there twice"
+            raise LmsiError(message, hint="delete one of the two lines") from None
         except BaseException as e:
             self._places.close()
             if isinstance(e, sqlite3.Error):  # the database has no room

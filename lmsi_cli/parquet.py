@@ -59,10 +59,8 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
     out = out.rstrip("/")
     for name in names.values():
         if not overwrite and _exists(f"{out}/{name}"):
-            raise LmsiError(
-                f"{out}/{name}: is there already",
-                hint="replace it with --overwrite, or choose another --out",
-            )
+            hint = "replace it with --overwrite, or choose another --out"
+            raise LmsiError(f"{out}/{name}: is there already", hint)
     rows = {}
     for file, name in names.items():
         with _target(out, name) as target:

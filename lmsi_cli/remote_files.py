@@ -54,20 +54,16 @@ def _connected(address: str) -> tuple[Any, str]:
 
     protocol = address.partition("://")[0]
     if re.search(r"://[^/@]*:[^/@]*@", address):
-        raise LmsiError(
-            f"{protocol}://...: an address must not hold a password",
-            hint="leave it to the store's own settings, such as AWS_PROFILE",
-        )
+        hint = "leave it to the store's own settings, such as AWS_PROFILE"
+        raise LmsiError(f"{protocol}://...: an address must not hold a password", hint)
     try:
         store, path = fsspec.core.url_to_fs(
             address, use_listings_cache=False, skip_instance_cache=True
         )
     except ImportError:
         package = PACKAGES.get(protocol, "the package that fsspec names")
-        raise LmsiError(
-            f"{address}: {protocol}:// needs a package that is not installed",
-            hint=f"pip install '{package}'",
-        ) from None
+        message = f"{address}: {protocol}:// needs a package that is not installed"
+        raise LmsiError(message, hint=f"pip install '{package}'") from None
     return store, path
 
 
@@ -80,7 +76,5 @@ def _plain_errors(address: str, what: str) -> Iterator[None]:
         raise
     except Exception as e:  # noqa: BLE001 - each client has errors of its own, without a common base
         reason = (str(e).strip().splitlines() or [""])[0] or type(e).__name__
-        raise LmsiError(
-            f"{address}: {what}: {reason}",
-            hint="are the credentials right, and does the bucket exist? lmsi makes none",
-        ) from None
+        hint = "are the credentials right, and does the bucket exist? lmsi makes none"
+        raise LmsiError(f"{address}: {what}: {reason}", hint) from None

@@ -74,10 +74,8 @@ def keep_questions(file: Path, questions: Sequence[Question], sampled: Container
     known = {q.id: q for q in read_records(file, Question)} if file.exists() else {}
     for q in questions:
         if q.id in sampled and known.get(q.id, q).question != q.question:
-            raise LmsiError(
-                f"question {q.id!r} has another text than in {file}",
-                hint="give it a new id, start over with `--overwrite`, or use another folder",
-            )
+            hint = "give it a new id, start over with `--overwrite`, or use another folder"
+            raise LmsiError(f"question {q.id!r} has another text than in {file}", hint)
         known[q.id] = q
     write_records(file, known.values())
 
@@ -101,10 +99,8 @@ def check_same(
     changed = [k for k in keys if k not in names and old.get(k, []) != new.get(k, [])]
     other = [_difference(k, old, new) for k in changed]
     if other:
-        raise LmsiError(
-            f"{what} had other settings: {'; '.join(other)}",
-            hint="give the old value, start over with `--overwrite`, or use another folder",
-        )
+        hint = "give the old value, start over with `--overwrite`, or use another folder"
+        raise LmsiError(f"{what} had other settings: {'; '.join(other)}", hint)
 
 
 def _names(key: str) -> list[str]:
@@ -150,7 +146,5 @@ def check_base(adapter: Path, model_sha256: str) -> None:
     file = adapter.with_name(ORIGIN)
     origin = read_object(file) if file.exists() else {}
     if origin.get("base_sha256", model_sha256) != model_sha256:
-        raise LmsiError(
-            f"{adapter}: this adapter was trained on another model, {origin.get('base_file')}",
-            hint="use it with that one, or train this one with `lmsi train`",
-        )
+        message = f"{adapter}: this adapter was trained on another model, {origin.get('base_file')}"
+        raise LmsiError(message, hint="use it with that one, or train this one with `lmsi train`")

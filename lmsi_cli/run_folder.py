@@ -173,10 +173,8 @@ def locked(run: RunDir) -> Iterator[None]:
             owner = f"process {int(run.lock_owner.read_text())}"
         except (OSError, ValueError):  # the holder has not named itself yet
             owner = "another process"
-        raise LmsiError(
-            f"run folder {run.root} is in use by {owner}",
-            hint="wait for it, stop it, or use another folder",
-        ) from None
+        hint = "wait for it, stop it, or use another folder"
+        raise LmsiError(f"run folder {run.root} is in use by {owner}", hint) from None
     except OSError as e:
         raise write_error(run.lock, e) from e
     try:
@@ -215,10 +213,8 @@ def in_use(run: RunDir) -> bool:
 def _refuse_address(root: Path | str) -> None:
     """Refuse ``s3://bucket/run``; a ``Path`` has folded its two slashes into one."""
     if address := re.match(r"[a-z][a-z0-9+.-]+:/", str(root)):  # one letter is a Windows drive
-        raise LmsiError(
-            f"{address[0]}/...: a run folder has to be on this machine",
-            hint="to bring a run elsewhere: `lmsi export RUN --to parquet -o ADDRESS`",
-        )
+        hint = "to bring a run elsewhere: `lmsi export RUN --to parquet -o ADDRESS`"
+        raise LmsiError(f"{address[0]}/...: a run folder has to be on this machine", hint)
 
 
 def paths_by_question(

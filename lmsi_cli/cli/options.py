@@ -91,10 +91,8 @@ def _set(given: Sequence[str], table: str) -> Tables:
         name, equals, value = setting.partition("=")
         place, dot, inner = name.rpartition(".")
         if not equals or not inner or (dot and place not in TABLES):
-            raise LmsiError(
-                f"{RARE} {setting}: expected NAME=VALUE or TABLE.NAME=VALUE",
-                hint=f"tables: {', '.join(TABLES)}",
-            )
+            hint = f"tables: {', '.join(TABLES)}"
+            raise LmsiError(f"{RARE} {setting}: expected NAME=VALUE or TABLE.NAME=VALUE", hint)
         there = place or table
         inner = inner.replace("-", "_")
         found.setdefault(there, {}).update(_lists(TABLES[there], {inner: value}))

@@ -124,10 +124,8 @@ def _plan(
     from lmsi_cli.tasks.readers import read_labelled
 
     if (given := len(settings.round_temperature)) > settings.rounds:
-        raise LmsiError(
-            f"--set round_temperature: {given} temperatures for {settings.rounds} rounds",
-            hint="give one per round at most; the last one goes on",
-        )
+        message = f"--set round_temperature: {given} temperatures for {settings.rounds} rounds"
+        raise LmsiError(message, hint="give one per round at most; the last one goes on")
     seed = {"seed": settings.seed}
     speed = {**seed, "threads": settings.threads, "gpu_layers": settings.gpu_layers}
     asked = {name: getattr(settings, name) for name in ("model", "paths", "limit")}

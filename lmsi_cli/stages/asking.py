@@ -128,10 +128,8 @@ def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig)
 
 
 def _nowhere(why: str, flag: str = "--system") -> LmsiError:
-    return LmsiError(
-        f"{flag} needs a conversation, and prompts are plain text: {why}",
-        hint="leave it out, or use a chat model",
-    )
+    hint = "leave it out, or use a chat model"
+    return LmsiError(f"{flag} needs a conversation, and prompts are plain text: {why}", hint)
 
 
 def keep(run: RunDir, asking: Asking) -> None:
@@ -145,10 +143,8 @@ def sampled(run: RunDir) -> dict[str, Any]:
     """What `lmsi sample` wrote down about its run; LmsiError: it is no run folder."""
     saved = run.load_settings().get("sample")
     if saved is None:
-        raise LmsiError(
-            f"{run.root}: not a run folder (no [sample] in run.toml)",
-            hint=f"run `lmsi sample QUESTIONS -o {run.root}` first",
-        )
+        hint = f"run `lmsi sample QUESTIONS -o {run.root}` first"
+        raise LmsiError(f"{run.root}: not a run folder (no [sample] in run.toml)", hint)
     for name in ("task", "task_name"):
         if not isinstance(saved.get(name), str):
             raise LmsiError(f"{run.run_toml} [sample] {name}: expected text, got {saved.get(name)}")

@@ -101,10 +101,8 @@ def enrolled(
         )
     _check_folders(teacher, run)
     if sampled(teacher).get("model_sha256") == told["model_sha256"]:
-        raise LmsiError(
-            f"{found.path}: this is the very model that drew the paths of {teacher.root}",
-            hint=f"to train it on its own votes: `lmsi train {teacher.root}`",
-        )
+        message = f"{found.path}: this is the very model that drew the paths of {teacher.root}"
+        raise LmsiError(message, hint=f"to train it on its own votes: `lmsi train {teacher.root}`")
     try:
         preflight(found.path, settings.target, settings.layers, settings.rank)
     except LmsiError as e:  # two models are at hand, so it is named
@@ -119,10 +117,8 @@ def control(teacher: RunDir) -> Student:
     LmsiError: the run has no votes of its own, or something else is in that folder.
     """
     if teacher_of(teacher):
-        raise LmsiError(
-            f"{teacher.root}: what was voted on is its teacher's",
-            hint="a control is of a run that has sampled paths of its own",
-        )
+        hint = "a control is of a run that has sampled paths of its own"
+        raise LmsiError(f"{teacher.root}: what was voted on is its teacher's", hint)
     _check_folders(teacher, teacher.null)
     saved = {k: v for k, v in sampled(teacher).items() if k not in ADAPTER}
     return Student(teacher.null, model_of(teacher).path, task_of(teacher), saved, shuffled=True)
@@ -265,8 +261,6 @@ def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
             preferred.write(*pairs)
             count, questions = count + len(found), questions + bool(found)
         if not count:
-            raise LmsiError(
-                f"{teacher.votes}: nothing to learn: the vote kept no path",
-                hint=f"`lmsi vote {teacher.root}` says why",
-            )
+            hint = f"`lmsi vote {teacher.root}` says why"
+            raise LmsiError(f"{teacher.votes}: nothing to learn: the vote kept no path", hint)
     return count, questions

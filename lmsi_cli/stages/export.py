@@ -169,10 +169,8 @@ class _Exporter:
                 self.kind = self.own_kind if self.own_kind in FINE else WIDEST
         self.base_name = config.base_name or repository(self.facts.general)
         if config.to == "hub" and not self.base_name:
-            raise LmsiError(
-                f"{model.name} does not say which model of the hub it is",
-                hint=f"lmsi export {run.root} --to hub --base-name OWNER/NAME",
-            )
+            hint = f"lmsi export {run.root} --to hub --base-name OWNER/NAME"
+            raise LmsiError(f"{model.name} does not say which model of the hub it is", hint)
         stem = re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", stem_of(model)))
         self.merged_name = f"{stem}-lmsi-{self.kind}.gguf"
 

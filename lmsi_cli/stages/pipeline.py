@@ -267,10 +267,8 @@ def _check_engine(settings: SampleConfig) -> None:
             hint="leave --cluster out; `concurrency` says how many requests are under way",
         )
     elif settings.adapter:
-        raise LmsiError(
-            f"adapter {settings.adapter}: a server has its adapters under names of their own",
-            hint="ask for one with --model NAME",
-        )
+        message = f"adapter {settings.adapter}: a server has its adapters under names of their own"
+        raise LmsiError(message, hint="ask for one with --model NAME")
 
 
 def model_of(run: RunDir) -> Model:
@@ -293,9 +291,7 @@ def model_of(run: RunDir) -> Model:
         again = f"lmsi sample {run.questions} -m {name} -o {run.root}"
         if teacher := teacher_of(run):
             again = f"lmsi train {teacher['run']} --student {name} -o {run.root}"
-        raise LmsiError(
-            f"{model}: the model of {run.root} is no longer there",
-            hint=f"tell where it is now: `{again}`",
-        )
+        hint = f"tell where it is now: `{again}`"
+        raise LmsiError(f"{model}: the model of {run.root} is no longer there", hint)
     check_model(run, model, sha256_file(model))
     return find_model(str(model))

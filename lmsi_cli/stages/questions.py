@@ -66,10 +66,8 @@ Draw = Callable[[Sequence[Question]], object]
 def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str) -> list[Question]:
     """Choose the seed questions by the seed of the run; nothing else of the file is used."""
     if len(questions) < config.seeds:
-        raise LmsiError(
-            f"{name}: {len(questions)} questions, and --seeds asks for {config.seeds}",
-            hint=f"--seeds {len(questions)} takes all of them",
-        )
+        message = f"{name}: {len(questions)} questions, and --seeds asks for {config.seeds}"
+        raise LmsiError(message, hint=f"--seeds {len(questions)} takes all of them")
     chosen = _shuffled(questions, config.seed, "seeds")[: config.seeds]
     return [Question(id=q.id, question=q.question) for q in chosen]
 
@@ -87,10 +85,8 @@ def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> Q
         now |= {name: max(now[name], saved.get(name, 0)) for name in GROWING}
         check_same(saved, now, f"the drafts in {run.root}", FREE)
     elif run.has_paths():
-        raise LmsiError(
-            f"{run.root}: holds the paths of other questions",
-            hint="generated questions need a folder of their own",
-        )
+        hint = "generated questions need a folder of their own"
+        raise LmsiError(f"{run.root}: holds the paths of other questions", hint)
     run.save_settings(SECTION, now)
     return msgspec.structs.replace(config, **{name: now[name] for name in GROWING})
 
@@ -110,7 +106,7 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
     name of their file. The caller holds the folder (``locked``); ``overwrite`` discards what it
     holds, once the model has been loaded.
 
-    LmsiError as ``pipeline.opened``, ``bind`` and ``generate``.
+    LmsiError as ``pipeline.opened``, ``bind`` and ``Desk.generate``.
     """
     seeds = job.questions
     old: pipeline.Old = "discarded" if overwrite else "kept"
@@ -125,20 +121,8 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
         drawing = drawing._replace(asking=drawing.asking._replace(config=settings))
         draw = partial(pipeline.draw, drawing, run=run, progress=progress)
         task = drawing.asking.task
-        return generate(Desk(seeds, exams, drawing.engine, task, config, run, draw, progress))
-
-
-def generate(desk: Desk) -> Generation:
-    """Write, sift and vote until enough questions are kept, or no more are to be had."""
-    begun, run = time.monotonic(), desk.run
-    write_records(run.seeds, desk.seeds)
-    ended = desk.work()
-    kept = set(desk.selected().kept)
-    questions = [q for q in desk.sieve.candidates if q.id in kept]
-    write_records(run.generated, questions)
-    found = _report(desk, questions, ended, time.monotonic() - begun)
-    write_atomic(run.generation, msgspec.json.format(msgspec.json.encode(found, order="sorted")))
-    return found
+        desk = Desk(seeds, exams, drawing.engine, task, config, run, draw, progress)
+        return desk.generate()
 
 
 def nothing_kept(run: RunDir, found: Generation) -> LmsiError | None:
@@ -186,23 +170,46 @@ class Desk:
         # prompts at most: what the effort allows, one turn in any case
         self.most = math.ceil(max(EFFORT * self.config.number, FEWEST) / DRAFTS)
 
-    def work(self) -> Ended:
+    def generate(self) -> Generation:
+        """Write, sift and vote until enough questions are kept, or no more are to be had."""
+        begun, run = time.monotonic(), self.run
+        write_records(run.seeds, self.seeds)
+        ended = self._work()
+        kept = set(self._selected().kept)
+        questions = [q for q in self.sieve.candidates if q.id in kept]
+        write_records(run.generated, questions)
+        found = self._report(questions, ended, time.monotonic() - begun)
+        text = msgspec.json.format(msgspec.json.encode(found, order="sorted"))
+        write_atomic(run.generation, text)
+        return found
+
+    def _work(self) -> Ended:
         """Take turns; returns why they ended."""
-        while (need := self.config.number - len(self.selected().kept)) > 0:
+        while (need := self.config.number - len(self._selected().kept)) > 0:
             waiting = self.sieve.candidates[len(self.votes) :]
             if waiting:
-                self.vote_on(waiting[:need])
+                self._vote_on(waiting[:need])
             elif self.taken >= self.most:
                 return "effort"
-            elif not self.draft(need):
+            elif not self._draft(need):
                 return "no new questions"
         return "enough"
 
-    def selected(self) -> Selected:
+    def _selected(self) -> Selected:
         """The questions whose votes are confident, so far."""
         return choose(self.votes.values(), self.config.min_share)
 
-    def draft(self, need: int) -> int:
+    def _vote_on(self, questions: Sequence[Question]) -> None:
+        """Draw the paths of some candidates and hold their votes."""
+        self.draw(questions)
+        wanted = {q.id: list[Path]() for q in questions}
+        for path in read_records(self.run.paths, Path):
+            if path.question_id in wanted:
+                wanted[path.question_id].append(path)
+        for question_id, paths in wanted.items():
+            self.votes[question_id] = vote(question_id, paths, VoteConfig().check_equations)
+
+    def _draft(self, need: int) -> int:
         """Take one turn of drafts; returns how many new candidates it brought."""
         before = len(self.sieve.candidates)
         share = before / self.sieve.taken if self.sieve.taken else 1.0
@@ -215,106 +222,95 @@ class Desk:
             self.sieve.take(self.drafts[key])
         return len(self.sieve.candidates) - before
 
-    def vote_on(self, questions: Sequence[Question]) -> None:
-        """Draw the paths of some candidates and hold their votes."""
-        self.draw(questions)
-        wanted = {q.id: list[Path]() for q in questions}
-        for path in read_records(self.run.paths, Path):
-            if path.question_id in wanted:
-                wanted[path.question_id].append(path)
-        for question_id, paths in wanted.items():
-            self.votes[question_id] = vote(question_id, paths, VoteConfig().check_equations)
-
     def _write(self, turn: range) -> None:
-        """Draw the drafts of some prompts that are not on the disk yet."""
-        fitting = self._fitting([self._request(number) for number in turn])
-        asked = sum(len(r.wanted) for r in fitting)
-        if not asked:
+        """Draw the drafts of some prompts that are not on the disk yet.
+
+        Prompts that do not fit the context are left out: some seeds may be long.
+        """
+        shown = {
+            number: _shuffled(self.seeds, self.config.seed, f"prompt {number}")[:SHOTS]
+            for number in turn
+        }
+        requests = [self._request(number, seeds) for number, seeds in shown.items()]
+        context = self.engine.info.context
+        room = min(context, self.config.ctx or context)
+        found = split(requests, self.config.max_tokens, room)
+        if found.skipped and not found.fitting:
+            raise LmsiError(
+                f"a prompt of {min(SHOTS, len(self.seeds))} seed questions has "
+                f"{min(len(r.prompt) for r in requests)} tokens or more; with "
+                f"{self.config.max_tokens} for the new one it does not fit the model's context of "
+                f"{room}",
+                hint="lower `--set max_tokens`, or take shorter seeds",
+            )
+        self.too_long += len(found.skipped)
+        if not (asked := sum(len(r.wanted) for r in found.fitting)):
             return
-        done, begun = 0, time.monotonic()
+        begun = time.monotonic()
         self.progress.start("writing questions", asked)
         with appender(self.run.drafts, Draft) as lines:
-            for text in self.engine.generate(fitting, self.config, self.task.trigger):
+            texts = self.engine.generate(found.fitting, self.config, self.task.trigger)
+            for done, text in enumerate(texts, 1):
                 number = int(text.question_id)
                 draft = Draft(
                     prompt=number,
                     path=text.path,
                     seed=text.seed,
-                    shown=tuple(q.id for q in self._shown(number)),
+                    shown=tuple(q.id for q in shown[number]),
                     text=text.text,
                     num_generated_tokens=text.tokens,
                     stop_reason=text.stop_reason,
                 )
                 lines.write(draft)
                 self.drafts[number, text.path] = draft
-                done, self.new = done + 1, self.new + 1
+                self.new += 1
                 self.tokens += text.tokens
                 pace = done / max(time.monotonic() - begun, 1e-9)
                 self.progress.advance(done, drafts_s=pace)
 
-    def _request(self, number: int) -> Request:
+    def _request(self, number: int, seeds: Sequence[Question]) -> Request:
         wanted = tuple(
             Wanted(path, path_seed(self.config.seed, f"prompt {number}", path))
             for path in range(DRAFTS)
             if (number, path) not in self.drafts
         )
-        prompt = draft_prompt([q.question for q in self._shown(number)], self.task.chat)
+        prompt = draft_prompt([q.question for q in seeds], self.task.chat)
         encoded = self.engine.encode_prompt(prompt, self.task.variables)
         return Request(str(number), tuple(encoded.ids), wanted, begun=encoded.begun)
 
-    def _shown(self, number: int) -> list[Question]:
-        """The seeds of one prompt, in their order."""
-        return _shuffled(self.seeds, self.config.seed, f"prompt {number}")[:SHOTS]
-
-    def _fitting(self, requests: Sequence[Request]) -> list[Request]:
-        """Leave out prompts that do not fit the context: some seeds may be long."""
-        context = self.engine.info.context
-        room = min(context, self.config.ctx or context)
-        found = split(requests, self.config.max_tokens, room)
-        if found.skipped and not found.fitting:
-            shortest = min(len(r.prompt) for r in requests)
-            raise LmsiError(
-                f"a prompt of {min(SHOTS, len(self.seeds))} seed questions has "
-                f"{shortest} tokens or more; with {self.config.max_tokens} for the new one it does "
-                f"not fit the model's context of {room}",
-                hint="lower `--set max_tokens`, or take shorter seeds",
-            )
-        self.too_long += len(found.skipped)
-        return found.fitting
-
-
-def _report(desk: Desk, questions: Sequence[Question], ended: Ended, seconds: float) -> Generation:
-    """Measure what was made."""
-    config, sieve, votes = desk.config, desk.sieve, desk.votes
-    texts, seeds = [q.question for q in questions], [q.question for q in desk.seeds]
-    own = variety(seeds, len(seeds))
-    assert own is not None  # there is a seed
-    shares = [v.share_of_all for v in votes.values()]
-    found = Generation(
-        wanted=config.number,
-        kept=len(questions),
-        ended=ended,
-        seeds=len(seeds),
-        drafts=sieve.taken,
-        new_drafts=desk.new,
-        dropped=dict(sieve.dropped.most_common()),
-        candidates=len(sieve.candidates),
-        sampled=len(votes),
-        waiting=len(sieve.candidates) - len(votes),
-        rejected=desk.selected().rejected,
-        prompts_too_long=desk.too_long,
-        paths=config.paths,
-        min_share=config.min_share,
-        min_votes=votes_needed(config.paths, config.min_share),
-        mean_share=sum(shares) / len(shares) if shares else 0.0,
-        tokens=desk.tokens,
-        seconds=seconds,
-        seed_variety=own,
-        variety=variety(texts, len(seeds)),
-        to_seeds=to_seeds(texts, seeds),
-        answers=answers([str(votes[q.id].predicted_answer) for q in questions]),
-    )
-    return msgspec.structs.replace(found, warnings=tuple(alarms(found, desk.task.chance or 0.0)))
+    def _report(self, questions: Sequence[Question], ended: Ended, seconds: float) -> Generation:
+        """Measure what was made."""
+        config, sieve, votes = self.config, self.sieve, self.votes
+        texts, seeds = [q.question for q in questions], [q.question for q in self.seeds]
+        own = variety(seeds, len(seeds))
+        assert own is not None  # there is a seed
+        shares = [v.share_of_all for v in votes.values()]
+        found = Generation(
+            wanted=config.number,
+            kept=len(questions),
+            ended=ended,
+            seeds=len(seeds),
+            drafts=sieve.taken,
+            new_drafts=self.new,
+            dropped=dict(sieve.dropped.most_common()),
+            candidates=len(sieve.candidates),
+            sampled=len(votes),
+            waiting=len(sieve.candidates) - len(votes),
+            rejected=self._selected().rejected,
+            prompts_too_long=self.too_long,
+            paths=config.paths,
+            min_share=config.min_share,
+            min_votes=votes_needed(config.paths, config.min_share),
+            mean_share=sum(shares) / len(shares) if shares else 0.0,
+            tokens=self.tokens,
+            seconds=seconds,
+            seed_variety=own,
+            variety=variety(texts, len(seeds)),
+            to_seeds=to_seeds(texts, seeds),
+            answers=answers([str(votes[q.id].predicted_answer) for q in questions]),
+        )
+        warnings = tuple(alarms(found, self.task.chance or 0.0))
+        return msgspec.structs.replace(found, warnings=warnings)
 
 
 def _shuffled(questions: Sequence[Question], seed: int, name: str) -> list[Question]:

@@ -148,10 +148,8 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
     """What makes an adapter what it is: settings, examples, base and what it started from."""
     base_sha256 = sha256_file(model)
     if config.init and Path(config.init).resolve() == run.adapter.resolve():
-        raise LmsiError(
-            f"--set init={config.init}: that is where the new adapter is to be written",
-            hint="copy it elsewhere first, or train in another run folder",
-        )
+        message = f"--set init={config.init}: that is where the new adapter is to be written"
+        raise LmsiError(message, hint="copy it elsewhere first, or train in another run folder")
     saved_adapter.check_start(config, base_sha256)
     start = {"init_sha256": saved_adapter.fingerprint(config)} if config.init else {}
     return {

@@ -65,8 +65,8 @@ def vote_run(
     kept, which ``nothing_kept`` tells, the figures say why.
 
     LmsiError: there are no paths, not one of them votes, they are of another run or task, a
-    question is also in an exam, or a probe question is not in the run or of another kind; nothing is
-    written then.
+    question is also in an exam, or a probe question is not in the run or of another kind; nothing
+    is written then.
     """
     if exams:
         check_apart(read_records(run.questions, Question), exams)
@@ -91,10 +91,8 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
         return None
     voted = sum(summary.histogram)
     if summary.ties == voted:
-        return LmsiError(
-            f"{run.paths}: nothing to train on: every vote ({voted}) is a tie",
-            hint="draw more paths: `lmsi sample` with a larger -n goes on",
-        )
+        hint = "draw more paths: `lmsi sample` with a larger -n goes on"
+        return LmsiError(f"{run.paths}: nothing to train on: every vote ({voted}) is a tie", hint)
     name = max(summary.removed, key=lambda name: summary.removed[name])
     return LmsiError(
         f"{run.paths}: nothing to train on: no path passed the filters; "

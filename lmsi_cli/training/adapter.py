@@ -74,19 +74,15 @@ def choose(
     if layers != "all":
         first = count - int(str(layers).removeprefix("last:"))
         if first < 0:
-            raise LmsiError(
-                f"--layers {layers}: this model has {count} layers",
-                hint=f"use all, or a number up to {count}",
-            )
+            hint = f"use all, or a number up to {count}"
+            raise LmsiError(f"--layers {layers}: this model has {count} layers", hint)
     ends = tuple(f".{leaf}" for leaf in targets)
     found = {n: x for n, x in linears.items() if n.endswith(ends) and numbers[n] >= first}
     for name, layer in found.items():
         if rank > min(sizes(layer)):
             shape = " x ".join(map(str, sizes(layer)))
-            raise LmsiError(
-                f"--rank {rank} is more than layer '{name}' ({shape}) itself has",
-                hint="8 to 64 is usual; --set target leaves layers out",
-            )
+            hint = "8 to 64 is usual; --set target leaves layers out"
+            raise LmsiError(f"--rank {rank} is more than layer '{name}' ({shape}) itself has", hint)
     some = next(iter(linears))
     blocks = None if layers == "all" else list(range(first, count))
     return Chosen(found, targets, blocks, steps[some][places[some] - 1])
@@ -111,10 +107,8 @@ def _targets(linears: dict[str, nn.Module], target: str) -> list[str]:
         wanted = [name.strip() for name in target.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in owners]
     if unknown or not wanted:
-        raise LmsiError(
-            f"target '{', '.join(unknown) or target}' names no layer of this model",
-            hint=f"use all, attn, mlp or some of {', '.join(sorted(owners))}",
-        )
+        message = f"target '{', '.join(unknown) or target}' names no layer of this model"
+        raise LmsiError(message, hint=f"use all, attn, mlp or some of {', '.join(sorted(owners))}")
     return sorted(set(wanted))
 
 

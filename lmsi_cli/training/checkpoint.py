@@ -108,10 +108,8 @@ def load(
     if header.fingerprint != wanted.fingerprint:
         whose = f"{folder / NAME} (step {header.step} of an unfinished training)"
         check_same(header.settings, wanted.settings, whose)
-        raise LmsiError(
-            f"{whose} belongs to other examples or another model",
-            hint="start over with `--overwrite`, or use another folder",
-        )
+        hint = "start over with `--overwrite`, or use another folder"
+        raise LmsiError(f"{whose} belongs to other examples or another model", hint)
     parts: dict[str, dict[str, torch.Tensor]] = {
         "weight": {},
         "best": {},

@@ -158,10 +158,8 @@ def weighed(examples: Sequence[TokenExample]) -> Sequence[TokenExample]:
         return examples
     mean = fmean(e.weight for e in examples)
     if not mean:
-        raise LmsiError(
-            "nothing to train on: every example has the weight 0",
-            hint="use --set example_weight=none, or run `lmsi vote` again",
-        )
+        hint = "use --set example_weight=none, or run `lmsi vote` again"
+        raise LmsiError("nothing to train on: every example has the weight 0", hint)
     return [e._replace(weight=e.weight / mean) for e in examples]
 
 

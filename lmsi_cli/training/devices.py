@@ -58,10 +58,8 @@ def pick(wanted: str, number: int = 0) -> str:
     if wanted == "cpu":
         return wanted
     if not found[wanted]:
-        raise LmsiError(
-            f"--device {wanted}: torch finds no such device here",
-            hint="use --device auto or cpu; `lmsi doctor` shows what torch can do",
-        )
+        hint = "use --device auto or cpu; `lmsi doctor` shows what torch can do"
+        raise LmsiError(f"--device {wanted}: torch finds no such device here", hint)
     if number >= found[wanted]:
         raise LmsiError(
             f"--device {wanted}: process {number + 1} on this machine has none left,"

@@ -48,10 +48,8 @@ def check(run: RunDir, config: TrainConfig) -> None:
     """
     weighting = f"--set example_weight={config.example_weight}"
     if config.loss == "scpo" and weighs(config):
-        raise LmsiError(
-            f"{weighting}: --loss scpo weighs pairs by its own rule",
-            hint="leave one of the two out",
-        )
+        hint = "leave one of the two out"
+        raise LmsiError(f"{weighting}: --loss scpo weighs pairs by its own rule", hint)
     wanted = {run.pairs: ", and --loss scpo trains on its pairs"}
     if config.loss == "sft":
         wanted = {run.train: ""}

@@ -103,10 +103,8 @@ def _scale_positions(config: Any, gguf: Path) -> None:  # noqa: ANN401 - transfo
         made, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
         if np.allclose(made.numpy() * factors, plain, rtol=ROUNDING, atol=0):
             return
-    raise LmsiError(
-        f"{gguf}: its rotary factors have no place in a Hugging Face configuration",
-        hint="export a merged GGUF: --to gguf",
-    )
+    message = f"{gguf}: its rotary factors have no place in a Hugging Face configuration"
+    raise LmsiError(message, hint="export a merged GGUF: --to gguf")
 
 
 def load_merged(folder: Path) -> nn.Module:

@@ -42,10 +42,8 @@ def place() -> Place:
 def check(command: str | None) -> None:
     """Refuse a launch of several processes for any command but `train`."""
     if place().world > 1 and command != "train":
-        raise LmsiError(
-            f"`lmsi {command}` is work for one process, not {place().world}",
-            hint="only `lmsi train` takes part in a launch of several",
-        )
+        hint = "only `lmsi train` takes part in a launch of several"
+        raise LmsiError(f"`lmsi {command}` is work for one process, not {place().world}", hint)
 
 
 @contextmanager
@@ -76,10 +74,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as e:
-        raise LmsiError(
-            "training stopped: another of its processes has ended",
-            hint="the same command goes on from the last checkpoint",
-        ) from e
+        hint = "the same command goes on from the last checkpoint"
+        raise LmsiError("training stopped: another of its processes has ended", hint) from e
 
 
 def wait() -> None:

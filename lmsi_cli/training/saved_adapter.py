@@ -110,10 +110,8 @@ def check_start(config: TrainConfig, base_sha256: str) -> None:
     # Weights of another rank do not fit, and of another alpha they act otherwise.
     for flag, name in (("rank", "r"), ("alpha", "lora_alpha"), ("rslora", "use_rslora")):
         if saved.get(name) != (now := getattr(config, flag)):
-            raise LmsiError(
-                f"--set init={folder}: this adapter has {flag} {saved.get(name)}, {now} now",
-                hint=f"train with its {flag}, or start afresh without `init`",
-            )
+            message = f"--set init={folder}: this adapter has {flag} {saved.get(name)}, {now} now"
+            raise LmsiError(message, hint=f"train with its {flag}, or start afresh without `init`")
 
 
 def fingerprint(config: TrainConfig) -> str:

@@ -35,10 +35,8 @@ def check(config: TrainConfig) -> None:
     try:
         metadata.version(config.track)  # a folder of that name could be imported, too
     except metadata.PackageNotFoundError:
-        raise LmsiError(
-            f"--track {config.track}: {config.track} is not installed",
-            hint=f"pip install {config.track}",
-        ) from None
+        hint = f"pip install {config.track}"
+        raise LmsiError(f"--track {config.track}: {config.track} is not installed", hint) from None
 
 
 @contextmanager

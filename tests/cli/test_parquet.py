@@ -193,15 +193,3 @@ def test_an_unusable_address_is_told(lmsi, run, bucket, monkeypatch, call, case)
     assert done.exit_code == 1
     assert told in done.stderr
     assert "s3cret" not in done.stderr
-
-
-def test_without_the_client_the_line_to_type(lmsi, run, monkeypatch):
-    import fsspec.core
-
-    def missing(*_, **__):
-        raise ImportError("Install s3fs to access S3")
-
-    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    done = lmsi("export", "r", "--to", "parquet", "-o", "s3://bucket/a")
-    assert done.exit_code == 1
-    assert "pip install 'lmsi[s3]'" in done.stderr

@@ -152,17 +152,3 @@ def test_changed_rounds_are_refused_and_fewer_change_nothing(call, place):
     told = call(*("1" if x == "2" else x for x in one))
     assert [v["name"] for v in told[0]["variants"]] == ["base", "adapter"]
     assert (place / "two/rounds.json").read_bytes() == before
-
-
-def test_training_may_start_from_the_first_rounds_adapter(call, place):
-    def first_loss():
-        return json.loads((place / "two/round-2/adapter/log.jsonl").open().readline())["loss"]
-
-    again = ("train", "two/round-2", "--overwrite", "--force")
-    from_base = first_loss()
-    trained = call(*again, "--set", "init=two/adapter")
-    assert trained["proof"]["ok"] and first_loss() < from_base
-    told = call(
-        "train", "two/round-2", "--set", "init=two/adapter", "--rank", "8", "--force", code=1
-    )
-    assert "--set init=two/adapter: this adapter has rank 4, 8 now" in told

@@ -5,15 +5,12 @@ are real files that are really trained.
 """
 
 import json
-import os
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import broken_models
 import builders
-import forked
 import msgspec
 import pytest
 from chat_models import CHATML, SWITCH, chat_model
@@ -35,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from hf_to_gguf import build, write
 
 COUNT = 24  # questions; two of three are kept
-MODELS = Path(os.environ.get("LMSI_LLAMA_CPP_SOURCE", "")) / "models"
 QUICK = ("--max-steps", 3, "--rank", 2, "--batch-size", 4, "--set", "dtype=fp32", "-q")
 
 
@@ -209,43 +205,6 @@ def test_a_student_of_another_make_goes_the_whole_way(teacher, folder, lmsi, qwe
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-def test_a_killed_student_goes_on(teacher, folder, lmsi):
-    """By the same command, and by the plain one in the student's folder, to the same adapter."""
-    steps = ["--max-steps", 8, "--rank", 2, "-q"]
-    steps += ["--set", "checkpoint_every=3"]
-    killed = RunDir(folder / "killed")
-    same = ("t", "--student", "m.gguf", "-o", "killed")
-    process = forked.lmsi("train", *same, *steps, err=folder / "said")
-    while not killed.checkpoint.exists() and process.is_alive():
-        time.sleep(0.001)
-    process.kill()
-    assert forked.ended(process) == -9, (folder / "said").read_text()
-    shutil.copytree(killed.root, folder / "kept")
-    ends = []
-    for again in (same, ("killed",)):
-        shutil.rmtree(killed.root)
-        shutil.copytree(folder / "kept", killed.root)
-        done = lmsi("train", *again, *steps)
-        assert done.exit_code == 0, done.stderr
-        assert "going on after step" in done.stderr
-        ends.append((killed.adapter_gguf.read_bytes(), killed.train.read_bytes()))
-    assert ends[0] == ends[1]
-
-
-@pytest.mark.model
-@pytest.mark.slow
-def test_a_chat_student_of_a_plain_teacher(teacher, folder, gguf, lmsi):
-    student = chat_model(gguf, folder / "chat.gguf", CHATML)
-    told, _ = trained(lmsi, "--student", student, "-o", "s")
-    run = RunDir(folder / "s")
-    assert run.load_settings()["sample"]["chat"] == "on"
-    assert {type(e["prompt"]) for e in examples(run)} == {list}
-    assert told["summary"]["examples"] == 64 and told["proof"]["adapted_gap"] < 0.02
-
-
-@pytest.mark.model
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "kept"), [(SWITCH, ["enable_thinking=false"]), (CHATML, None)]
 )
@@ -260,35 +219,3 @@ def test_a_student_gets_the_variables_that_its_template_knows(
     assert run.load_settings()["sample"].get("template_var") == kept
     values = {"enable_thinking": False} if kept else None
     assert all(e.get("chat_template_kwargs") == values for e in examples(run))
-
-
-@pytest.mark.model
-@pytest.mark.slow
-def test_the_small_model_learns_from_the_large_one(teacher, folder, lmsi):
-    long = [*QUICK[:-1], "--max-steps", 6, "--rank", 4, "--lr", 0.003]
-    done = lmsi("train", "t", "--student", "tinymath-small", *long, "-q", "--json")
-    assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["summary"]["final_loss"] < told["summary"]["first_loss"]
-    run = teacher.root / "students" / "tinymath-small"
-    done = lmsi("eval", run, "--data", "test.jsonl", "--modes", "cot", "--threads", 1, "-q")
-    assert done.exit_code == 0, done.stderr
-
-
-@pytest.mark.model
-@pytest.mark.slow
-@pytest.mark.vocabularies
-@pytest.mark.skipif(
-    not (MODELS / "ggml-vocab-gpt-2.gguf").exists(),
-    reason="LMSI_LLAMA_CPP_SOURCE: llama.cpp's vocabularies",
-)
-@pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
-def test_the_words_of_a_real_model(teacher, folder, lmsi, name):
-    import gguf as reader
-
-    words = MODELS / f"ggml-vocab-{name}.gguf"
-    tokens = len(reader.GGUFReader(words).get_field("tokenizer.ggml.tokens").data)
-    model = build("llama", vocab_size=tokens, tie_word_embeddings=True)
-    file = write(folder / "real.gguf", "llama", model, kind="F16", source=words)
-    told, _ = trained(lmsi, "--student", file, "-o", "s")
-    assert told["proof"]["adapted_gap"] < 0.02

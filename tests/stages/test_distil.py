@@ -14,9 +14,8 @@ from lmsi_cli.prompts import Chat
 from lmsi_cli.records import Message, Path, Silent, TrainExample
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.run_folder import RunDir, teacher_of
-from lmsi_cli.stages.distil import Student, check_place, control, place_of, teach
+from lmsi_cli.stages.distil import Student, control, teach
 from lmsi_cli.stages.inspect import scene
-from lmsi_cli.stages.train import within
 from lmsi_cli.stages.vote import vote_run
 from lmsi_cli.tasks.readers import trained_on
 
@@ -195,20 +194,6 @@ def test_a_folder_has_one_teacher(teacher, tmp_path):
         taught(other, tmp_path)
 
 
-def test_a_moved_teacher_is_the_same_teacher(teacher, tmp_path):
-    taught(teacher, tmp_path)
-    teacher.root.rename(tmp_path / "moved")
-    run = taught(RunDir(tmp_path / "moved"), tmp_path)
-    assert teacher_of(run)["run"] == str(tmp_path / "moved")
-
-
-def test_a_student_has_a_place_in_the_teacher_s_folder(teacher, tmp_path):
-    assert place_of(teacher, "my small").root == teacher.root / "students/my_small"
-    run = taught(teacher, tmp_path)
-    for place in (run, RunDir(tmp_path / "new")):
-        check_place(teacher, place)  # refuses neither
-
-
 def test_a_vote_that_kept_nothing_teaches_nothing(teacher, tmp_path):
     voted(teacher.root, min_votes=9)
     with pytest.raises(LmsiError, match="the vote kept no path"):
@@ -226,12 +211,6 @@ def test_a_kept_path_that_is_gone_is_told(teacher, tmp_path):
     write_records(teacher.paths, left)
     with pytest.raises(LmsiError, match=f"question '{kept.question_id}': paths that the vote kept"):
         taught(teacher, tmp_path)
-
-
-def test_the_proof_asks_what_fits_the_student(gguf):
-    short, longer, long = [1] * 40, [2] * 2048, [3] * 2049  # its context is 2,048
-    assert within(gguf, [long, short, longer]) == [short, longer]
-    assert within(gguf, [long, [4] * 3000]) == [long[:2048]]
 
 
 def test_a_server_may_have_drawn_the_teacher_s_paths(teacher, tmp_path):

@@ -54,15 +54,6 @@ def test_a_decided_question_draws_no_more(tmp_path):
     assert summary.tokens == 3 + sum(p.num_generated_tokens for p in paths_of(tmp_path))
 
 
-def test_without_the_setting_all_is_drawn(tmp_path):
-    summary = sampled(tmp_path, SampleConfig(paths=12))
-    assert drawn(tmp_path) == dict.fromkeys(DRAWN, 12)
-    assert (summary.stopped, summary.cancelled, summary.never_drawn) == (0, 0, 0)
-    voted(tmp_path)
-    assert marked(tmp_path) == set()
-    assert "stopped" not in shown(sample_sheet(summary))
-
-
 @given(st.lists(st.integers(0, 21), max_size=4))
 @settings(max_examples=30)
 def test_interrupted_anywhere_it_ends_with_the_same_decisions(lives):
@@ -95,15 +86,6 @@ def test_more_paths_go_on_where_it_is_not_decided(tmp_path):
     assert drawn(tmp_path) == DRAWN
 
 
-def test_the_progress_ends_at_its_total(tmp_path, watcher):
-    with pytest.raises(KeyboardInterrupt):
-        sampled(tmp_path, STOPPING, fail_after=7)
-    sampled(tmp_path, STOPPING, progress=watcher)
-    assert watcher.labels == [("sampling", 7 + 11 + 12)]  # nothing of q0 and q1
-    assert watcher.done == sorted(watcher.done)
-    assert watcher.done[-1] == watcher.labels[0][1]
-
-
 def test_the_vote_marks_the_stopped_questions(tmp_path):
     sampling = sampled(tmp_path, STOPPING)
     summary = voted(tmp_path)
@@ -119,13 +101,6 @@ def test_an_interrupted_question_is_not_a_stopped_one(tmp_path):
         sampled(tmp_path, STOPPING, fail_after=3)  # one of q1
     voted(tmp_path)
     assert (drawn(tmp_path), marked(tmp_path)) == ({"q0": 2, "q1": 1}, {"q0"})
-
-
-def test_a_later_call_for_fewer_paths_unmarks_nothing(tmp_path):
-    sampled(tmp_path, STOPPING)
-    sampled(tmp_path, SampleConfig(paths=2, stop="window:2"))
-    voted(tmp_path)
-    assert marked(tmp_path) == {"q0", "q1", "q2"}
 
 
 @given(st.sampled_from(["beta:0.8", "beta:0.9", "window:2", "window:3"]), st.integers(1, 12))

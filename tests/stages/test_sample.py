@@ -54,13 +54,6 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, torn):
         assert len(paths_of(root)) == TOTAL
 
 
-def test_a_path_is_on_the_disk_before_the_next_is_drawn(tmp_path):
-    for n in range(TOTAL):
-        with pytest.raises(KeyboardInterrupt):
-            sampled(tmp_path / str(n), fail_after=n)
-        assert len(paths_of(tmp_path / str(n))) == n
-
-
 def test_a_finished_run_draws_nothing(tmp_path):
     first = sampled(tmp_path)
     before = RunDir(tmp_path).paths.read_bytes()
@@ -127,14 +120,6 @@ def test_a_question_without_paths_may_be_corrected(tmp_path):
     assert kept["q3"] == "What is 3 plus 3?"
 
 
-def test_progress_counts_what_was_there(tmp_path, watcher):
-    with pytest.raises(KeyboardInterrupt):
-        sampled(tmp_path, fail_after=5)
-    sampled(tmp_path, progress=watcher)
-    assert watcher.labels == [("sampling", TOTAL)]
-    assert watcher.done == list(range(6, TOTAL + 1))
-
-
 OTHERS = [
     ({"temperature": 1.0}, "temperature: 0.7 in the run folder, 1.0 now"),
     ({"prompt": "cot-few"}, "prompt: cot-zero in the run folder, cot-few now"),
@@ -167,14 +152,6 @@ def test_other_settings_are_refused_each_by_name(tmp_path, changes, told):
     assert str(e.value) == f"the paths in {tmp_path} had other settings: {told}"
     assert "--overwrite" in e.value.hint
     assert RunDir(tmp_path).run_toml.read_bytes() == before
-
-
-def test_an_adapter_that_is_gone_from_the_command_is_missed(tmp_path):
-    sampled(tmp_path)
-    bound(tmp_path / "adapted", OTHERS[-1][0])
-    RunDir(tmp_path / "adapted").paths.write_bytes(RunDir(tmp_path).paths.read_bytes())
-    with pytest.raises(LmsiError, match=r"adapter: x.gguf in the run folder, none now"):
-        bound(tmp_path / "adapted", {})
 
 
 FREE = [

@@ -69,13 +69,6 @@ def test_every_kept_path_in_all_four_formats(run):
             assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
 
 
-def test_no_losing_path_is_an_example(run):
-    voted(run.root, **LOOSE)
-    texts = " ".join(e.completion for e in examples_of(run))
-    for loser in ("answer is 1.", "answer is 5.", "answer is 6.", "answer is 7.", "do not know"):
-        assert loser not in texts
-
-
 def test_gold_answers_stay_outside(run):
     voted(run.root)
     assert b"g0ld" not in b"".join(f.read_bytes() for f in run.root.iterdir())
@@ -90,18 +83,6 @@ def test_the_order_of_finishing_changes_nothing(run, seed):
     run.paths.write_text("".join(lines))
     voted(run.root)
     assert (run.votes.read_bytes(), run.train.read_bytes()) == before
-
-
-def test_a_second_vote_replaces_the_first(run):
-    voted(run.root, **LOOSE)
-    many = examples_of(run)
-    voted(run.root, min_votes=3)
-    few = examples_of(run)
-    assert 0 < len(few) < len(many)
-    assert run.load_settings()["vote"]["min_votes"] == 3
-    voted(run.root, **LOOSE, seed=1)
-    assert examples_of(run) != many
-    assert sorted(map(repr, examples_of(run))) == sorted(map(repr, many))
 
 
 NOBODY = [
@@ -216,13 +197,3 @@ def test_pairs_stand_beside_the_examples(run):
         assert p.chosen_path in votes[p.question_id].kept
         assert p.rejected_path not in votes[p.question_id].kept
         assert p.chosen != p.rejected and 0 < p.weight <= 1
-
-
-def test_pairs_are_left_out_where_none_are_wished_or_no_format_holds_a_path(run):
-    for settings in ({"pairs": 0}, {"formats": ("direct-few", "direct-zero")}):
-        assert voted(run.root, **LOOSE, **settings).pairs == 0
-        assert run.pairs.read_bytes() == b""
-    voted(run.root, **LOOSE)
-    before = run.pairs.read_bytes()
-    voted(run.root, **LOOSE)
-    assert run.pairs.read_bytes() == before

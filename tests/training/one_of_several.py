@@ -20,38 +20,19 @@ from lmsi_cli.training.adapter import trainable
 LEADER, SECOND = 0, 1
 
 
-def pairs():
-    """Every example's completion against a longer one."""
-    found = []
-    for i, e in enumerate(toy_examples()):
-        found.append(e._replace(weight=(i + 1) / 9, rejected=[i + 9, i, i + 1, 0]))
-    return found
-
-
-def train(config, out, until=None):
-    net, items = toy_model(config), toy_examples() if config.loss == "sft" else pairs()
+def train(out, until=None):
+    """Seventeen of nine examples, in steps of four: none of the last for the second process."""
+    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=1.9, dropout=0.3)
+    net, items = toy_model(config), toy_examples()
     name = checkpoint.fingerprint(items, config)
     loop.fit(net, loop.TrainingRun(items, config, "fp32", out, name), Watcher(until))
     return {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
-
-
-def settings(case):
-    """Words of a case: pairs, dropout, cut short."""
-    return TrainConfig(
-        rank=4,
-        lr=0.02,
-        batch_size=4,
-        epochs=1.9,  # 17 of nine examples in steps of four: none of the last for the second process
-        dropout=0.3 if "dropout" in case else 0.0,
-        loss="scpo" if "pairs" in case else "sft",
-    )
 
 
 def main(case, folder):
     import torch
 
     torch.set_num_threads(1)
-    config = settings(case)
     with processes.joined("cpu") as here:
         out = folder / str(here.rank)
         if here.rank != LEADER:
@@ -62,7 +43,7 @@ def main(case, folder):
             raise LmsiError("the disk is full")
         processes.wait()
         until = 2 if "cut short" in case and here.rank == LEADER else None
-        weights = train(config, out, until)
+        weights = train(out, until)
         (folder / f"{here.rank}.json").write_text(json.dumps(weights))
 
 

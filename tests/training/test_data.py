@@ -11,7 +11,6 @@ from lmsi_cli.training.data import (
     Row,
     TokenExample,
     pack,
-    share_prefixes,
     tokenize,
 )
 from lmsi_cli.training.losses import row_loss
@@ -42,12 +41,6 @@ def test_each_format_gets_its_own_longest_common_prefix():
     assert [e.shared for e in kept] == [22, 22, 21, 21, 0, 0]  # BOS counts; 7 are not worth it
 
 
-def test_the_last_prompt_token_is_never_shared():
-    same = [TokenExample([7] * 30, [8]), TokenExample([7] * 30, [9])]
-    assert [e.shared for e in share_prefixes(same, ["a", "a"])] == [29, 29]
-    assert [e.shared for e in share_prefixes(same[:1], ["a"])] == [0]
-
-
 def test_a_row_holds_the_prefix_once():
     both = [TokenExample([5, 6, 7], [8], shared=2), TokenExample([5, 6, 9], [4], shared=2)]
     assert pack(both) == [
@@ -69,16 +62,6 @@ def test_rows_fill_up_to_the_limit_and_lose_nothing(examples):
         assert all(len(r.ids) <= limit or len(r.pieces) <= 2 for r in rows)
         assert all(sum(p.length for p in r.pieces) == len(r.ids) for r in rows)
     assert len(pack(examples, 1000)) == 1
-
-
-def test_a_text_without_a_prompt_cannot_predict_its_first_token():
-    [row] = pack([TokenExample([], [5, 6])])
-    assert (row.keep, row.labels) == ([0], [6])
-
-
-def test_one_plain_sequence_needs_no_pieces(examples):
-    assert all(row.plain for row in pack(examples, 0))
-    assert not pack(examples)[0].plain
 
 
 @pytest.mark.parametrize("limit", [60, 100, 1000])

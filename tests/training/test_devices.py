@@ -97,17 +97,6 @@ def test_all_tensors_of_a_row_follow_the_model(tiny, examples, monkeypatch):
     assert len(made) >= 4 and {t.device.type for t in made} == {"meta"}
 
 
-def test_attention_makes_its_mask_where_the_queries_are(monkeypatch):
-    """A mask of the processor would not add to the scores of a GPU."""
-    import torch
-
-    monkeypatch.setattr(attention, "SMALL", 0)
-    q = torch.zeros(1, 4, 8, 8, device="meta")
-    pieces = attention.Pieces([attention.Piece(5, None), attention.Piece(3, 0)])
-    out, _ = attention.attend(None, q, q, q, None, pieces=pieces)
-    assert (out.device.type, out.shape) == ("meta", (1, 8, 4, 8))
-
-
 @pytest.mark.parametrize(("gain", "dtype"), [(4.0, "bf16"), (1.31, "bf16"), (1.29, "fp32")])
 def test_on_the_processor_bf16_must_win_by_a_margin(monkeypatch, gain, dtype):
     assert devices.bf16_gain(64, 64) > 0

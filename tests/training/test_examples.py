@@ -129,13 +129,6 @@ def test_questions_are_set_apart_whole(questions, share, held):
     assert len(parts.held) == 3 * held and len(parts.train) == 3 * (questions - held)
 
 
-def test_those_that_stay_keep_their_order_and_more_questions_hold_out_the_same_ones():
-    few, more = split(many(400), 0.05), split(many(800), 0.05)
-    assert few.train == [e for e in many(400) if e in few.train]
-    ids = {e.question_id for e in more.held}
-    assert sum(e.question_id in ids for e in few.held) > len(few.held) / 2
-
-
 def test_one_example_per_question_of_either_format():
     found = one_each(many(60))
     assert len(found) == len({e.question_id for e in found}) == 60

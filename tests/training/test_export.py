@@ -18,7 +18,7 @@ from lmsi_cli.training.header import repository
 from lmsi_cli.training.hf_export import load_merged, save_merged
 from lmsi_cli.training.saved_adapter import save_adapter, with_adapter
 from lmsi_cli.training.trainer import train
-from lmsi_cli.training.verify import check_base, torch_logits
+from lmsi_cli.training.verify import torch_logits
 
 PROMPTS = ["Q: Ann has 3 boxes with 4 pens each. How many pens?\nA:", "Q: Tom", "A: 3 + 4 ="]
 
@@ -129,36 +129,6 @@ def test_tensors_that_cannot_go_into_a_gguf_are_named(tmp_path, key, message):
     base = write_gguf(tmp_path / "base.gguf", "llama", {})
     with pytest.raises(LmsiError, match=message):
         adapter.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
-
-
-def test_a_layer_without_a_counterpart_is_named(tmp_path):
-    from safetensors.numpy import save_file
-
-    base = write_gguf(tmp_path / "base.gguf", "llama", random_llama())
-    (tmp_path / adapter.CONFIG).write_text('{"lora_alpha": 8, "r": 2}')
-    for layer, rows in (("self_attn.q_proj", 32), ("nose", 64)):
-        name = f"base_model.model.model.layers.0.{layer}"
-        halves = {
-            "lora_A": np.zeros((2, 64), np.float32),
-            "lora_B": np.zeros((rows, 2), np.float32),
-        }
-        tensors = {f"{name}.{half}.weight": values for half, values in halves.items()}
-        save_file(tensors, tmp_path / adapter.WEIGHTS)
-        with pytest.raises(LmsiError, match=f"{layer}.*has no counterpart"):
-            adapter.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("factors", [None, [1.0, 1.0, 2.0, 8.0, 8.0, 8.0, 8.0, 8.0]])
-def test_rotary_factors_of_the_file_are_heeded(tmp_path, factors):
-    from llama_side import opened
-
-    gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama(), factors)
-    ids = [[*range(1, 60)], [5, 3] * 40]
-    with opened(gguf) as llama:
-        wanted = llama.logits(ids, False)
-    model = add_lora(load.load_base(gguf, "fp32"), TrainConfig(), "x")
-    assert check_base(torch_logits(model, "fp32")(ids, False), wanted) < 0.002
 
 
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "low_freq_factor": 1.0, "high_freq_factor": 4.0}

@@ -14,7 +14,7 @@ from lmsi_cli.training import checkpoint
 from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import Codec
 from lmsi_cli.training.loop import LOG, fit
-from lmsi_cli.training.step import learning_rate, plan
+from lmsi_cli.training.step import plan
 from lmsi_cli.training.trainer import train
 
 
@@ -82,39 +82,6 @@ def test_a_checkpoint_of_another_run_is_not_overwritten(tiny, examples, tmp_path
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
 
 
-@pytest.fixture
-def small_disk():
-    """Files may not grow beyond 20,000 bytes, by the system's own limit."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(on):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]) if on else before)
-
-    yield limit
-    limit(False)
-
-
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_same_command_goes_on(
-    tiny, examples, tmp_path, small_disk
-):
-    whole = fit(tiny(), job(examples, tmp_path / "a"), Watcher())
-    task = job(examples, tmp_path / "b", checkpoint_every=3)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tiny(), task, Watcher(until=4))
-    kept = (tmp_path / "b" / checkpoint.NAME).read_bytes()
-    assert len(kept) > 20_000
-    small_disk(True)
-    with pytest.raises(LmsiError, match=r"checkpoint.safetensors: cannot be written: File too"):
-        fit(tiny(), task, Watcher())
-    small_disk(False)
-    assert (tmp_path / "b" / checkpoint.NAME).read_bytes() == kept
-    assert [p.name for p in (tmp_path / "b").glob("*.tmp")] == []
-    watcher = Watcher()
-    assert losses(fit(tiny(), task, watcher)) == losses(whole)
-    assert watcher.steps[0][0] == 5
-
-
 def damaged(model, token):
     """A model that computes NaN wherever this token stands."""
     model.get_input_embeddings().weight.data[token] = math.nan
@@ -177,10 +144,3 @@ def test_every_epoch_sees_every_example_once_in_another_order():
     order = [i for step in plan(50, TrainConfig(epochs=2, batch_size=7)) for i in step]
     assert sorted(order[:50]) == sorted(order[50:]) == list(range(50))
     assert order[:50] != order[50:]
-
-
-def test_the_learning_rate_warms_up_and_falls():
-    config = TrainConfig(lr=1.0, warmup=0.2)
-    rates = [learning_rate(i, 10, config) for i in range(10)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
-    assert rates[2:] == sorted(rates[2:], reverse=True) and 0 < rates[-1] < 0.1

@@ -1,9 +1,7 @@
 """The formula against measured peaks, and a run that does not fit is refused before it starts."""
 
 import random
-import sys
 
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -11,7 +9,7 @@ from lmsi_cli import aside
 from lmsi_cli.cli.main import app
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import load, memory
+from lmsi_cli.training import memory
 from lmsi_cli.training.data import TokenExample
 from lmsi_cli.training.header import GgufMeta, read_meta
 
@@ -92,32 +90,6 @@ def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dty
     assert (STARTED + total(units, config, dtype, meta)) / MIB == pytest.approx(peak, rel=0.2)
 
 
-@pytest.mark.parametrize(
-    "gentler",
-    [
-        {"gradient_checkpointing": "on"}, {"row_tokens": 50}, {"rank": 2}, {"layers": "last:2"},
-        {"max_length": 84}, {"target": "attn"},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_gentler_settings_need_less(gentler):
-    less = msgspec.structs.replace(CONFIG, **gentler)
-    assert total(units_of(tail=60), less) < total(units_of(tail=60), CONFIG)
-
-
-def test_a_pair_is_two_sequences():
-    alone = units_of(1, tail=60)[0]
-    bare = msgspec.structs.replace(CONFIG, row_tokens=0)
-    assert total([alone._replace(rejected=alone.completion)], bare) > total([alone], bare)
-
-
-@pytest.mark.model
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_weights_take_what_was_estimated(gguf, dtype):
-    held = sum(p.numel() * p.element_size() for p in load.load_base(gguf, dtype).parameters())
-    assert memory.need(read_meta(gguf), units_of(), dtype, CONFIG).weights == held
-
-
 def choose(monkeypatch, watcher, gib, **settings):
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     monkeypatch.setattr(memory, "free_bytes", lambda: int(gib * GIB))
@@ -189,17 +161,3 @@ def test_idle_memory_is_given_back_after_it_has_grown(monkeypatch):
     for _ in range(8):
         trimmer.after_step()
     assert given == [4, 1]  # at 121, against 100; at 97, against 80
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="another C library")
-def test_holes_in_the_heap_are_really_returned():
-    import torch
-
-    torch.ones(1_000_000)  # freed at once: from now on glibc maps nothing below 4 MB by itself
-    pairs = [(torch.ones(250_000), torch.ones(75_000)) for _ in range(100)]  # 1 MB and 0.3
-    kept = [small for _, small in pairs]  # so that the heap cannot shrink from its end
-    del pairs
-    full = memory.resident()
-    memory.give_back()
-    assert full - memory.resident() > 50e6
-    assert len(kept) == 100

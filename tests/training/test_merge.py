@@ -62,13 +62,6 @@ def test_metadata_and_the_order_of_tensors_stay(files):
     assert read_meta(out).architecture == "llama" and "license" not in read_meta(out).general
 
 
-def test_scale_zero_is_the_base(files):
-    base, adapter, out = files
-    merge(base, read_lora(adapter), out, 0.0)
-    assert (tensors(out)[Q].data == tensors(base)[Q].data).all()
-    assert tensor_types(out) == tensor_types(base)
-
-
 @pytest.mark.parametrize(
     ("shapes", "told"),
     [

@@ -125,19 +125,6 @@ def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny,
     assert set(REWARDS) < lines[0].keys()
 
 
-def test_what_decides_the_result_is_in_the_run_s_name(pairs, tmp_path):
-    heavier = [pair._replace(weight=1.0) for pair in pairs]
-    swapped = [p._replace(completion=p.rejected, rejected=p.completion) for p in pairs]
-    names = {
-        job(pairs, tmp_path).name,
-        job(heavier, tmp_path).name,
-        job(swapped, tmp_path).name,
-        job(pairs, tmp_path, beta=0.1).name,
-        job(pairs, tmp_path, rpo_alpha=0.0).name,
-    }
-    assert len(names) == 5
-
-
 def test_a_loss_that_is_no_number_names_the_side_of_the_pair(tiny, pairs, tmp_path):
     pairs = [tame(pair) for pair in pairs]
     pairs[2] = pairs[2]._replace(rejected=[63, 1])

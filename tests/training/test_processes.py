@@ -10,9 +10,6 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
-from one_of_several import pairs as toy_pairs
-from one_of_several import settings as toy_settings
-from toys import Watcher, toy_model
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
@@ -66,33 +63,6 @@ def losses(folder):
     return [json.loads(line)["loss"] for line in text.splitlines()]
 
 
-def apart(a, b):
-    """The largest distance of two adapters' weights."""
-    return max(float(np.abs(np.subtract(a[name], b[name])).max()) for name in a)
-
-
-@pytest.mark.slow
-def test_two_processes_train_what_one_does(tmp_path):
-    """On pairs; one of them has nothing to do in the last step."""
-    from lmsi_cli.training import checkpoint
-    from lmsi_cli.training.loop import TrainingRun, fit
-
-    config = toy_settings("pairs")
-    net, items = toy_model(config), toy_pairs()
-    job = TrainingRun(
-        items, config, "fp32", tmp_path / "one", checkpoint.fingerprint(items, config)
-    )
-    log = fit(net, job, Watcher()).log
-    whole = {name: p.detach().flatten().tolist() for name, p in trainable(net).items()}
-    assert two("pairs", tmp_path) == [(0, ""), (0, "")]
-    assert losses(tmp_path) == pytest.approx([line.loss for line in log], rel=1e-4)
-    first, second = ends(tmp_path)
-    assert first == second  # to the last bit, or they would drift apart
-    assert (
-        apart(first, whole) < 1e-3 < apart(whole, {k: np.zeros(len(v)) for k, v in whole.items()})
-    )
-
-
 @pytest.mark.slow
 def test_two_processes_go_on_where_they_stopped(tmp_path):
     """With dropout, whose numbers a resumed process must draw again, and each its own."""
@@ -119,23 +89,6 @@ def launched(monkeypatch, rank, world):
         monkeypatch.setenv(name, str(value))
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_parts_are_the_whole(monkeypatch, rank):
-    assert processes.part([1, 2, 3]) == [1, 2, 3]
-    launched(monkeypatch, rank, 2)
-    assert processes.part([1, 2, 3]) == [[1, 3], [2]][rank]
-
-
-def test_a_process_that_is_alone_changes_nothing(tiny, examples):
-    import torch
-
-    model = tiny()
-    figures = accumulate(model, examples, 0, "fp32", 40)
-    grads = [p.grad.clone() for p in trainable(model).values()]
-    assert merge(figures, trainable(model).values()) is figures
-    assert all(map(torch.equal, grads, (p.grad for p in trainable(model).values())))
-
-
 def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
     """The process has no gradients at all then, and must still take part in the exchange."""
     launched(monkeypatch, 1, 2)
@@ -145,21 +98,6 @@ def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
     assert empty == StepFigures(loss=0.0, tokens=0, unpacked_tokens=0, completion_tokens=0)
     assert merge(empty, trainable(model).values()) == empty
     assert all(not p.grad.any() for p in trainable(model).values())
-
-
-@pytest.mark.parametrize(
-    ("told", "place"),
-    [
-        ({}, (0, 1, 0)),
-        ({"WORLD_SIZE": "4"}, (0, 1, 0)),
-        ({"RANK": "x", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}, (0, 1, 0)),
-        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4, 1)),
-    ],
-)
-def test_a_place_is_what_the_launcher_says(monkeypatch, told, place):
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    assert processes.place() == place
 
 
 def test_what_several_processes_cannot_do_is_refused(monkeypatch):
