@@ -1,9 +1,14 @@
-"""The whole loop on the embedded model, small: one command, its single steps, and a second call."""
+"""`lmsi run` on the embedded model, small: its single steps, a second call, and two rounds."""
 
 import json
 
 import pytest
 from commands import refused
+
+from lmsi_cli.catalog import cards
+from lmsi_cli.jsonl import read_records
+from lmsi_cli.records import Question, TrainExample
+from lmsi_cli.stages import rounds
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -11,26 +16,36 @@ SMALL = """
 [sample]
 threads = 1
 paths = 3
-limit = 4
 max_tokens = 128
 [vote]
 min_votes = 1
+formats = ["cot-zero", "direct-zero"]
 [train]
-max_steps = 2
-batch_size = 4
+max_steps = 1
+batch_size = 2
 rank = 4
 [eval]
 threads = 1
-paths = 2
-limit = 2
+limit = 1
 max_tokens = 128
+modes = ["cot"]
 """
+MODELS = cards()["tinymath"].parent
+ALL = ("run", "-o", "all", "--set", "sample.limit=4")
+PROBE, OTHERS = 10, 5
+RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.jsonl",
+       "--set", "round_temperature=0.7,1.0", "--rounds", "2", "--force")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a small configuration; the tests of this file build on one another's runs."""
-    folder = tmp_path_factory.mktemp("loop")
+    """Questions, a probe, an exam and a small configuration; tests build on one another's runs."""
+    folder = tmp_path_factory.mktemp("run")
+    probe = (MODELS / "probe.jsonl").read_text().splitlines(True)[:PROBE]
+    others = (MODELS / "questions.jsonl").read_text().splitlines(True)[:OTHERS]
+    (folder / "probe.jsonl").write_text("".join(probe))
+    (folder / "q.jsonl").write_text("".join(probe + others))
+    (folder / "exam.jsonl").write_text((MODELS / "test.jsonl").read_text())
     (folder / "small.toml").write_text(SMALL)
     return folder
 
@@ -39,68 +54,48 @@ def place(tmp_path_factory):
 def call(place, lmsi, monkeypatch):
     monkeypatch.chdir(place)
 
-    def run(*argv):
-        quiet = [] if argv[0] == "vote" else ["--quiet"]  # there is nothing to watch
-        done = lmsi(*argv, "--config", "small.toml", "--json", *quiet)
-        assert done.exit_code == 0, done.stderr
-        return json.loads(done.stdout)
+    def run(*argv, code=0):
+        done = lmsi(*argv, "--config", "small.toml", "--json", "--quiet")
+        assert done.exit_code == code, done.stderr
+        return json.loads(done.stdout) if done.stdout else done.stderr
 
     return run
 
 
-def contents(folder):
-    """All files but the one that says when somebody last worked there."""
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.name != "status.json"]
-    return {p.name: p.read_bytes() for p in files}
+def everything(folder):
+    """All files but those that say when and how fast somebody worked there."""
+    apart = ("status.json", "rounds.json", ".result.json")
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.endswith(apart)]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
-def test_one_command_does_it_all(call, place):
-    test, unseen = call("run", "-o", "all")
+def test_one_command_does_it_all_and_a_second_call_nothing_again(call, place):
+    test, unseen = call(*ALL)
     assert (test["data"], unseen["data"]) == ("test", "out_of_domain")
-    names = ["direct", "CoT greedy", "one sampled path", "majority of 2", "any of 2"]
     assert [v["name"] for v in test["variants"]] == ["base", "adapter"]
     for variant in test["variants"]:
-        assert [f["name"] for f in variant["figures"]] == names
-    assert [p["line"] for p in test["pairs"]] == names
-    assert all(p["change"]["n"] == 2 for p in test["pairs"])
-    written = {p.relative_to(place / "all").as_posix() for p in (place / "all").rglob("*")}
+        assert [f["name"] for f in variant["figures"]] == ["CoT greedy"]
+    assert [(p["line"], p["change"]["n"]) for p in test["pairs"]] == [("CoT greedy", 1)]
+    before = everything(place / "all")
     assert {
-        "run.toml", "questions.jsonl", "paths.jsonl", "votes.jsonl", "train.jsonl", "adapter",
+        "run.toml", "questions.jsonl", "paths.jsonl", "votes.jsonl", "train.jsonl",
         "adapter/adapter.gguf", "adapter/adapter_model.safetensors", "adapter/adapter_config.json",
-        "adapter/log.jsonl", "adapter/lmsi.json", "eval",
-    } <= written  # fmt: skip
-    assert "adapter/checkpoint.safetensors" not in written
-    assert len((place / "all" / "paths.jsonl").read_text().splitlines()) == 4 * 3
-
-
-def test_a_second_call_does_nothing_again(call, place):
-    before = contents(place / "all"), contents(place / "all" / "adapter")
-    test, _ = call("run", "-o", "all")
-    after = contents(place / "all"), contents(place / "all" / "adapter")
-    assert after == before
-    files = [place / "all" / "eval" / name for name in test["variants"][1]["answers"]]
-    assert sum(len(f.read_text().splitlines()) for f in files) == 2 * (1 + 1 + 2)
+        "adapter/log.jsonl", "adapter/lmsi.json",
+    } <= before.keys()  # fmt: skip
+    assert "adapter/checkpoint.safetensors" not in before
+    assert len(before["paths.jsonl"].splitlines()) == 4 * 3
+    call(*ALL)
+    assert everything(place / "all") == before
 
 
 def test_single_commands_make_the_same_run(call, place):
     """Same seeds, same calls: the same paths, votes, examples and adapter, to the last byte."""
-    from lmsi_cli.catalog import cards
-
-    models = cards()["tinymath"].parent
-    call("sample", models / "questions.jsonl", "-o", "steps")
-    summary = call("vote", "steps")
-    assert summary["paths"] == 4 * 3
+    call("sample", MODELS / "questions.jsonl", "--limit", 4, "-o", "steps")
+    assert call("vote", "steps")["paths"] == 4 * 3
     trained = call("train", "steps")
     assert trained["proof"]["ok"] and trained["proof"]["moved"] > 0.001
-    (test,) = call("eval", "steps", "--data", models / "test.jsonl")
-    one, many = place / "steps", place / "all"
     for name in ("paths.jsonl", "votes.jsonl", "train.jsonl", "adapter/adapter.gguf"):
-        assert (one / name).read_bytes() == (many / name).read_bytes(), name
-    again, _ = call("run", "-o", "all")
-    figures, same = (
-        {f["name"]: f["accuracy"] for f in e["variants"][1]["figures"]} for e in (test, again)
-    )
-    assert figures == same
+        assert (place / "steps" / name).read_bytes() == (place / "all" / name).read_bytes(), name
 
 
 def test_no_gold_answer_enters_training(place):
@@ -112,3 +107,92 @@ def test_no_gold_answer_enters_training(place):
 def test_other_settings_are_refused(call, lmsi):
     done = lmsi("train", "steps", "--rank", "2", "--config", "small.toml")
     refused(done, "rank: 4 in the run folder, 2 now", hint="--overwrite", notes=1)
+
+
+# -- rounds --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What the first test leaves for the others."""
+    return {}
+
+
+def test_a_run_that_is_interrupted_between_rounds_goes_on(call, place, kept, monkeypatch):
+    opened = rounds.opened
+
+    def stop(job, folder, *more, **other):
+        if folder.root.name == "round-2":
+            raise KeyboardInterrupt
+        return opened(job, folder, *more, **other)
+
+    with monkeypatch.context() as m:
+        m.setattr(rounds, "opened", stop)
+        assert "interrupted" in call(*RUN, code=130)
+    assert json.loads((place / "two/rounds.json").read_text())["best"]["number"] == 1
+    first = everything(place / "two")
+    kept["told"] = call(*RUN)
+    after = everything(place / "two")
+    assert {name: after[name] for name in first} == first | {
+        name: after[name] for name in first if name.endswith("run.toml")
+    }
+
+
+def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, kept):
+    first, second = kept["told"]["rounds"]["rounds"]
+    assert (first["drawn_by"], second["drawn_by"]) == (0, 1)
+    assert (first["temperature"], second["temperature"]) == (0.7, 1.0)
+    assert (first["seed"], second["started_from"]) == (0, 0) and second["seed"] != 0
+    seeds = [
+        {json.loads(line)["seed"] for line in (place / "two" / f).read_text().splitlines()}
+        for f in ("paths.jsonl", "round-2/paths.jsonl")
+    ]
+    assert len(seeds[0]) == len(seeds[1]) == 3 * (PROBE + OTHERS) and not seeds[0] & seeds[1]
+    bases = [
+        json.loads((place / "two" / f / "adapter" / "lmsi.json").read_text())["base_sha256"]
+        for f in (".", "round-2")
+    ]
+    assert bases[0] == bases[1]  # the second one trains the base, too
+    settings = (place / "two/round-2/run.toml").read_text()
+    assert str(place / "two/adapter/adapter.gguf") in settings
+
+
+def test_the_probe_decides_and_is_not_trained_on(place, kept):
+    ids = {q.id for q in read_records(place / "probe.jsonl", Question)}
+    for file in ("two/train.jsonl", "two/round-2/train.jsonl"):
+        trained = {e.question_id for e in read_records(place / file, TrainExample)}
+        assert trained and not trained & ids
+    book = kept["told"]["rounds"]
+    assert (book["by"], book["questions"], book["best"]["by"]) == ("probe", PROBE, "probe")
+    found = [book["base"], *(r["figures"] for r in book["rounds"])]
+    assert [f["model"] for f in found] == ["base", "adapter", "round-2"]
+    means = [sum(f["scores"]) / PROBE for f in found[1:]]
+    assert book["best"]["number"] == 1 + means.index(max(means))
+
+
+def test_all_rounds_are_measured(kept):
+    (changes,), (evaluation,) = kept["told"]["changes"].values(), kept["told"]["evaluations"]
+    pairs = [(c["before"], c["after"]) for c in changes if c["line"] == "CoT greedy"]
+    assert pairs == [("base", "adapter"), ("base", "round-2"), ("adapter", "round-2")]
+    assert [v["name"] for v in evaluation["variants"]] == ["base", "adapter", "round-2"]
+
+
+def test_report_and_eval_take_the_round_that_is_kept(call, lmsi, place, kept):
+    done = lmsi("report", "two", "--markdown")
+    number = kept["told"]["rounds"]["best"]["number"]
+    assert f"Round {number} is kept, chosen by the probe" in done.stdout
+    assert "## Rounds" in done.stdout and "| round-2 |" in done.stdout
+    (evaluation,) = call("eval", "two", "--data", "exam.jsonl")
+    names = [v["name"] for v in evaluation["variants"]]
+    assert names == ["base", "adapter" if number == 1 else "round-2"]
+
+
+def test_changed_rounds_are_refused_and_fewer_change_nothing(call, place):
+    warmer = [x.replace("0.7,1.0", "0.7,1.2") for x in RUN]
+    assert "temperature: 1.0 in the run folder, 1.2 now" in call(*warmer, code=1)
+    assert "init: none in the run folder" in call(*RUN, "--set", "continue_from_last=true", code=1)
+    before = (place / "two/rounds.json").read_bytes()
+    one = [x for x in RUN if x not in ("--set", "round_temperature=0.7,1.0")]
+    told = call(*("1" if x == "2" else x for x in one))
+    assert [v["name"] for v in told[0]["variants"]] == ["base", "adapter"]
+    assert (place / "two/rounds.json").read_bytes() == before
