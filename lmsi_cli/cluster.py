@@ -1,8 +1,7 @@
 """`lmsi sample --cluster`: Ray actors draw batches of questions, the driver writes what comes.
 
-Knows Ray, engines and questions; nothing of run folders. A path is a pure function of the model,
-the settings, its question, the seed and its number, so workers need no coordination: what a dead
-one was at is drawn again, by Ray's own restarts and retries.
+Knows Ray, engines and questions; nothing of run folders. A path is a function of the model, the
+settings and its key, so what a dead worker was at is drawn again, by Ray's restarts and retries.
 
     with connected(settings) as (ray, room):
         Pool(ray, setup, room).draw([Lacking(question, paths=(3, 5))], paths=2)
@@ -22,6 +21,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path as File
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from lmsi_cli.config import SampleConfig
@@ -87,11 +87,10 @@ class _DiedError(LmsiError):
     """A worker died, and again whenever Ray repeated what it was asked."""
 
 
-def shown_of(questions: Sequence[Question]) -> tuple[str, ...]:
+def shown_of(questions: Sequence[Question]) -> list[str]:
     """Some texts, which begin alike only where all do, and the longest one."""
     texts = sorted({q.question for q in questions})
-    some = [*texts[:: max(1, len(texts) // SHOWN)], *texts[-1:], max(texts, key=len, default="")]
-    return tuple(dict.fromkeys(some))
+    return [*texts[:: max(1, len(texts) // SHOWN)], *texts[-1:], max(texts, key=len, default="")]
 
 
 def open_engine(setup: WorkerSetup) -> Engine:
@@ -125,15 +124,13 @@ class Worker:
         assert self._engine
 
     @cached_property
-    def _engine(self) -> Engine:
-        # not at the start: Ray tells only a method's errors in full
+    def _engine(self) -> Engine:  # not at the start: Ray tells only a method's errors in full
         return self._opener(self._setup)
 
     @cached_property
     def _shown(self) -> list[Request]:
-        return [
-            r for t in self._setup.shown for r in self._requests(Question(id="", question=t), ())
-        ]
+        texts = (Question(id="", question=text) for text in self._setup.shown)
+        return [r for q in texts for r in self._requests(q, ())]
 
     def draw(self, batch: Sequence[Lacking]) -> Iterator[Result]:
         """Draw what questions lack; yields one result for each, and one with counts.
@@ -143,11 +140,12 @@ class Worker:
         engine, settings, task = self._engine, self._setup.settings, self._setup.task
         asked = [r for x in batch for r in self._requests(x.question, x.paths)]
         requests, skipped = split_for(engine, [*self._shown, *asked], settings)
+        left_out = {s.question_id for s in skipped}
         yield from (Result(s.question_id, refused=s) for s in skipped)
         watch, found = BallotWatch(Stop.parse(settings.stop)), defaultdict[str, list[Path]](list)
         watch.decisions = {x.question.id: x.decision for x in batch if x.decision is not None}
         words = {x.question.id: x.question.question for x in batch}
-        due = deque(x for x in batch if x.question.id not in {s.question_id for s in skipped})
+        due = deque(x for x in batch if x.question.id not in left_out)
         for g in draw(engine, requests, settings, task.trigger, watch, in_turn=bool(watch.stop)):
             path = to_path(g, task, words[g.question_id])
             found[path.question_id].append(path)
@@ -233,26 +231,22 @@ class Pool:
         except self._ray.exceptions.RayTaskError as e:
             if isinstance(e.cause, LmsiError):
                 raise LmsiError(str(e.cause), e.cause.hint) from None
-            raise LmsiError(f"a worker failed: {type(e.cause).__name__}: {_line(e.cause)}") from e
+            raise LmsiError(
+                f"a worker failed: {type(e.cause).__name__}: {shorten(str(e.cause), 300)}"
+            ) from e
         except self._ray.exceptions.RayError as e:
             hint = "look at its machine's memory; the same command goes on where it stopped"
-            raise _DiedError(f"a worker died again and again: {_line(e)}", hint) from e
+            raise _DiedError(f"a worker died again and again: {shorten(str(e), 300)}", hint) from e
 
 
 def _batches(work: Iterator[Lacking], left: int, workers: int) -> Iterator[list[Lacking]]:
     """Whole questions, some hundred paths at first and fewer towards the end of the work."""
     for first in work:
-        batch, paths = [first], len(first.paths)
-        size = min(max(left // (2 * workers), FEWEST), MOST)
-        while paths < size and (x := next(work, None)):
+        batch, size = [first], min(max(left // (2 * workers), FEWEST), MOST)
+        while sum(len(x.paths) for x in batch) < size and (x := next(work, None)):
             batch.append(x)
-            paths += len(x.paths)
-        left -= paths
+        left -= sum(len(x.paths) for x in batch)
         yield batch
-
-
-def _line(e: Exception) -> str:
-    return " ".join(str(e).split())[:300]
 
 
 @contextmanager
@@ -265,10 +259,10 @@ def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
     except ImportError as e:
         raise LmsiError(f"--cluster needs Ray: {e}", hint='pip install "lmsi[ray]"') from None
     with TemporaryDirectory(prefix="lmsi-ray-", ignore_cleanup_errors=True) as folder:
-        cpus = settings.threads * settings.workers or None
-        own = {"num_cpus": cpus, "_temp_dir": folder, "object_store_memory": STORE}
+        own = {"num_cpus": settings.threads * settings.workers or None, "_temp_dir": folder}
+        own |= {"object_store_memory": STORE, "include_dashboard": False}
         try:
-            _connect(ray, settings.cluster, {**own, "include_dashboard": False} if local else {})
+            _connect(ray, settings.cluster, own if local else {})
             signal.signal(signal.SIGTERM, sigterm)  # Ray takes it; lmsi's own handler saves
             yield ray, room_of(settings, ray.nodes())
         finally:
@@ -279,13 +273,13 @@ def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:  # noqa: ANN4
     problem, hint = "no Ray cluster answers there", "`ray start --head` prints HOST:PORT"
     if own:
         problem, hint = "Ray does not start", "it needs free memory, and a TMPDIR with a short name"
+    host, colon, port = address.rpartition(":")
     try:
-        if ":" in address:  # where nobody listens Ray itself despairs after minutes
-            host, _, port = address.rpartition(":")
+        if colon:  # where nobody listens Ray itself despairs after minutes
             socket.create_connection((host.strip("[]"), int(port)), 5).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
     except Exception as e:  # so bare are those that Ray raises
-        raise LmsiError(f"--cluster {address}: {problem}: {_line(e)}", hint) from e
+        raise LmsiError(f"--cluster {address}: {problem}: {shorten(str(e), 300)}", hint) from e
 
 
 def room_of(settings: SampleConfig, nodes: Sequence[dict[str, Any]]) -> Room:
@@ -294,7 +288,7 @@ def room_of(settings: SampleConfig, nodes: Sequence[dict[str, Any]]) -> Room:
     Without --threads each has all CPUs of the smallest machine, or its share of this one.
     """
     alive = [n["Resources"] for n in nodes if n["Alive"] and n["Resources"].get("CPU")]
-    share = settings.workers if settings.cluster == "local" and settings.workers else 1
+    share = (settings.cluster == "local" and settings.workers) or 1
     least = min((int(r["CPU"]) for r in alive), default=1)
     threads = settings.threads or max(1, least // share)
     gpus = int(settings.gpu_layers not in ("none", 0))

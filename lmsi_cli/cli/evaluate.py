@@ -85,7 +85,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
-    from lmsi_cli.engine.context_check import skipped_error, unfinished_error
+    from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.reporting.conclusions import gained
     from lmsi_cli.reporting.evaluation import eval_parts
     from lmsi_cli.run_folder import RunDir, locked
@@ -117,7 +117,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
         results = measure(wanted, progress)
     show(results, json, *(part for r in results for part in eval_parts(r)))
     if skipped := sum(len(r.skipped) for r in results):
-        raise (skipped_error if local else unfinished_error)(skipped, sum(r.n for r in results))
+        raise skipped_error(skipped, sum(r.n for r in results), local)
     if require_gain and gained(results) is None:
         err().print(f"no significant gain: {results[0].corrected}", markup=False)
         raise typer.Exit(NO_GAIN)

@@ -52,7 +52,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
-    from lmsi_cli.engine.context_check import skipped_error, unfinished_error
+    from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import draw_paths, job_of
 
@@ -69,8 +69,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     show(summary, json, sample_sheet(summary))
     if summary.skipped:
         alone = settings.engine != SERVER and not settings.cluster
-        error = skipped_error if alone else unfinished_error
-        raise error(len(summary.skipped), summary.questions)
+        raise skipped_error(len(summary.skipped), summary.questions, alone)
 
 
 def _preview(job: Job, progress: Progress, json: bool) -> None:

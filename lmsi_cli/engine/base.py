@@ -215,13 +215,13 @@ def blocks(requests: Sequence[Request], in_turn: bool = False) -> list[list[Requ
     found = [[r for r in requests if r.block == number] for number in numbers]
     if len(numbers) < 2 or not in_turn:
         return found
+
+    def only(r: Request, path: int) -> Request:
+        return r._replace(wanted=tuple(w for w in r.wanted if w.path == path))
+
     paths = sorted({w.path for r in requests for w in r.wanted})
-    turns = ([_only(r, path) for r in block] for path in paths for block in found)
+    turns = ([only(r, path) for r in block] for path in paths for block in found)
     return [turn for turn in turns if any(r.wanted for r in turn)]
-
-
-def _only(request: Request, path: int) -> Request:
-    return request._replace(wanted=tuple(w for w in request.wanted if w.path == path))
 
 
 def draw(
@@ -234,10 +234,6 @@ def draw(
 ) -> Iterator[Generated]:
     """Draw every wanted path, block after block; as ``Engine.generate`` otherwise."""
     for block in blocks(requests, in_turn):
-        left = [_undecided(r, watch) for r in block]
+        done = {r.question_id for r in block if watch and watch.decided(r.question_id)}
+        left = [r._replace(wanted=()) if r.question_id in done else r for r in block]
         yield from engine.generate(left, sampling, trigger, watch)
-
-
-def _undecided(request: Request, watch: Watch | None) -> Request:
-    done = watch is not None and watch.decided(request.question_id)
-    return request._replace(wanted=()) if done else request

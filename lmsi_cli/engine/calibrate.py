@@ -14,8 +14,7 @@ import hashlib
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,8 +90,8 @@ def sized(
     """
     questions = min(kind.width, MOST_SEQUENCES - 1 - kind.width) if watched else 1
     layout = lay_out(need, kind, questions, cells=config.ctx)
-    if not _fits(model, layout):
-        wanted, free = bytes_of(layout, model.sizes), psutil.virtual_memory().available
+    wanted, free = bytes_of(layout, model.sizes), psutil.virtual_memory().available
+    if wanted > MEMORY_SHARE * free:
         raise NoMemoryError(
             f"the KV cache needs {wanted / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
             hint="lower --max-tokens, --set ctx or --set parallel, or close other programs",
@@ -100,13 +99,10 @@ def sized(
     return layout
 
 
-def _fits(model: LlamaModel, layout: Layout) -> bool:
-    free: int = psutil.virtual_memory().available
-    return bytes_of(layout, model.sizes) <= MEMORY_SHARE * free
-
-
 def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
     """What decodes such prompts fastest: as remembered, or measured if the job is long enough.
+
+    Of widths that are about as fast the narrowest is taken.
 
     Args:
         model: The loaded model; its adapter, if any, does not change the order.
@@ -120,56 +116,31 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
         return None
     file = _file(model, need, threads)
     known = recall(file, CacheKind)
-    if known is None and worth_it(need):
-        rates = measure_all(model, need, threads, lambda layout: _fits(model, layout))
+    cost = len(KINDS) * (need.longest + (1 + STEPS) * sum(WIDTHS))
+    if known is None and need.paths * written(need) > WORTH * cost:
+        room = MEMORY_SHARE * psutil.virtual_memory().available
+        rates: dict[CacheKind, float] = {}
+        for kind in KINDS:
+            widths = [kind._replace(width=w) for w in WIDTHS]
+            fitting = [k for k in widths if bytes_of(lay_out(need, k), model.sizes) <= room]
+            rates |= measure(model, need, fitting, threads) if fitting else {}
         if rates:
-            known = best(rates)
+            top = max(rates.values())
+            close = [k for k, rate in rates.items() if rate >= CLOSE * top]
+            known = min(close, key=lambda k: k.width)
             speeds = [(k.width, k.unified, k.flash.name, round(r)) for k, r in rates.items()]
             LOG.info("calibration (width, unified, fused, tokens/s): %s", speeds)
             remember(file, known)
     return known
 
 
-def worth_it(need: Need) -> bool:
-    """Whether the job is long enough; both sides counted in tokens."""
-    cost = len(KINDS) * (need.longest + (1 + STEPS) * sum(WIDTHS))
-    return need.paths * written(need) > WORTH * cost
-
-
-def best(rates: dict[CacheKind, float]) -> CacheKind:
-    """The narrowest of those that are about as fast as the fastest."""
-    top = max(rates.values())
-    return min((k for k, rate in rates.items() if rate >= CLOSE * top), key=lambda k: k.width)
-
-
 def _file(model: LlamaModel, need: Need, threads: int) -> Path:
-    stat = model.path.stat()
-    facts = (
-        str(model.path.resolve()),
-        stat.st_size,
-        stat.st_mtime_ns,
-        model.gpu_layers,
-        model.repacked,
-        threads or default_threads(),
-        need.longest // BUCKET,
-        need.prefix // BUCKET,
-        written(need) // BUCKET,
-    )
+    stat, threads = model.path.stat(), threads or default_threads()
+    lengths = need.longest // BUCKET, need.prefix // BUCKET, written(need) // BUCKET
+    of_file = str(model.path.resolve()), stat.st_size, stat.st_mtime_ns
+    facts = (*of_file, model.gpu_layers, model.repacked, threads, *lengths)
     name = hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
     return cache_folder() / f"calibration-{build_id()}-{name}.json"
-
-
-def measure_all(
-    model: LlamaModel, need: Need, threads: int, fits: Callable[[Layout], bool]
-) -> dict[CacheKind, float]:
-    """Tokens per second of every kind and width that may be allocated."""
-    rates: dict[CacheKind, float] = {}
-    for kind in KINDS:
-        widths = [kind._replace(width=w) for w in WIDTHS]
-        widths = [k for k in widths if fits(lay_out(need, k))]
-        if widths:
-            rates.update(measure(model, need, widths, threads))
-    return rates
 
 
 def measure(
@@ -180,31 +151,23 @@ def measure(
     Some steps are timed in one cache, the widest kind's, in the middle of paths: what is fast
     beside an empty cache may be slow there. Reading prompts is not timed.
     """
-    with _prompted(model, need, kinds[-1], threads) as (context, cells):
+    with _cache(model, need, kinds[-1], threads) as context:
+        cells = _fill(context, need)
         return {k: _rate(context, k.width, cells) for k in kinds}
 
 
 def pace(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> Pace:
     """Tokens per second that a kind of cache writes, and that it reads of prompts."""
-    with _prompted(model, need, kind, threads) as (context, cells):
+    with _cache(model, need, kind, threads) as context:
+        cells = _fill(context, need)
         return Pace(_rate(context, kind.width, cells, MORE_STEPS), cells.read)
 
 
-@contextmanager
-def _prompted(
-    model: LlamaModel, need: Need, kind: CacheKind, threads: int
-) -> Iterator[tuple[LlamaContext, _Cells]]:
-    """A cache with a prompt and a path's own cells.
-
-    It has room for what is measured, even where paths may have fewer tokens than that.
-    """
+def _cache(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> closing[LlamaContext]:
+    """A cache with room for what is measured, even where paths may have fewer tokens than that."""
     room = max(need.max_tokens, written(need) + 1 + MORE_STEPS)
     job = need._replace(paths=kind.width, max_tokens=room)
-    context = LlamaContext(model, lay_out(job, kind), threads)
-    try:
-        yield context, _fill(context, need)
-    finally:
-        context.close()
+    return closing(LlamaContext(model, lay_out(job, kind), threads))
 
 
 class _Cells(NamedTuple):

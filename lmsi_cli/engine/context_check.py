@@ -44,13 +44,9 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
         seen, need = longest.get(r.question_id, r), len(r.prompt) + max_tokens + r.room
         if r.wanted and need > room and len(r.prompt) >= len(seen.prompt):
             longest[r.question_id] = r
+    why = "prompt of {} tokens and {} for the path do not fit the model's context of {}"
     skipped = [
-        Refusal(
-            r.question_id,
-            r.words,
-            f"prompt of {len(r.prompt)} tokens and {max_tokens + r.room} for the path do not fit "
-            f"the model's context of {room}",
-        )
+        Refusal(r.question_id, r.words, why.format(len(r.prompt), max_tokens + r.room, room))
         for r in longest.values()
     ]
     return Split([r for r in requests if r.question_id not in longest], skipped)
@@ -79,18 +75,13 @@ def tell(skipped: Sequence[Refusal], progress: Progress) -> None:
         progress.say(f"skipped: {len(skipped) - SHOWN} more for the same reason")
 
 
-def skipped_error(skipped: int, questions: int) -> LmsiError:
-    """What a command ends with that did all the rest; raised when its result is on the screen."""
-    return LmsiError(
-        f"{skipped} of {questions} questions did not fit the model's context and were skipped; "
-        "the others are done",
-        hint="shorten or remove them (the lines with `skipped:` name them), or lower --max-tokens",
-    )
+def skipped_error(skipped: int, questions: int, here: bool = True) -> LmsiError:
+    """What a command ends with that did all the rest; raised when its result is on the screen.
 
-
-def unfinished_error(skipped: int, questions: int) -> LmsiError:
-    """As ``skipped_error``, where a server drew the paths."""
-    return LmsiError(
-        f"{skipped} of {questions} questions are not finished; the others are done",
-        hint="the lines with `skipped:` say why; the same command tries them again",
-    )
+    Where paths were not drawn ``here``, questions are left for other reasons as well.
+    """
+    state = "did not fit the model's context and were skipped" if here else "are not finished"
+    hint = "the lines with `skipped:` say why; the same command tries them again"
+    if here:
+        hint = "shorten or remove them (`skipped:` names them), or lower --max-tokens"
+    return LmsiError(f"{skipped} of {questions} questions {state}; the others are done", hint)

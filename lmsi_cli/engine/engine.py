@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
-from lmsi_cli.engine.abort import loading
 from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, bytes_of, lay_out, need_of
@@ -37,6 +36,7 @@ from lmsi_cli.engine.llama import (
     forget_complaints,
     last_complaint,
     library,
+    loading,
 )
 from lmsi_cli.engine.output_checks import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.errors import LmsiError
@@ -51,7 +51,7 @@ class LlamaEngine:
 
     def __init__(self, path: Path, config: EngineConfig) -> None:
         self.path, self.config = path, config
-        self.mark = Mark.of(path)  # before the loading, which a change must not slip behind
+        self.mark = Mark(path)  # before the loading, which a change must not slip behind
         layers = gpu_layers(config.gpu_layers, library())
         wish = "off" if layers else config.fast_copy
         self.file = fastest(path, wish, config.threads)
@@ -139,6 +139,9 @@ class LlamaEngine:
         self._check_lengths(requests, sampling.max_tokens)
         need = need_of(requests, sampling.max_tokens)
         with self._opened(need, watch is not None) as context:
+            self._layout = context.layout
+            mib = bytes_of(context.layout, self.model.sizes) / 2**20
+            LOG.info("KV cache: %s, %.0f MiB", context.layout.settings, mib)
             sampler = BatchedSampler(context, sampling, trigger, watch)
             yield from self._guarded(sampler.run(requests))
 
@@ -166,9 +169,6 @@ class LlamaEngine:
 
             context, fits = widest(width, open_)
             self._fits = fits if fits < width else self._fits  # said once is enough
-            self._layout = context.layout
-            mib = bytes_of(context.layout, self.model.sizes) / 2**20
-            LOG.info("KV cache: %s, %.0f MiB", context.layout.settings, mib)
             yield context
 
     def _guarded(self, paths: Iterator[Generated]) -> Iterator[Generated]:

@@ -40,13 +40,7 @@ LOG = logging.getLogger(__name__)
 SLOW = {"Q5_0", "Q5_1", "Q4_1", "Q2_K", "Q3_K", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
         "IQ1_S", "IQ1_M", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"}  # fmt: skip
 REPACKED = {"F16", "Q4_0", "Q4_K"}  # fast as they are without such instructions as these
-BYTE_PRODUCTS = (
-    "VNNI",
-    "AMX",
-    "DOTPROD",
-    "MATMUL_INT8",
-    "SVE",
-)  # features, as llama.cpp names them
+BYTE_PRODUCTS = ("VNNI", "AMX", "DOTPROD", "MATMUL_INT8", "SVE")  # features, by llama.cpp's names
 SHARE = {"Q8_0": 0.25, "F16": 0.5}  # of the weights in slow types, below which none is tried
 FASTER = 1.3  # times as fast as the original that a copy has to be
 DIVERGENCE = 0.01  # nats: mean Kullback-Leibler divergence of the next token's distribution
@@ -76,6 +70,17 @@ class Verdict(Record, frozen=True, kw_only=True):
         """Whether the copy is the same model."""
         return bool(self.copy) and self.divergence <= DIVERGENCE
 
+    def words(self, used: bool) -> str:
+        """For ``-v``."""
+        if not self.copy:
+            return "no faster copy: this file's types are fast here, or a copy would be too large"
+        type_ = self.copy.removesuffix(".gguf").rpartition("-")[2].upper()
+        return (
+            f"a copy in {type_} is {self.faster:.1f} times as fast; the next token's distribution "
+            f"is {self.divergence:.4f} nats off, the likeliest is the same for "
+            f"{self.agreeing:.1%} of {LENGTH} tokens: {'used' if used else 'not used'}"
+        )
+
 
 def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
     """The file to draw from: the model's own, or its copy.
@@ -90,7 +95,7 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
     try:
         verdict = recall(verdict_file(model), Verdict) or _judge(model, threads)
         good = verdict.same and (wish == "on" or verdict.faster >= FASTER)
-        LOG.info("%s", verdict_words(verdict, good))
+        LOG.info("%s", verdict.words(good))
         return _made(model, verdict.copy) if good else model
     except (OSError, LmsiError) as e:
         LOG.warning("note: no faster copy of %s: %s", model.name, e)
@@ -111,18 +116,6 @@ def measured(model: Path) -> dict[str, str]:
         "fast_copy_divergence": f"{verdict.divergence:.5f}",
         "fast_copy_agreeing": f"{verdict.agreeing:.4f}",
     }
-
-
-def verdict_words(verdict: Verdict, good: bool) -> str:
-    """A verdict in words, for ``-v``."""
-    if not verdict.copy:
-        return "no faster copy: this file's types are fast here, or a copy would be too large"
-    type_ = verdict.copy.removesuffix(".gguf").rpartition("-")[2].upper()
-    return (
-        f"a copy in {type_} is {verdict.faster:.1f} times as fast; the next token's distribution "
-        f"is {verdict.divergence:.4f} nats off, the likeliest is the same for "
-        f"{verdict.agreeing:.1%} of {LENGTH} tokens: {'used' if good else 'not used'}"
-    )
 
 
 def verdict_file(model: Path, of: str = "") -> Path:
@@ -150,14 +143,11 @@ def copy_type() -> str:
 
 def _worth_a_try(model: Path) -> bool:
     found, type_ = tensors(model), copy_type()
-    weights = sum(int(t.n_elements) for t in found)
-    slow = sum(int(t.n_elements) for t in found if _is_slow(t.tensor_type.name, type_))
+    fast = REPACKED if type_ == "F16" else {t.tensor_type.name for t in found} - SLOW
+    slow = [t for t in found if t.tensor_type.name not in fast]
     room = min(LARGEST, psutil.virtual_memory().available // 2)
-    return slow >= SHARE[type_] * weights and weights * BYTES[type_] <= room
-
-
-def _is_slow(type_: str, fastest: str) -> bool:
-    return type_ in SLOW if fastest == "Q8_0" else type_ not in REPACKED
+    whole, part = (sum(int(t.n_elements) for t in some) for some in (found, slow))
+    return part >= SHARE[type_] * whole and whole * BYTES[type_] <= room
 
 
 def _name(model: Path) -> str:
@@ -223,14 +213,16 @@ def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[
     Returns:
         The mean Kullback-Leibler divergence in nats, and the share of equal likeliest tokens.
     """
+    from scipy.special import log_softmax
+
     tokens = original.encode(TEXT.read_text())[:LENGTH]
-    apart, same = list[NDArray[np.float64]](), list[NDArray[np.bool_]]()
+    apart, same = list[float](), list[bool]()
     both = (logits_along(model, tokens, threads) for model in (original, other))
     for a, b in zip(*both, strict=True):
-        p, q = log_softmax(a), log_softmax(b)
-        apart.append((np.exp(p) * (p - q)).sum(axis=1))
-        same.append(a.argmax(axis=1) == b.argmax(axis=1))
-    return float(np.concatenate(apart).mean()), float(np.concatenate(same).mean())
+        p, q = (log_softmax(logits.astype(np.float64), axis=1) for logits in (a, b))
+        apart += (np.exp(p) * (p - q)).sum(axis=1).tolist()
+        same += (a.argmax(axis=1) == b.argmax(axis=1)).tolist()
+    return float(np.mean(apart)), float(np.mean(same))
 
 
 def logits_along(
@@ -249,11 +241,3 @@ def logits_along(
             yield context.logits(len(chunk))
     finally:
         context.close()
-
-
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Natural log-probabilities of each row."""
-    values = logits.astype(np.float64)
-    values -= values.max(axis=1, keepdims=True)
-    normal: NDArray[np.float64] = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
-    return normal

@@ -4,6 +4,12 @@ Knows tokens and sequences, but nothing of questions, paths or votes. Everything
 wrong with a user's file ends in one LmsiError. What is said of a model:
 
     ModelInfo(architecture="llama", parameters=25771008, bytes=51559424, vocabulary=1165, ...)
+
+Where one of its assertions fails llama.cpp kills the process, whoever calls it, and nothing can be
+raised through its frames. So a line is written in place of its backtrace, and the process ends as
+after any other error; what was finished is on the disk already:
+
+    error: m.gguf: llama.cpp gave up: llama-vocab.cpp:2544: GGML_ASSERT(...) failed
 """
 
 from __future__ import annotations
@@ -20,7 +26,6 @@ from typing import Any
 
 import psutil
 
-from lmsi_cli.engine.abort import catch_aborts, loading
 from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.cache_layout import Sizes
 from lmsi_cli.engine.cpu_check import may_repack
@@ -33,8 +38,11 @@ LFS_POINTER = b"version https://git-lfs"
 OWN_WORDS = r"^\w+: (error loading model: |failed to apply lora adapter: )?"  # before the reason
 THINKING = {mark.encode() for mark in TOKENS}
 CUT_SHORT = ("failed to read", "file bounds")  # in llama.cpp's complaints about broken files
+LOADED = "the model in use"
+BROKEN = "a damaged or unusual file, or a fault of llama.cpp: download it again, or use another one"
 _log: deque[str] = deque(maxlen=50)  # llama.cpp's last warnings and errors
 _interrupts: list[BaseException] = []
+_file: Path | str = LOADED  # whose loading is under way
 _callback: Any = None  # ctypes callbacks die with their last reference
 
 
@@ -46,11 +54,33 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
     if _callback is None:
         _callback = llama_cpp.llama_log_callback(_remember)
         sys.unraisablehook = keep_interrupt
-        catch_aborts(llama_cpp)
+        # a library that is too old for it keeps its backtrace
+        if setter := getattr(llama_cpp.llama_cpp._lib, "ggml_set_abort_callback", None):
+            setter(_on_abort)
         llama_cpp.llama_backend_init()
     # each time: whoever else uses llama_cpp in this process may have set another
     llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
     return llama_cpp
+
+
+@contextmanager
+def loading(path: Path) -> Iterator[None]:
+    """Have the line of an abort name the file that llama.cpp is just reading."""
+    global _file
+    _file = path
+    try:
+        yield
+    finally:
+        _file = LOADED
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_char_p)  # type: ignore[untyped-decorator]
+def _on_abort(said: bytes) -> None:
+    reason = re.sub(r"^\S*/", "", said.decode(errors="replace").strip())  # the builder's folders
+    line = f"error: {_file}: llama.cpp gave up: {reason}"
+    shown = "".join(c if c.isprintable() else "?" for c in line)
+    os.write(2, f"\n{shown}\nhint: {BROKEN}\n".encode())
+    os._exit(1)
 
 
 def _remember(level: int, text: bytes, _data: object) -> None:

@@ -27,7 +27,7 @@ from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Wanted, Watch
 from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fast_copy import TEXT, Verdict, copy_of, log_softmax, verdict_file
+from lmsi_cli.engine.fast_copy import TEXT, Verdict, copy_of, verdict_file
 from lmsi_cli.engine.llama import default_threads
 from lmsi_cli.engine.output_checks import NoMemoryError, NotNumbersError
 from lmsi_cli.engine.writing import Slot, Writer
@@ -160,12 +160,14 @@ class OpenVinoEngine(LlamaEngine):
 
         That is the Kullback-Leibler divergence in nats, to the second order.
         """
+        from scipy.special import log_softmax
+
         prompt, apart = tuple(self.encode(TEXT.read_text())[:PROOF]), list[float]()
         request = Request("proof", prompt, tuple(Wanted(i, i) for i in range(PATHS)))
         for path in self.generate([request], PATH, ""):
             ids = [t.id for t in path.drawn]
             logits = self.logits_along((*prompt, *ids))[len(prompt) - 1 : -1]
-            theirs = log_softmax(logits)[np.arange(len(ids)), ids]
+            theirs = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(ids)), ids]
             apart += [t.logprob - x for t, x in zip(path.drawn, theirs, strict=True)]
         return float(np.square(apart).mean() / 2)
 

@@ -3,8 +3,8 @@
 A model file that changes under our hands, weights that are not numbers, a cache that does not fit
 the memory. Knows neither llama.cpp nor questions: files, arrays and counts only.
 
-    mark = Mark.of(Path("m.gguf"))     # size and time of change of the file as it is loaded
-    mark.check()                       # LmsiError once these differ: the file was written to
+    mark = Mark(Path("m.gguf"))     # size and time of change of the file as it is loaded
+    mark.check()                    # LmsiError once these differ: the file was written to
 """
 
 from __future__ import annotations
@@ -59,16 +59,13 @@ class Mark:
     that was renamed into place cannot be told from one that was written.
     """
 
-    def __init__(self, seen: dict[Path, tuple[int, int]]) -> None:
-        self.seen, self.missed = seen, set[Path]()
-
-    @classmethod
-    def of(cls, path: Path) -> Mark:
+    def __init__(self, path: Path) -> None:
         """Look at a file, or all parts of a model, before it is loaded.
 
         A single file that is not there is another's to report.
         """
-        return cls({part: _look(part) or (0, 0) for part in parts_of(path)})
+        self.seen = {part: _look(part) or (0, 0) for part in parts_of(path)}
+        self.missed = set[Path]()
 
     def check(self) -> None:
         """Compare; a microsecond, so it can be asked before every path that is written.
@@ -114,15 +111,15 @@ def widest(width: int, open_: Callable[[int], T]) -> tuple[T, int]:
     Raises:
         NoMemoryError: Not even one path fits.
     """
-    tried, reason = width, ""
+    fits, reason = width, ""
     while True:
         try:
-            opened = open_(tried)
+            opened = open_(fits)
+            break
         except NoMemoryError as e:
-            if tried == 1:
+            if fits == 1:
                 raise
-            tried, reason = tried // 2, str(e)
-            continue
-        if reason:
-            LOG.warning("note: %d paths are drawn side by side, not %d: %s", tried, width, reason)
-        return opened, tried
+            fits, reason = fits // 2, str(e)
+    if reason:
+        LOG.warning("note: %d paths are drawn side by side, not %d: %s", fits, width, reason)
+    return opened, fits

@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from lmsi_cli.config import EngineConfig, SampleConfig
+from lmsi_cli.engine.base import Engine
 from lmsi_cli.run_folder import RunDir
 
 ENGINE = "engine"  # the section of run.toml for what came of `auto`
@@ -33,8 +34,8 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     stays free.
     """
     begun = _begun(run) if run.paths.exists() else {}
-    auto = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
-    return msgspec.structs.replace(config, **auto)
+    left = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
+    return msgspec.structs.replace(config, **left)
 
 
 def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
@@ -47,25 +48,20 @@ def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
 class Settling:
     """Writes down what came of ``auto``, and says where a run is not drawn in one kind of cache."""
 
-    def __init__(
-        self,
-        run: RunDir,
-        say: Callable[[str], None],
-        pin: Callable[[Settled], None] = lambda _: None,
-    ) -> None:
-        self._run, self._say, self._pin = run, say, pin
+    def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
+        self._run, self._say = run, say
         self._now: Settled = {}
         self._others: list[Settled] = []
 
-    def alone(self, settled: Settled) -> None:
+    def alone(self, engine: Engine) -> None:
         """Of the one engine, whenever it may have changed: all of it is kept, and it goes on so."""
-        if settled and settled != self._now:
+        if (settled := engine.settled) and settled != self._now:
             self._save(settled)
-            self._pin(pinned(settled))
+            engine.pin(pinned(settled))
 
-    def of_worker(self, settled: Settled) -> None:
+    def of_worker(self, settled: Settled | None) -> None:
         """Of one of many: kept is what they share, as the first one has it."""
-        kind = pinned(settled)
+        kind = pinned(settled or {})
         if kind and not self._now:
             self._save(kind)
         elif kind and kind not in (self._now, *self._others):

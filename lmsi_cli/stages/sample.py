@@ -99,11 +99,11 @@ def sample(
     for r in requests:
         left[r.question_id] += len(r.wanted)
     call.begin(left)
-    settling = Settling(run, progress.say, engine.pin)
+    settling = Settling(run, progress.say)
     with appender(run.paths, Path) as lines:
         early = watch.stop is not None
         for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
-            settling.alone(engine.settled)
+            settling.alone(engine)
             path = to_path(generated, task, words[generated.question_id])
             lines.write(path)
             call.count(path)
@@ -143,7 +143,7 @@ def sample_in_pool(
             for path in result.paths:
                 lines.write(path)
                 call.count(path)
-            settling.of_worker(result.settled or {})
+            settling.of_worker(result.settled)
             watch.paths += result.cancelled[0]
             watch.tokens += result.cancelled[1]
             refused += [result.refused] if result.refused else []

@@ -71,7 +71,7 @@ def train_run(
     """
     examples.check(run, config)
     tracking.check(config)
-    mark = Mark.of(model)
+    mark = Mark(model)
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
     if overwrite:

@@ -11,7 +11,7 @@ from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import calibrate as module
 from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, bytes_of, lay_out, rule_of_thumb
-from lmsi_cli.engine.calibrate import best, calibrated, choose, measure_all, pace, sized, worth_it
+from lmsi_cli.engine.calibrate import calibrated, choose, pace, sized
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import LlamaModel, library
@@ -68,21 +68,6 @@ def test_the_prediction_is_within_a_tenth_of_what_llama_cpp_takes(gguf, unified,
 LONG = Need(prefix=3, longest=60, max_tokens=256, paths=6400)
 
 
-def test_only_long_jobs_are_measured():
-    assert worth_it(LONG)
-    assert not worth_it(LONG._replace(paths=32))
-
-
-def test_the_narrower_of_two_close_widths_is_chosen():
-    rates = {
-        CacheKind(32, True, Flash.OFF): 100.0,
-        CacheKind(64, False, Flash.ON): 198.0,
-        CacheKind(96, False, Flash.ON): 200.0,
-    }
-    found = best(rates)
-    assert (found.width, found.unified, found.flash) == (64, False, Flash.ON)
-
-
 @pytest.fixture
 def fresh_cache(tmp_path, monkeypatch):
     """A cache folder of the test's own that knows what the other one knows of this build."""
@@ -91,6 +76,22 @@ def fresh_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LMSI_CACHE", str(tmp_path))
     monkeypatch.setattr(module, "WIDTHS", (8, 16))
     return tmp_path
+
+
+@pytest.mark.parametrize(("better", "found"), [(1.01, 8), (2, 16)])
+def test_the_narrower_of_two_close_widths_of_any_kind_is_chosen(
+    one_block, fresh_cache, monkeypatch, better, found
+):
+    split = {8: 100.0, 16: 100.0 * better}
+    rates = iter([{8: 50.0, 16: 50.0}, split, {8: 90.0}])
+
+    def measured(_model, _need, kinds, _threads):
+        of = next(rates)
+        return {k: of[k.width] for k in kinds if k.width in of}
+
+    monkeypatch.setattr(module, "measure", measured)
+    with LlamaEngine(one_block, EngineConfig(threads=1)) as engine:
+        assert calibrated(engine.model, LONG, 1) == CacheKind(found, False, Flash.ON)
 
 
 @pytest.mark.model
@@ -107,16 +108,6 @@ def test_measured_once_then_remembered_for_prompts_and_paths_of_that_length(
         assert calibrated(engine.model, LONG, 1) == first
     assert sum("calibration" in m for m in caplog.messages) == 1
     assert len(list(fresh_cache.glob("calibration-*.json"))) == 1
-
-
-@pytest.mark.model
-@pytest.mark.parametrize(("most", "widths"), [(99, {8, 16}), (8, {8}), (0, set())])
-def test_every_kind_is_tried_that_fits(gguf, fresh_cache, most, widths):
-    with LlamaEngine(gguf, EngineConfig(threads=1)) as engine:
-        rates = measure_all(engine.model, LONG, 1, lambda layout: layout.width <= most)
-    kinds = [(True, Flash.OFF), (False, Flash.ON), (False, Flash.OFF)]
-    assert set(rates) == {CacheKind(w, *kind) for kind in kinds for w in widths}
-    assert all(rate > 0 for rate in rates.values())
 
 
 @pytest.mark.model

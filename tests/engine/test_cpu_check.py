@@ -1,7 +1,6 @@
 """Which llama.cpp is here: its build, its CPU and its GPU, and what to type where it lacks one."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ from typer.testing import CliRunner
 from lmsi_cli.cli.main import app
 from lmsi_cli.engine import cpu_check as module
 from lmsi_cli.engine.cpu_check import CpuCheck, amx, build_id, cpu_check, may_repack, repair_line
-from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.stages import doctor
 
@@ -30,7 +28,7 @@ def lib(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_library_that_changed_is_another_build(lib):
+def test_a_library_that_changed_is_another_build(lib, monkeypatch):
     file = lib / "libggml-cpu.so"
     first = build_id()
     assert first == build_id()
@@ -39,14 +37,9 @@ def test_a_library_that_changed_is_another_build(lib):
     (lib / "libggml-cpu.so.0").unlink()
     file.write_bytes(b"new")  # of the same size, as a rebuilt one may be
     os.utime(file, ns=(1, 1))
-    assert build_id() != first
-
-
-def test_the_folder_that_is_named_counts(lib, monkeypatch):
-    named = build_id()
+    other = build_id()
     monkeypatch.delenv(module.NAMED)
-    assert build_id() != named
-    assert module.libraries(SimpleNamespace(__file__="/a/llama_cpp/__init__.py")).name == "lib"
+    assert len({first, other, build_id()}) == 3
 
 
 def test_the_cpu_counts(lib, monkeypatch, tmp_path):
@@ -187,20 +180,6 @@ def test_without_a_card_that_can_be_used_the_way_to_one_is_told(build, asked, ki
     assert module.gpu_layers("none", lib) == module.gpu_layers(0, lib) == 0
 
 
-@pytest.mark.parametrize(
-    ("platform", "kinds"), [("linux", ["CUDA", "VULKAN"]), ("darwin", ["METAL"])]
-)
-def test_each_platform_has_its_lines(build, monkeypatch, platform, kinds):
-    monkeypatch.setattr("sys.platform", platform)
-    lines = module.gpu(build(card=False)).advice.split("; ")
-    assert [re.search(r"-DGGML_(\w+)=on", line)[1] for line in lines] == kinds
-
-
-@pytest.mark.model
-def test_this_build_answers():
-    assert module.gpu(library()).words
-
-
 # -- the CPU: a child that dies takes nothing with it ---------------------------------------------
 
 DIES_WITH_EXTRA = '#!/bin/sh\ncase "$4" in 1) kill -SEGV $$;; esac\n'
@@ -240,16 +219,3 @@ def test_a_crash_either_way_is_an_error_with_a_hint(play, tmp_path):
         may_repack()
     assert "reinstall" in e.value.hint
     assert not list((tmp_path / "cache").glob("*"))  # a repaired installation is asked again
-
-
-def test_a_broken_memory_is_asked_again(play, tmp_path):
-    play(DIES_WITH_EXTRA)
-    cpu_check()
-    next((tmp_path / "cache").glob("probe-*")).write_text('{"extra')
-    cpu_check.cache_clear()
-    assert cpu_check().extra_buffers is False
-
-
-@pytest.mark.model
-def test_this_machine_runs_quantised_models_one_way_or_the_other(play):
-    assert cpu_check().usable

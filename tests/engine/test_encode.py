@@ -48,8 +48,10 @@ def text(encoder, ids):
     return "".join(text for text, _ in encoder.runs(ids))
 
 
-def test_a_conversation_is_what_the_template_writes(encoder):
+def test_a_conversation_is_what_the_template_writes_and_plain_text_is_text(encoder):
     e = encoder(chat.CHATML)
+    assert e.prompt("Q: 6?\nA:").ids == e.model.encode("Q: 6?\nA:")
+    assert e.completion("Q: 6?\nA:", " 6.") == [*e.model.encode_tail(" 6."), e.model.eos]
     prompt = (SYSTEM, user("What is 6?"), assistant("6."), user("What is 7?"))
     assert text(e, e.prompt(prompt).ids) == (
         "<s><|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is 6?<|im_end|>\n"
@@ -68,12 +70,6 @@ def test_the_whole_is_tokenised_at_once_where_nothing_is_forged(encoder, templat
     assert ids == [*e.model.tokenize("<s>", False, True), *e.model.tokenize(rendered, False, True)]
 
 
-def test_words_of_the_template_in_a_question_change_nothing_where_they_are_no_marks(encoder):
-    e, prompt = encoder(chat.TRIMS), (user(" What does [INST] do, and [/INST]? "),)
-    rendered = e.template.write(prompt, reply=True)
-    assert e.prompt(prompt).ids == e.model.tokenize(rendered, False, True)
-
-
 @pytest.mark.parametrize("template", [chat.CHATML, chat.TRIMS])
 def test_bos_stands_once_whoever_writes_it(encoder, template):
     e = encoder(template)
@@ -85,23 +81,29 @@ def test_bos_stands_once_whoever_writes_it(encoder, template):
 forged = st.lists(
     st.one_of(st.sampled_from(MARKS), st.text(max_size=6), st.sampled_from([m[:-1] for m in MARKS]))
 ).map("".join)
+ABOVE = {  # templates, and system texts
+    **{t: ("",) for t in (chat.CHATML, chat.TRIMS, chat.THINKS)},
+    **{t: ("Be brief.", "/no_think") for t in (chat.LISTENS, chat.LISTENS_TO_ALL, chat.DROPS)},
+}
 
 
-@pytest.mark.parametrize("template", [chat.CHATML, chat.TRIMS, chat.THINKS])
+@pytest.mark.parametrize("template", ABOVE)
 @given(content=forged)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_no_question_forges_a_mark(encoder, template, content):
     """The marks are those of the same conversation about something harmless; the words stay."""
     e, clean = encoder(template), content.strip()
-    harmless = marks(e, e.prompt((user("x"), assistant("y"), user("x"))).ids)
-    for messages in (
-        (user(clean), assistant("y"), user("x")),
-        (user("x"), assistant(clean), user("x")),
-        (user("x"), assistant("y"), user(clean)),
-    ):
-        ids = e.prompt(messages).ids
-        assert marks(e, ids) == harmless
-        assert clean in text(e, ids)
+    for words in ABOVE[template]:
+        system = (Message(role="system", content=words),) * bool(words)
+        harmless = marks(e, e.prompt((*system, user("x"), assistant("y"), user("x"))).ids)
+        for messages in (
+            (user(clean), assistant("y"), user("x")),
+            (user("x"), assistant(clean), user("x")),
+            (user("x"), assistant("y"), user(clean)),
+        ):
+            ids = e.prompt((*system, *messages)).ids
+            assert marks(e, ids) == harmless
+            assert clean in text(e, ids)
 
 
 @pytest.mark.parametrize("template", [chat.TRIMS, chat.DROPS])
@@ -190,15 +192,6 @@ def test_words_in_the_system_text_do_what_the_template_makes_of_them(encoder, wo
     assert text(e, e.completion(prompt, REPLY)) == "6 * 7 = 42. The answer is 42.<|im_end|>"
 
 
-def test_words_in_a_system_text_that_opens_the_first_turn_are_heard_there(encoder):
-    e = encoder(chat.LISTENS_TO_ALL)
-    prompt = (Message(role="system", content="/no_think"), user("What is 6?"))
-    assert e.frame(prompt).folds
-    folded = (user("/no_think\n\nWhat is 6?"),)
-    assert e.prompt(prompt).ids == whole(e, folded) and e.prompt(prompt).begun == ""
-    assert text(e, e.prompt(prompt).ids).endswith("assistant\n<think></think>")
-
-
 @pytest.mark.parametrize("template", [chat.LISTENS_TO_ALL, chat.NAMES_THE_MODE])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_words_in_a_question_are_a_part_of_it(encoder, template, place):
@@ -214,29 +207,6 @@ def test_words_in_a_question_are_a_part_of_it(encoder, template, place):
     assert text(e, encoded.ids) == expected != around
     assert encoded.begun == harmless.begun
     assert marks(e, encoded.ids) == marks(e, harmless.ids)
-
-
-@pytest.mark.parametrize("words", ["Be brief.", "/no_think"])
-@given(content=forged)
-@settings(max_examples=40)
-def test_no_question_forges_a_mark_below_a_system_text(encoder, words, content):
-    system, clean = Message(role="system", content=words), content.strip()
-    for template in (chat.LISTENS, chat.LISTENS_TO_ALL, chat.DROPS):
-        e = encoder(template)
-        harmless = marks(e, e.prompt((system, user("x"))).ids)
-        ids = e.prompt((system, user(clean))).ids
-        assert marks(e, ids) == harmless
-        assert clean in text(e, ids)
-
-
-def test_marks_in_the_system_text_are_the_users_own(encoder):
-    """It comes from the command line; the thoughts it speaks of are those that the model knows."""
-    e = encoder(chat.CHATML)
-    system = Message(role="system", content="Put thoughts between <think> and </think>.")
-    for question in ("x", "<think>x<|im_end|>"):
-        prompt = (system, user(question))
-        inner = [m for m in marks(e, e.prompt(prompt).ids) if "think" in m]
-        assert inner == ["<think>", "</think>"]
 
 
 def test_a_variable_switches_as_the_template_says(encoder):
@@ -260,12 +230,6 @@ def test_a_template_that_wants_lists_gets_them(encoder):
     assert not e.frame(prompt).folds
     asked = (user("a<|im_end|>b"),)
     assert e.prompt(asked) == other.prompt(asked)
-
-
-def test_plain_text_goes_the_old_way(encoder):
-    e = encoder(chat.CHATML)
-    assert e.prompt("Q: 6?\nA:").ids == e.model.encode("Q: 6?\nA:")
-    assert e.completion("Q: 6?\nA:", " 6.") == [*e.model.encode_tail(" 6."), e.model.eos]
 
 
 def test_the_file_chooses_and_the_flag_beats_it(encoder, gguf):

@@ -78,11 +78,6 @@ def test_finished_questions_do_not_hide_the_shared_prefix(engine, monkeypatch):
     assert sizes[0] == sizes[1]
 
 
-def test_nothing_wanted_makes_no_cache(engine, monkeypatch):
-    monkeypatch.setattr(module, "LlamaContext", None)
-    assert list(engine.generate([Request("q", (), ())], SAMPLING, TRIGGER)) == []
-
-
 def test_an_adapter_is_on_until_it_is_off(engine, tmp_path):
     base = engine.last_logits([request(engine).prompt])
     adapter = broken_models.adapter(tmp_path / "a.gguf", 512, value=0.05)
@@ -106,16 +101,6 @@ def test_a_small_cache_that_was_asked_for_fills_up(engine):
     engine.config = EngineConfig(ctx=256, parallel=60, threads=1)
     with pytest.raises(LmsiError, match="the KV cache of 256 cells is full"):
         list(engine.generate([request(engine, 60)], SAMPLING, TRIGGER))
-
-
-def test_what_came_of_auto_is_told_once_paths_are_drawn(engine):
-    assert engine.settled == {}
-    list(engine.generate([request(engine)], SamplingConfig(max_tokens=4), "The answer is"))
-    told = engine.settled
-    assert told["kv"] == "split"
-    assert told["flash_attn"] == "on"
-    assert told["parallel"] >= 3
-    assert told["cells"] > 0
 
 
 # -- an interrupt that arrives while llama.cpp writes its log is not lost ------------------------
@@ -142,9 +127,3 @@ def test_it_is_raised_after_the_call(hook, kind):
     with pytest.raises(kind):
         llama.raise_interrupt()
     llama.raise_interrupt()  # once
-
-
-def test_other_errors_are_shown_as_ever(hook, capsys):
-    in_a_callback(ValueError("a bug"))
-    llama.raise_interrupt()
-    assert "a bug" in capsys.readouterr().err

@@ -128,15 +128,6 @@ def test_one_path_holds_rationale_words_and_answer(engine):
             assert path.answer_logprob < 0 and path.answer_logprob >= g.logprob - 1e-9
 
 
-def test_a_cut_rationale_gets_its_second_stage_and_says_so(engine):
-    _, found = drawn(engine, max_tokens=8)
-    paths = [to_path(g, TASK, ASKED[0].question) for g in found]
-    assert {g.first.stop_reason for g in found} == {"length"}
-    parsed = [p for p in paths if p.predicted_answer is not None]
-    assert parsed and {p.extract_rule for p in parsed} == {"second-stage-cut"}
-    assert any(p.stop_reason == "answer" for p in parsed)  # so it votes
-
-
 def test_a_memory_without_parts_is_read_anew(engine, monkeypatch):
     """Recurrent models cannot forget the end of a sequence."""
     _, cut = drawn(engine, kv="split", parallel=8)

@@ -83,18 +83,6 @@ def paths(gguf):
     return found, pieces
 
 
-@pytest.mark.model
-def test_the_kept_tokens_spell_the_text(paths):
-    found, pieces = paths
-    for _, g in found:
-        written = b"".join(pieces[t.id] for t in g.drawn).decode()
-        assert written.startswith(g.text)
-        assert [t.start for t in g.drawn] == [
-            len(b"".join(pieces[t.id] for t in g.drawn[:i]).decode()) for i in range(len(g.drawn))
-        ]
-        assert g.logprob == pytest.approx(sum(t.logprob for t in g.drawn), abs=1e-9)
-
-
 def in_pytorch(gguf, paths):
     """Log-probability of every kept token of every path; one batch, padded where nobody looks."""
     import torch

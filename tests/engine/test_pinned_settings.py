@@ -1,5 +1,6 @@
 """The kind of cache that a run is drawn in is written down, and told where it changes."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -28,7 +29,10 @@ def call(run, *settled, alone=False):
     said = []
     settling = Settling(run, said.append)
     for each in settled:
-        (settling.alone if alone else settling.of_worker)(each)
+        if alone:
+            settling.alone(SimpleNamespace(settled=each, pin=lambda kind: None))
+        else:
+            settling.of_worker(each)
     return said
 
 
@@ -36,12 +40,8 @@ def draw(run):
     write_records(run.paths, [path()])
 
 
-def test_of_a_crew_only_what_all_share_is_kept(run):
-    assert call(run, {}, SPLIT, {**SPLIT, "parallel": 32}, {}) == []
-    assert run.load_settings()[ENGINE] == SHARED
-
-
 def test_workers_that_differ_are_told_once_with_the_flags(run):
+    assert call(run, None, {}, SPLIT, {**SPLIT, "parallel": 32}) == []  # without paths
     (told,) = call(run, SPLIT, UNIFIED, {**UNIFIED, "cells": 7}, SPLIT)
     assert told.startswith(
         "a worker draws with --set kv=unified --set flash_attn=off, another with "
@@ -70,18 +70,11 @@ def test_one_process_keeps_all_of_it_and_news(run):
 
 def test_all_calls_of_one_engine_draw_in_the_kind_of_the_first(run):
     """Those of generated questions, and of several formats, have prompts of different lengths."""
-    pinned = []
-    settling = Settling(run, print, pinned.append)
-    settling.alone({**SPLIT, "fast_copy": "off"})
-    assert pinned == [{"kv": "split", "flash_attn": "on", "fast_copy": "off"}]
-    engine = SimpleNamespace(config=EngineConfig())
-    LlamaEngine.pin(engine, pinned[0])
+    engine = SimpleNamespace(config=EngineConfig(), settled={**SPLIT, "fast_copy": "off"})
+    engine.pin = partial(LlamaEngine.pin, engine)
+    Settling(run, print).alone(engine)
     assert (engine.config.kv, engine.config.flash_attn) == ("split", "on")
-
-
-def test_without_paths_nothing_was_begun(run):
-    call(run, SPLIT)
-    assert call(run, UNIFIED) == []
+    assert (engine.config.fast_copy, engine.config.parallel) == ("off", 0)
 
 
 def test_a_server_settles_other_things(run):

@@ -47,12 +47,6 @@ def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature
     assert set(tokens.tolist()) <= set(expected)
 
 
-def test_temperature_zero_takes_the_likeliest_whatever_the_filters():
-    logits = np.float32([[0.1, 3.0, 2.9], [5.0, -1.0, 4.9]])
-    config = SamplingConfig(temperature=0, top_k=1)
-    assert draw(logits, np.array([0.99, 0.99]), config).tokens.tolist() == [1, 0]
-
-
 def test_logprob_is_at_temperature_one_over_all_tokens():
     logits = np.float32([[1.0, 2.0, 3.0]])
     found = draw(logits, np.array([0.5]), SamplingConfig(temperature=0.3, top_k=1))
@@ -64,15 +58,6 @@ def test_the_ends_of_the_unit_interval_pick_allowed_tokens(u):
     logits = np.float32([[0.0, 1.0, 2.0, 3.0]])
     config = SamplingConfig(top_k=2, temperature=0.01)
     assert draw(logits, np.array([u]), config).tokens[0] in (2, 3)
-
-
-def test_rows_do_not_touch_each_other():
-    rng = np.random.default_rng(0)
-    logits, u = rng.normal(size=(9, 50)).astype(np.float32), rng.random(9)
-    config = SamplingConfig(top_k=7, top_p=0.9, min_p=0.01)
-    together = draw(logits, u, config).tokens
-    alone = [draw(logits[i : i + 1], u[i : i + 1], config).tokens[0] for i in range(9)]
-    assert together.tolist() == alone
 
 
 def splitmix64(seed, n):
@@ -88,21 +73,10 @@ def splitmix64(seed, n):
 
 @given(U64)
 def test_streams_are_splitmix64(seed):
-    steps = np.arange(5, dtype=np.uint64)
-    assert uniforms(np.full(5, seed, np.uint64), steps).tolist() == splitmix64(seed, 5)
-
-
-def test_splitmix64_matches_its_published_vector():
     # the reference implementation's first output for seed 1234567
     assert int(splitmix64(1234567, 1)[0] * 2**53) == 6457827717110365317 >> 11
-
-
-def test_uniforms_are_uniform():
-    from scipy import stats
-
-    seeds = np.array([path_seed(0, f"q{i}", j) for i in range(100) for j in range(20)], np.uint64)
-    u = uniforms(seeds, np.zeros(len(seeds), np.uint64))
-    assert stats.kstest(u, "uniform").pvalue > 0.001
+    steps = np.arange(5, dtype=np.uint64)
+    assert uniforms(np.full(5, seed, np.uint64), steps).tolist() == splitmix64(seed, 5)
 
 
 @given(st.integers(0, 9), st.text(max_size=9), st.integers(0, 99))

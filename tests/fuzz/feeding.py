@@ -91,7 +91,7 @@ def _serve(pipe, kind, numbers):
 
 
 def _leave(pipe, number, leave, code):
-    """Where llama.cpp would kill the process, it leaves with a line: engine/abort.py."""
+    """Where llama.cpp would kill the process, it leaves with a line: engine/llama.py."""
     pipe.send(Outcome(number, code, "", 0.0, 0.0))
     leave(code)
 
