@@ -46,7 +46,7 @@ class ScriptedEngine:
 
     @property
     def info(self) -> ModelInfo:
-        return ModelInfo("scripted", "scripted", 0, 0, VOCABULARY, 4096)
+        return ModelInfo("scripted", 0, 0, 4096)
 
     @property
     def settled(self) -> dict[str, int | str]:

@@ -121,10 +121,8 @@ class ModelInfo(NamedTuple):
     """What the loaded file says of itself."""
 
     architecture: str
-    description: str
     parameters: int
     bytes: int
-    vocabulary: int
     context: int
 
 

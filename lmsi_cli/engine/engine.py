@@ -29,7 +29,7 @@ from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.context_check import HINT, split
 from lmsi_cli.engine.cpu_check import gpu_layers
 from lmsi_cli.engine.encode import Encoder
-from lmsi_cli.engine.fast_copy import fastest, logits_along, measured
+from lmsi_cli.engine.fast_copy import fastest, measured
 from lmsi_cli.engine.llama import (
     LlamaModel,
     check_file,
@@ -95,10 +95,6 @@ class LlamaEngine:
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids, with BOS if the model wants it."""
         return self.model.encode(text)
-
-    def encode_tail(self, text: str) -> list[int]:
-        """Continuation text to ids, without BOS."""
-        return self.model.encode_tail(text)
 
     def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
         """Plain text or a conversation to the ids that a path is drawn from."""
@@ -210,11 +206,6 @@ class LlamaEngine:
                 context.read(prompt, 0, 0)
                 found.append(context.logits(1)[0].copy())
         return np.stack(found)
-
-    def logits_along(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after each of some tokens, shape (tokens, vocabulary), float32."""
-        found = logits_along(self.model, tokens, self.config.threads, self._active)
-        return np.concatenate([some.copy() for some in found])
 
     def close(self) -> None:
         """Give the memory back."""

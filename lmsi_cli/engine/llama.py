@@ -3,7 +3,7 @@
 Knows tokens and sequences, but nothing of questions, paths or votes. Everything that can go
 wrong with a user's file ends in one LmsiError. What is said of a model:
 
-    ModelInfo(architecture="llama", parameters=25771008, bytes=51559424, vocabulary=1165, ...)
+    ModelInfo(architecture="llama", parameters=25771008, bytes=51559424, context=2048)
 
 Where one of its assertions fails llama.cpp kills the process, whoever calls it, and nothing can be
 raised through its frames. So a line is written in place of its backtrace, and the process ends as
@@ -186,14 +186,10 @@ class LlamaModel:
     @property
     def info(self) -> ModelInfo:
         """What the file says of itself."""
-        buffer = ctypes.create_string_buffer(256)
-        self.lib.llama_model_desc(self.raw, buffer, len(buffer))
         return ModelInfo(
             architecture=self.meta("general.architecture") or "unknown",
-            description=buffer.value.decode(),
             parameters=self.lib.llama_model_n_params(self.raw),
             bytes=self.lib.llama_model_size(self.raw),
-            vocabulary=self.n_vocab,
             context=self.lib.llama_model_n_ctx_train(self.raw),
         )
 

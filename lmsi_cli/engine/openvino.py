@@ -27,7 +27,7 @@ from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Wanted, Watch
 from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fast_copy import TEXT, Verdict, copy_of, verdict_file
+from lmsi_cli.engine.fast_copy import TEXT, Verdict, copy_of, logits_along, verdict_file
 from lmsi_cli.engine.llama import default_threads
 from lmsi_cli.engine.output_checks import NoMemoryError, NotNumbersError
 from lmsi_cli.engine.writing import Slot, Writer
@@ -166,8 +166,9 @@ class OpenVinoEngine(LlamaEngine):
         request = Request("proof", prompt, tuple(Wanted(i, i) for i in range(PATHS)))
         for path in self.generate([request], PATH, ""):
             ids = [t.id for t in path.drawn]
-            logits = self.logits_along((*prompt, *ids))[len(prompt) - 1 : -1]
-            theirs = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(ids)), ids]
+            whole = logits_along(self.model, (*prompt, *ids), self.config.threads, self._active)
+            logits = np.concatenate([some.astype(np.float64) for some in whole])
+            theirs = log_softmax(logits[len(prompt) - 1 : -1], axis=1)[np.arange(len(ids)), ids]
             apart += [t.logprob - x for t, x in zip(path.drawn, theirs, strict=True)]
         return float(np.square(apart).mean() / 2)
 

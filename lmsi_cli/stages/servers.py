@@ -9,7 +9,6 @@ Every form of prompt has to be chosen without seeing the server's chat template:
 from __future__ import annotations
 
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,11 +34,10 @@ def reach(
     Raises:
         LmsiError: The packages for it are missing, or as ``ServerEngine``.
     """
-    for package in ("httpx", "tenacity"):
-        if find_spec(package) is None:
-            raise LmsiError(f"--engine openai needs the package {package}", INSTALL)
-    from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
-
+    try:
+        from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
+    except ModuleNotFoundError as e:
+        raise LmsiError(f"--engine openai needs the package {e.name}", INSTALL) from None
     saved = run.load_settings().get(ENGINE, {}) if run and run.paths.exists() else {}
     return ServerEngine(model, serving(settings), str(saved.get(ANSWERS_AS, "")))
 

@@ -72,7 +72,7 @@ class ServerEngine:
     @property
     def info(self) -> ModelInfo:
         """Next to nothing; whether a prompt fits is not to be told without its tokens."""
-        return ModelInfo("openai", self.base, 0, 0, 0, sys.maxsize)
+        return ModelInfo("openai", 0, 0, sys.maxsize)
 
     @property
     def identity(self) -> dict[str, Any]:
