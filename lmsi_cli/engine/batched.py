@@ -232,7 +232,9 @@ class BatchedSampler(Writer):
             self._free(at)
             yield from self.hand_over([second.finished("length", 0)])
             return
-        same = shared_prefix([slot.in_cache, tuple(encoded.ids)])
+        # its sequence holds all tokens but the last, which was never decoded
+        held = slot.request.prompt + tuple(t.id for t in slot.drawn[:-1])
+        same = shared_prefix([held, tuple(encoded.ids)])
         if not self.context.cut(at, same):
             self.context.drop(at)
             same = 0

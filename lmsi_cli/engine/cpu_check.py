@@ -59,7 +59,6 @@ PLAIN = {"base", "cpu", "blas", "rpc"}  # parts of ggml that use no card of this
 ALL = -1  # layers; llama.cpp's own word for it
 CHILD = "lmsi_cli.engine.cpu_check_child"
 R = TypeVar("R")
-OPENVINO = "openvino"  # shapes the tiles as PyTorch does, with the same library
 TIMEOUT = 120  # seconds; a healthy child needs about one
 
 
@@ -204,12 +203,21 @@ def recall(file: Path, kind: type[R]) -> R | None:
 @cache
 def cpu_check() -> CpuCheck:
     """The remembered answer for this build, or a fresh one."""
-    file = cache_folder() / f"probe-{build_id()}.json"
-    result = recall(file, CpuCheck)
-    if result is None:
-        result = _ask()
-        if result.usable:  # a broken installation may be repaired; do not hold it against the build
-            remember(file, result)
+    build = build_id()
+    file = cache_folder() / f"probe-{build}.json"
+    if known := recall(file, CpuCheck):
+        return known
+    fast = _child_fails(extra_buffers=True)
+    slow = _child_fails(extra_buffers=False) if fast else ""
+    note = f"with repacked weights llama.cpp {fast}" if fast else ""
+    if slow:
+        note = f"{note}; without, it {slow}"
+    elif fast:
+        goes_on = "lmsi goes on without them, slower; `lmsi doctor` tells what mends it"
+        LOG.warning("note: %s on this CPU; %s", note, goes_on)  # here, and so only once
+    result = CpuCheck(build=build, extra_buffers=not fast, usable=not slow, note=note)
+    if result.usable:  # a broken installation may be repaired; do not hold it against the build
+        remember(file, result)
     return result
 
 
@@ -225,7 +233,8 @@ def may_repack() -> bool:
             f"llama.cpp does not work on this machine: {found.note}",
             hint="reinstall llama-cpp-python; `lmsi doctor` shows the line",
         )
-    return found.extra_buffers and not torch_is_here() and OPENVINO not in sys.modules
+    # OpenVINO shapes the tiles as PyTorch does, with the same library
+    return found.extra_buffers and not {"torch", "openvino"} & sys.modules.keys()
 
 
 def torch_is_here() -> bool:
@@ -244,18 +253,6 @@ def check_repacked(repacked: bool) -> None:
             "PyTorch was imported while a model with repacked weights was open: close the model "
             "first, or let PyTorch work in another process (lmsi_cli.aside)"
         )
-
-
-def _ask() -> CpuCheck:
-    fast = _child_fails(extra_buffers=True)
-    slow = _child_fails(extra_buffers=False) if fast else ""
-    note = f"with repacked weights llama.cpp {fast}" if fast else ""
-    if slow:
-        note = f"{note}; without, it {slow}"
-    elif fast:
-        goes_on = "lmsi goes on without them, slower; `lmsi doctor` tells what mends it"
-        LOG.warning("note: %s on this CPU; %s", note, goes_on)  # here, and so only once
-    return CpuCheck(build=build_id(), extra_buffers=not fast, usable=not slow, note=note)
 
 
 def _child_fails(extra_buffers: bool) -> str:

@@ -38,16 +38,20 @@ def _facts(path: Path, parts: list[Any]) -> dict[str, Value]:
         value = default if field is None else field.contents()
         return value if isinstance(value, int | str) else str(value)
 
+    sizes: Counter[str] = Counter()
+    for t in tensors:
+        sizes[t.tensor_type.name] += int(t.n_elements)
+    shares = [(name, n / max(1, sizes.total())) for name, n in sizes.most_common()]
     arch = get("general.architecture")
     template = str(get("tokenizer.chat_template", ""))
     words = reader.get_field("tokenizer.ggml.tokens")
     return {
         "name": get("general.name"),
         "architecture": arch,
-        "parameters": sum(int(t.n_elements) for t in tensors),
+        "parameters": sizes.total(),
         "file_bytes": size_of(path),
         **({"parts": len(parts)} if len(parts) > 1 else {}),
-        "quantisation": _quantisation(tensors),
+        "quantisation": ", ".join(f"{name} {n:.0%}" for name, n in shares[:3] if n > 0.005),
         "context": get(f"{arch}.context_length"),
         "layers": get(f"{arch}.block_count"),
         "width": get(f"{arch}.embedding_length"),
@@ -58,14 +62,3 @@ def _facts(path: Path, parts: list[Any]) -> dict[str, Value]:
         "chat_template": template.splitlines()[0][:60] + " ..." if template else "none",
         "licence": get("general.license"),
     }
-
-
-def _quantisation(tensors: list[Any]) -> str:
-    """Tensor types by their share of the parameters, largest first."""
-    sizes: Counter[str] = Counter()
-    for t in tensors:
-        sizes[t.tensor_type.name] += int(t.n_elements)
-    total = max(1, sizes.total())
-    return ", ".join(
-        f"{name} {n / total:.0%}" for name, n in sizes.most_common(3) if n / total > 0.005
-    )

@@ -40,12 +40,12 @@ def first_nan(logprobs: NDArray[np.floating[Any]]) -> int | None:
 
 def not_numbers(question_id: str, model: Path, adapter: str | None) -> LmsiError:
     """Name the files that can be the reason."""
-    problem = f"the model computes NaN instead of logits (at question {question_id!r})"
-    if adapter is None:
-        hint = "download or convert it again, or use another quantisation of it"
-        return LmsiError(f"{model}: {problem}", hint=f"its weights are damaged or overflow: {hint}")
+    where = str(model) if adapter is None else f"{model} with {adapter}"
     hint = "leave the adapter out to see which of the two it is; train it again if it is damaged"
-    return LmsiError(f"{model} with {adapter}: {problem}", hint=hint)
+    if adapter is None:
+        hint = "download or convert it again, or use another quantisation: its weights overflow"
+    problem = f"the model computes NaN instead of logits (at question {question_id!r})"
+    return LmsiError(f"{where}: {problem}", hint)
 
 
 class Mark:

@@ -61,14 +61,13 @@ def to_requests(
     for turn in range(turns):
         own = tuple(w for w in wanted if w.path % turns == turn)
         written = render(for_path(task, turn), question.question, format)
-        prompt = engine.encode_prompt(written, task.variables)
+        ids, begun = engine.encode_prompt(written, task.variables)
         words = f'"{textwrap.shorten(question.question, WORDS, placeholder=" ...")}"'
         follow = None
         if format == TWO_STAGES:
-            follow = _follow(engine, task, question.question, len(prompt.ids), longest)
-        ids = tuple(prompt.ids)
-        asked = (prompt.begun, follow, turn, written, task.variables)
-        found.append(Request(question.id, ids, own, words, *asked))
+            follow = _follow(engine, task, question.question, len(ids), longest)
+        asked = (begun, follow, turn, written, task.variables)
+        found.append(Request(question.id, tuple(ids), own, words, *asked))
     return found
 
 
@@ -145,16 +144,12 @@ def _in_two(g: Generated, task: Task, question: str) -> tuple[Generated, Extract
     whole = g._replace(
         text=text,
         drawn=tuple(drawn),
-        logprob=math.fsum(t.logprob for t in drawn) if drawn else _sum(g.first.logprob, g.logprob),
+        logprob=math.fsum(t.logprob for t in drawn or (*g.first.drawn, *g.drawn)),
         tokens=g.first.tokens + g.tokens,
         # whole if text follows it
         stop_reason="answer" if found and found.end < len(text) else g.stop_reason,
     )
     return whole, found
-
-
-def _sum(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first + second
 
 
 def logprob_of(drawn: Sequence[Token], start: int, end: int) -> float | None:

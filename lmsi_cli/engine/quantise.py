@@ -79,15 +79,10 @@ def quantise(
     forget_complaints()
     code = lib.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params))
     raise_interrupt()
+    reason = last_complaint() or "no reason given"
+    if code and "importance matrix" in reason:
+        problem = "an importance matrix (imatrix), which lmsi does not make"
+        hint = "use another --type, as Q4_K_M or Q8_0"
+        raise LmsiError(f"llama.cpp quantises to this type only with {problem}", hint)
     if code:
-        raise _refused(source, last_complaint() or "no reason given")
-
-
-def _refused(source: Path, reason: str) -> LmsiError:
-    if "importance matrix" in reason:
-        return LmsiError(
-            "llama.cpp quantises to this type only with an importance matrix (imatrix), "
-            "which lmsi does not make",
-            hint="use another --type, as Q4_K_M or Q8_0",
-        )
-    return LmsiError(f"{source}: llama.cpp cannot quantise it: {' '.join(reason.split())}")
+        raise LmsiError(f"{source}: llama.cpp cannot quantise it: {' '.join(reason.split())}")

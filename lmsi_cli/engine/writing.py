@@ -62,11 +62,6 @@ class Slot:
         """Tokens drawn for it, those of the path before it included."""
         return self.tokens + (self.first.tokens if self.first else 0)
 
-    @property
-    def in_cache(self) -> tuple[int, ...]:
-        """The tokens that its sequence holds: all but the last, which was never decoded."""
-        return self.request.prompt + tuple(t.id for t in self.drawn[:-1])
-
 
 class Writer(ABC):
     """Appends tokens to paths, of which a watch may call some needless."""
@@ -103,32 +98,20 @@ class Writer(ABC):
         if self.model.ends(token):
             return slot.finished("eos")
         slot.text += slot.decode(self.model.piece(token))
-        ended = self._stop(slot, before)
-        if ended is None and slot.tokens >= self._limit(slot):
-            return slot.finished("length")
-        return ended
+        follow, trigger, limit = slot.request.follow, self.trigger, self.sampling.max_tokens
+        if follow:  # no answer sentence ends a path that is asked further
+            trigger = follow.trigger if slot.first else ""
+            limit = follow.max_tokens if slot.first else limit
+        ended = self._stop(slot, before, trigger)
+        return slot.finished("length") if ended is None and slot.tokens >= limit else ended
 
-    def _limit(self, slot: Slot) -> int:
-        follow = slot.request.follow
-        return follow.max_tokens if follow and slot.first else self.sampling.max_tokens
-
-    def _trigger(self, slot: Slot) -> str | None:
-        """The words whose sentence ends a text; none for a path that is asked further."""
-        follow = slot.request.follow
-        return self.trigger if follow is None else follow.trigger if slot.first else None
-
-    def _stop(self, slot: Slot, before: int) -> Generated | None:
+    def _stop(self, slot: Slot, before: int, trigger: str) -> Generated | None:
         """End a path at its answer sentence, or where it goes on to another question or speaker."""
         answer = answer_start(slot.text)
         if answer is None:  # still thinking: no answer sentence in there is the answer
             return None
         start = max(answer, before - LOOK_BACK)
-        trigger = self._trigger(slot)
-        end = answer_end(slot.text, trigger, start) if trigger else None
-        reason: StopReason = "answer"
-        if end is None:
-            at = next_turn(slot.text, start, answer)
-            if at is None:
-                return None
-            end, reason = at, "next_question"
-        return slot.finished(reason, end)
+        if trigger and (end := answer_end(slot.text, trigger, start)) is not None:
+            return slot.finished("answer", end)
+        at = next_turn(slot.text, start, answer)
+        return None if at is None else slot.finished("next_question", at)
