@@ -14,8 +14,6 @@ from __future__ import annotations
 import tempfile
 import types
 import typing
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -56,15 +54,21 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
     names = {file: f"{file.stem}.parquet" for file in kinds if file.exists()}
     if not names:
         raise LmsiError(f"{run.root}: nothing to export", hint="run `lmsi sample` first")
-    out = out.rstrip("/")
+    out, far = out.rstrip("/"), is_address(out)
     for name in names.values():
-        if not overwrite and _exists(f"{out}/{name}"):
+        place = f"{out}/{name}"
+        if not overwrite and (remote_exists(place) if far else File(place).exists()):
             hint = "replace it with --overwrite, or choose another --out"
             raise LmsiError(f"{out}/{name}: is there already", hint)
     rows = {}
-    for file, name in names.items():
-        with _target(out, name) as target:
-            rows[name] = _write(target, file, kinds[file])
+    with tempfile.TemporaryDirectory(prefix="lmsi-export-") as folder:
+        here = File(folder if far else out)  # one for an address is written here first
+        for file, name in names.items():
+            with replacing(here / name) as target:
+                rows[name] = _write(target, file, kinds[file])
+            if far:
+                write_remote(here / name, f"{out}/{name}")
+                (here / name).unlink()
     return Exported(address=out, rows=rows)
 
 
@@ -124,23 +128,6 @@ def _cell(value: Any, column: pa.DataType) -> Any:  # noqa: ANN401 - of any fiel
     if _pyarrow().types.is_map(column):
         return list(value.items())
     return msgspec.json.encode(value).decode()
-
-
-@contextmanager
-def _target(out: str, name: str) -> Iterator[BinaryIO]:
-    """A file that comes to its place once it is whole; one for an address is written here first."""
-    if not is_address(out):
-        with replacing(File(out) / name) as file:
-            yield file
-        return
-    with tempfile.TemporaryDirectory(prefix="lmsi-export-") as folder:
-        with replacing(File(folder) / name) as file:
-            yield file
-        write_remote(File(folder) / name, f"{out}/{name}")
-
-
-def _exists(place: str) -> bool:
-    return remote_exists(place) if is_address(place) else File(place).exists()
 
 
 def _pyarrow() -> Any:  # noqa: ANN401 - a module without types

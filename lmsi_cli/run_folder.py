@@ -247,7 +247,13 @@ def sha256_file(path: Path) -> str:
 
 
 def discard(run: RunDir) -> None:
-    """Delete what lmsi wrote, for ``--overwrite``; leaves all other files, and the lock."""
+    """Delete what lmsi wrote, for ``--overwrite``; leaves all other files, and the lock.
+
+    Later rounds and the check-ups between them go as well.
+    """
+    for inner in (run.checkup.root, *sorted(run.root.glob("round-*"))):
+        if inner.is_dir():
+            discard(RunDir(inner))
     discard_adapter(run)
     results = [f for end in (RESULT, ANSWERS) for f in run.eval_dir.glob(f"*{end}")]
     _delete([*_named_in(run.root, run), *results], run.eval_dir)

@@ -212,14 +212,16 @@ class Plan(Record, frozen=True, kw_only=True):
 
 
 def plans_of(wanted: Measurement) -> list[Plan]:
-    """Reckon up every data set of an evaluation by a model file."""
+    """Reckon up every data set of an evaluation by a model file.
+
+    LmsiError: no question fits the context, or the cache does not fit the memory.
+    """
     assert wanted.model is not None  # what a server takes only the server knows
     with LlamaEngine(wanted.model.path, wanted.settings) as engine:
-        return [plan(exam, wanted.candidates, engine) for exam in wanted.exams]
+        return [_plan(exam, wanted.candidates, engine) for exam in wanted.exams]
 
 
-def plan(exam: Exam, candidates: Sequence[Candidate], engine: LlamaEngine) -> Plan:
-    """Reckon up one data set; LmsiError: no question or no cache fits."""
+def _plan(exam: Exam, candidates: Sequence[Candidate], engine: LlamaEngine) -> Plan:
     engine.use_adapter(None)
     sittings = [
         (mode, way)
@@ -233,8 +235,7 @@ def plan(exam: Exam, candidates: Sequence[Candidate], engine: LlamaEngine) -> Pl
             requests = requests_of_mode(exam, engine, mode, way.seed)
             sampling = sampling_of(exam.config, mode, way)
             costs[mode] = estimate(requests, engine, sampling, exam.task.trigger)
-    n = len(exam.asked)
-    clusters = {q.group or q.id for q in exam.asked}
+    n, clusters = len(exam.asked), {q.group or q.id for q in exam.asked}
     answers = [(n * paths_of(exam.config, mode), costs[mode]) for mode, _ in sittings]
     return Plan(
         data=exam.name,

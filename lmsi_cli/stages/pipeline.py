@@ -188,23 +188,15 @@ def settle(
 def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
     """Bind the folder; only now, for a model that does not load must not cost the old paths."""
     if old == "discarded":
-        _discard(run)
+        discard(run)
     try:
         bind(run, asking.config, tied)
     except LmsiError:
         if old != "discarded if different":
             raise
-        _discard(run)
+        discard(run)
         bind(run, asking.config, tied)
     keep(run, asking)
-
-
-def _discard(run: RunDir) -> None:
-    """Delete what lmsi wrote in a folder, later rounds and their check-ups included."""
-    for inner in (run.checkup.root, *sorted(run.root.glob("round-*"))):
-        if inner.is_dir():
-            discard(RunDir(inner))
-    discard(run)
 
 
 def identity(model: Model, asking: Asking) -> dict[str, Any]:

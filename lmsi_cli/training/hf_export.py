@@ -128,6 +128,7 @@ def save_tokenizer(
     """
     from transformers import AutoTokenizer
 
+    written, asked = False, (*TEXTS, *texts)
     try:
         with quiet():
             made = AutoTokenizer.from_pretrained(
@@ -136,20 +137,18 @@ def save_tokenizer(
             made.save_pretrained(str(out))
             read = AutoTokenizer.from_pretrained(out, local_files_only=True)
     except Exception as e:  # noqa: BLE001 - many libraries behind it; none may cost the model
-        _forget(out)
-        return Tokenizer(False, f"transformers cannot make one of this file ({type(e).__name__})")
-    other = [t for t in (*TEXTS, *texts) if list(read(t)["input_ids"]) != encode(t)]
-    # transformers composes characters first where the original tokenizer does; llama.cpp never
-    loose = [t for t in (DECOMPOSED, *other) if not is_normalized("NFC", t)]
-    if [t for t in other if t not in loose]:
-        _forget(out)
-        return Tokenizer(False, f"transformers' own gives other ids, as for {other[0][:40]!r}")
-    note = f"the same ids as llama.cpp's on {len(TEXTS) + len(texts) - len(other)} texts"
-    if other or list(read(DECOMPOSED)["input_ids"]) != encode(DECOMPOSED):
-        note += "; other ones for characters that are written as letter and accent apart"
-    return Tokenizer(True, note)
-
-
-def _forget(out: Path) -> None:
-    for name in TOKENIZER:
-        (out / name).unlink(missing_ok=True)
+        note = f"transformers cannot make one of this file ({type(e).__name__})"
+    else:
+        other = [t for t in (*asked, DECOMPOSED) if list(read(t)["input_ids"]) != encode(t)]
+        # transformers composes characters first where the original tokenizer does; llama.cpp never
+        wrong = [t for t in other if is_normalized("NFC", t)]
+        same = len(asked) - len(other) + (DECOMPOSED in other)
+        written, note = not wrong, f"the same ids as llama.cpp's on {same} texts"
+        if wrong:
+            note = f"transformers' own gives other ids, as for {wrong[0][:40]!r}"
+        elif other:
+            note += "; other ones for characters that are written as letter and accent apart"
+    if not written:
+        for name in TOKENIZER:
+            (out / name).unlink(missing_ok=True)
+    return Tokenizer(written, note)
