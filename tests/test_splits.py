@@ -38,7 +38,7 @@ def test_the_first_part_stands_for_all_and_any_other_name_is_one_file(parts, tmp
 
 def test_a_missing_part_is_named(parts):
     parts[2].unlink()
-    for use in (read_metadata, LlamaModel, sha256_file, read_meta, Mark.of):
+    for use in (read_metadata, LlamaModel, sha256_file, read_meta, Mark):
         with pytest.raises(LmsiError, match=f"{parts[2].name}: no such file") as e:
             use(parts[0])
         assert "one folder" in e.value.hint
@@ -84,7 +84,7 @@ def test_every_part_is_in_the_hash(whole, parts):
 
 
 def test_a_part_that_changes_or_goes_while_it_is_in_use_is_seen(parts, caplog):
-    mark = Mark.of(parts[0])
+    mark = Mark(parts[0])
     parts[2].rename(parts[2].with_suffix(".away"))
     mark.check()
     mark.check()

@@ -74,26 +74,3 @@ def test_a_bad_line_loses_no_path_and_doubles_none(asked, lmsi, served):
         "per_request": 1, "seeds": "sent", "logprobs": "told", "answers_as": "tiny",
     }  # fmt: skip
     assert all(p["logprob"] < 0 for p in drawn.values())
-
-
-def test_a_server_that_dies_and_comes_back_elsewhere(asked, lmsi, gguf, tmp_path):
-    more = ["--paths", "2", "--max-tokens", "8", "--set", "concurrency=2", "--set", "retries=3"]
-    with llama_server(gguf, tmp_path / "first") as first:
-        real, count = behind(first), []
-
-        def dies(seen):
-            count.append(seen)
-            if len(count) == 5:
-                first.stop()
-            return real(seen)
-
-        with Front(dies) as front:
-            done = sample(lmsi, front.url, *more, code=1)
-    assert "the same command again" in done.stderr
-    begun = by_key()
-    assert 0 < len(begun) < 6
-    with llama_server(gguf, tmp_path / "second") as second:
-        sample(lmsi, f"http://127.0.0.1:{second.port}/v1", *more)
-    whole = by_key()
-    assert whole.keys() == {(f"q{i}", j) for i in range(3) for j in range(2)}
-    assert all(whole[key] == path for key, path in begun.items())

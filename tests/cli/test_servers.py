@@ -13,8 +13,6 @@ import servers
 from commands import ALL, ask, by_key, notes, refused, settings
 from servers import Front, Model, changed, fails, rejects, told, unless
 
-from lmsi_cli.config import EvalConfig, SampleConfig, ServerConfig, serving
-
 # -- what a server can -----------------------------------------------------------------------
 
 
@@ -103,6 +101,8 @@ def test_every_path_is_drawn_once(here, lmsi, caplog, case):
     assert by_key().keys() == ALL
     assert settings("run", "engine").items() >= case.found.items()
     assert case.posts in (None, len(front.posts))
+    name = "max_completion_tokens" if case.answer() is strict else "max_tokens"
+    assert front.posts[-1][name] == 256
     assert len(notes(caplog, "logprobs")) == (case.found == NOT_TOLD)
 
 
@@ -111,12 +111,6 @@ def test_paths_drawn_one_by_one_have_seeds_of_their_own(here, lmsi):
         ask(lmsi, front)
     drawn = by_key().values()
     assert all(p["text"].startswith(f" It is {p['seed'] & 0x7FFFFFFF}.") for p in drawn)
-
-
-def test_a_long_name_for_the_limit_is_found(here, lmsi):
-    with Front(strict) as front:
-        ask(lmsi, front, "--max-tokens", "77")
-    assert front.posts[-1]["max_completion_tokens"] == 77
 
 
 def test_log_probabilities_that_a_server_cannot_tell_are_none(here, lmsi):
@@ -246,8 +240,3 @@ def test_settings_that_have_no_meaning_are_refused(here, lmsi, command, words):
     with Front(Model()) as front:
         refused(lmsi(*command.replace("URL", front.url).split(), "-q"), words, notes=1)
     assert not front.posts
-
-
-def test_all_commands_with_servers_have_the_same_defaults():
-    for kind in (SampleConfig(), EvalConfig()):
-        assert serving(kind) == ServerConfig()

@@ -322,8 +322,9 @@ def test_the_key_of_a_file(here, lmsi):
     file = here / "key"
     file.write_text(KEY + "\n")
     with Front(Model()) as front:
-        file.chmod(0o644)
-        refused(ask(lmsi, front, "--set", "api_key_file=key", code=1), hint="chmod 600 key")
+        for mode in (0o644, 0o640, 0o606):
+            file.chmod(mode)
+            refused(ask(lmsi, front, "--set", "api_key_file=key", code=1), hint="chmod 600 key")
         assert not front.seen
         file.chmod(0o600)
         ask(lmsi, front, "--set", "api_key_file=key")

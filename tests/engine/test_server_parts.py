@@ -128,16 +128,6 @@ def test_where_a_key_comes_from(tmp_path, monkeypatch, file, url, environ, key):
     assert find_key(file, read_address(url), environ) == key
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o606])
-def test_a_key_that_others_can_read_is_refused(tmp_path, mode):
-    file = tmp_path / "key"
-    file.write_text("filed")
-    file.chmod(mode)
-    with pytest.raises(LmsiError) as e:
-        find_key(str(file), read_address("http://gpu"), {})
-    assert e.value.hint == f"chmod 600 {file}"
-
-
 @pytest.mark.parametrize("text", ["", "two words", "naïve", "a\nb"])
 def test_what_is_no_key_is_refused_without_being_shown(text):
     with pytest.raises(LmsiError, match="LMSI_API_KEY") as e:
