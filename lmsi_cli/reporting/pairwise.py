@@ -41,9 +41,15 @@ class Side(NamedTuple):
     answers: Sequence[Answer] = ()
 
     def figure(self, line: str) -> Figure:
-        """That of a line which both sides have."""
+        """That of a line.
+
+        Raises:
+            LmsiError: There is no such line.
+        """
         found = self.variant.figure(line)
-        assert found is not None
+        if found is None:
+            lines = ", ".join(f.name for f in self.variant.figures) or NONE
+            raise LmsiError(f"{self.name}: no line {line!r}", hint=f"--line; there are: {lines}")
         return found
 
     def scores(self, line: str) -> dict[str, float]:
@@ -114,15 +120,12 @@ def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int
     common = _common(a, b, intersect)
     lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
     if not lines:
-        one, two = (", ".join(f.name for f in s.variant.figures) or NONE for s in (a, b))
         raise LmsiError(
-            f"{a.name} and {b.name} have no line in common: {one}; {two}",
+            f"{a.name} and {b.name} have no line in common",
             hint="evaluate both with the same --modes and --paths",
         )
     primary = next((p for x in (b, a) if (p := x.evaluation.primary) in lines), lines[0])
     line = line or primary
-    if line not in lines:
-        raise LmsiError(f"no line {line!r} in both", hint=f"lines: {', '.join(lines)}")
     joint = Evaluation(
         data="A and B",
         n=len(common),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
-from typing import NamedTuple
 
 import msgspec
 
@@ -21,7 +20,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.formats import CLEAR, p_words, points, size, with_interval
 from lmsi_cli.records import Interval, Paired, Record
 from lmsi_cli.reporting.digest import Section, Sheet
-from lmsi_cli.reporting.results import Evaluation, Figure, Rivalry, Rung
+from lmsi_cli.reporting.pairwise import Side
+from lmsi_cli.reporting.results import Figure, Rivalry, Rung
 from lmsi_cli.stats import Groups, curve_ks, holm, majority_at_k, mean_interval, paired
 
 MARGIN = 0.05  # of all questions: what an answer may be worse by and still count as as good
@@ -123,13 +123,6 @@ def _part(own: float, other: float) -> str:
     return f"1/{1 / ratio:.0f}" if 0 < ratio < 2 / 3 else f"{ratio:.1f} times"
 
 
-class Contestant(NamedTuple):
-    """One model in one mode: an evaluation, and its line there."""
-
-    evaluation: Evaluation
-    figure: Figure
-
-
 class Row(Record, frozen=True, kw_only=True):
     """One line: accuracy, size in bytes without an adapter's, parameters, cost per question."""
 
@@ -154,23 +147,23 @@ class Distillation(Record, frozen=True, kw_only=True):
     sentence: str
 
 
-def distillation(who: Mapping[str, Contestant], mode: str, seed: int = 0) -> Distillation:
-    """Build the table from evaluations of the same questions in the same mode.
+def distillation(who: Mapping[str, Side], line: str, seed: int = 0) -> Distillation:
+    """Build the table from evaluations of the same questions.
 
     Args:
         who: ``teacher``, ``student`` and ``trained student``; and ``trained teacher``, without
             which no conclusion is drawn, and ``student on its own votes`` where there are such.
-        mode: What the answers are, for the title: "CoT greedy".
+        line: Which answers are compared: "CoT greedy".
         seed: Of the bootstrap.
 
     Raises:
-        LmsiError: The questions differ.
+        LmsiError: The questions differ, or one has no such line.
     """
     first = who["teacher"].evaluation
     order, groups = list(first.gold), first.groups
     rows, scores = [], {}
     for name, c in who.items():
-        own = c.evaluation.scores(c.figure)
+        own, figure = c.scores(line), c.figure(line)
         if odd := sorted(own.keys() ^ first.gold.keys()):
             raise LmsiError(
                 f"teacher and {name} answered different questions: {len(odd)} are only in one of "
@@ -182,8 +175,8 @@ def distillation(who: Mapping[str, Contestant], mode: str, seed: int = 0) -> Dis
             name=name,
             accuracy=mean_interval(scores[name], groups),
             size=int(c.evaluation.source.get("bytes") or 0),
-            tokens=c.figure.tokens,
-            seconds=c.figure.seconds,
+            tokens=figure.tokens,
+            seconds=figure.seconds,
             parameters=int(c.evaluation.source.get("parameters") or 0),
         )
         rows.append(row)
@@ -192,7 +185,7 @@ def distillation(who: Mapping[str, Contestant], mode: str, seed: int = 0) -> Dis
     sentence = _lesson(over["teacher"], over.get("trained teacher"))
     if (alone := over.get(OWN_STUDENT)) is not None:  # whether a teacher was worth having
         sentence += f" It {_against(alone)} the student that learned from its own votes."
-    return Distillation(mode=mode, n=len(order), rows=tuple(rows), over=over, sentence=sentence)
+    return Distillation(mode=line, n=len(order), rows=tuple(rows), over=over, sentence=sentence)
 
 
 def distillation_section(d: Distillation) -> Section:

@@ -14,7 +14,7 @@ from pathlib import Path
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.reporting.pairwise import Opposed, Side, opposed
 from lmsi_cli.reporting.results import Evaluation, answers_of, newest_results, read_evaluation
-from lmsi_cli.reporting.rivals import OWN_STUDENT, Contestant, Distillation, distillation
+from lmsi_cli.reporting.rivals import OWN_STUDENT, Distillation, distillation
 from lmsi_cli.run_folder import RunDir, teacher_of
 
 SAMPLED = ("temperature", "seed", "top_k", "top_p", "min_p")
@@ -91,11 +91,11 @@ def distilled(
     line = line or other.primary
     _check_taught(one, teacher, student)
     _check_alike({str(teacher): one, str(student): other}, line)
-    who = {"teacher": _contestant(one, 0, line)}
+    who = {"teacher": Side(str(teacher), one, one.mains[0])}
     if len(one.mains) > 1:
-        who["trained teacher"] = _contestant(one, -1, line)
-    who["student"] = _contestant(other, 0, line)
-    who["trained student"] = _contestant(other, -1, line)
+        who["trained teacher"] = Side(str(teacher), one, one.mains[-1])
+    who["student"] = Side(str(student), other, other.mains[0])
+    who["trained student"] = Side(str(student), other, other.mains[-1])
     if own:
         found = _student(own, data)
         if found.source.get("sha256") != other.source.get("sha256"):
@@ -105,7 +105,7 @@ def distilled(
                 hint="--own takes a run of the student's own file",
             )
         _check_alike({str(student): other, str(own): found}, line)
-        who[OWN_STUDENT] = _contestant(found, -1, line)
+        who[OWN_STUDENT] = Side(str(own), found, found.mains[-1])
     return distillation(who, line)
 
 
@@ -137,14 +137,6 @@ def _check_alike(both: Mapping[str, Evaluation], line: str) -> None:
                 f"{a} and {b} were measured in two ways: they differ in {name}{shown}",
                 hint="evaluate both on the same file with the same settings",
             )
-
-
-def _contestant(e: Evaluation, which: int, line: str) -> Contestant:
-    figure = e.mains[which].figure(line)
-    if figure is None:
-        lines = ", ".join(f.name for f in e.mains[which].figures)
-        raise LmsiError(f"{e.data}: no line {line!r}", hint=f"--line; there are: {lines}")
-    return Contestant(e, figure)
 
 
 def _student(place: Path, data: str) -> Evaluation:

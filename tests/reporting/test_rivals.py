@@ -6,8 +6,9 @@ import pytest
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.reporting.comparison import corrected
 from lmsi_cli.reporting.grading import by_mode, confidence_of
-from lmsi_cli.reporting.results import Answer, Confidence, Evaluation, Figure, Labelled
-from lmsi_cli.reporting.rivals import Contestant, distillation, distillation_section, rivalry
+from lmsi_cli.reporting.pairwise import Side
+from lmsi_cli.reporting.results import Answer, Confidence, Evaluation, Figure, Labelled, Variant
+from lmsi_cli.reporting.rivals import distillation, distillation_section, rivalry
 from lmsi_cli.stats import wilson
 
 GOLD = {f"q{i}": "7" for i in range(120)}
@@ -67,8 +68,8 @@ def test_without_sampled_answers_there_is_no_confidence(answers):
 
 def figure(scores, tokens=60.0, seconds=0.06):
     return Figure(
-        name="", mode="cot", accuracy=wilson(1, 2), parsed=1.0, tokens=tokens, seconds=seconds,
-        scores=tuple(map(float, scores)),
+        name="CoT greedy", mode="cot", accuracy=wilson(1, 2), parsed=1.0, tokens=tokens,
+        seconds=seconds, scores=tuple(map(float, scores)),
     )  # fmt: skip
 
 
@@ -116,7 +117,12 @@ def contestant(right, ids=tuple(GOLD)):
     asked = tuple(Labelled(id=q, question="?", gold="7") for q in ids)
     told = {"data": "test", "primary": "", "kind": "number", "task": "number"}
     e = Evaluation(n=len(ids), questions=asked, source={"bytes": 2**20 * 400}, **told)
-    return Contestant(e, figure(i < right for i in range(len(ids))))
+    own = figure(i < right for i in range(len(ids)))
+    variant = Variant(
+        name="m", model="m", adapter=None, adapter_sha256=None, scale=1.0, temperature=0.0, seed=0,
+        main=True, figures=(own,),
+    )  # fmt: skip
+    return Side("r", e, variant)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,7 @@ def test_a_student_that_passes_its_teacher(scores, words):
 def test_contestants_must_have_answered_the_same():
     four = {"teacher": contestant(6), "student": contestant(1, ["z"])}
     with pytest.raises(LmsiError, match="different questions"):
-        distillation({**four, "trained student": contestant(9)}, "direct")
+        distillation({**four, "trained student": contestant(9)}, "CoT greedy")
 
 
 def test_many_comparisons_in_words():
