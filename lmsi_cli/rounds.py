@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from lmsi_cli.formats import CLEAR, p_words, points
+from lmsi_cli.formats import CLEAR, p_words, percent, points
 from lmsi_cli.jsonl import read_struct
 from lmsi_cli.records import Paired, Record
 from lmsi_cli.run_folder import RunDir
@@ -274,7 +274,7 @@ def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By)
             n: fmean(x for q, x in zip(f.questions, f.scores, strict=True) if q in questions)
             for n, f in found.items()
         }
-        each = ", ".join(f"{100 * mean:.1f}% in round {n}" for n, mean in means.items())
+        each = ", ".join(f"{percent(mean)} in round {n}" for n, mean in means.items())
         why = f"most {WHAT['probe']} on {len(questions)} questions of the probe: {each}"
         number = max(means, key=lambda n: (means[n], -n))
     else:  # better than the first one beyond chance (Bonferroni)

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from lmsi_cli.formats import (
+    change,
     decimal,
     moved,
     p_text,
@@ -126,8 +127,8 @@ def cost_sheet(e: Evaluation) -> Sheet:
     for line in (n for n in _lines(e) if not n.startswith("any of")):
         figures = [f for v in e.mains if (f := v.figure(line)) is not None]
         cells = (
-            [f"{100 * f.parsed:.0f}%" for f in figures],
-            [f"{100 * f.cut_off:.0f}%" for f in figures],
+            [f"{f.parsed:.0%}" for f in figures],
+            [f"{f.cut_off:.0%}" for f in figures],
             [f"{f.tokens:.0f}" for f in figures],
             [f"{f.seconds:.2f}" for f in figures],
         )
@@ -198,10 +199,7 @@ def _replicated(e: Evaluation) -> Sheet:
     """Sampled lines at each temperature, over the seeds."""
     rows = []
     for r in e.replicated:
-        v, c, change = r.values, r.changes, ""
-        if c is not None:
-            change = f"{100 * c.mean:+.1f}"
-            change += "" if c.low is None else f" [{100 * c.low:+.1f}, {100 * (c.high or 0):+.1f}]"
+        v, c = r.values, r.changes
         rows.append(
             (
                 f"{r.line}, t {r.temperature:g}",
@@ -209,7 +207,7 @@ def _replicated(e: Evaluation) -> Sheet:
                 f"{100 * v.mean:.1f}",
                 "" if v.sd is None else f"{100 * v.sd:.1f}",
                 f"{100 * v.smallest:.1f} to {100 * v.largest:.1f}",
-                change,
+                change(c.mean, c.low, c.high) if c else "",
             )
         )
     seeds = len(e.replicated[0].seeds) if rows else 0

@@ -48,20 +48,17 @@ class ShownPath(Record, frozen=True, kw_only=True):
     end: int | None
 
 
-def locate(
-    text: str, answer: str | None, question: Question, task: Task
-) -> tuple[int | None, int | None]:
-    """The place of ``answer`` in ``text``; a text that is read otherwise now has none."""
-    asked_question = asked(task, question.question)
-    second = extract_second(text, task.kind, asked_question, task.second_trigger, task.trigger)
-    if second is not None and second.value == answer:
-        return second.start, second.end
-    said = answer_part(text)
-    found = extract(said, task.kind, task.trigger, asked_question)
-    if found is None or found.value != answer:
-        return None, None
-    thought = len(text) - len(said)
-    return thought + found.start, thought + found.end
+def located(path: Path, question: Question, task: Task) -> ShownPath:
+    """A path with its answer's place; a text that is read otherwise now has none."""
+    text, question_asked = path.text, asked(task, question.question)
+    found = extract_second(text, task.kind, question_asked, task.second_trigger, task.trigger)
+    begin = 0
+    if found is None or found.value != path.predicted_answer:
+        said = answer_part(text)
+        found, begin = extract(said, task.kind, task.trigger, question_asked), len(text) - len(said)
+    if found is None or found.value != path.predicted_answer:
+        return ShownPath(path=path, start=None, end=None)
+    return ShownPath(path=path, start=begin + found.start, end=begin + found.end)
 
 
 class Shown(Record, frozen=True, kw_only=True):
@@ -84,13 +81,9 @@ class Browsed(NamedTuple):
     def show(self, question: Question) -> Shown:
         """What the run knows of one of them."""
         own = self.paths.get(question.id) if self.paths else []
-        places = [locate(p.text, p.predicted_answer, question, self.task) for p in own]
         return Shown(
             question=question,
-            paths=tuple(
-                ShownPath(path=p, start=start, end=end)
-                for p, (start, end) in zip(own, places, strict=True)
-            ),
+            paths=tuple(located(p, question, self.task) for p in own),
             vote=self.votes.get(question.id),
             questions=len(self.questions),
         )

@@ -14,7 +14,7 @@ from lmsi_cli.records import Exemplar, Path, Question, Silent, Template, TrainEx
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.evaluate import Exam, evaluate
-from lmsi_cli.stages.inspect import locate
+from lmsi_cli.stages.inspect import located
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.stages.vote import vote_run
 from tests.scripted import ScriptedEngine
@@ -67,9 +67,9 @@ def test_a_path_of_two_stages_is_one_record(tmp_path):
     assert last.stop_reason == "length"  # "9" might have become "95"
     for p in paths_of(tmp_path):
         question = next(q for q in QUESTIONS if q.id == p.question_id)
-        start, end = locate(p.text, p.predicted_answer, question, TASK)
-        assert p.text[start:end] == p.predicted_answer
-        assert start > p.text.index(AGAIN)
+        shown = located(p, question, TASK)
+        assert p.text[shown.start : shown.end] == p.predicted_answer
+        assert shown.start > p.text.index(AGAIN)
 
 
 @given(st.lists(st.integers(0, 12), max_size=3))
