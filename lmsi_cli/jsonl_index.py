@@ -120,6 +120,5 @@ class JsonlIndex(Generic[R]):
         try:
             return self._decoder.decode(self._file.readline())
         except UNREADABLE:
-            raise LmsiError(
-                f"{self.path}: was changed while it was read", hint="give the command again"
-            ) from None
+            hint = "give the command again"
+            raise LmsiError(f"{self.path}: was changed while it was read", hint) from None

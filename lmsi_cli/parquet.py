@@ -135,7 +135,6 @@ def _pyarrow() -> Any:  # noqa: ANN401 - a module without types
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise LmsiError(
-            "Parquet needs pyarrow, which is not installed", hint="pip install 'lmsi[parquet]'"
-        ) from None
+        hint = "pip install 'lmsi[parquet]'"
+        raise LmsiError("Parquet needs pyarrow, which is not installed", hint) from None
     return pyarrow

@@ -78,9 +78,8 @@ def _check_file(out: Path, overwrite: bool) -> None:
     if out.is_dir():
         raise LmsiError(f"{out}: is a folder", hint="name a file in it")
     if out.exists() and not overwrite:
-        raise LmsiError(
-            f"{out}: is already there", hint="--overwrite replaces it; or give another -o"
-        )
+        hint = "--overwrite replaces it; or give another -o"
+        raise LmsiError(f"{out}: is already there", hint)
 
 
 def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> list[Question]:

@@ -102,11 +102,7 @@ def _set(given: Sequence[str], table: str) -> Tables:
 
 
 def environment() -> Tables:
-    """Settings by table from variables such as ``LMSI_SAMPLE_PATHS``; an empty one is none.
-
-    Raises:
-        LmsiError: A value is not allowed.
-    """
+    """Settings by table from variables such as ``LMSI_SAMPLE_PATHS``; an empty one is none."""
     found: Tables = {}
     for table, kind in TABLES.items():
         for name in kind.__struct_fields__:
@@ -173,27 +169,21 @@ def _variable(table: str, name: str) -> str:
 
 
 def read_tables(file: Path | None) -> Tables:
-    """All tables of a config file, each checked against its command.
-
-    Raises:
-        LmsiError: The file is missing, is no TOML, or has an unknown table or key.
-    """
+    """All tables of a config file, each checked against its command."""
     if file is None:
         return {}
     known = ", ".join(f"[{name}]" for name in TABLES)
     try:
         tables: Tables = msgspec.toml.decode(file.read_bytes())
     except OSError as e:
-        raise LmsiError(
-            f"{file}: cannot be read: {e.strerror}", hint="--config takes a TOML file"
-        ) from None
+        hint = "--config takes a TOML file"
+        raise LmsiError(f"{file}: cannot be read: {e.strerror}", hint) from None
     except UNREADABLE as e:
         raise LmsiError(f"{file}: not a TOML file: {e}", hint=f"tables: {known}") from None
     for name, values in tables.items():
         if not isinstance(values, dict):
-            raise LmsiError(
-                f"{file}: setting '{name}' is in no table", hint=f"put it below one of {known}"
-            )
+            hint = f"put it below one of {known}"
+            raise LmsiError(f"{file}: setting '{name}' is in no table", hint)
         if name not in TABLES:
             raise LmsiError(f"{file}: unknown table [{name}]", hint=f"tables: {known}")
         resolve(TABLES[name], values, where=f"{file} [{name}]")

@@ -102,11 +102,7 @@ def name_of(variable: str) -> str:
 
 
 def values_of(variables: Iterable[str]) -> dict[str, Any]:
-    """Read the values, by their names.
-
-    Raises:
-        LmsiError: A name is given twice, or a value is spelt as in Python.
-    """
+    """Read the values, by their names; LmsiError: one is there twice, or spelt as in Python."""
     found: dict[str, Any] = {}
     for variable in variables:
         name, _, text = variable.partition("=")

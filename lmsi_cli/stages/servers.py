@@ -29,11 +29,7 @@ UNSEEN = "a server does not show its chat template; --chat off asks in plain tex
 def reach(
     model: str, settings: SampleConfig | EvalConfig, run: RunDir | None = None
 ) -> ServerEngine:
-    """Reach the server; a run that goes on is held to the model that its first replies named.
-
-    Raises:
-        LmsiError: The packages for it are missing, or as ``ServerEngine``.
-    """
+    """Reach the server; a run that goes on is held to the model that its first replies named."""
     try:
         from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
     except ModuleNotFoundError as e:
@@ -50,11 +46,7 @@ def form_of(settings: SampleConfig) -> ChatMode:
 
 
 def refuse_settings(settings: SampleConfig | EvalConfig) -> None:
-    """Refuse a server's settings where llama.cpp draws: a forgotten --engine must not be guessed.
-
-    Raises:
-        LmsiError: Names the first one.
-    """
+    """Refuse a server's settings where llama.cpp draws: a forgotten --engine is not guessed."""
     for name in ("base_url", "api_key_file", "model"):
         sampled = name == "model" and isinstance(settings, SampleConfig)
         if getattr(settings, name, None) and not sampled:
@@ -63,11 +55,7 @@ def refuse_settings(settings: SampleConfig | EvalConfig) -> None:
 
 
 def as_sampled(run: RunDir, settings: EvalConfig) -> EvalConfig:
-    """Fill in the model and the address that the run's paths came from, where they are not given.
-
-    Raises:
-        LmsiError: Neither the command nor the run folder names a model.
-    """
+    """Fill in the model and the address that the run's paths came from, where not given."""
     saved = run.load_settings().get("sample", {})
     saved = saved if saved.get("engine") == SERVER else {}
     model = settings.model or saved.get("model", "")

@@ -172,11 +172,7 @@ class Voting:
         self.asked = max(sampled.get("paths", 0), most + 1)
 
     def vote(self, question: Question, paths: list[Path]) -> Selection:
-        """Vote on one question and select from its paths.
-
-        Raises:
-            LmsiError: The paths are of another run or task.
-        """
+        """Vote on a question and select from its paths; LmsiError: they are another run's."""
         for p in (paths[0], paths[-1]):  # a path's seed is made of the run's
             if self.seed is not None and p.seed != path_seed(self.seed, p.question_id, p.path):
                 raise LmsiError(

@@ -38,11 +38,7 @@ class Family(NamedTuple):
 
 
 def family(meta: GgufMeta) -> Family:
-    """The entry of a file's architecture.
-
-    Raises:
-        LmsiError: There is none.
-    """
+    """The entry of a file's architecture; LmsiError: there is none."""
     found = FAMILIES.get(meta.architecture)
     if found is None:
         reason = REFUSED.get(meta.architecture, "lmsi does not know how to load it in transformers")

@@ -78,9 +78,7 @@ def seen(pieces: Sequence[Piece], number: int) -> list[int]:
 def supports(config: object, longest: int) -> bool:
     """Whether attention of this model is causal and nothing else.
 
-    Args:
-        config: The transformers configuration.
-        longest: Tokens of the longest example; a sliding window beyond it never acts.
+    A sliding window beyond ``longest``, the tokens of the longest example, never acts.
     """
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)
@@ -102,8 +100,7 @@ def install(model: nn.Module) -> None:
 def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Pieces]:
     """The keyword for the model's forward call; none for a row of one plain sequence.
 
-    Raises:
-        ValueError: ``install`` was not called; other attention would silently mix the pieces.
+    ValueError: ``install`` was not called; other attention would silently mix the pieces.
     """
     if pieces is None:
         return {}
@@ -115,8 +112,7 @@ def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Piec
 def check(arguments: dict[str, Any]) -> None:
     """See that the pieces of a forward call arrived; call it afterwards with all its keywords.
 
-    Raises:
-        ValueError: Some layer between dropped them, so examples saw one another.
+    ValueError: some layer between dropped them, so examples saw one another.
     """
     pieces: Pieces | None = arguments.get("pieces")
     if pieces is not None and not pieces.reached:

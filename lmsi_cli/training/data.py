@@ -149,11 +149,7 @@ def _ids(example: Example, codec: Codec) -> TokenExample:
 
 
 def weighed(examples: Sequence[TokenExample]) -> Sequence[TokenExample]:
-    """Scale the weights of examples so that their mean is 1; those of pairs stay.
-
-    Raises:
-        LmsiError: All are 0.
-    """
+    """Scale the weights of examples to a mean of 1, those of pairs stay; LmsiError: all are 0."""
     if all(e.weight == 1 or e.rejected is not None for e in examples):
         return examples
     mean = fmean(e.weight for e in examples)

@@ -76,11 +76,7 @@ class GgufMeta(NamedTuple):
 
 
 def read_meta(gguf: Path) -> GgufMeta:
-    """Read a GGUF file's header; the weights stay on disk.
-
-    Raises:
-        LmsiError: The file, or a part of the model, is not there or is not a GGUF file.
-    """
+    """Read a GGUF file's header, not its weights; LmsiError: it, or a part of it, is none."""
     try:
         stats = [part.stat() for part in parts_of(gguf)]
     except OSError as e:
@@ -117,9 +113,8 @@ def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
 def repository(general: Mapping[str, Any]) -> str:
     """Where a file's model lies on the Hugging Face hub, OWNER/NAME; empty if it does not say.
 
-    Args:
-        general: As ``GgufMeta`` holds it. Converters call a fine-tuned model's parent its base, and
-            that has other weights: it counts only where it bears the file's own name.
+    Converters call a fine-tuned model's parent its base, and that has other weights: it counts only
+    where it bears the file's own name.
     """
     name, parent = (str(general.get(key, "")) for key in ("name", "base_model.0.repo_url"))
     same = _letters(name) == _letters(parent.rstrip("/").rpartition("/")[2])

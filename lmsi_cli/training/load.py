@@ -32,8 +32,7 @@ Dtype = Literal["bf16", "fp32"]
 def skeleton(gguf: Path) -> nn.Module:
     """Build the model that ``gguf`` describes, with parameters that hold no numbers yet.
 
-    Raises:
-        LmsiError: The architecture, or something in this file, cannot be trained; says what.
+    LmsiError: the architecture, or something in this file, cannot be trained; says what.
     """
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
@@ -118,11 +117,7 @@ def sizes(layer: nn.Module) -> tuple[int, int]:
 
 
 def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
-    """Divide the rotary angles by the file's factors, which no configuration has room for.
-
-    Raises:
-        LmsiError: The model turns its positions in another way.
-    """
+    """Divide the rotary angles by the file's factors, which no configuration has room for."""
     import torch
 
     found = 0

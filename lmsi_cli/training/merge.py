@@ -44,11 +44,7 @@ class Lora(NamedTuple):
 
 
 def read_lora(adapter: Path) -> Lora:
-    """Read a GGUF adapter.
-
-    Raises:
-        LmsiError: The file is none, or holds more than pairs of LoRA matrices.
-    """
+    """Read a GGUF adapter; LmsiError: it is none, or holds more than pairs of LoRA matrices."""
     reader = readers(adapter)[0]
     alpha = reader.get_field(ALPHA)
     if alpha is None:
@@ -141,7 +137,6 @@ def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator
         with np.errstate(over="ignore"):
             data = merged.astype(_float(tensor, wide))
         if not np.isfinite(data).all():
-            raise LmsiError(
-                f"'{tensor.name}' holds numbers that F16 cannot", hint="export with --type F32"
-            )
+            hint = "export with --type F32"
+            raise LmsiError(f"'{tensor.name}' holds numbers that F16 cannot", hint)
         yield data

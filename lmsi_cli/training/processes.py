@@ -48,11 +48,7 @@ def check(command: str | None) -> None:
 
 @contextmanager
 def joined(device: str) -> Iterator[Place]:
-    """Meet the other processes, if there are any, and part when the work is done.
-
-    Args:
-        device: As ``--device`` asks for it.
-    """
+    """Meet the other processes, if there are any, and part when the work is done."""
     if place().world == 1:
         yield place()
         return

@@ -40,13 +40,6 @@ def test_auto_takes_a_gpu_and_a_name_what_it_says(machine, there, wanted, device
     assert devices.pick(wanted) == device
 
 
-def test_each_process_has_a_gpu_of_its_own(machine):
-    machine(cuda=2)
-    assert devices.pick("auto", 1) == "cuda:1"
-    with pytest.raises(LmsiError, match="process 3 on this machine has none left, torch finds 2"):
-        devices.pick("cuda", 2)
-
-
 @pytest.mark.parametrize("wanted", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused(machine, wanted):
     machine()

@@ -5,19 +5,15 @@ import json
 import numpy as np
 import pytest
 from broken_models import finish
-from builders import example
 from hf_to_gguf import build, write
-from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load
 from lmsi_cli.training.adapter import add_lora, trainable
-from lmsi_cli.training.data import Codec
 from lmsi_cli.training.header import repository
 from lmsi_cli.training.hf_export import load_merged, save_merged
 from lmsi_cli.training.saved_adapter import save_adapter, with_adapter
-from lmsi_cli.training.trainer import train
 from lmsi_cli.training.verify import torch_logits
 
 PROMPTS = ["Q: Ann has 3 boxes with 4 pens each. How many pens?\nA:", "Q: Tom", "A: 3 + 4 ="]
@@ -59,30 +55,6 @@ def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch
     wrong = exported(model, gguf, tmp_path / "wrong")
     with opened(gguf, wrong) as llama, pytest.raises(LmsiError, match="disagree on the adapter"):
         proven(torch_logits(model, "fp32"), llama, ids)
-
-
-@pytest.mark.model
-def test_a_few_real_steps_give_an_adapter_folder(gguf, tmp_path):
-    from llama_side import opened
-
-    with opened(gguf) as llama:
-        codec = Codec(llama.encode, lambda _, text: [*llama.encode(text), 0])
-        pairs = [example(f"q{n}", f"Q: {n} + {n}?\nA:", f" It is {2 * n}.") for n in range(8)]
-        config = TrainConfig(rank=2, max_steps=2, batch_size=4, lr=1e-2)
-        summary, model, _ = train(pairs, gguf, config, tmp_path, codec, Watcher())
-        ids = [llama.encode(p) for p in PROMPTS]
-    out = sorted(p.name for p in tmp_path.iterdir())
-    there_until_it_is_proven = "checkpoint.safetensors"
-    assert out == [
-        "adapter_config.json", "adapter_model.safetensors", there_until_it_is_proven, "log.jsonl"
-    ]  # fmt: skip
-    told = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert (told["base_model_name_or_path"], told["r"]) == (gguf.name, 2)
-    assert told["target_modules"] == sorted(told["target_modules"])
-    assert (summary.steps, summary.examples, summary.dropped_too_long) == (2, 8, 0)
-    assert summary.tokens <= summary.unpacked_tokens and summary.peak_rss_mib > 100
-    on, off = (torch_logits(model, summary.dtype)(ids, adapted) for adapted in (True, False))
-    assert np.abs(on - off).max() > 0
 
 
 LLAMA = "https://huggingface.co/meta-llama/Llama-3.2-1B-Instruct"

@@ -11,7 +11,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import memory
 from lmsi_cli.training.data import TokenExample
-from lmsi_cli.training.header import GgufMeta, read_meta
+from lmsi_cli.training.header import GgufMeta
 
 MIB, GIB = 1 << 20, 1 << 30
 STARTED = 421 * MIB  # what the process held before the runs that were measured
@@ -57,14 +57,6 @@ def texts(count, prefix, tail):
 
 def total(units, config, dtype="bf16", meta=TINYMATH):
     return sum(memory.need(meta, units, dtype, config))
-
-
-@pytest.mark.model
-def test_the_shapes_above_are_those_of_the_embedded_model(gguf):
-    """Of its matrices; norms and biases are too small to matter."""
-    found = read_meta(gguf)
-    assert {n: s for n, s in found.shapes.items() if len(s) > 1} == TINYMATH.shapes
-    assert (found.blocks, found.heads, found.width) == (8, 8, 512)
 
 
 @pytest.mark.parametrize(

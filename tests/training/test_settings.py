@@ -4,16 +4,14 @@ import math
 
 import msgspec
 import pytest
-from builders import example
 from test_export import PROMPTS, exported, random_llama, write_gguf
 from toys import job as toy_job
 
 from lmsi_cli.cli.options import read_tables
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Message
 from lmsi_cli.settings import resolve
-from lmsi_cli.training import adapter, data, load
+from lmsi_cli.training import adapter, load
 from lmsi_cli.training.adapter import add_lora, choose, trainable
 from lmsi_cli.training.merge import read_lora
 from lmsi_cli.training.saved_adapter import with_adapter
@@ -148,18 +146,3 @@ def names_in(adapter):
 
 def reloaded(gguf, folder):
     return torch_logits(with_adapter(gguf, folder, "fp32"), "fp32")
-
-
-CHAT = (Message(role="user", content="x" * 30),)
-
-
-@pytest.mark.parametrize("prompt", ["x" * 30, CHAT], ids=["plain", "chat"])
-def test_too_long_examples_are_counted_whole_and_never_cut(prompt):
-    def ids(text):
-        whole = text if isinstance(text, str) else "".join(m.content for m in text)
-        return [1] * len(whole)
-
-    codec = data.Codec(ids, lambda _, text: ids(text))
-    both = [example(prompt=prompt, completion="y" * n) for n in (11, 10)]
-    kept, dropped = data.tokenize(both, codec, 40)
-    assert dropped == 1 and [e.length for e in kept] == [40]
