@@ -21,8 +21,7 @@ pytestmark = pytest.mark.model
 def talkers(gguf, tmp_path_factory):
     root = tmp_path_factory.mktemp("talkers")
     kinds = {"chatml": chat.CHATML, "trims": chat.TRIMS, "thinks": chat.THINKS}
-    kinds |= {"broken": chat.BROKEN, "refuses": chat.REFUSES, "switch": chat.SWITCH}
-    kinds |= {"listens": chat.LISTENS, "lists": chat.LISTS}
+    kinds |= {"broken": chat.BROKEN, "switch": chat.SWITCH}
     return {k: chat.chat_model(gguf, root / f"{k}.gguf", t) for k, t in kinds.items()}
 
 
@@ -58,9 +57,7 @@ OFF = ("--template-var", "enable_thinking=false")
 REFUSED = {
     "no template": (("m", "--chat", "on"), "m.gguf: this file has no chat template", ""),
     "broken": (("broken",), "broken.gguf: its chat template is broken: ", "--chat off"),
-    "refuses": (("refuses",), "refuses.gguf: its chat template refuses ... only tools", ""),
     "system": (("m", "--system", "x"), "--system needs a conversation", ""),
-    "form": (("chatml", "--set", "few_shot=both"), "--set few_shot: ... auto, turns", ""),
     "variable, off": (("switch", "--chat", "off", *OFF), "--template-var ... --chat off", ""),
     "unknown variable": (("switch", "--template-var", "enable_thinkin=false"),
                          "switch.gguf: ... no variable 'enable_thinkin'", "enable_thinking"),
@@ -71,8 +68,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("argv", "told", "hint"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_cannot_be_asked_is_one_line(talks, lmsi, argv, told, hint):
-    for dry in ([], ["--dry-run"]):
-        refused(lmsi(*sample(*argv, *dry)), *told.split(" ... "), hint=hint)
+    refused(lmsi(*sample(*argv)), *told.split(" ... "), hint=hint)
     assert not RunDir("r").paths.exists()
 
 
@@ -81,12 +77,7 @@ THOUGHT = "<think>4 + 3 = 9</think>\n\n3 + 4 = 7. The answer is 7."
 
 @pytest.mark.parametrize(
     ("model", "more"),
-    [
-        ("chatml", ("--set", "few_shot=message")),
-        ("listens", ("--system", "/no_think")),
-        ("lists", ("--system", "Be brief.")),
-        ("switch", OFF),
-    ],
+    [("chatml", ("--set", "few_shot=message")), ("switch", OFF)],
 )
 def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
     """One line of train.jsonl is one pair in TRL's conversational form, and encodes to the same."""
@@ -116,12 +107,8 @@ def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
         assert words.ends(ids[-1]) and words.spelling(ids[-1]) == b"<|im_end|>"
 
 
-def test_a_talker_trains_and_is_examined_in_its_own_form(talks, lmsi):
+def test_a_talker_is_examined_in_its_own_form_or_another_that_is_asked_for(talks, lmsi):
     lmsi(*sample("chatml"))
-    give_answers(RunDir("r"), THOUGHT)
-    lmsi("vote", "r")
-    told = lmsi("train", "r", "--max-steps", "1", "--rank", "1", "--json", "--quiet")
-    assert told.exit_code == 0, told.stderr
     evaluate = ["eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"]
     for more in ([], ["--set", "chat=off"], ["--set", "few_shot=message", "--prompt", "cot-few"]):
         assert lmsi(*evaluate, *more, "--json", "--quiet").exit_code == 0
@@ -162,9 +149,7 @@ def test_a_variable_comes_from_the_config_file_too(talks, lmsi):
 @pytest.mark.parametrize(
     ("text", "flag", "kept"),
     [
-        ("", "template_var=enable_thinking=false", {"template_var": [OFF[1]]}),
         ('template_var = ["enable_thinking=false"]', "", {"template_var": [OFF[1]]}),
-        ('chat = "off"', "", {"chat": "off"}),
         ('chat = "off"', "chat=on", {"chat": "on"}),
     ],
 )
@@ -249,12 +234,3 @@ def test_a_dry_run_tells_of_folding_and_of_thinking(talks, lmsi):
     text = lmsi(*argv).stdout
     for told in ("conversation: the file has a chat template", "opens the first turn", "[INST]"):
         assert told in text
-
-
-def test_the_forms_of_a_few_shot_prompt(talks, lmsi):
-    turns = dry(lmsi, "chatml", "--prompt", "cot-few")
-    one = dry(lmsi, "chatml", "--prompt", "cot-few", "--set", "few_shot=message")
-    assert spelt(turns).count("<|im_start|>assistant") == 9
-    assert spelt(one).count("<|im_start|>assistant") == 1
-    assert spelt(one).count("\nA: ") == 8 and "\nA: " not in spelt(turns)
-    assert turns["shared_prefix"] > 100 and one["shared_prefix"] > 100

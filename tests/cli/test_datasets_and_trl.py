@@ -27,15 +27,12 @@ pytestmark = [
 ]
 
 TINYMATH = File(__file__).parents[2] / "models" / "tinymath"
-LOADED = """
+SCRIPT = f"""
 import json
 from datasets import load_dataset
 names = ("paths", "votes", "train", "pairs")
-data = {n: load_dataset("json", data_files=f"r/{n}.jsonl", split="train") for n in names}
-print(json.dumps({n: list(d) for n, d in data.items()}))
-"""
-TRAINED = f"""
-from datasets import load_dataset
+data = {{n: load_dataset("json", data_files=f"r/{{n}}.jsonl", split="train") for n in names}}
+print(json.dumps({{n: list(d) for n, d in data.items()}}))
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 words = PreTrainedTokenizerFast(
@@ -77,23 +74,7 @@ def run(sampled, lmsi):
     return run
 
 
-def alone(code):
-    """What a program prints that asks nobody."""
-    env = {**os.environ, "HF_HOME": "hf", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def test_datasets_reads_what_the_files_hold(run):
-    read = partial(json.loads, parse_float=lambda x: round(float(x), 9))  # it keeps ten places
-    found = read(alone(LOADED).splitlines()[-1])
-    for file in (run.paths, run.votes, run.train, run.pairs):
-        written = [read(line) for line in file.read_text().splitlines()]
-        assert written and found[file.stem] == written
-
-
-def test_trl_trains_on_examples_and_pairs(run):
+def test_datasets_reads_what_the_files_hold_and_trl_trains_on_it(run):
     """Plain text, and conversations with a variable of their template."""
     asked, said, worse = (
         (Message(role=role, content=text),)
@@ -107,8 +88,17 @@ def test_trl_trains_on_examples_and_pairs(run):
         builders.preference(), prompt=asked, chosen=said, rejected=worse, **more
     )
     write_records(talk.pairs, [pair] * 2)
-    lines = [x.split(maxsplit=2) for x in alone(TRAINED).splitlines()]
-    texts = {(folder, file): text for folder, file, text in lines if folder in ("r", "talk")}
+    env = {**os.environ, "HF_HOME": "hf", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    read = partial(json.loads, parse_float=lambda x: round(float(x), 9))  # it keeps ten places
+    first, *lines = done.stdout.splitlines()
+    found = read(first)
+    for file in (run.paths, run.votes, run.train, run.pairs):
+        written = [read(line) for line in file.read_text().splitlines()]
+        assert written and found[file.stem] == written
+    told = (line.split(maxsplit=2) for line in lines if line.startswith(("r ", "talk ")))
+    texts = {(folder, file): text for folder, file, text in told}
     assert texts.keys() == {
         (folder, file) for folder in ("r", "talk") for file in ("train", "pairs")
     }

@@ -99,10 +99,7 @@ def test_rows_are_the_records(lmsi, run):
     assert trained["prompt"] == "Q: 1 + 1?\nA:"
     assert trained["weight"] == 1.0
     assert json.loads(trained["chat_template_kwargs"]) == {"enable_thinking": False}
-
-
-def test_conversations_are_lists_of_messages(lmsi, run):
-    write_records(run.train, [example(TALK, REPLY)])
+    write_records(run.train, [example(TALK, REPLY)])  # conversations are lists of messages
     assert lmsi("export", "r", "--to", "parquet").exit_code == 0
     (row,) = pq.read_table("r/export/parquet/train.parquet").to_pylist()
     assert row["prompt"] == [{"role": "user", "content": "What is 1 + 1?"}]
@@ -183,8 +180,10 @@ UNUSABLE = {
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("case", UNUSABLE)
-@pytest.mark.parametrize("call", ["export r --to parquet -o", "sample -o s"])
+@pytest.mark.parametrize(
+    ("case", "call"),
+    [*((case, "export r --to parquet -o") for case in UNUSABLE), ("password", "sample -o s")],
+)
 def test_an_unusable_address_is_told(lmsi, run, bucket, monkeypatch, call, case):
     address, env, told = UNUSABLE[case]
     for name, value in env.items():

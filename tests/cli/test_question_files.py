@@ -45,20 +45,16 @@ BOTH = {"1?": "4", "2?": "6"}
 # The argument, the file, what is in it, and the questions with their right answers.
 FILES = [
     ("q.jsonl", "q.jsonl", LINES, BOTH),
-    ("q.json", "q.json", LINES, BOTH),
     ("q.csv", "q.csv", "id;question;answer\na;1?;4\nb;2?;6\n", BOTH),
-    ("cr.csv", "cr.csv", "id,question,answer\ra,1?,4\rb,2?,6\r", BOTH),
     ("q.tsv", "q.tsv", "question\tid\tanswer\n1?\ta\t4\n2?\tb\t6\n", BOTH),
     ("q.parquet", "q.parquet", parquet, BOTH),
     ("q.arrow", "q.arrow", arrow, BOTH),
     ("saved", "saved/data-00000-of-00001.arrow", arrow, BOTH),
     ("math:m.jsonl", "m.jsonl", MATH, {"3 * 4?": "12", "1 + 1?": "2"}),
     ("boolq:b.jsonl", "b.jsonl", BOOLQ, {"It rains.\n\nIs it wet?": "yes"}),
-    ("b.jsonl --task strategyqa", "b.jsonl", BOOLQ, {"It rains.\n\nis it wet": "yes"}),
     ("drop:d.jsonl", "d.jsonl", json.dumps({**DROP, "answers_spans": SPANS}),
      {"A 4 yard kick.\nHow far?": "4"}),
     ("q.txt", "q.txt", "1?\n\n2?\n", {"1?": None, "2?": None}),
-    ("cr.txt", "cr.txt", "1?\r2?\r", {"1?": None, "2?": None}),
 ]  # fmt: skip
 
 

@@ -39,24 +39,14 @@ def test_a_single_seed_and_words_that_look_like_control_tokens(folder, lmsi):
     assert kept.question == forged
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Where ``made`` is what the embedded model writes; each test of it sees what the last left."""
-    return tmp_path_factory.mktemp("questions")
-
-
-@pytest.fixture
-def made(place, lmsi, monkeypatch):
-    monkeypatch.chdir(place)
-    if not RunDir("made").generation.exists():
-        done = lmsi(*REAL.split(), "made")
-        assert done.exit_code == 0, done.stderr
-        assert done.stderr == "next: lmsi vote made --min-share 0.5 --min-votes 2\n"
-    return RunDir("made")
-
-
 @pytest.mark.slow
-def test_the_embedded_model_writes_questions_that_the_vote_goes_on_with(made, lmsi):
+def test_the_embedded_model_writes_questions_that_the_vote_goes_on_with(
+    tmp_path, monkeypatch, lmsi
+):
+    monkeypatch.chdir(tmp_path)
+    done, made = lmsi(*REAL.split(), "made"), RunDir("made")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr == "next: lmsi vote made --min-share 0.5 --min-votes 2\n"
     questions = list(read_records(made.generated, Question))
     assert len(questions) == 2
     assert all("?" in q.question and q.answer is None for q in questions)

@@ -22,6 +22,7 @@ from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.voting.ballots import vote
 
 HOSTILE = "\x1b[2J\x9b31m[red]\x07\u202e"
+HARMLESS = "\\x1b[2J\\x9b31m[red]\\x07\\u202e The answer is >>"
 SIZES = pytest.mark.parametrize("size", [(80, 24), (200, 50)], ids=["80", "200"])
 
 
@@ -93,6 +94,8 @@ def test_questions_are_searched_filtered_and_opened(run, size):
             check(lambda app: [q.id for q in app.found] == ["q17"]),
             ("enter", "enter"),
             check(lambda app: "path 0   7 by marker" in seen(app) and ">>7<<" in seen(app)),
+            check(lambda app: not wide or HARMLESS in seen(app)),
+            check(lambda app: not set(seen(app)) & set("\x1b\x9b\x07\u202e")),
             check(lambda app: app.query_one(QuestionList).display == wide),
             ("slash", "ctrl+u", "escape", "s", "s"),
             check(lambda app: len(app.found) == 20 and "share: 50 to 90%" in seen(app)),
@@ -137,17 +140,6 @@ def test_views_keep_to_the_colours_of_the_terminal(run):
     played(watching, (80, 24), check(plain))
     with browsed(run, load_task("number")) as found:
         played(QuestionBrowser(found, shown_parts), (80, 24), check(plain), "/q", check(plain))
-
-
-def test_nothing_of_a_text_steers_the_terminal(run):
-    with browsed(run, load_task("number")) as found:
-        harmless = "\\x1b[2J\\x9b31m[red]\\x07\\u202e The answer is >>"
-        steering = set("\x1b\x9b\x07\u202e")
-        played(
-            QuestionBrowser(found, shown_parts),
-            (200, 50),
-            check(lambda app: harmless in seen(app) and not set(seen(app)) & steering),
-        )
 
 
 def scene(working=True, ended=None):
