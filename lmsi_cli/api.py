@@ -45,8 +45,7 @@ from lmsi_cli.stages.pipeline import draw_paths, job_of, model_of
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.stages.train import TrainResult, train_apart
-from lmsi_cli.stages.verdict import permit
-from lmsi_cli.stages.vote import Voted, vote_run
+from lmsi_cli.stages.vote import Voted, permit, vote_run
 from lmsi_cli.tasks.readers import read_labelled, read_questions
 
 P = ParamSpec("P")

@@ -88,7 +88,7 @@ def _show(root: RunDir, done: Outcome, json: bool) -> None:
     """The measurements; of several rounds also what each one did, and why there are no more."""
     from lmsi_cli.engine.context_check import skipped_error
     from lmsi_cli.reporting.evaluation import eval_parts
-    from lmsi_cli.reporting.rounds import round_changes, rounds_section
+    from lmsi_cli.reporting.sections import round_changes, rounds_section
 
     parts = [part for e in done.results for part in eval_parts(e)]
     if done.rounds.asked == 1:
@@ -158,7 +158,7 @@ def _check(plan: Plan) -> None:
     """
     from lmsi_cli.contamination import check_apart
     from lmsi_cli.stages.rounds import examination
-    from lmsi_cli.stages.verdict import check_probe
+    from lmsi_cli.stages.vote import check_probe
     from lmsi_cli.tasks.golds import gold_answers
     from lmsi_cli.training import tracking
 

@@ -70,7 +70,7 @@ def train(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages.distil import control, enrolled, teach
     from lmsi_cli.stages.pipeline import model_of
     from lmsi_cli.stages.train import assist, train_apart
-    from lmsi_cli.stages.verdict import permit
+    from lmsi_cli.stages.vote import permit
     from lmsi_cli.training.devices import check_packages
     from lmsi_cli.training.processes import joined
 

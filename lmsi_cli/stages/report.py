@@ -22,9 +22,9 @@ from lmsi_cli.reporting.digest import Digest, Section, Step
 from lmsi_cli.reporting.evaluation import picture, result_section
 from lmsi_cli.reporting.pairwise import opposed_section
 from lmsi_cli.reporting.results import newest_evaluations
-from lmsi_cli.reporting.rounds import rounds_section
 from lmsi_cli.reporting.sections import (
     kept_line,
+    rounds_section,
     settings_section,
     training_section,
     verdict_section,

@@ -47,8 +47,7 @@ from lmsi_cli.stages.measure import about, candidates_of
 from lmsi_cli.stages.pipeline import Job, Old, draw, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.stages.train import finished, train_apart
-from lmsi_cli.stages.verdict import permit
-from lmsi_cli.stages.vote import nothing_kept, vote_run
+from lmsi_cli.stages.vote import nothing_kept, permit, vote_run
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.training.validation import DestroyedError, alarming
 from lmsi_cli.verdict.rules import Verdict

@@ -11,7 +11,7 @@ grow with the number of paths, but for eight bytes an example. One line of ``tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,16 +23,15 @@ from lmsi_cli.config import NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import encode_line, read_records, shuffled_writer
+from lmsi_cli.jsonl import encode_line, read_records, read_struct, shuffled_writer
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
-from lmsi_cli.stages.verdict import check_probe
 from lmsi_cli.stopping import Stop
 from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.rules import Verdict
+from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting.ballots import BallotWatch, vote
 from lmsi_cli.voting.filters import Selection, select
 from lmsi_cli.voting.pairs import choose
@@ -41,6 +40,7 @@ from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()
 EVERY = 256  # questions between two looks at the progress
+NAMED = 3  # ids told of those that are missing
 
 
 class Voted(NamedTuple):
@@ -230,3 +230,44 @@ def _nobody_votes(run: RunDir, sums: Mapping[str, int], task: Task) -> LmsiError
     counts = ", ".join(f"{n} {what}" for n, what, _ in reasons if n)
     hint = max(reasons, key=lambda reason: reason[0])[2]
     return LmsiError(f"{run.paths}: none of {sums['paths']} paths can vote: {counts}", hint=hint)
+
+
+def check_probe(probe: Sequence[Question], questions: Iterable[Question], where: str) -> None:
+    """Refuse a probe that is not of these questions.
+
+    Raises:
+        LmsiError: An id is not there, or belongs to a question in other words; tells how many.
+    """
+    wanted = {q.id for q in probe}
+    known = {q.id: q.question for q in questions if q.id in wanted}
+    missing = [q.id for q in probe if q.id not in known]
+    other = [q.id for q in probe if known.get(q.id, q.question) != q.question]
+    for ids, what in ((missing, "not in"), (other, "in other words in")):
+        if ids:
+            named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
+            raise LmsiError(
+                f"--probe: {len(ids)} of {len(probe)} questions are {what} {where}: {named}",
+                hint="a probe gives right answers to questions that were sampled: "
+                "sample them with the others, under the same ids",
+            )
+
+
+def permit(run: RunDir, how: str) -> None:
+    """Refuse to train where the verdict is against it; a folder without a verdict passes.
+
+    Args:
+        run: A run folder that was voted on.
+        how: The command that trains all the same, for the hint.
+
+    Raises:
+        LmsiError: The verdict is not to train; gives the weightiest reason.
+    """
+    if not run.verdict.exists():
+        return
+    verdict = read_struct(run.verdict, Verdict, "run `lmsi vote` again")
+    if verdict.verdict == STOP:
+        reason = verdict.reasons[0].text
+        raise LmsiError(
+            f"{run.root}: the verdict is not to train: {reason}",
+            hint=f"{run.verdict} has all figures; `{how}` trains all the same",
+        )

@@ -11,7 +11,7 @@ from lmsi_cli.records import Question, TrainExample, Vote
 from lmsi_cli.reporting.comparison import compared
 from lmsi_cli.reporting.grading import Candidate, Way, graded
 from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
-from lmsi_cli.reporting.rounds import round_changes, rounds_section
+from lmsi_cli.reporting.sections import round_changes, rounds_section
 from lmsi_cli.rounds import Best, Rounds, adapters_of, kept_round
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.checkup import figures, figures_of, leave_out, manner, to_ask, trained_on

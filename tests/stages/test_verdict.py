@@ -13,8 +13,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample
 from lmsi_cli.run_folder import RunDir, discard
-from lmsi_cli.stages.verdict import permit
-from lmsi_cli.stages.vote import vote_run
+from lmsi_cli.stages.vote import permit, vote_run
 from lmsi_cli.verdict.rules import CARE, STOP, Verdict
 
 RIGHT = [Question(id=q.id, question=q.question, answer=str(2 * i)) for i, q in enumerate(QUESTIONS)]
