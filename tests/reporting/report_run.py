@@ -1,5 +1,7 @@
 """A run folder that is made of records, not of sampling: small, complete and hostile."""
 
+import shutil
+
 import msgspec
 import pytest
 
@@ -53,9 +55,15 @@ def answers(mode, model, count, paths=1, right=2):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(made, tmp_path):
     """Questions, paths, a vote, a verdict and an evaluation with hostile text everywhere."""
-    folder = RunDir(tmp_path / "<b>run & co")
+    return RunDir(shutil.copytree(made.root, tmp_path / made.root.name))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The same once for all tests, which take copies."""
+    folder = RunDir(tmp_path_factory.mktemp("report") / "<b>run & co")
     folder.create()
     questions = [Question(id=f"q{i}", question=f"{i}: {HOSTILE} 6 * 7?") for i in range(30)]
     write_records(folder.questions, questions)
