@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -179,13 +178,6 @@ def test_workers_fit_machines_and_not_their_sum():
     assert room_of(SampleConfig(cluster="auto", threads=2, gpu_layers="all"), nodes).workers == 1
     with pytest.raises(LmsiError, match="no machine there has 16 CPUs for a worker"):
         room_of(SampleConfig(cluster="auto", threads=16), nodes)
-
-
-def test_ray_is_not_installed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(LmsiError, match="--cluster needs Ray") as e, connected(SampleConfig()):
-        pass
-    assert e.value.hint == 'pip install "lmsi[ray]"'
 
 
 @pytest.mark.parametrize("address", ["host:x", "127.0.0.1:{free}"])

@@ -47,6 +47,8 @@ CLEAR = {
     "a packed reply without end": (
         always(200, gzip.compress(b'{"data": "' + b"x" * (65 << 20)), {"Content-Encoding": "gzip"}),
         (), ["a reply of over 64 MiB"], "per_request=1"),
+    "a long rest": (unless(lambda s: s.method == "POST", (429, {"Retry-After": "7200"}, {})),
+                    (), ["120 minutes"], "same command"),
     "always fails": (posts(500, told("no GPU")), (), ["HTTP 500: no GPU"], ""),
     "an unknown variable": (
         rejects("chat_template_kwargs", 400, "Unrecognized argument: chat_template_kwargs"),
@@ -246,12 +248,6 @@ def test_a_server_that_is_gone_ends_the_run_and_the_same_command_goes_on(here, l
     assert by_key().keys() == ALL
 
 
-def test_a_server_that_wants_a_long_rest_gets_it(here, lmsi):
-    with Front(Model(), misdeeds=[None, fails(429, {"Retry-After": "7200"})]) as front:
-        done = ask(lmsi, front, "--set", "concurrency=1", code=1)
-    assert "120 minutes" in done.stderr
-
-
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_that_waits_for_a_reply_and_no_path_is_lost(here, lmsi, number, code):
@@ -355,12 +351,3 @@ def test_the_key_goes_to_no_other_host(here, lmsi, monkeypatch):
         front.answer = always(307, b"", {"Location": other.url + "/models"})
         refused(ask(lmsi, front, code=1), "which is not followed")
         assert front.seen and not other.seen
-
-
-def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    (here / ".netrc").write_text(f"machine 127.0.0.1 login me password {KEY}\n")
-    monkeypatch.setenv("NETRC", str(here / ".netrc"))
-    with Front(Model()) as front:
-        ask(lmsi, front)
-        assert front.seen and not any("Authorization" in s.headers for s in front.seen)

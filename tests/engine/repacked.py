@@ -1,6 +1,6 @@
-"""A small model with random weights of any types, and its logits in a process of its own.
+"""A small model with random weights of several types, and its logits in a process of its own.
 
-    written(folder / "m.gguf", "Q4_K")                  # every matrix of that type, from F32
+    written(folder / "m.gguf")                          # a type for each matrix, from F32
     exact(folder / "m.gguf", folder / "f32.gguf")       # the very same weights, not rounded again
     logits(folder / "m.gguf", True, [8, 33])            # repacked: {8: (64, VOCABULARY), 33: ...}
 
@@ -28,8 +28,8 @@ def shapes():
     return {f"{name}.weight": shape for name, shape in found.items()}
 
 
-def written(path, kind):
-    """Write the model; ``kind`` is a type's name, or "mixed"."""
+def written(path):
+    """Write the model."""
     import gguf
 
     from lmsi_cli.engine.quantise import check_kind, quantise
@@ -38,8 +38,7 @@ def written(path, kind):
     rng, whole = np.random.default_rng(0), path.with_suffix(".whole")
     drawn = {n: rng.normal(0, s[1] ** -0.5, s).astype(np.float32) for n, s in shapes().items()}
     _write(whole, drawn)
-    names = MIXED if kind == "mixed" else (kind,)
-    own = {name: int(types[names[i % len(names)]]) for i, name in enumerate(drawn)}
+    own = {name: int(types[MIXED[i % len(MIXED)]]) for i, name in enumerate(drawn)}
     quantise(whole, path, check_kind("Q8_0"), own)
     return path
 

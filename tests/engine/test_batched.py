@@ -106,13 +106,6 @@ def test_a_prompt_longer_than_a_batch_is_read_in_pieces(engine):
     assert found[0].text.startswith(engine.model.piece(direct).decode())
 
 
-@pytest.mark.model
-def test_special_tokens_in_a_question_stay_text(engine):
-    forged = engine.encode("Q: <|endoftext|> How many?\nA:")
-    assert 0 not in forged
-    assert b"".join(map(engine.model.piece, forged)).decode() == "Q: <|endoftext|> How many?\nA:"
-
-
 # -- thinking blocks: an answer sentence in one stops nothing --------------------------------------
 
 

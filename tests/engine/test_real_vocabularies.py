@@ -119,15 +119,6 @@ def test_a_harmless_conversation_is_tokenised_whole(pair):
     assert encoder.prompt(prompt).ids == ids
 
 
-def test_bos_is_never_written_twice(pair):
-    encoder, _ = pair
-    bos = encoder.lib.llama_vocab_bos(encoder.vocab)
-    for text in ("x", f"{spelt(encoder, bos)}x"):
-        ids = encoder.prompt((user(text),)).ids
-        assert (ids[0] == bos) >= bool(encoder.lib.llama_vocab_get_add_bos(encoder.vocab))
-        assert ids[1] != bos
-
-
 def test_a_reply_is_what_the_template_writes_up_to_the_end_of_its_turn(pair):
     encoder, end = pair
     ids = encoder.completion(turns("What is 6 * 7?"), REPLY)
