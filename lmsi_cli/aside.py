@@ -50,9 +50,19 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
         with undisturbed(), _no_script():
             process.start()
             theirs.close()
-        return _heard(mine, progress)
+        while True:
+            kind, content, *figures = mine.recv()
+            if kind == "done":
+                return content
+            if kind == "failed":
+                raise content
+            getattr(progress, kind)(*content, **figures[0])
     except EOFError:
-        raise _died(process, name) from None
+        process.join()
+        code = process.exitcode or 0
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        hint = "the same command goes on from what was saved; 9 mostly means: out of memory"
+        raise LmsiError(f"the process of {name} died ({how})", hint) from None
     except KeyboardInterrupt:
         process.terminate()
         process.join()
@@ -61,27 +71,6 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
         mine.close()  # it ends with its pipe, wherever it is
         if process.is_alive():
             process.join()
-
-
-def _heard(pipe: Connection[Any, Any], progress: Progress) -> Any:  # noqa: ANN401 - as the work
-    while True:
-        kind, content, *figures = pipe.recv()
-        if kind == "done":
-            return content
-        if kind == "failed":
-            raise content
-        getattr(progress, kind)(*content, **figures[0])
-
-
-def _died(process: Any, name: str) -> LmsiError:  # noqa: ANN401 - a context's own Process
-    process.join()
-    code = process.exitcode
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return LmsiError(
-        f"the process of {name} died ({how})",
-        hint="the same command goes on from what was saved; signal 9 mostly means that the "
-        "memory ran out",
-    )
 
 
 @contextmanager
@@ -113,8 +102,8 @@ def undisturbed() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
-    for met in late[:1]:
-        signal.raise_signal(met)
+    if late:
+        signal.raise_signal(late[0])
 
 
 class _Telling:

@@ -15,7 +15,7 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -66,7 +66,7 @@ def hub_model(name: str, progress: Progress) -> Path:
         LmsiError: There is no such repository, revision, quantisation or file, the hub refuses it,
             the disk is full, or the file is not what the hub announces.
     """
-    from huggingface_hub import constants
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HTTPError
     from huggingface_hub.utils import logging
 
@@ -75,7 +75,11 @@ def hub_model(name: str, progress: Progress) -> Path:
     constants.HF_HUB_DISABLE_TELEMETRY = True  # nobody has asked for that
     try:
         try:
-            commit, files = _listed(wanted)
+            how = {"files_metadata": True, "timeout": PATIENCE}
+            info = HfApi(library_name=US).model_info(
+                wanted.repo, revision=wanted.revision or None, **how
+            )
+            commit, files = str(info.sha), {f.rfilename: f for f in info.siblings or ()}
         except (HTTPError, OSError) as e:
             down = isinstance(e, HTTPError | ConnectionError) and not 0 < _answer(e) < 500
             if not down or not (there := cached(name)):
@@ -152,16 +156,6 @@ def _wanted(name: str) -> Wanted:
     return Wanted(name, *found.groups(""))
 
 
-def _listed(wanted: Wanted) -> tuple[str, dict[str, Any]]:
-    """The commit that a name means now, and what the hub knows of its files."""
-    from huggingface_hub import HfApi
-
-    info = HfApi(library_name=US).model_info(
-        wanted.repo, revision=wanted.revision or None, files_metadata=True, timeout=PATIENCE
-    )
-    return str(info.sha), {file.rfilename: file for file in info.siblings or ()}
-
-
 def _folder(repo: str) -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name
@@ -192,6 +186,8 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
     """
     from filelock import FileLock
     from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
 
     sha256 = file.lfs.sha256 if file.lfs else ""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
@@ -203,8 +199,23 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
     with FileLock(locks / f"{sha256}.lock"):
         if part.with_suffix("").exists():  # brought by another process meanwhile
             return
-        url = hf_hub_url(wanted.repo, file.rfilename, revision=commit)
-        _fetch(url, part, file.lfs.size, partial(_Bar, progress, file.rfilename))
+        have = part.stat().st_size if part.exists() else 0
+        check_room(part.parent, file.lfs.size - have, ROOM)
+        try:
+            with part.open("ab") as out:
+                http_get(
+                    hf_hub_url(wanted.repo, file.rfilename, revision=commit),
+                    out,
+                    resume_size=have,
+                    headers=build_hf_headers(library_name=US),
+                    expected_size=file.lfs.size,
+                    tqdm_class=partial(_Bar, progress, file.rfilename),
+                )
+                os.fsync(out.fileno())
+        except OSError as e:
+            if e.errno in FULL or not 0 < part.stat().st_size <= file.lfs.size:
+                part.unlink()  # it cannot be gone on with
+            raise
         with part.open("rb") as data:
             came = hashlib.file_digest(data, "sha256").hexdigest()
         if came != sha256:
@@ -212,26 +223,6 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
             what = f"{file.rfilename} has come with SHA-256 {came[:12]}, not {sha256[:12]}"
             raise wanted.error(f"{what}, and is deleted", "try again; or does HF_ENDPOINT err?")
         part.replace(part.with_suffix(""))
-
-
-def _fetch(url: str, part: Path, size: int, bar: Callable[..., _Bar]) -> None:
-    """Bring what a file lacks of its bytes; what cannot be gone on with is deleted."""
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
-
-    have = part.stat().st_size if part.exists() else 0
-    check_room(part.parent, size - have, ROOM)
-    headers = build_hf_headers(library_name=US)
-    try:
-        with part.open("ab") as out:
-            http_get(
-                url, out, resume_size=have, headers=headers, expected_size=size, tqdm_class=bar
-            )
-            os.fsync(out.fileno())
-    except OSError as e:
-        if e.errno in FULL or not 0 < part.stat().st_size <= size:
-            part.unlink()
-        raise
 
 
 class _Bar:

@@ -58,13 +58,6 @@ class Frame(NamedTuple):
         return self.parts[-1] if isinstance(self.parts[-1], str) else ""
 
 
-class Ending(NamedTuple):
-    """What stands around the assistant's last turn: template text, and the ids that end it."""
-
-    before: str
-    end: list[int]
-
-
 def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> ChatMode:
     """Decide between conversation and plain text.
 
@@ -164,13 +157,16 @@ class Encoder:
             assert isinstance(completion, str) and isinstance(prompt, str)
             eos = self.model.eos
             return self.model.encode_tail(completion) + ([] if eos is None else [eos])
-        frame, ending = self.frame(prompt), self._ending(_marked(prompt))
+        frame, (before, end) = self.frame(prompt), self._ending(_marked(prompt))
         content = completion[0].content
         fresh = any(map(self._is_apart, self._own(frame.tail)[-1:]))
-        whole = ending.before + content
-        return self._guarded((ending.before, 0), [content], whole, fresh) + ending.end
+        return self._guarded((before, 0), [content], before + content, fresh) + end
 
-    def _read_ending(self, marked: Marked) -> Ending:
+    def _read_ending(self, marked: Marked) -> tuple[str, list[int]]:
+        """What stands around the assistant's last turn: template text, and the ids that end it.
+
+        A template that writes no end of a turn gets the model's own.
+        """
         frame = self._frame(marked)
         asked = _folded(marked) if frame.folds else marked
         place = PLACE.format(len(asked))
@@ -180,15 +176,10 @@ class Encoder:
         before = head.removeprefix(start) if head.startswith(start) else ""
         if open_ := left_open(frame.tail + before):  # left to the content
             before += f"{closing(open_)}\n\n"
-        return Ending(before, self._end(self._continue(after, fresh=False, special=True)))
-
-    def _end(self, after: list[int]) -> list[int]:
-        """Keep what leads to the end of the turn; a template without one gets the model's own."""
-        for i, token in enumerate(after):
-            if self.model.ends(token):
-                return after[: i + 1]
+        ids = self._continue(after, fresh=False, special=True)
+        ends = [i for i, token in enumerate(ids) if self.model.ends(token)]
         own = (self.lib.llama_vocab_eot(self.vocab), self.lib.llama_vocab_eos(self.vocab))
-        return [token for token in own if token >= 0][:1]
+        return before, ids[: ends[0] + 1] if ends else [token for token in own if token >= 0][:1]
 
     # -- tokens ----------------------------------------------------------------------------
 

@@ -132,14 +132,29 @@ class LlamaEngine:
         """
         if not any(r.wanted for r in requests):
             return
-        self._check_lengths(requests, sampling.max_tokens)
-        need = need_of(requests, sampling.max_tokens)
-        with self._opened(need, watch is not None) as context:
+        # a guard: the stages leave out what does not fit
+        if skipped := split(requests, sampling.max_tokens, self.info.context).skipped:
+            raise LmsiError(str(skipped[0]), hint=HINT)
+        self.mark.check()
+        try:
+            for generated in self._draw(requests, sampling, trigger, watch):
+                self.mark.check()
+                yield generated
+        except NotNumbersError as e:
+            raise not_numbers(str(e), self.path, self._adapter_name) from None
+
+    def _draw(
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingConfig,
+        trigger: str,
+        watch: Watch | None,
+    ) -> Iterator[Generated]:
+        with self._opened(need_of(requests, sampling.max_tokens), watch is not None) as context:
             self._layout = context.layout
             mib = bytes_of(context.layout, self.model.sizes) / 2**20
             LOG.info("KV cache: %s, %.0f MiB", context.layout.settings, mib)
-            sampler = BatchedSampler(context, sampling, trigger, watch)
-            yield from self._guarded(sampler.run(requests))
+            yield from BatchedSampler(context, sampling, trigger, watch).run(requests)
 
     def pace(self, need: Need) -> tuple[Layout, Pace]:
         """Tell the cache that a job would get, and measure how fast it reads and writes.
@@ -166,21 +181,6 @@ class LlamaEngine:
             context, fits = widest(width, open_)
             self._fits = fits if fits < width else self._fits  # said once is enough
             yield context
-
-    def _guarded(self, paths: Iterator[Generated]) -> Iterator[Generated]:
-        """Let paths through as long as they are those of the file that was loaded."""
-        self.mark.check()
-        try:
-            for generated in paths:
-                self.mark.check()
-                yield generated
-        except NotNumbersError as e:
-            raise not_numbers(str(e), self.path, self._adapter_name) from None
-
-    def _check_lengths(self, requests: Sequence[Request], max_tokens: int) -> None:
-        """A guard: the stages leave out what does not fit."""
-        if skipped := split(requests, max_tokens, self.info.context).skipped:
-            raise LmsiError(str(skipped[0]), hint=HINT)
 
     @contextmanager
     def _open(self, layout: Layout) -> Iterator[LlamaContext]:

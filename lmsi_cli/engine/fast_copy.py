@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,13 @@ def _judge(model: Path, threads: int) -> Verdict:
     verdict = Verdict()
     if _worth_a_try(model):
         LOG.warning("note: trying a faster copy of %s, this once", model.name)
-        verdict = _compared(model, _name(model), threads)
+        made = _made(model, _name(model))
+        with closing(LlamaModel(model)) as original, closing(LlamaModel(made)) as copy:
+            rounds = [(_speed(original, threads), _speed(copy, threads)) for _ in range(ROUNDS)]
+            its, faster = map(max, zip(*rounds, strict=True))
+            apart, agreeing = compare(original, copy, threads)
+        how = {"faster": faster / its, "divergence": apart, "agreeing": agreeing}
+        verdict = Verdict(copy=made.name, **how)
     remember(verdict_file(model), verdict)
     return verdict
 
@@ -160,18 +167,6 @@ def copy_of(model: Path) -> Path:
     """The copy, for a program that cannot read the original's types."""
     verdict = recall(verdict_file(model), Verdict)
     return _made(model, (verdict.copy if verdict else "") or _name(model))
-
-
-def _compared(model: Path, name: str, threads: int) -> Verdict:
-    original, copy = LlamaModel(model), LlamaModel(_made(model, name))
-    try:
-        rounds = [(_speed(original, threads), _speed(copy, threads)) for _ in range(ROUNDS)]
-        its, faster = map(max, zip(*rounds, strict=True))
-        divergence, agreeing = compare(original, copy, threads)
-    finally:
-        original.close()
-        copy.close()
-    return Verdict(copy=name, faster=faster / its, divergence=divergence, agreeing=agreeing)
 
 
 def _made(model: Path, name: str) -> Path:

@@ -99,27 +99,19 @@ class OpenVinoEngine(LlamaEngine):
             self._merge(self.base, Path(path), self.weights, scale)
         self._prove()
 
-    def generate(
+    def _draw(
         self,
         requests: Sequence[Request],
         sampling: SamplingConfig,
         trigger: str,
-        watch: Watch | None = None,
+        watch: Watch | None,
     ) -> Iterator[Generated]:
-        """Draw every wanted path that ``watch`` does not make needless; yields each as it ends.
-
-        Raises:
-            LmsiError: As llama.cpp's engine, or a path is followed by a second stage.
-        """
         wanted = [r for r in requests if r.wanted]
-        if not wanted:
-            return
         if any(r.follow for r in wanted):
             raise LmsiError("two stages in one cache need llama.cpp, not OpenVINO", LLAMA)
-        self._check_lengths(wanted, sampling.max_tokens)
         self._width = self.config.parallel or WIDTH
         writer = self.model, sampling, trigger, watch
-        yield from self._guarded(_Sampler(self._opened_pipe(), self._width, *writer).run(wanted))
+        yield from _Sampler(self._opened_pipe(), self._width, *writer).run(wanted)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -105,11 +105,11 @@ class ChatTemplate:
 
         Found out as llama.cpp does: a text alone does not show, the same text in a list does.
         """
-        return not self._shows(NEEDLE) and self._shows(_listed(NEEDLE))
-
-    def _shows(self, content: str | list[dict[str, str]]) -> bool:
-        found = self._rendered([{"role": "user", "content": content}], reply=False)
-        return NEEDLE in found.get("text", "")
+        shows = [
+            NEEDLE in self._rendered([{"role": "user", "content": content}], False).get("text", "")
+            for content in (NEEDLE, _listed(NEEDLE))
+        ]
+        return shows == [False, True]
 
 
 def _listed(text: str) -> list[dict[str, str]]:

@@ -351,3 +351,12 @@ def test_the_key_goes_to_no_other_host(here, lmsi, monkeypatch):
         front.answer = always(307, b"", {"Location": other.url + "/models"})
         refused(ask(lmsi, front, code=1), "which is not followed")
         assert front.seen and not other.seen
+
+
+def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    (here / ".netrc").write_text(f"machine 127.0.0.1 login me password {KEY}\n")
+    monkeypatch.setenv("NETRC", str(here / ".netrc"))
+    with Front(Model()) as front:
+        ask(lmsi, front)
+        assert front.seen and not any("Authorization" in s.headers for s in front.seen)
