@@ -73,13 +73,11 @@ class Card(Record, frozen=True, kw_only=True):
 
 
 def card_of(run: RunDir, card: Card) -> Card:
-    """Fill in what the run folder knows: its data, the training's settings, what was measured."""
+    """Fill in what the folder of a finished run knows: data, settings, what was measured."""
     origin = read_object(run.adapter_origin)
-    proof = origin.get("result", {}).get("proof", {})
     checks = [
-        (f"after training: {name.replace('_', ' ')}", f"{proof[name]:.2%}")
+        (f"after training: {name.replace('_', ' ')}", f"{origin['result']['proof'][name]:.2%}")
         for name in ("moved", "base_gap", "adapted_gap")
-        if isinstance(proof.get(name), float)
     ]
     known = TrainConfig.__struct_fields__
     return msgspec.structs.replace(
@@ -106,8 +104,8 @@ def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if taught := teacher_of(run):
         yield "teacher", Path(str(taught["model"])).name
         yield "SHA-256 of the teacher", str(taught["model_sha256"])
-    training = origin.get("result", {}).get("summary", {})
-    yield from ((n, str(training[n])) for n in ("examples", "steps", "final_loss") if n in training)
+    training = origin["result"]["summary"]
+    yield from ((name, str(training[name])) for name in ("examples", "steps", "final_loss"))
 
 
 def _measured(run: RunDir) -> Iterator[Evaluation]:

@@ -243,7 +243,7 @@ def test_answers_are_marked_anew(tmp_path):
 
 
 @given(st.lists(st.integers(0, 33), min_size=1, max_size=4))
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives):
     with tempfile.TemporaryDirectory() as folder:
         for fail_after in lives:
