@@ -9,7 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from commands import give_answers
 
+from lmsi_cli.engine.cpu_check import cpu_check
 from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.run_folder import RunDir
 
@@ -18,23 +20,18 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 SMALL = """
 [sample]
 threads = 1
-paths = 2
-max_tokens = 64
+paths = 3
+max_tokens = 8
 [vote]
 min_votes = 1
 [train]
-max_steps = 2
-batch_size = 2
+max_steps = 4
 rank = 4
 [eval]
 threads = 1
 modes = ["cot"]
-max_tokens = 64
+max_tokens = 8
 """
-QUESTIONS = [
-    ("Tom has 3 pens. Tom gets 4 more. How many pens does Tom have now?", 7),
-    ("Sara has 8 stamps. Sara gives away 5. How many stamps does Sara have now?", 3),
-]
 WATCHED = """
 import sys
 from lmsi_cli.cli.main import main
@@ -52,41 +49,27 @@ finally:
 """
 
 
-@pytest.fixture(scope="module")
-def place(gguf, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("beside")
-    quantise(gguf, folder / "q8.gguf", check_kind("Q8_0"), threads=1)
-    (folder / "small.toml").write_text(SMALL)
-    lines = [{"id": str(n), "question": q, "answer": a} for n, (q, a) in enumerate(QUESTIONS)]
-    for name in ("q", "t"):
-        told = [json.dumps({**line, "id": name + line["id"]}) + "\n" for line in lines]
-        (folder / f"{name}.jsonl").write_text("".join(told))
-    return folder
-
-
-def decodes(place, *argv):
+def decodes(*argv):
     """Run a command to its end; (repacked, beside PyTorch) of its own process's decodes."""
     command = [sys.executable, "-c", WATCHED, *argv, "--config", "small.toml", "--quiet"]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.returncode, done.stderr)
     return done.stderr.splitlines()[-1].removeprefix("decoded: ")
 
 
-def works():
-    from lmsi_cli.engine.cpu_check import cpu_check
-
-    return cpu_check().extra_buffers
-
-
-def test_the_whole_loop(place):
-    seen = decodes(
-        place, "run", "q.jsonl", "-m", "q8.gguf", "--data", "t.jsonl", "-o", "r", "--force"
-    )
-    assert seen == f"[({works()}, False)]"  # nothing beside PyTorch, which trained elsewhere
-    run = RunDir(place / "r")
+def test_the_whole_loop_and_an_export_that_needs_both(folder, lmsi, one_block):
+    """Two paths of three are given, so that a small model has something to vote on."""
+    quantise(one_block, folder / "q8.gguf", check_kind("Q8_0"), threads=1)
+    (folder / "small.toml").write_text(SMALL)
+    asked = ("q.jsonl", "-m", "q8.gguf", "-o", "r")
+    done = lmsi("sample", *asked, "--config", "small.toml")
+    assert done.exit_code == 0, done.stderr
+    run = RunDir("r")
+    give_answers(run)
+    # nothing beside PyTorch, which trained elsewhere
+    works = cpu_check().extra_buffers
+    assert decodes("run", *asked, "--data", "test.jsonl", "--force") == f"[({works}, False)]"
+    assert len(run.paths.read_text().splitlines()) == 2 * 3
     assert run.adapter_gguf.exists() and list(run.eval_dir.glob("*.json"))
     assert json.loads(run.adapter_origin.read_text())["result"]["proof"]["ok"]
-
-
-def test_an_export_that_needs_both(place):
-    assert decodes(place, "export", "r", "--to", "hf") == "[(False, True)]"
+    assert decodes("export", "r", "--to", "hf") == "[(False, True)]"

@@ -9,6 +9,8 @@ import time
 
 import forked
 import pytest
+from commands import by_key
+from commands import whole_lines as lines
 
 from lmsi_cli.catalog import cards
 from lmsi_cli.run_folder import RunDir
@@ -18,12 +20,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
 ]
-
-
-def lines(file):
-    """The lines of a file that are whole."""
-    data = file.read_bytes() if file.exists() else b""
-    return data[: data.rfind(b"\n") + 1].splitlines()
 
 
 class Command:
@@ -51,7 +47,7 @@ class Command:
         assert ended == -signal.SIGKILL, self.err.read_text()  # it had not ended by itself
 
 
-KILLS, QUESTIONS, PATHS = 8, 12, 6
+KILLS, QUESTIONS, PATHS = 4, 12, 6
 
 
 def sampling(folder, model):
@@ -59,13 +55,6 @@ def sampling(folder, model):
     size = ["--limit", QUESTIONS, "-n", PATHS, "--max-tokens", 48, "--threads", 1, "-q"]
     how = ["--prompt", "cot-zero", "--set", "parallel=8", "--set", "kv=split"]
     return Command(folder, "sample", asked, "-m", model, "-o", folder, *size, *how)
-
-
-def by_key(command):
-    found = [json.loads(line) for line in lines(command.run.paths)]
-    keys = [(p["question_id"], p["path"]) for p in found]
-    assert len(keys) == len(set(keys)) == QUESTIONS * PATHS
-    return dict(zip(keys, found, strict=True))
 
 
 def test_sampling_that_is_killed_again_and_again(tmp_path, one_block):
@@ -78,7 +67,7 @@ def test_sampling_that_is_killed_again_and_again(tmp_path, one_block):
     whole, killed = (sampling(tmp_path / name, one_block) for name in ("whole", "killed"))
     rng, seen = random.Random(7), []
     for _ in range(KILLS):
-        goal = len(seen) + rng.randint(1, 7)
+        goal = len(seen) + rng.randint(1, 14)
         killed.kill_when(lambda goal=goal: len(lines(killed.run.paths)) >= goal, rng.random() / 10)
         now = lines(killed.run.paths)
         assert now[: len(seen)] == seen
@@ -87,10 +76,11 @@ def test_sampling_that_is_killed_again_and_again(tmp_path, one_block):
     assert killed.run.paths.read_bytes().endswith(b"\n")
     assert lines(killed.run.paths)[: len(seen)] == seen
     whole.finish()
-    assert by_key(killed) == by_key(whole)
+    found = by_key(killed.run.root)
+    assert found == by_key(whole.run.root) and len(found) == QUESTIONS * PATHS
 
 
-SETTINGS = ["--max-steps", "24", "--rank", "4", "--set", "dropout=0.1", "--batch-size", "4",
+SETTINGS = ["--max-steps", "20", "--rank", "4", "--set", "dropout=0.1", "--batch-size", "4",
             "--set", "checkpoint_every=3", "--set", "eval_every=6"]  # fmt: skip
 
 
@@ -108,7 +98,7 @@ def numbers(file):
 
 
 def test_a_killed_training_ends_with_the_same_numbers(sampled):
-    """Of two run folders with the same 90 examples, the training of one is killed four times."""
+    """Of two run folders with the same 90 examples, the training of one is killed three times."""
     RunDir("r").train.write_text("".join(json.dumps(example(n)) + "\n" for n in range(90)))
     whole, killed = (
         Command(shutil.copytree("r", sampled / name), "train", name, "-q", *SETTINGS)
@@ -119,10 +109,9 @@ def test_a_killed_training_ends_with_the_same_numbers(sampled):
     killed.kill_when(lambda: len(lines(run.train_log)) == 2)  # before any checkpoint of its own
     killed.kill_when(lambda: len(lines(run.train_log)) >= 5)  # in mid-step
     killed.kill_when(half.exists)  # in mid-write
-    killed.kill_when(lambda: len(lines(run.validation_log)) >= 4)
     assert "going on after step" in killed.finish()
     assert numbers(run.train_log) == numbers(whole.run.train_log)
     assert numbers(run.validation_log) == numbers(whole.run.validation_log)
     for name in ("adapter_model.safetensors", "adapter.gguf", "adapter_config.json"):
         assert (run.adapter / name).read_bytes() == (whole.run.adapter / name).read_bytes(), name
-    assert not run.checkpoint.exists() and not run.best_checkpoint.exists()
+    assert not run.checkpoint.exists()

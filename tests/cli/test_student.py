@@ -13,7 +13,7 @@ import broken_models
 import builders
 import msgspec
 import pytest
-from chat_models import CHATML, SWITCH, chat_model
+from chat_models import SWITCH, chat_model
 from commands import refused
 
 import lmsi_cli
@@ -78,21 +78,16 @@ def tree(folder):
     ("flags", "words", "hint"),
     [
         ("-o s", "-o is a student's", "--student MODEL"),
-        ("--student no.gguf", "no.gguf: no such model file", "tinymath"),
         ("--student tinymath", "the very model that drew the paths", "`lmsi train t`"),
-        ("--student q.jsonl", "q.jsonl", ""),
         ("--student e.gguf", "e.gguf: training is not possible: architecture 'bert'", ""),
-        ("--student cut.gguf", "cut.gguf", ""),
         ("--student m.gguf -o t", "t: this is the teacher's own folder", ""),
         ("--student m.gguf -o u", "u: this folder holds a run of its own", ""),
         ("--student m.gguf --rank 4000", "rank", ""),
-        ("--student m.gguf --set target=nothing", "nothing", ""),
     ],
 )
-def test_bad_wishes_cost_nothing(teacher, lmsi, gguf, flags, words, hint):
+def test_bad_wishes_cost_nothing(teacher, lmsi, flags, words, hint):
     folder = teacher.root.parent
     broken_models.bert(folder / "e.gguf")
-    broken_models.truncated(gguf, folder / "cut.gguf", 5_000)
     shutil.copytree(teacher.root, folder / "u")
     before = tree(teacher.root)
     refused(lmsi("train", "t", "-q", *flags.split()), words, hint=hint, notes=2)
@@ -107,37 +102,12 @@ def test_a_run_without_votes_cannot_teach(teacher, lmsi):
 
 
 def test_the_verdict_on_the_teacher_s_vote_counts_for_the_student(teacher, lmsi):
-    told = Observer({}, None, None).finish()  # of a vote that kept nothing
+    told = Observer({}, None).finish()  # of a vote that kept nothing
     assert told.verdict == STOP
     teacher.verdict.write_bytes(msgspec.json.encode(told))
     done = lmsi("train", "t", "--student", "m.gguf", *QUICK)
     refused(done, "the verdict is not to train", hint="lmsi train t --student m.gguf --force")
     assert not (teacher.root / "students").exists()
-
-
-def test_a_folder_goes_on_with_its_own_student_alone(teacher, folder, lmsi, gguf):
-    other = broken_models.relabelled(gguf, folder / "two.gguf", blocks=2)
-    assert lmsi("train", "t", "--student", "m.gguf", "-o", "s", *QUICK).exit_code == 0
-    done = lmsi("train", "t", "--student", other, "-o", "s", *QUICK)
-    refused(done, "student: ", "m.gguf in the run folder", "two.gguf now", hint="--overwrite")
-    done = lmsi("train", "t", "--student", "m.gguf", "-o", "s", *QUICK, "--lr", "0.01")
-    refused(done, "lr: 0.001 in the run folder, 0.01 now", notes=2)
-    done = lmsi("train", "t", "--student", "m.gguf", "-o", "s", *QUICK, "--lr", "0.01",
-                "--overwrite")  # fmt: skip
-    assert done.exit_code == 0, done.stderr
-    adapter = (folder / "s" / "adapter" / "adapter.gguf").read_bytes()
-    same = {"max_steps": 3, "rank": 2, "batch_size": 4, "dtype": "fp32", "lr": 0.01}
-    python = lmsi_cli.train("t", student="m.gguf", out="s", quiet=True, **same)  # done already
-    assert python.summary.steps == 3 and not (teacher.root / "adapter").exists()
-    assert (folder / "s" / "adapter" / "adapter.gguf").read_bytes() == adapter
-    for argv in (("vote", "s"), ("sample", "q.jsonl", "-m", "m.gguf", "-o", "s", "-n", 1)):
-        refused(lmsi(*argv), "a student learns from the votes of")
-    refused(lmsi("train", "s", "--student", other), "a student's", hint=f"lmsi train {folder}/t")
-    done = lmsi("compare", "t", "s", "--own", "s")
-    refused(done, "--own belongs to --distilled")
-    (folder / "m.gguf").unlink()
-    done = lmsi("eval", "s", "--data", "test.jsonl")
-    refused(done, "the model of s is no longer there", hint="--student MODEL -o s")
 
 
 # --- the whole way ------------------------------------------------------------------------------
@@ -201,21 +171,38 @@ def test_a_student_of_another_make_goes_the_whole_way(teacher, folder, lmsi, qwe
     assert "a student of tinymath-f16.gguf" in " ".join(done.stdout.split())
     left = {p: data for p, data in tree(teacher.root).items() if run.root not in p.parents}
     assert left == before
+    keep_to_itself(teacher, folder, lmsi, qwen2, run)
+
+
+def keep_to_itself(teacher, folder, lmsi, qwen2, run):
+    """Its folder goes on with this student alone, in whatever command."""
+    steps = {"max_steps": 3, "rank": 2, "batch_size": 4, "dtype": "fp32"}
+    python = lmsi_cli.train("t", student=qwen2, quiet=True, **steps)  # done already
+    assert python.summary.steps == 3 and not (teacher.root / "adapter").exists()
+    again = ("train", "t", "-o", run.root, *QUICK, "--student")
+    done = lmsi(*again, "m.gguf")
+    refused(done, "student: ", "qwen2.gguf in the run folder", "m.gguf now", hint="--overwrite")
+    refused(lmsi(*again, qwen2, "--lr", "0.01"), "lr: 0.001 in the run folder, 0.01 now", notes=2)
+    for argv in (("vote",), ("sample", "q.jsonl", "-m", "m.gguf", "-n", 1, "-o")):
+        refused(lmsi(*argv, run.root), "a student learns from the votes of")
+    done = lmsi("train", run.root, "--student", "m.gguf")
+    refused(done, "a student's", hint=f"lmsi train {folder}/t")
+    refused(lmsi("compare", "t", run.root, "--own", run.root), "--own belongs to --distilled")
+    qwen2.unlink()
+    done = lmsi("eval", run.root, "--data", "test.jsonl")
+    refused(done, "is no longer there", hint="--student MODEL -o")
 
 
 @pytest.mark.model
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("template", "kept"), [(SWITCH, ["enable_thinking=false"]), (CHATML, None)]
-)
-def test_a_student_gets_the_variables_that_its_template_knows(
-    teacher, folder, gguf, lmsi, template, kept
-):
+def test_a_chat_student_gets_the_variables_that_its_template_knows(teacher, folder, gguf, lmsi):
     sample = teacher.load_settings()["sample"]
     variables = ["enable_thinking=false", "date=never"]
     teacher.save_settings("sample", {**sample, "chat": "on", "template_var": variables})
-    trained(lmsi, "--student", chat_model(gguf, folder / "c.gguf", template), "-o", "s")
+    told, _ = trained(lmsi, "--student", chat_model(gguf, folder / "c.gguf", SWITCH), "-o", "s")
+    assert told["summary"]["examples"] == 64 and told["proof"]["adapted_gap"] < 0.02
     run = RunDir(folder / "s")
-    assert run.load_settings()["sample"].get("template_var") == kept
-    values = {"enable_thinking": False} if kept else None
-    assert all(e.get("chat_template_kwargs") == values for e in examples(run))
+    kept = run.load_settings()["sample"]
+    assert (kept["chat"], kept["template_var"]) == ("on", ["enable_thinking=false"])
+    assert {type(e["prompt"]) for e in examples(run)} == {list}
+    assert all(e["chat_template_kwargs"] == {"enable_thinking": False} for e in examples(run))
