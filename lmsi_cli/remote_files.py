@@ -28,28 +28,26 @@ def is_address(name: str) -> bool:
 
 def read_remote(address: str) -> bytes:
     """Read a whole file; LmsiError: no such file, a refusal, or no client is installed."""
-    with _plain_errors(address, "cannot be read"):
-        store, path = _connected(address)
+    with _connected(address, "cannot be read") as (store, path):
         data: bytes = store.cat_file(path)
     return data
 
 
 def write_remote(file: Path, address: str) -> None:
     """Upload a file; in an object store others see it whole or not at all."""
-    with _plain_errors(address, "cannot be written"):
-        store, path = _connected(address)
+    with _connected(address, "cannot be written") as (store, path):
         store.put_file(str(file), path)
 
 
 def remote_exists(address: str) -> bool:
     """Whether there is such a file; LmsiError as ``read_remote``."""
-    with _plain_errors(address, "cannot be read"):
-        store, path = _connected(address)
+    with _connected(address, "cannot be read") as (store, path):
         return bool(store.exists(path))
 
 
-def _connected(address: str) -> tuple[Any, str]:
-    """A file system of fsspec, and the address as it wants it."""
+@contextmanager
+def _connected(address: str, what: str) -> Iterator[tuple[Any, str]]:
+    """A file system of fsspec, and the address as it wants it; its errors become one line."""
     import fsspec.core
 
     protocol = address.partition("://")[0]
@@ -57,24 +55,14 @@ def _connected(address: str) -> tuple[Any, str]:
         hint = "leave it to the store's own settings, such as AWS_PROFILE"
         raise LmsiError(f"{protocol}://...: an address must not hold a password", hint)
     try:
-        store, path = fsspec.core.url_to_fs(
-            address, use_listings_cache=False, skip_instance_cache=True
-        )
+        yield fsspec.core.url_to_fs(address, use_listings_cache=False, skip_instance_cache=True)
     except ImportError:
         package = PACKAGES.get(protocol, "the package that fsspec names")
         message = f"{address}: {protocol}:// needs a package that is not installed"
         raise LmsiError(message, hint=f"pip install '{package}'") from None
-    return store, path
-
-
-@contextmanager
-def _plain_errors(address: str, what: str) -> Iterator[None]:
-    """Turn whatever a store's client raises into one line."""
-    try:
-        yield
-    except LmsiError:
-        raise
     except Exception as e:  # noqa: BLE001 - each client has errors of its own, without a common base
         reason = (str(e).strip().splitlines() or [""])[0] or type(e).__name__
-        hint = "are the credentials right, and does the bucket exist? lmsi makes none"
-        raise LmsiError(f"{address}: {what}: {reason}", hint) from None
+        raise LmsiError(
+            f"{address}: {what}: {reason}",
+            hint="are the credentials right, and does the bucket exist? lmsi makes none",
+        ) from None
