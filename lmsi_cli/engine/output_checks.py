@@ -55,8 +55,8 @@ class Mark:
     the running model: the paths that follow are nobody's. Cut short in place, it kills the process
     with SIGBUS at the next decode, which no check can forestall; paths outlive that as they outlive
     kill -9. Deleted, moved or replaced by a rename, the old bytes stay mapped until the end. What
-    is seen at the path decides: gone is said once and borne, changed is refused, because a file
-    that was renamed into place cannot be told from one that was written.
+    is seen at the path decides: gone is borne, changed is refused, because a file that was renamed
+    into place cannot be told from one that was written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,6 @@ class Mark:
         A single file that is not there is another's to report.
         """
         self.seen = {part: _look(part) or (0, 0) for part in parts_of(path)}
-        self.missed = set[Path]()
 
     def check(self) -> None:
         """Compare; a microsecond, so it can be asked before every path that is written.
@@ -74,15 +73,7 @@ class Mark:
             LmsiError: The file has changed.
         """
         for path, seen in self.seen.items():
-            now = _look(path)
-            if now is None and path not in self.missed:
-                self.missed.add(path)
-                LOG.warning(
-                    "note: %s is gone; what is loaded of it serves on, but the next step or a "
-                    "resumed run will need it back",
-                    path,
-                )
-            if now is not None and now != seen:
+            if _look(path) not in (None, seen):
                 raise LmsiError(
                     f"{path}: the model file has changed while it was in use",
                     hint="put the old file back and give the same command again: it goes on with "
