@@ -90,6 +90,9 @@ class Apart:
             answer = child.stdout.readline()
         except OSError:
             return ""
+        except BaseException:  # Ctrl-C: the answer that is still to come is to nobody's question
+            self.stop()
+            raise
         finally:
             late.cancel()
         return answer if answer.endswith("\n") else ""

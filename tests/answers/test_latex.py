@@ -1,5 +1,6 @@
 """Expressions in LaTeX: one spelling for equal ones, by a child process that has its time."""
 
+import _thread
 import sys
 import threading
 import time
@@ -30,6 +31,14 @@ def test_an_expression_has_its_time_and_no_more_on_any_thread_and_a_dead_child_i
     assert apart.ask("x^{2}") is None  # the question that finds it dead has no answer
     assert apart.ask("4 + 2") == "6"
     apart.stop()
+
+
+def test_after_ctrl_c_the_next_question_gets_its_own_answer(apart):
+    assert apart.ask("4 + 1") == "5"
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    with pytest.raises(KeyboardInterrupt):
+        [apart.ask(f"x^{n}") for n in range(10**6)]
+    assert apart.ask("4 + 3") == "7"
 
 
 def test_a_child_that_cannot_start_is_told():

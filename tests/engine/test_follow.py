@@ -106,13 +106,6 @@ def test_a_conversation_is_asked_in_a_further_turn(talker):
         assert path.text == head + g.text.strip()
 
 
-def test_an_answer_sentence_does_not_end_the_rationale(engine):
-    """Without a second stage each of these paths ends with its first answer sentence."""
-    _, found = drawn(engine, temperature=0, paths=1)
-    assert all(TASK.trigger in g.first.text for g in found)
-    assert {g.first.stop_reason for g in found} == {"next_question"}
-
-
 def test_one_path_holds_rationale_words_and_answer(engine):
     _, found = drawn(engine)
     for g in found:

@@ -83,10 +83,3 @@ def test_cancelled_cells_disturb_nobody(engine):
     )
     assert watch.lost
     assert all(whole[q][p] == text for q, texts in watch.seen.items() for p, text in texts.items())
-
-
-def test_a_watch_that_decides_nothing_changes_nothing(engine):
-    config = SamplingConfig(threads=1, parallel=5)
-    engine.config = config
-    plain = list(engine.generate(requests(engine, 4), config, TRIGGER))
-    assert list(engine.generate(requests(engine, 4), config, TRIGGER, Watch({}))) == plain
