@@ -193,14 +193,14 @@ def _codec(job: Job) -> Any:  # noqa: ANN401 - a context manager
 def _steps(job: Job) -> list[list[data.TokenExample]]:
     """The very examples that lmsi's plan puts into each step."""
     with _codec(job) as codec:
-        ids = data.tokenize(job.examples, codec, job.config.max_length).examples
+        ids, _ = data.tokenize(job.examples, codec, job.config.max_length)
     return [[ids[i] for i in step] for step in plan(len(ids), job.config)]
 
 
 def _targets(job: Job) -> list[str]:
     from lmsi_cli.training.adapter import choose
 
-    return choose(load.skeleton(Path(job.gguf)), job.config.target)
+    return choose(load.skeleton(Path(job.gguf)), job.config.target).targets
 
 
 def _tokenizer() -> Any:  # noqa: ANN401
