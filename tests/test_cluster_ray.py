@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,12 @@ import pytest
 
 from lmsi_cli.run_folder import RunDir
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
-pytestmark = [pytest.mark.ray, pytest.mark.model]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.model,
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'lmsi[ray]'"),
+]
 ROOT = Path(__file__).parent.parent
 QUESTIONS, PATHS = 24, 12
 ARGS = ["-n", PATHS, "--max-tokens", 32, "--set", "kv=split", "--seed", 3, "--threads", 1]

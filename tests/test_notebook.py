@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
-nbformat = pytest.importorskip("nbformat")
-
 ROOT = Path(__file__).parent.parent
-pytestmark = [pytest.mark.slow, pytest.mark.model]
+pytestmark = [pytest.mark.slow, pytest.mark.model]  # nbclient takes seconds to import
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch):
+    nbclient = pytest.importorskip("nbclient", reason="needs nbclient and ipykernel")
+    nbformat = pytest.importorskip("nbformat")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # threads that spin starve on shared cores
     notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)

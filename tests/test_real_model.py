@@ -6,11 +6,6 @@ on. Small as it is it knows short sums, so that its votes leave something to tra
 
 import importlib.util
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -29,7 +24,6 @@ SUMS = [
     ("Tom has 3 apples and gets 4 more. How many apples does he have?", 7),
     ("A box holds 5 pens. How many pens do 3 boxes hold?", 15),
     ("Anna had 9 cards and gave 2 away. How many cards are left?", 7),
-    ("There are 6 cats and 2 dogs. How many animals are there?", 8),
 ]
 TASK = """
 name = "sums"
@@ -57,26 +51,17 @@ def done(*argv):
 
 
 @pytest.fixture(scope="module")
-def smollm2():
-    return next(Path(SPEC.origin).parent.glob("*.gguf"))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, smollm2):
-    """A run folder that was interrupted while sampling, gone on with, voted on and trained."""
+def run(tmp_path_factory):
+    """A run folder that was sampled, voted on and trained."""
     folder = tmp_path_factory.mktemp("real")
     write(folder / "q.jsonl", "q", SUMS)
     write(folder / "test.jsonl", "t", TESTS)
     (folder / "sums.toml").write_text(TASK)
-    run = folder / "run"
+    run, smollm2 = folder / "run", next(Path(SPEC.origin).parent.glob("*.gguf"))
     asked = ("--task", folder / "sums.toml", *ASKED)
-    sample = ("sample", folder / "q.jsonl", "-m", smollm2, "-o", run, *asked)
-    interrupt_once_it_has_begun(sample, run / "paths.jsonl")
-    before = (run / "paths.jsonl").read_bytes()
-    done(*sample)
-    assert (run / "paths.jsonl").read_bytes().startswith(before)
+    done("sample", folder / "q.jsonl", "-m", smollm2, "-o", run, *asked)
     done("vote", run, "--formats", "cot-zero", "--min-share", 0)
-    done("train", run, "--max-steps", 2, "--batch-size", 4, "--lr", 0.001)
+    done("train", run, "--max-steps", 1, "--batch-size", 2, "--lr", 0.001)
     return run
 
 
@@ -88,51 +73,28 @@ def write(file, letter, sums):
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def interrupt_once_it_has_begun(argv, paths):
-    """Press Ctrl-C after the first path."""
-    command = [sys.executable, "-m", "lmsi_cli", *map(str, argv), "-q"]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE)
-    while not (paths.exists() and paths.stat().st_size) and child.poll() is None:
-        time.sleep(0.02)
-    os.kill(child.pid, signal.SIGINT)
-    child.communicate(timeout=60)
-    assert child.returncode in (130, 0)  # it may have been done already
-
-
 def lines(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_each_path_is_drawn_once_in_a_conversation(run):
+def test_paths_are_drawn_in_a_conversation_and_examples_are_their_words(run):
     paths = lines(run / "paths.jsonl")
-    keys = {(p["question_id"], p["path"]) for p in paths}
-    assert len(keys) == len(paths) == 3 * len(SUMS)
+    assert len({(p["question_id"], p["path"]) for p in paths}) == len(paths) == 3 * len(SUMS)
     settings = tomllib.loads((run / "run.toml").read_text())
     assert (settings["sample"]["chat"], settings["sample"]["prompt"]) == ("on", "cot-few")
     assert sum(p["predicted_answer"] is not None for p in paths) > 0.8 * len(paths)
-
-
-def test_what_is_learned_is_the_models_own_words(run):
-    examples = lines(run / "train.jsonl")
+    examples, texts = lines(run / "train.jsonl"), {p["text"].strip() for p in paths}
     assert examples
-    texts = {p["text"].strip() for p in lines(run / "paths.jsonl")}
     for e in examples:
         assert [m["role"] for m in e["completion"]] == ["assistant"]
         assert any(e["completion"][0]["content"] in text for text in texts)
 
 
-def test_the_adapter_is_proven_against_llama_cpp(run):
+def test_the_adapter_is_proven_against_llama_cpp_and_measured(run):
     proof = json.loads((run / "adapter" / "lmsi.json").read_text())["result"]["proof"]
     assert proof["adapted_gap"] < proof["tolerance"]
-    assert (run / "adapter" / "adapter.gguf").stat().st_size > 100_000
-
-
-def test_the_trained_model_is_measured_and_exported(run, tmp_path):
     measured = done("eval", run, "--data", run.parent / "test.jsonl", "--modes", "cot", "--json")
     [result] = json.loads(measured.stdout)
-    assert result["n"] == len(TESTS)
     assert {v["model"] for v in result["variants"]} == {"base", "adapter"}
     assert result["settings"]["max_tokens"] == 48  # as sampled
     assert result["settings"]["prompt"] == "cot-few"
-    done("export", run, "--to", "gguf", "-o", tmp_path / "merged")
-    assert list((tmp_path / "merged").glob("*.gguf"))
