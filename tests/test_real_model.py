@@ -40,7 +40,7 @@ rationale = "There are 4 rows of 6 seats, so it has 4 * 6 = 24."
 answer = "24"
 """
 TESTS = [("Sam has 4 apples and gets 4 more. How many apples does he have?", 8)]
-ASKED = ("--prompt", "cot-few", "--max-tokens", 48, "-n", 3)
+ASKED = ("--prompt", "cot-few", "--max-tokens", 48, "-n", 3, "--threads", 1)
 
 
 def done(*argv):
@@ -93,7 +93,8 @@ def test_paths_are_drawn_in_a_conversation_and_examples_are_their_words(run):
 def test_the_adapter_is_proven_against_llama_cpp_and_measured(run):
     proof = json.loads((run / "adapter" / "lmsi.json").read_text())["result"]["proof"]
     assert proof["adapted_gap"] < proof["tolerance"]
-    measured = done("eval", run, "--data", run.parent / "test.jsonl", "--modes", "cot", "--json")
+    data = ("--data", run.parent / "test.jsonl", "--modes", "cot", "--threads", 1)
+    measured = done("eval", run, *data, "--json")
     [result] = json.loads(measured.stdout)
     assert {v["model"] for v in result["variants"]} == {"base", "adapter"}
     assert result["settings"]["max_tokens"] == 48  # as sampled
