@@ -14,13 +14,13 @@ FirstPlace = Annotated[
     Path, typer.Argument(help="A run folder, or a file of its eval/.", show_default=False)
 ]
 SecondPlace = Annotated[
-    Path, typer.Argument(help="Another; the same: its base and adapter.", show_default=False)
+    Path, typer.Argument(help="Another; if the same: its base and adapter.", show_default=False)
 ]
 DataName = Annotated[
     str, typer.Option("--data", help="Name of the data set, where a folder has several.")
 ]
 LineName = Annotated[
-    str, typer.Option("--line", help="Whose flips to tell; by default the line that decides.")
+    str, typer.Option("--line", help="Line whose flips to show; by default the one that decides.")
 ]
 Shown = Annotated[
     Literal["flips"] | None,
@@ -29,13 +29,13 @@ Shown = Annotated[
     ),
 ]
 Intersect = Annotated[
-    bool, typer.Option("--intersect", help="Compare the questions that both have.")
+    bool, typer.Option("--intersect", help="Compare only the questions that both have.")
 ]
 
 Distilled = Annotated[
     bool,
     typer.Option(
-        "--distilled", help="A taught B: both before and after, so that no student seems to win."
+        "--distilled", help="B is a student of A: compare both before and after training."
     ),
 ]
 Own = Annotated[

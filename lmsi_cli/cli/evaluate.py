@@ -30,7 +30,7 @@ Adapters = Annotated[
     list[str] | None,
     typer.Option(
         "--adapter",
-        help="One more GGUF adapter, run folder with one, or name on a server; may be repeated.",
+        help="Another GGUF adapter, run folder, or name on a server; may be repeated.",
         show_default=False,
     ),
 ]
@@ -43,11 +43,11 @@ AllowOverlap = Annotated[
 ]
 Null = Annotated[
     bool,
-    typer.Option("--null", help="Measure controls, too: the base again, and `lmsi train --null`."),
+    typer.Option("--null", help="Also measure controls: the base again, and `lmsi train --null`."),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show what the sets could show, and the cost; no more."),
+    typer.Option("--dry-run", help="Only show what the sets could show, and the cost."),
 ]
 Import = Annotated[
     str | None,
@@ -76,12 +76,12 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Measure the model before and after, on the same questions.
 
-    Of a run of several rounds, the adapter of the round that is kept; --adapter adds others.
+    Of several rounds it measures the adapter of the one that is kept; --adapter adds others.
 
     The first mode decides. --require-gain asks for a significant gain (p below 0.05, by Holm over
     all data sets and adapters) on at least one data set, and no significant loss on any.
 
-    With --null every change stands beside those of controls, which are no gain.
+    --null shows the changes of controls, which are no gain, beside every change.
 
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """

@@ -31,9 +31,7 @@ Out = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option(
-        "--overwrite", help="Replace the file; its paths stay unless they were drawn otherwise."
-    ),
+    typer.Option("--overwrite", help="Replace the file; paths stay if the settings are the same."),
 ]
 
 
@@ -49,7 +47,7 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Let a model write its own exemplars: zero-shot rationales, chosen by vote.
 
-    The file serves wherever --task does. Called again, it goes on where it stopped.
+    The file works wherever --task does. The same command continues where it stopped.
 
     Example: lmsi exemplars seeds.jsonl -m model.gguf -o exemplars.toml --shots 4 --templates 20
     """

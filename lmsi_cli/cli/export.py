@@ -34,7 +34,7 @@ Number = Annotated[
         "--round",
         envvar="LMSI_EXPORT_ROUND",
         min=1,
-        help="Of several rounds, which one.",
+        help="Which of several rounds.",
         show_default="the one that is kept",
     ),
 ]
@@ -52,8 +52,8 @@ def export(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Write the adapter alone, or merged into its base, with a model card and a check.
 
-    Of a run of several rounds that is the adapter of the round that is kept. With --to parquet
-    the sampled paths, the votes and the training examples are written instead. Nothing is uploaded.
+    Of several rounds it takes the adapter of the one that is kept. --to parquet writes the sampled
+    paths, the votes and the training examples instead. Nothing is uploaded.
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """

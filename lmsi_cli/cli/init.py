@@ -37,7 +37,7 @@ DEFAULT = Path("lmsi.toml")
 
 
 def init(questions: Questions = None, model: Model = None, out: Out = DEFAULT) -> None:
-    """Choose a model and questions, write them to a config file, and say how to go on.
+    """Choose a model and questions, write them to a config file, and print the next command.
 
     Example: lmsi init questions.jsonl -m model.gguf
     """

@@ -33,7 +33,7 @@ models_app = typer.Typer(cls=Group, invoke_without_command=True)
 QuestionId = Annotated[
     str,
     typer.Option(
-        "--question", help="A question's id; left out: all of them in a terminal, else the first."
+        "--question", help="A question's id; if left out: all in a terminal, else the first."
     ),
 ]
 TextArgument = Annotated[
@@ -45,7 +45,7 @@ Kind = Annotated[
 Asking = Annotated[
     str,
     typer.Option(
-        "--question", help="The question: its numbers and options (a line each, (A) ...) matter."
+        "--question", help="The question, with its options a line each, (A) ...; its numbers count."
     ),
 ]
 TaskName = Annotated[
@@ -77,7 +77,7 @@ SEEN = 60  # characters of a place that are shown
 def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
     """Show one question's paths with the answers marked, the ballots and the vote.
 
-    Without a question, a terminal shows all of them, to be searched and filtered.
+    Without --question, a terminal shows all questions, to search and filter.
 
     Example: lmsi show runs/first --question q7
     """
@@ -228,7 +228,7 @@ def tasks(context: typer.Context, json: Json = False) -> None:
 
 @tasks_app.command("show", cls=Command)
 def show_task(name: TaskName, json: Json = False) -> None:
-    """Check a task and print its file: a pattern for one of your own.
+    """Check a task and print its file, as a pattern for one of your own.
 
     Example: lmsi tasks show gsm8k
     """
@@ -240,7 +240,7 @@ def show_task(name: TaskName, json: Json = False) -> None:
 
 @models_app.callback()
 def models(context: typer.Context, json: Json = False) -> None:
-    """Show the models that come with lmsi and those of other programs, or what a file says.
+    """Show the models that come with lmsi and those of other programs, or what one file says.
 
     Example: lmsi models
     """

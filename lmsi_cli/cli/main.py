@@ -129,7 +129,7 @@ def lmsi(
         ),
     ] = False,
     config: Annotated[
-        Path | None, typer.Option("--config", help="A TOML file of defaults; flags win.")
+        Path | None, typer.Option("--config", help="A TOML file of settings; flags override it.")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -137,13 +137,13 @@ def lmsi(
             RARE,
             metavar="NAME=VALUE",
             envvar=f"{PREFIX}_SET",
-            help="A setting of the command, or of another one: sample.top_k=20. May be repeated.",
+            help="Set a setting of this command, or of another: sample.top_k=20. May be repeated.",
             show_default=False,
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what is chosen, and why.")
+        bool, typer.Option("--verbose", "-v", help="Show what is chosen, and why.")
     ] = False,
 ) -> None:
     """Make a language model on your laptop better at questions that have no answers.
@@ -151,7 +151,7 @@ def lmsi(
     Sample many chains of thought per question, let them vote, train a small adapter on the
     majority, measure whether it helped.
 
-    The options below may also stand behind a command's name.
+    The options below may also follow a command's name.
     """
     processes.check(ctx.invoked_subcommand)
     ctx.obj = Common(config, settings or (), quiet)

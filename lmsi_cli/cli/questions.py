@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Seeds = Annotated[
     str | None,
     typer.Argument(
-        help="Questions to begin with; without any, those of the embedded model.",
+        help="Seed questions; without any, those of the embedded model.",
         show_default=False,
     ),
 ]
@@ -46,7 +46,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Let the model write new questions, and keep those that its own paths agree on.
 
-    The folder is a run folder: `lmsi vote` and `lmsi train` go on from it. Called again, it goes on
+    The folder is a run folder: `lmsi vote` and `lmsi train` work in it. The same command continues
     where it stopped.
 
     Example: lmsi questions seeds.jsonl -m model.gguf -o runs/gen --seeds 10 -n 500

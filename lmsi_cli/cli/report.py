@@ -14,15 +14,15 @@ from lmsi_cli.errors import LmsiError
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.reporting.digest import Digest
 
-Text = Annotated[bool, typer.Option("--text", help="In the terminal; writes no file.")]
-Markdown = Annotated[bool, typer.Option("--markdown", help="As Markdown on stdout.")]
+Text = Annotated[bool, typer.Option("--text", help="Show it in the terminal; write no file.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Write Markdown to stdout.")]
 Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", help="The HTML file.", show_default="RUN/report.html"),
 ]
 Against = Annotated[
     Path | None,
-    typer.Option("--against", help="Another run, to compare this one with.", show_default=False),
+    typer.Option("--against", help="Another run to compare this one with.", show_default=False),
 ]
 
 
@@ -37,7 +37,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Write a run's report: one HTML file that needs no network.
 
-    A run that is not finished is shown as far as it is.
+    An unfinished run is shown as far as it has come.
 
     Example: lmsi report runs/first
     """

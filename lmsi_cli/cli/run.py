@@ -63,10 +63,10 @@ def run(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Let a model improve itself: sample, vote, train, measure.
 
-    Without arguments the embedded model does it on its own questions. Called again, it goes on
-    where it stopped. Where the verdict after the vote is "do not train", it ends there (exit code
-    1) unless --force is given; of several rounds, the ones before stay. They also end where a
-    round is worse than the one before, by the probe or by signs of collapse.
+    Without arguments the embedded model does it on its own questions. The same command continues
+    where it stopped. If the verdict after the vote is "do not train", it ends with exit code 1,
+    unless --force is given. Several rounds also end if a round is worse than the one before, by
+    the probe or by signs of collapse; the rounds before stay.
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """

@@ -32,7 +32,7 @@ Questions = Annotated[
 Out = Annotated[Path, typer.Option("-o", "--out", help="The run folder.", show_default=False)]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show the first prompt, its tokens, memory and time; no more."),
+    typer.Option("--dry-run", help="Only show the first prompt, its tokens, memory and time."),
 ]
 
 
@@ -46,9 +46,9 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     json: Json = False,
     quiet: bool = False,
 ) -> None:
-    """Draw many chain-of-thought paths per question.
+    """Sample many chain-of-thought paths for each question.
 
-    Called again, it goes on where it stopped: nothing lost, nothing twice.
+    The same command continues where it stopped; no path is lost or sampled twice.
 
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """

@@ -38,12 +38,12 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(
         "--exclude",
-        help="Questions kept for measuring: none of them is trained on or shown. May be repeated.",
+        help="Questions for measuring, never trained on or shown to a model; may be repeated.",
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
-Force = Annotated[bool, typer.Option("--force", help="Go on in spite of what would be refused.")]
+Json = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on where lmsi would refuse.")]
 
 
 @contextmanager

@@ -34,7 +34,9 @@ StudentFolder = Annotated[
 
 Null = Annotated[
     bool,
-    typer.Option("--null", help="Train a control on shuffled votes, for `lmsi eval --null`."),
+    typer.Option(
+        "--null", help="Train a control on paths chosen at random, for `lmsi eval --null`."
+    ),
 ]
 
 
@@ -52,13 +54,13 @@ def train(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Train a LoRA adapter on the kept paths and prove that it works.
 
-    Interrupted, the same command goes on from the last checkpoint. Where the verdict of `lmsi
-    vote` is "do not train", only --force trains.
+    After an interruption the same command resumes from the last checkpoint. If the verdict of
+    `lmsi vote` is "do not train", only --force trains.
 
-    With --null the same model learns from as many paths that the vote did not choose, in the folder
-    null of the run: what it gains, it gains from form alone.
+    --null trains the same model on as many paths that the vote did not choose, in the folder null
+    of the run. What it gains, it gains from form alone.
 
-    With --student another model learns from the run's votes, in a run folder of its own.
+    --student trains another model on the run's votes, in a run folder of its own.
 
     Several devices: accelerate launch -m lmsi_cli train runs/first
 

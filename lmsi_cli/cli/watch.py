@@ -21,10 +21,10 @@ QUIET = 30.0  # seconds between looks outside a terminal: each is printed below 
 
 
 def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
-    """Show a running or finished run; reads only, so it disturbs nothing.
+    """Show a running or finished run; only reads, so it disturbs nothing.
 
-    In a terminal a run at work fills the screen. Ends when the command that works in the folder
-    ends; q ends the watching alone.
+    In a terminal a run at work fills the screen. Watching ends with the command that works in the
+    folder; q ends only the watching.
 
     Example: lmsi watch runs/first
     """

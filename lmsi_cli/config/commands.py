@@ -66,25 +66,25 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     ] = (TEMPERATURE,)
     seed: Annotated[
         tuple[Seed, ...],
-        opt("Seeds of the sampled paths, comma-separated; the first also resamples.", min_length=1),
+        opt("Seeds of the sampled paths, comma-separated; intervals use the first.", min_length=1),
     ] = (0,)
     prompt: Annotated[
-        str, opt("How cot and sc ask: a format, a wording or a file; none: as sampled.")
+        str, opt("How cot and sc ask: a format, a wording or a file; none: as in the run.")
     ] = ""
     max_tokens: Annotated[
-        int, opt("Longest path, in tokens; auto: as sampled.", zero="auto", ge=0)
+        int, opt("Longest path, in tokens; auto: as in the run.", zero="auto", ge=0)
     ] = 0
-    task: Annotated[str, opt("Answer kind and exemplars; auto: as sampled.")] = DEFAULT_TASK
-    chat: Annotated[ChatChoice, rare("Ask in conversations: on, off, or auto: as sampled.")] = (
+    task: Annotated[str, opt("Answer kind and exemplars; auto: as in the run.")] = DEFAULT_TASK
+    chat: Annotated[ChatChoice, rare("Ask in conversations: on, off, or auto (as in the run).")] = (
         "auto"
     )
     few_shot: Annotated[
         Literal["auto", "turns", "message"],
-        rare("Exemplars of a conversation: as turns, in one message, or auto: as sampled."),
+        rare("Exemplars of a conversation: as turns, in one message, or auto (as in the run)."),
     ] = "auto"
-    system: Annotated[str | None, rare("System message of a conversation; none: as sampled.")] = (
-        None
-    )
+    system: Annotated[
+        str | None, rare("System message of a conversation; none: as in the run.")
+    ] = None
     scale: Annotated[
         tuple[Scale, ...],
         rare("Adapter scales, comma-separated; none: 1."),
@@ -97,7 +97,7 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     timeout: Timeout = DEFAULT.timeout
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
-    model: Annotated[str, rare("The base's name on a server; none: as sampled.")] = ""
+    model: Annotated[str, rare("The base's name on a server; none: as in the run.")] = ""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -121,27 +121,30 @@ class RunConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi run``; the stages' own tables in the config file hold the rest."""
 
     model: Annotated[
-        str | None, opt("A GGUF file or a name; not given: as [sample].", "-m/--model")
+        str | None, opt("A GGUF file or a name; not given: as in [sample].", "-m/--model")
     ] = None
-    rounds: Annotated[int, opt("Rounds; each samples with the last good adapter.", ge=1)] = 1
+    rounds: Annotated[
+        int, opt("Number of rounds; each samples with the last good adapter.", ge=1)
+    ] = 1
     paths: Annotated[
-        int | None, opt("Paths per question; not given: as [sample].", "-n/--paths")
+        int | None, opt("Paths per question; not given: as in [sample].", "-n/--paths")
     ] = None
-    limit: Annotated[int | None, opt("Only the first questions; not given: as [sample].")] = None
-    seed: Annotated[int | None, opt("Seed of all stages; not given: each its own.")] = None
-    threads: Annotated[int | None, opt("CPU threads; not given: as [sample].")] = None
+    limit: Annotated[int | None, opt("Only the first questions; not given: as in [sample].")] = None
+    seed: Annotated[int | None, opt("Seed of all stages; not given: each stage's own.")] = None
+    threads: Annotated[int | None, opt("CPU threads; not given: as in [sample].")] = None
     gpu_layers: Annotated[
         Layers | None,
         opt(
-            "Layers on the GPU: all, none or a number; not given: as [sample].", "-ngl/--gpu-layers"
+            "Layers on the GPU: all, none or a number; not given: as in [sample].",
+            "-ngl/--gpu-layers",
         ),
     ] = None
     round_temperature: Annotated[
         tuple[Temperature, ...],
-        rare("Temperature of each round, comma-separated; the last goes on; none: as [sample]."),
+        rare("Temperature of each round, comma-separated; later rounds keep the last one."),
     ] = ()
     continue_from_last: Annotated[
-        bool, rare("Train on from the last good round's adapter instead of from the base.")
+        bool, rare("Start training from the last good round's adapter instead of the base.")
     ] = False
 
 
@@ -153,17 +156,17 @@ class QuestionsConfig(SamplingConfig, frozen=True, kw_only=True):
     """
 
     temperature: Annotated[
-        float, opt("Temperature of the questions; that of paths: [sample].", ge=0, le=HOTTEST)
+        float, opt("Temperature of the questions; paths have that of [sample].", ge=0, le=HOTTEST)
     ] = 1.0
     max_tokens: Annotated[int, rare("Longest question, in tokens.", ge=1)] = 256
     model: Annotated[
-        str | None, opt("A GGUF file or a name; not given: as [sample].", "-m/--model")
+        str | None, opt("A GGUF file or a name; not given: as in [sample].", "-m/--model")
     ] = None
     number: Annotated[int, opt("Questions to keep.", "-n/--number", ge=1)] = 100
-    seeds: Annotated[int, opt("Questions to take from the file, at random.", ge=1)] = 10
+    seeds: Annotated[int, opt("Seed questions to take from the file, at random.", ge=1)] = 10
     paths: Annotated[int, opt("Paths that vote on each question.", "--paths", ge=1)] = 8
     min_share: Annotated[
-        float, opt("Drop questions whose winner has fewer of all paths.", ge=0, le=1)
+        float, opt("Drop questions whose winner has a smaller share of all paths.", ge=0, le=1)
     ] = 0.5
 
 
@@ -173,22 +176,22 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
     temperature: Annotated[float, rare("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
         TEMPERATURE
     )
-    model: Annotated[str, opt("A GGUF file or a name, as of `lmsi sample`.", "-m/--model")] = (
+    model: Annotated[str, opt("A GGUF file or a name, as for `lmsi sample`.", "-m/--model")] = (
         DEFAULT_MODEL
     )
-    task: Annotated[str, opt("Answer kind and words; auto: by the set or the model.")] = (
+    task: Annotated[str, opt("Answer kind and words; auto: as the set or the model says.")] = (
         DEFAULT_TASK
     )
     prompt: Annotated[
         Literal["cot-zero", "cot-zero-2"],
-        rare("How rationales are asked for: cot-zero, or cot-zero-2 with its second stage."),
+        rare("How to ask for rationales: cot-zero, or cot-zero-2 with its second stage."),
     ] = "cot-zero"
     chat: Annotated[ChatChoice, rare(CHAT_HELP)] = "auto"
     paths: Annotated[
-        int, opt("Paths per seed; 1: the greedy one, as in the paper.", "-n/--paths", ge=1)
+        int, opt("Paths per seed question; 1: a greedy one, as in the paper.", "-n/--paths", ge=1)
     ] = 16
-    shots: Annotated[int, opt("Exemplars of a template.", ge=1)] = 4
-    templates: Annotated[int, opt("Templates, which paths take in turn.", ge=1)] = 1
+    shots: Annotated[int, opt("Exemplars in a template.", ge=1)] = 4
+    templates: Annotated[int, opt("Number of templates; paths use them in turn.", ge=1)] = 1
     min_share: Annotated[
         float, rare("Leave out seeds whose winner has a smaller share.", ge=0, le=1)
     ] = 0.5
@@ -212,17 +215,17 @@ class ExportConfig(Config, frozen=True, kw_only=True):
     to: Annotated[
         Target,
         opt(
-            "adapter alone, or for the hub; merged gguf or hf folder, ollama Modelfile; "
-            "or its records as parquet."
+            "What to write: adapter alone, hub (a folder for the hub), merged gguf, hf or ollama, "
+            "or the records as parquet."
         ),
     ] = "adapter"
     type: Annotated[
-        str, opt("Type of the merged weights, by llama.cpp's names; not given: the base's own.")
+        str, opt("Type of the merged weights, as llama.cpp names it; not given: the base's.")
     ] = ""
     base_name: Annotated[
         str,
         opt(
-            "The base on the hub, OWNER/NAME; not given: as its file says.",
+            "Name of the base on the hub, OWNER/NAME; not given: as its file says.",
             forms="OWNER/NAME, as on the Hugging Face hub",
             pattern=rf"^(?:{REPOSITORY})\Z",
         ),

@@ -44,7 +44,7 @@ class EngineConfig(Config, frozen=True, kw_only=True):
 
     parallel: Annotated[int, rare("Paths decoded together.", zero="auto", ge=0, le=240)] = 0
     kv: Annotated[
-        KVMode, rare("One KV cache for all paths (unified), one for each (split), or auto.")
+        KVMode, rare("KV cache: one for all paths (unified), one for each (split), or auto.")
     ] = "auto"
     flash_attn: Annotated[FlashMode, rare("Fused attention: on, off, or auto.")] = "auto"
     ctx: Annotated[int, rare("KV cells for all paths together.", zero="auto", ge=0)] = 0
@@ -53,7 +53,7 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     ] = 0
     fast_copy: Annotated[
         FastCopy,
-        rare("Draw from a copy in a type that is faster here: auto, if it is the same model."),
+        rare("Sample from a copy in a faster type: auto (if it behaves the same), on or off."),
     ] = "auto"
     gpu_layers: Annotated[
         Layers, opt("Layers on the GPU: all, none or a number.", "-ngl/--gpu-layers")
@@ -69,10 +69,12 @@ class FilterConfig(EngineConfig, frozen=True, kw_only=True):
     """Which tokens may be drawn, in llama.cpp's order: top-k, top-p, min-p; and how many."""
 
     top_k: Annotated[int, rare("Keep the k likeliest tokens; 0 keeps all.", ge=0)] = 40
-    top_p: Annotated[float, rare("Keep the likeliest tokens of this mass.", gt=0, le=1)] = 1.0
-    min_p: Annotated[float, rare("Drop tokens below this share of the likeliest.", ge=0, le=1)] = (
-        0.0
-    )
+    top_p: Annotated[
+        float, rare("Keep the likeliest tokens of this total probability.", gt=0, le=1)
+    ] = 1.0
+    min_p: Annotated[
+        float, rare("Drop tokens below this share of the likeliest one.", ge=0, le=1)
+    ] = 0.0
     max_tokens: Annotated[int, rare("Longest path, in tokens.", ge=1)] = 256
 
 
@@ -88,11 +90,11 @@ class SamplingConfig(FilterConfig, frozen=True, kw_only=True):
 CHAT_HELP = "Ask in conversations: auto (if the file has a chat template), on or off."
 PROMPT = opt(
     "How to ask: auto (a short trial chooses), a format (cot-few), a wording, or a TOML file of "
-    "wordings; none: as the task says, else auto from 5 questions on."
+    "wordings; none: the task's own words, else auto from 5 questions on."
 )
-BUDGET = opt("Longest path, in tokens; auto: from what the trial's paths take.", zero="auto", ge=0)
+BUDGET = opt("Longest path, in tokens; auto: from the trial's paths.", zero="auto", ge=0)
 FewShotChoice = Literal["auto", "turns", "message"]
-FEW_SHOT = rare("Exemplars of a conversation: as turns, in one message, or auto: by the wording.")
+FEW_SHOT = rare("Exemplars of a conversation: as turns, in one message, or auto (by the wording).")
 SYSTEM = opt("System message of a conversation; empty: none.")
 
 
@@ -102,19 +104,20 @@ SERVER: EngineName = "openai"
 OPENVINO: EngineName = "openvino"
 EngineChoice = Annotated[
     EngineName,
-    opt("What draws: llama.cpp (llama) or OpenVINO here, or an OpenAI-compatible server (openai)."),
+    opt("What samples: llama (llama.cpp), openvino, or openai (an OpenAI-compatible server)."),
 ]
-BaseUrl = Annotated[str, opt("openai: the server's address, with its /v1.")]
-Concurrency = Annotated[int, rare("A server's requests under way at once.", ge=1, le=1024)]
+BaseUrl = Annotated[str, opt("For --engine openai: the server's address, with its /v1.")]
+Concurrency = Annotated[int, rare("Requests to a server at the same time.", ge=1, le=1024)]
 PerRequest = Annotated[
-    int, rare("Paths in one request; 1 gives each its own seed; 0: all, if it can.", ge=0)
+    int,
+    rare("Paths in one request to a server; 1: each has its own seed; 0: all, if it can.", ge=0),
 ]
-Timeout = Annotated[float, rare("Seconds until a server's request is given up.", gt=0, le=86_400)]
+Timeout = Annotated[float, rare("Seconds to wait for a server's reply.", gt=0, le=86_400)]
 Retries = Annotated[
-    int, rare("How often a failed request is tried again, after longer waits.", ge=0, le=100)
+    int, rare("How often a failed request is tried again, after growing waits.", ge=0, le=100)
 ]
 ApiKeyFile = Annotated[
-    str, rare("A file with the server's key, for your eyes only; none: LMSI_API_KEY.")
+    str, rare("A file with the server's key that only you may read; none: LMSI_API_KEY.")
 ]
 
 
@@ -144,11 +147,12 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     model: Annotated[
         str,
         opt(
-            "A GGUF file, or a name: hf:OWNER/REPO:QUANT, ollama:NAME, `lmsi models`; a server's.",
+            "A GGUF file, or a name: hf:OWNER/REPO:QUANT, ollama:NAME, one of `lmsi models`, or a "
+            "server's.",
             "-m/--model",
         ),
     ] = DEFAULT_MODEL
-    task: Annotated[str, opt("Answer kind and exemplars; auto: by the set or the model.")] = (
+    task: Annotated[str, opt("Answer kind and exemplars; auto: as the set or the model says.")] = (
         DEFAULT_TASK
     )
     prompt: Annotated[str, PROMPT] = ""
@@ -166,7 +170,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
             pattern=STOP_PATTERN,
         ),
     ] = NO_STOP
-    adapter: Annotated[str, rare("GGUF adapter that draws the paths; empty: the base does.")] = ""
+    adapter: Annotated[str, rare("GGUF adapter to sample with; empty: the base alone.")] = ""
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
     engine: EngineChoice = LLAMA
     base_url: BaseUrl = DEFAULT.base_url
@@ -176,8 +180,8 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
     cluster: Annotated[
-        str, opt("Draw with Ray workers: local, auto or HOST:PORT; empty: in this process.")
+        str, opt("Sample with Ray workers: local, auto or HOST:PORT; empty: in this process.")
     ] = ""
     workers: Annotated[
-        int, rare("Workers of a cluster, at most.", zero="as many as fit", ge=0, le=100_000)
+        int, rare("Largest number of cluster workers.", zero="as many as fit", ge=0, le=100_000)
     ] = 0

@@ -48,17 +48,17 @@ class VoteConfig(Config, frozen=True, kw_only=True):
     ] = 4
     check_equations: Annotated[bool, opt("Paths that state a false equation do not vote.")] = True
     preset: Annotated[
-        Preset, opt("Where the other settings begin: default, or paper (every majority path).")
+        Preset, opt("Defaults of these settings: default, or paper (keeps every majority path).")
     ] = "default"
     formats: Annotated[
         tuple[TrainFormat, ...], opt("Training formats, comma-separated.", min_length=1)
     ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
     seed: Annotated[int, rare("Order of the training examples.", ge=0)] = 0
     pairs: Annotated[
-        int, rare("Preference pairs of a question, at most, for train --loss scpo; 0: none.", ge=0)
+        int, rare("Most preference pairs of a question, for train --loss scpo; 0: none.", ge=0)
     ] = 1
     pair_share: Annotated[
-        float, rare("Pairs only where the winner has this share of the ballots.", ge=0, le=1)
+        float, rare("Pairs only if the winner has at least this share of the ballots.", ge=0, le=1)
     ] = 0.5
 
 
@@ -93,7 +93,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     target: Annotated[str, rare("Matrices to adapt: all, attn, mlp, or names.")] = "all"
     lr: Annotated[float, opt("Peak learning rate.", gt=0, le=1)] = 1e-3
     epochs: Annotated[float, opt("Passes over the training examples.", gt=0, le=1_000_000)] = 1.0
-    max_steps: Annotated[int, opt("Stop after this many steps; 0: by epochs.", ge=0)] = 0
+    max_steps: Annotated[int, opt("Stop after this many steps; 0: as the epochs say.", ge=0)] = 0
     batch_size: Annotated[int, opt("Examples per step.", ge=1)] = 8
     warmup: Annotated[float, rare("Share of steps that warm up.", ge=0, le=1)] = 0.05
     weight_decay: Annotated[float, rare("AdamW weight decay.", ge=0, le=1)] = 0.0
@@ -111,13 +111,13 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     ] = "all"
     schedule: Annotated[
         Literal["cosine", "linear", "constant"],
-        rare("How the rate falls after the warm-up: cosine, linear or constant."),
+        rare("How the learning rate falls after the warm-up: cosine, linear or constant."),
     ] = "cosine"
     max_grad_norm: Annotated[
-        float, rare("Longest gradient; a longer one is scaled down. 0: any.", ge=0, le=1_000_000)
+        float, rare("Clip gradients to this norm; 0: do not clip.", ge=0, le=1_000_000)
     ] = 1.0
     row_tokens: Annotated[
-        int, rare("Tokens of a forward pass (micro-batch); 0: one example each.", ge=0, le=1 << 20)
+        int, rare("Tokens in a forward pass (micro-batch); 0: one example each.", ge=0, le=1 << 20)
     ] = 1536
     rslora: Annotated[bool, rare("Scale by alpha / sqrt(rank), for high ranks.")] = False
     device: Annotated[
@@ -125,36 +125,38 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     ] = "auto"
     val_share: Annotated[
         float,
-        opt("Share of the questions to validate on, 8 to 64; none of fewer than 80.", ge=0, le=0.5),
+        opt(
+            "Share of the questions to validate on (8 to 64; none if fewer than 80).", ge=0, le=0.5
+        ),
     ] = 0.0
-    eval_every: Annotated[int, rare("Steps between validations; 0: some ten of them.", ge=0)] = 0
+    eval_every: Annotated[int, rare("Steps between validations; 0: about ten a run.", ge=0)] = 0
     patience: Annotated[
         int, rare("Stop after this many validations without a lower loss; 0: never.", ge=0)
     ] = 0
     alarms: Annotated[
-        bool, rare("Stop where training destroys the model, and keep the last good adapter.")
+        bool, rare("Stop if training destroys the model, and keep the last good adapter.")
     ] = True
     track: Annotated[
         Literal["none", "tensorboard", "trackio", "wandb"],
-        opt("Show the figures of each step in tensorboard, trackio or wandb (offline)."),
+        opt("Also log every step to tensorboard, trackio or wandb (offline)."),
     ] = "none"
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"],
-        rare("Keep fewer activations, a third slower: on, off, or auto: if only that fits."),
+        rare("Keep fewer activations, a third slower: on, off, or auto (only if needed)."),
     ] = "auto"
     loss: Annotated[
         Literal["sft", "scpo"],
-        opt("sft: learn kept paths; scpo: prefer them to the least supported ones."),
+        opt("sft: learn the kept paths; scpo: prefer them to the least supported paths."),
     ] = "sft"
     beta: Annotated[
-        float, rare("Of scpo: how firmly the base holds the adapter.", gt=0, le=1000)
+        float, rare("For scpo: how firmly the adapter is held to the base.", gt=0, le=1000)
     ] = 0.5
     rpo_alpha: Annotated[
-        float, rare("Of scpo: weight of learning the chosen path as well; 0: none.", ge=0, le=1000)
+        float, rare("For scpo: weight of also learning the chosen path; 0: none.", ge=0, le=1000)
     ] = 1.0
     example_weight: Annotated[
         Literal["none", "share", "margin"],
-        rare("Of sft: weigh an example by its vote's share or margin, or not: none."),
+        rare("For sft: weigh examples by their vote's share or margin, or none."),
     ] = "none"
     init: Annotated[
         str, rare("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")

@@ -163,14 +163,14 @@ def _check_enough(found: int, counts: Counter[str], config: ExemplarsConfig, run
         raise LmsiError(
             f"{run.paths}: no exemplar: of no seed has the winner a share of {share} and a fit "
             f"rationale ({why or 'there are no paths'})",
-            hint="lower --min-share, draw more --paths, or take easier seeds",
+            hint="lower it (--set min_share=0.3), draw more --paths, or take easier seeds",
         )
     fit = found // config.shots
     flags = f"--templates {fit}" if fit else f"--shots {found} --templates 1"
     raise LmsiError(
         f"{run.paths}: {found} seeds make an exemplar, and {config.templates} templates of "
         f"{config.shots} need {config.needed} ({why or 'no other seeds'})",
-        hint=f"{flags} fits; or lower --min-share, or give more seeds",
+        hint=f"{flags} fits; or lower the share (--set min_share=0.3), or give more seeds",
     )
 
 

@@ -146,7 +146,10 @@ def test_too_few_agreeing_seeds_say_how_many_templates_fit(tmp_path):
     with pytest.raises(LmsiError) as e:
         made(tmp_path, few, templates=3)
     assert "5 seeds make an exemplar, and 3 templates of 2 need 6 (4 undecided)" in str(e.value)
-    assert e.value.hint == "--templates 2 fits; or lower --min-share, or give more seeds"
+    assert (
+        e.value.hint
+        == "--templates 2 fits; or lower the share (--set min_share=0.3), or give more seeds"
+    )
     with pytest.raises(LmsiError) as e:
         made(tmp_path, few, shots=7)
     assert e.value.hint.startswith("--shots 5 --templates 1 fits; or ")
