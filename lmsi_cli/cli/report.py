@@ -46,6 +46,9 @@ def report(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.report import read_run
 
+    if out and (text or markdown or json):
+        raise LmsiError(f"--out {out}: only the page is written to a file",
+                        hint="without --out, and `> FILE` behind the command")  # fmt: skip
     folder = RunDir(run)
     target = out or folder.report
     digest = read_run(folder, against)

@@ -172,6 +172,9 @@ def test_the_command_writes_reads_and_refuses(run, tmp_path):
     assert told["data"]["vote"]["questions"] == 30 and told["data"]["evaluations"]
     assert call("report", run.root, "--markdown").stdout.startswith("# lmsi report")
     assert "The vote" in call("report", run.root, "--text").stdout
+    for other in ("--text", "--markdown", "--json"):  # they write no file
+        refused = call("report", run.root, other, "-o", "x.html")
+        assert refused.exit_code == 1 and "--out x.html" in refused.output
     assert call("report", tmp_path).exit_code == 1
     run.vote_summary.write_text('{"questions": 1}')
     done = call("report", run.root)
