@@ -61,7 +61,7 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
         process.join()
         code = process.exitcode or 0
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        hint = "the same command goes on from what was saved; 9 mostly means: out of memory"
+        hint = "the same command goes on from what was saved (signal 9: mostly out of memory)"
         raise LmsiError(f"the process of {name} died ({how})", hint) from None
     except KeyboardInterrupt:
         process.terminate()

@@ -1,11 +1,15 @@
 """The parts of the server engine that need no server: ends, places of tokens, addresses, keys."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.server.client import find_key, read_address
+from lmsi_cli.engine.server.client import FailedError, find_key, read_address
 from lmsi_cli.engine.server.replies import Choice, Logprobs, Reply, TokenLogprob, Usage, finished
-from lmsi_cli.engine.server.requests import context_in
+from lmsi_cli.engine.server.requests import Capabilities, context_in
+from lmsi_cli.engine.server.scheduler import Scheduler
 from lmsi_cli.errors import LmsiError
 
 
@@ -133,3 +137,28 @@ def test_what_is_no_key_is_refused_without_being_shown(text):
     with pytest.raises(LmsiError, match="LMSI_API_KEY") as e:
         find_key("", read_address("http://gpu"), {"LMSI_API_KEY": text})
     assert not text or text not in f"{e.value} {e.value.hint}"
+
+
+def test_two_bad_questions_side_by_side_are_not_taken_for_a_dead_server():
+    """Both fail after a reply came, and none comes between them."""
+    asked = [Request(f"q{n}", (), (Wanted(0, 0),), asked="Q") for n in range(8)]
+    answered = []
+
+    async def ask(request, wanted):
+        number = int(request.question_id[1:])
+        for _ in range(2 if number in (1, 2) else 1):  # q0 ends, then q1 and q2 fail
+            await asyncio.sleep(0)
+        if number in (1, 2):
+            raise FailedError("HTTP 500")
+        answered.append(number)
+        return Reply(choices=[Choice(text="4", finish_reason="stop")])
+
+    async def drawn():
+        scheduler = Scheduler(asked, ask, Capabilities(), 3, None, together=True)
+        with contextlib.suppress(FailedError):  # nothing but those two is left, and they fail again
+            while await scheduler.step("The answer is") is not None:
+                pass
+        await scheduler.stop()
+
+    asyncio.run(drawn())
+    assert sorted(answered) == [0, 3, 4, 5, 6, 7]

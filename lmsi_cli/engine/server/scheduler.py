@@ -26,11 +26,15 @@ Asking = Callable[[Request, tuple[Wanted, ...]], Coroutine[Any, Any, Reply]]
 
 
 class _Sent(NamedTuple):
-    """A request under way; ``again``: its question has failed before."""
+    """A request under way; ``again``: its question has failed before.
+
+    ``replies``: how many had come when it was sent.
+    """
 
     request: Request
     wanted: tuple[Wanted, ...]
     again: bool
+    replies: int
 
 
 class Scheduler:
@@ -52,8 +56,8 @@ class Scheduler:
         self.running: dict[asyncio.Task[Reply], _Sent] = {}
         self.refusals: dict[str, Refusal] = {}
         self.error: BaseException | None = None
-        self._failed = set[str]()  # questions with a request that has failed
-        self._failing = set[str]()  # those of them that failed since the last reply
+        self._replies = 0
+        self._failed = dict[str, int]()  # postponed questions, and the replies before that
 
     async def step(self, trigger: str) -> list[Generated] | None:
         """Wait for replies; return the paths that they hold, or None if all is done.
@@ -104,7 +108,8 @@ class Scheduler:
                 wanted = tuple(left.popleft() for _ in range(count))
                 if not left:
                     del self.waiting[at]
-                return _Sent(request, wanted, request.question_id in self._failed)
+                again = request.question_id in self._failed
+                return _Sent(request, wanted, again, self._replies)
         return None
 
     def _ended(self, task: asyncio.Task[Reply], trigger: str) -> list[Generated]:
@@ -115,7 +120,7 @@ class Scheduler:
         if error := task.exception():
             self._take_error(sent, error)
             return []
-        self._failing.clear()
+        self._replies += 1
         paths = list(paths_of(task.result(), sent.request, sent.wanted, trigger))
         lacking = sent.wanted[len(paths) :]
         if lacking and sent.request.question_id not in self.refusals:
@@ -126,7 +131,7 @@ class Scheduler:
         """Leave or postpone the question; another error ends all, once what came is taken.
 
         A question that fails waits behind the others, once. If another one has failed, too, and no
-        reply has come since, the server itself is in trouble.
+        reply has come since, nor since this one was sent, the server itself is in trouble.
         """
         own = sent.request.question_id
         if isinstance(error, RefusedError):
@@ -135,13 +140,15 @@ class Scheduler:
                 return
             message = f"the server refuses the request (HTTP {error.status}): {error.reason}"
             error = LmsiError(message, hint="`--dry-run` shows what is sent")
-        self._failing.add(own)
-        if not isinstance(error, FailedError) or len(self._failing) > 1:
+        silent = sent.replies == self._replies and any(
+            replies == self._replies for other, replies in self._failed.items() if other != own
+        )
+        if silent or not isinstance(error, FailedError):
             self.error = self.error or error
         elif sent.again:
             self._refuse(sent.request, f"the server failed again and again: {error}")
         elif own not in self.refusals:
-            self._failed.add(own)
+            self._failed.setdefault(own, self._replies)
             self.waiting = deque(sorted(self.waiting, key=lambda w: w[0].question_id == own))
             self.waiting.append((sent.request, deque(sent.wanted)))
 
