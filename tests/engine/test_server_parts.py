@@ -146,12 +146,16 @@ def test_two_bad_questions_side_by_side_are_not_taken_for_a_dead_server():
 
     async def ask(request, wanted):
         number = int(request.question_id[1:])
-        for _ in range(2 if number in (1, 2) else 1):  # q0 ends, then q1 and q2 fail
-            await asyncio.sleep(0)
         if number in (1, 2):
+            await one_came.wait()
             raise FailedError("HTTP 500")
+        if number:  # sent when the reply to the first had been taken
+            one_came.set()
+            await asyncio.sleep(0.1)
         answered.append(number)
         return Reply(choices=[Choice(text="4", finish_reason="stop")])
+
+    one_came = asyncio.Event()
 
     async def drawn():
         scheduler = Scheduler(asked, ask, Capabilities(), 3, None, together=True)
