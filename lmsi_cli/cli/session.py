@@ -33,7 +33,7 @@ RunFolder = Annotated[
     Path,
     typer.Argument(help="The run folder.", show_default=False, autocompletion=run_folders),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what the folder holds.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what is there already.")]
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
