@@ -127,6 +127,15 @@ def test_show_after_the_vote(run):
     assert told["vote"]["ballots"] == {"42": 2, "41": 1}
 
 
+def test_show_where_no_path_had_a_ballot(run):
+    folder, paths = run
+    silent = [p for p in paths if p.predicted_answer is None]
+    write_records(folder.paths, silent)
+    write_records(folder.votes, [vote("q7", silent)])
+    code, out, _ = call("show", str(folder.root))
+    assert code == 0 and "no winner: 0 ballots of 1 paths" in out
+
+
 def test_what_cannot_be_shown_is_one_line(tmp_path, run):
     code, _, err = call("show", str(run[0].root), "--question", "q77")
     assert code == 1 and "no question 'q77'" in err and "ids here: q7" in err
