@@ -128,32 +128,6 @@ def read_placed(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
         raise LmsiError(f"{path}: cannot be read: {e.strerror}") from e
 
 
-class Tail(Generic[S]):
-    """The records that another process appends to a file, each once; begins near its end."""
-
-    def __init__(self, path: Path, kind: type[S], back: int = 1 << 20) -> None:
-        """Nothing is read yet; of a longer file the last ``back`` bytes will be."""
-        self.path, self._decoder = path, msgspec.json.Decoder(kind)
-        self._at = max(0, path.stat().st_size - back) if path.exists() else 0
-
-    def read(self) -> list[S]:
-        """What has come since; a line that is no record, or not whole yet, is left out."""
-        try:
-            with self.path.open("rb") as file:
-                if file.seek(0, 2) < self._at:  # it was begun anew
-                    self._at = 0
-                file.seek(self._at)
-                *lines, _ = file.read().split(b"\n")
-        except OSError:
-            return []
-        self._at += sum(len(line) + 1 for line in lines)
-        found = []
-        for line in lines:
-            with suppress(*UNREADABLE):
-                found.append(self._decoder.decode(line))
-        return found
-
-
 def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object; LmsiError as ``read_struct``."""
     return read_struct(path, dict[str, Any])

@@ -50,12 +50,6 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def full_screen() -> bool:
-    """Whether a view may take the whole terminal: somebody types there and sees it."""
-    able = sys.stdin.isatty() and sys.stdout.isatty()
-    return able and os.environ.get("TERM") not in (None, "", "dumb")
-
-
 class Rate:
     """Units per second over the last ``SMOOTH`` seconds."""
 

@@ -6,18 +6,18 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lmsi_cli.answers import TRIGGER
 from lmsi_cli.cli import completion
-from lmsi_cli.cli.console import full_screen, out
+from lmsi_cli.cli.console import out
 from lmsi_cli.cli.options import Command, Group
 from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
+from lmsi_cli.formats import NONE
 from lmsi_cli.reporting.digest import Sheet, bars
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
@@ -25,16 +25,14 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.records import Path, Vote
     from lmsi_cli.reporting.text import Part
     from lmsi_cli.stages.doctor import Check
-    from lmsi_cli.stages.inspect import Shown
+    from lmsi_cli.stages.inspect import Listed, Shown
 
 tasks_app = typer.Typer(cls=Group, invoke_without_command=True)
 models_app = typer.Typer(cls=Group, invoke_without_command=True)
 
 QuestionId = Annotated[
     str,
-    typer.Option(
-        "--question", help="A question's id; if left out: all in a terminal, else the first."
-    ),
+    typer.Option("--question", help="A question's id; if left out, all questions are listed."),
 ]
 TextArgument = Annotated[
     str, typer.Argument(help="What a model wrote; - reads stdin.", show_default=False)
@@ -72,32 +70,52 @@ NO_VALUE = {  # what it means that a rule fired
 }
 NO_VALUE_ELSE = "{} found its place, and no value stands in it"
 SEEN = 60  # characters of a place that are shown
+WINNER, WORDS = 20, 80  # characters of an answer and of a question in the list
 
 
 def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
-    """Show one question's paths with the answers marked, the ballots and the vote.
+    """List a run's questions with their votes, or show one of them.
 
-    Without --question, a terminal shows all questions, to search and filter.
+    Of one question it shows the paths with the answers marked, the ballots and the vote.
 
     Example: lmsi show runs/first --question q7
     """
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.asking import task_of
-    from lmsi_cli.stages.inspect import browsed, show_question
+    from lmsi_cli.stages.inspect import list_questions, show_question
 
     folder = RunDir(run)
-    if not question and not json and full_screen():
-        from lmsi_cli.cli.question_browser import QuestionBrowser
-
-        with browsed(folder, task_of(folder)) as all_of_them:
-            QuestionBrowser(all_of_them, partial(shown_parts, vote_first=True)).run()
+    task = task_of(folder)
+    if not question:
+        listed = list_questions(folder)
+        print_result(listed, json, list_sheet(listed))
         return
-    found = show_question(folder, task_of(folder), question)
+    found = show_question(folder, task, question)
     print_result(found, json, *shown_parts(found))
 
 
-def shown_parts(s: Shown, vote_first: bool = False) -> list[Part]:
-    """A question, its paths, its ballots and its vote; on a screen of its own the vote first."""
+def list_sheet(listed: Sequence[Listed]) -> Sheet:
+    """A line for each question; long questions and answers are cut."""
+    rows = tuple(
+        (
+            q.id,
+            NONE if q.share is None else f"{q.share:.0%}",
+            NONE if q.predicted_answer is None else _short(q.predicted_answer, WINNER),
+            NONE if q.kept is None else f"{q.kept}",
+            _short(q.question, WORDS),
+        )
+        for q in listed
+    )
+    return Sheet(title="", columns=("question", "share", "winner", "kept", ""), rows=rows)
+
+
+def _short(text: str, width: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= width else f"{line[: width - 3]}..."
+
+
+def shown_parts(s: Shown) -> list[Part]:
+    """A question, its paths, its ballots and its vote."""
     from rich.text import Text
 
     from lmsi_cli.formats import printable
@@ -112,7 +130,7 @@ def shown_parts(s: Shown, vote_first: bool = False) -> list[Part]:
     if s.vote is not None:
         ballots = bars("", s.vote.ballots, ("ballot", "paths"))
         votes = [*([ballots] if s.vote.ballots else []), vote_line(s.vote)]
-    return [*asked, *votes, "", *paths] if vote_first else [*asked, *paths, *votes]
+    return [*asked, *paths, *votes]
 
 
 def vote_line(vote: Vote) -> str:

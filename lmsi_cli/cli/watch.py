@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 Once = Annotated[bool, typer.Option("--once", help="Look once; do not wait for the end.")]
 STALE = 30.0  # seconds without a report after which its age is told
+OFTEN = 2.0  # seconds between looks in a terminal, as often as a command reports
 QUIET = 30.0  # seconds between looks outside a terminal: each is printed below the last
 
 
 def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
     """Show a running or finished run; only reads, so it disturbs nothing.
 
-    In a terminal a run at work fills the screen. Watching ends with the command that works in the
-    folder; q ends only the watching.
+    Watching ends with the command that works in the folder; Ctrl-C ends only the watching.
 
     Example: lmsi watch runs/first
     """
@@ -39,24 +39,24 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
 
 
 def _follow(seen: Scene, run: RunDir) -> Scene:
-    """Look until the work ends or the user has seen enough; return what is left to be shown."""
+    """Look until the work ends; return what was seen last."""
     from rich.console import Group
+    from rich.live import Live
 
-    from lmsi_cli.cli.console import full_screen, out
+    from lmsi_cli.cli.console import out
     from lmsi_cli.reporting.text import rendered
-    from lmsi_cli.stages.inspect import Follower, scene
+    from lmsi_cli.stages.inspect import scene
 
-    def parts(seen: Scene) -> list[Sheet | str]:
-        return scene_parts(seen, time.time())
-
-    if full_screen():
-        from lmsi_cli.cli.watch_screen import WatchScreen
-
-        return WatchScreen(seen, lambda: scene(run), parts, Follower(run)).run() or seen
-    while seen.working:
-        out().print(Group(*rendered(*parts(seen))))
-        time.sleep(QUIET)
-        seen = scene(run)
+    console = out()
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while seen.working:
+            view = Group(*rendered(*scene_parts(seen, time.time())))
+            if console.is_terminal:
+                live.update(view, refresh=True)
+            else:
+                console.print(view)
+            time.sleep(OFTEN if console.is_terminal else QUIET)
+            seen = scene(run)
     return seen
 
 

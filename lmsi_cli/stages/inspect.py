@@ -1,4 +1,4 @@
-"""What a run folder holds, for `lmsi show` and `lmsi watch`: one question, or how far it all is.
+"""What a run folder holds, for `lmsi show` and `lmsi watch`: its questions, or how far it all is.
 
 Reads only, takes no lock and needs no model, so another process may work there. How far a run is
 is seen by counting lines instead of parsing them, so a long run is looked at in an instant. What
@@ -13,31 +13,21 @@ comes out:
 from __future__ import annotations
 
 import difflib
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path as File
-from statistics import fmean
-from typing import NamedTuple
-
-import msgspec
 
 from lmsi_cli.answers import extract, extract_second
-from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import Tail, read_records, read_struct
-from lmsi_cli.jsonl_index import JsonlIndex
+from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record, Status, Vote
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_question, teacher_of
 from lmsi_cli.stages.train import finished
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.verdict.rules import Verdict
-from lmsi_cli.voting.ballots import ballot
 from lmsi_cli.voting.summary import VoteSummary
 
 CHUNK = 1 << 20
-STEPS = 400  # of a training, whose loss is drawn
 
 
 class ShownPath(Record, frozen=True, kw_only=True):
@@ -70,59 +60,65 @@ class Shown(Record, frozen=True, kw_only=True):
     questions: int
 
 
-class Browsed(NamedTuple):
-    """The questions of a run with their votes by id, and their paths, which are read on demand."""
+class Listed(Record, frozen=True, kw_only=True):
+    """A question and its vote in short: all three None before `lmsi vote`; ``kept`` counts paths.
 
-    questions: list[Question]
-    votes: dict[str, Vote]
-    paths: JsonlIndex[Path] | None
-    task: Task
-
-    def show(self, question: Question) -> Shown:
-        """What the run knows of one of them."""
-        own = self.paths.get(question.id) if self.paths else []
-        return Shown(
-            question=question,
-            paths=tuple(located(p, question, self.task) for p in own),
-            vote=self.votes.get(question.id),
-            questions=len(self.questions),
-        )
-
-
-@contextmanager
-def browsed(run: RunDir, task: Task) -> Iterator[Browsed]:
-    """Open a run to look at its questions.
-
-    Args:
-        run: A folder that `lmsi sample` has begun.
-        task: The one it was sampled with: it tells how answers are read.
-
-    Raises:
-        LmsiError: There are no questions yet, or a file cannot be read.
+    Without a winner ``predicted_answer`` is None, too.
     """
+
+    id: str
+    question: str
+    share: float | None = None
+    predicted_answer: str | None = None
+    kept: int | None = None
+
+
+def list_questions(run: RunDir) -> list[Listed]:
+    """All questions of a run in their order; LmsiError: there are none yet."""
+    votes = _votes(run)
+    return [_listed(q, votes.get(q.id)) for q in _questions(run)]
+
+
+def _listed(q: Question, vote: Vote | None) -> Listed:
+    if vote is None:
+        return Listed(id=q.id, question=q.question)
+    winner, kept = vote.predicted_answer, len(vote.kept)
+    return Listed(
+        id=q.id, question=q.question, share=vote.share, predicted_answer=winner, kept=kept
+    )
+
+
+def _questions(run: RunDir) -> list[Question]:
     questions = list(read_records(run.questions, Question)) if run.questions.exists() else []
     if not questions:
         raise LmsiError(f"{run.root}: no questions in it yet", hint="run `lmsi sample` first")
+    return questions
+
+
+def _votes(run: RunDir) -> dict[str, Vote]:
     votes = read_records(run.votes, Vote) if run.votes.exists() else ()
-    by_id = {v.question_id: v for v in votes}
-    with paths_by_question(run) if run.paths.exists() else nullcontext() as paths:
-        yield Browsed(questions, by_id, paths, task)
+    return {v.question_id: v for v in votes}
 
 
-def show_question(run: RunDir, task: Task, question_id: str = "") -> Shown:
-    """Gather what a run knows of one question; as ``browsed``.
+def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
+    """Gather what a run knows of one question; the task tells how answers are read.
 
-    Raises:
-        LmsiError: There are no questions yet, or none has this id; suggests one.
+    LmsiError: there are no questions yet, or none has this id; suggests one.
     """
-    with browsed(run, task) as found:
-        return found.show(_pick(found.questions, question_id, run))
+    questions = _questions(run)
+    question = _pick(questions, question_id, run)
+    with paths_by_question(run) if run.paths.exists() else nullcontext() as paths:
+        own = paths.get(question.id) if paths else []
+    return Shown(
+        question=question,
+        paths=tuple(located(p, question, task) for p in own),
+        vote=_votes(run).get(question.id),
+        questions=len(questions),
+    )
 
 
 def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
     ids = [q.id for q in questions]
-    if not question_id:
-        return questions[0]
     if question_id in ids:
         return questions[ids.index(question_id)]
     near = difflib.get_close_matches(question_id, ids, 3) or ids[:3]
@@ -174,46 +170,6 @@ def scene(run: RunDir) -> Scene:
     except LmsiError:
         status = None
     return Scene(folder=str(run.root), working=in_use(run), status=status, stages=tuple(stages))
-
-
-class News(NamedTuple):
-    """What came since the last look, and what it comes to.
-
-    ``agreement`` is the mean share of the first answer, 0 to 1, over ``questions`` with at least
-    two ballots; None without any. ``losses`` are of the last steps of the training.
-    """
-
-    paths: list[Path]
-    agreement: float | None
-    questions: int
-    losses: list[float]
-
-
-class Follower:
-    """Follows a run that another process works on; of a long one it begins near the end."""
-
-    def __init__(self, run: RunDir) -> None:
-        self._run, self._ballots = run, dict[str, Counter[str]]()
-        self._paths = Tail(run.paths, Path)
-        self._steps = Tail(run.train_log, _Step)
-        self._losses: list[float] = []
-
-    def look(self) -> News:
-        """Read what is new; ballots are those of the default vote."""
-        paths = self._paths.read()
-        for path in paths:
-            counts = self._ballots.setdefault(path.question_id, Counter())
-            if (cast := ballot(path, VoteConfig().check_equations)) is not None:
-                counts[cast] += 1
-        shares = [max(c.values()) / c.total() for c in self._ballots.values() if c.total() > 1]
-        self._losses = [*self._losses, *(step.loss for step in self._steps.read())][-STEPS:]
-        return News(paths, fmean(shares) if shares else None, len(shares), self._losses)
-
-
-class _Step(msgspec.Struct, frozen=True):
-    """Of a line of the training's log, what is drawn."""
-
-    loss: float
 
 
 def _sampled(run: RunDir) -> str | None:

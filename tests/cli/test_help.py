@@ -17,7 +17,7 @@ COMMANDS = [
     ["questions"], ["exemplars"], ["export"], ["report"], ["show"], ["explain"],
     ["init"], ["tasks"], ["tasks", "show"], ["models"], ["models", "show"],
 ]  # fmt: skip
-HEAVY = {"torch", "transformers", "peft", "llama_cpp", "numpy", "scipy", "gguf", "textual"}
+HEAVY = {"torch", "transformers", "peft", "llama_cpp", "numpy", "scipy", "gguf"}
 
 
 def help_of(*command, which="--help"):

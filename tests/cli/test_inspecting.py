@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from lmsi_cli.catalog import find_model
 from lmsi_cli.cli.main import app
-from lmsi_cli.jsonl import write_records
+from lmsi_cli.jsonl import encode_line, write_records
 from lmsi_cli.records import Question
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import pick_task
@@ -61,7 +61,7 @@ HOSTILE = "\x1b[2J\x9b31m[red]:smiley: The answer is 4\x07\u202e."
 def test_text_of_models_cannot_steer_the_terminal(run):
     folder, paths = run
     write_records(folder.paths, [*paths, path(4, HOSTILE, "4")])
-    whole = call("show", str(folder.root))[1]
+    whole = call("show", str(folder.root), "--question", "q7")[1]
     reply = call("explain", HOSTILE)[1] + call("explain", HOSTILE, "--kind", "text")[1]
     for out in (whole, reply):
         assert "\\x1b[2J\\x9b31m[red]:smiley: The answer is >>4" in out
@@ -117,14 +117,34 @@ def test_show_before_the_vote(run):
 def test_show_after_the_vote(run):
     folder, paths = run
     write_records(folder.votes, [vote("q7", paths)])
-    _, out, _ = call("show", str(folder.root))
+    _, out, _ = call("show", str(folder.root), "--question", "q7")
     assert "path 2   42 by marker, 9 tokens, kept" in out
     assert "path 1   41 by marker, 9 tokens, a false equation\n" in out
     assert "winner 42: share 67%, margin 33%, 2 paths kept; 3 ballots of 4 paths" in out
-    told = json.loads(call("show", str(folder.root), "--json")[1])
+    told = json.loads(call("show", str(folder.root), "--question", "q7", "--json")[1])
     spans = [p["path"]["text"][p["start"] : p["end"]] for p in told["paths"] if p["start"]]
     assert spans == ["42", "41", "42"]
     assert told["vote"]["ballots"] == {"42": 2, "41": 1}
+
+
+def test_show_lists_the_questions(run):
+    folder, paths = run
+    hostile = Question(id="q9", question=f"{HOSTILE}\nso " + "long " * 40)
+    with folder.questions.open("ab") as file:
+        file.write(encode_line(hostile))
+    write_records(folder.votes, [vote("q7", paths)])
+    out = call("show", str(folder.root))[1]
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0] == ["question", "share", "winner", "kept"]
+    assert rows[1] == ["q7", "67%", "42", "2", "What", "is", "6", "*", "7?"]
+    assert rows[2] == ["q8", "-", "-", "-", "What", "is", "1", "+", "1?"]
+    assert "\\x1b[2J" in out and rows[3][-1].endswith("...") and len(rows) == 4
+    assert not set(out) & set("\x1b\x9b\x07\u202e")
+    told = json.loads(call("show", str(folder.root), "--json")[1])
+    assert [(q["id"], q["predicted_answer"], q["kept"]) for q in told[:2]] == [
+        ("q7", "42", 2),
+        ("q8", None, None),
+    ]
 
 
 def test_show_where_no_path_had_a_ballot(run):
@@ -132,7 +152,7 @@ def test_show_where_no_path_had_a_ballot(run):
     silent = [p for p in paths if p.predicted_answer is None]
     write_records(folder.paths, silent)
     write_records(folder.votes, [vote("q7", silent)])
-    code, out, _ = call("show", str(folder.root))
+    code, out, _ = call("show", str(folder.root), "--question", "q7")
     assert code == 0 and "no winner: 0 ballots of 1 paths" in out
 
 
