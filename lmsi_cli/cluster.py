@@ -159,7 +159,7 @@ class Worker:
     def _requests(self, q: Question, paths: Sequence[int]) -> list[Request]:
         settings, task = self._setup.settings, self._setup.task
         wanted = tuple(Wanted(i, path_seed(settings.seed, q.id, i)) for i in paths)
-        return to_requests(self._engine, task, q, task.format, wanted, settings.max_tokens)
+        return to_requests(self._engine, task, q, task.format, wanted)
 
 
 class Pool:

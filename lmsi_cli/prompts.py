@@ -1,4 +1,4 @@
-r"""The paper's four formats and Kojima's two stages: prompts in, and what shall be learned of them.
+r"""The paper's four formats: prompts in, and what shall be learned of them.
 
 Knows no tokens, chat templates, models or files. A plain prompt never ends in a space and its
 completion begins with exactly one, so that their concatenation is the paper's Table 2 (Huang et
@@ -8,12 +8,6 @@ al. 2022, arXiv 2210.11610); the paper separates blocks with a newline, we with 
     -> "Q: What is 6 * 7?\nA: Let's think step by step."
     completion(task, path)
     -> " 6 * 7 = 42. The answer is 42."
-
-Kojima's zero-shot format (``cot-zero-2``; Kojima et al. 2022, arXiv 2205.11916) asks twice: the
-rationale first, then its answer by a trigger for the kind of answer, in one text of a path:
-
-    answer_prompt(task, "What is 6 * 7?", " 6 * 7 = 42.")
-    -> "Q: ... 6 * 7 = 42.\nTherefore, the answer (arabic numerals) is"
 
 A chat model is asked in messages (``Task.chat``), and in words: it was trained to follow them.
 
@@ -33,16 +27,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from lmsi_cli.answers import (
-    CUT_OFF,
-    SECOND,
-    Asked,
-    answer_end,
-    before_run_on,
-    listed,
-    second_stage,
-    trigger_of,
-)
+from lmsi_cli.answers import Asked, answer_end, before_run_on, listed
 from lmsi_cli.config import Variables, values_of
 from lmsi_cli.records import (
     Exemplar,
@@ -59,8 +44,6 @@ from lmsi_cli.records import (
     TrainFormat,
 )
 from lmsi_cli.thinking import answer_part
-
-TWO_STAGES: PromptFormat = "cot-zero-2"
 
 
 class Chat(Record, frozen=True, kw_only=True):
@@ -84,7 +67,6 @@ class Task(Record, frozen=True, kw_only=True):
     do not read them. ``chat`` is chosen by the model and the command line, never by a task file. Of
     several ``templates`` the paths of a question take one each in turn (``for_path``);
     ``exemplars`` are those of the first.
-    ``second_trigger`` replaces the words that ask for the answer in the format of two stages.
     ``sentence`` is how exemplars and training examples state their answer. ``prompt`` is the format
     that paths are asked in; a task file that leaves it open is tried (``tasks/wording.py``).
     """
@@ -102,7 +84,6 @@ class Task(Record, frozen=True, kw_only=True):
     percent: bool = False
     chat: Chat | None = None
     templates: tuple[Template, ...] = ()
-    second_trigger: str = ""
     prompt: PromptFormat | None = None
 
     @property
@@ -142,54 +123,28 @@ def render(task: Task, question: str, format: PromptFormat) -> Prompt:
         task: Supplies exemplars, trigger, cue and, for a chat model, how it is asked.
         question: The question's own words.
         format: ``cot-few`` and ``direct-few`` put the exemplars in front, with and without their
-            rationales; ``cot-zero`` ends in the cue, and so does the first stage of ``cot-zero-2``;
-            ``direct-zero`` is the bare question.
+            rationales; ``cot-zero`` ends in the cue; ``direct-zero`` is the bare question.
     """
     if task.chat is not None:
         return tuple(_conversation(task, task.chat, clean(question), format))
-    cue = f" {task.cot_cue.strip()}" if format in ("cot-zero", TWO_STAGES) else ""
+    cue = f" {task.cot_cue.strip()}" if format == "cot-zero" else ""
     blocks = [f"Q: {asks}\nA: {says}" for asks, says in _turns(task, format)]
     return "\n\n".join([*blocks, f"Q: {clean(question)}\nA:{cue}"])
-
-
-def second_words(task: Task, question: str) -> str:
-    """The words that ask for the answer in the second stage."""
-    return trigger_of(task.kind, asked(task, question), task.second_trigger)
-
-
-def answer_prompt(task: Task, question: str, rationale: str) -> Prompt:
-    """Write the second stage's prompt: the first, the rationale, and the words after it.
-
-    A chat model is asked in a further turn.
-    """
-    first, again = render(task, question, TWO_STAGES), second_words(task, question)
-    if isinstance(first, str):
-        return f"{first}{rationale}\n{again}"
-    said = Message(role="assistant", content=rationale.strip())
-    return (*first, said, Message(role="user", content=again))
 
 
 def completion(task: Task, path: Path) -> Prompt:
     """Write a path as the model shall learn it: without its thinking, ending with its answer.
 
     A path that never says the trigger (its answer came from a fallback rule) is kept whole up to a
-    run-on question: these are the model's own words, and none are added. Of two stages the answer
-    sentence takes the second one's place, so that all formats are taught to end alike.
+    run-on question: these are the model's own words, and none are added.
     """
-    if path.extract_rule in (SECOND, CUT_OFF):
-        rationale, answer = rationale_of(task, path), path.predicted_answer or ""
-        return _said(task, f"{rationale} {_sentence(task, answer)}".strip())
     text = before_run_on(answer_part(path.text))
     return _said(task, text[: answer_end(text, task.trigger)].strip())
 
 
 def rationale_of(task: Task, path: Path) -> str:
-    """A path's words before the sentence that says its answer, and before the second stage."""
-    text = path.text
-    if path.extract_rule in (SECOND, CUT_OFF):
-        words = second_stage(text, task.kind, task.second_trigger)
-        text = text[: words.start] if words else text
-    text = before_run_on(answer_part(text))
+    """A path's words before the sentence that says its answer."""
+    text = before_run_on(answer_part(path.text))
     place = text.lower().find(task.trigger.strip().lower())
     if place < 0:
         return text.strip()
@@ -211,8 +166,6 @@ def examples(
 ) -> list[TrainExample]:
     """Write one question's training examples.
 
-    A path of two stages whose rationale was cut off may vote, but is not imitated.
-
     Args:
         task: Supplies exemplars, trigger and cue.
         question: Only its id and its words are read, never a gold answer.
@@ -222,8 +175,7 @@ def examples(
             direct ones one per question, because per path they would repeat the same pair.
     """
     found: list[TrainExample] = []
-    whole = [p for p in paths if p.extract_rule != CUT_OFF]
-    rationales: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in whole]
+    rationales: list[tuple[Prompt, int | None]] = [(completion(task, p), p.path) for p in paths]
     for format in formats:
         prompt, pairs = render(task, question.question, format), rationales
         if format.startswith("direct"):
@@ -313,9 +265,7 @@ def _conversation(task: Task, chat: Chat, question: str, format: PromptFormat) -
 def _asked(task: Task, text: str, format: PromptFormat) -> Message:
     """Add what a chat model is told: the cue where it shall reason, and how to end."""
     asked = task.direct_request
-    if format == TWO_STAGES:  # how to end is asked later
-        asked = task.cot_cue.strip()
-    elif format.startswith("cot"):
+    if format.startswith("cot"):
         asked = task.cot_request.replace("{cue}", task.cot_cue.strip())
     asked = asked.replace("{trigger}", task.trigger.strip()).strip()
     words = asked if "{question}" in asked else f"{{question}}\n\n{asked}"

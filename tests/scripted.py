@@ -4,8 +4,6 @@ Knows nothing of models. Each question's script lists texts; path ``i`` says tex
 the list. Tokens are characters, so counts can be checked by eye.
 
     ScriptedEngine({"q1": [" The answer is 4.", " The answer is 5."]})
-
-What follows a path (the second of two stages) is answered from ``replies`` in the same way.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from numpy.typing import NDArray
 from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.engine.base import (
     Encoded,
-    Follow,
     Generated,
     ModelInfo,
     Refusal,
@@ -38,10 +35,8 @@ class ScriptedEngine:
         self,
         script: Mapping[str, Sequence[str]],
         fail_after: int | None = None,
-        replies: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        self.script, self.replies = script, replies or {}
-        self.fail_after = fail_after
+        self.script, self.fail_after = script, fail_after
         self.adapter: str | None = None
 
     @property
@@ -86,10 +81,7 @@ class ScriptedEngine:
             for place, wanted in enumerate(request.wanted):
                 if self.fail_after is not None and done >= self.fail_after:
                     raise KeyboardInterrupt
-                ended = self._say(request.question_id, wanted)
-                if request.follow is not None:
-                    ended = self._reply(request.follow, ended)
-                yield ended
+                yield self._say(request.question_id, wanted)
                 done += 1
                 if watch is not None and watch.decided(request.question_id):
                     for beside in request.wanted[place + 1 : place + 2]:
@@ -101,13 +93,6 @@ class ScriptedEngine:
         text = texts[wanted.path % len(texts)]
         reason: StopReason = "answer" if text.endswith(".") else "length"
         return Generated(question_id, wanted.path, wanted.seed, text, len(text), -1.0, reason)
-
-    def _reply(self, follow: Follow, first: Generated) -> Generated:
-        """Answer what follows a path."""
-        replies = self.replies[first.question_id]
-        text = follow.ask(first.text).begun + replies[first.path % len(replies)]
-        reason: StopReason = "answer" if text.endswith(".") else "length"
-        return first._replace(text=text, tokens=len(text), stop_reason=reason, first=first)
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         return np.stack([np.eye(VOCABULARY, dtype=np.float32)[list(p)[-1]] for p in prompts])

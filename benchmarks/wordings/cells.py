@@ -90,7 +90,7 @@ def _requests(
     wanted = [w for w in wanted if (q.id, w.path) not in have]
     if not wanted:
         return []
-    made = to_requests(engine, cell.task, q, cell.wording.prompt, wanted, MAX_TOKENS)
+    made = to_requests(engine, cell.task, q, cell.wording.prompt, wanted)
     few = cell.wording.prompt.endswith("few")
     return [r._replace(question_id=f"{number} {q.id}", block=number if few else 0) for r in made]
 

@@ -12,18 +12,9 @@ from lmsi_cli.answers.choice import listed
 from lmsi_cli.answers.kinds import KINDS, Step, canonical, explain, extract
 from lmsi_cli.answers.places import TRIGGER, Asked, Extraction, Span
 from lmsi_cli.answers.sentences import answer_end, before_run_on, next_turn
-from lmsi_cli.answers.two_stage import (
-    CUT_OFF,
-    SECOND,
-    extract_second,
-    second_stage,
-    trigger_of,
-)
 
 __all__ = [
-    "CUT_OFF",
     "KINDS",
-    "SECOND",
     "TRIGGER",
     "Asked",
     "Extraction",
@@ -34,9 +25,6 @@ __all__ = [
     "canonical",
     "explain",
     "extract",
-    "extract_second",
     "listed",
     "next_turn",
-    "second_stage",
-    "trigger_of",
 ]

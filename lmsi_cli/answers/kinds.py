@@ -111,14 +111,6 @@ def explain(
     return tuple(steps.get(name, Step(name, None, None)) for name in names)
 
 
-def read_first(
-    text: str, place: Span, kind: str, rule: str, asked: Asked = NOTHING
-) -> Extraction | None:
-    """Read the first value of a kind in a given place, whatever stands around it."""
-    way = _kind(kind)
-    return _Text(text, way, "", asked).value(rule, place, way.first or way.find)
-
-
 def canonical(value: str, kind: str = "number", asked: Asked = NOTHING) -> str | None:
     """Spell a written answer, such as a gold answer, in its kind's one canonical form.
 

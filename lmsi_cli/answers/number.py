@@ -127,16 +127,6 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
     return _span(text, found, place, asked)
 
 
-def _first(text: str, place: Span, asked: Asked) -> Span | None:
-    """Find what the first line of a place comes to, or else its first number."""
-    newline = text.find("\n", *place)
-    line = Span(place.start, newline if newline >= 0 else place.end)
-    if found := _find(text, line, asked):
-        return found
-    first = next(iter(_numbers(text, place)), None)
-    return _span(text, first if first and _finished(text, first, place) else None, place, asked)
-
-
 def _last(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the number that running text ends in: its last sentence that has one tells."""
     steps = sentences(text, place)
@@ -346,5 +336,4 @@ KIND = Kind(
     _find,
     _canonical,
     last=_last,
-    first=_first,
 )

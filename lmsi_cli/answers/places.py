@@ -97,16 +97,15 @@ class Rule(NamedTuple):
 class Kind(NamedTuple):
     """What answers of one kind look like.
 
-    ``find`` reads a place that states the answer, ``last`` running text that leads to it;
-    ``first`` takes the first value of a place, whatever follows. ``reach`` bounds the characters
-    of a statement that are looked at; of running text it is four times as many, from its end.
+    ``find`` reads a place that states the answer, ``last`` running text that leads to it. ``reach``
+    bounds the characters of a statement that are looked at; of running text it is four times as
+    many, from its end.
     """
 
     rules: tuple[Rule, ...]
     find: Finder
     canonical: Callable[[str, Asked], str | None]
     last: Finder | None = None
-    first: Finder | None = None
     reach: int = 1000
 
 

@@ -121,8 +121,6 @@ def preview_parts(p: Preview) -> list[Sheet | Text]:
     rows.append(("questions", f"{p.questions}"))
     if p.templates > 1:
         rows.append(("templates in turn", f"{p.templates}; the first one's prompts are counted"))
-    if p.second:
-        rows.append(("then asked", repr(p.second)))
     rows += [
         ("prompt tokens", f"{p.shortest} to {p.longest}, median {p.median:g}"),
         ("  shared by all prompts", f"{p.shared_prefix}"),

@@ -182,10 +182,6 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
     task: Annotated[str, opt("Answer kind and words; auto: as the set or the model says.")] = (
         DEFAULT_TASK
     )
-    prompt: Annotated[
-        Literal["cot-zero", "cot-zero-2"],
-        rare("How to ask for rationales: cot-zero, or cot-zero-2 with its second stage."),
-    ] = "cot-zero"
     chat: Annotated[ChatChoice, rare(CHAT_HELP)] = "auto"
     paths: Annotated[
         int, opt("Paths per seed question; 1: a greedy one, as in the paper.", "-n/--paths", ge=1)
@@ -204,9 +200,11 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
 
     def sampling(self) -> SampleConfig:
         """How the rationales are drawn; a single path greedily."""
-        names = (*FilterConfig.__struct_fields__, "temperature", "seed", "model", "task", "prompt")
+        names = (*FilterConfig.__struct_fields__, "temperature", "seed", "model", "task")
         shared: dict[str, Any] = {n: getattr(self, n) for n in (*names, "chat", "paths", "limit")}
-        return SampleConfig(**shared | ({"temperature": 0.0} if self.paths == 1 else {}))
+        return SampleConfig(
+            prompt="cot-zero", **shared | ({"temperature": 0.0} if self.paths == 1 else {})
+        )
 
 
 class ExportConfig(Config, frozen=True, kw_only=True):

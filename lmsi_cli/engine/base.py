@@ -10,7 +10,7 @@ from it; the engine yields each path when it ends, in any order:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from lmsi_cli.config import SamplingConfig, Variables
@@ -36,28 +36,13 @@ class Encoded(NamedTuple):
     begun: str = ""
 
 
-class Follow(NamedTuple):
-    """What is asked of each path when it has ended, greedily and in the same cache.
-
-    ``ask`` makes a whole new prompt of the path's text; what of it is in the cache already is not
-    read again. ``trigger`` and ``max_tokens`` end the reply. ``room`` is what the reply, and the
-    words that ask for it, may take beside the path, in tokens.
-    """
-
-    ask: Callable[[str], Encoded]
-    trigger: str
-    max_tokens: int
-    room: int
-
-
 class Request(NamedTuple):
     """One prompt and the paths to draw from it; ``words`` tell a person which question it is.
 
-    Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``). With
-    ``follow`` an answer sentence does not end the path, for the answer is asked for afterwards.
-    Requests of one ``block`` have a long prefix in common; see ``draw``. ``asked`` is the
-    prompt as it was written, ``variables`` are those of the chat template: what an engine without
-    a vocabulary sends on.
+    Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``).
+    Requests of one ``block`` have a long prefix in common; see ``draw``. ``asked`` is the prompt as
+    it was written, ``variables`` are those of the chat template: what an engine without a
+    vocabulary sends on.
     """
 
     question_id: str
@@ -65,15 +50,9 @@ class Request(NamedTuple):
     wanted: tuple[Wanted, ...]
     words: str = ""
     begun: str = ""
-    follow: Follow | None = None
     block: int = 0
     asked: Prompt = ""
     variables: Variables = ()
-
-    @property
-    def room(self) -> int:
-        """Tokens that a path may need beside its prompt and its own length."""
-        return self.follow.room if self.follow else 0
 
 
 class Token(NamedTuple):
@@ -102,7 +81,6 @@ class Generated(NamedTuple):
     logprob: float | None
     stop_reason: StopReason
     drawn: tuple[Token, ...] = ()
-    first: Generated | None = None  # the path, where this is the reply to what followed it
 
 
 class Refusal(NamedTuple):

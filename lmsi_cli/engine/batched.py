@@ -22,10 +22,8 @@ from lmsi_cli.engine.base import Generated, Request, Watch
 from lmsi_cli.engine.cache_layout import ROWS, shared_prefix
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.output_checks import NotNumbersError, first_nan
-from lmsi_cli.engine.sampling import Draw, draw, uniforms
+from lmsi_cli.engine.sampling import draw, uniforms
 from lmsi_cli.engine.writing import Slot, Writer
-
-GREEDY = SamplingConfig(temperature=0)
 
 
 class Opened(NamedTuple):
@@ -184,60 +182,20 @@ class BatchedSampler(Writer):
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""
         with np.errstate(invalid="ignore"):  # of logits that are not numbers; refused below
-            tokens, logprobs = self._drawn(slots, logits)
+            u = uniforms(self.seed[slots], self.step[slots])
+            tokens, logprobs = draw(logits, u, self.sampling)
         if (bad := first_nan(logprobs)) is not None:
             slot = self.slots[slots[bad]]
             raise NotNumbersError(slot.request.question_id if slot else "?")
         self.token[slots] = tokens
         self.pos[slots] += 1
         self.step[slots] += np.uint64(1)
-        ended, asked = [], []
+        ended = []
         for slot, token, logprob in zip(slots, tokens.tolist(), logprobs.tolist(), strict=True):
             held = self.slots[slot]
             assert held is not None
             path = self.write(held, token, logprob)
-            if path is not None and path.first is None and held.request.follow:
-                asked.append((int(slot), path))
-            elif path is not None:
+            if path is not None:
                 self._free(int(slot))
                 ended.append(path)
         yield from self.hand_over(ended)
-        for at, path in asked:
-            yield from self._follow(at, path)
-
-    def _drawn(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Draw:
-        """One token per row; what follows a path is drawn greedily."""
-        u = uniforms(self.seed[slots], self.step[slots])
-        running = [self.slots[s] for s in slots]
-        second = np.array([slot is not None and slot.first is not None for slot in running])
-        if not second.any():
-            return draw(logits, u, self.sampling)
-        found = Draw(np.zeros(len(slots), np.int64), np.zeros(len(slots)))
-        for rows, sampling in ((~second, self.sampling), (second, GREEDY)):
-            if rows.any():
-                found.tokens[rows], found.logprobs[rows] = draw(logits[rows], u[rows], sampling)
-        return found
-
-    def _follow(self, at: int, path: Generated) -> Iterator[Generated]:
-        """Ask what follows a path; reads only what its sequence does not hold yet."""
-        slot = self.slots[at]
-        if slot is None:  # its question was decided in the same step
-            return
-        follow = slot.request.follow
-        assert follow is not None
-        encoded = follow.ask(path.text)
-        second = Slot(slot.request, slot.path, slot.seed, encoded.begun, path)
-        room = len(slot.request.prompt) + self.sampling.max_tokens + follow.room
-        if len(encoded.ids) + follow.max_tokens > room:  # spelt longer than it was drawn
-            self._free(at)
-            yield from self.hand_over([second.finished("length", 0)])
-            return
-        # its sequence holds all tokens but the last, which was never decoded
-        held = slot.request.prompt + tuple(t.id for t in slot.drawn[:-1])
-        same = shared_prefix([held, tuple(encoded.ids)])
-        if not self.context.cut(at, same):
-            self.context.drop(at)
-            same = 0
-        self.context.read(tuple(encoded.ids[same:]), same, at)
-        self.slots[at], self.pos[at] = second, len(encoded.ids) - 1
-        yield from self._take(np.array([at]), self.context.logits(1))

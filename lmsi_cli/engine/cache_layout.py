@@ -104,8 +104,7 @@ def need_of(requests: Sequence[Request], max_tokens: int) -> Need:
     """
     prompts = [r.prompt for r in requests if r.prompt]
     paths = sum(len(r.wanted) for r in requests)
-    longest_path = max_tokens + max(r.room for r in requests)
-    return Need(shared_prefix(prompts), max(map(len, prompts)), longest_path, paths)
+    return Need(shared_prefix(prompts), max(map(len, prompts)), max_tokens, paths)
 
 
 def rule_of_thumb(need: Need, gpu: bool) -> CacheKind:

@@ -135,10 +135,6 @@ class LlamaContext:
         """Forget a sequence; cells that nobody else sees become free."""
         self.lib.llama_memory_seq_rm(self.memory, sequence, -1, -1)
 
-    def cut(self, sequence: int, start: int) -> bool:
-        """Forget a sequence from a position on; False if the model's memory has no parts."""
-        return bool(self.lib.llama_memory_seq_rm(self.memory, sequence, start, -1))
-
     def saved(self, sequence: int) -> Any:  # noqa: ANN401 - a ctypes buffer
         """A sequence's cells, as bytes that ``restore`` takes."""
         size = self.lib.llama_state_seq_get_size(self.raw, sequence)

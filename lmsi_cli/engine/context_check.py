@@ -41,12 +41,12 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
     """
     longest: dict[str, Request] = {}  # of each question that does not fit
     for r in requests:
-        seen, need = longest.get(r.question_id, r), len(r.prompt) + max_tokens + r.room
+        seen, need = longest.get(r.question_id, r), len(r.prompt) + max_tokens
         if r.wanted and need > room and len(r.prompt) >= len(seen.prompt):
             longest[r.question_id] = r
     why = "prompt of {} tokens and {} for the path do not fit the model's context of {}"
     skipped = [
-        Refusal(r.question_id, r.words, why.format(len(r.prompt), max_tokens + r.room, room))
+        Refusal(r.question_id, r.words, why.format(len(r.prompt), max_tokens, room))
         for r in longest.values()
     ]
     return Split([r for r in requests if r.question_id not in longest], skipped)

@@ -107,8 +107,6 @@ class OpenVinoEngine(LlamaEngine):
         watch: Watch | None,
     ) -> Iterator[Generated]:
         wanted = [r for r in requests if r.wanted]
-        if any(r.follow for r in wanted):
-            raise LmsiError("two stages in one cache need llama.cpp, not OpenVINO", LLAMA)
         self._width = self.config.parallel or WIDTH
         writer = self.model, sampling, trigger, watch
         yield from _Sampler(self._opened_pipe(), self._width, *writer).run(wanted)

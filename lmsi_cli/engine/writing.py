@@ -28,12 +28,10 @@ LOOK_BACK = 400  # characters before the newest token that an answer sentence ma
 
 
 class Slot:
-    """One running path, or the reply to what followed it."""
+    """One running path."""
 
-    def __init__(
-        self, request: Request, path: int, seed: int, begun: str, first: Generated | None = None
-    ) -> None:
-        self.request, self.path, self.seed, self.first = request, path, seed, first
+    def __init__(self, request: Request, path: int, seed: int, begun: str) -> None:
+        self.request, self.path, self.seed = request, path, seed
         self.text, self.decode = begun, UTF8(errors="replace").decode
         self.tokens = 0
         self.drawn: list[Token] = []
@@ -54,13 +52,7 @@ class Slot:
             math.fsum(t.logprob for t in kept),
             reason,
             tuple(kept),
-            self.first,
         )
-
-    @property
-    def spent(self) -> int:
-        """Tokens drawn for it, those of the path before it included."""
-        return self.tokens + (self.first.tokens if self.first else 0)
 
 
 class Writer(ABC):
@@ -84,7 +76,7 @@ class Writer(ABC):
         if self.watch is not None:
             touched = {g.question_id for g in ended}
             for slot in self.cancel({q for q in touched if self.watch.decided(q)}):
-                self.watch.cancelled(slot.request.question_id, slot.path, slot.spent)
+                self.watch.cancelled(slot.request.question_id, slot.path, slot.tokens)
 
     @abstractmethod
     def cancel(self, decided: set[str]) -> list[Slot]:
@@ -98,20 +90,17 @@ class Writer(ABC):
         if self.model.ends(token):
             return slot.finished("eos")
         slot.text += slot.decode(self.model.piece(token))
-        follow, trigger, limit = slot.request.follow, self.trigger, self.sampling.max_tokens
-        if follow:  # no answer sentence ends a path that is asked further
-            trigger = follow.trigger if slot.first else ""
-            limit = follow.max_tokens if slot.first else limit
-        ended = self._stop(slot, before, trigger)
-        return slot.finished("length") if ended is None and slot.tokens >= limit else ended
+        ended = self._stop(slot, before)
+        cut = ended is None and slot.tokens >= self.sampling.max_tokens
+        return slot.finished("length") if cut else ended
 
-    def _stop(self, slot: Slot, before: int, trigger: str) -> Generated | None:
+    def _stop(self, slot: Slot, before: int) -> Generated | None:
         """End a path at its answer sentence, or where it goes on to another question or speaker."""
         answer = answer_start(slot.text)
         if answer is None:  # still thinking: no answer sentence in there is the answer
             return None
         start = max(answer, before - LOOK_BACK)
-        if trigger and (end := answer_end(slot.text, trigger, start)) is not None:
+        if (end := answer_end(slot.text, self.trigger, start)) is not None:
             return slot.finished("answer", end)
         at = next_turn(slot.text, start, answer)
         return None if at is None else slot.finished("next_question", at)

@@ -22,7 +22,7 @@ import msgspec
 from lmsi_cli.config import SamplingConfig, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
-from lmsi_cli.prompts import TWO_STAGES, Task, render
+from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Record
 from lmsi_cli.reporting.digest import Sheet
 from lmsi_cli.reporting.evaluation import accuracy_sheet
@@ -44,7 +44,6 @@ WHAT = {
 LIBRARY = {"gguf": "gguf", "hf": "transformers", "ollama": "gguf"}  # an adapter's is PEFT
 TAGS = ["lora", "self-improvement", "lmsi"]
 QUOTES = '"""'
-ONE_STAGE = "# The run asked twice; a template asks once, so the answer ends the rationale."
 PROMPT = "{{ .Prompt }}"  # what Ollama's templates put the user's words in place of
 
 Rows = tuple[tuple[str, str], ...]
@@ -201,12 +200,11 @@ def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
     Raises:
         LmsiError: A path or the system message cannot be written in this grammar.
     """
-    lines = [ONE_STAGE] if task.format == TWO_STAGES else []
     if not source.isprintable() or '"' in source or source != source.strip():
         raise LmsiError(f"{source!r}: this path has no place in a Modelfile", hint="rename it")
-    lines.append(f"FROM {source}")
     # Ollama's defaults are others, so all are given; it penalises repetition, lmsi does not
-    lines += [
+    lines = [
+        f"FROM {source}",
         f"PARAMETER temperature {settings.temperature:g}",
         f"PARAMETER top_k {settings.top_k}",
         f"PARAMETER top_p {settings.top_p:g}",

@@ -24,7 +24,7 @@ from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.engine.context_check import split_for
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import TWO_STAGES, render, rotates, second_words
+from lmsi_cli.prompts import render, rotates
 from lmsi_cli.records import Mode, Progress, Record
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.stages.evaluate import Exam, modes_of, paths_of, sampling_of, ways
@@ -68,8 +68,8 @@ class Preview(Record, frozen=True, kw_only=True):
 
     ``folds_system``: the template knows no system message, so its text opens the first turn.
     ``begun``: what the prompt's end already says of the reply, an opened thinking block.
-    ``second``: the words of the first question's second stage, if there is one; ``templates``: how
-    many different prompts the paths of a question take in turn, of which the first are counted.
+    ``templates``: how many different prompts the paths of a question take in turn, of which the
+    first are counted.
     """
 
     chat: bool
@@ -86,7 +86,6 @@ class Preview(Record, frozen=True, kw_only=True):
     wording: Wording
     trial: Trial | None
     cost: Estimate
-    second: str = ""
     templates: int = 1
 
 
@@ -126,7 +125,6 @@ def preview(job: Job, progress: Progress) -> Preview:
             wording=asking.wording,
             trial=asking.trial,
             cost=cost,
-            second=second_words(task, job.asked[0].question) if task.format == TWO_STAGES else "",
             templates=rotates(task, task.format),
         )
 
@@ -185,7 +183,7 @@ def _trial(
     asked = [r._replace(wanted=r.wanted[:each]) for r in spread]
     begun, lengths = time.monotonic(), list[int]()
     for path in engine.generate(asked, config, trigger):
-        lengths.append(path.tokens + (path.first.tokens if path.first else 0))
+        lengths.append(path.tokens)
         if time.monotonic() - begun > TRIAL_SECONDS:
             break
     return lengths, sum(len(r.wanted) for r in asked) - len(lengths)

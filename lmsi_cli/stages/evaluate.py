@@ -131,7 +131,7 @@ def requests_of(
             if (mode, q.id, i) not in have
         ]
         way = formats.get(mode, exam.task.format)
-        found += to_requests(engine, exam.task, q, way, wanted, config.max_tokens)
+        found += to_requests(engine, exam.task, q, way, wanted)
     return found
 
 

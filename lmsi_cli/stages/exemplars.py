@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.answers import CUT_OFF
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.engine.base import path_seed
@@ -149,7 +148,7 @@ def choose(
     for path in sorted(agreed, key=rank):
         rationale = re.sub(r"\s*\n\s*", "\n", rationale_of(task, path))
         made = Exemplar(question=clean(question.question), rationale=rationale, answer=winner)
-        if path.extract_rule != CUT_OFF and not wrong_exemplar(made, task):
+        if not wrong_exemplar(made, task):
             return SeedExemplar(made, KINDS[holds(path)], held.share)
     return UNFIT
 

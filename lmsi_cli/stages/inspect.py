@@ -16,7 +16,7 @@ import difflib
 from contextlib import nullcontext
 from pathlib import Path as File
 
-from lmsi_cli.answers import extract, extract_second
+from lmsi_cli.answers import extract
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.prompts import Task, asked
@@ -40,12 +40,9 @@ class ShownPath(Record, frozen=True, kw_only=True):
 
 def located(path: Path, question: Question, task: Task) -> ShownPath:
     """A path with its answer's place; a text that is read otherwise now has none."""
-    text, question_asked = path.text, asked(task, question.question)
-    found = extract_second(text, task.kind, question_asked, task.second_trigger, task.trigger)
-    begin = 0
-    if found is None or found.value != path.predicted_answer:
-        said = answer_part(text)
-        found, begin = extract(said, task.kind, task.trigger, question_asked), len(text) - len(said)
+    said = answer_part(path.text)
+    found = extract(said, task.kind, task.trigger, asked(task, question.question))
+    begin = len(path.text) - len(said)
     if found is None or found.value != path.predicted_answer:
         return ShownPath(path=path, start=None, end=None)
     return ShownPath(path=path, start=begin + found.start, end=begin + found.end)

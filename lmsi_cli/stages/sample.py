@@ -192,7 +192,7 @@ def requests_of(
     for q in questions:
         lacking = have.lacks(q.id, config.paths)
         wanted = tuple(Wanted(i, path_seed(config.seed, q.id, i)) for i in lacking)
-        found += to_requests(engine, task, q, task.format, wanted, config.max_tokens)
+        found += to_requests(engine, task, q, task.format, wanted)
     return found
 
 

@@ -46,12 +46,3 @@ def test_a_file_is_made_used_and_made_again_from_the_same_paths(seeds, lmsi):
     sampled = lmsi(*ONE.split(), "--task", "two.toml", "--prompt", "cot-few")
     assert sampled.exit_code == 0, sampled.stderr
     assert "cot-few" in RunDir("r").run_toml.read_text()
-
-
-def test_two_stages_are_shown_by_a_dry_run_and_refused_as_a_training_format(folder, lmsi):
-    sampling = ONE.split()
-    done = lmsi(*sampling, "--dry-run", "--prompt", "cot-zero-2", "--json")
-    assert json.loads(done.stdout)["second"] == "Therefore, the answer (arabic numerals) is"
-    lmsi(*sampling, "--prompt", "cot-zero-2")
-    done = lmsi("vote", "r", "--formats", "cot-zero-2")
-    assert done.exit_code == 1 and done.stderr.startswith("error: --formats: expected ")

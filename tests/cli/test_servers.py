@@ -226,7 +226,6 @@ MEANINGLESS = {
     f"{EVAL} --require-gain": "no adapter to require a gain",
     f"{SAMPLE} --engine openai": "needs the server's address",
     f"{SAMPLE} --engine openai --base-url http://ä..b/v1": "--base-url: this is no address",
-    f"{THERE} --prompt cot-zero-2": "two stages in one cache need llama.cpp",
     f"{THERE} --chat off --set adapter=a.gguf": "adapters under names of their own",
     f"{THERE} --chat off --template-var a=1": "--template-var needs a conversation",
     f"{THERE} --template-var a=False": "--template-var a=False: ",

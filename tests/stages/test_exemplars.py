@@ -14,23 +14,22 @@ from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.tasks.loader import load_task
 from tests.scripted import ScriptedEngine
 
-AGAIN = "Therefore, the answer (arabic numerals) is"
 SEED = Question(id="s", question=" What is 6 * 7?\r\n")
 
 
-def paths(*texts, answer="42", rule="marker", reason="answer"):
+def paths(*texts, answer="42", reason="answer"):
     """One path a text; the answer is the one that the text ends with, if it says another."""
     said = [t.rstrip(".").split()[-1] for t in texts]
     return [
         Path(question_id="s", path=i, seed=0, text=t, num_generated_tokens=len(t), logprob=-1.0,
              stop_reason=reason, predicted_answer=a if a.isdecimal() else answer,
-             extract_rule=rule)
+             extract_rule="marker")
         for i, (t, a) in enumerate(zip(texts, said, strict=True))
     ]  # fmt: skip
 
 
-def chosen(*texts, rule="marker", **settings):
-    return choose(SEED, paths(*texts, rule=rule), TASK, ExemplarsConfig(**settings))
+def chosen(*texts, **settings):
+    return choose(SEED, paths(*texts), TASK, ExemplarsConfig(**settings))
 
 
 def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
@@ -68,11 +67,9 @@ def test_a_path_that_may_not_stand_in_a_task_gives_way_to_the_next():
     assert found.exemplar.rationale == "6 * 7 = 42."
 
 
-def test_a_rationale_that_was_cut_off_is_no_exemplar():
-    told = f" 6 * 7 is 4\n{AGAIN} 42."
-    assert chosen(told, told, rule="second-stage-cut") == "no fit rationale"
-    found = chosen(f" 6 * 7 = 42.\n\nSo it is.\n{AGAIN} 42.", rule="second-stage")
-    assert found.exemplar.rationale == "6 * 7 = 42.\nSo it is."  # a blank line ends an exemplar
+def test_a_blank_line_would_end_an_exemplar():
+    found = chosen(" 6 * 7 = 42.\n\nSo it is. The answer is 42.")
+    assert found.exemplar.rationale == "6 * 7 = 42.\nSo it is."
 
 
 def test_the_greedy_path_is_taken_as_it_is():

@@ -135,9 +135,6 @@ class ServerEngine:
         wanted = [r for r in requests if r.wanted]
         if not wanted:
             return
-        if any(r.follow for r in wanted):
-            hint = "choose another --prompt, or sample without --engine openai"
-            raise LmsiError("two stages in one cache need llama.cpp, not a server", hint)
         ask = partial(self._draw, sampling=sampling)
         together = sampling.temperature > 0  # servers refuse several greedy paths: they are equal
         scheduler = Scheduler(wanted, ask, self.can, self.config.concurrency, watch, together)

@@ -1,4 +1,4 @@
-"""Two stages and templates through the stages: one record a path, resumed, voted on, measured."""
+"""Templates through the stages: which path is shown which, resumed and measured."""
 
 import contextlib
 
@@ -8,22 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage_helpers import IDENTITY, QUESTIONS, TASK, formed, settled
 
-from lmsi_cli.config import EvalConfig, SampleConfig, VoteConfig
+from lmsi_cli.config import EvalConfig, SampleConfig
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Exemplar, Path, Question, Silent, Template, TrainExample
+from lmsi_cli.records import Exemplar, Path, Question, Silent, Template
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.evaluate import Exam, evaluate
-from lmsi_cli.stages.inspect import located
 from lmsi_cli.stages.sample import bind, sample
-from lmsi_cli.stages.vote import vote_run
 from tests.scripted import ScriptedEngine
 
-AGAIN = "Therefore, the answer (arabic numerals) is"
 SCRIPT = {q.id: [f" Let me see. {i} + {i} = {2 * i}.", " It is", " So what"]
           for i, q in enumerate(QUESTIONS)}  # fmt: skip
-REPLIES = {q.id: [f" {2 * i}.", f" {2 * i}, I think", " 9"] for i, q in enumerate(QUESTIONS)}
-TWO = SampleConfig(paths=3, prompt="cot-zero-2")
+FEW = SampleConfig(paths=4, prompt="cot-few")
 SHOWN = [Exemplar(question=f"Template {i}?", rationale="1 + 1 = 2.", answer="2") for i in range(3)]
 TURNS = msgspec.structs.replace(
     TASK, exemplars=(SHOWN[0],), templates=tuple(Template(exemplars=(e,)) for e in SHOWN)
@@ -45,8 +41,8 @@ class Noting(ScriptedEngine):
         yield from super().generate(requests, sampling, trigger, watch)
 
 
-def drawn(root, config=TWO, task=TASK, fail_after=None, script=SCRIPT):
-    run, engine, config = RunDir(root), Noting(script, fail_after, REPLIES), settled(config)
+def drawn(root, config=FEW, task=TURNS, fail_after=None, script=SCRIPT):
+    run, engine, config = RunDir(root), Noting(script, fail_after), settled(config)
     bind(run, config, IDENTITY)
     return engine, sample(QUESTIONS, engine, formed(task, config), config, run, Silent())
 
@@ -55,37 +51,17 @@ def paths_of(root):
     return sorted(read_records(RunDir(root).paths, Path), key=lambda p: (p.question_id, p.path))
 
 
-def test_a_path_of_two_stages_is_one_record(tmp_path):
-    drawn(tmp_path)
-    first, cut, last = paths_of(tmp_path)[3:6]
-    assert first.text == f" Let me see. 1 + 1 = 2.\n{AGAIN} 2."
-    assert (first.predicted_answer, first.extract_rule) == ("2", "second-stage")
-    assert first.stop_reason == "answer"
-    # a rationale that was cut off votes if its answer is whole, and it shows
-    assert (cut.predicted_answer, cut.extract_rule) == ("2", "second-stage-cut")
-    assert cut.stop_reason == "answer"
-    assert last.stop_reason == "length"  # "9" might have become "95"
-    for p in paths_of(tmp_path):
-        question = next(q for q in QUESTIONS if q.id == p.question_id)
-        shown = located(p, question, TASK)
-        assert p.text[shown.start : shown.end] == p.predicted_answer
-        assert shown.start > p.text.index(AGAIN)
-
-
 @given(st.lists(st.integers(0, 12), max_size=3))
 @settings(max_examples=25)
-def test_interrupted_between_stages_or_templates_nothing_is_lost_or_twice(tmp_path_factory, lives):
-    jobs = ((TWO, TASK), (SampleConfig(paths=4, prompt="cot-few"), TURNS))
-    for config, task in jobs:
-        root = tmp_path_factory.mktemp("lives")
-        for fail_after in lives:
-            with contextlib.suppress(KeyboardInterrupt):
-                drawn(root, config, task, fail_after)
-        drawn(root, config, task)
-        whole = tmp_path_factory.mktemp("whole")
-        drawn(whole, config, task)
-        assert paths_of(root) == paths_of(whole)
-        assert len(paths_of(root)) == 4 * config.paths
+def test_interrupted_between_templates_nothing_is_lost_or_twice(tmp_path_factory, lives):
+    root, whole = tmp_path_factory.mktemp("lives"), tmp_path_factory.mktemp("whole")
+    for fail_after in lives:
+        with contextlib.suppress(KeyboardInterrupt):
+            drawn(root, fail_after=fail_after)
+    drawn(root)
+    drawn(whole)
+    assert paths_of(root) == paths_of(whole)
+    assert len(paths_of(root)) == 4 * FEW.paths
 
 
 @pytest.mark.parametrize("paths", [1, 2, 3, 7])
@@ -106,15 +82,6 @@ def test_with_an_early_stop_the_paths_come_in_their_order(tmp_path):
     assert [set(call) for call in engine.calls if call] == [{0}, {1}]
 
 
-def test_kept_paths_of_two_stages_are_trained_on_in_the_usual_formats(tmp_path):
-    drawn(tmp_path)
-    vote_run(RunDir(tmp_path), TASK, VoteConfig(min_votes=1))
-    found = list(read_records(RunDir(tmp_path).train, TrainExample))
-    assert {e.format for e in found} == {"cot-few", "cot-zero", "direct-few", "direct-zero"}
-    own = {e.completion for e in found if e.format == "cot-zero" and e.question_id == "q1"}
-    assert own == {" Let me see. 1 + 1 = 2. The answer is 2."}
-
-
 LABELLED = [Question(id=q.id, question=q.question, answer=str(2 * i))
             for i, q in enumerate(QUESTIONS)]  # fmt: skip
 BASE = [Candidate("base", None, {"model_sha256": "mm"})]
@@ -126,20 +93,8 @@ def examined(root, task, engine, **config):
     return evaluate([exam], BASE, engine, RunDir(root), Silent())[0]
 
 
-def test_an_evaluation_asks_twice_in_both_modes_and_keeps_it_apart(tmp_path):
-    engine = Noting(SCRIPT, None, REPLIES)
-    found = examined(tmp_path, TASK, engine, prompt="cot-zero-2")
-    scores = {f.name: f.scores for f in found.variants[0].figures}
-    assert scores["CoT greedy"] == (1.0, 1.0, 1.0, 1.0)
-    again = Noting(SCRIPT, 0, REPLIES)  # would raise at the first path
-    assert examined(tmp_path, TASK, again, prompt="cot-zero-2") == found
-    files = set(RunDir(tmp_path).eval_dir.glob("*.answers.jsonl"))
-    examined(tmp_path, TASK, engine, prompt="cot-zero")
-    assert len(set(RunDir(tmp_path).eval_dir.glob("*.answers.jsonl")) - files) == 2
-
-
 def test_in_an_evaluation_greedy_answers_see_the_first_template_and_paths_all(tmp_path):
-    engine = Noting(SCRIPT, None, REPLIES)
+    engine = Noting(SCRIPT)
     examined(tmp_path, TURNS, engine, prompt="cot-few")
     assert [set(call) for call in engine.calls if call] == [{0}, {0}, {1}, {2}]
     # another set of templates is another sitting
