@@ -3,6 +3,7 @@
     python -m benchmarks.paper --work work --list
     python -m benchmarks.paper --work work formats --seeds 0 1 2
     python -m benchmarks.paper --work work --shared FOLDER_OF_PUBLIC_SETS
+    python -m benchmarks.paper --work work --shared ... real-svamp --model qwen-0.5b=MODEL.gguf
 
 What is done is not done again, so any of them may be interrupted.
 """
@@ -19,6 +20,7 @@ import msgspec
 
 from benchmarks.paper.catalogue import EXPERIMENTS, Experiment
 from benchmarks.paper.exemplars import exemplars
+from benchmarks.paper.published import PUBLISHED
 from benchmarks.paper.records import Result, Run
 from benchmarks.paper.rounds import rounds
 from benchmarks.paper.sets import Sets
@@ -41,20 +43,24 @@ def main() -> None:
     parser.add_argument(
         "--shared", type=Path, help="folder with gsm8k/, svamp/, aqua/, strategyqa/"
     )
+    parser.add_argument("--model", action="append", default=[], help="NAME=FILE, once for each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="runs of these names alone")
     parser.add_argument("--collect", action="store_true", help="read what is done, do nothing")
     parser.add_argument("--list", action="store_true", help="only say what there is")
     given = parser.parse_args()
-    known = {e.name: e.title for e in EXPERIMENTS} | OWN
+    files = dict(m.split("=", 1) for m in given.model)
+    own = [e for e in PUBLISHED if any(r.model in files for r in e.runs([0]))]
+    known = {e.name: e.title for e in (*EXPERIMENTS, *own)} | OWN
     if unknown := set(given.names) - set(known):
         raise SystemExit(f"no experiment {', '.join(unknown)}; there are {', '.join(known)}")
     chosen = {name: known[name] for name in given.names or known}
     if given.list:
         print("\n".join(f"{name:14} {title}" for name, title in chosen.items()))
         return
-    steps = Steps(given.work, Sets(given.work, given.shared), collect=given.collect)
+    sets = Sets(given.work, given.shared)
+    steps = Steps(given.work, sets, collect=given.collect, files=files)
     given.out.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         results = perform(name, steps, given.seeds, given.only)
@@ -67,7 +73,8 @@ def main() -> None:
 def perform(name: str, steps: Steps, seeds: list[int], only: list[str] | None) -> list[Result]:
     """Do what is missing of one experiment, or with ``steps.collect`` find what is done of it."""
     if name not in OWN:
-        return _runs(next(e for e in EXPERIMENTS if e.name == name), steps, seeds, only)
+        found = next(e for e in (*EXPERIMENTS, *PUBLISHED) if e.name == name)
+        return _runs(found, steps, seeds, only)
     results: list[Result] = []
     for seed in seeds:
         with suppress(MissingError):

@@ -30,7 +30,6 @@ class Experiment(NamedTuple):
     name: str
     title: str
     runs: Callable[[Seeds], list[Run]]
-    ours: bool = False
 
 
 def _main(seeds: Seeds) -> list[Run]:
@@ -160,15 +159,15 @@ EXPERIMENTS = (
     Experiment("main", "Before and after", _main),
     Experiment("generated", "Generated questions against real ones", _generated),
     Experiment("distillation", "A smaller student", _distillation),
-    Experiment("beyond", "Beyond imitation", _beyond, ours=True),
+    Experiment("beyond", "Beyond imitation", _beyond),
     Experiment("hopeless", "Where the model is hopeless", _hopeless),
     Experiment("formats", "The four formats", _formats),
     Experiment("outside", "Out of domain", _outside),
-    Experiment("filters", "Keep all, or filter", _filters, ours=True),
+    Experiment("filters", "Keep all, or filter", _filters),
     Experiment("temperature", "Accuracy against temperature", _temperature),
     Experiment("sample-size", "Accuracy against number of paths", _sample_size),
-    Experiment("paths", "Number of training paths", _number_of_paths, ours=True),
-    Experiment("ranks", "LoRA rank", _ranks, ours=True),
-    Experiment("stopping", "Adaptive stopping", _stopping, ours=True),
-    Experiment("questions", "Number of questions", _number_of_questions, ours=True),
+    Experiment("paths", "Number of training paths", _number_of_paths),
+    Experiment("ranks", "LoRA rank", _ranks),
+    Experiment("stopping", "Adaptive stopping", _stopping),
+    Experiment("questions", "Number of questions", _number_of_questions),
 )

@@ -7,13 +7,13 @@ in docs/paper.md, and so are the conclusions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from benchmarks.paper.grouping import Row, rows
-from benchmarks.paper.markdown import greedy, interval, p_value, pair, percent, points, table
-from benchmarks.paper.records import DIRECT, ONE, Result
+from benchmarks.paper.markdown import greedy, interval, p_value, pair, percent, table
+from benchmarks.paper.records import DIRECT, GREEDY, ONE, Result
 from lmsi_cli.stats import wilson
 
 Results = Sequence[Result]
@@ -96,6 +96,24 @@ def _variant(row: Row, first: Row) -> list[str]:
         greedy(row),
         f"{interval(against)}, p {p_value(against)}" if against else "",
     ]
+
+
+def campaign(results: Results) -> str:
+    """Recipes on one sample: what was kept, greedy accuracy, questions gained and lost, tokens."""
+    head = ["", "seeds", "kept questions", "examples", "kept winners right", "CoT greedy", "p",
+            "gained, lost", "tokens"]  # fmt: skip
+    return table(head, [_recipe(row) for row in rows(results)])
+
+
+def _recipe(row: Row) -> list[str]:
+    change = row.change()
+    pairs = [x + y for r in row.results if r.greedy for x, y in zip(*r.greedy, strict=True)]
+    tokens = [x.tokens for r in row.results if (x := r.lines.get(GREEDY)) and x.tokens]
+    counts = [_number(row.mean(field)) for field in ("kept_questions", "examples")]
+    figures = [percent(row.mean("labels")), greedy(row), p_value(change) if change else ""]
+    flips = f"{pairs.count('01')}, {pairs.count('10')}"
+    cost = "; ".join(f"{before:.0f} → {after:.0f}" for before, after in tokens)
+    return [row.name, str(row.seeds), *counts, *figures, flips, cost]
 
 
 def outside(results: Results) -> str:
@@ -209,11 +227,6 @@ def _points(row: Row) -> Iterator[list[str]]:
         ]
 
 
-def gains(found: Iterable[Row]) -> list[str]:
-    """Mean greedy changes, for a sentence."""
-    return [f"{r.name} {points(c.difference)}" for r in found if (c := r.change())]
-
-
 def combined(name: str, results: dict[str, list[Result]]) -> list[Result]:
     """The results that a table is made from; confidence reads those of two experiments."""
     own = {"confidence": ("main", "hopeless")}.get(name, (name,))
@@ -238,5 +251,6 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "rounds": by_round,
     "rounds-continued": by_round,
     "distillation": distilled,
+    "real-svamp": campaign,
     "sample-size": lambda r: sampled_lines(r, "run"),
 }

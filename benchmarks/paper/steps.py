@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,15 @@ class MissingError(Exception):
 
 
 class Steps:
-    """The steps, in one work folder; with ``collect`` none is done, only what is done is read."""
+    """The steps, in one work folder; with ``collect`` none is done, only what is done is read.
 
-    def __init__(self, work: Path, sets: Sets, *, collect: bool = False) -> None:
-        self.work, self.sets, self.collect = work, sets, collect
+    ``files`` are those of published models, by the names that runs call them.
+    """
+
+    def __init__(
+        self, work: Path, sets: Sets, *, collect: bool = False, files: Mapping[str, str]
+    ) -> None:
+        self.work, self.sets, self.collect, self.files = work, sets, collect, files
 
     def missing(self, done: Path) -> bool:
         """Whether a step is still to be done.
@@ -58,6 +63,7 @@ class Steps:
 
     def results(self, run: Run) -> list[Result]:
         """Do what is missing of a run; a result per exam."""
+        run = msgspec.structs.replace(run, model=self.files.get(run.model, run.model))
         folder = self.trained(run)
         return [r for exam in run.exams for r in self._measured(run, folder, exam)]
 

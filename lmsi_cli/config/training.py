@@ -91,7 +91,9 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     alpha: Annotated[float, rare("LoRA alpha; the scale is alpha / rank.", gt=0, le=65536)] = 32.0
     dropout: Annotated[float, rare("LoRA dropout.", ge=0, lt=1)] = 0.0
     target: Annotated[str, rare("Matrices to adapt: all, attn, mlp, or names.")] = "all"
-    lr: Annotated[float, opt("Peak learning rate.", gt=0, le=1)] = 1e-3
+    lr: Annotated[
+        float, opt("Peak learning rate; auto: by the model's size.", zero="auto", ge=0, le=1)
+    ] = 0.0
     epochs: Annotated[float, opt("Passes over the training examples.", gt=0, le=1_000_000)] = 1.0
     max_steps: Annotated[int, opt("Stop after this many steps; 0: as the epochs say.", ge=0)] = 0
     batch_size: Annotated[int, opt("Examples per step.", ge=1)] = 8

@@ -11,8 +11,11 @@ from lmsi_cli.cli.options import read_tables
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
+from lmsi_cli.stages import train as stage
+from lmsi_cli.stages.train import LARGE_LR, SMALL_LR, suited
 from lmsi_cli.training import adapter, load
 from lmsi_cli.training.adapter import add_lora, choose, trainable
+from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.merge import read_lora
 from lmsi_cli.training.saved_adapter import with_adapter
 from lmsi_cli.training.step import learning_rate
@@ -49,9 +52,7 @@ def test_every_option_goes_through_a_config_file(tmp_path, field):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("lr", 0, "--lr: expected a number, above 0 and at most 1, got 0"),
-        ("lr", math.nan, "--lr: expected a number, above 0 and at most 1, got nan"),
-        ("lr", math.inf, "--lr: expected a number, above 0 and at most 1, got inf"),
+        *(("lr", x, "--lr: expected auto or a number, at least 0 and") for x in (-1, math.inf)),
         ("alpha", -1.0, "--set alpha: expected a number, above 0"),
         ("rank", 0, "--rank: expected a whole number, at least 1"),
         ("schedule", "sine", "schedule: expected one of cosine, linear, constant"),
@@ -63,6 +64,15 @@ def test_values_out_of_range_are_refused(name, value, told):
     with pytest.raises(LmsiError) as e:
         resolve(TrainConfig, {name: value})
     assert told in str(e.value)
+
+
+def test_the_rate_is_chosen_by_size_where_none_is_given(gguf, monkeypatch):
+    assert suited(TrainConfig(), gguf).lr == SMALL_LR
+    monkeypatch.setattr(stage, "LARGE", read_meta(gguf).parameters)
+    assert suited(TrainConfig(), gguf).lr == LARGE_LR < SMALL_LR
+    given = TrainConfig(lr=0.5)
+    assert suited(given, gguf) == given
+    assert resolve(TrainConfig, {"lr": "auto"}) == TrainConfig()
 
 
 @pytest.mark.parametrize(("layers", "blocks"), [("all", {0, 1}), ("last:1", {1}), (1, {1})])
