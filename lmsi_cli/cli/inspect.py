@@ -17,7 +17,7 @@ from lmsi_cli.cli.options import Command, Group
 from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
-from lmsi_cli.formats import NONE
+from lmsi_cli.formats import NONE, printable
 from lmsi_cli.reporting.digest import Sheet, bars
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
@@ -70,7 +70,7 @@ NO_VALUE = {  # what it means that a rule fired
 }
 NO_VALUE_ELSE = "{} found its place, and no value stands in it"
 SEEN = 60  # characters of a place that are shown
-WINNER, WORDS = 20, 80  # characters of an answer and of a question in the list
+WINNER, WORDS, GAP = 20, 20, 2  # characters in the list: of an answer, of a question, between
 
 
 def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
@@ -96,29 +96,30 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 
 def list_sheet(listed: Sequence[Listed]) -> Sheet:
     """A line for each question; long questions and answers are cut."""
-    rows = tuple(
+    columns = ("question", "share", "winner", "kept")
+    rows = [
         (
             q.id,
             NONE if q.share is None else f"{q.share:.0%}",
             NONE if q.predicted_answer is None else _short(q.predicted_answer, WINNER),
             NONE if q.kept is None else f"{q.kept}",
-            _short(q.question, WORDS),
         )
         for q in listed
-    )
-    return Sheet(title="", columns=("question", "share", "winner", "kept", ""), rows=rows)
+    ]
+    taken = sum(max(map(len, column)) + GAP for column in zip(columns, *rows, strict=True))
+    left = max(WORDS, out().width - taken)
+    whole = tuple((*row, _short(q.question, left)) for row, q in zip(rows, listed, strict=True))
+    return Sheet(title="", columns=(*columns, ""), rows=whole)
 
 
 def _short(text: str, width: int) -> str:
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= width else f"{line[: width - 3]}..."
 
 
 def shown_parts(s: Shown) -> list[Part]:
     """A question, its paths, its ballots and its vote."""
     from rich.text import Text
-
-    from lmsi_cli.formats import printable
 
     asked = [f"{s.question.id}  ({s.questions} questions in the run)", f"{s.question.question}\n"]
     paths: list[Part] = []

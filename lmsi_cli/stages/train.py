@@ -38,12 +38,10 @@ from lmsi_cli.training.adapter import to_gguf
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta
-from lmsi_cli.training.trainer import TrainSummary, train
+from lmsi_cli.training.trainer import TrainSummary, suited, train
 from lmsi_cli.training.verify import AdapterProof, Witness, verify
 
 HELD_OUT = 8  # prompts for the proof
-# learning rates below and from a number of parameters on; measured in docs/log.md
-SMALL_LR, LARGE_LR, LARGE = 1e-3, 2e-4, 100_000_000
 
 
 class TrainResult(Record, frozen=True, kw_only=True):
@@ -73,9 +71,8 @@ def train_run(
     """
     examples.check(run, config)
     tracking.check(config)
-    config, chosen = suited(config, model), not config.lr
     mark = Mark(model)
-    origin = _origin(run, model, config)
+    origin = _origin(run, model, suited(config, read_meta(model)))
     check_model(run, model, origin["base_sha256"])
     if overwrite:
         discard_adapter(run)
@@ -86,8 +83,6 @@ def train_run(
         return finished(run)
     processes.wait()  # the others begin with what is in the folder now
     found = examples.read(run, config)
-    if chosen:
-        progress.say(f"learning rate {config.lr:g}, by the model's size; --lr sets another")
     with vocabulary(model) as words:
         codec = _codec(words, task)
         prompts = _unseen(run, model, task, found, codec)
@@ -136,21 +131,12 @@ def assist(run: RunDir, model: Path, task: Task, config: TrainConfig, overwrite:
     """
     if run.adapter_origin.exists() and not overwrite:
         return
-    config = suited(config, model)
     processes.wait()
     found = examples.read(run, config)
     with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
         if run.adapter.is_dir():
             shutil.copytree(run.adapter, own, dirs_exist_ok=True)
         train(found, model, config, Path(own), _codec(words, task), Silent())
-
-
-def suited(config: TrainConfig, model: Path) -> TrainConfig:
-    """The settings with a learning rate for the model's size, where none is given."""
-    if config.lr:
-        return config
-    rate = LARGE_LR if read_meta(model).parameters >= LARGE else SMALL_LR
-    return msgspec.structs.replace(config, lr=rate)
 
 
 def _codec(words: LlamaModel, task: Task) -> Codec:

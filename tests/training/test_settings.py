@@ -11,14 +11,13 @@ from lmsi_cli.cli.options import read_tables
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
-from lmsi_cli.stages import train as stage
-from lmsi_cli.stages.train import LARGE_LR, SMALL_LR, suited
-from lmsi_cli.training import adapter, load
+from lmsi_cli.training import adapter, load, trainer
 from lmsi_cli.training.adapter import add_lora, choose, trainable
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.merge import read_lora
 from lmsi_cli.training.saved_adapter import with_adapter
 from lmsi_cli.training.step import learning_rate
+from lmsi_cli.training.trainer import suited
 from lmsi_cli.training.verify import gap, torch_logits
 
 # One value other than the default for every option there is.
@@ -67,11 +66,12 @@ def test_values_out_of_range_are_refused(name, value, told):
 
 
 def test_the_rate_is_chosen_by_size_where_none_is_given(gguf, monkeypatch):
-    assert suited(TrainConfig(), gguf).lr == SMALL_LR
-    monkeypatch.setattr(stage, "LARGE", read_meta(gguf).parameters)
-    assert suited(TrainConfig(), gguf).lr == LARGE_LR < SMALL_LR
+    meta = read_meta(gguf)
+    assert suited(TrainConfig(), meta).lr == trainer.SMALL_LR
+    monkeypatch.setattr(trainer, "LARGE", meta.parameters)
+    assert suited(TrainConfig(), meta).lr == trainer.LARGE_LR < trainer.SMALL_LR
     given = TrainConfig(lr=0.5)
-    assert suited(given, gguf) == given
+    assert suited(given, meta) == given
     assert resolve(TrainConfig, {"lr": "auto"}) == TrainConfig()
 
 
