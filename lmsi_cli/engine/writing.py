@@ -100,7 +100,8 @@ class Writer(ABC):
         if answer is None:  # still thinking: no answer sentence in there is the answer
             return None
         start = max(answer, before - LOOK_BACK)
-        if (end := answer_end(slot.text, self.trigger, start)) is not None:
+        trigger = self.trigger  # empty: text that is no answer runs to its limit
+        if trigger and (end := answer_end(slot.text, trigger, start)) is not None:
             return slot.finished("answer", end)
         at = next_turn(slot.text, start, answer)
         return None if at is None else slot.finished("next_question", at)

@@ -96,6 +96,16 @@ def test_paths_end_at_their_answer_and_equal_seeds_give_equal_paths(engine):
 
 
 @pytest.mark.model
+def test_without_a_trigger_no_sentence_ends_a_path(engine, plain):
+    """Texts that are compared with another engine's have no answer to stop at."""
+    config = SamplingConfig(threads=1, temperature=0, max_tokens=60)
+    for g in engine.generate(requests(engine, 1), config, ""):
+        whole = plain[g.question_id]
+        assert g.stop_reason != "answer"
+        assert g.text.startswith(whole) or (g.stop_reason, g.tokens) == ("length", 60)
+
+
+@pytest.mark.model
 def test_a_prompt_longer_than_a_batch_is_read_in_pieces(engine):
     long = "Q: " + "Tom has 3 apples. " * 120 + "How many apples does Tom have?\nA:"
     prompt = tuple(engine.encode(long))
