@@ -31,6 +31,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training import load
+from lmsi_cli.training.trainer import SMALL_LR
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 
@@ -92,6 +93,7 @@ def _job(given: argparse.Namespace, folder: Path) -> Job:
         examples=list(read_records(given.run / "train.jsonl", TrainExample)),
         config=TrainConfig(
             max_steps=given.steps,
+            lr=SMALL_LR,  # given, for TRL knows no auto
             batch_size=given.batch_size,
             val_share=0,  # no examples apart, and no validations between the steps: TRL has none
             alarms=False,

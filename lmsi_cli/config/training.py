@@ -78,6 +78,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 LAYER_FORMS = "all, a number of layers from the last one, or last:N (last:8)"
 LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(last:)?[1-9]\d*)$")]
+Rate = Annotated[float, Meta(gt=0, le=1)] | Literal["auto"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
 # that was cut short may go on with others.
@@ -91,9 +92,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     alpha: Annotated[float, rare("LoRA alpha; the scale is alpha / rank.", gt=0, le=65536)] = 32.0
     dropout: Annotated[float, rare("LoRA dropout.", ge=0, lt=1)] = 0.0
     target: Annotated[str, rare("Matrices to adapt: all, attn, mlp, or names.")] = "all"
-    lr: Annotated[
-        float, opt("Peak learning rate; auto: by the model's size.", zero="auto", ge=0, le=1)
-    ] = 0.0
+    lr: Annotated[Rate, opt("Peak learning rate; auto: by the model's size.")] = "auto"
     epochs: Annotated[float, opt("Passes over the training examples.", gt=0, le=1_000_000)] = 1.0
     max_steps: Annotated[int, opt("Stop after this many steps; 0: as the epochs say.", ge=0)] = 0
     batch_size: Annotated[int, opt("Examples per step.", ge=1)] = 8

@@ -137,7 +137,9 @@ def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.opti
 
     own = list(parameters)
     fused = own[0].device.type in FUSED
-    return torch.optim.AdamW(own, lr=config.lr, fused=fused, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        own, lr=float(config.lr), fused=fused, weight_decay=config.weight_decay
+    )
 
 
 def peak_mib(device: str) -> int:

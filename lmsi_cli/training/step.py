@@ -102,10 +102,10 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
     A cosine and a line both fall to nearly zero; the last step still moves.
     """
-    warm = math.ceil(config.warmup * steps)
+    warm, rate = math.ceil(config.warmup * steps), float(config.lr)
     if step < warm:
-        return config.lr * (step + 1) / warm
-    return config.lr * SCHEDULES[config.schedule]((step - warm) / max(1, steps - warm))
+        return rate * (step + 1) / warm
+    return rate * SCHEDULES[config.schedule]((step - warm) / max(1, steps - warm))
 
 
 def accumulate(

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
 # learning rates below and from a number of parameters on; measured in docs/log.md
-SMALL_LR, LARGE_LR, LARGE = 1e-3, 2e-4, 100_000_000
+AUTO, SMALL_LR, LARGE_LR, LARGE = "auto", 1e-3, 2e-4, 100_000_000
 
 
 class Validation(Record, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         packs = attention.supports(load.configuration(meta), max(e.length for e in units))
         plain = config if packs else msgspec.structs.replace(config, row_tokens=0)
         recomputing = memory.recomputing(meta, units, dtype, plain, progress.say)
-    if not config.lr:
+    if config.lr == AUTO:
         config = suited(config, meta)
         progress.say(f"learning rate {config.lr:g}, by the model's size; --lr sets another")
     processes.wait()  # no checkpoint is written before all have read the last one
@@ -156,7 +156,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
 def suited(config: TrainConfig, meta: GgufMeta) -> TrainConfig:
     """The settings with a learning rate for the model's size, where none is given."""
     rate = LARGE_LR if meta.parameters >= LARGE else SMALL_LR
-    return config if config.lr else msgspec.structs.replace(config, lr=rate)
+    return msgspec.structs.replace(config, lr=rate) if config.lr == AUTO else config
 
 
 def _material(

@@ -30,7 +30,7 @@ TIMES, SELDOM = 10, 20
 # Cells of the base's next-token distribution that are kept apart; all other tokens share one.
 CELLS = 64
 # Nats per completion token. Measured on tinymath at rank 16, 30 steps: up to a rate of 0.01, ten
-# times the default, the loss rises by at most 0.2 and the divergence to 0.9, and both come back;
+# times its default, the loss rises by at most 0.2 and the divergence to 0.9, and both come back;
 # from 0.03 on they are 3.4 and 10.9 at least, and never do.
 WORSE, FAR = 0.5, 2.0
 PATIENCE = "no lower loss on held-out questions"

@@ -151,7 +151,7 @@ SETTINGS = {
     "unknown table": config("[sampel]\npaths = 3\n", ": unknown table [sampel]", "[sample]"),
     "no table": config("paths = 3\n", ": setting 'paths'", "[sample], [vote]"),
     "out of range": config("[sample]\npaths = 0\n", f" [sample] paths: {NUMBER}, got 0"),
-    "another command's": config("[train]\nlr = -1\n", " [train] lr: ... at least 0 ... got -1"),
+    "another command's": config("[train]\nlr = -1\n", " [train] lr: ... above 0 ... got -1"),
     "wrong truth value": config("[vote]\ncheck_equations = 'often'\n",
                                 " [vote] check_equations: ... true or false, got 'often'"),
     "no TOML": config("[sample\n", ": not a TOML file ... line 1", "[sample], [vote]"),

@@ -51,7 +51,9 @@ def test_every_option_goes_through_a_config_file(tmp_path, field):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        *(("lr", x, "--lr: expected auto or a number, at least 0 and") for x in (-1, math.inf)),
+        ("lr", 0, "--lr: expected auto or a number, above 0 and at most 1, got 0"),
+        ("lr", math.nan, "--lr: expected auto or a number, above 0 and at most 1, got nan"),
+        ("lr", math.inf, "--lr: expected auto or a number, above 0 and at most 1, got inf"),
         ("alpha", -1.0, "--set alpha: expected a number, above 0"),
         ("rank", 0, "--rank: expected a whole number, at least 1"),
         ("schedule", "sine", "schedule: expected one of cosine, linear, constant"),
