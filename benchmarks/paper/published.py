@@ -24,7 +24,7 @@ def _svamp(seeds: Seeds) -> list[Run]:
     sampled = ("--prompt", "boxed", "--max-tokens", "512")
     return [
         Run(name=name, model="qwen-0.5b", questions="svamp", count=120, paths=8, sample=sampled,
-            vote=vote, train=(*train, "--seed", str(seed)), exams=("svamp exam",), limit=200,
+            vote=vote, train=(*train, "--seed", str(seed)), exams=("svamp test",),
             eval=("--modes", "cot"))
         for seed in seeds
         for name, (vote, train) in RECIPES.items()
