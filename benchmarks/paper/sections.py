@@ -252,5 +252,6 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "rounds-continued": by_round,
     "distillation": distilled,
     "real-svamp": campaign,
+    "real-svamp-large": campaign,
     "sample-size": lambda r: sampled_lines(r, "run"),
 }

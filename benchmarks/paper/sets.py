@@ -63,6 +63,8 @@ PUBLIC = {
     "gsm8k test": Public("gsm8k:gsm8k/test.jsonl", 0, 200, "gsm8k"),
     "svamp": Public("svamp:svamp/SVAMP.json", 0, 200, "svamp"),
     "svamp test": Public("svamp:svamp/SVAMP.json", 500, 700, "svamp"),
+    "svamp train": Public("svamp:svamp/SVAMP.json", 0, 500, "svamp"),
+    "svamp exam": Public("svamp:svamp/SVAMP.json", 500, 900, "svamp"),
     "aqua test": Public("aqua:aqua/test.json", 0, 100, "aqua"),
     "strategyqa test": Public("strategyqa:strategyqa/dev.json", 0, 100, "strategyqa"),
 }
