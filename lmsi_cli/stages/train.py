@@ -39,7 +39,7 @@ from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.trainer import TrainSummary, suited, train
-from lmsi_cli.training.verify import AdapterProof, Witness, verify
+from lmsi_cli.training.verify import AdapterProof, Sides, Witness, verify
 
 HELD_OUT = 8  # prompts for the proof
 
@@ -94,7 +94,8 @@ def train_run(
     progress.say("proving the adapter: PyTorch against llama.cpp")
     with LlamaEngine(model, ORIGINAL) as engine:
         engine.use_adapter(str(run.adapter_gguf))
-        proof = verify(trained.logits, seen, engine.last_logits(prompts))
+        llama = Sides(seen.logits, engine.last_logits(prompts))
+    proof = verify(trained.side(prompts), llama)
     result = TrainResult(summary=trained.summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     note = {**origin, "result": msgspec.to_builtins(result)}

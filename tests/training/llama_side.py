@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import llama_cpp as c  # noqa: TID253 - imported inside the tests that need it
 import numpy as np
 
-from lmsi_cli.training.verify import Witness, verify
+from lmsi_cli.training.verify import Sides, verify
 
 
 class Llama:
@@ -37,8 +37,10 @@ class Llama:
 
 def proven(torch_logits, llama, ids):
     """The proof of a training, with llama.cpp straight on its C interface."""
-    witness = Witness(ids, llama.logits(ids, False))
-    return verify(torch_logits, witness, llama.logits(ids, True))
+    ours, theirs = (
+        Sides(logits(ids, False), logits(ids, True)) for logits in (torch_logits, llama.logits)
+    )
+    return verify(ours, theirs)
 
 
 @contextmanager

@@ -4,21 +4,15 @@ import numpy as np
 import pytest
 
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training.verify import Witness, check_base, gap, verify
+from lmsi_cli.training.verify import Sides, check_base, gap, verify
 
 RNG = np.random.default_rng(0)
 BASE, EFFECT, NOISE, OTHER = RNG.standard_normal((4, 8, 100)).astype(np.float32)
-PROMPTS = [[1]] * 8
 
 
 def side(effect, noise=0.0):
     off = BASE + noise * NOISE
-    on = off + effect + noise * OTHER
-    return lambda prompts, adapted: on if adapted else off
-
-
-def compared(torch, llama):
-    return verify(torch, Witness(PROMPTS, llama(PROMPTS, False)), llama(PROMPTS, True))
+    return Sides(off, off + effect + noise * OTHER)
 
 
 def test_a_gap_ignores_what_softmax_ignores():
@@ -27,7 +21,7 @@ def test_a_gap_ignores_what_softmax_ignores():
 
 
 def test_two_back_ends_that_agree_up_to_rounding_pass():
-    proof = compared(side(0.1 * EFFECT), side(0.1 * EFFECT, noise=0.004))
+    proof = verify(side(0.1 * EFFECT), side(0.1 * EFFECT, noise=0.004))
     assert proof.ok and proof.prompts == 8
     assert proof.moved == pytest.approx(0.1, rel=0.1)
     assert proof.base_gap == pytest.approx(0.004, rel=0.1)
@@ -48,13 +42,13 @@ def test_two_back_ends_that_agree_up_to_rounding_pass():
 )
 def test_each_failure_is_told_apart(trained, exported, noise, message):
     with pytest.raises(LmsiError, match=message):
-        compared(side(trained), side(exported, noise))
+        verify(side(trained), side(exported, noise))
 
 
 @pytest.mark.parametrize(("effect", "hint"), [(0.05, "higher --lr"), (0.2, "please report it")])
 def test_a_weak_adapter_is_no_fault_of_the_program(effect, hint):
     with pytest.raises(LmsiError, match="disagree on the adapter") as e:
-        compared(side(effect * EFFECT), side(-effect * EFFECT, 0.03))
+        verify(side(effect * EFFECT), side(-effect * EFFECT, 0.03))
     assert e.value.hint.endswith(hint)
 
 
