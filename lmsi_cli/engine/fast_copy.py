@@ -1,9 +1,10 @@
 """A faster copy of a model file: the same weights in another type, if this CPU is slow at theirs.
 
-A CPU with instructions for products of bytes is fastest in Q8_0, and llama.cpp has no good kernels
-for some other types: a file that is mostly Q5_0 writes at less than half the speed of its copy on a
-machine with AMX. A CPU without them is fastest in F16, since unpacking small types costs it more
-than reading twice the bytes. llama.cpp's own quantiser makes the copy. It is used if it is faster
+llama.cpp has no good kernels for some types: on a machine with AMX a file that is mostly Q5_0
+writes at less than half the speed of its copy in Q8_0. A CPU that multiplies numbers of BF16 is
+fastest in that, one with instructions for products of bytes in Q8_0, any other one in F16, since
+unpacking small types costs it more than reading twice the bytes. llama.cpp's own quantiser makes
+the copy. It is used if it is faster
 by far and if it is the same model: its next-token distributions on a text of 512 tokens are close
 to the original's. The verdict is kept beside it:
 
@@ -40,13 +41,15 @@ from lmsi_cli.splits import parts_of, tensors
 LOG = logging.getLogger(__name__)
 SLOW = {"Q5_0", "Q5_1", "Q4_1", "Q2_K", "Q3_K", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
         "IQ1_S", "IQ1_M", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"}  # fmt: skip
-REPACKED = {"F16", "Q4_0", "Q4_K"}  # fast as they are without such instructions as these
-BYTE_PRODUCTS = ("VNNI", "AMX", "DOTPROD", "MATMUL_INT8", "SVE")  # features, by llama.cpp's names
-SHARE = {"Q8_0": 0.25, "F16": 0.5}  # of the weights in slow types, below which none is tried
+FAST = {"F16", "Q4_0", "Q4_K"}  # fast as they are where a copy has 16 bits
+# What a CPU is fastest in, by the first feature that it has, in llama.cpp's names.
+BY_FEATURE = {"AMX": "Q8_0", "AVX512_BF16": "BF16", "VNNI": "Q8_0", "DOTPROD": "Q8_0",
+              "MATMUL_INT8": "Q8_0", "SVE": "Q8_0"}  # fmt: skip
+SHARE = {"Q8_0": 0.25, "F16": 0.5, "BF16": 0.5}  # of the weights in slow types that make it a try
 FASTER = 1.3  # times as fast as the original that a copy has to be
 DIVERGENCE = 0.01  # nats: mean Kullback-Leibler divergence of the next token's distribution
 SMALLEST = 64 << 20  # bytes of a file; smaller ones are fast in any type
-BYTES = {"Q8_0": 34 / 32, "F16": 2.0}  # of a weight
+BYTES = {"Q8_0": 34 / 32, "F16": 2.0, "BF16": 2.0}  # of a weight
 LARGEST = 4 << 30  # bytes of a copy
 KEPT = 8 << 30  # bytes of all copies; the one that was used longest ago goes first
 TEXT = Path(__file__).parent / "passage.txt"
@@ -75,10 +78,9 @@ class Verdict(Record, frozen=True, kw_only=True):
         """For ``-v``."""
         if not self.copy:
             return "no faster copy: this file's types are fast here, or a copy would be too large"
-        type_ = self.copy.removesuffix(".gguf").rpartition("-")[2].upper()
         return (
-            f"a copy in {type_} is {self.faster:.1f} times as fast; the next token's distribution "
-            f"is {self.divergence:.4f} nats off, the likeliest is the same for "
+            f"a copy in {type_of(self.copy)} is {self.faster:.1f} times as fast; the next token's "
+            f"distribution is {self.divergence:.4f} nats off, the likeliest is the same for "
             f"{self.agreeing:.1%} of {LENGTH} tokens: {'used' if used else 'not used'}"
         )
 
@@ -131,7 +133,7 @@ def _judge(model: Path, threads: int) -> Verdict:
     verdict = Verdict()
     if _worth_a_try(model):
         LOG.warning("note: trying a faster copy of %s, this once", model.name)
-        made = _made(model, _name(model))
+        made = _made(model, _name(model, copy_type()))
         with closing(LlamaModel(model)) as original, closing(LlamaModel(made)) as copy:
             rounds = [(_speed(original, threads), _speed(copy, threads)) for _ in range(ROUNDS)]
             its, faster = map(max, zip(*rounds, strict=True))
@@ -145,28 +147,33 @@ def _judge(model: Path, threads: int) -> Verdict:
 def copy_type() -> str:
     """The type that this llama.cpp multiplies fastest on this CPU."""
     features = library().llama_print_system_info().decode()
-    return "Q8_0" if any(name in features for name in BYTE_PRODUCTS) else "F16"
+    return next((type_ for name, type_ in BY_FEATURE.items() if name in features), "F16")
 
 
 def _worth_a_try(model: Path) -> bool:
     found, type_ = tensors(model), copy_type()
-    fast = REPACKED if type_ == "F16" else {t.tensor_type.name for t in found} - SLOW
+    names = {t.tensor_type.name for t in found}
+    fast = names - SLOW if type_ == "Q8_0" else {type_, *FAST}
     slow = [t for t in found if t.tensor_type.name not in fast]
     room = min(LARGEST, psutil.virtual_memory().available // 2)
     whole, part = (sum(int(t.n_elements) for t in some) for some in (found, slow))
     return part >= SHARE[type_] * whole and whole * BYTES[type_] <= room
 
 
-def _name(model: Path) -> str:
+def _name(model: Path, type_: str) -> str:
     with model.open("rb") as f:
         digest = hashlib.file_digest(f, "sha256").hexdigest()[:16]
-    return f"{digest}-{copy_type().lower()}.gguf"
+    return f"{digest}-{type_.lower()}.gguf"
 
 
-def copy_of(model: Path) -> Path:
-    """The copy, for a program that cannot read the original's types."""
-    verdict = recall(verdict_file(model), Verdict)
-    return _made(model, (verdict.copy if verdict else "") or _name(model))
+def type_of(name: str) -> str:
+    """The type of a copy."""
+    return name.removesuffix(".gguf").rpartition("-")[2].upper()
+
+
+def readable(model: Path) -> Path:
+    """A copy for a program that cannot read the original's types, nor BF16."""
+    return _made(model, _name(model, "F16" if copy_type() == "F16" else "Q8_0"))
 
 
 def _made(model: Path, name: str) -> Path:
@@ -179,7 +186,7 @@ def _made(model: Path, name: str) -> Path:
     sweep(copy.parent, KEPT - 2 * model.stat().st_size)
     fresh = copy.with_suffix(f".{os.getpid()}.tmp")
     try:
-        quantise(model, fresh, check_kind(copy_type()))
+        quantise(model, fresh, check_kind(type_of(name)))
         fresh.replace(copy)
     finally:
         fresh.unlink(missing_ok=True)

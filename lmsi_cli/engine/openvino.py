@@ -27,7 +27,7 @@ from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Wanted, Watch
 from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fast_copy import TEXT, Verdict, copy_of, logits_along, verdict_file
+from lmsi_cli.engine.fast_copy import TEXT, Verdict, logits_along, readable, verdict_file
 from lmsi_cli.engine.llama import default_threads
 from lmsi_cli.engine.output_checks import NoMemoryError, NotNumbersError
 from lmsi_cli.engine.writing import Slot, Writer
@@ -66,7 +66,7 @@ class OpenVinoEngine(LlamaEngine):
             raise LmsiError(f"{path}: OpenVINO reads only {', '.join(KINDS)} in one file", LLAMA)
         known = {t.tensor_type.name for t in tensors(path)} <= TYPES
         # a file that does not name its type is not read either
-        self.base = path if known and self.model.meta("general.file_type") else copy_of(path)
+        self.base = path if known and self.model.meta("general.file_type") else readable(path)
         self.weights, self._merge, self._folder = self.base, merge, TemporaryDirectory()
         self._pipe: Any = None
         self._width = 0
