@@ -32,13 +32,13 @@ def _svamp(seeds: Seeds) -> list[Run]:
 
 
 def _svamp_large(seeds: Seeds) -> list[Run]:
-    """300 questions x 8 paths, measured on 400 others; parts of the sample, too."""
+    """240 questions x 8 paths, measured on 400 others; parts of the sample, too."""
     sampled = ("--prompt", "boxed", "--max-tokens", "512")
-    recipes = {"300 questions": (300, "lr 2e-4"), "share 0.6": (300, "lr 2e-4, share 0.6"),
-               "150 of them": (150, "lr 2e-4")}  # fmt: skip
+    recipes = {"240 questions": (240, "lr 2e-4"), "share 0.6": (240, "lr 2e-4, share 0.6"),
+               "120 of them": (120, "lr 2e-4")}  # fmt: skip
     return [
         Run(name=name, model="qwen-0.5b", questions="svamp train", count=count, paths=8,
-            drawn=(300, 8), sample=sampled, vote=RECIPES[told][0],
+            drawn=(240, 8), sample=sampled, vote=RECIPES[told][0],
             train=(*RECIPES[told][1], "--seed", str(seed)), exams=("svamp exam",),
             eval=("--modes", "cot"))
         for seed in seeds
