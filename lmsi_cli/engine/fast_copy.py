@@ -4,9 +4,8 @@ llama.cpp has no good kernels for some types: on a machine with AMX a file that 
 writes at less than half the speed of its copy in Q8_0. A CPU that multiplies numbers of BF16 is
 fastest in that, one with instructions for products of bytes in Q8_0, any other one in F16, since
 unpacking small types costs it more than reading twice the bytes. llama.cpp's own quantiser makes
-the copy. It is used if it is faster
-by far and if it is the same model: its next-token distributions on a text of 512 tokens are close
-to the original's. The verdict is kept beside it:
+the copy. It is used if it is faster by far and if it is the same model: its next-token
+distributions on a text of 512 tokens are close to the original's. The verdict is kept beside it:
 
     {"copy": "1d9614638d18024d-q8_0.gguf", "faster": 2.4, "divergence": 0.0004, "agreeing": 0.99}
 """
