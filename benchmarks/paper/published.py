@@ -32,17 +32,22 @@ def _svamp(seeds: Seeds) -> list[Run]:
 
 
 def _svamp_large(seeds: Seeds) -> list[Run]:
-    """240 questions x 8 paths, measured on 400 others; parts of the sample, too."""
+    """240 questions x 8 paths, measured on 400 others."""
     sampled = ("--prompt", "boxed", "--max-tokens", "512")
-    recipes = {"240 questions": (240, "lr 2e-4"), "share 0.6": (240, "lr 2e-4, share 0.6"),
-               "120 of them": (120, "lr 2e-4")}  # fmt: skip
+    rate = ("--lr", "2e-4")
+    recipes = {
+        "one path": (ONE, rate),
+        "share 0.6": ((*ONE, "--min-share", "0.6"), rate),
+        "4 paths": (ONE[:2], rate),
+        "weighted by share": (ONE, (*rate, "--set", "example_weight=share")),
+        "ScPO pairs, lr 5e-5": (ONE[:2], ("--loss", "scpo", "--lr", "5e-5")),
+    }
     return [
-        Run(name=name, model="qwen-0.5b", questions="svamp train", count=count, paths=8,
-            drawn=(240, 8), sample=sampled, vote=RECIPES[told][0],
-            train=(*RECIPES[told][1], "--seed", str(seed)), exams=("svamp exam",),
+        Run(name=name, model="qwen-0.5b", questions="svamp train", count=240, paths=8,
+            sample=sampled, vote=vote, train=(*train, "--seed", str(seed)), exams=("svamp exam",),
             eval=("--modes", "cot"))
         for seed in seeds
-        for name, (count, told) in recipes.items()
+        for name, (vote, train) in recipes.items()
     ]  # fmt: skip
 
 
