@@ -9,7 +9,7 @@ from hf_to_gguf import build, write
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import adapter, load
+from lmsi_cli.training import adapter, load, verify
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.header import repository
 from lmsi_cli.training.hf_export import load_merged, save_merged
@@ -55,6 +55,15 @@ def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch
     wrong = exported(model, gguf, tmp_path / "wrong")
     with opened(gguf, wrong) as llama, pytest.raises(LmsiError, match="disagree on the adapter"):
         proven(torch_logits(model, "fp32"), llama, ids)
+
+
+@pytest.mark.model
+def test_prompts_read_together_have_the_logits_of_each_alone(gguf, monkeypatch):
+    logits = torch_logits(with_random_b(gguf), "fp32")
+    prompts = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3], [11]]
+    together = logits(prompts, True)
+    monkeypatch.setattr(verify, "ROOM", 1)
+    np.testing.assert_allclose(together, logits(prompts, True), atol=1e-4)
 
 
 LLAMA = "https://huggingface.co/meta-llama/Llama-3.2-1B-Instruct"
