@@ -118,8 +118,9 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         float, rare("Clip gradients to this norm; 0: do not clip.", ge=0, le=1_000_000)
     ] = 1.0
     row_tokens: Annotated[
-        int, rare("Tokens in a forward pass (micro-batch); 0: one example each.", ge=0, le=1 << 20)
-    ] = 1536
+        int,
+        rare("Tokens in a forward pass (micro-batch); 0: by the model's size.", ge=0, le=1 << 20),
+    ] = 0
     rslora: Annotated[bool, rare("Scale by alpha / sqrt(rank), for high ranks.")] = False
     device: Annotated[
         DeviceName, opt("auto, cpu, cuda or mps; auto takes a GPU that torch can use.")

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
 # learning rates below and from a number of parameters on; measured in docs/log.md
 AUTO, SMALL_LR, LARGE_LR, LARGE = "auto", 1e-3, 2e-4, 100_000_000
+# Tokens of a row: on a CPU a large model is as fast in short ones, which take less memory.
+ROWS, LARGE_ROWS = 1536, 768
 
 
 class Validation(Record, frozen=True, kw_only=True):
@@ -136,6 +138,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     adapter.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
     dtype = devices.pick_dtype(config.dtype, device, _largest_product(meta))
+    config = msgspec.structs.replace(config, row_tokens=rows_of(config, meta, device))
     recomputing = config.gradient_checkpointing == "on"
     if device == "cpu":  # a GPU has a memory of its own
         packs = attention.supports(load.configuration(meta), max(e.length for e in units))
@@ -169,6 +172,12 @@ def suited(config: TrainConfig, meta: GgufMeta) -> TrainConfig:
     """The settings with a learning rate for the model's size, where none is given."""
     rate = LARGE_LR if meta.parameters >= LARGE else SMALL_LR
     return msgspec.structs.replace(config, lr=rate) if config.lr == AUTO else config
+
+
+def rows_of(config: TrainConfig, meta: GgufMeta, device: str) -> int:
+    """Tokens of a row, by the model's size where none are given."""
+    large = device == "cpu" and meta.parameters >= LARGE
+    return config.row_tokens or (LARGE_ROWS if large else ROWS)
 
 
 def _material(

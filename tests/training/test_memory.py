@@ -12,6 +12,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import memory
 from lmsi_cli.training.data import TokenExample
 from lmsi_cli.training.header import GgufMeta
+from lmsi_cli.training.trainer import ROWS
 
 MIB, GIB = 1 << 20, 1 << 30
 STARTED = 421 * MIB  # what the process held before the runs that were measured
@@ -77,7 +78,7 @@ def test_the_formula_is_near_the_measured_peaks(monkeypatch, meta, settings, dty
     """Peaks in MiB of `benchmarks/fits.py` of 27fa0f4, as docs/training.md has them."""
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     way = "on" if settings.pop("recompute", False) else "off"
-    config = TrainConfig(gradient_checkpointing=way, **settings)
+    config = TrainConfig(**{"gradient_checkpointing": way, "row_tokens": ROWS, **settings})
     units = [TokenExample(*ids) for ids in texts(config.max_steps * config.batch_size, 350, 60)]
     assert (STARTED + total(units, config, dtype, meta)) / MIB == pytest.approx(peak, rel=0.2)
 
@@ -86,7 +87,8 @@ def choose(monkeypatch, watcher, gib, **settings):
     monkeypatch.setattr(memory, "resident", lambda: STARTED)
     monkeypatch.setattr(memory, "free_bytes", lambda: int(gib * GIB))
     units = [TokenExample(*ids) for ids in texts(40, 350, 60)]
-    return memory.recomputing(QWEN_HALF, units, "bf16", TrainConfig(**settings), watcher.say)
+    config = TrainConfig(row_tokens=ROWS, **settings)
+    return memory.recomputing(QWEN_HALF, units, "bf16", config, watcher.say)
 
 
 def test_what_fits_is_told_and_left_as_it_is(monkeypatch, watcher):

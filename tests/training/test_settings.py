@@ -17,7 +17,7 @@ from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.merge import read_lora
 from lmsi_cli.training.saved_adapter import with_adapter
 from lmsi_cli.training.step import learning_rate
-from lmsi_cli.training.trainer import suited
+from lmsi_cli.training.trainer import rows_of, suited
 from lmsi_cli.training.verify import gap, torch_logits
 
 # One value other than the default for every option there is.
@@ -67,13 +67,18 @@ def test_values_out_of_range_are_refused(name, value, told):
     assert told in str(e.value)
 
 
-def test_the_rate_is_chosen_by_size_where_none_is_given(gguf, monkeypatch):
+def test_rate_and_rows_are_chosen_by_size_where_none_are_given(gguf, monkeypatch):
     meta = read_meta(gguf)
     assert suited(TrainConfig(), meta).lr == trainer.SMALL_LR
     monkeypatch.setattr(trainer, "LARGE", meta.parameters)
     assert suited(TrainConfig(), meta).lr == trainer.LARGE_LR < trainer.SMALL_LR
     given = TrainConfig(lr=0.5)
     assert suited(given, meta) == given
+    few, many = trainer.LARGE_ROWS, trainer.ROWS
+    assert (rows_of(given, meta, "cpu"), rows_of(given, meta, "cuda")) == (few, many)
+    monkeypatch.setattr(trainer, "LARGE", meta.parameters + 1)
+    assert rows_of(given, meta, "cpu") == many
+    assert rows_of(TrainConfig(row_tokens=9), meta, "cpu") == 9
     assert resolve(TrainConfig, {"lr": "auto"}) == TrainConfig()
 
 
