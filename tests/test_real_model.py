@@ -82,7 +82,7 @@ def test_paths_are_drawn_in_a_conversation_and_examples_are_their_words(run):
     assert len({(p["question_id"], p["path"]) for p in paths}) == len(paths) == 3 * len(SUMS)
     settings = tomllib.loads((run / "run.toml").read_text())
     assert (settings["sample"]["chat"], settings["sample"]["prompt"]) == ("on", "cot-few")
-    assert sum(p["predicted_answer"] is not None for p in paths) > 0.8 * len(paths)
+    assert sum(p["predicted_answer"] is not None for p in paths) > len(paths) / 2
     examples, texts = lines(run / "train.jsonl"), {p["text"].strip() for p in paths}
     assert examples
     for e in examples:

@@ -22,7 +22,7 @@ LEADER, SECOND = 0, 1
 
 def train(out, until=None):
     """Seventeen of nine examples, in steps of four: none of the last for the second process."""
-    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=1.9, dropout=0.3)
+    config = TrainConfig(rank=4, lr=0.02, batch_size=4, epochs=1.9, dropout=0.3, row_tokens=1536)
     net, items = toy_model(config), toy_examples()
     name = checkpoint.fingerprint(items, config)
     loop.fit(net, loop.TrainingRun(items, config, "fp32", out, name), Watcher(until))

@@ -73,7 +73,8 @@ class Watcher:
 
 def job(examples, out, watched=None, **config):
     """Twelve steps of four examples on the toy model, unless ``config`` says otherwise."""
-    settings = TrainConfig(**{"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, **config})
+    usual = {"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, "row_tokens": 1536}
+    settings = TrainConfig(**{**usual, **config})
     name = checkpoint.fingerprint(examples, settings, "", saved_adapter.fingerprint(settings))
     return TrainingRun(examples, settings, "fp32", out, name, watched)
 
