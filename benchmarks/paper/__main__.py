@@ -40,9 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="experiments; none: all")
     parser.add_argument("--work", type=Path, required=True, help="where the run folders go")
-    parser.add_argument(
-        "--shared", type=Path, help="folder with gsm8k/, svamp/, aqua/, strategyqa/"
-    )
+    parser.add_argument("--shared", type=Path, help="where gsm8k/, svamp/, aqua/... are")
     parser.add_argument("--model", action="append", default=[], help="NAME=FILE, once for each")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -107,14 +105,10 @@ def _runs(
 
 
 def _tell(experiment: Experiment, run: Run, own: list[Result], seconds: float) -> None:
-    told = "; ".join(
-        f"{r.exam}: " + ", ".join(f"{k} {_pair(x.before, x.after)}" for k, x in r.lines.items())
-        for r in own
-    )
-    line = (
-        f"{experiment.name}: {run.name} seed {run.seed} ({seconds:.0f} s) {own[-1].verdict}: {told}"
-    )
-    print(line, file=sys.stderr, flush=True)
+    head = f"{experiment.name}: {run.name} seed {run.seed} ({seconds:.0f} s) {own[-1].verdict}"
+    for r in own:
+        figures = ", ".join(f"{k} {_pair(x.before, x.after)}" for k, x in r.lines.items())
+        print(f"{head}: {r.exam}: {figures}", file=sys.stderr, flush=True)
 
 
 def _pair(before: float, after: float | None) -> str:

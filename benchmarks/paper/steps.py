@@ -87,14 +87,8 @@ class Steps:
         done = folder / "sampled.json"
         if self.missing(done):
             file = self.sets.bare(run.questions)
-            how = [
-                "--set",
-                f"task={self.sets.task(run.questions)}",
-                "--seed",
-                run.seed,
-                "--paths",
-                paths,
-            ]
+            task = f"task={self.sets.task(run.questions)}"
+            how = ["--set", task, "--seed", run.seed, "--paths", paths]
             if run.generated:
                 found = lmsi("questions", file, "-m", run.model, "-o", folder, "--seeds", 10,
                              "-n", count, *how, *self._apart(run), "--quiet")  # fmt: skip
