@@ -40,7 +40,8 @@ rationale = "There are 4 rows of 6 seats, so it has 4 * 6 = 24."
 answer = "24"
 """
 TESTS = [("Sam has 4 apples and gets 4 more. How many apples does he have?", 8)]
-ASKED = ("--prompt", "cot-few", "--max-tokens", 48, "-n", 3, "--threads", 1)
+TOKENS = 96  # of 48 one path in five had no room for its answer
+ASKED = ("--prompt", "cot-few", "--max-tokens", TOKENS, "-n", 3, "--threads", 1)
 
 
 def done(*argv):
@@ -82,7 +83,7 @@ def test_paths_are_drawn_in_a_conversation_and_examples_are_their_words(run):
     assert len({(p["question_id"], p["path"]) for p in paths}) == len(paths) == 3 * len(SUMS)
     settings = tomllib.loads((run / "run.toml").read_text())
     assert (settings["sample"]["chat"], settings["sample"]["prompt"]) == ("on", "cot-few")
-    assert sum(p["predicted_answer"] is not None for p in paths) > len(paths) / 2
+    assert sum(p["predicted_answer"] is not None for p in paths) > 0.8 * len(paths)
     examples, texts = lines(run / "train.jsonl"), {p["text"].strip() for p in paths}
     assert examples
     for e in examples:
@@ -97,5 +98,5 @@ def test_the_adapter_is_proven_against_llama_cpp_and_measured(run):
     measured = done("eval", run, *data, "--json")
     [result] = json.loads(measured.stdout)
     assert {v["model"] for v in result["variants"]} == {"base", "adapter"}
-    assert result["settings"]["max_tokens"] == 48  # as sampled
+    assert result["settings"]["max_tokens"] == TOKENS  # as sampled
     assert result["settings"]["prompt"] == "cot-few"

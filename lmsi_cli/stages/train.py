@@ -95,7 +95,8 @@ def train_run(
     with LlamaEngine(model, ORIGINAL) as engine:
         engine.use_adapter(str(run.adapter_gguf))
         llama = Sides(seen.logits, engine.last_logits(prompts))
-    proof = verify(trained.side(prompts), llama)
+    ours = Sides(trained.logits(prompts, False), trained.logits(prompts, True))
+    proof = verify(ours, llama)
     result = TrainResult(summary=trained.summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     note = {**origin, "result": msgspec.to_builtins(result)}

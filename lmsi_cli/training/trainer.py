@@ -40,8 +40,6 @@ from lmsi_cli.training.step import plan, recompute
 from lmsi_cli.training.validation import SELDOM, Watched
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import nn
 
 VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
@@ -95,20 +93,11 @@ class TrainSummary(Record, frozen=True, kw_only=True):
 
 
 class Trained(NamedTuple):
-    """The summary, the model with its adapter, and its logits for the proofs of ``verify``.
-
-    ``plain`` are those of the witness's prompts before the first step.
-    """
+    """The summary, the model with its adapter, and its logits for the proofs of ``verify``."""
 
     summary: TrainSummary
     model: nn.Module
     logits: verify.LogitsFn
-    plain: NDArray[np.float32] | None = None
-
-    def side(self, prompts: Sequence[list[int]]) -> verify.Sides:
-        """Its side of the proof on the witness's prompts."""
-        plain = self.logits(prompts, False) if self.plain is None else self.plain
-        return verify.Sides(plain, self.logits(prompts, True))
 
 
 def train(  # noqa: PLR0913 - the base and what is known of it
@@ -150,7 +139,6 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
     base = load.load_base(gguf, dtype)
-    ours = None
     if witness is not None:
         ours = verify.torch_logits(base, dtype)(witness.prompts, True)
         verify.check_base(ours, witness.logits)
@@ -165,7 +153,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     outcome = fit(model, training, progress)
     saved_adapter.save_adapter(model, out)
     summary = _summary(training, outcome, dropped, device)
-    return Trained(summary, model, verify.torch_logits(model, dtype), ours)
+    return Trained(summary, model, verify.torch_logits(model, dtype))
 
 
 def suited(config: TrainConfig, meta: GgufMeta) -> TrainConfig:
