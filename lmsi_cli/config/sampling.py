@@ -98,13 +98,14 @@ FEW_SHOT = rare("Exemplars of a conversation: as turns, in one message, or auto 
 SYSTEM = opt("System message of a conversation; empty: none.")
 
 
-EngineName = Literal["llama", "openvino", "openai"]
+EngineName = Literal["auto", "llama", "openvino", "openai"]
+AUTO: EngineName = "auto"
 LLAMA: EngineName = "llama"
 SERVER: EngineName = "openai"
 OPENVINO: EngineName = "openvino"
 EngineChoice = Annotated[
     EngineName,
-    opt("What samples: llama (llama.cpp), openvino, or openai (an OpenAI-compatible server)."),
+    opt("What samples: llama (llama.cpp), openvino, auto (the faster one), or openai (a server)."),
 ]
 BaseUrl = Annotated[str, opt("For --engine openai: the server's address, with its /v1.")]
 Concurrency = Annotated[int, rare("Requests to a server at the same time.", ge=1, le=1024)]

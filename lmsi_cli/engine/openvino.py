@@ -49,6 +49,11 @@ LESS = "lower --max-tokens or --set parallel, or close other programs"
 NUMBERS = count()  # of requests; a pipeline wants them to differ
 
 
+def other_than_plain(config: EngineConfig) -> list[str]:
+    """Settings that OpenVINO has no counterpart of."""
+    return [name for name, plain in PLAIN.items() if getattr(config, name, plain) != plain]
+
+
 class OpenVinoEngine(LlamaEngine):
     """One GGUF file in OpenVINO; llama.cpp maps it too, for its words and for the proof."""
 
@@ -58,9 +63,8 @@ class OpenVinoEngine(LlamaEngine):
             self.genai = import_module("openvino_genai")  # before the model: see ``may_repack``
         except ImportError as e:
             raise LmsiError(f"--engine openvino needs openvino-genai: {e}", INSTALL) from e
-        for name, plain in PLAIN.items():
-            if getattr(config, name, plain) != plain:
-                raise LmsiError(f"{name}: --engine openvino draws without it", LLAMA)
+        for name in other_than_plain(config):
+            raise LmsiError(f"{name}: --engine openvino draws without it", LLAMA)
         super().__init__(path, msgspec.structs.replace(config, fast_copy="off"))
         if self.info.architecture not in KINDS or len(parts_of(path)) > 1:
             raise LmsiError(f"{path}: OpenVINO reads only {', '.join(KINDS)} in one file", LLAMA)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from lmsi_cli.config import LLAMA, OPENVINO, SamplingConfig
+from lmsi_cli.config import LLAMA, SERVER, SamplingConfig
 from lmsi_cli.engine.base import Request, blocks
 from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.engine.context_check import split_for
@@ -95,7 +95,7 @@ def preview(job: Job, progress: Progress) -> Preview:
     A trial of wordings is held as the run would hold it. LmsiError: there are no questions, none
     fits, or the chat template refuses the prompt.
     """
-    if job.settings.engine == OPENVINO:
+    if job.settings.engine not in (LLAMA, SERVER):
         progress.say("reckoned as llama.cpp would draw")
         job = job._replace(settings=msgspec.structs.replace(job.settings, engine=LLAMA))
     with open_engine(job) as engine:

@@ -15,8 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from lmsi_cli.catalog import Model
-from lmsi_cli.config import DEFAULT_TASK, SERVER, SPEED_ONLY, EvalConfig, TrainConfig
+from lmsi_cli.config import AUTO, DEFAULT_TASK, SERVER, SPEED_ONLY, EvalConfig, TrainConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.pinned_settings import same_file
@@ -32,6 +34,7 @@ from lmsi_cli.run_folder import RunDir, sha256_file, teacher_of
 from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import examined, sample_config, task_of
+from lmsi_cli.stages.engine_choice import begun_with
 from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.pipeline import model_of, open_file
 from lmsi_cli.tasks.golds import gold_answers
@@ -85,6 +88,8 @@ def prepare(
         return Measurement(run, settings, exams, None, adapters=adapters, null=null)
     servers.refuse_settings(settings)
     settings = same_file(run, settings)
+    if settings.engine == AUTO:
+        settings = msgspec.structs.replace(settings, engine=begun_with(run))
     model, exams = model_of(run), _exams(run, data, settings)
     files = []
     for given in map(Path, adapters):

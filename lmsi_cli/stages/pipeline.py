@@ -19,7 +19,7 @@ import msgspec
 
 from lmsi_cli import cluster
 from lmsi_cli.catalog import Model, find_again, find_model
-from lmsi_cli.config import LLAMA, OPENVINO, SERVER, EngineConfig, EngineName, SampleConfig
+from lmsi_cli.config import AUTO, LLAMA, OPENVINO, SERVER, EngineConfig, EngineName, SampleConfig
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
@@ -31,6 +31,7 @@ from lmsi_cli.resume import check_model
 from lmsi_cli.run_folder import RunDir, discard, sha256_file, teacher_of
 from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import Asking, ask, keep, pick_task, sampled
+from lmsi_cli.stages.engine_choice import chosen
 from lmsi_cli.stages.sample import SampleSummary, bind, drawn_by, sample, sample_in_pool
 from lmsi_cli.tasks.golds import check_options
 
@@ -85,12 +86,12 @@ def job_of(
 
 def here(settings: SampleConfig, command: str) -> SampleConfig:
     """The settings of a command whose paths are drawn in this process; LmsiError: by a server."""
-    if settings.engine != LLAMA:
+    if settings.engine not in (LLAMA, AUTO):
         raise LmsiError(
             f"lmsi {command}: llama.cpp has to draw the paths, not --engine {settings.engine}",
             hint="take `engine` out of the config file; `lmsi sample` and `lmsi eval` know servers",
         )
-    return msgspec.structs.replace(settings, cluster="", workers=0)
+    return msgspec.structs.replace(settings, engine=LLAMA, cluster="", workers=0)
 
 
 def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = False) -> SampleSummary:
@@ -100,10 +101,26 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
     and ``sample``.
     """
     old: Old = "discarded" if overwrite else "kept"
+    job = with_engine(job, None if overwrite else run, progress)
     if job.settings.cluster:
         return _draw_in_cluster(job, run, progress, old)
     with opened(job, run, progress, old) as drawing:
         return draw(drawing, job.questions, run, progress)
+
+
+def with_engine(job: Job, run: RunDir | None, progress: Progress) -> Job:
+    """The job with an engine in the place of ``auto``; ``run`` is the folder it goes on with."""
+    settings, model = job.settings, job.model
+    if settings.engine != AUTO or model is None:
+        return job
+    plain = EngineConfig(threads=settings.threads)
+
+    def open_(name: EngineName) -> LlamaEngine:
+        return open_file(model.path, plain, name)
+
+    paths = settings.paths * len(job.asked)
+    engine = chosen(settings, model.path, paths, open_, progress, run)
+    return job._replace(settings=msgspec.structs.replace(settings, engine=engine))
 
 
 def draw(
