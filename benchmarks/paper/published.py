@@ -12,6 +12,7 @@ Recipes = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
 FOUR = ("--formats", "cot-zero")
 ONE = (*FOUR, "--set", "max_paths_per_question=1")
 RATE = ("--lr", "2e-4")
+PAIRS = ("--loss", "scpo")
 FEW: Recipes = {
     "lr 2e-4": (ONE, RATE),
     "lr 1e-3": (ONE, ("--lr", "1e-3")),
@@ -22,7 +23,8 @@ MORE: Recipes = {
     "share 0.6": ((*ONE, "--min-share", "0.6"), RATE),
     "4 paths": (FOUR, RATE),
     "weighted by share": (ONE, (*RATE, "--set", "example_weight=share")),
-    "ScPO pairs, lr 5e-5": (FOUR, ("--loss", "scpo", "--lr", "5e-5")),
+    "ScPO pairs, lr 5e-5": (FOUR, (*PAIRS, "--lr", "5e-5")),
+    "ScPO pairs, lr 2e-4": (FOUR, (*PAIRS, *RATE)),
 }
 
 
