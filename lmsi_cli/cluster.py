@@ -83,10 +83,6 @@ class Result(NamedTuple):
     settled: dict[str, int | str] | None = None
 
 
-class _DiedError(LmsiError):
-    """A worker died, and again whenever Ray repeated what it was asked."""
-
-
 def shown_of(questions: Sequence[Question]) -> list[str]:
     """Some texts, which begin alike only where all do, and the longest one."""
     texts = sorted({q.question for q in questions})
@@ -166,13 +162,11 @@ class Pool:
     """The workers of one run; Ray ends them with the driver, however that ends."""
 
     def __init__(self, ray: Any, setup: WorkerSetup, room: Room) -> None:  # noqa: ANN401 - a module
-        self._ray, self._most = ray, room.workers + RETRIES
+        self._ray = ray
         lasting = {"max_restarts": -1, "max_task_retries": RETRIES, "scheduling_strategy": "SPREAD"}
         actor = ray.remote(Worker).options(num_cpus=room.threads, num_gpus=room.gpus, **lasting)
         self._idle = [actor.remote(setup) for _ in range(room.workers)]
-        self._calls: dict[Any, tuple[Any, dict[str, Lacking]]] = {}  # worker, and what has not come
-        self._again: deque[list[Lacking]] = deque()
-        self._failures = 0  # in a row
+        self._calls: dict[Any, Any] = {}  # batches under way, and the worker of each
 
     def ready(self) -> None:
         """Wait for the first worker that has loaded the model; LmsiError: it cannot."""
@@ -194,35 +188,16 @@ class Pool:
         """Give idle workers batches; one that gets none makes room for one without a machine."""
         while self._idle:
             worker = self._idle.pop()
-            batch = self._again.popleft() if self._again else next(batches, None)
-            if batch is None:
-                self._ray.kill(worker)
+            if batch := next(batches, None):
+                self._calls[worker.draw.options(num_returns="streaming").remote(batch)] = worker
             else:
-                call = worker.draw.options(num_returns="streaming").remote(batch)
-                self._calls[call] = worker, {x.question.id: x for x in batch}
+                self._ray.kill(worker)
 
     def _take(self, call: Any) -> Iterator[Result]:  # noqa: ANN401 - Ray's own
         try:
-            result: Result = self._get(next(call))
+            yield self._get(next(call))
         except StopIteration:
-            self._idle.append(self._calls.pop(call)[0])
-        except _DiedError as e:
-            yield from self._failed(*self._calls.pop(call), e)
-        else:
-            self._failures = 0
-            self._calls[call][1].pop(result.question_id, None)
-            yield result
-
-    def _failed(self, worker: Any, left: dict[str, Lacking], e: _DiedError) -> Iterator[Result]:  # noqa: ANN401 - Ray's own
-        """Ray gave a batch up: what it lacks is tried one by one, and one alone is refused."""
-        self._idle.append(worker)
-        self._failures += 1
-        if self._failures > self._most:
-            raise e
-        if len(left) > 1:
-            self._again += [[x] for x in left.values()]
-        elif name := next(iter(left), ""):
-            yield Result(name, refused=Refusal(name, "", "workers died over it again and again"))
+            self._idle.append(self._calls.pop(call))
 
     def _get(self, call: Any) -> Any:  # noqa: ANN401 - Ray's own
         """Its result; a mistake that a worker has met is told as if it were met here."""
@@ -236,7 +211,7 @@ class Pool:
             ) from e
         except self._ray.exceptions.RayError as e:
             hint = "look at its machine's memory; the same command goes on where it stopped"
-            raise _DiedError(f"a worker died again and again: {shorten(str(e), 300)}", hint) from e
+            raise LmsiError(f"a worker died again and again: {shorten(str(e), 300)}", hint) from e
 
 
 def _batches(work: Iterator[Lacking], left: int, workers: int) -> Iterator[list[Lacking]]:

@@ -1,15 +1,22 @@
-"""Models in several files, as llama.cpp splits them: the first has the metadata, all have tensors.
+"""GGUF files, whole or split as llama.cpp splits them, and what their headers say.
 
-Knows the files' names and what the header says of parts; nothing of architectures or weights.
+Knows the files' names and the container through the ``gguf`` library; nothing of llama.cpp, and
+loads no weights. Of a split model the first part has the metadata, all have tensors.
 
     parts_of(Path("m-00001-of-00002.gguf"))
     -> (Path("m-00001-of-00002.gguf"), Path("m-00002-of-00002.gguf"))
+
+    read_metadata(Path("tinymath-f16.gguf"))
+    -> {"architecture": "llama", "parameters": 25771008, "file_bytes": 51596512,
+        "quantisation": "F16", "context": 2048, "layers": 8, "width": 512, "vocabulary": 1165,
+        "tokenizer": "gpt2 (smollm)", "chat_template": "none"}
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -21,6 +28,9 @@ from lmsi_cli.errors import LmsiError
 NAME = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf")  # llama_split_path, in llama.cpp
 LONG = 1024  # entries of an array that is passed over; one for every layer is shorter
 JOIN = "join them with `llama-gguf-split --merge`"
+GGUF_MAGIC = b"GGUF"
+LFS_POINTER = b"version https://git-lfs"
+Value = int | str
 
 
 def names_of_parts(name: str) -> tuple[str, ...]:
@@ -61,6 +71,22 @@ def stem_of(model: Path) -> str:
 def size_of(model: Path) -> int:
     """Bytes of all parts."""
     return sum(part.stat().st_size for part in parts_of(model))
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be a GGUF file, or all parts of one, before llama.cpp sees it."""
+    if not path.is_file():
+        raise LmsiError(f"{path}: no such model file", hint="`lmsi models` lists what is available")
+    for part in parts_of(path):
+        try:
+            with part.open("rb") as f:
+                start = f.read(len(LFS_POINTER))
+        except OSError as e:
+            raise LmsiError(f"{part}: cannot be read: {e.strerror}") from e
+        if start == LFS_POINTER:
+            raise LmsiError(f"{part}: a pointer of Git LFS, not the model", "run `git lfs pull`")
+        if not start.startswith(GGUF_MAGIC):
+            raise LmsiError(f"{part}: not a GGUF file", "convert it with llama.cpp's converter")
 
 
 def readers(model: Path, whole: bool = False) -> list[Any]:
@@ -165,3 +191,48 @@ def _check_model(reader: Any, model: Path) -> None:  # noqa: ANN401 - untyped li
             hint=f"give the parts their names back, NAME-00001-of-{count:05}.gguf and so on, "
             f"or {JOIN}",
         )
+
+
+def read_metadata(path: Path) -> dict[str, Value]:
+    """Read the facts of a GGUF file, or of all parts of a model.
+
+    Raises:
+        LmsiError: It is missing, no GGUF, truncated, or only a part of a model.
+    """
+    check_file(path)
+    with sound(path):
+        return _facts(path, readers(path))
+
+
+def _facts(path: Path, parts: list[Any]) -> dict[str, Value]:
+    reader, tensors = parts[0], [t for part in parts for t in part.tensors]
+
+    def get(key: str, default: Value = "not stated") -> Value:
+        field = reader.get_field(key)
+        value = default if field is None else field.contents()
+        return value if isinstance(value, int | str) else str(value)
+
+    sizes: Counter[str] = Counter()
+    for t in tensors:
+        sizes[t.tensor_type.name] += int(t.n_elements)
+    shares = [(name, n / max(1, sizes.total())) for name, n in sizes.most_common()]
+    arch = get("general.architecture")
+    template = str(get("tokenizer.chat_template", ""))
+    words = reader.get_field("tokenizer.ggml.tokens")
+    return {
+        "name": get("general.name"),
+        "architecture": arch,
+        "parameters": sizes.total(),
+        "file_bytes": size_of(path),
+        **({"parts": len(parts)} if len(parts) > 1 else {}),
+        "quantisation": ", ".join(f"{name} {n:.0%}" for name, n in shares[:3] if n > 0.005),
+        "context": get(f"{arch}.context_length"),
+        "layers": get(f"{arch}.block_count"),
+        "width": get(f"{arch}.embedding_length"),
+        "heads": get(f"{arch}.attention.head_count"),
+        "kv_heads": get(f"{arch}.attention.head_count_kv"),
+        "vocabulary": len(words.data) if words else "not stated",
+        "tokenizer": f"{get('tokenizer.ggml.model')} ({get('tokenizer.ggml.pre')})",
+        "chat_template": template.splitlines()[0][:60] + " ..." if template else "none",
+        "licence": get("general.license"),
+    }

@@ -6,11 +6,10 @@ import broken_models
 import pytest
 
 from lmsi_cli.engine.llama import LlamaModel
-from lmsi_cli.engine.metadata import read_metadata
 from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import sha256_file
-from lmsi_cli.splits import parts_of, readers, size_of, stem_of
+from lmsi_cli.splits import parts_of, read_metadata, readers, size_of, stem_of
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.merge import Lora, merge, tensor_types
 

@@ -281,7 +281,7 @@ def show_model(context: typer.Context, name: ModelName, json: Json = False) -> N
     Example: lmsi models show tinymath
     """
     from lmsi_cli.catalog import card_text, find_model
-    from lmsi_cli.engine.metadata import read_metadata
+    from lmsi_cli.splits import read_metadata
 
     with watched(context.find_root().obj.quiet, None) as progress:
         model = find_model(name, progress)

@@ -7,8 +7,8 @@ Looks at files and flags, and asks children; loads no model. What is said of thi
     gpu(llama_cpp) == Gpu(usable=False, words="not built in", advice='with an NVIDIA card: ...')
 
 On CPUs with AMX, llama.cpp built by some compilers dies with a segmentation fault at the first
-decode of a quantised model: what GCC gets wrong stands in ``amx.h``. So a child process decodes a
-tiny random model first (``cpu_check_child.py``), once per build. The answer is kept in the cache
+decode of a quantised model: what GCC gets wrong stands in ``amx.h``. So a child process (this file
+run as a program) decodes a tiny random model first, once per build. The answer is kept in the cache
 folder:
 
     {"extra_buffers": true, "usable": true, "build": "0.3.36-1a2b3c", "note": ""}
@@ -57,7 +57,7 @@ REBUILD = (
 CARDS = {"CUDA": "an NVIDIA card", "VULKAN": "another card"}
 PLAIN = {"base", "cpu", "blas", "rpc"}  # parts of ggml that use no card of this machine
 ALL = -1  # layers; llama.cpp's own word for it
-CHILD = "lmsi_cli.engine.cpu_check_child"
+WIDTH, HEADS, TOKENS = 256, 4, 64  # of the child's model: the smallest that fills an AMX tile
 R = TypeVar("R")
 TIMEOUT = 120  # seconds; a healthy child needs about one
 
@@ -258,7 +258,7 @@ def check_repacked(repacked: bool) -> None:
 def _child_fails(extra_buffers: bool) -> str:
     """Run the child: what became of it in words, or an empty string if all is well."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", CHILD, folder, str(int(extra_buffers))]
+        command = [sys.executable, "-m", __name__, folder, str(int(extra_buffers))]
         try:
             done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
         except subprocess.TimeoutExpired:
@@ -268,3 +268,61 @@ def _child_fails(extra_buffers: bool) -> str:
     if done.returncode:
         return f"fails: {done.stderr.decode(errors='replace').strip()[-200:]}"
     return ""
+
+
+# -- the child ------------------------------------------------------------------------------------
+
+
+def write_tiny_model(path: Path) -> None:
+    """Write a one-layer Llama with random weights in Q8_0 and Q4_0, the types AMX code takes."""
+    import gguf
+    import numpy as np
+
+    rng, kinds = np.random.default_rng(0), gguf.GGMLQuantizationType
+    w: Any = gguf.GGUFWriter(path, "llama")
+    w.add_context_length(TOKENS)
+    w.add_embedding_length(WIDTH)
+    w.add_block_count(1)
+    w.add_feed_forward_length(WIDTH)
+    w.add_head_count(HEADS)
+    w.add_layer_norm_rms_eps(1e-5)
+    w.add_rope_dimension_count(WIDTH // HEADS)
+    w.add_vocab_size(TOKENS)
+    w.add_tokenizer_model("no_vocab")
+    blocks = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+    shapes = {"token_embd": (TOKENS, WIDTH), "output": (TOKENS, WIDTH)}
+    shapes |= {f"blk.0.{name}": (WIDTH, WIDTH) for name in blocks}
+    for name, shape in shapes.items():
+        kind = kinds.Q4_0 if "ffn" in name else kinds.Q8_0
+        values = rng.normal(0, 0.02, shape).astype(np.float32)
+        w.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        w.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def decode(path: Path, extra_buffers: bool) -> None:
+    """Load a model and decode 32 tokens at once and one alone; exits with a message on failure."""
+    import llama_cpp as lib
+
+    params = lib.llama_model_default_params()
+    params.use_extra_bufts = extra_buffers
+    model = lib.llama_model_load_from_file(str(path).encode(), params)
+    if not model:
+        sys.exit("cannot load the probe")
+    context_params = lib.llama_context_default_params()
+    context_params.n_ctx, context_params.n_threads = TOKENS, 2
+    context = lib.llama_init_from_model(model, context_params)
+    for size in (32, 1):
+        ids = (lib.llama_token * size)(*range(size))
+        if lib.llama_decode(context, lib.llama_batch_get_one(ids, size)) != 0:
+            sys.exit("the probe's decode failed")
+
+
+if __name__ == "__main__":
+    tiny = Path(sys.argv[1]) / "probe.gguf"
+    write_tiny_model(tiny)
+    decode(tiny, extra_buffers=sys.argv[2] == "1")

@@ -32,7 +32,6 @@ from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.fast_copy import fastest, measured
 from lmsi_cli.engine.llama import (
     LlamaModel,
-    check_file,
     forget_complaints,
     last_complaint,
     library,
@@ -41,6 +40,7 @@ from lmsi_cli.engine.llama import (
 from lmsi_cli.engine.output_checks import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
+from lmsi_cli.splits import check_file
 
 LOG = logging.getLogger(__name__)
 ONE = CacheKind(1, True, Flash.OFF)  # for a single sequence

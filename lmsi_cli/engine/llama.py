@@ -30,11 +30,9 @@ from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.cache_layout import Sizes
 from lmsi_cli.engine.cpu_check import may_repack
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.splits import damaged, parts_of, readers
+from lmsi_cli.splits import check_file, damaged, readers
 from lmsi_cli.thinking import TOKENS
 
-GGUF_MAGIC = b"GGUF"
-LFS_POINTER = b"version https://git-lfs"
 OWN_WORDS = r"^\w+: (error loading model: |failed to apply lora adapter: )?"  # before the reason
 THINKING = {mark.encode() for mark in TOKENS}
 CUT_SHORT = ("failed to read", "file bounds")  # in llama.cpp's complaints about broken files
@@ -123,22 +121,6 @@ def default_threads() -> int:
     """Physical cores this process may use: hyper-threads only fight over the same units."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))
-
-
-def check_file(path: Path) -> None:
-    """Refuse what cannot be a GGUF file, or all parts of one, before llama.cpp sees it."""
-    if not path.is_file():
-        raise LmsiError(f"{path}: no such model file", hint="`lmsi models` lists what is available")
-    for part in parts_of(path):
-        try:
-            with part.open("rb") as f:
-                start = f.read(len(LFS_POINTER))
-        except OSError as e:
-            raise LmsiError(f"{part}: cannot be read: {e.strerror}") from e
-        if start == LFS_POINTER:
-            raise LmsiError(f"{part}: a pointer of Git LFS, not the model", "run `git lfs pull`")
-        if not start.startswith(GGUF_MAGIC):
-            raise LmsiError(f"{part}: not a GGUF file", "convert it with llama.cpp's converter")
 
 
 class LlamaModel:

@@ -46,12 +46,11 @@ def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
 
 
 class Settling:
-    """Writes down what came of ``auto``, and says where a run is not drawn in one kind of cache."""
+    """Writes down what came of ``auto``, and says where a run goes on in another kind of cache."""
 
     def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
         self._run, self._say = run, say
         self._now: Settled = {}
-        self._others: list[Settled] = []
 
     def alone(self, engine: Engine) -> None:
         """Of the one engine, whenever it may have changed: all of it is kept, and it goes on so."""
@@ -61,15 +60,8 @@ class Settling:
 
     def of_worker(self, settled: Settled | None) -> None:
         """Of one of many: kept is what they share, as the first one has it."""
-        kind = pinned(settled or {})
-        if kind and not self._now:
+        if not self._now and (kind := pinned(settled or {})):
             self._save(kind)
-        elif kind and kind not in (self._now, *self._others):
-            self._others.append(kind)
-            self._say(
-                f"a worker draws with {_flags(kind)}, another with {_flags(self._now)}: their "
-                f"last bits differ; {_flags(self._now)} makes them alike"
-            )
 
     def _save(self, settled: Settled) -> None:
         begun, now = _begun(self._run), pinned(settled)

@@ -119,11 +119,7 @@ def sample_in_pool(
     run: RunDir,
     progress: Progress,
 ) -> SampleSummary:
-    """As ``sample``, where workers draw; this process alone writes.
-
-    Questions that do not fit, and those at which workers died again and again, are told and
-    skipped.
-    """
+    """As ``sample``, where workers draw; this process alone writes."""
     call = _Call(questions, config, run, progress)
     watch, have = call.watch, call.have
     keep_questions(run.questions, call.questions, have.questions)

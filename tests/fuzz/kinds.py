@@ -18,11 +18,10 @@ from whole_run import SHORT
 
 from lmsi_cli.cli.main import app
 from lmsi_cli.cli.options import read_tables
-from lmsi_cli.engine.metadata import read_metadata
 from lmsi_cli.engine.template import ChatTemplate
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
-from lmsi_cli.splits import readers, tensors
+from lmsi_cli.splits import read_metadata, readers, tensors
 from lmsi_cli.tasks.harness import read_samples
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import read_labelled, read_questions
