@@ -47,7 +47,7 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
     level = logging.getLogger(OURS).level
     process = spawn.Process(target=_serve, args=(theirs, level, work, given), daemon=True)
     try:
-        with undisturbed(), _no_script():
+        with _deaf(), _no_script():
             process.start()
             theirs.close()
         while True:
@@ -64,8 +64,9 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
         hint = "the same command goes on from what was saved (signal 9: mostly out of memory)"
         raise LmsiError(f"the process of {name} died ({how})", hint) from None
     except KeyboardInterrupt:
-        process.terminate()
-        process.join()
+        if process.is_alive():
+            process.terminate()
+            process.join()  # before its pipe ends it
         raise
     finally:
         mine.close()  # it ends with its pipe, wherever it is
@@ -85,25 +86,17 @@ def _no_script() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Start processes whole: an interrupt comes after, and they themselves never meet Ctrl-C."""
-    late: list[int] = []
-    leads = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if leads else ()
-    before = {n: signal.signal(n, lambda number, _: late.append(number)) for n in numbers}
-    masks = hasattr(signal, "pthread_sigmask")  # a process inherits it, for good
-    if masks:
-        resource_tracker.ensure_running()  # else the first start begins it, which lifts the mask
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+def _deaf() -> Iterator[None]:
+    """Start a process that never meets Ctrl-C: it inherits the mask, for good."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # else the first start begins it, which lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-    if late:
-        signal.raise_signal(late[0])
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Telling:
