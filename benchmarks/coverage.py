@@ -28,7 +28,6 @@ from lmsi_cli.stats import (
     auroc,
     mean_interval,
     paired,
-    replicates,
     smallest_visible,
     wilson,
 )
@@ -151,13 +150,6 @@ def ranks(repeats: int) -> Iterator[Line]:
                 yield _line(what, f"accuracy {p}", n, kept)
 
 
-def seeds(repeats: int) -> Iterator[Line]:
-    """A handful of trainings whose gains are normally spread."""
-    for n in (2, 3, 5):
-        kept = cover(lambda r, n=n: replicates(r.normal(0.1, 0.03, n).tolist()), 0.1, repeats)
-        yield _line("seeds, t", "normal", n, kept)
-
-
 def cover(method: Callable[[Rng], Any], truth: float, repeats: int) -> tuple[float, float, int]:
     """Share of the intervals that hold the truth, their mean width, and how many there were."""
     made = [method(np.random.default_rng((7, i))) for i in range(repeats)]
@@ -274,7 +266,7 @@ def _shares(rng: Rng, n: int, accuracy: float) -> tuple[Values, NDArray[np.bool_
     return most / PATHS, alone
 
 
-PARTS = {p.__name__: p for p in (shares, means, pairs, tests, ranks, seeds)}
+PARTS = {p.__name__: p for p in (shares, means, pairs, tests, ranks)}
 
 
 def table(lines: list[Line]) -> str:

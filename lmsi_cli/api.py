@@ -271,22 +271,19 @@ def evaluate(
         return Evaluations(measure(wanted, progress))
 
 
-def compare(
-    a: Place, b: Place, data: str = "", line: str = "", intersect: bool = False
-) -> Comparison:
-    """Compare two evaluations on the same questions; positive changes are for ``b``.
+def compare(a: Place, b: Place, data: str = "", line: str = "") -> Comparison:
+    """Compare two evaluations on the questions of both; positive changes are for ``b``.
 
     Args:
         a: A run folder, or a file of its eval/.
         b: Another; the same: its base and adapter.
         data: Name of the data set, where a folder has several.
         line: Whose flips are listed; by default the line that decides.
-        intersect: Compare the questions that both have.
 
     Raises:
         LmsiError: As `lmsi compare`.
     """
-    return Comparison(**_fields(compare_places(Path(a), Path(b), data, line, intersect)))
+    return Comparison(**_fields(compare_places(Path(a), Path(b), data, line)))
 
 
 def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> Report:

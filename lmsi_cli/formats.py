@@ -58,20 +58,14 @@ def whole_points(i: Interval) -> str:
     return f"{100 * i.value:+.0f} [{100 * i.low:+.0f}, {100 * i.high:+.0f}]"
 
 
-def change(value: float, low: float | None, high: float | None, unit: str = "") -> str:
-    """A difference in percentage points, with its interval where there is one."""
-    bounds = "" if low is None or high is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return f"{100 * value:+.1f}{unit}{bounds}"
-
-
-def signed(c: Paired) -> str:
-    """A paired difference in a table."""
-    return change(c.difference, c.low, c.high)
+def signed(c: Paired, unit: str = "") -> str:
+    """A paired difference in percentage points, with its interval."""
+    return f"{100 * c.difference:+.1f}{unit} [{100 * c.low:+.1f}, {100 * c.high:+.1f}]"
 
 
 def points(c: Paired) -> str:
     """The same in a sentence."""
-    return change(c.difference, c.low, c.high, " points")
+    return signed(c, " points")
 
 
 def moved(c: Paired) -> str:

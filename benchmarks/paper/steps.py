@@ -276,8 +276,7 @@ def curve(variant: Variant) -> tuple[Point, ...]:
 
 def shares_of(found: Evaluation) -> dict[str, float]:
     """Mean share of the commonest answer of each model; empty where nothing was sampled."""
-    trusts = found.confidence.models if found.confidence else {}
-    return {model: t.confidence for model, t in trusts.items()}
+    return {model: t.confidence for model, t in found.confidence.items()}
 
 
 def cut(whole: Path, folder: Path, count: int, paths: int) -> None:

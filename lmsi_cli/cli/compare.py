@@ -28,10 +28,6 @@ Shown = Annotated[
         "--show", help="Show the texts of the questions that flipped.", envvar="LMSI_COMPARE_SHOW"
     ),
 ]
-Intersect = Annotated[
-    bool, typer.Option("--intersect", help="Compare only the questions that both have.")
-]
-
 Distilled = Annotated[
     bool,
     typer.Option(
@@ -54,17 +50,16 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     data: DataName = "",
     line: LineName = "",
     shown: Shown = None,
-    intersect: Intersect = False,
     distilled: Distilled = False,
     own: Own = None,
     json: Json = False,
 ) -> None:
-    """Compare two evaluations on the same questions: what differs, what changed, which flipped.
+    """Compare two evaluations on the questions of both: what differs, what changed, which flipped.
 
     Example: lmsi compare runs/first runs/second --data test --show flips
     """
     if distilled:
-        from lmsi_cli.reporting.rivals import distillation_section
+        from lmsi_cli.reporting.distillation import distillation_section
         from lmsi_cli.stages.compare import distilled as fair
 
         table = fair(a, b, data, line, own)
@@ -75,7 +70,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.reporting.pairwise import flip_texts, opposed_section
     from lmsi_cli.stages.compare import compare as stage
 
-    result = stage(a, b, data, line, intersect)
+    result = stage(a, b, data, line)
     more = "--show flips shows their texts" if result.flips else ""
     texts = flip_texts(result) if shown == "flips" else [more]
     show(result, json, opposed_section(result), *filter(None, texts))

@@ -23,7 +23,7 @@ from lmsi_cli.reporting.digest import Sheet, bars
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.answers import Step
     from lmsi_cli.records import Path, Vote
-    from lmsi_cli.reporting.text import Part
+    from lmsi_cli.reporting.digest import Part
     from lmsi_cli.stages.doctor import Check
     from lmsi_cli.stages.inspect import Listed, Shown
 

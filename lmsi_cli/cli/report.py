@@ -20,16 +20,11 @@ Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", help="The HTML file.", show_default="RUN/report.html"),
 ]
-Against = Annotated[
-    Path | None,
-    typer.Option("--against", help="Another run to compare this one with.", show_default=False),
-]
 
 
-def report(  # noqa: PLR0913 - one parameter per flag
+def report(
     run: RunFolder,
     out: Out = None,
-    against: Against = None,
     text: Text = False,
     markdown: Markdown = False,
     overwrite: Overwrite = False,
@@ -42,7 +37,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi report runs/first
     """
     from lmsi_cli.formats import printable
-    from lmsi_cli.reporting.text import markdown as as_markdown
+    from lmsi_cli.reporting.digest import markdown as as_markdown
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.report import read_run
 
@@ -51,7 +46,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
                         hint="without --out, and `> FILE` behind the command")  # fmt: skip
     folder = RunDir(run)
     target = out or folder.report
-    digest = read_run(folder, against)
+    digest = read_run(folder)
     if markdown:
         sys.stdout.write(as_markdown(digest))
     elif text or json:
@@ -72,8 +67,6 @@ def write_page(digest: Digest, target: Path, overwrite: bool) -> None:
     from lmsi_cli.atomic import write_atomic
     from lmsi_cli.reporting.page import page
 
-    if target.is_dir():
-        raise LmsiError(f"{target}: is a folder", hint=f"-o {target / 'report.html'}")
-    if target.exists() and not overwrite:
+    if target.is_dir() or (target.exists() and not overwrite):
         raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")
     write_atomic(target, page(digest, version("lmsi")))

@@ -27,7 +27,7 @@ from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.reporting.text import Part
+    from lmsi_cli.reporting.digest import Part
 
 RunFolder = Annotated[
     Path,
@@ -114,7 +114,7 @@ def show(result: msgspec.Struct | list[Any] | dict[str, Any], as_json: bool, *pa
     if as_json:
         sys.stdout.write(msgspec.json.encode(result, order="sorted").decode() + "\n")
         return
-    from lmsi_cli.reporting.text import rendered
+    from lmsi_cli.reporting.digest import rendered
 
     for part in rendered(*parts):
         out().print(part)

@@ -12,7 +12,7 @@ from lmsi_cli.cli.session import Exclude, Force, Json, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.reporting.text import Part
+    from lmsi_cli.reporting.digest import Part
     from lmsi_cli.verdict.rules import Verdict
     from lmsi_cli.voting.summary import VoteSummary
 

@@ -44,7 +44,7 @@ def _follow(seen: Scene, run: RunDir) -> Scene:
     from rich.live import Live
 
     from lmsi_cli.cli.console import out
-    from lmsi_cli.reporting.text import rendered
+    from lmsi_cli.reporting.digest import rendered
     from lmsi_cli.stages.inspect import scene
 
     console = out()

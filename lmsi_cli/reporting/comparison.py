@@ -1,27 +1,33 @@
-"""From the variants of an evaluation to what changed: pairs, seeds, parts of the questions.
+"""From the variants of an evaluation to what changed, and to what came of it in sentences.
 
 Knows models and lines; the statistics are in ``stats``, the records in ``results.py``. Scores of
 several seeds are averaged per question before they are paired: they are more paths of the same
-model, not more questions.
+model, not more questions. The sentences compute nothing that is not in the record.
 
     compared([Evaluation(data="test", variants=(base, adapter), ...)])
     -> [Evaluation(data="test", pairs=(Pair(line="CoT greedy", ..., p_holm=0.003), ...), ...)]
+    headline([evaluation]) -> ("CoT greedy on test: adapter is better than base: ...", ())
+    next_step([evaluation], "runs/first") -> Step("the gain is clear; ...", "lmsi export ...")
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from lmsi_cli.formats import CLEAR, p_words
+from lmsi_cli.formats import CLEAR, least_change, moved, p_words, percent, points, with_interval
 from lmsi_cli.records import Paired
-from lmsi_cli.reporting.results import Evaluation, Figure, Pair, Replicated, Variant
-from lmsi_cli.stats import holm, paired, replicates
+from lmsi_cli.reporting.digest import Step
+from lmsi_cli.reporting.grading import MARGIN
+from lmsi_cli.reporting.results import ONE, Evaluation, Figure, Pair, Variant
+from lmsi_cli.stats import holm, paired
 
 
 def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:
     """Pair every model with the base, and correct the p-values over all that was looked at.
+
+    Holm corrects those of primary pairs among themselves, all the others among themselves.
 
     Args:
         evaluations: Of one call, one per data set, with their variants.
@@ -35,44 +41,23 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
         changed = {
             "pairs": tuple(p for p in pairs if p.after not in controls),
             "nulls": tuple(p for p in pairs if p.after in controls),
-            "replicated": tuple(_replicated(e)),
         }
         found.append(msgspec.structs.replace(e, **changed))
-    return _corrected(found)
-
-
-def _score(variants: Sequence[Variant], line: str) -> list[float] | None:
-    """Scores per question of a line, the mean over variants that differ by their seed alone."""
-    rows = [f.scores for v in variants if (f := v.figure(line)) is not None]
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
-
-
-def corrected(p_values: Mapping[str, float]) -> str:
-    """Say which of several comparisons are clear; empty for fewer than two, which need no word.
-
-    Args:
-        p_values: By name, uncorrected.
-    """
-    if len(p_values) < 2:
-        return ""
-    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    clear = [f"{name} (p {p_words(p)})" for name, p in adjusted.items() if p < CLEAR]
-    lost = [name for name, p in adjusted.items() if p >= CLEAR > p_values[name]]
-    count = {0: "none is", 1: "1 is"}.get(len(clear), f"{len(clear)} are")
-    sentence = f"Of {len(p_values)} comparisons {count} clear after Holm's correction"
-    sentence += f": {', '.join(clear)}." if clear else "."
-    if lost:
-        sentence += (
-            f" Alone {' and '.join(lost)} would look clear; among so many chance makes such."
-        )
-    return sentence
+    families = [[p for e in found for p in e.pairs if p.primary == own] for own in (True, False)]
+    new = {id(p): q for f in families for p, q in zip(f, holm_corrected(f), strict=True)}
+    said = _family_sentence(*families) if any(families) else ""
+    return [
+        msgspec.structs.replace(e, corrected=said, pairs=tuple(new[id(p)] for p in e.pairs))
+        for e in found
+    ]
 
 
 def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iterator[Pair]:
     """Each line of a model against another one, at equal temperature; ``p_holm`` is still 1."""
     first = e.variants[0].temperature
     for line, temperature in _lines(e, after):
-        then, now = (_score(_at(e, model, temperature), line) for model in (before, after))
+        old = _at(e, before, temperature)
+        then, now = (_score(v, line) for v in (old, _at(e, after, temperature)))
         if then is not None and now is not None:
             yield Pair(
                 line=line,
@@ -82,10 +67,20 @@ def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iter
                 primary=line == e.primary and temperature in (None, first),
                 change=paired(then, now, seed, e.groups),
                 p_holm=1.0,
-                whole=_change_of_whole(
-                    e, _at(e, before, temperature)[0].figure(line), then, now, seed
-                ),
+                whole=_change_of_whole(e, old[0].figure(line), then, now, seed),
             )
+
+
+def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    """Correct the p-values of pairs that belong to one family."""
+    adjusted = holm([p.change.p_value for p in pairs])
+    return [msgspec.structs.replace(p, p_holm=x) for p, x in zip(pairs, adjusted, strict=True)]
+
+
+def _score(variants: Sequence[Variant], line: str) -> list[float] | None:
+    """Scores per question of a line, the mean over variants that differ by their seed alone."""
+    rows = [f.scores for v in variants if (f := v.figure(line)) is not None]
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
 
 
 def _change_of_whole(
@@ -97,12 +92,6 @@ def _change_of_whole(
     places = [i for i, whole in enumerate(figure.whole) if whole]
     groups = [e.groups[i] for i in places] if e.groups else None
     return paired([then[i] for i in places], [now[i] for i in places], seed, groups)
-
-
-def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
-    """Correct the p-values of pairs that belong to one family."""
-    adjusted = holm([p.change.p_value for p in pairs])
-    return [msgspec.structs.replace(p, p_holm=x) for p, x in zip(pairs, adjusted, strict=True)]
 
 
 def _lines(e: Evaluation, model: str) -> list[tuple[str, float | None]]:
@@ -123,51 +112,171 @@ def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
     return [v for v in e.of_model(model) if v.temperature == temperature]
 
 
-def _replicated(e: Evaluation) -> Iterator[Replicated]:
-    """Sampled lines that were drawn at several temperatures or with several seeds."""
-    base = e.variants[0].model
-    for model in dict.fromkeys(v.model for v in e.variants if not v.null):
-        several = len(list(e.of_model(model))) > 1
-        for line, temperature in _lines(e, model) if several else ():
-            if temperature is None:
-                continue
-            values, before = (_by_seed(e, m, line, temperature) for m in (model, base))
-            changes = [v - before[s] for s, v in values.items() if s in before]
-            yield Replicated(
-                line=line,
-                model=model,
-                temperature=temperature,
-                seeds=tuple(values),
-                values=replicates(list(values.values())),
-                changes=replicates(changes) if changes and model != base else None,
-            )
-
-
-def _by_seed(e: Evaluation, model: str, line: str, temperature: float) -> dict[int, float]:
-    drawn = ((v.seed, v.figure(line)) for v in _at(e, model, temperature))
-    return {seed: f.accuracy.value for seed, f in drawn if f is not None}
-
-
-def _corrected(evaluations: list[Evaluation]) -> list[Evaluation]:
-    """Correct by Holm: primary pairs among themselves, all the others among themselves.
-
-    Says in words which line decides, and what the correction covers.
-    """
-    adjusted: dict[int, Pair] = {}
-    for primary in (True, False):
-        family = [p for e in evaluations for p in e.pairs if p.primary == primary]
-        adjusted |= {id(p): new for p, new in zip(family, holm_corrected(family), strict=True)}
-    pairs = [(e, p) for e in evaluations for p in e.pairs]
-    first = {f"{p.after} on {e.data}": p for e, p in pairs if p.primary}
-    lines = " and ".join(dict.fromkeys(p.line for p in first.values())) or "No line"
-    words = [f"{lines} decides.", corrected({n: p.change.p_value for n, p in first.items()})]
-    if (others := len(pairs) - len(first)) > 1:
-        words.append(f"The p-values of the {others} others are corrected among themselves.")
-    return [
-        msgspec.structs.replace(
-            e,
-            corrected=" ".join(filter(None, words)) if e.pairs else "",
-            pairs=tuple(adjusted[id(p)] for p in e.pairs),
-        )
-        for e in evaluations
+def _family_sentence(primary: Sequence[Pair], others: Sequence[Pair]) -> str:
+    """Which line decides, and what Holm's correction covers."""
+    lines = " and ".join(dict.fromkeys(p.line for p in primary)) or "No line"
+    several = [
+        f"{len(pairs)} {name}"
+        for pairs, name in ((primary, "comparisons of it"), (others, "others"))
+        if len(pairs) > 1
     ]
+    covered = f" Holm corrects the p-values among the {' and among the '.join(several)}."
+    return f"{lines} decides.{covered if several else ''}"
+
+
+def sentences(e: Evaluation) -> Iterator[str]:
+    """The result of a data set in a sentence per model; the base's figure where it is alone."""
+    first = [p for p in e.pairs if p.primary]
+    if not first:
+        for v in e.mains:
+            if (f := v.figure(e.primary)) is not None:
+                yield f"{e.data}: {v.model}, {e.primary}: {with_interval(f.accuracy)}% right."
+    for p in first:
+        yield pair_sentence(p, e)
+    for model in e.rivals:
+        name = f"{e.data}: {model}" if len(e.rivals) > 1 else e.data
+        yield f"{name}: {_rival_sentence(e, model)}"
+
+
+def outcome(p: Pair) -> str:
+    """What a change came to: better, worse, or no clear change."""
+    if p.p_holm >= CLEAR:
+        return "no clear change"
+    return "better" if p.change.difference > 0 else "worse"
+
+
+def pair_sentence(p: Pair, e: Evaluation) -> str:
+    """One comparison as a sentence; accuracies are means over seeds."""
+    c = p.change
+    word, visible = f"{outcome(p)} than", ""
+    if p.p_holm >= CLEAR:
+        word = "not clearly different from"
+        visible = f"; this set could only have shown {least_change(c.smallest_visible)}"
+    scores = (_score(_at(e, model, p.temperature), p.line) for model in (p.before, p.after))
+    ends = " to ".join(percent(sum(own) / c.n) for own in scores if own)
+    return (
+        f"{p.line} on {e.data}: {p.after} is {word} {p.before}: {ends} of {c.n} "
+        f"questions right, {points(c)}, p {p_words(p.p_holm)}{visible}."
+    )
+
+
+def _rival_sentence(e: Evaluation, model: str) -> str:
+    """What an adapter's single answer is worth in votes of the base, and what it costs beside them.
+
+    Args:
+        e: With this model among its rivals.
+        model: The adapter.
+    """
+    r = e.rivals[model]
+    first, margin = r.rungs[0], f"{100 * MARGIN:.0f} points worse"
+    figures = f"{points(first.change)}, p {p_words(first.p_value)}"
+    if r.votes == 0 and first.p_value < CLEAR and first.change.difference < 0:
+        return (
+            f"The adapter's single answer is not as good as one sampled path of the base: "
+            f"{figures}; it replaces no votes."
+        )
+    if r.votes == 0:
+        return (
+            f"{first.change.n} questions are too few to tell whether the adapter's single answer "
+            f"is as good as one sampled path of the base or more than {margin}: {figures}."
+        )
+    at = next(x for x in r.rungs if x.k == r.votes)
+    best = max(r.rungs, key=lambda x: x.accuracy.value)
+    sentence = (
+        f"The adapter's single answer is as good as {r.votes} vote{'s' * (r.votes > 1)} of the "
+        f"base or at most {margin}: {points(at.change)}, {_cost_beside(e, model, r.votes)}."
+    )
+    if best.p_value < CLEAR and best.change.difference < 0:
+        sentence += f" {best.k} votes of the base are clearly better: {points(best.change)}."
+    return sentence
+
+
+def _cost_beside(e: Evaluation, model: str, votes: int) -> str:
+    """A single answer's tokens and time beside those of votes of the base: 1/7, or 1.3 times."""
+    single = next(v.single for v in e.mains if v.model == model)
+    path = e.mains[0].figure(ONE)
+    assert single is not None and path is not None  # else there were no rivals
+    parts = []
+    for own, other in ((single.tokens, path.tokens), (single.seconds, path.seconds)):
+        ratio = own / (votes * other) if other else 1.0
+        parts.append(f"1/{1 / ratio:.0f}" if 0 < ratio < 2 / 3 else f"{ratio:.1f} times")
+    return f"at {parts[0]} of the tokens and {parts[1]} of the time"
+
+
+def control_lines(e: Evaluation) -> Iterator[str]:
+    """What the line that decides gained beside its controls, and by form alone; a sentence each.
+
+    Two things look like a gain and are none: another draw of the same model, and a model that
+    learned to end its answers.
+    """
+    for p in (p for p in e.pairs if p.primary):
+        if same := _controls_of(p, e):
+            each = "; ".join(f"{n.after} {moved(n.change)}" for n in same)
+            sentence = (
+                f"Controls, {p.line} on {e.data}: {p.after} {moved(p.change)} questions; {each}."
+            )
+            if names := _gained_as_much(p, e):
+                gained = f" {' and '.join(names)} gained as much"
+                sentence += f"{gained}, so this shows no gain by the vote."
+            yield sentence
+        if p.whole is not None and p.whole.n < p.change.n:
+            sentence = (
+                f"{p.line} on {e.data}: on the {p.whole.n} questions that {p.before} answered in "
+                f"full: {points(p.whole)}, p {p_words(p.whole.p_value)}."
+            )
+            if outcome(p) == "better" and p.whole.p_value >= CLEAR:
+                sentence += f" So {p.after} clearly gained form, and not clearly more than that."
+            yield sentence
+
+
+def _gained_as_much(p: Pair, e: Evaluation) -> list[str]:
+    """The controls whose gain is no smaller than this one; none where there is no gain."""
+    gain = p.change.difference
+    return [n.after for n in _controls_of(p, e) if n.change.difference >= gain > 0]
+
+
+def _controls_of(p: Pair, e: Evaluation) -> list[Pair]:
+    return [n for n in e.nulls if (n.line, n.temperature) == (p.line, p.temperature)]
+
+
+def gained(evaluations: Sequence[Evaluation]) -> str | None:
+    """The first model that is better on the deciding line somewhere and worse nowhere, if any."""
+    for model in dict.fromkeys(p.after for e in evaluations for p in e.pairs):
+        came = {outcome(p) for e in evaluations for p in e.pairs if p.primary and p.after == model}
+        if "better" in came and "worse" not in came:
+            return model
+    return None
+
+
+def headline(measured: Sequence[Evaluation], kept: str = "") -> tuple[str, tuple[str, ...]]:
+    """The deciding comparison in a sentence, and in a few words what else was measured.
+
+    Args:
+        measured: At least one, the deciding one first.
+        kept: The model that is kept of several rounds; empty: the first one.
+    """
+    primary = [(p, e) for e in measured for p in e.pairs if p.primary]
+    if not primary:
+        said = [line for e in measured for line in sentences(e)]
+        return (said or [f"{measured[0].data} is measured."])[0], tuple(said[1:])
+    first = next(((p, e) for p, e in primary if p.after == kept), primary[0])
+    others = [f"{p.after} on {e.data}: {outcome(p)}" for p, e in primary if (p, e) != first]
+    notes = [f"Measured, too: {'; '.join(others)}."] if others else []
+    return pair_sentence(*first), (*control_lines(first[1]), *notes)
+
+
+def next_step(measured: Sequence[Evaluation], run: str) -> Step:
+    """What the deciding lines of at least one evaluation advise; ``run`` as it is typed."""
+    found: set[str] = set()
+    for e in measured:
+        found |= {outcome(p) for p in e.pairs if p.primary}
+        if "worse" in found:
+            why = f"leave the adapter; look at the questions of {e.data} that it lost"
+            return Step(why, f"lmsi compare {run} {run} --data {e.data} --show flips")
+    if any(_gained_as_much(p, e) for e in measured for p in e.pairs if p.primary):
+        return Step("a control gained as much; see what was learned", f"lmsi show {run}")
+    if "better" in found:
+        return Step("the gain is clear; take the adapter along", f"lmsi export {run}")
+    if found:
+        return Step("measure on more questions, or train on more", f"lmsi eval {run} --data MORE")
+    return Step("the adapter is not measured yet", f"lmsi eval {run} --data FILE")

@@ -12,17 +12,15 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from lmsi_cli.formats import (
-    change,
     decimal,
     moved,
     p_text,
     percent,
-    points,
     signed,
     tone,
     with_interval,
 )
-from lmsi_cli.reporting.conclusions import control_lines, sentences
+from lmsi_cli.reporting.comparison import control_lines, sentences
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.results import Evaluation, Labelled, Pair
 
@@ -46,7 +44,6 @@ def result_section(e: Evaluation, number: int) -> Section:
         *result_sheets(e),
         changes_sheet("changes, paired by question; p by Holm", e.pairs),
         _flips(e),
-        _families(e),
         *_confidence(e),
     )
     return Section(
@@ -59,7 +56,7 @@ def result_section(e: Evaluation, number: int) -> Section:
 
 def result_sheets(e: Evaluation) -> list[Sheet]:
     """The tables that have any rows: accuracy, cost, controls, temperatures and seeds, votes."""
-    sheets = accuracy_sheet(e), cost_sheet(e), _controls(e), _replicated(e), _curves(e)
+    sheets = accuracy_sheet(e), cost_sheet(e), _controls(e), _sweep(e), _curves(e)
     return [s for s in sheets if s.rows]
 
 
@@ -75,19 +72,18 @@ def result_lines(e: Evaluation) -> Iterator[str]:
         for name, n in other.disagreements.items():
             own = percent(sum(other.marks[name]) / max(1, len(other.marks[name])))
             yield f"{name}: {own} by {other.program}, {n} marked otherwise here."
-    if (c := e.confidence) is not None:
-        if c.surer is not None and c.righter is not None:
+    for model, t in e.confidence.items():
+        if t.auroc is not None and t.auroc.high < 0.5:
             yield (
-                f"Agreement {points(c.surer)}, votes that are right {points(c.righter)}, on "
-                f"{c.surer.n} questions."
+                f"{model}: more agreement, fewer right answers. The order is upside down: AUROC "
+                f"{decimal(t.auroc)}. Filters by share keep the wrong paths."
             )
-        yield from c.findings
 
 
 def accuracy_sheet(e: Evaluation) -> Sheet:
     """A row per line, and of many models per line and model."""
     note = ""
-    if any(len(r.seeds) > 1 for r in e.replicated):
+    if len({v.seed for v in e.of_model(e.mains[0].model)}) > 1:
         note = f"The figures are of seed {e.mains[0].seed}, the changes of all seeds."
     rows: list[tuple[str, ...]] = []
     tones: list[str] = []
@@ -195,28 +191,21 @@ def _controls(e: Evaluation) -> Sheet:
     return Sheet(title=sheet.title, columns=sheet.columns[:-1], rows=rows)
 
 
-def _replicated(e: Evaluation) -> Sheet:
-    """Sampled lines at each temperature, over the seeds."""
+def _sweep(e: Evaluation) -> Sheet:
+    """Sampled lines at each temperature and seed, where there are several."""
+    drawn = [v for v in e.variants if not v.null and len(list(e.of_model(v.model))) > 1]
+    lines = dict.fromkeys(f.name for v in drawn for f in v.figures if f.mode == "sc")
     rows = []
-    for r in e.replicated:
-        v, c = r.values, r.changes
-        rows.append(
-            (
-                f"{r.line}, t {r.temperature:g}",
-                r.model,
-                f"{100 * v.mean:.1f}",
-                "" if v.sd is None else f"{100 * v.sd:.1f}",
-                f"{100 * v.smallest:.1f} to {100 * v.largest:.1f}",
-                change(c.mean, c.low, c.high) if c else "",
-            )
-        )
-    seeds = len(e.replicated[0].seeds) if rows else 0
+    for v in drawn:
+        figures = [v.figure(line) for line in lines]
+        shares = [with_interval(f.accuracy if f else None) for f in figures]
+        rows.append((f"{v.model}, t {v.temperature:g}, seed {v.seed}", *shares))
     note = "The best of several temperatures is chosen on these questions: a little too good."
     return Sheet(
-        title=f"by temperature, over {seeds} seed{'s' * (seeds > 1)} of the paths",
-        columns=("", "model", "mean", "sd", "least to most", "change [95%]"),
+        title="by temperature and seed, % right [95% interval]",
+        columns=("", *lines),
         rows=tuple(rows),
-        note=note if len({r.temperature for r in e.replicated}) > 1 else "",
+        note=note if len({v.temperature for v in drawn}) > 1 else "",
     )
 
 
@@ -232,20 +221,9 @@ def _curves(e: Evaluation) -> Sheet:
     return Sheet(title=title, columns=("", "maj@k", "pass@k"), rows=tuple(rows))
 
 
-def _families(e: Evaluation) -> Sheet:
-    models = [v.model for v in e.mains]
-    rows = [
-        (s.name, f"{s.n:,}", *(with_interval(s.accuracy.get(m)) for m in models)) for s in e.strata
-    ]
-    title = f"{e.primary} by family of the questions, % right [95% interval]"
-    return Sheet(title=title, columns=("", "questions", *models), rows=tuple(rows))
-
-
 def _confidence(e: Evaluation) -> Iterator[Sheet]:
     """Whether agreement is worth anything, per model; nothing where nothing was sampled."""
-    if e.confidence is None:
-        return
-    models = e.confidence.models
+    models = e.confidence
     rows = [
         (
             name,

@@ -24,25 +24,20 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Record
-from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.reporting.digest import Heading, Part, Sheet, markdown
 from lmsi_cli.reporting.evaluation import accuracy_sheet
 from lmsi_cli.reporting.results import BASE, Evaluation, read_evaluation
-from lmsi_cli.reporting.text import Heading, Part, markdown
 from lmsi_cli.run_folder import RESULT, RunDir, sha256_file, teacher_of
 
 LONGEST = 200  # characters of a stranger's text
-TASK = "text-generation"
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
-ADAPTER = "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base."
 WHAT = {
-    "adapter": ADAPTER,
-    "hub": ADAPTER,
+    "adapter": "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base.",
     "gguf": "A GGUF model: the base with the adapter merged into it.",
     "hf": "A model for transformers: the base's weights with the adapter merged into them.",
     "ollama": "A model for Ollama, with the Modelfile that makes it.",
 }
-LIBRARY = {"gguf": "gguf", "hf": "transformers", "ollama": "gguf"}  # an adapter's is PEFT
-TAGS = ["lora", "self-improvement", "lmsi"]
+LIBRARY = {"adapter": "peft", "hub": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
 QUOTES = '"""'
 PROMPT = "{{ .Prompt }}"  # what Ollama's templates put the user's words in place of
 
@@ -50,20 +45,20 @@ Rows = tuple[tuple[str, str], ...]
 
 
 class Card(Record, frozen=True, kw_only=True):
-    """What a card says; all but ``kind`` and ``use`` may be strangers' text until escaped.
+    """What a card says; all but ``to`` and ``use`` may be strangers' text until escaped.
 
-    ``data``, ``settings`` and ``measured`` come out of the run folder (``card_of``).
+    ``to`` is the form of the export. ``data``, ``settings`` and ``measured`` come out of the run
+    folder (``card_of``).
     """
 
+    to: str
     title: str
-    kind: str
     use: str
     base: str
     base_sha256: str
     base_name: str
     repository: str = ""
     licence: str
-    library: str
     checks: Rows
     remarks: tuple[str, ...]
     data: Rows = ()
@@ -141,34 +136,21 @@ def card_text(card: Card) -> str:
     if card.remarks:
         parts += [Heading("Remarks", 2), *map(_short, card.remarks)]
     # how it is used is our own Markdown
-    top = markdown(Heading(_short(card.title), 1), card.kind)
+    top = markdown(Heading(_short(card.title), 1), WHAT.get(card.to, WHAT["adapter"]))
     return "\n".join([header(card), top, card.use, "", markdown(*parts)])
 
 
 def header(card: Card) -> str:
     """What hubs read of a card, between its lines of dashes."""
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    results = [
-        EvalResult(
-            task_type=TASK,
-            dataset_type=_short(e.data),
-            dataset_name=_short(e.data),
-            metric_type="accuracy",
-            metric_name=figure.name,
-            metric_value=round(figure.accuracy.value, 4),
-        )
-        for e in card.measured
-        for figure in e.mains[-1].figures
-    ]
     data = ModelCardData(
         base_model=card.repository or None,
         license=card.licence if KNOWN_LICENCE.fullmatch(card.licence) else None,
-        library_name=card.library,
-        pipeline_tag=TASK,
-        tags=TAGS,
+        library_name=LIBRARY[card.to],
+        pipeline_tag="text-generation",
+        tags=["lora", "self-improvement", "lmsi"],
         model_name=_short(card.title),
-        eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---"
 
@@ -191,17 +173,15 @@ def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
     end of its line, or between three quotes, without any escapes.
 
     Args:
-        source: The model's file, as the Modelfile shall name it.
+        source: The model's file, as the Modelfile shall name it; of letters, digits, ``./-_``.
         task: Plain prompts become a template with their exemplars, being known to the letter. Of a
             conversation Ollama makes its own from the file's chat template, and only the system
             message is told.
         settings: How the run's paths were drawn.
 
     Raises:
-        LmsiError: A path or the system message cannot be written in this grammar.
+        LmsiError: The system message cannot be written in this grammar.
     """
-    if not source.isprintable() or '"' in source or source != source.strip():
-        raise LmsiError(f"{source!r}: this path has no place in a Modelfile", hint="rename it")
     # Ollama's defaults are others, so all are given; it penalises repetition, lmsi does not
     lines = [
         f"FROM {source}",

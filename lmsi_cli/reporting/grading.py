@@ -13,30 +13,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.formats import decimal
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Question
 from lmsi_cli.reporting.results import (
+    ONE,
     Answer,
-    Confidence,
     CurvePoint,
     Evaluation,
     Figure,
     Labelled,
     Rivalry,
-    Stratum,
+    Rung,
     Trust,
     Variant,
 )
-from lmsi_cli.reporting.rivals import rivalry
 from lmsi_cli.stats import (
+    Groups,
     auroc,
     curve_ks,
     ece,
+    holm,
     majority_at_k,
     majority_score,
     mean_interval,
@@ -52,7 +53,7 @@ GREEDY_NAMES: dict[Mode, str] = {
     "cot-few": "CoT few-shot",
 }
 ORDER: tuple[Mode, ...] = ("direct", "cot", "cot-few", "sc")  # of the lines of a table
-ONE = "one sampled path"
+MARGIN = 0.05  # of all questions: what an answer may be worse by and still count as as good
 
 Answers = Mapping[str, Sequence[Answer]]  # question id -> its answers in one mode, by path number
 
@@ -96,7 +97,7 @@ def ungraded(
         kind=task.kind,
         task=task.name,
         questions=tuple(
-            Labelled(id=q.id, question=q.question, gold=gold[q.id], family=q.family, group=q.group)
+            Labelled(id=q.id, question=q.question, gold=gold[q.id], group=q.group)
             for q in questions
         ),
     )
@@ -139,8 +140,7 @@ def graded(
     whole = msgspec.structs.replace(blank, variants=tuple(variants))
     return msgspec.structs.replace(
         whole,
-        strata=tuple(_strata(whole)),
-        confidence=confidence_of(sampled, blank.gold, seed),
+        confidence=confidence_of(sampled, blank.gold),
         rivals=dict(_rivals(whole, sampled, seed)),
     )
 
@@ -211,8 +211,7 @@ def _is_whole(answer: Answer) -> bool:
 
 def _curve(answers: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
     """What k of the sampled paths are worth, for k = 1, 2, 4, ... and all of them."""
-    n, most = (f(map(len, answers.values()), default=0) for f in (min, max))
-    tokens, seconds = _cost(answers)
+    n = min(map(len, answers.values()), default=0)
     values = [_values(g)[:n] for g in answers.values()]
     right = [sum(a.correct for a in g[:n]) for g in answers.values()]
     for k in curve_ks(n):
@@ -221,8 +220,6 @@ def _curve(answers: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
             k=k,
             majority=mean_interval(votes, blank.groups),
             any=mean_interval([pass_at_k(n, c, k) for c in right], blank.groups),
-            tokens=tokens * k / most,
-            seconds=seconds * k / most,
         )
 
 
@@ -237,20 +234,6 @@ def _cost(answers: Answers) -> tuple[float, float]:
     return sum(a.num_generated_tokens for a in flat) / n, sum(a.seconds for a in flat) / n
 
 
-def _strata(e: Evaluation) -> Iterator[Stratum]:
-    """The line that decides by family of the questions: who gained where."""
-    families = sorted({q.family for q in e.questions if q.family is not None})
-    figures = {v.model: f for v in e.mains if (f := v.figure(e.primary)) is not None}
-    clusters = e.groups
-    for name in families if len(families) > 1 else ():
-        places = [i for i, q in enumerate(e.questions) if q.family == name]
-        groups = [clusters[i] for i in places] if clusters else None
-        shares = {
-            m: score_interval([f.scores[i] for i in places], groups) for m, f in figures.items()
-        }
-        yield Stratum(by="family", name=name, n=len(places), accuracy=shares)
-
-
 def _rivals(
     e: Evaluation, sampled: Mapping[str, Answers], seed: int
 ) -> Iterator[tuple[str, Rivalry]]:
@@ -261,80 +244,72 @@ def _rivals(
         return
     values, gold = [_values(g) for g in paths], list(e.gold.values())
     for v in others:
-        greedy = [f for f in v.figures if f.mode not in ("sc", "direct")]
-        if greedy:
-            yield v.model, rivalry(greedy[0], one, values, gold, seed, e.groups)
+        if v.single is not None:
+            yield v.model, rivalry(v.single.scores, values, gold, seed, e.groups)
 
 
-class Ballot(NamedTuple):
-    """One question's vote: the share of its first answer, and its score (0 to 1)."""
+def rivalry(
+    single: Sequence[float],
+    values: Sequence[Sequence[str | None]],
+    gold: Sequence[str],
+    seed: int = 0,
+    groups: Groups = None,
+) -> Rivalry:
+    """Find how many votes of the base one answer of the adapter is worth.
 
-    share: float
-    score: float
+    As good is a test of non-inferiority: the 95% interval of the change must lie above ``-MARGIN``,
+    for this k and every smaller one. Without a margin that a few questions cannot pass, two figures
+    that happen to be equal would be called so, however few the questions are.
+
+    Args:
+        single: Scores of the adapter's greedy answers, 0 or 1 per question.
+        values: Canonical answers of the base's sampled paths, at least one for each question in the
+            order of the scores; k goes up to the fewest that any has.
+        gold: The right answers in the same order.
+        seed: Of the bootstrap.
+        groups: The cluster of each question.
+    """
+    ks = curve_ks(min(map(len, values)))
+    votes = [[majority_at_k(v, g, k) for v, g in zip(values, gold, strict=True)] for k in ks]
+    changes = [paired(s, single, seed, groups) for s in votes]
+    adjusted = holm([c.p_value for c in changes])
+    rungs = tuple(
+        Rung(k=k, accuracy=mean_interval(s, groups), change=c, p_value=p)
+        for k, s, c, p in zip(ks, votes, changes, adjusted, strict=True)
+    )
+    as_good = takewhile(lambda r: r.change.low > -MARGIN, rungs)
+    return Rivalry(rungs=rungs, votes=max((r.k for r in as_good), default=0))
 
 
-Ballots = Mapping[str, Ballot | None]  # by question id; None where no path gave an answer
-
-
-def confidence_of(
-    sampled: Mapping[str, Answers], gold: Mapping[str, str], seed: int = 0
-) -> Confidence | None:
+def confidence_of(sampled: Mapping[str, Answers], gold: Mapping[str, str]) -> dict[str, Trust]:
     """Find out whether each model's agreement with itself is worth anything.
 
     A question's confidence is the share of its most frequent answer among the paths that gave one;
     it is right as its vote is, a tie being shared out.
 
     Args:
-        sampled: Per model its sampled paths. The last model is compared with the first.
+        sampled: Per model its sampled paths.
         gold: Canonical right answer per question.
-        seed: Of the resamples.
 
     Returns:
-        ``None`` where a model has no sampled path with an answer.
+        Per model; without those that have no sampled path with an answer.
     """
-    models = {
-        name: {q: _ballot(_values(g), gold[q]) for q, g in own.items() if g}
-        for name, own in sampled.items()
-    }
-    if not models or not all(any(m.values()) for m in models.values()):
-        return None
-    trusts = {name: _trust(m) for name, m in models.items()}
-    surer = righter = None
-    if len(models) > 1:
-        first, *_, last = models.values()
-        both = [(a, b) for q, a in first.items() if a and (b := last.get(q))]
-        surer = paired([a.share for a, _ in both], [b.share for _, b in both], seed)
-        righter = paired([a.score for a, _ in both], [b.score for _, b in both], seed)
-    return Confidence(
-        models=trusts,
-        surer=surer,
-        righter=righter,
-        findings=tuple(
-            f"{name}: more agreement, fewer right answers. The order is upside down: AUROC "
-            f"{decimal(t.auroc)}. Filters by share keep the wrong paths."
-            for name, t in trusts.items()
-            if t.auroc is not None and t.auroc.high < 0.5
-        ),
-    )
-
-
-def _ballot(values: Sequence[str | None], gold: str) -> Ballot | None:
-    counts = Counter(v for v in values if v is not None)
-    if not counts:
-        return None
-    return Ballot(max(counts.values()) / counts.total(), majority_score(values, gold))
-
-
-def _trust(ballots: Ballots) -> Trust:
-    known = [b for b in ballots.values() if b]
-    shares, scores = [b.share for b in known], [b.score for b in known]
-    table = reliability(shares, scores)
-    return Trust(
-        questions=len(known),
-        silent=len(ballots) - len(known),
-        confidence=sum(shares) / max(1, len(known)),
-        accuracy=mean_interval(scores),
-        reliability=table,
-        ece=ece(table),
-        auroc=auroc(shares, [s == 1 for s in scores]),  # to rank, a tie is not right
-    )
+    found = {}
+    for model, answers in sampled.items():
+        ballots = {q: Counter(v for v in _values(g) if v is not None) for q, g in answers.items()}
+        shares = {q: max(b.values()) / b.total() for q, b in ballots.items() if b}
+        if not shares:
+            continue
+        scores = [majority_score(_values(answers[q]), gold[q]) for q in shares]
+        confidence = list(shares.values())
+        table = reliability(confidence, scores)
+        found[model] = Trust(
+            questions=len(shares),
+            silent=len(ballots) - len(shares),
+            confidence=sum(confidence) / len(shares),
+            accuracy=mean_interval(scores),
+            reliability=table,
+            ece=ece(table),
+            auroc=auroc(confidence, [s == 1 for s in scores]),  # to rank, a tie is not right
+        )
+    return found

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lmsi_cli.formats import printable
-from lmsi_cli.reporting.digest import Chart, Digest, Sheet
-from lmsi_cli.reporting.text import Part, flat
+from lmsi_cli.reporting.digest import Chart, Digest, Part, Sheet, flat
 
 if TYPE_CHECKING:
     import jinja2
@@ -60,7 +58,7 @@ def _environment() -> jinja2.Environment:
 
 
 class Plot(NamedTuple):
-    """A chart in pixels: the names of its ticks with their places, and each series' points."""
+    """A chart in pixels: the ends of its axes with their names, and each series' points."""
 
     x: list[tuple[float, str]]
     y: list[tuple[float, str]]
@@ -68,30 +66,24 @@ class Plot(NamedTuple):
 
 
 def plot(chart: Chart) -> Plot:
-    """Place a chart's curves between axes with round values."""
-    x_ticks, x = _axis([v for s in chart.series for v in s.x], LEFT, RIGHT)
-    y_ticks, y = _axis([v for s in chart.series for v in s.y], BOTTOM, TOP)
+    """Place a chart's curves between axes that end at the least and the largest value."""
+    x_ends, x = _axis([v for s in chart.series for v in s.x], LEFT, RIGHT)
+    y_ends, y = _axis([v for s in chart.series for v in s.y], BOTTOM, TOP)
     points = []
     for s in chart.series:
         # a lone point twice is a line without length, whose round ends are a dot
         places = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(s.x, s.y, strict=True)]
         points.append(" ".join(places if len(places) > 1 else 2 * places))
     return Plot(
-        x=[(x(v), f"{v:,.10g}") for v in x_ticks],
-        y=[(y(v), f"{v:,.10g}") for v in y_ticks],
+        x=[(x(v), f"{v:,.4g}") for v in x_ends],
+        y=[(y(v), f"{v:,.4g}") for v in y_ends],
         points=points,
     )
 
 
 def _axis(
     values: Sequence[float], start: float, end: float
-) -> tuple[list[float], Callable[[float], float]]:
-    """Ticks in steps of 1, 2 or 5 times a power of ten that cover the values, and their scale."""
+) -> tuple[set[float], Callable[[float], float]]:
+    """The least and the largest value, and the scale that puts them at the ends of the axis."""
     low, high = min(values), max(values)
-    raw = (high - low or abs(high) or 1.0) / 5
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if raw <= m * power * (1 + 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = [round(i * step, 12) for i in range(first, last + 1)]
-    width = ticks[-1] - ticks[0] or 1.0
-    return ticks, lambda v: start + (v - ticks[0]) / width * (end - start)
+    return {low, high}, lambda v: start + (v - low) / (high - low or 1.0) * (end - start)

@@ -3,7 +3,7 @@
 Knows the record of an evaluation and pairing; the statistics are in ``stats``. Questions are the
 same if id, words and right answer are.
 
-    opposed(Side("runs/a", before, base), Side("runs/b", after, adapter), intersect=False)
+    opposed(Side("runs/a", before, base), Side("runs/b", after, adapter))
     -> Opposed(evaluation=Evaluation(n=300, pairs=(Pair(line="CoT greedy", ...),), ...),
                differences=(Difference(name="temperature", a="0.7", b="1"),), flips=(...))
 """
@@ -20,14 +20,12 @@ from lmsi_cli.config import EngineConfig, ServerConfig
 from lmsi_cli.contamination import same_words
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
-from lmsi_cli.reporting.comparison import compared
-from lmsi_cli.reporting.conclusions import sentences
+from lmsi_cli.reporting.comparison import compared, sentences
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.evaluation import accuracy_sheet, cost_sheet, flips_sheet
 from lmsi_cli.reporting.results import Answer, Evaluation, Figure, Labelled, Variant
 from lmsi_cli.stats import score_interval
 
-NAMED = 5  # of the questions that differ; the rest are counted
 SPEED = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "modes", "limit", "seed"}
 UNKNOWN, NONE = "not known", "none"
 
@@ -89,8 +87,8 @@ class Opposed(Record, frozen=True, kw_only=True):
     """A compared with B; positive changes are for B.
 
     ``evaluation`` is that of the common questions, with both sides as its models ``A`` and ``B``.
-    ``left_out`` counts questions that only one of them has; ``unpaired`` are lines of one alone.
-    ``flips`` are those of ``line``, gains first.
+    ``left_out`` counts questions that are not the same in both, ``unpaired`` are lines of one
+    alone, ``flips`` are those of ``line``, gains first.
     """
 
     a: str
@@ -103,21 +101,19 @@ class Opposed(Record, frozen=True, kw_only=True):
     flips: tuple[Flip, ...]
 
 
-def opposed(a: Side, b: Side, line: str = "", intersect: bool = False, seed: int = 0) -> Opposed:
-    """Compare two sides.
+def opposed(a: Side, b: Side, line: str = "", seed: int = 0) -> Opposed:
+    """Compare two sides on the questions that both have.
 
     Args:
         a: The first, "before".
         b: The second, "after".
         line: Whose flips are listed; empty: the line that decides, or the first that both have.
-        intersect: Compare the questions that both have, where they differ.
         seed: Of the bootstrap.
 
     Raises:
-        LmsiError: The questions differ and ``intersect`` is off, none is common, or there is no
-            common line.
+        LmsiError: They have no question or no line in common.
     """
-    common = _common(a, b, intersect)
+    common = _common(a, b)
     lines = [f.name for f in a.variant.figures if b.variant.figure(f.name)]
     if not lines:
         raise LmsiError(
@@ -203,7 +199,7 @@ def _file(name: object, sha256: object) -> str:
     return f"{name} ({str(sha256)[:8]})" if name else UNKNOWN
 
 
-def _common(a: Side, b: Side, intersect: bool) -> list[Labelled]:
+def _common(a: Side, b: Side) -> list[Labelled]:
     """The questions that both answered, in the order of A."""
     theirs = {q.id: q for q in b.evaluation.questions}
     common = [
@@ -213,20 +209,10 @@ def _common(a: Side, b: Side, intersect: bool) -> list[Labelled]:
         and same_words(q.question) == same_words(other.question)
         and q.gold == other.gold
     ]
-    odd = {*a.evaluation.gold, *b.evaluation.gold} - {q.id for q in common}
     if not common:
         raise LmsiError(
             f"{a.name} and {b.name} have no question in common",
             hint="questions are matched by id, words and right answer",
-        )
-    if odd and not intersect:
-        changed = sum(q in a.evaluation.gold and q in theirs for q in odd)
-        why = f" ({changed} with other words or another right answer)" if changed else ""
-        more = f" and {len(odd) - NAMED} more" if len(odd) > NAMED else ""
-        raise LmsiError(
-            f"{a.name} has {a.evaluation.n} questions and {b.name} {b.evaluation.n}, and "
-            f"{len(odd)} are not in both{why}: {', '.join(sorted(odd)[:NAMED])}{more}",
-            hint=f"--intersect compares the {len(common)} that are the same",
         )
     return common
 
@@ -245,30 +231,28 @@ def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[
             )
 
 
-def opposed_section(o: Opposed, number: int = 1) -> Section:
-    """The comparison as it is shown: what came of it, what differs, the figures.
-
-    Args:
-        o: The comparison.
-        number: Of the data set in a report; makes the section's key unique.
-    """
+def opposed_section(o: Opposed) -> Section:
+    """The comparison as it is shown: what came of it, what differs, the figures."""
     lines = [f"A  {o.a}", f"B  {o.b}", *sentences(o.evaluation)]
     if o.left_out:
-        lines.append(f"left out, since only one of them has them: {o.left_out} questions")
+        lines.append(f"left out: {o.left_out} questions that are not the same in both")
     if o.unpaired:
         lines.append(f"only in one of them: {', '.join(dict.fromkeys(o.unpaired))}")
     if not o.differences:
         lines.append("no setting differs")
     flips = [(f.question, f.a, f.b) for f in o.flips]
+    differing = tuple((d.name, d.a, d.b) for d in o.differences)
+    tokenizers = any(d.name == "tokenizer" and UNKNOWN not in (d.a, d.b) for d in o.differences)
+    note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
     sheets = (
-        _differing(o),
+        Sheet(title="what differs", columns=("", "A", "B"), rows=differing, note=note),
         accuracy_sheet(o.evaluation),
         cost_sheet(o.evaluation),
         flips_sheet(o.line, o.evaluation.n, flips),
     )
     return Section(
-        key=f"against-{number}",
-        title=f"A and B: {o.a.rpartition(' on ')[2]}",
+        key="comparison",
+        title="A and B",
         lines=tuple(lines),
         sheets=tuple(s for s in sheets if s.rows),
     )
@@ -278,13 +262,6 @@ def flip_texts(o: Opposed) -> Iterator[str]:
     """The texts of the questions that flipped, gains first."""
     for flip in o.flips:
         yield from _texts_of("better" if flip.b > flip.a else "worse", flip)
-
-
-def _differing(o: Opposed) -> Sheet:
-    rows = tuple((d.name, d.a, d.b) for d in o.differences)
-    tokenizers = [d for d in o.differences if d.name == "tokenizer" and UNKNOWN not in (d.a, d.b)]
-    note = "the tokenizers differ, so counts of tokens do not compare" if tokenizers else ""
-    return Sheet(title="what differs", columns=("", "A", "B"), rows=rows, note=note)
 
 
 def _texts_of(word: str, f: Flip) -> Iterator[str]:
@@ -297,7 +274,6 @@ def _texts_of(word: str, f: Flip) -> Iterator[str]:
         if not ballots:
             yield f"{name} {mark}; the texts are no longer there"
             continue
-        most = ballots[0][0]
-        first = next(t for t in texts if (t.predicted_answer or "none") == most)
-        counts = ", ".join(f"{a} {n} times" for a, n in ballots)
-        yield f"{name} {mark}, {counts if len(texts) > 1 else most}:\n  {first.text.strip()}"
+        first = next(t for t in texts if (t.predicted_answer or "none") == ballots[0][0])
+        counts = ", ".join(f"{a} {n} times" if len(texts) > 1 else a for a, n in ballots)
+        yield f"{name} {mark}, {counts}:\n  {first.text.strip()}"

@@ -6,18 +6,15 @@ model. The texts are in the answers files that it names, beside it. Knows no dra
 statistics but their records. Shortened, with one question and the base alone:
 
     {"data": "test", "n": 1, "primary": "CoT greedy", "kind": "number", "task": "tinymath",
-     "questions": [{"id": "t9", "question": "What is 84 / 2?", "gold": "42",
-                    "family": "halves", "group": null}],
+     "questions": [{"id": "t9", "question": "What is 84 / 2?", "gold": "42", "group": null}],
      "variants": [{"name": "base", "model": "base", "adapter": null, "scale": 1.0,
                    "temperature": 0.7, "seed": 0, "main": true,
                    "figures": [{"name": "CoT greedy", "mode": "cot", "parsed": 1.0,
                                 "accuracy": {"value": 1.0, "low": 0.2, "high": 1.0, "n": 1},
                                 "tokens": 61.0, "seconds": 0.05, "scores": [1.0]}],
-                   "curve": [{"k": 1, "majority": {...}, "any": {...}, "tokens": 61.0,
-                              "seconds": 0.05}],
+                   "curve": [{"k": 1, "majority": {...}, "any": {...}}],
                    "answers": ["base-test-1f0c9a2b.answers.jsonl"]}],
-     "pairs": [], "replicated": [], "strata": [], "skipped": [], "corrected": "",
-     "confidence": null, "rivals": {},
+     "pairs": [], "nulls": [], "skipped": [], "corrected": "", "confidence": {}, "rivals": {},
      "source": {"file": "m.gguf", "sha256": "47d5...", "tokenizer_sha256": "b1..."},
      "settings": {"modes": ["cot"], "max_tokens": 256}, "versions": {"lmsi": "0.1.0"}}
 """
@@ -34,9 +31,10 @@ import msgspec
 from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.records import Interval, Mode, Paired, Record, StopReason
 from lmsi_cli.run_folder import RESULT, RunDir
-from lmsi_cli.stats import Bin, Replicates
+from lmsi_cli.stats import Bin
 
 BASE = "base"
+ONE = "one sampled path"  # the line of sampled paths without a vote
 KEY = re.compile(r"-[0-9a-f]{8}\Z")  # ends the name of a result
 
 
@@ -63,7 +61,6 @@ class Labelled(Record, frozen=True, kw_only=True):
     id: str
     question: str
     gold: str
-    family: str | None = None
     group: str | None = None
 
 
@@ -88,7 +85,7 @@ class Figure(Record, frozen=True, kw_only=True):
 
 
 class CurvePoint(Record, frozen=True, kw_only=True):
-    """What k sampled paths are worth: their vote (maj@k), the best of them (pass@k), their cost.
+    """What k sampled paths are worth: their vote (maj@k), the best of them (pass@k).
 
     Both are unbiased estimates from all paths that were drawn.
     """
@@ -96,8 +93,6 @@ class CurvePoint(Record, frozen=True, kw_only=True):
     k: int
     majority: Interval
     any: Interval
-    tokens: float
-    seconds: float
 
 
 class Variant(Record, frozen=True, kw_only=True):
@@ -127,6 +122,11 @@ class Variant(Record, frozen=True, kw_only=True):
         """The figure of a line, if this variant has it."""
         return next((f for f in self.figures if f.name == line), None)
 
+    @property
+    def single(self) -> Figure | None:
+        """The figure of a single greedy answer with a chain of thought, if this variant has one."""
+        return next((f for f in self.figures if f.mode in ("cot", "cot-few")), None)
+
 
 class Pair(Record, frozen=True, kw_only=True):
     """One line before and after, on the same questions.
@@ -147,29 +147,6 @@ class Pair(Record, frozen=True, kw_only=True):
     whole: Paired | None = None
 
 
-class Replicated(Record, frozen=True, kw_only=True):
-    """A sampled line of a model at one temperature over its seeds, and its change to the base's."""
-
-    line: str
-    model: str
-    temperature: float
-    seeds: tuple[int, ...]
-    values: Replicates
-    changes: Replicates | None = None
-
-
-class Stratum(Record, frozen=True, kw_only=True):
-    """The primary line on a part of the questions: one interval per model, in their order.
-
-    ``by`` is ``family``, ``name`` the family.
-    """
-
-    by: str
-    name: str
-    n: int
-    accuracy: dict[str, Interval]
-
-
 class Trust(Record, frozen=True, kw_only=True):
     """What one model's agreement with itself is worth.
 
@@ -187,50 +164,27 @@ class Trust(Record, frozen=True, kw_only=True):
     auroc: Interval | None
 
 
-class Confidence(Record, frozen=True, kw_only=True):
-    """Everything about confidence on one data set.
-
-    ``surer`` and ``righter`` compare the first model with the last on the questions for which both
-    have a confidence: change of the confidence, change of the vote's score; None for one model.
-    ``findings`` are sentences: models whose order is upside down.
-    """
-
-    models: dict[str, Trust]
-    surer: Paired | None
-    righter: Paired | None
-    findings: tuple[str, ...]
-
-
 class Rung(Record, frozen=True, kw_only=True):
     """The base's vote over k paths, and the adapter's single answer minus it.
 
-    ``p_value`` is corrected for the number of rungs (Holm); costs are per question.
+    ``p_value`` is corrected for the number of rungs (Holm).
     """
 
     k: int
     accuracy: Interval
-    tokens: float
-    seconds: float
     change: Paired
     p_value: float
 
 
 class Rivalry(Record, frozen=True, kw_only=True):
-    """The adapter's single answer against votes of the base.
+    """The adapter's single answer against votes of the base over 1, 2, 4, ... paths.
 
-    ``votes`` is the largest k that it is shown to be as good as, but for a margin (0: not even one
-    path), ``beaten`` the largest that it clearly beats, ``within`` the largest that is not clearly
-    better.
+    ``votes`` is the largest k that it is shown to be as good as, but for a margin; 0: not even one
+    path.
     """
 
-    accuracy: Interval
-    tokens: float
-    seconds: float
     rungs: tuple[Rung, ...]
     votes: int
-    beaten: int
-    within: int
-    sentence: str
 
 
 class Imported(Record, frozen=True, kw_only=True):
@@ -254,9 +208,9 @@ class Evaluation(Record, frozen=True, kw_only=True):
     gain has to be larger than theirs. ``skipped`` are ids of questions too long for the model's
     context in one mode at least; there they count as unanswered and so as wrong. ``source`` tells
     the model's file (name, hashes of it and of its tokenizer, size), ``settings`` those of
-    ``lmsi eval`` as resolved. ``confidence`` says whether agreement is worth anything, ``rivals``
-    per adapter how its single greedy answer stands against votes of the base; both need sampled
-    paths.
+    ``lmsi eval`` as resolved. ``confidence`` says per model whether agreement is worth anything,
+    ``rivals`` per adapter how its single greedy answer stands against votes of the base; both need
+    sampled paths.
     """
 
     data: str
@@ -268,11 +222,9 @@ class Evaluation(Record, frozen=True, kw_only=True):
     variants: tuple[Variant, ...] = ()
     pairs: tuple[Pair, ...] = ()
     nulls: tuple[Pair, ...] = ()
-    replicated: tuple[Replicated, ...] = ()
-    strata: tuple[Stratum, ...] = ()
     skipped: tuple[str, ...] = ()
     corrected: str = ""
-    confidence: Confidence | None = None
+    confidence: dict[str, Trust] = msgspec.field(default_factory=dict)
     rivals: dict[str, Rivalry] = msgspec.field(default_factory=dict)
     source: dict[str, str | int | None] = msgspec.field(default_factory=dict)
     settings: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -8,25 +8,16 @@ a data set; of several results on one data set the newest counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.reporting.distillation import OWN_STUDENT, Distillation, distillation
 from lmsi_cli.reporting.pairwise import Opposed, Side, opposed
 from lmsi_cli.reporting.results import Evaluation, answers_of, newest_results, read_evaluation
-from lmsi_cli.reporting.rivals import OWN_STUDENT, Distillation, distillation
 from lmsi_cli.run_folder import RunDir, teacher_of
 
-SAMPLED = ("temperature", "seed", "top_k", "top_p", "min_p")
-WAYS: dict[str, tuple[str, ...]] = {  # what the answers of a mode depend on
-    "cot": ("prompt", "max_tokens"),
-    "cot-few": ("max_tokens",),
-    "sc": ("prompt", "max_tokens", *SAMPLED),
-    "direct": (),
-}
 
-
-def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = False) -> Opposed:
+def compare(a: Path, b: Path, data: str = "", line: str = "") -> Opposed:
     """Compare two evaluations; of one and the same, its base with its last model.
 
     Args:
@@ -34,11 +25,10 @@ def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = 
         b: Another, or the same.
         data: As in ``find_result``.
         line: Whose flips are listed; by default the one that decides.
-        intersect: Compare the questions that both have.
 
     Raises:
         LmsiError: A place holds no result, or several of them and ``data`` names none; there is
-            no such line; the questions differ and ``intersect`` is off.
+            no such line; they have no question in common.
     """
     files = [find_result(place, data) for place in (a, b)]
     base = files[0].samefile(files[1])
@@ -47,28 +37,7 @@ def compare(a: Path, b: Path, data: str = "", line: str = "", intersect: bool = 
         e = read_evaluation(file)
         variant = e.mains[number]
         sides.append(Side(str(place), e, variant, answers_of(variant, file.parent)))
-    return opposed(sides[0], sides[1], line, intersect)
-
-
-def against(run: Path, other: Path) -> list[Opposed]:
-    """Compare a run with another on each data set that both were measured on.
-
-    Args:
-        run: The folder of B; positive changes are for it.
-        other: That of A.
-
-    Raises:
-        LmsiError: One of them is not measured, or no data set is common.
-    """
-    one, two = _newest(other), _newest(run)
-    common = [name for name in two if name in one]
-    if not common:
-        sets = f"{', '.join(sorted(one))}; {', '.join(sorted(two))}"
-        raise LmsiError(
-            f"{other} and {run} are measured on different sets: {sets}",
-            hint="measure one on the other's: `lmsi eval`",
-        )
-    return [compare(other, run, name, intersect=True) for name in common]
+    return opposed(sides[0], sides[1], line)
 
 
 def distilled(
@@ -88,9 +57,13 @@ def distilled(
             or questions, models or ways of asking differ.
     """
     one, other = read_evaluation(find_result(teacher, data)), _student(student, data)
-    line = line or other.primary
-    _check_taught(one, teacher, student)
-    _check_alike({str(teacher): one, str(student): other}, line)
+    origin = teacher_of(RunDir(student)) if student.is_dir() else None
+    if origin and one.source and one.source.get("sha256") != origin["model_sha256"]:
+        raise LmsiError(
+            f"{student}: learned from the votes of {origin['run']}, not from those of "
+            f"{one.source.get('file')}",
+            hint=f"`lmsi compare {origin['run']} {student} --distilled`",
+        )
     who = {"teacher": Side(str(teacher), one, one.mains[0])}
     if len(one.mains) > 1:
         who["trained teacher"] = Side(str(teacher), one, one.mains[-1])
@@ -104,39 +77,8 @@ def distilled(
                 f"{other.source.get('file')}",
                 hint="--own takes a run of the student's own file",
             )
-        _check_alike({str(student): other, str(own): found}, line)
         who[OWN_STUDENT] = Side(str(own), found, found.mains[-1])
-    return distillation(who, line)
-
-
-def _check_taught(one: Evaluation, teacher: Path, student: Path) -> None:
-    """Refuse a teacher that is known not to be this student's."""
-    origin = teacher_of(RunDir(student)) if student.is_dir() else None
-    if origin and one.source and one.source.get("sha256") != origin["model_sha256"]:
-        raise LmsiError(
-            f"{student}: learned from the votes of {origin['run']}, not from those of "
-            f"{one.source.get('file')}",
-            hint=f"`lmsi compare {origin['run']} {student} --distilled`",
-        )
-
-
-def _check_alike(both: Mapping[str, Evaluation], line: str) -> None:
-    """Refuse to set side by side what was asked in two ways."""
-    (a, one), (b, other) = both.items()
-    ways = []
-    for e in (one, other):
-        figure = e.mains[0].figure(line)
-        names = WAYS[figure.mode] if figure else ()
-        own = {name: e.settings[name] for name in names if name in e.settings}
-        ways.append({**own, "task": e.task, "right answers": e.gold})
-    same = one.gold.keys() == other.gold.keys()  # else the table says which questions differ
-    for name in ways[0].keys() & ways[1].keys():
-        if ways[0][name] != ways[1][name] and (same or name != "right answers"):
-            shown = "" if name == "right answers" else f": {ways[0][name]} and {ways[1][name]}"
-            raise LmsiError(
-                f"{a} and {b} were measured in two ways: they differ in {name}{shown}",
-                hint="evaluate both on the same file with the same settings",
-            )
+    return distillation(who, line or other.primary)
 
 
 def _student(place: Path, data: str) -> Evaluation:
@@ -158,21 +100,15 @@ def find_result(place: Path, data: str = "") -> Path:
     """
     if place.is_file():
         return place
-    found = _newest(place)
+    found = newest_results(RunDir(place))
     names = ", ".join(sorted(found))
+    if not found:
+        raise LmsiError(
+            f"{place}: no evaluation in it", hint=f"run `lmsi eval {place} --data FILE` first"
+        )
     if not data and len(found) > 1:
         raise LmsiError(f"{place}: evaluations on {names}", hint="say which: --data NAME")
     name = data or next(iter(found))
     if name not in found:
         raise LmsiError(f"{place}: no evaluation on {name}", hint=f"there are: {names}")
     return found[name]
-
-
-def _newest(place: Path) -> dict[str, Path]:
-    """As ``newest_results``, at least one; else LmsiError."""
-    found = newest_results(RunDir(place))
-    if not found:
-        raise LmsiError(
-            f"{place}: no evaluation in it", hint=f"run `lmsi eval {place} --data FILE` first"
-        )
-    return found

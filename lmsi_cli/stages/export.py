@@ -31,8 +31,6 @@ from lmsi_cli.jsonl import read_records
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.reporting.export_texts import (
-    LIBRARY,
-    WHAT,
     Card,
     card_of,
     card_text,
@@ -313,15 +311,14 @@ class _Exporter:
         """What the folder says of itself."""
         name = self.facts.general.get("name", "")
         card = Card(
+            to=self.config.to,
             title=f"{name or self.model.stem}, taught by {whose(self.run)} votes",
-            kind=WHAT[self.config.to],
             use=made.use,
             base=self.model.name,
             base_sha256=base_sha256,
             base_name=name,
             repository=self.base_name,
             licence=self.facts.general.get("license", ""),
-            library=LIBRARY.get(self.config.to, "peft"),
             checks=tuple((name, f"{x:.2%}") for name, x in made.checks.items()),
             remarks=tuple(made.remarks),
         )

@@ -17,10 +17,9 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.jsonl import read_records, read_struct
-from lmsi_cli.reporting.conclusions import headline, next_step
+from lmsi_cli.reporting.comparison import headline, next_step
 from lmsi_cli.reporting.digest import Digest, Section, Step
 from lmsi_cli.reporting.evaluation import picture, result_section
-from lmsi_cli.reporting.pairwise import opposed_section
 from lmsi_cli.reporting.results import newest_evaluations
 from lmsi_cli.reporting.sections import (
     kept_line,
@@ -31,14 +30,8 @@ from lmsi_cli.reporting.sections import (
     vote_section,
 )
 from lmsi_cli.rounds import Rounds
-from lmsi_cli.run_folder import (
-    ANSWERS,
-    RESULT,
-    RunDir,
-    teacher_of,
-)
+from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, teacher_of
 from lmsi_cli.stages.asking import sampled
-from lmsi_cli.stages.compare import against
 from lmsi_cli.stages.train import finished
 from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
@@ -46,15 +39,14 @@ from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting.summary import VoteSummary
 
 
-def read_run(run: RunDir, other: File | None = None) -> Digest:
+def read_run(run: RunDir) -> Digest:
     """Gather a report from whatever the run has so far.
 
     Args:
         run: A folder that `lmsi sample` has begun.
-        other: Another run's folder, to compare this one with.
 
     Raises:
-        LmsiError: A file of the folder cannot be read, or there is nothing to compare.
+        LmsiError: A file of the folder cannot be read.
     """
     sampled(run)  # refuses what is no run folder
     settings = run.load_settings()
@@ -62,8 +54,7 @@ def read_run(run: RunDir, other: File | None = None) -> Digest:
     votes = _file(run.vote_summary, VoteSummary)
     measured = newest_evaluations(run)
     rounds = _file(run.rounds, Rounds)
-    compared = against(run.root, other) if other else []
-    sections = [opposed_section(o, number) for number, o in enumerate(compared, 1)]
+    sections: list[Section] = []
     if rounds is not None:  # on the sets that the base and a round at least were measured on
         sections.append(rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
     sections += [result_section(e, number) for number, e in enumerate(measured, 1)]
@@ -74,8 +65,7 @@ def read_run(run: RunDir, other: File | None = None) -> Digest:
     sections += _training(run)
     sections.append(settings_section(settings))
     data = {"settings": settings, "verdict": verdict, "vote": votes}
-    data |= {"evaluations": measured, **({} if rounds is None else {"rounds": rounds})}
-    data |= {"against": compared} if other else {}
+    data |= {"rounds": rounds, "evaluations": measured}
     said, notes = headline(measured, _kept(rounds)) if measured else (_said(verdict, votes), ())
     return Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",

@@ -9,23 +9,23 @@ is, and what it was measured to keep, is in ``docs/evaluation.md``.
 """
 
 from lmsi_cli.stats.intervals import (
+    Bin,
     Groups,
-    Replicates,
+    auroc,
+    ece,
     evenness,
     mean_interval,
-    replicates,
+    reliability,
     score_interval,
     wilson,
 )
 from lmsi_cli.stats.maj_at_k import curve_ks, majority_at_k, majority_score, pass_at_k
 from lmsi_cli.stats.paired_tests import MOVED_SHARE, holm, paired, smallest_visible
-from lmsi_cli.stats.reliability import Bin, auroc, ece, reliability
 
 __all__ = [
     "MOVED_SHARE",
     "Bin",
     "Groups",
-    "Replicates",
     "auroc",
     "curve_ks",
     "ece",
@@ -37,7 +37,6 @@ __all__ = [
     "paired",
     "pass_at_k",
     "reliability",
-    "replicates",
     "score_interval",
     "smallest_visible",
     "wilson",

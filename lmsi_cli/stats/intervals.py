@@ -1,15 +1,17 @@
-"""How sure a figure is: shares and means of questions, seeds as replicates, evenness of answers.
+"""How sure a figure is: shares and means of questions, confidence against accuracy.
 
 Knows numpy and the records; nothing of what a question is. A question's cluster is any label that
-it shares with the questions it resembles: variants of one template, or several about one text.
+it shares with the questions it resembles: variants of one template, or several about one text. A
+mark is 1 or 0 per question, or the gold answer's part of a tie.
 
     wilson(8, 10) -> Interval(value=0.8, low=0.490, high=0.943, n=10)
+    reliability([0.9, 0.95, 0.2], [1, 1, 0]) -> (Bin(low=0.2, high=0.3, n=1, ...),
+                                                  Bin(low=0.9, high=1.0, n=2, ...))
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
@@ -21,22 +23,18 @@ from lmsi_cli.records import Interval, Record
 Floats: TypeAlias = NDArray[np.float64]
 Groups: TypeAlias = Sequence[Hashable] | None
 
-Z_TWO_SIDED = 1.959964  # normal quantile of 0.975: a two-sided test at 5%
+Z_TWO_SIDED = 1.959963984540054  # normal quantile of 0.975: a two-sided test at 5%
+BINS = 10  # ranges of confidence
 
 
-class Replicates(Record, frozen=True, kw_only=True):
-    """One figure from several seeds: their mean with its 95% t interval, and how far they differ.
+class Bin(Record, frozen=True, kw_only=True):
+    """Questions with a confidence from ``low`` up to ``high``, the mean of it, and the accuracy."""
 
-    ``low``, ``high`` and ``sd`` are ``None`` for a single seed: nothing is known of the spread.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    sd: float | None
-    smallest: float
-    largest: float
+    low: float
+    high: float
     n: int
+    confidence: float
+    accuracy: Interval
 
 
 def wilson(successes: int, n: int) -> Interval:
@@ -47,18 +45,10 @@ def wilson(successes: int, n: int) -> Interval:
     Args:
         successes: 0 to n.
         n: Independent yes/no trials; with none, nothing is known: value 0 in [0, 1].
-
-    Raises:
-        ValueError: ``successes`` is not within 0 to n.
     """
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes in {n} trials")
     if n == 0:
         return Interval(value=0.0, low=0.0, high=1.0, n=0)
-    from scipy.stats import binomtest
-
-    ci = binomtest(successes, n).proportion_ci(method="wilson")
-    return interval(successes / n, float(ci.low), float(ci.high), n)
+    return _interval(successes / n, *_score_bounds(successes / n, n), n)
 
 
 def mean_interval(values: ArrayLike, groups: Groups = None) -> Interval:
@@ -74,15 +64,12 @@ def mean_interval(values: ArrayLike, groups: Groups = None) -> Interval:
     Args:
         values: One value in [0, 1] per question. None at all gives value 0 in [0, 1].
         groups: The cluster of each question; without, each is its own.
-
-    Raises:
-        ValueError: A value is not within [0, 1], or there is not one label per value.
     """
-    array = fractions(values)
+    array = np.asarray(values, dtype=np.float64)
     if len(array) == 0:
         return Interval(value=0.0, low=0.0, high=1.0, n=0)
     mean, size = float(array.mean()), _effective_size(*cluster_sums(array, groups))
-    return interval(mean, *score_bounds(mean, size), len(array))
+    return _interval(mean, *_score_bounds(mean, size), len(array))
 
 
 def score_interval(scores: ArrayLike, groups: Groups = None) -> Interval:
@@ -93,97 +80,94 @@ def score_interval(scores: ArrayLike, groups: Groups = None) -> Interval:
     return mean_interval(array, groups)
 
 
-def replicates(values: Sequence[float]) -> Replicates:
-    """Mean over seeds with Student's t interval; the seeds are the trials, not the questions.
-
-    It tells what another training would give on the same questions. It is not bound to [0, 1],
-    since differences are averaged, too.
-
-    Raises:
-        ValueError: There are no values.
-    """
-    n = len(values)
-    if n == 0:
-        raise ValueError("no replicates")
-    from scipy.special import stdtrit
-
-    mean = statistics.fmean(values)
-    sd = statistics.stdev(values) if n > 1 else None
-    half = float(stdtrit(n - 1, 0.975)) * sd / math.sqrt(n) if sd is not None else None
-    return Replicates(
-        mean=mean,
-        low=mean - half if half is not None else None,
-        high=mean + half if half is not None else None,
-        sd=sd,
-        smallest=min(values),
-        largest=max(values),
-        n=n,
-    )
-
-
 def evenness(counts: Sequence[int]) -> float:
     """Shannon entropy of answers as a share of its most: 1 if no two are the same.
 
     Args:
         counts: How often each answer occurs, each at least 1; of fewer than two in all it is 0.
     """
-    shares = np.asarray(counts) / max(1, sum(counts))
-    if sum(counts) < 2:
-        return 0.0
-    entropy = float(-(shares * np.log(shares)).sum())
-    return min(1.0, max(0.0, entropy / math.log(sum(counts))))
+    from scipy.stats import entropy
+
+    n = sum(counts)
+    return min(1.0, abs(float(entropy(counts, base=n)))) if n > 1 else 0.0
 
 
-def interval(value: float, low: float, high: float, n: int) -> Interval:
+def reliability(confidence: Sequence[float], right: Sequence[float]) -> tuple[Bin, ...]:
+    """Accuracy per tenth of confidence, from low to high; a tenth without a question is left out.
+
+    Args:
+        confidence: One value in [0, 1] per question.
+        right: Its mark in [0, 1], in the same order.
+    """
+    x, y = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    # the least above a tenth, so that 3/5 belongs to the range that begins at 0.6
+    index = np.minimum((x * BINS + 1e-9).astype(np.int64), BINS - 1)
+    return tuple(
+        Bin(
+            low=i / BINS,
+            high=(i + 1) / BINS,
+            n=int((index == i).sum()),
+            confidence=float(x[index == i].mean()),
+            accuracy=score_interval(y[index == i]),
+        )
+        for i in np.unique(index).tolist()
+    )
+
+
+def ece(table: Sequence[Bin]) -> float:
+    """Expected calibration error: the mean gap between confidence and accuracy over the ranges.
+
+    Naeini et al. 2015 (AAAI 29); gaps weigh by their questions. Chance alone makes gaps, so the
+    figure reads too high for few questions. Without any range it is 0.
+    """
+    gaps = sum(b.n * abs(b.confidence - b.accuracy.value) for b in table)
+    return gaps / max(1, sum(b.n for b in table))
+
+
+def auroc(scores: Sequence[float], right: Sequence[bool]) -> Interval | None:
+    """Chance that a right question scores above a wrong one, ties counting half.
+
+    The area under the ROC curve as the Mann-Whitney statistic. The interval is that of DeLong et
+    al. 1988 (Biometrics 44:837) on the scale of log odds, with one right and one wrong question
+    added, half of each at the lowest and half at the highest score: with few of one kind any
+    bootstrap is too narrow, and with a perfect order it is a point.
+
+    Args:
+        scores: One number per question, higher meant to be better.
+        right: Whether the question is right, in the same order.
+
+    Returns:
+        ``None`` where all questions are right or all are wrong.
+    """
+    y = np.asarray(right, dtype=bool)
+    if y.all() or not y.any():
+        return None
+    levels, index = np.unique(np.asarray(scores, dtype=np.float64).round(9), return_inverse=True)
+    table = np.array([np.bincount(index[z], minlength=len(levels)) for z in (y, ~y)], dtype=float)
+    padded = table.copy()
+    for end in (0, -1):
+        padded[:, end] += 0.5
+    return _interval(_area(table), *_area_bounds(padded), len(y))
+
+
+def cluster_sums(values: Floats, groups: Groups) -> tuple[Floats, Floats]:
+    """Sum of the values and number of questions per cluster; without labels each is its own."""
+    if groups is None:
+        return values, np.ones(len(values))
+    place = {label: i for i, label in enumerate(dict.fromkeys(groups))}
+    index = np.array([place[g] for g in groups], dtype=np.int64)
+    sums = np.bincount(index, weights=values, minlength=len(place))
+    return sums.astype(np.float64), np.bincount(index, minlength=len(place)).astype(np.float64)
+
+
+def _interval(value: float, low: float, high: float, n: int) -> Interval:
     """Build the record, so that rounding never leaves the value outside its own interval."""
     low, high = max(0.0, min(low, value)), min(1.0, max(high, value))
     return Interval(value=value, low=low, high=high, n=n)
 
 
-def fractions(values: ArrayLike) -> Floats:
-    """Take values in [0, 1].
-
-    Raises:
-        ValueError: A value is not.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    if not bool(((array >= 0) & (array <= 1)).all()):  # also refuses NaN
-        raise ValueError("values must lie within [0, 1]")
-    return array
-
-
-def alike(first: ArrayLike, second: ArrayLike, names: tuple[str, str]) -> tuple[Floats, Floats]:
-    """Take two sequences of one length; the second lies within [0, 1].
-
-    Raises:
-        ValueError: The lengths differ, or a value of the second is out of range.
-    """
-    x, y = np.asarray(first, dtype=np.float64), fractions(second)
-    if x.shape != y.shape:
-        raise ValueError(f"{len(x)} {names[0]}, {len(y)} {names[1]}")
-    return x, y
-
-
-def cluster_sums(values: Floats, groups: Groups) -> tuple[Floats, Floats]:
-    """Sum of the values and number of questions per cluster, in the order of first sight.
-
-    Without labels every question is its own.
-
-    Raises:
-        ValueError: There is not one label per value.
-    """
-    if groups is None:
-        return values, np.ones(len(values))
-    if len(groups) != len(values):
-        raise ValueError(f"{len(groups)} group labels, {len(values)} values")
-    place: dict[Hashable, int] = {}
-    index = np.array([place.setdefault(g, len(place)) for g in groups], dtype=np.int64)
-    sums = np.bincount(index, weights=values, minlength=len(place))
-    return sums.astype(np.float64), np.bincount(index, minlength=len(place)).astype(np.float64)
-
-
-def score_bounds(share: float, n: float) -> tuple[float, float]:
-    """Wilson's bounds for a real-valued n, which scipy does not take."""
+def _score_bounds(share: float, n: float) -> tuple[float, float]:
+    """Wilson's bounds; scipy's take a whole n alone, an effective sample size is a real one."""
     z2 = Z_TWO_SIDED**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
@@ -205,3 +189,23 @@ def _effective_size(sums: Floats, sizes: Floats) -> float:
     squares = float(((sums - sizes * mean) ** 2).sum()) * clusters / (clusters - 1)
     t = float(stdtrit(clusters - 1, 0.975))
     return n * mean * (1 - mean) * total / squares * (Z_TWO_SIDED / t) ** 2
+
+
+def _area(table: Floats) -> float:
+    """Share of pairs of a right and a wrong question (rows) in order; levels from low to high."""
+    right, wrong = table
+    above = right @ (wrong.cumsum() - wrong / 2)
+    return float(above / (right.sum() * wrong.sum()))
+
+
+def _area_bounds(table: Floats) -> tuple[float, float]:
+    """DeLong's 95% bounds of the area, through log odds."""
+    right, wrong = table
+    area, positive, negative = _area(table), right.sum(), wrong.sum()
+    above = (wrong.cumsum() - wrong / 2) / negative  # of a right question: wrong ones below it
+    below = (positive - right.cumsum() + right / 2) / positive
+    spread = (right @ (above - area) ** 2) / (positive * (positive - 1))
+    spread += (wrong @ (below - area) ** 2) / (negative * (negative - 1))
+    odds, half = math.log(area / (1 - area)), Z_TWO_SIDED * math.sqrt(spread)
+    half /= area * (1 - area)
+    return 1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))

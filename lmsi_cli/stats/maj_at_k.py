@@ -46,13 +46,8 @@ def majority_at_k(values: Sequence[str | None], gold: str, k: int) -> float:
         values: Canonical answers, one per path; ``None`` abstains.
         gold: The right answer in the same canonical form.
         k: Paths drawn, 1 to as many as there are.
-
-    Raises:
-        ValueError: ``k`` is out of its range.
     """
     n = len(values)
-    if not 1 <= k <= n:
-        raise ValueError(f"maj@k needs 1 <= k <= n, got {n=}, {k=}")
     ballots = Counter(v for v in values if v is not None)
     own = ballots.pop(gold, 0)
     others = tuple(sorted(ballots.values()))
@@ -70,12 +65,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
         n: Paths sampled, k or more; so there is no value for n = 0.
         c: Right ones among them, 0 to n.
         k: Paths drawn, 1 to n.
-
-    Raises:
-        ValueError: An argument is out of its range.
     """
-    if not (1 <= k <= n and 0 <= c <= n):
-        raise ValueError(f"pass@k needs 1 <= k <= n and 0 <= c <= n, got {n=}, {c=}, {k=}")
     if n - c < k:
         return 1.0
     return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))

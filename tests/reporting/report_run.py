@@ -80,8 +80,7 @@ def evaluated(folder, count=60, right=2):
     """Add an evaluation with greedy and sampled answers of two models."""
     folder.eval_dir.mkdir(exist_ok=True)
     labelled = tuple(
-        Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42", family=f"f{i % 5}")
-        for i in range(count)
+        Labelled(id=f"t{i}", question=f"{i}: {HOSTILE}", gold="42") for i in range(count)
     )
     blank = Evaluation(
         data=f"set {HOSTILE}", n=count, primary="CoT greedy", kind="number", task="number",

@@ -20,9 +20,8 @@ TASK = Task(name="n", kind="number", exemplars=(SIX,))
 
 def card(**changed):
     told = {
-        "title": "m", "kind": "A model.", "use": "Use it.", "base": "m.gguf", "base_sha256": "aa",
-        "base_name": "", "licence": "", "library": "gguf",
-        "checks": (("apart", "1%"),), "remarks": (),
+        "to": "gguf", "title": "m", "use": "Use it.", "base": "m.gguf", "base_sha256": "aa",
+        "base_name": "", "licence": "", "checks": (("apart", "1%"),), "remarks": (),
     }  # fmt: skip
     return Card(**{**told, **changed})
 
@@ -45,18 +44,17 @@ def test_hostile_metadata_breaks_neither_header_nor_page(field):
     assert all(x.replace(r"\|", "").count("|") == 3 for x in lines if x.startswith("|"))
 
 
-def test_the_hub_finds_what_was_measured(run):
+def test_the_hub_finds_the_base_and_people_what_was_measured(run):
     from huggingface_hub import ModelCard
 
     [file] = run.eval_dir.glob("*.result.json")
-    measured = read_evaluation(file)
-    told = card(title=HOSTILE, repository="a/b", licence="mit", measured=(measured,))
-    data = ModelCard(card_text(told)).data
+    measured = (read_evaluation(file),)
+    text = card_text(card(title=HOSTILE, repository="a/b", licence="mit", measured=measured))
+    data = ModelCard(text).data
     assert (data.base_model, data.license, data.pipeline_tag) == ("a/b", "mit", "text-generation")
-    after = {f.name: round(f.accuracy.value, 4) for f in measured.mains[-1].figures}
-    assert {r.metric_name: r.metric_value for r in data.eval_results} == after
-    assert {r.metric_type for r in data.eval_results} == {"accuracy"}
-    assert ModelCard(card_text(card())).data.get("model-index") is None
+    assert (data.library_name, "CoT greedy" in text, "<script" in text.replace("\\<", "")) == (
+        "gguf", True, False,
+    )  # fmt: skip
 
 
 def test_figures_and_addresses_stay_readable():
@@ -107,12 +105,6 @@ def test_a_conversation_has_no_template_of_ours():
     found = parse(modelfile("./m.gguf", task, SamplingConfig()))
     assert found[-1] == ("SYSTEM", 'Say "7".\nAlways.')
     assert "TEMPLATE" not in dict(found)
-
-
-@pytest.mark.parametrize("path", ['a"b.gguf', "a\nADAPTER x", " a.gguf", "a\u202eb"])
-def test_a_path_that_the_grammar_cannot_hold_is_refused(path):
-    with pytest.raises(LmsiError, match="no place in a Modelfile"):
-        modelfile(path, TASK, SamplingConfig())
 
 
 @pytest.mark.parametrize("system", ['a """ b', 'ends with "'])

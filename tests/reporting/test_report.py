@@ -4,7 +4,6 @@ import io
 import json
 import os
 import re
-import shutil
 
 import msgspec
 import pytest
@@ -14,10 +13,9 @@ from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
 from lmsi_cli.jsonl import write_records
-from lmsi_cli.reporting.digest import bars
+from lmsi_cli.reporting.digest import markdown, rendered
 from lmsi_cli.reporting.page import page
 from lmsi_cli.reporting.sections import training_section
-from lmsi_cli.reporting.text import markdown, rendered
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.stages.train import TrainResult
 from lmsi_cli.training.loop import LogLine
@@ -138,19 +136,6 @@ def test_a_training_is_drawn_from_its_first_step_on(run):
     assert html.count("<polyline") == 2 and "held-out questions" in html and "<img" not in html
 
 
-def test_a_run_stands_beside_another_as_compare_shows_it(run, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(run.root, other)
-    told = json.loads(call("report", run.root, "--against", other, "--json").stdout)
-    compared = json.loads(call("compare", other, run.root, "--json").stdout)
-    assert told["data"]["against"] == [compared]
-    assert told["sections"][0]["key"] == "against-1"
-    assert call("report", run.root, "--against", other).exit_code == 0
-    assert "B is not clearly different from A" in run.report.read_text()
-    refused = call("report", run.root, "--against", tmp_path / "none")
-    assert refused.exit_code == 1 and "no evaluation in it" in refused.stderr
-
-
 def test_questions_that_changed_are_listed(run):
     [sheet] = [t for s in read_run(run).sections for t in s.sheets if ": better" in t.title]
     assert sheet.title == "CoT greedy, of 60 questions: better 20, worse 10"
@@ -188,10 +173,3 @@ def test_of_several_evaluations_of_a_set_the_newest_is_shown(run):
     os.utime(run.eval_result("test"), (1, 1))
     told = json.loads(call("report", run.root, "--json").stdout)
     assert [e["primary"] for e in told["data"]["evaluations"]] == ["direct"]
-
-
-def test_counts_have_bars_beside_them():
-    rows = printed(bars("", {"42": 12345, "41": 4115}, ("ballot", "paths"))).splitlines()
-    assert [row.split() for row in rows] == [
-        ["ballot", "paths"], ["42", "12,345", "█" * 24], ["41", "4,115", "█" * 8],
-    ]  # fmt: skip

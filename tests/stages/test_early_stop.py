@@ -16,8 +16,8 @@ from lmsi_cli.cli.sample import sample_sheet
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path, Vote
+from lmsi_cli.reporting.digest import rendered
 from lmsi_cli.reporting.sections import vote_section
-from lmsi_cli.reporting.text import rendered
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.sample import bind
 

@@ -15,7 +15,7 @@ from lmsi_cli.config import EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Question, Silent
-from lmsi_cli.reporting.conclusions import control_lines, gained, headline, next_step
+from lmsi_cli.reporting.comparison import control_lines, gained, headline, next_step
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import TEACHER, RunDir, sha256_file
@@ -80,9 +80,8 @@ def examined(root, *args, **kwargs):
 def timeless(result):
     """An evaluation without its seconds, which no two runs share."""
     told = msgspec.to_builtins(result)
-    told.pop("rivals")  # its sentence tells seconds
     for variant in told["variants"]:
-        for figure in [*variant["figures"], *variant["curve"]]:
+        for figure in variant["figures"]:
             figure.pop("seconds")
     return told
 
@@ -106,7 +105,6 @@ def test_base_and_adapter_are_compared_on_the_same_questions(tmp_path):
     one, two = result.variants[0].curve  # over all subsets
     assert (one.k, one.majority.value, one.any.value) == (1, 1.5 / 4, 1.5 / 4)
     assert (two.k, two.majority.value, two.any.value) == (2, 1.5 / 4, 2 / 4)
-    assert two.tokens == 2 * one.tokens
     file = next((tmp_path / "eval").glob("test-*.result.json"))
     assert msgspec.json.decode(file.read_bytes(), type=Evaluation) == result
     for variant in result.variants:
@@ -173,9 +171,6 @@ def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_pa
     assert [bool(v.figure("CoT greedy")) for v in result.variants] == [True, *[False] * 3] * 2
     assert [p.temperature for p in result.pairs if p.line == "majority of 2"] == [0.7, 1.2]
     assert [p.temperature for p in result.pairs if p.primary] == [0.7]
-    spread = next(r for r in result.replicated if (r.model, r.line) == ("adapter", "any of 2"))
-    assert (spread.seeds, spread.values.mean, spread.values.sd) == ((3, 4), 0.5, 0.0)
-    assert spread.changes.mean == 0.0
     # one temperature more asks nothing of those that are there
     engine = TwoMinds()
     examined(tmp_path, engine, modes=("sc", "cot"), **{**config, "temperature": (1.0, 0.7, 1.2)})
@@ -185,7 +180,7 @@ def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_pa
 def test_holm_counts_all_sets_and_models(tmp_path):
     results = examined_all(tmp_path, sets={"one": LABELLED, "two": LABELLED}, modes=("cot",))
     assert [(e.data, p.p_holm) for e in results for p in e.pairs] == [("one", 1.0), ("two", 1.0)]
-    assert "CoT greedy decides. Of 2 comparisons none is clear" in results[0].corrected
+    assert "CoT greedy decides. Holm corrects the p-values among the 2" in results[0].corrected
     assert {f.name.partition("-")[0] for f in (tmp_path / "eval").glob("*.result.json")} == {
         "one", "two",
     }  # fmt: skip

@@ -1,0 +1,150 @@
+"""A teacher and its student, each before and after training, in one fair table.
+
+A small model that learns from a large one's paths has beaten its teacher only if it passes the
+teacher that was trained on those paths, too; and the teacher was worth asking only if the student
+that learned from its own votes stays behind. Knows evaluations; the statistics are in ``stats``.
+
+    distillation({"teacher": Side(...), "student": ..., "trained student": ...}, "CoT greedy")
+    -> Distillation(line="CoT greedy", n=300, over={"teacher": Paired(...), ...}, sentence="...")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.formats import CLEAR, points, size, with_interval
+from lmsi_cli.records import Interval, Mode, Paired, Record
+from lmsi_cli.reporting.digest import Section, Sheet
+from lmsi_cli.reporting.pairwise import UNKNOWN, Side, differences
+from lmsi_cli.stats import paired
+
+OWN_STUDENT = "student on its own votes"
+ASKED: dict[Mode, set[str]] = {  # what the answers of a mode depend on
+    "direct": {"task"},
+    "cot": {"task", "prompt", "max_tokens"},
+    "cot-few": {"task", "max_tokens"},
+    "sc": {"task", "prompt", "max_tokens", "temperature", "top_k", "top_p", "min_p"},
+}
+
+
+class Row(Record, frozen=True, kw_only=True):
+    """One line: accuracy, size in bytes without an adapter's, parameters, cost per question.
+
+    Size and parameters are 0 where they are not known.
+    """
+
+    name: str
+    accuracy: Interval
+    size: int
+    parameters: int
+    tokens: float
+    seconds: float
+
+
+class Distillation(Record, frozen=True, kw_only=True):
+    """The table, the paired differences behind the verdict, and the verdict in words.
+
+    ``over`` is the trained student minus each of the others, by the name of its row.
+    """
+
+    line: str
+    n: int
+    rows: tuple[Row, ...]
+    over: dict[str, Paired]
+    sentence: str
+
+
+def distillation(who: Mapping[str, Side], line: str, seed: int = 0) -> Distillation:
+    """Build the table from evaluations of the same questions.
+
+    Args:
+        who: ``teacher``, ``student`` and ``trained student``; and ``trained teacher``, without
+            which no conclusion is drawn, and ``student on its own votes`` where there are such.
+        line: Which answers are compared: "CoT greedy".
+        seed: Of the bootstrap.
+
+    Raises:
+        LmsiError: The questions or the ways of asking differ, or one has no such line.
+    """
+    first = who["teacher"]
+    for side in who.values():
+        _check_alike(first, side, line)
+    order, groups = list(first.evaluation.gold), first.evaluation.groups
+    scores = {name: [side.scores(line)[q] for q in order] for name, side in who.items()}
+    last = scores.pop("trained student")
+    over = {name: paired(s, last, seed, groups) for name, s in scores.items()}
+    sentence = _lesson(over["teacher"], over.get("trained teacher"))
+    if (alone := over.get(OWN_STUDENT)) is not None:  # whether a teacher was worth having
+        sentence += f" It {_against(alone)} the student that learned from its own votes."
+    rows = tuple(_row(name, side, line) for name, side in who.items())
+    return Distillation(line=line, n=len(order), rows=rows, over=over, sentence=sentence)
+
+
+def distillation_section(d: Distillation) -> Section:
+    """The models on the same questions, with size and cost, and what may be concluded."""
+    rows = [
+        (
+            row.name,
+            with_interval(row.accuracy),
+            f"{row.parameters / 1e6:,.1f}" if row.parameters else "?",
+            size(row.size),
+            f"{row.tokens:.0f}",
+            f"{row.seconds:.2f}",
+        )
+        for row in d.rows
+    ]
+    columns = ("", "% right", "million", "size", "tokens", "seconds")
+    title = f"distillation, {d.line}: the same {d.n} questions"
+    sheet = Sheet(title=title, columns=columns, rows=tuple(rows))
+    return Section(key="distillation", title="Distillation", lines=(d.sentence,), sheets=(sheet,))
+
+
+def _row(name: str, side: Side, line: str) -> Row:
+    figure, source = side.figure(line), side.evaluation.source
+    return Row(
+        name=name,
+        accuracy=figure.accuracy,
+        size=int(source.get("bytes") or 0),
+        parameters=int(source.get("parameters") or 0),
+        tokens=figure.tokens,
+        seconds=figure.seconds,
+    )
+
+
+def _check_alike(a: Side, b: Side, line: str) -> None:
+    """Refuse to set side by side what was asked in two ways."""
+    hint = "evaluate both on the same file with the same settings"
+    for d in differences(a, b):
+        if d.name in ASKED[a.figure(line).mode] and UNKNOWN not in (d.a, d.b):
+            raise LmsiError(
+                f"{a.name} and {b.name} were measured in two ways: they differ in {d.name}: "
+                f"{d.a} and {d.b}",
+                hint,
+            )
+    if a.evaluation.gold != b.evaluation.gold:
+        raise LmsiError(f"{a.name} and {b.name} differ in questions or right answers", hint)
+
+
+def _lesson(over: Paired, trained: Paired | None) -> str:
+    sentence = f"The trained student {_against(over)} the teacher that it learned from"
+    if trained is None:
+        return (
+            f"{sentence}. The teacher was not trained on its own paths: with that it might have "
+            "gained as much or more, so this is no comparison of the two."
+        )
+    sentence += f", and {_against(trained)} the teacher after its own training"
+    if _beats(trained):
+        return f"{sentence}: it has beaten its teacher, trained or not."
+    if _beats(over):
+        return f"{sentence}: it passed an untrained teacher, which is no victory over the teacher."
+    return f"{sentence}: what it has learned is the teacher's, in a smaller size."
+
+
+def _beats(c: Paired) -> bool:
+    return c.p_value < CLEAR and c.difference > 0
+
+
+def _against(c: Paired) -> str:
+    words = "clearly beats" if _beats(c) else "clearly stays behind"
+    return f"{words if c.p_value < CLEAR else 'cannot be told apart from'} ({points(c)})"
