@@ -104,11 +104,11 @@ class Digest(Record, frozen=True, kw_only=True):
     data: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def bars(title: str, counts: Mapping[str, int], columns: tuple[str, str], note: str = "") -> Sheet:
+def bars(title: str, counts: Mapping[str, int], columns: tuple[str, str]) -> Sheet:
     """Counts by name with a bar beside each; ``columns`` name the names and the counts."""
     most = max([1, *counts.values()])
     rows = tuple((name, f"{n:,}", "█" * round(BAR * n / most)) for name, n in counts.items())
-    return Sheet(title=title, columns=(*columns, ""), rows=rows, note=note)
+    return Sheet(title=title, columns=(*columns, ""), rows=rows)
 
 
 class Heading(NamedTuple):

@@ -10,6 +10,7 @@ them:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -83,12 +84,8 @@ def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:
 def vote_section(s: VoteSummary) -> Section:
     """What was voted on, what was kept, and what was left out."""
     shares = {f"{i / BINS:.1f}": n for i, n in enumerate(s.histogram)}
-    agreement = bars(
-        "agreement (share of the winner)",
-        shares,
-        ("share of the winner, from", "questions"),
-        f"stopped early: {s.stopped} questions; {INCOMPARABLE}" if s.stopped else "",
-    )
+    columns = ("share of the winner, from", "questions")
+    agreement = bars("agreement (share of the winner)", shares, columns)
     return Section(
         key="vote",
         title="The vote",
@@ -220,19 +217,17 @@ def settings_section(settings: Mapping[str, Mapping[str, Any]]) -> Section:
 
 
 def round_changes(e: Evaluation) -> list[Pair]:
-    """Every round against the base and the round before, corrected over all of them (Holm).
+    """Every round against the one before, the first against the base, corrected (Holm).
 
     Args:
         e: With the base and the rounds' adapters as its models, in order. Of several temperatures
             the first one counts.
     """
-    models = [v.model for v in e.mains]
     lines = [f.name for v in e.mains for f in v.figures]
     found = [
         p
-        for place, after in enumerate(models[1:], 1)
-        for before in dict.fromkeys((models[0], models[place - 1]))
-        for p in pairs_between(e, before, after)
+        for before, after in pairwise(e.mains)
+        for p in pairs_between(e, before.model, after.model)
         if p.temperature in (None, e.mains[0].temperature)
     ]
     return holm_corrected(sorted(found, key=lambda p: lines.index(p.line)))
@@ -247,7 +242,7 @@ def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
     """
     sheets = [_courses(rounds), _checkups(rounds)]
     for e in measured:
-        title = f"{e.data}: changes against the base and the round before, paired by question"
+        title = f"{e.data}: changes against the round before, paired by question"
         sheets.append(changes_sheet(title, round_changes(e)))
     return Section(
         key="rounds",

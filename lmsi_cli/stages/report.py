@@ -30,7 +30,7 @@ from lmsi_cli.reporting.sections import (
     vote_section,
 )
 from lmsi_cli.rounds import Rounds
-from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, teacher_of
+from lmsi_cli.run_folder import RunDir, teacher_of
 from lmsi_cli.stages.asking import sampled
 from lmsi_cli.stages.train import finished
 from lmsi_cli.training import validation
@@ -102,24 +102,17 @@ def _taught_by(run: RunDir) -> Iterator[str]:
 
 
 def _missing(run: RunDir, verdict: Verdict | None) -> Step | None:
-    """The first stage that the run lacks, as the next step; None if it has all of them."""
+    """The first stage that the run lacks, as the next step; None if it is trained."""
     name = shlex.quote(str(run.root))
-    student = teacher_of(run) is not None
-    if not run.paths.exists() and not student:
+    if not run.paths.exists() and teacher_of(run) is None:
         return Step("no paths yet", f"lmsi sample QUESTIONS -o {name}")
-    if not run.vote_summary.exists() and not student:
+    if not run.vote_summary.exists():
         return Step("no vote yet", f"lmsi vote {name}")
-    if not run.adapter_origin.exists():
-        if verdict is not None and verdict.verdict == STOP:
-            return Step(
-                "the verdict is against training; see what was voted on", f"lmsi show {name}"
-            )
-        begun = "training is not finished" if run.train_log.exists() else "no adapter yet"
-        return Step(begun, f"lmsi train {name}")
-    if not any(run.eval_dir.glob(f"*{RESULT}")):
-        begun = "an evaluation is not finished" if any(run.eval_dir.glob(f"*{ANSWERS}")) else ""
-        return Step(begun or "nothing measured yet", f"lmsi eval {name} --data FILE")
-    return None
+    if run.adapter_origin.exists():
+        return None
+    if verdict is not None and verdict.verdict == STOP:
+        return Step("the verdict is against training; see what was voted on", f"lmsi show {name}")
+    return Step("no finished adapter yet", f"lmsi train {name}")
 
 
 def _training(run: RunDir) -> Iterator[Section]:

@@ -64,12 +64,9 @@ def test_figures_and_addresses_stay_readable():
 
 
 def test_what_is_not_known_is_said():
-    for licence in ("apache-2.0", ""):
-        text = card_text(card(licence=licence))
-        assert ("license: apache-2.0" in header(text), "not stated" in text) == (
-            bool(licence), not licence,
-        )  # fmt: skip
-    assert "Nothing was measured" in text
+    assert "license: apache-2.0" in header(card_text(card(licence="apache-2.0")))
+    text = card_text(card())
+    assert "license" not in header(text) and "not stated" in text and "Nothing was measured" in text
 
 
 def parse(text):

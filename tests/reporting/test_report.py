@@ -2,12 +2,11 @@
 
 import io
 import json
-import os
 import re
 
 import msgspec
 import pytest
-from report_run import HOSTILE, evaluated
+from report_run import evaluated
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -15,9 +14,9 @@ from lmsi_cli.cli.main import app
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.reporting.digest import markdown, rendered
 from lmsi_cli.reporting.page import page
-from lmsi_cli.reporting.sections import training_section
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.stages.train import TrainResult
+from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
 from lmsi_cli.training.trainer import TrainSummary
 from lmsi_cli.training.verify import AdapterProof
@@ -117,23 +116,22 @@ def test_the_first_screen_is_a_sentence_a_picture_and_the_next_step(run, there, 
 def test_a_training_is_drawn_from_its_first_step_on(run):
     run.adapter.mkdir()
     for steps in (1, 3):
-        lines = [
+        log = [
             LogLine(
                 step=n, loss=2.0 / n, lr=0.1, tokens=9, unpacked_tokens=9, completion_tokens=5,
                 grad_norm=1.0, seconds=1.0,
             )
             for n in range(1, steps + 1)
         ]  # fmt: skip
-        write_records(run.train_log, lines)
+        write_records(run.train_log, log)
+        write_records(
+            run.adapter / validation.LOG,
+            [validation.Reading(step=2, loss=1.5, divergence=0.1, seconds=1.0)],
+        )
         html = paged(run)
-        assert f"Not finished: {steps} steps so far" in html
+        assert f"Not finished: {steps} steps so far" in html and "held-out questions" in html
         [points] = re.findall(r'<polyline class="curve s0" points="([^"]+)"', html)
         assert len(points.split()) == max(2, steps) and "nan" not in points
-    digest = read_run(run)
-    held_out = training_section(None, [(1.0, 2.0), (2.0, 1.0)], [(2.0, 1.5)])
-    both = msgspec.structs.replace(digest, sections=(held_out,), title=HOSTILE)
-    html = page(both, "1")
-    assert html.count("<polyline") == 2 and "held-out questions" in html and "<img" not in html
 
 
 def test_questions_that_changed_are_listed(run):
@@ -164,12 +162,3 @@ def test_the_command_writes_reads_and_refuses(run, tmp_path):
     run.vote_summary.write_text('{"questions": 1}')
     done = call("report", run.root)
     assert done.exit_code == 1 and "not of this version" in done.stderr
-
-
-def test_of_several_evaluations_of_a_set_the_newest_is_shown(run):
-    text = run.eval_result("test").read_text()
-    newer = text.replace('"primary":"CoT greedy"', '"primary":"direct"')
-    run.eval_result("test-0000abcd").write_text(newer)
-    os.utime(run.eval_result("test"), (1, 1))
-    told = json.loads(call("report", run.root, "--json").stdout)
-    assert [e["primary"] for e in told["data"]["evaluations"]] == ["direct"]

@@ -1,6 +1,7 @@
 """Evaluations as a person sees them, and two of them compared: settings, questions, flips."""
 
 import io
+import os
 
 import msgspec
 import pytest
@@ -107,6 +108,9 @@ def test_a_result_is_found_by_the_name_of_its_set(tmp_path):
     assert find_result(first) == first
     evaluated(tmp_path, name="b-c")
     assert find_result(tmp_path, "a") == first
+    os.utime(first, (1, 1))
+    evaluated(tmp_path, name="a", max_tokens=9)
+    assert find_result(tmp_path, "a") != first
     for data, told in (("", "evaluations on a, b-c"), ("d", "no evaluation on d")):
         with pytest.raises(LmsiError, match=told):
             find_result(tmp_path, data)
