@@ -34,8 +34,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Question(Record, frozen=True, kw_only=True):
     """One question as a person wrote it; ``answer`` is gold and only evaluation may read it.
 
-    ``family`` names its kind and is only handed on. ``group`` names its cluster: questions that were
-    made from one template or stand below one text are no independent trials.
+    ``family`` names its kind and is only handed on. ``group`` names its cluster: questions that
+    were made from one template or stand below one text are no independent trials.
     """
 
     id: str
