@@ -59,7 +59,7 @@ class RunDir:
         self.seeds = root / "seeds.jsonl"  # records.Question: those that the generator was shown
         self.drafts = root / "drafts.jsonl"  # generation.Draft
         self.generated = root / "generated.jsonl"  # records.Question: drafts that passed the vote
-        self.generation = root / "generation.json"  # generation.Generation
+        self.generation = root / "generation.json"  # stages.questions.Generation
         self.rounds = root / "rounds.json"  # rounds.Rounds, in the folder of the first round
         self.status = root / "status.json"  # records.Status, of the last command to work here
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
