@@ -11,7 +11,6 @@ is, and what it was measured to keep, is in ``docs/evaluation.md``.
 from lmsi_cli.stats.intervals import (
     Groups,
     Replicates,
-    evenness,
     mean_interval,
     replicates,
     score_interval,
@@ -29,7 +28,6 @@ __all__ = [
     "auroc",
     "curve_ks",
     "ece",
-    "evenness",
     "holm",
     "majority_at_k",
     "majority_score",

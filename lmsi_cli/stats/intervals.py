@@ -1,4 +1,4 @@
-"""How sure a figure is: shares and means of questions, seeds as replicates, evenness of answers.
+"""How sure a figure is: shares and means of questions, seeds as replicates.
 
 Knows numpy and the records; nothing of what a question is. A question's cluster is any label that
 it shares with the questions it resembles: variants of one template, or several about one text.
@@ -119,19 +119,6 @@ def replicates(values: Sequence[float]) -> Replicates:
         largest=max(values),
         n=n,
     )
-
-
-def evenness(counts: Sequence[int]) -> float:
-    """Shannon entropy of answers as a share of its most: 1 if no two are the same.
-
-    Args:
-        counts: How often each answer occurs, each at least 1; of fewer than two in all it is 0.
-    """
-    shares = np.asarray(counts) / max(1, sum(counts))
-    if sum(counts) < 2:
-        return 0.0
-    entropy = float(-(shares * np.log(shares)).sum())
-    return min(1.0, max(0.0, entropy / math.log(sum(counts))))
 
 
 def interval(value: float, low: float, high: float, n: int) -> Interval:

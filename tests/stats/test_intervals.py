@@ -11,7 +11,6 @@ from scipy.stats import binomtest, ttest_1samp
 from lmsi_cli.stats import (
     auroc,
     ece,
-    evenness,
     intervals,
     mean_interval,
     paired,
@@ -111,15 +110,6 @@ def test_replicates_against_scipy():
     assert (found.smallest, found.largest, found.n) == (0.023, 0.058, 3)
     one = replicates([0.1])
     assert (one.mean, one.low, one.high, one.sd) == (0.1, None, None, None)
-
-
-@pytest.mark.parametrize(
-    ("counts", "value"),
-    [([1] * 8, 1.0), ([8], 0.0), ([4, 4], 1 / 3), ([], 0.0)],
-)
-def test_evenness(counts, value):
-    """Two halves of eight are one bit of three."""
-    assert evenness(counts) == pytest.approx(value)
 
 
 @given(marked, st.integers(1, 12))
