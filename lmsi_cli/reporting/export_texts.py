@@ -33,10 +33,8 @@ from lmsi_cli.run_folder import RESULT, RunDir, sha256_file, teacher_of
 LONGEST = 200  # characters of a stranger's text
 TASK = "text-generation"
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
-ADAPTER = "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base."
 WHAT = {
-    "adapter": ADAPTER,
-    "hub": ADAPTER,
+    "adapter": "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base.",
     "gguf": "A GGUF model: the base with the adapter merged into it.",
     "hf": "A model for transformers: the base's weights with the adapter merged into them.",
     "ollama": "A model for Ollama, with the Modelfile that makes it.",
