@@ -34,8 +34,7 @@ from lmsi_cli.splits import parts_of
 
 ORIGIN = "lmsi.json"
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
-# sections of a student's run.toml: whose votes it learns from, and how these came about
-TEACHER, TEACHER_SAMPLE, TEACHER_VOTE = "teacher", "teacher_sample", "teacher_vote"
+TEACHER = "teacher"  # a section of a student's run.toml: whose votes it learns from
 KINDS: dict[str, type[Config]] = {**TABLES, "engine": EngineConfig}  # of sections of run.toml
 RELIED_ON = {TEACHER: ("run", "model", "model_sha256")}
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
