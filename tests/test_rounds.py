@@ -52,31 +52,18 @@ def a_round(number, scores=None, gates=(), trained=True, **other):
     )
 
 
-def test_later_rounds_have_other_seeds_in_every_stage_and_no_sum_gives_them():
-    rounds = [of_round(PLAIN, RunConfig(rounds=3), n) for n in (1, 2, 3)]
-    assert rounds[0] == PLAIN  # the first one has the settings as given
+def test_later_rounds_have_other_seeds_and_their_own_temperature_and_start():
+    run = RunConfig(rounds=3, round_temperature=(0.7, 1.0))
+    rounds = [of_round(PLAIN, run, n, "" if n < 2 else "runs/a/adapter") for n in (1, 2, 3)]
     for stage in ("sample", "vote", "train"):
         seeds = [getattr(r, stage).seed for r in rounds]
         assert len(set(seeds)) == 3 and all(0 <= s < 2**31 for s in seeds)
-    firsts = set(range(1000))
-    later = {seed_of(s, n) for s in range(1000) for n in (2, 3)}
-    assert len(later) == 2000 and len(firsts & later) == 0
-
-
-def test_the_last_temperature_goes_on_and_none_is_the_samplers():
-    def told(*given):
-        run = RunConfig(rounds=4, round_temperature=given)
-        return [of_round(PLAIN, run, n).sample.temperature for n in (1, 2, 3, 4)]
-
-    assert told(0.7, 1.0) == [0.7, 1.0, 1.0, 1.0]
-    assert told() == [PLAIN.sample.temperature] * 4
-
-
-def test_an_init_is_the_only_other_difference_of_training():
-    settings = of_round(PLAIN, RunConfig(), 2, "runs/a/adapter")
-    assert settings.train.init == "runs/a/adapter"
-    fresh = msgspec.structs.replace(settings.train, init="", seed=PLAIN.train.seed)
-    assert fresh == PLAIN.train
+    assert rounds[0] == PLAIN  # the first one has the settings as given
+    assert [r.sample.temperature for r in rounds] == [0.7, 1.0, 1.0]  # the last one goes on
+    fresh = msgspec.structs.replace(rounds[1].train, init="", seed=PLAIN.train.seed)
+    assert (rounds[1].train.init, fresh) == ("runs/a/adapter", PLAIN.train)
+    later = {seed_of(s, n) for s in range(1000) for n in (2, 3)}  # no sum gives them
+    assert len(later) == 2000 and not later & set(range(1000))
 
 
 def evidence(**signals):

@@ -107,7 +107,7 @@ def test_the_result_is_an_ordinary_question_file_whose_vote_keeps_the_same(tmp_p
 
 
 @given(st.lists(st.integers(0, 40), max_size=5), st.integers(0, 120))
-@hypothesis(max_examples=30)
+@hypothesis(max_examples=10)
 def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, tear):
     with tempfile.TemporaryDirectory() as folder:
         root, whole = File(folder) / "lives", File(folder) / "whole"
