@@ -24,7 +24,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from lmsi_cli.answers import answer_end, listed
 from lmsi_cli.contamination import same_words
@@ -32,17 +32,6 @@ from lmsi_cli.prompts import Chat, Task, clean
 from lmsi_cli.records import Message, Prompt, Question, Record, StopReason
 from lmsi_cli.thinking import answer_part
 
-Fault = Literal[
-    "truncated",
-    "empty",
-    "garbled",
-    "short",
-    "answered",
-    "no question mark",
-    "no number",
-    "no options",
-    "repeats itself",
-]
 MIN_WORDS = 5  # a question of fewer asks for nothing that has to be worked out
 RUN = 4  # words; a phrase such as "how many" comes back in good texts too
 LOOPING = 0.5  # of the runs of four words; real questions of templates reach 0.1
@@ -104,7 +93,7 @@ def draft_prompt(shown: Sequence[str], chat: Chat | None) -> Prompt:
 class Dropped(NamedTuple):
     """A draft that holds no question, and why."""
 
-    reason: Fault
+    reason: str
 
 
 class Rules(NamedTuple):
@@ -180,9 +169,9 @@ def _tidy(text: str, rules: Rules) -> str:
     return joined.strip(_EDGES)  # last, for splitlines knows more ends of a line than _EDGES
 
 
-def _fault(text: str, rules: Rules) -> Fault | None:
-    """Return the first thing that is wrong with a question."""
-    faults: tuple[tuple[Fault, bool], ...] = (
+def _fault(text: str, rules: Rules) -> str:
+    """Return the first thing that is wrong with a question; empty if nothing is."""
+    faults = (
         ("empty", not text),
         ("garbled", any(_unreadable(c) for c in text)),
         ("answered", _answered(text, rules)),
@@ -192,7 +181,7 @@ def _fault(text: str, rules: Rules) -> Fault | None:
         ("no options", rules.options and not listed(text)),
         ("repeats itself", repetition(text) > LOOPING),
     )
-    return next((fault for fault, found in faults if found), None)
+    return next((fault for fault, found in faults if found), "")
 
 
 def _unreadable(character: str) -> bool:

@@ -240,7 +240,11 @@ class Generator:
         engine, config = self.drawing.engine, self.config
         shown = {n: _shuffled(self.seeds, config.seed, f"prompt {n}")[:SHOTS] for n in turn}
         requests = [self._request(number, seeds) for number, seeds in shown.items()]
-        fitting, skipped = split_for(engine, requests, config)
+        try:
+            fitting, skipped = split_for(engine, requests, config)
+        except LmsiError as e:
+            hint = "lower `--set max_tokens`, or take shorter seeds"
+            raise LmsiError(str(e), hint) from None
         tell(skipped, self.progress)
         if not (asked := sum(len(r.wanted) for r in fitting)):
             return
