@@ -134,6 +134,7 @@ class Plan(Record, frozen=True, kw_only=True):
 def plans_of(wanted: Measurement) -> list[Plan]:
     """What each data set could show, and how many answers that takes; asks nobody."""
     there = [Candidate(BASE, None, {}), *(Candidate(name, name, {}) for name in wanted.adapters)]
+    there += [again(there[0])] if wanted.null else []
     return [_plan(exam, wanted.candidates or there) for exam in wanted.exams]
 
 
