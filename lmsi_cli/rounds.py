@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from lmsi_cli.formats import CLEAR, p_words, percent, points
 from lmsi_cli.jsonl import read_struct
@@ -36,8 +36,6 @@ from lmsi_cli.verdict.rules import (
 By = Literal["probe", "agreement", "nothing"]
 # Of the answers that could be read before; a model that forgets the form does so for most.
 UNREAD = 0.10
-# Of the base's evenness: below it, the model gives the same answer to every question.
-SAME = 0.5
 UNSOUND = "no round is sound; the first one is kept for want of a better one"
 WHAT: dict[By, str] = {
     "probe": "right answers",
@@ -49,9 +47,8 @@ WHAT: dict[By, str] = {
 class Figures(Record, frozen=True, kw_only=True):
     """One model's check-up; tuples have a fraction of one per question.
 
-    ``scores``: answers that are as wanted. ``parsed``: answers that could be read. Over all
-    questions, of the greedy answers: the share of the ``commonest`` one, and their ``evenness``, 1
-    if all differ.
+    ``scores``: answers that are as wanted. ``parsed``: answers that could be read. ``commonest`` is
+    the share of the commonest one of the greedy answers to all questions.
     """
 
     model: str
@@ -59,7 +56,6 @@ class Figures(Record, frozen=True, kw_only=True):
     scores: tuple[float, ...]
     parsed: tuple[float, ...]
     commonest: float
-    evenness: float
 
 
 class Gate(Record, frozen=True, kw_only=True):
@@ -81,18 +77,15 @@ class Round(Record, frozen=True, kw_only=True):
     number: int
     folder: str
     temperature: float
-    seed: int
     drawn_by: int
     started_from: int
     verdict: str
-    questions: int
     kept_questions: int
     kept_paths: int
     mean_share: float
     trained: bool
     first_loss: float | None = None
     final_loss: float | None = None
-    stopped: str = ""
     gates: tuple[Gate, ...] = ()
     figures: Figures | None = None
 
@@ -157,17 +150,6 @@ def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str
     }
 
 
-class Ground(NamedTuple):
-    """What a comparison stands on: what answers are held against, and what was trained on.
-
-    ``trained`` are the ids of questions that one of the compared adapters was trained on.
-    """
-
-    by: By
-    trained: frozenset[str]
-    chance: float | None = None
-
-
 def voted(verdict: Verdict) -> Gate:
     """The gate of the vote: its verdict with the weightiest reason."""
     text = f"the verdict is {verdict.verdict}"
@@ -181,19 +163,19 @@ def alarmed(why: str) -> tuple[Gate, ...]:
     return (Gate(name="alarm", ends=True, text=f"training raised an alarm: {why}"),) if why else ()
 
 
-def comparable(found: Sequence[Figures], ground: Ground) -> list[str]:
+def comparable(found: Sequence[Figures], by: By, trained: frozenset[str]) -> list[str]:
     """Questions to compare scores on, in order; empty if there are too few.
 
-    Those that no compared adapter was trained on. A probe that has too few of them is taken whole:
-    its labels were never trained on, though its questions were. Agreement on trained questions
-    shows nothing but that training worked.
+    ``trained`` are the ids of questions that a compared adapter was trained on; they are left out.
+    A probe that has too few others is taken whole: its labels were never trained on, though its
+    questions were. Agreement on trained questions shows nothing but that training worked.
     """
     asked = [q for q in found[0].questions if all(q in f.questions for f in found)]
-    apart = [q for q in asked if q not in ground.trained]
-    if ground.by == "probe":
+    apart = [q for q in asked if q not in trained]
+    if by == "probe":
         chosen = apart if len(apart) >= FEWEST_PAIRS else asked
         return chosen if len(chosen) >= FEWEST_PAIRS else []
-    return apart if ground.by == "agreement" and len(apart) >= FEWEST else []
+    return apart if by == "agreement" and len(apart) >= FEWEST else []
 
 
 def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired:
@@ -202,18 +184,24 @@ def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired
     return paired([old[q] for q in questions], [new[q] for q in questions])
 
 
-def checked(before: Figures, after: Figures, base: Figures, ground: Ground) -> tuple[Gate, ...]:
-    """The gate of the check-up: of this round against the round before, or the base."""
-    questions = comparable((before, after), ground)
+def checked(
+    found: Sequence[Figures], by: By, trained: frozenset[str], chance: float | None = None
+) -> tuple[Gate, ...]:
+    """The gate of the check-up: of the last of some models against the one before, or the base.
+
+    ``found`` begins with the base; ``trained`` as for ``comparable``; ``chance`` as a task has it.
+    """
+    base, before, after = found[0], found[-2], found[-1]
+    questions = comparable((before, after), by, trained)
     whom = "the base" if before.model == base.model else "the round before"
     fell, text = False, f"too few questions for a comparison with {whom}"
     if questions:
         c = _change(before, after, questions)
         fell = c.difference < 0 and c.p_value < CLEAR
-        text = f"{WHAT[ground.by]} against {whom}: {_tested(c)}"
-        text += "" if ground.by == "probe" else "; a rise would be no evidence of a gain"
-    labelled = bool(questions) and ground.by == "probe"
-    signs = _collapse(before, after, base, ground.chance, whom)
+        text = f"{WHAT[by]} against {whom}: {_tested(c)}"
+        text += "" if by == "probe" else "; a rise would be no evidence of a gain"
+    labelled = bool(questions) and by == "probe"
+    signs = _collapse(before, after, base, chance, whom)
     return (
         Gate(name="check-up", ends=fell, text=text),
         *(Gate(name="check-up", ends=not labelled, text=sign) for sign in signs),
@@ -232,11 +220,6 @@ def _collapse(
         yield (
             f"one answer is given to {100 * after.commonest:.0f}% of the questions "
             f"(base {100 * base.commonest:.0f}%)"
-        )
-    if after.evenness < SAME * base.evenness:
-        yield (
-            f"answers to different questions are the same (evenness {after.evenness:.2f}, "
-            f"base {base.evenness:.2f})"
         )
 
 
@@ -263,7 +246,7 @@ def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By)
         return Best(number=(sound or there)[0].number, by="nothing", why=why)
     found = {r.number: r.figures for r in sound if r.figures is not None}
     seen = frozenset[str]().union(*(trained.get(n, ()) for n in found))
-    questions = comparable(list(found.values()), Ground(by, seen)) if len(found) > 1 else []
+    questions = comparable(list(found.values()), by, seen) if len(found) > 1 else []
     if not questions:
         why = "too few questions to compare the rounds on, so the first one is kept"
         return Best(number=sound[0].number, by="nothing", why=why)

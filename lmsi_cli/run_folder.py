@@ -34,8 +34,7 @@ from lmsi_cli.splits import parts_of
 
 ORIGIN = "lmsi.json"
 RESULT, ANSWERS = ".result.json", ".answers.jsonl"
-# sections of a student's run.toml: whose votes it learns from, and how these came about
-TEACHER, TEACHER_SAMPLE, TEACHER_VOTE = "teacher", "teacher_sample", "teacher_vote"
+TEACHER = "teacher"  # a section of a student's run.toml: whose votes it learns from
 KINDS: dict[str, type[Config]] = {**TABLES, "engine": EngineConfig}  # of sections of run.toml
 RELIED_ON = {TEACHER: ("run", "model", "model_sha256")}
 PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -59,7 +58,7 @@ class RunDir:
         self.seeds = root / "seeds.jsonl"  # records.Question: those that the generator was shown
         self.drafts = root / "drafts.jsonl"  # generation.Draft
         self.generated = root / "generated.jsonl"  # records.Question: drafts that passed the vote
-        self.generation = root / "generation.json"  # generation.Generation
+        self.generation = root / "generation.json"  # stages.questions.Generation
         self.rounds = root / "rounds.json"  # rounds.Rounds, in the folder of the first round
         self.status = root / "status.json"  # records.Status, of the last command to work here
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves

@@ -8,7 +8,6 @@ from lmsi_cli.records import Interval
 from lmsi_cli.rounds import (
     Figures,
     Gate,
-    Ground,
     Round,
     alarmed,
     best,
@@ -26,11 +25,7 @@ N = 40
 
 def seen(scores, model="m", **other):
     n = len(scores)
-    usual = {
-        "parsed": (1.0,) * n,
-        "commonest": 0.05,
-        "evenness": 0.95,
-    }
+    usual = {"parsed": (1.0,) * n, "commonest": 0.05}
     ids = tuple(f"q{i}" for i in range(n))
     return Figures(model=model, questions=ids, scores=tuple(scores), **{**usual, **other})
 
@@ -44,11 +39,9 @@ def a_round(number, scores=None, gates=(), trained=True, **other):
         number=number,
         folder=f"round-{number}",
         temperature=0.7,
-        seed=0,
         drawn_by=number - 1,
         started_from=0,
         verdict="train",
-        questions=100,
         kept_questions=60,
         kept_paths=200,
         mean_share=0.6,
@@ -59,31 +52,18 @@ def a_round(number, scores=None, gates=(), trained=True, **other):
     )
 
 
-def test_later_rounds_have_other_seeds_in_every_stage_and_no_sum_gives_them():
-    rounds = [of_round(PLAIN, RunConfig(rounds=3), n) for n in (1, 2, 3)]
-    assert rounds[0] == PLAIN  # the first one has the settings as given
+def test_later_rounds_have_other_seeds_and_their_own_temperature_and_start():
+    run = RunConfig(rounds=3, round_temperature=(0.7, 1.0))
+    rounds = [of_round(PLAIN, run, n, "" if n < 2 else "runs/a/adapter") for n in (1, 2, 3)]
     for stage in ("sample", "vote", "train"):
         seeds = [getattr(r, stage).seed for r in rounds]
         assert len(set(seeds)) == 3 and all(0 <= s < 2**31 for s in seeds)
-    firsts = set(range(1000))
-    later = {seed_of(s, n) for s in range(1000) for n in (2, 3)}
-    assert len(later) == 2000 and len(firsts & later) == 0
-
-
-def test_the_last_temperature_goes_on_and_none_is_the_samplers():
-    def told(*given):
-        run = RunConfig(rounds=4, round_temperature=given)
-        return [of_round(PLAIN, run, n).sample.temperature for n in (1, 2, 3, 4)]
-
-    assert told(0.7, 1.0) == [0.7, 1.0, 1.0, 1.0]
-    assert told() == [PLAIN.sample.temperature] * 4
-
-
-def test_an_init_is_the_only_other_difference_of_training():
-    settings = of_round(PLAIN, RunConfig(), 2, "runs/a/adapter")
-    assert settings.train.init == "runs/a/adapter"
-    fresh = msgspec.structs.replace(settings.train, init="", seed=PLAIN.train.seed)
-    assert fresh == PLAIN.train
+    assert rounds[0] == PLAIN  # the first one has the settings as given
+    assert [r.sample.temperature for r in rounds] == [0.7, 1.0, 1.0]  # the last one goes on
+    fresh = msgspec.structs.replace(rounds[1].train, init="", seed=PLAIN.train.seed)
+    assert (rounds[1].train.init, fresh) == ("runs/a/adapter", PLAIN.train)
+    later = {seed_of(s, n) for s in range(1000) for n in (2, 3)}  # no sum gives them
+    assert len(later) == 2000 and not later & set(range(1000))
 
 
 def evidence(**signals):
@@ -103,24 +83,23 @@ def test_the_gate_of_the_vote_follows_its_verdict_and_an_alarm_ends_the_rounds()
     assert alarmed("") == ()
 
 
-LABELS = Ground("probe", frozenset())
-VOTES = Ground("agreement", frozenset())
+NONE = frozenset[str]()
 
 
-def ends(before, after, ground, base=None):
-    return [g.text for g in checked(before, after, base or before, ground) if g.ends]
+def ends(before, after, by, chance=None):
+    return [g.text for g in checked((before, after), by, NONE, chance) if g.ends]
 
 
 def test_a_clear_fall_ends_the_rounds_and_a_small_one_does_not():
-    for ground in (LABELS, VOTES):
-        assert ends(seen(share(30)), seen(share(12)), ground)
-        assert not ends(seen(share(30)), seen(share(28)), ground)
-        assert not ends(seen(share(12)), seen(share(30)), ground)
+    for by in ("probe", "agreement"):
+        assert ends(seen(share(30)), seen(share(12)), by)
+        assert not ends(seen(share(30)), seen(share(28)), by)
+        assert not ends(seen(share(12)), seen(share(30)), by)
 
 
-@pytest.mark.parametrize(("ground", "told"), [(VOTES, True), (LABELS, False)])
-def test_a_rise_without_labels_is_called_no_evidence(ground, told):
-    (gate,) = checked(seen(share(12)), seen(share(30)), seen(share(12)), ground)
+@pytest.mark.parametrize(("by", "told"), [("agreement", True), ("probe", False)])
+def test_a_rise_without_labels_is_called_no_evidence(by, told):
+    (gate,) = checked((seen(share(12)), seen(share(30))), by, NONE)
     assert gate.text.endswith("a rise would be no evidence of a gain") is told
 
 
@@ -128,28 +107,27 @@ def test_a_rise_without_labels_is_called_no_evidence(ground, told):
     ("sign", "told"),
     [
         ({"commonest": 0.6}, "one answer is given to 60% of the questions (base 5%)"),
-        ({"evenness": 0.3}, "are the same (evenness 0.30, base 0.95)"),
         ({"parsed": (0.5,) * N}, "answers that can be read against the base: -50.0"),
     ],
 )
 def test_collapse_ends_the_rounds_without_labels_and_is_a_remark_beside_them(sign, told):
     before, after = seen(share(20)), seen(share(20), **sign)
-    few = Ground("agreement", frozenset(), chance=0.5)  # of few answers one may be common
-    assert bool(ends(before, after, few)) == ("commonest" not in sign)
-    (text,) = ends(before, after, VOTES)
+    # of few answers one may be common
+    assert bool(ends(before, after, "agreement", 0.5)) == ("commonest" not in sign)
+    (text,) = ends(before, after, "agreement")
     assert told in text
-    assert not ends(before, after, LABELS)
-    assert any(told in g.text for g in checked(before, after, before, LABELS))
+    assert not ends(before, after, "probe")
+    assert any(told in g.text for g in checked((before, after), "probe", NONE))
 
 
 def test_trained_questions_are_not_compared_on_by_agreement():
     found = (seen(share(20)), seen(share(20)))
     most = frozenset(f"q{i}" for i in range(N - 10))
-    assert comparable(found, VOTES) == [f"q{i}" for i in range(N)]
-    assert comparable(found, Ground("agreement", most)) == []
-    assert len(comparable(found, Ground("probe", most))) == 10
-    assert len(comparable(found, Ground("probe", most | {"q39"}))) == N  # then the whole probe
-    assert comparable((seen(share(4, 8)),) * 2, LABELS) == []
+    assert comparable(found, "agreement", NONE) == [f"q{i}" for i in range(N)]
+    assert comparable(found, "agreement", most) == []
+    assert len(comparable(found, "probe", most)) == 10
+    assert len(comparable(found, "probe", most | {"q39"})) == N  # then the whole probe
+    assert comparable((seen(share(4, 8)),) * 2, "probe", NONE) == []
 
 
 def test_the_last_good_round_skips_alarms_and_what_was_not_trained():

@@ -11,11 +11,11 @@ from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import SERVER, EvalConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.formats import duration, least_change
+from lmsi_cli.formats import least_change
 from lmsi_cli.reporting.digest import Sheet
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
-    from lmsi_cli.stages.dry_run import Plan
+    from lmsi_cli.stages.measure import Plan
 
 NO_GAIN = 3
 Data = Annotated[
@@ -47,7 +47,7 @@ Null = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Only show what the sets could show, and the cost."),
+    typer.Option("--dry-run", help="Only show what the sets could show, and by how many answers."),
 ]
 Import = Annotated[
     str | None,
@@ -89,9 +89,8 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.reporting.comparison import gained
     from lmsi_cli.reporting.evaluation import eval_parts
     from lmsi_cli.run_folder import RunDir, locked
-    from lmsi_cli.stages.dry_run import plans_of
     from lmsi_cli.stages.importing import import_samples
-    from lmsi_cli.stages.measure import measure, prepare
+    from lmsi_cli.stages.measure import measure, plans_of, prepare
 
     folder = RunDir(run)
     if imported is not None:
@@ -100,8 +99,6 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
         show(result, json, *eval_parts(result), f"written to {target}; `lmsi compare` takes it")
         return
     local = settings.engine != SERVER
-    if dry_run and not local:
-        raise LmsiError("--dry-run: what it would cost only the server knows", "leave it out")
     if require_gain and not (local or adapter):
         raise LmsiError("no adapter to require a gain of", hint="give --adapter NAME")
     wanted = prepare(folder, settings, data or [], adapter or [], allow_overlap, null)
@@ -125,7 +122,6 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
 def plan_sheet(p: Plan) -> Sheet:
     """A plan as names and values."""
-    bound = "at most " if p.at_most else "about "
     groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
     visible = (
         f"{least_change(p.smallest_visible)}, at 80% power if a fifth of the questions changes"
@@ -135,7 +131,5 @@ def plan_sheet(p: Plan) -> Sheet:
         ("what it can show", visible),
         ("models", f"{p.models}"),
         ("answers", f"{p.answers:,}"),
-        ("tokens", f"{bound}{p.tokens:,.0f}"),
-        ("time", f"{bound}{duration(p.seconds)}"),
     )
     return Sheet(title=f"{p.data}: plan", rows=rows)

@@ -98,13 +98,12 @@ def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> li
 
 def exemplars_sheet(made: ExemplarsSummary, drawn: SampleSummary) -> Sheet:
     """What became of the seeds, and which file holds the exemplars."""
-    sound = ", ".join(f"{n} {name}" for name, n in made.classes.items())
-    left = f"{made.undecided} undecided, {made.below} below the share, {made.unfit} unfit"
+    left = ", ".join(f"{n} {reason}" for reason, n in made.left_out.items())
     rows = (
-        ("seeds", f"{made.seeds} ({left}, {made.spare} not needed)"),
+        ("seeds", f"{made.seeds}" + (f" ({left})" if left else "")),
         ("paths", f"{drawn.paths:,} ({drawn.new_paths:,} new)"),
         ("templates", f"{made.templates} of {made.shots} exemplars"),
-        ("rationales", f"{sound}; mean share of their winners {made.share:.0%}"),
+        ("mean share of their winners", f"{made.share:.0%}"),
         ("written", made.file),
         ("to use it", f"--task {made.file} --prompt cot-few"),
     )

@@ -84,8 +84,8 @@ def export_sheet(e: Export) -> Sheet:
     rows += [(name, size(count)) for name, count in e.files.items()]
     rows += [(name, f"{apart:.2%}") for name, apart in e.checks.items()]
     rows += [("note", remark) for remark in e.remarks]
-    if e.to == "hub":
-        rows.append(("next", f"hf upload OWNER/NAME {shlex.quote(e.folder)}"))
+    if e.to == "adapter":
+        rows.append(("to upload it", f"hf upload OWNER/NAME {shlex.quote(e.folder)}"))
     return Sheet(title="export", rows=tuple(rows))
 
 

@@ -97,18 +97,19 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 def list_sheet(listed: Sequence[Listed]) -> Sheet:
     """A line for each question; long questions and answers are cut."""
     columns = ("question", "share", "winner", "kept")
-    rows = [
-        (
-            q.id,
-            NONE if q.share is None else f"{q.share:.0%}",
-            NONE if q.predicted_answer is None else _short(q.predicted_answer, WINNER),
-            NONE if q.kept is None else f"{q.kept}",
-        )
-        for q in listed
-    ]
+    rows = []
+    for q in listed:
+        vote, cells = q.vote, (NONE, NONE, NONE)
+        if vote is not None:
+            winner = vote.predicted_answer
+            shown = NONE if winner is None else _short(winner, WINNER)
+            cells = (f"{vote.share:.0%}", shown, f"{len(vote.kept)}")
+        rows.append((q.question.id, *cells))
     taken = sum(max(map(len, column)) + GAP for column in zip(columns, *rows, strict=True))
     left = max(WORDS, out().width - taken)
-    whole = tuple((*row, _short(q.question, left)) for row, q in zip(rows, listed, strict=True))
+    whole = tuple(
+        (*row, _short(q.question.question, left)) for row, q in zip(rows, listed, strict=True)
+    )
     return Sheet(title="", columns=(*columns, ""), rows=whole)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,12 +11,12 @@ from lmsi_cli.cli.options import Tables, configured
 from lmsi_cli.cli.sample import Out
 from lmsi_cli.cli.session import Exclude, Json, Overwrite, files_of, questions_in, show, watched
 from lmsi_cli.config import NO_STOP, EngineConfig, QuestionsConfig, SampleConfig
-from lmsi_cli.formats import NONE, percent
+from lmsi_cli.formats import percent
 from lmsi_cli.reporting.digest import Sheet
 from lmsi_cli.settings import resolve
 
 if TYPE_CHECKING:
-    from lmsi_cli.generation.summary import Generation
+    from lmsi_cli.stages.questions import Generation
 
 Seeds = Annotated[
     str | None,
@@ -83,37 +82,22 @@ def generation_sheets(g: Generation) -> list[Sheet]:
         ("questions kept", f"{g.kept} of {g.wanted} wanted: {ENDED[g.ended]}"),
         ("drafts", f"{g.drafts} ({g.new_drafts} new)"),
         ("candidates", f"{g.candidates} ({share} of the drafts)"),
-        ("voted on", f"{g.sampled}, {g.paths} paths each; {g.waiting} were not needed"),
+        (
+            "voted on",
+            f"{g.sampled}, {g.paths} paths each; {g.candidates - g.sampled} were not needed",
+        ),
         ("mean share of all paths", f"{g.mean_share:.2f}; kept from {g.min_share:g} on"),
         ("time", f"{g.seconds:.0f} s"),
     ]
-    if g.prompts_too_long:
-        made.append(("prompts too long", f"{g.prompts_too_long}"))
     lost = tuple(
         (reason, f"{count}", whole)
         for whole, reasons in (("drafts", g.dropped), ("candidates", g.rejected))
         for reason, count in reasons.items()
     )
-    columns = ("", f"{g.seeds} seeds", f"{g.kept} kept")
     return [
         Sheet(title="questions", rows=tuple(made)),
         Sheet(title="dropped", columns=("", "number", "of"), rows=lost),
-        Sheet(title="how varied", columns=columns, rows=tuple(_varied(g))),
     ]
-
-
-def _varied(g: Generation) -> Iterator[tuple[str, str, str]]:
-    seeds, kept = g.seed_variety, g.variety
-    group = f"of {g.seeds} questions"  # sets of one size: of more, fewer pairs are new
-    yield "words, median", f"{seeds.words:g}", f"{kept.words:g}" if kept else NONE
-    distinct, nearest = percent(seeds.distinct), f"{seeds.nearest:.2f}"
-    yield f"distinct pairs of words {group}", distinct, percent(kept.distinct) if kept else NONE
-    yield f"likeness to the nearest {group}", nearest, f"{kept.nearest:.2f}" if kept else NONE
-    if g.to_seeds is not None:
-        yield "likeness to the nearest seed, median", NONE, f"{g.to_seeds:.2f}"
-    if a := g.answers:
-        yield "different answers", NONE, f"{a.distinct}"
-        yield "commonest answer", NONE, f"{a.commonest[:20]}: {percent(a.commonest_share)}"
 
 
 def next_step(g: Generation, folder: str) -> str:

@@ -44,7 +44,7 @@ from lmsi_cli.config.sampling import (
 from lmsi_cli.records import ChatChoice, Mode
 
 REPOSITORY = r"[a-zA-Z0-9][\w.-]*/[a-zA-Z0-9][\w.-]*"  # as hubs name models
-Target = Literal["adapter", "hub", "gguf", "hf", "ollama", "parquet"]
+Target = Literal["adapter", "gguf", "hf", "ollama", "parquet"]
 
 
 Temperature = Annotated[float, Meta(ge=0, le=HOTTEST)]
@@ -212,10 +212,7 @@ class ExportConfig(Config, frozen=True, kw_only=True):
 
     to: Annotated[
         Target,
-        opt(
-            "What to write: adapter alone, hub (a folder for the hub), merged gguf, hf or ollama, "
-            "or the records as parquet."
-        ),
+        opt("What to write: adapter alone, merged gguf, hf or ollama, or the records as parquet."),
     ] = "adapter"
     type: Annotated[
         str, opt("Type of the merged weights, as llama.cpp names it; not given: the base's.")

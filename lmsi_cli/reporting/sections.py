@@ -302,8 +302,8 @@ def _checkups(rounds: Rounds) -> Sheet:
     for f in (rounds.base, *(r.figures for r in rounds.rounds)):
         if f is not None:
             means = [percent(fmean(p)) if p else "" for p in (f.scores, f.parsed)]
-            rows.append((f.model, *means, percent(f.commonest), f"{f.evenness:.2f}"))
+            rows.append((f.model, *means, percent(f.commonest)))
     what = "right" if rounds.by == "probe" else "as the first vote"
-    columns = ("", what, "read", "commonest", "evenness")
+    columns = ("", what, "read", "commonest")
     title = f"Check-ups: the same {rounds.questions} questions to every round, no test set"
     return Sheet(title=title, columns=columns, rows=tuple(rows))

@@ -1,6 +1,6 @@
 """The check-ups between rounds: what is asked of each adapter, and what its answers show.
 
-Needs no model: says what to ask and puts the answers in figures; the rules are in ``rounds/``. A
+Needs no model: says what to ask and puts the answers in figures; the rules are in ``rounds.py``. A
 probe's questions are not trained on where there are several rounds, since they decide which one
 is kept:
 
@@ -26,7 +26,6 @@ from lmsi_cli.reporting.results import Answer, Evaluation, answers_of
 from lmsi_cli.rounds import By, Figures
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.settings import seed_of
-from lmsi_cli.stats import evenness
 from lmsi_cli.training.examples import split
 
 PATHS = 4  # sampled answers a question besides the greedy one
@@ -135,5 +134,4 @@ def figures(model: str, answers: Sequence[Answer], wanted: Mapping[str, str]) ->
         scores=tuple(fmean(a == wanted[q] for a in given) for q, given in found.items()),
         parsed=tuple(fmean(a is not None for a in given) for given in found.values()),
         commonest=max(greedy.values()) / greedy.total() if greedy else 0.0,
-        evenness=evenness(sorted(greedy.values())),
     )

@@ -32,8 +32,6 @@ from lmsi_cli.records import ChatChoice, Progress, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import (
     TEACHER,
-    TEACHER_SAMPLE,
-    TEACHER_VOTE,
     RunDir,
     discard,
     discard_adapter,
@@ -176,8 +174,6 @@ def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool
     for section, values in settings.items():
         run.save_settings(section, values)
     examples, questions = _write(teacher, student)
-    if sha256_file(teacher.votes) != settings[TEACHER]["votes_sha256"]:
-        raise LmsiError(f"{teacher.votes}: was changed while it was read", hint="try again")
     for name in ("questions", "votes", "vote_summary", "verdict"):  # what later stages read
         source, target = getattr(teacher, name), getattr(run, name)
         if source.exists():
@@ -210,10 +206,8 @@ def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
     }
     return {
         "sample": {**asked, **own, **variables, **student.identity},
-        **{name: saved[name] for name in ("wording",) if name in saved},
+        **({"wording": saved["wording"]} if "wording" in saved else {}),
         TEACHER: origin,
-        TEACHER_SAMPLE: sample,
-        TEACHER_VOTE: saved.get("vote", {}),
     }
 
 

@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from lmsi_cli.catalog import cards
 from lmsi_cli.engine.cpu_check import amx, backends, cpu_check, gpu, repair_line
 from lmsi_cli.engine.llama import default_threads, library
 from lmsi_cli.records import Record
@@ -55,7 +54,6 @@ def examine() -> list[Check]:
         _quantised(features),
         _gpu(),
         _torch(),
-        _models(),
     ]
 
 
@@ -137,10 +135,3 @@ def _torch() -> Check:
     device = "cuda" if torch.cuda.is_available() else "cpu only"
     cpu, dtype = torch.backends.cpu.get_cpu_capability(), pick_dtype("auto", "cpu")
     return Check(name="torch features", value=f"{cpu}, {device}, trains in {dtype}")
-
-
-def _models() -> Check:
-    if found := ", ".join(cards()):
-        return Check(name="models", value=found)
-    advice = "reinstall lmsi, or give a GGUF file with --model"
-    return Check(name="models", value="none", problem="no model found", advice=advice)

@@ -1,4 +1,4 @@
-r"""What `lmsi sample` and `lmsi eval` would ask and what that would cost, without doing it.
+r"""What `lmsi sample` would ask and what that would cost, without doing it.
 
 Draws a few trial paths to see how long one is; the speed is that of the very cache which the run
 would take. Writes nothing. The first prompt is spelt from its ids, so that a control token is told
@@ -25,15 +25,10 @@ from lmsi_cli.engine.context_check import split_for
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import render, rotates
-from lmsi_cli.records import Mode, Progress, Record
-from lmsi_cli.reporting.grading import Candidate
-from lmsi_cli.stages.evaluate import Exam, modes_of, paths_of, sampling_of, ways
-from lmsi_cli.stages.evaluate import requests_of as requests_of_mode
-from lmsi_cli.stages.measure import Measurement
+from lmsi_cli.records import Progress, Record
 from lmsi_cli.stages.pipeline import Job, open_engine, settle
 from lmsi_cli.stages.sample import requests_of
 from lmsi_cli.stages.trial import Trial
-from lmsi_cli.stats import smallest_visible
 from lmsi_cli.tasks.wording import Wording
 
 TRIAL_PATHS = 24
@@ -187,62 +182,3 @@ def _trial(
         if time.monotonic() - begun > TRIAL_SECONDS:
             break
     return lengths, sum(len(r.wanted) for r in asked) - len(lengths)
-
-
-class Plan(Record, frozen=True, kw_only=True):
-    """One data set to come.
-
-    ``smallest_visible`` is the smallest true difference, as a fraction, that exact McNemar shows in
-    4 of 5 repeats at 5% if a fifth of the questions changes; with several data sets or adapters
-    Holm's correction asks for more. Where questions cluster, ``groups`` counts the clusters and
-    stands for the questions. ``tokens`` and ``seconds`` are of all models.
-    """
-
-    data: str
-    questions: int
-    models: int
-    answers: int
-    groups: int | None
-    smallest_visible: float
-    tokens: float
-    seconds: float
-    at_most: bool
-
-
-def plans_of(wanted: Measurement) -> list[Plan]:
-    """Reckon up every data set of an evaluation by a model file.
-
-    LmsiError: no question fits the context, or the cache does not fit the memory.
-    """
-    assert wanted.model is not None  # what a server takes only the server knows
-    with LlamaEngine(wanted.model.path, wanted.settings) as engine:
-        return [_plan(exam, wanted.candidates, engine) for exam in wanted.exams]
-
-
-def _plan(exam: Exam, candidates: Sequence[Candidate], engine: LlamaEngine) -> Plan:
-    engine.use_adapter(None)
-    sittings = [
-        (mode, way)
-        for candidate in candidates
-        for way in ways(exam.config, candidate)
-        for mode in modes_of(exam.config, way)
-    ]
-    costs: dict[Mode, Estimate] = {}
-    for mode, way in sittings:
-        if mode not in costs:  # another model, temperature or seed costs as much
-            requests = requests_of_mode(exam, engine, mode, way.seed)
-            sampling = sampling_of(exam.config, mode, way)
-            costs[mode] = estimate(requests, engine, sampling, exam.task.trigger)
-    n, clusters = len(exam.asked), {q.group or q.id for q in exam.asked}
-    answers = [(n * paths_of(exam.config, mode), costs[mode]) for mode, _ in sittings]
-    return Plan(
-        data=exam.name,
-        questions=n,
-        models=len(candidates),
-        answers=sum(count for count, _ in answers),
-        groups=len(clusters) if len(clusters) < n else None,
-        smallest_visible=smallest_visible(len(clusters)),
-        tokens=sum(count * cost.tokens_per_path for count, cost in answers),
-        seconds=sum(cost.seconds for _, cost in answers),
-        at_most=any(c.at_most for c in costs.values()),
-    )

@@ -53,6 +53,11 @@ class Exam(NamedTuple):
         """Those that are asked."""
         return self.questions[: self.config.limit or None]
 
+    @property
+    def gold(self) -> dict[str, str]:
+        """Their right answers in canonical form, by id; LmsiError: one is of another kind."""
+        return gold_answers(self.asked, self.task)
+
 
 def evaluate(
     exams: Sequence[Exam],
@@ -80,10 +85,9 @@ def evaluate(
     Raises:
         LmsiError: A gold answer is not of the task's kind, or no question fits.
     """
-    gold = [gold_answers(exam.asked, exam.task) for exam in exams]
     results: list[Evaluation] = []
-    for exam, right in zip(exams, gold, strict=True):
-        results.append(_examined(exam, right, candidates, engine, run, progress))
+    for exam in exams:
+        results.append(_examined(exam, candidates, engine, run, progress))
         results = compared(
             [msgspec.structs.replace(r, **(about or {})) for r in results], exam.config.seeds[0]
         )
@@ -148,21 +152,17 @@ def sampling_of(config: EvalConfig, mode: Mode, way: Way) -> SamplingConfig:
 
 def _examined(
     exam: Exam,
-    gold: dict[str, str],
     candidates: Sequence[Candidate],
     engine: Engine,
     run: RunDir,
     progress: Progress,
 ) -> Evaluation:
     """All sittings of a data set; nothing is compared yet."""
-    config = exam.config
-    answered = []
+    config, gold, answered = exam.config, exam.gold, []
     skipped: dict[str, None] = {}  # in order, each once
     for candidate in candidates:
         engine.use_adapter(candidate.adapter, candidate.scale)
-        sittings = [
-            _Sitting(exam, gold, candidate, way, engine, run) for way in ways(config, candidate)
-        ]
+        sittings = [_Sitting(exam, candidate, way, engine, run) for way in ways(config, candidate)]
         answered.append((candidate, [(s.way, s.file.name, s.answers(progress)) for s in sittings]))
         skipped |= {q: None for s in sittings for _, q in s.skipped}
     primary = line_of(config.modes[0], config.paths)
@@ -206,13 +206,12 @@ class _Sitting:
     def __init__(
         self,
         exam: Exam,
-        gold: dict[str, str],
         candidate: Candidate,
         way: Way,
         engine: Engine,
         run: RunDir,
     ) -> None:
-        self.exam, self.gold, self.way, self.engine = exam, gold, way, engine
+        self.exam, self.gold, self.way, self.engine = exam, exam.gold, way, engine
         self.who, self.modes = candidate.name, modes_of(exam.config, way)
         name = f"{self.who}-{exam.name}-{way}-{_key(exam, candidate, way)}"
         self.file = run.eval_answers(name.replace(" ", "-"))

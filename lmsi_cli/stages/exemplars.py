@@ -36,38 +36,30 @@ from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.loader import wrong_exemplar
 from lmsi_cli.voting.ballots import holds, is_complete, vote
 
-UNDECIDED, BELOW, UNFIT, TAKEN = "undecided", "below the share", "no fit rationale", "taken"
-# What the arithmetic says of a path: all its equations hold, it states none, one is false.
-KINDS = {True: "sound", None: "unchecked", False: "lucky"}
-RANK = {"sound": 0, "unchecked": 1, "lucky": 2}
+RANK = {True: 0, None: 1, False: 2}  # all equations of a path hold, it states none, one is false
 STREAM = "exemplars"  # other random numbers than the paths'
 
 
 class ExemplarsSummary(Record, frozen=True, kw_only=True):
-    """What was made of the seeds; every seed with paths is counted once in ``seeds``.
+    """What was made of the seeds that have paths.
 
-    ``undecided`` have no winner, ``below`` one with too small a share, ``unfit`` no path of the
-    winner that may stand in a task; ``spare`` could have been used. ``classes`` counts the chosen
-    paths by what the arithmetic says of them, ``share`` is their winners' mean share.
+    ``left_out`` counts those that made no exemplar by why: no winner, one with too small a share,
+    or no path of the winner that may stand in a task. ``share`` is the mean share of the winners of
+    those that are shown.
     """
 
     file: str
     seeds: int
-    undecided: int
-    below: int
-    unfit: int
-    spare: int
+    left_out: dict[str, int]
     templates: int
     shots: int
-    classes: dict[str, int]
     share: float
 
 
 class SeedExemplar(NamedTuple):
-    """A seed's exemplar, the kind of the path that it is made of, and the winner's share."""
+    """A seed's exemplar, and the share of the winner that it ends in."""
 
     exemplar: Exemplar
-    kind: str
     share: float
 
 
@@ -102,26 +94,25 @@ def write_exemplars(
 
     LmsiError: no seed's winner has the share, or too few seeds do; nothing is written then.
     """
-    counts, chosen = Counter[str](), list[SeedExemplar]()
+    left_out, chosen = Counter[str](), list[SeedExemplar]()
     with paths_by_question(run) as paths:
         for q in sorted(seeds, key=lambda q: path_seed(config.seed, f"{STREAM} {q.id}", 0)):
             own = [p for p in paths.get(q.id) if p.path < config.paths]
             found = choose(q, own, task, config) if own else ""
-            chosen += [found] if isinstance(found, SeedExemplar) else []
-            counts[TAKEN if isinstance(found, SeedExemplar) else found] += 1
-    _check_enough(len(chosen), counts, config, run)
+            if isinstance(found, SeedExemplar):
+                chosen.append(found)
+            elif found:
+                left_out[found] += 1
+    if len(chosen) < config.needed:
+        raise _too_few(len(chosen), left_out, config, run)
     used = chosen[: config.needed]
     write_atomic(out, task_text([c.exemplar for c in used], task, config, out.stem))
     return ExemplarsSummary(
         file=str(out),
-        seeds=counts.total() - counts[""],
-        undecided=counts[UNDECIDED],
-        below=counts[BELOW],
-        unfit=counts[UNFIT],
-        spare=len(chosen) - len(used),
+        seeds=len(chosen) + left_out.total(),
+        left_out=dict(left_out),
         templates=config.templates,
         shots=config.shots,
-        classes=dict(Counter(c.kind for c in used)),
         share=statistics.fmean(c.share for c in used),
     )
 
@@ -136,40 +127,30 @@ def choose(
     held = vote(question.id, paths, config.paths > 1)
     winner = held.predicted_answer
     if winner is None:
-        return UNDECIDED
+        return "undecided"
     if held.share < config.min_share:
-        return BELOW
+        return "below the share"
     agreed = [p for p in paths if p.path in held.kept and is_complete(p)]
     usual = statistics.median(p.num_generated_tokens for p in agreed) if agreed else 0
 
     def rank(p: Path) -> tuple[int, float, int]:
-        return RANK[KINDS[holds(p)]], abs(p.num_generated_tokens - usual), p.path
+        return RANK[holds(p)], abs(p.num_generated_tokens - usual), p.path
 
     for path in sorted(agreed, key=rank):
         rationale = re.sub(r"\s*\n\s*", "\n", rationale_of(task, path))
         made = Exemplar(question=clean(question.question), rationale=rationale, answer=winner)
         if not wrong_exemplar(made, task):
-            return SeedExemplar(made, KINDS[holds(path)], held.share)
-    return UNFIT
+            return SeedExemplar(made, held.share)
+    return "no fit rationale"
 
 
-def _check_enough(found: int, counts: Counter[str], config: ExemplarsConfig, run: RunDir) -> None:
-    if found >= config.needed:
-        return
-    why = ", ".join(f"{counts[name]} {name}" for name in (UNDECIDED, BELOW, UNFIT) if counts[name])
-    share = f"{config.min_share:.0%}"
-    if not found:
-        raise LmsiError(
-            f"{run.paths}: no exemplar: of no seed has the winner a share of {share} and a fit "
-            f"rationale ({why or 'there are no paths'})",
-            hint="lower it (--set min_share=0.3), draw more --paths, or take easier seeds",
-        )
-    fit = found // config.shots
-    flags = f"--templates {fit}" if fit else f"--shots {found} --templates 1"
-    raise LmsiError(
+def _too_few(found: int, left_out: Counter[str], config: ExemplarsConfig, run: RunDir) -> LmsiError:
+    why = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "no other seeds"
+    return LmsiError(
         f"{run.paths}: {found} seeds make an exemplar, and {config.templates} templates of "
-        f"{config.shots} need {config.needed} ({why or 'no other seeds'})",
-        hint=f"{flags} fits; or lower the share (--set min_share=0.3), or give more seeds",
+        f"{config.shots} need {config.needed} ({why})",
+        hint="lower --templates, --shots or the share (--set min_share=0.3), draw more --paths, or "
+        "give more or easier seeds",
     )
 
 

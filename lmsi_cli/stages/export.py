@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from lmsi_cli.atomic import check_place, check_room, replacing_folder, write_atomic
+from lmsi_cli.atomic import check_place, replacing_folder, write_atomic
 from lmsi_cli.config import ORIGINAL, ExportConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
@@ -39,7 +39,7 @@ from lmsi_cli.reporting.export_texts import (
 )
 from lmsi_cli.resume import check_base
 from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
-from lmsi_cli.splits import size_of, stem_of
+from lmsi_cli.splits import stem_of
 from lmsi_cli.stages.asking import sample_config
 from lmsi_cli.stages.train import finished
 from lmsi_cli.training import hf_export as hf
@@ -61,8 +61,6 @@ PROMPTS = 8  # that the checks compare logits on
 FINE = frozenset({"F32", "F16", "BF16", "Q8_0"})
 WIDEST = "Q8_0"
 EXACT = frozenset({"F32", "BF16"})
-ALONE = ("adapter", "hub")  # forms that hold no weights of the base
-SPARE = 64 << 20  # bytes on the disk beside the weights
 TYPE_IN_NAME = re.compile(r"[-._](?:I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
 
 
@@ -99,9 +97,8 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     ``out`` is the folder to write, by default in the run folder, by the form's name; ``overwrite``
     replaces an earlier export.
 
-    LmsiError: there is no finished adapter, it is for another base, the hub asks for a name of the
-    base and there is none, something is in the way, the disk is too small, or what was written does
-    not compute what it should.
+    LmsiError: there is no finished adapter, it is for another base, something is in the way, or
+    what was written does not compute what it should.
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
         raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
@@ -114,7 +111,6 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     place = out or run.root / "export" / "-".join(x for x in (config.to, exporter.kind) if x)
     check_place(place, ORIGIN, overwrite)
     with replacing_folder(place) as folder:
-        check_room(folder, exporter.need())
         made = exporter.write(folder)
         write_atomic(folder / CARD, card_text(exporter.card(made, base_sha256)))
         note = {  # for programs what the card is for people; other stages then know the base
@@ -140,8 +136,8 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
 class _Exporter:
     """A run with its base, and the folder that is written; one method for each form.
 
-    ``kind`` is the type of the merged weights: not asked for, it is the base's own, if that is fine
-    enough. ``base_name`` is the base's repository, as given or as its file says.
+    ``kind`` is the type of the merged weights, empty for the adapter alone. ``base_name`` is the
+    base's repository, as given or as its file says.
     """
 
     def __init__(
@@ -151,38 +147,24 @@ class _Exporter:
         self.facts, self.progress = read_meta(model), progress
         number = self.facts.general.get("file_type")
         self.own_kind = None if number is None else kind_name(number)
-        self.kind = ""
-        if config.to == "hf":
-            self.kind = config.type.upper()
-            self.kind = self.kind or (self.own_kind if self.own_kind in hf.DTYPES else "F16") or ""
-            if self.kind not in hf.DTYPES:
-                raise LmsiError(
-                    f"--type {config.type}: a Hugging Face folder holds F16, BF16 or F32"
-                )
-        elif config.to not in ALONE:
-            self.kind = config.type.upper()
-            if self.kind:
-                check_kind(config.type)
-            else:
-                self.kind = self.own_kind if self.own_kind in FINE else WIDEST
+        self.kind = "" if config.to == "adapter" else self._kind()
         self.base_name = config.base_name or repository(self.facts.general)
-        if config.to == "hub" and not self.base_name:
-            hint = f"lmsi export {run.root} --to hub --base-name OWNER/NAME"
-            raise LmsiError(f"{model.name} does not say which model of the hub it is", hint)
         stem = re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", stem_of(model)))
         self.merged_name = f"{stem}-lmsi-{self.kind}.gguf"
 
-    def need(self) -> int:
-        """Bytes of the result and of what is there on the way."""
-        if self.config.to in ALONE:
-            return SPARE
-        floats = self.facts.parameters * (4 if self.kind in EXACT else 2)
-        small = size_of(self.model)
-        return (
-            SPARE
-            + floats
-            + (0 if self.config.to == "hf" else floats if self.kind in FINE else small)
-        )
+    def _kind(self) -> str:
+        """The type of the merged weights: as asked for, or the base's own if that is fine enough.
+
+        LmsiError: the form cannot hold the type.
+        """
+        to_hf, given = self.config.to == "hf", self.config.type.upper()
+        if to_hf and given and given not in hf.DTYPES:
+            raise LmsiError(f"--type {given}: a Hugging Face folder holds F16, BF16 or F32")
+        if given:
+            check_kind(given)
+            return given
+        fit, else_ = (hf.DTYPES, "F16") if to_hf else (FINE, WIDEST)
+        return self.own_kind if self.own_kind and self.own_kind in fit else else_
 
     def write(self, folder: Path) -> _Made:
         """Write the form that is asked for."""
@@ -191,8 +173,8 @@ class _Exporter:
         with vocabulary(self.model) as words:
             encoder = Encoder(words, self.task.variables)
             self.prompts = [encoder.prompt(render(self.task, t, "cot-zero")).ids for t in texts]
-        forms = {"gguf": self.gguf, "hf": self.hf, "ollama": self.ollama}
-        return forms.get(self.config.to, self.adapter)()
+        made: _Made = getattr(self, self.config.to)()
+        return made
 
     def _reference(self) -> None:
         """The base without and with the adapter, in llama.cpp: what a form is held against."""
@@ -212,10 +194,8 @@ class _Exporter:
         self.progress.say("checking: PEFT against llama.cpp")
         self._reference()
         peft = torch_logits(adapter, "fp32")
-        apart, noise = (
-            gap(self.wanted, peft(self.prompts, True)),
-            gap(self.base, peft(self.prompts, False)),
-        )
+        apart = gap(self.wanted, peft(self.prompts, True))
+        noise = gap(self.base, peft(self.prompts, False))
         checks = agree("PEFT's model", "PEFT from llama.cpp", self.moved, apart, noise)
         name = shlex.quote(printable(self.model.name))
         use = (

@@ -12,7 +12,6 @@ comes out:
 
 from __future__ import annotations
 
-import difflib
 from contextlib import nullcontext
 from pathlib import Path as File
 
@@ -58,31 +57,16 @@ class Shown(Record, frozen=True, kw_only=True):
 
 
 class Listed(Record, frozen=True, kw_only=True):
-    """A question and its vote in short: all three None before `lmsi vote`; ``kept`` counts paths.
+    """A question and its vote; None before `lmsi vote`."""
 
-    Without a winner ``predicted_answer`` is None, too.
-    """
-
-    id: str
-    question: str
-    share: float | None = None
-    predicted_answer: str | None = None
-    kept: int | None = None
+    question: Question
+    vote: Vote | None
 
 
 def list_questions(run: RunDir) -> list[Listed]:
     """All questions of a run in their order; LmsiError: there are none yet."""
     votes = _votes(run)
-    return [_listed(q, votes.get(q.id)) for q in _questions(run)]
-
-
-def _listed(q: Question, vote: Vote | None) -> Listed:
-    if vote is None:
-        return Listed(id=q.id, question=q.question)
-    winner, kept = vote.predicted_answer, len(vote.kept)
-    return Listed(
-        id=q.id, question=q.question, share=vote.share, predicted_answer=winner, kept=kept
-    )
+    return [Listed(question=q, vote=votes.get(q.id)) for q in _questions(run)]
 
 
 def _questions(run: RunDir) -> list[Question]:
@@ -100,7 +84,7 @@ def _votes(run: RunDir) -> dict[str, Vote]:
 def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
     """Gather what a run knows of one question; the task tells how answers are read.
 
-    LmsiError: there are no questions yet, or none has this id; suggests one.
+    LmsiError: there are no questions yet, or none has this id.
     """
     questions = _questions(run)
     question = _pick(questions, question_id, run)
@@ -115,11 +99,9 @@ def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
 
 
 def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
-    ids = [q.id for q in questions]
-    if question_id in ids:
-        return questions[ids.index(question_id)]
-    near = difflib.get_close_matches(question_id, ids, 3) or ids[:3]
-    hint = f"ids here: {', '.join(near)}, ... ({len(ids)} in {run.questions})"
+    if found := next((q for q in questions if q.id == question_id), None):
+        return found
+    hint = f"`lmsi show {run.root}` lists the ids; the first one is {questions[0].id}"
     raise LmsiError(f"{run.root}: no question {question_id!r}", hint=hint)
 
 

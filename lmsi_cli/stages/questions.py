@@ -1,15 +1,17 @@
 """Questions from a model's own pen: seed questions in, new ones with confident votes out.
 
 Knows the order of work and what makes two generations the same; what is a question is decided in
-``generation/``, and the paths are drawn by a function that the command supplies (``lmsi sample``'s
-stage), so that the folder is an ordinary run folder. One line of ``generated.jsonl``:
+``generation.py``, and the paths are drawn as by ``lmsi sample``, so that the folder is an ordinary
+run folder. One line of ``generated.jsonl``:
 
     {"id": "gen-38dc46698984", "question": "Tom has 3 pens and buys 4. How many has he now?"}
 
 The work goes in turns: as many drafts as may be needed, their candidates in the order of the
 drafts, paths for as many of them as questions are still wanted. Each turn follows from the files
 alone, and draws only what they lack: an interrupted call takes the same course again, and goes on.
-So the questions are the first confident candidates, however the work was cut up.
+So the questions are the first confident candidates, however the work was cut up. Confidence is the
+winner's share of all paths (V(y)/k in Prasad et al. 2024, arXiv 2411.04109): paths without an
+answer, cut off or with a false equation count against it.
 """
 
 from __future__ import annotations
@@ -18,34 +20,21 @@ import hashlib
 import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Literal
 
 import msgspec
 
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
-from lmsi_cli.engine.base import Engine, Request, Wanted, path_seed
-from lmsi_cli.engine.context_check import split
+from lmsi_cli.engine.base import Request, Wanted, path_seed
+from lmsi_cli.engine.context_check import split_for, tell
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.generation.drafts import Draft, draft_prompt
-from lmsi_cli.generation.filters import Sieve
-from lmsi_cli.generation.summary import (
-    Ended,
-    Generation,
-    Selected,
-    alarms,
-    answers,
-    choose,
-    to_seeds,
-    variety,
-    votes_needed,
-)
+from lmsi_cli.generation import REPEATS, Draft, Sieve, draft_prompt
 from lmsi_cli.jsonl import appender, read_records, write_records
-from lmsi_cli.prompts import Task
-from lmsi_cli.records import Path, Progress, Question, Vote
+from lmsi_cli.records import Path, Progress, Question, Record, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import pipeline
@@ -60,7 +49,40 @@ LOWEST_YIELD = 0.1  # candidates a draft, as the next turn is planned
 FREE = {*EngineConfig.__struct_fields__, "number", "paths", "min_share", "llama_cpp_python", "lmsi"}
 GROWING = ("number", "paths")
 SECTION = "questions"  # of run.toml
-Draw = Callable[[Sequence[Question]], object]
+# Alarms. Measured runs are far from both (docs/methods.md#questions-of-the-models-own).
+REPEATED = 0.5  # of the drafts
+SAME_ANSWER = 0.25  # of the answers, and twice what guessing would give
+FEW = 20  # questions or drafts; of fewer no share is an alarm
+
+Ended = Literal["enough", "effort", "no new questions"]
+
+
+class Generation(Record, frozen=True, kw_only=True):
+    """What ``lmsi questions`` made, over all its calls; times and tokens are those of this one.
+
+    ``drafts = sum(dropped) + candidates``, and of the ``sampled`` candidates are those that are
+    neither kept nor ``rejected`` waiting for paths. ``min_votes`` is the least number of paths
+    behind a kept question: with it (and ``min_share``) ``lmsi vote`` trains on the kept questions
+    and no others. ``mean_share`` is over all sampled candidates.
+    """
+
+    wanted: int
+    kept: int
+    ended: Ended
+    seeds: int
+    drafts: int
+    new_drafts: int
+    dropped: dict[str, int]
+    candidates: int
+    sampled: int
+    rejected: dict[str, int]
+    paths: int
+    min_share: float
+    min_votes: int
+    mean_share: float
+    tokens: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str) -> list[Question]:
@@ -70,6 +92,34 @@ def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str
         raise LmsiError(message, hint=f"--seeds {len(questions)} takes all of them")
     chosen = _shuffled(questions, config.seed, "seeds")[: config.seeds]
     return [Question(id=q.id, question=q.question) for q in chosen]
+
+
+def make_questions(  # noqa: PLR0913 - what to write, from what, and where
+    job: pipeline.Job,
+    config: QuestionsConfig,
+    exams: Mapping[str, Sequence[Question]],
+    source: str,
+    run: RunDir,
+    progress: Progress,
+    overwrite: bool = False,
+) -> Generation:
+    """Let a model write questions in a run folder, and vote on them.
+
+    The job's questions are the seeds, of the file ``source``; ``exams`` must not be asked, by the
+    name of their file. The caller holds the folder (``locked``); ``overwrite`` discards what it
+    holds, once the model has been loaded.
+
+    LmsiError as ``pipeline.opened`` and ``bind``; or no prompt fits the model's context.
+    """
+    old: pipeline.Old = "discarded" if overwrite else "kept"
+    with pipeline.opened(job, run, progress, old, trial=False) as drawing:
+        origin = {
+            "seed_questions_file": source,
+            "seed_questions_sha256": hashlib.sha256(msgspec.json.encode(job.questions)).hexdigest(),
+            "exclude": sorted(pathlib.Path(file).name for file in exams),
+        }
+        config = bind(run, config, {**drawing.identity, **origin})
+        return Generator(job.questions, exams, config, drawing, run, progress).generate()
 
 
 def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> QuestionsConfig:
@@ -91,101 +141,53 @@ def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> Q
     return msgspec.structs.replace(config, **{name: now[name] for name in GROWING})
 
 
-def make_questions(  # noqa: PLR0913 - what to write, from what, and where
-    job: pipeline.Job,
-    config: QuestionsConfig,
-    exams: Mapping[str, Sequence[Question]],
-    source: str,
-    run: RunDir,
-    progress: Progress,
-    overwrite: bool = False,
-) -> Generation:
-    """Let a model write questions in a run folder, and vote on them.
-
-    The job's questions are the seeds, of the file ``source``; ``exams`` must not be asked, by the
-    name of their file. The caller holds the folder (``locked``); ``overwrite`` discards what it
-    holds, once the model has been loaded.
-
-    LmsiError as ``pipeline.opened``, ``bind`` and ``Desk.generate``.
-    """
-    seeds = job.questions
-    old: pipeline.Old = "discarded" if overwrite else "kept"
-    with pipeline.opened(job, run, progress, old, trial=False) as drawing:
-        origin = {
-            "seed_questions_file": source,
-            "seed_questions_sha256": hashlib.sha256(msgspec.json.encode(seeds)).hexdigest(),
-            "exclude": sorted(pathlib.Path(file).name for file in exams),
-        }
-        config = bind(run, config, {**drawing.identity, **origin})
-        settings = msgspec.structs.replace(drawing.asking.config, paths=config.paths)
-        drawing = drawing._replace(asking=drawing.asking._replace(config=settings))
-        draw = partial(pipeline.draw, drawing, run=run, progress=progress)
-        task = drawing.asking.task
-        desk = Desk(seeds, exams, drawing.engine, task, config, run, draw, progress)
-        return desk.generate()
-
-
-def nothing_kept(run: RunDir, found: Generation) -> LmsiError | None:
-    """Say why there is no question at all; ``None`` if there is one."""
-    if found.kept:
-        return None
-    reasons = {**found.dropped, **found.rejected}
-    most = max(reasons, key=lambda name: reasons[name])
-    hint = "another model, other seeds, or another --temperature"
-    if found.sampled:
-        hint = "--min-share lower than it is, or questions that the model can answer"
-    return LmsiError(
-        f"{run.root}: no question was kept of {found.drafts} drafts; most often "
-        f"({reasons[most]}): {most}",
-        hint=hint,
-    )
-
-
-@dataclass
-class Desk:
-    """What is written and voted on so far.
+class Generator:
+    """What is written and voted on so far; ``exams`` must not be asked.
 
     ``taken`` counts the prompts whose drafts went through the sieve, ``votes`` is in the order of
-    the candidates. ``exams`` must not be asked, ``draw`` samples the paths of some questions.
+    the candidates.
     """
 
-    seeds: Sequence[Question]
-    exams: Mapping[str, Sequence[Question]]
-    engine: Engine
-    task: Task
-    config: QuestionsConfig
-    run: RunDir
-    draw: Draw
-    progress: Progress
-    taken: int = 0
-    new: int = 0
-    tokens: int = 0
-    too_long: int = 0
-
-    def __post_init__(self) -> None:
-        self.sieve = Sieve(self.seeds, self.exams, self.task)
-        there = read_records(self.run.drafts, Draft) if self.run.drafts.exists() else ()
+    def __init__(
+        self,
+        seeds: Sequence[Question],
+        exams: Mapping[str, Sequence[Question]],
+        config: QuestionsConfig,
+        drawing: pipeline.Drawing,
+        run: RunDir,
+        progress: Progress,
+    ) -> None:
+        self.seeds, self.config, self.run, self.progress = seeds, config, run, progress
+        asking = drawing.asking
+        paths = msgspec.structs.replace(asking.config, paths=config.paths)
+        self.drawing = drawing._replace(asking=asking._replace(config=paths))
+        self.task = asking.task
+        self.sieve = Sieve(seeds, exams, self.task)
+        there = read_records(run.drafts, Draft) if run.drafts.exists() else ()
         self.drafts = {(d.prompt, d.path): d for d in there}
         self.votes: dict[str, Vote] = {}
+        self.taken = self.new = self.tokens = 0
         # prompts at most: what the effort allows, one turn in any case
-        self.most = math.ceil(max(EFFORT * self.config.number, FEWEST) / DRAFTS)
+        self.most = math.ceil(max(EFFORT * config.number, FEWEST) / DRAFTS)
+        # never a lone answer, as in `lmsi vote`
+        enough = math.ceil(config.min_share * config.paths - 1e-9)
+        self.min_votes = max(VoteConfig().min_votes, enough)
 
     def generate(self) -> Generation:
         """Write, sift and vote until enough questions are kept, or no more are to be had."""
         begun, run = time.monotonic(), self.run
         write_records(run.seeds, self.seeds)
         ended = self._work()
-        kept = set(self._selected().kept)
-        questions = [q for q in self.sieve.candidates if q.id in kept]
-        write_records(run.generated, questions)
-        found = self._report(questions, ended, time.monotonic() - begun)
+        kept = self._kept()
+        write_records(run.generated, [q for q in self.sieve.candidates if q.id in kept])
+        found = self._report(kept, ended, time.monotonic() - begun)
         text = msgspec.json.format(msgspec.json.encode(found, order="sorted"))
         write_atomic(run.generation, text)
         return found
 
     def _work(self) -> Ended:
         """Take turns; returns why they ended."""
-        while (need := self.config.number - len(self._selected().kept)) > 0:
+        while (need := self.config.number - len(self._kept())) > 0:
             waiting = self.sieve.candidates[len(self.votes) :]
             if waiting:
                 self._vote_on(waiting[:need])
@@ -195,13 +197,21 @@ class Desk:
                 return "no new questions"
         return "enough"
 
-    def _selected(self) -> Selected:
-        """The questions whose votes are confident, so far."""
-        return choose(self.votes.values(), self.config.min_share)
+    def _kept(self) -> dict[str, Vote]:
+        """The votes that are confident, so far."""
+        return {q: v for q, v in self.votes.items() if not self._doubt(v)}
+
+    def _doubt(self, vote: Vote) -> str:
+        """Why a vote is not confident; empty if it is."""
+        if not vote.total_votes:
+            return "no path voted"
+        if vote.tie:
+            return "tie"
+        return "" if vote.majority_votes >= self.min_votes else "low share"
 
     def _vote_on(self, questions: Sequence[Question]) -> None:
         """Draw the paths of some candidates and hold their votes."""
-        self.draw(questions)
+        pipeline.draw(self.drawing, questions, self.run, self.progress)
         wanted = {q.id: list[Path]() for q in questions}
         for path in read_records(self.run.paths, Path):
             if path.question_id in wanted:
@@ -225,32 +235,23 @@ class Desk:
     def _write(self, turn: range) -> None:
         """Draw the drafts of some prompts that are not on the disk yet.
 
-        Prompts that do not fit the context are left out: some seeds may be long.
+        Prompts that do not fit the context are told and left out: some seeds may be long.
         """
-        shown = {
-            number: _shuffled(self.seeds, self.config.seed, f"prompt {number}")[:SHOTS]
-            for number in turn
-        }
+        engine, config = self.drawing.engine, self.config
+        shown = {n: _shuffled(self.seeds, config.seed, f"prompt {n}")[:SHOTS] for n in turn}
         requests = [self._request(number, seeds) for number, seeds in shown.items()]
-        context = self.engine.info.context
-        room = min(context, self.config.ctx or context)
-        found = split(requests, self.config.max_tokens, room)
-        if found.skipped and not found.fitting:
-            raise LmsiError(
-                f"a prompt of {min(SHOTS, len(self.seeds))} seed questions has "
-                f"{min(len(r.prompt) for r in requests)} tokens or more; with "
-                f"{self.config.max_tokens} for the new one it does not fit the model's context of "
-                f"{room}",
-                hint="lower `--set max_tokens`, or take shorter seeds",
-            )
-        self.too_long += len(found.skipped)
-        if not (asked := sum(len(r.wanted) for r in found.fitting)):
+        try:
+            fitting, skipped = split_for(engine, requests, config)
+        except LmsiError as e:
+            hint = "lower `--set max_tokens`, or take shorter seeds"
+            raise LmsiError(str(e), hint) from None
+        tell(skipped, self.progress)
+        if not (asked := sum(len(r.wanted) for r in fitting)):
             return
         begun = time.monotonic()
         self.progress.start("writing questions", asked)
         with appender(self.run.drafts, Draft) as lines:
-            texts = self.engine.generate(found.fitting, self.config, self.task.trigger)
-            for done, text in enumerate(texts, 1):
+            for done, text in enumerate(engine.generate(fitting, config, self.task.trigger), 1):
                 number = int(text.question_id)
                 draft = Draft(
                     prompt=number,
@@ -275,42 +276,59 @@ class Desk:
             if (number, path) not in self.drafts
         )
         prompt = draft_prompt([q.question for q in seeds], self.task.chat)
-        encoded = self.engine.encode_prompt(prompt, self.task.variables)
-        return Request(str(number), tuple(encoded.ids), wanted, begun=encoded.begun)
+        encoded = self.drawing.engine.encode_prompt(prompt, self.task.variables)
+        words = "to write one like " + ", ".join(q.id for q in seeds)
+        return Request(str(number), tuple(encoded.ids), wanted, words, encoded.begun)
 
-    def _report(self, questions: Sequence[Question], ended: Ended, seconds: float) -> Generation:
+    def _report(self, kept: Mapping[str, Vote], ended: Ended, seconds: float) -> Generation:
         """Measure what was made."""
         config, sieve, votes = self.config, self.sieve, self.votes
-        texts, seeds = [q.question for q in questions], [q.question for q in self.seeds]
-        own = variety(seeds, len(seeds))
-        assert own is not None  # there is a seed
-        shares = [v.share_of_all for v in votes.values()]
-        found = Generation(
+        return Generation(
             wanted=config.number,
-            kept=len(questions),
+            kept=len(kept),
             ended=ended,
-            seeds=len(seeds),
+            seeds=len(self.seeds),
             drafts=sieve.taken,
             new_drafts=self.new,
             dropped=dict(sieve.dropped.most_common()),
             candidates=len(sieve.candidates),
             sampled=len(votes),
-            waiting=len(sieve.candidates) - len(votes),
-            rejected=self._selected().rejected,
-            prompts_too_long=self.too_long,
+            rejected=dict(Counter(filter(None, map(self._doubt, votes.values())))),
             paths=config.paths,
             min_share=config.min_share,
-            min_votes=votes_needed(config.paths, config.min_share),
-            mean_share=sum(shares) / len(shares) if shares else 0.0,
+            min_votes=self.min_votes,
+            mean_share=fmean(v.share_of_all for v in votes.values()) if votes else 0.0,
             tokens=self.tokens,
             seconds=seconds,
-            seed_variety=own,
-            variety=variety(texts, len(seeds)),
-            to_seeds=to_seeds(texts, seeds),
-            answers=answers([str(votes[q.id].predicted_answer) for q in questions]),
+            warnings=tuple(self._alarms(kept)),
         )
-        warnings = tuple(alarms(found, self.task.chance or 0.0))
-        return msgspec.structs.replace(found, warnings=warnings)
+
+    def _alarms(self, kept: Mapping[str, Vote]) -> Iterator[str]:
+        """Say in words where a set has collapsed."""
+        drafts = self.sieve.taken
+        repeats = sum(self.sieve.dropped.get(reason, 0) for reason in REPEATS)
+        if drafts >= FEW and repeats > REPEATED * drafts:
+            yield (
+                f"{repeats} of {drafts} drafts repeat a seed or another draft; --temperature is "
+                "low?"
+            )
+        if len(kept) >= FEW:
+            [(commonest, n)] = Counter(v.predicted_answer for v in kept.values()).most_common(1)
+            if n / len(kept) > max(SAME_ANSWER, 2 * (self.task.chance or 0.0)):
+                yield f"{n / len(kept):.0%} of the questions have one answer, {commonest!r}"
+
+
+def nothing_kept(run: RunDir, found: Generation) -> LmsiError | None:
+    """Say why there is no question at all; ``None`` if there is one."""
+    if found.kept:
+        return None
+    reasons = {**found.dropped, **found.rejected}
+    most = max(reasons, key=lambda name: reasons[name])
+    return LmsiError(
+        f"{run.root}: no question was kept of {found.drafts} drafts; most often "
+        f"({reasons[most]}): {most}",
+        hint="other seeds, another --temperature or model, or a lower --min-share",
+    )
 
 
 def _shuffled(questions: Sequence[Question], seed: int, name: str) -> list[Question]:

@@ -1,7 +1,7 @@
 """The rounds of `lmsi run`: sample, vote and train one after another, with gates between.
 
 Knows which stage comes after which; what a round may do, whether the next one comes and which one
-is kept is decided in ``rounds/``. Each round is a run folder of its own, the first one the run's,
+is kept is decided in ``rounds.py``. Each round is a run folder of its own, the first one the run's,
 so all of it can be looked at or repeated with the single commands. What is done already is not
 done again. ``rounds.json`` tells of all:
 
@@ -28,7 +28,6 @@ from lmsi_cli.reporting.results import Evaluation
 from lmsi_cli.reporting.sections import kept_line, verdict_line
 from lmsi_cli.rounds import (
     Gate,
-    Ground,
     Round,
     Rounds,
     alarmed,
@@ -217,13 +216,11 @@ class _Loop:
         exam = Exam(checkup.NAME, self.asked.questions, self.plan.task, config)
         [result] = self._evaluated([exam], (*self.book.rounds, found), config, self.root.checkup)
         figures = checkup.figures_of(result, self.root.checkup)
-        base, before, after = figures[0], figures[-2], figures[-1]
         last = max((r.number for r in self.book.rounds if r.trained), default=0)
         trained = self._trained_on(found.number) | self._trained_on(last)
-        ground = Ground(self.book.by, trained, self.plan.task.chance)
-        self.book = msgspec.structs.replace(self.book, base=base)
-        found = msgspec.structs.replace(found, figures=after)
-        return found, (*gates, *checked(before, after, base, ground))
+        self.book = msgspec.structs.replace(self.book, base=figures[0])
+        found = msgspec.structs.replace(found, figures=figures[-1])
+        return found, (*gates, *checked(figures, self.book.by, trained, self.plan.task.chance))
 
     def _trained_on(self, number: int) -> frozenset[str]:
         """Ids of the questions that a round was trained on; of round 0, the base, none."""
@@ -288,16 +285,13 @@ def read_round(
         number=number,
         folder="." if number == 1 else folder.root.name,
         temperature=sample.temperature,
-        seed=sample.seed,
         drawn_by=drawn_by,
         started_from=started_from,
         verdict=read_struct(folder.verdict, Verdict).verdict,
-        questions=votes.questions,
         kept_questions=votes.kept_questions,
         kept_paths=votes.kept_paths,
         mean_share=votes.mean_share,
         trained=trained,
         first_loss=training.first_loss if training else None,
         final_loss=training.final_loss if training else None,
-        stopped=training.stopped if training else "",
     )

@@ -11,13 +11,11 @@ grow with the number of paths, but for eight bytes an example. One line of ``tra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from lmsi_cli.answers import canonical
 from lmsi_cli.atomic import replacing, write_atomic
 from lmsi_cli.config import NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
@@ -33,7 +31,7 @@ from lmsi_cli.tasks.golds import gold_answers
 from lmsi_cli.verdict.observer import Observer
 from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting.ballots import BallotWatch, vote
-from lmsi_cli.voting.filters import Selection, select
+from lmsi_cli.voting.filters import select
 from lmsi_cli.voting.pairs import choose
 from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
 
@@ -74,10 +72,11 @@ def vote_run(
         check_probe(probe, read_records(run.questions, Question), str(run.root))
     observer = Observer(gold_answers(probe, task), task.chance)
     with _paths(run, progress) as paths:
-        voting = Voting(run, task, config, paths.largest)
-        tally = _write(run, voting, paths, observer, progress)
-    found, verdict = tally.summary(), observer.finish()
-    summary = msgspec.structs.replace(found, warnings=tuple(_warnings(run, config, found)))
+        tally = _write(run, task, config, paths, observer, progress)
+    summary, verdict = tally.summary(), observer.finish()
+    if summary.truncated > MANY_CUT * summary.paths:
+        warning = cut_off_line(summary.truncated, summary.thinking, summary.paths)
+        summary = msgspec.structs.replace(summary, warnings=(warning,))
     text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
     write_atomic(run.vote_summary, text)
     write_atomic(run.verdict, msgspec.json.format(msgspec.json.encode(verdict)))
@@ -89,15 +88,11 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
     """Say why there is nothing to train on; ``None`` if there is something."""
     if summary.kept_paths:
         return None
-    voted = sum(summary.histogram)
-    if summary.ties == voted:
-        hint = "draw more paths: `lmsi sample` with a larger -n goes on"
-        return LmsiError(f"{run.paths}: nothing to train on: every vote ({voted}) is a tie", hint)
     name = max(summary.removed, key=lambda name: summary.removed[name])
     return LmsiError(
         f"{run.paths}: nothing to train on: no path passed the filters; "
         f"{name} removed {summary.removed[name]} of {summary.paths}",
-        hint="loosen it, see `lmsi vote --help`, or draw more paths",
+        hint="`lmsi vote --help` has the filters; `lmsi sample` with a larger -n draws more paths",
     )
 
 
@@ -114,25 +109,35 @@ def _paths(run: RunDir, progress: Progress) -> JsonlIndex[Path]:
 
 
 def _write(
-    run: RunDir, voting: Voting, paths: JsonlIndex[Path], observer: Observer, progress: Progress
+    run: RunDir,
+    task: Task,
+    config: VoteConfig,
+    paths: JsonlIndex[Path],
+    observer: Observer,
+    progress: Progress,
 ) -> Tally:
     """Vote on question after question; the files appear when all is done."""
-    tally, seed = Tally(), voting.config.seed
+    tally, sampled = Tally(), run.load_settings().get("sample", {})
+    stop = Stop.parse(sampled.get("stop", NO_STOP))
+    asked = max(sampled.get("paths", 0), paths.largest + 1)  # a later call may have asked for fewer
     progress.start("voting", len(paths))
     with (
         questions_by_id(run) as questions,
         replacing(run.votes) as votes,
-        shuffled_writer(run.train, seed) as train,
-        shuffled_writer(run.pairs, seed) as pairs,
+        shuffled_writer(run.train, config.seed) as train,
+        shuffled_writer(run.pairs, config.seed) as pairs,
     ):
         for question_id, group in paths:
             if not (found := questions.get(question_id)):
                 hint = "add it, or delete its paths"
                 raise LmsiError(f"{run.questions}: question {question_id!r} is not there", hint)
             question = found[0]
-            selection = voting.vote(question, group)
+            _check_seeds(run, group, sampled.get("seed"))
+            voted = vote(question_id, group, config.check_equations, config.weight)
+            stopped = _is_stopped(question_id, group, stop, asked)
+            selection = select(msgspec.structs.replace(voted, stopped=stopped), group, config)
             voted = selection.vote
-            lessons, preferred = taught(voting.task, voting.config, question, group, voted)
+            lessons, preferred = taught(task, config, question, group, voted)
             tally.add(selection, pairs=len({p.chosen_path for p in preferred}))
             votes.write(encode_line(voted))
             train.write(*lessons)
@@ -142,8 +147,32 @@ def _write(
                 progress.advance(tally.sums["questions"], **tally.figures())
         progress.advance(tally.sums["questions"], **tally.figures())
         if not tally.sums["parsed"]:
-            raise _nobody_votes(run, tally.sums, voting.task)
+            raise _nobody_votes(run, tally.sums)
     return tally
+
+
+def _check_seeds(run: RunDir, paths: Sequence[Path], seed: int | None) -> None:
+    """Refuse paths of another run: a path's seed is made of the run's."""
+    for p in (paths[0], paths[-1]):
+        if seed is not None and p.seed != path_seed(seed, p.question_id, p.path):
+            raise LmsiError(
+                f"{run.paths}: path {p.path} of question {p.question_id!r} is "
+                f"of another run: its seed does not come from seed {seed}",
+                hint="paths of two models or runs cannot vote together: keep a folder for each",
+            )
+
+
+def _is_stopped(question_id: str, paths: Sequence[Path], stop: Stop | None, asked: int) -> bool:
+    """Whether ``--stop`` left a question early.
+
+    Fewer paths alone do not show it: the run may have been interrupted, or be going on.
+    """
+    if stop is None:
+        return False
+    watch = BallotWatch(stop)
+    for path in paths:
+        watch.tell(path)
+    return watch.stopped(question_id, asked)
 
 
 def taught(
@@ -159,77 +188,13 @@ def taught(
     )
 
 
-class Voting:
-    """How each question is voted on."""
-
-    def __init__(self, run: RunDir, task: Task, config: VoteConfig, most: int) -> None:
-        """Prepare; ``most`` is the largest path number of the run."""
-        sampled = run.load_settings().get("sample", {})
-        self.task, self.config, self.place = task, config, run.paths
-        self.seed: int | None = sampled.get("seed")
-        self.stop = Stop.parse(sampled.get("stop", NO_STOP))
-        # a later call may have asked for fewer
-        self.asked = max(sampled.get("paths", 0), most + 1)
-
-    def vote(self, question: Question, paths: list[Path]) -> Selection:
-        """Vote on a question and select from its paths; LmsiError: they are another run's."""
-        for p in (paths[0], paths[-1]):  # a path's seed is made of the run's
-            if self.seed is not None and p.seed != path_seed(self.seed, p.question_id, p.path):
-                raise LmsiError(
-                    f"{self.place}: path {p.path} of question {p.question_id!r} is "
-                    f"of another run: its seed does not come from seed {self.seed}",
-                    hint="paths of two models or runs cannot vote together: keep a folder for each",
-                )
-        voted = vote(question.id, paths, self.config.check_equations, self.config.weight)
-        answer, kind = voted.predicted_answer, self.task.kind
-        if answer is not None and not _is_answer(answer, kind):  # the winners suffice, and are few
-            raise LmsiError(
-                f"{self.place}: question {voted.question_id!r} votes for {answer!r}, "
-                f"which is no answer of the kind {kind!r}",
-                hint="were these paths sampled for another task? sample again with --overwrite",
-            )
-        if self.stop is not None:
-            # Fewer paths alone do not show that ``lmsi sample --stop`` left a question early: the
-            # run may have been interrupted, or be going on.
-            watch = BallotWatch(self.stop)
-            for path in paths:
-                watch.tell(path)
-            stopped = watch.stopped(question.id, self.asked)
-            voted = msgspec.structs.replace(voted, stopped=stopped)
-        return select(voted, paths, self.config)
-
-
-@lru_cache(maxsize=4096)  # winners are small numbers and letters, as a rule
-def _is_answer(answer: str, kind: str) -> bool:
-    return canonical(answer, kind) is not None
-
-
-def _warnings(run: RunDir, config: VoteConfig, summary: VoteSummary) -> Iterator[str]:
-    """What does not stop a vote but may mislead."""
-    if summary.truncated > MANY_CUT * summary.paths:
-        yield cut_off_line(summary.truncated, summary.thinking, summary.paths)
-    stop = run.load_settings().get("sample", {}).get("stop", NO_STOP)
-    usual = VoteConfig()
-    other = [] if config.check_equations == usual.check_equations else ["--no-check-equations"]
-    other += [] if config.weight == usual.weight else [f"--set weight={config.weight}"]
-    if stop != NO_STOP and other:
-        yield (
-            f"sampled with --stop {stop}, which counted the ballots of the default vote; with "
-            f"{' and '.join(other)} some questions were left before this vote was decided"
-        )
-
-
-def _nobody_votes(run: RunDir, sums: Mapping[str, int], task: Task) -> LmsiError:
-    """Say what keeps every path from voting, and name the setting that the most of them need."""
-    shown = f"is {task.trigger!r} in the texts? --prompt cot-few shows the model how to answer"
-    reasons = [
-        (sums["no_answer"], "without an answer", shown),
-        (sums["truncated"], "cut off", "sample again, with more --max-tokens and --overwrite"),
-        (sums["refuted"], "with a false equation", "--no-check-equations lets them vote"),
-    ]
-    counts = ", ".join(f"{n} {what}" for n, what, _ in reasons if n)
-    hint = max(reasons, key=lambda reason: reason[0])[2]
-    return LmsiError(f"{run.paths}: none of {sums['paths']} paths can vote: {counts}", hint=hint)
+def _nobody_votes(run: RunDir, sums: Mapping[str, int]) -> LmsiError:
+    return LmsiError(
+        f"{run.paths}: none of {sums['paths']} paths can vote: {sums['no_answer']} without an "
+        f"answer, {sums['truncated']} cut off, {sums['refuted']} with a false equation",
+        hint="sample again with --overwrite and --prompt cot-few or more --max-tokens; "
+        "--no-check-equations lets those with a false equation vote",
+    )
 
 
 def check_probe(probe: Sequence[Question], questions: Iterable[Question], where: str) -> None:
@@ -240,16 +205,14 @@ def check_probe(probe: Sequence[Question], questions: Iterable[Question], where:
     """
     wanted = {q.id for q in probe}
     known = {q.id: q.question for q in questions if q.id in wanted}
-    missing = [q.id for q in probe if q.id not in known]
-    other = [q.id for q in probe if known.get(q.id, q.question) != q.question]
-    for ids, what in ((missing, "not in"), (other, "in other words in")):
-        if ids:
-            named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
-            raise LmsiError(
-                f"--probe: {len(ids)} of {len(probe)} questions are {what} {where}: {named}",
-                hint="a probe gives right answers to questions that were sampled: "
-                "sample them with the others, under the same ids",
-            )
+    if missing := [q.id for q in probe if known.get(q.id) != q.question]:
+        named = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+        raise LmsiError(
+            f"--probe: {len(missing)} of {len(probe)} questions are not in {where}, or in other "
+            f"words: {named}",
+            hint="a probe gives right answers to questions that were sampled: "
+            "sample them with the others, under the same ids",
+        )
 
 
 def permit(run: RunDir, how: str) -> None:

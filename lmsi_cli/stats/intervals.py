@@ -80,18 +80,6 @@ def score_interval(scores: ArrayLike, groups: Groups = None) -> Interval:
     return mean_interval(array, groups)
 
 
-def evenness(counts: Sequence[int]) -> float:
-    """Shannon entropy of answers as a share of its most: 1 if no two are the same.
-
-    Args:
-        counts: How often each answer occurs, each at least 1; of fewer than two in all it is 0.
-    """
-    from scipy.stats import entropy
-
-    n = sum(counts)
-    return min(1.0, abs(float(entropy(counts, base=n)))) if n > 1 else 0.0
-
-
 def reliability(confidence: Sequence[float], right: Sequence[float]) -> tuple[Bin, ...]:
     """Accuracy per tenth of confidence, from low to high; a tenth without a question is left out.
 

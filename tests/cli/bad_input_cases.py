@@ -213,7 +213,7 @@ GENERATION = {
                                        "--seeds 3", QUESTIONS),
     "questions without seeds": Case(QUESTIONS.replace(" s.jsonl", ""), "no questions given",
                                     "lmsi questions SEEDS_FILE"),
-    "seeds longer than the context": flag("--set max_tokens=4000", "3 seed questions ... 2048",
+    "seeds longer than the context": flag("--set max_tokens=4000", "to write one like ... 2048",
                                           "`--set max_tokens`", QUESTIONS),
     "no task file": Case(EXEMPLARS.replace("e.toml", "e.json"), "e.json: ", "-o e.json.toml"),
     "too few seeds": flag("--templates 20", "s.jsonl: 3 seeds ... 20", "--shots", EXEMPLARS),

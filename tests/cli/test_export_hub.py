@@ -1,4 +1,4 @@
-"""`lmsi export --to hub`: the real `huggingface_hub` uploads the folder to a hub on loopback."""
+"""`lmsi export`: the real `huggingface_hub` uploads the folder to a hub on loopback."""
 
 import json
 
@@ -33,11 +33,10 @@ def test_a_folder_for_the_hub_is_uploaded_as_it_is(lmsi, sampled, monkeypatch):
     give_answers(RunDir("r"))
     lmsi("vote", "r")
     lmsi("train", "r", "--max-steps", "1", "--rank", "1", "-q")
-    refused(lmsi("export", "r", "--to", "hub"), hint="--base-name OWNER/NAME")
     refused(lmsi("export", "r", "--base-name", "../x"), "--base-name: expected OWNER/NAME")
-    done = lmsi("export", "r", "--to", "hub", "--base-name", "me/base", "-q")
-    assert "hf upload OWNER/NAME r/export/hub" in " ".join(done.stdout.split()), done.stderr
-    folder = sampled / "r" / "export" / "hub"
+    done = lmsi("export", "r", "--base-name", "me/base", "-q")
+    assert "hf upload OWNER/NAME r/export/adapter" in " ".join(done.stdout.split()), done.stderr
+    folder = sampled / "r" / "export" / "adapter"
     told = json.loads((folder / "adapter_config.json").read_text())
     assert told["base_model_name_or_path"] == "me/base"
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
@@ -49,5 +48,5 @@ def test_a_folder_for_the_hub_is_uploaded_as_it_is(lmsi, sampled, monkeypatch):
     assert {"README.md", "adapter.gguf", "adapter_model.safetensors"} < sent
     weights = RunDir("r").adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
-    refused(lmsi("export", "r", "--to", "adapter", "-q"), str(weights))
-    assert not (sampled / "r" / "export" / "adapter").exists()
+    refused(lmsi("export", "r", "-o", "again", "-q"), str(weights))
+    assert not (sampled / "again").exists()

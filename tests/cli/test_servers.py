@@ -221,7 +221,6 @@ MEANINGLESS = {
     f"{SAMPLE} --base-url http://gpu/v1": "--base-url: that is a",
     f"{SAMPLE} --set api_key_file=k": "api_key_file: that is a",
     "eval run --data test.jsonl --set model=tiny": "--set model: that is",
-    f"{EVAL} --dry-run": "--dry-run: ",
     f"{EVAL} --set scale=2": "act as it was told",
     f"{EVAL} --require-gain": "no adapter to require a gain",
     f"{SAMPLE} --engine openai": "needs the server's address",

@@ -152,7 +152,7 @@ def tables(place):
 COMMANDS = [
     ("vote", "r", "-q"), ("report", "r"), ("show", "r", "--question", "q1"), ("show", "r"),
     ("watch", "r", "--once"), ("compare", "r", "r"), ("eval", "r", "--import", "s.jsonl"),
-    ("export", "r", "--to", "parquet", "--overwrite"), ("export", "r", "--to", "hub"),
+    ("export", "r", "--to", "parquet", "--overwrite"),
     ("sample", "r/questions.jsonl", "-m", "m.gguf", "-o", "r", "-n", "2", "--chat", "off", *SHORT),
 ]  # fmt: skip
 
@@ -164,7 +164,7 @@ COSTLY = [
 
 
 OF_ADAPTER = [
-    *(("export", "r", "--to", to, "--overwrite") for to in ("adapter", "hub", "gguf", "hf")),
+    *(("export", "r", "--to", to, "--overwrite") for to in ("adapter", "gguf", "hf")),
     ("train", "b", "-q", "--force", "--set", "max_steps=1", "--set", "init=r/adapter",
      "--overwrite"),
     COSTLY[1],

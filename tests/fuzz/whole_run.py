@@ -13,8 +13,8 @@ from lmsi_cli.run_folder import RunDir
 
 TEXTS = ["Tom has 3 pens. Tom gets 4 more. How many pens now?", "Anna has 2 boxes. How many?"]
 ROUND = {
-    "number": 1, "folder": ".", "temperature": 0.7, "seed": 0, "drawn_by": 0, "started_from": 0,
-    "verdict": "train", "questions": 2, "kept_questions": 2, "kept_paths": 4, "mean_share": 1.0,
+    "number": 1, "folder": ".", "temperature": 0.7, "drawn_by": 0, "started_from": 0,
+    "verdict": "train", "kept_questions": 2, "kept_paths": 4, "mean_share": 1.0,
     "trained": True,
 }  # fmt: skip
 ROUNDS = {"asked": 2, "rounds": [ROUND], "best": {"number": 1, "by": "nothing", "why": "first"}}

@@ -25,7 +25,16 @@ SCRIPT = {
     "q2": [" The answer is 4.", " 2 + 2 = 5. The answer is 5.", " 2 + 2 = 4. The answer is 4."],
     "q3": [" The answer is 6.", " The answer is 7."],
 }
+THINGS = ["apples", "boats", "coins", "drums", "eggs", "flags", "gloves", "hats", "kites", "lamps"]
+NAMES = ["Uma", "Vera", "Walt", "Xena", "Yann", "Zoe", "Alma", "Bert", "Cleo", "Dirk"]
 IDENTITY = {"model": "a.gguf", "model_sha256": "aa", "task_name": "number", "task_sha256": "bb"}
+
+
+def invented(number):
+    """A question that is like no other one with another number below a hundred."""
+    name, thing = NAMES[number % 10], THINGS[number // 10 % 10]
+    count = 2 * number + 5
+    return f"{name} counts {count} {thing} and loses {number}. How many {thing} stay with {name}?"
 
 
 def settled(config):

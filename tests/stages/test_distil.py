@@ -49,6 +49,8 @@ def tree(folder):
 def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, tmp_path, watcher):
     before = tree(teacher.root)
     run = taught(teacher, tmp_path, progress=watcher)
+    made = tree(run.root)
+    assert tree(taught(teacher, tmp_path).root) == made  # the same call again
     assert run.train.read_bytes() == teacher.train.read_bytes()
     assert run.pairs.read_bytes() == teacher.pairs.read_bytes() != b""
     examples, questions = len(written(run)), len({e.question_id for e in written(run)})
@@ -121,8 +123,6 @@ def test_the_folder_says_whose_it_is(teacher, tmp_path):
     settings = run.load_settings()
     assert settings["sample"]["model_sha256"] == "5a11"
     assert "adapter_sha256" not in settings["sample"]  # drew the teacher's paths
-    assert settings["teacher_sample"]["adapter_sha256"] == "ad"
-    assert settings["teacher_vote"] == teacher.load_settings()["vote"]
     told = teacher_of(run)
     assert told["run"] == str(teacher.root) and told["model_sha256"] == "aa"
     check_model(run, tmp_path / "small.gguf", "5a11")
@@ -142,13 +142,6 @@ def test_an_adapter_of_the_student_is_known_to_have_learned_the_teacher_s_questi
     assert known == {e.question_id for e in written(run)} and known <= {q.id for q in QUESTIONS}
     with pytest.raises(LmsiError, match="another model"):  # the teacher cannot wear it
         check_base(run.adapter_gguf, "aa")
-
-
-def test_the_same_call_again_writes_the_same(teacher, tmp_path):
-    run = taught(teacher, tmp_path)
-    before = tree(run.root)
-    taught(teacher, tmp_path)
-    assert tree(run.root) == before
 
 
 def test_another_vote_is_refused_and_taken_on_demand(teacher, tmp_path):
@@ -172,11 +165,16 @@ def test_another_vote_is_refused_and_taken_on_demand(teacher, tmp_path):
         ({"model": "other.gguf", "model_sha256": "07"}, "student: small.gguf in the run folder"),
         ({"task_sha256": "cc"}, "task: number has changed since"),
         ({"chat": "on"}, "chat: off in the run folder, on now"),
+        ({"teacher": "bb"}, "teacher: a.gguf has changed since"),
     ],
 )
-def test_a_folder_has_one_student_in_one_form(teacher, tmp_path, changed, words):
+def test_a_folder_has_one_student_in_one_form_and_one_teacher(teacher, tmp_path, changed, words):
+    changed = dict(changed)
     run = taught(teacher, tmp_path)
     write_atomic(run.eval_result("test-1"), b"{}")
+    if other := changed.pop("teacher", ""):
+        saved = teacher.load_settings()["sample"]
+        teacher.save_settings("sample", {**saved, "model_sha256": other})
     with pytest.raises(LmsiError) as e:
         taught(teacher, tmp_path, **changed)
     assert words in str(e.value)
@@ -184,33 +182,16 @@ def test_a_folder_has_one_student_in_one_form(teacher, tmp_path, changed, words)
     assert run.eval_result("test-1").exists() == ("model" not in changed)
 
 
-def test_a_folder_has_one_teacher(teacher, tmp_path):
-    taught(teacher, tmp_path)
-    other = RunDir(tmp_path / "u")
-    sampled(other.root)
-    other.save_settings("sample", {**other.load_settings()["sample"], "model_sha256": "bb"})
-    voted(other.root, min_share=0.5)
-    with pytest.raises(LmsiError, match=r"teacher: a\.gguf has changed since"):
-        taught(other, tmp_path)
-
-
-def test_a_vote_that_kept_nothing_teaches_nothing(teacher, tmp_path):
+def test_a_vote_that_kept_nothing_or_lost_a_path_teaches_nothing(teacher, tmp_path):
+    gone = next(e.path for e in written(teacher) if e.question_id == "q0" and e.path is not None)
+    paths = list(read_records(teacher.paths, Path))
+    write_records(teacher.paths, [p for p in paths if (p.question_id, p.path) != ("q0", gone)])
+    with pytest.raises(LmsiError, match="question 'q0': paths that the vote kept"):
+        taught(teacher, tmp_path)
     voted(teacher.root, min_votes=9)
     with pytest.raises(LmsiError, match="the vote kept no path"):
-        taught(teacher, tmp_path)
+        taught(teacher, tmp_path, overwrite=True)
     assert not RunDir(tmp_path / "s").train.exists()
-
-
-def test_a_kept_path_that_is_gone_is_told(teacher, tmp_path):
-    kept = next(e for e in written(teacher) if e.path is not None)
-    left = [
-        p
-        for p in read_records(teacher.paths, Path)
-        if (p.question_id, p.path) != (kept.question_id, kept.path)
-    ]
-    write_records(teacher.paths, left)
-    with pytest.raises(LmsiError, match=f"question '{kept.question_id}': paths that the vote kept"):
-        taught(teacher, tmp_path)
 
 
 def test_a_server_may_have_drawn_the_teacher_s_paths(teacher, tmp_path):

@@ -4,9 +4,7 @@ import pytest
 from stage_helpers import settled
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.cache_layout import bytes_of
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.stages import dry_run as module
 from lmsi_cli.stages.dry_run import estimate
@@ -40,13 +38,7 @@ def test_time_is_tokens_by_speed(engine):
     assert tokens / found.tokens_s < found.seconds < 1.2 * tokens / found.tokens_s
     assert 5 < found.tokens_per_path < 100
     assert engine._contexts == []
-
-
-def test_more_paths_take_longer(engine):
-    alike = {"parallel": 4, "kv": "split", "flash_attn": "off"}  # a long job is calibrated
-    few, many = reckon(engine, paths=4, **alike), reckon(engine, paths=400, **alike)
-    assert many.seconds > 20 * few.seconds
-    assert (many.cells, many.cache_bytes) == (few.cells, few.cache_bytes)
+    assert found.cells > 0 and found.cache_bytes > 0
 
 
 def test_paths_that_are_not_done_in_time_make_it_an_upper_bound(engine, monkeypatch):
@@ -54,15 +46,3 @@ def test_paths_that_are_not_done_in_time_make_it_an_upper_bound(engine, monkeypa
     found = reckon(engine, paths=4, parallel=4)
     assert found.at_most and found.trial_paths == 1
     assert found.tokens_per_path > 0.9 * engine.config.max_tokens
-
-
-def test_the_memory_is_that_of_the_layout(engine):
-    found = reckon(engine, paths=4, parallel=4, kv="unified", ctx=4096)
-    assert (found.cells, found.unified) == (4096, True)
-    layout, _ = engine.pace(module.need_of(requests_of(ASKED, engine, TASK, engine.config), 256))
-    assert found.cache_bytes == bytes_of(layout, engine.model.sizes)
-
-
-def test_a_cost_needs_a_question_that_fits(engine):
-    with pytest.raises(LmsiError, match="do not fit the model's context"):
-        reckon(engine, max_tokens=5000)

@@ -218,18 +218,12 @@ def test_a_gain_is_clear_somewhere_and_no_loss_anywhere(tmp_path, sets, model):
     assert gained([pairs(result, *changes) for changes in sets]) == model
 
 
-def test_clusters_of_questions_widen_the_interval(tmp_path):
-    grouped = [msgspec.structs.replace(q, group="g") if i < 3 else q
-               for i, q in enumerate(LABELLED)]  # fmt: skip
+def test_answers_are_marked_anew_and_clusters_widen_the_interval(tmp_path):
+    plain = examined(tmp_path, modes=("cot",))
+    grouped = [msgspec.structs.replace(q, group="g") for q in LABELLED[:3]] + LABELLED[3:]
     result = examined(tmp_path, sets={"test": grouped}, modes=("cot",))
-    plain = examined(tmp_path / "plain", modes=("cot",))
     wide, narrow = (r.variants[0].figures[0].accuracy for r in (result, plain))
     assert wide.value == narrow.value and wide.high - wide.low > narrow.high - narrow.low
-    assert result.groups == ["group g"] * 3 + ["question t3"]
-
-
-def test_answers_are_marked_anew(tmp_path):
-    examined(tmp_path, modes=("cot",))
     wrong = [msgspec.structs.replace(q, answer="99") for q in LABELLED]
     engine = TwoMinds()
     result = examined(tmp_path, engine, sets={"test": wrong}, modes=("cot",))
@@ -327,20 +321,6 @@ def trained(tmp_path):
     return run, model
 
 
-def test_variants_are_named_by_their_bytes(trained, tmp_path):
-    run, model = trained
-    origin = {"base_sha256": sha256_file(model), "base_file": "m.gguf"}
-    for told in (None, origin):  # an adapter from elsewhere, and one of our own
-        if told:
-            run.adapter_origin.write_bytes(msgspec.json.encode(told))
-        base, adapter = candidates_of(run, model)
-        assert adapter.identity == {
-            **base.identity,
-            "adapter_sha256": sha256_file(run.adapter_gguf),
-        }
-    assert len(candidates_of(RunDir(tmp_path / "other"), model)) == 1
-
-
 @pytest.mark.parametrize(
     ("own", "votes", "words"),
     [({}, b"v", ""), ({"lr": 0.1}, b"v", "lr"), ({"device": "x"}, b"v", ""), ({}, b"w", "votes")],
@@ -367,19 +347,10 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
     assert control.adapter == str(run.null.adapter_gguf) and control.null and control.scale == 0.5
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b'{"base_sha256": "ff", "base_file": "o.gguf"}', "was trained on another model, o.gguf"),
-        (b'{"base_sha', "lmsi.json: not a JSON object"),
-        (b"[]", "lmsi.json: not of this version"),
-    ],
-    ids=["base", "torn", "list"],
-)
-def test_an_adapter_of_another_base_is_refused(trained, content, words):
+def test_an_adapter_of_another_base_is_refused(trained):
     run, model = trained
-    run.adapter_origin.write_bytes(content)
-    with pytest.raises(LmsiError, match=words):
+    run.adapter_origin.write_bytes(b'{"base_sha256": "ff", "base_file": "o.gguf"}')
+    with pytest.raises(LmsiError, match=r"was trained on another model, o\.gguf"):
         candidates_of(run, model)
 
 

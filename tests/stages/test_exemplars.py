@@ -44,12 +44,7 @@ def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
     assert isinstance(found, SeedExemplar)
     assert found.exemplar.rationale == "6 * 7 = 42, so there."
     assert (found.exemplar.question, found.exemplar.answer) == ("What is 6 * 7?", "42")
-    assert (found.kind, found.share) == ("sound", 0.8)
-
-
-def test_of_equals_the_first_path_is_taken():
-    found = chosen(*[f" 6 * 7 = 42{end} The answer is 42." for end in (".", ";", ",")])
-    assert found.exemplar.rationale == "6 * 7 = 42."
+    assert found.share == 0.8
 
 
 def test_seeds_without_agreement_make_none():
@@ -65,9 +60,7 @@ def test_a_path_that_may_not_stand_in_a_task_gives_way_to_the_next():
     assert chosen(" The answer is 42.", " The answer is 42.") == "no fit rationale"
     found = chosen(" The answer is 42.", " 6 * 7 = 42. The answer is 42.", twice)
     assert found.exemplar.rationale == "6 * 7 = 42."
-
-
-def test_a_blank_line_would_end_an_exemplar():
+    # a blank line would end an exemplar
     found = chosen(" 6 * 7 = 42.\n\nSo it is. The answer is 42.")
     assert found.exemplar.rationale == "6 * 7 = 42.\nSo it is."
 
@@ -99,14 +92,8 @@ def test_the_file_is_a_sound_task_of_so_many_templates(tmp_path):
     shown = [e.question for t in task.templates for e in t.exemplars]
     assert len(set(shown)) == 6  # each seed once
     assert (task.name, task.kind, task.trigger) == ("e", TASK.kind, TASK.trigger)
-    assert (summary.seeds, summary.spare, summary.classes) == (9, 3, {"sound": 6})
+    assert (summary.seeds, summary.left_out, summary.share) == (9, {}, 1.0)
     assert (tmp_path / "e.toml").read_text().startswith("# Written by `lmsi exemplars`")
-
-
-def test_one_template_is_a_plain_task(tmp_path):
-    made(tmp_path)
-    task = load_task(str(tmp_path / "e.toml"))
-    assert task.templates == () and len(task.exemplars) == 2
 
 
 def test_the_same_call_writes_the_same_file_and_another_seed_another_one(tmp_path):
@@ -128,34 +115,19 @@ def test_more_paths_in_the_folder_than_asked_for_change_nothing(tmp_path):
     assert (tmp_path / "again.toml").read_text() == before.replace('"e"', '"again"')
 
 
-def test_no_agreement_anywhere_is_one_clear_line_and_no_file(tmp_path):
-    with pytest.raises(LmsiError) as e:
-        made(tmp_path, {q.id: SPLIT for q in SEEDS})
-    assert str(e.value) == (
-        f"{tmp_path / 'run' / 'paths.jsonl'}: no exemplar: of no seed has the winner a share of "
-        "50% and a fit rationale (9 undecided)"
-    )
+def test_too_few_agreeing_seeds_are_one_clear_line_and_no_file(tmp_path):
+    few = {**RIGHT, **{f"s{i}": SPLIT for i in range(4)}}
+    with pytest.raises(LmsiError, match=r"5 seeds make .* 3 templates of 2 need 6 \(4 undecided\)"):
+        made(tmp_path, few, templates=3)
     assert not (tmp_path / "e.toml").exists()
 
 
-def test_too_few_agreeing_seeds_say_how_many_templates_fit(tmp_path):
-    few = {**RIGHT, **{f"s{i}": SPLIT for i in range(4)}}
-    with pytest.raises(LmsiError) as e:
-        made(tmp_path, few, templates=3)
-    assert "5 seeds make an exemplar, and 3 templates of 2 need 6 (4 undecided)" in str(e.value)
-    assert (
-        e.value.hint
-        == "--templates 2 fits; or lower the share (--set min_share=0.3), or give more seeds"
-    )
-    with pytest.raises(LmsiError) as e:
-        made(tmp_path, few, shots=7)
-    assert e.value.hint.startswith("--shots 5 --templates 1 fits; or ")
-
-
 def test_paths_are_all_there_is_to_read(tmp_path):
-    """No gold answer takes part: seeds with one make the same file."""
+    """No gold answer takes part: seeds with one make the same file; it is a plain task."""
     made(tmp_path)
     before = (tmp_path / "e.toml").read_text()
+    task = load_task(str(tmp_path / "e.toml"))
+    assert task.templates == () and len(task.exemplars) == 2
     gold = [msgspec.structs.replace(q, answer="99") for q in SEEDS]
     run = RunDir(tmp_path / "run")
     write_exemplars(run, gold, TASK, ExemplarsConfig(shots=2, paths=2), tmp_path / "e.toml")

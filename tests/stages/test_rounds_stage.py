@@ -8,13 +8,10 @@ from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Question, TrainExample, Vote
-from lmsi_cli.reporting.comparison import compared
-from lmsi_cli.reporting.grading import Candidate, Way, graded
-from lmsi_cli.reporting.results import Answer, Evaluation, Labelled
-from lmsi_cli.reporting.sections import round_changes, rounds_section
-from lmsi_cli.rounds import Best, Rounds, adapters_of, kept_round
+from lmsi_cli.reporting.results import Answer
+from lmsi_cli.rounds import adapters_of, kept_round
 from lmsi_cli.run_folder import RunDir, sha256_file
-from lmsi_cli.stages.checkup import figures, figures_of, leave_out, manner, to_ask, trained_on
+from lmsi_cli.stages.checkup import figures, leave_out, manner, to_ask, trained_on
 from lmsi_cli.tasks.loader import load_task
 
 TASK = load_task("number")
@@ -112,42 +109,6 @@ def test_check_ups_ask_as_sampled_with_numbers_of_their_own():
     assert 7 not in asked.seeds and manner(sample) == asked
 
 
-def answers(right):
-    """A greedy answer and two sampled ones to four questions, ``right`` of each right."""
-    return [
-        Answer(
-            question_id=f"t{i}", mode=mode, path=p, text=f" 1 + {p} = {1 + p}.",
-            predicted_answer="42" if i < right else str(p), correct=i < right,
-            num_generated_tokens=10, seconds=0.1,
-        )
-        for i in range(4)
-        for mode, paths in (("cot", 1), ("sc", 2))
-        for p in range(paths)
-    ]  # fmt: skip
-
-
-@pytest.fixture
-def evaluation(run):
-    run.eval_dir.mkdir()
-    labelled = tuple(Labelled(id=f"t{i}", question="?", gold="42") for i in range(4))
-    blank = Evaluation(
-        data="test", n=4, primary="CoT greedy", kind="number", task="number", questions=labelled
-    )
-    answered = []
-    for model, right in (("base", 1), ("adapter", 2), ("round-2", 3)):
-        write_records(run.eval_dir / f"{model}.answers.jsonl", answers(right))
-        ways = [(Way(0.7, 0, True), f"{model}.answers.jsonl", answers(right))]
-        answered.append((Candidate(model, None, {}), ways))
-    return compared([graded(blank, answered)])[0]
-
-
-def test_figures_come_from_the_answers_beside_an_evaluation(run, evaluation):
-    base, adapter, second = figures_of(evaluation, run)
-    assert [f.model for f in (base, adapter, second)] == ["base", "adapter", "round-2"]
-    assert second.scores == (1.0, 1.0, 1.0, 0.0)
-    assert base.commonest == 0.75  # three of four greedy answers are 0
-
-
 def test_figures_of_two_questions():
     def said(question, mode, answer):
         return Answer(
@@ -161,29 +122,3 @@ def test_figures_of_two_questions():
     assert f.questions == ("a", "b")
     assert f.scores == (pytest.approx(2 / 3), 0.0) and f.parsed == (1.0, 0.0)
     assert f.commonest == 1.0  # one greedy answer, once
-
-
-def test_every_round_is_held_against_the_one_before(evaluation):
-    changes = round_changes(evaluation)
-    greedy = {(c.before, c.after): c.change.difference for c in changes if c.line == "CoT greedy"}
-    assert greedy == {
-        ("base", "adapter"): 0.25,
-        ("adapter", "round-2"): 0.25,
-    }
-    assert [c for c in changes if c.p_holm < c.change.p_value] == []
-
-
-def test_the_section_says_which_round_is_kept_by_what_and_why_there_are_no_more(evaluation):
-    rounds = Rounds(
-        asked=3,
-        rounds=(),
-        by="probe",
-        best=Best(number=1, by="probe", why="most right answers"),
-        ended="round 2: the verdict is not to train",
-    )
-    section = rounds_section(rounds, [evaluation])
-    text = "\n".join(section.lines)
-    assert "Round 1 is kept, chosen by the probe: most right answers." in text
-    assert "Ended early, round 2: the verdict is not to train." in text
-    assert "no evidence of a gain" in text
-    assert [s.title.split(":")[0] for s in section.sheets] == ["test"]

@@ -4,7 +4,6 @@ import contextlib
 import tempfile
 from pathlib import Path as File
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,12 +11,11 @@ from stage_helpers import IDENTITY, QUESTIONS, SCRIPT, sampled, settled
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import path_seed
-from lmsi_cli.engine.pinned_settings import as_begun
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.sample import bind, drawn_by
+from lmsi_cli.stages.sample import bind
 
 TOTAL = 4 * 3  # paths of the helpers' questions at three paths each
 
@@ -54,29 +52,18 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, torn):
         assert len(paths_of(root)) == TOTAL
 
 
-def test_a_finished_run_draws_nothing(tmp_path):
-    first = sampled(tmp_path)
-    before = RunDir(tmp_path).paths.read_bytes()
-    again = sampled(tmp_path, fail_after=0)  # asked for a single path, it would raise
-    assert (first.new_paths, again.new_paths, again.paths) == (TOTAL, 0, TOTAL)
-    assert RunDir(tmp_path).paths.read_bytes() == before
-
-
-def test_more_paths_extend_and_fewer_take_nothing_away(tmp_path):
+def test_more_paths_or_questions_extend_and_fewer_take_nothing_away(tmp_path):
+    sampled(tmp_path, SampleConfig(paths=2, limit=1))
     sampled(tmp_path, SampleConfig(paths=2))
     before = RunDir(tmp_path).paths.read_bytes()
     assert sampled(tmp_path, SampleConfig(paths=3)).new_paths == 4
     assert RunDir(tmp_path).paths.read_bytes().startswith(before)
-    assert sampled(tmp_path, SampleConfig(paths=1)).new_paths == 0
+    for config in (SampleConfig(paths=1), SampleConfig(paths=3)):
+        again = sampled(tmp_path, config, fail_after=0)  # asked for a path, it would raise
+        assert (again.new_paths, again.paths) == (0, TOTAL)
     sampled(tmp_path / "at once")
     assert by_key(paths_of(tmp_path)) == by_key(paths_of(tmp_path / "at once"))
-
-
-def test_more_questions_extend_and_the_folder_keeps_them_all(tmp_path):
-    sampled(tmp_path, SampleConfig(paths=3, limit=1))
-    summary = sampled(tmp_path)
-    assert (summary.new_paths, summary.questions) == (9, 4)
-    sampled(tmp_path, questions=QUESTIONS[3:])
+    sampled(tmp_path, questions=QUESTIONS[3:])  # the folder keeps all questions
     kept = list(read_records(RunDir(tmp_path).questions, Question))
     assert [q.id for q in kept] == ["q0", "q1", "q2", "q3"]
 
@@ -121,16 +108,12 @@ def test_a_question_without_paths_may_be_corrected(tmp_path):
 
 
 OTHERS = [
-    ({"temperature": 1.0}, "temperature: 0.7 in the run folder, 1.0 now"),
-    ({"prompt": "cot-few"}, "prompt: cot-zero in the run folder, cot-few now"),
     (
-        {"seed": 1, "max_tokens": 9},
-        "max_tokens: 256 in the run folder, 9 now; seed: 0 in the run folder, 1 now",
+        {"seed": 1, "prompt": "cot-few", "stop": "beta:0.95"},
+        "seed: 0 in the run folder, 1 now; prompt: cot-zero in the run folder, cot-few now; "
+        "stop: none in the run folder, beta:0.95 now",
     ),
-    ({"stop": "beta:0.95"}, "stop: none in the run folder, beta:0.95 now"),
-    ({"model": "b.gguf", "model_sha256": "cc"}, "model: a.gguf in the run folder, b.gguf now"),
     ({"model_sha256": "cc"}, "model: a.gguf has changed since"),
-    ({"task_name": "dates", "task_sha256": "dd"}, "task: number in the run folder, dates now"),
     (
         {"adapter": "x.gguf", "adapter_sha256": "ee"},
         "adapter: none in the run folder, x.gguf now",
@@ -149,23 +132,17 @@ def test_other_settings_are_refused_each_by_name(tmp_path, changes, told):
     before = RunDir(tmp_path).run_toml.read_bytes()
     with pytest.raises(LmsiError) as e:
         bound(tmp_path, changes)
-    assert str(e.value) == f"the paths in {tmp_path} had other settings: {told}"
+    assert all(part in str(e.value) for part in told.split("; "))
     assert "--overwrite" in e.value.hint
     assert RunDir(tmp_path).run_toml.read_bytes() == before
 
 
-FREE = [
-    {"threads": 7}, {"parallel": 3}, {"ctx": 512}, {"gpu_layers": "all"}, {"paths": 9},
-    {"limit": 2}, {"model": "moved/a.gguf"}, {"llama_cpp_python": "9.9"}, {"lmsi": "9.9"},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("changes", FREE, ids=lambda c: next(iter(c)))
-def test_what_changes_no_path_may_change(tmp_path, changes):
+def test_what_changes_no_path_may_change(tmp_path):
     sampled(tmp_path)
+    changes = {"threads": 7, "parallel": 3, "ctx": 512, "gpu_layers": "all", "paths": 9, "limit": 2,
+               "model": "moved/a.gguf", "llama_cpp_python": "9.9", "lmsi": "9.9"}  # fmt: skip
     bound(tmp_path, changes)
-    saved = RunDir(tmp_path).load_settings()["sample"]
-    assert saved.items() >= changes.items()
+    assert RunDir(tmp_path).load_settings()["sample"].items() >= changes.items()
 
 
 def test_a_folder_without_paths_belongs_to_nobody(tmp_path):
@@ -174,18 +151,6 @@ def test_a_folder_without_paths_belongs_to_nobody(tmp_path):
         sampled(tmp_path, SampleConfig(max_tokens=4000), fail_after=0)
     sampled(tmp_path, SampleConfig(max_tokens=100))
     assert RunDir(tmp_path).load_settings()["sample"]["max_tokens"] == 100
-
-
-def test_an_adapter_of_another_base_draws_nothing(tmp_path):
-    model, adapter = tmp_path / "m.gguf", tmp_path / "adapter.gguf"
-    model.write_bytes(b"model")
-    adapter.write_bytes(b"adapter")
-    assert drawn_by("", model) == {}
-    assert drawn_by(str(adapter), model).keys() == {"adapter", "adapter_sha256"}
-    told = {"base_sha256": "no such hash", "base_file": "other.gguf"}
-    (tmp_path / "lmsi.json").write_bytes(msgspec.json.encode(told))
-    with pytest.raises(LmsiError, match=r"trained on another model, other\.gguf"):
-        drawn_by(str(adapter), model)
 
 
 LONG = Question(id="long", question="How many? " * 1000)  # ScriptedEngine's context is 4096
@@ -210,13 +175,3 @@ def test_if_no_question_fits_nothing_is_written(tmp_path):
     with pytest.raises(LmsiError, match=r"^question 'long' \(.*\): prompt of \d+ tokens and 256"):
         sampled(tmp_path, questions=[LONG])
     assert [f.name for f in tmp_path.iterdir()] == ["run.toml"]
-
-
-def test_a_resumed_run_keeps_the_kind_of_cache_that_it_began_with(tmp_path):
-    run = RunDir(tmp_path)
-    sampled(tmp_path)
-    run.save_settings("engine", {"parallel": 8, "kv": "unified", "flash_attn": "off", "cells": 512})
-    begun = as_begun(run, SampleConfig())
-    assert (begun.kv, begun.flash_attn, begun.parallel) == ("unified", "off", 0)
-    by_hand = as_begun(run, SampleConfig(kv="split", flash_attn="on"))
-    assert (by_hand.kv, by_hand.flash_attn) == ("split", "on")

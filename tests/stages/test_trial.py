@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from stage_helpers import TASK
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question, Silent
 from lmsi_cli.stages.trial import (
     EACH,
@@ -103,9 +102,3 @@ def figures(longest, cut_off, thinking):
         name="w", prompt="cot-zero", few_shot="turns", paths=20, agreement=0.5, parsed=0.9,
         cut_off=cut_off, thinking=thinking, tokens=longest / 2, longest=longest,
     )  # fmt: skip
-
-
-def test_a_trial_needs_a_question_that_fits():
-    long = [Question(id=q.id, question="How many? " * 1000) for q in QUESTIONS[:6]]
-    with pytest.raises(LmsiError, match="do not fit the model's context"):
-        held(AGREED, questions=long)

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from lmsi_cli.cli.main import app
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Question, TrainExample
+from lmsi_cli.jsonl import write_records
+from lmsi_cli.records import Question
 from lmsi_cli.run_folder import RunDir, discard
 from lmsi_cli.stages.vote import permit, vote_run
-from lmsi_cli.verdict.rules import CARE, STOP, Verdict
+from lmsi_cli.verdict.rules import CARE, Verdict
 
 RIGHT = [Question(id=q.id, question=q.question, answer=str(2 * i)) for i, q in enumerate(QUESTIONS)]
 
@@ -42,14 +42,6 @@ def labelled_file(folder, questions):
     return file
 
 
-def numbers(n, right):
-    """A run of ``n`` questions in which all paths give one answer, right or wrong."""
-    asked = [Question(id=f"n{i}", question=f"What is {i} + 1?") for i in range(n)]
-    gold = [msgspec.structs.replace(q, answer=str(i + 1)) for i, q in enumerate(asked)]
-    said = [f" So it is. The answer is {i + 1 if right else i}." for i in range(n)]
-    return asked, gold, {q.id: [text] for q, text in zip(asked, said, strict=True)}
-
-
 def test_the_verdict_lies_beside_the_votes_and_goes_with_them(run):
     verdict = judged(run)
     assert msgspec.json.decode(run.verdict.read_bytes(), type=Verdict) == verdict
@@ -62,20 +54,12 @@ def test_the_verdict_lies_beside_the_votes_and_goes_with_them(run):
 def test_a_probe_changes_the_verdict_and_nothing_else(run):
     judged(run)
     before = run.votes.read_bytes(), run.train.read_bytes()
-    with_labels = judged(run, RIGHT)
+    gold = [msgspec.structs.replace(q, answer=f"98765{i}") for i, q in enumerate(RIGHT)]
+    with_labels = judged(run, gold)
     assert with_labels.evidence.probe.questions == 4
     assert (run.votes.read_bytes(), run.train.read_bytes()) == before
-    assert b"g0ld" not in run.verdict.read_bytes()
-
-
-@pytest.mark.parametrize("right", [True, False])
-def test_agreement_by_all_is_nothing_to_learn_whether_right_or_wrong(tmp_path, monkeypatch, right):
-    asked, gold, script = numbers(24, right)
-    monkeypatch.setattr("stage_helpers.SCRIPT", script)
-    sampled(tmp_path, SampleConfig(paths=4), questions=asked)
-    run = RunDir(tmp_path)
-    for probe in ((), gold):
-        assert judged(run, probe).verdict == STOP
+    for file in (run.votes, run.train, run.verdict, run.run_toml):
+        assert "98765" not in file.read_text() and "g0ld" not in file.read_text()
 
 
 def test_questions_that_were_stopped_early_are_told(tmp_path):
@@ -87,9 +71,9 @@ def test_questions_that_were_stopped_early_are_told(tmp_path):
 
 BAD_PROBES = {
     "ids": ([*RIGHT, *(Question(id=f"x{i}", question="?", answer="1") for i in range(5))],
-            "5 of 9 questions are not in {run}: x0, x1, x2, ..."),
+            "5 of 9 questions are not in {run}, or in other words: x0, x1, x2, ..."),
     "words": ([msgspec.structs.replace(RIGHT[1], question="What is 1 + 2?")],
-              "1 of 1 questions are in other words in {run}: q1"),
+              "1 of 1 questions are not in {run}, or in other words: q1"),
     "kind": ([msgspec.structs.replace(RIGHT[2], answer="maybe")], "question 'q2': its answer"),
     "none": ([Question(id="q1", question="?")], "{probe}:1: no 'answer'"),
 }  # fmt: skip
@@ -119,18 +103,11 @@ def test_training_against_the_verdict_needs_force(run):
     assert "a.gguf: the model of" in lmsi("train", run.root).stderr
 
 
-def test_a_folder_without_a_verdict_passes(run):
-    judged(run)
-    run.verdict.unlink()
+def test_a_folder_without_a_verdict_passes_and_a_damaged_one_is_told(run):
     permit(run, "")  # raises nothing
-
-
-def test_a_damaged_verdict_is_told(run):
-    judged(run)
     run.verdict.write_text('{"verdict": "perhaps"}')
-    with pytest.raises(LmsiError, match=r"verdict.json: .*perhaps") as e:
+    with pytest.raises(LmsiError, match=r"verdict.json: .*perhaps"):
         permit(run, "")
-    assert e.value.hint == "run `lmsi vote` again"
 
 
 def test_vote_shows_the_verdict_and_its_figures(run):
@@ -143,11 +120,3 @@ def test_vote_shows_the_verdict_and_its_figures(run):
     told = json.loads(lmsi("vote", run.root, "--probe", file, "--json").stdout)
     assert told["questions"] == 4
     assert told["verdict"] == json.loads(run.verdict.read_text())
-
-
-def test_no_gold_answer_reaches_training(run):
-    gold = [msgspec.structs.replace(q, answer=f"98765{i}") for i, q in enumerate(RIGHT)]
-    judged(run, gold)
-    for file in (run.votes, run.train, run.verdict, run.run_toml):
-        assert "98765" not in file.read_text()
-    assert list(read_records(run.train, TrainExample))

@@ -11,7 +11,6 @@ from scipy.stats import binomtest
 from lmsi_cli.stats import (
     auroc,
     ece,
-    evenness,
     mean_interval,
     paired,
     reliability,
@@ -69,15 +68,6 @@ def test_the_clustered_error_is_the_sandwich():
     sums = np.bincount(labels, weights=values - values.mean())
     found = mean_interval(values, labels.tolist())
     assert (found.high - found.low) / 3.92 == pytest.approx(np.linalg.norm(sums) / 1000, rel=0.03)
-
-
-@pytest.mark.parametrize(
-    ("counts", "value"),
-    [([1] * 8, 1.0), ([8], 0.0), ([4, 4], 1 / 3), ([], 0.0)],
-)
-def test_evenness(counts, value):
-    """Two halves of eight are one bit of three."""
-    assert evenness(counts) == pytest.approx(value)
 
 
 @given(marked)

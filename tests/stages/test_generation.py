@@ -1,17 +1,35 @@
-"""A prompt asks for a question; whatever is written, one clean question comes out, or a reason."""
+"""What a model writes: one clean question comes out of a text, or a reason; none comes twice."""
 
+import itertools
 import re
 
 import msgspec
 import pytest
-from generation_helpers import SEEDS, TASK
 from hypothesis import example, given
 from hypothesis import strategies as st
+from stage_helpers import TASK, invented
 
-from lmsi_cli.generation.drafts import REQUEST, Dropped, draft_prompt, read_draft, rules_of
+from lmsi_cli.generation import (
+    LIKENESS,
+    REQUEST,
+    Draft,
+    Dropped,
+    Known,
+    Sieve,
+    draft_prompt,
+    question_id,
+    read_draft,
+    rules_of,
+    runs,
+)
 from lmsi_cli.prompts import Chat, Task
-from lmsi_cli.records import Message
+from lmsi_cli.records import Message, Question
 
+SEEDS = [
+    Question(id="s0", question="Tom has 3 pens and buys 4 more at the shop. How many has Tom?"),
+    Question(id="s1", question="A bus drives 60 miles in 2 hours. How fast is the bus?"),
+    Question(id="s2", question="Anna bakes 5 trays of 12 rolls each. How many rolls are there?"),
+]
 TEXTS = [q.question for q in SEEDS]
 RULES = rules_of(TEXTS, TASK)
 GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
@@ -100,7 +118,8 @@ WRITTEN = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join))
 
 @given(WRITTEN, ENDS)
 @example("0 0 0 ?\r\u20280", "answer")  # an empty line between two ends of a line
-def test_any_text_gives_a_clean_question_or_a_reason(text, ended):
+@example("0 0 0 ? *\u2028*", "answer")
+def test_any_text_gives_a_clean_question_that_is_found_again_or_a_reason(text, ended):
     found = read_draft(text, ended, RULES)
     if isinstance(found, Dropped):
         return
@@ -109,15 +128,7 @@ def test_any_text_gives_a_clean_question_or_a_reason(text, ended):
     assert any(c.isdigit() for c in found)
     assert len(found.split()) >= 5
     assert not re.search(r"The answer is 5\.(?![0-9])", found)
-
-
-@example("0 0 0 ? *\u2028*", "answer")
-@given(WRITTEN, ENDS)
-def test_a_question_that_was_found_is_found_again(text, ended):
-    found = read_draft(text, ended, RULES)
-    if not isinstance(found, Dropped):
-        assert read_draft(f" {found}\nA: 5.", "answer", RULES) == found
-        assert read_draft(f" {found}\n", "next_question", RULES) == found
+    assert read_draft(f" {found}\nA: 5.", "answer", RULES) == found
 
 
 SHOWN = ["What is 1 + 2?\r\n", " What is 3 * 4?"]
@@ -133,3 +144,71 @@ def test_a_chat_model_is_asked():
     assert draft_prompt(SHOWN, Chat(few_shot="turns", system="")) == (asked,)
     system = Message(role="system", content="Be brief.")
     assert draft_prompt(SHOWN, Chat(few_shot="turns", system=" Be brief. ")) == (system, asked)
+
+
+EXAM = "A farm has 8 cows and sells 3 of them on Monday. How many cows has the farm?"
+EXAMS = {"test.jsonl": [Question(id="t", question=EXAM, answer="5")]}
+
+
+def likeness(one, other):
+    """Share of the runs of three words in common."""
+    a, b = runs(one), runs(other)
+    return len(a & b) / len(a | b)
+
+
+def sieved(texts, exams=EXAMS):
+    sieve = Sieve(SEEDS, exams, TASK)
+    for text in texts:
+        draft = Draft(
+            prompt=0, path=0, seed=0, shown=("s0",), text=f" {text}", num_generated_tokens=9,
+            stop_reason="next_question",
+        )  # fmt: skip
+        sieve.take(draft)
+    return sieve
+
+
+KNOWN = {
+    "a seed": SEEDS[0].question,
+    "a seed in capitals": SEEDS[0].question.upper(),
+    "like a seed": SEEDS[0].question.replace("Tom?", "Tom now?"),
+    "in an excluded file": EXAM.replace(".", ","),
+    "like an excluded one": EXAM.replace("the farm?", "the farm now?"),
+    "again": invented(7).lower(),
+    "like another": invented(7).replace("Bert?", "Bert now?"),
+}
+
+
+@pytest.mark.parametrize(("reason", "text"), KNOWN.items(), ids=KNOWN.keys())
+def test_what_is_known_is_told_by_name(reason, text):
+    sieve = sieved([invented(7), text])
+    assert sieve.dropped == {reason.removesuffix(" in capitals"): 1}
+    assert [q.question for q in sieve.candidates] == [invented(7)]
+
+
+def test_ids_come_from_the_text_alone():
+    one, other = sieved([invented(1), invented(2)]), sieved([invented(2)])
+    assert one.candidates[1] == other.candidates[0]
+    assert one.candidates[1].id == question_id(invented(2))
+    many = sieved([invented(n) for n in range(40)])  # other numbers in other words
+    assert (len(many.candidates), many.dropped) == (40, {})
+
+
+WORDS = st.lists(st.sampled_from(["tom", "has", "7", "pens", "and", "cups"]), min_size=3)
+ASKED = WORDS.map(lambda words: " ".join(words) + "?")
+
+
+@given(st.lists(st.one_of(ASKED, st.text(), st.sampled_from(list(KNOWN.values()))), max_size=30))
+def test_nothing_is_lost_and_nothing_stands_twice(texts):
+    sieve = sieved(texts)
+    assert sieve.taken == len(texts) == len(sieve.candidates) + sum(sieve.dropped.values())
+    asked = [q.question for q in sieve.candidates]
+    known = [EXAM, *(q.question for q in SEEDS)]
+    assert len({q.id for q in sieve.candidates}) == len(asked)
+    for one, other in [*itertools.combinations(asked, 2), *itertools.product(asked, known)]:
+        assert likeness(one, other) <= LIKENESS
+
+
+@given(st.lists(ASKED, min_size=1, max_size=8), ASKED)
+def test_the_index_finds_the_likeness_of_the_pair(texts, text):
+    pairs = [likeness(text, t) for t in texts]
+    assert Known(texts, "", "").nearest(text) == pytest.approx(max(pairs))
