@@ -5,8 +5,7 @@ from builders import path as made
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.voting.ballots import vote
-from lmsi_cli.voting.filters import select
-from lmsi_cli.voting.pairs import choose
+from lmsi_cli.voting.filters import choose, select
 
 LOOSE = {"min_votes": 1, "min_share": 0.0, "max_paths_per_question": 0}
 

@@ -138,23 +138,6 @@ def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
     assert select(vote("q", paths), paths, paper).vote.kept == (0, 1)
 
 
-ROUND = [
-    path(0, "2", text=SUM),
-    path(1, "2", text=" 1 + 1 = 3. The answer is 2."),
-    path(2, "3", text=WRONG),
-    path(3, "2", text=OTHER),
-    path(4, "5", text=" 2 + 3 = 5. The answer is 5."),
-    path(5, None, text=" Who knows?"),
-]
-
-
-def test_each_filter_shows_one_path_that_it_removed():
-    config = VoteConfig(min_share=0.0, max_paths_per_question=1)
-    selection = select(vote("q", ROUND, True), ROUND, config)
-    shown = {name: p.path for name, p in selection.samples.items()}
-    assert shown == {"no-vote": 5, "false-equation": 1, "minority": 4, "cap": 3}
-
-
 def test_tally():
     groups = [
         [path(i) for i in range(4)],

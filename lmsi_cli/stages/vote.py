@@ -30,11 +30,9 @@ from lmsi_cli.records import Path, Preference, Progress, Question, Silent, Train
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
 from lmsi_cli.stopping import Stop
 from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.rules import STOP, Verdict
+from lmsi_cli.verdict.rules import STOP, Observer, Verdict
 from lmsi_cli.voting.ballots import BallotWatch, vote
-from lmsi_cli.voting.filters import Selection, select
-from lmsi_cli.voting.pairs import choose
+from lmsi_cli.voting.filters import Selection, choose, select
 from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
 
 NOT_SAMPLED = "run `lmsi sample` first"
@@ -180,7 +178,7 @@ class Voting:
                     f"of another run: its seed does not come from seed {self.seed}",
                     hint="paths of two models or runs cannot vote together: keep a folder for each",
                 )
-        voted = vote(question.id, paths, self.config.check_equations, self.config.weight)
+        voted = vote(question.id, paths, self.config.check_equations)
         answer, kind = voted.predicted_answer, self.task.kind
         if answer is not None and not _is_answer(answer, kind):  # the winners suffice, and are few
             raise LmsiError(
@@ -209,13 +207,10 @@ def _warnings(run: RunDir, config: VoteConfig, summary: VoteSummary) -> Iterator
     if summary.truncated > MANY_CUT * summary.paths:
         yield cut_off_line(summary.truncated, summary.thinking, summary.paths)
     stop = run.load_settings().get("sample", {}).get("stop", NO_STOP)
-    usual = VoteConfig()
-    other = [] if config.check_equations == usual.check_equations else ["--no-check-equations"]
-    other += [] if config.weight == usual.weight else [f"--set weight={config.weight}"]
-    if stop != NO_STOP and other:
+    if stop != NO_STOP and config.check_equations != VoteConfig().check_equations:
         yield (
             f"sampled with --stop {stop}, which counted the ballots of the default vote; with "
-            f"{' and '.join(other)} some questions were left before this vote was decided"
+            "--no-check-equations some questions were left before this vote was decided"
         )
 
 

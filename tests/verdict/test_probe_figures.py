@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from verdict_helpers import path, question
 
-from lmsi_cli.verdict.probe import labelled, mark
+from lmsi_cli.verdict.signals import labelled, mark
 from lmsi_cli.voting.ballots import vote
 
 

@@ -8,8 +8,16 @@ from verdict_helpers import BARE, judged, run_of
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Question
-from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.rules import CARE, FEWEST_PAIRS, STOP, STRICTER, TRAIN, Verdict, judge
+from lmsi_cli.verdict.rules import (
+    CARE,
+    FEWEST_PAIRS,
+    STOP,
+    STRICTER,
+    TRAIN,
+    Observer,
+    Verdict,
+    judge,
+)
 from lmsi_cli.voting.filters import select
 
 NO = ("yes", "no")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from verdict_helpers import BARE, KINDS, PATHS, path, question, run_of
 
-from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.verdict.rules import Observer
 from lmsi_cli.verdict.signals import SHARES, WORDS, label_free, look
 from lmsi_cli.voting.ballots import vote
 
@@ -104,7 +104,7 @@ def test_one_stopped_question_takes_all_shares_away():
 
 
 def test_a_long_run_is_looked_at_evenly_and_in_any_order(monkeypatch):
-    monkeypatch.setattr("lmsi_cli.verdict.observer.MOST", 50)
+    monkeypatch.setattr("lmsi_cli.verdict.rules.MOST", 50)
     run = run_of("half known", 400)
     results = []
     for order in (run, run[::-1]):
