@@ -1,7 +1,8 @@
-"""Votes and filters: what must hold for any set of paths, and each filter by itself."""
+"""Votes, filters and pairs: what must hold for any set of paths, and each rule by itself."""
 
 from collections import Counter
 
+import msgspec
 import pytest
 from builders import path as made
 from hypothesis import given
@@ -12,7 +13,7 @@ from lmsi_cli.config import PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
 from lmsi_cli.voting.ballots import vote
-from lmsi_cli.voting.filters import FILTERS, select
+from lmsi_cli.voting.filters import FILTERS, choose, select
 from lmsi_cli.voting.summary import Tally
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
@@ -187,3 +188,59 @@ def test_what_is_given_beats_a_preset_and_a_later_preset_beats_both():
 def test_an_unknown_preset_is_refused_with_what_there_is():
     with pytest.raises(LmsiError, match=r"--preset.*default, paper.*'best'"):
         resolve(VoteConfig, {"preset": "best"})
+
+
+def paths(*answers):
+    return [path(i, answer) for i, answer in enumerate(answers)]
+
+
+def chosen(own, **settings):
+    """(chosen, rejected, weight) of every pair."""
+    config = msgspec.structs.replace(PAPER, **settings)
+    voted = vote("q", own, config.check_equations)
+    found = choose(select(voted, own, config).vote, own, config)
+    return [(c.chosen.path, c.rejected.path, c.weight) for c in found]
+
+
+def test_the_winner_s_first_path_against_the_least_supported_answer():
+    own = paths("40", "42", "42", "7", "42", "40", "42", "42")
+    assert chosen(own) == [(1, 3, (5 - 1) / 8)]
+    assert chosen(list(reversed(own))) == chosen(own)
+
+
+def test_more_pairs_use_every_path_once_and_weigh_by_their_own_answer():
+    own = paths("40", "42", "42", "7", "42", "40", "42", "42")
+    assert chosen(own, pairs=9) == [(1, 3, 4 / 8), (2, 0, 3 / 8), (4, 5, 3 / 8)]
+    assert chosen(own, pairs=0) == []
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 1), (0.6, 1), (0.61, 0), (1.0, 0)])
+def test_only_from_a_share_of_the_ballots_on(share, count):
+    assert len(chosen(paths("42", "42", "42", "40", "41"), pair_share=share)) == count
+
+
+def test_no_pair_without_a_winner_or_another_answer():
+    assert chosen(paths("42", "42", "40", "40")) == []
+    assert chosen(paths("42", "42", "42")) == []
+    assert chosen([path(0, "42"), path(1, "42"), path(2, None, " dunno")]) == []
+    assert chosen([path(0, "42"), path(1, "42"), path(2, "40", stop="length")]) == []
+
+
+def test_a_refuted_path_is_rejected_never_chosen():
+    false = " 2 + 2 = 5. The answer is {}."
+    own = [
+        path(0, "42", text=false.format(42)),  # the winning answer by a false equation: neither
+        path(1, "42"),
+        path(2, "42"),
+        path(3, "40"),
+        path(4, "41", text=false.format(41)),
+    ]
+    assert chosen(own) == [(1, 4, (2 - 0) / 5)]
+    assert chosen(own, check_equations=False) == [(0, 3, (3 - 1) / 5)]
+
+
+def test_among_answers_without_a_ballot_the_rarest_is_rejected():
+    false = " 2 + 2 = 5. The answer is {}."
+    said = ["41", "41", "39"]
+    own = [*paths("42", "42"), *(path(i + 2, a, text=false.format(a)) for i, a in enumerate(said))]
+    assert chosen(own) == [(0, 4, 2 / 5)]

@@ -63,12 +63,6 @@ ModelName = Annotated[
     ),
 ]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
-NO_VALUE = {  # what it means that a rule fired
-    "contradiction": "two different ones are stated side by side",
-    "refusal": "the reply refuses to give one",
-    "no-answer": "the reply says that there is none",
-}
-NO_VALUE_ELSE = "{} found its place, and no value stands in it"
 SEEN = 60  # characters of a place that are shown
 WINNER, WORDS, GAP = 20, 20, 2  # characters in the list: of an answer, of a question, between
 
@@ -210,7 +204,7 @@ def explanation(text: str, steps: Sequence[Step]) -> list[Sheet | str]:
         words = marked(text, fired.found.start, fired.found.end)
         answer = f"answer {fired.found.value}: {words}"
     elif fired:
-        answer = f"no answer: {NO_VALUE.get(fired.rule, NO_VALUE_ELSE.format(fired.rule))}"
+        answer = f"no answer, by the rule {fired.rule}: no single value stands in its place"
     return [Sheet(title="", columns=columns, rows=tuple(rows)), answer]
 
 

@@ -43,7 +43,7 @@ def test_explain_shows_every_rule_and_which_one_fired():
 @pytest.mark.parametrize(
     ("words", "last"),
     [
-        (["The answer is unknown."], "no answer: marker found its place, and no value stands"),
+        (["The answer is unknown."], "no answer, by the rule marker"),
         (["The answer is the sea.", "--kind", "choice", "--question", OPTIONS], "answer B: "),
         (["<think>The answer is 5.</think>The answer is 6."], "answer 6: "),
         (["", "--kind", "span"], "no answer: no rule found its place"),

@@ -180,14 +180,3 @@ words = st.text(
 def test_our_own_files_are_read_back(tmp_path, questions):
     lines = [json.dumps({f: getattr(q, f) for f in q.__struct_fields__}) for q in questions]
     assert read_questions(put(tmp_path, "q.jsonl", "\n".join(lines))) == questions
-
-
-@given(st.binary(max_size=60), st.sampled_from(["q.jsonl", "q.csv", "q.txt", "q"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_rubbish_is_questions_or_a_named_error(tmp_path, content, name):
-    for start in (b"", b"question,id\n", b'{"question":'):
-        source = put(tmp_path, name, start + content)
-        try:
-            assert all(q.question for q in read_questions(source))
-        except LmsiError as e:
-            assert str(e).startswith(source)

@@ -129,19 +129,11 @@ def test_a_saved_folder_s_files_are_read_in_their_order_and_others_are_not(tmp_p
     assert str(e.value).startswith(f"{file}: row 1: ")
 
 
-def test_a_folder_with_arrow_files_alone(tmp_path):
-    put(tmp_path, ROWS[1:], "data-00001-of-00002.arrow")
-    put(tmp_path, ROWS[:1], "data-00000-of-00002.arrow")
-    assert [q.id for q in read_questions(str(tmp_path))] == ["a", "b"]
-
-
 @pytest.mark.parametrize(
     ("state", "message"),
     [
         ("{", "state.json: cannot be read"),
-        ('{"_data_files": [5]}', "state.json: cannot be read"),
         ('{"_data_files": [{"filename": "gone.arrow"}]}', "gone.arrow: no such file"),
-        ('{"_data_files": [{"filename": "."}]}', "is a folder"),
         ('{"_data_files": []}', "no questions in it"),
     ],
 )
