@@ -174,17 +174,6 @@ def test_the_paper_keeps_every_majority_path_and_names_every_filter():
     assert select(vote("q", paths), paths, bare).vote.kept == (0, 1, 2, 3)
 
 
-def test_what_is_given_beats_a_preset_and_a_later_preset_beats_both():
-    paper = {"preset": "paper"}
-    own = resolve(VoteConfig, {**paper, "min_votes": 3})
-    assert (own.min_votes, own.check_equations, own.max_paths_per_question) == (3, False, 0)
-    assert resolve(VoteConfig, paper, {"min_share": 0.5}).min_share == 0.5
-    assert resolve(VoteConfig, {"min_share": 0.5}, paper).min_share == 0
-    back = resolve(VoteConfig, {**paper, "seed": 4}, {"preset": "default"})
-    assert back == VoteConfig(seed=4)
-    assert resolve(VoteConfig, {**paper, "min_votes": None}).min_votes == 1
-
-
 def test_an_unknown_preset_is_refused_with_what_there_is():
     with pytest.raises(LmsiError, match=r"--preset.*default, paper.*'best'"):
         resolve(VoteConfig, {"preset": "best"})

@@ -64,7 +64,7 @@ ModelName = Annotated[
 ]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
 SEEN = 60  # characters of a place that are shown
-WINNER, WORDS, GAP = 20, 20, 2  # characters in the list: of an answer, of a question, between
+WINNER, WORDS = 20, 48  # characters in the list: of an answer, of a question
 
 
 def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
@@ -90,20 +90,17 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 
 def list_sheet(listed: Sequence[Listed]) -> Sheet:
     """A line for each question; long questions and answers are cut."""
-    columns = ("question", "share", "winner", "kept")
-    rows = [
+    rows = tuple(
         (
             q.id,
             NONE if q.share is None else f"{q.share:.0%}",
             NONE if q.predicted_answer is None else _short(q.predicted_answer, WINNER),
             NONE if q.kept is None else f"{q.kept}",
+            _short(q.question, WORDS),
         )
         for q in listed
-    ]
-    taken = sum(max(map(len, column)) + GAP for column in zip(columns, *rows, strict=True))
-    left = max(WORDS, out().width - taken)
-    whole = tuple((*row, _short(q.question, left)) for row, q in zip(rows, listed, strict=True))
-    return Sheet(title="", columns=(*columns, ""), rows=whole)
+    )
+    return Sheet(title="", columns=("question", "share", "winner", "kept", ""), rows=rows)
 
 
 def _short(text: str, width: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from lmsi_cli.formats import NONE, decimal, percent, with_interval
+from lmsi_cli.formats import NONE, percent, with_interval
 from lmsi_cli.records import Interval
 from lmsi_cli.reporting.comparison import holm_corrected, pairs_between
 from lmsi_cli.reporting.digest import Chart, Section, Series, Sheet, bars
@@ -74,8 +74,6 @@ def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:
     if p.kept_questions:
         yield "kept paths", with_interval(p.kept)
         yield "kept paths minus all paths of their questions", _signal("steps lift", p.gap)
-    if p.auroc is not None:
-        yield "AUROC of share against right; 0.5 tells nothing", decimal(p.auroc)
 
 
 def vote_section(s: VoteSummary) -> Section:

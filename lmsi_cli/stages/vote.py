@@ -137,8 +137,8 @@ def _write(
             pairs.write(*preferred)
             observer.observe(question, voted, group)
             if tally.sums["questions"] % EVERY == 0:
-                progress.advance(tally.sums["questions"], **tally.figures())
-        progress.advance(tally.sums["questions"], **tally.figures())
+                progress.advance(tally.sums["questions"])
+        progress.advance(tally.sums["questions"])
         if not tally.sums["parsed"]:
             raise _nobody_votes(run, tally.sums, voting.task)
     return tally

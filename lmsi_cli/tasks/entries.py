@@ -79,7 +79,7 @@ def json_rows(name: str, text: str, hint: str = "") -> Iterator[Row]:
 def text_entries(name: str, text: str) -> Iterator[Row]:
     """Read JSON lines, one JSON value, or a table with tabs, told apart by how they start."""
     if text.lstrip()[:1] not in ("{", "["):
-        return cells(name, text, "\t", csv.QUOTE_NONE)  # as GLUE publishes them
+        return cells(name, text, "\t", quoted=False)  # as GLUE publishes them
     try:
         value = _decoded(text)
     except ValueError:  # not one value, so one a line
@@ -113,14 +113,17 @@ def _object(where: str, value: object, hint: str = "") -> dict[str, Any]:
     return value
 
 
-def cells(name: str, text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Iterator[Row]:
+def cells(name: str, text: str, delimiter: str, quoted: bool = True) -> Iterator[Row]:
     """Read a table with a header; blank rows are passed over.
 
     Raises:
         LmsiError: A row has more or fewer columns than the header, or is no CSV; says which.
     """
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
     )
     line = 0
     try:

@@ -82,12 +82,6 @@ class Tally:
             self.shares += vote.share
             self.histogram[min(vote.majority_votes * BINS // vote.total_votes, BINS - 1)] += 1
 
-    def figures(self) -> dict[str, float | str]:
-        """What is worth seeing while it runs."""
-        parsed = self.sums["parsed"] / max(1, self.sums["paths"])
-        share = self.shares / max(1, self.sums["voted"])
-        return {"voting": f"{parsed:.0%}", "share": share, "kept": f"{self.sums['kept_paths']:,}"}
-
     def summary(self) -> VoteSummary:
         """The figures of all questions so far."""
         voted = self.sums["voted"]
