@@ -75,8 +75,8 @@ def list_questions(run: RunDir) -> list[Listed]:
         Listed(
             id=q.id,
             question=q.question,
-            share=vote and vote.share,
-            predicted_answer=vote and vote.predicted_answer,
+            share=vote.share if vote else None,
+            predicted_answer=vote.predicted_answer if vote else None,
             kept=len(vote.kept) if vote else None,
         )
         for q, vote in ((q, votes.get(q.id)) for q in _questions(run))

@@ -19,9 +19,12 @@ import shlex
 from collections.abc import Collection, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.records import UNREADABLE
 
 STDIN = "stdin"  # what standard input is called
 # Not splitlines(): it also cuts at characters that may stand inside a question (U+2028).
@@ -141,6 +144,18 @@ def cells(name: str, text: str, delimiter: str, quoted: bool = True) -> Iterator
         raise LmsiError(f"{name}:{line + 1}: not valid CSV: {e}") from None
 
 
+class _Shard(msgspec.Struct):
+    filename: Annotated[str, msgspec.Meta(pattern=r"^[^\0]+$")]
+
+
+class _State(msgspec.Struct):
+    files: list[_Shard] = msgspec.field(name="_data_files")
+
+
+class _Splits(msgspec.Struct):
+    splits: list[str]
+
+
 def is_table(name: str, data: bytes) -> bool:
     """Say whether a file is a table, or is called one."""
     known = data.startswith((_PARQUET, _FILE, _STREAM))
@@ -178,19 +193,25 @@ def saved_files(folder: Path) -> list[Path]:
     Raises:
         LmsiError: It has none, or holds several splits.
     """
-    if (folder / "dataset_dict.json").exists():
-        shown = ", ".join(sorted(str(f.parent) for f in folder.glob("*/state.json")))
+    if splits := _read(folder / "dataset_dict.json", _Splits):
+        shown = ", ".join(str(folder / split) for split in splits.splits)
         raise LmsiError(f"{folder}: holds several splits", hint=f"name one: {shown}")
-    if (state := folder / "state.json").exists():  # maps leave files of their own beside these
-        try:
-            names = [shard["filename"] for shard in json.loads(state.read_bytes())["_data_files"]]
-            return [folder / Path(name).name for name in names]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
-            hint = "name one of the folder's Arrow files"
-            raise LmsiError(f"{state}: cannot be read: {e}", hint=hint) from None
+    if state := _read(folder / "state.json", _State):  # maps leave files of their own beside these
+        return [folder / Path(shard.filename).name for shard in state.files]
     if found := sorted(folder.glob("*.arrow")):
         return found
     raise LmsiError(f"{folder}: is a folder", hint="name a file in it")
+
+
+def _read(file: Path, kind: type[Any]) -> Any:  # noqa: ANN401 - one of the structs above
+    """Read what `datasets` wrote about a folder; None if the file is not there."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, *UNREADABLE) as e:
+        hint = "name one of the folder's Arrow files"
+        raise LmsiError(f"{file}: cannot be read: {e}", hint=hint) from None
 
 
 def _opened(data: bytes) -> Any:  # noqa: ANN401 - a table of pyarrow, which has no types
