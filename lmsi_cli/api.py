@@ -23,7 +23,7 @@ import msgspec
 
 from lmsi_cli.cli.report import write_page
 from lmsi_cli.cli.sample import preview_parts, sample_sheet
-from lmsi_cli.cli.session import questions_in, watched
+from lmsi_cli.cli.session import watched
 from lmsi_cli.cli.vote import vote_parts
 from lmsi_cli.config import Config, EvalConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
@@ -163,7 +163,7 @@ def sample(
         LmsiError: As `lmsi sample`; questions that do not fit are in the result's ``skipped``.
     """
     config = resolve(SampleConfig, settings, where="sample()")
-    asked, run = questions_in(str(questions)), RunDir(Path(out))
+    asked, run = read_questions(str(questions)), RunDir(Path(out))
     with watched(quiet, None) as progress:
         job = job_of(config, asked, str(questions), progress)
         if dry_run and job.model is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from lmsi_cli.errors import LmsiError
@@ -22,27 +22,16 @@ from lmsi_cli.records import Question
 NAMED = 5  # of the questions that are found; the rest are counted
 # A point or comma between digits is part of a number.
 _PUNCTUATION = re.compile(r"(?<![0-9])[.,]|[.,](?![0-9])|[;:!?\"'`\u2018\u2019\u201c\u201d\u2026]")
-# What the questions are in a message, and what to do about them.
+APART = (
+    "an evaluation's questions must not be trained on, shown as solved or used to choose: take "
+    "them out of one of the two"
+)
+# What the questions are in a message, and what goes on all the same.
 USES = {
-    "train": (
-        "questions to train on",
-        "what is trained on cannot be measured on: take them out of one of the two; "
-        "--force goes on",
-    ),
-    "measure": (
-        "questions that the adapter was trained on",
-        "take them out of the set: an answer that was learned shows nothing; "
-        "--allow-overlap measures all the same",
-    ),
-    "show": (
-        "seeds",
-        "a question that is shown as solved cannot be measured on: take them out of one of the two",
-    ),
-    "probe": (
-        "questions of the probe",
-        "a probe decides what is trained on and kept, so an exam must not hold its questions: "
-        "take them out of one of the two",
-    ),
+    "train": ("questions to train on", "; --force goes on"),
+    "measure": ("questions that the adapter was trained on", "; --allow-overlap goes on"),
+    "show": ("seeds", ""),
+    "probe": ("questions of the probe", ""),
 }
 
 
@@ -67,20 +56,14 @@ def check_apart(
     Raises:
         LmsiError: Some occur in both; names them and the first exam that holds them.
     """
-    what, hint = USES[use]
-    asked = {name: {same_words(q.question) for q in exam} for name, exam in exams.items()}
-    both: dict[str, list[str]] = {name: [] for name in asked}
-    count = 0
-    for count, question in enumerate(questions, 1):  # noqa: B007 - the count of all of them
-        words = same_words(question.question)
-        for name, known in asked.items():
-            if words in known:
-                both[name].append(question.id)
-    for name, found in both.items():
+    what, anyway = USES[use]
+    asked = [(q.id, same_words(q.question)) for q in questions]
+    for name, exam in exams.items():
+        known = {same_words(q.question) for q in exam}
+        found = [question_id for question_id, words in asked if words in known]
         if found:
-            raise LmsiError(f"{name} holds {_named(found, count, what)}", hint=hint)
-
-
-def _named(found: Sequence[str], count: int, what: str) -> str:
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return f"{len(found)} of the {count} {what}: {', '.join(found[:NAMED])}{more}"
+            more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+            named = f"{', '.join(found[:NAMED])}{more}"
+            raise LmsiError(
+                f"{name} holds {len(found)} of the {len(asked)} {what}: {named}", APART + anyway
+            )

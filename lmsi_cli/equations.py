@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -33,22 +32,15 @@ _STRETCH = re.compile(
     r"(?:[ \t]*+(?:[-+*/\u00d7\u00f7()=\u2212\u2013^0-9.,%$€£]++|\\(?:times|cdot|div|(?=[$€£]))"
     r"|x(?=[ \t]*[$(0-9])))++"
 )
-# The commonest equations, standing among words so that no run can be longer than they are ("x" may
-# be a sign), and shorter than the parser's limit. If these are all there is, it has nothing to do.
-_PLAIN = re.compile(
-    r"(?<=[a-wyzA-WYZ.,:;] )([0-9]{1,99}(?: [-+*/] [0-9]{1,99}){1,15}) = ([0-9]{1,99})"
-    r"(?=[.,:;]?(?:\n|\Z)|[.,:;] | [a-wyzA-WYZ])"
-)
 _BINARY = ("+", "-", "*", "/")
 _LONGEST = 100  # characters of one number
 _MOST_TOKENS = 64  # longer is a model that repeats itself, and would cost time and stack
 
 
 class Equation(NamedTuple):
-    """One equation: its sides in tokens, what each comes to exactly, and if all are equal."""
+    """One equation: its sides in tokens, and whether all come to exactly the same."""
 
     sides: tuple[tuple[str, ...], ...]
-    values: tuple[Number, ...]
     holds: bool
 
     def __str__(self) -> str:
@@ -56,12 +48,9 @@ class Equation(NamedTuple):
 
 
 def read_equations(text: str) -> tuple[Equation, ...]:
-    """Read the equations of a rationale in order, with their values."""
+    """Read the equations of a rationale in order."""
     if "=" not in text:
         return ()
-    with suppress(ZeroDivisionError):  # that one the parser leaves out
-        if plain := _all_plain(text):
-            return tuple([_plain(*parts) for parts in plain])
     if "<<" in text or "**" in text:
         text = _NOISE.sub("", text)
     found: list[Equation] = []
@@ -72,52 +61,6 @@ def read_equations(text: str) -> tuple[Equation, ...]:
             line = text[text.rfind("\n", 0, start) + 1 : start]
             found += _in_stretch(line[-1:] + words, bool(line.strip()))
     return tuple(found)
-
-
-def value_of(side: tuple[str, ...]) -> Number:
-    """Compute one side of an equation exactly.
-
-    Args:
-        side: Its tokens; a number may also be written as a fraction (``"1/3"``) or with a sign.
-
-    Raises:
-        ValueError: It cannot be read for certain, or divides by zero.
-    """
-    try:
-        return _value(list(side))
-    except (IndexError, ZeroDivisionError) as e:
-        raise ValueError(str(e)) from None
-
-
-def _all_plain(text: str) -> list[tuple[str, str]]:
-    """Find the equations ``a op b = c``, if every equals sign of a text belongs to one."""
-    if "\\" in text:  # LaTeX's signs are words
-        return []
-    found: list[tuple[str, str]] = _PLAIN.findall(text)
-    return found if len(found) == text.count("=") else []
-
-
-def _plain(left: str, stated: str) -> Equation:
-    """Compute ``a op b op ... = c``, in whole numbers as long as they are whole."""
-    side, claimed = tuple(left.split(" ")), int(stated)
-    value = _flat(side)
-    return Equation((side, (stated,)), (value, claimed), value == claimed)
-
-
-def _flat(side: tuple[str, ...]) -> Number:
-    """Compute whole numbers and signs in turn, without brackets; may raise ZeroDivisionError."""
-    total: Number = 0
-    term: Number = int(side[0])
-    for op, token in zip(side[1::2], side[2::2], strict=True):
-        number = int(token)
-        if op == "*":
-            term *= number
-        elif op == "/":
-            term = Fraction(term) / number if term % number else term // number
-        else:
-            total += term
-            term = number if op == "+" else -number
-    return total + term
 
 
 @lru_cache(maxsize=4096)  # paths of one question repeat one another's steps
@@ -136,8 +79,7 @@ def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
         except (IndexError, ValueError, ZeroDivisionError):
             continue  # words between the numbers, a power, a division by zero: not readable
         if len(sides) > 1 and max(map(len, sides)) > 2:
-            equal = all(value == values[0] for value in values)
-            found.append(Equation(tuple(map(tuple, sides)), tuple(values), equal))
+            found.append(Equation(tuple(map(tuple, sides)), len(set(values)) == 1))
     return tuple(found)
 
 

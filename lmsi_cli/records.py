@@ -102,12 +102,9 @@ class Vote(Record, frozen=True, kw_only=True):
     ``runner_up_votes`` is the most ballots that any other answer has. ``entropy`` is that of the
     ballots in nats, 0 if all agree. ``posterior`` is the probability that the winner is the
     likelier of the first two answers, from their ballots alone (``stopping.lead_probability``): it
-    says that the mode is the mode, never that it is right. Where ballots are weighted, ``weights``
-    holds each answer's share of the whole, which decides; everything else still counts ballots, so
-    that ``margin`` is below 0 and ``posterior`` below 1/2 where the weights overruled the count.
-    ``stopped`` says that the question has fewer paths than were asked for since ``--stop`` held it
-    for decided: its shares are high because sampling went on until they were, and do not compare
-    with those of other questions.
+    says that the mode is the mode, never that it is right. ``stopped`` says that the question has
+    fewer paths than were asked for since ``--stop`` held it for decided: its shares are high
+    because sampling went on until they were, and do not compare with those of other questions.
     """
 
     question_id: str
@@ -128,7 +125,6 @@ class Vote(Record, frozen=True, kw_only=True):
     stopped: bool = False
     entropy: float = 0.0
     posterior: float = 0.5
-    weights: dict[str, float] = {}
 
 
 # How much an example counts in the loss, against the others.

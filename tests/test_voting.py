@@ -1,7 +1,8 @@
-"""Votes and filters: what must hold for any set of paths, and each filter by itself."""
+"""Votes, filters and pairs: what must hold for any set of paths, and each rule by itself."""
 
 from collections import Counter
 
+import msgspec
 import pytest
 from builders import path as made
 from hypothesis import given
@@ -12,7 +13,7 @@ from lmsi_cli.config import PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
 from lmsi_cli.voting.ballots import vote
-from lmsi_cli.voting.filters import FILTERS, select
+from lmsi_cli.voting.filters import FILTERS, choose, select
 from lmsi_cli.voting.summary import Tally
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
@@ -138,23 +139,6 @@ def test_a_path_with_a_false_equation_votes_only_if_nobody_checks():
     assert select(vote("q", paths), paths, paper).vote.kept == (0, 1)
 
 
-ROUND = [
-    path(0, "2", text=SUM),
-    path(1, "2", text=" 1 + 1 = 3. The answer is 2."),
-    path(2, "3", text=WRONG),
-    path(3, "2", text=OTHER),
-    path(4, "5", text=" 2 + 3 = 5. The answer is 5."),
-    path(5, None, text=" Who knows?"),
-]
-
-
-def test_each_filter_shows_one_path_that_it_removed():
-    config = VoteConfig(min_share=0.0, max_paths_per_question=1)
-    selection = select(vote("q", ROUND, True), ROUND, config)
-    shown = {name: p.path for name, p in selection.samples.items()}
-    assert shown == {"no-vote": 5, "false-equation": 1, "minority": 4, "cap": 3}
-
-
 def test_tally():
     groups = [
         [path(i) for i in range(4)],
@@ -190,17 +174,62 @@ def test_the_paper_keeps_every_majority_path_and_names_every_filter():
     assert select(vote("q", paths), paths, bare).vote.kept == (0, 1, 2, 3)
 
 
-def test_what_is_given_beats_a_preset_and_a_later_preset_beats_both():
-    paper = {"preset": "paper"}
-    own = resolve(VoteConfig, {**paper, "min_votes": 3})
-    assert (own.min_votes, own.check_equations, own.max_paths_per_question) == (3, False, 0)
-    assert resolve(VoteConfig, paper, {"min_share": 0.5}).min_share == 0.5
-    assert resolve(VoteConfig, {"min_share": 0.5}, paper).min_share == 0
-    back = resolve(VoteConfig, {**paper, "seed": 4}, {"preset": "default"})
-    assert back == VoteConfig(seed=4)
-    assert resolve(VoteConfig, {**paper, "min_votes": None}).min_votes == 1
-
-
 def test_an_unknown_preset_is_refused_with_what_there_is():
     with pytest.raises(LmsiError, match=r"--preset.*default, paper.*'best'"):
         resolve(VoteConfig, {"preset": "best"})
+
+
+def paths(*answers):
+    return [path(i, answer) for i, answer in enumerate(answers)]
+
+
+def chosen(own, **settings):
+    """(chosen, rejected, weight) of every pair."""
+    config = msgspec.structs.replace(PAPER, **settings)
+    voted = vote("q", own, config.check_equations)
+    found = choose(select(voted, own, config).vote, own, config)
+    return [(c.chosen.path, c.rejected.path, c.weight) for c in found]
+
+
+def test_the_winner_s_first_path_against_the_least_supported_answer():
+    own = paths("40", "42", "42", "7", "42", "40", "42", "42")
+    assert chosen(own) == [(1, 3, (5 - 1) / 8)]
+    assert chosen(list(reversed(own))) == chosen(own)
+
+
+def test_more_pairs_use_every_path_once_and_weigh_by_their_own_answer():
+    own = paths("40", "42", "42", "7", "42", "40", "42", "42")
+    assert chosen(own, pairs=9) == [(1, 3, 4 / 8), (2, 0, 3 / 8), (4, 5, 3 / 8)]
+    assert chosen(own, pairs=0) == []
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 1), (0.6, 1), (0.61, 0), (1.0, 0)])
+def test_only_from_a_share_of_the_ballots_on(share, count):
+    assert len(chosen(paths("42", "42", "42", "40", "41"), pair_share=share)) == count
+
+
+def test_no_pair_without_a_winner_or_another_answer():
+    assert chosen(paths("42", "42", "40", "40")) == []
+    assert chosen(paths("42", "42", "42")) == []
+    assert chosen([path(0, "42"), path(1, "42"), path(2, None, " dunno")]) == []
+    assert chosen([path(0, "42"), path(1, "42"), path(2, "40", stop="length")]) == []
+
+
+def test_a_refuted_path_is_rejected_never_chosen():
+    false = " 2 + 2 = 5. The answer is {}."
+    own = [
+        path(0, "42", text=false.format(42)),  # the winning answer by a false equation: neither
+        path(1, "42"),
+        path(2, "42"),
+        path(3, "40"),
+        path(4, "41", text=false.format(41)),
+    ]
+    assert chosen(own) == [(1, 4, (2 - 0) / 5)]
+    assert chosen(own, check_equations=False) == [(0, 3, (3 - 1) / 5)]
+
+
+def test_among_answers_without_a_ballot_the_rarest_is_rejected():
+    false = " 2 + 2 = 5. The answer is {}."
+    said = ["41", "41", "39"]
+    own = [*paths("42", "42"), *(path(i + 2, a, text=false.format(a)) for i, a in enumerate(said))]
+    assert chosen(own) == [(0, 4, 2 / 5)]

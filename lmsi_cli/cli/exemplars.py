@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Exclude, Json, files_of, questions_in, show, watched
+from lmsi_cli.cli.session import Exclude, Json, files_of, show, watched
 from lmsi_cli.config import ExemplarsConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
@@ -85,7 +85,7 @@ def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> li
     from lmsi_cli.contamination import check_apart
     from lmsi_cli.tasks.readers import read_questions
 
-    asked = questions_in(source)[: settings.limit or None]
+    asked = read_questions(source)[: settings.limit or None]
     check_apart(asked, {file: read_questions(file) for file in exclude}, "show")
     if len(asked) < settings.needed:
         raise LmsiError(

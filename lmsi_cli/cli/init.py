@@ -13,9 +13,9 @@ import typer
 
 from lmsi_cli.cli import console
 from lmsi_cli.cli.completion import models
-from lmsi_cli.cli.session import questions_in
 from lmsi_cli.config import EVERYDAY, RARE, TABLES
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.tasks.readers import read_questions
 
 Questions = Annotated[
     str | None,
@@ -46,7 +46,7 @@ def init(questions: Questions = None, model: Model = None, out: Out = DEFAULT) -
     if out.exists():
         raise LmsiError(f"{out}: is there already", hint="give another one with -o, or delete it")
     model = _settled("model", model, "-m MODEL", _check_model, models(""))
-    questions = _settled("questions", questions, "QUESTIONS", questions_in, [])
+    questions = _settled("questions", questions, "QUESTIONS", read_questions, [])
     write_atomic(out, "\n".join(_lines(model, questions)))
     run = str(Path("runs") / Path(questions).stem)
     command = shlex.join(["lmsi", "sample", questions, "-o", run, "--config", str(out)])

@@ -63,14 +63,8 @@ ModelName = Annotated[
     ),
 ]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
-NO_VALUE = {  # what it means that a rule fired
-    "contradiction": "two different ones are stated side by side",
-    "refusal": "the reply refuses to give one",
-    "no-answer": "the reply says that there is none",
-}
-NO_VALUE_ELSE = "{} found its place, and no value stands in it"
 SEEN = 60  # characters of a place that are shown
-WINNER, WORDS, GAP = 20, 20, 2  # characters in the list: of an answer, of a question, between
+WINNER, WORDS = 20, 48  # characters in the list: of an answer, of a question
 
 
 def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
@@ -96,21 +90,17 @@ def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
 
 def list_sheet(listed: Sequence[Listed]) -> Sheet:
     """A line for each question; long questions and answers are cut."""
-    columns = ("question", "share", "winner", "kept")
-    rows = []
-    for q in listed:
-        vote, cells = q.vote, (NONE, NONE, NONE)
-        if vote is not None:
-            winner = vote.predicted_answer
-            shown = NONE if winner is None else _short(winner, WINNER)
-            cells = (f"{vote.share:.0%}", shown, f"{len(vote.kept)}")
-        rows.append((q.question.id, *cells))
-    taken = sum(max(map(len, column)) + GAP for column in zip(columns, *rows, strict=True))
-    left = max(WORDS, out().width - taken)
-    whole = tuple(
-        (*row, _short(q.question.question, left)) for row, q in zip(rows, listed, strict=True)
+    rows = tuple(
+        (
+            q.id,
+            NONE if q.share is None else f"{q.share:.0%}",
+            NONE if q.predicted_answer is None else _short(q.predicted_answer, WINNER),
+            NONE if q.kept is None else f"{q.kept}",
+            _short(q.question, WORDS),
+        )
+        for q in listed
     )
-    return Sheet(title="", columns=(*columns, ""), rows=whole)
+    return Sheet(title="", columns=("question", "share", "winner", "kept", ""), rows=rows)
 
 
 def _short(text: str, width: int) -> str:
@@ -211,7 +201,7 @@ def explanation(text: str, steps: Sequence[Step]) -> list[Sheet | str]:
         words = marked(text, fired.found.start, fired.found.end)
         answer = f"answer {fired.found.value}: {words}"
     elif fired:
-        answer = f"no answer: {NO_VALUE.get(fired.rule, NO_VALUE_ELSE.format(fired.rule))}"
+        answer = f"no answer, by the rule {fired.rule}: no single value stands in its place"
     return [Sheet(title="", columns=columns, rows=tuple(rows)), answer]
 
 

@@ -9,11 +9,12 @@ import typer
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import Tables, configured
 from lmsi_cli.cli.sample import Out
-from lmsi_cli.cli.session import Exclude, Json, Overwrite, files_of, questions_in, show, watched
+from lmsi_cli.cli.session import Exclude, Json, Overwrite, files_of, show, watched
 from lmsi_cli.config import NO_STOP, EngineConfig, QuestionsConfig, SampleConfig
 from lmsi_cli.formats import percent
 from lmsi_cli.reporting.digest import Sheet
 from lmsi_cli.settings import resolve
+from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:
     from lmsi_cli.stages.questions import Generation
@@ -53,14 +54,13 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import here, job_of
     from lmsi_cli.stages.questions import make_questions, nothing_kept, pick_seeds
-    from lmsi_cli.tasks.readers import read_questions
 
     own = (*EngineConfig.__struct_fields__, "model", "seed", "paths")  # for the rest: [sample]
     shared = {name: getattr(settings, name) for name in own}
     whole = {"stop": NO_STOP, "limit": 0}  # a share counts only if all paths are drawn
     paths = here(resolve(SampleConfig, tables.get("sample", {}), shared, whole), "questions")
     source, tests = files_of(seeds_file, paths.model, "lmsi questions SEEDS_FILE -m MODEL -o RUN")
-    asked = pick_seeds(questions_in(source), settings, source)
+    asked = pick_seeds(read_questions(source), settings, source)
     exams = {file: read_questions(file) for file in [*tests, *(exclude or [])]}
     with watched(quiet, None) as progress:
         job = job_of(paths, asked, source, progress)

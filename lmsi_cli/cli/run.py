@@ -19,7 +19,6 @@ from lmsi_cli.cli.session import (
     Json,
     Overwrite,
     files_of,
-    questions_in,
     show,
     watched,
 )
@@ -28,6 +27,7 @@ from lmsi_cli.config import EvalConfig, RunConfig, SampleConfig, TrainConfig, Vo
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import Settings, resolve
+from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.records import Progress, Question
@@ -133,7 +133,7 @@ def _plan(
     here(resolve(SampleConfig, {"engine": tables.get("eval", {}).get("engine")}), "run")
     source, tests = files_of(questions, sample.model, "lmsi run QUESTIONS -m MODEL")
     exams, known = labelled_sets(data or tests), read_labelled(probe) if probe else ()
-    job = job_of(sample, questions_in(source), questions or "", progress)
+    job = job_of(sample, read_questions(source), questions or "", progress)
     assert job.model is not None  # ``here`` refuses servers
     return Plan(
         model=job.model,

@@ -10,10 +10,11 @@ import typer
 from rich.text import Text
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Json, Overwrite, questions_in, show, watched
+from lmsi_cli.cli.session import Json, Overwrite, show, watched
 from lmsi_cli.config import SERVER, SampleConfig
 from lmsi_cli.formats import duration, percent, printable, size
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.records import Progress
@@ -56,7 +57,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import draw_paths, job_of
 
-    asked = questions_in(questions)
+    asked = read_questions(questions)
     with watched(quiet, None) as progress:
         job = job_of(settings, asked, questions, progress)
     if dry_run:

@@ -22,9 +22,8 @@ from lmsi_cli.cli.completion import run_folders
 from lmsi_cli.cli.console import Beacon, err, out, watcher
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.hub import PREFIX
-from lmsi_cli.records import Progress, Question
+from lmsi_cli.records import Progress
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.tasks.readers import read_questions
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.reporting.digest import Part
@@ -67,11 +66,6 @@ def watched(
     finally:
         view.stop()
         beacon.end(ended)
-
-
-def questions_in(source: str) -> list[Question]:
-    """Read a question file; says on stderr what of it could not be taken as it was meant."""
-    return read_questions(source, lambda remark: err().print(remark, markup=False))
 
 
 def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]:

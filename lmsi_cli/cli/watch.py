@@ -67,7 +67,7 @@ def scene_parts(scene: Scene, now: float) -> list[Sheet | str]:
         scene: What was seen.
         now: Seconds since 1970.
     """
-    rows = tuple((stage.name, stage.there or "-") for stage in scene.stages)
+    rows = tuple((name, there or "-") for name, there in scene.stages.items())
     sheet, status = Sheet(title=scene.folder, rows=rows), scene.status
     if status is None:
         return [sheet]

@@ -29,7 +29,7 @@ PANELS = {  # of a help page, with the settings that each shows; the others stan
     "Model and questions": ("model", "task", "prompt", "chat", "system", "template_var", "limit",
                             "seeds"),
     "Sampling": ("paths", "stop", "temperature", "max_tokens", "seed"),
-    "What is kept": ("weight", "min_share", "min_votes", "max_paths_per_question",
+    "What is kept": ("min_share", "min_votes", "max_paths_per_question",
                      "check_equations", "preset", "formats", "number", "shots", "templates"),
     "Training": ("rank", "lr", "epochs", "max_steps", "batch_size", "max_length", "layers",
                  "val_share", "loss", "track"),

@@ -22,12 +22,6 @@ from lmsi_cli.records import TrainFormat
 Preset = Literal["default", "paper"]
 
 
-WEIGHT_PATTERN = (
-    r"^(?:majority|logprob|mean_logprob|cisc:(?=[\d.]*[1-9])\d{0,3}(?:\.\d{1,6}|(?<=\d)))\Z"
-)
-WEIGHT_FORMS = "majority, logprob, mean_logprob, or cisc:T with T above 0 (cisc:0.5)"
-
-
 class VoteConfig(Config, frozen=True, kw_only=True):
     """Settings of ``lmsi vote``; the runs that the defaults come from are in ``docs/log.md``."""
 
@@ -35,14 +29,6 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         float, opt("Drop questions whose winner has a smaller share.", ge=0, le=1)
     ] = 0.25
     min_votes: Annotated[int, opt("Drop questions whose winner has fewer votes.", ge=1)] = 2
-    weight: Annotated[
-        str,
-        rare(
-            "How much a ballot counts: majority, logprob, mean_logprob or cisc:T.",
-            forms=WEIGHT_FORMS,
-            pattern=WEIGHT_PATTERN,
-        ),
-    ] = "majority"
     max_paths_per_question: Annotated[
         int, rare("At most this many paths a question; 0: all.", ge=0)
     ] = 4
@@ -65,7 +51,6 @@ class VoteConfig(Config, frozen=True, kw_only=True):
 # Huang et al. 2022 (arXiv 2210.11610): the plain majority, and every one of its paths.
 PAPER: dict[str, Any] = {
     "check_equations": False,
-    "weight": "majority",
     "min_share": 0.0,
     "min_votes": 1,
     "max_paths_per_question": 0,

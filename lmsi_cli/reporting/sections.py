@@ -14,20 +14,18 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from lmsi_cli.formats import NONE, decimal, percent, with_interval
+from lmsi_cli.formats import NONE, percent, with_interval
 from lmsi_cli.records import Interval
 from lmsi_cli.reporting.comparison import holm_corrected, pairs_between
 from lmsi_cli.reporting.digest import Chart, Section, Series, Sheet, bars
 from lmsi_cli.reporting.evaluation import changes_sheet
 from lmsi_cli.reporting.results import Evaluation, Pair
 from lmsi_cli.rounds import By, Rounds
-from lmsi_cli.verdict.probe import ProbeFigures
 from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
-from lmsi_cli.verdict.signals import WORDS
+from lmsi_cli.verdict.signals import WORDS, ProbeFigures
 from lmsi_cli.voting.summary import BINS, VoteSummary
 
 POINTS = 240  # of a loss curve; more are averaged, so that a long run's page stays small
-ENDING = 40  # characters of a path that are shown of it; its answer stands at the end
 INCOMPARABLE = "their shares are not comparable with full ones"
 SAYS = {TRAIN: "for it", CARE: "with care", STOP: "against it", None: "note"}
 HOW: dict[By, str] = {
@@ -77,8 +75,6 @@ def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:
     if p.kept_questions:
         yield "kept paths", with_interval(p.kept)
         yield "kept paths minus all paths of their questions", _signal("steps lift", p.gap)
-    if p.auroc is not None:
-        yield "AUROC of share against right; 0.5 tells nothing", decimal(p.auroc)
 
 
 def vote_section(s: VoteSummary) -> Section:
@@ -90,7 +86,7 @@ def vote_section(s: VoteSummary) -> Section:
         key="vote",
         title="The vote",
         lines=tuple(f"warning: {warning}" for warning in s.warnings),
-        sheets=(_counts(s), *([_removed(s)] if s.samples else []), agreement),
+        sheets=(_counts(s), *([_removed(s)] if any(s.removed.values()) else []), agreement),
     )
 
 
@@ -114,14 +110,9 @@ def _counts(s: VoteSummary) -> Sheet:
 
 
 def _removed(s: VoteSummary) -> Sheet:
-    """What each filter that removed anything removed, with the end of one such path."""
-    rows = []
-    for name, sample in s.samples.items():
-        end = " ".join(sample.text.split())[-ENDING:]
-        shown = f"{sample.question_id} path {sample.path}: \u2026{end}"
-        rows.append((name, f"{s.removed[name]}", shown))
-    title, columns = "removed, with one path of each", ("", "paths", "for example")
-    return Sheet(title=title, columns=columns, rows=tuple(rows))
+    """How many paths each filter removed that removed any."""
+    rows = tuple((name, f"{n}") for name, n in s.removed.items() if n)
+    return Sheet(title="removed", columns=("", "paths"), rows=rows)
 
 
 def kept_line(s: VoteSummary) -> str:

@@ -7,12 +7,12 @@ comes out:
     Shown(question=Question(id="q7", ...), paths=(ShownPath(path=Path(...), start=61, end=63),),
           vote=Vote(predicted_answer="42", ...), questions=400)
     Scene(status=Status(phase="sampling", done=1280, total=6400, ...), working=True,
-          stages=(Stage("sample", "1,280 of 6,400 paths"), Stage("vote", None), ...))
+          stages={"sample": "1,280 of 6,400 paths", "vote": None, ...})
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path as File
 
 from lmsi_cli.answers import extract
@@ -25,8 +25,6 @@ from lmsi_cli.stages.train import finished
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting.summary import VoteSummary
-
-CHUNK = 1 << 20
 
 
 class ShownPath(Record, frozen=True, kw_only=True):
@@ -57,16 +55,31 @@ class Shown(Record, frozen=True, kw_only=True):
 
 
 class Listed(Record, frozen=True, kw_only=True):
-    """A question and its vote; None before `lmsi vote`."""
+    """A question and its vote in short: all three None before `lmsi vote`; ``kept`` counts paths.
 
-    question: Question
-    vote: Vote | None
+    Without a winner ``predicted_answer`` is None, too.
+    """
+
+    id: str
+    question: str
+    share: float | None
+    predicted_answer: str | None
+    kept: int | None
 
 
 def list_questions(run: RunDir) -> list[Listed]:
     """All questions of a run in their order; LmsiError: there are none yet."""
     votes = _votes(run)
-    return [Listed(question=q, vote=votes.get(q.id)) for q in _questions(run)]
+    return [
+        Listed(
+            id=q.id,
+            question=q.question,
+            share=vote.share if vote else None,
+            predicted_answer=vote.predicted_answer if vote else None,
+            kept=len(vote.kept) if vote else None,
+        )
+        for q, vote in ((q, votes.get(q.id)) for q in _questions(run))
+    ]
 
 
 def _questions(run: RunDir) -> list[Question]:
@@ -105,24 +118,17 @@ def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
     raise LmsiError(f"{run.root}: no question {question_id!r}", hint=hint)
 
 
-class Stage(Record, frozen=True, kw_only=True):
-    """A stage of the run, and what there is of it in words; None if nothing."""
-
-    name: str
-    there: str | None
-
-
 class Scene(Record, frozen=True, kw_only=True):
     """What can be seen of a run folder; ``status`` is None if no command has reported there.
 
     ``working``: a process holds the folder now. Without one, a status that has no end is that of
-    a process that was killed.
+    a process that was killed. ``stages`` tells in words what there is of each; None if nothing.
     """
 
     folder: str
     working: bool
     status: Status | None
-    stages: tuple[Stage, ...]
+    stages: dict[str, str | None]
 
 
 def scene(run: RunDir) -> Scene:
@@ -137,18 +143,14 @@ def scene(run: RunDir) -> Scene:
             hint=f"`lmsi sample QUESTIONS -o {run.root}` begins one",
         )
     look = {"sample": _sampled, "vote": _voted, "train": _trained, "eval": _measured}
-    stages = []
+    stages: dict[str, str | None] = dict.fromkeys(look, "unreadable")  # in the making, or damaged
     for name, at in look.items():
-        try:
-            there: str | None = at(run)
-        except LmsiError:  # a file in the making, or of another version
-            there = "unreadable"
-        stages.append(Stage(name=name, there=there))
-    try:
+        with suppress(LmsiError):
+            stages[name] = at(run)
+    status = None
+    with suppress(LmsiError):
         status = read_struct(run.status, Status)
-    except LmsiError:
-        status = None
-    return Scene(folder=str(run.root), working=in_use(run), status=status, stages=tuple(stages))
+    return Scene(folder=str(run.root), working=in_use(run), status=status, stages=stages)
 
 
 def _sampled(run: RunDir) -> str | None:
@@ -190,4 +192,4 @@ def _measured(run: RunDir) -> str | None:
 
 def _lines(path: File) -> int:
     with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(CHUNK), b""))
+        return sum(1 for _ in file)

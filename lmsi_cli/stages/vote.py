@@ -28,11 +28,9 @@ from lmsi_cli.records import Path, Preference, Progress, Question, Silent, Train
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
 from lmsi_cli.stopping import Stop
 from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.rules import STOP, Verdict
+from lmsi_cli.verdict.rules import STOP, Observer, Verdict
 from lmsi_cli.voting.ballots import BallotWatch, vote
-from lmsi_cli.voting.filters import select
-from lmsi_cli.voting.pairs import choose
+from lmsi_cli.voting.filters import choose, select
 from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
 
 NOT_SAMPLED = "run `lmsi sample` first"
@@ -133,7 +131,7 @@ def _write(
                 raise LmsiError(f"{run.questions}: question {question_id!r} is not there", hint)
             question = found[0]
             _check_seeds(run, group, sampled.get("seed"))
-            voted = vote(question_id, group, config.check_equations, config.weight)
+            voted = vote(question_id, group, config.check_equations)
             stopped = _is_stopped(question_id, group, stop, asked)
             selection = select(msgspec.structs.replace(voted, stopped=stopped), group, config)
             voted = selection.vote
@@ -144,8 +142,8 @@ def _write(
             pairs.write(*preferred)
             observer.observe(question, voted, group)
             if tally.sums["questions"] % EVERY == 0:
-                progress.advance(tally.sums["questions"], **tally.figures())
-        progress.advance(tally.sums["questions"], **tally.figures())
+                progress.advance(tally.sums["questions"])
+        progress.advance(tally.sums["questions"])
         if not tally.sums["parsed"]:
             raise _nobody_votes(run, tally.sums)
     return tally

@@ -1,6 +1,6 @@
 r"""Files into entries: lines, JSON lines, one JSON value, tables with tabs, tables of Apache Arrow.
 
-Knows nothing of what the fields mean; those are in ``fields.py`` and ``published.py``. Imports
+Knows nothing of what the fields mean; those are in ``readers.py`` and ``published.py``. Imports
 pyarrow only for a Parquet or Arrow file. A folder is what `Dataset.save_to_disk` of the package
 `datasets` wrote: Arrow streams and a ``state.json`` that names them. Two entries:
 
@@ -11,12 +11,12 @@ pyarrow only for a Parquet or Arrow file. A folder is what `Dataset.save_to_disk
 from __future__ import annotations
 
 import codecs
+import csv
 import io
 import json
 import re
 import shlex
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -26,12 +26,11 @@ import msgspec
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import UNREADABLE
 
-_JSON = msgspec.json.Decoder(float_hook=Decimal)  # keeps a gold answer of 3.50 as it was written
 STDIN = "stdin"  # what standard input is called
 # Not splitlines(): it also cuts at characters that may stand inside a question (U+2028).
 LINE_END = re.compile(r"\r\n?|\n")
 _PARQUET, _FILE, _STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # how each of them begins
-SMALL = 1 << 26  # bytes that may come of any file
+SHOWN = 40  # characters of a value that is not what it should be
 _SUFFIXES = (".parquet", ".arrow", ".feather")
 
 
@@ -42,49 +41,21 @@ class Row(NamedTuple):
     fields: dict[str, Any]
 
 
-class Missing(NamedTuple):
-    """Stands in a row for the answer that an entry lacks; says why."""
-
-    why: str
-
-
 def decoded(name: str, data: bytes) -> str:
     """Decode UTF-8, with or without the byte order mark that Windows programs write.
 
     Raises:
-        LmsiError: It is another encoding, or holds NUL bytes, which no text does; says where.
+        LmsiError: It is another encoding, or holds NUL bytes, which no text does.
     """
-    if wide := _wide(data):
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in data:
         file = "FILE" if name == STDIN else shlex.quote(name)
-        hint = f"iconv -f {wide} -t UTF-8 {file} > utf8{Path(name).suffix}"
-        raise LmsiError(f"{name}: {wide} text, not UTF-8", hint=hint)
+        hint = f"if it is UTF-16: iconv -f UTF-16 -t UTF-8 {file} > utf8{Path(name).suffix}"
+        raise LmsiError(f"{name}: not UTF-8 text, by its first bytes or for NUL bytes", hint=hint)
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        where = f"{name}:{_line(data[: e.start])}"
-        raise LmsiError(f"{where}: not UTF-8 text", hint="save the file as UTF-8") from None
-    if (place := data.find(0)) >= 0:
-        hint = "text has none: look with `file` what this is, or delete them with `tr -d '\\0'`"
-        raise LmsiError(f"{name}:{_line(data[:place])}: holds a NUL byte", hint=hint)
-    return text
-
-
-def _wide(data: bytes) -> str | None:
-    """Name the UTF-16 that a file is in: by its mark, or by zeros at every other byte."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "UTF-16"
-    if 0 not in data:
-        return None
-    for name, low, high in (("UTF-16LE", 0, 1), ("UTF-16BE", 1, 0)):
-        zeros = data[high::2].count(0)
-        if 2 * zeros > len(data) // 2 and not data[low::2].count(0):
-            return name
-    return None
-
-
-def _line(before: bytes) -> int:
-    """The number of the line that follows some bytes."""
-    return len(re.findall(rb"\r\n?|\n", before)) + 1
+        line = len(LINE_END.findall(data[: e.start].decode("latin-1"))) + 1
+        raise LmsiError(f"{name}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
 
 
 def lines(name: str, text: str) -> Iterator[tuple[str, str]]:
@@ -104,14 +75,14 @@ def json_rows(name: str, text: str, hint: str = "") -> Iterator[Row]:
         try:
             value = _decoded(line)
         except ValueError as e:
-            raise LmsiError(f"{where}: not valid JSON: {e}", hint=hint) from None
+            raise LmsiError(f"{where}: not valid JSON: {getattr(e, 'msg', e)}", hint=hint) from None
         yield Row(where, _object(where, value, hint))
 
 
 def text_entries(name: str, text: str) -> Iterator[Row]:
     """Read JSON lines, one JSON value, or a table with tabs, told apart by how they start."""
     if text.lstrip()[:1] not in ("{", "["):
-        return _table(name, text)
+        return cells(name, text, "\t", quoted=False)  # as GLUE publishes them
     try:
         value = _decoded(text)
     except ValueError:  # not one value, so one a line
@@ -119,32 +90,19 @@ def text_entries(name: str, text: str) -> Iterator[Row]:
     return _listed(name, value if isinstance(value, list) else [value])
 
 
-def named(value: object) -> str:
-    """Name the type of a value of a file in words."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    if isinstance(value, Decimal) and not value.is_finite():
-        return str(value)
-    number = dict.fromkeys((int, float, Decimal), "a number")
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "text", **number}
-    return names.get(type(value), type(value).__name__)  # a table may hold dates and bytes
-
-
 def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Decode one value; ValueError if it is none.
 
-    NaN and Infinity are no JSON, but pandas and Python write them; they become such a Decimal.
+    A fraction keeps the digits it was written with. NaN and Infinity are no JSON, but pandas and
+    Python write them.
     """
     try:
-        return _JSON.decode(text)
-    except UNREADABLE as e:
-        found = str(e).removeprefix("JSON is malformed: ")
-    if "NaN" in text or "Infinity" in text:
-        with suppress(ValueError, RecursionError):
-            value = json.loads(text, parse_float=Decimal, parse_constant=Decimal)
-            json.dumps(value, ensure_ascii=False, default=str).encode()  # no half of a character
-            return value
-    raise ValueError(found)
+        value = json.loads(text, parse_float=Decimal, parse_constant=Decimal)
+        if "\\u" in text:  # may spell half a character, which no file can hold
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return value
 
 
 def _listed(name: str, values: list[Any]) -> Iterator[Row]:
@@ -154,21 +112,36 @@ def _listed(name: str, values: list[Any]) -> Iterator[Row]:
 
 def _object(where: str, value: object, hint: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise LmsiError(f"{where}: expected a JSON object, got {named(value)}", hint=hint)
+        raise LmsiError(f"{where}: expected a JSON object, got {str(value)[:SHOWN]}", hint=hint)
     return value
 
 
-def _table(name: str, text: str) -> Iterator[Row]:
-    """Read a table with tabs and a header, without any quoting, as GLUE publishes them."""
-    header: list[str] = []
-    for where, line in lines(name, text):
-        cells = line.split("\t")
-        if not header:
-            header = cells
-            continue
-        if len(cells) != len(header):
-            raise LmsiError(f"{where}: {len(cells)} columns, the header has {len(header)}")
-        yield Row(where, dict(zip(header, cells, strict=True)))
+def cells(name: str, text: str, delimiter: str, quoted: bool = True) -> Iterator[Row]:
+    """Read a table with a header; blank rows are passed over.
+
+    Raises:
+        LmsiError: A row has more or fewer columns than the header, or is no CSV; says which.
+    """
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+    line = 0
+    try:
+        header, line = next(reader, []), reader.line_num
+        for row in reader:
+            where, line = f"{name}:{line + 1}", reader.line_num
+            if len(row) not in (0, len(header)):
+                raise LmsiError(
+                    f"{where}: {len(row)} columns, the header has {len(header)}",
+                    hint='text with a comma or a line break needs quotes: "..."',
+                )
+            if any(row):
+                yield Row(where, dict(zip(header, row, strict=True)))
+    except csv.Error as e:
+        raise LmsiError(f"{name}:{line + 1}: not valid CSV: {e}") from None
 
 
 class _Shard(msgspec.Struct):
@@ -245,20 +218,8 @@ def _opened(data: bytes) -> Any:  # noqa: ANN401 - a table of pyarrow, which has
     from pyarrow import ipc, parquet
 
     if data.startswith(_PARQUET):
-        told = parquet.read_metadata(io.BytesIO(data))
-        groups = map(told.row_group, range(told.num_row_groups))
-        _check_size(sum(g.total_byte_size for g in groups), told.num_rows, len(data))
         return parquet.read_table(io.BytesIO(data))
-    opening = ipc.open_file if data.startswith(_FILE) else ipc.open_stream
-    table = opening(data).read_all()
-    _check_size(table.nbytes, table.num_rows, len(data))
-    return table
-
-
-def _check_size(unpacked: int, rows: int, packed: int) -> None:
-    """Refuse a small file that unpacks without end: text is packed to a tenth, not a hundredth."""
-    if unpacked > max(SMALL, 100 * packed) or rows > packed:
-        raise ValueError(f"{packed:,} bytes would unpack to {unpacked:,}, in {rows:,} rows")
+    return (ipc.open_file if data.startswith(_FILE) else ipc.open_stream)(data).read_all()
 
 
 def _entries(table: Any, columns: Collection[str] | None) -> list[dict[str, Any]]:  # noqa: ANN401

@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.tasks.entries import Row
-from lmsi_cli.tasks.fields import FIELDS, PASSAGES
-from lmsi_cli.tasks.readers import json_lines, question_of, split_source
+from lmsi_cli.tasks.readers import FIELDS, PASSAGES, json_lines, question_of, split_source
 
 KNOWN = ("doc", "resps")
 NO_TEXT = "its answers are likelihoods of given choices, not texts"

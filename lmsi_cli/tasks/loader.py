@@ -40,14 +40,9 @@ def task_names() -> list[str]:
     return sorted(file.stem for file in _FOLDER.glob("*.toml"))
 
 
-def task_file(name: str) -> Path:
-    """Where the file of a task that comes with the package lies."""
-    return _FOLDER / f"{name}.toml"
-
-
 def summaries() -> list[Task]:
     """All tasks of the package, unchecked: listing them needs no package that one of them needs."""
-    return [msgspec.convert(read_toml(task_file(name)), Task) for name in task_names()]
+    return [msgspec.convert(read_toml(find_task(name)), Task) for name in task_names()]
 
 
 def load_task(name_or_path: str) -> Task:
@@ -56,24 +51,7 @@ def load_task(name_or_path: str) -> Task:
     Raises:
         LmsiError: There is no such task, or its file is not a sound task; names file and field.
     """
-    return _read(find_task(name_or_path))
-
-
-def find_task(name_or_path: str) -> Path:
-    """Find a task's file; see ``load_task``."""
-    if name_or_path in task_names():
-        return task_file(name_or_path)
-    path = Path(name_or_path)
-    hint = f"tasks: {', '.join(task_names())}; or give the path of a .toml file"
-    if path.suffix != ".toml" and len(path.parts) < 2:
-        raise LmsiError(f"no task {name_or_path!r}", hint=hint)
-    if not path.is_file():
-        raise LmsiError(f"{path}: no such file", hint=hint)
-    return path
-
-
-def _read(path: Path) -> Task:
-    """Decode and check one file."""
+    path = find_task(name_or_path)
     fields = read_toml(path)
     templates = fields.get("templates")
     if "chat" in fields:
@@ -90,6 +68,19 @@ def _read(path: Path) -> Task:
     if wrong := next(_mistakes(task), ""):
         raise LmsiError(f"{path}: {wrong}", SOUND)
     return task
+
+
+def find_task(name_or_path: str) -> Path:
+    """Find a task's file; see ``load_task``."""
+    if name_or_path in task_names():
+        return _FOLDER / f"{name_or_path}.toml"
+    path = Path(name_or_path)
+    hint = f"tasks: {', '.join(task_names())}; or give the path of a .toml file"
+    if path.suffix != ".toml" and len(path.parts) < 2:
+        raise LmsiError(f"no task {name_or_path!r}", hint=hint)
+    if not path.is_file():
+        raise LmsiError(f"{path}: no such file", hint=hint)
+    return path
 
 
 def _mistakes(task: Task) -> Iterator[str]:

@@ -24,7 +24,7 @@ from lmsi_cli.answers import canonical
 from lmsi_cli.answers.places import in_box
 from lmsi_cli.answers.yesno import UNKNOWN
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.tasks.entries import Missing, Row
+from lmsi_cli.tasks.entries import Row
 
 Fields = dict[str, Any]
 Layout = Callable[[Fields], Iterable[Fields]]
@@ -221,8 +221,7 @@ def _pair(e: Fields) -> tuple[str, str]:
 
 def _math(e: Fields) -> Iterator[Fields]:
     """The answer is what the solution boxes last."""
-    answer = _boxed(e["solution"]) or Missing("its solution has no \\boxed{}")
-    yield {"question": e["problem"], "answer": answer, "family": e.get("type")}
+    yield {"question": e["problem"], "answer": _boxed(e["solution"]), "family": e.get("type")}
 
 
 def _boxed(solution: str) -> str | None:

@@ -1,20 +1,23 @@
-"""Question files into questions: JSONL, CSV or TSV, plain text, tables of Arrow, standard input.
+r"""Question files into questions: JSONL, CSV or TSV, plain text, tables of Arrow, standard input.
 
-Knows nothing of answer kinds or prompts: a gold answer stays the text it was in the file. Every
-complaint names the file and the line. One line of a JSONL file, and what becomes of it:
+Knows nothing of answer kinds or prompts: a gold answer stays the text it was in the file, but true
+and false are yes and no. A ``passage`` or ``context`` is put above its question. Every complaint
+names the file and the line. One line of a JSONL file, and what becomes of it:
 
-    {"question": "What is 84 / 2?", "answer": 42, "source": "book 3"}
-    Question(id="q-38dc46698984", question="What is 84 / 2?", answer="42")
+    {"passage": "Iron rusts.", "question": "Does iron rust?", "answer": true, "source": "book 3"}
+    -> Question(id="q-1d4e...", question="Iron rusts.\n\nDoes iron rust?", answer="yes")
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-import io
+import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple, TypeGuard
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import bounded_lines, read_records
@@ -23,8 +26,10 @@ from lmsi_cli.remote_files import is_address, read_remote
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.entries import (
     LINE_END,
+    SHOWN,
     STDIN,
     Row,
+    cells,
     decoded,
     is_table,
     json_rows,
@@ -33,14 +38,26 @@ from lmsi_cli.tasks.entries import (
     table_rows,
     text_entries,
 )
-from lmsi_cli.tasks.fields import FIELDS, HINT, Placed, placed
 from lmsi_cli.tasks.published import LAYOUTS, plain_rows
 
 DELIMITERS = ",;\t"  # as spreadsheets export, by country
+HINT = (
+    'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, '
+    "or text with one question a line"
+)
+PASSAGES = ("passage", "context")  # what a question is about
+FIELDS = ("id", *PASSAGES, "question", "answer", "family", "group")
 KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "text"}
 
 
-def read_questions(source: str, tell: Callable[[str], object] | None = None) -> list[Question]:
+class Placed(NamedTuple):
+    """A question, and where it was written."""
+
+    where: str
+    question: Question
+
+
+def read_questions(source: str) -> list[Question]:
     """Read the questions of a file, in its order.
 
     An entry without an id gets one made from its text, so it is the same in every file. An entry
@@ -51,18 +68,12 @@ def read_questions(source: str, tell: Callable[[str], object] | None = None) -> 
             ``.csv``, ``.tsv`` and ``.txt`` are what they say; anything else is told by how it
             begins. A folder is a data set that ``datasets`` saved. ``gsm8k:FILE`` is a file of
             GSM8K as its authors publish it; see ``published.py`` for the others.
-        tell: Is told in a line of answers that were meant to be there and are not.
 
     Raises:
         LmsiError: The file is missing, empty or not UTF-8; or a line is no question, or has the
             id of another one. Says which line.
     """
-    found = _read(source)
-    gaps = [p for p in found if p.gap]
-    if gaps and tell:
-        first, count = gaps[0], f"{len(gaps)} of {len(found)} questions"
-        tell(f"{first.where}: read without an answer: {first.gap} ({count})")
-    return [p.question for p in found]
+    return [p.question for p in _read(source)]
 
 
 def read_labelled(source: str) -> list[Question]:
@@ -77,10 +88,8 @@ def read_labelled(source: str) -> list[Question]:
     found = _read(source)
     bare = [p for p in found if p.question.answer is None]
     if bare:
-        first, count = bare[0], f"{len(bare)} of {len(found)} questions have none"
-        why = f": {first.gap}" if first.gap else ""
         raise LmsiError(
-            f"{first.where}: no 'answer'{why} ({count})",
+            f"{bare[0].where}: no 'answer' ({len(bare)} of {len(found)} questions have none)",
             hint="every question needs its right answer here",
         )
     return [p.question for p in found]
@@ -207,25 +216,10 @@ def _missing(source: str) -> str:
 
 def _csv_rows(name: str, text: str) -> Iterator[Row]:
     delimiter = _delimiter(text)
-    if delimiter is None:
-        if not text.strip():
-            return
+    if delimiter is None and text.strip():
         raise LmsiError(f"{name}:1: no column 'question' in the header", hint=HINT)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    line = 0
-    try:
-        header, line = _names(next(reader)), reader.line_num
-        for cells in reader:
-            where, line = f"{name}:{line + 1}", reader.line_num
-            if len(cells) not in (0, len(header)):
-                raise LmsiError(
-                    f"{where}: {len(cells)} columns, the header has {len(header)}",
-                    hint='text with a comma or a line break needs quotes: "..."',
-                )
-            if any(cells):
-                yield Row(where, dict(zip(header, cells, strict=True)))
-    except csv.Error as e:
-        raise LmsiError(f"{name}:{line + 1}: not valid CSV: {e}") from None
+    for row in cells(name, text, delimiter or ","):
+        yield Row(row.where, {column.strip().lower(): v for column, v in row.fields.items()})
 
 
 def _delimiter(text: str) -> str | None:
@@ -233,13 +227,10 @@ def _delimiter(text: str) -> str | None:
     # csv refuses cells of 131,072 characters
     first = LINE_END.split(text[:10_000], maxsplit=1)[0]
     for delimiter in DELIMITERS:
-        if "question" in _names(next(csv.reader([first], delimiter=delimiter), [])):
+        header = next(csv.reader([first], delimiter=delimiter), [])
+        if any(cell.strip().lower() == "question" for cell in header):
             return delimiter
     return None
-
-
-def _names(header: list[str]) -> list[str]:
-    return [cell.strip().lower() for cell in header]
 
 
 def _unique(found: Iterator[Placed]) -> list[Placed]:
@@ -255,3 +246,73 @@ def _unique(found: Iterator[Placed]) -> list[Placed]:
                     hint="give each question its own id, or none at all",
                 )
     return list(first.values())
+
+
+def placed(row: Row) -> Placed:
+    """Check one entry and make it a question.
+
+    Raises:
+        LmsiError: A field is missing or not what it should be; says where, and which.
+    """
+    where, fields = row
+    if "question" not in fields:
+        raise LmsiError(f"{where}: missing field 'question'", hint=HINT)
+    asked = _words(where, "question", fields["question"])
+    if not asked:
+        raise LmsiError(f"{where}: field 'question': is blank", hint="fill it in, or delete it")
+    passages = [_words(where, p, fields[p]) for p in PASSAGES if _filled(fields.get(p))]
+    text = "\n\n".join(filter(None, [*passages, asked]))
+    answer = fields.get("answer")
+    if isinstance(answer, bool):
+        answer = "yes" if answer else "no"
+    question = Question(
+        id=_id(where, fields.get("id")) or f"q-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
+        question=text,
+        answer=_text(where, "answer", answer),
+        family=_text(where, "family", fields.get("family")),
+        group=_text(where, "group", fields.get("group")),
+    )
+    return Placed(where, question)
+
+
+def _filled(value: object) -> bool:
+    """Say whether a field holds something; pandas writes NaN where it does not."""
+    return value is not None and not (isinstance(value, Decimal) and value.is_nan())
+
+
+def _words(where: str, field: str, value: object) -> str:
+    """Take text, without its outer blanks."""
+    if not isinstance(value, str):
+        raise _misfit(where, field, "text", value)
+    if "\0" in value:
+        raise LmsiError(f"{where}: field '{field}': holds a NUL character", hint="take it out")
+    return value.strip()
+
+
+def _id(where: str, value: object) -> str | None:
+    if _is_plain(value) and value == value.to_integral_value():
+        value = int(value)  # pandas makes 1.0 of 1 if an id is missing elsewhere
+    if isinstance(value, bool | Decimal):
+        raise _misfit(where, "id", "text or a whole number", value)
+    return _text(where, "id", value)
+
+
+def _text(where: str, field: str, value: object) -> str | None:
+    """Take text or a number as text; blank is None."""
+    if not _filled(value):
+        return None
+    if isinstance(value, str):
+        return _words(where, field, value) or None
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise _misfit(where, field, "text or a number", value)
+    return f"{value:f}" if _is_plain(value) else str(value)  # 1e3 as 1000
+
+
+def _is_plain(value: object) -> TypeGuard[Decimal]:
+    """Say whether a fraction can be written without an exponent."""
+    return isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < 30
+
+
+def _misfit(where: str, field: str, expected: str, value: object) -> LmsiError:
+    got = str(value)[:SHOWN]
+    return LmsiError(f"{where}: field '{field}': expected {expected}, got {got}")

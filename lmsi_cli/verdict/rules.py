@@ -1,21 +1,25 @@
 """From signals to the verdict, with its reasons in words and the figures behind them.
 
-Knows the signals by name and every threshold, each with what it rests on; no paths, no files. The
-strictest reason decides. A probe that is large enough speaks for itself, and what is label-free
-can then only warn.
+Knows the signals by name and every threshold, each with what it rests on; no files. The strictest
+reason decides. A probe that is large enough speaks for itself, and what is label-free can then only
+warn. Questions go by one at a time:
 
-    judge(Evidence(signals=..., probe=None, questions=280, looked_at=280, kept=233, stopped=0))
+    observer = Observer(gold={"q7": "42"}, chance=None)
+    for question, vote, paths in run:
+        observer.observe(question, vote, paths)
+    observer.finish()
     -> Verdict(verdict="train", reasons=(Reason(says="train", text="..."), ...), ...)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from lmsi_cli.formats import share, whole_points
-from lmsi_cli.records import Interval, Record
-from lmsi_cli.verdict.probe import ProbeFigures
+from lmsi_cli.records import Interval, Path, Question, Record, Vote
+from lmsi_cli.verdict.signals import Marked, ProbeFigures, Seen, label_free, labelled, look, mark
 
 Word = Literal["train", "train with care", "do not train"]
 TRAIN: Word = "train"
@@ -37,6 +41,8 @@ COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are f
 CUT_OFF = 0.25  # of the paths; measured: 0.01 at most
 SMALLEST_GAP = 0.02  # kept paths over all paths; less is lost in any evaluation
 MOSTLY_WRONG = 0.50  # of the labels; noise of a half degrades training (arXiv 2604.18574)
+
+MOST = 2048  # questions looked at; the interval of a share is then 4 points wide
 
 NO_STEPS = "too few equations to check, so whether the majority is right cannot be told"
 
@@ -70,6 +76,58 @@ class Verdict(Record, frozen=True, kw_only=True):
     verdict: Word
     reasons: tuple[Reason, ...]
     evidence: Evidence
+
+
+class Observer:
+    """Collects what the verdict needs.
+
+    Memory does not grow with the run: of very many questions an even sample is looked at, the same
+    one in whatever order they come; questions of the probe are marked always.
+
+    Args:
+        gold: Canonical right answers of the probe by question id; without a probe, none.
+        chance: Share of right answers by guessing; ``None`` where guessing is hopeless.
+    """
+
+    def __init__(self, gold: Mapping[str, str], chance: float | None) -> None:
+        self.gold, self.chance = gold, chance
+        self.questions = self.kept = self.stopped = 0
+        self._every = 1
+        self._seen: list[Seen] = []
+        self._marked: dict[str, Marked] = {}
+
+    def observe(self, question: Question, vote: Vote, paths: Sequence[Path]) -> None:
+        """Take one question: its vote with what it keeps, and all of its paths."""
+        self.questions += 1
+        self.kept += bool(vote.kept)
+        self.stopped += vote.stopped
+        if vote.question_id in self.gold:
+            self._marked[vote.question_id] = mark(vote, paths, self.gold[vote.question_id])
+        if self._wanted(vote.question_id):
+            self._seen.append(look(question.question, vote, paths))
+        while len(self._seen) > MOST:
+            self._every *= 2
+            self._seen = [s for s in self._seen if self._wanted(s.question_id)]
+
+    def finish(self) -> Verdict:
+        """Reach the verdict; at least one question must have been observed."""
+        seen = sorted(self._seen, key=lambda s: s.question_id)  # resamples follow the order
+        marked = [m for _, m in sorted(self._marked.items())]
+        return judge(
+            Evidence(
+                questions=self.questions,
+                looked_at=len(seen),
+                kept=self.kept,
+                stopped=self.stopped,
+                signals=label_free(seen, self.chance),
+                probe=labelled(marked) if marked else None,
+                chance=self.chance,
+            )
+        )
+
+    def _wanted(self, question_id: str) -> bool:
+        """Draw by a hash: every n-th in order would meet one kind only, where kinds take turns."""
+        return zlib.crc32(question_id.encode()) % self._every == 0
 
 
 def judge(evidence: Evidence) -> Verdict:

@@ -1,4 +1,4 @@
-"""The label-free signals: what a run's paths show without one right answer.
+"""What a run shows before training: without one right answer, and by the answers of a probe.
 
 Knows votes and the equations of texts; no thresholds, and draws no conclusion: ``rules.py`` does.
 Each question is looked at once and reduced to a few small numbers, then its paths can be forgotten.
@@ -9,10 +9,16 @@ and so hide whether winning goes with being true.
     look(question, vote, paths)   # answers 42, 42, 40; those of 42 state true equations, 40 not
     -> Seen(question_id="q7", plain_answer="42", share=0.67, winners_true=1.0, losers_true=0.0, ...)
     label_free(seen, chance=None)
-    -> {"share": Interval(value=0.43, low=0.40, high=0.46, n=280), "steps lift": ..., ...}
+    -> {"share of all": Interval(value=0.43, low=0.40, high=0.46, n=280), "steps lift": ..., ...}
 
 Questions are the unit of every interval, since paths of one question are alike. A signal is left
 out where nothing can be said: no equations, or questions that ``--stop`` left.
+
+A probe, questions of the run with right answers, is marked question by question. Gold answers come
+no further than this: no training example is made from them.
+
+    labelled([mark(vote, paths, "42"), ...])
+    -> ProbeFigures(questions=60, kept_questions=49, gap=Interval(value=0.52, ...), ...)
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lmsi_cli.records import Interval, Path, Vote
+from lmsi_cli.records import Interval, Path, Record, Vote
 from lmsi_cli.stats import mean_interval, paired, wilson
 from lmsi_cli.voting.ballots import holds, is_complete, steps_of
 from lmsi_cli.voting.ballots import vote as plain_vote
@@ -35,20 +41,15 @@ GUESSES = 400  # simulated questions per number of ballots, for what agreement c
 
 # What each signal is, in words, in the order of the table.
 WORDS = {
-    "share": "mean share of the winner among ballots",
     "share of all": "mean share of the winner among all paths",
     "above chance": "share of the winner beyond what answers drawn at random would give",
-    "ties": "questions without a single winner",
-    "parsed": "paths with a ballot",
     "truncated": "paths cut off at the token limit",
     "commonest": "questions that the commonest winner wins",
-    "steps": "paths whose equations all hold, among those that state any",
-    "winners' steps": "the same among the paths of the winner",
+    "winners' steps": "paths of the winner whose equations all hold, among those that state any",
     "steps lift": "winners' steps minus losers' steps, by question",
     "numbers used": "numbers of the question that the winner's equations use",
-    "kept": "questions with a kept path",
 }
-SHARES = ("share", "share of all", "above chance", "ties")
+SHARES = ("share of all", "above chance")
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
@@ -57,8 +58,8 @@ _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 class Seen(NamedTuple):
     """One question; fractions of one where nothing else is said, ``None`` where undefined.
 
-    ``ballots`` are the plain vote's. ``true`` is the share of paths whose equations all hold, among
-    those that state any; ``winners_true`` and ``losers_true`` are its parts by the plain vote.
+    ``ballots`` are the plain vote's. ``winners_true`` is the share of the winner's paths whose
+    equations all hold, among those that state any; ``losers_true`` is that of the other answers.
     ``numbers_used`` is the share of the question's numbers that the equations of a plain winner's
     path use, averaged over those paths.
     """
@@ -66,14 +67,10 @@ class Seen(NamedTuple):
     question_id: str
     plain_answer: str | None
     ballots: dict[str, int]
-    kept: bool
     stopped: bool
-    tie: bool
     share: float | None
     share_of_all: float
-    parsed: float
     truncated: float
-    true: float | None
     winners_true: float | None
     losers_true: float | None
     numbers_used: float | None
@@ -84,12 +81,12 @@ def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
 
     Args:
         question: Its own words.
-        vote: The run's vote over exactly these paths; of it only ``kept`` and ``stopped`` count.
+        vote: The run's vote over exactly these paths; of it only ``stopped`` counts.
         paths: All paths of the question, at least one.
     """
     plain = plain_vote(vote.question_id, paths)
     complete = [p for p in paths if is_complete(p)]
-    winner, total = plain.predicted_answer, plain.total_votes
+    winner = plain.predicted_answer
     winners = [p for p in complete if winner is not None and p.predicted_answer == winner]
     losers = [p for p in complete if winner is not None and p.predicted_answer != winner]
     routes = [" ".join(map(str, steps)) for p in winners if (steps := steps_of(p))]
@@ -97,14 +94,10 @@ def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
         question_id=vote.question_id,
         plain_answer=winner,
         ballots=plain.ballots,
-        kept=bool(vote.kept),
         stopped=vote.stopped,
-        tie=plain.tie,
-        share=plain.share if total else None,
+        share=plain.share if plain.ballots else None,
         share_of_all=plain.share_of_all,
-        parsed=total / len(paths),
         truncated=plain.truncated / len(paths),
-        true=_mean(map(holds, complete)),
         winners_true=_mean(map(holds, winners)),
         losers_true=_mean(map(holds, losers)),
         numbers_used=_numbers_used(question, routes),
@@ -140,25 +133,16 @@ def label_free(seen: Sequence[Seen], chance: float | None) -> Signals:
         early: its own share is high since sampling went on until it was, and those of the others
         are low since the decided ones are gone.
     """
-    means: dict[str, Sequence[float | None]] = {
-        "parsed": [s.parsed for s in seen],
-        "truncated": [s.truncated for s in seen],
-        "steps": [s.true for s in seen],
-        "winners' steps": [s.winners_true for s in seen],
-        "numbers used": [s.numbers_used for s in seen],
-        "kept": [float(s.kept) for s in seen],
+    found = {
+        "truncated": _interval([s.truncated for s in seen]),
+        "commonest": _commonest(seen),
+        "winners' steps": _interval([s.winners_true for s in seen]),
+        "steps lift": _lift(seen),
+        "numbers used": _interval([s.numbers_used for s in seen]),
     }
     if not any(s.stopped for s in seen):
-        means |= {
-            "share": [s.share for s in seen],
-            "share of all": [s.share_of_all for s in seen],
-            "ties": [float(s.tie) for s in seen if s.ballots],
-        }
-        found = {"above chance": _above_chance(seen, chance)}
-    else:
-        found = {}
-    found |= {name: _interval(values) for name, values in means.items()}
-    found |= {"commonest": _commonest(seen), "steps lift": _lift(seen)}
+        found["share of all"] = _interval([s.share_of_all for s in seen])
+        found["above chance"] = _above_chance(seen, chance)
     return {name: value for name in WORDS if (value := found.get(name)) is not None}
 
 
@@ -215,3 +199,68 @@ def _share_by_chance(pool: NDArray[np.int64], ballots: int) -> float:
     drawn = rng.choice(pool, size=(GUESSES, ballots))
     most = [int(np.unique(row, return_counts=True)[1].max()) for row in drawn]
     return float(np.mean(most)) / ballots
+
+
+class Marked(NamedTuple):
+    """One probe question, marked; fractions of one.
+
+    ``right`` is the share of its paths that are right, ``kept_right`` that of its kept paths
+    (``None`` if none is kept), ``vote_right`` the score of its vote, a tie being shared out.
+    """
+
+    right: float
+    kept_right: float | None
+    vote_right: float
+    any_right: bool
+
+
+class ProbeFigures(Record, frozen=True, kw_only=True):
+    """The labelled signals.
+
+    ``gap`` is accuracy of the kept paths minus accuracy of all paths, both of the same kept
+    questions: what training can teach there. ``vote_gap`` is that of the vote against a path, over
+    all questions, one without a ballot being wrong. ``vote`` is the ceiling (maj@m), ``any_path``
+    the oracle (pass@m).
+    """
+
+    questions: int
+    kept_questions: int
+    one_path: Interval
+    kept: Interval
+    gap: Interval
+    vote: Interval
+    vote_gap: Interval
+    any_path: Interval
+
+
+def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
+    """Mark one question of the probe; a path that was cut off is not right."""
+    right = {p.path: is_complete(p) and p.predicted_answer == gold for p in paths}
+    kept = [right[i] for i in vote.kept]
+    return Marked(
+        right=sum(right.values()) / len(right),
+        kept_right=sum(kept) / len(kept) if kept else None,
+        vote_right=_score(vote, gold),
+        any_right=any(right.values()),
+    )
+
+
+def _score(vote: Vote, gold: str) -> float:
+    """1 or 0, or the right answer's part of a tie for first place."""
+    first = [a for a, n in vote.ballots.items() if n == vote.majority_votes]
+    return 1 / len(first) if gold in first else 0.0
+
+
+def labelled(marked: Sequence[Marked]) -> ProbeFigures:
+    """Compute the labelled signals of at least one question."""
+    kept = [(m.right, m.kept_right) for m in marked if m.kept_right is not None]
+    return ProbeFigures(
+        questions=len(marked),
+        kept_questions=len(kept),
+        one_path=mean_interval([m.right for m in marked]),
+        kept=mean_interval([k for _, k in kept]),
+        gap=difference([a for a, _ in kept], [k for _, k in kept]),
+        vote=mean_interval([m.vote_right for m in marked]),
+        vote_gap=difference([m.right for m in marked], [m.vote_right for m in marked]),
+        any_path=wilson(sum(m.any_right for m in marked), len(marked)),
+    )

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from lmsi_cli.answers import before_run_on
@@ -25,7 +25,6 @@ from lmsi_cli.equations import Equation, read_equations
 from lmsi_cli.records import Path, Vote
 from lmsi_cli.stopping import Decision, Stop, lead_probability
 from lmsi_cli.thinking import answer_part, answer_start
-from lmsi_cli.voting.weights import shares
 
 
 def is_cut_thinking(path: Path) -> bool:
@@ -43,16 +42,9 @@ def solution(text: str) -> str:
     return before_run_on(answer_part(text))
 
 
-# A question's paths are asked about several times, one after another.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # a question's paths are asked about several times, one after another
 def _steps(text: str) -> tuple[Equation, ...]:
     return read_equations(solution(text)) if "=" in text else ()
-
-
-@lru_cache(maxsize=1024)
-def _holds(text: str) -> bool | None:
-    steps = _steps(text)
-    return all([e.holds for e in steps]) if steps else None
 
 
 def steps_of(path: Path) -> tuple[Equation, ...]:
@@ -60,14 +52,15 @@ def steps_of(path: Path) -> tuple[Equation, ...]:
     return _steps(path.text)
 
 
-def is_refuted(path: Path) -> bool:
-    """Say whether a path states an equation that is false, as exact arithmetic sees it."""
-    return _holds(path.text) is False
-
-
 def holds(path: Path) -> bool | None:
     """Say whether every equation that a path states is true; ``None`` if it states none."""
-    return _holds(path.text)
+    steps = steps_of(path)
+    return all([e.holds for e in steps]) if steps else None
+
+
+def is_refuted(path: Path) -> bool:
+    """Say whether a path states an equation that is false, as exact arithmetic sees it."""
+    return holds(path) is False
 
 
 def ballot(path: Path, check_equations: bool) -> str | None:
@@ -116,17 +109,11 @@ class BallotWatch:
         return self.decided(question_id) and self.decisions[question_id].stopped(paths)
 
 
-def vote(
-    question_id: str,
-    paths: Sequence[Path],
-    check_equations: bool = False,
-    weight: str = "majority",
-) -> Vote:
+def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False) -> Vote:
     """Let one question's paths vote; the order of the paths does not matter.
 
     With ``check_equations`` a path that states a false equation does not vote. That is no part of
     the paper: it uses a calculator, though no label, and only where rationales hold equations.
-    With a ``weight`` the answer with the largest share of the weight wins, not of the ballots.
 
     On a tie no answer wins (``predicted_answer`` is ``None``, nothing is kept) and
     ``majority_votes`` is the count that the tied answers share. A truncated path counts as
@@ -135,13 +122,10 @@ def vote(
     complete = [p for p in paths if is_complete(p)]
     voters = [p for p in complete if not (check_equations and is_refuted(p))]
     ballots = Counter(str(p.predicted_answer) for p in voters)
-    weights = {} if weight == "majority" else _weights(voters, weight)
-    counts: Mapping[str, float] = weights or ballots
-    ranked = sorted(counts, key=lambda answer: (-counts[answer], answer))
-    tie = len(ranked) > 1 and counts[ranked[0]] == counts[ranked[1]]
+    ranked = sorted(ballots, key=lambda answer: (-ballots[answer], answer))
+    first, second = [*(ballots[answer] for answer in ranked[:2]), 0, 0][:2]
+    tie = 0 < first == second
     winner = ranked[0] if ranked and not tie else None
-    first = ballots[ranked[0]] if ranked else 0
-    second = max((ballots[answer] for answer in ranked[1:]), default=0)
     total, truncated = len(voters), sum(p.stop_reason == "length" for p in paths)
     return Vote(
         question_id=question_id,
@@ -158,31 +142,18 @@ def vote(
         share_of_all=first / len(paths) if paths else 0.0,
         margin=(first - second) / total if total else 0.0,
         ballots={answer: ballots[answer] for answer in ranked},
-        entropy=entropy(tuple(ballots[answer] for answer in ranked)),
-        posterior=posterior(first, second),
-        weights={answer: weights[answer] for answer in ranked} if weights else {},
+        entropy=_entropy([ballots[answer] for answer in ranked]),
+        posterior=lead_probability(first, second),
         kept=tuple(sorted(p.path for p in voters if agrees(p, winner))),
     )
 
 
-def _weights(voters: Sequence[Path], weight: str) -> dict[str, float]:
-    """Each answer's share of the weight; sums are exact, so the order of paths changes nothing."""
-    own: dict[str, list[float]] = {}
-    for path, share in zip(voters, shares(voters, weight), strict=True):
-        own.setdefault(str(path.predicted_answer), []).append(share)
-    return {answer: math.fsum(parts) for answer, parts in own.items()}
-
-
-@lru_cache(maxsize=4096)  # of 16 paths there are 915 ways to count, and few of them are common
-def entropy(counts: tuple[int, ...]) -> float:
+def _entropy(counts: Sequence[int]) -> float:
     """Entropy of a question's ballots in nats, from the count of each answer; 0 without any."""
     total = sum(counts)
     if len(counts) < 2:  # exactly 0, whatever rounding makes of it
         return 0.0
     return math.log(total) - math.fsum(n * math.log(n) for n in counts) / total
-
-
-posterior = lru_cache(maxsize=4096)(lead_probability)
 
 
 def agrees(path: Path, winner: str | None) -> bool:

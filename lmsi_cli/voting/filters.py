@@ -1,16 +1,32 @@
-"""Which paths of a voted question may be trained on: filters by name, and what each removed.
+"""Which paths of a voted question may be trained on: filters by name, and preference pairs.
 
 Knows votes and settings; nothing of files, tasks or models. Filters run in the order of
 ``FILTERS``, each on what the ones before it left, so every path is kept or counted exactly once:
 
     select(vote, paths, VoteConfig(min_share=0.5))
-    -> Selection(vote=Vote(kept=(0, 2), ...), removed={"no-vote": 1, ..., "minority": 1, "cap": 0},
-                 samples={"no-vote": Path(path=4, ...), "minority": Path(path=3, ...)})
+    -> Selection(vote=Vote(kept=(0, 2), ...), removed={"no-vote": 1, ..., "minority": 1, "cap": 0})
+
+Pairs set the most consistent paths against the least consistent, after ScPO (Prasad et al. 2024,
+arXiv 2411.04109, section 2). V(y) is the number of ballots for the answer of path y, and k the
+number of all paths of the question. A question takes part if the winner's share of the ballots is
+at least ``pair_share``; in the paper, where every path has a ballot, that is V / k.
+
+    chosen    the kept paths with the winning answer, by path number: whatever the vote's settings
+              keep off training (false equations, filters) is not chosen either
+    rejected  the paths that ended with another answer, those of the answer with the fewest ballots
+              first; among equals the answer that fewer paths give, then the lower path number. A
+              path that does not vote for its false equation may be rejected, and an answer that
+              only such paths give has V = 0
+    weight    (V(chosen) - V(rejected)) / k, above 0
+
+    choose(vote, paths, VoteConfig())   # answers 42 (5 of 8 paths), 40 (2), 7 (1)
+    -> [Pair(chosen=<path 0>, rejected=<path 6>, weight=0.5)]
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -43,13 +59,12 @@ FILTERS: dict[str, Filter] = {
 class Selection(NamedTuple):
     """A vote whose ``kept`` has passed the filters, and what each filter removed.
 
-    ``removed`` has a count for every filter, ``samples`` the removed path with the lowest number
-    for those that removed any. ``thinking`` counts the paths cut off inside their thinking.
+    ``removed`` has a count for every filter. ``thinking`` counts the paths cut off inside their
+    thinking.
     """
 
     vote: Vote
     removed: dict[str, int]
-    samples: dict[str, Path]
     thinking: int = 0
 
 
@@ -66,16 +81,11 @@ def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> Selection:
     """
     left = sorted(paths, key=lambda p: p.path)
     removed: dict[str, int] = {}
-    samples: dict[str, Path] = {}
     for name, keep in FILTERS.items():
         before, left = left, keep(left, vote, config)
         removed[name] = len(before) - len(left)
-        if removed[name]:
-            here = {p.path for p in left}
-            samples[name] = next(p for p in before if p.path not in here)
-    kept = tuple(p.path for p in left)
-    voted = msgspec.structs.replace(vote, kept=kept)
-    return Selection(voted, removed, samples, sum(map(is_cut_thinking, paths)))
+    voted = msgspec.structs.replace(vote, kept=tuple(p.path for p in left))
+    return Selection(voted, removed, sum(map(is_cut_thinking, paths)))
 
 
 def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
@@ -96,3 +106,46 @@ def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
     answer = kept[0].predicted_answer if kept else vote.predicted_answer
     numbers = tuple(sorted(p.path for p in kept))
     return msgspec.structs.replace(vote, kept=numbers, predicted_answer=answer)
+
+
+class Pair(NamedTuple):
+    """Two paths of a question, the better one first, and how much the pair counts, 0 to 1."""
+
+    chosen: Path
+    rejected: Path
+    weight: float
+
+
+def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Pair]:
+    """Pair one question's paths; each path is in one pair at most.
+
+    Args:
+        vote: The vote over exactly these paths, with what the filters kept.
+        paths: All paths of the question, in any order.
+        config: How many pairs at most, and from which share on.
+
+    Returns:
+        Nothing without a winner, below the share, or where no path gives another answer.
+    """
+    if vote.predicted_answer is None or vote.share < config.pair_share:
+        return []
+    ordered = sorted(paths, key=lambda p: p.path)
+    chosen = [p for p in ordered if p.path in vote.kept]
+    pairs = zip(chosen, _rejected(vote, ordered), strict=False)
+    return [Pair(good, bad, _weight(vote, bad)) for good, bad in pairs][: config.pairs]
+
+
+def _rejected(vote: Vote, ordered: Sequence[Path]) -> list[Path]:
+    """Paths of other answers, the least supported first."""
+    complete = [p for p in ordered if is_complete(p)]
+    said = Counter(p.predicted_answer for p in complete)
+    others = [p for p in complete if not agrees(p, vote.predicted_answer)]
+    return sorted(others, key=lambda p: (_ballots(vote, p), said[p.predicted_answer]))
+
+
+def _ballots(vote: Vote, path: Path) -> int:
+    return vote.ballots.get(str(path.predicted_answer), 0)
+
+
+def _weight(vote: Vote, rejected: Path) -> float:
+    return (vote.majority_votes - _ballots(vote, rejected)) / vote.num_paths

@@ -1,7 +1,7 @@
 """All votes of a run in figures, added up one question at a time.
 
 Knows votes and what filters removed; nothing of files or tables. What is left when a run's paths
-have gone by is a few counters and one sample a filter, however many paths there were:
+have gone by is a few counters, however many paths there were:
 
     VoteSummary(questions=400, paths=6400, parsed=3733, removed={"cap": 1349, ...}, ...)
 """
@@ -11,19 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from lmsi_cli.records import Path, Record
+from lmsi_cli.records import Record
 from lmsi_cli.voting.filters import FILTERS, Selection
 
 BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
-
-
-class Sample(Record, frozen=True, kw_only=True):
-    """One of the paths that a filter removed: that of the first question, by id."""
-
-    question_id: str
-    path: int
-    predicted_answer: str | None
-    text: str
 
 
 class VoteSummary(Record, frozen=True, kw_only=True):
@@ -33,10 +24,9 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     ``mean_share`` (0 to 1) and ``histogram`` (questions by share of the winner among ballots, ten
     bins from 0 to 1) cover the questions with at least one ballot, ties included; those of the
     ``stopped`` questions are not comparable with the others.
-    ``sum(removed.values()) + kept_paths == paths``, and ``samples`` has a path for each filter that
-    removed any. ``warnings`` are sentences. ``pairs`` counts pairs of paths; each stands in
-    ``pairs.jsonl`` once a chain-of-thought format. Of the ``truncated`` paths ``thinking`` were cut
-    off inside their thinking.
+    ``sum(removed.values()) + kept_paths == paths``. ``warnings`` are sentences. ``pairs`` counts
+    pairs of paths; each stands in ``pairs.jsonl`` once a chain-of-thought format. Of the
+    ``truncated`` paths ``thinking`` were cut off inside their thinking.
     """
 
     questions: int
@@ -51,7 +41,6 @@ class VoteSummary(Record, frozen=True, kw_only=True):
     mean_share: float
     histogram: list[int]
     removed: dict[str, int]
-    samples: dict[str, Sample]
     warnings: tuple[str, ...] = ()
     pairs: int = 0
     thinking: int = 0
@@ -67,7 +56,6 @@ class Tally:
     def __init__(self) -> None:
         self.sums: Counter[str] = Counter()
         self.removed: Counter[str] = Counter()
-        self.samples: dict[str, Path] = {}
         self.shares = 0.0
         self.histogram = [0] * BINS
 
@@ -75,7 +63,6 @@ class Tally:
         """Count one question, and the preference pairs that its paths make."""
         vote = selection.vote
         self.removed.update(selection.removed)
-        self.samples = {**selection.samples, **self.samples}  # the first one stays
         self.sums.update(
             questions=1,
             paths=vote.num_paths,
@@ -95,12 +82,6 @@ class Tally:
             self.shares += vote.share
             self.histogram[min(vote.majority_votes * BINS // vote.total_votes, BINS - 1)] += 1
 
-    def figures(self) -> dict[str, float | str]:
-        """What is worth seeing while it runs."""
-        parsed = self.sums["parsed"] / max(1, self.sums["paths"])
-        share = self.shares / max(1, self.sums["voted"])
-        return {"voting": f"{parsed:.0%}", "share": share, "kept": f"{self.sums['kept_paths']:,}"}
-
     def summary(self) -> VoteSummary:
         """The figures of all questions so far."""
         voted = self.sums["voted"]
@@ -110,7 +91,6 @@ class Tally:
             mean_share=self.shares / voted if voted else 0.0,
             histogram=list(self.histogram),
             removed={name: self.removed[name] for name in FILTERS},
-            samples={name: _sample(self.samples[name]) for name in FILTERS if name in self.samples},
         )
 
 
@@ -125,13 +105,4 @@ def cut_off_line(cut: int, thinking: int, paths: int) -> str:
     return (
         f"{line}, {thinking} of {cut} inside their thinking: raise --max-tokens, or switch "
         "thinking off (docs/models.md#chat-models)"
-    )
-
-
-def _sample(path: Path) -> Sample:
-    return Sample(
-        question_id=path.question_id,
-        path=path.path,
-        predicted_answer=path.predicted_answer,
-        text=path.text,
     )

@@ -11,9 +11,6 @@ from lmsi_cli.run_folder import RunDir
 pytestmark = pytest.mark.model
 ROWS = [{"id": "a", "question": "1?", "answer": "4"}, {"id": "b", "question": "2?", "answer": "6"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
-PANDAS = (
-    '{"id": 1.0, "question": "1?", "answer": 4.0}\n{"id": 2.0, "question": "2?", "answer": NaN}\n'
-)
 MATH = (
     '{"problem": "3 * 4?", "solution": "It is $\\\\boxed{12}$."}\n'
     '{"problem": "1 + 1?", "solution": "We want $\\\\boxed 2$."}\n'
@@ -85,11 +82,3 @@ def test_sample_and_eval_read_every_format(sampled, lmsi, case):
 def test_questions_from_stdin(folder, lmsi, text):
     done = lmsi(*SAMPLE.replace("q.jsonl", "-").split(), "--json", stdin=text)
     assert json.loads(done.stdout)["paths"] == 4
-
-
-def test_a_missing_answer_is_told(folder, lmsi):
-    (folder / "p.jsonl").write_text(PANDAS)
-    done = lmsi(*SAMPLE.replace("q.jsonl", "p.jsonl").split(), "--quiet")
-    assert done.exit_code == 0
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("p.jsonl:2: ") and "NaN" in done.stderr

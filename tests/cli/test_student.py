@@ -25,8 +25,7 @@ from lmsi_cli.stages.asking import formed, keep
 from lmsi_cli.stages.pipeline import identity
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.wording import candidates
-from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.rules import STOP
+from lmsi_cli.verdict.rules import STOP, Observer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from hf_to_gguf import build, write

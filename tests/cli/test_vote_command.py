@@ -52,7 +52,7 @@ def test_the_tables_show_what_was_removed(run):
     assert (code, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     (removed,) = [line for line in lines if line.startswith("false-equation")]
-    assert removed == "false-equation 10 q1 path 3: \u20262 * 2 = 5. The answer is 4."
+    assert removed == "false-equation 10"
 
 
 @pytest.mark.parametrize(

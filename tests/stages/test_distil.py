@@ -128,7 +128,7 @@ def test_the_folder_says_whose_it_is(teacher, tmp_path):
     check_model(run, tmp_path / "small.gguf", "5a11")
     with pytest.raises(LmsiError, match="had other settings"):
         check_model(run, tmp_path / "a.gguf", "aa")
-    stages = {s.name: s.there for s in scene(run).stages}
+    stages = scene(run).stages
     assert stages["sample"] == f"a student of a.gguf, by the votes of {teacher.root}"
 
 

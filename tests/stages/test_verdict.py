@@ -66,7 +66,7 @@ def test_questions_that_were_stopped_early_are_told(tmp_path):
     sampled(tmp_path, SampleConfig(paths=12, stop="window:2"))
     verdict = judged(RunDir(tmp_path))
     assert "3 questions were stopped early, so no shares" in verdict.reasons[0].text
-    assert "share" not in verdict.evidence.signals
+    assert "share of all" not in verdict.evidence.signals
 
 
 BAD_PROBES = {
@@ -114,7 +114,7 @@ def test_vote_shows_the_verdict_and_its_figures(run):
     file = labelled_file(run.root.parent, RIGHT)
     shown = lmsi("vote", run.root, "--probe", file)
     assert shown.exit_code == 0, shown.stderr
-    for text in ("verdict: train with care", "with care", "paths with a ballot", "maj@m"):
+    for text in ("verdict: train with care", "with care", "maj@m"):
         assert text in shown.stdout
     assert shown.stdout.index("agreement (share") < shown.stdout.index("verdict: ")
     told = json.loads(lmsi("vote", run.root, "--probe", file, "--json").stdout)

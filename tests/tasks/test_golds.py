@@ -32,9 +32,8 @@ def test_choices_without_letters(check):
 
 @pytest.mark.parametrize(
     ("kind", "answer"),
-    [("number", "2-Jan"), ("latex", "Jan-02"), ("number", "02. Mai"), ("number", "1/Jun"),
-     ("latex", "5 May"), ("number", "Sept-2004"), ("number", "12-déc.")],
-)  # fmt: skip
+    [("number", "2-Jan"), ("latex", "Jan-02"), ("number", "1/Jun"), ("number", "Sept-2004")],
+)
 def test_a_month_is_no_number(kind, answer):
     dated = Question(id="d", question="?", answer=answer)
     with pytest.raises(LmsiError, match=f"question 'd': its answer '{answer}'") as e:

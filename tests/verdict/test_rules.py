@@ -8,8 +8,7 @@ from verdict_helpers import BARE, judged, run_of
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Question
-from lmsi_cli.verdict.observer import Observer
-from lmsi_cli.verdict.rules import CARE, FEWEST_PAIRS, STOP, STRICTER, TRAIN, Verdict, judge
+from lmsi_cli.verdict.rules import CARE, STOP, STRICTER, TRAIN, Observer, Verdict, judge
 from lmsi_cli.voting.filters import select
 
 NO = ("yes", "no")
@@ -23,10 +22,10 @@ def coin_gold(n=60):
 CASES = {  # how the model answers, what is known of it, the verdict and a word of its reason
     "half known": ("half known", {}, TRAIN, "equations hold in"),
     "half known, probe": ("half known", {"probe": 30}, TRAIN, "more often than all paths"),
-    "half known, small probe": ("half known", {"probe": FEWEST_PAIRS}, TRAIN, ""),
+    "half known, small probe": ("half known", {"probe": 10}, TRAIN, ""),
     "unknown": ("unknown", {}, STOP, "nothing right to teach"),
     "unknown, probe": ("unknown", {"probe": 30}, STOP, "nothing can be learnt from them"),
-    "unknown, small probe": ("unknown", {"probe": FEWEST_PAIRS}, STOP, ""),
+    "unknown, small probe": ("unknown", {"probe": 10}, STOP, ""),
     "plausible": ("plausible", {}, CARE, "winning does not go with being true"),
     "plausible, tiny probe": ("plausible", {"probe": 5}, CARE, "the probe has 5 questions"),
     "solved": ("solved", {}, STOP, "of the paths agree already"),

@@ -6,7 +6,7 @@ from builders import path as built
 
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Question
-from lmsi_cli.verdict.observer import Observer
+from lmsi_cli.verdict.rules import Observer
 from lmsi_cli.voting.ballots import vote
 from lmsi_cli.voting.filters import select
 
