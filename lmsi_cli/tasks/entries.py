@@ -30,6 +30,7 @@ STDIN = "stdin"  # what standard input is called
 # Not splitlines(): it also cuts at characters that may stand inside a question (U+2028).
 LINE_END = re.compile(r"\r\n?|\n")
 _PARQUET, _FILE, _STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # how each of them begins
+SMALL = 1 << 26  # bytes that may come of any file
 SHOWN = 40  # characters of a value that is not what it should be
 _SUFFIXES = (".parquet", ".arrow", ".feather")
 
@@ -218,8 +219,20 @@ def _opened(data: bytes) -> Any:  # noqa: ANN401 - a table of pyarrow, which has
     from pyarrow import ipc, parquet
 
     if data.startswith(_PARQUET):
+        told = parquet.read_metadata(io.BytesIO(data))
+        groups = map(told.row_group, range(told.num_row_groups))
+        _check_size(sum(g.total_byte_size for g in groups), told.num_rows, len(data))
         return parquet.read_table(io.BytesIO(data))
-    return (ipc.open_file if data.startswith(_FILE) else ipc.open_stream)(data).read_all()
+    opening = ipc.open_file if data.startswith(_FILE) else ipc.open_stream
+    table = opening(data).read_all()
+    _check_size(table.nbytes, table.num_rows, len(data))
+    return table
+
+
+def _check_size(unpacked: int, rows: int, packed: int) -> None:
+    """Refuse a small file that unpacks without end: text is packed to a tenth, not a hundredth."""
+    if unpacked > max(SMALL, 100 * packed) or rows > packed:
+        raise ValueError(f"{packed:,} bytes would unpack to {unpacked:,}, in {rows:,} rows")
 
 
 def _entries(table: Any, columns: Collection[str] | None) -> list[dict[str, Any]]:  # noqa: ANN401

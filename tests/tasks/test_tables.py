@@ -18,10 +18,10 @@ ROWS = [
 ]
 
 
-def parquet(table):
+def parquet(table, **how):
     from pyarrow.parquet import write_table
 
-    write_table(table, target := io.BytesIO())
+    write_table(table, target := io.BytesIO(), **how)
     return target.getvalue()
 
 
@@ -113,6 +113,17 @@ def test_what_is_only_called_a_table_is_refused(tmp_path, data):
         read_questions(str(file))
     assert str(e.value).startswith(f"{file}: not a Parquet or Arrow table")
     assert "\n" not in str(e.value)
+
+
+BOMBS = {"rows": pa.nulls(3_000_000, pa.string()), "text": pa.array(["x" * (65 << 20)])}
+
+
+@pytest.mark.parametrize("column", BOMBS.values(), ids=BOMBS)
+def test_a_small_table_that_unpacks_without_end_is_refused(tmp_path, column):
+    file = tmp_path / "q.parquet"
+    file.write_bytes(parquet(pa.table({"question": column}), compression="zstd"))
+    with pytest.raises(LmsiError, match=r"q.parquet: .* bytes would unpack to"):
+        read_questions(str(file))
 
 
 def test_a_saved_folder_s_files_are_read_in_their_order_and_others_are_not(tmp_path):
