@@ -108,7 +108,7 @@ def _column(hint: Any, conversations: bool) -> pa.DataType:  # noqa: ANN401 - a 
 
 
 def _write(target: BinaryIO, file: File, kind: type[Record]) -> int:
-    """Write the records of a file; returns how many."""
+    """Write the records of a file; returns how many. LmsiError: a number has over 64 bits."""
     arrow, rows = _pyarrow(), 0
     first = next(read_records(file, kind), None)
     schema = schema_of(kind, not isinstance(getattr(first, "prompt", ""), str))
@@ -116,7 +116,11 @@ def _write(target: BinaryIO, file: File, kind: type[Record]) -> int:
         records = read_records(file, kind)
         while group := list(islice(records, ROWS)):
             columns = {f.name: [_cell(getattr(r, f.name), f.type) for r in group] for f in schema}
-            writer.write_table(arrow.table(columns, schema=schema), row_group_size=ROWS)
+            try:
+                table = arrow.table(columns, schema=schema)
+            except OverflowError as e:
+                raise LmsiError(f"{file}: cannot be written as Parquet: {e}") from None
+            writer.write_table(table, row_group_size=ROWS)
             rows += len(group)
     return rows
 

@@ -120,6 +120,8 @@ def test_what_is_there_so_far_is_written(lmsi, run):
     run.train.unlink()
     assert lmsi("export", "r", "--to", "parquet", "-o", "out").exit_code == 0
     assert [p.name for p in File("out").iterdir()] == ["paths.parquet"]
+    write_records(run.paths, [builders.path(0, seed=2**64)])
+    refused(lmsi("export", "r", "--to", "parquet"), "r/paths.jsonl: cannot be written")
     run.paths.unlink()
     refused(lmsi("export", "r", "--to", "parquet"), hint="lmsi sample")
 

@@ -1,26 +1,27 @@
 """What is fed to lmsi, and where: each kind makes good files once and gives a function of chance.
 
-Such a function spoils a file, reads it as a command would, and returns the exit code that this
-would have had, and what is wrong with it.
+Such a function spoils a file, reads it as a command would, and returns what is wrong with what came
+of it: nothing, if it was read or refused in a line that names the file.
 """
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 
+import broken_models
 import chat_models
-import feeding
+import gguf
 import msgspec
+import numpy as np
 from mutations import spoiled
 from typer.testing import CliRunner
-from whole_run import SHORT
 
 from lmsi_cli.cli.main import app
 from lmsi_cli.cli.options import read_tables
 from lmsi_cli.engine.template import ChatTemplate
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.splits import read_metadata, readers, tensors
 from lmsi_cli.tasks.harness import read_samples
 from lmsi_cli.tasks.loader import load_task
@@ -31,22 +32,31 @@ from lmsi_cli.training.header import read_meta
 ROOT = Path(__file__).parent.parent.parent
 
 
-def read(function, given, *names):
-    """The exit code of a command that reads no more than this."""
+def read(function, given, name):
+    """What is wrong with how a reader ends."""
     try:
         function(given)
-        return 0, ""
     except LmsiError as e:
-        return feeding.refused(e, *names)
+        return "" if name in str(e) else f"names no file: {str(e)[:200]}"
+    return ""
 
 
-def one_of(rng, files):
-    """Pick a file: its name, its content, and all contents that may take its place."""
-    name = rng.choice(sorted(files))
-    return name, files[name], list(files.values())
+def called(*argv):
+    """What is wrong with how a command ends."""
+    done = CliRunner().invoke(app, argv)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    named = any(word in line for line in errors for word in ("r/", "r:", "q"))
+    sound = done.exit_code == 0 or (done.exit_code == 1 and named)
+    return "" if sound else f"exit code {done.exit_code}: {done.stderr[:200]!r}"
 
 
-# -- questions -------------------------------------------------------------------------------------
+def lines(values):
+    return "".join(json.dumps(v) + "\n" for v in values).encode()
+
+
+# -- questions, tasks, settings --------------------------------------------------------------------
 
 ROWS = [
     {"id": "a", "question": "What is 1 + 1?", "answer": 2, "family": "sums"},
@@ -69,17 +79,19 @@ PUBLISHED = {
     "math": {"problem": "x?", "solution": r"$\boxed{\frac12}$", "type": "Algebra"},
 }  # fmt: skip
 SAMPLE = {
-    "doc": {"question": "1 + 1?", "answer": "2"},
-    "resps": [["2"]],
-    "filter": "none",
-    "metrics": ["exact_match"],
-    "exact_match": 1.0,
-    "arguments": {"g": {"a": "Q"}},
+    "doc": {"question": "1 + 1?", "answer": "2"}, "resps": [["2"]], "filter": "none",
+    "metrics": ["exact_match"], "exact_match": 1.0, "arguments": {"g": {"a": "Q"}},
+}  # fmt: skip
+TEXTS = {
+    "q.jsonl": lines(ROWS),
+    "q.json": json.dumps(ROWS).encode(),
+    "samples.jsonl": lines([SAMPLE]),
+    "q.csv": b'id,question,answer\na,"1, 2?",3\nb,x,4\n',
+    "q.txt": b"1 + 1?\n2 + 2?\n",
+    "q.tsv": b"question\tanswer\n1?\t2\n3?\t4\n",
+    "q": b"question;answer\n1?;2\n",
+    **{f"{name}:{name}.json": lines([row]) for name, row in PUBLISHED.items()},
 }
-
-
-def lines(values):
-    return "".join(json.dumps(v) + "\n" for v in values).encode()
 
 
 def questions(place):
@@ -93,23 +105,12 @@ def questions(place):
         with writer(str(place / name), table.schema) as file:
             file.write_table(table)
     files = {name: (place / name).read_bytes() for name in ("t.parquet", "t.arrow", "s.arrow")}
-    files |= {
-        "q.jsonl": lines(ROWS),
-        "q.json": json.dumps(ROWS).encode(),
-        "samples.jsonl": lines([SAMPLE]),
-    }
-    files |= {"q.csv": b'id,question,answer\na,"1, 2?",3\nb,x,4\n', "q.txt": b"1 + 1?\n2 + 2?\n"}
-    files |= {
-        "q.json": json.dumps(ROWS).encode(),
-        "q.tsv": b"question\tanswer\n1?\t2\n3?\t4\n",
-        "q": b"question;answer\n1?;2\n",
-    }
-    files |= {f"{name}:{name}.json": lines([row]) for name, row in PUBLISHED.items()}
+    files |= TEXTS
 
     def target(rng):
-        name, data, others = one_of(rng, files)
+        name = rng.choice(sorted(files))
         file = name.rpartition(":")[2]
-        Path(file).write_bytes(spoiled(rng, data, others))
+        Path(file).write_bytes(spoiled(rng, files[name], list(files.values())))
         reader = read_samples if file == "samples.jsonl" else rng.choice((read_questions, sound))
         return read(reader, name, file)
 
@@ -122,108 +123,131 @@ def questions(place):
     return target
 
 
-# -- tasks, wordings, settings ---------------------------------------------------------------------
-
-
 def tables(place):
     """Tasks, wordings and config files."""
     tasks = ROOT / "lmsi_cli" / "tasks"
-    files = {f.name: f.read_bytes() for f in tasks.glob("*.toml")}
-    files |= {f"w-{f.name}": f.read_bytes() for f in (tasks / "wordings").glob("*.toml")}
-    files["lmsi.toml"] = (
+    files = {f.name: (f.read_bytes(), load_task) for f in tasks.glob("*.toml")}
+    wordings = (tasks / "wordings").glob("*.toml")
+    files |= {f"w-{f.name}": (f.read_bytes(), read_wordings) for f in wordings}
+    config = (
         b"[sample]\npaths = 3\ntemperature = 0.5\nprompt = 'boxed'\ntemplate_var = ['a=1']\n"
         b"[vote]\nformats = ['cot-few']\nmin_share = 0.5\n[train]\nlr = 1e-4\ninit = 'x'\n"
         b"[eval]\nmodes = ['cot']\n"
     )
+    files["lmsi.toml"] = (config, read_tables)
 
     def target(rng):
-        name, data, others = one_of(rng, files)
-        Path("f.toml").write_bytes(spoiled(rng, data, others))
-        kind = {"lmsi.toml": read_tables, "w-": read_wordings}
-        reader = kind.get(name) or kind.get(name[:2]) or load_task
-        given = "./f.toml" if reader is load_task else Path("f.toml")
-        return read(reader, given, "f.toml")
+        data, reader = files[rng.choice(sorted(files))]
+        Path("f.toml").write_bytes(spoiled(rng, data, [other for other, _ in files.values()]))
+        return read(reader, "./f.toml" if reader is load_task else Path("f.toml"), "f.toml")
 
     return target
 
 
 # -- run folders -----------------------------------------------------------------------------------
 
+SHORT = ("--threads", "1", "--max-tokens", "8", "-q")
+DRAW = ("-m", "m.gguf", "-o", "r", "-n", "2", "--chat", "off", *SHORT)
+STEP = ("-q", "--force", "--set", "max_steps=1")
+MEASURE = ("eval", "r", "--data", "test.jsonl", "--modes", "cot", *SHORT)
 COMMANDS = [
     ("vote", "r", "-q"), ("report", "r"), ("show", "r", "--question", "q1"), ("show", "r"),
     ("watch", "r", "--once"), ("compare", "r", "r"), ("eval", "r", "--import", "s.jsonl"),
-    ("export", "r", "--to", "parquet", "--overwrite"),
-    ("sample", "r/questions.jsonl", "-m", "m.gguf", "-o", "r", "-n", "2", "--chat", "off", *SHORT),
+    ("sample", "q.jsonl", *DRAW), ("export", "r", "--to", "parquet", "--overwrite"),
 ]  # fmt: skip
-
-
-COSTLY = [
-    ("train", "r", "-q", "--force", "--set", "max_steps=1"),
-    ("eval", "r", "--data", "test.jsonl", "--modes", "cot", *SHORT),
-]
-
-
 OF_ADAPTER = [
     *(("export", "r", "--to", to, "--overwrite") for to in ("adapter", "gguf", "hf")),
-    ("train", "b", "-q", "--force", "--set", "max_steps=1", "--set", "init=r/adapter",
-     "--overwrite"),
-    COSTLY[1],
-]  # fmt: skip
+    ("train", "b", *STEP, "--set", "init=r/adapter", "--overwrite"),
+    MEASURE,
+]
+ANSWER = {"text": " 3 + 4 = 7. The answer is 7.", "predicted_answer": "7",
+          "extract_rule": "marker", "stop_reason": "answer"}  # fmt: skip
+ROUND = {
+    "number": 1, "folder": ".", "temperature": 0.7, "seed": 0, "drawn_by": 0, "started_from": 0,
+    "verdict": "train", "questions": 2, "kept_questions": 2, "kept_paths": 4, "mean_share": 1.0,
+    "trained": True,
+}  # fmt: skip
+ROUNDS = {"asked": 2, "rounds": [ROUND], "best": {"number": 1, "by": "nothing", "why": "first"}}
 
 
-def run_folder(place, trained=False, inside=".", commands=COMMANDS):
-    """A run folder of which one file is spoiled, and the commands that read it."""
-    from whole_run import whole_run
+def run(place):
+    """A run folder in which a vote was taken, and the commands that read it."""
+    sampled(place)
+    return of_folder(place / "r", COMMANDS)
 
-    whole_run(place, ROOT, trained)
-    found = sorted((place / "r" / inside).rglob("*"))
-    good = [f for f in found if f.is_file() and f.suffix != ".html"]
-    contents = {f: f.read_bytes() for f in good}
+
+def adapter(place):
+    """The adapter's folder in a run that was trained and measured, and who reads it."""
+    sampled(place)
+    for argv in (("train", "r", *STEP), MEASURE):
+        assert not called(*argv)
+    return of_folder(place / "r" / "adapter", OF_ADAPTER)
+
+
+def sampled(place):
+    """A run folder ``r`` as `lmsi sample` and `lmsi vote` leave it, with a file of rounds."""
+    small_model(place / "m.gguf")
+    texts = ["Tom has 3 pens. Tom gets 4 more. How many pens now?", "Anna has 2 boxes. How many?"]
+    (place / "q.jsonl").write_bytes(
+        lines({"id": f"q{i}", "question": text} for i, text in enumerate(texts))
+    )
+    (place / "test.jsonl").write_bytes(lines([{"id": "t", "question": "6 + 2?", "answer": 8}]))
+    (place / "s.jsonl").write_bytes(lines([SAMPLE]))
+    assert not called("sample", "q.jsonl", *DRAW)
+    paths = RunDir("r").paths
+    said = [json.loads(line) | ANSWER for line in paths.read_text().splitlines()]
+    paths.write_bytes(lines(said))
+    assert not called("vote", "r", "-q")
+    RunDir("r").rounds.write_text(json.dumps(ROUNDS))
+
+
+def of_folder(folder, commands):
+    """Spoil one file below a folder of the run ``r``, and give it to a command that reads it."""
+    contents = {f: f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
     for copy in ("good", "b"):  # what is put back, and a run that starts from r's adapter
-        shutil.copytree(place / "r", place / copy)
+        shutil.copytree("r", copy)
 
     def target(rng):
-        file = rng.choice(good)
-        others = [rng.choice(list(contents.values())), contents[file][::-1]]
+        file = rng.choice(list(contents))
         shutil.rmtree("r")
         shutil.copytree("good", "r")
-        file.write_bytes(spoiled(rng, contents[file], others))
+        file.write_bytes(spoiled(rng, contents[file], [rng.choice(list(contents.values()))]))
         return called(*rng.choice(commands))
 
     return target
 
 
-def called(*argv):
-    """The exit code of a command, and what is wrong with how it ended."""
-    done = CliRunner().invoke(app, argv)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    if done.exit_code == 1 and not any(w in e for e in errors for w in ("r/", "r:", "q")):
-        return 1, f"names no file: {done.stderr[:200]!r}"
-    if any(".unfinished" in line for line in errors):
-        return 1, f"names a file that is gone by now: {errors}"
-    if done.exit_code not in (0, 1):
-        return done.exit_code, f"exit code {done.exit_code}: {done.stderr[:200]!r}"
-    return done.exit_code, ""
-
-
 # -- models ----------------------------------------------------------------------------------------
+
+WORDS = 1165  # of the embedded model
+
+
+def small_model(target):
+    """A Llama of one narrow layer with the embedded model's words and a chat template."""
+    reader = gguf.GGUFReader(ROOT / "models" / "tinymath" / "tinymath-f16.gguf")
+    writer = gguf.GGUFWriter(target, "llama")
+    sizes = {"embedding_length": 32, "feed_forward_length": 32, "rope.dimension_count": 8,
+             "attention.head_count": 4, "attention.head_count_kv": 4}  # fmt: skip
+    weights, reader.tensors = reader.tensors, []
+    broken_models.copied(reader, writer, 1, own={f"llama.{k}": n for k, n in sizes.items()})
+    writer.add_chat_template(chat_models.CHATML)
+    rng = np.random.default_rng(0)
+    for t in weights:
+        shape = [n if n == WORDS else 32 for n in reversed(t.shape.tolist())]
+        if not t.name.startswith("blk.") or t.name.startswith("blk.0."):
+            writer.add_tensor(t.name, rng.normal(0, 0.1, shape).astype(np.float32))
+    return broken_models.finish(writer, target)
 
 
 def model(place):
     """GGUF files, as lmsi's own readers meet them."""
-    import broken_models
-    from whole_run import small_model
-
-    small = small_model(ROOT, place / "g.gguf")
+    small_model(place / "g.gguf")
     broken_models.adapter(place / "a.gguf", 32)
     broken_models.bert(place / "b.gguf")
-    files = {f.name: f.read_bytes() for f in (small, place / "a.gguf", place / "b.gguf")}
+    files = [(place / f"{name}.gguf").read_bytes() for name in "gab"]
 
     def target(rng):
-        _, data, others = one_of(rng, files)
-        Path("m.gguf").write_bytes(spoiled(rng, data, others))
+        Path("m.gguf").write_bytes(spoiled(rng, rng.choice(files), files))
         reader = rng.choice((read_metadata, read_meta, readers, numbers))
         return read(reader, Path("m.gguf"), "m.gguf")
 
@@ -240,12 +264,10 @@ def model(place):
 
 def loaded(place):
     """GGUF files, as llama.cpp meets them behind lmsi's own look at them."""
-    from whole_run import small_model
-
     from lmsi_cli.engine.encode import Encoder
     from lmsi_cli.engine.llama import LlamaModel
 
-    data = small_model(ROOT, place / "g.gguf").read_bytes()
+    data = small_model(place / "g.gguf").read_bytes()
 
     def target(rng):
         Path("m.gguf").write_bytes(spoiled(rng, data))
@@ -263,13 +285,12 @@ def loaded(place):
 
 def template(place):
     """Chat templates: the habits of those in the field, spoiled."""
-    files = [v for v in vars(chat_models).values() if isinstance(v, str) and "{%" in v]
+    files = [v.encode() for v in vars(chat_models).values() if isinstance(v, str) and "{%" in v]
     said = {"system": "Be brief.", "user": "1 + 1?", "assistant": "2"}
     talk = tuple(Message(role=role, content=text) for role, text in said.items())
 
     def target(rng):
-        source = rng.choice(files).encode()
-        text = spoiled(rng, source, [f.encode() for f in files]).decode(errors="replace")
+        text = spoiled(rng, rng.choice(files), files).decode(errors="replace")
         return read(
             lambda t: ChatTemplate(t, "<s>", "</s>", "m.gguf").write(talk, True), text, "m.gguf"
         )
@@ -287,25 +308,8 @@ def replies(place):
     good, chance = Model(), []
     front = Front(lambda seen: (200, {}, one_spoiled(seen))).__enter__()
     Path("q.jsonl").write_bytes(lines([{"id": "q", "question": "What is 1 + 1?"}]))
-    argv = (
-        "sample",
-        "q.jsonl",
-        "-o",
-        "r",
-        "-q",
-        "--engine",
-        "openai",
-        "--base-url",
-        front.url,
-        "--model",
-        "tiny",
-        "--paths",
-        "2",
-        "--set",
-        "retries=1",
-        "--set",
-        "timeout=5",
-    )
+    server = f"--engine openai --base-url {front.url} --model tiny --paths 2"
+    argv = f"sample q.jsonl -o r -q {server} --set retries=1 --set timeout=5 --prompt cot-zero"
 
     def one_spoiled(seen):
         data = json.dumps(good(seen)[2]).encode()
@@ -314,15 +318,10 @@ def replies(place):
     def target(rng):
         chance[:] = [rng]
         shutil.rmtree("r", ignore_errors=True)
-        return called(*argv, "--chat", rng.choice(("on", "off")), "--prompt", "cot-zero")
+        return called(*argv.split(), "--chat", rng.choice(("on", "off")))
 
     return target
 
 
-KINDS = {
-    "questions": questions, "tables": tables, "run": run_folder,
-    "trained": partial(run_folder, trained=True, commands=COMMANDS + COSTLY),
-    "adapter": partial(run_folder, trained=True, inside="adapter", commands=OF_ADAPTER),
-    "model": model, "loaded": loaded,
-    "template": template, "replies": replies,
-}  # fmt: skip
+KINDS = {"questions": questions, "tables": tables, "run": run, "adapter": adapter, "model": model,
+         "loaded": loaded, "template": template, "replies": replies}  # fmt: skip
