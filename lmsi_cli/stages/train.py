@@ -38,7 +38,7 @@ from lmsi_cli.training.adapter import to_gguf
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta
-from lmsi_cli.training.trainer import TrainSummary, suited, train
+from lmsi_cli.training.trainer import Trained, TrainSummary, suited, train
 from lmsi_cli.training.verify import AdapterProof, Sides, Witness, verify
 
 HELD_OUT = 8  # prompts for the proof
@@ -81,6 +81,7 @@ def train_run(
         saved, now = ({k: x.get(k) for k in decisive} for x in (known, origin))
         check_same(saved, now, f"the adapter in {run.adapter}")
         return finished(run)
+    run.adapter_gguf.unlink(missing_ok=True)  # of a training that was killed after its proof
     processes.wait()  # the others begin with what is in the folder now
     found = examples.read(run, config)
     with vocabulary(model) as words:
@@ -90,19 +91,28 @@ def train_run(
             seen = Witness(prompts, engine.last_logits(prompts))
         trained = train(found, model, config, run.adapter, codec, progress, seen)
     mark.check()
-    to_gguf(run.adapter, model, run.adapter_gguf)
+    to_gguf(run.adapter, model, run.unproven_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
-    with LlamaEngine(model, ORIGINAL) as engine:
-        engine.use_adapter(str(run.adapter_gguf))
-        llama = Sides(seen.logits, engine.last_logits(prompts))
-    ours = Sides(trained.logits(prompts, False), trained.logits(prompts, True))
-    proof = verify(ours, llama)
+    proof = _proof(run, model, trained, seen)
+    run.unproven_gguf.replace(run.adapter_gguf)
     result = TrainResult(summary=trained.summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     note = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(note, order="sorted")))
     run.checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _proof(run: RunDir, model: Path, trained: Trained, seen: Witness) -> AdapterProof:
+    """Hold the adapter in llama.cpp against PyTorch's; LmsiError as ``verify``, with the file."""
+    with LlamaEngine(model, ORIGINAL) as engine:
+        engine.use_adapter(str(run.unproven_gguf))
+        llama = Sides(seen.logits, engine.last_logits(seen.prompts))
+    ours = Sides(trained.logits(seen.prompts, False), trained.logits(seen.prompts, True))
+    try:
+        return verify(ours, llama)
+    except LmsiError as e:
+        raise LmsiError(f"{run.unproven_gguf}: {e}", e.hint) from e
 
 
 def train_apart(
