@@ -33,8 +33,7 @@ from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
-from lmsi_cli.training import examples, processes, saved_adapter, tracking
-from lmsi_cli.training.adapter import to_gguf
+from lmsi_cli.training import adapter, examples, processes
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta
@@ -65,12 +64,11 @@ def train_run(
     the form of the prompts that the proof is made on. ``overwrite`` discards an adapter that is
     there, finished or not.
 
-    LmsiError: there are no examples, an adapter of other settings is there, the tracker is not
-    installed, transformers cannot load the model, it is not the one that was sampled or changed
-    meanwhile, the training diverged, or a proof failed; says which.
+    LmsiError: there are no examples, an adapter of other settings is there, transformers cannot
+    load the model, it is not the one that was sampled or changed meanwhile, the training diverged,
+    or a proof failed; says which.
     """
     examples.check(run, config)
-    tracking.check(config)
     mark = Mark(model)
     origin = _origin(run, model, suited(config, read_meta(model)))
     check_model(run, model, origin["base_sha256"])
@@ -91,7 +89,7 @@ def train_run(
             seen = Witness(prompts, engine.last_logits(prompts))
         trained = train(found, model, config, run.adapter, codec, progress, seen)
     mark.check()
-    to_gguf(run.adapter, model, run.unproven_gguf)
+    adapter.to_gguf(run.adapter, model, run.unproven_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
     proof = _proof(run, model, trained, seen)
     run.unproven_gguf.replace(run.adapter_gguf)
@@ -162,8 +160,8 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
     if config.init and Path(config.init).resolve() == run.adapter.resolve():
         message = f"--set init={config.init}: that is where the new adapter is to be written"
         raise LmsiError(message, hint="copy it elsewhere first, or train in another run folder")
-    saved_adapter.check_start(config, base_sha256)
-    start = {"init_sha256": saved_adapter.fingerprint(config)} if config.init else {}
+    adapter.check_start(config, base_sha256)
+    start = {"init_sha256": adapter.fingerprint(config)} if config.init else {}
     return {
         **msgspec.to_builtins(config),
         **start,

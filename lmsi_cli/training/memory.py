@@ -81,8 +81,7 @@ def need(
 
 
 def _layers(meta: GgufMeta, config: TrainConfig) -> int:
-    asked = str(config.layers).removeprefix("last:")
-    return meta.blocks if asked == "all" else min(meta.blocks, int(asked))
+    return meta.blocks if config.layers == "all" else min(meta.blocks, config.layers)
 
 
 def _ends(meta: GgufMeta, matrices: dict[str, tuple[int, ...]], part: str = "") -> int:

@@ -13,8 +13,8 @@ from lmsi_cli.training.data import (
     pack,
     tokenize,
 )
-from lmsi_cli.training.losses import row_loss
-from lmsi_cli.training.step import accumulate, speed_up
+from lmsi_cli.training.loop import speed_up
+from lmsi_cli.training.losses import accumulate, row_loss
 
 
 def pair(prompt, completion, kind="cot-zero"):

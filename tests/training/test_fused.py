@@ -7,8 +7,9 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import attention, fused
 from lmsi_cli.training.adapter import add_lora
 from lmsi_cli.training.data import pack
+from lmsi_cli.training.loop import speed_up
 from lmsi_cli.training.losses import row_loss
-from lmsi_cli.training.step import recompute, speed_up
+from lmsi_cli.training.trainer import recompute
 
 SIZES = {
     "vocab_size": 64,

@@ -17,7 +17,7 @@ from lmsi_cli.records import Silent
 from lmsi_cli.training import examples, processes
 from lmsi_cli.training.adapter import WEIGHTS, trainable
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.step import StepFigures, accumulate, merge
+from lmsi_cli.training.losses import StepFigures, accumulate, merge
 from lmsi_cli.training.trainer import train
 
 HERE = Path(__file__).parent
