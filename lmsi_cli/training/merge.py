@@ -51,7 +51,6 @@ TEXTS = (
     "\x07\u200b\ufeff",
 )  # fmt: skip
 ROUNDING = 1e-5  # of rotary frequencies in fp32, which are powers of a base
-DECOMPOSED = "Caf" + "e\u0301"
 
 
 class Lora(NamedTuple):
@@ -253,7 +252,9 @@ def save_tokenizer(
     """
     from transformers import AutoTokenizer
 
-    written, asked = False, (*TEXTS, *texts)
+    # transformers composes characters first where the original tokenizer does; llama.cpp never
+    asked = [t for t in (*TEXTS, *texts) if is_normalized("NFC", t)]
+    wrong: list[str] | None = None
     try:
         with quiet():
             made = AutoTokenizer.from_pretrained(
@@ -264,15 +265,11 @@ def save_tokenizer(
     except Exception as e:  # noqa: BLE001 - many libraries behind it; none may cost the model
         note = f"transformers cannot make one of this file ({type(e).__name__})"
     else:
-        other = [t for t in (*asked, DECOMPOSED) if list(read(t)["input_ids"]) != encode(t)]
-        # transformers composes characters first where the original tokenizer does; llama.cpp never
-        wrong = [t for t in other if is_normalized("NFC", t)]
-        same = len(asked) - len(other) + (DECOMPOSED in other)
-        written, note = not wrong, f"the same ids as llama.cpp's on {same} texts"
+        wrong = [t for t in asked if list(read(t)["input_ids"]) != encode(t)]
+        note = f"the same ids as llama.cpp's on {len(asked)} texts"
         if wrong:
             note = f"transformers' own gives other ids, as for {wrong[0][:40]!r}"
-        elif other:
-            note += "; other ones for characters that are written as letter and accent apart"
+    written = wrong == []
     if not written:
         for name in TOKENIZER:
             (out / name).unlink(missing_ok=True)

@@ -84,13 +84,6 @@ def test_every_family_s_loss_and_gradient_stay_the_same(family, examples):
     assert result(model, rows)[0] == theirs[0]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_are_separate_rows_in_every_family(family, examples):
-    model = build(family)
-    speed_up(model, "fp32", 60)
-    agree(result(model, pack(examples, 1000)), result(model, pack(examples, 0)))
-
-
 @pytest.mark.parametrize("family", ["stablelm", "nemotron"])
 def test_a_family_that_keeps_the_pieces_to_itself_is_found_out(family, examples):
     model = build(family)

@@ -134,13 +134,3 @@ def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
     assert (pair.prompt, pair.weight, pair.heads) == ([1, 97, 98], 0.5, [(1, 97)])
     assert (pair.completion, pair.rejected) == ([99, 2], [100, 101, 2])
     assert [e.name for e in single(both)] == ["q1 (cot-zero), chosen", "q1 (cot-zero), rejected"]
-
-
-def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
-    few = "x" * 20
-    kept, _ = tokenize([voted(few + "a", "c", "d"), voted(few + "bcd", "c", "d", "q2")], CODEC, 100)
-    assert [p.shared for p in kept] == [21, 21]
-    [row] = pack(kept)
-    assert [piece.length for piece in row.pieces] == [21, 3, 3, 2, 5, 5] or len(row.ids) == 21 + (
-        sum(len(p.prompt) - 1 - 21 for p in kept) + 3 * 4
-    )
