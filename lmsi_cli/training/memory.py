@@ -80,7 +80,7 @@ def need(
 
 
 def _layers(meta: GgufMeta, config: TrainConfig) -> int:
-    return meta.blocks if config.layers == "all" else min(meta.blocks, config.layers)
+    return meta.blocks if isinstance(config.layers, str) else min(meta.blocks, config.layers)
 
 
 def _ends(meta: GgufMeta, matrices: dict[str, tuple[int, ...]], part: str = "") -> int:

@@ -2,7 +2,7 @@
 
 Knows nothing of llama.cpp, of the command line or of where the examples come from. What it gives:
 
-    Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), model, logits)
+    Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), logits)
 """
 
 from __future__ import annotations
@@ -84,10 +84,9 @@ class TrainSummary(Record, frozen=True, kw_only=True):
 
 
 class Trained(NamedTuple):
-    """The summary, the model with its adapter, and its logits for the proofs of ``verify``."""
+    """The summary, and the adapted model's logits for the proofs of ``verify``."""
 
     summary: TrainSummary
-    model: nn.Module
     logits: verify.LogitsFn
 
 
@@ -144,7 +143,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     outcome = fit(model, training, progress)
     adapter.save_adapter(model, out)
     summary = _summary(training, outcome, dropped, device)
-    return Trained(summary, model, verify.torch_logits(model, dtype))
+    return Trained(summary, verify.torch_logits(model, dtype))
 
 
 def recompute(model: nn.Module) -> None:
