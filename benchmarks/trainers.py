@@ -25,7 +25,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import TrainExample
 from lmsi_cli.training import attention, data, devices, load
-from lmsi_cli.training.step import plan
+from lmsi_cli.training.loop import plan
 
 WARM = 1  # steps that are not counted
 

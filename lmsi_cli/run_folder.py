@@ -62,7 +62,8 @@ class RunDir:
         self.rounds = root / "rounds.json"  # rounds.Rounds, in the folder of the first round
         self.status = root / "status.json"  # records.Status, of the last command to work here
         self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
-        self.adapter_gguf = self.adapter / "adapter.gguf"
+        self.adapter_gguf = self.adapter / "adapter.gguf"  # there only if its proof has passed
+        self.unproven_gguf = self.adapter / "unproven.gguf"  # until then, and after a failed proof
         self.adapter_origin = self.adapter / ORIGIN  # what it was made of; written last
         self.train_log = self.adapter / "log.jsonl"
         self.validation_log = self.adapter / "validation.jsonl"

@@ -76,12 +76,6 @@ def flags(name: str, meta: Meta) -> list[str]:
     return flag.split("/") if flag else [f"--{name.replace('_', '-')}"]
 
 
-def typed(kind: type[Config], name: str, value: object) -> str:
-    """Spell a setting as it is typed: ``--layers 2``, or ``--set row_tokens=512``."""
-    flag = flags(name, kind.described()[name][1])[-1]
-    return f"{flag}{'=' if flag.startswith(RARE) else ' '}{value}"
-
-
 def _refusal(kind: type[Config], given: dict[str, Any], complaint: str, where: str) -> LmsiError:
     """Say it in the user's terms: msgspec knows neither flags nor the value it refused."""
     names = kind.__struct_fields__

@@ -160,9 +160,7 @@ def _check(plan: Plan) -> None:
     from lmsi_cli.stages.rounds import examination
     from lmsi_cli.stages.vote import check_probe
     from lmsi_cli.tasks.golds import gold_answers
-    from lmsi_cli.training import tracking
 
-    tracking.check(plan.settings.train)
     asked: Sequence[Question] = plan.questions[: plan.settings.sample.limit or None]
     if plan.probe:
         check_apart(plan.probe, plan.exams, "probe")

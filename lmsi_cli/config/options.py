@@ -32,7 +32,7 @@ PANELS = {  # of a help page, with the settings that each shows; the others stan
     "What is kept": ("min_share", "min_votes", "max_paths_per_question",
                      "check_equations", "preset", "formats", "number", "shots", "templates"),
     "Training": ("rank", "lr", "epochs", "max_steps", "batch_size", "max_length", "layers",
-                 "val_share", "loss", "track"),
+                 "val_share", "loss"),
     "Machine": ("engine", "base_url", "cluster", "threads", "gpu_layers", "device"),
 }  # fmt: skip
 # of a short help page (--help); --help-all shows the others as well

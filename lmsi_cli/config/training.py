@@ -61,13 +61,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-LAYER_FORMS = "all, a number of layers from the last one, or last:N (last:8)"
-LastLayers = Annotated[int, Meta(ge=1)] | Annotated[str, Meta(pattern=r"^(all|(last:)?[1-9]\d*)$")]
+LAYER_FORMS = "all, or a number of layers from the last one"
+LastLayers = Annotated[int, Meta(ge=1)] | Literal["all"]
 Rate = Annotated[float, Meta(gt=0, le=1)] | Literal["auto"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 # These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
 # that was cut short may go on with others.
-SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "gradient_checkpointing", "track")
+SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "gradient_checkpointing")
 
 
 class TrainConfig(Config, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     checkpoint_every: Annotated[int, rare("Steps between checkpoints.", ge=1)] = 100
     seed: Annotated[int, opt("Seed of initialisation and order.", ge=0)] = 0
     layers: Annotated[
-        LastLayers, opt("Layers to adapt: all, or the last N (8 or last:8).", forms=LAYER_FORMS)
+        LastLayers, opt("Layers to adapt: all, or a number from the last.", forms=LAYER_FORMS)
     ] = "all"
     schedule: Annotated[
         Literal["cosine", "linear", "constant"],
@@ -123,10 +123,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     alarms: Annotated[
         bool, rare("Stop if training destroys the model, and keep the last good adapter.")
     ] = True
-    track: Annotated[
-        Literal["none", "tensorboard", "trackio", "wandb"],
-        opt("Also log every step to tensorboard, trackio or wandb (offline)."),
-    ] = "none"
     gradient_checkpointing: Annotated[
         Literal["auto", "on", "off"],
         rare("Keep fewer activations, a third slower: on, off, or auto (only if needed)."),

@@ -178,7 +178,6 @@ def training_sheet(result: Mapping[str, Any]) -> Sheet:
             f"taken; {v['last_loss']:.3f} at the end ({v['questions']} questions)"
         )
         rows.append(("held-out loss", losses))
-        rows.append(("from the base", f"{v['divergence']:.3f} nats a token"))
     apart = (
         f"{percent(p['adapted_gap'])} apart with the adapter, {percent(p['base_gap'])} without; "
         f"tolerance {percent(p['tolerance'])}"

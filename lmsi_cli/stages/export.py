@@ -42,12 +42,18 @@ from lmsi_cli.run_folder import ORIGIN, RunDir, sha256_file
 from lmsi_cli.splits import stem_of
 from lmsi_cli.stages.asking import sample_config
 from lmsi_cli.stages.train import finished
-from lmsi_cli.training import hf_export as hf
-from lmsi_cli.training.adapter import CONFIG, WEIGHTS
+from lmsi_cli.training.adapter import CONFIG, WEIGHTS, name_base, with_adapter
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta, repository
-from lmsi_cli.training.merge import merge, read_lora, tensor_types
-from lmsi_cli.training.saved_adapter import name_base, with_adapter
+from lmsi_cli.training.merge import (
+    DTYPES,
+    load_merged,
+    merge,
+    read_lora,
+    save_merged,
+    save_tokenizer,
+    tensor_types,
+)
 from lmsi_cli.training.verify import agree, gap, torch_logits
 
 if TYPE_CHECKING:
@@ -158,12 +164,12 @@ class _Exporter:
         LmsiError: the form cannot hold the type.
         """
         to_hf, given = self.config.to == "hf", self.config.type.upper()
-        if to_hf and given and given not in hf.DTYPES:
+        if to_hf and given and given not in DTYPES:
             raise LmsiError(f"--type {given}: a Hugging Face folder holds F16, BF16 or F32")
         if given:
             check_kind(given)
             return given
-        fit, else_ = (hf.DTYPES, "F16") if to_hf else (FINE, WIDEST)
+        fit, else_ = (DTYPES, "F16") if to_hf else (FINE, WIDEST)
         return self.own_kind if self.own_kind and self.own_kind in fit else else_
 
     def write(self, folder: Path) -> _Made:
@@ -222,13 +228,13 @@ class _Exporter:
     def hf(self) -> _Made:
         """A folder for transformers, with the tokenizer if it can be written."""
         self.progress.say("merging in PyTorch")
-        hf.save_merged(self.model, self.run.adapter, self.folder, self.kind)
+        save_merged(self.model, self.run.adapter, self.folder, self.kind)
         texts = [q.question for q in read_records(self.run.questions, Question)][:200]
         with vocabulary(self.model) as words:
-            tokenizer = hf.save_tokenizer(self.model, self.folder, texts, words.encode)
+            tokenizer = save_tokenizer(self.model, self.folder, texts, words.encode)
         self.progress.say("checking: the folder against llama.cpp")
         self._reference()
-        made = torch_logits(hf.load_merged(self.folder), "fp32")(self.prompts, True)
+        made = torch_logits(load_merged(self.folder), "fp32")(self.prompts, True)
         noise = finished(self.run).proof.base_gap  # without the adapter, when training proved it
         apart = gap(made, self.wanted)
         checks = agree("the merged folder", "PyTorch from llama.cpp", self.moved, apart, noise)

@@ -33,12 +33,11 @@ from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
-from lmsi_cli.training import examples, processes, saved_adapter, tracking
-from lmsi_cli.training.adapter import to_gguf
+from lmsi_cli.training import adapter, examples, processes
 from lmsi_cli.training.data import Codec, Example
 from lmsi_cli.training.devices import check_packages
 from lmsi_cli.training.header import read_meta
-from lmsi_cli.training.trainer import TrainSummary, suited, train
+from lmsi_cli.training.trainer import Trained, TrainSummary, suited, train
 from lmsi_cli.training.verify import AdapterProof, Sides, Witness, verify
 
 HELD_OUT = 8  # prompts for the proof
@@ -65,12 +64,11 @@ def train_run(
     the form of the prompts that the proof is made on. ``overwrite`` discards an adapter that is
     there, finished or not.
 
-    LmsiError: there are no examples, an adapter of other settings is there, the tracker is not
-    installed, transformers cannot load the model, it is not the one that was sampled or changed
-    meanwhile, the training diverged, or a proof failed; says which.
+    LmsiError: there are no examples, an adapter of other settings is there, transformers cannot
+    load the model, it is not the one that was sampled or changed meanwhile, the training diverged,
+    or a proof failed; says which.
     """
     examples.check(run, config)
-    tracking.check(config)
     mark = Mark(model)
     origin = _origin(run, model, suited(config, read_meta(model)))
     check_model(run, model, origin["base_sha256"])
@@ -81,6 +79,7 @@ def train_run(
         saved, now = ({k: x.get(k) for k in decisive} for x in (known, origin))
         check_same(saved, now, f"the adapter in {run.adapter}")
         return finished(run)
+    run.adapter_gguf.unlink(missing_ok=True)  # of a training that was killed after its proof
     processes.wait()  # the others begin with what is in the folder now
     found = examples.read(run, config)
     with vocabulary(model) as words:
@@ -90,19 +89,28 @@ def train_run(
             seen = Witness(prompts, engine.last_logits(prompts))
         trained = train(found, model, config, run.adapter, codec, progress, seen)
     mark.check()
-    to_gguf(run.adapter, model, run.adapter_gguf)
+    adapter.to_gguf(run.adapter, model, run.unproven_gguf)
     progress.say("proving the adapter: PyTorch against llama.cpp")
-    with LlamaEngine(model, ORIGINAL) as engine:
-        engine.use_adapter(str(run.adapter_gguf))
-        llama = Sides(seen.logits, engine.last_logits(prompts))
-    ours = Sides(trained.logits(prompts, False), trained.logits(prompts, True))
-    proof = verify(ours, llama)
+    proof = _proof(run, model, trained, seen)
+    run.unproven_gguf.replace(run.adapter_gguf)
     result = TrainResult(summary=trained.summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
     note = {**origin, "result": msgspec.to_builtins(result)}
     write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(note, order="sorted")))
     run.checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _proof(run: RunDir, model: Path, trained: Trained, seen: Witness) -> AdapterProof:
+    """Hold the adapter in llama.cpp against PyTorch's; LmsiError as ``verify``, with the file."""
+    with LlamaEngine(model, ORIGINAL) as engine:
+        engine.use_adapter(str(run.unproven_gguf))
+        llama = Sides(seen.logits, engine.last_logits(seen.prompts))
+    ours = Sides(trained.logits(seen.prompts, False), trained.logits(seen.prompts, True))
+    try:
+        return verify(ours, llama)
+    except LmsiError as e:
+        raise LmsiError(f"{run.unproven_gguf}: {e}", e.hint) from e
 
 
 def train_apart(
@@ -152,8 +160,8 @@ def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
     if config.init and Path(config.init).resolve() == run.adapter.resolve():
         message = f"--set init={config.init}: that is where the new adapter is to be written"
         raise LmsiError(message, hint="copy it elsewhere first, or train in another run folder")
-    saved_adapter.check_start(config, base_sha256)
-    start = {"init_sha256": saved_adapter.fingerprint(config)} if config.init else {}
+    adapter.check_start(config, base_sha256)
+    start = {"init_sha256": adapter.fingerprint(config)} if config.init else {}
     return {
         **msgspec.to_builtins(config),
         **start,

@@ -41,10 +41,9 @@ def family(meta: GgufMeta) -> Family:
     """The entry of a file's architecture; LmsiError: there is none."""
     found = FAMILIES.get(meta.architecture)
     if found is None:
-        reason = REFUSED.get(meta.architecture, "lmsi does not know how to load it in transformers")
         raise LmsiError(
-            f"training is not possible: architecture '{meta.architecture}': {reason}; "
-            "sampling and voting work"
+            f"training is not possible: lmsi does not know how to load architecture "
+            f"'{meta.architecture}' in transformers; sampling and voting work"
         )
     return found
 
@@ -254,12 +253,6 @@ FAMILIES = {
     "stablelm": Family("stablelm", more=_stablelm),
     "starcoder": Family("gpt_bigcode"),
     "starcoder2": Family("starcoder2", more=_starcoder2),
-}
-
-REFUSED = {
-    "mamba": "it has no attention, and llama.cpp applies no adapter to its scan",
-    "t5": "it is no causal language model",
-    "t5encoder": "it is no causal language model",
 }
 
 

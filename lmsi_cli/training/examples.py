@@ -87,15 +87,12 @@ def _pairs(run: RunDir) -> Sequence[Preference]:
     pairs = list(read_records(run.pairs, Preference))
     if any(pair.weight for pair in pairs):
         return pairs
-    settings = run.load_settings().get("vote", {})
-    asked = settings.get("pair_share", 0.0)
-    hint = f"`lmsi vote {run.root} --set pair_share={asked / 2:g}`, more paths, or --loss sft"
-    why = f"no question has a winner with {asked:.0%} of the ballots and a path of another answer"
-    if settings.get("pairs") == 0:
-        why, hint = "the vote was asked for none", f"`lmsi vote {run.root} --set pairs=1`"
-    elif pairs:
-        why, hint = "every pair has the weight 0", f"run `lmsi vote {run.root}` again"
-    raise LmsiError(f"{run.pairs}: no pairs to train on: {why}", hint=hint)
+    raise LmsiError(
+        f"{run.pairs}: no preference pairs: no question has a sure winner and a path of another "
+        "answer",
+        hint=f"`lmsi vote {run.root} --set pairs=1 --set pair_share=0.25`, more paths, or "
+        "--loss sft",
+    )
 
 
 def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
@@ -106,19 +103,6 @@ def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
     if weighs(config):
         found["votes_sha256"] = sha256_file(run.votes)
     return found
-
-
-def refuse_empty(examples: Sequence[Example]) -> None:
-    """Refuse an example with nothing to learn, by name; lmsi never writes one."""
-    for number, e in enumerate(examples, 1):
-        for side in (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,):
-            texts = [side] if isinstance(side, str) else [m.content for m in side]
-            if not any(text.strip() for text in texts):
-                raise LmsiError(
-                    f"training example {number}, question '{e.question_id}' ({e.format}): "
-                    "its completion is empty",
-                    hint="run `lmsi vote` again, or delete that line",
-                )
 
 
 def chosen(examples: Iterable[Example]) -> list[TrainExample]:

@@ -68,12 +68,6 @@ class GgufMeta(NamedTuple):
         """Numbers in all tensors."""
         return sum(prod(shape) for shape in self.shapes.values())
 
-    @property
-    def file_type(self) -> str:
-        """How most of the matrices are stored, such as ``Q4_K``."""
-        kinds = [self.types[name] for name, shape in self.shapes.items() if len(shape) > 1]
-        return max(set(kinds), key=kinds.count, default="F32")
-
 
 def read_meta(gguf: Path) -> GgufMeta:
     """Read a GGUF file's header, not its weights; LmsiError: it, or a part of it, is none."""

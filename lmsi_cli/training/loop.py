@@ -1,7 +1,8 @@
-"""The training loop: steps, validations and checkpoints of one run, from the first to the last.
+"""The training loop: plan, steps, validations and checkpoints of one run, first to last.
 
-Goes on from its own checkpoint when the same command runs again. Knows nothing of llama.cpp, of the
-command line, of GGUF files or of where the examples come from. A line of ``log.jsonl``:
+Goes on from its own checkpoint when the same command runs again; plan and rate are functions of the
+settings alone, so a resumed run computes those of an uninterrupted one. Knows nothing of llama.cpp,
+of the command line, of GGUF files or of where the examples come from. A line of ``log.jsonl``:
 
     {"step": 1, "loss": 1.92, "lr": 0.0005, "grad_norm": 0.8, "tokens": 1180,
      "unpacked_tokens": 2410, "completion_tokens": 312, "seconds": 0.61}
@@ -10,8 +11,9 @@ command line, of GGUF files or of where the examples come from. A line of ``log.
 from __future__ import annotations
 
 import math
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -21,29 +23,34 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import appender, read_records, write_records
 from lmsi_cli.records import Progress
-from lmsi_cli.training import adapter, attention, checkpoint, data, devices, processes, tracking
+from lmsi_cli.training import adapter, attention, checkpoint, data, devices, fused, processes
 from lmsi_cli.training.load import Dtype
-from lmsi_cli.training.losses import row_loss
+from lmsi_cli.training.losses import StepFigures, accumulate, merge
 from lmsi_cli.training.memory import Trimmer
-from lmsi_cli.training.step import StepFigures, accumulate, learning_rate, merge, plan, speed_up
 from lmsi_cli.training.validation import LOG as READINGS
 from lmsi_cli.training.validation import (
     DestroyedError,
     Reading,
-    Validator,
     Watched,
     best,
     due,
     judge,
+    measure,
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 LOG = "log.jsonl"
 # A kill costs this much at most, however slow the steps are.
 SAVE_SECONDS = 60.0
 R = TypeVar("R", "LogLine", Reading)
+# Any ids that every vocabulary has; two examples with a common front, as in training.
+_SAMPLE = [
+    data.TokenExample([*range(2, 20)], [5, 3, 9, 4], shared=16),
+    data.TokenExample([*range(2, 18), 7, 8, 6], [11, 2, 3], shared=16),
+]
 
 
 class LogLine(StepFigures, frozen=True, kw_only=True):
@@ -131,26 +138,19 @@ class _Run:
         )
         self.whole, self.saved, self.stopped, self.heap = True, time.monotonic(), "", Trimmer()
         self.log = _kept(self.out / LOG, LogLine, self.done)
-        self.readings: list[Reading] = []
-        self.validator: Validator | None = None
-        if watched:
-            self.readings = _kept(self.out / READINGS, Reading, self.done)
-            self.validator = Validator(model, watched, self.row_tokens, training.dtype)
+        self.readings = _kept(self.out / READINGS, Reading, self.done) if watched else []
+        self.watched = data.pack(watched.examples, self.row_tokens) if watched else []
 
     def finish(self) -> None:
         """Steps and validations in turn; one that the checkpoint lacks comes first."""
-        total, name = len(self.steps), self.training.name[:8]
+        total = len(self.steps)
         self.progress.start("training", total)
         if self.done:
             self.progress.say(f"going on after step {self.done} of {total}")
-        with (
-            appender(self.out / LOG, LogLine) as log,
-            tracking.tracked(self.config, self.out.parent, name) as self.tell,
-        ):
+        with appender(self.out / LOG, LogLine) as log:
             self._validate()
             while not self.stopped and self.done < total and (line := self._step()):
                 log.write(line)
-                self.tell("train", line)
                 self.log.append(line)
                 self.done, self.whole = self.done + 1, True
                 self.heap.after_step()
@@ -181,7 +181,10 @@ class _Run:
         longest = config.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), longest))
         if not (math.isfinite(figures.loss) and math.isfinite(norm)):
-            self.stopped = f"step {self.done + 1}: {self._blame(data.single(batch))}"
+            names = ", ".join(e.name for e in batch)
+            self.stopped = (
+                f"step {self.done + 1}: the loss or its gradient is not a number; examples: {names}"
+            )
             return None
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -196,26 +199,12 @@ class _Run:
             **msgspec.structs.asdict(figures),
         )
 
-    def _blame(self, batch: Sequence[data.TokenExample]) -> str:
-        """At which examples of a step the loss is not a number, each computed alone."""
-        import torch
-
-        with torch.no_grad():
-            losses = [row_loss(self.model, row, self.training.dtype)
-                      for e in batch for row in data.pack([e], 0)]  # fmt: skip
-        broken = [e.name for e, loss in zip(batch, losses, strict=True) if not loss.isfinite()]
-        if not broken:
-            return f"the gradient is not a number; examples: {', '.join(e.name for e in batch)}"
-        if len(broken) == len(batch) > 1:
-            return "the loss is not a number, at every example: the adapter is destroyed"
-        return f"the loss is not a number at {', '.join(broken)}"
-
     def _validate(self) -> None:
         """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
         config, taken = self.config, self.readings[-1].step if self.readings else -1
-        every = config.eval_every
-        if self.validator and taken < self.done and due(self.done, len(self.steps), every):
-            reading = self.validator.read(self.done)
+        wanted = due(self.done, len(self.steps), config.eval_every)
+        if self.watched and taken < self.done and wanted:
+            reading = measure(self.model, self.watched, self.training.dtype, self.done)
             if not math.isfinite(reading.loss):
                 self.stopped = f"step {self.done}: the adapted model computes NaN"
                 return
@@ -225,7 +214,6 @@ class _Run:
                 self.save()
             with appender(self.out / READINGS, Reading) as log:
                 log.write(reading)
-            self.tell("eval", reading)
         self.stopped = judge(self.readings, config, self.training.unseen)
 
     def _header(self, step: int) -> checkpoint.Header:
@@ -258,6 +246,66 @@ class _Run:
                 f"{self.readings[0].loss:.3f} before, {taken.loss:.3f} after; try a lower --lr"
             )
         return Outcome(self.log, self.readings, taken.step if taken else None, self.stopped)
+
+
+def plan(count: int, config: TrainConfig) -> list[list[int]]:
+    """The example indices of every step, of ``count`` examples.
+
+    Each epoch is its own shuffle; a step may span two. ``max_steps`` beats ``epochs`` and goes
+    round as often as it needs. With five examples, two epochs and four to a step,
+
+        plan(5, TrainConfig(epochs=2, batch_size=4)) == [[2, 0, 4, 1], [3, 0, 3, 1], [4, 2]]
+    """
+    size = config.batch_size
+    total = config.max_steps * size if config.max_steps else max(1, round(config.epochs * count))
+    order: list[int] = []
+    for epoch in range(-(-total // count)):
+        indices = list(range(count))
+        random.Random(f"{config.seed}/{epoch}").shuffle(indices)
+        order.extend(indices)
+    return [order[at : min(at + size, total)] for at in range(0, total, size)]
+
+
+# From the share of the steps after the warm-up that are done to a share of the peak rate.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "constant": lambda _: 1.0,
+}
+
+
+def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
+    """The rate of a step, from 0, of so many: linear warm-up, then as ``config.schedule`` says.
+
+    A cosine and a line both fall to nearly zero; the last step still moves.
+    """
+    warm, rate = math.ceil(config.warmup * steps), float(config.lr)
+    if step < warm:
+        return rate * (step + 1) / warm
+    return rate * SCHEDULES[config.schedule]((step - warm) / max(1, steps - warm))
+
+
+def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
+    """Let the model compute with fewer passes over memory where that is the same; says if it is.
+
+    Call it after ``attention.install`` and before anything is trained.
+    """
+    import torch
+
+    def probe() -> tuple[float, torch.Tensor]:
+        model.zero_grad()
+        figures = accumulate(model, _SAMPLE, row_tokens, dtype, over=7)
+        wanted = [p for p in model.parameters() if p.requires_grad]
+        loss = merge(figures, wanted).loss  # so that all processes come to one end
+        gradient = torch.cat([p.grad.flatten() for p in wanted if p.grad is not None])
+        model.zero_grad()
+        return loss, gradient
+
+    was = model.training
+    model.eval()  # dropout would make two runs differ
+    same = fused.install(model, dtype, probe)
+    model.train(was)
+    return same
 
 
 def _kept(path: Path, kind: type[R], done: int) -> list[R]:

@@ -1,8 +1,8 @@
-"""What a row's completions cost: cross-entropy, or for pairs of paths ScPO's loss.
+"""What rows and steps cost: cross-entropy, or for pairs of paths ScPO's loss; and its gradient.
 
-Knows rows and models with an adapter; no steps, no run folder and not how pairs are chosen. Of a
-pair (Prasad et al. 2024, arXiv 2411.04109, eq. 2), with M(y) the probability of completion y,
-M0(y) that of the base, and w the weight of the pair,
+Knows rows and models with an adapter; no run folder and not how pairs are chosen. Of a pair (Prasad
+et al. 2024, arXiv 2411.04109, eq. 2), with M(y) the probability of completion y, M0(y) that of the
+base, and w the weight of the pair,
 
     loss = -w log sigmoid(beta (log M(chosen)/M0(chosen) - log M(rejected)/M0(rejected)))
            - rpo_alpha w / |chosen| log M(chosen)
@@ -13,17 +13,101 @@ adapter makes of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import attention, data, devices, fused, kernels
+from lmsi_cli.records import Record
+from lmsi_cli.training import attention, data, devices, fused, kernels, processes
 from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+class StepFigures(Record, frozen=True, kw_only=True):
+    """Mean loss over a step's completion tokens or pairs, and what went through the model.
+
+    ``tokens`` went through it; ``unpacked_tokens`` would have, had every example had a row of its
+    own. The rewards are means over a step's pairs, under TRL's names: ``PairTerms`` says what
+    a reward is, ``accuracies`` is the share of pairs whose chosen one has the higher one,
+    ``margins`` the mean of how much higher it is.
+    """
+
+    loss: float
+    tokens: int
+    unpacked_tokens: int
+    completion_tokens: int
+    rewards_chosen: float | UnsetType = msgspec.field(default=UNSET, name="rewards/chosen")
+    rewards_rejected: float | UnsetType = msgspec.field(default=UNSET, name="rewards/rejected")
+    rewards_accuracies: float | UnsetType = msgspec.field(default=UNSET, name="rewards/accuracies")
+    rewards_margins: float | UnsetType = msgspec.field(default=UNSET, name="rewards/margins")
+
+
+REWARDS = ("rewards_chosen", "rewards_rejected", "rewards_accuracies", "rewards_margins")
+
+
+def accumulate(
+    model: nn.Module,
+    batch: Sequence[data.TokenExample],
+    row_tokens: int,
+    dtype: Dtype,
+    over: int,
+    pairs: TrainConfig | None = None,
+) -> StepFigures:
+    """Add the gradient of a step's mean loss to the adapter's parameters, row by row.
+
+    Examples of unequal weight count so much more or less in that mean, which goes on being over all
+    tokens: weights whose mean is 1 over the run leave the size of its gradients as it was.
+
+    ``batch`` may be a process's part of the step. ``row_tokens`` is the longest packed row; 0 packs
+    nothing, and both rows of a pair are held at once. ``over`` is what the mean is over: the step's
+    completion tokens, or its pairs. ``pairs`` supplies beta and rpo_alpha where there are any.
+    """
+    rows, over = data.pack(batch, row_tokens), max(1, over)
+    held = 2 if pairs and not row_tokens else 1  # rows that hold whole pairs together
+    loss, rewards = 0.0, dict.fromkeys(REWARDS if pairs else (), 0.0)
+    for some in (rows[at : at + held] for at in range(0, len(rows), held)):
+        if pairs:
+            terms = pair_terms(model, some, dtype, pairs)
+            part = terms.losses.sum() / over
+            chosen, rejected = terms.chosen.double(), terms.rejected.double()
+            values = (chosen, rejected, (chosen > rejected).double(), chosen - rejected)
+            for name, value in zip(REWARDS, values, strict=True):
+                rewards[name] += float(value.sum())
+        else:
+            part = row_loss(model, some[0], dtype) / over
+        # Each row adds its share, so the step's loss is the mean over all of them.
+        part.backward()  # type: ignore[no-untyped-call]
+        loss += float(part.detach())
+    return StepFigures(
+        loss=loss,
+        tokens=sum(len(row.ids) for row in rows),
+        unpacked_tokens=sum(e.length for e in data.single(batch)),
+        completion_tokens=sum(len(row.labels) for row in rows),
+        **{name: value / over for name, value in rewards.items()},
+    )
+
+
+def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigures:
+    """Make one step out of all processes' parts: ``parameters`` get the gradient of its mean loss.
+
+    Each part's loss, gradient and rewards are already its share of the whole step's means.
+    """
+    if processes.place().world == 1:
+        return figures
+    import torch
+
+    own = {k: v for k, v in msgspec.structs.asdict(figures).items() if v is not UNSET}
+    sums = processes.total(torch.tensor([*own.values()], dtype=torch.float64)).tolist()
+    for p in parameters:  # of a part without examples there is no gradient at all
+        p.grad = processes.total(torch.zeros_like(p) if p.grad is None else p.grad)
+    return StepFigures(**{k: type(v)(x) for (k, v), x in zip(own.items(), sums, strict=True)})
 
 
 def row_loss(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:

@@ -29,7 +29,6 @@ import msgspec
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.settings import typed
 from lmsi_cli.training.attention import SMALL
 from lmsi_cli.training.data import TokenExample
 from lmsi_cli.training.header import GgufMeta
@@ -81,8 +80,7 @@ def need(
 
 
 def _layers(meta: GgufMeta, config: TrainConfig) -> int:
-    asked = str(config.layers).removeprefix("last:")
-    return meta.blocks if asked == "all" else min(meta.blocks, int(asked))
+    return meta.blocks if isinstance(config.layers, str) else min(meta.blocks, config.layers)
 
 
 def _ends(meta: GgufMeta, matrices: dict[str, tuple[int, ...]], part: str = "") -> int:
@@ -101,39 +99,25 @@ def recomputing(
 ) -> bool:
     """Whether activations are computed twice: as asked, or for "auto" where only that fits.
 
-    LmsiError: the run does not fit what is free; lists flags that would help, in the order of their
-    harm, up to the first that is enough.
+    LmsiError: the run does not fit what is free; lists what would need less, least harm first.
     """
-
-    def needed(**other: object) -> int:
-        nonlocal config
-        config = msgspec.structs.replace(config, **other)
-        return sum(need(meta, examples, dtype, config))
-
-    free, least = free_bytes(), needed()
-    if least > free and config.gradient_checkpointing == "auto":
-        least = needed(gradient_checkpointing="on")
-    if least <= free:
-        weights, adapter, row, _ = (n / GIB for n in need(meta, examples, dtype, config))
-        say(
-            f"memory: about {least / GIB:.1f} GiB more (weights {weights:.1f}, "
-            f"adapter {adapter:.1f}, longest row {row:.1f})"
-        )
-        return config.gradient_checkpointing == "on"
-    text = f"training needs about {least / GIB:.1f} GiB more memory, and {free / GIB:.1f} are free"
-    flags = list[str]()
-    for name, value in (
-        ("gradient_checkpointing", "on"),
-        ("row_tokens", min(512, config.row_tokens)),
-        ("max_length", max(16, max(e.length for e in examples) // 2)),  # leaves examples out
-        ("layers", max(1, _layers(meta, config) // 4)),
-    ):
-        if (now := needed(**{name: value})) < least and least > free:
-            flags.append(f"{typed(TrainConfig, name, value)} (then {now / GIB:.1f} GiB)")
-            least = now
-    hints = [f"add {', '.join(flags)}"] if flags else []
-    hints += [] if least <= free else ["close other programs, or take a smaller model"]
-    raise LmsiError(text, hint="; ".join(hints))
+    free, asked = free_bytes(), config.gradient_checkpointing
+    for way in ("off", "on") if asked == "auto" else (asked,):
+        config = msgspec.structs.replace(config, gradient_checkpointing=way)
+        parts = need(meta, examples, dtype, config)
+        if sum(parts) <= free:
+            weights, adapter, row, _ = (n / GIB for n in parts)
+            say(
+                f"memory: about {sum(parts) / GIB:.1f} GiB more (weights {weights:.1f}, "
+                f"adapter {adapter:.1f}, longest row {row:.1f})"
+            )
+            return way == "on"
+    raise LmsiError(
+        f"training needs about {sum(parts) / GIB:.1f} GiB more memory, "
+        f"and {free / GIB:.1f} are free",
+        hint="--set gradient_checkpointing=on, --set row_tokens=512, a lower --max-length and "
+        "--layers each need less; or take a smaller model",
+    )
 
 
 def free_bytes() -> int:

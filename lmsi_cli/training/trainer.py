@@ -2,7 +2,7 @@
 
 Knows nothing of llama.cpp, of the command line or of where the examples come from. What it gives:
 
-    Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), model, logits)
+    Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), logits)
 """
 
 from __future__ import annotations
@@ -29,14 +29,12 @@ from lmsi_cli.training import (
     load,
     memory,
     processes,
-    saved_adapter,
     verify,
 )
 from lmsi_cli.training.data import Example
-from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split
+from lmsi_cli.training.examples import FEWEST, chosen, one_each, split
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
-from lmsi_cli.training.loop import LogLine, Outcome, TrainingRun, fit
-from lmsi_cli.training.step import plan, recompute
+from lmsi_cli.training.loop import LogLine, Outcome, TrainingRun, fit, plan
 from lmsi_cli.training.validation import SELDOM, Watched
 
 if TYPE_CHECKING:
@@ -50,33 +48,26 @@ ROWS, LARGE_ROWS = 1536, 768
 
 
 class Validation(Record, frozen=True, kw_only=True):
-    """Losses on held-out questions, in nats per completion token, and whose adapter was taken.
-
-    ``divergence`` is that of the adapter taken, as in ``validation.Reading``.
-    """
+    """Losses on held-out questions, in nats per completion token, and whose adapter was taken."""
 
     questions: int
     base_loss: float
     best_loss: float
     last_loss: float
     best_step: int
-    divergence: float
-    seconds: float
 
 
 class TrainSummary(Record, frozen=True, kw_only=True):
     """What a training run did; losses are means over the first and the last few steps.
 
     ``stopped`` says why it ended before its last step; empty if it did not. ``reward_margin`` and
-    ``reward_accuracy`` (``step.StepFigures``) are those of pairs, over the last few steps.
+    ``reward_accuracy`` (``losses.StepFigures``) are those of pairs, over the last few steps.
     """
 
     steps: int
     examples: int
     dropped_too_long: int
     tokens: int
-    unpacked_tokens: int
-    completion_tokens: int
     first_loss: float
     final_loss: float
     seconds: float
@@ -93,10 +84,9 @@ class TrainSummary(Record, frozen=True, kw_only=True):
 
 
 class Trained(NamedTuple):
-    """The summary, the model with its adapter, and its logits for the proofs of ``verify``."""
+    """The summary, and the adapted model's logits for the proofs of ``verify``."""
 
     summary: TrainSummary
-    model: nn.Module
     logits: verify.LogitsFn
 
 
@@ -143,17 +133,30 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         ours = verify.torch_logits(base, dtype)(witness.prompts, True)
         verify.check_base(ours, witness.logits)
     model = adapter.add_lora(base, config, repository(meta.general) or gguf.name).to(device)
-    saved_adapter.fill(model, config)
+    adapter.fill(model, config)
     if recomputing:
         recompute(model)
     # 4. The steps.
-    hashes = sha256_file(gguf), saved_adapter.fingerprint(config)
+    hashes = sha256_file(gguf), adapter.fingerprint(config)
     name = checkpoint.fingerprint(units, config, *hashes)
     training = TrainingRun(units, config, dtype, out, name, watched)
     outcome = fit(model, training, progress)
-    saved_adapter.save_adapter(model, out)
+    adapter.save_adapter(model, out)
     summary = _summary(training, outcome, dropped, device)
-    return Trained(summary, model, verify.torch_logits(model, dtype))
+    return Trained(summary, verify.torch_logits(model, dtype))
+
+
+def recompute(model: nn.Module) -> None:
+    """Keep only each block's input for the backward pass, and compute the block again there.
+
+    Takes a third more time and a fraction of the memory; the gradient is the same.
+    """
+    # Newer transformers say "activation", and warn at the old name.
+    kinds = ("activation", "gradient")
+    kind = next(k for k in kinds if hasattr(model, f"{k}_checkpointing_enable"))
+    settings = {"use_reentrant": False}  # the other way needs inputs that want a gradient
+    enable = getattr(model, f"{kind}_checkpointing_enable")
+    enable(**{f"{kind}_checkpointing_kwargs": settings})
 
 
 def suited(config: TrainConfig, meta: GgufMeta) -> TrainConfig:
@@ -180,7 +183,6 @@ def _material(
     Measured is on held-out questions; without any, alarms are read off trained ones, but not of a
     run that is over at once: it has nothing to save.
     """
-    refuse_empty(examples)
     limit = min(config.max_length, int(meta.values.get("context_length", 0)) or sys.maxsize)
     parts = split(examples, config.val_share)
     found, dropped = data.tokenize(parts.train, codec, limit)
@@ -227,16 +229,12 @@ def _summary(training: TrainingRun, outcome: Outcome, dropped: int, device: str)
             best_loss=taken.loss,
             last_loss=readings[-1].loss,
             best_step=taken.step,
-            divergence=taken.divergence,
-            seconds=sum(r.seconds for r in readings),
         )
     return TrainSummary(
         steps=len(log),
         examples=len(training.examples),
         dropped_too_long=dropped,
         tokens=tokens,
-        unpacked_tokens=sum(line.unpacked_tokens for line in log),
-        completion_tokens=sum(line.completion_tokens for line in log),
         first_loss=fmean(line.loss for line in log[:few]),
         final_loss=fmean(line.loss for line in log[-few:]),
         seconds=seconds,

@@ -39,7 +39,8 @@ STRANGERS = 0.10
 # An adapter that moves no logit by this much does nothing that sampling could show.
 STILL = 0.001
 # Rounding enters both moves, so that it can hide an effect that is hardly larger than itself.
-WEAK = "its effect is hardly above rounding: train longer or with a higher --lr"
+LONGER = "train longer or with a higher --lr, and with --overwrite"
+WEAK = f"its effect is hardly above rounding: {LONGER}"
 ROOM = 2048  # tokens of prompts in one pass of PyTorch
 FAULT = "this is a fault of lmsi or llama.cpp; please report it"
 
@@ -98,7 +99,7 @@ def verify(ours: Sides, llama: Sides) -> AdapterProof:
         raise LmsiError(
             f"the adapter does nothing: it moves the logits by {moved:.2%}, "
             f"rounding by {base_gap:.2%}",
-            hint="train longer or with a higher --lr",
+            hint=LONGER,
         )
     adapted_gap, tolerance = gap(llama.adapted, ours.adapted), max(SAME, 3 * base_gap)
     effect_gap = gap(llama.adapted - llama.plain, ours.adapted - ours.plain)

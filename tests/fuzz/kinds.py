@@ -252,12 +252,12 @@ def model(place):
         return read(reader, Path("m.gguf"), "m.gguf")
 
     def numbers(file):
-        from lmsi_cli.training import weights
+        from lmsi_cli.training import load
 
         meta = read_meta(file)
         for t in tensors(file):
             assert t.name in meta.shapes
-            weights.numbers(t, t.data[:2])
+            load.numbers(t, t.data[:2])
 
     return target
 

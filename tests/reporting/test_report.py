@@ -69,8 +69,8 @@ def test_a_run_that_is_not_finished_says_what_is_missing(run):
 
 TRAINED = TrainResult(
     summary=TrainSummary(
-        steps=1, examples=8, dropped_too_long=0, tokens=80, unpacked_tokens=80,
-        completion_tokens=40, first_loss=2.0, final_loss=1.0, seconds=1.0, tokens_per_second=80.0,
+        steps=1, examples=8, dropped_too_long=0, tokens=80,
+        first_loss=2.0, final_loss=1.0, seconds=1.0, tokens_per_second=80.0,
         dtype="fp32", peak_rss_mib=900,
     ),
     proof=AdapterProof(

@@ -65,7 +65,7 @@ def test_attention_and_the_rest_are_told_apart(model_type, attn, mlp):
     assert [choose(model, part).targets for part in ("attn", "mlp")] == [attn, mlp]
     halves = [len(choose(model, part).layers) for part in ("attn", "mlp", "all")]
     assert halves == [4, 4, 8]
-    wrapped = add_lora(model, TrainConfig(rank=2, target="attn", layers="1"), "x.gguf")
+    wrapped = add_lora(model, TrainConfig(rank=2, target="attn", layers=1), "x.gguf")
     assert len(trainable(wrapped)) == 2 * 2
 
 

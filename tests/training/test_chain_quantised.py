@@ -10,25 +10,24 @@ from test_export import write_gguf
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load
-from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.verify import SAME, check_base, gap
 
 pytestmark = pytest.mark.model
-# llama.cpp's number of a file type, and how most of its matrices are stored.
+# llama.cpp's numbers of file types.
 KINDS = {
-    "F16": (1, "F16"),
-    "BF16": (32, "BF16"),
-    "Q8_0": (7, "Q8_0"),
-    "Q6_K": (18, "Q6_K"),
-    "Q5_K_M": (17, "Q5_K"),
-    "Q5_0": (8, "Q5_0"),
-    "Q4_K_M": (15, "Q4_K"),
-    "Q4_0": (2, "Q4_0"),
-    "Q4_1": (3, "Q4_1"),
-    "IQ4_NL": (25, "IQ4_NL"),
-    "IQ4_XS": (30, "IQ4_XS"),
-    "Q3_K_M": (12, "Q3_K"),
-    "Q2_K": (10, "Q2_K"),
+    "F16": 1,
+    "BF16": 32,
+    "Q8_0": 7,
+    "Q6_K": 18,
+    "Q5_K_M": 17,
+    "Q5_0": 8,
+    "Q4_K_M": 15,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "IQ4_NL": 25,
+    "IQ4_XS": 30,
+    "Q3_K_M": 12,
+    "Q2_K": 10,
 }
 # llama.cpp rounds activations to 8 bits where weights are quantised; random layers amplify it.
 WIDE = 0.05
@@ -58,10 +57,8 @@ def quantise(source, out, number):
 def test_a_quantised_file_loads_as_llama_cpp_computes_it(kind, whole, tmp_path):
     from llama_side import opened
 
-    number, stored = KINDS[kind]
     model, source = whole
-    path = quantise(source, tmp_path / "q.gguf", number)
-    assert read_meta(path).file_type == stored
+    path = quantise(source, tmp_path / "q.gguf", KINDS[kind])
     loaded = load.load_base(path, "fp32")
     with opened(path) as llama:
         ids = [llama.encode(text) for text in TEXTS]
@@ -131,13 +128,9 @@ def test_a_tensor_that_transformers_has_no_place_for_is_refused(tmp_path):
         load.load_base(path, "fp32")
 
 
-@pytest.mark.parametrize(
-    ("arch", "reason"),
-    [("mamba", "no attention"), ("t5", "no causal"), ("nonesuch", "does not know how")],
-)
-def test_an_architecture_out_of_reach_is_refused_with_its_reason(arch, reason, tmp_path):
-    path = write_gguf(tmp_path / "x.gguf", arch, {})
-    with pytest.raises(LmsiError, match=f"architecture '{arch}'.*{reason}.*sampling and voting"):
+def test_an_architecture_out_of_reach_is_refused(tmp_path):
+    path = write_gguf(tmp_path / "x.gguf", "mamba", {})
+    with pytest.raises(LmsiError, match=r"not possible: .*'mamba'.*sampling and voting work"):
         adapter.preflight(path)
     with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):
         adapter.preflight(tmp_path / "missing.gguf")

@@ -13,8 +13,8 @@ from lmsi_cli.training.data import (
     pack,
     tokenize,
 )
-from lmsi_cli.training.losses import row_loss
-from lmsi_cli.training.step import accumulate, speed_up
+from lmsi_cli.training.loop import speed_up
+from lmsi_cli.training.losses import accumulate, row_loss
 
 
 def pair(prompt, completion, kind="cot-zero"):
@@ -64,7 +64,7 @@ def test_rows_fill_up_to_the_limit_and_lose_nothing(examples):
     assert len(pack(examples, 1000)) == 1
 
 
-@pytest.mark.parametrize("limit", [60, 100, 1000])
+@pytest.mark.parametrize("limit", [60, 1000])
 @pytest.mark.parametrize("small", [0, 1 << 19], ids=["fused kernel", "by hand"])
 def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypatch, limit, small):
     monkeypatch.setattr(attention, "SMALL", small)

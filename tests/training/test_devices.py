@@ -63,13 +63,6 @@ def test_bf16_where_the_device_multiplies_it(machine, capability, wanted, device
     assert devices.pick_dtype(wanted, device) == dtype
 
 
-def test_on_the_processor_the_processor_decides(machine, monkeypatch):
-    machine(cuda=1, capability=(9, 0))
-    for native in (True, False):
-        monkeypatch.setattr(devices, "native_bf16", lambda yes=native: yes)
-        assert devices.pick_dtype("auto", "cpu") == ("bf16" if native else "fp32")
-
-
 def test_all_tensors_of_a_row_follow_the_model(tiny, examples, monkeypatch):
     import torch
 
@@ -90,9 +83,12 @@ def test_all_tensors_of_a_row_follow_the_model(tiny, examples, monkeypatch):
     assert len(made) >= 4 and {t.device.type for t in made} == {"meta"}
 
 
-@pytest.mark.parametrize(("gain", "dtype"), [(4.0, "bf16"), (1.31, "bf16"), (1.29, "fp32")])
-def test_on_the_processor_bf16_must_win_by_a_margin(monkeypatch, gain, dtype):
+@pytest.mark.parametrize(
+    ("native", "gain", "dtype"),
+    [(True, 1.31, "bf16"), (True, 1.29, "fp32"), (False, 4.0, "fp32")],
+)
+def test_a_processor_must_have_bf16_and_win_by_a_margin(monkeypatch, native, gain, dtype):
     assert devices.bf16_gain(64, 64) > 0
-    monkeypatch.setattr(devices, "native_bf16", lambda: True)
+    monkeypatch.setattr(devices, "native_bf16", lambda: native)
     monkeypatch.setattr(devices, "bf16_gain", lambda out, into: gain)
     assert devices.pick_dtype("auto", "cpu", (64, 64)) == dtype

@@ -66,17 +66,10 @@ def refused(run, config, told, hint):
     assert hint in e.value.hint
 
 
-def test_no_pair_says_why_and_what_to_type(run):
-    run.pairs.write_text("")
-    run.save_settings("vote", {"pair_share": 0.5, "pairs": 1})
-    refused(run, SCPO, "no question has a winner with 50% of the ballots", "--set pair_share=0.25")
-    run.save_settings("vote", {"pair_share": 0.5, "pairs": 0})
-    refused(run, SCPO, "the vote was asked for none", "--set pairs=1")
-
-
-def test_pairs_that_weigh_nothing_are_refused(run):
-    write_records(run.pairs, [preference(0.0)])
-    refused(run, SCPO, "every pair has the weight 0", "lmsi vote")
+@pytest.mark.parametrize("pairs", [[], [preference(0.0)]], ids=["none", "of no weight"])
+def test_without_pairs_it_says_what_to_type(run, pairs):
+    write_records(run.pairs, pairs)
+    refused(run, SCPO, "pairs.jsonl: no preference pairs", "--set pair_share=0.25")
 
 
 def test_two_weightings_contradict_each_other(run):

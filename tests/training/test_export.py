@@ -10,10 +10,9 @@ from hf_to_gguf import build, write
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load, verify
-from lmsi_cli.training.adapter import add_lora, trainable
+from lmsi_cli.training.adapter import add_lora, save_adapter, trainable, with_adapter
 from lmsi_cli.training.header import repository
-from lmsi_cli.training.hf_export import load_merged, save_merged
-from lmsi_cli.training.saved_adapter import save_adapter, with_adapter
+from lmsi_cli.training.merge import load_merged, save_merged
 from lmsi_cli.training.verify import torch_logits
 
 PROMPTS = ["Q: Ann has 3 boxes with 4 pens each. How many pens?\nA:", "Q: Tom", "A: 3 + 4 ="]

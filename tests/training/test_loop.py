@@ -5,16 +5,14 @@ import math
 
 import pytest
 from builders import example
-from toys import Watcher, job, losses, tame
+from toys import Watcher, job, losses
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.records import Message
 from lmsi_cli.training import checkpoint
 from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.loop import LOG, fit
-from lmsi_cli.training.step import plan
+from lmsi_cli.training.loop import LOG, fit, plan
 from lmsi_cli.training.trainer import train
 
 
@@ -82,27 +80,15 @@ def test_a_checkpoint_of_another_run_is_not_overwritten(tiny, examples, tmp_path
     assert (tmp_path / checkpoint.NAME).read_bytes() == before
 
 
-def damaged(model, token):
-    """A model that computes NaN wherever this token stands."""
-    model.get_input_embeddings().weight.data[token] = math.nan
-    return model
-
-
-def test_a_loss_that_is_no_number_names_the_one_example(tiny, examples, tmp_path):
-    examples = [tame(e) for e in examples]
-    examples[2] = examples[2]._replace(completion=[63, 1])
-    told = r"before there was any sound adapter: step 1: the loss is not a number at q2$"
-    with pytest.raises(LmsiError, match=told) as e:
-        fit(damaged(tiny(), 63), job(examples, tmp_path, batch_size=9), Watcher())
-    assert "--overwrite" in e.value.hint
-
-
-def test_a_destroyed_adapter_is_not_blamed_on_an_example(tiny, examples, tmp_path):
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_examples(tiny, examples, tmp_path):
     model = tiny()
     for p in trainable(model).values():
         p.data.fill_(math.nan)
-    with pytest.raises(LmsiError, match=r"step 1: the (loss|gradient) is not a number"):
+    with pytest.raises(
+        LmsiError, match=r"any sound adapter: step 1: .* not a number.* q\d, q"
+    ) as e:
         fit(model, job(examples, tmp_path), Watcher())
+    assert "--overwrite" in e.value.hint
 
 
 @pytest.mark.parametrize(
@@ -111,12 +97,8 @@ def test_a_destroyed_adapter_is_not_blamed_on_an_example(tiny, examples, tmp_pat
         ([], 1, "nothing to train on: 0 examples$"),
         ([example()], 5000, "nothing to train on: 1 of 1 examples are longer than 2048 tokens$"),
         ([example()], 40, "nothing to train on: 1 of 1 examples are longer than 32 tokens$"),
-        ([example(), example("q2", completion=" \n")], 1,
-         r"training example 2, question 'q2' \(cot-zero\): its completion is empty$"),
-        ([example(completion=(Message(role="assistant", content=""),))], 1,
-         r"training example 1, question 'q1' \(cot-zero\): its completion is empty$"),
     ],
-    ids=["none", "longer than the context", "longer than asked", "empty", "empty turn"],
+    ids=["none", "longer than the context", "longer than asked"],
 )  # fmt: skip
 def test_bad_examples_are_told_before_any_work(gguf, tmp_path, examples, length, told):
     codec = Codec(lambda _: [1] * length, lambda *_: [1])

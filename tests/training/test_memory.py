@@ -16,7 +16,6 @@ from lmsi_cli.training.trainer import ROWS
 
 MIB, GIB = 1 << 20, 1 << 30
 STARTED = 421 * MIB  # what the process held before the runs that were measured
-CONFIG = TrainConfig(rank=4, batch_size=3, row_tokens=200)
 
 
 def header(blocks, width, heads, keys, inner, vocabulary):
@@ -35,10 +34,6 @@ def header(blocks, width, heads, keys, inner, vocabulary):
 TINYMATH = header(8, 512, 8, 256, 1536, 1165)
 QWEN_HALF = header(24, 896, 14, 128, 4864, 151_936)
 QWEN_ONE_AND_A_HALF = header(28, 1536, 12, 256, 8960, 151_936)
-
-
-def units_of(count=6, tail=8):
-    return [TokenExample([*range(20), i], [2] * (tail + i), shared=20) for i in range(count)]
 
 
 def texts(count, prefix, tail):
@@ -99,22 +94,10 @@ def test_what_fits_is_told_and_left_as_it_is(monkeypatch, watcher):
 
 def test_checkpointing_is_switched_on_where_only_that_fits(monkeypatch, watcher):
     assert choose(monkeypatch, watcher, 3)
-    with pytest.raises(LmsiError, match=r"about 4\.\d GiB more memory, and 3\.0 are free") as e:
-        choose(monkeypatch, watcher, 3, gradient_checkpointing="off")
-    assert e.value.hint.startswith("add --set gradient_checkpointing=on (then 2.")
-
-
-def test_too_little_lists_flags_up_to_what_is_enough(monkeypatch, watcher):
-    with pytest.raises(LmsiError) as e:
-        choose(monkeypatch, watcher, 2.55, gradient_checkpointing="off")
-    assert (
-        "--set gradient_checkpointing=on" in e.value.hint and "--set row_tokens=512" in e.value.hint
-    )
-    assert "--layers" not in e.value.hint and "close" not in e.value.hint
-    with pytest.raises(LmsiError) as e:
-        choose(monkeypatch, watcher, 0.5)
-    assert e.value.hint.endswith("; close other programs, or take a smaller model")
-    assert "--layers 6" in e.value.hint
+    for gib, asked in ((3, "off"), (0.5, "auto")):
+        with pytest.raises(LmsiError, match=rf"GiB more memory, and {gib:.1f} are free") as e:
+            choose(monkeypatch, watcher, gib, gradient_checkpointing=asked)
+        assert "--set row_tokens=512" in e.value.hint
 
 
 @pytest.mark.model
@@ -127,7 +110,7 @@ def test_a_run_that_does_not_fit_ends_with_one_line_and_leaves_nothing(run, monk
     assert (done.exit_code, done.stdout) == (1, "")
     [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "GiB more memory, and 0.0 are free" in error
-    assert "hint: add --layers 2 (then 0." in done.stderr
+    assert "hint: --set gradient_checkpointing=on" in done.stderr
     assert not run.adapter_origin.exists() and not list(run.adapter.glob("*"))
 
 

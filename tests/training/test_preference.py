@@ -1,20 +1,18 @@
 """Preference pairs: the loss is the formula's, however packed, stopped, resumed or split."""
 
 import json
-import math
 
 import pytest
 from builders import preference
-from toys import CODEC, Watcher, gradient, moved, tame
+from toys import CODEC, Watcher, gradient, moved
 from toys import job as toy_job
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import attention
 from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import pack, single, tokenize
-from lmsi_cli.training.loop import LOG, fit
-from lmsi_cli.training.step import accumulate, speed_up
+from lmsi_cli.training.loop import LOG, fit, speed_up
+from lmsi_cli.training.losses import accumulate
 
 CONFIG = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0)
 REWARDS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"]
@@ -125,15 +123,6 @@ def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny,
     assert set(REWARDS) < lines[0].keys()
 
 
-def test_a_loss_that_is_no_number_names_the_side_of_the_pair(tiny, pairs, tmp_path):
-    pairs = [tame(pair) for pair in pairs]
-    pairs[2] = pairs[2]._replace(rejected=[63, 1])
-    model = tiny()
-    model.get_input_embeddings().weight.data[63] = math.nan
-    with pytest.raises(LmsiError, match=r"step 1: the loss is not a number at q2, rejected$"):
-        fit(model, job(pairs, tmp_path, batch_size=6), Watcher())
-
-
 def voted(prompt, chosen, rejected, question="q1"):
     return preference(0.5, question, prompt, chosen, rejected)
 
@@ -145,13 +134,3 @@ def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
     assert (pair.prompt, pair.weight, pair.heads) == ([1, 97, 98], 0.5, [(1, 97)])
     assert (pair.completion, pair.rejected) == ([99, 2], [100, 101, 2])
     assert [e.name for e in single(both)] == ["q1 (cot-zero), chosen", "q1 (cot-zero), rejected"]
-
-
-def test_what_a_format_s_pairs_begin_with_is_shared_among_them():
-    few = "x" * 20
-    kept, _ = tokenize([voted(few + "a", "c", "d"), voted(few + "bcd", "c", "d", "q2")], CODEC, 100)
-    assert [p.shared for p in kept] == [21, 21]
-    [row] = pack(kept)
-    assert [piece.length for piece in row.pieces] == [21, 3, 3, 2, 5, 5] or len(row.ids) == 21 + (
-        sum(len(p.prompt) - 1 - 21 for p in kept) + 3 * 4
-    )

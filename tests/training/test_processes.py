@@ -15,9 +15,8 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Silent
 from lmsi_cli.training import examples, processes
-from lmsi_cli.training.adapter import WEIGHTS, trainable
+from lmsi_cli.training.adapter import WEIGHTS
 from lmsi_cli.training.data import Codec
-from lmsi_cli.training.step import StepFigures, accumulate, merge
 from lmsi_cli.training.trainer import train
 
 HERE = Path(__file__).parent
@@ -87,17 +86,6 @@ def test_the_first_process_ends_where_another_fails(tmp_path):
 def launched(monkeypatch, rank, world):
     for name, value in zip(LAUNCHERS, (rank, world, rank), strict=False):
         monkeypatch.setenv(name, str(value))
-
-
-def test_a_part_without_examples_adds_nothing(tiny, monkeypatch):
-    """The process has no gradients at all then, and must still take part in the exchange."""
-    launched(monkeypatch, 1, 2)
-    monkeypatch.setattr(processes, "total", lambda t: t)
-    model = tiny()
-    empty = accumulate(model, [], 1536, "fp32", 40)
-    assert empty == StepFigures(loss=0.0, tokens=0, unpacked_tokens=0, completion_tokens=0)
-    assert merge(empty, trainable(model).values()) == empty
-    assert all(not p.grad.any() for p in trainable(model).values())
 
 
 def test_what_several_processes_cannot_do_is_refused(monkeypatch):

@@ -8,14 +8,14 @@ from toys import Watcher, job
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, data
-from lmsi_cli.training.loop import fit
-from lmsi_cli.training.losses import row_loss
-from lmsi_cli.training.saved_adapter import (
+from lmsi_cli.training.adapter import (
     check_files,
     check_start,
     fill,
     save_adapter,
 )
+from lmsi_cli.training.loop import fit
+from lmsi_cli.training.losses import row_loss
 
 
 def saved(model, folder):

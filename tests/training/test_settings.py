@@ -12,11 +12,10 @@ from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
 from lmsi_cli.training import adapter, load, trainer
-from lmsi_cli.training.adapter import add_lora, choose, trainable
+from lmsi_cli.training.adapter import add_lora, choose, trainable, with_adapter
 from lmsi_cli.training.header import read_meta
+from lmsi_cli.training.loop import learning_rate
 from lmsi_cli.training.merge import read_lora
-from lmsi_cli.training.saved_adapter import with_adapter
-from lmsi_cli.training.step import learning_rate
 from lmsi_cli.training.trainer import rows_of, suited
 from lmsi_cli.training.verify import gap, torch_logits
 
@@ -24,11 +23,11 @@ from lmsi_cli.training.verify import gap, torch_logits
 OTHERS = {
     "rank": 8, "alpha": 24.0, "dropout": 0.1, "target": "attn", "lr": 0.0005, "epochs": 2.5,
     "max_steps": 7, "batch_size": 3, "warmup": 0.2, "weight_decay": 0.01, "max_length": 512,
-    "dtype": "fp32", "checkpoint_every": 9, "seed": 5, "layers": "last:3", "schedule": "linear",
+    "dtype": "fp32", "checkpoint_every": 9, "seed": 5, "layers": 3, "schedule": "linear",
     "max_grad_norm": 0.5, "row_tokens": 700, "rslora": True, "device": "cpu",
     "val_share": 0.1, "eval_every": 4, "patience": 2, "alarms": False,
     "gradient_checkpointing": "on", "loss": "scpo", "beta": 0.1, "rpo_alpha": 0.5,
-    "example_weight": "share", "init": "runs/a/adapter", "track": "tensorboard",
+    "example_weight": "share", "init": "runs/a/adapter",
 }  # fmt: skip
 
 
@@ -58,7 +57,7 @@ def test_every_option_goes_through_a_config_file(tmp_path, field):
         ("rank", 0, "--rank: expected a whole number, at least 1"),
         ("schedule", "sine", "schedule: expected one of cosine, linear, constant"),
         ("device", "tpu", "--device: expected one of auto, cpu, cuda, mps"),
-        *(("layers", x, "--layers: expected all") for x in ("first:2", "last:0", "0", "last:")),
+        *(("layers", x, "--layers: expected all") for x in ("last:2", 0, "0")),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(name, value, told):
@@ -82,7 +81,7 @@ def test_rate_and_rows_are_chosen_by_size_where_none_are_given(gguf, monkeypatch
     assert resolve(TrainConfig, {"lr": "auto"}) == TrainConfig()
 
 
-@pytest.mark.parametrize(("layers", "blocks"), [("all", {0, 1}), ("last:1", {1}), (1, {1})])
+@pytest.mark.parametrize(("layers", "blocks"), [("all", {0, 1}), (1, {1})])
 def test_layers_are_counted_from_the_last(tiny, layers, blocks):
     found = {int(name.split("layers.")[1].split(".")[0]) for name in trainable(tiny(layers=layers))}
     assert found == blocks
@@ -91,8 +90,8 @@ def test_layers_are_counted_from_the_last(tiny, layers, blocks):
 def test_more_layers_than_there_are_is_refused(tiny):
     model = tiny().get_base_model()
     assert choose(model, layers=2).blocks == [0, 1]
-    with pytest.raises(LmsiError, match="--layers last:3: this model has 2 layers") as e:
-        choose(model, layers="last:3")
+    with pytest.raises(LmsiError, match="--layers 3: this model has 2 layers") as e:
+        choose(model, layers=3)
     assert "up to 2" in e.value.hint
 
 
@@ -102,7 +101,7 @@ def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_pa
     with pytest.raises(LmsiError, match=r"--rank 33 is more than .*k_proj' \(32 x 64\) itself has"):
         adapter.preflight(gguf, rank=33)
     assert adapter.preflight(gguf, "mlp", rank=33)
-    assert len(adapter.preflight(gguf, "mlp", "last:1")) == 3
+    assert len(adapter.preflight(gguf, "mlp", 1)) == 3
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
     import torch
     from llama_side import opened, proven
 
-    config = TrainConfig(rank=4, rslora=True, layers="last:3", target="attn")
+    config = TrainConfig(rank=4, rslora=True, layers=3, target="attn")
     model = add_lora(load.load_base(gguf, "fp32"), config, gguf.name)
     for name, p in trainable(model).items():
         if "lora_B" in name:
@@ -144,7 +143,7 @@ def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
     told = msgspec.json.decode((tmp_path / "right" / adapter.CONFIG).read_bytes())
     assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
     assert read_lora(right).alpha == told["lora_alpha"] * 2  # the root of the rank
-    assert adapter.preflight(gguf, "attn", "last:3") == names_in(right)
+    assert adapter.preflight(gguf, "attn", 3) == names_in(right)
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
         proof = proven(torch_logits(model, "fp32"), llama, ids)

@@ -7,53 +7,29 @@ from toys import Watcher, job, losses, moved
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.training import step, validation
-from lmsi_cli.training.data import share_prefixes
+from lmsi_cli.training import loop, validation
+from lmsi_cli.training.data import pack, share_prefixes
 from lmsi_cli.training.loop import fit
-from lmsi_cli.training.validation import FAR, WORSE, Reading, Validator, Watched, alarm, due
-
-
-def reading(step=20, loss=0.3, divergence=0.05):
-    return Reading(step=step, loss=loss, divergence=divergence, seconds=1.0)
-
-
-BASE = reading(step=0, divergence=0.0)
+from lmsi_cli.training.validation import WORSE, Reading, Watched, due, measure
 
 
 @pytest.mark.parametrize(
     ("total", "every", "steps"),
-    [
-        (400, 0, [*range(0, 401, 40)]),
-        (50, 0, [0, 20, 40, 50]),
-        (10, 4, [0, 4, 8, 10]),
-        (4, 0, [0, 4]),
-    ],
+    [(400, 0, [*range(0, 401, 40)]), (50, 0, [0, 20, 40, 50]), (10, 4, [0, 4, 8, 10])],
 )
 def test_some_ten_validations_and_the_last_step(total, every, steps):
     assert [s for s in range(total + 1) if due(s, total, every)] == steps
 
 
-@pytest.mark.parametrize(
-    ("found", "why"),
-    [
-        (reading(), ""),
-        (reading(loss=0.3 + WORSE + 0.01), "less likely than to the base"),
-        (reading(loss=0.31, divergence=FAR + 0.01), "far from the base"),
-        (reading(loss=0.29, divergence=FAR + 0.01), ""),
-    ],
-)
-def test_what_is_alarming(found, why):
-    assert why in alarm(found, BASE) and bool(why) == bool(alarm(found, BASE))
-
-
 def test_the_best_is_the_lowest_before_the_alarm():
-    taken = [BASE, reading(20, 0.2), reading(40, 0.25), reading(60, 9.0)]
+    losses = {0: 0.3, 20: 0.2, 40: 0.25, 60: 0.3 + WORSE + 0.01}
+    taken = [Reading(step=step, loss=loss, seconds=1.0) for step, loss in losses.items()]
     config = TrainConfig()
     assert validation.judge(taken[:3], config, True) == ""
     assert validation.judge(taken, config, True).startswith("step 60: ")
     assert validation.best(taken, config, True).step == 20
     assert validation.best(taken, config, False).step == 40
-    assert validation.best([BASE, taken[3]], config, True) is None
+    assert validation.best([taken[0], taken[3]], config, True) is None
     assert validation.judge(taken, TrainConfig(alarms=False), True) == ""
 
 
@@ -67,13 +43,9 @@ def held(examples, seed=1):
 
 
 def test_the_base_is_measured_at_step_0_whatever_the_adapter_does(tiny, examples):
-    fresh, later = tiny(), tiny()
-    moved(later, 0.3)
-    first, second = (Validator(m, Watched(examples, True), 0, "fp32") for m in (fresh, later))
-    assert first.read(0).loss == second.read(0).loss and second.read(0).divergence == 0
-    assert first.read(1).divergence == pytest.approx(0, abs=1e-6)
-    assert first.read(1).loss == pytest.approx(first.read(0).loss)
-    assert second.read(1).divergence > 0.05 and second.read(1).loss != first.read(0).loss
+    model, rows = moved(tiny(), 0.3), pack(examples, 0)
+    base, adapted = (measure(model, rows, "fp32", step).loss for step in (0, 1))
+    assert base == measure(tiny(), rows, "fp32", 1).loss != pytest.approx(adapted)
 
 
 def test_a_watched_run_computes_what_an_unwatched_one_does(tiny, examples, tmp_path):
@@ -87,13 +59,12 @@ def test_a_watched_run_computes_what_an_unwatched_one_does(tiny, examples, tmp_p
 
 
 def test_the_best_adapter_is_the_one_that_is_left(tiny, examples, tmp_path):
-    model = tiny()
-    watched = Watched(held(examples), True)  # other completions: learning the first ones hurts
-    task = job(examples, tmp_path, watched, eval_every=2, max_steps=30, alarms=False)
-    done = fit(model, task, Watcher())
+    model, others = tiny(), held(examples)  # other completions: learning the first ones hurts
+    config = {"eval_every": 2, "max_steps": 30, "alarms": False}
+    done = fit(model, job(examples, tmp_path, Watched(others, True), **config), Watcher())
     lowest = min(done.readings[1:], key=lambda r: r.loss)
     assert done.best == lowest.step < 30
-    again = Validator(model, watched, 1536, "fp32").read(lowest.step)
+    again = measure(model, pack(others, 1536), "fp32", lowest.step)
     assert again.loss == pytest.approx(lowest.loss, abs=1e-6)
     assert not model.training
 
@@ -124,7 +95,7 @@ def own(tiny, examples):
 
 def test_a_collapse_keeps_the_last_good_adapter(tiny, own, tmp_path, monkeypatch):
     """By a schedule of the test's own, the rate is an absurd one from the twenty-first step on."""
-    monkeypatch.setitem(step.SCHEDULES, "constant", lambda done: 5e4 if done > 0.29 else 0.5)
+    monkeypatch.setitem(loop.SCHEDULES, "constant", lambda done: 5e4 if done > 0.29 else 0.5)
     config = {"lr": 1e-3, "max_steps": 60, "eval_every": 10, "schedule": "constant"}
     task = job(own, tmp_path, Watched(own, True), **config)
     watcher = Watcher()

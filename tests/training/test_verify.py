@@ -45,7 +45,9 @@ def test_each_failure_is_told_apart(trained, exported, noise, message):
         verify(side(trained), side(exported, noise))
 
 
-@pytest.mark.parametrize(("effect", "hint"), [(0.05, "higher --lr"), (0.2, "please report it")])
+@pytest.mark.parametrize(
+    ("effect", "hint"), [(0.05, "with --overwrite"), (0.2, "please report it")]
+)
 def test_a_weak_adapter_is_no_fault_of_the_program(effect, hint):
     with pytest.raises(LmsiError, match="disagree on the adapter") as e:
         verify(side(effect * EFFECT), side(-effect * EFFECT, 0.03))

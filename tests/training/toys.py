@@ -3,7 +3,7 @@
 import random
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import checkpoint, saved_adapter
+from lmsi_cli.training import adapter, checkpoint
 from lmsi_cli.training.adapter import add_lora, trainable
 from lmsi_cli.training.data import Codec, TokenExample, share_prefixes
 from lmsi_cli.training.loop import TrainingRun
@@ -46,13 +46,6 @@ def toy_examples():
 CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
 
 
-def tame(example):
-    """Without the tokens from 60 on, one of which a test spoils."""
-    parts = ("prompt", "completion", "rejected")
-    ids = {part: [i % 60 for i in found] for part in parts if (found := getattr(example, part))}
-    return example._replace(**ids)
-
-
 class Watcher:
     """A Progress that keeps what it is told; ``until`` interrupts after that many steps."""
 
@@ -75,7 +68,7 @@ def job(examples, out, watched=None, **config):
     """Twelve steps of four examples on the toy model, unless ``config`` says otherwise."""
     usual = {"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, "row_tokens": 1536}
     settings = TrainConfig(**{**usual, **config})
-    name = checkpoint.fingerprint(examples, settings, "", saved_adapter.fingerprint(settings))
+    name = checkpoint.fingerprint(examples, settings, "", adapter.fingerprint(settings))
     return TrainingRun(examples, settings, "fp32", out, name, watched)
 
 
