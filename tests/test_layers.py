@@ -18,7 +18,7 @@ LAYERS = [
     {"settings"},
     {"answers", "atomic", "equations", "remote_files", "splits", "stopping", "thinking"},
     {"aside", "hub", "jsonl"},
-    {"jsonl_index", "model_files"},
+    {"jsonl_index"},
     {"run_folder"},
     {"prompts", "voting", "stats", "catalog", "contamination", "resume"},
     {"verdict", "generation", "parquet"},

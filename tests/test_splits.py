@@ -5,8 +5,8 @@ import hashlib
 import broken_models
 import pytest
 
+from lmsi_cli.engine.checks import Mark
 from lmsi_cli.engine.llama import LlamaModel
-from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.splits import parts_of, read_metadata, readers, size_of, stem_of

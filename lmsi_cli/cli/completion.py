@@ -15,9 +15,8 @@ from pathlib import Path
 
 def models(incomplete: str) -> list[str]:
     """Those that come with lmsi, those of other programs, and GGUF files of this folder."""
-    from lmsi_cli.catalog import cards
+    from lmsi_cli.catalog import at_hand, cards
     from lmsi_cli.hub import is_model
-    from lmsi_cli.model_files import at_hand
 
     here = (file.name for file in Path().glob("*.gguf"))
     names = [*cards(), *(found.name for found in at_hand()), *filter(is_model, here)]

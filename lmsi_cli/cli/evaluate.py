@@ -85,7 +85,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
-    from lmsi_cli.engine.context_check import skipped_error
+    from lmsi_cli.engine.checks import skipped_error
     from lmsi_cli.reporting.comparison import gained
     from lmsi_cli.reporting.evaluation import eval_parts
     from lmsi_cli.run_folder import RunDir, locked

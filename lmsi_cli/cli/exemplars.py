@@ -51,7 +51,7 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi exemplars seeds.jsonl -m model.gguf -o exemplars.toml --shots 4 --templates 20
     """
-    from lmsi_cli.engine.context_check import skipped_error
+    from lmsi_cli.engine.checks import skipped_error
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.exemplars import make_exemplars
     from lmsi_cli.stages.pipeline import job_of

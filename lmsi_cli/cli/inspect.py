@@ -255,8 +255,7 @@ def models(context: typer.Context, json: Json = False) -> None:
     Example: lmsi models
     """
     if context.invoked_subcommand is None:
-        from lmsi_cli.catalog import cards, find_model
-        from lmsi_cli.model_files import at_hand
+        from lmsi_cli.catalog import at_hand, cards, find_model
 
         own = [card for name in cards() if (card := find_model(name).card)]
         found = [model._asdict() | {"file": str(model.file)} for model in at_hand()]

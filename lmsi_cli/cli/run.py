@@ -86,7 +86,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
 def _show(root: RunDir, done: Outcome, json: bool) -> None:
     """The measurements; of several rounds also what each one did, and why there are no more."""
-    from lmsi_cli.engine.context_check import skipped_error
+    from lmsi_cli.engine.checks import skipped_error
     from lmsi_cli.reporting.evaluation import eval_parts
     from lmsi_cli.reporting.sections import round_changes, rounds_section
 

@@ -53,7 +53,7 @@ def sample(  # noqa: PLR0913 - one parameter per flag
 
     Example: lmsi sample questions.jsonl -m model.gguf -o runs/first --paths 16
     """
-    from lmsi_cli.engine.context_check import skipped_error
+    from lmsi_cli.engine.checks import skipped_error
     from lmsi_cli.run_folder import RunDir, locked
     from lmsi_cli.stages.pipeline import draw_paths, job_of
 

@@ -35,10 +35,10 @@ from lmsi_cli.engine.cache_layout import (
     usual_attention,
     written,
 )
+from lmsi_cli.engine.checks import NoMemoryError
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.cpu_check import build_id, recall, remember
 from lmsi_cli.engine.llama import LlamaModel, default_threads
-from lmsi_cli.engine.output_checks import NoMemoryError
 
 LOG = logging.getLogger(__name__)
 WIDTHS = (16, 32, 64, 96)

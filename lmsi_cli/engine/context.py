@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.cache_layout import Layout
+from lmsi_cli.engine.checks import NoMemoryError
 from lmsi_cli.engine.llama import (
     LlamaModel,
     default_threads,
@@ -24,7 +25,6 @@ from lmsi_cli.engine.llama import (
     last_complaint,
     raise_interrupt,
 )
-from lmsi_cli.engine.output_checks import NoMemoryError
 from lmsi_cli.errors import LmsiError
 
 

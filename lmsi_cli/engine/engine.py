@@ -25,8 +25,8 @@ from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, bytes_of, lay_out, need_of
 from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
+from lmsi_cli.engine.checks import HINT, Mark, NotNumbersError, not_numbers, split, widest
 from lmsi_cli.engine.context import LlamaContext
-from lmsi_cli.engine.context_check import HINT, split
 from lmsi_cli.engine.cpu_check import gpu_layers
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.fast_copy import fastest, measured
@@ -37,7 +37,6 @@ from lmsi_cli.engine.llama import (
     library,
     loading,
 )
-from lmsi_cli.engine.output_checks import Mark, NotNumbersError, not_numbers, widest
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 from lmsi_cli.splits import check_file

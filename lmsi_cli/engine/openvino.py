@@ -25,11 +25,11 @@ import psutil
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Wanted, Watch
+from lmsi_cli.engine.checks import NoMemoryError, NotNumbersError
 from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import TEXT, Verdict, logits_along, readable, verdict_file
 from lmsi_cli.engine.llama import default_threads
-from lmsi_cli.engine.output_checks import NoMemoryError, NotNumbersError
 from lmsi_cli.engine.writing import Slot, Writer
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import parts_of, tensors

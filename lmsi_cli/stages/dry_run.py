@@ -21,7 +21,7 @@ import msgspec
 from lmsi_cli.config import LLAMA, SERVER, SamplingConfig
 from lmsi_cli.engine.base import Request, blocks
 from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
-from lmsi_cli.engine.context_check import split_for
+from lmsi_cli.engine.checks import split_for
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import render, rotates

@@ -21,7 +21,7 @@ import msgspec
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import OPENVINO, EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
-from lmsi_cli.engine.context_check import split_for, tell
+from lmsi_cli.engine.checks import split_for, tell
 from lmsi_cli.engine.parse_output import to_path, to_requests
 from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task

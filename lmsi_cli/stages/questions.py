@@ -30,7 +30,7 @@ import msgspec
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
-from lmsi_cli.engine.context_check import split_for, tell
+from lmsi_cli.engine.checks import split_for, tell
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import REPEATS, Draft, Sieve, draft_prompt
 from lmsi_cli.jsonl import appender, read_records, write_records

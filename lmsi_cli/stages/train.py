@@ -22,11 +22,11 @@ import msgspec
 from lmsi_cli import aside
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import ORIGINAL, SPEED_ONLY, TrainConfig
+from lmsi_cli.engine.checks import Mark
 from lmsi_cli.engine.cpu_check import torch_is_here
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import LlamaModel, vocabulary
-from lmsi_cli.engine.output_checks import Mark
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records, read_struct
 from lmsi_cli.prompts import Task, render

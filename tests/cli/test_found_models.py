@@ -7,7 +7,7 @@ import shutil
 import pytest
 from commands import SAMPLE, refused, settings
 
-from lmsi_cli.model_files import ADAPTER, MODEL
+from lmsi_cli.catalog import ADAPTER, MODEL
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted, blocks, draw
-from lmsi_cli.engine.context_check import split, split_for
+from lmsi_cli.engine.checks import split, split_for
 from lmsi_cli.errors import LmsiError
 from tests.scripted import ScriptedEngine
 

@@ -23,7 +23,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.splits import read_metadata, readers, tensors
-from lmsi_cli.tasks.harness import read_samples
+from lmsi_cli.stages.importing import read_samples
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.tasks.readers import read_labelled, read_questions
 from lmsi_cli.tasks.wording import read_wordings

@@ -8,8 +8,7 @@ from lmsi_cli.config import EvalConfig
 from lmsi_cli.reporting.results import read_evaluation
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.compare import compare
-from lmsi_cli.stages.importing import import_samples
-from lmsi_cli.tasks.harness import read_samples
+from lmsi_cli.stages.importing import import_samples, read_samples
 from lmsi_cli.tasks.readers import read_labelled
 
 DOCS = [

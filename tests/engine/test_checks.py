@@ -16,8 +16,8 @@ import pytest
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import engine as module
 from lmsi_cli.engine.base import Request, Wanted
+from lmsi_cli.engine.checks import NoMemoryError
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.output_checks import NoMemoryError
 from lmsi_cli.errors import LmsiError
 
 TRIGGER = "The answer is"
