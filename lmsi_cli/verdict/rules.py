@@ -226,6 +226,8 @@ def _steps(e: Evidence) -> Iterator[Reason]:
         yield Reason(says=STOP, text=f"{finding}: {text}")
     elif lift.high < LIFT:
         text = "winning does not go with being true, as where the majority is wrong"
+        if lift.low > 0:  # a model whose equations hold almost always has little room for more
+            text = f"too little to be sure of the majority, which takes {100 * LIFT:.0f}"
         yield Reason(says=CARE, text=f"{finding}: {text}")
     else:
         yield Reason(says=CARE, text=f"{finding}: too little, or on too few questions, to rely on")

@@ -7,7 +7,7 @@ import pytest
 from verdict_helpers import BARE, judged, run_of
 
 from lmsi_cli.config import VoteConfig
-from lmsi_cli.records import Question
+from lmsi_cli.records import Interval, Question
 from lmsi_cli.verdict.rules import CARE, STOP, STRICTER, TRAIN, Observer, Verdict, judge
 from lmsi_cli.voting.filters import select
 
@@ -48,6 +48,16 @@ def test_each_kind_of_run_gets_its_verdict(kind, known, word, told):
     assert said == sorted(said, reverse=True)  # the strictest reason decides and stands first
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
     assert told in " ".join(r.text for r in verdict.reasons if r.says == word)
+
+
+def test_a_small_lift_is_not_called_none():
+    evidence = judged("plausible").evidence
+    lift = Interval(value=0.18, low=0.11, high=0.24, n=120)
+    signals = evidence.signals | {"steps lift": lift}
+    verdict = judge(msgspec.structs.replace(evidence, signals=signals))
+    text = " ".join(r.text for r in verdict.reasons)
+    assert verdict.verdict == CARE and "too little to be sure" in text
+    assert "does not go with" not in text
 
 
 def test_without_labels_it_says_what_it_cannot_know():
