@@ -70,10 +70,8 @@ def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
     examples = list(read_records(run.train, TrainExample))
     if not weighs(config):
         return examples
-    # Where weighted ballots overruled the count, a margin is below 0.
     votes = {
-        v.question_id: max(0.0, getattr(v, config.example_weight))
-        for v in read_records(run.votes, Vote)
+        v.question_id: getattr(v, config.example_weight) for v in read_records(run.votes, Vote)
     }
     if unknown := [e.question_id for e in examples if e.question_id not in votes]:
         raise LmsiError(
@@ -103,6 +101,19 @@ def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
     if weighs(config):
         found["votes_sha256"] = sha256_file(run.votes)
     return found
+
+
+def refuse_empty(examples: Sequence[Example]) -> None:
+    """Refuse an example with nothing to learn, by name; lmsi never writes one."""
+    for number, e in enumerate(examples, 1):
+        for side in (e.chosen, e.rejected) if isinstance(e, Preference) else (e.completion,):
+            texts = [side] if isinstance(side, str) else [m.content for m in side]
+            if not any(text.strip() for text in texts):
+                raise LmsiError(
+                    f"training example {number}, question '{e.question_id}' ({e.format}): "
+                    "its completion is empty",
+                    hint="run `lmsi vote` again, or delete that line",
+                )
 
 
 def chosen(examples: Iterable[Example]) -> list[TrainExample]:

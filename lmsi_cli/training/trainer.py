@@ -32,7 +32,7 @@ from lmsi_cli.training import (
     verify,
 )
 from lmsi_cli.training.data import Example
-from lmsi_cli.training.examples import FEWEST, chosen, one_each, split
+from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.loop import LogLine, Outcome, TrainingRun, fit, plan
 from lmsi_cli.training.validation import SELDOM, Watched
@@ -183,6 +183,7 @@ def _material(
     Measured is on held-out questions; without any, alarms are read off trained ones, but not of a
     run that is over at once: it has nothing to save.
     """
+    refuse_empty(examples)
     limit = min(config.max_length, int(meta.values.get("context_length", 0)) or sys.maxsize)
     parts = split(examples, config.val_share)
     found, dropped = data.tokenize(parts.train, codec, limit)

@@ -47,7 +47,7 @@ def test_results_show_their_tables(sampled, capfd):
     told = capfd.readouterr()
     results = {
         "paths": drawn,
-        "&lt;b&gt; The answer is 7": votes,
+        "no labels": votes,
         "te&lt;b&gt;st": measured,
         "CoT greedy": lmsi_cli.compare("r", "r"),
         "te&lt;b&gt;st:": lmsi_cli.report("r"),

@@ -78,7 +78,11 @@ def tree(folder):
     [
         ("-o s", "-o is a student's", "--student MODEL"),
         ("--student tinymath", "the very model that drew the paths", "`lmsi train t`"),
-        ("--student e.gguf", "e.gguf: training is not possible: architecture 'bert'", ""),
+        (
+            "--student e.gguf",
+            "e.gguf: training is not possible: lmsi does not know how to load architecture 'bert'",
+            "",
+        ),
         ("--student m.gguf -o t", "t: this is the teacher's own folder", ""),
         ("--student m.gguf -o u", "u: this folder holds a run of its own", ""),
         ("--student m.gguf --rank 4000", "rank", ""),

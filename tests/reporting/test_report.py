@@ -126,7 +126,7 @@ def test_a_training_is_drawn_from_its_first_step_on(run):
         write_records(run.train_log, log)
         write_records(
             run.adapter / validation.LOG,
-            [validation.Reading(step=2, loss=1.5, divergence=0.1, seconds=1.0)],
+            [validation.Reading(step=2, loss=1.5, seconds=1.0)],
         )
         html = paged(run)
         assert f"Not finished: {steps} steps so far" in html and "held-out questions" in html

@@ -154,8 +154,9 @@ CASES = [("sample", blow, 0.5) for blow in ("full disk", "read-only folder", "cl
 
 
 def state(run):
-    """File by file, without what a clock says; paths in any order."""
-    files = (f for f in sorted(run.rglob("*")) if f.is_file() and f.suffix not in (".lock", ".pid"))
+    """File by file, without what a clock says or a process is; paths in any order."""
+    own = {"run.lock", "run.pid", "status.json"}
+    files = (f for f in sorted(run.rglob("*")) if f.is_file() and f.name not in own)
     return {str(f.relative_to(run)): content(f) for f in files}
 
 
