@@ -48,10 +48,12 @@ def decoded(name: str, data: bytes) -> str:
     Raises:
         LmsiError: It is another encoding, or holds NUL bytes, which no text does.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in data:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if wide or 0 in data:
         file = "FILE" if name == STDIN else shlex.quote(name)
         hint = f"if it is UTF-16: iconv -f UTF-16 -t UTF-8 {file} > utf8{Path(name).suffix}"
-        raise LmsiError(f"{name}: not UTF-8 text, by its first bytes or for NUL bytes", hint=hint)
+        problem = "UTF-16 text, not UTF-8" if wide else "holds NUL bytes, as UTF-16 text does"
+        raise LmsiError(f"{name}: {problem}", hint=hint)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
