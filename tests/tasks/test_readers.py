@@ -91,7 +91,7 @@ BAD_FILES = [  # name, content, message after the folder, a word of the hint
     ("q.csv", 'id,question\na,"x\n', "q.csv:2: not valid CSV: unexpected end of data", ""),
     ("q.csv", "question\n" + "x" * 140_000, "q.csv:2: not valid CSV: field larger", ""),
     ("q.txt", b"1+1?\n2+2\xbd?\n", "q.txt:2: not UTF-8 text", "save the file as UTF-8"),
-    ("q.jsonl", "{}".encode("utf-16"), "q.jsonl: UTF-16 text, not UTF-8", "iconv -f UTF-16 -t UTF-8"),
+    ("q.jsonl", "{}".encode("utf-16"), "q.jsonl: UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
     ("q.txt", "1+1?\n".encode("utf-16-le"), "q.txt: holds NUL bytes", "iconv -f UTF-16 -t UTF-8"),
 ]  # fmt: skip
 

@@ -71,6 +71,7 @@ def test_rate_and_rows_are_chosen_by_size_where_none_are_given(gguf, monkeypatch
     assert suited(TrainConfig(), meta).lr == trainer.SMALL_LR
     monkeypatch.setattr(trainer, "LARGE", meta.parameters)
     assert suited(TrainConfig(), meta).lr == trainer.LARGE_LR < trainer.SMALL_LR
+    assert suited(TrainConfig(loss="scpo"), meta).lr == trainer.PAIRS_LR < trainer.LARGE_LR
     given = TrainConfig(lr=0.5)
     assert suited(given, meta) == given
     few, many = trainer.LARGE_ROWS, trainer.ROWS
