@@ -171,7 +171,7 @@ class Steps:
     ) -> Result:
         vote, verdict = told["vote"], told["vote"].get("verdict", {})
         sampled = msgspec.json.decode((self._drawn_folder(run) / "sampled.json").read_bytes())
-        train = RunDir(folder).train
+        train = RunDir(folder).pairs if "scpo" in run.train else RunDir(folder).train
         return Result(
             name=run.name,
             seed=run.seed,
