@@ -22,7 +22,7 @@ def ballots(question, share, margin):
 def run(tmp_path):
     run = RunDir(tmp_path)
     write_records(run.train, [example("q1"), example("q2"), example("q1")])
-    write_records(run.votes, [ballots("q1", 0.5, 0.2), ballots("q2", 1.0, -0.1)])
+    write_records(run.votes, [ballots("q1", 0.5, 0.2), ballots("q2", 1.0, 0.1)])
     write_records(run.pairs, [preference(), preference(0.0)])
     return run
 
@@ -34,7 +34,7 @@ def test_plain_examples_weigh_one_and_their_file_is_as_it_was(run):
 
 
 @pytest.mark.parametrize(
-    ("kind", "wanted"), [("share", [0.5, 1.0, 0.5]), ("margin", [0.2, 0, 0.2])]
+    ("kind", "wanted"), [("share", [0.5, 1.0, 0.5]), ("margin", [0.2, 0.1, 0.2])]
 )
 def test_the_weight_of_an_example_is_looked_up_in_its_vote(run, kind, wanted):
     assert [e.weight for e in read(run, TrainConfig(example_weight=kind))] == wanted
