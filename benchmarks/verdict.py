@@ -5,7 +5,7 @@ measured on other questions of its own kind. Questions are drawn anew from the e
 recipe. What is done is not done again, so the command may be interrupted. One setting's line:
 
     {"setting": "hard", "plain": "train", "probed": "train", "one_path": {"difference": 0.31, ...},
-     "signals": {"share": 0.43, "steps lift": 0.61, ...}, "probe": {"gap": 0.44, ...}}
+     "signals": {"share of all": 0.43, "steps lift": 0.61, ...}, "probe": {"gap": 0.44, ...}}
 
     python -m benchmarks.verdict --work work --out results
 
@@ -273,7 +273,14 @@ def plot(lines: list[Line], target: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = ("share", "above chance", "steps lift", "numbers used", "probe: gap", "probe: vote")
+    shown = (
+        "share of all",
+        "above chance",
+        "steps lift",
+        "numbers used",
+        "probe: gap",
+        "probe: vote",
+    )
     figure, all_axes = pyplot.subplots(2, 3, figsize=(11, 6.5), layout="constrained")
     colours = {TRAIN: "tab:green", CARE: "tab:orange", STOP: "tab:red"}
     for name, axes in zip(shown, all_axes.flat, strict=True):

@@ -154,13 +154,10 @@ def check_place(place: Path, own: str, overwrite: bool) -> None:
     raise LmsiError(f"{place}: is there already{'' if ours else ', and no export'}", hint=hint)
 
 
-def check_room(
-    place: Path, need: int, hint: str = "free some space, or choose another --out"
-) -> None:
+def check_room(place: Path, need: int, hint: str) -> None:
     """Refuse before the work where the disk of a folder has less than ``need`` bytes."""
     free = shutil.disk_usage(place).free
     if free < need:
-        hint = hint
         raise LmsiError(f"{place.parent}: {free >> 20:,} MiB free, {need >> 20:,} MiB needed", hint)
 
 

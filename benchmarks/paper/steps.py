@@ -171,7 +171,8 @@ class Steps:
     ) -> Result:
         vote, verdict = told["vote"], told["vote"].get("verdict", {})
         sampled = msgspec.json.decode((self._drawn_folder(run) / "sampled.json").read_bytes())
-        train = RunDir(folder).pairs if "scpo" in run.train else RunDir(folder).train
+        own = RunDir(folder)
+        train = own.pairs if "scpo" in (run.train or ()) else own.train
         return Result(
             name=run.name,
             seed=run.seed,

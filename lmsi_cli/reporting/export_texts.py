@@ -37,7 +37,7 @@ WHAT = {
     "hf": "A model for transformers: the base's weights with the adapter merged into them.",
     "ollama": "A model for Ollama, with the Modelfile that makes it.",
 }
-LIBRARY = {"adapter": "peft", "hub": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
+LIBRARY = {"adapter": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
 QUOTES = '"""'
 PROMPT = "{{ .Prompt }}"  # what Ollama's templates put the user's words in place of
 
@@ -136,7 +136,7 @@ def card_text(card: Card) -> str:
     if card.remarks:
         parts += [Heading("Remarks", 2), *map(_short, card.remarks)]
     # how it is used is our own Markdown
-    top = markdown(Heading(_short(card.title), 1), WHAT.get(card.to, WHAT["adapter"]))
+    top = markdown(Heading(_short(card.title), 1), WHAT[card.to])
     return "\n".join([header(card), top, card.use, "", markdown(*parts)])
 
 

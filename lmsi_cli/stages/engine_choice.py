@@ -48,7 +48,12 @@ class Pace(Record, frozen=True, kw_only=True):
 
 
 def chosen(
-    settings: SampleConfig, model: Path, paths: int, open_: Open, say: Progress, run: RunDir | None
+    settings: SampleConfig,
+    model: Path,
+    paths: int,
+    open_: Open,
+    progress: Progress,
+    run: RunDir | None,
 ) -> EngineName:
     """The engine for a job; ``auto`` becomes what the folder was begun with, or what is faster.
 
@@ -57,7 +62,7 @@ def chosen(
         model: A GGUF file.
         paths: Of the whole job.
         open_: Loads the model.
-        say: Where the measurement is told.
+        progress: Where the measurement is told.
         run: The folder that the job goes on with, if there is one.
     """
     if settings.engine != AUTO:
@@ -70,12 +75,12 @@ def chosen(
     kept = verdict_file(model, f"-engines-ov{version('openvino')}")
     pace = recall(kept, Pace)
     if pace is None:
-        say.say("measuring whether OpenVINO is faster, this once")
+        progress.say("measuring whether OpenVINO is faster, this once")
         need = Need(0, PROMPT, max(settings.max_tokens, BUDGET), paths)
-        pace = _measured(open_, need, say)
+        pace = _measured(open_, need, progress)
         remember(kept, pace)
     rates = f"OpenVINO writes {pace.openvino:.0f} tokens/s, llama.cpp {pace.llama:.0f}"
-    say.say(f"--engine {pace.engine}: {rates}")
+    progress.say(f"--engine {pace.engine}: {rates}")
     return pace.engine
 
 
@@ -92,14 +97,14 @@ def _installed() -> bool:
         return False
 
 
-def _measured(open_: Open, need: Need, say: Progress) -> Pace:
+def _measured(open_: Open, need: Need, progress: Progress) -> Pace:
     with open_(LLAMA) as engine:
         llama = engine.pace(need)[1].write
     try:
         with open_(OPENVINO) as engine:
             return Pace(openvino=_rate(engine), llama=llama)
     except LmsiError as e:
-        say.say(f"no OpenVINO: {e}")
+        progress.say(f"no OpenVINO: {e}")
         return Pace(openvino=0, llama=llama)
 
 

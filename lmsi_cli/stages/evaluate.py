@@ -162,7 +162,8 @@ def _examined(
     skipped: dict[str, None] = {}  # in order, each once
     for candidate in candidates:
         engine.use_adapter(candidate.adapter, candidate.scale)
-        sittings = [_Sitting(exam, candidate, way, engine, run) for way in ways(config, candidate)]
+        drawn = ways(config, candidate)
+        sittings = [_Sitting(exam, gold, candidate, way, engine, run) for way in drawn]
         answered.append((candidate, [(s.way, s.file.name, s.answers(progress)) for s in sittings]))
         skipped |= {q: None for s in sittings for _, q in s.skipped}
     primary = line_of(config.modes[0], config.paths)
@@ -206,12 +207,13 @@ class _Sitting:
     def __init__(
         self,
         exam: Exam,
+        gold: dict[str, str],
         candidate: Candidate,
         way: Way,
         engine: Engine,
         run: RunDir,
     ) -> None:
-        self.exam, self.gold, self.way, self.engine = exam, exam.gold, way, engine
+        self.exam, self.gold, self.way, self.engine = exam, gold, way, engine
         self.who, self.modes = candidate.name, modes_of(exam.config, way)
         name = f"{self.who}-{exam.name}-{way}-{_key(exam, candidate, way)}"
         self.file = run.eval_answers(name.replace(" ", "-"))
