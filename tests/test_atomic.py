@@ -96,6 +96,7 @@ def test_what_the_machine_refuses_is_the_users_to_mend_and_nothing_else_is():
 
 
 def test_a_small_disk_is_told_before_the_work(tmp_path):
-    check_room(tmp_path, 1)
-    with pytest.raises(LmsiError, match=r"MiB free, [\d,]+ MiB needed"):
-        check_room(tmp_path, 1 << 60)
+    check_room(tmp_path, 1, "free some space")
+    with pytest.raises(LmsiError, match=r"MiB free, [\d,]+ MiB needed") as e:
+        check_room(tmp_path, 1 << 60, "free some space")
+    assert e.value.hint == "free some space"
