@@ -28,12 +28,15 @@ MORE: Recipes = {
 }
 
 
-def _svamp(recipes: Recipes, asked: str, count: int, exam: str) -> Callable[[Seeds], list[Run]]:
+HARD: Recipes = {"ScPO pairs, lr 5e-5": MORE["ScPO pairs, lr 5e-5"]}
+
+
+def _runs(recipes: Recipes, asked: str, count: int, *exams: str) -> Callable[[Seeds], list[Run]]:
     """So many questions x 8 paths, and what each recipe makes of them; seeds are of training."""
     return lambda seeds: [
         Run(name=name, model="qwen-0.5b", questions=asked, count=count, paths=8,
             sample=("--prompt", "boxed", "--max-tokens", "512"), vote=vote,
-            train=(*train, "--seed", str(seed)), exams=(exam,), eval=("--modes", "cot"))
+            train=(*train, "--seed", str(seed)), exams=exams, eval=("--modes", "cot"))
         for seed in seeds
         for name, (vote, train) in recipes.items()
     ]  # fmt: skip
@@ -41,7 +44,9 @@ def _svamp(recipes: Recipes, asked: str, count: int, exam: str) -> Callable[[See
 
 PUBLISHED = (
     Experiment("real-svamp", "Recipes for a published model",
-               _svamp(FEW, "svamp", 120, "svamp test")),
+               _runs(FEW, "svamp", 120, "svamp test")),
     Experiment("real-svamp-large", "The same on twice the questions",
-               _svamp(MORE, "svamp train", 240, "svamp exam")),
+               _runs(MORE, "svamp train", 240, "svamp exam")),
+    Experiment("real-gsm8k", "Pairs on harder questions",
+               _runs(HARD, "gsm8k train", 240, "gsm8k exam")),
 )  # fmt: skip

@@ -61,6 +61,8 @@ DRAWN = {
 PUBLIC = {
     "gsm8k": Public("gsm8k:gsm8k/train.jsonl", 0, 200, "gsm8k"),
     "gsm8k test": Public("gsm8k:gsm8k/test.jsonl", 0, 200, "gsm8k"),
+    "gsm8k train": Public("gsm8k:gsm8k/train.jsonl", 0, 1000, "gsm8k"),
+    "gsm8k exam": Public("gsm8k:gsm8k/test.jsonl", 0, 500, "gsm8k"),
     "svamp": Public("svamp:svamp/SVAMP.json", 0, 200, "svamp"),
     "svamp test": Public("svamp:svamp/SVAMP.json", 500, 700, "svamp"),
     "svamp train": Public("svamp:svamp/SVAMP.json", 0, 500, "svamp"),
