@@ -28,7 +28,7 @@ from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.checks import split_for
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.parse_output import to_path, to_requests
+from lmsi_cli.engine.paths import to_path, to_requests
 from lmsi_cli.engine.pinned_settings import pinned
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task

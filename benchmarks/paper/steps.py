@@ -24,8 +24,7 @@ from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Question, Vote
 from lmsi_cli.reporting.results import Evaluation, Variant
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.loader import gold_answers, load_task
 from lmsi_cli.tasks.readers import read_labelled
 
 STUDENT = "student"  # its folder, in the teacher's

@@ -22,7 +22,7 @@ from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.checks import split
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.parse_output import to_requests
+from lmsi_cli.engine.paths import to_requests
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Question
 from lmsi_cli.tasks.loader import load_task

@@ -19,13 +19,12 @@ from typing import Any
 
 from benchmarks.wordings.cells import CACHE, SEED, rows
 from lmsi_cli.engine.base import Generated
-from lmsi_cli.engine.parse_output import to_path
+from lmsi_cli.engine.paths import to_path
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question
 from lmsi_cli.stages.trial import agreement
 from lmsi_cli.stats import wilson
-from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.loader import gold_answers, load_task
 
 
 class Read:

@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from lmsi_cli.cli import console
-from lmsi_cli.cli.completion import models
+from lmsi_cli.cli.options import complete_models
 from lmsi_cli.config import EVERYDAY, RARE, TABLES
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.tasks.readers import read_questions
@@ -28,7 +28,7 @@ Model = Annotated[
         "--model",
         help="A GGUF file or a name; if left out, asked for.",
         show_default=False,
-        autocompletion=models,
+        autocompletion=complete_models,
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="The config file.")]
@@ -45,7 +45,7 @@ def init(questions: Questions = None, model: Model = None, out: Out = DEFAULT) -
 
     if out.exists():
         raise LmsiError(f"{out}: is there already", hint="give another one with -o, or delete it")
-    model = _settled("model", model, "-m MODEL", _check_model, models(""))
+    model = _settled("model", model, "-m MODEL", _check_model, complete_models(""))
     questions = _settled("questions", questions, "QUESTIONS", read_questions, [])
     write_atomic(out, "\n".join(_lines(model, questions)))
     run = str(Path("runs") / Path(questions).stem)

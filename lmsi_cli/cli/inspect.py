@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lmsi_cli.answers import TRIGGER
-from lmsi_cli.cli import completion
 from lmsi_cli.cli.console import out
-from lmsi_cli.cli.options import Command, Group
+from lmsi_cli.cli.options import Command, Group, complete_models, complete_tasks
 from lmsi_cli.cli.session import Json, RunFolder, watched
 from lmsi_cli.cli.session import show as print_result
 from lmsi_cli.config import DEFAULT_KIND
@@ -51,7 +50,7 @@ TaskName = Annotated[
     typer.Argument(
         help="A name from the list, or the path of a .toml file.",
         show_default=False,
-        autocompletion=completion.tasks,
+        autocompletion=complete_tasks,
     ),
 ]
 ModelName = Annotated[
@@ -59,7 +58,7 @@ ModelName = Annotated[
     typer.Argument(
         help="A GGUF file, or a name as `lmsi sample -m` takes it.",
         show_default=False,
-        autocompletion=completion.models,
+        autocompletion=complete_models,
     ),
 ]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from

@@ -1,7 +1,8 @@
 """Commands made from config structs: one option per field, help and range from its type.
 
-Knows Typer and the structs' metadata; nothing of what a command does. So a default, a range and a
-help text exist once, in ``config/``, and a command's function stays short:
+Knows Typer and the structs' metadata, and the names that a shell completes (`lmsi
+--install-completion` writes its script); nothing of what a command does. So a default, a range and
+a help text exist once, in ``config/``, and a command's function stays short:
 
     @configured(SampleConfig)
     def sample(questions: str, out: Path, settings: SampleConfig) -> None: ...
@@ -12,7 +13,8 @@ from __future__ import annotations
 import inspect
 import os
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from glob import escape, glob
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -20,7 +22,6 @@ import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from lmsi_cli.cli.completion import models, tasks
 from lmsi_cli.config import EVERYDAY, PANELS, PREFIX, RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import UNREADABLE
@@ -31,7 +32,6 @@ Tables = dict[str, dict[str, Any]]
 EMPTY = "none"  # an empty list, as it is typed and shown
 ELSE = "Options"  # the panel of flags that no other one has
 HELP_ALL = "--help-all"
-COMPLETED = {"model": models, "task": tasks}  # by the shell
 
 
 class Common(NamedTuple):
@@ -256,3 +256,38 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 -
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Models that come with lmsi, those of other programs, and GGUF files of this folder."""
+    from lmsi_cli.catalog import at_hand, cards
+    from lmsi_cli.hub import is_model
+
+    here = (file.name for file in Path().glob("*.gguf"))
+    names = [*cards(), *(found.name for found in at_hand()), *filter(is_model, here)]
+    return _beginning(incomplete, names)
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """Tasks that come with lmsi."""
+    from lmsi_cli.tasks.loader import summaries
+
+    return _beginning(incomplete, (task.name for task in summaries()))
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Run folders here and one folder below; where there are none, the shell shows its files."""
+    start = escape(incomplete)
+    found = [
+        file
+        for depth in ("", "*/")
+        for file in glob(f"{start}*/{depth}run.toml")  # noqa: PTH207 - a Path would lose a leading ./
+    ]
+    return sorted(file.removesuffix("/run.toml") for file in found)
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return sorted({name for name in names if name.startswith(incomplete)})
+
+
+COMPLETED = {"model": complete_models, "task": complete_tasks}

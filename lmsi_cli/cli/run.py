@@ -159,7 +159,7 @@ def _check(plan: Plan) -> None:
     from lmsi_cli.contamination import check_apart
     from lmsi_cli.stages.rounds import examination
     from lmsi_cli.stages.vote import check_probe
-    from lmsi_cli.tasks.golds import gold_answers
+    from lmsi_cli.tasks.loader import gold_answers
 
     asked: Sequence[Question] = plan.questions[: plan.settings.sample.limit or None]
     if plan.probe:

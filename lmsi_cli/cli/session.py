@@ -18,8 +18,8 @@ import msgspec
 import typer
 
 from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.completion import run_folders
 from lmsi_cli.cli.console import Beacon, err, out, watcher
+from lmsi_cli.cli.options import complete_runs
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.hub import PREFIX
 from lmsi_cli.records import Progress
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
 
 RunFolder = Annotated[
     Path,
-    typer.Argument(help="The run folder.", show_default=False, autocompletion=run_folders),
+    typer.Argument(help="The run folder.", show_default=False, autocompletion=complete_runs),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Discard what is there already.")]
 Exclude = Annotated[

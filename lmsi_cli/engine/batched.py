@@ -22,8 +22,8 @@ from lmsi_cli.engine.base import Generated, Request, Watch
 from lmsi_cli.engine.cache_layout import ROWS, shared_prefix
 from lmsi_cli.engine.checks import NotNumbersError, first_nan
 from lmsi_cli.engine.context import LlamaContext
+from lmsi_cli.engine.paths import Slot, Writer
 from lmsi_cli.engine.sampling import draw, uniforms
-from lmsi_cli.engine.writing import Slot, Writer
 
 
 class Opened(NamedTuple):

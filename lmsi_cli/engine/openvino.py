@@ -30,7 +30,7 @@ from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import TEXT, Verdict, logits_along, readable, verdict_file
 from lmsi_cli.engine.llama import default_threads
-from lmsi_cli.engine.writing import Slot, Writer
+from lmsi_cli.engine.paths import Slot, Writer
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import parts_of, tensors
 

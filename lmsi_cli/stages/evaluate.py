@@ -22,7 +22,7 @@ from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import OPENVINO, EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.checks import split_for, tell
-from lmsi_cli.engine.parse_output import to_path, to_requests
+from lmsi_cli.engine.paths import to_path, to_requests
 from lmsi_cli.jsonl import appender, read_records
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
@@ -30,7 +30,7 @@ from lmsi_cli.reporting.comparison import compared
 from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of, ungraded
 from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.tasks.golds import gold_answers
+from lmsi_cli.tasks.loader import gold_answers
 
 DIRECT_TOKENS = 32  # an answer sentence, no more
 # These change the speed or how much is asked for, or stand in the task or in the way of a sitting.

@@ -40,8 +40,7 @@ from lmsi_cli.reporting.results import Answer, Evaluation, Imported
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import GENERIC_TASK, task_of
 from lmsi_cli.tasks.entries import Row
-from lmsi_cli.tasks.golds import gold_answers
-from lmsi_cli.tasks.loader import load_task
+from lmsi_cli.tasks.loader import gold_answers, load_task
 from lmsi_cli.tasks.readers import FIELDS, PASSAGES, json_lines, question_of, set_name, split_source
 from lmsi_cli.thinking import answer_part
 

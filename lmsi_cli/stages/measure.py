@@ -32,11 +32,17 @@ from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds import adapters_of
 from lmsi_cli.run_folder import RunDir, sha256_file, teacher_of
 from lmsi_cli.splits import parts_of
-from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import examined, sample_config, task_of
-from lmsi_cli.stages.engine_choice import begun_with
+from lmsi_cli.stages.engines import (
+    about_server,
+    as_served,
+    begun_with,
+    open_file,
+    reach_server,
+    refuse_settings,
+)
 from lmsi_cli.stages.evaluate import Exam, evaluate, modes_of, paths_of, ways
-from lmsi_cli.stages.pipeline import model_of, open_file
+from lmsi_cli.stages.pipeline import model_of
 from lmsi_cli.stats import smallest_visible
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
 
@@ -83,10 +89,10 @@ def prepare(
             raise LmsiError(
                 "--set scale: a server's adapters act as it was told", hint="leave it out"
             )
-        settings = servers.as_sampled(run, settings)
+        settings = as_served(run, settings)
         exams = _exams(run, data, settings)
         return Measurement(run, settings, exams, None, adapters=adapters, null=null)
-    servers.refuse_settings(settings)
+    refuse_settings(settings)
     settings = same_file(run, settings)
     if settings.engine == AUTO:
         settings = msgspec.structs.replace(settings, engine=begun_with(run))
@@ -111,10 +117,10 @@ def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
     """Ask the questions that have no answer yet; the folder is held by the caller (``locked``)."""
     run, settings, exams, model, candidates, adapters, _ = wanted
     if model is None:
-        with servers.reach(settings.model, settings) as there:
+        with reach_server(settings.model, settings) as there:
             candidates = _candidates_there(there, adapters)
             candidates += [again(candidates[0])] if wanted.null else []
-            return evaluate(exams, candidates, there, run, progress, servers.about(there))
+            return evaluate(exams, candidates, there, run, progress, about_server(there))
     with open_file(model.path, settings, settings.engine) as engine:
         return evaluate(exams, candidates, engine, run, progress, about(model, engine))
 

@@ -19,7 +19,7 @@ import msgspec
 
 from lmsi_cli import cluster
 from lmsi_cli.catalog import Model, find_again, find_model
-from lmsi_cli.config import AUTO, LLAMA, OPENVINO, SERVER, EngineConfig, EngineName, SampleConfig
+from lmsi_cli.config import AUTO, LLAMA, SERVER, EngineConfig, EngineName, SampleConfig
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
@@ -29,11 +29,17 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.resume import check_model
 from lmsi_cli.run_folder import RunDir, discard, sha256_file, teacher_of
-from lmsi_cli.stages import servers
 from lmsi_cli.stages.asking import Asking, ask, keep, pick_task, sampled
-from lmsi_cli.stages.engine_choice import chosen
+from lmsi_cli.stages.engines import (
+    UNSEEN,
+    check_engine,
+    chosen,
+    open_file,
+    reach_server,
+    server_form,
+)
 from lmsi_cli.stages.sample import SampleSummary, bind, drawn_by, sample, sample_in_pool
-from lmsi_cli.tasks.golds import check_options
+from lmsi_cli.tasks.loader import check_options
 
 if TYPE_CHECKING:  # needs packages that only servers need
     from lmsi_cli.engine.server.engine import ServerEngine
@@ -77,7 +83,7 @@ def job_of(
     LmsiError: there is no such model or task, a question does not fit the task, or a setting does
     not go with what draws the paths.
     """
-    _check_engine(settings)
+    check_engine(settings)
     model = None if settings.engine == SERVER else find_model(settings.model, progress)
     job = Job(model, pick_task(settings.task, model, source), settings, questions)
     check_options(job.asked, job.task)
@@ -165,21 +171,8 @@ def open_engine(job: Job, run: RunDir | None = None) -> LlamaEngine | ServerEngi
     """Load the model or reach the server; as the folder was begun, if one is given."""
     settings = as_begun(run, job.settings) if run else job.settings
     if job.model is None:
-        return servers.reach(settings.model, settings, run)
+        return reach_server(settings.model, settings, run)
     return open_file(job.model.path, settings, settings.engine)
-
-
-def open_file(model: Path, config: EngineConfig, engine: EngineName) -> LlamaEngine:
-    """Load a model file into what draws here."""
-    if engine == LLAMA:
-        return LlamaEngine(model, config)
-    from lmsi_cli.engine.openvino import OpenVinoEngine
-    from lmsi_cli.training.merge import merge, read_lora
-
-    def merged(base: Path, adapter: Path, out: Path, scale: float) -> None:
-        merge(base, read_lora(adapter), out, scale)
-
-    return OpenVinoEngine(model, config, merged)
 
 
 def settle(
@@ -195,8 +188,8 @@ def settle(
     if isinstance(engine, LlamaEngine):
         choice = choose(settings.chat, engine.encoder, settings.template_var)
     else:
-        choice = servers.form_of(settings)
-    if choice.why == servers.UNSEEN:
+        choice = server_form(settings)
+    if choice.why == UNSEEN:
         progress.say(f"asked in conversations: {choice.why}")
     trying = (engine, progress) if trial else None
     return ask(job.task, choice, settings, job.questions, run, trying)
@@ -260,24 +253,6 @@ def _worker_setup(
     if drawing:
         files[drawing["adapter"]] = drawing["adapter_sha256"]
     return cluster.WorkerSetup(files, settings, asking.task, cluster.shown_of(job.asked))
-
-
-def _check_engine(settings: SampleConfig) -> None:
-    """Refuse settings that do not go with what draws the paths."""
-    if settings.engine != SERVER:
-        servers.refuse_settings(settings)
-        if settings.cluster and settings.engine == OPENVINO:
-            raise LmsiError("--cluster: workers draw with llama.cpp, not with OpenVINO")
-        if settings.workers and not settings.cluster:
-            raise LmsiError("workers: that is a cluster's", hint="give --cluster local with it")
-    elif settings.cluster:
-        raise LmsiError(
-            f"--cluster {settings.cluster}: with --engine openai the server is what is shared",
-            hint="leave --cluster out; `concurrency` says how many requests are under way",
-        )
-    elif settings.adapter:
-        message = f"adapter {settings.adapter}: a server has its adapters under names of their own"
-        raise LmsiError(message, hint="ask for one with --model NAME")
 
 
 def model_of(run: RunDir) -> Model:

@@ -19,7 +19,7 @@ from lmsi_cli.cluster import Lacking, Pool
 from lmsi_cli.config import EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.checks import split_for, tell
-from lmsi_cli.engine.parse_output import to_path, to_requests
+from lmsi_cli.engine.paths import to_path, to_requests
 from lmsi_cli.engine.pinned_settings import Settling
 from lmsi_cli.jsonl import appender
 from lmsi_cli.prompts import Task

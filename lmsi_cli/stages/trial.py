@@ -20,7 +20,7 @@ import msgspec
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.engine.base import Engine, draw
 from lmsi_cli.engine.checks import split_for
-from lmsi_cli.engine.parse_output import to_path
+from lmsi_cli.engine.paths import to_path
 from lmsi_cli.formats import percent
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, Path, Progress, PromptFormat, Question, Record

@@ -27,7 +27,7 @@ from lmsi_cli.prompts import Task, examples, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
 from lmsi_cli.stopping import Stop
-from lmsi_cli.tasks.golds import gold_answers
+from lmsi_cli.tasks.loader import gold_answers
 from lmsi_cli.verdict.rules import STOP, Observer, Verdict
 from lmsi_cli.voting.ballots import BallotWatch, vote
 from lmsi_cli.voting.filters import choose, select

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from commands import refused
 
-from lmsi_cli.engine import parse_output
+from lmsi_cli.engine import paths
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.records import Path
 from lmsi_cli.run_folder import RunDir
@@ -99,10 +99,8 @@ def test_vote_and_eval_ask_in_the_wording_of_the_run(place, lmsi, monkeypatch):
     examples = [json.loads(line) for line in run.train.read_text().splitlines()]
     zero = [e["prompt"] for e in examples if e["format"] == "cot-zero"]
     assert zero and all(prompt.endswith(cue) for prompt in zero)
-    written, render = [], parse_output.render
-    monkeypatch.setattr(
-        parse_output, "render", lambda *a: written.append(render(*a)) or written[-1]
-    )
+    written, render = [], paths.render
+    monkeypatch.setattr(paths, "render", lambda *a: written.append(render(*a)) or written[-1])
     ask = ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--threads", 1, "-q", "--json")
     (told,) = json.loads(lmsi(*ask, "--max-tokens", 4).stdout)
     assert written and all(prompt.endswith(cue) for prompt in written)

@@ -8,7 +8,7 @@ from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
 from lmsi_cli.engine.cache_layout import shared_prefix
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.parse_output import to_path
+from lmsi_cli.engine.paths import to_path
 from lmsi_cli.tasks.loader import load_task
 
 TRIGGER = "The answer is"

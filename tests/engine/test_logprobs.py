@@ -8,7 +8,7 @@ from lmsi_cli.answers import extract
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.parse_output import logprob_of, to_path
+from lmsi_cli.engine.paths import logprob_of, to_path
 from lmsi_cli.prompts import Task
 
 TASK = Task(name="number", kind="number", exemplars=())

@@ -5,7 +5,7 @@ import pytest
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Question
-from lmsi_cli.tasks.golds import check_options, gold_answers
+from lmsi_cli.tasks.loader import check_options, gold_answers
 
 CHOICE = Task(name="c", kind="choice", exemplars=())
 GOOD = Question(id="a", question="Which?\n(A) sand\n(B) sea", answer="(b)")

@@ -23,7 +23,7 @@ from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.answers.places import in_box
 from lmsi_cli.answers.sentences import after_marker
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
-from lmsi_cli.engine.writing import RUN_ON
+from lmsi_cli.engine.paths import RUN_ON
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
 

@@ -19,9 +19,9 @@ import msgspec
 
 from lmsi_cli.config import SamplingConfig, values_of
 from lmsi_cli.engine.base import Request, Wanted
+from lmsi_cli.engine.paths import RUN_ON
 from lmsi_cli.engine.server.client import RefusedError
 from lmsi_cli.engine.server.replies import Reply
-from lmsi_cli.engine.writing import RUN_ON
 from lmsi_cli.errors import LmsiError
 
 LOG = logging.getLogger(__name__)

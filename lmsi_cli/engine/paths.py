@@ -1,29 +1,34 @@
-"""One path as it is written token by token, and where it ends; whatever computes the tokens.
+"""One path: how it is asked for, written token by token, where it ends, and its answer read.
 
-Knows tokens, text and a watch; no logits and no cache. A path ends with the model's own end, at its
-answer sentence, where it goes on to another question or speaker, or at its limit:
+Knows tokens, text and a watch; no logits and no cache, whatever computes the tokens. A path ends
+with the model's own end, at its answer sentence, where it goes on to another question or speaker,
+or at its limit:
 
     slot = Slot(request, path=0, seed=91, begun="")
     writer.write(slot, 284, -0.1)  # None: it goes on
     writer.write(slot, 17, -0.02)  # Generated("q7", path=0, text=" ... The answer is 4.", ...)
+    to_path(generated, task)  # Path(predicted_answer="4", ...)
 """
 
 from __future__ import annotations
 
 import codecs
 import math
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from lmsi_cli.answers import answer_end, next_turn
+from lmsi_cli.answers import answer_end, extract, next_turn
 from lmsi_cli.config import SamplingConfig
-from lmsi_cli.engine.base import Generated, Request, Token, Watch
+from lmsi_cli.engine.base import Engine, Generated, Request, Token, Wanted, Watch
 from lmsi_cli.engine.llama import LlamaModel
-from lmsi_cli.records import StopReason
-from lmsi_cli.thinking import answer_start
+from lmsi_cli.prompts import Task, asked, for_path, render, rotates
+from lmsi_cli.records import Path, PromptFormat, Question, StopReason
+from lmsi_cli.thinking import answer_part, answer_start
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
 UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
+WORDS = 60  # characters of a question that are enough to find it in a file
 LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
 
 
@@ -105,3 +110,70 @@ class Writer(ABC):
             return slot.finished("answer", end)
         at = next_turn(slot.text, start, answer)
         return None if at is None else slot.finished("next_question", at)
+
+
+def to_requests(
+    engine: Engine,
+    task: Task,
+    question: Question,
+    format: PromptFormat,
+    wanted: Sequence[Wanted],
+) -> list[Request]:
+    """Ask for paths of one question, in one request per set of exemplars that they are shown.
+
+    One with nothing wanted still shows what all prompts share.
+
+    Args:
+        engine: Encodes the prompts.
+        task: With its templates; path ``k`` is shown template ``k`` modulo their number.
+        question: Its id and words.
+        format: How it is asked.
+        wanted: The paths.
+    """
+    turns = rotates(task, format)
+    found = []
+    for turn in range(turns):
+        own = tuple(w for w in wanted if w.path % turns == turn)
+        written = render(for_path(task, turn), question.question, format)
+        ids, begun = engine.encode_prompt(written, task.variables)
+        words = f'"{textwrap.shorten(question.question, WORDS, placeholder=" ...")}"'
+        asked = (begun, turn, written, task.variables)
+        found.append(Request(question.id, tuple(ids), own, words, *asked))
+    return found
+
+
+def to_path(g: Generated, task: Task, question: str = "") -> Path:
+    """Read the answer of a generated text, after its thinking if it thinks.
+
+    The question's own words tell its options, if it has any. A truncated text is read too, but
+    will not vote.
+    """
+    said = answer_part(g.text)
+    found = extract(said, task.kind, task.trigger, asked(task, question))
+    thought = len(g.text) - len(said)  # positions begin after it
+    start, end = (found.start + thought, found.end + thought) if found else (0, 0)
+    return Path(
+        question_id=g.question_id,
+        path=g.path,
+        seed=g.seed,
+        text=g.text,
+        num_generated_tokens=g.tokens,
+        logprob=g.logprob,
+        stop_reason=g.stop_reason,
+        predicted_answer=found.value if found else None,
+        extract_rule=found.rule if found else None,
+        mean_logprob=None if g.logprob is None or not g.drawn else g.logprob / len(g.drawn),
+        answer_logprob=logprob_of(g.drawn, start, end) if found else None,
+    )
+
+
+def logprob_of(drawn: Sequence[Token], start: int, end: int) -> float | None:
+    """Sum the log-probabilities of the tokens that share a character with ``text[start:end]``.
+
+    Tokens that begin at the same place are the parts of one character (a minus sign may be three
+    bytes in three tokens); they count together. None if the engine did not tell its tokens.
+    """
+    if not drawn:
+        return None
+    first = max((t.start for t in drawn if t.start <= start), default=0)
+    return math.fsum(t.logprob for t in drawn if first <= t.start < end)

@@ -8,8 +8,8 @@ from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.run_folder import RunDir, locked
-from lmsi_cli.stages import engine_choice as module
-from lmsi_cli.stages.engine_choice import begun_with, chosen
+from lmsi_cli.stages import engines as module
+from lmsi_cli.stages.engines import begun_with, chosen
 from lmsi_cli.stages.pipeline import draw_paths, job_of
 
 AUTO = SampleConfig(engine="auto")
