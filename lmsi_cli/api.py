@@ -28,9 +28,8 @@ from lmsi_cli.cli.vote import vote_parts
 from lmsi_cli.config import Config, EvalConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress
-from lmsi_cli.reporting.digest import Digest
+from lmsi_cli.reporting.digest import Digest, fragment
 from lmsi_cli.reporting.evaluation import eval_parts
-from lmsi_cli.reporting.page import fragment
 from lmsi_cli.reporting.pairwise import Opposed, opposed_section
 from lmsi_cli.reporting.results import Evaluation
 from lmsi_cli.reporting.sections import training_sheet

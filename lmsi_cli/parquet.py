@@ -1,9 +1,10 @@
-"""What a run holds as Parquet files, for other programs.
+"""What a run holds as Parquet files for other programs, here or in an object store.
 
 Knows pyarrow and how a record becomes a row: a column per field, under its name. Text and choices
 of words are ``string``, whole numbers ``int64``, fractions ``double``, lists ``list``, counts by
 name ``map``; values of any kind are JSON text. A conversation is a list of messages, as TRL reads
-it. What may be None or has a default may be null:
+it. What may be None or has a default may be null. Addresses are fsspec's; credentials come from
+where the store's client looks for them, never from an address:
 
     export_parquet(RunDir("runs/a"), "s3://bucket/a")
     # Exported(address="s3://bucket/a", rows={"paths.parquet": 64000, "votes.parquet": 2000, ...})
@@ -11,9 +12,12 @@ it. What may be None or has a default may be null:
 
 from __future__ import annotations
 
+import re
 import tempfile
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,7 +28,6 @@ from lmsi_cli.atomic import replacing
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Message, Path, Prompt, Record, TrainExample, Vote
-from lmsi_cli.remote_files import is_address, remote_exists, write_remote
 from lmsi_cli.run_folder import RunDir
 
 if TYPE_CHECKING:
@@ -142,3 +145,54 @@ def _pyarrow() -> Any:  # noqa: ANN401 - a module without types
         hint = "pip install 'lmsi[parquet]'"
         raise LmsiError("Parquet needs pyarrow, which is not installed", hint) from None
     return pyarrow
+
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
+PACKAGES = {"s3": "lmsi[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address, and not a file of this machine."""
+    return ADDRESS.match(name) is not None
+
+
+def read_remote(address: str) -> bytes:
+    """Read a whole file; LmsiError: no such file, a refusal, or no client is installed."""
+    with _connected(address, "cannot be read") as (store, path):
+        data: bytes = store.cat_file(path)
+    return data
+
+
+def write_remote(file: File, address: str) -> None:
+    """Upload a file; in an object store others see it whole or not at all."""
+    with _connected(address, "cannot be written") as (store, path):
+        store.put_file(str(file), path)
+
+
+def remote_exists(address: str) -> bool:
+    """Whether there is such a file; LmsiError as ``read_remote``."""
+    with _connected(address, "cannot be read") as (store, path):
+        return bool(store.exists(path))
+
+
+@contextmanager
+def _connected(address: str, what: str) -> Iterator[tuple[Any, str]]:
+    """A file system of fsspec, and the address as it wants it; its errors become one line."""
+    import fsspec.core
+
+    protocol = address.partition("://")[0]
+    if re.search(r"://[^/@]*:[^/@]*@", address):
+        hint = "leave it to the store's own settings, such as AWS_PROFILE"
+        raise LmsiError(f"{protocol}://...: an address must not hold a password", hint)
+    try:
+        yield fsspec.core.url_to_fs(address, use_listings_cache=False, skip_instance_cache=True)
+    except ImportError:
+        package = PACKAGES.get(protocol, "the package that fsspec names")
+        message = f"{address}: {protocol}:// needs a package that is not installed"
+        raise LmsiError(message, hint=f"pip install '{package}'") from None
+    except Exception as e:  # noqa: BLE001 - each client has errors of its own, without a common base
+        reason = (str(e).strip().splitlines() or [""])[0] or type(e).__name__
+        raise LmsiError(
+            f"{address}: {what}: {reason}",
+            hint="are the credentials right, and does the bucket exist? lmsi makes none",
+        ) from None

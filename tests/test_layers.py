@@ -16,7 +16,7 @@ LAYERS = [
     {"records", "apart"},
     {"config", "formats"},
     {"settings"},
-    {"answers", "atomic", "equations", "remote_files", "splits", "stopping", "thinking"},
+    {"answers", "atomic", "equations", "splits", "stopping", "thinking"},
     {"aside", "hub", "jsonl"},
     {"jsonl_index"},
     {"run_folder"},

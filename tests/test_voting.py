@@ -13,8 +13,7 @@ from lmsi_cli.config import PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
 from lmsi_cli.voting.ballots import vote
-from lmsi_cli.voting.filters import FILTERS, choose, select
-from lmsi_cli.voting.summary import Tally
+from lmsi_cli.voting.selection import FILTERS, Tally, choose, select
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
 

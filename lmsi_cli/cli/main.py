@@ -3,18 +3,28 @@
 Knows which commands there are; each lives in a file of its own. Exit codes: 0, 1 (the user can
 fix it), 2 (usage), 3 (no gain where one was required), 130 (interrupted), 143 (terminated).
 Anything else that escapes is a bug and shows its traceback.
+
+SIGTERM ends the process within two seconds, its files whole. Python runs its own handlers between
+two bytecodes only, and a long decode or training step is one call into C. So a thread waits at the
+other end of the wake-up pipe, which the C handler writes to at once: the main thread gets ``GRACE``
+seconds to unwind by itself, then the thread ends the process. That loses nothing: a finished path
+is in the kernel's hands since its line was written, whole files are renamed into place, and the
+lock of the run folder goes with the process.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -30,7 +40,6 @@ from lmsi_cli.cli import (
     report,
     run,
     sample,
-    signals,
     train,
     vote,
     watch,
@@ -42,8 +51,15 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import processes
 
 INTERRUPTED = 130
+TERMINATED = 128 + signal.SIGTERM
+GRACE = 1.2  # seconds to unwind in: a training step between two checkpoints is given up
+SHOW_CURSOR = "\x1b[?25h"  # a progress bar that is not taken down leaves it hidden
 SWITCHES, VALUED = {"-q", "--quiet", "-v", "--verbose"}, {"--config", RARE}  # common options
 OVERWRITE = "--overwrite"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception: what cleans up after Ctrl-C cleans up after it."""
 
 
 class _Group(Group):
@@ -60,9 +76,9 @@ class _Group(Group):
             _tell(refusal(e) if isinstance(e, OSError) else e)
             raise typer.Exit(1) from None
         except KeyboardInterrupt as e:
-            ended = isinstance(e, signals.Terminated)
+            ended = isinstance(e, Terminated)
             err().print(_goes_on("terminated" if ended else "interrupted"), markup=False)
-            raise typer.Exit(signals.TERMINATED if ended else INTERRUPTED) from None
+            raise typer.Exit(TERMINATED if ended else INTERRUPTED) from None
 
 
 def _common_first(args: Sequence[str]) -> list[str]:
@@ -185,8 +201,8 @@ app.add_typer(inspect.models_app, name="models")
 
 def main() -> None:
     """The command, from its signals on."""
-    with _one_voice(), signals.at_once(processes.place().world > 1):
-        signals.obey(_goes_on("terminated"))
+    with _one_voice(), at_once(processes.place().world > 1):
+        obey(_goes_on("terminated"))
         app()
 
 
@@ -198,3 +214,48 @@ def _one_voice() -> Iterator[None]:
         return
     with Path(os.devnull).open("w") as no, redirect_stdout(no), redirect_stderr(no):
         yield
+
+
+def obey(words: str) -> None:
+    """Obey SIGTERM from here on, which Windows does not have; called once, in the main thread.
+
+    Args:
+        words: A line for the user, if the process has to be ended from outside.
+    """
+    if sys.platform == "win32":
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGTERM, _raise)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_end_late, args=(reader, words), daemon=True).start()
+
+
+def _raise(_number: int, _frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _end_late(reader: int, words: str) -> None:
+    """Wait for SIGTERM among the signals, and end what has not ended by itself soon after."""
+    while os.read(reader, 1) != bytes([signal.SIGTERM]):
+        continue
+    time.sleep(GRACE)
+    os.write(2, f"{SHOW_CURSOR if os.isatty(2) else ''}{words}\n".encode())
+    os._exit(TERMINATED)
+
+
+@contextmanager
+def at_once(several: bool) -> Iterator[None]:
+    """End a failed process of several without closing Python down.
+
+    Threads of torch.distributed may still come back from a broken exchange, and one that asks for
+    Python while that closes down aborts the process: exit code 134 in place of 1.
+    """
+    try:
+        yield
+    except SystemExit as e:
+        if several and isinstance(e.code, int) and e.code:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(e.code)
+        raise

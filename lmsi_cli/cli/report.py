@@ -65,7 +65,7 @@ def write_page(digest: Digest, target: Path, overwrite: bool) -> None:
     from importlib.metadata import version
 
     from lmsi_cli.atomic import write_atomic
-    from lmsi_cli.reporting.page import page
+    from lmsi_cli.reporting.digest import page
 
     if target.is_dir() or (target.exists() and not overwrite):
         raise LmsiError(f"{target}: is there already", hint="another --out, or --overwrite")

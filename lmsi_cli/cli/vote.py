@@ -14,7 +14,7 @@ from lmsi_cli.config import VoteConfig
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.reporting.digest import Part
     from lmsi_cli.verdict.rules import Verdict
-    from lmsi_cli.voting.summary import VoteSummary
+    from lmsi_cli.voting.selection import VoteSummary
 
 COLOURS = {"train": "green", "train with care": "yellow", "do not train": "red"}
 Probe = Annotated[

@@ -4,8 +4,9 @@ llama.cpp has no good kernels for some types: on a machine with AMX a file that 
 writes at less than half the speed of its copy in Q8_0. A CPU that multiplies numbers of BF16 is
 fastest in that, one with instructions for products of bytes in Q8_0, any other one in F16, since
 unpacking small types costs it more than reading twice the bytes. llama.cpp's own quantiser makes
-the copy. It is used if it is faster by far and if it is the same model: its next-token
-distributions on a text of 512 tokens are close to the original's. The verdict is kept beside it:
+the copy (``quantise``, which exports use as well). It is used if it is faster by far and if it is
+the same model: its next-token distributions on a text of 512 tokens are close to the original's.
+The verdict is kept beside it:
 
     {"copy": "1d9614638d18024d-q8_0.gguf", "faster": 2.4, "divergence": 0.0004, "agreeing": 0.99}
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -31,8 +33,14 @@ from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, lay_out
 from lmsi_cli.engine.calibrate import measure
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.cpu_check import build_id, recall, remember
-from lmsi_cli.engine.llama import LlamaModel, library
-from lmsi_cli.engine.quantise import check_kind, quantise
+from lmsi_cli.engine.llama import (
+    LlamaModel,
+    default_threads,
+    forget_complaints,
+    last_complaint,
+    library,
+    raise_interrupt,
+)
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
 from lmsi_cli.splits import parts_of, tensors
@@ -53,6 +61,8 @@ LARGEST = 4 << 30  # bytes of a copy
 KEPT = 8 << 30  # bytes of all copies; the one that was used longest ago goes first
 TEXT = Path(__file__).parent / "passage.txt"
 LENGTH, CHUNK, WIDTH, DEPTH = 512, 32, 32, 64  # tokens compared, at once; paths timed, their depth
+BUFFER = 256 << 20  # bytes of a tensor's rows held at once by the quantiser
+_NAME = re.compile(r"LLAMA_FTYPE_(?:MOSTLY|ALL)_(\w+)")
 ROUNDS = 2  # of timing both by turns; the better one counts, since a busy machine only slows down
 
 
@@ -242,3 +252,68 @@ def logits_along(
             yield context.logits(len(chunk))
     finally:
         context.close()
+
+
+def kinds() -> dict[str, int]:
+    """Every file type that this llama.cpp can write, by name."""
+    lib = library()
+    found = {m[1]: int(getattr(lib, m[0])) for m in map(_NAME.fullmatch, dir(lib)) if m}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def kind_name(number: int) -> str | None:
+    """The name of a file type as ``general.file_type`` states it."""
+    return next((name for name, its in kinds().items() if its == number), None)
+
+
+def check_kind(name: str) -> int:
+    """The number of a file type, whose name may be in small letters.
+
+    Raises:
+        LmsiError: llama.cpp has no such type; lists those it has.
+    """
+    known = kinds()
+    if name.upper() not in known:
+        raise LmsiError(
+            f"type '{name}' is none of llama.cpp's", hint=f"it writes {', '.join(known)}"
+        )
+    return known[name.upper()]
+
+
+def quantise(
+    source: Path, out: Path, kind: int, own: dict[str, int] | None = None, threads: int = 0
+) -> None:
+    """Write ``source`` in another type; tensors that are of it already are copied as they are.
+
+    Args:
+        source: A GGUF file of any types.
+        out: Written in place: the caller renames.
+        kind: From ``check_kind``.
+        own: Types of single tensors (GGML's numbers), instead of the mixture that llama.cpp
+            chooses for ``kind``; heeded where ``kind`` is a quantised type.
+        threads: 0 takes the physical cores.
+
+    Raises:
+        LmsiError: llama.cpp refuses, or the disk is full; with its reason.
+    """
+    import ctypes
+
+    lib = library()
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.allow_requantize = kind, True
+    params.nthread, params.max_buf_size = threads or default_threads(), BUFFER
+    table = (lib.llama_model_tensor_override * (len(own or {}) + 1))()  # the last one is empty
+    for row, (name, type_) in zip(table, (own or {}).items(), strict=False):
+        row.pattern, row.type = f"^{re.escape(name)}$".encode(), type_
+    if own:
+        params.tt_overrides = ctypes.cast(table, type(params.tt_overrides))
+    forget_complaints()
+    code = lib.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params))
+    raise_interrupt()
+    reason = last_complaint() or "no reason given"
+    if code and "importance matrix" in reason:
+        problem = "an importance matrix (imatrix), which lmsi does not make"
+        hint = "use another --type, as Q4_K_M or Q8_0"
+        raise LmsiError(f"llama.cpp quantises to this type only with {problem}", hint)
+    if code:
+        raise LmsiError(f"{source}: llama.cpp cannot quantise it: {' '.join(reason.split())}")

@@ -23,7 +23,7 @@ from lmsi_cli.reporting.results import Evaluation, Pair
 from lmsi_cli.rounds import By, Rounds
 from lmsi_cli.verdict.rules import CARE, STOP, TRAIN, Verdict
 from lmsi_cli.verdict.signals import WORDS, ProbeFigures
-from lmsi_cli.voting.summary import BINS, VoteSummary
+from lmsi_cli.voting.selection import BINS, VoteSummary
 
 POINTS = 240  # of a loss curve; more are averaged, so that a long run's page stays small
 INCOMPARABLE = "their shares are not comparable with full ones"

@@ -44,7 +44,7 @@ from lmsi_cli.stages.asking import Asking, formed, sampled, task_of, wording_of
 from lmsi_cli.stages.pipeline import identity, model_of
 from lmsi_cli.stages.vote import taught
 from lmsi_cli.training.adapter import preflight
-from lmsi_cli.voting.filters import shuffled
+from lmsi_cli.voting.selection import shuffled
 
 FOLDER = "students"  # in the teacher's run
 ADAPTER = ("adapter", "adapter_sha256")  # that drew the teacher's paths

@@ -1,8 +1,8 @@
 """What draws: llama.cpp, OpenVINO or an OpenAI-compatible server; chosen, opened, and told apart.
 
-``--engine auto`` takes OpenVINO where it is installed and clearly faster. Both decode the same model
-file; which one is faster depends on the file's types and on the CPU. So a long job begins with half
-a minute of measuring, whose result is kept per machine, file and version:
+``--engine auto`` takes OpenVINO where it is installed and clearly faster. Both decode the same
+model file; which one is faster depends on the file's types and on the CPU. So a long job begins
+with half a minute of measuring, whose result is kept per machine, file and version:
 
     {"openvino": 388.0, "llama": 284.0}
 

@@ -23,8 +23,8 @@ from lmsi_cli.atomic import check_place, replacing_folder, write_atomic
 from lmsi_cli.config import ORIGINAL, ExportConfig
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
+from lmsi_cli.engine.fast_copy import check_kind, kind_name, quantise
 from lmsi_cli.engine.llama import vocabulary
-from lmsi_cli.engine.quantise import check_kind, kind_name, quantise
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.formats import printable
 from lmsi_cli.jsonl import read_records

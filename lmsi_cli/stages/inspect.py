@@ -24,7 +24,7 @@ from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_questi
 from lmsi_cli.stages.train import finished
 from lmsi_cli.thinking import answer_part
 from lmsi_cli.verdict.rules import Verdict
-from lmsi_cli.voting.summary import VoteSummary
+from lmsi_cli.voting.selection import VoteSummary
 
 
 class ShownPath(Record, frozen=True, kw_only=True):

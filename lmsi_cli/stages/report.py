@@ -36,7 +36,7 @@ from lmsi_cli.stages.train import finished
 from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
 from lmsi_cli.verdict.rules import STOP, Verdict
-from lmsi_cli.voting.summary import VoteSummary
+from lmsi_cli.voting.selection import VoteSummary
 
 
 def read_run(run: RunDir) -> Digest:

@@ -50,7 +50,7 @@ from lmsi_cli.stages.vote import nothing_kept, permit, vote_run
 from lmsi_cli.tasks.loader import load_task
 from lmsi_cli.training.validation import DestroyedError, alarming
 from lmsi_cli.verdict.rules import Verdict
-from lmsi_cli.voting.summary import VoteSummary
+from lmsi_cli.voting.selection import VoteSummary
 
 
 class Plan(NamedTuple):

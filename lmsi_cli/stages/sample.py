@@ -28,7 +28,7 @@ from lmsi_cli.resume import DrawnPaths, check_base, check_same, drawn_paths, kee
 from lmsi_cli.run_folder import RunDir, refuse_student, sha256_file
 from lmsi_cli.stopping import Stop
 from lmsi_cli.voting.ballots import BallotWatch, is_cut_thinking
-from lmsi_cli.voting.summary import MANY_CUT, cut_off_line
+from lmsi_cli.voting.selection import MANY_CUT, cut_off_line
 
 # These change the speed or how much is asked for, never what a path says; versions are a record.
 FIRST_LOOK = 40  # paths after which a share of them is worth a line

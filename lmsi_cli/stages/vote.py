@@ -30,8 +30,7 @@ from lmsi_cli.stopping import Stop
 from lmsi_cli.tasks.loader import gold_answers
 from lmsi_cli.verdict.rules import STOP, Observer, Verdict
 from lmsi_cli.voting.ballots import BallotWatch, vote
-from lmsi_cli.voting.filters import choose, select
-from lmsi_cli.voting.summary import MANY_CUT, Tally, VoteSummary, cut_off_line
+from lmsi_cli.voting.selection import MANY_CUT, Tally, VoteSummary, choose, cut_off_line, select
 
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()

@@ -12,13 +12,16 @@ from lmsi_cli.stats.intervals import (
     Bin,
     Groups,
     auroc,
+    curve_ks,
     ece,
+    majority_at_k,
+    majority_score,
     mean_interval,
+    pass_at_k,
     reliability,
     score_interval,
     wilson,
 )
-from lmsi_cli.stats.maj_at_k import curve_ks, majority_at_k, majority_score, pass_at_k
 from lmsi_cli.stats.paired_tests import MOVED_SHARE, holm, paired, smallest_visible
 
 __all__ = [

@@ -21,8 +21,8 @@ from typing import NamedTuple, TypeGuard
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import bounded_lines, read_records
+from lmsi_cli.parquet import is_address, read_remote
 from lmsi_cli.records import Question, TrainExample
-from lmsi_cli.remote_files import is_address, read_remote
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.entries import (
     LINE_END,

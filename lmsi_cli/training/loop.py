@@ -23,7 +23,7 @@ import msgspec
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.jsonl import appender, read_records, write_records
 from lmsi_cli.records import Progress
-from lmsi_cli.training import adapter, attention, checkpoint, data, devices, fused, processes
+from lmsi_cli.training import adapter, attention, checkpoint, data, devices, kernels, processes
 from lmsi_cli.training.load import Dtype
 from lmsi_cli.training.losses import StepFigures, accumulate, merge
 from lmsi_cli.training.memory import Trimmer
@@ -303,7 +303,7 @@ def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
 
     was = model.training
     model.eval()  # dropout would make two runs differ
-    same = fused.install(model, dtype, probe)
+    same = kernels.install(model, dtype, probe)
     model.train(was)
     return same
 

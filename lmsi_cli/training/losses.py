@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.records import Record
-from lmsi_cli.training import attention, data, devices, fused, kernels, processes
+from lmsi_cli.training import attention, data, devices, kernels, processes
 from lmsi_cli.training.load import Dtype
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def token_losses(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:
 
     device = devices.of(model)
     labels = torch.tensor(row.labels, dtype=torch.long, device=device)
-    parts = fused.head_of(model)
+    parts = kernels.head_of(model)
     if parts is None:
         return cross_entropy(logits(model, row, dtype), labels, reduction="none")
     decoder, head = parts

@@ -12,7 +12,7 @@ import pytest
 from commands import give_answers
 
 from lmsi_cli.engine.cpu_check import cpu_check
-from lmsi_cli.engine.quantise import check_kind, quantise
+from lmsi_cli.engine.fast_copy import check_kind, quantise
 from lmsi_cli.run_folder import RunDir
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]

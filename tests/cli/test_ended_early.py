@@ -141,8 +141,8 @@ def test_evaluation_ends_at_once_at_sigterm_and_goes_on(sampled):
 
 STUCK = """
 import hashlib
-from lmsi_cli.cli import signals
-signals.obey("ended late")
+from lmsi_cli.cli import main
+main.obey("ended late")
 print("ready", flush=True)
 hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # minutes in C
 """
@@ -208,9 +208,9 @@ def test_a_model_cut_short_in_place_costs_no_finished_path(run, one_block, tmp_p
 def test_only_a_failed_process_of_several_ends_without_closing_down(code, several, closes):
     script = f"""
 import atexit, sys
-from lmsi_cli.cli import signals
+from lmsi_cli.cli import main
 atexit.register(lambda: print("closed"))
-with signals.at_once({several}):
+with main.at_once({several}):
     print("said", end=" ")
     sys.exit({code})
 """

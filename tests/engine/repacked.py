@@ -32,7 +32,7 @@ def written(path):
     """Write the model."""
     import gguf
 
-    from lmsi_cli.engine.quantise import check_kind, quantise
+    from lmsi_cli.engine.fast_copy import check_kind, quantise
 
     types = gguf.GGMLQuantizationType
     rng, whole = np.random.default_rng(0), path.with_suffix(".whole")

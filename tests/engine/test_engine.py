@@ -6,7 +6,7 @@ import broken_models
 import numpy as np
 import pytest
 
-from lmsi_cli.cli.signals import Terminated
+from lmsi_cli.cli.main import Terminated
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import engine as module
 from lmsi_cli.engine import llama

@@ -11,10 +11,9 @@ from gguf import GGUFReader
 from lmsi_cli.config import ORIGINAL, EngineConfig
 from lmsi_cli.engine import fast_copy
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.fast_copy import copy_type, fastest, measured, readable
+from lmsi_cli.engine.fast_copy import check_kind, copy_type, fastest, measured, quantise, readable
 from lmsi_cli.engine.llama import library
 from lmsi_cli.engine.pinned_settings import same_file
-from lmsi_cli.engine.quantise import check_kind, quantise
 from lmsi_cli.run_folder import RunDir
 
 

@@ -7,7 +7,7 @@ import pytest
 import repacked
 
 from lmsi_cli.engine import cpu_check
-from lmsi_cli.engine.quantise import check_kind, quantise
+from lmsi_cli.engine.fast_copy import check_kind, quantise
 from lmsi_cli.training.verify import gap
 
 WIDTHS = [1, 8, 33, 64]  # one token, fewer than a tile's rows, a tile and one more, whole tiles

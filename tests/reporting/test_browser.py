@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from lmsi_cli.reporting.page import page
+from lmsi_cli.reporting.digest import page
 from lmsi_cli.stages.report import read_run
 
 CHROMIUM = (

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
 from lmsi_cli.jsonl import write_records
-from lmsi_cli.reporting.digest import markdown, rendered
-from lmsi_cli.reporting.page import page
+from lmsi_cli.reporting.digest import markdown, page, rendered
 from lmsi_cli.stages.report import read_run
 from lmsi_cli.stages.train import TrainResult
 from lmsi_cli.training import validation

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toys import Watcher, toy_examples, toy_model
 
-from lmsi_cli.cli import signals
+from lmsi_cli.cli.main import at_once
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import checkpoint, loop, processes
@@ -49,7 +49,7 @@ def main(case, folder):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    with signals.at_once(several=True):
+    with at_once(several=True):
         try:
             main(sys.argv[1], Path(sys.argv[2]))
         except (LmsiError, KeyboardInterrupt) as e:

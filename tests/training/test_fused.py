@@ -4,7 +4,7 @@ import pytest
 from toys import gradient, moved
 
 from lmsi_cli.config import TrainConfig
-from lmsi_cli.training import attention, fused
+from lmsi_cli.training import attention, kernels
 from lmsi_cli.training.adapter import add_lora
 from lmsi_cli.training.data import pack
 from lmsi_cli.training.loop import speed_up
@@ -80,7 +80,7 @@ def test_every_family_s_loss_and_gradient_stay_the_same(family, examples):
     assert speed_up(model, "fp32", 60)
     assert any("forward" in vars(m) for m in model.modules())
     agree(result(model, rows), theirs)
-    fused.remove(model)
+    kernels.remove(model)
     assert result(model, rows)[0] == theirs[0]
 
 

@@ -108,7 +108,7 @@ def test_llama_cpp_computes_the_same_from_the_merged_file(files):
 
 @pytest.mark.model
 def test_the_quantiser_keeps_what_is_of_the_type_and_refuses_what_it_cannot(gguf, tmp_path):
-    from lmsi_cli.engine.quantise import check_kind, kinds, quantise
+    from lmsi_cli.engine.fast_copy import check_kind, kinds, quantise
 
     small, again = tmp_path / "q.gguf", tmp_path / "again.gguf"
     quantise(gguf, small, check_kind("q4_k_m"))

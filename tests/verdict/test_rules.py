@@ -9,7 +9,7 @@ from verdict_helpers import BARE, judged, run_of
 from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Interval, Question
 from lmsi_cli.verdict.rules import CARE, STOP, STRICTER, TRAIN, Observer, Verdict, judge
-from lmsi_cli.voting.filters import select
+from lmsi_cli.voting.selection import select
 
 NO = ("yes", "no")
 

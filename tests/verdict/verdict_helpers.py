@@ -8,7 +8,7 @@ from lmsi_cli.config import VoteConfig
 from lmsi_cli.records import Question
 from lmsi_cli.verdict.rules import Observer
 from lmsi_cli.voting.ballots import vote
-from lmsi_cli.voting.filters import select
+from lmsi_cli.voting.selection import select
 
 PATHS = 12
 BARE = Question(id="q", question="How many?")
