@@ -25,11 +25,10 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
+from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed, pinned
 from lmsi_cli.engine.checks import split_for
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.paths import to_path, to_requests
-from lmsi_cli.engine.pinned_settings import pinned
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Question

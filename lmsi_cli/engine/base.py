@@ -17,6 +17,14 @@ from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.records import Prompt, StopReason
 
 SEED_BITS = 53  # the largest integer that every JSON reader keeps exactly
+PINNED = ("kv", "flash_attn", "fast_copy")  # what a path's last bits depend on, of what was settled
+
+Settled = Mapping[str, int | str]  # what came of the settings that were left to ``auto``
+
+
+def pinned(settled: Settled) -> Settled:
+    """The part that a path's last bits depend on."""
+    return {k: settled[k] for k in PINNED if k in settled}
 
 
 class Wanted(NamedTuple):

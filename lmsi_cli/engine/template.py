@@ -1,8 +1,9 @@
 r"""A chat template: messages in, the text that a chat model was trained on out.
 
-Knows the names that chat templates expect; nothing of tokens or questions. A template is a program
-out of a downloaded file, which may loop for ever, so it runs in a process of its own
-(``rendering.py``). What it writes depends on nothing but its input: its clock stands still.
+Knows the names that chat templates expect, Jinja and its sandbox; nothing of tokens or questions. A
+template is a program out of a downloaded file, which may loop for ever, so this module is also what
+a child process runs: ``rendered`` is all that it answers. What a template writes depends on nothing
+but its input: its clock stands still.
 
     ChatTemplate(source, bos="<s>", eos="</s>").write((Message(role="user", content="Hi"),), True)
     -> "<s><|user|>\nHi<|end|>\n<|assistant|>\n"
@@ -10,11 +11,20 @@ out of a downloaded file, which may loop for ever, so it runs in a process of it
 
 from __future__ import annotations
 
+import datetime
+import json
+import sys
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
-from lmsi_cli.apart import Apart
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from lmsi_cli.apart import Apart, serve
 from lmsi_cli.config import Variables, name_of, values_of
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
@@ -24,7 +34,17 @@ OFF = "`--chat off` asks in plain text"
 OWN = {"messages", "add_generation_prompt", "bos_token", "eos_token"}  # not for a user to set
 NEEDLE = "lmsi needle"
 TOO_MUCH = f"it takes over {SECONDS:g} s, or too much memory"
-_CHILD = Apart("lmsi_cli.engine.rendering", SECONDS)
+MEMORY = 512 << 20  # bytes of address space; an honest template needs a tenth
+LONGEST = 1 << 24  # characters of a prompt
+# A path is a function of the model, the settings and the question, not of the day. Llama 3's
+# template names this day itself where nobody tells it another one.
+TODAY = datetime.datetime(2024, 7, 26)
+# What a template that does not fit its input can raise, besides Jinja's own errors.
+FAILURES = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError,
+    RecursionError,
+)  # fmt: skip
+_CHILD = Apart("lmsi_cli.engine.template", SECONDS)
 
 
 class ChatTemplate:
@@ -114,3 +134,72 @@ class ChatTemplate:
 
 def _listed(text: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": text}]
+
+
+def rendered(asked: dict[str, Any]) -> dict[str, Any]:
+    """The child's side; MemoryError, as all that is no failure of the template's, is null.
+
+    {"source": "{{ x }}"} -> {"knows": ["x"]}
+    {"source": "{{ x }}", "given": {"x": 1}} -> {"text": "1"}, or {"fails": "..."}
+    """
+    try:
+        template, knows = _compiled(asked["source"])
+        if "given" not in asked:
+            return {"knows": knows}
+        text = template.render(**asked["given"])
+        text.encode()  # no half of a character
+    except FAILURES as e:
+        return {"fails": str(e)}
+    return {"text": text} if len(text) <= LONGEST else {"fails": f"it writes {len(text):,} letters"}
+
+
+@lru_cache(maxsize=4)
+def _compiled(source: str) -> tuple[jinja2.Template, list[str]]:
+    environment = _environment()
+    parsed = environment.parse(source)
+    return environment.from_string(parsed), sorted(meta.find_undeclared_variables(parsed))
+
+
+class _Generation(Extension):
+    """Reads ``{% generation %}``, which marks the model's own words for trainers, as nothing."""
+
+    tags = {"generation"}  # noqa: RUF012 - Jinja's own spelling
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Keep what stands between the tags."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
+    env.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
+    env.filters["tojson"] = _tojson
+    return env
+
+
+def _raise(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _tojson(
+    value: Any,  # noqa: ANN401 - any JSON value
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Plain JSON: Jinja's own filter escapes for HTML, which no model was trained on."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
+
+
+if __name__ == "__main__":
+    serve(rendered, float(sys.argv[1]), MEMORY)

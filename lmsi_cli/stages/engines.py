@@ -1,4 +1,4 @@
-"""What draws: llama.cpp, OpenVINO or an OpenAI-compatible server; chosen, opened, and told apart.
+"""What draws: llama.cpp, OpenVINO or an OpenAI-compatible server; chosen, opened, pinned for a run.
 
 ``--engine auto`` takes OpenVINO where it is installed and clearly faster. Both decode the same
 model file; which one is faster depends on the file's types and on the CPU. So a long job begins
@@ -10,6 +10,14 @@ A server does not show its chat template, so how it is asked has to be chosen wi
 
     --chat auto, on    messages, to /chat/completions; the server applies the model's template
     --chat off         plain text, to /completions
+
+What came of ``auto`` is pinned for a run: a path's last bits depend on it, and with them a token
+now and then; so a run goes on as it was begun, alone or spread, on whatever machine. In run.toml:
+
+    [engine]
+    kv = "split"
+    flash_attn = "on"
+    fast_copy = "off"
 """
 
 from __future__ import annotations
@@ -18,7 +26,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -34,21 +42,21 @@ from lmsi_cli.config import (
     SamplingConfig,
     serving,
 )
-from lmsi_cli.engine.base import Request, Wanted
+from lmsi_cli.engine.base import Engine, Request, Settled, Wanted, pinned
 from lmsi_cli.engine.cache_layout import Need
 from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import SMALLEST, TEXT, verdict_file
 from lmsi_cli.engine.openvino import other_than_plain
-from lmsi_cli.engine.pinned_settings import ENGINE
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.run_folder import RunDir
 
-if TYPE_CHECKING:  # its packages are imported where a server is reached
+if TYPE_CHECKING:
     from lmsi_cli.engine.server.engine import ServerEngine
 
+ENGINE = "engine"  # the section of run.toml for what came of `auto`
 INSTALL = "type: pip install 'lmsi[server]'"
 UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
 FASTER = 1.2  # times as fast as llama.cpp that OpenVINO has to be
@@ -57,6 +65,7 @@ PROMPT, TOKENS, PATHS = 256, 64, 64  # of the measurement: about the middle of a
 BUDGET = 256  # tokens of a path that are reckoned with where the trial has yet to tell
 FIRST = SamplingConfig(temperature=1, top_k=0, max_tokens=1)  # loads the pipeline and the prompt
 
+AnyConfig = TypeVar("AnyConfig", bound=EngineConfig)
 Open = Callable[[EngineName], LlamaEngine]  # loads the model into that engine
 
 
@@ -219,3 +228,58 @@ def about_server(engine: ServerEngine) -> dict[str, Any]:
     named = f"{engine.base} on {engine.url.host}"
     source = {"file": named, "server": engine.url.host, "model": engine.base}
     return {"source": source, "versions": {"lmsi": version("lmsi")}}
+
+
+def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
+    """Put the kind of cache that the folder was begun with in the place of ``auto``.
+
+    A calibration made in between might choose the other one. The width changes no bits, so that
+    stays free.
+    """
+    begun = _begun(run) if run.paths.exists() else {}
+    left = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
+    return msgspec.structs.replace(config, **left)
+
+
+def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
+    """Ask the copy of the model's file if the run's paths were drawn from it, else the file."""
+    if config.fast_copy != "auto":
+        return config
+    return msgspec.structs.replace(config, fast_copy=_begun(run).get("fast_copy", "auto"))
+
+
+class Settling:
+    """Writes down what came of ``auto``, and says where a run goes on in another kind of cache."""
+
+    def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
+        self._run, self._say = run, say
+        self._now: Settled = {}
+
+    def alone(self, engine: Engine) -> None:
+        """Of the one engine, whenever it may have changed: all of it is kept, and it goes on so."""
+        if (settled := engine.settled) and settled != self._now:
+            self._save(settled)
+            engine.pin(pinned(settled))
+
+    def of_worker(self, settled: Settled | None) -> None:
+        """Of one of many: kept is what they share, as the first one has it."""
+        if not self._now and (kind := pinned(settled or {})):
+            self._save(kind)
+
+    def _save(self, settled: Settled) -> None:
+        begun, now = _begun(self._run), pinned(settled)
+        if begun not in ({}, now) and not self._now and self._run.has_paths():
+            self._say(
+                f"{self._run.root}: so far drawn with {_flags(begun)}, now with {_flags(now)}: "
+                "the last bits of the new paths differ"
+            )
+        self._now = settled
+        self._run.save_settings(ENGINE, dict(settled))
+
+
+def _begun(run: RunDir) -> Settled:
+    return pinned(run.load_settings().get(ENGINE, {}))
+
+
+def _flags(kind: Settled) -> str:
+    return " ".join(f"--set {k}={v}" for k, v in kind.items())

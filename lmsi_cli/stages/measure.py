@@ -21,7 +21,6 @@ from lmsi_cli.catalog import Model
 from lmsi_cli.config import AUTO, DEFAULT_TASK, SERVER, SPEED_ONLY, EvalConfig, TrainConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
 from lmsi_cli.prompts import Task
@@ -40,6 +39,7 @@ from lmsi_cli.stages.engines import (
     open_file,
     reach_server,
     refuse_settings,
+    same_file,
 )
 from lmsi_cli.stages.evaluate import Exam, evaluate, modes_of, paths_of, ways
 from lmsi_cli.stages.pipeline import model_of

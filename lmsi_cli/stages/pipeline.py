@@ -23,7 +23,6 @@ from lmsi_cli.config import AUTO, LLAMA, SERVER, EngineConfig, EngineName, Sampl
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
-from lmsi_cli.engine.pinned_settings import as_begun
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
@@ -32,6 +31,7 @@ from lmsi_cli.run_folder import RunDir, discard, sha256_file, teacher_of
 from lmsi_cli.stages.asking import Asking, ask, keep, pick_task, sampled
 from lmsi_cli.stages.engines import (
     UNSEEN,
+    as_begun,
     check_engine,
     chosen,
     open_file,

@@ -20,12 +20,12 @@ from lmsi_cli.config import EngineConfig, SampleConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.checks import split_for, tell
 from lmsi_cli.engine.paths import to_path, to_requests
-from lmsi_cli.engine.pinned_settings import Settling
 from lmsi_cli.jsonl import appender
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Path, Progress, Question, Record
 from lmsi_cli.resume import DrawnPaths, check_base, check_same, drawn_paths, keep_questions
 from lmsi_cli.run_folder import RunDir, refuse_student, sha256_file
+from lmsi_cli.stages.engines import Settling
 from lmsi_cli.stopping import Stop
 from lmsi_cli.voting.ballots import BallotWatch, is_cut_thinking
 from lmsi_cli.voting.selection import MANY_CUT, cut_off_line

@@ -34,7 +34,7 @@ def test_an_expression_has_its_time_and_no_more_on_any_thread_and_a_dead_child_i
 
 
 def test_after_ctrl_c_the_next_question_gets_its_own_answer():
-    child = Apart("lmsi_cli.engine.rendering", 1.0)
+    child = Apart("lmsi_cli.engine.template", 1.0)
 
     def ask(n):
         return child.ask({"source": "{{ n }}", "given": {"n": n}})

@@ -13,8 +13,8 @@ from lmsi_cli.engine import fast_copy
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import check_kind, copy_type, fastest, measured, quantise, readable
 from lmsi_cli.engine.llama import library
-from lmsi_cli.engine.pinned_settings import same_file
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.engines import same_file
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ import pytest
 
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
-from lmsi_cli.engine.rendering import TODAY
-from lmsi_cli.engine.template import ChatTemplate
+from lmsi_cli.engine.template import TODAY, ChatTemplate
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Message
 from lmsi_cli.thinking import answer_part

@@ -8,9 +8,9 @@ from builders import path
 
 from lmsi_cli.config import EngineConfig, SampleConfig
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.engine.pinned_settings import ENGINE, Settling, as_begun
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.engines import ENGINE, Settling, as_begun
 
 SPLIT = {"parallel": 8, "kv": "split", "flash_attn": "on", "cells": 512}
 SHARED = {"kv": "split", "flash_attn": "on"}
