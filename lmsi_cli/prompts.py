@@ -22,7 +22,7 @@ no other question, and altering it would be answering a different question.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -44,6 +44,8 @@ from lmsi_cli.records import (
     TrainFormat,
 )
 from lmsi_cli.thinking import answer_part
+
+PAPER: tuple[TrainFormat, ...] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
 
 
 class Chat(Record, frozen=True, kw_only=True):
@@ -155,6 +157,19 @@ def rationale_of(task: Task, path: Path) -> str:
 def direct_completion(task: Task, answer: str) -> Prompt:
     """Write the bare answer sentence: ``The answer is 42.``."""
     return _said(task, _sentence(task, answer))
+
+
+def formats_of(
+    task: Task, wanted: Sequence[TrainFormat | Literal["auto"]]
+) -> tuple[TrainFormat, ...]:
+    """The formats to write, ``auto`` settled: the paper's four in plain text.
+
+    Of a conversation it is the one that the run asks in: a chat model knows the others, and each
+    costs as much training again.
+    """
+    own = PAPER if task.chat is None else (task.format,)
+    found = [f for name in wanted for f in (own if name == "auto" else (name,))]
+    return tuple(dict.fromkeys(found))
 
 
 def examples(

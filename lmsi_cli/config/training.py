@@ -37,8 +37,12 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         Preset, opt("Defaults of these settings: default, or paper (keeps every majority path).")
     ] = "default"
     formats: Annotated[
-        tuple[TrainFormat, ...], opt("Training formats, comma-separated.", min_length=1)
-    ] = ("cot-few", "direct-few", "cot-zero", "direct-zero")
+        tuple[TrainFormat | Literal["auto"], ...],
+        opt(
+            "Training formats, comma-separated; auto: a conversation's own, else all four.",
+            min_length=1,
+        ),
+    ] = ("auto",)
     seed: Annotated[int, rare("Order of the training examples.", ge=0)] = 0
     pairs: Annotated[
         int, rare("Most preference pairs of a question, for train --loss scpo; 0: none.", ge=0)

@@ -23,7 +23,7 @@ from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import encode_line, read_records, read_struct, shuffled_writer
 from lmsi_cli.jsonl_index import JsonlIndex
-from lmsi_cli.prompts import Task, examples, preferences
+from lmsi_cli.prompts import Task, examples, formats_of, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, paths_by_question, questions_by_id, refuse_student
 from lmsi_cli.stopping import Stop
@@ -68,6 +68,8 @@ def vote_run(
     if probe:
         check_probe(probe, read_records(run.questions, Question), str(run.root))
     observer = Observer(gold_answers(probe, task), task.chance)
+    if task.chat is not None and "auto" in config.formats:
+        progress.say(f"examples in the run's own format, {task.format}; --formats sets others")
     with _paths(run, progress) as paths:
         tally = _write(run, task, config, paths, observer, progress)
     summary, verdict = tally.summary(), observer.finish()
@@ -179,9 +181,10 @@ def taught(
     if voted.predicted_answer is None:
         return [], []
     kept = [p for p in paths if p.path in voted.kept]
+    formats = formats_of(task, config.formats)
     return (
-        examples(task, question, kept, voted.predicted_answer, config.formats),
-        preferences(task, question, choose(voted, paths, config), config.formats),
+        examples(task, question, kept, voted.predicted_answer, formats),
+        preferences(task, question, choose(voted, paths, config), formats),
     )
 
 

@@ -11,6 +11,7 @@ from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.template import ChatTemplate
 from lmsi_cli.jsonl import read_records
+from lmsi_cli.prompts import PAPER
 from lmsi_cli.records import TrainExample
 from lmsi_cli.run_folder import RunDir
 
@@ -85,9 +86,10 @@ def test_training_sees_the_ids_that_were_sampled(talks, lmsi, model, more):
     dry = json.loads(lmsi(*sample(model, "--prompt", "cot-few", *more, "--dry-run")).stdout)
     run = RunDir("r")
     give_answers(run, THOUGHT)
-    assert lmsi("vote", "r").exit_code == 0
-    examples = list(read_records(run.train, TrainExample))
-    assert {e.format for e in examples} == {"cot-few", "direct-few", "cot-zero", "direct-zero"}
+    for formats, written in (((), ["cot-few"]), (("--formats", ",".join(PAPER)), PAPER)):
+        assert lmsi("vote", "r", *formats).exit_code == 0
+        examples = list(read_records(run.train, TrainExample))
+        assert {e.format for e in examples} == set(written)
     raw = [json.loads(line) for line in run.train.read_text().splitlines()]
     for line in raw:
         assert {m["role"] for m in line["prompt"]} <= {"system", "user", "assistant"}

@@ -20,6 +20,7 @@ import lmsi_cli
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.engine.encode import ChatMode
+from lmsi_cli.prompts import PAPER
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.stages.asking import formed, keep
 from lmsi_cli.stages.pipeline import identity
@@ -59,7 +60,7 @@ def teacher(folder, gguf, lmsi):
     own = identity(Model(gguf, None), asking)
     run.save_settings("sample", {**msgspec.to_builtins(asking.config), **own})
     keep(run, asking)
-    run.save_settings("vote", msgspec.to_builtins(VoteConfig()))
+    run.save_settings("vote", msgspec.to_builtins(VoteConfig(formats=PAPER)))
     lines = {run.questions: question, run.paths: path, run.votes: vote}
     for file, make in lines.items():
         file.write_bytes(b"".join(msgspec.json.encode(make(n)) + b"\n" for n in range(COUNT)))

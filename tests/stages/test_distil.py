@@ -10,7 +10,7 @@ from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.prompts import Chat
+from lmsi_cli.prompts import PAPER, Chat
 from lmsi_cli.records import Message, Path, Silent, TrainExample
 from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.run_folder import RunDir, teacher_of
@@ -84,6 +84,9 @@ def test_a_control_learns_from_as_many_paths_whatever_they_answer(teacher, tmp_p
 def test_a_chat_student_of_a_plain_teacher_is_taught_in_conversations(teacher, tmp_path):
     task = msgspec.structs.replace(TASK, chat=CHAT)
     run = taught(teacher, tmp_path, task=task, chat="on")
+    assert {e.format for e in written(run)} == {task.format}  # a conversation's own
+    vote_run(teacher, TASK, VoteConfig(formats=PAPER))
+    run = taught(teacher, tmp_path, True, task, chat="on")
     few = next(e for e in written(run) if e.format == "cot-few")
     assert few.prompt[0] == Message(role="system", content="Be brief.")
     assert [m.role for m in few.prompt[1:]] == ["user", "assistant", "user"]  # exemplars as turns
