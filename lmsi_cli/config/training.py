@@ -132,9 +132,12 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         rare("Keep fewer activations, a third slower: on, off, or auto (only if needed)."),
     ] = "auto"
     loss: Annotated[
-        Literal["sft", "scpo"],
-        opt("sft: learn the kept paths; scpo: prefer them to the least supported paths."),
-    ] = "sft"
+        Literal["auto", "sft", "scpo"],
+        opt(
+            "sft: learn the kept paths; scpo: prefer them to the least supported ones; auto: by "
+            "the model's size."
+        ),
+    ] = "auto"
     beta: Annotated[
         float, rare("For scpo: how firmly the adapter is held to the base.", gt=0, le=1000)
     ] = 0.5

@@ -69,8 +69,9 @@ def train_run(
     or a proof failed; says which.
     """
     examples.check(run, config)
-    mark = Mark(model)
-    origin = _origin(run, model, suited(config, read_meta(model)))
+    mark, asked = Mark(model), config
+    config = suited(config, read_meta(model), examples.count_pairs(run))
+    origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
     if overwrite:
         discard_adapter(run)
@@ -81,6 +82,9 @@ def train_run(
         return finished(run)
     run.adapter_gguf.unlink(missing_ok=True)  # of a training that was killed after its proof
     processes.wait()  # the others begin with what is in the folder now
+    if asked != config:
+        rate = f"--loss {config.loss} --lr {config.lr:g}"
+        progress.say(f"{rate}, by the model's size")
     found = examples.read(run, config)
     with vocabulary(model) as words:
         codec = _codec(words, task)
@@ -142,6 +146,7 @@ def assist(run: RunDir, model: Path, task: Task, config: TrainConfig, overwrite:
     if run.adapter_origin.exists() and not overwrite:
         return
     processes.wait()
+    config = suited(config, read_meta(model), examples.count_pairs(run))
     found = examples.read(run, config)
     with tempfile.TemporaryDirectory() as own, vocabulary(model) as words:
         if run.adapter.is_dir():

@@ -51,7 +51,7 @@ def check(run: RunDir, config: TrainConfig) -> None:
         hint = "leave one of the two out"
         raise LmsiError(f"{weighting}: --loss scpo weighs pairs by its own rule", hint)
     wanted = {run.pairs: ", and --loss scpo trains on its pairs"}
-    if config.loss == "sft":
+    if config.loss != "scpo":
         wanted = {run.train: ""}
         wanted |= {run.votes: f", and {weighting} needs it"} if weighs(config) else {}
     for file, why in wanted.items():
@@ -81,10 +81,15 @@ def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
     return [msgspec.structs.replace(e, weight=votes[e.question_id]) for e in examples]
 
 
+def count_pairs(run: RunDir) -> int:
+    """How many preference pairs a run has that count."""
+    pairs = read_records(run.pairs, Preference) if run.pairs.exists() else ()
+    return sum(pair.weight > 0 for pair in pairs)
+
+
 def _pairs(run: RunDir) -> Sequence[Preference]:
-    pairs = list(read_records(run.pairs, Preference))
-    if any(pair.weight for pair in pairs):
-        return pairs
+    if count_pairs(run):
+        return list(read_records(run.pairs, Preference))
     raise LmsiError(
         f"{run.pairs}: no preference pairs: no question has a sure winner and a path of another "
         "answer",

@@ -32,7 +32,7 @@ from lmsi_cli.training import (
     verify,
 )
 from lmsi_cli.training.data import Example
-from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split
+from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split, weighs
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.loop import LogLine, Outcome, TrainingRun, fit, plan
 from lmsi_cli.training.validation import SELDOM, Watched
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
-# learning rates below and from a number of parameters on; measured in docs/log.md
+# loss and learning rates below and from a number of parameters on; measured in docs/log.md
 AUTO, SMALL_LR, LARGE_LR, LARGE = "auto", 1e-3, 2e-4, 100_000_000
+FEW_PAIRS = 32  # four steps; of fewer no training was measured, and plain examples are many more
 PAIRS_LR = 5e-5  # of a large model on pairs; measured: at 2e-4 it lost what it gained at this rate
 # Tokens of a row: on a CPU a large model is as fast in short ones, which take less memory.
 ROWS, LARGE_ROWS = 1536, 768
@@ -113,6 +114,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     memory.give_back()  # what sampling has left
     # 1. What is trained on, and what is measured on, as token ids.
     meta = read_meta(gguf)
+    config = suited(config, meta)
     units, watched, dropped = _material(examples, codec, config, meta, progress)
     # 2. Whether the model can be trained, in which arithmetic, and whether that fits.
     adapter.preflight(gguf, config.target, config.layers, config.rank)
@@ -124,9 +126,6 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         packs = attention.supports(load.configuration(meta), max(e.length for e in units))
         plain = config if packs else msgspec.structs.replace(config, row_tokens=0)
         recomputing = memory.recomputing(meta, units, dtype, plain, progress.say)
-    if config.lr == AUTO:
-        config = suited(config, meta)
-        progress.say(f"learning rate {config.lr:g}, by the model's size; --lr sets another")
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
     base = load.load_base(gguf, dtype)
@@ -160,11 +159,17 @@ def recompute(model: nn.Module) -> None:
     enable(**{f"{kind}_checkpointing_kwargs": settings})
 
 
-def suited(config: TrainConfig, meta: GgufMeta) -> TrainConfig:
-    """The settings with a learning rate for the model's size, where none is given."""
-    large = PAIRS_LR if config.loss == "scpo" else LARGE_LR
-    rate = large if meta.parameters >= LARGE else SMALL_LR
-    return msgspec.structs.replace(config, lr=rate) if config.lr == AUTO else config
+def suited(config: TrainConfig, meta: GgufMeta, pairs: int = 0) -> TrainConfig:
+    """The settings with a loss and a learning rate for the model's size, where none are given.
+
+    ``pairs`` is how many preference pairs there are to train on.
+    """
+    large, loss, rate = meta.parameters >= LARGE, config.loss, config.lr
+    if loss == AUTO:
+        loss = "scpo" if large and pairs >= FEW_PAIRS and not weighs(config) else "sft"
+    if rate == AUTO:
+        rate = (PAIRS_LR if loss == "scpo" else LARGE_LR) if large else SMALL_LR
+    return msgspec.structs.replace(config, loss=loss, lr=rate)
 
 
 def rows_of(config: TrainConfig, meta: GgufMeta, device: str) -> int:

@@ -72,12 +72,20 @@ def test_rate_and_rows_are_chosen_by_size_where_none_are_given(gguf, monkeypatch
     monkeypatch.setattr(trainer, "LARGE", meta.parameters)
     assert suited(TrainConfig(), meta).lr == trainer.LARGE_LR < trainer.SMALL_LR
     assert suited(TrainConfig(loss="scpo"), meta).lr == trainer.PAIRS_LR < trainer.LARGE_LR
-    given = TrainConfig(lr=0.5)
+    for pairs, more, loss in (
+        (trainer.FEW_PAIRS, {}, "scpo"),
+        (trainer.FEW_PAIRS - 1, {}, "sft"),
+        (trainer.FEW_PAIRS, {"example_weight": "share"}, "sft"),
+        (trainer.FEW_PAIRS, {"loss": "sft"}, "sft"),
+    ):
+        assert suited(TrainConfig(**more), meta, pairs).loss == loss
+    given = TrainConfig(loss="sft", lr=0.5)
     assert suited(given, meta) == given
     few, many = trainer.LARGE_ROWS, trainer.ROWS
     assert (rows_of(given, meta, "cpu"), rows_of(given, meta, "cuda")) == (few, many)
     monkeypatch.setattr(trainer, "LARGE", meta.parameters + 1)
     assert rows_of(given, meta, "cpu") == many
+    assert suited(TrainConfig(), meta, trainer.FEW_PAIRS).loss == "sft"
     assert rows_of(TrainConfig(row_tokens=9), meta, "cpu") == 9
     assert resolve(TrainConfig, {"lr": "auto"}) == TrainConfig()
 
