@@ -14,7 +14,7 @@ def lmsi(*argv: object, also: tuple[int, ...] = ()) -> Any:  # noqa: ANN401 - a 
     """Run one command with ``--json`` in a process of its own.
 
     Raises:
-        SystemExit: It ended with another code than 0 or one of ``also``; tells what it said.
+        SystemExit: It exited with a code other than 0 or one of ``also``; shows its stderr.
     """
     command = [sys.executable, "-c", RUN, *map(str, argv), "--json"]
     done = subprocess.run(command, capture_output=True, check=False)

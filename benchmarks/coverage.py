@@ -1,7 +1,7 @@
 """Do the statistics keep what they promise? Coverage of the intervals, size and power of the tests.
 
-Needs no model: worlds are made up, with the truth known, and drawn from again and again. Shares of
-yes/no questions are summed over all outcomes instead. One line of the result:
+Needs no model: populations with a known truth are made up and sampled again and again. For shares
+of yes/no questions all outcomes are summed instead. One line of the result:
 
     {"what": "paired, yes/no", "setting": "a share of 0.05 changes, +0.03", "n": 30,
      "kept": 0.991, "promised": 0.95, "repeats": 1000, "width": 0.23}
@@ -37,7 +37,7 @@ ACCURACIES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)
 PATHS = 5
 CLUSTER = 5  # questions that share most of their difficulty
 SPREAD = 1.5  # sum of the beta's parameters: accuracies per question lie mostly near 0 and 1
-POPULATION = 400_000  # questions that stand for all of a world
+POPULATION = 400_000  # questions that stand for a whole population
 Rng = np.random.Generator
 Values = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def shares(_: int) -> Iterator[Line]:
-    """Yes/no questions: every outcome with its probability."""
+    """Shares of yes/no questions: every outcome, weighted by its probability."""
     for n in SIZES:
         found = [wilson(k, n) for k in range(n + 1)]
         for p in ACCURACIES:
@@ -82,7 +82,7 @@ def shares(_: int) -> Iterator[Line]:
 
 
 def means(repeats: int) -> Iterator[Line]:
-    """Several paths per question; then questions that resemble each other, known and unknown."""
+    """Several paths per question; then clustered questions, with the clusters known and ignored."""
     for n in SIZES:
         for p in ACCURACIES:
             own = partial(_scores, n=n, accuracy=p)
@@ -95,7 +95,7 @@ def means(repeats: int) -> Iterator[Line]:
 
 
 def pairs(repeats: int) -> Iterator[Line]:
-    """Before and after; and the plainer bootstraps that were not taken."""
+    """Before and after; also the plainer bootstraps that lmsi does not use."""
     own: Callable[[Values, Values, Groups], Any] = lambda b, a, g: paired(b, a, groups=g)  # noqa: E731
     for n in SIZES:
         for moved, up in MOVES:
@@ -119,7 +119,7 @@ STEPS = ((0.02, 0.02), (0.02, 0.1), (0.3, 0.3), (0.3, 0.5), (0.9, 0.95))
 
 
 def tests(repeats: int) -> Iterator[Line]:
-    """False alarms where nothing changed; then how often the smallest visible change shows."""
+    """False alarms where nothing changed; then how often the smallest visible change is found."""
     for n in SIZES:
         for moved in (0.05, 0.2, 0.5):
             same = partial(_yes_no, n=n, moved=moved, up=0.0)
@@ -225,7 +225,7 @@ def _labels(n: int) -> list[int]:
 
 
 def _difficulty(rng: Rng, n: int, cluster: int) -> Values:
-    """Uniform numbers, one per question; of a cluster's questions four in five share theirs."""
+    """Uniform numbers, one per question; in a cluster, four in five questions share theirs."""
     own = rng.random(n)
     if cluster == 1:
         return own
@@ -244,7 +244,7 @@ def _scores(rng: Rng, n: int, accuracy: float, cluster: int = 1) -> Values:
 
 
 def _steps(rng: Rng, n: int, a: float, b: float, cluster: int = 1) -> tuple[Values, Values]:
-    """Five paths before and after; for three in ten questions what was hard is another matter."""
+    """Five paths before and after; three in ten questions get a new difficulty in between."""
     hard, anew = _difficulty(rng, n, cluster), _difficulty(rng, n, cluster)
     later = np.where(_difficulty(rng, n, cluster) < 0.7, hard, anew)
     before, after = _accuracies(hard, a), _accuracies(later, b)
@@ -258,7 +258,7 @@ def _yes_no(rng: Rng, n: int, moved: float, up: float) -> tuple[Values, Values]:
 
 
 def _shares(rng: Rng, n: int, accuracy: float) -> tuple[Values, NDArray[np.bool_]]:
-    """Share of the first answer of five paths, and whether it alone is first and right."""
+    """Share of the most frequent answer of five paths, and whether it is right, without a tie."""
     right = rng.binomial(PATHS, _accuracies(rng.random(n), accuracy))
     favourite = rng.binomial(PATHS - right, rng.random(n))
     most = np.maximum(np.maximum(right, favourite), 1)

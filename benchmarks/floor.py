@@ -1,8 +1,8 @@
 """The least time a LoRA step can take on this machine: its arithmetic at the CPU's own rate.
 
 Counts the operations of a packed row that no implementation can leave out, and measures how fast
-the products of this model's shapes run in the type that is trained in. Knows shapes, not weights.
-What is measured, per product (rows of outputs, inputs), in operations per second:
+matrix products of this model's shapes run in the training dtype. Knows shapes, not weights.
+Measured operations per second, by product (outputs x inputs):
 
     {"4864x896": 3.9e11, "896x4864": 3.9e11, "151936x896": 3.1e11}
 """
@@ -23,7 +23,7 @@ REPEATS = 5
 
 
 class Product(NamedTuple):
-    """A frozen matrix, (out, into), and how many layers have one like it."""
+    """The shape of a frozen matrix, (out, into), and how many matrices have it."""
 
     out: int
     into: int
@@ -31,7 +31,7 @@ class Product(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As the results call it."""
+        """Its name in the results."""
         return f"{self.out}x{self.into}"
 
 
@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(model: nn.Module, rank: int) -> Sizes:
-    """Read them off a model that may have no weights."""
+    """Read the sizes off a model, which may be a skeleton without weights."""
     from lmsi_cli.training.load import block_linears
 
     config: Any = model.config
@@ -65,10 +65,10 @@ def sizes(model: nn.Module, rank: int) -> Sizes:
 
 
 def operations(row: Row, model: Sizes) -> Iterator[tuple[str, float]]:
-    """The operations of one row forward and back, by the product that they belong to.
+    """The operations of one row, forward and back, by product.
 
     A frozen matrix takes two operations per weight and token forward and two back, for the gradient
-    of its input; its own gradient is not wanted. An adapter's matrices take two forward and four
+    of its input; its own gradient is not needed. An adapter's matrices take two forward and four
     back. Attention takes two products forward and four back over the pairs that see each other.
     """
     tokens, predicted = len(row.ids), len(row.labels)
@@ -80,7 +80,7 @@ def operations(row: Row, model: Sizes) -> Iterator[tuple[str, float]]:
 
 
 def _pairs(row: Row) -> int:
-    """How many (query, key) pairs there are in a row, by pieces."""
+    """Count the (query, key) pairs of a row, piece by piece."""
     before = [0 if p.parent is None else row.pieces[p.parent].length for p in row.pieces]
     return sum(
         p.length * seen + p.length * (p.length + 1) // 2
@@ -94,12 +94,12 @@ def rates(model: Sizes, dtype: str, tokens: int, predicted: int) -> dict[str, fl
     Args:
         model: The shapes.
         dtype: bf16 or fp32.
-        tokens: Rows of the inputs, as many as a packed row has.
-        predicted: The same for the head.
+        tokens: Rows of a product's input: the tokens of a packed row.
+        predicted: The same for the head: the tokens that are predicted.
     """
     found = {p.name: _rate(p, dtype, tokens) for p in model.products}
     found[model.head.name] = _rate(model.head, dtype, predicted)
-    # The narrow products of adapters and attention have no rate of their own to be held against.
+    # The narrow products of adapters and attention are not measured; they get the best rate.
     found["adapter"] = found["attention"] = max(found.values())
     return found
 

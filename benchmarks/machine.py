@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def machine() -> str:
-    """Name the CPU, what matters of its units, and how many threads it has."""
+    """Name the CPU, its vector and matrix units, and its number of threads."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = (x.split(":")[1].strip() for x in lines if x.startswith("model name"))

@@ -1,9 +1,9 @@
-r"""One program draws the paths of a job once, in a process of its own.
+r"""Let one program draw the paths of a job once, in a process of its own.
 
-Everybody gets the same file, threads, questions, request, token limit and sampling settings, and
-ends a path where the model ends it. The clock runs from the start of the process to the last path:
-loading, reading prompts and starting a server are in it, as they are for a user. This file needs
-nothing but the program that it measures, so that one may live in an environment of its own. A job
+All get the same file, threads, questions, request, token limit and sampling settings, and end a
+path where the model ends it. The clock runs from the start of the process to the last path: it
+includes loading, reading prompts and starting a server, as it would for a user. This file needs
+nothing but the program that it measures, which may thus live in an environment of its own. A job
 goes in on stdin, a measurement comes out:
 
     {"model": "m.gguf", "source": "gsm8k:test.jsonl", "prompts": ["<|im_start|>user\n..."],
@@ -28,14 +28,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# One chain for everybody; the penalties that some programs add by default are off.
+# One chain for all; the penalties that some programs add by default are off.
 CHAIN = {"temperature": 0.7, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
-SLOTS = 32  # of llama-server, sequences side by side for OpenVINO and for the bare decoding
-PAUSE, WAIT = 0.1, 3600  # seconds between looks for a server, and for one answer
+SLOTS = 32  # of llama-server; OpenVINO and the ceiling decode twice as many side by side
+PAUSE, WAIT = 0.1, 3600  # seconds between checks for a server, and at most for one answer
 
 
 class Job(NamedTuple):
-    """What is drawn; ``mean`` are the tokens of a prompt and of a path in lmsi's own run."""
+    """What to draw; ``mean`` are the mean tokens of a prompt and of a path in lmsi's own run."""
 
     model: str
     source: str
@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
 
 def lmsi(job: Job, engine: str = "llama") -> tuple[int, int]:
-    """The command, as a user types it; returns the paths and the tokens that were drawn."""
+    """The command as a user types it; returns how many paths and tokens were drawn."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lmsi_cli", "sample", job.source, "-m", job.model]
         command += ["-o", f"{folder}/run", "--limit", len(job.prompts), "--paths", job.paths]
@@ -173,7 +173,7 @@ def openvino(job: Job) -> tuple[int, int]:
 
 
 def ceiling(job: Job) -> tuple[int, int]:
-    """llama.cpp's own batched benchmark: prompts and paths of the same mean length, no drawing."""
+    """llama.cpp's own batched benchmark: prompts and paths of the same mean length, no sampling."""
     prompt, path = job.mean
     sizes = ["-npp", prompt, "-ntg", path, "-npl", 2 * SLOTS, "-fa", "off"]
     sizes += ["-c", 2 * SLOTS * (prompt + path + 8), "-t", job.threads, "-tb", job.threads]
@@ -195,7 +195,7 @@ PEERS: dict[str, Callable[[Job], tuple[int, int]]] = {
 
 
 def main() -> None:
-    """Let the peer that the command line names do the job that stands on stdin."""
+    """Run the peer named on the command line on the job that is read from stdin."""
     begun = time.perf_counter()
     paths, tokens = PEERS[sys.argv[1]](Job(**json.load(sys.stdin)))
     seconds = time.perf_counter() - begun

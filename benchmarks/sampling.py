@@ -1,14 +1,14 @@
 """Many paths a question on a real model, as users draw them: lmsi beside its peers.
 
-Questions of a public set, natural ends, loading and prefill included. The peers take turns within
-a round, so that a slow spell of the machine meets them all; what counts is the ratio within a
-round. Run it alone, since ggml's threads spin. Writes one JSON file and one plot a model:
+Uses questions of a public set, lets paths end naturally, and times loading and prefill, too. The
+peers take turns within a round, so that a slow spell of the machine hits them all; what counts is
+the ratio within a round. Run it alone: ggml's threads spin. Writes a JSON file and plot per model:
 
     python -m benchmarks.sampling --model qwen.gguf --source gsm8k:test.jsonl --tools build/bin
     python -m benchmarks.sampling --model qwen.gguf --source ... --openvino ov/bin/python
 
-``--tools`` is where ``llama-server`` and ``llama-batched-bench`` lie, built from the source archive
-of the installed llama-cpp-python; ``--openvino`` the Python of an environment with openvino-genai.
+``--tools`` is the folder of ``llama-server`` and ``llama-batched-bench``, built from the installed
+llama-cpp-python's source archive; ``--openvino`` the Python of an environment with openvino-genai.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from benchmarks.peers import PEERS, Job
 from lmsi_cli.tasks.readers import read_labelled
 
 REQUEST = "Please reason step by step, and put your final answer within \\boxed{}."
-SLOW = ("loop", "transformers")  # draw for fewer questions: a rate does not need them all
+SLOW = ("loop", "transformers")  # these get fewer questions: a rate does not need them all
 Measured = dict[str, Any]
 
 
 def main() -> None:
-    """Measure one model and write what was found."""
+    """Measure one model and write the results."""
     given = _arguments()
     job = job_of(given)
     rounds: list[list[Measured]] = []
@@ -76,7 +76,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def job_of(given: argparse.Namespace) -> Job:
-    """The job, its prompts written by the model's own chat template."""
+    """The job, with prompts made by the model's own chat template."""
     template, around = _template(given.model)
     prompts = [
         template.render(
@@ -110,7 +110,7 @@ def _template(model: Path) -> tuple[jinja2.Template, dict[str, str]]:
 
 
 def one_round(given: argparse.Namespace, job: Job) -> list[Measured]:
-    """Each peer once; the ceiling gets the lengths that lmsi's own paths had."""
+    """Each peer once; the ceiling gets the mean lengths of lmsi's own prompts and paths."""
     found: list[Measured] = []
     for peer in given.peers:
         asked = job._replace(prompts=job.prompts[: given.slow]) if peer in SLOW else job
@@ -123,7 +123,7 @@ def one_round(given: argparse.Namespace, job: Job) -> list[Measured]:
 
 
 def _measured(python: str, peer: str, job: Job) -> list[Measured]:
-    """Run one peer; one that fails is named with its last line, and the others go on."""
+    """Run one peer; if it fails, print the end of its errors and return nothing."""
     command = [python, "-m", "benchmarks.peers", peer]
     given = json.dumps(job._asdict()).encode()
     done = subprocess.run(command, input=given, capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""One side trains a few steps once, in a process of its own: a job in on stdin, figures out.
+"""Let one side train a few steps, in a process of its own: a job in on stdin, figures out.
 
 Every side gets the same weights, token ids, steps, rank and layers. Loading is not timed, nor is
 the first step. A job and a measurement:
@@ -42,8 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """What one side needed for the counted steps.
 
-    ``tokens`` are the examples' own, without padding and without sharing; ``computed_tokens`` went
-    through the model. ``detail`` holds what only one side has.
+    ``tokens`` are the examples' own, without padding and sharing; ``computed_tokens`` are those
+    that went through the model. ``detail`` holds figures that only one side has.
     """
 
     trainer: str
@@ -57,7 +57,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Silent:
-    """A progress that nobody watches."""
+    """A progress view that shows nothing."""
 
     def start(self, label: str, total: int) -> None:
         """Take no notice."""
@@ -90,7 +90,7 @@ def lmsi(job: Job) -> Measurement:
 
 
 def trl(job: Job) -> Measurement:
-    """TRL's SFTTrainer with PEFT: its defaults, but for what makes the two do the same work."""
+    """TRL's SFTTrainer with PEFT: its defaults, except where both must do the same work."""
     from datasets import Dataset
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
@@ -204,7 +204,7 @@ def _targets(job: Job) -> list[str]:
 
 
 def _tokenizer() -> Any:  # noqa: ANN401
-    """TRL wants one; the ids are made already, so all it does is name a padding token."""
+    """The tokenizer that TRL requires; the ids exist already, so it only names a padding token."""
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
@@ -236,7 +236,7 @@ TRAINERS: dict[str, Callable[[Job], Measurement]] = {"lmsi": lmsi, "trl": trl, "
 
 
 def main() -> None:
-    """Run the side named on the command line on the job that stands on stdin."""
+    """Run the side named on the command line on the job that is read from stdin."""
     job = msgspec.convert(json.load(sys.stdin), Job)
     print("MEASURED " + msgspec.json.encode(TRAINERS[sys.argv[1]](job)).decode(), flush=True)
 

@@ -2,7 +2,7 @@
 
 All sides train on the same examples of a run folder in the same steps, from the same weights. Each
 measurement is a process of its own, and the sides take turns, so that a slow spell of the machine
-meets them all. Run it alone; called again with the same file, it adds a round.
+hits them all. Run it alone; called again with the same file, it adds rounds.
 
     python -m benchmarks.training --model qwen2.5-0.5b-F16.gguf --run runs/a --out results
 
@@ -84,7 +84,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _job(given: argparse.Namespace, folder: Path) -> Job:
-    """The job; its weights are also written as a folder, for TRL takes no GGUF file."""
+    """The job; its weights are also written as a folder, since TRL takes no GGUF file."""
     if "trl" in given.sides:
         load.load_base(given.model, "fp32").save_pretrained(folder)  # type: ignore[operator]
     return Job(
@@ -93,9 +93,9 @@ def _job(given: argparse.Namespace, folder: Path) -> Job:
         examples=list(read_records(given.run / "train.jsonl", TrainExample)),
         config=TrainConfig(
             max_steps=given.steps,
-            lr=SMALL_LR,  # given, for TRL knows no auto
+            lr=SMALL_LR,  # given, since TRL knows no auto
             batch_size=given.batch_size,
-            val_share=0,  # no examples apart, and no validations between the steps: TRL has none
+            val_share=0,  # no held-out examples, no validation between the steps: TRL has none
             alarms=False,
         ),
     )
@@ -142,7 +142,7 @@ def rates(rounds: list[list[Measurement]]) -> dict[str, list[float]]:
 
 
 def ratios(rounds: list[list[Measurement]]) -> dict[str, Ratio]:
-    """Give lmsi's rate over each other side's: of the best rounds, and the median of all."""
+    """Give lmsi's rate over each other side's: best round over best, median over median."""
     found = rates(rounds)
     mine = found.pop("lmsi", [])
     return {

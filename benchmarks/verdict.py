@@ -1,17 +1,17 @@
-"""The verdict beside what training then does, over settings in which it helps, idles or harms.
+"""Compare the verdict with what training then does, in settings where it helps, idles or harms.
 
 Every setting is sampled, voted on without and with a probe, trained whatever the verdict, and
 measured on other questions of its own kind. Questions are drawn anew from the embedded model's
-recipe. What is done is not done again, so the command may be interrupted. One setting's line:
+recipe. Finished settings are not repeated, so the command may be interrupted. One setting's line:
 
     {"setting": "hard", "plain": "train", "probed": "train", "one_path": {"difference": 0.31, ...},
      "signals": {"share of all": 0.43, "steps lift": 0.61, ...}, "probe": {"gap": 0.44, ...}}
 
     python -m benchmarks.verdict --work work --out results
 
-``--pretrained FILE`` adds the embedded model as it was before it met the harder families (the first
-stage of its recipe). There it is as sure of itself, and wrong: of a long shopping list all its
-paths drop the same item, and their sums are true.
+``--pretrained FILE`` adds the embedded model as it was before it saw the harder families (the first
+stage of its recipe). On those it is just as sure of itself, but wrong: all its paths drop the same
+item of a long shopping list, and their sums are true.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TRAIN, CARE, STOP = "train", "train with care", "do not train"
 class Setting(NamedTuple):
     """Kinds of questions in equal shares, how they are sampled, and the model.
 
-    Of a kind all families, or the named ones; ``pretrained`` asks the model of that option.
+    ``families`` limits the kinds to those named, if any; ``pretrained`` asks that option's model.
     """
 
     name: str
@@ -69,7 +69,7 @@ SETTINGS = (
     Setting("before, long chains", ("hard",), families=("chain_long",), pretrained=True),
     Setting("before, known", ("known",), pretrained=True),
 )
-FAMILIES = {"known": 11, "hard": 7, "unseen": 8}  # of a kind; in a file they take turns
+FAMILIES = {"known": 11, "hard": 7, "unseen": 8}  # of a kind; a file takes them in turn
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +91,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main() -> None:
-    """Run what is missing, then print and plot."""
+    """Run what is missing, then print and plot the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="where the run folders go")
     parser.add_argument("--out", type=Path, default=Path("results"))
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def measure(setting: Setting, work: Path, pretrained: Path | None) -> Line:
-    """One setting, from its folder if it is there."""
+    """Measure one setting, or read its result if its folder has one."""
     folder = work / setting.name.replace(", ", "-").replace(" ", "-").replace("%", "")
     done = folder / "line.json"
     if not done.exists():
@@ -187,7 +187,7 @@ def _in(setting: Setting, line: str) -> bool:
 
 
 def _model(setting: Setting, folder: Path) -> Path:
-    """The embedded model, or a copy whose weights have noise on them."""
+    """The embedded model, or a copy with noise added to its weights."""
     if not setting.noise:
         return MODEL
     import numpy as np
@@ -208,7 +208,7 @@ def _python(*argv: object) -> None:
 
 
 def helped(line: Line) -> bool:
-    """Whether a sampled path became better beyond chance; what cannot be trained did not."""
+    """Whether a sampled path improved beyond chance; False where nothing was trained."""
     return line.one_path is not None and line.one_path.low > 0
 
 
@@ -228,7 +228,7 @@ def table(lines: list[Line]) -> str:
 
 
 def signal_table(lines: list[Line]) -> str:
-    """What each signal alone could have told, by the best line drawn afterwards."""
+    """How well each signal alone could have predicted the outcome, at the best threshold."""
     rows = [f"{'signal alone':18} best split  rank correlation with the change"]
     for name in dict.fromkeys(k for x in lines for k in _figures(x)):
         own = [x for x in lines if name in _figures(x)]
@@ -244,7 +244,7 @@ def _figures(line: Line) -> dict[str, float]:
 
 
 def _best_split(values: list[float], truth: list[bool]) -> int:
-    """Most settings that one threshold, in either direction, tells apart; flatters the signal."""
+    """Most settings that one threshold, in either direction, gets right; flatters the signal."""
     cuts = [float("-inf"), *values]
     right = [sum((v > c) == t for v, t in zip(values, truth, strict=True)) for c in cuts]
     return max(*right, *(len(values) - r for r in right))

@@ -1,6 +1,6 @@
 """lmsi: a language model on a laptop improves itself on questions without answers.
 
-From Python it is six functions, which are told in ``api.py`` and loaded when one is asked for:
+From Python there are six functions, documented in ``api.py`` and loaded on first use:
 
     import lmsi_cli
     lmsi_cli.sample("questions.jsonl", "runs/first", model="model.gguf", paths=8)
@@ -15,7 +15,7 @@ __all__ = ["compare", "evaluate", "report", "sample", "train", "vote"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes may be anything
-    """Load a function when it is asked for: `import lmsi_cli` itself stays fast."""
+    """Load a function on first use, so that `import lmsi_cli` itself stays fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from lmsi_cli import api
@@ -24,5 +24,5 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attributes may b
 
 
 def __dir__() -> list[str]:
-    """Name the functions to whatever completes names, before they are loaded."""
+    """List the functions for name completion before they are loaded."""
     return [*globals(), *__all__]

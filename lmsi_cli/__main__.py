@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Entry point: Ctrl-C ends it in silence from the beginning, while it is still loading, too."""
+    """Entry point; Ctrl-C ends it silently even while its modules are still loading."""
     try:
         from lmsi_cli.cli.main import main as command
     except KeyboardInterrupt:

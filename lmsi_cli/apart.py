@@ -1,7 +1,7 @@
-r"""Work that nobody can foresee the end of, in a child process with bounds on time and memory.
+r"""Work that may never end, done in a child process with bounds on time and memory.
 
-Knows JSON lines and processes; nothing of the work. A question is a line in, its answer a line out;
-the system ends a child that takes more than its CPU time, and the next question starts another:
+Knows JSON lines and processes; nothing of the work. A question is a line in, its answer a line out.
+The system kills a child that exceeds its CPU time, and the next question starts another:
 
     Apart("lmsi_cli.answers.formula", 1.0).ask("\\sqrt{4}") -> "2"
     serve(spelled, seconds=1.0, memory=4 << 30)    # what the child does
@@ -22,26 +22,26 @@ from typing import Any
 
 from lmsi_cli.errors import LmsiError
 
-STARTING = 60.0  # seconds by the clock to start and import
-GRACE = 10  # times its CPU seconds a question may take by the clock: a machine may be busy
+STARTING = 60.0  # wall-clock seconds to start and import
+GRACE = 10  # wall-clock limit per question, in multiples of its CPU seconds: machines may be busy
 
 
 class Apart:
     """A child process that answers line by line, and is replaced when it does not.
 
-    One child at most; started by the first question, on whichever thread. Unlike an alarm signal
-    this works on every thread and system, and ends what runs inside C.
+    There is at most one child, started by the first question from any thread. Unlike an alarm
+    signal, this works on every thread and system, and stops code that runs inside C.
     """
 
     def __init__(self, module: str, seconds: float) -> None:
-        """Name the module to run and the CPU seconds that a question has."""
+        """Set the module to run and the CPU seconds that a question may take."""
         self.module, self.seconds = module, seconds
         self.lock = threading.Lock()
         self.child: subprocess.Popen[str] | None = None
         atexit.register(self.stop)
 
     def ask(self, question: object) -> Any:  # noqa: ANN401 - what the child says
-        """Ask, and wait for the answer; None if the child dies of it or its time is up.
+        """Ask and wait for the answer; None if the child dies or runs out of time.
 
         Raises:
             LmsiError: The child cannot be started.
@@ -90,7 +90,7 @@ class Apart:
             answer = child.stdout.readline()
         except OSError:
             return ""
-        except BaseException:  # Ctrl-C: the answer that is still to come is to nobody's question
+        except BaseException:  # Ctrl-C: the pending answer must not reach the next question
             self.stop()
             raise
         finally:
@@ -99,18 +99,18 @@ class Apart:
 
 
 def serve(answer: Callable[[Any], Any], seconds: float, memory: int) -> None:
-    """Be the child: answer line by line until standard input ends; null where that fails.
+    """Run as the child: answer line by line until standard input ends; null where that fails.
 
     Args:
-        answer: From a question to its answer, both as JSON has them.
-        seconds: CPU time for each.
-        memory: Bytes of address space for all, the program itself included.
+        answer: Maps a question to its answer, both JSON values.
+        seconds: CPU time for each question.
+        memory: Bytes of address space for the whole child, the program itself included.
     """
     _bound_memory(memory)
     _say(True)
     for line in sys.stdin:
         _allow(seconds)
-        with suppress(Exception):  # whatever it cannot digest has no answer
+        with suppress(Exception):  # what it cannot handle has no answer
             _say(answer(json.loads(line)))
             continue
         _say(None)
@@ -122,7 +122,7 @@ def _say(value: object) -> None:
 
 
 def _allow(seconds: float) -> None:
-    """Let the system end this process after so much CPU time; Python need not be asked."""
+    """Let the system kill this process after so much CPU time, without running any Python."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, seconds)

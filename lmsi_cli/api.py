@@ -1,4 +1,4 @@
-"""lmsi from Python and in notebooks: six functions that do what the commands of their names do.
+"""lmsi from Python and in notebooks: six functions that do what the commands do.
 
 Each takes the command's settings by keyword, writes the same run folder, and returns the record
 that the command's ``--json`` prints; a notebook shows it as the command's tables. The stages do the
@@ -61,7 +61,7 @@ class Sampled(SampleSummary, frozen=True, kw_only=True):
 
 
 class Previewed(Preview, frozen=True, kw_only=True):
-    """What ``sample`` would ask, and what that would cost; ``trial``: of wordings."""
+    """What ``sample`` would ask and what it would cost; ``trial`` is that of the wordings."""
 
     def _repr_html_(self) -> str:
         return fragment(*preview_parts(self))
@@ -96,14 +96,14 @@ class Comparison(Opposed, frozen=True, kw_only=True):
 
 
 class Report(Digest, frozen=True, kw_only=True):
-    """All that a run has so far."""
+    """Everything that a run has so far."""
 
     def _repr_html_(self) -> str:
         return fragment(self)
 
 
 def _takes(kind: type[Config]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Show a function's settings with their defaults, to ``help`` and to what completes names."""
+    """Add the settings and their defaults to a signature, for ``help`` and name completion."""
 
     def wrap(function: Callable[P, R]) -> Callable[P, R]:
         own = inspect.signature(function)
@@ -148,13 +148,13 @@ def sample(
     quiet: bool = False,
     **settings: object,
 ) -> Sampled | Previewed:
-    """Draw many chain-of-thought paths per question; called again, it goes on.
+    """Draw many chain-of-thought paths per question; called again, it continues.
 
     Args:
         questions: A file as `lmsi sample` takes it, or ``SET:FILE``.
         out: The run folder.
         overwrite: Discard what the folder holds.
-        dry_run: Only try the wordings and tell the first prompt, memory and time.
+        dry_run: Only try the wordings, and return the first prompt, memory and time.
         quiet: Show no progress.
         settings: Those of [sample] in a config file.
 
@@ -192,7 +192,7 @@ def vote(
         settings: Those of [vote] in a config file.
 
     Raises:
-        LmsiError: As `lmsi vote`; but a vote that keeps nothing is a result, too.
+        LmsiError: As `lmsi vote`, except that a vote that keeps nothing is a result, too.
     """
     config, folder = resolve(VoteConfig, settings, where="vote()"), RunDir(Path(run))
     task, labelled = task_of(folder), read_labelled(str(probe)) if probe else []
@@ -217,9 +217,9 @@ def train(
     Args:
         run: The run folder.
         student: Train this model on the run's votes instead: a GGUF file, or a name.
-        out: The student's run folder, to be evaluated; by default students/NAME in the run.
-        overwrite: Discard an adapter that is there.
-        force: Train where the verdict is not to.
+        out: The student's run folder, for ``evaluate``; by default students/NAME in the run.
+        overwrite: Discard an existing adapter.
+        force: Train even if the verdict is not to.
         quiet: Show no progress.
         settings: Those of [train] in a config file.
 
@@ -271,13 +271,13 @@ def evaluate(
 
 
 def compare(a: Place, b: Place, data: str = "", line: str = "") -> Comparison:
-    """Compare two evaluations on the questions of both; positive changes are for ``b``.
+    """Compare two evaluations on the questions they share; positive changes favour ``b``.
 
     Args:
         a: A run folder, or a file of its eval/.
-        b: Another; the same: its base and adapter.
-        data: Name of the data set, where a folder has several.
-        line: Whose flips are listed; by default the line that decides.
+        b: Another one; the same one compares its base with its adapter.
+        data: Name of the data set, if a folder has several.
+        line: The line whose flips are listed; by default the one that decides.
 
     Raises:
         LmsiError: As `lmsi compare`.
@@ -286,12 +286,12 @@ def compare(a: Place, b: Place, data: str = "", line: str = "") -> Comparison:
 
 
 def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> Report:
-    """Gather all that a run has so far.
+    """Gather everything that a run has so far.
 
     Args:
         run: The run folder.
         out: Write the HTML page there, too.
-        overwrite: Write it over a file that is there.
+        overwrite: Let the page replace an existing file.
 
     Raises:
         LmsiError: As `lmsi report`.
@@ -304,16 +304,16 @@ def report(run: Place, out: Place | None = None, *, overwrite: bool = False) -> 
 
 @contextmanager
 def _at_work(run: RunDir, quiet: bool, command: str) -> Iterator[Progress]:
-    """Hold a run folder and show what is done in it."""
+    """Lock a run folder and show the progress of the work in it."""
     with locked(run), watched(quiet, run, [*command.split(), str(run.root)]) as progress:
         yield progress
 
 
 def _several(given: Places) -> list[str]:
-    """Files by name; one may stand alone."""
+    """File names as a list; a single one is accepted, too."""
     return [str(file) for file in ([given] if isinstance(given, Place) else given)]
 
 
 def _fields(record: msgspec.Struct) -> dict[str, Any]:
-    """What makes a record of a kind with a look of its own."""
+    """The fields of a record, to rebuild it as the subclass that a notebook can show."""
     return msgspec.structs.asdict(record)

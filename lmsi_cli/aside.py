@@ -1,8 +1,8 @@
 """Work in a process of its own, as if it were done here: progress, errors and Ctrl-C included.
 
-PyTorch and llama.cpp must not compute in one process (``engine/cpu_check.py``), so who trains does
-it aside; its memory is given back whole, too. Knows nothing of the work. The process ends with its
-pipe: when the work is done, and when this process dies. What comes through the pipe:
+PyTorch and llama.cpp must not compute in one process (``engine/cpu_check.py``), so training runs
+aside, which also returns all its memory. Knows nothing of the work. The process ends when its pipe
+closes: when the work is done, or when this process dies. What comes through the pipe:
 
     ("advance", (7,), {"loss": 0.41})    ("done", <result>)    ("failed", LmsiError("..."))
 """
@@ -30,19 +30,19 @@ OURS = "lmsi_cli"  # the logger whose level -v sets
 
 
 def run(work: Callable[..., Any], *given: object, progress: Progress, name: str) -> Any:  # noqa: ANN401 - as the work
-    """Call ``work(*given, progress=...)`` in another process and give what it returns.
+    """Call ``work(*given, progress=...)`` in another process and return its result.
 
     Args:
-        work: A function of a module; it, what it is given and what it returns must pickle.
+        work: A module-level function; it, its arguments and its result must be picklable.
         given: Its arguments.
-        progress: Is told of what the work tells its own.
-        name: Of the work, for the case that its process dies.
+        progress: Receives what the work reports to its own progress.
+        name: Names the work in the error if its process dies.
 
     Raises:
-        LmsiError: As the work, or its process died.
-        KeyboardInterrupt: Once the work has met it as well, and has saved what it saves then.
+        LmsiError: The work raised it, or its process died.
+        KeyboardInterrupt: After the work was interrupted as well and has saved what it saves then.
     """
-    spawn = multiprocessing.get_context("spawn")  # threads of llama.cpp do not live through a fork
+    spawn = multiprocessing.get_context("spawn")  # llama.cpp's threads do not survive a fork
     mine, theirs = spawn.Pipe()
     level = logging.getLogger(OURS).level
     process = spawn.Process(target=_serve, args=(theirs, level, work, given), daemon=True)
@@ -66,17 +66,17 @@ def run(work: Callable[..., Any], *given: object, progress: Progress, name: str)
     except KeyboardInterrupt:
         if process.is_alive():
             process.terminate()
-            process.join()  # before its pipe ends it
+            process.join()  # before closing the pipe ends it
         raise
     finally:
-        mine.close()  # it ends with its pipe, wherever it is
+        mine.close()  # ends the process, whatever it is doing
         if process.is_alive():
             process.join()
 
 
 @contextmanager
 def _no_script() -> Iterator[None]:
-    """Start a process that does not run the user's script again, as multiprocessing would."""
+    """Keep a process started inside from running the user's script again, as spawning would."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -87,11 +87,11 @@ def _no_script() -> Iterator[None]:
 
 @contextmanager
 def _deaf() -> Iterator[None]:
-    """Start a process that never meets Ctrl-C: it inherits the mask, for good."""
+    """Keep Ctrl-C from a process started inside: it inherits the signal mask, for good."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # else the first start begins it, which lifts the mask
+    resource_tracker.ensure_running()  # else the first start launches it, which lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -100,7 +100,7 @@ def _deaf() -> Iterator[None]:
 
 
 class _Telling:
-    """The other side's progress: whatever is told goes through the pipe."""
+    """The progress of the other process: sends each report through the pipe."""
 
     def __init__(self, pipe: Connection[Any, Any]) -> None:
         self._pipe = pipe
@@ -118,7 +118,7 @@ class _Telling:
 def _serve(
     pipe: Connection[Any, Any], level: int, work: Callable[..., Any], given: tuple[object, ...]
 ) -> None:
-    """The life of the process. A fault of the program shows its traceback, as it would there."""
+    """What the process runs; a bug shows its traceback, as it would in the parent process."""
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     if level:
@@ -139,7 +139,7 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 
 def _end_with(pipe: Connection[Any, Any]) -> None:
-    """Nothing is ever sent to the work, so this waits for the end of the other side."""
+    """Wait until the parent closes the pipe, to which it never sends, and end this process."""
     with suppress(EOFError, OSError):
         pipe.recv()
     os._exit(1)

@@ -1,7 +1,7 @@
-"""Files and folders that come to their place whole or not at all.
+"""Files and folders that appear in their place whole or not at all.
 
-Knows bytes and names; nothing of what is in a file. A file is written beside its place, brought
-onto the disk, and renamed; so a killed process leaves the old one, and ``NAME.tmp`` at most:
+Knows bytes and names; nothing of what is in a file. A file is written beside its place, synced to
+disk and renamed, so a killed process leaves the old file, and at most a ``NAME.tmp``:
 
     write_atomic(Path("runs/a/vote.json"), '{"paths": 64}')
     with replacing_folder(Path("runs/a/export/hf")) as fresh:   # runs/a/export/.hf.unfinished
@@ -23,12 +23,12 @@ from lmsi_cli.errors import LmsiError
 if TYPE_CHECKING:
     import filelock
 
-# a full, failing or read-only disk, a missing right, too many open files
+# a full, failing or read-only disk, a missing permission, too many open files
 REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
            errno.EMFILE, errno.ENFILE}  # fmt: skip
 
 GOES_ON = "put this right and give the same command again: it goes on"
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # as some network folders have it
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # some network folders have no locks
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -39,10 +39,10 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file beside ``path``; once whole and on the disk, it takes its place.
+    """Yield a new file that takes the place of ``path`` once it is whole and on the disk.
 
-    The folder is made if missing. LmsiError: the disk is full, or the place cannot be written to;
-    an older file stays.
+    The folder is created if missing. LmsiError: the disk is full, or the place cannot be written
+    to; an older file stays.
     """
     tmp = unfinished(path)
     try:
@@ -73,9 +73,9 @@ def write_error(path: Path, e: OSError) -> LmsiError:
 
 
 def refusal(e: OSError) -> LmsiError:
-    """Say what the machine refuses, wherever it was met: a full disk has no file's name.
+    """Turn an error that the user can fix into an LmsiError, which names the file if it is known.
 
-    An error that nobody but us can mend is raised as it is.
+    Any other error is a bug and is raised as it is.
     """
     if e.errno not in REFUSED:
         raise e
@@ -85,10 +85,10 @@ def refusal(e: OSError) -> LmsiError:
 
 @contextmanager
 def replacing_folder(place: Path) -> Iterator[Path]:
-    """Give an empty folder that takes its place if all goes well, and is deleted if not.
+    """Yield an empty folder that replaces ``place`` if all goes well, and is deleted if not.
 
-    What a killed process left behind is deleted first. LmsiError: the disk is full, the place
-    cannot be written to, or another process does it now.
+    Leftovers of a killed process are deleted first. LmsiError: the disk is full, the place cannot
+    be written to, or another process is writing it.
     """
     import filelock
 
@@ -112,7 +112,7 @@ def replacing_folder(place: Path) -> Iterator[Path]:
         raise write_error(place, e) from e
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        if old.exists() and not place.exists():  # between the two renames
+        if old.exists() and not place.exists():  # it failed between the renames
             old.rename(place)
         shutil.rmtree(old, ignore_errors=True)
         with suppress(OSError):  # Windows keeps a file that is open
@@ -121,7 +121,7 @@ def replacing_folder(place: Path) -> Iterator[Path]:
 
 
 def acquired(file: Path) -> filelock.BaseFileLock:
-    """Lock by the kernel, or where the file system cannot by a file that names its holder.
+    """Take a kernel lock or, where the file system has none, a lock file that names its holder.
 
     filelock.Timeout: another process holds it. OSError: the file cannot be made.
     """
@@ -139,10 +139,9 @@ def acquired(file: Path) -> filelock.BaseFileLock:
 
 
 def check_place(place: Path, own: str, overwrite: bool) -> None:
-    """Refuse to replace a folder unasked, and one that lmsi did not make at all.
+    """Refuse to replace a folder without ``overwrite``, or one that lmsi did not make.
 
-    ``own`` is a file that every folder of this kind has; ``overwrite`` lets one of them be
-    replaced.
+    ``own`` is a file that every folder of this kind has.
     """
     if not place.exists():
         return
@@ -155,13 +154,13 @@ def check_place(place: Path, own: str, overwrite: bool) -> None:
 
 
 def check_room(place: Path, need: int, hint: str) -> None:
-    """Refuse before the work where the disk of a folder has less than ``need`` bytes."""
+    """Refuse early if the disk of a folder has less than ``need`` bytes free."""
     free = shutil.disk_usage(place).free
     if free < need:
         raise LmsiError(f"{place.parent}: {free >> 20:,} MiB free, {need >> 20:,} MiB needed", hint)
 
 
 def cache_folder() -> Path:
-    """Where lmsi keeps what it can make again; ``LMSI_CACHE`` moves it."""
+    """The folder of files that lmsi can recreate; ``LMSI_CACHE`` moves it."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(os.environ.get("LMSI_CACHE") or Path(home) / "lmsi")

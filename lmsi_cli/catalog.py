@@ -1,7 +1,7 @@
-"""Models by name: those that come with lmsi, with their cards, and those that are found elsewhere.
+"""Models by name: those that come with lmsi, with their cards, and those found elsewhere.
 
-Knows where the models folder lies and what a card must hold; never loads a model. A card's TOML
-(only the fields that the program reads; the rest is for people):
+Knows where lmsi, Ollama and LM Studio keep models, and what a card must hold; never loads a model.
+A card's TOML (only the fields that the program reads; the rest is for people):
 
     name = "tinymath"      file = "tinymath-f16.gguf"      task = "tinymath"
     questions = "questions.jsonl"      tests = ["test.jsonl", "out_of_domain.jsonl"]
@@ -29,12 +29,12 @@ OLLAMA = "ollama:"
 REGISTRY, OFFICIAL, LATEST = "registry.ollama.ai/", "library/", "latest"
 MODEL, ADAPTER = (f"application/vnd.ollama.image.{kind}" for kind in ("model", "adapter"))
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-LM_STUDIO = ("~/.lmstudio/models", "~/.cache/lm-studio/models")  # now, and formerly
+LM_STUDIO = ("~/.lmstudio/models", "~/.cache/lm-studio/models")  # current, and former
 OLLAMA_HOMES = ("~/.ollama/models", "/usr/share/ollama/.ollama/models")  # the second: as a service
 
 
 class Found(NamedTuple):
-    """A model of this machine: what ``-m`` takes for it, its file, and whose it is."""
+    """A model on this machine: its name for ``-m``, its file, and the program it belongs to."""
 
     name: str
     file: Path
@@ -51,7 +51,7 @@ class _Manifest(msgspec.Struct):
 
 
 def at_hand() -> Iterator[Found]:
-    """All models found, each by a name that needs no path; unreadable ones are passed over."""
+    """All models found, each under a name that needs no path; unreadable ones are skipped."""
     studio = [f for home in LM_STUDIO for f in sorted(Path(home).expanduser().glob("**/*.gguf"))]
     for place, files in (("hub cache", hub.cached_files()), ("LM Studio", studio)):
         yield from (Found(f.name, f, place) for f in files if hub.is_model(f.name) and f.is_file())
@@ -64,7 +64,7 @@ def named(name: str) -> Path | None:
     """The model file of that name in the hub's cache or LM Studio's folders, if there is one.
 
     Raises:
-        LmsiError: There are several, which differ.
+        LmsiError: There are several, of different sizes.
     """
     files = [found.file for found in at_hand() if found.name == name]
     if len({file.stat().st_size for file in files}) > 1:
@@ -76,13 +76,13 @@ def named(name: str) -> Path | None:
 
 
 def ollama_model(name: str) -> Found:
-    """A model of Ollama's own store, by the name that Ollama has for it.
+    """A model in Ollama's own store, by Ollama's name for it.
 
     Args:
-        name: ``ollama:[[HOST/]OWNER/]NAME[:TAG]``; upper and lower case are alike.
+        name: ``ollama:[[HOST/]OWNER/]NAME[:TAG]``; case does not matter.
 
     Raises:
-        LmsiError: It is not there, or is no GGUF file alone; says which ones there are.
+        LmsiError: It is not there (lists those that are), or is not just one readable GGUF file.
     """
     head, slash, last = name.removeprefix(OLLAMA).rpartition("/")
     model, _, tag = last.partition(":")
@@ -132,7 +132,7 @@ def _blob(manifest: Path, name: str) -> Path:
 
 
 def _readable(blob: Path, name: str) -> Path:
-    """A link to a blob under its model's name, which runs, reports and exports go by."""
+    """A link to a blob, named after its model: runs, reports and exports go by that name."""
     link = cache_folder() / "ollama" / blob.name / (re.sub(r"[^\w.-]", "-", name) + ".gguf")
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ LOG = logging.getLogger(__name__)
 PACKAGE = Path(__file__).parent
 FOLDERS = (PACKAGE / "models", PACKAGE.parent / "models")  # in a wheel, in a checkout
 CARD = "card.toml"
-SHOWN = 8  # other programs' models in a refusal; `lmsi models` has all
+SHOWN = 8  # other programs' models that an error lists; `lmsi models` lists all
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,10 +190,10 @@ def find_model(given: str, progress: Progress | None = None) -> Model:
     Args:
         given: A path, ``tinymath``, ``hf:OWNER/REPO[:QUANT]``, ``ollama:NAME[:TAG]``, or the name
             of a file that the hub's cache or LM Studio has.
-        progress: Is told of a download.
+        progress: Shows a download.
 
     Raises:
-        LmsiError: It is none of these; lists what there is.
+        LmsiError: It is none of these; lists the models there are.
     """
     path = Path(given)
     if path.is_file():
@@ -214,14 +214,14 @@ def find_model(given: str, progress: Progress | None = None) -> Model:
 
 
 def find_again(name: str) -> Path | None:
-    """A model's file by the ``Model.name`` that a run has kept, if it is here; asks no network."""
+    """A model's file by the ``Model.name`` that a run saved, if it is here; uses no network."""
     with suppress(LmsiError):
         return hub.cached(name) or ollama_model(name).file
     return None
 
 
 def _unknown(given: str) -> LmsiError:
-    """Say what there is, the likest first."""
+    """List the models there are: lmsi's own, then those with the most similar names."""
     found = dict.fromkeys(model.name for model in at_hand())
     near = sorted(found, key=lambda name: -difflib.SequenceMatcher(None, name, given).ratio())
     return LmsiError(

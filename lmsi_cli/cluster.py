@@ -1,7 +1,7 @@
-"""`lmsi sample --cluster`: Ray actors draw batches of questions, the driver writes what comes.
+"""`lmsi sample --cluster`: Ray actors sample batches of questions, the driver writes the results.
 
-Knows Ray, engines and questions; nothing of run folders. A path is a function of the model, the
-settings and its key, so what a dead worker was at is drawn again, by Ray's restarts and retries.
+Knows Ray, engines and questions; nothing of run folders. A path depends only on the model, the
+settings and its key, so Ray can restart a dead worker and draw the paths of its batch again.
 
     with connected(settings) as (ray, room):
         Pool(ray, setup, room).draw([Lacking(question, paths=(3, 5))], paths=2)
@@ -38,16 +38,16 @@ from lmsi_cli.voting.ballots import BallotWatch
 
 FEWEST, MOST = 16, 256  # paths of a batch, as far as whole questions allow
 RETRIES = 2  # times that Ray repeats a batch whose worker died
-CHECK = 0.25  # seconds between two looks at whether a signal has come: Ray itself looks each second
-SHOWN = 32  # questions whose prompts tell what all prompts have in common
-STORE = 100 * 2**20  # bytes of Ray's object store: results are small, and go through it at once
+CHECK = 0.25  # seconds between checks for a signal; Ray itself checks once a second
+SHOWN = 32  # questions whose prompts show what all prompts have in common
+STORE = 100 * 2**20  # bytes of Ray's object store: results are small and pass through it at once
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-# makes Ray listen on the loopback address alone; else its workers have the lowest priority, too
+# Ray listens on the loopback address alone, and its workers keep their normal priority
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 
 
 class Room(NamedTuple):
-    """CPUs of each worker, how many workers, and GPUs of each, 0 or 1."""
+    """CPUs per worker, the number of workers, and GPUs per worker (0 or 1)."""
 
     threads: int
     workers: int
@@ -55,7 +55,7 @@ class Room(NamedTuple):
 
 
 class WorkerSetup(NamedTuple):
-    """What each worker has to be; the files lie at the same place on every machine."""
+    """What each worker runs with; the files are at the same place on every machine."""
 
     files: dict[str, str]  # hashes: of the model, and of the adapter if there is one
     settings: SampleConfig
@@ -65,7 +65,7 @@ class WorkerSetup(NamedTuple):
 
 
 class Lacking(NamedTuple):
-    """A question, the numbers of the paths it lacks, and what the others decide so far."""
+    """A question, the numbers of the paths it lacks, and what its other paths decide so far."""
 
     question: Question
     paths: tuple[int, ...]
@@ -73,7 +73,7 @@ class Lacking(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of a question, or why nothing did. One without an id ends a batch, with counts."""
+    """A question's paths, or why there are none. One without an id ends a batch, with counts."""
 
     question_id: str
     paths: Sequence[Path] = ()
@@ -83,13 +83,13 @@ class Result(NamedTuple):
 
 
 def shown_of(questions: Sequence[Question]) -> list[str]:
-    """Some texts, which begin alike only where all do, and the longest one."""
+    """A sample of the texts with the same common beginning as all of them, and the longest one."""
     texts = sorted({q.question for q in questions})
     return [*texts[:: max(1, len(texts) // SHOWN)], *texts[-1:], max(texts, key=len, default="")]
 
 
 def open_engine(setup: WorkerSetup) -> Engine:
-    """Check this machine and load the model; LmsiError says where what is missing."""
+    """Check this machine and load the model; LmsiError says what is missing on which machine."""
     here = f"on {platform.node()}: "
     if version("lmsi") != setup.lmsi:
         hint = f'on that machine: pip install "lmsi[ray]=={setup.lmsi}"'
@@ -119,7 +119,7 @@ class Worker:
         assert self._engine
 
     @cached_property
-    def _engine(self) -> Engine:  # not at the start: Ray tells only a method's errors in full
+    def _engine(self) -> Engine:  # not in __init__: Ray reports only a method's errors in full
         return self._opener(self._setup)
 
     @cached_property
@@ -128,9 +128,9 @@ class Worker:
         return [r for q in texts for r in self._requests(q, ())]
 
     def draw(self, batch: Sequence[Lacking]) -> Iterator[Result]:
-        """Draw what questions lack; yields one result for each, and one with counts.
+        """Draw the missing paths; yields one result per question, and one with counts.
 
-        Always in the same order, so that Ray can repeat the call and leave out what has come.
+        The order is always the same, so that Ray can repeat the call and skip what it already has.
         """
         engine, settings, task = self._engine, self._setup.settings, self._setup.task
         asked = [r for x in batch for r in self._requests(x.question, x.paths)]
@@ -148,7 +148,7 @@ class Worker:
             while due and len(found[due[0].question.id]) == len(due[0].paths):
                 yield Result(due[0].question.id, found[due.popleft().question.id])
         yield from (Result(x.question.id, found[x.question.id]) for x in due)
-        engine.pin(pinned(engine.settled))  # the next batch may be of another length
+        engine.pin(pinned(engine.settled))  # keep it for batches of another length
         yield Result("", (), None, (watch.paths, watch.tokens), engine.settled)
 
     def _requests(self, q: Question, paths: Sequence[int]) -> list[Request]:
@@ -158,7 +158,7 @@ class Worker:
 
 
 class Pool:
-    """The workers of one run; Ray ends them with the driver, however that ends."""
+    """The workers of one run; Ray ends them when the driver ends, however it ends."""
 
     def __init__(self, ray: Any, setup: WorkerSetup, room: Room) -> None:  # noqa: ANN401 - a module
         self._ray = ray
@@ -168,14 +168,14 @@ class Pool:
         self._calls: dict[Any, Any] = {}  # batches under way, and the worker of each
 
     def ready(self) -> None:
-        """Wait for the first worker that has loaded the model; LmsiError: it cannot."""
+        """Wait until a first worker has loaded the model; LmsiError if it cannot."""
         calls = [worker.ready.remote() for worker in self._idle]
         while not (done := self._ray.wait(calls, timeout=CHECK)[0]):
             continue
         self._get(done[0])
 
     def draw(self, work: Iterable[Lacking], paths: int) -> Iterator[Result]:
-        """Let workers draw all work, which lacks so many paths, once; yields each question once."""
+        """Let the workers draw all work, ``paths`` paths in all; yields each question once."""
         batches = _batches(iter(work), paths, len(self._idle))
         self._ask(batches)
         while self._calls:
@@ -184,7 +184,7 @@ class Pool:
             self._ask(batches)
 
     def _ask(self, batches: Iterator[list[Lacking]]) -> None:
-        """Give idle workers batches; one that gets none makes room for one without a machine."""
+        """Give idle workers batches; end those that get none, to free room for waiting workers."""
         while self._idle:
             worker = self._idle.pop()
             if batch := next(batches, None):
@@ -199,7 +199,7 @@ class Pool:
             self._idle.append(self._calls.pop(call))
 
     def _get(self, call: Any) -> Any:  # noqa: ANN401 - Ray's own
-        """Its result; a mistake that a worker has met is told as if it were met here."""
+        """The result of a call; an LmsiError in a worker is raised as if it had happened here."""
         try:
             return self._ray.get(call)
         except self._ray.exceptions.RayTaskError as e:
@@ -214,7 +214,7 @@ class Pool:
 
 
 def _batches(work: Iterator[Lacking], left: int, workers: int) -> Iterator[list[Lacking]]:
-    """Whole questions, some hundred paths at first and fewer towards the end of the work."""
+    """Batches of whole questions, up to ``MOST`` paths at first and fewer towards the end."""
     for first in work:
         batch, size = [first], min(max(left // (2 * workers), FEWEST), MOST)
         while sum(len(x.paths) for x in batch) < size and (x := next(work, None)):
@@ -225,9 +225,9 @@ def _batches(work: Iterator[Lacking], left: int, workers: int) -> Iterator[list[
 
 @contextmanager
 def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
-    """Reach a cluster, or start one that ends with the process; LmsiError: why that cannot be."""
+    """Connect to a cluster, or start one that ends with the process; LmsiError: why that fails."""
     local, sigterm = settings.cluster == "local", signal.getsignal(signal.SIGTERM)
-    os.environ.update({**QUIET, **LOOPBACK} if local else QUIET)  # read when Ray is imported
+    os.environ.update({**QUIET, **LOOPBACK} if local else QUIET)  # Ray reads them on import
     try:
         import ray
     except ImportError as e:
@@ -237,7 +237,7 @@ def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
         own |= {"object_store_memory": STORE, "include_dashboard": False}
         try:
             _connect(ray, settings.cluster, own if local else {})
-            signal.signal(signal.SIGTERM, sigterm)  # Ray takes it; lmsi's own handler saves
+            signal.signal(signal.SIGTERM, sigterm)  # Ray replaces lmsi's handler, which saves
             yield ray, room_of(settings, ray.nodes())
         finally:
             ray.shutdown()
@@ -249,17 +249,17 @@ def _connect(ray: Any, address: str, own: dict[str, Any]) -> None:  # noqa: ANN4
         problem, hint = "Ray does not start", "it needs free memory, and a TMPDIR with a short name"
     host, colon, port = address.rpartition(":")
     try:
-        if colon:  # where nobody listens Ray itself despairs after minutes
+        if colon:  # if nobody listens, Ray itself gives up only after minutes
             socket.create_connection((host.strip("[]"), int(port)), 5).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except Exception as e:  # so bare are those that Ray raises
+    except Exception as e:  # Ray raises nothing more specific
         raise LmsiError(f"--cluster {address}: {problem}: {shorten(str(e), 300)}", hint) from e
 
 
 def room_of(settings: SampleConfig, nodes: Sequence[dict[str, Any]]) -> Room:
-    """Count the workers that fit the machines, listed as by ``ray.nodes()``; LmsiError: not one.
+    """Count the workers that fit on the machines of ``ray.nodes()``; LmsiError if none does.
 
-    Without --threads each has all CPUs of the smallest machine, or its share of this one.
+    Without --threads, each gets all CPUs of the smallest machine or its share of this one.
     """
     alive = [n["Resources"] for n in nodes if n["Alive"] and n["Resources"].get("CPU")]
     share = (settings.cluster == "local" and settings.workers) or 1

@@ -1,8 +1,8 @@
-"""Questions that are trained on and measured on: found by their words, and refused.
+"""Questions that are both trained on and measured on: found by their words, and refused.
 
-Knows questions and the names of files; reads none. Two questions are the same if their normalised
-words are: case, spaces, Unicode forms and the punctuation of sentences do not count, everything
-that carries meaning in a sum (digits, decimal points, operators) does.
+Knows questions and the names of files; reads no file. Two questions are the same if their words
+are, once normalised: case, spaces, Unicode forms and sentence punctuation do not count; whatever
+carries meaning in a calculation (digits, decimal points, operators) does.
 
     same_words("Tom has 1.5 kg;  how many g?") == same_words("tom has 1.5 kg, how many g")
     check_apart(questions, {"test.jsonl": exam})
@@ -19,14 +19,14 @@ from typing import Literal
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 
-NAMED = 5  # of the questions that are found; the rest are counted
+NAMED = 5  # questions that an error names; the others are only counted
 # A point or comma between digits is part of a number.
 _PUNCTUATION = re.compile(r"(?<![0-9])[.,]|[.,](?![0-9])|[;:!?\"'`\u2018\u2019\u201c\u201d\u2026]")
 APART = (
     "an evaluation's questions must not be trained on, shown as solved or used to choose: take "
     "them out of one of the two"
 )
-# What the questions are in a message, and what goes on all the same.
+# What a message calls the questions, and the flag that overrides the refusal.
 USES = {
     "train": ("questions to train on", "; --force goes on"),
     "measure": ("questions that the adapter was trained on", "; --allow-overlap goes on"),
@@ -46,11 +46,11 @@ def check_apart(
     exams: Mapping[str, Iterable[Question]],
     use: Literal["train", "measure", "show", "probe"] = "train",
 ) -> None:
-    """Refuse to use questions for one thing that an evaluation will ask, or has asked.
+    """Refuse questions for another use if an evaluation asks them as well.
 
     Args:
         questions: Those that are trained on, shown as solved, or marked by a probe.
-        exams: Those that are kept for measuring, by the name of their file or set.
+        exams: Those reserved for measuring, by the name of their file or set.
         use: What the questions are for.
 
     Raises:

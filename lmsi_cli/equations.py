@@ -25,7 +25,7 @@ _TOKEN = re.compile(
 )
 _SAME = {"\u00d7": "*", "x": "*", r"\times": "*", r"\cdot": "*", "\u00f7": "/", r"\div": "/"}
 _SAME |= dict.fromkeys("\u2212\u2013", "-")
-# Notes of GSM8K repeat what stands beside them; two stars around words are bold, not a power.
+# GSM8K's notes repeat the equation beside them; two stars around words are bold, not a power.
 _NOISE = re.compile(r"<<[^<>\n]*>>|\*\*(?![0-9(])|(?<![0-9)])\*\*")
 # Every token and every gap inside a run is made of these, so a run never leaves its stretch.
 _STRETCH = re.compile(
@@ -34,11 +34,11 @@ _STRETCH = re.compile(
 )
 _BINARY = ("+", "-", "*", "/")
 _LONGEST = 100  # characters of one number
-_MOST_TOKENS = 64  # longer is a model that repeats itself, and would cost time and stack
+_MOST_TOKENS = 64  # a longer run is a model repeating itself, and would cost time and stack
 
 
 class Equation(NamedTuple):
-    """One equation: its sides in tokens, and whether all come to exactly the same."""
+    """One equation: its sides as tokens, and whether all have exactly the same value."""
 
     sides: tuple[tuple[str, ...], ...]
     holds: bool
@@ -68,8 +68,8 @@ def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
     """Read the equations of a stretch of arithmetic.
 
     Args:
-        text: The stretch, after the one character before it (none at the start of a line).
-        begun: Whether words stand before it in its line.
+        text: The stretch with the one character before it (none at the start of a line).
+        begun: Whether anything but blanks stands before it in its line.
     """
     found = []
     for run in _runs(text):
@@ -84,7 +84,7 @@ def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
 
 
 def _runs(text: str) -> Iterator[list[re.Match[str]]]:
-    """Yield the stretches of text that are nothing but arithmetic."""
+    """Yield the runs of tokens that are nothing but arithmetic."""
     run: list[re.Match[str]] = []
     for token in _TOKEN.finditer(text):
         if run and (

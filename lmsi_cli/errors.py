@@ -29,6 +29,6 @@ class LmsiError(Exception):
 
 
 def _line(text: str) -> str:
-    """Bring it to a line that a person reads: what it quotes of a file may have any length."""
+    """Make it one line of readable length: what it quotes from a file may have any length."""
     flat, half = " ".join(text.splitlines()), LONGEST // 2
     return flat if len(flat) <= LONGEST else f"{flat[:half]} ... {flat[-half:]}"

@@ -1,7 +1,7 @@
 r"""How single figures are written: shares, intervals, differences, p-values, sizes, times.
 
 The one place for it, so that a figure looks the same in the terminal, in Markdown and on the page.
-Text of models and files is made harmless for a terminal here, too:
+It also makes text from models and files safe for terminals:
 
     with_interval(Interval(value=0.543, low=0.49, high=0.60, n=300)) -> "54.3 [49, 60]"
     printable("4\x1b[2J2") -> "4\\x1b[2J2"
@@ -15,8 +15,8 @@ from typing import Literal
 
 from lmsi_cli.records import Interval, Paired
 
-CLEAR = 0.05  # p below which a change is called one
-SMALLEST_P = 0.001  # shown as it is; beyond three zeros the digits of a p-value say nothing
+CLEAR = 0.05  # p below which a change counts as clear
+SMALLEST_P = 0.001  # the smallest p shown as a number; further digits say nothing
 NONE = "-"  # no figure
 
 # All control characters but tab and line end; marks of direction; halves of surrogate pairs.
@@ -26,7 +26,7 @@ _STEERING = re.compile(
 
 
 def printable(text: str) -> str:
-    """Replace what steers a terminal by its escape; line ends and tabs stay."""
+    """Escape the characters that control a terminal; line ends and tabs stay."""
     return _STEERING.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
 
 
@@ -36,7 +36,7 @@ def percent(x: float) -> str:
 
 
 def with_interval(i: Interval | None, sign: Literal["", "+"] = "") -> str:
-    """A figure with its 95% interval, in percent; ``+``: a difference, which has its sign."""
+    """A figure with its 95% interval, in percent; ``+`` for a difference, shown with its sign."""
     if i is None:
         return ""
     value, low, high = 100 * i.value, 100 * i.low, 100 * i.high
@@ -54,7 +54,7 @@ def share(i: Interval) -> str:
 
 
 def whole_points(i: Interval) -> str:
-    """A difference of such shares, before the word points."""
+    """A difference of such shares in whole points, to be followed by the word points."""
     return f"{100 * i.value:+.0f} [{100 * i.low:+.0f}, {100 * i.high:+.0f}]"
 
 
@@ -64,7 +64,7 @@ def signed(c: Paired, unit: str = "") -> str:
 
 
 def points(c: Paired) -> str:
-    """The same in a sentence."""
+    """The same for a sentence, with its unit."""
     return signed(c, " points")
 
 
@@ -74,7 +74,7 @@ def moved(c: Paired) -> str:
 
 
 def least_change(smallest: float) -> str:
-    """The smallest difference that a set can show, a fraction, in words; 1: it can show none."""
+    """Put the smallest difference that a set can show, a fraction, into words; 1 is none."""
     if smallest >= 1:
         return "nothing, with so few questions"
     return f"a change of {100 * smallest:.{0 if smallest >= 0.02 else 1}f} points or more"
@@ -91,7 +91,7 @@ def p_words(p: float) -> str:
 
 
 def tone(c: Paired, p: float) -> str:
-    """How a row with a change is coloured: only where the change is clear."""
+    """The colour of a row with a change: none unless the change is clear."""
     return "" if p >= CLEAR else "good" if c.difference > 0 else "bad"
 
 

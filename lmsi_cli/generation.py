@@ -1,11 +1,11 @@
-r"""Questions that a model writes itself: what it is shown, and the questions in what it wrote.
+r"""Questions that a model writes itself: the prompt for them, and the question in a reply.
 
-Functions of text; knows nothing of models, votes or files. ``stages/questions.py`` brings them
-together with an engine and a run folder. A base model goes on with a list, a chat model is told to.
-What every seed has, a generated question must have, too: a question mark, a digit where answers are
-numbers, options where they are letters. Likeness is the share of the runs of three words that two
-texts have in common (Jaccard), found through an index, so that a thousand texts are compared with a
-thousand others in seconds.
+Functions of text; knows nothing of models, votes or files. ``stages/questions.py`` combines them
+with an engine and a run folder. A base model continues a list of questions; a chat model is asked
+for one more. A new question must have what all seeds have: a question mark, a digit where answers
+are numbers, options where they are letters. Likeness is the share of runs of three words that two
+texts have in common (Jaccard); an index finds it, so comparing a thousand texts with a thousand
+others takes seconds.
 
     draft_prompt(["What is 1 + 2?", "What is 3 * 4?"], None)
     -> "Q: What is 1 + 2?\n\nQ: What is 3 * 4?\n\nQ:"
@@ -32,12 +32,12 @@ from lmsi_cli.prompts import Chat, Task, clean
 from lmsi_cli.records import Message, Prompt, Question, Record, StopReason
 from lmsi_cli.thinking import answer_part
 
-MIN_WORDS = 5  # a question of fewer asks for nothing that has to be worked out
-RUN = 4  # words; a phrase such as "how many" comes back in good texts too
-LOOPING = 0.5  # of the runs of four words; real questions of templates reach 0.1
+MIN_WORDS = 5  # a shorter question asks for nothing that has to be worked out
+RUN = 4  # words; shorter phrases, such as "how many", recur in good texts too
+LOOPING = 0.5  # share of repeated runs of four words; real questions from templates reach 0.1
 PREFIX = "gen-"
 SHINGLE = 3  # words; as usual for near-duplicates (Broder 1997)
-# Far above what real questions reach: of 400 of GSM8K the nearest other one is 0.55 at most.
+# Far above what real questions reach: no two of 400 from GSM8K are more alike than 0.55.
 LIKENESS = 0.7
 REPEATS = ("a seed", "like a seed", "again", "like another")  # reasons that show a narrow model
 _LABELS = r"(?:new |next )?(?:question|problem|q)(?: ?#?\d+)?"
@@ -61,9 +61,9 @@ REQUEST = (
 
 
 class Draft(Record, frozen=True, kw_only=True):
-    """One text that a model wrote where a question was due, as it left the engine.
+    """One text that a model wrote when asked for a question, as it left the engine.
 
-    ``prompt`` is the number of its prompt, ``shown`` the ids of the seeds in that.
+    ``prompt`` is the number of its prompt, ``shown`` the ids of the seeds in that prompt.
     """
 
     prompt: int
@@ -79,7 +79,7 @@ def draft_prompt(shown: Sequence[str], chat: Chat | None) -> Prompt:
     """Write a prompt whose continuation is a question.
 
     Args:
-        shown: The seed questions, in the order in which they stand; at least one.
+        shown: The seed questions, in the order of the prompt; at least one.
         chat: How a conversation is held; ``None`` for plain text.
     """
     blocks = [f"Q: {clean(question)}" for question in shown]
@@ -110,7 +110,7 @@ class Rules(NamedTuple):
 
 
 def rules_of(seeds: Sequence[str], task: Task) -> Rules:
-    """See what all seeds have in common, and which of them have several lines or paragraphs.
+    """Find what all seeds have in common, and whether any has several lines or paragraphs.
 
     Args:
         seeds: Texts of the seed questions; at least one.
@@ -130,20 +130,20 @@ def rules_of(seeds: Sequence[str], task: Task) -> Rules:
 
 
 def read_draft(text: str, ended: StopReason, rules: Rules) -> str | Dropped:
-    """Find the first question of a draft; one is enough, the next would rest on an unchecked one.
+    """Find the first question of a draft; later ones would build on an unchecked one.
 
     Args:
-        text: As it left the engine.
+        text: The draft as it left the engine.
         ended: Why it ended there.
         rules: What a question must have.
 
     Returns:
-        The question in one line, or in several if seeds have several; else the first fault found.
+        The question, in several lines only if seeds have several; otherwise the first fault found.
     """
     body = clean(answer_part(text))
     first, blank, rest = body.partition("\n\n")
     if rules.chat and blank and first.rstrip("*_ ").endswith(":"):
-        body = rest.strip()  # the paragraph before it is what a chat model says first
+        body = rest.strip()  # without the chat model's introduction
     opening = _OPENING.match(body)
     body = body[opening.end() if opening else 0 :]
     end = _end(body, rules)
@@ -155,7 +155,7 @@ def read_draft(text: str, ended: StopReason, rules: Rules) -> str | Dropped:
 
 
 def _end(text: str, rules: Rules) -> int | None:
-    """Where the question ends in what follows it; ``None`` if nothing follows."""
+    """Where the question ends and other text begins; ``None`` if nothing follows it."""
     marks = [_NEXT_OPTION if rules.lettered else _NEXT]
     marks += [] if rules.paragraphs else [_BLANK]
     marks += [] if rules.lines else [_ITEM]
@@ -166,7 +166,7 @@ def _end(text: str, rules: Rules) -> int | None:
 def _tidy(text: str, rules: Rules) -> str:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     joined = "\n".join(lines) if rules.lines else " ".join(filter(None, lines))
-    return joined.strip(_EDGES)  # last, for splitlines knows more ends of a line than _EDGES
+    return joined.strip(_EDGES)  # last, as splitlines knows more line ends than _EDGES
 
 
 def _fault(text: str, rules: Rules) -> str:
@@ -185,7 +185,7 @@ def _fault(text: str, rules: Rules) -> str:
 
 
 def _unreadable(character: str) -> bool:
-    """Tell control characters, halves of characters, and what stands for bytes that are none."""
+    """Whether it is a control, half, unassigned or private character, or replaces broken bytes."""
     kind = unicodedata.category(character)
     return character == "\ufffd" or (kind in ("Cc", "Cs", "Cn", "Co") and character != "\n")
 
@@ -196,7 +196,7 @@ def _answered(text: str, rules: Rules) -> bool:
 
 
 def repetition(text: str) -> float:
-    """Share of the runs of four words that stood in the text before; 0 for fewer words.
+    """Share of the runs of four words that came earlier in the text; 0 for fewer than four words.
 
     repetition("so it is 4 so it is 4 so it is 4")  # 0.56: 5 of 9 runs came before
     """
@@ -213,7 +213,7 @@ def runs(text: str) -> frozenset[tuple[str, ...]]:
 
 
 class Known:
-    """Texts that must not come again, and what a draft is called that repeats one."""
+    """Texts that a draft must not repeat, and the reasons for dropping one that does."""
 
     def __init__(self, texts: Iterable[str], same: str, like: str) -> None:
         self._same, self._like = same, like
@@ -224,7 +224,7 @@ class Known:
             self.add(text)
 
     def add(self, text: str) -> None:
-        """Take one more text."""
+        """Add a text."""
         own = runs(text)
         for run in own:
             self._holders[run].append(len(self._sizes))
@@ -246,10 +246,10 @@ class Known:
 
 
 class Sieve:
-    """The candidates so far, in order, each like no other, and how many were dropped for what.
+    """The candidates so far, in order and no two alike, and how many drafts were dropped and why.
 
-    The order of the drafts decides which of two alike is the candidate, so they are always taken in
-    the order of their numbers. Every draft is a candidate or counted.
+    Of two similar drafts the first becomes the candidate, so drafts are always taken in the order
+    of their numbers. Every draft is either a candidate or counted as dropped.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class Sieve:
         )
 
     def take(self, draft: Draft) -> None:
-        """Look at one more draft."""
+        """Make a draft a candidate, or count it as dropped."""
         self.taken += 1
         found = read_draft(draft.text, draft.stop_reason, self.rules)
         if isinstance(found, Dropped):

@@ -1,7 +1,7 @@
 """Models of the Hugging Face hub by name: chosen, downloaded, kept in the hub's own cache.
 
-Goes through huggingface_hub, so its cache, token, endpoint and offline switch hold (``HF_HOME``,
-``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``); only ``hub_model`` ever asks the network. Knows
+Uses huggingface_hub, so its cache, token, endpoint and offline switch apply (``HF_HOME``,
+``HF_TOKEN``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``); only ``hub_model`` ever uses the network. Knows
 nothing of what is in a file.
 
     hub_model("hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF", progress)
@@ -29,7 +29,7 @@ from lmsi_cli.splits import names_of_parts
 PREFIX, US = "hf:", "lmsi"
 NAME = re.compile(rf"{PREFIX}([\w.-]+/[\w.-]+)(?:@([\w.-]+))?(?::([\w.-]+)|/(.+\.gguf))?")
 SNAPSHOT = re.compile(r"models--(.+)--(.+)/snapshots/([0-9a-f]{40})/(.+)")
-# llama.cpp's -hf (common/download.cpp) takes the first of these, and passes the others over
+# llama.cpp's -hf (common/download.cpp) prefers these quantisations, and skips these other files
 PREFERRED = ("Q4_K_M", "Q8_0")
 NO_MODELS = ("mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-")
 TAG = re.compile(r"[-.](\w+?)(-\d{5}-of-\d{5})?\.gguf")  # the quantisation in a file's name
@@ -40,7 +40,7 @@ ROOM = "free some space, or move the cache with HF_HOME"
 
 
 class Wanted(NamedTuple):
-    """A name taken apart; what it does not say is empty."""
+    """A name split into its parts; missing parts are empty."""
 
     name: str
     repo: str
@@ -49,18 +49,18 @@ class Wanted(NamedTuple):
     file: str
 
     def error(self, what: str, hint: str = "") -> LmsiError:
-        """What is wrong with it."""
+        """An error about this name."""
         return LmsiError(f"{self.name}: {what}", hint=hint)
 
 
 def hub_model(name: str, progress: Progress) -> Path:
     """The file of a model, or the first of its parts; downloads what the cache lacks.
 
-    Where the hub is out of reach, or ``HF_HUB_OFFLINE`` is set, what the cache has is taken.
+    If the hub is out of reach, or ``HF_HUB_OFFLINE`` is set, the cached file is used.
 
     Args:
-        name: ``hf:OWNER/REPO[@REVISION]``, and ``:QUANT`` or ``/FILE.gguf`` behind it.
-        progress: Is told of a download, in MiB.
+        name: ``hf:OWNER/REPO[@REVISION]``, optionally followed by ``:QUANT`` or ``/FILE.gguf``.
+        progress: Shows a download, in MiB.
 
     Raises:
         LmsiError: There is no such repository, revision, quantisation or file, the hub refuses it,
@@ -71,7 +71,7 @@ def hub_model(name: str, progress: Progress) -> Path:
     from huggingface_hub.utils import logging
 
     wanted = _wanted(name)
-    logging.set_verbosity_error()  # its retries are no news, and the rest is told here
+    logging.set_verbosity_error()  # its retries are no news, and lmsi reports the rest
     constants.HF_HUB_DISABLE_TELEMETRY = True  # nobody has asked for that
     try:
         try:
@@ -92,7 +92,7 @@ def hub_model(name: str, progress: Progress) -> Path:
 
 
 def cached(name: str) -> Path | None:
-    """As ``hub_model``, of what the cache has at the revision that it knows; asks no network."""
+    """As ``hub_model``, but only from the cache, at the revision that it knows; None if absent."""
     with suppress(LmsiError):
         wanted = _wanted(name)
         folder, revision = _folder(wanted.repo), wanted.revision or "main"
@@ -111,7 +111,7 @@ def cached_files() -> list[Path]:
 
 
 def hub_name(file: Path) -> str:
-    """The name that finds a file of the hub's cache again, revision and all; empty for others."""
+    """The name that finds a file of the hub's cache again, with its revision; empty for others."""
     found = SNAPSHOT.search(file.absolute().as_posix())
     return "{}{}/{}@{}/{}".format(PREFIX, *found.groups()) if found else ""
 
@@ -124,7 +124,7 @@ def is_model(file: str) -> bool:
 
 
 def chosen(wanted: Wanted, files: Collection[str]) -> str:
-    """The file of a repository that a name means: of several quantisations as llama.cpp does.
+    """The file of a repository that a name means; chooses among quantisations as llama.cpp does.
 
     Raises:
         LmsiError: It has no such file, no such quantisation, or no model at all; says what it has.
@@ -164,7 +164,7 @@ def _folder(repo: str) -> Path:
 
 
 def _downloaded(wanted: Wanted, commit: str, files: dict[str, Any], progress: Progress) -> Path:
-    """Bring what the cache lacks, all parts of it."""
+    """Download the parts that the cache lacks; returns the first part's path."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     paths = []
@@ -179,10 +179,10 @@ def _downloaded(wanted: Wanted, commit: str, files: dict[str, Any], progress: Pr
 
 
 def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None:  # noqa: ANN401
-    """Put a file into the cache, once it is whole and has the hash that the hub announces.
+    """Download a file; it enters the cache only whole and with the hash that the hub announces.
 
-    huggingface_hub finds it there, links it and notes the revision; by itself it would begin anew
-    in every process, and look at no hash.
+    huggingface_hub then finds it there, links it and records the revision. On its own it would
+    start over in every process, and check no hash.
     """
     from filelock import FileLock
     from huggingface_hub import hf_hub_url
@@ -197,7 +197,7 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
     for place in (part.parent, locks):
         place.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"{sha256}.lock"):
-        if part.with_suffix("").exists():  # brought by another process meanwhile
+        if part.with_suffix("").exists():  # another process was faster
             return
         have = part.stat().st_size if part.exists() else 0
         check_room(part.parent, file.lfs.size - have, ROOM)
@@ -214,7 +214,7 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
                 os.fsync(out.fileno())
         except OSError as e:
             if e.errno in FULL or not 0 < part.stat().st_size <= file.lfs.size:
-                part.unlink()  # it cannot be gone on with
+                part.unlink()  # it cannot be resumed
             raise
         with part.open("rb") as data:
             came = hashlib.file_digest(data, "sha256").hexdigest()
@@ -226,7 +226,7 @@ def _bring(wanted: Wanted, commit: str, file: Any, progress: Progress) -> None: 
 
 
 class _Bar:
-    """What huggingface_hub takes for a bar of tqdm."""
+    """Stands in for the tqdm bar that huggingface_hub expects."""
 
     def __init__(
         self, progress: Progress, file: str, *, total: int | None, initial: int = 0, **_: object
@@ -240,13 +240,13 @@ class _Bar:
     def __exit__(self, *_: object) -> None: ...
 
     def update(self, count: float = 1) -> None:
-        """So many bytes more have come."""
+        """Report that ``count`` more bytes have come."""
         self.done += int(count)
         self.progress.advance(self.done >> 20)
 
 
 def _answer(e: Exception) -> int:
-    """The status that the hub has answered with; 0 if it has not."""
+    """The HTTP status of the hub's answer; 0 if there was none."""
     return int(getattr(getattr(e, "response", None), "status_code", 0))
 
 

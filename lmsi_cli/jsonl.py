@@ -37,15 +37,15 @@ T = TypeVar("T")
 
 FSYNC_SECONDS = 1.0
 SHORT_LINE = 2_048  # bytes read for one line; a longer one takes a second call
-LONGEST_LINE = 1 << 27  # bytes; a longer line is no record of anything
-ONE_WRITE = 1 << 18  # bytes that are gathered before they are written
+LONGEST_LINE = 1 << 27  # bytes; a longer line cannot be a record
+ONE_WRITE = 1 << 18  # bytes that are collected before they are written
 
 
 class Appender(Generic[R]):
     """Appends records to a JSONL file; made by ``appender``.
 
     Each line goes to the kernel in one unbuffered write, so it outlives a killed process. Only
-    fsync outlives a power cut; at most once a second, it costs nothing beside sampling.
+    fsync makes it outlive a power cut; at most once a second, that costs nothing beside sampling.
     """
 
     def __init__(self, file: FileIO, path: Path) -> None:
@@ -54,16 +54,16 @@ class Appender(Generic[R]):
         self._synced = time.monotonic()
 
     def write(self, record: R) -> None:
-        """Append one record; all of its line or none of it, if the disk is full or fails."""
+        """Append one record: its whole line or, if the disk is full or fails, none of it."""
         line = encode_line(record)
         try:
             rest = memoryview(line)
-            while rest:  # a nearly full disk takes a part without complaint
+            while rest:  # a nearly full disk takes a part without an error
                 rest = rest[self._file.write(rest) :]
             if time.monotonic() - self._synced >= FSYNC_SECONDS:
                 self.sync()
         except BaseException as e:
-            with suppress(OSError):  # if this fails too, the next opening mends the line
+            with suppress(OSError):  # if this fails too, the next opening repairs the line
                 self._file.truncate(self._end)
             if isinstance(e, OSError):
                 raise write_error(self._path, e) from e
@@ -81,9 +81,9 @@ class Appender(Generic[R]):
 
 @contextmanager
 def appender(path: Path, kind: type[R]) -> Iterator[Appender[R]]:
-    """Open a JSONL file to add records, mending a last line that a killed writer left torn.
+    """Open a JSONL file to add records, after cutting off a last line that a killed writer tore.
 
-    It is made, with its folder, if missing. LmsiError: a line there is not a ``kind``
+    It is created, with its folder, if missing. LmsiError: a line in it is not a ``kind``
     (``paths.jsonl:17: ...``), or a write fails.
     """
     with open_mended(path, kind) as file:
@@ -95,7 +95,7 @@ def appender(path: Path, kind: type[R]) -> Iterator[Appender[R]]:
 
 
 def open_mended(path: Path, kind: type[Record]) -> FileIO:
-    """Open for unbuffered appending, after cutting a torn last line off; LmsiError as above."""
+    """Open for unbuffered appending, after cutting off a torn last line; errors as above."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -120,7 +120,7 @@ def read_records(path: Path, kind: type[R]) -> Iterator[R]:
 
 
 def read_placed(path: Path, kind: type[R]) -> Iterator[tuple[int, R]]:
-    """Yield each record as ``read_records`` does, after the byte offset where its line begins."""
+    """Yield records as ``read_records`` does, each with the byte offset where its line begins."""
     try:
         with path.open("rb") as file:
             yield from ((start, record) for start, _, record in _scan(file, path, kind))
@@ -134,9 +134,9 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_struct(path: Path, kind: type[T], hint: str = "") -> T:
-    """Read a file that holds one value of a kind; ``hint`` says what makes the file again.
+    """Read a file that holds one value of type ``kind``; ``hint`` says how to recreate the file.
 
-    LmsiError: it is missing, or holds anything else, such as what another version wrote.
+    LmsiError: it is missing, or holds anything else, such as another version's format.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -155,9 +155,9 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 class ShuffledWriter:
-    """Takes records, and gives their lines in another order; made by ``shuffled_writer``.
+    """Takes records, and writes their lines in shuffled order; made by ``shuffled_writer``.
 
-    In memory there are eight bytes of each record, not the record.
+    It keeps eight bytes per record in memory, not the record.
     """
 
     def __init__(self, unordered: BufferedRandom) -> None:
@@ -171,10 +171,10 @@ class ShuffledWriter:
             self._end += self._unordered.write(encode_line(record))
 
     def finish(self, file: BinaryIO, seed: int) -> None:
-        """Write all lines, in the order that ``random.shuffle`` gives a list of as many."""
+        """Write all lines, in the order that ``random.shuffle`` gives a list of that length."""
         self._unordered.flush()
         random.Random(seed).shuffle(self._starts)
-        raw = self._unordered.raw  # past the buffer: the next line is elsewhere
+        raw = self._unordered.raw  # unbuffered: the next line is elsewhere
         for start in self._starts:
             raw.seek(start)
             read = b""
@@ -185,9 +185,9 @@ class ShuffledWriter:
 
 @contextmanager
 def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
-    """Write a JSONL file in an order that a seed decides; it takes its place once it is whole.
+    """Write a JSONL file in an order that ``seed`` decides; it appears only once it is whole.
 
-    It takes its room on the disk twice meanwhile. LmsiError: it cannot be written; an older one
+    Until then it takes twice its size on the disk. LmsiError: it cannot be written; an older one
     stays.
     """
     with (
@@ -202,8 +202,8 @@ def shuffled_writer(path: Path, seed: int) -> Iterator[ShuffledWriter]:
 def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, int, R]]:
     """Yield where each line begins and ends, and its record; stop before a torn last line.
 
-    A prefix of a record is never valid JSON, so a bad last line that *is* JSON is no tear but a
-    mistake, and is reported like one in the middle.
+    A prefix of a record is never valid JSON, so a bad last line that *is* JSON was not torn: it is
+    reported like a bad line in the middle.
     """
     decoder = msgspec.json.Decoder(kind)
     end = 0
@@ -224,7 +224,7 @@ def _scan(file: BinaryIO, path: Path, kind: type[R]) -> Iterator[tuple[int, int,
 
 
 def bounded_lines(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
-    """The lines of a file; LmsiError at one that would fill the memory."""
+    """The lines of a file; LmsiError for one that would fill the memory."""
     for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
         if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
             raise LmsiError(f"{name}:{number}: a line of over {LONGEST_LINE >> 20} MiB")
@@ -232,14 +232,14 @@ def bounded_lines(file: BinaryIO, name: Path | str) -> Iterator[bytes]:
 
 
 def _plain(message: str) -> str:
-    """Say what msgspec found in our order: ``field 'path': expected int, got str``."""
+    """Rephrase msgspec's message, the field first: ``field 'path': expected int, got str``."""
     text, _, where = message.replace("`", "'").partition(" - at '$.")
     text = re.sub(r"^Object (contains )?", "", text).replace("missing required", "missing")
     return (f"field '{where}: " if where else "") + text[0].lower() + text[1:]
 
 
 def encode_line(record: Record) -> bytes:
-    """Encode one record as a line with sorted keys; ValueError on a number that JSON lacks."""
+    """Encode one record as a line with sorted keys; ValueError for NaN and infinities."""
     for name in _fractions(type(record)):
         value = getattr(record, name)
         if isinstance(value, float) and not math.isfinite(value):  # JSON would turn it to null
@@ -249,6 +249,6 @@ def encode_line(record: Record) -> bytes:
 
 @lru_cache
 def _fractions(kind: type[Record]) -> tuple[str, ...]:
-    """The fields that may hold a fraction, by what their types are called."""
+    """The fields that may hold a fraction, judging by the names of their types."""
     hints = {name: str(hint) for name, hint in get_type_hints(kind).items()}
     return tuple(n for n in kind.__struct_fields__ if re.search("float|Any", hints[n]))

@@ -1,8 +1,8 @@
 """A JSONL file read in the order of a key, in memory that does not grow with the file.
 
-Knows records and their places in a file; nothing of what they mean. Paths stand in the order of
-finishing, so those of a question are scattered. One pass notes where each line begins, in a
-temporary SQLite database on disk (the standard library's, 30 bytes a line), and from then on single
+Knows records and their places in a file; nothing of what they mean. Paths are written in the order
+in which they finish, so a question's paths are scattered. One pass stores where each line begins in
+a temporary SQLite database on disk (the standard library's, 30 bytes a line); after that, single
 records are read from their places:
 
     key = lambda p: (p.question_id, p.path)
@@ -30,7 +30,7 @@ from lmsi_cli.records import UNREADABLE, Record
 
 R = TypeVar("R", bound=Record)
 
-# An empty name is a file that SQLite deletes; it spills there once its cache is full.
+# A database without a name is in a file that SQLite deletes, used once the cache is full.
 _TABLE = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -54,11 +54,11 @@ class JsonlIndex(Generic[R]):
         what: str,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Read the file once, but for a torn last line; ``progress`` gets the MiB that are read.
+        """Read the file once, except for a torn last line; ``progress`` gets the MiB read so far.
 
-        ``key`` gives a record's group, and its number there; ``what`` is what a record is called in
-        a message, with ``{key}`` and ``{number}``. LmsiError: the file is missing, a line is not a
-        ``kind``, or two have one key.
+        ``key`` returns a record's group, and its number there; ``what`` is a record's name in
+        messages, with ``{key}`` and ``{number}``. LmsiError: the file is missing, a line is not a
+        ``kind``, or two have the same key.
         """
         self.path, self.largest = path, -1
         self._places = sqlite3.connect("")
@@ -115,7 +115,7 @@ class JsonlIndex(Generic[R]):
         return [self._read(start) for (start,) in rows.fetchall()]
 
     def _read(self, start: int) -> R:
-        """Read the record at a place; LmsiError if it is not one any more."""
+        """Read the record at a place; LmsiError if there is no record any more."""
         self._file.seek(start)
         try:
             return self._decoder.decode(self._file.readline())

@@ -1,10 +1,10 @@
-"""What a run holds as Parquet files for other programs, here or in an object store.
+"""A run's records as Parquet files for other programs, on this machine or in an object store.
 
 Knows pyarrow and how a record becomes a row: a column per field, under its name. Text and choices
 of words are ``string``, whole numbers ``int64``, fractions ``double``, lists ``list``, counts by
-name ``map``; values of any kind are JSON text. A conversation is a list of messages, as TRL reads
-it. What may be None or has a default may be null. Addresses are fsspec's; credentials come from
-where the store's client looks for them, never from an address:
+name ``map``; dicts of mixed values are JSON text. A conversation is a list of messages, as TRL
+reads it. Fields that may be None or have a default are nullable. Addresses are fsspec's;
+credentials come from where the store's client looks for them, never from an address:
 
     export_parquet(RunDir("runs/a"), "s3://bucket/a")
     # Exported(address="s3://bucket/a", rows={"paths.parquet": 64000, "votes.parquet": 2000, ...})
@@ -33,7 +33,7 @@ from lmsi_cli.run_folder import RunDir
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 32_768  # of a row group: what is in memory at once, and a unit of reading in parallel
+ROWS = 32_768  # per row group: so many are in memory at once, or read as one unit in parallel
 PLAIN = {str: "string", int: "int64", float: "float64", bool: "bool_"}
 
 
@@ -45,10 +45,10 @@ class Exported(Record, frozen=True, kw_only=True):
 
 
 def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
-    """Write paths, votes and training examples, as far as they are there, a file each.
+    """Write paths, votes and training examples, as far as they exist, to one file each.
 
-    ``out`` is a folder of this machine, or an address (``s3://bucket/folder``); ``overwrite``
-    replaces files of the same names. The caller holds the run (``locked``).
+    ``out`` is a folder on this machine, or an address (``s3://bucket/folder``); ``overwrite``
+    replaces files of the same names. The caller must hold the run's lock (``locked``).
 
     LmsiError: there is nothing to write, a file is in the way, a line is no record, pyarrow or the
     store's client is missing, or a write fails.
@@ -65,7 +65,7 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
             raise LmsiError(f"{out}/{name}: is there already", hint)
     rows = {}
     with tempfile.TemporaryDirectory(prefix="lmsi-export-") as folder:
-        here = File(folder if far else out)  # one for an address is written here first
+        here = File(folder if far else out)  # files for an address are written here first
         for file, name in names.items():
             with replacing(here / name) as target:
                 rows[name] = _write(target, file, kinds[file])
@@ -76,7 +76,7 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
 
 
 def schema_of(kind: type[Record], conversations: bool = False) -> pa.Schema:
-    """The columns of a record, in its order; prompts may be conversations.
+    """The columns of a record, in the order of its fields; prompts may be ``conversations``.
 
     LmsiError: pyarrow is not installed. TypeError: no column can hold a field.
     """
@@ -129,7 +129,7 @@ def _write(target: BinaryIO, file: File, kind: type[Record]) -> int:
 
 
 def _cell(value: Any, column: pa.DataType) -> Any:  # noqa: ANN401 - of any field
-    """A value as pyarrow takes it."""
+    """A value in the form that pyarrow accepts."""
     if not isinstance(value, dict):
         return msgspec.to_builtins(value)
     if _pyarrow().types.is_map(column):
@@ -152,7 +152,7 @@ PACKAGES = {"s3": "lmsi[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is an address, and not a file of this machine."""
+    """Whether a name is an address, and not a file on this machine."""
     return ADDRESS.match(name) is not None
 
 
@@ -164,7 +164,7 @@ def read_remote(address: str) -> bytes:
 
 
 def write_remote(file: File, address: str) -> None:
-    """Upload a file; in an object store others see it whole or not at all."""
+    """Upload a file; readers of an object store see it whole or not at all."""
     with _connected(address, "cannot be written") as (store, path):
         store.put_file(str(file), path)
 
@@ -177,7 +177,7 @@ def remote_exists(address: str) -> bool:
 
 @contextmanager
 def _connected(address: str, what: str) -> Iterator[tuple[Any, str]]:
-    """A file system of fsspec, and the address as it wants it; its errors become one line."""
+    """An fsspec file system and the address in its own form; errors become one line."""
     import fsspec.core
 
     protocol = address.partition("://")[0]

@@ -1,4 +1,4 @@
-r"""The paper's four formats: prompts in, and what shall be learned of them.
+r"""The paper's four formats: how to write prompts, and the completions to learn.
 
 Knows no tokens, chat templates, models or files. A plain prompt never ends in a space and its
 completion begins with exactly one, so that their concatenation is the paper's Table 2 (Huang et
@@ -9,14 +9,14 @@ al. 2022, arXiv 2210.11610); the paper separates blocks with a newline, we with 
     completion(task, path)
     -> " 6 * 7 = 42. The answer is 42."
 
-A chat model is asked in messages (``Task.chat``), and in words: it was trained to follow them.
+A chat model gets messages (``Task.chat``) with instructions, which it was trained to follow.
 
     render(chat_task, "What is 6 * 7?", "direct-zero")
     -> (Message(role="user", content="What is 6 * 7?\n\nReply with one short ..."),)
 
-A question is data. Its line ends are made ``\n`` and its outer blanks are dropped; everything
-else, a forged "Q:" line included, stays as written: it can spoil only its own prompt, which holds
-no other question, and altering it would be answering a different question.
+A question is data. Line ends become ``\n`` and outer blanks are dropped; everything else, even a
+forged "Q:" line, stays as written: it can spoil only its own prompt, which holds no other question,
+and an altered text would be a different question.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class Task(Record, frozen=True, kw_only=True):
 
     ``kind`` is a key of ``answers.KINDS``; ``chance`` is the share of right answers by guessing
     (0 to 1), ``None`` where guessing is hopeless. ``percent`` makes 50% the same answer as 0.5 and
-    1/2; otherwise a percent sign is a unit like others. ``cot_request`` and ``direct_request`` tell
-    a chat model how to end, without a stand-in for the answer, which small models copy; base models
-    do not read them. ``chat`` is chosen by the model and the command line, never by a task file. Of
-    several ``templates`` the paths of a question take one each in turn (``for_path``);
-    ``exemplars`` are those of the first.
-    ``sentence`` is how exemplars and training examples state their answer. ``prompt`` is the format
-    that paths are asked in; a task file that leaves it open is tried (``tasks/wording.py``).
+    1/2; otherwise a percent sign is a unit like any other. ``cot_request`` and ``direct_request``
+    tell a chat model how to end, without a placeholder for the answer, which small models would
+    copy; base models never see them. ``chat`` is set by the model and the command line, never by a
+    task file. With several ``templates``, a question's paths use them in turn (``for_path``);
+    ``exemplars`` are those of the first. ``sentence`` is how exemplars and training examples state
+    their answer. ``prompt`` is the format of the prompts for paths; if a task file leaves it open,
+    a trial may choose it (``tasks/wording.py``).
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -100,7 +100,7 @@ class Task(Record, frozen=True, kw_only=True):
 
 
 def for_path(task: Task, path: int) -> Task:
-    """The task with the exemplars that a question's path is shown."""
+    """The task with the exemplars for path number ``path`` of a question."""
     if not task.templates:
         return task
     own = task.templates[path % len(task.templates)]
@@ -113,7 +113,7 @@ def rotates(task: Task, format: PromptFormat) -> int:
 
 
 def asked(task: Task, question: str) -> Asked:
-    """Tell the reader of answers what a question and its task say of them."""
+    """What the answer reader needs to know about a question and its task."""
     choices = listed(clean(question)) if task.kind == "choice" else ()
     return Asked(choices, task.percent, question)
 
@@ -135,17 +135,17 @@ def render(task: Task, question: str, format: PromptFormat) -> Prompt:
 
 
 def completion(task: Task, path: Path) -> Prompt:
-    """Write a path as the model shall learn it: without its thinking, ending with its answer.
+    """Write a path as the model should learn it: without its thinking, ending with its answer.
 
     A path that never says the trigger (its answer came from a fallback rule) is kept whole up to a
-    run-on question: these are the model's own words, and none are added.
+    run-on question: nothing is added to the model's own words.
     """
     text = before_run_on(answer_part(path.text))
     return _said(task, text[: answer_end(text, task.trigger)].strip())
 
 
 def rationale_of(task: Task, path: Path) -> str:
-    """A path's words before the sentence that says its answer."""
+    """A path's words before the sentence that states its answer."""
     text = before_run_on(answer_part(path.text))
     place = text.lower().find(task.trigger.strip().lower())
     if place < 0:
@@ -162,10 +162,10 @@ def direct_completion(task: Task, answer: str) -> Prompt:
 def formats_of(
     task: Task, wanted: Sequence[TrainFormat | Literal["auto"]]
 ) -> tuple[TrainFormat, ...]:
-    """The formats to write, ``auto`` settled: the paper's four in plain text.
+    """The formats to write; ``auto`` stands for the paper's four in plain text.
 
-    Of a conversation it is the one that the run asks in: a chat model knows the others, and each
-    costs as much training again.
+    In a conversation it stands for the run's own format: a chat model knows the others already,
+    and each would cost as much training again.
     """
     own = PAPER if task.chat is None else (task.format,)
     found = [f for name in wanted for f in (own if name == "auto" else (name,))]
@@ -278,7 +278,7 @@ def _conversation(task: Task, chat: Chat, question: str, format: PromptFormat) -
 
 
 def _asked(task: Task, text: str, format: PromptFormat) -> Message:
-    """Add what a chat model is told: the cue where it shall reason, and how to end."""
+    """Add the instructions for a chat model: the cue if it should reason, and how to end."""
     asked = task.direct_request
     if format.startswith("cot"):
         asked = task.cot_request.replace("{cue}", task.cot_cue.strip())

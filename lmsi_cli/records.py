@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
-# What a decoder of JSON or TOML raises of a file that it cannot read; nesting may be too deep.
+# What decoders of JSON and TOML raise for unreadable files; RecursionError: nested too deep.
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 StopReason = Literal["answer", "next_question", "eos", "length"]
 TrainFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
@@ -34,8 +34,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Question(Record, frozen=True, kw_only=True):
     """One question as a person wrote it; ``answer`` is gold and only evaluation may read it.
 
-    ``family`` names its kind and is only handed on. ``group`` names its cluster: questions that
-    were made from one template or stand below one text are no independent trials.
+    ``family`` names its kind and is only passed on. ``group`` names its cluster: questions made
+    from one template, or about one text, are not independent trials.
     """
 
     id: str
@@ -73,11 +73,11 @@ class Path(Record, frozen=True, kw_only=True):
     """One sampled chain of thought; never carries a gold answer.
 
     The log-probabilities are natural logs under the model's own distribution, at temperature 1 and
-    before any filter: ``logprob`` sums them over the tokens that ``text`` is made of and the
-    end-of-text token that closed it, ``mean_logprob`` divides by their number (None if there are
-    none), ``answer_logprob`` sums those that share a character with the answer (None without one).
-    ``num_generated_tokens`` is the cost of the path and so counts tokens, too, whose text was cut
-    off behind the answer. All three are None where a server gave no log-probabilities.
+    before any filter. ``logprob`` is their sum over the tokens of ``text`` and the end-of-text
+    token that closed it; ``mean_logprob`` divides it by their number (None if there are none);
+    ``answer_logprob`` sums over the tokens that share a character with the answer (None without
+    one). All three are None where a server gave no log-probabilities. ``num_generated_tokens`` is
+    the cost of the path, so it includes tokens whose text was cut off after the answer.
     """
 
     question_id: str
@@ -103,8 +103,8 @@ class Vote(Record, frozen=True, kw_only=True):
     ballots in nats, 0 if all agree. ``posterior`` is the probability that the winner is the
     likelier of the first two answers, from their ballots alone (``stopping.lead_probability``): it
     says that the mode is the mode, never that it is right. ``stopped`` says that the question has
-    fewer paths than were asked for since ``--stop`` held it for decided: its shares are high
-    because sampling went on until they were, and do not compare with those of other questions.
+    fewer paths than requested because ``--stop`` took it as decided: its shares are high because
+    sampling went on until they were, so they cannot be compared with those of other questions.
     """
 
     question_id: str
@@ -176,7 +176,7 @@ class Interval(Record, frozen=True, kw_only=True):
 
 
 class Paired(Record, frozen=True, kw_only=True):
-    """Before/after on the same questions: difference with interval, and the exact test."""
+    """Before/after on the same questions: the difference with its interval, and a paired test."""
 
     difference: float
     low: float
@@ -189,12 +189,12 @@ class Paired(Record, frozen=True, kw_only=True):
 
 
 class Status(Record, frozen=True, kw_only=True):
-    """What a command that works in a run folder says of itself, some times a second at most.
+    """What a command that works in a run folder reports of itself, about every two seconds.
 
     ``begun`` and ``updated`` are seconds since 1970; ``left`` is the time until ``total``, in
     seconds, as its own progress view shows it; ``memory`` is the process's resident size in bytes.
-    ``ended`` says how: ``done``, ``interrupted`` or an error's text; None while it works, and for
-    ever if it was killed. ``said`` holds the last lines that stayed on its screen.
+    ``ended`` says how it ended: ``done``, ``interrupted`` or an error's text; None while it works,
+    and forever if it was killed. ``said`` holds the last lines that stayed on its screen.
     """
 
     command: str
@@ -212,26 +212,26 @@ class Status(Record, frozen=True, kw_only=True):
 
 
 class Progress(Protocol):
-    """What a stage tells its watcher; the terminal implements it, tests append to a list."""
+    """How a stage reports its progress; the terminal implements it, tests append to a list."""
 
     def start(self, label: str, total: int) -> None:
-        """A phase begins with ``total`` units of work (0: unknown)."""
+        """Begin a phase with ``total`` units of work (0: unknown)."""
 
     def advance(self, done: int, **figures: float | str) -> None:
-        """``done`` units are finished in all; ``figures`` are shown beside the bar."""
+        """Report ``done`` finished units in all; ``figures`` are shown beside the bar."""
 
     def say(self, text: str) -> None:
-        """A line that stays on the screen."""
+        """Print a line that stays on the screen."""
 
 
 class Silent:
-    """A Progress that tells nobody."""
+    """A Progress that reports nothing."""
 
     def start(self, label: str, total: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def advance(self, done: int, **figures: float | str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def say(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
-"""What a run goes on from: the paths that are there, its questions, and its settings.
+"""What a run resumes from: the paths it has, its questions, and its settings.
 
-Knows the files of a run folder; nothing of how a path is drawn. A run goes on only with the same
-questions, the same model and the same settings; what a user is told where one differs:
+Knows the files of a run folder; nothing of how a path is drawn. A run resumes only with the same
+questions, the same model and the same settings; if one differs, the user is told:
 
     the paths in runs/a had other settings: temperature: 0.7 in the run folder, 0.9 now
 """
@@ -19,16 +19,16 @@ from lmsi_cli.records import Question
 from lmsi_cli.run_folder import ORIGIN, RunDir, as_toml
 
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
-MOST = 1 << 16  # path numbers that runs use; a file edited by hand may hold others
+MOST = 1 << 16  # runs use path numbers below this; a file edited by hand may hold others
 
 
 class DrawnPaths:
-    """The paths that are done; ``paths`` of them, ``parsed`` with an answer, each key once.
+    """The paths that are done, each counted once: ``paths`` in all, ``parsed`` with an answer.
 
     A run of a million questions has tens of millions of paths; as Python tuples their keys alone
-    would take gigabytes. Here a question is one whole number whose bit k stands for path k:
-    ``{"q7": 0b100001}`` has paths 0 and 5. A number that no run uses counts for nothing, but its
-    question has been drawn from.
+    would take gigabytes. Here each question has one whole number whose bit k stands for path k:
+    ``{"q7": 0b100001}`` has paths 0 and 5. A path number that no run uses is not counted, but its
+    question still counts as having paths.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class DrawnPaths:
 
 
 def drawn_paths(file: Path, each: Callable[[Sampled], None] | None = None) -> DrawnPaths:
-    """Read which paths a run holds, none if the file is not there yet; ``each`` gets every path."""
+    """Read which paths a run has (none without the file); ``each`` is called with every path."""
     drawn = DrawnPaths()
     for path in read_records(file, Sampled) if file.exists() else ():
         drawn.add(path.question_id, path.path, path.predicted_answer is not None)
@@ -68,8 +68,8 @@ def drawn_paths(file: Path, each: Callable[[Sampled], None] | None = None) -> Dr
 def keep_questions(file: Path, questions: Sequence[Question], sampled: Container[str]) -> None:
     """Add questions to the run's own copy, so that later stages need no other file.
 
-    A question may change its text as long as there are no paths for it; ``sampled`` are the ids of
-    those that have some. LmsiError: a sampled question has another text than the copy.
+    A question may change its text as long as it has no paths; ``sampled`` holds the ids of those
+    that have some. LmsiError: a sampled question has another text than in the copy.
     """
     known = {q.id: q for q in read_records(file, Question)} if file.exists() else {}
     for q in questions:
@@ -83,13 +83,13 @@ def keep_questions(file: Path, questions: Sequence[Question], sampled: Container
 def check_same(
     saved: dict[str, Any], now: dict[str, Any], what: str, free: Container[str] = ()
 ) -> None:
-    """Refuse to go on with a run folder under other settings than it was begun with.
+    """Refuse to resume a run folder with other settings than it was begun with.
 
     A missing key equals None and an empty list, and a tuple equals a list, since TOML keeps neither
-    None nor tuples. Of a ``model_sha256`` the user is told as ``model``, by the name beside it
-    (``model_name``, ``model_file`` or ``model``), which itself may differ: a file may be moved.
-    ``what`` says what the settings belong to: ``"the paths in runs/a"``; those in ``free`` may
-    differ.
+    None nor tuples. A different ``model_sha256`` is reported as ``model``, by the name beside it
+    (``model_name``, ``model_file`` or ``model``); the name itself may differ, as a file may move.
+    ``what`` says what the settings belong to, such as ``"the paths in runs/a"``; settings in
+    ``free`` may differ.
 
     LmsiError: names each setting that differs, with both values.
     """
@@ -104,13 +104,13 @@ def check_same(
 
 
 def _names(key: str) -> list[str]:
-    """Where the name of a hashed file may stand beside its hash, best first."""
+    """The settings that may hold the name of a hashed file, best first."""
     stem = key.removesuffix(HASH)
     return [f"{stem}_name", f"{stem}_file", stem]
 
 
 def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
-    """How a setting differs; a hash says nothing to a person, so files go by their names."""
+    """How a setting differs; files are shown by name, since a hash tells a person nothing."""
     label = key.removesuffix(HASH)
     before, now = ("not set" if s.get(key, []) == [] else s[key] for s in (old, new))
     if key.endswith(HASH):
@@ -124,10 +124,9 @@ def _difference(key: str, old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
-    """Refuse to train on, or to measure, another model than the one that drew the run's paths.
+    """Refuse to train or to measure another model than the one that drew the run's paths.
 
-    A folder that nothing was sampled in yet takes any model; ``model_sha256`` is its hash as it is
-    now.
+    A folder without samples accepts any model. ``model_sha256`` is the hash of the file now.
     """
     saved = run.load_settings().get("sample", {})
     if "model_sha256" in saved:
@@ -139,9 +138,9 @@ def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
 
 
 def check_base(adapter: Path, model_sha256: str) -> None:
-    """Refuse an adapter that was trained on another model than that of this hash.
+    """Refuse an adapter that was trained on another model than the one with this hash.
 
-    Without our ``lmsi.json`` beside the GGUF adapter nothing can be said here.
+    Without our ``lmsi.json`` beside the GGUF adapter, it cannot be checked and passes.
     """
     file = adapter.with_name(ORIGIN)
     origin = read_object(file) if file.exists() else {}

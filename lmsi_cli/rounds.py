@@ -1,10 +1,10 @@
-"""The rounds of a run: what is known of them, whether another one comes, and which one is kept.
+"""The rounds of a run: their records, whether another one follows, and which one is kept.
 
 Three gates stand between two rounds: the verdict on the round's vote, the alarms of its training,
-and its check-up against the round before. Right answers, where there are enough, speak for
-themselves; without them only signs of collapse and of straying from the first vote can speak, and
-none can say that a round is better: agreement rises under training whether the answers get better
-or not. Functions of records; reads nothing but ``rounds.json``, of which this is one round:
+and its check-up against the round before. With enough right answers, a check-up measures quality
+itself. Without them it can show collapse, or drift from the first vote, but never that a round is
+better: training raises agreement whether the answers improve or not. Functions of records; reads
+nothing but ``rounds.json``, here with one round:
 
     {"asked": 3, "by": "probe", "questions": 40, "base": {...}, "best": {"number": 1, ...},
      "ended": "round 2: the verdict is not to train: ...", "rounds": [{"number": 1,
@@ -32,9 +32,9 @@ from lmsi_cli.verdict.rules import (
     Verdict,
 )
 
-# What a check-up's answers are held against: right answers of a probe, or the first vote's winners.
+# What a check-up's answers are compared with: a probe's right answers or the first vote's winners.
 By = Literal["probe", "agreement", "nothing"]
-# Of the answers that could be read before; a model that forgets the form does so for most.
+# Drop in the share of readable answers; a model that forgets the form loses most of them.
 UNREAD = 0.10
 UNSOUND = "no round is sound; the first one is kept for want of a better one"
 WHAT: dict[By, str] = {
@@ -45,10 +45,10 @@ WHAT: dict[By, str] = {
 
 
 class Figures(Record, frozen=True, kw_only=True):
-    """One model's check-up; tuples have a fraction of one per question.
+    """One model's check-up; ``scores`` and ``parsed`` hold one share (0 to 1) per question.
 
     ``scores``: answers that are as wanted. ``parsed``: answers that could be read. ``commonest`` is
-    the share of the commonest one of the greedy answers to all questions.
+    the share of the most common answer among all greedy answers that could be read.
     """
 
     model: str
@@ -69,9 +69,8 @@ class Gate(Record, frozen=True, kw_only=True):
 class Round(Record, frozen=True, kw_only=True):
     """One round.
 
-    ``drawn_by`` and ``started_from`` are numbers of rounds, 0 being the base: whose adapter drew
-    the paths, and whose weights training began with. ``figures`` are its check-up's, None without
-    one.
+    ``drawn_by`` is the round whose adapter drew the paths, ``started_from`` the round whose weights
+    training began with; both are numbers, 0 for the base. ``figures`` is its check-up, if any.
     """
 
     number: int
@@ -91,7 +90,7 @@ class Round(Record, frozen=True, kw_only=True):
 
     @property
     def sound(self) -> bool:
-        """Whether its adapter may draw the next paths: it is there, and nothing speaks against."""
+        """Whether its adapter, if there is one, passed alarms and check-up and may draw paths."""
         return self.trained and not any(g.ends and g.name != "verdict" for g in self.gates)
 
 
@@ -107,8 +106,8 @@ class Best(Record, frozen=True, kw_only=True):
 class Rounds(Record, frozen=True, kw_only=True):
     """All rounds of a run folder so far.
 
-    ``asked`` is how many were asked for, ``ended`` why there are fewer. ``by`` says what the
-    ``questions`` of the check-ups are held against; ``base`` is the base model's check-up.
+    ``asked`` is how many were asked for, ``ended`` why there are fewer. ``questions`` counts those
+    of a check-up, ``by`` is what answers are compared with; ``base`` is the base's check-up.
     """
 
     asked: int
@@ -126,14 +125,14 @@ def last_good(rounds: tuple[Round, ...]) -> int:
 
 
 def read_rounds(run: RunDir) -> Rounds | None:
-    """What is told of a run's rounds; None if it had only one."""
+    """The record of a run's rounds; None if it had only one."""
     if not run.rounds.exists():
         return None
     return read_struct(run.rounds, Rounds, "run `lmsi run` again")
 
 
 def kept_round(run: RunDir) -> RunDir:
-    """The folder whose adapter stands for a run: of several rounds, the one that is kept."""
+    """The folder whose adapter stands for a run: the kept round's, if there are several."""
     rounds = read_rounds(run)
     return run.round(rounds.best.number) if rounds and rounds.best else run
 
@@ -141,7 +140,7 @@ def kept_round(run: RunDir) -> RunDir:
 def adapters_of(run: RunDir, rounds: Iterable[RunDir] | None = None) -> dict[str, Path]:
     """A run's own adapters by name: ``adapter`` in the run folder itself, else ``round-2``.
 
-    Of several rounds it is that of the kept one, unless folders of ``rounds`` are given.
+    After several rounds it is that of the kept one, unless folders of ``rounds`` are given.
     """
     return {
         "adapter" if r.root == run.root else r.root.name: r.adapter_gguf
@@ -167,8 +166,8 @@ def comparable(found: Sequence[Figures], by: By, trained: frozenset[str]) -> lis
     """Questions to compare scores on, in order; empty if there are too few.
 
     ``trained`` are the ids of questions that a compared adapter was trained on; they are left out.
-    A probe that has too few others is taken whole: its labels were never trained on, though its
-    questions were. Agreement on trained questions shows nothing but that training worked.
+    A probe with too few others is used whole: its labels were never trained on, though its
+    questions were. Agreement on trained questions only shows that training worked.
     """
     asked = [q for q in found[0].questions if all(q in f.questions for f in found)]
     apart = [q for q in asked if q not in trained]
@@ -179,7 +178,7 @@ def comparable(found: Sequence[Figures], by: By, trained: frozenset[str]) -> lis
 
 
 def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired:
-    """Scores of the same questions before and after; the test is exact."""
+    """Compare the scores of the same questions before and after."""
     old, new = (dict(zip(f.questions, f.scores, strict=True)) for f in (before, after))
     return paired([old[q] for q in questions], [new[q] for q in questions])
 
@@ -187,9 +186,9 @@ def _change(before: Figures, after: Figures, questions: Sequence[str]) -> Paired
 def checked(
     found: Sequence[Figures], by: By, trained: frozenset[str], chance: float | None = None
 ) -> tuple[Gate, ...]:
-    """The gate of the check-up: of the last of some models against the one before, or the base.
+    """The gate of the check-up: the last model against the one before it, which may be the base.
 
-    ``found`` begins with the base; ``trained`` as for ``comparable``; ``chance`` as a task has it.
+    ``found`` begins with the base; ``trained`` is as in ``comparable``, ``chance`` as in a task.
     """
     base, before, after = found[0], found[-2], found[-1]
     questions = comparable((before, after), by, trained)
@@ -211,7 +210,7 @@ def checked(
 def _collapse(
     before: Figures, after: Figures, base: Figures, chance: float | None, whom: str
 ) -> Iterator[str]:
-    """Signs that a model no longer works, whatever is right."""
+    """Signs that a model no longer works, which need no right answers."""
     read = paired(before.parsed, after.parsed)
     if read.p_value < CLEAR and read.difference <= -UNREAD:
         yield f"answers that can be read against {whom}: {_tested(read)}"
@@ -231,11 +230,11 @@ def _tested(c: Paired) -> str:
 def best(rounds: Sequence[Round], trained: Mapping[int, frozenset[str]], by: By) -> Best | None:
     """Choose among the rounds that have an adapter; None if none has.
 
-    No test set has a say: choosing by it would spoil its figures. With a probe it is the round with
-    the most right answers, of equal ones the earlier. Without labels the first round stays unless a
-    later one agrees clearly more with the first vote on questions that none was trained on: a later
-    round costs diversity, so it must earn its place. ``trained`` are the ids of the questions that
-    each round was trained on, by its number.
+    Test sets are not used: choosing by one would spoil its figures. With a probe it is the round
+    with the most right answers, the earlier one on a tie. Without labels the first round is kept,
+    unless a later one agrees clearly more with the first vote on questions that no round was
+    trained on: a later round costs diversity, so it must earn its place. ``trained`` holds, by
+    round number, the ids of the questions that the round was trained on.
     """
     there = [r for r in rounds if r.trained]
     sound = [r for r in there if r.sound]

@@ -1,6 +1,6 @@
 """The run folder: its file names, its lock, and the settings that a run is tied to.
 
-The only place that knows what a file of a run is called. Knows nothing of what the records mean;
+The only place that knows the names of a run's files. Knows nothing of what the records mean;
 how lines survive a killed writer is in ``jsonl.py``, what a resumed run checks in ``resume.py``.
 One process at a time holds a folder:
 
@@ -53,7 +53,7 @@ class RunDir:
         self.vote_summary = root / "vote.json"  # voting.VoteSummary
         self.train = root / "train.jsonl"  # records.TrainExample
         self.pairs = root / "pairs.jsonl"  # records.Preference
-        self.verdict = root / "verdict.json"  # verdict.Verdict, of the vote that is there
+        self.verdict = root / "verdict.json"  # verdict.Verdict, on the present vote
         self.report = root / "report.html"
         self.seeds = root / "seeds.jsonl"  # records.Question: those that the generator was shown
         self.drafts = root / "drafts.jsonl"  # generation.Draft
@@ -61,7 +61,7 @@ class RunDir:
         self.generation = root / "generation.json"  # stages.questions.Generation
         self.rounds = root / "rounds.json"  # rounds.Rounds, in the folder of the first round
         self.status = root / "status.json"  # records.Status, of the last command to work here
-        self.adapter = root / "adapter"  # a folder as PEFT writes it, and what else training leaves
+        self.adapter = root / "adapter"  # PEFT's files, and the others that training writes
         self.adapter_gguf = self.adapter / "adapter.gguf"  # there only if its proof has passed
         self.unproven_gguf = self.adapter / "unproven.gguf"  # until then, and after a failed proof
         self.adapter_origin = self.adapter / ORIGIN  # what it was made of; written last
@@ -70,7 +70,7 @@ class RunDir:
         self.checkpoint = self.adapter / "checkpoint.safetensors"
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
-        self.lock_owner = root / "run.pid"  # apart, since Windows forbids reading a locked file
+        self.lock_owner = root / "run.pid"  # separate: Windows forbids reading a locked file
 
     def has_paths(self) -> bool:
         """Whether a path was ever written; a call that failed early leaves an empty file."""
@@ -95,11 +95,11 @@ class RunDir:
 
     @property
     def null(self) -> RunDir:
-        """A folder with an adapter that was trained on shuffled votes, as a control."""
+        """The folder of a control: its adapter was trained on paths chosen at random."""
         return RunDir(self.root / "null")
 
     def create(self) -> None:
-        """Make the folder if need be; LmsiError if a file is in the way or it may not be made."""
+        """Create the folder if needed; LmsiError if a file is in the way or access is denied."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as e:
@@ -125,7 +125,7 @@ class RunDir:
 
 
 def _check_table(name: str, table: Any, where: str) -> None:  # noqa: ANN401 - of a TOML file
-    """Refuse a table whose settings are none, or that lacks a name that is relied on."""
+    """Refuse a table with invalid settings, or without a name that other code relies on."""
     if not isinstance(table, dict):
         raise LmsiError(f"{where}: expected a table, got {table!r}")
     check(KINDS.get(name, Config), table, where)
@@ -135,18 +135,18 @@ def _check_table(name: str, table: Any, where: str) -> None:  # noqa: ANN401 - o
 
 
 def as_toml(values: dict[str, Any]) -> dict[str, Any]:
-    """Bring settings to what TOML can hold: no None, lists for tuples."""
+    """Convert settings to what TOML can hold: no None, lists for tuples."""
     plain = msgspec.to_builtins({k: v for k, v in values.items() if v is not None})
     return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
 def teacher_of(run: RunDir) -> dict[str, Any] | None:
-    """Whose votes a student's folder learns from (``run``, ``model``, hashes); None for others."""
+    """Whose votes a student's folder learns from (``run``, ``model``, hashes); None otherwise."""
     return run.load_settings().get(TEACHER)
 
 
 def refuse_student(run: RunDir) -> None:
-    """Refuse to draw or to count paths in a student's folder: they are its teacher's."""
+    """Refuse to sample or to vote in a student's folder: its paths are its teacher's."""
     if teacher := teacher_of(run):
         raise LmsiError(
             f"{run.root}: in this folder a student learns from the votes of {teacher['run']}",
@@ -157,10 +157,10 @@ def refuse_student(run: RunDir) -> None:
 
 @contextmanager
 def locked(run: RunDir) -> Iterator[None]:
-    """Hold the folder for this process, creating it if need be.
+    """Hold the folder for this process, creating it if needed.
 
-    The lock goes with the process, so ``kill -9`` frees it, too. LmsiError: another process holds
-    it, which the message names, or a file in it is a link.
+    The lock ends with the process, so ``kill -9`` frees it, too. LmsiError: another process holds
+    it (the message says which), or a file in it is a link to the outside.
     """
     import filelock
 
@@ -182,7 +182,7 @@ def locked(run: RunDir) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # the folder may be gone or read-only by now
-            run.lock_owner.unlink()  # before the release: after it, the next one's
+            run.lock_owner.unlink()  # before the release: then it may be the next one's
         lock.release()
 
 
@@ -235,7 +235,7 @@ def questions_by_id(run: RunDir) -> JsonlIndex[Question]:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex; of a model in several parts, of one after the other."""
+    """SHA-256 of a file's bytes, in hex; a model's parts are hashed one after the other."""
     digest = hashlib.sha256()
     for part in parts_of(path):
         try:
@@ -266,7 +266,7 @@ def discard_adapter(run: RunDir) -> None:
 
 
 def _named_in(folder: Path, run: RunDir) -> list[Path]:
-    """The files of a folder that ``RunDir`` names, but for those of the lock."""
+    """The files of a folder that ``RunDir`` names, except those of the lock."""
     kept = {run.root, run.adapter, run.eval_dir, run.lock, run.lock_owner}
     return [p for p in vars(run).values() if p.parent == folder and p not in kept]
 

@@ -1,6 +1,6 @@
 """From plain values to a command's settings: layers merged, checked, and refused in plain words.
 
-Makes the settings of a run's later rounds, too. Knows flags and ranges as ``config/`` declares
+Also makes the settings of a run's later rounds. Knows flags and ranges as ``config/`` declares
 them; nothing of Typer, files or models.
 
     resolve(SampleConfig, {"paths": 16}, {"paths": None, "temperature": 0.5})
@@ -53,7 +53,7 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
 
 
 def check(kind: type[Config], values: dict[str, Any], where: str) -> None:
-    """Refuse values of a kind's settings that these may not have; LmsiError says which."""
+    """Refuse values that the settings of ``kind`` may not have; LmsiError says which."""
     known = {k: values[k] for k in kind.__struct_fields__ if k in values}
     try:
         msgspec.convert(known, kind)
@@ -62,7 +62,7 @@ def check(kind: type[Config], values: dict[str, Any], where: str) -> None:
 
 
 def _filled(layer: dict[str, Any]) -> dict[str, Any]:
-    """Put a layer's preset, if it has one, below what it gives."""
+    """Add the values of a layer's preset, if it has one; the layer's own values win."""
     given = {k: v for k, v in layer.items() if v is not None}
     preset = given.get("preset")
     return {**PRESETS.get(preset, {}), **given} if isinstance(preset, str) else given
@@ -124,10 +124,10 @@ class Settings(NamedTuple):
 
 
 def of_round(settings: Settings, config: RunConfig, number: int, init: str = "") -> Settings:
-    """The settings of a round, from 1 on; the first round's are those that are given.
+    """The settings of a round, numbered from 1; the first round has those that are given.
 
-    So the first round is the run that the single commands make. A later one has seeds of its own;
-    of the temperatures by round the last one goes on. ``init`` is the adapter folder that its
+    So the first round is the run that the single commands make. Later ones have seeds of their own;
+    the last of the given temperatures serves all later rounds. ``init`` is the adapter folder that
     training starts from; empty: as the settings say.
     """
     sample, vote, train = settings
@@ -144,7 +144,7 @@ def of_round(settings: Settings, config: RunConfig, number: int, init: str = "")
 def seed_of(seed: int, number: int) -> int:
     """A round's seed: the given one in the first round, below 2**31 in later ones.
 
-    A hash, since added numbers would give the second round of seed 0 the streams of the first
+    It is a hash: adding the numbers would give the second round of seed 0 the streams of the first
     round of seed 1.
     """
     if number == 1:

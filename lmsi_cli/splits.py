@@ -1,7 +1,7 @@
 """GGUF files, whole or split as llama.cpp splits them, and what their headers say.
 
 Knows the files' names and the container through the ``gguf`` library; nothing of llama.cpp, and
-loads no weights. Of a split model the first part has the metadata, all have tensors.
+loads no weights. In a split model the first part has the metadata, and all have tensors.
 
     parts_of(Path("m-00001-of-00002.gguf"))
     -> (Path("m-00001-of-00002.gguf"), Path("m-00002-of-00002.gguf"))
@@ -26,7 +26,7 @@ from typing import Any
 from lmsi_cli.errors import LmsiError
 
 NAME = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf")  # llama_split_path, in llama.cpp
-LONG = 1024  # entries of an array that is passed over; one for every layer is shorter
+LONG = 1024  # entries from which an array is skipped; one with an entry per layer is shorter
 JOIN = "join them with `llama-gguf-split --merge`"
 GGUF_MAGIC = b"GGUF"
 LFS_POINTER = b"version https://git-lfs"
@@ -34,7 +34,7 @@ Value = int | str
 
 
 def names_of_parts(name: str) -> tuple[str, ...]:
-    """The names of a model's parts in their order, by that of any one; its own, if it is whole."""
+    """The names of all parts of a model, in order, given any of them; a whole model has one."""
     found = NAME.fullmatch(name)
     if not found or not 1 <= int(found[2]) <= int(found[3]):
         return (name,)
@@ -42,10 +42,10 @@ def names_of_parts(name: str) -> tuple[str, ...]:
 
 
 def parts_of(model: Path) -> tuple[Path, ...]:
-    """The files of a model in their order: the one that is given, or those that it is the first of.
+    """The files of a model, in order: all its parts, given the first, or the whole file itself.
 
     Raises:
-        LmsiError: It is another part than the first, or a part is missing.
+        LmsiError: It is a part other than the first, or a part is missing.
     """
     parts = tuple(map(model.with_name, names_of_parts(model.name)))
     if (number := parts.index(model) + 1) > 1:
@@ -94,7 +94,7 @@ def readers(model: Path, whole: bool = False) -> list[Any]:
 
     Args:
         model: A file, or the first of several.
-        whole: Whether long arrays, such as the words, can be read; else they have a length only.
+        whole: Also read long arrays, such as the vocabulary; otherwise only their length is known.
 
     Raises:
         LmsiError: As ``parts_of``, a part cannot be read, or the file is no model of its own.
@@ -116,9 +116,9 @@ def sound(model: Path) -> Iterator[None]:
 
 @cache
 def _reader_class(whole: bool) -> Any:  # noqa: ANN401 - made here since gguf is imported late
-    """Reads nothing behind the file's end, where gguf's own reader finds 2^60 empty numbers.
+    """A reader that stops at the file's end, where gguf's own finds 2^60 empty numbers.
 
-    Unless ``whole``, it passes over long arrays, for 150,000 words take 15 s.
+    Unless ``whole``, it skips long arrays, because 150,000 words take 15 s.
     """
     import numpy as np
     from gguf import GGUFReader, GGUFValueType
@@ -144,7 +144,7 @@ def _reader_class(whole: bool) -> Any:  # noqa: ANN401 - made here since gguf is
             else:
                 number = self.gguf_scalar_to_np[GGUFValueType(kind)]
                 end += count * np.dtype(number).itemsize
-            if end > len(self.data):  # before anything is made of a count that may be a lie
+            if end > len(self.data):  # before using a count that may be a lie
                 raise ValueError("an array ends behind the file")
             return end - orig_offs, [], range(count), [GGUFValueType.ARRAY]
 
@@ -160,7 +160,7 @@ def _reader(part: Path, whole: bool) -> Any:  # noqa: ANN401 - untyped library
 
 
 def damaged(path: Path, why: object) -> LmsiError:
-    """Say that a file begins like a GGUF file and does not go on like one."""
+    """The error for a file that begins like a GGUF file but does not go on like one."""
     return LmsiError(
         f"{path}: this GGUF file of {path.stat().st_size:,} bytes is cut short or damaged: {why}",
         hint="download or copy it again",

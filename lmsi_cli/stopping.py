@@ -6,19 +6,19 @@ criteria, each over the ballots of one question:
     beta:0.95   Adaptive-Consistency (Aggarwal et al. 2023, arXiv 2305.11860): the leader is ahead
                 of the runner-up with a probability above 0.95
     window:5    Early-Stopping Self-Consistency (Li et al. 2024, arXiv 2401.10480): the ballots are
-                cut into windows of 5, one after another without overlap; all of one agree
+                cut into consecutive windows of 5, without overlap; all ballots in one agree
 
-Paths that end first are the short ones, and short ones may answer differently. So ballots count in
-the order of path numbers, not of arrival: only paths 0 to k - 1 are looked at as long as path k is
-missing. A decision therefore depends on what the paths say and on nothing that happens by chance.
+Short paths end first, and may answer differently. So ballots count in the order of path numbers,
+not of arrival: as long as path k is missing, only paths 0 to k - 1 count. A decision therefore
+depends only on what the paths say, not on chance.
 
     decision = Decision(Stop("beta", 0.95))
     for path, ballot in ((1, "8"), (0, "8"), (4, "8"), (2, None), (3, "8")):
         decision.tell(path, ballot)         # path 2 does not vote
     decision.after                          # 5: paths 0 to 4 decide it, by 4 ballots to none
 
-What a stopped question has beyond the deciding paths (some had ended before one with a lower
-number) stays, and votes. The winner is that of the vote over all its paths, not of a window alone.
+A stopped question's paths beyond the deciding ones (some ended before one with a lower number) are
+kept, and vote. The winner is that of the vote over all its paths, not of a window alone.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ class Stop(NamedTuple):
 def lead_probability(first: int, second: int) -> float:
     """Probability that the leader is the likelier of the two answers with the most ballots.
 
-    Both shares are taken as unknown, any as likely as any other, and further answers are left out:
-    the upper half of Beta(first + 1, second + 1), equation 1 of arXiv 2305.11860. For counts that
-    is a binomial sum, exact here to the last digit of a float. The authors' code also stops where
-    it equals the limit, as it cannot for limits such as 0.95 or 0.99: it is a multiple of a power
+    The two answers' shares have a uniform prior, and further answers are ignored: this is the upper
+    half of Beta(first + 1, second + 1), equation 1 of arXiv 2305.11860. For whole counts it is a
+    binomial sum, exact here to the last digit of a float. The authors' code also stops where it
+    equals the limit; with limits such as 0.95 or 0.99 it never does, as it is a multiple of a power
     of 1/2.
 
     Args:
@@ -93,11 +93,11 @@ def lead_probability(first: int, second: int) -> float:
 
 
 class Decision:
-    """Ballots of one question, told in any order; whether and where they decide it.
+    """Ballots of one question, reported in any order, and whether and where they decide it.
 
-    ``after`` is the number of paths that decided, from path 0 on, or ``None``; it never changes
-    once it is set, whatever is told later. ``needed`` is what it will be at least: paths with a
-    lower number are never drawn in vain.
+    ``after`` is the number of paths that decided, from path 0 on, or ``None``; once set it never
+    changes, whatever is reported later. ``needed`` is the least that it can be: paths with a lower
+    number are never drawn in vain.
     """
 
     def __init__(self, stop: Stop) -> None:
@@ -109,11 +109,11 @@ class Decision:
         self.needed = stop.lacks([])
 
     def stopped(self, paths: int) -> bool:
-        """Say whether some of the first ``paths`` paths are missing since they are not needed."""
+        """Whether some of the first ``paths`` paths are missing because they are not needed."""
         return self.after is not None and any(i not in self._by_path for i in range(paths))
 
     def tell(self, path: int, ballot: str | None) -> None:
-        """Say that a path has ended; ``None`` if it does not vote, which decides nothing."""
+        """Report the ballot of a path that has ended; ``None`` if it does not vote."""
         self._by_path[path] = ballot
         while self.after is None and self._next in self._by_path:
             cast = self._by_path[self._next]

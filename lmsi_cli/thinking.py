@@ -1,7 +1,7 @@
 r"""Thinking blocks: where a reply's own deliberation ends and its answer begins.
 
-Knows the marks of several families and nothing of models, answers or tokens. What stands in a block
-is no part of the answer, whatever it says; a block that is never closed leaves no answer at all:
+Knows the marks of several families and nothing of models, answers or tokens. Text in a block is
+never part of the answer, whatever it says; a block that is never closed leaves no answer at all:
 
     answer_part("<think>Perhaps the answer is 5.</think>\n\n2 + 2 = 4. The answer is 4.")
     -> "\n\n2 + 2 = 4. The answer is 4."
@@ -23,7 +23,7 @@ MARKS = (  # as the templates of the families write them
     ("<unused94>thought", "<unused95>"),  # MedGemma
     ("<|channel>thought", "<channel|>"),  # Gemma 4
 )
-# The tokens that spell them, where they are control tokens: a path's text must show these.
+# The tokens that spell the marks where these are control tokens; a path's text must include them.
 TOKENS = frozenset({mark for pair in MARKS[:4] for mark in pair}) | {
     "<|channel|>", "<|message|>", "<unused94>", "<unused95>", "<|channel>", "<channel|>",
 }  # fmt: skip
@@ -37,7 +37,7 @@ def answer_start(text: str) -> int | None:
     """Find where the answer begins: after the last closed block, or at 0 if there is none.
 
     Returns:
-        ``None`` while a block is open: what follows it is not written yet.
+        ``None`` while a block is open: the answer is not written yet.
     """
     if _HEADING.match(text):
         response = _RESPONSE.search(text)
@@ -56,16 +56,16 @@ def answer_part(text: str) -> str:
 
 
 def left_open(text: str) -> str:
-    """Return the block that the end of a prompt leaves open, mark included, or nothing.
+    """Return the block that the end of a prompt leaves open, with its mark; empty if there is none.
 
-    A reply to such a prompt goes on inside the block, so this is where its text begins.
+    A reply to such a prompt continues inside the block, so its text begins with this.
     """
     at, _ = _last(text, _OPENING)
     return text[at:] if at >= 0 and answer_start(text) is None else ""
 
 
 def closing(block: str) -> str:
-    """Tell the mark that closes an open block, as ``left_open`` returned it; empty without one."""
+    """The mark that closes a block that ``left_open`` returned; empty if there was none."""
     return next((close for open_, close in MARKS if block.startswith(open_)), "")
 
 

@@ -5,7 +5,7 @@
     python -m benchmarks.paper --work work --shared FOLDER_OF_PUBLIC_SETS
     python -m benchmarks.paper --work work --shared ... real-svamp --model qwen-0.5b=MODEL.gguf
 
-What is done is not done again, so any of them may be interrupted.
+Finished steps are not repeated, so any of them may be interrupted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "paper"
 
 
 def main() -> None:
-    """Do the named experiments, or all of them."""
+    """Run the named experiments, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="experiments; none: all")
     parser.add_argument("--work", type=Path, required=True, help="where the run folders go")
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def perform(name: str, steps: Steps, seeds: list[int], only: list[str] | None) -> list[Result]:
-    """Do what is missing of one experiment, or with ``steps.collect`` find what is done of it."""
+    """Run what is missing of one experiment; with ``steps.collect`` only read what is done."""
     if name not in OWN:
         found = next(e for e in (*EXPERIMENTS, *PUBLISHED) if e.name == name)
         return _runs(found, steps, seeds, only)

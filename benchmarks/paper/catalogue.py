@@ -1,7 +1,7 @@
-"""The experiments: which runs each is made of. The sizes of all of them stand here.
+"""The experiments: the runs that each consists of, with all their sizes.
 
 Knows no results. An experiment's runs share samples wherever they can (``drawn``), and every
-training starts from the model that was sampled.
+training starts from the model that was sampled, except that of a student.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FULL = ("--modes", "cot,direct,sc", "--paths", "5")
 QUICK = ("--modes", "cot,direct")
 FEW = 60  # questions of a test with many sampled paths
 TESTED = 150  # questions of a test with sampled paths; greedy ones take whole files
-PLAIN = ("--formats", "cot-zero")  # what variants learn that are asked only so: a third of the time
+PLAIN = ("--formats", "cot-zero")  # for variants asked in this format alone: a third of the time
 STUDENT = "tinymath-small"
 CONFIDENT = ("--min-share", "0.5", "--min-votes", "8")  # as `lmsi questions` keeps them
 Seeds = Sequence[int]

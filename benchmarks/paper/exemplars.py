@@ -1,4 +1,4 @@
-"""Exemplars that the model wrote itself, against written ones and none, by number of paths.
+"""Exemplars that the model wrote itself, against hand-written ones and none, by number of paths.
 
 Knows `lmsi exemplars`; nothing is trained here. One result per way of asking and seed; its curve
 ``base`` is the vote over 1 to 16 paths.
@@ -31,7 +31,7 @@ def _run(name: str, seed: int, prompt: str, task: str) -> Run:
 
 
 def _made(steps: Steps, seed: int, templates: int) -> str:
-    """The file of so many templates; its seeds are questions that are trained on, never tested."""
+    """The file with so many templates, made from questions that are trained on, never tested."""
     file: Path = steps.work / "exemplars" / f"s{seed}-{templates}x{SHOTS}.toml"
     if steps.missing(file):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Seeds put together: one row's figures from its results, with what they vary by.
+"""Combine seeds: one row's figures from its results, with their spread.
 
 Knows no experiments and no Markdown. Greedy answers are averaged over seeds question by question
-and compared in pairs, so that the interval is one over questions; of all other lines the mean and
-the range over seeds are told, since a seed is a trial of its own.
+and compared in pairs, so that the interval is one over questions. For all other lines the mean and
+the range over seeds are given, since each seed is an experiment of its own.
 
     Row(results).change(GREEDY) -> Paired(difference=0.21, low=0.15, high=0.27, ...)
 """
@@ -26,7 +26,7 @@ class Row:
 
     @property
     def seeds(self) -> int:
-        """How many there are."""
+        """The number of seeds."""
         return len(self.results)
 
     def mean(self, field: str) -> float | None:
@@ -55,7 +55,7 @@ class Row:
         return paired(_scores(m[0] for m in marks), _scores(m[1] for m in marks))
 
     def against(self, other: Row) -> Paired | None:
-        """This row's greedy answers after training against another row's, of the seeds in both."""
+        """This row's greedy answers after training against another's, over the seeds of both."""
         own = {r.seed: r.greedy[1] for r in self.results if r.greedy}
         their = {r.seed: r.greedy[1] for r in other.results if r.greedy}
         seeds = sorted(own.keys() & their.keys())
@@ -76,7 +76,7 @@ class Row:
         ]
 
     def most(self, start: str) -> str | None:
-        """The line whose name begins so: ``majority of 8``."""
+        """The first line whose name begins with ``start``: ``majority of 8``."""
         return next((k for r in self.results for k in r.lines if k.startswith(start)), None)
 
 

@@ -21,7 +21,7 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A fraction as percent, one decimal; nothing where there is nothing."""
+    """A fraction as percent, one decimal; empty for None."""
     return "" if value is None else f"{100 * value:.1f}"
 
 
@@ -62,5 +62,5 @@ def interval(p: Paired) -> str:
 
 
 def p_value(p: Paired) -> str:
-    """The p-value as one writes it."""
+    """The p-value as it is usually written."""
     return "<0.001" if p.p_value < 0.001 else f"{p.p_value:.3f}"

@@ -24,7 +24,7 @@ STYLES = ("o-", "s--", "^:", "D-.", "v-", "P--", "x:", "*-.")
 
 
 def draw(results: Results, folder: Path) -> None:
-    """Draw what there are results for."""
+    """Draw every figure that has results."""
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "lmsi"  # the same bytes for the same figures
     folder.mkdir(parents=True, exist_ok=True)

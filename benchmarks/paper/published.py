@@ -7,7 +7,7 @@ from collections.abc import Callable
 from benchmarks.paper.catalogue import Experiment, Seeds
 from benchmarks.paper.records import Run
 
-# What is trained on, as the flags of vote and train: the format that models are asked in, alone.
+# The flags of vote and train; training uses only the format in which the models are asked.
 Recipes = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
 FOUR = ("--formats", "cot-zero")
 ONE = (*FOUR, "--set", "max_paths_per_question=1")
@@ -32,7 +32,7 @@ HARD: Recipes = {"ScPO pairs, lr 5e-5": MORE["ScPO pairs, lr 5e-5"]}
 
 
 def _runs(recipes: Recipes, asked: str, count: int, *exams: str) -> Callable[[Seeds], list[Run]]:
-    """So many questions x 8 paths, and what each recipe makes of them; seeds are of training."""
+    """Each recipe on the same ``count`` questions x 8 paths; the seeds are those of training."""
     return lambda seeds: [
         Run(name=name, model="qwen-0.5b", questions=asked, count=count, paths=8,
             sample=("--prompt", "boxed", "--max-tokens", "512"), vote=vote,

@@ -1,4 +1,4 @@
-"""What the paper's experiments are made of: a run to do, and what came of it.
+"""The records of the paper's experiments: a run to do, and its result.
 
 Knows no commands and no tables. A run and (shortened) its result:
 
@@ -18,15 +18,15 @@ GREEDY, DIRECT, ONE = "CoT greedy", "direct", "one sampled path"
 
 
 class Run(Record, frozen=True, kw_only=True):
-    """One training and how it is measured; the four tuples are flags of the four commands.
+    """One training and its measurement; ``sample``, ``vote``, ``train``, ``eval`` are flags.
 
-    ``questions`` and ``exams`` are names of ``sets.py``. Paths are cut from a larger sample of
-    ``drawn`` (questions, paths) where that is given, so that several runs share it. With ``train``
-    None nothing is trained and the base alone is measured. ``probe`` is the number of questions
-    whose right answers a second verdict is given; the training never sees them. ``generated`` lets
-    the model write the ``count`` questions itself, from ten of the set. ``student`` names the model
-    that is trained and measured in the place of ``model``. ``task`` is a file of exemplars for the
-    exam: written ones by default.
+    ``questions`` and ``exams`` are names in ``sets.py``. If ``drawn`` (questions, paths) is given,
+    paths are cut from a sample of that size, which several runs share. If ``train`` is None,
+    nothing is trained and the base alone is measured. ``probe`` is the number of questions whose
+    right answers a second verdict may use; the training never sees them. ``generated`` lets the
+    model write the ``count`` questions itself, from ten of the set. ``student`` names the model
+    that is trained and measured instead of ``model``. ``task`` is a file of exemplars for the exam;
+    by default the task's own ones.
     """
 
     name: str
@@ -76,10 +76,10 @@ class Result(Record, frozen=True, kw_only=True):
     """One run on one set.
 
     ``plain`` and ``checked`` are the shares of all questions whose winner is right: by the paper's
-    vote, and by that of the run. ``labels`` is the share of kept questions whose winner is right,
-    ``winners`` that of all winners, ``kept_right`` that of kept paths, ``paths_right`` that of all
-    paths (None where no answers are known). ``greedy`` holds a 0 or 1 per question, before and
-    after, so that seeds can be put together question by question. ``curves`` are by model.
+    vote, and by that of the run. The others are shares of right ones: ``labels`` among the winners
+    of kept questions, ``winners`` among all winners, ``kept_right`` among kept paths,
+    ``paths_right`` among all paths (None if no answers are known). ``greedy`` holds a 0 or 1 per
+    question, before and after, so that seeds can be combined by question. ``curves`` are by model.
     ``ballots`` are (share, right) of the questions that were voted on, by the plain vote.
     """
 

@@ -1,7 +1,7 @@
 """Rounds one to three: what each does to greedy answers, to the vote and to the best of the paths.
 
-Knows `lmsi run` and what its JSON says. The rounds are forced on, so that what a gate warned of can
-be seen. One result per round and seed, named ``round 2``; its change is against the base.
+Knows `lmsi run` and its JSON. The gates are overruled (``--force``), to see what they warn of. One
+result per round and seed, with a name like ``round 2``; its change is against the base.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ limit = {TESTED}
 
 
 def rounds(steps: Steps, seed: int, *more: str) -> list[Result]:
-    """Do what is missing of one seed's rounds; ``more`` are flags of the variant."""
+    """Run what is missing of one seed's rounds; ``more`` are flags of the variant."""
     sets = steps.sets
     name = "-".join(["rounds", f"s{seed}", *(m.strip("-").replace(",", "-") for m in more)])
     folder, config = steps.work / "rounds" / name, steps.work / "rounds" / "config.toml"

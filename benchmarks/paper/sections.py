@@ -1,7 +1,7 @@
 """One section of docs/paper.md per experiment: its tables, made from the results alone.
 
-Knows which rows and columns answer each question; the words around the tables are written by hand
-in docs/paper.md, and so are the conclusions.
+Knows which rows and columns answer each question; the text around the tables, with the conclusions,
+is written by hand in docs/paper.md.
 """
 
 from __future__ import annotations

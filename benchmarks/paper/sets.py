@@ -26,7 +26,7 @@ RECIPE = SHIPPED / "recipe" / "make_questions.py"
 
 
 class Drawn(NamedTuple):
-    """Questions from the recipe: families of a kind in turns; all of them, or the named ones."""
+    """Questions from the recipe: a kind's families in turn, all of them or only the named ones."""
 
     kind: str
     count: int
@@ -80,11 +80,11 @@ class Sets:
         self.folder, self.shared = work / "sets", shared
 
     def has(self, name: str) -> bool:
-        """Whether a set can be had here; public ones need their folder."""
+        """Whether a set is available; public ones need their folder."""
         return name not in PUBLIC or self.shared is not None
 
     def task(self, name: str) -> str:
-        """The task that a set is asked as."""
+        """The task with which a set is asked."""
         return PUBLIC[name].task if name in PUBLIC else "tinymath"
 
     def labelled(self, name: str) -> Path:

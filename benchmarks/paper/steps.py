@@ -1,8 +1,8 @@
-"""The steps of a run, each done once: sample, cut, vote, train, measure; folders are the memory.
+"""The steps of a run, each done once and kept in a folder: sample, cut, vote, train, measure.
 
-Knows the commands and what their JSON says; no experiment and no table. A step's folder is named
-by a hash of all that could change what is in it, and finished steps are marked by a file, so an
-interrupted experiment goes on where it was.
+Knows the commands and their JSON; no experiment and no table. A step's folder is named by a hash of
+all that could change its content, and a file marks a finished step, so an interrupted experiment
+continues where it was.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.loader import gold_answers, load_task
 from lmsi_cli.tasks.readers import read_labelled
 
-STUDENT = "student"  # its folder, in the teacher's
+STUDENT = "student"  # the student's folder, in the teacher's
 
 
 def digest(*parts: object) -> str:
@@ -36,13 +36,13 @@ def digest(*parts: object) -> str:
 
 
 class MissingError(Exception):
-    """A step is not done, and is not to be done now."""
+    """A step is not done, but only finished ones are to be read."""
 
 
 class Steps:
-    """The steps, in one work folder; with ``collect`` none is done, only what is done is read.
+    """The steps, in one work folder; with ``collect`` none is run, and only finished ones are read.
 
-    ``files`` are those of published models, by the names that runs call them.
+    ``files`` are those of published models, by their names in runs.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Steps:
         """Whether a step is still to be done.
 
         Raises:
-            MissingError: It is, and only finished runs are asked for.
+            MissingError: It is, but only finished steps are to be read.
         """
         if self.collect and not done.exists():
             raise MissingError(done)
         return not done.exists()
 
     def results(self, run: Run) -> list[Result]:
-        """Do what is missing of a run; a result per exam."""
+        """Do what is missing of a run; a result per exam, or per exam and temperature."""
         run = msgspec.structs.replace(run, model=self.files.get(run.model, run.model))
         folder = self.trained(run)
         return [r for exam in run.exams for r in self._measured(run, folder, exam)]
@@ -98,11 +98,11 @@ class Steps:
         return folder
 
     def _apart(self, run: Run) -> list[object]:
-        """Keep generated questions apart from those that they are measured on."""
+        """The flags that keep generated questions apart from the exams."""
         return [part for exam in run.exams for part in ("--exclude", self.sets.labelled(exam))]
 
     def trained(self, run: Run) -> Path:
-        """The folder with the run's vote and adapter (none if nothing was kept)."""
+        """The folder with the run's vote and adapter (no adapter if nothing was kept)."""
         sampled = self.sampled(run)
         key = digest(sampled.name, run.vote, run.train, *([run.student] if run.student else []))
         folder = self.work / "runs" / f"{run.questions.replace(' ', '-')}-s{run.seed}-{key}"
@@ -126,7 +126,7 @@ class Steps:
         return {"vote": vote, "train": trained, "probed": probed}
 
     def _probed(self, run: Run, folder: Path) -> str:
-        """The verdict with right answers to some of the questions; the vote is done again after."""
+        """The verdict with a probe; the vote is repeated without it afterwards."""
         probe = folder / "probe.jsonl"
         asked = read_labelled(str(self.sets.labelled(run.questions)))
         write_records(probe, asked[: run.probe])
@@ -194,7 +194,7 @@ class Steps:
         return self._drawn(run, *(run.drawn or (run.count, run.paths)))
 
     def _rightness(self, run: Run, folder: Path) -> dict[str, Any]:
-        """How right votes and paths were; for the reader of the tables, never for a training."""
+        """How right votes and paths were; for readers of the tables, never for training."""
         file = str(self.sets.labelled(run.questions))
         gold = gold_answers(read_labelled(file), load_task(self.sets.task(run.questions)))
         if run.generated:  # nobody knows their answers
@@ -280,7 +280,7 @@ def shares_of(found: Evaluation) -> dict[str, float]:
 
 
 def cut(whole: Path, folder: Path, count: int, paths: int) -> None:
-    """Copy a run folder with its first questions and paths alone."""
+    """Copy a run folder, but only its first questions and paths."""
     source, target = RunDir(whole), RunDir(folder)
     folder.mkdir(parents=True)
     shutil.copy(source.run_toml, target.run_toml)

@@ -1,9 +1,9 @@
-"""Puts the tables and plots of the experiments into docs/paper.md, between its marks.
+"""Put the experiments' tables between the marks of docs/paper.md, and draw its plots.
 
     python -m benchmarks.paper.write
 
 A mark is a pair of comments, ``<!-- table NAME -->`` and ``<!-- end NAME -->``; what stands between
-them is replaced, everything else is left as a person wrote it. Knows no experiment but by name.
+them is replaced, everything else is left as a person wrote it. Knows experiments by name alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Draw the paths of cells: a model, a set and a wording each, greedy or sampled.
+"""Draw the paths of cells, each a model, a set and a wording, greedy or sampled.
 
 Paths are kept as JSON lines in a cache folder, so that a run of hours can be interrupted, and they
-are read anew each time a table is made (``table.py``). The cells of one set are drawn together: a
-cell alone would leave the cache half empty at its end.
+are read anew each time a table is made (``table.py``). The cells of one set are drawn together:
+towards its end, a single cell would leave the KV cache half empty.
 
     python -m benchmarks.wordings.cells --model qwen=q.gguf --set gsm8k:test.jsonl --questions 200
 """
@@ -35,7 +35,7 @@ SEED, MAX_TOKENS = 0, 512
 
 
 class Cell(NamedTuple):
-    """A model, a set of questions, the words to ask them in, and the paths of each."""
+    """A model, a set of questions, the words to ask them in, and the number of paths of each."""
 
     model: str
     set: str
@@ -52,7 +52,7 @@ class Cell(NamedTuple):
 
 
 def wordings_for(kind: str, chat: bool) -> list[Wording]:
-    """All candidates for a kind of answer, of models with or without a chat template."""
+    """All candidates for a kind of answer, for models with or without a chat template."""
     return [w for w in read_wordings(HERE / f"{kind}.toml") if w.chat == chat]
 
 
@@ -65,7 +65,7 @@ def cell_of(model: str, source: str, wording: Wording, paths: int, temperature: 
 
 
 def draw_cells(engine: LlamaEngine, cells: Sequence[Cell], questions: Sequence[Question]) -> None:
-    """Draw what the cells of one set and temperature lack, question by question, and append it."""
+    """Draw and append the paths that cells of a set and temperature lack, question by question."""
     lacking = [(i, q) for q in questions for i in range(len(cells))]
     have = [{(r["question_id"], r["path"]) for r in rows(c.file)} for c in cells]
     requests = [r for i, q in lacking for r in _requests(engine, cells[i], i, q, have[i])]

@@ -1,8 +1,8 @@
-"""How often a trial picks the best wording, and what it loses where it does not.
+"""How often a trial picks the best wording, and what it loses when it does not.
 
-Trials are held on paths that ``cells.py`` drew at the temperature of sampling: each takes a few
+Trials are held on paths that ``cells.py`` drew at the sampling temperature: each takes a few
 questions at random, four paths of each in every candidate wording, and picks as ``lmsi`` does.
-What a pick is worth is the share of right paths of all questions that were drawn.
+A pick's worth is its share of right paths over all questions that were drawn.
 
     python -m benchmarks.wordings.picks
 """
@@ -51,7 +51,7 @@ def _right(read: Read) -> float:
 
 
 def main() -> None:
-    """Hold the trials of every model and set that all candidates were drawn for."""
+    """Hold the trials of every model and set for which two or more candidates were drawn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=File)
     options = parser.parse_args()

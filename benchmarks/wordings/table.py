@@ -1,10 +1,10 @@
-"""What the paths of ``cells.py`` say, read anew: a line for each model, set and wording.
+"""Figures of the paths of ``cells.py``, read anew: a line for each model, set and wording.
 
     python -m benchmarks.wordings.table --temperature 0.7 qwen
 
-A JSON file that is there keeps what it says of other cells: paths are drawn on many machines.
-``right`` is the share of right paths with Wilson's interval over them, at one path a question;
-``vote`` and ``any`` are over the questions: the most frequent answer, and any of the answers.
+An existing JSON file keeps its lines of other cells, since paths are drawn on many machines.
+``right`` is the share of right paths, with Wilson's interval, which suits one path a question.
+``vote`` and ``any`` are shares of questions: the most frequent answer, or any answer, is right.
 """
 
 from __future__ import annotations
@@ -71,10 +71,6 @@ def voice(path: Path) -> str | None:
     return None if path.stop_reason == "length" else path.predicted_answer
 
 
-def _question(row: dict[str, Any]) -> Question:
-    return Question(id=row["question_id"], question=row["question"], answer=row["gold"])
-
-
 def _path(row: dict[str, Any], task: Task) -> Path:
     drawn = Generated(row["question_id"], row["path"], SEED, row["text"], row["tokens"],
                       row["logprob"], row["stop_reason"])  # fmt: skip
@@ -87,13 +83,13 @@ def _winner(answers: Sequence[str | None]) -> str | None:
 
 
 def cells(pattern: str, temperature: float) -> list[Read]:
-    """All cells whose file's name holds the pattern."""
+    """All cells of a temperature whose file name holds the pattern."""
     files = sorted(f for f in CACHE.glob(f"*--t{temperature:g}.jsonl") if pattern in f.name)
     return [Read(f) for f in files if f.stat().st_size]
 
 
 def merge(file: File, found: Sequence[dict[str, Any]], key: Sequence[str]) -> None:
-    """Write lines beside those of a file, in place of those with the same values under ``key``."""
+    """Add lines to a file, replacing those with the same values under ``key``."""
     old = json.loads(file.read_text()) if file.exists() else []
     lines = {tuple(line[k] for k in key): line for line in [*old, *found]}
     file.write_text(json.dumps([lines[k] for k in sorted(lines)], indent=1) + "\n")

@@ -1,8 +1,8 @@
-r"""From a model's words to an answer, and nothing else: find it, name the rule, make it canonical.
+r"""Read the answer out of a model's text: find it, name the rule, make it canonical.
 
-Knows nothing of models, files, votes or gold answers: text in, value out. An answer kind is a row
-of ``KINDS`` and a file here: where to look (named rules, in order), what a value looks like there,
-and its one canonical spelling.
+Knows nothing of models, files, votes or gold answers: text in, value out. Each answer kind is a
+row of ``KINDS`` and a file here, which says where to look (named rules, in order), what a value
+looks like there, and how it is spelled canonically.
 
     extract("She has 3 * 14 = 42. The answer is $42.00.\nQ: Tom has 7")
     -> Extraction(value="42", raw="$42.00", rule="marker", start=35, end=41)

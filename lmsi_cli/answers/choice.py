@@ -1,14 +1,14 @@
-r"""Multiple choice: letters, in the many ways of writing one, and the options' own texts.
+r"""Multiple choice: an option named by its letter, however written, or by its own text.
 
-Knows the options if the question lists them, one a line; without them a letter must be one of the
+Knows the options if the question lists them, one a line; otherwise a letter must be one of the
 first ten.
 
     listed("Which is wet?\n(A) sand\n(B) water") -> ("sand", "water")
     canonical, with these options: "(b)" -> "B"   "option B" -> "B"   "water" -> "B"   "(c)" -> None
 
-Running text is read from its end. A sentence that rules an option out names none, and a line that
-opens with a letter goes through the options: it counts only if it says which one is right, or if
-no other is named.
+Running text is read from its end. A sentence that rules an option out names none. A line that
+opens with a letter discusses the options one by one: it counts only if it says which one is right,
+or if no other is named.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _LISTED = tuple(
     re.compile(rf"^[ \t]*\(?([{letters}])[).:][ \t]+(\S.*?)[ \t]*$", re.MULTILINE)
     for letters in ("A-Z", "a-z")
 )
-_NEAR = 40  # characters before a letter that deny it
-_UNTOLD = 10  # letters, where the options are unknown
+_NEAR = 40  # characters before a letter that may deny it
+_UNTOLD = 10  # letters that count where the options are unknown
 _NAMED = (
     r"(?:the[ ])?(?:(?:correct|right|best|final)[ ])?"
     r"(?:option|choice|answer|letter)[ \t]*(?:is|:)?[ \t]*"
 )
 _CLOSE = r"[ \t]*(?:[.,;:*_}\"'\]\n`$\\]|\Z|(?:because|since|as)\b)"
 _ENCLOSED = r"\((?P<in>[A-Za-z])\)"
-# "A" and "I" are also words, any small letter may be one: a bare letter ends what it stands in.
+# "A", "I" and any small letter may be words: bare, they need punctuation or an end behind them.
 _BARE = rf"(?P<bare>(?:[B-HJ-Z]|[A-Za-z](?=\)|{_CLOSE})))(?![\w'\u2019])"
 _SURELY = (
     r"(?i:(?:clearly|definitely|likely|probably|obviously|simply|indeed|therefore|thus),?[ ])?"
@@ -87,9 +87,9 @@ _HASHED = re.compile(r"[*_`$]*\(?[A-Za-z]\)?[ \t.*_`$]*+\Z")
 
 
 def listed(question: str) -> tuple[str, ...]:
-    """Read the options that a question lists, lettered from A (or a) without a gap; else nothing.
+    """Read a question's options, lettered from A (or a) without a gap; empty if it lists none.
 
-    A list of statements ("I. A point") may stand before them: the last "A" opens the options.
+    A list of statements ("I. A point") may come before them: the last "A" opens the options.
     """
     return next(filter(None, (_lettered(p.findall(question)) for p in _LISTED)), ())
 
@@ -112,14 +112,14 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
 
 
 def _gainsaid(text: str, letter: Span, place: Span, asked: Asked) -> bool:
-    """Whether the text of another option stands behind a letter: "(A) 21" where that is (C)."""
+    """Whether a letter is followed by the text of another option: "(A) 21" where 21 is (C)."""
     behind = _BEHIND.match(text, letter.end, place.end)
     index = behind and _same_text(behind[1], asked)
     return index is not None and index != _in_range(text[letter.start], asked)
 
 
 def _reply(text: str, place: Span, asked: Asked) -> Span | None:
-    """Find the option of a reply of one line, which may still be a sentence of its own."""
+    """Find the option in a one-line reply, which may also be a whole sentence."""
     if len({text[s.start].upper() for s in _letters(text, place, asked)}) <= 1:
         return _find(text, place, asked) or _last(text, place, asked)
     return _last(text, place, asked)
@@ -135,9 +135,9 @@ class _Sentence(NamedTuple):
 
 
 def _last(text: str, place: Span, asked: Asked) -> Span | None:
-    """Find the option that running text ends in."""
-    items: list[Span] = []  # options that are only gone through
-    right = False  # "This is the correct option." says which of the line before
+    """Find the option that running text concludes with."""
+    items: list[Span] = []  # options that are only discussed
+    right = False  # "This is the correct option." refers to the line before
     for place_ in reversed(sentences(text, place)):
         sentence = _sentence(text, place_, asked)
         words, letters = sentence.words, sentence.letters
@@ -170,14 +170,14 @@ def _sentence(text: str, place: Span, asked: Asked) -> _Sentence:
 
 
 def _kept(text: str, sentence: _Sentence) -> Span | None:
-    """The only option of a sentence that it does not rule out: "(B), not (A)"."""
+    """The only option that a sentence does not rule out: "(B), not (A)"."""
     begin, letters = sentence.place.start, sentence.letters
     kept = [s for s in letters if not _NOT_THIS.search(text[max(begin, s.start - _NEAR) : s.start])]
     return kept[0] if len(kept) == 1 < len(letters) else None
 
 
 def _letters(text: str, place: Span, asked: Asked) -> Iterator[Span]:
-    """All letters of options that a place names."""
+    """Yield the letter of every option that a place names."""
     for m in _ANYWHERE.finditer(text, *place):
         letter = Span(*m.span(m.lastgroup or 0))
         known = _in_range(text[letter.start], asked) is not None
@@ -186,7 +186,7 @@ def _letters(text: str, place: Span, asked: Asked) -> Iterator[Span]:
 
 
 def _by_letter(text: str, place: Span) -> Span | None:
-    """Find a letter at the start of a place, or in brackets anywhere; two of them are none."""
+    """Find a letter at the start of a place, or in brackets anywhere; None if another follows."""
     if _DENIED.match(text, *place):
         return None
     found = _LETTER.match(text, *place) or _INSIDE.search(text, *place)
@@ -202,7 +202,7 @@ def _own_text(text: str, place: Span, asked: Asked) -> Span | None:
 
 
 def _by_value(text: str, place: Span, asked: Asked) -> Span | None:
-    """Find the text of one option in a place, or its number; two different ones are none."""
+    """Find one option's text in a place, or its number; None if the place names two options."""
     if not asked.choices or _DENIED.match(text, *place):
         return None
     if found := _NONE.search(text, *place):
@@ -223,7 +223,7 @@ def _canonical(text: str, asked: Asked) -> str | None:
 
 
 def _index(text: str, asked: Asked) -> int | None:
-    """Which option a text means: by its text, its letter, or its number."""
+    """The index of the option that a text means, by its text, letter or number."""
     same = _same_text(text, asked)
     if same is not None:
         return same
@@ -239,7 +239,7 @@ def _in_range(letter: str, asked: Asked) -> int | None:
 
 
 def _same_text(text: str, asked: Asked) -> int | None:
-    """The only option with this text; a single letter is none, since it may name another."""
+    """The only option with this text; a single letter never counts, since it may name another."""
     if not asked.choices:
         return None
     plain = span.KIND.canonical(text, asked)

@@ -1,7 +1,7 @@
-"""Dates, whole or in part, to the ISO 8601 spelling.
+"""Dates, whole or partial, in ISO 8601 spelling.
 
-Knows English month names and the American order of 07/04/2012, unless its first part cannot be a
-month. A part that is not given is left out:
+Knows English month names, and reads 07/04/2012 in the American order unless its first part cannot
+be a month. Missing parts are left out:
 
     canonical: "July 4th, 2012" -> "2012-07-04"   "July 2012" -> "2012-07"   "May 24" -> "--05-24"
 """
@@ -38,7 +38,7 @@ _HASHED = re.compile(r"[^\n]{0,200}?[0-9]")
 
 
 def _find(text: str, place: Span, _asked: Asked) -> Span | None:
-    """Find the first date of a place; at one position the fullest form counts."""
+    """Find the first date of a place, in its fullest form."""
     return next(iter(_dates(text, place)), None)
 
 

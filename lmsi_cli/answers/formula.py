@@ -1,8 +1,8 @@
-r"""One LaTeX expression to its one spelling, through math-verify: the work of a child process.
+r"""Bring a LaTeX expression to its canonical spelling with math-verify, in a child process.
 
 Knows notation and sympy, nothing of answers. It runs apart from lmsi (``apart.py``) because
-sympy can think for hours about a line of text, and much of that inside C, where only the death of
-the process ends it. A line in is a JSON string, a line out its spelling, or null:
+sympy can work on one line of text for hours, much of that inside C, where only killing the process
+stops it. Each line in is a JSON string; each line out is its spelling, or null:
 
     "\\frac{2}{1+\\sqrt{3}}"  ->  "-1 + \\sqrt{3}"
 
@@ -18,11 +18,11 @@ from typing import Any
 from lmsi_cli.answers.numerals import spell
 from lmsi_cli.apart import serve
 
-MEMORY = 4 << 30  # bytes of address space; the child of an honest expression needs a tenth
+MEMORY = 4 << 30  # bytes of address space; an ordinary expression needs a tenth
 
 
 def spelled(latex: str) -> str | None:
-    """Parse an expression and write it in one form; None if the grammar does not know it."""
+    """Parse an expression and write it canonically; None if the grammar does not know it."""
     from math_verify import LatexExtractionConfig, parse
 
     config = (LatexExtractionConfig(),)
@@ -31,14 +31,14 @@ def spelled(latex: str) -> str | None:
 
 
 def _form(expression: Any) -> str | None:  # noqa: ANN401 - sympy's own types
-    """Write products as sums, quotients in lowest terms, no root below a fraction's line.
+    """Expand products, reduce quotients to lowest terms, and clear roots from denominators.
 
-    In LaTeX again: the winner of a vote goes into training sentences, and is read back.
+    The result is LaTeX again: the winner of a vote goes into training sentences, and is read back.
     """
     import sympy
 
     if isinstance(expression, sympy.Interval):
-        return None  # (2, 1) is a point as often, and as an interval it is empty
+        return None  # (2, 1) may as well be a point, and as an interval it is empty
     if isinstance(expression, sympy.FiniteSet):
         return r"\{" + ", ".join(sorted(str(_form(e)) for e in expression.args)) + r"\}"
     if not isinstance(expression, sympy.Expr):
@@ -51,5 +51,5 @@ def _form(expression: Any) -> str | None:  # noqa: ANN401 - sympy's own types
 
 
 if __name__ == "__main__":
-    spelled("x^2")  # the grammar's tables are made once
+    spelled("x^2")  # builds the grammar's tables, once
     serve(spelled, float(sys.argv[1]), MEMORY)

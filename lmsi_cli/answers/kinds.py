@@ -1,21 +1,21 @@
-r"""From a text to its answer, by the rules of a kind.
+r"""Find the answer in a text, by the rules of its kind.
 
-Knows the kinds by name and the one way of looking; nothing of models, files or votes. What a text
-*states* goes first, in whatever words: the sentence that the task asked for, a heading, another
-sentence, a box, a hash line. Where nothing is stated, a refusal has no answer, and else the kind's
-own rules decide in their order: the first that finds its *place*, whether or not a value stands
-there. Of several statements the one counts that a person would take who reads to the end:
+Knows the kinds by name and how rules are applied; nothing of models, files or votes. What a text
+*states* comes first, in whatever words: the sentence that the task asked for, a heading, another
+sentence, a box, a hash line. If nothing is stated, a refusal has no answer. Otherwise the kind's
+own rules decide in order: the first that finds its *place* wins, whether or not it holds a value.
+Of several statements, the one counts that a person would take after reading to the end:
 
 - The last statement with a value is the conclusion; those before it are steps, or corrected.
-- But two different values that are stated side by side, with nothing between them that computes
-  or corrects, are a contradiction, and the text has no answer:
+- But two different values stated side by side, with nothing between them that computes or
+  corrects, are a contradiction, and the text has no answer:
   "The answer is 5.\n\n**Final Answer:** 6".
-- A statement without a value ("The answer is unknown.") takes the place of what stands before it,
-  since an earlier number is a step of the solution. What follows it may still conclude.
-- A hash line counts as the last of all, and without the sentence that the task asked for: four
-  hashes also open a heading.
+- A statement without a value ("The answer is unknown.") overrides what stands before it, since
+  an earlier number is a step of the solution. The text after it may still conclude.
+- Beside other statements, a hash line counts only if it is the last one and the sentence that the
+  task asked for is missing: four hashes also open a heading.
 
-Sampling stops at the first answer sentence, so that only other texts hold several.
+Sampling stops at the first answer sentence, so only other texts hold several.
 
     explain("6 * 7 = 42. The answer is 42.")
     -> (Step(rule="contradiction", place=None, found=None, fired=False),
@@ -53,16 +53,16 @@ _CORRECTION = re.compile(
     r"|on second thought|should (?:be|have)|revis\w+)\b",
     re.IGNORECASE,
 )
-_BESIDE = 8  # words between two statements that stand side by side
+_BESIDE = 8  # two statements with fewer words between them stand side by side
 _CLOSING = " \t\r\n.,;:!?*_`$\\()[]{}\"'"  # what may close a text behind its last statement
 
 
 class Step(NamedTuple):
     """One rule: where it looked, what it found there, and whether it decided.
 
-    ``place`` is ``None`` if the text has no such place. A rule that fired and found nothing says
-    that the text has no answer. ``found`` is told of the rules that did not decide, too. ``at`` is
-    where the words before the place begin.
+    ``place`` is ``None`` if the text has no such place. A rule that fired but found nothing says
+    that the text has no answer. ``found`` is set for rules that did not decide, too. ``at`` is
+    where the words that introduce the place begin.
     """
 
     rule: str
@@ -81,7 +81,7 @@ def extract(
         text: What the model wrote after the prompt; a run-on next question is ignored.
         kind: A key of ``KINDS``.
         trigger: The words before an answer; matched in any case and spacing.
-        asked: What the question says of its answer, such as its options.
+        asked: What the question says about its answer, such as its options.
 
     Returns:
         The answer, or ``None`` if there is none, or if the text ends in two different ones.
@@ -98,7 +98,7 @@ def extract(
 def explain(
     text: str, kind: str = "number", trigger: str = TRIGGER, asked: Asked = NOTHING
 ) -> tuple[Step, ...]:
-    """Tell of every rule of a kind where it looks in a text and what it finds; see ``extract``."""
+    """Report where each rule of a kind looks in a text, and what it finds; see ``extract``."""
     way = _kind(kind)
     read = _Text(before_run_on(text), way, trigger, asked)
     stated = read.stated()
@@ -135,7 +135,7 @@ class _Text:
         self.plain = ascii_digits(text)
 
     def stated(self) -> list[Step]:
-        """All statements of an answer in their order, with their values."""
+        """All statements of an answer in text order, with their values."""
         found = [
             (said, rule)
             for rule in self.way.rules
@@ -145,7 +145,7 @@ class _Text:
         return [self._step(rule, said) for said, rule in _apart(found)]
 
     def likely(self, start: int) -> Iterator[Step]:
-        """Where else an answer may stand, by the rules in their order."""
+        """Other places where an answer may stand, in the order of the rules."""
         for rule in self.way.rules:
             said = None if rule.states else next(iter(rule.places(self.plain, self.trigger)), None)
             if said and said.place.end > start:
@@ -170,9 +170,9 @@ class _Text:
 
 
 def _apart(found: list[tuple[Said, Rule]]) -> list[tuple[Said, Rule]]:
-    """Sort statements. Of one within another the inner counts, but a box is the outer's value.
+    """Sort statements; of nested ones the inner counts, but a box is the outer one's value.
 
-    Two that begin with the same words are one, by the rule that is listed first.
+    Two that share their opening words count once, under the rule that is listed first.
     """
     kept: list[tuple[Said, Rule]] = []
     for said, rule in sorted(found, key=lambda pair: pair[0].place.start):
@@ -195,7 +195,7 @@ def _kind(name: str) -> Kind:
 
 
 def concluded(text: str, stated: Sequence[Step]) -> Step | None:
-    """The statement that tells a text's answer, or that it has none; None if none of them does."""
+    """The statement that gives a text's answer, or says that it has none; None if none does."""
     hashed = stated and stated[-1].rule == HASH and not any(s.rule == MARKER for s in stated)
     stated = stated if hashed else [s for s in stated if s.rule != HASH] or stated
     valued = [step for step in stated if step.found]
@@ -212,7 +212,7 @@ def concluded(text: str, stated: Sequence[Step]) -> Step | None:
 
 
 def rest(text: str, stated: Sequence[Step]) -> int:
-    """Where the part of a text begins that statements without a value leave to the other rules."""
+    """Where the other rules may start: after the last statement if none has a value, else at 0."""
     if any(step.found for step in stated):
         return 0
     return stated[-1].place.end if stated and stated[-1].place else 0

@@ -1,9 +1,9 @@
-r"""Mathematical expressions in LaTeX, brought to one spelling through ``math-verify``.
+r"""Mathematical expressions in LaTeX, brought to a canonical spelling by ``math-verify``.
 
 Knows notation, not truth. A plain number is spelled as numbers are. Anything else goes to a child
-process (``formula.py``), which has a second of CPU time for it; so equal expressions are found by
-comparing spellings, and every ballot is parsed once. What the grammar does not know, or cannot
-digest, keeps its own tidied letters:
+process (``formula.py``), which has one second of CPU time for it. Equal expressions are then
+found by comparing spellings, and every ballot is parsed once. What the grammar does not know, or
+cannot finish, keeps its own tidied spelling:
 
     canonical: "\dfrac12" -> "0.5"   "(1+x)^2" -> "x^{2} + 2 x + 1"   "\text{Tuesday}" -> "tuesday"
 """
@@ -20,7 +20,7 @@ from lmsi_cli.answers.statements import NO_ANSWER, rules
 from lmsi_cli.apart import Apart
 from lmsi_cli.errors import LmsiError
 
-SECONDS = 1.0  # of CPU time per expression; an honest one needs a tenth
+SECONDS = 1.0  # of CPU time per expression; an ordinary one needs a tenth
 _LONGEST = 300  # characters
 _TIDY = (
     (re.compile(r"\\[dt]frac"), r"\\frac"),
@@ -49,7 +49,7 @@ _CHILD = Apart("lmsi_cli.answers.formula", SECONDS)
 
 
 def _find(text: str, place: Span, _asked: Asked) -> Span | None:
-    """Take the formula of a place, or what it boxes; without one the whole place."""
+    """Take what a place boxes, else its first formula, else the whole place."""
     if box := boxes(text[slice(*place)]):
         inner = box[-1].place
         return Span(place.start + inner.start, place.start + inner.end)
@@ -76,27 +76,27 @@ def _canonical(text: str, asked: Asked) -> str | None:
 
 
 def _is_plain(tidy: str) -> bool:
-    """Say whether nothing but one number can stand here."""
+    """Say whether a tidied text can only be a number."""
     bare = tidy.replace(r"\frac", "").replace("{,}", "")
     closed = tidy.count("{") == tidy.count("}")
     return closed and not re.search(r"[A-Za-z()\[\]^=!,]", bare)
 
 
 def _tidied(text: str) -> str:
-    """Drop what only changes how an expression looks, and a unit behind it."""
+    """Drop what only changes how an expression looks, and a unit after it."""
     text = _UNIT.sub("", text.strip(_ENVELOPE + "."))
     for pattern, instead in _TIDY:
         text = pattern.sub(instead, text)
     text = text.strip(_ENVELOPE + ".")
-    sides = _SIDES.fullmatch(text)  # arithmetic answers with what it comes to
+    sides = _SIDES.fullmatch(text)  # of arithmetic, its result is the answer
     if sides and not re.search("[A-Za-z]", _COMMAND.sub("", sides["left"])):
         text = sides["right"].strip()
-    return re.sub(r"\A[A-Za-z] ?(?:=|\\in\b) ?(?=[^=]+\Z)", "", text)  # "x = 5" answers with 5
+    return re.sub(r"\A[A-Za-z] ?(?:=|\\in\b) ?(?=[^=]+\Z)", "", text)  # of "x = 5", 5 is
 
 
 @lru_cache(maxsize=65536)
 def _parsed(tidy: str) -> str | None:
-    """Spell an expression apart from this process; None if it is words, or takes too much."""
+    """Spell an expression in the child process; None if it is words or takes too much."""
     if _BASED.search(tidy) or not re.search(r"[0-9\\^_=+]|\b[a-z]\b", tidy):
         return None
     if importlib.util.find_spec("math_verify") is None:

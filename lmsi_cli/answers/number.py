@@ -1,8 +1,8 @@
-r"""Numbers as answers: which one a statement, or the end of a solution, comes to.
+r"""Numbers as answers: which number a statement, or the end of a solution, arrives at.
 
-Knows equations, units, ranges and denials; how a number is written is ``numerals``' affair. An
-equation's value stands behind its last sign. Else there must be one value: two that stand beside
-each other ("3 hours and 30 minutes", "10 or 15") are none:
+Knows equations, units, ranges and denials; ``numerals`` knows how a number is written. An
+equation's value follows its last equals sign. Without an equation there must be a single value: two
+side by side ("3 hours and 30 minutes", "10 or 15") give none:
 
     "5 hours * $12/hour = $60" -> "60"      "not 5 but 6" -> "6"      "between 10 and 15" -> None
     "42 pens in 7 boxes" -> "42"            "7 (3 + 4 = 7)" -> "7"    "50% of 84" -> None
@@ -37,9 +37,9 @@ _UNFINISHED = re.compile(
     rf"[ \t]*(?:[{MINUS}+*/\u00d7\u00f7:]|x(?=[ ])|\\(?:times|cdot|div)\b)[ \t]*[({CURRENCY}0-9\\]"
     r"|\^[ ]?\{?[0-9A-Za-z]|[.,][0-9]|[ ]?(?:\\?%|percent)?[ ](?:of|out of)[ ](?:the[ ])?\$?[0-9]"
 )
-# "x - 15": an unknown that a number is added to, and no letter that is a unit or a label.
+# "x - 15": an unknown before the number, not a letter that is a unit or a label.
 _TERM = re.compile(rf"(?<![A-Za-z\\])[nqu-zDXYZ][ ]?[{MINUS}+*/][ ]?\Z")
-# What an answer is followed by that is no part of it; "which" and "since" may also lead to one.
+# What may follow an answer without being part of it; "which" and "since" may also lead to one.
 _REASON = r",?[ ](?:because|given that|due to)\b"
 _REMARK = re.compile(
     rf"{_REASON}|,?[ ](?:since|as there|where|which)\b"
@@ -88,11 +88,11 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,60})\*\*(?![ ]?:)")
 _PLACEHOLDER = re.compile(
     r"\W*(?:[XYN]|\[[^\]\n0-9]{0,40}\]|_{2,})(?=[\s,.;:]|\Z)(?!\s*(?:=|is\b))"
 )
-_EARLIER = 2000  # characters before a sentence in which its numbers are looked for
-_NEAR = 120  # characters between numbers that stand beside each other
-_FEW, _BARE = 4, 3  # words of a value in bold, of a sentence that is an answer by itself
+_EARLIER = 2000  # characters before a sentence that are searched for its numbers
+_NEAR = 120  # most characters between numbers that stand side by side
+_FEW, _BARE = 4, 3  # most words of a value in bold, and of a sentence that is an answer
 _STEPS = 8  # sentences before the last one whose results it may repeat
-# What opens a sentence that says a result, even one that the question gives, too.
+# What opens a sentence that states a result, even if the question gives that number, too.
 _CONCLUDES = re.compile(
     r"\W*(?i:so|thus|hence|therefore|consequently|finally|overall|altogether|as a result"
     r"|in (?:total|conclusion)|(?:this|that|which) means)\b"
@@ -113,7 +113,7 @@ def number_value(text: str) -> Fraction | None:
 
 
 def _find(text: str, place: Span, asked: Asked) -> Span | None:
-    """Find the number that a statement comes to."""
+    """Find the number that a statement arrives at."""
     if _PLACEHOLDER.match(text, *place):
         return None
     place, numbers = _before(_REMARK, text, place)
@@ -128,7 +128,7 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
 
 
 def _last(text: str, place: Span, asked: Asked) -> Span | None:
-    """Find the number that running text ends in: its last sentence that has one tells."""
+    """Find the number that running text ends in, from its last sentence that has one."""
     steps = sentences(text, place)
     for at in range(len(steps) - 1, -1, -1):
         whole, numbers = _before(_BECAUSE, text, steps[at])
@@ -147,7 +147,7 @@ def _last(text: str, place: Span, asked: Asked) -> Span | None:
 
 
 def _numbers(text: str, place: Span) -> list[Numeral]:
-    """All numbers of a place, without the labels of its list; formulas count as what they are."""
+    """All numbers of a place without list labels; formulas are included, as opaque matches."""
     found = [n for n in find_numbers(text, *place) if not _counts(text, n)]
     lines = found and (place.start == 0 or "\n" in text[place.start - 1 : place.end])
     labels = {m.end() for m in _ITEM.finditer(text, *place)} if lines else None
@@ -169,7 +169,7 @@ def _signs(text: str, place: Span) -> list[int]:
 
 
 def _before(remarks: re.Pattern[str], text: str, place: Span) -> tuple[Span, list[Numeral]]:
-    """Cut off what follows an answer and only explains it; also tells the numbers that are left."""
+    """Cut off a remark that only explains the answer; return the rest and its numbers."""
     numbers = _numbers(text, place)
     remark = remarks.search(text, numbers[0].end(), place.end) if numbers else None
     while remark:
@@ -181,7 +181,7 @@ def _before(remarks: re.Pattern[str], text: str, place: Span) -> tuple[Span, lis
 
 
 def _finished(text: str, number: Numeral, place: Span) -> bool:
-    """Whether a number is a value, and no part of arithmetic, of a formula or of a range."""
+    """Whether a number is a value by itself, not part of arithmetic, a formula or a range."""
     before = max(place.start, number.start() - 4), number.start()
     if number["opaque"] or _TERM.search(text, *before):
         return False
@@ -192,7 +192,7 @@ def _finished(text: str, number: Numeral, place: Span) -> bool:
 def _result(
     text: str, place: Span, numbers: Sequence[Numeral], signs: Sequence[int]
 ) -> Numeral | None:
-    """The value behind the last sign of an equation, or before one that ends in an unknown."""
+    """The value after an equation's last sign, or before it if only an unknown follows."""
     *_, begin, last = place.start, *signs
     left = [n for n in numbers if begin <= n.start() < last]
     right = [n for n in numbers if n.start() >= last]
@@ -213,7 +213,7 @@ def _result(
 
 
 def _only(text: str, place: Span, numbers: Sequence[Numeral]) -> Numeral | None:
-    """The one number that a place without an equation says; None if it says several."""
+    """The one number that a place without an equation names; None if it names several."""
     kept = [n for n in numbers if not _denied(text, n, place)]
     if not kept or not _finished(text, kept[0], place):
         return None
@@ -226,7 +226,7 @@ def _only(text: str, place: Span, numbers: Sequence[Numeral]) -> Numeral | None:
 
 
 def _beside(text: str, one: Numeral, other: Numeral) -> bool:
-    """Whether two different numbers stand beside each other: together they are no single value."""
+    """Whether two different numbers stand side by side, so that there is no single value."""
     if number_of(one) == number_of(other) or other.start() - one.end() > _NEAR:
         return False
     return bool(_BESIDE.fullmatch(text, one.end(), other.start()))
@@ -240,7 +240,7 @@ def _denied(text: str, number: Numeral, place: Span) -> bool:
 def _concluded(
     text: str, place: Span, numbers: Sequence[Numeral], steps: Sequence[Span], asked: Asked
 ) -> Numeral | None:
-    """The number of a concluding sentence: a new one, or one that a step came to, or the last."""
+    """The number of a concluding sentence: a new one, else a step's result, else the last one."""
     kept = [n for n in numbers if not _denied(text, n, place)]
     kept = [n for n in kept if _finished(text, n, place)] or kept
     kept = [n for n in kept if not _ADJECTIVE.match(text, n.end())] or kept
@@ -257,7 +257,7 @@ def _concluded(
 def _only_given(
     text: str, number: Numeral, place: Span, steps: Sequence[Span], asked: Asked
 ) -> bool:
-    """Whether a number is one of the question's that nothing came to and nothing concludes."""
+    """Whether a number is only repeated from the question: no step or conclusion arrives at it."""
     if number_of(number) not in _given(asked) or _CONCLUDES.match(text, *place):
         return False
     alone = len(text[slice(*place)].split()) <= _BARE
@@ -272,7 +272,7 @@ def _given(asked: Asked) -> set[Fraction | None]:
 
 
 def _new(text: str, numbers: Sequence[Numeral], place: Span, asked: Asked) -> Numeral | None:
-    """The last number of a sentence that neither an earlier one nor the question has."""
+    """The last number of a sentence that is neither in the text before it nor in the question."""
     before = {number_of(n) for n in find_numbers(text, max(0, place.start - _EARLIER), place.start)}
     new = [n for n in numbers if number_of(n) not in before | _given(asked)]
     return new[-1] if before and new else None
@@ -288,7 +288,7 @@ def _is_range(text: str, one: Numeral, other: Numeral) -> bool:
 
 
 def _repeated(text: str, numbers: Sequence[Numeral], steps: Sequence[Span]) -> Numeral | None:
-    """The number of a conclusion that the latest step came to."""
+    """The number of a conclusion that repeats a step's result, that of the latest such step."""
     for step in reversed(steps):
         sign = max(_signs(text, step), default=step.start)
         own = [n for n in find_numbers(text, sign, step.end) if _finished(text, n, step)]

@@ -8,7 +8,7 @@ and other scripts' digits; nothing of answers. Values are fractions, never float
     words_value("three thousand two hundred and five") -> Fraction(3205)
     ascii_digits("\uff14\uff12 pens, \u0663 each") -> "42 pens, 3 each", at the same positions
 
-A number that is only a part of something else ("2\sqrt{3}", "cm^2", "x_1") is none.
+A number that is only a part of something else ("2\sqrt{3}", "cm^2", "x_1") does not count.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fractions import Fraction
 
 from lmsi_cli.answers.places import GROUP
 
-MINUS = "-\u2212\u2013\uff0d"  # hyphen, minus, en dash, full-width; first in every class: no range
+MINUS = "-\u2212\u2013\uff0d"  # hyphen (first: no range in a class), minus, en dash, full-width
 CURRENCY = "$€£¥₹"
-# A minus is a sign if nothing to subtract from stands before it. One followed by a space is a sign
+# A minus is a sign if there is nothing before it to subtract from. Followed by a space it is one
 # only after "is", "=", ":" or "#": elsewhere it is a bullet or a dash.
 _SIGN = (
     rf"(?:(?<![\w)\]}}])(?<![0-9)%][ \t])(?:[{MINUS}+]|(?i:minus|negative)[ ])"
@@ -36,7 +36,7 @@ _PLAIN = (
     r"(?![0-9])(?:\.[0-9]+)?"
     r"|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2}(?![0-9A-Za-z]))?"
 )
-_ALONE = r"[0-9]++(?=[.!?]?(?:\n|\Z))"  # the commonest, and quickest to see
+_ALONE = r"[0-9]++(?=[.!?]?(?:\n|\Z))"  # the commonest form, and the quickest to recognise
 _RATIO = rf"{_PLAIN}[ \t]?/[ \t]?{_PLAIN}(?!\.?[0-9])"
 _ARGUMENT = r"(?:\{[ ]?-?[0-9][0-9,]*(?:\.[0-9]+)?[ ]?\}|[ ]?[0-9])"
 _FRACTION = rf"(?:[0-9]+[ \t]?)?\\[dt]?frac[ ]?{_ARGUMENT}[ ]?{_ARGUMENT}"
@@ -54,7 +54,7 @@ _SCALE = (
     rf"(?:[ \t]?(?:\\[ ,;])?(?:\\text[ ]?\{{[ ]?)?{_WORD}(?:[ ]{_WORD})?(?![A-Za-z])"
     r"|(?<=[0-9])[kK](?![\w-]))"
 )
-# Formulas whose own numbers are no values.
+# Formulas whose numbers are not values by themselves.
 OPAQUE = (
     rf"\\[dt]?frac[ ]?{GROUP}[ ]?{GROUP}|\\sqrt[ ]?(?:\[[^\]\n]{{0,9}}\])?[ ]?(?:{GROUP}|[0-9])"
     r"|\u221a[ ]?(?:\([^()\n]{0,40}\)|[0-9.]+)"
@@ -72,9 +72,9 @@ _BEFORE = re.compile(
     rf"(?:(?:[{MINUS}+]|(?i:minus|negative)[ ])[ ]?)?(?P<coin>\\?[{CURRENCY}][ \t]?[{MINUS}+]?)?"
     r"(?P<point>\.)?\Z"
 )
-_BLANK = " \t\n=(/*:,abcdfghijklmnopqrtuvwxyz0123456789"  # of what stands before most numbers
+_BLANK = " \t\n=(/*:,abcdfghijklmnopqrtuvwxyz0123456789"  # what stands before most numbers
 _BACK = 12  # characters that a sign and a currency may take
-# What makes a number a factor of something that has no decimal spelling, or an unknown's.
+# What marks a number as a factor of something without a decimal spelling, or of an unknown.
 SYMBOLIC = re.compile(
     r"[ \t]?(?:\\?,|\\cdot|\\times|[*\u00d7])?[ \t]?"
     r"(?:\\(?:sqrt|[dt]?frac|pi|theta|log|ln|sin|cos|tan)\b"
@@ -85,10 +85,10 @@ _LONGEST = 100  # characters; a longer "number" is a model stuck on a digit
 
 
 def find_numbers(text: str, start: int = 0, end: int | None = None) -> Iterator[re.Match[str]]:
-    """Find all numbers of a part of a text, and formulas that are none; matches of ``NUMBER``.
+    """Find all numbers in part of a text, and opaque formulas, as matches of ``NUMBER``.
 
-    Their digits are found first, and then what stands before them, which is much quicker than to
-    try at every character whether a number begins.
+    Digits are found first, then what stands before them. That is much quicker than trying at every
+    character whether a number begins there.
     """
     at, end = start, len(text) if end is None else end
     while digit := _DIGIT.search(text, at, end):
@@ -162,7 +162,7 @@ def _power(ten: str | None) -> Fraction:
 
 
 def _scale(word: str | None, money: bool) -> int:
-    """Read an order of magnitude; "M" and "B" stand for one behind money alone."""
+    """Read an order of magnitude; "M", "B" and "bn" count only for money."""
     names = re.findall(r"[a-z]+", word.lower()) if word else []
     powers = [_SCALES.get(n, 0) for n in names if money or n not in ("m", "b", "bn")]
     return int(10 ** sum(powers))
@@ -174,7 +174,7 @@ def spell(value: Fraction) -> str:
     sign = "-" if value < 0 else ""
     if bottom == 1:
         return f"{sign}{top}"
-    # 10**k is a multiple of 2**a * 5**b from k = max(a, b) on, which its bit length bounds.
+    # 10**k is a multiple of 2**a * 5**b for all k >= max(a, b), which the bit length bounds.
     places = next((k for k in range(1, bottom.bit_length()) if pow(10, k, bottom) == 0), None)
     if places is None:
         return f"{sign}{top}/{bottom}"
@@ -218,12 +218,12 @@ _FOREIGN = re.compile(f"[{''.join(f'{chr(b[0])}-{chr(b[-1])}' for b in (_WIDE, *
 
 
 def ascii_digits(text: str) -> str:
-    """Replace each of these digits, and each full-width sign, by its ASCII form."""
+    """Replace digits of these scripts, and full-width characters, by their ASCII forms."""
     return text if text.isascii() or not _FOREIGN.search(text) else text.translate(_ASCII)
 
 
 def words_value(text: str) -> Fraction | None:
-    """Read a text that begins with a number in words; None if it does not, or misuses them."""
+    """Read the number in words that opens a text; None if there is none, or it is malformed."""
     found = WORDS.match(text.strip())
     if found is None:
         return None
@@ -234,7 +234,7 @@ def words_value(text: str) -> Fraction | None:
 
 
 def _sum(words: list[str]) -> int | None:
-    """Sum words from the left; a number list such as "two three" is none."""
+    """Sum words from the left; None for a list such as "two three"."""
     total = group = 0
     room = 1000  # the next plain word must be smaller than this
     for word in words:

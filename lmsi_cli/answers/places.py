@@ -1,7 +1,7 @@
-r"""The small records that all kinds of answer share, and the simplest places of an answer.
+r"""Small records that all answer kinds share, and the simplest places where an answer stands.
 
-Knows boxes, hash lines and short replies; nothing of what a value looks like, which is each kind's
-own affair. A place is a half-open range of character positions:
+Knows boxes, hash lines and short replies; what a value looks like, only its kind knows. A place is
+a half-open range of character positions:
 
     boxes(r"So $\boxed{42}$ pens, $\boxed 2$ each.") -> [Said(at=4, place=Span(11, 13)), ...]
 """
@@ -18,7 +18,7 @@ _DEEP = r"[^{}]"
 for _ in range(3):  # braces within braces: \boxed{\frac{\sqrt{2}}{2}}
     _DEEP = rf"(?:[^{{}}]|\{{{_DEEP}*+\}})"
 GROUP = rf"\{{{_DEEP}*+\}}"  # a pattern: braces and what they hold
-# TeX boxes one token if there are no braces; models then mean the whole number.
+# Without braces TeX boxes a single token, but models mean the whole number.
 _BOX = re.compile(
     r"box(?:(?<=\\box)|(?<=\\fbox)|(?<=\x08box)|(?<![A-Za-z]box))(?:ed)?"
     rf"(?:[ ]?\{{(?P<in>{_DEEP}*+)\}}"
@@ -28,11 +28,11 @@ _HASHES = re.compile(r"####[ \t]*+")
 # What models wrap around a value: blanks, quotes, emphasis, code, formula marks, commands.
 WRAPPED = (
     r"(?:\\(?:text(?:bf|it|rm)?|math(?:bf|rm|sf)|mbox|f?box(?:ed)?)[ ]?\{"
-    r"|\\[(\[]|[\s\"'`$*_\[\u201c])*+"  # possessive: two of them would share out a run of marks
+    r"|\\[(\[]|[\s\"'`$*_\[\u201c])*+"  # possessive: two in a row would divide marks in many ways
 )
 _WRAPPED = re.compile(WRAPPED)
 _CLOSING = re.compile(r"[}$]|\\[)\]]")
-MOST = 30  # statements of one sort that are looked at, the last ones of a text
+MOST = 30  # statements of one sort that are looked at, mostly a text's last ones
 _REPLY = 80  # characters of a one-line reply that is an answer and nothing else
 
 
@@ -54,10 +54,10 @@ class Span(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What the question and its task say of the answer.
+    """What the question and its task say about the answer.
 
     ``choices`` are the options' own texts in the order of their letters, empty if unknown.
-    ``percent`` makes 50% the same number as 0.5 and 1/2; else a percent sign is a unit.
+    ``percent`` makes 50% the same number as 0.5 and 1/2; otherwise a percent sign is a unit.
     ``question`` is its text: a number that it gives is nothing new in a conclusion.
     """
 
@@ -69,7 +69,7 @@ class Asked(NamedTuple):
 class Said(NamedTuple):
     """A place where an answer may stand: where its opening words begin, and the place itself.
 
-    ``running``: it is running text whose last value counts; else it says one answer.
+    ``running``: it is running text whose last value counts; otherwise it states one answer.
     """
 
     at: int
@@ -84,8 +84,8 @@ Finder = Callable[[str, Span, Asked], Span | None]
 class Rule(NamedTuple):
     """A named kind of place to look for the answer.
 
-    ``states``: the words there say that it is the answer; else it is only likely to stand there,
-    and the rule has its own way to find it.
+    ``states``: the words there say that it is the answer; otherwise it is only likely to stand
+    there. ``find`` is the rule's own way to find it, if it has one.
     """
 
     name: str
@@ -98,8 +98,8 @@ class Kind(NamedTuple):
     """What answers of one kind look like.
 
     ``find`` reads a place that states the answer, ``last`` running text that leads to it. ``reach``
-    bounds the characters of a statement that are looked at; of running text it is four times as
-    many, from its end.
+    is how many characters of a statement are read; of running text, four times as many are read,
+    counted from its end.
     """
 
     rules: tuple[Rule, ...]
@@ -114,7 +114,7 @@ def hashes(value: re.Pattern[str] | None = None) -> Places:
 
     Args:
         value: Matches what an answer of the kind begins with; four hashes are also a Markdown
-            heading. Without it only a last line counts.
+            heading. Without it only the last line counts.
     """
 
     def places(text: str, _trigger: str) -> list[Said]:
@@ -140,7 +140,7 @@ def boxes(text: str, _trigger: str = "") -> list[Said]:
 
 
 def in_box(text: str, _trigger: str = "") -> Span | None:
-    r"""Place: the last closed ``\boxed{}``; models that box stop by themselves but correct it."""
+    r"""Place: the last closed ``\boxed{}``; models that box stop by themselves; some correct it."""
     found = boxes(text)
     return found[-1].place if found else None
 
@@ -151,14 +151,14 @@ def anywhere(text: str, _trigger: str) -> list[Said]:
 
 
 def short_reply(text: str, _trigger: str) -> list[Said]:
-    """Places: the whole text, if it is one short line; a model that was asked for the answer."""
+    """Places: the whole text if it is one short line, as when only the answer was asked for."""
     span = trimmed(text, Span(0, len(text)), "")
     line = text[span.start : span.end]
     return [Said(0, span)] if line and "\n" not in line and len(line) <= _REPLY else []
 
 
 def trimmed(text: str, place: Span, also: str = "\"'`*_\u2018\u2019\u201c\u201d") -> Span:
-    """Narrow a place by outer blanks and the given characters; by full stops at its end."""
+    """Strip blanks and the given characters from a place's ends, and full stops from its end."""
     inner = text[place.start : place.end]
     left = inner.lstrip(also + " \t\r\n")
     start = place.end - len(left)
@@ -166,7 +166,7 @@ def trimmed(text: str, place: Span, also: str = "\"'`*_\u2018\u2019\u201c\u201d"
 
 
 def unwrapped(text: str, place: Span) -> Span:
-    r"""Narrow a place as ``trimmed``, and by commands: ``$\boxed{\text{Paris}}$`` to ``Paris``."""
+    r"""Strip as ``trimmed`` does, and commands, too: ``$\boxed{\text{Paris}}$`` to ``Paris``."""
     opened = _WRAPPED.match(text, *place)
     start = opened.end() if opened else place.start
     marks = text[place.start : start]

@@ -2,15 +2,15 @@ r"""Where an answer sentence begins and ends, in a whole text and in one that st
 
 Knows the words before an answer, full stops that end nothing ("Rs. 500", "J. R. R. Tolkien") and
 lists; nothing of values. Sampling asks after every token, so an end must be found at once in the
-ordinary case, and never inside an answer:
+ordinary case, and never within an answer:
 
     markers("So 6 * 7 = 42. The answer is 42.", "The answer is")
     -> [Said(at=15, place=Span(29, 31))]
     answer_end(" The answer is Rs. 500", "The answer is")  -> None: it may go on
 
 A model that does not stop goes on to another question, or writes both sides of a conversation;
-what follows is not its answer. A reply may also begin by repeating its own question, and that is
-no next one:
+what follows is not its answer. A reply may also begin by repeating its own question, which is
+not a next one:
 
     before_run_on("That makes 12.\n\nUser: And 7 + 8?\nAssistant: 15") -> "That makes 12.\n"
     before_run_on("Question: 6 * 2?\nAnswer: 12") -> all of it
@@ -47,7 +47,7 @@ _SHORT = frozenset(
 )
 _INITIALS = re.compile(r"[A-Z](?:\.[A-Z])*")
 _CHOICE = "ABCDE"  # as a letter alone, one of these is an option rather than an initial
-_OPENERS = frozenset(  # of a new sentence, where a name might follow an initial
+_OPENERS = frozenset(  # of a new sentence, in place of a name after an initial
     re.findall(
         r"\w+",
         "The This That These Those There They Their Then Therefore Thus So Hence Since Because It "
@@ -76,12 +76,12 @@ _KNOWN = 4  # characters of a line that tell whether it is an item
 def opening(words: str) -> re.Pattern[str]:
     """Match the trigger in any case and spacing, as whole words ("isn't" is not "is").
 
-    One that is only asked about says nothing: "Let us check whether the answer is right."
+    In an indirect question it does not count: "Let us check whether the answer is right."
     """
     words = " ".join(words.split())
     c, rest = re.escape(words[:1]), re.escape(words[1:]).replace(r"\ ", r"\s+")
     close = r"(?!\w)" if words[-1:].isalnum() else ""
-    # What stands before the first letter is looked at where there is one: that is quicker.
+    # The lookbehinds follow the first letter, so that they only run where it is found: quicker.
     before = rf"(?<!\w{c})(?<!\bif {c})(?<!\bwhether {c})(?<!\bwhat {c})"
     return re.compile(rf"{c}{before}{rest}{close}{LEAD}", re.IGNORECASE)
 
@@ -99,7 +99,7 @@ def after_marker(text: str, trigger: str) -> Span | None:
 
 
 def said_after(text: str, begin: int, start: int) -> Span:
-    """The rest of a sentence of a whole text; its opening words are ``text[begin:start]``."""
+    """The rest of a sentence in a finished text; its opening words are ``text[begin:start]``."""
     end = len(text)
     first = _STOP.search(text, start)
     if first and (first.end() < end or first[0] == "\n"):  # else it ends the text
@@ -112,14 +112,14 @@ def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
     """Find where the first answer sentence of a growing text is complete.
 
     Sampling asks this after every token. A "." at the very end does not count: the next token
-    may turn "3." into "3.5". A newline ends the sentence as well, and is not part of it, unless
-    it stands in a list or behind a colon.
+    may turn "3." into "3.5". A newline ends the sentence, too, unless it stands
+    in a list or after a colon; it is not part of the sentence.
 
     Args:
         text: The path so far.
         trigger: The words before an answer.
-        start: Search from here; it must not lie beyond the trigger's first letter, so
-            ``max(0, length before the last token - len(trigger) - 2)`` is safe until it is found.
+        start: Search from here, which must not lie beyond the trigger's first letter. Until that is
+            found, ``max(0, length before the last token - len(trigger) - 2)`` is safe.
 
     Returns:
         The position after the sentence (``text[:end]`` ends with "The answer is 42."), or ``None``.
@@ -136,8 +136,8 @@ def answer_end(text: str, trigger: str = TRIGGER, start: int = 0) -> int | None:
 
 
 def _end(text: str, begin: int, start: int, limit: int, grows: bool) -> Span | None:
-    """Find what ends a sentence: a stop, or nothing at all before a newline or the limit."""
-    line = text.rfind("\n", begin, start) + 1  # where a line begins between opening and place
+    """Find what ends a sentence: a stop, or an empty span at a newline or the limit."""
+    line = text.rfind("\n", begin, start) + 1  # of the last line that begins between them, or 0
     listed = bool(line and _FIRST_ITEM.match(text, line, limit))
     if grows and line and _FIRST_LABEL.match(text, line, limit):
         return None
@@ -161,7 +161,7 @@ def _end(text: str, begin: int, start: int, limit: int, grows: bool) -> Span | N
 def _line_goes_on(
     text: str, start: int, at: int, limit: int, listed: bool, grows: bool
 ) -> bool | None:
-    """Whether a sentence goes on after a line: the line leads to the next one, or lists it."""
+    """Whether a sentence goes on after a line: it ends in a colon, or a list item follows."""
     if text[start:at].rstrip(" \t\n*_").endswith(":"):
         return True
     if not listed:
@@ -173,7 +173,7 @@ def _line_goes_on(
 
 
 def _stop_goes_on(text: str, start: int, at: int, limit: int, grows: bool) -> bool | None:
-    """Whether a sentence goes on after a full stop; ``None``: the next token tells."""
+    """Whether a sentence goes on after a full stop; ``None``: the next token decides."""
     after = text[at + 1 : min(at + 2, limit)]
     if not after:
         return None if grows else False
@@ -187,7 +187,7 @@ def _stop_goes_on(text: str, start: int, at: int, limit: int, grows: bool) -> bo
 
 
 def _word_goes_on(word: str, rest: str, grows: bool) -> bool | None:
-    """The same after a word with a full stop, of which ``rest`` is what follows the blanks."""
+    """The same after a word with a full stop; ``rest`` is what follows it, without the blanks."""
     if word in _TITLES:
         return True
     if _INITIALS.fullmatch(word) and word not in ("I",):
@@ -200,9 +200,9 @@ def _word_goes_on(word: str, rest: str, grows: bool) -> bool | None:
 
 
 def _initial_goes_on(letters: str, rest: str, grows: bool) -> bool | None:
-    """The same after "J." or "U.S.": another initial or a name goes on, not a new sentence."""
+    """The same after "J." or "U.S.": it goes on with an initial or a name, not a new sentence."""
     alone = len(letters) == 1
-    if not rest:  # an option is mostly said alone
+    if not rest:  # an option's letter mostly stands alone
         return None if grows and not (alone and letters in _CHOICE) else False
     if not rest[0].isupper():
         return not alone and (rest[0].isdigit() or rest[0].islower())
@@ -232,7 +232,7 @@ def asks(text: str, sentence: Span) -> bool:
 
 
 def _programs(text: str, place: Span) -> list[Span]:
-    """Where a text holds programs, of the last few."""
+    """Where the last few programs of a place stand."""
     if text.find("```", *place) < 0:
         return []
     begun = list(_PROGRAM.finditer(text, *place))[-MOST:]
@@ -241,14 +241,14 @@ def _programs(text: str, place: Span) -> list[Span]:
 
 
 _TASK = r"[Qq]uestion|QUESTION|[Pp]roblem|PROBLEM|[Ee]xercise"
-# A line that opens with a label and a colon, a numbered label, or is a heading of nothing else.
+# A line that opens with a label and a colon or number, or a heading of a label alone.
 _TURN = re.compile(
     r"\n(?P<marks>[ \t#*>_]*+)"
     rf"(?:(?P<next>(?:[Nn]ext|[Nn]ew)[ ](?:{_TASK})|Q|User|Human|USER|HUMAN)"
     rf"|(?P<reply>Assistant|ASSISTANT)|(?P<task>{_TASK}|[Ii]nstructions?|[Ii]nput))"
     r"(?P<number>[ \t]*#?[0-9]+[a-z]?)?(?P<close>[*_]*[ \t]*[*_]*[:.)]|[*_]*[ \t]*(?=\n))"
 )
-# Before the question that a reply repeats stand a few words, as "Sure, let's solve this."
+# What a reply may say before it repeats its question: "Sure, let's solve this."
 _INTRODUCED = re.compile(
     r"\s*(?:(?i:sure|certainly|of course|okay|ok|let|here|first|to (?:solve|answer|find)|i will"
     r"|i['\u2019]ll|given|this is|we (?:have|are given))\b[^\n]*|[^\n]*\w[^\n]*:[*_ \t]*)\s*"
@@ -269,7 +269,7 @@ def next_turn(text: str, start: int = 0, reply: int = 0) -> int | None:
     Args:
         text: The path so far; a heading counts once its line has ended.
         start: Search from here.
-        reply: Where the reply itself begins, which may repeat its own question.
+        reply: Where the reply itself begins; it may repeat its own question.
 
     Returns:
         The position of the newline before the label, or ``None``.
@@ -281,7 +281,7 @@ def next_turn(text: str, start: int = 0, reply: int = 0) -> int | None:
 
 
 def _is_turn(found: re.Match[str]) -> bool:
-    """Whether a line that begins with a label's word is one: by its colon, number or marks."""
+    """Whether a line that begins with a label's word is a label: by its colon, number or marks."""
     heading = "#" in found["marks"] or (found["marks"] + found["close"]).count("**") > 1
     if found["close"].endswith(":"):
         return heading or not (found["task"] or "").lower().startswith("in")

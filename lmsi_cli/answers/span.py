@@ -1,7 +1,7 @@
 """Free answers: short ones, compared as SQuAD compares them, and whole texts, word for word.
 
-Knows words, not meanings. A span has no case, articles or punctuation. Numbers inside a span and
-whole dates have their own one spelling, as DROP needs it:
+Knows words, not meanings. A span loses case, articles and punctuation. A number in a span, or a
+span that is a date, gets its canonical spelling, as DROP needs it:
 
     canonical: "The Eiffel Tower!" -> "eiffel tower"   "1,200 yards" -> "1200 yards"
                "May 4, 1863" -> "1863-05-04"
@@ -27,7 +27,7 @@ from lmsi_cli.answers.statements import MARKER, REFUSAL, rules
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMERIC = re.compile(r"[-\u2212]?[$€£]?[0-9][0-9.,]*%?")
 _REASON = re.compile(r",? because\b", re.IGNORECASE)
-_LONGEST = 200  # characters; more is an essay and no span
+_LONGEST = 200  # characters; more is an essay, not a span
 
 
 def _find(text: str, place: Span, _asked: Asked) -> Span | None:
@@ -40,7 +40,7 @@ def _find(text: str, place: Span, _asked: Asked) -> Span | None:
 def _canonical(text: str, asked: Asked) -> str | None:
     """Join the words' canonical spellings, or spell a date; None if no word is left."""
     day = date.KIND.canonical(text, asked)
-    if day and "-" in day:  # more than a year, which is a number, too
+    if day and "-" in day:  # more than a year, which is spelled as a number
         return day
     words = [word for part in text.split() if (word := _word(part))]
     kept = [word for word in words if word not in _ARTICLES]

@@ -1,14 +1,14 @@
 r"""Headings and sentences that state an answer in a model's own words, and those that give none.
 
 Knows words such as "**Final Answer:**" and "The correct option is", and those of a refusal; nothing
-of values, and nothing of the words that a task asked for, which are ``sentences``' affair:
+of values, nor of the words that a task asked for, which ``sentences`` reads:
 
     headings("So it is.\n\n**Final Answer:** 42 pens\n\nNote: ...") -> [Said(at=11, Span(29, 36))]
     wordings("The correct answer is **B**.") -> [Said(at=0, place=Span(24, 26))]
     refusal("I'm sorry, but I can't help with this. In an emergency call 112.")
     -> [Said(at=0, place=Span(0, 28))]
 
-``rules`` sets the places that all kinds of answer look at in their order:
+``rules`` puts the places that all answer kinds look at in order:
 
     [r.name for r in rules(Rule("whole", anywhere, states=False))]
     -> ["marker", "heading", "sentence", "boxed", "hash", "refusal", "whole"]
@@ -25,8 +25,8 @@ from lmsi_cli.answers.sentences import LEAD, markers, said_after
 
 _PARTS = ("nswer", "ption", "hoice", "Ans", "ANS")
 _NOUN = re.compile(r"[aAoOcC](?:nswer|ption|hoice|ns|NS(?:WER)?)\b")
-_BEHIND = 48  # characters before the noun that its own words may take
-# The label opens a line, or follows a sentence of it.
+_BEHIND = 48  # characters before the noun that its own label may take
+# The label opens a line, or follows a sentence on it.
 _LABEL = re.compile(
     r"(?:(?P<line>(?:\A|(?<=\n))[ \t>\-\u2022]*(?P<marks>[#*_]*)[ \t]*(?:[0-9]+[.)][ \t]*)?[*_]*)"
     r"|(?<=[.!?;:)*][ ])[*_]*)"
@@ -48,7 +48,7 @@ _IS = re.compile(
     re.IGNORECASE,
 )
 _TAGGED = re.compile(r"<answer>([^<]{1,300})</answer>", re.IGNORECASE)
-# "42 is the answer": what stands before it, unless that only points to an earlier sentence.
+# "42 is the answer": what stands before "is", unless it only points to an earlier sentence.
 _IS_THE = re.compile(
     r"[^\S\n]+(?:is|was|must be|would be)[ ](?:the|my|our)[ ]"
     r"(?:(?:final|correct|right|best|only|most|likely|appropriate)[ ])*\Z",
@@ -61,7 +61,7 @@ _CUT = re.compile(
 _POINTING = re.compile(
     r"\W*(?:this|that|it|which|what|who|here|there|he|she|these|those|the|one)\b", re.IGNORECASE
 )
-_SUBJECT = 80  # characters of such a subject, and its words
+_SUBJECT = 80  # most characters of such a subject, and most words
 _WORDS = 6
 _FEW = 3  # words of an answer that stands first, with an explanation behind it
 _OPTION = re.compile(r"[*_(]*[A-J][).:]")
@@ -79,9 +79,9 @@ def wordings(text: str, trigger: str = "") -> list[Said]:
     return [said for noun in _nouns(text, trigger) for said in _sentence(text, noun)]
 
 
-@lru_cache(maxsize=16)  # for the two that ask one after the other
+@lru_cache(maxsize=16)  # headings and wordings ask one after the other
 def _nouns(text: str, trigger: str) -> list[Span]:
-    """Where the words stand that a statement has, but for the trigger, which has its own rule."""
+    """Where nouns such as "answer" stand, except in the trigger, which has a rule of its own."""
     if not any(part in text for part in _PARTS):  # most texts have few or none
         return []
     found = [Span(*m.span()) for m in _NOUN.finditer(text)][-MOST:]
@@ -95,7 +95,7 @@ def _is_trigger(text: str, noun: Span, trigger: str) -> bool:
 
 
 def _heading(text: str, noun: Span) -> Iterator[Said]:
-    """The answer under a label, or the line under it where that begins a solution."""
+    """The answer after a label, or the whole line where that begins a solution."""
     lead = _LABELLED.match(text, noun.end)
     headed = None if lead else _HEADED.match(text, noun.end)
     if (lead is None and headed is None) or text[noun.start] in "oOcC":
@@ -115,13 +115,13 @@ def _heading(text: str, noun: Span) -> Iterator[Said]:
 
 
 def _stands_first(words: str) -> bool:
-    """Whether words are an answer with its explanation behind it, and no part of a solution."""
+    """Whether words are an answer before its explanation, not part of a solution."""
     short = len(words.split()) <= _FEW or _OPTION.match(words)
     return "=" not in words and bool(short)
 
 
 def _sentence(text: str, noun: Span) -> Iterator[Said]:
-    """The rest of a sentence, or what it begins with."""
+    """What a sentence says before its noun, and what it says after it."""
     yield from _subject(text, noun)
     lead = _IS.match(text, noun.end)
     begins = lead and _DEFINITE.search(text, max(0, noun.start - _BEHIND), noun.start)
@@ -165,7 +165,7 @@ _NO_ANSWER = re.compile(
     r"|indeterminate)",
     re.IGNORECASE,
 )
-# One of these stands in all of them.
+# Each of those phrases holds one of these.
 _NEGATIVE = ("not", "n't", "n\u2019t", "mpossible", "nable to", "no way", "nsuffic", "determin")
 _NONE = re.compile(r"\b(?:unknown|not (?:given|known|stated)|none|no (?:answer|solution))\b", re.I)
 
@@ -178,7 +178,7 @@ def refusal(text: str, _trigger: str = "") -> list[Said]:
 
 
 def no_answer(text: str, _trigger: str = "") -> list[Said]:
-    """Places: words at the end of a reply that there is no answer."""
+    """Places: words at the end of a reply which say that there is no answer."""
     ends = text.rstrip()
     line = max(ends.rfind("\n"), ends.rfind(". ")) + 1
     likely = any(word in ends[line:] for word in _NEGATIVE)
@@ -197,11 +197,11 @@ NO_ANSWER = Rule("no-answer", no_answer, states=False, find=lambda *_: None)
 
 
 def rules(*likely: Rule, hashed: re.Pattern[str] | None = None) -> tuple[Rule, ...]:
-    """What states an answer, then a refusal, then where else a kind's answer is likely to stand.
+    """All rules of a kind: what states an answer, then a refusal, then other likely places.
 
     Args:
         likely: The kind's own rules, in their order.
-        hashed: Matches what an answer of the kind begins with behind hashes.
+        hashed: Matches how an answer of the kind begins after hashes.
     """
     return (
         MARKER,

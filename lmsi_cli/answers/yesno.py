@@ -1,7 +1,7 @@
 """Yes, no, and "it is not possible to tell", as natural-language inference needs it.
 
 Knows the words for each of the three; nothing of the questions. True and correct mean yes, false
-and incorrect no, and "not" turns them round:
+and incorrect no, and "not" inverts them:
 
     canonical: "True" -> "yes"   "not correct" -> "no"   "cannot be determined" -> UNKNOWN
 
@@ -43,7 +43,7 @@ _UNTOLD = re.compile(_UNKNOWN, re.IGNORECASE)
 _CLOSED = r"[\s*_\"'`)\]}\u201d]*(?:[.,!?;:\n\u2013\u2014]|\Z)"
 _ALONE = re.compile(_CLOSED)
 _BEGINS = re.compile(rf"{WRAPPED}(?:that[ ])?\Z")
-_SAYS = re.compile(  # what makes "true" a verdict, and no word like others
+_SAYS = re.compile(  # what makes "true" a verdict rather than an ordinary word
     r"(?:\A|\b(?:is|are|was|be|as|it['\u2019]s|that['\u2019]s|so|thus|hence|therefore)|[.:,;\n])[\s*_\"`]*\Z",
     re.IGNORECASE,
 )
@@ -83,7 +83,7 @@ def _find(text: str, place: Span, _asked: Asked) -> Span | None:
 
 
 def _last(text: str, place: Span, _asked: Asked) -> Span | None:
-    """Find the last value that is a sentence's verdict: it opens it, or closes it after a stop."""
+    """Find the last verdict: a value alone where a sentence opens, or as in "the claim is true"."""
     for sentence in reversed(sentences(text, place)):
         found = [s for s in _values(text, sentence) if _is_verdict(text, s.span)]
         if found:

@@ -54,7 +54,7 @@ def compare(  # noqa: PLR0913 - one parameter per flag
     own: Own = None,
     json: Json = False,
 ) -> None:
-    """Compare two evaluations on the questions of both: what differs, what changed, which flipped.
+    """Compare two evaluations on the questions they share: settings, changes, flipped questions.
 
     Example: lmsi compare runs/first runs/second --data test --show flips
     """

@@ -1,8 +1,8 @@
 """What a person sees: progress and messages on stderr, results on stdout.
 
 Knows Rich and the run folder's ``status.json``; nothing of stages. Implements ``records.Progress``:
-a live bar on a terminal, a plain line every few seconds elsewhere, and around either of them what
-lets another terminal see how far a command is (`lmsi watch`):
+a live bar on a terminal, a plain line every few seconds elsewhere. Either way it writes the status
+file, from which `lmsi watch` in another terminal sees how far a command is:
 
     sampling  1280/6400  20.0%  21.4 paths/s  1,420 tokens/s  parsed 96%  612 MiB  left 3:59
     {"command": "sample q.jsonl -o runs/a", "pid": 4711, "phase": "sampling", "done": 1280,
@@ -31,16 +31,16 @@ from lmsi_cli.formats import figures_line, printable
 from lmsi_cli.records import Status
 from lmsi_cli.run_folder import RunDir
 
-FILE_WIDTH = 200  # characters of a line where stdout is no terminal: a table is not cut for a file
+FILE_WIDTH = 200  # characters a line where stdout is no terminal, so that tables are not cut
 PLAIN_EVERY = 5.0  # seconds between lines where there is no terminal
-MEMORY_EVERY = 1.0  # seconds; asking costs more than showing it
+MEMORY_EVERY = 1.0  # seconds between measurements, which cost more than showing them
 STATUS_EVERY = 2.0  # seconds between two writes of status.json
-SAID = 8  # lines that it keeps
+SAID = 8  # last lines that status.json keeps
 SMOOTH = 30.0  # seconds over which the rate is averaged, so that the time left does not jump
 
 
 def out() -> Console:
-    """The console for results; made anew so that tests can replace stdout."""
+    """The console for results; created on each call so that tests can replace stdout."""
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else FILE_WIDTH
     return Console(highlight=False, soft_wrap=False, width=wide)
 
@@ -57,7 +57,7 @@ class Rate:
         self.marks: deque[tuple[float, int]] = deque()
 
     def left(self, done: int, total: int) -> float | None:
-        """Seconds until ``total``; None before anything can be said."""
+        """Seconds until ``total``; None while there is no rate to go by."""
         now = time.monotonic()
         self.marks.append((now, done))
         while len(self.marks) > 2 and now - self.marks[0][0] > SMOOTH:
@@ -67,7 +67,7 @@ class Rate:
 
 
 def memory() -> int:
-    """Resident size of this process and of those that it has work done in, in bytes."""
+    """Resident size of this process and its child processes, in bytes."""
     import psutil
 
     used = 0
@@ -93,7 +93,7 @@ class Bar:
         self.live.start()
 
     def start(self, label: str, total: int) -> None:
-        """A new bar below the finished ones."""
+        """Add a bar below the finished ones."""
         self.task = self.live.add_task(label, total=total or None, figures="")
 
     def show(self, done: int, figures: str) -> None:
@@ -102,7 +102,7 @@ class Bar:
         self.live.update(self.task, completed=done, figures=figures)
 
     def say(self, text: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         self.live.console.print(text, markup=False)
 
     def stop(self) -> None:
@@ -111,18 +111,18 @@ class Bar:
 
 
 class Lines:
-    """Progress where nobody watches a terminal: a line now and then; if quiet, what is said."""
+    """Progress without a terminal: a line now and then; if quiet, only what ``say`` prints."""
 
     def __init__(self, stream: IO[str], quiet: bool = False) -> None:
         self.stream, self.quiet = stream, quiet
         self.label, self.total, self.last = "", 0, 0.0
 
     def start(self, label: str, total: int) -> None:
-        """Name the phase."""
+        """Begin a phase."""
         self.label, self.total, self.last = label, total, time.monotonic()
 
     def show(self, done: int, figures: str) -> None:
-        """Print, if the last line is old enough or this is the last one."""
+        """Print progress if the last line is old enough, or if the phase is done."""
         now = time.monotonic()
         if self.quiet or (now - self.last < PLAIN_EVERY and done != self.total):
             return
@@ -135,7 +135,7 @@ class Lines:
         print(text, file=self.stream, flush=True)
 
     def stop(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: there is no display to close."""
 
 
 def watcher(quiet: bool = False) -> Bar | Lines:
@@ -147,10 +147,10 @@ def watcher(quiet: bool = False) -> Bar | Lines:
 
 
 class Beacon:
-    """Tells a view how far a command is, and ``status.json`` where there is a run folder.
+    """Reports a command's progress to a view and, if there is a run folder, to ``status.json``.
 
-    Writes only once work has begun, so a command that finds the folder in use leaves the file of
-    the one that works there.
+    Writes only once work has begun, so a command that finds the folder in use does not overwrite
+    the status of the command that works there.
     """
 
     def __init__(self, view: Bar | Lines, run: RunDir | None, argv: Sequence[str]) -> None:
@@ -170,7 +170,7 @@ class Beacon:
         )
 
     def start(self, label: str, total: int) -> None:
-        """A phase begins."""
+        """Begin a phase."""
         label = printable(label)  # it may name a file
         self.view.start(label, total)
         self.rate = Rate()
@@ -178,7 +178,7 @@ class Beacon:
         self._write()
 
     def advance(self, done: int, **figures: float | str) -> None:
-        """Units are finished; the file follows every other second."""
+        """Report ``done`` finished units; the file is written at most every two seconds."""
         left, now = self.rate.left(done, self.status.total), time.monotonic()
         self._note(done=done, figures=figures, left=left)
         if now - self.measured >= MEMORY_EVERY:
@@ -189,7 +189,7 @@ class Beacon:
             self._write()
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays on the screen."""
         text = printable(text)
         self.view.say(text)
         self._note(said=(*self.status.said, text)[-SAID:])

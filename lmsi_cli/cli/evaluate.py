@@ -74,14 +74,14 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     json: Json = False,
     quiet: bool = False,
 ) -> None:
-    """Measure the model before and after, on the same questions.
+    """Measure the model before and after training, on the same questions.
 
-    Of several rounds it measures the adapter of the one that is kept; --adapter adds others.
+    After several rounds it measures the adapter of the kept round; --adapter adds others.
 
-    The first mode decides. --require-gain asks for a significant gain (p below 0.05, by Holm over
-    all data sets and adapters) on at least one data set, and no significant loss on any.
+    The first mode decides. --require-gain demands a significant gain (p below 0.05 by Holm's method
+    over all data sets and adapters) on at least one data set, and no significant loss on any.
 
-    --null shows the changes of controls, which are no gain, beside every change.
+    --null shows, beside every change, how much the controls changed: that much is no gain.
 
     Example: lmsi eval runs/first --data test.jsonl --data gsm8k:gsm8k.jsonl --modes cot,sc
     """
@@ -121,7 +121,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
 
 def plan_sheet(p: Plan) -> Sheet:
-    """A plan as names and values."""
+    """A plan as a table of names and values."""
     groups = f" in {p.groups} groups, which count as one each" if p.groups else ""
     visible = (
         f"{least_change(p.smallest_visible)}, at 80% power if a fifth of the questions changes"

@@ -1,4 +1,4 @@
-"""`lmsi exemplars`: seed questions and a model in, a task file with exemplars of its own out."""
+"""`lmsi exemplars`: seed questions and a model in, a task file with the model's exemplars out."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Let a model write its own exemplars: zero-shot rationales, chosen by vote.
 
-    The file works wherever --task does. The same command continues where it stopped.
+    Every --task accepts the file. The same command continues where it stopped.
 
     Example: lmsi exemplars seeds.jsonl -m model.gguf -o exemplars.toml --shots 4 --templates 20
     """
@@ -70,7 +70,7 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
 
 
 def _check_file(out: Path, overwrite: bool) -> None:
-    """Refuse a file that is in the way, before an hour of sampling."""
+    """Refuse a file name that is wrong or taken, before an hour of sampling."""
     if out.suffix != ".toml":
         raise LmsiError(f"{out}: a task file ends in .toml", hint=f"-o {out}.toml")
     if out.is_dir():
@@ -81,7 +81,7 @@ def _check_file(out: Path, overwrite: bool) -> None:
 
 
 def _seeds(source: str, settings: ExemplarsConfig, exclude: Sequence[str]) -> list[Question]:
-    """The seeds, if there are enough of them and none is kept for measuring."""
+    """Read the seeds; refuse too few of them, and any that are reserved for measuring."""
     from lmsi_cli.contamination import check_apart
     from lmsi_cli.tasks.readers import read_questions
 

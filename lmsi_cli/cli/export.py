@@ -1,4 +1,4 @@
-"""`lmsi export`: a run's adapter or its records in, the form that another program takes out."""
+"""`lmsi export`: a run's adapter or its records in, files for other programs out."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def export(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Write the adapter alone, or merged into its base, with a model card and a check.
 
-    Of several rounds it takes the adapter of the one that is kept. --to parquet writes the sampled
-    paths, the votes and the training examples instead. Nothing is uploaded.
+    After several rounds it exports the kept round, unless --round names another. --to parquet
+    writes paths, votes and training examples instead. Only an address in --out uploads anything.
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """
@@ -63,8 +63,8 @@ def export(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of
 
-    if settings.to == "parquet":  # the records need no model
-        folder = chosen_round(RunDir(run), number or 1)  # and are in every round
+    if settings.to == "parquet":  # records need no model
+        folder = chosen_round(RunDir(run), number or 1)  # and every round has its own
         with locked(folder):
             address = out or str(folder.root / "export" / "parquet")
             exported = export_parquet(folder, address, overwrite)
@@ -79,7 +79,7 @@ def export(  # noqa: PLR0913 - one parameter per flag
 
 
 def export_sheet(e: Export) -> Sheet:
-    """Where it is, the files with their sizes, the checks, and what is to be known."""
+    """The folder, the files with their sizes, the checks, and remarks."""
     rows = [("folder", e.folder)]
     rows += [(name, size(count)) for name, count in e.files.items()]
     rows += [(name, f"{apart:.2%}") for name, apart in e.checks.items()]

@@ -1,4 +1,4 @@
-"""`lmsi init`: a model and questions are chosen, and a commented config file is written."""
+"""`lmsi init`: choose a model and questions, and write a commented config file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def init(questions: Questions = None, model: Model = None, out: Out = DEFAULT) -
 def _settled(
     what: str, given: str | None, flag: str, check: Callable[[str], object], found: Sequence[str]
 ) -> str:
-    """What was given, or what a person says at a terminal, asked until it is sound."""
+    """Check what was given; if nothing was, ask at the terminal until an answer is valid."""
     if given is not None:
         check(given)
         return given
@@ -79,7 +79,7 @@ def _settled(
 
 
 def _check_model(given: str) -> None:
-    """Look for a model; one of the hub is asked for when it is used."""
+    """Check that a model exists; one on the hub is looked up only when it is used."""
     from lmsi_cli.catalog import find_model
     from lmsi_cli.hub import PREFIX
 
@@ -88,7 +88,7 @@ def _check_model(given: str) -> None:
 
 
 def _lines(model: str, questions: str) -> Iterator[str]:
-    """A config file: the model, and as comments what holds unless it is set."""
+    """The lines of a config file: the model, and as comments the defaults of other settings."""
     yield f"# Settings of lmsi, for --config; flags win over them. The questions: {questions!r}."
     yield "# A line that begins with # shows what holds without it; --help-all shows all settings."
     for stage in STAGES:
@@ -100,7 +100,7 @@ def _lines(model: str, questions: str) -> Iterator[str]:
             if field.name not in EVERYDAY or meta.extra["flag"] == RARE:
                 continue
             chosen = model if field.name == "model" else field.default
-            value = msgspec.json.encode(chosen).decode()  # JSON's plain values are TOML's
+            value = msgspec.json.encode(chosen).decode()  # plain values: the same in TOML
             mark = "" if field.name == "model" else "# "
             yield f"{mark}{field.name} = {value}  # {meta.description}"
     yield ""

@@ -1,4 +1,4 @@
-"""Commands that show and change nothing: `show`, `explain`, `tasks`, `models`, `doctor`."""
+"""Commands that only show things: `show`, `explain`, `tasks`, `models`, `doctor`."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ ModelName = Annotated[
     ),
 ]
 OPEN, CLOSE = ">>", "<<"  # around the words that an answer was read from
-SEEN = 60  # characters of a place that are shown
+SEEN = 60  # characters shown of the place that a rule looked at
 WINNER, WORDS = 20, 48  # characters in the list: of an answer, of a question
 
 
 def show(run: RunFolder, question: QuestionId = "", json: Json = False) -> None:
     """List a run's questions with their votes, or show one of them.
 
-    Of one question it shows the paths with the answers marked, the ballots and the vote.
+    --question shows one question's paths with their answers marked, the ballots and the vote.
 
     Example: lmsi show runs/first --question q7
     """
@@ -135,7 +135,7 @@ def vote_line(vote: Vote) -> str:
 
 
 def path_line(path: Path, vote: Vote | None) -> str:
-    """What a path says, by which rule it was read, and what became of it."""
+    """A path's answer, the rule that read it, its length, and what became of it."""
     from lmsi_cli.voting.ballots import is_refuted
 
     answer = path.predicted_answer
@@ -205,7 +205,7 @@ def explanation(text: str, steps: Sequence[Step]) -> list[Sheet | str]:
 
 
 def marked(text: str, start: int | None, end: int | None) -> str:
-    """A text with the answer's words between marks, which show in a file, too."""
+    """A text with plain-text marks around the answer's words, so that they show in a file, too."""
     if start is None or end is None:
         return text
     return f"{text[:start]}{OPEN}{text[start:end]}{CLOSE}{text[end:]}"
@@ -237,7 +237,7 @@ def tasks(context: typer.Context, json: Json = False) -> None:
 
 @tasks_app.command("show", cls=Command)
 def show_task(name: TaskName, json: Json = False) -> None:
-    """Check a task and print its file, as a pattern for one of your own.
+    """Check a task and print its file, as a starting point for your own.
 
     Example: lmsi tasks show gsm8k
     """
@@ -249,7 +249,7 @@ def show_task(name: TaskName, json: Json = False) -> None:
 
 @models_app.callback()
 def models(context: typer.Context, json: Json = False) -> None:
-    """Show the models that come with lmsi and those of other programs, or what one file says.
+    """List the models that come with lmsi and those of other programs, or show one of them.
 
     Example: lmsi models
     """
@@ -292,14 +292,14 @@ def doctor(json: Json = False) -> None:
 
     checks = examine()
     print_result(checks, json, doctor_sheet(checks))
-    if not json:  # a line to type is whole only where nothing wraps it
+    if not json:  # unwrapped, so that a command in it can be copied whole
         out().print(f"\n{conclusion(checks)}", markup=False, emoji=False, soft_wrap=True)
     if any(c.fatal for c in checks):
         raise typer.Exit(1)
 
 
 def doctor_sheet(checks: Sequence[Check]) -> Sheet:
-    """One check a line; problems and advice below the line they belong to."""
+    """One line per check, with its problem and advice below."""
     rows, tones = [], []
     for c in checks:
         tone = "bad" if c.fatal else "care" if c.problem else "good"

@@ -4,12 +4,12 @@ Knows which commands there are; each lives in a file of its own. Exit codes: 0, 
 fix it), 2 (usage), 3 (no gain where one was required), 130 (interrupted), 143 (terminated).
 Anything else that escapes is a bug and shows its traceback.
 
-SIGTERM ends the process within two seconds, its files whole. Python runs its own handlers between
-two bytecodes only, and a long decode or training step is one call into C. So a thread waits at the
-other end of the wake-up pipe, which the C handler writes to at once: the main thread gets ``GRACE``
-seconds to unwind by itself, then the thread ends the process. That loses nothing: a finished path
-is in the kernel's hands since its line was written, whole files are renamed into place, and the
-lock of the run folder goes with the process.
+SIGTERM ends the process within two seconds and leaves its files whole. Python runs signal handlers
+only between bytecodes, and a long decode or training step is a single call into C. So a thread
+reads the wake-up pipe, which the C-level handler writes to at once: it gives the main thread
+``GRACE`` seconds to unwind, then ends the process. Nothing is lost: the kernel already has the
+line of every finished path, whole files are renamed into place, and the lock of the run folder
+ends with the process.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ from lmsi_cli.training import processes
 
 INTERRUPTED = 130
 TERMINATED = 128 + signal.SIGTERM
-GRACE = 1.2  # seconds to unwind in: a training step between two checkpoints is given up
+GRACE = 1.2  # seconds to unwind; training since the last checkpoint may be lost
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar that is not taken down leaves it hidden
 SWITCHES, VALUED = {"-q", "--quiet", "-v", "--verbose"}, {"--config", RARE}  # common options
 OVERWRITE = "--overwrite"
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: what cleans up after Ctrl-C cleans up after it."""
+    """SIGTERM as an exception: code that cleans up after Ctrl-C also cleans up after it."""
 
 
 class _Group(Group):
-    """Takes common options from wherever they stand; turns what the user can fix into a message."""
+    """Accepts common options anywhere; turns errors that the user can fix into messages."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - Typer's own signature
         ctx.meta[HELP_ALL] = HELP_ALL in args
@@ -82,7 +82,7 @@ class _Group(Group):
 
 
 def _common_first(args: Sequence[str]) -> list[str]:
-    """Move common options to where the group reads them: of ``sample -q`` make ``-q sample``."""
+    """Move common options to the front, where the group looks: ``sample -q`` to ``-q sample``."""
     common, other, rest = list[str](), list[str](), iter(args)
     for arg in rest:
         name = arg.partition("=")[0]
@@ -105,7 +105,7 @@ def _tell(e: LmsiError) -> None:
     from lmsi_cli.formats import printable
 
     place, console = processes.place(), err()
-    if place.rank and sys.__stderr__:  # of several processes the others are silent but for this
+    if place.rank and sys.__stderr__:  # the other processes print only this
         print(printable(f"process {place.rank + 1} of {place.world}: {e}"), file=sys.__stderr__)
         return
     console.print(printable(f"error: {e}"), style="red", markup=False, emoji=False)
@@ -162,10 +162,10 @@ def lmsi(
         bool, typer.Option("--verbose", "-v", help="Show what is chosen, and why.")
     ] = False,
 ) -> None:
-    """Make a language model on your laptop better at questions that have no answers.
+    """Improve a language model on your laptop with questions alone, without their answers.
 
     Sample many chains of thought per question, let them vote, train a small adapter on the
-    majority, measure whether it helped.
+    majority, and measure whether it helped.
 
     The options below may also follow a command's name.
     """
@@ -200,7 +200,7 @@ app.add_typer(inspect.models_app, name="models")
 
 
 def main() -> None:
-    """The command, from its signals on."""
+    """Run the command line, with its signal handling."""
     with _one_voice(), at_once(processes.place().world > 1):
         obey(_goes_on("terminated"))
         app()
@@ -208,7 +208,7 @@ def main() -> None:
 
 @contextmanager
 def _one_voice() -> Iterator[None]:
-    """Of several processes that train together the first one speaks; a bug shows in any."""
+    """Silence all but the first of the processes that train together; tracebacks still show."""
     if processes.place().rank == 0:
         yield
         return
@@ -217,10 +217,10 @@ def _one_voice() -> Iterator[None]:
 
 
 def obey(words: str) -> None:
-    """Obey SIGTERM from here on, which Windows does not have; called once, in the main thread.
+    """Handle SIGTERM from here on (Windows has none); call this once, in the main thread.
 
     Args:
-        words: A line for the user, if the process has to be ended from outside.
+        words: Printed for the user if the main thread does not unwind in time.
     """
     if sys.platform == "win32":
         return
@@ -236,7 +236,7 @@ def _raise(_number: int, _frame: object) -> NoReturn:
 
 
 def _end_late(reader: int, words: str) -> None:
-    """Wait for SIGTERM among the signals, and end what has not ended by itself soon after."""
+    """Wait for SIGTERM, and end the process if it has not ended by itself soon after."""
     while os.read(reader, 1) != bytes([signal.SIGTERM]):
         continue
     time.sleep(GRACE)
@@ -246,10 +246,10 @@ def _end_late(reader: int, words: str) -> None:
 
 @contextmanager
 def at_once(several: bool) -> Iterator[None]:
-    """End a failed process of several without closing Python down.
+    """Exit a failed process, if it is one of several, without shutting Python down.
 
-    Threads of torch.distributed may still come back from a broken exchange, and one that asks for
-    Python while that closes down aborts the process: exit code 134 in place of 1.
+    A thread of torch.distributed may still return from a broken exchange; if it needs Python
+    during shutdown, it aborts the process, with exit code 134 instead of 1.
     """
     try:
         yield

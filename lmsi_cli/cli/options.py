@@ -30,12 +30,12 @@ from lmsi_cli.settings import flags, resolve
 Function = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
 EMPTY = "none"  # an empty list, as it is typed and shown
-ELSE = "Options"  # the panel of flags that no other one has
+ELSE = "Options"  # the panel of flags that belong to no other
 HELP_ALL = "--help-all"
 
 
 class Common(NamedTuple):
-    """The options that all commands share; they may stand before or behind the command's name.
+    """The options that all commands share; they may stand before or after the command's name.
 
     ``settings`` are those given by ``--set NAME=VALUE``.
     """
@@ -48,8 +48,8 @@ class Common(NamedTuple):
 def configured(kind: type[Config]) -> Callable[[Function], Function]:
     """Give a command one option per field of ``kind`` and pass it the resolved struct.
 
-    The command's parameter ``settings`` receives the struct; ``quiet`` and ``tables``, if there are
-    such, what was said of progress, and all tables of the config file.
+    The command's parameter ``settings`` receives the struct; ``quiet`` and ``tables``, if it has
+    them, the --quiet flag and all tables of the config file, the environment and --set.
     """
     names = kind.__struct_fields__
     table = next(name for name, its in TABLES.items() if its is kind)
@@ -63,7 +63,7 @@ def configured(kind: type[Config]) -> Callable[[Function], Function]:
             for layer in (environment(), by_name):
                 for name, values in layer.items():
                     tables[name] = {**tables.get(name, {}), **values}
-            # a preset that was typed does not undo what was typed beside it, by whatever flag
+            # one layer, so that a typed preset does not override settings typed beside it
             typed = {**by_name.get(table, {}), **{k: v for k, v in typed.items() if v is not None}}
             arguments: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
             arguments |= {"tables": tables, "quiet": common.quiet}
@@ -102,7 +102,7 @@ def _set(given: Sequence[str], table: str) -> Tables:
 
 
 def environment() -> Tables:
-    """Settings by table from variables such as ``LMSI_SAMPLE_PATHS``; an empty one is none."""
+    """Settings by table from variables such as ``LMSI_SAMPLE_PATHS``; empty ones are ignored."""
     found: Tables = {}
     for table, kind in TABLES.items():
         for name in kind.__struct_fields__:
@@ -145,13 +145,13 @@ class Command(TyperCommand):
 
 
 def show(options: Sequence[Any], hidden: bool) -> None:
-    """Set what a help page shows of each option: those that may be hidden, and no variables."""
+    """Hide the less common options from a help page or, if not ``hidden``, show them all."""
     for option in options:
         option.hidden, option.show_envvar = hidden and option.hidden, False
 
 
 def _further(table: str) -> str:
-    """What stands below all options, as Markdown: settings without a flag, and variables."""
+    """The Markdown below all options: settings without a flag, and environment variables."""
     kind = TABLES[table]
     defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
     rare = [
@@ -191,9 +191,9 @@ def read_tables(file: Path | None) -> Tables:
 
 
 def _lists(kind: type[Config], typed: dict[str, Any]) -> dict[str, Any]:
-    """Split the comma-separated flags of list fields; ``none`` is an empty list.
+    """Split the comma-separated values of list fields; ``none`` is an empty list.
 
-    Those of repeated flags are lists already.
+    Values of repeated flags are lists already.
     """
     found = dict(typed)
     for name in kind.lists() & typed.keys():
@@ -224,7 +224,7 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
         show_default=False,
         rich_help_panel=next((p for p, names in PANELS.items() if name in names), ELSE),
         hidden=name not in EVERYDAY,
-        allow_from_autoenv=False,  # ``environment`` reads it, so that --set can win
+        allow_from_autoenv=False,  # ``environment`` reads it, so that --set can override it
         autocompletion=COMPLETED.get(name),
     )
     found = (t for t in (bool, int, float) if t in (type_, *typing.get_args(type_)))
@@ -234,7 +234,7 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
 
 
 def _help(meta: Any, default: Any) -> str:  # noqa: ANN401 - any default
-    """A setting's words; Typer would put a default that only the config knows in parentheses."""
+    """A setting's help and default; Typer would put a default given as text in parentheses."""
     zero = meta.extra["zero"]
     return f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
 
@@ -259,7 +259,7 @@ def _keyword(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 -
 
 
 def complete_models(incomplete: str) -> list[str]:
-    """Models that come with lmsi, those of other programs, and GGUF files of this folder."""
+    """Models that come with lmsi, those of other programs, and GGUF files in this folder."""
     from lmsi_cli.catalog import at_hand, cards
     from lmsi_cli.hub import is_model
 
@@ -276,7 +276,7 @@ def complete_tasks(incomplete: str) -> list[str]:
 
 
 def complete_runs(incomplete: str) -> list[str]:
-    """Run folders here and one folder below; where there are none, the shell shows its files."""
+    """Run folders here and one level below; if there are none, the shell completes file names."""
     start = escape(incomplete)
     found = [
         file

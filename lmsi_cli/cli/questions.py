@@ -1,4 +1,4 @@
-"""`lmsi questions`: a few seed questions in, many new ones of the model's own out."""
+"""`lmsi questions`: a few seed questions in, many new questions by the model out."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages.pipeline import here, job_of
     from lmsi_cli.stages.questions import make_questions, nothing_kept, pick_seeds
 
-    own = (*EngineConfig.__struct_fields__, "model", "seed", "paths")  # for the rest: [sample]
+    own = (*EngineConfig.__struct_fields__, "model", "seed", "paths")  # the rest is from [sample]
     shared = {name: getattr(settings, name) for name in own}
     whole = {"stop": NO_STOP, "limit": 0}  # a share counts only if all paths are drawn
     paths = here(resolve(SampleConfig, tables.get("sample", {}), shared, whole), "questions")
@@ -101,7 +101,7 @@ def generation_sheets(g: Generation) -> list[Sheet]:
 
 
 def next_step(g: Generation, folder: str) -> str:
-    """Say how to go on; of fewer questions than were asked for, say so first."""
+    """Name the next command; if there are fewer questions than asked for, say so first."""
     short = ""
     if g.kept < g.wanted:
         short = f"{g.kept} of {g.wanted} questions: {ENDED[g.ended]}\n"

@@ -1,4 +1,4 @@
-"""`lmsi report`: a run folder in, one page that says what it came to out."""
+"""`lmsi report`: a run folder in, one page with its results out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def report(
 ) -> None:
     """Write a run's report: one HTML file that needs no network.
 
-    An unfinished run is shown as far as it has come.
+    For an unfinished run it shows the results so far.
 
     Example: lmsi report runs/first
     """
@@ -60,7 +60,7 @@ def write_page(digest: Digest, target: Path, overwrite: bool) -> None:
     """Write a report's HTML page.
 
     Raises:
-        LmsiError: There is something at its place, which is not to be overwritten.
+        LmsiError: ``target`` is a folder, or an existing file that must not be overwritten.
     """
     from importlib.metadata import version
 

@@ -1,7 +1,7 @@
 """`lmsi run`: sample, vote, train and measure in one go, for one or more rounds.
 
-Reads the command line into a plan and shows what came of it; the rounds are in
-``stages/rounds.py``. With no arguments it runs the embedded default.
+Turns the command line into a plan and shows the results; the rounds are in ``stages/rounds.py``.
+Without arguments it runs the embedded model on its own questions.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def run(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Let a model improve itself: sample, vote, train, measure.
 
-    Without arguments the embedded model does it on its own questions. The same command continues
+    Without arguments, the embedded model runs on its own questions. The same command continues
     where it stopped. If the verdict after the vote is "do not train", it ends with exit code 1,
-    unless --force is given. Several rounds also end if a round is worse than the one before, by
-    the probe or by signs of collapse; the rounds before stay.
+    unless --force is given. With several rounds it also ends if a round is worse than the one
+    before, by the probe or by signs of collapse; the earlier rounds are kept.
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
@@ -85,7 +85,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
 
 
 def _show(root: RunDir, done: Outcome, json: bool) -> None:
-    """The measurements; of several rounds also what each one did, and why there are no more."""
+    """Show the measurements; for several rounds, also what each one did and why they ended."""
     from lmsi_cli.engine.checks import skipped_error
     from lmsi_cli.reporting.evaluation import eval_parts
     from lmsi_cli.reporting.sections import round_changes, rounds_section
@@ -152,9 +152,9 @@ def _plan(
 
 
 def _check(plan: Plan) -> None:
-    """Refuse questions that do not fit their task or one another, before hours are spent on them.
+    """Refuse questions that overlap or do not fit their task, before hours are spent on them.
 
-    Whether the probe fits is known before an hour of sampling, too, not after.
+    The probe is checked here, too, rather than after an hour of sampling.
     """
     from lmsi_cli.contamination import check_apart
     from lmsi_cli.stages.rounds import examination

@@ -134,7 +134,7 @@ def preview_parts(p: Preview) -> list[Sheet | Text]:
 
 
 def cost_sheet(e: Estimate) -> Sheet:
-    """What a run would take, from a small trial."""
+    """What a run would cost, estimated from a small trial."""
     bound = "at most " if e.at_most else "about "
     kind = "one for all (unified)" if e.unified else "one for each (split)"
     memory = f"{size(e.model_bytes)} for the model and {size(e.cache_bytes)} beside it"
@@ -150,7 +150,7 @@ def cost_sheet(e: Estimate) -> Sheet:
 
 
 def trial_sheet(trial: Trial) -> Sheet:
-    """All candidates, the chosen one marked."""
+    """All candidate wordings, the chosen one marked."""
     rows = [
         (
             t.name + (" *" if number == trial.best else ""),

@@ -1,6 +1,6 @@
-"""What the commands share: their common flags, the progress view, and the way results are shown.
+"""What the commands share: common flags, the progress view, and the way results are shown.
 
-Knows the command line; nothing of any one command.
+Knows the command line; nothing of any particular command.
 
     with locked(run), watched(quiet, run) as progress: ...
     show(result, json, table)
@@ -49,10 +49,10 @@ Force = Annotated[bool, typer.Option("--force", help="Go on where lmsi would ref
 def watched(
     quiet: bool, run: RunDir | None, command: Sequence[str] | None = None
 ) -> Iterator[Progress]:
-    """A progress view that is taken down whatever happens; `lmsi watch` sees the same.
+    """Show progress here and to `lmsi watch`; the view is closed whatever happens.
 
-    Of work that leaves nothing behind there is no run folder, and nothing to be seen elsewhere.
-    What is done is told as it was typed, or as ``command`` says.
+    Work without a run folder (``run`` is None) is not visible to `lmsi watch`. The command is
+    recorded as it was typed, or as ``command`` says.
     """
     view = watcher(quiet)
     beacon = Beacon(view, run, sys.argv[1:] if command is None else command)
@@ -69,10 +69,10 @@ def watched(
 
 
 def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]:
-    """A question file and those to measure on; where none is given, the embedded model's own.
+    """The question file and the files to measure on; if none is given, the embedded model's own.
 
     Raises:
-        LmsiError: The model brings no questions; tells how the command is used.
+        LmsiError: The model has no questions of its own; ``usage`` is the hint.
     """
     if given is not None:
         return given, []
@@ -83,11 +83,11 @@ def files_of(given: str | None, model: str, usage: str) -> tuple[str, list[str]]
 
 
 def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
-    """The round whose adapter a command takes; says so where that is not the folder itself.
+    """The folder of the round whose adapter a command uses.
 
     Args:
         run: A run folder.
-        number: Of the round; not given: the one that is kept.
+        number: Of the round; by default the kept one, which is announced if it is not ``run``.
 
     Raises:
         LmsiError: There is no such round.

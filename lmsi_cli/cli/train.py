@@ -1,4 +1,4 @@
-"""`lmsi train`: a run's training examples in, an adapter out, for PEFT and for llama.cpp."""
+"""`lmsi train`: a run's training examples in, an adapter for PEFT and llama.cpp out."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def train(  # noqa: PLR0913 - one parameter per flag
     """Train a LoRA adapter on the kept paths and prove that it works.
 
     After an interruption the same command resumes from the last checkpoint. If the verdict of
-    `lmsi vote` is "do not train", only --force trains.
+    `lmsi vote` is "do not train", it trains only with --force.
 
-    --null trains the same model on as many paths that the vote did not choose, in the folder null
-    of the run. What it gains, it gains from form alone.
+    --null trains a control in the run's folder null: the same model on as many paths, chosen at
+    random instead of by the vote. Whatever it gains, it gains from form alone.
 
     --student trains another model on the run's votes, in a run folder of its own.
 

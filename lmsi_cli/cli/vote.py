@@ -63,7 +63,7 @@ def vote(  # noqa: PLR0913 - one parameter per flag
 
 
 def vote_parts(summary: VoteSummary, verdict: Verdict) -> list[Part]:
-    """A vote's figures and the verdict, which comes last: it is what the screen ends on."""
+    """A vote's figures, then the verdict, so that the screen ends on it."""
     from msgspec.structs import replace
     from rich.text import Text
 

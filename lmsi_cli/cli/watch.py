@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmsi_cli.stages.inspect import Scene
 
 Once = Annotated[bool, typer.Option("--once", help="Look once; do not wait for the end.")]
-STALE = 30.0  # seconds without a report after which its age is told
+STALE = 30.0  # seconds after which the age of the last report is shown
 OFTEN = 2.0  # seconds between looks in a terminal, as often as a command reports
 QUIET = 30.0  # seconds between looks outside a terminal: each is printed below the last
 
@@ -24,7 +24,7 @@ QUIET = 30.0  # seconds between looks outside a terminal: each is printed below 
 def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
     """Show a running or finished run; only reads, so it disturbs nothing.
 
-    Watching ends with the command that works in the folder; Ctrl-C ends only the watching.
+    Watching ends when the command in the folder ends; Ctrl-C ends only the watching.
 
     Example: lmsi watch runs/first
     """
@@ -39,7 +39,7 @@ def watch(run: RunFolder, once: Once = False, json: Json = False) -> None:
 
 
 def _follow(seen: Scene, run: RunDir) -> Scene:
-    """Look until the work ends; return what was seen last."""
+    """Keep showing the folder until the work ends; return what was seen last."""
     from rich.console import Group
     from rich.live import Live
 

@@ -1,4 +1,4 @@
-"""Every default of every command, once.
+"""Every default of every command, defined once.
 
 Each field's type holds its range, ``Meta(description=...)`` its help text and ``extra={"flag"}``
 its spelling on the command line; the command line and ``lmsi.toml`` are both made from these

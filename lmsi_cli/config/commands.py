@@ -1,7 +1,7 @@
 """The settings of ``lmsi eval``, ``run``, ``questions``, ``exemplars`` and ``export``.
 
-Their paths are drawn as [sample] says, but for what is given here. In a config file; where several
-values are taken, one may stand alone:
+Their paths are drawn as [sample] says, except for the settings here. In a config file, where a
+setting that takes several values also accepts a single one:
 
     [eval]
     modes = ["cot", "sc", "direct"]
@@ -110,7 +110,7 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(self.temperature))
 
     def sampling(self, temperature: float, seed: int, max_tokens: int) -> SamplingConfig:
-        """How one sitting draws its tokens."""
+        """How tokens are drawn at one temperature and seed."""
         shared = {name: getattr(self, name) for name in FilterConfig.__struct_fields__}
         return SamplingConfig(
             **{**shared, "max_tokens": max_tokens}, temperature=temperature, seed=seed
@@ -149,10 +149,10 @@ class RunConfig(Config, frozen=True, kw_only=True):
 
 
 class QuestionsConfig(SamplingConfig, frozen=True, kw_only=True):
-    """Settings of ``lmsi questions``; where the defaults come from is in ``docs/methods.md``.
+    """Settings of ``lmsi questions``; ``docs/methods.md`` says where the defaults come from.
 
-    The temperature and the filters hold for the questions' own words; those of paths are
-    [sample]'s.
+    The temperature and the filters apply to the text of the questions; paths have those of
+    [sample].
     """
 
     temperature: Annotated[
@@ -195,11 +195,11 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
 
     @property
     def needed(self) -> int:
-        """Exemplars in all."""
+        """Number of exemplars in all templates."""
         return self.shots * self.templates
 
     def sampling(self) -> SampleConfig:
-        """How the rationales are drawn; a single path greedily."""
+        """How the rationales are drawn; a single path is drawn greedily."""
         names = (*FilterConfig.__struct_fields__, "temperature", "seed", "model", "task")
         shared: dict[str, Any] = {n: getattr(self, n) for n in (*names, "chat", "paths", "limit")}
         return SampleConfig(

@@ -1,11 +1,11 @@
-"""How one option is described, the base of every table of settings, and values of templates.
+"""How an option is described, the base of all settings, and values for chat templates.
 
 Knows no command. One option:
 
     paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
 
-Values for the variables of a chat template are typed ``NAME=VALUE``; which variables there are is a
-template's to say. A value is JSON where it can be read as that, else the text itself:
+Values for chat template variables are typed ``NAME=VALUE``; each template defines its variables.
+A value is read as JSON if possible, otherwise as plain text:
 
     values_of(("enable_thinking=false", "mode=brief"))
     -> {"enable_thinking": False, "mode": "brief"}
@@ -25,7 +25,7 @@ from lmsi_cli.errors import LmsiError
 DEFAULT_MODEL = "tinymath"
 DEFAULT_TASK = "auto"
 RARE = "--set"  # in place of a setting's own flag
-PANELS = {  # of a help page, with the settings that each shows; the others stand above them
+PANELS = {  # of a help page, with their settings; all other options stand above them
     "Model and questions": ("model", "task", "prompt", "chat", "system", "template_var", "limit",
                             "seeds"),
     "Sampling": ("paths", "stop", "temperature", "max_tokens", "seed"),
@@ -35,11 +35,11 @@ PANELS = {  # of a help page, with the settings that each shows; the others stan
                  "val_share", "loss"),
     "Machine": ("engine", "base_url", "cluster", "threads", "gpu_layers", "device"),
 }  # fmt: skip
-# of a short help page (--help); --help-all shows the others as well
+# settings that --help shows; --help-all shows the others as well
 EVERYDAY = {"model", "paths", "limit", "prompt", "temperature", "stop", "engine", "modes",
             "min_share", "check_equations", "preset", "rank", "lr", "epochs", "device", "rounds",
             "number", "seeds", "shots", "templates", "to"}  # fmt: skip
-PREFIX = "LMSI"  # of variables: LMSI_SAMPLE_PATHS=8 is --paths 8 of every `lmsi sample`
+PREFIX = "LMSI"  # of variables: LMSI_SAMPLE_PATHS=8 means --paths 8 for every `lmsi sample`
 DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 
 
@@ -53,8 +53,8 @@ def opt(
 ) -> Meta:
     """Describe one option: help text, flags (``-n/--paths``), range, and a pattern in words.
 
-    A list is typed with commas, or with a flag for each value if that is ``repeated``. ``zero`` is
-    a word that means 0.
+    A list is typed with commas, or with one flag per value if ``repeated``. ``zero`` is a word
+    that means 0.
     """
     extra = {"flag": flag, "forms": forms, "repeated": repeated, "zero": zero}
     return Meta(description=help_, extra=extra, **limits)
@@ -84,7 +84,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 TEMPLATE_FLAG = "--template-var"
 VARIABLE_FORMS = "NAME=VALUE (enable_thinking=false), of a name in letters, digits and underscores"
-# as texts, all of them count as true
+# as text, each of them would count as true
 PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
 Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*=")]
@@ -102,7 +102,7 @@ def name_of(variable: str) -> str:
 
 
 def values_of(variables: Iterable[str]) -> dict[str, Any]:
-    """Read the values, by their names; LmsiError: one is there twice, or spelt as in Python."""
+    """Read values by name; LmsiError: a name is given twice, or a value is spelt as in Python."""
     found: dict[str, Any] = {}
     for variable in variables:
         name, _, text = variable.partition("=")

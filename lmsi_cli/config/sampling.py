@@ -60,7 +60,7 @@ class EngineConfig(Config, frozen=True, kw_only=True):
     ] = "none"
 
 
-ORIGINAL = EngineConfig(fast_copy="off")  # where the file itself is proven
+ORIGINAL = EngineConfig(fast_copy="off")  # to test the file itself, not a copy
 
 TEMPERATURE, HOTTEST = 0.7, 10
 
@@ -79,7 +79,7 @@ class FilterConfig(EngineConfig, frozen=True, kw_only=True):
 
 
 class SamplingConfig(FilterConfig, frozen=True, kw_only=True):
-    """How a token is drawn: what is left by the filters, at a temperature."""
+    """How a token is drawn: at a temperature, from those that the filters leave."""
 
     temperature: Annotated[float, opt("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
         TEMPERATURE

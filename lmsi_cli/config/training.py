@@ -1,6 +1,6 @@
 """The settings of ``lmsi vote`` with its presets, and those of ``lmsi train``.
 
-What those of training mean in other tools' words is in docs/training.md. In a config file:
+docs/training.md has the training settings' names in other tools. In a config file:
 
     [vote]
     min_share = 0.25
@@ -69,8 +69,8 @@ LAYER_FORMS = "all, or a number of layers from the last one"
 LastLayers = Annotated[int, Meta(ge=1)] | Literal["all"]
 Rate = Annotated[float, Meta(gt=0, le=1)] | Literal["auto"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-# These change how fast a run is, or what it needs, and its figures by rounding at most. So a run
-# that was cut short may go on with others.
+# These change speed and memory, and the results only by rounding. So an interrupted run may resume
+# with other values.
 SPEED_ONLY = ("checkpoint_every", "device", "row_tokens", "gradient_checkpointing")
 
 

@@ -1,4 +1,4 @@
-"""What every engine promises, and the records that pass through it.
+"""The interface of every engine, and the records that pass through it.
 
 Knows nothing of llama.cpp, files or votes. A request carries one prompt and the paths wanted
 from it; the engine yields each path when it ends, in any order:
@@ -17,13 +17,13 @@ from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.records import Prompt, StopReason
 
 SEED_BITS = 53  # the largest integer that every JSON reader keeps exactly
-PINNED = ("kv", "flash_attn", "fast_copy")  # what a path's last bits depend on, of what was settled
+PINNED = ("kv", "flash_attn", "fast_copy")  # settled values that a path's last bits depend on
 
-Settled = Mapping[str, int | str]  # what came of the settings that were left to ``auto``
+Settled = Mapping[str, int | str]  # the values that ``auto`` settled on
 
 
 def pinned(settled: Settled) -> Settled:
-    """The part that a path's last bits depend on."""
+    """The settled values that a path's last bits depend on."""
     return {k: settled[k] for k in PINNED if k in settled}
 
 
@@ -35,9 +35,9 @@ class Wanted(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """A prompt's ids, and the end of it that belongs to the reply: an opened thinking block.
+    """A prompt's ids, and its tail that belongs to the reply: a thinking block it has opened.
 
-    Without ids where a server keeps the vocabulary; whether a prompt fits is then its to say.
+    ``ids`` is empty if a server keeps the vocabulary; the server then decides whether it fits.
     """
 
     ids: list[int]
@@ -47,10 +47,9 @@ class Encoded(NamedTuple):
 class Request(NamedTuple):
     """One prompt and the paths to draw from it; ``words`` tell a person which question it is.
 
-    Each path's text starts with ``begun``, which the prompt says already (see ``Encoded``).
-    Requests of one ``block`` have a long prefix in common; see ``draw``. ``asked`` is the prompt as
-    it was written, ``variables`` are those of the chat template: what an engine without a
-    vocabulary sends on.
+    Each path's text starts with ``begun``, which already ends the prompt (see ``Encoded``).
+    Requests of one ``block`` share a long prefix; see ``draw``. An engine without a vocabulary
+    sends ``asked``, the prompt as text or messages, and the chat template's ``variables``.
     """
 
     question_id: str
@@ -64,7 +63,7 @@ class Request(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A token as it was drawn, and the character of the path's text that it begins at.
+    """A drawn token, and the character offset in the path's text at which it begins.
 
     ``logprob`` is a natural log, at temperature 1 and before any filter.
     """
@@ -77,8 +76,8 @@ class Token(NamedTuple):
 class Generated(NamedTuple):
     """One finished path; ``logprob`` sums natural logs at temperature 1 over the kept tokens.
 
-    It is None where a server tells no log-probabilities. ``drawn`` holds these tokens; ``tokens``
-    counts those, too, that only showed that the path is over and whose text was cut off.
+    It is None if a server reports no log-probabilities. ``drawn`` holds the kept tokens. ``tokens``
+    also counts those that only showed that the path was over, and whose text was cut off.
     """
 
     question_id: str
@@ -92,7 +91,7 @@ class Generated(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A question that does not fit, or that was not answered to the end, and why."""
+    """A question that does not fit the context or was left unfinished, and why."""
 
     question_id: str
     words: str
@@ -104,7 +103,7 @@ class Refusal(NamedTuple):
 
 
 class ModelInfo(NamedTuple):
-    """What the loaded file says of itself."""
+    """Facts about the loaded model."""
 
     architecture: str
     parameters: int
@@ -113,19 +112,19 @@ class ModelInfo(NamedTuple):
 
 
 class Watch(Protocol):
-    """Tells an engine, while it draws, which paths are needed."""
+    """Tells an engine which paths are still needed while it draws."""
 
     def needed(self, question_id: str) -> int:
-        """Paths with a lower number are needed in any case; the others only fill idle slots.
+        """Return the limit below which every path is needed; the others only fill idle slots.
 
-        While a question is not decided this is above the lowest number that has not ended.
+        Until the question is decided, it is above the lowest path number that has not ended.
         """
 
     def decided(self, question_id: str) -> bool:
-        """Say whether a question is decided; asked when a path of it ended and has been taken."""
+        """Whether a question is decided; asked after one of its paths has ended and been taken."""
 
     def cancelled(self, question_id: str, path: int, tokens: int) -> None:
-        """A path of a decided question was given up after so many tokens."""
+        """Note that a path of a decided question was cancelled after so many tokens."""
 
 
 class Engine(Protocol):
@@ -137,16 +136,16 @@ class Engine(Protocol):
 
     @property
     def settled(self) -> dict[str, int | str]:
-        """What came of ``auto``, under the names of the settings; empty before the first path."""
+        """The values that ``auto`` settled on, by setting; empty before the first path."""
 
     def pin(self, kind: Mapping[str, int | str]) -> None:
-        """Go on in this kind of cache; an engine that has no choice ignores it."""
+        """Use this kind of cache from now on; an engine without a choice ignores it."""
 
     def refusals(self) -> Sequence[Refusal]:
-        """Questions left unfinished since this was last asked, with the server's reasons."""
+        """Questions left unfinished since the last call, with the server's reasons."""
 
     def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
-        """Plain text or a conversation to the ids that a path is drawn from.
+        """Turn plain text or a conversation into the ids that a path is drawn from.
 
         The ``variables`` are those of the chat template.
         """
@@ -161,14 +160,13 @@ class Engine(Protocol):
         trigger: str,
         watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Draw every wanted path, but none of questions that ``watch`` calls decided.
+        """Draw every wanted path, except those of questions that ``watch`` calls decided.
 
-        Yields each path as it ends. A path that ended in the same step as the deciding one is
-        finished, and yielded too.
+        Yields each path as it ends, including those that end in the same step as the deciding one.
         """
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
 
 
 def path_seed(run_seed: int, question_id: str, path: int) -> int:
@@ -182,17 +180,17 @@ def path_seed(run_seed: int, question_id: str, path: int) -> int:
 
 
 def blocks(requests: Sequence[Request], in_turn: bool = False) -> list[list[Request]]:
-    """Part requests into calls of the engine; those without a wanted path stay for their prefix.
+    """Split requests into engine calls; those without a wanted path stay for their prefix.
 
-    The sampler holds one prefix for all prompts of a call. Where the paths of a question are shown
-    different exemplars there is no such prefix, but each template's prompts have one:
+    The sampler holds one prefix for all prompts of a call. If the paths of a question are shown
+    different exemplars, there is no such prefix, but the prompts of each template share one:
 
         blocks([r(q1, block=0), r(q1, block=1), r(q2, block=0), r(q2, block=1)])
         -> [[r(q1, block=0), r(q2, block=0)], [r(q1, block=1), r(q2, block=1)]]
 
     Args:
         requests: In any order.
-        in_turn: Path 0 of all questions first, then path 1, and so on: a question that may be left
+        in_turn: Path 0 of all questions first, then path 1, and so on: a question that may stop
             early is decided in the order of its paths.
     """
     numbers = sorted({r.block for r in requests})
@@ -216,7 +214,7 @@ def draw(
     watch: Watch | None = None,
     in_turn: bool = False,
 ) -> Iterator[Generated]:
-    """Draw every wanted path, block after block; as ``Engine.generate`` otherwise."""
+    """Draw every wanted path, block by block; otherwise the same as ``Engine.generate``."""
     for block in blocks(requests, in_turn):
         done = {r.question_id for r in block if watch and watch.decided(r.question_id)}
         left = [r._replace(wanted=()) if r.question_id in done else r for r in block]

@@ -1,9 +1,9 @@
 """The batched sampler: many paths of many questions in one decode, sharing every prompt.
 
-Knows slots and one LlamaContext; how a path is written and where it ends is the ``Writer``'s. Each
-path owns one slot and pays only for the tokens it writes; one sequence holds the prefix that all
-prompts share, and each open question has one for its prompt. A watch may call a question decided:
-its running paths are cancelled and their slots go on. Width 3, at some moment:
+Knows slots and one LlamaContext; the ``Writer`` decides how a path is written and where it ends.
+Each path owns one slot and pays only for the tokens it writes. One sequence holds the prefix that
+all prompts share, and each open question has one for its prompt. When a watch calls a question
+decided, its running paths are cancelled and their slots reused. A snapshot at width 3:
 
     0: q7 path 0, 31 tokens | 1: q7 path 1, 8 | 2: free | 3: the prefix | 4: the prompt of q7
 """
@@ -38,8 +38,8 @@ class Opened(NamedTuple):
 class BatchedSampler(Writer):
     """Continuous batching over one context; iterate ``run()`` for finished paths.
 
-    Slot i is sequence i, so that the running paths are neighbours: a split cache decodes only
-    neighbours in one pass. Then come the prefix's sequence and those of the open questions.
+    Slot i is sequence i, which keeps the running paths adjacent: a split cache decodes only
+    adjacent sequences in one pass. The prefix's sequence and those of open questions follow.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class BatchedSampler(Writer):
         self.slots: list[Slot | None] = [None] * self.width
         self.token = np.zeros(self.width, np.int32)  # next token to decode, per slot
         self.pos = np.zeros(self.width, np.int32)  # its position
-        self.step = np.zeros(self.width, np.uint64)  # numbers used of the slot's random stream
+        self.step = np.zeros(self.width, np.uint64)  # numbers used from the slot's random stream
         self.seed = np.zeros(self.width, np.uint64)
         self.prefix_sequence = self.width
         self.free_sequences = deque(range(self.width + 1, context.layout.sequences))
@@ -64,7 +64,7 @@ class BatchedSampler(Writer):
     def run(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """Draw every wanted path of undecided questions; yields each at the step that ends it.
 
-        Requests with nothing wanted are there for the prefix alone.
+        Requests with nothing wanted contribute only to the prefix.
         """
         self.queue = deque(r for r in requests if r.wanted)
         prompts = [r.prompt for r in requests if r.prompt]  # finished ones, too
@@ -83,8 +83,8 @@ class BatchedSampler(Writer):
     def _open_question(self) -> None:
         """Read the next question's own part of its prompt.
 
-        Alone and not beside the running paths: a prompt is wide enough to fill the processor, and
-        a split cache would need a second pass for it anyway.
+        It is decoded alone, not beside the running paths: a prompt is wide enough to keep the
+        processor busy, and a split cache would need a second pass for it anyway.
         """
         request, sequence = self.queue.popleft(), self.free_sequences.popleft()
         if self.prefix:
@@ -106,7 +106,7 @@ class BatchedSampler(Writer):
                 self._close_drained()
 
     def _next_question(self) -> Opened | None:
-        """The oldest question with a needed path; any, in turn, if its slot would else be idle."""
+        """The oldest question with a needed path; else the one with the lowest waiting path."""
         while True:
             needed = next((o for o in self.opened if self.needed(o.request, o.waiting)), None)
             if needed is not None:
@@ -125,14 +125,14 @@ class BatchedSampler(Writer):
         yield from self._take(np.array([slot]), opened.logits[None, :])
 
     def _close_drained(self) -> None:
-        """Give the sequences of questions back that no path waits for."""
+        """Free the sequences of questions that have no waiting path left."""
         for drained in [o for o in self.opened if not o.waiting]:
             self.context.drop(drained.sequence)
             self.free_sequences.append(drained.sequence)
         self.opened = deque(o for o in self.opened if o.waiting)
 
     def cancel(self, decided: set[str]) -> list[Slot]:
-        """Give up all that runs or waits for these questions; returns what ran."""
+        """Drop all running and waiting paths of these questions; returns those that ran."""
         given_up = list[Slot]()
         for i, slot in enumerate(self.slots):
             if slot is not None and slot.request.question_id in decided:
@@ -161,10 +161,10 @@ class BatchedSampler(Writer):
         return len(live)
 
     def _step(self, live: int) -> Iterator[Generated]:
-        """One token for each of the first ``live`` slots.
+        """Decode one token for each of the first ``live`` slots.
 
-        A split cache's batch is filled up with rows that nobody reads, so that a path's logits are
-        the same bits whatever else runs; see ``layout.ROWS``. A unified cache cannot promise
+        A split cache's batch is padded with rows that nobody reads, so that a path's logits are
+        bit-identical whatever else runs; see ``cache_layout.ROWS``. A unified cache cannot promise
         that, since its sums also depend on where the cells lie.
         """
         slots = np.arange(live)
@@ -181,7 +181,7 @@ class BatchedSampler(Writer):
 
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""
-        with np.errstate(invalid="ignore"):  # of logits that are not numbers; refused below
+        with np.errstate(invalid="ignore"):  # logits that are not numbers are refused below
             u = uniforms(self.seed[slots], self.step[slots])
             tokens, logprobs = draw(logits, u, self.sampling)
         if (bad := first_nan(logprobs)) is not None:

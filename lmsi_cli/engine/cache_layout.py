@@ -1,9 +1,9 @@
 """How a KV cache is laid out for a set of prompts, and what it costs in memory.
 
-Pure arithmetic: knows tokens, cells and bytes, and neither llama.cpp nor the file. Two ways: in a
-*unified* cache all sequences share one row of cells, a common prefix is held once, and every path
-looks past the cells of all others; in a *split* cache each sequence has cells of its own, a shared
-prompt is copied to each, and a path looks at nothing but itself. One layout:
+Pure arithmetic: knows tokens, cells and bytes, but neither llama.cpp nor the file. In a *unified*
+cache all sequences share one row of cells, a common prefix is held once, and every path has to skip
+the cells of all others. In a *split* cache each sequence has its own cells, a shared prompt is
+copied to each, and a path reads only its own. One layout:
 
     Layout(width=64, sequences=66, cells=16896, unified=False, flash=Flash.ON)
 """
@@ -21,12 +21,12 @@ BATCH = 512  # tokens of a prompt that are read at once
 # Activations that a step holds at its widest point, in rows of the model's width, as llama.cpp
 # allocates them for a Llama and a Qwen2 model.
 IN_OUTPUT, IN_ATTENTION, IN_FEED_FORWARD = 2, 7, 12
-SHORT_PROMPT = 400  # tokens; up to here a copy for every path costs less than looking past others
+SHORT_PROMPT = 400  # tokens; up to here a copy for every path costs less than skipping others
 SHALLOW = 64  # tokens that a path sees at half its length; up to here fused attention is faster
-WRITTEN = 4  # at half its length a path has written one in so many of the tokens it may write
+WRITTEN = 4  # a path at half its length has written one in this many of the tokens it may write
 MOST_SEQUENCES = 256  # that llama.cpp holds
-LARGEST_WIDTH = 240  # the others are for prompts
-# llama.cpp's kernels compute rows in fours and eights; a row left over, or alone, is summed in
+LARGEST_WIDTH = 240  # the other sequences are for prompts
+# llama.cpp's kernels compute rows in fours and eights; leftover rows and single ones are summed in
 # another order. In multiples of this a row's logits do not depend on what shares the batch.
 ROWS = 8
 
@@ -40,7 +40,7 @@ class Flash(IntEnum):
 
 
 class Need(NamedTuple):
-    """What requests ask of a cache: tokens of the common prefix, of the longest prompt, paths."""
+    """What requests need: tokens of the common prefix, longest prompt and longest path; paths."""
 
     prefix: int
     longest: int
@@ -49,7 +49,7 @@ class Need(NamedTuple):
 
 
 class CacheKind(NamedTuple):
-    """What decides the speed: paths side by side, one cache or one for each, fused attention."""
+    """What decides the speed: paths side by side, one cache for all or each, fused attention."""
 
     width: int
     unified: bool
@@ -68,7 +68,7 @@ class Layout(NamedTuple):
 
     @property
     def settings(self) -> dict[str, int | str]:
-        """The layout under the names of the settings that would choose it by hand."""
+        """The layout as settings that would choose it by hand; ``cells`` is what ``ctx`` sets."""
         return {
             "parallel": self.width,
             "kv": "unified" if self.unified else "split",
@@ -99,8 +99,8 @@ def shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
 def need_of(requests: Sequence[Request], max_tokens: int) -> Need:
     """Measure requests, of which at least one is wanted.
 
-    Finished ones count for the prefix: where a prompt is cut changes the last bits of its logits,
-    and a resumed run must cut it where the first call did.
+    Finished ones also count for the prefix: where a prompt is cut changes the last bits of its
+    logits, so a resumed run must cut it where the first call did.
     """
     prompts = [r.prompt for r in requests if r.prompt]
     paths = sum(len(r.wanted) for r in requests)
@@ -116,12 +116,12 @@ def rule_of_thumb(need: Need, gpu: bool) -> CacheKind:
 
 
 def usual_attention(need: Need, unified: bool) -> Flash:
-    """On a CPU: llama.cpp's fused kernels are slower wherever a path sees more than a few cells."""
+    """Choose for a CPU: llama.cpp's fused kernels are slower once a path sees many cells."""
     return Flash.ON if not unified and need.longest + written(need) <= SHALLOW else Flash.OFF
 
 
 def written(need: Need) -> int:
-    """Tokens that a path has written, by experience, at half its length."""
+    """Tokens that a path has typically written at half its length."""
     return max(1, need.max_tokens // WRITTEN)
 
 
@@ -139,7 +139,7 @@ def lay_out(need: Need, kind: CacheKind, questions: int = 1, cells: int = 0) -> 
         width = -(-width // ROWS) * ROWS
     sequences = width + 1 + questions
     own = need.longest - need.prefix
-    if kind.unified:  # every path may sit on a question of its own
+    if kind.unified:  # every path may belong to another question
         ample = need.prefix + (width + questions) * own + width * need.max_tokens + PAGE
         cells = _paged(cells or ample)
     else:

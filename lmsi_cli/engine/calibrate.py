@@ -1,9 +1,9 @@
 """Which KV cache a job gets: set by hand, measured on this machine, or chosen by a rule.
 
 Knows the settings, a loaded model and the free memory; the arithmetic is in ``cache_layout.py``. A
-long job begins with a second of measuring, in the middle of paths as long as its own. The result is
-remembered per machine, llama.cpp build, model file (repacked or not), threads and prompt length, as
-width, whether it is unified, and fused attention by llama.cpp's number:
+long job begins with a second of measuring at the middle of paths as long as its own. The result is
+remembered per machine, llama.cpp build, model file (repacked or not), threads and lengths. It holds
+the width, whether the cache is unified, and llama.cpp's number for fused attention:
 
     [64, false, 1]
 """
@@ -47,10 +47,10 @@ KINDS = (
     CacheKind(0, False, Flash.ON),
     CacheKind(0, False, Flash.OFF),
 )
-STEPS = 3  # that are timed, after one that is not
-MORE_STEPS = 15  # for a dry run: one layout, and the figure itself is shown
-CLOSE = 0.97  # a narrower width that is this good is preferred: it takes less memory
-WORTH = 20  # times its own cost that a calibration's job must have
+STEPS = 3  # timed steps, after one that is not timed
+MORE_STEPS = 15  # for a single layout whose speed itself matters, as in a dry run
+CLOSE = 0.97  # a narrower width this close to the fastest is preferred: it takes less memory
+WORTH = 20  # a job is calibrated if it is this many times the cost of calibrating
 BUCKET = 64  # tokens; prompts of about the same length share a measurement
 MEMORY_SHARE = 0.7  # of the free memory that the KV cache may take
 
@@ -63,16 +63,16 @@ class Pace(NamedTuple):
 
 
 def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
-    """Width, kind and attention for a job; what the user set by hand stays as set.
+    """Choose width, kind and attention for a job; what the user set by hand stays as set.
 
-    Measured where it is worth it and something is left to choose; else by the rule.
+    On a CPU the rest is measured if the job is long enough; otherwise the rule of thumb decides.
     """
     settled = bool(config.parallel and config.kv != "auto") or bool(config.ctx)
     found = None
     if not settled and not model.gpu_layers:
         found = calibrated(model, need, config.threads)
     found = found or rule_of_thumb(need, gpu=bool(model.gpu_layers))
-    # a number of cells means cells that all paths share
+    # setting the number of cells means cells that all paths share
     unified = bool(config.ctx) or found.unified if config.kv == "auto" else config.kv == "unified"
     flash = found.flash if unified == found.unified else usual_attention(need, unified)
     if config.flash_attn != "auto":
@@ -83,10 +83,10 @@ def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
 def sized(
     model: LlamaModel, config: EngineConfig, need: Need, kind: CacheKind, watched: bool = False
 ) -> Layout:
-    """Lay the cache out; where questions are watched, many are open and wait for a decision.
+    """Lay the cache out; if ``watched``, many questions are open and wait for a decision.
 
     Raises:
-        NoMemoryError: It would take more of the free memory than it may.
+        NoMemoryError: It would take more than ``MEMORY_SHARE`` of the free memory.
     """
     questions = min(kind.width, MOST_SEQUENCES - 1 - kind.width) if watched else 1
     layout = lay_out(need, kind, questions, cells=config.ctx)
@@ -100,19 +100,19 @@ def sized(
 
 
 def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
-    """What decodes such prompts fastest: as remembered, or measured if the job is long enough.
+    """The kind that decodes such prompts fastest: remembered, or measured for a long job.
 
-    Of widths that are about as fast the narrowest is taken.
+    Among kinds of about the same speed the narrowest is taken.
 
     Args:
-        model: The loaded model; its adapter, if any, does not change the order.
+        model: The loaded model; its adapter, if any, does not change the ranking.
         need: The job.
         threads: As configured; 0 for the default.
 
     Returns:
         None if the job is short and nothing is remembered, or if not even the narrowest fits.
     """
-    if not model.path.exists():  # gone since it was loaded, and so not to be named
+    if not model.path.exists():  # deleted since it was loaded, so no record can be named
         return None
     file = _file(model, need, threads)
     known = recall(file, CacheKind)
@@ -148,8 +148,8 @@ def measure(
 ) -> dict[CacheKind, float]:
     """Tokens per second of kinds that differ in width alone, narrowest first.
 
-    Some steps are timed in one cache, the widest kind's, in the middle of paths: what is fast
-    beside an empty cache may be slow there. Reading prompts is not timed.
+    A few steps are timed at the middle of paths, in one cache for the widest kind: what is fast
+    in an empty cache may be slow there. Reading prompts is not timed.
     """
     with _cache(model, need, kinds[-1], threads) as context:
         cells = _fill(context, need)
@@ -157,32 +157,32 @@ def measure(
 
 
 def pace(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> Pace:
-    """Tokens per second that a kind of cache writes, and that it reads of prompts."""
+    """Measure how fast paths are written and prompts are read in a kind of cache."""
     with _cache(model, need, kind, threads) as context:
         cells = _fill(context, need)
         return Pace(_rate(context, kind.width, cells, MORE_STEPS), cells.read)
 
 
 def _cache(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> closing[LlamaContext]:
-    """A cache with room for what is measured, even where paths may have fewer tokens than that."""
+    """A cache with room for the measurement, even if paths are limited to fewer tokens."""
     room = max(need.max_tokens, written(need) + 1 + MORE_STEPS)
     job = need._replace(paths=kind.width, max_tokens=room)
     return closing(LlamaContext(model, lay_out(job, kind), threads))
 
 
 class _Cells(NamedTuple):
-    """Cells that a path has alone, as bytes; where it goes on; tokens of a prompt read a second."""
+    """A path's own cells as bytes; the position it goes on at; prompt tokens read per second."""
 
-    own: Any  # a ctypes buffer, or None where all are its own anyway
+    own: Any  # a ctypes buffer; None in a split cache, where all are its own
     end: int
     read: float
 
 
 def _fill(context: LlamaContext, need: Need) -> _Cells:
-    """Read what a path sees at half its length into the prefix's sequence.
+    """Fill the prefix's sequence with what a path sees at half its length.
 
-    In a unified cache the prompt is shared, and what a path has written is a copy for each, which
-    all others walk past.
+    In a unified cache the paths share the prompt, but each has its own copy of what it has
+    written, which all others must skip.
     """
     sequence, length = context.layout.width, need.longest + written(need)
     ids = np.arange(length, dtype=np.int32) % context.model.n_vocab
@@ -197,7 +197,7 @@ def _fill(context: LlamaContext, need: Need) -> _Cells:
 
 
 def _rate(context: LlamaContext, width: int, cells: _Cells, steps: int = STEPS) -> float:
-    """Tokens per second of ``width`` paths in the middle; a hiccup does not count."""
+    """Tokens per second of ``width`` paths at half their length; the median ignores hiccups."""
     paths = np.arange(width, dtype=np.int32)
     for path in range(width):
         if cells.own is not None:

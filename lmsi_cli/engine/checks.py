@@ -1,9 +1,9 @@
-"""What can go wrong while a model draws paths, each found where it shows and said in one line.
+"""What can go wrong while a model draws paths, caught where it shows and reported in one line.
 
-A model file that changes under our hands, weights that are not numbers, a cache that does not fit
-the memory, and questions that do not fit the context: those are set apart, told one by one and
-counted, since one that is too long must not stop the others. Knows files, arrays, requests and
-lengths; nothing of llama.cpp.
+A model file may change while it is in use, logits may be NaN, and a cache may not fit the memory.
+Questions that do not fit the context are skipped, reported one by one and counted, since one that
+is too long must not stop the others. Knows files, arrays, requests and lengths; nothing of
+llama.cpp.
 
     mark = Mark(Path("m.gguf"))     # size and time of change of the file as it is loaded
     mark.check()                    # LmsiError once these differ: the file was written to
@@ -40,13 +40,13 @@ class NoMemoryError(LmsiError):
 
 
 def first_nan(logprobs: NDArray[np.floating[Any]]) -> int | None:
-    """The first row whose log-probability is no finite number; one NaN logit in a row is enough."""
+    """The first row whose log-probability is not finite; a single NaN logit makes it so."""
     bad = np.flatnonzero(~np.isfinite(logprobs))
     return int(bad[0]) if len(bad) else None
 
 
 def not_numbers(question_id: str, model: Path, adapter: str | None) -> LmsiError:
-    """Name the files that can be the reason."""
+    """The error for logits that are not numbers; it names the files that may be the cause."""
     where = str(model) if adapter is None else f"{model} with {adapter}"
     hint = "leave the adapter out to see which of the two it is; train it again if it is damaged"
     if adapter is None:
@@ -58,23 +58,23 @@ def not_numbers(question_id: str, model: Path, adapter: str | None) -> LmsiError
 class Mark:
     """A model's files as they were when it was loaded; llama.cpp goes on reading from them.
 
-    llama.cpp maps a model instead of reading it. Written in place, the file changes the weights of
-    the running model: the paths that follow are nobody's. Cut short in place, it kills the process
-    with SIGBUS at the next decode, which no check can forestall; paths outlive that as they outlive
-    kill -9. Deleted, moved or replaced by a rename, the old bytes stay mapped until the end. What
-    is seen at the path decides: gone is borne, changed is refused, because a file that was renamed
-    into place cannot be told from one that was written.
+    llama.cpp maps a model instead of reading it. A file overwritten in place changes the weights of
+    the running model, and later paths belong to no model. One truncated in place kills the process
+    with SIGBUS at the next decode, which no check can prevent; finished paths survive that, as they
+    survive kill -9. If the file is deleted, moved or replaced by a rename, the old bytes stay
+    mapped until the end. So a missing file is tolerated, but a changed one is refused, because a
+    file that was renamed into place looks like one that was overwritten.
     """
 
     def __init__(self, path: Path) -> None:
-        """Look at a file, or all parts of a model, before it is loaded.
+        """Record the state of a file, or of all parts of a model, before it is loaded.
 
-        A single file that is not there is another's to report.
+        A missing single file is not reported here, since loading it fails anyway.
         """
         self.seen = {part: _look(part) or (0, 0) for part in parts_of(path)}
 
     def check(self) -> None:
-        """Compare; a microsecond, so it can be asked before every path that is written.
+        """Compare; it takes a microsecond, so it can run before every path that is written.
 
         Raises:
             LmsiError: The file has changed.
@@ -97,14 +97,14 @@ def _look(path: Path) -> tuple[int, int] | None:
 
 
 def widest(width: int, open_: Callable[[int], T]) -> tuple[T, int]:
-    """Open for as many paths as the memory holds: ``width``, or half of it again and again.
+    """Open for as many paths as the memory holds: ``width``, or half of it, and so on.
 
     Args:
         width: Paths side by side, at least 1.
         open_: Opens for a width; raises NoMemoryError if that is too much.
 
     Returns:
-        What was opened, and for how many paths; a smaller number than was asked for is said.
+        What was opened, and for how many paths; a warning tells if these are fewer than asked.
 
     Raises:
         NoMemoryError: Not even one path fits.
@@ -123,7 +123,7 @@ def widest(width: int, open_: Callable[[int], T]) -> tuple[T, int]:
     return opened, fits
 
 
-SHOWN = 5  # skipped questions that are told each; the result names all of them
+SHOWN = 5  # skipped questions that are listed one by one; the result names all of them
 HINT = "shorten or remove the question, or lower --max-tokens"
 
 
@@ -135,10 +135,10 @@ class Split(NamedTuple):
 
 
 def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
-    """Tell requests that fit from those that do not; one with nothing wanted always fits.
+    """Separate requests that fit from those that do not; one with nothing wanted always fits.
 
     A question whose paths are shown different exemplars has several requests. If one of its
-    prompts does not fit, it is skipped whole, and told once with the longest.
+    prompts does not fit, the whole question is skipped, and reported once with the longest.
 
     Args:
         requests: With their prompts.
@@ -159,7 +159,7 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
 
 
 def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:
-    """Split by the model's context, or by the cache that was asked for if that is smaller.
+    """Split by the model's context, or by the cache size that was set if that is smaller.
 
     Raises:
         LmsiError: Not one question fits; names the first.
@@ -174,7 +174,7 @@ def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfi
 
 
 def tell(skipped: Sequence[Refusal], progress: Progress) -> None:
-    """Say which questions are skipped, the first few with their lengths."""
+    """Report how many questions are skipped, and list the first few with the reasons."""
     for one in skipped[:SHOWN]:
         progress.say(f"skipped: {one}")
     if len(skipped) > SHOWN:
@@ -182,9 +182,9 @@ def tell(skipped: Sequence[Refusal], progress: Progress) -> None:
 
 
 def skipped_error(skipped: int, questions: int, here: bool = True) -> LmsiError:
-    """What a command ends with that did all the rest; raised when its result is on the screen.
+    """The final error of a command that skipped questions; raised after its result is shown.
 
-    Where paths were not drawn ``here``, questions are left for other reasons as well.
+    If the paths were not drawn ``here``, questions may be unfinished for other reasons as well.
     """
     state = "did not fit the model's context and were skipped" if here else "are not finished"
     hint = "the lines with `skipped:` say why; the same command tries them again"

@@ -41,7 +41,7 @@ class Batch:
         self.capacity, self.size = capacity, 0
 
     def clear(self) -> None:
-        """Start over."""
+        """Empty the batch."""
         self.size = 0
 
     def add(self, tokens: NDArray[np.int32], pos: NDArray[np.int32], seq: Any, out: Any) -> None:  # noqa: ANN401 - scalars or arrays
@@ -93,7 +93,7 @@ class LlamaContext:
         self.batch = Batch(params.n_batch)
 
     def decode(self) -> None:
-        """Run the batch."""
+        """Decode the batch into the cache."""
         cpu_check.check_repacked(self.model.repacked)
         code = self.lib.llama_decode(self.raw, self.batch.raw(self.lib))
         raise_interrupt()

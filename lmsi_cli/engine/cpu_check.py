@@ -1,24 +1,23 @@
-"""Which llama.cpp this is, what of this machine it can use, and whether it survives there.
+"""Which llama.cpp this is, what hardware it can use here, and whether it survives a decode.
 
-Looks at files and flags, and asks children; loads no model. What is said of this machine:
+Looks at files and flags, and runs child processes; loads no model itself. Its findings:
 
     build_id() == "0.3.36-1a2b3c4d5e"
     amx(features) == Amx(cpu=True, built=True)
     gpu(llama_cpp) == Gpu(usable=False, words="not built in", advice='with an NVIDIA card: ...')
 
 On CPUs with AMX, llama.cpp built by some compilers dies with a segmentation fault at the first
-decode of a quantised model: what GCC gets wrong stands in ``amx.h``. So a child process (this file
-run as a program) decodes a tiny random model first, once per build. The answer is kept in the cache
+decode of a quantised model; ``amx.h`` says what GCC gets wrong. So a child process (this file run
+as a program) first decodes a tiny random model, once per build. The result is kept in the cache
 folder:
 
     {"extra_buffers": true, "usable": true, "build": "0.3.36-1a2b3c", "note": ""}
 
-Repacked weights are multiplied in AMX's tiles where there are any. llama.cpp gives the tiles their
-shape once per thread; PyTorch (oneDNN) takes it from the threads that both work on, and the next
-product kills the process with SIGILL. So no process computes with repacked weights beside PyTorch:
-training has one of its own (``aside``), and where both must meet for a few tokens, as in the proof
-of an adapter, llama.cpp does without. The rule is the same on every CPU, so that every machine
-tests it.
+On a CPU with AMX, repacked weights are multiplied in its tiles. llama.cpp configures the tiles once
+per thread; PyTorch (oneDNN) clears that on threads that both use, and the next product kills the
+process with SIGILL. So no process computes with repacked weights beside PyTorch: training runs in
+its own (``aside``), and where both must share one for a few tokens, as in the proof of an adapter,
+llama.cpp does not repack. The rule is the same on every CPU, so that every machine tests it.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class Amx(NamedTuple):
 
 
 class Gpu(NamedTuple):
-    """Whether layers can go to a GPU; in words, and what to do if not."""
+    """Whether layers can go to a GPU, the state in words, and what to do if they cannot."""
 
     usable: bool
     words: str
@@ -98,13 +97,13 @@ def build_id() -> str:
 
 @cache
 def _hash(file: Path, size: int, changed: int) -> str:
-    """A file's bytes in short; read again if size or time differ."""
+    """Hash a file's bytes; it is read again if its size or time of change differ."""
     with file.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def cpu_flags() -> frozenset[str]:
-    """What the CPU can do, by Linux's names; empty where nothing tells."""
+    """The CPU's features by Linux's names; empty where they cannot be read."""
     try:
         lines = CPU.read_text().splitlines()
     except OSError:
@@ -114,16 +113,16 @@ def cpu_flags() -> frozenset[str]:
 
 
 def amx(features: str) -> Amx:
-    """Whether there is AMX, and whether it would be used; features: ``llama_print_system_info``."""
+    """Whether the CPU has AMX and llama.cpp uses it; features: ``llama_print_system_info``."""
     built = "AMX_INT8 = 1" in features
     return Amx("amx_int8" in cpu_flags() or built, built)
 
 
 def repair_line(kinds: Sequence[str] = ()) -> str:
-    """The line that builds llama.cpp on this machine with what GCC's AMX code lacks.
+    """The line that builds llama.cpp on this machine with the fix for GCC's AMX code.
 
     Args:
-        kinds: Cards that it has to be built for as well, as ``["cuda"]``.
+        kinds: Cards to build it for as well, such as ``["cuda"]``.
     """
     cards = [f"-DGGML_{kind.upper()}=on" for kind in kinds]
     arguments = shlex.join([*cards, f"-DCMAKE_PROJECT_INCLUDE={MENDED}"])
@@ -151,7 +150,7 @@ def gpu_layers(asked: Layers, package: Any) -> int:  # noqa: ANN401 - an untyped
 
 
 def gpu(package: Any) -> Gpu:  # noqa: ANN401 - an untyped module
-    """Ask llama.cpp for a card that it can use; its libraries tell what it was built for."""
+    """Whether llama.cpp finds a card to use; its libraries show what it was built for."""
     kinds = ", ".join(backends(package))
     if package.llama_supports_gpu_offload():
         return Gpu(True, f"available ({kinds})" if kinds else "available")
@@ -173,7 +172,7 @@ def backends(package: Any) -> list[str]:  # noqa: ANN401 - an untyped module
 
 
 class CpuCheck(Record, frozen=True, kw_only=True):
-    """What the children told us: whether a quantised model works at all, and with repacking."""
+    """What the child processes showed: whether a quantised model works, and with repacking."""
 
     build: str
     extra_buffers: bool
@@ -182,7 +181,7 @@ class CpuCheck(Record, frozen=True, kw_only=True):
 
 
 def remember(file: Path, record: object) -> None:
-    """Keep a record in the cache folder; a read-only home costs a second look, nothing else."""
+    """Keep a record in the cache folder; if that fails, it is only worked out again later."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         fresh = file.with_suffix(f".{os.getpid()}.tmp")
@@ -214,7 +213,7 @@ def cpu_check() -> CpuCheck:
         note = f"{note}; without, it {slow}"
     elif fast:
         goes_on = "lmsi goes on without them, slower; `lmsi doctor` tells what mends it"
-        LOG.warning("note: %s on this CPU; %s", note, goes_on)  # here, and so only once
+        LOG.warning("note: %s on this CPU; %s", note, goes_on)  # here, so that it is said once
     result = CpuCheck(build=build, extra_buffers=not fast, usable=not slow, note=note)
     if result.usable:  # a broken installation may be repaired; do not hold it against the build
         remember(file, result)
@@ -233,20 +232,20 @@ def may_repack() -> bool:
             f"llama.cpp does not work on this machine: {found.note}",
             hint="reinstall llama-cpp-python; `lmsi doctor` shows the line",
         )
-    # OpenVINO shapes the tiles as PyTorch does, with the same library
+    # OpenVINO configures the tiles as PyTorch does, with the same library
     return found.extra_buffers and not {"torch", "openvino"} & sys.modules.keys()
 
 
 def torch_is_here() -> bool:
-    """Whether PyTorch has been imported; whether it has computed cannot be asked."""
+    """Whether PyTorch has been imported; whether it has computed cannot be found out."""
     return "torch" in sys.modules
 
 
 def check_repacked(repacked: bool) -> None:
-    """Refuse to go on with repacked weights once PyTorch is here: asked before every decode.
+    """Refuse to go on with repacked weights beside PyTorch; called before every decode.
 
     Raises:
-        RuntimeError: Somebody imported it while a model was open; a fault of the program.
+        RuntimeError: PyTorch was imported while a model was open, a bug in the program.
     """
     if repacked and torch_is_here():
         raise RuntimeError(
@@ -256,7 +255,7 @@ def check_repacked(repacked: bool) -> None:
 
 
 def _child_fails(extra_buffers: bool) -> str:
-    """Run the child: what became of it in words, or an empty string if all is well."""
+    """Run the child; returns how it failed, in words, or an empty string if all is well."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", __name__, folder, str(int(extra_buffers))]
         try:

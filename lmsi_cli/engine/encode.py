@@ -1,18 +1,18 @@
-r"""Prompts and completions to token ids: one way for sampling, training and evaluation.
+r"""Prompts and completions to token ids: the same for sampling, training and evaluation.
 
 Knows one vocabulary and its file's chat template; nothing of questions or files of records. The
 promise: the marks among a conversation's ids (control tokens, and words like ``<|user|>`` that a
-vocabulary sets apart) are the template's own and the system text's, whatever the other messages
-say. So the template is first written around placeholders for these, which shows its own text and
-where the contents stand:
+vocabulary sets apart) come only from the template and the system text, whatever the other messages
+say. So the template is first rendered with placeholders for those messages, which shows its own
+text and where the contents stand:
 
     ("<|im_start|>user\n", 0, "<|im_end|>\n<|im_start|>assistant\n")
 
-The system text is the user's, and templates heed words in it (``/no_think``), so it has no
-placeholder. The text that the template writes around the true contents is then tokenised at once,
-as any other program does it. Should its marks not be those of the template's own parts, or these
-not stand in it, a content has forged a mark or moved the template to write something else; the
-parts are then tokenised one by one, and marks are read in the template's alone.
+The system text has no placeholder: it is the user's own, and templates heed words in it
+(``/no_think``). The template is then rendered with the true contents and tokenised as a whole, as
+in any other program. If the marks differ from those of the template's own parts, or a part is
+missing, a content has forged a mark or made the template write something else. The parts are then
+tokenised one by one, and marks are recognised only in the template's.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Marked = tuple[Message, ...]  # with placeholders for all contents but the syste
 Parts = tuple[str | int, ...]  # template text, or the number of the placeholder that stands there
 PLACE = "lmsi{:04d}place"  # letters and digits only: no template alters it
 _PLACE = re.compile(PLACE.replace("{:04d}", "([0-9]{4})"))
-_SHAPE = re.compile(r"<.+>|\[.+\]", re.DOTALL)  # of a mark; vocabularies set plain words apart too
-GLUE = ("\n", "~", "|")  # what may stand before a text to show that it does not begin there
+_SHAPE = re.compile(r"<.+>|\[.+\]", re.DOTALL)  # a mark's; vocabularies also set plain words apart
+GLUE = ("\n", "~", "|")  # tokenised before a text that continues another, then cut off
 
 
 class ChatMode(NamedTuple):
@@ -62,8 +62,8 @@ def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> C
     """Decide between conversation and plain text.
 
     Raises:
-        LmsiError: A conversation is asked for, and the file has no sound template, or none that
-            takes these variables.
+        LmsiError: The file has no template although one is wanted, or its template is broken or
+            does not take these variables.
     """
     if choice == "off":
         return ChatMode(False, "--chat off")
@@ -81,7 +81,7 @@ class Encoder:
         self.variables = variables
         self._others: dict[Variables, Encoder] = {}
         self._marks: dict[int, bool] = {}
-        # conversations of the same roles, below the same system text, have these in common
+        # shared by conversations with the same roles and the same system text
         self._frame = cache(self._read_frame)
         self._ending = cache(self._read_ending)
 
@@ -99,7 +99,7 @@ class Encoder:
         """Turn plain text or a conversation, up to where the reply begins, into ids.
 
         Raises:
-            LmsiError: A conversation, and the file has no template or it refuses the messages.
+            LmsiError: No template for a conversation, or the template refuses its messages.
         """
         if isinstance(prompt, str):
             return Encoded(self.model.encode(prompt))
@@ -111,7 +111,7 @@ class Encoder:
         return Encoded(self._bos(frame.parts) + ids, left_open(frame.tail))
 
     def frame(self, messages: Sequence[Message]) -> Frame:
-        """Read what the template writes around messages of these roles, below this system text."""
+        """Read what the template writes around messages with these roles and this system text."""
         return self._frame(_marked(messages))
 
     def _read_frame(self, marked: Marked) -> Frame:
@@ -129,9 +129,9 @@ class Encoder:
         return Frame(parts, folds)
 
     def _takes_system(self, marked: Marked) -> bool:
-        """Templates without a system role refuse it, or drop it in silence.
+        """Whether the template writes a system message; others refuse it or drop it silently.
 
-        They are shown a text that means nothing to them: some take words such as /no_think out.
+        The probe is a placeholder, because some templates remove words such as /no_think.
         """
         system = Message(role="system", content=PLACE.format(len(marked)))
         try:
@@ -150,8 +150,8 @@ class Encoder:
     def completion(self, prompt: Prompt, completion: Prompt) -> list[int]:
         """Turn what follows a prompt into ids, with the token that ends it.
 
-        Of a conversation's reply that is what the template writes around an assistant's message,
-        up to its end-of-turn token; a thinking block that the prompt has opened is closed first.
+        For a conversation this is the assistant's message as the template writes it, up to its
+        end-of-turn token. A thinking block that the prompt has opened is closed first.
         """
         if isinstance(completion, str) or isinstance(prompt, str):
             assert isinstance(completion, str) and isinstance(prompt, str)
@@ -163,9 +163,9 @@ class Encoder:
         return self._guarded((before, 0), [content], before + content, fresh) + end
 
     def _read_ending(self, marked: Marked) -> tuple[str, list[int]]:
-        """What stands around the assistant's last turn: template text, and the ids that end it.
+        """The template text before the assistant's last turn, and the ids that end the turn.
 
-        A template that writes no end of a turn gets the model's own.
+        If the template writes no end-of-turn token, the model's own is used.
         """
         frame = self._frame(marked)
         asked = _folded(marked) if frame.folds else marked
@@ -174,7 +174,7 @@ class Encoder:
         head, _, after = self.template.write((*asked, reply), reply=False).rpartition(place)
         start = self.template.write(asked, reply=True)
         before = head.removeprefix(start) if head.startswith(start) else ""
-        if open_ := left_open(frame.tail + before):  # left to the content
+        if open_ := left_open(frame.tail + before):  # the content would have to close it
             before += f"{closing(open_)}\n\n"
         ids = self._continue(after, fresh=False, special=True)
         ends = [i for i, token in enumerate(ids) if self.model.ends(token)]
@@ -184,7 +184,7 @@ class Encoder:
     # -- tokens ----------------------------------------------------------------------------
 
     def _guarded(self, parts: Parts, contents: Sequence[str], whole: str, fresh: bool) -> list[int]:
-        """Ids of ``whole`` if it is the parts with no other marks, else of the parts one by one."""
+        """Ids of ``whole`` if it has all parts and no other marks, else of the parts one by one."""
         ids = self._continue(whole, fresh, special=True)
         own = [t for p in parts if isinstance(p, str) for t in self._own(p)]
         same = list(filter(self._is_mark, ids)) == list(filter(self._is_mark, own))
@@ -203,10 +203,10 @@ class Encoder:
         return self.model.tokenize(part, False, special=True)
 
     def _content(self, text: str, fresh: bool) -> list[int]:
-        """Tokenise a message's own words; what looks like a mark is broken after one letter.
+        """Tokenise a message's own words; any mark in them is split after its first letter.
 
-        llama.cpp reads the words that a vocabulary sets apart even where it reads no control
-        tokens, and some files mark the turns of a conversation with them (Command R's do).
+        llama.cpp recognises the words that a vocabulary sets apart even if it is told to ignore
+        control tokens, and some files mark the turns with such words (Command R's do).
         """
         ids: list[int] = []
         waiting = [text]
@@ -214,7 +214,7 @@ class Encoder:
             piece = waiting.pop()
             own = self._continue(piece, fresh, special=False)
             shards = self._shards(piece, own)
-            if len(shards) > 1:  # a shard may hold a mark that the break has laid bare
+            if len(shards) > 1:  # splitting may expose another mark in a shard
                 waiting.extend(reversed(shards))
             else:
                 ids, fresh = ids + own, False
@@ -230,10 +230,10 @@ class Encoder:
         return [text[a:b] for a, b in pairwise(cuts)]
 
     def _continue(self, text: str, fresh: bool, special: bool) -> list[int]:
-        """Tokenise a text that begins there (or follows a mark: ``fresh``), or goes on.
+        """Tokenise a text that continues another, or is ``fresh``: begins, or follows a mark.
 
-        SentencePiece vocabularies put a space before a fresh text; one that goes on must not get
-        it, so it is tokenised behind something that it does not merge with.
+        SentencePiece vocabularies put a space before a fresh text. A continuation must not get
+        one, so it is tokenised after something that it does not merge with.
         """
         if fresh or not self.model.adds_space():
             return self.model.tokenize(text, False, special)
@@ -245,14 +245,14 @@ class Encoder:
         return self.model.tokenize(text.removeprefix(" "), False, special)
 
     def _is_mark(self, token: int) -> bool:
-        """Whether a token may come from the template alone."""
+        """Whether only the template may write this token."""
         if token not in self._marks:
             shaped = self._is_apart(token) and _SHAPE.fullmatch(self._spelling(token))
             self._marks[token] = self.model.is_control(token) or bool(shaped)
         return self._marks[token]
 
     def _is_apart(self, token: int) -> bool:
-        """Whether llama.cpp finds the token before it looks at the text around it."""
+        """Whether llama.cpp matches the token before it tokenises the text around it."""
         apart = self.lib.LLAMA_TOKEN_ATTR_USER_DEFINED
         attr = self.lib.llama_vocab_get_attr(self.vocab, token)
         return bool(attr & apart) or self.model.is_control(token)
@@ -300,7 +300,7 @@ class Encoder:
 
 
 def _marked(messages: Sequence[Message]) -> Marked:
-    """Put placeholders, numbered in their order, for all contents but the system's."""
+    """Replace all contents but the system's with placeholders, numbered in order."""
     places = map(PLACE.format, count())
     return tuple(
         m if m.role == "system" else Message(role=m.role, content=next(places)) for m in messages
@@ -315,7 +315,7 @@ def _parts(text: str) -> Parts:
 
 
 def _holds(whole: str, parts: Parts) -> bool:
-    """Whether a text is the template's own parts in their order, around any contents."""
+    """Whether a text consists of the template's parts, in order, around any contents."""
     at = 0
     for i, part in enumerate(parts):
         if isinstance(part, str):

@@ -50,7 +50,7 @@ class LlamaEngine:
 
     def __init__(self, path: Path, config: EngineConfig) -> None:
         self.path, self.config = path, config
-        self.mark = Mark(path)  # before the loading, which a change must not slip behind
+        self.mark = Mark(path)  # before loading, so that no later change goes unnoticed
         layers = gpu_layers(config.gpu_layers, library())
         wish = "off" if layers else config.fast_copy
         self.file = fastest(path, wish, config.threads)
@@ -71,12 +71,12 @@ class LlamaEngine:
 
     @property
     def info(self) -> ModelInfo:
-        """What the file says of itself."""
+        """Facts about the model."""
         return self.model.info
 
     @property
     def settled(self) -> dict[str, int | str]:
-        """What came of ``auto``, under the names of the settings; empty before the first path."""
+        """The values that ``auto`` settled on, by setting; empty before the first path."""
         if self._layout is None:
             return {}
         if self.file == self.path:
@@ -88,7 +88,7 @@ class LlamaEngine:
         self.config = msgspec.structs.replace(self.config, **kind)
 
     def refusals(self) -> tuple[Refusal, ...]:
-        """None: what does not fit is known before."""
+        """Return none: what does not fit is known beforehand."""
         return ()
 
     def encode(self, text: str) -> list[int]:
@@ -96,7 +96,7 @@ class LlamaEngine:
         return self.model.encode(text)
 
     def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
-        """Plain text or a conversation to the ids that a path is drawn from."""
+        """Turn plain text or a conversation into the ids that a path is drawn from."""
         return self.encoder.given(variables).prompt(prompt)
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
@@ -122,7 +122,7 @@ class LlamaEngine:
         trigger: str,
         watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Draw every wanted path that ``watch`` does not make needless; yields each as it ends.
+        """Draw every wanted path that ``watch`` still needs; yields each as it ends.
 
         Raises:
             LmsiError: A prompt and its path do not fit the model's context (names the question),
@@ -131,7 +131,7 @@ class LlamaEngine:
         """
         if not any(r.wanted for r in requests):
             return
-        # a guard: the stages leave out what does not fit
+        # only a guard: the stages have already left out what does not fit
         if skipped := split(requests, sampling.max_tokens, self.info.context).skipped:
             raise LmsiError(str(skipped[0]), hint=HINT)
         self.mark.check()
@@ -156,7 +156,7 @@ class LlamaEngine:
             yield from BatchedSampler(context, sampling, trigger, watch).run(requests)
 
     def pace(self, need: Need) -> tuple[Layout, Pace]:
-        """Tell the cache that a job would get, and measure how fast it reads and writes.
+        """Return the cache layout that a job would get, and measure how fast it reads and writes.
 
         Raises:
             LmsiError: It does not fit the memory.
@@ -168,7 +168,7 @@ class LlamaEngine:
 
     @contextmanager
     def _opened(self, need: Need, watched: bool) -> Iterator[LlamaContext]:
-        """A cache for as many paths side by side as were chosen and as fit the memory."""
+        """Open a cache for the chosen number of paths side by side, or for as many as fit."""
         kind = choose(self.model, self.config, need)
         width = min(kind.width, need.paths, self._fits)
         with ExitStack() as stack:
@@ -178,15 +178,15 @@ class LlamaEngine:
                 return stack.enter_context(self._open(layout))
 
             context, fits = widest(width, open_)
-            self._fits = fits if fits < width else self._fits  # said once is enough
+            self._fits = fits if fits < width else self._fits  # so that it is said only once
             yield context
 
     @contextmanager
     def _open(self, layout: Layout) -> Iterator[LlamaContext]:
-        """Make a cache with the adapter on, freed at the end or with the engine if that is first.
+        """Make a cache with the adapter on; freed at the end, or with the engine if that is first.
 
-        llama.cpp crashes when a cache is freed after its model, which an unfinished ``generate``
-        that somebody still holds would do.
+        llama.cpp crashes if a cache is freed after its model, which would happen when somebody
+        still holds an unfinished ``generate``.
         """
         context = LlamaContext(self.model, layout, self.config.threads)
         self._contexts.append(context)
@@ -207,7 +207,7 @@ class LlamaEngine:
         return np.stack(found)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         for context in self._contexts:
             context.close()
         for adapter in self._adapters.values():

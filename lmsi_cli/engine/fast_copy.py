@@ -1,12 +1,12 @@
 """A faster copy of a model file: the same weights in another type, if this CPU is slow at theirs.
 
-llama.cpp has no good kernels for some types: on a machine with AMX a file that is mostly Q5_0
-writes at less than half the speed of its copy in Q8_0. A CPU that multiplies numbers of BF16 is
-fastest in that, one with instructions for products of bytes in Q8_0, any other one in F16, since
-unpacking small types costs it more than reading twice the bytes. llama.cpp's own quantiser makes
-the copy (``quantise``, which exports use as well). It is used if it is faster by far and if it is
-the same model: its next-token distributions on a text of 512 tokens are close to the original's.
-The verdict is kept beside it:
+llama.cpp has no good kernels for some types: on a machine with AMX, a file that is mostly Q5_0
+writes at less than half the speed of its Q8_0 copy. A CPU with AMX is fastest in Q8_0, one that
+multiplies BF16 in BF16, one with int8 dot products in Q8_0, and any other in F16, since unpacking
+small types costs it more than reading twice the bytes. llama.cpp's own quantiser makes the copy
+(``quantise``, also used by exports). It is used if it is much faster and the same model: on a text
+of 512 tokens its next-token distributions are close to the original's. The verdict is kept beside
+it:
 
     {"copy": "1d9614638d18024d-q8_0.gguf", "faster": 2.4, "divergence": 0.0004, "agreeing": 0.99}
 """
@@ -49,28 +49,28 @@ LOG = logging.getLogger(__name__)
 SLOW = {"Q5_0", "Q5_1", "Q4_1", "Q2_K", "Q3_K", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
         "IQ1_S", "IQ1_M", "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4"}  # fmt: skip
 FAST = {"F16", "Q4_0", "Q4_K"}  # fast as they are where a copy has 16 bits
-# What a CPU is fastest in, by the first feature that it has, in llama.cpp's names.
+# The type a CPU is fastest in, by the first of these features (llama.cpp's names) that it has.
 BY_FEATURE = {"AMX": "Q8_0", "AVX512_BF16": "BF16", "VNNI": "Q8_0", "DOTPROD": "Q8_0",
               "MATMUL_INT8": "Q8_0", "SVE": "Q8_0"}  # fmt: skip
-SHARE = {"Q8_0": 0.25, "F16": 0.5, "BF16": 0.5}  # of the weights in slow types that make it a try
-FASTER = 1.3  # times as fast as the original that a copy has to be
+SHARE = {"Q8_0": 0.25, "F16": 0.5, "BF16": 0.5}  # of the weights must be in slow types for a try
+FASTER = 1.3  # a copy has to be this many times as fast as the original
 DIVERGENCE = 0.01  # nats: mean Kullback-Leibler divergence of the next token's distribution
 SMALLEST = 64 << 20  # bytes of a file; smaller ones are fast in any type
-BYTES = {"Q8_0": 34 / 32, "F16": 2.0, "BF16": 2.0}  # of a weight
+BYTES = {"Q8_0": 34 / 32, "F16": 2.0, "BF16": 2.0}  # per weight
 LARGEST = 4 << 30  # bytes of a copy
-KEPT = 8 << 30  # bytes of all copies; the one that was used longest ago goes first
+KEPT = 8 << 30  # bytes of all copies; the least recently used goes first
 TEXT = Path(__file__).parent / "passage.txt"
 LENGTH, CHUNK, WIDTH, DEPTH = 512, 32, 32, 64  # tokens compared, at once; paths timed, their depth
 BUFFER = 256 << 20  # bytes of a tensor's rows held at once by the quantiser
 _NAME = re.compile(r"LLAMA_FTYPE_(?:MOSTLY|ALL)_(\w+)")
-ROUNDS = 2  # of timing both by turns; the better one counts, since a busy machine only slows down
+ROUNDS = 2  # of timing both in turn; the best counts, since a busy machine only slows them down
 
 
 class Verdict(Record, frozen=True, kw_only=True):
     """What is known of a file: its copy's name, and how the two compare.
 
     ``faster`` is the copy's speed as a multiple of the original's, ``divergence`` is in nats,
-    ``agreeing`` the share of equal likeliest tokens. Without a name no copy was worth a try.
+    ``agreeing`` the fraction of equal likeliest tokens. Without a name no copy was worth a try.
     """
 
     copy: str = ""
@@ -84,7 +84,7 @@ class Verdict(Record, frozen=True, kw_only=True):
         return bool(self.copy) and self.divergence <= DIVERGENCE
 
     def words(self, used: bool) -> str:
-        """For ``-v``."""
+        """The verdict as a line for ``-v``."""
         if not self.copy:
             return "no faster copy: this file's types are fast here, or a copy would be too large"
         return (
@@ -99,7 +99,7 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
 
     Args:
         model: A GGUF file.
-        wish: ``off``; ``auto``, if the copy is worth it; ``on``, if it is the same model.
+        wish: ``off``: never the copy; ``on``: if it is the same model; ``auto``: if also faster.
         threads: As configured; 0 for the default.
     """
     if wish == "off" or len(parts_of(model)) > 1 or model.stat().st_size < SMALLEST:
@@ -115,9 +115,9 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
 
 
 def measured(model: Path) -> dict[str, str]:
-    """What is known of a file's copy, for run.toml; empty where nothing is.
+    """The measurements of a file's copy, for run.toml; empty if there are none.
 
-    The copy's speed as a multiple of the original's, the divergence in nats, and the share of
+    The copy's speed as a multiple of the original's, the divergence in nats, and the fraction of
     tokens whose likeliest successor is the same.
     """
     verdict = recall(verdict_file(model), Verdict)
@@ -176,20 +176,20 @@ def _name(model: Path, type_: str) -> str:
 
 
 def type_of(name: str) -> str:
-    """The type of a copy."""
+    """The type of a copy, from its file's name."""
     return name.removesuffix(".gguf").rpartition("-")[2].upper()
 
 
 def readable(model: Path) -> Path:
-    """A copy for a program that cannot read the original's types, nor BF16."""
+    """A copy for a program that reads neither the original's types nor BF16."""
     return _made(model, _name(model, "F16" if copy_type() == "F16" else "Q8_0"))
 
 
 def _made(model: Path, name: str) -> Path:
-    """The copy, made if it is not there: in a file of this process's own until it is whole."""
+    """The copy, made if it is missing; written to this process's own file until complete."""
     copy = cache_folder() / "copies" / name
     if copy.exists():
-        os.utime(copy)  # used now
+        os.utime(copy)  # marks it as just used
         return copy
     copy.parent.mkdir(parents=True, exist_ok=True)
     sweep(copy.parent, KEPT - 2 * model.stat().st_size)
@@ -203,7 +203,7 @@ def _made(model: Path, name: str) -> Path:
 
 
 def sweep(folder: Path, kept: int) -> None:
-    """Delete the copies used longest ago until the others take no more than ``kept`` bytes."""
+    """Delete the least recently used copies beyond ``kept`` bytes or half the free disk."""
     room = min(kept, shutil.disk_usage(folder).free // 2)
     for copy in sorted(folder.glob("*.gguf"), key=lambda f: f.stat().st_mtime, reverse=True):
         room -= copy.stat().st_size
@@ -219,10 +219,10 @@ def _speed(model: LlamaModel, threads: int) -> float:
 
 
 def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[float, float]:
-    """How far the next token's distributions of two models are apart, on a text of 512 tokens.
+    """Compare the next-token distributions of two models on a text of 512 tokens.
 
     Returns:
-        The mean Kullback-Leibler divergence in nats, and the share of equal likeliest tokens.
+        The mean Kullback-Leibler divergence in nats, and the fraction of equal likeliest tokens.
     """
     from scipy.special import log_softmax
 
@@ -239,7 +239,7 @@ def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[
 def logits_along(
     model: LlamaModel, tokens: Sequence[int], threads: int, adapter: tuple[Any, float] = (None, 1)
 ) -> Iterator[NDArray[np.float32]]:
-    """Logits after each token, some tokens at a time: shape (tokens, vocabulary)."""
+    """Logits after each token, ``CHUNK`` tokens at a time: shape (tokens, vocabulary)."""
     need = Need(0, len(tokens), 1, CHUNK)
     context = LlamaContext(model, lay_out(need, CacheKind(CHUNK, True, Flash.OFF)), threads)
     context.set_adapter(*adapter)
@@ -267,7 +267,7 @@ def kind_name(number: int) -> str | None:
 
 
 def check_kind(name: str) -> int:
-    """The number of a file type, whose name may be in small letters.
+    """The number of a file type, whose name may be in lower case.
 
     Raises:
         LmsiError: llama.cpp has no such type; lists those it has.
@@ -283,14 +283,14 @@ def check_kind(name: str) -> int:
 def quantise(
     source: Path, out: Path, kind: int, own: dict[str, int] | None = None, threads: int = 0
 ) -> None:
-    """Write ``source`` in another type; tensors that are of it already are copied as they are.
+    """Write ``source`` in another type; tensors that already have it are copied as they are.
 
     Args:
         source: A GGUF file of any types.
         out: Written in place: the caller renames.
         kind: From ``check_kind``.
         own: Types of single tensors (GGML's numbers), instead of the mixture that llama.cpp
-            chooses for ``kind``; heeded where ``kind`` is a quantised type.
+            chooses for ``kind``; used only if ``kind`` is a quantised type.
         threads: 0 takes the physical cores.
 
     Raises:

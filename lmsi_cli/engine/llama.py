@@ -1,13 +1,13 @@
 """llama.cpp through its low-level bindings: the library and a loaded model with its tokenizer.
 
-Knows tokens and sequences, but nothing of questions, paths or votes. Everything that can go
-wrong with a user's file ends in one LmsiError. What is said of a model:
+Knows tokens and sequences, but nothing of questions, paths or votes. Whatever is wrong with a
+user's file ends in one LmsiError. The facts about a model:
 
     ModelInfo(architecture="llama", parameters=25771008, bytes=51559424, context=2048)
 
-Where one of its assertions fails llama.cpp kills the process, whoever calls it, and nothing can be
-raised through its frames. So a line is written in place of its backtrace, and the process ends as
-after any other error; what was finished is on the disk already:
+When one of its assertions fails, llama.cpp kills the process, and no exception can be raised
+through its frames. So one line replaces its backtrace, and the process ends as after any other
+error; finished work is already on the disk:
 
     error: m.gguf: llama.cpp gave up: llama-vocab.cpp:2544: GGML_ASSERT(...) failed
 """
@@ -40,7 +40,7 @@ LOADED = "the model in use"
 BROKEN = "a damaged or unusual file, or a fault of llama.cpp: download it again, or use another one"
 _log: deque[str] = deque(maxlen=50)  # llama.cpp's last warnings and errors
 _interrupts: list[BaseException] = []
-_file: Path | str = LOADED  # whose loading is under way
+_file: Path | str = LOADED  # the file that is being loaded
 _callback: Any = None  # ctypes callbacks die with their last reference
 
 
@@ -52,18 +52,18 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
     if _callback is None:
         _callback = llama_cpp.llama_log_callback(_remember)
         sys.unraisablehook = keep_interrupt
-        # a library that is too old for it keeps its backtrace
+        # a library too old to have this hook keeps its backtrace
         if setter := getattr(llama_cpp.llama_cpp._lib, "ggml_set_abort_callback", None):
             setter(_on_abort)
         llama_cpp.llama_backend_init()
-    # each time: whoever else uses llama_cpp in this process may have set another
+    # each time, since other users of llama_cpp in this process may have set another
     llama_cpp.llama_log_set(_callback, ctypes.c_void_p(0))
     return llama_cpp
 
 
 @contextmanager
 def loading(path: Path) -> Iterator[None]:
-    """Have the line of an abort name the file that llama.cpp is just reading."""
+    """Name this file in the error line if llama.cpp aborts while reading it."""
     global _file
     _file = path
     try:
@@ -87,7 +87,7 @@ def _remember(level: int, text: bytes, _data: object) -> None:
 
 
 def keep_interrupt(dropped: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookArgs
-    """Keep an interrupt that arrived in ``_remember``: Python can only drop it there."""
+    """Keep an interrupt that arrived in ``_remember``, where Python can only drop it."""
     if issubclass(dropped.exc_type, KeyboardInterrupt):
         _interrupts.append(dropped.exc_value or dropped.exc_type())
     else:
@@ -95,7 +95,7 @@ def keep_interrupt(dropped: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookAr
 
 
 def raise_interrupt() -> None:
-    """Raise what was dropped; asked after every long call, since llama.cpp logs within them.
+    """Raise a kept interrupt; called after every long call, since llama.cpp logs within them.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM came while llama.cpp was writing its log.
@@ -107,18 +107,18 @@ def raise_interrupt() -> None:
 
 
 def forget_complaints() -> None:
-    """Begin a task whose complaints are to be its own."""
+    """Clear the log, so that later complaints belong to the next call."""
     _log.clear()
 
 
 def last_complaint() -> str:
-    """llama.cpp's last error line, or an empty string."""
+    """llama.cpp's first error line since ``forget_complaints``, or an empty string."""
     lines = [line for line in _log if "error" in line.lower() or "fail" in line.lower()]
     return re.sub(OWN_WORDS, "", lines[0]) if lines else ""
 
 
 def default_threads() -> int:
-    """Physical cores this process may use: hyper-threads only fight over the same units."""
+    """Physical cores this process may use: hyper-threads only compete for the same units."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(psutil.cpu_count(logical=False) or 1, allowed or 1))
 
@@ -147,7 +147,7 @@ class LlamaModel:
             raise LmsiError(f"{path}: {other}", hint="use a model made for text generation")
 
     def _other_use(self) -> str:
-        """What the model is if it cannot write text from left to right, else empty."""
+        """Why the model cannot write text from left to right; empty if it can."""
         arch = self.meta("general.architecture")
         pooled = self.meta(f"{arch}.pooling_type") not in (None, "0")
         causal = self.meta(f"{arch}.attention.causal") != "false"
@@ -167,7 +167,7 @@ class LlamaModel:
 
     @property
     def info(self) -> ModelInfo:
-        """What the file says of itself."""
+        """Facts about the model."""
         return ModelInfo(
             architecture=self.meta("general.architecture") or "unknown",
             parameters=self.lib.llama_model_n_params(self.raw),
@@ -177,7 +177,7 @@ class LlamaModel:
 
     @property
     def sizes(self) -> Sizes:
-        """What the cache's memory depends on; keys and values of all heads, in numbers."""
+        """What the cache's memory depends on; ``kv`` counts the numbers of all heads of a layer."""
         lib, raw = self.lib, self.raw
         width, heads = lib.llama_model_n_embd(raw), max(1, lib.llama_model_n_head(raw))
         arch = self.meta("general.architecture")
@@ -204,7 +204,7 @@ class LlamaModel:
         """Continuation text to ids, without BOS.
 
         SentencePiece vocabularies put a space before any text. A continuation brings its own, and
-        two would be another token than the one that the model writes after a prompt.
+        two would be a different token from the one that the model writes after a prompt.
         """
         return self.tokenize(text.removeprefix(" ") if self.adds_space() else text, False)
 
@@ -214,7 +214,7 @@ class LlamaModel:
         return spm and self.meta("tokenizer.ggml.add_space_prefix") != "false"
 
     def tokenize(self, text: str, bos: bool, special: bool = False) -> list[int]:
-        """Text to ids; unless ``special``, control tokens in the text are text."""
+        """Text to ids; unless ``special``, control tokens are read as plain text."""
         data = text.encode()
         room = len(data) + 8
         ids = (ctypes.c_int32 * room)()
@@ -224,7 +224,7 @@ class LlamaModel:
         return list(ids[:n])
 
     def piece(self, token: int) -> bytes:
-        """The bytes a token writes; control tokens write nothing, but for a thinking block's."""
+        """The bytes a token writes; control tokens, except a thinking block's, write nothing."""
         if token not in self._pieces:
             spelt = self.spelling(token)
             shown = spelt in THINKING or not self.is_control(token)
@@ -257,7 +257,7 @@ def _cannot_load(path: Path) -> LmsiError:
     reason = last_complaint() or "no reason given"
     if any(words in reason for words in CUT_SHORT):
         return damaged(path, reason)
-    readers(path)  # has better words for what is only a part of a model
+    readers(path)  # raises a clearer error for a file that is no whole model
     return LmsiError(
         f"{path}: llama.cpp cannot load it: {reason}",
         hint="upgrade llama-cpp-python, or use another model",
@@ -266,7 +266,7 @@ def _cannot_load(path: Path) -> LmsiError:
 
 @contextmanager
 def vocabulary(path: Path) -> Iterator[LlamaModel]:
-    """Load only the tokenizer of a GGUF file: a few megabytes, given back at the end."""
+    """Load only the tokenizer of a GGUF file: a few megabytes, freed at the end."""
     model = LlamaModel(path, vocab_only=True)
     try:
         yield model

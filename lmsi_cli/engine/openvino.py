@@ -1,9 +1,9 @@
 """The OpenVINO engine: the same prompts, ends and files, with OpenVINO GenAI's decoding.
 
-Without products of bytes a CPU decodes some small models faster with it. OpenVINO gets llama.cpp's
-ids, one request a path with the path's own seed, and finds what prompts share in its prefix cache.
-It reads few types: of others it gets a copy (``fast_copy.py``). That it computes the same model is
-proven once per file and adapter, against llama.cpp's log-probabilities, and kept as a verdict.
+A CPU without int8 dot products decodes some small models faster with it. OpenVINO gets llama.cpp's
+ids, one request per path with its own seed, and finds shared prefixes in its prefix cache. It reads
+few types; other files get a copy (``fast_copy.py``). Once per file and adapter, llama.cpp's
+log-probabilities prove that it computes the same model; the verdict is kept.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.splits import parts_of, tensors
 
 Merge = Callable[[Path, Path, Path, float], None]  # base, adapter, what is written, scale
-KINDS = ("llama", "qwen2", "qwen3")  # of models that OpenVINO builds from a GGUF file
-TYPES = {"F32", "F16", "Q8_0", "Q4_0"}  # that it reads as they are
+KINDS = ("llama", "qwen2", "qwen3")  # architectures that OpenVINO builds from a GGUF file
+TYPES = {"F32", "F16", "Q8_0", "Q4_0"}  # tensor types that it reads as they are
 WIDTH = 64  # paths side by side
 MEMORY_SHARE = 0.5  # of the free memory, for keys and values; a path without room waits
-PROOF, PATHS = 32, 4  # tokens of the prompt of the proof, paths from it
-PATH = SamplingConfig(temperature=1, top_k=0, max_tokens=32)  # one of these
-# OpenVINO filters after the temperature, lmsi before it; the others are about llama.cpp's cache
+PROOF, PATHS = 32, 4  # of the proof: tokens of its prompt, paths drawn from it
+PATH = SamplingConfig(temperature=1, top_k=0, max_tokens=32)  # how they are drawn
+# OpenVINO filters after the temperature, lmsi before it; the other settings are llama.cpp's own
 PLAIN = {"top_p": 1, "min_p": 0, "kv": "auto", "flash_attn": "auto", "ctx": 0, "gpu_layers": "none"}
 LLAMA = "draw with --engine llama"
 INSTALL = "type: pip install 'lmsi[openvino]'"
 LESS = "lower --max-tokens or --set parallel, or close other programs"
-NUMBERS = count()  # of requests; a pipeline wants them to differ
+NUMBERS = count()  # of requests; they must differ within a pipeline
 
 
 def other_than_plain(config: EngineConfig) -> list[str]:
-    """Settings that OpenVINO has no counterpart of."""
+    """Settings changed from their plain value for which OpenVINO has no counterpart."""
     return [name for name, plain in PLAIN.items() if getattr(config, name, plain) != plain]
 
 
 class OpenVinoEngine(LlamaEngine):
-    """One GGUF file in OpenVINO; llama.cpp maps it too, for its words and for the proof."""
+    """One GGUF file in OpenVINO; llama.cpp maps it too, for its vocabulary and for the proof."""
 
     def __init__(self, path: Path, config: EngineConfig, merge: Merge) -> None:
-        """Load the file and prove the weights; LmsiError: why OpenVINO cannot draw from it."""
+        """Load the file and prove the weights; LmsiError says why OpenVINO cannot use it."""
         try:
             self.genai = import_module("openvino_genai")  # before the model: see ``may_repack``
         except ImportError as e:
@@ -69,29 +69,29 @@ class OpenVinoEngine(LlamaEngine):
         if self.info.architecture not in KINDS or len(parts_of(path)) > 1:
             raise LmsiError(f"{path}: OpenVINO reads only {', '.join(KINDS)} in one file", LLAMA)
         known = {t.tensor_type.name for t in tensors(path)} <= TYPES
-        # a file that does not name its type is not read either
+        # nor does it read a file that does not name its type
         self.base = path if known and self.model.meta("general.file_type") else readable(path)
         self.weights, self._merge, self._folder = self.base, merge, TemporaryDirectory()
         self._pipe: Any = None
         self._width = 0
         try:
             self._prove()
-        except BaseException:  # nobody else can close what was not returned
+        except BaseException:  # the caller cannot close what it never got
             self.close()
             raise
 
     @property
     def settled(self) -> dict[str, int | str]:
-        """What came of ``auto``; empty before the first path."""
+        """The values that ``auto`` settled on; empty before the first path."""
         copied = "off" if self.base == self.path else "on"
         found: dict[str, int | str] = {"parallel": self._width, "fast_copy": copied}
         found["openvino"] = version("openvino")
         return found if self._width else {}
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
-        """Switch an adapter on or off: merged, since OpenVINO's own find no layer of a GGUF file.
+        """Switch an adapter on or off; it is merged into the weights, which are loaded anew.
 
-        A prefix cache does not tell adapters apart either, so the weights are loaded anew.
+        OpenVINO's own adapters find no layer of a GGUF file, and its prefix cache confuses them.
         """
         before = self._adapter_name, self._active[1]
         super().use_adapter(path, scale if path else 1.0)
@@ -116,7 +116,7 @@ class OpenVinoEngine(LlamaEngine):
         yield from _Sampler(self._opened_pipe(), self._width, *writer).run(wanted)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._pipe = None
         self._folder.cleanup()
         super().close()
@@ -137,7 +137,7 @@ class OpenVinoEngine(LlamaEngine):
         return self._pipe
 
     def _prove(self) -> None:
-        """Make sure that OpenVINO computes what llama.cpp computes; LmsiError: it does not."""
+        """Check that OpenVINO computes what llama.cpp computes; LmsiError if it does not."""
         adapter, (_, scale) = self._adapter_name, self._active
         digest = hashlib.sha256(Path(adapter).read_bytes()).hexdigest()[:12] if adapter else ""
         kept = verdict_file(self.path, f"-ov{version('openvino')}-{digest}-{scale:g}")
@@ -150,9 +150,9 @@ class OpenVinoEngine(LlamaEngine):
             raise LmsiError(f"{adapter or self.path}: OpenVINO computes {problem}", LLAMA)
 
     def _divergence(self) -> float:
-        """Half the mean squared difference of log-probabilities of texts that OpenVINO drew.
+        """Half the mean squared difference of log-probabilities over paths that OpenVINO drew.
 
-        That is the Kullback-Leibler divergence in nats, to the second order.
+        To second order this is the Kullback-Leibler divergence in nats.
         """
         from scipy.special import log_softmax
 
@@ -168,7 +168,7 @@ class OpenVinoEngine(LlamaEngine):
 
 
 class _Sampler(Writer):
-    """Keeps as many requests in a pipeline as it is wide; iterate ``run()`` for finished paths."""
+    """Keeps up to ``width`` requests in a pipeline; iterate ``run()`` for finished paths."""
 
     def __init__(self, pipe: Any, width: int, *writer: Any) -> None:  # noqa: ANN401 - untyped
         super().__init__(*writer)
@@ -192,7 +192,7 @@ class _Sampler(Writer):
                 self.pipe.step()
 
     def _start_paths(self) -> bool:
-        """Start waiting paths while there is room; says whether any path runs."""
+        """Start waiting paths while there is room; returns whether any path runs."""
         while len(self.running) < self.width and (found := self._next_question()):
             request, waiting = found
             self._start(Slot(request, *request.wanted[waiting.popleft()], request.begun))
@@ -200,10 +200,10 @@ class _Sampler(Writer):
         return bool(self.running)
 
     def _next_question(self) -> tuple[Request, deque[int]] | None:
-        """The oldest question with a needed path; any, in turn, where there would else be room.
+        """The oldest question with a needed path, a new one, or that with the lowest waiting path.
 
-        What prompts share is looked up when a request is added. So the first path of all runs alone
-        for a step, and then the first one of each question.
+        OpenVINO looks up shared prefixes when a request is added. So the very first path runs alone
+        for a step, and each question's first path runs before its others.
         """
         ready = [found for found in self.opened if found[1] and found[0].question_id in self.read]
         if needed := next((found for found in ready if self.needed(*found)), None):
@@ -220,7 +220,7 @@ class _Sampler(Writer):
         how.apply_chat_template, how.stop_token_ids = False, self.ends
         if self.sampling.temperature > 0:
             how.do_sample, how.temperature = True, self.sampling.temperature
-            how.rng_seed = slot.seed % 2**32  # all that its generator takes
+            how.rng_seed = slot.seed % 2**32  # its generator takes no more bits
             if self.sampling.top_k:
                 how.top_k = self.sampling.top_k
         number = next(NUMBERS)
@@ -251,7 +251,7 @@ class _Sampler(Writer):
         return None
 
     def cancel(self, decided: set[str]) -> list[Slot]:
-        """Give up all that runs or waits for these questions; returns what ran."""
+        """Drop all running and waiting paths of these questions; returns those that ran."""
         self.opened = [(r, waiting) for r, waiting in self.opened if r.question_id not in decided]
         given_up = [n for n, (_, s) in self.running.items() if s.request.question_id in decided]
         return [self._stop_one(number) for number in given_up]

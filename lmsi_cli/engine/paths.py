@@ -1,8 +1,8 @@
-"""One path: how it is asked for, written token by token, where it ends, and its answer read.
+"""One path: how it is requested, written token by token and ended, and how its answer is read.
 
-Knows tokens, text and a watch; no logits and no cache, whatever computes the tokens. A path ends
-with the model's own end, at its answer sentence, where it goes on to another question or speaker,
-or at its limit:
+Knows tokens, text and a watch, but no logits or cache: any engine may compute the tokens. A path
+ends at an end token of the model, after its answer sentence, where it moves on to another question
+or speaker, or at its limit:
 
     slot = Slot(request, path=0, seed=91, begun="")
     writer.write(slot, 284, -0.1)  # None: it goes on
@@ -29,7 +29,7 @@ from lmsi_cli.thinking import answer_part, answer_start
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
 UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
 WORDS = 60  # characters of a question that are enough to find it in a file
-LOOK_BACK = 400  # characters before the newest token that an answer sentence may reach back
+LOOK_BACK = 400  # characters before the newest token at which an answer sentence may begin
 
 
 class Slot:
@@ -44,8 +44,8 @@ class Slot:
     def finished(self, reason: StopReason, end: int | None = None) -> Generated:
         """The path as it leaves the engine, cut before character ``end``.
 
-        A token is kept if it begins before the cut; the others only showed that the path is over
-        (the 3 in "is 3.5" would not have).
+        A token is kept if it begins before the cut; later ones only showed that the path is over
+        (after "is 3." a newline shows it, a 5 does not).
         """
         kept = self.drawn if end is None else [t for t in self.drawn if t.start < end]
         return Generated(
@@ -61,7 +61,7 @@ class Slot:
 
 
 class Writer(ABC):
-    """Appends tokens to paths, of which a watch may call some needless."""
+    """Appends tokens to paths; a watch may call some of the paths needless."""
 
     def __init__(
         self, model: LlamaModel, sampling: SamplingConfig, trigger: str, watch: Watch | None = None
@@ -69,14 +69,14 @@ class Writer(ABC):
         self.model, self.sampling, self.trigger, self.watch = model, sampling, trigger, watch
 
     def needed(self, request: Request, waiting: Sequence[int]) -> int:
-        """Count the waiting paths of a question that are needed for certain."""
+        """Count the waiting paths of a question that are certainly needed."""
         if self.watch is None:
             return len(waiting)
         end = self.watch.needed(request.question_id)
         return sum(request.wanted[i].path < end for i in waiting)
 
     def hand_over(self, ended: Sequence[Generated]) -> Iterator[Generated]:
-        """Yield the paths that one step ended; asks only then, so that none of them is lost."""
+        """Yield all paths that one step ended, and only then cancel those of decided questions."""
         yield from ended
         if self.watch is not None:
             touched = {g.question_id for g in ended}
@@ -85,7 +85,7 @@ class Writer(ABC):
 
     @abstractmethod
     def cancel(self, decided: set[str]) -> list[Slot]:
-        """Give up all that runs or waits for these questions; returns what ran."""
+        """Drop all running and waiting paths of these questions; returns those that ran."""
 
     def write(self, slot: Slot, token: int, logprob: float) -> Generated | None:
         """Append a token to a path; returns the path if that ends it."""
@@ -102,10 +102,10 @@ class Writer(ABC):
     def _stop(self, slot: Slot, before: int) -> Generated | None:
         """End a path at its answer sentence, or where it goes on to another question or speaker."""
         answer = answer_start(slot.text)
-        if answer is None:  # still thinking: no answer sentence in there is the answer
+        if answer is None:  # still thinking: an answer sentence does not count
             return None
         start = max(answer, before - LOOK_BACK)
-        trigger = self.trigger  # empty: text that is no answer runs to its limit
+        trigger = self.trigger  # empty: the text is no answer, so no sentence ends it
         if trigger and (end := answer_end(slot.text, trigger, start)) is not None:
             return slot.finished("answer", end)
         at = next_turn(slot.text, start, answer)
@@ -119,15 +119,15 @@ def to_requests(
     format: PromptFormat,
     wanted: Sequence[Wanted],
 ) -> list[Request]:
-    """Ask for paths of one question, in one request per set of exemplars that they are shown.
+    """Build the requests for a question's paths, one per set of exemplars that they are shown.
 
-    One with nothing wanted still shows what all prompts share.
+    A request with nothing wanted still shows what all prompts share.
 
     Args:
         engine: Encodes the prompts.
-        task: With its templates; path ``k`` is shown template ``k`` modulo their number.
+        task: The task with its templates; path ``k`` is shown template ``k`` modulo their number.
         question: Its id and words.
-        format: How it is asked.
+        format: The prompt's format.
         wanted: The paths.
     """
     turns = rotates(task, format)
@@ -143,9 +143,9 @@ def to_requests(
 
 
 def to_path(g: Generated, task: Task, question: str = "") -> Path:
-    """Read the answer of a generated text, after its thinking if it thinks.
+    """Read the answer in a generated text, after its thinking if there is any.
 
-    The question's own words tell its options, if it has any. A truncated text is read too, but
+    The question's own words name its options, if it has any. A truncated text is read too, but
     will not vote.
     """
     said = answer_part(g.text)
@@ -171,7 +171,7 @@ def logprob_of(drawn: Sequence[Token], start: int, end: int) -> float | None:
     """Sum the log-probabilities of the tokens that share a character with ``text[start:end]``.
 
     Tokens that begin at the same place are the parts of one character (a minus sign may be three
-    bytes in three tokens); they count together. None if the engine did not tell its tokens.
+    bytes in three tokens); they count together. None if the engine reported no tokens.
     """
     if not drawn:
         return None

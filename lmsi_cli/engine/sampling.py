@@ -17,9 +17,9 @@ from lmsi_cli.config import SamplingConfig
 
 Floats = NDArray[np.floating[Any]]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_LARGE = 8192  # tokens; from here on a partition of whole rows is a visible part of a step
-_FOLDS = 32  # a large row is folded this often before its top is looked for
-_IN_CACHE = 2**17  # numbers whose exponentials a core's own cache holds
+_LARGE = 8192  # tokens; from here on, partitioning whole rows takes a visible part of a step
+_FOLDS = 32  # a large row is cut into this many pieces before the search for its top
+_IN_CACHE = 2**17  # numbers whose exponentials fit in a core's own cache
 
 
 class Draw(NamedTuple):
@@ -69,7 +69,7 @@ def _candidates(logits: Floats, config: SamplingConfig) -> tuple[NDArray[np.int6
     kept = np.take_along_axis(logits, ids, axis=1).astype(np.float64)
     if config.top_p < 1.0:
         p = _softmax(kept)
-        # the first token that reaches the mass stays, so at least one candidate always does
+        # the first token that reaches the mass stays, so at least one candidate remains
         kept[p.cumsum(axis=1) - p >= config.top_p] = -np.inf
     if config.min_p > 0.0:
         kept[kept < kept[:, :1] + np.log(config.min_p)] = -np.inf
@@ -96,7 +96,7 @@ def _fold(logits: Floats, k: int) -> NDArray[np.int64]:
 
     Column c of the folded rows is the largest of the tokens c, c + columns, c + 2 columns, ...: the
     k largest tokens lie in the k columns with the largest maxima, or in the rest that does not
-    fold evenly. One sequential pass over the row instead of a partition of it.
+    fold evenly. This takes one sequential pass over the row instead of a partition of it.
     """
     rows, size = logits.shape
     columns = size // _FOLDS

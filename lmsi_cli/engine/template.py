@@ -1,9 +1,9 @@
 r"""A chat template: messages in, the text that a chat model was trained on out.
 
 Knows the names that chat templates expect, Jinja and its sandbox; nothing of tokens or questions. A
-template is a program out of a downloaded file, which may loop for ever, so this module is also what
-a child process runs: ``rendered`` is all that it answers. What a template writes depends on nothing
-but its input: its clock stands still.
+template is a program from a downloaded file and may loop for ever, so a child process runs it. This
+module is that child, too: it answers only with ``rendered``. A template's output depends on its
+input alone, because its clock stands still.
 
     ChatTemplate(source, bos="<s>", eos="</s>").write((Message(role="user", content="Hi"),), True)
     -> "<s><|user|>\nHi<|end|>\n<|assistant|>\n"
@@ -37,9 +37,9 @@ TOO_MUCH = f"it takes over {SECONDS:g} s, or too much memory"
 MEMORY = 512 << 20  # bytes of address space; an honest template needs a tenth
 LONGEST = 1 << 24  # characters of a prompt
 # A path is a function of the model, the settings and the question, not of the day. Llama 3's
-# template names this day itself where nobody tells it another one.
+# template writes this day itself if it is given no other.
 TODAY = datetime.datetime(2024, 7, 26)
-# What a template that does not fit its input can raise, besides Jinja's own errors.
+# What a template can raise on input that it does not expect, Jinja's own errors included.
 FAILURES = (
     jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError,
     RecursionError,
@@ -50,7 +50,7 @@ _CHILD = Apart("lmsi_cli.engine.template", SECONDS)
 class ChatTemplate:
     """One compiled template, the texts of its model's BOS and EOS tokens, a user's variables.
 
-    A name that is not given is not defined, as in llama.cpp: templates ask whether ``tools`` is.
+    A name that is not given stays undefined, as in llama.cpp: templates test for ``tools``.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class ChatTemplate:
         Args:
             source: Jinja text.
             bos: The text of the model's BOS token.
-            eos: That of its EOS token.
-            where: The file that it is from, for messages.
-            variables: Values for what else the template asks for.
+            eos: The text of its EOS token.
+            where: The file that it comes from, for error messages.
+            variables: Values for other names that the template uses.
 
         Raises:
-            LmsiError: It is broken, or has no such variable.
+            LmsiError: The template is broken, or has no such variable.
         """
         self.names = {"bos_token": bos, "eos_token": eos, **values_of(variables)}
         self.where, self.variables = where or "chat template", variables
@@ -95,7 +95,7 @@ class ChatTemplate:
             reply: End where the assistant's next turn begins.
 
         Raises:
-            LmsiError: The template refuses these messages; in its own words.
+            LmsiError: The template refuses these messages; quotes its own words.
         """
         form = _listed if self._wants_lists else str
         turns = [{"role": m.role, "content": form(m.content)} for m in messages]
@@ -121,9 +121,9 @@ class ChatTemplate:
 
     @cached_property
     def _wants_lists(self) -> bool:
-        """Whether contents are lists of parts, as for templates of models that see.
+        """Whether contents have to be lists of parts, as in templates of vision models.
 
-        Found out as llama.cpp does: a text alone does not show, the same text in a list does.
+        Detected as in llama.cpp: plain text is missing from the output, the same in a list is not.
         """
         shows = [
             NEEDLE in self._rendered([{"role": "user", "content": content}], False).get("text", "")
@@ -137,7 +137,7 @@ def _listed(text: str) -> list[dict[str, str]]:
 
 
 def rendered(asked: dict[str, Any]) -> dict[str, Any]:
-    """The child's side; MemoryError, as all that is no failure of the template's, is null.
+    """The child's side; an error that is not the template's, such as MemoryError, answers null.
 
     {"source": "{{ x }}"} -> {"knows": ["x"]}
     {"source": "{{ x }}", "given": {"x": 1}} -> {"text": "1"}, or {"fails": "..."}
@@ -147,7 +147,7 @@ def rendered(asked: dict[str, Any]) -> dict[str, Any]:
         if "given" not in asked:
             return {"knows": knows}
         text = template.render(**asked["given"])
-        text.encode()  # no half of a character
+        text.encode()  # fails on half of a character
     except FAILURES as e:
         return {"fails": str(e)}
     return {"text": text} if len(text) <= LONGEST else {"fails": f"it writes {len(text):,} letters"}
@@ -161,7 +161,7 @@ def _compiled(source: str) -> tuple[jinja2.Template, list[str]]:
 
 
 class _Generation(Extension):
-    """Reads ``{% generation %}``, which marks the model's own words for trainers, as nothing."""
+    """Ignores ``{% generation %}``, which marks the model's own words for trainers."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's own spelling
 

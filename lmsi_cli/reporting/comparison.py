@@ -1,4 +1,4 @@
-"""From the variants of an evaluation to what changed, and to what came of it in sentences.
+"""Compare the variants of an evaluation, and put the outcome in sentences.
 
 Knows models and lines; the statistics are in ``stats``, the records in ``results.py``. Scores of
 several seeds are averaged per question before they are paired: they are more paths of the same
@@ -25,13 +25,13 @@ from lmsi_cli.stats import holm, paired
 
 
 def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluation]:
-    """Pair every model with the base, and correct the p-values over all that was looked at.
+    """Pair every model with the base, and correct the p-values over all comparisons.
 
-    Holm corrects those of primary pairs among themselves, all the others among themselves.
+    For Holm's correction the primary pairs are one family, all the others another.
 
     Args:
-        evaluations: Of one call, one per data set, with their variants.
-        seed: Of the bootstrap.
+        evaluations: Those of one call, one per data set, with their variants.
+        seed: The seed of the bootstrap.
     """
     found = []
     for e in evaluations:
@@ -53,7 +53,7 @@ def compared(evaluations: Sequence[Evaluation], seed: int = 0) -> list[Evaluatio
 
 
 def pairs_between(e: Evaluation, before: str, after: str, seed: int = 0) -> Iterator[Pair]:
-    """Each line of a model against another one, at equal temperature; ``p_holm`` is still 1."""
+    """Pair each line of two models, at equal temperature; ``p_holm`` is still 1."""
     first = e.variants[0].temperature
     for line, temperature in _lines(e, after):
         old = _at(e, before, temperature)
@@ -78,7 +78,7 @@ def holm_corrected(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _score(variants: Sequence[Variant], line: str) -> list[float] | None:
-    """Scores per question of a line, the mean over variants that differ by their seed alone."""
+    """A line's scores per question, averaged over variants that differ only in their seed."""
     rows = [f.scores for v in variants if (f := v.figure(line)) is not None]
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)] if rows else None
 
@@ -86,7 +86,7 @@ def _score(variants: Sequence[Variant], line: str) -> list[float] | None:
 def _change_of_whole(
     e: Evaluation, figure: Figure | None, then: Sequence[float], now: Sequence[float], seed: int
 ) -> Paired | None:
-    """The change on the questions whose answer before was whole."""
+    """The change on the questions whose earlier answer was whole."""
     if figure is None or not figure.whole:
         return None
     places = [i for i, whole in enumerate(figure.whole) if whole]
@@ -95,7 +95,7 @@ def _change_of_whole(
 
 
 def _lines(e: Evaluation, model: str) -> list[tuple[str, float | None]]:
-    """Lines of a model with their temperature, None for a greedy one, each once."""
+    """Each line of a model once, with its temperature; None for a greedy line."""
     return list(
         dict.fromkeys(
             (f.name, v.temperature if f.mode == "sc" else None)
@@ -106,7 +106,7 @@ def _lines(e: Evaluation, model: str) -> list[tuple[str, float | None]]:
 
 
 def _at(e: Evaluation, model: str, temperature: float | None) -> list[Variant]:
-    """The seeds of a model at a temperature; for a greedy line the main variant."""
+    """A model's variants at a temperature, one per seed; for a greedy line the main variant."""
     if temperature is None:
         return [v for v in e.of_model(model) if v.main]
     return [v for v in e.of_model(model) if v.temperature == temperature]
@@ -125,7 +125,7 @@ def _family_sentence(primary: Sequence[Pair], others: Sequence[Pair]) -> str:
 
 
 def sentences(e: Evaluation) -> Iterator[str]:
-    """The result of a data set in a sentence per model; the base's figure where it is alone."""
+    """The result of a data set in a sentence per model; its bare figure if nothing is compared."""
     first = [p for p in e.pairs if p.primary]
     if not first:
         for v in e.mains:
@@ -139,7 +139,7 @@ def sentences(e: Evaluation) -> Iterator[str]:
 
 
 def outcome(p: Pair) -> str:
-    """What a change came to: better, worse, or no clear change."""
+    """Say whether a change is better, worse, or no clear change."""
     if p.p_holm >= CLEAR:
         return "no clear change"
     return "better" if p.change.difference > 0 else "worse"
@@ -161,10 +161,10 @@ def pair_sentence(p: Pair, e: Evaluation) -> str:
 
 
 def _rival_sentence(e: Evaluation, model: str) -> str:
-    """What an adapter's single answer is worth in votes of the base, and what it costs beside them.
+    """What an adapter's single answer is worth in votes of the base, and its cost relative to them.
 
     Args:
-        e: With this model among its rivals.
+        e: The evaluation, with this model among its rivals.
         model: The adapter.
     """
     r = e.rivals[model]
@@ -192,7 +192,7 @@ def _rival_sentence(e: Evaluation, model: str) -> str:
 
 
 def _cost_beside(e: Evaluation, model: str, votes: int) -> str:
-    """A single answer's tokens and time beside those of votes of the base: 1/7, or 1.3 times."""
+    """A single answer's tokens and time relative to the base's votes: 1/7, or 1.3 times."""
     single = next(v.single for v in e.mains if v.model == model)
     path = e.mains[0].figure(ONE)
     assert single is not None and path is not None  # else there were no rivals
@@ -204,9 +204,9 @@ def _cost_beside(e: Evaluation, model: str, votes: int) -> str:
 
 
 def control_lines(e: Evaluation) -> Iterator[str]:
-    """What the line that decides gained beside its controls, and by form alone; a sentence each.
+    """Sentences on what the deciding line gained beyond its controls, and beyond mere form.
 
-    Two things look like a gain and are none: another draw of the same model, and a model that
+    Two things look like a gain but are not: another draw of the same model, and a model that
     learned to end its answers.
     """
     for p in (p for p in e.pairs if p.primary):
@@ -249,11 +249,11 @@ def gained(evaluations: Sequence[Evaluation]) -> str | None:
 
 
 def headline(measured: Sequence[Evaluation], kept: str = "") -> tuple[str, tuple[str, ...]]:
-    """The deciding comparison in a sentence, and in a few words what else was measured.
+    """The deciding comparison in a sentence, and notes on controls and other measurements.
 
     Args:
-        measured: At least one, the deciding one first.
-        kept: The model that is kept of several rounds; empty: the first one.
+        measured: At least one evaluation, the deciding one first.
+        kept: The model of the round that is kept; empty: the first model.
     """
     primary = [(p, e) for e in measured for p in e.pairs if p.primary]
     if not primary:
@@ -266,7 +266,7 @@ def headline(measured: Sequence[Evaluation], kept: str = "") -> tuple[str, tuple
 
 
 def next_step(measured: Sequence[Evaluation], run: str) -> Step:
-    """What the deciding lines of at least one evaluation advise; ``run`` as it is typed."""
+    """The step that the deciding lines advise; ``run`` is the folder as it is typed."""
     found: set[str] = set()
     for e in measured:
         found |= {outcome(p) for p in e.pairs if p.primary}

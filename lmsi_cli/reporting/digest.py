@@ -1,11 +1,11 @@
-"""What a command or a report shows, once for all its forms: sentences, tables, one kind of chart.
+"""What a command or a report shows, once for all output forms: sentences, tables, one chart type.
 
 The terminal, Markdown, JSON and the HTML page are written from the same records, so they cannot
-disagree. The page is one file that needs no network and runs nothing. All text goes through
+disagree. The page is one file that needs no network and runs no script. All text goes through
 jinja2's autoescaping, and a content security policy allows the one style sheet, by its hash, and
-nothing else: were a text ever taken for markup, it could still not run. Colours come from the style
+nothing else: even text that was mistaken for markup could not run. Colours come from the style
 sheet by class (``s0``, ``s1``, ...), so one drawing serves light, dark and print. Knows Rich,
-Markdown and HTML; nothing of runs. A section, and it as Markdown:
+Markdown and HTML; nothing of runs. A section, and the same as Markdown:
 
     Section(key="vote", title="The vote", lines=("1,212 paths of 303 questions are kept.",),
             sheets=(Sheet(title="Kept", columns=("", "paths"), rows=(("sound", "1,212"),)),))
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
     import jinja2
 
 BAR = 24  # characters of the longest bar
-SHORT = 12  # rows of a table that is open at first on the page
+SHORT = 12  # most rows of a table that starts open on the page
 LEFT, RIGHT, TOP, BOTTOM = 62, 536, 14, 250  # edges of a chart's axes, of 560 by 296 pixels
 COLOURS = {"good": "green", "care": "yellow", "bad": "red"}
 _FIGURE = re.compile(r"[-+<?]?\d|[-?]?$")  # what a column of figures holds
-# What Markdown, HTML within it, or a hub that makes links of addresses would take for more.
+# What has a meaning in Markdown, in HTML within it, or for hubs that link addresses.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#|!~&^$@]|(?<=www)\.|:(?=//))")
 
 
 class Sheet(Record, frozen=True, kw_only=True):
     """A table of finished text; the first column names the rows.
 
-    Without ``columns`` it has no head: names and what they are. ``tones`` says of each row whether
-    it is ``good``, ``care``, ``bad`` or neither (empty), for forms with colours. ``spans`` are the
-    rows' figures, 0 to 1, for forms that draw; there a row without a name belongs to the one above.
+    Without ``columns`` it has no header: it lists names and values. ``tones`` marks each row as
+    ``good``, ``care``, ``bad`` or neither (empty), for forms with colours. ``spans`` are the rows'
+    figures, 0 to 1, for forms that draw; there a row without a name belongs to the one above.
     """
 
     title: str
@@ -73,7 +73,7 @@ class Series(Record, frozen=True, kw_only=True):
 
 
 class Chart(Record, frozen=True, kw_only=True):
-    """Curves over one axis, for the page alone: what they come to stands in a table."""
+    """Curves over one axis, for the page alone; a table holds their outcome."""
 
     title: str
     series: tuple[Series, ...]
@@ -99,7 +99,7 @@ class Step(Record, frozen=True):
 
 
 class Digest(Record, frozen=True, kw_only=True):
-    """The whole report but for the single questions.
+    """The whole report except for the individual questions.
 
     The first screen is ``headline`` (what happened, in a sentence), ``picture`` (None before
     anything is measured) and ``next``, with ``notes`` where a sentence is not enough. ``data``
@@ -116,7 +116,7 @@ class Digest(Record, frozen=True, kw_only=True):
 
 
 def bars(title: str, counts: Mapping[str, int], columns: tuple[str, str]) -> Sheet:
-    """Counts by name with a bar beside each; ``columns`` name the names and the counts."""
+    """Counts by name with a bar beside each; ``columns`` are the headings of both."""
     most = max([1, *counts.values()])
     rows = tuple((name, f"{n:,}", "█" * round(BAR * n / most)) for name, n in counts.items())
     return Sheet(title=title, columns=(*columns, ""), rows=rows)
@@ -157,14 +157,14 @@ def flat(parts: Iterable[Part]) -> Iterator[Heading | Sheet | Text | str]:
 def rendered(*parts: Part) -> Iterator[Table | Text]:
     """What a command shows as Rich renderables, with an empty line around every table.
 
-    No text of it is taken for markup.
+    No text is interpreted as markup.
     """
     before: object = None
     for part in flat(parts):
         if before is not None and Sheet in (type(before), type(part)):
             yield Text("")
         if isinstance(part, Sheet):
-            if part.title:  # not Rich's, which folds it to the width of the table
+            if part.title:  # Rich's own would be wrapped to the table's width
                 yield Text(printable(part.title), style="italic")
             yield _table(part)
             if part.note:
@@ -215,12 +215,12 @@ def _markdown(part: Heading | Sheet | Text | str) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """A stranger's text as harmless Markdown on one line."""
+    """Untrusted text as harmless Markdown on one line."""
     return _SPECIAL.sub(r"\\\1", printable(" ".join(text.split())))
 
 
 def page(digest: Digest, version: str) -> str:
-    """The whole file, of a report that was made by this version of lmsi."""
+    """The report as one HTML file; ``version`` is that of the lmsi that made it."""
     from markupsafe import Markup
 
     env = _environment()
@@ -260,12 +260,12 @@ class Plot(NamedTuple):
 
 
 def plot(chart: Chart) -> Plot:
-    """Place a chart's curves between axes that end at the least and the largest value."""
+    """Scale a chart's curves to axes that run from the smallest to the largest value."""
     x_ends, x = _axis([v for s in chart.series for v in s.x], LEFT, RIGHT)
     y_ends, y = _axis([v for s in chart.series for v in s.y], BOTTOM, TOP)
     points = []
     for s in chart.series:
-        # a lone point twice is a line without length, whose round ends are a dot
+        # a lone point, given twice, is a line without length, whose round ends show a dot
         places = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(s.x, s.y, strict=True)]
         points.append(" ".join(places if len(places) > 1 else 2 * places))
     return Plot(
@@ -278,6 +278,6 @@ def plot(chart: Chart) -> Plot:
 def _axis(
     values: Sequence[float], start: float, end: float
 ) -> tuple[set[float], Callable[[float], float]]:
-    """The least and the largest value, and the scale that puts them at the ends of the axis."""
+    """The smallest and largest value, and the scale that puts them at the ends of the axis."""
     low, high = min(values), max(values)
     return {low, high}, lambda v: start + (v - low) / (high - low or 1.0) * (end - start)

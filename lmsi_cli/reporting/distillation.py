@@ -1,8 +1,8 @@
 """A teacher and its student, each before and after training, in one fair table.
 
-A small model that learns from a large one's paths has beaten its teacher only if it passes the
-teacher that was trained on those paths, too; and the teacher was worth asking only if the student
-that learned from its own votes stays behind. Knows evaluations; the statistics are in ``stats``.
+A small model that learns from a large one's paths has beaten its teacher only if it also passes the
+teacher that was trained on those paths. And the teacher was worth asking only if the student that
+learned from its own votes stays behind. Knows evaluations; the statistics are in ``stats``.
 
     distillation({"teacher": Side(...), "student": ..., "trained student": ...}, "CoT greedy")
     -> Distillation(line="CoT greedy", n=300, over={"teacher": Paired(...), ...}, sentence="...")
@@ -29,9 +29,9 @@ ASKED: dict[Mode, set[str]] = {  # what the answers of a mode depend on
 
 
 class Row(Record, frozen=True, kw_only=True):
-    """One line: accuracy, size in bytes without an adapter's, parameters, cost per question.
+    """One row: accuracy, size in bytes without the adapter, parameters, cost per question.
 
-    Size and parameters are 0 where they are not known.
+    Size and parameters are 0 if unknown.
     """
 
     name: str
@@ -59,10 +59,10 @@ def distillation(who: Mapping[str, Side], line: str, seed: int = 0) -> Distillat
     """Build the table from evaluations of the same questions.
 
     Args:
-        who: ``teacher``, ``student`` and ``trained student``; and ``trained teacher``, without
-            which no conclusion is drawn, and ``student on its own votes`` where there are such.
+        who: ``teacher``, ``student`` and ``trained student``; optionally ``trained teacher``,
+            without which no conclusion is drawn, and ``student on its own votes``.
         line: Which answers are compared: "CoT greedy".
-        seed: Of the bootstrap.
+        seed: The seed of the bootstrap.
 
     Raises:
         LmsiError: The questions or the ways of asking differ, or one has no such line.
@@ -82,7 +82,7 @@ def distillation(who: Mapping[str, Side], line: str, seed: int = 0) -> Distillat
 
 
 def distillation_section(d: Distillation) -> Section:
-    """The models on the same questions, with size and cost, and what may be concluded."""
+    """The models on the same questions, with size and cost, and the conclusion."""
     rows = [
         (
             row.name,
@@ -113,7 +113,7 @@ def _row(name: str, side: Side, line: str) -> Row:
 
 
 def _check_alike(a: Side, b: Side, line: str) -> None:
-    """Refuse to set side by side what was asked in two ways."""
+    """Refuse to compare sides that were asked in different ways, or different questions."""
     hint = "evaluate both on the same file with the same settings"
     for d in differences(a, b):
         if d.name in ASKED[a.figure(line).mode] and UNKNOWN not in (d.a, d.b):

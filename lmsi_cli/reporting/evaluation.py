@@ -24,21 +24,21 @@ from lmsi_cli.reporting.comparison import control_lines, sentences
 from lmsi_cli.reporting.digest import Section, Sheet
 from lmsi_cli.reporting.results import Evaluation, Labelled, Pair
 
-SIDE_BY_SIDE = 2  # models; more of them go below one another
-FLIPS, QUESTION = 10, 80  # questions that are listed of either kind; characters of one
+SIDE_BY_SIDE = 2  # models at most; more of them go in rows of their own
+FLIPS, QUESTION = 10, 80  # questions listed of either kind; characters shown of one
 
 
 def eval_parts(e: Evaluation) -> list[Sheet | str]:
-    """What `lmsi eval` shows: the tables, then what they come to."""
+    """What `lmsi eval` shows: the tables, then the results in sentences."""
     return [*result_sheets(e), *result_lines(e)]
 
 
 def result_section(e: Evaluation, number: int) -> Section:
-    """A data set in a report: the same, and then everything that is in the record.
+    """A data set in a report: the same, then the changes, the flips and the confidence.
 
     Args:
         e: The evaluation.
-        number: Of the data set in the report; makes the section's key unique.
+        number: That of the data set in the report; makes the section's key unique.
     """
     sheets = (
         *result_sheets(e),
@@ -61,7 +61,7 @@ def result_sheets(e: Evaluation) -> list[Sheet]:
 
 
 def result_lines(e: Evaluation) -> Iterator[str]:
-    """What the tables come to."""
+    """The results in sentences."""
     yield from (*sentences(e), *control_lines(e))
     if e.corrected:
         yield e.corrected
@@ -81,7 +81,7 @@ def result_lines(e: Evaluation) -> Iterator[str]:
 
 
 def accuracy_sheet(e: Evaluation) -> Sheet:
-    """A row per line, and of many models per line and model."""
+    """A row per line; with more than two models, a row per line and model."""
     note = ""
     if len({v.seed for v in e.of_model(e.mains[0].model)}) > 1:
         note = f"The figures are of seed {e.mains[0].seed}, the changes of all seeds."
@@ -154,7 +154,7 @@ def changes_sheet(title: str, pairs: Sequence[Pair]) -> Sheet:
 
 
 def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, float]]) -> Sheet:
-    """Questions whose score changed, gains first; of very many the first ones of each kind.
+    """Questions whose score changed, gains first; at most ``FLIPS`` of each kind.
 
     Args:
         line: The line that they changed on.
@@ -178,14 +178,14 @@ def flips_sheet(line: str, n: int, changed: Sequence[tuple[Labelled, float, floa
 
 
 def _flips(e: Evaluation) -> Sheet:
-    """Those between the base and the last model on the line that decides."""
+    """The questions that changed between the base and the last model on the deciding line."""
     known = [f.scores for v in e.mains if (f := v.figure(e.primary)) is not None]
     both = zip(e.questions, known[0], known[-1], strict=True) if known else ()
     return flips_sheet(e.primary, e.n, [(q, a, b) for q, a, b in both if a != b])
 
 
 def _controls(e: Evaluation) -> Sheet:
-    """Every line of the controls, whose p-values nobody asks for."""
+    """Every line of the controls; their p-values are left out."""
     sheet = changes_sheet("controls: changes that are no gain", e.nulls)
     rows = tuple(row[:-1] for row in sheet.rows)
     return Sheet(title=sheet.title, columns=sheet.columns[:-1], rows=rows)
@@ -210,7 +210,7 @@ def _sweep(e: Evaluation) -> Sheet:
 
 
 def _curves(e: Evaluation) -> Sheet:
-    """What k paths are worth: maj@k, what voting gives, and pass@k, what any selection could."""
+    """What k paths are worth: maj@k is what voting gives, pass@k what perfect selection would."""
     drawn = [v for v in e.mains if len(v.curve) > 1]
     rows = [
         (f"{v.model}, k = {p.k}", with_interval(p.majority), with_interval(p.any))
@@ -222,7 +222,7 @@ def _curves(e: Evaluation) -> Sheet:
 
 
 def _confidence(e: Evaluation) -> Iterator[Sheet]:
-    """Whether agreement is worth anything, per model; nothing where nothing was sampled."""
+    """Whether agreement predicts right answers, per model; no rows where nothing was sampled."""
     models = e.confidence
     rows = [
         (

@@ -1,8 +1,8 @@
-"""What an export says of itself: the model card, and the Modelfile for Ollama.
+"""The texts of an export: the model card, and the Modelfile for Ollama.
 
-The card is README.md with the header that model hubs read. All that comes out of files (a model's
-name, a licence, a data set's name) is a stranger's text: in the header it is a quoted string, in
-the text it is escaped. Computes nothing. The header of a card, and a Modelfile:
+The card is README.md with the header that model hubs read. All that comes from files (a model's
+name, a licence, a data set's name) is untrusted text: in the header it is a quoted string, in the
+body it is escaped. Computes nothing. The header of a card, and a Modelfile:
 
     ---                                          FROM ./model.gguf
     base_model: HuggingFaceTB/SmolLM2-135M       PARAMETER temperature 0.7
@@ -29,7 +29,7 @@ from lmsi_cli.reporting.evaluation import accuracy_sheet
 from lmsi_cli.reporting.results import BASE, Evaluation, read_evaluation
 from lmsi_cli.run_folder import RESULT, RunDir, sha256_file, teacher_of
 
-LONGEST = 200  # characters of a stranger's text
+LONGEST = 200  # characters shown of untrusted text
 KNOWN_LICENCE = re.compile(r"[a-z][a-z0-9.-]{1,39}")  # as hubs spell them: apache-2.0
 WHAT = {
     "adapter": "A LoRA adapter, for PEFT and as GGUF for llama.cpp, to be used over its base.",
@@ -39,15 +39,15 @@ WHAT = {
 }
 LIBRARY = {"adapter": "peft", "gguf": "gguf", "hf": "transformers", "ollama": "gguf"}
 QUOTES = '"""'
-PROMPT = "{{ .Prompt }}"  # what Ollama's templates put the user's words in place of
+PROMPT = "{{ .Prompt }}"  # where Ollama's templates put the user's words
 
 Rows = tuple[tuple[str, str], ...]
 
 
 class Card(Record, frozen=True, kw_only=True):
-    """What a card says; all but ``to`` and ``use`` may be strangers' text until escaped.
+    """What a card says; all but ``to`` and ``use`` may be untrusted text until escaped.
 
-    ``to`` is the form of the export. ``data``, ``settings`` and ``measured`` come out of the run
+    ``to`` is the form of the export. ``data``, ``settings`` and ``measured`` come from the run
     folder (``card_of``).
     """
 
@@ -67,7 +67,7 @@ class Card(Record, frozen=True, kw_only=True):
 
 
 def card_of(run: RunDir, card: Card) -> Card:
-    """Fill in what the folder of a finished run knows: data, settings, what was measured."""
+    """Fill in what a finished run's folder holds: data, settings, measurements, checks."""
     origin = read_object(run.adapter_origin)
     checks = [
         (f"after training: {name.replace('_', ' ')}", f"{origin['result']['proof'][name]:.2%}")
@@ -103,14 +103,14 @@ def _data(run: RunDir, origin: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _measured(run: RunDir) -> Iterator[Evaluation]:
-    """What was measured with this very adapter; other models are left out."""
+    """The evaluations of this very adapter, with the base; other models are left out."""
     own = sha256_file(run.adapter_gguf)
     whole = RunDir(run.root.parent)  # rounds are measured in the folder of the run
     folders = [run.eval_dir, *([whole.eval_dir] if whole.rounds.exists() else [])]
     for file in sorted(f for folder in folders for f in folder.glob(f"*{RESULT}")):
         try:
             found = read_evaluation(file)
-        except LmsiError:  # of another version; the export is none the worse for it
+        except LmsiError:  # of another version; the export works without it
             continue
         adapted = [v for v in found.mains if v.adapter_sha256 == own and v.scale == 1]
         base = [v for v in found.mains if v.model == BASE]
@@ -119,7 +119,7 @@ def _measured(run: RunDir) -> Iterator[Evaluation]:
 
 
 def card_text(card: Card) -> str:
-    """Write the whole file."""
+    """The card's whole text."""
     base = (
         ("base file", card.base),
         ("its name for itself", card.base_name or "none"),
@@ -135,13 +135,13 @@ def card_text(card: Card) -> str:
     parts += [Heading("Checked", 2), _sheet(card.checks)]
     if card.remarks:
         parts += [Heading("Remarks", 2), *map(_short, card.remarks)]
-    # how it is used is our own Markdown
+    # ``use`` is our own Markdown, so it is not escaped
     top = markdown(Heading(_short(card.title), 1), WHAT[card.to])
     return "\n".join([header(card), top, card.use, "", markdown(*parts)])
 
 
 def header(card: Card) -> str:
-    """What hubs read of a card, between its lines of dashes."""
+    """The part of a card that hubs read, between lines of dashes."""
     from huggingface_hub import ModelCardData
 
     data = ModelCardData(
@@ -160,7 +160,7 @@ def _sheet(rows: Rows) -> Sheet:
 
 
 def _short(text: str) -> str:
-    """A stranger's text on one line, cut where it is very long."""
+    """Untrusted text on one line, cut if it is very long."""
     shown = "".join(c if c.isprintable() else " " for c in text)
     shown = " ".join(shown.split())
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + "..."
@@ -169,20 +169,20 @@ def _short(text: str) -> str:
 def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
     """Write the Modelfile that `ollama create` reads.
 
-    It is written for the grammar of Ollama's own parser (``parser/parser.go``): a value goes to the
-    end of its line, or between three quotes, without any escapes.
+    It follows the grammar of Ollama's own parser (``parser/parser.go``): a value runs to the end of
+    its line, or stands between triple quotes, and there are no escapes.
 
     Args:
-        source: The model's file, as the Modelfile shall name it; of letters, digits, ``./-_``.
-        task: Plain prompts become a template with their exemplars, being known to the letter. Of a
-            conversation Ollama makes its own from the file's chat template, and only the system
-            message is told.
-        settings: How the run's paths were drawn.
+        source: The model's file as the Modelfile is to name it: letters, digits and ``./-_``.
+        task: A plain prompt becomes a template with its exemplars, since it is known exactly. For a
+            conversation Ollama builds the prompt from the file's chat template, so only the system
+            message is given.
+        settings: The settings with which the run's paths were drawn.
 
     Raises:
         LmsiError: The system message cannot be written in this grammar.
     """
-    # Ollama's defaults are others, so all are given; it penalises repetition, lmsi does not
+    # Ollama's defaults differ, so all are given; it penalises repetition, lmsi does not
     lines = [
         f"FROM {source}",
         f"PARAMETER temperature {settings.temperature:g}",
@@ -201,10 +201,10 @@ def modelfile(source: str, task: Task, settings: SamplingConfig) -> str:
 
 
 def template(task: Task) -> str:
-    """The run's plain prompt with a place for the question.
+    """The run's plain prompt with a placeholder for the question.
 
     Raises:
-        LmsiError: The prompt's own words look like a place.
+        LmsiError: The prompt's own words look like a placeholder.
     """
     text = render(task, PROMPT, task.format)
     if not isinstance(text, str) or text.count("{{") != 1:

@@ -1,4 +1,4 @@
-"""From the marked answers of all models to one data set to its record.
+"""Turn the marked answers of all models to one data set into its record.
 
 Knows models by name and ways of drawing; the statistics are in ``stats``. Needs no engine, so
 answers of another program are graded by the same code.
@@ -53,7 +53,7 @@ GREEDY_NAMES: dict[Mode, str] = {
     "cot-few": "CoT few-shot",
 }
 ORDER: tuple[Mode, ...] = ("direct", "cot", "cot-few", "sc")  # of the lines of a table
-MARGIN = 0.05  # of all questions: what an answer may be worse by and still count as as good
+MARGIN = 0.05  # share of questions by which an answer may be worse and still count as equal
 
 Answers = Mapping[str, Sequence[Answer]]  # question id -> its answers in one mode, by path number
 
@@ -72,8 +72,8 @@ class Way(NamedTuple):
 class Candidate(NamedTuple):
     """Who answers: the base, or an adapter at a scale.
 
-    ``identity`` holds hashes of all that could change the answers. A ``null`` one is a control,
-    whose changes show what is no gain.
+    ``identity`` holds hashes of all that could change the answers. A ``null`` candidate is a
+    control: its changes are no gain.
     """
 
     name: str
@@ -89,7 +89,7 @@ Sitting = tuple[Way, str, Sequence[Answer]]  # a way, the name of its answers fi
 def ungraded(
     name: str, questions: Sequence[Question], gold: Mapping[str, str], task: Task, primary: str
 ) -> Evaluation:
-    """A data set before anything is graded, with its right answers in canonical form by id."""
+    """A data set before grading; ``gold`` holds the canonical right answers by id."""
     return Evaluation(
         data=name,
         n=len(questions),
@@ -106,13 +106,13 @@ def ungraded(
 def graded(
     blank: Evaluation, answered: Iterable[tuple[Candidate, Sequence[Sitting]]], seed: int = 0
 ) -> Evaluation:
-    """Grade all models' sittings; what needs other data sets comes by ``comparison.compared``.
+    """Grade all models' sittings; ``comparison.compared`` adds what needs other data sets.
 
     Args:
         blank: The data set, without any variant; the order of its questions is that of all scores.
         answered: Each model's sittings, the base first. A greedy one stands first among a model's
             own and becomes part of its main variant.
-        seed: Of the resampled intervals.
+        seed: The seed of the resampled intervals.
     """
     variants: list[Variant] = []
     sampled: dict[str, Answers] = {}  # per model the paths of its main variant
@@ -148,7 +148,7 @@ def graded(
 def _ways(
     sittings: Sequence[Sitting],
 ) -> Iterator[tuple[Way, tuple[str, ...], Sequence[Answer]]]:
-    """A model's sittings with their files, the greedy one as part of the first sampled one."""
+    """A model's sittings with their files, the greedy one merged into the first sampled one."""
     rest = list(sittings)
     if len(rest) > 1 and rest[0][0].greedy:
         (_, file, greedy), (way, other, paths), *rest = rest
@@ -157,7 +157,7 @@ def _ways(
 
 
 def line_of(mode: Mode, paths: int) -> str:
-    """The line that stands for a mode: of sampled paths, their vote."""
+    """The line that represents a mode; for sampled paths, the line of their vote."""
     return GREEDY_NAMES.get(mode, f"majority of {paths}")
 
 
@@ -171,7 +171,7 @@ def by_mode(answers: Iterable[Answer], gold: Mapping[str, str]) -> dict[Mode, An
 
 
 def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure]:
-    """A greedy answer; or what k sampled paths say: one, their vote, and the best of them."""
+    """Figures of a greedy answer, or of k sampled paths: one path, their vote, the best of them."""
     groups, paths = answers.values(), 1
     if mode != "sc":
         lines = {GREEDY_NAMES[mode]: [float(g[0].correct) if g else 0.0 for g in groups]}
@@ -190,7 +190,7 @@ def _figures(mode: Mode, answers: Answers, blank: Evaluation) -> Iterator[Figure
     whole = tuple(sum(map(_is_whole, g)) * 2 >= max(1, len(g)) for g in groups)
     tokens, seconds = _cost(answers)
     for name, scores in lines.items():
-        drawn = paths if name == ONE else 1  # of the paths that the cost is of, one is used
+        drawn = paths if name == ONE else 1  # the cost is that of all paths, and this line uses one
         yield Figure(
             name=name,
             mode=mode,
@@ -257,16 +257,16 @@ def rivalry(
 ) -> Rivalry:
     """Find how many votes of the base one answer of the adapter is worth.
 
-    As good is a test of non-inferiority: the 95% interval of the change must lie above ``-MARGIN``,
-    for this k and every smaller one. Without a margin that a few questions cannot pass, two figures
-    that happen to be equal would be called so, however few the questions are.
+    To be worth k votes it must pass a test of non-inferiority: the 95% interval of the change lies
+    above ``-MARGIN``, for k and everything smaller. A few questions cannot pass this test, though
+    their figures may happen to be equal.
 
     Args:
         single: Scores of the adapter's greedy answers, 0 or 1 per question.
         values: Canonical answers of the base's sampled paths, at least one for each question in the
-            order of the scores; k goes up to the fewest that any has.
+            order of the scores; k goes up to the fewest paths that any question has.
         gold: The right answers in the same order.
-        seed: Of the bootstrap.
+        seed: The seed of the bootstrap.
         groups: The cluster of each question.
     """
     ks = curve_ks(min(map(len, values)))
@@ -282,10 +282,10 @@ def rivalry(
 
 
 def confidence_of(sampled: Mapping[str, Answers], gold: Mapping[str, str]) -> dict[str, Trust]:
-    """Find out whether each model's agreement with itself is worth anything.
+    """Measure how well each model's agreement with itself predicts right answers.
 
-    A question's confidence is the share of its most frequent answer among the paths that gave one;
-    it is right as its vote is, a tie being shared out.
+    A question's confidence is the share of its most frequent answer among the paths that gave one.
+    Its score is that of its vote, where a tie is shared out.
 
     Args:
         sampled: Per model its sampled paths.
@@ -310,6 +310,6 @@ def confidence_of(sampled: Mapping[str, Answers], gold: Mapping[str, str]) -> di
             accuracy=mean_interval(scores),
             reliability=table,
             ece=ece(table),
-            auroc=auroc(confidence, [s == 1 for s in scores]),  # to rank, a tie is not right
+            auroc=auroc(confidence, [s == 1 for s in scores]),  # in ranking, a tie is not right
         )
     return found

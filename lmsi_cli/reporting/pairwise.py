@@ -1,7 +1,7 @@
-"""Two evaluations on the same questions: what differs in how they were made, and in what came out.
+"""Two evaluations on the same questions: how their settings and their results differ.
 
-Knows the record of an evaluation and pairing; the statistics are in ``stats``. Questions are the
-same if id, words and right answer are.
+Knows the record of an evaluation and pairing; the statistics are in ``stats``. Two questions are
+the same if their ids, words and right answers are.
 
     opposed(Side("runs/a", before, base), Side("runs/b", after, adapter))
     -> Opposed(evaluation=Evaluation(n=300, pairs=(Pair(line="CoT greedy", ...),), ...),
@@ -31,7 +31,7 @@ UNKNOWN, NONE = "not known", "none"
 
 
 class Side(NamedTuple):
-    """One of the two: where it comes from, its evaluation, the model in it, and its texts."""
+    """One of the two: its origin, its evaluation, one model of it, and that model's answers."""
 
     name: str
     evaluation: Evaluation
@@ -39,7 +39,7 @@ class Side(NamedTuple):
     answers: Sequence[Answer] = ()
 
     def figure(self, line: str) -> Figure:
-        """That of a line.
+        """The figure of a line.
 
         Raises:
             LmsiError: There is no such line.
@@ -51,7 +51,7 @@ class Side(NamedTuple):
         return found
 
     def scores(self, line: str) -> dict[str, float]:
-        """The same by question id, 0 to 1."""
+        """The scores of a line by question id, 0 to 1."""
         return self.evaluation.scores(self.figure(line))
 
     def texts(self, line: str) -> dict[str, list[Answer]]:
@@ -66,7 +66,7 @@ class Side(NamedTuple):
 
 
 class Difference(Record, frozen=True, kw_only=True):
-    """A setting, a file or a version that the two do not share."""
+    """A setting, a file or a version in which the two differ."""
 
     name: str
     a: str
@@ -74,7 +74,7 @@ class Difference(Record, frozen=True, kw_only=True):
 
 
 class Flip(Record, frozen=True, kw_only=True):
-    """A question whose score changed, with the texts behind it; none where the files are gone."""
+    """A question whose score changed, with the texts behind it; no texts if the files are gone."""
 
     question: Labelled
     a: float
@@ -86,9 +86,9 @@ class Flip(Record, frozen=True, kw_only=True):
 class Opposed(Record, frozen=True, kw_only=True):
     """A compared with B; positive changes are for B.
 
-    ``evaluation`` is that of the common questions, with both sides as its models ``A`` and ``B``.
-    ``left_out`` counts questions that are not the same in both, ``unpaired`` are lines of one
-    alone, ``flips`` are those of ``line``, gains first.
+    ``evaluation`` covers the common questions, with both sides as its models ``A`` and ``B``.
+    ``left_out`` counts questions that are not the same in both, ``unpaired`` are lines that only
+    one side has, ``flips`` are those of ``line``, gains first.
     """
 
     a: str
@@ -107,8 +107,8 @@ def opposed(a: Side, b: Side, line: str = "", seed: int = 0) -> Opposed:
     Args:
         a: The first, "before".
         b: The second, "after".
-        line: Whose flips are listed; empty: the line that decides, or the first that both have.
-        seed: Of the bootstrap.
+        line: The one whose flips are listed; empty: the deciding one, or the first in both.
+        seed: The seed of the bootstrap.
 
     Raises:
         LmsiError: They have no question or no line in common.
@@ -144,7 +144,7 @@ def opposed(a: Side, b: Side, line: str = "", seed: int = 0) -> Opposed:
 
 
 def _restricted(side: Side, name: str, lines: Sequence[str], joint: Evaluation) -> Variant:
-    """A side's figures on the common questions alone; both count as drawn in one way."""
+    """A side's figures on the common questions alone, as if both were drawn in the same way."""
     figures = []
     for line in lines:
         own = side.scores(line)
@@ -163,7 +163,7 @@ def _restricted(side: Side, name: str, lines: Sequence[str], joint: Evaluation) 
 
 
 def differences(a: Side, b: Side) -> Iterator[Difference]:
-    """What the two were not made with alike, files first."""
+    """The files, settings and versions in which the two differ, files first."""
     one, two = _made_of(a), _made_of(b)
     for name in dict.fromkeys([*one, *two]):
         left, right = one.get(name, UNKNOWN), two.get(name, UNKNOWN)
@@ -232,7 +232,7 @@ def _flips(line: str, a: Side, b: Side, common: Sequence[Labelled]) -> Iterator[
 
 
 def opposed_section(o: Opposed) -> Section:
-    """The comparison as it is shown: what came of it, what differs, the figures."""
+    """The comparison as it is shown: the result in sentences, what differs, the figures."""
     lines = [f"A  {o.a}", f"B  {o.b}", *sentences(o.evaluation)]
     if o.left_out:
         lines.append(f"left out: {o.left_out} questions that are not the same in both")
@@ -265,7 +265,7 @@ def flip_texts(o: Opposed) -> Iterator[str]:
 
 
 def _texts_of(word: str, f: Flip) -> Iterator[str]:
-    """The question, and each side's text; of several the ballots and the winner's first text."""
+    """The question and each side's text; of several, the answers' counts and the winner's first."""
     yield f"\n{word} in B: {f.question.id}, right is {f.question.gold}"
     yield f.question.question
     for name, value, texts in (("A", f.a, f.texts_a), ("B", f.b, f.texts_b)):

@@ -2,8 +2,8 @@ r"""The record of one evaluation: a data set, everything that answered it, and w
 
 One file per data set and settings, ``eval/test-77d01e5c.result.json``. It holds all figures, the
 questions, and each figure's score per question, so that it can be compared and drawn without a
-model. The texts are in the answers files that it names, beside it. Knows no drawing and no
-statistics but their records. Shortened, with one question and the base alone:
+model. The texts are in the answers files that it names, which lie beside it. Knows the records of
+statistics, but neither computes nor draws. Shortened, with one question and the base alone:
 
     {"data": "test", "n": 1, "primary": "CoT greedy", "kind": "number", "task": "tinymath",
      "questions": [{"id": "t9", "question": "What is 84 / 2?", "gold": "42", "group": null}],
@@ -39,7 +39,7 @@ KEY = re.compile(r"-[0-9a-f]{8}\Z")  # ends the name of a result
 
 
 class Answer(Record, frozen=True, kw_only=True):
-    """One path of one question, marked; ``seconds`` is the wall time since the one before.
+    """One path of one question, marked; ``seconds`` is the wall time since the previous one.
 
     Answers that another program wrote lack ``stop_reason``.
     """
@@ -67,10 +67,10 @@ class Labelled(Record, frozen=True, kw_only=True):
 class Figure(Record, frozen=True, kw_only=True):
     """One line of the table for one variant.
 
-    ``scores`` (0 to 1) stand in the order of the questions; ``whole`` says of each whether half of
-    its answers at least could be read and were not cut off. ``parsed`` is the share of the paths
-    with an answer, ``cut_off`` that of those that reached the limit; ``tokens`` and ``seconds``
-    are what it costs per question.
+    ``scores`` (0 to 1) are in the order of the questions; ``whole`` says of each whether at least
+    half of its answers could be read and were not cut off. ``parsed`` is the share of paths with an
+    answer, ``cut_off`` the share of paths that reached the limit; ``tokens`` and ``seconds`` are
+    the cost per question.
     """
 
     name: str
@@ -100,9 +100,9 @@ class Variant(Record, frozen=True, kw_only=True):
 
     ``model`` is the base or an adapter at a scale (``base``, ``adapter``, ``adapter x0.5``); the
     first variant of each model is its ``main`` one. Only that has figures of the greedy modes,
-    which neither temperature nor seed can change. ``curve`` is of the sampled paths, empty without
-    any. ``answers`` are files beside the result. A ``null`` one is a control, not a candidate: the
-    base with other seeds, or an adapter that learned from shuffled votes.
+    which neither temperature nor seed can change. ``curve`` is that of the sampled paths, if any.
+    ``answers`` names files beside the result. A ``null`` variant is a control: the base with other
+    seeds, or an adapter that learned from shuffled votes.
     """
 
     name: str
@@ -150,9 +150,9 @@ class Pair(Record, frozen=True, kw_only=True):
 class Trust(Record, frozen=True, kw_only=True):
     """What one model's agreement with itself is worth.
 
-    ``silent`` questions have no path with an answer, so no confidence; they are in none of the
-    other figures. ``confidence`` is the mean share of the first answer, ``accuracy`` that of the
-    votes. ``auroc`` is None where all are right or all wrong.
+    ``silent`` counts questions that have no path with an answer, so no confidence; they are in none
+    of the other figures. ``confidence`` is the mean share of the most frequent answer, ``accuracy``
+    that of the votes. ``auroc`` is None if all are right or all wrong.
     """
 
     questions: int
@@ -179,8 +179,7 @@ class Rung(Record, frozen=True, kw_only=True):
 class Rivalry(Record, frozen=True, kw_only=True):
     """The adapter's single answer against votes of the base over 1, 2, 4, ... paths.
 
-    ``votes`` is the largest k that it is shown to be as good as, but for a margin; 0: not even one
-    path.
+    ``votes`` is the largest k that it is shown to match, within a margin; 0: not even one path.
     """
 
     rungs: tuple[Rung, ...]
@@ -206,10 +205,10 @@ class Evaluation(Record, frozen=True, kw_only=True):
     ``primary`` is the line that decides, that of the first mode asked for; ``corrected`` says in
     words what Holm's correction covers. ``nulls`` are the changes of the controls, uncorrected: a
     gain has to be larger than theirs. ``skipped`` are ids of questions too long for the model's
-    context in one mode at least; there they count as unanswered and so as wrong. ``source`` tells
-    the model's file (name, hashes of it and of its tokenizer, size), ``settings`` those of
-    ``lmsi eval`` as resolved. ``confidence`` says per model whether agreement is worth anything,
-    ``rivals`` per adapter how its single greedy answer stands against votes of the base; both need
+    context in at least one mode; there they count as unanswered and so as wrong. ``source``
+    describes the model's file (name, hashes of it and of its tokenizer, size), ``settings`` are the
+    resolved ones of ``lmsi eval``. ``confidence`` says per model what its agreement is worth,
+    ``rivals`` per adapter how its single greedy answer compares with votes of the base; both need
     sampled paths.
     """
 
@@ -243,7 +242,7 @@ class Evaluation(Record, frozen=True, kw_only=True):
 
     @property
     def groups(self) -> list[str] | None:
-        """Each question's cluster; one without is its own. None where no question has any."""
+        """Each question's cluster, or the question itself; None if no question has a cluster."""
         if not any(q.group for q in self.questions):
             return None
         return [f"group {q.group}" if q.group else f"question {q.id}" for q in self.questions]
@@ -265,7 +264,7 @@ def read_evaluation(path: Path) -> Evaluation:
     """Read a result file.
 
     Raises:
-        LmsiError: It is missing, or no result of `lmsi eval`.
+        LmsiError: It is missing, or not a result of `lmsi eval`.
     """
     return read_struct(path, Evaluation, "give a file that ends in .result.json, or a run folder")
 
@@ -277,7 +276,7 @@ def answers_of(variant: Variant, folder: Path) -> list[Answer]:
 
 
 def newest_results(run: RunDir) -> dict[str, Path]:
-    """The newest result file of each data set by its name, the oldest first."""
+    """The newest result file of each data set, by name; the set with the oldest file first."""
     files = sorted(run.eval_dir.glob(f"*{RESULT}"), key=lambda f: (f.stat().st_mtime, f.name))
     return {KEY.sub("", f.name.removesuffix(RESULT)): f for f in files}
 

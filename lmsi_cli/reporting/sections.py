@@ -1,4 +1,4 @@
-"""The parts of a report beside its evaluations: rounds, verdict, vote, training, settings.
+"""The sections of a report other than evaluations: rounds, verdict, vote, training, settings.
 
 Pure functions from a run's records to ``Section``. Knows words and figures; reads no file. One of
 them:
@@ -41,7 +41,7 @@ SIGNED = ("above chance", "steps lift")  # signals that are differences
 
 
 def verdict_section(v: Verdict) -> Section:
-    """The figures behind the verdict, and why it is what it is."""
+    """The verdict, with its reasons and the figures behind it."""
     e = v.evidence
     looked = f", from {e.looked_at} of {e.questions}" if e.looked_at < e.questions else ""
     signals = tuple((WORDS.get(n, n), _signal(n, i)) for n, i in e.signals.items())
@@ -62,12 +62,12 @@ def verdict_line(v: Verdict) -> str:
 
 
 def _signal(name: str, i: Interval) -> str:
-    """A signal that rests on fewer questions says on how many; a difference has its sign."""
+    """A signal with the number of its questions; a difference has a sign."""
     return f"{with_interval(i, '+' if name in SIGNED else '')} n={i.n}"
 
 
 def _probe(p: ProbeFigures) -> Iterator[tuple[str, str]]:
-    """The labelled questions of a run, in figures."""
+    """The figures of a run's labelled questions."""
     yield "questions", f"{p.questions}, of which {p.kept_questions} are kept"
     yield "one path", with_interval(p.one_path)
     yield "the vote (the ceiling, maj@m)", with_interval(p.vote)
@@ -110,7 +110,7 @@ def _counts(s: VoteSummary) -> Sheet:
 
 
 def _removed(s: VoteSummary) -> Sheet:
-    """How many paths each filter removed that removed any."""
+    """How many paths each filter removed, without filters that removed none."""
     rows = tuple((name, f"{n}") for name, n in s.removed.items() if n)
     return Sheet(title="removed", columns=("", "paths"), rows=rows)
 
@@ -134,7 +134,7 @@ def training_section(
     Args:
         result: The adapter's own ``result``: ``summary`` and ``proof``; None while it trains.
         losses: Step and loss of each step.
-        held_out: Step and loss of each reading of the questions that were held out.
+        held_out: Step and loss of each validation on the held-out questions.
     """
     size = max(1, -(-len(losses) // POINTS))
     groups = [losses[i : i + size] for i in range(0, len(losses), size)]
@@ -167,7 +167,7 @@ def training_sheet(result: Mapping[str, Any]) -> Sheet:
         ("loss", f"{t['first_loss']:.3f} to {t['final_loss']:.3f}"),
     ]
     margin, accuracy = t.get("reward_margin"), t.get("reward_accuracy")
-    if margin is not None and accuracy is not None:  # training on pairs has drawn them apart
+    if margin is not None and accuracy is not None:  # only training on pairs has these
         ahead = f"the chosen path ahead in {percent(accuracy)} of pairs"
         rows.append(("reward margin", f"{margin:.2f}; {ahead}"))
     if t.get("stopped"):
@@ -210,7 +210,7 @@ def round_changes(e: Evaluation) -> list[Pair]:
     """Every round against the one before, the first against the base, corrected (Holm).
 
     Args:
-        e: With the base and the rounds' adapters as its models, in order. Of several temperatures
+        e: Has the base and the rounds' adapters as its models, in order. Of several temperatures,
             the first one counts.
     """
     lines = [f.name for v in e.mains for f in v.figures]
@@ -224,11 +224,11 @@ def round_changes(e: Evaluation) -> list[Pair]:
 
 
 def rounds_section(rounds: Rounds, measured: Sequence[Evaluation]) -> Section:
-    """The rounds as a part of the report; accuracies stand in the result of each data set.
+    """The rounds as a section of the report; accuracies are in the section of each data set.
 
     Args:
-        rounds: Of the run.
-        measured: One per data set that base and rounds were measured on.
+        rounds: Those of the run.
+        measured: One evaluation per data set that base and rounds were measured on.
     """
     sheets = [_courses(rounds), _checkups(rounds)]
     for e in measured:
@@ -287,7 +287,7 @@ def _who(number: int) -> str:
 
 
 def _checkups(rounds: Rounds) -> Sheet:
-    """What the gates and the choice saw, one model a row."""
+    """What the gates and the choice of a round are based on, one model a row."""
     rows = []
     for f in (rounds.base, *(r.figures for r in rounds.rounds)):
         if f is not None:

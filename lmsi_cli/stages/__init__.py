@@ -1,1 +1,1 @@
-"""One verb per file; stages meet in files and never import one another."""
+"""The work of each command, one file per command; stages meet in the files of the run folder."""

@@ -1,8 +1,8 @@
-"""How the questions of a run are asked: its task, in a wording, in the model's form.
+"""How a run's questions are asked: its task in a wording, as a conversation or as plain text.
 
-What ``lmsi sample`` decides here once is kept in run.toml, and every later command asks in the same
-way: the format and the longest path in ``[sample]``, the words in ``[wording]``, and the figures of
-the trial that chose them in ``[trial]``.
+``lmsi sample`` settles this once and writes it to run.toml, so that every later command asks in the
+same way. The format and the longest path are in ``[sample]``, the words in ``[wording]``, and the
+figures of the trial that chose them in ``[trial]``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from lmsi_cli.tasks.readers import split_source
 from lmsi_cli.tasks.wording import AUTO, Wording, candidates, of_task, worded
 
 GENERIC_TASK = "number"
-BUDGET = 512  # tokens of a path where no trial tells
+BUDGET = 512  # tokens of a path if neither the settings nor a trial say
 WORDING, TRIAL = "wording", "trial"  # sections of run.toml
 
 
 class Asking(NamedTuple):
-    """A task in words and form, and the settings of ``lmsi sample`` with nothing left open.
+    """A task as it is asked; ``config`` has prompt, few_shot and max_tokens filled in.
 
     ``why`` says what decided between a conversation and plain text.
     """
@@ -47,7 +47,7 @@ class Asking(NamedTuple):
 
     @property
     def named(self) -> dict[str, Any]:
-        """What of it a run is tied to besides its settings, whoever draws it."""
+        """What a run is tied to besides its settings and its model."""
         task_bytes = msgspec.json.encode(msgspec.structs.replace(self.task, chat=None))
         return {
             "wording": self.wording.name,
@@ -59,7 +59,7 @@ class Asking(NamedTuple):
 
 
 def pick_task(name: str, model: Model | None, source: str = "") -> Task:
-    """The task by name; ``auto`` follows the set (``gsm8k:FILE``), the model's card, or neither."""
+    """The task by name; ``auto``: the set's (``gsm8k:FILE``), the model card's, or ``number``."""
     if name == DEFAULT_TASK:
         of_model = model.card.task if model and model.card else GENERIC_TASK
         name = split_source(source)[0] or of_model
@@ -74,12 +74,12 @@ def ask(
     run: RunDir | None = None,
     trying: tuple[Engine, Progress] | None = None,
 ) -> Asking:
-    """Settle how questions are asked: as the folder was begun, as was wished, or by a trial.
+    """Settle how questions are asked: as in the run folder, as the settings say, or by a trial.
 
-    0 tokens and an empty prompt leave it open. Without ``run``, or without a path in it, nothing is
-    settled yet; ``trying`` is what a trial draws with: without it the first wording is taken.
+    ``max_tokens`` 0 and an empty ``prompt`` leave the choice open. Without ``run``, or before its
+    first path, nothing is settled yet. Without ``trying`` the first wording is taken, untried.
 
-    LmsiError: the wish cannot be met, or there are too few questions for the trial it asks for.
+    LmsiError as ``formed``; or no such wording, or too few questions for ``--prompt auto``.
     """
     begun = run.load_settings() if run is not None and run.has_paths() else {}
     questions = questions[: config.limit or None]
@@ -108,14 +108,14 @@ def ask(
 
 
 def formed(task: Task, wording: Wording, choice: ChatMode, config: SampleConfig) -> Asking:
-    """The task in a wording, and as a conversation if that is the choice.
+    """Put the task in a wording, and in a conversation if ``choice`` says so.
 
-    LmsiError: there is a system message or a variable of the chat template, and no conversation to
-    put it in; or a variable cannot be read.
+    LmsiError: a system message or a variable of the chat template is given for plain text, or a
+    variable cannot be read.
     """
     chat = None
     if choice.chat:
-        values_of(config.template_var)  # before a server is asked
+        values_of(config.template_var)  # an unreadable one fails before a server is asked
         chat = Chat(few_shot=wording.few_shot, system=config.system, variables=config.template_var)
     else:
         for flag, value in (("--system", config.system), (TEMPLATE_FLAG, config.template_var)):
@@ -133,14 +133,14 @@ def _nowhere(why: str, flag: str = "--system") -> LmsiError:
 
 
 def keep(run: RunDir, asking: Asking) -> None:
-    """Write down how the questions of a run are asked, and the trial if there was one."""
+    """Write to run.toml how a run's questions are asked, and the trial if there was one."""
     run.save_settings(WORDING, msgspec.to_builtins(asking.wording))
     if asking.trial is not None:
         run.save_settings(TRIAL, msgspec.to_builtins(asking.trial))
 
 
 def sampled(run: RunDir) -> dict[str, Any]:
-    """What `lmsi sample` wrote down about its run; LmsiError: it is no run folder."""
+    """The ``[sample]`` section of a run; LmsiError: there is none, or its task is not text."""
     saved = run.load_settings().get("sample")
     if saved is None:
         hint = f"run `lmsi sample QUESTIONS -o {run.root}` first"
@@ -152,9 +152,9 @@ def sampled(run: RunDir) -> dict[str, Any]:
 
 
 def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
-    """The task as a run was sampled, or another one in the same form; needs no model.
+    """The task that a run was sampled with, or another one in the same form; needs no model.
 
-    One with answers of another kind is asked in the first wording of that kind.
+    A task with another kind of answer is asked in the first wording for that kind.
     """
     saved = sampled(run)
     own = _own_task(saved)
@@ -165,7 +165,7 @@ def task_of(run: RunDir, name: str = DEFAULT_TASK) -> Task:
 
 
 def wording_of(run: RunDir) -> Wording:
-    """The words that a run was sampled in; those of its task where none are written down yet."""
+    """The wording that a run was sampled in; its task's own words if run.toml has none."""
     settings = run.load_settings()
     if WORDING in settings:
         where, hint = f"{run.run_toml} [{WORDING}]", "mend it, or use another folder"
@@ -181,11 +181,11 @@ def _own_task(saved: dict[str, Any]) -> Task:
 
 
 def examined(task: Task, sample: SampleConfig, settings: EvalConfig) -> tuple[Task, EvalConfig]:
-    """The task as an evaluation asks it, and the evaluation's settings with nothing left open.
+    """The task as an evaluation asks it, and its settings with prompt and max_tokens filled in.
 
-    What is given in ``settings`` beats what was sampled.
+    What ``settings`` give takes precedence over how the run was sampled.
 
-    LmsiError: there is a system message, and no conversation to put it in; or no such wording.
+    LmsiError: a system message is given for plain text, or there is no such wording.
     """
     talks = task.chat is not None if settings.chat == "auto" else settings.chat == "on"
     if settings.system and not talks:

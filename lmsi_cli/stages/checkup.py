@@ -1,8 +1,8 @@
-"""The check-ups between rounds: what is asked of each adapter, and what its answers show.
+"""The check-ups between rounds: what each adapter is asked, and what its answers show.
 
-Needs no model: says what to ask and puts the answers in figures; the rules are in ``rounds.py``. A
-probe's questions are not trained on where there are several rounds, since they decide which one
-is kept:
+Needs no model: chooses the questions and turns answers into figures; the rules are in
+``rounds.py``. With several rounds a probe's questions are not trained on, because they decide which
+round is kept:
 
     to_ask(root, task, probe, val_share=0.0)     # after the first round's training
     -> Asked(questions=[Question(id="q8", answer="9", ...)], by="agreement")
@@ -28,22 +28,22 @@ from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.settings import seed_of
 from lmsi_cli.training.examples import split
 
-PATHS = 4  # sampled answers a question besides the greedy one
-MOST, FEWEST = 60, 20  # questions without labels; a probe is asked whole
-SHARE = 10  # a check-up draws at most one answer for so many paths of the first round
+PATHS = 4  # sampled answers per question, besides the greedy one
+MOST, FEWEST = 60, 20  # questions of a check-up without a probe; a probe is asked whole
+SHARE = 10  # a check-up draws at most one answer per this many paths of the first round
 NAME = "checkup"
-STREAM = 0x5EED  # other random numbers than those of any round's paths
+STREAM = 0x5EED  # keeps its random numbers apart from those of every round's paths
 
 
 class Asked(NamedTuple):
-    """The questions of the check-ups, answered as they should be, and by what that is known."""
+    """The questions of the check-ups with the wanted answers, and where those come from."""
 
     questions: list[Question]
     by: By
 
 
 def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
-    """Ids of the questions that a round's adapter was trained on; those it validated on are not."""
+    """Ids of the questions that a round's adapter was trained on, without those it validated on."""
     if not folder.train.exists():
         return frozenset()
     sides = split(list(read_records(folder.train, TrainExample)), val_share)
@@ -51,10 +51,10 @@ def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
 
 
 def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
-    """Take the probe's questions out of ``train.jsonl`` where they will decide between rounds.
+    """Drop the probe's questions from ``train.jsonl`` if they will decide between rounds.
 
-    An adapter that is there already keeps its examples, whichever they were. Returns how many
-    examples were taken out of a round that was just voted on.
+    A finished adapter keeps the examples it was trained on. Returns how many examples were dropped;
+    0 if none would be left.
     """
     ids = {q.id for q in probe}
     examples = list(read_records(folder.train, TrainExample)) if ids else []
@@ -71,10 +71,10 @@ def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
 
 
 def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float) -> Asked:
-    """Choose the questions of the check-ups, the same ones for all rounds; the first is trained.
+    """Choose the questions of all check-ups, once the first round is trained.
 
-    Without a probe, questions that the first round was not trained on (``val_share`` of those in
-    ``train.jsonl`` were set apart) are held against the winners of its vote, which the base made.
+    Without a probe, the winners of the base's vote are the wanted answers, on questions that the
+    first round was not trained on (``val_share`` of those in ``train.jsonl`` were set apart).
     """
     if probe:
         return Asked(list(probe), "probe")
@@ -88,7 +88,7 @@ def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float)
     texts = {q.id: q for q in read_records(run.questions, Question) if q.id in winners}
     fit = [
         msgspec.structs.replace(texts[q], answer=winner)
-        for q, winner in winners.items()  # one is asked if it is read as itself
+        for q, winner in winners.items()  # only winners that read back as themselves
         if q in texts and canonical(winner, task.kind, asked(task, texts[q].question)) == winner
     ]
     budget = sum(v.num_paths for v in votes) // SHARE // (1 + PATHS)
@@ -97,7 +97,7 @@ def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float)
 
 
 def manner(sample: SampleConfig) -> EvalConfig:
-    """How a check-up asks: as the run was sampled, with a stream of its own for all rounds."""
+    """How a check-up asks: as the run was sampled, with one random stream for all rounds."""
     shared = ("top_k", "top_p", "min_p", "max_tokens", "prompt", *EngineConfig.__struct_fields__)
     return EvalConfig(
         modes=("cot", "sc"),
@@ -109,15 +109,15 @@ def manner(sample: SampleConfig) -> EvalConfig:
 
 
 def figures_of(found: Evaluation, folder: RunDir) -> list[Figures]:
-    """Each model's check-up in numbers, in order, from an evaluation and its answers."""
+    """The figures of each model's check-up, in order, from an evaluation and its answers."""
     return [figures(v.model, answers_of(v, folder.eval_dir), found.gold) for v in found.mains]
 
 
 def figures(model: str, answers: Sequence[Answer], wanted: Mapping[str, str]) -> Figures:
-    """Put one model's check-up in numbers; draws no conclusion.
+    """Compute the figures of one model's check-up; draws no conclusion.
 
-    There are a greedy answer and some sampled ones to each question; ``wanted`` are right answers
-    by question, or winners of the vote.
+    ``answers`` has a greedy and some sampled ones per question; ``wanted`` gives the right answer
+    to each question, or the winner of its vote.
     """
     by_question: dict[str, list[str | None]] = {q: [] for q in wanted}
     greedy = Counter[str]()

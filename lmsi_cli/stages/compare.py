@@ -1,7 +1,7 @@
-"""Two evaluations found on disk and compared; nothing is asked of a model and nothing written.
+"""Find two evaluations on disk and compare them; runs no model and writes nothing.
 
-Knows where results lie in a run folder. A place is a result file, or a run folder with the name of
-a data set; of several results on one data set the newest counts.
+A place is a result file, or a run folder with the name of a data set. Of several results on one
+data set the newest counts.
 
     compare(Path("runs/a"), Path("runs/b"), data="test") -> Opposed(evaluation=..., flips=...)
 """
@@ -18,13 +18,13 @@ from lmsi_cli.run_folder import RunDir, teacher_of
 
 
 def compare(a: Path, b: Path, data: str = "", line: str = "") -> Opposed:
-    """Compare two evaluations; of one and the same, its base with its last model.
+    """Compare two evaluations, or the base and the last model of a single one.
 
     Args:
-        a: A result file or a run folder, whose last model is compared.
+        a: A result file or a run folder; its last model is compared.
         b: Another, or the same.
         data: As in ``find_result``.
-        line: Whose flips are listed; by default the one that decides.
+        line: The one whose flips are listed; by default the deciding one.
 
     Raises:
         LmsiError: A place holds no result, or several of them and ``data`` names none; there is
@@ -49,8 +49,8 @@ def distilled(
         teacher: A run folder or result file; without an adapter the teacher was not trained.
         student: The same for the model that learned from the teacher's paths.
         data: As in ``find_result``.
-        line: By default the one that decides for the student.
-        own: The same for the student's model after it learned from its own paths, if it did.
+        line: The one to compare; by default the deciding one of the student.
+        own: The same for the student's model trained on its own paths, if there is one.
 
     Raises:
         LmsiError: A place holds no such result, the student is untrained or had another teacher,
@@ -96,7 +96,7 @@ def find_result(place: Path, data: str = "") -> Path:
     """The result file of a place.
 
     Raises:
-        LmsiError: There is none, or it cannot be told which.
+        LmsiError: There is none, or ``data`` does not say which of several.
     """
     if place.is_file():
         return place

@@ -1,10 +1,10 @@
-"""Beside stage three: a teacher's votes in, a run folder in which a student learns from them out.
+"""Distillation: a teacher's votes in, a run folder to train the student on out.
 
-A control is a student, too: the run's own model, taught by shuffled votes.
+A control is a student, too: the run's own model, trained on shuffled votes.
 
-The teacher's run is only read. Every example is written anew in the student's form: plain text for
-a model without a chat template, a conversation for one with it. The student's folder is an ordinary
-run folder but for the paths, which are the teacher's and stay there:
+The teacher's run is only read. Every example is rewritten in the student's form: plain text for a
+model without a chat template, a conversation for one with it. The student's folder is an ordinary
+run folder without paths; those stay with the teacher:
 
     runs/first/{questions.jsonl, paths.jsonl, votes.jsonl, vote.json, verdict.json}
     -> runs/first/students/small/{run.toml, questions.jsonl, votes.jsonl, vote.json, verdict.json,
@@ -46,19 +46,19 @@ from lmsi_cli.stages.vote import taught
 from lmsi_cli.training.adapter import preflight
 from lmsi_cli.voting.selection import shuffled
 
-FOLDER = "students"  # in the teacher's run
-ADAPTER = ("adapter", "adapter_sha256")  # that drew the teacher's paths
-# where a server drew the teacher's paths; the student is a file
+FOLDER = "students"  # in the teacher's run folder
+ADAPTER = ("adapter", "adapter_sha256")  # the one that drew the teacher's paths
+# settings of a server that drew the teacher's paths; the student is a file
 SERVER = (*ServerConfig.__struct_fields__, "engine", "server", "model_stated", "model_facts")
-CHAT: ChatChoice = "auto"  # a student talks if its file has a chat template
-# of the student's prompts
+CHAT: ChatChoice = "auto"  # a conversation if the student's file has a chat template
+# settings that decide the student's prompts
 FORM = ("task_name", "task_sha256", "chat", "few_shot", "system", "template_var")
 
 
 class Student(NamedTuple):
-    """A student's folder, its file, how it is asked, and what a run of it is tied to.
+    """A student's folder, its model file, how it is asked, and what a run of it is tied to.
 
-    ``shuffled``: it is a control, which learns from as many paths that were not chosen by the vote.
+    ``shuffled``: it is a control, which learns from as many paths chosen at random.
     """
 
     run: RunDir
@@ -75,12 +75,12 @@ def enrolled(
     settings: TrainConfig,
     progress: Progress | None = None,
 ) -> Student | None:
-    """Look at a student and at its place, before an hour is spent on it; None without a ``model``.
+    """Check a student and its folder before an hour is spent on it; None without a ``model``.
 
-    ``model`` is its file, or a name; ``out`` its run folder, by default in the teacher's, by its
-    name.
+    ``model`` is its file or a name. ``out`` is its run folder; by default one of the model's name
+    in the teacher's run folder.
 
-    LmsiError: -o without a student, a run that cannot teach, a place that is taken, or a file that
+    LmsiError: -o without a student, a run that cannot teach, a folder that is taken, or a file that
     cannot be trained or asked in the same way.
     """
     if not model:
@@ -103,7 +103,7 @@ def enrolled(
         raise LmsiError(message, hint=f"to train it on its own votes: `lmsi train {teacher.root}`")
     try:
         preflight(found.path, settings.target, settings.layers, settings.rank)
-    except LmsiError as e:  # two models are at hand, so it is named
+    except LmsiError as e:  # two models are in play, so name this one
         named = str(e) if str(found.path) in str(e) else f"{found.path}: {e}"
         raise LmsiError(named, hint=e.hint) from None
     return Student(run, found.path, asking.task, told)
@@ -125,8 +125,8 @@ def control(teacher: RunDir) -> Student:
 def _asked(teacher: RunDir, model: File) -> Asking:
     """How the student is asked: the teacher's task in the student's own form.
 
-    A conversation is held as with the teacher, as far as the student's template knows its
-    variables.
+    A conversation has the teacher's settings, except for variables that the student's template does
+    not know.
     """
     saved, talk = sampled(teacher), SampleConfig()
     with vocabulary(model) as words:
@@ -142,7 +142,7 @@ def _asked(teacher: RunDir, model: File) -> Asking:
 
 
 def _check_folders(teacher: RunDir, run: RunDir) -> None:
-    """Refuse a teacher without a vote, and for its student a folder that holds anything else."""
+    """Refuse a teacher without a vote, and a folder for its student that holds another run."""
     for file in (teacher.votes, teacher.paths, teacher.questions):
         if not file.exists():
             raise LmsiError(f"{file}: no such file", hint=f"run `lmsi vote {teacher.root}` first")
@@ -154,14 +154,14 @@ def _check_folders(teacher: RunDir, run: RunDir) -> None:
 
 
 def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool = False) -> None:
-    """Write the student's folder: whose it is, the teacher's votes, the student's examples.
+    """Write the student's folder: its settings, the teacher's votes, the student's examples.
 
-    Equal calls write the same bytes, so a killed one is simply given again. The caller holds the
-    student's folder (``locked``). ``overwrite`` discards an adapter that learned from other votes,
-    and all of another student's.
+    Equal calls write the same bytes, so a killed one can simply be repeated. The caller holds the
+    student's folder (``locked``). ``overwrite`` discards the adapter that is there, or everything
+    if the folder is another student's.
 
     LmsiError: the folder is another student's or another teacher's, the vote has changed since,
-    nothing is kept, or a kept path is not there.
+    nothing was kept, or a kept path is missing.
     """
     run, settings, there = student.run, _settings(teacher, student), student.run.load_settings()
     if TEACHER in there:
@@ -174,7 +174,7 @@ def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool
     for section, values in settings.items():
         run.save_settings(section, values)
     examples, questions = _write(teacher, student)
-    for name in ("questions", "votes", "vote_summary", "verdict"):  # what later stages read
+    for name in ("questions", "votes", "vote_summary", "verdict"):  # later stages read these
         source, target = getattr(teacher, name), getattr(run, name)
         if source.exists():
             with source.open("rb") as old, replacing(target) as new:
@@ -189,8 +189,8 @@ def teach(teacher: RunDir, student: Student, progress: Progress, overwrite: bool
 def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
     """The sections of the student's run.toml.
 
-    Its ``[sample]`` says what model the folder is about and how that is asked; all else in it is
-    how the teacher's paths were drawn.
+    Its ``[sample]`` names the student and how it is asked; everything else there says how the
+    teacher's paths were drawn.
     """
     saved = teacher.load_settings()
     sample, chat = saved["sample"], student.task.chat
@@ -200,7 +200,7 @@ def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
     origin = {
         "run": str(teacher.root.absolute()),
         "model": sample["model"],
-        "model_sha256": sample.get("model_sha256", ""),  # a server's model is known by name
+        "model_sha256": sample.get("model_sha256", ""),  # a server gives only its name
         "votes": str(teacher.votes.absolute()),
         "votes_sha256": sha256_file(teacher.votes),
     }
@@ -212,7 +212,7 @@ def _settings(teacher: RunDir, student: Student) -> dict[str, dict[str, Any]]:
 
 
 def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What a student's folder is tied to, under names that say whose it is."""
+    """What a student's folder is tied to, under names that tell student from teacher."""
     sample, origin = settings["sample"], settings[TEACHER]
     return {
         "student": sample["model"],
@@ -228,7 +228,7 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
     """Write every kept path and every pair in the student's form; the files appear whole.
 
-    Returns how many examples there are, and of how many questions.
+    Returns the numbers of examples and of questions with examples.
     """
     held, known = teacher.load_settings().get("vote", {}), VoteConfig.__struct_fields__
     config = msgspec.convert({k: v for k, v in held.items() if k in known}, VoteConfig)

@@ -1,6 +1,6 @@
 """What this machine can do for lmsi, and what to do about each problem.
 
-Asks the libraries; changes nothing but the remembered answer of the probe. One check:
+Asks the libraries; writes nothing but the remembered result of the CPU check. One check:
 
     {"name": "quantised models", "value": "work, with AMX", "problem": "", "advice": "", ...}
 """
@@ -27,9 +27,9 @@ OURS = ("lmsi", "llama-cpp-python", "gguf", "numpy")
 
 
 class Check(Record, frozen=True, kw_only=True):
-    """One fact; ``problem`` is empty if all is well, ``fatal`` means nothing works before.
+    """One fact; ``problem`` is empty if all is well; ``fatal``: nothing works until it is fixed.
 
-    ``command`` is one line to type, which makes it better.
+    ``command`` is a line to type that improves it.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Check(Record, frozen=True, kw_only=True):
 
 
 def examine() -> list[Check]:
-    """All checks, in the order a person reads them."""
+    """Run all checks, in the order to show them."""
     lib = library()
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
     cores = f"{psutil.cpu_count(logical=False)} physical, {os.cpu_count()} logical"
@@ -58,7 +58,7 @@ def examine() -> list[Check]:
 
 
 def conclusion(checks: Sequence[Check]) -> str:
-    """One line below the checks: this machine is fit, or what to type."""
+    """The line below the checks: whether this machine is fit, and what to type."""
     if bad := next((c for c in checks if c.fatal), None):
         return f"not fit: {bad.name}: {bad.problem}; type: {bad.advice}"
     if slow := next((c for c in checks if c.command), None):
@@ -74,7 +74,7 @@ def _version(package: str) -> Check:
     try:
         return Check(name=package, value=version(package))
     except PackageNotFoundError:
-        if package in PACKAGES:  # of training, which not everybody wants
+        if package in PACKAGES:  # needed for training alone
             return Check(name=package, value="missing", problem=UNTRAINED, advice=INSTALL)
         return _missing(package, "missing", "not installed", f"pip install {package}")
 
@@ -94,7 +94,7 @@ def _memory() -> Check:
 
 
 def _gpu() -> Check:
-    """Having none is no problem; what ``--gpu-layers`` would need is told all the same."""
+    """Having no GPU is no problem; the advice still says what ``--gpu-layers`` would need."""
     found = gpu(library())
     if found.usable:
         return Check(name="GPU offload", value=f"{found.words}; --gpu-layers all uses it")
@@ -102,7 +102,7 @@ def _gpu() -> Check:
 
 
 def _quantised(features: str) -> Check:
-    """Whether quantised models work, and with the CPU's units for them, where it has any."""
+    """Whether quantised models work, and whether they use the CPU's AMX units if it has them."""
     name, found, tiles = "quantised models", cpu_check(), amx(features)
     if not found.usable:
         return _missing(name, "broken", found.note, REBUILD)

@@ -1,8 +1,8 @@
 r"""What `lmsi sample` would ask and what that would cost, without doing it.
 
-Draws a few trial paths to see how long one is; the speed is that of the very cache which the run
-would take. Writes nothing. The first prompt is spelt from its ids, so that a control token is told
-from a text that looks like one:
+Samples a few trial paths for their length, and measures the speed of the cache that the run would
+get. Writes nothing. The first prompt is spelt from its token ids, which tells a control token from
+text that looks like one:
 
     Preview(chat=True, why="the file has a chat template", folds_system=False, questions=400,
             prompt=(Piece(text="<|im_start|>", mark=True), Piece(text="user\nTom has", mark=False),
@@ -32,19 +32,19 @@ from lmsi_cli.stages.trial import Trial
 from lmsi_cli.tasks.wording import Wording
 
 TRIAL_PATHS = 24
-TRIAL_SECONDS = 30.0  # then the paths that still run count with all the tokens they may have
-BESIDES_DECODING = 1.08  # drawing, text and copies of prompts, as measured on the embedded model
+TRIAL_SECONDS = 30.0  # unfinished paths then count with all the tokens they may have
+BESIDES_DECODING = 1.08  # drawing tokens, text and prompt copies; measured on the embedded model
 
 
 class Piece(Record, frozen=True, kw_only=True):
-    """A stretch of a prompt; ``mark``: one token that stands for no text of the messages."""
+    """A stretch of a prompt; ``mark``: a single control token, not text of a message."""
 
     text: str
     mark: bool
 
 
 class Estimate(Record, frozen=True, kw_only=True):
-    """Bytes, tokens and seconds of a run to come; ``at_most``: some trial paths were not done."""
+    """Cost of a run in bytes, tokens and seconds; ``at_most``: some trial paths were unfinished."""
 
     width: int
     unified: bool
@@ -61,10 +61,10 @@ class Estimate(Record, frozen=True, kw_only=True):
 class Preview(Record, frozen=True, kw_only=True):
     """The prompts of a run; lengths and ``shared_prefix`` (common to all prompts) in tokens.
 
-    ``folds_system``: the template knows no system message, so its text opens the first turn.
-    ``begun``: what the prompt's end already says of the reply, an opened thinking block.
-    ``templates``: how many different prompts the paths of a question take in turn, of which the
-    first are counted.
+    ``folds_system``: the template has no system role, so the system text opens the first turn.
+    ``begun``: the start of the reply that the prompt already holds, such as an opened thinking
+    block. ``templates``: how many prompts the paths of a question take in turn; the lengths are
+    those of the first.
     """
 
     chat: bool
@@ -85,10 +85,10 @@ class Preview(Record, frozen=True, kw_only=True):
 
 
 def preview(job: Job, progress: Progress) -> Preview:
-    """Write all prompts of a model file, count their tokens, and reckon up what paths would cost.
+    """Write all prompts for a model file, count their tokens, and estimate the cost of the paths.
 
-    A trial of wordings is held as the run would hold it. LmsiError: there are no questions, none
-    fits, or the chat template refuses the prompt.
+    Holds a trial of wordings if the run would. LmsiError: there are no questions, none fits the
+    context, or the chat template refuses the prompt.
     """
     if job.settings.engine not in (LLAMA, SERVER):
         progress.say("reckoned as llama.cpp would draw")
@@ -125,7 +125,7 @@ def preview(job: Job, progress: Progress) -> Preview:
 
 
 def request_there(job: Job, progress: Progress) -> dict[str, object]:
-    """The first request that a server would get; what it costs only the server knows."""
+    """The first request that a server would get; its cost is known to the server alone."""
     with open_engine(job) as engine:
         assert not isinstance(engine, LlamaEngine)
         asking = settle(job, engine, None, progress, trial=False)
@@ -139,9 +139,9 @@ def request_there(job: Job, progress: Progress) -> dict[str, object]:
 def estimate(
     requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
 ) -> Estimate:
-    """Try a few paths of a run's requests and reckon up the rest.
+    """Sample a few paths of a run's requests and extrapolate to all of them.
 
-    An early stop makes the time an upper bound. LmsiError: no question fits the context, or the
+    With ``--stop`` the time is an upper bound. LmsiError: no question fits the context, or the
     cache does not fit the memory.
     """
     fitting = split_for(engine, requests, config).fitting
@@ -151,7 +151,7 @@ def estimate(
     lengths, open_ = _trial(fitting, engine, config, trigger)
     length = (sum(lengths) + open_ * config.max_tokens) / (len(lengths) + open_)
     paths, read = sum(len(r.wanted) for r in fitting), 0
-    for part in parts:  # the common start of its prompts is read once
+    for part in parts:  # the prefix common to its prompts is read once
         prefix = shared_prefix([r.prompt for r in part])
         read += prefix + sum(len(r.prompt) - prefix for r in part)
     return Estimate(
@@ -171,7 +171,7 @@ def estimate(
 def _trial(
     requests: Sequence[Request], engine: LlamaEngine, config: SamplingConfig, trigger: str
 ) -> tuple[list[int], int]:
-    """Tokens of finished trial paths, and how many were not finished in time."""
+    """Tokens of each finished trial path, and how many paths did not finish in time."""
     requests = [r for r in requests if r.block == requests[0].block]
     spread = requests[:: max(1, len(requests) // TRIAL_PATHS)][:TRIAL_PATHS]
     each = max(1, TRIAL_PATHS // len(spread))

@@ -1,18 +1,18 @@
-"""What draws: llama.cpp, OpenVINO or an OpenAI-compatible server; chosen, opened, pinned for a run.
+"""Choose, open and pin a run's engine: llama.cpp, OpenVINO or an OpenAI-compatible server.
 
-``--engine auto`` takes OpenVINO where it is installed and clearly faster. Both decode the same
-model file; which one is faster depends on the file's types and on the CPU. So a long job begins
-with half a minute of measuring, whose result is kept per machine, file and version:
+``--engine auto`` takes OpenVINO if it is installed and clearly faster than llama.cpp. Both decode
+the same model file; which one is faster depends on the file's types and on the CPU. So a long job
+begins with half a minute of measuring, whose result is kept per machine, file and version:
 
     {"openvino": 388.0, "llama": 284.0}
 
-A server does not show its chat template, so how it is asked has to be chosen without that:
+A server does not show its chat template, so the form of the prompts is chosen without it:
 
     --chat auto, on    messages, to /chat/completions; the server applies the model's template
     --chat off         plain text, to /completions
 
-What came of ``auto`` is pinned for a run: a path's last bits depend on it, and with them a token
-now and then; so a run goes on as it was begun, alone or spread, on whatever machine. In run.toml:
+What ``auto`` resolves to is pinned for a run. A path's last bits depend on it, and now and then a
+token does. So a run continues as it began, on any machine, in a cluster or not. In run.toml:
 
     [engine]
     kv = "split"
@@ -56,28 +56,28 @@ from lmsi_cli.run_folder import RunDir
 if TYPE_CHECKING:
     from lmsi_cli.engine.server.engine import ServerEngine
 
-ENGINE = "engine"  # the section of run.toml for what came of `auto`
+ENGINE = "engine"  # the section of run.toml for what `auto` resolved to
 INSTALL = "type: pip install 'lmsi[server]'"
 UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
-FASTER = 1.2  # times as fast as llama.cpp that OpenVINO has to be
-JOB = 500  # paths; a smaller job ends before the measurement has paid
-PROMPT, TOKENS, PATHS = 256, 64, 64  # of the measurement: about the middle of a path of a real job
-BUDGET = 256  # tokens of a path that are reckoned with where the trial has yet to tell
-FIRST = SamplingConfig(temperature=1, top_k=0, max_tokens=1)  # loads the pipeline and the prompt
+FASTER = 1.2  # OpenVINO has to be this many times as fast as llama.cpp
+JOB = 500  # paths; on a smaller job the measurement does not pay off
+PROMPT, TOKENS, PATHS = 256, 64, 64  # of the measurement; about the middle of a real path
+BUDGET = 256  # tokens assumed for a path at least; a trial that sets them comes later
+FIRST = SamplingConfig(temperature=1, top_k=0, max_tokens=1)  # warms up the pipeline and the prompt
 
 AnyConfig = TypeVar("AnyConfig", bound=EngineConfig)
 Open = Callable[[EngineName], LlamaEngine]  # loads the model into that engine
 
 
 class Pace(Record, frozen=True, kw_only=True):
-    """Tokens per second; 0 where OpenVINO cannot draw from the file."""
+    """Tokens per second; 0 if OpenVINO cannot run the file."""
 
     openvino: float
     llama: float
 
     @property
     def engine(self) -> EngineName:
-        """Whichever is to be used."""
+        """The one to use."""
         return OPENVINO if self.openvino >= FASTER * self.llama else LLAMA
 
 
@@ -89,15 +89,15 @@ def chosen(
     progress: Progress,
     run: RunDir | None,
 ) -> EngineName:
-    """The engine for a job; ``auto`` becomes what the folder was begun with, or what is faster.
+    """The engine for a job; ``auto`` becomes the one the run folder began with, or the faster one.
 
     Args:
         settings: With the engine as the user gave it.
         model: A GGUF file.
-        paths: Of the whole job.
-        open_: Loads the model.
-        progress: Where the measurement is told.
-        run: The folder that the job goes on with, if there is one.
+        paths: Number of paths of the whole job.
+        open_: Loads the model into an engine.
+        progress: Hears of the measurement and the choice.
+        run: The folder that the job continues, if there is one.
     """
     if settings.engine != AUTO:
         return settings.engine
@@ -119,7 +119,7 @@ def chosen(
 
 
 def begun_with(run: RunDir) -> EngineName:
-    """The engine that drew the folder's paths, of the two that can draw here."""
+    """The local engine that drew the folder's paths: OpenVINO or else llama.cpp."""
     begun = run.load_settings().get("sample", {}).get("engine")
     return OPENVINO if begun == OPENVINO else LLAMA
 
@@ -143,7 +143,7 @@ def _measured(open_: Open, need: Need, progress: Progress) -> Pace:
 
 
 def _rate(engine: LlamaEngine) -> float:
-    """Tokens per second of paths side by side, once the pipeline is loaded."""
+    """Tokens per second of paths side by side, after a warm-up."""
     prompt = tuple(engine.encode(TEXT.read_text())[:PROMPT])
     request = Request("pace", prompt, tuple(Wanted(i, i) for i in range(PATHS)))
     list(engine.generate([request], FIRST, ""))
@@ -156,7 +156,7 @@ def _rate(engine: LlamaEngine) -> float:
 def reach_server(
     model: str, settings: SampleConfig | EvalConfig, run: RunDir | None = None
 ) -> ServerEngine:
-    """Reach the server; a run that goes on is held to the model that its first replies named."""
+    """Connect to the server; a run with paths insists on the model that its first replies named."""
     try:
         from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
     except ModuleNotFoundError as e:
@@ -166,14 +166,14 @@ def reach_server(
 
 
 def server_form(settings: SampleConfig) -> ChatMode:
-    """Conversations unless they are switched off: most models that are served are chat models."""
+    """Conversations unless ``--chat off``: most models on servers are chat models."""
     if settings.chat == "off":
         return ChatMode(False, "--chat off")
     return ChatMode(True, "--chat on" if settings.chat == "on" else UNSEEN)
 
 
 def open_file(model: Path, config: EngineConfig, engine: EngineName) -> LlamaEngine:
-    """Load a model file into what draws here."""
+    """Load a model file into llama.cpp or OpenVINO."""
     if engine == LLAMA:
         return LlamaEngine(model, config)
     from lmsi_cli.engine.openvino import OpenVinoEngine
@@ -186,7 +186,7 @@ def open_file(model: Path, config: EngineConfig, engine: EngineName) -> LlamaEng
 
 
 def check_engine(settings: SampleConfig) -> None:
-    """Refuse settings that do not go with what draws the paths."""
+    """Refuse settings that do not fit the engine."""
     if settings.engine != SERVER:
         refuse_settings(settings)
         if settings.cluster and settings.engine == OPENVINO:
@@ -204,7 +204,7 @@ def check_engine(settings: SampleConfig) -> None:
 
 
 def refuse_settings(settings: SampleConfig | EvalConfig) -> None:
-    """Refuse a server's settings where llama.cpp draws: a forgotten --engine is not guessed."""
+    """Refuse a server's settings for a local engine: a forgotten --engine is not guessed."""
     for name in ("base_url", "api_key_file", "model"):
         sampled = name == "model" and isinstance(settings, SampleConfig)
         if getattr(settings, name, None) and not sampled:
@@ -213,7 +213,7 @@ def refuse_settings(settings: SampleConfig | EvalConfig) -> None:
 
 
 def as_served(run: RunDir, settings: EvalConfig) -> EvalConfig:
-    """Fill in the model and the address that the run's paths came from, where not given."""
+    """Fill in the model and address that the run's paths came from, if none are given."""
     saved = run.load_settings().get("sample", {})
     saved = saved if saved.get("engine") == SERVER else {}
     model = settings.model or saved.get("model", "")
@@ -224,17 +224,17 @@ def as_served(run: RunDir, settings: EvalConfig) -> EvalConfig:
 
 
 def about_server(engine: ServerEngine) -> dict[str, Any]:
-    """What an evaluation's record says of its model, and versions."""
+    """The model and versions for an evaluation's record."""
     named = f"{engine.base} on {engine.url.host}"
     source = {"file": named, "server": engine.url.host, "model": engine.base}
     return {"source": source, "versions": {"lmsi": version("lmsi")}}
 
 
 def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
-    """Put the kind of cache that the folder was begun with in the place of ``auto``.
+    """Replace ``auto`` by the kind of cache and the file copy that the folder began with.
 
-    A calibration made in between might choose the other one. The width changes no bits, so that
-    stays free.
+    A calibration made since then might choose differently. The width changes no bits, so it stays
+    free.
     """
     begun = _begun(run) if run.paths.exists() else {}
     left = {k: v for k, v in begun.items() if getattr(config, k) == "auto"}
@@ -242,27 +242,27 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
 
 
 def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
-    """Ask the copy of the model's file if the run's paths were drawn from it, else the file."""
+    """Use the fast copy of the model file if the run's paths were drawn from it, else the file."""
     if config.fast_copy != "auto":
         return config
     return msgspec.structs.replace(config, fast_copy=_begun(run).get("fast_copy", "auto"))
 
 
 class Settling:
-    """Writes down what came of ``auto``, and says where a run goes on in another kind of cache."""
+    """Writes down what ``auto`` resolved to, and says if a run continues with something else."""
 
     def __init__(self, run: RunDir, say: Callable[[str], None]) -> None:
         self._run, self._say = run, say
         self._now: Settled = {}
 
     def alone(self, engine: Engine) -> None:
-        """Of the one engine, whenever it may have changed: all of it is kept, and it goes on so."""
+        """Save and pin what the only engine has settled; called whenever that may have changed."""
         if (settled := engine.settled) and settled != self._now:
             self._save(settled)
             engine.pin(pinned(settled))
 
     def of_worker(self, settled: Settled | None) -> None:
-        """Of one of many: kept is what they share, as the first one has it."""
+        """Save the pinned part of what the first worker reports; later ones change nothing."""
         if not self._now and (kind := pinned(settled or {})):
             self._save(kind)
 

@@ -1,9 +1,9 @@
-"""Stage four: labelled questions in, answers of base and adapters and what changed out.
+"""Stage four: labelled questions in; answers of base and adapters, and what changed, out.
 
-The only stage that reads gold answers. A sitting is one model in one data set, greedy or at one
-temperature and seed. Its answers are appended as they end, under a name made of everything that
-could change them, so an interrupted evaluation goes on, a longer one takes over what is there, and
-an older one is never overwritten. The records are in ``reporting/results.py``:
+The only stage that needs gold answers. A sitting is one model on one data set, greedy or at one
+temperature and seed. Its answers are appended as they finish, to a file named after everything that
+could change them. So an interrupted evaluation continues, a longer one reuses the answers that
+exist, and an older one is never overwritten. The records are in ``reporting/results.py``:
 
     eval/base-test-greedy-1f0c9a2b.answers.jsonl  eval/base-test-t0.7-s0-5e0c11d4.answers.jsonl
     eval/test-77d01e5c.result.json
@@ -32,16 +32,16 @@ from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.loader import gold_answers
 
-DIRECT_TOKENS = 32  # an answer sentence, no more
-# These change the speed or how much is asked for, or stand in the task or in the way of a sitting.
+DIRECT_TOKENS = 32  # enough for an answer sentence
+# These change the speed or the amount, or are part of the task or of a sitting's ``Way``.
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "engine", "modes",
         "limit", "paths", "scale", "temperature", "seed", "task", "chat", "few_shot",
         "system", "model"}  # fmt: skip
-FILTERS = {"top_k", "top_p", "min_p"}  # leave the likeliest token as it is
+FILTERS = {"top_k", "top_p", "min_p"}  # never remove the likeliest token, the greedy choice
 
 
 class Exam(NamedTuple):
-    """A labelled data set and how it is asked; the limit takes its part of the questions."""
+    """A labelled data set and how it is asked; ``config.limit`` takes the first questions."""
 
     name: str
     questions: Sequence[Question]
@@ -50,12 +50,12 @@ class Exam(NamedTuple):
 
     @property
     def asked(self) -> Sequence[Question]:
-        """Those that are asked."""
+        """The questions within the limit."""
         return self.questions[: self.config.limit or None]
 
     @property
     def gold(self) -> dict[str, str]:
-        """Their right answers in canonical form, by id; LmsiError: one is of another kind."""
+        """Right answers in canonical form, by question id; LmsiError: one is of another kind."""
         return gold_answers(self.asked, self.task)
 
 
@@ -67,19 +67,19 @@ def evaluate(
     progress: Progress,
     about: dict[str, Any] | None = None,
 ) -> list[Evaluation]:
-    """Ask every candidate every question; the others are compared with the first.
+    """Ask every candidate every question, and compare the later ones with the first.
 
-    A question that does not fit the model's context is told, skipped, and counted as unanswered:
-    leaving it out would make all models look better than they are on the set. Nothing is stored
-    of it, so it is told again by the next call. A data set's result is written as soon as it is
-    done, and again when the p-values of the next ones have come in.
+    A question that does not fit the model's context is reported, skipped, and counted as
+    unanswered: leaving it out would make all models look better than they are on the set. It is not
+    stored, so the next call reports it again. A data set's result is written as soon as it is done,
+    and again after each later set, because the correction of its p-values covers all sets.
 
     Args:
         exams: The data sets.
         candidates: The base first.
         engine: The loaded base.
         run: Held by the caller (``locked``).
-        progress: Is told of every answer.
+        progress: Advances with every answer.
         about: ``source`` and ``versions`` for the record.
 
     Raises:
@@ -100,8 +100,8 @@ def evaluate(
 def ways(config: EvalConfig, who: Candidate | None = None) -> list[Way]:
     """The sittings of one model: greedy first, then every temperature with every seed.
 
-    A control without an adapter is the base once more, with other seeds; greedily it would say
-    the same again.
+    A control without an adapter is the base once more, with other seeds and no greedy sitting,
+    which would only repeat the base's answers.
     """
     again = who is not None and who.null and who.adapter is None
     first = max(config.seeds) + 1 if again else 0
@@ -116,16 +116,16 @@ def ways(config: EvalConfig, who: Candidate | None = None) -> list[Way]:
 
 
 def modes_of(config: EvalConfig, way: Way) -> list[Mode]:
-    """The modes that are drawn in a way: sampled paths, or all others; each once."""
+    """The modes of a sitting: ``sc`` if it samples, all others if it is greedy; each once."""
     return [m for m in dict.fromkeys(config.modes) if (m == "sc") != way.greedy]
 
 
 def requests_of(
     exam: Exam, engine: Engine, mode: Mode, seed: int, have: Collection[tuple[str, str, int]] = ()
 ) -> list[Request]:
-    """Write the requests of one mode, without the paths that are there already."""
+    """Write the requests of one mode, without the paths in ``have``."""
     config = exam.config
-    # direct answers are asked for by example: a bare question leaves the form open
+    # exemplars ask for direct answers: a bare question leaves the form open
     formats: dict[Mode, PromptFormat] = {"direct": "direct-few", "cot-few": "cot-few"}
     found: list[Request] = []
     for q in exam.asked:
@@ -145,7 +145,7 @@ def paths_of(config: EvalConfig, mode: Mode) -> int:
 
 
 def sampling_of(config: EvalConfig, mode: Mode, way: Way) -> SamplingConfig:
-    """How a mode's tokens are drawn."""
+    """The sampling settings of a mode."""
     limit = min(config.max_tokens, DIRECT_TOKENS) if mode == "direct" else config.max_tokens
     return config.sampling(way.temperature, way.seed, limit)
 
@@ -157,7 +157,7 @@ def _examined(
     run: RunDir,
     progress: Progress,
 ) -> Evaluation:
-    """All sittings of a data set; nothing is compared yet."""
+    """Hold all sittings of a data set and grade them; compares nothing yet."""
     config, gold, answered = exam.config, exam.gold, []
     skipped: dict[str, None] = {}  # in order, each once
     for candidate in candidates:
@@ -176,7 +176,7 @@ def _examined(
 
 
 def _key(exam: Exam, candidate: Candidate, way: Way) -> str:
-    """Name everything that could change an answer, in eight hex digits."""
+    """Hash everything that could change an answer, to eight hex digits."""
     settings = msgspec.to_builtins(exam.config)
     kept = {
         k: v for k, v in settings.items() if k not in FREE and not (way.greedy and k in FILTERS)
@@ -190,7 +190,7 @@ def _key(exam: Exam, candidate: Candidate, way: Way) -> str:
 
 
 def _result_key(exam: Exam, candidates: Sequence[Candidate]) -> str:
-    """Name everything that could change a figure."""
+    """Hash everything that could change a figure, to eight hex digits."""
     config = exam.config
     keys = [_key(exam, c, way) for c in candidates for way in ways(config, c)]
     asked = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
@@ -202,7 +202,7 @@ def _hash(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
 
 
 class _Sitting:
-    """One model in one exam, drawing in one way."""
+    """One model in one exam, greedy or at one temperature and seed."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class _Sitting:
     def answers(self, progress: Progress) -> list[Answer]:
         """Draw what the answers file lacks; return what these settings ask for, in order.
 
-        All are marked anew: a right answer may have been corrected since they were written.
+        Every answer is marked again: a right answer may have been corrected since it was written.
         """
         have: dict[tuple[str, str, int], Answer] = {}
         for a in read_records(self.file, Answer) if self.file.exists() else ():
@@ -290,7 +290,7 @@ class _Sitting:
 
 
 def _unanswered(mode: Mode, question_id: str, path: int) -> Answer:
-    """Stands for a question that could not be asked; costs nothing and is not right."""
+    """An answer for a question that could not be asked; costs nothing and is wrong."""
     return Answer(
         question_id=question_id,
         mode=mode,

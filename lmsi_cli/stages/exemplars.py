@@ -1,9 +1,9 @@
-"""Exemplars of a model's own making: sampled paths of seed questions in, a task file out.
+"""Exemplars that a model writes itself: sampled paths of seed questions in, a task file out.
 
 After Huang et al. 2022 (arXiv 2210.11610, section 3.4), who took the greedy rationale of each seed;
-here the paths vote. Knows paths, votes and tasks; needs no model and no gold answer. Of a seed
-whose winner has the share, this path is taken: of those with the winning answer the soundest, then
-the one nearest to their median length, then the lowest number. What comes out, for ``--task``:
+here the paths vote. Choosing needs no model, and nothing needs gold answers. If a seed's winner
+reaches the share, one of its paths is taken: the soundest, then the one nearest to their median
+length, then the one with the lowest number. The result, for ``--task``:
 
     name = "exemplars"
     [[templates]]
@@ -36,16 +36,16 @@ from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.loader import wrong_exemplar
 from lmsi_cli.voting.ballots import holds, is_complete, vote
 
-RANK = {True: 0, None: 1, False: 2}  # all equations of a path hold, it states none, one is false
-STREAM = "exemplars"  # other random numbers than the paths'
+RANK = {True: 0, None: 1, False: 2}  # all equations of a path hold, it states none, or one is false
+STREAM = "exemplars"  # keeps its random numbers apart from the paths'
 
 
 class ExemplarsSummary(Record, frozen=True, kw_only=True):
-    """What was made of the seeds that have paths.
+    """What became of the seeds that have paths.
 
-    ``left_out`` counts those that made no exemplar by why: no winner, one with too small a share,
-    or no path of the winner that may stand in a task. ``share`` is the mean share of the winners of
-    those that are shown.
+    ``left_out`` counts by reason the seeds without an exemplar: no winner, too small a share, or no
+    path of the winner fit for a task file. ``share`` is the winners' mean share over the seeds in
+    the file.
     """
 
     file: str
@@ -57,7 +57,7 @@ class ExemplarsSummary(Record, frozen=True, kw_only=True):
 
 
 class SeedExemplar(NamedTuple):
-    """A seed's exemplar, and the share of the winner that it ends in."""
+    """A seed's exemplar, and the share of its answer, the winner."""
 
     exemplar: Exemplar
     share: float
@@ -71,10 +71,10 @@ def make_exemplars(
     progress: Progress,
     overwrite: bool = False,
 ) -> tuple[ExemplarsSummary, SampleSummary]:
-    """Draw the paths that the seeds lack, and write a task file with the exemplars made of them.
+    """Draw the paths that the seeds lack, and write a task file with exemplars made from them.
 
-    The job's questions are the seeds; the caller holds the folder of the paths (``locked``). A file
-    that is there is replaced; ``overwrite`` discards paths that were drawn in another way.
+    The job's questions are the seeds; the caller holds the folder of the paths (``locked``). An
+    existing file is replaced; ``overwrite`` discards paths that were drawn with other settings.
 
     LmsiError as ``pipeline.opened`` and ``write_exemplars``.
     """
@@ -89,10 +89,10 @@ def write_exemplars(
 ) -> ExemplarsSummary:
     """Choose the exemplars and write them as a task file, atomically.
 
-    Which seeds are used, and in which template, is drawn by ``config.seed``: by share the easy ones
-    would come first.
+    ``config.seed`` decides which seeds are used, and in which template; choosing by share would
+    favour easy ones.
 
-    LmsiError: no seed's winner has the share, or too few seeds do; nothing is written then.
+    LmsiError: too few seeds make an exemplar; nothing is written then.
     """
     left_out, chosen = Counter[str](), list[SeedExemplar]()
     with paths_by_question(run) as paths:
@@ -120,9 +120,9 @@ def write_exemplars(
 def choose(
     question: Question, paths: Sequence[Path], task: Task, config: ExemplarsConfig
 ) -> SeedExemplar | str:
-    """The exemplar that a seed's paths make; or why there is none.
+    """The exemplar made from a seed's paths, or the reason why there is none.
 
-    A single path is the paper's greedy one and is taken as it is, whatever its arithmetic.
+    With one path per seed, the paper's greedy one, equations are not checked.
     """
     held = vote(question.id, paths, config.paths > 1)
     winner = held.predicted_answer
@@ -155,7 +155,7 @@ def _too_few(found: int, left_out: Counter[str], config: ExemplarsConfig, run: R
 
 
 def task_text(exemplars: Sequence[Exemplar], task: Task, config: ExemplarsConfig, name: str) -> str:
-    """Write a task file: the words of ``task``, and exemplars in templates of ``config.shots``."""
+    """The text of a task file: words of ``task``, exemplars in templates of ``config.shots``."""
     import tomli_w
 
     fields: dict[str, Any] = {

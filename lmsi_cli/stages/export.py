@@ -1,8 +1,8 @@
-"""After all other stages: an adapter in the form that somebody else's program takes.
+"""After all other stages: an adapter in a form that other programs read.
 
-Every form is a folder with a model card, is loaded again before it is called done, and comes to its
-place in one rename. Knows the order of work; how weights are merged, quantised and told apart is in
-``training/`` and ``engine/``. A result:
+Every form is a folder with a model card. It is loaded and checked before it is called done, and
+moves to its place in one rename. Only the order of work is here; ``training/`` and ``engine/``
+merge, quantise and compare. A result:
 
     Export(to="gguf", folder="runs/a/export/gguf-Q8_0", files={"m-Q8_0.gguf": 27444416, ...},
            checks={"the adapter moves the logits by": 0.12, ...})
@@ -61,9 +61,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CARD, MODELFILE = "README.md", "Modelfile"
-PROMPTS = 8  # that the checks compare logits on
-# Types fine enough to hold what an adapter adds. On tinymath a coarser base lost most of it when
-# the sum was rounded to its own grid once more: docs/log.md.
+PROMPTS = 8  # whose logits the checks compare
+# Types fine enough to hold what an adapter adds. On tinymath a coarser base lost most of that when
+# the sum was rounded to its own type again: docs/log.md.
 FINE = frozenset({"F32", "F16", "BF16", "Q8_0"})
 WIDEST = "Q8_0"
 EXACT = frozenset({"F32", "BF16"})
@@ -71,7 +71,7 @@ TYPE_IN_NAME = re.compile(r"[-._](?:I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
 
 
 class Export(Record, frozen=True, kw_only=True):
-    """What was written; ``files`` in bytes, ``checks`` relative distances of logits."""
+    """What was written; ``files`` in bytes, ``checks`` as relative distances of logits."""
 
     to: str
     folder: str
@@ -82,7 +82,7 @@ class Export(Record, frozen=True, kw_only=True):
 
 
 class _Made(NamedTuple):
-    """What a form came to: its checks, its remarks, and how to use it."""
+    """The result of writing a form: its checks, its remarks, and how to use it."""
 
     checks: dict[str, float]
     remarks: list[str]
@@ -100,17 +100,17 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
 ) -> Export:
     """Write a run's adapter in another form; the caller holds the folder (``locked``).
 
-    ``out`` is the folder to write, by default in the run folder, by the form's name; ``overwrite``
-    replaces an earlier export.
+    ``out`` is the folder to write, by default one in the run folder, named after the form;
+    ``overwrite`` replaces an earlier export.
 
-    LmsiError: there is no finished adapter, it is for another base, something is in the way, or
-    what was written does not compute what it should.
+    LmsiError: there is no finished adapter, it is for another base, the place is taken, or the
+    written form fails its check.
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
         raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
-    finished(run)  # is told of on the card
+    finished(run)  # raises if damaged: the card needs it
     exporter = _Exporter(run, model, task, config, progress)
-    if config.to not in ("gguf", "ollama"):  # llama.cpp alone checks those
+    if config.to not in ("gguf", "ollama"):  # llama.cpp alone checks these
         check_packages(f"export --to {config.to}")
     base_sha256 = sha256_file(model)
     check_base(run.adapter_gguf, base_sha256)
@@ -119,7 +119,7 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     with replacing_folder(place) as folder:
         made = exporter.write(folder)
         write_atomic(folder / CARD, card_text(exporter.card(made, base_sha256)))
-        note = {  # for programs what the card is for people; other stages then know the base
+        note = {  # the card for programs; it tells other stages the base
             "export": config.to,
             "base_file": model.name,
             "base_sha256": base_sha256,
@@ -140,10 +140,10 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
 
 
 class _Exporter:
-    """A run with its base, and the folder that is written; one method for each form.
+    """A run, its base and the folder to write; one method per form.
 
     ``kind`` is the type of the merged weights, empty for the adapter alone. ``base_name`` is the
-    base's repository, as given or as its file says.
+    base's repository, as given or as its file states it.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class _Exporter:
         self.merged_name = f"{stem}-lmsi-{self.kind}.gguf"
 
     def _kind(self) -> str:
-        """The type of the merged weights: as asked for, or the base's own if that is fine enough.
+        """The type of the merged weights: as asked for, else the base's own if it is fine enough.
 
         LmsiError: the form cannot hold the type.
         """
@@ -173,7 +173,7 @@ class _Exporter:
         return self.own_kind if self.own_kind and self.own_kind in fit else else_
 
     def write(self, folder: Path) -> _Made:
-        """Write the form that is asked for."""
+        """Write the form that ``config.to`` names."""
         self.folder = folder
         texts = [q.question for q in islice(read_records(self.run.questions, Question), PROMPTS)]
         with vocabulary(self.model) as words:
@@ -183,7 +183,7 @@ class _Exporter:
         return made
 
     def _reference(self) -> None:
-        """The base without and with the adapter, in llama.cpp: what a form is held against."""
+        """Compute logits in llama.cpp, without and with the adapter, to check a form against."""
         with LlamaEngine(self.model, ORIGINAL) as engine:
             self.base = engine.last_logits(self.prompts)
             engine.use_adapter(str(self.run.adapter_gguf))
@@ -191,8 +191,8 @@ class _Exporter:
         self.moved = gap(self.wanted, self.base)
 
     def adapter(self) -> _Made:
-        """The adapter alone, checked in PEFT and in llama.cpp."""
-        # read where it lies, so that a refusal names that file and not a copy that will be gone
+        """Write the adapter alone, checked in PEFT and in llama.cpp."""
+        # read in place, so that an error names that file and not a copy that is deleted
         adapter = with_adapter(self.model, self.run.adapter, "fp32")
         for file in (self.run.adapter / CONFIG, self.run.adapter / WEIGHTS, self.run.adapter_gguf):
             shutil.copyfile(file, self.folder / file.name)
@@ -211,7 +211,7 @@ class _Exporter:
         return _Made(checks, [], use)
 
     def ollama(self) -> _Made:
-        """The merged file, and a Modelfile that asks as the run did."""
+        """Write the merged file, and a Modelfile that asks as the run did."""
         made = self.gguf()
         text = modelfile(f"./{self.merged_name}", self.task, sample_config(self.run))
         write_atomic(self.folder / MODELFILE, text)
@@ -226,7 +226,7 @@ class _Exporter:
         return made._replace(remarks=[*made.remarks, *remarks], use=use)
 
     def hf(self) -> _Made:
-        """A folder for transformers, with the tokenizer if it can be written."""
+        """Write a folder for transformers, with the tokenizer if it can be written."""
         self.progress.say("merging in PyTorch")
         save_merged(self.model, self.run.adapter, self.folder, self.kind)
         texts = [q.question for q in read_records(self.run.questions, Question)][:200]
@@ -235,7 +235,7 @@ class _Exporter:
         self.progress.say("checking: the folder against llama.cpp")
         self._reference()
         made = torch_logits(load_merged(self.folder), "fp32")(self.prompts, True)
-        noise = finished(self.run).proof.base_gap  # without the adapter, when training proved it
+        noise = finished(self.run).proof.base_gap  # of the base, from the proof after training
         apart = gap(made, self.wanted)
         checks = agree("the merged folder", "PyTorch from llama.cpp", self.moved, apart, noise)
         remark = f"Tokenizer: {tokenizer.note}."
@@ -245,10 +245,10 @@ class _Exporter:
         return _Made(checks, [remark], use)
 
     def gguf(self) -> _Made:
-        """One GGUF file with the adapter merged into it.
+        """Write one GGUF file with the adapter merged into it.
 
-        What merging and rounding each did is measured beside the same done to the base alone. That
-        goes first: the file that stays is the last one written.
+        The effects of merging and of rounding are measured for the base alone as well. The base
+        goes first, because the file written last is the one that stays.
         """
         self._reference()
         noise, rounding = self._merge(0.0, self.base, "merging and quantising the base alone")
@@ -277,7 +277,7 @@ class _Exporter:
         return _Made(checks, remarks, use)
 
     def _merge(self, scale: float, wanted: NDArray[np.float32], words: str) -> tuple[float, float]:
-        """Merge at a scale; the distances from what is wanted before and after quantising."""
+        """Merge at a scale; returns the distances from ``wanted`` before and after quantising."""
 
         def apart(model: Path) -> float:
             with LlamaEngine(model, ORIGINAL) as engine:
@@ -294,7 +294,7 @@ class _Exporter:
         return before, apart(target)
 
     def card(self, made: _Made, base_sha256: str) -> Card:
-        """What the folder says of itself."""
+        """The model card of the folder."""
         name = self.facts.general.get("name", "")
         card = Card(
             to=self.config.to,

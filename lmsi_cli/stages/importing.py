@@ -1,17 +1,17 @@
-r"""Answers of lm-evaluation-harness in, an evaluation out that can be compared with ours.
+r"""Answers of lm-evaluation-harness in, an evaluation comparable with ours out.
 
 The file is what its `--log_samples` writes, ``samples_TASK_DATE.jsonl``: one line per question and
-filter, the same texts in each (lm_eval/evaluator.py, versions 0.4 to 0.4.9). ``doc`` is the entry
-of the data set as its authors publish it, ``resps`` holds the texts before any filter, one list per
-request:
+filter, the texts the same for each filter (lm_eval/evaluator.py, versions 0.4 to 0.4.9). ``doc`` is
+the entry of the data set as its authors publish it. ``resps`` holds the texts before any filter,
+one list per request:
 
     {"doc_id": 0, "doc": {"question": "...", "answer": "... #### 18"}, "target": "... #### 18",
      "arguments": {"gen_args_0": {"arg_0": "Question: ...\nAnswer:", "arg_1": {"until": [...]}}},
      "resps": [[" 9 * 2 = 18.\n#### 18"]], "filtered_resps": ["18"], "filter": "strict-match",
      "metrics": ["exact_match"], "doc_hash": "..", "exact_match": 1.0}
 
-Texts are read by our own reader of answers and marked anew; the harness's marks are kept beside,
-and it is counted where they differ. The files are those of ``lmsi eval``:
+Our own answer reader reads the texts and marks them again. The harness's marks are kept, and the
+disagreements counted. The files are those of ``lmsi eval``:
 
     eval/imported-samples_gsm8k-3f0a91c2.answers.jsonl  eval/samples_gsm8k-3f0a91c2.result.json
 """
@@ -51,7 +51,7 @@ HINT = "give a samples_*.jsonl that lm-evaluation-harness wrote with --log_sampl
 
 
 class Sample(NamedTuple):
-    """One question with all texts that were written for it, and the harness's own marks."""
+    """One question with all texts that answer it, and the harness's own marks."""
 
     question: Question
     texts: tuple[str, ...]
@@ -66,8 +66,8 @@ def read_samples(source: str) -> list[Sample]:
             it needs the fields ``question`` and ``answer``.
 
     Raises:
-        LmsiError: A line is no such sample, holds likelihoods, has no right answer, or says
-            another thing of a question than an earlier one.
+        LmsiError: A line is no such sample, holds likelihoods, has no right answer, or contradicts
+            an earlier line on the same question.
     """
     layout, file = split_source(source)
     found: dict[str, Sample] = {}
@@ -99,7 +99,7 @@ def _sample(row: Row, layout: str | None) -> Sample:
 def _entry(row: Row, layout: str | None) -> dict[str, Any]:
     """The entry of the data set; without a layout the prompt and the target fill its gaps.
 
-    A passage stands in the prompt already.
+    If the prompt fills in for the question, it already holds any passage.
     """
     doc = row.fields["doc"]
     if not isinstance(doc, dict):
@@ -112,7 +112,7 @@ def _entry(row: Row, layout: str | None) -> dict[str, Any]:
 
 
 def _prompt(fields: dict[str, Any]) -> object:
-    """What the model was shown; older files hold lists, newer ones named arguments."""
+    """The prompt that the model saw; older files hold lists, newer ones named arguments."""
     prompt = fields.get("arguments")
     while isinstance(prompt, list | dict) and prompt:
         prompt = next(iter(prompt.values() if isinstance(prompt, dict) else prompt))
@@ -154,8 +154,8 @@ def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Eval
     Args:
         run: Held by the caller (``locked``).
         source: The file, with the set's name before a colon where it is a known one.
-        settings: Task and limit; where a question has one text, the first mode is what it counts
-            as. Several are sampled paths.
+        settings: Task and limit. If every question has one text, it counts as the first of
+            ``modes``; otherwise all texts count as sampled paths.
 
     Returns:
         The evaluation and its file.
@@ -186,7 +186,7 @@ def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Eval
 
 
 def _task(run: RunDir, source: str, name: str) -> Task:
-    """The task by name; by default the set's, else the run's, else numbers."""
+    """The task by name; by default the set's, else the run's, else ``number``."""
     layout = split_source(source)[0]
     if name != DEFAULT_TASK or layout is not None:
         return load_task(layout if name == DEFAULT_TASK and layout else name)
@@ -194,7 +194,7 @@ def _task(run: RunDir, source: str, name: str) -> Task:
 
 
 def _answers(sample: Sample, task: Task, gold: str, mode: Mode) -> list[Answer]:
-    """Read each text; what it cost is not known."""
+    """Read and mark each text; tokens and seconds are unknown and count as 0."""
     question = sample.question
     asked_question = asked(task, question.question)
     found = [extract(answer_part(t), task.kind, task.trigger, asked_question) for t in sample.texts]
@@ -214,7 +214,7 @@ def _answers(sample: Sample, task: Task, gold: str, mode: Mode) -> list[Answer]:
 
 
 def _imported(file: str, samples: Sequence[Sample], scores: Sequence[float]) -> Imported:
-    """The harness's marks that every question has, and how often they differ from ours."""
+    """The harness's marks that all questions have, and how often they differ from ours."""
     names = [n for n in samples[0].marks if all(n in s.marks for s in samples)]
     marks = {n: tuple(s.marks[n] for s in samples) for n in names}
     return Imported(

@@ -1,8 +1,8 @@
-"""What a run folder holds, for `lmsi show` and `lmsi watch`: its questions, or how far it all is.
+"""What a run folder holds, for `lmsi show` and `lmsi watch`: its questions, or its progress.
 
-Reads only, takes no lock and needs no model, so another process may work there. How far a run is
-is seen by counting lines instead of parsing them, so a long run is looked at in an instant. What
-comes out:
+Reads only, holds no lock and needs no model, so another process may work there meanwhile. Progress
+is found by counting lines instead of parsing them, so even a long run takes an instant. What comes
+out:
 
     Shown(question=Question(id="q7", ...), paths=(ShownPath(path=Path(...), start=61, end=63),),
           vote=Vote(predicted_answer="42", ...), questions=400)
@@ -28,7 +28,7 @@ from lmsi_cli.voting.selection import VoteSummary
 
 
 class ShownPath(Record, frozen=True, kw_only=True):
-    """A path, and where in its text the answer stands: ``text[start:end]``; None without one."""
+    """A path, and where its text has the answer: ``text[start:end]``; None if unknown."""
 
     path: Path
     start: int | None
@@ -36,7 +36,7 @@ class ShownPath(Record, frozen=True, kw_only=True):
 
 
 def located(path: Path, question: Question, task: Task) -> ShownPath:
-    """A path with its answer's place; a text that is read otherwise now has none."""
+    """Find a path's answer in its text; None if the text now reads as another answer."""
     said = answer_part(path.text)
     found = extract(said, task.kind, task.trigger, asked(task, question.question))
     begin = len(path.text) - len(said)
@@ -55,9 +55,9 @@ class Shown(Record, frozen=True, kw_only=True):
 
 
 class Listed(Record, frozen=True, kw_only=True):
-    """A question and its vote in short: all three None before `lmsi vote`; ``kept`` counts paths.
+    """A question and its vote in short; the last three are None before `lmsi vote`.
 
-    Without a winner ``predicted_answer`` is None, too.
+    ``predicted_answer`` is None without a winner, too. ``kept`` counts paths.
     """
 
     id: str
@@ -95,7 +95,7 @@ def _votes(run: RunDir) -> dict[str, Vote]:
 
 
 def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
-    """Gather what a run knows of one question; the task tells how answers are read.
+    """Gather what a run knows of one question; ``task`` says how to read answers.
 
     LmsiError: there are no questions yet, or none has this id.
     """
@@ -119,10 +119,10 @@ def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
 
 
 class Scene(Record, frozen=True, kw_only=True):
-    """What can be seen of a run folder; ``status`` is None if no command has reported there.
+    """The state of a run folder; ``status`` is None if no command has reported there.
 
-    ``working``: a process holds the folder now. Without one, a status that has no end is that of
-    a process that was killed. ``stages`` tells in words what there is of each; None if nothing.
+    ``working``: a process holds the folder now. If none does, a status without an end is that of a
+    killed process. ``stages`` says in words how far each stage is; None if it has not begun.
     """
 
     folder: str
@@ -143,7 +143,7 @@ def scene(run: RunDir) -> Scene:
             hint=f"`lmsi sample QUESTIONS -o {run.root}` begins one",
         )
     look = {"sample": _sampled, "vote": _voted, "train": _trained, "eval": _measured}
-    stages: dict[str, str | None] = dict.fromkeys(look, "unreadable")  # in the making, or damaged
+    stages: dict[str, str | None] = dict.fromkeys(look, "unreadable")  # half written, or damaged
     for name, at in look.items():
         with suppress(LmsiError):
             stages[name] = at(run)

@@ -1,10 +1,10 @@
 """`lmsi eval` before and around the asking: which sets, which models, here or on a server.
 
-Makes sure of all that can be wrong before a model is loaded; what is asked and how it is marked is
-in ``evaluate.py``:
+Checks everything that can be checked before a model is loaded; asking and marking are in
+``evaluate.py``:
 
     measure(prepare(run, EvalConfig(), ["test.jsonl"]), progress)
-    -> [Evaluation(data="test", n=300, candidates=(...), ...)]
+    -> [Evaluation(data="test", n=300, variants=(...), ...)]
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # needs packages that only servers need
 
 
 class Measurement(NamedTuple):
-    """What is to be measured; ``model`` is None on a server, whose adapters go by their names."""
+    """What to measure; on a server ``model`` is None and ``adapters`` are names."""
 
     run: RunDir
     settings: EvalConfig
@@ -74,15 +74,15 @@ def prepare(
 
     Args:
         run: The run folder.
-        settings: How it is asked.
+        settings: How to ask.
         data: Files of labelled questions.
-        adapters: More GGUF adapters, or run folders with one; of a server, their names there.
+        adapters: More GGUF adapters, or run folders with one; on a server, their names there.
         allow_overlap: Measure on questions that were trained on, too.
         null: Measure controls, too.
 
     Raises:
-        LmsiError: A set, an adapter or the model is not as it should be, an adapter was trained on
-            a question of a set, or a setting does not go with what draws.
+        LmsiError: A set, an adapter or the model is missing or unsound, an adapter was trained on a
+            question of a set, or a setting does not fit the engine.
     """
     if settings.engine == SERVER:
         if settings.scale:
@@ -114,7 +114,7 @@ def prepare(
 
 
 def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
-    """Ask the questions that have no answer yet; the folder is held by the caller (``locked``)."""
+    """Ask the questions that have no answer yet; the caller holds the folder (``locked``)."""
     run, settings, exams, model, candidates, adapters, _ = wanted
     if model is None:
         with reach_server(settings.model, settings) as there:
@@ -126,12 +126,12 @@ def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
 
 
 class Plan(Record, frozen=True, kw_only=True):
-    """One data set to come.
+    """The plan for one data set.
 
-    ``smallest_visible`` is the smallest true difference, as a fraction, that exact McNemar shows in
-    4 of 5 repeats at 5% if a fifth of the questions changes; with several data sets or adapters
-    Holm's correction asks for more. Where questions cluster, ``groups`` counts the clusters and
-    stands for the questions. ``answers`` are those of all models.
+    ``smallest_visible`` is the smallest true difference, as a fraction, that exact McNemar at 5%
+    shows in 4 of 5 repeats if a fifth of the questions changes; with several data sets or adapters
+    Holm's correction demands more. ``groups`` is the number of clusters if questions cluster, and
+    then stands for ``questions`` in this; else None. ``answers`` counts those of all models.
     """
 
     data: str
@@ -143,7 +143,7 @@ class Plan(Record, frozen=True, kw_only=True):
 
 
 def plans_of(wanted: Measurement) -> list[Plan]:
-    """What each data set could show, and how many answers that takes; asks nobody."""
+    """What each data set could show, and how many answers that takes; asks no model."""
     there = [Candidate(BASE, None, {}), *(Candidate(name, name, {}) for name in wanted.adapters)]
     there += [again(there[0])] if wanted.null else []
     return [_plan(exam, wanted.candidates or there) for exam in wanted.exams]
@@ -168,10 +168,10 @@ def _plan(exam: Exam, candidates: Sequence[Candidate]) -> Plan:
 
 
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
-    """Read labelled sets; their names, which name the results, must differ.
+    """Read labelled sets by name; results are named after them, so names must differ.
 
     Raises:
-        LmsiError: They do not, or a file is not sound.
+        LmsiError: Two names are equal, or a file is unsound.
     """
     found: dict[str, Sequence[Question]] = {}
     for place, file in enumerate(files):
@@ -193,12 +193,12 @@ def _exams(run: RunDir, data: Sequence[str], settings: EvalConfig) -> list[Exam]
         for source, name in zip(data, map(set_name, data), strict=True)
     ]
     for exam in found:
-        _ = exam.gold  # known to be sound before a model is loaded
+        _ = exam.gold  # unsound answers fail before a model is loaded
     return found
 
 
 def _task(run: RunDir, data: str, name: str) -> Task:
-    """The task by name; by default as sampled, but the set's own where its answers are others."""
+    """The task by name; by default the sampled one, or the set's if its kind of answer differs."""
     sampled, layout = task_of(run, name), split_source(data)[0]
     if name != DEFAULT_TASK or layout is None:
         return sampled
@@ -207,17 +207,17 @@ def _task(run: RunDir, data: str, name: str) -> Task:
 
 
 def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
-    """What an evaluation's record says of its model, and versions."""
+    """The model and versions for an evaluation's record."""
     info = engine.info
     words = (engine.model.piece(token) for token in range(engine.model.n_vocab))
     source = {
         "file": model.path.name,
         "sha256": sha256_file(model.path),
-        # two tokenizers are one if they spell all tokens alike
+        # two tokenizers are the same if they spell all tokens alike
         "tokenizer_sha256": hashlib.sha256(b"\0".join(words)).hexdigest(),
         "architecture": info.architecture,
         "parameters": info.parameters,
-        # of the file itself, even where a faster copy of it answers
+        # of the file itself, even if a faster copy answers
         "bytes": sum(part.stat().st_size for part in parts_of(model.path)),
     }
     versions = {"lmsi": version("lmsi"), "llama_cpp_python": version("llama-cpp-python")}
@@ -237,8 +237,8 @@ def candidates_of(
         run: The run folder.
         model: Its base model.
         adapters: More GGUF adapters, for the same base.
-        scales: How strongly they act; none: 1.
-        rounds: Folders of the run's own rounds; not given: of several, the one that is kept.
+        scales: How strongly adapters act; empty means 1.
+        rounds: Folders of the run's own rounds; None takes the one that is kept.
 
     Raises:
         LmsiError: The paths were drawn, or an adapter was trained, with another base.
@@ -258,12 +258,10 @@ def candidates_of(
 
 
 def controls(run: RunDir, base: Candidate, scales: Sequence[float] = ()) -> list[Candidate]:
-    """What shows how large a change is that is no gain; the second one where it was trained.
+    """The controls, which show how large a change without a gain can be.
 
-    The base with other seeds, and the adapter of ``lmsi train --null``, at the first scale.
-
-    Raises:
-        LmsiError: That adapter was not trained as the run's own is.
+    They are the base with other seeds and, if trained, the adapter of ``lmsi train --null`` at the
+    first scale. LmsiError: that adapter was not trained the way the run's own was.
     """
     found, file = [again(base)], run.null.adapter_gguf
     if file.exists():
@@ -297,7 +295,7 @@ def again(base: Candidate) -> Candidate:
 
 
 def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Path]:
-    """Name adapters by their run folder or file; of equal names the later ones get a number."""
+    """Name adapters after their run folder or file; later ones of equal name get a number."""
     found: dict[str, Path] = {}
     for file in adapters:
         named = file.parent.parent.name if file.parent.name == "adapter" else ""
@@ -310,10 +308,10 @@ def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Pat
 
 
 def _candidates_there(engine: ServerEngine, adapters: Sequence[str]) -> list[Candidate]:
-    """The base, and the adapters that the server offers under names of their own."""
+    """The base, and the adapters that the server offers as models of their own."""
     found = [Candidate(BASE, None, engine.identity)]
     for name in dict.fromkeys(adapters):
-        engine.use_adapter(name)  # whether it is there is known before an hour of asking
+        engine.use_adapter(name)  # a missing one fails before an hour of asking
         label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
         found.append(Candidate(label, name, {**engine.identity, "adapter_model": name}))
     engine.use_adapter(None)

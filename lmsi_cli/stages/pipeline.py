@@ -1,9 +1,9 @@
-"""How every command that draws paths begins: model opened, wording settled, run folder bound.
+"""How every command that samples paths begins: open the model, settle the wording, bind the folder.
 
-A job is a model, a task, settings and questions. Its paths are drawn by llama.cpp in this process,
-by an OpenAI-compatible server or by Ray workers; what comes before and after is the same for all:
+A job is a model, a task, settings and questions. llama.cpp or OpenVINO in this process, an
+OpenAI-compatible server or Ray workers draw its paths; what comes before and after is the same:
 
-    with opened(job, run, progress) as drawing:  # nothing is left open in its settings
+    with opened(job, run, progress) as drawing:  # its wording and token limit are settled
         draw(drawing, job.questions, run, progress)
 """
 
@@ -44,12 +44,12 @@ from lmsi_cli.tasks.loader import check_options
 if TYPE_CHECKING:  # needs packages that only servers need
     from lmsi_cli.engine.server.engine import ServerEngine
 
-# what becomes of the paths that a folder holds already
+# what to do with the paths that a folder already holds
 Old = Literal["kept", "discarded", "discarded if different"]
 
 
 class Job(NamedTuple):
-    """What is to be drawn; ``model`` is None where a server has it."""
+    """What to sample; ``model`` is None if a server has it."""
 
     model: Model | None
     task: Task
@@ -63,7 +63,7 @@ class Job(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """An open engine, how it is asked, and what a run of it is tied to besides its settings."""
+    """An open engine, how it is asked, and what ties a run to it besides the settings."""
 
     engine: LlamaEngine | ServerEngine
     asking: Asking
@@ -78,10 +78,10 @@ def job_of(
 ) -> Job:
     """Find the model and the task of a run; loads nothing.
 
-    ``source`` is the file that the questions come from, whose layout may name a task.
+    ``source`` is the file that the questions come from; its layout may name a task.
 
     LmsiError: there is no such model or task, a question does not fit the task, or a setting does
-    not go with what draws the paths.
+    not fit the engine.
     """
     check_engine(settings)
     model = None if settings.engine == SERVER else find_model(settings.model, progress)
@@ -91,7 +91,7 @@ def job_of(
 
 
 def here(settings: SampleConfig, command: str) -> SampleConfig:
-    """The settings of a command whose paths are drawn in this process; LmsiError: by a server."""
+    """Settings of a command that samples here, with llama.cpp; LmsiError: another engine is set."""
     if settings.engine not in (LLAMA, AUTO):
         raise LmsiError(
             f"lmsi {command}: llama.cpp has to draw the paths, not --engine {settings.engine}",
@@ -103,8 +103,8 @@ def here(settings: SampleConfig, command: str) -> SampleConfig:
 def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = False) -> SampleSummary:
     """Draw the paths that a run folder lacks; the caller holds it (``locked``).
 
-    ``overwrite`` discards what it holds, once the model has been loaded. LmsiError as ``opened``
-    and ``sample``.
+    ``overwrite`` discards its contents once the model has been loaded. LmsiError as ``opened`` and
+    ``sample``.
     """
     old: Old = "discarded" if overwrite else "kept"
     job = with_engine(job, None if overwrite else run, progress)
@@ -115,7 +115,7 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
 
 
 def with_engine(job: Job, run: RunDir | None, progress: Progress) -> Job:
-    """The job with an engine in the place of ``auto``; ``run`` is the folder it goes on with."""
+    """The job with its engine chosen if it was ``auto``; ``run`` is the folder it continues."""
     settings, model = job.settings, job.model
     if settings.engine != AUTO or model is None:
         return job
@@ -132,7 +132,7 @@ def with_engine(job: Job, run: RunDir | None, progress: Progress) -> Job:
 def draw(
     drawing: Drawing, questions: Sequence[Question], run: RunDir, progress: Progress
 ) -> SampleSummary:
-    """Draw the paths of some questions that the folder lacks."""
+    """Draw the paths of these questions that the folder lacks."""
     asking = drawing.asking
     return sample(questions, drawing.engine, asking.task, asking.config, run, progress)
 
@@ -146,14 +146,14 @@ def opened(
     trial: bool = True,
     asking: Asking | None = None,
 ) -> Iterator[Drawing]:
-    """Open what draws, settle how questions are asked, and tie the folder to that.
+    """Open the engine, settle how questions are asked, and bind the folder to both.
 
-    ``old`` says what becomes of paths that are there, ``trial`` whether wordings may be tried where
-    the settings leave them open, ``asking`` how questions are asked, where another folder has
-    settled that. The caller holds the folder (``locked``).
+    ``old`` says what to do with existing paths, ``trial`` whether to try wordings if the settings
+    leave them open. ``asking`` is how questions are asked if another folder has settled it. The
+    caller holds the folder (``locked``).
 
-    LmsiError: the model does not load, the server is not there, or the folder holds paths of other
-    settings.
+    LmsiError: the model does not load, the server does not answer, or the folder holds paths with
+    other settings.
     """
     known = None if old == "discarded" else run
     with open_engine(job, known) as engine:
@@ -168,7 +168,7 @@ def opened(
 
 
 def open_engine(job: Job, run: RunDir | None = None) -> LlamaEngine | ServerEngine:
-    """Load the model or reach the server; as the folder was begun, if one is given."""
+    """Load the model or connect to the server; with ``run``, the way that run began."""
     settings = as_begun(run, job.settings) if run else job.settings
     if job.model is None:
         return reach_server(settings.model, settings, run)
@@ -182,7 +182,7 @@ def settle(
     progress: Progress,
     trial: bool = True,
 ) -> Asking:
-    """Settle how questions are asked, with the adapter on that draws the paths."""
+    """Settle how questions are asked, with the adapter that will draw the paths."""
     settings = job.settings
     engine.use_adapter(settings.adapter or None)
     if isinstance(engine, LlamaEngine):
@@ -196,7 +196,7 @@ def settle(
 
 
 def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
-    """Bind the folder; only now, for a model that does not load must not cost the old paths."""
+    """Bind the folder; only now, so that a model that does not load costs no old paths."""
     if old == "discarded":
         discard(run)
     try:
@@ -212,7 +212,7 @@ def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
 def identity(model: Model, asking: Asking) -> dict[str, Any]:
     """What a run is tied to besides its settings: hashes, and versions for the record.
 
-    LmsiError: the adapter that draws was trained on another model.
+    LmsiError: the adapter that draws the paths was trained on another model.
     """
     return {
         "model": str(model.path.absolute()),
@@ -225,7 +225,7 @@ def identity(model: Model, asking: Asking) -> dict[str, Any]:
 
 
 def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> SampleSummary:
-    """Let Ray workers draw; no engine is here for a trial, so the first wording serves."""
+    """Let Ray workers draw; without an engine here for a trial, the first wording is taken."""
     assert job.model is not None  # a server refuses --cluster
     settings, known = job.settings, None if old == "discarded" else run
     with cluster.connected(settings) as (ray, room):
@@ -244,7 +244,7 @@ def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> Sam
 def _worker_setup(
     job: Job, asking: Asking, begun: SampleConfig, threads: int
 ) -> cluster.WorkerSetup:
-    """What each worker does: as the run was begun, with its own share of the CPUs."""
+    """What each worker needs: the run's settings as it began, and its share of the CPUs."""
     assert job.model is not None
     kind = {name: getattr(begun, name) for name in ("kv", "flash_attn", "fast_copy")}
     settings = msgspec.structs.replace(asking.config, threads=threads, **kind)
@@ -256,9 +256,9 @@ def _worker_setup(
 
 
 def model_of(run: RunDir) -> Model:
-    """The model that drew a run's paths, still the same file.
+    """The model that drew a run's paths, or a student's; the file must not have changed.
 
-    LmsiError: the folder holds no run, or the file is gone or has changed.
+    LmsiError: the folder holds no run, a server drew the paths, or the file is gone or changed.
     """
     saved = sampled(run)
     if saved.get("engine") == SERVER:

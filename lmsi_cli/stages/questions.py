@@ -1,16 +1,16 @@
-"""Questions from a model's own pen: seed questions in, new ones with confident votes out.
+"""Questions that a model writes: seed questions in, new ones with confident votes out.
 
-Knows the order of work and what makes two generations the same; what is a question is decided in
-``generation.py``, and the paths are drawn as by ``lmsi sample``, so that the folder is an ordinary
-run folder. One line of ``generated.jsonl``:
+Knows the order of work and which settings make two generations the same. ``generation.py`` decides
+what is a question. Paths are drawn as by ``lmsi sample``, so the folder is an ordinary run folder.
+One line of ``generated.jsonl``:
 
     {"id": "gen-38dc46698984", "question": "Tom has 3 pens and buys 4. How many has he now?"}
 
-The work goes in turns: as many drafts as may be needed, their candidates in the order of the
-drafts, paths for as many of them as questions are still wanted. Each turn follows from the files
-alone, and draws only what they lack: an interrupted call takes the same course again, and goes on.
-So the questions are the first confident candidates, however the work was cut up. Confidence is the
-winner's share of all paths (V(y)/k in Prasad et al. 2024, arXiv 2411.04109): paths without an
+The work goes in turns: draw as many drafts as may be needed, take their candidates in the order of
+the drafts, and draw paths for as many of them as questions are still wanted. Each turn follows from
+the files alone and draws only what they lack, so an interrupted call resumes on the same course.
+The questions are the first confident candidates, however often it was interrupted. Confidence is
+the winner's share of all paths (V(y)/k in Prasad et al. 2024, arXiv 2411.04109): paths without an
 answer, cut off or with a false equation count against it.
 """
 
@@ -43,27 +43,27 @@ from lmsi_cli.voting.ballots import vote
 SHOTS = 4  # seed questions in a prompt, as in ScPO; variety hardly depends on it (docs/methods.md)
 DRAFTS = 4  # from each prompt
 EFFORT = 10  # drafts at most for each question to keep; the embedded model needs two
-FEWEST = 32  # drafts of a turn: a batch for the engine, and enough to tell that none is new
-LOWEST_YIELD = 0.1  # candidates a draft, as the next turn is planned
-# These change how much is made and what is kept of it, never what a draft says.
+FEWEST = 32  # drafts of a turn at least: a batch for the engine, enough to see that none is new
+LOWEST_YIELD = 0.1  # candidates per draft; the plan of a turn assumes no fewer
+# These change how much is made and which of it is kept, never what a draft says.
 FREE = {*EngineConfig.__struct_fields__, "number", "paths", "min_share", "llama_cpp_python", "lmsi"}
 GROWING = ("number", "paths")
 SECTION = "questions"  # of run.toml
 # Alarms. Measured runs are far from both (docs/methods.md#questions-of-the-models-own).
 REPEATED = 0.5  # of the drafts
-SAME_ANSWER = 0.25  # of the answers, and twice what guessing would give
-FEW = 20  # questions or drafts; of fewer no share is an alarm
+SAME_ANSWER = 0.25  # of the answers, or twice the chance level if that is more
+FEW = 20  # questions or drafts; with fewer no share is an alarm
 
 Ended = Literal["enough", "effort", "no new questions"]
 
 
 class Generation(Record, frozen=True, kw_only=True):
-    """What ``lmsi questions`` made, over all its calls; times and tokens are those of this one.
+    """What all calls of ``lmsi questions`` made; new drafts, tokens and seconds are this call's.
 
-    ``drafts = sum(dropped) + candidates``, and of the ``sampled`` candidates are those that are
-    neither kept nor ``rejected`` waiting for paths. ``min_votes`` is the least number of paths
-    behind a kept question: with it (and ``min_share``) ``lmsi vote`` trains on the kept questions
-    and no others. ``mean_share`` is over all sampled candidates.
+    ``drafts = sum(dropped) + candidates`` and ``sampled = kept + sum(rejected)``; other candidates
+    still wait for paths. ``min_votes`` is the least number of paths behind a kept question: with it
+    (and ``min_share``) ``lmsi vote`` trains on the kept questions and no others. ``mean_share`` is
+    over all sampled candidates.
     """
 
     wanted: int
@@ -86,7 +86,7 @@ class Generation(Record, frozen=True, kw_only=True):
 
 
 def pick_seeds(questions: Sequence[Question], config: QuestionsConfig, name: str) -> list[Question]:
-    """Choose the seed questions by the seed of the run; nothing else of the file is used."""
+    """Choose the seed questions by the run's seed; only their ids and texts are used."""
     if len(questions) < config.seeds:
         message = f"{name}: {len(questions)} questions, and --seeds asks for {config.seeds}"
         raise LmsiError(message, hint=f"--seeds {len(questions)} takes all of them")
@@ -103,11 +103,11 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
     progress: Progress,
     overwrite: bool = False,
 ) -> Generation:
-    """Let a model write questions in a run folder, and vote on them.
+    """Let a model write questions into a run folder, and vote on them.
 
-    The job's questions are the seeds, of the file ``source``; ``exams`` must not be asked, by the
-    name of their file. The caller holds the folder (``locked``); ``overwrite`` discards what it
-    holds, once the model has been loaded.
+    The job's questions are the seeds, from the file ``source``. ``exams`` are questions that must
+    not be generated, by file name. The caller holds the folder (``locked``); ``overwrite`` discards
+    its contents once the model has been loaded.
 
     LmsiError as ``pipeline.opened`` and ``bind``; or no prompt fits the model's context.
     """
@@ -125,9 +125,9 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
 def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> QuestionsConfig:
     """Tie the folder to these settings, or refuse if it holds other drafts or another run's paths.
 
-    More questions or paths extend what is there; fewer take nothing away: the settings that are
-    returned have the most that were ever asked for. ``identity`` has names and hashes of model,
-    task and seed questions, and versions. LmsiError: the folder belongs to others; says why.
+    Asking for more questions or paths adds to the folder; asking for fewer takes nothing away: the
+    returned settings hold the most ever asked for. ``identity`` has names and hashes of model, task
+    and seed questions, and versions. LmsiError: the folder holds other drafts or paths; says which.
     """
     now = {**msgspec.to_builtins(config), **identity}
     if run.drafts.exists() and run.drafts.stat().st_size:
@@ -142,7 +142,7 @@ def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> Q
 
 
 class Generator:
-    """What is written and voted on so far; ``exams`` must not be asked.
+    """Writes, sifts and votes; ``exams`` are questions that must not be generated.
 
     ``taken`` counts the prompts whose drafts went through the sieve, ``votes`` is in the order of
     the candidates.
@@ -167,14 +167,14 @@ class Generator:
         self.drafts = {(d.prompt, d.path): d for d in there}
         self.votes: dict[str, Vote] = {}
         self.taken = self.new = self.tokens = 0
-        # prompts at most: what the effort allows, one turn in any case
+        # the most prompts: as many as the effort allows, but one turn at least
         self.most = math.ceil(max(EFFORT * config.number, FEWEST) / DRAFTS)
-        # never a lone answer, as in `lmsi vote`
+        # a lone answer is never enough, as in `lmsi vote`
         enough = math.ceil(config.min_share * config.paths - 1e-9)
         self.min_votes = max(VoteConfig().min_votes, enough)
 
     def generate(self) -> Generation:
-        """Write, sift and vote until enough questions are kept, or no more are to be had."""
+        """Write, sift and vote until enough questions are kept or no more can be had."""
         begun, run = time.monotonic(), self.run
         write_records(run.seeds, self.seeds)
         ended = self._work()
@@ -198,7 +198,7 @@ class Generator:
         return "enough"
 
     def _kept(self) -> dict[str, Vote]:
-        """The votes that are confident, so far."""
+        """The confident votes so far, by question id."""
         return {q: v for q, v in self.votes.items() if not self._doubt(v)}
 
     def _doubt(self, vote: Vote) -> str:
@@ -210,7 +210,7 @@ class Generator:
         return "" if vote.majority_votes >= self.min_votes else "low share"
 
     def _vote_on(self, questions: Sequence[Question]) -> None:
-        """Draw the paths of some candidates and hold their votes."""
+        """Draw the paths of some candidates and vote on them."""
         pipeline.draw(self.drawing, questions, self.run, self.progress)
         wanted = {q.id: list[Path]() for q in questions}
         for path in read_records(self.run.paths, Path):
@@ -233,9 +233,9 @@ class Generator:
         return len(self.sieve.candidates) - before
 
     def _write(self, turn: range) -> None:
-        """Draw the drafts of some prompts that are not on the disk yet.
+        """Draw the drafts that some prompts lack, and append them to the file.
 
-        Prompts that do not fit the context are told and left out: some seeds may be long.
+        Prompts that do not fit the context are reported and skipped: some seeds may be long.
         """
         engine, config = self.drawing.engine, self.config
         shown = {n: _shuffled(self.seeds, config.seed, f"prompt {n}")[:SHOTS] for n in turn}
@@ -281,7 +281,7 @@ class Generator:
         return Request(str(number), tuple(encoded.ids), wanted, words, encoded.begun)
 
     def _report(self, kept: Mapping[str, Vote], ended: Ended, seconds: float) -> Generation:
-        """Measure what was made."""
+        """Sum up what was made."""
         config, sieve, votes = self.config, self.sieve, self.votes
         return Generation(
             wanted=config.number,
@@ -304,7 +304,7 @@ class Generator:
         )
 
     def _alarms(self, kept: Mapping[str, Vote]) -> Iterator[str]:
-        """Say in words where a set has collapsed."""
+        """Warn in words of signs that the set has collapsed."""
         drafts = self.sieve.taken
         repeats = sum(self.sieve.dropped.get(reason, 0) for reason in REPEATS)
         if drafts >= FEW and repeats > REPEATED * drafts:
@@ -319,7 +319,7 @@ class Generator:
 
 
 def nothing_kept(run: RunDir, found: Generation) -> LmsiError | None:
-    """Say why there is no question at all; ``None`` if there is one."""
+    """The error that says why no question was kept; ``None`` if one was."""
     if found.kept:
         return None
     reasons = {**found.dropped, **found.rejected}

@@ -1,7 +1,7 @@
-"""A run folder, read once for its report.
+"""Read a run folder for its report.
 
-Reads what is there and says what is not; writes nothing and needs no model. How figures become
-sections is in ``reporting/``. What comes out:
+Covers the stages that are done and names the first that is missing; writes nothing and needs no
+model. ``reporting/`` turns figures into sections. What comes out:
 
     Digest(title="lmsi report: first", headline="CoT greedy on test: adapter is better than ...",
            next=Step("the gain is clear; ...", "lmsi export runs/first"), sections=(...), ...)
@@ -46,16 +46,16 @@ def read_run(run: RunDir) -> Digest:
         run: A folder that `lmsi sample` has begun.
 
     Raises:
-        LmsiError: A file of the folder cannot be read.
+        LmsiError: It is no run folder, or one of its files cannot be read.
     """
-    sampled(run)  # refuses what is no run folder
+    sampled(run)  # refuses what is not a run folder
     settings = run.load_settings()
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
     measured = newest_evaluations(run)
     rounds = _file(run.rounds, Rounds)
     sections: list[Section] = []
-    if rounds is not None:  # on the sets that the base and a round at least were measured on
+    if rounds is not None:  # with the sets on which a round was measured beside the base
         sections.append(rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
     sections += [result_section(e, number) for number, e in enumerate(measured, 1)]
     if verdict is not None:
@@ -83,14 +83,14 @@ def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
 
 
 def _said(verdict: Verdict | None, votes: VoteSummary | None) -> str:
-    """What happened so far, before anything is measured."""
+    """The headline before anything is measured: what happened so far."""
     if votes is None:
         return "Nothing has been voted on yet."
     return kept_line(votes) + (f"; verdict: {verdict.verdict}" if verdict else "")
 
 
 def _kept(rounds: Rounds | None) -> str:
-    """What the adapter of the round that is kept is called in an evaluation."""
+    """The name of the kept round's adapter in an evaluation; empty for the run's own."""
     best = rounds.best if rounds else None
     return f"round-{best.number}" if best and best.number > 1 else ""
 
@@ -116,7 +116,7 @@ def _missing(run: RunDir, verdict: Verdict | None) -> Step | None:
 
 
 def _training(run: RunDir) -> Iterator[Section]:
-    """What was trained so far, with the loss on questions that were held out."""
+    """The section on training so far, with the loss on held-out questions."""
     result = msgspec.to_builtins(finished(run)) if run.adapter_origin.exists() else None
     steps = read_records(run.train_log, LogLine) if run.train_log.exists() else ()
     file = run.adapter / validation.LOG

@@ -1,9 +1,9 @@
 """The rounds of `lmsi run`: sample, vote and train one after another, with gates between.
 
-Knows which stage comes after which; what a round may do, whether the next one comes and which one
-is kept is decided in ``rounds.py``. Each round is a run folder of its own, the first one the run's,
-so all of it can be looked at or repeated with the single commands. What is done already is not
-done again. ``rounds.json`` tells of all:
+Knows the order of the stages; ``lmsi_cli/rounds.py`` decides whether a round may go on, whether the
+next one comes and which one is kept. Each round has a run folder, the first one the run's own, so
+any stage can be inspected or repeated with its own command. Finished work is not repeated.
+``rounds.json`` records all rounds:
 
     run_rounds(plan, RunDir("runs/a"), overwrite=False, progress=...)
     -> Outcome(rounds=Rounds(...), results=[Evaluation(...)], asked=480, skipped=0)
@@ -57,8 +57,8 @@ class Plan(NamedTuple):
     """What every stage needs; ``exams`` are labelled sets by name.
 
     ``settings`` are those of the first round. Unless ``force`` is given, questions of the exams
-    must not be trained on, and a gate ends the rounds. The ``probe`` serves the verdict and, of
-    several rounds, decides which is kept.
+    must not be trained on, and a gate ends the rounds. The ``probe`` serves the verdict and, with
+    several rounds, decides which one is kept.
     """
 
     model: Model
@@ -83,7 +83,7 @@ class Plan(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The rounds, the last measurement of them all, and how many questions were left out."""
+    """The rounds, their last evaluations, and counts of questions asked and skipped."""
 
     rounds: Rounds
     results: list[Evaluation]
@@ -94,8 +94,8 @@ class Outcome(NamedTuple):
 def run_rounds(plan: Plan, root: RunDir, overwrite: bool, progress: Progress) -> Outcome:
     """Do every round that is asked for, or as many as the gates let through.
 
-    ``root`` is the run folder, that of the first round; ``overwrite`` discards what it holds, later
-    rounds included. LmsiError as the stages; of the first round also where its verdict is not to
+    ``root`` is the run folder and that of the first round; ``overwrite`` discards its contents,
+    later rounds included. LmsiError as the stages; also if the first round's verdict is not to
     train.
     """
     loop = _Loop(plan, root, overwrite, progress)
@@ -113,7 +113,7 @@ def run_rounds(plan: Plan, root: RunDir, overwrite: bool, progress: Progress) ->
 
 
 class _Loop:
-    """Goes from round to round; ``book`` is what is known of them."""
+    """Does one round after another; ``book`` records them."""
 
     def __init__(self, plan: Plan, root: RunDir, overwrite: bool, progress: Progress) -> None:
         self.plan, self.root, self.overwrite, self.progress = plan, root, overwrite, progress
@@ -124,7 +124,7 @@ class _Loop:
         self.asking: Asking | None = None
 
     def round(self, number: int, folder: RunDir) -> Round:
-        """One round, with its gates."""
+        """Do one round and collect its gates."""
         teacher = last_good(self.book.rounds)
         start = teacher if self.plan.options.continue_from_last else 0
         init = str(self.root.round(start).adapter) if start else ""
@@ -141,10 +141,10 @@ class _Loop:
         return msgspec.structs.replace(found, gates=gates)
 
     def close(self, done: Round) -> None:
-        """Measure what a round has trained, and write down what it came to."""
+        """Measure a round's adapter and record the round."""
         rounds = (*self.book.rounds, done)
         end = next((f"round {done.number}: {g.text}" for g in done.gates if g.ends), "")
-        # --force goes on past every gate, but what has no adapter leads nowhere
+        # --force passes every gate, but a round without an adapter ends the rounds
         last = done.number == self.plan.options.rounds or self.plan.force
         ended = "" if last and done.trained else end
         self.book = msgspec.structs.replace(self.book, rounds=rounds, ended=ended)
@@ -155,7 +155,7 @@ class _Loop:
             self.progress.say(f"the rounds end here: {ended}")
 
     def _sample(self, folder: RunDir, config: SampleConfig, teacher: int) -> None:
-        """Draw the paths; the first round settles how questions are asked, for all of them."""
+        """Draw the paths; the first round settles how questions are asked in all rounds."""
         plan = self.plan
         adapter = str(self.root.round(teacher).adapter_gguf) if teacher else ""
         config = msgspec.structs.replace(config, adapter=adapter)
@@ -170,7 +170,7 @@ class _Loop:
             self.drawn.append(draw(drawing, plan.questions, folder, self.progress))
 
     def _vote(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
-        """The vote and its verdict; the first round's is refused as ever, a later one's ends."""
+        """Vote; a verdict against training is an error in the first round, and ends later ones."""
         plan, say = self.plan, self.progress.say
         summary, verdict = vote_run(
             folder, plan.task, settings.vote, self.progress, plan.excluded, plan.probe
@@ -191,7 +191,7 @@ class _Loop:
         return (msgspec.structs.replace(gate, ends=gate.ends and not passes),)
 
     def _train(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
-        """Training; an adapter that was destroyed ends later rounds."""
+        """Train; a destroyed adapter is an error in the first round, and ends later ones."""
         plan = self.plan
         try:
             result = train_apart(folder, plan.model.path, plan.task, settings.train, self.progress)
@@ -202,7 +202,7 @@ class _Loop:
         return alarmed(alarming(result.summary.stopped))
 
     def _check_up(self, found: Round, gates: tuple[Gate, ...]) -> tuple[Round, tuple[Gate, ...]]:
-        """Ask base and adapters the same questions, and hold this round against the one before."""
+        """Ask base and adapters the same questions, and compare this round with the one before."""
         if self.asked is None:  # chosen once, after the first round
             plan = self.plan
             val_share = plan.settings.train.val_share
@@ -223,12 +223,12 @@ class _Loop:
         return found, (*gates, *checked(figures, self.book.by, trained, self.plan.task.chance))
 
     def _trained_on(self, number: int) -> frozenset[str]:
-        """Ids of the questions that a round was trained on; of round 0, the base, none."""
+        """Ids of the questions that a round was trained on; none for round 0, the base."""
         val_share = self.plan.settings.train.val_share
         return checkup.trained_on(self.root.round(number), val_share) if number else frozenset()
 
     def _measure(self) -> None:
-        """All rounds so far on the labelled sets, in the run folder; nothing is asked twice."""
+        """Measure all rounds so far on the labelled sets, in the run folder; asks nothing twice."""
         plan = self.plan
         if not plan.exams:
             said = f"nothing measured; lmsi eval {self.root.root} --data FILE does it"
@@ -241,7 +241,7 @@ class _Loop:
     def _evaluated(
         self, exams: Sequence[Exam], rounds: Sequence[Round], config: EvalConfig, folder: RunDir
     ) -> list[Evaluation]:
-        """Ask the base and the rounds' adapters; the results go into a folder."""
+        """Evaluate the base and the rounds' adapters; the results go into ``folder``."""
         model = self.plan.model
         folders = [self.root.round(r.number) for r in rounds if r.trained]
         candidates = candidates_of(self.root, model.path, scales=config.scale, rounds=folders)
@@ -250,7 +250,7 @@ class _Loop:
             return evaluate(exams, candidates, engine, folder, self.progress, record)
 
     def _write(self) -> None:
-        """Tell of the rounds, later ones of an earlier call included, and which one is kept."""
+        """Record all rounds, later ones of an earlier call included, and which one is kept."""
         if not self.plan.several:
             return
         old = None if self.overwrite else read_rounds(self.root)
@@ -263,7 +263,7 @@ class _Loop:
 
 
 def examination(plan: Plan) -> tuple[Task, EvalConfig]:
-    """How the labelled sets are asked, once the first round has settled how questions are."""
+    """How the labelled sets are asked, in the form that the first round settled."""
     task = plan.task
     if plan.eval.task != DEFAULT_TASK:
         task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
@@ -273,10 +273,10 @@ def examination(plan: Plan) -> tuple[Task, EvalConfig]:
 def read_round(
     folder: RunDir, number: int, sample: SampleConfig, drawn_by: int, started_from: int
 ) -> Round:
-    """What a round's files say of it, as far as it has come: voted on, and perhaps trained.
+    """Read a round's record from its files; it has been voted on and perhaps trained.
 
-    ``drawn_by`` and ``started_from`` are rounds: whose adapter drew its paths, and whose weights
-    its training began with; 0: the base.
+    ``drawn_by`` and ``started_from`` are numbers of rounds, 0 being the base: whose adapter drew
+    its paths, and whose weights its training began with.
     """
     votes = read_struct(folder.vote_summary, VoteSummary)
     trained = folder.adapter_origin.exists()

@@ -1,8 +1,8 @@
-"""Stage one: questions in, sampled paths out, appended as each one ends.
+"""Stage one: questions in, sampled paths out, each one appended as it finishes.
 
-Knows the order of work and what makes two runs the same; leaves generation to an engine and the
-file format to the run folder. Never sees a gold answer: the question's is dropped at the door.
-One line of ``paths.jsonl`` is shown in ``records.py``.
+Knows the order of work and which settings make two runs the same; leaves generation to an engine
+and the file format to the run folder. Uses no gold answers: they are dropped as questions come in.
+``records.py`` shows one line of ``paths.jsonl``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from lmsi_cli.stopping import Stop
 from lmsi_cli.voting.ballots import BallotWatch, is_cut_thinking
 from lmsi_cli.voting.selection import MANY_CUT, cut_off_line
 
+FIRST_LOOK = 40  # new paths before a warning that many are cut off
 # These change the speed or how much is asked for, never what a path says; versions are a record.
-FIRST_LOOK = 40  # paths after which a share of them is worth a line
 FREE = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "cluster", "workers",
         "paths", "limit", "llama_cpp_python", "lmsi"}  # fmt: skip
 
@@ -40,11 +40,10 @@ class SampleSummary(Record, frozen=True, kw_only=True):
     """What one call of the stage did; times in seconds, ``tokens`` newly generated.
 
     ``stopped`` counts the questions that ``--stop`` left with fewer paths than asked for, in this
-    call or an earlier one. Their missing paths are the ``cancelled`` ones of this call, whose
-    ``cancelled_tokens`` are among ``tokens``, and those it has ``never_drawn``. Of the new paths
-    the token limit ``cut_off`` so many.
-    ``skipped`` are the ids of questions that do not fit the context, or that a server would not
-    answer to the end; ``questions`` counts them too.
+    call or an earlier one. The paths that this call saved were either ``cancelled`` (``tokens``
+    includes their ``cancelled_tokens``) or ``never_drawn``. ``cut_off`` counts the new paths that
+    hit the token limit. ``skipped`` are the ids of questions that do not fit the context, or that a
+    server failed to answer completely; ``questions`` counts them too.
     """
 
     questions: int
@@ -72,16 +71,16 @@ def sample(
 ) -> SampleSummary:
     """Draw the paths that the run folder lacks.
 
-    The caller holds it (``locked``), bound to these settings (``bind``). A question that does not
-    fit the model's context is told and skipped; it leaves nothing in the folder, so it may be
-    corrected or dropped when the command is given again. Answers of questions are not used and not
-    stored. The engine has its adapter on if there is one.
+    The caller holds the folder (``locked``), bound to these settings (``bind``). A question that
+    does not fit the model's context is reported and skipped. It leaves nothing in the folder, so it
+    may be corrected or dropped before the next call. Answers of questions are neither used nor
+    stored. The engine already has its adapter on, if there is one.
 
-    With ``config.stop`` a question wants nothing more once its paths, counted in the order of their
-    numbers, decide it; those that a former call has left in the folder are counted first, so that
-    an interrupted run ends with the same decisions.
+    With ``config.stop`` a question gets no more paths once those it has, counted in the order of
+    their numbers, decide it. Paths of an earlier call are counted first, so that an interrupted run
+    ends with the same decisions.
 
-    LmsiError: a question's text changed under its id, no question fits, a write fails.
+    LmsiError: a question's text changed under its id, no question fits, or a write fails.
     """
     call = _Call(questions, config, run, progress)
     watch = call.watch
@@ -119,7 +118,7 @@ def sample_in_pool(
     run: RunDir,
     progress: Progress,
 ) -> SampleSummary:
-    """As ``sample``, where workers draw; this process alone writes."""
+    """As ``sample``, but workers draw the paths; this process alone writes."""
     call = _Call(questions, config, run, progress)
     watch, have = call.watch, call.have
     keep_questions(run.questions, call.questions, have.questions)
@@ -150,10 +149,10 @@ def sample_in_pool(
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
     """Tie the folder to these settings and this model, or refuse if it belongs to others.
 
-    A folder without a single path belongs to nobody yet: after a first call that failed, say
-    because ``--max-tokens`` was too large, the corrected one must not be refused. ``identity`` has
-    names and hashes of the files that make a path what it is, and versions. LmsiError: there are
-    paths of other settings; says which.
+    A folder without a single path belongs to nobody yet: if a first call failed, say because
+    ``--max-tokens`` was too large, the corrected call must be accepted. ``identity`` has names and
+    hashes of the files that determine a path, and versions. LmsiError: the folder has paths with
+    other settings; says which.
     """
     refuse_student(run)
     now = {**msgspec.to_builtins(config), **identity}
@@ -182,7 +181,7 @@ def requests_of(
     config: SampleConfig,
     have: DrawnPaths | None = None,
 ) -> list[Request]:
-    """Write the requests of a run, without the paths that it has already."""
+    """Write the requests of a run, without the paths that it already has."""
     have = have or DrawnPaths()
     found: list[Request] = []
     for q in questions:
@@ -193,9 +192,9 @@ def requests_of(
 
 
 class _Call:
-    """One call of the stage: its questions, what is there of them, and what it counts.
+    """One call of the stage: its questions, their existing paths, and its counts.
 
-    A path that is not needed any more counts as done for the progress, or it would never end.
+    Progress counts a path that is no longer needed as done, or it would never reach its end.
     """
 
     def __init__(
@@ -214,12 +213,12 @@ class _Call:
         self.left, self.begun = Counter[str](), 0.0
 
     def begin(self, left: Counter[str]) -> None:
-        """Show the progress; ``left`` are the paths that undecided questions lack."""
+        """Show the progress; ``left`` counts the paths that each undecided question lacks."""
         self.left, self.begun = left, time.monotonic()
         self.progress.start("sampling", self.done + left.total())
 
     def count(self, path: Path) -> None:
-        """Take account of one more path, which is on the disk."""
+        """Count one more path, which is on the disk."""
         self.watch.tell(path)
         self.done += 1
         self.parsed += path.predicted_answer is not None
@@ -246,7 +245,7 @@ class _Call:
         )
 
     def summary(self, skipped: Iterable[str]) -> SampleSummary:
-        """The figures of this call; ``skipped`` are ids of questions that were not asked."""
+        """The figures of this call; ``skipped`` are ids of the skipped questions."""
         return SampleSummary(
             questions=len(self.questions),
             paths=self.done,

@@ -1,7 +1,7 @@
 """Stage three: training examples in, a proven adapter out, in PEFT's format and as GGUF.
 
-Knows the order of work: make ids with the GGUF's own tokenizer, train, export, prove. While
-training only the vocabulary is loaded in llama.cpp; the sampler's memory is free.
+Knows the order of work: tokenise with the GGUF's own tokenizer, train, export, prove. During
+training llama.cpp holds the vocabulary alone, so the sampler's memory is free.
 
     train.jsonl -> adapter/{adapter_config.json, adapter_model.safetensors, adapter.gguf, log.jsonl}
 """
@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ HELD_OUT = 8  # prompts for the proof
 
 
 class TrainResult(Record, frozen=True, kw_only=True):
-    """What was trained, and the proof that it is the same adapter on both sides."""
+    """What was trained, and the proof that PyTorch and llama.cpp agree on the adapter."""
 
     summary: TrainSummary
     proof: AdapterProof
@@ -58,15 +57,15 @@ def train_run(
     progress: Progress,
     overwrite: bool = False,
 ) -> TrainResult:
-    """Train on a run folder's examples and prove the adapter; a finished one is not done again.
+    """Train on a run folder's examples and prove the adapter; a finished one is kept as it is.
 
-    The caller holds the folder (``locked``). The task supplies the chat template's variables, and
-    the form of the prompts that the proof is made on. ``overwrite`` discards an adapter that is
-    there, finished or not.
+    The caller holds the folder (``locked``). The task supplies the chat template's variables and
+    the form of the prompts for the proof. ``overwrite`` discards an existing adapter, finished or
+    not.
 
-    LmsiError: there are no examples, an adapter of other settings is there, transformers cannot
-    load the model, it is not the one that was sampled or changed meanwhile, the training diverged,
-    or a proof failed; says which.
+    LmsiError: there are no examples, the folder has an adapter of other settings, transformers
+    cannot load the model, the model did not draw the paths or has changed meanwhile, training
+    diverged, or a proof failed; says which.
     """
     examples.check(run, config)
     mark, asked = Mark(model), config
@@ -80,8 +79,8 @@ def train_run(
         saved, now = ({k: x.get(k) for k in decisive} for x in (known, origin))
         check_same(saved, now, f"the adapter in {run.adapter}")
         return finished(run)
-    run.adapter_gguf.unlink(missing_ok=True)  # of a training that was killed after its proof
-    processes.wait()  # the others begin with what is in the folder now
+    run.adapter_gguf.unlink(missing_ok=True)  # left by a training that was killed after its proof
+    processes.wait()  # the other processes start from the folder as it is now
     if asked != config:
         rate = f"--loss {config.loss} --lr {config.lr:g}"
         progress.say(f"{rate}, by the model's size")
@@ -106,7 +105,7 @@ def train_run(
 
 
 def _proof(run: RunDir, model: Path, trained: Trained, seen: Witness) -> AdapterProof:
-    """Hold the adapter in llama.cpp against PyTorch's; LmsiError as ``verify``, with the file."""
+    """Prove that llama.cpp and PyTorch agree; LmsiError as ``verify``, with the adapter's file."""
     with LlamaEngine(model, ORIGINAL) as engine:
         engine.use_adapter(str(run.unproven_gguf))
         llama = Sides(seen.logits, engine.last_logits(seen.prompts))
@@ -125,10 +124,10 @@ def train_apart(
     progress: Progress,
     overwrite: bool = False,
 ) -> TrainResult:
-    """Train in a process of its own, since PyTorch may not share one with llama.cpp.
+    """Train in a separate process, because PyTorch may not share one with llama.cpp.
 
-    Where several train together PyTorch is here already: then llama.cpp does without what it cannot
-    share. LmsiError as ``train_run``, or packages are missing.
+    If several processes train together, PyTorch is already loaded: training then stays here and
+    llama.cpp does without repacked weights. LmsiError as ``train_run``, or packages are missing.
     """
     check_packages()
     if torch_is_here():
@@ -139,9 +138,9 @@ def train_apart(
 
 
 def assist(run: RunDir, model: Path, task: Task, config: TrainConfig, overwrite: bool) -> None:
-    """Do another process's part of a training; its arguments are those of ``train_run``.
+    """Do the part of a process other than the first; arguments as for ``train_run``.
 
-    It works in a folder of its own that is thrown away, on what the first one's held at the start.
+    It works in a temporary folder, on a copy of the adapter folder as it was at the start.
     """
     if run.adapter_origin.exists() and not overwrite:
         return
@@ -160,7 +159,7 @@ def _codec(words: LlamaModel, task: Task) -> Codec:
 
 
 def _origin(run: RunDir, model: Path, config: TrainConfig) -> dict[str, Any]:
-    """What makes an adapter what it is: settings, examples, base and what it started from."""
+    """Everything that determines an adapter: settings, examples, base and what it started from."""
     base_sha256 = sha256_file(model)
     if config.init and Path(config.init).resolve() == run.adapter.resolve():
         message = f"--set init={config.init}: that is where the new adapter is to be written"
@@ -181,7 +180,7 @@ class _Origin(msgspec.Struct):
 
 
 def finished(run: RunDir) -> TrainResult:
-    """What was trained, of a finished adapter; LmsiError: the file that tells of it is damaged."""
+    """The training result of a finished adapter; LmsiError: its file is damaged."""
     again = f"`lmsi train {run.root} --overwrite` makes the adapter again"
     return read_struct(run.adapter_origin, _Origin, again).result
 
@@ -189,15 +188,17 @@ def finished(run: RunDir) -> TrainResult:
 def _unseen(
     run: RunDir, model: Path, task: Task, trained: Sequence[Example], codec: Codec
 ) -> list[list[int]]:
-    """Prompts that the adapter is not trained on: questions that lost the vote, if there are any.
+    """Prompts that the adapter is not trained on: questions of the run without an example.
 
-    Where every question was kept, the bare exemplars serve, in a format of their own. A student's
-    context may be shorter than that of the model which was asked these questions: where no prompt
-    fits, it is the shortest one's beginning.
+    If there are fewer than 8, the exemplars' questions make up the number; if there are none of
+    either, trained questions have to serve. Prompts beyond the model's context are left out, since
+    a student's may be shorter than its teacher's. If none fits, the result is the beginning of the
+    shortest one.
     """
     seen = {e.question_id for e in trained}
-    lost = (q.question for q in read_records(run.questions, Question) if q.id not in seen)
-    texts = [*islice(lost, HELD_OUT), *(e.question for e in task.exemplars)][:HELD_OUT]
-    prompts = [codec.prompt(render(task, text, "cot-zero")) for text in texts]
+    asked = list(read_records(run.questions, Question))
+    lost = [q.question for q in asked if q.id not in seen][:HELD_OUT]
+    texts = [*lost, *(e.question for e in task.exemplars)] or [q.question for q in asked]
+    prompts = [codec.prompt(render(task, text, "cot-zero")) for text in texts[:HELD_OUT]]
     context = int(read_meta(model).values.get("context_length", 0)) or sys.maxsize
     return [p for p in prompts if len(p) <= context] or [min(prompts, key=len)[:context]]

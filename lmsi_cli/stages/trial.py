@@ -1,12 +1,12 @@
 """A trial of wordings: a few paths of each candidate on the user's own questions, without labels.
 
-Paths that agree with one another, more than paths of different questions do, come from a model that
-was asked well; how well the choice does is measured in ``docs/models.md``. What a candidate's paths
-take also tells how long paths have to be. Knows an engine and the candidates; no files. One
-candidate's figures:
+If paths of one question agree more than paths of different questions do, the model was asked well;
+``docs/models.md`` has measurements of how well the choice works. The lengths of a candidate's paths
+also tell how long paths have to be. Knows an engine and the candidates; no files. One candidate's
+figures:
 
     Tried(name="boxed", prompt="cot-zero", few_shot="turns", paths=24, agreement=0.46,
-          parsed=0.96, cut_off=0.04, tokens=268.0, longest=431)
+          parsed=0.96, cut_off=0.04, thinking=0.0, tokens=268.0, longest=431)
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from lmsi_cli.thinking import answer_start
 
 FEWEST = 5  # questions that a trial needs
 PATHS = 96  # of all candidates together: 3% of 200 questions with 16 paths each
-EACH = 4  # paths of a question
-TOKENS = 512  # longest path of a trial
+EACH = 4  # paths per question and candidate
+TOKENS = 512  # longest path of a trial, unless the settings give it
 CUT = 0.05  # share of cut-off paths that calls for longer ones
-SHORTEST, SPARE, STEP = 128, 1.5, 64  # of a budget: least, beyond the longest path, and rounding
-THINKING = 4096  # tokens where paths are cut off inside their thinking
-READ = 0.5  # share of paths with an answer, below which a first candidate is not kept
-CLEAR = 0.2  # that an agreement has to be above the first candidate's; less is mostly chance
+SHORTEST, SPARE, STEP = 128, 1.5, 64  # of a budget: minimum, factor over the longest path, rounding
+THINKING = 4096  # budget in tokens if paths are cut off inside their thinking
+READ = 0.5  # share of paths with an answer; with less the first candidate may be replaced
+CLEAR = 0.2  # lead in agreement that replaces the first candidate; less is mostly chance
 
 
 class Tried(Record, frozen=True, kw_only=True):
-    """A candidate's figures: shares from 0 to 1, tokens a path; ``agreement`` is beyond chance."""
+    """A candidate's figures: shares from 0 to 1, tokens per path; ``agreement`` beyond chance."""
 
     name: str
     prompt: PromptFormat
@@ -55,7 +55,7 @@ class Tried(Record, frozen=True, kw_only=True):
 
 
 class Trial(Record, frozen=True, kw_only=True):
-    """All candidates, the number of the best one, and the budget that its paths call for."""
+    """All candidates, the index of the best one, and the budget that its paths call for."""
 
     questions: int
     tried: tuple[Tried, ...]
@@ -72,8 +72,8 @@ def hold_trial(
 ) -> Trial:
     """Draw a few paths of every candidate on the same questions, evenly spread, and compare them.
 
-    Each wording comes with the task in its words and the model's form. A token limit in ``config``
-    holds for the trial, too. LmsiError: not one question fits the context.
+    Each wording comes with the task as it asks it. A token limit in ``config`` holds for the trial,
+    too. LmsiError: not one question fits the context.
     """
     each = max(FEWEST, PATHS // EACH // len(candidates))
     asked = questions[:: max(1, len(questions) // each)][:each]
@@ -103,7 +103,7 @@ def hold_trial(
 
 
 def figures(wording: Wording, paths: Sequence[Path]) -> Tried:
-    """What the paths of one candidate say of it."""
+    """Compute a candidate's figures from its paths."""
     n = max(len(paths), 1)
     cut = [p for p in paths if p.stop_reason == "length"]
     answers: dict[str, list[str | None]] = {}
@@ -125,12 +125,12 @@ def figures(wording: Wording, paths: Sequence[Path]) -> Tried:
 
 
 def agreement(answers: Sequence[Sequence[str | None]]) -> float:
-    """Agreement of a question's paths beyond that of paths of different questions, at most 1.
+    """How much more paths of one question agree than paths of different questions, at most 1.
 
-    The share of pairs of one question that have the same answer, less that of pairs of different
-    questions, as a share of what there was to gain: Krippendorff's alpha for nominal data, but with
-    a missing answer equal to nothing. So a model that says "yes" to everything agrees by chance
-    only (0), and each unread answer counts against its wording.
+    With ``w`` the share of pairs within a question that have equal answers, and ``b`` the same for
+    pairs of different questions, it is (w - b) / (1 - b): Krippendorff's alpha for nominal data,
+    except that a missing answer equals nothing. So a model that says "yes" to everything agrees by
+    chance only (0), and each unread answer counts against its wording.
     """
     pairs = [(a, b) for group in answers for a, b in combinations(group, 2)]
     flat = [(i, a) for i, group in enumerate(answers) for a in group]
@@ -144,12 +144,12 @@ def _same(pairs: Sequence[tuple[str | None, str | None]]) -> float:
 
 
 def best_of(tried: Sequence[Tried]) -> int:
-    """The candidate that agrees most, if that is clearly more than the first one does.
+    """The candidate with the most agreement, if it is clearly ahead of the first, else the first.
 
-    Or if it can be read where the first one mostly has no answer.
+    It is taken, too, if most of its paths have an answer while most of the first one's do not.
 
-    The first is the best one of those that were measured with right answers, and a few dozen paths
-    tell little: on simulated trials any smaller margin lost more than it found.
+    The first was best when measured with right answers, and a few dozen paths tell little: in
+    simulated trials any smaller margin lost more than it found.
     """
     most = max(range(len(tried)), key=lambda i: tried[i].agreement)
     first, other = tried[0], tried[most]
@@ -158,10 +158,10 @@ def best_of(tried: Sequence[Tried]) -> int:
 
 
 def budget_of(tried: Tried, limit: int, room: int) -> int:
-    """Tokens that paths should have at most, bounded by the room that prompts leave.
+    """The token limit for a run's paths, bounded by the room that prompts leave.
 
-    Half as much again as the longest of a trial's paths; twice its limit where more than 5% of them
-    reached that, and more yet where that was in the middle of their thinking.
+    It is 1.5 times the trial's longest complete path. If more than 5% of the paths were cut off, it
+    is twice the trial's limit, or 4096 if more than 5% were cut off inside their thinking.
     """
     wanted = max(SHORTEST, SPARE * tried.longest)
     if tried.cut_off > CUT:
@@ -170,7 +170,7 @@ def budget_of(tried: Tried, limit: int, room: int) -> int:
 
 
 def trial_line(trial: Trial) -> str:
-    """What was chosen, with its figures, and what came next."""
+    """A line on the chosen wording with its figures, and on the next best."""
     best = trial.tried[trial.best]
     others = [t for t in trial.tried if t is not best]
     then = max(others, key=lambda t: t.agreement, default=None)

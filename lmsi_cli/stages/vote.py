@@ -1,9 +1,9 @@
 r"""Stage two: sampled paths in; one vote per question, the training examples and a verdict out.
 
 Knows which file goes where; the vote and its filters are in ``voting/``, the formats in
-``prompts.py``, what the verdict rests on in ``verdict/``. Needs no model and no gold answer but
-those of a probe, which reach no training file. One question goes by at a time, so memory does not
-grow with the number of paths, but for eight bytes an example. One line of ``train.jsonl``:
+``prompts.py``, the verdict's signals and rules in ``verdict/``. Needs no model, and no gold answers
+except a probe's, which reach no training file. Questions are read one at a time, so memory does not
+grow with the number of paths, except for eight bytes per example. One line of ``train.jsonl``:
 
     {"completion": " 2 + 2 = 4. The answer is 4.", "format": "cot-zero", "path": 3,
      "prompt": "Q: ...\\nA: Let's think step by step.", "question_id": "q7"}
@@ -34,12 +34,12 @@ from lmsi_cli.voting.selection import MANY_CUT, Tally, VoteSummary, choose, cut_
 
 NOT_SAMPLED = "run `lmsi sample` first"
 SILENT = Silent()
-EVERY = 256  # questions between two looks at the progress
-NAMED = 3  # ids told of those that are missing
+EVERY = 256  # questions between two updates of the progress
+NAMED = 3  # missing ids that an error names
 
 
 class Voted(NamedTuple):
-    """What a vote came to."""
+    """The results of a vote."""
 
     summary: VoteSummary
     verdict: Verdict
@@ -55,13 +55,13 @@ def vote_run(
 ) -> Voted:
     """Vote over every question of a run folder; write votes, examples, the summary and the verdict.
 
-    The caller holds the folder (``locked``). ``exams`` must not be trained on, by the name of their
-    file; ``probe`` are questions of the run with right answers, for the verdict. If nothing is
-    kept, which ``nothing_kept`` tells, the figures say why.
+    The caller holds the folder (``locked``). ``exams`` are questions that must not be trained on,
+    by file name. ``probe`` has questions of the run with right answers, for the verdict. If nothing
+    is kept (see ``nothing_kept``), the summary says why.
 
-    LmsiError: there are no paths, not one of them votes, they are of another run or task, a
-    question is also in an exam, or a probe question is not in the run or of another kind; nothing
-    is written then.
+    LmsiError: there are no paths, none of them votes, they belong to another run, a question is
+    missing or also in an exam, or a probe question is not in the run or has an answer of another
+    kind; nothing is written then.
     """
     if exams:
         check_apart(read_records(run.questions, Question), exams)
@@ -84,7 +84,7 @@ def vote_run(
 
 
 def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
-    """Say why there is nothing to train on; ``None`` if there is something."""
+    """The error that says why there is nothing to train on; ``None`` if there is something."""
     if summary.kept_paths:
         return None
     name = max(summary.removed, key=lambda name: summary.removed[name])
@@ -115,7 +115,7 @@ def _write(
     observer: Observer,
     progress: Progress,
 ) -> Tally:
-    """Vote on question after question; the files appear when all is done."""
+    """Vote on one question after another; the files appear when all are done."""
     tally, sampled = Tally(), run.load_settings().get("sample", {})
     stop = Stop.parse(sampled.get("stop", NO_STOP))
     asked = max(sampled.get("paths", 0), paths.largest + 1)  # a later call may have asked for fewer
@@ -151,7 +151,7 @@ def _write(
 
 
 def _check_seeds(run: RunDir, paths: Sequence[Path], seed: int | None) -> None:
-    """Refuse paths of another run: a path's seed is made of the run's."""
+    """Refuse paths of another run: a path's seed derives from the run's."""
     for p in (paths[0], paths[-1]):
         if seed is not None and p.seed != path_seed(seed, p.question_id, p.path):
             raise LmsiError(
@@ -164,7 +164,7 @@ def _check_seeds(run: RunDir, paths: Sequence[Path], seed: int | None) -> None:
 def _is_stopped(question_id: str, paths: Sequence[Path], stop: Stop | None, asked: int) -> bool:
     """Whether ``--stop`` left a question early.
 
-    Fewer paths alone do not show it: the run may have been interrupted, or be going on.
+    Missing paths alone do not show it: the run may have been interrupted, or be unfinished.
     """
     if stop is None:
         return False
@@ -177,7 +177,7 @@ def _is_stopped(question_id: str, paths: Sequence[Path], stop: Stop | None, aske
 def taught(
     task: Task, config: VoteConfig, question: Question, paths: Sequence[Path], voted: Vote
 ) -> tuple[list[TrainExample], list[Preference]]:
-    """What is learned of one question: its kept paths, and its pairs, each in every format."""
+    """One question's examples, from its kept paths, and its pairs, each in every format."""
     if voted.predicted_answer is None:
         return [], []
     kept = [p for p in paths if p.path in voted.kept]
@@ -198,10 +198,10 @@ def _nobody_votes(run: RunDir, sums: Mapping[str, int]) -> LmsiError:
 
 
 def check_probe(probe: Sequence[Question], questions: Iterable[Question], where: str) -> None:
-    """Refuse a probe that is not of these questions.
+    """Refuse a probe with questions that are not among these.
 
     Raises:
-        LmsiError: An id is not there, or belongs to a question in other words; tells how many.
+        LmsiError: An id is missing, or belongs to a question in other words; says how many.
     """
     wanted = {q.id for q in probe}
     known = {q.id: q.question for q in questions if q.id in wanted}
@@ -216,11 +216,11 @@ def check_probe(probe: Sequence[Question], questions: Iterable[Question], where:
 
 
 def permit(run: RunDir, how: str) -> None:
-    """Refuse to train where the verdict is against it; a folder without a verdict passes.
+    """Refuse to train if the verdict is against it; a folder without a verdict passes.
 
     Args:
         run: A run folder that was voted on.
-        how: The command that trains all the same, for the hint.
+        how: The command that trains anyway, for the hint.
 
     Raises:
         LmsiError: The verdict is not to train; gives the weightiest reason.

@@ -2,8 +2,8 @@
 
 Pure functions from numbers to records. Knows nothing of models, files or what a question is, and
 is the only place that makes an interval or a p-value, so that the terminal, the JSON and the
-report show the same ones. All intervals are 95%, all values fractions of one. Why each is what it
-is, and what it was measured to keep, is in ``docs/evaluation.md``.
+report show the same ones. All intervals are 95%, all values fractions of one.
+``docs/evaluation.md`` explains each choice and its measured coverage.
 
     wilson(8, 10) -> Interval(value=0.8, low=0.490, high=0.943, n=10)
 """

@@ -2,9 +2,9 @@
 
 Knows numpy and the records; nothing of what a question is. A question's cluster is any label that
 it shares with the questions it resembles: variants of one template, or several about one text. A
-mark is 1 or 0 per question, or the gold answer's part of a tie. Scores over many paths, of their
-vote and of the best of them, are expectations over drawing k of the n paths without replacement:
-exact, and so the same on every call.
+mark is 1 or 0 per question, or the gold answer's part of a tie. Scores of k paths, by their vote or
+by the best of them, are expectations over drawing k of the n paths without replacement: exact, and
+so the same on every call.
 
     majority_at_k(["7", "7", "8"], "7", 2) -> 0.667   (7 7 scores 1, 7 8 a half, twice)
     wilson(8, 10) -> Interval(value=0.8, low=0.490, high=0.943, n=10)
@@ -33,7 +33,7 @@ BINS = 10  # ranges of confidence
 
 
 class Bin(Record, frozen=True, kw_only=True):
-    """Questions with a confidence from ``low`` up to ``high``, the mean of it, and the accuracy."""
+    """Questions with a confidence from ``low`` up to ``high``: its mean, and their accuracy."""
 
     low: float
     high: float
@@ -45,7 +45,7 @@ class Bin(Record, frozen=True, kw_only=True):
 def wilson(successes: int, n: int) -> Interval:
     """Share of successes with its Wilson score interval (Wilson 1927, JASA 22:209).
 
-    It holds its 95% on average over the true shares; near 0 and 1 it may cover less.
+    It covers 95% on average over the true shares; near 0 and 1 it may cover less.
 
     Args:
         successes: 0 to n.
@@ -57,9 +57,9 @@ def wilson(successes: int, n: int) -> Interval:
 
 
 def mean_interval(values: ArrayLike, groups: Groups = None) -> Interval:
-    """Mean of one value per question: of a share of right paths, or of a score with ties.
+    """Mean of one value per question, such as a share of right paths or a score with ties.
 
-    Paths of one question are alike, so questions are the trials, not paths; and where questions
+    Paths of one question are alike, so questions are the trials, not paths; where questions
     resemble each other, their clusters are. The interval is Wilson's at the effective sample size
     ``mean (1 - mean) / squared standard error``, reduced for the t quantile (Franco et al. 2019,
     J. Surv. Stat. Methodol. 7:334); the standard error is the cluster-robust one (Liang and Zeger
@@ -93,7 +93,7 @@ def reliability(confidence: Sequence[float], right: Sequence[float]) -> tuple[Bi
         right: Its mark in [0, 1], in the same order.
     """
     x, y = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    # the least above a tenth, so that 3/5 belongs to the range that begins at 0.6
+    # the 1e-9 puts 3/5 into the range that begins at 0.6, despite rounding
     index = np.minimum((x * BINS + 1e-9).astype(np.int64), BINS - 1)
     return tuple(
         Bin(
@@ -110,8 +110,8 @@ def reliability(confidence: Sequence[float], right: Sequence[float]) -> tuple[Bi
 def ece(table: Sequence[Bin]) -> float:
     """Expected calibration error: the mean gap between confidence and accuracy over the ranges.
 
-    Naeini et al. 2015 (AAAI 29); gaps weigh by their questions. Chance alone makes gaps, so the
-    figure reads too high for few questions. Without any range it is 0.
+    Naeini et al. 2015 (AAAI 29); gaps are weighted by their questions. Chance alone makes gaps, so
+    the figure is too high for few questions. Without any range it is 0.
     """
     gaps = sum(b.n * abs(b.confidence - b.accuracy.value) for b in table)
     return gaps / max(1, sum(b.n for b in table))
@@ -122,8 +122,8 @@ def auroc(scores: Sequence[float], right: Sequence[bool]) -> Interval | None:
 
     The area under the ROC curve as the Mann-Whitney statistic. The interval is that of DeLong et
     al. 1988 (Biometrics 44:837) on the scale of log odds, with one right and one wrong question
-    added, half of each at the lowest and half at the highest score: with few of one kind any
-    bootstrap is too narrow, and with a perfect order it is a point.
+    added, half of each at the lowest and half at the highest score: with few right or few wrong
+    ones any bootstrap is too narrow, and with a perfect order it is a point.
 
     Args:
         scores: One number per question, higher meant to be better.
@@ -160,7 +160,7 @@ def _interval(value: float, low: float, high: float, n: int) -> Interval:
 
 
 def _score_bounds(share: float, n: float) -> tuple[float, float]:
-    """Wilson's bounds; scipy's take a whole n alone, an effective sample size is a real one."""
+    """Wilson's bounds for any n; scipy needs a whole one, which effective sample sizes are not."""
     z2 = Z_TWO_SIDED**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
@@ -168,10 +168,10 @@ def _score_bounds(share: float, n: float) -> tuple[float, float]:
 
 
 def _effective_size(sums: Floats, sizes: Floats) -> float:
-    """Yes/no trials that would give the mean the precision it has.
+    """How many yes/no trials would give the mean the same precision.
 
-    The spread is taken with two right and two wrong clusters of mean size added (after Agresti and
-    Coull 1998, Am. Stat. 52:119): a hundred questions that are all right prove no spread of zero.
+    The spread is computed with two right and two wrong clusters of mean size added (after Agresti
+    and Coull 1998, Am. Stat. 52:119): a hundred right answers do not prove that the spread is zero.
     """
     from scipy.special import stdtrit
 
@@ -185,14 +185,14 @@ def _effective_size(sums: Floats, sizes: Floats) -> float:
 
 
 def _area(table: Floats) -> float:
-    """Share of pairs of a right and a wrong question (rows) in order; levels from low to high."""
+    """Share of right-wrong pairs in order; rows are right and wrong, columns levels upwards."""
     right, wrong = table
     above = right @ (wrong.cumsum() - wrong / 2)
     return float(above / (right.sum() * wrong.sum()))
 
 
 def _area_bounds(table: Floats) -> tuple[float, float]:
-    """DeLong's 95% bounds of the area, through log odds."""
+    """DeLong's 95% bounds of the area, by way of log odds."""
     right, wrong = table
     area, positive, negative = _area(table), right.sum(), wrong.sum()
     above = (wrong.cumsum() - wrong / 2) / negative  # of a right question: wrong ones below it
@@ -204,7 +204,7 @@ def _area_bounds(table: Floats) -> tuple[float, float]:
     return 1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))
 
 
-MOST_AT_ONCE = 1000  # paths; a fair coin's probabilities underflow beyond
+MOST_AT_ONCE = 1000  # paths; with more, a fair coin's probabilities underflow
 
 
 def majority_score(values: Sequence[str | None], gold: str) -> float:
@@ -263,16 +263,16 @@ def curve_ks(n: int) -> list[int]:
     return [*(2**i for i in range(n.bit_length()) if 2**i < n), n] if n > 0 else []
 
 
-@lru_cache(maxsize=4096)  # questions repeat one another's counts, and a curve asks for every k
+@lru_cache(maxsize=4096)  # many questions have equal counts, and a curve asks for every k
 def _curve(own: int, others: tuple[int, ...], n: int, coin: float) -> Floats:
     """Expected score for every number of paths drawn, 0 to n.
 
     Each path is taken by the toss of a coin; given how many were taken, all such draws are equally
     likely. So the score is the coefficient of x^k in a product of polynomials, one per answer,
-    whose coefficients are binomial probabilities. Gold wins with v votes where no other answer has
-    more; t others with just v make it 1 / (t + 1), the integral of y^t from 0 to 1, so a tie is
-    marked by y and the product is integrated over y by Gauss and Legendre's rule, which is exact
-    for polynomials. Nothing is subtracted, so nothing cancels.
+    whose coefficients are binomial probabilities. Gold wins with v votes if no other answer has
+    more. If t others have v too, it scores 1 / (t + 1), the integral of y^t from 0 to 1. So each
+    tie gets a factor y, and Gauss-Legendre quadrature integrates the product over y, exactly since
+    it is a polynomial. Nothing is subtracted, so nothing cancels.
     """
     total: Floats = np.zeros(n + 1)
     for v in range(1, own + 1):
@@ -301,6 +301,6 @@ def _tosses(n: int, coin: float) -> Floats:
 
 @lru_cache(maxsize=64)
 def _nodes(n: int) -> tuple[Floats, Floats]:
-    """Places and weights in [0, 1] that integrate polynomials up to degree 2n - 1 exactly."""
+    """Nodes and weights in [0, 1] that integrate polynomials up to degree 2n - 1 exactly."""
     places, weights = np.polynomial.legendre.leggauss(n)
     return (places + 1) / 2, weights / 2

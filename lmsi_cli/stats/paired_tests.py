@@ -1,7 +1,7 @@
-"""The same questions before and after: the difference, its interval, its chance, and the power.
+"""The same questions before and after: the difference, its interval, its p-value, and the power.
 
-Knows nothing of what happened in between, nor how many comparisons there are but for ``holm``.
-What a set of questions could show before anything is run is ``smallest_visible``.
+Knows nothing of what happened in between; only ``holm`` knows of several comparisons.
+``smallest_visible`` says what a set of questions could show, before anything is run.
 
     paired([0, 0, 1, 1], [1, 0, 1, 1])
     -> Paired(difference=0.25, gained=1, lost=0, p_value=1.0, ...)
@@ -21,13 +21,13 @@ from lmsi_cli.records import Paired
 from lmsi_cli.stats.intervals import Floats, Groups, cluster_sums
 
 RESAMPLES = 10_000
-FINEST = 64  # changes that are multiples of one part in so many are counted, not simulated
-TINY = 1e-12  # a change that is none but for rounding
+FINEST = 64  # multiples of 1 / n for an n up to this are counted exactly, not simulated
+TINY = 1e-12  # a change up to this is only rounding
 MOST_STEPS = 20_000_000  # additions that an exact sign-flip test may take (some 20 ms)
 POWER = 0.8
 LEVEL = 0.05
 # Share of questions whose greedy answer changed between right and wrong by training: 0 to 21% in
-# this project's own runs (benchmarks/results/verdict.json); more makes for a more careful plan.
+# this project's own runs (benchmarks/results/verdict.json); a larger share plans more carefully.
 MOVED_SHARE = 0.2
 STEP = 1e-4  # a hundredth of a point is finer than anyone plans
 
@@ -37,8 +37,8 @@ def paired(
 ) -> Paired:
     """Compare the same questions before and after; positive is better after.
 
-    The interval is the bootstrap over questions (Efron and Tibshirani 1993, chapter 13), with its
-    tails cut for few questions (``_tail``), of the changes and two more of typical size, one
+    The interval is the bootstrap over questions (Efron and Tibshirani 1993, chapter 13), with wider
+    tails for few questions (``_tail``). It resamples the changes and two more of typical size, one
     up and one down (after Bonett and Price 2012, J. Educ. Behav. Stat. 37:479). Without those two
     it is far too narrow where few questions change, and a point where none does.
 
@@ -53,7 +53,7 @@ def paired(
     Args:
         before: One value in [0, 1] per question.
         after: The values of the same questions, in the same order.
-        seed: Of the resamples; swapping before and after flips the result exactly.
+        seed: Seed of the resamples; swapping before and after flips the result exactly.
         groups: The cluster of each question; without, each is its own.
 
     Returns:
@@ -79,13 +79,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values of several tests, so that the chance of any false finding keeps its level.
 
     Step-down Bonferroni (Holm 1979, Scand. J. Stat. 6:65); needs no independence. Written out,
-    since scipy's ``false_discovery_control`` holds another rate.
+    since scipy's ``false_discovery_control`` controls another rate.
 
     Args:
         p_values: Each in [0, 1].
 
     Returns:
-        The adjusted values in the given order, to be held against the same 5%.
+        The adjusted values in the given order, to be compared with the same 5%.
     """
     adjusted, highest, n = [0.0] * len(p_values), 0.0, len(p_values)
     for rank, i in enumerate(sorted(range(n), key=p_values.__getitem__)):
@@ -97,7 +97,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[float, float]:
     """Find the bounds of the mean over resampled clusters, two pseudo-clusters among them.
 
-    Clusters of one sum and size are interchangeable, so how often each kind is drawn is drawn.
+    Clusters of equal sum and size are interchangeable, so only the count of each kind is drawn.
     """
     if len(sums) == 0:
         return -1.0, 1.0
@@ -118,9 +118,9 @@ def _bootstrap(sums: Floats, sizes: Floats, rng: np.random.Generator) -> tuple[f
 def _tail(n: int) -> float:
     """Part of a bootstrap to cut off at each end for 95% over n items.
 
-    It is 2.5% of many; of few it is less, since a resample's spread is divided by n and not by
-    n - 1, and since Student's quantile is beyond the normal one (Hesterberg 2015, Am. Stat.
-    69:371, section 5.3).
+    It is 2.5% for many items. For few it is less, since a resample's spread is divided by n, not by
+    n - 1, and since Student's quantile is beyond the normal one (Hesterberg 2015, Am. Stat. 69:371,
+    section 5.3).
     """
     from scipy.special import ndtr, stdtrit
 
@@ -128,7 +128,7 @@ def _tail(n: int) -> float:
 
 
 def _sign_flip(changes: Floats, rng: np.random.Generator) -> float:
-    """Two-sided p that the changes are as likely up as down."""
+    """Two-sided p-value of the hypothesis that changes go up and down equally often."""
     sizes = np.abs(changes[np.abs(changes) > TINY])
     if len(sizes) == 0:
         return 1.0
@@ -144,7 +144,7 @@ def _sign_flip(changes: Floats, rng: np.random.Generator) -> float:
 
 
 def _all_flips(sizes: NDArray[np.int64], seen: int) -> float:
-    """Share of all sign patterns whose sum is as far from zero as the one seen."""
+    """Share of all sign patterns whose sum is at least as far from zero as the one seen."""
     chances, total = np.ones(1), int(sizes.sum())
     for size in sizes:  # the sum of those that point up
         longer = np.zeros(len(chances) + size)
@@ -156,9 +156,9 @@ def _all_flips(sizes: NDArray[np.int64], seen: int) -> float:
 
 
 def _random_flips(changes: Floats, seen: float, rng: np.random.Generator) -> float:
-    """The same by 10,000 random patterns, the seen one among them.
+    """The same from 10,000 random patterns and the one seen.
 
-    Changes of one size are interchangeable, so the number that point up is drawn per size.
+    Changes of equal size are interchangeable, so only the number that point up is drawn per size.
     """
     sizes, counts = np.unique(changes.round(12), return_counts=True)
     ups = rng.binomial(counts, 0.5, size=(RESAMPLES, len(sizes)))
@@ -170,8 +170,8 @@ def _smallest_visible(changes: Floats, sums: Floats, sizes: Floats) -> float:
     """Find the smallest true difference that this set would have shown in 4 of 5 repeats.
 
     The share of questions that changed is taken as seen. Clusters count as the number of questions
-    that would give the difference the same precision, and never as more than there are. Changes
-    smaller than one scale the result by their root mean square.
+    that would give the difference the same precision, never as more than there are. Changes smaller
+    than one scale the result by their root mean square.
     """
     n, moved = len(changes), changes[np.abs(changes) > TINY]
     if len(moved) == 0:
@@ -187,10 +187,10 @@ def _smallest_visible(changes: Floats, sums: Floats, sizes: Floats) -> float:
 def smallest_visible(n: int, moved_share: float = MOVED_SHARE) -> float:
     """Smallest true difference that exact McNemar at 5% shows in at least 4 of 5 repeats.
 
-    The power is the exact one, summed over how many questions change and how many of them for the
-    better (Connor 1987, Biometrics 43:207, has it as an approximation, which promises too much of
-    few questions). A difference needs changes: where it is larger than ``moved_share``, that many
-    questions are taken to change, all one way.
+    The power is exact, summed over how many questions change and how many of them for the better
+    (the approximation of Connor 1987, Biometrics 43:207, promises too much for few questions). A
+    difference needs changes: if it is larger than ``moved_share``, that many questions are taken to
+    change, all one way.
 
     Args:
         n: Questions.

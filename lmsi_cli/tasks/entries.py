@@ -1,8 +1,8 @@
-r"""Files into entries: lines, JSON lines, one JSON value, tables with tabs, tables of Apache Arrow.
+r"""Read files as entries: lines, JSON lines, one JSON value, CSV, tab-separated and Arrow tables.
 
-Knows nothing of what the fields mean; those are in ``readers.py`` and ``published.py``. Imports
-pyarrow only for a Parquet or Arrow file. A folder is what `Dataset.save_to_disk` of the package
-`datasets` wrote: Arrow streams and a ``state.json`` that names them. Two entries:
+Knows nothing of what the fields mean; ``readers.py`` and ``published.py`` do. Imports pyarrow only
+for a Parquet or Arrow file. A folder is one that `Dataset.save_to_disk` of the package `datasets`
+wrote: Arrow streams and a ``state.json`` that names them. Two entries:
 
     Row(where="SVAMP.json: entry 1", fields={"ID": "chal-1", "Body": "Each pack ...", ...})
     Row(where="own.parquet: row 1", fields={"question": "What is 2 + 2?", "answer": Decimal("4")})
@@ -26,12 +26,12 @@ import msgspec
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import UNREADABLE
 
-STDIN = "stdin"  # what standard input is called
+STDIN = "stdin"  # the name of standard input
 # Not splitlines(): it also cuts at characters that may stand inside a question (U+2028).
 LINE_END = re.compile(r"\r\n?|\n")
-_PARQUET, _FILE, _STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # how each of them begins
-SMALL = 1 << 26  # bytes that may come of any file
-SHOWN = 40  # characters of a value that is not what it should be
+_PARQUET, _FILE, _STREAM = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"  # how each format begins
+SMALL = 1 << 26  # bytes that any file may unpack to
+SHOWN = 40  # characters shown of a wrong value
 _SUFFIXES = (".parquet", ".arrow", ".feather")
 
 
@@ -46,7 +46,7 @@ def decoded(name: str, data: bytes) -> str:
     """Decode UTF-8, with or without the byte order mark that Windows programs write.
 
     Raises:
-        LmsiError: It is another encoding, or holds NUL bytes, which no text does.
+        LmsiError: The encoding is another one, or there are NUL bytes, which text never has.
     """
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if wide or 0 in data:
@@ -62,7 +62,7 @@ def decoded(name: str, data: bytes) -> str:
 
 
 def lines(name: str, text: str) -> Iterator[tuple[str, str]]:
-    """The lines that are not blank, each behind its place; a carriage return ends one as well."""
+    """The lines that are not blank, each after its place; a carriage return ends a line, too."""
     for number, line in enumerate(LINE_END.split(text), 1):
         if line.strip():
             yield f"{name}:{number}", line
@@ -72,7 +72,7 @@ def json_rows(name: str, text: str, hint: str = "") -> Iterator[Row]:
     """Read one JSON object a line.
 
     Raises:
-        LmsiError: A line is none; says which, with the hint.
+        LmsiError: A line is not a JSON object; names it, and gives the hint.
     """
     for where, line in lines(name, text):
         try:
@@ -83,7 +83,7 @@ def json_rows(name: str, text: str, hint: str = "") -> Iterator[Row]:
 
 
 def text_entries(name: str, text: str) -> Iterator[Row]:
-    """Read JSON lines, one JSON value, or a table with tabs, told apart by how they start."""
+    """Read JSON lines, one JSON value, or a tab-separated table, told apart by how they start."""
     if text.lstrip()[:1] not in ("{", "["):
         return cells(name, text, "\t", quoted=False)  # as GLUE publishes them
     try:
@@ -94,14 +94,14 @@ def text_entries(name: str, text: str) -> Iterator[Row]:
 
 
 def _decoded(text: str) -> Any:  # noqa: ANN401 - whatever JSON holds
-    """Decode one value; ValueError if it is none.
+    """Decode one value; ValueError if it is not valid JSON.
 
-    A fraction keeps the digits it was written with. NaN and Infinity are no JSON, but pandas and
-    Python write them.
+    A fraction keeps the digits it was written with. NaN and Infinity are not valid JSON, but pandas
+    and Python write them.
     """
     try:
         value = json.loads(text, parse_float=Decimal, parse_constant=Decimal)
-        if "\\u" in text:  # may spell half a character, which no file can hold
+        if "\\u" in text:  # may spell half a character, which cannot be saved
             json.dumps(value, ensure_ascii=False, default=str).encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
@@ -120,10 +120,10 @@ def _object(where: str, value: object, hint: str = "") -> dict[str, Any]:
 
 
 def cells(name: str, text: str, delimiter: str, quoted: bool = True) -> Iterator[Row]:
-    """Read a table with a header; blank rows are passed over.
+    """Read a table with a header, skipping blank rows.
 
     Raises:
-        LmsiError: A row has more or fewer columns than the header, or is no CSV; says which.
+        LmsiError: A row has more or fewer columns than the header, or is not valid CSV; names it.
     """
     reader = csv.reader(
         io.StringIO(text, newline=""),
@@ -160,7 +160,7 @@ class _Splits(msgspec.Struct):
 
 
 def is_table(name: str, data: bytes) -> bool:
-    """Say whether a file is a table, or is called one."""
+    """Say whether a file is a Parquet or Arrow table, by its first bytes or its suffix."""
     known = data.startswith((_PARQUET, _FILE, _STREAM))
     return known or Path(name).suffix.lower() in _SUFFIXES
 
@@ -169,9 +169,9 @@ def table_rows(name: str, data: bytes, columns: Collection[str] | None = None) -
     """Read the rows of a table.
 
     Args:
-        name: What the file is called.
-        data: All of it.
-        columns: Those to read where they are there; not given: all.
+        name: The file's name.
+        data: Its whole content.
+        columns: The columns to read, where the table has them; not given: all.
 
     Raises:
         LmsiError: pyarrow is not installed, or cannot read the file.
@@ -199,7 +199,7 @@ def saved_files(folder: Path) -> list[Path]:
     if splits := _read(folder / "dataset_dict.json", _Splits):
         shown = ", ".join(str(folder / split) for split in splits.splits)
         raise LmsiError(f"{folder}: holds several splits", hint=f"name one: {shown}")
-    if state := _read(folder / "state.json", _State):  # maps leave files of their own beside these
+    if state := _read(folder / "state.json", _State):  # `map` leaves files of its own beside these
         return [folder / Path(shard.filename).name for shard in state.files]
     if found := sorted(folder.glob("*.arrow")):
         return found
@@ -232,18 +232,18 @@ def _opened(data: bytes) -> Any:  # noqa: ANN401 - a table of pyarrow, which has
 
 
 def _check_size(unpacked: int, rows: int, packed: int) -> None:
-    """Refuse a small file that unpacks without end: text is packed to a tenth, not a hundredth."""
+    """Refuse a file that unpacks without end: text is packed to a tenth, never to a hundredth."""
     if unpacked > max(SMALL, 100 * packed) or rows > packed:
         raise ValueError(f"{packed:,} bytes would unpack to {unpacked:,}, in {rows:,} rows")
 
 
 def _entries(table: Any, columns: Collection[str] | None) -> list[dict[str, Any]]:  # noqa: ANN401
-    """The rows as Python has them; a fraction as it is written, which differs with its width."""
+    """The rows as Python values; floats as decimals, with the digits that their width prints."""
     from pyarrow import types
 
     if columns is not None:
         table = table.select([name for name in table.column_names if name in columns])
-    table.validate(full=True)  # pyarrow would follow wrong offsets out of its memory
+    table.validate(full=True)  # else wrong offsets could lead pyarrow out of its memory
     fractions = [f.name for f in table.schema if types.is_floating(f.type)]
     for name in fractions:
         place = table.column_names.index(name)

@@ -1,7 +1,7 @@
-"""Tasks by name or by file: the TOML files beside this module, or a person's own.
+"""Tasks by name or by file: the TOML files beside this module, or the user's own.
 
-Knows nothing of models or prompts beyond the record they fill. Also holds questions against their
-task: options where it needs some, right answers of its kind. A task is one file:
+Knows nothing of models or prompts beyond the record they fill. Also checks questions against their
+task: options where it needs them, right answers of its kind. A task is one file:
 
     name = "number"
     kind = "number"
@@ -42,7 +42,7 @@ def task_names() -> list[str]:
 
 
 def summaries() -> list[Task]:
-    """All tasks of the package, unchecked: listing them needs no package that one of them needs."""
+    """All tasks of the package, unchecked: listing them must not need a task's optional package."""
     return [msgspec.convert(read_toml(find_task(name)), Task) for name in task_names()]
 
 
@@ -60,7 +60,7 @@ def load_task(name_or_path: str) -> Task:
     if templates and "exemplars" in fields:
         raise LmsiError(f"{path}: templates: a task has exemplars or templates, not both", SOUND)
     if isinstance(templates, list) and templates and isinstance(templates[0], dict):
-        # Where one set of exemplars is asked for, it is the first template's.
+        # Where a single set of exemplars is needed, it is the first template's.
         fields["exemplars"] = templates[0].get("exemplars", ())
     task = converted(fields, Task, str(path), SOUND)
     if task.kind not in KINDS:
@@ -85,7 +85,7 @@ def find_task(name_or_path: str) -> Path:
 
 
 def _mistakes(task: Task) -> Iterator[str]:
-    """Exemplars that would teach a model a form which the reader of answers misreads."""
+    """Find exemplars that would teach a model a form that the answer reader misreads."""
     sets = {f"template {n}: ": t.exemplars for n, t in enumerate(task.templates, 1)}
     for place, exemplars in (sets or {"": task.exemplars}).items():
         if sets and not exemplars:
@@ -96,7 +96,7 @@ def _mistakes(task: Task) -> Iterator[str]:
 
 
 def wrong_exemplar(exemplar: Exemplar, task: Task) -> str:
-    """What keeps an exemplar from standing in a task; empty: nothing."""
+    """What is wrong with an exemplar of a task; empty if nothing is."""
     for name in Exemplar.__struct_fields__:
         if not getattr(exemplar, name).strip():
             return f"{name}: is blank"
@@ -116,10 +116,10 @@ def wrong_exemplar(exemplar: Exemplar, task: Task) -> str:
 
 
 def converted(fields: Any, kind: type[AnyRecord], where: str, hint: str) -> AnyRecord:  # noqa: ANN401
-    """Make a record of the fields of a TOML file.
+    """Make a record from the fields of a TOML file.
 
     Raises:
-        LmsiError: A field is unknown, missing or of a wrong type; says where, and what was meant.
+        LmsiError: A field is unknown, missing or of a wrong type; says where, and suggests a name.
     """
     try:
         return msgspec.convert(fields, kind)
@@ -136,7 +136,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The fields of a TOML file.
 
     Raises:
-        LmsiError: It cannot be read, or is none.
+        LmsiError: It cannot be read, or is not valid TOML.
     """
     try:
         return tomllib.loads(path.read_bytes().decode())
@@ -155,7 +155,7 @@ _DATED = re.compile(
 
 
 def check_options(questions: Sequence[Question], task: Task) -> None:
-    """Refuse questions without options where the answer is one of them.
+    """Refuse questions that list no options if the task's answers are options.
 
     Raises:
         LmsiError: The task's kind is choice and a question lists none; says how many do not.
@@ -179,7 +179,7 @@ def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
     """
     check_options(questions, task)
     gold = {}
-    # To these two kinds a month is a unit or a product.
+    # These two kinds would read a month as a unit or a product.
     dated = {q.id for q in questions if task.kind in ("number", "latex") and _is_dated(q)}
     for q in questions:
         value = canonical(q.answer or "", task.kind, asked(task, q.question))
@@ -195,5 +195,5 @@ def gold_answers(questions: Sequence[Question], task: Task) -> dict[str, str]:
 
 
 def _is_dated(question: Question) -> bool:
-    """Say whether an answer is a day or a month, as a spreadsheet makes it of a fraction."""
+    """Say whether an answer is a day or a month, which a spreadsheet makes of a fraction."""
     return bool(_DATED.fullmatch((question.answer or "").strip()))

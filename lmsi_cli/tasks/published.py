@@ -1,8 +1,7 @@
-r"""The fields of published question sets, brought to our own four: question, answer, id, family.
+r"""Bring published question sets to our own fields: question, passage, answer, id and family.
 
-Knows each set's layout, as its authors publish it and, where that differs, as it stands on the
-Hugging Face hub. Knows no files. Options are written one a line, so that the reader of answers
-finds them again:
+Knows each set's layout as its authors publish it and, where that differs, as the Hugging Face hub
+has it. Knows no files. Options are written one a line, so that the answer reader finds them again:
 
     AQuA {"question": "What is 2 + 2?", "options": ["A)3", "B)4"], "correct": "B", ...}
     -> {"question": "What is 2 + 2?\n(A) 3\n(B) 4", "answer": "B"}
@@ -44,7 +43,7 @@ _BARE_BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])[ ]*([^\s{}$](?:[^\n$\\]|\\(?
 
 
 def plain_rows(layout: str, rows: Iterable[Row]) -> Iterator[Row]:
-    """Bring entries to our own fields; those without a label keep their question.
+    """Bring entries to our own fields; those without a label stay, as questions without an answer.
 
     Raises:
         LmsiError: An entry is not of this layout; says where and which field.
@@ -76,7 +75,7 @@ def _gsm8k(e: Fields) -> Iterator[Fields]:
 
 
 def _svamp(e: Fields) -> Iterator[Fields]:
-    """A body without a full stop is the clause that its question completes."""
+    """A body without closing punctuation is a clause that the question completes."""
     body = e["Body"].strip()
     joint = " " if body[-1:] in ".,?!" else ", "
     answer = format(e["Answer"], "f").removesuffix(".0")
@@ -111,7 +110,7 @@ def _bool(value: object) -> str:
 
 
 def _science(e: Fields) -> Iterator[Fields]:
-    """OpenBookQA and ARC; some questions of ARC are lettered 1 to 4, so places count."""
+    """OpenBookQA and ARC; some questions of ARC have labels 1 to 4, so letters go by position."""
     inner = e["question"] if isinstance(e.get("question"), dict) else e
     stem = inner.get("stem") or inner.get("question_stem") or inner["question"]
     choices = inner["choices"]
@@ -126,7 +125,7 @@ def _science(e: Fields) -> Iterator[Fields]:
 
 
 def _drop(e: Fields) -> Iterator[Fields]:
-    """The authors' one object of passages, or the hub's one question a row."""
+    """The authors' single object of all passages, or a row of the hub, which is one question."""
     if "answers_spans" in e:
         spans = e["answers_spans"]
         answer = _drop_said(spans["spans"], spans.get("types") or ())
@@ -142,10 +141,10 @@ def _drop(e: Fields) -> Iterator[Fields]:
 def _drop_said(spans: Sequence[str], types: Sequence[str]) -> str | None:
     """The answer of one annotator, in parts, or the commonest of several annotators' answers.
 
-    The hub's training split holds the one answer of each question, its validation split all
+    The hub's training split holds one answer for each question, its validation split all
     ``validated_answers`` in a row, and neither says where one ends (datasets/drop/drop.py). One
     answer is a number, a date, or spans that differ. So there are several if a number or a date
-    is not alone, if a span comes again, or if the words of one stand in all others.
+    is not alone, if a span is repeated, or if all others contain the words of one.
     """
     if not spans:
         return None
@@ -159,7 +158,7 @@ def _drop_said(spans: Sequence[str], types: Sequence[str]) -> str | None:
 
 
 def _in_turns(spelt: Sequence[str], size: int) -> bool:
-    """Say whether everybody named the same parts, in whatever order; one alone did."""
+    """Say whether all annotators named the same parts, in any order; true for a single one."""
     turns = [spelt[i : i + size] for i in range(0, len(spelt), size)]
     return all(len(set(turn)) == size for turn in turns)
 

@@ -1,8 +1,8 @@
-r"""Question files into questions: JSONL, CSV or TSV, plain text, tables of Arrow, standard input.
+r"""Read questions from JSONL, CSV or TSV, plain text, Arrow tables and standard input.
 
 Knows nothing of answer kinds or prompts: a gold answer stays the text it was in the file, but true
-and false are yes and no. A ``passage`` or ``context`` is put above its question. Every complaint
-names the file and the line. One line of a JSONL file, and what becomes of it:
+and false become yes and no. A ``passage`` or ``context`` is put above its question. Every error
+names the file and the line. One line of a JSONL file, and the question it becomes:
 
     {"passage": "Iron rusts.", "question": "Does iron rust?", "answer": true, "source": "book 3"}
     -> Question(id="q-1d4e...", question="Iron rusts.\n\nDoes iron rust?", answer="yes")
@@ -40,7 +40,7 @@ from lmsi_cli.tasks.entries import (
 )
 from lmsi_cli.tasks.published import LAYOUTS, plain_rows
 
-DELIMITERS = ",;\t"  # as spreadsheets export, by country
+DELIMITERS = ",;\t"  # as spreadsheets export, depending on the country
 HINT = (
     'a question file is JSONL ({"question": "..."} a line), CSV with a `question` column, '
     "or text with one question a line"
@@ -61,17 +61,17 @@ def read_questions(source: str) -> list[Question]:
     """Read the questions of a file, in its order.
 
     An entry without an id gets one made from its text, so it is the same in every file. An entry
-    repeated word for word counts once. Blank lines and unknown fields are passed over.
+    repeated word for word counts once. Blank lines and unknown fields are ignored.
 
     Args:
         source: A file name, an address (``s3://...``), or ``-`` for standard input. ``.jsonl``,
-            ``.csv``, ``.tsv`` and ``.txt`` are what they say; anything else is told by how it
-            begins. A folder is a data set that ``datasets`` saved. ``gsm8k:FILE`` is a file of
-            GSM8K as its authors publish it; see ``published.py`` for the others.
+            ``.csv``, ``.tsv`` and ``.txt`` are read as such; other formats are recognised by how
+            the file begins. A folder is a data set saved by ``datasets``. ``gsm8k:FILE`` is a
+            file of GSM8K as its authors publish it; see ``published.py`` for the other sets.
 
     Raises:
-        LmsiError: The file is missing, empty or not UTF-8; or a line is no question, or has the
-            id of another one. Says which line.
+        LmsiError: The file is missing, empty or not UTF-8; or a line is not a question, or
+            has the id of another one. Names the line.
     """
     return [p.question for p in _read(source)]
 
@@ -79,11 +79,11 @@ def read_questions(source: str) -> list[Question]:
 def read_labelled(source: str) -> list[Question]:
     """Read questions that each carry a gold answer.
 
-    None is left out for the lack of one: figures of a part are not those of the set.
+    None is left out for lack of an answer: figures of a part are not those of the whole set.
 
     Raises:
-        LmsiError: As ``read_questions``, or answers are missing: names the first line and how
-            many there are.
+        LmsiError: As ``read_questions``, or answers are missing: names the first line without
+            one, and says how many there are.
     """
     found = _read(source)
     bare = [p for p in found if p.question.answer is None]
@@ -105,12 +105,12 @@ def _read(source: str) -> list[Placed]:
 
 
 def trained_on(adapter: Path) -> list[Question]:
-    """Questions of the run that made an adapter and of which it kept a path.
+    """The questions that an adapter was trained on: those of its run with a kept path.
 
-    Where the examples are gone, all questions of the run count.
+    If the run's examples are gone, all its questions count.
 
     Returns:
-        Empty for an adapter that lies in no run folder: nothing is known of it.
+        Empty for an adapter outside a run folder: nothing is known about it.
     """
     run = RunDir(adapter.absolute().parent.parent)
     if run.adapter_gguf != adapter.absolute() or not run.questions.exists():
@@ -126,16 +126,16 @@ def json_lines(file: str) -> Iterator[Row]:
     """The objects of a JSONL file, whatever they hold.
 
     Raises:
-        LmsiError: The file is missing, or a line is no JSON object.
+        LmsiError: The file is missing, or a line is not a JSON object.
     """
     return json_rows(file, decoded(file, _load(file)), HINT)
 
 
 def question_of(row: Row, layout: str | None) -> Question:
-    """Make one entry a question, as reading a file of such entries does.
+    """Turn one entry into a question, as reading a file of such entries does.
 
     Raises:
-        LmsiError: It is no entry of the layout, or holds several questions.
+        LmsiError: It is not an entry of the layout, or holds several questions.
     """
     rows = list(plain_rows(layout, [row])) if layout else [row]
     if len(rows) != 1:
@@ -144,13 +144,13 @@ def question_of(row: Row, layout: str | None) -> Question:
 
 
 def split_source(source: str) -> tuple[str | None, str]:
-    """Part ``gsm8k:test.jsonl`` in two; a name before the colon that is no set is a drive's."""
+    """Split ``gsm8k:test.jsonl`` at its colon; a name before it that is not a set is a drive."""
     layout, colon, file = source.partition(":")
     return (layout, file) if colon and layout in LAYOUTS else (None, source)
 
 
 def set_name(source: str) -> str:
-    """What results of a file are called: ``gsm8k-test`` for ``gsm8k:data/test.jsonl``."""
+    """The name of a file's results: ``gsm8k-test`` for ``gsm8k:data/test.jsonl``."""
     layout, file = split_source(source)
     return "-".join(filter(None, [layout, Path(file).stem]))
 
@@ -165,7 +165,7 @@ def _rows(layout: str | None, name: str, data: bytes) -> Iterator[Row]:
 
 
 def _own(name: str, text: str) -> Iterator[Row]:
-    """Tell the kind of file by its name, else by how it starts; stdin is JSONL or text."""
+    """Tell a file's format by its name, else by how it starts; stdin is JSONL or text."""
     kind = KINDS.get(Path(name).suffix.lower())
     start = text.lstrip()[:1]
     if kind == "jsonl" or (kind is None and start in ("{", "[")):
@@ -184,7 +184,7 @@ def _files(source: str) -> Iterator[tuple[str, bytes]]:
     """The files of a source, each with its name: one, or those of a saved data set."""
     try:
         folder = source != "-" and Path(source).is_dir()
-    except OSError:  # too long a name; reading it tells
+    except OSError:  # the name is too long; reading it will say so
         folder = False
     for file in map(str, saved_files(Path(source))) if folder else [source]:
         yield _name(file), _load(file)
@@ -208,7 +208,7 @@ def _load(source: str) -> bytes:
 
 
 def _missing(source: str) -> str:
-    """What to type instead: the set that was meant by ``gms8k:FILE``, or a file."""
+    """Suggest what to type instead: the set meant by ``gms8k:FILE``, or a file."""
     name, colon, file = source.partition(":")
     near = difflib.get_close_matches(name.lower(), LAYOUTS, 1) if colon else []
     return f"did you mean {near[0]}:{file}?" if near else "give a question file, or `-`"
@@ -224,7 +224,7 @@ def _csv_rows(name: str, text: str) -> Iterator[Row]:
 
 def _delimiter(text: str) -> str | None:
     """Find what separates the columns of the first line; None if none of them is `question`."""
-    # csv refuses cells of 131,072 characters
+    # csv refuses cells of more than 131,072 characters
     first = LINE_END.split(text[:10_000], maxsplit=1)[0]
     for delimiter in DELIMITERS:
         header = next(csv.reader([first], delimiter=delimiter), [])
@@ -234,7 +234,7 @@ def _delimiter(text: str) -> str | None:
 
 
 def _unique(found: Iterator[Placed]) -> list[Placed]:
-    """Drop entries that say the same again; refuse one id for two questions or two answers."""
+    """Drop repeated entries; refuse one id for two questions or two answers."""
     first: dict[str, Placed] = {}
     for new in found:
         seen = first.setdefault(new.question.id, new)
@@ -252,7 +252,7 @@ def placed(row: Row) -> Placed:
     """Check one entry and make it a question.
 
     Raises:
-        LmsiError: A field is missing or not what it should be; says where, and which.
+        LmsiError: A field is missing or malformed; says which, and where.
     """
     where, fields = row
     if "question" not in fields:
@@ -291,7 +291,7 @@ def _words(where: str, field: str, value: object) -> str:
 
 def _id(where: str, value: object) -> str | None:
     if _is_plain(value) and value == value.to_integral_value():
-        value = int(value)  # pandas makes 1.0 of 1 if an id is missing elsewhere
+        value = int(value)  # pandas turns 1 into 1.0 if another id is missing
     if isinstance(value, bool | Decimal):
         raise _misfit(where, "id", "text or a whole number", value)
     return _text(where, "id", value)

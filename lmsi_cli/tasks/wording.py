@@ -1,9 +1,8 @@
 r"""Wordings: the words around a question, and how its answer is to be written.
 
-A model can be right on 3% or on 28% of a set, depending on the words alone, so they are data that
-is measured (``benchmarks/wordings``) and that a trial can choose (``stages/trial.py``). The
-wordings of each kind of answer lie in ``wordings/``, the best one first; a person's own file looks
-the same:
+A model can be right on 3% or on 28% of a set, depending on the words alone. So wordings are data:
+they are measured (``benchmarks/wordings``), and a trial can choose one (``stages/trial.py``). Those
+of each answer kind lie in ``wordings/``, the best one first; the user's own file looks the same:
 
     [[wordings]]
     name = "boxed"
@@ -34,8 +33,8 @@ _PLAIN = Task(name="-", kind="text", exemplars=())
 class Wording(Record, frozen=True, kw_only=True):
     """One way to ask.
 
-    ``chat`` says for which models it is: those asked in conversations, or in plain text. ``prompt``
-    and ``few_shot`` are the form it is asked in; the other fields replace those of the task.
+    ``chat`` says which models it is for: those asked in conversations, or those asked in plain
+    text. ``prompt`` and ``few_shot`` set the prompt's form; all other fields replace the task's.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -49,7 +48,7 @@ class Wording(Record, frozen=True, kw_only=True):
 
 
 def worded(task: Task, wording: Wording) -> Task:
-    """The task in the words of a wording."""
+    """The task with the words and format of a wording."""
     words = {name: getattr(wording, name) for name in _WORDS}
     return msgspec.structs.replace(task, prompt=wording.prompt, **words)
 
@@ -59,7 +58,7 @@ def candidates(prompt: str, task: Task, chat: bool) -> list[Wording]:
 
     Args:
         prompt: Empty or ``auto``: all; a format, the name of a wording, or a file of wordings.
-        task: Where it has words of its own, they are the first wording.
+        task: If it has words of its own, they are the first wording.
         chat: Whether the model is asked in conversations.
 
     Raises:
@@ -87,7 +86,7 @@ def candidates(prompt: str, task: Task, chat: bool) -> list[Wording]:
 
 
 def _own(task: Task, chat: bool) -> list[Wording]:
-    """The wording that a task's file spells out; none if it leaves the words to lmsi."""
+    """The wording that a task's file spells out; empty if it leaves the words to lmsi."""
     found = of_task(task, chat)
     return [] if task.prompt is None and found == of_task(_PLAIN, chat) else [found]
 
@@ -108,7 +107,7 @@ def read_wordings(file: Path) -> list[Wording]:
     """Read and check a file of wordings.
 
     Raises:
-        LmsiError: It is missing, no TOML, or an entry is not sound; names entry and field.
+        LmsiError: It is missing or not TOML, or an entry is not sound; names entry and field.
     """
     fields = read_toml(file)
     entries = fields.get("wordings")

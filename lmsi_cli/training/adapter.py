@@ -1,9 +1,9 @@
-"""The low-rank adapter: which layers it acts on, how it is made, written, checked and read.
+"""The low-rank adapter: which layers it acts on, and how it is made, saved, checked and loaded.
 
-Wraps a frozen model by PEFT, keeps the adapter in PEFT's format, and writes the GGUF that llama.cpp
-loads (by our own code, since llama.cpp's ``convert_lora_to_gguf.py`` comes in no package). A
-training may start from a saved one (``init``). Does not train.
-In the GGUF a layer ``model.layers.0.self_attn.q_proj`` is
+Wraps a frozen model with PEFT, saves the adapter in PEFT's format, and writes the GGUF that
+llama.cpp loads (with our own code, since no package ships its ``convert_lora_to_gguf.py``).
+Training may start from a saved adapter (``init``). Does not train.
+In the GGUF, a layer ``model.layers.0.self_attn.q_proj`` is
 
     blk.0.attn_q.weight.lora_a  float32 (rank, in)
     blk.0.attn_q.weight.lora_b  float32 (out, rank)
@@ -40,10 +40,10 @@ ANEW = "bring the file back, or train again: lmsi train RUN --overwrite"
 
 
 class Chosen(NamedTuple):
-    """What an adapter acts on: linear layers by their full names, and as PEFT is told of them.
+    """The linear layers that an adapter acts on, by full name, and PEFT's settings for them.
 
-    ``targets`` are the layers' short names, sorted; ``blocks`` the numbers of the blocks, None for
-    all of them; ``pattern`` the name of the list that the blocks are in.
+    ``targets`` are the layers' short names, sorted; ``blocks`` the block numbers, None for all;
+    ``pattern`` the name of the list that holds the blocks.
     """
 
     layers: dict[str, nn.Module]
@@ -58,10 +58,10 @@ def choose(
     """Choose the layers that get an adapter; the model's weights may be on the meta device.
 
     ``target`` is all (every linear layer in the blocks, not the output head), attn, mlp, or short
-    names separated by commas; ``layers`` is ``all`` or a number of blocks from the last one.
+    names separated by commas; ``layers`` is ``all`` or a number of blocks, counted from the last.
 
-    LmsiError: the model has no linear layers, none of such a name, or fewer blocks; or the rank is
-    above that of a matrix itself.
+    LmsiError: the model has no linear layers, none with such a name, or fewer blocks; or ``rank``
+    exceeds the smaller side of a matrix.
     """
     linears = block_linears(model)
     if not linears:
@@ -92,7 +92,7 @@ def choose(
 
 
 def _targets(linears: dict[str, nn.Module], target: str) -> list[str]:
-    """The short names that ``target`` stands for; GPT-2 has a c_proj here and another there."""
+    """The short names that ``target`` means; shared ones (GPT-2's c_proj) with their parent's."""
     homes: dict[str, dict[str, str]] = {}
     for name in linears:
         home, leaf = name.split(".")[-2:]
@@ -139,7 +139,7 @@ def add_lora(model: nn.Module, config: TrainConfig, base_name: str) -> nn.Module
         # Without the pattern PEFT would count experts as blocks.
         layers_pattern=chosen.pattern if chosen.blocks else None,
     )
-    # PEFT would put this in place of our name: the folder on this machine, of no use elsewhere.
+    # Otherwise PEFT records the folder on this machine, which is of no use elsewhere.
     model.name_or_path = base_name  # type: ignore[assignment]
     torch.manual_seed(config.seed)
     with quiet():
@@ -154,10 +154,10 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def preflight(
     gguf: Path, target: str = "all", layers: int | str = "all", rank: int = 1
 ) -> list[str]:
-    """The tensors of the base that an adapter of these settings will act on, by name, sorted.
+    """The names of the base's tensors that an adapter with these settings acts on, sorted.
 
-    LmsiError, before training: transformers cannot load the file, a layer has no counterpart in it,
-    so that it could not be given back to llama.cpp, or as ``choose``.
+    LmsiError, before training: transformers cannot load the file, a layer has no counterpart in it
+    (llama.cpp could not load its adapter), or as ``choose``.
     """
     meta = read_meta(gguf)
     found = choose(skeleton(gguf), target, layers, rank).layers
@@ -182,7 +182,7 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
     llama.cpp always scales by alpha / rank (src/llama-adapter.h, ``get_scale``); rsLoRA scales by
     alpha / sqrt(rank), so its alpha is written sqrt(rank) times as large.
 
-    LmsiError: a tensor has no counterpart in the base, or is no LoRA matrix; the disk fails.
+    LmsiError: a tensor has no counterpart in the base, or is not a LoRA matrix; the disk fails.
     """
     import gguf
     from safetensors.numpy import load_file
@@ -214,7 +214,7 @@ def to_gguf(adapter_dir: Path, gguf_base: Path, out_file: Path) -> None:
 
 
 def _pairs(tensors: dict[str, NDArray[np.float32]]) -> dict[str, Pair]:
-    """Bring A (rank, in) and B (out, rank) of each layer together, as float32."""
+    """Pair A (rank, in) with B (out, rank) for each layer, as float32."""
     halves: dict[str, dict[str, NDArray[np.float32]]] = {}
     for key, tensor in tensors.items():
         match = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", key)
@@ -242,7 +242,7 @@ def save_adapter(model: nn.Module, out: Path) -> None:
 
 
 def name_base(folder: Path, base_name: str) -> None:
-    """Let the configuration of a saved adapter call its base by another name."""
+    """Change the name of the base in a saved adapter's configuration."""
     _write_config(folder, read_object(folder / CONFIG) | {"base_model_name_or_path": base_name})
 
 
@@ -251,7 +251,7 @@ def _write_config(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def check_files(folder: Path) -> dict[str, Any]:
-    """Refuse an adapter whose files are missing, torn or another kind's; returns its settings."""
+    """Return an adapter's settings; refuse files that are missing, damaged or not LoRA's."""
     saved = read_object(folder / CONFIG)
     if saved.get("peft_type") != "LORA" or not isinstance(saved.get("r"), int):
         raise LmsiError(f"{folder / CONFIG}: not the settings of a LoRA adapter", hint=ANEW)
@@ -271,9 +271,9 @@ def _names(folder: Path) -> set[str]:
 
 
 def with_adapter(gguf: Path, folder: Path, dtype: Dtype) -> nn.Module:
-    """The file's own weights with a saved adapter, as PEFT reads it: what llama.cpp will run.
+    """Load the file's weights and, through PEFT, a saved adapter: the model llama.cpp will run.
 
-    LmsiError: transformers cannot load the base, or PEFT the adapter, or only a part of it.
+    LmsiError: transformers cannot load the base, or PEFT cannot load all of the adapter.
     """
     import peft
 
@@ -285,17 +285,17 @@ def with_adapter(gguf: Path, folder: Path, dtype: Dtype) -> nn.Module:
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as e:
         reason = f"{type(e).__name__}: {e}".splitlines()[0]
         raise LmsiError(f"{folder}: PEFT cannot read this adapter: {reason}", hint=ANEW) from e
-    # PEFT leaves what it does not find as it begins, with no more than a warning.
+    # PEFT leaves matrices that it does not find at their initial values, and only warns.
     if set(peft.get_peft_model_state_dict(model, save_embedding_layers=False)) != _names(folder):
         raise LmsiError(f"{folder / WEIGHTS}: not the matrices that {CONFIG} tells of", hint=ANEW)
     return cast("nn.Module", model)
 
 
 def check_start(config: TrainConfig, base_sha256: str) -> None:
-    """Refuse an adapter that a training cannot start from, before anything is loaded.
+    """Refuse, before anything is loaded, a ``config.init`` that training cannot start from.
 
-    LmsiError: what ``config.init`` names is no finished adapter of `lmsi train`, or has another
-    base, rank or alpha; says which.
+    LmsiError: it is not a finished adapter of `lmsi train`, or its base, rank, alpha or rslora
+    differs; says which.
     """
     if not config.init:
         return
@@ -306,7 +306,7 @@ def check_start(config: TrainConfig, base_sha256: str) -> None:
             raise LmsiError(f"--set init={folder}: no finished adapter (no {name})", hint)
     check_base(folder / "adapter.gguf", base_sha256)
     saved = check_files(folder)
-    # Weights of another rank do not fit, and of another alpha they act otherwise.
+    # With another rank the weights do not fit; with another alpha they act differently.
     for flag, name in (("rank", "r"), ("alpha", "lora_alpha"), ("rslora", "use_rslora")):
         if saved.get(name) != (now := getattr(config, flag)):
             message = f"--set init={folder}: this adapter has {flag} {saved.get(name)}, {now} now"
@@ -314,14 +314,14 @@ def check_start(config: TrainConfig, base_sha256: str) -> None:
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """Name the weights that a training starts from; empty: afresh."""
+    """The hash of the weights that training starts from; empty for a fresh adapter."""
     return sha256_file(Path(config.init) / WEIGHTS) if config.init else ""
 
 
 def fill(model: nn.Module, config: TrainConfig) -> None:
-    """Give a fresh adapter the weights of the one to start from; without one, leave it as it is.
+    """Copy the weights of ``config.init`` into a fresh adapter; without ``init`` do nothing.
 
-    LmsiError: that one, which ``check_start`` has passed, acts on other matrices.
+    LmsiError: the saved adapter, which has passed ``check_start``, acts on other matrices.
     """
     if not config.init:
         return

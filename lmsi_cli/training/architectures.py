@@ -1,9 +1,9 @@
-"""Which model of transformers a GGUF file is, and where the two order their rows differently.
+"""Which transformers model a GGUF file is, and where the two order their rows differently.
 
-One entry per architecture that is proven by test (docs/models.md#what-trains). Knows headers, not
-weights. transformers' own reader is not used: it drops what many headers say (rotary scaling,
-soft caps, partial rotation, biases) and takes the defaults of one checkpoint instead. The entry
-of Llama, whose q and k rows llama.cpp stores with the rotary halves interleaved:
+One entry per architecture that a test proves (docs/models.md#what-trains). Knows headers, not
+weights. transformers' own GGUF reader is not used: it ignores settings of many headers (rotary
+scaling, soft caps, partial rotation, biases) and takes the defaults of one checkpoint instead. The
+entry of Llama, whose q and k rows llama.cpp stores with the rotary halves interleaved:
 
     "llama": Family("llama", layout="rotary")
 """
@@ -24,11 +24,11 @@ Settings = dict[str, Any]
 
 
 class Family(NamedTuple):
-    """How one architecture of llama.cpp is spelled in transformers.
+    """How transformers describes one of llama.cpp's architectures.
 
-    ``model_type`` is transformers' name; ``layout`` tells whose rows the file reorders: none, q
-    and k by rotary pairs, or a fused qkv from groups of heads to three blocks; ``shifted`` norms
-    are stored with 1 added; ``more`` makes settings of the header that ``settings`` does not.
+    ``model_type`` is transformers' name; ``layout`` says which rows the file reorders: none, those
+    of q and k by rotary pairs, or those of a fused qkv from groups of heads to three blocks;
+    ``shifted`` norms are stored with 1 added; ``more`` adds settings that ``settings`` lacks.
     """
 
     model_type: str
@@ -49,9 +49,9 @@ def family(meta: GgufMeta) -> Family:
 
 
 def settings(meta: GgufMeta) -> Settings:
-    """The keyword arguments of transformers' configurations that the header stands for.
+    """The header as keyword arguments of transformers' configurations.
 
-    One model's configuration has some of these names, and ``load.configuration`` takes those.
+    Each model's configuration has only some of these; ``load.configuration`` picks them.
     """
     v = meta.values
     rms, layer = v.get("attention.layer_norm_rms_epsilon"), v.get("attention.layer_norm_epsilon")
@@ -113,7 +113,7 @@ def rope(meta: GgufMeta) -> Settings:
     if kind in ("linear", "yarn") and factor:
         rotary |= {"rope_type": kind, "factor": float(factor)}
     if kind == "yarn" and factor:
-        # llama.cpp takes these on top of yarn's own scale, transformers instead of it.
+        # llama.cpp applies these on top of yarn's own scale, transformers in its place.
         for odd in ("yarn_attn_factor", "attn_factor", "yarn_ext_factor", "yarn_log_multiplier"):
             if f"rope.scaling.{odd}" in v:
                 raise LmsiError(
@@ -147,7 +147,7 @@ def _falcon(meta: GgufMeta) -> Settings:
 
 
 def _starcoder2(meta: GgufMeta) -> Settings:
-    # llama.cpp knows no window here, whatever the original had.
+    # llama.cpp applies no window here, even if the original model has one.
     return {"use_bias": has(meta, "attn_q.bias"), "sliding_window": None}
 
 
@@ -171,12 +171,12 @@ def _gemma(meta: GgufMeta) -> Settings:
 
 
 def _scalar(meta: GgufMeta, large: int) -> int:
-    """What gemma divides its scores by (squared); llama.cpp, too, tells 27B by its layers."""
+    """What Gemma divides its scores by, squared; 27B is known by its blocks, as in llama.cpp."""
     return meta.width // meta.heads if meta.blocks == large else meta.head_size
 
 
 def _windows(meta: GgufMeta, every: int) -> Settings:
-    """Each ``every``-th layer sees everything, the others a window."""
+    """Every ``every``-th layer sees all tokens, the others a window."""
     window = int(meta.values.get("attention.sliding_window", 0))
     pattern = meta.values.get("attention.sliding_window_pattern", every)
     if isinstance(pattern, list):
@@ -257,9 +257,9 @@ FAMILIES = {
 
 
 def order(name: str, meta: GgufMeta) -> NDArray[np.intp] | None:
-    """Where the rows of a tensor of the file, a weight or a bias, stand in transformers.
+    """Where transformers has the rows of a tensor of the file, a weight or a bias.
 
-    Row ``i`` of the file is row ``order[i]`` there; None if they are in one order.
+    Row ``i`` of the file is row ``order[i]`` there; None if both have the same order.
     """
     import numpy as np
 
@@ -269,7 +269,7 @@ def order(name: str, meta: GgufMeta) -> NDArray[np.intp] | None:
     if layout == "rotary" and heads:
         return np.arange(rows).reshape(heads, 2, -1).swapaxes(1, 2).ravel()
     if layout == "grouped" and part == "attn_qkv":
-        # Per group of heads the queries, one key, one value: to all queries, all keys, all values.
+        # From queries, one key and one value per group of heads to all queries, keys and values.
         groups = np.arange(rows).reshape(meta.kv_heads, -1, meta.head_size)
         blocks = groups[:, :-2], groups[:, -2], groups[:, -1]
         return np.concatenate([block.ravel() for block in blocks])

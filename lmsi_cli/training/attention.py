@@ -1,6 +1,6 @@
 """Attention over packed rows, piece by piece.
 
-A dense (T, T) mask over a packed row computes mostly scores that it then throws away: half of a
+With a dense (T, T) mask over a packed row, most scores are computed and thrown away: half of a
 training step, by measurement. Here each piece attends to its prefix and to itself, so the cost is
 the sum over pieces. Plugs into transformers' attention interface; knows nothing of models beyond
 it. The pieces of a row with a prefix of 2 tokens and two tails of 3 and 4:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 NAME = "lmsi_pieces"
 
-# Families whose every layer is plain causal attention by transformers' interface. Others
+# Families in which every layer does plain causal attention through transformers' interface. Others
 # (recurrent state, ALiBi, attention sinks, windows) get one example per row and their own code,
-# and so do those that do not hand ``pieces`` down to their layers (stablelm, nemotron).
+# and so do those that do not pass ``pieces`` down to their layers (stablelm, nemotron).
 FAMILIES = frozenset(
     {
         "arcee",
@@ -46,29 +46,29 @@ FAMILIES = frozenset(
 )
 
 
-# Scores (queries x keys) of a piece up to which three plain products beat the fused CPU kernel two
-# to five times; beyond it, keeping the scores for the backward pass costs too much memory.
+# Up to this many scores (queries x keys) of a piece, three plain products are two to five times as
+# fast as the fused CPU kernel; beyond, keeping them for the backward pass costs too much memory.
 SMALL = 1 << 19
 
 
 class Pieces(UserList["Piece"]):
-    """The pieces of a row on their way through a model; counts the layers that they reached.
+    """The pieces of a row, passed through a model; ``reached`` counts the layers that got them.
 
-    No plain list, of which torch's modules that are spread over GPUs would make another list.
+    Not a plain list, because modules that are spread over GPUs would make a copy of it.
     """
 
     reached = 0
 
 
 class Piece(NamedTuple):
-    """A run of tokens that sees itself causally, and all of what ``parent``, a number, sees."""
+    """A run of tokens that sees itself causally, and all that piece number ``parent`` sees."""
 
     length: int
     parent: int | None
 
 
 def seen(pieces: Sequence[Piece], number: int) -> list[int]:
-    """The numbers of the pieces that a piece sees, in the order of their tokens; it is the last."""
+    """The numbers of the pieces that a piece sees, in token order; its own is the last."""
     chain = [number]
     while (parent := pieces[chain[0]].parent) is not None:
         chain.insert(0, parent)
@@ -76,9 +76,9 @@ def seen(pieces: Sequence[Piece], number: int) -> list[int]:
 
 
 def supports(config: object, longest: int) -> bool:
-    """Whether attention of this model is causal and nothing else.
+    """Whether this model does plain causal attention.
 
-    A sliding window beyond ``longest``, the tokens of the longest example, never acts.
+    A sliding window of at least ``longest``, the tokens of the longest example, never acts.
     """
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None)
@@ -90,7 +90,7 @@ def supports(config: object, longest: int) -> bool:
 
 
 def install(model: nn.Module) -> None:
-    """Make ``model`` understand the argument ``pieces``; without it nothing changes for it."""
+    """Make ``model`` accept the argument ``pieces``; calls without it work as before."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
@@ -110,9 +110,9 @@ def argument(model: nn.Module, pieces: Sequence[Piece] | None) -> dict[str, Piec
 
 
 def check(arguments: dict[str, Any]) -> None:
-    """See that the pieces of a forward call arrived; call it afterwards with all its keywords.
+    """Check after a forward call, given its keywords, that its pieces reached the attention.
 
-    ValueError: some layer between dropped them, so examples saw one another.
+    ValueError: a layer in between dropped them, so examples saw one another.
     """
     pieces: Pieces | None = arguments.get("pieces")
     if pieces is not None and not pieces.reached:
@@ -127,7 +127,7 @@ def attend(
     attention_mask: Tensor | None,
     **settings: Any,  # noqa: ANN401 - the interface's own
 ) -> tuple[Tensor, None]:
-    """Attend within the pieces of one packed row; transformers' own code serves rows without.
+    """Attend within the pieces of one packed row; without pieces, run transformers' own code.
 
     Shapes: query (1, heads, T, head size), key and value (1, key heads, T, head size), the result
     (1, T, heads, head size), with no attention weights.
@@ -172,7 +172,7 @@ def _one(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tens
 
 
 def _tail_mask(query: Tensor, keys: int) -> Tensor:
-    """Added to the scores, (L, P + L): every prefix key is seen, own keys up to oneself."""
+    """The mask to add to the scores, (L, P + L): all prefix keys and own keys up to oneself."""
     import torch
 
     tail = query.shape[-2]

@@ -1,8 +1,8 @@
-"""The file that holds a training run between two steps: where it stands, and its best adapter.
+"""The checkpoint of a training run between two steps: its state, and its best adapter so far.
 
 Tensors (the adapter, the moments of AdamW, the best adapter so far) go into a safetensors file, all
 else into its header as JSON; nothing is pickled, so a checkpoint cannot run code. A kill or a power
-cut leaves the old one or the new one. The header says
+cut leaves either the old checkpoint or the new one. The header:
 
     {"fingerprint": "9f2c...", "step": 300, "settings": {"rank": 16, ...}}
 """
@@ -35,9 +35,9 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Header(Record, frozen=True, kw_only=True):
-    """What a checkpoint belongs to, and how many steps of it are finished.
+    """The run that a checkpoint belongs to, and how many of its steps are finished.
 
-    ``settings`` are those that decide a run's result: ``decisive``.
+    ``settings`` are those that decide its result (``decisive``).
     """
 
     fingerprint: str
@@ -46,17 +46,17 @@ class Header(Record, frozen=True, kw_only=True):
 
 
 def decisive(config: TrainConfig) -> dict[str, Any]:
-    """The settings that decide a run's result; how often it saves, and where it runs, does not."""
+    """The settings that decide a run's result, without those for speed and memory alone."""
     return {k: v for k, v in msgspec.to_builtins(config).items() if k not in SPEED_ONLY}
 
 
 def fingerprint(
     examples: Sequence[TokenExample], config: TrainConfig, base: str = "", start: str = ""
 ) -> str:
-    """Name a run by all that decides its result: ids and weights in order, settings, files.
+    """Hash everything that decides a run's result: ids and weights in order, settings, files.
 
-    ``base`` is the hash of the base model, ``start`` that of the weights in ``config.init``: where
-    these lie is no matter.
+    ``base`` is the hash of the base model, ``start`` that of the weights in ``config.init``; the
+    paths of these files do not count.
     """
     encode = msgspec.json.Encoder(order="sorted").encode
     digest = hashlib.sha256(encode([decisive(config) | {"init": start}, base]))
@@ -72,9 +72,9 @@ def save(
     optimizer: torch.optim.Optimizer,
     best: Tensors,
 ) -> None:
-    """Write a checkpoint of an adapter and its AdamW, replacing the last one in one rename.
+    """Write a checkpoint of an adapter and its optimiser, replacing the last in one rename.
 
-    ``best`` is the best adapter so far, by the names of the parameters; empty: none yet. LmsiError:
+    ``best`` is the best adapter so far, by parameter name; empty: none yet. LmsiError:
     the disk is full or fails; the last checkpoint stays.
     """
     from safetensors.torch import save as encode
@@ -91,10 +91,10 @@ def save(
 def load(
     folder: Path, wanted: Header, parameters: Parameters, optimizer: torch.optim.Optimizer
 ) -> tuple[int, Tensors]:
-    """Fill parameters and optimiser from a checkpoint; a torso of one holds nothing.
+    """Fill parameters and optimiser from a checkpoint; a missing or broken one counts as none.
 
-    Returns the number of steps that are done, and the best adapter so far. LmsiError: it holds
-    hours of another run, which must not be lost by a typing mistake.
+    Returns the number of finished steps and the best adapter so far. LmsiError: the checkpoint is
+    another run's, whose hours of work must not be lost to a typing mistake.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -129,7 +129,7 @@ def load(
 
 
 def fill(parameters: Parameters, weights: Tensors) -> None:
-    """Give an adapter these weights, by the names of its parameters."""
+    """Copy these weights into an adapter, by parameter name."""
     import torch
 
     with torch.no_grad():

@@ -1,11 +1,11 @@
 """From prompt/completion pairs to packed rows of token ids.
 
-Examples of one step share a row: a few-shot prefix stands there once, every example's own part
-(its *tail*) follows, positions restart after the prefix, and a tail sees its prefix and itself
-only. Eight few-shot examples then cost one prefix and eight tails instead of eight of both, with
-the same loss. The two completions of a preference pair share their whole prompt, below that
-prefix, and always a row. Knows nothing of models or tokenizers; the caller passes functions. Two
-examples with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
+Examples of one step share a row: it holds a few-shot prefix once, then every example's own part
+(its *tail*). Positions restart after the prefix, and a tail sees only its prefix and itself. Eight
+few-shot examples then cost one prefix and eight tails instead of eight of both, with the same loss.
+A preference pair is never split over packed rows, and its completions share their prompt but for
+its last token. Knows nothing of models or tokenizers; the caller passes functions. Two examples
+with the prefix 5 6 and the tails 7|8 and 9|4 (completions after the bar) become
 
     Row(ids=[5, 6, 7, 8, 9, 4], positions=[0, 1, 2, 3, 2, 3],
         pieces=[Piece(2, None), Piece(2, 0), Piece(2, 0)], keep=[2, 4], labels=[8, 4],
@@ -33,8 +33,8 @@ MAX_ROW_TOKENS = 1536
 class Codec(NamedTuple):
     """The GGUF's own tokenizer, as the engine calls it.
 
-    ``prompt`` gives the ids that a path was drawn from; ``completion``, of a prompt and what
-    follows it, gives the ids to learn, with the token that ends them.
+    ``prompt`` gives the ids that a path was sampled from; ``completion`` takes a prompt and what
+    follows it, and gives the ids to learn, including the end token.
     """
 
     prompt: Callable[[Prompt], list[int]]
@@ -44,8 +44,8 @@ class Codec(NamedTuple):
 class TokenExample(NamedTuple):
     """Token ids of a prompt and its completion, and how much they count in the loss.
 
-    The first ``shared`` prompt ids are common to its format. A preference pair has a second,
-    ``rejected`` completion.
+    The first ``shared`` prompt ids are common to all examples of its format. A preference pair has
+    a second, ``rejected`` completion.
     """
 
     prompt: list[int]
@@ -57,7 +57,7 @@ class TokenExample(NamedTuple):
 
     @property
     def completions(self) -> list[list[int]]:
-        """One, or the two of a pair, the better one first."""
+        """The completion, or both of a pair, the chosen one first."""
         return [self.completion] if self.rejected is None else [self.completion, self.rejected]
 
     @property
@@ -72,9 +72,9 @@ class TokenExample(NamedTuple):
 
     @property
     def heads(self) -> list[tuple[int, ...]]:
-        """The beginnings of its prompt that a row holds once, the shorter one first.
+        """The prefixes of its prompt that a row holds only once, the shorter one first.
 
-        A pair shares its prompt but for the last token: that predicts the first of a completion.
+        A pair shares its prompt but for the last token, which predicts a completion's first.
         """
         stem = 0 if self.rejected is None else max(0, len(self.prompt) - 1)
         ends = [self.shared, stem] if stem > self.shared else [self.shared]
@@ -102,7 +102,7 @@ class Row(NamedTuple):
     """One forward pass: T tokens, of which C are predicted.
 
     ``keep`` are the positions whose output predicts ``labels``; ``parts`` are the completions that
-    these belong to, in their order.
+    the labels belong to, in order.
     """
 
     ids: list[int]
@@ -123,8 +123,8 @@ def tokenize(
 ) -> tuple[list[TokenExample], int]:
     """Turn examples or pairs into ids, and find each format's shared prefix.
 
-    Returns those whose prompt and completion have at most ``max_length`` tokens, and how many have
-    more: a pair does if one of its sides does.
+    Returns those of at most ``max_length`` tokens (prompt and completion together), and how many
+    are longer; a pair counts by its longer side.
     """
     made = [(_ids(e, codec), e.format) for e in examples]
     kept = [(e, kind) for e, kind in made if e.length <= max_length]
@@ -149,7 +149,7 @@ def _ids(example: Example, codec: Codec) -> TokenExample:
 
 
 def weighed(examples: Sequence[TokenExample]) -> Sequence[TokenExample]:
-    """Scale the weights of examples to a mean of 1, those of pairs stay; LmsiError: all are 0."""
+    """Scale weights to a mean of 1, except those of pairs; LmsiError: all weights are 0."""
     if all(e.weight == 1 or e.rejected is not None for e in examples):
         return examples
     mean = fmean(e.weight for e in examples)
@@ -169,9 +169,9 @@ def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> 
 
 
 def _common(prompts: Sequence[list[int]]) -> int:
-    """Tokens of the prefix; 0 where it is too short to be of use, or there is one prompt only."""
-    # All prompts lie between these two in dictionary order. The last prompt token stays in the
-    # tail, for it predicts the first token of the completion.
+    """Tokens of the common prefix; 0 if it is too short to be of use, or for a single prompt."""
+    # All prompts sort between these two, so what these share, all share. The last prompt token
+    # stays in the tail, because it predicts the first token of the completion.
     low, high = min(prompts), max(prompts)
     same = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False))))
     length = min(same, min(map(len, prompts)) - 1)
@@ -179,12 +179,12 @@ def _common(prompts: Sequence[list[int]]) -> int:
 
 
 def pack(examples: Sequence[TokenExample], max_tokens: int = MAX_ROW_TOKENS) -> list[Row]:
-    """Pack one step's examples, or pairs, into as few rows as fit ``max_tokens`` each.
+    """Pack one step's examples, or pairs, into rows of up to ``max_tokens``, first fit.
 
-    One that is longer than that gets a row of its own. ``max_tokens=0`` packs nothing, for models
-    whose attention is more than a mask: one sequence a row, those of a pair one after the other.
+    A longer one gets a row of its own. ``max_tokens=0`` packs nothing, for models without plain
+    causal attention: each row holds one sequence, and those of a pair follow each other.
     """
-    # Equal prefixes next to each other, the longest first, so that they meet in one row.
+    # Sort equal prefixes next to each other, the longest first, so that they share a row.
     ordered = sorted(examples, key=lambda e: (-e.shared, e.prompt[: e.shared]))
     if not max_tokens:
         return [_row([e]) for e in single(ordered)]
@@ -199,8 +199,8 @@ def pack(examples: Sequence[TokenExample], max_tokens: int = MAX_ROW_TOKENS) -> 
 
 
 def _tokens(examples: Sequence[TokenExample]) -> int:
-    """What ``_row`` makes of them, in tokens."""
-    own: dict[tuple[int, ...], int] = {}  # of each head, the tokens that no shorter one holds
+    """Length in tokens of the row that ``_row`` would make of these examples."""
+    own: dict[tuple[int, ...], int] = {}  # by head, its tokens beyond the shorter head
     tails = 0
     for e in examples:
         done = 0

@@ -1,7 +1,7 @@
-"""Where training runs and in which arithmetic: on the processor, or on a GPU that torch can use.
+"""Where training runs and in which arithmetic: on the CPU, or on a GPU that torch can use.
 
-Chooses device and type and moves what must be moved; one code path for all of them. Knows models
-only by their parameters, and nothing of files. On a laptop without a GPU,
+Chooses the device and the number type, and sets up autocast and the optimiser for them. Knows
+models only by their parameters, and nothing of files. On a laptop without a GPU,
 
     pick("auto") == "cpu"
     pick_dtype("auto", "cpu") == "fp32"
@@ -28,15 +28,15 @@ INSTALL = "pip install 'lmsi[train]'"
 FUSED = ("cpu", "cuda")
 # NVIDIA's first generation that multiplies bf16 natively (Ampere); torch emulates it below.
 BF16_CAPABILITY = (8, 0)
-TOKENS = 256  # of a product that is timed: enough rows for the kernel that a training row gets
+TOKENS = 256  # rows of the timed product: enough to run the kernel that training runs
 TURNS = 5
-# By this much bf16 must win on a CPU. Where it is native it wins two to eight times, where not it
-# loses, so a noisy machine changes no answer, and a run that goes on gets the same one.
+# On a CPU, bf16 must be this many times as fast. Native bf16 is two to eight times as fast, any
+# other is slower; so noise does not change the choice, and a resumed run makes the same one.
 MARGIN = 1.3
 
 
 def check_packages(what: str = "training") -> None:
-    """Refuse what cannot be done with the packages that are here, before an hour is spent on it."""
+    """Refuse work that needs a missing package, before an hour is spent on it."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise LmsiError(f"{what} needs {', '.join(missing)}: not installed", f"type: {INSTALL}")
 
@@ -44,8 +44,8 @@ def check_packages(what: str = "training") -> None:
 def pick(wanted: str, number: int = 0) -> str:
     """Choose the device of this process: ``cpu``, ``mps`` or ``cuda:N``, as torch spells it.
 
-    ``wanted`` is auto, cpu, cuda or mps; ``number`` says which of the machine's GPUs, where several
-    processes share the work. LmsiError: torch cannot use such a device here, or not so many.
+    ``wanted`` is auto, cpu, cuda or mps; ``number`` says which of the machine's GPUs to use if
+    several processes share the work. LmsiError: torch finds no such device here, or too few.
     """
     import torch
 
@@ -72,10 +72,10 @@ def pick(wanted: str, number: int = 0) -> str:
 def pick_dtype(wanted: str, device: str, matrix: tuple[int, int] | None = None) -> Dtype:
     """Choose the arithmetic; ``auto`` takes bf16 only where the device multiplies it natively.
 
-    A CPU may know bf16 and still be slower with it (a virtual machine that emulates, a build of
-    torch without the kernels), so a product of the model's is timed: ``matrix`` are outputs and
-    inputs of a typical layer. fp16 is not offered: its gradients overflow without a scaler. On MPS
-    ``auto`` takes fp32.
+    A CPU may support bf16 and still be slower with it (an emulating virtual machine, a build of
+    torch without the kernels). So a product with a matrix of the model's is timed: ``matrix`` is
+    its (outputs, inputs); None: not timed. fp16 is not offered: its gradients overflow without a
+    scaler. On MPS ``auto`` takes fp32.
     """
     import torch
 
@@ -103,7 +103,7 @@ def native_bf16() -> bool:
 
 
 def bf16_gain(out: int, into: int) -> float:
-    """How many times as fast bf16 multiplies ``TOKENS`` rows with a matrix (out, into); 0.2 s."""
+    """How many times as fast bf16 is for ``TOKENS`` rows by a matrix (out, into); takes 0.2 s."""
     import torch
 
     kinds = (torch.bfloat16, torch.float32)
@@ -143,7 +143,7 @@ def adamw(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.opti
 
 
 def peak_mib(device: str) -> int:
-    """The largest memory that torch held on a GPU, in MiB; on MPS the present one, 0 on a CPU."""
+    """Peak memory that torch held on a GPU, in MiB; on MPS the current figure, on a CPU 0."""
     import torch
 
     if device.startswith("cuda"):

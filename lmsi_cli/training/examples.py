@@ -1,8 +1,8 @@
-"""What a run folder gives to train on: examples with their weight, or preference pairs.
+"""The training data of a run folder: examples with their weights, or preference pairs.
 
-Knows the run's files and the settings; nothing of tokens or models. With ``loss`` sft these are the
-lines of ``train.jsonl``, where wished with a weight looked up in ``votes.jsonl``; with scpo those
-of ``pairs.jsonl``. Weights are relative: training scales them to a mean of 1.
+Knows the run's files and the settings; nothing of tokens or models. With ``loss`` sft, examples are
+the lines of ``train.jsonl``; ``example_weight`` gives them weights from ``votes.jsonl``, which
+training scales to a mean of 1. With scpo, pairs are the lines of ``pairs.jsonl``.
 
     read(RunDir("runs/first"), TrainConfig(example_weight="share"))
     -> [TrainExample(question_id="q7", weight=0.75, ...), ...]
@@ -23,8 +23,8 @@ from lmsi_cli.records import Preference, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.training.data import Example
 
-# Fewer held-out questions say nothing; below ten times as many, they would cost more than a tenth
-# of the data. More than the most change no decision: their mean is known well enough.
+# Fewer held-out questions say nothing, and of fewer than TRAINABLE questions they would be over a
+# tenth. More than MOST would change no decision: the mean is precise enough.
 FEWEST, MOST = 8, 64
 TRAINABLE = 10 * FEWEST
 
@@ -37,12 +37,12 @@ class Split(NamedTuple):
 
 
 def weighs(config: TrainConfig) -> bool:
-    """Whether examples count by their votes."""
+    """Whether examples are weighted by their votes."""
     return config.example_weight != "none"
 
 
 def check(run: RunDir, config: TrainConfig) -> None:
-    """See that what a training needs is there, before any work; reads nothing.
+    """Check, before any work, that the files that training needs exist; reads none of them.
 
     LmsiError: a file is missing, or the settings contradict each other; says what to type.
     """
@@ -60,9 +60,9 @@ def check(run: RunDir, config: TrainConfig) -> None:
 
 
 def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
-    """What to train on by these settings, examples with the weight of their vote where wished.
+    """Read the pairs, or the examples with the weights that ``example_weight`` asks for.
 
-    LmsiError as ``check``, or there is no pair that counts, or a question has no vote.
+    LmsiError as ``check``, or no pair has a weight above 0, or a question has no vote.
     """
     check(run, config)
     if config.loss == "scpo":
@@ -82,7 +82,7 @@ def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
 
 
 def count_pairs(run: RunDir) -> int:
-    """How many preference pairs a run has that count."""
+    """How many preference pairs of a run have a weight above 0."""
     pairs = read_records(run.pairs, Preference) if run.pairs.exists() else ()
     return sum(pair.weight > 0 for pair in pairs)
 
@@ -99,7 +99,7 @@ def _pairs(run: RunDir) -> Sequence[Preference]:
 
 
 def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
-    """Hashes of the files that decide what is trained on, as ``lmsi.json`` keeps them."""
+    """Hashes of the files that the training data comes from, as ``lmsi.json`` keeps them."""
     if config.loss == "scpo":
         return {"pairs_sha256": sha256_file(run.pairs)}
     found = {"train_sha256": sha256_file(run.train)}
@@ -122,7 +122,7 @@ def refuse_empty(examples: Sequence[Example]) -> None:
 
 
 def chosen(examples: Iterable[Example]) -> list[TrainExample]:
-    """Examples as they are, and of pairs the better side, as plain fine-tuning would learn it."""
+    """Examples unchanged, and the chosen side of pairs, as plain fine-tuning would learn it."""
     return [
         TrainExample(
             prompt=e.prompt,
@@ -138,10 +138,10 @@ def chosen(examples: Iterable[Example]) -> list[TrainExample]:
 
 
 def split(examples: Sequence[Example], share: float) -> Split:
-    """Set a share of the questions apart, with all their examples; the others keep their order.
+    """Hold out a share of the questions, with all their examples; the others keep their order.
 
-    Which ones follows from their ids alone, so runs of other settings are measured on the same. At
-    least ``FEWEST`` and at most ``MOST`` are taken, and none below ``TRAINABLE`` questions.
+    Ids alone decide which, so runs with other settings are measured on the same questions. At
+    least ``FEWEST`` and at most ``MOST`` are held out, and none of fewer than ``TRAINABLE``.
     """
     marks = [_mark(e.question_id) for e in examples]
     ids = sorted(set(marks))
@@ -155,8 +155,8 @@ def split(examples: Sequence[Example], share: float) -> Split:
 
 
 def one_each(examples: Iterable[TrainExample], most: int = MOST) -> list[TrainExample]:
-    """One example of each question, of a format drawn by its hash; at most ``most`` questions."""
-    best: dict[bytes, tuple[bytes, TrainExample]] = {}  # by question, the first by its own mark
+    """One example of each question, drawn from its examples by hash; at most ``most`` questions."""
+    best: dict[bytes, tuple[bytes, TrainExample]] = {}  # by question, the one with the lowest mark
     for e in examples:
         question, own = _mark(e.question_id), _mark(f"{e.question_id}/{e.format}/{e.path}")
         if question not in best or own < best[question][0]:

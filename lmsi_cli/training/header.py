@@ -1,4 +1,4 @@
-"""What a GGUF file, or a model in several, says of itself: its header, read without the weights.
+"""The header of a GGUF file, or of a model split into several, read without the weights.
 
 Knows nothing of PyTorch or of what an architecture means. The record:
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# What the file holds about positions; part of no layer.
+# Tensors about positions; they belong to no layer.
 ROPE = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 HUB = re.compile(rf"(?:https://(?:huggingface\.co|hf\.co)/)?({REPOSITORY})/?")
 
 
 class GgufMeta(NamedTuple):
-    """What training and export must know of a GGUF file.
+    """What training and export need to know about a GGUF file.
 
-    ``shapes`` maps a tensor's name to its sizes as PyTorch counts them, (rows, columns) for a
-    matrix; ``rope_factors`` divides the rotary frequencies (Llama 3.1 and later), shape
-    (head_dim / 2,); ``values`` are the architecture's own entries without its name in front, and
-    ``general`` those without ``general.``, such as the model's name; ``types`` names how each
-    tensor is stored; ``long_rope`` holds the two sets of factors of a model whose positions were
-    stretched (Phi-3), short and long, head_dim / 2 each.
+    ``shapes`` maps a tensor's name to its shape in PyTorch's order, (rows, columns) for a matrix;
+    ``rope_factors`` divides the rotary frequencies (Llama 3.1 and later), shape (head_dim / 2,);
+    ``values`` are the architecture's own entries, without its name in front, and ``general`` the
+    ``general.`` entries likewise, such as the model's name; ``types`` names how each tensor is
+    stored; ``long_rope`` holds the short and the long factors, head_dim / 2 each, of a model whose
+    positions were stretched (Phi-3).
     """
 
     architecture: str
@@ -60,7 +60,7 @@ class GgufMeta(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Numbers per token between the blocks."""
+        """Hidden size: numbers per token between the blocks."""
         return int(self.values.get("embedding_length", 0))
 
     @property
@@ -70,7 +70,7 @@ class GgufMeta(NamedTuple):
 
 
 def read_meta(gguf: Path) -> GgufMeta:
-    """Read a GGUF file's header, not its weights; LmsiError: it, or a part of it, is none."""
+    """Read a GGUF file's header, not its weights; LmsiError: it or a part of it is not GGUF."""
     try:
         stats = [part.stat() for part in parts_of(gguf)]
     except OSError as e:
@@ -79,7 +79,7 @@ def read_meta(gguf: Path) -> GgufMeta:
         return _read(gguf, tuple((s.st_mtime_ns, s.st_size) for s in stats))
 
 
-# A vocabulary of 150,000 tokens takes a second to walk past, and a training asks several times.
+# Reading past a vocabulary of 150,000 tokens takes a second, and training asks several times.
 @lru_cache(maxsize=4)
 def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
     parts = readers(gguf)
@@ -105,10 +105,10 @@ def _read(gguf: Path, _changed: tuple[tuple[int, int], ...]) -> GgufMeta:
 
 
 def repository(general: Mapping[str, Any]) -> str:
-    """Where a file's model lies on the Hugging Face hub, OWNER/NAME; empty if it does not say.
+    """The model's repository on the Hugging Face hub, OWNER/NAME; empty if the file names none.
 
-    Converters call a fine-tuned model's parent its base, and that has other weights: it counts only
-    where it bears the file's own name.
+    Converters record a fine-tuned model's parent as its base. The parent has other weights, so it
+    counts only if it has the file's own name.
     """
     name, parent = (str(general.get(key, "")) for key in ("name", "base_model.0.repo_url"))
     same = _letters(name) == _letters(parent.rstrip("/").rpartition("/")[2])
@@ -127,7 +127,7 @@ def _letters(name: str) -> str:
 
 
 def _entries(reader: Any, prefix: str) -> dict[str, Any]:  # noqa: ANN401 - untyped library
-    """The entries whose keys begin so, without that beginning."""
+    """The entries whose keys start with ``prefix``, without that prefix."""
     return {
         key.removeprefix(prefix): reader.get_field(key).contents()
         for key in reader.fields

@@ -1,15 +1,14 @@
-"""Gradients written by hand: a LoRA layer, a norm, a gate, and the output head with its loss.
+"""Gradients written by hand: a LoRA layer, a norm, a gate, attention, and the head with its loss.
 
 PEFT and transformers write each of these as a chain of small operations, and under autocast nearly
-every link copies its input to another type and keeps the copy for the backward pass. Here each is
-one function that keeps only what its gradient needs. Nothing of a frozen weight is kept or
-computed. Each function's formula stands in its docstring. Shapes: T tokens of a row, C of them
-predicted, ``width`` of the model, V words.
+every one casts its input and keeps the cast copy for the backward pass. Here each is one function
+that keeps only what its gradient needs; frozen weights get no gradient. Each docstring has the
+formula. Shapes: T tokens of a row, C of them predicted, ``width`` of the model, V words.
 
-``install`` puts them in the place of the libraries' code, on modules whose structure says what they
-compute and only while gradients are wanted, so that proofs and saving see the libraries' own code.
-Before they stay, one step on a few tokens must agree with that code: a family that computes
-something else keeps its own.
+``install`` puts all but attention in place of the libraries' code, in modules whose structure shows
+what they compute. They run only while gradients are enabled, so proofs and saving use the
+libraries' own code. They stay only if one step on a few tokens agrees with that code: a family that
+computes something else keeps its own.
 """
 
 # ruff: noqa: ANN401, PLR0913 - the interface of torch.autograd.Function
@@ -28,8 +27,8 @@ LOG = logging.getLogger(__name__)
 ADAPTER = "default"  # PEFT's name of an adapter that was given none
 # Two right implementations differ by rounding: in bf16 by a few per cent of the gradient.
 SAME = {"bf16": 0.1, "fp32": 1e-3}
-HEAD = "lmsi_fused_head"  # set on a model whose loss may take the decoder and the head apart
-# Rows of logits that are held at once with their gradient.
+HEAD = "lmsi_fused_head"  # set on a model whose loss may call decoder and head separately
+# Rows of logits that are held at once, with their gradient.
 HEAD_ROWS = 128
 
 
@@ -72,7 +71,7 @@ def lora() -> Any:  # a class, made here since torch is imported late
 
 @cache
 def rms_norm() -> Any:
-    """``y = weight x / sqrt(mean(x^2) + eps)``, computed in fp32 and given out in ``dtype``.
+    """``y = weight x / sqrt(mean(x^2) + eps)``, computed in fp32 and returned in ``dtype``.
 
     Arguments: x (..., width), weight (width,) frozen, eps, dtype.
     """
@@ -102,7 +101,7 @@ def rms_norm() -> Any:
 
 @cache
 def gate() -> Any:
-    """``y = silu(g) u``; keeps g and u, and computes the sigmoid again when going back.
+    """``y = silu(g) u``; keeps g and u, and recomputes the sigmoid in the backward pass.
 
     Arguments: g and u, (..., wide) each.
     """
@@ -127,8 +126,8 @@ def gate() -> Any:
 def head_losses() -> Any:
     """The cross-entropy of ``W h`` with each label, (C,) in nats, a few rows of logits at a time.
 
-    The gradient is computed on the way forward, while the logits are there; C x V logits are never
-    held. Arguments: h (C, width), W (V, width) frozen, labels (C,), dtype of the product.
+    The gradient is computed in the forward pass, while the logits exist; all C x V logits are never
+    held at once. Arguments: h (C, width), W (V, width) frozen, labels (C,), dtype of the product.
     """
     import torch
 
@@ -210,9 +209,9 @@ def attention() -> Any:
 
 
 def install(model: nn.Module, dtype: str, probe: Callable[[], tuple[float, Tensor]]) -> bool:
-    """Replace what can be replaced, unless the model then computes something else; says if it is.
+    """Replace what can be replaced, unless the result then differs; returns whether it is.
 
-    ``probe`` runs a step on a few tokens, the same each time, and gives its loss and its gradient;
+    ``probe`` runs a step on a few tokens, the same each time, and returns its loss and gradient;
     ``dtype`` is that of the matrix products, bf16 or fp32.
     """
     loss, gradient = probe()
@@ -230,7 +229,7 @@ def install(model: nn.Module, dtype: str, probe: Callable[[], tuple[float, Tenso
 
 
 def replace(model: nn.Module) -> None:
-    """Replace what can be replaced, unproven."""
+    """Replace what can be replaced, without checking the result."""
     for module in model.modules():
         if _is_plain_lora(module):
             _stand_in(module, _lora(module))
@@ -249,7 +248,7 @@ def remove(model: nn.Module) -> None:
 
 
 def head_of(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """The decoder and the output head if the loss may be computed from these, else None."""
+    """The decoder and the output head if the loss may call them separately, else None."""
     import torch
 
     if not (vars(model).get(HEAD) and torch.is_grad_enabled()):
@@ -310,7 +309,7 @@ def _norm(module: Any) -> Callable[[Tensor], Tensor]:
 
 
 def _autocast_type(x: Tensor) -> torch.dtype:
-    """What the products that follow would make of x anyway."""
+    """The type that the products that follow would cast x to anyway."""
     import torch
 
     kind = x.device.type

@@ -1,10 +1,10 @@
 """From a GGUF file to a PyTorch model with the same weights.
 
-Builds the model that the file's header describes and fills it, a slab of rows at a time; never
-touches the network, runs no remote code and takes no tokenizer (token ids come from the GGUF's own,
-through llama.cpp). Every tensor of the file must find its place and every parameter its tensor, so
-nothing is lost in silence. Does not know about adapters or training. Names meet through llama.cpp's
-own table:
+Builds the model that the file's header describes and fills it a slab of rows at a time. Never
+touches the network, runs no remote code and loads no tokenizer (token ids come from the GGUF's own,
+through llama.cpp). Every tensor of the file must have its parameter, and every parameter but a bias
+its tensor, so nothing is lost silently. Knows nothing of adapters or training. llama.cpp's own
+table matches the names:
 
     load_base(Path("model.gguf"), "fp32")  ->  LlamaForCausalLM(...), frozen
     blk.0.attn_q.weight                    ->  model.layers.0.self_attn.q_proj.weight
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 Dtype = Literal["bf16", "fp32"]
-# Numbers that are dequantised at once; numpy's intermediate results take some ten times as much.
+# Numbers dequantised at once; numpy's intermediate results take some ten times the memory.
 SLAB = 1 << 22
 
 
 def skeleton(gguf: Path) -> nn.Module:
-    """Build the model that ``gguf`` describes, with parameters that hold no numbers yet.
+    """Build the model that ``gguf`` describes, with its parameters on the meta device.
 
     LmsiError: the architecture, or something in this file, cannot be trained; says what.
     """
@@ -55,12 +55,12 @@ def skeleton(gguf: Path) -> nn.Module:
             f"'{meta.architecture}' of this file; sampling and voting work",
             hint=f"{type(e).__name__}: {e}".splitlines()[0],
         ) from e
-    model.tie_weights()  # again: without numbers, each end got a parameter of its own
+    model.tie_weights()  # again: on the meta device, each end got a parameter of its own
     return cast("nn.Module", model)
 
 
 def configuration(meta: GgufMeta) -> Any:  # noqa: ANN401 - transformers is untyped
-    """The configuration of transformers that a header stands for, without any dropout."""
+    """The transformers configuration that a header describes, with all dropout off."""
     from transformers import AutoConfig
 
     kind = family(meta).model_type
@@ -72,7 +72,7 @@ def configuration(meta: GgufMeta) -> Any:  # noqa: ANN401 - transformers is unty
         for name, value in settings(meta).items()
         if name in known - fixed
     }
-    # The base is frozen and llama.cpp drops nothing out; token numbers are llama.cpp's business.
+    # The base is frozen and llama.cpp has no dropout; special tokens are llama.cpp's business.
     off = {name: 0.0 for name in known if name.endswith(("dropout", "pdrop"))}
     none = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))
     return AutoConfig.for_model(kind, **{**off, **none, **fields, "use_cache": False})
@@ -86,7 +86,7 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
     unchanged and memory falls to a third; embeddings, norms and the head stay fp32. Beside the
     model itself, no more than a slab of one tensor is in memory at a time.
 
-    LmsiError: the architecture cannot be loaded, or the file has tensors too many or too few.
+    LmsiError: the architecture cannot be loaded, or the file has too many or too few tensors.
     """
     meta = read_meta(gguf)
     model = skeleton(gguf)
@@ -102,7 +102,7 @@ def load_base(gguf: Path, dtype: Dtype) -> nn.Module:
 def block_linears(model: nn.Module) -> dict[str, nn.Module]:
     """Every linear layer inside the blocks by its full name; the output head is left out.
 
-    Also without layers of a single output, which are gates of experts: llama.cpp holds them as
+    Layers with a single output (gates of experts) are left out, too: llama.cpp stores them as
     vectors and takes no adapter for them.
     """
     from torch import nn
@@ -124,7 +124,7 @@ def sizes(layer: nn.Module) -> tuple[int, int]:
 
 
 def _scale_rope(model: nn.Module, factors: NDArray[np.float32]) -> None:
-    """Divide the rotary angles by the file's factors, which no configuration has room for."""
+    """Divide the rotary frequencies by the file's factors, which ``configuration`` leaves out."""
     import torch
 
     found = 0
@@ -169,7 +169,7 @@ class Place(NamedTuple):
 
 
 def namer(meta: GgufMeta) -> Callable[[str], str | None]:
-    """From a name in transformers, with or without its suffix, to the file's."""
+    """A function from a name in transformers, with or without suffix, to the file's name."""
     table = _table(meta.architecture, meta.blocks)
 
     def name(ours: str) -> str | None:
@@ -187,7 +187,7 @@ def namer(meta: GgufMeta) -> Callable[[str], str | None]:
 
 @lru_cache(maxsize=4)
 def _table(architecture: str, blocks: int) -> Any:  # noqa: ANN401 - untyped library
-    """The names that gguf knows; they are asked for once a layer, and making them takes 20 ms."""
+    """The name table of gguf, cached: it is read once a layer, and making it takes 20 ms."""
     import gguf
 
     arch = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}.get(architecture)
@@ -195,7 +195,7 @@ def _table(architecture: str, blocks: int) -> Any:  # noqa: ANN401 - untyped lib
 
 
 def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
-    """Where each tensor of the file goes, by its name there."""
+    """Where each tensor of the file goes, by its name in the file."""
     name = namer(meta)
     by_name: dict[str, Place] = {}
     for ours, _ in model.named_parameters():
@@ -211,9 +211,9 @@ def places(model: nn.Module, meta: GgufMeta) -> dict[str, Place]:
 
 
 def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -> None:
-    """Put the file's weights into a model on the meta device; its parameters become frozen ones.
+    """Load the file's weights into a model on the meta device, as frozen parameters.
 
-    Those named in ``narrow`` are held as bf16, all others as fp32.
+    Those named in ``narrow`` are stored as bf16, all others as fp32.
 
     LmsiError: a tensor has no place, a parameter no tensor, the type cannot be dequantised, or a
     weight is infinite or not a number; says which.
@@ -233,7 +233,7 @@ def fill(model: nn.Module, gguf: Path, meta: GgufMeta, narrow: frozenset[str]) -
     made: dict[str, torch.Tensor] = {}
 
     def target(place: Place) -> torch.Tensor:
-        if place.parameter not in made:  # a frozen one in place of that without numbers
+        if place.parameter not in made:  # a frozen parameter replaces the one on the meta device
             owner, _, leaf = place.parameter.rpartition(".")
             own = model.get_submodule(owner)._parameters
             dtype = torch.bfloat16 if place.parameter in narrow else torch.float32
@@ -270,8 +270,8 @@ def _slabs(
     """Dequantise a tensor of the file piece by piece.
 
     ``shape`` is that of the part of the parameter that it fills, in the file's order of axes.
-    Yields where the piece belongs in that part, an index, and its numbers in fp32. LmsiError: the
-    sizes differ, or the numbers cannot be read.
+    Yields each piece's index in that part and its numbers in fp32. LmsiError: the sizes differ, or
+    the numbers cannot be read.
     """
     import torch
 
@@ -295,7 +295,7 @@ def _slabs(
 def numbers(tensor: Any, data: NDArray[Any]) -> NDArray[np.float32]:  # noqa: ANN401 - untyped
     """Dequantise rows of a tensor.
 
-    LmsiError: no code for this type, or a number is infinite or none at all.
+    LmsiError: gguf cannot dequantise this type, or a number is infinite or NaN.
     """
     import numpy as np
     from gguf import dequantize

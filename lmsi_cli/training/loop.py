@@ -1,8 +1,8 @@
 """The training loop: plan, steps, validations and checkpoints of one run, first to last.
 
-Goes on from its own checkpoint when the same command runs again; plan and rate are functions of the
-settings alone, so a resumed run computes those of an uninterrupted one. Knows nothing of llama.cpp,
-of the command line, of GGUF files or of where the examples come from. A line of ``log.jsonl``:
+Resumes from its own checkpoint when the same command runs again. Settings and number of examples
+fix plan and learning rate, so a resumed run has those of an uninterrupted one. Knows nothing of
+llama.cpp, the command line, GGUF files or where the examples come from. A line of ``log.jsonl``:
 
     {"step": 1, "loss": 1.92, "lr": 0.0005, "grad_norm": 0.8, "tokens": 1180,
      "unpacked_tokens": 2410, "completion_tokens": 312, "seconds": 0.61}
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOG = "log.jsonl"
-# A kill costs this much at most, however slow the steps are.
+# A kill costs at most this much and the step that is under way.
 SAVE_SECONDS = 60.0
 R = TypeVar("R", "LogLine", Reading)
-# Any ids that every vocabulary has; two examples with a common front, as in training.
+# Ids that every vocabulary has, in two examples with a common prefix, as in training.
 _SAMPLE = [
     data.TokenExample([*range(2, 20)], [5, 3, 9, 4], shared=16),
     data.TokenExample([*range(2, 18), 7, 8, 6], [11, 2, 3], shared=16),
@@ -54,7 +54,7 @@ _SAMPLE = [
 
 
 class LogLine(StepFigures, frozen=True, kw_only=True):
-    """One finished step: its figures, its rate and the norm of its gradient; wall time."""
+    """One finished step: its figures, learning rate, gradient norm and wall time."""
 
     step: int
     lr: float
@@ -65,7 +65,7 @@ class LogLine(StepFigures, frozen=True, kw_only=True):
 class TrainingRun(NamedTuple):
     """What a run trains on and where it keeps its state; ``name`` is its fingerprint.
 
-    ``watched`` are the examples to validate on; None: it is not validated.
+    ``watched`` are the examples to validate on; None: no validation.
     """
 
     examples: Sequence[data.TokenExample]
@@ -82,9 +82,9 @@ class TrainingRun(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All steps and validations of a run, whose weights were taken, and what ended it early.
+    """All steps and validations of a run, the step whose weights it took, and why it ended early.
 
-    ``best`` is None where nothing was validated: then the last step's weights were taken.
+    ``best``, that step, is None where nothing was validated: then the last weights were taken.
     """
 
     log: list[LogLine]
@@ -94,11 +94,11 @@ class Outcome(NamedTuple):
 
 
 def fit(model: nn.Module, training: TrainingRun, progress: Progress) -> Outcome:
-    """Run every step that is not done yet, with checkpoints; the model ends with the best weights.
+    """Run the steps that are left, with checkpoints; leave the model with the best weights.
 
-    LmsiError: the adapter was destroyed before any of its states was better than the base; a file
-    cannot be written; or the folder holds another unfinished run. KeyboardInterrupt is passed on
-    after a checkpoint is written.
+    LmsiError: training was stopped before any validation found a sound adapter; a file cannot be
+    written; or the folder holds another unfinished run. KeyboardInterrupt is passed on after a
+    checkpoint is written.
     """
     training.out.mkdir(parents=True, exist_ok=True)
     run = _Run(model, training, progress)
@@ -106,7 +106,7 @@ def fit(model: nn.Module, training: TrainingRun, progress: Progress) -> Outcome:
     try:
         run.finish()
     except KeyboardInterrupt:
-        # Torn between two steps, the last regular checkpoint is the truth.
+        # In the middle of a step, the last regular checkpoint stays.
         if run.whole and run.done:
             run.save()
         raise
@@ -116,7 +116,7 @@ def fit(model: nn.Module, training: TrainingRun, progress: Progress) -> Outcome:
 
 
 class _Run:
-    """Where the loop stands; ``whole`` is False while the weights are between two steps."""
+    """The state of the loop; ``whole`` is False while a step changes the weights."""
 
     def __init__(self, model: nn.Module, training: TrainingRun, progress: Progress) -> None:
         self.model, self.training, self.progress = model, training, progress
@@ -126,7 +126,7 @@ class _Run:
         longest = max(
             e.length for e in [*training.examples, *(watched.examples if watched else [])]
         )
-        self.row_tokens = 0  # one example a row, where attention is more than a mask
+        self.row_tokens = 0  # one example a row, unless attention is plain causal
         if attention.supports(getattr(model, "config", None), longest):
             attention.install(model)
             self.row_tokens = self.config.row_tokens
@@ -142,7 +142,7 @@ class _Run:
         self.watched = data.pack(watched.examples, self.row_tokens) if watched else []
 
     def finish(self) -> None:
-        """Steps and validations in turn; one that the checkpoint lacks comes first."""
+        """Run steps and validations in turn, first a validation that the checkpoint lacks."""
         total = len(self.steps)
         self.progress.start("training", total)
         if self.done:
@@ -165,13 +165,13 @@ class _Run:
         self.save()
 
     def _step(self) -> LogLine | None:
-        """One optimiser step; None, with ``stopped`` set, where its figures are no numbers."""
+        """One optimiser step; if its figures are not finite, sets ``stopped`` and returns None."""
         import torch
 
         started, config = time.perf_counter(), self.config
         batch = [self.training.examples[i] for i in self.steps[self.done]]
         rate = learning_rate(self.done, len(self.steps), config)
-        # Dropout draws what no other step and no other process draws, resumed or not.
+        # Dropout differs between steps and between processes, and a resumed run repeats it.
         torch.manual_seed(hash((config.seed, self.done, processes.place().rank)) % 2**63)
         pairs = config if config.loss == "scpo" else None
         over = len(batch) if pairs else sum(e.predicted for e in batch)
@@ -200,7 +200,7 @@ class _Run:
         )
 
     def _validate(self) -> None:
-        """Validate where that is due and not done yet, keep the best adapter, stop if need be."""
+        """Validate if that is due and not done yet, keep the best adapter, and stop if need be."""
         config, taken = self.config, self.readings[-1].step if self.readings else -1
         wanted = due(self.done, len(self.steps), config.eval_every)
         if self.watched and taken < self.done and wanted:
@@ -221,13 +221,13 @@ class _Run:
         return checkpoint.Header(fingerprint=self.training.name, step=step, settings=settings)
 
     def save(self) -> None:
-        """Write the checkpoint; the weights must not be between two steps."""
+        """Write the checkpoint; never in the middle of a step."""
         header = self._header(self.done)
         checkpoint.save(self.out, header, self.parameters, self.optimizer, self.best)
         self.saved = time.monotonic()
 
     def outcome(self) -> Outcome:
-        """Bring the best weights back, if others came after them."""
+        """Restore the best weights if later steps changed them."""
         unseen, say = self.training.unseen, self.progress.say
         taken = best(self.readings, self.config, unseen)
         if self.stopped:
@@ -249,10 +249,10 @@ class _Run:
 
 
 def plan(count: int, config: TrainConfig) -> list[list[int]]:
-    """The example indices of every step, of ``count`` examples.
+    """The example indices of every step, for ``count`` examples.
 
-    Each epoch is its own shuffle; a step may span two. ``max_steps`` beats ``epochs`` and goes
-    round as often as it needs. With five examples, two epochs and four to a step,
+    Each epoch has its own shuffle; a step may span two. ``max_steps`` overrides ``epochs`` and
+    repeats the examples as often as needed. With five examples, two epochs and four to a step,
 
         plan(5, TrainConfig(epochs=2, batch_size=4)) == [[2, 0, 4, 1], [3, 0, 3, 1], [4, 2]]
     """
@@ -266,7 +266,7 @@ def plan(count: int, config: TrainConfig) -> list[list[int]]:
     return [order[at : min(at + size, total)] for at in range(0, total, size)]
 
 
-# From the share of the steps after the warm-up that are done to a share of the peak rate.
+# From the finished share of the steps after the warm-up to a share of the peak rate.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
@@ -275,9 +275,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The rate of a step, from 0, of so many: linear warm-up, then as ``config.schedule`` says.
+    """The rate of ``step`` (from 0) of ``steps``: linear warm-up, then ``config.schedule``.
 
-    A cosine and a line both fall to nearly zero; the last step still moves.
+    Cosine and linear fall to nearly zero; the last step still learns.
     """
     warm, rate = math.ceil(config.warmup * steps), float(config.lr)
     if step < warm:
@@ -286,7 +286,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
-    """Let the model compute with fewer passes over memory where that is the same; says if it is.
+    """Install the fused kernels if the model still computes the same; returns whether it does.
 
     Call it after ``attention.install`` and before anything is trained.
     """
@@ -296,7 +296,7 @@ def speed_up(model: nn.Module, dtype: Dtype, row_tokens: int) -> bool:
         model.zero_grad()
         figures = accumulate(model, _SAMPLE, row_tokens, dtype, over=7)
         wanted = [p for p in model.parameters() if p.requires_grad]
-        loss = merge(figures, wanted).loss  # so that all processes come to one end
+        loss = merge(figures, wanted).loss  # so that all processes decide alike
         gradient = torch.cat([p.grad.flatten() for p in wanted if p.grad is not None])
         model.zero_grad()
         return loss, gradient

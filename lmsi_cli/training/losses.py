@@ -1,14 +1,13 @@
-"""What rows and steps cost: cross-entropy, or for pairs of paths ScPO's loss; and its gradient.
+"""The loss of rows and steps, and its gradient: cross-entropy, or for pairs of paths ScPO's loss.
 
-Knows rows and models with an adapter; no run folder and not how pairs are chosen. Of a pair (Prasad
-et al. 2024, arXiv 2411.04109, eq. 2), with M(y) the probability of completion y, M0(y) that of the
-base, and w the weight of the pair,
+Knows rows and models with an adapter; nothing of run folders or how pairs are chosen. For a pair
+(Prasad et al. 2024, arXiv 2411.04109, eq. 2), with M(y) the probability of completion y, M0(y) the
+base's, and w the weight of the pair,
 
     loss = -w log sigmoid(beta (log M(chosen)/M0(chosen) - log M(rejected)/M0(rejected)))
            - rpo_alpha w / |chosen| log M(chosen)
 
-The base is the same model with its adapter off; what it makes of a row is computed beside what the
-adapter makes of it.
+The base is the same model with its adapter off; it runs on the same rows first.
 """
 
 from __future__ import annotations
@@ -33,10 +32,9 @@ if TYPE_CHECKING:
 class StepFigures(Record, frozen=True, kw_only=True):
     """Mean loss over a step's completion tokens or pairs, and what went through the model.
 
-    ``tokens`` went through it; ``unpacked_tokens`` would have, had every example had a row of its
-    own. The rewards are means over a step's pairs, under TRL's names: ``PairTerms`` says what
-    a reward is, ``accuracies`` is the share of pairs whose chosen one has the higher one,
-    ``margins`` the mean of how much higher it is.
+    ``tokens`` went through it; ``unpacked_tokens`` would have if every completion had its own row.
+    The rewards (``PairTerms``) are means over a step's pairs, under TRL's names: ``accuracies`` is
+    the share of pairs whose chosen side has the higher one, ``margins`` is the mean of its lead.
     """
 
     loss: float
@@ -62,12 +60,12 @@ def accumulate(
 ) -> StepFigures:
     """Add the gradient of a step's mean loss to the adapter's parameters, row by row.
 
-    Examples of unequal weight count so much more or less in that mean, which goes on being over all
-    tokens: weights whose mean is 1 over the run leave the size of its gradients as it was.
+    An example's weight multiplies its loss, but the mean still divides by the number of all tokens:
+    weights whose mean is 1 over the run keep the size of its gradients.
 
     ``batch`` may be a process's part of the step. ``row_tokens`` is the longest packed row; 0 packs
-    nothing, and both rows of a pair are held at once. ``over`` is what the mean is over: the step's
-    completion tokens, or its pairs. ``pairs`` supplies beta and rpo_alpha where there are any.
+    nothing, and both rows of a pair are held at once. ``over`` is what the mean divides by: the
+    step's completion tokens, or its pairs. ``pairs`` supplies beta and rpo_alpha for pairs.
     """
     rows, over = data.pack(batch, row_tokens), max(1, over)
     held = 2 if pairs and not row_tokens else 1  # rows that hold whole pairs together
@@ -95,7 +93,7 @@ def accumulate(
 
 
 def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigures:
-    """Make one step out of all processes' parts: ``parameters`` get the gradient of its mean loss.
+    """Join all processes' parts into one step: ``parameters`` get the gradient of its mean loss.
 
     Each part's loss, gradient and rewards are already its share of the whole step's means.
     """
@@ -105,7 +103,7 @@ def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigur
 
     own = {k: v for k, v in msgspec.structs.asdict(figures).items() if v is not UNSET}
     sums = processes.total(torch.tensor([*own.values()], dtype=torch.float64)).tolist()
-    for p in parameters:  # of a part without examples there is no gradient at all
+    for p in parameters:  # a part without examples has no gradient at all
         p.grad = processes.total(torch.zeros_like(p) if p.grad is None else p.grad)
     return StepFigures(**{k: type(v)(x) for (k, v), x in zip(own.items(), sums, strict=True)})
 
@@ -154,7 +152,7 @@ def logits(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:
 
 
 def _arguments(model: nn.Module, row: data.Row) -> dict[str, Any]:
-    """What a forward call is given of a row, on the model's device; ids and positions (1, T)."""
+    """A row as keywords of a forward call, on the model's device; ids and positions (1, T)."""
     import torch
 
     device = devices.of(model)
@@ -167,9 +165,9 @@ def _arguments(model: nn.Module, row: data.Row) -> dict[str, Any]:
 
 
 class PairTerms(NamedTuple):
-    """Of some rows' P pairs their losses (P,), and the rewards of either side (P,).
+    """The losses (P,) of the P pairs in some rows, and the rewards (P,) of each side.
 
-    A completion's reward is beta times how many nats likelier it is than to the base.
+    A completion's reward is beta times the log-probability that it gains over the base, in nats.
     """
 
     losses: torch.Tensor
@@ -209,9 +207,9 @@ def _completion_logs(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype) -
 
 @contextmanager
 def _base(model: nn.Module) -> Iterator[None]:
-    """The model as it was before there was an adapter, computing by the code that trains.
+    """Turn the adapter off within this block, but keep the fused code that trains.
 
-    Gradients stay enabled, for the fused code serves only then; nothing wants one, so none is kept.
+    That code runs only while gradients are enabled, so they are; but no parameter requires one.
     """
     busy = model.training
     model.eval()

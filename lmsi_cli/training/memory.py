@@ -1,16 +1,16 @@
-"""How much memory a training run will take, whether that much is free, and how it stays so.
+"""How much memory a training run needs, whether it is free, and how the process keeps to it.
 
 The formula needs the file's header, the longest example and the settings; no weight is read. For
-its backward pass a block keeps about what goes into and comes out of its matrices, once each in
-the type of the products, and the shares of attention. docs/training.md holds it against
+its backward pass, a block keeps roughly the inputs and outputs of its matrices, once each in the
+type of the products, and the attention weights. docs/training.md compares the formula with
 measured peaks. A need, in bytes:
 
     Need(weights=1260000000, adapter=140000000, row=2800000000, libraries=610000000)
 
-Rows differ in length from step to step, and two things grow with every new length though nothing
-is kept on purpose: glibc's heap gets holes that the next, slightly longer tensor does not fit
-into, and oneDNN keeps up to 1,024 prepared products of half a megabyte, one for each shape. So
-holes are given back when the process has grown by a fifth (``Trimmer``), and oneDNN keeps fewer.
+Rows differ in length from step to step, and every new length costs memory in two ways: glibc's
+heap gets holes that the next, slightly longer tensor does not fit into, and oneDNN keeps up to
+1,024 prepared products of half a megabyte, one for each shape. So free heap pages are returned
+when the process has grown by a fifth (``Trimmer``), and oneDNN keeps fewer products.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ GIB = 1 << 30
 ADAM = 16  # bytes per number of the adapter: itself, its gradient and two moments, in fp32
 # Measured: what the libraries take when first used; in bf16 also what oneDNN prepares over a run.
 LIBRARIES = {"fp32": 150 << 20, "bf16": 550 << 20}
-HOLES = 0.1  # measured: of what stays, the share that holes in the heap take beside it
+HOLES = 0.1  # measured: holes in the heap, as a share of the memory that stays in use
 PARTS = {"attn": "attn", "mlp": "ffn"}  # of tensors' names, by `target`; others count all
-PRODUCTS = 64  # that oneDNN keeps: a layer has about fifty shapes
-GROWTH = 1.2  # from here on giving back is worth it; mapping a GB again takes 0.3 s
+PRODUCTS = 64  # products that oneDNN keeps: a layer has about fifty shapes
+GROWTH = 1.2  # growth that makes returning pages worth it; mapping a GB again takes 0.3 s
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -58,20 +58,20 @@ class Need(NamedTuple):
 def need(
     meta: GgufMeta, examples: Sequence[TokenExample], dtype: Dtype, config: TrainConfig
 ) -> Need:
-    """Estimate a run; ``row_tokens`` is 0 where the model takes one example a row."""
+    """Estimate a run's memory; ``row_tokens`` is 0 if the model takes one example a row."""
     size, trained = (2 if dtype == "bf16" else 4), _layers(meta, config)
     matrices = {n: s for n, s in meta.shapes.items() if n.startswith("blk.") and len(s) > 1}
     weights = sum(prod(s) * (size if n in matrices else 4) for n, s in meta.shapes.items())
     adapted = _ends(meta, matrices, PARTS.get(config.target, ""))
     adapter = ADAM * config.rank * trained * adapted
-    # the largest row, and how many tokens each of its own sees whose shares are kept
+    # tokens of the largest row, and how many keys of each token have their weights kept
     fitting = [e for e in examples if e.length <= config.max_length] or examples
     longest = max(e.length for e in fitting)
     span = max(len(e.completions) * len(e.prompt) + sum(map(len, e.completions)) for e in fitting)
     tokens = max(span, min(config.row_tokens, config.batch_size * span))
     seen = min(longest, SMALL // longest)
     block = size * tokens * (_ends(meta, matrices) + meta.heads * seen)
-    once = config.gradient_checkpointing == "on"  # all blocks keep their input, one at a time all
+    once = config.gradient_checkpointing == "on"  # each block keeps its input, one at a time all
     kept = block + 4 * trained * tokens * meta.width if once else trained * block
     words, width = meta.shapes["token_embd.weight"][:2]
     head = HEAD_ROWS * words * (2 * size + 8) + (2 * words * width if dtype == "bf16" else 0)
@@ -84,7 +84,7 @@ def _layers(meta: GgufMeta, config: TrainConfig) -> int:
 
 
 def _ends(meta: GgufMeta, matrices: dict[str, tuple[int, ...]], part: str = "") -> int:
-    """Inputs and outputs of a block's matrices; of stacked experts, of those that are used."""
+    """Inputs plus outputs of a mean block's matrices; of stacked experts, those in use."""
     used = int(meta.values.get("expert_used_count", 1))
     shapes = [shape for name, shape in matrices.items() if part in name]
     return sum(sum(s[-2:]) * (used if len(s) > 2 else 1) for s in shapes) // max(1, meta.blocks)
@@ -97,9 +97,9 @@ def recomputing(
     config: TrainConfig,
     say: Callable[[str], None],
 ) -> bool:
-    """Whether activations are computed twice: as asked, or for "auto" where only that fits.
+    """Whether to compute activations twice: as asked, or for "auto" if only that fits.
 
-    LmsiError: the run does not fit what is free; lists what would need less, least harm first.
+    LmsiError: the run does not fit into free memory; says what needs less, least harmful first.
     """
     free, asked = free_bytes(), config.gradient_checkpointing
     for way in ("off", "on") if asked == "auto" else (asked,):
@@ -121,7 +121,7 @@ def recomputing(
 
 
 def free_bytes() -> int:
-    """What the machine has free, or less where a control group (a container, systemd) says so."""
+    """Free bytes of the machine, or of a control group (a container, systemd) that has fewer."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
@@ -137,7 +137,7 @@ def free_bytes() -> int:
 
 
 def prepare() -> None:
-    """Limit oneDNN's store of prepared products; call it before torch multiplies anything."""
+    """Limit oneDNN's cache of prepared products; call it before torch multiplies anything."""
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(PRODUCTS))
 
 
@@ -145,10 +145,10 @@ def prepare() -> None:
 class Trimmer:
     """Gives free memory back to the system between two steps, where the C library can."""
 
-    low: int = 0  # bytes resident after the step that followed the last return; 0: not known yet
+    low: int = 0  # resident bytes one step after memory was last returned; 0: not known yet
 
     def after_step(self) -> None:
-        """Give back what lies idle if it has become much."""
+        """Return free pages if the process has grown by ``GROWTH``."""
         now = resident()
         if not self.low:
             self.low = now
@@ -158,14 +158,14 @@ class Trimmer:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
+    """The process's resident size in bytes."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
 
 
 def peak_resident() -> int:
-    """The process's largest resident size in bytes; on Windows the present one."""
+    """The process's largest resident size in bytes; on Windows the current one."""
     try:
         import resource
     except ImportError:
@@ -175,7 +175,7 @@ def peak_resident() -> int:
 
 
 def give_back() -> None:
-    """Return the heap's free pages to the system; nothing happens without glibc."""
+    """Return the heap's free pages to the system; without glibc, do nothing."""
     if sys.platform == "linux":
         with suppress(AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

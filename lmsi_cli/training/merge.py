@@ -1,13 +1,13 @@
-"""A base and its adapter in one: a GGUF file, or a folder in the format of ``transformers``.
+"""Merge a base and its adapter, into a GGUF file or a folder in the format of ``transformers``.
 
 A GGUF file is merged tensor by tensor, in its own row order, so memory holds the largest adapted
-tensor and not the model. What the adapter does not touch keeps its bytes, all metadata its values.
-An adapter as it is read:
+tensor, not the model. Tensors without an adapter keep their bytes, and metadata keeps its values.
+An adapter as read:
 
     Lora(alpha=32.0, pairs={'blk.0.attn_q.weight': (A (16, 512), B (512, 16)), ...})
 
-All of a folder for ``transformers`` comes out of the GGUF file as well: weights, configuration and,
-where that is possible, the tokenizer. Nothing here touches the network. The folder:
+A folder for ``transformers``, too, gets its base from the GGUF file: weights, configuration and,
+where possible, the tokenizer. Nothing here touches the network. The folder:
 
     config.json  generation_config.json  model.safetensors  tokenizer.json  tokenizer_config.json
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 ALPHA = "adapter.lora.alpha"
-WIDE = frozenset({"F32", "BF16"})  # of these, F16 would lose range or digits
+WIDE = frozenset({"F32", "BF16"})  # types that would lose range or digits in F16
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
              "chat_template.jinja", "vocab.json", "merges.txt", "added_tokens.json",
@@ -54,7 +54,7 @@ ROUNDING = 1e-5  # of rotary frequencies in fp32, which are powers of a base
 
 
 class Lora(NamedTuple):
-    """An adapter: of each tensor A (rank, in) and B (out, rank), as float32."""
+    """An adapter: A (rank, in) and B (out, rank) of each tensor, as float32."""
 
     alpha: float
     pairs: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -62,8 +62,8 @@ class Lora(NamedTuple):
     def change(self, name: str, scale: float) -> NDArray[np.float32]:
         """What the adapter adds to a tensor, (out, in).
 
-        The factor is llama.cpp's (``llama_adapter_lora_weight::get_scale``): alpha by rank, or 1
-        where alpha is 0. PEFT's other scalings are in alpha when the GGUF adapter is written.
+        The factor is llama.cpp's (``llama_adapter_lora_weight::get_scale``): alpha / rank, or 1
+        where alpha is 0. A GGUF adapter's alpha already includes PEFT's other scalings.
         """
         a, b = self.pairs[name]
         factor = scale * (self.alpha / a.shape[0] if self.alpha else 1.0)
@@ -71,7 +71,7 @@ class Lora(NamedTuple):
 
 
 def read_lora(adapter: Path) -> Lora:
-    """Read a GGUF adapter; LmsiError: it is none, or holds more than pairs of LoRA matrices."""
+    """Read a GGUF adapter; LmsiError: it is not one, or holds more than LoRA pairs."""
     reader = readers(adapter)[0]
     alpha = reader.get_field(ALPHA)
     if alpha is None:
@@ -90,7 +90,7 @@ def read_lora(adapter: Path) -> Lora:
 def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -> None:
     """Write the base with the adapter added; adapted tensors become F16 or F32, others stay.
 
-    ``base`` may be the first part of a model in several; ``out`` is written in place: the caller
+    ``base`` may be the first part of a split model; ``out`` is written in place: the caller
     renames. ``scale`` is as ``llama_set_adapters_lora`` takes it: 0 gives the base with the same
     tensors dequantised. ``wide``: F32 for every adapted tensor.
 
@@ -130,12 +130,12 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
 
 
 def tensor_types(model: Path) -> dict[str, int]:
-    """GGML's number of each tensor's type, by name."""
+    """GGML's type number of each tensor, by name."""
     return {t.name: int(t.tensor_type) for t in tensors(model)}
 
 
 def _copy_metadata(reader: Any, writer: Any) -> None:  # noqa: ANN401 - untyped library
-    """Copy every key with its type, but none of a split."""
+    """Copy every metadata key with its type, except those of a split."""
     from gguf import GGUFValueType, Keys
 
     own = Keys.General.ARCHITECTURE  # the writer sets it
@@ -170,7 +170,7 @@ def _weights(whole: list[Any], lora: Lora, scale: float, wide: bool) -> Iterator
 
 
 class Tokenizer(NamedTuple):
-    """Whether there is one in the folder, and how it compares or why it is missing."""
+    """Whether the folder has a tokenizer, and how it compares or why it is missing."""
 
     written: bool
     note: str
@@ -179,7 +179,8 @@ class Tokenizer(NamedTuple):
 def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
     """Write the merged model's weights, as ``kind`` F16, BF16 or F32, and its configuration.
 
-    LmsiError: transformers cannot load the base, or a folder could not say all that the file says.
+    LmsiError: transformers cannot load the base, a weight does not fit ``kind``, or the
+    configuration cannot express the file's rotary factors.
     """
     import torch
 
@@ -196,13 +197,12 @@ def save_merged(gguf: Path, adapter_dir: Path, out: Path, kind: str) -> None:
 
 
 def _scale_positions(config: Any, gguf: Path) -> None:  # noqa: ANN401 - transformers is untyped
-    """Put the file's rotary factors into the configuration, in the terms of Llama 3.
+    """Express the file's rotary factors in the configuration, by Llama 3's rule.
 
-    There a factor f is 1 for the fast frequencies and ``factor`` for the slow ones; in between, 1 /
-    f rises with the turns that a frequency makes in the original context, evenly, from
-    ``low_freq_factor`` turns to ``high_freq_factor``. Only the ratios of those three lengths are in
-    the factors, so the lower one is set to 1, as in all models of that kind. LmsiError: the factors
-    are others.
+    There a factor f is 1 for fast frequencies and ``factor`` for slow ones. In between, 1 / f rises
+    linearly with the turns that a frequency makes in the original context, from ``low_freq_factor``
+    turns to ``high_freq_factor``. The factors fix only ratios of the turns and that context, so
+    the low one is set to 1, as in all such models. LmsiError: the factors follow another rule.
     """
     import numpy as np
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -232,7 +232,7 @@ def _scale_positions(config: Any, gguf: Path) -> None:  # noqa: ANN401 - transfo
 
 
 def load_merged(folder: Path) -> nn.Module:
-    """Load such a folder again, in fp32."""
+    """Load a merged folder in fp32."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -248,11 +248,11 @@ def save_tokenizer(
 ) -> Tokenizer:
     """Write the file's tokenizer for ``transformers``, unless it would give other ids.
 
-    ``encode`` is the GGUF's own, through llama.cpp; they are compared on ``TEXTS`` and ``texts``.
+    ``encode`` is the GGUF's own, through llama.cpp; both are compared on ``TEXTS`` and ``texts``.
     """
     from transformers import AutoTokenizer
 
-    # transformers composes characters first where the original tokenizer does; llama.cpp never
+    # transformers composes characters where the original tokenizer does; llama.cpp never does
     asked = [t for t in (*TEXTS, *texts) if is_normalized("NFC", t)]
     wrong: list[str] | None = None
     try:

@@ -1,8 +1,8 @@
-"""Several processes that train one adapter, as `accelerate launch` or `torchrun` starts them.
+"""Several processes that train one adapter, started by `accelerate launch` or `torchrun`.
 
-Each holds the model and works off its part of every step's examples; gradients are summed before
-they are clipped, so a step is the one that a single process would have taken, up to rounding. The
-first process alone writes and reports. What is read of a launcher:
+Each holds the model and works on its part of every step's examples. Gradients are summed before
+they are clipped, so a step equals that of a single process, up to rounding. Only the first process
+writes and reports. The launcher's variables, as read:
 
     RANK=1 WORLD_SIZE=2 LOCAL_RANK=1  ->  Place(rank=1, world=2, local=1)
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-# The others wait while the first one reads a large file; one that died is noticed at once.
+# The others wait while the first one reads a large file; a process that died is noticed at once.
 PATIENCE = timedelta(hours=2)
 
 
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def place() -> Place:
-    """Read this process's place from the environment; a single one's if no launcher set it."""
+    """Read this process's place from the environment; without a launcher, it is the only one."""
     found = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
     return Place(*map(int, found)) if all(text.isdigit() for text in found) else Place()
 
@@ -48,7 +48,7 @@ def check(command: str | None) -> None:
 
 @contextmanager
 def joined(device: str) -> Iterator[Place]:
-    """Meet the other processes, if there are any, and part when the work is done."""
+    """Join the other processes, if there are any, and leave them at the end of the block."""
     if place().world == 1:
         yield place()
         return
@@ -66,7 +66,7 @@ def joined(device: str) -> Iterator[Place]:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Turn what torch raises where another process is gone into one line."""
+    """Turn torch's error when another process is gone into one line."""
     try:
         yield
     except RuntimeError as e:
@@ -75,7 +75,7 @@ def _together() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Go on when all processes have come here."""
+    """Wait until all processes have reached this point."""
     import torch
 
     total(torch.zeros(1))
@@ -87,7 +87,7 @@ def part(batch: Sequence[T]) -> Sequence[T]:
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum of all processes' tensors, in all of them; of one that is alone, its own."""
+    """Sum a tensor over all processes, in all of them; a single process gets its own back."""
     if place().world == 1:
         return tensor
     from accelerate import PartialState

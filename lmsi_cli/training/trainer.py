@@ -1,6 +1,6 @@
-"""From examples and a GGUF file to a LoRA adapter in PEFT's format, and what that took.
+"""From examples and a GGUF file to a LoRA adapter in PEFT's format, and a summary of the run.
 
-Knows nothing of llama.cpp, of the command line or of where the examples come from. What it gives:
+Knows nothing of llama.cpp, of the command line or of where the examples come from. Its result:
 
     Trained(TrainSummary(steps=98, examples=780, final_loss=0.24, ...), logits)
 """
@@ -40,17 +40,17 @@ from lmsi_cli.training.validation import SELDOM, Watched
 if TYPE_CHECKING:
     from torch import nn
 
-VOCABULARY = 30_000  # a matrix this tall holds words and is no typical product
-# loss and learning rates below and from a number of parameters on; measured in docs/log.md
+VOCABULARY = 30_000  # a matrix with a side this long holds words and is no typical product
+# loss and learning rates of models below and from LARGE parameters on; measured in docs/log.md
 AUTO, SMALL_LR, LARGE_LR, LARGE = "auto", 1e-3, 2e-4, 100_000_000
-FEW_PAIRS = 32  # four steps; of fewer no training was measured, and plain examples are many more
+FEW_PAIRS = 32  # four steps; training on fewer was not measured, and plain examples are many more
 PAIRS_LR = 5e-5  # of a large model on pairs; measured: at 2e-4 it lost what it gained at this rate
-# Tokens of a row: on a CPU a large model is as fast in short ones, which take less memory.
+# Tokens of a row: on a CPU, a large model is as fast with short rows, which take less memory.
 ROWS, LARGE_ROWS = 1536, 768
 
 
 class Validation(Record, frozen=True, kw_only=True):
-    """Losses on held-out questions, in nats per completion token, and whose adapter was taken."""
+    """Held-out losses, in nats per completion token, and the step whose adapter was taken."""
 
     questions: int
     base_loss: float
@@ -63,7 +63,7 @@ class TrainSummary(Record, frozen=True, kw_only=True):
     """What a training run did; losses are means over the first and the last few steps.
 
     ``stopped`` says why it ended before its last step; empty if it did not. ``reward_margin`` and
-    ``reward_accuracy`` (``losses.StepFigures``) are those of pairs, over the last few steps.
+    ``reward_accuracy`` (``losses.StepFigures``), for pairs only, are means over the last few steps.
     """
 
     steps: int
@@ -101,22 +101,22 @@ def train(  # noqa: PLR0913 - the base and what is known of it
     progress: Progress,
     witness: verify.Witness | None = None,
 ) -> Trained:
-    """Train an adapter over ``gguf`` and save it in ``out``; goes on where a killed run stopped.
+    """Train an adapter over ``gguf`` and save it in ``out``; resume a run that was killed.
 
-    The loss falls on the completions of ``examples`` only. The last checkpoint stays, so that a
-    proof that was interrupted, or failed for a reason outside, costs no training. ``codec`` is the
-    GGUF's own tokenizer, ``witness`` what llama.cpp computes from it: PyTorch must agree before the
-    first step.
+    Only the completions of ``examples`` count in the loss. The last checkpoint stays, so if the
+    proof is interrupted, or fails for an outside reason, no training is lost. ``codec`` is the
+    GGUF's own tokenizer; ``witness`` has llama.cpp's logits, which PyTorch's must match first.
 
-    LmsiError: there is nothing to train on, the model cannot be trained, or the loss is NaN.
+    LmsiError: there is nothing to train on, the model cannot be trained, the run does not fit into
+    memory, or the loss is NaN.
     """
     memory.prepare()
-    memory.give_back()  # what sampling has left
-    # 1. What is trained on, and what is measured on, as token ids.
+    memory.give_back()  # free memory that sampling left behind
+    # 1. The examples to train on and to validate on, as token ids.
     meta = read_meta(gguf)
     config = suited(config, meta)
     units, watched, dropped = _material(examples, codec, config, meta, progress)
-    # 2. Whether the model can be trained, in which arithmetic, and whether that fits.
+    # 2. Whether the model can be trained, in which arithmetic, and whether it fits into memory.
     adapter.preflight(gguf, config.target, config.layers, config.rank)
     device = devices.pick(config.device, processes.place().local)
     dtype = devices.pick_dtype(config.dtype, device, _largest_product(meta))
@@ -151,16 +151,16 @@ def recompute(model: nn.Module) -> None:
 
     Takes a third more time and a fraction of the memory; the gradient is the same.
     """
-    # Newer transformers say "activation", and warn at the old name.
+    # Newer transformers say "activation", and warn about the old name.
     kinds = ("activation", "gradient")
     kind = next(k for k in kinds if hasattr(model, f"{k}_checkpointing_enable"))
-    settings = {"use_reentrant": False}  # the other way needs inputs that want a gradient
+    settings = {"use_reentrant": False}  # the other way needs inputs that require a gradient
     enable = getattr(model, f"{kind}_checkpointing_enable")
     enable(**{f"{kind}_checkpointing_kwargs": settings})
 
 
 def suited(config: TrainConfig, meta: GgufMeta, pairs: int = 0) -> TrainConfig:
-    """The settings with a loss and a learning rate for the model's size, where none are given.
+    """Replace an ``auto`` loss and learning rate with those for the model's size.
 
     ``pairs`` is how many preference pairs there are to train on.
     """
@@ -173,7 +173,7 @@ def suited(config: TrainConfig, meta: GgufMeta, pairs: int = 0) -> TrainConfig:
 
 
 def rows_of(config: TrainConfig, meta: GgufMeta, device: str) -> int:
-    """Tokens of a row, by the model's size where none are given."""
+    """Tokens of a row: as set, or else by the device and the model's size."""
     large = device == "cpu" and meta.parameters >= LARGE
     return config.row_tokens or (LARGE_ROWS if large else ROWS)
 
@@ -185,10 +185,10 @@ def _material(
     meta: GgufMeta,
     progress: Progress,
 ) -> tuple[Sequence[data.TokenExample], Watched | None, int]:
-    """What is trained on, what is measured on, and how many examples are too long for either.
+    """The examples to train on and to validate on, and how many were too long to train on.
 
-    Measured is on held-out questions; without any, alarms are read off trained ones, but not of a
-    run that is over at once: it has nothing to save.
+    Validation uses held-out questions. Without any, a few trained ones serve for the alarms, except
+    in a run of fewer than ``SELDOM`` steps, which is over too soon.
     """
     refuse_empty(examples)
     limit = min(config.max_length, int(meta.values.get("context_length", 0)) or sys.maxsize)
@@ -224,7 +224,7 @@ def _largest_product(meta: GgufMeta) -> tuple[int, int]:
 
 
 def _summary(training: TrainingRun, outcome: Outcome, dropped: int, device: str) -> TrainSummary:
-    # One step's loss is noisy (its formats vary), so both ends are means over a tenth of the run.
+    # One step's loss is noisy (formats vary), so both ends are means of a tenth, at most 20 steps.
     log, readings = outcome.log, outcome.readings
     few = max(1, min(20, len(log) // 10))
     seconds, tokens = sum(line.seconds for line in log), sum(line.tokens for line in log)
@@ -260,6 +260,6 @@ def _summary(training: TrainingRun, outcome: Outcome, dropped: int, device: str)
 
 
 def _mean(log: Sequence[LogLine], name: str) -> float | None:
-    """The mean of a figure; None of steps that have none."""
+    """The mean of a figure over the steps that have it; None if no step has."""
     found = [value for line in log if isinstance(value := getattr(line, name), float)]
     return fmean(found) if found else None

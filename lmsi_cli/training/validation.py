@@ -1,8 +1,8 @@
-"""What is measured while a model trains, and from where on that is alarming.
+"""Validation while a model trains: readings, alarms, and which adapter to take.
 
-No labels: the paths of the held-out questions were kept by the vote like all others. Knows nothing
-of the loop or of files; what it decides follows from the readings alone, so that a resumed run
-comes to the same end. A line of ``validation.jsonl``, in nats per completion token:
+Needs no labels: the vote kept the paths of held-out questions like all others. Knows nothing of the
+loop or of files; it decides by readings and settings alone, so a resumed run ends the same way. A
+line of ``validation.jsonl``, in nats per completion token:
 
     {"step": 120, "loss": 0.231, "seconds": 1.3}
 """
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOG = "validation.jsonl"
-# Validations of a run where eval_every does not say; one costs about as much as half a step.
+# Without eval_every: validations of a run, and fewest steps between; one costs about half a step.
 TIMES, SELDOM = 10, 20
 # Nats per completion token. Measured on tinymath at rank 16, 30 steps: up to a rate of 0.01, ten
-# times its default, the loss rises by at most 0.2, and comes back; from 0.03 on it rises by 3.4 at
-# least, and never does.
+# times its default, the loss rises by at most 0.2 and recovers; from 0.03 on it rises by at least
+# 3.4 and never recovers.
 WORSE = 0.5
 PATIENCE = "no lower loss on held-out questions"
 
@@ -39,7 +39,7 @@ class DestroyedError(LmsiError):
 
 
 class Watched(NamedTuple):
-    """Examples to measure on, one per question; ``unseen`` where they are not trained on too."""
+    """Examples to measure on, one per question; ``unseen``: they are not trained on."""
 
     examples: list[data.TokenExample]
     unseen: bool
@@ -65,7 +65,7 @@ def due(step: int, total: int, every: int) -> bool:
 def measure(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype, step: int) -> Reading:
     """Measure a model on packed examples, without dropout or gradients; at step 0 the base alone.
 
-    The base is measured whatever the adapter starts from.
+    At step 0 the adapter is off, even if it starts from saved weights.
     """
     import torch
 
@@ -80,7 +80,7 @@ def measure(model: nn.Module, rows: Sequence[data.Row], dtype: Dtype, step: int)
 
 
 def alarm(reading: Reading, base: Reading) -> str:
-    """Why this reading is no longer that of a working model; empty if it is."""
+    """Why this reading shows that the model no longer works; empty if it works."""
     if reading.loss <= base.loss + WORSE:
         return ""
     return (
@@ -90,14 +90,14 @@ def alarm(reading: Reading, base: Reading) -> str:
 
 
 def alarming(stopped: str) -> str:
-    """Why training ended early, if that is an alarm; empty if it was only out of patience."""
+    """Why training ended early, if that was an alarm; empty if only patience ran out."""
     return "" if PATIENCE in stopped else stopped
 
 
 def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str:
-    """Why to stop after the last of these readings, the base's being the first; empty: go on.
+    """Why to stop after the last of these readings, of which the base's is first; empty: go on.
 
-    Only of readings on held-out questions (``unseen``) is a higher loss a reason.
+    An alarm is always a reason; running out of patience only on held-out questions (``unseen``).
     """
     if len(readings) < 2:
         return ""
@@ -114,7 +114,7 @@ def judge(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> str
 def best(readings: Sequence[Reading], config: TrainConfig, unseen: bool) -> Reading | None:
     """The reading whose adapter is taken: the lowest loss without an alarm; None: none is sound.
 
-    The base's is the first; where they were not taken on held-out questions, the last one is taken.
+    The first reading is the base's. Without held-out questions, the last sound one is taken.
     """
     sound = [r for r in readings[1:] if not (config.alarms and alarm(r, readings[0]))]
     if not sound:

@@ -1,8 +1,8 @@
-"""Proofs by logits: an adapter acts, and what was trained, exported or merged computes the same.
+"""Proofs by logits: an adapter acts, and a trained, exported or merged model computes the same.
 
-Compares next-token logits on a few prompts; the caller brings both sides as functions, so this
-knows neither llama.cpp nor files. Distances are relative norms of centred logits (a constant added
-to all logits changes no probability). The record:
+Compares next-token logits on a few prompts; the caller brings both sides' logits, so this knows
+neither llama.cpp nor files. Distances are relative norms of centred logits (a constant added to all
+logits changes no probability). The record:
 
     {"prompts": 8, "moved": 0.140, "base_gap": 0.0042, "adapted_gap": 0.0046, "effect_gap": 0.022,
      "tolerance": 0.02, "ok": true}
@@ -33,23 +33,23 @@ SAME = 0.02
 # The share of the adapter's effect that may differ. Measured: 0.02 to 0.2 where all is right, 0.5
 # with the rows of q and k in the wrong order, 1 where llama.cpp ignores the adapter.
 EFFECT = 1 / 3
-# A base this far apart is another model to PyTorch than to llama.cpp (unknown rotary scaling,
-# a lost bias): an adapter trained on one would not fit the other.
+# If the bases are this far apart, PyTorch and llama.cpp run different models (unknown rotary
+# scaling, a lost bias): an adapter trained on one would not fit the other.
 STRANGERS = 0.10
-# An adapter that moves no logit by this much does nothing that sampling could show.
+# An adapter that moves the logits by less than this does nothing that sampling could show.
 STILL = 0.001
-# Rounding enters both moves, so that it can hide an effect that is hardly larger than itself.
+# Rounding enters both moves, so it can hide an effect that is hardly larger than itself.
 LONGER = "train longer or with a higher --lr, and with --overwrite"
 WEAK = f"its effect is hardly above rounding: {LONGER}"
-ROOM = 2048  # tokens of prompts in one pass of PyTorch
+ROOM = 2048  # prompt tokens in one pass of PyTorch
 FAULT = "this is a fault of lmsi or llama.cpp; please report it"
 
 
 class AdapterProof(Record, frozen=True, kw_only=True):
     """How far the adapter moves the logits, and how far apart the two back ends are.
 
-    ``moved`` is PyTorch with against without the adapter; the gaps are llama.cpp against PyTorch,
-    ``effect_gap`` that of the two moves, relative to PyTorch's.
+    ``moved`` compares PyTorch with and without the adapter; the gaps compare llama.cpp with
+    PyTorch, ``effect_gap`` their moves, relative to PyTorch's.
     """
 
     prompts: int
@@ -62,14 +62,14 @@ class AdapterProof(Record, frozen=True, kw_only=True):
 
 
 class Witness(NamedTuple):
-    """Token ids of a few prompts, and llama.cpp's next-token logits of them, (n, vocabulary)."""
+    """Token ids of a few prompts, and llama.cpp's next-token logits for them, (n, vocabulary)."""
 
     prompts: Sequence[list[int]]
     logits: NDArray[np.float32]
 
 
 class Sides(NamedTuple):
-    """One back end's next-token logits of the same prompts, (n, vocabulary) each."""
+    """One back end's next-token logits for the same prompts, (n, vocabulary) each."""
 
     plain: NDArray[np.float32]
     adapted: NDArray[np.float32]
@@ -86,10 +86,10 @@ def gap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 def verify(ours: Sides, llama: Sides) -> AdapterProof:
     """Prove that the adapter acts and that both back ends agree on it.
 
-    The adapted models may lie 2% apart, or three times as far as the bases already do (coarse
-    quantisation shows in both). The two moves may differ by a third, plus what rounding alone puts
-    between them; else the agreement could be that of two bases without any adapter. ``ours`` is
-    PyTorch's side. The prompts should not be trained on; eight are plenty.
+    The adapted models may be 2% apart, or three times as far as the bases already are (coarse
+    quantisation shows in both). The two moves may differ by a third, plus what rounding adds;
+    otherwise two bases without any adapter could pass. ``ours`` is PyTorch's side. The prompts
+    should not be trained on; eight are plenty.
 
     LmsiError: one of the proofs fails; says which, with the numbers.
     """
@@ -121,7 +121,7 @@ def verify(ours: Sides, llama: Sides) -> AdapterProof:
 
 
 def check_base(torch_base: NDArray[np.float32], llama_base: NDArray[np.float32]) -> float:
-    """Return how far apart the back ends are without an adapter; worth asking before training.
+    """Return how far apart the back ends are without an adapter; worth checking before training.
 
     LmsiError: they compute different models.
     """
@@ -135,7 +135,7 @@ def check_base(torch_base: NDArray[np.float32], llama_base: NDArray[np.float32])
 
 
 def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
-    """A model's own side: next-token logits of prompts, with its adapter or without it."""
+    """A function from prompts to a model's next-token logits, with or without its adapter."""
     import torch
 
     def logits(prompts: Sequence[list[int]], adapted: bool) -> NDArray[np.float32]:
@@ -150,7 +150,7 @@ def torch_logits(model: nn.Module, dtype: Dtype) -> LogitsFn:
 
 
 def _together(prompts: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
-    """Prompts as they follow, as many as fit into ``ROOM``: one alone is three times as slow."""
+    """Consecutive prompts that fit into ``ROOM`` together; one by one is three times as slow."""
     some: list[list[int]] = []
     for ids in prompts:
         if some and (len(some) + 1) * max(len(ids), *map(len, some)) > ROOM:
@@ -161,7 +161,7 @@ def _together(prompts: Sequence[list[int]]) -> Iterator[Sequence[list[int]]]:
 
 
 def _last(model: nn.Module, prompts: Sequence[list[int]]) -> Tensor:
-    """Logits behind each prompt, (n, vocabulary); causal attention never sees what fills it up."""
+    """Logits after each prompt, (n, vocabulary); causal attention never sees the padding."""
     import torch
 
     device, longest = devices.of(model), max(map(len, prompts))
@@ -173,11 +173,11 @@ def _last(model: nn.Module, prompts: Sequence[list[int]]) -> Tensor:
 
 
 def agree(what: str, side: str, moved: float, apart: float, noise: float) -> dict[str, float]:
-    """Judge as ``verify`` does: 2%, or three times what rounding does, and a third of the move.
+    """Judge as ``verify`` does: within 2% or three times rounding, and within a third of the move.
 
-    ``what`` is the exported model, in words, ``side`` what computes it and what it is held against.
-    ``moved`` is what the adapter does to the base, ``apart`` the model's distance from the base
-    with the adapter on, ``noise`` the same without the adapter on either side.
+    ``what`` is the exported model, in words, ``side`` says what computes it and what it is compared
+    with. ``moved`` is how far the adapter moves the base, ``apart`` the model's distance from the
+    base with the adapter on, ``noise`` the same without the adapter on either side.
 
     Returns the distances by name, for the card. LmsiError: they compute different models.
     """

@@ -1,1 +1,1 @@
-"""Should this model be trained on its own majority: the signals, and the verdict from them."""
+"""Whether a model should be trained on its own majority: the signals, and the verdict."""

@@ -1,8 +1,7 @@
 """From signals to the verdict, with its reasons in words and the figures behind them.
 
-Knows the signals by name and every threshold, each with what it rests on; no files. The strictest
-reason decides. A probe that is large enough speaks for itself, and what is label-free can then only
-warn. Questions go by one at a time:
+Knows the signals by name and every threshold with its evidence; no files. The strictest reason
+decides. With a large enough probe, label-free signals can only warn. Questions come one at a time:
 
     observer = Observer(gold={"q7": "42"}, chance=None)
     for question, vote, paths in run:
@@ -31,16 +30,16 @@ STRICTER: tuple[Word, ...] = (TRAIN, CARE, STOP)
 FEWEST = 20  # questions with a winner; below, the interval of a share is some 40 points wide
 FEWEST_PAIRS = 10  # questions for a difference; below six no test can tell it from none
 FALSE_STEPS = 0.50  # winners' equations that hold; measured: 0.50 and more where the vote is right
-# Measured: 0.47 and more where the vote is right, 0.20 and less where it is wrong, but for two
-# families of which all paths leave out an item; those are told by USED.
+# Measured: 0.47 and more where the vote is right, 0.20 and less where it is wrong, except for two
+# families where all paths leave out an item; USED catches those.
 LIFT = 0.25
 USED = 0.75  # measured: 0.84 and more where the vote is right; 0.67 and 0.47 in those two
 SOLVED = 0.90  # of the paths agree, or are right: a sampled path can gain 10 points at most
 COLLAPSED = 0.50  # of the winners are one answer; measured: 0.15 at most, on 20 questions
-COLLAPSED_CHOICE = 0.90  # the same where a chance level says that answers are few
+COLLAPSED_CHOICE = 0.90  # the same for tasks with a chance level, which have few answers
 CUT_OFF = 0.25  # of the paths; measured: 0.01 at most
-SMALLEST_GAP = 0.02  # kept paths over all paths; less is lost in any evaluation
-MOSTLY_WRONG = 0.50  # of the labels; noise of a half degrades training (arXiv 2604.18574)
+SMALLEST_GAP = 0.02  # kept paths over all paths; no evaluation would show less
+MOSTLY_WRONG = 0.50  # of the labels; half of them wrong degrades training (arXiv 2604.18574)
 
 MOST = 2048  # questions looked at; the interval of a share is then 4 points wide
 
@@ -51,7 +50,7 @@ class Evidence(Record, frozen=True, kw_only=True):
     """What a run shows before training.
 
     ``questions``, ``kept`` and ``stopped`` count all questions of the vote; the ``signals`` are
-    those of the ``looked_at`` ones, an even sample where there are very many.
+    those of the ``looked_at`` ones, an even sample if there are more than ``MOST``.
     """
 
     questions: int
@@ -71,7 +70,7 @@ class Reason(Record, frozen=True, kw_only=True):
 
 
 class Verdict(Record, frozen=True, kw_only=True):
-    """``verdict.json``: whether to train, why, and all that it was read from."""
+    """``verdict.json``: whether to train, the reasons, and the evidence."""
 
     verdict: Word
     reasons: tuple[Reason, ...]
@@ -81,8 +80,8 @@ class Verdict(Record, frozen=True, kw_only=True):
 class Observer:
     """Collects what the verdict needs.
 
-    Memory does not grow with the run: of very many questions an even sample is looked at, the same
-    one in whatever order they come; questions of the probe are marked always.
+    Memory does not grow with the run: of more than ``MOST`` questions it looks at an even sample,
+    the same in whatever order they come; questions of the probe are always marked.
 
     Args:
         gold: Canonical right answers of the probe by question id; without a probe, none.
@@ -111,7 +110,7 @@ class Observer:
 
     def finish(self) -> Verdict:
         """Reach the verdict; at least one question must have been observed."""
-        seen = sorted(self._seen, key=lambda s: s.question_id)  # resamples follow the order
+        seen = sorted(self._seen, key=lambda s: s.question_id)  # resamples depend on the order
         marked = [m for _, m in sorted(self._marked.items())]
         return judge(
             Evidence(
@@ -126,12 +125,12 @@ class Observer:
         )
 
     def _wanted(self, question_id: str) -> bool:
-        """Draw by a hash: every n-th in order would meet one kind only, where kinds take turns."""
+        """Sample by a hash: every n-th in order could meet a single kind where kinds alternate."""
         return zlib.crc32(question_id.encode()) % self._every == 0
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Reach a verdict; the reasons stand in the order of their weight, remarks last."""
+    """Reach a verdict; the strictest reasons come first, remarks last."""
     reasons = sorted(
         _reasons(evidence),
         key=lambda r: STRICTER.index(r.says) if r.says else -1,
@@ -146,7 +145,7 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
         return
     if e.probe is not None and e.probe.questions >= FEWEST_PAIRS:
         yield from _labels(e.probe, e.chance)
-        # What would stop training without labels is a warning beside them.
+        # Beside labels, label-free signals that would stop training only warn.
         yield from (Reason(says=CARE, text=r.text) for r in _agreement(e) if r.says == STOP)
         yield from _cut_off(e)
         return
@@ -158,7 +157,7 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
 
 
 def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
-    """What the right answers say; the kept paths count, and where they are too few all votes."""
+    """What the right answers say about the kept paths, or if these are too few, about all votes."""
     enough = probe.kept_questions >= FEWEST_PAIRS
     gap, right = (probe.gap, probe.kept) if enough else (probe.vote_gap, probe.vote)
     what = "kept paths" if enough else "the votes"
@@ -234,7 +233,7 @@ def _steps(e: Evidence) -> Iterator[Reason]:
 
 
 def _left_out(e: Evidence) -> Iterator[Reason]:
-    """What no path mentions, no vote can miss."""
+    """Warn if the majority's equations leave out many of a question's numbers."""
     used = e.signals.get("numbers used")
     if used is not None and used.value < USED:
         text = f"the majority's equations use {share(used)} of the numbers in a question"

@@ -1,10 +1,9 @@
-"""What a run shows before training: without one right answer, and by the answers of a probe.
+"""What a run shows before training: without any right answer, and with the answers of a probe.
 
-Knows votes and the equations of texts; no thresholds, and draws no conclusion: ``rules.py`` does.
-Each question is looked at once and reduced to a few small numbers, then its paths can be forgotten.
-Whatever the run's own settings, the vote that is looked at is the plain one, in which every
-complete path with an answer has its ballot: checking equations would make all winners true by rule,
-and so hide whether winning goes with being true.
+Knows votes and the equations of texts; has no thresholds and draws no conclusions: ``rules.py``
+does. Each question is reduced to a few numbers, and then its paths can be forgotten. Whatever the
+run's own settings, signals use the plain vote, in which every complete path has a ballot: checking
+equations would make all winners true by rule, and so hide whether winning goes with being true.
 
     look(question, vote, paths)   # answers 42, 42, 40; those of 42 state true equations, 40 not
     -> Seen(question_id="q7", plain_answer="42", share=0.67, winners_true=1.0, losers_true=0.0, ...)
@@ -12,10 +11,10 @@ and so hide whether winning goes with being true.
     -> {"share of all": Interval(value=0.43, low=0.40, high=0.46, n=280), "steps lift": ..., ...}
 
 Questions are the unit of every interval, since paths of one question are alike. A signal is left
-out where nothing can be said: no equations, or questions that ``--stop`` left.
+out where it is undefined (no equations), and ``SHARES`` if ``--stop`` ended a question early.
 
-A probe, questions of the run with right answers, is marked question by question. Gold answers come
-no further than this: no training example is made from them.
+A probe, questions of the run with right answers, is marked question by question. Gold answers go no
+further than this: no training example is made from them.
 
     labelled([mark(vote, paths, "42"), ...])
     -> ProbeFigures(questions=60, kept_questions=49, gap=Interval(value=0.52, ...), ...)
@@ -37,7 +36,7 @@ from lmsi_cli.voting.ballots import holds, is_complete, steps_of
 from lmsi_cli.voting.ballots import vote as plain_vote
 
 Signals = dict[str, Interval]
-GUESSES = 400  # simulated questions per number of ballots, for what agreement chance alone gives
+GUESSES = 400  # simulated questions per number of ballots, for the agreement by chance alone
 
 # What each signal is, in words, in the order of the table.
 WORDS = {
@@ -56,7 +55,7 @@ _THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 
 
 class Seen(NamedTuple):
-    """One question; fractions of one where nothing else is said, ``None`` where undefined.
+    """One question in figures: fractions of one unless stated, ``None`` where undefined.
 
     ``ballots`` are the plain vote's. ``winners_true`` is the share of the winner's paths whose
     equations all hold, among those that state any; ``losers_true`` is that of the other answers.
@@ -80,8 +79,8 @@ def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
     """Reduce a question to what the signals need.
 
     Args:
-        question: Its own words.
-        vote: The run's vote over exactly these paths; of it only ``stopped`` counts.
+        question: Its text.
+        vote: The run's vote over exactly these paths; only its id and ``stopped`` are used.
         paths: All paths of the question, at least one.
     """
     plain = plain_vote(vote.question_id, paths)
@@ -107,8 +106,8 @@ def look(question: str, vote: Vote, paths: Sequence[Path]) -> Seen:
 def _numbers_used(question: str, routes: Sequence[str]) -> float | None:
     """Mean share of the numbers in a question that occur in a list of equations.
 
-    What is left out of every rationale is invisible to any vote: all paths that forget the fifth
-    item of a shopping list agree, and their sums are true.
+    What all rationales leave out, no vote can see: all paths that forget the fifth item of a
+    shopping list agree, and their sums are true.
     """
     asked = set(_NUMBER.findall(_THOUSANDS.sub("", question)))
     if not asked:
@@ -130,8 +129,8 @@ def label_free(seen: Sequence[Seen], chance: float | None) -> Signals:
 
     Returns:
         Signals by name, in the order of ``WORDS``. None of ``SHARES`` if a question was stopped
-        early: its own share is high since sampling went on until it was, and those of the others
-        are low since the decided ones are gone.
+        early: its own share is high because sampling went on until it was, and the others' shares
+        are low because the decided questions are gone.
     """
     found = {
         "truncated": _interval([s.truncated for s in seen]),
@@ -152,13 +151,13 @@ def _interval(values: Sequence[float | None]) -> Interval | None:
 
 
 def _commonest(seen: Sequence[Seen]) -> Interval | None:
-    """How alike the winners of different questions are; a collapsed model says one thing."""
+    """Share of questions that the commonest winner wins; a collapsed model has one answer."""
     counts = Counter(s.plain_answer for s in seen if s.plain_answer is not None)
     return wilson(max(counts.values()), counts.total()) if counts else None
 
 
 def _lift(seen: Sequence[Seen]) -> Interval | None:
-    """The winners' steps against the losers' in the same question."""
+    """The winners' true steps minus the losers' in the same question."""
     both = [(s.losers_true, s.winners_true) for s in seen]
     pairs = [(low, high) for low, high in both if low is not None and high is not None]
     return difference([p[0] for p in pairs], [p[1] for p in pairs]) if pairs else None
@@ -171,11 +170,11 @@ def difference(before: Sequence[float], after: Sequence[float]) -> Interval:
 
 
 def _above_chance(seen: Sequence[Seen], chance: float | None) -> Interval | None:
-    """Shares beyond those of as many ballots drawn from the answers of all questions.
+    """Winners' shares minus those of as many ballots drawn from the answers of all questions.
 
-    Drawing from the run's own answers respects the number of choices and the model's liking for
-    one of them: always "yes" agrees with itself perfectly, and says nothing. Where the task tells
-    its chance level, agreement must also beat equal choices.
+    Drawing from the run's own answers accounts for the number of choices and the model's bias for
+    one of them: a model that always says "yes" agrees perfectly, and shows nothing. Where the task
+    has a chance level, agreement must also beat equally likely choices.
     """
     asked = [s for s in seen if s.share is not None]
     if not asked:
@@ -205,7 +204,7 @@ class Marked(NamedTuple):
     """One probe question, marked; fractions of one.
 
     ``right`` is the share of its paths that are right, ``kept_right`` that of its kept paths
-    (``None`` if none is kept), ``vote_right`` the score of its vote, a tie being shared out.
+    (``None`` if none is kept), ``vote_right`` the score of its vote, where a tie is shared.
     """
 
     right: float
@@ -217,10 +216,10 @@ class Marked(NamedTuple):
 class ProbeFigures(Record, frozen=True, kw_only=True):
     """The labelled signals.
 
-    ``gap`` is accuracy of the kept paths minus accuracy of all paths, both of the same kept
-    questions: what training can teach there. ``vote_gap`` is that of the vote against a path, over
-    all questions, one without a ballot being wrong. ``vote`` is the ceiling (maj@m), ``any_path``
-    the oracle (pass@m).
+    ``gap`` is the accuracy of the kept paths minus that of all paths, both of the same kept
+    questions: what training can teach there. ``vote_gap`` is the accuracy of the vote minus that of
+    a path, over all questions; one without a ballot is wrong. ``vote`` is the ceiling (maj@m),
+    ``any_path`` the oracle (pass@m).
     """
 
     questions: int

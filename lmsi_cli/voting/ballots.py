@@ -2,7 +2,7 @@
 
 Knows no gold answers, models or files. A ballot is a path that has an answer and was not cut off;
 an unparsed or truncated path never votes. ``vote`` counts and keeps all paths of the majority (the
-paper's rule); ``filters.select`` then narrows them.
+paper's rule); ``selection.select`` then narrows them.
 
     vote("q7", paths)   # answers 42, 42, 42, 40 and one path without an answer
     -> Vote(predicted_answer="42", majority_votes=3, runner_up_votes=1, total_votes=4, num_paths=5,
@@ -42,7 +42,7 @@ def solution(text: str) -> str:
     return before_run_on(answer_part(text))
 
 
-@lru_cache(maxsize=1024)  # a question's paths are asked about several times, one after another
+@lru_cache(maxsize=1024)  # each path of a question is looked up several times in a row
 def _steps(text: str) -> tuple[Equation, ...]:
     return read_equations(solution(text)) if "=" in text else ()
 
@@ -59,7 +59,7 @@ def holds(path: Path) -> bool | None:
 
 
 def is_refuted(path: Path) -> bool:
-    """Say whether a path states an equation that is false, as exact arithmetic sees it."""
+    """Say whether a path states an equation that is false by exact arithmetic."""
     return holds(path) is False
 
 
@@ -70,9 +70,9 @@ def ballot(path: Path, check_equations: bool) -> str | None:
 
 
 class BallotWatch:
-    """Which questions are decided while paths are drawn; without ``stop`` none ever is.
+    """Watches which questions are decided while paths are drawn; without ``stop`` none ever is.
 
-    ``decisions`` are by question; ``paths`` and ``tokens`` count what was given up on them.
+    ``decisions`` are by question id; ``paths`` and ``tokens`` count what was cancelled.
     """
 
     def __init__(self, stop: Stop | None) -> None:
@@ -80,7 +80,7 @@ class BallotWatch:
         self.paths = self.tokens = 0
 
     def tell(self, path: Path) -> None:
-        """Count a finished path as the default vote does, whose settings come only later."""
+        """Count a finished path by the default vote settings; the run's own come only later."""
         if self.stop is not None:
             cast = ballot(path, VoteConfig().check_equations)
             self._decision(path.question_id, self.stop).tell(path.path, cast)
@@ -91,7 +91,7 @@ class BallotWatch:
         return self.decisions[question_id]
 
     def needed(self, question_id: str) -> int:
-        """So many paths a question needs at least."""
+        """How many paths a question needs at least; without ``stop``, no end of them."""
         return sys.maxsize if self.stop is None else self._decision(question_id, self.stop).needed
 
     def decided(self, question_id: str) -> bool:
@@ -100,20 +100,20 @@ class BallotWatch:
         return decision is not None and decision.after is not None
 
     def cancelled(self, question_id: str, path: int, tokens: int) -> None:
-        """Count a path that was given up."""
+        """Count a cancelled path and its tokens."""
         self.paths += 1
         self.tokens += tokens
 
     def stopped(self, question_id: str, paths: int) -> bool:
-        """Say whether a question has fewer paths for being decided."""
+        """Say whether a question has fewer paths because it was decided early."""
         return self.decided(question_id) and self.decisions[question_id].stopped(paths)
 
 
 def vote(question_id: str, paths: Sequence[Path], check_equations: bool = False) -> Vote:
     """Let one question's paths vote; the order of the paths does not matter.
 
-    With ``check_equations`` a path that states a false equation does not vote. That is no part of
-    the paper: it uses a calculator, though no label, and only where rationales hold equations.
+    With ``check_equations`` a path that states a false equation does not vote. This is not in the
+    paper: it needs a calculator, though no labels, and acts only where rationales have equations.
 
     On a tie no answer wins (``predicted_answer`` is ``None``, nothing is kept) and
     ``majority_votes`` is the count that the tied answers share. A truncated path counts as

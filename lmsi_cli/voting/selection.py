@@ -1,8 +1,8 @@
-"""Which paths of a voted question may be trained on: filters, preference pairs, and all in figures.
+"""Which paths of a voted question may be trained on: filters, preference pairs, and run totals.
 
-Knows votes and settings; nothing of files, tasks or models. Of a whole run a few counters are left
-(``VoteSummary``), however many paths went by. Filters run in the order of
-``FILTERS``, each on what the ones before it left, so every path is kept or counted exactly once:
+Knows votes and settings; nothing of files, tasks or models. A run of any size is reduced to a few
+counters (``VoteSummary``). Filters run in the order of ``FILTERS``, each on what the ones before it
+left, so every path is kept or counted exactly once:
 
     select(vote, paths, VoteConfig(min_share=0.5))
     -> Selection(vote=Vote(kept=(0, 2), ...), removed={"no-vote": 1, ..., "minority": 1, "cap": 0})
@@ -12,12 +12,12 @@ arXiv 2411.04109, section 2). V(y) is the number of ballots for the answer of pa
 number of all paths of the question. A question takes part if the winner's share of the ballots is
 at least ``pair_share``; in the paper, where every path has a ballot, that is V / k.
 
-    chosen    the kept paths with the winning answer, by path number: whatever the vote's settings
-              keep off training (false equations, filters) is not chosen either
-    rejected  the paths that ended with another answer, those of the answer with the fewest ballots
-              first; among equals the answer that fewer paths give, then the lower path number. A
-              path that does not vote for its false equation may be rejected, and an answer that
-              only such paths give has V = 0
+    chosen    the kept paths with the winning answer, by path number; paths that the vote's settings
+              exclude from training (false equations, filters) are never chosen
+    rejected  the complete paths with another answer, those of the answer with the fewest ballots
+              first; ties go to the answer that fewer paths give, then to the lower path number. A
+              path that a false equation keeps from voting may be rejected; an answer that only such
+              paths give has V = 0
     weight    (V(chosen) - V(rejected)) / k, above 0
 
     choose(vote, paths, VoteConfig())   # answers 42 (5 of 8 paths), 40 (2), 7 (1)
@@ -90,17 +90,17 @@ def select(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> Selection:
 
 
 def shuffled(vote: Vote, paths: Sequence[Path], seed: int) -> Vote:
-    """The vote as a control has it: as many paths are kept, whatever they answer.
+    """The vote of a control: as many paths are kept, drawn at random whatever they answer.
 
-    What a model gains by them it gains from its own form, not from the majority.
+    If training on them helps, the gain comes from the model's own form, not from the majority.
 
     Args:
-        vote: A vote that was selected from, with a winner.
+        vote: A vote that ``select`` has narrowed, with a winner.
         paths: All paths of the question, in any order.
-        seed: Of the choice; with the question's id it says which ones are kept.
+        seed: Decides, with the question's id, which paths are kept.
 
     Returns:
-        The vote with other ``kept``, any of the paths that can vote, and the first one's answer.
+        The vote with ``kept`` drawn from all complete paths, and the answer of the first one drawn.
     """
     complete = sorted((p for p in paths if is_complete(p)), key=lambda p: p.path)
     kept = random.Random(f"{seed} {vote.question_id}").sample(complete, len(vote.kept))
@@ -123,10 +123,10 @@ def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Pair]:
     Args:
         vote: The vote over exactly these paths, with what the filters kept.
         paths: All paths of the question, in any order.
-        config: How many pairs at most, and from which share on.
+        config: The most pairs to make, and the least share.
 
     Returns:
-        Nothing without a winner, below the share, or where no path gives another answer.
+        The pairs; none without a winner, below the share, or where no path gives another answer.
     """
     if vote.predicted_answer is None or vote.share < config.pair_share:
         return []
@@ -152,19 +152,19 @@ def _weight(vote: Vote, rejected: Path) -> float:
     return (vote.majority_votes - _ballots(vote, rejected)) / vote.num_paths
 
 
-BINS = 10  # of the agreement histogram; the last one holds a share of exactly 1
+BINS = 10  # of the agreement histogram; the last one includes a share of exactly 1
 
 
 class VoteSummary(Record, frozen=True, kw_only=True):
-    """All votes of a run in figures.
+    """The totals of a run's votes.
 
     ``paths = parsed + truncated + refuted + those without an answer``: ``parsed`` counts ballots.
     ``mean_share`` (0 to 1) and ``histogram`` (questions by share of the winner among ballots, ten
-    bins from 0 to 1) cover the questions with at least one ballot, ties included; those of the
+    bins from 0 to 1) cover the questions with at least one ballot, ties included; shares of the
     ``stopped`` questions are not comparable with the others.
     ``sum(removed.values()) + kept_paths == paths``. ``warnings`` are sentences. ``pairs`` counts
-    pairs of paths; each stands in ``pairs.jsonl`` once a chain-of-thought format. Of the
-    ``truncated`` paths ``thinking`` were cut off inside their thinking.
+    pairs of paths; ``pairs.jsonl`` has each once per chain-of-thought format. ``thinking`` counts
+    the ``truncated`` paths that were cut off inside their thinking.
     """
 
     questions: int
@@ -221,7 +221,7 @@ class Tally:
             self.histogram[min(vote.majority_votes * BINS // vote.total_votes, BINS - 1)] += 1
 
     def summary(self) -> VoteSummary:
-        """The figures of all questions so far."""
+        """The totals of all questions so far."""
         voted = self.sums["voted"]
         counts: dict[str, Any] = {name: self.sums[name] for name in COUNTS}
         return VoteSummary(
@@ -232,11 +232,11 @@ class Tally:
         )
 
 
-MANY_CUT = 0.05  # share of paths that the token limit may cut off before it is worth a line
+MANY_CUT = 0.05  # share of paths that the token limit may cut off before we report it
 
 
 def cut_off_line(cut: int, thinking: int, paths: int) -> str:
-    """Paths that the token limit has cut off, and what lets them end."""
+    """Say how many paths the token limit has cut off, and what lets them end."""
     line = f"{cut / paths:.0%} of {paths} paths are cut off and will not vote"
     if 2 * thinking < cut:
         return f"{line}: raise --max-tokens"

@@ -1,5 +1,6 @@
 """The stage: only a proven adapter gets the name under which other commands look for it."""
 
+import msgspec
 import pytest
 
 from lmsi_cli.config import TrainConfig
@@ -29,3 +30,10 @@ def test_an_adapter_whose_proof_failed_is_measured_by_nobody(run, gguf, watcher,
     steps = len(watcher.done)
     assert train().proof.ok and len(watcher.done) == steps  # proven again, not trained again
     assert run.adapter_gguf.exists() and not run.unproven_gguf.exists()
+
+
+@pytest.mark.model
+def test_a_run_whose_questions_are_all_trained_on_is_proven_too(run, gguf, watcher):
+    run.questions.write_text('{"id":"q2","question":"Ann has 2 pens and buys 2. How many pens?"}\n')
+    bare = msgspec.structs.replace(load_task("number"), exemplars=())
+    assert stage.train_run(run, gguf, bare, CONFIG, watcher).proof.ok

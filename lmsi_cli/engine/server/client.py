@@ -1,9 +1,9 @@
-"""One server over HTTP: its address, the key for it, requests that are tried again.
+"""One server over HTTP: its address, its key, and requests that are retried.
 
 Knows addresses, status codes and JSON; nothing of prompts or paths. Redirects are not followed and
-no proxy is taken from the environment, so the key goes to the one host that was named. There is no
-flag and no setting that holds a key, since both are written down; what a server says goes through
-``said``, for it may repeat what it was sent:
+no proxy is taken from the environment, so the key goes only to the host that was named. No flag or
+setting holds a key, since both are written to disk. Whatever a server says goes through ``said``,
+because it may repeat what it was sent:
 
     await Client(config).call("POST", "/completions", {...}, Reply) -> Reply(...)
 """
@@ -43,12 +43,12 @@ OWN, OPENAI, OPENAI_HOST = "LMSI_API_KEY", "OPENAI_API_KEY", "api.openai.com"
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 LONGEST_KEY = 8192  # bytes; nobody's key is longer, but a wrong file may be
 LONGEST_REPLY = 64 << 20  # bytes; eight paths of 32,000 tokens with their log-probabilities
-FIRST, LONGEST = 0.5, 30.0  # seconds to wait after a failure: doubled each time, partly by chance
+FIRST, LONGEST = 0.5, 30.0  # seconds to wait after a failure: doubled each time, with jitter
 CONNECT = 15.0  # seconds
-MOST_ASKED = 900.0  # seconds; a server that wants a longer rest is better asked another day
-PASSING = (408, 409, 425, 429)  # and all from 500 on
+MOST_ASKED = 900.0  # seconds; if a server asks for a longer wait, the run ends
+PASSING = (408, 409, 425, 429)  # statuses that may pass, as all from 500 on
 SHOWN = 200  # characters of what a server says
-ERRORS = ("error", "message", "detail")  # where servers put what they complain of
+ERRORS = ("error", "message", "detail")  # where servers put their complaints
 AGAIN = "what was drawn is kept: give the same command again when the server is well"
 ASTRAY = "is the server running there, and is that its address, with its /v1?"
 _CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
@@ -61,7 +61,7 @@ _TOO_LONG = re.compile(
 
 
 class RefusedError(Exception):
-    """The server understood the request and does not want it; ``reason`` says why."""
+    """The server understood the request and rejects it; ``reason`` says why."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -70,14 +70,14 @@ class RefusedError(Exception):
 
 
 class MissingError(LmsiError):
-    """There is nothing at this path."""
+    """The server has nothing at this URL."""
 
 
 class FailedError(Exception):
-    """A failure that may pass, or that others are spared.
+    """A failure that may pass, or that other requests may not meet.
 
-    ``status`` is 0 where there was none; ``after``: seconds that the server asks to be left alone.
-    With a ``hint`` the address may be wrong, so a server that never answered ends the run with it.
+    ``status`` is 0 if there was none; ``after``: seconds that the server asks to be left alone. A
+    ``hint`` says that the address may be wrong; it ends the run if the server has never answered.
     """
 
     def __init__(self, why: str, hint: str = "", status: int = 0, after: float = 0.0) -> None:
@@ -89,7 +89,7 @@ def read_address(text: str) -> httpx.URL:
     """Read a base URL. It is written to the run folder, so a password in it is refused.
 
     Raises:
-        LmsiError: It is no http(s) address, or holds a password, a query or a fragment.
+        LmsiError: It is not an http(s) address, or holds a password, a query or a fragment.
     """
     if not text:
         raise LmsiError("--engine openai needs the server's address", FORM)
@@ -110,11 +110,11 @@ def read_address(text: str) -> httpx.URL:
 def find_key(file: str, url: httpx.URL, environ: Mapping[str, str] = os.environ) -> str:
     """Read the key for a server from the file if there is one, else from the environment.
 
-    ``OPENAI_API_KEY`` belongs to OpenAI: many have it set, and it must not go to whoever runs the
-    server that is asked today.
+    ``OPENAI_API_KEY`` is sent to OpenAI only: many people have it set, and no other server may
+    see it.
 
     Returns:
-        The key, or an empty text if there is none.
+        The key, or an empty string if there is none.
 
     Raises:
         LmsiError: The file cannot be read or others can read it, or what it holds is no key.
@@ -130,7 +130,7 @@ def find_key(file: str, url: httpx.URL, environ: Mapping[str, str] = os.environ)
 
 
 def _read_key(file: Path) -> str:
-    """Read a file that nobody else may; on Windows the bits say nothing."""
+    """Read a key file that only its owner may read; on Windows the mode says nothing."""
     try:
         with file.open("rb") as opened:
             mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
@@ -147,7 +147,7 @@ class Client:
     """A connection pool to one server, for use in one event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
-        """Read address and key; LmsiError if they are not to be used. Asks for nothing."""
+        """Read address and key; LmsiError if either is unusable. Sends no request."""
         self.url, self.config = read_address(config.base_url), config
         self._key = find_key(config.api_key_file, self.url)
         self._answered = False  # whether the server has ever said something in JSON
@@ -165,25 +165,25 @@ class Client:
         )
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def call(
         self, method: str, path: str, body: Json, kind: type[T], tries: int | None = None
     ) -> T:
-        """Send a request until it is answered.
+        """Send a request, and retry until it is answered.
 
         Args:
             method: ``GET`` or ``POST``.
-            path: Behind the base address.
-            body: Sent as JSON; None: nothing.
-            kind: What the reply must be; fields that it does not name are passed over.
-            tries: How often it is sent at most; not given: once, and as often again as configured.
+            path: Appended to the base address.
+            body: Sent as JSON; None for no body.
+            kind: The type of the reply; fields that it does not name are ignored.
+            tries: How often it is sent at most; by default once plus the configured retries.
 
         Raises:
             LmsiError: No request can succeed as things are.
             RefusedError: Status 400 and the like, which the caller may know a remedy for.
-            FailedError: How it failed last.
+            FailedError: Every try failed; this is the last failure.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(FailedError),
@@ -205,7 +205,7 @@ class Client:
             raise
 
     async def _exchange(self, method: str, path: str, body: Json) -> tuple[httpx.Response, bytes]:
-        """One request and its whole reply, unpacked."""
+        """Send one request, and return its whole reply, decompressed."""
         request, data = self._http.stream(method, f"{self.url}{path}", json=body), bytearray()
         try:
             async with asyncio.timeout(self.config.timeout), request as answer:
@@ -226,11 +226,11 @@ class Client:
                 )
                 raise LmsiError(f"{self.url}: no secure connection: {reason}", hint) from None
             raise FailedError(f"the connection failed: {reason}", ASTRAY) from None
-        except httpx.HTTPError as e:  # a body that does not unpack
+        except httpx.HTTPError as e:  # a body that cannot be decompressed
             raise FailedError(f"a damaged reply: {self.said(str(e))}") from None
 
     def _read(self, answer: httpx.Response, data: bytes, path: str, kind: type[T]) -> T:
-        """Decode a reply, or raise what it is instead of one."""
+        """Decode a reply, or raise the error that it is instead."""
         found, page = _parsed(data), data.lstrip()[:1] == b"<"
         reason = self.said("an HTML page" if page else _reason(data, found))
         if not answer.is_success:
@@ -249,7 +249,7 @@ class Client:
         return reply
 
     def _complaint(self, answer: httpx.Response, reason: str, path: str) -> Exception:
-        """Sort what is not a reply: final, refused, or passing."""
+        """Turn an error status into an exception: final, refused, or one that may pass."""
         status = answer.status_code
         where = f"{self.url}: HTTP {status}"
         if status < 400:
@@ -270,20 +270,20 @@ class Client:
         return RefusedError(status, reason)
 
     def _elsewhere(self, hint: str = ASTRAY) -> str:
-        """A hint for an address at which there is something else."""
+        """A hint for when something else answers at the address."""
         if self.url.path.endswith("/v1"):
             return hint
         return f"most servers answer below /v1: --base-url {self.url}/v1"
 
     def said(self, text: str) -> str:
-        """What a server says, on one short line, without the key or what steers a screen."""
+        """Put a server's words on one short line, without the key or control characters."""
         hidden = text.replace(self._key, "[key]") if self._key else text
         flat = _CONTROL.sub(" ", hidden).strip()
         return flat if len(flat) <= SHOWN else flat[:SHOWN] + " ..."
 
 
 def _wait(state: RetryCallState) -> float:
-    """Seconds until the next try: what the server asks for, and at least a wait that grows."""
+    """Seconds until the next try: as the server asks, but at least a wait that grows."""
     failure = state.outcome.exception() if state.outcome else None
     asked = failure.after if isinstance(failure, FailedError) else 0.0
     grown = wait_exponential(multiplier=FIRST, max=LONGEST)(state)
@@ -291,7 +291,7 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _seconds(asked: str) -> float:
-    """Seconds of a ``Retry-After``; a date, which is rare, is passed over."""
+    """Seconds of a ``Retry-After``; a date, which is rare, is ignored."""
     try:
         return max(0.0, float(asked))
     except ValueError:
@@ -299,7 +299,7 @@ def _seconds(asked: str) -> float:
 
 
 def _authorities() -> ssl.SSLContext:
-    """Authorities as certifi lists them, or those of SSL_CERT_FILE."""
+    """Certificate authorities from certifi, or from SSL_CERT_FILE."""
     try:
         return httpx.create_ssl_context()
     except OSError as e:
@@ -309,8 +309,8 @@ def _authorities() -> ssl.SSLContext:
 def _parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON
     r"""Read JSON, or None.
 
-    Half a character (``"\ud83d"``) is replaced, for a server that cut a text inside one would send
-    the same again, and a number that is none is left. Bytes that are no UTF-8 are damage.
+    Half a character (``"\ud83d"``) is replaced, because a server that cut a text inside one would
+    send the same again. NaN and infinity are kept. Bytes that are not UTF-8 give None.
     """
     try:
         whole = json.dumps(json.loads(data.decode()), ensure_ascii=False)
@@ -320,7 +320,7 @@ def _parsed(data: bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 def _reason(data: bytes, found: Any) -> str:  # noqa: ANN401 - JSON
-    """The message in an error's body, in the forms that servers write it; else its beginning."""
+    """The message in an error's body, wherever servers put it; else the body's beginning."""
     if found is None:
         return data[:1000].decode(errors="replace")
     for name in ERRORS:

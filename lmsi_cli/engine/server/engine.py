@@ -1,10 +1,10 @@
 """The engine for OpenAI-compatible servers: llama-server, vLLM, SGLang, Ollama, cloud services.
 
-Knows one server and one model of it by name, with adapters under names of their own; leaves the
-meaning of the text to its callers. There is no vocabulary here, so prompts travel as they were
-written, and whether one fits the context is the server's to say.
+Knows one server and one of its models by name, with adapters under their own names; leaves the
+meaning of the text to its callers. There is no vocabulary here, so prompts are sent as text or
+messages, and the server decides whether one fits the context.
 
-    with ServerEngine("tinymath", SampleConfig(base_url="http://127.0.0.1:8000/v1")) as engine:
+    with ServerEngine("tinymath", ServerConfig(base_url="http://127.0.0.1:8000/v1")) as engine:
         for generated in engine.generate(requests, SamplingConfig(), "The answer is"): ...
 """
 
@@ -29,7 +29,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 
 LOG = logging.getLogger(__name__)
-LASTING = ("n_params", "n_vocab", "size")  # what llama-server tells of a file, as long as it is one
+LASTING = ("n_params", "n_vocab", "size")  # llama-server's facts about a file; a restart keeps them
 ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies name
 
 
@@ -42,10 +42,10 @@ class ServerEngine:
         Args:
             model: Its name on the server.
             config: Where the server is and how it is asked.
-            answers_as: The name that replies bore when the run was begun; empty: not known.
+            answers_as: The model that replies named when the run was begun; empty: not known.
 
         Raises:
-            LmsiError: No address, no key where one is wanted, no server there, or no such model.
+            LmsiError: No address, a missing or refused key, no server there, or no such model.
         """
         self.base, self.model, self.config = model, model, config
         self.named = {model: answers_as} if answers_as else {}
@@ -58,7 +58,7 @@ class ServerEngine:
         try:
             self.listed = self.loop.run(self._list())
             self.stated = self._find(model)
-        except BaseException:  # Ctrl-C, too: nobody else can close what was not returned
+        except BaseException:  # even Ctrl-C: the caller cannot close what it never got
             self.close()
             raise
         self.context = self.stated.context if self.stated else None
@@ -71,7 +71,7 @@ class ServerEngine:
 
     @property
     def info(self) -> ModelInfo:
-        """Next to nothing; whether a prompt fits is not to be told without its tokens."""
+        """No sizes and no context limit: without token ids, only the server knows what fits."""
         return ModelInfo("openai", 0, 0, sys.maxsize)
 
     @property
@@ -93,19 +93,19 @@ class ServerEngine:
         return {**self.can.settings(), **({ANSWERS_AS: named} if named else {})}
 
     def pin(self, kind: Mapping[str, int | str]) -> None:
-        """Nothing to choose here."""
+        """Do nothing: there is no cache to choose here."""
 
     def refusals(self) -> list[Refusal]:
-        """Questions that could not be finished since this was last asked."""
+        """Questions that could not be finished since the last call."""
         refused, self._refused = self._refused, []
         return refused
 
     def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
-        """No ids: the vocabulary is the server's."""
+        """Return no ids: the server keeps the vocabulary."""
         return Encoded([])
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
-        """Ask another model of the server, under which it offers base and adapter together.
+        """Switch to the model under which the server offers base and adapter together, or back.
 
         Raises:
             LmsiError: The server does not list it.
@@ -115,7 +115,7 @@ class ServerEngine:
         self.model = path or self.base
 
     def first_body(self, request: Request, sampling: SamplingConfig) -> dict[str, Any]:
-        """What would be sent for the first path, for a person to look at."""
+        """The request that would be sent for the first path, for a person to read."""
         ask = Ask(self.model, request, request.wanted[:1], sampling, sampling.max_tokens)
         return {"POST": f"{self.url}{ask.path}", **self.can.body(ask)}
 
@@ -126,17 +126,17 @@ class ServerEngine:
         trigger: str,
         watch: Watch | None = None,
     ) -> Iterator[Generated]:
-        """Draw every wanted path that ``watch`` does not make needless; yields each as it comes.
+        """Draw every wanted path that ``watch`` still needs; yields each as it arrives.
 
         Raises:
-            LmsiError: The server is gone, wants another key, answers with another model, or does
-                not take the requests at all. Single questions that fail are ``refusals``.
+            LmsiError: The server is gone, wants another key, answers with another model, or
+                refuses all requests. Single questions that fail become ``refusals``.
         """
         wanted = [r for r in requests if r.wanted]
         if not wanted:
             return
         ask = partial(self._draw, sampling=sampling)
-        together = sampling.temperature > 0  # servers refuse several greedy paths: they are equal
+        together = sampling.temperature > 0  # servers refuse several greedy paths: all are equal
         scheduler = Scheduler(wanted, ask, self.can, self.config.concurrency, watch, together)
         try:
             self.loop.run(self._look(wanted, sampling))
@@ -150,7 +150,7 @@ class ServerEngine:
             self._refused += scheduler.refusals.values()
 
     def close(self) -> None:
-        """Give the connections back; say what is left to say of the replies."""
+        """Close the connections, and log the final warnings about the replies."""
         self.loop.run(self.client.close())
         self.loop.close()
         self.checks.close()
@@ -158,9 +158,9 @@ class ServerEngine:
     # -- asking ----------------------------------------------------------------------------
 
     async def _look(self, requests: Sequence[Request], sampling: SamplingConfig) -> None:
-        """Ask for one token after the shortest prompt, to know what the server takes.
+        """Ask for one token after the shortest prompt, to learn what the server accepts.
 
-        Two paths are asked for where several are wanted, and the choices that come are counted.
+        If several paths are wanted, it asks for two, and counts the choices in the reply.
 
         Raises:
             LmsiError: Not even the shortest prompt leaves room for ``--max-tokens``.
@@ -168,14 +168,14 @@ class ServerEngine:
         several = sampling.temperature > 0 and max(len(r.wanted) for r in requests) > 1
         asks = [Ask(self.model, r, r.wanted[:1] * (1 + several), sampling, 1) for r in requests]
         if not self.can.proven:
-            with suppress(RefusedError, FailedError):  # the scheduler meets it again, and says so
+            with suppress(RefusedError, FailedError):  # the scheduler meets it again and reports it
                 first = await self._first(min(asks, key=lambda ask: ask.letters))
                 self._shortest = first.prompt_tokens
         if error := too_many(self.context, self._shortest, sampling.max_tokens):
             raise error
 
     async def _first(self, ask: Ask) -> Reply:
-        """The first reply; some servers fail without a word while log-probabilities are asked."""
+        """Get the first reply; some servers just fail if asked for log-probabilities."""
         try:
             return await self._send(ask, tries=2)
         except FailedError as e:
@@ -198,7 +198,7 @@ class ServerEngine:
         return reply
 
     async def _blame(self, ask: Ask, refused: RefusedError) -> Exception:
-        """Of what is too long, name the prompt or ``--max-tokens``; a path of 1 token tells."""
+        """Find out if the prompt or ``--max-tokens`` is too long, by asking for 1 token."""
         reason = refused.reason
         if not refused.too_long:
             return refused
@@ -216,7 +216,7 @@ class ServerEngine:
     async def _send(
         self, ask: Ask, tries: int | None = None, without: Set[str] = frozenset()
     ) -> Reply:
-        """Send a request, written anew while there is a remedy for what the server dislikes."""
+        """Send a request, rewritten as long as there is a remedy for the server's refusal."""
         while True:
             ask = ask._replace(wanted=ask.wanted[: self.can.most])
             body = self.can.body(ask, without)
@@ -241,7 +241,7 @@ class ServerEngine:
     # -- the server ------------------------------------------------------------------------
 
     async def _list(self) -> list[Listed] | None:
-        """The server's models, or None if it does not tell; one that still loads is waited for."""
+        """The server's models, or None if it does not list them; waits while it is loading."""
         try:
             return (await self.client.call("GET", "/models", None, Models)).data or []
         except FailedError as e:

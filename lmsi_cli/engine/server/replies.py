@@ -1,8 +1,8 @@
-r"""A server's replies: what they hold, the paths that come of them, and what is said of odd ones.
+r"""A server's replies: their fields, the paths made from them, and warnings about odd ones.
 
-Sends nothing. Fields that a reply has besides those named here are passed over. A server stops at
-the end of its text, at a stop sequence or at the limit, but not behind an answer; so what follows
-the answer is cut off here, as a path that is drawn token by token ends there.
+Sends nothing. Fields of a reply that are not named here are ignored. A server stops at the end of
+its text, at a stop sequence or at the limit, but not after an answer. So what follows the answer is
+cut off here, where a path that is drawn token by token ends.
 
     finished(request, wanted, Choice(text=" 2 + 3 = 5. The answer is 5.\n\nThat", ...), 12, "...")
     -> Generated("q7", path=0, text=" 2 + 3 = 5. The answer is 5.", stop_reason="answer", ...)
@@ -30,11 +30,11 @@ from lmsi_cli.thinking import answer_start
 LOG = logging.getLogger(__name__)
 ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete")
 CUT_OFF = ("length", "max_tokens", "model_length", "content_filter")
-NO_ID = -1  # servers tell how a token is spelt, not its number
+NO_ID = -1  # servers report a token's spelling, not its id
 UTF8 = codecs.getincrementaldecoder("utf-8")
-LETTERS = 200  # more letters are more tokens; fewer may be as many
-LETTERS_PER_TOKEN = 8  # some four in most languages; more only in tables and rulers
-FEWEST = 32  # tokens; no context is shorter, but a count may leave out what was in a cache
+LETTERS = 200  # a prompt longer by this many letters must have more tokens
+LETTERS_PER_TOKEN = 8  # about four in most languages; more than this only in tables and rulers
+FEWEST = 32  # tokens; no context is shorter, and a lower count may leave out cached tokens
 REASONING = (
     "such paths do not vote; set the server's reasoning format (llama-server: --reasoning-format "
     "none, vLLM: no --reasoning-parser)"
@@ -62,7 +62,7 @@ class Logprobs(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A piece of a message; Magistral's thinking is made of pieces itself."""
+    """A piece of a message; Magistral's thinking is itself a list of pieces."""
 
     type: str = "text"
     text: str | None = None
@@ -77,7 +77,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A chat reply's message; servers that read thinking blocks put them apart, in three ways."""
+    """A chat reply's message; servers that parse thinking return it apart, in three ways."""
 
     content: str | list[str | Part] | None = None
     reasoning_content: str | None = None
@@ -95,7 +95,7 @@ class Choice(msgspec.Struct, frozen=True):
 
     @property
     def parted(self) -> tuple[str, str | None]:
-        """What was thought apart, and what was said besides: None if that was not begun."""
+        """The thinking returned apart, and the rest: None if it has not begun."""
         if (message := self.message) is None:
             return "", self.text
         several = message.content if isinstance(message.content, list) else [message.content]
@@ -106,14 +106,14 @@ class Choice(msgspec.Struct, frozen=True):
 
     @property
     def whole(self) -> str:
-        """The text, with thinking in its usual marks where the server put it apart."""
+        """The text; thinking that the server returned apart is put into its usual marks."""
         thought, said = self.parted
         closed = "" if said is None else f"</think>{said}"
         return f"<think>{thought}{closed}" if thought else said or ""
 
     @property
     def tokens(self) -> list[TokenLogprob]:
-        """Its tokens, in whichever form they come; empty if the server tells none."""
+        """Its tokens, in whichever form they come; empty if the server reports none."""
         told = self.logprobs or Logprobs()
         if told.content is not None:
             return told.content
@@ -127,7 +127,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a request cost, in tokens; all choices together. None where it is not told."""
+    """Tokens that a request cost, all choices together; None where not reported."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -148,12 +148,12 @@ class Reply(msgspec.Struct, frozen=True):
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt; 0 where the server does not tell it."""
+        """Length of the prompt; 0 if the server does not report it."""
         return (self.usage.prompt_tokens if self.usage else None) or 0
 
     @property
     def costs(self) -> list[int]:
-        """Tokens of each choice: counted where they are listed, else the bill shared by length."""
+        """Tokens of each choice: as listed, else the usage split by length; one alone has all."""
         whole = (self.usage.completion_tokens if self.usage else None) or 0
         listed = [len(c.tokens) for c in self.choices]
         if all(listed) and (len(listed) > 1 or not whole):
@@ -163,7 +163,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A model in a server's list; what is besides ``id`` is given by some servers only."""
+    """A model in a server's list; only some servers give more than ``id``."""
 
     id: str
     root: str | None = None
@@ -181,7 +181,7 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Models(msgspec.Struct, frozen=True):
-    """A server's list of models; Ollama tells an empty one as null."""
+    """A server's list of models; Ollama writes an empty one as null."""
 
     data: list[Listed] | None
 
@@ -192,7 +192,7 @@ class Models(msgspec.Struct, frozen=True):
 def paths_of(
     reply: Reply, request: Request, wanted: tuple[Wanted, ...], trigger: str
 ) -> Iterator[Generated]:
-    """Make a path of each choice, as far as paths are wanted."""
+    """Turn each choice into a path, up to the number wanted."""
     for path, choice, cost in zip(wanted, reply.choices, reply.costs, strict=False):
         yield finished(request, path, choice, cost, trigger)
 
@@ -200,7 +200,7 @@ def paths_of(
 def finished(
     request: Request, wanted: Wanted, choice: Choice, tokens: int, trigger: str
 ) -> Generated:
-    """Make a path of a choice; ``tokens`` is what it cost."""
+    """Turn a choice into a path; ``tokens`` is what it cost."""
     text = choice.whole
     end, reason = _end_of(text, choice, trigger)
     drawn = _placed(choice.tokens, text)
@@ -211,10 +211,10 @@ def finished(
 
 
 def _end_of(text: str, choice: Choice, trigger: str) -> tuple[int | None, StopReason]:
-    """Find the end that a path drawn token by token would have had; None: that of the text.
+    """Find the end that a path drawn token by token would have; None for the end of the text.
 
-    A reason that is not known may mean either. A text that was cut off would vote for a number from
-    its middle, so such a one counts as ended only where it states its answer.
+    An unknown ``finish_reason`` may mean ended or cut off. A text that was cut off would vote for a
+    number from its middle, so such a text counts as ended only if it states its answer.
     """
     start = answer_start(text)
     said = "" if start is None else text[start:]
@@ -234,10 +234,10 @@ def _end_of(text: str, choice: Choice, trigger: str) -> tuple[int | None, StopRe
 
 
 def _placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
-    """Place tokens in a text; none where they do not spell it or a number is missing.
+    """Place tokens in a text; empty if they do not spell it or a log-probability is missing.
 
-    Tokens behind the text's end are left out: they are those of a stop sequence on one server, the
-    end-of-text token on another, and missing on most.
+    Tokens after the text's end are left out: one server returns those of a stop sequence, another
+    the end-of-text token, and most none.
     """
     if not tokens or any(t.logprob is None or not math.isfinite(t.logprob) for t in tokens):
         return []
@@ -249,14 +249,14 @@ def _placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
     return [t for t in drawn if t.start < len(text)] if spelt.startswith(text) else []
 
 
-# -- what is said --------------------------------------------------------------------------------
+# -- warnings ------------------------------------------------------------------------------------
 
 
 class ReplyChecks:
-    """Looks at valid replies of one server, and says once what is wrong with them.
+    """Checks valid replies of one server, and warns once about each problem.
 
-    Looked for: a ``finish_reason`` that nobody knows, thoughts without an answer, and prompts that
-    the server cut before the model saw them. ``said`` makes a server's words fit to be shown.
+    Problems are an unknown ``finish_reason``, thoughts without an answer, and prompts that the
+    server cut before the model saw them. ``said`` makes a server's words fit to be shown.
     """
 
     def __init__(self, said: Callable[[str], str]) -> None:
@@ -291,13 +291,13 @@ class ReplyChecks:
                 self._tell("context", f"{problem}: {CONTEXT}")
 
     def close(self) -> None:
-        """Say what all replies together were."""
+        """Warn about replies that held thoughts only, out of all replies."""
         if self.only_thoughts:
             share = f"{self.only_thoughts} of {self.replies} replies hold thoughts only"
             LOG.warning("note: %s; %s", share, REASONING)
 
     def _tell(self, subject: str, sentence: str) -> None:
-        """Say something on a subject, once."""
+        """Log a warning on a subject, once."""
         if subject not in self._subjects:
             self._subjects.add(subject)
             LOG.warning("note: %s", sentence)

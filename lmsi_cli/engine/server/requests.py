@@ -1,4 +1,4 @@
-r"""Requests to a server: their bodies, and what is learnt of the server from its answers to them.
+r"""Requests to a server: their bodies, and what its answers reveal about the server.
 
 Knows the fields of OpenAI's completions and chat completions, and what servers add to them;
 nothing of HTTP. One body:
@@ -26,8 +26,8 @@ from lmsi_cli.errors import LmsiError
 
 LOG = logging.getLogger(__name__)
 SEED_BITS = 31  # what every server takes
-# Not OpenAI's. Named all the same where a server would else choose a value of its own: 1.1 for
-# llama-cpp-python's repeat_penalty, 0.05 for its min_p, a model's own file for vLLM's.
+# Not OpenAI's. Sent all the same, since a server would otherwise choose its own values: 1.1 for
+# llama-cpp-python's repeat_penalty, 0.05 for its min_p, those of a model's own file in vLLM.
 EXTRA = ("top_k", "min_p", "repeat_penalty", "repetition_penalty")
 OPTIONAL = (*EXTRA, "logprobs", "top_logprobs", "stop", "seed", "top_p")
 LOGPROBS = {"logprobs", "top_logprobs"}
@@ -36,7 +36,7 @@ ALL = 1 << 16  # paths in one request: as many as a question wants
 
 
 class Ask(NamedTuple):
-    """One request for some paths of a question, or with ``tokens=1`` to find something out."""
+    """One request for some paths of a question, or, with ``tokens=1``, to find something out."""
 
     model: str
     request: Request
@@ -46,32 +46,32 @@ class Ask(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where it is sent."""
+        """The endpoint that it is sent to."""
         return "/completions" if isinstance(self.request.asked, str) else "/chat/completions"
 
     @property
     def letters(self) -> int:
-        """How long the prompt is, without what the server's template adds."""
+        """Characters of the prompt, without what the server's template adds."""
         asked = self.request.asked
         return len(asked) if isinstance(asked, str) else sum(len(m.content) for m in asked)
 
 
 class Capabilities:
-    """What a server takes and gives, as its replies and refusals have shown.
+    """What a server accepts and returns, as its replies and refusals have shown.
 
-    How many paths come of one request is counted, whatever the server promises. A field that a
-    refusal names is left out from there on, and that is said.
+    Paths per request are counted in its replies, whatever the server promises. A field that a
+    refusal names is left out from then on, with a note.
     """
 
     def __init__(self, per_request: int = 0) -> None:
         self.most = per_request or ALL  # paths in one request
         self.dropped: set[str] = set()  # fields that it does not take
-        self.limit = "max_tokens"  # what it calls the length of a path
+        self.limit = "max_tokens"  # its field for the longest path
         self.logprobs = False
         self.proven = False  # whether it has answered
 
     def settings(self) -> dict[str, int | str]:
-        """For the run folder; empty before the first reply."""
+        """The findings for the run folder; empty before the first reply."""
         dropped = ", ".join(f for f in OPTIONAL if f in self.dropped)
         found: dict[str, int | str] = {
             "seeds": "sent" if self.most == 1 and "seed" not in self.dropped else "not sent",
@@ -82,10 +82,10 @@ class Capabilities:
         return found if self.proven else {}
 
     def body(self, ask: Ask, without: Set[str] = frozenset()) -> dict[str, Any]:
-        """Write a request in the fields that the server takes; ``without``: less these.
+        """Write a request in the fields that the server accepts, except those in ``without``.
 
-        A seed is sent for a single path only: servers differ in what they do with one seed and
-        several paths, down to drawing the same path several times.
+        A seed is sent for a single path only: with one seed for several paths servers differ, and
+        some draw the same path several times.
         """
         sampling, (first, *others) = ask.sampling, ask.wanted
         variables = values_of(ask.request.variables)
@@ -95,7 +95,7 @@ class Capabilities:
             form = {"messages": messages, "logprobs": True, "top_logprobs": 1}
         fields: dict[str, Any] = {
             "model": ask.model,
-            # no server may leave these out
+            # never dropped
             **({"chat_template_kwargs": variables} if variables else {}),
             self.limit: ask.tokens,
             "temperature": sampling.temperature,
@@ -117,9 +117,9 @@ class Capabilities:
             self.most = min(self.most, len(reply.choices))
 
     def remedy(self, refused: RefusedError, ask: Ask, body: dict[str, Any]) -> bool:
-        """Learn from a refusal; say whether the same request, written anew, may do better.
+        """Learn from a refusal; returns whether the same request, rewritten, may succeed.
 
-        A request that is too long has no remedy, and its complaint may name other fields.
+        A request that is too long has no remedy, although its refusal may name other fields.
         """
         if refused.too_long:
             return False
@@ -130,7 +130,7 @@ class Capabilities:
         if not drop and len(ask.wanted) > 1:
             self.most = len(ask.wanted) // 2
             return True
-        if not drop and not self.proven:  # it does not say what it dislikes
+        if not drop and not self.proven:  # the refusal names no field
             drop = set(EXTRA) & body.keys()
         self.drop(drop | LOGPROBS if drop & LOGPROBS else drop, refused.reason)
         return bool(drop)
@@ -145,10 +145,10 @@ class Capabilities:
 
 
 def context_in(refusal: str, prompt: int, wanted: int) -> int | None:
-    """Find the context's length in a refusal, however that is worded; all in tokens.
+    """Find the context's length in a refusal, whatever its wording; all in tokens.
 
-    It alone is more than the prompt, which alone was not refused, less than prompt and path
-    together, and not what was wanted:
+    It is more than the prompt, which was accepted with a path of 1 token, less than prompt and path
+    together, and not ``wanted``; the smallest such number is taken:
 
         context_in("maximum context length is 600 tokens. However, you requested 700", 56, 700)
         -> 600
@@ -158,9 +158,9 @@ def context_in(refusal: str, prompt: int, wanted: int) -> int | None:
 
 
 def too_many(context: int | None, prompt: int, wanted: int) -> LmsiError | None:
-    """What to say of ``--max-tokens`` if it does not fit beside a prompt; None if it may.
+    """The error if ``--max-tokens`` does not fit beside a prompt; None if it may fit.
 
-    A context that the prompt itself does not fit was told wrongly, for the prompt was taken.
+    A context that the prompt itself does not fit must be wrong, since the prompt was accepted.
     """
     if context is None or not prompt < context < prompt + wanted:
         return None

@@ -1,9 +1,9 @@
-"""Requests under way: which are sent next, what came of them, and what is given up.
+"""Requests in flight: which to send next, how to take their results, and which to cancel.
 
-Knows questions, their wanted paths and a way to ask for them; nothing of HTTP. What a reply lacks
-is asked for again, what fails has its turn after the others, and what a watch calls decided is
-cancelled. Only paths that are needed for certain are asked for, since a server's idle slot costs
-nothing and a path in vain may. Three requests, at some moment:
+Knows questions, their wanted paths and a way to ask for them; nothing of HTTP. Paths missing from a
+reply are requested again, failed questions are retried after the others, and those that a watch
+calls decided are cancelled. Only paths that are certainly needed are requested, since a server's
+idle slot costs nothing, but a wasted path may. A snapshot of three requests:
 
     q7 paths 0-15 | q8 paths 0-15 | q9 path 3, which another reply lacked
 """
@@ -26,9 +26,9 @@ Asking = Callable[[Request, tuple[Wanted, ...]], Coroutine[Any, Any, Reply]]
 
 
 class _Sent(NamedTuple):
-    """A request under way; ``again``: its question has failed before.
+    """A request in flight; ``again``: its question has failed before.
 
-    ``replies``: how many had come when it was sent.
+    ``replies``: how many had arrived when it was sent.
     """
 
     request: Request
@@ -38,7 +38,7 @@ class _Sent(NamedTuple):
 
 
 class Scheduler:
-    """All paths of one call of an engine; ``step`` until it returns None, then ``stop``."""
+    """All paths of one engine call; call ``step`` until it returns None, then ``stop``."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Scheduler:
         self.refusals: dict[str, Refusal] = {}
         self.error: BaseException | None = None
         self._replies = 0
-        self._failed = dict[str, int]()  # postponed questions, and the replies before that
+        self._failed = dict[str, int]()  # postponed questions, and the replies up to then
 
     async def step(self, trigger: str) -> list[Generated] | None:
         """Wait for replies; return the paths that they hold, or None if all is done.
@@ -76,20 +76,20 @@ class Scheduler:
         return [g for task in done for g in self._ended(task, trigger)]
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel the requests in flight."""
         for task in self.running:
             task.cancel()
         await asyncio.gather(*self.running, return_exceptions=True)
         self.running.clear()
 
     def settle(self, question_ids: set[str]) -> None:
-        """Cancel what is under way or waits for those of these questions that are decided."""
+        """Cancel all requests and waiting paths of those questions that are decided."""
         if self.watch is None:
             return
         decided = set(filter(self.watch.decided, question_ids))
         self._forget(decided)
         for task, sent in self.running.items():
-            # one that ended meanwhile is done and counts
+            # a request that has ended meanwhile cannot be cancelled, and counts
             if sent.request.question_id in decided and task.cancel():
                 for wanted in sent.wanted:
                     self.watch.cancelled(sent.request.question_id, wanted.path, 0)
@@ -99,7 +99,7 @@ class Scheduler:
         self.waiting = deque(w for w in self.waiting if w[0].question_id not in question_ids)
 
     def _next(self) -> _Sent | None:
-        """The oldest question's next paths that are needed for certain."""
+        """The next certainly needed paths, of the oldest question that has any."""
         for at, (request, left) in enumerate(self.waiting):
             end = self.watch.needed(request.question_id) if self.watch else sys.maxsize
             most = self.can.most if self.together else 1
@@ -113,7 +113,7 @@ class Scheduler:
         return None
 
     def _ended(self, task: asyncio.Task[Reply], trigger: str) -> list[Generated]:
-        """The paths of a finished request; what it lacks waits again."""
+        """The paths of a finished request; those missing from its reply wait again."""
         sent = self.running.pop(task)
         if task.cancelled():
             return []
@@ -128,10 +128,10 @@ class Scheduler:
         return paths
 
     def _take_error(self, sent: _Sent, error: BaseException) -> None:
-        """Leave or postpone the question; another error ends all, once what came is taken.
+        """Give up or postpone the question, or keep the error for the next ``step`` to raise.
 
-        A question that fails waits behind the others, once. If another one has failed, too, and no
-        reply has come since, nor since this one was sent, the server itself is in trouble.
+        A question that fails is retried once, after the others. If another one has failed, too, and
+        no reply has come since, nor since this one was sent, the server itself is in trouble.
         """
         own = sent.request.question_id
         if isinstance(error, RefusedError):
@@ -153,6 +153,6 @@ class Scheduler:
             self.waiting.append((sent.request, deque(sent.wanted)))
 
     def _refuse(self, request: Request, why: str) -> None:
-        """Leave a question; what of it is under way may still end."""
+        """Give up a question; its requests in flight may still end."""
         self._forget({request.question_id})
         self.refusals[request.question_id] = Refusal(request.question_id, request.words, why)
