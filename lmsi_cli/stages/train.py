@@ -68,7 +68,7 @@ def train_run(
     diverged, or a proof failed; says which.
     """
     examples.check(run, config)
-    mark, asked = Mark(model), config
+    mark = Mark(model)
     config = suited(config, read_meta(model), examples.count_pairs(run))
     origin = _origin(run, model, config)
     check_model(run, model, origin["base_sha256"])
@@ -81,9 +81,6 @@ def train_run(
         return finished(run)
     run.adapter_gguf.unlink(missing_ok=True)  # left by a training that was killed after its proof
     processes.wait()  # the other processes start from the folder as it is now
-    if asked != config:
-        rate = f"--loss {config.loss} --lr {config.lr:g}"
-        progress.say(f"{rate}, by the model's size")
     found = examples.read(run, config)
     with vocabulary(model) as words:
         codec = _codec(words, task)

@@ -126,6 +126,7 @@ def train(  # noqa: PLR0913 - the base and what is known of it
         packs = attention.supports(load.configuration(meta), max(e.length for e in units))
         plain = config if packs else msgspec.structs.replace(config, row_tokens=0)
         recomputing = memory.recomputing(meta, units, dtype, plain, progress.say)
+    progress.say(f"training with --loss {config.loss} --lr {config.lr:g}")
     processes.wait()  # no checkpoint is written before all have read the last one
     # 3. The model with its adapter.
     base = load.load_base(gguf, dtype)

@@ -102,9 +102,10 @@ def test_a_setting_without_a_flag_goes_by_name(tmp_path, monkeypatch, argv, told
 
 
 def test_defaults_are_shown_as_they_would_be_typed():
-    text = " ".join(help_of("vote", which="--help-all").split())
-    for told in ("0.25", "yes", "cot-few,direct-few,cot-zero,direct-zero"):
-        assert f"[default: {told}]" in text
+    for command, defaults in {"vote": ("0.25", "yes", "auto"), "eval": ("cot,sc,direct",)}.items():
+        text = " ".join(help_of(command, which="--help-all").split())
+        for told in defaults:
+            assert f"[default: {told}]" in text
 
 
 def test_help_needs_no_heavy_package():
