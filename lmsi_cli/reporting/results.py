@@ -102,7 +102,7 @@ class Variant(Record, frozen=True, kw_only=True):
     first variant of each model is its ``main`` one. Only that has figures of the greedy modes,
     which neither temperature nor seed can change. ``curve`` is that of the sampled paths, if any.
     ``answers`` names files beside the result. A ``null`` variant is a control: the base with other
-    seeds, or an adapter that learned from shuffled votes.
+    seeds, or an adapter trained on paths chosen at random.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """Distillation: a teacher's votes in, a run folder to train the student on out.
 
-A control is a student, too: the run's own model, trained on shuffled votes.
+A control is a student, too: the run's own model, trained on paths chosen at random.
 
 The teacher's run is only read. Every example is rewritten in the student's form: plain text for a
 model without a chat template, a conversation for one with it. The student's folder is an ordinary
