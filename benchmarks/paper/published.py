@@ -28,7 +28,10 @@ MORE: Recipes = {
 }
 
 
-HARD: Recipes = {"ScPO pairs, lr 5e-5": MORE["ScPO pairs, lr 5e-5"]}
+HARD: Recipes = {
+    "one pair": MORE["ScPO pairs, lr 5e-5"],
+    "two pairs": ((*FOUR, "--set", "pairs=2"), (*PAIRS, "--lr", "5e-5")),
+}
 
 
 def _runs(recipes: Recipes, asked: str, count: int, *exams: str) -> Callable[[Seeds], list[Run]]:
