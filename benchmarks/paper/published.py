@@ -13,16 +13,10 @@ FOUR = ("--formats", "cot-zero")
 ONE = (*FOUR, "--set", "max_paths_per_question=1")
 RATE = ("--lr", "2e-4")
 PAIRS = ("--loss", "scpo")
-FEW: Recipes = {
-    "lr 2e-4": (ONE, RATE),
-    "lr 1e-3": (ONE, ("--lr", "1e-3")),
-    "lr 5e-5": (ONE, ("--lr", "5e-5")),
-}
+FEW: Recipes = {"lr 2e-4": (ONE, RATE), "lr 1e-3": (ONE, ("--lr", "1e-3"))}
 MORE: Recipes = {
     "one path": (ONE, RATE),
-    "share 0.6": ((*ONE, "--min-share", "0.6"), RATE),
     "4 paths": (FOUR, RATE),
-    "weighted by share": (ONE, (*RATE, "--set", "example_weight=share")),
     "ScPO pairs, lr 5e-5": (FOUR, (*PAIRS, "--lr", "5e-5")),
     "ScPO pairs, lr 2e-4": (FOUR, (*PAIRS, *RATE)),
 }

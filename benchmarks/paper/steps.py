@@ -195,11 +195,11 @@ class Steps:
 
     def _rightness(self, run: Run, folder: Path) -> dict[str, Any]:
         """How right votes and paths were; for readers of the tables, never for training."""
-        file = str(self.sets.labelled(run.questions))
-        gold = gold_answers(read_labelled(file), load_task(self.sets.task(run.questions)))
         if run.generated:  # nobody knows their answers
             return {}
-        return rightness(RunDir(folder), gold)
+        asked = read_labelled(str(self.sets.labelled(run.questions)))
+        task = load_task(self.sets.task(run.questions))
+        return rightness(RunDir(folder), gold_answers(asked, task))
 
 
 def rightness(run: RunDir, gold: dict[str, str]) -> dict[str, Any]:
