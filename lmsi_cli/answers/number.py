@@ -25,7 +25,7 @@ from lmsi_cli.answers.numerals import (
     value_of,
     words_value,
 )
-from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere
+from lmsi_cli.answers.places import Asked, Kind, Rule, Said, Span, anywhere, boxes
 from lmsi_cli.answers.sentences import asks, sentences
 from lmsi_cli.answers.statements import NO_ANSWER, rules
 
@@ -39,6 +39,11 @@ _UNFINISHED = re.compile(
 )
 # "x - 15": an unknown before the number, not a letter that is a unit or a label.
 _TERM = re.compile(rf"(?<![A-Za-z\\])[nqu-zDXYZ][ ]?[{MINUS}+*/][ ]?\Z")
+# In a box, a formula of unknowns: "Jim - 3", "1.1D + 2100", "60b_1"; but not "24-hour" or "1e-5".
+_FORMULA = re.compile(
+    r"(?<![\\A-Za-z])(?![eE][-+])[A-Za-z]\w*[ ]?[-+*][ ]?[0-9]|[0-9][A-Za-z]\w*_"
+    r"|[A-Za-z0-9](?:[ ][-+*][ ]|[ ]?\+[ ]?)[A-Za-z]"
+)
 # What may follow an answer without being part of it; "which" and "since" may also lead to one.
 _REASON = r",?[ ](?:because|given that|due to)\b"
 _REMARK = re.compile(
@@ -89,9 +94,8 @@ _PLACEHOLDER = re.compile(
     r"\W*(?:[XYN]|\[[^\]\n0-9]{0,40}\]|_{2,})(?=[\s,.;:]|\Z)(?!\s*(?:=|is\b))"
 )
 _EARLIER = 2000  # characters before a sentence that are searched for its numbers
-_NEAR = 120  # most characters between numbers that stand side by side
+_NEAR, _STEPS = 120, 8  # most characters between numbers side by side; sentences looked back
 _FEW, _BARE = 4, 3  # most words of a value in bold, and of a sentence that is an answer
-_STEPS = 8  # sentences before the last one whose results it may repeat
 # What opens a sentence that states a result, even if the question gives that number, too.
 _CONCLUDES = re.compile(
     r"\W*(?i:so|thus|hence|therefore|consequently|finally|overall|altogether|as a result"
@@ -114,7 +118,7 @@ def number_value(text: str) -> Fraction | None:
 
 def _find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the number that a statement arrives at."""
-    if _PLACEHOLDER.match(text, *place):
+    if _PLACEHOLDER.match(text, *place) or _is_formula(text, place):
         return None
     place, numbers = _before(_REMARK, text, place)
     if not numbers:
@@ -125,6 +129,14 @@ def _find(text: str, place: Span, asked: Asked) -> Span | None:
     signs = _signs(text, place)
     found = _result(text, place, numbers, signs) if signs else _only(text, place, numbers)
     return _span(text, found, place, asked)
+
+
+def _is_formula(text: str, place: Span) -> bool:
+    """Whether a place is, or holds, a box with a formula in it instead of a value."""
+    words = text[slice(*place)]
+    inner = [words[slice(*box.place)] for box in boxes(words)]
+    inner += [words] if text[place.start - 1 : place.start] == "{" else []
+    return any("=" not in box and _FORMULA.search(box) for box in inner)
 
 
 def _last(text: str, place: Span, asked: Asked) -> Span | None:
@@ -260,10 +272,9 @@ def _only_given(
     """Whether a number is only repeated from the question: no step or conclusion arrives at it."""
     if number_of(number) not in _given(asked) or _CONCLUDES.match(text, *place):
         return False
-    alone = len(text[slice(*place)].split()) <= _BARE
-    reasoned = any(find_numbers(text, *steps[-1]))  # "8 ounces because 32 minus 24 equals 8"
-    worked_out = _repeated(text, [number], [s for s in steps if _signs(text, s)])
-    return not (alone or reasoned or worked_out)
+    if len(text[slice(*place)].split()) <= _BARE or any(find_numbers(text, *steps[-1])):
+        return False  # it stands alone, or is reasoned: "8 ounces because 32 minus 24 equals 8"
+    return not _repeated(text, [number], [s for s in steps if _signs(text, s)])
 
 
 def _given(asked: Asked) -> set[Fraction | None]:
