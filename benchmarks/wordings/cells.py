@@ -126,8 +126,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     name, _, file = options.model.partition("=")
-    config = EngineConfig(flash_attn="off", kv="split", parallel=64, threads=options.threads)
-    with LlamaEngine(Path(file), config) as engine:
+    with LlamaEngine(Path(file), EngineConfig(threads=options.threads)) as engine:
         for source in options.set:
             found = read_labelled(source)[: options.questions]
             kind = load_task(split_source(source)[0]).kind
