@@ -253,5 +253,6 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "distillation": distilled,
     "real-svamp": campaign,
     "real-svamp-large": campaign,
+    "real-gsm8k": campaign,
     "sample-size": lambda r: sampled_lines(r, "run"),
 }
