@@ -22,7 +22,7 @@ and an altered text would be a different question.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +32,7 @@ from lmsi_cli.config import Variables, values_of
 from lmsi_cli.records import (
     Exemplar,
     FewShot,
+    FormatChoice,
     Message,
     Path,
     Preference,
@@ -159,9 +160,7 @@ def direct_completion(task: Task, answer: str) -> Prompt:
     return _said(task, _sentence(task, answer))
 
 
-def formats_of(
-    task: Task, wanted: Sequence[TrainFormat | Literal["auto"]]
-) -> tuple[TrainFormat, ...]:
+def formats_of(task: Task, wanted: Sequence[FormatChoice]) -> tuple[TrainFormat, ...]:
     """The formats to write; ``auto`` stands for the paper's four in plain text.
 
     In a conversation it stands for the run's own format: a chat model knows the others already,

@@ -20,6 +20,7 @@ import msgspec
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 StopReason = Literal["answer", "next_question", "eos", "length"]
 TrainFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
+FormatChoice = Literal["auto", "cot-few", "cot-zero", "direct-few", "direct-zero"]
 PromptFormat = Literal["cot-few", "cot-zero", "direct-few", "direct-zero"]
 Mode = Literal["direct", "cot", "cot-few", "sc"]
 Role = Literal["system", "user", "assistant"]

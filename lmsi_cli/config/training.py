@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from lmsi_cli.config.options import Config, opt, rare
-from lmsi_cli.records import TrainFormat
+from lmsi_cli.records import FormatChoice
 
 Preset = Literal["default", "paper"]
 
@@ -37,7 +37,7 @@ class VoteConfig(Config, frozen=True, kw_only=True):
         Preset, opt("Defaults of these settings: default, or paper (keeps every majority path).")
     ] = "default"
     formats: Annotated[
-        tuple[TrainFormat | Literal["auto"], ...],
+        tuple[FormatChoice, ...],
         opt(
             "Training formats, comma-separated; auto: a conversation's own, else all four.",
             min_length=1,

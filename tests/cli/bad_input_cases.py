@@ -173,6 +173,7 @@ SETTINGS = {
 FOLDERS = {
     "a file in the way": flag("-o q.jsonl", "q.jsonl: cannot make this folder",
                               command=COMMAND["s"]),
+    "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'", ""),
     "vote without a run": Case("vote r", "r: not a run folder", "`lmsi sample"),
     "a link out of it": Case(SAMPLE, "r/paths.jsonl: a symbolic link", "itself",
                              {"r/paths.jsonl": lambda _, b: b.symlink_to("/dev/null")}),
