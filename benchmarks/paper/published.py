@@ -9,22 +9,22 @@ from benchmarks.paper.records import Run
 
 # The flags of vote and train; training uses only the format in which the models are asked.
 Recipes = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
-FOUR = ("--formats", "cot-zero")
-ONE = (*FOUR, "--set", "max_paths_per_question=1")
-RATE = ("--lr", "2e-4")
-PAIRS = ("--loss", "scpo")
-FEW: Recipes = {"lr 2e-4": (ONE, RATE), "lr 1e-3": (ONE, ("--lr", "1e-3"))}
+OWN = ("--formats", "cot-zero")
+ONE = (*OWN, "--set", "max_paths_per_question=1")
+RATE = ("--loss", "sft", "--lr", "2e-4")
+PAIRS = ("--loss", "scpo", "--lr", "5e-5")
+FEW: Recipes = {"lr 2e-4": (ONE, RATE), "lr 1e-3": (ONE, ("--loss", "sft", "--lr", "1e-3"))}
 MORE: Recipes = {
     "one path": (ONE, RATE),
-    "4 paths": (FOUR, RATE),
-    "ScPO pairs, lr 5e-5": (FOUR, (*PAIRS, "--lr", "5e-5")),
-    "ScPO pairs, lr 2e-4": (FOUR, (*PAIRS, *RATE)),
+    "4 paths": (OWN, RATE),
+    "ScPO pairs, lr 5e-5": (OWN, PAIRS),
+    "ScPO pairs, lr 2e-4": (OWN, ("--loss", "scpo", "--lr", "2e-4")),
 }
 
 
 HARD: Recipes = {
     "one pair": MORE["ScPO pairs, lr 5e-5"],
-    "two pairs": ((*FOUR, "--set", "pairs=2"), (*PAIRS, "--lr", "5e-5")),
+    "two pairs": ((*OWN, "--set", "pairs=2"), PAIRS),
 }
 
 
