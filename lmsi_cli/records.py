@@ -128,15 +128,10 @@ class Vote(Record, frozen=True, kw_only=True):
     posterior: float = 0.5
 
 
-# How much an example counts in the loss, against the others.
-Weight = Annotated[float, msgspec.Meta(ge=0)]
-
-
 class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One prompt/completion pair (TRL's field names) and where it came from.
 
     Both are text, or both are lists of messages: TRL's plain and its conversational form.
-    ``weight`` is how much it counts; only its ratio to the others' matters, and 1 is not written.
     ``chat_template_kwargs`` are the values of the template's variables, where there are any.
     """
 
@@ -145,7 +140,6 @@ class TrainExample(Record, frozen=True, kw_only=True, omit_defaults=True):
     format: TrainFormat
     question_id: str
     path: int | None
-    weight: Weight = 1.0
     chat_template_kwargs: dict[str, Any] = {}
 
 
@@ -159,7 +153,7 @@ class Preference(Record, frozen=True, kw_only=True, omit_defaults=True):
     prompt: Prompt
     chosen: Prompt
     rejected: Prompt
-    weight: Weight
+    weight: Annotated[float, msgspec.Meta(ge=0)]
     format: TrainFormat
     question_id: str
     chosen_path: int

@@ -147,8 +147,6 @@ def _distillation(seeds: Seeds) -> list[Run]:
 def _beyond(seeds: Seeds) -> list[Run]:
     ways = {
         "plain": (),
-        "weighted by share": ("--set", "example_weight=share"),
-        "weighted by margin": ("--set", "example_weight=margin"),
         "ScPO pairs": ("--loss", "scpo"),
         "ScPO pairs, lr 3e-4": ("--loss", "scpo", "--lr", "3e-4"),
     }

@@ -144,10 +144,6 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     rpo_alpha: Annotated[
         float, rare("For scpo: weight of also learning the chosen path; 0: none.", ge=0, le=1000)
     ] = 1.0
-    example_weight: Annotated[
-        Literal["none", "share", "margin"],
-        rare("For sft: weigh examples by their vote's share or margin, or none."),
-    ] = "none"
     init: Annotated[
         str, rare("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
     ] = ""

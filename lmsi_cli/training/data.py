@@ -16,10 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from statistics import fmean
 from typing import NamedTuple
 
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Preference, Prompt, TrainExample
 from lmsi_cli.training.attention import Piece
 
@@ -42,10 +40,10 @@ class Codec(NamedTuple):
 
 
 class TokenExample(NamedTuple):
-    """Token ids of a prompt and its completion, and how much they count in the loss.
+    """Token ids of a prompt and its completion.
 
     The first ``shared`` prompt ids are common to all examples of its format. A preference pair has
-    a second, ``rejected`` completion.
+    a second, ``rejected`` completion, and ``weight`` is how much it counts in the loss.
     """
 
     prompt: list[int]
@@ -92,7 +90,7 @@ def single(examples: Iterable[TokenExample]) -> list[TokenExample]:
 
 
 class Part(NamedTuple):
-    """One completion of a row: how many labels are its own, and how much each of them counts."""
+    """One completion of a row: how many labels are its own, and the weight of its pair."""
 
     labels: int
     weight: float = 1.0
@@ -143,20 +141,9 @@ def _ids(example: Example, codec: Codec) -> TokenExample:
         codec.prompt(example.prompt),
         completion,
         name=f"{example.question_id} ({example.format})",
-        weight=example.weight,
+        weight=getattr(example, "weight", 1.0),
         rejected=next(iter(rejected), None),
     )
-
-
-def weighed(examples: Sequence[TokenExample]) -> Sequence[TokenExample]:
-    """Scale weights to a mean of 1, except those of pairs; LmsiError: all weights are 0."""
-    if all(e.weight == 1 or e.rejected is not None for e in examples):
-        return examples
-    mean = fmean(e.weight for e in examples)
-    if not mean:
-        hint = "use --set example_weight=none, or run `lmsi vote` again"
-        raise LmsiError("nothing to train on: every example has the weight 0", hint)
-    return [e._replace(weight=e.weight / mean) for e in examples]
 
 
 def share_prefixes(examples: Sequence[TokenExample], formats: Sequence[str]) -> list[TokenExample]:

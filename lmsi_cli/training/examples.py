@@ -1,11 +1,10 @@
-"""The training data of a run folder: examples with their weights, or preference pairs.
+"""The training data of a run folder: examples, or preference pairs.
 
 Knows the run's files and the settings; nothing of tokens or models. With ``loss`` sft, examples are
-the lines of ``train.jsonl``; ``example_weight`` gives them weights from ``votes.jsonl``, which
-training scales to a mean of 1. With scpo, pairs are the lines of ``pairs.jsonl``.
+the lines of ``train.jsonl``; with scpo, pairs are the lines of ``pairs.jsonl``.
 
-    read(RunDir("runs/first"), TrainConfig(example_weight="share"))
-    -> [TrainExample(question_id="q7", weight=0.75, ...), ...]
+    read(RunDir("runs/first"), TrainConfig(loss="sft"))
+    -> [TrainExample(question_id="q7", ...), ...]
 """
 
 from __future__ import annotations
@@ -14,12 +13,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Preference, TrainExample, Vote
+from lmsi_cli.records import Preference, TrainExample
 from lmsi_cli.run_folder import RunDir, sha256_file
 from lmsi_cli.training.data import Example
 
@@ -36,49 +33,19 @@ class Split(NamedTuple):
     held: list[Example]
 
 
-def weighs(config: TrainConfig) -> bool:
-    """Whether examples are weighted by their votes."""
-    return config.example_weight != "none"
-
-
 def check(run: RunDir, config: TrainConfig) -> None:
-    """Check, before any work, that the files that training needs exist; reads none of them.
-
-    LmsiError: a file is missing, or the settings contradict each other; says what to type.
-    """
-    weighting = f"--set example_weight={config.example_weight}"
-    if config.loss == "scpo" and weighs(config):
-        hint = "leave one of the two out"
-        raise LmsiError(f"{weighting}: --loss scpo weighs pairs by its own rule", hint)
-    wanted = {run.pairs: ", and --loss scpo trains on its pairs"}
-    if config.loss != "scpo":
-        wanted = {run.train: ""}
-        wanted |= {run.votes: f", and {weighting} needs it"} if weighs(config) else {}
-    for file, why in wanted.items():
-        if not file.exists():
-            raise LmsiError(f"{file}: no such file{why}", hint=f"run `lmsi vote {run.root}` first")
+    """Check, before any work, that the file to train on exists; LmsiError if not."""
+    pairs = config.loss == "scpo"
+    file = run.pairs if pairs else run.train
+    if not file.exists():
+        why = ", and --loss scpo trains on its pairs" if pairs else ""
+        raise LmsiError(f"{file}: no such file{why}", hint=f"run `lmsi vote {run.root}` first")
 
 
 def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
-    """Read the pairs, or the examples with the weights that ``example_weight`` asks for.
-
-    LmsiError as ``check``, or no pair has a weight above 0, or a question has no vote.
-    """
+    """Read the examples or the pairs; LmsiError as ``check``, or no pair has a weight above 0."""
     check(run, config)
-    if config.loss == "scpo":
-        return _pairs(run)
-    examples = list(read_records(run.train, TrainExample))
-    if not weighs(config):
-        return examples
-    votes = {
-        v.question_id: getattr(v, config.example_weight) for v in read_records(run.votes, Vote)
-    }
-    if unknown := [e.question_id for e in examples if e.question_id not in votes]:
-        raise LmsiError(
-            f"{run.votes}: no vote on question {unknown[0]!r} of {run.train.name}",
-            hint=f"run `lmsi vote {run.root}` again, or leave example_weight out",
-        )
-    return [msgspec.structs.replace(e, weight=votes[e.question_id]) for e in examples]
+    return _pairs(run) if config.loss == "scpo" else list(read_records(run.train, TrainExample))
 
 
 def count_pairs(run: RunDir) -> int:
@@ -99,13 +66,10 @@ def _pairs(run: RunDir) -> Sequence[Preference]:
 
 
 def origin(run: RunDir, config: TrainConfig) -> dict[str, Any]:
-    """Hashes of the files that the training data comes from, as ``lmsi.json`` keeps them."""
+    """The hash of the file that the training data comes from, as ``lmsi.json`` keeps it."""
     if config.loss == "scpo":
         return {"pairs_sha256": sha256_file(run.pairs)}
-    found = {"train_sha256": sha256_file(run.train)}
-    if weighs(config):
-        found["votes_sha256"] = sha256_file(run.votes)
-    return found
+    return {"train_sha256": sha256_file(run.train)}
 
 
 def refuse_empty(examples: Sequence[Example]) -> None:

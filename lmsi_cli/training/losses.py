@@ -60,9 +60,6 @@ def accumulate(
 ) -> StepFigures:
     """Add the gradient of a step's mean loss to the adapter's parameters, row by row.
 
-    An example's weight multiplies its loss, but the mean still divides by the number of all tokens:
-    weights whose mean is 1 over the run keep the size of its gradients.
-
     ``batch`` may be a process's part of the step. ``row_tokens`` is the longest packed row; 0 packs
     nothing, and both rows of a pair are held at once. ``over`` is what the mean divides by: the
     step's completion tokens, or its pairs. ``pairs`` supplies beta and rpo_alpha for pairs.
@@ -109,15 +106,11 @@ def merge(figures: StepFigures, parameters: Iterable[nn.Parameter]) -> StepFigur
 
 
 def row_loss(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:
-    """The summed cross-entropy of a row's completion tokens, each sequence's times its weight.
+    """The summed cross-entropy of a row's completion tokens, a scalar in nats.
 
-    A scalar in nats. bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
+    bf16 runs the matrix products in bf16 (autocast); the loss itself is fp32.
     """
-    losses = token_losses(model, row, dtype)
-    if any(part.weight != 1 for part in row.parts):
-        weights = [part.weight for part in row.parts for _ in range(part.labels)]
-        losses = losses * losses.new_tensor(weights)
-    return losses.sum()
+    return token_losses(model, row, dtype).sum()
 
 
 def token_losses(model: nn.Module, row: data.Row, dtype: Dtype) -> torch.Tensor:

@@ -32,7 +32,7 @@ from lmsi_cli.training import (
     verify,
 )
 from lmsi_cli.training.data import Example
-from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split, weighs
+from lmsi_cli.training.examples import FEWEST, chosen, one_each, refuse_empty, split
 from lmsi_cli.training.header import GgufMeta, read_meta, repository
 from lmsi_cli.training.loop import LogLine, Outcome, TrainingRun, fit, plan
 from lmsi_cli.training.validation import SELDOM, Watched
@@ -167,7 +167,7 @@ def suited(config: TrainConfig, meta: GgufMeta, pairs: int = 0) -> TrainConfig:
     """
     large, loss, rate = meta.parameters >= LARGE, config.loss, config.lr
     if loss == AUTO:
-        loss = "scpo" if large and pairs >= FEW_PAIRS and not weighs(config) else "sft"
+        loss = "scpo" if large and pairs >= FEW_PAIRS else "sft"
     if rate == AUTO:
         rate = (PAIRS_LR if loss == "scpo" else LARGE_LR) if large else SMALL_LR
     return msgspec.structs.replace(config, loss=loss, lr=rate)
@@ -215,7 +215,7 @@ def _material(
             f"validated on {len(watched.examples)} questions, set apart with their "
             f"{len(parts.held)} of {len(examples)} examples"
         )
-    return data.weighed(found), watched if watched.examples else None, dropped
+    return found, watched if watched.examples else None, dropped
 
 
 def _largest_product(meta: GgufMeta) -> tuple[int, int]:

@@ -97,7 +97,6 @@ def test_rows_are_the_records(lmsi, run):
     assert vote == as_json(VOTE)
     (trained,) = pq.read_table("out/train.parquet").to_pylist()
     assert trained["prompt"] == "Q: 1 + 1?\nA:"
-    assert trained["weight"] == 1.0
     assert json.loads(trained["chat_template_kwargs"]) == {"enable_thinking": False}
     write_records(run.train, [example(TALK, REPLY)])  # conversations are lists of messages
     assert lmsi("export", "r", "--to", "parquet").exit_code == 0

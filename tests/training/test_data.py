@@ -110,7 +110,7 @@ def test_only_plain_causal_attention_is_packed(config, fits):
     assert supports(config, 2048) is fits
 
 
-# -- examples of unequal weight --------------------------------------------------------------------
+# -- the loss of a step ----------------------------------------------------------------------------
 
 
 def tokens_of(examples):
@@ -118,7 +118,7 @@ def tokens_of(examples):
 
 
 def slow(model, examples):
-    """The weighted mean over all completion tokens, an example at a time, by the model's code."""
+    """The mean over all completion tokens, an example at a time, by the model's code."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -126,18 +126,15 @@ def slow(model, examples):
     for e in examples:
         ids = torch.tensor([e.prompt + e.completion])
         logits = model(input_ids=ids, use_cache=False).logits[0, len(e.prompt) - 1 : -1]
-        total = total + e.weight * cross_entropy(
-            logits, torch.tensor(e.completion), reduction="sum"
-        )
+        total = total + cross_entropy(logits, torch.tensor(e.completion), reduction="sum")
         tokens += len(e.completion)
     return total / tokens
 
 
 @pytest.mark.parametrize("limit", [0, 60, 1000], ids=["a row each", "some rows", "one row"])
 @pytest.mark.parametrize("by_hand", [False, True], ids=["libraries", "fused"])
-def test_weighted_examples_count_so_much_however_packed(tiny, examples, limit, by_hand):
+def test_every_token_counts_the_same_however_packed(tiny, examples, limit, by_hand):
     model = moved(tiny())
-    examples = [e._replace(weight=i / 4) for i, e in enumerate(examples)]
     wanted = slow(model, examples)
     wanted.backward()
     theirs = gradient(model)

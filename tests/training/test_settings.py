@@ -27,7 +27,7 @@ OTHERS = {
     "max_grad_norm": 0.5, "row_tokens": 700, "rslora": True, "device": "cpu",
     "val_share": 0.1, "eval_every": 4, "patience": 2, "alarms": False,
     "gradient_checkpointing": "on", "loss": "scpo", "beta": 0.1, "rpo_alpha": 0.5,
-    "example_weight": "share", "init": "runs/a/adapter",
+    "init": "runs/a/adapter",
 }  # fmt: skip
 
 
@@ -75,7 +75,6 @@ def test_rate_and_rows_are_chosen_by_size_where_none_are_given(gguf, monkeypatch
     for pairs, more, loss in (
         (trainer.FEW_PAIRS, {}, "scpo"),
         (trainer.FEW_PAIRS - 1, {}, "sft"),
-        (trainer.FEW_PAIRS, {"example_weight": "share"}, "sft"),
         (trainer.FEW_PAIRS, {"loss": "sft"}, "sft"),
     ):
         assert suited(TrainConfig(**more), meta, pairs).loss == loss
