@@ -158,14 +158,18 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
     return Split([r for r in requests if r.question_id not in longest], skipped)
 
 
+def room_of(engine: Engine, config: SamplingConfig) -> int:
+    """Tokens that prompt and path may have: the context, or the cache that was set if smaller."""
+    return min(engine.info.context, config.ctx or engine.info.context)
+
+
 def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:
-    """Split by the model's context, or by the cache size that was set if that is smaller.
+    """Split by the room that there is.
 
     Raises:
         LmsiError: Not one question fits; names the first.
     """
-    room = min(engine.info.context, config.ctx or engine.info.context)
-    found = split(requests, config.max_tokens, room)
+    found = split(requests, config.max_tokens, room_of(engine, config))
     if found.skipped and not found.fitting:
         others = len(found.skipped) - 1
         more = f"; nor does any of the {others} others" if others else ""
@@ -178,7 +182,7 @@ def tell(skipped: Sequence[Refusal], progress: Progress) -> None:
     for one in skipped[:SHOWN]:
         progress.say(f"skipped: {one}")
     if len(skipped) > SHOWN:
-        progress.say(f"skipped: {len(skipped) - SHOWN} more for the same reason")
+        progress.say(f"skipped: {len(skipped) - SHOWN} more")
 
 
 def skipped_error(skipped: int, questions: int, here: bool = True) -> LmsiError:

@@ -268,6 +268,7 @@ class Generator:
                 self.tokens += text.tokens
                 pace = done / max(time.monotonic() - begun, 1e-9)
                 self.progress.advance(done, drafts_s=pace)
+        tell(engine.refusals(), self.progress)
 
     def _request(self, number: int, seeds: Sequence[Question]) -> Request:
         wanted = tuple(

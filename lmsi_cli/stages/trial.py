@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 import msgspec
 
 from lmsi_cli.config import SampleConfig
-from lmsi_cli.engine.base import Engine, draw
-from lmsi_cli.engine.checks import split_for
+from lmsi_cli.engine.base import Engine, Request, draw
+from lmsi_cli.engine.checks import room_of, split, split_for
 from lmsi_cli.engine.paths import to_path
 from lmsi_cli.formats import percent
 from lmsi_cli.prompts import Task
@@ -79,26 +79,31 @@ def hold_trial(
     asked = questions[:: max(1, len(questions) // each)][:each]
     limit = config.max_tokens or TOKENS
     sampling = msgspec.structs.replace(config, max_tokens=limit, paths=EACH)
-    requests = []
+    requests: list[list[Request]] = []  # of each candidate
     for i, (_, task) in enumerate(candidates):
         block = i if task.format.endswith("few") else 0  # few-shot prompts share a long prefix
-        for r in requests_of(asked, engine, task, sampling):
-            requests.append(r._replace(question_id=f"{i} {r.question_id}", block=block))
+        own = requests_of(asked, engine, task, sampling)
+        requests.append([r._replace(question_id=f"{i} {r.question_id}", block=block) for r in own])
+    room = room_of(engine, config)
+    fitting = split(list(chain(*requests)), limit, room).fitting
+    if not fitting:  # raises, by the questions' own names
+        split_for(engine, requests_of(asked, engine, candidates[0][1], sampling), sampling)
     words = {q.id: q.question for q in asked}
     drawn: list[list[Path]] = [[] for _ in candidates]
-    progress.start("trying wordings", sum(len(r.wanted) for r in requests))
-    fitting = split_for(engine, requests, sampling).fitting
+    progress.start("trying wordings", sum(len(r.wanted) for r in fitting))
     trigger = candidates[0][1].trigger
     for done, generated in enumerate(draw(engine, fitting, sampling, trigger), 1):
         number, _, question_id = generated.question_id.partition(" ")
-        own = generated._replace(question_id=question_id)
+        text = generated._replace(question_id=question_id)
         task = candidates[int(number)][1]
-        drawn[int(number)].append(to_path(own, task, words[question_id]))
+        drawn[int(number)].append(to_path(text, task, words[question_id]))
         progress.advance(done)
+    engine.refusals()  # taken off its list: a run asks these questions in other words
     tried = tuple(figures(w, paths) for (w, _), paths in zip(candidates, drawn, strict=True))
     best = best_of(tried)
-    longest = max(len(r.prompt) for r in requests)
-    budget = budget_of(tried[best], limit, engine.info.context - longest)
+    asked_so = {r.question_id for r in requests[best]}
+    longest = max((len(r.prompt) for r in fitting if r.question_id in asked_so), default=0)
+    budget = budget_of(tried[best], limit, room - longest)
     return Trial(questions=len(asked), tried=tried, best=best, budget=budget)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stage_helpers import TASK
 
 from lmsi_cli.config import SampleConfig
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question, Silent
 from lmsi_cli.stages.trial import (
     EACH,
@@ -83,6 +84,22 @@ def test_a_trial_of_up_to_four_wordings_costs_no_more_than_its_paths(count, ques
     assert FEWEST <= trial.questions <= questions
     assert wanted <= PATHS
     assert {t.paths for t in trial.tried} == {trial.questions * EACH}  # all on the same questions
+
+
+def test_neither_a_question_that_is_skipped_nor_another_wording_lowers_the_budget():
+    long = [Question(id="q0", question="What is 0 + 0? " + "Think well. " * 500), *QUESTIONS[1:]]
+    assert held(AGREED, UNREAD, questions=long)[0].budget == held(AGREED)[0].budget > 100
+
+
+def test_the_size_of_the_cache_that_is_set_bounds_the_budget():
+    trial, _ = held(CUT, ctx=700)
+    assert trial.budget < 700 < held(CUT)[0].budget
+
+
+def test_if_no_question_fits_the_first_is_named():
+    long = [Question(id=f"q{i}", question="Why? " * 2000) for i in range(6)]
+    with pytest.raises(LmsiError, match=r"question 'q0'.*any of the 5 others"):
+        held(AGREED, AGREED, questions=long)
 
 
 @given(st.integers(0, 5000), st.floats(0, 1), st.floats(0, 1), st.integers(1, 4096),
