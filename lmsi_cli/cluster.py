@@ -141,7 +141,8 @@ class Worker:
         watch.decisions = {x.question.id: x.decision for x in batch if x.decision is not None}
         words = {x.question.id: x.question.question for x in batch}
         due = deque(x for x in batch if x.question.id not in left_out)
-        for g in draw(engine, requests, settings, task.trigger, watch, in_turn=bool(watch.stop)):
+        early = watch if watch.stop else None
+        for g in draw(engine, requests, settings, task.trigger, early, in_turn=bool(early)):
             path = to_path(g, task, words[g.question_id])
             found[path.question_id].append(path)
             watch.tell(path)

@@ -137,6 +137,7 @@ def lay_out(need: Need, kind: CacheKind, questions: int = 1, cells: int = 0) -> 
     width = min(kind.width, need.paths, LARGEST_WIDTH)
     if not kind.unified and kind.width > 1:
         width = -(-width // ROWS) * ROWS
+    questions = max(1, min(questions, MOST_SEQUENCES - 1 - width))
     sequences = width + 1 + questions
     own = need.longest - need.prefix
     if kind.unified:  # every path may belong to another question

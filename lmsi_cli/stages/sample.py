@@ -100,8 +100,8 @@ def sample(
     call.begin(left)
     settling = Settling(run, progress.say)
     with appender(run.paths, Path) as lines:
-        early = watch.stop is not None
-        for generated in draw(engine, requests, config, task.trigger, watch, in_turn=early):
+        early = watch if watch.stop else None  # a cache for a watch takes twice the memory
+        for generated in draw(engine, requests, config, task.trigger, early, in_turn=bool(early)):
             settling.alone(engine)
             path = to_path(generated, task, words[generated.question_id])
             lines.write(path)

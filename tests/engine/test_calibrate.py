@@ -38,6 +38,12 @@ def test_every_path_may_be_as_long_as_it_is_allowed(need, width, unified):
         assert layout.cells >= layout.sequences * (need.longest + need.max_tokens)
 
 
+@pytest.mark.parametrize("width", range(121, 246))
+def test_many_open_questions_take_no_path_s_place(width):
+    layout = lay_out(Need(9, 60, 256, 999), CacheKind(width, False, Flash.OFF), questions=width)
+    assert layout.width >= min(width, 240) and layout.sequences <= 256
+
+
 def test_a_long_prompt_is_held_once():
     assert rule_of_thumb(Need(1000, 1050, 256, 99), gpu=False).unified
     assert not rule_of_thumb(Need(9, 60, 256, 99), gpu=False).unified
