@@ -5,10 +5,11 @@ import contextlib
 
 import pytest
 
+from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Request, Wanted
-from lmsi_cli.engine.server.client import FailedError, find_key, read_address
+from lmsi_cli.engine.server.client import FailedError, RefusedError, find_key, read_address
 from lmsi_cli.engine.server.replies import Choice, Logprobs, Reply, TokenLogprob, Usage, finished
-from lmsi_cli.engine.server.requests import Capabilities, context_in
+from lmsi_cli.engine.server.requests import Ask, Capabilities, context_in
 from lmsi_cli.engine.server.scheduler import Scheduler
 from lmsi_cli.errors import LmsiError
 
@@ -137,6 +138,15 @@ def test_what_is_no_key_is_refused_without_being_shown(text):
     with pytest.raises(LmsiError, match="LMSI_API_KEY") as e:
         find_key("", read_address("http://gpu"), {"LMSI_API_KEY": text})
     assert not text or text not in f"{e.value} {e.value.hint}"
+
+
+def test_a_refusal_lowers_the_paths_of_a_request_only_if_so_many_never_came():
+    can = Capabilities()
+    wanted = tuple(Wanted(i, i) for i in range(8))
+    ask = Ask("m", Request("q", (), (), asked="Q"), wanted, SamplingConfig(), 9)
+    assert can.remedy(RefusedError(400, "no"), ask, {}) and can.most == 4
+    can.answered(ask, Reply(choices=[Choice(text="4")] * 8))
+    assert not can.remedy(RefusedError(400, "no"), ask, {}) and can.most == 4
 
 
 def test_two_bad_questions_side_by_side_are_not_taken_for_a_dead_server():

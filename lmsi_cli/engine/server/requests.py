@@ -69,6 +69,7 @@ class Capabilities:
         self.limit = "max_tokens"  # its field for the longest path
         self.logprobs = False
         self.proven = False  # whether it has answered
+        self.returned = 1  # most paths of one reply; as many are never refused for their number
 
     def settings(self) -> dict[str, int | str]:
         """The findings for the run folder; empty before the first reply."""
@@ -113,6 +114,7 @@ class Capabilities:
         """Learn from a reply."""
         self.proven = True
         self.logprobs = any(c.tokens for c in reply.choices)
+        self.returned = max(self.returned, len(reply.choices))
         if len(reply.choices) < len(ask.wanted):
             self.most = min(self.most, len(reply.choices))
 
@@ -127,7 +129,7 @@ class Capabilities:
             self.limit = NEW_LIMIT
             return True
         drop = set(OPTIONAL) & body.keys() & set(re.findall(r"\w+", refused.reason))
-        if not drop and len(ask.wanted) > 1:
+        if not drop and len(ask.wanted) > self.returned:
             self.most = len(ask.wanted) // 2
             return True
         if not drop and not self.proven:  # the refusal names no field
