@@ -13,7 +13,7 @@ from lmsi_cli.config import PRESETS, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
 from lmsi_cli.voting.ballots import vote
-from lmsi_cli.voting.selection import FILTERS, Tally, choose, select
+from lmsi_cli.voting.selection import FILTERS, Tally, choose, select, shuffled
 
 PAPER = VoteConfig(min_share=0.0, min_votes=1, max_paths_per_question=0)
 
@@ -46,11 +46,11 @@ configs = st.builds(
 
 @given(groups(), st.randoms(use_true_random=False))
 def test_order_of_paths_does_not_matter(paths, random):
-    shuffled = random.sample(paths, len(paths))
-    assert vote("q", shuffled) == vote("q", paths)
-    assert list(vote("q", shuffled).ballots) == list(vote("q", paths).ballots)
+    mixed = random.sample(paths, len(paths))
+    assert vote("q", mixed) == vote("q", paths)
+    assert list(vote("q", mixed).ballots) == list(vote("q", paths).ballots)
     config = VoteConfig()
-    assert select(vote("q", paths), shuffled, config) == select(vote("q", paths), paths, config)
+    assert select(vote("q", paths), mixed, config) == select(vote("q", paths), paths, config)
 
 
 @given(groups())
@@ -225,6 +225,16 @@ def test_a_refuted_path_is_rejected_never_chosen():
     ]
     assert chosen(own) == [(1, 4, (2 - 0) / 5)]
     assert chosen(own, check_equations=False) == [(0, 3, (3 - 1) / 5)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_a_control_no_path_is_set_against_itself_or_its_own_answer(seed):
+    own = paths("42", "42", "42", "40", "41", "41")
+    control = shuffled(select(vote("q", own), own, PAPER).vote, own, seed)
+    for pair in choose(control, own, msgspec.structs.replace(PAPER, pairs=9)):
+        assert pair.chosen.path in control.kept
+        assert pair.rejected.path not in control.kept
+        assert pair.chosen.predicted_answer != pair.rejected.predicted_answer
 
 
 def test_among_answers_without_a_ballot_the_rarest_is_rejected():

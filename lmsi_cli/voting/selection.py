@@ -131,7 +131,7 @@ def choose(vote: Vote, paths: Sequence[Path], config: VoteConfig) -> list[Pair]:
     if vote.predicted_answer is None or vote.share < config.pair_share:
         return []
     ordered = sorted(paths, key=lambda p: p.path)
-    chosen = [p for p in ordered if p.path in vote.kept]
+    chosen = [p for p in ordered if p.path in vote.kept and agrees(p, vote.predicted_answer)]
     pairs = zip(chosen, _rejected(vote, ordered), strict=False)
     return [Pair(good, bad, _weight(vote, bad)) for good, bad in pairs][: config.pairs]
 
@@ -141,6 +141,8 @@ def _rejected(vote: Vote, ordered: Sequence[Path]) -> list[Path]:
     complete = [p for p in ordered if is_complete(p)]
     said = Counter(p.predicted_answer for p in complete)
     others = [p for p in complete if not agrees(p, vote.predicted_answer)]
+    # the kept paths of a control have several answers
+    others = [p for p in others if p.path not in vote.kept]
     return sorted(others, key=lambda p: (_ballots(vote, p), said[p.predicted_answer]))
 
 

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from builders import example, preference
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Question, TrainExample, Vote
+from lmsi_cli.records import Preference, Question, TrainExample, Vote
 from lmsi_cli.reporting.results import Answer
 from lmsi_cli.rounds import adapters_of, kept_round
 from lmsi_cli.run_folder import RunDir, sha256_file
@@ -71,6 +72,17 @@ def test_a_probe_that_decides_is_not_trained_on(run):
     assert leave_out(run, PROBE, several=True) == 2
     assert trained_on(run, 0.0) == {"q0", "q2", "q3"}
     assert leave_out(run, PROBE, several=True) == 0
+
+
+def test_pairs_of_a_probe_that_decides_are_left_out_and_count_as_trained_on(run):
+    write_records(run.pairs, [preference(question=f"q{i}") for i in (1, 2, 8)])
+    assert leave_out(run, PROBE, several=True) == 2
+    assert [p.question_id for p in read_records(run.pairs, Preference)] == ["q2"]
+    run.adapter.mkdir()
+    run.adapter_origin.write_text(json.dumps({"pairs_sha256": sha256_file(run.pairs)}))
+    assert trained_on(run, 0.0) == {"q2"}
+    write_records(run.train, [*read_records(run.train, TrainExample), example("q1")])
+    assert leave_out(run, PROBE, several=True) == 0  # the adapter is made of these pairs
 
 
 @pytest.mark.parametrize(("without", "several", "out"), [(False, True, 0), (True, False, 2)])
