@@ -83,6 +83,9 @@ class JsonlIndex(Generic[R]):
             raise LmsiError(message, hint="delete one of the two lines") from None
         except BaseException as e:
             self._places.close()
+            if isinstance(e, OverflowError):
+                message = f"{path}: {what.format(key=last[0], number=last[1])}: no such number"
+                raise LmsiError(message, hint="delete that line") from None
             if isinstance(e, sqlite3.Error):  # the database has no room
                 hint = "is the disk of TMPDIR full?"
                 raise LmsiError(f"{path}: cannot be sorted: {e}", hint=hint) from None

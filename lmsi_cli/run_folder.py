@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -71,6 +72,11 @@ class RunDir:
         self.eval_dir = root / "eval"
         self.lock = root / "run.lock"
         self.lock_owner = root / "run.pid"  # separate: Windows forbids reading a locked file
+
+    @property
+    def typed(self) -> str:
+        """The folder as a shell reads it, for commands in hints."""
+        return shlex.quote(str(self.root))
 
     def has_paths(self) -> bool:
         """Whether a path was ever written; a call that failed early leaves an empty file."""
@@ -160,10 +166,11 @@ def locked(run: RunDir) -> Iterator[None]:
     """Hold the folder for this process, creating it if needed.
 
     The lock ends with the process, so ``kill -9`` frees it, too. LmsiError: another process holds
-    it (the message says which), or a file in it is a link to the outside.
+    it (the message says which), the folder is not a run's, or a file in it is a link out of it.
     """
     import filelock
 
+    _refuse_foreign(run)
     run.create()
     _refuse_links(run)
     try:
@@ -184,6 +191,20 @@ def locked(run: RunDir) -> Iterator[None]:
         with suppress(OSError):  # the folder may be gone or read-only by now
             run.lock_owner.unlink()  # before the release: then it may be the next one's
         lock.release()
+
+
+def _refuse_foreign(run: RunDir) -> None:
+    """Refuse a folder of the user's own, whose files would be taken for a run's and replaced.
+
+    Every command that begins a run writes run.toml before any other file but the status.
+    """
+    if run.run_toml.exists() or run.paths.exists() or run.paths.is_symlink():
+        return
+    ours = {run.status, run.report}
+    theirs = [f for f in _named_in(run.root, run) if f not in ours and f.exists()]
+    if theirs:
+        message = f"{theirs[0]}: this file is in the way: without run.toml this is no run folder"
+        raise LmsiError(message, hint="choose another folder")
 
 
 def _refuse_links(run: RunDir) -> None:
@@ -249,9 +270,9 @@ def sha256_file(path: Path) -> str:
 def discard(run: RunDir) -> None:
     """Delete what lmsi wrote, for ``--overwrite``; leaves all other files, and the lock.
 
-    Later rounds and the check-ups between them go as well.
+    Later rounds, the check-ups between them and a control go as well.
     """
-    for inner in (run.checkup.root, *sorted(run.root.glob("round-*"))):
+    for inner in (run.checkup.root, run.null.root, *sorted(run.root.glob("round-*"))):
         if inner.is_dir():
             discard(RunDir(inner))
     discard_adapter(run)

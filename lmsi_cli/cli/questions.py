@@ -72,7 +72,7 @@ def questions(  # noqa: PLR0913 - one parameter per flag
         raise nothing
     for warning in made.warnings:
         err().print(f"warning: {warning}", markup=False)
-    err().print(next_step(made, str(out)), markup=False)
+    err().print(next_step(made, run.typed), markup=False)
 
 
 def generation_sheets(g: Generation) -> list[Sheet]:

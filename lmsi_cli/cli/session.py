@@ -95,8 +95,10 @@ def chosen_round(run: RunDir, number: int | None = None) -> RunDir:
     from lmsi_cli.rounds import kept_round
 
     found = kept_round(run) if number is None else run.round(number)
-    if number is not None and not found.root.is_dir():
-        raise LmsiError(f"{found.root}: no such round", hint=f"`lmsi report {run.root}` lists them")
+    if number is not None and run.root.is_dir() and not found.root.is_dir():
+        raise LmsiError(
+            f"{found.root}: no such round", hint=f"`lmsi report {run.typed}` lists them"
+        )
     if number is None and found.root != run.root:
         line = f"{found.root}: its adapter is taken, that of the round that is kept"
         err().print(line, markup=False)

@@ -143,7 +143,7 @@ def sampled(run: RunDir) -> dict[str, Any]:
     """The ``[sample]`` section of a run; LmsiError: there is none, or its task is not text."""
     saved = run.load_settings().get("sample")
     if saved is None:
-        hint = f"run `lmsi sample QUESTIONS -o {run.root}` first"
+        hint = f"run `lmsi sample QUESTIONS -o {run.typed}` first"
         raise LmsiError(f"{run.root}: not a run folder (no [sample] in run.toml)", hint)
     for name in ("task", "task_name"):
         if not isinstance(saved.get(name), str):

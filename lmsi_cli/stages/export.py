@@ -107,7 +107,7 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     written form fails its check.
     """
     if not run.adapter_origin.exists() or not run.adapter_gguf.exists():
-        raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.root}`")
+        raise LmsiError(f"{run.adapter}: no finished adapter", hint=f"run `lmsi train {run.typed}`")
     finished(run)  # raises if damaged: the card needs it
     exporter = _Exporter(run, model, task, config, progress)
     if config.to not in ("gguf", "ollama"):  # llama.cpp alone checks these

@@ -114,7 +114,7 @@ def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
 def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
     if found := next((q for q in questions if q.id == question_id), None):
         return found
-    hint = f"`lmsi show {run.root}` lists the ids; the first one is {questions[0].id}"
+    hint = f"`lmsi show {run.typed}` lists the ids; the first one is {questions[0].id}"
     raise LmsiError(f"{run.root}: no question {question_id!r}", hint=hint)
 
 
@@ -140,7 +140,7 @@ def scene(run: RunDir) -> Scene:
     if not (run.run_toml.exists() or run.status.exists()):
         raise LmsiError(
             f"{run.root}: not a run folder (no run.toml)",
-            hint=f"`lmsi sample QUESTIONS -o {run.root}` begins one",
+            hint=f"`lmsi sample QUESTIONS -o {run.typed}` begins one",
         )
     look = {"sample": _sampled, "vote": _voted, "train": _trained, "eval": _measured}
     stages: dict[str, str | None] = dict.fromkeys(look, "unreadable")  # half written, or damaged

@@ -285,7 +285,7 @@ def _check_control(run: RunDir) -> None:
     if other:
         raise LmsiError(
             f"{run.null.root}: the control has other {', '.join(other)} than the adapter",
-            hint=f"`lmsi train {run.root} --null --overwrite`, with the settings of the adapter",
+            hint=f"`lmsi train {run.typed} --null --overwrite`, with the settings of the adapter",
         )
 
 

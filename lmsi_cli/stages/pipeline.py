@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -265,16 +266,16 @@ def model_of(run: RunDir) -> Model:
         raise LmsiError(
             f"{run.root}: its paths were drawn by a server ({saved.get('model')} on "
             f"{saved.get('server')}), so there is no model file",
-            hint=f"`lmsi eval {run.root} --engine openai` measures it; "
-            f"`lmsi train {run.root} --student FILE` lets a model file learn from its votes",
+            hint=f"`lmsi eval {run.typed} --engine openai` measures it; "
+            f"`lmsi train {run.typed} --student FILE` lets a model file learn from its votes",
         )
     name, model = saved.get("model_name", "MODEL"), Path(saved.get("model", "MODEL"))
     if not model.is_file():
         model = find_again(name) or model
     if not model.is_file():
-        again = f"lmsi sample {run.questions} -m {name} -o {run.root}"
+        again = f"lmsi sample {quote(str(run.questions))} -m {quote(name)} -o {run.typed}"
         if teacher := teacher_of(run):
-            again = f"lmsi train {teacher['run']} --student {name} -o {run.root}"
+            again = f"lmsi train {quote(teacher['run'])} --student {quote(name)} -o {run.typed}"
         hint = f"tell where it is now: `{again}`"
         raise LmsiError(f"{model}: the model of {run.root} is no longer there", hint)
     check_model(run, model, sha256_file(model))

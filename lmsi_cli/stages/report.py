@@ -9,7 +9,6 @@ model. ``reporting/`` turns figures into sections. What comes out:
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path as File
 from typing import Any
@@ -71,7 +70,7 @@ def read_run(run: RunDir) -> Digest:
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         headline=said,
         picture=picture(measured[0]) if measured else None,
-        next=_missing(run, verdict) or next_step(measured, shlex.quote(str(run.root))),
+        next=_missing(run, verdict) or next_step(measured, run.typed),
         notes=(*_taught_by(run), *notes),
         sections=tuple(sections),
         data=msgspec.to_builtins(data),
@@ -103,7 +102,7 @@ def _taught_by(run: RunDir) -> Iterator[str]:
 
 def _missing(run: RunDir, verdict: Verdict | None) -> Step | None:
     """The first stage that the run lacks, as the next step; None if it is trained."""
-    name = shlex.quote(str(run.root))
+    name = run.typed
     if not run.paths.exists() and teacher_of(run) is None:
         return Step("no paths yet", f"lmsi sample QUESTIONS -o {name}")
     if not run.vote_summary.exists():

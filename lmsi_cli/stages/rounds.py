@@ -231,7 +231,7 @@ class _Loop:
         """Measure all rounds so far on the labelled sets, in the run folder; asks nothing twice."""
         plan = self.plan
         if not plan.exams:
-            said = f"nothing measured; lmsi eval {self.root.root} --data FILE does it"
+            said = f"nothing measured; lmsi eval {self.root.typed} --data FILE does it"
             self.progress.say(said)
             return
         task, config = examination(plan)

@@ -145,7 +145,7 @@ MODELS = {
                              "the model computes NaN ... 'a'", "download",
                              SAMPLE.replace("m.gguf", "e.gguf") + " --quiet"),
 }  # fmt: skip
-NUMBER = "expected a whole number, at least 1"
+NUMBER = "expected a whole number, at least 1 and at most 65536"
 SETTINGS = {
     "unknown setting": config("[sample]\npats = 3\n", " [sample]: ... 'pats'", "'paths'"),
     "unknown table": config("[sampel]\npaths = 3\n", ": unknown table [sampel]", "[sample]"),
@@ -173,6 +173,9 @@ SETTINGS = {
 FOLDERS = {
     "a file in the way": flag("-o q.jsonl", "q.jsonl: cannot make this folder",
                               command=COMMAND["s"]),
+    "a folder of the user's own": Case(
+        "sample questions.jsonl -m m.gguf -o . --overwrite", "questions.jsonl: ... no run folder",
+        "another folder", {"questions.jsonl": ONE}),
     "no such format": Case("vote r --formats cot", "--formats: ... cot-zero ... got 'cot'", ""),
     "vote without a run": Case("vote r", "r: not a run folder", "`lmsi sample"),
     "a link out of it": Case(SAMPLE, "r/paths.jsonl: a symbolic link", "itself",
@@ -264,6 +267,9 @@ WITH_A_RUN = {
         "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
     "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
         "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
+    "a type of weights for an adapter": Case("export r --type Q8_0", "--type Q8_0: ", "--to gguf"),
+    "a setting of a command without any": Case("tasks --set x=1", "--set: `lmsi tasks`"),
+    "a config file of none": Case("report r --config c.toml", "--config: `lmsi report`"),
     "nothing to compare": Case("compare r r", "r: no evaluation in it", "`lmsi eval r --data"),
     "no result": Case("compare x.json x.json", "x.json: ... variants", ".result.json",
                       {"x.json": '{"variants": 3}'}),

@@ -147,7 +147,7 @@ def test_a_question_longer_than_the_context_is_skipped_and_may_be_corrected(fold
         skipped, error, hint = done.stderr.splitlines()
         assert skipped.startswith("skipped: question 'a' (\"Tom has") and "2048" in skipped
         assert error.startswith("error: 1 of 2 questions ") and "--max-tokens" in hint
-        assert "skipped, too long" in done.stdout
+        assert "skipped" in done.stdout
         assert (done.exit_code, len(paths_in())) == (1, 2)
     (folder / "q.jsonl").write_text('{"id": "a", "question": "How many?"}\n' + ONE)
     assert lmsi(*SAMPLE.split()).exit_code == 0
