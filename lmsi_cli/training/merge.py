@@ -113,6 +113,7 @@ def merge(base: Path, lora: Lora, out: Path, scale: float, wide: bool = False) -
     writer = gguf.GGUFWriter(out, read_meta(base).architecture, endianess=reader.endianess)
     try:
         _copy_metadata(reader, writer)
+        writer.data_alignment = reader.alignment
         for t in whole:
             shape, kind, size, number = t.data.shape, t.data.dtype, t.data.nbytes, t.tensor_type
             if t.name in lora.pairs:

@@ -198,7 +198,7 @@ def random_llama():
     return {name: t.astype(np.float32) for name, t in tensors.items()}
 
 
-def write_gguf(path, architecture, tensors, factors=None):
+def write_gguf(path, architecture, tensors, factors=None, alignment=0):
     """A GGUF file with the shape of ``random_llama`` and no tokenizer."""
     import gguf
 
@@ -214,6 +214,8 @@ def write_gguf(path, architecture, tensors, factors=None):
     w.add_layer_norm_rms_eps(1e-5)
     w.add_vocab_size(64)
     w.add_tokenizer_model("no_vocab")
+    if alignment:
+        w.add_custom_alignment(alignment)
     if factors:
         tensors = tensors | {"rope_freqs.weight": np.array(factors, np.float32)}
     for name, tensor in tensors.items():

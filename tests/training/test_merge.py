@@ -48,6 +48,19 @@ def test_the_sum_is_alpha_by_rank_times_b_a_in_the_files_own_rows(files):
         assert bytes(new[name].data) == bytes(old[name].data)
 
 
+def test_another_alignment_stays(files):
+    from gguf import GGUFReader
+
+    base, adapter, out = files
+    tight = out.with_name("tight.gguf")
+    write_gguf(tight, "llama", random_llama(), alignment=64)
+    merge(tight, read_lora(adapter), out, 1.0)
+    assert all(t.data_offset % 64 == 0 for t in GGUFReader(out).tensors)
+    assert bytes(tensors(out)["output_norm.weight"].data) == bytes(
+        tensors(base)["output_norm.weight"].data
+    )
+
+
 def test_metadata_and_the_order_of_tensors_stay(files):
     from gguf import GGUFReader
 
