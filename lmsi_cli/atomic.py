@@ -92,6 +92,7 @@ def replacing_folder(place: Path) -> Iterator[Path]:
     """
     import filelock
 
+    place = place.absolute()  # "." has no name to put a temporary one beside
     fresh, old = (place.with_name(f".{place.name}.{x}") for x in ("unfinished", "old"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def export_parquet(run: RunDir, out: str, overwrite: bool = False) -> Exported:
     names = {file: f"{file.stem}.parquet" for file in kinds if file.exists()}
     if not names:
         raise LmsiError(f"{run.root}: nothing to export", hint="run `lmsi sample` first")
-    out, far = out.rstrip("/"), is_address(out)
+    out, far = out.rstrip("/") or "/", is_address(out)
     for name in names.values():
         place = f"{out}/{name}"
         if not overwrite and (remote_exists(place) if far else File(place).exists()):
@@ -147,7 +147,7 @@ def _pyarrow() -> Any:  # noqa: ANN401 - a module without types
     return pyarrow
 
 
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 PACKAGES = {"s3": "lmsi[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
 

@@ -41,7 +41,7 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
 
     LmsiError: a name is unknown or a value is out of range; says which, and what it may be.
     """
-    merged = {k: v for layer in layers for k, v in _filled(layer).items() if v is not None}
+    merged = {k: v for layer in layers for k, v in with_preset(layer).items() if v is not None}
     lists = kind.lists()
     merged = {k: [v] if k in lists and isinstance(v, int | float) else v for k, v in merged.items()}
     words = {name: meta.extra["zero"] for name, (_, meta) in kind.described().items()}
@@ -61,7 +61,7 @@ def check(kind: type[Config], values: dict[str, Any], where: str) -> None:
         raise _refusal(kind, known, str(e), where) from None
 
 
-def _filled(layer: dict[str, Any]) -> dict[str, Any]:
+def with_preset(layer: dict[str, Any]) -> dict[str, Any]:
     """Add the values of a layer's preset, if it has one; the layer's own values win."""
     given = {k: v for k, v in layer.items() if v is not None}
     preset = given.get("preset")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from lmsi_cli.cli.options import configured
+from lmsi_cli.cli.options import Tables, configured
 from lmsi_cli.cli.session import Exclude, Json, files_of, show, watched
-from lmsi_cli.config import ExemplarsConfig
+from lmsi_cli.config import ExemplarsConfig, SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 from lmsi_cli.reporting.digest import Sheet
+from lmsi_cli.settings import resolve
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
     from lmsi_cli.stages.exemplars import ExemplarsSummary
@@ -39,6 +42,7 @@ Overwrite = Annotated[
 def exemplars(  # noqa: PLR0913 - one parameter per flag
     out: Out,
     settings: ExemplarsConfig,
+    tables: Tables,
     seeds: Seeds = None,
     exclude: Exclude = None,
     overwrite: Overwrite = False,
@@ -57,7 +61,9 @@ def exemplars(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages.pipeline import job_of
 
     _check_file(out, overwrite)
-    source, _ = files_of(seeds, settings.model, "lmsi exemplars SEEDS -m MODEL -o FILE.toml")
+    model = settings.model or resolve(SampleConfig, tables.get("sample", {})).model
+    settings = msgspec.structs.replace(settings, model=model)
+    source, _ = files_of(seeds, model, "lmsi exemplars SEEDS -m MODEL -o FILE.toml")
     asked = _seeds(source, settings, exclude or [])
     with watched(quiet, None) as progress:
         job = job_of(settings.sampling(), asked, source, progress)
@@ -105,6 +111,6 @@ def exemplars_sheet(made: ExemplarsSummary, drawn: SampleSummary) -> Sheet:
         ("templates", f"{made.templates} of {made.shots} exemplars"),
         ("mean share of their winners", f"{made.share:.0%}"),
         ("written", made.file),
-        ("to use it", f"--task {made.file} --prompt cot-few"),
+        ("to use it", f"--task {quote(made.file)} --prompt cot-few"),
     )
     return Sheet(title="exemplars", rows=rows)

@@ -11,6 +11,7 @@ import typer
 from lmsi_cli.cli.options import configured
 from lmsi_cli.cli.session import Json, Overwrite, RunFolder, chosen_round, show, watched
 from lmsi_cli.config import ExportConfig
+from lmsi_cli.errors import LmsiError
 from lmsi_cli.formats import size
 from lmsi_cli.reporting.digest import Sheet
 
@@ -63,6 +64,8 @@ def export(  # noqa: PLR0913 - one parameter per flag
     from lmsi_cli.stages.export import export_run
     from lmsi_cli.stages.pipeline import model_of
 
+    if settings.type and settings.to in ("adapter", "parquet"):
+        raise LmsiError(f"--type {settings.type}: only merged weights have one", "add --to gguf")
     if settings.to == "parquet":  # records need no model
         folder = chosen_round(RunDir(run), number or 1)  # and every round has its own
         with locked(folder):

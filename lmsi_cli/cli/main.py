@@ -46,7 +46,7 @@ from lmsi_cli.cli import (
 )
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import HELP_ALL, Command, Common, Group
-from lmsi_cli.config import PREFIX, RARE
+from lmsi_cli.config import PREFIX, RARE, TABLES
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import processes
 
@@ -56,6 +56,7 @@ GRACE = 1.2  # seconds to unwind; training since the last checkpoint may be lost
 SHOW_CURSOR = "\x1b[?25h"  # a progress bar that is not taken down leaves it hidden
 SWITCHES, VALUED = {"-q", "--quiet", "-v", "--verbose"}, {"--config", RARE}  # common options
 OVERWRITE = "--overwrite"
+DISCARDING = {"sample", "questions", "train", "run"}  # with it; others replace what is finished
 
 
 class Terminated(KeyboardInterrupt):
@@ -89,7 +90,8 @@ def _common_first(args: Sequence[str]) -> list[str]:
         if arg == "--":
             return [*common, *other, arg, *rest]
         if name in VALUED:
-            common += [arg] if "=" in arg else [arg, *islice(rest, 1)]
+            value = [] if "=" in arg else list(islice(rest, 1))
+            (common if value or "=" in arg else other).extend([arg, *value])  # else: incomplete
         else:
             (common if arg in SWITCHES else other).append("--help" if arg == HELP_ALL else arg)
     return [*common, *other]
@@ -97,7 +99,8 @@ def _common_first(args: Sequence[str]) -> list[str]:
 
 def _goes_on(how: str) -> str:
     """Say how the process ended, and that nothing is lost."""
-    without = f" without {OVERWRITE}" if OVERWRITE in sys.argv else ""
+    again = OVERWRITE in sys.argv and DISCARDING.intersection(sys.argv)
+    without = f" without {OVERWRITE}" if again else ""
     return f"{how}; what was finished is saved, the same command{without} goes on"
 
 
@@ -170,6 +173,11 @@ def lmsi(
     The options below may also follow a command's name.
     """
     processes.check(ctx.invoked_subcommand)
+    for name, flag in (("settings", RARE), ("config", "--config")):
+        source = ctx.get_parameter_source(name)  # a variable of the shell is for all commands
+        if ctx.invoked_subcommand not in TABLES and source and source.name == "COMMANDLINE":
+            message = f"{flag}: `lmsi {ctx.invoked_subcommand}` has no settings"
+            raise LmsiError(message, hint="leave it out")
     ctx.obj = Common(config, settings or (), quiet)
     if verbose:
         logging.basicConfig(format="%(message)s")

@@ -25,7 +25,7 @@ from typer.core import TyperCommand, TyperGroup
 from lmsi_cli.config import EVERYDAY, PANELS, PREFIX, RARE, TABLES, Config
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import UNREADABLE
-from lmsi_cli.settings import flags, resolve
+from lmsi_cli.settings import flags, resolve, with_preset
 
 Function = Callable[..., None]
 Tables = dict[str, dict[str, Any]]
@@ -62,7 +62,7 @@ def configured(kind: type[Config]) -> Callable[[Function], Function]:
             by_name = _set(common.settings, table)
             for layer in (environment(), by_name):
                 for name, values in layer.items():
-                    tables[name] = {**tables.get(name, {}), **values}
+                    tables[name] = {**tables.get(name, {}), **with_preset(values)}
             # one layer, so that a typed preset does not override settings typed beside it
             typed = {**by_name.get(table, {}), **{k: v for k, v in typed.items() if v is not None}}
             arguments: dict[str, Any] = {"settings": resolve(kind, tables.get(table, {}), typed)}
@@ -242,7 +242,7 @@ def _help(meta: Any, default: Any) -> str:  # noqa: ANN401 - any default
 def _shown(default: Any) -> str:  # noqa: ANN401 - any default
     """A default as it would be typed."""
     if isinstance(default, bool):
-        return "yes" if default else "no"
+        return str(default).lower()
     if isinstance(default, tuple):
         return ",".join(map(_shown, default)) or EMPTY
     if isinstance(default, float):

@@ -6,7 +6,6 @@ Without arguments it runs the embedded model on its own questions.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,6 +70,7 @@ def run(  # noqa: PLR0913 - one parameter per flag
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """
     from lmsi_cli.stages.rounds import run_rounds
+    from lmsi_cli.stages.train import check_training
     from lmsi_cli.training.devices import check_packages
 
     check_packages()
@@ -79,6 +79,9 @@ def run(  # noqa: PLR0913 - one parameter per flag
     _check(plan)
     model = plan.model
     root = RunDir(out or Path("runs") / (model.card.name if model.card else model.path.stem))
+    if not root.has_paths():
+        with watched(quiet, None) as progress:
+            check_training(model.path, plan.settings.train, progress)
     with watched(quiet, root) as progress:
         done = run_rounds(plan, root, overwrite, progress)
     _show(root, done, json)
@@ -102,8 +105,7 @@ def _show(root: RunDir, done: Outcome, json: bool) -> None:
         kept = f"round {best.number} is kept; " if best else ""
         raise LmsiError(
             f"{root.root}: {made} of {done.rounds.asked} rounds: {done.rounds.ended}",
-            hint=f"{kept}`lmsi report {shlex.quote(str(root.root))}` has all rounds; "
-            "--force goes on all the same",
+            hint=f"{kept}`lmsi report {root.typed}` has all rounds; --force goes on all the same",
         )
     if done.skipped:
         raise skipped_error(done.skipped, done.asked)

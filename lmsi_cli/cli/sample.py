@@ -107,7 +107,7 @@ def sample_sheet(s: SampleSummary) -> Sheet:
             ("paths cancelled", f"{s.cancelled}, {s.cancelled_tokens} tokens ({lost} of all)"),
         ]
     if s.skipped:
-        rows.append(("skipped, too long", f"{len(s.skipped)}"))
+        rows.append(("skipped", f"{len(s.skipped)}"))
     return Sheet(title="sample", rows=tuple(rows))
 
 

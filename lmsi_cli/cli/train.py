@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import msgspec
@@ -81,11 +82,10 @@ def train(  # noqa: PLR0913 - one parameter per flag
         raise LmsiError("--null is for the run's own model", hint="leave --student and -o out")
     folder = RunDir(run)
     if not force:
-        who = f" --student {student}" if student else " --null" if null else ""
-        permit(folder, f"lmsi train {run}{who} --force")
+        who = f" --student {quote(student)}" if student else " --null" if null else ""
+        permit(folder, f"lmsi train {folder.typed}{who} --force")
     with watched(quiet, None) as progress:
-        given = (folder, student, out, settings, progress)
-        taught = control(folder) if null else enrolled(*given)
+        taught = control(folder) if null else enrolled(folder, student, out, settings, progress)
     if taught:
         teacher, (folder, model, task, *_) = folder, taught
     else:

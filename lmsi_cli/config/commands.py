@@ -1,7 +1,8 @@
 """The settings of ``lmsi eval``, ``run``, ``questions``, ``exemplars`` and ``export``.
 
-Their paths are drawn as [sample] says, except for the settings here. In a config file, where a
-setting that takes several values also accepts a single one:
+Their paths are drawn as [sample] says, except for the settings here; those of exemplars take only
+the model from there. In a config file, where a setting that takes several values also accepts a
+single one:
 
     [eval]
     modes = ["cot", "sc", "direct"]
@@ -22,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from lmsi_cli.config.options import DEFAULT_MODEL, DEFAULT_TASK, Config, opt, rare
+from lmsi_cli.config.options import DEFAULT_TASK, Config, opt, rare
 from lmsi_cli.config.sampling import (
     CHAT_HELP,
     DEFAULT,
@@ -176,9 +177,9 @@ class ExemplarsConfig(SamplingConfig, frozen=True, kw_only=True):
     temperature: Annotated[float, rare("Sampling temperature; 0 is greedy.", ge=0, le=HOTTEST)] = (
         TEMPERATURE
     )
-    model: Annotated[str, opt("A GGUF file or a name, as for `lmsi sample`.", "-m/--model")] = (
-        DEFAULT_MODEL
-    )
+    model: Annotated[
+        str | None, opt("A GGUF file or a name; not given: as in [sample].", "-m/--model")
+    ] = None
     task: Annotated[str, opt("Answer kind and words; auto: as the set or the model says.")] = (
         DEFAULT_TASK
     )

@@ -162,7 +162,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     few_shot: Annotated[FewShotChoice, FEW_SHOT] = "auto"
     system: Annotated[str, SYSTEM] = ""
     template_var: Annotated[Variables, TEMPLATE_VAR] = ()
-    paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1)] = 16
+    paths: Annotated[int, opt("Paths per question.", "-n/--paths", ge=1, le=1 << 16)] = 16
     stop: Annotated[
         str,
         opt(

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path as File
+from shlex import quote
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,7 +29,7 @@ from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, shuffled_writer
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import ChatChoice, Progress, Vote
+from lmsi_cli.records import ChatChoice, Progress, Silent, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import (
     TEACHER,
@@ -42,8 +43,8 @@ from lmsi_cli.run_folder import (
 )
 from lmsi_cli.stages.asking import Asking, formed, sampled, task_of, wording_of
 from lmsi_cli.stages.pipeline import identity, model_of
+from lmsi_cli.stages.train import check_training
 from lmsi_cli.stages.vote import taught
-from lmsi_cli.training.adapter import preflight
 from lmsi_cli.voting.selection import shuffled
 
 FOLDER = "students"  # in the teacher's run folder
@@ -93,16 +94,17 @@ def enrolled(
     asking = _asked(teacher, found.path)
     told = identity(found, asking)
     if origin := teacher_of(teacher):
+        again = f"lmsi train {quote(origin['run'])} --student {quote(str(found.path))}"
         raise LmsiError(
             f"{teacher.root}: this is a student's folder; the paths are its teacher's",
-            hint=f"give the teacher's run: `lmsi train {origin['run']} --student {found.path}`",
+            hint=f"give the teacher's run: `{again}`",
         )
     _check_folders(teacher, run)
     if sampled(teacher).get("model_sha256") == told["model_sha256"]:
         message = f"{found.path}: this is the very model that drew the paths of {teacher.root}"
-        raise LmsiError(message, hint=f"to train it on its own votes: `lmsi train {teacher.root}`")
+        raise LmsiError(message, hint=f"to train it on its own votes: `lmsi train {teacher.typed}`")
     try:
-        preflight(found.path, settings.target, settings.layers, settings.rank)
+        check_training(found.path, settings, progress or Silent())
     except LmsiError as e:  # two models are in play, so name this one
         named = str(e) if str(found.path) in str(e) else f"{found.path}: {e}"
         raise LmsiError(named, hint=e.hint) from None
@@ -145,7 +147,7 @@ def _check_folders(teacher: RunDir, run: RunDir) -> None:
     """Refuse a teacher without a vote, and a folder for its student that holds another run."""
     for file in (teacher.votes, teacher.paths, teacher.questions):
         if not file.exists():
-            raise LmsiError(f"{file}: no such file", hint=f"run `lmsi vote {teacher.root}` first")
+            raise LmsiError(f"{file}: no such file", hint=f"run `lmsi vote {teacher.typed}` first")
     hint = "choose another folder for the student: -o FOLDER"
     if run.root.resolve() == teacher.root.resolve():
         raise LmsiError(f"{run.root}: this is the teacher's own folder", hint=hint)
@@ -255,6 +257,6 @@ def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
             preferred.write(*pairs)
             count, questions = count + len(found), questions + bool(found)
         if not count:
-            hint = f"`lmsi vote {teacher.root}` says why"
+            hint = f"`lmsi vote {teacher.typed}` says why"
             raise LmsiError(f"{teacher.votes}: nothing to learn: the vote kept no path", hint)
     return count, questions

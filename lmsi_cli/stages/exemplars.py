@@ -173,5 +173,5 @@ def task_text(exemplars: Sequence[Exemplar], task: Task, config: ExemplarsConfig
         fields["exemplars"] = entries
     text: str = tomli_w.dumps(fields, multiline_strings=True)
     how = "the greedy path" if config.paths == 1 else f"the vote of {config.paths} paths"
-    model = File(config.model).name
+    model = File(config.model or "").name
     return f"# Written by `lmsi exemplars`: rationales of {model}, by {how} of each seed.\n{text}"

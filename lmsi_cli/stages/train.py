@@ -34,7 +34,7 @@ from lmsi_cli.resume import check_model, check_same
 from lmsi_cli.run_folder import RunDir, discard_adapter, sha256_file
 from lmsi_cli.training import adapter, examples, processes
 from lmsi_cli.training.data import Codec, Example
-from lmsi_cli.training.devices import check_packages
+from lmsi_cli.training.devices import check_packages, pick
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.trainer import Trained, TrainSummary, suited, train
 from lmsi_cli.training.verify import AdapterProof, Sides, Witness, verify
@@ -134,6 +134,24 @@ def train_apart(
     return result
 
 
+def check_training(model: Path, config: TrainConfig, progress: Progress) -> None:
+    """Refuse a training that cannot begin, before hours are spent on its paths.
+
+    In a separate process, as ``train_apart``. LmsiError: transformers cannot load the model, the
+    matrices, the device or the adapter to start from are not there.
+    """
+    if torch_is_here():
+        _check_training(model, config, progress)
+    else:
+        aside.run(_check_training, model, config, progress=progress, name="the check of the model")
+
+
+def _check_training(model: Path, config: TrainConfig, progress: Progress) -> None:
+    adapter.preflight(model, config.target, config.layers, config.rank)
+    pick(config.device)
+    adapter.check_start(config, sha256_file(model) if config.init else "")
+
+
 def assist(run: RunDir, model: Path, task: Task, config: TrainConfig, overwrite: bool) -> None:
     """Do the part of a process other than the first; arguments as for ``train_run``.
 
@@ -178,7 +196,7 @@ class _Origin(msgspec.Struct):
 
 def finished(run: RunDir) -> TrainResult:
     """The training result of a finished adapter; LmsiError: its file is damaged."""
-    again = f"`lmsi train {run.root} --overwrite` makes the adapter again"
+    again = f"`lmsi train {run.typed} --overwrite` makes the adapter again"
     return read_struct(run.adapter_origin, _Origin, again).result
 
 

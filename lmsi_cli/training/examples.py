@@ -39,7 +39,10 @@ def check(run: RunDir, config: TrainConfig) -> None:
     file = run.pairs if pairs else run.train
     if not file.exists():
         why = ", and --loss scpo trains on its pairs" if pairs else ""
-        raise LmsiError(f"{file}: no such file{why}", hint=f"run `lmsi vote {run.root}` first")
+        raise LmsiError(f"{file}: no such file{why}", hint=f"run `lmsi vote {run.typed}` first")
+    if not pairs and not file.stat().st_size:
+        hint = "loosen the filters of `lmsi vote`"
+        raise LmsiError(f"{file}: nothing to train on: 0 examples", hint)
 
 
 def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
@@ -49,9 +52,9 @@ def read(run: RunDir, config: TrainConfig) -> Sequence[Example]:
 
 
 def count_pairs(run: RunDir) -> int:
-    """How many preference pairs of a run have a weight above 0."""
+    """How many preference pairs of a run have a weight above 0, in whatever formats."""
     pairs = read_records(run.pairs, Preference) if run.pairs.exists() else ()
-    return sum(pair.weight > 0 for pair in pairs)
+    return len({(p.question_id, p.chosen_path, p.rejected_path) for p in pairs if p.weight > 0})
 
 
 def _pairs(run: RunDir) -> Sequence[Preference]:
@@ -60,7 +63,7 @@ def _pairs(run: RunDir) -> Sequence[Preference]:
     raise LmsiError(
         f"{run.pairs}: no preference pairs: no question has a sure winner and a path of another "
         "answer",
-        hint=f"`lmsi vote {run.root} --set pairs=1 --set pair_share=0.25`, more paths, or "
+        hint=f"`lmsi vote {run.typed} --set pairs=1 --set pair_share=0.25`, more paths, or "
         "--loss sft",
     )
 

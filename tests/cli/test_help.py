@@ -102,7 +102,7 @@ def test_a_setting_without_a_flag_goes_by_name(tmp_path, monkeypatch, argv, told
 
 
 def test_defaults_are_shown_as_they_would_be_typed():
-    for command, defaults in {"vote": ("0.25", "yes", "auto"), "eval": ("cot,sc,direct",)}.items():
+    for command, defaults in {"vote": ("0.25", "true", "auto"), "eval": ("cot,sc,direct",)}.items():
         text = " ".join(help_of(command, which="--help-all").split())
         for told in defaults:
             assert f"[default: {told}]" in text

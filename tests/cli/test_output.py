@@ -60,7 +60,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(folder, lmsi, monkeypatch, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stage, "to_path", interrupt)
-    monkeypatch.setattr(sys, "argv", ["lmsi", *more])
+    monkeypatch.setattr(sys, "argv", ["lmsi", "sample", *more])
     done = lmsi(*SAMPLE.split(), *more)
     assert done.stderr.startswith("interrupted; ") and done.stderr.count("\n") == 1
     assert ("without --overwrite" in done.stderr) == bool(more)
