@@ -60,7 +60,7 @@ _ANYWHERE = re.compile(
 _SECOND = re.compile(
     r"\)?(?:[ ]*[/&][ ]*|,?[ ]+(?:or|and)[ ]+)(?i:option[ ]+)?"
     r"(?:\([A-Za-z]\)|[A-Z](?![\w'])|[a-z]\))"
-    r"|[ ]*,[ ]*\([A-Za-z]\)"
+    r"|[ ]*,[ ]*(?:\([A-Za-z]\)|[A-HJ-Z](?![\w']))|[ ]*\\text\{ ?(?:and|or)\b"
 )
 _DENIED = re.compile(r"[\s*]*(?:definitely |clearly )?(?:not|neither)\b", re.IGNORECASE)
 _RULED_OUT = re.compile(

@@ -34,12 +34,24 @@ _FORMS = (
     r"(?P<y>[12][0-9]{3})",
 )
 _PATTERNS = tuple(re.compile(rf"(?<![\w/-]){form}(?![\w/-])", re.IGNORECASE) for form in _FORMS)
+# Between two dates: "5 May, which is four days after 1 May", "1 May + 4 days = 5 May".
+_RELATION = re.compile(
+    r"[^.\n]{0,40}\b(?:after|before|from|later|earlier|because|since|as)\b", re.IGNORECASE
+)
+_RESULT = re.compile(r"=|\b(?:which|that) (?:is|was|gives|means)\b|\b(?:so|but)\b", re.IGNORECASE)
 _HASHED = re.compile(r"[^\n]{0,200}?[0-9]")
 
 
 def _find(text: str, place: Span, _asked: Asked) -> Span | None:
-    """Find the first date of a place, in its fullest form."""
-    return next(iter(_dates(text, place)), None)
+    """Find the date that a place names, in its fullest form; None if it names several."""
+    found = _dates(text, place)
+    if len({_canonical(text[slice(*s)], _asked) for s in found}) <= 1:
+        return found[0] if found else None
+    if _RELATION.match(text, found[0].end, found[1].start):
+        return found[0]
+    results = [m.end() for m in _RESULT.finditer(text, found[0].end, place.end)]
+    last = [s for s in found if results and s.start >= results[-1]]
+    return last[0] if len(last) == 1 else None
 
 
 def _last(text: str, place: Span, _asked: Asked) -> Span | None:

@@ -23,9 +23,9 @@ from lmsi_cli.errors import LmsiError
 SECONDS = 1.0  # of CPU time per expression; an ordinary one needs a tenth
 _LONGEST = 300  # characters
 _TIDY = (
-    (re.compile(r"\\[dt]frac"), r"\\frac"),
+    (re.compile(r"\\[cdt]frac"), r"\\frac"),
     (re.compile(r"\\frac ?([0-9]) ?([0-9])(?![0-9])"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\(?:left|right|displaystyle|[!,;: ])"), ""),
+    (re.compile(r"(?<!\\)\\(?:left|right|displaystyle|[!,;: ])"), ""),  # not the end of a row
     (re.compile(r"\\(?:text|textbf|mathrm|mbox) ?\{([^{}]*)\}"), r"\1"),
     (re.compile(r"\^ ?(?:\\circ|\{ ?\\circ ?\})|\\degree"), ""),
     (re.compile(r"\\(?=[$%])"), ""),
@@ -33,9 +33,9 @@ _TIDY = (
 )
 _BASED = re.compile(r"[0-9]\}? ?_")  # 11_6 is a number in base 6; the grammar drops the base
 _FORMULA = re.compile(
-    r"\$\$?(?P<dollars>[^$]+)\$|\\\((?P<round>(?:[^\\]|\\[^)])+)\\\)|\\\[(?P<square>(?:[^\\]|\\[^\]])+)\\\]"
+    r"(?<!\\)\$\$?(?P<dollars>(?:[^$\\]|\\[\s\S])+)\$(?![0-9])|\\\((?P<round>(?:[^\\]|\\[^)])+)\\\)|\\\[(?P<square>(?:[^\\]|\\[^\]])+)\\\]"
 )
-_CLOSED = re.compile(r"\\[)\]]|\$")
+_CLOSED = re.compile(r"\\[)\]]|(?<!\\)\$(?![0-9])")
 _UNIT = re.compile(
     r"(?<=[0-9}.])(?:[ ~]|\\[,;:! ])*\\(?:text|mathrm|mbox|textrm)[ ]?\{[^{}]*\}"
     r"(?:\^\{?[23]\}?)?\s*\Z"
@@ -100,7 +100,7 @@ def _parsed(tidy: str) -> str | None:
     if _BASED.search(tidy) or not re.search(r"[0-9\\^_=+]|\b[a-z]\b", tidy):
         return None
     if importlib.util.find_spec("math_verify") is None:
-        hint = "pip install 'lmsi[latex]'"
+        hint = "pip install '.[latex]' in lmsi's folder"
         raise LmsiError("answers in LaTeX need the package math-verify", hint=hint)
     spelled: str | None = _CHILD.ask(tidy)
     return _tidied(spelled) if spelled else None

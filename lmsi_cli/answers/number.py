@@ -46,12 +46,13 @@ _FORMULA = re.compile(
 )
 # What may follow an answer without being part of it; "which" and "since" may also lead to one.
 _REASON = r",?[ ](?:because|given that|due to)\b"
+_AT = r"(?:\$|\\\))?,?[ ](?:attained[ ])?(?:when|if|at|for|with)[ ](?:\$|\\\()?[a-z][ ]?="
 _REMARK = re.compile(
-    rf"{_REASON}|,?[ ](?:since|as there|where|which)\b"
+    rf"{_REASON}|{_AT}|,?[ ](?:since|as there|where|which)\b"
     r"|[ ]\([^()\n]*+\)?+(?![ ]*[-+*/=^\u00d7\u00f70-9])"
 )
 _BECAUSE = re.compile(
-    rf"{_REASON}|,?[ ](?:since|as there)\b(?=[^=]*\Z)|[ ]\([^()\n]*+\)(?=[\W_]*\Z)"
+    rf"{_REASON}|{_AT}|,?[ ](?:since|as there)\b(?=[^=]*\Z)|[ ]\([^()\n]*+\)(?=[\W_]*\Z)"
 )
 _SINCE = re.compile(rf"{_REASON}|,?[ ]since\b")
 _TURNED = re.compile(r"(?:,|\b(?:or|so|get))[ ]*\Z")
@@ -68,7 +69,7 @@ _PARTS = rf"[ \t]*(?:\\text\{{ ?)?{_UNIT}[ .,}}]*(?:and[ ]}}?)?[ ]*"  # "3 hours
 _BESIDE = re.compile(
     rf"{_PARTS}|\W*(?:[^\W\d]+\W+){{0,3}}?(?:or|to|plus|&|versus|vs\.)\W*(?:\w+\W+)?"
     r"|\W*(?:[^\W\d]+\W+){0,6}?and\W*(?:[^\W\d]+\W+){0,3}"
-    r"|\W*(?:[^\W\d]+[ ]){0,2}(?:[^\W\d]+)?[ ]*[,;/]\W*"
+    r"|\W*(?:[^\W\d]+[ ]){0,2}(?:[^\W\d]+)?[ ]*[,;/]\W*(?:[A-Z][a-z]+(?::|[ ]has)|[a-z]\))?\W*"
     r"|\s*(?:in|of|out of|over|by|divided by|times|minus)\s*"
     r"|.*\n.*",
     re.DOTALL,
@@ -322,10 +323,9 @@ def _canonical(text: str, asked: Asked) -> str | None:
     """Spell the only number of a short text as integer, terminating decimal or ``p/q``."""
     if _DIGITS.fullmatch(text):
         return str(int(text))
-    value = number_value(text)
-    if value is not None and asked.percent and _PERCENT.search(text):
-        value /= 100
-    return None if value is None else spell(value)
+    if (value := number_value(text)) is None:
+        return None
+    return spell(value / 100 if asked.percent and _PERCENT.search(text) else value)
 
 
 def _bold(text: str, _trigger: str) -> list[Said]:

@@ -26,7 +26,7 @@ CURRENCY = "$€£¥₹"
 # only after "is", "=", ":" or "#": elsewhere it is a bullet or a dash.
 _SIGN = (
     rf"(?:(?<![\w)\]}}])(?<![0-9)%][ \t])(?:[{MINUS}+]|(?i:minus|negative)[ ])"
-    rf"|(?:\A|(?<=is )|(?<=[=:#] ))[{MINUS}][ ])"
+    rf"|(?:\A|(?<=is )|(?<=[=:#] )|(?<=[{{($`]))[{MINUS}][ ])"
 )
 _CURRENCY = rf"\\?[{CURRENCY}][ \t]?"
 _COMMA = r"(?:,|\{,\}|\\,|,\\!|[\u00a0\u2009\u202f])"  # LaTeX and typographic spellings included
@@ -39,7 +39,7 @@ _PLAIN = (
 _ALONE = r"[0-9]++(?=[.!?]?(?:\n|\Z))"  # the commonest form, and the quickest to recognise
 _RATIO = rf"{_PLAIN}[ \t]?/[ \t]?{_PLAIN}(?!\.?[0-9])"
 _ARGUMENT = r"(?:\{[ ]?-?[0-9][0-9,]*(?:\.[0-9]+)?[ ]?\}|[ ]?[0-9])"
-_FRACTION = rf"(?:[0-9]+[ \t]?)?\\[dt]?frac[ ]?{_ARGUMENT}[ ]?{_ARGUMENT}"
+_FRACTION = rf"(?:[0-9]+[ \t]?)?\\[cdt]?frac[ ]?{_ARGUMENT}[ ]?{_ARGUMENT}"
 _VULGAR = "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"
 _PARTS = {"half": 2, "third": 3, "quarter": 4}
 _AND_PART = r"[0-9]+[ ](?:and|&)[ ](?:a|one)[ -](?:half|third|quarter)\b"
@@ -49,14 +49,14 @@ _TEN = rf"10(?:\^[ ]?(?:{_EXPONENT})|[{_SMALL}]{{1,3}})"
 _TIMES_TEN = rf"[ \t]?(?:\\times|\\cdot|[x*\u00d7\u00b7])[ \t]?{_TEN}"
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SCALES |= {"lakh": 5, "crore": 7, "k": 3, "bn": 9, "m": 6, "b": 9}
-_WORD = r"(?:hundred|thousand|million|billion|trillion|lakh|crore)"
+_WORD = r"(?:hundred|thousand|million|billion|trillion|lakh|crore)s?"
 _SCALE = (
     rf"(?:[ \t]?(?:\\[ ,;])?(?:\\text[ ]?\{{[ ]?)?{_WORD}(?:[ ]{_WORD})?(?![A-Za-z])"
     r"|(?<=[0-9])[kK](?![\w-]))"
 )
 # Formulas whose numbers are not values by themselves.
 OPAQUE = (
-    rf"\\[dt]?frac[ ]?{GROUP}[ ]?{GROUP}|\\sqrt[ ]?(?:\[[^\]\n]{{0,9}}\])?[ ]?(?:{GROUP}|[0-9])"
+    rf"\\[cdt]?frac[ ]?{GROUP}[ ]?{GROUP}|\\sqrt[ ]?(?:\[[^\]\n]{{0,9}}\])?[ ]?(?:{GROUP}|[0-9])"
     r"|\u221a[ ]?(?:\([^()\n]{0,40}\)|[0-9.]+)"
     rf"|\\(?:log|ln|binom)[ ]?(?:_?{GROUP}|_[0-9]|[0-9]++)*+"
 )
@@ -77,7 +77,7 @@ _BACK = 12  # characters that a sign and a currency may take
 # What marks a number as a factor of something without a decimal spelling, or of an unknown.
 SYMBOLIC = re.compile(
     r"[ \t]?(?:\\?,|\\cdot|\\times|[*\u00d7])?[ \t]?"
-    r"(?:\\(?:sqrt|[dt]?frac|pi|theta|log|ln|sin|cos|tan)\b"
+    r"(?:\\(?:sqrt|[cdt]?frac|pi|theta|log|ln|sin|cos|tan)\b"
     r"|[\u221a\u03c0]|pi\b)|[a-z](?:[ ]?[-+=^](?=[ ]?[0-9a-z])|(?=\$|[ ]?\\[)\]]))"
     r"|(?:[ ]?[-+*/][ ]?)?[nqu-zDXYZ](?=[ ]?\Z)"
 )
@@ -105,8 +105,7 @@ def _number(text: str, start: int, digit: int, end: int) -> re.Match[str] | None
         before = _BEFORE.search(text, max(start, digit - _BACK), digit)
     if before is None:
         return NUMBER.match(text, digit, end)
-    begins = {before.start(g) for g in (0, "coin", "point")} - {-1} | {digit}
-    tried = (NUMBER.match(text, at, end) for at in sorted(begins))
+    tried = (NUMBER.match(text, at, end) for at in range(before.start(), digit + 1))
     return next((m for m in tried if m and m.end() > digit), None)
 
 
@@ -145,7 +144,7 @@ def _body(body: str) -> Fraction:
     if body[-1] in _VULGAR:
         top, _, bottom = unicodedata.normalize("NFKC", body[-1]).partition("\u2044")
         return Fraction(body[:-1].strip() or 0) + Fraction(int(top), int(bottom))
-    body = re.sub(rf"\\[dt]?frac[ ]?({_ARGUMENT})[ ]?({_ARGUMENT})", r" \1/\2", body)
+    body = re.sub(rf"\\[cdt]?frac[ ]?({_ARGUMENT})[ ]?({_ARGUMENT})", r" \1/\2", body)
     body = re.sub(rf"{_COMMA}|(?<=[0-9])[ ](?=[0-9]{{3}}\b)(?![0-9]+/)", "", body)
     body = re.sub(r"\s*/\s*", "/", re.sub(r"[{}]", "", body))
     parts = (word.partition("/") for word in body.split())
@@ -164,7 +163,9 @@ def _power(ten: str | None) -> Fraction:
 def _scale(word: str | None, money: bool) -> int:
     """Read an order of magnitude; "M", "B" and "bn" count only for money."""
     names = re.findall(r"[a-z]+", word.lower()) if word else []
-    powers = [_SCALES.get(n, 0) for n in names if money or n not in ("m", "b", "bn")]
+    powers = [
+        _SCALES.get(n.removesuffix("s"), 0) for n in names if money or n not in ("m", "b", "bn")
+    ]
     return int(10 ** sum(powers))
 
 
@@ -195,9 +196,14 @@ _UNITS = {
 _GROUPS = {"thousand": 1_000, "million": 1_000_000, "billion": 1_000_000_000}
 _ANY = "|".join(sorted([*_UNITS, "hundred", *_GROUPS], key=len, reverse=True))
 _WORDED = rf"(?:(?:minus|negative) )?(?:{_ANY})\b(?:(?:[ -]| and )(?:{_ANY})\b)*"
+_REST = (  # makes it another number: "two thirds", "two dozen", "two point five", "one in four"
+    r"half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?"
+    r"|hundredths?|dozens?|point|squared|cubed|in (?:a|every|two|three|four|five|six|ten)"
+)
 # At the start of a place; "one of them" and "one which" hold a pronoun.
 WORDS = re.compile(
-    rf"(?:exactly |about |approximately |a total of )?(?P<number>{_WORDED})"
+    rf"(?:exactly |about |approximately |a total of )?(?P<number>(?>{_WORDED}))"
+    rf"(?![ -](?:{_REST})\b)(?![\w\u2013-])"
     r"(?! of (?:the|these|those|them)\b)(?! wh| that\b)"
     # "three hours and thirty minutes" and "two or three" are two values
     rf"(?! (?:and|or|to) )(?! [a-z]+,? (?:and|or|to) (?:a |an )?(?:{_ANY}|half|quarter)\b)",
@@ -214,7 +220,8 @@ _SCRIPTS = (
 _ASCII = {code: chr(code - 0xFEE0) for code in _WIDE} | {
     code: str(unicodedata.decimal(chr(code))) for block in _SCRIPTS for code in block
 }
-_FOREIGN = re.compile(f"[{''.join(f'{chr(b[0])}-{chr(b[-1])}' for b in (_WIDE, *_SCRIPTS))}]")
+_ASCII[0x2044] = "/"  # the fraction slash
+_FOREIGN = re.compile(f"[\u2044{''.join(f'{chr(b[0])}-{chr(b[-1])}' for b in (_WIDE, *_SCRIPTS))}]")
 
 
 def ascii_digits(text: str) -> str:

@@ -150,7 +150,7 @@ def _end(text: str, begin: int, start: int, limit: int, grows: bool) -> Span | N
         elif stop[0] == ".":
             on = _stop_goes_on(text, start, at, limit, grows)
         else:
-            on = (None if grows else False) if at + 1 >= limit else text[at + 1].isdigit()
+            on = _mark_goes_on(text, start, at, limit, grows)
         if on is None:
             return None
         if not on:
@@ -170,6 +170,20 @@ def _line_goes_on(
     if _ITEM.match(rest):
         return True
     return None if grows and len(rest) < _KNOWN else False
+
+
+def _mark_goes_on(text: str, start: int, at: int, limit: int, grows: bool) -> bool | None:
+    """Whether a sentence goes on after "!" or "?": it does after a factorial ("5! = 120")."""
+    after = text[at + 1 : limit]
+    if text[at] == "!" and text[max(start, at - 1) : at].isdigit():
+        after = after.lstrip(" ")
+        return True if after[:1] and after[0] in "=/*+\u00d7\u00f7)}\\" else _known(after, grows)
+    return after[0].isdigit() if after else _known(after, grows)
+
+
+def _known(after: str, grows: bool) -> bool | None:
+    """False, or None if the next token decides."""
+    return False if after or not grows else None
 
 
 def _stop_goes_on(text: str, start: int, at: int, limit: int, grows: bool) -> bool | None:

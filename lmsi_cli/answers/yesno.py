@@ -28,7 +28,8 @@ _UNKNOWN = (
 )
 _NOT = r"\b(?:not|\w{2,7}n['\u2019]t|never)[ ](?:[a-z]+ly[ ])?(?:be[ ])?"
 _VALUE = re.compile(
-    rf"(?P<unknown>\b(?:{_UNKNOWN})\b)|(?P<not>{_NOT})?\b(?:(?P<yes>yes|yeah|yep)|(?P<no>nope"
+    rf"(?P<pair>\b(?:yes or no|true or false)\b)|(?P<unknown>\b(?:{_UNKNOWN})\b)"
+    rf"|(?P<not>{_NOT})?\b(?:(?P<yes>yes|yeah|yep)|(?P<no>nope"
     r"|no(?! (?:one|doubt|idea|way|matter|longer|more|less)\b))|(?P<true>true|correct)"
     r"|(?P<false>false|untrue|incorrect))\b",
     re.IGNORECASE,
@@ -58,6 +59,13 @@ _VERDICT = re.compile(
     re.IGNORECASE,
 )
 _ISNT = re.compile(r"(?:is|was)n['\u2019]t\b", re.IGNORECASE)
+_WHETHER = re.compile(r"[ ](?:for (?:sure|certain) )?(?:whether|if|that)\b", re.IGNORECASE)
+_DOUBT = re.compile(  # before "true": it could be, or nothing says that it is
+    r"(?:\bwhether\b|\b(?:tell|know|see|say|determine|unclear|unsure) if\b|\b(?:no|nothing|cannot"
+    r"|not|\w{2,7}n['\u2019]t)\b[^.!?\n]*\b(?:that|means?|shows?|imply|implies|whether)\b)[^.!?\n]*\Z"
+    r"|\b(?:could|may|might)(?:[ ][a-z]+)?[ ]be[\s*_\"`]*\Z",
+    re.IGNORECASE,
+)
 _EITHER = re.compile(r"\b(?:neither|either)\b", re.IGNORECASE)
 _REASON = re.compile(r",?[ ](?:because|since|as)\b", re.IGNORECASE)
 _BACK = 150  # characters before a value that tell what it is
@@ -97,10 +105,12 @@ def _values(text: str, place: Span) -> Iterator[_Said]:
         name = str(m.lastgroup)
         if name == "unknown":
             yield _Said(UNKNOWN, Span(*m.span()))
+            if _WHETHER.match(text, m.end(), place.end):
+                return  # what follows is what nobody can tell
         elif name in ("yes", "no"):
             if name == "yes" or _ALONE.match(text, m.end(), place.end) or _BEGINS.match(before):
                 yield _Said(None if m["not"] else name, Span(*m.span()))
-        elif m["not"] or _SAYS.search(before):
+        elif name != "pair" and (m["not"] or _SAYS.search(before)) and not _DOUBT.search(before):
             yield _Said(_turned(name, bool(m["not"])), Span(*m.span()))
 
 

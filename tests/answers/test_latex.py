@@ -94,5 +94,5 @@ def test_latex_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "math_verify", None)
     with pytest.raises(LmsiError, match="math-verify") as error:
         canonical(r"\sqrt{17} + \sqrt{19}", "latex")
-    assert "lmsi[latex]" in error.value.hint
+    assert "'.[latex]'" in error.value.hint
     assert canonical("3/4", "latex") == "0.75"

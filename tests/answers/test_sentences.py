@@ -51,7 +51,9 @@ def test_sampling_never_stops_inside_an_answer(case):
         (" The answer is 1. The answer is 2. ", " The answer is 1."),
         (" The answer is 42.\nQ: 3.", " The answer is 42."),
         (" The answer is\nQ: 3. ", None),
-        (" the ANSWER is 42! ", " the ANSWER is 42!"),
+        (" the ANSWER is 42! So", " the ANSWER is 42!"),
+        (" The answer is 5! ", None),  # or is it 5! = 120?
+        (" The answer is 5! = 120. So", " The answer is 5! = 120."),
         (" 6 * 7 = 42. So", None),
         (" The answer is U.S. Grant. ", " The answer is U.S. Grant."),
         (" The answer is B. ", " The answer is B."),
