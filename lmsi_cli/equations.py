@@ -32,6 +32,11 @@ _STRETCH = re.compile(
     r"(?:[ \t]*+(?:[-+*/\u00d7\u00f7()=\u2212\u2013^0-9.,%$€£]++|\\(?:times|cdot|div|(?=[$€£]))"
     r"|x(?=[ \t]*[$(0-9])))++"
 )
+# What makes the number before it another one: an unknown, a power, a factorial, a remainder.
+_GOES_ON = re.compile(
+    r"[A-Za-z](?![A-Za-z])|[!\u00b2\u00b3\u00b9\u2070-\u2079]|\\[a-z]"
+    r"|[ ]?(?:R[ ]?[0-9]|(?:with )?(?:a )?remainder)"
+)
 _BINARY = ("+", "-", "*", "/")
 _LONGEST = 100  # characters of one number
 _MOST_TOKENS = 64  # a longer run is a model repeating itself, and would cost time and stack
@@ -59,7 +64,10 @@ def read_equations(text: str) -> tuple[Equation, ...]:
         if "=" in words:
             start = stretch.start()
             line = text[text.rfind("\n", 0, start) + 1 : start]
-            found += _in_stretch(line[-1:] + words, bool(line.strip()))
+            equations = _in_stretch(line[-1:] + words, bool(line.strip()))
+            goes_on = words.rstrip().endswith("..") or _GOES_ON.match(text, stretch.end())
+            unsure = goes_on and equations and not equations[-1].holds
+            found += equations[:-1] if unsure else equations
     return tuple(found)
 
 
@@ -76,24 +84,30 @@ def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
         sides = _sides(_tokens(run, begun))
         try:
             values = [_value(side) for side in sides]
+            same = len(set(values)) == 1 or (
+                len(sides[-1:][0]) == 1 and {*values[:-1]} == {_value([sides[-1][0].rstrip("%")])}
+            )  # "5 / 20 * 100 = 25%"
         except (IndexError, ValueError, ZeroDivisionError):
             continue  # words between the numbers, a power, a division by zero: not readable
         if len(sides) > 1 and max(map(len, sides)) > 2:
-            found.append(Equation(tuple(map(tuple, sides)), len(set(values)) == 1))
+            found.append(Equation(tuple(map(tuple, sides)), same))
     return tuple(found)
 
 
 def _runs(text: str) -> Iterator[list[re.Match[str]]]:
-    """Yield the runs of tokens that are nothing but arithmetic."""
+    """Yield the runs of tokens that are nothing but arithmetic, without mixed numbers (2 1/2)."""
     run: list[re.Match[str]] = []
+    mixed = False
     for token in _TOKEN.finditer(text):
-        if run and (
-            text[run[-1].end() : token.start()].strip(" \t") or (run[-1]["num"] and token["num"])
-        ):
-            yield run
-            run = []
+        apart = bool(run) and bool(text[run[-1].end() : token.start()].strip(" \t"))
+        beside = bool(run) and not apart and bool(run[-1]["num"] and token["num"])
+        if apart or beside:
+            if not (mixed or beside):
+                yield run
+            run, mixed = [], beside
         run.append(token)
-    yield run
+    if not mixed:
+        yield run
 
 
 def _tokens(run: list[re.Match[str]], begun: bool) -> list[str]:
