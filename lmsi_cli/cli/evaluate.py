@@ -94,6 +94,11 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
 
     folder = RunDir(run)
     if imported is not None:
+        if data or adapter or require_gain or allow_overlap or null or dry_run:
+            raise LmsiError(
+                "--import takes another program's answers as they are",
+                hint="leave the other options out",
+            )
         with locked(folder):
             result, target = import_samples(folder, imported, settings)
         show(result, json, *eval_parts(result), f"written to {target}; `lmsi compare` takes it")

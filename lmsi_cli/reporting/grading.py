@@ -224,7 +224,8 @@ def _curve(answers: Answers, blank: Evaluation) -> Iterator[CurvePoint]:
 
 
 def _values(answers: Sequence[Answer]) -> list[str | None]:
-    return [a.predicted_answer for a in answers]
+    """What each path votes for; one that was cut off abstains, as in `lmsi vote`."""
+    return [a.predicted_answer if a.stop_reason != "length" else None for a in answers]
 
 
 def _cost(answers: Answers) -> tuple[float, float]:

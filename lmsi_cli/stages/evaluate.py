@@ -18,19 +18,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lmsi_cli.answers import extract
 from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import OPENVINO, EngineConfig, EvalConfig, SamplingConfig, ServerConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request, Wanted, draw, path_seed
 from lmsi_cli.engine.checks import split_for, tell
 from lmsi_cli.engine.paths import to_path, to_requests
 from lmsi_cli.jsonl import appender, read_records
-from lmsi_cli.prompts import Task
+from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Mode, Progress, PromptFormat, Question
 from lmsi_cli.reporting.comparison import compared
 from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of, ungraded
 from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.loader import gold_answers
+from lmsi_cli.thinking import answer_part
 
 DIRECT_TOKENS = 32  # enough for an answer sentence
 # These change the speed or the amount, or are part of the task or of a sitting's ``Way``.
@@ -193,8 +195,8 @@ def _result_key(exam: Exam, candidates: Sequence[Candidate]) -> str:
     """Hash everything that could change a figure, to eight hex digits."""
     config = exam.config
     keys = [_key(exam, c, way) for c in candidates for way in ways(config, c)]
-    asked = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
-    return _hash([keys, config.modes, config.paths, config.seeds[0], asked])
+    labelled = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
+    return _hash([keys, config.modes, config.paths, config.seeds[0], labelled])
 
 
 def _hash(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
@@ -222,7 +224,8 @@ class _Sitting:
     def answers(self, progress: Progress) -> list[Answer]:
         """Draw what the answers file lacks; return what these settings ask for, in order.
 
-        Every answer is marked again: a right answer may have been corrected since it was written.
+        Every answer is read and marked again: lmsi may read it otherwise by now, and a right answer
+        may have been corrected since it was written.
         """
         have: dict[tuple[str, str, int], Answer] = {}
         for a in read_records(self.file, Answer) if self.file.exists() else ():
@@ -233,23 +236,28 @@ class _Sitting:
                     lines.write(a)
                     have[a.mode, a.question_id, a.path] = a
         return [
-            _unanswered(mode, q, path)
-            if (mode, q) in self.skipped
-            else msgspec.structs.replace(
-                have[mode, q, path], correct=have[mode, q, path].predicted_answer == gold
-            )
+            _unanswered(mode, q.id, path)
+            if (mode, q.id) in self.skipped
+            else self._marked(have[mode, q.id, path], q)
             for mode in self.modes
-            for q, gold in self.gold.items()
+            for q in self.exam.asked
             for path in range(paths_of(self.exam.config, mode))
         ]
+
+    def _marked(self, a: Answer, q: Question) -> Answer:
+        task = self.exam.task
+        said = answer_part(a.text)
+        found = extract(said, task.kind, task.trigger, asked(task, q.question))
+        value = found.value if found else None
+        return msgspec.structs.replace(a, predicted_answer=value, correct=value == self.gold[q.id])
 
     def _missing(
         self, mode: Mode, have: Collection[tuple[str, str, int]], progress: Progress
     ) -> Iterator[Answer]:
         """Draw one mode's missing answers."""
         exam, sampling = self.exam, sampling_of(self.exam.config, mode, self.way)
-        asked = requests_of(exam, self.engine, mode, self.way.seed, have)
-        requests, skipped = split_for(self.engine, asked, sampling)
+        wanted = requests_of(exam, self.engine, mode, self.way.seed, have)
+        requests, skipped = split_for(self.engine, wanted, sampling)
         self._skip(mode, skipped, progress)
         total = len({r.question_id for r in requests}) * paths_of(exam.config, mode)
         done = total - sum(len(r.wanted) for r in requests)

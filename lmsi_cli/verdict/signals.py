@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.records import Interval, Path, Record, Vote
-from lmsi_cli.stats import mean_interval, paired, wilson
+from lmsi_cli.stats import majority_score, mean_interval, paired, wilson
 from lmsi_cli.voting.ballots import holds, is_complete, steps_of
 from lmsi_cli.voting.ballots import vote as plain_vote
 
@@ -239,15 +239,9 @@ def mark(vote: Vote, paths: Sequence[Path], gold: str) -> Marked:
     return Marked(
         right=sum(right.values()) / len(right),
         kept_right=sum(kept) / len(kept) if kept else None,
-        vote_right=_score(vote, gold),
+        vote_right=majority_score(list(Counter(vote.ballots).elements()), gold),
         any_right=any(right.values()),
     )
-
-
-def _score(vote: Vote, gold: str) -> float:
-    """1 or 0, or the right answer's part of a tie for first place."""
-    first = [a for a, n in vote.ballots.items() if n == vote.majority_votes]
-    return 1 / len(first) if gold in first else 0.0
 
 
 def labelled(marked: Sequence[Marked]) -> ProbeFigures:
