@@ -49,13 +49,13 @@ _BARE = rf"(?P<bare>(?:[B-HJ-Z]|[A-Za-z](?=\)|{_CLOSE})))(?![\w'\u2019])"
 _SURELY = (
     r"(?i:(?:clearly|definitely|likely|probably|obviously|simply|indeed|therefore|thus),?[ ])?"
 )
-_LETTER = re.compile(rf"{WRAPPED}{_SURELY}(?i:{_NAMED})?{WRAPPED}(?:{_ENCLOSED}|{_BARE})")
+_LETTER = re.compile(rf"{WRAPPED}{_SURELY}(?i:{_NAMED})?{WRAPPED}\{{?(?:{_ENCLOSED}|{_BARE})")
 _INSIDE = re.compile(_ENCLOSED)
 _ANYWHERE = re.compile(
     rf"(?:{_ENCLOSED}|(?i:\b{_NAMED}){WRAPPED}(?P<bare>[A-HJ-Z]|I(?={_CLOSE}))(?![\w'\u2019])"
     r"|(?:\b(?:is|be|was|['\u2019]s|choose|pick|select|with|say)[ ]"
     r"|(?i:so|thus|hence|therefore),?[ ]|\*\*|\A|(?<=\n))[ \t*_`$\[]{0,8}+"
-    r"(?P<said>[A-Z])(?=[*_`$\]]{0,8}+(?:[.,;:)!]|[ \t]*+(?:\n|\Z))))"
+    r"(?P<said>[A-Z])(?=[*_`$\]]{0,8}+(?:[.,;:)!]|[ \t]*+(?:\n|\Z)|[ ]is (?:correct|right)\b)))"
 )
 _SECOND = re.compile(
     r"\)?(?:[ ]*[/&][ ]*|,?[ ]+(?:or|and)[ ]+)(?i:option[ ]+)?"
