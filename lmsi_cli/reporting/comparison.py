@@ -13,6 +13,7 @@ model, not more questions. The sentences compute nothing that is not in the reco
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from shlex import quote
 
 import msgspec
 
@@ -272,7 +273,7 @@ def next_step(measured: Sequence[Evaluation], run: str) -> Step:
         found |= {outcome(p) for p in e.pairs if p.primary}
         if "worse" in found:
             why = f"leave the adapter; look at the questions of {e.data} that it lost"
-            return Step(why, f"lmsi compare {run} {run} --data {e.data} --show flips")
+            return Step(why, f"lmsi compare {run} {run} --data {quote(e.data)} --show flips")
     if any(_gained_as_much(p, e) for e in measured for p in e.pairs if p.primary):
         return Step("a control gained as much; see what was learned", f"lmsi show {run}")
     if "better" in found:

@@ -9,6 +9,7 @@ data set the newest counts.
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.reporting.distillation import OWN_STUDENT, Distillation, distillation
@@ -35,6 +36,9 @@ def compare(a: Path, b: Path, data: str = "", line: str = "") -> Opposed:
     sides = []
     for place, file, number in zip((a, b), files, (0 if base else -1, -1), strict=True):
         e = read_evaluation(file)
+        if base and len(e.mains) < 2:
+            message = f"{place}: was measured without an adapter, so there is nothing to compare"
+            raise LmsiError(message, hint=f"`lmsi eval {quote(str(place))}` after it was trained")
         variant = e.mains[number]
         sides.append(Side(str(place), e, variant, answers_of(variant, file.parent)))
     return opposed(sides[0], sides[1], line)

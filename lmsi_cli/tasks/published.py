@@ -78,7 +78,7 @@ def _svamp(e: Fields) -> Iterator[Fields]:
     """A body without closing punctuation is a clause that the question completes."""
     body = e["Body"].strip()
     joint = " " if body[-1:] in ".,?!" else ", "
-    answer = format(e["Answer"], "f").removesuffix(".0")
+    answer = str(e["Answer"]).removesuffix(".0")  # in some copies a text
     yield {"id": e["ID"], "question": body + joint + e["Question"].strip(), "answer": answer}
 
 

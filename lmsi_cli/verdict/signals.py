@@ -109,10 +109,15 @@ def _numbers_used(question: str, routes: Sequence[str]) -> float | None:
     What all rationales leave out, no vote can see: all paths that forget the fifth item of a
     shopping list agree, and their sums are true.
     """
-    asked = set(_NUMBER.findall(_THOUSANDS.sub("", question)))
+    asked = _numbers(_THOUSANDS.sub("", question))
     if not asked:
         return None
-    return _mean(len(asked & set(_NUMBER.findall(route))) / len(asked) for route in routes)
+    return _mean(len(asked & _numbers(route)) / len(asked) for route in routes)
+
+
+def _numbers(text: str) -> set[float]:
+    """By value: "$5.00" in a question is the 5 of an equation."""
+    return set(map(float, _NUMBER.findall(text)))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -267,6 +267,8 @@ WITH_A_RUN = {
         "--overwrite", {"r/adapter/lmsi.json": '{"result": {"summary": {}, "proof": {}}}'}),
     "a question of 1 GB": Case("show r", "r/questions.jsonl:2: a line of over 128 MiB", "", {
         "r/questions.jsonl": lambda _, b: broken_models.sparse(b, "\n", 1 << 30)}),
+    "samples of another program, and more": Case("eval r --import s.jsonl --require-gain",
+                                                 "--import takes", "leave"),
     "a type of weights for an adapter": Case("export r --type Q8_0", "--type Q8_0: ", "--to gguf"),
     "a setting of a command without any": Case("tasks --set x=1", "--set: `lmsi tasks`"),
     "a config file of none": Case("report r --config c.toml", "--config: `lmsi report`"),

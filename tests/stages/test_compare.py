@@ -155,6 +155,12 @@ def test_a_student_stands_beside_its_teacher_and_beside_itself_on_its_own_votes(
     assert distilled(teacher, student).n == 4
 
 
+def test_a_run_without_an_adapter_is_not_compared_with_itself(tmp_path):
+    examined(tmp_path, models=variants()[:1], modes=("cot",))
+    with pytest.raises(LmsiError, match="without an adapter"):
+        compare(tmp_path, tmp_path)
+
+
 def test_an_untrained_student_is_no_student(tmp_path):
     bare = evaluated(tmp_path / "bare", models=variants()[:1], modes=("cot",))
     trained = evaluated(tmp_path / "trained")

@@ -91,6 +91,8 @@ ROWS = [
     ("gsm8k", {"question": "6 * 7?", "answer": "6 * 7 = <<6*7=42>>42\n#### 42"}, ("6 * 7?", "42")),
     ("svamp", {"ID": "c1", "Body": "If Dan has 4", "Question": "How many?", "Answer": 4.0},
      ("If Dan has 4, How many?", "4")),
+    ("svamp", {"ID": "c1", "Body": "Dan has 4.", "Question": "All?", "Answer": "4.0"},
+     ("Dan has 4. All?", "4")),
     ("svamp", {"ID": "c1", "Body": "Dan has 4.", "Question": "Half?", "Answer": 2.5},
      ("Dan has 4. Half?", "2.5")),
     ("aqua", {"question": "Which is wet?", "options": ["A)sand", "B)the sea"], "correct": "B"},

@@ -54,7 +54,7 @@ def test_one_question_by_hand(answers, told):
 
 def test_what_was_cut_off_or_not_read_is_counted_and_no_more():
     assert look("How many?", *question(0, [("1", True)])).numbers_used is None
-    all_of_it = msgspec.structs.replace(path(0, "1204"), text=" 1 + 3 + 1200 = 1204.")
+    all_of_it = msgspec.structs.replace(path(0, "1204"), text=" 1.00 + 3 + 1200 = 1204.")
     assert look(WORDING, vote("q", [all_of_it]), [all_of_it]).numbers_used == 1.0
     paths = [path(0, "7", True, stop="length"), path(1, None, True), path(2, "8", True)]
     s = look("", vote("q", paths), paths)
