@@ -24,7 +24,7 @@ from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.engine.checks import split_for
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import render, rotates
+from lmsi_cli.prompts import rotates
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.stages.pipeline import Job, open_engine, settle
 from lmsi_cli.stages.sample import requests_of
@@ -91,7 +91,7 @@ def preview(job: Job, progress: Progress) -> Preview:
     context, or the chat template refuses the prompt.
     """
     if job.settings.engine not in (LLAMA, SERVER):
-        progress.say("reckoned as llama.cpp would draw")
+        progress.say("estimated for llama.cpp")
         job = job._replace(settings=msgspec.structs.replace(job.settings, engine=LLAMA))
     with open_engine(job) as engine:
         assert isinstance(engine, LlamaEngine)  # a server's prompts are its own
@@ -101,22 +101,21 @@ def preview(job: Job, progress: Progress) -> Preview:
         if not requests:
             raise LmsiError("no questions to show a prompt for")
         cost = estimate(requests, engine, asking.config, task.trigger)
+        own = [r for r in requests if not r.block]  # of the first set of exemplars
+        first, lengths = own[0], [len(r.prompt) for r in own]
         encoder = engine.encoder.given(task.variables)
-        prompts = [render(task, q.question, task.format) for q in job.asked]
-        encoded = [encoder.prompt(p) for p in prompts]
-        lengths, first = [len(e.ids) for e in encoded], prompts[0]
         return Preview(
             chat=task.chat is not None,
             why=asking.why,
-            folds_system=not isinstance(first, str) and encoder.frame(first).folds,
-            begun=encoded[0].begun,
-            prompt=tuple(Piece(text=t, mark=m) for t, m in encoder.runs(encoded[0].ids) if t),
-            ids=tuple(encoded[0].ids),
-            questions=len(prompts),
+            folds_system=not isinstance(first.asked, str) and encoder.frame(first.asked).folds,
+            begun=first.begun,
+            prompt=tuple(Piece(text=t, mark=m) for t, m in encoder.runs(first.prompt) if t),
+            ids=first.prompt,
+            questions=len(own),
             shortest=min(lengths),
             median=statistics.median(lengths),
             longest=max(lengths),
-            shared_prefix=shared_prefix([tuple(e.ids) for e in encoded]),
+            shared_prefix=shared_prefix([r.prompt for r in own]),
             wording=asking.wording,
             trial=asking.trial,
             cost=cost,

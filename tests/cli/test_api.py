@@ -1,6 +1,7 @@
 """lmsi from Python: six functions, their results as a notebook shows them, and mistakes."""
 
 import inspect
+import shutil
 import subprocess
 import sys
 
@@ -45,11 +46,12 @@ def test_results_show_their_tables(sampled, capfd):
     quiet = capfd.readouterr()
     votes = lmsi_cli.vote("r", check_equations=False, max_paths_per_question=1)
     told = capfd.readouterr()
+    shutil.copytree("r", "again")
     results = {
         "paths": drawn,
         "no labels": votes,
         "te&lt;b&gt;st": measured,
-        "CoT greedy": lmsi_cli.compare("r", "r"),
+        "CoT greedy": lmsi_cli.compare("r", "again"),
         "te&lt;b&gt;st:": lmsi_cli.report("r"),
     }
     for words, result in results.items():
