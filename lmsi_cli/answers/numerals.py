@@ -32,6 +32,8 @@ _CURRENCY = rf"\\?[{CURRENCY}][ \t]?"
 _COMMA = r"(?:,|\{,\}|\\,|,\\!|[\u00a0\u2009\u202f])"  # LaTeX and typographic spellings included
 _PLAIN = (
     rf"(?:(?:[0-9]{{1,3}}(?:{_COMMA}[0-9]{{3}})+|[0-9]{{1,2}}(?:,[0-9]{{2}}){{1,9}},[0-9]{{3}}"
+    # groups with blanks: up to an end, or behind a currency's sign, or in thousands
+    r"|[1-9][0-9]{0,2}(?:(?:[ ~]|\\ )[0-9]{3})+(?=[.!?]?(?:\n|\Z)|\}|\$|\\\))"
     rf"|(?<=[{CURRENCY}])[0-9]{{1,3}}(?:[ ][0-9]{{3}})+|[0-9]{{1,3}}(?:[ ][0-9]{{3}}){{0,6}}[ ]000)"
     r"(?![0-9])(?:\.[0-9]+)?"
     r"|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2}(?![0-9A-Za-z]))?"
@@ -145,7 +147,7 @@ def _body(body: str) -> Fraction:
         top, _, bottom = unicodedata.normalize("NFKC", body[-1]).partition("\u2044")
         return Fraction(body[:-1].strip() or 0) + Fraction(int(top), int(bottom))
     body = re.sub(rf"\\[cdt]?frac[ ]?({_ARGUMENT})[ ]?({_ARGUMENT})", r" \1/\2", body)
-    body = re.sub(rf"{_COMMA}|(?<=[0-9])[ ](?=[0-9]{{3}}\b)(?![0-9]+/)", "", body)
+    body = re.sub(rf"{_COMMA}|(?<=[0-9])(?:[ ~]|\\ )(?=[0-9]{{3}}\b)(?![0-9]+/)", "", body)
     body = re.sub(r"\s*/\s*", "/", re.sub(r"[{}]", "", body))
     parts = (word.partition("/") for word in body.split())
     return sum((Fraction(top) / Fraction(bottom or 1) for top, _, bottom in parts), Fraction(0))
