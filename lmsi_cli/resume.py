@@ -16,7 +16,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object, read_records, write_records
 from lmsi_cli.records import Path as Sampled
 from lmsi_cli.records import Question
-from lmsi_cli.run_folder import ORIGIN, RunDir, as_toml
+from lmsi_cli.run_folder import ORIGIN, RunDir, as_toml, sha256_file
 
 HASH = "_sha256"  # ends the name of a setting that holds the hash of a file
 MOST = 1 << 16  # runs use path numbers below this; a file edited by hand may hold others
@@ -135,6 +135,18 @@ def check_model(run: RunDir, model: Path, model_sha256: str) -> None:
             {"model": str(model.absolute()), "model_sha256": model_sha256},
             f"the paths in {run.root}",
         )
+
+
+def trained_file(run: RunDir) -> Path | None:
+    """The file of examples or pairs that a run's adapter was trained on; None if it has changed.
+
+    A later vote replaces the file. Without a finished adapter it is train.jsonl, if that is there.
+    """
+    origin = read_object(run.adapter_origin) if run.adapter_origin.exists() else {}
+    for name, file in (("pairs_sha256", run.pairs), ("train_sha256", run.train)):
+        if name in origin:
+            return file if file.exists() and sha256_file(file) == origin[name] else None
+    return run.train if run.train.exists() else None
 
 
 def check_base(adapter: Path, model_sha256: str) -> None:

@@ -75,8 +75,9 @@ class RunDir:
 
     @property
     def typed(self) -> str:
-        """The folder as a shell reads it, for commands in hints."""
-        return shlex.quote(str(self.root))
+        """The folder as a shell and lmsi read it, for commands in hints."""
+        name = str(self.root)
+        return shlex.quote(f"./{name}" if name.startswith("-") else name)
 
     def has_paths(self) -> bool:
         """Whether a path was ever written; a call that failed early leaves an empty file."""

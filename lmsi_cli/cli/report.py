@@ -41,6 +41,8 @@ def report(
     from lmsi_cli.run_folder import RunDir
     from lmsi_cli.stages.report import read_run
 
+    if text + markdown + json > 1:
+        raise LmsiError("--text, --markdown and --json are three forms", hint="give one of them")
     if out and (text or markdown or json):
         raise LmsiError(f"--out {out}: only the page is written to a file",
                         hint="without --out, and `> FILE` behind the command")  # fmt: skip

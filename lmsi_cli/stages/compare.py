@@ -66,7 +66,7 @@ def distilled(
         raise LmsiError(
             f"{student}: learned from the votes of {origin['run']}, not from those of "
             f"{one.source.get('file')}",
-            hint=f"`lmsi compare {origin['run']} {student} --distilled`",
+            hint=f"`lmsi compare {quote(origin['run'])} {quote(str(student))} --distilled`",
         )
     who = {"teacher": Side(str(teacher), one, one.mains[0])}
     if len(one.mains) > 1:
@@ -91,7 +91,7 @@ def _student(place: Path, data: str) -> Evaluation:
     if len(e.mains) < 2:
         raise LmsiError(
             f"{place}: the student was measured without an adapter",
-            hint=f"`lmsi eval {place}` after it was trained",
+            hint=f"`lmsi eval {quote(str(place))}` after it was trained",
         )
     return e
 
@@ -108,7 +108,8 @@ def find_result(place: Path, data: str = "") -> Path:
     names = ", ".join(sorted(found))
     if not found:
         raise LmsiError(
-            f"{place}: no evaluation in it", hint=f"run `lmsi eval {place} --data FILE` first"
+            f"{place}: no evaluation in it",
+            hint=f"run `lmsi eval {quote(str(place))} --data FILE` first",
         )
     if not data and len(found) > 1:
         raise LmsiError(f"{place}: evaluations on {names}", hint="say which: --data NAME")

@@ -20,6 +20,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, read_struct
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Path, Question, Record, Status, Vote
+from lmsi_cli.resume import trained_file
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_question, teacher_of
 from lmsi_cli.stages.train import finished
 from lmsi_cli.thinking import answer_part
@@ -176,7 +177,8 @@ def _trained(run: RunDir) -> str | None:
     if run.adapter_origin.exists():
         summary = finished(run).summary
         losses = f"{summary.first_loss:.3g} to {summary.final_loss:.3g}"
-        return f"{summary.steps:,} steps, loss {losses}"
+        late = "" if trained_file(run) else "; on an earlier vote than the present one"
+        return f"{summary.steps:,} steps, loss {losses}{late}"
     if run.train_log.exists():
         return f"{_lines(run.train_log):,} steps so far"
     return None

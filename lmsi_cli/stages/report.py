@@ -28,6 +28,7 @@ from lmsi_cli.reporting.sections import (
     verdict_section,
     vote_section,
 )
+from lmsi_cli.resume import trained_file
 from lmsi_cli.rounds import Rounds
 from lmsi_cli.run_folder import RunDir, teacher_of
 from lmsi_cli.stages.asking import sampled
@@ -71,7 +72,7 @@ def read_run(run: RunDir) -> Digest:
         headline=said,
         picture=picture(measured[0]) if measured else None,
         next=_missing(run, verdict) or next_step(measured, run.typed),
-        notes=(*_taught_by(run), *notes),
+        notes=(*_taught_by(run), *_outdated(run), *notes),
         sections=tuple(sections),
         data=msgspec.to_builtins(data),
     )
@@ -98,6 +99,12 @@ def _taught_by(run: RunDir) -> Iterator[str]:
     if teacher := teacher_of(run):
         model = File(teacher["model"]).name
         yield f"A student: it learned from the votes of {model} in {teacher['run']}."
+
+
+def _outdated(run: RunDir) -> Iterator[str]:
+    if run.adapter_origin.exists() and trained_file(run) is None:
+        again = f"`lmsi train {run.typed} --overwrite`"
+        yield f"The adapter was trained on an earlier vote than this one; {again} makes it anew."
 
 
 def _missing(run: RunDir, verdict: Verdict | None) -> Step | None:

@@ -17,12 +17,13 @@ import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import bounded_lines, read_records
 from lmsi_cli.parquet import is_address, read_remote
-from lmsi_cli.records import Question, TrainExample
+from lmsi_cli.records import Preference, Question, TrainExample
+from lmsi_cli.resume import trained_file
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.tasks.entries import (
     LINE_END,
@@ -107,7 +108,7 @@ def _read(source: str) -> list[Placed]:
 def trained_on(adapter: Path) -> list[Question]:
     """The questions that an adapter was trained on: those of its run with a kept path.
 
-    If the run's examples are gone, all its questions count.
+    If the run's examples are gone, or a later vote has replaced them, all its questions count.
 
     Returns:
         Empty for an adapter outside a run folder: nothing is known about it.
@@ -116,9 +117,10 @@ def trained_on(adapter: Path) -> list[Question]:
     if run.adapter_gguf != adapter.absolute() or not run.questions.exists():
         return []
     asked = list(read_records(run.questions, Question))
-    if not run.train.exists():
+    if (file := trained_file(run)) is None:
         return asked
-    kept = {e.question_id for e in read_records(run.train, TrainExample)}
+    kind: Any = Preference if file == run.pairs else TrainExample
+    kept = {e.question_id for e in read_records(file, kind)}
     return [q for q in asked if q.id in kept]
 
 

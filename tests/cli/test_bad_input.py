@@ -12,7 +12,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.run_folder import RunDir, locked
+from lmsi_cli.run_folder import RunDir, locked, sha256_file
 from lmsi_cli.stages.measure import candidates_of
 from lmsi_cli.stages.train import train_run
 from lmsi_cli.tasks.loader import load_task
@@ -192,6 +192,17 @@ def test_only_questions_with_kept_paths_count_as_trained_on(adapted, lmsi):
     RunDir("r").train.write_text(json.dumps(example) + "\n")
     (adapted / "seen.jsonl").write_text(SEEN)
     assert lmsi(*EVAL.replace("test.jsonl", "seen.jsonl").split()).exit_code == 0
+
+
+def test_after_a_later_vote_all_questions_count_as_trained_on(adapted, lmsi):
+    run = RunDir("r")
+    run.train.write_text("")
+    (adapted / "seen.jsonl").write_text(SEEN)
+    argv = [*EVAL.replace("test.jsonl", "seen.jsonl").split(), "--dry-run"]
+    run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
+    assert lmsi(*argv).exit_code == 0
+    run.adapter_origin.write_text(json.dumps({"train_sha256": "of another vote"}))
+    refused(lmsi(*argv), "seen holds 1 of the", "trained on")
 
 
 def test_a_dry_run_tells_what_the_set_can_show_and_writes_nothing(adapted, lmsi):
