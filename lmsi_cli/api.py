@@ -187,7 +187,7 @@ def vote(
     Args:
         run: The run folder.
         exclude: Files of questions that must not be trained on.
-        probe: A file of right answers to some of the questions, for the verdict.
+        probe: A file of some of the run's questions with an answer each, for the verdict only.
         quiet: Show no progress.
         settings: Those of [vote] in a config file.
 

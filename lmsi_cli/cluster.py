@@ -92,7 +92,7 @@ def open_engine(setup: WorkerSetup) -> Engine:
     """Check this machine and load the model; LmsiError says what is missing on which machine."""
     here = f"on {platform.node()}: "
     if version("lmsi") != setup.lmsi:
-        hint = f'on that machine: pip install "lmsi[ray]=={setup.lmsi}"'
+        hint = f"on that machine: pip install '.[ray]' in the folder of lmsi {setup.lmsi}"
         raise LmsiError(f"{here}lmsi {version('lmsi')} is installed there, {setup.lmsi} here", hint)
     for file, sha256 in setup.files.items():
         if not File(file).is_file():
@@ -232,7 +232,8 @@ def connected(settings: SampleConfig) -> Iterator[tuple[Any, Room]]:
     try:
         import ray
     except ImportError as e:
-        raise LmsiError(f"--cluster needs Ray: {e}", hint='pip install "lmsi[ray]"') from None
+        hint = "pip install '.[ray]' in lmsi's folder"
+        raise LmsiError(f"--cluster needs Ray: {e}", hint) from None
     with TemporaryDirectory(prefix="lmsi-ray-", ignore_cleanup_errors=True) as folder:
         own = {"num_cpus": settings.threads * settings.workers or None, "_temp_dir": folder}
         own |= {"object_store_memory": STORE, "include_dashboard": False}

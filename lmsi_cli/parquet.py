@@ -142,13 +142,13 @@ def _pyarrow() -> Any:  # noqa: ANN401 - a module without types
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        hint = "pip install 'lmsi[parquet]'"
+        hint = "pip install '.[parquet]' in lmsi's folder"
         raise LmsiError("Parquet needs pyarrow, which is not installed", hint) from None
     return pyarrow
 
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-PACKAGES = {"s3": "lmsi[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
+PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
 
 def is_address(name: str) -> bool:

@@ -173,7 +173,7 @@ def test_workers_fit_machines_and_not_their_sum():
 
 @pytest.mark.parametrize("address", ["host:x", "127.0.0.1:{free}"])
 def test_nobody_answers(address):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'lmsi[ray]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = address.format(free=server.getsockname()[1])
     before = signal.getsignal(signal.SIGTERM)

@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.model,
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'lmsi[ray]'"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install '.[ray]'"),
 ]
 ROOT = Path(__file__).parent.parent
 QUESTIONS, PATHS = 24, 12

@@ -14,7 +14,7 @@ from lmsi_cli.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("material") is None, reason="needs mkdocs-material: lmsi[docs]"
+    importlib.util.find_spec("material") is None, reason="needs pip install '.[docs]'"
 )
 
 

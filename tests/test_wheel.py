@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lmsi_cli.training.devices import PACKAGES
+from lmsi_cli.training.devices import INSTALL, PACKAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,11 +74,11 @@ def test_it_samples_there(elsewhere):
     lmsi(elsewhere, "sample", "q.txt", "-o", "run", "-n", "1", "--max-tokens", "64")
     assert len((elsewhere / "run" / "paths.jsonl").read_text().splitlines()) == 1
     lmsi(elsewhere, "vote", "run", "--preset", "paper")
-    assert lmsi(elsewhere, "doctor").splitlines()[-1].endswith("pip install 'lmsi[train]'")
+    assert lmsi(elsewhere, "doctor").splitlines()[-1].endswith(INSTALL)
     for command in ("train run --force", "run q.txt"):
         told = lmsi(elsewhere, *command.split(), code=1).splitlines()
         assert told == [f"error: training needs {', '.join(PACKAGES)}: not installed",
-                        "hint: type: pip install 'lmsi[train]'"]  # fmt: skip
+                        f"hint: type: {INSTALL}"]  # fmt: skip
 
 
 def test_what_is_packed(wheel):

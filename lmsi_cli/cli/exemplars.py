@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
 Seeds = Annotated[
     str | None,
     typer.Argument(
-        help="Seed questions, without answers; none: those of the embedded model.",
+        help="Seed questions, without answers; not given: those of the embedded model.",
         show_default=False,
     ),
 ]

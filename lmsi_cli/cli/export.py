@@ -36,7 +36,7 @@ Number = Annotated[
         envvar="LMSI_EXPORT_ROUND",
         min=1,
         help="Which of several rounds.",
-        show_default="the one that is kept",
+        show_default="the one that is kept; with --to parquet, the first",
     ),
 ]
 
@@ -53,8 +53,9 @@ def export(  # noqa: PLR0913 - one parameter per flag
 ) -> None:
     """Write the adapter alone, or merged into its base, with a model card and a check.
 
-    After several rounds it exports the kept round, unless --round names another. --to parquet
-    writes paths, votes and training examples instead. Only an address in --out uploads anything.
+    After several rounds it exports the kept round (with --to parquet, the first), unless --round
+    names another. --to parquet writes paths, votes and training examples instead. Only an address
+    in --out uploads anything.
 
     Example: lmsi export runs/first --to gguf --type Q8_0
     """

@@ -126,10 +126,14 @@ def shown_parts(s: Shown) -> list[Part]:
 
 def vote_line(vote: Vote) -> str:
     """Who won, how clearly, and among how many."""
-    left = f"{vote.no_answer} without an answer, {vote.truncated} cut off, {vote.refuted} refuted"
-    counted = f"{vote.total_votes} ballots of {vote.num_paths} paths ({left})"
+    left = (
+        f"{vote.no_answer} without an answer, {vote.truncated} cut off, "
+        f"{vote.refuted} with a false equation"
+    )
+    paths = f"{vote.num_paths} path{'s' * (vote.num_paths != 1)}"
+    counted = f"ballots: {vote.total_votes} of {paths} ({left})"
     if vote.predicted_answer is None:
-        return f"no winner: {'a tie; ' if vote.tie else ''}{counted}"
+        return f"no winner{', a tie' * vote.tie}; {counted}"
     figures = f"share {vote.share:.0%}, margin {vote.margin:.0%}, {len(vote.kept)} paths kept"
     return f"winner {vote.predicted_answer}: {figures}; {counted}"
 

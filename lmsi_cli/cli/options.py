@@ -129,7 +129,11 @@ class Command(TyperCommand):
         if ctx.meta.get(HELP_ALL):
             self.open()
         elif self.name in TABLES:
-            self.epilog = f"All options and settings: {ctx.command_path} {HELP_ALL}"
+            more = ", ".join(
+                max(p.opts, key=len) for p in self.params if getattr(p, "hidden", False)
+            )
+            also = f"Also: {more}. " if more else ""
+            self.epilog = f"{also}All options and settings: {ctx.command_path} {HELP_ALL}"
         show(self.params, hidden=True)
         super().format_help(ctx, formatter)
 
@@ -160,8 +164,9 @@ def _further(table: str) -> str:
         if meta.extra["flag"] == RARE
     ]
     first = next(iter(defaults))
+    head = [f"Settings without a flag, {RARE} NAME=VALUE:\n"] if rare else []
     variables = f"Each has a variable, too, which flags and {RARE} beat: {_variable(table, first)}."
-    return "\n".join([f"Settings without a flag, {RARE} NAME=VALUE:\n", *rare, "\n\n" + variables])
+    return "\n".join([*head, *rare, "\n\n" + variables])
 
 
 def _variable(table: str, name: str) -> str:
@@ -236,6 +241,8 @@ def _option(name: str, type_: Any, meta: Any, default: Any) -> inspect.Parameter
 def _help(meta: Any, default: Any) -> str:  # noqa: ANN401 - any default
     """A setting's help and default; Typer would put a default given as text in parentheses."""
     zero = meta.extra["zero"]
+    if meta.extra["repeated"] and not default:
+        default = None  # the flag takes one value, so ``none`` would be one
     return f"{meta.description}  [default: {zero if zero and not default else _shown(default)}]"
 
 
@@ -247,9 +254,8 @@ def _shown(default: Any) -> str:  # noqa: ANN401 - any default
         return ",".join(map(_shown, default)) or EMPTY
     if isinstance(default, float):
         return f"{default:g}"
-    if default is None:  # a table of the config file may hold it
-        return "not given"
-    return "none" if default == "" else str(default)
+    # None: a table of the config file may hold it
+    return "not given" if default in (None, "") else str(default)
 
 
 def _keyword(name: str, annotation: Any) -> inspect.Parameter:  # noqa: ANN401 - a type

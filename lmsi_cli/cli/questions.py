@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Seeds = Annotated[
     str | None,
     typer.Argument(
-        help="Seed questions; without any, those of the embedded model.",
+        help="Seed questions; not given: those of the embedded model.",
         show_default=False,
     ),
 ]

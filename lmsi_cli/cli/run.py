@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmsi_cli.cli.options import Tables, configured
-from lmsi_cli.cli.session import (
-    Force,
-    Json,
-    Overwrite,
-    files_of,
-    show,
-    watched,
-)
-from lmsi_cli.cli.vote import Probe
+from lmsi_cli.cli.session import Json, Overwrite, files_of, show, watched
 from lmsi_cli.config import EvalConfig, RunConfig, SampleConfig, TrainConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.run_folder import RunDir
@@ -34,7 +26,7 @@ if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
 
 Questions = Annotated[
     str | None,
-    typer.Argument(help="Questions; without any, those of the embedded model.", show_default=False),
+    typer.Argument(help="Questions; not given: those of the embedded model.", show_default=False),
 ]
 Out = Annotated[
     Path | None, typer.Option("-o", "--out", help="The run folder.", show_default="runs/MODEL")
@@ -43,6 +35,23 @@ Data = Annotated[
     list[str] | None,
     typer.Option(
         "--data", help="Labelled questions to measure on; may be repeated.", show_default=False
+    ),
+]
+Probe = Annotated[
+    str | None,
+    typer.Option(
+        "--probe",
+        help="A file of some of the questions with an answer each, for the verdict and the choice "
+        "of a round; never for training.",
+        show_default=False,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Go on whatever the verdict, alarms and check-ups say, and even if --data holds the "
+        "same questions.",
     ),
 ]
 
@@ -66,6 +75,8 @@ def run(  # noqa: PLR0913 - one parameter per flag
     where it stopped. If the verdict after the vote is "do not train", it ends with exit code 1,
     unless --force is given. With several rounds it also ends if a round is worse than the one
     before, by the probe or by signs of collapse; the earlier rounds are kept.
+
+    Settings of its steps go by name: --set sample.prompt=boxed, --set eval.modes=cot.
 
     Example: lmsi run questions.jsonl -m model.gguf --data test.jsonl -o runs/mine
     """

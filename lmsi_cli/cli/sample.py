@@ -127,7 +127,7 @@ def preview_parts(p: Preview) -> list[Sheet | Text]:
         ("  shared by all prompts", f"{p.shared_prefix}"),
         ("  control tokens in the first", f"{sum(piece.mark for piece in p.prompt)}"),
     ]
-    title = Text("the first prompt; control tokens stand in reverse\n", style="bold")
+    title = Text("the first prompt; control tokens in reverse video\n", style="bold")
     prompt = Text.assemble(*((printable(x.text), "reverse" if x.mark else "") for x in p.prompt))
     trial = [trial_sheet(p.trial)] if p.trial else []
     return [*trial, Sheet(title="prompts", rows=tuple(rows)), title, prompt, cost_sheet(p.cost)]

@@ -42,7 +42,6 @@ Exclude = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write the result to stdout as JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Go on where lmsi would refuse.")]
 
 
 @contextmanager

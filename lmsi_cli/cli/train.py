@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Force, Json, Overwrite, RunFolder, show, watched
+from lmsi_cli.cli.session import Json, Overwrite, RunFolder, show, watched
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 
@@ -38,6 +38,9 @@ Null = Annotated[
     typer.Option(
         "--null", help="Train a control on paths chosen at random, for `lmsi eval --null`."
     ),
+]
+Force = Annotated[
+    bool, typer.Option("--force", help='Train even if the verdict is "do not train".')
 ]
 
 

@@ -8,7 +8,7 @@ import typer
 
 from lmsi_cli.cli.console import err
 from lmsi_cli.cli.options import configured
-from lmsi_cli.cli.session import Exclude, Force, Json, RunFolder, show, watched
+from lmsi_cli.cli.session import Exclude, Json, RunFolder, show, watched
 from lmsi_cli.config import VoteConfig
 
 if TYPE_CHECKING:  # for the sake of --help, which imports nothing heavy
@@ -21,9 +21,13 @@ Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
-        help="Right answers to some questions of the run, for the verdict.",
+        help="A file of some of the run's questions with an answer each, for the verdict only.",
         show_default=False,
     ),
+]
+
+Force = Annotated[
+    bool, typer.Option("--force", help="Vote even if an --exclude file holds the same questions.")
 ]
 
 

@@ -67,10 +67,14 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     ] = (TEMPERATURE,)
     seed: Annotated[
         tuple[Seed, ...],
-        opt("Seeds of the sampled paths, comma-separated; intervals use the first.", min_length=1),
+        opt(
+            "Seeds of the sampled paths, comma-separated; the table shows the first, the changes "
+            "average all.",
+            min_length=1,
+        ),
     ] = (0,)
     prompt: Annotated[
-        str, opt("How cot and sc ask: a format, a wording or a file; none: as in the run.")
+        str, opt("How cot and sc ask: a format, a wording or a file; not given: as in the run.")
     ] = ""
     max_tokens: Annotated[
         int, opt("Longest path, in tokens; auto: as in the run.", zero="auto", ge=0)
@@ -84,7 +88,7 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
         rare("Exemplars of a conversation: as turns, in one message, or auto (as in the run)."),
     ] = "auto"
     system: Annotated[
-        str | None, rare("System message of a conversation; none: as in the run.")
+        str | None, rare("System message of a conversation; not given: as in the run.")
     ] = None
     scale: Annotated[
         tuple[Scale, ...],
@@ -98,7 +102,7 @@ class EvalConfig(FilterConfig, frozen=True, kw_only=True):
     timeout: Timeout = DEFAULT.timeout
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
-    model: Annotated[str, rare("The base's name on a server; none: as in the run.")] = ""
+    model: Annotated[str, rare("The base's name on a server; not given: as in the run.")] = ""
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ PANELS = {  # of a help page, with their settings; all other options stand above
 # settings that --help shows; --help-all shows the others as well
 EVERYDAY = {"model", "paths", "limit", "prompt", "temperature", "stop", "engine", "modes",
             "min_share", "check_equations", "preset", "rank", "lr", "epochs", "device", "rounds",
-            "number", "seeds", "shots", "templates", "to"}  # fmt: skip
+            "number", "seeds", "shots", "templates", "to", "type"}  # fmt: skip
 PREFIX = "LMSI"  # of variables: LMSI_SAMPLE_PATHS=8 means --paths 8 for every `lmsi sample`
 DEFAULT_KIND = "number"  # of `lmsi explain`, which knows no task
 

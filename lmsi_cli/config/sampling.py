@@ -90,12 +90,12 @@ class SamplingConfig(FilterConfig, frozen=True, kw_only=True):
 CHAT_HELP = "Ask in conversations: auto (if the file has a chat template), on or off."
 PROMPT = opt(
     "How to ask: auto (a short trial chooses), a format (cot-few), a wording, or a TOML file of "
-    "wordings; none: the task's own words, else auto from 5 questions on."
+    "wordings; not given: the task's own words, or auto if there are 5 questions or more."
 )
 BUDGET = opt("Longest path, in tokens; auto: from the trial's paths.", zero="auto", ge=0)
 FewShotChoice = Literal["auto", "turns", "message"]
 FEW_SHOT = rare("Exemplars of a conversation: as turns, in one message, or auto (by the wording).")
-SYSTEM = opt("System message of a conversation; empty: none.")
+SYSTEM = opt("System message of a conversation; not given: no such message.")
 
 
 EngineName = Literal["auto", "llama", "openvino", "openai"]
@@ -118,7 +118,7 @@ Retries = Annotated[
     int, rare("How often a failed request is tried again, after growing waits.", ge=0, le=100)
 ]
 ApiKeyFile = Annotated[
-    str, rare("A file with the server's key that only you may read; none: LMSI_API_KEY.")
+    str, rare("A file with the server's key that only you may read; not given: LMSI_API_KEY.")
 ]
 
 
@@ -171,7 +171,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
             pattern=STOP_PATTERN,
         ),
     ] = NO_STOP
-    adapter: Annotated[str, rare("GGUF adapter to sample with; empty: the base alone.")] = ""
+    adapter: Annotated[str, rare("GGUF adapter to sample with; not given: the base alone.")] = ""
     limit: Annotated[int, opt("Only the first questions; 0 takes all.", ge=0)] = 0
     engine: EngineChoice = LLAMA
     base_url: BaseUrl = DEFAULT.base_url
@@ -181,7 +181,7 @@ class SampleConfig(SamplingConfig, frozen=True, kw_only=True):
     retries: Retries = DEFAULT.retries
     api_key_file: ApiKeyFile = DEFAULT.api_key_file
     cluster: Annotated[
-        str, opt("Sample with Ray workers: local, auto or HOST:PORT; empty: in this process.")
+        str, opt("Sample with Ray workers: local, auto or HOST:PORT; not given: in this process.")
     ] = ""
     workers: Annotated[
         int, rare("Largest number of cluster workers.", zero="as many as fit", ge=0, le=100_000)

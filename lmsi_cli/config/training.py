@@ -145,5 +145,5 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         float, rare("For scpo: weight of also learning the chosen path; 0: none.", ge=0, le=1000)
     ] = 1.0
     init: Annotated[
-        str, rare("Adapter folder to start from (RUN/adapter); empty: a fresh adapter.")
+        str, rare("Adapter folder to start from (RUN/adapter); not given: a fresh adapter.")
     ] = ""

@@ -44,7 +44,7 @@ PATH = SamplingConfig(temperature=1, top_k=0, max_tokens=32)  # how they are dra
 # OpenVINO filters after the temperature, lmsi before it; the other settings are llama.cpp's own
 PLAIN = {"top_p": 1, "min_p": 0, "kv": "auto", "flash_attn": "auto", "ctx": 0, "gpu_layers": "none"}
 LLAMA = "draw with --engine llama"
-INSTALL = "type: pip install 'lmsi[openvino]'"
+INSTALL = "type: pip install '.[openvino]' in lmsi's folder"
 LESS = "lower --max-tokens or --set parallel, or close other programs"
 NUMBERS = count()  # of requests; they must differ within a pipeline
 

@@ -58,16 +58,16 @@ def examine() -> list[Check]:
 
 
 def conclusion(checks: Sequence[Check]) -> str:
-    """The line below the checks: whether this machine is fit, and what to type."""
+    """The line below the checks: whether this machine is ready, and what to type."""
     if bad := next((c for c in checks if c.fatal), None):
-        return f"not fit: {bad.name}: {bad.problem}; type: {bad.advice}"
+        return f"not ready: {bad.name}: {bad.problem}; type: {bad.advice}"
     if slow := next((c for c in checks if c.command), None):
-        return f"fit; faster after: {slow.command}"
+        return f"ready; faster after: {slow.command}"
     if any(c.problem == UNTRAINED for c in checks):
-        return f"fit to sample, vote and measure; to train as well, type: {INSTALL}"
+        return f"ready to sample, vote and measure; to train as well, type: {INSTALL}"
     if doubt := next((c for c in checks if c.problem), None):
-        return f"fit, but: {doubt.problem}; {doubt.advice}"
-    return "fit; type: lmsi run"
+        return f"ready, but: {doubt.problem}; {doubt.advice}"
+    return "ready; try: lmsi run"
 
 
 def _version(package: str) -> Check:

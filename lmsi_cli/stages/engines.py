@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from lmsi_cli.engine.server.engine import ServerEngine
 
 ENGINE = "engine"  # the section of run.toml for what `auto` resolved to
-INSTALL = "type: pip install 'lmsi[server]'"
+INSTALL = "type: pip install '.[server]' in lmsi's folder"
 UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
 FASTER = 1.2  # OpenVINO has to be this many times as fast as llama.cpp
 JOB = 500  # paths; on a smaller job the measurement does not pay off

@@ -179,7 +179,7 @@ def table_rows(name: str, data: bytes, columns: Collection[str] | None = None) -
     try:
         import pyarrow as arrow
     except ImportError:
-        hint = "pip install 'lmsi[parquet]', or save it as JSONL"
+        hint = "pip install '.[parquet]' in lmsi's folder, or save it as JSONL"
         raise LmsiError(f"{name}: reading this table needs pyarrow", hint=hint) from None
     try:
         entries = _entries(_opened(data), columns)

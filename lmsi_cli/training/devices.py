@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
-INSTALL = "pip install 'lmsi[train]'"
+INSTALL = "pip install '.[train]' in lmsi's folder"
 # One pass over all parameters instead of hundreds of small kernels.
 FUSED = ("cpu", "cuda")
 # NVIDIA's first generation that multiplies bf16 natively (Ampere); torch emulates it below.

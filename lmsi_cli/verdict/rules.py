@@ -141,7 +141,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _reasons(e: Evidence) -> Iterator[Reason]:
     if not e.kept:
-        yield Reason(says=STOP, text=f"no path of {e.questions} questions is kept")
+        yield Reason(says=STOP, text=f"no path of {_questions(e.questions)} is kept")
         return
     if e.probe is not None and e.probe.questions >= FEWEST_PAIRS:
         yield from _labels(e.probe, e.chance)
@@ -150,10 +150,15 @@ def _reasons(e: Evidence) -> Iterator[Reason]:
         yield from _cut_off(e)
         return
     if e.probe is not None:
-        few = f"the probe has {e.probe.questions} questions, too few to tell anything"
+        few = f"the probe has {_questions(e.probe.questions)}, too few to tell anything"
         yield Reason(says=CARE, text=f"{few}: {FEWEST_PAIRS} are needed, 30 are a start")
     yield from (*_agreement(e), *_cut_off(e), *_steps(e), *_left_out(e))
-    yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
+    if e.probe is None:
+        yield Reason(says=None, text="no labels: a majority that is always wrong agrees, too")
+
+
+def _questions(n: int) -> str:
+    return f"{n} question{'s' * (n != 1)}"
 
 
 def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
@@ -182,13 +187,15 @@ def _labels(probe: ProbeFigures, chance: float | None) -> Iterator[Reason]:
 def _agreement(e: Evidence) -> Iterator[Reason]:
     """Guessing, collapse, and agreement that leaves nothing to learn."""
     if e.stopped:
-        text = f"{e.stopped} questions were stopped early, so no shares of agreement are used"
+        were = f"{_questions(e.stopped)} {'was' if e.stopped == 1 else 'were'} stopped early"
+        text = f"{were}, so no shares of agreement are used"
         yield Reason(says=CARE, text=f"{text}: guessing and agreement by all paths cannot be told")
     above, common = e.signals.get("above chance"), e.signals.get("commonest")
     whole = e.signals.get("share of all")
     if common is None or common.n < FEWEST:
         n = common.n if common else 0
-        yield Reason(says=CARE, text=f"{n} questions have a winner, too few to tell anything")
+        have = f"{_questions(n)} {'has' if n == 1 else 'have'} a winner"
+        yield Reason(says=CARE, text=f"{have}, too few to tell anything")
         return
     if above is not None and above.low <= 0:
         text = "the paths agree no more than answers drawn at random from this run would"
@@ -212,7 +219,8 @@ def _steps(e: Evidence) -> Iterator[Reason]:
     """The label-free signal that separates: do winners state true equations, and losers not?"""
     lift, winners = e.signals.get("steps lift"), e.signals.get("winners' steps")
     if lift is None or winners is None or lift.n < FEWEST_PAIRS:
-        yield Reason(says=CARE, text=f"{NO_STEPS}; --probe FILE with right answers would tell")
+        more = "--probe FILE with right answers" if e.probe is None else "a larger probe"
+        yield Reason(says=CARE, text=f"{NO_STEPS}; {more} would tell")
         return
     finding = (
         f"equations hold in {share(winners)} of the paths that agree with the majority, "
@@ -226,7 +234,7 @@ def _steps(e: Evidence) -> Iterator[Reason]:
     elif lift.high < LIFT:
         text = "winning does not go with being true, as where the majority is wrong"
         if lift.low > 0:  # a model whose equations hold almost always has little room for more
-            text = f"too little to be sure of the majority, which takes {100 * LIFT:.0f}"
+            text = f'a good sign, but "{TRAIN}" needs {100 * LIFT:.0f} points for sure'
         yield Reason(says=CARE, text=f"{finding}: {text}")
     else:
         yield Reason(says=CARE, text=f"{finding}: too little, or on too few questions, to rely on")

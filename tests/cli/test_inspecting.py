@@ -120,7 +120,7 @@ def test_show_after_the_vote(run):
     _, out, _ = call("show", str(folder.root), "--question", "q7")
     assert "path 2   42 by marker, 9 tokens, kept" in out
     assert "path 1   41 by marker, 9 tokens, a false equation\n" in out
-    assert "winner 42: share 67%, margin 33%, 2 paths kept; 3 ballots of 4 paths" in out
+    assert "winner 42: share 67%, margin 33%, 2 paths kept; ballots: 3 of 4 paths" in out
     told = json.loads(call("show", str(folder.root), "--question", "q7", "--json")[1])
     spans = [p["path"]["text"][p["start"] : p["end"]] for p in told["paths"] if p["start"]]
     assert spans == ["42", "41", "42"]
@@ -151,7 +151,7 @@ def test_show_where_no_path_had_a_ballot(run):
     write_records(folder.paths, silent)
     write_records(folder.votes, [vote("q7", silent)])
     code, out, _ = call("show", str(folder.root), "--question", "q7")
-    assert code == 0 and "no winner: 0 ballots of 1 paths" in out
+    assert code == 0 and "no winner; ballots: 0 of 1 path (" in out
 
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, run):

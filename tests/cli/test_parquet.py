@@ -54,7 +54,7 @@ def server():
     """Moto's server, which keeps everything in memory."""
     pytest.importorskip("moto", reason="needs moto: pip install 'moto[s3]' flask flask-cors")
     pytest.importorskip("flask_cors", reason="needs flask-cors")
-    pytest.importorskip("s3fs", reason="needs s3fs: pip install 'lmsi[s3]'")
+    pytest.importorskip("s3fs", reason="needs s3fs: pip install '.[s3]'")
     from moto.server import ThreadedMotoServer
 
     served = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)

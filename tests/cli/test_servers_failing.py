@@ -121,7 +121,7 @@ def test_without_a_package_the_line_to_type_is_said(here, lmsi, monkeypatch, pac
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with Front(Model()) as front:
-        refused(ask(lmsi, front, code=1), hint="pip install 'lmsi[server]'")
+        refused(ask(lmsi, front, code=1), hint="pip install '.[server]' in lmsi's folder")
 
 
 # -- the model, the context ------------------------------------------------------------------

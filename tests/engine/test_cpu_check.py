@@ -98,11 +98,11 @@ def test_doctor_tells_the_states_apart(monkeypatch, tmp_path, state):
 @pytest.mark.parametrize(
     ("check", "told", "code"),
     [
-        ({}, "fit; type: lmsi run", 0),
-        ({"problem": "little", "advice": "close"}, "fit, but: little; close", 0),
-        ({"problem": doctor.UNTRAINED, "advice": "this"}, "type: pip install 'lmsi[train]'", 0),
+        ({}, "ready; try: lmsi run", 0),
+        ({"problem": "little", "advice": "close"}, "ready, but: little; close", 0),
+        ({"problem": doctor.UNTRAINED, "advice": "this"}, f"type: {doctor.INSTALL}", 0),
         ({"problem": "it died", "advice": "pip this", "fatal": True}, "type: pip this", 1),
-        ({"command": "x " * 200 + "end"}, "fit; faster after: " + "x " * 200 + "end", 0),
+        ({"command": "x " * 200 + "end"}, "ready; faster after: " + "x " * 200 + "end", 0),
     ],
 )
 def test_doctor_ends_in_one_line(monkeypatch, check, told, code):

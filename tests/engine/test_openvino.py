@@ -178,6 +178,6 @@ def test_without_the_package_it_says_how_to_get_it(gguf, monkeypatch):
     monkeypatch.setattr(module, "import_module", missing)
     with pytest.raises(LmsiError, match="openvino-genai") as e:
         opened(gguf)
-    assert "pip install 'lmsi[openvino]'" in e.value.hint
+    assert "pip install '.[openvino]' in lmsi's folder" in e.value.hint
     with pytest.raises(LmsiError, match="--cluster"):
         job_of(SampleConfig(model=str(gguf), engine="openvino", cluster="local"), QUESTIONS)

@@ -99,7 +99,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch, source):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(LmsiError, match="needs pyarrow") as e:
         read_questions(source.format(file))
-    assert "pip install 'lmsi[parquet]'" in e.value.hint
+    assert "pip install '.[parquet]' in lmsi's folder" in e.value.hint
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_small_lift_is_not_called_none():
     signals = evidence.signals | {"steps lift": lift}
     verdict = judge(msgspec.structs.replace(evidence, signals=signals))
     text = " ".join(r.text for r in verdict.reasons)
-    assert verdict.verdict == CARE and "too little to be sure" in text
+    assert verdict.verdict == CARE and "a good sign" in text
     assert "does not go with" not in text
 
 
