@@ -20,8 +20,15 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Question
 
 NAMED = 5  # questions that an error names; the others are only counted
-# A point or comma between digits is part of a number.
-_PUNCTUATION = re.compile(r"(?<![0-9])[.,]|[.,](?![0-9])|[;:!?\"'`\u2018\u2019\u201c\u201d\u2026]")
+# A point or comma before a digit is part of a number, unless a word ends there; a mark may be a
+# factorial ("5! + 3") or a ratio ("3:4").
+_PUNCTUATION = re.compile(
+    r"[.,](?![0-9])|(?<=[^\W\d])[.,]|(?<![0-9.]),|(?<![0-9)])!|!(?![ ]?[-+*/=^)])"
+    r"|(?<![0-9]):|:(?![0-9])|[;?\"'`\u2018\u2019\u201c\u201d\u2026]"
+)
+_PART = re.compile("(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215e])")  # "1\u00bd" is not 11/2
+_RAISED = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+_SIGNS = {0x2212: "-", **{ord(c): f"^{digit}" for digit, c in enumerate(_RAISED)}}
 APART = (
     "an evaluation's questions must not be trained on, shown as solved or used to choose: take "
     "them out of one of the two"
@@ -37,7 +44,8 @@ USES = {
 
 def same_words(text: str) -> str:
     """Normalise a question's words; equal results mean the same question."""
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    plain = _PART.sub(" ", text).translate(_SIGNS)
+    plain = unicodedata.normalize("NFKC", plain).casefold()
     return " ".join(_PUNCTUATION.sub(" ", plain).split())
 
 

@@ -138,7 +138,7 @@ def chosen(wanted: Wanted, files: Collection[str]) -> str:
             return wanted.file
         raise wanted.error("no such file there", f"it has {', '.join(models)}")
     for quant in [wanted.quant] if wanted.quant else PREFERRED:
-        pattern = re.compile(rf"{re.escape(quant)}[.-]", re.IGNORECASE)
+        pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(quant)}[.-]", re.IGNORECASE)
         if found := next(filter(pattern.search, models), None):
             return found
     if wanted.quant:

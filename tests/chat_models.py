@@ -75,7 +75,7 @@ SOUND = (CHATML, THINKS, THINKS_ON, TRIMS, DROPS, REFUSES, LISTENS, LISTENS_TO_A
 BROKEN = "{% for m in messages %}"
 
 
-def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEFINED):
+def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEFINED, ends=False):
     """Copy the embedded model's first blocks under a chat template; BOS is wanted and is ``<s>``.
 
     Args:
@@ -84,6 +84,7 @@ def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEF
         template: Jinja text.
         blocks: Keep this many.
         apart: The kind of the thinking marks; some files make them control tokens.
+        ends: The file asks for EOS behind texts, too.
     """
     reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(target, "llama")
     words = list(reader.fields["tokenizer.ggml.tokens"].contents())
@@ -95,6 +96,8 @@ def chat_model(source, target, template, blocks=1, apart=gguf.TokenType.USER_DEF
     ends = [f"tokenizer.ggml.{x}" for x in ("add_bos", "bos_token_id", "eos_token_id")]
     copied(reader, writer, blocks, own=own, skipped=ends)
     writer.add_add_bos_token(True)
+    if ends:
+        writer.add_add_eos_token(True)
     writer.add_bos_token_id(words.index("<s>"))
     writer.add_eos_token_id(words.index("</s>"))
     writer.add_chat_template(template)

@@ -39,6 +39,21 @@ def test_another_question(other):
     assert same_words(other) != same_words(TEXT)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("3\u00b2 + 4\u00b2", "32 + 42"), ("10\u2075", "105"), ("1\u00bd", "11\u20442"),
+     ("5! + 3", "5 + 3"), (".5 + 1", "5 + 1"), ("3:4", "3 4")],
+)  # fmt: skip
+def test_another_calculation(one, other):
+    assert same_words(one) != same_words(other)
+    assert same_words(f"Is {one}?") == same_words(f"is {one}")
+
+
+def test_a_minus_is_a_hyphen_and_a_mark_that_ends_a_sentence_does_not_count():
+    assert same_words("5 \u2212 3") == same_words("5 - 3")
+    assert same_words("He has 42! Now: why?") == same_words("He has 42 now, why")
+
+
 def test_those_in_both_are_named_with_the_file():
     asked = [question(i, f"What is {i} + {i}?") for i in range(9)]
     apart = [question(99, "What is 99 + 99?")]

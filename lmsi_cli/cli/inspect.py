@@ -163,11 +163,13 @@ def explain(
     """
     from lmsi_cli.answers import Asked, listed
     from lmsi_cli.answers import explain as steps_of
+    from lmsi_cli.prompts import clean
     from lmsi_cli.thinking import answer_part
 
     data = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
     said = answer_part(data.decode("utf-8", "replace"))
-    steps = steps_of(said, kind, TRIGGER, Asked(listed(question), question=question))
+    asked = clean(question)
+    steps = steps_of(said, kind, TRIGGER, Asked(listed(asked), question=asked))
     print_result(explained(said, steps), json, *explanation(said, steps))
 
 

@@ -200,7 +200,7 @@ class Encoder:
         return ids
 
     def _own(self, part: str) -> list[int]:
-        return self.model.tokenize(part, False, special=True)
+        return self.model.tokenize(part, special=True)
 
     def _content(self, text: str, fresh: bool) -> list[int]:
         """Tokenise a message's own words; any mark in them is split after its first letter.
@@ -236,13 +236,13 @@ class Encoder:
         one, so it is tokenised after something that it does not merge with.
         """
         if fresh or not self.model.adds_space():
-            return self.model.tokenize(text, False, special)
+            return self.model.tokenize(text, special)
         for glue in GLUE:
-            head = self.model.tokenize(glue, False)
-            ids = self.model.tokenize(glue + text, False, special)
+            head = self.model.tokenize(glue)
+            ids = self.model.tokenize(glue + text, special)
             if ids[: len(head)] == head:
                 return ids[len(head) :]
-        return self.model.tokenize(text.removeprefix(" "), False, special)
+        return self.model.tokenize(text.removeprefix(" "), special)
 
     def _is_mark(self, token: int) -> bool:
         """Whether only the template may write this token."""

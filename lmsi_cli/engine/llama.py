@@ -197,8 +197,10 @@ class LlamaModel:
         return token if token >= 0 else None
 
     def encode(self, text: str) -> list[int]:
-        """Prompt text to ids, with BOS if the model wants it."""
-        return self.tokenize(text, bool(self.lib.llama_vocab_get_add_bos(self.vocab)))
+        """Prompt text to ids, with BOS if the model wants it; never with EOS, which ends a text."""
+        ids = self.tokenize(text)
+        wanted = bool(self.lib.llama_vocab_get_add_bos(self.vocab))
+        return [int(self.lib.llama_vocab_bos(self.vocab)), *ids] if wanted else ids
 
     def encode_tail(self, text: str) -> list[int]:
         """Continuation text to ids, without BOS.
@@ -206,19 +208,19 @@ class LlamaModel:
         SentencePiece vocabularies put a space before any text. A continuation brings its own, and
         two would be a different token from the one that the model writes after a prompt.
         """
-        return self.tokenize(text.removeprefix(" ") if self.adds_space() else text, False)
+        return self.tokenize(text.removeprefix(" ") if self.adds_space() else text)
 
     def adds_space(self) -> bool:
         """Whether this vocabulary puts a space before any text that starts or follows a mark."""
         spm = self.lib.llama_vocab_type(self.vocab) == self.lib.LLAMA_VOCAB_TYPE_SPM
         return spm and self.meta("tokenizer.ggml.add_space_prefix") != "false"
 
-    def tokenize(self, text: str, bos: bool, special: bool = False) -> list[int]:
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
         """Text to ids; unless ``special``, control tokens are read as plain text."""
         data = text.encode()
         room = len(data) + 8
         ids = (ctypes.c_int32 * room)()
-        n = self.lib.llama_tokenize(self.vocab, data, len(data), ids, room, bos, special)
+        n = self.lib.llama_tokenize(self.vocab, data, len(data), ids, room, False, special)
         if n < 0:
             raise RuntimeError(f"llama_tokenize wants {-n} tokens for {len(data)} bytes")
         return list(ids[:n])

@@ -42,12 +42,19 @@ class Check(Record, frozen=True, kw_only=True):
 
 def examine() -> list[Check]:
     """Run all checks, in the order to show them."""
-    lib = library()
+    versions = [
+        Check(name="python", value=platform.python_version()),
+        *map(_version, (*OURS, *PACKAGES)),
+    ]
+    try:
+        lib = library()
+    except (ImportError, OSError, RuntimeError) as e:
+        broken = _missing("llama.cpp", "broken", f"does not load: {e}", REBUILD)
+        return versions if any(c.fatal for c in versions) else [*versions, broken]
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
     cores = f"{psutil.cpu_count(logical=False)} physical, {os.cpu_count()} logical"
     return [
-        Check(name="python", value=platform.python_version()),
-        *map(_version, (*OURS, *PACKAGES)),
+        *versions,
         Check(name="cores", value=f"{cores}, lmsi uses {default_threads()} threads"),
         _memory(),
         Check(name="llama.cpp features", value=features),

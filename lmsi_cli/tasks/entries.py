@@ -48,6 +48,9 @@ def decoded(name: str, data: bytes) -> str:
     Raises:
         LmsiError: The encoding is another one, or there are NUL bytes, which text never has.
     """
+    if data.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+        problem = "a packed file, such as a spreadsheet or an archive"
+        raise LmsiError(f"{name}: {problem}", hint="save it as CSV, or unpack it")
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if wide or 0 in data:
         file = "FILE" if name == STDIN else shlex.quote(name)
@@ -183,7 +186,7 @@ def table_rows(name: str, data: bytes, columns: Collection[str] | None = None) -
         raise LmsiError(f"{name}: reading this table needs pyarrow", hint=hint) from None
     try:
         entries = _entries(_opened(data), columns)
-    except (arrow.ArrowException, OSError, ValueError) as e:
+    except (arrow.ArrowException, OSError, ValueError, LookupError) as e:
         reason = str(e).partition("\n")[0]
         hint = "write it again, or save it as JSONL"
         raise LmsiError(f"{name}: not a Parquet or Arrow table: {reason}", hint=hint) from None

@@ -63,7 +63,10 @@ def with_options(question: str, options: Iterable[str]) -> str:
     """Write options below a question, lettered from A, one a line."""
     lettered = zip(ascii_uppercase, options, strict=False)
     return "\n".join(
-        [question.strip(), *(f"({letter}) {' '.join(text.split())}" for letter, text in lettered)]
+        [
+            question.strip(),
+            *(f"({letter}) {' '.join(text.split()) or '-'}" for letter, text in lettered),
+        ]
     )
 
 
@@ -78,7 +81,7 @@ def _svamp(e: Fields) -> Iterator[Fields]:
     """A body without closing punctuation is a clause that the question completes."""
     body = e["Body"].strip()
     joint = " " if body[-1:] in ".,?!" else ", "
-    answer = str(e["Answer"]).removesuffix(".0")  # in some copies a text
+    answer = e["Answer"] if e["Answer"] is None else str(e["Answer"]).removesuffix(".0")
     yield {"id": e["ID"], "question": body + joint + e["Question"].strip(), "answer": answer}
 
 
@@ -88,7 +91,7 @@ def _aqua(e: Fields) -> Iterator[Fields]:
 
 
 def _strategyqa(e: Fields) -> Iterator[Fields]:
-    answer = None if e.get("answer") is None else _bool(e["answer"])
+    answer = _label(e.get("answer"), _BOOLQ)
     yield {"id": e["qid"], "question": e["question"], "answer": answer}
 
 
@@ -101,12 +104,6 @@ def _boolq(e: Fields) -> Iterator[Fields]:
         "question": asked and f"{asked[0].upper()}{asked[1:]}?",
         "answer": _label(label, _BOOLQ),
     }
-
-
-def _bool(value: object) -> str:
-    if not isinstance(value, bool):
-        raise ValueError(f"answer {value!r} is neither true nor false")
-    return "yes" if value else "no"
 
 
 def _science(e: Fields) -> Iterator[Fields]:
@@ -196,8 +193,11 @@ def _label(label: object, labels: dict[str, str]) -> str | None:
 def _rte(e: Fields) -> Iterator[Fields]:
     """SuperGLUE's premise and hypothesis, or GLUE's two sentences."""
     premise, hypothesis = _pair(e)
-    question_id = f"rte-{e.get('idx', e.get('index'))}"
-    yield {"id": question_id, **_inference(premise, hypothesis, e.get("label"), _RTE)}
+    index = e.get("idx", e.get("index"))
+    yield {
+        "id": None if index is None else f"rte-{index}",
+        **_inference(premise, hypothesis, e.get("label"), _RTE),
+    }
 
 
 def _mnli(e: Fields) -> Iterator[Fields]:

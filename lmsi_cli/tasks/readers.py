@@ -283,12 +283,12 @@ def _filled(value: object) -> bool:
 
 
 def _words(where: str, field: str, value: object) -> str:
-    """Take text, without its outer blanks."""
+    """Take text, without its outer blanks, its lines ended as everywhere."""
     if not isinstance(value, str):
         raise _misfit(where, field, "text", value)
     if "\0" in value:
         raise LmsiError(f"{where}: field '{field}': holds a NUL character", hint="take it out")
-    return value.strip()
+    return value.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def _id(where: str, value: object) -> str | None:

@@ -83,6 +83,7 @@ CHOICES = {  # of llama.cpp's find_best_model, in common/download.cpp
     "then Q8_0": ("", "a-F16 a-Q5_K_M a-Q8_0", "a-Q8_0"),
     "then the first": ("", "a-BF16 a-Q5_K_M", "a-BF16"),
     "the one that is asked for": ("q5_k_m", "a-Q4_K_M a-Q5_K_M", "a-Q5_K_M"),
+    "not one that ends so": ("F16", "a-BF16 a-F16", "a-F16"),
     "a whole word of it": ("Q4_K", "a-Q4_K_M a-Q4_K_S a-Q4_K", "a-Q4_K"),
     "a folder's name": ("Q6_K", "Q4_K_M/a Q6_K/a-Q6_K", "Q6_K/a-Q6_K"),
     "no projector": ("", "mmproj-Q4_K_M a-F16", "a-F16"),

@@ -67,7 +67,7 @@ def test_the_whole_is_tokenised_at_once_where_nothing_is_forged(encoder, templat
     prompt = (user("What is 6 * 7?"), assistant("42."), user("Tom has 12 apples."))
     ids = e.prompt(prompt).ids
     rendered = e.template.write(prompt, reply=True).removeprefix("<s>")
-    assert ids == [*e.model.tokenize("<s>", False, True), *e.model.tokenize(rendered, False, True)]
+    assert ids == [*e.model.tokenize("<s>", True), *e.model.tokenize(rendered, True)]
 
 
 @pytest.mark.parametrize("template", [chat.CHATML, chat.TRIMS])
@@ -104,6 +104,15 @@ def test_no_question_forges_a_mark(encoder, template, content):
             ids = e.prompt((*system, *messages)).ids
             assert marks(e, ids) == harmless
             assert clean in text(e, ids)
+
+
+def test_no_prompt_ends_in_the_end_of_a_text(gguf, tmp_path):
+    """Some files ask for it, since the texts that the model learned from were whole."""
+    file = chat.chat_model(gguf, tmp_path / "ends.gguf", chat.CHATML, ends=True)
+    with vocabulary(file) as model:
+        assert model.lib.llama_vocab_get_add_eos(model.vocab)
+        ids = model.encode("Q: 1 + 1?")
+        assert ids[0] == model.lib.llama_vocab_bos(model.vocab) and ids[-1] != model.eos
 
 
 @pytest.mark.parametrize("template", [chat.TRIMS, chat.DROPS])
@@ -145,7 +154,7 @@ def test_prompt_and_reply_are_the_conversation_that_the_template_writes(encoder,
     both = e.prompt(prompt).ids + e.completion(prompt, REPLY)
     written = e.template.write((*prompt, *REPLY), reply=False)
     assert written.startswith(text(e, both).removeprefix("<s>" * (template == chat.CHATML)))
-    whole = e.model.tokenize(written, False, True)
+    whole = e.model.tokenize(written, True)
     assert both[-20:] == whole[: len(both) - (template == chat.CHATML)][-20:]
 
 
@@ -174,7 +183,7 @@ def test_a_reply_forges_nothing_either(encoder):
 def whole(encoder, prompt):
     """The ids of a program that renders and tokenises at once, behind BOS."""
     rendered = encoder.template.write(prompt, reply=True)
-    return encoder.model.tokenize("<s>" + rendered, False, True)
+    return encoder.model.tokenize("<s>" + rendered, True)
 
 
 @pytest.mark.parametrize("words", ["/no_think", "Be brief. /no_think", "/no_think\nBe brief."])
@@ -250,7 +259,7 @@ def test_thinking_marks_are_written_whatever_their_kind(gguf, tmp_path, apart):
     """Other control tokens write nothing; without these, thinking would pass for the answer."""
     file = chat.chat_model(gguf, tmp_path / "m.gguf", chat.CHATML, apart=apart)
     with vocabulary(file) as words:
-        ids = words.tokenize("<think>5</think>4<|im_end|>", False, special=True)
+        ids = words.tokenize("<think>5</think>4<|im_end|>", special=True)
         assert len(ids) == 5
         assert b"".join(map(words.piece, ids)) == b"<think>5</think>4"
 

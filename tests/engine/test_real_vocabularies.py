@@ -111,7 +111,7 @@ def test_a_harmless_conversation_is_tokenised_whole(pair):
     if encoder.frame(prompt).folds:
         messages = (user(f"Be brief.\n\n{prompt[1].content}"), *prompt[2:])
     text = encoder.template.write(messages, reply=True)
-    ids = encoder.model.tokenize(text, False, special=True)
+    ids = encoder.model.tokenize(text, special=True)
     bos = encoder.lib.llama_vocab_bos(encoder.vocab)
     if encoder.lib.llama_vocab_get_add_bos(encoder.vocab) and ids[0] != bos:
         ids = [bos, *ids]

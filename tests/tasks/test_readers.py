@@ -29,12 +29,12 @@ GOOD_FILES = [  # name, content, (id, question, answer, family) of each
     ("q.csv", "id,question,answer\na,1+1?,2\nb,2+2?,\n",
      [("a", "1+1?", "2", None), ("b", "2+2?", None, None)]),
     ("q.csv", 'Question,ID\r\n"two\r\nlines, ""x""",a\r\n',
-     [("a", 'two\r\nlines, "x"', None, None)]),
+     [("a", 'two\nlines, "x"', None, None)]),
     ("q.csv", "\ufeffid;question\na;1,5 + 1,5?\n", [("a", "1,5 + 1,5?", None, None)]),
     ("q.tsv", "id\tquestion\na\tx, y\n\n\t\n", [("a", "x, y", None, None)]),
     ("q.csv", "id,question\ra,1+1?\rb,2+2?\r",
      [("a", "1+1?", None, None), ("b", "2+2?", None, None)]),
-    ("q", 'question,id\r"two\rlines\nor 3",a\r', [("a", "two\rlines\nor 3", None, None)]),
+    ("q", 'question,id\r"two\rlines\nor 3",a\r', [("a", "two\nlines\nor 3", None, None)]),
     ("q.jsonl", '{"id":"a","question":"x"}\r{"id":"b","question":"y"}\r',
      [("a", "x", None, None), ("b", "y", None, None)]),
     ("q.jsonl", '{"id":"a","question":"x","answer":false}', [("a", "x", "no", None)]),
@@ -163,7 +163,7 @@ def test_a_missing_answer_is_told_only_where_answers_are_needed(tmp_path):
 
 
 words = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1
 ).filter(lambda t: t.strip() == t)
 
 

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
-from lmsi_cli.answers import KINDS
+from lmsi_cli.answers import KINDS, canonical, extract
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.prompts import Chat, Task, render
+from lmsi_cli.prompts import Chat, Task, asked, direct_completion, render
 from lmsi_cli.records import Exemplar
+from lmsi_cli.tasks.loader import load_task, summaries
 from lmsi_cli.tasks.wording import AUTO, FORMATS, candidates, worded
 
 PLAIN = Task(name="plain", kind="number", exemplars=())
@@ -30,6 +31,35 @@ def test_every_kind_of_answer_has_sound_wordings_for_both_forms(kind, chat):
         text = asked if isinstance(asked, str) else "\n".join(m.content for m in asked)
         assert text.count("Is it so?") == 1
         assert not any(place in text for place in ("{cue}", "{trigger}", "{answer}", "{question}"))
+
+
+ANSWERS = {"number": "7", "choice": "B", "yesno": "yes", "date": "2001-05-03", "span": "cat",
+           "text": "two cats", "latex": r"\frac{x}{8}"}  # fmt: skip
+
+
+@FORMS
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_wording_s_sentence_reads_back_as_its_answer(kind, chat):
+    if kind == "latex":
+        pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    task = msgspec.structs.replace(PLAIN, kind=kind)
+    for wording in candidates(AUTO, task, chat):
+        own = worded(task, wording)
+        found = extract(direct_completion(own, ANSWERS[kind]), kind, own.trigger)
+        assert found and found.value == canonical(ANSWERS[kind], kind), wording.name
+
+
+@pytest.mark.parametrize("name", [s.name for s in summaries()])
+def test_exemplars_are_shown_in_sentences_that_read_back(name):
+    task = load_task(name)
+    if task.kind == "latex":
+        pytest.importorskip("math_verify", reason="answers in LaTeX need the extra `latex`")
+    for wording in (w for chat in (True, False) for w in candidates(AUTO, task, chat)):
+        own = worded(task, wording)
+        for e in own.exemplars:
+            seen = asked(own, e.question)
+            found = extract(direct_completion(own, e.answer), own.kind, own.trigger, seen)
+            assert found and found.value == canonical(e.answer, own.kind, seen), (wording.name, e)
 
 
 @FORMS
