@@ -215,6 +215,9 @@ RUN = {
 GENERATION = {
     "fewer seeds than asked for": flag("--seeds 10", "s.jsonl: 3 questions, and --seeds",
                                        "--seeds 3", QUESTIONS),
+    "exemplars by the model of [sample]": Case(
+        EXEMPLARS.replace("-m m.gguf", "--config c.toml"), "nosuch.gguf", "",
+        {"c.toml": "[sample]\nmodel = 'nosuch.gguf'\n"}),
     "questions without seeds": Case(QUESTIONS.replace(" s.jsonl", ""), "no questions given",
                                     "lmsi questions SEEDS_FILE"),
     "seeds longer than the context": flag("--set max_tokens=4000", "to write one like ... 2048",

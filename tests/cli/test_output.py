@@ -8,6 +8,7 @@ import pytest
 from commands import SAMPLE, settings
 
 from lmsi_cli.cli import console
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import sample as stage
 
 pytestmark = pytest.mark.model
@@ -46,12 +47,15 @@ def test_flags_win_over_the_config_file_which_wins_over_the_defaults(folder, lms
 def test_run_reads_the_sample_table_and_what_is_given_to_run_beats_it(folder, lmsi):
     (folder / "c.toml").write_text(
         '[sample]\nmodel = "m.gguf"\nmax_tokens = 1\nthreads = 1\npaths = 8\nstop = "beta:0.9"\n'
+        "[vote]\nmin_share = 0.4\n"
     )
-    done = lmsi("run", "q.jsonl", "-o", "r", "--config", "c.toml", "-n", "1")
+    argv = ("-o", "r", "--config", "c.toml", "-n", "1", "--set", "vote.preset=paper")
+    done = lmsi("run", "q.jsonl", *argv)
     assert "none of 2 paths can vote" in done.stderr
     kept = settings()
     assert kept["model"] == str(folder / "m.gguf")
     assert (kept["paths"], kept["stop"]) == (1, "beta:0.9")
+    assert RunDir("r").load_settings()["vote"]["min_share"] == 0  # of the preset that was typed
 
 
 @pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=["plain", "overwrite"])
