@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 from commands import SAMPLE, settings
 
-from lmsi_cli.cli import console
-from lmsi_cli.run_folder import RunDir
+from lmsi_cli.cli import console, run
+from lmsi_cli.config import VoteConfig
+from lmsi_cli.settings import resolve
 from lmsi_cli.stages import sample as stage
 
 pytestmark = pytest.mark.model
@@ -44,7 +45,11 @@ def test_flags_win_over_the_config_file_which_wins_over_the_defaults(folder, lms
     assert settings("s").items() >= {"paths": 1, "seed": 6, "max_tokens": 4}.items()
 
 
-def test_run_reads_the_sample_table_and_what_is_given_to_run_beats_it(folder, lmsi):
+def test_run_reads_the_sample_table_and_what_is_given_to_run_beats_it(folder, lmsi, monkeypatch):
+    resolved = {}
+    monkeypatch.setattr(
+        run, "resolve", lambda kind, *layers: resolved.setdefault(kind, resolve(kind, *layers))
+    )
     (folder / "c.toml").write_text(
         '[sample]\nmodel = "m.gguf"\nmax_tokens = 1\nthreads = 1\npaths = 8\nstop = "beta:0.9"\n'
         "[vote]\nmin_share = 0.4\n"
@@ -55,7 +60,7 @@ def test_run_reads_the_sample_table_and_what_is_given_to_run_beats_it(folder, lm
     kept = settings()
     assert kept["model"] == str(folder / "m.gguf")
     assert (kept["paths"], kept["stop"]) == (1, "beta:0.9")
-    assert RunDir("r").load_settings()["vote"]["min_share"] == 0  # of the preset that was typed
+    assert resolved[VoteConfig].min_share == 0  # of the preset that was typed
 
 
 @pytest.mark.parametrize("more", [[], ["--overwrite"]], ids=["plain", "overwrite"])
