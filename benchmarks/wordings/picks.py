@@ -2,7 +2,7 @@
 
 Trials are held on paths that ``cells.py`` drew at the sampling temperature: each takes a few
 questions at random, four paths of each in every candidate wording, and picks as ``lmsi`` does.
-A pick's worth is its share of right paths over all questions that were drawn.
+A pick's worth is its share of right paths over all questions that every wording was asked.
 
     python -m benchmarks.wordings.picks
 """
@@ -27,7 +27,7 @@ def pair(found: dict[str, Read], names: list[str], rng: random.Random) -> dict[s
     """The trials of one model and set; the first name is the default."""
     reads = [found[n] for n in names]
     shared = sorted(set.intersection(*(set(r.paths) for r in reads)))
-    worth = [_right(r) for r in reads]
+    worth = [_right(r, shared) for r in reads]
     wordings = candidates("", reads[0].task, True)
     each = max(FEWEST, PATHS // EACH // len(reads))
     picks: dict[str, int] = defaultdict(int)
@@ -45,8 +45,8 @@ def pair(found: dict[str, Read], names: list[str], rng: random.Random) -> dict[s
     }  # fmt: skip
 
 
-def _right(read: Read) -> float:
-    every = [p for group in read.paths.values() for p in group]
+def _right(read: Read, questions: list[str]) -> float:
+    every = [p for q in questions for p in read.paths[q]]
     return statistics.fmean(voice(p) == read.gold[p.question_id] for p in every)
 
 
