@@ -84,14 +84,18 @@ def _in_stretch(text: str, begun: bool) -> tuple[Equation, ...]:
         sides = _sides(_tokens(run, begun))
         try:
             values = [_value(side) for side in sides]
-            same = len(set(values)) == 1 or (
-                len(sides[-1:][0]) == 1 and {*values[:-1]} == {_value([sides[-1][0].rstrip("%")])}
-            )  # "5 / 20 * 100 = 25%"
         except (IndexError, ValueError, ZeroDivisionError):
             continue  # words between the numbers, a power, a division by zero: not readable
         if len(sides) > 1 and max(map(len, sides)) > 2:
+            same = len(set(values)) == 1 or _is_percentage(sides[-1], values)
             found.append(Equation(tuple(map(tuple, sides)), same))
     return tuple(found)
+
+
+def _is_percentage(result: list[str], values: list[Number]) -> bool:
+    """Whether a result only has its percent sign too much: "5 / 20 * 100 = 25%"."""
+    percent = len(result) == 1 and result[0].endswith("%")
+    return percent and set(values[:-1]) == {values[-1] * 100}
 
 
 def _runs(text: str) -> Iterator[list[re.Match[str]]]:

@@ -42,10 +42,10 @@ _RESULT = re.compile(r"=|\b(?:which|that) (?:is|was|gives|means)\b|\b(?:so|but)\
 _HASHED = re.compile(r"[^\n]{0,200}?[0-9]")
 
 
-def _find(text: str, place: Span, _asked: Asked) -> Span | None:
+def _find(text: str, place: Span, asked: Asked) -> Span | None:
     """Find the date that a place names, in its fullest form; None if it names several."""
     found = _dates(text, place)
-    if len({_canonical(text[slice(*s)], _asked) for s in found}) <= 1:
+    if len({_canonical(text[slice(*s)], asked) for s in found}) <= 1:
         return found[0] if found else None
     if _RELATION.match(text, found[0].end, found[1].start):
         return found[0]

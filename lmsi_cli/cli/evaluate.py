@@ -43,11 +43,17 @@ AllowOverlap = Annotated[
 ]
 Null = Annotated[
     bool,
-    typer.Option("--null", help="Also measure controls: the base again, and `lmsi train --null`."),
+    typer.Option(
+        "--null",
+        help="Also measure controls: the base again, and what `lmsi train --null` trained.",
+    ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Only show what the sets could show, and by how many answers."),
+    typer.Option(
+        "--dry-run",
+        help="Only show how small a change these sets could show, and how many answers it takes.",
+    ),
 ]
 Import = Annotated[
     str | None,
@@ -95,13 +101,11 @@ def evaluate(  # noqa: PLR0913 - one parameter per flag
     folder = RunDir(run)
     if imported is not None:
         if data or adapter or require_gain or allow_overlap or null or dry_run:
-            raise LmsiError(
-                "--import takes another program's answers as they are",
-                hint="leave the other options out",
-            )
+            message = "--import takes another program's answers as they are"
+            raise LmsiError(message, hint="leave the other options out")
         with locked(folder):
-            result, target = import_samples(folder, imported, settings)
-        show(result, json, *eval_parts(result), f"written to {target}; `lmsi compare` takes it")
+            found, target = import_samples(folder, imported, settings)
+        show(found, json, *eval_parts(found), f"written to {target}; `lmsi compare` takes it")
         return
     local = settings.engine != SERVER
     if require_gain and not (local or adapter):

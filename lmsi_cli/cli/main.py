@@ -170,7 +170,7 @@ def lmsi(
     Sample many chains of thought per question, let them vote, train a small adapter on the
     majority, and measure whether it helped.
 
-    The options below may also follow a command's name.
+    `--config`, `--set`, `--quiet` and `--verbose` may also follow a command's name.
     """
     processes.check(ctx.invoked_subcommand)
     for name, flag in (("settings", RARE), ("config", "--config")):

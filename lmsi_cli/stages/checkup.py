@@ -19,12 +19,13 @@ import msgspec
 
 from lmsi_cli.answers import canonical
 from lmsi_cli.config import EngineConfig, EvalConfig, SampleConfig
-from lmsi_cli.jsonl import read_object, read_records, write_records
+from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Preference, Question, TrainExample, Vote
 from lmsi_cli.reporting.results import Answer, Evaluation, answers_of
+from lmsi_cli.resume import trained_file
 from lmsi_cli.rounds import By, Figures
-from lmsi_cli.run_folder import RunDir, sha256_file
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.settings import seed_of
 from lmsi_cli.training.examples import split
 
@@ -44,10 +45,9 @@ class Asked(NamedTuple):
 
 def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
     """Ids of the questions that a round's adapter was trained on, without those it validated on."""
-    pairs = "pairs_sha256" in _made_of(folder)
-    file = folder.pairs if pairs else folder.train
-    kind: Any = Preference if pairs else TrainExample
-    examples = list(read_records(file, kind)) if file.exists() else []
+    file = trained_file(folder)
+    kind: Any = Preference if file == folder.pairs else TrainExample
+    examples = list(read_records(file, kind)) if file else []
     return frozenset(e.question_id for e in split(examples, val_share).train)
 
 
@@ -63,23 +63,14 @@ def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
     out = len(examples) - len(left)
     if not out or not left:
         return 0
-    adapter = _made_of(folder)
-    files = {"train_sha256": folder.train, "pairs_sha256": folder.pairs}
-    made_of = [(adapter[name], file) for name, file in files.items() if name in adapter]
-    if any(file.exists() and hash_ == sha256_file(file) for hash_, file in made_of):
-        return 0
-    if not made_of and not several:
+    finished = folder.adapter_origin.exists()
+    if (finished and trained_file(folder)) or not (finished or several):
         return 0
     if folder.pairs.exists():  # before train.jsonl, which tells a later call that all is done
         pairs = [p for p in read_records(folder.pairs, Preference) if p.question_id not in ids]
         write_records(folder.pairs, pairs)
     write_records(folder.train, left)
     return out
-
-
-def _made_of(folder: RunDir) -> dict[str, Any]:
-    """What a folder's adapter was trained on, by hashes; empty without an adapter."""
-    return read_object(folder.adapter_origin) if folder.adapter_origin.exists() else {}
 
 
 def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float) -> Asked:

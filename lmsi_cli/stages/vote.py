@@ -91,7 +91,7 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
     return LmsiError(
         f"{run.paths}: nothing to train on: no path passed the filters; "
         f"{name} removed {summary.removed[name]} of {summary.paths}",
-        hint="`lmsi vote --help` has the filters; `lmsi sample` with a larger -n draws more paths",
+        hint="`lmsi vote --help-all` has the filters; `lmsi sample` with a larger -n draws more",
     )
 
 
