@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.records import Prompt, StopReason
@@ -128,7 +128,13 @@ class Watch(Protocol):
 
 
 class Engine(Protocol):
-    """A model that draws many paths from many prompts."""
+    """A model that draws many paths from many prompts; closed at the end of a ``with``."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def info(self) -> ModelInfo:
@@ -143,6 +149,7 @@ class Engine(Protocol):
 
     def refusals(self) -> Sequence[Refusal]:
         """Questions left unfinished since the last call, with the server's reasons."""
+        return ()
 
     def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
         """Turn plain text or a conversation into the ids that a path is drawn from.

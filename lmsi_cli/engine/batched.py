@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Watch
 from lmsi_cli.engine.cache_layout import ROWS, shared_prefix
-from lmsi_cli.engine.checks import NotNumbersError, first_nan
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.paths import Slot, Writer
 from lmsi_cli.engine.sampling import draw, uniforms
@@ -119,7 +118,7 @@ class BatchedSampler(Writer):
     def _start_one(self, slot: int, opened: Opened) -> Iterator[Generated]:
         wanted = opened.request.wanted[opened.waiting.popleft()]
         self.context.share(opened.sequence, slot)
-        self.slots[slot] = Slot(opened.request, *wanted, opened.request.begun)
+        self.slots[slot] = Slot(opened.request, *wanted)
         self.seed[slot], self.step[slot] = wanted.seed, 0
         self.pos[slot] = len(opened.request.prompt) - 1
         yield from self._take(np.array([slot]), opened.logits[None, :])
@@ -167,26 +166,19 @@ class BatchedSampler(Writer):
         bit-identical whatever else runs; see ``cache_layout.ROWS``. A unified cache cannot promise
         that, since its sums also depend on where the cells lie.
         """
-        slots = np.arange(live)
         full = live if self.context.layout.unified else min(-(-live // ROWS) * ROWS, self.width)
-        idle = np.arange(live, full)
-        batch = self.context.batch
-        batch.clear()
-        batch.add(self.token[:live], self.pos[:live], slots, 1)
-        batch.add(np.zeros_like(idle), np.zeros_like(idle), idle, 1)
-        self.context.decode()
-        for slot in idle:
-            self.context.drop(int(slot))
-        yield from self._take(slots, self.context.logits(live))
+        self.token[live:full] = self.pos[live:full] = 0
+        slots = np.arange(full)
+        self.context.decode(self.token[:full], self.pos[:full], slots, 1)
+        for idle in range(live, full):
+            self.context.drop(idle)
+        yield from self._take(slots[:live], self.context.logits(live))
 
     def _take(self, slots: NDArray[np.intp], logits: NDArray[np.float32]) -> Iterator[Generated]:
         """Draw one token for each of ``slots`` and end the paths that are complete."""
-        with np.errstate(invalid="ignore"):  # logits that are not numbers are refused below
+        with np.errstate(invalid="ignore"):  # ``write`` refuses logits that are not numbers
             u = uniforms(self.seed[slots], self.step[slots])
             tokens, logprobs = draw(logits, u, self.sampling)
-        if (bad := first_nan(logprobs)) is not None:
-            slot = self.slots[slots[bad]]
-            raise NotNumbersError(slot.request.question_id if slot else "?")
         self.token[slots] = tokens
         self.pos[slots] += 1
         self.step[slots] += np.uint64(1)

@@ -206,9 +206,7 @@ def _rate(context: LlamaContext, width: int, cells: _Cells, steps: int = STEPS) 
     seconds = []
     for step in range(1 + steps):
         begun = time.perf_counter()
-        context.batch.clear()
-        context.batch.add(paths, np.full(width, cells.end + step, np.int32), paths, 1)
-        context.decode()
+        context.decode(paths, np.full(width, cells.end + step, np.int32), paths, 1)
         context.logits(width)  # waits for the end of the step
         seconds.append(time.perf_counter() - begun)
     for path in range(width):

@@ -2,7 +2,7 @@
 
 A model file may change while it is in use, logits may be NaN, and a cache may not fit the memory.
 Questions that do not fit the context are skipped, reported one by one and counted, since one that
-is too long must not stop the others. Knows files, arrays, requests and lengths; nothing of
+is too long must not stop the others. Knows files, requests and lengths; nothing of
 llama.cpp.
 
     mark = Mark(Path("m.gguf"))     # size and time of change of the file as it is loaded
@@ -13,22 +13,15 @@ llama.cpp.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Engine, Refusal, Request
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Progress
 from lmsi_cli.splits import parts_of
-
-LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class NotNumbersError(ArithmeticError):
@@ -37,12 +30,6 @@ class NotNumbersError(ArithmeticError):
 
 class NoMemoryError(LmsiError):
     """A cache does not fit the memory; one for fewer paths may."""
-
-
-def first_nan(logprobs: NDArray[np.floating[Any]]) -> int | None:
-    """The first row whose log-probability is not finite; a single NaN logit makes it so."""
-    bad = np.flatnonzero(~np.isfinite(logprobs))
-    return int(bad[0]) if len(bad) else None
 
 
 def not_numbers(question_id: str, model: Path, adapter: str | None) -> LmsiError:
@@ -94,33 +81,6 @@ def _look(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
-
-
-def widest(width: int, open_: Callable[[int], T]) -> tuple[T, int]:
-    """Open for as many paths as the memory holds: ``width``, or half of it, and so on.
-
-    Args:
-        width: Paths side by side, at least 1.
-        open_: Opens for a width; raises NoMemoryError if that is too much.
-
-    Returns:
-        What was opened, and for how many paths; a warning tells if these are fewer than asked.
-
-    Raises:
-        NoMemoryError: Not even one path fits.
-    """
-    fits, reason = width, ""
-    while True:
-        try:
-            opened = open_(fits)
-            break
-        except NoMemoryError as e:
-            if fits == 1:
-                raise
-            fits, reason = fits // 2, str(e)
-    if reason:
-        LOG.warning("note: %d paths are drawn side by side, not %d: %s", fits, width, reason)
-    return opened, fits
 
 
 SHOWN = 5  # skipped questions that are listed one by one; the result names all of them

@@ -40,16 +40,11 @@ class Batch:
         self._rows = (self.seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uint64)
         self.capacity, self.size = capacity, 0
 
-    def clear(self) -> None:
-        """Empty the batch."""
-        self.size = 0
-
-    def add(self, tokens: NDArray[np.int32], pos: NDArray[np.int32], seq: Any, out: Any) -> None:  # noqa: ANN401 - scalars or arrays
-        """Append tokens; ``seq`` and ``out`` are one value or one per token."""
-        span = slice(self.size, self.size + len(tokens))
-        self.token[span], self.pos[span] = tokens, pos
-        self.seq[span], self.out[span] = seq, out
-        self.size = span.stop
+    def fill(self, tokens: NDArray[np.int32], pos: NDArray[np.int32], seq: Any, out: Any) -> None:  # noqa: ANN401 - scalars or arrays
+        """Take tokens in place of others; ``seq`` and ``out`` are one value or one per token."""
+        self.size = len(tokens)
+        self.token[: self.size], self.pos[: self.size] = tokens, pos
+        self.seq[: self.size], self.out[: self.size] = seq, out
 
     def raw(self, lib: Any) -> Any:  # noqa: ANN401 - ctypes
         """View the arrays as llama.cpp's own struct, without copying."""
@@ -92,8 +87,9 @@ class LlamaContext:
         self.memory = self.lib.llama_get_memory(self.raw)
         self.batch = Batch(params.n_batch)
 
-    def decode(self) -> None:
-        """Decode the batch into the cache."""
+    def decode(self, tokens: NDArray[np.int32], pos: NDArray[np.int32], seq: Any, out: Any) -> None:  # noqa: ANN401 - as in ``Batch``
+        """Decode a batch of tokens into the cache."""
+        self.batch.fill(tokens, pos, seq, out)
         cpu_check.check_repacked(self.model.repacked)
         code = self.lib.llama_decode(self.raw, self.batch.raw(self.lib))
         raise_interrupt()
@@ -113,11 +109,7 @@ class LlamaContext:
         for at in range(0, len(tokens), self.batch.capacity):
             chunk = np.asarray(tokens[at : at + self.batch.capacity], np.int32)
             pos = np.arange(start + at, start + at + len(chunk), dtype=np.int32)
-            out = np.zeros(len(chunk), np.int8)
-            out[-1] = at + len(chunk) == len(tokens)
-            self.batch.clear()
-            self.batch.add(chunk, pos, sequence, out)
-            self.decode()
+            self.decode(chunk, pos, sequence, pos + 1 == start + len(tokens))
 
     def logits(self, rows: int) -> NDArray[np.float32]:
         """Logits of the batch's output tokens in order, shape (rows, vocabulary).

@@ -12,20 +12,21 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
-from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Watch
+from lmsi_cli.engine.base import Encoded, Engine, Generated, ModelInfo, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, bytes_of, lay_out, need_of
 from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
-from lmsi_cli.engine.checks import HINT, Mark, NotNumbersError, not_numbers, split, widest
+from lmsi_cli.engine.checks import HINT, Mark, NoMemoryError, NotNumbersError, not_numbers, split
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.cpu_check import gpu_layers
 from lmsi_cli.engine.encode import Encoder
@@ -45,7 +46,7 @@ LOG = logging.getLogger(__name__)
 ONE = CacheKind(1, True, Flash.OFF)  # for a single sequence
 
 
-class LlamaEngine:
+class LlamaEngine(Engine):
     """One GGUF file, loaded once."""
 
     def __init__(self, path: Path, config: EngineConfig) -> None:
@@ -57,17 +58,11 @@ class LlamaEngine:
         self.model = LlamaModel(self.file, gpu_layers=layers)
         self.encoder = Encoder(self.model)
         self._adapters: dict[str, Any] = {}
-        self._contexts: list[LlamaContext] = []  # open ones
+        self._contexts = WeakSet[LlamaContext]()  # those that may be open
         self._active: tuple[Any, float] = (None, 1.0)
         self._adapter_name: str | None = None
         self._layout: Layout | None = None  # of the last cache that paths were drawn in
         self._fits = sys.maxsize  # paths side by side that the memory is known to hold
-
-    def __enter__(self) -> LlamaEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def info(self) -> ModelInfo:
@@ -86,10 +81,6 @@ class LlamaEngine:
     def pin(self, kind: Mapping[str, int | str]) -> None:
         """Draw all later paths in this kind of cache, however long they are."""
         self.config = msgspec.structs.replace(self.config, **kind)
-
-    def refusals(self) -> tuple[Refusal, ...]:
-        """Return none: what does not fit is known beforehand."""
-        return ()
 
     def encode(self, text: str) -> list[int]:
         """Prompt text to ids, with BOS if the model wants it."""
@@ -149,7 +140,8 @@ class LlamaEngine:
         trigger: str,
         watch: Watch | None,
     ) -> Iterator[Generated]:
-        with self._opened(need_of(requests, sampling.max_tokens), watch is not None) as context:
+        need = need_of(requests, sampling.max_tokens)
+        with closing(self._widest(need, watch is not None)) as context:
             self._layout = context.layout
             mib = bytes_of(context.layout, self.model.sizes) / 2**20
             LOG.info("KV cache: %s, %.0f MiB", context.layout.settings, mib)
@@ -166,42 +158,44 @@ class LlamaEngine:
         kind = kind._replace(width=layout.width)
         return layout, pace(self.model, need, kind, self.config.threads)
 
-    @contextmanager
-    def _opened(self, need: Need, watched: bool) -> Iterator[LlamaContext]:
-        """Open a cache for the chosen number of paths side by side, or for as many as fit."""
+    def _widest(self, need: Need, watched: bool) -> LlamaContext:
+        """Open a cache for the chosen number of paths side by side, or half of it, and so on.
+
+        NoMemoryError: not even one path fits.
+        """
         kind = choose(self.model, self.config, need)
-        width = min(kind.width, need.paths, self._fits)
-        with ExitStack() as stack:
+        width = fits = min(kind.width, need.paths, self._fits)
+        while True:
+            try:
+                fitting = kind._replace(width=fits)
+                context = self._open(sized(self.model, self.config, need, fitting, watched))
+            except NoMemoryError as e:
+                if fits == 1:
+                    raise
+                fits, reason = fits // 2, str(e)
+                continue
+            if fits < width:
+                said = "note: %d paths are drawn side by side, not %d: %s"
+                LOG.warning(said, fits, width, reason)
+                self._fits = fits  # so that it is said only once
+            return context
 
-            def open_(width: int) -> LlamaContext:
-                layout = sized(self.model, self.config, need, kind._replace(width=width), watched)
-                return stack.enter_context(self._open(layout))
-
-            context, fits = widest(width, open_)
-            self._fits = fits if fits < width else self._fits  # so that it is said only once
-            yield context
-
-    @contextmanager
-    def _open(self, layout: Layout) -> Iterator[LlamaContext]:
-        """Make a cache with the adapter on; freed at the end, or with the engine if that is first.
+    def _open(self, layout: Layout) -> LlamaContext:
+        """Make a cache with the adapter on; ``close`` frees it if the caller has not.
 
         llama.cpp crashes if a cache is freed after its model, which would happen when somebody
         still holds an unfinished ``generate``.
         """
         context = LlamaContext(self.model, layout, self.config.threads)
-        self._contexts.append(context)
+        self._contexts.add(context)
         context.set_adapter(*self._active)
-        try:
-            yield context
-        finally:
-            context.close()
-            self._contexts.remove(context)
+        return context
 
     def last_logits(self, prompts: Iterable[Sequence[int]]) -> NDArray[np.float32]:
         """Logits after each prompt's last token, shape (prompts, vocabulary), float32."""
         found = []
         for prompt in prompts:
-            with self._open(lay_out(Need(0, len(prompt), 1, 1), ONE)) as context:
+            with closing(self._open(lay_out(Need(0, len(prompt), 1, 1), ONE))) as context:
                 context.read(prompt, 0, 0)
                 found.append(context.logits(1)[0].copy())
         return np.stack(found)

@@ -240,18 +240,13 @@ def logits_along(
     model: LlamaModel, tokens: Sequence[int], threads: int, adapter: tuple[Any, float] = (None, 1)
 ) -> Iterator[NDArray[np.float32]]:
     """Logits after each token, ``CHUNK`` tokens at a time: shape (tokens, vocabulary)."""
-    need = Need(0, len(tokens), 1, CHUNK)
-    context = LlamaContext(model, lay_out(need, CacheKind(CHUNK, True, Flash.OFF)), threads)
-    context.set_adapter(*adapter)
-    try:
+    layout = lay_out(Need(0, len(tokens), 1, CHUNK), CacheKind(CHUNK, True, Flash.OFF))
+    with closing(LlamaContext(model, layout, threads)) as context:
+        context.set_adapter(*adapter)
         for at in range(0, len(tokens), CHUNK):
             chunk = np.asarray(tokens[at : at + CHUNK], np.int32)
-            context.batch.clear()
-            context.batch.add(chunk, np.arange(at, at + len(chunk), dtype=np.int32), 0, 1)
-            context.decode()
+            context.decode(chunk, np.arange(at, at + len(chunk), dtype=np.int32), 0, 1)
             yield context.logits(len(chunk))
-    finally:
-        context.close()
 
 
 def kinds() -> dict[str, int]:

@@ -9,7 +9,6 @@ log-probabilities prove that it computes the same model; the verdict is kept.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -25,7 +24,7 @@ import psutil
 
 from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine.base import Generated, Request, Wanted, Watch
-from lmsi_cli.engine.checks import NoMemoryError, NotNumbersError
+from lmsi_cli.engine.checks import NoMemoryError
 from lmsi_cli.engine.cpu_check import recall, remember
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import TEXT, Verdict, logits_along, readable, verdict_file
@@ -195,7 +194,7 @@ class _Sampler(Writer):
         """Start waiting paths while there is room; returns whether any path runs."""
         while len(self.running) < self.width and (found := self._next_question()):
             request, waiting = found
-            self._start(Slot(request, *request.wanted[waiting.popleft()], request.begun))
+            self._start(Slot(request, *request.wanted[waiting.popleft()]))
         self.opened = [(r, waiting) for r, waiting in self.opened if waiting]
         return bool(self.running)
 
@@ -242,8 +241,6 @@ class _Sampler(Writer):
                 self.read.add(slot.request.question_id)
                 found = zip(output.generated_ids, output.generated_log_probs, strict=True)
                 for token, logprob in found:
-                    if not math.isfinite(logprob):
-                        raise NotNumbersError(slot.request.question_id)
                     if path := self.write(slot, token, logprob):
                         return path
         if handle.get_status() != self.genai.GenerationStatus.RUNNING:

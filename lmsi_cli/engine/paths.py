@@ -4,7 +4,7 @@ Knows tokens, text and a watch, but no logits or cache: any engine may compute t
 ends at an end token of the model, after its answer sentence, where it moves on to another question
 or speaker, or at its limit:
 
-    slot = Slot(request, path=0, seed=91, begun="")
+    slot = Slot(request, path=0, seed=91)
     writer.write(slot, 284, -0.1)  # None: it goes on
     writer.write(slot, 17, -0.02)  # Generated("q7", path=0, text=" ... The answer is 4.", ...)
     to_path(generated, task)  # Path(predicted_answer="4", ...)
@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from lmsi_cli.answers import answer_end, extract, next_turn
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Engine, Generated, Request, Token, Wanted, Watch
+from lmsi_cli.engine.checks import NotNumbersError
 from lmsi_cli.engine.llama import LlamaModel
 from lmsi_cli.prompts import Task, asked, for_path, render, rotates
 from lmsi_cli.records import Path, PromptFormat, Question, StopReason
@@ -35,9 +36,9 @@ LOOK_BACK = 400  # characters before the newest token at which an answer sentenc
 class Slot:
     """One running path."""
 
-    def __init__(self, request: Request, path: int, seed: int, begun: str) -> None:
+    def __init__(self, request: Request, path: int, seed: int) -> None:
         self.request, self.path, self.seed = request, path, seed
-        self.text, self.decode = begun, UTF8(errors="replace").decode
+        self.text, self.decode = request.begun, UTF8(errors="replace").decode
         self.tokens = 0
         self.drawn: list[Token] = []
 
@@ -88,7 +89,12 @@ class Writer(ABC):
         """Drop all running and waiting paths of these questions; returns those that ran."""
 
     def write(self, slot: Slot, token: int, logprob: float) -> Generated | None:
-        """Append a token to a path; returns the path if that ends it."""
+        """Append a token to a path; returns the path if that ends it.
+
+        NotNumbersError: the log-probability is NaN or infinite, as a single NaN logit makes it.
+        """
+        if not math.isfinite(logprob):
+            raise NotNumbersError(slot.request.question_id)
         slot.tokens += 1
         before = len(slot.text)
         slot.drawn.append(Token(token, before, logprob))

@@ -105,7 +105,7 @@ def _decode(lib, model, width):
     rows = []
     for start in range(0, TOKENS, width):
         batch, part = Batch(width), ids[start : start + width]
-        batch.add(part, np.arange(start, start + len(part), dtype=np.int32), 0, 1)
+        batch.fill(part, np.arange(start, start + len(part), dtype=np.int32), 0, 1)
         assert lib.llama_decode(context, batch.raw(lib)) == 0
         found = lib.llama_get_logits(context)
         rows.append(np.ctypeslib.as_array(found, shape=(len(part), VOCABULARY)).copy())

@@ -47,7 +47,7 @@ def test_a_generation_that_fails_frees_its_cache(engine, monkeypatch):
             super().__init__(*shape)
             Full.open += 1
 
-        def decode(self):
+        def decode(self, *_):
             raise LmsiError("the KV cache is full")
 
         def close(self):

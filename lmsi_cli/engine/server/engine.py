@@ -20,7 +20,16 @@ from functools import partial
 from typing import Any
 
 from lmsi_cli.config import SamplingConfig, ServerConfig, Variables
-from lmsi_cli.engine.base import Encoded, Generated, ModelInfo, Refusal, Request, Wanted, Watch
+from lmsi_cli.engine.base import (
+    Encoded,
+    Engine,
+    Generated,
+    ModelInfo,
+    Refusal,
+    Request,
+    Wanted,
+    Watch,
+)
 from lmsi_cli.engine.server.client import AGAIN, Client, FailedError, MissingError, RefusedError
 from lmsi_cli.engine.server.replies import Listed, Models, Reply, ReplyChecks
 from lmsi_cli.engine.server.requests import LOGPROBS, Ask, Capabilities, context_in, too_many
@@ -33,7 +42,7 @@ LASTING = ("n_params", "n_vocab", "size")  # llama-server's facts about a file; 
 ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies name
 
 
-class ServerEngine:
+class ServerEngine(Engine):
     """One model of one server."""
 
     def __init__(self, model: str, config: ServerConfig, answers_as: str = "") -> None:
@@ -62,12 +71,6 @@ class ServerEngine:
             self.close()
             raise
         self.context = self.stated.context if self.stated else None
-
-    def __enter__(self) -> ServerEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def info(self) -> ModelInfo:
