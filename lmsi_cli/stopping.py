@@ -41,11 +41,7 @@ class Stop(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Stop | None:
-        """Read a setting; ``none`` gives ``None``.
-
-        Raises:
-            LmsiError: It is no such setting; says what may be written.
-        """
+        """Read a setting; None for ``none``. LmsiError: it is no setting; says what may be."""
         if not re.search(STOP_PATTERN, text):
             raise LmsiError(f"--stop: expected {STOP_FORMS}, got {text!r}")
         kind, _, limit = text.partition(":")
@@ -54,24 +50,20 @@ class Stop(NamedTuple):
     def lacks(self, ballots: Sequence[str]) -> int:
         """Count the fewest further ballots that could decide; 0 if the last of these did.
 
-        Args:
-            ballots: In order; none before the last one decided.
+        The ballots are in order, and none before the last one decided.
         """
         if self.kind == "window":
-            return self._lacks_of_window(ballots)
+            size = int(self.limit)
+            last = ballots[-(len(ballots) % size or size) :]  # the newest window, whole or not
+            agree = len(set(last)) <= 1
+            if len(last) == size:
+                return 0 if agree else size
+            return size - len(last) + (0 if agree else size)
         first, second = ([n for _, n in Counter(ballots).most_common(2)] + [0, 0])[:2]
         lead = first
         while lead_probability(lead, second) <= self.limit:
             lead += 1
         return lead - first
-
-    def _lacks_of_window(self, ballots: Sequence[str]) -> int:
-        size = int(self.limit)
-        begun = len(ballots) % size
-        if ballots and not begun:
-            return 0 if len(set(ballots[-size:])) == 1 else size
-        split = len(set(ballots[len(ballots) - begun :])) > 1
-        return size - begun + (size if split else 0)
 
 
 def lead_probability(first: int, second: int) -> float:
@@ -81,11 +73,7 @@ def lead_probability(first: int, second: int) -> float:
     half of Beta(first + 1, second + 1), equation 1 of arXiv 2305.11860. For whole counts it is a
     binomial sum, exact here to the last digit of a float. The authors' code also stops where it
     equals the limit; with limits such as 0.95 or 0.99 it never does, as it is a multiple of a power
-    of 1/2.
-
-    Args:
-        first: Ballots of the leader, at least ``second``.
-        second: Ballots of the runner-up, 0 if there is none.
+    of 1/2. ``second`` is at most ``first``, and 0 if there is no runner-up.
     """
     n = first + second + 1
     ways = sum(comb(n, k) for k in range(first + 1))
@@ -120,9 +108,6 @@ class Decision:
             self._next += 1
             if cast is not None:
                 self._ballots.append(cast)
-            self._look()
-
-    def _look(self) -> None:
-        lacking = self.stop.lacks(self._ballots)
-        self.needed = self._next + lacking
-        self.after = None if lacking else self._next
+            lacking = self.stop.lacks(self._ballots)
+            self.needed = self._next + lacking
+            self.after = None if lacking else self._next

@@ -36,8 +36,7 @@ _RESPONSE = re.compile(r"Here(?: is|['\u2019]s) my response:")
 def answer_start(text: str) -> int | None:
     """Find where the answer begins: after the last closed block, or at 0 if there is none.
 
-    Returns:
-        ``None`` while a block is open: the answer is not written yet.
+    None while a block is open: the answer is not written yet.
     """
     if _HEADING.match(text):
         response = _RESPONSE.search(text)

@@ -152,10 +152,7 @@ class Engine(Protocol):
         return ()
 
     def encode_prompt(self, prompt: Prompt, variables: Variables = ()) -> Encoded:
-        """Turn plain text or a conversation into the ids that a path is drawn from.
-
-        The ``variables`` are those of the chat template.
-        """
+        """Turn plain text or a conversation into ids; ``variables`` are the chat template's."""
 
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch an adapter on, or off with ``None``: a GGUF file, or a server's name for it."""
@@ -195,10 +192,8 @@ def blocks(requests: Sequence[Request], in_turn: bool = False) -> list[list[Requ
         blocks([r(q1, block=0), r(q1, block=1), r(q2, block=0), r(q2, block=1)])
         -> [[r(q1, block=0), r(q2, block=0)], [r(q1, block=1), r(q2, block=1)]]
 
-    Args:
-        requests: In any order.
-        in_turn: Path 0 of all questions first, then path 1, and so on: a question that may stop
-            early is decided in the order of its paths.
+    ``in_turn``: path 0 of all questions first, then path 1, and so on, since a question that may
+    stop early is decided in the order of its paths.
     """
     numbers = sorted({r.block for r in requests})
     found = [[r for r in requests if r.block == number] for number in numbers]

@@ -128,11 +128,8 @@ def written(need: Need) -> int:
 def lay_out(need: Need, kind: CacheKind, questions: int = 1, cells: int = 0) -> Layout:
     """Size a cache so that every path may be as long as it is allowed to.
 
-    Args:
-        need: What the requests ask for.
-        kind: Width and kind; a split cache has a multiple of ``ROWS`` slots, or one.
-        questions: Prompts that are open at the same time.
-        cells: A size that the user set instead; 0 for none.
+    A split cache has a multiple of ``ROWS`` slots, or one. ``questions`` are open at the same time;
+    ``cells`` is a size that the user set instead, or 0.
     """
     width = min(kind.width, need.paths, LARGEST_WIDTH)
     if not kind.unified and kind.width > 1:

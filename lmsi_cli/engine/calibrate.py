@@ -85,8 +85,7 @@ def sized(
 ) -> Layout:
     """Lay the cache out; if ``watched``, many questions are open and wait for a decision.
 
-    Raises:
-        NoMemoryError: It would take more than ``MEMORY_SHARE`` of the free memory.
+    NoMemoryError: it would take more than ``MEMORY_SHARE`` of the free memory.
     """
     questions = min(kind.width, MOST_SEQUENCES - 1 - kind.width) if watched else 1
     layout = lay_out(need, kind, questions, cells=config.ctx)
@@ -102,15 +101,8 @@ def sized(
 def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
     """The kind that decodes such prompts fastest: remembered, or measured for a long job.
 
-    Among kinds of about the same speed the narrowest is taken.
-
-    Args:
-        model: The loaded model; its adapter, if any, does not change the ranking.
-        need: The job.
-        threads: As configured; 0 for the default.
-
-    Returns:
-        None if the job is short and nothing is remembered, or if not even the narrowest fits.
+    Among kinds of about the same speed the narrowest is taken. An adapter does not change the
+    ranking. None if a job is short and nothing is remembered, or if not even the narrowest fits.
     """
     if not model.path.exists():  # deleted since it was loaded, so no record can be named
         return None

@@ -54,18 +54,11 @@ class Mark:
     """
 
     def __init__(self, path: Path) -> None:
-        """Record the state of a file, or of all parts of a model, before it is loaded.
-
-        A missing single file is not reported here, since loading it fails anyway.
-        """
+        """Record the state of all parts; a single file may be missing, as loading it fails."""
         self.seen = {part: _look(part) or (0, 0) for part in parts_of(path)}
 
     def check(self) -> None:
-        """Compare; it takes a microsecond, so it can run before every path that is written.
-
-        Raises:
-            LmsiError: The file has changed.
-        """
+        """LmsiError: the file has changed. Takes a microsecond, so it can run before every path."""
         for path, seen in self.seen.items():
             if _look(path) not in (None, seen):
                 raise LmsiError(
@@ -99,11 +92,7 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
 
     A question whose paths are shown different exemplars has several requests. If one of its
     prompts does not fit, the whole question is skipped, and reported once with the longest.
-
-    Args:
-        requests: With their prompts.
-        max_tokens: Longest path.
-        room: Tokens that prompt and path may have together.
+    ``room``: tokens that prompt and path may have together.
     """
     longest: dict[str, Request] = {}  # of each question that does not fit
     for r in requests:
@@ -124,11 +113,7 @@ def room_of(engine: Engine, config: SamplingConfig) -> int:
 
 
 def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:
-    """Split by the room that there is.
-
-    Raises:
-        LmsiError: Not one question fits; names the first.
-    """
+    """Split by the room that there is; LmsiError: not one question fits; names the first."""
     found = split(requests, config.max_tokens, room_of(engine, config))
     if found.skipped and not found.fitting:
         others = len(found.skipped) - 1

@@ -3,7 +3,7 @@
 Looks at files and flags, and runs child processes; loads no model itself. Its findings:
 
     build_id() == "0.3.36-1a2b3c4d5e"
-    amx(features) == Amx(cpu=True, built=True)
+    amx(features) == (True, True)
     gpu(llama_cpp) == Gpu(usable=False, words="not built in", advice='with an NVIDIA card: ...')
 
 On CPUs with AMX, llama.cpp built by some compilers dies with a segmentation fault at the first
@@ -64,13 +64,6 @@ TIMEOUT = 120  # seconds; a healthy child needs about one
 # -- the build ------------------------------------------------------------------------------------
 
 
-class Amx(NamedTuple):
-    """Whether this CPU has AMX's tiles, and whether this llama.cpp was built to use them."""
-
-    cpu: bool
-    built: bool
-
-
 class Gpu(NamedTuple):
     """Whether layers can go to a GPU, the state in words, and what to do if they cannot."""
 
@@ -89,17 +82,10 @@ def build_id() -> str:
     """Name this llama.cpp on this CPU: version, bytes of its CPU libraries, and the CPU's flags."""
     import llama_cpp
 
-    files = sorted(libraries(llama_cpp).glob("*ggml-cpu*"))
-    marks = sorted({_hash(f, (s := f.stat()).st_size, s.st_mtime_ns) for f in files})
+    files = libraries(llama_cpp).glob("*ggml-cpu*")
+    marks = sorted({hashlib.sha256(f.read_bytes()).hexdigest() for f in files})
     digest = hashlib.sha256("".join([*marks, *sorted(cpu_flags())]).encode()).hexdigest()[:10]
     return f"{llama_cpp.__version__}-{digest}"
-
-
-@cache
-def _hash(file: Path, size: int, changed: int) -> str:
-    """Hash a file's bytes; it is read again if its size or time of change differ."""
-    with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def cpu_flags() -> frozenset[str]:
@@ -112,18 +98,17 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(flags.partition(":")[2].split())
 
 
-def amx(features: str) -> Amx:
-    """Whether the CPU has AMX and llama.cpp uses it; features: ``llama_print_system_info``."""
+def amx(features: str) -> tuple[bool, bool]:
+    """Whether this CPU has AMX's tiles, and whether this llama.cpp was built to use them.
+
+    ``features`` is what ``llama_print_system_info`` says.
+    """
     built = "AMX_INT8 = 1" in features
-    return Amx("amx_int8" in cpu_flags() or built, built)
+    return "amx_int8" in cpu_flags() or built, built
 
 
 def repair_line(kinds: Sequence[str] = ()) -> str:
-    """The line that builds llama.cpp on this machine with the fix for GCC's AMX code.
-
-    Args:
-        kinds: Cards to build it for as well, such as ``["cuda"]``.
-    """
+    """The line that builds llama.cpp here, for these cards too, with the fix for GCC's AMX code."""
     cards = [f"-DGGML_{kind.upper()}=on" for kind in kinds]
     arguments = shlex.join([*cards, f"-DCMAKE_PROJECT_INCLUDE={MENDED}"])
     return f"CMAKE_ARGS={shlex.quote(arguments)} {PIP}"
@@ -133,10 +118,7 @@ def gpu_layers(asked: Layers, package: Any) -> int:  # noqa: ANN401 - an untyped
     """The number of layers that llama.cpp takes: 0 for none, -1 for all.
 
     llama.cpp itself takes any number and, built without GPU code, silently computes all layers on
-    the CPU; here that is an error with the line that rebuilds it.
-
-    Raises:
-        LmsiError: Layers were asked for, and llama.cpp would leave them on the CPU.
+    the CPU; here that is an LmsiError with the line that rebuilds it.
     """
     if asked in ("none", 0):
         return 0
@@ -223,8 +205,7 @@ def cpu_check() -> CpuCheck:
 def may_repack() -> bool:
     """Whether a model that is loaded now may have its weights repacked.
 
-    Raises:
-        LmsiError: llama.cpp dies on a quantised model either way.
+    LmsiError: llama.cpp dies on a quantised model either way.
     """
     found = cpu_check()
     if not found.usable:
@@ -244,8 +225,7 @@ def torch_is_here() -> bool:
 def check_repacked(repacked: bool) -> None:
     """Refuse to go on with repacked weights beside PyTorch; called before every decode.
 
-    Raises:
-        RuntimeError: PyTorch was imported while a model was open, a bug in the program.
+    RuntimeError: PyTorch was imported while a model was open, a bug in the program.
     """
     if repacked and torch_is_here():
         raise RuntimeError(

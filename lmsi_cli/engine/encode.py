@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import count, pairwise
 from typing import NamedTuple
 
@@ -61,9 +61,8 @@ class Frame(NamedTuple):
 def choose(choice: ChatChoice, encoder: Encoder, variables: Variables = ()) -> ChatMode:
     """Decide between conversation and plain text.
 
-    Raises:
-        LmsiError: The file has no template although one is wanted, or its template is broken or
-            does not take these variables.
+    LmsiError: the file has no template although one is wanted, or its template is broken or does
+    not take these variables.
     """
     if choice == "off":
         return ChatMode(False, "--chat off")
@@ -79,7 +78,7 @@ class Encoder:
     def __init__(self, model: LlamaModel, variables: Variables = ()) -> None:
         self.model, self.lib, self.vocab = model, model.lib, model.vocab
         self.variables = variables
-        self._others: dict[Variables, Encoder] = {}
+        self._other = cache(partial(Encoder, model))
         self._marks: dict[int, bool] = {}
         # shared by conversations with the same roles and the same system text
         self._frame = cache(self._read_frame)
@@ -87,19 +86,14 @@ class Encoder:
 
     def given(self, variables: Variables) -> Encoder:
         """The encoder whose template gets these variables."""
-        if variables == self.variables:
-            return self
-        if variables not in self._others:
-            self._others[variables] = Encoder(self.model, variables)
-        return self._others[variables]
+        return self if variables == self.variables else self._other(variables)
 
     # -- prompts ---------------------------------------------------------------------------
 
     def prompt(self, prompt: Prompt) -> Encoded:
         """Turn plain text or a conversation, up to where the reply begins, into ids.
 
-        Raises:
-            LmsiError: No template for a conversation, or the template refuses its messages.
+        LmsiError: no template for a conversation, or the template refuses its messages.
         """
         if isinstance(prompt, str):
             return Encoded(self.model.encode(prompt))

@@ -115,10 +115,9 @@ class LlamaEngine(Engine):
     ) -> Iterator[Generated]:
         """Draw every wanted path that ``watch`` still needs; yields each as it ends.
 
-        Raises:
-            LmsiError: A prompt and its path do not fit the model's context (names the question),
-                not even a cache for one path fits the memory, the file has changed since it was
-                loaded, or the model computes NaN.
+        LmsiError: a prompt and its path do not fit the model's context (names the question), not
+        even a cache for one path fits the memory, the file has changed since it was loaded, or the
+        model computes NaN.
         """
         if not any(r.wanted for r in requests):
             return
@@ -148,11 +147,7 @@ class LlamaEngine(Engine):
             yield from BatchedSampler(context, sampling, trigger, watch).run(requests)
 
     def pace(self, need: Need) -> tuple[Layout, Pace]:
-        """Return the cache layout that a job would get, and measure how fast it reads and writes.
-
-        Raises:
-            LmsiError: It does not fit the memory.
-        """
+        """The cache that a job would get, and its speed; LmsiError: it does not fit the memory."""
         kind = choose(self.model, self.config, need)
         layout = sized(self.model, self.config, need, kind)
         kind = kind._replace(width=layout.width)

@@ -97,10 +97,7 @@ class Verdict(Record, frozen=True, kw_only=True):
 def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
     """The file to draw from: the model's own, or its copy.
 
-    Args:
-        model: A GGUF file.
-        wish: ``off``: never the copy; ``on``: if it is the same model; ``auto``: if also faster.
-        threads: As configured; 0 for the default.
+    With the wish ``on`` the copy, if it is the same model; with ``auto``, if it is also faster.
     """
     if wish == "off" or len(parts_of(model)) > 1 or model.stat().st_size < SMALLEST:
         return model
@@ -115,11 +112,7 @@ def fastest(model: Path, wish: FastCopy, threads: int = 0) -> Path:
 
 
 def measured(model: Path) -> dict[str, str]:
-    """The measurements of a file's copy, for run.toml; empty if there are none.
-
-    The copy's speed as a multiple of the original's, the divergence in nats, and the fraction of
-    tokens whose likeliest successor is the same.
-    """
+    """The figures of a file's verdict, for run.toml; empty if there is no copy."""
     verdict = recall(verdict_file(model), Verdict)
     if verdict is None or not verdict.copy:
         return {}
@@ -146,9 +139,8 @@ def _judge(model: Path, threads: int) -> Verdict:
         with closing(LlamaModel(model)) as original, closing(LlamaModel(made)) as copy:
             rounds = [(_speed(original, threads), _speed(copy, threads)) for _ in range(ROUNDS)]
             its, faster = map(max, zip(*rounds, strict=True))
-            apart, agreeing = compare(original, copy, threads)
-        how = {"faster": faster / its, "divergence": apart, "agreeing": agreeing}
-        verdict = Verdict(copy=made.name, **how)
+            apart, agreeing = _compare(original, copy, threads)
+        verdict = Verdict(copy=made.name, faster=faster / its, divergence=apart, agreeing=agreeing)
     remember(verdict_file(model), verdict)
     return verdict
 
@@ -218,12 +210,8 @@ def _speed(model: LlamaModel, threads: int) -> float:
     return max(measure(model, need, [kind], threads)[kind] for kind in kinds)
 
 
-def compare(original: LlamaModel, other: LlamaModel, threads: int = 0) -> tuple[float, float]:
-    """Compare the next-token distributions of two models on a text of 512 tokens.
-
-    Returns:
-        The mean Kullback-Leibler divergence in nats, and the fraction of equal likeliest tokens.
-    """
+def _compare(original: LlamaModel, other: LlamaModel, threads: int) -> tuple[float, float]:
+    """The mean divergence in nats and the fraction of equal likeliest tokens, on one text."""
     from scipy.special import log_softmax
 
     tokens = original.encode(TEXT.read_text())[:LENGTH]
@@ -262,11 +250,7 @@ def kind_name(number: int) -> str | None:
 
 
 def check_kind(name: str) -> int:
-    """The number of a file type, whose name may be in lower case.
-
-    Raises:
-        LmsiError: llama.cpp has no such type; lists those it has.
-    """
+    """The number of a file type, whose name may be in lower case; LmsiError: there is none."""
     known = kinds()
     if name.upper() not in known:
         raise LmsiError(
@@ -280,16 +264,9 @@ def quantise(
 ) -> None:
     """Write ``source`` in another type; tensors that already have it are copied as they are.
 
-    Args:
-        source: A GGUF file of any types.
-        out: Written in place: the caller renames.
-        kind: From ``check_kind``.
-        own: Types of single tensors (GGML's numbers), instead of the mixture that llama.cpp
-            chooses for ``kind``; used only if ``kind`` is a quantised type.
-        threads: 0 takes the physical cores.
-
-    Raises:
-        LmsiError: llama.cpp refuses, or the disk is full; with its reason.
+    Writes ``out`` in place: the caller renames. ``own`` has types of single tensors (GGML's
+    numbers) instead of the mixture that llama.cpp chooses for ``kind``; only a quantised ``kind``
+    heeds them. LmsiError: llama.cpp refuses, or the disk is full; with its reason.
     """
     import ctypes
 

@@ -95,11 +95,7 @@ def keep_interrupt(dropped: Any) -> None:  # noqa: ANN401 - sys.UnraisableHookAr
 
 
 def raise_interrupt() -> None:
-    """Raise a kept interrupt; called after every long call, since llama.cpp logs within them.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C or SIGTERM came while llama.cpp was writing its log.
-    """
+    """Raise an interrupt that came while llama.cpp wrote its log; called after every long call."""
     if _interrupts:
         first = _interrupts[0]
         _interrupts.clear()

@@ -127,14 +127,8 @@ def to_requests(
 ) -> list[Request]:
     """Build the requests for a question's paths, one per set of exemplars that they are shown.
 
-    A request with nothing wanted still shows what all prompts share.
-
-    Args:
-        engine: Encodes the prompts.
-        task: The task with its templates; path ``k`` is shown template ``k`` modulo their number.
-        question: Its id and words.
-        format: The prompt's format.
-        wanted: The paths.
+    Path ``k`` is shown the task's template ``k`` modulo their number. A request with nothing wanted
+    still shows what all prompts share.
     """
     turns = rotates(task, format)
     found = []

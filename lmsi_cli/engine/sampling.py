@@ -8,7 +8,7 @@ top-p, min-p, temperature last), all rows at once:
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,6 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _LARGE = 8192  # tokens; from here on, partitioning whole rows takes a visible part of a step
 _FOLDS = 32  # a large row is cut into this many pieces before the search for its top
 _IN_CACHE = 2**17  # numbers whose exponentials fit in a core's own cache
-
-
-class Draw(NamedTuple):
-    """Tokens (rows,) int64 and their natural log-probabilities at temperature 1 (rows,)."""
-
-    tokens: NDArray[np.int64]
-    logprobs: Floats
 
 
 def uniforms(seeds: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -44,13 +37,18 @@ def uniforms(seeds: NDArray[np.uint64], steps: NDArray[np.uint64]) -> NDArray[np
     return numbers
 
 
-def draw(logits: Floats, u: NDArray[np.float64], config: SamplingConfig) -> Draw:
-    """Draw one token per row.
+def draw(
+    logits: Floats, u: NDArray[np.float64], config: SamplingConfig
+) -> tuple[NDArray[np.int64], Floats]:
+    """Draw one token per row; temperature 0 takes the likeliest.
 
     Args:
         logits: (rows, vocabulary) float32, not modified.
         u: (rows,) one uniform number in [0, 1) per row.
-        config: temperature 0 takes the likeliest token.
+        config: The filters.
+
+    Returns:
+        Tokens (rows,) and their natural log-probabilities at temperature 1 (rows,).
     """
     rows = np.arange(len(logits))
     if config.temperature == 0:
@@ -60,7 +58,7 @@ def draw(logits: Floats, u: NDArray[np.float64], config: SamplingConfig) -> Draw
         ids, kept = _candidates(logits, config)
         tokens = ids[rows, _pick(kept / config.temperature, u)]
         largest = logits[rows, ids[:, 0]]
-    return Draw(tokens, logits[rows, tokens] - _logsumexp(logits, largest))
+    return tokens, logits[rows, tokens] - _logsumexp(logits, largest)
 
 
 def _candidates(logits: Floats, config: SamplingConfig) -> tuple[NDArray[np.int64], Floats]:

@@ -15,7 +15,7 @@ import datetime
 import json
 import sys
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jinja2
@@ -61,17 +61,9 @@ class ChatTemplate:
         where: str = "",
         variables: Variables = (),
     ) -> None:
-        """Compile a template.
+        """Compile a template; LmsiError names the file (``where``) if it is broken.
 
-        Args:
-            source: Jinja text.
-            bos: The text of the model's BOS token.
-            eos: The text of its EOS token.
-            where: The file that it comes from, for error messages.
-            variables: Values for other names that the template uses.
-
-        Raises:
-            LmsiError: The template is broken, or has no such variable.
+        Also if it has no such variable, a name that it uses and lmsi does not set.
         """
         self.names = {"bos_token": bos, "eos_token": eos, **values_of(variables)}
         self.where, self.variables = where or "chat template", variables
@@ -88,14 +80,9 @@ class ChatTemplate:
                 )
 
     def write(self, messages: Sequence[Message], reply: bool) -> str:
-        """Write a conversation.
+        """Write a conversation; with ``reply``, up to where the assistant's next turn begins.
 
-        Args:
-            messages: In order; an empty system message is left to the template.
-            reply: End where the assistant's next turn begins.
-
-        Raises:
-            LmsiError: The template refuses these messages; quotes its own words.
+        LmsiError: the template refuses these messages; quotes its own words.
         """
         form = _listed if self._wants_lists else str
         turns = [{"role": m.role, "content": form(m.content)} for m in messages]
@@ -176,29 +163,13 @@ def _environment() -> ImmutableSandboxedEnvironment:
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     env.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
-    env.filters["tojson"] = _tojson
+    # Jinja's own filter escapes for HTML, which no model was trained on
+    env.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
     return env
 
 
 def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
-
-
-def _tojson(
-    value: Any,  # noqa: ANN401 - any JSON value
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Plain JSON: Jinja's own filter escapes for HTML, which no model was trained on."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
 
 
 if __name__ == "__main__":

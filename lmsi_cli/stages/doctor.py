@@ -110,17 +110,17 @@ def _gpu() -> Check:
 
 def _quantised(features: str) -> Check:
     """Whether quantised models work, and whether they use the CPU's AMX units if it has them."""
-    name, found, tiles = "quantised models", cpu_check(), amx(features)
+    name, found, (tiles, used) = "quantised models", cpu_check(), amx(features)
     if not found.usable:
         return _missing(name, "broken", found.note, REBUILD)
     repair = repair_line(backends(library()))
     if not found.extra_buffers:
-        lacking = "work without repacked weights" + (", and so without AMX" if tiles.built else "")
-        line = repair if tiles.built else REBUILD
+        lacking = "work without repacked weights" + (", and so without AMX" if used else "")
+        line = repair if used else REBUILD
         return Check(name=name, value=lacking, problem=found.note, advice=SLOWER, command=line)
-    if not tiles.cpu:
+    if not tiles:
         return Check(name=name, value="work (no AMX in this CPU)")
-    if tiles.built:
+    if used:
         return Check(name=name, value="work, with AMX")
     return Check(
         name=name,

@@ -88,8 +88,7 @@ class FailedError(Exception):
 def read_address(text: str) -> httpx.URL:
     """Read a base URL. It is written to the run folder, so a password in it is refused.
 
-    Raises:
-        LmsiError: It is not an http(s) address, or holds a password, a query or a fragment.
+    LmsiError: it is not an http(s) address, or holds a password, a query or a fragment.
     """
     if not text:
         raise LmsiError("--engine openai needs the server's address", FORM)
@@ -110,14 +109,9 @@ def read_address(text: str) -> httpx.URL:
 def find_key(file: str, url: httpx.URL, environ: Mapping[str, str] = os.environ) -> str:
     """Read the key for a server from the file if there is one, else from the environment.
 
-    ``OPENAI_API_KEY`` is sent to OpenAI only: many people have it set, and no other server may
-    see it.
-
-    Returns:
-        The key, or an empty string if there is none.
-
-    Raises:
-        LmsiError: The file cannot be read or others can read it, or what it holds is no key.
+    Empty if there is none. ``OPENAI_API_KEY`` is sent to OpenAI only: many people have it set, and
+    no other server may see it. LmsiError: the file cannot be read or others can read it, or what it
+    holds is no key.
     """
     theirs = url.host == OPENAI_HOST and url.scheme == "https"
     where = file or next((n for n in (OWN, OPENAI)[: 1 + theirs] if n in environ), "")
@@ -171,19 +165,11 @@ class Client:
     async def call(
         self, method: str, path: str, body: Json, kind: type[T], tries: int | None = None
     ) -> T:
-        """Send a request, and retry until it is answered.
+        """Send a request, and retry until it is answered; fields that ``kind`` lacks are ignored.
 
-        Args:
-            method: ``GET`` or ``POST``.
-            path: Appended to the base address.
-            body: Sent as JSON; None for no body.
-            kind: The type of the reply; fields that it does not name are ignored.
-            tries: How often it is sent at most; by default once plus the configured retries.
-
-        Raises:
-            LmsiError: No request can succeed as things are.
-            RefusedError: Status 400 and the like, which the caller may know a remedy for.
-            FailedError: Every try failed; this is the last failure.
+        It is sent ``tries`` times at most, by default once plus the configured retries. LmsiError:
+        no request can succeed as things are. RefusedError: status 400 and the like, which the
+        caller may know a remedy for. FailedError: the last failure, as every try failed.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(FailedError),
@@ -261,7 +247,8 @@ class Client:
             hint = "set LMSI_API_KEY, or --set api_key_file=FILE"
             return LmsiError(f"{where}: the server {state}: {reason}", hint)
         if status in PASSING or status >= 500:
-            after = _seconds(answer.headers.get("retry-after", ""))
+            asked = answer.headers.get("retry-after", "")  # a date, which is rare, is ignored
+            after = float(asked) if re.fullmatch(r"[0-9]+(\.[0-9]+)?", asked) else 0.0
             return FailedError(f"HTTP {status}: {reason}", status=status, after=after)
         if status in (404, 405) and "model" not in reason.lower():
             other = "off" if path.startswith("/chat") else "on"
@@ -288,14 +275,6 @@ def _wait(state: RetryCallState) -> float:
     asked = failure.after if isinstance(failure, FailedError) else 0.0
     grown = wait_exponential(multiplier=FIRST, max=LONGEST)(state)
     return max(asked, grown * random.uniform(0.5, 1))
-
-
-def _seconds(asked: str) -> float:
-    """Seconds of a ``Retry-After``; a date, which is rare, is ignored."""
-    try:
-        return max(0.0, float(asked))
-    except ValueError:
-        return 0.0
 
 
 def _authorities() -> ssl.SSLContext:

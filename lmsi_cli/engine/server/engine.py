@@ -48,13 +48,8 @@ class ServerEngine(Engine):
     def __init__(self, model: str, config: ServerConfig, answers_as: str = "") -> None:
         """Reach the server and find the model in its list.
 
-        Args:
-            model: Its name on the server.
-            config: Where the server is and how it is asked.
-            answers_as: The model that replies named when the run was begun; empty: not known.
-
-        Raises:
-            LmsiError: No address, a missing or refused key, no server there, or no such model.
+        ``answers_as``: the model that replies named when the run was begun; empty: not known.
+        LmsiError: no address, a missing or refused key, no server there, or no such model.
         """
         self.base, self.model, self.config = model, model, config
         self.named = {model: answers_as} if answers_as else {}
@@ -110,8 +105,7 @@ class ServerEngine(Engine):
     def use_adapter(self, path: str | None, scale: float = 1.0) -> None:
         """Switch to the model under which the server offers base and adapter together, or back.
 
-        Raises:
-            LmsiError: The server does not list it.
+        LmsiError: the server does not list it.
         """
         if path is not None:
             self._find(path)
@@ -131,9 +125,8 @@ class ServerEngine(Engine):
     ) -> Iterator[Generated]:
         """Draw every wanted path that ``watch`` still needs; yields each as it arrives.
 
-        Raises:
-            LmsiError: The server is gone, wants another key, answers with another model, or
-                refuses all requests. Single questions that fail become ``refusals``.
+        LmsiError: the server is gone, wants another key, answers with another model, or refuses all
+        requests. Single questions that fail become ``refusals``.
         """
         wanted = [r for r in requests if r.wanted]
         if not wanted:
@@ -164,9 +157,7 @@ class ServerEngine(Engine):
         """Ask for one token after the shortest prompt, to learn what the server accepts.
 
         If several paths are wanted, it asks for two, and counts the choices in the reply.
-
-        Raises:
-            LmsiError: Not even the shortest prompt leaves room for ``--max-tokens``.
+        LmsiError: not even the shortest prompt leaves room for ``--max-tokens``.
         """
         several = sampling.temperature > 0 and max(len(r.wanted) for r in requests) > 1
         asks = [Ask(self.model, r, r.wanted[:1] * (1 + several), sampling, 1) for r in requests]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import codecs
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -187,14 +187,6 @@ class Models(msgspec.Struct, frozen=True):
 
 
 # -- paths ---------------------------------------------------------------------------------------
-
-
-def paths_of(
-    reply: Reply, request: Request, wanted: tuple[Wanted, ...], trigger: str
-) -> Iterator[Generated]:
-    """Turn each choice into a path, up to the number wanted."""
-    for path, choice, cost in zip(wanted, reply.choices, reply.costs, strict=False):
-        yield finished(request, path, choice, cost, trigger)
 
 
 def finished(

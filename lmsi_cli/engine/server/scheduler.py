@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from lmsi_cli.engine.base import Generated, Refusal, Request, Wanted, Watch
 from lmsi_cli.engine.server.client import FailedError, RefusedError
-from lmsi_cli.engine.server.replies import Reply, paths_of
+from lmsi_cli.engine.server.replies import Reply, finished
 from lmsi_cli.engine.server.requests import Capabilities
 from lmsi_cli.errors import LmsiError
 
@@ -62,9 +62,8 @@ class Scheduler:
     async def step(self, trigger: str) -> list[Generated] | None:
         """Wait for replies; return the paths that they hold, or None if all is done.
 
-        Raises:
-            LmsiError: Nothing more can be drawn; what came before has been returned.
-            FailedError: The server is gone.
+        LmsiError: nothing more can be drawn; what came before has been returned. FailedError: the
+        server is gone.
         """
         if self.error is not None:
             raise self.error
@@ -121,7 +120,9 @@ class Scheduler:
             self._take_error(sent, error)
             return []
         self._replies += 1
-        paths = list(paths_of(task.result(), sent.request, sent.wanted, trigger))
+        reply = task.result()
+        found = zip(sent.wanted, reply.choices, reply.costs, strict=False)
+        paths = [finished(sent.request, *each, trigger) for each in found]
         lacking = sent.wanted[len(paths) :]
         if lacking and sent.request.question_id not in self.refusals:
             self.waiting.appendleft((sent.request, deque(lacking)))
