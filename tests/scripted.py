@@ -17,7 +17,6 @@ from lmsi_cli.config import SamplingConfig, Variables
 from lmsi_cli.engine.base import (
     Encoded,
     Generated,
-    ModelInfo,
     Refusal,
     Request,
     Wanted,
@@ -39,9 +38,7 @@ class ScriptedEngine:
         self.script, self.fail_after = script, fail_after
         self.adapter: str | None = None
 
-    @property
-    def info(self) -> ModelInfo:
-        return ModelInfo("scripted", 0, 0, 4096)
+    context = 4096
 
     @property
     def settled(self) -> dict[str, int | str]:

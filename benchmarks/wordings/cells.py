@@ -69,7 +69,7 @@ def draw_cells(engine: LlamaEngine, cells: Sequence[Cell], questions: Sequence[Q
     lacking = [(i, q) for q in questions for i in range(len(cells))]
     have = [{(r["question_id"], r["path"]) for r in rows(c.file)} for c in cells]
     requests = [r for i, q in lacking for r in _requests(engine, cells[i], i, q, have[i])]
-    requests = split(requests, MAX_TOKENS, engine.info.context).fitting
+    requests = split(requests, MAX_TOKENS, engine.context).fitting
     sampling = SamplingConfig(temperature=cells[0].temperature, max_tokens=MAX_TOKENS, seed=SEED)
     known = {q.id: q for q in questions}
     begun, tokens, done = time.monotonic(), 0, 0

@@ -102,15 +102,6 @@ class Refusal(NamedTuple):
         return f"question {self.question_id!r}{words}: {self.why}"
 
 
-class ModelInfo(NamedTuple):
-    """Facts about the loaded model."""
-
-    architecture: str
-    parameters: int
-    bytes: int
-    context: int
-
-
 class Watch(Protocol):
     """Tells an engine which paths are still needed while it draws."""
 
@@ -128,17 +119,18 @@ class Watch(Protocol):
 
 
 class Engine(Protocol):
-    """A model that draws many paths from many prompts; closed at the end of a ``with``."""
+    """A model that draws many paths from many prompts; closed at the end of a ``with``.
+
+    ``context``: tokens that a prompt and its path may have together.
+    """
+
+    context: int
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def info(self) -> ModelInfo:
-        """Facts about the model."""
 
     @property
     def settled(self) -> dict[str, int | str]:

@@ -101,7 +101,12 @@ class BatchedSampler(Writer):
                 opened = self._next_question()
                 if opened is None:
                     return
-                yield from self._start_one(slot, opened)
+                wanted = opened.request.wanted[opened.waiting.popleft()]
+                self.context.share(opened.sequence, slot)
+                self.slots[slot] = Slot(opened.request, *wanted)
+                self.seed[slot], self.step[slot] = wanted.seed, 0
+                self.pos[slot] = len(opened.request.prompt) - 1
+                yield from self._take(np.array([slot]), opened.logits[None, :])
                 self._close_drained()
 
     def _next_question(self) -> Opened | None:
@@ -114,14 +119,6 @@ class BatchedSampler(Writer):
                 break
             self._open_question()
         return min(self.opened, key=lambda o: o.request.wanted[o.waiting[0]].path, default=None)
-
-    def _start_one(self, slot: int, opened: Opened) -> Iterator[Generated]:
-        wanted = opened.request.wanted[opened.waiting.popleft()]
-        self.context.share(opened.sequence, slot)
-        self.slots[slot] = Slot(opened.request, *wanted)
-        self.seed[slot], self.step[slot] = wanted.seed, 0
-        self.pos[slot] = len(opened.request.prompt) - 1
-        yield from self._take(np.array([slot]), opened.logits[None, :])
 
     def _close_drained(self) -> None:
         """Free the sequences of questions that have no waiting path left."""

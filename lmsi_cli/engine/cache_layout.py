@@ -57,14 +57,13 @@ class CacheKind(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A cache: paths side by side, sequences, cells in all, its kind, and tokens read at once."""
+    """A cache: paths side by side, sequences, cells in all, and its kind."""
 
     width: int
     sequences: int
     cells: int
     unified: bool
     flash: Flash
-    batch: int = BATCH
 
     @property
     def settings(self) -> dict[str, int | str]:
@@ -163,7 +162,7 @@ def bytes_of(layout: Layout, sizes: Sizes) -> int:
         mask + scores + IN_ATTENTION * row,
         mask + IN_FEED_FORWARD * row,
     )
-    return cache + outputs + layout.batch * step
+    return cache + outputs + BATCH * step
 
 
 def _paged(cells: int) -> int:

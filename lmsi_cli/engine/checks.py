@@ -109,7 +109,7 @@ def split(requests: Sequence[Request], max_tokens: int, room: int) -> Split:
 
 def room_of(engine: Engine, config: SamplingConfig) -> int:
     """Tokens that prompt and path may have: the context, or the cache that was set if smaller."""
-    return min(engine.info.context, config.ctx or engine.info.context)
+    return min(engine.context, config.ctx or engine.context)
 
 
 def split_for(engine: Engine, requests: Sequence[Request], config: SamplingConfig) -> Split:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.engine import cpu_check
-from lmsi_cli.engine.cache_layout import Layout
+from lmsi_cli.engine.cache_layout import BATCH, Layout
 from lmsi_cli.engine.checks import NoMemoryError
 from lmsi_cli.engine.llama import (
     LlamaModel,
@@ -38,7 +38,7 @@ class Batch:
         self.out = np.zeros(capacity, np.int8)
         self._one = np.ones(capacity, np.int32)
         self._rows = (self.seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uint64)
-        self.capacity, self.size = capacity, 0
+        self.size = 0
 
     def fill(self, tokens: NDArray[np.int32], pos: NDArray[np.int32], seq: Any, out: Any) -> None:  # noqa: ANN401 - scalars or arrays
         """Take tokens in place of others; ``seq`` and ``out`` are one value or one per token."""
@@ -72,7 +72,7 @@ class LlamaContext:
         params = self.lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max = layout.cells, layout.sequences
         params.kv_unified = layout.unified
-        params.n_batch = params.n_ubatch = layout.batch
+        params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = threads or default_threads()
         params.flash_attn_type = int(layout.flash)
         params.no_perf = True
@@ -85,7 +85,7 @@ class LlamaContext:
                 hint="lower --max-tokens or --set ctx, close programs, or take a smaller model",
             )
         self.memory = self.lib.llama_get_memory(self.raw)
-        self.batch = Batch(params.n_batch)
+        self.batch = Batch(BATCH)
 
     def decode(self, tokens: NDArray[np.int32], pos: NDArray[np.int32], seq: Any, out: Any) -> None:  # noqa: ANN401 - as in ``Batch``
         """Decode a batch of tokens into the cache."""
@@ -106,8 +106,8 @@ class LlamaContext:
 
     def read(self, tokens: Sequence[int] | NDArray[np.int32], start: int, sequence: int) -> None:
         """Put tokens into the cache from position ``start`` on; only the last one has logits."""
-        for at in range(0, len(tokens), self.batch.capacity):
-            chunk = np.asarray(tokens[at : at + self.batch.capacity], np.int32)
+        for at in range(0, len(tokens), BATCH):
+            chunk = np.asarray(tokens[at : at + BATCH], np.int32)
             pos = np.arange(start + at, start + at + len(chunk), dtype=np.int32)
             self.decode(chunk, pos, sequence, pos + 1 == start + len(tokens))
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
-from lmsi_cli.engine.base import Encoded, Engine, Generated, ModelInfo, Request, Watch
+from lmsi_cli.engine.base import Encoded, Engine, Generated, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, bytes_of, lay_out, need_of
 from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
@@ -56,6 +56,7 @@ class LlamaEngine(Engine):
         wish = "off" if layers else config.fast_copy
         self.file = fastest(path, wish, config.threads)
         self.model = LlamaModel(self.file, gpu_layers=layers)
+        self.context = self.model.context
         self.encoder = Encoder(self.model)
         self._adapters: dict[str, Any] = {}
         self._contexts = WeakSet[LlamaContext]()  # those that may be open
@@ -63,11 +64,6 @@ class LlamaEngine(Engine):
         self._adapter_name: str | None = None
         self._layout: Layout | None = None  # of the last cache that paths were drawn in
         self._fits = sys.maxsize  # paths side by side that the memory is known to hold
-
-    @property
-    def info(self) -> ModelInfo:
-        """Facts about the model."""
-        return self.model.info
 
     @property
     def settled(self) -> dict[str, int | str]:
@@ -122,7 +118,7 @@ class LlamaEngine(Engine):
         if not any(r.wanted for r in requests):
             return
         # only a guard: the stages have already left out what does not fit
-        if skipped := split(requests, sampling.max_tokens, self.info.context).skipped:
+        if skipped := split(requests, sampling.max_tokens, self.context).skipped:
             raise LmsiError(str(skipped[0]), hint=HINT)
         self.mark.check()
         try:

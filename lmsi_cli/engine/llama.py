@@ -1,9 +1,7 @@
 """llama.cpp through its low-level bindings: the library and a loaded model with its tokenizer.
 
 Knows tokens and sequences, but nothing of questions, paths or votes. Whatever is wrong with a
-user's file ends in one LmsiError. The facts about a model:
-
-    ModelInfo(architecture="llama", parameters=25771008, bytes=51559424, context=2048)
+user's file ends in one LmsiError.
 
 When one of its assertions fails, llama.cpp kills the process, and no exception can be raised
 through its frames. So one line replaces its backtrace, and the process ends as after any other
@@ -20,13 +18,12 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from lmsi_cli.engine.base import ModelInfo
 from lmsi_cli.engine.cache_layout import Sizes
 from lmsi_cli.engine.cpu_check import may_repack
 from lmsi_cli.errors import LmsiError
@@ -138,13 +135,17 @@ class LlamaModel:
         self.vocab = self.lib.llama_model_get_vocab(self.raw)
         self.n_vocab: int = self.lib.llama_vocab_n_tokens(self.vocab)
         self._pieces: dict[int, bytes] = {}
+        self.architecture = self.meta("general.architecture") or "unknown"
+        self.parameters: int = self.lib.llama_model_n_params(self.raw)
+        self.bytes: int = self.lib.llama_model_size(self.raw)
+        self.context: int = self.lib.llama_model_n_ctx_train(self.raw)
         if not vocab_only and (other := self._other_use()):
             self.close()
             raise LmsiError(f"{path}: {other}", hint="use a model made for text generation")
 
     def _other_use(self) -> str:
         """Why the model cannot write text from left to right; empty if it can."""
-        arch = self.meta("general.architecture")
+        arch = self.architecture
         pooled = self.meta(f"{arch}.pooling_type") not in (None, "0")
         causal = self.meta(f"{arch}.attention.causal") != "false"
         if pooled or not causal or not self.lib.llama_model_has_decoder(self.raw):
@@ -162,21 +163,11 @@ class LlamaModel:
         return buffer.value.decode(errors="replace") if size >= 0 else None
 
     @property
-    def info(self) -> ModelInfo:
-        """Facts about the model."""
-        return ModelInfo(
-            architecture=self.meta("general.architecture") or "unknown",
-            parameters=self.lib.llama_model_n_params(self.raw),
-            bytes=self.lib.llama_model_size(self.raw),
-            context=self.lib.llama_model_n_ctx_train(self.raw),
-        )
-
-    @property
     def sizes(self) -> Sizes:
         """What the cache's memory depends on; ``kv`` counts the numbers of all heads of a layer."""
         lib, raw = self.lib, self.raw
         width, heads = lib.llama_model_n_embd(raw), max(1, lib.llama_model_n_head(raw))
-        arch = self.meta("general.architecture")
+        arch = self.architecture
         kv = [self.meta(f"{arch}.attention.{x}_length") or width // heads for x in ("key", "value")]
         return Sizes(
             layers=lib.llama_model_n_layer(raw),
@@ -262,11 +253,6 @@ def _cannot_load(path: Path) -> LmsiError:
     )
 
 
-@contextmanager
-def vocabulary(path: Path) -> Iterator[LlamaModel]:
-    """Load only the tokenizer of a GGUF file: a few megabytes, freed at the end."""
-    model = LlamaModel(path, vocab_only=True)
-    try:
-        yield model
-    finally:
-        model.close()
+def vocabulary(path: Path) -> closing[LlamaModel]:
+    """Load only the tokenizer of a GGUF file, for a ``with``: a few megabytes."""
+    return closing(LlamaModel(path, vocab_only=True))

@@ -65,7 +65,7 @@ class OpenVinoEngine(LlamaEngine):
         for name in other_than_plain(config):
             raise LmsiError(f"{name}: --engine openvino draws without it", LLAMA)
         super().__init__(path, msgspec.structs.replace(config, fast_copy="off"))
-        if self.info.architecture not in KINDS or len(parts_of(path)) > 1:
+        if self.model.architecture not in KINDS or len(parts_of(path)) > 1:
             raise LmsiError(f"{path}: OpenVINO reads only {', '.join(KINDS)} in one file", LLAMA)
         known = {t.tensor_type.name for t in tensors(path)} <= TYPES
         # nor does it read a file that does not name its type

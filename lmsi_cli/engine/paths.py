@@ -48,17 +48,10 @@ class Slot:
         A token is kept if it begins before the cut; later ones only showed that the path is over
         (after "is 3." a newline shows it, a 5 does not).
         """
-        kept = self.drawn if end is None else [t for t in self.drawn if t.start < end]
-        return Generated(
-            self.request.question_id,
-            self.path,
-            self.seed,
-            self.text[:end],
-            self.tokens,
-            math.fsum(t.logprob for t in kept),
-            reason,
-            tuple(kept),
-        )
+        kept = tuple(t for t in self.drawn if end is None or t.start < end)
+        logprob = math.fsum(t.logprob for t in kept) if self.drawn else None
+        path = self.request.question_id, self.path, self.seed, self.text[:end]
+        return Generated(*path, self.tokens, logprob, reason, kept)
 
 
 class Writer(ABC):

@@ -158,7 +158,7 @@ def estimate(
         unified=layout.unified,
         cells=layout.cells,
         cache_bytes=bytes_of(layout, engine.model.sizes),
-        model_bytes=engine.info.bytes,
+        model_bytes=engine.model.bytes,
         trial_paths=len(lengths),
         tokens_per_path=length,
         tokens_s=pace.write / BESIDES_DECODING,

@@ -208,15 +208,14 @@ def _task(run: RunDir, data: str, name: str) -> Task:
 
 def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
     """The model and versions for an evaluation's record."""
-    info = engine.info
     words = (engine.model.piece(token) for token in range(engine.model.n_vocab))
     source = {
         "file": model.path.name,
         "sha256": sha256_file(model.path),
         # two tokenizers are the same if they spell all tokens alike
         "tokenizer_sha256": hashlib.sha256(b"\0".join(words)).hexdigest(),
-        "architecture": info.architecture,
-        "parameters": info.parameters,
+        "architecture": engine.model.architecture,
+        "parameters": engine.model.parameters,
         # of the file itself, even if a faster copy answers
         "bytes": sum(part.stat().st_size for part in parts_of(model.path)),
     }

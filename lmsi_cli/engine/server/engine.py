@@ -20,16 +20,7 @@ from functools import partial
 from typing import Any
 
 from lmsi_cli.config import SamplingConfig, ServerConfig, Variables
-from lmsi_cli.engine.base import (
-    Encoded,
-    Engine,
-    Generated,
-    ModelInfo,
-    Refusal,
-    Request,
-    Wanted,
-    Watch,
-)
+from lmsi_cli.engine.base import Encoded, Engine, Generated, Refusal, Request, Wanted, Watch
 from lmsi_cli.engine.server.client import AGAIN, Client, FailedError, MissingError, RefusedError
 from lmsi_cli.engine.server.replies import Listed, Models, Reply, ReplyChecks
 from lmsi_cli.engine.server.requests import LOGPROBS, Ask, Capabilities, context_in, too_many
@@ -44,6 +35,8 @@ ANSWERS_AS = "answers_as"  # in run.toml: the model that the server's replies na
 
 class ServerEngine(Engine):
     """One model of one server."""
+
+    context = sys.maxsize  # without token ids, only the server knows what fits
 
     def __init__(self, model: str, config: ServerConfig, answers_as: str = "") -> None:
         """Reach the server and find the model in its list.
@@ -65,12 +58,7 @@ class ServerEngine(Engine):
         except BaseException:  # even Ctrl-C: the caller cannot close what it never got
             self.close()
             raise
-        self.context = self.stated.context if self.stated else None
-
-    @property
-    def info(self) -> ModelInfo:
-        """No sizes and no context limit: without token ids, only the server knows what fits."""
-        return ModelInfo("openai", 0, 0, sys.maxsize)
+        self.known_context = self.stated.context if self.stated else None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -165,7 +153,7 @@ class ServerEngine(Engine):
             with suppress(RefusedError, FailedError):  # the scheduler meets it again and reports it
                 first = await self._first(min(asks, key=lambda ask: ask.letters))
                 self._shortest = first.prompt_tokens
-        if error := too_many(self.context, self._shortest, sampling.max_tokens):
+        if error := too_many(self.known_context, self._shortest, sampling.max_tokens):
             raise error
 
     async def _first(self, ask: Ask) -> Reply:
@@ -202,9 +190,9 @@ class ServerEngine(Engine):
             return RefusedError(refused.status, f"its prompt is too long: {reason}")
         except FailedError:
             return refused
-        self.context = self.context or context_in(reason, prompt, ask.tokens)
+        self.known_context = self.known_context or context_in(reason, prompt, ask.tokens)
         reason = f"beside its prompt --max-tokens {ask.tokens} is too much: {reason}"
-        unfit = too_many(self.context, self._shortest, ask.tokens)
+        unfit = too_many(self.known_context, self._shortest, ask.tokens)
         return unfit or RefusedError(refused.status, reason)
 
     async def _send(

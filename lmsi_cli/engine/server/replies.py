@@ -10,7 +10,6 @@ cut off here, where a path that is drawn token by token ends.
 
 from __future__ import annotations
 
-import codecs
 import logging
 import math
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.answers.places import in_box
 from lmsi_cli.answers.sentences import after_marker
 from lmsi_cli.engine.base import Generated, Request, Token, Wanted
-from lmsi_cli.engine.paths import RUN_ON
+from lmsi_cli.engine.paths import RUN_ON, UTF8, Slot
 from lmsi_cli.records import StopReason
 from lmsi_cli.thinking import answer_start
 
@@ -31,7 +30,6 @@ LOG = logging.getLogger(__name__)
 ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete")
 CUT_OFF = ("length", "max_tokens", "model_length", "content_filter")
 NO_ID = -1  # servers report a token's spelling, not its id
-UTF8 = codecs.getincrementaldecoder("utf-8")
 LETTERS = 200  # a prompt longer by this many letters must have more tokens
 LETTERS_PER_TOKEN = 8  # about four in most languages; more than this only in tables and rulers
 FEWEST = 32  # tokens; no context is shorter, and a lower count may leave out cached tokens
@@ -193,16 +191,13 @@ def finished(
     request: Request, wanted: Wanted, choice: Choice, tokens: int, trigger: str
 ) -> Generated:
     """Turn a choice into a path; ``tokens`` is what it cost."""
-    text = choice.whole
-    end, reason = _end_of(text, choice, trigger)
-    drawn = _placed(choice.tokens, text)
-    kept = tuple(t for t in drawn if end is None or t.start < end)
-    logprob = math.fsum(t.logprob for t in kept) if drawn else None
-    path = request.question_id, wanted.path, wanted.seed, text[:end]
-    return Generated(*path, tokens, logprob, reason, kept)
+    slot = Slot(request, *wanted)
+    slot.text, slot.tokens = choice.whole, tokens
+    slot.drawn = _placed(choice.tokens, slot.text)
+    return slot.finished(*_end_of(slot.text, choice, trigger))
 
 
-def _end_of(text: str, choice: Choice, trigger: str) -> tuple[int | None, StopReason]:
+def _end_of(text: str, choice: Choice, trigger: str) -> tuple[StopReason, int | None]:
     """Find the end that a path drawn token by token would have; None for the end of the text.
 
     An unknown ``finish_reason`` may mean ended or cut off. A text that was cut off would vote for a
@@ -214,15 +209,15 @@ def _end_of(text: str, choice: Choice, trigger: str) -> tuple[int | None, StopRe
         at = next_turn(text, start, start)
         end = answer_end(text if at is None else f"{text[:at]}\n", trigger, start)
         if end is not None:
-            return end, "answer"
+            return "answer", end
         if at is not None:
-            return at, "next_question"
+            return "next_question", at
     ended = choice.reason in ENDED
     if choice.reason not in ENDED + CUT_OFF:
         ended = bool(after_marker(said, trigger) or in_box(said, trigger))
     if not ended:
-        return None, "length"
-    return None, "next_question" if choice.stop_reason == RUN_ON else "eos"
+        return "length", None
+    return "next_question" if choice.stop_reason == RUN_ON else "eos", None
 
 
 def _placed(tokens: list[TokenLogprob], text: str) -> list[Token]:
