@@ -142,7 +142,7 @@ class Worker:
         words = {x.question.id: x.question.question for x in batch}
         due = deque(x for x in batch if x.question.id not in left_out)
         early = watch if watch.stop else None
-        for g in draw(engine, requests, settings, task.trigger, early, in_turn=bool(early)):
+        for g in draw(engine, requests, settings, task.trigger, early):
             path = to_path(g, task, words[g.question_id])
             found[path.question_id].append(path)
             watch.tell(path)

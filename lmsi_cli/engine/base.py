@@ -206,10 +206,9 @@ def draw(
     sampling: SamplingConfig,
     trigger: str,
     watch: Watch | None = None,
-    in_turn: bool = False,
 ) -> Iterator[Generated]:
     """Draw every wanted path, block by block; otherwise the same as ``Engine.generate``."""
-    for block in blocks(requests, in_turn):
+    for block in blocks(requests, in_turn=watch is not None):
         done = {r.question_id for r in block if watch and watch.decided(r.question_id)}
         left = [r._replace(wanted=()) if r.question_id in done else r for r in block]
         yield from engine.generate(left, sampling, trigger, watch)

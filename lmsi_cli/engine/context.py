@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.cache_layout import BATCH, Layout
 from lmsi_cli.engine.checks import NoMemoryError
-from lmsi_cli.engine.llama import (
-    LlamaModel,
-    default_threads,
-    forget_complaints,
-    last_complaint,
-    raise_interrupt,
-)
+from lmsi_cli.engine.llama import LlamaModel, default_threads, raise_interrupt, tried
 from lmsi_cli.errors import LmsiError
 
 
@@ -76,12 +70,10 @@ class LlamaContext:
         params.n_threads = params.n_threads_batch = threads or default_threads()
         params.flash_attn_type = int(layout.flash)
         params.no_perf = True
-        forget_complaints()
-        self.raw = self.lib.llama_init_from_model(model.raw, params)
+        self.raw, why = tried(model.path, self.lib.llama_init_from_model, model.raw, params)
         if not self.raw:
-            why = last_complaint() or "out of memory?"
             raise NoMemoryError(
-                f"{model.path}: no KV cache of {layout.cells} cells: {why}",
+                f"{model.path}: no KV cache of {layout.cells} cells: {why or 'out of memory?'}",
                 hint="lower --max-tokens or --set ctx, close programs, or take a smaller model",
             )
         self.memory = self.lib.llama_get_memory(self.raw)

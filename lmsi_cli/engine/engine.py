@@ -31,13 +31,7 @@ from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.cpu_check import gpu_layers
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.fast_copy import fastest, measured
-from lmsi_cli.engine.llama import (
-    LlamaModel,
-    forget_complaints,
-    last_complaint,
-    library,
-    loading,
-)
+from lmsi_cli.engine.llama import LlamaModel, library, tried
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Prompt
 from lmsi_cli.splits import check_file
@@ -90,12 +84,11 @@ class LlamaEngine(Engine):
         """Switch an adapter on (loading it once), or off with ``None``."""
         if path is not None and path not in self._adapters:
             check_file(Path(path))
-            forget_complaints()
-            with loading(Path(path)):
-                raw = self.model.lib.llama_adapter_lora_init(self.model.raw, path.encode())
+            load = self.model.lib.llama_adapter_lora_init
+            raw, reason = tried(Path(path), load, self.model.raw, path.encode())
             if not raw:
                 raise LmsiError(
-                    f"{path}: no adapter for {self.path}: {last_complaint() or 'no reason given'}",
+                    f"{path}: no adapter for {self.path}: {reason or 'no reason given'}",
                     hint="an adapter fits only the base it was trained on; train one for this base",
                 )
             self._adapters[path] = raw

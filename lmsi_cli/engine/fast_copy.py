@@ -33,16 +33,10 @@ from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, lay_out
 from lmsi_cli.engine.calibrate import measure
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.cpu_check import build_id, recall, remember
-from lmsi_cli.engine.llama import (
-    LlamaModel,
-    default_threads,
-    forget_complaints,
-    last_complaint,
-    library,
-    raise_interrupt,
-)
+from lmsi_cli.engine.llama import LlamaModel, default_threads, library, tried
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import Record
+from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.splits import parts_of, tensors
 
 LOG = logging.getLogger(__name__)
@@ -162,9 +156,7 @@ def _worth_a_try(model: Path) -> bool:
 
 
 def _name(model: Path, type_: str) -> str:
-    with model.open("rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest()[:16]
-    return f"{digest}-{type_.lower()}.gguf"
+    return f"{sha256_file(model)[:16]}-{type_.lower()}.gguf"
 
 
 def type_of(name: str) -> str:
@@ -279,13 +271,12 @@ def quantise(
         row.pattern, row.type = f"^{re.escape(name)}$".encode(), type_
     if own:
         params.tt_overrides = ctypes.cast(table, type(params.tt_overrides))
-    forget_complaints()
-    code = lib.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(params))
-    raise_interrupt()
-    reason = last_complaint() or "no reason given"
+    files = str(source).encode(), str(out).encode()
+    code, reason = tried(source, lib.llama_model_quantize, *files, ctypes.byref(params))
     if code and "importance matrix" in reason:
         problem = "an importance matrix (imatrix), which lmsi does not make"
         hint = "use another --type, as Q4_K_M or Q8_0"
         raise LmsiError(f"llama.cpp quantises to this type only with {problem}", hint)
     if code:
-        raise LmsiError(f"{source}: llama.cpp cannot quantise it: {' '.join(reason.split())}")
+        reason = " ".join(reason.split()) or "no reason given"
+        raise LmsiError(f"{source}: llama.cpp cannot quantise it: {reason}")

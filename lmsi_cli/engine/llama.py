@@ -17,8 +17,8 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +58,6 @@ def library() -> Any:  # noqa: ANN401 - an untyped module
     return llama_cpp
 
 
-@contextmanager
-def loading(path: Path) -> Iterator[None]:
-    """Name this file in the error line if llama.cpp aborts while reading it."""
-    global _file
-    _file = path
-    try:
-        yield
-    finally:
-        _file = LOADED
-
-
 @ctypes.CFUNCTYPE(None, ctypes.c_char_p)  # type: ignore[untyped-decorator]
 def _on_abort(said: bytes) -> None:
     reason = re.sub(r"^\S*/", "", said.decode(errors="replace").strip())  # the builder's folders
@@ -99,15 +88,21 @@ def raise_interrupt() -> None:
         raise first
 
 
-def forget_complaints() -> None:
-    """Clear the log, so that later complaints belong to the next call."""
+def tried(file: Path, call: Callable[..., Any], *given: object) -> tuple[Any, str]:
+    """Let llama.cpp work on a file: what it returns, and its first error line, if it wrote one.
+
+    If it aborts meanwhile, the error line names the file.
+    """
+    global _file
+    _file = file
     _log.clear()
-
-
-def last_complaint() -> str:
-    """llama.cpp's first error line since ``forget_complaints``, or an empty string."""
+    try:
+        found = call(*given)
+    finally:
+        _file = LOADED
+    raise_interrupt()
     lines = [line for line in _log if "error" in line.lower() or "fail" in line.lower()]
-    return re.sub(OWN_WORDS, "", lines[0]) if lines else ""
+    return found, re.sub(OWN_WORDS, "", lines[0]) if lines else ""
 
 
 def default_threads() -> int:
@@ -126,12 +121,10 @@ class LlamaModel:
         params.n_gpu_layers, params.vocab_only = gpu_layers, vocab_only
         self.repacked = not vocab_only and may_repack()
         params.use_extra_bufts = vocab_only or self.repacked
-        forget_complaints()
-        with loading(path):
-            self.raw = self.lib.llama_model_load_from_file(str(path).encode(), params)
-        raise_interrupt()
+        load = self.lib.llama_model_load_from_file
+        self.raw, reason = tried(path, load, str(path).encode(), params)
         if not self.raw:
-            raise _cannot_load(path)
+            raise _cannot_load(path, reason or "no reason given")
         self.vocab = self.lib.llama_model_get_vocab(self.raw)
         self.n_vocab: int = self.lib.llama_vocab_n_tokens(self.vocab)
         self._pieces: dict[int, bytes] = {}
@@ -242,8 +235,7 @@ class LlamaModel:
             self.raw = None
 
 
-def _cannot_load(path: Path) -> LmsiError:
-    reason = last_complaint() or "no reason given"
+def _cannot_load(path: Path, reason: str) -> LmsiError:
     if any(words in reason for words in CUT_SHORT):
         return damaged(path, reason)
     readers(path)  # raises a clearer error for a file that is no whole model

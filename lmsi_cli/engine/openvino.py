@@ -8,7 +8,6 @@ log-probabilities prove that it computes the same model; the verdict is kept.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -31,6 +30,7 @@ from lmsi_cli.engine.fast_copy import TEXT, Verdict, logits_along, readable, ver
 from lmsi_cli.engine.llama import default_threads
 from lmsi_cli.engine.paths import Slot, Writer
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.run_folder import sha256_file
 from lmsi_cli.splits import parts_of, tensors
 
 Merge = Callable[[Path, Path, Path, float], None]  # base, adapter, what is written, scale
@@ -138,7 +138,7 @@ class OpenVinoEngine(LlamaEngine):
     def _prove(self) -> None:
         """Check that OpenVINO computes what llama.cpp computes; LmsiError if it does not."""
         adapter, (_, scale) = self._adapter_name, self._active
-        digest = hashlib.sha256(Path(adapter).read_bytes()).hexdigest()[:12] if adapter else ""
+        digest = sha256_file(Path(adapter))[:12] if adapter else ""
         kept = verdict_file(self.path, f"-ov{version('openvino')}-{digest}-{scale:g}")
         verdict = recall(kept, Verdict)
         if verdict is None:

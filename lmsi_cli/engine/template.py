@@ -61,9 +61,9 @@ class ChatTemplate:
         where: str = "",
         variables: Variables = (),
     ) -> None:
-        """Compile a template; LmsiError names the file (``where``) if it is broken.
+        """Compile a template that comes from ``where``.
 
-        Also if it has no such variable, a name that it uses and lmsi does not set.
+        LmsiError: it is broken, or has no such variable.
         """
         self.names = {"bos_token": bos, "eos_token": eos, **values_of(variables)}
         self.where, self.variables = where or "chat template", variables

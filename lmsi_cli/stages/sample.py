@@ -101,7 +101,7 @@ def sample(
     settling = Settling(run, progress.say)
     with appender(run.paths, Path) as lines:
         early = watch if watch.stop else None  # a cache for a watch takes twice the memory
-        for generated in draw(engine, requests, config, task.trigger, early, in_turn=bool(early)):
+        for generated in draw(engine, requests, config, task.trigger, early):
             settling.alone(engine)
             path = to_path(generated, task, words[generated.question_id])
             lines.write(path)

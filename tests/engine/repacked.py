@@ -90,7 +90,7 @@ def _loaded(path, repacked):
     params = lib.llama_model_default_params()
     params.use_extra_bufts = repacked
     model = lib.llama_model_load_from_file(path.encode(), params)
-    assert model, llama.last_complaint()
+    assert model
     return lib, model
 
 

@@ -56,7 +56,7 @@ class Watched:
 def test_a_decided_question_is_in_no_later_block():
     engine, watch = ScriptedEngine({f"q{i}": [" 1."] for i in range(3)}), Watched(2)
     asked, drawn = requests(3, 8, 4), []
-    for g in draw(engine, asked, SamplingConfig(), "The answer is", watch, in_turn=True):
+    for g in draw(engine, asked, SamplingConfig(), "The answer is", watch):
         watch.seen[g.question_id] = watch.seen.get(g.question_id, 0) + 1
         drawn.append((g.question_id, g.path))
     assert sorted(drawn) == [(f"q{q}", k) for q in range(3) for k in range(2)]
