@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from lmsi_cli.atomic import cache_folder
 from lmsi_cli.config import EngineConfig
@@ -67,11 +68,9 @@ def choose(model: LlamaModel, config: EngineConfig, need: Need) -> CacheKind:
 
     On a CPU the rest is measured if the job is long enough; otherwise the rule of thumb decides.
     """
-    settled = bool(config.parallel and config.kv != "auto") or bool(config.ctx)
-    found = None
-    if not settled and not model.gpu_layers:
-        found = calibrated(model, need, config.threads)
-    found = found or rule_of_thumb(need, gpu=bool(model.gpu_layers))
+    settled = (config.parallel and config.kv != "auto") or config.ctx or model.gpu_layers
+    measured = None if settled else calibrated(model, need, config.threads)
+    found = measured or rule_of_thumb(need, gpu=bool(model.gpu_layers))
     # setting the number of cells means cells that all paths share
     unified = bool(config.ctx) or found.unified if config.kv == "auto" else config.kv == "unified"
     flash = found.flash if unified == found.unified else usual_attention(need, unified)
@@ -115,7 +114,7 @@ def calibrated(model: LlamaModel, need: Need, threads: int) -> CacheKind | None:
         for kind in KINDS:
             widths = [kind._replace(width=w) for w in WIDTHS]
             fitting = [k for k in widths if bytes_of(lay_out(need, k), model.sizes) <= room]
-            rates |= measure(model, need, fitting, threads) if fitting else {}
+            rates |= measure(model, need, fitting, threads)[0] if fitting else {}
         if rates:
             top = max(rates.values())
             close = [k for k, rate in rates.items() if rate >= CLOSE * top]
@@ -136,69 +135,54 @@ def _file(model: LlamaModel, need: Need, threads: int) -> Path:
 
 
 def measure(
-    model: LlamaModel, need: Need, kinds: list[CacheKind], threads: int
-) -> dict[CacheKind, float]:
-    """Tokens per second of kinds that differ in width alone, narrowest first.
+    model: LlamaModel, need: Need, kinds: list[CacheKind], threads: int, steps: int = STEPS
+) -> tuple[dict[CacheKind, float], float]:
+    """Tokens written per second by kinds that differ in width alone, narrowest first; tokens read.
 
     A few steps are timed at the middle of paths, in one cache for the widest kind: what is fast
-    in an empty cache may be slow there. Reading prompts is not timed.
+    in an empty cache may be slow there. It has room for them, even if paths may be shorter.
     """
-    with _cache(model, need, kinds[-1], threads) as context:
-        cells = _fill(context, need)
-        return {k: _rate(context, k.width, cells) for k in kinds}
+    room = max(need.max_tokens, written(need) + 1 + steps)
+    job = need._replace(paths=kinds[-1].width, max_tokens=room)
+    with closing(LlamaContext(model, lay_out(job, kinds[-1]), threads)) as context:
+        begun = time.perf_counter()
+        own, end = _fill(context, need)
+        read = (need.longest + written(need)) / (time.perf_counter() - begun)
+        positions = np.arange(end, end + 1 + steps, dtype=np.int32)
+        return {k: _rate(context, k.width, own, positions) for k in kinds}, read
 
 
-def pace(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> Pace:
-    """Measure how fast paths are written and prompts are read in a kind of cache."""
-    with _cache(model, need, kind, threads) as context:
-        cells = _fill(context, need)
-        return Pace(_rate(context, kind.width, cells, MORE_STEPS), cells.read)
-
-
-def _cache(model: LlamaModel, need: Need, kind: CacheKind, threads: int) -> closing[LlamaContext]:
-    """A cache with room for the measurement, even if paths are limited to fewer tokens."""
-    room = max(need.max_tokens, written(need) + 1 + MORE_STEPS)
-    job = need._replace(paths=kind.width, max_tokens=room)
-    return closing(LlamaContext(model, lay_out(job, kind), threads))
-
-
-class _Cells(NamedTuple):
-    """A path's own cells as bytes; the position it goes on at; prompt tokens read per second."""
-
-    own: Any  # a ctypes buffer; None in a split cache, where all are its own
-    end: int
-    read: float
-
-
-def _fill(context: LlamaContext, need: Need) -> _Cells:
+def _fill(context: LlamaContext, need: Need) -> tuple[Any, int]:
     """Fill the prefix's sequence with what a path sees at half its length.
 
     In a unified cache the paths share the prompt, but each has its own copy of what it has
     written, which all others must skip.
+
+    Returns:
+        A path's own cells for ``restore`` (None in a split cache), and the position it goes on at.
     """
-    sequence, length = context.layout.width, need.longest + written(need)
-    ids = np.arange(length, dtype=np.int32) % context.model.n_vocab
-    begun, saved, end = time.perf_counter(), None, length
+    sequence, end, own = context.layout.width, need.longest + written(need), None
+    ids = np.arange(end, dtype=np.int32) % context.model.n_vocab
     if context.layout.unified:
         context.read(ids[: written(need)], 0, sequence)
-        saved = context.saved(sequence)
+        own = context.saved(sequence)
         context.drop(sequence)
         ids, end = ids[: need.longest], max(need.longest, written(need))
     context.read(ids, 0, sequence)
-    return _Cells(saved, end, length / (time.perf_counter() - begun))
+    return own, end
 
 
-def _rate(context: LlamaContext, width: int, cells: _Cells, steps: int = STEPS) -> float:
-    """Tokens per second of ``width`` paths at half their length; the median ignores hiccups."""
+def _rate(context: LlamaContext, width: int, own: Any, positions: NDArray[np.int32]) -> float:  # noqa: ANN401 - ctypes
+    """Tokens per second of paths at these positions; the median ignores hiccups."""
     paths = np.arange(width, dtype=np.int32)
     for path in range(width):
-        if cells.own is not None:
-            context.restore(cells.own, path)
+        if own is not None:
+            context.restore(own, path)
         context.share(context.layout.width, path)
     seconds = []
-    for step in range(1 + steps):
+    for position in positions:
         begun = time.perf_counter()
-        context.decode(paths, np.full(width, cells.end + step, np.int32), paths, 1)
+        context.decode(paths, np.full(width, position), paths, 1)
         context.logits(width)  # waits for the end of the step
         seconds.append(time.perf_counter() - begun)
     for path in range(width):

@@ -153,7 +153,7 @@ class Encoder:
             return self.model.encode_tail(completion) + ([] if eos is None else [eos])
         frame, (before, end) = self.frame(prompt), self._ending(_marked(prompt))
         content = completion[0].content
-        fresh = any(map(self._is_apart, self._own(frame.tail)[-1:]))
+        fresh = any(map(self._is_apart, self.model.tokenize(frame.tail, special=True)[-1:]))
         return self._guarded((before, 0), [content], before + content, fresh) + end
 
     def _read_ending(self, marked: Marked) -> tuple[str, list[int]]:
@@ -180,7 +180,7 @@ class Encoder:
     def _guarded(self, parts: Parts, contents: Sequence[str], whole: str, fresh: bool) -> list[int]:
         """Ids of ``whole`` if it has all parts and no other marks, else of the parts one by one."""
         ids = self._continue(whole, fresh, special=True)
-        own = [t for p in parts if isinstance(p, str) for t in self._own(p)]
+        own = [t for p in parts if isinstance(p, str) for t in self.model.tokenize(p, True)]
         same = list(filter(self._is_mark, ids)) == list(filter(self._is_mark, own))
         if same and _holds(whole, parts):
             return ids
@@ -192,9 +192,6 @@ class Encoder:
                 ids += self._content(contents[part], fresh)
             fresh = self._is_apart(ids[-1]) if ids else fresh
         return ids
-
-    def _own(self, part: str) -> list[int]:
-        return self.model.tokenize(part, special=True)
 
     def _content(self, text: str, fresh: bool) -> list[int]:
         """Tokenise a message's own words; any mark in them is split after its first letter.

@@ -25,7 +25,7 @@ from lmsi_cli.config import EngineConfig, SamplingConfig, Variables
 from lmsi_cli.engine.base import Encoded, Engine, Generated, Request, Watch
 from lmsi_cli.engine.batched import BatchedSampler
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Layout, Need, bytes_of, lay_out, need_of
-from lmsi_cli.engine.calibrate import Pace, choose, pace, sized
+from lmsi_cli.engine.calibrate import MORE_STEPS, Pace, choose, measure, sized
 from lmsi_cli.engine.checks import HINT, Mark, NoMemoryError, NotNumbersError, not_numbers, split
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.cpu_check import gpu_layers
@@ -140,7 +140,8 @@ class LlamaEngine(Engine):
         kind = choose(self.model, self.config, need)
         layout = sized(self.model, self.config, need, kind)
         kind = kind._replace(width=layout.width)
-        return layout, pace(self.model, need, kind, self.config.threads)
+        rates, read = measure(self.model, need, [kind], self.config.threads, MORE_STEPS)
+        return layout, Pace(rates[kind], read)
 
     def _widest(self, need: Need, watched: bool) -> LlamaContext:
         """Open a cache for the chosen number of paths side by side, or half of it, and so on.

@@ -199,7 +199,7 @@ def _speed(model: LlamaModel, threads: int) -> float:
     """Tokens per second with the better kind of attention."""
     need = Need(0, DEPTH, DEPTH, WIDTH)
     kinds = [CacheKind(WIDTH, False, flash) for flash in (Flash.OFF, Flash.ON)]
-    return max(measure(model, need, [kind], threads)[kind] for kind in kinds)
+    return max(measure(model, need, [kind], threads)[0][kind] for kind in kinds)
 
 
 def _compare(original: LlamaModel, other: LlamaModel, threads: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from lmsi_cli.config import EngineConfig, SamplingConfig
 from lmsi_cli.engine import calibrate as module
 from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.cache_layout import CacheKind, Flash, Need, bytes_of, lay_out, rule_of_thumb
-from lmsi_cli.engine.calibrate import calibrated, choose, pace, sized
+from lmsi_cli.engine.calibrate import calibrated, choose, measure, sized
 from lmsi_cli.engine.context import LlamaContext
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import LlamaModel, library
@@ -93,7 +93,7 @@ def test_the_narrower_of_two_close_widths_of_any_kind_is_chosen(
 
     def measured(_model, _need, kinds, _threads):
         of = next(rates)
-        return {k: of[k.width] for k in kinds if k.width in of}
+        return {k: of[k.width] for k in kinds if k.width in of}, 1.0
 
     monkeypatch.setattr(module, "measure", measured)
     with LlamaEngine(one_block, EngineConfig(threads=1)) as engine:
@@ -138,5 +138,5 @@ def test_paths_that_may_be_short_are_timed_too(gguf):
     """The cache of the measurement has room for it; the job's own would be full."""
     need = Need(prefix=250, longest=270, max_tokens=4, paths=64)
     with LlamaEngine(gguf, EngineConfig(threads=1)) as engine:
-        found = pace(engine.model, need, CacheKind(64, True, Flash.OFF), 1)
-    assert found.write > 0 and found.read > 0
+        rates, read = measure(engine.model, need, [CacheKind(64, True, Flash.OFF)], 1, 15)
+    assert min(rates.values()) > 0 and read > 0
