@@ -251,9 +251,7 @@ def check_kind(name: str) -> int:
     return known[name.upper()]
 
 
-def quantise(
-    source: Path, out: Path, kind: int, own: dict[str, int] | None = None, threads: int = 0
-) -> None:
+def quantise(source: Path, out: Path, kind: int, own: dict[str, int] | None = None) -> None:
     """Write ``source`` in another type; tensors that already have it are copied as they are.
 
     Writes ``out`` in place: the caller renames. ``own`` has types of single tensors (GGML's
@@ -265,7 +263,7 @@ def quantise(
     lib = library()
     params = lib.llama_model_quantize_default_params()
     params.ftype, params.allow_requantize = kind, True
-    params.nthread, params.max_buf_size = threads or default_threads(), BUFFER
+    params.nthread, params.max_buf_size = default_threads(), BUFFER
     table = (lib.llama_model_tensor_override * (len(own or {}) + 1))()  # the last one is empty
     for row, (name, type_) in zip(table, (own or {}).items(), strict=False):
         row.pattern, row.type = f"^{re.escape(name)}$".encode(), type_

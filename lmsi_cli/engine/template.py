@@ -142,9 +142,14 @@ def rendered(asked: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _compiled(source: str) -> tuple[jinja2.Template, list[str]]:
-    environment = _environment()
-    parsed = environment.parse(source)
-    return environment.from_string(parsed), sorted(meta.find_undeclared_variables(parsed))
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
+    )
+    env.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
+    # Jinja's own filter escapes for HTML, which no model was trained on
+    env.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
+    parsed = env.parse(source)
+    return env.from_string(parsed), sorted(meta.find_undeclared_variables(parsed))
 
 
 class _Generation(Extension):
@@ -156,16 +161,6 @@ class _Generation(Extension):
         """Keep what stands between the tags."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-    )
-    env.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime)
-    # Jinja's own filter escapes for HTML, which no model was trained on
-    env.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
-    return env
 
 
 def _raise(message: str) -> None:

@@ -59,7 +59,7 @@ def decodes(*argv):
 
 def test_the_whole_loop_and_an_export_that_needs_both(folder, lmsi, one_block):
     """Two paths of three are given, so that a small model has something to vote on."""
-    quantise(one_block, folder / "q8.gguf", check_kind("Q8_0"), threads=1)
+    quantise(one_block, folder / "q8.gguf", check_kind("Q8_0"))
     (folder / "small.toml").write_text(SMALL)
     asked = ("q.jsonl", "-m", "q8.gguf", "-o", "r")
     done = lmsi("sample", *asked, "--config", "small.toml")

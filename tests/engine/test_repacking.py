@@ -62,7 +62,7 @@ def test_llama_cpp_survives_after_pytorch_has_computed(gguf, tmp_path):
     """With a Q8_0 model, whose weights AMX takes: without the rule this dies with SIGILL there."""
     first = "with opened() as engine:\n    engine.last_logits(ids)\n"
     model = tmp_path / "q8.gguf"
-    quantise(gguf, model, check_kind("Q8_0"), threads=1)
+    quantise(gguf, model, check_kind("Q8_0"))
     command = [sys.executable, "-c", OPENED + first + TILES, str(model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode, done.stderr) == ("256.0\n1\n", 0, "")

@@ -40,7 +40,7 @@ def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature
     config = SamplingConfig(top_k=k, top_p=p, min_p=floor, temperature=temperature)
     rows = 400
     u = (np.arange(rows) + 0.5) / rows  # a grid of uniforms gives each token its exact share
-    tokens = draw(np.tile(np.float32(logits), (rows, 1)), u, config).tokens
+    tokens, _ = draw(np.tile(np.float32(logits), (rows, 1)), u, config)
     expected = reference([float(np.float32(x)) for x in logits], config)
     for token, share in expected.items():
         assert abs((tokens == token).mean() - share) <= 1.5 / rows + 1e-6
@@ -49,15 +49,15 @@ def test_draw_follows_the_filtered_distribution(logits, k, p, floor, temperature
 
 def test_logprob_is_at_temperature_one_over_all_tokens():
     logits = np.float32([[1.0, 2.0, 3.0]])
-    found = draw(logits, np.array([0.5]), SamplingConfig(temperature=0.3, top_k=1))
-    assert found.logprobs[0] == pytest.approx(3 - math.log(sum(math.exp(x) for x in (1, 2, 3))))
+    _, logprobs = draw(logits, np.array([0.5]), SamplingConfig(temperature=0.3, top_k=1))
+    assert logprobs[0] == pytest.approx(3 - math.log(sum(math.exp(x) for x in (1, 2, 3))))
 
 
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
 def test_the_ends_of_the_unit_interval_pick_allowed_tokens(u):
     logits = np.float32([[0.0, 1.0, 2.0, 3.0]])
     config = SamplingConfig(top_k=2, temperature=0.01)
-    assert draw(logits, np.array([u]), config).tokens[0] in (2, 3)
+    assert draw(logits, np.array([u]), config)[0][0] in (2, 3)
 
 
 def splitmix64(seed, n):
@@ -107,6 +107,6 @@ def test_logprobs_of_a_large_vocabulary_are_exact():
     from scipy.special import log_softmax
 
     logits = np.random.default_rng(3).normal(scale=5, size=(4, 151_936)).astype(np.float32)
-    found = draw(logits, np.array([0.1, 0.5, 0.9, 0.99]), SamplingConfig())
+    tokens, logprobs = draw(logits, np.array([0.1, 0.5, 0.9, 0.99]), SamplingConfig())
     expected = log_softmax(logits.astype(np.float64), axis=1)
-    assert found.logprobs == pytest.approx(expected[np.arange(4), found.tokens], abs=1e-5)
+    assert logprobs == pytest.approx(expected[np.arange(4), tokens], abs=1e-5)

@@ -5,7 +5,7 @@ no proxy is taken from the environment, so the key goes only to the host that wa
 setting holds a key, since both are written to disk. Whatever a server says goes through ``said``,
 because it may repeat what it was sent:
 
-    await Client(config).call("POST", "/completions", {...}, Reply) -> Reply(...)
+    await Client(config).call("/completions", {...}, Reply) -> Reply(...)
 """
 
 from __future__ import annotations
@@ -162,14 +162,12 @@ class Client:
         """Close the connections."""
         await self._http.aclose()
 
-    async def call(
-        self, method: str, path: str, body: Json, kind: type[T], tries: int | None = None
-    ) -> T:
+    async def call(self, path: str, body: Json, kind: type[T], tries: int | None = None) -> T:
         """Send a request, and retry until it is answered; fields that ``kind`` lacks are ignored.
 
-        It is sent ``tries`` times at most, by default once plus the configured retries. LmsiError:
-        no request can succeed as things are. RefusedError: status 400 and the like, which the
-        caller may know a remedy for. FailedError: the last failure, as every try failed.
+        A GET if there is no body. It is sent ``tries`` times at most, by default once plus the
+        configured retries. LmsiError: no request can succeed as things are. RefusedError: status
+        400 and the like, which the caller may know a remedy for. FailedError: every try failed.
         """
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(FailedError),
@@ -177,11 +175,11 @@ class Client:
             wait=_wait,
             reraise=True,
         )
-        return await retrying(self._attempt, method, path, body, kind)
+        return await retrying(self._attempt, path, body, kind)
 
-    async def _attempt(self, method: str, path: str, body: Json, kind: type[T]) -> T:
+    async def _attempt(self, path: str, body: Json, kind: type[T]) -> T:
         try:
-            return self._read(*await self._exchange(method, path, body), path, kind)
+            return self._read(*await self._exchange(path, body), path, kind)
         except FailedError as e:
             if e.hint and not self._answered:
                 raise LmsiError(f"{self.url}: {e}", e.hint) from None
@@ -190,9 +188,10 @@ class Client:
                 raise LmsiError(f"{self.url}: {message}", AGAIN) from None
             raise
 
-    async def _exchange(self, method: str, path: str, body: Json) -> tuple[httpx.Response, bytes]:
+    async def _exchange(self, path: str, body: Json) -> tuple[httpx.Response, bytes]:
         """Send one request, and return its whole reply, decompressed."""
-        request, data = self._http.stream(method, f"{self.url}{path}", json=body), bytearray()
+        method, data = "POST" if body else "GET", bytearray()
+        request = self._http.stream(method, f"{self.url}{path}", json=body)
         try:
             async with asyncio.timeout(self.config.timeout), request as answer:
                 async for part in answer.aiter_bytes():

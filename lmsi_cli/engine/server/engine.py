@@ -203,7 +203,7 @@ class ServerEngine(Engine):
             ask = ask._replace(wanted=ask.wanted[: self.can.most])
             body = self.can.body(ask, without)
             try:
-                reply = await self.client.call("POST", ask.path, body, Reply, tries)
+                reply = await self.client.call(ask.path, body, Reply, tries)
                 break
             except RefusedError as e:
                 if not self.can.remedy(e, ask, body):
@@ -225,7 +225,7 @@ class ServerEngine(Engine):
     async def _list(self) -> list[Listed] | None:
         """The server's models, or None if it does not list them; waits while it is loading."""
         try:
-            return (await self.client.call("GET", "/models", None, Models)).data or []
+            return (await self.client.call("/models", None, Models)).data or []
         except FailedError as e:
             raise self._gone(e) from None
         except (MissingError, RefusedError):
