@@ -2,8 +2,7 @@
 
 A model file may change while it is in use, logits may be NaN, and a cache may not fit the memory.
 Questions that do not fit the context are skipped, reported one by one and counted, since one that
-is too long must not stop the others. Knows files, requests and lengths; nothing of
-llama.cpp.
+is too long must not stop the others. Knows files, requests and lengths; nothing of llama.cpp.
 
     mark = Mark(Path("m.gguf"))     # size and time of change of the file as it is loaded
     mark.check()                    # LmsiError once these differ: the file was written to

@@ -4,7 +4,7 @@ Looks at files and flags, and runs child processes; loads no model itself. Its f
 
     build_id() == "0.3.36-1a2b3c4d5e"
     amx(features) == (True, True)
-    gpu(llama_cpp) == Gpu(usable=False, words="not built in", advice='with an NVIDIA card: ...')
+    gpu(llama_cpp) == (False, "not built in", "with an NVIDIA card: ...")
 
 On CPUs with AMX, llama.cpp built by some compilers dies with a segmentation fault at the first
 decode of a quantised model; ``amx.h`` says what GCC gets wrong. So a child process (this file run
@@ -32,7 +32,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -62,14 +62,6 @@ TIMEOUT = 120  # seconds; a healthy child needs about one
 
 
 # -- the build ------------------------------------------------------------------------------------
-
-
-class Gpu(NamedTuple):
-    """Whether layers can go to a GPU, the state in words, and what to do if they cannot."""
-
-    usable: bool
-    words: str
-    advice: str = ""
 
 
 def libraries(package: Any) -> Path:  # noqa: ANN401 - an untyped module
@@ -122,25 +114,25 @@ def gpu_layers(asked: Layers, package: Any) -> int:  # noqa: ANN401 - an untyped
     """
     if asked in ("none", 0):
         return 0
-    found = gpu(package)
-    if not found.usable:
+    usable, state, advice = gpu(package)
+    if not usable:
         raise LmsiError(
-            f"--gpu-layers {asked}: GPU offload is {found.words}",
-            hint=f"leave --gpu-layers out, or {found.advice}",
+            f"--gpu-layers {asked}: GPU offload is {state}",
+            hint=f"leave --gpu-layers out, or {advice}",
         )
     return ALL if asked == "all" else int(asked)
 
 
-def gpu(package: Any) -> Gpu:  # noqa: ANN401 - an untyped module
-    """Whether llama.cpp finds a card to use; its libraries show what it was built for."""
+def gpu(package: Any) -> tuple[bool, str, str]:  # noqa: ANN401 - an untyped module
+    """Whether layers can go to a GPU, the state in words, and what to do if they cannot."""
     kinds = ", ".join(backends(package))
     if package.llama_supports_gpu_offload():
-        return Gpu(True, f"available ({kinds})" if kinds else "available")
+        return True, f"available ({kinds})" if kinds else "available", ""
     if kinds:
-        return Gpu(False, f"built in ({kinds}), but no card is found", "check the card's driver")
+        return False, f"built in ({kinds}), but no card is found", "check the card's driver"
     cards = {"METAL": "an Apple chip"} if sys.platform == "darwin" else CARDS
     lines = (REBUILD.format(card=card, kind=kind) for kind, card in cards.items())
-    return Gpu(False, "not built in", "; ".join(lines))
+    return False, "not built in", "; ".join(lines)
 
 
 def backends(package: Any) -> list[str]:  # noqa: ANN401 - an untyped module

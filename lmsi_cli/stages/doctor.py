@@ -102,10 +102,10 @@ def _memory() -> Check:
 
 def _gpu() -> Check:
     """Having no GPU is no problem; the advice still says what ``--gpu-layers`` would need."""
-    found = gpu(library())
-    if found.usable:
-        return Check(name="GPU offload", value=f"{found.words}; --gpu-layers all uses it")
-    return Check(name="GPU offload", value=found.words, advice=found.advice)
+    usable, state, advice = gpu(library())
+    if usable:
+        return Check(name="GPU offload", value=f"{state}; --gpu-layers all uses it")
+    return Check(name="GPU offload", value=state, advice=advice)
 
 
 def _quantised(features: str) -> Check:
