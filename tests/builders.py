@@ -3,6 +3,30 @@
 from lmsi_cli.records import Path, Preference, TrainExample, Vote
 
 
+class Watcher:
+    """A Progress that keeps what it is told; ``until`` interrupts after that many steps."""
+
+    def __init__(self, until=None):
+        self.until, self.labels, self.said, self.done, self.figures = until, [], [], [], []
+
+    def start(self, label, total):
+        self.labels.append((label, total))
+
+    def advance(self, done, **figures):
+        self.done.append(done)
+        self.figures.append(figures)
+        if done == self.until:
+            raise KeyboardInterrupt
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def tree(folder):
+    """All files below a folder, with what is in them."""
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
 def path(index=0, answer="42", text=None, **more):
     """A path of question ``q`` that ended with its answer; ``more`` fields otherwise."""
     fields = {

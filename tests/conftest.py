@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import broken_models
 import forked
 import pytest
+from builders import Watcher
 from hypothesis import HealthCheck, settings
 
 from lmsi_cli import aside
@@ -85,20 +86,14 @@ def one_block(gguf, tmp_path_factory):
     return broken_models.relabelled(gguf, tmp_path_factory.mktemp("models") / "one.gguf")
 
 
-class Watcher:
-    """Progress that only remembers."""
+@pytest.fixture
+def aside_here(monkeypatch):
+    """Training in this process, and not in one of its own, where nobody could listen."""
 
-    def __init__(self):
-        self.labels, self.done, self.said = [], [], []
+    def run(work, *given, progress, name):
+        return work(*given, progress=progress)
 
-    def start(self, label, total):
-        self.labels.append((label, total))
-
-    def advance(self, done, **figures):
-        self.done.append(done)
-
-    def say(self, text):
-        self.said.append(text)
+    monkeypatch.setattr(aside, "run", run)
 
 
 @pytest.fixture

@@ -14,31 +14,18 @@ SPECIAL = ["<s>", "</s>", "<pad>", "<|im_start|>"]
 WORDS = ["Ġt", "he", "Ġthe", "er", "Ġ2", "an", "Ġan", "Ġis"]
 
 
-def alphabet():
-    """GPT-2's spelling of the 256 bytes."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    odd = [b for b in range(BYTES) if b not in plain]
-    told = {b: chr(b) for b in plain} | {b: chr(BYTES + i) for i, b in enumerate(odd)}
-    return [told[b] for b in range(BYTES)]
-
-
-def vocabulary(size):
-    """A byte-level BPE vocabulary of ``size`` tokens, its merges, and the types of its tokens."""
-    tokens = [*alphabet(), *WORDS, *SPECIAL]
-    merges = [f"{w[:-1]} {w[-1]}" for w in WORDS if w[:-1] in tokens]
-    types = [1] * (BYTES + len(WORDS)) + [3] * len(SPECIAL)
-    padding = size - len(tokens)  # what the converter does where the matrix is larger
-    tokens += [f"[PAD{i}]" for i in range(len(tokens), size)]
-    return tokens, merges, types + [5] * padding
-
-
 def add_vocabulary(writer, size):
-    tokens, merges, types = vocabulary(size)
+    """A byte-level BPE vocabulary of ``size`` tokens, its merges, and the types of its tokens."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    tokens = [*bytes_to_unicode().values(), *WORDS, *SPECIAL]
+    types = [1] * (BYTES + len(WORDS)) + [3] * len(SPECIAL) + [5] * (size - len(tokens))
+    tokens += [f"[PAD{i}]" for i in range(len(tokens), size)]  # where the matrix is larger
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types(types)
-    writer.add_token_merges(merges)
+    writer.add_token_merges([f"{w[:-1]} {w[-1]}" for w in WORDS if w[:-1] in tokens])
     writer.add_bos_token_id(BYTES + len(WORDS))
     writer.add_eos_token_id(BYTES + len(WORDS) + 1)
 
@@ -199,7 +186,7 @@ def rope_tensors(config):
         yield "rope_factors_long.weight", np.array(rope["long_factor"], np.float32)
 
 
-def write(path, arch, model, kind="F32", more=None):
+def write(path, arch, model, kind="F32", more=None, alignment=32):
     """Write ``model`` as a GGUF file; matrices as ``kind`` (F32, F16, BF16 or Q8_0).
 
     ``more`` adds tensors by name; where it has None, tensors with that in their name stay out.
@@ -207,6 +194,7 @@ def write(path, arch, model, kind="F32", more=None):
     writer = gguf.GGUFWriter(path, arch)
     header(writer, model.config, arch)
     add_vocabulary(writer, model.config.vocab_size)
+    writer.add_custom_alignment(alignment)
     number = gguf.GGMLQuantizationType[kind]
     for name, w in [*tensors(model, arch), *rope_tensors(model.config)]:
         if any(part in name for part, what in (more or {}).items() if what is None):

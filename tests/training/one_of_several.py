@@ -9,7 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from toys import Watcher, toy_examples, toy_model
+from builders import Watcher
+from toys import toy_examples, toy_model
 
 from lmsi_cli.cli.main import at_once
 from lmsi_cli.config import TrainConfig

@@ -4,9 +4,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from builders import example
+from builders import Watcher, example
 from hf_to_gguf import build, write
-from toys import Watcher
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import adapter
@@ -25,10 +24,6 @@ CLOSE = 0.003
 TEXTS = ["Q: What is 2 + 2?\nA:", "the answer is the other", "x" * 40, "Ann has 12 pens."]
 
 
-def pairs():
-    return [example(f"q{n}", f"Q: {n} + {n}?\nA:", f" It is {2 * n}.") for n in range(6)]
-
-
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_chain_holds(case, tmp_path):
     from llama_side import opened, proven
@@ -42,7 +37,8 @@ def test_the_chain_holds(case, tmp_path):
         wanted = llama.logits(ids, False)
         # The file is the model, so the tests' own writer is right.
         assert gap(wanted, torch_side(original, ids)) < CLOSE
-        trained = train(pairs(), path, settings, tmp_path, codec, Watcher())
+        pairs = [example(f"q{n}", f"Q: {n} + {n}?\nA:", f" It is {2 * n}.") for n in range(6)]
+        trained = train(pairs, path, settings, tmp_path, codec, Watcher())
     adapter.to_gguf(tmp_path, path, tmp_path / "adapter.gguf")
     with opened(path, tmp_path / "adapter.gguf") as llama:
         proof = proven(trained.logits, llama, ids)

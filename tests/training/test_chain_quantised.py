@@ -1,34 +1,19 @@
 """Every common quantisation trains, and a file that cannot be trained is refused beforehand."""
 
-import ctypes
-
 import numpy as np
 import pytest
+from broken_models import relabelled
 from hf_to_gguf import EXTRA, build, write
 from test_chain import TEXTS, torch_side
-from test_export import write_gguf
 
+from lmsi_cli.engine.fast_copy import check_kind, quantise
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load
 from lmsi_cli.training.verify import SAME, check_base, gap
 
 pytestmark = pytest.mark.model
-# llama.cpp's numbers of file types.
-KINDS = {
-    "F16": 1,
-    "BF16": 32,
-    "Q8_0": 7,
-    "Q6_K": 18,
-    "Q5_K_M": 17,
-    "Q5_0": 8,
-    "Q4_K_M": 15,
-    "Q4_0": 2,
-    "Q4_1": 3,
-    "IQ4_NL": 25,
-    "IQ4_XS": 30,
-    "Q3_K_M": 12,
-    "Q2_K": 10,
-}
+KINDS = ("F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_0", "Q4_K_M", "Q4_0", "Q4_1", "IQ4_NL",
+         "IQ4_XS", "Q3_K_M", "Q2_K")  # fmt: skip
 # llama.cpp rounds activations to 8 bits where weights are quantised; random layers amplify it.
 WIDE = 0.05
 
@@ -42,23 +27,13 @@ def whole(tmp_path_factory):
     return model, write(folder / "f32.gguf", "llama", model)
 
 
-def quantise(source, out, number):
-    import llama_cpp as c
-    from llama_side import SILENT
-
-    c.llama_log_set(SILENT, ctypes.c_void_p(0))
-    settings = c.llama_model_quantize_default_params()
-    settings.ftype, settings.nthread = number, 1
-    assert c.llama_model_quantize(str(source).encode(), str(out).encode(), settings) == 0
-    return out
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_quantised_file_loads_as_llama_cpp_computes_it(kind, whole, tmp_path):
     from llama_side import opened
 
     model, source = whole
-    path = quantise(source, tmp_path / "q.gguf", KINDS[kind])
+    path = tmp_path / "q.gguf"
+    quantise(source, path, check_kind(kind), threads=1)
     loaded = load.load_base(path, "fp32")
     with opened(path) as llama:
         ids = [llama.encode(text) for text in TEXTS]
@@ -94,19 +69,7 @@ def test_a_type_that_cannot_be_dequantised_is_refused(whole, monkeypatch):
     assert "another quantisation" in e.value.hint
 
 
-def test_a_weight_that_overflows_f16_is_refused(tmp_path):
-    import torch
-
-    model = build("llama")
-    with torch.no_grad():
-        model.model.layers[1].mlp.up_proj.weight[3, 5] = 1e6
-    with np.errstate(over="ignore"):
-        path = write(tmp_path / "x.gguf", "llama", model, kind="F16")
-    with pytest.raises(LmsiError, match=r"blk\.1\.ffn_up\.weight holds numbers that are infinite"):
-        load.load_base(path, "fp32")
-
-
-def test_a_missing_bias_is_no_bias_and_any_other_gap_is_refused(tmp_path):
+def test_a_missing_bias_is_no_bias(tmp_path):
     from llama_side import opened
 
     model = build("llama", attention_bias=True)
@@ -116,20 +79,30 @@ def test_a_missing_bias_is_no_bias_and_any_other_gap_is_refused(tmp_path):
         wanted = llama.logits(ids, False)
     assert check_base(torch_side(load.load_base(path, "fp32"), ids), wanted) < 0.003
     assert gap(torch_side(model, ids), wanted) > 0.01
-    path = write(tmp_path / "y.gguf", "llama", model, more={"blk.1.ffn_norm": None})
-    with pytest.raises(LmsiError, match=r"no weights for blk\.1\.ffn_norm\.weight and 0 more"):
+
+
+NORMS = {f"blk.{i}.attn_k_norm.weight": np.ones(16, np.float32) for i in range(2)}
+REFUSED = {
+    "overflow": ({"kind": "F16"}, r"blk\.1\.ffn_up\.weight holds numbers that are infinite"),
+    "a tensor missing": (
+        {"more": {"blk.1.ffn_norm": None}}, r"no weights for blk\.1\.ffn_norm\.weight and 0 more"),
+    "a tensor without a place": (
+        {"more": NORMS}, r"no place for blk\.0\.attn_k_norm\.weight and 1 more"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "told"), REFUSED.values(), ids=REFUSED)
+def test_a_file_that_is_not_the_whole_model_is_refused(tmp_path, how, told):
+    model = build("llama")
+    model.model.layers[1].mlp.up_proj.weight.data[3, 5] = 1e6  # more than F16 can hold
+    with np.errstate(over="ignore"):
+        path = write(tmp_path / "x.gguf", "llama", model, **how)
+    with pytest.raises(LmsiError, match=told):
         load.load_base(path, "fp32")
 
 
-def test_a_tensor_that_transformers_has_no_place_for_is_refused(tmp_path):
-    norms = {f"blk.{i}.attn_k_norm.weight": np.ones(16, np.float32) for i in range(2)}
-    path = write(tmp_path / "x.gguf", "llama", build("llama"), more=norms)
-    with pytest.raises(LmsiError, match=r"no place for blk\.0\.attn_k_norm\.weight and 1 more"):
-        load.load_base(path, "fp32")
-
-
-def test_an_architecture_out_of_reach_is_refused(tmp_path):
-    path = write_gguf(tmp_path / "x.gguf", "mamba", {})
+def test_an_architecture_out_of_reach_is_refused(gguf, tmp_path):
+    path = relabelled(gguf, tmp_path / "x.gguf", "mamba")
     with pytest.raises(LmsiError, match=r"not possible: .*'mamba'.*sampling and voting work"):
         adapter.preflight(path)
     with pytest.raises(LmsiError, match=r"missing\.gguf: not a readable GGUF"):

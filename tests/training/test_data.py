@@ -1,9 +1,15 @@
-"""Packing is only a matter of speed: same ids, same loss, same gradient."""
+"""What a folder gives to train on, and packing, which is only a matter of speed."""
+
+from types import SimpleNamespace
 
 import pytest
-from builders import example
+from builders import example, preference
 from toys import CODEC, gradient, moved
 
+from lmsi_cli.config import TrainConfig
+from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import write_records
+from lmsi_cli.run_folder import RunDir
 from lmsi_cli.training import attention
 from lmsi_cli.training.attention import NAME, Piece, install, supports
 from lmsi_cli.training.data import (
@@ -13,6 +19,7 @@ from lmsi_cli.training.data import (
     pack,
     tokenize,
 )
+from lmsi_cli.training.examples import chosen, one_each, origin, read, split
 from lmsi_cli.training.loop import speed_up
 from lmsi_cli.training.losses import accumulate, row_loss
 
@@ -64,57 +71,29 @@ def test_rows_fill_up_to_the_limit_and_lose_nothing(examples):
     assert len(pack(examples, 1000)) == 1
 
 
-@pytest.mark.parametrize("limit", [60, 1000])
-@pytest.mark.parametrize("small", [0, 1 << 19], ids=["fused kernel", "by hand"])
-def test_packed_and_unpacked_agree_in_loss_and_gradient(tiny, examples, monkeypatch, limit, small):
-    monkeypatch.setattr(attention, "SMALL", small)
-    model = moved(tiny())
-
-    def run(rows):
-        model.zero_grad()
-        losses = [row_loss(model, row, "fp32") for row in rows]
-        sum(losses).backward()
-        return sum(losses).item(), gradient(model)
-
-    plain, wanted = run(pack(examples, 0))  # transformers' own causal attention
-    install(model)
-    packed, got = run(pack(examples, limit))
-    assert packed == pytest.approx(plain, rel=1e-6)
-    # fp32 kernels lie up to 3e-5 from a float64 run of the same, ours at 1.3e-5 the nearest.
-    assert (got - wanted).norm() < 1e-4 * wanted.norm()
-
-
 def test_a_packed_row_is_refused_without_its_attention(tiny, examples):
     with pytest.raises(ValueError, match=NAME):
         row_loss(tiny(), pack(examples)[0], "fp32")
 
 
-class Shape:
-    def __init__(self, **fields):
-        self.__dict__.update(fields)
-
-
 @pytest.mark.parametrize(
     ("config", "fits"),
     [
-        (Shape(model_type="llama"), True),
-        (Shape(model_type="qwen2", layer_types=["full_attention"] * 2, sliding_window=None), True),
-        (Shape(model_type="mistral", sliding_window=4096), True),
-        (Shape(model_type="mistral", sliding_window=100), False),
-        (Shape(model_type="qwen3", layer_types=["full_attention", "sliding_attention"]), False),
-        (Shape(model_type="gemma2"), False),
-        (Shape(), False),
+        ({"model_type": "llama"}, True),
+        ({"model_type": "qwen2", "layer_types": ["full_attention"] * 2, "sliding_window": None},
+         True),
+        ({"model_type": "mistral", "sliding_window": 4096}, True),
+        ({"model_type": "mistral", "sliding_window": 100}, False),
+        ({"model_type": "qwen3", "layer_types": ["full_attention", "sliding_attention"]}, False),
+        ({"model_type": "gemma2"}, False),
+        ({}, False),
     ],
-)
+)  # fmt: skip
 def test_only_plain_causal_attention_is_packed(config, fits):
-    assert supports(config, 2048) is fits
+    assert supports(SimpleNamespace(**config), 2048) is fits
 
 
 # -- the loss of a step ----------------------------------------------------------------------------
-
-
-def tokens_of(examples):
-    return sum(e.predicted for e in examples)
 
 
 def slow(model, examples):
@@ -133,7 +112,11 @@ def slow(model, examples):
 
 @pytest.mark.parametrize("limit", [0, 60, 1000], ids=["a row each", "some rows", "one row"])
 @pytest.mark.parametrize("by_hand", [False, True], ids=["libraries", "fused"])
-def test_every_token_counts_the_same_however_packed(tiny, examples, limit, by_hand):
+@pytest.mark.parametrize("small", [0, 1 << 19], ids=["fused attention", "plain attention"])
+def test_every_token_counts_the_same_however_packed(
+    tiny, examples, monkeypatch, limit, by_hand, small
+):
+    monkeypatch.setattr(attention, "SMALL", small)
     model = moved(tiny())
     wanted = slow(model, examples)
     wanted.backward()
@@ -142,6 +125,78 @@ def test_every_token_counts_the_same_however_packed(tiny, examples, limit, by_ha
     install(model)
     if by_hand:
         assert speed_up(model, "fp32", limit)
-    figures = accumulate(model, examples, limit, "fp32", tokens_of(examples))
-    assert figures.loss == pytest.approx(wanted.item(), rel=1e-5)
-    assert (gradient(model) - theirs).norm() < 2e-5 * theirs.norm()
+    figures = accumulate(model, examples, limit, "fp32", sum(e.predicted for e in examples))
+    assert figures.loss == pytest.approx(wanted.item(), rel=1e-6)
+    # torch's own kernel lies up to 3e-5 from a float64 run of the same, ours at 1.3e-5
+    assert (gradient(model) - theirs).norm() < (2e-5 if small else 1e-4) * theirs.norm()
+
+
+# -- what a folder gives to train on ---------------------------------------------------------------
+
+
+SCPO = TrainConfig(loss="scpo")
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDir(tmp_path)
+    write_records(run.train, [example("q1"), example("q2"), example("q1")])
+    write_records(run.pairs, [preference(), preference(0.0)])
+    return run
+
+
+def test_the_loss_says_which_file_is_read_and_named_by_its_hash(run):
+    assert list(read(run, TrainConfig())) == [example("q1"), example("q2"), example("q1")]
+    assert list(read(run, SCPO)) == [preference(), preference(0.0)]
+    assert list(origin(run, TrainConfig())) == ["train_sha256"]
+    assert list(origin(run, SCPO)) == ["pairs_sha256"]
+
+
+def refused(run, config, told, hint):
+    with pytest.raises(LmsiError, match=told) as e:
+        read(run, config)
+    assert hint in e.value.hint
+
+
+@pytest.mark.parametrize("pairs", [[], [preference(0.0)]], ids=["none", "of no weight"])
+def test_without_pairs_it_says_what_to_type(run, pairs):
+    write_records(run.pairs, pairs)
+    refused(run, SCPO, "pairs.jsonl: no preference pairs", "--set pair_share=0.25")
+
+
+@pytest.mark.parametrize("config", [TrainConfig(), SCPO], ids=["train", "pairs"])
+def test_a_missing_file_is_named(run, config):
+    file = run.pairs if config is SCPO else run.train
+    file.unlink()
+    refused(run, config, f"{file.name}: no such file", "lmsi vote")
+
+
+def test_of_a_pair_the_chosen_side_is_an_example(run):
+    assert chosen([preference(), example("q2")]) == [example("q1"), example("q2")]
+
+
+def many(questions):
+    """Three examples of two formats for each question."""
+    return [
+        example(f"q{n}", format=kind, path=k)
+        for n in range(questions)
+        for k, kind in enumerate(["cot-few", "cot-zero", "cot-zero"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("questions", "share", "held"),
+    [(79, 0.05, 0), (80, 0.05, 8), (400, 0.05, 20), (4000, 0.05, 64), (400, 0.0, 0)],
+)
+def test_questions_are_set_apart_whole(questions, share, held):
+    parts = split(many(questions), share)
+    sides = [{e.question_id for e in side} for side in parts]
+    assert len(sides[1]) == held and not sides[0] & sides[1]
+    assert len(parts.held) == 3 * held and len(parts.train) == 3 * (questions - held)
+
+
+def test_one_example_per_question_of_either_format():
+    found = one_each(many(60))
+    assert len(found) == len({e.question_id for e in found}) == 60
+    assert {e.format for e in found} == {"cot-few", "cot-zero"}
+    assert found == one_each(list(reversed(many(60))))

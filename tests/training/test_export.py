@@ -1,4 +1,4 @@
-"""What PyTorch trained is what llama.cpp runs: names, row order, scale, base weights."""
+"""What PyTorch trained is what llama.cpp runs, as an adapter or merged into a file of its own."""
 
 import json
 
@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from broken_models import finish
 from hf_to_gguf import build, write
+from safetensors.numpy import load_file, save_file
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import adapter, load, verify
 from lmsi_cli.training.adapter import add_lora, save_adapter, trainable, with_adapter
-from lmsi_cli.training.header import repository
-from lmsi_cli.training.merge import load_merged, save_merged
-from lmsi_cli.training.verify import torch_logits
+from lmsi_cli.training.header import read_meta, repository
+from lmsi_cli.training.merge import load_merged, merge, read_lora, save_merged, tensor_types
+from lmsi_cli.training.verify import gap, torch_logits
 
 PROMPTS = ["Q: Ann has 3 boxes with 4 pens each. How many pens?\nA:", "Q: Tom", "A: 3 + 4 ="]
 
@@ -38,17 +39,24 @@ def exported(model, gguf, folder):
 
 @pytest.mark.model
 def test_llama_cpp_runs_the_adapter_that_pytorch_has(gguf, tmp_path, monkeypatch):
+    """The scale and the layers survive the export; rows in another order are found out."""
     from llama_side import opened, proven
 
-    model = with_random_b(gguf)
+    model = with_random_b(gguf, rslora=True, layers=3, target="attn")
     right = exported(model, gguf, tmp_path / "right")
+    told = json.loads((tmp_path / "right" / adapter.CONFIG).read_text())
+    assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
+    lora = read_lora(right)
+    assert lora.alpha == told["lora_alpha"] * 2  # the root of the rank
+    assert adapter.preflight(gguf, "attn", 3) == sorted(lora.pairs)
     with opened(gguf, right) as llama:
         ids = [llama.encode(p) for p in PROMPTS]
-        fresh = llama.logits(ids, False)
         proof = proven(torch_logits(model, "fp32"), llama, ids)
-        assert (llama.logits(ids, False) == fresh).all()  # off again, it is the base again
+        adapted = llama.logits(ids, True)
     assert proof.moved > 0.02
     assert proof.base_gap < 0.002 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
+    again = torch_logits(with_adapter(gguf, tmp_path / "right", "fp32"), "fp32")  # as PEFT reads it
+    assert gap(again(ids, True), adapted) < 0.002
 
     monkeypatch.setattr(adapter, "order", lambda *_: None)
     wrong = exported(model, gguf, tmp_path / "wrong")
@@ -101,49 +109,37 @@ def test_preflight_names_what_the_adapter_will_act_on(gguf):
         ("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", "only one of its two"),
     ],
 )
-def test_tensors_that_cannot_go_into_a_gguf_are_named(tmp_path, key, message):
-    from safetensors.numpy import save_file
-
+def test_tensors_that_cannot_go_into_a_gguf_are_named(gguf, tmp_path, key, message):
     (tmp_path / adapter.CONFIG).write_text('{"lora_alpha": 8}')
     save_file({key: np.zeros((2, 2), np.float32)}, tmp_path / adapter.WEIGHTS)
-    base = write_gguf(tmp_path / "base.gguf", "llama", {})
     with pytest.raises(LmsiError, match=message):
-        adapter.to_gguf(tmp_path, base, tmp_path / "adapter.gguf")
+        adapter.to_gguf(tmp_path, gguf, tmp_path / "adapter.gguf")
 
 
-LLAMA3 = {"rope_type": "llama3", "rope_theta": 5e5, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+def weights(change):
+    def spoil(folder):
+        file = folder / adapter.WEIGHTS
+        save_file(change(load_file(file)), file)
+
+    return spoil
 
 
-@pytest.mark.model
-def without_a_matrix(folder):
-    from safetensors.numpy import load_file, save_file
-
-    tensors = load_file(folder / adapter.WEIGHTS)
-    tensors.pop(next(iter(tensors)))
-    save_file(tensors, folder / adapter.WEIGHTS)
-
-
-def flat(folder):
-    from safetensors.numpy import load_file, save_file
-
-    tensors = load_file(folder / adapter.WEIGHTS)
-    save_file({k: t.reshape(-1) for k, t in tensors.items()}, folder / adapter.WEIGHTS)
-
-
-def with_setting(**changed):
-    def change(folder):
+def setting(**changed):
+    def spoil(folder):
         saved = json.loads((folder / adapter.CONFIG).read_text())
         (folder / adapter.CONFIG).write_text(json.dumps(saved | changed))
 
-    return change
+    return spoil
 
 
+UNREADABLE = "PEFT cannot read this adapter"
 SPOILED = {
-    "a matrix is missing": (without_a_matrix, "not the matrices that"),
-    "lists in place of matrices": (flat, "PEFT cannot read this adapter"),
-    "of another rank": (with_setting(r=2), "PEFT cannot read this adapter"),
-    "a setting of another kind": (with_setting(lora_alpha=[]), "PEFT cannot read this adapter"),
-}
+    "a matrix is missing": (weights(lambda t: dict([*t.items()][1:])), "not the matrices that"),
+    "lists in place of matrices": (
+        weights(lambda t: {k: x.reshape(-1) for k, x in t.items()}), UNREADABLE),
+    "of another rank": (setting(r=2), UNREADABLE),
+    "a setting of another kind": (setting(lora_alpha=[]), UNREADABLE),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("spoil", "said"), SPOILED.values(), ids=SPOILED)
@@ -160,7 +156,9 @@ def test_an_adapter_is_read_whole_or_refused(tmp_path, spoil, said):
 def test_llama_3_goes_into_a_hugging_face_folder_as_it_came(tmp_path, factor, original):
     import torch
 
-    rope = {**LLAMA3, "factor": factor, "original_max_position_embeddings": original}
+    rope = {"rope_type": "llama3", "rope_theta": 5e5, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "factor": factor,
+            "original_max_position_embeddings": original}  # fmt: skip
     llama = build("llama", head_dim=64, rope_parameters=rope, max_position_embeddings=1 << 17)
     gguf = write(tmp_path / "base.gguf", "llama", llama)
     exported(with_random_b(gguf), gguf, tmp_path / "adapter")
@@ -177,47 +175,131 @@ def test_llama_3_goes_into_a_hugging_face_folder_as_it_came(tmp_path, factor, or
 @pytest.mark.model
 @pytest.mark.parametrize("factors", [[1, 1, 2, 3, 2, 3, 4, 8], [1, 1, 2, 8, 8, 8, 8, 8], [0] * 8])
 def test_other_factors_have_no_place_there(tmp_path, factors):
-    gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama(), factors)
+    more = {"rope_freqs.weight": np.array(factors, np.float32)}
+    gguf = write(tmp_path / "x.gguf", "llama", build("llama"), more=more)
     exported(with_random_b(gguf), gguf, tmp_path / "adapter")
     with pytest.raises(LmsiError, match="no place in a Hugging Face") as e:
         save_merged(gguf, tmp_path / "adapter", tmp_path, "F32")
     assert "--to gguf" in e.value.hint
 
 
-def random_llama():
-    """Two layers of width 64, four heads of 16 on two KV heads, 64 tokens, tied head."""
-    rng = np.random.default_rng(0)
-    shapes = {
-        "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64),
-        "ffn_gate": (96, 64), "ffn_up": (96, 64), "ffn_down": (64, 96),
-    }  # fmt: skip
-    tensors = {"token_embd.weight": rng.normal(size=(64, 64)), "output_norm.weight": np.ones(64)}
-    for i in range(2):
-        tensors |= {f"blk.{i}.{n}.weight": rng.normal(size=s) / 4 for n, s in shapes.items()}
-        tensors |= {f"blk.{i}.{n}_norm.weight": np.ones(64) for n in ("attn", "ffn")}
-    return {name: t.astype(np.float32) for name, t in tensors.items()}
+# -- a merged file is what llama.cpp computes from base and adapter --------------------------------
 
 
-def write_gguf(path, architecture, tensors, factors=None, alignment=0):
-    """A GGUF file with the shape of ``random_llama`` and no tokenizer."""
+Q = "blk.0.attn_q.weight"
+
+
+def write_adapter(path, alpha=8.0, shapes=((Q, 64, 64), ("blk.1.ffn_up.weight", 96, 64)), rank=4):
     import gguf
 
-    w = gguf.GGUFWriter(path, architecture)
-    w.add_context_length(256)
-    w.add_embedding_length(64)
-    w.add_block_count(2)
-    w.add_feed_forward_length(96)
-    w.add_head_count(4)
-    w.add_head_count_kv(2)
-    w.add_rope_dimension_count(16)
-    w.add_rope_freq_base(10000.0)
-    w.add_layer_norm_rms_eps(1e-5)
-    w.add_vocab_size(64)
-    w.add_tokenizer_model("no_vocab")
-    if alignment:
-        w.add_custom_alignment(alignment)
-    if factors:
-        tensors = tensors | {"rope_freqs.weight": np.array(factors, np.float32)}
-    for name, tensor in tensors.items():
-        w.add_tensor(name, tensor)
+    rng = np.random.default_rng(1)
+    w = gguf.GGUFWriter(path, "llama")
+    w.add_type("adapter")
+    w.add_string("adapter.type", "lora")
+    w.add_float32("adapter.lora.alpha", alpha)
+    for name, rows, columns in shapes:
+        for half, shape in (("lora_a", (rank, columns)), ("lora_b", (rows, rank))):
+            w.add_tensor(f"{name}.{half}", rng.normal(size=shape).astype(np.float32) / 8)
     return finish(w, path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    base = write(tmp_path / "base.gguf", "llama", build("llama"))
+    return base, write_adapter(tmp_path / "a.gguf"), tmp_path / "out.gguf"
+
+
+def tensors(path):
+    from gguf import GGUFReader
+
+    return {t.name: t for t in GGUFReader(path).tensors}
+
+
+def test_the_sum_is_alpha_by_rank_times_b_a_in_the_files_own_rows(files):
+    base, adapter, out = files
+    merge(base, read_lora(adapter), out, 0.5)
+    old, new, lora = tensors(base), tensors(out), tensors(adapter)
+    a, b = lora[f"{Q}.lora_a"].data, lora[f"{Q}.lora_b"].data
+    assert new[Q].data == pytest.approx(old[Q].data + 0.5 * 8 / 4 * (b @ a), abs=1e-5)
+    for name in old.keys() - {Q, "blk.1.ffn_up.weight"}:
+        assert bytes(new[name].data) == bytes(old[name].data)
+
+
+@pytest.mark.parametrize("alignment", [32, 64])
+def test_metadata_alignment_and_the_order_of_tensors_stay(tmp_path, alignment):
+    from gguf import GGUFReader
+
+    base, out = tmp_path / "base.gguf", tmp_path / "out.gguf"
+    write(base, "llama", build("llama"), alignment=alignment)
+    merge(base, read_lora(write_adapter(tmp_path / "a.gguf")), out, 1.0)
+    old, new = (
+        {f.name: (f.types, f.contents()) for f in GGUFReader(p).fields.values()
+         if not f.name.startswith("GGUF.")}
+        for p in (base, out)
+    )  # fmt: skip
+    assert old == new and list(tensors(base)) == list(tensors(out))
+    assert all(t.data_offset % alignment == 0 for t in GGUFReader(out).tensors)
+    norm = "output_norm.weight"
+    assert bytes(tensors(out)[norm].data) == bytes(tensors(base)[norm].data)
+    assert read_meta(out).architecture == "llama" and "license" not in read_meta(out).general
+
+
+@pytest.mark.parametrize(
+    ("shapes", "told"),
+    [
+        (((Q, 32, 64),), "has no counterpart"),
+        ((("blk.9.attn_q.weight", 64, 64),), "no counterpart"),
+    ],
+)
+def test_an_adapter_of_another_base_is_refused(files, tmp_path, shapes, told):
+    other = write_adapter(tmp_path / "other.gguf", shapes=shapes)
+    with pytest.raises(LmsiError, match=told):
+        merge(files[0], read_lora(other), files[2], 1.0)
+
+
+def test_what_is_no_adapter_is_refused(files):
+    with pytest.raises(LmsiError, match="not a LoRA adapter"):
+        read_lora(files[0])
+
+
+def test_a_sum_that_f16_cannot_hold_is_refused_and_f32_holds_it(tmp_path):
+    model = build("llama")
+    model.model.layers[0].self_attn.q_proj.weight.data.fill_(6e4)
+    base = write(tmp_path / "base.gguf", "llama", model, kind="F16")
+    adapter = write_adapter(tmp_path / "a.gguf", alpha=1e6)
+    with pytest.raises(LmsiError, match="holds numbers that F16 cannot"):
+        merge(base, read_lora(adapter), tmp_path / "out.gguf", 1.0)
+    merge(base, read_lora(adapter), tmp_path / "out.gguf", 1.0, wide=True)
+    assert np.isfinite(tensors(tmp_path / "out.gguf")[Q].data).all()
+
+
+@pytest.mark.model
+def test_llama_cpp_computes_the_same_from_the_merged_file(files):
+    from llama_side import opened
+
+    base, adapter, out = files
+    merge(base, read_lora(adapter), out, 1.0)
+    ids = [[*range(1, 40)], [5, 3] * 20]
+    with opened(base, adapter) as llama:
+        plain, wanted = llama.logits(ids, False), llama.logits(ids, True)
+    with opened(out) as llama:
+        got = llama.logits(ids, False)
+    assert np.abs(wanted - plain).max() > 0.1
+    assert got == pytest.approx(wanted, abs=2e-3)
+
+
+@pytest.mark.model
+def test_the_quantiser_keeps_what_is_of_the_type_and_refuses_what_it_cannot(gguf, tmp_path):
+    from lmsi_cli.engine.fast_copy import check_kind, kinds, quantise
+
+    small, again = tmp_path / "q.gguf", tmp_path / "again.gguf"
+    quantise(gguf, small, check_kind("q4_k_m"))
+    own = tensor_types(small)
+    quantise(small, again, kinds()["Q4_K_M"], own)
+    old, new = tensors(small), tensors(again)
+    assert {n: bytes(t.data) for n, t in old.items()} == {n: bytes(t.data) for n, t in new.items()}
+    with pytest.raises(LmsiError, match=r"none of llama\.cpp's") as e:
+        check_kind("Q9")
+    assert "Q8_0" in e.value.hint
+    with pytest.raises(LmsiError, match="imatrix"):
+        quantise(gguf, again, kinds()["IQ2_XXS"])

@@ -1,6 +1,7 @@
 """Hand-written gradients are the libraries' own, family by family; what differs is left alone."""
 
 import pytest
+from hf_to_gguf import build as random_model
 from toys import gradient, moved
 
 from lmsi_cli.config import TrainConfig
@@ -11,26 +12,14 @@ from lmsi_cli.training.loop import speed_up
 from lmsi_cli.training.losses import row_loss
 from lmsi_cli.training.trainer import recompute
 
-SIZES = {
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,  # grouped queries everywhere
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-    "pad_token_id": None,
-    "bos_token_id": None,
-    "eos_token_id": None,
-}
+SIZES = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "head_dim": 8}
 FAMILIES = {
     "llama": {},
     "llama, biases": {"attention_bias": True, "mlp_bias": True},
     "mistral": {"sliding_window": None},
     "qwen2": {},
     "qwen2, tied head": {"tie_word_embeddings": True},
-    "qwen3": {"head_dim": 8},
+    "qwen3": {},
     "phi3": {},
     "starcoder2": {},
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
@@ -39,19 +28,13 @@ CLOSE = 1e-4  # of the gradient's length, in fp32
 
 
 def build(family, dtype="fp32", spread=0.2, **settings):
+    """A small model of a family, with an adapter that acts; queries are grouped everywhere."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     from lmsi_cli.training.load import block_linears
 
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family.split(",")[0], **{**SIZES, "initializer_range": spread, **FAMILIES.get(family, {})}
-    )
-    model = AutoModelForCausalLM.from_config(config).requires_grad_(False)
-    for name, p in model.named_parameters():
-        if p.dim() == 1:  # new ones are all zero or one, which would hide a mistake
-            torch.nn.init.normal_(p, mean=float("norm" in name), std=0.3)
+    shape = {**SIZES, "initializer_range": spread, **FAMILIES.get(family, {})}
+    model = random_model(family.split(",")[0], **shape).train().requires_grad_(False)
     if dtype == "bf16":  # as a file is loaded
         for linear in block_linears(model).values():
             linear.to(torch.bfloat16)
@@ -145,8 +128,6 @@ def test_computing_again_going_back_changes_nothing(fast, examples):
 def test_the_head_s_loss_is_the_cross_entropy_whatever_the_pieces(monkeypatch):
     """Of every token by itself, as their weights differ."""
     import torch
-
-    from lmsi_cli.training import kernels
 
     monkeypatch.setattr(kernels, "HEAD_ROWS", 3)
     torch.manual_seed(0)

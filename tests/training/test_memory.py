@@ -3,10 +3,8 @@
 import random
 
 import pytest
-from typer.testing import CliRunner
+from commands import call, refused
 
-from lmsi_cli import aside
-from lmsi_cli.cli.main import app
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.training import memory
@@ -101,16 +99,12 @@ def test_checkpointing_is_switched_on_where_only_that_fits(monkeypatch, watcher)
 
 
 @pytest.mark.model
+@pytest.mark.usefixtures("aside_here")
 def test_a_run_that_does_not_fit_ends_with_one_line_and_leaves_nothing(run, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 50 * MIB)
-    monkeypatch.setattr(  # in this process, which has little memory
-        aside, "run", lambda work, *given, progress, name: work(*given, progress=progress)
-    )
-    done = CliRunner().invoke(app, ["train", str(run.root), "--force", "--device", "cpu"])
-    assert (done.exit_code, done.stdout) == (1, "")
-    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "GiB more memory, and 0.0 are free" in error
-    assert "hint: --set gradient_checkpointing=on" in done.stderr
+    done = call("train", run.root, "--force", "--device", "cpu", "--quiet")
+    told = "GiB more memory, and 0.0 are free"
+    refused(done, told, hint="--set gradient_checkpointing=on", notes=9)
     assert not run.adapter_origin.exists() and not list(run.adapter.glob("*"))
 
 

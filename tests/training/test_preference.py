@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from builders import preference
-from toys import CODEC, Watcher, gradient, moved
-from toys import job as toy_job
+from builders import Watcher, preference
+from toys import CODEC, gradient, job, moved
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.training import attention
@@ -13,9 +12,6 @@ from lmsi_cli.training.adapter import trainable
 from lmsi_cli.training.data import pack, single, tokenize
 from lmsi_cli.training.loop import LOG, fit, speed_up
 from lmsi_cli.training.losses import accumulate
-
-CONFIG = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0)
-REWARDS = ["rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"]
 
 
 @pytest.fixture
@@ -26,10 +22,6 @@ def pairs(examples):
         other = [*e.completion[:2], (e.completion[-1] + 7) % 64, i + 1]
         made.append(e._replace(weight=(i + 1) / 8, rejected=other))
     return made
-
-
-def job(pairs, out, **config):
-    return toy_job(pairs, out, **{"max_steps": 8, "loss": "scpo", **config})
 
 
 def slow_logs(model, example):
@@ -102,12 +94,11 @@ def test_a_pair_is_never_torn(pairs, limit):
 
 
 def test_the_base_does_not_depend_on_the_adapter_and_is_free_to_train_again(tiny, pairs):
-    fresh, later = tiny(), moved(tiny())
     rewards = []
-    for model in (fresh, later):
+    for model in (tiny(), moved(tiny())):
         attention.install(model)
-        figures = accumulate(model, pairs, 1000, "fp32", len(pairs), CONFIG)
-        rewards.append(figures)
+        config = TrainConfig(loss="scpo", beta=0.5, rpo_alpha=1.0)
+        rewards.append(accumulate(model, pairs, 1000, "fp32", len(pairs), config))
         assert all(p.requires_grad for p in trainable(model).values())
     still, away = rewards  # at first B is zero, and nothing moved
     assert still.rewards_chosen == still.rewards_rejected == still.rewards_accuracies == 0
@@ -115,22 +106,18 @@ def test_the_base_does_not_depend_on_the_adapter_and_is_free_to_train_again(tiny
 
 
 def test_training_draws_the_sides_apart_and_the_log_says_so_in_trl_s_words(tiny, pairs, tmp_path):
-    done = fit(tiny(), job(pairs, tmp_path, max_steps=30), Watcher())
-    lines = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()]
-    assert lines[0]["rewards/margins"] == 0 and lines[-1]["rewards/margins"] > 1
-    assert lines[-1]["rewards/accuracies"] == 1
+    done = fit(tiny(), job(pairs, tmp_path, max_steps=30, loss="scpo"), Watcher())
+    first, *_, last = map(json.loads, (tmp_path / LOG).read_text().splitlines())
+    assert first["rewards/margins"] == 0 and last["rewards/margins"] > 1
+    assert last["rewards/accuracies"] == 1
+    assert {"rewards/chosen", "rewards/rejected"} < first.keys()
     assert done.log[-1].loss < done.log[0].loss / 2
-    assert set(REWARDS) < lines[0].keys()
-
-
-def voted(prompt, chosen, rejected, question="q1"):
-    return preference(0.5, question, prompt, chosen, rejected)
 
 
 def test_pairs_become_ids_and_a_pair_with_one_long_side_is_left_out():
-    both, dropped = tokenize([voted("ab", "c", "de"), voted("ab", "c", "d" * 20)], CODEC, 10)
-    [pair] = both
+    made = [preference(prompt="ab", chosen="c", rejected=x) for x in ("de", "d" * 20)]
+    [pair], dropped = tokenize(made, CODEC, 10)
     assert dropped == 1
     assert (pair.prompt, pair.weight, pair.heads) == ([1, 97, 98], 0.5, [(1, 97)])
     assert (pair.completion, pair.rejected) == ([99, 2], [100, 101, 2])
-    assert [e.name for e in single(both)] == ["q1 (cot-zero), chosen", "q1 (cot-zero), rejected"]
+    assert [e.name for e in single([pair])] == ["q1 (cot-zero), chosen", "q1 (cot-zero), rejected"]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+from servers import free_port
 
 from lmsi_cli.config import TrainConfig
 from lmsi_cli.errors import LmsiError
@@ -32,15 +32,9 @@ def alone(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{HERE.parents[1]}{os.pathsep}{HERE}")
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return str(s.getsockname()[1])
-
-
 def two(case, folder):
     """Run two processes as a launcher does; (exit code, stderr) of each."""
-    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     errors = [folder / f"{rank}.err" for rank in "01"]
     running = [
         forked.script(
@@ -83,14 +77,10 @@ def test_the_first_process_ends_where_another_fails(tmp_path):
     assert second == (1, "LmsiError: the disk is full\n")
 
 
-def launched(monkeypatch, rank, world):
-    for name, value in zip(LAUNCHERS, (rank, world, rank), strict=False):
-        monkeypatch.setenv(name, str(value))
-
-
 def test_what_several_processes_cannot_do_is_refused(monkeypatch):
     processes.check("sample")
-    launched(monkeypatch, 0, 3)
+    for name, value in zip(LAUNCHERS, "030", strict=False):
+        monkeypatch.setenv(name, value)
     processes.check("train")
     with pytest.raises(LmsiError, match="`lmsi sample` is work for one process, not 3"):
         processes.check("sample")

@@ -1,23 +1,22 @@
-"""What a training setting does: which layers, how strongly, at which rate; and what is refused."""
+"""What a training setting does, and which device is taken, in which arithmetic."""
 
 import math
+from contextlib import nullcontext
 
 import msgspec
 import pytest
-from test_export import PROMPTS, exported, random_llama, write_gguf
-from toys import job as toy_job
+from hf_to_gguf import build, write
+from toys import job
 
 from lmsi_cli.cli.options import read_tables
 from lmsi_cli.config import SPEED_ONLY, TrainConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.settings import resolve
-from lmsi_cli.training import adapter, load, trainer
-from lmsi_cli.training.adapter import add_lora, choose, trainable, with_adapter
+from lmsi_cli.training import adapter, attention, data, devices, losses, trainer
+from lmsi_cli.training.adapter import choose, trainable
 from lmsi_cli.training.header import read_meta
 from lmsi_cli.training.loop import learning_rate
-from lmsi_cli.training.merge import read_lora
 from lmsi_cli.training.trainer import rows_of, suited
-from lmsi_cli.training.verify import gap, torch_logits
 
 # One value other than the default for every option there is.
 OTHERS = {
@@ -104,7 +103,7 @@ def test_more_layers_than_there_are_is_refused(tiny):
 
 
 def test_a_rank_above_that_of_a_matrix_is_refused_before_weights_are_read(tmp_path):
-    gguf = write_gguf(tmp_path / "x.gguf", "llama", random_llama())
+    gguf = write(tmp_path / "x.gguf", "llama", build("llama"))
     assert adapter.preflight(gguf, rank=32)
     with pytest.raises(LmsiError, match=r"--rank 33 is more than .*k_proj' \(32 x 64\) itself has"):
         adapter.preflight(gguf, rank=33)
@@ -124,10 +123,6 @@ def test_schedules(schedule, rates):
     assert [learning_rate(i, 10, config) for i in range(10)] == pytest.approx(rates)
 
 
-def job(examples, out, **config):
-    return toy_job(examples, out, **{"max_steps": 3, "batch_size": 9, **config})
-
-
 def test_a_run_goes_on_with_other_rows_and_on_another_device(examples, tmp_path):
     name = job(examples, tmp_path).name
     other = {"checkpoint_every": 5, "row_tokens": 99, "device": "cuda"}
@@ -136,37 +131,87 @@ def test_a_run_goes_on_with_other_rows_and_on_another_device(examples, tmp_path)
     assert job(examples, tmp_path, schedule="linear").name != name
 
 
-@pytest.mark.model
-def test_llama_cpp_runs_rslora_over_the_last_layers(gguf, tmp_path):
-    """The scale and the layers survive the export: the logits of both sides agree."""
+# -- devices: there is no GPU here, so torch is asked by fakes -------------------------------------
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend that torch finds so many GPUs."""
     import torch
-    from llama_side import opened, proven
 
-    config = TrainConfig(rank=4, rslora=True, layers=3, target="attn")
-    model = add_lora(load.load_base(gguf, "fp32"), config, gguf.name)
-    for name, p in trainable(model).items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(p, std=0.1)
-    right = exported(model, gguf, tmp_path / "right")
-    told = msgspec.json.decode((tmp_path / "right" / adapter.CONFIG).read_bytes())
-    assert told["use_rslora"] and told["layers_to_transform"] == [5, 6, 7]
-    assert read_lora(right).alpha == told["lora_alpha"] * 2  # the root of the rank
-    assert adapter.preflight(gguf, "attn", 3) == names_in(right)
-    with opened(gguf, right) as llama:
-        ids = [llama.encode(p) for p in PROMPTS]
-        proof = proven(torch_logits(model, "fp32"), llama, ids)
-        adapted = llama.logits(ids, True)
-    assert proof.moved > 0.02 and proof.adapted_gap < 0.002 and proof.effect_gap < 0.05
-    # PEFT reads the folder back as the same model.
-    assert gap(reloaded(gguf, tmp_path / "right")(ids, True), adapted) < 0.002
+    def build(cuda=0, mps=False, capability=(8, 0)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return build
 
 
-def names_in(adapter):
-    import gguf
+@pytest.mark.parametrize(
+    ("there", "wanted", "device"),
+    [
+        ({}, "auto", "cpu"),
+        ({"cuda": 1}, "auto", "cuda:0"),
+        ({"cuda": 1}, "cpu", "cpu"),
+        ({"mps": True}, "auto", "mps"),
+        ({"cuda": 1, "mps": True}, "mps", "mps"),
+    ],
+)
+def test_auto_takes_a_gpu_and_a_name_what_it_says(machine, there, wanted, device):
+    machine(**there)
+    assert devices.pick(wanted) == device
 
-    tensors = gguf.GGUFReader(adapter).tensors
-    return sorted({t.name.removesuffix(".lora_a").removesuffix(".lora_b") for t in tensors})
+
+@pytest.mark.parametrize("wanted", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused(machine, wanted):
+    machine()
+    with pytest.raises(LmsiError, match=f"--device {wanted}: torch finds no such device here"):
+        devices.pick(wanted)
 
 
-def reloaded(gguf, folder):
-    return torch_logits(with_adapter(gguf, folder, "fp32"), "fp32")
+@pytest.mark.parametrize(
+    ("capability", "wanted", "device", "dtype"),
+    [
+        ((8, 0), "auto", "cuda:0", "bf16"),
+        ((9, 0), "auto", "cuda:0", "bf16"),
+        ((7, 5), "auto", "cuda:0", "fp32"),  # emulates bf16
+        ((8, 0), "fp32", "cuda:0", "fp32"),
+        ((8, 0), "auto", "mps", "fp32"),
+        ((8, 0), "bf16", "mps", "bf16"),
+    ],
+)
+def test_bf16_where_the_device_multiplies_it(machine, capability, wanted, device, dtype):
+    machine(cuda=1, capability=capability)
+    assert devices.pick_dtype(wanted, device) == dtype
+
+
+def test_all_tensors_of_a_row_follow_the_model(tiny, examples, monkeypatch):
+    import torch
+
+    made, plain = [], torch.tensor
+
+    def spy(*args, **settings):
+        made.append(plain(*args, **settings))
+        return made[-1]
+
+    model, row = tiny().to("meta"), data.pack(examples)[0]
+    attention.install(model)
+    monkeypatch.setattr(torch, "tensor", spy)
+    # torch has no autocast for "meta", neither ours nor that of the attention written by hand
+    monkeypatch.setattr(devices, "autocast", lambda *_: nullcontext())
+    monkeypatch.setattr(attention, "SMALL", 0)
+    found = losses.token_losses(model, row, "fp32")
+    assert (found.device.type, found.shape) == ("meta", (len(row.labels),))
+    assert len(made) >= 4 and {t.device.type for t in made} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("native", "gain", "dtype"),
+    [(True, 1.31, "bf16"), (True, 1.29, "fp32"), (False, 4.0, "fp32")],
+)
+def test_a_processor_must_have_bf16_and_win_by_a_margin(monkeypatch, native, gain, dtype):
+    assert devices.bf16_gain(64, 64) > 0
+    monkeypatch.setattr(devices, "native_bf16", lambda: native)
+    monkeypatch.setattr(devices, "bf16_gain", lambda out, into: gain)
+    assert devices.pick_dtype("auto", "cpu", (64, 64)) == dtype

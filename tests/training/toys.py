@@ -46,24 +46,6 @@ def toy_examples():
 CODEC = Codec(lambda text: [1, *map(ord, text)], lambda _, text: [*map(ord, text), 2])
 
 
-class Watcher:
-    """A Progress that keeps what it is told; ``until`` interrupts after that many steps."""
-
-    def __init__(self, until=None):
-        self.until, self.said, self.steps = until, [], []
-
-    def start(self, label, total):
-        self.total = total
-
-    def advance(self, done, **figures):
-        self.steps.append((done, figures))
-        if done == self.until:
-            raise KeyboardInterrupt
-
-    def say(self, text):
-        self.said.append(text)
-
-
 def job(examples, out, watched=None, **config):
     """Twelve steps of four examples on the toy model, unless ``config`` says otherwise."""
     usual = {"lr": 0.02, "max_steps": 12, "batch_size": 4, "rank": 4, "row_tokens": 1536}

@@ -2,12 +2,12 @@
 
 import json
 
+from builders import path
 from typer.testing import CliRunner
 
 from lmsi_cli.cli.main import app
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import write_records
-from lmsi_cli.records import Path
 from lmsi_cli.run_folder import RunDir
 
 SAMPLE = "sample q.jsonl -m m.gguf -o r --threads 1 -n 2 --max-tokens 8"
@@ -18,6 +18,13 @@ def call(*argv, stdin=None):
     done = CliRunner().invoke(app, [str(a) for a in argv], input=stdin)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
+    return done
+
+
+def works(*argv):
+    """Call the command, which ends well."""
+    done = call(*argv)
+    assert done.exit_code == 0, done.stderr
     return done
 
 
@@ -46,19 +53,11 @@ def paths_in(root="r"):
     return [json.loads(line) for line in RunDir(root).paths.read_text().splitlines()]
 
 
-def give_answers(run, text=" 3 + 4 = 7. The answer is 7."):
+def give_answers(run, text=" 3 + 4 = 7. The answer is 7.", questions="ab"):
     """A model of one block says nothing; put words into its mouth."""
-    write_records(
-        run.paths,
-        [
-            Path(
-                question_id=q, path=i, seed=path_seed(0, q, i), num_generated_tokens=9,
-                logprob=-1.0, text=text, stop_reason="answer", predicted_answer="7",
-                extract_rule="marker",
-            )
-            for q in "ab" for i in range(2)
-        ],
-    )  # fmt: skip
+    places = [(q, i) for q in questions for i in range(2)]
+    said = [path(i, "7", text, question_id=q, seed=path_seed(0, q, i)) for q, i in places]
+    write_records(run.paths, said)
 
 
 def settings(root="r", table="sample"):
