@@ -49,12 +49,17 @@ def formed(task, config):
     return msgspec.structs.replace(task, prompt=config.prompt)
 
 
-def sampled(root, config=None, fail_after=None, questions=QUESTIONS, progress=None):
-    """One call of the sampling stage, as the command makes it; an interrupt is let out."""
+def sampled(root, config=None, fail_after=None, **given):
+    """One call of the sampling stage, as the command makes it; an interrupt is let out.
+
+    ``given`` may hold other ``questions``, another ``engine`` or ``task``, and a ``progress``.
+    """
     run, config = RunDir(root), settled(config or SampleConfig(paths=3))
-    engine = ScriptedEngine(SCRIPT, fail_after)
+    engine = given.get("engine") or ScriptedEngine(SCRIPT, fail_after)
+    task = formed(given.get("task", TASK), config)
     bind(run, config, IDENTITY)
-    return sample(questions, engine, formed(TASK, config), config, run, progress or Silent())
+    progress = given.get("progress") or Silent()
+    return sample(given.get("questions", QUESTIONS), engine, task, config, run, progress)
 
 
 def voted(root, exams=None, probe=(), **settings):

@@ -4,6 +4,7 @@ from collections import Counter
 
 import msgspec
 import pytest
+from builders import tree
 from stage_helpers import IDENTITY, QUESTIONS, TASK, sampled, voted
 
 from lmsi_cli.atomic import write_atomic
@@ -40,10 +41,6 @@ def taught(teacher, tmp_path, overwrite=False, task=TASK, progress=None, **ident
 
 def written(run):
     return list(read_records(run.train, TrainExample))
-
-
-def tree(folder):
-    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def test_a_student_of_the_same_form_learns_what_the_teacher_would(teacher, tmp_path, watcher):

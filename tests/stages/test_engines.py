@@ -1,26 +1,24 @@
-"""``--engine auto``: what it chooses, when it measures, and how a folder goes on."""
+"""The engine that is chosen, the kind of cache that is settled, and how a folder goes on."""
 
 from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
+from builders import path
 
-from lmsi_cli.config import SampleConfig
+from lmsi_cli.config import EngineConfig, SampleConfig
+from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Question
 from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.stages import engines as module
-from lmsi_cli.stages.engines import begun_with, chosen
+from lmsi_cli.stages.engines import ENGINE, Settling, as_begun, begun_with, chosen
 from lmsi_cli.stages.pipeline import draw_paths, job_of
 
 AUTO = SampleConfig(engine="auto")
 QUESTIONS = [Question(id="a", question="Tom has 12 apples and gets 7 more. How many has he now?")]
-
-
-class Llama:
-    """Writes as fast as it is told."""
-
-    def pace(self, need):
-        return None, type("Pace", (), {"write": 100.0})
 
 
 @pytest.fixture
@@ -41,7 +39,7 @@ def choose(model, watcher, settings=AUTO, paths=1000, run=None, theirs=130.0):
         opened.append(name)
         if name == "openvino" and theirs is None:
             raise LmsiError("cannot")
-        return nullcontext(Llama())
+        return nullcontext(SimpleNamespace(pace=lambda need: (None, SimpleNamespace(write=100.0))))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_rate", lambda engine: theirs)
@@ -95,3 +93,67 @@ def test_a_run_with_auto_is_bound_to_the_engine_that_drew(gguf, tmp_path, watche
             assert draw_paths(job_of(settings, QUESTIONS), run, watcher).new_paths == 2
     assert run.load_settings()["sample"]["engine"] == "llama"
     assert begun_with(run) == "llama"
+
+
+# -- the kind of cache, which is written down and told where it changes ------------------------
+
+
+SPLIT = {"parallel": 8, "kv": "split", "flash_attn": "on", "cells": 512}
+SHARED = {"kv": "split", "flash_attn": "on"}
+UNIFIED = {"parallel": 32, "kv": "unified", "flash_attn": "off", "cells": 1024}
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDir(tmp_path)
+    run.create()
+    return run
+
+
+def call(run, *settled, alone=False):
+    """One call that settles so; what it said."""
+    said = []
+    settling = Settling(run, said.append)
+    for each in settled:
+        if alone:
+            settling.alone(SimpleNamespace(settled=each, pin=lambda kind: None))
+        else:
+            settling.of_worker(each)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("settled", "alone", "kept"),
+    [
+        ((None, {}, SPLIT, {**SPLIT, "parallel": 32}, UNIFIED), False, SHARED),
+        (({}, SPLIT, SPLIT, {**SPLIT, "parallel": 4}), True, {**SPLIT, "parallel": 4}),
+        (({"n_params": 7},), True, {"n_params": 7}),
+    ],
+    ids=["of workers the first one's", "all of a single process", "of a server other things"],
+)
+def test_what_is_settled_is_kept(run, settled, alone, kept):
+    write_records(run.paths, [path()] if "n_params" in kept else [])
+    assert call(run, *settled, alone=alone) == []
+    assert run.load_settings()[ENGINE] == kept
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "spread"])
+@pytest.mark.parametrize("before", [True, False], ids=["alone before", "spread before"])
+def test_a_run_goes_on_as_it_was_begun_or_says_that_it_does_not(run, alone, before):
+    call(run, SPLIT, alone=before)
+    write_records(run.paths, [path()])
+    begun = as_begun(run, SampleConfig())
+    assert (begun.kv, begun.flash_attn, begun.parallel) == ("split", "on", 0)
+    assert call(run, {**SPLIT, "parallel": 2}, alone=alone) == []
+    (told,) = call(run, UNIFIED, alone=alone)
+    assert "so far drawn with --set kv=split --set flash_attn=on, now with --set kv=unified" in told
+    assert as_begun(run, SampleConfig()).kv == "unified"
+
+
+def test_all_calls_of_one_engine_draw_in_the_kind_of_the_first(run):
+    """Those of generated questions, and of several formats, have prompts of different lengths."""
+    engine = SimpleNamespace(config=EngineConfig(), settled={**SPLIT, "fast_copy": "off"})
+    engine.pin = partial(LlamaEngine.pin, engine)
+    Settling(run, print).alone(engine)
+    assert (engine.config.kv, engine.config.flash_attn) == ("split", "on")
+    assert (engine.config.fast_copy, engine.config.parallel) == ("off", 0)

@@ -43,13 +43,13 @@ ADAPTED = {"t0": [WRONG] * 2, "t1": [right(1)] * 2, "t2": [right(2)] * 2, "t3": 
 class TwoMinds(ScriptedEngine):
     """Speaks from one script without an adapter and from another with it; remembers requests."""
 
-    def __init__(self, fail_after=None):
-        super().__init__(BASE)
-        self.left, self.asked = fail_after, []
+    def __init__(self, fail_after=None, base=BASE, adapted=ADAPTED):
+        super().__init__(base)
+        self.scripts, self.left, self.asked = (base, adapted), fail_after, []
 
     def use_adapter(self, path, scale=1.0):
         super().use_adapter(path, scale)
-        self.script = BASE if path is None else ADAPTED
+        self.script = self.scripts[path is not None]
 
     def generate(self, requests, sampling, trigger, watch=None):
         self.asked.append((self.adapter, sampling, [r for r in requests if r.wanted]))
@@ -138,14 +138,8 @@ def test_a_gain_of_form_is_told_from_a_gain(tmp_path):
     labelled = [Question(id=f"t{i}", question="What is 1 + 1?", answer="2") for i in range(24)]
     silent = {f"t{i}": [UNREAD if i < 8 else WRONG if i < 16 else right(1)] for i in range(24)}
     spoken = {q: [right(1)] if texts == [UNREAD] else texts for q, texts in silent.items()}
-
-    class Scripted(TwoMinds):
-        def use_adapter(self, path, scale=1.0):
-            super().use_adapter(path, scale)
-            self.script = silent if path is None else spoken
-
-    sets = {"test": labelled}
-    result = examined(tmp_path, Scripted(), sets=sets, modes=("cot",))
+    engine, sets = TwoMinds(None, silent, spoken), {"test": labelled}
+    result = examined(tmp_path, engine, sets=sets, modes=("cot",))
     [pair] = result.pairs
     assert (pair.change.gained, pair.change.lost) == (8, 0) and pair.p_holm < 0.05
     assert pair.whole is not None
@@ -155,15 +149,14 @@ def test_a_gain_of_form_is_told_from_a_gain(tmp_path):
     assert "clear" in next_step([result], "r").why
     who = variants()
     shuffled = who[1]._replace(name="shuffled votes", null=True)
-    result = examined(tmp_path, Scripted(), [*who, shuffled], sets=sets, modes=("cot",))
+    result = examined(tmp_path, engine, [*who, shuffled], sets=sets, modes=("cot",))
     assert next_step([result], "r").why.startswith("a control")
     assert any("no gain by the vote" in note for note in headline([result])[1])
 
 
 def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_path):
-    engine = TwoMinds()
     config = {"temperature": (0.7, 1.2), "seed": (3, 4)}
-    result = examined(tmp_path, engine, modes=("sc", "cot"), **config)
+    result = examined(tmp_path, modes=("sc", "cot"), **config)
     assert result.primary == "majority of 2"
     ways = [("", 0.7, 3), (" t0.7-s4", 0.7, 4), (" t1.2-s3", 1.2, 3), (" t1.2-s4", 1.2, 4)]
     told = [(v.name, v.temperature, v.seed) for v in result.variants]
@@ -171,10 +164,6 @@ def test_temperatures_and_seeds_are_variants_and_only_the_first_is_greedy(tmp_pa
     assert [bool(v.figure("CoT greedy")) for v in result.variants] == [True, *[False] * 3] * 2
     assert [p.temperature for p in result.pairs if p.line == "majority of 2"] == [0.7, 1.2]
     assert [p.temperature for p in result.pairs if p.primary] == [0.7]
-    # one temperature more asks nothing of those that are there
-    engine = TwoMinds()
-    examined(tmp_path, engine, modes=("sc", "cot"), **{**config, "temperature": (1.0, 0.7, 1.2)})
-    assert {s.temperature for _, s, requests in engine.asked if requests} == {1.0}
 
 
 def test_holm_counts_all_sets_and_models(tmp_path):
@@ -259,6 +248,7 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives):
         # the base does not depend on the adapter, nor a greedy answer on a temperature or a seed
         ({}, {"models": variants("bb")}, 0, 16),
         ({}, {"temperature": (1.0,)}, 8, 8),
+        ({"temperature": (0.7, 1.2)}, {"temperature": (1.0, 0.7, 1.2)}, 8, 8),
         ({}, {"seed": (1,)}, 8, 8),
         ({}, {"prompt": "cot-few"}, 16, 16),
         ({}, {"max_tokens": 99}, 16, 16),
@@ -345,13 +335,6 @@ def test_a_control_differs_from_the_adapter_by_the_shuffling_alone(trained, own,
     once_more, control = controls(run, base, (0.5, 1.0))
     assert once_more.adapter is None and once_more.null
     assert control.adapter == str(run.null.adapter_gguf) and control.null and control.scale == 0.5
-
-
-def test_an_adapter_of_another_base_is_refused(trained):
-    run, model = trained
-    run.adapter_origin.write_bytes(b'{"base_sha256": "ff", "base_file": "o.gguf"}')
-    with pytest.raises(LmsiError, match=r"was trained on another model, o\.gguf"):
-        candidates_of(run, model)
 
 
 def test_more_adapters_and_scales_are_named_apart(trained, tmp_path):

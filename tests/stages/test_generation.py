@@ -34,78 +34,68 @@ TEXTS = [q.question for q in SEEDS]
 RULES = rules_of(TEXTS, TASK)
 GOOD = "Ida has 7 cups and breaks 2. How many cups are whole?"
 
-FOUND = {
-    "plain": (f" {GOOD}", "eos"),
-    "before the next": (f" {GOOD}\n", "next_question"),
-    "before its answer": (f" {GOOD}\nA: 7 - 2 = 5. The answer is 5.", "answer"),
-    "cut off behind it": (f" {GOOD}\n\nA: Let us see, there are", "length"),
-    "before a blank line": (f" {GOOD}\n\nThis is easy.", "length"),
-    "with a bold label": (f"**New question:** {GOOD}", "eos"),
-    "with a number": (f"1. {GOOD}\n2. Another?", "eos"),
-    "twice labelled": (f"Q: Q: {GOOD}", "eos"),
-    "quoted": (f'"{GOOD}"', "eos"),
-    "after thinking": (f"<think>What is asked? 5?</think>\n\n{GOOD}", "eos"),
-    "over two lines": (" Ida has 7 cups\nand  breaks 2. How many cups are whole?", "eos"),
-    "with Windows line ends": (f"{GOOD}\r\n\r\nA: 5", "eos"),
+READ = {
+    "plain": (f" {GOOD}", "eos", GOOD),
+    "before the next": (f" {GOOD}\n", "next_question", GOOD),
+    "before its answer": (f" {GOOD}\nA: 7 - 2 = 5. The answer is 5.", "answer", GOOD),
+    "cut off behind it": (f" {GOOD}\n\nA: Let us see, there are", "length", GOOD),
+    "before a blank line": (f" {GOOD}\n\nThis is easy.", "length", GOOD),
+    "with a bold label": (f"**New question:** {GOOD}", "eos", GOOD),
+    "with a number": (f"1. {GOOD}\n2. Another?", "eos", GOOD),
+    "twice labelled": (f"Q: Q: {GOOD}", "eos", GOOD),
+    "quoted": (f'"{GOOD}"', "eos", GOOD),
+    "after thinking": (f"<think>What is asked? 5?</think>\n\n{GOOD}", "eos", GOOD),
+    "over two lines": (" Ida has 7 cups\nand  breaks 2. How many cups are whole?", "eos", GOOD),
+    "with Windows line ends": (f"{GOOD}\r\n\r\nA: 5", "eos", GOOD),
+    "nothing": ("", "eos", Dropped("empty")),
+    "an open thought": ("<think>What is asked?", "eos", Dropped("empty")),
+    "an answer alone": (" \nA: The answer is 5.", "answer", Dropped("answered")),
+    "cut off": (" Ida has 7 cups and breaks", "length", Dropped("truncated")),
+    "too short": (" How many 3s?", "eos", Dropped("short")),
+    "no question": (" Ida has 7 cups and breaks 2.", "eos", Dropped("no question mark")),
+    "no number": (" Ida breaks one of her cups. How many are left?", "eos", Dropped("no number")),
+    "its answer": (" Ida has 7 cups, how many? The answer is 7.", "answer", Dropped("answered")),
+    "its answer, marked": (" Ida has 7 cups, how many? A: seven", "eos", Dropped("answered")),
+    "its answer, GSM8K": (" Ida has 7 cups, how many? #### 7", "eos", Dropped("answered")),
+    "a loop": (" How many of 7" * 20 + "?", "eos", Dropped("repeats itself")),
+    "half a character": (" Ida has 7 cups \ufffd. How many?", "eos", Dropped("garbled")),
+    "a control character": (" Ida has 7 cups \x1b[2J. How many?", "eos", Dropped("garbled")),
 }
 
 
-@pytest.mark.parametrize(("text", "ended"), FOUND.values(), ids=FOUND.keys())
-def test_the_question_is_found(text, ended):
-    assert read_draft(text, ended, RULES) == GOOD
+@pytest.mark.parametrize(("text", "ended", "found"), READ.values(), ids=READ.keys())
+def test_the_question_is_found_or_the_reason_told(text, ended, found):
+    assert read_draft(text, ended, RULES) == found
 
 
-LOST = {
-    "nothing": ("", "eos", "empty"),
-    "an open thought": ("<think>What is asked?", "eos", "empty"),
-    "an answer alone": (" \nA: The answer is 5.", "answer", "answered"),
-    "cut off": (" Ida has 7 cups and breaks", "length", "truncated"),
-    "too short": (" How many 3s?", "eos", "short"),
-    "no question": (" Ida has 7 cups and breaks 2.", "eos", "no question mark"),
-    "no number": (" Ida has some cups and breaks one. How many are whole?", "eos", "no number"),
-    "its answer": (" Ida has 7 cups, how many? The answer is 7.", "answer", "answered"),
-    "its answer, marked": (" Ida has 7 cups, how many? A: seven", "eos", "answered"),
-    "its answer, GSM8K": (" Ida has 7 cups, how many? #### 7", "eos", "answered"),
-    "a loop": (" How many of 7" * 20 + "?", "eos", "repeats itself"),
-    "half a character": (" Ida has 7 cups \ufffd. How many?", "eos", "garbled"),
-    "a control character": (" Ida has 7 cups \x1b[2J. How many?", "eos", "garbled"),
-}
+LETTERS = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
+TALKS = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=""))
+PRIMES = "Tell me which of the primes is the largest."
+FRUITS = "Which one is a fruit?\n(A) pear\n(B) hammer"
+BIRDS = "Which one of these is a bird?\n(A) owl\n(B) spoon"
+COLONS = BIRDS.replace("(A)", "A:").replace("(B)", "B:")
+TOLD = "The race took 4 hours.\n\nHow long did the race take?"
+LIKE_SEEDS = {
+    "no number where a seed has none": (
+        [*TEXTS, "Name the largest number."], TASK, PRIMES, PRIMES),
+    "options": ([FRUITS], LETTERS, f" {BIRDS}\nA: The answer is (A).", BIRDS),
+    "options that are missing": (
+        [FRUITS], LETTERS, " Which one of these is a bird?\n", Dropped("no options")),
+    "options behind colons": (
+        [FRUITS.replace("(A)", "A:").replace("(B)", "B:")], LETTERS, f" {COLONS}\nAnswer: A",
+        COLONS),
+    "paragraphs of a passage": (
+        ["The war lasted 3 years.\n\nHow long did it last?"], TASK, f" {TOLD}\nA: 4", TOLD),
+    "what a chat model says first": (
+        TEXTS, TALKS, f"Here is a new question of the same kind:\n\n**Question:** {GOOD}", GOOD),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "ended", "reason"), LOST.values(), ids=LOST.keys())
-def test_the_reason_is_told(text, ended, reason):
-    assert read_draft(text, ended, RULES) == Dropped(reason)
-
-
-def test_what_no_seed_has_is_not_asked_for():
-    rules = rules_of([*TEXTS, "Name the largest number."], TASK)
-    text = "Tell me which of the primes is the largest."
-    assert read_draft(text, "eos", rules) == text
-
-
-def test_options_stand_on_lines_of_their_own():
-    task = Task(name="letters", kind="choice", exemplars=TASK.exemplars)
-    seeds = ["Which one is a fruit?\n(A) pear\n(B) hammer"]
-    rules = rules_of(seeds, task)
-    own = "Which one of these is a bird?\n(A) owl\n(B) spoon"
-    assert read_draft(f" {own}\nA: The answer is (A).", "answer", rules) == own
-    assert read_draft(" Which one of these is a bird?\n", "eos", rules) == Dropped("no options")
-    rules = rules_of(["Which one is a fruit?\nA: pear\nB: hammer"], task)
-    own = "Which one of these is a bird?\nA: owl\nB: spoon"
-    assert read_draft(f" {own}\nAnswer: A", "eos", rules) == own
-
-
-def test_passages_keep_their_paragraphs():
-    rules = rules_of(["The war lasted 3 years.\n\nHow long did it last?"], TASK)
-    own = "The race took 4 hours.\n\nHow long did the race take?"
-    assert read_draft(f" {own}\nA: 4", "eos", rules) == own
-
-
-def test_what_a_chat_model_says_first_is_cut_off():
-    chat = msgspec.structs.replace(TASK, chat=Chat(few_shot="turns", system=""))
-    rules = rules_of(TEXTS, chat)
-    said = f"Here is a new question of the same kind:\n\n**Question:** {GOOD}"
-    assert read_draft(said, "eos", rules) == GOOD
+@pytest.mark.parametrize(
+    ("seeds", "task", "text", "found"), LIKE_SEEDS.values(), ids=LIKE_SEEDS.keys()
+)
+def test_a_question_has_the_form_of_its_seeds(seeds, task, text, found):
+    assert read_draft(text, "eos", rules_of(seeds, task)) == found
 
 
 ENDS = st.sampled_from(["answer", "next_question", "eos", "length"])
@@ -134,12 +124,9 @@ def test_any_text_gives_a_clean_question_that_is_found_again_or_a_reason(text, e
 SHOWN = ["What is 1 + 2?\r\n", " What is 3 * 4?"]
 
 
-def test_a_base_model_goes_on_with_a_list():
-    assert draft_prompt(SHOWN, None) == "Q: What is 1 + 2?\n\nQ: What is 3 * 4?\n\nQ:"
-
-
-def test_a_chat_model_is_asked():
+def test_a_base_model_goes_on_with_a_list_and_a_chat_model_is_asked():
     blocks = "Q: What is 1 + 2?\n\nQ: What is 3 * 4?"
+    assert draft_prompt(SHOWN, None) == f"{blocks}\n\nQ:"
     asked = Message(role="user", content=f"Here are some questions.\n\n{blocks}\n\n{REQUEST}")
     assert draft_prompt(SHOWN, Chat(few_shot="turns", system="")) == (asked,)
     system = Message(role="system", content="Be brief.")

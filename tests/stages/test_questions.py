@@ -7,6 +7,8 @@ from pathlib import Path as File
 
 import msgspec
 import pytest
+from builders import tree
+from commands import by_key
 from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from lmsi_cli.config import SampleConfig, VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import Draft
 from lmsi_cli.jsonl import read_records
-from lmsi_cli.records import Path, Question, Silent, TrainExample
+from lmsi_cli.records import Question, Silent, TrainExample
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages import questions as stage
 from lmsi_cli.stages import sample as sampling
@@ -71,10 +73,6 @@ def drafts_of(root):
     return {(d.prompt, d.path): d for d in read_records(RunDir(root).drafts, Draft)}
 
 
-def paths_of(root):
-    return {(p.question_id, p.path): p for p in read_records(RunDir(root).paths, Path)}
-
-
 def figures(told):
     """All of a record that does not depend on how the work was cut up."""
     return msgspec.structs.replace(told, seconds=0.0, tokens=0, new_drafts=0)
@@ -85,7 +83,7 @@ def test_the_counts_add_up_and_a_finished_generation_draws_nothing(tmp_path):
     assert (told.kept, told.ended) == (6, "enough")
     assert told.drafts == len(drafts_of(tmp_path)) == told.candidates + sum(told.dropped.values())
     assert told.sampled == told.kept + sum(told.rejected.values())
-    assert len(paths_of(tmp_path)) == 4 * told.sampled
+    assert len(by_key(tmp_path)) == 4 * told.sampled
     assert told.dropped.keys() & {"truncated", "short"}
     assert [s.title for s in generation_sheets(told)] == ["questions", "dropped"]
     stored = msgspec.json.decode(RunDir(tmp_path).generation.read_bytes(), type=type(told))
@@ -122,7 +120,7 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(lives, tear):
                 file.write_bytes(data[: max(last, len(data) - tear)])
         assert figures(written(root)) == figures(expected)
         assert drafts_of(root) == drafts_of(whole)
-        assert paths_of(root) == paths_of(whole)
+        assert by_key(root) == by_key(whole)
         for name in ("generated.jsonl", "questions.jsonl", "seeds.jsonl"):
             assert (root / name).read_bytes() == (whole / name).read_bytes()
 
@@ -145,26 +143,13 @@ def test_only_the_seeds_are_read_and_their_answers_stay_outside(tmp_path):
         Question(id=f"u{n}", question=f"Unseen {n}: what is 3 * {n}?", answer="g0ld")
         for n in range(40)
     ]
-    config = msgspec.structs.replace(CONFIG, seeds=5)
-    chosen = stage.pick_seeds([*SEEDS, *unseen], config, "q.jsonl")
-    assert len(chosen) == 5
-    written(tmp_path, config, seeds=chosen)
-    everything = b"".join(f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
-    ids = {q.id for q in chosen}
+    configs = [msgspec.structs.replace(CONFIG, seeds=5, seed=seed) for seed in (0, 0, 1)]
+    picked = [stage.pick_seeds([*SEEDS, *unseen], config, "q.jsonl") for config in configs]
+    assert picked[0] == picked[1] != picked[2] and len(picked[0]) == 5
+    written(tmp_path, configs[0], seeds=picked[0])
+    everything, ids = b"".join(tree(tmp_path).values()), {q.id for q in picked[0]}
     assert all(q.question.encode() not in everything for q in unseen if q.id not in ids)
     assert b"g0ld" not in everything
-
-
-def test_the_seed_of_the_run_chooses(tmp_path):
-    many = [Question(id=f"u{n}", question=f"What is 3 * {n}?") for n in range(40)]
-    chosen = [
-        stage.pick_seeds(many, msgspec.structs.replace(CONFIG, seed=seed), "q.jsonl")
-        for seed in (0, 0, 1)
-    ]
-    assert chosen[0] == chosen[1] != chosen[2]
-    with pytest.raises(LmsiError, match=r"q.jsonl: 40 questions, and --seeds asks for 41") as e:
-        stage.pick_seeds(many, msgspec.structs.replace(CONFIG, seeds=41), "q.jsonl")
-    assert e.value.hint == "--seeds 40 takes all of them"
 
 
 def test_nothing_like_an_excluded_question_is_kept(tmp_path):
@@ -212,14 +197,6 @@ def test_few_answers_are_an_alarm_but_not_where_there_are_few_to_choose_from(tmp
     assert "100% of the questions have one answer, '5'" in written(tmp_path / "a", config).warnings
     task = msgspec.structs.replace(TASK, chance=0.5)
     assert written(tmp_path / "b", config, task=task).warnings == ()
-
-
-def test_other_settings_are_refused(tmp_path):
-    written(tmp_path)
-    before = {f: f.read_bytes() for f in tmp_path.iterdir()}
-    with pytest.raises(LmsiError, match=r"temperature: 1.0 in .*, 0.5 now; .*seed: 0 in .*, 4 now"):
-        written(tmp_path, msgspec.structs.replace(CONFIG, temperature=0.5, seed=4))
-    assert {f: f.read_bytes() for f in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("changes", [{"min_share": 0.75, "threads": 3}, {"paths": 6}])

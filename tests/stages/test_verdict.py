@@ -4,11 +4,10 @@ import json
 
 import msgspec
 import pytest
+from commands import call, refused
 from stage_helpers import QUESTIONS, TASK, sampled
-from typer.testing import CliRunner
 
-from lmsi_cli.cli.main import app
-from lmsi_cli.config import SampleConfig, VoteConfig
+from lmsi_cli.config import VoteConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import write_records
 from lmsi_cli.records import Question
@@ -25,21 +24,13 @@ def run(tmp_path):
     return RunDir(tmp_path / "r")
 
 
-def lmsi(*argv):
-    done = CliRunner().invoke(app, [str(a) for a in argv])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+@pytest.fixture
+def probe(tmp_path):
+    return tmp_path / "probe.jsonl"
 
 
 def judged(run, probe=(), **settings):
     return vote_run(run, TASK, VoteConfig(**settings), probe=probe).verdict
-
-
-def labelled_file(folder, questions):
-    file = folder / "probe.jsonl"
-    write_records(file, questions)
-    return file
 
 
 def test_the_verdict_lies_beside_the_votes_and_goes_with_them(run):
@@ -62,13 +53,6 @@ def test_a_probe_changes_the_verdict_and_nothing_else(run):
         assert "98765" not in file.read_text() and "g0ld" not in file.read_text()
 
 
-def test_questions_that_were_stopped_early_are_told(tmp_path):
-    sampled(tmp_path, SampleConfig(paths=12, stop="window:2"))
-    verdict = judged(RunDir(tmp_path))
-    assert "3 questions were stopped early, so no shares" in verdict.reasons[0].text
-    assert "share of all" not in verdict.evidence.signals
-
-
 BAD_PROBES = {
     "ids": ([*RIGHT, *(Question(id=f"x{i}", question="?", answer="1") for i in range(5))],
             "5 of 9 questions are not in {run}, or in other words: x0, x1, x2, ..."),
@@ -79,28 +63,22 @@ BAD_PROBES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("probe", "words"), BAD_PROBES.values(), ids=BAD_PROBES)
-def test_a_probe_that_does_not_fit_is_refused_and_nothing_is_written(run, probe, words):
-    file = labelled_file(run.root.parent, probe)
-    done = lmsi("vote", run.root, "--probe", file)
-    assert words.format(run=run.root, probe=file) in done.stderr and "\nhint: " in done.stderr
-    assert (done.exit_code, done.stdout) == (1, "")
+@pytest.mark.parametrize(("questions", "words"), BAD_PROBES.values(), ids=BAD_PROBES)
+def test_a_probe_that_does_not_fit_is_refused_and_nothing_is_written(run, probe, questions, words):
+    write_records(probe, questions)
+    done = call("vote", run.root, "--probe", probe)
+    refused(done, words.format(run=run.root, probe=probe), hint="hint: ", notes=1)
     assert not run.votes.exists() and not run.verdict.exists()
 
 
 def test_training_against_the_verdict_needs_force(run):
-    judged(run, min_votes=3)  # keeps nothing
-    done = lmsi("train", run.root)
-    assert done.exit_code == 1
-    assert done.stderr == (
-        f"error: {run.root}: the verdict is not to train: no path of 4 questions is kept\n"
-        f"hint: {run.verdict} has all figures; `lmsi train {run.root} --force` trains all the "
-        "same\n"
-    )
-    forced = lmsi("train", run.root, "--force")
+    judged(run, min_votes=3)
+    told = f"{run.root}: the verdict is not to train: no path of 4 questions is kept"
+    refused(call("train", run.root), told, hint=f"`lmsi train {run.root} --force`")
+    forced = call("train", run.root, "--force")
     assert "a.gguf: the model of" in forced.stderr  # past the verdict: the script has no model
     judged(run)
-    assert "a.gguf: the model of" in lmsi("train", run.root).stderr
+    assert "a.gguf: the model of" in call("train", run.root).stderr
 
 
 def test_a_folder_without_a_verdict_passes_and_a_damaged_one_is_told(run):
@@ -110,13 +88,13 @@ def test_a_folder_without_a_verdict_passes_and_a_damaged_one_is_told(run):
         permit(run, "")
 
 
-def test_vote_shows_the_verdict_and_its_figures(run):
-    file = labelled_file(run.root.parent, RIGHT)
-    shown = lmsi("vote", run.root, "--probe", file)
+def test_vote_shows_the_verdict_and_its_figures(run, probe):
+    write_records(probe, RIGHT)
+    shown = call("vote", run.root, "--probe", probe)
     assert shown.exit_code == 0, shown.stderr
     for text in ("verdict: train with care", "with care", "maj@m"):
         assert text in shown.stdout
     assert shown.stdout.index("agreement (share") < shown.stdout.index("verdict: ")
-    told = json.loads(lmsi("vote", run.root, "--probe", file, "--json").stdout)
+    told = json.loads(call("vote", run.root, "--probe", probe, "--json").stdout)
     assert told["questions"] == 4
     assert told["verdict"] == json.loads(run.verdict.read_text())

@@ -2,13 +2,15 @@
 
 import random
 
+import msgspec
 import pytest
+from builders import tree
 from stage_helpers import QUESTIONS, sampled, voted
 
 from lmsi_cli.config import SampleConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Path, Preference, Question, TrainExample, Vote
+from lmsi_cli.records import Path, Preference, TrainExample, Vote
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.vote import nothing_kept
 
@@ -24,15 +26,9 @@ def run(tmp_path):
 
 
 def rewrite(run, change):
-    """Put every path through ``change``."""
-    write_records(run.paths, [change(p) for p in list(read_records(run.paths, Path))])
-
-
-def altered(**fields):
-    def change(path):
-        return Path(**{**{n: getattr(path, n) for n in path.__struct_fields__}, **fields})
-
-    return change
+    """Give every path the fields that ``change`` says."""
+    paths = list(read_records(run.paths, Path))
+    write_records(run.paths, [msgspec.structs.replace(p, **change(p)) for p in paths])
 
 
 def examples_of(run):
@@ -69,9 +65,10 @@ def test_every_kept_path_in_all_four_formats(run):
             assert e.completion.startswith(" ") and not e.prompt.endswith(" ")
 
 
-def test_gold_answers_stay_outside(run):
+def test_gold_answers_stay_outside_from_the_first_path_on(run):
     voted(run.root)
-    assert b"g0ld" not in b"".join(f.read_bytes() for f in run.root.iterdir())
+    everything = b"".join(tree(run.root).values())
+    assert b"What is 1 + 1?" in everything and b"g0ld" not in everything
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,19 +82,47 @@ def test_the_order_of_finishing_changes_nothing(run, seed):
     assert (run.votes.read_bytes(), run.train.read_bytes()) == before
 
 
-NOBODY = [
-    (altered(predicted_answer=None), "15 without an answer, 1 cut off"),
-    (altered(stop_reason="length"), "16 cut off"),
-    (altered(text=" 1 + 1 = 3. The answer is 3."), "14 with a false equation"),
-]
-
-
-@pytest.mark.parametrize(("change", "told"), NOBODY, ids=["parse", "cut", "false"])
-def test_a_vote_without_voters_is_refused_and_writes_nothing(run, change, told):
-    rewrite(run, change)
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"predicted_answer": None}, "15 without an answer, 1 cut off"),
+        ({"stop_reason": "length"}, "16 cut off"),
+        ({"text": " 1 + 1 = 3. The answer is 3."}, "14 with a false equation"),
+    ],
+    ids=["parse", "cut", "false"],
+)
+def test_a_vote_without_voters_is_refused_and_writes_nothing(run, fields, told):
+    rewrite(run, lambda _: fields)
     with pytest.raises(LmsiError, match=f"none of 16 paths can vote: .*{told}"):
         voted(run.root)
     assert not run.votes.exists() and not run.train.exists()
+
+
+def twice(run):
+    run.paths.write_bytes(run.paths.read_bytes() * 2)
+
+
+def renamed(run):
+    run.questions.write_text(run.questions.read_text().replace('"q0"', '"q9"'))
+
+
+def strange(run):
+    rewrite(run, lambda p: {"seed": p.seed + (p.question_id == "q2")})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (twice, r"paths.jsonl: path \d of question 'q\d' is there twice"),
+        (renamed, r"questions.jsonl: question 'q0' is not there"),
+        (strange, r"path 0 of question 'q2' is of another run: .* seed 0"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_told(run, spoil, told):
+    spoil(run)
+    with pytest.raises(LmsiError, match=told):
+        voted(run.root)
+    assert not run.votes.exists()
 
 
 def test_paths_must_be_there(tmp_path):
@@ -110,52 +135,21 @@ def test_paths_must_be_there(tmp_path):
         assert "lmsi sample" in e.value.hint
 
 
-def test_no_path_votes_twice(run):
-    run.paths.write_bytes(run.paths.read_bytes() * 2)
-    with pytest.raises(LmsiError, match=r"paths.jsonl: path \d of question 'q\d' is there twice"):
-        voted(run.root)
-
-
 def test_many_paths_that_are_cut_off_are_warned_of(run):
-    rewrite(run, lambda p: altered(stop_reason="length")(p) if p.path == 0 else p)
+    rewrite(run, lambda p: {} if p.path else {"stop_reason": "length"})
     (warning,) = voted(run.root).warnings
     assert "31% of 16 paths are cut off" in warning and "--max-tokens" in warning
-
-
-def test_a_question_that_is_missing_is_named(run):
-    run.questions.write_text(run.questions.read_text().replace('"q0"', '"q9"'))
-    with pytest.raises(LmsiError, match=r"questions.jsonl: question 'q0' is not there"):
-        voted(run.root)
-
-
-def test_questions_of_an_exam_are_refused_and_nothing_is_written(run):
-    exam = {"test.jsonl": [Question(id="t1", question="what is 2 + 2")]}
-    with pytest.raises(LmsiError, match=r"test.jsonl holds 1 of the 4 .*: q2"):
-        voted(run.root, exams=exam)
-    assert not run.votes.exists() and not run.train.exists()
-    voted(run.root, exams={"test.jsonl": [Question(id="q0", question="What is 9 + 9?")]})
-    assert run.train.exists()
 
 
 def test_what_leaves_nothing_to_train_on_is_named(run):
     summary = voted(run.root, min_votes=9)
     assert "min-votes removed 9 of 16" in str(nothing_kept(run, summary))
     assert nothing_kept(run, voted(run.root, **LOOSE)) is None
-    rewrite(run, lambda p: altered(predicted_answer=str(p.path % 2), text=" So.")(p))
-    rewrite(run, altered(stop_reason="answer"))
+    said = {"text": " So.", "stop_reason": "answer"}
+    rewrite(run, lambda p: {"predicted_answer": str(p.path % 2), **said})
     summary = voted(run.root)
     assert (summary.ties, summary.kept_paths, examples_of(run)) == (4, 0, [])
     assert "tie removed 16 of 16" in str(nothing_kept(run, summary))
-
-
-def test_paths_of_another_run_are_told_by_their_seeds(run):
-    def strange(path):
-        return altered(seed=path.seed + 1)(path) if path.question_id == "q2" else path
-
-    rewrite(run, strange)
-    with pytest.raises(LmsiError, match=r"path 0 of question 'q2' is of another run: .* seed 0"):
-        voted(run.root)
-    assert not run.votes.exists()
 
 
 def test_pairs_stand_beside_the_examples(run):
