@@ -1,20 +1,17 @@
 """Servers for tests: one that answers from a function, and a front that misbehaves on demand.
 
-Both are ``Front``: each POST is answered by ``answer``, which may ask a real server behind it, and
-the next of ``misdeeds`` spoils the reply. All that was received is in ``seen``.
+Both are ``Front``: each POST is answered by ``answer``, and the next of ``misdeeds`` spoils the
+reply. All that was received is in ``seen``.
 """
 
-import http.client
 import json
 import os
-import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -26,12 +23,6 @@ class Seen(NamedTuple):
     body: dict
     headers: dict
     at: float
-
-
-class Served(NamedTuple):
-    host: str
-    port: int
-    stop: Callable[[], None]
 
 
 class Front(ThreadingHTTPServer):
@@ -253,21 +244,6 @@ def changed(change, answer=None):
     return changing
 
 
-def behind(served):
-    """Pass requests on to a real server."""
-
-    def answer(seen):
-        upstream = http.client.HTTPConnection(served.host, served.port, timeout=60)
-        data = json.dumps(seen.body) if seen.method == "POST" else None
-        upstream.request(seen.method, seen.path, data, {"Content-Type": "application/json"})
-        got = upstream.getresponse()
-        found = got.status, {"Content-Type": "application/json"}, got.read()
-        upstream.close()
-        return found
-
-    return answer
-
-
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -275,25 +251,20 @@ def free_port():
 
 
 @contextmanager
-def llama_server(gguf, log, *more):
-    """llama-cpp-python's own server with a model; yields (host, port, stop), stopped at the end."""
+def llama_server(gguf, log):
+    """llama-cpp-python's own server with a model; yields its address, and kills it at the end."""
     port = free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port)]
     command += ["--n_ctx", "512", "--n_threads", "1", "--verbose", "false", "--model_alias", "tiny"]
-    command += more
     env = {**os.environ, "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env)
-
-    def stop():
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-
     try:
         wait_for(process, port, log)
-        yield Served("127.0.0.1", port, stop)
+        yield f"http://127.0.0.1:{port}/v1"
     finally:
-        stop()
+        process.kill()
+        process.wait()
 
 
 def wait_for(process, port, log):

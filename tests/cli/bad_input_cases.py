@@ -79,9 +79,9 @@ def flag(typed, told, hint="", command=SAMPLE):
     return Case(f"{command} {typed}", told, hint)
 
 
-def measured(data, told, hint="", name="t.jsonl"):
+def measured(data, told, hint):
     """A labelled file, as `lmsi eval` meets it."""
-    return Case(f"eval r --data {name}", told, hint, {name.rpartition(":")[2]: data})
+    return Case("eval r --data t.jsonl", told, hint, {"t.jsonl": data})
 
 
 def imported(told, hint="--log_samples", *, before="", **fields):
@@ -135,6 +135,10 @@ MODELS = {
     "BERT": model(lambda _, b: broken_models.bert(b), "this is an embedding model"),
     "not causal": alike("this is an embedding model", "generation", attention__causal=False),
     "pooled": alike("this is an embedding model", "generation", pooling_type=3),
+    "the second of several parts": Case(
+        "sample q.jsonl -m e-00002-of-00003.gguf -o r", "e-00002-of-00003.gguf: ... part 2 of 3",
+        "give the ", {"e.gguf": broken_models.split}),
+    "what sees": model(lambda _, b: broken_models.vision(b), "... (mmproj)", "give the "),
     "unknown architecture": alike("llama.cpp ... 'nonesuch'", "upgrade", "nonesuch"),
     "adapter of other shapes": adapter("no adapter for m.gguf ... 'blk.0.attn_q.weight'", "base",
                                        width=64),
@@ -296,8 +300,6 @@ def put(folder, files, source):
         file.parent.mkdir(exist_ok=True)
         if callable(content):
             content(source, file)
-        elif isinstance(content, bytes):
-            file.write_bytes(content)
         elif content is None:
             file.unlink(missing_ok=True)
         else:

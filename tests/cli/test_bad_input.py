@@ -3,6 +3,7 @@
 import json
 
 import broken_models
+import builders
 import pytest
 from bad_input_cases import CASES, EVAL, ONE, SEEDS, SEEN, WITH_A_RUN, put
 from commands import SAMPLE, paths_in, refused
@@ -12,6 +13,7 @@ from lmsi_cli.config import TrainConfig
 from lmsi_cli.engine import cpu_check
 from lmsi_cli.engine.llama import library
 from lmsi_cli.errors import LmsiError
+from lmsi_cli.jsonl import write_records
 from lmsi_cli.run_folder import RunDir, locked, sha256_file
 from lmsi_cli.stages.measure import candidates_of
 from lmsi_cli.stages.train import train_run
@@ -50,14 +52,14 @@ def test_bad_input_beside_a_run_gets_one_clear_line(adapted, lmsi, one_block, ca
     assert RunDir("r").paths.read_bytes() == before
 
 
-USAGE = {
-    "unknown command": ("smaple", "'smaple'. Did you mean 'sample'?"),
-    "missing option": ("sample q.jsonl", "'-o' / '--out'"),
-    "no number": (f"{SAMPLE} --paths x", "'-n' / '--paths'"),
-}
-
-
-@pytest.mark.parametrize(("argv", "told"), USAGE.values(), ids=USAGE.keys())
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("smaple", "'smaple'. Did you mean 'sample'?"),
+        ("sample q.jsonl", "'-o' / '--out'"),
+        (f"{SAMPLE} --paths x", "'-n' / '--paths'"),
+    ],
+)
 def test_wrong_usage_is_exit_code_2(folder, lmsi, argv, told):
     done = lmsi(*argv.split())
     assert (done.exit_code, done.stdout) == (2, "")
@@ -186,19 +188,12 @@ def test_overlap_is_allowed_by_name_and_a_gain_is_required_by_exit_code(adapted,
     assert lmsi(*argv, "--allow-overlap").exit_code == 0
 
 
-def test_only_questions_with_kept_paths_count_as_trained_on(adapted, lmsi):
-    example = {"prompt": "Q: 1 + 1?\nA:", "completion": " The answer is 2.",
-               "format": "direct-zero", "question_id": "b", "path": None}  # fmt: skip
-    RunDir("r").train.write_text(json.dumps(example) + "\n")
-    (adapted / "seen.jsonl").write_text(SEEN)
-    assert lmsi(*EVAL.replace("test.jsonl", "seen.jsonl").split()).exit_code == 0
-
-
-def test_after_a_later_vote_all_questions_count_as_trained_on(adapted, lmsi):
+def test_questions_with_kept_paths_count_as_trained_on_after_a_later_vote_all(adapted, lmsi):
     run = RunDir("r")
-    run.train.write_text("")
+    write_records(run.train, [builders.example("b")])
     (adapted / "seen.jsonl").write_text(SEEN)
     argv = [*EVAL.replace("test.jsonl", "seen.jsonl").split(), "--dry-run"]
+    assert lmsi(*argv).exit_code == 0
     run.adapter_origin.write_text(json.dumps({"train_sha256": sha256_file(run.train)}))
     assert lmsi(*argv).exit_code == 0
     run.adapter_origin.write_text(json.dumps({"train_sha256": "of another vote"}))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import give_answers
+from commands import give_answers, works
 
 from lmsi_cli.engine.cpu_check import cpu_check
 from lmsi_cli.engine.fast_copy import check_kind, quantise
@@ -57,18 +57,17 @@ def decodes(*argv):
     return done.stderr.splitlines()[-1].removeprefix("decoded: ")
 
 
-def test_the_whole_loop_and_an_export_that_needs_both(folder, lmsi, one_block):
+def test_the_whole_loop_and_an_export_that_needs_both(folder, one_block):
     """Two paths of three are given, so that a small model has something to vote on."""
     quantise(one_block, folder / "q8.gguf", check_kind("Q8_0"))
     (folder / "small.toml").write_text(SMALL)
     asked = ("q.jsonl", "-m", "q8.gguf", "-o", "r")
-    done = lmsi("sample", *asked, "--config", "small.toml")
-    assert done.exit_code == 0, done.stderr
+    works("sample", *asked, "--config", "small.toml")
     run = RunDir("r")
     give_answers(run)
     # nothing beside PyTorch, which trained elsewhere
-    works = cpu_check().extra_buffers
-    assert decodes("run", *asked, "--data", "test.jsonl", "--force") == f"[({works}, False)]"
+    amx = cpu_check().extra_buffers
+    assert decodes("run", *asked, "--data", "test.jsonl", "--force") == f"[({amx}, False)]"
     assert len(run.paths.read_text().splitlines()) == 2 * 3
     assert run.adapter_gguf.exists() and list(run.eval_dir.glob("*.json"))
     assert json.loads(run.adapter_origin.read_text())["result"]["proof"]["ok"]

@@ -4,9 +4,8 @@ import json
 
 import chat_models as chat
 import pytest
-from commands import SAMPLE, give_answers, refused, settings
+from commands import SAMPLE, give_answers, refused, settings, works
 
-from lmsi_cli import aside
 from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.engine.template import ChatTemplate
@@ -19,18 +18,18 @@ pytestmark = pytest.mark.model
 
 
 @pytest.fixture(scope="module")
-def talkers(gguf, tmp_path_factory):
+def made(gguf, tmp_path_factory):
     root = tmp_path_factory.mktemp("talkers")
     kinds = {"chatml": chat.CHATML, "trims": chat.TRIMS, "thinks": chat.THINKS}
     kinds |= {"broken": chat.BROKEN, "switch": chat.SWITCH}
-    return {k: chat.chat_model(gguf, root / f"{k}.gguf", t) for k, t in kinds.items()}
+    return [chat.chat_model(gguf, root / f"{name}.gguf", kind) for name, kind in kinds.items()]
 
 
 @pytest.fixture
-def talks(folder, talkers):
+def talks(folder, made):
     """The command line's folder, with chat models beside the plain one."""
-    for name, file in talkers.items():
-        (folder / f"{name}.gguf").symlink_to(file)
+    for file in made:
+        (folder / file.name).symlink_to(file)
     return folder
 
 
@@ -38,20 +37,27 @@ def sample(model, *more):
     return [*SAMPLE.replace("m.gguf", f"{model}.gguf").split(), "--json", *more]
 
 
-@pytest.mark.parametrize(
-    ("argv", "chat"), [(("chatml",), "on"), (("m",), "off"), (("chatml", "--chat", "off"), "off")]
-)
-def test_the_choice_is_the_files_and_is_written_down(talks, lmsi, argv, chat):
-    lmsi(*sample(*argv))
-    assert settings()["chat"] == chat
-
-
-def test_a_run_goes_on_in_its_own_form_only(talks, lmsi):
-    lmsi(*sample("chatml"))
-    assert lmsi(*sample("chatml", "--chat", "on")).exit_code == 0
-    refused(lmsi(*sample("chatml", "--chat", "off")), "chat: on in the run folder, off now")
-    done = lmsi(*sample("chatml", "--system", "Be brief."))
-    refused(done, "system:  in the run folder, Be brief. now")
+def test_a_run_goes_on_in_its_own_form_and_with_its_own_variables_only(talks, lmsi):
+    own, on = "['enable_thinking=false']", ("--template-var", "enable_thinking=true")
+    for out, form, kept in (
+        ("plain", ("m",), ("off", [])),
+        ("forced", ("chatml", "--chat", "off"), ("off", [])),
+        ("talk", ("chatml",), ("on", [])),
+        ("none", ("switch",), ("on", [])),
+        ("own", ("switch", *OFF), ("on", ["enable_thinking=false"])),
+    ):
+        lmsi(*sample(*form, "-o", out))
+        assert (settings(out)["chat"], settings(out)["template_var"]) == kept
+    assert lmsi(*sample("chatml", "-o", "talk", "--chat", "on")).exit_code == 0
+    assert lmsi(*sample("switch", "-o", "own", *OFF, "-n", "3")).exit_code == 0
+    for argv, told in (
+        (("chatml", "-o", "talk", "--chat", "off"), "chat: on in the run folder, off now"),
+        (("chatml", "-o", "talk", "--system", "x"), "system:  in the run folder, x now"),
+        (("switch", "-o", "own"), f"template_var: {own} in the run folder, not set now"),
+        (("switch", "-o", "own", *on), f"{own} in the run folder, ['enable_thinking=true'] now"),
+        (("switch", "-o", "none", *OFF), f"template_var: not set in the run folder, {own} now"),
+    ):
+        refused(lmsi(*sample(*argv)), told)
 
 
 OFF = ("--template-var", "enable_thinking=false")
@@ -122,46 +128,25 @@ def test_a_talker_is_examined_in_its_own_form_or_another_that_is_asked_for(talks
 # -- variables of the template ------------------------------------------------------------
 
 
-def test_a_variable_belongs_to_the_run(talks, lmsi):
-    lmsi(*sample("switch", "-o", "none"))
-    assert settings("none")["template_var"] == []
-    lmsi(*sample("switch", *OFF))
-    assert settings()["template_var"] == ["enable_thinking=false"]
-    assert lmsi(*sample("switch", *OFF, "-n", "3")).exit_code == 0
-    own, on = "['enable_thinking=false']", ("--template-var", "enable_thinking=true")
-    for more, told in (
-        ((), f"template_var: {own} in the run folder, not set now"),
-        (on, f"template_var: {own} in the run folder, ['enable_thinking=true'] now"),
-        (("-o", "none", *OFF), f"template_var: not set in the run folder, {own} now"),
-    ):
-        refused(lmsi(*sample("switch", *more)), told)
-
-
-def test_a_variable_comes_from_the_config_file_too(talks, lmsi):
-    (talks / "c.toml").write_text('[sample]\ntemplate_var = ["enable_thinking=false"]\n')
+def test_the_form_comes_from_the_config_file_unless_a_flag_says_otherwise(talks, lmsi):
+    file, small = talks / "c.toml", "[sample]\npaths = 1\nmax_tokens = 4\n"
+    file.write_text(f'{small}template_var = ["enable_thinking=false"]\n')
+    lmsi("run", "q.jsonl", "-m", "switch.gguf", "-o", "x", "--config", "c.toml")
+    assert settings("x")["template_var"] == ["enable_thinking=false"]
     shown = dry(lmsi, "switch", "--config", "c.toml")
     assert spelt(shown).endswith("<think>\n\n</think>\n") and shown["begun"] == ""
     shown = dry(lmsi, "switch", "--config", "c.toml", "--template-var", "enable_thinking=true")
     assert spelt(shown).endswith("<think>\n") and shown["begun"] == "<think>\n"
-    (talks / "c.toml").write_text("[sample]\ntemplate_var = { enable_thinking = false }\n")
+    file.write_text(f'{small}chat = "off"\n')
+    on = ("--set", "sample.chat=on")
+    lmsi("run", "q.jsonl", "-m", "switch.gguf", "-o", "y", "--config", "c.toml", *on)
+    assert settings("y")["chat"] == "on"
+    file.write_text("[sample]\ntemplate_var = { enable_thinking = false }\n")
     told = "c.toml [sample] template_var: expected NAME=VALUE"
     refused(lmsi(*sample("switch", "--config", "c.toml")), told)
 
 
-@pytest.mark.parametrize(
-    ("text", "flag", "kept"),
-    [
-        ('template_var = ["enable_thinking=false"]', "", {"template_var": [OFF[1]]}),
-        ('chat = "off"', "chat=on", {"chat": "on"}),
-    ],
-)
-def test_run_takes_the_form_from_the_flag_or_else_from_the_file(talks, lmsi, text, flag, kept):
-    (talks / "c.toml").write_text(f"[sample]\npaths = 1\nmax_tokens = 4\n{text}\n")
-    more = ("--set", f"sample.{flag}") if flag else ()
-    lmsi("run", "q.jsonl", "-m", "switch.gguf", "-o", "x", "--config", "c.toml", *more)
-    assert settings("x").items() >= kept.items()
-
-
+@pytest.mark.usefixtures("aside_here")
 def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch):
     """Whoever writes a prompt in any of the commands writes it with them."""
     written = []
@@ -176,18 +161,13 @@ def test_train_and_eval_follow_the_variables_of_the_run(talks, lmsi, monkeypatch
     give_answers(RunDir("r"), THOUGHT)
     lmsi("vote", "r")
     monkeypatch.setattr(ChatTemplate, "write", write)
-    # training here, and not in a process of its own, where nobody could listen
-    monkeypatch.setattr(
-        aside, "run", lambda work, *given, progress, name: work(*given, progress=progress)
-    )
     for argv in (
         ("train", "r", "--max-steps", "1", "--rank", "1"),
         ("eval", "r", "--data", "test.jsonl", "--modes", "cot", "--max-tokens", "4"),
         ("export", "r", "--to", "adapter"),
     ):
         written.clear()
-        done = lmsi(*argv, "--quiet")
-        assert done.exit_code == 0, done.stderr
+        done = works(*argv, "--quiet")
         assert {variables for variables, _ in written} == {OFF[1:]}
         assert any(text.endswith("<think>\n\n</think>\n") for _, text in written)
     done = lmsi("export", "r", "--to", "ollama", "--quiet", "--json")

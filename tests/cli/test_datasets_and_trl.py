@@ -11,7 +11,7 @@ from pathlib import Path as File
 import builders
 import msgspec
 import pytest
-from commands import give_answers
+from commands import give_answers, works
 
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import read_records, write_records
@@ -61,21 +61,15 @@ for folder in ("r", "talk"):
 """
 
 
-@pytest.fixture
-def run(sampled, lmsi):
-    """A run folder as `lmsi vote` leaves it, with a path that lost."""
+@pytest.mark.usefixtures("sampled")
+def test_datasets_reads_what_the_files_hold_and_trl_trains_on_it():
+    """Plain text, and conversations with a variable of their template."""
     run = RunDir("r")
     give_answers(run)
-    worse = " 3 + 5 = 8. The answer is 8."
-    lost = [builders.path(2, "8", worse, question_id=q, seed=path_seed(0, q, 2)) for q in "ab"]
+    wrong = " 3 + 5 = 8. The answer is 8."  # a path that loses
+    lost = [builders.path(2, "8", wrong, question_id=q, seed=path_seed(0, q, 2)) for q in "ab"]
     write_records(run.paths, [*read_records(run.paths, Path), *lost])
-    done = lmsi("vote", "r")
-    assert done.exit_code == 0, done.stderr
-    return run
-
-
-def test_datasets_reads_what_the_files_hold_and_trl_trains_on_it(run):
-    """Plain text, and conversations with a variable of their template."""
+    works("vote", "r")
     asked, said, worse = (
         (Message(role=role, content=text),)
         for role, text in (("user", "1 + 1?"), ("assistant", "2."), ("assistant", "3."))

@@ -1,13 +1,15 @@
-"""Models that Ollama, LM Studio and the hub's cache have on this machine, by the names there."""
+"""Models that Ollama, LM Studio and the hub's cache have here, and models in several files."""
 
 import hashlib
 import json
 import shutil
 
+import broken_models
 import pytest
-from commands import SAMPLE, refused, settings
+from commands import SAMPLE, give_answers, refused, settings, works
 
 from lmsi_cli.catalog import ADAPTER, MODEL
+from lmsi_cli.run_folder import RunDir, sha256_file
 
 
 @pytest.fixture
@@ -71,17 +73,6 @@ def test_a_run_keeps_the_name_and_finds_the_model_again(lmsi, home, one_block, m
     refused(lmsi(*evaluated.split()), "no longer there", hint="-m ollama:small:latest -o r")
 
 
-STRANGE = [
-    ("ollama:none:1b", "not in Ollama's store", "`ollama pull none:1b`"),
-    ("ollama:../../blobs", "not in Ollama's store", "small:latest"),
-    ("ollama:broken", "not a manifest", ""),
-    ("ollama:cloud", "no GGUF file", "lmsi models"),
-    ("ollama:odd", "no GGUF file", "lmsi models"),
-    ("ollama:tuned", "adapter", "base"),
-    ("ollama:gone", "cannot be read", "ollama pull gone"),
-]
-
-
 def test_what_ollama_has_not_is_one_line(lmsi, home, one_block):
     store, library = home / ".ollama/models", "registry.ollama.ai/library"
     ollama(store, f"{library}/small/latest", one_block)
@@ -92,7 +83,15 @@ def test_what_ollama_has_not_is_one_line(lmsi, home, one_block):
     for bad, text in (("broken", "{"), ("cloud", '{"layers": []}')):
         (store / f"manifests/{library}/{bad}").mkdir()
         (store / f"manifests/{library}/{bad}/latest").write_text(text)
-    for name, told, hint in STRANGE:
+    for name, told, hint in (
+        ("ollama:none:1b", "not in Ollama's store", "`ollama pull none:1b`"),
+        ("ollama:../../blobs", "not in Ollama's store", "small:latest"),
+        ("ollama:broken", "not a manifest", ""),
+        ("ollama:cloud", "no GGUF file", "lmsi models"),
+        ("ollama:odd", "no GGUF file", "lmsi models"),
+        ("ollama:tuned", "adapter", "base"),
+        ("ollama:gone", "cannot be read", "ollama pull gone"),
+    ):
         refused(lmsi("models", "show", name), told, hint=hint)
     assert "ollama:small:latest" in lmsi("models").stdout
 
@@ -121,3 +120,20 @@ def test_different_files_of_one_name_are_refused_with_their_paths(lmsi, home, on
         file.parent.mkdir(parents=True)
         file.write_bytes(bytes(size))
     refused(lmsi("models", "show", "x.gguf"), "different files", hint=str(files[2]))
+
+
+@pytest.mark.model
+def test_a_model_in_several_files_is_one_and_another_with_another_part(lmsi, folder):
+    first, second, _ = broken_models.split((folder / "m.gguf").resolve(), folder / "s.gguf")
+    draw = SAMPLE.replace("m.gguf", first.name).split()
+    works(*draw)
+    assert settings()["model_sha256"] == sha256_file(first)
+    give_answers(RunDir("r"))
+    works("vote", "r")
+    works("train", "r", "--max-steps", "1", "--rank", "1", "--quiet")
+    told = works("export", "r", "--to", "gguf", "--json", "--quiet")
+    assert [n for n in json.loads(told.stdout)["files"] if n.startswith("s-lmsi-")]
+    data = bytearray(second.read_bytes())
+    data[-1] ^= 1
+    second.write_bytes(data)
+    refused(lmsi(*draw), f"{first.name} has changed since")

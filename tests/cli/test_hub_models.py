@@ -140,16 +140,13 @@ def test_what_the_hub_has_not_is_one_line(lmsi, named, folder, name, told, hint)
     assert not finished(folder) and not named.fetched
 
 
-COMMANDS = [
-    "sample q.jsonl -o x -m", "sample q.jsonl -o x --dry-run -m", "run q.jsonl -o x -m",
-    "questions q.jsonl -o x --seeds 2 -m", "exemplars q.jsonl -o x.toml --shots 2 -m",
-    "train r --force --student",
-]  # fmt: skip
-
-
 @pytest.mark.usefixtures("named", "sampled")
 def test_every_command_that_takes_a_model_takes_its_name(lmsi):
-    for words in COMMANDS:
+    for words in (
+        "sample q.jsonl -o x -m", "sample q.jsonl -o x --dry-run -m", "run q.jsonl -o x -m",
+        "questions q.jsonl -o x --seeds 2 -m", "exemplars q.jsonl -o x.toml --shots 2 -m",
+        "train r --force --student",
+    ):  # fmt: skip
         refused(lmsi(*words.split(), "hf:me/none"), "hf:me/none: no GGUF")
         assert not Path("x").exists()
 
@@ -163,10 +160,9 @@ def test_a_repository_writes_nothing_outside_the_cache(lmsi, named, folder, name
     assert not list((folder / "hub").rglob("*.gguf"))
 
 
-TOKENS = {"bad": "refuses your token", hub.STRANGER: "gated", hub.TOKEN: None}
-
-
-@pytest.mark.parametrize(("token", "told"), TOKENS.items())
+@pytest.mark.parametrize(
+    ("token", "told"), [("bad", "refuses your token"), (hub.STRANGER, "gated"), (hub.TOKEN, None)]
+)
 def test_a_token_opens_a_gated_repository_and_goes_to_no_other_host(
     lmsi, named, monkeypatch, token, told
 ):

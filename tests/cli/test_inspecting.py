@@ -4,11 +4,10 @@ import json
 import shutil
 
 import builders
+import commands
 import pytest
-from typer.testing import CliRunner
 
 from lmsi_cli.catalog import find_model
-from lmsi_cli.cli.main import app
 from lmsi_cli.jsonl import encode_line, write_records
 from lmsi_cli.records import Question
 from lmsi_cli.run_folder import RunDir
@@ -22,7 +21,7 @@ OPTIONS = "Which is wet?\n(A) sand\n(B) the sea"
 
 
 def call(*words):
-    done = CliRunner().invoke(app, list(words))
+    done = commands.call(*words)
     return done.exit_code, done.stdout, done.stderr
 
 
@@ -76,7 +75,7 @@ def test_a_mistake_of_a_hostile_file_cannot_either(tmp_path):
 
 
 def test_explain_takes_bytes_that_are_no_text():
-    done = CliRunner().invoke(app, ["explain", "-"], input=b"\xff\xfe The answer is [bold]3.")
+    done = commands.call("explain", "-", stdin=b"\xff\xfe The answer is [bold]3.")
     assert (
         done.exit_code == 0 and "answer 3: \ufffd\ufffd The answer is [bold]>>3<<." in done.stdout
     )
@@ -104,27 +103,30 @@ def run(tmp_path):
     return run, paths
 
 
-def test_show_before_the_vote(run):
-    code, out, _ = call("show", str(run[0].root), "--question", "q7")
+def test_show_before_and_after_the_vote(run):
+    folder, paths = run
+    ask = ("show", str(folder.root), "--question", "q7")
+    code, out, _ = call(*ask)
     assert code == 0
     assert "What is 6 * 7?" in out and "(2 questions in the run)" in out
     assert "<think>5</think> [red]6 * 7 = 42. The answer is >>42<<." in out
     assert out.index("path 0") < out.index("path 1") < out.index("path 3")
     assert "no answer, 9 tokens, cut off" in out
     assert "no vote yet" in out
-
-
-def test_show_after_the_vote(run):
-    folder, paths = run
     write_records(folder.votes, [vote("q7", paths)])
-    _, out, _ = call("show", str(folder.root), "--question", "q7")
+    out = call(*ask)[1]
     assert "path 2   42 by marker, 9 tokens, kept" in out
     assert "path 1   41 by marker, 9 tokens, a false equation\n" in out
     assert "winner 42: share 67%, margin 33%, 2 paths kept; ballots: 3 of 4 paths" in out
-    told = json.loads(call("show", str(folder.root), "--question", "q7", "--json")[1])
+    told = json.loads(call(*ask, "--json")[1])
     spans = [p["path"]["text"][p["start"] : p["end"]] for p in told["paths"] if p["start"]]
     assert spans == ["42", "41", "42"]
     assert told["vote"]["ballots"] == {"42": 2, "41": 1}
+    silent = [p for p in paths if p.predicted_answer is None]
+    write_records(folder.paths, silent)
+    write_records(folder.votes, [vote("q7", silent)])
+    code, out, _ = call(*ask)
+    assert code == 0 and "no winner; ballots: 0 of 1 path (" in out
 
 
 def test_show_lists_the_questions(run):
@@ -143,15 +145,6 @@ def test_show_lists_the_questions(run):
     told = json.loads(call("show", str(folder.root), "--json")[1])
     assert [q["id"] for q in told[:2]] == ["q7", "q8"]
     assert (told[0]["predicted_answer"], told[1]["predicted_answer"]) == ("42", None)
-
-
-def test_show_where_no_path_had_a_ballot(run):
-    folder, paths = run
-    silent = [p for p in paths if p.predicted_answer is None]
-    write_records(folder.paths, silent)
-    write_records(folder.votes, [vote("q7", silent)])
-    code, out, _ = call("show", str(folder.root), "--question", "q7")
-    assert code == 0 and "no winner; ballots: 0 of 1 path (" in out
 
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, run):

@@ -33,18 +33,6 @@ def test_a_result_that_goes_to_a_file_is_not_cut_at_80_columns(folder, lmsi):
     assert str(long) in lmsi("models", "show", long).stdout
 
 
-def test_flags_win_over_the_config_file_which_wins_over_the_defaults(folder, lmsi):
-    (folder / "c.toml").write_text(
-        '[sample]\npaths = 3\nseed = 5\nmodel = "m.gguf"\nmax_tokens = 4\n[train]\nrank = 8\n'
-    )
-    command = ["sample", "q.jsonl", "-o", "r", "--config", "c.toml", "--threads", "1"]
-    assert json.loads(lmsi(*command, "--json").stdout)["paths"] == 6
-    assert settings().items() >= {"paths": 3, "seed": 5, "top_k": 40, "max_tokens": 4}.items()
-    command[3] = "s"
-    assert json.loads(lmsi(*command, "-n", "1", "--seed", "6", "--json").stdout)["paths"] == 2
-    assert settings("s").items() >= {"paths": 1, "seed": 6, "max_tokens": 4}.items()
-
-
 def test_run_reads_the_sample_table_and_what_is_given_to_run_beats_it(folder, lmsi, monkeypatch):
     resolved = {}
     monkeypatch.setattr(

@@ -1,13 +1,12 @@
 """`lmsi export --to parquet`: on this machine and to an S3 server on loopback; and back in."""
 
 import json
-import time
 from pathlib import Path as File
 
 import builders
 import msgspec
 import pytest
-from commands import refused
+from commands import refused, works
 
 from lmsi_cli.jsonl import encode_line, write_records
 from lmsi_cli.parquet import schema_of
@@ -28,8 +27,6 @@ VOTE = builders.vote(
     "q0", "2", majority_votes=2, runner_up_votes=1, total_votes=3, num_paths=3, share=2 / 3,
     share_of_all=2 / 3, margin=1 / 3, ballots={"2": 2, "4": 1}, kept=(0, 2),
 )  # fmt: skip
-TALK = (Message(role="user", content="What is 1 + 1?"),)
-REPLY = (Message(role="assistant", content="The answer is 2."),)
 
 
 def example(prompt, completion):
@@ -49,36 +46,29 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture(scope="session")
-def server():
-    """Moto's server, which keeps everything in memory."""
-    pytest.importorskip("moto", reason="needs moto: pip install 'moto[s3]' flask flask-cors")
-    pytest.importorskip("flask_cors", reason="needs flask-cors")
-    pytest.importorskip("s3fs", reason="needs s3fs: pip install '.[s3]'")
+@pytest.fixture(scope="module")
+def bucket():
+    """A client and a bucket of Moto's server, with credentials in the environment, as users do."""
+    for name in ("moto", "flask_cors", "s3fs"):
+        pytest.importorskip(name, reason="needs pip install '.[s3]' 'moto[s3]' flask flask-cors")
+    import botocore.session
     from moto.server import ThreadedMotoServer
 
     served = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     served.start()
     host, port = served.get_host_and_port()
-    yield f"http://{host}:{port}"
-    served.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch):
-    """A client and a fresh bucket; credentials in the environment, as a user has them."""
-    import botocore.session
-
-    for name, value in {
-        "AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "testing", "AWS_REGION": "us-east-1",
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "s3cret-of-nobody", "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    client = botocore.session.Session().create_client("s3")
-    name = f"b{time.monotonic_ns()}"
-    client.create_bucket(Bucket=name)
-    return client, name
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as m:
+        for name, value in settings.items():
+            m.setenv(name, value)
+        client = botocore.session.Session().create_client("s3")
+        client.create_bucket(Bucket="runs")
+        yield client, "runs"
+    served.stop()
 
 
 def as_json(record):
@@ -87,10 +77,9 @@ def as_json(record):
     return {**dict.fromkeys(record.__struct_fields__), **line}
 
 
-def test_rows_are_the_records(lmsi, run):
-    done = lmsi("export", "r", "--to", "parquet", "-o", "out", "--json")
-    assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["rows"] == dict(zip(FILES, (6, 1, 1), strict=True))
+def test_rows_are_the_records(run):
+    rows = json.loads(export("-o", "out", "--json"))["rows"]
+    assert rows == dict(zip(FILES, (6, 1, 1), strict=True))
     assert sorted(p.name for p in File("out").iterdir()) == list(FILES)
     assert pq.read_table("out/paths.parquet").to_pylist() == [as_json(p) for p in PATHS]
     (vote,) = pq.read_table("out/votes.parquet").to_pylist(maps_as_pydicts="strict")
@@ -98,11 +87,17 @@ def test_rows_are_the_records(lmsi, run):
     (trained,) = pq.read_table("out/train.parquet").to_pylist()
     assert trained["prompt"] == "Q: 1 + 1?\nA:"
     assert json.loads(trained["chat_template_kwargs"]) == {"enable_thinking": False}
-    write_records(run.train, [example(TALK, REPLY)])  # conversations are lists of messages
-    assert lmsi("export", "r", "--to", "parquet").exit_code == 0
+    talk = Message(role="user", content="What is 1 + 1?")
+    reply = Message(role="assistant", content="The answer is 2.")
+    write_records(run.train, [example((talk,), (reply,))])  # conversations are lists of messages
+    export()
     (row,) = pq.read_table("r/export/parquet/train.parquet").to_pylist()
     assert row["prompt"] == [{"role": "user", "content": "What is 1 + 1?"}]
     assert row["completion"] == [{"role": "assistant", "content": "The answer is 2."}]
+
+
+def export(*more):
+    return works("export", "r", "--to", "parquet", *more).stdout
 
 
 def test_nothing_is_replaced_unasked(lmsi, run):
@@ -110,14 +105,14 @@ def test_nothing_is_replaced_unasked(lmsi, run):
     File("out/votes.parquet").write_text("mine")
     refused(lmsi("export", "r", "--to", "parquet", "-o", "out"), hint="--overwrite")
     assert [p.name for p in File("out").iterdir()] == ["votes.parquet"]
-    assert lmsi("export", "r", "--to", "parquet", "-o", "out", "--overwrite").exit_code == 0
+    export("-o", "out", "--overwrite")
     assert pq.read_table("out/votes.parquet").num_rows == 1
 
 
 def test_what_is_there_so_far_is_written(lmsi, run):
     run.votes.unlink()
     run.train.unlink()
-    assert lmsi("export", "r", "--to", "parquet", "-o", "out").exit_code == 0
+    export("-o", "out")
     assert [p.name for p in File("out").iterdir()] == ["paths.parquet"]
     write_records(run.paths, [builders.path(0, seed=2**64)])
     refused(lmsi("export", "r", "--to", "parquet"), "r/paths.jsonl: cannot be written")
@@ -145,8 +140,7 @@ def test_the_columns_are_as_documented(name):
 def test_to_a_bucket(lmsi, run, bucket):
     client, name = bucket
     url = f"s3://{name}/runs/a"
-    done = lmsi("export", "r", "--to", "parquet", "-o", url)
-    assert done.exit_code == 0, done.stderr
+    export("-o", url)
     there = client.list_objects_v2(Bucket=name)["Contents"]
     assert [o["Key"] for o in there] == [f"runs/a/{file}" for file in FILES]
     body = client.get_object(Bucket=name, Key="runs/a/paths.parquet")["Body"].read()
@@ -154,12 +148,12 @@ def test_to_a_bucket(lmsi, run, bucket):
     assert pq.read_table("back.parquet").to_pylist() == [as_json(p) for p in PATHS]
     assert b"s3cret-of-nobody" not in body
     refused(lmsi("export", "r", "--to", "parquet", "-o", url), hint="--overwrite")
-    assert lmsi("export", "r", "--to", "parquet", "-o", url, "--overwrite").exit_code == 0
+    export("-o", url, "--overwrite")
 
 
 @pytest.mark.s3
 @pytest.mark.model
-def test_questions_from_a_bucket(lmsi, folder, bucket):
+def test_questions_from_a_bucket(folder, bucket):
     import pyarrow
 
     client, name = bucket
@@ -167,29 +161,28 @@ def test_questions_from_a_bucket(lmsi, folder, bucket):
     pq.write_table(table, "q.parquet")
     client.put_object(Bucket=name, Key="q.parquet", Body=File("q.parquet").read_bytes())
     ask = ("sample", f"s3://{name}/q.parquet", "-m", "m.gguf", "-o", "r", "-n", 1, "-q")
-    done = lmsi(*ask, "--prompt", "cot-zero", "--max-tokens", 8)
-    assert done.exit_code == 0, done.stderr
+    works(*ask, "--prompt", "cot-zero", "--max-tokens", 8)
     assert json.loads(RunDir("r").questions.read_text())["question"] == "What is 2 + 2?"
 
 
-UNUSABLE = {
-    "no bucket": ("s3://no-such-bucket-here/a", {}, "no-such-bucket-here"),
-    "no server": ("s3://b/a", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "127.0.0.1:9"),
-    "no such store": ("nosuch://bucket/a", {}, "nosuch"),
-    "password": ("s3://key:s3cret@bucket/a", {}, "AWS_PROFILE"),
-}
+EXPORT, PASSWORD = "export r --to parquet -o", "s3://key:s3cret@bucket/a"
 
 
 @pytest.mark.s3
 @pytest.mark.parametrize(
-    ("case", "call"),
-    [*((case, "export r --to parquet -o") for case in UNUSABLE), ("password", "sample -o s")],
+    ("command", "store", "told"),
+    [
+        (f"{EXPORT} s3://no-such-bucket-here/a", "", "no-such-bucket-here"),
+        (f"{EXPORT} s3://b/a", "http://127.0.0.1:9", "127.0.0.1:9"),
+        (f"{EXPORT} nosuch://bucket/a", "", "nosuch"),
+        (f"{EXPORT} {PASSWORD}", "", "AWS_PROFILE"),
+        (f"sample -o s {PASSWORD}", "", "AWS_PROFILE"),
+    ],
 )
-def test_an_unusable_address_is_told(lmsi, run, bucket, monkeypatch, call, case):
-    address, env, told = UNUSABLE[case]
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    done = lmsi(*call.split(), address)
+@pytest.mark.usefixtures("run", "bucket")
+def test_an_unusable_address_is_told(lmsi, monkeypatch, command, store, told):
+    if store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store)
+    done = lmsi(*command.split())
     assert done.exit_code == 1
-    assert told in done.stderr
-    assert "s3cret" not in done.stderr
+    assert told in done.stderr and "s3cret" not in done.stderr

@@ -2,13 +2,10 @@
 
 import json
 
-import msgspec
 import pytest
-from commands import refused
+from commands import give_answers, refused, works
 
 from lmsi_cli.engine import paths
-from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Path
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import wording_of
 from lmsi_cli.tasks.loader import load_task
@@ -40,8 +37,7 @@ def place(folder):
 @pytest.mark.slow
 def test_a_trial_is_told_kept_and_held_once(place, lmsi):
     argv = ("sample", "six.jsonl", "-m", "tinymath", "-o", "r", *AUTO_SET, "--json")
-    done = lmsi(*argv)
-    assert done.exit_code == 0, done.stderr
+    done = works(*argv)
     kept = RunDir("r").load_settings()
     trial, wording = kept["trial"], kept["wording"]
     names = [w.name for w in candidates(AUTO, load_task("tinymath"), False)]
@@ -78,23 +74,13 @@ def test_without_a_wish_few_questions_are_asked_in_the_first_wording(place, lmsi
     assert "trial" not in RunDir("r").load_settings()
 
 
-def agree(run):
-    """Put answers into the mouth of a model that writes nonsense."""
-    paths = [
-        msgspec.structs.replace(p, text=" So. The answer is 7.", predicted_answer="7",
-                                stop_reason="answer", extract_rule="marker")
-        for p in read_records(run.paths, Path)
-    ]  # fmt: skip
-    write_records(run.paths, paths)
-
-
 def test_vote_and_eval_ask_in_the_wording_of_the_run(place, lmsi, monkeypatch):
     done = lmsi("sample", "six.jsonl", "-m", "m.gguf", "-o", "r", "--prompt", "w.toml",
                 "--threads", 1, "-n", 2, "--max-tokens", 8)  # fmt: skip
     assert done.exit_code == 0, done.stderr
     run = RunDir("r")
     cue = wording_of(run).cot_cue
-    agree(run)
+    give_answers(run, questions=[f"q{n}" for n in range(len(ASKED))])
     assert lmsi("vote", "r", "--min-votes", 1, "--min-share", 0).exit_code == 0
     examples = [json.loads(line) for line in run.train.read_text().splitlines()]
     zero = [e["prompt"] for e in examples if e["format"] == "cot-zero"]

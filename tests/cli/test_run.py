@@ -2,8 +2,9 @@
 
 import json
 
+import commands
 import pytest
-from commands import refused
+from builders import tree
 
 from lmsi_cli.catalog import cards
 from lmsi_cli.jsonl import read_records
@@ -39,7 +40,10 @@ RUN = ("run", "q.jsonl", "-o", "two", "--probe", "probe.jsonl", "--data", "exam.
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Questions, a probe, an exam and a small configuration; tests build on one another's runs."""
+    """Stand beside questions, a probe, an exam and a small configuration.
+
+    Tests build on one another's runs.
+    """
     folder = tmp_path_factory.mktemp("run")
     probe = (MODELS / "probe.jsonl").read_text().splitlines(True)[:PROBE]
     others = (MODELS / "questions.jsonl").read_text().splitlines(True)[:OTHERS]
@@ -47,29 +51,25 @@ def place(tmp_path_factory):
     (folder / "q.jsonl").write_text("".join(probe + others))
     (folder / "exam.jsonl").write_text((MODELS / "test.jsonl").read_text())
     (folder / "small.toml").write_text(SMALL)
-    return folder
+    with pytest.MonkeyPatch.context() as m:
+        m.chdir(folder)
+        yield folder
 
 
-@pytest.fixture
-def call(place, lmsi, monkeypatch):
-    monkeypatch.chdir(place)
-
-    def run(*argv, code=0):
-        done = lmsi(*argv, "--config", "small.toml", "--json", "--quiet")
-        assert done.exit_code == code, done.stderr
-        return json.loads(done.stdout) if done.stdout else done.stderr
-
-    return run
+def call(*argv, code=0):
+    done = commands.call(*argv, "--config", "small.toml", "--json", "--quiet")
+    assert done.exit_code == code, done.stderr
+    return json.loads(done.stdout) if done.stdout else done.stderr
 
 
 def everything(folder):
     """All files but those that say when and how fast somebody worked there."""
     apart = ("status.json", "rounds.json", ".result.json")
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.endswith(apart)]
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+    files = {p.relative_to(folder).as_posix(): data for p, data in tree(folder).items()}
+    return {name: data for name, data in files.items() if not name.endswith(apart)}
 
 
-def test_one_command_does_it_all_and_a_second_call_nothing_again(call, place):
+def test_one_command_does_it_all_and_a_second_call_nothing_again(place):
     test, unseen = call(*ALL)
     assert (test["data"], unseen["data"]) == ("test", "out_of_domain")
     assert [v["name"] for v in test["variants"]] == ["base", "adapter"]
@@ -84,11 +84,14 @@ def test_one_command_does_it_all_and_a_second_call_nothing_again(call, place):
     } <= before.keys()  # fmt: skip
     assert "adapter/checkpoint.safetensors" not in before
     assert len(before["paths.jsonl"].splitlines()) == 4 * 3
+    for name in ("questions.jsonl", "paths.jsonl", "train.jsonl"):  # no right answer anywhere
+        lines = before[name].splitlines()
+        assert lines and not any(json.loads(line).get("answer") for line in lines), name
     call(*ALL)
     assert everything(place / "all") == before
 
 
-def test_single_commands_make_the_same_run(call, place):
+def test_single_commands_make_the_same_run(place):
     """Same seeds, same calls: the same paths, votes, examples and adapter, to the last byte."""
     call("sample", MODELS / "questions.jsonl", "--limit", 4, "-o", "steps")
     assert call("vote", "steps")["paths"] == 4 * 3
@@ -98,27 +101,12 @@ def test_single_commands_make_the_same_run(call, place):
         assert (place / "steps" / name).read_bytes() == (place / "all" / name).read_bytes(), name
 
 
-def test_no_gold_answer_enters_training(place):
-    for name in ("questions.jsonl", "paths.jsonl", "train.jsonl"):
-        lines = (place / "all" / name).read_text().splitlines()
-        assert lines and not any(json.loads(line).get("answer") for line in lines), name
-
-
-def test_other_settings_are_refused(call, lmsi):
-    done = lmsi("train", "steps", "--rank", "2", "--config", "small.toml")
-    refused(done, "rank: 4 in the run folder, 2 now", hint="--overwrite", notes=1)
-
-
 # -- rounds --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def kept():
-    """What the first test leaves for the others."""
-    return {}
-
-
-def test_a_run_that_is_interrupted_between_rounds_goes_on(call, place, kept, monkeypatch):
+def told(place):
+    """What a run of two rounds tells that was interrupted between them and given again."""
     opened = rounds.opened
 
     def stop(job, folder, *more, **other):
@@ -126,20 +114,21 @@ def test_a_run_that_is_interrupted_between_rounds_goes_on(call, place, kept, mon
             raise KeyboardInterrupt
         return opened(job, folder, *more, **other)
 
-    with monkeypatch.context() as m:
+    with pytest.MonkeyPatch.context() as m:
         m.setattr(rounds, "opened", stop)
         assert "interrupted" in call(*RUN, code=130)
     assert json.loads((place / "two/rounds.json").read_text())["best"]["number"] == 1
     first = everything(place / "two")
-    kept["told"] = call(*RUN)
+    told = call(*RUN)
     after = everything(place / "two")
     assert {name: after[name] for name in first} == first | {
         name: after[name] for name in first if name.endswith("run.toml")
     }
+    return told
 
 
-def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, kept):
-    first, second = kept["told"]["rounds"]["rounds"]
+def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, told):
+    first, second = told["rounds"]["rounds"]
     assert (first["drawn_by"], second["drawn_by"]) == (0, 1)
     assert (first["temperature"], second["temperature"]) == (0.7, 1.0)
     assert second["started_from"] == 0
@@ -157,29 +146,26 @@ def test_the_second_round_draws_otherwise_with_the_first_ones_adapter(place, kep
     assert str(place / "two/adapter/adapter.gguf") in settings
 
 
-def test_the_probe_decides_and_is_not_trained_on(place, kept):
+def test_the_probe_decides_and_is_not_trained_on_and_all_rounds_are_measured(place, told):
     ids = {q.id for q in read_records(place / "probe.jsonl", Question)}
     for file in ("two/train.jsonl", "two/round-2/train.jsonl"):
         trained = {e.question_id for e in read_records(place / file, TrainExample)}
         assert trained and not trained & ids
-    book = kept["told"]["rounds"]
+    book = told["rounds"]
     assert (book["by"], book["questions"], book["best"]["by"]) == ("probe", PROBE, "probe")
     found = [book["base"], *(r["figures"] for r in book["rounds"])]
     assert [f["model"] for f in found] == ["base", "adapter", "round-2"]
     means = [sum(f["scores"]) / PROBE for f in found[1:]]
     assert book["best"]["number"] == 1 + means.index(max(means))
-
-
-def test_all_rounds_are_measured(kept):
-    (changes,), (evaluation,) = kept["told"]["changes"].values(), kept["told"]["evaluations"]
+    (changes,), (evaluation,) = told["changes"].values(), told["evaluations"]
     pairs = [(c["before"], c["after"]) for c in changes if c["line"] == "CoT greedy"]
     assert pairs == [("base", "adapter"), ("adapter", "round-2")]
     assert [v["name"] for v in evaluation["variants"]] == ["base", "adapter", "round-2"]
 
 
-def test_report_and_eval_take_the_round_that_is_kept(call, lmsi, place, kept):
-    done = lmsi("report", "two", "--markdown")
-    number = kept["told"]["rounds"]["best"]["number"]
+def test_report_and_eval_take_the_round_that_is_kept(told):
+    done = commands.call("report", "two", "--markdown")
+    number = told["rounds"]["best"]["number"]
     assert f"Round {number} is kept, chosen by the probe" in done.stdout
     assert "## Rounds" in done.stdout and "| round-2 |" in done.stdout
     (evaluation,) = call("eval", "two", "--data", "exam.jsonl")
@@ -187,12 +173,12 @@ def test_report_and_eval_take_the_round_that_is_kept(call, lmsi, place, kept):
     assert names == ["base", "adapter" if number == 1 else "round-2"]
 
 
-def test_changed_rounds_are_refused_and_fewer_change_nothing(call, place):
+def test_changed_rounds_are_refused_and_fewer_change_nothing(place):
     warmer = [x.replace("0.7,1.0", "0.7,1.2") for x in RUN]
     assert "temperature: 1.0 in the run folder, 1.2 now" in call(*warmer, code=1)
     assert "init: none in the run folder" in call(*RUN, "--set", "continue_from_last=true", code=1)
     before = (place / "two/rounds.json").read_bytes()
     one = [x for x in RUN if x not in ("--set", "round_temperature=0.7,1.0")]
-    told = call(*("1" if x == "2" else x for x in one))
-    assert [v["name"] for v in told[0]["variants"]] == ["base", "adapter"]
+    fewer = call(*("1" if x == "2" else x for x in one))
+    assert [v["name"] for v in fewer[0]["variants"]] == ["base", "adapter"]
     assert (place / "two/rounds.json").read_bytes() == before

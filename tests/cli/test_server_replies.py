@@ -7,15 +7,14 @@ import json
 from collections import Counter
 
 import pytest
-from commands import ask, by_key, notes, options, refused, settings
+from commands import ask, by_key, notes, options, refused, settings, works
 from servers import Front, Model, changed
 
 
-def test_conversations_are_the_default_and_said(here, lmsi):
+def test_conversations_are_the_default_and_said(here):
     with Front(Model()) as front:
         more = [*options(front), "--paths", "2", "--system", "Be brief."]
-        done = lmsi("sample", "q.jsonl", "-o", "run", *more)
-    assert done.exit_code == 0, done.stderr
+        done = works("sample", "q.jsonl", "-o", "run", *more)
     assert "asked in conversations" in done.stderr
     last = front.posts[-1]
     assert [m["role"] for m in last["messages"]] == ["system", "user"]
@@ -47,7 +46,7 @@ SAYS = "2 + 2 = 4. The answer is 4."
 TEXT = {"type": "text", "text": SAYS}
 
 
-def replying(lmsi, message, **more):
+def replying(message, **more):
     """Draw from a server whose replies are this message."""
 
     def change(found):
@@ -56,8 +55,7 @@ def replying(lmsi, message, **more):
             choice.update(message={"role": "assistant", **message}, **more)
 
     with Front(changed(change)) as front:
-        done = lmsi("sample", "q.jsonl", "-o", "run", "-n", "4", "-q", *options(front))
-    assert done.exit_code == 0, done.stderr
+        works("sample", "q.jsonl", "-o", "run", "-n", "4", "-q", *options(front))
     return by_key().values()
 
 
@@ -74,8 +72,8 @@ def replying(lmsi, message, **more):
     ],
     ids=["text", "pieces", "magistral", "thinking", "reasoning", "reference"],
 )  # fmt: skip
-def test_content_in_parts(here, lmsi, content, text):
-    drawn = replying(lmsi, {"content": content})
+def test_content_in_parts(here, content, text):
+    drawn = replying({"content": content})
     assert {(p["text"], p["predicted_answer"]) for p in drawn} == {(text, "4")}
 
 
@@ -91,10 +89,8 @@ def test_content_in_parts(here, lmsi, content, text):
     ],
     ids=["reasoning_content", "reasoning", "blank", "part", "cut off", "and an answer"],
 )
-def test_thoughts_are_never_the_answer_and_that_is_said(
-    here, lmsi, caplog, message, reason, thoughts
-):
-    drawn = replying(lmsi, message, finish_reason=reason)
+def test_thoughts_are_never_the_answer_and_that_is_said(here, caplog, message, reason, thoughts):
+    drawn = replying(message, finish_reason=reason)
     answer = "4" if message["content"] == SAYS else None
     assert Counter(p["predicted_answer"] for p in drawn) == {answer: 12}
     found = notes(caplog, "thoughts only")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from builders import tree
 from commands import ALL, PLAIN, ask, by_key, options, refused
 from servers import LETTERS, Front, Model, fails, lm_studio, rejects, told, unless, with_context
 
@@ -72,7 +73,7 @@ def test_one_clear_message(here, lmsi, answer, flags, words, hint):
         (lm_studio, "", "Unexpected endpoint or method. (GET /models)"),
         (lm_studio, "/api/v1", "(GET /api/v1/models)"),
     ],
-    ids=["404", "an error with the status of success", "v1 is there"],
+    ids=["404", "lm studio", "v1 is there"],
 )
 def test_an_address_without_v1_is_guessed_and_said(here, lmsi, answer, base, words):
     with Front(answer, base=base) as front:
@@ -133,28 +134,23 @@ def renamed(name):
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "began", "words"),
     [
-        (Model("other"), "the server has no model 'tiny'; it has: other"),
-        (Model("tiny:latest"), "model_stated: tiny in the run folder, tiny:latest now"),
-        (renamed("tiny-2"), "answers with another model, tiny-2; it was tiny before"),
+        (Model("other"), "openai", "the server has no model 'tiny'; it has: other"),
+        (Model("tiny:latest"), "openai", "model_stated: tiny in the run folder, tiny:latest now"),
+        (renamed("tiny-2"), "openai", "answers with another model, tiny-2; it was tiny before"),
+        (Model(), "llama", "engine: llama in the run folder, openai now"),
     ],
-    ids=["gone", "stated", "answering"],
+    ids=["gone", "stated", "answering", "of llama.cpp"],
 )
-def test_a_server_that_has_another_model_now(here, lmsi, answer, words):
-    with Front(Model()) as front:
-        ask(lmsi, front, "--limit", "1")
-        front.answer = answer
-        refused(ask(lmsi, front, code=1), words)
-    assert len(by_key()) == 4
-
-
-def test_a_run_of_llama_cpp_is_not_gone_on_with(here, lmsi):
+def test_a_run_goes_on_with_the_model_that_began_it(here, lmsi, answer, began, words):
     with Front(Model()) as front:
         ask(lmsi, front, "--limit", "1")
         file = here / "run" / "run.toml"
-        file.write_text(file.read_text().replace('engine = "openai"\n', 'engine = "llama"\n'))
-        refused(ask(lmsi, front, code=1), "engine: llama in the run folder, openai now")
+        file.write_text(file.read_text().replace('engine = "openai"', f'engine = "{began}"'))
+        front.answer = answer
+        refused(ask(lmsi, front, code=1), words)
+    assert len(by_key()) == 4
 
 
 VLLM = (
@@ -283,9 +279,7 @@ def test_a_signal_ends_a_run_that_waits_for_a_reply_and_no_path_is_lost(here, lm
 
 def everything(folder):
     """All that was written, as one text."""
-    files = [f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()]
-    assert files
-    return "\n".join(data.decode(errors="replace") for data in files)
+    return "\n".join(data.decode(errors="replace") for data in tree(folder).values())
 
 
 def echoing(seen):
@@ -343,20 +337,19 @@ def test_the_key_does_not_show_in_a_bugs_traceback(here):
     assert "geheim" not in done.stderr + done.stdout + everything(here)
 
 
-def test_the_key_goes_to_no_other_host(here, lmsi, monkeypatch):
-    with Front(Model()) as other, Front(Model()) as front:
-        monkeypatch.setenv("LMSI_API_KEY", KEY)
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):  # asked for nothing
-            monkeypatch.setenv(name, other.url.removesuffix("/v1"))
-        front.answer = always(307, b"", {"Location": other.url + "/models"})
-        refused(ask(lmsi, front, code=1), "which is not followed")
-        assert front.seen and not other.seen
-
-
-def test_openais_key_goes_to_openai_alone(here, lmsi, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+def test_no_key_goes_to_another_host(here, lmsi, monkeypatch):
     (here / ".netrc").write_text(f"machine 127.0.0.1 login me password {KEY}\n")
-    monkeypatch.setenv("NETRC", str(here / ".netrc"))
-    with Front(Model()) as front:
+    with Front(Model()) as other, Front(Model()) as front:
+        proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), other.url[:-3])
+        for name, value in {
+            **proxies,
+            "OPENAI_API_KEY": KEY,
+            "NETRC": str(here / ".netrc"),
+        }.items():
+            monkeypatch.setenv(name, value)
         ask(lmsi, front)
         assert front.seen and not any("Authorization" in s.headers for s in front.seen)
+        monkeypatch.setenv("LMSI_API_KEY", KEY)
+        front.answer = always(307, b"", {"Location": other.url + "/models"})
+        refused(ask(lmsi, front, "--paths", "5", code=1), "which is not followed")
+        assert not other.seen

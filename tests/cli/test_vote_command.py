@@ -1,12 +1,12 @@
 """`lmsi vote` from its command line: what is shown, what is refused, what a flag beats."""
 
+import builders
 import pytest
-from typer.testing import CliRunner
+from commands import call
 
-from lmsi_cli.cli.main import app
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.jsonl import read_records, write_records
-from lmsi_cli.records import Path, Question, Vote
+from lmsi_cli.records import Question, Vote
 from lmsi_cli.run_folder import RunDir
 
 TRUE, FALSE = " 2 * 2 = 4. The answer is 4.", " 2 * 2 = 5. The answer is 4."
@@ -23,23 +23,19 @@ def run(tmp_path, monkeypatch):
     run = RunDir("r")
     ids = ("q1", "q2")
     write_records(run.questions, [Question(id=q, question=f"What is {q}?") for q in ids])
-    write_records(run.paths, [path(q, i, *said) for q in ids for i, said in enumerate(SAID)])
+    paths = [
+        builders.path(i, answer, text, question_id=q, seed=path_seed(0, q, i))
+        for q in ids for i, (text, answer) in enumerate(SAID)
+    ]  # fmt: skip
+    write_records(run.paths, paths)
     run.save_settings("sample", {"task": "number", "task_name": "number", "seed": 0, "paths": 8})
     (tmp_path / "test.jsonl").write_text('{"question": "what is q2", "answer": 4}\n')
     (tmp_path / "probe.jsonl").write_text('{"id": "q1", "question": "What is q1?", "answer": 4}\n')
     return run
 
 
-def path(question, index, text, answer):
-    return Path(
-        question_id=question, path=index, seed=path_seed(0, question, index), text=text,
-        num_generated_tokens=9, logprob=-9.0, mean_logprob=-0.2,
-        stop_reason="answer", predicted_answer=answer, extract_rule="marker",
-    )  # fmt: skip
-
-
-def call(*words):
-    done = CliRunner().invoke(app, ["vote", "r", "--quiet", *words])
+def vote(*words):
+    done = call("vote", "r", "--quiet", *words)
     return done.exit_code, done.stdout, done.stderr
 
 
@@ -48,7 +44,7 @@ def kept(run):
 
 
 def test_the_tables_show_what_was_removed(run):
-    code, out, err = call()
+    code, out, err = vote()
     assert (code, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]
     (removed,) = [line for line in lines if line.startswith("false-equation")]
@@ -66,23 +62,21 @@ def test_the_tables_show_what_was_removed(run):
 )
 def test_flags_say_what_is_kept(run, tmp_path, words, paths):
     (tmp_path / "c.toml").write_text("[vote]\npreset = 'paper'\nmax_paths_per_question = 1\n")
-    code, _, err = call(*words.split())
+    code, _, err = vote(*words.split())
     assert (code, err) == (0, "")
     assert kept(run) == {"q1": paths, "q2": paths}
 
 
 def test_questions_kept_for_measuring_are_refused_unless_forced(run):
-    code, _, err = call("--exclude", "probe.jsonl", "--exclude", "test.jsonl")
-    assert code == 1 and not run.votes.exists()
+    code, _, err = vote("--exclude", "probe.jsonl", "--exclude", "test.jsonl")
+    assert code == 1 and not run.votes.exists() and not run.train.exists()
     assert err.startswith("error: probe.jsonl holds 1 of the 2 questions to train on: q1\nhint: ")
-    assert call("--exclude", "test.jsonl", "--force")[0] == 0
+    assert vote("--exclude", "test.jsonl", "--force")[0] == 0
 
 
 def test_nothing_to_train_on_ends_with_the_figures_and_one_line(run):
-    code, out, err = call("--min-share", "1", "--no-check-equations")
+    code, out, err = vote("--min-share", "1", "--no-check-equations")
     assert code == 1
     assert "kept paths" in out
-    assert err.startswith(
-        "error: r/paths.jsonl: nothing to train on: no path passed the filters; min-share removed "
-        "16 of 16\n"
-    )
+    assert err.startswith("error: r/paths.jsonl: nothing to train on")
+    assert "min-share removed 16 of 16" in err
