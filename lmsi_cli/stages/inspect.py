@@ -15,15 +15,13 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 from pathlib import Path as File
 
-from lmsi_cli.answers import extract
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, read_struct
-from lmsi_cli.prompts import Task, asked
+from lmsi_cli.prompts import Task, answer_in
 from lmsi_cli.records import Path, Question, Record, Status, Vote
 from lmsi_cli.resume import trained_file
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_question, teacher_of
 from lmsi_cli.stages.train import finished
-from lmsi_cli.thinking import answer_part
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting.selection import VoteSummary
 
@@ -38,12 +36,10 @@ class ShownPath(Record, frozen=True, kw_only=True):
 
 def located(path: Path, question: Question, task: Task) -> ShownPath:
     """Find a path's answer in its text; None if the text now reads as another answer."""
-    said = answer_part(path.text)
-    found = extract(said, task.kind, task.trigger, asked(task, question.question))
-    begin = len(path.text) - len(said)
+    found = answer_in(path.text, task, question.question)
     if found is None or found.value != path.predicted_answer:
         return ShownPath(path=path, start=None, end=None)
-    return ShownPath(path=path, start=begin + found.start, end=begin + found.end)
+    return ShownPath(path=path, start=found.start, end=found.end)
 
 
 class Shown(Record, frozen=True, kw_only=True):
