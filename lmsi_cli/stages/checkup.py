@@ -22,7 +22,7 @@ from lmsi_cli.config import EngineConfig, EvalConfig, SampleConfig
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Preference, Question, TrainExample, Vote
-from lmsi_cli.reporting.results import Answer, Evaluation, answers_of
+from lmsi_cli.reporting.results import Answer
 from lmsi_cli.resume import trained_file
 from lmsi_cli.rounds import By, Figures
 from lmsi_cli.run_folder import RunDir
@@ -111,25 +111,18 @@ def manner(sample: SampleConfig) -> EvalConfig:
     )
 
 
-def figures_of(found: Evaluation, folder: RunDir) -> list[Figures]:
-    """The figures of each model's check-up, in order, from an evaluation and its answers."""
-    return [figures(v.model, answers_of(v, folder.eval_dir), found.gold) for v in found.mains]
-
-
 def figures(model: str, answers: Sequence[Answer], wanted: Mapping[str, str]) -> Figures:
     """Compute the figures of one model's check-up; draws no conclusion.
 
     ``answers`` has a greedy and some sampled ones per question; ``wanted`` gives the right answer
     to each question, or the winner of its vote.
     """
+    asked = [a for a in answers if a.question_id in wanted]
     by_question: dict[str, list[str | None]] = {q: [] for q in wanted}
-    greedy = Counter[str]()
-    for a in answers:
-        if a.question_id not in wanted:
-            continue
+    for a in asked:
         by_question[a.question_id].append(a.predicted_answer)
-        if a.mode != "sc" and a.predicted_answer is not None:
-            greedy[a.predicted_answer] += 1
+    said = [a.predicted_answer for a in asked if a.mode != "sc"]
+    greedy = Counter(answer for answer in said if answer is not None)
     found = {q: given for q, given in by_question.items() if given}
     return Figures(
         model=model,

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -65,7 +65,6 @@ PROMPT, TOKENS, PATHS = 256, 64, 64  # of the measurement; about the middle of a
 BUDGET = 256  # tokens assumed for a path at least; a trial that sets them comes later
 FIRST = SamplingConfig(temperature=1, top_k=0, max_tokens=1)  # warms up the pipeline and the prompt
 
-AnyConfig = TypeVar("AnyConfig", bound=EngineConfig)
 Open = Callable[[EngineName], LlamaEngine]  # loads the model into that engine
 
 
@@ -74,11 +73,6 @@ class Pace(Record, frozen=True, kw_only=True):
 
     openvino: float
     llama: float
-
-    @property
-    def engine(self) -> EngineName:
-        """The one to use."""
-        return OPENVINO if self.openvino >= FASTER * self.llama else LLAMA
 
 
 def chosen(
@@ -89,15 +83,9 @@ def chosen(
     progress: Progress,
     run: RunDir | None,
 ) -> EngineName:
-    """The engine for a job; ``auto`` becomes the one the run folder began with, or the faster one.
+    """The engine for a job of so many paths in all; ``run`` is the folder that it continues.
 
-    Args:
-        settings: With the engine as the user gave it.
-        model: A GGUF file.
-        paths: Number of paths of the whole job.
-        open_: Loads the model into an engine.
-        progress: Hears of the measurement and the choice.
-        run: The folder that the job continues, if there is one.
+    ``auto`` becomes the engine that the folder began with, or the faster one.
     """
     if settings.engine != AUTO:
         return settings.engine
@@ -111,11 +99,19 @@ def chosen(
     if pace is None:
         progress.say("measuring whether OpenVINO is faster, this once")
         need = Need(0, PROMPT, max(settings.max_tokens, BUDGET), paths)
-        pace = _measured(open_, need, progress)
+        with open_(LLAMA) as engine:
+            llama, openvino = engine.pace(need)[1].write, 0.0
+        try:
+            with open_(OPENVINO) as engine:
+                openvino = _rate(engine)
+        except LmsiError as e:
+            progress.say(f"no OpenVINO: {e}")
+        pace = Pace(openvino=openvino, llama=llama)
         remember(kept, pace)
+    faster = OPENVINO if pace.openvino >= FASTER * pace.llama else LLAMA
     rates = f"OpenVINO writes {pace.openvino:.0f} tokens/s, llama.cpp {pace.llama:.0f}"
-    progress.say(f"--engine {pace.engine}: {rates}")
-    return pace.engine
+    progress.say(f"--engine {faster}: {rates}")
+    return faster
 
 
 def begun_with(run: RunDir) -> EngineName:
@@ -131,17 +127,6 @@ def _installed() -> bool:
         return False
 
 
-def _measured(open_: Open, need: Need, progress: Progress) -> Pace:
-    with open_(LLAMA) as engine:
-        llama = engine.pace(need)[1].write
-    try:
-        with open_(OPENVINO) as engine:
-            return Pace(openvino=_rate(engine), llama=llama)
-    except LmsiError as e:
-        progress.say(f"no OpenVINO: {e}")
-        return Pace(openvino=0, llama=llama)
-
-
 def _rate(engine: LlamaEngine) -> float:
     """Tokens per second of paths side by side, after a warm-up."""
     prompt = tuple(engine.encode(TEXT.read_text())[:PROMPT])
@@ -153,16 +138,14 @@ def _rate(engine: LlamaEngine) -> float:
     return tokens / (time.perf_counter() - begun)
 
 
-def reach_server(
-    model: str, settings: SampleConfig | EvalConfig, run: RunDir | None = None
-) -> ServerEngine:
+def reach_server(settings: SampleConfig | EvalConfig, run: RunDir | None = None) -> ServerEngine:
     """Connect to the server; a run with paths insists on the model that its first replies named."""
     try:
         from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
     except ModuleNotFoundError as e:
         raise LmsiError(f"--engine openai needs the package {e.name}", INSTALL) from None
     saved = run.load_settings().get(ENGINE, {}) if run and run.paths.exists() else {}
-    return ServerEngine(model, serving(settings), str(saved.get(ANSWERS_AS, "")))
+    return ServerEngine(settings.model, serving(settings), str(saved.get(ANSWERS_AS, "")))
 
 
 def server_form(settings: SampleConfig) -> ChatMode:
@@ -241,7 +224,7 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     return msgspec.structs.replace(config, **left)
 
 
-def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
+def same_file(run: RunDir, config: EvalConfig) -> EvalConfig:
     """Use the fast copy of the model file if the run's paths were drawn from it, else the file."""
     if config.fast_copy != "auto":
         return config

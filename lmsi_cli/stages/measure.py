@@ -31,16 +31,8 @@ from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds import adapters_of
 from lmsi_cli.run_folder import RunDir, sha256_file, teacher_of
 from lmsi_cli.splits import parts_of
+from lmsi_cli.stages import engines
 from lmsi_cli.stages.asking import examined, sample_config, task_of
-from lmsi_cli.stages.engines import (
-    about_server,
-    as_served,
-    begun_with,
-    open_file,
-    reach_server,
-    refuse_settings,
-    same_file,
-)
 from lmsi_cli.stages.evaluate import Exam, evaluate, modes_of, paths_of, ways
 from lmsi_cli.stages.pipeline import model_of
 from lmsi_cli.stats import smallest_visible
@@ -72,30 +64,24 @@ def prepare(
 ) -> Measurement:
     """Read the labelled sets and find the models; loads none.
 
-    Args:
-        run: The run folder.
-        settings: How to ask.
-        data: Files of labelled questions.
-        adapters: More GGUF adapters, or run folders with one; on a server, their names there.
-        allow_overlap: Measure on questions that were trained on, too.
-        null: Measure controls, too.
+    ``data`` are files of labelled questions. ``adapters`` are more GGUF adapters, or run folders
+    with one; on a server, their names there. ``allow_overlap`` measures on questions that were
+    trained on, too, and ``null`` measures controls.
 
-    Raises:
-        LmsiError: A set, an adapter or the model is missing or unsound, an adapter was trained on a
-            question of a set, or a setting does not fit the engine.
+    LmsiError: a set, an adapter or the model is missing or unsound, an adapter was trained on a
+    question of a set, or a setting does not fit the engine.
     """
     if settings.engine == SERVER:
         if settings.scale:
-            raise LmsiError(
-                "--set scale: a server's adapters act as it was told", hint="leave it out"
-            )
-        settings = as_served(run, settings)
+            message = "--set scale: a server's adapters act as it was told"
+            raise LmsiError(message, hint="leave it out")
+        settings = engines.as_served(run, settings)
         exams = _exams(run, data, settings)
         return Measurement(run, settings, exams, None, adapters=adapters, null=null)
-    refuse_settings(settings)
-    settings = same_file(run, settings)
+    engines.refuse_settings(settings)
+    settings = engines.same_file(run, settings)
     if settings.engine == AUTO:
-        settings = msgspec.structs.replace(settings, engine=begun_with(run))
+        settings = msgspec.structs.replace(settings, engine=engines.begun_with(run))
     model, exams = model_of(run), _exams(run, data, settings)
     files = []
     for given in map(Path, adapters):
@@ -117,11 +103,11 @@ def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
     """Ask the questions that have no answer yet; the caller holds the folder (``locked``)."""
     run, settings, exams, model, candidates, adapters, _ = wanted
     if model is None:
-        with reach_server(settings.model, settings) as there:
+        with engines.reach_server(settings) as there:
             candidates = _candidates_there(there, adapters)
             candidates += [again(candidates[0])] if wanted.null else []
-            return evaluate(exams, candidates, there, run, progress, about_server(there))
-    with open_file(model.path, settings, settings.engine) as engine:
+            return evaluate(exams, candidates, there, run, progress, engines.about_server(there))
+    with engines.open_file(model.path, settings, settings.engine) as engine:
         return evaluate(exams, candidates, engine, run, progress, about(model, engine))
 
 
@@ -170,8 +156,7 @@ def _plan(exam: Exam, candidates: Sequence[Candidate]) -> Plan:
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
     """Read labelled sets by name; results are named after them, so names must differ.
 
-    Raises:
-        LmsiError: Two names are equal, or a file is unsound.
+    LmsiError: two names are equal, or a file is unsound.
     """
     found: dict[str, Sequence[Question]] = {}
     for place, file in enumerate(files):
@@ -233,15 +218,10 @@ def candidates_of(
 ) -> list[Candidate]:
     """The base model, the run's adapter if it has one, and others; each at every scale.
 
-    Args:
-        run: The run folder.
-        model: Its base model.
-        adapters: More GGUF adapters, for the same base.
-        scales: How strongly adapters act; empty means 1.
-        rounds: Folders of the run's own rounds; None takes the one that is kept.
+    ``adapters`` are more GGUF adapters for the same base. ``scales`` say how strongly adapters act;
+    empty means 1. ``rounds`` are folders of the run's own rounds; None takes the one that is kept.
 
-    Raises:
-        LmsiError: The paths were drawn, or an adapter was trained, with another base.
+    LmsiError: the paths were drawn, or an adapter was trained, with another base.
     """
     base = {"model_sha256": sha256_file(model)}
     check_model(run, model, base["model_sha256"])

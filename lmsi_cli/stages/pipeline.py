@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
@@ -20,7 +21,8 @@ import msgspec
 
 from lmsi_cli import cluster
 from lmsi_cli.catalog import Model, find_again, find_model
-from lmsi_cli.config import AUTO, LLAMA, SERVER, EngineConfig, EngineName, SampleConfig
+from lmsi_cli.config import AUTO, LLAMA, SERVER, EngineConfig, SampleConfig
+from lmsi_cli.engine.base import PINNED
 from lmsi_cli.engine.encode import Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
@@ -29,16 +31,8 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.resume import check_model
 from lmsi_cli.run_folder import RunDir, discard, sha256_file, teacher_of
+from lmsi_cli.stages import engines
 from lmsi_cli.stages.asking import Asking, ask, keep, pick_task, sampled
-from lmsi_cli.stages.engines import (
-    UNSEEN,
-    as_begun,
-    check_engine,
-    chosen,
-    open_file,
-    reach_server,
-    server_form,
-)
 from lmsi_cli.stages.sample import SampleSummary, bind, drawn_by, sample, sample_in_pool
 from lmsi_cli.tasks.loader import check_options
 
@@ -84,7 +78,7 @@ def job_of(
     LmsiError: there is no such model or task, a question does not fit the task, or a setting does
     not fit the engine.
     """
-    check_engine(settings)
+    engines.check_engine(settings)
     model = None if settings.engine == SERVER else find_model(settings.model, progress)
     job = Job(model, pick_task(settings.task, model, source), settings, questions)
     check_options(job.asked, job.task)
@@ -108,26 +102,16 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
     ``sample``.
     """
     old: Old = "discarded" if overwrite else "kept"
-    job = with_engine(job, None if overwrite else run, progress)
-    if job.settings.cluster:
+    settings, model, known = job.settings, job.model, None if overwrite else run
+    if settings.engine == AUTO and model is not None:
+        open_ = partial(engines.open_file, model.path, EngineConfig(threads=settings.threads))
+        paths = settings.paths * len(job.asked)
+        engine = engines.chosen(settings, model.path, paths, open_, progress, known)
+        job = job._replace(settings=msgspec.structs.replace(settings, engine=engine))
+    if settings.cluster:
         return _draw_in_cluster(job, run, progress, old)
     with opened(job, run, progress, old) as drawing:
         return draw(drawing, job.questions, run, progress)
-
-
-def with_engine(job: Job, run: RunDir | None, progress: Progress) -> Job:
-    """The job with its engine chosen if it was ``auto``; ``run`` is the folder it continues."""
-    settings, model = job.settings, job.model
-    if settings.engine != AUTO or model is None:
-        return job
-    plain = EngineConfig(threads=settings.threads)
-
-    def open_(name: EngineName) -> LlamaEngine:
-        return open_file(model.path, plain, name)
-
-    paths = settings.paths * len(job.asked)
-    engine = chosen(settings, model.path, paths, open_, progress, run)
-    return job._replace(settings=msgspec.structs.replace(settings, engine=engine))
 
 
 def draw(
@@ -170,10 +154,10 @@ def opened(
 
 def open_engine(job: Job, run: RunDir | None = None) -> LlamaEngine | ServerEngine:
     """Load the model or connect to the server; with ``run``, the way that run began."""
-    settings = as_begun(run, job.settings) if run else job.settings
+    settings = engines.as_begun(run, job.settings) if run else job.settings
     if job.model is None:
-        return reach_server(settings.model, settings, run)
-    return open_file(job.model.path, settings, settings.engine)
+        return engines.reach_server(settings, run)
+    return engines.open_file(job.model.path, settings, settings.engine)
 
 
 def settle(
@@ -189,8 +173,8 @@ def settle(
     if isinstance(engine, LlamaEngine):
         choice = choose(settings.chat, engine.encoder, settings.template_var)
     else:
-        choice = server_form(settings)
-    if choice.why == UNSEEN:
+        choice = engines.server_form(settings)
+    if choice.why == engines.UNSEEN:
         progress.say(f"asked in conversations: {choice.why}")
     trying = (engine, progress) if trial else None
     return ask(job.task, choice, settings, job.questions, run, trying)
@@ -228,32 +212,24 @@ def identity(model: Model, asking: Asking) -> dict[str, Any]:
 def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> SampleSummary:
     """Let Ray workers draw; without an engine here for a trial, the first wording is taken."""
     assert job.model is not None  # a server refuses --cluster
-    settings, known = job.settings, None if old == "discarded" else run
+    settings, known, model = job.settings, None if old == "discarded" else run, job.model
     with cluster.connected(settings) as (ray, room):
-        with vocabulary(job.model.path) as words:
+        with vocabulary(model.path) as words:
             choice = choose(settings.chat, Encoder(words), settings.template_var)
         asking = ask(job.task, choice, settings, job.questions, known)
-        begun = as_begun(run, settings) if known else settings
-        pool = cluster.Pool(ray, _worker_setup(job, asking, begun, room.threads), room)
+        begun = engines.as_begun(run, settings) if known else settings
+        kind = {name: getattr(begun, name) for name in PINNED}
+        own = msgspec.structs.replace(asking.config, threads=room.threads, **kind)
+        files = {str(model.path.absolute()): sha256_file(model.path)}
+        if drawing := drawn_by(own.adapter, model.path):
+            files[drawing["adapter"]] = drawing["adapter_sha256"]
+        setup = cluster.WorkerSetup(files, own, asking.task, cluster.shown_of(job.asked))
+        pool = cluster.Pool(ray, setup, room)
         progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
         pool.ready()
         alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
-        _begin(asking._replace(config=alone), run, identity(job.model, asking), old)
+        _begin(asking._replace(config=alone), run, identity(model, asking), old)
         return sample_in_pool(job.questions, pool, alone, run, progress)
-
-
-def _worker_setup(
-    job: Job, asking: Asking, begun: SampleConfig, threads: int
-) -> cluster.WorkerSetup:
-    """What each worker needs: the run's settings as it began, and its share of the CPUs."""
-    assert job.model is not None
-    kind = {name: getattr(begun, name) for name in ("kv", "flash_attn", "fast_copy")}
-    settings = msgspec.structs.replace(asking.config, threads=threads, **kind)
-    drawing = drawn_by(settings.adapter, job.model.path)
-    files = {str(job.model.path.absolute()): sha256_file(job.model.path)}
-    if drawing:
-        files[drawing["adapter"]] = drawing["adapter_sha256"]
-    return cluster.WorkerSetup(files, settings, asking.task, cluster.shown_of(job.asked))
 
 
 def model_of(run: RunDir) -> Model:

@@ -13,18 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
 
-from lmsi_cli.atomic import write_atomic
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig, SampleConfig
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.jsonl import read_struct
+from lmsi_cli.jsonl import read_struct, write_struct
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.reporting.results import Evaluation
+from lmsi_cli.reporting.results import Evaluation, answers_of
 from lmsi_cli.reporting.sections import kept_line, verdict_line
 from lmsi_cli.rounds import (
     Gate,
@@ -120,7 +120,6 @@ class _Loop:
         self.book = Rounds(asked=plan.options.rounds, rounds=())
         self.drawn: list[SampleSummary] = []
         self.results: list[Evaluation] = []
-        self.asked: checkup.Asked | None = None
         self.asking: Asking | None = None
 
     def round(self, number: int, folder: RunDir) -> Round:
@@ -135,10 +134,24 @@ class _Loop:
         gates = self._vote(number, folder, settings)
         if not any(g.ends for g in gates):
             gates += self._train(number, folder, settings)
-        found = read_round(folder, number, settings.sample, teacher, start)
-        if found.trained and self.plan.several:
-            found, gates = self._check_up(found, gates)
-        return msgspec.structs.replace(found, gates=gates)
+        votes = read_struct(folder.vote_summary, VoteSummary)
+        training = finished(folder).summary if folder.adapter_origin.exists() else None
+        found = Round(
+            number=number,
+            folder="." if number == 1 else folder.root.name,
+            temperature=settings.sample.temperature,
+            drawn_by=teacher,
+            started_from=start,
+            verdict=read_struct(folder.verdict, Verdict).verdict,
+            kept_questions=votes.kept_questions,
+            kept_paths=votes.kept_paths,
+            mean_share=votes.mean_share,
+            trained=training is not None,
+            first_loss=training.first_loss if training else None,
+            final_loss=training.final_loss if training else None,
+            gates=gates,
+        )
+        return self._checked_up(found) if found.trained and self.plan.several else found
 
     def close(self, done: Round) -> None:
         """Measure a round's adapter and record the round."""
@@ -201,26 +214,31 @@ class _Loop:
             return alarmed(str(e))
         return alarmed(alarming(result.summary.stopped))
 
-    def _check_up(self, found: Round, gates: tuple[Gate, ...]) -> tuple[Round, tuple[Gate, ...]]:
+    @cached_property
+    def asked(self) -> checkup.Asked:
+        """The questions of all check-ups, chosen after the first round."""
+        plan = self.plan
+        return checkup.to_ask(self.root, plan.task, plan.probe, plan.settings.train.val_share)
+
+    def _checked_up(self, found: Round) -> Round:
         """Ask base and adapters the same questions, and compare this round with the one before."""
-        if self.asked is None:  # chosen once, after the first round
-            plan = self.plan
-            val_share = plan.settings.train.val_share
-            self.asked = checkup.to_ask(self.root, plan.task, plan.probe, val_share)
-            self.book = msgspec.structs.replace(
-                self.book, by=self.asked.by, questions=len(self.asked.questions)
-            )
-        if not self.asked.questions:
-            return found, gates
+        questions, by = self.asked
+        if not questions:
+            return found
         config = checkup.manner(self.plan.settings.sample)
-        exam = Exam(checkup.NAME, self.asked.questions, self.plan.task, config)
+        exam = Exam(checkup.NAME, questions, self.plan.task, config)
         [result] = self._evaluated([exam], (*self.book.rounds, found), config, self.root.checkup)
-        figures = checkup.figures_of(result, self.root.checkup)
+        folder = self.root.checkup.eval_dir
+        figures = [
+            checkup.figures(v.model, answers_of(v, folder), result.gold) for v in result.mains
+        ]
         last = max((r.number for r in self.book.rounds if r.trained), default=0)
         trained = self._trained_on(found.number) | self._trained_on(last)
-        self.book = msgspec.structs.replace(self.book, base=figures[0])
-        found = msgspec.structs.replace(found, figures=figures[-1])
-        return found, (*gates, *checked(figures, self.book.by, trained, self.plan.task.chance))
+        self.book = msgspec.structs.replace(
+            self.book, by=by, questions=len(questions), base=figures[0]
+        )
+        gates = (*found.gates, *checked(figures, by, trained, self.plan.task.chance))
+        return msgspec.structs.replace(found, figures=figures[-1], gates=gates)
 
     def _trained_on(self, number: int) -> frozenset[str]:
         """Ids of the questions that a round was trained on; none for round 0, the base."""
@@ -231,8 +249,8 @@ class _Loop:
         """Measure all rounds so far on the labelled sets, in the run folder; asks nothing twice."""
         plan = self.plan
         if not plan.exams:
-            said = f"nothing measured; lmsi eval {self.root.typed} --data FILE does it"
-            self.progress.say(said)
+            folder = self.root.typed
+            self.progress.say(f"nothing measured; lmsi eval {folder} --data FILE does it")
             return
         task, config = examination(plan)
         exams = [Exam(name, questions, task, config) for name, questions in plan.exams.items()]
@@ -258,8 +276,7 @@ class _Loop:
         rounds = (*self.book.rounds, *(r for r in (old.rounds if old else ()) if r.number > made))
         kept = best(rounds, {r.number: self._trained_on(r.number) for r in rounds}, self.book.by)
         self.book = msgspec.structs.replace(self.book, best=kept)
-        whole = msgspec.structs.replace(self.book, rounds=rounds)
-        write_atomic(self.root.rounds, msgspec.json.format(msgspec.json.encode(whole)))
+        write_struct(self.root.rounds, msgspec.structs.replace(self.book, rounds=rounds))
 
 
 def examination(plan: Plan) -> tuple[Task, EvalConfig]:
@@ -268,30 +285,3 @@ def examination(plan: Plan) -> tuple[Task, EvalConfig]:
     if plan.eval.task != DEFAULT_TASK:
         task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
     return examined(task, plan.settings.sample, plan.eval)
-
-
-def read_round(
-    folder: RunDir, number: int, sample: SampleConfig, drawn_by: int, started_from: int
-) -> Round:
-    """Read a round's record from its files; it has been voted on and perhaps trained.
-
-    ``drawn_by`` and ``started_from`` are numbers of rounds, 0 being the base: whose adapter drew
-    its paths, and whose weights its training began with.
-    """
-    votes = read_struct(folder.vote_summary, VoteSummary)
-    trained = folder.adapter_origin.exists()
-    training = finished(folder).summary if trained else None
-    return Round(
-        number=number,
-        folder="." if number == 1 else folder.root.name,
-        temperature=sample.temperature,
-        drawn_by=drawn_by,
-        started_from=started_from,
-        verdict=read_struct(folder.verdict, Verdict).verdict,
-        kept_questions=votes.kept_questions,
-        kept_paths=votes.kept_paths,
-        mean_share=votes.mean_share,
-        trained=trained,
-        first_loss=training.first_loss if training else None,
-        final_loss=training.final_loss if training else None,
-    )
