@@ -75,7 +75,8 @@ def list_questions(run: RunDir) -> list[Listed]:
             predicted_answer=vote.predicted_answer if vote else None,
             kept=len(vote.kept) if vote else None,
         )
-        for q, vote in ((q, votes.get(q.id)) for q in _questions(run))
+        for q in _questions(run)
+        for vote in [votes.get(q.id)]
     ]
 
 
@@ -97,7 +98,10 @@ def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
     LmsiError: there are no questions yet, or none has this id.
     """
     questions = _questions(run)
-    question = _pick(questions, question_id, run)
+    question = next((q for q in questions if q.id == question_id), None)
+    if question is None:
+        hint = f"`lmsi show {run.typed}` lists the ids; the first one is {questions[0].id}"
+        raise LmsiError(f"{run.root}: no question {question_id!r}", hint)
     with paths_by_question(run) if run.paths.exists() else nullcontext() as paths:
         own = paths.get(question.id) if paths else []
     return Shown(
@@ -106,13 +110,6 @@ def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
         vote=_votes(run).get(question.id),
         questions=len(questions),
     )
-
-
-def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
-    if found := next((q for q in questions if q.id == question_id), None):
-        return found
-    hint = f"`lmsi show {run.typed}` lists the ids; the first one is {questions[0].id}"
-    raise LmsiError(f"{run.root}: no question {question_id!r}", hint=hint)
 
 
 class Scene(Record, frozen=True, kw_only=True):
@@ -129,11 +126,7 @@ class Scene(Record, frozen=True, kw_only=True):
 
 
 def scene(run: RunDir) -> Scene:
-    """Look at a run folder.
-
-    Raises:
-        LmsiError: It is not one.
-    """
+    """Look at a run folder; LmsiError: it is not one."""
     if not (run.run_toml.exists() or run.status.exists()):
         raise LmsiError(
             f"{run.root}: not a run folder (no run.toml)",
@@ -181,11 +174,9 @@ def _trained(run: RunDir) -> str | None:
 
 
 def _measured(run: RunDir) -> str | None:
-    results = sorted(run.eval_dir.glob(f"*{RESULT}"))
-    answers = sum(_lines(f) for f in run.eval_dir.glob(f"*{ANSWERS}"))
-    if not answers:
-        return None
-    return f"{len(results)} results, {answers:,} answers"
+    results = list(run.eval_dir.glob(f"*{RESULT}"))
+    answers = sum(map(_lines, run.eval_dir.glob(f"*{ANSWERS}")))
+    return f"{len(results)} results, {answers:,} answers" if answers else None
 
 
 def _lines(path: File) -> int:

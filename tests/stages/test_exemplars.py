@@ -9,7 +9,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Path, Question, Silent
 from lmsi_cli.run_folder import RunDir
-from lmsi_cli.stages.exemplars import SeedExemplar, choose, write_exemplars
+from lmsi_cli.stages.exemplars import choose, write_exemplars
 from lmsi_cli.stages.sample import bind, sample
 from lmsi_cli.tasks.loader import load_task
 from tests.scripted import ScriptedEngine
@@ -33,7 +33,7 @@ def chosen(*texts, **settings):
 
 
 def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
-    found = chosen(
+    made, share = chosen(
         " 7 * 6 = 43. The answer is 42.",  # refuted: does not vote
         " Just because. The answer is 42.",  # nothing to check
         " 6 * 7 = 42. The answer is 42.",
@@ -41,10 +41,9 @@ def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
         " 6 * 7 = 42, so there. The answer is 42.",
         " 6 * 8 = 48. The answer is 48.",
     )
-    assert isinstance(found, SeedExemplar)
-    assert found.exemplar.rationale == "6 * 7 = 42, so there."
-    assert (found.exemplar.question, found.exemplar.answer) == ("What is 6 * 7?", "42")
-    assert found.share == 0.8
+    assert made.rationale == "6 * 7 = 42, so there."
+    assert (made.question, made.answer) == ("What is 6 * 7?", "42")
+    assert share == 0.8
 
 
 def test_seeds_without_agreement_make_none():
@@ -52,22 +51,22 @@ def test_seeds_without_agreement_make_none():
     assert chosen(*low) == "undecided"
     three = [*low, " 2 + 1 = 3. The answer is 3.", " 2 + 2 = 4. The answer is 4.", " 5. So 5."]
     assert chosen(*three) == "below the share"
-    assert isinstance(chosen(*three, min_share=0.4), SeedExemplar)
+    assert chosen(*three, min_share=0.4)[1] == 0.4
 
 
 def test_a_path_that_may_not_stand_in_a_task_gives_way_to_the_next():
     twice = " The answer is 5 or so. 6 * 7 = 42. The answer is 42."
     assert chosen(" The answer is 42.", " The answer is 42.") == "no fit rationale"
-    found = chosen(" The answer is 42.", " 6 * 7 = 42. The answer is 42.", twice)
-    assert found.exemplar.rationale == "6 * 7 = 42."
+    found, _ = chosen(" The answer is 42.", " 6 * 7 = 42. The answer is 42.", twice)
+    assert found.rationale == "6 * 7 = 42."
     # a blank line would end an exemplar
-    found = chosen(" 6 * 7 = 42.\n\nSo it is. The answer is 42.")
-    assert found.exemplar.rationale == "6 * 7 = 42.\nSo it is."
+    found, _ = chosen(" 6 * 7 = 42.\n\nSo it is. The answer is 42.")
+    assert found.rationale == "6 * 7 = 42.\nSo it is."
 
 
 def test_the_greedy_path_is_taken_as_it_is():
     wrong = " 6 * 7 = 43. The answer is 43."
-    assert chosen(wrong, paths=1).exemplar.rationale == "6 * 7 = 43."
+    assert chosen(wrong, paths=1)[0].rationale == "6 * 7 = 43."
     assert ExemplarsConfig(paths=1).sampling().temperature == 0
     assert ExemplarsConfig(paths=2).sampling().temperature == 0.7
 
