@@ -45,7 +45,6 @@ from lmsi_cli.config import (
 from lmsi_cli.engine.base import Engine, Request, Settled, Wanted, pinned
 from lmsi_cli.engine.cache_layout import Need
 from lmsi_cli.engine.cpu_check import recall, remember
-from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import SMALLEST, TEXT, verdict_file
 from lmsi_cli.engine.openvino import other_than_plain
@@ -58,7 +57,6 @@ if TYPE_CHECKING:
 
 ENGINE = "engine"  # the section of run.toml for what `auto` resolved to
 INSTALL = "type: pip install '.[server]' in lmsi's folder"
-UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
 FASTER = 1.2  # OpenVINO has to be this many times as fast as llama.cpp
 JOB = 500  # paths; on a smaller job the measurement does not pay off
 PROMPT, TOKENS, PATHS = 256, 64, 64  # of the measurement; about the middle of a real path
@@ -146,13 +144,6 @@ def reach_server(settings: SampleConfig | EvalConfig, run: RunDir | None = None)
         raise LmsiError(f"--engine openai needs the package {e.name}", INSTALL) from None
     saved = run.load_settings().get(ENGINE, {}) if run and run.paths.exists() else {}
     return ServerEngine(settings.model, serving(settings), str(saved.get(ANSWERS_AS, "")))
-
-
-def server_form(settings: SampleConfig) -> ChatMode:
-    """Conversations unless ``--chat off``: most models on servers are chat models."""
-    if settings.chat == "off":
-        return ChatMode(False, "--chat off")
-    return ChatMode(True, "--chat on" if settings.chat == "on" else UNSEEN)
 
 
 def open_file(model: Path, config: EngineConfig, engine: EngineName) -> LlamaEngine:

@@ -30,7 +30,6 @@ import msgspec
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import write_records, write_struct
-from lmsi_cli.prompts import Task
 from lmsi_cli.records import Mode, Question
 from lmsi_cli.reporting.comparison import compared
 from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of, ungraded
@@ -67,7 +66,13 @@ def read_samples(source: str) -> list[Sample]:
     layout, file = split_source(source)
     found: dict[str, Sample] = {}
     for row in json_lines(file):
-        new = _sample(row, layout)
+        for name in ("doc", "resps"):
+            if name not in row.fields:
+                raise LmsiError(f"{row.where}: no field '{name}'", hint=HINT)
+        question = question_of(Row(row.where, _entry(row, layout)), layout)
+        if question.answer is None:
+            raise LmsiError(f"{row.where}: no right answer in its doc", hint=LAYOUT_HINT)
+        new = Sample(question, tuple(_texts(row)), _marks(row.fields))
         seen = found.setdefault(new.question.id, new)
         if seen[:2] != new[:2]:
             raise LmsiError(
@@ -81,16 +86,6 @@ def read_samples(source: str) -> list[Sample]:
     return list(found.values())
 
 
-def _sample(row: Row, layout: str | None) -> Sample:
-    for name in ("doc", "resps"):
-        if name not in row.fields:
-            raise LmsiError(f"{row.where}: no field '{name}'", hint=HINT)
-    question = question_of(Row(row.where, _entry(row, layout)), layout)
-    if question.answer is None:
-        raise LmsiError(f"{row.where}: no right answer in its doc", hint=LAYOUT_HINT)
-    return Sample(question, tuple(_texts(row)), _marks(row.fields))
-
-
 def _entry(row: Row, layout: str | None) -> dict[str, Any]:
     """The entry of the data set; without a layout the prompt and the target fill its gaps.
 
@@ -102,16 +97,11 @@ def _entry(row: Row, layout: str | None) -> dict[str, Any]:
     if layout is not None:
         return doc
     own = FIELDS if "question" in doc else set(FIELDS) - set(PASSAGES)
-    plain = {k: v for k, v in doc.items() if k in own}
-    return {"question": _prompt(row.fields), "answer": row.fields.get("target"), **plain}
-
-
-def _prompt(fields: dict[str, Any]) -> object:
-    """The prompt that the model saw; older files hold lists, newer ones named arguments."""
-    prompt = fields.get("arguments")
-    while isinstance(prompt, list | dict) and prompt:
+    prompt: Any = row.fields.get("arguments")
+    while isinstance(prompt, list | dict) and prompt:  # lists in older files, names in newer ones
         prompt = next(iter(prompt.values() if isinstance(prompt, dict) else prompt))
-    return prompt or ""
+    plain = {k: v for k, v in doc.items() if k in own}
+    return {"question": prompt or "", "answer": row.fields.get("target"), **plain}
 
 
 def _texts(row: Row) -> Iterator[str]:
@@ -146,14 +136,19 @@ def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Eval
     """Mark another program's samples and write them as an evaluation of a run folder.
 
     The caller holds ``run`` (``locked``); ``source`` is as in ``read_samples``. Of the settings,
-    task and limit count. If every question has one text, it counts as the first of ``modes``;
-    otherwise all texts count as sampled paths. Returns the evaluation and its file.
+    task and limit count; the task is by default the set's, else the run's, else ``number``. If
+    every question has one text, it counts as the first of ``modes``; otherwise all texts count as
+    sampled paths. Returns the evaluation and its file.
 
     LmsiError: the file holds no samples, a right answer is not of the task's kind, or a write
     fails.
     """
-    samples = read_samples(source)[: settings.limit or None]
-    task, name = _task(run, source, settings.task), set_name(source)
+    samples, name = read_samples(source)[: settings.limit or None], set_name(source)
+    layout, file = split_source(source)
+    if settings.task != DEFAULT_TASK or layout is not None:
+        task = load_task(layout if settings.task == DEFAULT_TASK and layout else settings.task)
+    else:
+        task = task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
     questions = [s.question for s in samples]
     gold = gold_answers(questions, task)
     paths = max(len(s.texts) for s in samples)
@@ -169,20 +164,12 @@ def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Eval
     blank = ungraded(name, questions, gold, task, line_of(mode, paths))
     sittings = [(Way(0.0, 0, mode != "sc"), kept.name, answers)]
     found = compared([graded(blank, [(Candidate(NAME, None, {}), sittings)])])[0]
-    imported = _imported(split_source(source)[1], samples, found.variants[0].figures[0].scores)
+    imported = _imported(file, samples, found.variants[0].figures[0].scores)
     result = msgspec.structs.replace(found, imported=imported)
     write_records(kept, answers)
     target = run.eval_result(f"{name}-{key}")
     write_struct(target, result)
     return result, target
-
-
-def _task(run: RunDir, source: str, name: str) -> Task:
-    """The task by name; by default the set's, else the run's, else ``number``."""
-    layout = split_source(source)[0]
-    if name != DEFAULT_TASK or layout is not None:
-        return load_task(layout if name == DEFAULT_TASK and layout else name)
-    return task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
 
 
 def _imported(file: str, samples: Sequence[Sample], scores: Sequence[float]) -> Imported:

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,7 +23,6 @@ from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
-from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.reporting.results import BASE, Evaluation
@@ -37,9 +36,6 @@ from lmsi_cli.stages.evaluate import Exam, evaluate, modes_of, paths_of, ways
 from lmsi_cli.stages.pipeline import model_of
 from lmsi_cli.stats import smallest_visible
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
-
-if TYPE_CHECKING:  # needs packages that only servers need
-    from lmsi_cli.engine.server.engine import ServerEngine
 
 
 class Measurement(NamedTuple):
@@ -101,14 +97,19 @@ def prepare(
 
 def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
     """Ask the questions that have no answer yet; the caller holds the folder (``locked``)."""
-    run, settings, exams, model, candidates, adapters, _ = wanted
-    if model is None:
-        with engines.reach_server(settings) as there:
-            candidates = _candidates_there(there, adapters)
-            candidates += [again(candidates[0])] if wanted.null else []
-            return evaluate(exams, candidates, there, run, progress, engines.about_server(there))
-    with engines.open_file(model.path, settings, settings.engine) as engine:
-        return evaluate(exams, candidates, engine, run, progress, about(model, engine))
+    run, settings, exams, model, candidates, adapters, null = wanted
+    if model is not None:
+        with engines.open_file(model.path, settings, settings.engine) as engine:
+            return evaluate(exams, candidates, engine, run, progress, about(model, engine))
+    with engines.reach_server(settings) as there:
+        found = [Candidate(BASE, None, there.identity)]
+        for name in dict.fromkeys(adapters):  # the server offers them as models of their own
+            there.use_adapter(name)  # a missing one fails before an hour of asking
+            label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+            found.append(Candidate(label, name, {**there.identity, "adapter_model": name}))
+        there.use_adapter(None)
+        found += [again(found[0])] if null else []
+        return evaluate(exams, found, there, run, progress, engines.about_server(there))
 
 
 class Plan(Record, frozen=True, kw_only=True):
@@ -132,25 +133,25 @@ def plans_of(wanted: Measurement) -> list[Plan]:
     """What each data set could show, and how many answers that takes; asks no model."""
     there = [Candidate(BASE, None, {}), *(Candidate(name, name, {}) for name in wanted.adapters)]
     there += [again(there[0])] if wanted.null else []
-    return [_plan(exam, wanted.candidates or there) for exam in wanted.exams]
-
-
-def _plan(exam: Exam, candidates: Sequence[Candidate]) -> Plan:
-    n, clusters = len(exam.asked), {q.group or q.id for q in exam.asked}
-    each = [
-        paths_of(exam.config, mode)
-        for candidate in candidates
-        for way in ways(exam.config, candidate)
-        for mode in modes_of(exam.config, way)
-    ]
-    return Plan(
-        data=exam.name,
-        questions=n,
-        models=len(candidates),
-        answers=n * sum(each),
-        groups=len(clusters) if len(clusters) < n else None,
-        smallest_visible=smallest_visible(len(clusters)),
-    )
+    candidates, plans = wanted.candidates or there, []
+    for exam in wanted.exams:
+        n, clusters = len(exam.asked), len({q.group or q.id for q in exam.asked})
+        each = [
+            paths_of(exam.config, mode)
+            for candidate in candidates
+            for way in ways(exam.config, candidate)
+            for mode in modes_of(exam.config, way)
+        ]
+        plan = Plan(
+            data=exam.name,
+            questions=n,
+            models=len(candidates),
+            answers=n * sum(each),
+            groups=clusters if clusters < n else None,
+            smallest_visible=smallest_visible(clusters),
+        )
+        plans.append(plan)
+    return plans
 
 
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
@@ -172,23 +173,16 @@ def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
 def _exams(run: RunDir, data: Sequence[str], settings: EvalConfig) -> list[Exam]:
     if not data:
         raise LmsiError("no questions to measure on", hint="give --data FILE")
-    sets, sample = labelled_sets(data), sample_config(run)
-    found = [
-        Exam(name, sets[name], *examined(_task(run, source, settings.task), sample, settings))
-        for source, name in zip(data, map(set_name, data), strict=True)
-    ]
-    for exam in found:
+    sets, sample, found = labelled_sets(data), sample_config(run), list[Exam]()
+    for source, (name, questions) in zip(data, sets.items(), strict=True):
+        task, layout = task_of(run, settings.task), split_source(source)[0]
+        if settings.task == DEFAULT_TASK and layout is not None:
+            own = task_of(run, layout)  # the set's, if its kind of answer differs
+            task = task if own.kind == task.kind else own
+        exam = Exam(name, questions, *examined(task, sample, settings))
         _ = exam.gold  # unsound answers fail before a model is loaded
+        found.append(exam)
     return found
-
-
-def _task(run: RunDir, data: str, name: str) -> Task:
-    """The task by name; by default the sampled one, or the set's if its kind of answer differs."""
-    sampled, layout = task_of(run, name), split_source(data)[0]
-    if name != DEFAULT_TASK or layout is None:
-        return sampled
-    own = task_of(run, layout)
-    return sampled if own.kind == sampled.kind else own
 
 
 def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
@@ -284,15 +278,4 @@ def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Pat
         while name in found or name in (BASE, "adapter", *own):
             name, n = f"{stem}-{n}", n + 1
         found[name] = file
-    return found
-
-
-def _candidates_there(engine: ServerEngine, adapters: Sequence[str]) -> list[Candidate]:
-    """The base, and the adapters that the server offers as models of their own."""
-    found = [Candidate(BASE, None, engine.identity)]
-    for name in dict.fromkeys(adapters):
-        engine.use_adapter(name)  # a missing one fails before an hour of asking
-        label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-        found.append(Candidate(label, name, {**engine.identity, "adapter_model": name}))
-    engine.use_adapter(None)
     return found

@@ -23,7 +23,7 @@ from lmsi_cli import cluster
 from lmsi_cli.catalog import Model, find_again, find_model
 from lmsi_cli.config import AUTO, LLAMA, SERVER, EngineConfig, SampleConfig
 from lmsi_cli.engine.base import PINNED
-from lmsi_cli.engine.encode import Encoder, choose
+from lmsi_cli.engine.encode import ChatMode, Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
@@ -39,6 +39,7 @@ from lmsi_cli.tasks.loader import check_options
 if TYPE_CHECKING:  # needs packages that only servers need
     from lmsi_cli.engine.server.engine import ServerEngine
 
+UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
 # what to do with the paths that a folder already holds
 Old = Literal["kept", "discarded", "discarded if different"]
 
@@ -172,10 +173,11 @@ def settle(
     engine.use_adapter(settings.adapter or None)
     if isinstance(engine, LlamaEngine):
         choice = choose(settings.chat, engine.encoder, settings.template_var)
+    elif settings.chat == "auto":  # most models on servers are chat models
+        choice = ChatMode(True, UNSEEN)
+        progress.say(f"asked in conversations: {UNSEEN}")
     else:
-        choice = engines.server_form(settings)
-    if choice.why == engines.UNSEEN:
-        progress.say(f"asked in conversations: {choice.why}")
+        choice = ChatMode(settings.chat == "on", f"--chat {settings.chat}")
     trying = (engine, progress) if trial else None
     return ask(job.task, choice, settings, job.questions, run, trying)
 

@@ -206,7 +206,11 @@ class Generator:
         while (need := self.config.number - len(self._kept())) > 0:
             waiting = self.sieve.candidates[len(self.votes) :]
             if waiting:
-                self._vote_on(waiting[:need])
+                pipeline.draw(self.drawing, waiting[:need], self.run, self.progress)
+                with paths_by_question(self.run) as paths:
+                    for q in waiting[:need]:
+                        own = paths.get(q.id)
+                        self.votes[q.id] = vote(q.id, own, VoteConfig().check_equations)
             elif self.taken >= self.most:
                 return "effort"
             elif not self._draft(need):
@@ -224,13 +228,6 @@ class Generator:
         if vote.tie:
             return "tie"
         return "" if vote.majority_votes >= self.min_votes else "low share"
-
-    def _vote_on(self, questions: Sequence[Question]) -> None:
-        """Draw the paths of some candidates and vote on them."""
-        pipeline.draw(self.drawing, questions, self.run, self.progress)
-        with paths_by_question(self.run) as paths:
-            for q in questions:
-                self.votes[q.id] = vote(q.id, paths.get(q.id), VoteConfig().check_equations)
 
     def _draft(self, need: int) -> int:
         """Take one turn of drafts; returns how many new candidates it brought."""

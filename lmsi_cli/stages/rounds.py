@@ -163,7 +163,8 @@ class _Loop:
         self.book = msgspec.structs.replace(self.book, rounds=rounds, ended=ended)
         if done.trained:
             self._measure()
-        self._write()
+        if self.plan.several:
+            self._write()
         if ended:
             self.progress.say(f"the rounds end here: {ended}")
 
@@ -269,8 +270,6 @@ class _Loop:
 
     def _write(self) -> None:
         """Record all rounds, later ones of an earlier call included, and which one is kept."""
-        if not self.plan.several:
-            return
         old = None if self.overwrite else read_rounds(self.root)
         made = len(self.book.rounds)
         rounds = (*self.book.rounds, *(r for r in (old.rounds if old else ()) if r.number > made))
