@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,20 +95,7 @@ def export_run(  # noqa: PLR0913 - a stage's own, and where to
     check_place(place, ORIGIN, overwrite)
     with replacing_folder(place) as folder:
         checks = exporter.write(folder)
-        general, name = exporter.facts.general, exporter.facts.general.get("name", "")
-        card = Card(
-            to=config.to,
-            title=f"{name or model.stem}, taught by {whose(run)} votes",
-            use=exporter.use,
-            base=model.name,
-            base_sha256=base_sha256,
-            base_name=name,
-            repository=exporter.base_name,
-            licence=general.get("license", ""),
-            checks=tuple((name, f"{x:.2%}") for name, x in checks.items()),
-            remarks=tuple(exporter.remarks),
-        )
-        write_atomic(folder / CARD, card_text(card_of(run, card)))
+        write_atomic(folder / CARD, card_text(exporter.card(checks, base_sha256)))
         note = {  # the card for programs; it tells other stages the base
             "export": config.to,
             "base_file": model.name,
@@ -275,14 +263,28 @@ class _Exporter:
         self.progress.say(words)
         target, number = self.folder / self.merged_name, check_kind(self.kind)
         whole = target.with_suffix(".whole")
-        own = (
-            merging.tensor_types(self.model)
-            if number == self.facts.general.get("file_type")
-            else None
-        )
+        same = number == self.facts.general.get("file_type")
+        own = merging.tensor_types(self.model) if same else None
         lora = merging.read_lora(self.run.adapter_gguf)
         merging.merge(self.model, lora, whole, scale, self.kind in EXACT)
         before = apart(whole)
         quantise(whole, target, number, own)
         whole.unlink()
         return before, apart(target)
+
+    def card(self, checks: Mapping[str, float], base_sha256: str) -> Card:
+        """The model card of the folder."""
+        name = self.facts.general.get("name", "")
+        card = Card(
+            to=self.config.to,
+            title=f"{name or self.model.stem}, taught by {whose(self.run)} votes",
+            use=self.use,
+            base=self.model.name,
+            base_sha256=base_sha256,
+            base_name=name,
+            repository=self.base_name,
+            licence=self.facts.general.get("license", ""),
+            checks=tuple((name, f"{x:.2%}") for name, x in checks.items()),
+            remarks=tuple(self.remarks),
+        )
+        return card_of(self.run, card)
