@@ -83,7 +83,6 @@ def ask(
     LmsiError as ``formed``; or no such wording, or too few questions for ``--prompt auto``.
     """
     begun = run.load_settings() if run is not None and run.has_paths() else {}
-    questions = questions[: config.limit or None]
     if run is not None and config.prompt in ("", AUTO) and WORDING in begun:
         found = [wording_of(run)]
     else:

@@ -97,7 +97,7 @@ def preview(job: Job, progress: Progress) -> Preview:
         assert isinstance(engine, LlamaEngine)  # a server's prompts are its own
         asking = settle(job, engine, None, progress)
         task = asking.task
-        requests = requests_of(job.asked, engine, task, asking.config)
+        requests = requests_of(job.questions, engine, task, asking.config)
         if not requests:
             raise LmsiError("no questions to show a prompt for")
         cost = estimate(requests, engine, asking.config, task.trigger)
@@ -128,11 +128,11 @@ def request_there(job: Job, progress: Progress) -> dict[str, object]:
     with open_engine(job) as engine:
         assert not isinstance(engine, LlamaEngine)
         asking = settle(job, engine, None, progress, trial=False)
-        first = requests_of(job.asked[:1], engine, asking.task, asking.config)
+        first = requests_of(job.questions[:1], engine, asking.task, asking.config)
         if not first:
             raise LmsiError("no questions to show a prompt for")
         body = engine.first_body(first[0], asking.config)
-    return {"request": body, "paths": len(job.asked) * job.settings.paths}
+    return {"request": body, "paths": len(job.questions) * job.settings.paths}
 
 
 def estimate(

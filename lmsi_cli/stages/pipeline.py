@@ -45,17 +45,12 @@ Old = Literal["kept", "discarded", "discarded if different"]
 
 
 class Job(NamedTuple):
-    """What to sample; ``model`` is None if a server has it."""
+    """What to sample; ``model`` is None if a server has it. The questions are within the limit."""
 
     model: Model | None
     task: Task
     settings: SampleConfig
     questions: Sequence[Question]
-
-    @property
-    def asked(self) -> Sequence[Question]:
-        """The questions within the limit."""
-        return self.questions[: self.settings.limit or None]
 
 
 class Drawing(NamedTuple):
@@ -81,9 +76,9 @@ def job_of(
     """
     engines.check_engine(settings)
     model = None if settings.engine == SERVER else find_model(settings.model, progress)
-    job = Job(model, pick_task(settings.task, model, source), settings, questions)
-    check_options(job.asked, job.task)
-    return job
+    task, asked = pick_task(settings.task, model, source), questions[: settings.limit or None]
+    check_options(asked, task)
+    return Job(model, task, settings, asked)
 
 
 def here(settings: SampleConfig, command: str) -> SampleConfig:
@@ -106,7 +101,7 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
     settings, model, known = job.settings, job.model, None if overwrite else run
     if settings.engine == AUTO and model is not None:
         open_ = partial(engines.open_file, model.path, EngineConfig(threads=settings.threads))
-        paths = settings.paths * len(job.asked)
+        paths = settings.paths * len(job.questions)
         engine = engines.chosen(settings, model.path, paths, open_, progress, known)
         job = job._replace(settings=msgspec.structs.replace(settings, engine=engine))
     if settings.cluster:
@@ -225,7 +220,7 @@ def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> Sam
         files = {str(model.path.absolute()): sha256_file(model.path)}
         if drawing := drawn_by(own.adapter, model.path):
             files[drawing["adapter"]] = drawing["adapter_sha256"]
-        setup = cluster.WorkerSetup(files, own, asking.task, cluster.shown_of(job.asked))
+        setup = cluster.WorkerSetup(files, own, asking.task, cluster.shown_of(job.questions))
         pool = cluster.Pool(ray, setup, room)
         progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
         pool.ready()

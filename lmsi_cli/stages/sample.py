@@ -196,7 +196,7 @@ class _Call:
     ) -> None:
         self.questions = [  # their answers are dropped here
             Question(id=q.id, question=q.question, family=q.family, group=q.group)
-            for q in questions[: config.limit or None]
+            for q in questions
         ]
         self.config, self.progress = config, progress
         self.watch = BallotWatch(Stop.parse(config.stop))

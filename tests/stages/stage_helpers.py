@@ -54,7 +54,8 @@ def sampled(root, config=None, fail_after=None, questions=QUESTIONS, progress=No
     run, config = RunDir(root), settled(config or SampleConfig(paths=3))
     engine = ScriptedEngine(SCRIPT, fail_after)
     bind(run, config, IDENTITY)
-    return sample(questions, engine, formed(TASK, config), config, run, progress or Silent())
+    asked = questions[: config.limit or None]
+    return sample(asked, engine, formed(TASK, config), config, run, progress or Silent())
 
 
 def voted(root, exams=None, probe=(), **settings):
