@@ -27,10 +27,7 @@ OURS = ("lmsi", "llama-cpp-python", "gguf", "numpy")
 
 
 class Check(Record, frozen=True):
-    """One fact; ``problem`` is empty if all is well; ``fatal``: nothing works until it is fixed.
-
-    ``command`` is a line to type that improves it.
-    """
+    """One fact, and a ``command`` that improves it; ``fatal``: nothing works until it is fixed."""
 
     name: str
     value: str

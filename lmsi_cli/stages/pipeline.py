@@ -192,10 +192,7 @@ def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
 
 
 def identity(model: Model, asking: Asking) -> dict[str, Any]:
-    """What a run is tied to besides its settings: hashes, and versions for the record.
-
-    LmsiError: the adapter that draws the paths was trained on another model.
-    """
+    """What a run is tied to besides its settings; LmsiError: the adapter is of another model."""
     return {
         "model": str(model.path.absolute()),
         "model_name": model.name or None,

@@ -16,18 +16,11 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.jsonl import read_records, read_struct
+from lmsi_cli.reporting import sections
 from lmsi_cli.reporting.comparison import headline, next_step
 from lmsi_cli.reporting.digest import Digest, Section, Step
 from lmsi_cli.reporting.evaluation import picture, result_section
 from lmsi_cli.reporting.results import newest_evaluations
-from lmsi_cli.reporting.sections import (
-    kept_line,
-    rounds_section,
-    settings_section,
-    training_section,
-    verdict_section,
-    vote_section,
-)
 from lmsi_cli.resume import trained_file
 from lmsi_cli.rounds import read_rounds
 from lmsi_cli.run_folder import RunDir, teacher_of
@@ -40,25 +33,19 @@ from lmsi_cli.voting.selection import VoteSummary
 
 
 def read_run(run: RunDir) -> Digest:
-    """Gather a report from whatever the run has so far.
-
-    LmsiError: it is no run folder, or one of its files cannot be read.
-    """
+    """Gather a report from what there is; LmsiError: no run folder, or a file cannot be read."""
     sampled(run)  # refuses what is not a run folder
     settings = run.load_settings()
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
     measured, rounds = newest_evaluations(run), read_rounds(run)
-    sections: list[Section] = []
+    parts: list[Section] = []
     if rounds is not None:  # with the sets on which a round was measured beside the base
-        sections.append(rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
-    sections += [result_section(e, number) for number, e in enumerate(measured, 1)]
-    if verdict is not None:
-        sections.append(verdict_section(verdict))
-    if votes is not None:
-        sections.append(vote_section(votes))
-    sections += _training(run)
-    sections.append(settings_section(settings))
+        parts.append(sections.rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
+    parts += [result_section(e, number) for number, e in enumerate(measured, 1)]
+    parts += [sections.verdict_section(verdict)] if verdict is not None else []
+    parts += [sections.vote_section(votes)] if votes is not None else []
+    parts += [*_training(run), sections.settings_section(settings)]
     data = {"settings": settings, "verdict": verdict, "vote": votes}
     data |= {"rounds": rounds, "evaluations": measured}
     if measured:
@@ -68,14 +55,15 @@ def read_run(run: RunDir) -> Digest:
     elif votes is None:
         said, notes = "Nothing has been voted on yet.", ()
     else:
-        said, notes = kept_line(votes) + (f"; verdict: {verdict.verdict}" if verdict else ""), ()
+        said, notes = sections.kept_line(votes), ()
+        said += f"; verdict: {verdict.verdict}" if verdict else ""
     return Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         headline=said,
         picture=picture(measured[0]) if measured else None,
         next=_missing(run, verdict) or next_step(measured, run.typed),
         notes=(*_notes(run), *notes),
-        sections=tuple(sections),
+        sections=tuple(parts),
         data=msgspec.to_builtins(data),
     )
 
@@ -115,4 +103,4 @@ def _training(run: RunDir) -> Iterator[Section]:
     read = read_records(file, validation.Reading) if file.exists() else ()
     losses = [(float(line.step), line.loss) for line in steps]
     if result is not None or losses:
-        yield training_section(result, losses, [(float(r.step), r.loss) for r in read])
+        yield sections.training_section(result, losses, [(float(r.step), r.loss) for r in read])

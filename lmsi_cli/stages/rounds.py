@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from lmsi_cli import rounds as rules
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig, SampleConfig
 from lmsi_cli.engine.engine import LlamaEngine
@@ -26,17 +27,7 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.reporting.results import Evaluation, answers_of
 from lmsi_cli.reporting.sections import kept_line, verdict_line
-from lmsi_cli.rounds import (
-    Gate,
-    Round,
-    Rounds,
-    alarmed,
-    best,
-    checked,
-    last_good,
-    read_rounds,
-    voted,
-)
+from lmsi_cli.rounds import Gate, Round, Rounds
 from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.settings import Settings, of_round
 from lmsi_cli.stages import checkup
@@ -124,7 +115,7 @@ class _Loop:
 
     def round(self, number: int, folder: RunDir) -> Round:
         """Do one round and collect its gates."""
-        teacher = last_good(self.book.rounds)
+        teacher = rules.last_good(self.book.rounds)
         start = teacher if self.plan.options.continue_from_last else 0
         init = str(self.root.round(start).adapter) if start else ""
         settings = of_round(self.plan.settings, self.plan.options, number, init)
@@ -200,7 +191,7 @@ class _Loop:
                 permit(folder, "lmsi run ... --force")
         if nothing is None and (out := checkup.leave_out(folder, plan.probe, plan.several)):
             say(f"{out} examples of the probe's questions are left out of training")
-        gate = voted(verdict)
+        gate = rules.voted(verdict)
         passes = plan.force and nothing is None
         return (msgspec.structs.replace(gate, ends=gate.ends and not passes),)
 
@@ -212,8 +203,8 @@ class _Loop:
         except DestroyedError as e:
             if number == 1:
                 raise
-            return alarmed(str(e))
-        return alarmed(alarming(result.summary.stopped))
+            return rules.alarmed(str(e))
+        return rules.alarmed(alarming(result.summary.stopped))
 
     @cached_property
     def asked(self) -> checkup.Asked:
@@ -238,7 +229,7 @@ class _Loop:
         self.book = msgspec.structs.replace(
             self.book, by=by, questions=len(questions), base=figures[0]
         )
-        gates = (*found.gates, *checked(figures, by, trained, self.plan.task.chance))
+        gates = (*found.gates, *rules.checked(figures, by, trained, self.plan.task.chance))
         return msgspec.structs.replace(found, figures=figures[-1], gates=gates)
 
     def _trained_on(self, number: int) -> frozenset[str]:
@@ -270,10 +261,11 @@ class _Loop:
 
     def _write(self) -> None:
         """Record all rounds, later ones of an earlier call included, and which one is kept."""
-        old = None if self.overwrite else read_rounds(self.root)
+        old = None if self.overwrite else rules.read_rounds(self.root)
         made = len(self.book.rounds)
         rounds = (*self.book.rounds, *(r for r in (old.rounds if old else ()) if r.number > made))
-        kept = best(rounds, {r.number: self._trained_on(r.number) for r in rounds}, self.book.by)
+        seen = {r.number: self._trained_on(r.number) for r in rounds}
+        kept = rules.best(rounds, seen, self.book.by)
         self.book = msgspec.structs.replace(self.book, best=kept)
         write_struct(self.root.rounds, msgspec.structs.replace(self.book, rounds=rounds))
 

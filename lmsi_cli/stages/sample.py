@@ -157,10 +157,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
 
 
 def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, Any]:
-    """Name and hash the adapter for a run's identity; empty for the base.
-
-    LmsiError: the adapter was trained on another model.
-    """
+    """Name and hash the adapter, if there is one; LmsiError: it was trained on another model."""
     if not adapter:
         return {}
     file = pathlib.Path(adapter)
