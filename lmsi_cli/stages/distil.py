@@ -70,11 +70,7 @@ class Student(NamedTuple):
 
 
 def enrolled(
-    teacher: RunDir,
-    model: str,
-    out: File | None,
-    settings: TrainConfig,
-    progress: Progress,
+    teacher: RunDir, model: str, out: File | None, settings: TrainConfig, progress: Progress
 ) -> Student | None:
     """Check a student and its folder before an hour is spent on it; None without a ``model``.
 

@@ -1,8 +1,6 @@
 """What this machine can do for lmsi, and what to do about each problem.
 
-Asks the libraries; writes nothing but the remembered result of the CPU check. One check:
-
-    {"name": "quantised models", "value": "work, with AMX", "problem": "", "advice": "", ...}
+Asks the libraries; writes nothing but the remembered result of the CPU check.
 """
 
 from __future__ import annotations

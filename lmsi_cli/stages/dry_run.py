@@ -4,10 +4,7 @@ Samples a few trial paths for their length, and measures the speed of the cache 
 get. Writes nothing. The first prompt is spelt from its token ids, which tells a control token from
 text that looks like one:
 
-    Preview(chat=True, why="the file has a chat template", folds_system=False, questions=400,
-            prompt=(Piece(text="<|im_start|>", mark=True), Piece(text="user\nTom has", mark=False),
-            ...), ids=(151644, 872, ...), shortest=96, median=118.0, longest=164, shared_prefix=3,
-            cost=Estimate(width=64, unified=False, cells=16896, seconds=151.2, ...), ...)
+    (Piece(text="<|im_start|>", mark=True), Piece(text="user\nTom has", mark=False), ...)
 """
 
 from __future__ import annotations

@@ -2,9 +2,7 @@
 
 ``--engine auto`` takes OpenVINO if it is installed and clearly faster than llama.cpp. Both decode
 the same model file; which one is faster depends on the file's types and on the CPU. So a long job
-begins with half a minute of measuring, whose result is kept per machine, file and version:
-
-    {"openvino": 388.0, "llama": 284.0}
+begins with half a minute of measuring, whose result is kept per machine, file and version.
 
 A server does not show its chat template, so the form of the prompts is chosen without it:
 

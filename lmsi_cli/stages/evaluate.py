@@ -31,6 +31,7 @@ from lmsi_cli.reporting.comparison import compared
 from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of, ungraded
 from lmsi_cli.reporting.results import Answer, Evaluation
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.stages.sample import pace
 from lmsi_cli.tasks.loader import gold_answers
 
 DIRECT_TOKENS = 32  # enough for an answer sentence
@@ -261,13 +262,7 @@ class _Sitting:
             now = time.monotonic()
             parsed += a.predicted_answer is not None
             tokens += g.tokens
-            seconds = max(now - begun, 1e-9)
-            self.progress.advance(
-                done + count,
-                paths_s=count / seconds,
-                tokens_s=tokens / seconds,
-                parsed=f"{parsed / count:.0%}",
-            )
+            self.progress.advance(done + count, **pace(begun, count, tokens, parsed / count))
             cost = {"num_generated_tokens": g.tokens, "seconds": now - before}
             yield msgspec.structs.replace(a, **cost, stop_reason=g.stop_reason)
             before = now

@@ -2,10 +2,7 @@
 
 Every form is a folder with a model card. It is loaded and checked before it is called done, and
 moves to its place in one rename. Only the order of work is here; ``training/`` and ``engine/``
-merge, quantise and compare. A result:
-
-    Export(to="gguf", folder="runs/a/export/gguf-Q8_0", files={"m-Q8_0.gguf": 27444416, ...},
-           checks={"the adapter moves the logits by": 0.12, ...})
+merge, quantise and compare.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
 """What a run folder holds, for `lmsi show` and `lmsi watch`: its questions, or its progress.
 
 Reads only, holds no lock and needs no model, so another process may work there meanwhile. Progress
-is found by counting lines instead of parsing them, so even a long run takes an instant. What comes
-out:
+is found by counting lines instead of parsing them, so even a long run takes an instant:
 
-    Shown(question=Question(id="q7", ...), paths=(ShownPath(path=Path(...), start=61, end=63),),
-          vote=Vote(predicted_answer="42", ...), questions=400)
     Scene(status=Status(phase="sampling", done=1280, total=6400, ...), working=True,
           stages={"sample": "1,280 of 6,400 paths", "vote": None, ...})
 """
@@ -158,8 +155,9 @@ def _voted(run: RunDir) -> str | None:
         return None
     summary = read_struct(run.vote_summary, VoteSummary)
     kept = f"{summary.kept_paths:,} paths of {summary.kept_questions:,} questions kept"
-    verdict = read_struct(run.verdict, Verdict).verdict if run.verdict.exists() else None
-    return f"{kept}; verdict: {verdict}" if verdict else kept
+    if not run.verdict.exists():
+        return kept
+    return f"{kept}; verdict: {read_struct(run.verdict, Verdict).verdict}"
 
 
 def _trained(run: RunDir) -> str | None:

@@ -182,6 +182,12 @@ def requests_of(
     return found
 
 
+def pace(begun: float, paths: int, tokens: int, parsed: float) -> dict[str, float | str]:
+    """What the progress shows of paths drawn since ``begun``; ``parsed`` as a share, 0 to 1."""
+    seconds = max(time.monotonic() - begun, 1e-9)
+    return {"paths_s": paths / seconds, "tokens_s": tokens / seconds, "parsed": f"{parsed:.0%}"}
+
+
 class _Call:
     """One call of the stage: its questions, their existing paths, and its counts.
 
@@ -230,14 +236,10 @@ class _Call:
             self.spared -= 1
         if self.watch.decided(path.question_id):
             self.spared += self.left.pop(path.question_id, 0)
-        seconds = max(time.monotonic() - self.begun, 1e-9)
-        self.progress.advance(
-            self.done + self.spared,
-            paths_s=new / seconds,
-            tokens_s=(self.tokens + self.watch.tokens) / seconds,
-            parsed=f"{self.parsed / self.done:.0%}",
-            **({"spared": f"{self.spared} paths"} if self.watch.stop else {}),
-        )
+        figures = pace(self.begun, new, self.tokens + self.watch.tokens, self.parsed / self.done)
+        if self.watch.stop:
+            figures["spared"] = f"{self.spared} paths"
+        self.progress.advance(self.done + self.spared, **figures)
 
     def summary(self, skipped: Iterable[Refusal]) -> SampleSummary:
         """The figures of this call."""

@@ -2,11 +2,7 @@
 
 If paths of one question agree more than paths of different questions do, the model was asked well;
 ``docs/models.md`` has measurements of how well the choice works. The lengths of a candidate's paths
-also tell how long paths have to be. Knows an engine and the candidates; no files. One candidate's
-figures:
-
-    Tried(name="boxed", prompt="cot-zero", few_shot="turns", paths=24, agreement=0.46,
-          parsed=0.96, cut_off=0.04, thinking=0.0, tokens=268.0, longest=431)
+also tell how long paths have to be. Knows an engine and the candidates; no files.
 """
 
 from __future__ import annotations
