@@ -74,9 +74,9 @@ def train_run(
     if overwrite:
         discard_adapter(run)
     if run.adapter_origin.exists():
-        known, decisive = read_object(run.adapter_origin), origin.keys() - set(SPEED_ONLY)
-        saved, now = ({k: x.get(k) for k in decisive} for x in (known, origin))
-        check_same(saved, now, f"the adapter in {run.adapter}")
+        known = read_object(run.adapter_origin)
+        saved = {name: known.get(name) for name in origin}
+        check_same(saved, origin, f"the adapter in {run.adapter}", SPEED_ONLY)
         return finished(run)
     run.adapter_gguf.unlink(missing_ok=True)  # left by a training that was killed after its proof
     processes.wait()  # the other processes start from the folder as it is now
