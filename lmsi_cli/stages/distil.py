@@ -108,10 +108,7 @@ def enrolled(
 
 
 def control(teacher: RunDir) -> Student:
-    """The run's own model, asked as it was, in the run's folder ``null``.
-
-    LmsiError: the run has no votes of its own, or something else is in that folder.
-    """
+    """The run's own model in the folder ``null``; LmsiError: it is taken, or there is no vote."""
     if teacher_of(teacher):
         hint = "a control is of a run that has sampled paths of its own"
         raise LmsiError(f"{teacher.root}: what was voted on is its teacher's", hint)
@@ -223,10 +220,7 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
-    """Write every kept path and every pair in the student's form; the files appear whole.
-
-    Returns the numbers of examples and of questions with examples.
-    """
+    """Write the student's examples and pairs; returns how many examples of how many questions."""
     held = teacher.load_settings().get("vote", {})
     config = check(VoteConfig, held, f"{teacher.run_toml} [vote]")
     count, questions, run = 0, 0, student.run

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -195,13 +195,6 @@ def as_served(run: RunDir, settings: EvalConfig) -> EvalConfig:
     return msgspec.structs.replace(settings, model=model, base_url=url)
 
 
-def about_server(engine: ServerEngine) -> dict[str, Any]:
-    """The model and versions for an evaluation's record."""
-    named = f"{engine.base} on {engine.url.host}"
-    source = {"file": named, "server": engine.url.host, "model": engine.base}
-    return {"source": source, "versions": {"lmsi": version("lmsi")}}
-
-
 def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     """Replace ``auto`` by the kind of cache and the file copy that the folder began with.
 
@@ -241,9 +234,12 @@ class Settling:
     def _save(self, settled: Settled) -> None:
         begun, now = _begun(self._run), pinned(settled)
         if begun not in ({}, now) and not self._now and self._run.has_paths():
+            old, new = (
+                " ".join(f"--set {k}={v}" for k, v in kind.items()) for kind in (begun, now)
+            )
             self._say(
-                f"{self._run.root}: so far drawn with {_flags(begun)}, now with {_flags(now)}: "
-                "the last bits of the new paths differ"
+                f"{self._run.root}: so far drawn with {old}, now with {new}: the last bits of the "
+                "new paths differ"
             )
         self._now = settled
         self._run.save_settings(ENGINE, dict(settled))
@@ -251,7 +247,3 @@ class Settling:
 
 def _begun(run: RunDir) -> Settled:
     return pinned(run.load_settings().get(ENGINE, {}))
-
-
-def _flags(kind: Settled) -> str:
-    return " ".join(f"--set {k}={v}" for k, v in kind.items())

@@ -95,23 +95,19 @@ def evaluate(
     return results
 
 
-def ways(config: EvalConfig, who: Candidate) -> list[Way]:
-    """The sittings of one model: greedy first, then every temperature with every seed.
+def ways(config: EvalConfig, who: Candidate) -> list[tuple[Way, list[Mode]]]:
+    """The sittings of one model with their modes: greedy, then each temperature with each seed.
 
     A control without an adapter is the base once more, with other seeds and no greedy sitting,
     which would only repeat the base's answers.
     """
     again = who.null and who.adapter is None
     first = max(config.seeds) + 1 if again else 0
-    found = [Way(0.0, 0, True)] if set(config.modes) - {"sc"} and not again else []
-    if "sc" in config.modes:
-        found += [Way(t, first + s, False) for t in config.temperatures for s in config.seeds]
+    greedy = [m for m in dict.fromkeys(config.modes) if m != "sc"]
+    found = [(Way(0.0, 0, True), greedy)] if greedy and not again else []
+    for t in config.temperatures if "sc" in config.modes else ():
+        found += [(Way(t, first + s, False), ["sc"]) for s in config.seeds]
     return found
-
-
-def modes_of(config: EvalConfig, way: Way) -> list[Mode]:
-    """The modes of a sitting: ``sc`` if it samples, all others if it is greedy; each once."""
-    return [m for m in dict.fromkeys(config.modes) if (m == "sc") != way.greedy]
 
 
 def paths_of(config: EvalConfig, mode: Mode) -> int:
@@ -153,10 +149,10 @@ def _examined(
     for candidate in candidates:
         engine.use_adapter(candidate.adapter, candidate.scale)
         sittings = []
-        for way in ways(config, candidate):
+        for way, modes in ways(config, candidate):
             name = f"{candidate.name}-{exam.name}-{way}-{_key(exam, candidate, way)}"
             file = run.eval_answers(name.replace(" ", "-"))
-            sitting = _Sitting(exam, gold, candidate.name, way, engine, file, progress)
+            sitting = _Sitting(exam, gold, candidate.name, way, modes, engine, file, progress)
             sittings.append((way, file.name, sitting.answers()))
             skipped |= {q: None for _, q in sitting.skipped}
         answered.append((candidate, sittings))
@@ -186,7 +182,7 @@ def _key(exam: Exam, candidate: Candidate, way: Way) -> str:
 def _result_key(exam: Exam, candidates: Sequence[Candidate]) -> str:
     """Hash everything that could change a figure, to eight hex digits."""
     config = exam.config
-    keys = [_key(exam, c, way) for c in candidates for way in ways(config, c)]
+    keys = [_key(exam, c, way) for c in candidates for way, _ in ways(config, c)]
     labelled = [(q.id, q.answer, q.family, q.group) for q in exam.asked]
     return _hash([keys, config.modes, config.paths, config.seeds[0], labelled])
 
@@ -203,6 +199,7 @@ class _Sitting:
     gold: Mapping[str, str]
     who: str
     way: Way
+    modes: Sequence[Mode]
     engine: Engine
     file: Path
     progress: Progress
@@ -214,11 +211,11 @@ class _Sitting:
         Every answer is read and marked again: lmsi may read it otherwise by now, and a right answer
         may have been corrected since it was written.
         """
-        exam, modes = self.exam, modes_of(self.exam.config, self.way)
+        exam = self.exam
         there = read_records(self.file, Answer) if self.file.exists() else ()
         have = {(a.mode, a.question_id, a.path): a for a in there}
         with appender(self.file, Answer) as lines:
-            for mode in modes:
+            for mode in self.modes:
                 for a in self._missing(mode, have.keys()):
                     lines.write(a)
                     have[a.mode, a.question_id, a.path] = a
@@ -226,7 +223,7 @@ class _Sitting:
             unread(mode, q.id, path)
             if (mode, q.id) in self.skipped
             else marked(have[mode, q.id, path], q, exam.task, self.gold[q.id])
-            for mode in modes
+            for mode in self.modes
             for q in exam.asked
             for path in range(paths_of(exam.config, mode))
         ]

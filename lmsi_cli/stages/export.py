@@ -133,10 +133,7 @@ class _Exporter:
         self.remarks, self.use = list[str](), ""
 
     def _kind(self) -> str:
-        """The type of the merged weights: as asked for, else the base's own if it is fine enough.
-
-        LmsiError: the form cannot hold the type.
-        """
+        """The type of the merged weights; LmsiError: the form cannot hold it."""
         to_hf, given = self.config.to == "hf", self.config.type.upper()
         if to_hf and given and given not in merging.DTYPES:
             raise LmsiError(f"--type {given}: a Hugging Face folder holds F16, BF16 or F32")

@@ -90,10 +90,7 @@ def _votes(run: RunDir) -> dict[str, Vote]:
 
 
 def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
-    """Gather what a run knows of one question; ``task`` says how to read answers.
-
-    LmsiError: there are no questions yet, or none has this id.
-    """
+    """Gather what a run knows of one question; LmsiError: there are none, or none has this id."""
     questions = _questions(run)
     question = next((q for q in questions if q.id == question_id), None)
     if question is None:

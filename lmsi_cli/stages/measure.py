@@ -32,7 +32,7 @@ from lmsi_cli.run_folder import RunDir, sha256_file, teacher_of
 from lmsi_cli.splits import parts_of
 from lmsi_cli.stages import engines
 from lmsi_cli.stages.asking import examined, sample_config, task_of
-from lmsi_cli.stages.evaluate import Exam, evaluate, modes_of, paths_of, ways
+from lmsi_cli.stages.evaluate import Exam, evaluate, paths_of, ways
 from lmsi_cli.stages.pipeline import model_of
 from lmsi_cli.stats import smallest_visible
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
@@ -109,7 +109,10 @@ def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
             found.append(Candidate(label, name, {**there.identity, "adapter_model": name}))
         there.use_adapter(None)
         found += [again(found[0])] if null else []
-        return evaluate(exams, found, there, run, progress, engines.about_server(there))
+        host, named = there.url.host, there.base
+        source = {"file": f"{named} on {host}", "server": host, "model": named}
+        record = {"source": source, "versions": {"lmsi": version("lmsi")}}
+        return evaluate(exams, found, there, run, progress, record)
 
 
 class Plan(Record, frozen=True, kw_only=True):
@@ -139,8 +142,8 @@ def plans_of(wanted: Measurement) -> list[Plan]:
         each = [
             paths_of(exam.config, mode)
             for candidate in candidates
-            for way in ways(exam.config, candidate)
-            for mode in modes_of(exam.config, way)
+            for _, modes in ways(exam.config, candidate)
+            for mode in modes
         ]
         plan = Plan(
             data=exam.name,
@@ -155,11 +158,8 @@ def plans_of(wanted: Measurement) -> list[Plan]:
 
 
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
-    """Read labelled sets by name; results are named after them, so names must differ.
-
-    LmsiError: two names are equal, or a file is unsound.
-    """
-    found: dict[str, Sequence[Question]] = {}
+    """Read labelled sets by name; LmsiError: two names are equal, or a file is unsound."""
+    found: dict[str, Sequence[Question]] = {}  # results are named after them
     for place, file in enumerate(files):
         name = set_name(file)
         if file in files[:place]:

@@ -202,10 +202,7 @@ def check_probe(probe: Sequence[Question], questions: Iterable[Question], where:
 
 
 def permit(run: RunDir, how: str) -> None:
-    """Refuse to train if the verdict is against it; a folder without a verdict passes.
-
-    ``how`` is the command that trains anyway. LmsiError gives the weightiest reason.
-    """
+    """Refuse to train if the verdict is against it; ``how`` is the command that does it anyway."""
     if not run.verdict.exists():
         return
     verdict = read_struct(run.verdict, Verdict, "run `lmsi vote` again")
