@@ -4,7 +4,7 @@ A job is a model, a task, settings and questions. llama.cpp or OpenVINO in this 
 OpenAI-compatible server or Ray workers draw its paths; what comes before and after is the same:
 
     with opened(job, run, progress) as drawing:  # its wording and token limit are settled
-        draw(drawing, job.questions, run, progress)
+        drawing.draw(job.questions)
 """
 
 from __future__ import annotations
@@ -59,6 +59,13 @@ class Drawing(NamedTuple):
     engine: LlamaEngine | ServerEngine
     asking: Asking
     identity: dict[str, Any]
+    run: RunDir
+    progress: Progress
+
+    def draw(self, questions: Sequence[Question]) -> SampleSummary:
+        """Draw the paths of these questions that the folder lacks."""
+        task, config = self.asking.task, self.asking.config
+        return sample(questions, self.engine, task, config, self.run, self.progress)
 
 
 def job_of(
@@ -107,15 +114,7 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
     if settings.cluster:
         return _draw_in_cluster(job, run, progress, old)
     with opened(job, run, progress, old) as drawing:
-        return draw(drawing, job.questions, run, progress)
-
-
-def draw(
-    drawing: Drawing, questions: Sequence[Question], run: RunDir, progress: Progress
-) -> SampleSummary:
-    """Draw the paths of these questions that the folder lacks."""
-    asking = drawing.asking
-    return sample(questions, drawing.engine, asking.task, asking.config, run, progress)
+        return drawing.draw(job.questions)
 
 
 @contextmanager
@@ -145,7 +144,7 @@ def opened(
         else:
             tied = {**engine.identity, **asking.named}
         _begin(asking, run, tied, old)
-        yield Drawing(engine, asking, tied)
+        yield Drawing(engine, asking, tied, run, progress)
 
 
 def open_engine(job: Job, run: RunDir | None = None) -> LlamaEngine | ServerEngine:

@@ -118,7 +118,7 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
             "exclude": sorted(pathlib.Path(file).name for file in exams),
         }
         config = bind(run, config, {**drawing.identity, **origin})
-        return Generator(job.questions, exams, config, drawing, run, progress).generate()
+        return Generator(job.questions, exams, config, drawing).generate()
 
 
 def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> QuestionsConfig:
@@ -153,16 +153,15 @@ class Generator:
         exams: Mapping[str, Sequence[Question]],
         config: QuestionsConfig,
         drawing: pipeline.Drawing,
-        run: RunDir,
-        progress: Progress,
     ) -> None:
-        self.seeds, self.config, self.run, self.progress = seeds, config, run, progress
-        asking = drawing.asking
+        self.seeds, self.config, asking = seeds, config, drawing.asking
+        self.run, self.progress = drawing.run, drawing.progress
         paths = msgspec.structs.replace(asking.config, paths=config.paths)
         self.drawing = drawing._replace(asking=asking._replace(config=paths))
         self.task = asking.task
         self.sieve = Sieve(seeds, exams, self.task)
-        there = read_records(run.drafts, Draft) if run.drafts.exists() else ()
+        file = self.run.drafts
+        there = read_records(file, Draft) if file.exists() else ()
         self.drafts = {(d.prompt, d.path): d for d in there}
         self.votes: dict[str, Vote] = {}
         self.taken = self.new = self.tokens = 0
@@ -206,7 +205,7 @@ class Generator:
         while (need := self.config.number - len(self._kept())) > 0:
             waiting = self.sieve.candidates[len(self.votes) :]
             if waiting:
-                pipeline.draw(self.drawing, waiting[:need], self.run, self.progress)
+                self.drawing.draw(waiting[:need])
                 with paths_by_question(self.run) as paths:
                     for q in waiting[:need]:
                         own = paths.get(q.id)

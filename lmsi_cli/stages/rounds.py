@@ -27,14 +27,14 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.reporting.results import Evaluation, answers_of
 from lmsi_cli.reporting.sections import kept_line, verdict_line
-from lmsi_cli.rounds import Gate, Round, Rounds
+from lmsi_cli.rounds import By, Gate, Round, Rounds
 from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.settings import Settings, of_round
 from lmsi_cli.stages import checkup
 from lmsi_cli.stages.asking import Asking, examined
 from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.measure import about, candidates_of
-from lmsi_cli.stages.pipeline import Job, Old, draw, opened
+from lmsi_cli.stages.pipeline import Job, Old, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.stages.train import finished, train_apart
 from lmsi_cli.stages.vote import nothing_kept, permit, vote_run
@@ -172,7 +172,7 @@ class _Loop:
                 self.asking = drawing.asking
                 settings = plan.settings._replace(sample=drawing.asking.config)
                 self.plan = plan._replace(task=drawing.asking.task, settings=settings)
-            self.drawn.append(draw(drawing, plan.questions, folder, self.progress))
+            self.drawn.append(drawing.draw(plan.questions))
 
     def _vote(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """Vote; a verdict against training is an error in the first round, and ends later ones."""
@@ -207,7 +207,7 @@ class _Loop:
         return rules.alarmed(alarming(result.summary.stopped))
 
     @cached_property
-    def asked(self) -> checkup.Asked:
+    def asked(self) -> tuple[list[Question], By]:
         """The questions of all check-ups, chosen after the first round."""
         plan = self.plan
         return checkup.to_ask(self.root, plan.task, plan.probe, plan.settings.train.val_share)
