@@ -31,7 +31,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task, clean, rationale_of
 from lmsi_cli.records import Exemplar, Path, Progress, Question, Record
 from lmsi_cli.run_folder import RunDir, paths_by_question
-from lmsi_cli.stages.pipeline import Job, Old, opened
+from lmsi_cli.stages.pipeline import Job, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.loader import wrong_exemplar
 from lmsi_cli.voting.ballots import holds, is_complete, vote
@@ -71,8 +71,7 @@ def make_exemplars(
 
     LmsiError as ``pipeline.opened`` and ``write_exemplars``.
     """
-    old: Old = "discarded if different" if overwrite else "kept"
-    with opened(job, run, progress, old, trial=False) as drawing:
+    with opened(job, run, progress, overwrite and "if different", trial=False) as drawing:
         drawn = drawing.draw(job.questions)
     return write_exemplars(run, job.questions, job.task, config, out), drawn
 

@@ -40,8 +40,7 @@ if TYPE_CHECKING:  # needs packages that only servers need
     from lmsi_cli.engine.server.engine import ServerEngine
 
 UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
-# what to do with the paths that a folder already holds
-Old = Literal["kept", "discarded", "discarded if different"]
+Discard = bool | Literal["if different"]  # what a folder already holds
 
 
 class Job(NamedTuple):
@@ -104,7 +103,6 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
     ``overwrite`` discards its contents once the model has been loaded. LmsiError as ``opened`` and
     ``sample``.
     """
-    old: Old = "discarded" if overwrite else "kept"
     settings, model, known = job.settings, job.model, None if overwrite else run
     if settings.engine == AUTO and model is not None:
         open_ = partial(engines.open_file, model.path, EngineConfig(threads=settings.threads))
@@ -112,8 +110,8 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
         engine = engines.chosen(settings, model.path, paths, open_, progress, known)
         job = job._replace(settings=msgspec.structs.replace(settings, engine=engine))
     if settings.cluster:
-        return _draw_in_cluster(job, run, progress, old)
-    with opened(job, run, progress, old) as drawing:
+        return _draw_in_cluster(job, run, progress, overwrite)
+    with opened(job, run, progress, overwrite) as drawing:
         return drawing.draw(job.questions)
 
 
@@ -122,20 +120,20 @@ def opened(
     job: Job,
     run: RunDir,
     progress: Progress,
-    old: Old = "kept",
+    overwrite: Discard = False,
     trial: bool = True,
     asking: Asking | None = None,
 ) -> Iterator[Drawing]:
     """Open the engine, settle how questions are asked, and bind the folder to both.
 
-    ``old`` says what to do with existing paths, ``trial`` whether to try wordings if the settings
-    leave them open. ``asking`` is how questions are asked if another folder has settled it. The
-    caller holds the folder (``locked``).
+    ``overwrite`` discards existing paths, ``trial`` tries wordings if the settings leave them open.
+    ``asking`` is how questions are asked if another folder has settled it. The caller holds the
+    folder (``locked``).
 
     LmsiError: the model does not load, the server does not answer, or the folder holds paths with
     other settings.
     """
-    known = None if old == "discarded" else run
+    known = None if overwrite is True else run
     with open_engine(job, known) as engine:
         asking = asking or settle(job, engine, known, progress, trial)
         if isinstance(engine, LlamaEngine):
@@ -143,7 +141,7 @@ def opened(
             tied = identity(job.model, asking)
         else:
             tied = {**engine.identity, **asking.named}
-        _begin(asking, run, tied, old)
+        _begin(asking, run, tied, overwrite)
         yield Drawing(engine, asking, tied, run, progress)
 
 
@@ -176,14 +174,14 @@ def settle(
     return ask(job.task, choice, settings, job.questions, run, trying)
 
 
-def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
+def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], overwrite: Discard) -> None:
     """Bind the folder; only now, so that a model that does not load costs no old paths."""
-    if old == "discarded":
+    if overwrite is True:
         discard(run)
     try:
         bind(run, asking.config, tied)
     except LmsiError:
-        if old != "discarded if different":
+        if overwrite != "if different":
             raise
         discard(run)
         bind(run, asking.config, tied)
@@ -202,10 +200,10 @@ def identity(model: Model, asking: Asking) -> dict[str, Any]:
     }
 
 
-def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> SampleSummary:
+def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, overwrite: bool) -> SampleSummary:
     """Let Ray workers draw; without an engine here for a trial, the first wording is taken."""
     assert job.model is not None  # a server refuses --cluster
-    settings, known, model = job.settings, None if old == "discarded" else run, job.model
+    settings, known, model = job.settings, None if overwrite else run, job.model
     with cluster.connected(settings) as (ray, room):
         with vocabulary(model.path) as words:
             choice = choose(settings.chat, Encoder(words), settings.template_var)
@@ -221,7 +219,7 @@ def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> Sam
         progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
         pool.ready()
         alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
-        _begin(asking._replace(config=alone), run, identity(model, asking), old)
+        _begin(asking._replace(config=alone), run, identity(model, asking), overwrite)
         return sample_in_pool(job.questions, pool, alone, run, progress)
 
 

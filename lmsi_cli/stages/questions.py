@@ -110,8 +110,7 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
 
     LmsiError as ``pipeline.opened`` and ``bind``; or no prompt fits the model's context.
     """
-    old: pipeline.Old = "discarded" if overwrite else "kept"
-    with pipeline.opened(job, run, progress, old, trial=False) as drawing:
+    with pipeline.opened(job, run, progress, overwrite, trial=False) as drawing:
         origin = {
             "seed_questions_file": source,
             "seed_questions_sha256": hashlib.sha256(msgspec.json.encode(job.questions)).hexdigest(),

@@ -34,7 +34,7 @@ from lmsi_cli.stages import checkup
 from lmsi_cli.stages.asking import Asking, examined
 from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.measure import about, candidates_of
-from lmsi_cli.stages.pipeline import Job, Old, opened
+from lmsi_cli.stages.pipeline import Job, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.stages.train import finished, train_apart
 from lmsi_cli.stages.vote import nothing_kept, permit, vote_run
@@ -166,8 +166,7 @@ class _Loop:
         config = msgspec.structs.replace(config, adapter=adapter)
         asking = self.asking._replace(config=config) if self.asking else None
         job = Job(plan.model, plan.task, config, plan.questions)
-        old: Old = "discarded" if self.overwrite else "kept"
-        with opened(job, folder, self.progress, old, asking=asking) as drawing:
+        with opened(job, folder, self.progress, self.overwrite, asking=asking) as drawing:
             if self.asking is None:
                 self.asking = drawing.asking
                 settings = plan.settings._replace(sample=drawing.asking.config)
