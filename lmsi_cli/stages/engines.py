@@ -184,17 +184,6 @@ def refuse_settings(settings: SampleConfig | EvalConfig) -> None:
             raise LmsiError(f"{flag}: that is a server's", hint="give --engine openai with it")
 
 
-def as_served(run: RunDir, settings: EvalConfig) -> EvalConfig:
-    """Fill in the model and address that the run's paths came from, if none are given."""
-    saved = run.load_settings().get("sample", {})
-    saved = saved if saved.get("engine") == SERVER else {}
-    model = settings.model or saved.get("model", "")
-    if not model:
-        raise LmsiError(f"{run.root}: no server drew these paths", "name its model with --model")
-    url = settings.base_url or saved.get("base_url", "")
-    return msgspec.structs.replace(settings, model=model, base_url=url)
-
-
 def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     """Replace ``auto`` by the kind of cache and the file copy that the folder began with.
 

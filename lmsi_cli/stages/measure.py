@@ -39,15 +39,13 @@ from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, traine
 
 
 class Measurement(NamedTuple):
-    """What to measure; on a server ``model`` is None and ``adapters`` are names."""
+    """What to measure; on a server ``model`` is None and the base has no identity yet."""
 
     run: RunDir
     settings: EvalConfig
     exams: Sequence[Exam]
     model: Model | None
-    candidates: Sequence[Candidate] = ()
-    adapters: Sequence[str] = ()
-    null: bool = False
+    candidates: Sequence[Candidate]
 
 
 def prepare(
@@ -68,12 +66,7 @@ def prepare(
     question of a set, or a setting does not fit the engine.
     """
     if settings.engine == SERVER:
-        if settings.scale:
-            message = "--set scale: a server's adapters act as it was told"
-            raise LmsiError(message, hint="leave it out")
-        settings = engines.as_served(run, settings)
-        exams = _exams(run, data, settings)
-        return Measurement(run, settings, exams, None, adapters=adapters, null=null)
+        return _prepared_there(run, settings, data, adapters, null)
     engines.refuse_settings(settings)
     settings = engines.same_file(run, settings)
     if settings.engine == AUTO:
@@ -95,20 +88,37 @@ def prepare(
     return Measurement(run, settings, exams, model, candidates)
 
 
+def _prepared_there(
+    run: RunDir, settings: EvalConfig, data: Sequence[str], adapters: Sequence[str], null: bool
+) -> Measurement:
+    """What to measure on a server; by default the model and address that drew the run's paths."""
+    if settings.scale:
+        message = "--set scale: a server's adapters act as it was told"
+        raise LmsiError(message, hint="leave it out")
+    saved = run.load_settings().get("sample", {})
+    saved = saved if saved.get("engine") == SERVER else {}
+    model, url = (getattr(settings, n) or saved.get(n, "") for n in ("model", "base_url"))
+    if not model:
+        raise LmsiError(f"{run.root}: no server drew these paths", "name its model with --model")
+    settings = msgspec.structs.replace(settings, model=model, base_url=url)
+    found = [Candidate(BASE, None, {})]
+    for name in dict.fromkeys(adapters):  # the server offers them as models of their own
+        label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+        found.append(Candidate(label, name, {"adapter_model": name}))
+    found += [again(found[0])] if null else []
+    return Measurement(run, settings, _exams(run, data, settings), None, found)
+
+
 def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
     """Ask the questions that have no answer yet; the caller holds the folder (``locked``)."""
-    run, settings, exams, model, candidates, adapters, null = wanted
+    run, settings, exams, model, candidates = wanted
     if model is not None:
         with engines.open_file(model.path, settings, settings.engine) as engine:
             return evaluate(exams, candidates, engine, run, progress, about(model, engine))
     with engines.reach_server(settings) as there:
-        found = [Candidate(BASE, None, there.identity)]
-        for name in dict.fromkeys(adapters):  # the server offers them as models of their own
-            there.use_adapter(name)  # a missing one fails before an hour of asking
-            label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-            found.append(Candidate(label, name, {**there.identity, "adapter_model": name}))
-        there.use_adapter(None)
-        found += [again(found[0])] if null else []
+        for c in candidates:
+            there.use_adapter(c.adapter)  # a missing one fails before an hour of asking
+        found = [c._replace(identity={**there.identity, **c.identity}) for c in candidates]
         host, named = there.url.host, there.base
         source = {"file": f"{named} on {host}", "server": host, "model": named}
         record = {"source": source, "versions": {"lmsi": version("lmsi")}}
@@ -134,21 +144,19 @@ class Plan(Record, frozen=True, kw_only=True):
 
 def plans_of(wanted: Measurement) -> list[Plan]:
     """What each data set could show, and how many answers that takes; asks no model."""
-    there = [Candidate(BASE, None, {}), *(Candidate(name, name, {}) for name in wanted.adapters)]
-    there += [again(there[0])] if wanted.null else []
-    candidates, plans = wanted.candidates or there, []
+    plans = []
     for exam in wanted.exams:
         n, clusters = len(exam.asked), len({q.group or q.id for q in exam.asked})
         each = [
             paths_of(exam.config, mode)
-            for candidate in candidates
+            for candidate in wanted.candidates
             for _, modes in ways(exam.config, candidate)
             for mode in modes
         ]
         plan = Plan(
             data=exam.name,
             questions=n,
-            models=len(candidates),
+            models=len(wanted.candidates),
             answers=n * sum(each),
             groups=clusters if clusters < n else None,
             smallest_visible=smallest_visible(clusters),
