@@ -126,22 +126,22 @@ class _Exporter:
         self.facts, self.progress = read_meta(model), progress
         number = self.facts.general.get("file_type")
         self.own_kind = None if number is None else kind_name(number)
-        self.kind = "" if config.to == "adapter" else self._kind()
+        self.kind = "" if config.to == "adapter" else self._merged_kind()
         self.base_name = config.base_name or repository(self.facts.general)
         stem = re.sub(r"[^\w.-]", "_", TYPE_IN_NAME.sub("", stem_of(model)))
         self.merged_name = f"{stem}-lmsi-{self.kind}.gguf"
         self.remarks, self.use = list[str](), ""
 
-    def _kind(self) -> str:
+    def _merged_kind(self) -> str:
         """The type of the merged weights; LmsiError: the form cannot hold it."""
         to_hf, given = self.config.to == "hf", self.config.type.upper()
-        if to_hf and given and given not in merging.DTYPES:
-            raise LmsiError(f"--type {given}: a Hugging Face folder holds F16, BF16 or F32")
-        if given:
-            check_kind(given)
-            return given
         fit, else_ = (merging.DTYPES, "F16") if to_hf else (FINE, WIDEST)
-        return self.own_kind if self.own_kind and self.own_kind in fit else else_
+        if not given:
+            return self.own_kind if self.own_kind and self.own_kind in fit else else_
+        if to_hf and given not in fit:
+            raise LmsiError(f"--type {given}: a Hugging Face folder holds F16, BF16 or F32")
+        check_kind(given)
+        return given
 
     def write(self, folder: Path) -> dict[str, float]:
         """Write the form that ``config.to`` names."""
