@@ -20,7 +20,6 @@ from lmsi_cli.engine.base import Request, blocks
 from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.engine.checks import split_for
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import rotates
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.stages.pipeline import Job, open_engine, settle
@@ -84,8 +83,8 @@ class Preview(Record, frozen=True, kw_only=True):
 def preview(job: Job, progress: Progress) -> Preview:
     """Write all prompts for a model file, count their tokens, and estimate the cost of the paths.
 
-    Holds a trial of wordings if the run would. LmsiError: there are no questions, none fits the
-    context, or the chat template refuses the prompt.
+    Holds a trial of wordings if the run would. LmsiError: no question fits the context, or the chat
+    template refuses the prompt.
     """
     if job.settings.engine not in (LLAMA, SERVER):
         progress.say("estimated for llama.cpp")
@@ -95,8 +94,6 @@ def preview(job: Job, progress: Progress) -> Preview:
         asking = settle(job, engine, None, progress)
         task = asking.task
         requests = requests_of(job.questions, engine, task, asking.config)
-        if not requests:
-            raise LmsiError("no questions to show a prompt for")
         cost = estimate(requests, engine, asking.config, task.trigger)
         own = [r for r in requests if not r.block]  # of the first set of exemplars
         first, lengths = own[0], [len(r.prompt) for r in own]
@@ -125,10 +122,8 @@ def request_there(job: Job, progress: Progress) -> dict[str, object]:
     with open_engine(job) as engine:
         assert not isinstance(engine, LlamaEngine)
         asking = settle(job, engine, None, progress, trial=False)
-        first = requests_of(job.questions[:1], engine, asking.task, asking.config)
-        if not first:
-            raise LmsiError("no questions to show a prompt for")
-        body = engine.first_body(first[0], asking.config)
+        first = requests_of(job.questions[:1], engine, asking.task, asking.config)[0]
+        body = engine.first_body(first, asking.config)
     return {"request": body, "paths": len(job.questions) * job.settings.paths}
 
 

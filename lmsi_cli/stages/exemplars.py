@@ -34,7 +34,7 @@ from lmsi_cli.run_folder import RunDir, paths_by_question
 from lmsi_cli.stages.pipeline import Job, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.loader import wrong_exemplar
-from lmsi_cli.voting.ballots import holds, is_complete, vote
+from lmsi_cli.voting.ballots import holds, vote
 
 RANK = {True: 0, None: 1, False: 2}  # all equations of a path hold, it states none, or one is false
 STREAM = "exemplars"  # keeps its random numbers apart from the paths'
@@ -128,8 +128,8 @@ def choose(
         return "undecided"
     if held.share < config.min_share:
         return "below the share"
-    agreed = [p for p in paths if p.path in held.kept and is_complete(p)]
-    usual = statistics.median(p.num_generated_tokens for p in agreed) if agreed else 0
+    agreed = [p for p in paths if p.path in held.kept]
+    usual = statistics.median(p.num_generated_tokens for p in agreed)
 
     def rank(p: Path) -> tuple[int, float, int]:
         return RANK[holds(p)], abs(p.num_generated_tokens - usual), p.path
