@@ -70,7 +70,13 @@ def vote_run(
     observer = Observer(gold_answers(probe, task), task.chance)
     if task.chat is not None and "auto" in config.formats:
         progress.say(f"examples in the run's own format, {task.format}; --formats sets others")
-    with _paths(run, progress) as paths:
+    if not run.paths.exists():
+        refuse_student(run)
+        raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
+    progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
+    with paths_by_question(run, progress.advance) as paths:
+        if paths.largest < 0:
+            raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
         tally = _write(run, task, config, paths, observer, progress)
     summary, verdict = tally.summary(), observer.finish()
     if summary.truncated > MANY_CUT * summary.paths:
@@ -92,18 +98,6 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
         f"{name} removed {summary.removed[name]} of {summary.paths}",
         hint="`lmsi vote --help-all` has the filters; `lmsi sample` with a larger -n draws more",
     )
-
-
-def _paths(run: RunDir, progress: Progress) -> JsonlIndex[Path]:
-    if not run.paths.exists():
-        refuse_student(run)
-        raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
-    progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
-    paths = paths_by_question(run, progress.advance)
-    if paths.largest < 0:
-        paths.close()
-        raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
-    return paths
 
 
 def _write(
