@@ -4,11 +4,6 @@
 the same model file; which one is faster depends on the file's types and on the CPU. So a long job
 begins with half a minute of measuring, whose result is kept per machine, file and version.
 
-A server does not show its chat template, so the form of the prompts is chosen without it:
-
-    --chat auto, on    messages, to /chat/completions; the server applies the model's template
-    --chat off         plain text, to /completions
-
 What ``auto`` resolves to is pinned for a run. A path's last bits depend on it, and now and then a
 token does. So a run continues as it began, on any machine, in a cluster or not. In run.toml:
 

@@ -165,7 +165,7 @@ def settle(
     engine.use_adapter(settings.adapter or None)
     if isinstance(engine, LlamaEngine):
         choice = choose(settings.chat, engine.encoder, settings.template_var)
-    elif settings.chat == "auto":  # most models on servers are chat models
+    elif settings.chat == "auto":  # a server applies its template; most models there have one
         choice = ChatMode(True, UNSEEN)
         progress.say(f"asked in conversations: {UNSEEN}")
     else:

@@ -26,8 +26,8 @@ from lmsi_cli.rounds import read_rounds
 from lmsi_cli.run_folder import RunDir, teacher_of
 from lmsi_cli.stages.asking import sampled
 from lmsi_cli.stages.train import finished
-from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
+from lmsi_cli.training.validation import Reading
 from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting.selection import VoteSummary
 
@@ -99,8 +99,8 @@ def _training(run: RunDir) -> Iterator[Section]:
     """The section on training so far, with the loss on held-out questions."""
     result = msgspec.to_builtins(finished(run)) if run.adapter_origin.exists() else None
     steps = read_records(run.train_log, LogLine) if run.train_log.exists() else ()
-    file = run.adapter / validation.LOG
-    read = read_records(file, validation.Reading) if file.exists() else ()
+    file = run.validation_log
+    read = read_records(file, Reading) if file.exists() else ()
     losses = [(float(line.step), line.loss) for line in steps]
     if result is not None or losses:
         yield sections.training_section(result, losses, [(float(r.step), r.loss) for r in read])
