@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Generic, TypeVar, cast, get_type_hints
 
 import msgspec
 
-from lmsi_cli.atomic import replacing, write_error
+from lmsi_cli.atomic import replacing, write_atomic, write_error
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.records import UNREADABLE, Record
 
@@ -146,6 +146,12 @@ def read_struct(path: Path, kind: type[T], hint: str = "") -> T:
         raise LmsiError(f"{path}: not of this version of lmsi: {_plain(str(e))}", hint) from None
     except UNREADABLE as e:
         raise LmsiError(f"{path}: not a JSON object: {e}", hint) from None
+
+
+def write_struct(path: Path, value: object, sort: bool = False) -> None:
+    """Write a file that holds one value, indented; ``sort`` orders its fields by name."""
+    text = msgspec.json.encode(value, order="sorted" if sort else None)
+    write_atomic(path, msgspec.json.format(text))
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -27,7 +27,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from lmsi_cli.answers import Asked, answer_end, before_run_on, listed
+from lmsi_cli.answers import Asked, Extraction, answer_end, before_run_on, extract, listed
 from lmsi_cli.config import Variables, values_of
 from lmsi_cli.records import (
     Exemplar,
@@ -117,6 +117,14 @@ def asked(task: Task, question: str) -> Asked:
     """What the answer reader needs to know about a question and its task."""
     choices = listed(clean(question)) if task.kind == "choice" else ()
     return Asked(choices, task.percent, question)
+
+
+def answer_in(text: str, task: Task, question: str) -> Extraction | None:
+    """Read the answer to a question in a path's text, after its thinking if there is any."""
+    said = answer_part(text)
+    found = extract(said, task.kind, task.trigger, asked(task, question))
+    thought = len(text) - len(said)
+    return found and found._replace(start=found.start + thought, end=found.end + thought)
 
 
 def render(task: Task, question: str, format: PromptFormat) -> Prompt:

@@ -52,11 +52,11 @@ def resolve(kind: type[C], *layers: dict[str, Any], where: str = "") -> C:
         raise _refusal(kind, merged, str(e), where) from None
 
 
-def check(kind: type[Config], values: dict[str, Any], where: str) -> None:
-    """Refuse values that the settings of ``kind`` may not have; LmsiError says which."""
+def check(kind: type[C], values: dict[str, Any], where: str) -> C:
+    """The settings of ``kind`` among a file's values; LmsiError: they may not have such a value."""
     known = {k: values[k] for k in kind.__struct_fields__ if k in values}
     try:
-        msgspec.convert(known, kind)
+        return msgspec.convert(known, kind)
     except msgspec.ValidationError as e:
         raise _refusal(kind, known, str(e), where) from None
 

@@ -18,14 +18,14 @@ import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from lmsi_cli.answers import answer_end, extract, next_turn
+from lmsi_cli.answers import answer_end, next_turn
 from lmsi_cli.config import SamplingConfig
 from lmsi_cli.engine.base import Engine, Generated, Request, Token, Wanted, Watch
 from lmsi_cli.engine.checks import NotNumbersError
 from lmsi_cli.engine.llama import LlamaModel
-from lmsi_cli.prompts import Task, asked, for_path, render, rotates
+from lmsi_cli.prompts import Task, answer_in, for_path, render, rotates
 from lmsi_cli.records import Path, PromptFormat, Question, StopReason
-from lmsi_cli.thinking import answer_part, answer_start
+from lmsi_cli.thinking import answer_start
 
 RUN_ON = "\nQ:"  # the model starts asking itself the next question
 UTF8 = codecs.getincrementaldecoder("utf-8")  # a character may be split over several tokens
@@ -141,10 +141,7 @@ def to_path(g: Generated, task: Task, question: str = "") -> Path:
     The question's own words name its options, if it has any. A truncated text is read too, but
     will not vote.
     """
-    said = answer_part(g.text)
-    found = extract(said, task.kind, task.trigger, asked(task, question))
-    thought = len(g.text) - len(said)  # positions begin after it
-    start, end = (found.start + thought, found.end + thought) if found else (0, 0)
+    found = answer_in(g.text, task, question)
     return Path(
         question_id=g.question_id,
         path=g.path,
@@ -156,7 +153,7 @@ def to_path(g: Generated, task: Task, question: str = "") -> Path:
         predicted_answer=found.value if found else None,
         extract_rule=found.rule if found else None,
         mean_logprob=None if g.logprob is None or not g.drawn else g.logprob / len(g.drawn),
-        answer_logprob=logprob_of(g.drawn, start, end) if found else None,
+        answer_logprob=logprob_of(g.drawn, found.start, found.end) if found else None,
     )
 
 

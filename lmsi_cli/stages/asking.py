@@ -23,6 +23,7 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Chat, Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.run_folder import RunDir
+from lmsi_cli.settings import check
 from lmsi_cli.stages.trial import FEWEST, Trial, hold_trial, trial_line
 from lmsi_cli.tasks.loader import converted, load_task
 from lmsi_cli.tasks.readers import split_source
@@ -82,7 +83,6 @@ def ask(
     LmsiError as ``formed``; or no such wording, or too few questions for ``--prompt auto``.
     """
     begun = run.load_settings() if run is not None and run.has_paths() else {}
-    questions = questions[: config.limit or None]
     if run is not None and config.prompt in ("", AUTO) and WORDING in begun:
         found = [wording_of(run)]
     else:
@@ -205,6 +205,4 @@ def examined(task: Task, sample: SampleConfig, settings: EvalConfig) -> tuple[Ta
 
 def sample_config(run: RunDir) -> SampleConfig:
     """The settings that a run was sampled with."""
-    known, saved = SampleConfig.__struct_fields__, sampled(run)
-    shared = {k: v for k, v in saved.items() if k in known and k != "chat"}
-    return msgspec.convert(shared, SampleConfig)
+    return check(SampleConfig, sampled(run), f"{run.run_toml} [sample]")

@@ -5,7 +5,7 @@ Needs no model: chooses the questions and turns answers into figures; the rules 
 round is kept:
 
     to_ask(root, task, probe, val_share=0.0)     # after the first round's training
-    -> Asked(questions=[Question(id="q8", answer="9", ...)], by="agreement")
+    -> [Question(id="q8", answer="9", ...)], "agreement"
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ from lmsi_cli.config import EngineConfig, EvalConfig, SampleConfig
 from lmsi_cli.jsonl import read_records, write_records
 from lmsi_cli.prompts import Task, asked
 from lmsi_cli.records import Preference, Question, TrainExample, Vote
-from lmsi_cli.reporting.results import Answer, Evaluation, answers_of
+from lmsi_cli.reporting.results import Answer
 from lmsi_cli.resume import trained_file
 from lmsi_cli.rounds import By, Figures
 from lmsi_cli.run_folder import RunDir
@@ -34,13 +34,6 @@ MOST, FEWEST = 60, 20  # questions of a check-up without a probe; a probe is ask
 SHARE = 10  # a check-up draws at most one answer per this many paths of the first round
 NAME = "checkup"
 STREAM = 0x5EED  # keeps its random numbers apart from those of every round's paths
-
-
-class Asked(NamedTuple):
-    """The questions of the check-ups with the wanted answers, and where those come from."""
-
-    questions: list[Question]
-    by: By
 
 
 def trained_on(folder: RunDir, val_share: float) -> frozenset[str]:
@@ -73,14 +66,17 @@ def leave_out(folder: RunDir, probe: Sequence[Question], several: bool) -> int:
     return out
 
 
-def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float) -> Asked:
+def to_ask(
+    run: RunDir, task: Task, probe: Sequence[Question], val_share: float
+) -> tuple[list[Question], By]:
     """Choose the questions of all check-ups, once the first round is trained.
 
-    Without a probe, the winners of the base's vote are the wanted answers, on questions that the
-    first round was not trained on (``val_share`` of those in ``train.jsonl`` were set apart).
+    Returns them with the wanted answers, and where those come from. Without a probe they are the
+    winners of the base's vote, on questions that the first round was not trained on (``val_share``
+    of those in ``train.jsonl`` were set apart).
     """
     if probe:
-        return Asked(list(probe), "probe")
+        return list(probe), "probe"
     votes = list(read_records(run.votes, Vote))
     seen = trained_on(run, val_share)
     winners = {
@@ -96,7 +92,7 @@ def to_ask(run: RunDir, task: Task, probe: Sequence[Question], val_share: float)
     ]
     budget = sum(v.num_paths for v in votes) // SHARE // (1 + PATHS)
     fit = fit[: max(FEWEST, min(MOST, budget))]
-    return Asked(fit, "agreement" if fit else "nothing")
+    return fit, "agreement" if fit else "nothing"
 
 
 def manner(sample: SampleConfig) -> EvalConfig:
@@ -111,25 +107,18 @@ def manner(sample: SampleConfig) -> EvalConfig:
     )
 
 
-def figures_of(found: Evaluation, folder: RunDir) -> list[Figures]:
-    """The figures of each model's check-up, in order, from an evaluation and its answers."""
-    return [figures(v.model, answers_of(v, folder.eval_dir), found.gold) for v in found.mains]
-
-
 def figures(model: str, answers: Sequence[Answer], wanted: Mapping[str, str]) -> Figures:
     """Compute the figures of one model's check-up; draws no conclusion.
 
     ``answers`` has a greedy and some sampled ones per question; ``wanted`` gives the right answer
     to each question, or the winner of its vote.
     """
+    asked = [a for a in answers if a.question_id in wanted]
     by_question: dict[str, list[str | None]] = {q: [] for q in wanted}
-    greedy = Counter[str]()
-    for a in answers:
-        if a.question_id not in wanted:
-            continue
+    for a in asked:
         by_question[a.question_id].append(a.predicted_answer)
-        if a.mode != "sc" and a.predicted_answer is not None:
-            greedy[a.predicted_answer] += 1
+    said = [a.predicted_answer for a in asked if a.mode != "sc"]
+    greedy = Counter(answer for answer in said if answer is not None)
     found = {q: given for q, given in by_question.items() if given}
     return Figures(
         model=model,

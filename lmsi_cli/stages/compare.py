@@ -17,28 +17,22 @@ from lmsi_cli.reporting.pairwise import Opposed, Side, opposed
 from lmsi_cli.reporting.results import Evaluation, answers_of, newest_results, read_evaluation
 from lmsi_cli.run_folder import RunDir, teacher_of
 
+ALONE = "was measured without an adapter, so there is nothing to compare"
+UNTRAINED = "the student was measured without an adapter"
+
 
 def compare(a: Path, b: Path, data: str = "", line: str = "") -> Opposed:
-    """Compare two evaluations, or the base and the last model of a single one.
+    """Compare the last models of two evaluations, or the base and the last model of a single one.
 
-    Args:
-        a: A result file or a run folder; its last model is compared.
-        b: Another, or the same.
-        data: As in ``find_result``.
-        line: The one whose flips are listed; by default the deciding one.
+    ``line`` is the one whose flips are listed; by default the deciding one.
 
-    Raises:
-        LmsiError: A place holds no result, or several of them and ``data`` names none; there is
-            no such line; they have no question in common.
+    LmsiError as ``find_result``; there is no such line; they have no question in common.
     """
     files = [find_result(place, data) for place in (a, b)]
-    base = files[0].samefile(files[1])
+    same = files[0].samefile(files[1])
     sides = []
-    for place, file, number in zip((a, b), files, (0 if base else -1, -1), strict=True):
-        e = read_evaluation(file)
-        if base and len(e.mains) < 2:
-            message = f"{place}: was measured without an adapter, so there is nothing to compare"
-            raise LmsiError(message, hint=f"`lmsi eval {quote(str(place))}` after it was trained")
+    for place, file, number in zip((a, b), files, (0 if same else -1, -1), strict=True):
+        e = _trained(place, file, ALONE) if same else read_evaluation(file)
         variant = e.mains[number]
         sides.append(Side(str(place), e, variant, answers_of(variant, file.parent)))
     return opposed(sides[0], sides[1], line)
@@ -49,18 +43,14 @@ def distilled(
 ) -> Distillation:
     """Teacher and student, each before and after training, on the same questions.
 
-    Args:
-        teacher: A run folder or result file; without an adapter the teacher was not trained.
-        student: The same for the model that learned from the teacher's paths.
-        data: As in ``find_result``.
-        line: The one to compare; by default the deciding one of the student.
-        own: The same for the student's model trained on its own paths, if there is one.
+    ``own`` is the place of the student's model trained on its own paths, if there is one. Without
+    an adapter the teacher was not trained. ``line`` is by default the deciding one of the student.
 
-    Raises:
-        LmsiError: A place holds no such result, the student is untrained or had another teacher,
-            or questions, models or ways of asking differ.
+    LmsiError as ``find_result``; the student is untrained or had another teacher; or questions,
+    models or ways of asking differ.
     """
-    one, other = read_evaluation(find_result(teacher, data)), _student(student, data)
+    one = read_evaluation(find_result(teacher, data))
+    other = _trained(student, find_result(student, data), UNTRAINED)
     origin = teacher_of(RunDir(student)) if student.is_dir() else None
     if origin and one.source and one.source.get("sha256") != origin["model_sha256"]:
         raise LmsiError(
@@ -74,7 +64,7 @@ def distilled(
     who["student"] = Side(str(student), other, other.mains[0])
     who["trained student"] = Side(str(student), other, other.mains[-1])
     if own:
-        found = _student(own, data)
+        found = _trained(own, find_result(own, data), UNTRAINED)
         if found.source.get("sha256") != other.source.get("sha256"):
             raise LmsiError(
                 f"{own}: measures {found.source.get('file')}, and the student of {student} is "
@@ -85,32 +75,24 @@ def distilled(
     return distillation(who, line or other.primary)
 
 
-def _student(place: Path, data: str) -> Evaluation:
-    """An evaluation of a model with its adapter."""
-    e = read_evaluation(find_result(place, data))
+def _trained(place: Path, file: Path, problem: str) -> Evaluation:
+    """Read an evaluation of a model with its adapter; LmsiError: the problem of one without."""
+    e = read_evaluation(file)
     if len(e.mains) < 2:
-        raise LmsiError(
-            f"{place}: the student was measured without an adapter",
-            hint=f"`lmsi eval {quote(str(place))}` after it was trained",
-        )
+        hint = f"`lmsi eval {quote(str(place))}` after it was trained"
+        raise LmsiError(f"{place}: {problem}", hint)
     return e
 
 
 def find_result(place: Path, data: str = "") -> Path:
-    """The result file of a place.
-
-    Raises:
-        LmsiError: There is none, or ``data`` does not say which of several.
-    """
+    """The result file of a place; LmsiError: none, or ``data`` does not say which of several."""
     if place.is_file():
         return place
     found = newest_results(RunDir(place))
     names = ", ".join(sorted(found))
     if not found:
-        raise LmsiError(
-            f"{place}: no evaluation in it",
-            hint=f"run `lmsi eval {quote(str(place))} --data FILE` first",
-        )
+        hint = f"run `lmsi eval {quote(str(place))} --data FILE` first"
+        raise LmsiError(f"{place}: no evaluation in it", hint)
     if not data and len(found) > 1:
         raise LmsiError(f"{place}: evaluations on {names}", hint="say which: --data NAME")
     name = data or next(iter(found))

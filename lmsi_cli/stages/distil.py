@@ -29,7 +29,7 @@ from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, shuffled_writer
 from lmsi_cli.prompts import Task
-from lmsi_cli.records import ChatChoice, Progress, Silent, Vote
+from lmsi_cli.records import Progress, Vote
 from lmsi_cli.resume import check_same
 from lmsi_cli.run_folder import (
     TEACHER,
@@ -41,6 +41,7 @@ from lmsi_cli.run_folder import (
     sha256_file,
     teacher_of,
 )
+from lmsi_cli.settings import check
 from lmsi_cli.stages.asking import Asking, formed, sampled, task_of, wording_of
 from lmsi_cli.stages.pipeline import identity, model_of
 from lmsi_cli.stages.train import check_training
@@ -51,7 +52,6 @@ FOLDER = "students"  # in the teacher's run folder
 ADAPTER = ("adapter", "adapter_sha256")  # the one that drew the teacher's paths
 # settings of a server that drew the teacher's paths; the student is a file
 SERVER = (*ServerConfig.__struct_fields__, "engine", "server", "model_stated", "model_facts")
-CHAT: ChatChoice = "auto"  # a conversation if the student's file has a chat template
 # settings that decide the student's prompts
 FORM = ("task_name", "task_sha256", "chat", "few_shot", "system", "template_var")
 
@@ -70,11 +70,7 @@ class Student(NamedTuple):
 
 
 def enrolled(
-    teacher: RunDir,
-    model: str,
-    out: File | None,
-    settings: TrainConfig,
-    progress: Progress | None = None,
+    teacher: RunDir, model: str, out: File | None, settings: TrainConfig, progress: Progress
 ) -> Student | None:
     """Check a student and its folder before an hour is spent on it; None without a ``model``.
 
@@ -104,7 +100,7 @@ def enrolled(
         message = f"{found.path}: this is the very model that drew the paths of {teacher.root}"
         raise LmsiError(message, hint=f"to train it on its own votes: `lmsi train {teacher.typed}`")
     try:
-        check_training(found.path, settings, progress or Silent())
+        check_training(found.path, settings, progress)
     except LmsiError as e:  # two models are in play, so name this one
         named = str(e) if str(found.path) in str(e) else f"{found.path}: {e}"
         raise LmsiError(named, hint=e.hint) from None
@@ -112,10 +108,7 @@ def enrolled(
 
 
 def control(teacher: RunDir) -> Student:
-    """The run's own model, asked as it was, in the run's folder ``null``.
-
-    LmsiError: the run has no votes of its own, or something else is in that folder.
-    """
+    """The run's own model in the folder ``null``; LmsiError: it is taken, or there is no vote."""
     if teacher_of(teacher):
         hint = "a control is of a run that has sampled paths of its own"
         raise LmsiError(f"{teacher.root}: what was voted on is its teacher's", hint)
@@ -125,7 +118,7 @@ def control(teacher: RunDir) -> Student:
 
 
 def _asked(teacher: RunDir, model: File) -> Asking:
-    """How the student is asked: the teacher's task in the student's own form.
+    """How the student is asked: the teacher's task, in a conversation if its file has a template.
 
     A conversation has the teacher's settings, except for variables that the student's template does
     not know.
@@ -133,13 +126,12 @@ def _asked(teacher: RunDir, model: File) -> Asking:
     saved, talk = sampled(teacher), SampleConfig()
     with vocabulary(model) as words:
         encoder = Encoder(words)
-        choice = choose(CHAT, encoder)
-        if choice.chat:
-            same: dict[str, Any] = {k: saved[k] for k in ("few_shot", "system") if k in saved}
-            known = encoder.template.knows
-            same["template_var"] = [v for v in saved.get("template_var", ()) if name_of(v) in known]
-            talk = msgspec.convert(same, SampleConfig)
-            choose(CHAT, encoder, talk.template_var)
+        known = encoder.template.knows if encoder.source else ()
+        variables = tuple(v for v in saved.get("template_var", ()) if name_of(v) in known)
+        choice = choose("auto", encoder, variables)
+    if choice.chat:
+        same = {k: saved[k] for k in ("few_shot", "system") if k in saved}
+        talk = msgspec.structs.replace(talk, **same, template_var=variables)
     return formed(task_of(teacher), wording_of(teacher), choice, talk)
 
 
@@ -228,12 +220,9 @@ def _bound(settings: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
-    """Write every kept path and every pair in the student's form; the files appear whole.
-
-    Returns the numbers of examples and of questions with examples.
-    """
-    held, known = teacher.load_settings().get("vote", {}), VoteConfig.__struct_fields__
-    config = msgspec.convert({k: v for k, v in held.items() if k in known}, VoteConfig)
+    """Write the student's examples and pairs; returns how many examples of how many questions."""
+    held = teacher.load_settings().get("vote", {})
+    config = check(VoteConfig, held, f"{teacher.run_toml} [vote]")
     count, questions, run = 0, 0, student.run
     with (
         questions_by_id(teacher) as asked,
@@ -242,7 +231,7 @@ def _write(teacher: RunDir, student: Student) -> tuple[int, int]:
         shuffled_writer(run.pairs, config.seed) as preferred,
     ):
         for voted in read_records(teacher.votes, Vote):
-            if not voted.kept or voted.predicted_answer is None:
+            if not voted.kept:  # nor is there a winner
                 continue
             question, own = asked.get(voted.question_id), paths.get(voted.question_id)
             if not question or {*voted.kept} - {p.path for p in own}:

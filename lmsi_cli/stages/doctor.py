@@ -1,8 +1,6 @@
 """What this machine can do for lmsi, and what to do about each problem.
 
-Asks the libraries; writes nothing but the remembered result of the CPU check. One check:
-
-    {"name": "quantised models", "value": "work, with AMX", "problem": "", "advice": "", ...}
+Asks the libraries; writes nothing but the remembered result of the CPU check.
 """
 
 from __future__ import annotations
@@ -26,11 +24,8 @@ UNTRAINED = "no training without it"
 OURS = ("lmsi", "llama-cpp-python", "gguf", "numpy")
 
 
-class Check(Record, frozen=True, kw_only=True):
-    """One fact; ``problem`` is empty if all is well; ``fatal``: nothing works until it is fixed.
-
-    ``command`` is a line to type that improves it.
-    """
+class Check(Record, frozen=True):
+    """One fact, and a ``command`` that improves it; ``fatal``: nothing works until it is fixed."""
 
     name: str
     value: str
@@ -42,10 +37,7 @@ class Check(Record, frozen=True, kw_only=True):
 
 def examine() -> list[Check]:
     """Run all checks, in the order to show them."""
-    versions = [
-        Check(name="python", value=platform.python_version()),
-        *map(_version, (*OURS, *PACKAGES)),
-    ]
+    versions = [Check("python", platform.python_version()), *map(_version, (*OURS, *PACKAGES))]
     try:
         lib = library()
     except (ImportError, OSError, RuntimeError) as e:
@@ -53,13 +45,22 @@ def examine() -> list[Check]:
         return versions if any(c.fatal for c in versions) else [*versions, broken]
     features = lib.llama_print_system_info().decode().strip().replace("\n", " ")
     cores = f"{psutil.cpu_count(logical=False)} physical, {os.cpu_count()} logical"
+    memory = psutil.virtual_memory()
+    free = memory.available / 2**30
+    room = Check("memory", f"{memory.total / 2**30:.1f} GiB, {free:.1f} GiB free")
+    if free < LITTLE_MEMORY:
+        closing = "close other programs before training"
+        room = Check("memory", room.value, "little free memory", closing)
+    usable, state, advice = gpu(lib)
+    offload = f"{state}; --gpu-layers all uses it" if usable else state
     return [
         *versions,
-        Check(name="cores", value=f"{cores}, lmsi uses {default_threads()} threads"),
-        _memory(),
-        Check(name="llama.cpp features", value=features),
+        Check("cores", f"{cores}, lmsi uses {default_threads()} threads"),
+        room,
+        Check("llama.cpp features", features),
         _quantised(features),
-        _gpu(),
+        # having no GPU is no problem; the advice still says what --gpu-layers would need
+        Check("GPU offload", offload, advice=advice),
         _torch(),
     ]
 
@@ -79,33 +80,15 @@ def conclusion(checks: Sequence[Check]) -> str:
 
 def _version(package: str) -> Check:
     try:
-        return Check(name=package, value=version(package))
+        return Check(package, version(package))
     except PackageNotFoundError:
         if package in PACKAGES:  # needed for training alone
-            return Check(name=package, value="missing", problem=UNTRAINED, advice=INSTALL)
+            return Check(package, "missing", UNTRAINED, INSTALL)
         return _missing(package, "missing", "not installed", f"pip install {package}")
 
 
 def _missing(name: str, value: str, problem: str, advice: str) -> Check:
-    return Check(name=name, value=value, problem=problem, advice=advice, fatal=True)
-
-
-def _memory() -> Check:
-    memory = psutil.virtual_memory()
-    free = memory.available / 2**30
-    value = f"{memory.total / 2**30:.1f} GiB, {free:.1f} GiB free"
-    if free >= LITTLE_MEMORY:
-        return Check(name="memory", value=value)
-    advice = "close other programs before training"
-    return Check(name="memory", value=value, problem="little free memory", advice=advice)
-
-
-def _gpu() -> Check:
-    """Having no GPU is no problem; the advice still says what ``--gpu-layers`` would need."""
-    usable, state, advice = gpu(library())
-    if usable:
-        return Check(name="GPU offload", value=f"{state}; --gpu-layers all uses it")
-    return Check(name="GPU offload", value=state, advice=advice)
+    return Check(name, value, problem, advice, fatal=True)
 
 
 def _quantised(features: str) -> Check:
@@ -117,28 +100,24 @@ def _quantised(features: str) -> Check:
     if not found.extra_buffers:
         lacking = "work without repacked weights" + (", and so without AMX" if used else "")
         line = repair if used else REBUILD
-        return Check(name=name, value=lacking, problem=found.note, advice=SLOWER, command=line)
+        return Check(name, lacking, found.note, SLOWER, line)
     if not tiles:
-        return Check(name=name, value="work (no AMX in this CPU)")
+        return Check(name, "work (no AMX in this CPU)")
     if used:
-        return Check(name=name, value="work, with AMX")
-    return Check(
-        name=name,
-        value="work, without AMX: this llama.cpp was built for other CPUs",
-        advice="the line below builds it for this one",
-        command=repair,
-    )
+        return Check(name, "work, with AMX")
+    value = "work, without AMX: this llama.cpp was built for other CPUs"
+    return Check(name, value, advice="the line below builds it for this one", command=repair)
 
 
 def _torch() -> Check:
     try:
         import torch
     except ModuleNotFoundError:
-        return Check(name="torch features", value="none")
+        return Check("torch features", "none")
     except ImportError as e:
         return _missing("torch", "does not import", str(e), "pip install --force-reinstall torch")
     from lmsi_cli.training.devices import pick_dtype
 
     device = "cuda" if torch.cuda.is_available() else "cpu only"
     cpu, dtype = torch.backends.cpu.get_cpu_capability(), pick_dtype("auto", "cpu")
-    return Check(name="torch features", value=f"{cpu}, {device}, trains in {dtype}")
+    return Check("torch features", f"{cpu}, {device}, trains in {dtype}")

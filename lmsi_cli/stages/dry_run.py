@@ -4,10 +4,7 @@ Samples a few trial paths for their length, and measures the speed of the cache 
 get. Writes nothing. The first prompt is spelt from its token ids, which tells a control token from
 text that looks like one:
 
-    Preview(chat=True, why="the file has a chat template", folds_system=False, questions=400,
-            prompt=(Piece(text="<|im_start|>", mark=True), Piece(text="user\nTom has", mark=False),
-            ...), ids=(151644, 872, ...), shortest=96, median=118.0, longest=164, shared_prefix=3,
-            cost=Estimate(width=64, unified=False, cells=16896, seconds=151.2, ...), ...)
+    (Piece(text="<|im_start|>", mark=True), Piece(text="user\nTom has", mark=False), ...)
 """
 
 from __future__ import annotations
@@ -23,7 +20,6 @@ from lmsi_cli.engine.base import Request, blocks
 from lmsi_cli.engine.cache_layout import bytes_of, need_of, shared_prefix
 from lmsi_cli.engine.checks import split_for
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import rotates
 from lmsi_cli.records import Progress, Record
 from lmsi_cli.stages.pipeline import Job, open_engine, settle
@@ -87,8 +83,8 @@ class Preview(Record, frozen=True, kw_only=True):
 def preview(job: Job, progress: Progress) -> Preview:
     """Write all prompts for a model file, count their tokens, and estimate the cost of the paths.
 
-    Holds a trial of wordings if the run would. LmsiError: there are no questions, none fits the
-    context, or the chat template refuses the prompt.
+    Holds a trial of wordings if the run would. LmsiError: no question fits the context, or the chat
+    template refuses the prompt.
     """
     if job.settings.engine not in (LLAMA, SERVER):
         progress.say("estimated for llama.cpp")
@@ -97,9 +93,7 @@ def preview(job: Job, progress: Progress) -> Preview:
         assert isinstance(engine, LlamaEngine)  # a server's prompts are its own
         asking = settle(job, engine, None, progress)
         task = asking.task
-        requests = requests_of(job.asked, engine, task, asking.config)
-        if not requests:
-            raise LmsiError("no questions to show a prompt for")
+        requests = requests_of(job.questions, engine, task, asking.config)
         cost = estimate(requests, engine, asking.config, task.trigger)
         own = [r for r in requests if not r.block]  # of the first set of exemplars
         first, lengths = own[0], [len(r.prompt) for r in own]
@@ -128,11 +122,9 @@ def request_there(job: Job, progress: Progress) -> dict[str, object]:
     with open_engine(job) as engine:
         assert not isinstance(engine, LlamaEngine)
         asking = settle(job, engine, None, progress, trial=False)
-        first = requests_of(job.asked[:1], engine, asking.task, asking.config)
-        if not first:
-            raise LmsiError("no questions to show a prompt for")
-        body = engine.first_body(first[0], asking.config)
-    return {"request": body, "paths": len(job.asked) * job.settings.paths}
+        first = requests_of(job.questions[:1], engine, asking.task, asking.config)[0]
+        body = engine.first_body(first, asking.config)
+    return {"request": body, "paths": len(job.questions) * job.settings.paths}
 
 
 def estimate(

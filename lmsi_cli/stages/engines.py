@@ -2,14 +2,7 @@
 
 ``--engine auto`` takes OpenVINO if it is installed and clearly faster than llama.cpp. Both decode
 the same model file; which one is faster depends on the file's types and on the CPU. So a long job
-begins with half a minute of measuring, whose result is kept per machine, file and version:
-
-    {"openvino": 388.0, "llama": 284.0}
-
-A server does not show its chat template, so the form of the prompts is chosen without it:
-
-    --chat auto, on    messages, to /chat/completions; the server applies the model's template
-    --chat off         plain text, to /completions
+begins with half a minute of measuring, whose result is kept per machine, file and version.
 
 What ``auto`` resolves to is pinned for a run. A path's last bits depend on it, and now and then a
 token does. So a run continues as it began, on any machine, in a cluster or not. In run.toml:
@@ -26,7 +19,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -45,7 +38,6 @@ from lmsi_cli.config import (
 from lmsi_cli.engine.base import Engine, Request, Settled, Wanted, pinned
 from lmsi_cli.engine.cache_layout import Need
 from lmsi_cli.engine.cpu_check import recall, remember
-from lmsi_cli.engine.encode import ChatMode
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.fast_copy import SMALLEST, TEXT, verdict_file
 from lmsi_cli.engine.openvino import other_than_plain
@@ -58,14 +50,12 @@ if TYPE_CHECKING:
 
 ENGINE = "engine"  # the section of run.toml for what `auto` resolved to
 INSTALL = "type: pip install '.[server]' in lmsi's folder"
-UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
 FASTER = 1.2  # OpenVINO has to be this many times as fast as llama.cpp
 JOB = 500  # paths; on a smaller job the measurement does not pay off
 PROMPT, TOKENS, PATHS = 256, 64, 64  # of the measurement; about the middle of a real path
 BUDGET = 256  # tokens assumed for a path at least; a trial that sets them comes later
 FIRST = SamplingConfig(temperature=1, top_k=0, max_tokens=1)  # warms up the pipeline and the prompt
 
-AnyConfig = TypeVar("AnyConfig", bound=EngineConfig)
 Open = Callable[[EngineName], LlamaEngine]  # loads the model into that engine
 
 
@@ -74,11 +64,6 @@ class Pace(Record, frozen=True, kw_only=True):
 
     openvino: float
     llama: float
-
-    @property
-    def engine(self) -> EngineName:
-        """The one to use."""
-        return OPENVINO if self.openvino >= FASTER * self.llama else LLAMA
 
 
 def chosen(
@@ -89,15 +74,9 @@ def chosen(
     progress: Progress,
     run: RunDir | None,
 ) -> EngineName:
-    """The engine for a job; ``auto`` becomes the one the run folder began with, or the faster one.
+    """The engine for a job of so many paths in all; ``run`` is the folder that it continues.
 
-    Args:
-        settings: With the engine as the user gave it.
-        model: A GGUF file.
-        paths: Number of paths of the whole job.
-        open_: Loads the model into an engine.
-        progress: Hears of the measurement and the choice.
-        run: The folder that the job continues, if there is one.
+    ``auto`` becomes the engine that the folder began with, or the faster one.
     """
     if settings.engine != AUTO:
         return settings.engine
@@ -111,11 +90,19 @@ def chosen(
     if pace is None:
         progress.say("measuring whether OpenVINO is faster, this once")
         need = Need(0, PROMPT, max(settings.max_tokens, BUDGET), paths)
-        pace = _measured(open_, need, progress)
+        with open_(LLAMA) as engine:
+            llama, openvino = engine.pace(need)[1].write, 0.0
+        try:
+            with open_(OPENVINO) as engine:
+                openvino = _rate(engine)
+        except LmsiError as e:
+            progress.say(f"no OpenVINO: {e}")
+        pace = Pace(openvino=openvino, llama=llama)
         remember(kept, pace)
+    faster = OPENVINO if pace.openvino >= FASTER * pace.llama else LLAMA
     rates = f"OpenVINO writes {pace.openvino:.0f} tokens/s, llama.cpp {pace.llama:.0f}"
-    progress.say(f"--engine {pace.engine}: {rates}")
-    return pace.engine
+    progress.say(f"--engine {faster}: {rates}")
+    return faster
 
 
 def begun_with(run: RunDir) -> EngineName:
@@ -131,17 +118,6 @@ def _installed() -> bool:
         return False
 
 
-def _measured(open_: Open, need: Need, progress: Progress) -> Pace:
-    with open_(LLAMA) as engine:
-        llama = engine.pace(need)[1].write
-    try:
-        with open_(OPENVINO) as engine:
-            return Pace(openvino=_rate(engine), llama=llama)
-    except LmsiError as e:
-        progress.say(f"no OpenVINO: {e}")
-        return Pace(openvino=0, llama=llama)
-
-
 def _rate(engine: LlamaEngine) -> float:
     """Tokens per second of paths side by side, after a warm-up."""
     prompt = tuple(engine.encode(TEXT.read_text())[:PROMPT])
@@ -153,23 +129,14 @@ def _rate(engine: LlamaEngine) -> float:
     return tokens / (time.perf_counter() - begun)
 
 
-def reach_server(
-    model: str, settings: SampleConfig | EvalConfig, run: RunDir | None = None
-) -> ServerEngine:
+def reach_server(settings: SampleConfig | EvalConfig, run: RunDir | None = None) -> ServerEngine:
     """Connect to the server; a run with paths insists on the model that its first replies named."""
     try:
         from lmsi_cli.engine.server.engine import ANSWERS_AS, ServerEngine
     except ModuleNotFoundError as e:
         raise LmsiError(f"--engine openai needs the package {e.name}", INSTALL) from None
     saved = run.load_settings().get(ENGINE, {}) if run and run.paths.exists() else {}
-    return ServerEngine(model, serving(settings), str(saved.get(ANSWERS_AS, "")))
-
-
-def server_form(settings: SampleConfig) -> ChatMode:
-    """Conversations unless ``--chat off``: most models on servers are chat models."""
-    if settings.chat == "off":
-        return ChatMode(False, "--chat off")
-    return ChatMode(True, "--chat on" if settings.chat == "on" else UNSEEN)
+    return ServerEngine(settings.model, serving(settings), str(saved.get(ANSWERS_AS, "")))
 
 
 def open_file(model: Path, config: EngineConfig, engine: EngineName) -> LlamaEngine:
@@ -212,24 +179,6 @@ def refuse_settings(settings: SampleConfig | EvalConfig) -> None:
             raise LmsiError(f"{flag}: that is a server's", hint="give --engine openai with it")
 
 
-def as_served(run: RunDir, settings: EvalConfig) -> EvalConfig:
-    """Fill in the model and address that the run's paths came from, if none are given."""
-    saved = run.load_settings().get("sample", {})
-    saved = saved if saved.get("engine") == SERVER else {}
-    model = settings.model or saved.get("model", "")
-    if not model:
-        raise LmsiError(f"{run.root}: no server drew these paths", "name its model with --model")
-    url = settings.base_url or saved.get("base_url", "")
-    return msgspec.structs.replace(settings, model=model, base_url=url)
-
-
-def about_server(engine: ServerEngine) -> dict[str, Any]:
-    """The model and versions for an evaluation's record."""
-    named = f"{engine.base} on {engine.url.host}"
-    source = {"file": named, "server": engine.url.host, "model": engine.base}
-    return {"source": source, "versions": {"lmsi": version("lmsi")}}
-
-
 def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     """Replace ``auto`` by the kind of cache and the file copy that the folder began with.
 
@@ -241,7 +190,7 @@ def as_begun(run: RunDir, config: SampleConfig) -> SampleConfig:
     return msgspec.structs.replace(config, **left)
 
 
-def same_file(run: RunDir, config: AnyConfig) -> AnyConfig:
+def same_file(run: RunDir, config: EvalConfig) -> EvalConfig:
     """Use the fast copy of the model file if the run's paths were drawn from it, else the file."""
     if config.fast_copy != "auto":
         return config
@@ -269,9 +218,12 @@ class Settling:
     def _save(self, settled: Settled) -> None:
         begun, now = _begun(self._run), pinned(settled)
         if begun not in ({}, now) and not self._now and self._run.has_paths():
+            old, new = (
+                " ".join(f"--set {k}={v}" for k, v in kind.items()) for kind in (begun, now)
+            )
             self._say(
-                f"{self._run.root}: so far drawn with {_flags(begun)}, now with {_flags(now)}: "
-                "the last bits of the new paths differ"
+                f"{self._run.root}: so far drawn with {old}, now with {new}: the last bits of the "
+                "new paths differ"
             )
         self._now = settled
         self._run.save_settings(ENGINE, dict(settled))
@@ -279,7 +231,3 @@ class Settling:
 
 def _begun(run: RunDir) -> Settled:
     return pinned(run.load_settings().get(ENGINE, {}))
-
-
-def _flags(kind: Settled) -> str:
-    return " ".join(f"--set {k}={v}" for k, v in kind.items())

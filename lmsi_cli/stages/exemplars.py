@@ -20,7 +20,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path as File
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -31,10 +31,10 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.prompts import Task, clean, rationale_of
 from lmsi_cli.records import Exemplar, Path, Progress, Question, Record
 from lmsi_cli.run_folder import RunDir, paths_by_question
-from lmsi_cli.stages.pipeline import Job, Old, draw, opened
+from lmsi_cli.stages.pipeline import Job, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.tasks.loader import wrong_exemplar
-from lmsi_cli.voting.ballots import holds, is_complete, vote
+from lmsi_cli.voting.ballots import holds, vote
 
 RANK = {True: 0, None: 1, False: 2}  # all equations of a path hold, it states none, or one is false
 STREAM = "exemplars"  # keeps its random numbers apart from the paths'
@@ -56,13 +56,6 @@ class ExemplarsSummary(Record, frozen=True, kw_only=True):
     share: float
 
 
-class SeedExemplar(NamedTuple):
-    """A seed's exemplar, and the share of its answer, the winner."""
-
-    exemplar: Exemplar
-    share: float
-
-
 def make_exemplars(
     job: Job,
     config: ExemplarsConfig,
@@ -78,9 +71,8 @@ def make_exemplars(
 
     LmsiError as ``pipeline.opened`` and ``write_exemplars``.
     """
-    old: Old = "discarded if different" if overwrite else "kept"
-    with opened(job, run, progress, old, trial=False) as drawing:
-        drawn = draw(drawing, job.questions, run, progress)
+    with opened(job, run, progress, overwrite and "if different", trial=False) as drawing:
+        drawn = drawing.draw(job.questions)
     return write_exemplars(run, job.questions, job.task, config, out), drawn
 
 
@@ -94,33 +86,39 @@ def write_exemplars(
 
     LmsiError: too few seeds make an exemplar; nothing is written then.
     """
-    left_out, chosen = Counter[str](), list[SeedExemplar]()
+    left_out, chosen = Counter[str](), list[tuple[Exemplar, float]]()
     with paths_by_question(run) as paths:
         for q in sorted(seeds, key=lambda q: path_seed(config.seed, f"{STREAM} {q.id}", 0)):
             own = [p for p in paths.get(q.id) if p.path < config.paths]
             found = choose(q, own, task, config) if own else ""
-            if isinstance(found, SeedExemplar):
+            if isinstance(found, tuple):
                 chosen.append(found)
             elif found:
                 left_out[found] += 1
     if len(chosen) < config.needed:
-        raise _too_few(len(chosen), left_out, config, run)
+        why = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "no other seeds"
+        raise LmsiError(
+            f"{run.paths}: {len(chosen)} seeds make an exemplar, and {config.templates} templates "
+            f"of {config.shots} need {config.needed} ({why})",
+            hint="lower --templates, --shots or the share (--set min_share=0.3), draw more "
+            "--paths, or give more or easier seeds",
+        )
     used = chosen[: config.needed]
-    write_atomic(out, task_text([c.exemplar for c in used], task, config, out.stem))
+    write_atomic(out, task_text([e for e, _ in used], task, config, out.stem))
     return ExemplarsSummary(
         file=str(out),
         seeds=len(chosen) + left_out.total(),
         left_out=dict(left_out),
         templates=config.templates,
         shots=config.shots,
-        share=statistics.fmean(c.share for c in used),
+        share=statistics.fmean(share for _, share in used),
     )
 
 
 def choose(
     question: Question, paths: Sequence[Path], task: Task, config: ExemplarsConfig
-) -> SeedExemplar | str:
-    """The exemplar made from a seed's paths, or the reason why there is none.
+) -> tuple[Exemplar, float] | str:
+    """The exemplar made from a seed's paths, with its answer's share; or why there is none.
 
     With one path per seed, the paper's greedy one, equations are not checked.
     """
@@ -130,8 +128,8 @@ def choose(
         return "undecided"
     if held.share < config.min_share:
         return "below the share"
-    agreed = [p for p in paths if p.path in held.kept and is_complete(p)]
-    usual = statistics.median(p.num_generated_tokens for p in agreed) if agreed else 0
+    agreed = [p for p in paths if p.path in held.kept]
+    usual = statistics.median(p.num_generated_tokens for p in agreed)
 
     def rank(p: Path) -> tuple[int, float, int]:
         return RANK[holds(p)], abs(p.num_generated_tokens - usual), p.path
@@ -140,18 +138,8 @@ def choose(
         rationale = re.sub(r"\s*\n\s*", "\n", rationale_of(task, path))
         made = Exemplar(question=clean(question.question), rationale=rationale, answer=winner)
         if not wrong_exemplar(made, task):
-            return SeedExemplar(made, held.share)
+            return made, held.share
     return "no fit rationale"
-
-
-def _too_few(found: int, left_out: Counter[str], config: ExemplarsConfig, run: RunDir) -> LmsiError:
-    why = ", ".join(f"{n} {reason}" for reason, n in left_out.items()) or "no other seeds"
-    return LmsiError(
-        f"{run.paths}: {found} seeds make an exemplar, and {config.templates} templates of "
-        f"{config.shots} need {config.needed} ({why})",
-        hint="lower --templates, --shots or the share (--set min_share=0.3), draw more --paths, or "
-        "give more or easier seeds",
-    )
 
 
 def task_text(exemplars: Sequence[Exemplar], task: Task, config: ExemplarsConfig, name: str) -> str:

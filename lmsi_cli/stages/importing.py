@@ -27,24 +27,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lmsi_cli.answers import extract
-from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import write_records
-from lmsi_cli.prompts import Task, asked
+from lmsi_cli.jsonl import write_records, write_struct
 from lmsi_cli.records import Mode, Question
 from lmsi_cli.reporting.comparison import compared
 from lmsi_cli.reporting.grading import Candidate, Way, graded, line_of, ungraded
-from lmsi_cli.reporting.results import Answer, Evaluation, Imported
+from lmsi_cli.reporting.results import Evaluation, Imported
 from lmsi_cli.run_folder import RunDir
 from lmsi_cli.stages.asking import GENERIC_TASK, task_of
+from lmsi_cli.stages.evaluate import marked, unread
 from lmsi_cli.tasks.entries import Row
 from lmsi_cli.tasks.loader import gold_answers, load_task
 from lmsi_cli.tasks.readers import FIELDS, PASSAGES, json_lines, question_of, set_name, split_source
-from lmsi_cli.thinking import answer_part
 
-KNOWN = ("doc", "resps")
 NO_TEXT = "its answers are likelihoods of given choices, not texts"
 LAYOUT_HINT = "name the layout of its data set: --import gsm8k:FILE"
 HINT = "give a samples_*.jsonl that lm-evaluation-harness wrote with --log_samples"
@@ -61,18 +57,22 @@ class Sample(NamedTuple):
 def read_samples(source: str) -> list[Sample]:
     """Read a file of samples, one per question in the file's order.
 
-    Args:
-        source: A file, or ``SET:FILE`` if ``doc`` is in the layout of a published set; otherwise
-            it needs the fields ``question`` and ``answer``.
+    ``source`` is a file, or ``SET:FILE`` if ``doc`` is in the layout of a published set; otherwise
+    ``doc`` needs the fields ``question`` and ``answer``.
 
-    Raises:
-        LmsiError: A line is no such sample, holds likelihoods, has no right answer, or contradicts
-            an earlier line on the same question.
+    LmsiError: a line is no such sample, holds likelihoods, has no right answer, or contradicts an
+    earlier line on the same question.
     """
     layout, file = split_source(source)
     found: dict[str, Sample] = {}
     for row in json_lines(file):
-        new = _sample(row, layout)
+        for name in ("doc", "resps"):
+            if name not in row.fields:
+                raise LmsiError(f"{row.where}: no field '{name}'", hint=HINT)
+        question = question_of(Row(row.where, _entry(row, layout)), layout)
+        if question.answer is None:
+            raise LmsiError(f"{row.where}: no right answer in its doc", hint=LAYOUT_HINT)
+        new = Sample(question, tuple(_texts(row)), _marks(row.fields))
         seen = found.setdefault(new.question.id, new)
         if seen[:2] != new[:2]:
             raise LmsiError(
@@ -86,16 +86,6 @@ def read_samples(source: str) -> list[Sample]:
     return list(found.values())
 
 
-def _sample(row: Row, layout: str | None) -> Sample:
-    missing = [name for name in KNOWN if name not in row.fields]
-    if missing:
-        raise LmsiError(f"{row.where}: no field '{missing[0]}'", hint=HINT)
-    question = question_of(Row(row.where, _entry(row, layout)), layout)
-    if question.answer is None:
-        raise LmsiError(f"{row.where}: no right answer in its doc", hint=LAYOUT_HINT)
-    return Sample(question, tuple(_texts(row)), _marks(row.fields))
-
-
 def _entry(row: Row, layout: str | None) -> dict[str, Any]:
     """The entry of the data set; without a layout the prompt and the target fill its gaps.
 
@@ -107,16 +97,11 @@ def _entry(row: Row, layout: str | None) -> dict[str, Any]:
     if layout is not None:
         return doc
     own = FIELDS if "question" in doc else set(FIELDS) - set(PASSAGES)
-    plain = {k: v for k, v in doc.items() if k in own}
-    return {"question": _prompt(row.fields), "answer": row.fields.get("target"), **plain}
-
-
-def _prompt(fields: dict[str, Any]) -> object:
-    """The prompt that the model saw; older files hold lists, newer ones named arguments."""
-    prompt = fields.get("arguments")
-    while isinstance(prompt, list | dict) and prompt:
+    prompt: Any = row.fields.get("arguments")
+    while isinstance(prompt, list | dict) and prompt:  # lists in older files, names in newer ones
         prompt = next(iter(prompt.values() if isinstance(prompt, dict) else prompt))
-    return prompt or ""
+    plain = {k: v for k, v in doc.items() if k in own}
+    return {"question": prompt or "", "answer": row.fields.get("target"), **plain}
 
 
 def _texts(row: Row) -> Iterator[str]:
@@ -125,9 +110,8 @@ def _texts(row: Row) -> Iterator[str]:
     for answers in resps if isinstance(resps, list) else [resps]:
         for text in answers if isinstance(answers, list) else [answers]:
             if not isinstance(text, str):
-                raise LmsiError(
-                    f"{row.where}: {NO_TEXT}", hint="import a task that generates its answers"
-                )
+                hint = "import a task that generates its answers"
+                raise LmsiError(f"{row.where}: {NO_TEXT}", hint)
             yield text
 
 
@@ -151,66 +135,41 @@ NAME = "imported"
 def import_samples(run: RunDir, source: str, settings: EvalConfig) -> tuple[Evaluation, Path]:
     """Mark another program's samples and write them as an evaluation of a run folder.
 
-    Args:
-        run: Held by the caller (``locked``).
-        source: The file, with the set's name before a colon where it is a known one.
-        settings: Task and limit. If every question has one text, it counts as the first of
-            ``modes``; otherwise all texts count as sampled paths.
+    The caller holds ``run`` (``locked``); ``source`` is as in ``read_samples``. Of the settings,
+    task and limit count; the task is by default the set's, else the run's, else ``number``. If
+    every question has one text, it counts as the first of ``modes``; otherwise all texts count as
+    sampled paths. Returns the evaluation and its file.
 
-    Returns:
-        The evaluation and its file.
-
-    Raises:
-        LmsiError: The file holds no samples, a right answer is not of the task's kind, or a write
-            fails.
+    LmsiError: the file holds no samples, a right answer is not of the task's kind, or a write
+    fails.
     """
-    samples = read_samples(source)[: settings.limit or None]
-    task, name = _task(run, source, settings.task), set_name(source)
+    samples, name = read_samples(source)[: settings.limit or None], set_name(source)
+    layout, file = split_source(source)
+    if settings.task != DEFAULT_TASK or layout is not None:
+        task = load_task(layout if settings.task == DEFAULT_TASK and layout else settings.task)
+    else:
+        task = task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
     questions = [s.question for s in samples]
     gold = gold_answers(questions, task)
     paths = max(len(s.texts) for s in samples)
     mode: Mode = "sc" if paths > 1 else settings.modes[0]
-    answers = [a for s in samples for a in _answers(s, task, gold[s.question.id], mode)]
+    answers = [
+        marked(unread(mode, q.id, i, text), q, task, gold[q.id])
+        for q, texts, _ in samples
+        for i, text in enumerate(texts)
+    ]
     content = msgspec.json.encode([answers, msgspec.to_builtins(task), list(gold.items())])
     key = hashlib.sha256(content).hexdigest()[:8]
     kept = run.eval_answers(f"{NAME}-{name}-{key}")
     blank = ungraded(name, questions, gold, task, line_of(mode, paths))
     sittings = [(Way(0.0, 0, mode != "sc"), kept.name, answers)]
     found = compared([graded(blank, [(Candidate(NAME, None, {}), sittings)])])[0]
-    imported = _imported(split_source(source)[1], samples, found.variants[0].figures[0].scores)
+    imported = _imported(file, samples, found.variants[0].figures[0].scores)
     result = msgspec.structs.replace(found, imported=imported)
     write_records(kept, answers)
     target = run.eval_result(f"{name}-{key}")
-    write_atomic(target, msgspec.json.format(msgspec.json.encode(result)))
+    write_struct(target, result)
     return result, target
-
-
-def _task(run: RunDir, source: str, name: str) -> Task:
-    """The task by name; by default the set's, else the run's, else ``number``."""
-    layout = split_source(source)[0]
-    if name != DEFAULT_TASK or layout is not None:
-        return load_task(layout if name == DEFAULT_TASK and layout else name)
-    return task_of(run) if "sample" in run.load_settings() else load_task(GENERIC_TASK)
-
-
-def _answers(sample: Sample, task: Task, gold: str, mode: Mode) -> list[Answer]:
-    """Read and mark each text; tokens and seconds are unknown and count as 0."""
-    question = sample.question
-    asked_question = asked(task, question.question)
-    found = [extract(answer_part(t), task.kind, task.trigger, asked_question) for t in sample.texts]
-    return [
-        Answer(
-            question_id=question.id,
-            mode=mode,
-            path=i,
-            text=text,
-            predicted_answer=answer.value if answer else None,
-            correct=answer is not None and answer.value == gold,
-            num_generated_tokens=0,
-            seconds=0.0,
-        )
-        for i, (text, answer) in enumerate(zip(sample.texts, found, strict=True))
-    ]
 
 
 def _imported(file: str, samples: Sequence[Sample], scores: Sequence[float]) -> Imported:

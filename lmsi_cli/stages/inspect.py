@@ -1,11 +1,8 @@
 """What a run folder holds, for `lmsi show` and `lmsi watch`: its questions, or its progress.
 
 Reads only, holds no lock and needs no model, so another process may work there meanwhile. Progress
-is found by counting lines instead of parsing them, so even a long run takes an instant. What comes
-out:
+is found by counting lines instead of parsing them, so even a long run takes an instant:
 
-    Shown(question=Question(id="q7", ...), paths=(ShownPath(path=Path(...), start=61, end=63),),
-          vote=Vote(predicted_answer="42", ...), questions=400)
     Scene(status=Status(phase="sampling", done=1280, total=6400, ...), working=True,
           stages={"sample": "1,280 of 6,400 paths", "vote": None, ...})
 """
@@ -15,15 +12,13 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 from pathlib import Path as File
 
-from lmsi_cli.answers import extract
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records, read_struct
-from lmsi_cli.prompts import Task, asked
+from lmsi_cli.prompts import Task, answer_in
 from lmsi_cli.records import Path, Question, Record, Status, Vote
 from lmsi_cli.resume import trained_file
 from lmsi_cli.run_folder import ANSWERS, RESULT, RunDir, in_use, paths_by_question, teacher_of
 from lmsi_cli.stages.train import finished
-from lmsi_cli.thinking import answer_part
 from lmsi_cli.verdict.rules import Verdict
 from lmsi_cli.voting.selection import VoteSummary
 
@@ -38,12 +33,10 @@ class ShownPath(Record, frozen=True, kw_only=True):
 
 def located(path: Path, question: Question, task: Task) -> ShownPath:
     """Find a path's answer in its text; None if the text now reads as another answer."""
-    said = answer_part(path.text)
-    found = extract(said, task.kind, task.trigger, asked(task, question.question))
-    begin = len(path.text) - len(said)
+    found = answer_in(path.text, task, question.question)
     if found is None or found.value != path.predicted_answer:
         return ShownPath(path=path, start=None, end=None)
-    return ShownPath(path=path, start=begin + found.start, end=begin + found.end)
+    return ShownPath(path=path, start=found.start, end=found.end)
 
 
 class Shown(Record, frozen=True, kw_only=True):
@@ -79,7 +72,8 @@ def list_questions(run: RunDir) -> list[Listed]:
             predicted_answer=vote.predicted_answer if vote else None,
             kept=len(vote.kept) if vote else None,
         )
-        for q, vote in ((q, votes.get(q.id)) for q in _questions(run))
+        for q in _questions(run)
+        for vote in [votes.get(q.id)]
     ]
 
 
@@ -96,12 +90,12 @@ def _votes(run: RunDir) -> dict[str, Vote]:
 
 
 def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
-    """Gather what a run knows of one question; ``task`` says how to read answers.
-
-    LmsiError: there are no questions yet, or none has this id.
-    """
+    """Gather what a run knows of one question; LmsiError: there are none, or none has this id."""
     questions = _questions(run)
-    question = _pick(questions, question_id, run)
+    question = next((q for q in questions if q.id == question_id), None)
+    if question is None:
+        hint = f"`lmsi show {run.typed}` lists the ids; the first one is {questions[0].id}"
+        raise LmsiError(f"{run.root}: no question {question_id!r}", hint)
     with paths_by_question(run) if run.paths.exists() else nullcontext() as paths:
         own = paths.get(question.id) if paths else []
     return Shown(
@@ -110,13 +104,6 @@ def show_question(run: RunDir, task: Task, question_id: str) -> Shown:
         vote=_votes(run).get(question.id),
         questions=len(questions),
     )
-
-
-def _pick(questions: list[Question], question_id: str, run: RunDir) -> Question:
-    if found := next((q for q in questions if q.id == question_id), None):
-        return found
-    hint = f"`lmsi show {run.typed}` lists the ids; the first one is {questions[0].id}"
-    raise LmsiError(f"{run.root}: no question {question_id!r}", hint=hint)
 
 
 class Scene(Record, frozen=True, kw_only=True):
@@ -133,11 +120,7 @@ class Scene(Record, frozen=True, kw_only=True):
 
 
 def scene(run: RunDir) -> Scene:
-    """Look at a run folder.
-
-    Raises:
-        LmsiError: It is not one.
-    """
+    """Look at a run folder; LmsiError: it is not one."""
     if not (run.run_toml.exists() or run.status.exists()):
         raise LmsiError(
             f"{run.root}: not a run folder (no run.toml)",
@@ -169,8 +152,9 @@ def _voted(run: RunDir) -> str | None:
         return None
     summary = read_struct(run.vote_summary, VoteSummary)
     kept = f"{summary.kept_paths:,} paths of {summary.kept_questions:,} questions kept"
-    verdict = read_struct(run.verdict, Verdict).verdict if run.verdict.exists() else None
-    return f"{kept}; verdict: {verdict}" if verdict else kept
+    if not run.verdict.exists():
+        return kept
+    return f"{kept}; verdict: {read_struct(run.verdict, Verdict).verdict}"
 
 
 def _trained(run: RunDir) -> str | None:
@@ -185,11 +169,9 @@ def _trained(run: RunDir) -> str | None:
 
 
 def _measured(run: RunDir) -> str | None:
-    results = sorted(run.eval_dir.glob(f"*{RESULT}"))
-    answers = sum(_lines(f) for f in run.eval_dir.glob(f"*{ANSWERS}"))
-    if not answers:
-        return None
-    return f"{len(results)} results, {answers:,} answers"
+    results = list(run.eval_dir.glob(f"*{RESULT}"))
+    answers = sum(map(_lines, run.eval_dir.glob(f"*{ANSWERS}")))
+    return f"{len(results)} results, {answers:,} answers" if answers else None
 
 
 def _lines(path: File) -> int:

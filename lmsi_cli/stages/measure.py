@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,7 +23,6 @@ from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_object
-from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question, Record
 from lmsi_cli.reporting.grading import Candidate
 from lmsi_cli.reporting.results import BASE, Evaluation
@@ -31,35 +30,22 @@ from lmsi_cli.resume import check_base, check_model
 from lmsi_cli.rounds import adapters_of
 from lmsi_cli.run_folder import RunDir, sha256_file, teacher_of
 from lmsi_cli.splits import parts_of
+from lmsi_cli.stages import engines
 from lmsi_cli.stages.asking import examined, sample_config, task_of
-from lmsi_cli.stages.engines import (
-    about_server,
-    as_served,
-    begun_with,
-    open_file,
-    reach_server,
-    refuse_settings,
-    same_file,
-)
-from lmsi_cli.stages.evaluate import Exam, evaluate, modes_of, paths_of, ways
+from lmsi_cli.stages.evaluate import Exam, evaluate, paths_of, ways
 from lmsi_cli.stages.pipeline import model_of
 from lmsi_cli.stats import smallest_visible
 from lmsi_cli.tasks.readers import read_labelled, set_name, split_source, trained_on
 
-if TYPE_CHECKING:  # needs packages that only servers need
-    from lmsi_cli.engine.server.engine import ServerEngine
-
 
 class Measurement(NamedTuple):
-    """What to measure; on a server ``model`` is None and ``adapters`` are names."""
+    """What to measure; on a server ``model`` is None and the base has no identity yet."""
 
     run: RunDir
     settings: EvalConfig
     exams: Sequence[Exam]
     model: Model | None
-    candidates: Sequence[Candidate] = ()
-    adapters: Sequence[str] = ()
-    null: bool = False
+    candidates: Sequence[Candidate]
 
 
 def prepare(
@@ -72,30 +58,19 @@ def prepare(
 ) -> Measurement:
     """Read the labelled sets and find the models; loads none.
 
-    Args:
-        run: The run folder.
-        settings: How to ask.
-        data: Files of labelled questions.
-        adapters: More GGUF adapters, or run folders with one; on a server, their names there.
-        allow_overlap: Measure on questions that were trained on, too.
-        null: Measure controls, too.
+    ``data`` are files of labelled questions. ``adapters`` are more GGUF adapters, or run folders
+    with one; on a server, their names there. ``allow_overlap`` measures on questions that were
+    trained on, too, and ``null`` measures controls.
 
-    Raises:
-        LmsiError: A set, an adapter or the model is missing or unsound, an adapter was trained on a
-            question of a set, or a setting does not fit the engine.
+    LmsiError: a set, an adapter or the model is missing or unsound, an adapter was trained on a
+    question of a set, or a setting does not fit the engine.
     """
     if settings.engine == SERVER:
-        if settings.scale:
-            raise LmsiError(
-                "--set scale: a server's adapters act as it was told", hint="leave it out"
-            )
-        settings = as_served(run, settings)
-        exams = _exams(run, data, settings)
-        return Measurement(run, settings, exams, None, adapters=adapters, null=null)
-    refuse_settings(settings)
-    settings = same_file(run, settings)
+        return _prepared_there(run, settings, data, adapters, null)
+    engines.refuse_settings(settings)
+    settings = engines.same_file(run, settings)
     if settings.engine == AUTO:
-        settings = msgspec.structs.replace(settings, engine=begun_with(run))
+        settings = msgspec.structs.replace(settings, engine=engines.begun_with(run))
     model, exams = model_of(run), _exams(run, data, settings)
     files = []
     for given in map(Path, adapters):
@@ -113,16 +88,41 @@ def prepare(
     return Measurement(run, settings, exams, model, candidates)
 
 
+def _prepared_there(
+    run: RunDir, settings: EvalConfig, data: Sequence[str], adapters: Sequence[str], null: bool
+) -> Measurement:
+    """What to measure on a server; by default the model and address that drew the run's paths."""
+    if settings.scale:
+        message = "--set scale: a server's adapters act as it was told"
+        raise LmsiError(message, hint="leave it out")
+    saved = run.load_settings().get("sample", {})
+    saved = saved if saved.get("engine") == SERVER else {}
+    model, url = (getattr(settings, n) or saved.get(n, "") for n in ("model", "base_url"))
+    if not model:
+        raise LmsiError(f"{run.root}: no server drew these paths", "name its model with --model")
+    settings = msgspec.structs.replace(settings, model=model, base_url=url)
+    found = [Candidate(BASE, None, {})]
+    for name in dict.fromkeys(adapters):  # the server offers them as models of their own
+        label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+        found.append(Candidate(label, name, {"adapter_model": name}))
+    found += [again(found[0])] if null else []
+    return Measurement(run, settings, _exams(run, data, settings), None, found)
+
+
 def measure(wanted: Measurement, progress: Progress) -> list[Evaluation]:
     """Ask the questions that have no answer yet; the caller holds the folder (``locked``)."""
-    run, settings, exams, model, candidates, adapters, _ = wanted
-    if model is None:
-        with reach_server(settings.model, settings) as there:
-            candidates = _candidates_there(there, adapters)
-            candidates += [again(candidates[0])] if wanted.null else []
-            return evaluate(exams, candidates, there, run, progress, about_server(there))
-    with open_file(model.path, settings, settings.engine) as engine:
-        return evaluate(exams, candidates, engine, run, progress, about(model, engine))
+    run, settings, exams, model, candidates = wanted
+    if model is not None:
+        with engines.open_file(model.path, settings, settings.engine) as engine:
+            return evaluate(exams, candidates, engine, run, progress, about(model, engine))
+    with engines.reach_server(settings) as there:
+        for c in candidates:
+            there.use_adapter(c.adapter)  # a missing one fails before an hour of asking
+        found = [c._replace(identity={**there.identity, **c.identity}) for c in candidates]
+        host, named = there.url.host, there.base
+        source = {"file": f"{named} on {host}", "server": host, "model": named}
+        record = {"source": source, "versions": {"lmsi": version("lmsi")}}
+        return evaluate(exams, found, there, run, progress, record)
 
 
 class Plan(Record, frozen=True, kw_only=True):
@@ -144,36 +144,30 @@ class Plan(Record, frozen=True, kw_only=True):
 
 def plans_of(wanted: Measurement) -> list[Plan]:
     """What each data set could show, and how many answers that takes; asks no model."""
-    there = [Candidate(BASE, None, {}), *(Candidate(name, name, {}) for name in wanted.adapters)]
-    there += [again(there[0])] if wanted.null else []
-    return [_plan(exam, wanted.candidates or there) for exam in wanted.exams]
-
-
-def _plan(exam: Exam, candidates: Sequence[Candidate]) -> Plan:
-    n, clusters = len(exam.asked), {q.group or q.id for q in exam.asked}
-    each = [
-        paths_of(exam.config, mode)
-        for candidate in candidates
-        for way in ways(exam.config, candidate)
-        for mode in modes_of(exam.config, way)
-    ]
-    return Plan(
-        data=exam.name,
-        questions=n,
-        models=len(candidates),
-        answers=n * sum(each),
-        groups=len(clusters) if len(clusters) < n else None,
-        smallest_visible=smallest_visible(len(clusters)),
-    )
+    plans = []
+    for exam in wanted.exams:
+        n, clusters = len(exam.asked), len({q.group or q.id for q in exam.asked})
+        each = [
+            paths_of(exam.config, mode)
+            for candidate in wanted.candidates
+            for _, modes in ways(exam.config, candidate)
+            for mode in modes
+        ]
+        plan = Plan(
+            data=exam.name,
+            questions=n,
+            models=len(wanted.candidates),
+            answers=n * sum(each),
+            groups=clusters if clusters < n else None,
+            smallest_visible=smallest_visible(clusters),
+        )
+        plans.append(plan)
+    return plans
 
 
 def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
-    """Read labelled sets by name; results are named after them, so names must differ.
-
-    Raises:
-        LmsiError: Two names are equal, or a file is unsound.
-    """
-    found: dict[str, Sequence[Question]] = {}
+    """Read labelled sets by name; LmsiError: two names are equal, or a file is unsound."""
+    found: dict[str, Sequence[Question]] = {}  # results are named after them
     for place, file in enumerate(files):
         name = set_name(file)
         if file in files[:place]:
@@ -187,23 +181,16 @@ def labelled_sets(files: Sequence[str]) -> dict[str, Sequence[Question]]:
 def _exams(run: RunDir, data: Sequence[str], settings: EvalConfig) -> list[Exam]:
     if not data:
         raise LmsiError("no questions to measure on", hint="give --data FILE")
-    sets, sample = labelled_sets(data), sample_config(run)
-    found = [
-        Exam(name, sets[name], *examined(_task(run, source, settings.task), sample, settings))
-        for source, name in zip(data, map(set_name, data), strict=True)
-    ]
-    for exam in found:
+    sets, sample, found = labelled_sets(data), sample_config(run), list[Exam]()
+    for source, (name, questions) in zip(data, sets.items(), strict=True):
+        task, layout = task_of(run, settings.task), split_source(source)[0]
+        if settings.task == DEFAULT_TASK and layout is not None:
+            own = task_of(run, layout)  # the set's, if its kind of answer differs
+            task = task if own.kind == task.kind else own
+        exam = Exam(name, questions, *examined(task, sample, settings))
         _ = exam.gold  # unsound answers fail before a model is loaded
+        found.append(exam)
     return found
-
-
-def _task(run: RunDir, data: str, name: str) -> Task:
-    """The task by name; by default the sampled one, or the set's if its kind of answer differs."""
-    sampled, layout = task_of(run, name), split_source(data)[0]
-    if name != DEFAULT_TASK or layout is None:
-        return sampled
-    own = task_of(run, layout)
-    return sampled if own.kind == sampled.kind else own
 
 
 def about(model: Model, engine: LlamaEngine) -> dict[str, Any]:
@@ -232,15 +219,10 @@ def candidates_of(
 ) -> list[Candidate]:
     """The base model, the run's adapter if it has one, and others; each at every scale.
 
-    Args:
-        run: The run folder.
-        model: Its base model.
-        adapters: More GGUF adapters, for the same base.
-        scales: How strongly adapters act; empty means 1.
-        rounds: Folders of the run's own rounds; None takes the one that is kept.
+    ``adapters`` are more GGUF adapters for the same base. ``scales`` say how strongly adapters act;
+    empty means 1. ``rounds`` are folders of the run's own rounds; None takes the one that is kept.
 
-    Raises:
-        LmsiError: The paths were drawn, or an adapter was trained, with another base.
+    LmsiError: the paths were drawn, or an adapter was trained, with another base.
     """
     base = {"model_sha256": sha256_file(model)}
     check_model(run, model, base["model_sha256"])
@@ -303,15 +285,4 @@ def _named(adapters: Sequence[Path], own: Collection[str] = ()) -> dict[str, Pat
         while name in found or name in (BASE, "adapter", *own):
             name, n = f"{stem}-{n}", n + 1
         found[name] = file
-    return found
-
-
-def _candidates_there(engine: ServerEngine, adapters: Sequence[str]) -> list[Candidate]:
-    """The base, and the adapters that the server offers as models of their own."""
-    found = [Candidate(BASE, None, engine.identity)]
-    for name in dict.fromkeys(adapters):
-        engine.use_adapter(name)  # a missing one fails before an hour of asking
-        label = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
-        found.append(Candidate(label, name, {**engine.identity, "adapter_model": name}))
-    engine.use_adapter(None)
     return found

@@ -4,13 +4,14 @@ A job is a model, a task, settings and questions. llama.cpp or OpenVINO in this 
 OpenAI-compatible server or Ray workers draw its paths; what comes before and after is the same:
 
     with opened(job, run, progress) as drawing:  # its wording and token limit are settled
-        draw(drawing, job.questions, run, progress)
+        drawing.draw(job.questions)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
@@ -20,8 +21,9 @@ import msgspec
 
 from lmsi_cli import cluster
 from lmsi_cli.catalog import Model, find_again, find_model
-from lmsi_cli.config import AUTO, LLAMA, SERVER, EngineConfig, EngineName, SampleConfig
-from lmsi_cli.engine.encode import Encoder, choose
+from lmsi_cli.config import AUTO, LLAMA, SERVER, EngineConfig, SampleConfig
+from lmsi_cli.engine.base import PINNED
+from lmsi_cli.engine.encode import ChatMode, Encoder, choose
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import vocabulary
 from lmsi_cli.errors import LmsiError
@@ -29,38 +31,25 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
 from lmsi_cli.resume import check_model
 from lmsi_cli.run_folder import RunDir, discard, sha256_file, teacher_of
+from lmsi_cli.stages import engines
 from lmsi_cli.stages.asking import Asking, ask, keep, pick_task, sampled
-from lmsi_cli.stages.engines import (
-    UNSEEN,
-    as_begun,
-    check_engine,
-    chosen,
-    open_file,
-    reach_server,
-    server_form,
-)
 from lmsi_cli.stages.sample import SampleSummary, bind, drawn_by, sample, sample_in_pool
 from lmsi_cli.tasks.loader import check_options
 
 if TYPE_CHECKING:  # needs packages that only servers need
     from lmsi_cli.engine.server.engine import ServerEngine
 
-# what to do with the paths that a folder already holds
-Old = Literal["kept", "discarded", "discarded if different"]
+UNSEEN = "a server does not show its chat template; --chat off asks in plain text"
+Discard = bool | Literal["if different"]  # what a folder already holds
 
 
 class Job(NamedTuple):
-    """What to sample; ``model`` is None if a server has it."""
+    """What to sample; ``model`` is None if a server has it. The questions are within the limit."""
 
     model: Model | None
     task: Task
     settings: SampleConfig
     questions: Sequence[Question]
-
-    @property
-    def asked(self) -> Sequence[Question]:
-        """The questions within the limit."""
-        return self.questions[: self.settings.limit or None]
 
 
 class Drawing(NamedTuple):
@@ -69,6 +58,13 @@ class Drawing(NamedTuple):
     engine: LlamaEngine | ServerEngine
     asking: Asking
     identity: dict[str, Any]
+    run: RunDir
+    progress: Progress
+
+    def draw(self, questions: Sequence[Question]) -> SampleSummary:
+        """Draw the paths of these questions that the folder lacks."""
+        task, config = self.asking.task, self.asking.config
+        return sample(questions, self.engine, task, config, self.run, self.progress)
 
 
 def job_of(
@@ -84,11 +80,11 @@ def job_of(
     LmsiError: there is no such model or task, a question does not fit the task, or a setting does
     not fit the engine.
     """
-    check_engine(settings)
+    engines.check_engine(settings)
     model = None if settings.engine == SERVER else find_model(settings.model, progress)
-    job = Job(model, pick_task(settings.task, model, source), settings, questions)
-    check_options(job.asked, job.task)
-    return job
+    task, asked = pick_task(settings.task, model, source), questions[: settings.limit or None]
+    check_options(asked, task)
+    return Job(model, task, settings, asked)
 
 
 def here(settings: SampleConfig, command: str) -> SampleConfig:
@@ -107,35 +103,16 @@ def draw_paths(job: Job, run: RunDir, progress: Progress, overwrite: bool = Fals
     ``overwrite`` discards its contents once the model has been loaded. LmsiError as ``opened`` and
     ``sample``.
     """
-    old: Old = "discarded" if overwrite else "kept"
-    job = with_engine(job, None if overwrite else run, progress)
-    if job.settings.cluster:
-        return _draw_in_cluster(job, run, progress, old)
-    with opened(job, run, progress, old) as drawing:
-        return draw(drawing, job.questions, run, progress)
-
-
-def with_engine(job: Job, run: RunDir | None, progress: Progress) -> Job:
-    """The job with its engine chosen if it was ``auto``; ``run`` is the folder it continues."""
-    settings, model = job.settings, job.model
-    if settings.engine != AUTO or model is None:
-        return job
-    plain = EngineConfig(threads=settings.threads)
-
-    def open_(name: EngineName) -> LlamaEngine:
-        return open_file(model.path, plain, name)
-
-    paths = settings.paths * len(job.asked)
-    engine = chosen(settings, model.path, paths, open_, progress, run)
-    return job._replace(settings=msgspec.structs.replace(settings, engine=engine))
-
-
-def draw(
-    drawing: Drawing, questions: Sequence[Question], run: RunDir, progress: Progress
-) -> SampleSummary:
-    """Draw the paths of these questions that the folder lacks."""
-    asking = drawing.asking
-    return sample(questions, drawing.engine, asking.task, asking.config, run, progress)
+    settings, model, known = job.settings, job.model, None if overwrite else run
+    if settings.engine == AUTO and model is not None:
+        open_ = partial(engines.open_file, model.path, EngineConfig(threads=settings.threads))
+        paths = settings.paths * len(job.questions)
+        engine = engines.chosen(settings, model.path, paths, open_, progress, known)
+        job = job._replace(settings=msgspec.structs.replace(settings, engine=engine))
+    if settings.cluster:
+        return _draw_in_cluster(job, run, progress, overwrite)
+    with opened(job, run, progress, overwrite) as drawing:
+        return drawing.draw(job.questions)
 
 
 @contextmanager
@@ -143,20 +120,20 @@ def opened(
     job: Job,
     run: RunDir,
     progress: Progress,
-    old: Old = "kept",
+    overwrite: Discard = False,
     trial: bool = True,
     asking: Asking | None = None,
 ) -> Iterator[Drawing]:
     """Open the engine, settle how questions are asked, and bind the folder to both.
 
-    ``old`` says what to do with existing paths, ``trial`` whether to try wordings if the settings
-    leave them open. ``asking`` is how questions are asked if another folder has settled it. The
-    caller holds the folder (``locked``).
+    ``overwrite`` discards existing paths, ``trial`` tries wordings if the settings leave them open.
+    ``asking`` is how questions are asked if another folder has settled it. The caller holds the
+    folder (``locked``).
 
     LmsiError: the model does not load, the server does not answer, or the folder holds paths with
     other settings.
     """
-    known = None if old == "discarded" else run
+    known = None if overwrite is True else run
     with open_engine(job, known) as engine:
         asking = asking or settle(job, engine, known, progress, trial)
         if isinstance(engine, LlamaEngine):
@@ -164,16 +141,16 @@ def opened(
             tied = identity(job.model, asking)
         else:
             tied = {**engine.identity, **asking.named}
-        _begin(asking, run, tied, old)
-        yield Drawing(engine, asking, tied)
+        _begin(asking, run, tied, overwrite)
+        yield Drawing(engine, asking, tied, run, progress)
 
 
 def open_engine(job: Job, run: RunDir | None = None) -> LlamaEngine | ServerEngine:
     """Load the model or connect to the server; with ``run``, the way that run began."""
-    settings = as_begun(run, job.settings) if run else job.settings
+    settings = engines.as_begun(run, job.settings) if run else job.settings
     if job.model is None:
-        return reach_server(settings.model, settings, run)
-    return open_file(job.model.path, settings, settings.engine)
+        return engines.reach_server(settings, run)
+    return engines.open_file(job.model.path, settings, settings.engine)
 
 
 def settle(
@@ -188,22 +165,23 @@ def settle(
     engine.use_adapter(settings.adapter or None)
     if isinstance(engine, LlamaEngine):
         choice = choose(settings.chat, engine.encoder, settings.template_var)
+    elif settings.chat == "auto":  # a server applies its template; most models there have one
+        choice = ChatMode(True, UNSEEN)
+        progress.say(f"asked in conversations: {UNSEEN}")
     else:
-        choice = server_form(settings)
-    if choice.why == UNSEEN:
-        progress.say(f"asked in conversations: {choice.why}")
+        choice = ChatMode(settings.chat == "on", f"--chat {settings.chat}")
     trying = (engine, progress) if trial else None
     return ask(job.task, choice, settings, job.questions, run, trying)
 
 
-def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
+def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], overwrite: Discard) -> None:
     """Bind the folder; only now, so that a model that does not load costs no old paths."""
-    if old == "discarded":
+    if overwrite is True:
         discard(run)
     try:
         bind(run, asking.config, tied)
     except LmsiError:
-        if old != "discarded if different":
+        if overwrite != "if different":
             raise
         discard(run)
         bind(run, asking.config, tied)
@@ -211,10 +189,7 @@ def _begin(asking: Asking, run: RunDir, tied: dict[str, Any], old: Old) -> None:
 
 
 def identity(model: Model, asking: Asking) -> dict[str, Any]:
-    """What a run is tied to besides its settings: hashes, and versions for the record.
-
-    LmsiError: the adapter that draws the paths was trained on another model.
-    """
+    """What a run is tied to besides its settings; LmsiError: the adapter is of another model."""
     return {
         "model": str(model.path.absolute()),
         "model_name": model.name or None,
@@ -225,35 +200,27 @@ def identity(model: Model, asking: Asking) -> dict[str, Any]:
     }
 
 
-def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, old: Old) -> SampleSummary:
+def _draw_in_cluster(job: Job, run: RunDir, progress: Progress, overwrite: bool) -> SampleSummary:
     """Let Ray workers draw; without an engine here for a trial, the first wording is taken."""
     assert job.model is not None  # a server refuses --cluster
-    settings, known = job.settings, None if old == "discarded" else run
+    settings, known, model = job.settings, None if overwrite else run, job.model
     with cluster.connected(settings) as (ray, room):
-        with vocabulary(job.model.path) as words:
+        with vocabulary(model.path) as words:
             choice = choose(settings.chat, Encoder(words), settings.template_var)
         asking = ask(job.task, choice, settings, job.questions, known)
-        begun = as_begun(run, settings) if known else settings
-        pool = cluster.Pool(ray, _worker_setup(job, asking, begun, room.threads), room)
+        begun = engines.as_begun(run, settings) if known else settings
+        kind = {name: getattr(begun, name) for name in PINNED}
+        own = msgspec.structs.replace(asking.config, threads=room.threads, **kind)
+        files = {str(model.path.absolute()): sha256_file(model.path)}
+        if drawing := drawn_by(own.adapter, model.path):
+            files[drawing["adapter"]] = drawing["adapter_sha256"]
+        setup = cluster.WorkerSetup(files, own, asking.task, cluster.shown_of(job.questions))
+        pool = cluster.Pool(ray, setup, room)
         progress.say(f"workers: {room.workers}, CPUs of each: {room.threads}")
         pool.ready()
         alone = msgspec.structs.replace(asking.config, cluster="", workers=0)
-        _begin(asking._replace(config=alone), run, identity(job.model, asking), old)
+        _begin(asking._replace(config=alone), run, identity(model, asking), overwrite)
         return sample_in_pool(job.questions, pool, alone, run, progress)
-
-
-def _worker_setup(
-    job: Job, asking: Asking, begun: SampleConfig, threads: int
-) -> cluster.WorkerSetup:
-    """What each worker needs: the run's settings as it began, and its share of the CPUs."""
-    assert job.model is not None
-    kind = {name: getattr(begun, name) for name in ("kv", "flash_attn", "fast_copy")}
-    settings = msgspec.structs.replace(asking.config, threads=threads, **kind)
-    drawing = drawn_by(settings.adapter, job.model.path)
-    files = {str(job.model.path.absolute()): sha256_file(job.model.path)}
-    if drawing:
-        files[drawing["adapter"]] = drawing["adapter_sha256"]
-    return cluster.WorkerSetup(files, settings, asking.task, cluster.shown_of(job.asked))
 
 
 def model_of(run: RunDir) -> Model:

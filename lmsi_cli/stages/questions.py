@@ -27,16 +27,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import EngineConfig, QuestionsConfig, VoteConfig
 from lmsi_cli.engine.base import Request, Wanted, path_seed
 from lmsi_cli.engine.checks import split_for, tell
 from lmsi_cli.errors import LmsiError
 from lmsi_cli.generation import REPEATS, Draft, Sieve, draft_prompt
-from lmsi_cli.jsonl import appender, read_records, write_records
-from lmsi_cli.records import Path, Progress, Question, Record, Vote
+from lmsi_cli.jsonl import appender, read_records, write_records, write_struct
+from lmsi_cli.records import Progress, Question, Record, Vote
 from lmsi_cli.resume import check_same
-from lmsi_cli.run_folder import RunDir
+from lmsi_cli.run_folder import RunDir, paths_by_question
 from lmsi_cli.stages import pipeline
 from lmsi_cli.voting.ballots import vote
 
@@ -111,15 +110,14 @@ def make_questions(  # noqa: PLR0913 - what to write, from what, and where
 
     LmsiError as ``pipeline.opened`` and ``bind``; or no prompt fits the model's context.
     """
-    old: pipeline.Old = "discarded" if overwrite else "kept"
-    with pipeline.opened(job, run, progress, old, trial=False) as drawing:
+    with pipeline.opened(job, run, progress, overwrite, trial=False) as drawing:
         origin = {
             "seed_questions_file": source,
             "seed_questions_sha256": hashlib.sha256(msgspec.json.encode(job.questions)).hexdigest(),
             "exclude": sorted(pathlib.Path(file).name for file in exams),
         }
         config = bind(run, config, {**drawing.identity, **origin})
-        return Generator(job.questions, exams, config, drawing, run, progress).generate()
+        return Generator(job.questions, exams, config, drawing).generate()
 
 
 def bind(run: RunDir, config: QuestionsConfig, identity: Mapping[str, Any]) -> QuestionsConfig:
@@ -154,16 +152,15 @@ class Generator:
         exams: Mapping[str, Sequence[Question]],
         config: QuestionsConfig,
         drawing: pipeline.Drawing,
-        run: RunDir,
-        progress: Progress,
     ) -> None:
-        self.seeds, self.config, self.run, self.progress = seeds, config, run, progress
-        asking = drawing.asking
+        self.seeds, self.config, asking = seeds, config, drawing.asking
+        self.run, self.progress = drawing.run, drawing.progress
         paths = msgspec.structs.replace(asking.config, paths=config.paths)
         self.drawing = drawing._replace(asking=asking._replace(config=paths))
         self.task = asking.task
         self.sieve = Sieve(seeds, exams, self.task)
-        there = read_records(run.drafts, Draft) if run.drafts.exists() else ()
+        file = self.run.drafts
+        there = read_records(file, Draft) if file.exists() else ()
         self.drafts = {(d.prompt, d.path): d for d in there}
         self.votes: dict[str, Vote] = {}
         self.taken = self.new = self.tokens = 0
@@ -175,14 +172,31 @@ class Generator:
 
     def generate(self) -> Generation:
         """Write, sift and vote until enough questions are kept or no more can be had."""
-        begun, run = time.monotonic(), self.run
+        begun, run, config = time.monotonic(), self.run, self.config
         write_records(run.seeds, self.seeds)
         ended = self._work()
-        kept = self._kept()
-        write_records(run.generated, [q for q in self.sieve.candidates if q.id in kept])
-        found = self._report(kept, ended, time.monotonic() - begun)
-        text = msgspec.json.format(msgspec.json.encode(found, order="sorted"))
-        write_atomic(run.generation, text)
+        sieve, votes, kept = self.sieve, self.votes, self._kept()
+        write_records(run.generated, [q for q in sieve.candidates if q.id in kept])
+        found = Generation(
+            wanted=config.number,
+            kept=len(kept),
+            ended=ended,
+            seeds=len(self.seeds),
+            drafts=sieve.taken,
+            new_drafts=self.new,
+            dropped=dict(sieve.dropped.most_common()),
+            candidates=len(sieve.candidates),
+            sampled=len(votes),
+            rejected=dict(Counter(filter(None, map(self._doubt, votes.values())))),
+            paths=config.paths,
+            min_share=config.min_share,
+            min_votes=self.min_votes,
+            mean_share=fmean(v.share_of_all for v in votes.values()) if votes else 0.0,
+            tokens=self.tokens,
+            seconds=time.monotonic() - begun,
+            warnings=tuple(self._alarms(kept)),
+        )
+        write_struct(run.generation, found, sort=True)
         return found
 
     def _work(self) -> Ended:
@@ -190,7 +204,11 @@ class Generator:
         while (need := self.config.number - len(self._kept())) > 0:
             waiting = self.sieve.candidates[len(self.votes) :]
             if waiting:
-                self._vote_on(waiting[:need])
+                self.drawing.draw(waiting[:need])
+                with paths_by_question(self.run) as paths:
+                    for q in waiting[:need]:
+                        own = paths.get(q.id)
+                        self.votes[q.id] = vote(q.id, own, VoteConfig().check_equations)
             elif self.taken >= self.most:
                 return "effort"
             elif not self._draft(need):
@@ -208,16 +226,6 @@ class Generator:
         if vote.tie:
             return "tie"
         return "" if vote.majority_votes >= self.min_votes else "low share"
-
-    def _vote_on(self, questions: Sequence[Question]) -> None:
-        """Draw the paths of some candidates and vote on them."""
-        pipeline.draw(self.drawing, questions, self.run, self.progress)
-        wanted = {q.id: list[Path]() for q in questions}
-        for path in read_records(self.run.paths, Path):
-            if path.question_id in wanted:
-                wanted[path.question_id].append(path)
-        for question_id, paths in wanted.items():
-            self.votes[question_id] = vote(question_id, paths, VoteConfig().check_equations)
 
     def _draft(self, need: int) -> int:
         """Take one turn of drafts; returns how many new candidates it brought."""
@@ -248,8 +256,8 @@ class Generator:
         tell(skipped, self.progress)
         if not (asked := sum(len(r.wanted) for r in fitting)):
             return
-        begun = time.monotonic()
         self.progress.start("writing questions", asked)
+        begun = time.monotonic()
         with appender(self.run.drafts, Draft) as lines:
             for done, text in enumerate(engine.generate(fitting, config, self.task.trigger), 1):
                 number = int(text.question_id)
@@ -266,8 +274,7 @@ class Generator:
                 self.drafts[number, text.path] = draft
                 self.new += 1
                 self.tokens += text.tokens
-                pace = done / max(time.monotonic() - begun, 1e-9)
-                self.progress.advance(done, drafts_s=pace)
+                self.progress.advance(done, drafts_s=done / max(time.monotonic() - begun, 1e-9))
         tell(engine.refusals(), self.progress)
 
     def _request(self, number: int, seeds: Sequence[Question]) -> Request:
@@ -280,29 +287,6 @@ class Generator:
         encoded = self.drawing.engine.encode_prompt(prompt, self.task.variables)
         words = "to write one like " + ", ".join(q.id for q in seeds)
         return Request(str(number), tuple(encoded.ids), wanted, words, encoded.begun)
-
-    def _report(self, kept: Mapping[str, Vote], ended: Ended, seconds: float) -> Generation:
-        """Sum up what was made."""
-        config, sieve, votes = self.config, self.sieve, self.votes
-        return Generation(
-            wanted=config.number,
-            kept=len(kept),
-            ended=ended,
-            seeds=len(self.seeds),
-            drafts=sieve.taken,
-            new_drafts=self.new,
-            dropped=dict(sieve.dropped.most_common()),
-            candidates=len(sieve.candidates),
-            sampled=len(votes),
-            rejected=dict(Counter(filter(None, map(self._doubt, votes.values())))),
-            paths=config.paths,
-            min_share=config.min_share,
-            min_votes=self.min_votes,
-            mean_share=fmean(v.share_of_all for v in votes.values()) if votes else 0.0,
-            tokens=self.tokens,
-            seconds=seconds,
-            warnings=tuple(self._alarms(kept)),
-        )
 
     def _alarms(self, kept: Mapping[str, Vote]) -> Iterator[str]:
         """Warn in words of signs that the set has collapsed."""

@@ -16,64 +16,54 @@ from typing import Any
 import msgspec
 
 from lmsi_cli.jsonl import read_records, read_struct
+from lmsi_cli.reporting import sections
 from lmsi_cli.reporting.comparison import headline, next_step
 from lmsi_cli.reporting.digest import Digest, Section, Step
 from lmsi_cli.reporting.evaluation import picture, result_section
 from lmsi_cli.reporting.results import newest_evaluations
-from lmsi_cli.reporting.sections import (
-    kept_line,
-    rounds_section,
-    settings_section,
-    training_section,
-    verdict_section,
-    vote_section,
-)
 from lmsi_cli.resume import trained_file
-from lmsi_cli.rounds import Rounds
+from lmsi_cli.rounds import read_rounds
 from lmsi_cli.run_folder import RunDir, teacher_of
 from lmsi_cli.stages.asking import sampled
 from lmsi_cli.stages.train import finished
-from lmsi_cli.training import validation
 from lmsi_cli.training.loop import LogLine
+from lmsi_cli.training.validation import Reading
 from lmsi_cli.verdict.rules import STOP, Verdict
 from lmsi_cli.voting.selection import VoteSummary
 
 
 def read_run(run: RunDir) -> Digest:
-    """Gather a report from whatever the run has so far.
-
-    Args:
-        run: A folder that `lmsi sample` has begun.
-
-    Raises:
-        LmsiError: It is no run folder, or one of its files cannot be read.
-    """
+    """Gather a report from what there is; LmsiError: no run folder, or a file cannot be read."""
     sampled(run)  # refuses what is not a run folder
     settings = run.load_settings()
     verdict = _file(run.verdict, Verdict)
     votes = _file(run.vote_summary, VoteSummary)
-    measured = newest_evaluations(run)
-    rounds = _file(run.rounds, Rounds)
-    sections: list[Section] = []
+    measured, rounds = newest_evaluations(run), read_rounds(run)
+    parts: list[Section] = []
     if rounds is not None:  # with the sets on which a round was measured beside the base
-        sections.append(rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
-    sections += [result_section(e, number) for number, e in enumerate(measured, 1)]
-    if verdict is not None:
-        sections.append(verdict_section(verdict))
-    if votes is not None:
-        sections.append(vote_section(votes))
-    sections += _training(run)
-    sections.append(settings_section(settings))
+        parts.append(sections.rounds_section(rounds, [e for e in measured if len(e.mains) > 1]))
+    parts += [result_section(e, number) for number, e in enumerate(measured, 1)]
+    parts += [sections.verdict_section(verdict)] if verdict is not None else []
+    parts += [sections.vote_section(votes)] if votes is not None else []
+    parts += [*_training(run), sections.settings_section(settings)]
     data = {"settings": settings, "verdict": verdict, "vote": votes}
     data |= {"rounds": rounds, "evaluations": measured}
-    said, notes = headline(measured, _kept(rounds)) if measured else (_said(verdict, votes), ())
+    if measured:
+        best = rounds.best if rounds else None  # its adapter's name in an evaluation
+        kept = f"round-{best.number}" if best and best.number > 1 else ""
+        said, notes = headline(measured, kept)
+    elif votes is None:
+        said, notes = "Nothing has been voted on yet.", ()
+    else:
+        said, notes = sections.kept_line(votes), ()
+        said += f"; verdict: {verdict.verdict}" if verdict else ""
     return Digest(
         title=f"lmsi report: {run.root.name or run.root.resolve().name}",
         headline=said,
         picture=picture(measured[0]) if measured else None,
         next=_missing(run, verdict) or next_step(measured, run.typed),
-        notes=(*_taught_by(run), *_outdated(run), *notes),
-        sections=tuple(sections),
+        notes=(*_notes(run), *notes),
+        sections=tuple(parts),
         data=msgspec.to_builtins(data),
     )
 
@@ -82,26 +72,10 @@ def _file(path: File, kind: type[Any]) -> Any:  # noqa: ANN401 - the kind's own
     return read_struct(path, kind, "run `lmsi vote` again") if path.exists() else None
 
 
-def _said(verdict: Verdict | None, votes: VoteSummary | None) -> str:
-    """The headline before anything is measured: what happened so far."""
-    if votes is None:
-        return "Nothing has been voted on yet."
-    return kept_line(votes) + (f"; verdict: {verdict.verdict}" if verdict else "")
-
-
-def _kept(rounds: Rounds | None) -> str:
-    """The name of the kept round's adapter in an evaluation; empty for the run's own."""
-    best = rounds.best if rounds else None
-    return f"round-{best.number}" if best and best.number > 1 else ""
-
-
-def _taught_by(run: RunDir) -> Iterator[str]:
+def _notes(run: RunDir) -> Iterator[str]:
     if teacher := teacher_of(run):
         model = File(teacher["model"]).name
         yield f"A student: it learned from the votes of {model} in {teacher['run']}."
-
-
-def _outdated(run: RunDir) -> Iterator[str]:
     if run.adapter_origin.exists() and trained_file(run) is None:
         again = f"`lmsi train {run.typed} --overwrite`"
         yield f"The adapter was trained on an earlier vote than this one; {again} makes it anew."
@@ -125,8 +99,8 @@ def _training(run: RunDir) -> Iterator[Section]:
     """The section on training so far, with the loss on held-out questions."""
     result = msgspec.to_builtins(finished(run)) if run.adapter_origin.exists() else None
     steps = read_records(run.train_log, LogLine) if run.train_log.exists() else ()
-    file = run.adapter / validation.LOG
-    read = read_records(file, validation.Reading) if file.exists() else ()
+    file = run.validation_log
+    read = read_records(file, Reading) if file.exists() else ()
     losses = [(float(line.step), line.loss) for line in steps]
     if result is not None or losses:
-        yield training_section(result, losses, [(float(r.step), r.loss) for r in read])
+        yield sections.training_section(result, losses, [(float(r.step), r.loss) for r in read])

@@ -13,37 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
 
-from lmsi_cli.atomic import write_atomic
+from lmsi_cli import rounds as rules
 from lmsi_cli.catalog import Model
 from lmsi_cli.config import DEFAULT_TASK, EvalConfig, RunConfig, SampleConfig
 from lmsi_cli.engine.engine import LlamaEngine
-from lmsi_cli.jsonl import read_struct
+from lmsi_cli.jsonl import read_struct, write_struct
 from lmsi_cli.prompts import Task
 from lmsi_cli.records import Progress, Question
-from lmsi_cli.reporting.results import Evaluation
+from lmsi_cli.reporting.results import Evaluation, answers_of
 from lmsi_cli.reporting.sections import kept_line, verdict_line
-from lmsi_cli.rounds import (
-    Gate,
-    Round,
-    Rounds,
-    alarmed,
-    best,
-    checked,
-    last_good,
-    read_rounds,
-    voted,
-)
+from lmsi_cli.rounds import By, Gate, Round, Rounds
 from lmsi_cli.run_folder import RunDir, locked
 from lmsi_cli.settings import Settings, of_round
 from lmsi_cli.stages import checkup
 from lmsi_cli.stages.asking import Asking, examined
 from lmsi_cli.stages.evaluate import Exam, evaluate
 from lmsi_cli.stages.measure import about, candidates_of
-from lmsi_cli.stages.pipeline import Job, Old, draw, opened
+from lmsi_cli.stages.pipeline import Job, opened
 from lmsi_cli.stages.sample import SampleSummary
 from lmsi_cli.stages.train import finished, train_apart
 from lmsi_cli.stages.vote import nothing_kept, permit, vote_run
@@ -120,12 +111,11 @@ class _Loop:
         self.book = Rounds(asked=plan.options.rounds, rounds=())
         self.drawn: list[SampleSummary] = []
         self.results: list[Evaluation] = []
-        self.asked: checkup.Asked | None = None
         self.asking: Asking | None = None
 
     def round(self, number: int, folder: RunDir) -> Round:
         """Do one round and collect its gates."""
-        teacher = last_good(self.book.rounds)
+        teacher = rules.last_good(self.book.rounds)
         start = teacher if self.plan.options.continue_from_last else 0
         init = str(self.root.round(start).adapter) if start else ""
         settings = of_round(self.plan.settings, self.plan.options, number, init)
@@ -135,10 +125,24 @@ class _Loop:
         gates = self._vote(number, folder, settings)
         if not any(g.ends for g in gates):
             gates += self._train(number, folder, settings)
-        found = read_round(folder, number, settings.sample, teacher, start)
-        if found.trained and self.plan.several:
-            found, gates = self._check_up(found, gates)
-        return msgspec.structs.replace(found, gates=gates)
+        votes = read_struct(folder.vote_summary, VoteSummary)
+        training = finished(folder).summary if folder.adapter_origin.exists() else None
+        found = Round(
+            number=number,
+            folder="." if number == 1 else folder.root.name,
+            temperature=settings.sample.temperature,
+            drawn_by=teacher,
+            started_from=start,
+            verdict=read_struct(folder.verdict, Verdict).verdict,
+            kept_questions=votes.kept_questions,
+            kept_paths=votes.kept_paths,
+            mean_share=votes.mean_share,
+            trained=training is not None,
+            first_loss=training.first_loss if training else None,
+            final_loss=training.final_loss if training else None,
+            gates=gates,
+        )
+        return self._checked_up(found) if found.trained and self.plan.several else found
 
     def close(self, done: Round) -> None:
         """Measure a round's adapter and record the round."""
@@ -150,7 +154,8 @@ class _Loop:
         self.book = msgspec.structs.replace(self.book, rounds=rounds, ended=ended)
         if done.trained:
             self._measure()
-        self._write()
+        if self.plan.several:
+            self._write()
         if ended:
             self.progress.say(f"the rounds end here: {ended}")
 
@@ -161,13 +166,12 @@ class _Loop:
         config = msgspec.structs.replace(config, adapter=adapter)
         asking = self.asking._replace(config=config) if self.asking else None
         job = Job(plan.model, plan.task, config, plan.questions)
-        old: Old = "discarded" if self.overwrite else "kept"
-        with opened(job, folder, self.progress, old, asking=asking) as drawing:
+        with opened(job, folder, self.progress, self.overwrite, asking=asking) as drawing:
             if self.asking is None:
                 self.asking = drawing.asking
                 settings = plan.settings._replace(sample=drawing.asking.config)
                 self.plan = plan._replace(task=drawing.asking.task, settings=settings)
-            self.drawn.append(draw(drawing, plan.questions, folder, self.progress))
+            self.drawn.append(drawing.draw(plan.questions))
 
     def _vote(self, number: int, folder: RunDir, settings: Settings) -> tuple[Gate, ...]:
         """Vote; a verdict against training is an error in the first round, and ends later ones."""
@@ -186,7 +190,7 @@ class _Loop:
                 permit(folder, "lmsi run ... --force")
         if nothing is None and (out := checkup.leave_out(folder, plan.probe, plan.several)):
             say(f"{out} examples of the probe's questions are left out of training")
-        gate = voted(verdict)
+        gate = rules.voted(verdict)
         passes = plan.force and nothing is None
         return (msgspec.structs.replace(gate, ends=gate.ends and not passes),)
 
@@ -198,29 +202,34 @@ class _Loop:
         except DestroyedError as e:
             if number == 1:
                 raise
-            return alarmed(str(e))
-        return alarmed(alarming(result.summary.stopped))
+            return rules.alarmed(str(e))
+        return rules.alarmed(alarming(result.summary.stopped))
 
-    def _check_up(self, found: Round, gates: tuple[Gate, ...]) -> tuple[Round, tuple[Gate, ...]]:
+    @cached_property
+    def asked(self) -> tuple[list[Question], By]:
+        """The questions of all check-ups, chosen after the first round."""
+        plan = self.plan
+        return checkup.to_ask(self.root, plan.task, plan.probe, plan.settings.train.val_share)
+
+    def _checked_up(self, found: Round) -> Round:
         """Ask base and adapters the same questions, and compare this round with the one before."""
-        if self.asked is None:  # chosen once, after the first round
-            plan = self.plan
-            val_share = plan.settings.train.val_share
-            self.asked = checkup.to_ask(self.root, plan.task, plan.probe, val_share)
-            self.book = msgspec.structs.replace(
-                self.book, by=self.asked.by, questions=len(self.asked.questions)
-            )
-        if not self.asked.questions:
-            return found, gates
+        questions, by = self.asked
+        if not questions:
+            return found
         config = checkup.manner(self.plan.settings.sample)
-        exam = Exam(checkup.NAME, self.asked.questions, self.plan.task, config)
+        exam = Exam(checkup.NAME, questions, self.plan.task, config)
         [result] = self._evaluated([exam], (*self.book.rounds, found), config, self.root.checkup)
-        figures = checkup.figures_of(result, self.root.checkup)
+        folder = self.root.checkup.eval_dir
+        figures = [
+            checkup.figures(v.model, answers_of(v, folder), result.gold) for v in result.mains
+        ]
         last = max((r.number for r in self.book.rounds if r.trained), default=0)
         trained = self._trained_on(found.number) | self._trained_on(last)
-        self.book = msgspec.structs.replace(self.book, base=figures[0])
-        found = msgspec.structs.replace(found, figures=figures[-1])
-        return found, (*gates, *checked(figures, self.book.by, trained, self.plan.task.chance))
+        self.book = msgspec.structs.replace(
+            self.book, by=by, questions=len(questions), base=figures[0]
+        )
+        gates = (*found.gates, *rules.checked(figures, by, trained, self.plan.task.chance))
+        return msgspec.structs.replace(found, figures=figures[-1], gates=gates)
 
     def _trained_on(self, number: int) -> frozenset[str]:
         """Ids of the questions that a round was trained on; none for round 0, the base."""
@@ -231,8 +240,8 @@ class _Loop:
         """Measure all rounds so far on the labelled sets, in the run folder; asks nothing twice."""
         plan = self.plan
         if not plan.exams:
-            said = f"nothing measured; lmsi eval {self.root.typed} --data FILE does it"
-            self.progress.say(said)
+            folder = self.root.typed
+            self.progress.say(f"nothing measured; lmsi eval {folder} --data FILE does it")
             return
         task, config = examination(plan)
         exams = [Exam(name, questions, task, config) for name, questions in plan.exams.items()]
@@ -251,15 +260,13 @@ class _Loop:
 
     def _write(self) -> None:
         """Record all rounds, later ones of an earlier call included, and which one is kept."""
-        if not self.plan.several:
-            return
-        old = None if self.overwrite else read_rounds(self.root)
+        old = None if self.overwrite else rules.read_rounds(self.root)
         made = len(self.book.rounds)
         rounds = (*self.book.rounds, *(r for r in (old.rounds if old else ()) if r.number > made))
-        kept = best(rounds, {r.number: self._trained_on(r.number) for r in rounds}, self.book.by)
+        seen = {r.number: self._trained_on(r.number) for r in rounds}
+        kept = rules.best(rounds, seen, self.book.by)
         self.book = msgspec.structs.replace(self.book, best=kept)
-        whole = msgspec.structs.replace(self.book, rounds=rounds)
-        write_atomic(self.root.rounds, msgspec.json.format(msgspec.json.encode(whole)))
+        write_struct(self.root.rounds, msgspec.structs.replace(self.book, rounds=rounds))
 
 
 def examination(plan: Plan) -> tuple[Task, EvalConfig]:
@@ -268,30 +275,3 @@ def examination(plan: Plan) -> tuple[Task, EvalConfig]:
     if plan.eval.task != DEFAULT_TASK:
         task = msgspec.structs.replace(load_task(plan.eval.task), chat=task.chat)
     return examined(task, plan.settings.sample, plan.eval)
-
-
-def read_round(
-    folder: RunDir, number: int, sample: SampleConfig, drawn_by: int, started_from: int
-) -> Round:
-    """Read a round's record from its files; it has been voted on and perhaps trained.
-
-    ``drawn_by`` and ``started_from`` are numbers of rounds, 0 being the base: whose adapter drew
-    its paths, and whose weights its training began with.
-    """
-    votes = read_struct(folder.vote_summary, VoteSummary)
-    trained = folder.adapter_origin.exists()
-    training = finished(folder).summary if trained else None
-    return Round(
-        number=number,
-        folder="." if number == 1 else folder.root.name,
-        temperature=sample.temperature,
-        drawn_by=drawn_by,
-        started_from=started_from,
-        verdict=read_struct(folder.verdict, Verdict).verdict,
-        kept_questions=votes.kept_questions,
-        kept_paths=votes.kept_paths,
-        mean_share=votes.mean_share,
-        trained=trained,
-        first_loss=training.first_loss if training else None,
-        final_loss=training.final_loss if training else None,
-    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pathlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -94,10 +94,7 @@ def sample(
     keep_questions(run.questions, fitting, call.have.questions)
     tell(skipped, progress)
     words = {q.id: q.question for q in call.questions}
-    left = Counter[str]()
-    for r in requests:
-        left[r.question_id] += len(r.wanted)
-    call.begin(left)
+    call.begin(left_out)
     settling = Settling(run, progress.say)
     with appender(run.paths, Path) as lines:
         early = watch if watch.stop else None  # a cache for a watch takes twice the memory
@@ -108,7 +105,7 @@ def sample(
             call.count(path)
     refused = engine.refusals()
     tell(refused, progress)
-    return call.summary([s.question_id for s in skipped] + [r.question_id for r in refused])
+    return call.summary([*skipped, *refused])
 
 
 def sample_in_pool(
@@ -122,19 +119,16 @@ def sample_in_pool(
     call = _Call(questions, config, run, progress)
     watch, have = call.watch, call.have
     keep_questions(run.questions, call.questions, have.questions)
-    left = Counter[str](
-        {q.id: n for q in call.questions
-         if (n := len(have.lacks(q.id, config.paths))) and not watch.decided(q.id)}
-    )  # fmt: skip
+    call.begin()
+    open_ = set(call.left)
     work = (
         Lacking(q, have.lacks(q.id, config.paths), watch.decisions.get(q.id))
         for q in call.questions
-        if q.id in left
+        if q.id in open_
     )
     refused, settling = list[Refusal](), Settling(run, progress.say)
-    call.begin(left.copy())
     with appender(run.paths, Path) as lines:
-        for result in pool.draw(work, left.total()):
+        for result in pool.draw(work, call.left.total()):
             for path in result.paths:
                 lines.write(path)
                 call.count(path)
@@ -143,7 +137,7 @@ def sample_in_pool(
             watch.tokens += result.cancelled[1]
             refused += [result.refused] if result.refused else []
     tell(refused, progress)
-    return call.summary([r.question_id for r in refused])
+    return call.summary(refused)
 
 
 def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
@@ -163,10 +157,7 @@ def bind(run: RunDir, config: SampleConfig, identity: dict[str, Any]) -> None:
 
 
 def drawn_by(adapter: str, model: pathlib.Path) -> dict[str, Any]:
-    """Name and hash the adapter for a run's identity; empty for the base.
-
-    LmsiError: the adapter was trained on another model.
-    """
+    """Name and hash the adapter, if there is one; LmsiError: it was trained on another model."""
     if not adapter:
         return {}
     file = pathlib.Path(adapter)
@@ -191,6 +182,12 @@ def requests_of(
     return found
 
 
+def pace(begun: float, paths: int, tokens: int, parsed: float) -> dict[str, float | str]:
+    """What the progress shows of paths drawn since ``begun``; ``parsed`` as a share, 0 to 1."""
+    seconds = max(time.monotonic() - begun, 1e-9)
+    return {"paths_s": paths / seconds, "tokens_s": tokens / seconds, "parsed": f"{parsed:.0%}"}
+
+
 class _Call:
     """One call of the stage: its questions, their existing paths, and its counts.
 
@@ -202,7 +199,7 @@ class _Call:
     ) -> None:
         self.questions = [  # their answers are dropped here
             Question(id=q.id, question=q.question, family=q.family, group=q.group)
-            for q in questions[: config.limit or None]
+            for q in questions
         ]
         self.config, self.progress = config, progress
         self.watch = BallotWatch(Stop.parse(config.stop))
@@ -212,10 +209,14 @@ class _Call:
         self.cut, self.thinking, self.warned = 0, 0, False
         self.left, self.begun = Counter[str](), 0.0
 
-    def begin(self, left: Counter[str]) -> None:
-        """Show the progress; ``left`` counts the paths that each undecided question lacks."""
-        self.left, self.begun = left, time.monotonic()
-        self.progress.start("sampling", self.done + left.total())
+    def begin(self, left_out: Container[str] = ()) -> None:
+        """Count the paths that each undecided question lacks, and show the progress."""
+        for q in self.questions:
+            lacking = len(self.have.lacks(q.id, self.config.paths))
+            if lacking and q.id not in left_out and not self.watch.decided(q.id):
+                self.left[q.id] = lacking
+        self.begun = time.monotonic()
+        self.progress.start("sampling", self.done + self.left.total())
 
     def count(self, path: Path) -> None:
         """Count one more path, which is on the disk."""
@@ -235,17 +236,13 @@ class _Call:
             self.spared -= 1
         if self.watch.decided(path.question_id):
             self.spared += self.left.pop(path.question_id, 0)
-        seconds = max(time.monotonic() - self.begun, 1e-9)
-        self.progress.advance(
-            self.done + self.spared,
-            paths_s=new / seconds,
-            tokens_s=(self.tokens + self.watch.tokens) / seconds,
-            parsed=f"{self.parsed / self.done:.0%}",
-            **({"spared": f"{self.spared} paths"} if self.watch.stop else {}),
-        )
+        figures = pace(self.begun, new, self.tokens + self.watch.tokens, self.parsed / self.done)
+        if self.watch.stop:
+            figures["spared"] = f"{self.spared} paths"
+        self.progress.advance(self.done + self.spared, **figures)
 
-    def summary(self, skipped: Iterable[str]) -> SampleSummary:
-        """The figures of this call; ``skipped`` are ids of the skipped questions."""
+    def summary(self, skipped: Iterable[Refusal]) -> SampleSummary:
+        """The figures of this call."""
         return SampleSummary(
             questions=len(self.questions),
             paths=self.done,
@@ -259,5 +256,5 @@ class _Call:
             cancelled_tokens=self.watch.tokens,
             never_drawn=self.spared - self.watch.paths,
             cut_off=self.cut,
-            skipped=tuple(dict.fromkeys(skipped)),
+            skipped=tuple(dict.fromkeys(r.question_id for r in skipped)),
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 
 from lmsi_cli import aside
-from lmsi_cli.atomic import write_atomic
 from lmsi_cli.config import ORIGINAL, SPEED_ONLY, TrainConfig
 from lmsi_cli.engine.checks import Mark
 from lmsi_cli.engine.cpu_check import torch_is_here
@@ -27,7 +26,7 @@ from lmsi_cli.engine.encode import Encoder
 from lmsi_cli.engine.engine import LlamaEngine
 from lmsi_cli.engine.llama import LlamaModel, vocabulary
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import read_object, read_records, read_struct
+from lmsi_cli.jsonl import read_object, read_records, read_struct, write_struct
 from lmsi_cli.prompts import Task, render
 from lmsi_cli.records import Progress, Question, Record, Silent
 from lmsi_cli.resume import check_model, check_same
@@ -75,9 +74,9 @@ def train_run(
     if overwrite:
         discard_adapter(run)
     if run.adapter_origin.exists():
-        known, decisive = read_object(run.adapter_origin), origin.keys() - set(SPEED_ONLY)
-        saved, now = ({k: x.get(k) for k in decisive} for x in (known, origin))
-        check_same(saved, now, f"the adapter in {run.adapter}")
+        known = read_object(run.adapter_origin)
+        saved = {name: known.get(name) for name in origin}
+        check_same(saved, origin, f"the adapter in {run.adapter}", SPEED_ONLY)
         return finished(run)
     run.adapter_gguf.unlink(missing_ok=True)  # left by a training that was killed after its proof
     processes.wait()  # the other processes start from the folder as it is now
@@ -95,8 +94,7 @@ def train_run(
     run.unproven_gguf.replace(run.adapter_gguf)
     result = TrainResult(summary=trained.summary, proof=proof)
     run.save_settings("train", {**origin, "adapter_sha256": sha256_file(run.adapter_gguf)})
-    note = {**origin, "result": msgspec.to_builtins(result)}
-    write_atomic(run.adapter_origin, msgspec.json.format(msgspec.json.encode(note, order="sorted")))
+    write_struct(run.adapter_origin, {**origin, "result": result}, sort=True)
     run.checkpoint.unlink(missing_ok=True)
     return result
 
@@ -127,10 +125,8 @@ def train_apart(
     llama.cpp does without repacked weights. LmsiError as ``train_run``, or packages are missing.
     """
     check_packages()
-    if torch_is_here():
-        return train_run(run, model, task, config, progress, overwrite)
     work, given = partial(train_run, overwrite=overwrite), (run, model, task, config)
-    result: TrainResult = aside.run(work, *given, progress=progress, name="training")
+    result: TrainResult = _apart(work, *given, progress=progress, name="training")
     return result
 
 
@@ -140,10 +136,14 @@ def check_training(model: Path, config: TrainConfig, progress: Progress) -> None
     In a separate process, as ``train_apart``. LmsiError: transformers cannot load the model, the
     matrices, the device or the adapter to start from are not there.
     """
+    _apart(_check_training, model, config, progress=progress, name="the check of the model")
+
+
+def _apart(work: Callable[..., Any], *given: object, progress: Progress, name: str) -> Any:  # noqa: ANN401
+    """Do work with PyTorch in a separate process, or here if PyTorch is loaded already."""
     if torch_is_here():
-        _check_training(model, config, progress)
-    else:
-        aside.run(_check_training, model, config, progress=progress, name="the check of the model")
+        return work(*given, progress=progress)
+    return aside.run(work, *given, progress=progress, name=name)
 
 
 def _check_training(model: Path, config: TrainConfig, progress: Progress) -> None:

@@ -2,11 +2,7 @@
 
 If paths of one question agree more than paths of different questions do, the model was asked well;
 ``docs/models.md`` has measurements of how well the choice works. The lengths of a candidate's paths
-also tell how long paths have to be. Knows an engine and the candidates; no files. One candidate's
-figures:
-
-    Tried(name="boxed", prompt="cot-zero", few_shot="turns", paths=24, agreement=0.46,
-          parsed=0.96, cut_off=0.04, thinking=0.0, tokens=268.0, longest=431)
+also tell how long paths have to be. Knows an engine and the candidates; no files.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from lmsi_cli.prompts import Task
 from lmsi_cli.records import FewShot, Path, Progress, PromptFormat, Question, Record
 from lmsi_cli.stages.sample import requests_of
 from lmsi_cli.tasks.wording import Wording
-from lmsi_cli.thinking import answer_start
+from lmsi_cli.voting.ballots import is_cut_thinking
 
 FEWEST = 5  # questions that a trial needs
 PATHS = 96  # of all candidates together: 3% of 200 questions with 16 paths each
@@ -123,7 +119,7 @@ def figures(wording: Wording, paths: Sequence[Path]) -> Tried:
         agreement=agreement(list(answers.values())),
         parsed=sum(a is not None for group in answers.values() for a in group) / n,
         cut_off=len(cut) / n,
-        thinking=sum(answer_start(p.text) is None for p in cut) / n,
+        thinking=sum(map(is_cut_thinking, paths)) / n,
         tokens=statistics.fmean(p.num_generated_tokens for p in paths) if paths else 0.0,
         longest=max((p.num_generated_tokens for p in paths if p not in cut), default=0),
     )
@@ -140,12 +136,11 @@ def agreement(answers: Sequence[Sequence[str | None]]) -> float:
     pairs = [(a, b) for group in answers for a, b in combinations(group, 2)]
     flat = [(i, a) for i, group in enumerate(answers) for a in group]
     others = [(a, b) for (i, a), (j, b) in combinations(flat, 2) if i != j]
-    within, between = _same(pairs), _same(others)
+    within, between = (
+        sum(a is not None and a == b for a, b in found) / max(len(found), 1)
+        for found in (pairs, others)
+    )
     return (within - between) / (1 - between) if between < 1 else 0.0
-
-
-def _same(pairs: Sequence[tuple[str | None, str | None]]) -> float:
-    return sum(a is not None and a == b for a, b in pairs) / max(len(pairs), 1)
 
 
 def best_of(tried: Sequence[Tried]) -> int:

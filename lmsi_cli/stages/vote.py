@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from lmsi_cli.atomic import replacing, write_atomic
+from lmsi_cli.atomic import replacing
 from lmsi_cli.config import NO_STOP, VoteConfig
 from lmsi_cli.contamination import check_apart
 from lmsi_cli.engine.base import path_seed
 from lmsi_cli.errors import LmsiError
-from lmsi_cli.jsonl import encode_line, read_records, read_struct, shuffled_writer
+from lmsi_cli.jsonl import encode_line, read_records, read_struct, shuffled_writer, write_struct
 from lmsi_cli.jsonl_index import JsonlIndex
 from lmsi_cli.prompts import Task, examples, formats_of, preferences
 from lmsi_cli.records import Path, Preference, Progress, Question, Silent, TrainExample, Vote
@@ -70,15 +70,20 @@ def vote_run(
     observer = Observer(gold_answers(probe, task), task.chance)
     if task.chat is not None and "auto" in config.formats:
         progress.say(f"examples in the run's own format, {task.format}; --formats sets others")
-    with _paths(run, progress) as paths:
+    if not run.paths.exists():
+        refuse_student(run)
+        raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
+    progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
+    with paths_by_question(run, progress.advance) as paths:
+        if paths.largest < 0:
+            raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
         tally = _write(run, task, config, paths, observer, progress)
     summary, verdict = tally.summary(), observer.finish()
     if summary.truncated > MANY_CUT * summary.paths:
         warning = cut_off_line(summary.truncated, summary.thinking, summary.paths)
         summary = msgspec.structs.replace(summary, warnings=(warning,))
-    text = msgspec.json.format(msgspec.json.encode(summary, order="sorted"))
-    write_atomic(run.vote_summary, text)
-    write_atomic(run.verdict, msgspec.json.format(msgspec.json.encode(verdict)))
+    write_struct(run.vote_summary, summary, sort=True)
+    write_struct(run.verdict, verdict)
     run.save_settings("vote", {**msgspec.to_builtins(config), "exclude": sorted(exams or ())})
     return Voted(summary, verdict)
 
@@ -93,18 +98,6 @@ def nothing_kept(run: RunDir, summary: VoteSummary) -> LmsiError | None:
         f"{name} removed {summary.removed[name]} of {summary.paths}",
         hint="`lmsi vote --help-all` has the filters; `lmsi sample` with a larger -n draws more",
     )
-
-
-def _paths(run: RunDir, progress: Progress) -> JsonlIndex[Path]:
-    if not run.paths.exists():
-        refuse_student(run)
-        raise LmsiError(f"{run.paths}: no such file", hint=NOT_SAMPLED)
-    progress.start("reading paths, MiB", run.paths.stat().st_size >> 20)
-    paths = paths_by_question(run, progress.advance)
-    if paths.largest < 0:
-        paths.close()
-        raise LmsiError(f"{run.paths}: holds no paths", hint=NOT_SAMPLED)
-    return paths
 
 
 def _write(
@@ -132,8 +125,12 @@ def _write(
                 raise LmsiError(f"{run.questions}: question {question_id!r} is not there", hint)
             question = found[0]
             _check_seeds(run, group, sampled.get("seed"))
+            watch = BallotWatch(stop)
+            for path in group:
+                watch.tell(path)
+            # missing paths alone do not show it: the run may be unfinished
+            stopped = watch.stopped(question_id, asked)
             voted = vote(question_id, group, config.check_equations)
-            stopped = _is_stopped(question_id, group, stop, asked)
             selection = select(msgspec.structs.replace(voted, stopped=stopped), group, config)
             voted = selection.vote
             lessons, preferred = taught(task, config, question, group, voted)
@@ -161,19 +158,6 @@ def _check_seeds(run: RunDir, paths: Sequence[Path], seed: int | None) -> None:
             )
 
 
-def _is_stopped(question_id: str, paths: Sequence[Path], stop: Stop | None, asked: int) -> bool:
-    """Whether ``--stop`` left a question early.
-
-    Missing paths alone do not show it: the run may have been interrupted, or be unfinished.
-    """
-    if stop is None:
-        return False
-    watch = BallotWatch(stop)
-    for path in paths:
-        watch.tell(path)
-    return watch.stopped(question_id, asked)
-
-
 def taught(
     task: Task, config: VoteConfig, question: Question, paths: Sequence[Path], voted: Vote
 ) -> tuple[list[TrainExample], list[Preference]]:
@@ -198,11 +182,7 @@ def _nobody_votes(run: RunDir, sums: Mapping[str, int]) -> LmsiError:
 
 
 def check_probe(probe: Sequence[Question], questions: Iterable[Question], where: str) -> None:
-    """Refuse a probe with questions that are not among these.
-
-    Raises:
-        LmsiError: An id is missing, or belongs to a question in other words; says how many.
-    """
+    """Refuse a probe with ids that are not among these questions, or there have other words."""
     wanted = {q.id for q in probe}
     known = {q.id: q.question for q in questions if q.id in wanted}
     if missing := [q.id for q in probe if known.get(q.id) != q.question]:
@@ -216,21 +196,12 @@ def check_probe(probe: Sequence[Question], questions: Iterable[Question], where:
 
 
 def permit(run: RunDir, how: str) -> None:
-    """Refuse to train if the verdict is against it; a folder without a verdict passes.
-
-    Args:
-        run: A run folder that was voted on.
-        how: The command that trains anyway, for the hint.
-
-    Raises:
-        LmsiError: The verdict is not to train; gives the weightiest reason.
-    """
+    """Refuse to train if the verdict is against it; ``how`` is the command that does it anyway."""
     if not run.verdict.exists():
         return
     verdict = read_struct(run.verdict, Verdict, "run `lmsi vote` again")
     if verdict.verdict == STOP:
-        reason = verdict.reasons[0].text
         raise LmsiError(
-            f"{run.root}: the verdict is not to train: {reason}",
+            f"{run.root}: the verdict is not to train: {verdict.reasons[0].text}",
             hint=f"{run.verdict} has all figures; `{how}` trains all the same",
         )

@@ -15,7 +15,8 @@ from lmsi_cli.errors import LmsiError
 from lmsi_cli.jsonl import read_records
 from lmsi_cli.records import Path, Question
 from lmsi_cli.run_folder import RunDir, locked
-from lmsi_cli.stages.pipeline import draw_paths, job_of, open_file
+from lmsi_cli.stages.engines import open_file
+from lmsi_cli.stages.pipeline import draw_paths, job_of
 
 pytestmark = pytest.mark.model
 installed = pytest.mark.skipif(find_spec("openvino_genai") is None, reason="needs openvino-genai")

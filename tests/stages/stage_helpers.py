@@ -59,7 +59,8 @@ def sampled(root, config=None, fail_after=None, **given):
     task = formed(given.get("task", TASK), config)
     bind(run, config, IDENTITY)
     progress = given.get("progress") or Silent()
-    return sample(given.get("questions", QUESTIONS), engine, task, config, run, progress)
+    asked = given.get("questions", QUESTIONS)[: config.limit or None]
+    return sample(asked, engine, task, config, run, progress)
 
 
 def voted(root, exams=None, probe=(), **settings):

@@ -37,10 +37,10 @@ def test_the_soundest_path_of_the_winner_near_its_usual_length_is_taken():
         " 6 * 7 = 42, so there. The answer is 42.",
         " 6 * 8 = 48. The answer is 48.",
     )
-    found = choose(SEED, said, TASK, ExemplarsConfig())
-    assert found.exemplar.rationale == "6 * 7 = 42, so there."
-    assert (found.exemplar.question, found.exemplar.answer) == ("What is 6 * 7?", "42")
-    assert found.share == 0.8
+    made, share = choose(SEED, said, TASK, ExemplarsConfig())
+    assert made.rationale == "6 * 7 = 42, so there."
+    assert (made.question, made.answer) == ("What is 6 * 7?", "42")
+    assert share == 0.8
 
 
 LOW = [" 1 + 1 = 2. The answer is 2.", " 1 + 2 = 3. The answer is 3."]
@@ -67,7 +67,7 @@ def test_a_seed_is_shown_by_a_path_that_may_stand_in_a_task_or_not_at_all(texts,
     if isinstance(found, str):
         assert chosen == found
     else:
-        assert chosen.exemplar.rationale in found
+        assert chosen[0].rationale in found
 
 
 def test_a_single_path_is_greedy():

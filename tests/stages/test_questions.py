@@ -64,9 +64,9 @@ def written(root, config=CONFIG, fail_after=None, author=None, **given):
     paths = SampleConfig(paths=config.paths)
     sampling.bind(run, paths, IDENTITY)
     asking = Asking(task, paths, Wording(name="plain", chat=False))
-    drawing = Drawing(engine, asking, IDENTITY)
+    drawing = Drawing(engine, asking, IDENTITY, run, Silent())
     seeds = given.get("seeds", SEEDS)
-    return stage.Generator(seeds, exams, config, drawing, run, Silent()).generate()
+    return stage.Generator(seeds, exams, config, drawing).generate()
 
 
 def drafts_of(root):

@@ -34,9 +34,9 @@ def run(tmp_path):
 
 
 def test_a_probe_is_asked_or_untrained_questions_with_a_winner(run):
-    asked = to_ask(run, TASK, (), 0.0)
-    assert asked.by == "agreement"
-    assert [(q.id, q.answer) for q in asked.questions] == [("q8", "9"), ("q7", "8")]
+    asked, by = to_ask(run, TASK, (), 0.0)
+    assert by == "agreement"
+    assert [(q.id, q.answer) for q in asked] == [("q8", "9"), ("q7", "8")]
     probe = [Question(id="q1", question="1?", answer="7")]
     assert to_ask(run, TASK, probe, 0.0) == (probe, "probe")
 
