@@ -251,10 +251,6 @@ class Evaluation(Record, frozen=True, kw_only=True):
         """All temperatures and seeds of a model."""
         return (v for v in self.variants if v.model == model)
 
-    def scores(self, figure: Figure) -> dict[str, float]:
-        """A figure's scores, 0 to 1, by question id."""
-        return dict(zip(self.gold, figure.scores, strict=True))
-
     def pair(self, line: str, after: str) -> Pair | None:
         """The change of a line from the base to a model; at the first temperature if several."""
         return next((p for p in self.pairs if (p.line, p.after) == (line, after)), None)
